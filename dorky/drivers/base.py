@@ -1,0 +1,108 @@
+"""The `Driver` protocol: what dorky asks of a place that stores bytes.
+
+A driver maps keys (POSIX paths without a leading slash, ``root``, ``packs/…``) below its URL to
+bytes. It never retries (the caller knows what is safe to send twice, see `drivers.retry`), never
+interprets the bytes, and is used from several threads at once.
+
+Contract (`dorky.testing` holds the suite that every driver must pass):
+
+- A write that returned **must** be durable, and visible to every later read and list.
+- A reader **must** see a whole object or none, never a part.
+- `swap` **must** be atomic among all clients of the store: of any number of concurrent swaps
+  that name the same expected version exactly one succeeds.
+- A failed call **must** raise from the error tree: `KeyNotFound` for a key that is not there,
+  `BucketNotFound`, `AccessDenied`/`NoCredentials`/`ExpiredCredentials`, `PreconditionFailed` from
+  `swap` alone, `ServerBusy` for what may pass (429, 5xx), `Unreachable` for transport failures,
+  `BadEndpoint` for answers that make no sense. `OSError` never leaves a driver.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
+from typing import ClassVar, NamedTuple, NewType, Protocol
+
+Version = NewType("Version", str)
+"""An opaque token naming one state of one key: an ETag, a generation, a hash."""
+
+
+class Blob(NamedTuple):
+    """An object as read: its bytes, and the version that `swap` accepts."""
+
+    data: bytes
+    version: Version
+
+
+class Stat(NamedTuple):
+    """One listed key: size in bytes, and when the store says it was last written (UTC)."""
+
+    key: str
+    size: int
+    modified: datetime
+
+
+class Driver(Protocol):
+    """One place that stores bytes. See the module for the contract."""
+
+    scheme: ClassVar[str]
+    """The URL scheme this driver serves, as in the entry-point group ``dorky.drivers``."""
+
+    url: str
+    """Where it points, for messages; no credentials in it."""
+
+    @classmethod
+    def open(cls, url: str, options: Mapping[str, str]) -> Driver:
+        """Make a driver for ``url``.
+
+        Does no I/O on the network: the first request tells whether the place is there.
+
+        Args:
+            url: A whole URL of this driver's scheme (for ``file`` also a plain path).
+            options: What the caller's configuration says for this remote: ``profile``,
+                ``region``, ``endpoint``, ``ca_bundle`` and, when they were found in the
+                environment, ``access_key_id``, ``secret_access_key``, ``session_token``;
+                ``service_account`` (a file) and ``project`` for GCS. Unknown names are ignored.
+
+        Raises:
+            BadURL: The URL can't be this driver's.
+        """
+
+    def get(self, key: str, *, unless: Version | None = None) -> Blob | None:
+        """Read a whole object in **one request**.
+
+        Returns:
+            The object; or None if it is still at version ``unless`` (HTTP 304).
+
+        Raises:
+            KeyNotFound: There is no such key.
+        """
+
+    def get_range(self, key: str, start: int, end: int) -> bytes:
+        """Read bytes ``start`` to ``end`` (exclusive) in one request.
+
+        Raises:
+            KeyNotFound: There is no such key.
+            BadEndpoint: The store returned another number of bytes than asked for.
+        """
+
+    def put(self, key: str, data: bytes) -> None:
+        """Write an object whole, replacing any (packs: their names are their hashes)."""
+
+    def swap(self, key: str, data: bytes, *, expected: Version | None) -> Version:
+        """Write an object only if it is at version ``expected`` (None: does not exist).
+
+        Sent once, with ``Cache-Control: no-store``.
+
+        Returns:
+            The version of what was written, fit for the next ``swap`` or ``get(unless=…)``.
+
+        Raises:
+            PreconditionFailed: It is at another version, or exists while None was expected, or
+                does not exist while a version was expected.
+        """
+
+    def list(self, prefix: str) -> Iterator[Stat]:
+        """Every key that begins with ``prefix`` (plain string prefix), over all pages."""
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """Delete keys; one that is not there counts as deleted."""

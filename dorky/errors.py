@@ -1,0 +1,510 @@
+"""The one error tree.
+
+Each class is one thing that can go wrong. Its docstring's first paragraph **is** the message (a
+format string over the arguments, so code and catalogue can't drift apart), the rest explains it
+in the reference, which is generated from here.
+
+    DorkyError
+    ├── NothingToDo                 exit 1
+    ├── UsageError                  exit 2
+    ├── SetupError                  exit 3   not a repository, bad configuration
+    ├── NotFound                    exit 4
+    ├── Conflict                    exit 5   conflict or rejected
+    ├── AccessError                 exit 6   no access, no key
+    ├── IntegrityError              exit 7
+    ├── Unavailable                 exit 8   network, disk
+    └── (anything else)             exit 70  a bug in dorky
+"""
+
+from __future__ import annotations
+
+import re
+from typing import ClassVar
+
+
+class DorkyError(Exception):
+    """{0}"""  # noqa: D400
+
+    exit_code: ClassVar[int] = 70
+    advice: ClassVar[str] = ""
+    """The default hint: the command to run next, formatted with the same arguments."""
+
+    def __init__(self, *args: object, hint: str | None = None) -> None:
+        super().__init__(*args)
+        self._hint = hint
+
+    @property
+    def code(self) -> str:
+        """The stable name of this error, for scripts: the class name in kebab case."""
+        return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", type(self).__name__).lower()
+
+    @property
+    def message(self) -> str:
+        """One line: what failed, and on what."""
+        template = " ".join((self.__doc__ or "").split("\n\n")[0].split())
+        return template.format(*self.args).removesuffix(".")
+
+    @property
+    def hint(self) -> str:
+        """One line: what to run next; empty when there is nothing useful to say."""
+        return self._hint if self._hint is not None else self.advice.format(*self.args)
+
+    def __str__(self) -> str:
+        return self.message
+
+
+# --- 1: nothing to do -----------------------------------------------------------------------
+
+
+class NothingToDo(DorkyError):
+    """{0}."""
+
+    exit_code = 1
+
+
+# --- 2: usage -------------------------------------------------------------------------------
+
+
+class UsageError(DorkyError):
+    """{0}."""
+
+    exit_code = 2
+
+
+class OutsideWorktree(UsageError):
+    """{0} is outside the project at {1}.
+
+    Paths given to a command must lie inside the directory that holds `.dorkyrc`.
+    """
+
+
+class EmptyMessage(UsageError):
+    """The commit message is empty."""
+
+    advice = 'dorky commit -m "say what changed"'
+
+
+class UnstorablePath(UsageError):
+    """{0} can't be stored: {1}.
+
+    dorky keeps regular files and symbolic links whose names every common system can hold.
+    Sockets, devices and pipes have no content to keep. Names that Windows can't create may be
+    allowed for one project with `dorky config set portable_names false`.
+    """
+
+
+class BadURL(UsageError):
+    """{0} is not a remote URL: {1}."""
+
+    advice = "use s3://bucket/prefix, gs://bucket/prefix, file:///dir or a plain path"
+
+
+# --- 3: set-up ------------------------------------------------------------------------------
+
+
+class SetupError(DorkyError):
+    """{0}."""
+
+    exit_code = 3
+
+
+class NotARepository(SetupError):
+    """Not a dorky repository (or any parent directory): {0}."""
+
+    advice = "dorky init, or dorky clone URL"
+
+
+class AlreadyARepository(SetupError):
+    """There is a dorky repository at {0} already."""
+
+    advice = "dorky status"
+
+
+class BadConfig(SetupError):
+    """{0} is malformed: {1}."""
+
+    advice = "mend the file, or see `dorky config list`"
+
+
+class ConfigTooNew(SetupError):
+    """{0} was written by a newer dorky (format {1}, this one reads up to {2})."""
+
+    advice = "pip install --upgrade dorky"
+
+
+class FormatTooNew(SetupError):
+    """{0} was written by a newer dorky (format {1})."""
+
+    advice = "pip install --upgrade dorky"
+
+
+class NoRemote(SetupError):
+    """This project has no remote named {0}."""
+
+    advice = "dorky remote add {0} s3://bucket/prefix"
+
+
+class RemoteExists(SetupError):
+    """There is a remote named {0} already."""
+
+    advice = "dorky remote set-url {0} URL"
+
+
+class NoDriver(SetupError):
+    """No driver for {0}: URLs."""
+
+    advice = "known schemes: {1}"
+
+
+class MissingLibrary(SetupError):
+    """{0} needs the Python package {1}, which can't be imported."""
+
+    advice = "pip install {1}"
+
+
+# --- 4: not found ---------------------------------------------------------------------------
+
+
+class NotFound(DorkyError):
+    """{0}."""
+
+    exit_code = 4
+
+
+class PathNotFound(NotFound):
+    """{0} matches no file."""
+
+    advice = "dorky status shows what is here"
+
+
+class PathNotTracked(NotFound):
+    """{0} is not tracked by dorky{1}."""
+
+    advice = "dorky ls"
+
+
+class UnknownRevision(NotFound):
+    """{0} is not a revision here."""
+
+    advice = "dorky log --oneline"
+
+
+class AmbiguousRevision(NotFound):
+    """{0} is ambiguous: it begins {1}."""
+
+    advice = "give more digits"
+
+
+class NoCommits(NotFound):
+    """There are no commits yet."""
+
+    advice = 'dorky stage FILE && dorky commit -m "first"'
+
+
+class KeyNotFound(NotFound):
+    """There is no object {0} in {1}.
+
+    Raised by drivers when the store answers that a key does not exist.
+    """
+
+
+class BucketNotFound(NotFound):
+    """The bucket of {0} does not exist."""
+
+    advice = "check the URL in .dorkyrc, or create the bucket"
+
+
+class NoRepositoryAtURL(NotFound):
+    """{0} holds no dorky repository."""
+
+    advice = "dorky init {0}"
+
+
+class RootVanished(NotFound):
+    """The root of {0} is gone, though this clone has seen it.
+
+    Somebody deleted or moved the repository in the bucket, or the URL points elsewhere now.
+    dorky never makes a new root in place of one it has seen, because that would hide a loss.
+    """
+
+    advice = "check the URL; restore PREFIX/root from the bucket's versions or a backup"
+
+
+# --- 5: conflict or rejected ----------------------------------------------------------------
+
+
+class Conflict(DorkyError):
+    """{0}."""
+
+    exit_code = 5
+
+
+class PreconditionFailed(Conflict):
+    """The object {0} in {1} is not at the expected version.
+
+    Raised by drivers when a compare-and-swap finds another version than the one named.
+    """
+
+
+class Rejected(Conflict):
+    """Push to {0} rejected: it has commits that you don't have."""
+
+    advice = "dorky pull, then push again"
+
+
+class Diverged(Conflict):
+    """Your commits and those of {0} have diverged, and both changed: {1}."""
+
+    advice = (
+        "dorky download {0}:PATH COPY to see theirs; dorky restore PATH --source {0}, "
+        "commit, and pull again to take it"
+    )
+
+
+class RepositoryExists(Conflict):
+    """{0} holds a dorky repository already."""
+
+    advice = "dorky clone {0}"
+
+
+class LocalChanges(Conflict):
+    """Local changes would be overwritten: {0}."""
+
+    advice = "dorky stage and commit them, or add --force (a backup is kept)"
+
+
+class GitTracked(Conflict):
+    """git tracks {0}."""
+
+    advice = "git rm --cached -- {1}"
+
+
+class GitDoesNotIgnore(Conflict):
+    """git still does not ignore {0}, whatever .gitignore says."""
+
+    advice = "a later rule un-ignores it: git check-ignore -v --no-index {0}"
+
+
+class NameClash(Conflict):
+    """{0} and {1} are the same name on a case-insensitive system."""
+
+    advice = "rename one of them"
+
+
+class FileChanged(Conflict):
+    """{0} keeps changing while it is being read."""
+
+    advice = "stop the program that writes it, then run the command again"
+
+
+class Locked(Conflict):
+    """Another dorky is at work here ({0})."""
+
+    advice = "wait for it to finish, then run the command again"
+
+
+class Detached(Conflict):
+    """You are looking at the old revision {0}, not at main."""
+
+    advice = "dorky checkout main"
+
+
+class SwapsIgnored(Conflict):
+    """{0} ignores conditional writes, so two people pushing at once would lose work.
+
+    dorky needs the bucket to honour `If-Match` and `If-None-Match` on PUT (generation
+    preconditions on GCS). Some S3-compatible servers accept the headers and ignore them.
+    """
+
+    advice = (
+        "use another server, or mark the remote as having one writer ever: "
+        "dorky config set remotes.{1}.single_writer true"
+    )
+
+
+class NotConfirmed(Conflict):
+    """Not confirmed: nothing was {0}."""
+
+    advice = "answer the question on a terminal, or add --yes"
+
+
+# --- 6: access ------------------------------------------------------------------------------
+
+
+class AccessError(DorkyError):
+    """{0}."""
+
+    exit_code = 6
+
+
+class NoCredentials(AccessError):
+    """No credentials for {0}: {1}."""
+
+    advice = "aws configure (or AWS_PROFILE), or gcloud auth application-default login"
+
+
+class ExpiredCredentials(AccessError):
+    """The credentials for {0} have expired."""
+
+    advice = "log in again (aws sso login, or renew the token)"
+
+
+class AccessDenied(AccessError):
+    """Access to {0} denied: {1}."""
+
+    advice = "check the bucket's policy and which account you use"
+
+
+class IdentityMissing(AccessError):
+    """No age identity: {0} does not exist.
+
+    A sealed repository is opened with an age identity: a secret key that only you hold.
+    """
+
+    advice = "set DORKY_IDENTITY_FILE or DORKY_IDENTITY, or make one: dorky init makes it"
+
+
+class IdentityMalformed(AccessError):
+    """{0} holds no age identity (a line that begins AGE-SECRET-KEY-1)."""
+
+    advice = "point DORKY_IDENTITY_FILE at the right file"
+
+
+class IdentityExposed(AccessError):
+    """{0} can be read by other users (mode {1})."""
+
+    advice = "chmod 600 {0}"
+
+
+class NoKey(AccessError):
+    """This repository is not sealed for you (your key: {0})."""
+
+    advice = "send that public key to somebody who can read it, and ask to be added"
+
+
+class UnreadableFile(AccessError):
+    """{0} can't be read: {1}."""
+
+
+# --- 7: integrity ---------------------------------------------------------------------------
+
+
+class IntegrityError(DorkyError):
+    """{0}."""
+
+    exit_code = 7
+
+
+class CorruptObject(IntegrityError):
+    """Object {0} is damaged: {1}."""
+
+
+class CorruptPack(IntegrityError):
+    """Pack {0} is damaged: {1}."""
+
+
+class CorruptRoot(IntegrityError):
+    """The root of {0} is damaged: {1}."""
+
+    advice = "restore PREFIX/root from the bucket's versions; nothing local was changed"
+
+
+class MissingObject(IntegrityError):
+    """Object {0} is missing.
+
+    Something that is kept refers to an object that no pack, here or in the remote, holds.
+    """
+
+
+class MissingPack(IntegrityError):
+    """Pack {0} is listed by the root of {1} but is not there."""
+
+
+class WrongRepository(IntegrityError):
+    """{0} holds another repository ({1}) than this project's ({2})."""
+
+    advice = "check the URL in .dorkyrc"
+
+
+class WrongKey(IntegrityError):
+    """The key of {0} does not match the fingerprint in .dorkyrc.
+
+    Either somebody replaced the repository in the bucket, or `.dorkyrc` is not this project's.
+    """
+
+    advice = "ask the person who set the project up before you go on"
+
+
+class Rewound(IntegrityError):
+    """{0} is older than what this clone has seen (generation {1}, seen {2}).
+
+    The bucket's owner restored an old root, or somebody replays one to hide later commits.
+    """
+
+    advice = "ask who restored it; nothing local was changed"
+
+
+class UnsafePath(IntegrityError):
+    """The remote holds a path that dorky will not write: {0}."""
+
+
+class CorruptDatabase(IntegrityError):
+    """The local database {0} is damaged: {1}."""
+
+    advice = "move .dorky away and run dorky pull; the files of the project stay"
+
+
+# --- 8: network and disk --------------------------------------------------------------------
+
+
+class Unavailable(DorkyError):
+    """{0}."""
+
+    exit_code = 8
+
+
+class Unreachable(Unavailable):
+    """{0} can't be reached: {1}."""
+
+    advice = "check the network and the endpoint, then run the command again"
+
+
+class ServerBusy(Unavailable):
+    """{0} answered that it can't serve the request now: {1}."""
+
+    advice = "run the command again"
+
+    def __init__(
+        self, *args: object, hint: str | None = None, retry_after: float | None = None
+    ) -> None:
+        super().__init__(*args, hint=hint)
+        self.retry_after = retry_after
+        """Seconds the server asked for (its Retry-After header), if it did."""
+
+
+class WrongRegion(Unavailable):
+    """The bucket of {0} is in another region{1}."""
+
+    advice = "dorky config set remotes.origin.region REGION"
+
+
+class BadEndpoint(Unavailable):
+    """{0} does not answer like the storage service it should be: {1}."""
+
+    advice = "check the endpoint"
+
+
+class OutcomeUnknown(Unavailable):
+    """{0} did not answer whether the push took effect."""
+
+    advice = "run dorky push again: it is safe"
+
+
+class DiskFull(Unavailable):
+    """No space left on the disk of {0}."""
+
+    advice = "free some space, then run the command again; nothing was lost"
+
+
+class DiskError(Unavailable):
+    """{0}: {1}."""
