@@ -1,0 +1,172 @@
+#!/usr/bin/env python3
+"""The one way into development: `python3 dev.py COMMAND`.
+
+Needs Python 3.10 or newer, and nothing installed. What the commands need goes into `.venv/` beside
+this file, the first time and again whenever pyproject.toml has changed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import hashlib
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+VENV = ROOT / ".venv"
+BIN = VENV / "bin"
+PIP = "pip>=25.1"  # the first that knows --group
+
+
+def demo() -> int:
+    """Tell dorky's whole story on a directory remote, in a temporary HOME."""
+    return run("python", "examples/demo.py")
+
+
+def test(*arguments: str, deep: bool) -> int:
+    """Run the tests; further arguments are pytest's."""
+    # Stealing starts from long runs of neighbours: a module's servers start about once a worker.
+    spread = ["-n", "auto", "--maxprocesses", "8", "--dist", "worksteal"]
+    return run("pytest", *spread, *(["-m", "deep"] if deep else []), *arguments)
+
+
+def lint() -> int:
+    """Check style, format and that imports go down the house's floors."""
+    return run("ruff", "check") | run("ruff", "format", "--check") | run("lint-imports")
+
+
+def format() -> int:
+    """Mend what can be mended of style, and format."""
+    return run("ruff", "check", "--fix-only") | run("ruff", "format")
+
+
+def types() -> int:
+    """Check the types."""
+    return run("mypy")
+
+
+def docs(*, check: bool) -> int:
+    """Write docs/reference/ anew from the code."""
+    return run("python", "docs/generate.py", *(["--check"] if check else []))
+
+
+def bench(*arguments: str) -> int:
+    """Run the benchmarks; further arguments are theirs."""
+    if not (ROOT / "benchmarks" / "__main__.py").exists():
+        say("there are no benchmarks yet: benchmarks/__main__.py is missing")
+        return 2
+    return run("python", "-m", "benchmarks", *arguments)
+
+
+def build() -> int:
+    """Build the wheel and the source archive into dist/."""
+    return run("python", "-m", "build")
+
+
+def main() -> int:
+    """Parse the command line, make the environment ready, run one command."""
+    parser = argparse.ArgumentParser(prog="dev.py", description="The one way into development.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    flags: dict[Callable[..., int], list[tuple[str, str]]] = {
+        test: [("--deep", "the slow, thorough tests instead")],
+        docs: [("--check", "write nothing, fail if a page is stale")],
+    }
+    for function in (demo, test, lint, format, types, docs, bench, build):
+        about = function.__doc__
+        # allow_abbrev: pytest's options must not be taken for short forms of ours.
+        command = commands.add_parser(
+            function.__name__, help=about, description=about, allow_abbrev=False
+        )
+        command.set_defaults(function=function)
+        for flag, meaning in flags.get(function, []):
+            command.add_argument(flag, action="store_true", help=meaning)
+
+    known, arguments = parser.parse_known_args()
+    options = vars(known)
+    chosen: Callable[..., int] = options.pop("function")
+    if arguments and chosen not in (test, bench):
+        parser.error(f"unrecognized arguments: {shlex.join(arguments)}")
+    install()
+    return chosen(*arguments, **options)
+
+
+def install() -> None:
+    """Bring `.venv/` up to date with pyproject.toml and with the Python that runs this."""
+    stamp = VENV / "dev.stamp"
+    python = f"{sys.version} {ROOT}\n"
+    wanted = python + hashlib.sha256((ROOT / "pyproject.toml").read_bytes()).hexdigest()
+
+    # A lock on the checkout itself: two runs at once must not fill one environment.
+    checkout = os.open(ROOT, os.O_RDONLY)
+    fcntl.flock(checkout, fcntl.LOCK_EX)
+    try:
+        found = stamp.read_text() if stamp.exists() else ""
+        if found == wanted:
+            return
+        say("installing dorky and its tools into .venv (about a minute, once)")
+        if not found.startswith(python):
+            make_venv()
+        stamp.unlink(missing_ok=True)
+        quietly(BIN / "python", "-m", "pip", "install", "--upgrade", PIP)
+        quietly(BIN / "python", "-m", "pip", "install", "--editable", ".", "--group", "dev")
+        stamp.write_text(wanted)
+    finally:
+        os.close(checkout)
+
+
+def make_venv() -> None:
+    """Make `.venv/` anew, with a pip in it."""
+    if find_spec("ensurepip"):
+        quietly(sys.executable, "-m", "venv", "--clear", VENV)
+    elif (pip := find_spec("pip")) and pip.origin:
+        # Debian packs ensurepip apart, in python3-venv. A pip that is installed outside can do
+        # its work, run by the new Python.
+        quietly(sys.executable, "-m", "venv", "--clear", "--without-pip", VENV)
+        outside = {"PYTHONPATH": str(Path(pip.origin).parents[1])}
+        quietly(BIN / "python", "-m", "pip", "install", "--ignore-installed", PIP, env=outside)
+    else:
+        sys.exit("dev.py: this Python has neither ensurepip nor pip (apt install python3-venv)")
+
+
+def quietly(*command: str | Path, env: Mapping[str, str] | None = None) -> None:
+    """Run a command whose output matters only when it fails, which ends everything."""
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env={**os.environ, **(env or {})},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        sys.exit(f"{done.stdout}dev.py: failed: {shlex.join(map(str, command))}")
+
+
+def run(*command: str) -> int:
+    """Run a program of the environment, which also comes first in its PATH."""
+    say(shlex.join(command))
+    path = os.pathsep.join([str(BIN), os.environ.get("PATH", os.defpath)])
+    name, *rest = command
+    return subprocess.run(
+        [BIN / name, *rest], cwd=ROOT, env={**os.environ, "PATH": path}, check=False
+    ).returncode
+
+
+def say(line: str) -> None:
+    """Tell what happens, apart from what the tools write to stdout."""
+    print(f"dev.py: {line}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)
