@@ -23,7 +23,7 @@ from typing import ClassVar
 
 
 class DorkyError(Exception):
-    """{0}"""  # noqa: D400
+    """{0}"""
 
     exit_code: ClassVar[int] = 70
     advice: ClassVar[str] = ""
@@ -36,7 +36,8 @@ class DorkyError(Exception):
     @property
     def code(self) -> str:
         """The stable name of this error, for scripts: the class name in kebab case."""
-        return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", type(self).__name__).lower()
+        words = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", type(self).__name__)
+        return words.lower()
 
     @property
     def message(self) -> str:
@@ -112,6 +113,15 @@ class NotARepository(SetupError):
     """Not a dorky repository (or any parent directory): {0}."""
 
     advice = "dorky init, or dorky clone URL"
+
+
+class NotSetUp(SetupError):
+    """{0} has not been set up on this machine yet.
+
+    The project carries a `.dorkyrc`, but nothing has been fetched from its remote.
+    """
+
+    advice = "dorky pull"
 
 
 class AlreadyARepository(SetupError):
@@ -467,6 +477,11 @@ class Unreachable(Unavailable):
     """{0} can't be reached: {1}."""
 
     advice = "check the network and the endpoint, then run the command again"
+
+    def __init__(self, *args: object, hint: str | None = None, lasting: bool = False) -> None:
+        super().__init__(*args, hint=hint)
+        self.lasting = lasting
+        """Whether waiting seldom helps: an unknown name, a refused connection, a bad certificate."""
 
 
 class ServerBusy(Unavailable):

@@ -1,0 +1,280 @@
+"""From trees to the worktree: planned first, with nothing touched, then applied.
+
+A file is replaced only if it holds what the index says, that is, something that is kept. Every
+other file that stands in the way is a conflict; it is overwritten only by force, and only after
+its content has become part of a backup commit.
+"""
+
+from __future__ import annotations
+
+import stat as stat_module
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import NamedTuple
+
+from dorky import errors, history, staging
+from dorky.index import Index, Row
+from dorky.model import Entry, ObjectId
+from dorky.progress import Progress
+from dorky.store import Held, Store
+from dorky.worktree import Worktree, now
+
+Wanted = Callable[[str], bool]
+"""Whether a path shall be on disk."""
+
+
+class Plan(NamedTuple):
+    """What a checkout will do, by path."""
+
+    write: dict[str, Entry]
+    """Files to put in place."""
+
+    adopt: dict[str, Entry]
+    """Files that hold the right content already."""
+
+    leave: dict[str, Entry]
+    """Files that belong to the commit but are not wanted on disk."""
+
+    remove: set[str]
+    """Files to delete."""
+
+    forget: set[str]
+    """Paths that only the index still has."""
+
+    conflicts: set[str]
+    """Files with content that is kept nowhere; they are also in ``write`` or ``remove``."""
+
+
+def plan(
+    worktree: Worktree,
+    store: Store,
+    rows: Mapping[str, Row],
+    old: ObjectId | None,
+    new: ObjectId | None,
+    wanted: Wanted,
+) -> Plan:
+    """Plan to go from one tree to another, keeping whatever the two have in common as it is.
+
+    Args:
+        worktree: Where the files are.
+        store: Where the trees are.
+        rows: What is staged.
+        old: The tree that is checked out.
+        new: The tree to check out.
+        wanted: Which files that are not on disk shall be.
+    """
+    made = Plan({}, {}, {}, set(), set(), set())
+    changed = {each.path: each for each in history.differences(store, old, new)}
+    for path, row in rows.items():
+        if row.absent and path not in changed and wanted(path):
+            entry = staging.entry_of(row, store.vault.id_key)
+            changed[path] = history.Difference(path, entry, entry)
+    for path, difference in changed.items():
+        if difference.new is None:
+            _plan_removal(worktree, made, rows.get(path), difference)
+        else:
+            _plan_writing(worktree, made, rows.get(path), difference, wanted)
+    _check_room(worktree, made)
+    return made
+
+
+def plan_files(worktree: Worktree, rows: Mapping[str, Row], wanted: Mapping[str, Entry]) -> Plan:
+    """Plan to put single files in place, whatever is there."""
+    made = Plan({}, {}, {}, set(), set(), set())
+    for path, entry in wanted.items():
+        stat = worktree.stat(path)
+        if stat is None or stat_module.S_ISDIR(stat.st_mode):
+            made.write[path] = entry
+        elif staging.holds(worktree, path, stat, entry):
+            made.adopt[path] = entry
+        else:
+            made.write[path] = entry
+            row = rows.get(path)
+            if row is None or not row.fresh(stat):
+                made.conflicts.add(path)
+    _check_room(worktree, made)
+    return made
+
+
+def _clean(worktree: Worktree, row: Row | None, old: Entry | None, path: str) -> bool:
+    """Whether what is at a path, staged and on disk, is kept by the old tree."""
+    if row is None or old is None or (row.content, row.mode) != (old.content, old.mode):
+        return False
+    stat = worktree.stat(path)
+    if stat is None or row.fresh(stat):
+        return True
+    return not stat_module.S_ISDIR(stat.st_mode) and staging.holds(worktree, path, stat, old)
+
+
+def _plan_removal(
+    worktree: Worktree, made: Plan, row: Row | None, change: history.Difference
+) -> None:
+    path = change.path
+    stat = worktree.stat(path)
+    if stat is None or stat_module.S_ISDIR(stat.st_mode) or row is None:
+        made.forget.add(path)
+        return
+    made.remove.add(path)
+    if not _clean(worktree, row, change.old, path):
+        made.conflicts.add(path)
+
+
+def _plan_writing(
+    worktree: Worktree,
+    made: Plan,
+    row: Row | None,
+    change: history.Difference,
+    wanted: Wanted,
+) -> None:
+    path, entry = change.path, change.new
+    assert entry is not None
+    stat = worktree.stat(path)
+    if stat is not None and stat_module.S_ISDIR(stat.st_mode):
+        made.write[path] = entry  # `_check_room` looks at what is in the directory
+    elif stat is not None and staging.holds(worktree, path, stat, entry):
+        made.adopt[path] = entry
+    elif stat is None and (row is None or row.absent) and not wanted(path):
+        made.leave[path] = entry
+    else:
+        made.write[path] = entry
+        staged_away = change.old is not None and row is None
+        if (
+            staged_away
+            or (row is not None and not _same(row, change.old, entry))
+            or (stat is not None and not _clean(worktree, row, change.old, path))
+        ):
+            made.conflicts.add(path)
+
+
+def _same(row: Row, *entries: Entry | None) -> bool:
+    return any(
+        entry and (row.content, row.mode) == (entry.content, entry.mode) for entry in entries
+    )
+
+
+def _check_room(worktree: Worktree, made: Plan) -> None:
+    """Find files in the way of new directories, and directories in the way of new files.
+
+    Raises:
+        UnsafePath: A new path leads through a symbolic link that stays.
+    """
+    for path in made.write:
+        stat = worktree.stat(path)
+        if stat is not None and stat_module.S_ISDIR(stat.st_mode):
+            _clear(made, worktree.below(path))
+        for parent in staging.parents(path):
+            stat = worktree.stat(parent)
+            if stat is None or parent in made.remove:
+                break
+            if stat_module.S_ISLNK(stat.st_mode):
+                raise errors.UnsafePath(f"{path}: {parent} is a symbolic link")
+            if not stat_module.S_ISDIR(stat.st_mode):
+                _clear(made, [parent])
+                break
+
+
+def _clear(made: Plan, paths: Iterable[str]) -> None:
+    for path in paths:
+        if path not in made.remove:
+            made.remove.add(path)
+            made.conflicts.add(path)
+
+
+# --- applying -------------------------------------------------------------------------------
+
+
+def backup(
+    worktree: Worktree, store: Store, rows: Mapping[str, Row], paths: Iterable[str], author: str
+) -> str:
+    """Keep what is on disk (or only staged) at ``paths`` as a commit of its own.
+
+    Returns:
+        The ref that names it, ``backup/…``.
+    """
+    head = history.head_of(store)
+    with store.writer() as writer:
+        kept = []
+        for path in paths:
+            if worktree.stat(path) is not None:
+                kept.append(staging.store_file(worktree, path, writer, store))
+            elif path in rows:
+                kept.append(rows[path])
+        tree = staging.write_trees(kept, writer, store.vault.id_key)
+        commit = history.add_commit(
+            writer, tree, [head], author=author, message="Local changes before they were replaced"
+        )
+        taken = store.database.refs()
+        name = f"backup/{len([ref for ref in taken if ref.startswith('backup/')]) + 1}"
+        with store.database.transaction():
+            writer.save()
+            store.database.set_ref(name, commit)
+    return name
+
+
+def needed(store: Store, entries: Iterable[Entry]) -> set[ObjectId]:
+    """The chunks that writing ``entries`` takes."""
+    lists = history.chunks_of(store, (entry.content for entry in entries))
+    return {piece for pieces in lists.values() for piece in pieces}
+
+
+class Done(NamedTuple):
+    """What the index is to be told after a plan has been carried out."""
+
+    rows: list[Row]
+    gone: set[str]
+
+    def record(self, index: Index) -> None:
+        """Tell it."""
+        index.remove(self.gone)
+        index.put(self.rows)
+
+
+def apply(worktree: Worktree, store: Store, made: Plan, progress: Progress) -> Done:
+    """Carry out a plan on disk. Every chunk must be in the local store by now."""
+    id_key = store.vault.id_key if made.write or made.adopt or made.leave else None
+    for path in sorted(made.remove, reverse=True):
+        worktree.remove(path)
+    rows = list(_write(worktree, store, made.write, progress)) if made.write else []
+    for path, entry in made.adopt.items():
+        stat = worktree.stat(path)
+        if stat is not None:
+            rows.append(staging.row_of(path, entry, id_key).known(stat, 0))
+    # Only now is a file that was just written old enough for its stat to be trusted.
+    seen = now()
+    rows = [row._replace(seen=seen) for row in rows]
+    rows += [staging.row_of(path, entry, id_key) for path, entry in made.leave.items()]
+    return Done(rows, made.remove | made.forget)
+
+
+def _write(
+    worktree: Worktree, store: Store, entries: Mapping[str, Entry], progress: Progress
+) -> Iterator[Row]:
+    lists = history.chunks_of(store, (entry.content for entry in entries.values()))
+    places = store.locate(piece for pieces in lists.values() for piece in pieces)
+    progress.start("Writing files", sum(entry.size for entry in entries.values()), "B")
+    for path, entry in sorted(entries.items()):
+        blocks = _blocks(store, places, lists[entry.content], entry)
+        stat = worktree.write(path, entry.mode, blocks)
+        yield staging.row_of(path, entry, store.vault.id_key).known(stat, 0)
+        progress.advance(entry.size)
+    progress.finish()
+
+
+def _blocks(
+    store: Store, places: Mapping[ObjectId, Held], pieces: Iterable[ObjectId], entry: Entry
+) -> Iterator[bytes]:
+    """A file's verified content, piece by piece."""
+    size = 0
+    for piece in pieces:
+        if piece not in places:
+            raise errors.MissingObject(piece)
+        body = store.open(places[piece])
+        size += len(body)
+        yield body
+    if size != entry.size:
+        raise errors.CorruptObject(entry.content, f"{size} bytes, the tree says {entry.size}")
+
+
+def read(store: Store, entry: Entry) -> Iterator[bytes]:
+    """A committed file's verified content, piece by piece."""
+    pieces = history.chunks_of(store, [entry.content])[entry.content]
+    return _blocks(store, store.locate(pieces), pieces, entry)

@@ -1,0 +1,220 @@
+"""Commands that set a project up and end it: init, clone, remote, destroy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from dorky import errors
+from dorky.cli import output
+from dorky.cli.command import Command
+from dorky.cli.output import TerminalProgress, name, note, plural, say, show_json, size
+
+Profile = Annotated[str, typer.Option(help="AWS profile to use.", metavar="NAME")]
+Region = Annotated[str, typer.Option(help="AWS region of the bucket.", metavar="NAME")]
+Endpoint = Annotated[str, typer.Option(help="Endpoint of an S3-compatible server.", metavar="URL")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+def init(
+    url: Annotated[str, typer.Argument(help="The remote; without one the project is local.")] = "",
+    plain: Annotated[
+        bool, typer.Option("--plain", help="Do not seal: whoever reads the bucket reads all.")
+    ] = False,
+    profile: Profile = "",
+    region: Region = "",
+    endpoint: Endpoint = "",
+    single_writer: Annotated[
+        bool,
+        typer.Option(
+            "--single-writer", help="The bucket ignores conditional writes; only I write."
+        ),
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Start a repository in this directory.
+
+    Sealed by default: what reaches the remote is encrypted here, to your age identity. The
+    identity is made at ~/.dorky/identity if you have none.
+
+    \b
+    $ dorky init s3://acme-vault/payments
+    $ dorky init gs://acme-vault/payments
+    $ dorky init ../vault
+    """
+    from dorky.repo import Repository
+
+    options: dict[str, str | bool] = {
+        "profile": profile,
+        "region": region,
+        "endpoint": endpoint,
+        "single_writer": single_writer,
+    }
+    repo, made = Repository.init(
+        ".", url, plain=plain, options=options, progress=TerminalProgress()
+    )
+    repo.close()
+    if json:
+        show_json(made)
+        return
+    kind = "sealed" if made.sealed else "plain (not sealed)"
+    say(f"Started a {kind} repository in {name(made.root)}")
+    if made.url:
+        say(f"Remote: {made.url}")
+    else:
+        say("No remote yet: dorky remote add origin s3://bucket/prefix")
+    if made.sealed:
+        say(f"Sealed to: {made.public_key}")
+    if made.new_identity:
+        say(
+            f"Your new secret key is in {made.identity}: keep a copy somewhere safe "
+            "(a password manager), without it nobody can open what you push."
+        )
+    say("Commit .dorkyrc to git; it holds no secrets.")
+
+
+def clone(
+    url: Annotated[str, typer.Argument(help="The remote.")],
+    directory: Annotated[
+        Optional[Path],  # noqa: UP045 - typer reads annotations on Python 3.10, too
+        typer.Argument(help="Where to; by default the last part of URL."),
+    ] = None,
+    profile: Profile = "",
+    region: Region = "",
+    endpoint: Endpoint = "",
+    json: Json = False,
+) -> None:
+    """Make a directory with the newest state of a repository.
+
+    \b
+    $ dorky clone s3://acme-vault/payments
+    $ dorky clone gs://acme-vault/payments secrets
+    """
+    from dorky.repo import Repository
+
+    target = directory or Path(url.rstrip("/").rpartition("/")[2] or "repository")
+    options = {"profile": profile, "region": region, "endpoint": endpoint}
+    repo, done = Repository.clone(url, target, options=options, progress=TerminalProgress())
+    repo.close()
+    if json:
+        show_json(done)
+        return
+    say(f"Cloned {done.url} into {name(str(target))}")
+    if done.new is None:
+        say("It has no commits yet.")
+    else:
+        say(f"{plural(len(done.changes), 'file')} at {done.new[:10]}")
+
+
+def destroy(
+    remote: Annotated[
+        bool, typer.Option("--remote", help="Delete the repository in the remote, too.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only show what would be deleted.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
+    json: Json = False,
+) -> None:
+    """Delete this project's repository. The project's files stay.
+
+    \b
+    $ dorky destroy --dry-run
+    $ dorky destroy --remote
+    """
+    from dorky.repo import Repository
+
+    with Repository.find() as repo:
+        plan = repo.plan_destroy(remote=remote)
+        if json:
+            show_json(plan)
+        else:
+            note(f"Will delete .dorky/ and .dorkyrc in {name(plan.root)}")
+            if plan.unpushed and not plan.url:
+                note(f"with {plural(plan.unpushed, 'commit')} that no remote is known to have")
+            if plan.url:
+                note(
+                    f"and the whole repository at {plan.url}: "
+                    f"{plural(plan.keys, 'key')}, {size(plan.size)}, for everybody and for good"
+                )
+        if dry_run:
+            return
+        word = plan.url or Path(plan.root).name
+        if not yes and not output.confirm(f"Type {word} to go on:", word):
+            raise errors.NotConfirmed("deleted")
+        repo.destroy(plan)
+    if not json:
+        say("Deleted.")
+
+
+COMMANDS = (init, clone, destroy)
+
+remote_app = typer.Typer(no_args_is_help=True, help="Name the places where the repository is kept.")
+
+
+@remote_app.command("add", cls=Command)
+def remote_add(
+    name: Annotated[str, typer.Argument(help="Its name: origin.")],
+    url: Annotated[str, typer.Argument(help="Where it is.")],
+    profile: Profile = "",
+    region: Region = "",
+    endpoint: Endpoint = "",
+) -> None:
+    """Name a remote in .dorkyrc.
+
+    \b
+    $ dorky remote add origin s3://acme-vault/payments --profile acme
+    """
+    from dorky.repo import Repository
+
+    with Repository.find() as repo:
+        repo.remote_add(name, url, {"profile": profile, "region": region, "endpoint": endpoint})
+
+
+@remote_app.command("list", cls=Command)
+def remote_list(json: Json = False) -> None:
+    """List the remotes.
+
+    \b
+    $ dorky remote list
+    """
+    from dorky.repo import Repository
+
+    with Repository.find() as repo:
+        remotes = repo.config.remotes()
+    if json:
+        show_json(remotes)
+    else:
+        for each, url in remotes.items():
+            say(f"{each}\t{url}")
+
+
+@remote_app.command("remove", cls=Command)
+def remote_remove(name: Annotated[str, typer.Argument(help="Its name.")]) -> None:
+    """Forget a remote. What it holds stays.
+
+    \b
+    $ dorky remote remove origin
+    """
+    from dorky.repo import Repository
+
+    with Repository.find() as repo:
+        repo.remote_remove(name)
+
+
+@remote_app.command("set-url", cls=Command)
+def remote_set_url(
+    name: Annotated[str, typer.Argument(help="Its name.")],
+    url: Annotated[str, typer.Argument(help="Where it is now.")],
+) -> None:
+    """Point a remote elsewhere.
+
+    \b
+    $ dorky remote set-url origin s3://acme-vault-eu/payments
+    """
+    from dorky.repo import Repository
+
+    with Repository.find() as repo:
+        repo.remote_set_url(name, url)

@@ -1,0 +1,136 @@
+"""Commands that talk to the remote: push, fetch, pull, download."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, List  # noqa: UP035
+
+import typer
+
+from dorky.cli.history import _split
+from dorky.cli.output import (
+    TerminalProgress,
+    changes,
+    name,
+    note,
+    plural,
+    say,
+    show_json,
+    size,
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+def push(json: Json = False) -> None:
+    """Send your commits to the remote.
+
+    \b
+    $ dorky push
+    """
+    from dorky.repo import Repository
+
+    with Repository.find(progress=TerminalProgress()) as repo:
+        done = repo.push()
+    if json:
+        show_json(done)
+    elif done.old == done.new:
+        say(f"Up to date: {done.url} has everything.")
+    else:
+        say(
+            f"Pushed {plural(done.commits, 'commit')} to {done.url} "
+            f"({plural(done.objects, 'object')}, {size(done.size)})"
+        )
+
+
+def fetch(json: Json = False) -> None:
+    """Learn what the remote has, without changing any file.
+
+    \b
+    $ dorky fetch
+    """
+    from dorky.repo import Repository
+
+    with Repository.find(progress=TerminalProgress()) as repo:
+        done = repo.fetch()
+    if json:
+        show_json(done)
+    elif done.old == done.new:
+        say(f"Nothing new at {done.url}")
+    else:
+        say(f"{plural(done.commits, 'new commit')} at {done.url} (dorky pull)")
+
+
+def pull(
+    paths: Annotated[
+        List[Path] | None,  # noqa: UP006
+        typer.Argument(help="Only these files appear; others stay away until they are pulled."),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", "-f", help="Overwrite local changes (a backup is kept).")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Bring the files here up to date with the remote.
+
+    In a fresh git clone that carries .dorkyrc it sets everything up first. Local changes are
+    never overwritten without --force.
+
+    \b
+    $ dorky pull
+    $ dorky pull .env
+    """
+    from dorky.config import Config
+    from dorky.project import Project
+    from dorky.repo import Repository
+
+    root = Project.root_above(Path())
+    if root is None and Config(None).remotes():
+        # DORKY_URL or DORKY_BUCKET says where from: no file is needed.
+        root = Path.cwd()
+    repository = Repository(root, progress=TerminalProgress()) if root else Repository.find()
+    with repository as repo:
+        done = repo.pull(paths or (), force=force)
+    if json:
+        show_json(done)
+        return
+    if done.old == done.new:
+        say("Up to date." if done.new else f"{done.url} has no commits yet.")
+    else:
+        verb = "Merged" if done.merged else "Pulled"
+        say(f"{verb} {plural(done.commits, 'commit')}: now at {str(done.new)[:10]}")
+        changes(done.changes)
+    if done.backup:
+        note(f"What was there is kept: dorky restore FILE --source {done.backup}")
+
+
+def download(
+    target: Annotated[str, typer.Argument(metavar="REV:PATH", help="A file in a commit.")],
+    destination: Annotated[
+        Path, typer.Argument(metavar="[DEST]", help="A file or a directory.")
+    ] = Path(),
+    remote: Annotated[
+        str, typer.Option("--remote", help="Work without a project, from this URL.", metavar="URL")
+    ] = "",
+    force: Annotated[bool, typer.Option("--force", "-f", help="Replace an existing file.")] = False,
+) -> None:
+    """Fetch one file, and touch nothing else.
+
+    \b
+    $ dorky download main:models/small.bin /tmp/
+    $ dorky download main:.env .env --remote s3://acme-vault/payments
+    """
+    from dorky.repo import Repository
+
+    revision, path = _split(target, path_needed=True)
+    if remote:
+        written = Repository.download_from(
+            remote, revision, path, destination, force=force, progress=TerminalProgress()
+        )
+    else:
+        with Repository.find(progress=TerminalProgress()) as repo:
+            written = repo.download(revision, path, destination, force=force)
+    say(f"Wrote {name(str(written))}")
+
+
+COMMANDS = (push, fetch, pull, download)

@@ -1,0 +1,281 @@
+"""Commands on the files here: stage, unstage, rm, status, commit, restore, checkout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, List  # noqa: UP035
+
+import typer
+
+from dorky import errors
+from dorky.cli.output import (
+    TerminalProgress,
+    changes,
+    name,
+    note,
+    plural,
+    say,
+    show_json,
+    style,
+)
+from dorky.results import CheckedOut, Staged, Status
+
+Paths = Annotated[List[Path], typer.Argument(help="Files, directories, or quoted patterns.")]  # noqa: UP006
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+def stage(
+    paths: Paths,
+    force: Annotated[
+        bool, typer.Option("--force", "-f", help="Stage files that .dorkyignore excludes.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Put files into the next commit: changed, new, or deleted ones. Also called add.
+
+    Inside a git repository, git is told to ignore them.
+
+    \b
+    $ dorky stage .env config/
+    $ dorky stage 'keys/*.pem'
+    """
+    from dorky.repo import Repository
+
+    with Repository.find(progress=TerminalProgress()) as repo:
+        done = repo.stage(paths, force=force)
+    if json:
+        show_json(done)
+        return
+    if not done.changes:
+        say("Nothing to stage: all of it is staged already.")
+    changes(done.changes)
+    if done.ignored:
+        note(f"Told git to ignore {plural(len(done.ignored), 'file')} (in .gitignore)")
+    if done.skipped:
+        note(f"Left out {plural(done.skipped, 'file')} that git tracks")
+
+
+def unstage(paths: Paths, json: Json = False) -> None:
+    """Take changes out of the next commit. The files stay as they are.
+
+    \b
+    $ dorky unstage .env
+    """
+    from dorky.repo import Repository
+
+    with Repository.find() as repo:
+        done = repo.unstage(paths)
+    _unstaged(done, json=json)
+
+
+def _unstaged(done: Staged, *, json: bool) -> None:
+    if json:
+        show_json(done)
+    elif done.changes:
+        say(f"Unstaged {plural(len(done.changes), 'file')}:")
+        for each in done.changes[:30]:
+            say(f"  {name(each.path)}")
+    else:
+        say("Nothing of it was staged.")
+
+
+def rm(
+    paths: Paths,
+    cached: Annotated[
+        bool, typer.Option("--cached", help="Keep the files, only stop tracking them.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", "-f", help="Delete files that are not committed, too.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Delete files, here and in the next commit.
+
+    \b
+    $ dorky rm old.env
+    $ dorky rm --cached notes.txt
+    """
+    from dorky.repo import Repository
+
+    with Repository.find() as repo:
+        done = repo.rm(paths, cached=cached, force=force)
+    if json:
+        show_json(done)
+    else:
+        changes(done.changes)
+
+
+def status(
+    short: Annotated[bool, typer.Option("--short", "-s", help="One line a file.")] = False,
+    exit_code: Annotated[
+        bool, typer.Option("--exit-code", help="Exit with 1 if anything is not committed.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Show what is staged, what is not, and what the remote has.
+
+    \b
+    $ dorky status
+    $ dorky status -s
+    """
+    from dorky.repo import Repository
+
+    with Repository.find() as repo:
+        found = repo.status()
+    if json:
+        show_json(found)
+    elif short:
+        _short(found)
+    else:
+        _long(found)
+    if exit_code and not found.clean:
+        raise typer.Exit(1)
+
+
+def _short(found: Status) -> None:
+    letters = {"added": "A", "modified": "M", "deleted": "D"}
+    staged = {each.path: letters[each.what] for each in found.staged}
+    unstaged = {each.path: letters[each.what] for each in found.unstaged}
+    for path in sorted(staged.keys() | unstaged.keys()):
+        left = style(staged.get(path, " "), fg="green")
+        right = style(unstaged.get(path, " "), fg="red")
+        say(f"{left}{right} {name(path)}")
+    for path in found.secrets:
+        say(f"{style('??', fg='red')} {name(path)}")
+
+
+def _long(found: Status) -> None:
+    where = f"Looking at {found.head[:10]}" if found.detached and found.head else "On main"
+    say(f"{where}{_upstream(found)}")
+    if found.head is None:
+        say("No commits yet.")
+    if found.staged:
+        say("Staged for the next commit:")
+        changes(found.staged)
+    if found.unstaged:
+        say("Changed, not staged (dorky stage FILE):")
+        changes(found.unstaged)
+    if found.absent:
+        say(f"{plural(found.absent, 'file')} not pulled (dorky pull)")
+    if found.secrets:
+        say("Look like secrets, but nobody keeps them (dorky stage FILE):")
+        for path in found.secrets[:30]:
+            say(f"  {style('?', fg='red')} {name(path)}")
+    if found.clean and found.head is not None:
+        say("Nothing to commit.")
+
+
+def _upstream(found: Status) -> str:
+    if not found.remote:
+        return ", no remote"
+    if not found.fetched:
+        return f", nothing known of {found.remote} yet"
+    if found.ahead and found.behind:
+        return (
+            f", {plural(found.ahead, 'commit')} ahead and {found.behind} behind {found.remote} "
+            "(dorky pull)"
+        )
+    if found.ahead:
+        return f", {plural(found.ahead, 'commit')} ahead of {found.remote} (dorky push)"
+    if found.behind:
+        return f", {plural(found.behind, 'commit')} behind {found.remote} (dorky pull)"
+    return f", same as {found.remote}"
+
+
+def commit(
+    words: Annotated[
+        List[str] | None,  # noqa: UP006
+        typer.Argument(metavar="[MESSAGE]", help="The message, instead of -m."),
+    ] = None,
+    message: Annotated[str, typer.Option("--message", "-m", help="Why.")] = "",
+    all_: Annotated[
+        bool, typer.Option("--all", "-a", help="Stage tracked files that changed first.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Record what is staged.
+
+    \b
+    $ dorky commit -m "rotate the staging keys"
+    $ dorky commit -a "rotate the staging keys"
+    """
+    from dorky.repo import Repository
+
+    if words and message:
+        raise errors.UsageError("the message is given twice", hint="dorky commit -m MESSAGE")
+    if words and len(words) > 1:
+        raise errors.UsageError(
+            "commit takes one message, and always all that is staged",
+            hint=f'quote it: dorky commit -m "{" ".join(words)}"',
+        )
+    with Repository.find(progress=TerminalProgress()) as repo:
+        done = repo.commit(words[0] if words else message, all=all_)
+    if json:
+        show_json(done)
+        return
+    say(f"[{style(done.id[:10], fg='yellow')}] {name(done.message.splitlines()[0])}")
+    changes(done.changes)
+
+
+def restore(
+    paths: Paths,
+    source: Annotated[
+        str, typer.Option("--source", help="Take them from this revision.", metavar="REV")
+    ] = "",
+    staged: Annotated[
+        bool, typer.Option("--staged", help="Put back the index, not the files.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Put files back as they are staged, or as a revision holds them.
+
+    What would be lost is kept first, as a commit that backup/N names.
+
+    \b
+    $ dorky restore .env
+    $ dorky restore .env --source HEAD~2
+    """
+    from dorky.repo import Repository
+
+    with Repository.find(progress=TerminalProgress()) as repo:
+        done = repo.restore(paths, source=source, staged=staged)
+    if isinstance(done, Staged):
+        _unstaged(done, json=json)
+    elif json:
+        show_json(done)
+    else:
+        say(f"Restored {plural(len(done.changes), 'file')}")
+        _kept(done)
+
+
+def _kept(done: CheckedOut) -> None:
+    if done.backup:
+        note(f"What was there is kept: dorky restore FILE --source {done.backup}")
+
+
+def checkout(
+    revision: Annotated[str, typer.Argument(help="A commit; main to come back.")],
+    force: Annotated[
+        bool, typer.Option("--force", "-f", help="Overwrite local changes (a backup is kept).")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Make all files be as a revision is.
+
+    \b
+    $ dorky checkout HEAD~1
+    $ dorky checkout main
+    """
+    from dorky.repo import Repository
+
+    with Repository.find(progress=TerminalProgress()) as repo:
+        done = repo.checkout(revision, force=force)
+    if json:
+        show_json(done)
+        return
+    say(f"Now at {str(done.commit)[:10]}")
+    changes(done.changes)
+    _kept(done)
+
+
+COMMANDS = (stage, unstage, rm, status, commit, restore, checkout)

@@ -1,0 +1,352 @@
+"""Configuration: flags > environment > .dorkyrc > ~/.dorky/config > defaults.
+
+The only module that reads the environment. `.dorkyrc` comes with a git clone and is **untrusted**:
+only the settings listed here may stand in it, and none of them names a command or a credential.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from dorky import errors, files
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+RC = ".dorkyrc"
+VERSION = 1
+"""The newest layout of `.dorkyrc` that this dorky reads."""
+
+Scope = Literal["project", "user"]
+
+
+class Setting(NamedTuple):
+    """What a setting is: its type, and whether `.dorkyrc` may hold it."""
+
+    type: type
+    project: bool
+    about: str
+    env: str = ""
+
+
+SETTINGS: Mapping[str, Setting] = {
+    "version": Setting(int, True, "layout of this file"),
+    "repository.id": Setting(str, True, "the repository this project belongs to"),
+    "repository.fingerprint": Setting(str, True, "commitment to the repository's key"),
+    "portable_names": Setting(bool, True, "refuse names that Windows can't create (default true)"),
+    "remotes.*.url": Setting(str, True, "where the remote is"),
+    "remotes.*.profile": Setting(str, True, "AWS profile", "AWS_PROFILE"),
+    "remotes.*.region": Setting(str, True, "AWS region", "AWS_REGION"),
+    "remotes.*.endpoint": Setting(str, True, "service endpoint", "AWS_ENDPOINT_URL"),
+    "remotes.*.single_writer": Setting(
+        bool, True, "this bucket has one writer ever: push without conditional writes"
+    ),
+    "remotes.*.service_account": Setting(str, False, "a Google service-account file"),
+    "user.name": Setting(str, False, "author of commits", "DORKY_AUTHOR"),
+    "identity": Setting(str, False, "age identity file", "DORKY_IDENTITY_FILE"),
+}
+
+
+class Value(NamedTuple):
+    """A setting in force, and where it comes from."""
+
+    key: str
+    value: str | int | bool
+    source: str
+
+
+def describe(key: str) -> Setting:
+    """What the setting ``key`` is.
+
+    Raises:
+        UsageError: There is no such setting.
+    """
+    parts = key.split(".")
+    if len(parts) == 3 and parts[0] == "remotes":
+        parts[1] = "*"
+    setting = SETTINGS.get(".".join(parts))
+    if setting is None:
+        raise errors.UsageError(f"there is no setting {key}", hint="dorky config list --all")
+    return setting
+
+
+def parse(key: str, text: str) -> str | int | bool:
+    """Read a setting's value as typed on a command line.
+
+    Raises:
+        UsageError: Not a value of its type.
+    """
+    kind = describe(key).type
+    if kind is bool:
+        if text.lower() not in {"true", "false", "yes", "no", "1", "0"}:
+            raise errors.UsageError(f"{key} is true or false, not {text}")
+        return text.lower() in {"true", "yes", "1"}
+    if kind is int:
+        if not text.isdigit():
+            raise errors.UsageError(f"{key} is a number, not {text}")
+        return int(text)
+    return text
+
+
+def _flatten(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in table.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+def read(path: Path, scope: Scope) -> dict[str, str | int | bool]:
+    """Read and check a configuration file; a missing one is empty.
+
+    Returns:
+        Values by dotted key.
+
+    Raises:
+        BadConfig: Not TOML, an unknown setting, one that may not stand there, or a wrong type.
+        ConfigTooNew: Of a layout that this dorky does not know.
+    """
+    try:
+        with files.disk_errors(path):
+            table = tomllib.loads(path.read_bytes().decode("utf-8"))
+    except errors.DiskError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            return {}
+        raise
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise errors.BadConfig(path, error) from None
+    version = table.get("version", VERSION)
+    if not isinstance(version, int) or version < 1:
+        raise errors.BadConfig(path, f"version is {version!r}")
+    if version > VERSION:
+        raise errors.ConfigTooNew(path, version, VERSION)
+    values = dict(_flatten(table))
+    for key, value in values.items():
+        try:
+            setting = describe(key)
+        except errors.UsageError:
+            raise errors.BadConfig(path, f"there is no setting {key}") from None
+        if scope == "project" and not setting.project:
+            raise errors.BadConfig(path, f"{key} may only stand in ~/.dorky/config")
+        if type(value) is not setting.type:
+            kind = setting.type.__name__
+            raise errors.BadConfig(path, f"{key} is not a {kind}: {value!r}")
+    return values
+
+
+def write(path: Path, key: str, value: str | int | bool | None) -> bool:
+    """Set one value in a configuration file (None removes it), keeping comments and order.
+
+    Returns:
+        Whether the file changed.
+    """
+    import tomlkit
+    from tomlkit.exceptions import ParseError
+
+    try:
+        document = tomlkit.parse(path.read_text("utf-8")) if path.exists() else tomlkit.document()
+    except (ParseError, UnicodeDecodeError) as error:
+        raise errors.BadConfig(path, error) from None
+    table: Any = document
+    *parents, name = key.split(".")
+    for parent in parents:
+        if parent not in table:
+            if value is None:
+                return False
+            table[parent] = tomlkit.table(is_super_table=parent == "remotes")
+        table = table[parent]
+    if value is None:
+        if name not in table:
+            return False
+        del table[name]
+    else:
+        table[name] = value
+    _prune(document)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    mode = path.stat().st_mode & 0o777 if path.exists() else 0o644
+    files.write_atomic(path, tomlkit.dumps(document).encode(), mode=mode)
+    return True
+
+
+def _prune(table: Any) -> None:
+    for name in [name for name, value in table.items() if isinstance(value, Mapping)]:
+        _prune(table[name])
+        if not table[name]:
+            del table[name]
+
+
+class Config:
+    """The settings in force for one project (or for none).
+
+    Args:
+        root: The project's directory, which holds `.dorkyrc`; None outside a project.
+        environment: Stands in for the process's, in tests.
+    """
+
+    def __init__(self, root: Path | None, environment: Mapping[str, str] | None = None) -> None:
+        self.root = root
+        self.environment = os.environ if environment is None else environment
+        self._files: dict[Scope, dict[str, str | int | bool]] | None = None
+
+    # --- places ----------------------------------------------------------------------------
+
+    @property
+    def home(self) -> Path:
+        """Where what belongs to the user lies: ``~/.dorky``."""
+        return Path(self.environment.get("HOME") or Path("~").expanduser()) / ".dorky"
+
+    def path(self, scope: Scope) -> Path:
+        """The configuration file of a scope."""
+        if scope == "user":
+            return self.home / "config"
+        if self.root is None:
+            raise errors.NotARepository(Path.cwd())
+        return self.root / RC
+
+    # --- values ----------------------------------------------------------------------------
+
+    def reload(self) -> None:
+        """Forget what was read."""
+        self._files = None
+
+    def _read(self) -> dict[Scope, dict[str, str | int | bool]]:
+        if self._files is None:
+            self._files = {"user": read(self.path("user"), "user")}
+            if self.root is not None:
+                self._files["project"] = read(self.path("project"), "project")
+        return self._files
+
+    def find(self, key: str) -> Value | None:
+        """A setting in force and its source; None if nothing sets it."""
+        setting = describe(key)
+        if key == "remotes.origin.url" and (url := self._environment_url()):
+            return url
+        if setting.env and (text := self.environment.get(setting.env)):
+            return Value(key, parse(key, text), f"environment ({setting.env})")
+        for scope in ("project", "user"):
+            values = self._read().get(scope, {})
+            if key in values:
+                return Value(key, values[key], str(self.path(scope)))
+        return None
+
+    def get(self, key: str) -> str | int | bool | None:
+        """A setting in force; None if nothing sets it."""
+        found = self.find(key)
+        return found.value if found else None
+
+    def text(self, key: str) -> str:
+        """A text setting in force; empty if nothing sets it."""
+        value = self.get(key)
+        return value if isinstance(value, str) else ""
+
+    def items(self) -> list[Value]:
+        """Every setting in force, sorted by key."""
+        keys = {key for values in self._read().values() for key in values}
+        keys |= {key for key, setting in SETTINGS.items() if "*" not in key and setting.env}
+        if self._environment_url():
+            keys.add("remotes.origin.url")
+        return [found for key in sorted(keys) if (found := self.find(key))]
+
+    def set(self, key: str, value: str | int | bool, *, scope: Scope) -> None:
+        """Set a value in a file.
+
+        Raises:
+            UsageError: No such setting, or it may not stand in `.dorkyrc`.
+        """
+        if scope == "project" and not describe(key).project:
+            raise errors.UsageError(
+                f"{key} is yours, not the project's", hint=f"dorky config set --user {key} VALUE"
+            )
+        write(self.path(scope), key, value)
+        self.reload()
+
+    def unset(self, key: str, *, scope: Scope) -> bool:
+        """Remove a value from a file; False if it was not there."""
+        removed = write(self.path(scope), key, None)
+        self.reload()
+        return removed
+
+    # --- remotes ---------------------------------------------------------------------------
+
+    def _environment_url(self) -> Value | None:
+        if url := self.environment.get("DORKY_URL"):
+            return Value("remotes.origin.url", url, "environment (DORKY_URL)")
+        if bucket := self.environment.get("DORKY_BUCKET"):
+            base = bucket if "://" in bucket else f"s3://{bucket}"
+            name = (self.root or Path.cwd()).name
+            url = f"{base.rstrip('/')}/{name}"
+            return Value("remotes.origin.url", url, "environment (DORKY_BUCKET)")
+        return None
+
+    def remotes(self) -> dict[str, str]:
+        """URLs by remote name, sorted by name."""
+        names = {
+            key.split(".")[1]
+            for values in self._read().values()
+            for key in values
+            if key.startswith("remotes.") and key.endswith(".url")
+        }
+        if self._environment_url():
+            names.add("origin")
+        return {name: self.url(name) for name in sorted(names)}
+
+    def url(self, remote: str) -> str:
+        """The URL of a remote. A relative directory counts from the project's root.
+
+        Raises:
+            NoRemote: There is no such remote.
+        """
+        url = self.text(f"remotes.{remote}.url")
+        if not url:
+            raise errors.NoRemote(remote)
+        if "://" not in url and not url.startswith(("/", "~")) and self.root is not None:
+            return str(self.root / url)
+        return url
+
+    def driver_options(self, remote: str) -> dict[str, str]:
+        """What a driver needs to know beside the URL (see `drivers.base.Driver.open`)."""
+        names = ("profile", "region", "endpoint", "service_account")
+        options = {name: self.text(f"remotes.{remote}.{name}") for name in names}
+        environment = self.environment
+        options["endpoint"] = environment.get("AWS_ENDPOINT_URL_S3") or options["endpoint"]
+        options["region"] = options["region"] or environment.get("AWS_DEFAULT_REGION", "")
+        options["ca_bundle"] = environment.get("AWS_CA_BUNDLE", "")
+        if environment.get("AWS_ACCESS_KEY_ID") and environment.get("AWS_SECRET_ACCESS_KEY"):
+            options["access_key_id"] = environment["AWS_ACCESS_KEY_ID"]
+            options["secret_access_key"] = environment["AWS_SECRET_ACCESS_KEY"]
+            options["session_token"] = environment.get("AWS_SESSION_TOKEN", "")
+        return {name: value for name, value in options.items() if value}
+
+    def single_writer(self, remote: str) -> bool:
+        """Whether the remote's owner says that nobody else ever writes to it."""
+        return self.get(f"remotes.{remote}.single_writer") is True
+
+    # --- who -------------------------------------------------------------------------------
+
+    @property
+    def author(self) -> str:
+        """Who makes commits."""
+        if name := self.text("user.name"):
+            return name
+        try:
+            return getpass.getuser()
+        except (KeyError, OSError):  # no such user in a bare container
+            return "unknown"
+
+    @property
+    def identity_text(self) -> str:
+        """The age identity given in the environment itself; empty if there is none."""
+        return self.environment.get("DORKY_IDENTITY", "")
+
+    @property
+    def identity_path(self) -> Path:
+        """Where the age identity file is, whether it exists or not."""
+        named = self.text("identity")
+        return Path(named).expanduser() if named else self.home / "identity"

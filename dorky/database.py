@@ -1,0 +1,151 @@
+"""The local database (SQLite): everything in `.dorky/` that is not a pack.
+
+One file, so that a command's whole effect (objects recorded, files staged, a ref moved) is one
+transaction. ``synchronous=FULL``: a command that returned survives power loss.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+from dorky import errors
+
+_VERSION = 1
+_SCHEMA = """
+-- header, head, remote probes and other single values
+CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+
+-- main, origin/main, backup/…
+CREATE TABLE refs (name TEXT PRIMARY KEY, id TEXT NOT NULL) WITHOUT ROWID;
+
+-- the last root seen of each remote, as its bytes
+CREATE TABLE roots (remote TEXT PRIMARY KEY, version TEXT NOT NULL, data BLOB NOT NULL)
+    WITHOUT ROWID;
+
+-- packs here (remote = '') and those that a remote's root lists
+CREATE TABLE packs (
+    n INTEGER PRIMARY KEY, remote TEXT NOT NULL, name TEXT NOT NULL, size INTEGER NOT NULL,
+    tail INTEGER NOT NULL, UNIQUE (remote, name)
+);
+
+-- object locations: a cache that can be made again from the packs
+CREATE TABLE objects (
+    id BLOB NOT NULL, pack INTEGER NOT NULL REFERENCES packs (n) ON DELETE CASCADE,
+    kind TEXT NOT NULL, offset INTEGER NOT NULL, length INTEGER NOT NULL,
+    PRIMARY KEY (id, pack)
+) WITHOUT ROWID;
+
+-- the staging area and the stat cache; absent = the file is not meant to be on disk
+CREATE TABLE files (
+    path TEXT PRIMARY KEY, mode INTEGER NOT NULL, size INTEGER NOT NULL, content TEXT NOT NULL,
+    digest TEXT NOT NULL, absent INTEGER NOT NULL DEFAULT 0,
+    mtime INTEGER NOT NULL DEFAULT 0, ctime INTEGER NOT NULL DEFAULT 0,
+    inode INTEGER NOT NULL DEFAULT 0, seen INTEGER NOT NULL DEFAULT 0
+) WITHOUT ROWID;
+"""
+
+
+class Database:
+    """An open local database.
+
+    Args:
+        path: The database file, created (mode 0600) if missing.
+
+    Raises:
+        CorruptDatabase: Not a database, or of an unknown layout.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        if not path.exists():
+            path.touch(mode=0o600)
+        with self.errors():
+            # The lock of `files.locked` orders writers; the timeout covers readers alone.
+            self.connection = sqlite3.connect(
+                path, timeout=10, isolation_level=None, check_same_thread=False
+            )
+            self.connection.executescript(
+                "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;"
+            )
+            (version,) = self.connection.execute("PRAGMA user_version").fetchone()
+            if version == 0:
+                self.connection.executescript(
+                    f"BEGIN; {_SCHEMA} PRAGMA user_version={_VERSION}; COMMIT;"
+                )
+            elif version != _VERSION:
+                raise errors.FormatTooNew(path, version)
+
+    def close(self) -> None:
+        """Close it. Safe to call twice."""
+        self.connection.close()
+
+    @contextlib.contextmanager
+    def errors(self) -> Iterator[None]:
+        """Turn SQLite's errors into the error tree's."""
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            if "full" in str(error):
+                raise errors.DiskFull(self.path) from error
+            if "locked" in str(error) or "busy" in str(error):
+                raise errors.Locked("the database is in use") from error
+            raise errors.CorruptDatabase(self.path, error) from error
+        except sqlite3.DatabaseError as error:
+            raise errors.CorruptDatabase(self.path, error) from error
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """All of what is done inside, or nothing. Nested calls join the outer one."""
+        if self.connection.in_transaction:
+            yield self.connection
+            return
+        with self.errors():
+            self.connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self.connection
+            except BaseException:
+                self.connection.execute("ROLLBACK")
+                raise
+            self.connection.execute("COMMIT")
+
+    # --- single values and refs ------------------------------------------------------------
+
+    def get(self, key: str) -> bytes | None:
+        """A single value, or None."""
+        row = self.connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        return row[0] if row else None
+
+    def set(self, key: str, value: bytes) -> None:
+        """Remember a single value."""
+        with self.transaction() as db:
+            db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
+
+    def refs(self) -> dict[str, str]:
+        """Commit ids by ref name."""
+        return dict(self.connection.execute("SELECT name, id FROM refs ORDER BY name"))
+
+    def ref(self, name: str) -> str | None:
+        """The commit that a ref names, or None."""
+        row = self.connection.execute("SELECT id FROM refs WHERE name = ?", (name,)).fetchone()
+        return row[0] if row else None
+
+    def set_ref(self, name: str, commit: str) -> None:
+        """Point a ref at a commit."""
+        with self.transaction() as db:
+            db.execute("INSERT OR REPLACE INTO refs VALUES (?, ?)", (name, commit))
+
+    def has_root(self, remote: str) -> bool:
+        """Whether a root of the remote was ever seen."""
+        found = self.connection.execute("SELECT 1 FROM roots WHERE remote = ?", (remote,))
+        return found.fetchone() is not None
+
+    def forget_remote(self, remote: str) -> None:
+        """Drop everything known of a remote: its root, its packs, its refs."""
+        with self.transaction() as db:
+            db.execute("DELETE FROM roots WHERE remote = ?", (remote,))
+            db.execute("DELETE FROM packs WHERE remote = ?", (remote,))
+            db.execute("DELETE FROM refs WHERE name LIKE ? || '/%'", (remote,))
+            db.execute("DELETE FROM meta WHERE key LIKE 'remote.' || ? || '.%'", (remote,))

@@ -1,0 +1,183 @@
+"""Files done safely: atomic writes, paths that stay inside, locks, disk errors with names."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import secrets
+import stat
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from dorky import errors
+
+# HFS+ ignores these code points when it compares names, so `.g\u200cit` opens `.git` there
+# (git's CVE-2014-9390).
+_HFS_IGNORED = dict.fromkeys(
+    [*range(0x200C, 0x2010), *range(0x202A, 0x202F), *range(0x206A, 0x2070), 0xFEFF]
+)
+
+_WINDOWS_DEVICES = frozenset(
+    {"con", "prn", "aux", "nul", "conin$", "conout$"}
+    | {f"{port}{n}" for port in ("com", "lpt") for n in "123456789¹²³"}
+)
+
+
+@contextlib.contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turn an `OSError` about ``path`` into the error tree's, keeping its reason."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise errors.DiskFull(path) from error
+        if error.errno in {errno.EACCES, errno.EPERM}:
+            raise errors.UnreadableFile(path, error.strerror) from error
+        raise errors.DiskError(path, error.strerror or error) from error
+
+
+def sync_directory(path: Path) -> None:
+    """Make renames and new names in ``path`` survive power loss."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def temporary(directory: Path) -> Path:
+    """A fresh name in ``directory`` for a file that will be renamed into place."""
+    return directory / f".tmp-{secrets.token_hex(8)}"
+
+
+def write_atomic(path: Path, data: bytes, *, mode: int = 0o600) -> None:
+    """Replace ``path`` by ``data``, durably: readers see the old bytes or the new ones.
+
+    Raises:
+        DiskFull: No space; the old file is untouched.
+        DiskError: Anything else the disk refuses.
+    """
+    with disk_errors(path):
+        scratch = temporary(path.parent)
+        fd = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            with open(fd, "wb") as file:
+                file.write(data)
+                os.fchmod(file.fileno(), mode)
+                file.flush()
+                os.fsync(file.fileno())
+            scratch.rename(path)
+        except BaseException:
+            scratch.unlink(missing_ok=True)
+            raise
+        sync_directory(path.parent)
+
+
+def write_stream(path: Path, mode: int, blocks: Iterable[bytes]) -> os.stat_result:
+    """Put a file (or, going by ``mode``, a link) in place of whatever is at ``path``.
+
+    The bytes go to a new file (0600) that is renamed once it is whole and has its mode, so nobody
+    sees half of it, and a hard link or an open descriptor keeps the old content.
+
+    Returns:
+        The new file's own stat.
+
+    Raises:
+        DiskFull: No space; what was there is untouched.
+    """
+    with disk_errors(path):
+        scratch = temporary(path.parent)
+        try:
+            if stat.S_ISLNK(mode):
+                scratch.symlink_to(os.fsdecode(b"".join(blocks)))
+            else:
+                flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+                with open(os.open(scratch, flags, 0o600), "wb") as file:
+                    for block in blocks:
+                        file.write(block)
+                    file.flush()
+                    os.fchmod(file.fileno(), mode & 0o777)
+            scratch.rename(path)
+        except BaseException:
+            scratch.unlink(missing_ok=True)
+            raise
+        return path.lstat()
+
+
+def unsafe(name: str) -> str | None:
+    """Why one path component from a stranger must not be written to disk; None if it may.
+
+    Refuses what leaves the directory (``..``, separators, NUL) and every spelling of ``.git`` and
+    ``.dorky`` that some file system takes for the same name.
+    """
+    if not name or name in {".", ".."}:
+        return "it leaves its directory"
+    if "/" in name or "\0" in name:
+        return "it holds a separator"
+    plain = name.translate(_HFS_IGNORED).rstrip(". ").casefold()
+    # NTFS ends a name at ':' (alternate data streams); git~1 is its 8.3 name for .git.
+    if plain.split(":")[0].rstrip(". ") in {".git", ".dorky", "git~1", "dorky~1"}:
+        return "it is a repository's own directory"
+    return None
+
+
+def unportable(name: str) -> str | None:
+    """Why Windows can't create a file of this name; None if it can.
+
+    Source: Microsoft, "Naming Files, Paths, and Namespaces". Control characters are let through:
+    names with newlines or tabs are kept byte for byte on the systems that have them.
+    """
+    bad = next((c for c in name if c in '<>:"|?*\\'), None)
+    if bad:
+        return f"Windows has no {bad} in names"
+    if name.endswith((" ", ".")):
+        return "Windows drops a space or a dot at the end"
+    if name.split(".", maxsplit=1)[0].rstrip().casefold() in _WINDOWS_DEVICES:
+        return "the name is a device on Windows"
+    return None
+
+
+def check_path(path: str) -> None:
+    """Refuse a repository path that must not reach the disk.
+
+    Raises:
+        UnsafePath: Absolute, leaving the worktree, or entering a repository's own directory.
+    """
+    if path.startswith("/") or any(unsafe(part) for part in path.split("/")):
+        raise errors.UnsafePath(ascii(path))
+
+
+@contextlib.contextmanager
+def locked(path: Path, *, timeout: float = 10.0) -> Iterator[None]:
+    """Hold an exclusive lock on ``path`` (created if missing, never removed).
+
+    The kernel drops a `flock` when its holder dies, so a killed process never blocks.
+
+    Args:
+        path: The lock file; it holds the process id of whoever has the lock.
+        timeout: Seconds to wait.
+
+    Raises:
+        Locked: Somebody else still has it after ``timeout``.
+    """
+    with disk_errors(path):
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        deadline = time.monotonic() + timeout
+        while True:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    holder = os.pread(fd, 32, 0).decode("ascii", "replace").strip()
+                    raise errors.Locked(f"process {holder or 'unknown'}") from None
+                time.sleep(0.05)
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(fd)

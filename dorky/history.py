@@ -1,0 +1,252 @@
+"""Walking commits and trees: revisions, ancestry, what a tree holds, how two trees differ."""
+
+from __future__ import annotations
+
+import heapq
+import re
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime, timezone
+from typing import NamedTuple
+
+from dorky import errors, model
+from dorky.model import ALL, Commit, Entry, Kind, ObjectId, Tree
+from dorky.store import Store, Writer
+
+HEAD = "HEAD"
+MAIN = "main"
+_SHORT = 4
+
+
+class Node(NamedTuple):
+    """A commit and its id."""
+
+    id: ObjectId
+    commit: Commit
+
+
+class Difference(NamedTuple):
+    """One path at which two trees differ; None where it does not exist."""
+
+    path: str
+    old: Entry | None
+    new: Entry | None
+
+
+# --- trees ----------------------------------------------------------------------------------
+
+
+def read_commit(store: Store, commit: ObjectId) -> Commit:
+    """Read a commit."""
+    return model.decode_commit(store.read(commit), commit)
+
+
+def read_tree(store: Store, tree: ObjectId) -> Tree:
+    """Read one directory."""
+    return model.decode_tree(store.read(tree), tree)
+
+
+def root_tree(store: Store, commit: ObjectId | None) -> ObjectId | None:
+    """The tree of a commit; None for no commit."""
+    return read_commit(store, commit).trees.get(ALL) if commit else None
+
+
+def files_of(store: Store, tree: ObjectId | None, prefix: str = "") -> Iterator[tuple[str, Entry]]:
+    """Every file and link below a tree, with its path, in tree order."""
+    for entry in read_tree(store, tree).entries if tree else ():
+        path = prefix + entry.name
+        if entry.is_tree:
+            yield from files_of(store, entry.content, path + "/")
+        else:
+            yield path, entry
+
+
+def lookup(store: Store, tree: ObjectId | None, path: str) -> Entry | None:
+    """What lies at a path below a tree (a file, a link or a directory); None if nothing does."""
+    found = None
+    for part in path.split("/"):
+        if tree is None:
+            return None
+        entries = read_tree(store, tree).entries
+        found = next((entry for entry in entries if entry.name == part), None)
+        tree = found.content if found and found.is_tree else None
+    return found
+
+
+def differences(
+    store: Store, old: ObjectId | None, new: ObjectId | None, prefix: str = ""
+) -> Iterator[Difference]:
+    """The files at which two trees differ. Reads only the directories that differ."""
+    if old == new:
+        return
+    left = {entry.name: entry for entry in read_tree(store, old).entries} if old else {}
+    right = {entry.name: entry for entry in read_tree(store, new).entries} if new else {}
+    for name in sorted(left.keys() | right.keys()):
+        a, b = left.get(name), right.get(name)
+        if a == b:
+            continue
+        path = prefix + name
+        if (a and a.is_tree) or (b and b.is_tree):
+            left_tree = a.content if a and a.is_tree else None
+            right_tree = b.content if b and b.is_tree else None
+            yield from differences(store, left_tree, right_tree, path + "/")
+        a = None if a and a.is_tree else a
+        b = None if b and b.is_tree else b
+        if a or b:
+            yield Difference(path, a, b)
+
+
+def chunks_of(store: Store, contents: Iterable[ObjectId]) -> dict[ObjectId, list[ObjectId]]:
+    """The chunks that each content consists of, in order, whether they are here or not."""
+    wanted = set(contents)
+    lists = {each: at for each, at in store.locate(wanted).items() if at.kind is Kind.CHUNKS}
+    result = {}
+    for content in wanted:
+        if content in lists:
+            pieces = model.decode_chunks(store.open(lists[content]), content).chunks
+            result[content] = [piece.id for piece in pieces]
+        else:
+            result[content] = [content]
+    return result
+
+
+def touches(store: Store, commit: Commit, path: str) -> bool:
+    """Whether a commit holds something else at a path than each of its parents does."""
+    here = lookup(store, commit.trees.get(ALL), path)
+    before = [lookup(store, root_tree(store, parent), path) for parent in commit.parents]
+    return here not in before if before else here is not None
+
+
+# --- ancestry -------------------------------------------------------------------------------
+
+
+def ancestors(
+    store: Store, heads: Iterable[ObjectId], stop: Callable[[ObjectId], bool] | None = None
+) -> Iterator[Node]:
+    """The commits reachable from ``heads``, newest first; never a parent before its child...
+
+    ... unless clocks disagree: the order is by the commits' own times, as in git.
+
+    Args:
+        store: Where they are.
+        heads: Where to begin.
+        stop: Commits for which it says yes are neither given nor walked past.
+    """
+    seen: set[ObjectId] = set()
+    pending: list[tuple[float, int, Node]] = []
+
+    def push(commit_id: ObjectId) -> None:
+        if commit_id in seen or (stop and stop(commit_id)):
+            return
+        seen.add(commit_id)
+        commit = read_commit(store, commit_id)
+        heapq.heappush(pending, (-commit.time.timestamp(), len(seen), Node(commit_id, commit)))
+
+    for head in heads:
+        push(head)
+    while pending:
+        _, _, node = heapq.heappop(pending)
+        yield node
+        for parent in node.commit.parents:
+            push(parent)
+
+
+def is_ancestor(store: Store, old: ObjectId, new: ObjectId) -> bool:
+    """Whether ``old`` is ``new`` or one of its ancestors."""
+    return old == new or any(node.id == old for node in ancestors(store, [new]))
+
+
+def ahead_behind(store: Store, ours: ObjectId | None, theirs: ObjectId | None) -> tuple[int, int]:
+    """How many commits each side has that the other lacks."""
+    if ours == theirs:
+        return 0, 0
+    left = {node.id for node in ancestors(store, [ours])} if ours else set()
+    right = {node.id for node in ancestors(store, [theirs])} if theirs else set()
+    return len(left - right), len(right - left)
+
+
+def merge_base(store: Store, ours: ObjectId, theirs: ObjectId) -> ObjectId | None:
+    """A best common ancestor: one that is no other common ancestor's ancestor; None if unrelated.
+
+    Of several (criss-cross merges) it is the newest.
+    """
+    left = {node.id for node in ancestors(store, [ours])}
+    common = [node for node in ancestors(store, [theirs]) if node.id in left]
+    parents = {parent for node in common for parent in node.commit.parents}
+    return next((node.id for node in common if node.id not in parents), None)
+
+
+def add_commit(
+    writer: Writer,
+    tree: ObjectId,
+    parents: Iterable[ObjectId | None],
+    *,
+    author: str,
+    message: str,
+    git: str = "",
+) -> ObjectId:
+    """Store a commit made now; give its id. Parents that are None are left out."""
+    time = datetime.now(timezone.utc).replace(microsecond=0)
+    known = tuple(parent for parent in parents if parent)
+    commit = Commit({ALL: tree}, known, author, time, message, git)
+    return writer.add(Kind.COMMIT, model.encode(commit))
+
+
+# --- revisions ------------------------------------------------------------------------------
+
+
+def resolve(store: Store, revision: str) -> ObjectId:
+    """The commit that a revision names.
+
+    Understands ``HEAD``, refs (``main``, ``origin/main``), full ids, unambiguous short ids of at
+    least four digits, and any of them followed by ``~N`` or ``^``.
+
+    Raises:
+        UnknownRevision: It names nothing here.
+        AmbiguousRevision: A short id that several commits begin with.
+        NoCommits: ``HEAD`` before the first commit.
+    """
+    match = re.fullmatch(r"(?P<base>.+?)(?P<steps>(?:~\d*|\^)*)", revision, re.DOTALL)
+    if match is None:
+        raise errors.UnknownRevision(repr(revision))
+    commit = _resolve_base(store, match["base"])
+    for step in re.findall(r"~\d*|\^", match["steps"]):
+        for _ in range(int(step[1:] or 1) if step[0] == "~" else 1):
+            parents = read_commit(store, commit).parents
+            if not parents:
+                raise errors.UnknownRevision(revision, hint=f"{commit[:10]} has no parent")
+            commit = parents[0]
+    return commit
+
+
+def _resolve_base(store: Store, name: str) -> ObjectId:
+    database = store.database
+    if name in {HEAD, "@"}:
+        head = head_of(store)
+        if head is None:
+            raise errors.NoCommits
+        return head
+    if commit := database.ref(name):
+        return commit
+    if name == MAIN:
+        raise errors.NoCommits
+    if re.fullmatch(rf"[0-9a-f]{{{_SHORT},64}}", name):
+        found = _by_prefix(store, name)
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise errors.AmbiguousRevision(name, ", ".join(each[:12] for each in found[:4]))
+    raise errors.UnknownRevision(name)
+
+
+def _by_prefix(store: Store, prefix: str) -> list[ObjectId]:
+    low, high = bytes.fromhex(prefix.ljust(64, "0")), bytes.fromhex(prefix.ljust(64, "f"))
+    rows = store.database.connection.execute(
+        "SELECT DISTINCT id FROM objects WHERE id BETWEEN ? AND ? AND kind = 'commit'", (low, high)
+    )
+    return [raw.hex() for (raw,) in rows]
+
+
+def head_of(store: Store) -> ObjectId | None:
+    """The commit that is checked out; None before the first."""
+    detached = store.database.get("head")
+    return detached.decode() if detached else store.database.ref(MAIN)

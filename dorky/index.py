@@ -1,0 +1,114 @@
+"""The staging area and the stat cache: one row a file.
+
+A row is what the next commit will hold at a path, with the file's stat as it was when its content
+was last known to be just that. While the stat has not changed the file need not be read.
+"""
+
+from __future__ import annotations
+
+import os
+import stat as stat_module
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from dorky.database import Database
+from dorky.model import ObjectId
+
+_TICK = 20_000_000
+_COARSE = 2_000_000_000
+
+
+def mode_of(stat: os.stat_result) -> int:
+    """File type and permission bits as they are recorded; links have none of their own."""
+    kind = stat_module.S_IFMT(stat.st_mode)
+    return kind if kind == stat_module.S_IFLNK else kind | (stat.st_mode & 0o777)
+
+
+class Row(NamedTuple):
+    """One staged path.
+
+    Attributes:
+        path: In the repository.
+        mode: File type and permission bits.
+        size: Bytes.
+        content: The id of its chunk or chunk list.
+        digest: Its SHA-256, masked (`seal.mask`).
+        absent: Whether the file is deliberately not on disk: it was never checked out.
+        mtime: Of the file when it was ``seen``, in ns; so are ``ctime`` and ``inode``.
+        seen: When it was last known to hold this content, in ns; 0 for never.
+    """
+
+    path: str
+    mode: int
+    size: int
+    content: ObjectId
+    digest: str
+    absent: bool = False
+    mtime: int = 0
+    ctime: int = 0
+    inode: int = 0
+    seen: int = 0
+
+    def fresh(self, stat: os.stat_result) -> bool:
+        """Whether the file can't have changed since it was ``seen``, going by its stat alone.
+
+        A file written in the same tick of the clock as it was looked at may be written again
+        without its times moving (git's racy index), so a stat that young proves nothing.
+        """
+        if (
+            stat.st_mtime_ns != self.mtime
+            or stat.st_ctime_ns != self.ctime
+            or stat.st_ino != self.inode
+            or stat.st_size != self.size
+            or mode_of(stat) != self.mode
+        ):
+            return False
+        # Whole seconds: a file system that keeps no finer times (FAT even keeps only even ones).
+        tick = _COARSE if self.mtime % 1_000_000_000 == 0 else _TICK
+        return max(self.mtime, self.ctime) < self.seen - tick
+
+    def known(self, stat: os.stat_result, seen: int) -> Row:
+        """This row, with the stat of a file that is known to hold its content."""
+        return self._replace(
+            absent=False,
+            mtime=stat.st_mtime_ns,
+            ctime=stat.st_ctime_ns,
+            inode=stat.st_ino,
+            seen=seen,
+        )
+
+    def same(self, other: Row) -> bool:
+        """Whether both would be committed alike."""
+        return self.content == other.content and self.mode == other.mode
+
+
+class Index:
+    """The rows of the local database's ``files`` table."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def rows(self) -> dict[str, Row]:
+        """Every row by path, sorted by path."""
+        found = self._database.connection.execute("SELECT * FROM files ORDER BY path")
+        return {values[0]: Row(*values) for values in found}
+
+    def put(self, rows: Iterable[Row]) -> None:
+        """Add or replace rows."""
+        with self._database.transaction() as db:
+            db.executemany("INSERT OR REPLACE INTO files VALUES (?,?,?,?,?,?,?,?,?,?)", rows)
+
+    def remove(self, paths: Iterable[str]) -> None:
+        """Drop rows."""
+        with self._database.transaction() as db:
+            db.executemany("DELETE FROM files WHERE path = ?", ((path,) for path in paths))
+
+    @property
+    def commit(self) -> str | None:
+        """The commit that the rows are known to equal, so that nobody need decode its trees."""
+        value = self._database.get("index.commit")
+        return value.decode() if value else None
+
+    @commit.setter
+    def commit(self, commit: str | None) -> None:
+        self._database.set("index.commit", (commit or "").encode())

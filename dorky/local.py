@@ -1,0 +1,419 @@
+"""Local work: what a command does with the files, the index and the history that are here.
+
+Methods take plain values and return the frozen records of `dorky.results`; they never print.
+Paths are as the user types them, relative to the current directory.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import stat as stat_module
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+import msgspec
+
+from dorky import checkout, errors, git, history, staging
+from dorky.checkout import Done, Plan, Wanted
+from dorky.config import RC
+from dorky.history import MAIN
+from dorky.index import Row
+from dorky.model import Commit, Entry, ObjectId
+from dorky.project import ORIGIN, Project
+from dorky.remote.fetch import fetch_objects
+from dorky.results import Change, CheckedOut, Listed, LogEntry, Staged, Status
+
+# Files that belong into git; walks pass them over.
+_GITS_OWN = frozenset({RC, ".dorkyignore", ".gitignore", ".gitattributes", ".gitmodules"})
+
+StrPath = str | os.PathLike[str]
+
+
+def shown(paths: list[str]) -> str:
+    """A few paths for a message."""
+    more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
+    return ", ".join(paths[:3]) + more
+
+
+class LocalWork(Project):
+    """The commands that need no remote (but fetch chunks that were left there)."""
+
+    # --- staging ---------------------------------------------------------------------------
+
+    def stage(self, paths: Iterable[StrPath], *, force: bool = False) -> Staged:
+        """Make the next commit hold files as they are now: changed, new, or gone.
+
+        Args:
+            paths: Files, directories, patterns.
+            force: Whether to stage named files that `.dorkyignore` excludes.
+
+        Raises:
+            PathNotFound: A path that matches nothing.
+            GitTracked: A named file that git tracks.
+            UnstorablePath: A name, or a kind of file, that can't be kept.
+            NameClash: Names that differ only in case.
+        """
+        with self.locked():
+            rows = self.index.rows()
+            names = [self.worktree.relative(Path(path)) for path in paths]
+            chosen = staging.select(self.worktree, self.ignore, rows, names, force=force)
+            return self._stage(rows, chosen)
+
+    def _stage(self, rows: Mapping[str, Row], chosen: staging.Selection) -> Staged:
+        if RC in chosen.named:
+            raise errors.UnstorablePath(RC, "it belongs into git, or beside the project")
+        top = git.find(self.root)
+        skipped = 0
+        for path in chosen.present.keys() - chosen.named - rows.keys():
+            if path == RC or (top and path.rpartition("/")[2] in _GITS_OWN):
+                del chosen.present[path]
+        if top:
+            skipped = self._leave_to_git(top, rows, chosen)
+        new = chosen.present.keys() - rows.keys()
+        portable = self.config.get("portable_names") is not False
+        staging.check_names(new, rows, portable=portable)
+        changes = staging.stage(self.worktree, self.store, self.index, rows, chosen, self.progress)
+        lines: list[str] = []
+        if top and chosen.present:
+            exposed = git.not_ignored(top, [self.root / path for path in chosen.present])
+            lines = git.ignore(self.root, exposed) if exposed else []
+        return Staged(changes=tuple(changes), ignored=tuple(lines), skipped=skipped)
+
+    def _leave_to_git(self, top: Path, rows: Mapping[str, Row], chosen: staging.Selection) -> int:
+        """Refuse named files that git tracks; pass over those met in directories."""
+        candidates = {self.root / path: path for path in chosen.present}
+        held = {candidates[path] for path in git.tracked(top, list(candidates))}
+        for path in sorted(held):
+            if path in chosen.named or path in rows:
+                raise errors.GitTracked(path, shlex.quote(path))
+        for path in held:
+            del chosen.present[path]
+        return len(held)
+
+    def unstage(self, paths: Iterable[StrPath]) -> Staged:
+        """Make the next commit hold files as ``HEAD`` does. The files stay as they are."""
+        with self.locked():
+            rows = self.index.rows()
+            committed = self._committed(history.head_of(self.store))
+            names = [self.worktree.relative(Path(path)) for path in paths]
+            chosen = staging.tracked({**committed, **rows}, names, " or staged")
+            changes, back, gone = [], [], []
+            for path in chosen:
+                entry, row = committed.get(path), rows.get(path)
+                if entry is None:
+                    gone.append(path)
+                    changes.append(Change(path, "deleted"))
+                elif row is None or (row.content, row.mode) != (entry.content, entry.mode):
+                    absent = self.worktree.stat(path) is None and (row is None or row.absent)
+                    back.append(staging.row_of(path, entry, self.vault.id_key, absent=absent))
+                    changes.append(Change(path, "modified" if row else "added"))
+            with self.database.transaction():
+                self.index.remove(gone)
+                self.index.put(back)
+            return Staged(changes=tuple(sorted(changes)))
+
+    def rm(self, paths: Iterable[StrPath], *, cached: bool = False, force: bool = False) -> Staged:
+        """Make the next commit not hold files, and delete them.
+
+        Args:
+            paths: Files, directories, patterns.
+            cached: Whether the files stay on disk (and git's ignore rules for them go).
+            force: Whether to delete files whose content is not committed.
+
+        Raises:
+            LocalChanges: A file whose content is kept nowhere.
+        """
+        with self.locked():
+            rows = self.index.rows()
+            names = [self.worktree.relative(Path(path)) for path in paths]
+            chosen = {path: rows[path] for path in staging.tracked(rows, names)}
+            if not cached and not force:
+                dirty = {each.path for each in self._unstaged(chosen)}
+                dirty |= {each.path for each in staging.staged(self.store, self.index, rows)}
+                unkept = sorted(
+                    path for path in dirty & chosen.keys() if self.worktree.stat(path) is not None
+                )
+                if unkept:
+                    raise errors.LocalChanges(
+                        shown(unkept), hint="commit them, or add --cached (keeps the files)"
+                    )
+            self.index.remove(chosen)
+            self.index.commit = None
+            for path in () if cached else chosen:
+                if self.worktree.stat(path) is not None:
+                    self.worktree.remove(path)
+            if cached and git.find(self.root):
+                git.unignore(self.root, [self.root / path for path in chosen])
+            return Staged(changes=tuple(Change(path, "deleted") for path in chosen))
+
+    def _unstaged(self, rows: Mapping[str, Row]) -> list[Change]:
+        return staging.unstaged(self.worktree, self.store, self.index, rows, {})
+
+    # --- committing ------------------------------------------------------------------------
+
+    def commit(self, message: str, *, all: bool = False) -> LogEntry:
+        """Record what is staged.
+
+        Args:
+            message: Why.
+            all: Whether to stage tracked files that changed first.
+
+        Raises:
+            EmptyMessage: Nothing but white space.
+            NothingToDo: Nothing is staged.
+            Detached: An old revision is checked out.
+        """
+        if not message.strip():
+            raise errors.EmptyMessage
+        with self.locked():
+            head = self._attached_head()
+            if all:
+                rows = self.index.rows()
+                present = {
+                    path: stat
+                    for path in rows
+                    if (stat := self.worktree.stat(path)) and not stat_module.S_ISDIR(stat.st_mode)
+                }
+                gone = {path for path in rows.keys() - present.keys() if not rows[path].absent}
+                self._stage(rows, staging.Selection(present, set(), gone))
+            rows = self.index.rows()
+            changes = staging.staged(self.store, self.index, rows)
+            if not changes:
+                raise errors.NothingToDo("nothing is staged", hint="dorky stage FILE…")
+            with self.store.writer() as writer:
+                tree = staging.write_trees(rows.values(), writer, self.vault.id_key)
+                top = git.find(self.root)
+                commit = history.add_commit(
+                    writer,
+                    tree,
+                    [head],
+                    author=self.config.author,
+                    message=message.strip(),
+                    git=(git.head(top) or "") if top else "",
+                )
+                with self.database.transaction():
+                    writer.save()
+                    self.database.set_ref(MAIN, commit)
+                    self.index.commit = commit
+            return self._entry(history.read_commit(self.store, commit), commit, tuple(changes))
+
+    def _attached_head(self) -> ObjectId | None:
+        detached = self.database.get("head")
+        if detached:
+            raise errors.Detached(detached.decode()[:10])
+        return self.database.ref(MAIN)
+
+    # --- looking ---------------------------------------------------------------------------
+
+    def status(self) -> Status:
+        """How files, index, ``HEAD`` and the remote (as last seen) stand to each other."""
+        rows = self.index.rows()
+        found = list(self.worktree.walk(self.ignore))
+        head = history.head_of(self.store)
+        upstream = self.database.ref(f"{ORIGIN}/{MAIN}")
+        ahead, behind = history.ahead_behind(self.store, self.database.ref(MAIN), upstream)
+        remotes = self.config.remotes()
+        return Status(
+            branch=MAIN,
+            head=head,
+            detached=bool(self.database.get("head")),
+            remote=ORIGIN if ORIGIN in remotes else "",
+            fetched=self.database.has_root(ORIGIN),
+            ahead=ahead,
+            behind=behind,
+            staged=tuple(staging.staged(self.store, self.index, rows)),
+            unstaged=tuple(
+                staging.unstaged(self.worktree, self.store, self.index, rows, dict(found))
+            ),
+            absent=sum(row.absent for row in rows.values()),
+            secrets=tuple(staging.untracked_secrets(found, rows)),
+        )
+
+    def log(
+        self, revision: str = "HEAD", path: StrPath | None = None, *, limit: int | None = None
+    ) -> Iterator[LogEntry]:
+        """The commits that led to a revision, newest first.
+
+        Args:
+            revision: Where to begin.
+            path: Only commits that changed this file, or something below this directory.
+            limit: At most so many.
+        """
+        name = None if path is None else self.worktree.relative(Path(path))
+        start = history.resolve(self.store, revision)
+        refs: dict[str, list[str]] = {}
+        for ref, commit in self.database.refs().items():
+            refs.setdefault(commit, []).append(ref)
+        found = 0
+        for node in history.ancestors(self.store, [start]):
+            if name is not None and not history.touches(self.store, node.commit, name):
+                continue
+            if limit is not None and found >= limit:
+                return
+            found += 1
+            entry = self._entry(node.commit, node.id)
+            yield msgspec.structs.replace(entry, refs=tuple(refs.get(node.id, ())))
+        if name and not found:
+            raise errors.PathNotTracked(name, f" anywhere in the history of {revision}")
+
+    def _entry(
+        self, commit: Commit, commit_id: ObjectId, changes: tuple[Change, ...] = ()
+    ) -> LogEntry:
+        return LogEntry(
+            id=commit_id,
+            parents=commit.parents,
+            author=commit.author,
+            time=commit.time,
+            message=commit.message,
+            git=commit.git,
+            changes=changes,
+        )
+
+    def show(self, revision: str = "HEAD") -> LogEntry:
+        """A commit, and which files it changed against its first parent."""
+        commit_id = history.resolve(self.store, revision)
+        commit = history.read_commit(self.store, commit_id)
+        parent = commit.parents[0] if commit.parents else None
+        return self._entry(commit, commit_id, self._changes(parent, commit_id))
+
+    def _changes(self, old: ObjectId | None, new: ObjectId | None) -> tuple[Change, ...]:
+        before, after = (history.root_tree(self.store, each) for each in (old, new))
+        return tuple(
+            Change(each.path, "added" if not each.old else "modified" if each.new else "deleted")
+            for each in history.differences(self.store, before, after)
+        )
+
+    def _committed(self, commit: ObjectId | None) -> dict[str, Entry]:
+        return dict(history.files_of(self.store, history.root_tree(self.store, commit)))
+
+    def ls(self, revision: str = "HEAD", path: StrPath | None = None) -> list[Listed]:
+        """The files that a revision holds, all of them or those at or below a path."""
+        commit = history.resolve(self.store, revision)
+        found = self._committed(commit)
+        if path is not None:
+            name = self.worktree.relative(Path(path))
+            found = {
+                each: found[each] for each in staging.tracked(found, [name], f" in {revision}")
+            }
+        return [
+            Listed(path=name, mode=f"{entry.mode:06o}", size=entry.size, content=entry.content)
+            for name, entry in found.items()
+        ]
+
+    def cat(self, revision: str, path: str) -> Iterator[bytes]:
+        """The content of a committed file, piece by piece, verified.
+
+        Args:
+            revision: Of which state.
+            path: In the repository, from its root.
+
+        Raises:
+            PathNotTracked: The revision holds no such file.
+        """
+        entry = self._lookup(revision, path)
+        self._bring(checkout.needed(self.store, [entry]))
+        return checkout.read(self.store, entry)
+
+    def _lookup(self, revision: str, path: str) -> Entry:
+        commit = history.resolve(self.store, revision)
+        entry = history.lookup(self.store, history.root_tree(self.store, commit), path)
+        if entry is None:
+            raise errors.PathNotTracked(path, f" in {revision}", hint=f"dorky ls {revision}")
+        if entry.is_tree:
+            raise errors.UsageError(f"{path} is a directory", hint=f"dorky ls {revision} {path}")
+        return entry
+
+    def _bring(self, chunks: Iterable[ObjectId]) -> None:
+        """Fetch chunks that are not here."""
+        missing = self.store.missing(chunks)
+        if missing:
+            fetch_objects(self.remote(), missing, self.progress)
+
+    # --- back to files ---------------------------------------------------------------------
+
+    def restore(
+        self, paths: Iterable[StrPath], *, source: str = "", staged: bool = False
+    ) -> CheckedOut | Staged:
+        """Put files back as they are staged, or as a revision holds them.
+
+        What would be lost is kept as a backup commit first.
+
+        Args:
+            paths: Files, directories, patterns.
+            source: The revision to take them from; the index without one.
+            staged: Whether to put back the index instead of the files.
+        """
+        if staged:
+            return self.unstage(paths)
+        with self.locked():
+            rows = self.index.rows()
+            id_key = self.vault.id_key
+            commit = history.resolve(self.store, source) if source else None
+            held = (
+                self._committed(commit)
+                if commit
+                else {path: staging.entry_of(row, id_key) for path, row in rows.items()}
+            )
+            names = [self.worktree.relative(Path(path)) for path in paths]
+            where = f" in {source}" if source else ""
+            wanted = {path: held[path] for path in staging.tracked(held, names, where)}
+            made = checkout.plan_files(self.worktree, rows, wanted)
+            backup, done = self._carry_out(rows, made, force=True)
+            with self.database.transaction():
+                # Files from another revision are changes that may be staged; the index stays.
+                self.index.put(
+                    row for row in done.rows if row.path in rows and row.same(rows[row.path])
+                )
+            changed = tuple(Change(path, "modified") for path in sorted(made.write))
+            return CheckedOut(commit=commit, changes=changed, backup=backup)
+
+    def checkout(self, revision: str, *, force: bool = False) -> CheckedOut:
+        """Make files and index be as a revision is.
+
+        Args:
+            revision: ``main`` to go back to where commits are made; anything else is for looking.
+            force: Whether to overwrite local changes, after keeping them as a backup commit.
+
+        Raises:
+            LocalChanges: Files that would be overwritten.
+        """
+        with self.locked():
+            target = history.resolve(self.store, revision)
+            head = history.head_of(self.store)
+            changes = self._changes(head, target)
+            detached = b"" if revision == MAIN else target.encode()
+            rows, made = self._plan(head, target, lambda _: True)
+            backup, done = self._carry_out(rows, made, force=force)
+            with self.database.transaction():
+                done.record(self.index)
+                self.database.set("head", detached)
+            return CheckedOut(commit=target, changes=changes, backup=backup)
+
+    def _plan(
+        self, old: ObjectId | None, new: ObjectId | None, wanted: Wanted
+    ) -> tuple[dict[str, Row], Plan]:
+        """Plan to go from one commit to another."""
+        rows = self.index.rows()
+        before, after = (history.root_tree(self.store, each) for each in (old, new))
+        return rows, checkout.plan(self.worktree, self.store, rows, before, after, wanted)
+
+    def _carry_out(self, rows: Mapping[str, Row], made: Plan, *, force: bool) -> tuple[str, Done]:
+        """Carry out a plan on disk.
+
+        Returns:
+            The ref that keeps what force overwrote (empty if nothing), and what the index is to
+            be told, in the transaction that moves refs.
+
+        Raises:
+            LocalChanges: There are conflicts, and no force.
+        """
+        if made.conflicts and not force:
+            raise errors.LocalChanges(shown(sorted(made.conflicts)))
+        self._bring(checkout.needed(self.store, made.write.values()))
+        kept = ""
+        if made.conflicts:
+            kept = checkout.backup(
+                self.worktree, self.store, rows, sorted(made.conflicts), self.config.author
+            )
+        return kept, checkout.apply(self.worktree, self.store, made, self.progress)

@@ -1,0 +1,235 @@
+"""One project on this machine: its directory, its settings, its state, its keys, its remotes.
+
+What `repo.Repository` builds commands from. Nothing is opened before it is needed: most commands
+need neither the keys nor a driver.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from dorky import errors, files, keys, vault
+from dorky.config import RC, VERSION, Config
+from dorky.database import Database
+from dorky.drivers import open_driver
+from dorky.ignore import Ignore
+from dorky.index import Index
+from dorky.model import Header
+from dorky.progress import SILENT, Progress
+from dorky.remote import probe
+from dorky.remote.root import Remote
+from dorky.store import Store
+from dorky.vault import Vault
+from dorky.worktree import STATE, Worktree
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+DATABASE = "dorky.db"
+ORIGIN = "origin"
+
+
+class Project:
+    """A directory that dorky keeps, opened lazily. A context manager.
+
+    Args:
+        root: The directory that holds `.dorkyrc`.
+        config: Its settings.
+        progress: Is told about long operations.
+    """
+
+    def __init__(
+        self, root: Path, *, config: Config | None = None, progress: Progress = SILENT
+    ) -> None:
+        self.root = root
+        self.config = config or Config(root)
+        self.progress = progress
+        self.worktree = Worktree(root)
+        self._unlocked: tuple[Header, Vault] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close files and the database."""
+        if "store" in self.__dict__:
+            self.store.close()
+        if "database" in self.__dict__:
+            self.database.close()
+        for name in ("database", "store", "index"):
+            self.__dict__.pop(name, None)
+
+    @staticmethod
+    def root_above(start: Path) -> Path | None:
+        """The nearest directory, from ``start`` up, that is a project; None if there is none."""
+        start = start.resolve()
+        for directory in (start, *start.parents):
+            # ~/.dorky holds the user's identity and is no project's state, hence the file.
+            if (directory / RC).is_file() or (directory / STATE / DATABASE).is_file():
+                return directory
+        return None
+
+    # --- state -----------------------------------------------------------------------------
+
+    @property
+    def state(self) -> Path:
+        """The `.dorky/` directory."""
+        return self.root / STATE
+
+    def set_up(self) -> None:
+        """Make `.dorky/`, if it is not there."""
+        with files.disk_errors(self.state):
+            self.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+            gitignore = self.state / ".gitignore"
+            if not gitignore.exists():
+                files.write_atomic(gitignore, b"*\n", mode=0o600)
+        _ = self.database
+
+    def tear_down(self) -> None:
+        """Delete what `set_up` and later commands made in `.dorky/`, and nothing else there.
+
+        In a project at the home directory it also holds the user's identity.
+        """
+        self.close()
+        shutil.rmtree(self.state / "packs", ignore_errors=True)
+        with files.disk_errors(self.state):
+            for name in (DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", "lock", ".gitignore"):
+                (self.state / name).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self.state.rmdir()
+
+    @cached_property
+    def database(self) -> Database:
+        """The local database."""
+        path = self.state / DATABASE
+        if not self.state.is_dir():
+            raise errors.NotSetUp(self.root)
+        return Database(path)
+
+    @cached_property
+    def store(self) -> Store:
+        """The local object store."""
+        return Store(self.state / "packs", self.database, lambda: self.vault)
+
+    @cached_property
+    def index(self) -> Index:
+        """The staging area."""
+        return Index(self.database)
+
+    @property
+    def ignore(self) -> Ignore:
+        """The ignore rules of the project's root."""
+        return Ignore.root(self.root)
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other commands that write out of this project."""
+        if not self.state.is_dir():
+            raise errors.NotSetUp(self.root)
+        with files.locked(self.state / "lock"):
+            yield
+
+    # --- keys ------------------------------------------------------------------------------
+
+    @property
+    def header(self) -> Header:
+        """The repository's id and wrapped keys.
+
+        Raises:
+            NotSetUp: Nothing has been pulled yet.
+        """
+        data = self.database.get("header")
+        if data is None:
+            raise errors.NotSetUp(self.root)
+        try:
+            return msgspec.json.decode(data, type=Header)
+        except msgspec.MsgspecError as error:
+            raise errors.CorruptDatabase(self.database.path, error) from None
+
+    @property
+    def vault(self) -> Vault:
+        """The repository's keys, opened with the user's identity."""
+        return self.unlock(self.header)
+
+    def identities(self) -> list[keys.Identity]:
+        """The user's age identities, from the environment or the identity file."""
+        if text := self.config.identity_text:
+            return keys.parse(text, "DORKY_IDENTITY")
+        return keys.load(self.config.identity_path)
+
+    def unlock(self, header: Header) -> Vault:
+        """Open a header's keys, if it is this project's header.
+
+        Raises:
+            WrongRepository: It belongs to another repository.
+            WrongKey: Its key is not the one that `.dorkyrc` commits to.
+            NoKey: None of the user's identities opens it.
+        """
+        if self._unlocked and self._unlocked[0] == header:
+            return self._unlocked[1]
+        expected = self.config.text("repository.id")
+        if expected and header.repository != expected:
+            raise errors.WrongRepository(self._place, header.repository[:12], expected[:12])
+        opened = vault.unlock(header, self.identities() if header.sealed else [])
+        fingerprint = self.config.text("repository.fingerprint")
+        # A repository that turns up plain where a key was promised is refused here, too.
+        if fingerprint and opened.fingerprint != fingerprint:
+            raise errors.WrongKey(self._place)
+        self._unlocked = header, opened
+        return opened
+
+    @property
+    def _place(self) -> str:
+        return self.config.text(f"remotes.{ORIGIN}.url") or str(self.root)
+
+    # --- remotes ---------------------------------------------------------------------------
+
+    def remote(self, name: str = ORIGIN) -> Remote:
+        """A remote, ready to talk to.
+
+        Raises:
+            NoRemote: There is none of that name.
+        """
+        driver = open_driver(self.config.url(name), self.config.driver_options(name))
+        known = self.database.get(f"remote.{name}.url")
+        if known is not None and known.decode() != driver.url:
+            # What was seen elsewhere says nothing about this place.
+            self.database.forget_remote(name)
+            known = None
+        if known is None:
+            self.database.set(f"remote.{name}.url", driver.url.encode())
+        return Remote(name, driver, self.store, self.unlock)
+
+    def check_swaps(self, remote: Remote) -> None:
+        """Make sure, once per place, that it honours conditional writes.
+
+        Raises:
+            SwapsIgnored: It doesn't, and `.dorkyrc` does not say that there is a single writer.
+        """
+        key = f"remote.{remote.name}.swaps"
+        if self.config.single_writer(remote.name) or self.database.get(key) == b"honoured":
+            return
+        if not probe.honours_swaps(remote.driver):
+            raise errors.SwapsIgnored(remote.url, remote.name)
+        self.database.set(key, b"honoured")
+
+    def write_rc(self, opened: Vault, settings: Mapping[str, str | bool]) -> None:
+        """Write `.dorkyrc`: which repository this is, and what else is set."""
+        values: dict[str, str | int | bool] = {
+            "version": VERSION,
+            "repository.id": opened.repository,
+        }
+        if opened.sealed:
+            values["repository.fingerprint"] = opened.fingerprint
+        for key, value in {**values, **settings}.items():
+            self.config.set(key, value, scope="project")

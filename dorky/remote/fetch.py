@@ -1,0 +1,209 @@
+"""Fetching: the root, the tails of packs that are new, and the chunks that a checkout needs.
+
+Readers against garbage collection: a listed pack that is not there means that the root has moved
+on, or that the repository is damaged; the root, read again, tells which.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NamedTuple, TypeVar
+
+from dorky import errors, pack
+from dorky.model import KiB, MiB, ObjectId, Pack
+from dorky.progress import SILENT, Progress
+from dorky.remote.root import PACKS, Remote, Seen
+from dorky.store import Held
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+_THREADS = 8
+_ATTEMPTS = 3
+# Reading over a gap is cheaper than another request, up to about what a round trip carries.
+_GAP = 128 * KiB
+_RANGE = 8 * MiB
+
+
+class Moved(Exception):
+    """A listed pack is gone because the root has moved on: start over."""
+
+
+def in_order(work: Callable[[T], R], items: Iterable[T], *, ahead: int) -> Iterator[R]:
+    """Run ``work`` in threads, at most ``ahead`` items in advance; give the results in order."""
+    with ThreadPoolExecutor(max_workers=min(_THREADS, ahead)) as pool:
+        running: deque[Future[R]] = deque()
+        try:
+            for item in items:
+                if len(running) >= ahead:
+                    yield running.popleft().result()
+                running.append(pool.submit(work, item))
+            while running:
+                yield running.popleft().result()
+        finally:
+            for future in running:
+                future.cancel()
+
+
+def fetch(remote: Remote, progress: Progress = SILENT) -> Seen:
+    """Bring what is known of a remote up to date: its root, and the metadata of all its packs.
+
+    One conditional request if nothing is new, one request if everything new is inline.
+
+    Raises:
+        NoRepositoryAtURL: It holds no repository.
+        MissingPack: Its root lists a pack that is not there.
+    """
+    for _ in range(_ATTEMPTS):
+        answer = remote.read(unless=remote.seen.version if remote.seen else None)
+        if answer is None:
+            assert remote.seen is not None
+            return remote.seen
+        seen, data = answer
+        try:
+            _take(remote, seen, data, progress)
+        except Moved:
+            continue
+        return seen
+    raise errors.ServerBusy(remote.url, "its root keeps changing")
+
+
+def _take(remote: Remote, seen: Seen, data: bytes, progress: Progress) -> None:
+    """Remember a root and all that it lists, or nothing."""
+    store = remote.store
+    with remote.remembering(seen, data):
+        known = {each.id for each in store.packs(remote.name)}
+        new = [each for each in seen.root.packs if each.id not in known]
+        with store.writer() as writer:
+            for each in seen.root.inline:
+                if not writer.holds(each.id):
+                    store.vault.read(each.kind, each.id, each.data)
+                    writer.append(each.kind, each.id, each.data)
+            progress.start("Fetching history", len(new), "packs")
+            for packed, locations, metadata in _tails(remote, seen, new):
+                store.record(remote.name, packed, locations)
+                for at, stored in metadata:
+                    if not writer.holds(at.id):
+                        writer.append(at.kind, at.id, stored)
+                progress.advance(1)
+            progress.finish()
+            writer.save()
+        store.retain(remote.name, [each.id for each in seen.root.packs])
+
+
+Tail = tuple[Pack, list[pack.Location], list[tuple[pack.Location, bytes]]]
+
+
+def _tails(remote: Remote, seen: Seen, packs: Sequence[Pack]) -> Iterator[Tail]:
+    """Read the tails of packs: what they hold, and their metadata objects, verified."""
+    vault = remote.store.vault
+
+    def read(packed: Pack) -> Tail:
+        if not 0 < packed.tail < packed.size <= pack.LIMIT:
+            raise errors.CorruptRoot(remote.url, f"pack {packed.id} of {packed.size} bytes")
+        tail = _range(remote, seen, packed.id, packed.tail, packed.size)
+        locations = pack.read_tail(packed, tail, vault)
+        metadata = []
+        for at in locations:
+            if not at.kind.is_data:
+                start = at.offset - packed.tail
+                stored = tail[start : start + at.length]
+                vault.read(at.kind, at.id, stored)
+                metadata.append((at, stored))
+        return packed, locations, metadata
+
+    return in_order(read, packs, ahead=2 * _THREADS)
+
+
+def _range(remote: Remote, seen: Seen, name: str, start: int, end: int) -> bytes:
+    try:
+        return remote.driver.get_range(PACKS + name, start, end)
+    except errors.KeyNotFound:
+        if remote.read(unless=seen.version) is not None:
+            raise Moved from None
+        raise errors.MissingPack(name, remote.url) from None
+
+
+# --- chunks ---------------------------------------------------------------------------------
+
+
+class Span(NamedTuple):
+    """One range of one pack, and the objects to be taken from it."""
+
+    pack: str
+    start: int
+    end: int
+    objects: tuple[Held, ...]
+
+
+def spans(places: Iterable[Held]) -> list[Span]:
+    """Coalesce objects into ranges worth one request each."""
+    found: list[Span] = []
+    for at in sorted(places, key=lambda at: (at.pack, at.offset)):
+        last = found[-1] if found else None
+        end = at.offset + at.length
+        if (
+            last
+            and last.pack == at.pack
+            and at.offset - last.end <= _GAP
+            and end - last.start <= _RANGE
+        ):
+            found[-1] = Span(last.pack, last.start, end, (*last.objects, at))
+        else:
+            found.append(Span(at.pack, at.offset, end, (at,)))
+    return found
+
+
+def fetch_objects(remote: Remote, ids: Iterable[ObjectId], progress: Progress = SILENT) -> None:
+    """Bring objects here that only the remote holds. Verified one by one before they are kept.
+
+    Memory: a few ranges of 8 MiB, whatever the total.
+
+    Raises:
+        MissingObject: The remote does not hold one of them.
+        CorruptObject: One of them is damaged.
+        MissingPack: A pack is not there.
+    """
+    store = remote.store
+    wanted = store.missing(ids)
+    for _ in range(_ATTEMPTS):
+        if not wanted:
+            return
+        places = store.locate(wanted, remote=remote.name)
+        for each in wanted - places.keys():
+            raise errors.MissingObject(each)
+        try:
+            _fetch_spans(remote, spans(places.values()), progress)
+        except Moved:
+            fetch(remote)
+            wanted = store.missing(wanted)
+            continue
+        return
+    raise errors.ServerBusy(remote.url, "its root keeps changing")
+
+
+def _fetch_spans(remote: Remote, wanted: Sequence[Span], progress: Progress) -> None:
+    store, seen = remote.store, remote.seen
+    assert seen is not None
+    vault = store.vault
+
+    def read(span: Span) -> list[tuple[Held, bytes]]:
+        data = _range(remote, seen, span.pack, span.start, span.end)
+        taken = []
+        for at in span.objects:
+            start = at.offset - span.start
+            stored = data[start : start + at.length]
+            vault.read(at.kind, at.id, stored)
+            taken.append((at, stored))
+        return taken
+
+    progress.start("Downloading", sum(each.end - each.start for each in wanted), "B")
+    with store.writer() as writer:
+        for span, objects in zip(wanted, in_order(read, wanted, ahead=_THREADS), strict=True):
+            for at, stored in objects:
+                writer.append(at.kind, at.id, stored)
+            progress.advance(span.end - span.start)
+        writer.save()
+    progress.finish()

@@ -1,0 +1,55 @@
+"""The probe: does this bucket honour conditional writes? Some S3-compatibles ignore the headers.
+
+Sixteen writers race for one scratch key, first to create it, then to replace it. In a store that
+keeps the contract exactly one of them wins each round.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+from dorky import errors
+from dorky.drivers.base import Driver, Version
+
+WRITERS = 16
+PREFIX = "probe/"
+
+
+def honours_swaps(driver: Driver) -> bool:
+    """Race conditional writers against a scratch key, which is deleted afterwards.
+
+    Costs 33 requests, in two rounds of parallel ones, and one to clean up.
+
+    Raises:
+        AccessDenied: Writing is not allowed at all.
+    """
+    key = PREFIX + secrets.token_hex(8)
+    try:
+        won = _race(driver, key, None)
+        if len(won) != 1:
+            return False
+        stale = won[0]
+        if len(_race(driver, key, stale)) != 1:
+            return False
+        # A late writer with an outdated version must lose, too.
+        return not _race(driver, key, stale, writers=1)
+    finally:
+        driver.delete([key])
+
+
+def _race(
+    driver: Driver, key: str, expected: Version | None, *, writers: int = WRITERS
+) -> list[Version]:
+    start = threading.Barrier(writers)
+
+    def write(n: int) -> Version | None:
+        start.wait()
+        try:
+            return driver.swap(key, f"{n} {secrets.token_hex(8)}".encode(), expected=expected)
+        except errors.PreconditionFailed:
+            return None
+
+    with ThreadPoolExecutor(max_workers=writers) as pool:
+        return [version for version in pool.map(write, range(writers)) if version is not None]

@@ -1,0 +1,247 @@
+"""Pushing: what the remote lacks, into the root or into packs, then one compare-and-swap.
+
+Order matters: every pack **must** be durable in the remote before the swap that lists it, because
+from that moment on readers rely on it.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from dorky import errors, history, model, pack
+from dorky.history import MAIN
+from dorky.model import Inline, Kind, MiB, ObjectId, Pack, Root
+from dorky.pack import Location
+from dorky.progress import SILENT, Progress
+from dorky.remote import root as roots
+from dorky.remote.fetch import fetch, in_order
+from dorky.remote.root import INLINE, PACKS, Remote, Seen
+from dorky.store import Held, Store
+
+_AS_IT_IS = 8 * MiB
+"""Local packs from this size on are uploaded whole if everything in them is wanted."""
+_AHEAD = 3
+_ATTEMPTS = 10
+
+
+class Pushed(NamedTuple):
+    """What a push did.
+
+    Attributes:
+        old: The remote's head before; None if it had none.
+        new: Its head now.
+        objects: How many objects were sent.
+        size: How many bytes of them, as stored.
+    """
+
+    old: ObjectId | None
+    new: ObjectId
+    objects: int
+    size: int
+
+
+class Sent(NamedTuple):
+    """A pack that is in the remote but in no root yet, and what it holds."""
+
+    pack: Pack
+    locations: list[Location]
+
+
+def push(
+    remote: Remote, header: model.Header, head: ObjectId, progress: Progress = SILENT
+) -> Pushed:
+    """Make the remote's ``main`` be ``head``.
+
+    One request if the remote is as it was last seen and the new objects are small.
+
+    Args:
+        remote: Where to.
+        header: The repository's, for the first push into an empty place.
+        head: A commit whose objects are all here, or in the remote already.
+        progress: Is told about uploads.
+
+    Raises:
+        Rejected: The remote has commits that ``head`` does not descend from.
+        OutcomeUnknown: The remote did not answer; pushing again is safe.
+    """
+    seen = remote.seen or _first_look(remote)
+    if seen is not None and seen.root.refs.get(MAIN) == head:
+        # Nothing to send if that is still so: one conditional read tells.
+        seen = fetch(remote, progress)
+    sent: list[Sent] = []
+    for _ in range(_ATTEMPTS):
+        old = seen.root.refs.get(MAIN) if seen else None
+        if old == head:
+            return Pushed(old, head, 0, 0)
+        if old is not None and not history.is_ancestor(remote.store, old, head):
+            raise errors.Rejected(remote.name)
+        fresh = _unlisted(remote, seen, head)
+        following = _upload(remote, seen, fresh, head, sent, progress)
+        try:
+            won = remote.swap(seen.header if seen else header, following)
+        except errors.PreconditionFailed:
+            seen = fetch(remote, progress)
+            continue
+        if won is None:
+            fetch(remote, progress)
+        else:
+            _remember(remote, *won, sent)
+        return Pushed(old, head, len(fresh), sum(at.length for at in fresh))
+    raise errors.ServerBusy(remote.url, "others keep pushing")
+
+
+def _first_look(remote: Remote) -> Seen | None:
+    try:
+        return fetch(remote)
+    except errors.NoRepositoryAtURL:
+        return None
+
+
+def _remember(remote: Remote, seen: Seen, data: bytes, sent: Iterable[Sent]) -> None:
+    with remote.remembering(seen, data):
+        for packed, locations in sent:
+            remote.store.record(remote.name, packed, locations)
+
+
+# --- what to send ---------------------------------------------------------------------------
+
+
+def _unlisted(remote: Remote, seen: Seen | None, head: ObjectId) -> list[Held]:
+    """Where the objects lie that ``head`` needs and the root (about to be replaced) lacks.
+
+    What a root lists it lists with everything below, so the walk stops at what is listed.
+    """
+    store = remote.store
+    inline = {each.id for each in seen.root.inline} if seen else set()
+
+    def listed(ids: Iterable[ObjectId]) -> set[ObjectId]:
+        known = set(ids)
+        there = store.locate(known - inline, remote=remote.name).keys() if seen else set()
+        return (known & inline) | there
+
+    wanted: dict[ObjectId, None] = {}
+    trees: set[ObjectId] = set()
+    for node in history.ancestors(store, [head], stop=lambda commit: bool(listed([commit]))):
+        wanted[node.id] = None
+        trees.update(node.commit.trees.values())
+    contents: set[ObjectId] = set()
+    while trees := trees - wanted.keys() - listed(trees):
+        wanted.update(dict.fromkeys(sorted(trees)))
+        entries = [entry for tree in trees for entry in history.read_tree(store, tree).entries]
+        contents.update(entry.content for entry in entries if not entry.is_tree)
+        trees = {entry.content for entry in entries if entry.is_tree}
+    contents -= listed(contents)
+    pieces = {piece for each in history.chunks_of(store, contents).values() for piece in each}
+    wanted.update(dict.fromkeys(contents))
+    wanted.update(dict.fromkeys(pieces - listed(pieces)))
+    places = store.locate(wanted)
+    for each in wanted.keys() - places.keys():
+        raise errors.MissingObject(each)
+    return sorted(places.values(), key=lambda at: (at.pack, at.offset))
+
+
+# --- sending it -----------------------------------------------------------------------------
+
+
+def _upload(
+    remote: Remote,
+    seen: Seen | None,
+    fresh: Sequence[Held],
+    head: ObjectId,
+    sent: list[Sent],
+    progress: Progress,
+) -> Root:
+    """Send what does not fit into the root; give the root that lists everything.
+
+    Args:
+        remote: Where to.
+        seen: The root to replace.
+        fresh: What it lacks.
+        head: Its ``main`` to be.
+        sent: Packs sent before, for a swap that was lost; those sent now are added.
+        progress: Is told about uploads.
+    """
+    old = seen.root if seen else None
+    refs = {**(old.refs if old else {}), MAIN: head}
+    inline = old.inline if old else ()
+    there = {at.id for each in sent for at in each.locations}
+    rest = [at for at in fresh if at.id not in there]
+    room = INLINE - sum(len(each.data) for each in inline)
+    if sum(at.length for at in rest) <= room:
+        store = remote.store
+        inline += tuple(Inline(at.kind, at.id, store.stored(at)) for at in rest)
+    else:
+        # What was inline moves into a pack, so that there is room again.
+        _send(remote, rest, [each for each in inline if each.id not in there], sent, progress)
+        inline = ()
+    packs = (*(old.packs if old else ()), *(each.pack for each in sent))
+    return roots.successor(old, refs=refs, inline=inline, packs=packs)
+
+
+def _send(
+    remote: Remote,
+    fresh: Sequence[Held],
+    inline: Sequence[Inline],
+    sent: list[Sent],
+    progress: Progress,
+) -> None:
+    store = remote.store
+    size = sum(at.length for at in fresh) + sum(len(each.data) for each in inline)
+    progress.start("Uploading", size, "B")
+
+    def upload(job: tuple[Sent, bytes | None]) -> Sent:
+        made, data = job
+        remote.driver.put(PACKS + made.pack.id, data or store.pack_bytes(made.pack.id))
+        return made
+
+    for made in in_order(upload, _packs(store, fresh, inline), ahead=_AHEAD):
+        sent.append(made)
+        progress.advance(sum(at.length for at in made.locations))
+    progress.finish()
+
+
+def _packs(
+    store: Store, fresh: Iterable[Held], inline: Iterable[Inline]
+) -> Iterator[tuple[Sent, bytes | None]]:
+    """The packs to send: whole local ones (no bytes: they are on disk), and new ones.
+
+    A local pack goes as it is only if all of it is wanted: what was staged and never committed
+    stays here.
+    """
+    wanted: dict[str, list[Held]] = {}
+    for at in fresh:
+        wanted.setdefault(at.pack, []).append(at)
+    loose: list[Held] = []
+    for packed in store.packs():
+        places = wanted.get(packed.id, [])
+        locations = store.locations(packed.id) if packed.size >= _AS_IT_IS and places else []
+        if locations and len(locations) == len(places):
+            yield Sent(packed, locations), None
+        else:
+            loose += places
+    # Data first: the metadata is kept back by the writer and ends up in the last pack's tail.
+    loose.sort(key=lambda at: not at.kind.is_data)
+    objects = itertools.chain(
+        ((each.kind, each.id, each.data) for each in inline),
+        ((at.kind, at.id, store.stored(at)) for at in loose),
+    )
+    yield from _build(store, objects)
+
+
+def _build(
+    store: Store, objects: Iterable[tuple[Kind, ObjectId, bytes]]
+) -> Iterator[tuple[Sent, bytes | None]]:
+    """New packs, made in memory: 32 MiB and an object at the most each."""
+    buffer = io.BytesIO()
+    writer = pack.PackWriter(buffer, store.vault)
+    for each in objects:
+        writer.append(*each)
+        if writer.size >= pack.TARGET:
+            yield Sent(writer.finish(), writer.locations), buffer.getvalue()
+            buffer = io.BytesIO()
+            writer = pack.PackWriter(buffer, store.vault)
+    if len(writer):
+        yield Sent(writer.finish(), writer.locations), buffer.getvalue()

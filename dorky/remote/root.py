@@ -1,0 +1,287 @@
+"""The root: the only object of a remote that ever changes, and the compare-and-swap of it.
+
+    offset  size  what
+    0       8     magic ``DORKYRT1``
+    8       4     length of the header, big-endian
+    12      …     header: canonical JSON, in the clear (see `model.Header`)
+    …       …     body: canonical JSON (see `model.Root`), compressed and sealed; the header is in
+                  its additional data
+    end-32  32    SHA-256 of everything before
+
+The checksum finds accidents without a key; that nobody altered a root on purpose is what the seal
+tells.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import random
+import secrets
+import struct
+import time
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import msgspec
+
+from dorky import codec, errors, model, seal
+from dorky.drivers.base import Blob, Driver, Version
+from dorky.model import Header, KiB, MiB, Root
+from dorky.store import Store
+from dorky.vault import Vault
+
+KEY = "root"
+PACKS = "packs/"
+LIMIT = 1 * MiB
+"""The largest root in bytes."""
+INLINE = 128 * KiB
+"""How many bytes of stored objects ride in a root at the most."""
+RECENT = 64
+BUDGET = 60.0
+"""Seconds after which a swap without an answer is given up as unknown."""
+
+_MAGIC = b"DORKYRT1"
+_PREFIX = struct.Struct(">8sI")
+_CHECKSUM = 32
+_BODY_LIMIT = 16 * MiB
+_HEADER = msgspec.json.Decoder(Header)
+_ROOT = msgspec.json.Decoder(Root)
+
+Unlock = Callable[[Header], Vault]
+"""Opens a header's keys, after checking that it is the header of the right repository."""
+
+
+class Seen(NamedTuple):
+    """A root as it was read: its version in the store, its header, and what it says."""
+
+    version: Version
+    header: Header
+    root: Root
+
+
+def encode(header: Header, root: Root, vault: Vault) -> bytes:
+    """The bytes of a root.
+
+    Raises:
+        UsageError: They would not fit.
+    """
+    clear = model.encode(header)
+    body = vault.close(codec.compress(model.encode(root)), _what(clear))
+    data = _PREFIX.pack(_MAGIC, len(clear)) + clear + body
+    if len(data) + _CHECKSUM > LIMIT:
+        raise errors.UsageError(
+            f"the repository has too many packs: its root would be {len(data)} bytes"
+        )
+    return data + hashlib.sha256(data).digest()
+
+
+def _what(header: bytes) -> str:
+    return f"root\0{header.decode()}"
+
+
+def read_header(data: bytes, url: str) -> tuple[Header, bytes]:
+    """Read the clear part of a root.
+
+    Returns:
+        The header and the body as it is stored.
+
+    Raises:
+        CorruptRoot: Truncated, altered by accident, or not a root.
+        FormatTooNew: Of a later format.
+    """
+    if len(data) > LIMIT or len(data) < _PREFIX.size + _CHECKSUM:
+        raise errors.CorruptRoot(url, f"{len(data)} bytes can't be a root")
+    magic, length = _PREFIX.unpack_from(data)
+    if magic != _MAGIC:
+        raise errors.CorruptRoot(url, "it is not a dorky root")
+    if hashlib.sha256(data[:-_CHECKSUM]).digest() != data[-_CHECKSUM:]:
+        raise errors.CorruptRoot(url, "its checksum does not match")
+    clear = data[_PREFIX.size : _PREFIX.size + length]
+    try:
+        header = _HEADER.decode(clear)
+    except msgspec.MsgspecError as error:
+        raise errors.CorruptRoot(url, error) from None
+    if header.format > model.FORMAT:
+        raise errors.FormatTooNew(url, header.format)
+    if model.encode(header) != clear:
+        raise errors.CorruptRoot(url, "its header is not canonical")
+    return header, data[_PREFIX.size + length : -_CHECKSUM]
+
+
+def read_body(header: Header, body: bytes, vault: Vault, url: str) -> Root:
+    """Open the sealed part of a root.
+
+    Raises:
+        CorruptRoot: Altered, or sealed with another key or header.
+    """
+    try:
+        packed = vault.open(body, _what(model.encode(header)))
+        return _ROOT.decode(codec.inflate(packed, limit=_BODY_LIMIT))
+    except (seal.SealBroken, codec.CodecError, msgspec.MsgspecError) as error:
+        raise errors.CorruptRoot(url, error) from None
+
+
+def successor(root: Root | None, **changes: object) -> Root:
+    """The root that follows ``root`` (None: the first), with another content."""
+    txid = secrets.token_hex(16)
+    if root is None:
+        return msgspec.structs.replace(Root(1, txid), **changes)
+    recent = (root.txid, *root.recent)[:RECENT]
+    return msgspec.structs.replace(
+        root, generation=root.generation + 1, txid=txid, recent=recent, **changes
+    )
+
+
+class Remote:
+    """A remote repository: its driver, and the last root that was seen of it.
+
+    Args:
+        name: As in `.dorkyrc`: ``origin``.
+        driver: Where it is.
+        store: The local store, whose database remembers the root.
+        unlock: Opens a header's keys.
+    """
+
+    def __init__(self, name: str, driver: Driver, store: Store, unlock: Unlock) -> None:
+        self.name = name
+        self.driver = driver
+        self.store = store
+        self.unlock = unlock
+        self._seen: Seen | None = None
+
+    @property
+    def url(self) -> str:
+        """Where it is, for messages."""
+        return self.driver.url
+
+    @property
+    def seen(self) -> Seen | None:
+        """The last root seen, or None."""
+        if self._seen is None:
+            row = self.store.database.connection.execute(
+                "SELECT version, data FROM roots WHERE remote = ?", (self.name,)
+            ).fetchone()
+            if row:
+                self._seen = self._decode(Version(row[0]), row[1])
+        return self._seen
+
+    def _decode(self, version: Version, data: bytes) -> Seen:
+        header, body = read_header(data, self.url)
+        return Seen(version, header, read_body(header, body, self.unlock(header), self.url))
+
+    def read(self, *, unless: Version | None = None) -> tuple[Seen, bytes] | None:
+        """Read the root, in one request.
+
+        Returns:
+            The root and its bytes; None if it is still at version ``unless``.
+
+        Raises:
+            NoRepositoryAtURL: There is none.
+            RootVanished: There is none any more.
+            Rewound: It is older than what this clone has seen.
+        """
+        try:
+            blob = self.driver.get(KEY, unless=unless)
+        except errors.KeyNotFound:
+            if self.seen is not None:
+                raise errors.RootVanished(self.url) from None
+            raise errors.NoRepositoryAtURL(self.url) from None
+        if blob is None:
+            return None
+        found = self._decode(blob.version, blob.data)
+        self._check_newer(found.root)
+        return found, blob.data
+
+    def _check_newer(self, root: Root) -> None:
+        if self.seen is None:
+            return
+        old = self.seen.root
+        steps = root.generation - old.generation
+        if steps == 0 and root.txid == old.txid:
+            return
+        # Within the remembered window the chain of txids must lead back to what we saw.
+        broken = steps <= RECENT and old.txid not in root.recent[:steps]
+        if steps <= 0 or broken:
+            raise errors.Rewound(self.url, root.generation, old.generation)
+
+    @contextlib.contextmanager
+    def remembering(self, seen: Seen, data: bytes) -> Iterator[None]:
+        """Keep a root as the last one seen, in one transaction with what is done inside.
+
+        What its refs name becomes ``NAME/ref`` here, and the header becomes the repository's.
+        """
+        database = self.store.database
+        before, self._seen = self._seen, seen
+        try:
+            with database.transaction() as db:
+                db.execute(
+                    "INSERT OR REPLACE INTO roots VALUES (?, ?, ?)",
+                    (self.name, seen.version, data),
+                )
+                db.execute("DELETE FROM refs WHERE name LIKE ? || '/%'", (self.name,))
+                for ref, commit in seen.root.refs.items():
+                    database.set_ref(f"{self.name}/{ref}", commit)
+                database.set("header", model.encode(seen.header))
+                yield
+        except BaseException:
+            self._seen = before
+            raise
+
+    # --- the swap --------------------------------------------------------------------------
+
+    def swap(
+        self,
+        header: Header,
+        root: Root,
+        *,
+        sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> tuple[Seen, bytes] | None:
+        """Put ``root`` in place of the root last seen.
+
+        The outcome is decided by the txid, never by the status alone: a server (or a client that
+        retries inside) may say "failed" of a swap that took effect.
+
+        Returns:
+            The root as it is now in the store, and its bytes; None if the swap won but others
+            have followed it since.
+
+        Raises:
+            PreconditionFailed: Somebody else was faster.
+            OutcomeUnknown: Nobody answered within `BUDGET`; doing all of it again is safe.
+        """
+        expected = self.seen.version if self.seen else None
+        data = encode(header, root, self.unlock(header))
+        deadline = clock() + BUDGET
+        delay = 0.1
+        while True:
+            try:
+                version = self.driver.swap(KEY, data, expected=expected)
+                return Seen(version, header, root), data
+            except (errors.PreconditionFailed, errors.Unavailable) as error:
+                blob = self._look(expected, error)
+            if blob is not None:
+                clear, body = read_header(blob.data, self.url)
+                found = read_body(clear, body, self.unlock(clear), self.url)
+                if found.txid == root.txid:
+                    return Seen(blob.version, header, root), data
+                if root.txid in found.recent:
+                    return None
+                if blob.version != expected:
+                    raise errors.PreconditionFailed(KEY, self.url)
+            if clock() + delay > deadline:
+                raise errors.OutcomeUnknown(self.url)
+            sleep(delay * random.random())  # noqa: S311
+            delay = min(delay * 2, 10.0)
+
+    def _look(self, expected: Version | None, error: errors.DorkyError) -> Blob | None:
+        """Read the root after a swap that did not succeed; None if that tells nothing."""
+        try:
+            return self.driver.get(KEY)
+        except errors.KeyNotFound:
+            if expected is not None:
+                raise errors.RootVanished(self.url) from error
+            return None
+        except errors.Unavailable:
+            return None

@@ -1,0 +1,451 @@
+"""From the worktree to the index to trees: staging, status, and writing a commit's trees."""
+
+from __future__ import annotations
+
+import contextlib
+import fnmatch
+import hashlib
+import os
+import re
+import stat as stat_module
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from dorky import chunk, errors, files, history, model, seal
+from dorky.ignore import Ignore
+from dorky.index import Index, Row, mode_of
+from dorky.model import Chunk, Chunks, Entry, Kind, ObjectId, Tree
+from dorky.progress import Progress
+from dorky.results import Change
+from dorky.store import Store, Writer
+from dorky.worktree import Found, Worktree, now
+
+_ATTEMPTS = 3
+
+# Names that nearly always hold a secret; looked for by `status`, never staged by themselves.
+_SECRETS = re.compile(
+    "|".join(
+        fnmatch.translate(glob)
+        for glob in (
+            *(".env", ".env.*", "*.env", "*.pem", "*.key", "*.p12", "*.pfx", "*.jks"),
+            *("*.keystore", "*.kdbx", "*.tfvars", "id_rsa", "id_dsa", "id_ecdsa", "id_ed25519"),
+            *("credentials.json", "service-account*.json", "secrets.*", ".npmrc", ".pypirc"),
+            *(".netrc", ".htpasswd", "kubeconfig"),
+        )
+    )
+)
+_HARMLESS = (".example", ".sample", ".template", ".dist", ".pub")
+
+
+def looks_secret(name: str) -> bool:
+    """Whether a file of this name most likely holds a secret."""
+    return bool(_SECRETS.match(name)) and not name.endswith(_HARMLESS)
+
+
+# --- reading files --------------------------------------------------------------------------
+
+
+def store_file(worktree: Worktree, path: str, writer: Writer, store: Store) -> Row:
+    """Store a file's or link's content, and describe it.
+
+    Raises:
+        UnstorablePath: A socket, device or pipe.
+        FileChanged: It would not hold still.
+    """
+    for _ in range(_ATTEMPTS):
+        seen = now()
+        before = worktree.stat(path)
+        if before is None:
+            raise errors.PathNotFound(path)
+        if stat_module.S_ISLNK(before.st_mode):
+            target = worktree.link_target(path)
+            content = writer.add(Kind.CHUNK, target)
+            digest = seal.mask(hashlib.sha256(target).hexdigest(), content, store.vault.id_key)
+            row = Row(path, mode_of(before), len(target), content, digest)
+            return row.known(before, seen)
+        if not stat_module.S_ISREG(before.st_mode):
+            raise errors.UnstorablePath(path, "it is not a regular file or a link")
+        with open(worktree.open(path), "rb", buffering=0) as file:
+            opened = os.fstat(file.fileno())
+            with files.disk_errors(Path(path)):
+                content, digest, size = _store_content(file, opened.st_size, writer, store)
+            after = os.fstat(file.fileno())
+        if _moment(opened) == _moment(after) and after.st_size == size:
+            masked = seal.mask(digest, content, store.vault.id_key)
+            return Row(path, mode_of(after), size, content, masked).known(after, seen)
+    raise errors.FileChanged(path)
+
+
+def _moment(stat: os.stat_result) -> tuple[int, ...]:
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
+
+
+class _Hashing:
+    """A file whose bytes are hashed as they are read."""
+
+    def __init__(self, file: chunk.Readable) -> None:
+        self._file = file
+        self.sha256 = hashlib.sha256()
+        self.size = 0
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        count = self._file.readinto(buffer)
+        self.sha256.update(memoryview(buffer)[:count])
+        self.size += count
+        return count
+
+
+def _store_content(
+    file: chunk.Readable, expected: int, writer: Writer, store: Store
+) -> tuple[ObjectId, str, int]:
+    source = _Hashing(file)
+    if expected <= chunk.WHOLE:
+        buffer = bytearray(chunk.WHOLE + 1)
+        filled = 0
+        while count := source.readinto(memoryview(buffer)[filled:]):
+            filled += count
+        if filled <= chunk.WHOLE:
+            content = writer.add(Kind.CHUNK, bytes(memoryview(buffer)[:filled]))
+            return content, source.sha256.hexdigest(), filled
+        # It has grown since it was opened; the caller sees that and reads it again.
+        return "", "", -1
+    pieces = [
+        Chunk(writer.add(Kind.CHUNK, body), len(body))
+        for body in chunk.cut(source, seed=store.vault.gear_seed)
+    ]
+    if len(pieces) == 1:
+        return pieces[0].id, source.sha256.hexdigest(), source.size
+    content = writer.add(Kind.CHUNKS, model.encode(Chunks(tuple(pieces))))
+    return content, source.sha256.hexdigest(), source.size
+
+
+# --- what a path on the command line means --------------------------------------------------
+
+
+class Selection(NamedTuple):
+    """What paths on a command line select."""
+
+    present: dict[str, os.stat_result]
+    """Files and links on disk."""
+
+    named: set[str]
+    """Those of them that were named outright, not met in a directory or a pattern."""
+
+    gone: set[str]
+    """Staged paths that are no longer on disk."""
+
+
+def select(
+    worktree: Worktree,
+    ignore: Ignore,
+    rows: Mapping[str, Row],
+    paths: Sequence[str],
+    *,
+    force: bool = False,
+) -> Selection:
+    """Expand files, directories, patterns that the shell left alone, and deleted files.
+
+    Args:
+        worktree: Where they are.
+        ignore: Rules of the worktree's root.
+        rows: What is staged.
+        paths: Repository paths.
+        force: Whether to take named files that are ignored.
+
+    Raises:
+        PathNotFound: A path that selects nothing.
+        UsageError: A named file that is ignored.
+    """
+    chosen = Selection({}, set(), set())
+    for path in paths:
+        stat = worktree.stat(path) if path else worktree.root.stat()
+        below = {name for name in rows if not path or name == path or name.startswith(path + "/")}
+        if stat is None and not below:
+            _select_pattern(worktree, ignore, rows, path, chosen)
+        elif stat is None:
+            chosen.gone.update(below)
+        elif stat_module.S_ISDIR(stat.st_mode):
+            if path and not force and not below and ignore.ignored(path + "/"):
+                raise errors.UsageError(f"{path} is ignored by .dorkyignore", hint="add --force")
+            found = dict(worktree.walk(ignore, path))
+            chosen.present.update(found)
+            for name in below - found.keys():
+                _select_tracked(worktree, name, chosen)
+        else:
+            if not force and path not in rows and ignore.ignored(path):
+                raise errors.UsageError(f"{path} is ignored by .dorkyignore", hint="add --force")
+            chosen.present[path] = stat
+            chosen.named.add(path)
+            chosen.gone.update(below - {path})
+    return chosen
+
+
+def _select_tracked(worktree: Worktree, path: str, chosen: Selection) -> None:
+    """A staged path that the walk did not meet: ignored by now, or gone."""
+    stat = worktree.stat(path)
+    if stat is None or stat_module.S_ISDIR(stat.st_mode):
+        chosen.gone.add(path)
+    else:
+        chosen.present[path] = stat
+
+
+def _select_pattern(
+    worktree: Worktree, ignore: Ignore, rows: Mapping[str, Row], path: str, chosen: Selection
+) -> None:
+    if not any(c in path for c in "*?["):
+        raise errors.PathNotFound(path)
+    found = {name: stat for name, stat in worktree.walk(ignore) if matches(name, path)}
+    tracked = [name for name in rows if name not in found and matches(name, path)]
+    if not found and not tracked:
+        raise errors.PathNotFound(path)
+    chosen.present.update(found)
+    for name in tracked:
+        _select_tracked(worktree, name, chosen)
+
+
+def matches(path: str, pattern: str) -> bool:
+    """Whether a path matches a shell pattern (``*`` within a directory, ``**`` across them)."""
+    if "**" in pattern:
+        return fnmatch.fnmatchcase(path, pattern.replace("**/", "*").replace("**", "*"))
+    parts, patterns = PurePosixPath(path).parts, PurePosixPath(pattern).parts
+    return len(parts) == len(patterns) and all(map(fnmatch.fnmatchcase, parts, patterns))
+
+
+def tracked(rows: Iterable[str], paths: Sequence[str], where: str = "") -> list[str]:
+    """The tracked paths that command-line paths select: themselves, what is below, patterns.
+
+    Raises:
+        PathNotTracked: A path that selects nothing.
+    """
+    names = list(rows)
+    found: dict[str, None] = {}
+    for path in paths:
+        hits = [n for n in names if not path or n == path or n.startswith(path + "/")]
+        hits = hits or [n for n in names if matches(n, path)]
+        if not hits and path:
+            raise errors.PathNotTracked(path, where)
+        found.update(dict.fromkeys(hits))
+    return list(found)
+
+
+# --- staging --------------------------------------------------------------------------------
+
+
+def check_names(paths: Iterable[str], rows: Iterable[str], *, portable: bool) -> None:
+    """Refuse names that can't be kept, or can't live side by side on every system.
+
+    Raises:
+        UnstorablePath: A name that is not UTF-8, or that Windows can't create.
+        NameClash: Two names that differ only in case.
+    """
+    new = set(paths)
+    if not new:
+        return
+    for path in new:
+        try:
+            path.encode()
+        except UnicodeEncodeError:
+            raise errors.UnstorablePath(ascii(path), "its name is not UTF-8") from None
+        for part in path.split("/"):
+            reason = files.unsafe(part) or (files.unportable(part) if portable else None)
+            if reason:
+                raise errors.UnstorablePath(path, reason)
+    spelling: dict[str, str] = {}
+    for path in (*rows, *new):
+        for prefix in (*parents(path), path):
+            other = spelling.setdefault(prefix.casefold(), prefix)
+            if other != prefix:
+                raise errors.NameClash(other, prefix)
+
+
+def parents(path: str) -> Iterator[str]:
+    """The directories above a path, outermost first."""
+    end = path.find("/")
+    while end >= 0:
+        yield path[:end]
+        end = path.find("/", end + 1)
+
+
+def stage(
+    worktree: Worktree,
+    store: Store,
+    index: Index,
+    rows: Mapping[str, Row],
+    chosen: Selection,
+    progress: Progress,
+) -> list[Change]:
+    """Make the index hold the chosen files as they are on disk.
+
+    One transaction: everything is staged, or nothing.
+
+    Returns:
+        What changed in the index.
+    """
+    stale = {
+        path: stat
+        for path, stat in chosen.present.items()
+        if (row := rows.get(path)) is None or row.absent or not row.fresh(stat)
+    }
+    gone = (chosen.gone & rows.keys()) | _displaced(chosen.present, rows)
+    changes = [Change(path, "deleted") for path in sorted(gone)]
+    new: list[Row] = []
+    if stale:
+        progress.start("Staging", sum(stat.st_size for stat in stale.values()), "B")
+        with store.writer() as writer:
+            for path in sorted(stale):
+                row = store_file(worktree, path, writer, store)
+                new.append(row)
+                old = rows.get(path)
+                if old is None or not row.same(old):
+                    changes.append(Change(path, "modified" if old else "added"))
+                progress.advance(stale[path].st_size)
+            _save(store, index, writer, new, gone, changed=bool(changes))
+        progress.finish()
+    elif gone:
+        _save(store, index, None, new, gone, changed=True)
+    return sorted(changes)
+
+
+def _save(
+    store: Store,
+    index: Index,
+    writer: Writer | None,
+    rows: list[Row],
+    gone: Iterable[str],
+    *,
+    changed: bool,
+) -> None:
+    with store.database.transaction():
+        if writer:
+            writer.save()
+        index.remove(gone)
+        index.put(rows)
+        if changed:
+            index.commit = None
+
+
+def _displaced(present: Mapping[str, object], rows: Mapping[str, Row]) -> set[str]:
+    """Staged paths that can't be any more: a file where a directory is now, or the reverse."""
+    gone = {prefix for path in present for prefix in parents(path) if prefix in rows}
+    directories = {prefix for path in rows for prefix in parents(path)}
+    for path in directories & present.keys():
+        gone.update(name for name in rows if name.startswith(path + "/"))
+    return gone
+
+
+# --- comparing ------------------------------------------------------------------------------
+
+
+def holds(worktree: Worktree, path: str, stat: os.stat_result, entry: Entry) -> bool:
+    """Whether the file on disk is just what ``entry`` says. Reads it if its size fits."""
+    if mode_of(stat) != entry.mode or stat.st_size != entry.size:
+        return False
+    return worktree.sha256(path, stat) == entry.sha256
+
+
+def unstaged(
+    worktree: Worktree,
+    store: Store,
+    index: Index,
+    rows: Mapping[str, Row],
+    found: Mapping[str, os.stat_result],
+) -> list[Change]:
+    """How the worktree differs from the index.
+
+    Files whose stat proved nothing but whose content is as staged are remembered, so that they
+    need not be read the next time.
+
+    Args:
+        worktree: Where the files are.
+        store: Gives the key that the digests are masked with.
+        index: Remembers.
+        rows: What is staged.
+        found: Stats that a walk has gathered already; other files are looked at one by one.
+    """
+    changes, learned = [], []
+    for path, row in rows.items():
+        stat = found.get(path) or worktree.stat(path)
+        if stat is None or stat_module.S_ISDIR(stat.st_mode):
+            if not row.absent:
+                changes.append(Change(path, "deleted"))
+            continue
+        seen = now()
+        if row.fresh(stat):
+            continue
+        # A mode or size that differs says enough; the key is needed only to compare content.
+        differs = mode_of(stat) != row.mode or stat.st_size != row.size
+        if differs or not holds(worktree, path, stat, entry_of(row, store.vault.id_key)):
+            changes.append(Change(path, "modified"))
+        else:
+            learned.append(row.known(stat, seen))
+    if learned:
+        # Only a cache: when another command is writing, it can wait.
+        with contextlib.suppress(errors.Locked):
+            index.put(learned)
+    return changes
+
+
+def staged(store: Store, index: Index, rows: Mapping[str, Row]) -> list[Change]:
+    """How the index differs from ``HEAD``."""
+    head = history.head_of(store)
+    if head is not None and index.commit == head:
+        return []
+    committed = dict(history.files_of(store, history.root_tree(store, head)))
+    changes = [Change(path, "deleted") for path in committed.keys() - rows.keys()]
+    for path, row in rows.items():
+        entry = committed.get(path)
+        if entry is None:
+            changes.append(Change(path, "added"))
+        elif (entry.content, entry.mode) != (row.content, row.mode):
+            changes.append(Change(path, "modified"))
+    if not changes and head is not None:
+        index.commit = head
+    return sorted(changes)
+
+
+def untracked_secrets(found: Iterable[Found], rows: Mapping[str, Row]) -> list[str]:
+    """Files that look like secrets and are not staged."""
+    return sorted(
+        path for path, _ in found if looks_secret(path.rpartition("/")[2]) and path not in rows
+    )
+
+
+# --- trees ----------------------------------------------------------------------------------
+
+
+def row_of(path: str, entry: Entry, id_key: bytes | None, *, absent: bool = True) -> Row:
+    """The row that stands for a committed file which is not on disk (yet)."""
+    digest = seal.mask(entry.sha256, entry.content, id_key)
+    return Row(path, entry.mode, entry.size, entry.content, digest, absent=absent)
+
+
+def entry_of(row: Row, id_key: bytes | None) -> Entry:
+    """The tree entry that a row is committed as."""
+    name = row.path.rpartition("/")[2]
+    return Entry(name, row.mode, row.content, row.size, seal.mask(row.digest, row.content, id_key))
+
+
+def write_trees(rows: Iterable[Row], writer: Writer, id_key: bytes | None) -> ObjectId:
+    """Store the trees that hold ``rows``; give the root's id."""
+    return write_entries(((row.path, entry_of(row, id_key)) for row in rows), writer)
+
+
+def write_entries(items: Iterable[tuple[str, Entry]], writer: Writer) -> ObjectId:
+    """Store the trees that hold entries at paths; give the root's id."""
+    directories: dict[str, list[Entry]] = {"": []}
+    for path, entry in items:
+        parent = path.rpartition("/")[0]
+        for prefix in parents(path):
+            directories.setdefault(prefix, [])
+        directories[parent].append(entry)
+    root: ObjectId = ""
+    # Deepest first: a directory's id is an entry of its parent.
+    for directory in sorted(directories, key=lambda d: d.count("/") + bool(d), reverse=True):
+        entries = sorted(directories[directory], key=lambda entry: entry.name.encode())
+        tree = writer.add(Kind.TREE, model.encode(Tree(tuple(entries))))
+        if directory:
+            parent, _, name = directory.rpartition("/")
+            directories[parent].append(Entry(name, stat_module.S_IFDIR, tree))
+        root = tree
+    return root

@@ -1,0 +1,297 @@
+"""The local object store: packs in `.dorky/packs`, and where every object lies, here and there.
+
+Writing goes through a `Writer`: packs are written under temporary names, synced and renamed, and
+only then recorded, in the caller's transaction. Until that commits nothing refers to them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import IO, NamedTuple, TypeVar
+
+from dorky import errors, files, pack
+from dorky.database import Database
+from dorky.model import Kind, ObjectId, Pack
+from dorky.vault import Vault
+
+T = TypeVar("T")
+
+_OPEN_PACKS = 64
+LOCAL = ""
+"""The name under which packs that are here are recorded, beside the remotes' names."""
+
+
+class Held(NamedTuple):
+    """Where an object lies: the pack's name, offset and length in bytes."""
+
+    kind: Kind
+    id: ObjectId
+    pack: str
+    offset: int
+    length: int
+
+
+def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Split into lists of at most ``size``."""
+    batch: list[T] = []
+    for item in items:
+        batch.append(item)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+class Store:
+    """Objects by id.
+
+    Args:
+        directory: Where packs are; made (0700) on the first write.
+        database: Holds the locations.
+        vault: Gives the keys; called when they are first needed, because unwrapping them costs
+            more than many commands do otherwise.
+    """
+
+    def __init__(self, directory: Path, database: Database, vault: Callable[[], Vault]) -> None:
+        self.directory = directory
+        self.database = database
+        self._vault = vault
+        self._fds: dict[str, int] = {}
+
+    @property
+    def vault(self) -> Vault:
+        """The repository's keys."""
+        return self._vault()
+
+    def close(self) -> None:
+        """Close the packs that are open."""
+        for fd in self._fds.values():
+            os.close(fd)
+        self._fds.clear()
+
+    # --- where objects are -----------------------------------------------------------------
+
+    def locate(self, ids: Iterable[ObjectId], *, remote: str = LOCAL) -> dict[ObjectId, Held]:
+        """Find which of ``ids`` are held here (or by a remote's packs), and where."""
+        found: dict[ObjectId, Held] = {}
+        for batch in batches(set(ids), 500):
+            marks = ",".join("?" * len(batch))
+            rows = self.database.connection.execute(  # noqa: S608
+                "SELECT o.kind, o.id, p.name, o.offset, o.length FROM objects o"
+                f" JOIN packs p ON p.n = o.pack WHERE p.remote = ? AND o.id IN ({marks})",
+                (remote, *(bytes.fromhex(each) for each in batch)),
+            )
+            for kind, raw, name, offset, length in rows:
+                found[raw.hex()] = Held(Kind(kind), raw.hex(), name, offset, length)
+        return found
+
+    def missing(self, ids: Iterable[ObjectId]) -> set[ObjectId]:
+        """Those of ``ids`` that are not held here."""
+        wanted = set(ids)
+        return wanted - self.locate(wanted).keys()
+
+    def __contains__(self, object_id: ObjectId) -> bool:
+        return bool(self.locate([object_id]))
+
+    def packs(self, remote: str = LOCAL) -> list[Pack]:
+        """The packs that are recorded."""
+        rows = self.database.connection.execute(
+            "SELECT name, size, tail FROM packs WHERE remote = ? ORDER BY n", (remote,)
+        )
+        return [Pack(*row) for row in rows]
+
+    def locations(self, name: str) -> list[pack.Location]:
+        """Everything that a pack held here holds, in order."""
+        rows = self.database.connection.execute(
+            "SELECT o.kind, o.id, o.offset, o.length FROM packs p JOIN objects o ON o.pack = p.n"
+            " WHERE p.remote = ? AND p.name = ? ORDER BY o.offset",
+            (LOCAL, name),
+        )
+        return [pack.Location(Kind(kind), raw.hex(), *where) for kind, raw, *where in rows]
+
+    def record(self, remote: str, packed: Pack, locations: Sequence[pack.Location]) -> None:
+        """Remember what a pack holds."""
+        with self.database.transaction() as db:
+            n = db.execute(
+                "INSERT INTO packs (remote, name, size, tail) VALUES (?, ?, ?, ?)"
+                " ON CONFLICT (remote, name) DO UPDATE SET size = excluded.size RETURNING n",
+                (remote, packed.id, packed.size, packed.tail),
+            ).fetchone()[0]
+            db.executemany(
+                "INSERT OR REPLACE INTO objects VALUES (?, ?, ?, ?, ?)",
+                (
+                    (bytes.fromhex(at.id), n, at.kind.value, at.offset, at.length)
+                    for at in locations
+                ),
+            )
+
+    def retain(self, remote: str, packs: Iterable[str]) -> None:
+        """Forget the packs of a remote that its root no longer lists."""
+        keep = set(packs)
+        gone = [p.id for p in self.packs(remote) if p.id not in keep]
+        if gone:
+            with self.database.transaction() as db:
+                db.executemany(
+                    "DELETE FROM packs WHERE remote = ? AND name = ?", [(remote, n) for n in gone]
+                )
+
+    # --- reading ---------------------------------------------------------------------------
+
+    def stored(self, at: Held) -> bytes:
+        """The stored form of an object, unopened. Safe to call from several threads.
+
+        Raises:
+            MissingObject: Its pack is gone.
+            CorruptObject: Its pack is truncated.
+        """
+        path = self.directory / at.pack
+        fd = self._fds.get(at.pack)
+        passing = fd is None and len(self._fds) >= _OPEN_PACKS
+        if fd is None:
+            try:
+                fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            except FileNotFoundError:
+                raise errors.MissingObject(at.id) from None
+            except OSError as error:
+                raise errors.DiskError(path, error.strerror) from error
+            # Another thread may have been faster; then this one's is for passing use too.
+            passing = passing or self._fds.setdefault(at.pack, fd) != fd
+        try:
+            with files.disk_errors(path):
+                data = os.pread(fd, at.length, at.offset)
+        finally:
+            if passing:
+                os.close(fd)
+        if len(data) != at.length:
+            raise errors.CorruptObject(at.id, f"pack {at.pack} is truncated")
+        return data
+
+    def open(self, at: Held) -> bytes:
+        """The body of an object, verified. Safe to call from several threads."""
+        return self.vault.read(at.kind, at.id, self.stored(at))
+
+    def read(self, object_id: ObjectId) -> bytes:
+        """The body of an object, verified.
+
+        Raises:
+            MissingObject: It is not here.
+            CorruptObject: It is here, damaged.
+        """
+        at = self.locate([object_id]).get(object_id)
+        if at is None:
+            raise errors.MissingObject(object_id)
+        return self.open(at)
+
+    def pack_bytes(self, name: str) -> bytes:
+        """A whole pack, checked against its name.
+
+        Raises:
+            CorruptPack: Its bytes are not those that were written.
+        """
+        with files.disk_errors(self.directory / name):
+            data = (self.directory / name).read_bytes()
+        if hashlib.sha256(data).hexdigest() != name:
+            raise errors.CorruptPack(name, "its bytes have another hash")
+        return data
+
+    # --- writing ---------------------------------------------------------------------------
+
+    def writer(self) -> Writer:
+        """Begin to write objects."""
+        return Writer(self)
+
+
+class Writer:
+    """Writes objects to new packs. A context manager: unsaved packs are dropped on leaving."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._vault = store.vault
+        self._new: set[ObjectId] = set()
+        self._open: tuple[Path, IO[bytes], pack.PackWriter] | None = None
+        self._finished: list[tuple[Path, Pack, list[pack.Location]]] = []
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._open:
+            # On a full disk, closing tries to write what is buffered once more.
+            with contextlib.suppress(OSError):
+                self._open[1].close()
+            self._open[0].unlink(missing_ok=True)
+        for path, _, _ in self._finished:
+            path.unlink(missing_ok=True)
+
+    def holds(self, object_id: ObjectId) -> bool:
+        """Whether the object is stored already, or about to be."""
+        return object_id in self._new or object_id in self._store
+
+    def add(self, kind: Kind, body: bytes) -> ObjectId:
+        """Store a body, unless it is there already; give its id."""
+        object_id = self._vault.object_id(kind, body)
+        if not self.holds(object_id):
+            self.append(kind, object_id, self._vault.store(kind, object_id, body))
+        return object_id
+
+    def append(self, kind: Kind, object_id: ObjectId, stored: bytes) -> None:
+        """Store an object that is in its stored form already."""
+        if object_id in self._new:
+            return
+        self._new.add(object_id)
+        if self._open is None:
+            self._begin()
+        assert self._open is not None
+        path, _, writer = self._open
+        with files.disk_errors(path):
+            writer.append(kind, object_id, stored)
+        if writer.size >= pack.TARGET:
+            self._finish()
+
+    def _begin(self) -> None:
+        directory = self._store.directory
+        with files.disk_errors(directory):
+            directory.mkdir(mode=0o700, exist_ok=True)
+            path = files.temporary(directory)
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        file = open(fd, "wb", buffering=1 << 20)  # noqa: SIM115
+        try:
+            with files.disk_errors(path):
+                self._open = (path, file, pack.PackWriter(file, self._vault))
+        except BaseException:
+            file.close()
+            path.unlink(missing_ok=True)
+            raise
+
+    def _finish(self) -> None:
+        if self._open is None:
+            return
+        path, file, writer = self._open
+        with files.disk_errors(path):
+            packed = writer.finish()
+            file.flush()
+            os.fsync(file.fileno())
+            file.close()
+        self._finished.append((path, packed, writer.locations))
+        self._open = None
+
+    def save(self) -> list[Pack]:
+        """Make what was written last, and record it in the caller's transaction."""
+        self._finish()
+        directory = self._store.directory
+        packs = []
+        with files.disk_errors(directory), self._store.database.transaction():
+            for scratch, packed, locations in self._finished:
+                scratch.rename(directory / packed.id)
+                self._store.record(LOCAL, packed, locations)
+                packs.append(packed)
+            if packs:
+                files.sync_directory(directory)
+        self._finished.clear()
+        self._new.clear()
+        return packs

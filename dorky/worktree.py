@@ -1,0 +1,220 @@
+"""The project's files on disk: walking them, reading them whole, writing them safely."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat as stat_module
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from dorky import errors, files
+from dorky.ignore import Ignore
+
+STATE = ".dorky"
+_BLOCK = 1 << 20
+
+
+class Found(NamedTuple):
+    """A file as the walk meets it: its repository path and its own stat, links unfollowed."""
+
+    path: str
+    stat: os.stat_result
+
+
+class Worktree:
+    """The directory that holds `.dorkyrc`.
+
+    Args:
+        root: An absolute path.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._real_directories: set[str] = set()
+
+    # --- paths -----------------------------------------------------------------------------
+
+    def relative(self, path: Path) -> str:
+        """The repository path of a path that the user named; ``""`` for the root itself.
+
+        Symbolic links in the directories above are followed, the last component is not: a link
+        is stored as a link.
+
+        Raises:
+            OutsideWorktree: It lies elsewhere.
+        """
+        absolute = Path(os.path.normpath(Path.cwd() / path))
+        if absolute != self.root:
+            absolute = absolute.parent.resolve() / absolute.name
+        try:
+            relative = absolute.relative_to(self.root).as_posix()
+        except ValueError:
+            raise errors.OutsideWorktree(path, self.root) from None
+        return "" if relative == "." else relative
+
+    def on_disk(self, path: str) -> Path:
+        """The disk path of a repository path.
+
+        Raises:
+            UnsafePath: It would leave the worktree or enter a repository's own directory.
+        """
+        files.check_path(path)
+        return self.root / path
+
+    def stat(self, path: str) -> os.stat_result | None:
+        """The file's own stat; None if there is no such file (or a parent is not a directory)."""
+        try:
+            return self.on_disk(path).lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise errors.UnreadableFile(path, error.strerror) from error
+
+    # --- walking ---------------------------------------------------------------------------
+
+    def walk(self, ignore: Ignore, start: str = "") -> Iterator[Found]:
+        """Every file and link below ``start`` that is not ignored, in no particular order.
+
+        Args:
+            ignore: The rules of the worktree's root.
+            start: A directory in the repository.
+
+        Raises:
+            UnstorablePath: A name that is not UTF-8.
+            UnreadableFile: A directory that can't be listed.
+        """
+        for part in start.split("/") if start else []:
+            ignore = ignore.enter(part)
+        pending = [(start, ignore)]
+        while pending:
+            directory, rules = pending.pop()
+            try:
+                listing = os.scandir(self.root / directory)
+            except OSError as error:
+                raise errors.UnreadableFile(directory or self.root, error.strerror) from error
+            with listing:
+                for item in listing:
+                    is_dir = item.is_dir(follow_symlinks=False)
+                    if rules.match(item.name, is_dir=is_dir):
+                        continue
+                    path = f"{directory}/{item.name}" if directory else item.name
+                    if is_dir:
+                        pending.append((path, rules.enter(item.name)))
+                        continue
+                    try:
+                        yield Found(path, item.stat(follow_symlinks=False))
+                    except FileNotFoundError:
+                        continue  # deleted since it was listed
+
+    def below(self, path: str) -> Iterator[str]:
+        """Every file and link below a directory, ignored or not."""
+        with os.scandir(self.root / path) as listing:
+            for item in listing:
+                if item.is_dir(follow_symlinks=False):
+                    yield from self.below(f"{path}/{item.name}")
+                else:
+                    yield f"{path}/{item.name}"
+
+    # --- reading ---------------------------------------------------------------------------
+
+    def link_target(self, path: str) -> bytes:
+        """Where a link points, as bytes."""
+        try:
+            return os.fsencode(os.readlink(self.on_disk(path)))  # noqa: PTH115
+        except OSError as error:
+            raise errors.UnreadableFile(path, error.strerror) from error
+
+    def open(self, path: str) -> int:
+        """Open a regular file for reading; the caller closes the descriptor.
+
+        Raises:
+            PathNotFound: It is gone.
+            UnreadableFile: It can't be opened.
+        """
+        try:
+            # Without O_NONBLOCK, a pipe that took the file's place would block for ever.
+            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+            return os.open(self.on_disk(path), flags)
+        except FileNotFoundError:
+            raise errors.PathNotFound(path) from None
+        except OSError as error:
+            raise errors.UnreadableFile(path, error.strerror) from error
+
+    def sha256(self, path: str, stat: os.stat_result) -> str:
+        """The SHA-256 of a file's content, or of a link's target."""
+        if stat_module.S_ISLNK(stat.st_mode):
+            return hashlib.sha256(self.link_target(path)).hexdigest()
+        digest = hashlib.sha256()
+        with open(self.open(path), "rb", buffering=0) as file, files.disk_errors(Path(path)):
+            while block := file.read(_BLOCK):
+                digest.update(block)
+        return digest.hexdigest()
+
+    # --- writing ---------------------------------------------------------------------------
+
+    def write(self, path: str, mode: int, blocks: Iterable[bytes]) -> os.stat_result:
+        """Put a file (or link) in place of whatever file is there (see `files.write_stream`).
+
+        Args:
+            path: In the repository.
+            mode: File type and permission bits.
+            blocks: The content, or the link's target.
+
+        Returns:
+            The new file's stat.
+
+        Raises:
+            UnsafePath: The path, or a parent that is a symbolic link, leads out of the worktree.
+            DiskFull: No space; what was there is untouched.
+        """
+        target = self.on_disk(path)
+        self._make_parent(path)
+        return files.write_stream(target, mode, blocks)
+
+    def remove(self, path: str) -> None:
+        """Delete a file, and the directories that are empty without it."""
+        target = self.on_disk(path)
+        self._check_parents(path)
+        with files.disk_errors(target):
+            target.unlink(missing_ok=True)
+        for parent in target.parents:
+            if parent == self.root:
+                break
+            try:
+                parent.rmdir()
+            except OSError:
+                break
+            self._real_directories.discard(parent.relative_to(self.root).as_posix())
+
+    def _check_parents(self, path: str) -> None:
+        """Refuse to go through a symbolic link."""
+        parts = path.split("/")[:-1]
+        for depth in range(1, len(parts) + 1):
+            directory = "/".join(parts[:depth])
+            if directory in self._real_directories:
+                continue
+            try:
+                mode = (self.root / directory).lstat().st_mode
+            except FileNotFoundError:
+                return
+            except OSError as error:
+                raise errors.DiskError(directory, error.strerror) from error
+            if stat_module.S_ISLNK(mode):
+                raise errors.UnsafePath(f"{path}: {directory} is a symbolic link")
+            if not stat_module.S_ISDIR(mode):
+                raise errors.LocalChanges(f"{directory} is a file, {path} needs a directory there")
+            self._real_directories.add(directory)
+
+    def _make_parent(self, path: str) -> None:
+        self._check_parents(path)
+        parent = self.on_disk(path).parent
+        with files.disk_errors(parent):
+            parent.mkdir(parents=True, exist_ok=True)
+
+
+def now() -> int:
+    """The time in ns, on the clock that file times are taken from."""
+    return time.time_ns()
