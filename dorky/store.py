@@ -81,8 +81,8 @@ class Store:
         found: dict[ObjectId, Held] = {}
         for batch in batches(set(ids), 500):
             marks = ",".join("?" * len(batch))
-            rows = self.database.connection.execute(  # noqa: S608
-                "SELECT o.kind, o.id, p.name, o.offset, o.length FROM objects o"
+            rows = self.database.connection.execute(
+                "SELECT o.kind, o.id, p.name, o.offset, o.length FROM objects o"  # noqa: S608
                 f" JOIN packs p ON p.n = o.pack WHERE p.remote = ? AND o.id IN ({marks})",
                 (remote, *(bytes.fromhex(each) for each in batch)),
             )
