@@ -206,7 +206,7 @@ def _load(file: Path, path: str) -> _Rules | None:
         pattern = _trim(line.removesuffix("\r"))
         if pattern.startswith("#"):
             continue
-        anchored, regex = _translate(_bytewise(pattern.removeprefix("!")))
+        anchored, regex = _translate(pattern.removeprefix("!").encode().decode("latin-1"))
         if regex:
             (paths if anchored else names).append((Rule(path, number, pattern), regex))
     return _Rules(names, paths) if names or paths else None
@@ -218,9 +218,9 @@ def _trim(line: str) -> str:
     return match[1] if match else line  # no match: a backslash is the last character
 
 
-def _bytewise(text: str) -> str:
-    """One character a byte: git matches bytes, so that `?` is not `é`."""
-    return text if text.isascii() else os.fsencode(text).decode("latin-1")
+def _bytewise(name: str) -> str:
+    """A name with one character a byte: git matches bytes, so that `?` is not `é`."""
+    return name if name.isascii() else os.fsencode(name).decode("latin-1")
 
 
 def _translate(pattern: str) -> tuple[bool, str]:
