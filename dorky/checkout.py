@@ -8,12 +8,14 @@ its content has become part of a backup commit.
 from __future__ import annotations
 
 import stat as stat_module
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 from dorky import errors, history, staging
 from dorky.index import Index, Row
 from dorky.model import Entry, ObjectId
+from dorky.parallel import THREADS, in_order
 from dorky.progress import Progress
 from dorky.store import Held, Store
 from dorky.worktree import Worktree, now
@@ -66,7 +68,7 @@ def plan(
     changed = {each.path: each for each in history.differences(store, old, new)}
     for path, row in rows.items():
         if row.absent and path not in changed and wanted(path):
-            entry = staging.entry_of(row, store.vault.id_key)
+            entry = staging.entry_of(row, store.vault)
             changed[path] = history.Difference(path, entry, entry)
     for path, difference in changed.items():
         if difference.new is None:
@@ -157,11 +159,14 @@ def _check_room(worktree: Worktree, made: Plan) -> None:
     Raises:
         UnsafePath: A new path leads through a symbolic link that stays.
     """
+    roomy: set[str] = set()
     for path in made.write:
         stat = worktree.stat(path)
         if stat is not None and stat_module.S_ISDIR(stat.st_mode):
             _clear(made, worktree.below(path))
         for parent in staging.parents(path):
+            if parent in roomy:
+                continue
             stat = worktree.stat(parent)
             if stat is None or parent in made.remove:
                 break
@@ -170,6 +175,7 @@ def _check_room(worktree: Worktree, made: Plan) -> None:
             if not stat_module.S_ISDIR(stat.st_mode):
                 _clear(made, [parent])
                 break
+            roomy.add(parent)
 
 
 def _clear(made: Plan, paths: Iterable[str]) -> None:
@@ -198,7 +204,7 @@ def backup(
                 kept.append(staging.store_file(worktree, path, writer, store))
             elif path in rows:
                 kept.append(rows[path])
-        tree = staging.write_trees(kept, writer, store.vault.id_key)
+        tree = staging.write_trees(kept, writer, store.vault)
         commit = history.add_commit(
             writer, tree, [head], author=author, message="Local changes before they were replaced"
         )
@@ -230,18 +236,17 @@ class Done(NamedTuple):
 
 def apply(worktree: Worktree, store: Store, made: Plan, progress: Progress) -> Done:
     """Carry out a plan on disk. Every chunk must be in the local store by now."""
-    id_key = store.vault.id_key if made.write or made.adopt or made.leave else None
     for path in sorted(made.remove, reverse=True):
         worktree.remove(path)
     rows = list(_write(worktree, store, made.write, progress)) if made.write else []
     for path, entry in made.adopt.items():
         stat = worktree.stat(path)
         if stat is not None:
-            rows.append(staging.row_of(path, entry, id_key).known(stat, 0))
+            rows.append(staging.row_of(path, entry, store.vault).known(stat, 0))
     # Only now is a file that was just written old enough for its stat to be trusted.
     seen = now()
     rows = [row._replace(seen=seen) for row in rows]
-    rows += [staging.row_of(path, entry, id_key) for path, entry in made.leave.items()]
+    rows += [staging.row_of(path, entry, store.vault) for path, entry in made.leave.items()]
     return Done(rows, made.remove | made.forget)
 
 
@@ -250,24 +255,44 @@ def _write(
 ) -> Iterator[Row]:
     lists = history.chunks_of(store, (entry.content for entry in entries.values()))
     places = store.locate(piece for pieces in lists.values() for piece in pieces)
-    progress.start("Writing files", sum(entry.size for entry in entries.values()), "B")
-    for path, entry in sorted(entries.items()):
-        blocks = _blocks(store, places, lists[entry.content], entry)
+    vault = store.vault
+
+    def write(item: tuple[str, Entry], threads: int = 1) -> Row:
+        path, entry = item
+        blocks = _blocks(store, places, lists[entry.content], entry, threads=threads)
         stat = worktree.write(path, entry.mode, blocks)
-        yield staging.row_of(path, entry, store.vault.id_key).known(stat, 0)
-        progress.advance(entry.size)
+        return staging.row_of(path, entry, vault).known(stat, 0)
+
+    # Small files side by side, large ones one after the other with their chunks side by side.
+    ordered = sorted(entries.items())
+    large = [item for item in ordered if len(lists[item[1].content]) > 1]
+    small = [item for item in ordered if len(lists[item[1].content]) == 1]
+    progress.start("Writing files", sum(entry.size for entry in entries.values()), "B")
+    for row in chain(
+        (write(item, THREADS) for item in large), in_order(write, small, threads=THREADS)
+    ):
+        yield row
+        progress.advance(row.size)
     progress.finish()
 
 
 def _blocks(
-    store: Store, places: Mapping[ObjectId, Held], pieces: Iterable[ObjectId], entry: Entry
+    store: Store,
+    places: Mapping[ObjectId, Held],
+    pieces: Sequence[ObjectId],
+    entry: Entry,
+    *,
+    threads: int = 1,
 ) -> Iterator[bytes]:
     """A file's verified content, piece by piece."""
+    missing = next((piece for piece in pieces if piece not in places), None)
+    if missing is not None:
+        raise errors.MissingObject(missing)
+    found = (places[piece] for piece in pieces)
     size = 0
-    for piece in pieces:
-        if piece not in places:
-            raise errors.MissingObject(piece)
-        body = store.open(places[piece])
+    for body in (
+        in_order(store.open, found, threads=threads) if threads > 1 else map(store.open, found)
+    ):
         size += len(body)
         yield body
     if size != entry.size:
@@ -277,4 +302,4 @@ def _blocks(
 def read(store: Store, entry: Entry) -> Iterator[bytes]:
     """A committed file's verified content, piece by piece."""
     pieces = history.chunks_of(store, [entry.content])[entry.content]
-    return _blocks(store, store.locate(pieces), pieces, entry)
+    return _blocks(store, store.locate(pieces), pieces, entry, threads=THREADS)

@@ -73,11 +73,12 @@ class LocalWork(Project):
         new = chosen.present.keys() - rows.keys()
         portable = self.config.get("portable_names") is not False
         staging.check_names(new, rows, portable=portable)
-        changes = staging.stage(self.worktree, self.store, self.index, rows, chosen, self.progress)
         lines: list[str] = []
         if top and chosen.present:
+            # Before anything is staged: a file that git goes on seeing is not to be kept here.
             exposed = git.not_ignored(top, [self.root / path for path in chosen.present])
             lines = git.ignore(self.root, exposed) if exposed else []
+        changes = staging.stage(self.worktree, self.store, self.index, rows, chosen, self.progress)
         return Staged(changes=tuple(changes), ignored=tuple(lines), skipped=skipped)
 
     def _leave_to_git(self, top: Path, rows: Mapping[str, Row], chosen: staging.Selection) -> int:
@@ -106,7 +107,7 @@ class LocalWork(Project):
                     changes.append(Change(path, "deleted"))
                 elif row is None or (row.content, row.mode) != (entry.content, entry.mode):
                     absent = self.worktree.stat(path) is None and (row is None or row.absent)
-                    back.append(staging.row_of(path, entry, self.vault.id_key, absent=absent))
+                    back.append(staging.row_of(path, entry, self.vault, absent=absent))
                     changes.append(Change(path, "modified" if row else "added"))
             with self.database.transaction():
                 self.index.remove(gone)
@@ -182,7 +183,7 @@ class LocalWork(Project):
             if not changes:
                 raise errors.NothingToDo("nothing is staged", hint="dorky stage FILE…")
             with self.store.writer() as writer:
-                tree = staging.write_trees(rows.values(), writer, self.vault.id_key)
+                tree = staging.write_trees(rows.values(), writer, self.vault)
                 top = git.find(self.root)
                 commit = history.add_commit(
                     writer,
@@ -348,12 +349,11 @@ class LocalWork(Project):
             return self.unstage(paths)
         with self.locked():
             rows = self.index.rows()
-            id_key = self.vault.id_key
             commit = history.resolve(self.store, source) if source else None
             held = (
                 self._committed(commit)
                 if commit
-                else {path: staging.entry_of(row, id_key) for path, row in rows.items()}
+                else {path: staging.entry_of(row, self.vault) for path, row in rows.items()}
             )
             names = [self.worktree.relative(Path(path)) for path in paths]
             where = f" in {source}" if source else ""

@@ -159,7 +159,7 @@ class Project:
     @property
     def vault(self) -> Vault:
         """The repository's keys, opened with the user's identity."""
-        return self.unlock(self.header)
+        return self._unlocked[1] if self._unlocked else self.unlock(self.header)
 
     def identities(self) -> list[keys.Identity]:
         """The user's age identities, from the environment or the identity file."""

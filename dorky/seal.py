@@ -137,7 +137,7 @@ def gear_seed(id_key: bytes | None) -> int:
     return int.from_bytes(derive(id_key, "gear")[:8], "big") >> 1
 
 
-def mask(digest: str, content: str, id_key: bytes | None) -> str:
+def mask(digest: str, content: str, key: bytes | None) -> str:
     """Hide (or show again) the SHA-256 of a file that the local index remembers.
 
     The index is not sealed, and a plain hash of a secret must not lie about: it is XORed with a
@@ -146,9 +146,9 @@ def mask(digest: str, content: str, id_key: bytes | None) -> str:
     Args:
         digest: 64 hex digits, plain or masked.
         content: The id of the file's content.
-        id_key: None in a plain repository, where nothing is hidden.
+        key: 32 bytes; None in a plain repository, where nothing is hidden.
     """
-    if id_key is None or not digest:
+    if key is None or not digest:
         return digest
-    pad = hmac.digest(derive(id_key, "mask"), content.encode(), "sha256")
+    pad = hmac.digest(key, content.encode(), "sha256")
     return (int.from_bytes(pad, "big") ^ int(digest, 16)).to_bytes(32, "big").hex()

@@ -9,16 +9,18 @@ import os
 import re
 import stat as stat_module
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import starmap
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from dorky import chunk, errors, files, history, model, seal
+from dorky import chunk, errors, files, history, model
 from dorky.ignore import Ignore
 from dorky.index import Index, Row, mode_of
 from dorky.model import Chunk, Chunks, Entry, Kind, ObjectId, Tree
 from dorky.progress import Progress
 from dorky.results import Change
 from dorky.store import Store, Writer
+from dorky.vault import Vault
 from dorky.worktree import Found, Worktree, now
 
 _ATTEMPTS = 3
@@ -61,18 +63,21 @@ def store_file(worktree: Worktree, path: str, writer: Writer, store: Store) -> R
         if stat_module.S_ISLNK(before.st_mode):
             target = worktree.link_target(path)
             content = writer.add(Kind.CHUNK, target)
-            digest = seal.mask(hashlib.sha256(target).hexdigest(), content, store.vault.id_key)
+            digest = store.vault.mask(hashlib.sha256(target).hexdigest(), content)
             row = Row(path, mode_of(before), len(target), content, digest)
             return row.known(before, seen)
         if not stat_module.S_ISREG(before.st_mode):
             raise errors.UnstorablePath(path, "it is not a regular file or a link")
-        with open(worktree.open(path), "rb", buffering=0) as file:
-            opened = os.fstat(file.fileno())
+        fd = worktree.open(path)
+        try:
+            opened = os.fstat(fd)
             with files.disk_errors(Path(path)):
-                content, digest, size = _store_content(file, opened.st_size, writer, store)
-            after = os.fstat(file.fileno())
+                content, digest, size = _store_content(fd, opened.st_size, writer, store)
+            after = os.fstat(fd)
+        finally:
+            os.close(fd)
         if _moment(opened) == _moment(after) and after.st_size == size:
-            masked = seal.mask(digest, content, store.vault.id_key)
+            masked = store.vault.mask(digest, content)
             return Row(path, mode_of(after), size, content, masked).known(after, seen)
     raise errors.FileChanged(path)
 
@@ -84,39 +89,30 @@ def _moment(stat: os.stat_result) -> tuple[int, ...]:
 class _Hashing:
     """A file whose bytes are hashed as they are read."""
 
-    def __init__(self, file: chunk.Readable) -> None:
-        self._file = file
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
         self.sha256 = hashlib.sha256()
         self.size = 0
 
     def readinto(self, buffer: memoryview, /) -> int:
-        count = self._file.readinto(buffer)
+        count = os.readv(self._fd, [buffer])
         self.sha256.update(memoryview(buffer)[:count])
         self.size += count
         return count
 
 
-def _store_content(
-    file: chunk.Readable, expected: int, writer: Writer, store: Store
-) -> tuple[ObjectId, str, int]:
-    source = _Hashing(file)
-    if expected <= chunk.WHOLE:
-        buffer = bytearray(chunk.WHOLE + 1)
-        filled = 0
-        while count := source.readinto(memoryview(buffer)[filled:]):
-            filled += count
-        if filled <= chunk.WHOLE:
-            content = writer.add(Kind.CHUNK, bytes(memoryview(buffer)[:filled]))
-            return content, source.sha256.hexdigest(), filled
-        # It has grown since it was opened; the caller sees that and reads it again.
-        return "", "", -1
-    pieces = [
-        Chunk(writer.add(Kind.CHUNK, body), len(body))
-        for body in chunk.cut(source, seed=store.vault.gear_seed)
-    ]
+def _store_content(fd: int, size: int, writer: Writer, store: Store) -> tuple[ObjectId, str, int]:
+    """Store what an open file holds; give its content id, its SHA-256 and its true size."""
+    if size <= chunk.WHOLE:
+        body = os.read(fd, size + 1)
+        content = writer.add(Kind.CHUNK, body) if len(body) == size else ""
+        return content, hashlib.sha256(body).hexdigest(), len(body)
+    source = _Hashing(fd)
+    bodies = chunk.cut(source, seed=store.vault.gear_seed)
+    pieces = tuple(starmap(Chunk, writer.add_all(Kind.CHUNK, bodies)))
     if len(pieces) == 1:
         return pieces[0].id, source.sha256.hexdigest(), source.size
-    content = writer.add(Kind.CHUNKS, model.encode(Chunks(tuple(pieces))))
+    content = writer.add(Kind.CHUNKS, model.encode(Chunks(pieces)))
     return content, source.sha256.hexdigest(), source.size
 
 
@@ -375,7 +371,7 @@ def unstaged(
             continue
         # A mode or size that differs says enough; the key is needed only to compare content.
         differs = mode_of(stat) != row.mode or stat.st_size != row.size
-        if differs or not holds(worktree, path, stat, entry_of(row, store.vault.id_key)):
+        if differs or not holds(worktree, path, stat, entry_of(row, store.vault)):
             changes.append(Change(path, "modified"))
         else:
             learned.append(row.known(stat, seen))
@@ -414,21 +410,21 @@ def untracked_secrets(found: Iterable[Found], rows: Mapping[str, Row]) -> list[s
 # --- trees ----------------------------------------------------------------------------------
 
 
-def row_of(path: str, entry: Entry, id_key: bytes | None, *, absent: bool = True) -> Row:
+def row_of(path: str, entry: Entry, vault: Vault, *, absent: bool = True) -> Row:
     """The row that stands for a committed file which is not on disk (yet)."""
-    digest = seal.mask(entry.sha256, entry.content, id_key)
+    digest = vault.mask(entry.sha256, entry.content)
     return Row(path, entry.mode, entry.size, entry.content, digest, absent=absent)
 
 
-def entry_of(row: Row, id_key: bytes | None) -> Entry:
+def entry_of(row: Row, vault: Vault) -> Entry:
     """The tree entry that a row is committed as."""
     name = row.path.rpartition("/")[2]
-    return Entry(name, row.mode, row.content, row.size, seal.mask(row.digest, row.content, id_key))
+    return Entry(name, row.mode, row.content, row.size, vault.mask(row.digest, row.content))
 
 
-def write_trees(rows: Iterable[Row], writer: Writer, id_key: bytes | None) -> ObjectId:
+def write_trees(rows: Iterable[Row], writer: Writer, vault: Vault) -> ObjectId:
     """Store the trees that hold ``rows``; give the root's id."""
-    return write_entries(((row.path, entry_of(row, id_key)) for row in rows), writer)
+    return write_entries(((row.path, entry_of(row, vault)) for row in rows), writer)
 
 
 def write_entries(items: Iterable[tuple[str, Entry]], writer: Writer) -> ObjectId:

@@ -16,6 +16,7 @@ from typing import IO, NamedTuple, TypeVar
 from dorky import errors, files, pack
 from dorky.database import Database
 from dorky.model import Kind, ObjectId, Pack
+from dorky.parallel import THREADS, in_order
 from dorky.vault import Vault
 
 T = TypeVar("T")
@@ -96,7 +97,11 @@ class Store:
         return wanted - self.locate(wanted).keys()
 
     def __contains__(self, object_id: ObjectId) -> bool:
-        return bool(self.locate([object_id]))
+        found = self.database.connection.execute(
+            "SELECT 1 FROM objects o JOIN packs p ON p.n = o.pack WHERE o.id = ? AND p.remote = ?",
+            (bytes.fromhex(object_id), LOCAL),
+        )
+        return found.fetchone() is not None
 
     def packs(self, remote: str = LOCAL) -> list[Pack]:
         """The packs that are recorded."""
@@ -238,6 +243,24 @@ class Writer:
         if not self.holds(object_id):
             self.append(kind, object_id, self._vault.store(kind, object_id, body))
         return object_id
+
+    def add_all(self, kind: Kind, bodies: Iterable[bytes]) -> Iterator[tuple[ObjectId, int]]:
+        """Store many bodies, hashing and sealing them in threads; give ids and lengths in order."""
+        vault = self._vault
+
+        def identify(body: bytes) -> tuple[ObjectId, bytes]:
+            return vault.object_id(kind, body), body
+
+        def close(item: tuple[ObjectId, bytes, bool]) -> tuple[ObjectId, int, bytes | None]:
+            object_id, body, held = item
+            return object_id, len(body), None if held else vault.store(kind, object_id, body)
+
+        named = in_order(identify, bodies, threads=THREADS)
+        judged = ((object_id, body, self.holds(object_id)) for object_id, body in named)
+        for object_id, length, stored in in_order(close, judged, threads=THREADS):
+            if stored is not None:
+                self.append(kind, object_id, stored)
+            yield object_id, length
 
     def append(self, kind: Kind, object_id: ObjectId, stored: bytes) -> None:
         """Store an object that is in its stored form already."""

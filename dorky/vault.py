@@ -50,6 +50,7 @@ class Vault:
         self._current = {entry.group: entry for entry in opened}
         self.id_key = opened[0].key.id_key if opened else None
         self.gear_seed = seal.gear_seed(self.id_key)
+        self._mask_key = seal.derive(self.id_key, "mask") if self.id_key else None
 
     @property
     def sealed(self) -> bool:
@@ -86,6 +87,10 @@ class Vault:
         if self.object_id(kind, body) != object_id:
             raise errors.CorruptObject(object_id, "its content has another id")
         return body
+
+    def mask(self, digest: str, content: ObjectId) -> str:
+        """Hide, or show again, the SHA-256 of a file for the local index (see `seal.mask`)."""
+        return seal.mask(digest, content, self._mask_key)
 
     # --- anything --------------------------------------------------------------------------
 

@@ -6,19 +6,15 @@ on, or that the repository is damaged; the root, read again, tells which.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import NamedTuple, TypeVar
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 from dorky import errors, pack
 from dorky.model import KiB, MiB, ObjectId, Pack
+from dorky.parallel import in_order
 from dorky.progress import SILENT, Progress
 from dorky.remote.root import PACKS, Remote, Seen
 from dorky.store import Held
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 _THREADS = 8
 _ATTEMPTS = 3
@@ -29,22 +25,6 @@ _RANGE = 8 * MiB
 
 class Moved(Exception):
     """A listed pack is gone because the root has moved on: start over."""
-
-
-def in_order(work: Callable[[T], R], items: Iterable[T], *, ahead: int) -> Iterator[R]:
-    """Run ``work`` in threads, at most ``ahead`` items in advance; give the results in order."""
-    with ThreadPoolExecutor(max_workers=min(_THREADS, ahead)) as pool:
-        running: deque[Future[R]] = deque()
-        try:
-            for item in items:
-                if len(running) >= ahead:
-                    yield running.popleft().result()
-                running.append(pool.submit(work, item))
-            while running:
-                yield running.popleft().result()
-        finally:
-            for future in running:
-                future.cancel()
 
 
 def fetch(remote: Remote, progress: Progress = SILENT) -> Seen:
@@ -114,7 +94,7 @@ def _tails(remote: Remote, seen: Seen, packs: Sequence[Pack]) -> Iterator[Tail]:
                 metadata.append((at, stored))
         return packed, locations, metadata
 
-    return in_order(read, packs, ahead=2 * _THREADS)
+    return in_order(read, packs, threads=_THREADS)
 
 
 def _range(remote: Remote, seen: Seen, name: str, start: int, end: int) -> bytes:
@@ -201,7 +181,9 @@ def _fetch_spans(remote: Remote, wanted: Sequence[Span], progress: Progress) -> 
 
     progress.start("Downloading", sum(each.end - each.start for each in wanted), "B")
     with store.writer() as writer:
-        for span, objects in zip(wanted, in_order(read, wanted, ahead=_THREADS), strict=True):
+        for span, objects in zip(
+            wanted, in_order(read, wanted, threads=_THREADS, ahead=_THREADS), strict=True
+        ):
             for at, stored in objects:
                 writer.append(at.kind, at.id, stored)
             progress.advance(span.end - span.start)

@@ -15,15 +15,17 @@ from dorky import errors, history, model, pack
 from dorky.history import MAIN
 from dorky.model import Inline, Kind, MiB, ObjectId, Pack, Root
 from dorky.pack import Location
+from dorky.parallel import in_order
 from dorky.progress import SILENT, Progress
 from dorky.remote import root as roots
-from dorky.remote.fetch import fetch, in_order
+from dorky.remote.fetch import fetch
 from dorky.remote.root import INLINE, PACKS, Remote, Seen
 from dorky.store import Held, Store
 
 _AS_IT_IS = 8 * MiB
 """Local packs from this size on are uploaded whole if everything in them is wanted."""
-_AHEAD = 3
+_UPLOADS = 3
+"""Packs sent at once; each is in memory, 32 MiB and an object at the most."""
 _ATTEMPTS = 10
 
 
@@ -197,7 +199,7 @@ def _send(
         remote.driver.put(PACKS + made.pack.id, data or store.pack_bytes(made.pack.id))
         return made
 
-    for made in in_order(upload, _packs(store, fresh, inline), ahead=_AHEAD):
+    for made in in_order(upload, _packs(store, fresh, inline), threads=_UPLOADS, ahead=_UPLOADS):
         sent.append(made)
         progress.advance(sum(at.length for at in made.locations))
     progress.finish()

@@ -1,0 +1,45 @@
+"""Work spread over threads, in bounded memory and in order.
+
+Hashing, compression, encryption and reading release the interpreter's lock, so threads are enough.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+THREADS = min(8, max(2, os.cpu_count() or 2))
+"""How many threads pay for work that the processor does."""
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def in_order(
+    work: Callable[[T], R], items: Iterable[T], *, threads: int, ahead: int | None = None
+) -> Iterator[R]:
+    """Run ``work`` on every item in threads; give the results in the items' order.
+
+    Args:
+        work: Called in several threads at once.
+        items: Drawn in the caller's thread, as room permits.
+        threads: How many work at once.
+        ahead: How many items may be under way or done but not yet taken, and so how much memory
+            is used; twice the number of threads by default.
+    """
+    limit = ahead or 2 * threads
+    with ThreadPoolExecutor(max_workers=threads) as pool:
+        running: deque[Future[R]] = deque()
+        try:
+            for item in items:
+                if len(running) >= limit:
+                    yield running.popleft().result()
+                running.append(pool.submit(work, item))
+            while running:
+                yield running.popleft().result()
+        finally:
+            for future in running:
+                future.cancel()
