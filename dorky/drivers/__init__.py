@@ -1,0 +1,79 @@
+"""Drivers: the places that store bytes, found by the scheme of a URL."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from dorky import errors
+from dorky.drivers.base import Driver
+from dorky.drivers.retry import Retrying
+
+BUILT_IN = ("file", "gs", "s3")
+GROUP = "dorky.drivers"
+"""The entry-point group in which third parties register theirs: ``scheme = "module:Class"``."""
+
+
+def open_driver(url: str, options: Mapping[str, str]) -> Driver:
+    """Open the driver that serves ``url``, so wrapped that it retries what is safe to retry.
+
+    Does no I/O on the network and imports no cloud SDK: the first request does.
+
+    Args:
+        url: ``s3://bucket/prefix``, ``gs://bucket/prefix``, ``file:///dir``, a plain path, or a
+            URL of an installed third-party driver's scheme.
+        options: See `Driver.open`.
+
+    Returns:
+        The driver; its ``url`` is the normal form of ``url``.
+
+    Raises:
+        BadURL: ``url`` is malformed.
+        NoDriver: Nobody serves its scheme.
+        MissingLibrary: The driver's package can't be imported.
+    """
+    return Retrying(_driver_class(_scheme(url)).open(url, options))
+
+
+def _scheme(url: str) -> str:
+    scheme, separator, _ = url.partition("://")
+    if not separator:
+        if not url.strip():
+            raise errors.BadURL("''", "it is empty")
+        # `s3:bucket` would else quietly become a directory of that name.
+        if ":" in url.partition("/")[0]:
+            raise errors.BadURL(url, "a path with a colon is written ./like:this")
+        return "file"
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*", scheme):
+        raise errors.BadURL(url, "no scheme before ://")
+    return scheme.lower()
+
+
+def _driver_class(scheme: str) -> type[Driver]:
+    if scheme == "file":
+        from dorky.drivers.file import FileDriver
+
+        return FileDriver
+    if scheme == "s3":
+        from dorky.drivers.s3 import S3Driver
+
+        return S3Driver
+    if scheme == "gs":
+        from dorky.drivers.gcs import GCSDriver
+
+        return GCSDriver
+    return _third_party(scheme)
+
+
+def _third_party(scheme: str) -> type[Driver]:
+    # Reads the metadata of every installed package (tens of ms), so it comes last.
+    from importlib.metadata import entry_points
+
+    found = entry_points(group=GROUP)
+    for entry in found.select(name=scheme):
+        try:
+            driver: type[Driver] = entry.load()
+        except ImportError as error:
+            raise errors.MissingLibrary(f"{scheme}://", error.name or entry.module) from error
+        return driver
+    raise errors.NoDriver(scheme, ", ".join(sorted({*BUILT_IN, *found.names})))

@@ -18,9 +18,12 @@ Contract (`dorky.testing` holds the suite that every driver must pass):
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import ClassVar, NamedTuple, NewType, Protocol
+
+from dorky import errors
 
 Version = NewType("Version", str)
 """An opaque token naming one state of one key: an ETag, a generation, a hash."""
@@ -106,3 +109,23 @@ class Driver(Protocol):
 
     def delete(self, keys: Iterable[str]) -> None:
         """Delete keys; one that is not there counts as deleted."""
+
+
+def split_bucket_url(url: str) -> tuple[str, str]:
+    """Split ``scheme://bucket/prefix`` into the bucket and the prefix (no slash at its ends).
+
+    Raises:
+        BadURL: There is no bucket, or the prefix has parts that stores don't agree on.
+    """
+    bucket, _, prefix = url.partition("://")[2].partition("/")
+    if "@" in bucket:
+        # Said without the URL: what stands before the @ may be a secret key.
+        raise errors.BadURL(re.sub(r"//.*@", "//***@", url), "credentials don't belong into a URL")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", bucket):
+        raise errors.BadURL(url, "no bucket" if not bucket else f"no bucket is named {bucket}")
+    prefix = prefix.rstrip("/")
+    if prefix and any(part in ("", ".", "..") for part in prefix.split("/")):
+        raise errors.BadURL(url, "its prefix has an empty part, . or ..")
+    if not prefix.isprintable():
+        raise errors.BadURL(repr(url), "its prefix has control characters")
+    return bucket, prefix

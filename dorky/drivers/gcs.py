@@ -1,0 +1,300 @@
+"""The Google Cloud Storage driver, over google-cloud-storage (its JSON API)."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from dorky import errors
+from dorky.drivers.base import Blob, Stat, Version, split_bucket_url
+
+if TYPE_CHECKING:
+    from google.cloud.storage import Blob as Object
+    from google.cloud.storage import Bucket
+
+
+class _Unchanged(errors.DorkyError):
+    """The object is still at the version named (HTTP 304)."""
+
+
+_KINDS: Mapping[int, type[errors.DorkyError]] = {
+    304: _Unchanged,
+    401: errors.AccessDenied,
+    403: errors.AccessDenied,
+    404: errors.KeyNotFound,
+    408: errors.ServerBusy,
+    409: errors.ServerBusy,
+    412: errors.PreconditionFailed,
+    429: errors.ServerBusy,
+    500: errors.ServerBusy,
+    502: errors.ServerBusy,
+    503: errors.ServerBusy,
+    504: errors.ServerBusy,
+}
+
+# Seconds to connect, and to wait for the next bytes. The library's own retries are off: the
+# caller knows what may be sent twice.
+_ONCE: Mapping[str, Any] = {"timeout": (10, 60), "retry": None}
+
+
+class GCSDriver:
+    """A bucket, or a prefix of one, in Google Cloud Storage.
+
+    Credentials are a service account's file (the option ``service_account``), else what Google's
+    libraries find (application default credentials). Where ``STORAGE_EMULATOR_HOST`` is set they
+    go there, without any. The option ``endpoint`` is not heeded: it may stand in a file that
+    came with a git clone, and whoever is named there would be handed a bearer token.
+
+    Versions are generations.
+    """
+
+    scheme: ClassVar[str] = "gs"
+
+    def __init__(self, bucket: str, prefix: str, options: Mapping[str, str]) -> None:
+        self.url = f"gs://{bucket}/{prefix}".rstrip("/")
+        self._name = bucket
+        self._prefix = f"{prefix}/" if prefix else ""
+        self._options = options
+        self._made: Bucket | None = None
+        self._lock = threading.Lock()
+
+    @classmethod
+    def open(cls, url: str, options: Mapping[str, str]) -> GCSDriver:
+        """See `Driver.open`."""
+        bucket, prefix = split_bucket_url(url)
+        return cls(bucket, prefix, options)
+
+    def get(self, key: str, *, unless: Version | None = None) -> Blob | None:
+        """See `Driver.get`."""
+        try:
+            with self._errors(key) as bucket:
+                found = bucket.blob(self._prefix + key)
+                data = _download(found, if_generation_not_match=_generation(unless))
+        except _Unchanged:
+            return None
+        if found.generation is None:
+            return self._get_in_two(key, unless)
+        return Blob(data, Version(str(found.generation)))
+
+    def _get_in_two(self, key: str, unless: Version | None) -> Blob | None:
+        """Read from a server that names no generation beside the bytes.
+
+        The generation is asked for first. Should the object change in between, a server that
+        heeds preconditions sends nothing; from another the bytes are newer than the generation,
+        so that a swap which names it fails: nothing is lost either way.
+        """
+        try:
+            with self._errors(key) as bucket:
+                found = bucket.blob(self._prefix + key)
+                found.reload(**_ONCE)
+                version = Version(str(found.generation))
+                if version == unless:
+                    return None
+                return Blob(_download(found, if_generation_match=found.generation), version)
+        except errors.PreconditionFailed as error:
+            raise errors.ServerBusy(self.url, f"{key} changed while it was read") from error
+
+    def get_range(self, key: str, start: int, end: int) -> bytes:
+        """See `Driver.get_range`."""
+        if start == end:  # a range that HTTP can't express
+            return b""
+        with self._errors(key) as bucket:
+            data = _download(bucket.blob(self._prefix + key), start=start, end=end - 1)
+        if len(data) != end - start:
+            raise errors.BadEndpoint(
+                self.url, f"it sent {len(data)} bytes of {key} where {end - start} were asked"
+            )
+        return data
+
+    def put(self, key: str, data: bytes) -> None:
+        """See `Driver.put`. Over 8 MiB the library sends two requests."""
+        with self._errors(key) as bucket:
+            _upload(bucket.blob(self._prefix + key), data)
+
+    def swap(self, key: str, data: bytes, *, expected: Version | None) -> Version:
+        """See `Driver.swap`."""
+        generation = 0 if expected is None else _generation(expected)
+        if generation is None:
+            raise errors.PreconditionFailed(key, self.url)
+        with self._errors(key) as bucket:
+            found = bucket.blob(self._prefix + key)
+            found.cache_control = "no-store"
+            _upload(found, data, if_generation_match=generation)
+        return Version(str(found.generation))
+
+    def list(self, prefix: str) -> Iterator[Stat]:
+        """See `Driver.list`."""
+        with self._errors(None) as bucket:
+            for found in bucket.list_blobs(
+                prefix=self._prefix + prefix,
+                fields="items(name,size,updated),nextPageToken",
+                **_ONCE,
+            ):
+                yield Stat(found.name[len(self._prefix) :], found.size or 0, found.updated)
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """See `Driver.delete`."""
+        for key in keys:
+            try:
+                with self._errors(key) as bucket:
+                    bucket.blob(self._prefix + key).delete(**_ONCE)
+            except errors.KeyNotFound:
+                continue
+
+    # --- the connection --------------------------------------------------------------------
+
+    def _bucket(self) -> Bucket:
+        with self._lock:
+            if self._made is None:
+                self._made = self._connect()
+            return self._made
+
+    def _connect(self) -> Bucket:
+        # Google's libraries tell users of `gcloud auth` about quota projects, and of old Pythons.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            from google.cloud.storage import Client
+            from google.oauth2.service_account import Credentials
+
+            credentials = None
+            if path := self._options.get("service_account"):
+                try:
+                    credentials = Credentials.from_service_account_file(  # type: ignore[no-untyped-call]
+                        path, scopes=Client.SCOPE
+                    )
+                except (OSError, ValueError) as error:
+                    raise errors.NoCredentials(self.url, f"{path}: {error}") from error
+            # project=None: objects need none, and looking for one may fail.
+            client = Client(project=self._options.get("project"), credentials=credentials)
+        # Recent versions have a thread ask for the bucket's metadata beside the first request, for
+        # traces that nobody has turned on; object users may not even be allowed to.
+        client._bucket_metadata_cache = None
+        for name in ("google", "urllib3"):
+            # What they log on the way to an error would else reach stderr by logging's last resort.
+            logging.getLogger(name).addHandler(logging.NullHandler())
+        return client.bucket(self._name)
+
+    # --- errors ----------------------------------------------------------------------------
+
+    @contextmanager
+    def _errors(self, key: str | None) -> Iterator[Bucket]:
+        """Raise from the error tree; yields the bucket. Without a ``key`` a 404 is the bucket's."""
+        try:
+            yield self._bucket()
+        except errors.DorkyError:
+            raise
+        except Exception as error:
+            explained = self._explain(error, key)
+            if explained is None:
+                raise
+            raise explained from error
+
+    def _explain(self, error: Exception, key: str | None) -> errors.DorkyError | None:
+        from google.api_core.exceptions import GoogleAPICallError
+        from google.auth.exceptions import GoogleAuthError
+        from google.cloud.storage.exceptions import DataCorruption
+        from requests.exceptions import JSONDecodeError
+        from urllib3.exceptions import HTTPError
+
+        if isinstance(error, GoogleAPICallError):
+            return self._answered(error, key)
+        if isinstance(error, GoogleAuthError):
+            return self._unauthenticated(error)
+        if isinstance(error, JSONDecodeError | DataCorruption):
+            reason = str(error).strip().splitlines()[0]
+            return errors.BadEndpoint(self.url, f"its answer is garbled: {reason}")
+        if isinstance(error, OSError | HTTPError):  # requests' own errors are OSErrors too
+            return self._unreached(error)
+        return None
+
+    def _answered(self, error: Any, key: str | None) -> errors.DorkyError:
+        said = _said(error.response)
+        kind = _KINDS.get(error.code, errors.BadEndpoint)
+        if kind is errors.ServerBusy:
+            after = error.response.headers.get("Retry-After", "")
+            return errors.ServerBusy(
+                self.url,
+                f"{error.code} {said}".strip(),
+                retry_after=float(after) if after.isdigit() else None,
+            )
+        if said.lower().startswith(("<html", "<!doctype")):
+            return errors.BadEndpoint(self.url, f"it answers {error.code} with a web page")
+        if kind is errors.KeyNotFound:
+            return self._missing(key, said)
+        if kind is errors.PreconditionFailed:
+            return kind(key, self.url)
+        return kind(self.url, f"{error.code} {said}".strip())
+
+    def _missing(self, key: str | None, said: str) -> errors.DorkyError:
+        """Whose 404 it is. Google says so; emulators may not, then a list tells."""
+        if key is None or "bucket does not exist" in said:
+            return errors.BucketNotFound(self.url)
+        if "No such object" not in said:
+            try:
+                next(self.list(key), None)
+            except errors.BucketNotFound as error:
+                return error
+            except errors.DorkyError:
+                pass
+        return errors.KeyNotFound(key, self.url)
+
+    def _unauthenticated(self, error: Exception) -> errors.DorkyError:
+        from google.auth import exceptions
+
+        said = str(error.args[0] if error.args else error).splitlines()[0]
+        if isinstance(error, exceptions.TransportError):
+            # google-auth has tried several times by now.
+            return errors.Unreachable(self.url, f"while getting credentials: {said}", lasting=True)
+        if not isinstance(error, exceptions.RefreshError):
+            return errors.NoCredentials(self.url, said)
+        if any(word in said.lower() for word in ("expired", "revoked", "reauth")):
+            again = "log in again: gcloud auth application-default login"
+            return errors.ExpiredCredentials(self.url, hint=again)
+        return errors.AccessDenied(self.url, said)
+
+    def _unreached(self, error: Exception) -> errors.Unreachable:
+        from requests import exceptions as transport
+
+        text = str(error)
+        for sign, reason in (
+            ("NameResolutionError", "its name can't be resolved"),
+            ("Connection refused", "connection refused"),
+            ("Network is unreachable", "no network"),
+            ("CERTIFICATE_VERIFY_FAILED", "its TLS certificate is not trusted"),
+        ):
+            if sign in text:
+                return errors.Unreachable(self.url, reason, lasting=True)
+        timed_out = isinstance(error, transport.Timeout)
+        return errors.Unreachable(
+            self.url, "it did not answer in time" if timed_out else "the connection broke"
+        )
+
+
+def _generation(version: Version | None) -> int | None:
+    """A version as a generation; None if it is another store's (the remote's URL changed)."""
+    return int(version) if version and version.isdigit() else None
+
+
+def _download(found: Object, **how: Any) -> bytes:
+    # Whole objects come with their CRC, ranges don't.
+    checksum = None if "start" in how else "crc32c"
+    data: bytes = found.download_as_bytes(checksum=checksum, **how, **_ONCE)
+    return data
+
+
+def _upload(found: Object, data: bytes, **how: Any) -> None:
+    found.upload_from_string(
+        data, content_type="application/octet-stream", checksum="crc32c", **how, **_ONCE
+    )
+
+
+def _said(response: Any) -> str:
+    """The message in an answer: JSON as documented, or the plain text that downloads get."""
+    try:
+        return str(response.json()["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        return str(response.text).strip()[:200]

@@ -1,0 +1,109 @@
+"""`Retrying`: a driver around a driver that sends again what is safe to send twice."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import chain
+from typing import ClassVar, TypeVar
+
+from dorky import errors
+from dorky.drivers.base import Blob, Driver, Stat, Version
+
+T = TypeVar("T")
+
+
+class Retrying:
+    """A driver that retries another's reads, plain writes, lists and deletes.
+
+    `ServerBusy` and `Unreachable` may pass, so these calls are sent again after an exponential
+    backoff with full jitter, or after what the server asked for. A host that can't be connected
+    to at all (`Unreachable.lasting`) gets `patience_offline` only, so that people without a
+    network see the error fast. `swap` is **never** sent twice: after a lost answer only its
+    caller can find out whether it took effect.
+
+    Args:
+        driver: The driver to wrap.
+        tries: How often a call is sent at most.
+        patience: Seconds that a call may take before the last try is begun.
+        patience_offline: The same, while no connection can be made.
+        first_delay: Upper bound of the first pause in seconds; it doubles with each try.
+        sleep: How to wait, for tests.
+    """
+
+    scheme: ClassVar[str] = "retrying"
+
+    def __init__(
+        self,
+        driver: Driver,
+        *,
+        tries: int = 6,
+        patience: float = 30.0,
+        patience_offline: float = 3.0,
+        first_delay: float = 0.5,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.driver = driver
+        self.url = driver.url
+        self._tries = tries
+        self._patience = patience
+        self._patience_offline = patience_offline
+        self._first_delay = first_delay
+        self._sleep = sleep
+
+    @classmethod
+    def open(cls, url: str, options: Mapping[str, str]) -> Driver:
+        """Open the driver of ``url``'s scheme, wrapped: the same as `dorky.drivers.open_driver`."""
+        from dorky.drivers import open_driver
+
+        return open_driver(url, options)
+
+    def get(self, key: str, *, unless: Version | None = None) -> Blob | None:
+        """See `Driver.get`."""
+        return self._retry(lambda: self.driver.get(key, unless=unless))
+
+    def get_range(self, key: str, start: int, end: int) -> bytes:
+        """See `Driver.get_range`."""
+        return self._retry(lambda: self.driver.get_range(key, start, end))
+
+    def put(self, key: str, data: bytes) -> None:
+        """See `Driver.put`."""
+        self._retry(lambda: self.driver.put(key, data))
+
+    def swap(self, key: str, data: bytes, *, expected: Version | None) -> Version:
+        """See `Driver.swap`; sent once."""
+        return self.driver.swap(key, data, expected=expected)
+
+    def list(self, prefix: str) -> Iterator[Stat]:
+        """See `Driver.list`; retried until the first key came, not after."""
+
+        def begin() -> Iterator[Stat]:
+            stats = self.driver.list(prefix)
+            return chain([first], stats) if (first := next(stats, None)) else iter(())
+
+        yield from self._retry(begin)
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """See `Driver.delete`."""
+        keys = tuple(keys)
+        self._retry(lambda: self.driver.delete(keys))
+
+    def _retry(self, call: Callable[[], T]) -> T:
+        began = time.monotonic()
+        waited = 0.0
+        for delay in (self._first_delay * 2**n for n in range(self._tries - 1)):
+            try:
+                return call()
+            except (errors.ServerBusy, errors.Unreachable) as error:
+                pause = random.uniform(0, delay)  # noqa: S311
+                if isinstance(error, errors.ServerBusy) and error.retry_after is not None:
+                    pause += error.retry_after
+                offline = isinstance(error, errors.Unreachable) and error.lasting
+                patience = self._patience_offline if offline else self._patience
+                # An injected sleep may not let the clock run on.
+                if max(time.monotonic() - began, waited) + pause > patience:
+                    raise
+            self._sleep(pause)
+            waited += pause
+        return call()

@@ -1,0 +1,407 @@
+"""The S3 driver, over obstore (the Rust object_store), for AWS and everything compatible."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from dorky import errors
+from dorky.drivers.base import Blob, Stat, Version, split_bucket_url
+
+if TYPE_CHECKING:
+    from obstore import GetOptions
+    from obstore.store import S3Store
+
+_KINDS: Mapping[str, type[errors.DorkyError]] = {
+    # By what S3 says (the <Code> of its answer) …
+    "NoSuchKey": errors.KeyNotFound,
+    "NoSuchBucket": errors.BucketNotFound,
+    "InvalidBucketName": errors.BucketNotFound,
+    "PreconditionFailed": errors.PreconditionFailed,
+    "ExpiredToken": errors.ExpiredCredentials,
+    "ExpiredTokenException": errors.ExpiredCredentials,
+    "RequestExpired": errors.ExpiredCredentials,
+    "TokenRefreshRequired": errors.ExpiredCredentials,
+    "AccessDenied": errors.AccessDenied,
+    "InvalidToken": errors.AccessDenied,
+    "AuthorizationHeaderMalformed": errors.WrongRegion,
+    "IllegalLocationConstraintException": errors.WrongRegion,
+    "PermanentRedirect": errors.WrongRegion,
+    "TemporaryRedirect": errors.WrongRegion,
+    # "A conflicting operation is in progress": it may pass, and whether the write took effect is
+    # for whoever swapped to find out.
+    "ConditionalRequestConflict": errors.ServerBusy,
+    "OperationAborted": errors.ServerBusy,
+    "RequestTimeout": errors.ServerBusy,
+    "InternalError": errors.ServerBusy,
+    "SlowDown": errors.ServerBusy,
+    # … and, where that is not listed, by the status.
+    "301": errors.WrongRegion,
+    "307": errors.WrongRegion,
+    "401": errors.AccessDenied,
+    "403": errors.AccessDenied,
+    "404": errors.KeyNotFound,
+    "409": errors.ServerBusy,
+    "412": errors.PreconditionFailed,
+    "429": errors.ServerBusy,
+    "500": errors.ServerBusy,
+    "502": errors.ServerBusy,
+    "503": errors.ServerBusy,
+    "504": errors.ServerBusy,
+    "507": errors.DiskFull,
+}
+
+# obstore raises a handful of classes for everything; what the server said is in their text.
+_STATUS = re.compile(r"non-2xx status code: (\d{3})[^:]*: ?(.*)", re.DOTALL)
+_CODE = re.compile(r"<Code>([^<]+)</Code>|\(code: (\w+)\)")
+_MESSAGE = re.compile(r"<Message>([^<]+)</Message>")
+_REGION = re.compile(r"<Region>([^<]+)</Region>")
+
+# Why no answer came, by what its debug text holds; and whether waiting seldom helps.
+_UNREACHED = (
+    ("dns error", "its name can't be resolved", True),
+    ("ConnectionRefused", "connection refused", True),
+    ("NetworkUnreachable", "no network", True),
+    ("HostUnreachable", "no route to it", True),
+    ("InvalidCertificate", "its TLS certificate is not trusted", True),
+    ("InvalidContentType", "it does not speak TLS", True),
+    ("TimedOut", "it did not answer in time", False),
+    ("Timeout", "it did not answer in time", False),
+    ("", "the connection broke", False),
+)
+
+_BULK = 1 << 20
+
+
+class S3Driver:
+    """A bucket, or a prefix of one, in S3 or something that speaks its language.
+
+    Credentials given as options go straight to the Rust client; else botocore's chain finds them
+    (profiles, SSO, assumed roles, containers, instances), which costs 200 ms to import.
+
+    Versions are ETags, as the server quotes them.
+    """
+
+    scheme: ClassVar[str] = "s3"
+
+    def __init__(self, bucket: str, prefix: str, options: Mapping[str, str]) -> None:
+        self.url = f"s3://{bucket}/{prefix}".rstrip("/")
+        self._bucket = bucket
+        self._prefix = f"{prefix}/" if prefix else ""
+        self._options = dict(options)
+        self._chain: _Chain | None = None
+        self._stores: dict[bool, S3Store] = {}
+        self._lock = threading.Lock()
+
+    @classmethod
+    def open(cls, url: str, options: Mapping[str, str]) -> S3Driver:
+        """See `Driver.open`."""
+        bucket, prefix = split_bucket_url(url)
+        return cls(bucket, prefix, options)
+
+    def get(self, key: str, *, unless: Version | None = None) -> Blob | None:
+        """See `Driver.get`."""
+        import obstore
+        from obstore.exceptions import NotModifiedError
+
+        options: GetOptions | None = {"if_none_match": unless} if unless else None
+        try:
+            with self._errors(key):
+                found = obstore.get(self._store(), self._prefix + key, options=options)
+                etag = found.meta["e_tag"]
+                kind = found.attributes.get("Content-Type", "")
+                data = found.bytes().to_bytes()
+        except NotModifiedError:
+            return None
+        if etag is None or kind.startswith("text/html"):
+            raise errors.BadEndpoint(self._place, "it sends a web page, not an object")
+        return Blob(data, Version(etag))
+
+    def get_range(self, key: str, start: int, end: int) -> bytes:
+        """See `Driver.get_range`."""
+        import obstore
+
+        if start == end:  # a range that HTTP can't express
+            return b""
+        try:
+            with self._errors(key):
+                data = obstore.get_range(
+                    self._store(), self._prefix + key, start=start, end=end
+                ).to_bytes()
+        except errors.BadEndpoint as error:
+            if "non-partial" not in str(error.__cause__):
+                raise
+            # HTTP lets a server ignore ranges; rclone heeds them but says 200, and object_store
+            # takes that for the whole object.
+            whole = self.get(key)
+            data = whole.data[start:end] if whole else b""
+        if len(data) != end - start:
+            raise errors.BadEndpoint(
+                self._place, f"it sent {len(data)} bytes of {key} where {end - start} were asked"
+            )
+        return data
+
+    def put(self, key: str, data: bytes) -> None:
+        """See `Driver.put`."""
+        self._put(key, data)
+
+    def swap(self, key: str, data: bytes, *, expected: Version | None) -> Version:
+        """See `Driver.swap`."""
+        try:
+            etag = self._put(
+                key,
+                data,
+                mode="create" if expected is None else {"e_tag": expected},
+                attributes={"Cache-Control": "no-store"},
+            )
+        except errors.KeyNotFound as error:  # S3 answers 404 to If-Match on nothing
+            raise errors.PreconditionFailed(key, self.url) from error
+        return Version(etag)
+
+    def list(self, prefix: str) -> Iterator[Stat]:
+        """See `Driver.list`."""
+        import obstore
+
+        wanted = self._prefix + prefix
+        with self._errors(prefix):
+            # object_store lists by whole path segments: ask for the last whole one, then sift.
+            for page in obstore.list(self._store(), wanted.rpartition("/")[0] or None):
+                for meta in page:
+                    if meta["path"].startswith(wanted):
+                        key = meta["path"][len(self._prefix) :]
+                        yield Stat(key, meta["size"], meta["last_modified"])
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """See `Driver.delete`."""
+        import obstore
+
+        paths = [self._prefix + key for key in keys]
+        if paths:
+            with self._errors(paths[0]):
+                obstore.delete(self._store(), paths)  # DeleteObjects: 1000 in a request
+
+    def _put(self, key: str, data: bytes, **how: Any) -> str:
+        import obstore
+
+        with self._errors(key):
+            store = self._store(bulk=len(data) > _BULK)
+            etag = obstore.put(store, self._prefix + key, data, use_multipart=False, **how)["e_tag"]
+        if etag is None:
+            raise errors.BadEndpoint(self._place, "it names no version (ETag) of what it keeps")
+        return etag
+
+    # --- the connection --------------------------------------------------------------------
+
+    @property
+    def _place(self) -> str:
+        endpoint = self._options.get("endpoint")
+        return f"{self.url} (at {endpoint})" if endpoint else self.url
+
+    def _store(self, *, bulk: bool = False) -> S3Store:
+        """The client. There is a second one for large uploads, because timeouts belong to clients.
+
+        A read timeout notices a dead connection soon, but reqwest counts the sending of the body
+        as a wait for the answer, so a slow upload would be cut off (32 MiB at 4 Mbit/s: 64 s).
+        """
+        with self._lock:
+            if bulk not in self._stores:
+                timeouts = {"timeout": "2h"} if bulk else {"timeout": "24h", "read_timeout": "60s"}
+                self._stores[bulk] = self._connect(timeouts)
+            return self._stores[bulk]
+
+    def _connect(self, timeouts: Mapping[str, str]) -> S3Store:
+        from obstore.store import S3Store
+
+        options = self._options
+        if options.get("access_key_id") and options.get("secret_access_key"):
+            provider: Callable[[], dict[str, Any]] = self._given
+        else:
+            provider = self._chain = self._chain or _Chain(self.url, options.get("profile"))
+            for name, value in self._chain.defaults().items():
+                options.setdefault(name, value)
+        config: dict[str, Any] = {}
+        client: dict[str, Any] = {"connect_timeout": "10s", **timeouts}
+        endpoint = options.get("endpoint")
+        if endpoint:
+            # Not "endpoint": AWS_ENDPOINT_URL_S3 in the environment would win over it.
+            config["aws_endpoint_url_s3"] = _checked(endpoint)
+            client["allow_http"] = endpoint.startswith("http://")
+        if bundle := options.get("ca_bundle"):
+            client["root_certificate"] = _certificates(bundle)
+        return S3Store(
+            self._bucket,
+            region=options.get("region") or "us-east-1",
+            # A certificate's wildcard covers one label, so a bucket with dots goes into the path.
+            virtual_hosted_style_request=not endpoint and "." not in self._bucket,
+            client_options=client,  # type: ignore[arg-type]
+            retry_config={"max_retries": 0},
+            # Also for given keys: to those in the configuration obstore would add whatever
+            # AWS_SESSION_TOKEN is in the environment.
+            credential_provider=provider,  # type: ignore[arg-type]
+            **config,
+        )
+
+    def _given(self) -> dict[str, Any]:
+        return {
+            "access_key_id": self._options["access_key_id"],
+            "secret_access_key": self._options["secret_access_key"],
+            "token": self._options.get("session_token"),
+            "expires_at": None,
+        }
+
+    # --- errors ----------------------------------------------------------------------------
+
+    @contextmanager
+    def _errors(self, key: str) -> Iterator[None]:
+        from obstore.exceptions import BaseError, NotModifiedError
+
+        try:
+            yield
+        except NotModifiedError:
+            raise
+        except (BaseError, OSError, ValueError) as error:
+            raise self._explain(error, key) from error
+
+    def _explain(self, error: Exception, key: str) -> errors.DorkyError:
+        text, _, debug = str(error).partition("\n\nDebug source:")
+        if isinstance(error, ValueError):  # a key that object_store takes for no path
+            return errors.UnsafePath(ascii(key))
+        if self._chain and self._chain.failure and "credential provider" in text:
+            return self._chain.failure
+        if answer := _answer(text):
+            return self._answered(*answer, key)
+        if "HTTP error" in text and "Parse(" not in debug:
+            reason, lasting = next((why, last) for sign, why, last in _UNREACHED if sign in debug)
+            return errors.Unreachable(self._place, reason, lasting=lasting)
+        return errors.BadEndpoint(
+            self._place, text.removeprefix("Generic S3 error: ").splitlines()[0][:200]
+        )
+
+    def _answered(self, status: str, body: str, key: str) -> errors.DorkyError:
+        found = _CODE.search(body)
+        code = (found[1] or found[2]) if found else ""
+        kind = _KINDS.get(code) or _KINDS.get(status, errors.BadEndpoint)
+        if body.strip() and not code and kind is not errors.ServerBusy:
+            # Whatever a web server, a portal or a proxy means by it, it is not S3's word.
+            kind = errors.BadEndpoint
+        message = _MESSAGE.search(body)
+        said = f"{status} {code}".strip() + (f": {message[1]}" if message else "")
+        if kind in {errors.KeyNotFound, errors.PreconditionFailed}:
+            return kind(key, self.url)
+        if kind is errors.WrongRegion:
+            named = _REGION.search(body)
+            if region := named[1] if named else self._ask_region():
+                return kind(self.url, f": {region}")
+            kind = errors.AccessDenied if code else errors.BadEndpoint
+        return kind(self._place if kind is errors.BadEndpoint else self.url, said)
+
+    def _ask_region(self) -> str:
+        """The region that a 301 names in a header, which obstore drops: asked for once more."""
+        import urllib.error
+        import urllib.request
+
+        base = self._options.get("endpoint") or "https://s3.amazonaws.com"
+        request = urllib.request.Request(f"{base}/{self._bucket}", method="HEAD")  # noqa: S310
+        try:
+            with urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310
+                headers = answer.headers
+        except urllib.error.HTTPError as error:
+            with error:
+                headers = error.headers
+        except OSError:
+            return ""
+        return str(headers.get("x-amz-bucket-region") or "")
+
+
+class _Chain:
+    """The AWS credential chain, called by obstore whenever what it has is about to expire."""
+
+    def __init__(self, url: str, profile: str | None) -> None:
+        import botocore.session
+
+        self._url = url
+        self.failure: errors.DorkyError | None = None
+        self._session = botocore.session.Session(profile=profile)
+        self._credentials: Any = None
+        self()  # now, so that its errors are raised here and not inside obstore
+
+    def __call__(self) -> dict[str, Any]:
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            self._credentials = self._credentials or self._session.get_credentials()
+            if self._credentials is None:
+                raise errors.NoCredentials(self._url, "none in the environment or ~/.aws")
+            found = self._credentials.get_frozen_credentials()
+        except (BotoCoreError, ClientError) as error:
+            self.failure = self._explain(error)
+            raise self.failure from error
+        return {
+            "access_key_id": found.access_key,
+            "secret_access_key": found.secret_key,
+            "token": found.token,
+            # botocore renews what has less than 10 minutes left, so this long it is good for.
+            "expires_at": datetime.now(timezone.utc) + timedelta(minutes=10),
+        }
+
+    def defaults(self) -> dict[str, str]:
+        """What the profile says beside credentials, in the names of our options."""
+        from botocore.configprovider import ConfiguredEndpointProvider
+
+        session = self._session
+        endpoints = ConfiguredEndpointProvider(
+            full_config=session.full_config,
+            scoped_config=session.get_scoped_config(),
+            client_name="s3",
+        )
+        found = {
+            "region": session.get_config_variable("region"),
+            "ca_bundle": session.get_config_variable("ca_bundle"),
+            "endpoint": endpoints.provide(),
+        }
+        return {name: value for name, value in found.items() if value}
+
+    def _explain(self, error: Exception) -> errors.DorkyError:
+        from botocore import exceptions
+
+        expired = (exceptions.SSOError, exceptions.TokenRetrievalError)
+        if isinstance(error, expired) or "ExpiredToken" in str(error):
+            return errors.ExpiredCredentials(self._url)
+        if isinstance(error, exceptions.HTTPClientError | exceptions.ConnectionError):
+            # botocore has tried several times by now.
+            return errors.Unreachable(
+                self._url, f"while getting credentials: {error}", lasting=True
+            )
+        if isinstance(error, exceptions.ClientError):
+            return errors.AccessDenied(self._url, str(error))
+        return errors.NoCredentials(self._url, str(error))
+
+
+def _answer(text: str) -> tuple[str, str] | None:
+    """The status and the body that an error of obstore speaks of, if there was an answer."""
+    if found := _STATUS.search(text):
+        return found[1], found[2]
+    if "without LOCATION" in text:  # object_store's word for a 301 of S3
+        return "301", ""
+    if found := _CODE.search(text):  # one of many deletions failed
+        return "200", found[0]
+    return None
+
+
+def _checked(endpoint: str) -> str:
+    # obstore panics on what is no URL.
+    if not re.fullmatch(r"https?://[A-Za-z0-9.:\[\]_-]+(/[!-~]*)?", endpoint):
+        raise errors.BadEndpoint(endpoint, "an endpoint is written http://host or https://host")
+    return endpoint.rstrip("/")
+
+
+def _certificates(bundle: str) -> bytes:
+    try:
+        return Path(bundle).expanduser().read_bytes()
+    except OSError as error:
+        raise errors.UnreadableFile(bundle, error.strerror) from error
