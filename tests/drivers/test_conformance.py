@@ -1,0 +1,35 @@
+"""Our own drivers against the public suite."""
+
+from __future__ import annotations
+
+import pytest
+from servers import Remote
+
+from dorky.drivers import open_driver
+from dorky.drivers.base import Driver
+from dorky.testing import DriverConformance
+
+
+class Opened(DriverConformance):
+    remote: Remote
+
+    def make_driver(self) -> Driver:
+        return open_driver(self.remote.url, self.remote.options)
+
+
+class TestFile(Opened):
+    @pytest.fixture(autouse=True)
+    def place(self, file_url: Remote) -> None:
+        self.remote = file_url
+
+
+class TestS3(Opened):
+    @pytest.fixture(autouse=True)
+    def place(self, s3_url: Remote) -> None:
+        self.remote = s3_url
+
+
+class TestGCS(Opened):
+    @pytest.fixture(autouse=True)
+    def place(self, gcs_url: Remote) -> None:
+        self.remote = gcs_url

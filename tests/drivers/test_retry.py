@@ -1,0 +1,167 @@
+"""What is sent again, how often, and what never is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime, timezone
+from typing import Any, ClassVar
+
+import pytest
+
+from dorky import errors
+from dorky.drivers.base import Blob, Stat, Version
+from dorky.drivers.retry import Retrying
+
+BUSY = errors.ServerBusy("s3://b", "503")
+RESET = errors.Unreachable("s3://b", "the connection broke")
+OFFLINE = errors.Unreachable("s3://b", "connection refused", lasting=True)
+
+
+class Failing:
+    """A driver that raises what it is given, in turn, and then works."""
+
+    scheme: ClassVar[str] = "failing"
+    url = "failing://"
+
+    def __init__(self, *failures: Exception) -> None:
+        self.failures = list(failures)
+        self.calls = 0
+
+    @classmethod
+    def open(cls, url: str, options: object) -> Failing:
+        return cls()
+
+    def act(self) -> None:
+        self.calls += 1
+        if self.failures:
+            raise self.failures.pop(0)
+
+    def get(self, key: str, *, unless: Version | None = None) -> Blob | None:
+        self.act()
+        return None
+
+    def get_range(self, key: str, start: int, end: int) -> bytes:
+        self.act()
+        return b""
+
+    def put(self, key: str, data: bytes) -> None:
+        self.act()
+
+    def swap(self, key: str, data: bytes, *, expected: Version | None) -> Version:
+        self.act()
+        return Version("1")
+
+    def list(self, prefix: str) -> Iterator[Stat]:
+        self.act()
+        yield Stat("a", 1, datetime.now(timezone.utc))
+        self.act()
+        yield Stat("b", 1, datetime.now(timezone.utc))
+
+    def delete(self, keys: Iterable[str]) -> None:
+        assert [*keys] == ["a", "b"]
+        self.act()
+
+
+def retrying(driver: Failing, **options: Any) -> tuple[Retrying, list[float]]:
+    slept: list[float] = []
+    return Retrying(driver, sleep=slept.append, **options), slept
+
+
+CALLS = {
+    "get": lambda d: d.get("a"),
+    "get_range": lambda d: d.get_range("a", 0, 1),
+    "put": lambda d: d.put("a", b""),
+    "list": lambda d: list(d.list("")),
+    "delete": lambda d: d.delete(iter(["a", "b"])),
+}
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS.keys())
+@pytest.mark.parametrize("failure", [BUSY, RESET, OFFLINE], ids=["busy", "reset", "offline"])
+def test_what_is_safe_is_sent_again(call: Any, failure: Exception) -> None:
+    driver = Failing(failure, failure)
+    wrapped, slept = retrying(driver)
+    call(wrapped)
+    assert driver.calls >= 3
+    assert len(slept) == 2
+
+
+@pytest.mark.parametrize("failure", [BUSY, RESET, OFFLINE])
+def test_a_swap_is_sent_once(failure: Exception) -> None:
+    driver = Failing(failure)
+    wrapped, slept = retrying(driver)
+    with pytest.raises(type(failure)):
+        wrapped.swap("root", b"", expected=None)
+    assert (driver.calls, slept) == (1, [])
+
+
+@pytest.mark.parametrize(
+    "failure", [errors.KeyNotFound("a", "s3://b"), errors.AccessDenied("s3://b", "no"), OSError()]
+)
+def test_what_will_not_pass_is_raised_at_once(failure: Exception) -> None:
+    driver = Failing(failure)
+    with pytest.raises(type(failure)):
+        retrying(driver)[0].get("a")
+    assert driver.calls == 1
+
+
+def test_tries_are_bounded() -> None:
+    driver = Failing(*[BUSY] * 99)
+    wrapped, slept = retrying(driver)
+    with pytest.raises(errors.ServerBusy):
+        wrapped.get("a")
+    assert driver.calls == 6
+    assert all(0 <= pause <= 0.5 * 2**n for n, pause in enumerate(slept))
+
+
+def test_pauses_are_spread() -> None:
+    pauses = set()
+    for _ in range(20):
+        wrapped, slept = retrying(Failing(BUSY))
+        wrapped.get("a")
+        pauses.update(slept)
+    assert len(pauses) > 15
+
+
+def test_the_server_says_when() -> None:
+    wrapped, slept = retrying(Failing(errors.ServerBusy("s3://b", "429", retry_after=7)))
+    wrapped.get("a")
+    assert 7 <= slept[0] <= 7.5
+
+
+def test_not_later_than_patience() -> None:
+    driver = Failing(errors.ServerBusy("s3://b", "503", retry_after=31))
+    wrapped, slept = retrying(driver)
+    with pytest.raises(errors.ServerBusy):
+        wrapped.get("a")
+    assert slept == []
+    driver = Failing(*[errors.ServerBusy("s3://b", "503", retry_after=9)] * 99)
+    wrapped, slept = retrying(driver)
+    with pytest.raises(errors.ServerBusy):
+        wrapped.get("a")
+    assert sum(slept) <= 30
+
+
+def test_no_network_is_told_soon() -> None:
+    for _ in range(20):
+        driver = Failing(*[OFFLINE] * 99)
+        wrapped, slept = retrying(driver)
+        with pytest.raises(errors.Unreachable):
+            wrapped.get("a")
+        assert sum(slept) <= 3
+
+
+def test_a_list_that_has_begun_is_not_begun_again() -> None:
+    driver = Failing()
+    wrapped, _ = retrying(driver)
+    stats = wrapped.list("")
+    assert next(stats).key == "a"
+    driver.failures.append(BUSY)
+    with pytest.raises(errors.ServerBusy):
+        next(stats)
+
+
+def test_an_empty_list() -> None:
+    driver = Failing()
+    driver.list = lambda prefix: iter(())  # type: ignore[method-assign]
+    assert list(retrying(driver)[0].list("")) == []
