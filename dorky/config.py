@@ -6,7 +6,6 @@ only the settings listed here may stand in it, and none of them names a command 
 
 from __future__ import annotations
 
-import getpass
 import os
 import sys
 from collections.abc import Iterator, Mapping
@@ -331,10 +330,10 @@ class Config:
     # --- who -------------------------------------------------------------------------------
 
     @property
-    def author(self) -> str:
-        """Who makes commits."""
-        if name := self.text("user.name"):
-            return name
+    def login(self) -> str:
+        """The name of the account that runs this."""
+        import getpass
+
         try:
             return getpass.getuser()
         except (KeyError, OSError):  # no such user in a bare container

@@ -154,6 +154,20 @@ def head(top: Path) -> str | None:
     return output.decode().strip() if status == 0 else None
 
 
+def user(top: Path) -> str:
+    """Who git says commits here: ``Name <address>``; empty if it was never told.
+
+    Raises:
+        SetupError: git is not installed, or refuses the repository.
+    """
+    _, output = _git(top, "config", "-z", "--get-regexp", r"^user\.(name|email)$", also=1)
+    found = dict(
+        line.split("\n", 1) for line in output.decode(errors="replace").split("\0") if line
+    )
+    name, address = found.get("user.name", ""), found.get("user.email", "")
+    return f"{name} <{address}>" if name and address else name or address
+
+
 def _is_top(directory: Path) -> bool:
     """Whether a work tree begins here. Like git, passes over a `.git` that is no repository."""
     # A file in worktrees and submodules.

@@ -189,7 +189,7 @@ class LocalWork(Project):
                     writer,
                     tree,
                     [head],
-                    author=self.config.author,
+                    author=self.author,
                     message=message.strip(),
                     git=(git.head(top) or "") if top else "",
                 )
@@ -414,6 +414,6 @@ class LocalWork(Project):
         kept = ""
         if made.conflicts:
             kept = checkout.backup(
-                self.worktree, self.store, rows, sorted(made.conflicts), self.config.author
+                self.worktree, self.store, rows, sorted(made.conflicts), self.author
             )
         return kept, checkout.apply(self.worktree, self.store, made, self.progress)

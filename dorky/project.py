@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from dorky import errors, files, keys, vault
+from dorky import errors, files, git, keys, vault
 from dorky.config import RC, VERSION, Config
 from dorky.database import Database
 from dorky.drivers import open_driver
@@ -191,6 +191,14 @@ class Project:
     @property
     def _place(self) -> str:
         return self.config.text(f"remotes.{ORIGIN}.url") or str(self.root)
+
+    @property
+    def author(self) -> str:
+        """Who makes commits: as configured, else as git knows them, else by their account."""
+        if name := self.config.text("user.name"):
+            return name
+        top = git.find(self.root)
+        return (git.user(top) if top else "") or self.config.login
 
     # --- remotes ---------------------------------------------------------------------------
 

@@ -304,7 +304,7 @@ class Repository(LocalWork):
         if history.is_ancestor(self.store, theirs, ours):
             return ours
         return merge.merge(
-            self.store, ours, theirs, label=f"{ORIGIN}/{MAIN}", author=self.config.author
+            self.store, ours, theirs, label=f"{ORIGIN}/{MAIN}", author=self.author
         )
 
     def _wanted(self, paths: Iterable[StrPath], target: ObjectId | None) -> checkout.Wanted:

@@ -160,14 +160,15 @@ def select(
         if stat is None and not below:
             _select_pattern(worktree, ignore, rows, path, chosen)
         elif stat is None:
-            chosen.gone.update(below)
+            for name in below:
+                _select_tracked(worktree, rows[name], chosen)
         elif stat_module.S_ISDIR(stat.st_mode):
             if path and not force and not below and ignore.ignored(path + "/"):
                 raise errors.UsageError(f"{path} is ignored by .dorkyignore", hint="add --force")
             found = dict(worktree.walk(ignore, path))
             chosen.present.update(found)
             for name in below - found.keys():
-                _select_tracked(worktree, name, chosen)
+                _select_tracked(worktree, rows[name], chosen)
         else:
             if not force and path not in rows and ignore.ignored(path):
                 raise errors.UsageError(f"{path} is ignored by .dorkyignore", hint="add --force")
@@ -177,13 +178,13 @@ def select(
     return chosen
 
 
-def _select_tracked(worktree: Worktree, path: str, chosen: Selection) -> None:
-    """A staged path that the walk did not meet: ignored by now, or gone."""
-    stat = worktree.stat(path)
-    if stat is None or stat_module.S_ISDIR(stat.st_mode):
-        chosen.gone.add(path)
-    else:
-        chosen.present[path] = stat
+def _select_tracked(worktree: Worktree, row: Row, chosen: Selection) -> None:
+    """A staged path that the walk did not meet: ignored by now, gone, or never pulled."""
+    stat = worktree.stat(row.path)
+    if stat is not None and not stat_module.S_ISDIR(stat.st_mode):
+        chosen.present[row.path] = stat
+    elif not row.absent:
+        chosen.gone.add(row.path)
 
 
 def _select_pattern(
@@ -197,7 +198,7 @@ def _select_pattern(
         raise errors.PathNotFound(path)
     chosen.present.update(found)
     for name in tracked:
-        _select_tracked(worktree, name, chosen)
+        _select_tracked(worktree, rows[name], chosen)
 
 
 def matches(path: str, pattern: str) -> bool:
