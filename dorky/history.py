@@ -15,6 +15,7 @@ from dorky.store import Store, Writer
 HEAD = "HEAD"
 MAIN = "main"
 _SHORT = 4
+_FAR = 18  # digits of a number of steps; no history is that long, and int() refuses thousands
 
 
 class Node(NamedTuple):
@@ -187,7 +188,9 @@ def add_commit(
     """Store a commit made now; give its id. Parents that are None are left out."""
     time = datetime.now(timezone.utc).replace(microsecond=0)
     known = tuple(parent for parent in parents if parent)
-    commit = Commit({ALL: tree}, known, author, time, message, git)
+    # An environment in another encoding must not keep anybody from committing.
+    name = author.encode(errors="surrogateescape").decode(errors="replace")
+    commit = Commit({ALL: tree}, known, name, time, message, git)
     return writer.add(Kind.COMMIT, model.encode(commit))
 
 
@@ -207,10 +210,10 @@ def resolve(store: Store, revision: str) -> ObjectId:
     """
     match = re.fullmatch(r"(?P<base>.+?)(?P<steps>(?:~\d*|\^)*)", revision, re.DOTALL)
     if match is None:
-        raise errors.UnknownRevision(repr(revision))
+        raise errors.UnknownRevision("an empty name")
     commit = _resolve_base(store, match["base"])
     for step in re.findall(r"~\d*|\^", match["steps"]):
-        for _ in range(int(step[1:] or 1) if step[0] == "~" else 1):
+        for _ in range(int(step[1 : 1 + _FAR] or 1)):
             parents = read_commit(store, commit).parents
             if not parents:
                 raise errors.UnknownRevision(revision, hint=f"{commit[:10]} has no parent")

@@ -12,20 +12,20 @@ import stat as stat_module
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-import msgspec
-
 from dorky import checkout, errors, git, history, staging
 from dorky.checkout import Done, Plan, Wanted
 from dorky.config import RC
 from dorky.history import MAIN
 from dorky.index import Row
-from dorky.model import Commit, Entry, ObjectId
+from dorky.model import Commit, Entry, KiB, ObjectId
 from dorky.project import ORIGIN, Project
 from dorky.remote.fetch import fetch_objects
 from dorky.results import Change, CheckedOut, Listed, LogEntry, Staged, Status
 
 # Files that belong into git; walks pass them over.
 _GITS_OWN = frozenset({RC, ".dorkyignore", ".gitignore", ".gitattributes", ".gitmodules"})
+
+_LONGEST_MESSAGE = 64 * KiB
 
 StrPath = str | os.PathLike[str]
 
@@ -56,7 +56,7 @@ class LocalWork(Project):
         """
         with self.locked():
             rows = self.index.rows()
-            names = [self.worktree.relative(Path(path)) for path in paths]
+            names = [self.worktree.relative(path) for path in paths]
             chosen = staging.select(self.worktree, self.ignore, rows, names, force=force)
             return self._stage(rows, chosen)
 
@@ -97,7 +97,7 @@ class LocalWork(Project):
         with self.locked():
             rows = self.index.rows()
             committed = self._committed(history.head_of(self.store))
-            names = [self.worktree.relative(Path(path)) for path in paths]
+            names = [self.worktree.relative(path) for path in paths]
             chosen = staging.tracked({**committed, **rows}, names, " or staged")
             changes, back, gone = [], [], []
             for path in chosen:
@@ -127,26 +127,28 @@ class LocalWork(Project):
         """
         with self.locked():
             rows = self.index.rows()
-            names = [self.worktree.relative(Path(path)) for path in paths]
+            names = [self.worktree.relative(path) for path in paths]
             chosen = {path: rows[path] for path in staging.tracked(rows, names)}
             if not cached and not force:
                 dirty = {each.path for each in self._unstaged(chosen)}
                 dirty |= {each.path for each in staging.staged(self.store, self.index, rows)}
-                unkept = sorted(
-                    path for path in dirty & chosen.keys() if self.worktree.stat(path) is not None
-                )
+                unkept = sorted(filter(self._is_there, dirty & chosen.keys()))
                 if unkept:
                     raise errors.LocalChanges(
                         shown(unkept), hint="commit them, or add --cached (keeps the files)"
                     )
             self.index.remove(chosen)
             self.index.commit = None
-            for path in () if cached else chosen:
-                if self.worktree.stat(path) is not None:
-                    self.worktree.remove(path)
+            for path in () if cached else filter(self._is_there, chosen):
+                self.worktree.remove(path)
             if cached and git.find(self.root):
                 git.unignore(self.root, [self.root / path for path in chosen])
             return Staged(changes=tuple(Change(path, "deleted") for path in chosen))
+
+    def _is_there(self, path: str) -> bool:
+        """Whether a file or link (not a directory) is on disk at a path."""
+        stat = self.worktree.stat(path)
+        return stat is not None and not stat_module.S_ISDIR(stat.st_mode)
 
     def _unstaged(self, rows: Mapping[str, Row]) -> list[Change]:
         return staging.unstaged(self.worktree, self.store, self.index, rows, {})
@@ -162,11 +164,20 @@ class LocalWork(Project):
 
         Raises:
             EmptyMessage: Nothing but white space.
+            UsageError: The message is not Unicode, or too long.
             NothingToDo: Nothing is staged.
             Detached: An old revision is checked out.
         """
         if not message.strip():
             raise errors.EmptyMessage
+        try:
+            length = len(message.encode())
+        except UnicodeEncodeError:
+            raise errors.UsageError("the commit message is not UTF-8") from None
+        if length > _LONGEST_MESSAGE:
+            raise errors.UsageError(
+                f"the commit message has {length:,} bytes, at most {_LONGEST_MESSAGE:,} are kept"
+            )
         with self.locked():
             head = self._attached_head()
             if all:
@@ -241,11 +252,8 @@ class LocalWork(Project):
             path: Only commits that changed this file, or something below this directory.
             limit: At most so many.
         """
-        name = None if path is None else self.worktree.relative(Path(path))
+        name = None if path is None else self.worktree.relative(path)
         start = history.resolve(self.store, revision)
-        refs: dict[str, list[str]] = {}
-        for ref, commit in self.database.refs().items():
-            refs.setdefault(commit, []).append(ref)
         found = 0
         for node in history.ancestors(self.store, [start]):
             if name is not None and not history.touches(self.store, node.commit, name):
@@ -253,8 +261,7 @@ class LocalWork(Project):
             if limit is not None and found >= limit:
                 return
             found += 1
-            entry = self._entry(node.commit, node.id)
-            yield msgspec.structs.replace(entry, refs=tuple(refs.get(node.id, ())))
+            yield self._entry(node.commit, node.id)
         if name and not found:
             raise errors.PathNotTracked(name, f" anywhere in the history of {revision}")
 
@@ -268,6 +275,7 @@ class LocalWork(Project):
             time=commit.time,
             message=commit.message,
             git=commit.git,
+            refs=tuple(ref for ref, held in self.database.refs().items() if held == commit_id),
             changes=changes,
         )
 
@@ -293,7 +301,7 @@ class LocalWork(Project):
         commit = history.resolve(self.store, revision)
         found = self._committed(commit)
         if path is not None:
-            name = self.worktree.relative(Path(path))
+            name = self.worktree.relative(path)
             found = {
                 each: found[each] for each in staging.tracked(found, [name], f" in {revision}")
             }
@@ -346,6 +354,10 @@ class LocalWork(Project):
             staged: Whether to put back the index instead of the files.
         """
         if staged:
+            if source:
+                raise errors.UsageError(
+                    "--staged takes no --source", hint="dorky restore --staged PATH (from HEAD)"
+                )
             return self.unstage(paths)
         with self.locked():
             rows = self.index.rows()
@@ -355,18 +367,20 @@ class LocalWork(Project):
                 if commit
                 else {path: staging.entry_of(row, self.vault) for path, row in rows.items()}
             )
-            names = [self.worktree.relative(Path(path)) for path in paths]
+            names = [self.worktree.relative(path) for path in paths]
             where = f" in {source}" if source else ""
             wanted = {path: held[path] for path in staging.tracked(held, names, where)}
             made = checkout.plan_files(self.worktree, rows, wanted)
+            changes = [Change(path, "deleted") for path in made.remove]
+            for path in made.write:
+                changes.append(Change(path, "modified" if self._is_there(path) else "added"))
             backup, done = self._carry_out(rows, made, force=True)
             with self.database.transaction():
                 # Files from another revision are changes that may be staged; the index stays.
                 self.index.put(
                     row for row in done.rows if row.path in rows and row.same(rows[row.path])
                 )
-            changed = tuple(Change(path, "modified") for path in sorted(made.write))
-            return CheckedOut(commit=commit, changes=changed, backup=backup)
+            return CheckedOut(commit=commit, changes=tuple(sorted(changes)), backup=backup)
 
     def checkout(self, revision: str, *, force: bool = False) -> CheckedOut:
         """Make files and index be as a revision is.

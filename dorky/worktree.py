@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat as stat_module
@@ -15,6 +16,7 @@ from dorky.ignore import Ignore
 
 STATE = ".dorky"
 _BLOCK = 1 << 20
+_NOT_THERE = {errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG}
 
 
 class Found(NamedTuple):
@@ -37,23 +39,34 @@ class Worktree:
 
     # --- paths -----------------------------------------------------------------------------
 
-    def relative(self, path: Path) -> str:
+    def relative(self, path: str | os.PathLike[str]) -> str:
         """The repository path of a path that the user named; ``""`` for the root itself.
 
         Symbolic links in the directories above are followed, the last component is not: a link
         is stored as a link.
 
         Raises:
+            UsageError: It is empty (an unset shell variable, which must not mean everything).
             OutsideWorktree: It lies elsewhere.
+            UnstorablePath: It lies in a repository's own directory.
         """
-        absolute = Path(os.path.normpath(Path.cwd() / path))
+        named = os.fspath(path)
+        if not named or "\0" in named:
+            raise errors.UsageError("a path is empty" if not named else "a path holds NUL")
+        absolute = Path(os.path.normpath(Path.cwd() / named))
         if absolute != self.root:
-            absolute = absolute.parent.resolve() / absolute.name
+            try:
+                absolute = absolute.parent.resolve() / absolute.name
+            except RuntimeError:  # links that lead in a circle; Python 3.13 passes over them
+                raise errors.PathNotFound(named) from None
         try:
-            relative = absolute.relative_to(self.root).as_posix()
+            relative = absolute.relative_to(self.root)
         except ValueError:
-            raise errors.OutsideWorktree(path, self.root) from None
-        return "" if relative == "." else relative
+            raise errors.OutsideWorktree(named, self.root) from None
+        for part in relative.parts:
+            if reason := files.unsafe(part):
+                raise errors.UnstorablePath(named, reason)
+        return "/".join(relative.parts)
 
     def on_disk(self, path: str) -> Path:
         """The disk path of a repository path.
@@ -65,12 +78,22 @@ class Worktree:
         return self.root / path
 
     def stat(self, path: str) -> os.stat_result | None:
-        """The file's own stat; None if there is no such file (or a parent is not a directory)."""
+        """The file's own stat; None if there is no such file.
+
+        What lies behind a symbolic link (or any other parent that is not a directory) is not the
+        project's: there is no such file either.
+        """
+        disk = os.fspath(self.on_disk(path))
+        slash = len(disk) - len(path)
         try:
-            return self.on_disk(path).lstat()
-        except (FileNotFoundError, NotADirectoryError):
-            return None
+            while (slash := disk.find("/", slash)) > 0:
+                if not stat_module.S_ISDIR(os.lstat(disk[:slash]).st_mode):
+                    return None
+                slash += 1
+            return os.lstat(disk)
         except OSError as error:
+            if error.errno in _NOT_THERE:
+                return None
             raise errors.UnreadableFile(path, error.strerror) from error
 
     # --- walking ---------------------------------------------------------------------------
@@ -93,6 +116,8 @@ class Worktree:
             directory, rules = pending.pop()
             try:
                 listing = os.scandir(self.root / directory)
+            except (FileNotFoundError, NotADirectoryError):
+                continue  # gone since its parent was listed
             except OSError as error:
                 raise errors.UnreadableFile(directory or self.root, error.strerror) from error
             with listing:
@@ -108,6 +133,8 @@ class Worktree:
                         yield Found(path, item.stat(follow_symlinks=False))
                     except FileNotFoundError:
                         continue  # deleted since it was listed
+                    except OSError as error:
+                        raise errors.UnreadableFile(path, error.strerror) from error
 
     def below(self, path: str) -> Iterator[str]:
         """Every file and link below a directory, ignored or not."""
@@ -172,22 +199,35 @@ class Worktree:
         """
         target = self.on_disk(path)
         self._make_parent(path)
+        self._make_room(target)
         return files.write_stream(target, mode, blocks)
 
     def remove(self, path: str) -> None:
-        """Delete a file, and the directories that are empty without it."""
+        """Delete a file, and the directories that are empty without it.
+
+        The current directory stays: a shell that stands in it would be lost.
+        """
         target = self.on_disk(path)
         self._check_parents(path)
         with files.disk_errors(target):
             target.unlink(missing_ok=True)
         for parent in target.parents:
-            if parent == self.root:
+            if parent == self.root or parent == _here():
                 break
             try:
                 parent.rmdir()
             except OSError:
                 break
             self._real_directories.discard(parent.relative_to(self.root).as_posix())
+
+    def _make_room(self, target: Path) -> None:
+        """Remove a directory that holds no file."""
+        if target.is_symlink() or not target.is_dir():
+            return
+        with files.disk_errors(target):
+            for directory, _, _ in os.walk(target, topdown=False):
+                Path(directory).rmdir()
+        self._real_directories.clear()
 
     def _check_parents(self, path: str) -> None:
         """Refuse to go through a symbolic link."""
@@ -213,6 +253,14 @@ class Worktree:
         parent = self.on_disk(path).parent
         with files.disk_errors(parent):
             parent.mkdir(parents=True, exist_ok=True)
+
+
+def _here() -> Path | None:
+    """The current directory; None if it was deleted."""
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        return None
 
 
 def now() -> int:
