@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
+import ssl
 import subprocess
 import threading
 import time
@@ -77,17 +78,23 @@ class Server(NamedTuple):
 
 
 @contextlib.contextmanager
-def serving(handler: Callable[..., BaseHTTPRequestHandler]) -> Iterator[str]:
+def serving(
+    handler: Callable[..., BaseHTTPRequestHandler], tls: ssl.SSLContext | None = None
+) -> Iterator[str]:
     """Run a threaded HTTP server; yields its endpoint."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler, bind_and_activate=False)
     server.daemon_threads = True
     server.request_queue_size = 128  # of 16 racing clients none is to wait for a SYN sent again
     server.server_bind()
     server.server_activate()
+    if tls:
+        server.socket = tls.wrap_socket(
+            server.socket, server_side=True, do_handshake_on_connect=False
+        )
     thread = threading.Thread(target=partial(server.serve_forever, 0.02), daemon=True)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}"
+        yield f"http{'s' if tls else ''}://127.0.0.1:{server.server_port}"
     finally:
         server.shutdown()
         server.server_close()
@@ -287,11 +294,14 @@ class Canned(NamedTuple):
 
 
 @contextlib.contextmanager
-def stub_server(answer: Callable[[str, str], Canned]) -> Iterator[Server]:
+def stub_server(
+    answer: Callable[[str, str], Canned], tls: ssl.SSLContext | None = None
+) -> Iterator[Server]:
     """A server that answers as it is told.
 
     Args:
         answer: From method and target (path and query) to the answer.
+        tls: Speak TLS with this.
     """
     log = RequestLog()
 
@@ -315,5 +325,5 @@ def stub_server(answer: Callable[[str, str], Canned]) -> Iterator[Server]:
         def log_message(self, *args: object) -> None:
             """Not to stderr."""
 
-    with serving(Handler) as endpoint:
+    with serving(Handler, tls) as endpoint:
         yield Server(endpoint, log)

@@ -236,8 +236,9 @@ class S3Driver:
         return S3Store(
             self._bucket,
             region=options.get("region") or "us-east-1",
-            # A certificate's wildcard covers one label, so a bucket with dots goes into the path.
-            virtual_hosted_style_request=not endpoint and "." not in self._bucket,
+            # A name with dots (or of before 2018) is none that the certificate's wildcard covers.
+            virtual_hosted_style_request=not endpoint
+            and re.fullmatch(r"[a-z0-9-]+", self._bucket) is not None,
             client_options=client,  # type: ignore[arg-type]
             retry_config={"max_retries": 0},
             # Also for given keys: to those in the configuration obstore would add whatever
@@ -269,7 +270,7 @@ class S3Driver:
 
     def _explain(self, error: Exception, key: str) -> errors.DorkyError:
         text, _, debug = str(error).partition("\n\nDebug source:")
-        if isinstance(error, ValueError):  # a key that object_store takes for no path
+        if text.startswith("Could not parse path"):
             return errors.UnsafePath(ascii(key))
         if self._chain and self._chain.failure and "credential provider" in text:
             return self._chain.failure
@@ -402,6 +403,9 @@ def _checked(endpoint: str) -> str:
 
 def _certificates(bundle: str) -> bytes:
     try:
-        return Path(bundle).expanduser().read_bytes()
+        pem = Path(bundle).expanduser().read_bytes()
     except OSError as error:
         raise errors.UnreadableFile(bundle, error.strerror) from error
+    if b"-----BEGIN CERTIFICATE" not in pem:
+        raise errors.BadConfig(bundle, "it holds no PEM certificate", hint="see AWS_CA_BUNDLE")
+    return pem

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import http.server
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime, timedelta, timezone
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import pytest
 import servers
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from servers import Canned, Remote
 
 from dorky import errors
@@ -422,15 +429,67 @@ def test_given_keys_get_no_foreign_token(monkeypatch: pytest.MonkeyPatch) -> Non
     assert [headers.get("x-amz-security-token") for headers in seen] == [None, "ours"]
 
 
-def test_missing_certificates(tmp_path: Path) -> None:
-    options = {**servers.s3_options("https://127.0.0.1:1"), "ca_bundle": str(tmp_path / "none.pem")}
+def test_unusable_certificates(tmp_path: Path) -> None:
+    bundle = tmp_path / "ca.pem"
+    options = {**servers.s3_options("https://127.0.0.1:1"), "ca_bundle": str(bundle)}
     with pytest.raises(errors.UnreadableFile):
         S3Driver.open("s3://bucket", options).get("root")
+    bundle.write_text("not a certificate")
+    with pytest.raises(errors.BadConfig):
+        S3Driver.open("s3://bucket", options).get("root")
+
+
+def self_signed(directory: Path) -> tuple[str, ssl.SSLContext]:
+    """A certificate for 127.0.0.1, and a server's context that shows it."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test")])
+    now = datetime.now(timezone.utc)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False
+        )
+        .sign(key, hashes.SHA256())
+    )
+    pem = directory / "server.pem"
+    pem.write_bytes(
+        certificate.public_bytes(serialization.Encoding.PEM)
+        + key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    bundle = directory / "ca.pem"
+    bundle.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pem)
+    return str(bundle), context
+
+
+def test_private_certificates(tmp_path: Path) -> None:
+    """A server of one's own: refused by itself, trusted with its `ca_bundle`."""
+    bundle, context = self_signed(tmp_path)
+    answer = Canned(200, b"x", {"ETag": '"1"'})
+    with servers.stub_server(lambda method, target: answer, tls=context) as server:
+        options = servers.s3_options(server.endpoint)
+        with pytest.raises(errors.Unreachable, match="certificate") as caught:
+            S3Driver.open("s3://bucket", options).get("root")
+        assert caught.value.lasting
+        blob = S3Driver.open("s3://bucket", {**options, "ca_bundle": bundle}).get("root")
+        assert blob
+        assert blob.data == b"x"
 
 
 @pytest.mark.parametrize(
     ("url", "host"),
-    [("s3://plain/x", "plain.s3.eu-west-1."), ("s3://with.dots/x", "s3.eu-west-1.")],
+    [
+        ("s3://plain-1/x", "plain-1.s3.eu-west-1."),
+        ("s3://with.dots/x", "s3.eu-west-1."),
+        ("s3://under_score/x", "s3.eu-west-1."),
+    ],
 )
 def test_where_aws_is(url: str, host: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Virtual hosts, but a bucket with dots would not match the certificate of its host."""
