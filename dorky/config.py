@@ -186,11 +186,19 @@ class Config:
 
     Args:
         root: The project's directory, which holds `.dorkyrc`; None outside a project.
+        flags: Settings given on the command line, by key; they go before all others.
         environment: Stands in for the process's, in tests.
     """
 
-    def __init__(self, root: Path | None, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        root: Path | None,
+        *,
+        flags: Mapping[str, str | int | bool] | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.root = root
+        self.flags = dict(flags or {})
         self.environment = os.environ if environment is None else environment
         self._files: dict[Scope, dict[str, str | int | bool]] | None = None
 
@@ -225,6 +233,8 @@ class Config:
     def find(self, key: str) -> Value | None:
         """A setting in force and its source; None if nothing sets it."""
         setting = describe(key)
+        if key in self.flags:
+            return Value(key, self.flags[key], "command line")
         if key == "remotes.origin.url" and (url := self._environment_url()):
             return url
         if setting.env and (text := self.environment.get(setting.env)):
@@ -292,7 +302,7 @@ class Config:
             for key in values
             if key.startswith("remotes.") and key.endswith(".url")
         }
-        if self._environment_url():
+        if self.find("remotes.origin.url"):
             names.add("origin")
         return {name: self.url(name) for name in sorted(names)}
 

@@ -147,5 +147,5 @@ class Database:
         with self.transaction() as db:
             db.execute("DELETE FROM roots WHERE remote = ?", (remote,))
             db.execute("DELETE FROM packs WHERE remote = ?", (remote,))
-            db.execute("DELETE FROM refs WHERE name LIKE ? || '/%'", (remote,))
-            db.execute("DELETE FROM meta WHERE key LIKE 'remote.' || ? || '.%'", (remote,))
+            db.execute("DELETE FROM refs WHERE name GLOB ? || '/*'", (remote,))
+            db.execute("DELETE FROM meta WHERE key GLOB 'remote.' || ? || '.*'", (remote,))

@@ -7,13 +7,14 @@ Paths are as the user types them, relative to the current directory.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from dorky import checkout, errors, files, history, keys, merge, model, staging, vault
-from dorky.config import RC
+from dorky.config import RC, Config
 from dorky.drivers import open_driver
 from dorky.history import MAIN
 from dorky.local import LocalWork, StrPath
@@ -75,13 +76,14 @@ class Repository(LocalWork):
             raise errors.AlreadyARepository(place)
         with files.disk_errors(place):
             place.mkdir(parents=True, exist_ok=True)
-        repo = cls(place, progress=progress)
+        settings = _remote_settings(place, ORIGIN, url, options or {})
+        repo = cls(place, config=Config(place, flags=settings), progress=progress)
         identity, made = (None, False) if plain else repo._own_identity()
         header, opened = vault.create([identity.public] if identity else [])
         try:
             repo.set_up()
             repo.database.set("header", model.encode(header))
-            repo.write_rc(opened, repo._remote_settings(url, options or {}))
+            repo.write_rc(opened, settings)
             url = repo.config.text(f"remotes.{ORIGIN}.url")
             if url:
                 repo._found(repo.remote())
@@ -123,13 +125,12 @@ class Repository(LocalWork):
         made = not place.exists()
         with files.disk_errors(place):
             place.mkdir(parents=True, exist_ok=True)
-        repo = cls(place, progress=progress)
+        settings = _remote_settings(place, ORIGIN, url, options or {})
+        repo = cls(place, config=Config(place, flags=settings), progress=progress)
         try:
             repo.set_up()
-            for key, value in repo._remote_settings(url, options or {}).items():
-                repo.config.set(key, value, scope="project")
             result = repo.pull()
-            repo.write_rc(repo.vault, {})
+            repo.write_rc(repo.vault, settings)
         except BaseException:
             repo.tear_down()
             (place / RC).unlink(missing_ok=True)
@@ -146,19 +147,6 @@ class Repository(LocalWork):
             identity = keys.generate()
             keys.save(identity, self.config.identity_path)
             return identity, True
-
-    def _remote_settings(
-        self, url: str, options: Mapping[str, str | bool], name: str = ORIGIN
-    ) -> dict[str, str | bool]:
-        """What `.dorkyrc` shall say of a remote."""
-        if not url:
-            return {}
-        if "://" not in url and not url.startswith("~"):
-            given = Path(url)
-            # `.dorkyrc` is shared: a relative directory counts from where it lies.
-            url = url if given.is_absolute() else os.path.relpath(Path.cwd() / given, self.root)
-        settings = {"url": url, **options}
-        return {f"remotes.{name}.{key}": value for key, value in settings.items() if value}
 
     def _found(self, remote: Remote) -> None:
         """Write the first root of a repository."""
@@ -201,10 +189,10 @@ class Repository(LocalWork):
         self.database.forget_remote(name)
 
     def _set_remote(self, name: str, url: str, options: Mapping[str, str | bool]) -> None:
-        if not name.isidentifier():
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
             raise errors.UsageError(f"a remote can't be named {name!r}")
         open_driver(url, {})
-        for key, value in self._remote_settings(url, options, name).items():
+        for key, value in _remote_settings(self.root, name, url, options).items():
             self.config.set(key, value, scope="project")
 
     # --- sync ------------------------------------------------------------------------------
@@ -303,9 +291,7 @@ class Repository(LocalWork):
             return theirs
         if history.is_ancestor(self.store, theirs, ours):
             return ours
-        return merge.merge(
-            self.store, ours, theirs, label=f"{ORIGIN}/{MAIN}", author=self.author
-        )
+        return merge.merge(self.store, ours, theirs, label=f"{ORIGIN}/{MAIN}", author=self.author)
 
     def _wanted(self, paths: Iterable[StrPath], target: ObjectId | None) -> checkout.Wanted:
         names = [self.worktree.relative(Path(path)) for path in paths]
@@ -351,17 +337,15 @@ class Repository(LocalWork):
         progress: Progress = SILENT,
     ) -> Path:
         """`download` without a project: everything but the file is forgotten afterwards."""
-        with (
-            tempfile.TemporaryDirectory(prefix="dorky-") as scratch,
-            cls(Path(scratch), progress=progress) as repo,
-        ):
-            repo.set_up()
-            for key, value in repo._remote_settings(url, options or {}).items():
-                repo.config.set(key, value, scope="project")
-            head = repo.fetch().new
-            if head:
-                repo.database.set_ref(MAIN, head)
-            return repo.download(revision, path, destination, force=force)
+        with tempfile.TemporaryDirectory(prefix="dorky-") as scratch:
+            place = Path(scratch).resolve()
+            flags = _remote_settings(place, ORIGIN, url, options or {})
+            with cls(place, config=Config(place, flags=flags), progress=progress) as repo:
+                repo.set_up()
+                head = repo.fetch().new
+                if head:
+                    repo.database.set_ref(MAIN, head)
+                return repo.download(revision, path, destination, force=force)
 
     # --- the end ---------------------------------------------------------------------------
 
@@ -411,6 +395,19 @@ class Repository(LocalWork):
             self.tear_down()
             with files.disk_errors(self.root):
                 (self.root / RC).unlink(missing_ok=True)
+
+
+def _remote_settings(
+    root: Path, name: str, url: str, options: Mapping[str, str | bool]
+) -> dict[str, str | bool]:
+    """What `.dorkyrc` in ``root`` shall say of a remote, by key."""
+    if not url:
+        return {}
+    if "://" not in url and not url.startswith(("/", "~")):
+        # `.dorkyrc` is shared: a relative directory counts from where it lies.
+        url = os.path.relpath(Path.cwd() / url, root)
+    settings = {"url": url, **options}
+    return {f"remotes.{name}.{key}": value for key, value in settings.items() if value}
 
 
 def _is_ours(key: str) -> bool:

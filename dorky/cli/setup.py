@@ -67,9 +67,10 @@ def init(
         say("No remote yet: dorky remote add origin s3://bucket/prefix")
     if made.sealed:
         say(f"Sealed to: {made.public_key}")
-    if made.new_identity:
+    if made.identity:
+        new = "new " if made.new_identity else ""
         say(
-            f"Your new secret key is in {made.identity}: keep a copy somewhere safe "
+            f"Your {new}secret key is in {made.identity}: keep a copy somewhere safe "
             "(a password manager), without it nobody can open what you push."
         )
     say("Commit .dorkyrc to git; it holds no secrets.")

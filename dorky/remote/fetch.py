@@ -53,24 +53,28 @@ def fetch(remote: Remote, progress: Progress = SILENT) -> Seen:
 def _take(remote: Remote, seen: Seen, data: bytes, progress: Progress) -> None:
     """Remember a root and all that it lists, or nothing."""
     store = remote.store
-    with remote.remembering(seen, data):
-        known = {each.id for each in store.packs(remote.name)}
-        new = [each for each in seen.root.packs if each.id not in known]
-        with store.writer() as writer:
-            for each in seen.root.inline:
-                if not writer.holds(each.id):
-                    store.vault.read(each.kind, each.id, each.data)
-                    writer.append(each.kind, each.id, each.data)
-            progress.start("Fetching history", len(new), "packs")
-            for packed, locations, metadata in _tails(remote, seen, new):
-                store.record(remote.name, packed, locations)
-                for at, stored in metadata:
-                    if not writer.holds(at.id):
-                        writer.append(at.kind, at.id, stored)
-                progress.advance(1)
-            progress.finish()
+    known = {each.id for each in store.packs(remote.name)}
+    new = [each for each in seen.root.packs if each.id not in known]
+    learned: list[tuple[Pack, list[pack.Location]]] = []
+    with store.writer() as writer:
+        for each in seen.root.inline:
+            if not writer.holds(each.id):
+                store.vault.read(each.kind, each.id, each.data)
+                writer.append(each.kind, each.id, each.data)
+        progress.start("Fetching history", len(new), "packs")
+        for packed, locations, metadata in _tails(remote, seen, new):
+            learned.append((packed, locations))
+            for at, stored in metadata:
+                if not writer.holds(at.id):
+                    writer.append(at.kind, at.id, stored)
+            progress.advance(1)
+        progress.finish()
+        # One short transaction, with all of the waiting for the network behind us.
+        with remote.remembering(seen, data):
             writer.save()
-        store.retain(remote.name, [each.id for each in seen.root.packs])
+            for packed, locations in learned:
+                store.record(remote.name, packed, locations)
+            store.retain(remote.name, [each.id for each in seen.root.packs])
 
 
 Tail = tuple[Pack, list[pack.Location], list[tuple[pack.Location, bytes]]]

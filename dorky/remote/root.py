@@ -219,7 +219,7 @@ class Remote:
                     "INSERT OR REPLACE INTO roots VALUES (?, ?, ?)",
                     (self.name, seen.version, data),
                 )
-                db.execute("DELETE FROM refs WHERE name LIKE ? || '/%'", (self.name,))
+                db.execute("DELETE FROM refs WHERE name GLOB ? || '/*'", (self.name,))
                 for ref, commit in seen.root.refs.items():
                     database.set_ref(f"{self.name}/{ref}", commit)
                 database.set("header", model.encode(seen.header))
