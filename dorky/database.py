@@ -137,10 +137,13 @@ class Database:
         with self.transaction() as db:
             db.execute("INSERT OR REPLACE INTO refs VALUES (?, ?)", (name, commit))
 
-    def has_root(self, remote: str) -> bool:
-        """Whether a root of the remote was ever seen."""
-        found = self.connection.execute("SELECT 1 FROM roots WHERE remote = ?", (remote,))
-        return found.fetchone() is not None
+    def root(self, remote: str) -> tuple[str, bytes] | None:
+        """The version and the bytes of the last root seen of a remote, or None."""
+        found = self.connection.execute(
+            "SELECT version, data FROM roots WHERE remote = ?", (remote,)
+        )
+        row: tuple[str, bytes] | None = found.fetchone()
+        return row
 
     def forget_remote(self, remote: str) -> None:
         """Drop everything known of a remote: its root, its packs, its refs."""

@@ -231,7 +231,7 @@ class LocalWork(Project):
             head=head,
             detached=bool(self.database.get("head")),
             remote=ORIGIN if ORIGIN in remotes else "",
-            fetched=self.database.has_root(ORIGIN),
+            fetched=self.database.root(ORIGIN) is not None,
             ahead=ahead,
             behind=behind,
             staged=tuple(staging.staged(self.store, self.index, rows)),

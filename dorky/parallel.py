@@ -31,15 +31,19 @@ def in_order(
             is used; twice the number of threads by default.
     """
     limit = ahead or 2 * threads
-    with ThreadPoolExecutor(max_workers=threads) as pool:
-        running: deque[Future[R]] = deque()
-        try:
-            for item in items:
-                if len(running) >= limit:
-                    yield running.popleft().result()
-                running.append(pool.submit(work, item))
-            while running:
+    pool = ThreadPoolExecutor(max_workers=threads)
+    running: deque[Future[R]] = deque()
+    patient = True
+    try:
+        for item in items:
+            if len(running) >= limit:
                 yield running.popleft().result()
-        finally:
-            for future in running:
-                future.cancel()
+            running.append(pool.submit(work, item))
+        while running:
+            yield running.popleft().result()
+    except KeyboardInterrupt:
+        # Whoever presses Ctrl-C does not want to wait for a slow upload to end.
+        patient = False
+        raise
+    finally:
+        pool.shutdown(wait=patient, cancel_futures=True)

@@ -177,16 +177,24 @@ class Project:
         """
         if self._unlocked and self._unlocked[0] == header:
             return self._unlocked[1]
-        expected = self.config.text("repository.id")
-        if expected and header.repository != expected:
-            raise errors.WrongRepository(self._place, header.repository[:12], expected[:12])
+        known = self._pinned()
+        if known and header.repository != known[0]:
+            raise errors.WrongRepository(self._place, header.repository[:12], known[0][:12])
         opened = vault.unlock(header, self.identities() if header.sealed else [])
-        fingerprint = self.config.text("repository.fingerprint")
         # A repository that turns up plain where a key was promised is refused here, too.
-        if fingerprint and opened.fingerprint != fingerprint:
+        if known and opened.fingerprint != known[1]:
             raise errors.WrongKey(self._place)
         self._unlocked = header, opened
         return opened
+
+    def _pinned(self) -> tuple[str, str] | None:
+        """The repository's id and fingerprint, from `.dorkyrc` or as seen before; None if new."""
+        if repository := self.config.text("repository.id"):
+            return repository, self.config.text("repository.fingerprint")
+        if self.state.is_dir() and self.database.get("header") is not None:
+            header = self.header
+            return header.repository, header.epochs[-1].commitment if header.sealed else ""
+        return None
 
     @property
     def _place(self) -> str:

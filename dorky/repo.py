@@ -230,7 +230,8 @@ class Repository(LocalWork):
         with self.locked():
             remote = self.remote()
             old = self.database.ref(f"{ORIGIN}/{MAIN}")
-            new = fetch(remote, self.progress).root.refs.get(MAIN)
+            fetch(remote, self.progress)
+            new = self.database.ref(f"{ORIGIN}/{MAIN}")
             commits, _ = history.ahead_behind(self.store, new, old)
             return Transfer(remote=ORIGIN, url=remote.url, old=old, new=new, commits=commits)
 
@@ -253,7 +254,8 @@ class Repository(LocalWork):
         with self.locked():
             ours = self._attached_head()
             remote = self.remote()
-            theirs = fetch(remote, self.progress).root.refs.get(MAIN)
+            fetch(remote, self.progress)
+            theirs = self.database.ref(f"{ORIGIN}/{MAIN}")
             target = self._target(ours, theirs)
             wanted = self._wanted(paths, target)
             rows, made = self._plan(ours, target, wanted)

@@ -6,6 +6,7 @@ on, or that the repository is damaged; the root, read again, tells which.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -27,7 +28,7 @@ class Moved(Exception):
     """A listed pack is gone because the root has moved on: start over."""
 
 
-def fetch(remote: Remote, progress: Progress = SILENT) -> Seen:
+def fetch(remote: Remote, progress: Progress = SILENT) -> None:
     """Bring what is known of a remote up to date: its root, and the metadata of all its packs.
 
     One conditional request if nothing is new, one request if everything new is inline.
@@ -37,16 +38,12 @@ def fetch(remote: Remote, progress: Progress = SILENT) -> Seen:
         MissingPack: Its root lists a pack that is not there.
     """
     for _ in range(_ATTEMPTS):
-        answer = remote.read(unless=remote.seen.version if remote.seen else None)
+        answer = remote.read(unless=remote.version)
         if answer is None:
-            assert remote.seen is not None
-            return remote.seen
-        seen, data = answer
-        try:
-            _take(remote, seen, data, progress)
-        except Moved:
-            continue
-        return seen
+            return
+        with contextlib.suppress(Moved):
+            _take(remote, *answer, progress)
+            return
     raise errors.ServerBusy(remote.url, "its root keeps changing")
 
 

@@ -6,6 +6,7 @@ from that moment on readers rely on it.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
@@ -69,12 +70,15 @@ def push(
         Rejected: The remote has commits that ``head`` does not descend from.
         OutcomeUnknown: The remote did not answer; pushing again is safe.
     """
-    seen = remote.seen or _first_look(remote)
-    if seen is not None and seen.root.refs.get(MAIN) == head:
+    if remote.version is None:
+        with contextlib.suppress(errors.NoRepositoryAtURL):
+            fetch(remote, progress)
+    elif remote.store.database.ref(f"{remote.name}/{MAIN}") == head:
         # Nothing to send if that is still so: one conditional read tells.
-        seen = fetch(remote, progress)
+        fetch(remote, progress)
     sent: list[Sent] = []
     for _ in range(_ATTEMPTS):
+        seen = remote.seen
         old = seen.root.refs.get(MAIN) if seen else None
         if old == head:
             return Pushed(old, head, 0, 0)
@@ -85,7 +89,7 @@ def push(
         try:
             won = remote.swap(seen.header if seen else header, following)
         except errors.PreconditionFailed:
-            seen = fetch(remote, progress)
+            fetch(remote, progress)
             continue
         if won is None:
             fetch(remote, progress)
@@ -93,13 +97,6 @@ def push(
             _remember(remote, *won, sent)
         return Pushed(old, head, len(fresh), sum(at.length for at in fresh))
     raise errors.ServerBusy(remote.url, "others keep pushing")
-
-
-def _first_look(remote: Remote) -> Seen | None:
-    try:
-        return fetch(remote)
-    except errors.NoRepositoryAtURL:
-        return None
 
 
 def _remember(remote: Remote, seen: Seen, data: bytes, sent: Iterable[Sent]) -> None:

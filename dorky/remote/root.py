@@ -156,14 +156,16 @@ class Remote:
         return self.driver.url
 
     @property
+    def version(self) -> Version | None:
+        """The version of the last root seen; needs no key, unlike `seen`."""
+        row = self.store.database.root(self.name)
+        return Version(row[0]) if row else None
+
+    @property
     def seen(self) -> Seen | None:
         """The last root seen, or None."""
-        if self._seen is None:
-            row = self.store.database.connection.execute(
-                "SELECT version, data FROM roots WHERE remote = ?", (self.name,)
-            ).fetchone()
-            if row:
-                self._seen = self._decode(Version(row[0]), row[1])
+        if self._seen is None and (row := self.store.database.root(self.name)):
+            self._seen = self._decode(Version(row[0]), row[1])
         return self._seen
 
     def _decode(self, version: Version, data: bytes) -> Seen:
@@ -184,7 +186,7 @@ class Remote:
         try:
             blob = self.driver.get(KEY, unless=unless)
         except errors.KeyNotFound:
-            if self.seen is not None:
+            if self.version is not None:
                 raise errors.RootVanished(self.url) from None
             raise errors.NoRepositoryAtURL(self.url) from None
         if blob is None:
