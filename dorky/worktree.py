@@ -51,8 +51,12 @@ class Worktree:
             UnstorablePath: It lies in a repository's own directory.
         """
         named = os.fspath(path)
-        if not named or "\0" in named:
-            raise errors.UsageError("a path is empty" if not named else "a path holds NUL")
+        if not named:
+            raise errors.UsageError(
+                "a path is empty", hint="name a file, or . for all that is here"
+            )
+        if "\0" in named:
+            raise errors.PathNotFound(named)
         absolute = Path(os.path.normpath(Path.cwd() / named))
         if absolute != self.root:
             try:

@@ -1,10 +1,10 @@
-"""The options that every command has, before or after its name's own."""
+"""The options that every command has, before or after its name."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from typer.core import TyperCommand, TyperOption
+from typer.core import TyperCommand, TyperGroup, TyperOption
 
 from dorky.cli.output import Settings
 
@@ -14,9 +14,8 @@ def _quiet(_context: Any, _option: Any, value: bool) -> None:
         Settings.quiet = True
 
 
-def _verbose(_context: Any, _option: Any, value: int) -> None:
-    if value:
-        Settings.verbose = value
+def _verbose(_context: Any, _option: Any, value: int | None) -> None:
+    Settings.verbose += value or 0
 
 
 def _no_color(_context: Any, _option: Any, value: bool) -> None:
@@ -24,31 +23,45 @@ def _no_color(_context: Any, _option: Any, value: bool) -> None:
         Settings.color = False
 
 
+def _options() -> list[TyperOption]:
+    shared: dict[str, Any] = {"expose_value": False, "is_eager": True}
+    return [
+        TyperOption(
+            param_decls=["-q", "--quiet"],
+            callback=_quiet,
+            is_flag=True,
+            help="Print nothing but errors.",
+            **shared,
+        ),
+        TyperOption(
+            param_decls=["-v", "--verbose"],
+            callback=_verbose,
+            count=True,
+            type=int,  # else its help ends in [x>=0]
+            help="Say more: long lists whole, errors with their code; twice: tracebacks.",
+            **shared,
+        ),
+        TyperOption(
+            param_decls=["--no-color"],
+            callback=_no_color,
+            is_flag=True,
+            help="No colours (NO_COLOR does the same).",
+            **shared,
+        ),
+    ]
+
+
 class Command(TyperCommand):
     """A command with ``-q``, ``-v`` and ``--no-color``."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        flag: dict[str, Any] = {"is_flag": True, "expose_value": False, "is_eager": True}
-        self.params += [
-            TyperOption(
-                param_decls=["-q", "--quiet"],
-                callback=_quiet,
-                help="Print nothing but errors.",
-                **flag,
-            ),
-            TyperOption(
-                param_decls=["-v", "--verbose"],
-                callback=_verbose,
-                count=True,
-                expose_value=False,
-                is_eager=True,
-                help="Say more; twice: show tracebacks.",
-            ),
-            TyperOption(
-                param_decls=["--no-color"],
-                callback=_no_color,
-                help="No colours (NO_COLOR does the same).",
-                **flag,
-            ),
-        ]
+        self.params += _options()
+
+
+class Group(TyperGroup):
+    """A group of commands with the same options."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.params += _options()

@@ -10,7 +10,7 @@ import typer
 from dorky import config as settings
 from dorky import errors
 from dorky.cli.command import Command
-from dorky.cli.output import say, show_json
+from dorky.cli.output import escaped, say, show_json
 
 app = typer.Typer(no_args_is_help=True, help="Read and change settings.")
 
@@ -96,4 +96,4 @@ def list_(
 
 
 def _text(value: str | int | bool) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    return str(value).lower() if isinstance(value, bool) else escaped(str(value))

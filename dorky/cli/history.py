@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import sys
 from datetime import timezone
-from pathlib import Path
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
 from dorky import errors
-from dorky.cli.output import TerminalProgress, changes, clean, name, say, show_json, style
+from dorky.cli.output import (
+    TerminalProgress,
+    changes,
+    escaped,
+    name,
+    say,
+    show_json,
+    style,
+    title,
+)
 from dorky.results import LogEntry
+
+if TYPE_CHECKING:
+    from dorky.repo import Repository
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
 def log(
     path: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Argument(help="Only commits that changed this file or directory."),
-    ] = None,
+        str, typer.Argument(help="Only commits that changed this file or directory.")
+    ] = "",
     number: Annotated[
         Optional[int],  # noqa: UP045
         typer.Option("-n", "--number", help="At most so many.", min=0),
@@ -38,41 +50,59 @@ def log(
     from dorky.repo import Repository
 
     with Repository.find() as repo:
-        entries = repo.log(revision, path, limit=number)
+        if path and not os.path.lexists(path) and _is_revision(repo, path):
+            revision, path = path, ""  # dorky log origin/main
+        entries = repo.log(revision, path or None, limit=number)
         if json:
             show_json(list(entries))
             return
         for count, entry in enumerate(entries):
             if oneline:
-                first = entry.message.splitlines()[0]
-                say(f"{style(entry.id[:10], fg='yellow')}{_refs(entry)} {name(first)}")
+                say(f"{style(entry.id[:10], fg='yellow')}{_refs(entry)} {title(entry.message)}")
             else:
                 if count:
                     say()
                 _commit(entry)
 
 
+def _is_revision(repo: Repository, word: str) -> bool:
+    try:
+        repo.show(word)
+    except errors.UnknownRevision:
+        return False
+    return True
+
+
 def _refs(entry: LogEntry) -> str:
-    return f" ({style(', '.join(entry.refs), fg='cyan')})" if entry.refs else ""
+    refs = escaped(", ".join(entry.refs))
+    return f" ({style(refs, fg='cyan')})" if refs else ""
 
 
 def _commit(entry: LogEntry) -> None:
     say(f"{style('commit ' + entry.id, fg='yellow')}{_refs(entry)}")
     if len(entry.parents) > 1:
         say(f"Merge:  {' '.join(parent[:10] for parent in entry.parents)}")
-    say(f"Author: {clean(entry.author)}")
+    say(f"Author: {escaped(entry.author)}")
     say(f"Date:   {entry.time.astimezone(timezone.utc):%Y-%m-%d %H:%M:%S} UTC")
     if entry.git:
-        say(f"git:    {entry.git[:10]}")
+        say(f"git:    {escaped(entry.git[:10])}")
     say()
-    for line in clean(entry.message).splitlines():
-        say(f"    {line}")
+    for line in entry.message.splitlines():
+        say(f"    {escaped(line.expandtabs())}".rstrip())
 
 
-def _split(target: str, path_needed: bool = False) -> tuple[str, str]:
+def file_meant(error: errors.UnknownRevision, word: str, command: str) -> errors.UnknownRevision:
+    """The error with a better hint, if ``word`` is no revision but a file."""
+    return errors.UnknownRevision(word, hint=command) if os.path.lexists(word) else error
+
+
+def split(target: str, command: str) -> tuple[str, str]:
+    """The revision and the path that REV:PATH names."""
     revision, colon, path = target.partition(":")
-    if path_needed and not (colon and path):
-        raise errors.UsageError(f"{target} is not REV:PATH", hint=f"HEAD:{target}")
+    if not (colon and path):
+        file = path or revision or "PATH"
+        hint = f"dorky {command} {shlex.quote(f'HEAD:{file}')}"
+        raise errors.UsageError(f"{target} is not REV:PATH", hint=hint)
     return revision or "HEAD", path
 
 
@@ -82,48 +112,54 @@ def show(
     ] = "HEAD",
     json: Json = False,
 ) -> None:
-    """Show a commit and what it changed; or, with a path, a file's content.
+    """Show a commit and what it changed, or a file in it.
 
     \b
     $ dorky show HEAD~1
     $ dorky show main:config/app.toml
     """
-    revision, path = _split(target)
+    revision, _, path = target.partition(":")
     if path:
+        if json:
+            raise errors.UsageError(
+                "a file's content is not shown as JSON", hint=f"dorky ls {revision} {path} --json"
+            )
         _write(revision, path)
         return
     from dorky.repo import Repository
 
     with Repository.find() as repo:
-        entry = repo.show(revision)
+        try:
+            entry = repo.show(revision or "HEAD")
+        except errors.UnknownRevision as error:
+            raise file_meant(error, revision, f"dorky show HEAD:{revision}") from None
     if json:
         show_json(entry)
         return
     _commit(entry)
     if entry.changes:
         say()
-        changes(entry.changes, limit=None)
+        changes(entry.changes, whole=True)
 
 
 def ls(
     revision: Annotated[str, typer.Argument(metavar="[REV]", help="A commit.")] = "HEAD",
-    path: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Argument(help="Only what lies at or below this."),
-    ] = None,
+    path: Annotated[str, typer.Argument(help="Only what lies at or below this.")] = "",
     long: Annotated[bool, typer.Option("--long", "-l", help="With mode and size.")] = False,
     json: Json = False,
 ) -> None:
     """List the files that a commit holds.
 
     \b
-    $ dorky ls
+    $ dorky ls config
     $ dorky ls HEAD~1 config -l
     """
     from dorky.repo import Repository
 
     with Repository.find() as repo:
-        found = repo.ls(revision, path)
+        if not path and not _is_revision(repo, revision):
+            revision, path = "HEAD", revision  # dorky ls config
+        found = repo.ls(revision, path or None)
     if json:
         show_json(found)
         return
@@ -139,14 +175,14 @@ def cat(
     \b
     $ dorky cat HEAD~1:.env
     """
-    _write(*_split(target, path_needed=True))
+    _write(*split(target, "cat"))
 
 
 def _write(revision: str, path: str) -> None:
     from dorky.repo import Repository
 
     with Repository.find(progress=TerminalProgress()) as repo:
-        for block in repo.cat(revision, path):
+        for block in repo.cat(revision or "HEAD", path):
             sys.stdout.buffer.write(block)
         sys.stdout.buffer.flush()
 

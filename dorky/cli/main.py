@@ -5,18 +5,21 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import sys
-from typing import Any, NoReturn
+from pathlib import Path
+from typing import Annotated, Any, List, NoReturn  # noqa: UP035
 
 import typer
 
 from dorky import __version__, errors
 from dorky.cli import config, history, output, setup, sync, work
-from dorky.cli.command import Command
-from dorky.cli.output import Settings
+from dorky.cli.command import Command, Group
+from dorky.cli.output import Settings, TerminalProgress
 
 app = typer.Typer(
     name="dorky",
+    cls=Group,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     no_args_is_help=True,
@@ -27,6 +30,8 @@ _BUG = 70
 _INTERRUPTED = 130
 # click calls what is wrong with a command line UsageError; typer re-exports only its child.
 _BadUsage: type[Exception] = typer.BadParameter.__bases__[0]
+# What hands that know git type.
+_GITS_WORDS = {"diff": "status", "merge": "pull", "reset": "unstage", "switch": "checkout"}
 
 
 def _version(value: bool) -> None:
@@ -51,11 +56,21 @@ def dorky(
     """
 
 
-for _family in (setup, work, history, sync):
-    for _function in _family.COMMANDS:
-        _name = _function.__name__.rstrip("_").replace("_", "-")
-        app.command(_name, cls=Command)(_function)
+def help_(
+    words: Annotated[List[str] | None, typer.Argument(metavar="[COMMAND]")] = None,  # noqa: UP006
+) -> None:
+    """Show how a command is used; the same as its --help."""
+    raise typer.Exit(run([*(words or ()), "--help"]))
+
+
+for _function in (
+    *(setup.init, setup.clone),
+    *(*work.COMMANDS, *history.COMMANDS, *sync.COMMANDS),
+    setup.destroy,
+):
+    app.command(_function.__name__, cls=Command)(_function)
 app.command("add", cls=Command, hidden=True)(work.stage)
+app.command("help", cls=Command, hidden=True)(help_)
 app.add_typer(config.app, name="config")
 app.add_typer(setup.remote_app, name="remote")
 
@@ -66,33 +81,60 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         # A name may hold what the terminal's encoding lacks; show it rather than fail on it.
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+    stdout = sys.stdout  # typer puts another in its place when it meets a broken pipe
+    code = run(arguments)
     try:
-        code = run(arguments)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # Whoever read our output has seen enough (dorky log | head).
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
+        stdout.flush()
+    except OSError as error:
+        # Python would try, and fail, once more at the end.
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), stdout.fileno())
+        error.filename = "standard output"
+        code = code or _failed(error)
     sys.exit(code)
 
 
 def run(arguments: list[str] | None = None) -> int:
     """Run a command line; give its exit code. Errors are printed, never raised."""
-    Settings.quiet, Settings.verbose, Settings.color = False, 0, None
+    Settings.quiet, Settings.verbose, Settings.color = False, 0, True
     try:
         result = app(arguments, standalone_mode=False)
-    except errors.DorkyError as error:
-        return _report(error.message, error.hint, error.exit_code, error)
-    except (KeyboardInterrupt, typer.Abort) as error:
-        return _report("interrupted", "", _INTERRUPTED, error)
-    except _BadUsage as error:
-        return _misused(error)
-    except BrokenPipeError:
+    except SystemExit as end:
+        # typer's own answer to a broken pipe is to exit with 1.
+        if isinstance(end.__context__, BrokenPipeError):
+            return 0
         raise
-    except Exception as error:  # noqa: BLE001
-        what = f"a bug in dorky: {type(error).__name__}: {error}"
-        return _report(what, "run it again with -vv and report what it prints", _BUG, error)
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001
+        TerminalProgress.clear()
+        return _failed(error)
+    finally:
+        TerminalProgress.clear()  # typer turns an interruption into a result
     return result if isinstance(result, int) else 0
+
+
+def _failed(error: BaseException) -> int:
+    """Say what went wrong; give the exit code."""
+    if isinstance(error, errors.DorkyError):
+        return _report(error.message, error.hint, error.exit_code, error)
+    if isinstance(error, (KeyboardInterrupt, typer.Abort)):
+        return _report("interrupted", "", _INTERRUPTED, error)
+    if isinstance(error, _BadUsage):
+        return _misused(error)
+    if isinstance(error, OSError):
+        return _system_failed(error)
+    what = f"a bug in dorky: {type(error).__name__}: {error}"
+    return _report(what, "run it again with -vv and report what it prints", _BUG, error)
+
+
+def _system_failed(error: OSError) -> int:
+    if isinstance(error, BrokenPipeError):
+        return 0  # whoever reads our output has seen enough (dorky log | head)
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return _report("the current directory was deleted", "cd to another one", 3, error)
+    about = f"{error.filename}: " if error.filename else ""
+    return _report(f"{about}{error.strerror or error}", "", 8, error)
 
 
 def _report(message: str, hint: str, code: int, error: BaseException) -> int:
@@ -100,15 +142,17 @@ def _report(message: str, hint: str, code: int, error: BaseException) -> int:
         import traceback
 
         traceback.print_exception(error)
-    prefix = typer.style("error:", fg="red", bold=True) if _stderr_colored() else "error:"
-    print(f"{prefix} {' '.join(output.clean(message).split())}", file=sys.stderr)
+    line = output.escaped(re.sub(r"\s*\n\s*", " ", message.strip()))
+    print(f"{_label('error:', 'red')} {line}", file=sys.stderr)
     if hint:
-        print(f"hint: {output.clean(hint)}", file=sys.stderr)
+        print(f"{_label('hint:', 'cyan')} {output.escaped(hint)}", file=sys.stderr)
+    if Settings.verbose and isinstance(error, errors.DorkyError):
+        print(f"code: {error.code}", file=sys.stderr)
     return code
 
 
-def _stderr_colored() -> bool:
-    return sys.stderr.isatty() and output.colored()
+def _label(text: str, color: str) -> str:
+    return typer.style(text, fg=color, bold=True) if output.colored(sys.stderr) else text
 
 
 def _misused(error: Any) -> int:
@@ -117,11 +161,16 @@ def _misused(error: Any) -> int:
         return 0
     context = error.ctx
     path = context.command_path if context else "dorky"
-    message = error.format_message()
+    message = error.format_message().removesuffix(".")
     hint = f"{path} --help"
     if context and message.startswith("No such command"):
         word = message.split("'")[1]
-        near = difflib.get_close_matches(word, context.command.commands, n=1)
+        commands = context.command.commands
+        near = difflib.get_close_matches(word, commands, n=1)
+        if word in _GITS_WORDS and _GITS_WORDS[word] in commands:
+            near = [_GITS_WORDS[word]]
         hint = f"did you mean {path} {near[0]}?" if near else hint
         message = f"{path} has no command {word}"
+    elif number := re.fullmatch(r"No such option: -(\d+)", message):
+        hint = f"{path} -n {number[1]}"
     return _report(message, hint, errors.UsageError.exit_code, error)

@@ -6,8 +6,8 @@ import json as json_module
 import shutil
 import sys
 import time
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, TextIO
 
 import typer
 
@@ -17,6 +17,7 @@ from dorky.results import Change
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
+_LIST = 30
 _PATIENCE = 0.5
 _PLAIN_EVERY = 10.0
 _MARKS = {"added": ("A", "green"), "modified": ("M", "yellow"), "deleted": ("D", "red")}
@@ -27,15 +28,15 @@ class Settings:
 
     quiet = False
     verbose = 0
-    color: bool | None = None
+    color = True
 
 
-def colored() -> bool:
-    """Whether standard output takes colours."""
-    if Settings.color is None:
-        no_color = Config(None).environment.get("NO_COLOR")
-        Settings.color = sys.stdout.isatty() and not no_color
-    return Settings.color
+def colored(stream: TextIO | None = None) -> bool:
+    """Whether a stream, standard output by default, takes colours."""
+    environment = Config(None).environment
+    if not Settings.color or environment.get("NO_COLOR") or environment.get("TERM") == "dumb":
+        return False
+    return (stream or sys.stdout).isatty()
 
 
 def style(text: str, **how: Any) -> str:
@@ -43,14 +44,23 @@ def style(text: str, **how: Any) -> str:
     return typer.style(text, **how) if colored() else text
 
 
-def clean(text: str) -> str:
-    """A text from a commit, without what would steer the terminal."""
-    return "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text)
+def escaped(text: str) -> str:
+    """A text with JSON's escapes in place of what would not show, or would steer the terminal."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else json_module.dumps(c)[1:-1] for c in text)
 
 
 def name(path: str) -> str:
-    """A path for people: as it is, or quoted if it holds what would not show."""
-    return path if path.isprintable() else json_module.dumps(path, ensure_ascii=False)
+    """A path for people: as it is, or quoted as in JSON if it would not show as it is."""
+    if path.isprintable() and '"' not in path and "\\" not in path:
+        return path
+    return escaped(json_module.dumps(path, ensure_ascii=False))
+
+
+def title(message: str) -> str:
+    """The first line of a commit's message."""
+    return escaped(message.strip().partition("\n")[0])
 
 
 def say(text: str = "") -> None:
@@ -66,16 +76,21 @@ def note(text: str) -> None:
 
 
 def show_json(result: Any) -> None:
-    """Print a result as JSON, and nothing else."""
+    """Print a result as JSON, and nothing else.
+
+    What would not show is escaped: the terminal is not steered, and a name that is not UTF-8 comes
+    as lone surrogates, which `os.fsencode` turns back into its bytes.
+    """
     import msgspec
 
-    print(msgspec.json.format(msgspec.json.encode(result), indent=2).decode())
+    text = json_module.dumps(msgspec.to_builtins(result), indent=2, ensure_ascii=False)
+    print("\n".join(escaped(line) for line in text.split("\n")))
 
 
 def size(count: float) -> str:
     """A number of bytes for people."""
     for unit in ("B", "KiB", "MiB", "GiB"):
-        if count < 1024 or unit == "GiB":
+        if round(count, 1) < 1024 or unit == "GiB":
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1024
     raise AssertionError
@@ -86,14 +101,22 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
-def changes(found: Iterable[Change], *, indent: str = "  ", limit: int | None = 30) -> None:
-    """List changed paths, the first ``limit`` of them."""
-    every = list(found)
-    for each in every[:limit]:
+def changes(found: Iterable[Change], *, whole: bool = False) -> None:
+    """List changed paths; not too many of them, unless the whole list is wanted."""
+    lines = []
+    for each in found:
         mark, color = _MARKS[each.what]
-        say(f"{indent}{style(mark, fg=color)} {name(each.path)}")
-    if limit is not None and len(every) > limit:
-        say(f"{indent}… and {plural(len(every) - limit, 'more file')}")
+        lines.append(f"{style(mark, fg=color)} {name(each.path)}")
+    listing(lines, whole=whole)
+
+
+def listing(lines: Sequence[str], *, whole: bool = False) -> None:
+    """Print a list below a heading; not too long a one, unless the whole list is wanted."""
+    limit = len(lines) if whole or Settings.verbose else _LIST
+    for line in lines[:limit]:
+        say(f"  {line}")
+    if len(lines) > limit:
+        say(f"  … and {len(lines) - limit:,} more (-v lists all)")
 
 
 def confirm(question: str, expected: str) -> bool:
@@ -106,6 +129,14 @@ def confirm(question: str, expected: str) -> bool:
 
 class TerminalProgress:
     """Progress on standard error: a bar on a terminal, a plain line now and then elsewhere."""
+
+    _drawing: ClassVar[TerminalProgress | None] = None
+
+    @classmethod
+    def clear(cls) -> None:
+        """Take away a bar that an error left on the terminal, and show the cursor again."""
+        if cls._drawing is not None:
+            cls._drawing.finish()
 
     def __init__(self) -> None:
         self._label, self._unit, self._total, self._done = "", "", 0, 0
@@ -127,6 +158,7 @@ class TerminalProgress:
         if sys.stderr.isatty():
             if self._bar is None:
                 self._bar = self._make_bar()
+                TerminalProgress._drawing = self
             self._bar.update(self._bar.task_ids[0], completed=self._done)
         elif now - self._told >= _PLAIN_EVERY:
             self._told = now
@@ -137,9 +169,10 @@ class TerminalProgress:
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
+            TerminalProgress._drawing = None
 
     def _amount(self, count: int) -> str:
-        return size(count) if self._unit == "B" else f"{count} {self._unit}"
+        return size(count) if self._unit == "B" else f"{count:,} {self._unit}"
 
     def _make_bar(self) -> Bar:
         from rich import progress
@@ -154,7 +187,7 @@ class TerminalProgress:
         else:
             columns += [progress.MofNCompleteColumn(), progress.TextColumn(self._unit)]
         columns.append(progress.TimeRemainingColumn())
-        console = Console(stderr=True, no_color=not colored())
+        console = Console(stderr=True, no_color=not colored(sys.stderr))
         bar = progress.Progress(*columns, console=console, transient=True)
         bar.add_task(self._label, total=self._total or None)
         bar.start()

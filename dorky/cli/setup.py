@@ -62,7 +62,7 @@ def init(
     kind = "sealed" if made.sealed else "plain (not sealed)"
     say(f"Started a {kind} repository in {name(made.root)}")
     if made.url:
-        say(f"Remote: {made.url}")
+        say(f"Remote: {name(made.url)}")
     else:
         say("No remote yet: dorky remote add origin s3://bucket/prefix")
     if made.sealed:
@@ -102,7 +102,7 @@ def clone(
     if json:
         show_json(done)
         return
-    say(f"Cloned {done.url} into {name(str(target))}")
+    say(f"Cloned {name(done.url)} into {name(str(target))}")
     if done.new is None:
         say("It has no commits yet.")
     else:
@@ -137,20 +137,18 @@ def destroy(
                 note(f"with {plural(plan.unpushed, 'commit')} that no remote is known to have")
             if plan.url:
                 note(
-                    f"and the whole repository at {plan.url}: "
+                    f"and the whole repository at {name(plan.url)}: "
                     f"{plural(plan.keys, 'key')}, {size(plan.size)}, for everybody and for good"
                 )
         if dry_run:
             return
         word = plan.url or Path(plan.root).name
-        if not yes and not output.confirm(f"Type {word} to go on:", word):
+        if not yes and not output.confirm(f"Type {output.escaped(word)} to go on:", word):
             raise errors.NotConfirmed("deleted")
         repo.destroy(plan)
     if not json:
         say("Deleted.")
 
-
-COMMANDS = (init, clone, destroy)
 
 remote_app = typer.Typer(no_args_is_help=True, help="Name the places where the repository is kept.")
 
@@ -189,7 +187,7 @@ def remote_list(json: Json = False) -> None:
         show_json(remotes)
     else:
         for each, url in remotes.items():
-            say(f"{each}\t{url}")
+            say(f"{name(each)}\t{name(url)}")
 
 
 @remote_app.command("remove", cls=Command)

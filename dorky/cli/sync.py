@@ -7,7 +7,7 @@ from typing import Annotated, List  # noqa: UP035
 
 import typer
 
-from dorky.cli.history import _split
+from dorky.cli.history import split
 from dorky.cli.output import (
     TerminalProgress,
     changes,
@@ -35,10 +35,10 @@ def push(json: Json = False) -> None:
     if json:
         show_json(done)
     elif done.old == done.new:
-        say(f"Up to date: {done.url} has everything.")
+        say(f"Up to date: {name(done.url)} has everything.")
     else:
         say(
-            f"Pushed {plural(done.commits, 'commit')} to {done.url} "
+            f"Pushed {plural(done.commits, 'commit')} to {name(done.url)} "
             f"({plural(done.objects, 'object')}, {size(done.size)})"
         )
 
@@ -56,14 +56,14 @@ def fetch(json: Json = False) -> None:
     if json:
         show_json(done)
     elif done.old == done.new:
-        say(f"Nothing new at {done.url}")
+        say(f"Nothing new at {name(done.url)}")
     else:
-        say(f"{plural(done.commits, 'new commit')} at {done.url} (dorky pull)")
+        say(f"{plural(done.commits, 'new commit')} at {name(done.url)} (dorky pull)")
 
 
 def pull(
     paths: Annotated[
-        List[Path] | None,  # noqa: UP006
+        List[str] | None,  # noqa: UP006
         typer.Argument(help="Only these files appear; others stay away until they are pulled."),
     ] = None,
     force: Annotated[
@@ -95,7 +95,7 @@ def pull(
         show_json(done)
         return
     if done.old == done.new:
-        say("Up to date." if done.new else f"{done.url} has no commits yet.")
+        say("Up to date." if done.new else f"{name(done.url)} has no commits yet.")
     else:
         verb = "Merged" if done.merged else "Pulled"
         say(f"{verb} {plural(done.commits, 'commit')}: now at {str(done.new)[:10]}")
@@ -122,7 +122,7 @@ def download(
     """
     from dorky.repo import Repository
 
-    revision, path = _split(target, path_needed=True)
+    revision, path = split(target, "download")
     if remote:
         written = Repository.download_from(
             remote, revision, path, destination, force=force, progress=TerminalProgress()

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import shlex
 from typing import Annotated, List  # noqa: UP035
 
 import typer
 
 from dorky import errors
+from dorky.cli.history import file_meant
 from dorky.cli.output import (
     TerminalProgress,
     changes,
+    listing,
     name,
     note,
     plural,
     say,
     show_json,
     style,
+    title,
 )
 from dorky.results import CheckedOut, Staged, Status
 
-Paths = Annotated[List[Path], typer.Argument(help="Files, directories, or quoted patterns.")]  # noqa: UP006
+# Text, not pathlib's paths: those take an empty word (an unset variable) for the directory here.
+Paths = Annotated[List[str], typer.Argument(help="Files, directories, or quoted patterns.")]  # noqa: UP006
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
@@ -47,7 +51,7 @@ def stage(
         show_json(done)
         return
     if not done.changes:
-        say("Nothing to stage: all of it is staged already.")
+        say("Nothing new to stage.")
     changes(done.changes)
     if done.ignored:
         note(f"Told git to ignore {plural(len(done.ignored), 'file')} (in .gitignore)")
@@ -73,8 +77,7 @@ def _unstaged(done: Staged, *, json: bool) -> None:
         show_json(done)
     elif done.changes:
         say(f"Unstaged {plural(len(done.changes), 'file')}:")
-        for each in done.changes[:30]:
-            say(f"  {name(each.path)}")
+        listing([name(each.path) for each in done.changes])
     else:
         say("Nothing of it was staged.")
 
@@ -158,9 +161,8 @@ def _long(found: Status) -> None:
     if found.absent:
         say(f"{plural(found.absent, 'file')} not pulled (dorky pull)")
     if found.secrets:
-        say("Look like secrets, but nobody keeps them (dorky stage FILE):")
-        for path in found.secrets[:30]:
-            say(f"  {style('?', fg='red')} {name(path)}")
+        say("Look like secrets, but are not kept (dorky stage FILE):")
+        listing([f"{style('?', fg='red')} {name(path)}" for path in found.secrets])
     if found.clean and found.head is not None:
         say("Nothing to commit.")
 
@@ -213,7 +215,7 @@ def commit(
     if json:
         show_json(done)
         return
-    say(f"[{style(done.id[:10], fg='yellow')}] {name(done.message.splitlines()[0])}")
+    say(f"[{style(done.id[:10], fg='yellow')}] {title(done.message)}")
     changes(done.changes)
 
 
@@ -244,7 +246,8 @@ def restore(
     elif json:
         show_json(done)
     else:
-        say(f"Restored {plural(len(done.changes), 'file')}")
+        say("Restored:" if done.changes else "Nothing to restore: the files are just so.")
+        changes(done.changes)
         _kept(done)
 
 
@@ -269,13 +272,18 @@ def checkout(
     from dorky.repo import Repository
 
     with Repository.find(progress=TerminalProgress()) as repo:
-        done = repo.checkout(revision, force=force)
+        try:
+            done = repo.checkout(revision, force=force)
+        except errors.UnknownRevision as error:
+            raise file_meant(error, revision, f"dorky restore {shlex.quote(revision)}") from None
     if json:
         show_json(done)
         return
     say(f"Now at {str(done.commit)[:10]}")
     changes(done.changes)
     _kept(done)
+    if revision != "main":
+        note("To come back: dorky checkout main")
 
 
 COMMANDS = (stage, unstage, rm, status, commit, restore, checkout)
