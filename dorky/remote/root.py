@@ -251,17 +251,22 @@ class Remote:
 
         Raises:
             PreconditionFailed: Somebody else was faster.
+            Unreachable: No connection could be made, so nothing was sent.
             OutcomeUnknown: Nobody answered within `BUDGET`; doing all of it again is safe.
         """
         expected = self.seen.version if self.seen else None
         data = encode(header, root, self.unlock(header))
         deadline = clock() + BUDGET
         delay = 0.1
+        sent = False
         while True:
             try:
                 version = self.driver.swap(KEY, data, expected=expected)
                 return Seen(version, header, root), data
             except (errors.PreconditionFailed, errors.Unavailable) as error:
+                if isinstance(error, errors.Unreachable) and error.lasting and not sent:
+                    raise
+                sent = True
                 blob = self._look(expected, error)
             if blob is not None:
                 clear, body = read_header(blob.data, self.url)
