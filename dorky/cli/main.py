@@ -89,7 +89,6 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         # Python would try, and fail, once more at the end.
         with open(os.devnull, "wb") as nowhere:
             os.dup2(nowhere.fileno(), stdout.fileno())
-        error.filename = "standard output"
         code = code or _failed(error)
     sys.exit(code)
 
@@ -133,8 +132,9 @@ def _system_failed(error: OSError) -> int:
         Path.cwd()
     except FileNotFoundError:
         return _report("the current directory was deleted", "cd to another one", 3, error)
-    about = f"{error.filename}: " if error.filename else ""
-    return _report(f"{about}{error.strerror or error}", "", 8, error)
+    # Files have names; what has none is where we print to.
+    about = error.filename or "standard output"
+    return _report(f"{about}: {error.strerror or error}", "", 8, error)
 
 
 def _report(message: str, hint: str, code: int, error: BaseException) -> int:
