@@ -1,16 +1,20 @@
 """Typed records and their canonical bytes: what is inside objects and the root.
 
-Every record is canonical JSON: fields in the order in which they are declared, no white space,
-fields that hold their default left out. The same record always gives the same bytes, and an
-object's id is taken over them. Decoding validates types, and the rules that JSON can't say.
+Every record is canonical JSON: fields in the order in which they are declared, keys of mappings
+in the order of their code points, no white space, fields that hold their default left out. The same
+record always gives the same bytes, and an object's id is taken over them.
+
+Decoding validates types, ranges, and the rules that JSON can't say. Unknown fields are refused: a
+client that writes a record anew would lose what a newer one had put there. What is added later goes
+into ``meta``, or comes with another `FORMAT`, which the header tells first.
 """
 
 from __future__ import annotations
 
 import stat
-from datetime import datetime
+from datetime import datetime, timezone
 from enum import Enum
-from typing import Annotated, Literal
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 
@@ -22,11 +26,21 @@ FORMAT = 1
 KiB = 1024
 MiB = 1024 * KiB
 
-ObjectId = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+# \Z, because $ lets a newline follow.
+ObjectId = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 """64 lower-case hex digits: HMAC-SHA256 (sealed) or SHA-256 (plain) of kind ‖ 0x00 ‖ body."""
 
-Digest = Annotated[str, msgspec.Meta(pattern="^([0-9a-f]{64})?$")]
+Digest = Annotated[str, msgspec.Meta(pattern=r"^([0-9a-f]{64})?\Z")]
 """A SHA-256 in lower-case hex, or nothing. Only ever stored inside sealed bytes."""
+
+Token = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{32}\Z")]
+"""16 random bytes in lower-case hex: the id of a repository, the name of a root's state."""
+
+Size = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
+"""A number of bytes, or an offset: what SQLite and every file system can hold."""
+
+Group = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}\Z")]
+"""The name of a group of readers."""
 
 ALL = "all"
 """The group that everybody belongs to."""
@@ -59,7 +73,7 @@ _LIMITS = {
 }
 
 
-class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
+class Entry(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """One name in a tree.
 
     Attributes:
@@ -74,7 +88,7 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
     name: str
     mode: int
     content: ObjectId
-    size: int = 0
+    size: Size = 0
     sha256: Digest = ""
     meta: dict[str, str] = {}
 
@@ -89,26 +103,26 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
         return stat.S_ISLNK(self.mode)
 
 
-class Tree(msgspec.Struct, frozen=True):
+class Tree(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One directory. Entries are unique and sorted by the UTF-8 bytes of their names."""
 
     entries: tuple[Entry, ...]
 
 
-class Chunk(msgspec.Struct, frozen=True, array_like=True):
+class Chunk(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """One piece of a large file: the chunk's id and its length in bytes."""
 
     id: ObjectId
     length: int
 
 
-class Chunks(msgspec.Struct, frozen=True):
+class Chunks(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A large file's pieces, in order."""
 
     chunks: tuple[Chunk, ...]
 
 
-class Commit(msgspec.Struct, frozen=True, omit_defaults=True):
+class Commit(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """One state of the project.
 
     Attributes:
@@ -121,7 +135,7 @@ class Commit(msgspec.Struct, frozen=True, omit_defaults=True):
         meta: Free annotations.
     """
 
-    trees: dict[str, ObjectId]
+    trees: dict[Group, ObjectId]
     parents: tuple[ObjectId, ...]
     author: str
     time: datetime
@@ -140,23 +154,40 @@ class Epoch(msgspec.Struct, frozen=True, omit_defaults=True):
             key's id in stored objects.
         recipients: The public keys (age) that the key is wrapped to.
         wrapped: An age file holding the 32-byte key.
-        previous: The epoch before's key, sealed with this one (XAES-256-GCM).
+        previous: The epoch before's key, sealed with this one (see `vault.unlock`); nothing in
+            the first epoch.
     """
 
-    group: str
+    group: Group
     epoch: int
-    commitment: Digest
+    commitment: ObjectId
     recipients: tuple[str, ...]
     wrapped: bytes
     previous: bytes = b""
 
 
 class Header(msgspec.Struct, frozen=True):
-    """The clear part of a root: what must be known before anything can be opened."""
+    """The clear part of a root: what must be known before anything can be opened.
 
-    format: int
-    repository: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$")]
+    Attributes:
+        format: `FORMAT`. A reader looks at it before it judges the rest.
+        repository: Random; names the repository for good.
+        epochs: Each group's epochs in order, the first being the first of the group `ALL`; none
+            in a plain repository.
+    """
+
+    format: Annotated[int, msgspec.Meta(ge=1)]
+    repository: Token
     epochs: tuple[Epoch, ...]
+
+    def __post_init__(self) -> None:
+        counts: dict[str, int] = {}
+        for each in self.epochs:
+            counts[each.group] = counts.get(each.group, 0) + 1
+            if each.epoch != counts[each.group] or bool(each.previous) != (each.epoch > 1):
+                raise ValueError(f"epoch {each.epoch} of group {each.group} is out of order")
+        if self.epochs and self.epochs[0].group != ALL:
+            raise ValueError(f"the first epoch is not that of the group {ALL}")
 
     @property
     def sealed(self) -> bool:
@@ -164,15 +195,15 @@ class Header(msgspec.Struct, frozen=True):
         return bool(self.epochs)
 
 
-class Pack(msgspec.Struct, frozen=True, array_like=True):
+class Pack(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """A pack that a root lists: its id, its size and where its tail begins, in bytes."""
 
     id: ObjectId
-    size: int
-    tail: int
+    size: Size
+    tail: Size
 
 
-class Inline(msgspec.Struct, frozen=True, array_like=True):
+class Inline(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """A small object that rides in the root itself, in its stored form."""
 
     kind: Kind
@@ -180,7 +211,7 @@ class Inline(msgspec.Struct, frozen=True, array_like=True):
     data: bytes
 
 
-class Root(msgspec.Struct, frozen=True, omit_defaults=True):
+class Root(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """The sealed part of a root: one state of the whole repository.
 
     Attributes:
@@ -194,27 +225,45 @@ class Root(msgspec.Struct, frozen=True, omit_defaults=True):
         condemned: Packs that a collection is about to delete.
     """
 
-    generation: int
-    txid: str
-    recent: tuple[str, ...] = ()
+    generation: Annotated[int, msgspec.Meta(ge=1, le=(1 << 63) - 1)]
+    txid: Token
+    recent: Annotated[tuple[Token, ...], msgspec.Meta(max_length=64)] = ()
     refs: dict[str, ObjectId] = {}
     packs: tuple[Pack, ...] = ()
     inline: tuple[Inline, ...] = ()
-    gc_epoch: int = 0
-    condemned: tuple[str, ...] = ()
+    gc_epoch: Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)] = 0
+    condemned: tuple[ObjectId, ...] = ()
 
 
 Record = Tree | Chunks | Commit | Header | Root
+R = TypeVar("R", Tree, Chunks, Commit, Header, Root)
+
+_DECODERS: dict[type, msgspec.json.Decoder[Any]] = {
+    each: msgspec.json.Decoder(each) for each in (Tree, Chunks, Commit, Header, Root)
+}
+
+
+class Malformed(ValueError):
+    """The bytes are not a record of the expected kind."""
 
 
 def encode(record: Record) -> bytes:
     """The canonical bytes of a record."""
-    return msgspec.json.encode(record)
+    return msgspec.json.encode(record, order="deterministic")
 
 
-_TREE = msgspec.json.Decoder(Tree)
-_CHUNKS = msgspec.json.Decoder(Chunks)
-_COMMIT = msgspec.json.Decoder(Commit)
+def decode(kind: type[R], body: bytes | memoryview) -> R:
+    """Read a record of any kind, from anybody.
+
+    Raises:
+        Malformed: Not such a record.
+    """
+    try:
+        record: R = _DECODERS[kind].decode(body)
+    # The decoder lets Python's own errors through for bad UTF-8 and for endless nesting.
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise Malformed(str(error)) from None
+    return record
 
 
 def decode_tree(body: bytes, object_id: ObjectId) -> Tree:
@@ -225,8 +274,8 @@ def decode_tree(body: bytes, object_id: ObjectId) -> Tree:
         UnsafePath: A name that must never reach a disk.
     """
     try:
-        tree = _TREE.decode(body)
-    except msgspec.MsgspecError as error:
+        tree = decode(Tree, body)
+    except Malformed as error:
         raise errors.CorruptObject(object_id, error) from None
     previous = b""
     for entry in tree.entries:
@@ -236,10 +285,9 @@ def decode_tree(body: bytes, object_id: ObjectId) -> Tree:
         if name <= previous:
             raise errors.CorruptObject(object_id, "names out of order")
         previous = name
-        if stat.S_IFMT(entry.mode) not in {stat.S_IFREG, stat.S_IFLNK, stat.S_IFDIR}:
+        # Permission bits and a type, nothing else: no setuid, no device.
+        if entry.mode & ~0o777 not in {stat.S_IFREG, stat.S_IFLNK, stat.S_IFDIR}:
             raise errors.CorruptObject(object_id, f"mode {entry.mode:o}")
-        if entry.size < 0:
-            raise errors.CorruptObject(object_id, f"size {entry.size}")
     return tree
 
 
@@ -250,8 +298,8 @@ def decode_chunks(body: bytes, object_id: ObjectId) -> Chunks:
         CorruptObject: Not a chunk list, or a chunk of impossible length.
     """
     try:
-        chunks = _CHUNKS.decode(body)
-    except msgspec.MsgspecError as error:
+        chunks = decode(Chunks, body)
+    except Malformed as error:
         raise errors.CorruptObject(object_id, error) from None
     if any(not 0 < chunk.length <= Kind.CHUNK.limit for chunk in chunks.chunks):
         raise errors.CorruptObject(object_id, "a chunk of impossible length")
@@ -262,12 +310,12 @@ def decode_commit(body: bytes, object_id: ObjectId) -> Commit:
     """Read a commit.
 
     Raises:
-        CorruptObject: Not a commit.
+        CorruptObject: Not a commit, or its time is not in UTC and in whole seconds.
     """
     try:
-        return _COMMIT.decode(body)
-    except msgspec.MsgspecError as error:
+        commit = decode(Commit, body)
+    except Malformed as error:
         raise errors.CorruptObject(object_id, error) from None
-
-
-File = Literal["file", "link"]
+    if commit.time.tzinfo is not timezone.utc or commit.time.microsecond:
+        raise errors.CorruptObject(object_id, f"time {commit.time.isoformat()}")
+    return commit
