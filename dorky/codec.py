@@ -15,6 +15,8 @@ from dorky.model import KiB
 
 NONE, ZSTD = 0, 1
 _PREFIX = struct.Struct(">BI")
+OVERHEAD = _PREFIX.size
+"""Bytes in front of every body."""
 _LEVEL = 3
 _SAMPLE = 64 * KiB
 

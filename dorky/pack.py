@@ -25,15 +25,18 @@ from typing import IO, NamedTuple
 
 from dorky import codec, errors, seal
 from dorky.model import Kind, MiB, ObjectId, Pack
-from dorky.vault import Vault
+from dorky.vault import OVERHEAD, Vault
 
 TARGET = 32 * MiB
 """Packs are closed once they hold this many bytes."""
 LIMIT = 512 * MiB
 """No reader accepts a pack larger than this."""
+INDEX_LIMIT = 64 * MiB
+"""No reader accepts an index that inflates to more. Writers stay below `TARGET` and an entry."""
 
 MAGIC = b"DORKYPK1"
 _FOOTER = struct.Struct(">QI8s")
+FOOTER = _FOOTER.size
 _ENTRY = struct.Struct(">B32sQI")
 _SALT = 16
 _KINDS = {Kind.CHUNK: 1, Kind.CHUNKS: 2, Kind.TREE: 3, Kind.COMMIT: 4}
@@ -64,7 +67,13 @@ class PackWriter:
         self._hash = hashlib.sha256()
         self._metadata: list[tuple[Kind, ObjectId, bytes]] = []
         self.locations: list[Location] = []
-        self.size = 0
+        self.size = len(MAGIC) + _SALT + codec.OVERHEAD + OVERHEAD + FOOTER
+        """How many bytes the pack will have at the most, if nothing is added.
+
+        What is kept back counts, and so does the index: else a commit of nothing but directories,
+        or of millions of tiny files, would make a pack that no reader accepts.
+        """
+        self._end = 0
         self._write(MAGIC)
 
     def __len__(self) -> int:
@@ -73,7 +82,7 @@ class PackWriter:
     def _write(self, data: bytes) -> None:
         self._file.write(data)
         self._hash.update(data)
-        self.size += len(data)
+        self._end += len(data)
 
     def append(self, kind: Kind, object_id: ObjectId, stored: bytes) -> None:
         """Add a stored object. Metadata is kept back until the data is all there."""
@@ -81,14 +90,15 @@ class PackWriter:
             self._place(kind, object_id, stored)
         else:
             self._metadata.append((kind, object_id, stored))
+        self.size += len(stored) + _ENTRY.size
 
     def _place(self, kind: Kind, object_id: ObjectId, stored: bytes) -> None:
-        self.locations.append(Location(kind, object_id, self.size, len(stored)))
+        self.locations.append(Location(kind, object_id, self._end, len(stored)))
         self._write(stored)
 
     def finish(self) -> Pack:
         """Write the tail. The file is complete but neither flushed nor closed."""
-        tail = self.size
+        tail = self._end
         for kind, object_id, stored in self._metadata:
             self._place(kind, object_id, stored)
         self._metadata.clear()
@@ -99,7 +109,7 @@ class PackWriter:
         sealed = self._vault.close(codec.compress(index), _INDEX)
         self._write(sealed)
         self._write(_FOOTER.pack(tail, len(sealed), MAGIC))
-        return Pack(self._hash.hexdigest(), self.size, tail)
+        return Pack(self._hash.hexdigest(), self._end, tail)
 
 
 def read_footer(name: str, end: bytes, size: int) -> tuple[int, int]:
@@ -125,9 +135,6 @@ def read_footer(name: str, end: bytes, size: int) -> tuple[int, int]:
     return tail, index
 
 
-FOOTER = _FOOTER.size
-
-
 def read_tail(pack: Pack, data: bytes, vault: Vault) -> list[Location]:
     """Read a pack's index from its tail.
 
@@ -149,7 +156,9 @@ def read_tail(pack: Pack, data: bytes, vault: Vault) -> list[Location]:
         raise errors.CorruptPack(pack.id, "its tail is not where the root says")
     try:
         packed = vault.open(memoryview(data)[index - tail : -FOOTER], _INDEX)
-        body = codec.inflate(packed, limit=LIMIT)
+        # Every object takes bytes of the pack, so a small pack can't unfold to a huge index.
+        most = _SALT + _ENTRY.size * (index // codec.OVERHEAD)
+        body = codec.inflate(packed, limit=min(most, INDEX_LIMIT))
     except (seal.SealBroken, codec.CodecError) as error:
         raise errors.CorruptPack(pack.id, f"its index {error}") from None
     if (len(body) - _SALT) % _ENTRY.size:
