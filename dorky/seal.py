@@ -63,7 +63,9 @@ class XAES:
         Returns:
             nonce (24) ‖ ciphertext ‖ tag (16).
         """
-        nonce = nonce or os.urandom(NONCE)
+        nonce = os.urandom(NONCE) if nonce is None else nonce
+        if len(nonce) != NONCE:
+            raise ValueError(f"a nonce of {len(nonce)} bytes")
         return nonce + self._gcm(self._derive(nonce)).encrypt(nonce[12:], plaintext, aad)
 
     def open(self, sealed: bytes | memoryview, aad: bytes) -> bytes:

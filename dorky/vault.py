@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from dorky import codec, errors, keys, seal
-from dorky.model import ALL, Epoch, Header, Kind, ObjectId
+from dorky.model import ALL, FORMAT, Epoch, Header, Kind, ObjectId
 
 _KEY_ID = 8
 OVERHEAD = _KEY_ID + seal.NONCE + seal.TAG
@@ -69,15 +69,23 @@ class Vault:
         return seal.object_id(kind.value, body, self.id_key)
 
     def store(self, kind: Kind, object_id: ObjectId, body: bytes, *, group: str = ALL) -> bytes:
-        """Give the stored form of an object."""
+        """Give the stored form of an object.
+
+        Raises:
+            UsageError: It is larger than any reader accepts.
+        """
+        if len(body) > kind.limit:
+            raise errors.UsageError(
+                f"a {kind.value} of {len(body):,} bytes is too large (at most {kind.limit:,})"
+            )
         return self.close(codec.compress(body), f"{kind.value}\0{object_id}", group=group)
 
     def read(self, kind: Kind, object_id: ObjectId, stored: bytes | memoryview) -> bytes:
         """Open a stored object and verify that it is the one named.
 
         Raises:
-            CorruptObject: Altered, swapped for another, or inflating past its stated length.
-            NoKey: Sealed with a key that this vault does not hold.
+            CorruptObject: Altered, swapped for another, inflating past its stated length, or
+                sealed with a key that this vault does not hold.
         """
         try:
             packed = self.open(stored, f"{kind.value}\0{object_id}")
@@ -101,8 +109,15 @@ class Vault:
         entry = self._current[group]
         return entry.key.id + entry.key.aead.seal(data, self._aad(group, what))
 
-    def open(self, data: bytes | memoryview, what: str) -> bytes:
+    def open(self, data: bytes | memoryview, what: str, *, newest: bool = False) -> bytes:
         """Open what `close` returned.
+
+        Args:
+            data: The sealed bytes.
+            what: They are.
+            newest: Whether to refuse the keys of past epochs. Objects are bound to their content
+                by their ids, whoever sealed them; what is not (a root) must not be taken from
+                somebody who has been removed and still has the old key.
 
         Raises:
             SealBroken: Altered, or sealed as something else.
@@ -110,7 +125,7 @@ class Vault:
         if not self.sealed:
             return bytes(data)
         entry = self._by_id.get(bytes(data[:_KEY_ID]))
-        if entry is None:
+        if entry is None or (newest and entry is not self._current[entry.group]):
             raise seal.SealBroken("sealed with a key that is not this repository's")
         return entry.key.aead.open(data[_KEY_ID:], self._aad(entry.group, what))
 
@@ -122,29 +137,46 @@ def create(recipients: Sequence[str]) -> tuple[Header, Vault]:
     """Start a repository: sealed to ``recipients``, or plain if there are none."""
     repository = os.urandom(16).hex()
     if not recipients:
-        return Header(1, repository, ()), Vault(repository, ())
+        return Header(FORMAT, repository, ()), Vault(repository, ())
     key = seal.EpochKey(os.urandom(seal.KEY))
     wrapped = keys.wrap(key.key, recipients)
     epoch = Epoch(ALL, 1, key.commitment, tuple(recipients), wrapped)
-    return Header(1, repository, (epoch,)), Vault(repository, (Opened(ALL, 1, key),))
+    return Header(FORMAT, repository, (epoch,)), Vault(repository, (Opened(ALL, 1, key),))
 
 
 def unlock(header: Header, identities: Sequence[keys.Identity]) -> Vault:
     """Open a repository's keys.
 
+    Who is a member now is who opens a group's newest key; each key opens the one before it. An
+    epoch's ``previous`` is that key as `Vault.close` seals it, as ``previous ‖ 0x00 ‖ epoch``.
+
     Raises:
         NoKey: None of the identities is among its recipients.
         WrongKey: A key opens but is not the one that its commitment promises.
     """
-    opened = []
-    for epoch in header.epochs:
-        raw = keys.unwrap(epoch.wrapped, identities)
+    opened: list[Opened] = []
+    newer: dict[str, Epoch] = {}
+    for epoch in reversed(header.epochs):
+        after = newer.get(epoch.group)
+        newer[epoch.group] = epoch
+        raw = _previous(header, after, opened) if after else keys.unwrap(epoch.wrapped, identities)
         if raw is None:
             continue
         key = seal.EpochKey(raw)
         if len(raw) != seal.KEY or key.commitment != epoch.commitment:
             raise errors.WrongKey(f"repository {header.repository}")
-        opened.append(Opened(epoch.group, epoch.epoch, key))
+        opened.insert(0, Opened(epoch.group, epoch.epoch, key))
     if header.sealed and not any(entry.group == ALL for entry in opened):
         raise errors.NoKey(", ".join(identity.public for identity in identities))
     return Vault(header.repository, opened)
+
+
+def _previous(header: Header, epoch: Epoch, opened: Sequence[Opened]) -> bytes | None:
+    """The key before an epoch's; None for those who can't open that epoch."""
+    held = [each for each in opened if (each.group, each.epoch) == (epoch.group, epoch.epoch)]
+    if not held:
+        return None
+    try:
+        return Vault(header.repository, held).open(epoch.previous, f"previous\0{epoch.epoch}")
+    except seal.SealBroken:
+        raise errors.WrongKey(f"repository {header.repository}") from None
