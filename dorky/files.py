@@ -9,16 +9,24 @@ import os
 import secrets
 import stat
 import time
+import unicodedata
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from dorky import errors
 
-# HFS+ ignores these code points when it compares names, so `.g\u200cit` opens `.git` there
-# (git's CVE-2014-9390).
-_HFS_IGNORED = dict.fromkeys(
-    [*range(0x200C, 0x2010), *range(0x202A, 0x202F), *range(0x206A, 0x2070), 0xFEFF]
+# What Unicode calls default-ignorable: HFS+ and ext4's casefold directories pass over (most of)
+# these when they compare names, so `.g\u200cit` opens `.git` there (git's CVE-2014-9390).
+_IGNORABLE = dict.fromkeys(
+    [
+        *(0xAD, 0x34F, 0x61C, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x3164, 0xFEFF, 0xFFA0),
+        *(*range(0x180B, 0x1810), *range(0x200B, 0x2010), *range(0x202A, 0x202F)),
+        *(*range(0x2060, 0x2070), *range(0xFE00, 0xFE10), *range(0xFFF0, 0xFFF9)),
+        *(*range(0x1BCA0, 0x1BCA4), *range(0x1D173, 0x1D17B), *range(0xE0000, 0xE1000)),
+    ]
 )
+
+_PATH_MAX = 4096
 
 _WINDOWS_DEVICES = frozenset(
     {"con", "prn", "aux", "nul", "conin$", "conout$"}
@@ -53,8 +61,14 @@ def temporary(directory: Path) -> Path:
     return directory / f".tmp-{secrets.token_hex(8)}"
 
 
-def write_atomic(path: Path, data: bytes, *, mode: int = 0o600) -> None:
+def write_atomic(path: Path, data: bytes, *, mode: int = 0o600, replace: bool = True) -> None:
     """Replace ``path`` by ``data``, durably: readers see the old bytes or the new ones.
+
+    Args:
+        path: The file.
+        data: All of its bytes.
+        mode: Its permission bits.
+        replace: Whether there may be such a file already.
 
     Raises:
         DiskFull: No space; the old file is untouched.
@@ -69,7 +83,12 @@ def write_atomic(path: Path, data: bytes, *, mode: int = 0o600) -> None:
                 os.fchmod(file.fileno(), mode)
                 file.flush()
                 os.fsync(file.fileno())
-            scratch.rename(path)
+            if replace:
+                scratch.rename(path)
+            else:
+                # Unlike a rename, a link fails if somebody else was faster.
+                os.link(scratch, path)
+                scratch.unlink()
         except BaseException:
             scratch.unlink(missing_ok=True)
             raise
@@ -87,12 +106,13 @@ def write_stream(path: Path, mode: int, blocks: Iterable[bytes]) -> os.stat_resu
 
     Raises:
         DiskFull: No space; what was there is untouched.
+        UnsafePath: A link to what no path can be.
     """
     with disk_errors(path):
         scratch = temporary(path.parent)
         try:
             if stat.S_ISLNK(mode):
-                scratch.symlink_to(os.fsdecode(b"".join(blocks)))
+                scratch.symlink_to(_target(path, blocks))
             else:
                 flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
                 with open(os.open(scratch, flags, 0o600), "wb") as file:
@@ -107,6 +127,18 @@ def write_stream(path: Path, mode: int, blocks: Iterable[bytes]) -> os.stat_resu
         return path.lstat()
 
 
+def _target(path: Path, blocks: Iterable[bytes]) -> str:
+    """Where a link leads, without reading more than a link can hold."""
+    target = b""
+    for block in blocks:
+        target += block
+        if len(target) > _PATH_MAX:
+            raise errors.UnsafePath(f"{path.name!a}, a link of over {_PATH_MAX} bytes")
+    if b"\0" in target:
+        raise errors.UnsafePath(f"{path.name!a}, a link with a NUL in it")
+    return os.fsdecode(target)
+
+
 def unsafe(name: str) -> str | None:
     """Why one path component from a stranger must not be written to disk; None if it may.
 
@@ -117,9 +149,12 @@ def unsafe(name: str) -> str | None:
         return "it leaves its directory"
     if "/" in name or "\0" in name:
         return "it holds a separator"
-    plain = name.translate(_HFS_IGNORED).rstrip(". ").casefold()
+    if not name.isascii():
+        # Compatibility forms, too: ZFS can be told to compare names by them.
+        name = unicodedata.normalize("NFKD", name).translate(_IGNORABLE)
     # NTFS ends a name at ':' (alternate data streams); git~1 is its 8.3 name for .git.
-    if plain.split(":")[0].rstrip(". ") in {".git", ".dorky", "git~1", "dorky~1"}:
+    plain = name.casefold().split(":")[0].rstrip(". ")
+    if plain in {".git", ".dorky", "git~1", "dorky~1"}:
         return "it is a repository's own directory"
     return None
 

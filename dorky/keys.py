@@ -81,10 +81,15 @@ def load(path: Path) -> list[Identity]:
 
 
 def save(identity: Identity, path: Path) -> None:
-    """Write a new identity file, mode 0600, in the format of age-keygen."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    """Write a new identity file, mode 0600, in the format of age-keygen.
+
+    Raises:
+        DiskError: It can't be written, or there is one: a secret key is never overwritten.
+    """
+    with files.disk_errors(path.parent):
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     text = f"# public key: {identity.public}\n{identity.secret}\n"
-    files.write_atomic(path, text.encode(), mode=0o600)
+    files.write_atomic(path, text.encode(), mode=0o600, replace=False)
 
 
 def wrap(key: bytes, recipients: Sequence[str]) -> bytes:
@@ -98,10 +103,12 @@ def wrap(key: bytes, recipients: Sequence[str]) -> bytes:
     """
     import pyrage
 
-    try:
-        public = [pyrage.x25519.Recipient.from_str(recipient) for recipient in recipients]
-    except pyrage.RecipientError as error:
-        raise errors.UsageError(f"not an age public key: {error}") from None
+    public = []
+    for recipient in recipients:
+        try:
+            public.append(pyrage.x25519.Recipient.from_str(recipient))
+        except pyrage.RecipientError as error:
+            raise errors.UsageError(f"{recipient!a} is no age public key: {error}") from None
     return bytes(pyrage.encrypt(key, public))
 
 
