@@ -11,7 +11,7 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
-from dorky import errors
+from dorky import errors, files
 
 _VERSION = 1
 _SCHEMA = """
@@ -60,8 +60,9 @@ class Database:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        if not path.exists():
-            path.touch(mode=0o600)
+        with files.disk_errors(path):
+            if not path.exists():
+                path.touch(mode=0o600)
         with self.errors():
             # The lock of `files.locked` orders writers; the timeout covers readers alone.
             self.connection = sqlite3.connect(
@@ -92,6 +93,8 @@ class Database:
                 raise errors.DiskFull(self.path) from error
             if "locked" in str(error) or "busy" in str(error):
                 raise errors.Locked("the database is in use") from error
+            if "readonly" in str(error) or "unable to open" in str(error) or "I/O" in str(error):
+                raise errors.DiskError(self.path, error) from error
             raise errors.CorruptDatabase(self.path, error) from error
         except sqlite3.DatabaseError as error:
             raise errors.CorruptDatabase(self.path, error) from error
@@ -106,10 +109,12 @@ class Database:
             self.connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self.connection
+                self.connection.execute("COMMIT")
             except BaseException:
-                self.connection.execute("ROLLBACK")
+                # On a full disk SQLite has rolled back by itself.
+                with contextlib.suppress(sqlite3.OperationalError):
+                    self.connection.execute("ROLLBACK")
                 raise
-            self.connection.execute("COMMIT")
 
     # --- single values and refs ------------------------------------------------------------
 
