@@ -53,6 +53,11 @@ SETTINGS: Mapping[str, Setting] = {
 }
 
 
+# The refs of a remote are NAME/…, and backup/… is what `--force` keeps.
+_RESERVED = frozenset({"backup"})
+_LIMIT = 1 << 20
+
+
 class Value(NamedTuple):
     """A setting in force, and where it comes from."""
 
@@ -65,10 +70,12 @@ def describe(key: str) -> Setting:
     """What the setting ``key`` is.
 
     Raises:
-        UsageError: There is no such setting.
+        UsageError: There is no such setting, or a remote can't have that name.
     """
     parts = key.split(".")
     if len(parts) == 3 and parts[0] == "remotes":
+        if not parts[1].isidentifier() or parts[1] in _RESERVED:
+            raise errors.UsageError(f"a remote can't be named {parts[1]!r}")
         parts[1] = "*"
     setting = SETTINGS.get(".".join(parts))
     if setting is None:
@@ -88,9 +95,12 @@ def parse(key: str, text: str) -> str | int | bool:
             raise errors.UsageError(f"{key} is true or false, not {text}")
         return text.lower() in {"true", "yes", "1"}
     if kind is int:
-        if not text.isdigit():
-            raise errors.UsageError(f"{key} is a number, not {text}")
-        return int(text)
+        try:
+            return int(text)
+        except ValueError:
+            raise errors.UsageError(f"{key} is a number, not {text}") from None
+    if not text.isprintable():  # a byte that is not UTF-8 is not printable either
+        raise errors.UsageError(f"{key} is one line of text, not {text!a}")
     return text
 
 
@@ -102,6 +112,19 @@ def _flatten(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
             yield prefix + name, value
 
 
+def _text(path: Path) -> str:
+    """What a configuration file holds; nothing if there is none."""
+    with files.disk_errors(path):
+        try:
+            with path.open("rb") as file:
+                data = file.read(_LIMIT + 1)
+        except FileNotFoundError:
+            return ""
+    if len(data) > _LIMIT:
+        raise errors.BadConfig(path, f"it is larger than {_LIMIT:,} bytes")
+    return data.decode("utf-8")
+
+
 def read(path: Path, scope: Scope) -> dict[str, str | int | bool]:
     """Read and check a configuration file; a missing one is empty.
 
@@ -109,29 +132,26 @@ def read(path: Path, scope: Scope) -> dict[str, str | int | bool]:
         Values by dotted key.
 
     Raises:
-        BadConfig: Not TOML, an unknown setting, one that may not stand there, or a wrong type.
+        BadConfig: Not TOML, far too large, an unknown setting, one that may not stand there, or a
+            wrong type.
         ConfigTooNew: Of a layout that this dorky does not know.
     """
     try:
-        with files.disk_errors(path):
-            table = tomllib.loads(path.read_bytes().decode("utf-8"))
-    except errors.DiskError as error:
-        if isinstance(error.__cause__, FileNotFoundError):
-            return {}
-        raise
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        table = tomllib.loads(_text(path))
+        values = dict(_flatten(table))
+    # Not only TOML's own errors: integers of 5,000 digits and endless nesting raise Python's.
+    except (ValueError, RecursionError) as error:
         raise errors.BadConfig(path, error) from None
     version = table.get("version", VERSION)
     if not isinstance(version, int) or version < 1:
         raise errors.BadConfig(path, f"version is {version!r}")
     if version > VERSION:
         raise errors.ConfigTooNew(path, version, VERSION)
-    values = dict(_flatten(table))
     for key, value in values.items():
         try:
             setting = describe(key)
-        except errors.UsageError:
-            raise errors.BadConfig(path, f"there is no setting {key}") from None
+        except errors.UsageError as error:
+            raise errors.BadConfig(path, error) from None
         if scope == "project" and not setting.project:
             raise errors.BadConfig(path, f"{key} may only stand in ~/.dorky/config")
         if type(value) is not setting.type:
@@ -145,13 +165,16 @@ def write(path: Path, key: str, value: str | int | bool | None) -> bool:
 
     Returns:
         Whether the file changed.
+
+    Raises:
+        BadConfig: Not TOML, or a value stands where a table should.
+        UsageError: The value is not UTF-8.
     """
     import tomlkit
-    from tomlkit.exceptions import ParseError
 
     try:
-        document = tomlkit.parse(path.read_text("utf-8")) if path.exists() else tomlkit.document()
-    except (ParseError, UnicodeDecodeError) as error:
+        document = tomlkit.parse(_text(path))
+    except (ValueError, RecursionError) as error:
         raise errors.BadConfig(path, error) from None
     table: Any = document
     *parents, name = key.split(".")
@@ -161,6 +184,8 @@ def write(path: Path, key: str, value: str | int | bool | None) -> bool:
                 return False
             table[parent] = tomlkit.table(is_super_table=parent == "remotes")
         table = table[parent]
+        if not isinstance(table, Mapping):
+            raise errors.BadConfig(path, f"{parent} is not a table")
     if value is None:
         if name not in table:
             return False
@@ -168,9 +193,14 @@ def write(path: Path, key: str, value: str | int | bool | None) -> bool:
     else:
         table[name] = value
     _prune(document)
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    mode = path.stat().st_mode & 0o777 if path.exists() else 0o644
-    files.write_atomic(path, tomlkit.dumps(document).encode(), mode=mode)
+    try:
+        data = tomlkit.dumps(document).encode()
+    except UnicodeEncodeError:
+        raise errors.UsageError(f"{key} is not UTF-8: {value!a}") from None
+    with files.disk_errors(path):
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        mode = path.stat().st_mode & 0o777 if path.exists() else 0o644
+    files.write_atomic(path, data, mode=mode)
     return True
 
 
