@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar
 
 from dorky import errors
 from dorky.drivers.base import Blob, Stat, Version, split_bucket_url
@@ -77,6 +78,9 @@ _UNREACHED = (
 
 _BULK = 1 << 20
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 
 class S3Driver:
     """A bucket, or a prefix of one, in S3 or something that speaks its language.
@@ -112,10 +116,10 @@ class S3Driver:
         options: GetOptions | None = {"if_none_match": unless} if unless else None
         try:
             with self._errors(key):
-                found = obstore.get(self._store(), self._prefix + key, options=options)
+                found = _run(obstore.get, self._store(), self._prefix + key, options=options)
                 etag = found.meta["e_tag"]
                 kind = found.attributes.get("Content-Type", "")
-                data = found.bytes().to_bytes()
+                data = _run(found.bytes).to_bytes()
         except NotModifiedError:
             return None
         if etag is None or kind.startswith("text/html"):
@@ -130,8 +134,9 @@ class S3Driver:
             return b""
         try:
             with self._errors(key):
-                data = obstore.get_range(
-                    self._store(), self._prefix + key, start=start, end=end
+                where = self._prefix + key
+                data = _run(
+                    obstore.get_range, self._store(), where, start=start, end=end
                 ).to_bytes()
         except errors.BadEndpoint as error:
             if "non-partial" not in str(error.__cause__):
@@ -183,14 +188,15 @@ class S3Driver:
         paths = [self._prefix + key for key in keys]
         if paths:
             with self._errors(paths[0]):
-                obstore.delete(self._store(), paths)  # DeleteObjects: 1000 in a request
+                _run(obstore.delete, self._store(), paths)  # DeleteObjects: 1000 in a request
 
     def _put(self, key: str, data: bytes, **how: Any) -> str:
         import obstore
 
         with self._errors(key):
             store = self._store(bulk=len(data) > _BULK)
-            etag = obstore.put(store, self._prefix + key, data, use_multipart=False, **how)["e_tag"]
+            where = self._prefix + key
+            etag = _run(obstore.put, store, where, data, use_multipart=False, **how)["e_tag"]
         if etag is None:
             raise errors.BadEndpoint(self._place, "it names no version (ETag) of what it keeps")
         return etag
@@ -317,6 +323,21 @@ class S3Driver:
         except OSError:
             return ""
         return str(headers.get("x-amz-bucket-region") or "")
+
+
+def _run(request: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Send a request so that Ctrl-C ends the wait for its answer.
+
+    obstore keeps signals back until it returns, which may take minutes; in a thread of its own it
+    keeps back nothing.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return request(*args, **kwargs)
+    pool = ThreadPoolExecutor(max_workers=1)
+    try:
+        return pool.submit(request, *args, **kwargs).result()
+    finally:
+        pool.shutdown(wait=False)
 
 
 class _Chain:

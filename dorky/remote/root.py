@@ -263,7 +263,7 @@ class Remote:
             try:
                 version = self.driver.swap(KEY, data, expected=expected)
                 return Seen(version, header, root), data
-            except (errors.PreconditionFailed, errors.Unavailable) as error:
+            except (errors.PreconditionFailed, errors.ServerBusy, errors.Unreachable) as error:
                 if isinstance(error, errors.Unreachable) and error.lasting and not sent:
                     raise
                 sent = True
