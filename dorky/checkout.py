@@ -112,6 +112,8 @@ def _plan_removal(
 ) -> None:
     path = change.path
     stat = worktree.stat(path)
+    if _staged_apart(row, change):
+        made.conflicts.add(path)
     if stat is None or stat_module.S_ISDIR(stat.st_mode) or row is None:
         made.forget.add(path)
         return
@@ -130,6 +132,8 @@ def _plan_writing(
     path, entry = change.path, change.new
     assert entry is not None
     stat = worktree.stat(path)
+    if _staged_apart(row, change):
+        made.conflicts.add(path)
     if stat is not None and stat_module.S_ISDIR(stat.st_mode):
         made.write[path] = entry  # `_check_room` looks at what is in the directory
     elif stat is not None and staging.holds(worktree, path, stat, entry):
@@ -138,13 +142,15 @@ def _plan_writing(
         made.leave[path] = entry
     else:
         made.write[path] = entry
-        staged_away = change.old is not None and row is None
-        if (
-            staged_away
-            or (row is not None and not _same(row, change.old, entry))
-            or (stat is not None and not _clean(worktree, row, change.old, path))
-        ):
+        if stat is not None and not _clean(worktree, row, change.old, path):
             made.conflicts.add(path)
+
+
+def _staged_apart(row: Row | None, change: history.Difference) -> bool:
+    """Whether what is staged at a path, a deletion included, is what neither tree holds."""
+    if row is None:
+        return change.old is not None and change.new is not None
+    return not _same(row, change.old, change.new)
 
 
 def _same(row: Row, *entries: Entry | None) -> bool:
