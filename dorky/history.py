@@ -53,12 +53,19 @@ def root_tree(store: Store, commit: ObjectId | None) -> ObjectId | None:
 
 def files_of(store: Store, tree: ObjectId | None, prefix: str = "") -> Iterator[tuple[str, Entry]]:
     """Every file and link below a tree, with its path, in tree order."""
-    for entry in read_tree(store, tree).entries if tree else ():
-        path = prefix + entry.name
+    # Not recursive: a stranger's trees may be deeper than the stack.
+    pending = [(prefix, entry) for entry in _reversed(store, tree)]
+    while pending:
+        parent, entry = pending.pop()
+        path = parent + entry.name
         if entry.is_tree:
-            yield from files_of(store, entry.content, path + "/")
+            pending.extend((f"{path}/", child) for child in _reversed(store, entry.content))
         else:
             yield path, entry
+
+
+def _reversed(store: Store, tree: ObjectId | None) -> Iterable[Entry]:
+    return reversed(read_tree(store, tree).entries) if tree else ()
 
 
 def lookup(store: Store, tree: ObjectId | None, path: str) -> Entry | None:
@@ -77,23 +84,33 @@ def differences(
     store: Store, old: ObjectId | None, new: ObjectId | None, prefix: str = ""
 ) -> Iterator[Difference]:
     """The files at which two trees differ. Reads only the directories that differ."""
+    pending = _compare(store, old, new, prefix)
+    while pending:
+        path, a, b = pending.pop()
+        left = a.content if a and a.is_tree else None
+        right = b.content if b and b.is_tree else None
+        changed = Difference(path, None if left else a, None if right else b)
+        if not left and not right:
+            yield changed
+            continue
+        if changed.old or changed.new:
+            pending.append(changed)
+        pending += _compare(store, left, right, f"{path}/")
+
+
+def _compare(
+    store: Store, old: ObjectId | None, new: ObjectId | None, prefix: str
+) -> list[Difference]:
+    """The names, directories too, at which two directories differ; the last one first."""
     if old == new:
-        return
+        return []
     left = {entry.name: entry for entry in read_tree(store, old).entries} if old else {}
     right = {entry.name: entry for entry in read_tree(store, new).entries} if new else {}
-    for name in sorted(left.keys() | right.keys()):
-        a, b = left.get(name), right.get(name)
-        if a == b:
-            continue
-        path = prefix + name
-        if (a and a.is_tree) or (b and b.is_tree):
-            left_tree = a.content if a and a.is_tree else None
-            right_tree = b.content if b and b.is_tree else None
-            yield from differences(store, left_tree, right_tree, path + "/")
-        a = None if a and a.is_tree else a
-        b = None if b and b.is_tree else b
-        if a or b:
-            yield Difference(path, a, b)
+    return [
+        Difference(prefix + name, left.get(name), right.get(name))
+        for name in sorted(left.keys() | right.keys(), reverse=True)
+        if left.get(name) != right.get(name)
+    ]
 
 
 def chunks_of(store: Store, contents: Iterable[ObjectId]) -> dict[ObjectId, list[ObjectId]]:

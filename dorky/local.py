@@ -221,7 +221,7 @@ class LocalWork(Project):
     def status(self) -> Status:
         """How files, index, ``HEAD`` and the remote (as last seen) stand to each other."""
         rows = self.index.rows()
-        found = list(self.worktree.walk(self.ignore))
+        found = list(self.worktree.walk(self.ignore, partly=True))
         head = history.head_of(self.store)
         upstream = self.database.ref(f"{ORIGIN}/{MAIN}")
         ahead, behind = history.ahead_behind(self.store, self.database.ref(MAIN), upstream)

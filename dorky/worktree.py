@@ -102,17 +102,23 @@ class Worktree:
 
     # --- walking ---------------------------------------------------------------------------
 
-    def walk(self, ignore: Ignore, start: str = "") -> Iterator[Found]:
+    def walk(self, ignore: Ignore, start: str = "", *, partly: bool = False) -> Iterator[Found]:
         """Every file and link below ``start`` that is not ignored, in no particular order.
 
         Args:
             ignore: The rules of the worktree's root.
             start: A directory in the repository.
+            partly: Whether to pass over directories that can't be listed (some other program's
+                data), for a look at what is around.
 
         Raises:
-            UnstorablePath: A name that is not UTF-8.
             UnreadableFile: A directory that can't be listed.
         """
+
+        def refuse(path: str, error: OSError) -> None:
+            if not partly:
+                raise errors.UnreadableFile(path or self.root, error.strerror) from error
+
         for part in start.split("/") if start else []:
             ignore = ignore.enter(part)
         pending = [(start, ignore)]
@@ -123,31 +129,39 @@ class Worktree:
             except (FileNotFoundError, NotADirectoryError):
                 continue  # gone since its parent was listed
             except OSError as error:
-                raise errors.UnreadableFile(directory or self.root, error.strerror) from error
+                refuse(directory, error)
+                continue
             with listing:
                 for item in listing:
-                    is_dir = item.is_dir(follow_symlinks=False)
-                    if rules.match(item.name, is_dir=is_dir):
-                        continue
                     path = f"{directory}/{item.name}" if directory else item.name
-                    if is_dir:
-                        pending.append((path, rules.enter(item.name)))
-                        continue
                     try:
-                        yield Found(path, item.stat(follow_symlinks=False))
+                        is_dir = item.is_dir(follow_symlinks=False)
+                        if rules.match(item.name, is_dir=is_dir):
+                            continue
+                        if is_dir:
+                            pending.append((path, rules.enter(item.name)))
+                            continue
+                        stat = item.stat(follow_symlinks=False)
                     except FileNotFoundError:
                         continue  # deleted since it was listed
                     except OSError as error:
-                        raise errors.UnreadableFile(path, error.strerror) from error
+                        refuse(path, error)
+                        continue
+                    yield Found(path, stat)
 
     def below(self, path: str) -> Iterator[str]:
         """Every file and link below a directory, ignored or not."""
-        with os.scandir(self.root / path) as listing:
-            for item in listing:
+        pending = [path]
+        while pending:
+            directory = pending.pop()
+            with files.disk_errors(Path(directory)), os.scandir(self.root / directory) as listing:
+                items = list(listing)
+            for item in items:
+                inside = f"{directory}/{item.name}"
                 if item.is_dir(follow_symlinks=False):
-                    yield from self.below(f"{path}/{item.name}")
+                    pending.append(inside)
                 else:
-                    yield f"{path}/{item.name}"
+                    yield inside
 
     # --- reading ---------------------------------------------------------------------------
 
@@ -254,9 +268,11 @@ class Worktree:
 
     def _make_parent(self, path: str) -> None:
         self._check_parents(path)
-        parent = self.on_disk(path).parent
-        with files.disk_errors(parent):
-            parent.mkdir(parents=True, exist_ok=True)
+        for end, char in enumerate(path):
+            if char == "/" and path[:end] not in self._real_directories:
+                directory = self.root / path[:end]
+                with files.disk_errors(directory):
+                    directory.mkdir(exist_ok=True)
 
 
 def _here() -> Path | None:

@@ -1,0 +1,230 @@
+"""The files on disk: what a typed path means, walking, and writing that never leads outside."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+from disks import unprivileged
+
+from dorky import errors
+from dorky.ignore import Ignore
+from dorky.worktree import Worktree
+
+
+@pytest.fixture
+def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Worktree:
+    """An empty worktree, and the current directory."""
+    root = tmp_path / "project"
+    root.mkdir()
+    monkeypatch.chdir(root)
+    return Worktree(root)
+
+
+def walk(tree: Worktree, start: str = "") -> dict[str, os.stat_result]:
+    return dict(tree.walk(Ignore.root(tree.root), start))
+
+
+# --- paths ----------------------------------------------------------------------------------
+
+
+def test_a_path_counts_from_the_current_directory(
+    tree: Worktree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    below = tree.root / "sub"
+    below.mkdir()
+    monkeypatch.chdir(below)
+    assert tree.relative("x") == "sub/x"
+    assert tree.relative("./x/../y/") == "sub/y"
+    assert tree.relative("../x") == "x"
+    assert tree.relative(Path("../..") / tree.root.name) == ""
+    assert tree.relative(tree.root / "a b\n") == "a b\n"
+    assert tree.relative("e\u0301") != tree.relative("é")
+
+
+def test_directories_that_are_links_are_followed_but_the_file_is_not(tree: Worktree) -> None:
+    (tree.root / "real").mkdir()
+    (tree.root / "link").symlink_to("real")
+    assert tree.relative("link/file") == "real/file"
+    assert tree.relative("link") == tree.relative("link/") == "link"
+
+
+@pytest.mark.parametrize("path", ["..", "../project2/x", "/", "/etc/passwd", "out/x"])
+def test_a_path_outside_is_refused(tree: Worktree, path: str) -> None:
+    (tree.root / "out").symlink_to("/etc")
+    with pytest.raises(errors.OutsideWorktree, match="outside the project"):
+        tree.relative(path)
+
+
+@pytest.mark.parametrize(
+    "path", [".git/hooks/x", "a/.GIT", ".dorky/dorky.db", ".gi\u200ct", "git~1"]
+)
+def test_a_repositorys_own_directory_is_refused(tree: Worktree, path: str) -> None:
+    with pytest.raises(errors.UnstorablePath):
+        tree.relative(path)
+
+
+def test_an_empty_path_does_not_mean_everything(tree: Worktree) -> None:
+    with pytest.raises(errors.UsageError, match="a path is empty"):
+        tree.relative("")
+
+
+@pytest.mark.parametrize("path", ["loop/x", "a\0b"])
+def test_a_path_that_can_not_be(tree: Worktree, path: str) -> None:
+    (tree.root / "loop").symlink_to("loop")
+    with pytest.raises(errors.PathNotFound):
+        tree.stat(tree.relative(path)) or tree.open(tree.relative(path))
+
+
+# --- looking --------------------------------------------------------------------------------
+
+
+def test_what_lies_behind_a_link_is_not_there(tree: Worktree, tmp_path: Path) -> None:
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "file").touch()
+    (tree.root / "link").symlink_to(tmp_path / "outside")
+    (tree.root / "file").touch()
+    assert tree.stat("link/file") is None
+    assert tree.stat("link/file/deeper") is None
+    assert tree.stat("file/below") is None
+    assert tree.stat("n" * 300) is None
+    found = tree.stat("link")
+    assert found
+    assert stat.S_ISLNK(found.st_mode)
+
+
+def test_a_walk_meets_files_and_links_and_goes_through_no_link(tree: Worktree) -> None:
+    (tree.root / "a" / "b").mkdir(parents=True)
+    (tree.root / "a" / "b" / "file").touch()
+    (tree.root / "a" / "up").symlink_to("..")
+    os.mkfifo(tree.root / "pipe")
+    for own in (".git", ".dorky", "a/.Git"):
+        (tree.root / own).mkdir()
+        (tree.root / own / "config").touch()
+    assert set(walk(tree)) == {"a/b/file", "a/up", "pipe"}
+    assert set(walk(tree, "a")) == {"a/b/file", "a/up"}
+    assert set(walk(tree, "gone")) == set()
+    assert set(tree.below("a")) == {"a/b/file", "a/up", "a/.Git/config"}
+
+
+def test_a_walk_is_as_deep_as_directories_are(tree: Worktree) -> None:
+    """Deeper than Python's stack."""
+    deep = "d/" * 1100 + "file"
+    tree.write(deep, stat.S_IFREG | 0o600, [b"x"])
+    assert set(walk(tree)) == set(tree.below("d")) == {deep}
+    tree.remove(deep)
+    assert not list(tree.root.iterdir())
+
+
+@pytest.mark.parametrize("mode", [0o000, 0o300, 0o600], ids=oct)
+def test_a_directory_that_can_not_be_listed(tree: Worktree, tmp_path: Path, mode: int) -> None:
+    (tree.root / "closed").mkdir()
+    (tree.root / "closed" / "file").touch()
+    (tree.root / "closed").chmod(mode)
+    try:
+        with unprivileged(tmp_path), pytest.raises(errors.UnreadableFile, match="closed"):
+            walk(tree)
+    finally:
+        (tree.root / "closed").chmod(0o700)
+
+
+# --- writing --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o755, 0o444, 0o000, 0o777], ids=oct)
+def test_a_file_gets_its_mode_whatever_the_umask(tree: Worktree, mode: int) -> None:
+    before = os.umask(0o077)
+    try:
+        tree.write("a/b/file", stat.S_IFREG | mode, [b"one", b"two"])
+    finally:
+        os.umask(before)
+    written = tree.root / "a" / "b" / "file"
+    assert written.read_bytes() == b"onetwo"
+    assert stat.S_IMODE(written.stat().st_mode) == mode
+
+
+def test_nobody_else_can_read_a_file_while_it_is_written(tree: Worktree) -> None:
+    modes = []
+
+    def blocks() -> list[bytes]:
+        modes.extend(each.stat().st_mode & 0o777 for each in tree.root.iterdir())
+        return [b"secret"]
+
+    tree.write("file", stat.S_IFREG | 0o666, (block for _ in "1" for block in blocks()))
+    assert modes == [0o600]
+
+
+def test_set_user_id_is_never_written(tree: Worktree) -> None:
+    tree.write("file", stat.S_IFREG | 0o6755, [b""])
+    assert stat.S_IMODE((tree.root / "file").stat().st_mode) == 0o755
+
+
+def test_a_file_takes_the_place_of_a_link_not_of_its_target(tree: Worktree) -> None:
+    (tree.root / "target").write_text("kept")
+    (tree.root / "link").symlink_to("target")
+    tree.write("link", stat.S_IFREG | 0o600, [b"new"])
+    assert (tree.root / "target").read_text() == "kept"
+    assert (tree.root / "link").read_text() == "new"
+    assert not (tree.root / "link").is_symlink()
+
+
+def test_nothing_is_written_or_deleted_through_a_link(tree: Worktree, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "file").write_text("kept")
+    (tree.root / "a").mkdir()
+    (tree.root / "a" / "link").symlink_to(outside)
+    for path in ("a/link/file", "a/link/new", "a/link/deep/new"):
+        with pytest.raises(errors.UnsafePath, match="a/link is a symbolic link"):
+            tree.write(path, stat.S_IFREG | 0o600, [b"evil"])
+    with pytest.raises(errors.UnsafePath):
+        tree.remove("a/link/file")
+    assert [each.name for each in outside.iterdir()] == ["file"]
+    assert (outside / "file").read_text() == "kept"
+
+
+@pytest.mark.parametrize(
+    "path", ["../x", "/tmp/x", ".git/hooks/x", "a/../../x", ".GIT./x", "a\0b", ""]
+)
+def test_a_path_from_a_stranger_never_reaches_the_disk(tree: Worktree, path: str) -> None:
+    with pytest.raises(errors.UnsafePath):
+        tree.write(path, stat.S_IFREG | 0o600, [b""])
+    with pytest.raises(errors.UnsafePath):
+        tree.remove(path)
+    assert not list(tree.root.iterdir())
+
+
+def test_a_directory_without_files_makes_room_and_one_with_files_does_not(tree: Worktree) -> None:
+    (tree.root / "a" / "b" / "c").mkdir(parents=True)
+    tree.write("a", stat.S_IFREG | 0o600, [b"x"])
+    assert (tree.root / "a").read_bytes() == b"x"
+    (tree.root / "d" / "e").mkdir(parents=True)
+    (tree.root / "d" / "e" / "file").touch()
+    with pytest.raises(errors.DiskError):
+        tree.write("d", stat.S_IFREG | 0o600, [b"x"])
+    assert (tree.root / "d" / "e" / "file").exists()
+    with pytest.raises(errors.LocalChanges, match="a is a file"):
+        tree.write("a/below", stat.S_IFREG | 0o600, [b"x"])
+    assert sorted(each.name for each in tree.root.iterdir()) == ["a", "d"]
+
+
+def test_deleting_takes_empty_directories_along_but_not_the_current_one(
+    tree: Worktree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for path in ("a/b/c/file", "a/keep", "x/y/file"):
+        (tree.root / path).parent.mkdir(parents=True, exist_ok=True)
+        (tree.root / path).touch()
+    tree.remove("a/b/c/file")
+    assert {each.name for each in (tree.root / "a").iterdir()} == {"keep"}
+    monkeypatch.chdir(tree.root / "x")
+    tree.remove("x/y/file")
+    assert not list((tree.root / "x").iterdir())
+    tree.remove("x/y/file")  # gone already
+
+
+def test_a_link_is_written_with_any_target(tree: Worktree) -> None:
+    for n, target in enumerate([b"nowhere", b"/abs", b"..", b"\xff\xfe", "e\u0301\n".encode()]):
+        tree.write(f"link{n}", stat.S_IFLNK, [target])
+        assert tree.link_target(f"link{n}") == target
