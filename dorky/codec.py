@@ -74,7 +74,7 @@ def inflate(data: bytes | memoryview, *, limit: int) -> bytes:
     try:
         # Into a buffer of the stated size: a body that would unfold further is an error, not
         # memory (`decompress(output_len=…)` is only a hint).
-        written = cramjam.zstd.decompress_into(bytes(body), out)
+        written = cramjam.zstd.decompress_into(body, out)
     except cramjam.DecompressionError as error:
         raise CodecError("does not inflate to its stated length") from error
     if written != length:
