@@ -252,11 +252,11 @@ class LocalWork(Project):
             path: Only commits that changed this file, or something below this directory.
             limit: At most so many.
         """
-        name = None if path is None else self.worktree.relative(path)
+        name = "" if path is None else self.worktree.relative(path)
         start = history.resolve(self.store, revision)
         found = 0
         for node in history.ancestors(self.store, [start]):
-            if name is not None and not history.touches(self.store, node.commit, name):
+            if name and not history.touches(self.store, node.commit, name):
                 continue
             if limit is not None and found >= limit:
                 return
@@ -289,8 +289,12 @@ class LocalWork(Project):
     def _changes(self, old: ObjectId | None, new: ObjectId | None) -> tuple[Change, ...]:
         before, after = (history.root_tree(self.store, each) for each in (old, new))
         return tuple(
-            Change(each.path, "added" if not each.old else "modified" if each.new else "deleted")
-            for each in history.differences(self.store, before, after)
+            sorted(
+                Change(
+                    each.path, "added" if not each.old else "modified" if each.new else "deleted"
+                )
+                for each in history.differences(self.store, before, after)
+            )
         )
 
     def _committed(self, commit: ObjectId | None) -> dict[str, Entry]:
