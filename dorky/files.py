@@ -95,11 +95,20 @@ def write_atomic(path: Path, data: bytes, *, mode: int = 0o600, replace: bool = 
         sync_directory(path.parent)
 
 
-def write_stream(path: Path, mode: int, blocks: Iterable[bytes]) -> os.stat_result:
+def write_stream(
+    path: Path, mode: int, blocks: Iterable[bytes], *, staging: Path | None = None
+) -> os.stat_result:
     """Put a file (or, going by ``mode``, a link) in place of whatever is at ``path``.
 
     The bytes go to a new file (0600) that is renamed once it is whole and has its mode, so nobody
     sees half of it, and a hard link or an open descriptor keeps the old content.
+
+    Args:
+        path: The file.
+        mode: File type and permission bits.
+        blocks: The content, or the link's target.
+        staging: A directory on the same file system to write the new file in: what a killed
+            process leaves there is found and removed, beside ``path`` it would lie about.
 
     Returns:
         The new file's own stat.
@@ -109,7 +118,7 @@ def write_stream(path: Path, mode: int, blocks: Iterable[bytes]) -> os.stat_resu
         UnsafePath: A link to what no path can be.
     """
     with disk_errors(path):
-        scratch = temporary(path.parent)
+        scratch = temporary(staging or path.parent)
         try:
             if stat.S_ISLNK(mode):
                 scratch.symlink_to(_target(path, blocks))

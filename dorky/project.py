@@ -27,7 +27,7 @@ from dorky.remote import probe
 from dorky.remote.root import Remote
 from dorky.store import Store
 from dorky.vault import Vault
-from dorky.worktree import STATE, Worktree
+from dorky.worktree import SCRATCH, STATE, Worktree
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -93,6 +93,7 @@ class Project:
             gitignore = self.state / ".gitignore"
             if not gitignore.exists():
                 files.write_atomic(gitignore, b"*\n", mode=0o600)
+        self._clear_scratch()
         _ = self.database
 
     def tear_down(self) -> None:
@@ -101,7 +102,8 @@ class Project:
         In a project at the home directory it also holds the user's identity.
         """
         self.close()
-        shutil.rmtree(self.state / "packs", ignore_errors=True)
+        for name in ("packs", SCRATCH):
+            shutil.rmtree(self.state / name, ignore_errors=True)
         with files.disk_errors(self.state):
             for name in (DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", "lock", ".gitignore"):
                 (self.state / name).unlink(missing_ok=True)
@@ -119,7 +121,8 @@ class Project:
     @cached_property
     def store(self) -> Store:
         """The local object store."""
-        return Store(self.state / "packs", self.database, lambda: self.vault)
+        scratch = self.state / SCRATCH
+        return Store(self.state / "packs", scratch, self.database, lambda: self.vault)
 
     @cached_property
     def index(self) -> Index:
@@ -137,7 +140,16 @@ class Project:
         if not self.state.is_dir():
             raise errors.NotSetUp(self.root)
         with files.locked(self.state / "lock"):
+            self._clear_scratch()
             yield
+
+    def _clear_scratch(self) -> None:
+        """Make the scratch directory, or remove what a killed command left in it."""
+        scratch = self.state / SCRATCH
+        with files.disk_errors(scratch):
+            scratch.mkdir(mode=0o700, exist_ok=True)
+            for left in scratch.iterdir():
+                left.unlink()
 
     # --- keys ------------------------------------------------------------------------------
 

@@ -53,13 +53,17 @@ class Store:
 
     Args:
         directory: Where packs are; made (0700) on the first write.
+        scratch: Where they are written, on the same file system.
         database: Holds the locations.
         vault: Gives the keys; called when they are first needed, because unwrapping them costs
             more than many commands do otherwise.
     """
 
-    def __init__(self, directory: Path, database: Database, vault: Callable[[], Vault]) -> None:
+    def __init__(
+        self, directory: Path, scratch: Path, database: Database, vault: Callable[[], Vault]
+    ) -> None:
         self.directory = directory
+        self.scratch = scratch
         self.database = database
         self._vault = vault
         self._fds: dict[str, int] = {}
@@ -280,7 +284,7 @@ class Writer:
         directory = self._store.directory
         with files.disk_errors(directory):
             directory.mkdir(mode=0o700, exist_ok=True)
-            path = files.temporary(directory)
+            path = files.temporary(self._store.scratch)
             fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         file = open(fd, "wb", buffering=1 << 20)  # noqa: SIM115
         try:

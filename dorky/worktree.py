@@ -15,6 +15,8 @@ from dorky import errors, files
 from dorky.ignore import Ignore
 
 STATE = ".dorky"
+SCRATCH = "tmp"
+"""The directory below `STATE` where new files are written; emptied by the next command."""
 _BLOCK = 1 << 20
 _NOT_THERE = {errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG}
 
@@ -218,7 +220,17 @@ class Worktree:
         target = self.on_disk(path)
         self._make_parent(path)
         self._make_room(target)
-        return files.write_stream(target, mode, blocks)
+        return files.write_stream(target, mode, blocks, staging=self._staging(target.parent))
+
+    def _staging(self, directory: Path) -> Path | None:
+        """Where to write a file that is going to be renamed into ``directory``."""
+        scratch = self.root / STATE / SCRATCH
+        try:
+            # A directory of the project may be a mount of its own.
+            same = directory.stat().st_dev == scratch.stat().st_dev
+        except OSError:
+            return None
+        return scratch if same else None
 
     def remove(self, path: str) -> None:
         """Delete a file, and the directories that are empty without it.
