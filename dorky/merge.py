@@ -30,12 +30,15 @@ def merge(store: Store, ours: ObjectId, theirs: ObjectId, *, label: str, author:
     )
     done = {each.path: each.new for each in history.differences(store, base_tree, our_tree)}
     merged = dict(history.files_of(store, our_tree))
-    clashes = []
+    clashes = set()
     for each in history.differences(store, base_tree, their_tree):
         if each.path in done and done[each.path] != each.new:
-            clashes.append(each.path)
+            clashes.add(each.path)
         _put(merged, each.path, each.new)
-    clashes += [path for path in merged if any(p in merged for p in staging.parents(path))]
+    for path in merged:
+        for parent in staging.parents(path):
+            if parent in merged:
+                clashes |= {parent, path}
     if clashes:
         raise errors.Diverged(label, ", ".join(sorted(clashes)))
     staging.check_names(merged, (), portable=False)

@@ -37,7 +37,6 @@ class Worktree:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._real_directories: set[str] = set()
 
     # --- paths -----------------------------------------------------------------------------
 
@@ -218,7 +217,10 @@ class Worktree:
             DiskFull: No space; what was there is untouched.
         """
         target = self.on_disk(path)
-        self._make_parent(path)
+        for directory, exists in self._parents(path):
+            if not exists:
+                with files.disk_errors(directory):
+                    directory.mkdir(exist_ok=True)
         self._make_room(target)
         return files.write_stream(target, mode, blocks, staging=self._staging(target.parent))
 
@@ -238,7 +240,8 @@ class Worktree:
         The current directory stays: a shell that stands in it would be lost.
         """
         target = self.on_disk(path)
-        self._check_parents(path)
+        if not all(exists for _, exists in self._parents(path)):
+            return
         with files.disk_errors(target):
             target.unlink(missing_ok=True)
         for parent in target.parents:
@@ -248,7 +251,6 @@ class Worktree:
                 parent.rmdir()
             except OSError:
                 break
-            self._real_directories.discard(parent.relative_to(self.root).as_posix())
 
     def _make_room(self, target: Path) -> None:
         """Remove a directory that holds no file."""
@@ -257,34 +259,30 @@ class Worktree:
         with files.disk_errors(target):
             for directory, _, _ in os.walk(target, topdown=False):
                 Path(directory).rmdir()
-        self._real_directories.clear()
 
-    def _check_parents(self, path: str) -> None:
-        """Refuse to go through a symbolic link."""
-        parts = path.split("/")[:-1]
-        for depth in range(1, len(parts) + 1):
-            directory = "/".join(parts[:depth])
-            if directory in self._real_directories:
-                continue
-            try:
-                mode = (self.root / directory).lstat().st_mode
-            except FileNotFoundError:
-                return
-            except OSError as error:
-                raise errors.DiskError(directory, error.strerror) from error
-            if stat_module.S_ISLNK(mode):
-                raise errors.UnsafePath(f"{path}: {directory} is a symbolic link")
-            if not stat_module.S_ISDIR(mode):
-                raise errors.LocalChanges(f"{directory} is a file, {path} needs a directory there")
-            self._real_directories.add(directory)
+    def _parents(self, path: str) -> Iterator[tuple[Path, bool]]:
+        """The directories above a path, outermost first, and whether they exist.
 
-    def _make_parent(self, path: str) -> None:
-        self._check_parents(path)
+        Raises:
+            UnsafePath: One is a symbolic link, through which nothing is written or deleted.
+            LocalChanges: One is a file.
+        """
         for end, char in enumerate(path):
-            if char == "/" and path[:end] not in self._real_directories:
-                directory = self.root / path[:end]
-                with files.disk_errors(directory):
-                    directory.mkdir(exist_ok=True)
+            if char != "/":
+                continue
+            directory = self.root / path[:end]
+            try:
+                mode = os.lstat(directory).st_mode
+            except FileNotFoundError:
+                yield directory, False
+                continue
+            except OSError as error:
+                raise errors.DiskError(path[:end], error.strerror) from error
+            if stat_module.S_ISLNK(mode):
+                raise errors.UnsafePath(f"{path}: {path[:end]} is a symbolic link")
+            if not stat_module.S_ISDIR(mode):
+                raise errors.LocalChanges(f"{path[:end]} is a file, {path} needs a directory there")
+            yield directory, True
 
 
 def _here() -> Path | None:
