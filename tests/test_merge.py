@@ -114,7 +114,7 @@ def test_the_same_change_on_both_sides_is_no_conflict(pair: Pair) -> None:
         pytest.param(
             {"d/x": None, "d/y": None, "d": file("t")},
             {"d/x": file("o")},
-            "d",
+            "d/x",
             id="swap and change",
         ),
     ],

@@ -1,0 +1,206 @@
+"""The stat cache: no edit goes unseen, and what is known to be clean is not read again."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from dorky.repo import Repository
+from dorky.results import Change
+from dorky.worktree import Worktree
+
+MODIFIED = (Change("file", "modified"),)
+
+
+@pytest.fixture
+def repo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Repository]:
+    """A project with one committed file, ``file``, that holds ``one``; the current directory."""
+    monkeypatch.chdir(tmp_path)
+    made, _ = Repository.init()
+    with made:
+        Path("file").write_text("one")
+        made.stage(["file"])
+        made.commit("first")
+        yield made
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The files that are opened from here on."""
+    opened: list[str] = []
+    really = Worktree.open
+
+    def spy(self: Worktree, path: str) -> int:
+        opened.append(path)
+        return really(self, path)
+
+    monkeypatch.setattr(Worktree, "open", spy)
+    return opened
+
+
+def settle() -> None:
+    """Let the clock's tick pass in which a file can be changed without its times moving."""
+    time.sleep(0.05)
+
+
+def times(path: Path) -> tuple[int, int]:
+    stat = path.stat()
+    return stat.st_atime_ns, stat.st_mtime_ns
+
+
+# --- edits ----------------------------------------------------------------------------------
+
+
+def in_place(path: Path) -> None:
+    """Same size, same inode, at once."""
+    with path.open("r+b") as file:
+        file.write(b"two")
+
+
+def times_restored(path: Path) -> None:
+    before = times(path)
+    in_place(path)
+    os.utime(path, ns=before)
+
+
+def replaced(path: Path) -> None:
+    """By another file of the same size and times, as an editor does."""
+    new = path.with_name("new")
+    new.write_text("two")
+    os.utime(new, ns=times(path))
+    new.rename(path)
+
+
+def through_a_mapping(path: Path) -> None:
+    import mmap
+
+    with path.open("r+b") as file, mmap.mmap(file.fileno(), 3) as view:
+        view[:] = b"two"
+
+
+def mode_alone(path: Path) -> None:
+    path.chmod(0o755)
+
+
+def longer(path: Path) -> None:
+    before = times(path)
+    path.write_text("one more")
+    os.utime(path, ns=before)
+
+
+def made_a_link(path: Path) -> None:
+    path.unlink()
+    path.symlink_to("one")
+
+
+EDITS = [in_place, times_restored, replaced, through_a_mapping, mode_alone, longer, made_a_link]
+
+
+@pytest.mark.parametrize("edit", EDITS, ids=lambda edit: edit.__name__)
+@pytest.mark.parametrize("settled", [False, True], ids=["at once", "later"])
+def test_no_edit_goes_unseen(repo: Repository, edit: Callable[[Path], None], settled: bool) -> None:
+    """At once: git's racy case, where file and index are of the same tick of the clock."""
+    if settled:
+        settle()
+        assert repo.status().unstaged == ()
+    edit(Path("file"))
+    assert repo.status().unstaged == MODIFIED
+    assert repo.status().unstaged == MODIFIED
+    repo.stage(["file"])
+    assert repo.status().staged == MODIFIED
+
+
+@pytest.mark.parametrize("edit", [in_place, times_restored], ids=lambda edit: edit.__name__)
+def test_an_edit_right_after_a_checkout_is_seen(
+    repo: Repository, edit: Callable[[Path], None]
+) -> None:
+    Path("file").write_text("six")
+    repo.stage(["file"])
+    repo.commit("second")
+    repo.checkout("HEAD~1")
+    edit(Path("file"))
+    assert repo.status().unstaged == MODIFIED
+    repo.restore(["file"])
+    edit(Path("file"))
+    assert repo.status().unstaged == MODIFIED
+
+
+def test_times_of_whole_seconds_prove_little(repo: Repository) -> None:
+    """As on FAT, where a file may be written again two seconds later without its times moving."""
+    second = 1_700_000_000 * 10**9
+    os.utime("file", ns=(second, second))
+    assert repo.status().unstaged == ()
+    in_place(Path("file"))
+    os.utime("file", ns=(second, second))
+    assert repo.status().unstaged == MODIFIED
+
+
+# --- no edits -------------------------------------------------------------------------------
+
+
+def test_touch_is_no_change_and_is_looked_into_once(repo: Repository, reads: list[str]) -> None:
+    settle()
+    Path("file").touch()
+    settle()
+    assert repo.status().clean
+    assert reads == ["file"]
+    assert repo.status().clean
+    assert reads == ["file"]
+    assert repo.stage(["file"]).changes == ()
+    assert reads == ["file"]
+
+
+def test_a_clean_file_is_not_read_again(repo: Repository, reads: list[str]) -> None:
+    assert repo.status().clean  # reads it if it is too young to be trusted
+    settle()
+    assert repo.status().clean
+    reads.clear()
+    assert repo.status().clean
+    assert repo.stage(["."]).changes == ()
+    assert reads == []
+
+
+def test_a_file_that_was_checked_out_is_not_read_again(repo: Repository, reads: list[str]) -> None:
+    Path("file").write_text("two")
+    repo.stage(["file"])
+    repo.commit("second")
+    settle()
+    repo.checkout("HEAD~1")
+    settle()
+    assert repo.status().clean
+    settle()
+    reads.clear()
+    assert repo.status().clean
+    assert reads == []
+
+
+def test_back_to_the_old_content_is_clean(repo: Repository) -> None:
+    Path("file").write_text("two")
+    assert not repo.status().clean
+    Path("file").write_text("one")
+    assert repo.status().clean
+    Path("file").write_text("two")
+    repo.stage(["file"])
+    Path("file").write_text("one")
+    repo.stage(["file"])
+    assert repo.status().clean
+
+
+def test_what_is_known_outlives_the_process(repo: Repository, reads: list[str]) -> None:
+    names = ["new\nline", "é", "e\u0301", "日本", "-x"]
+    for name in names:
+        Path(name).write_text(name)
+    repo.stage(["."])
+    repo.commit("names")
+    settle()
+    assert repo.status().clean
+    repo.close()
+    reads.clear()
+    with Repository(repo.root) as again:
+        assert again.status().clean
+        assert {each.path for each in again.ls()} == {"file", *names}
+    assert reads == []
