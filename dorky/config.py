@@ -236,8 +236,15 @@ class Config:
 
     @property
     def home(self) -> Path:
-        """Where what belongs to the user lies: ``~/.dorky``."""
-        return Path(self.environment.get("HOME") or Path("~").expanduser()) / ".dorky"
+        """Where what belongs to the user lies: ``~/.dorky``.
+
+        Raises:
+            SetupError: The user has no home directory.
+        """
+        try:
+            return Path(self.environment.get("HOME") or Path("~").expanduser()) / ".dorky"
+        except RuntimeError:  # a container that runs as an account it does not know
+            raise errors.SetupError("you have no home directory", hint="set HOME") from None
 
     def path(self, scope: Scope) -> Path:
         """The configuration file of a scope."""
@@ -354,7 +361,8 @@ class Config:
         names = ("profile", "region", "endpoint", "service_account")
         options = {name: self.text(f"remotes.{remote}.{name}") for name in names}
         environment = self.environment
-        options["endpoint"] = environment.get("AWS_ENDPOINT_URL_S3") or options["endpoint"]
+        if f"remotes.{remote}.endpoint" not in self.flags:
+            options["endpoint"] = environment.get("AWS_ENDPOINT_URL_S3") or options["endpoint"]
         options["region"] = options["region"] or environment.get("AWS_DEFAULT_REGION", "")
         options["ca_bundle"] = environment.get("AWS_CA_BUNDLE", "")
         if environment.get("AWS_ACCESS_KEY_ID") and environment.get("AWS_SECRET_ACCESS_KEY"):
@@ -388,4 +396,7 @@ class Config:
     def identity_path(self) -> Path:
         """Where the age identity file is, whether it exists or not."""
         named = self.text("identity")
-        return Path(named).expanduser() if named else self.home / "identity"
+        try:
+            return Path(named).expanduser() if named else self.home / "identity"
+        except RuntimeError:  # ~somebody
+            raise errors.IdentityMissing(named) from None
