@@ -168,7 +168,7 @@ def test_children_come_before_parents_if_clocks_agree(repo: Repository) -> None:
 
 
 @settings(
-    max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
+    max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
 )
 @given(trees, trees)
 def test_how_two_states_differ(repo: Repository, old: Tree, new: Tree) -> None:

@@ -201,7 +201,7 @@ def merged(start: Tree, theirs: Tree, ours: Tree) -> Tree | None:
 
 
 @settings(
-    max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
+    max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
 )
 @given(trees, trees, trees)
 def test_merges_against_dictionaries(
