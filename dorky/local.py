@@ -72,7 +72,8 @@ class LocalWork(Project):
             skipped = self._leave_to_git(top, rows, chosen)
         new = chosen.present.keys() - rows.keys()
         portable = self.config.get("portable_names") is not False
-        staging.check_names(new, rows, portable=portable)
+        # What goes makes room: a file may be renamed from Readme to README.
+        staging.check_names(new, rows.keys() - chosen.gone, portable=portable)
         lines: list[str] = []
         if top and chosen.present:
             # Before anything is staged: a file that git goes on seeing is not to be kept here.

@@ -179,15 +179,20 @@ class Worktree:
         Raises:
             PathNotFound: It is gone.
             UnreadableFile: It can't be opened.
+            UnstorablePath: Something else has taken its place.
         """
         try:
             # Without O_NONBLOCK, a pipe that took the file's place would block for ever.
             flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-            return os.open(self.on_disk(path), flags)
+            fd = os.open(self.on_disk(path), flags)
         except FileNotFoundError:
             raise errors.PathNotFound(path) from None
         except OSError as error:
             raise errors.UnreadableFile(path, error.strerror) from error
+        if stat_module.S_ISREG(os.fstat(fd).st_mode):
+            return fd
+        os.close(fd)
+        raise errors.UnstorablePath(path, "it is not a regular file or a link")
 
     def sha256(self, path: str, stat: os.stat_result) -> str:
         """The SHA-256 of a file's content, or of a link's target."""
