@@ -17,6 +17,7 @@ from dorky.index import Index, Row
 from dorky.model import Entry, ObjectId
 from dorky.parallel import THREADS, in_order
 from dorky.progress import Progress
+from dorky.results import Change
 from dorky.store import Held, Store
 from dorky.worktree import Worktree, now
 
@@ -44,6 +45,13 @@ class Plan(NamedTuple):
 
     conflicts: set[str]
     """Files with content that is kept nowhere; they are also in ``write`` or ``remove``."""
+
+    def changes(self, rows: Mapping[str, Row]) -> tuple[Change, ...]:
+        """How files on disk will change."""
+        there = {path for path, row in rows.items() if not row.absent}
+        found = [Change(path, "modified" if path in there else "added") for path in self.write]
+        found += [Change(path, "deleted") for path in (self.remove | self.forget) & there]
+        return tuple(sorted(found))
 
 
 def plan(
@@ -79,7 +87,9 @@ def plan(
     return made
 
 
-def plan_files(worktree: Worktree, rows: Mapping[str, Row], wanted: Mapping[str, Entry]) -> Plan:
+def plan_files(
+    worktree: Worktree, store: Store, rows: Mapping[str, Row], wanted: Mapping[str, Entry]
+) -> Plan:
     """Plan to put single files in place, whatever is there."""
     made = Plan({}, {}, {}, set(), set(), set())
     for path, entry in wanted.items():
@@ -91,7 +101,8 @@ def plan_files(worktree: Worktree, rows: Mapping[str, Row], wanted: Mapping[str,
         else:
             made.write[path] = entry
             row = rows.get(path)
-            if row is None or not row.fresh(stat):
+            staged = staging.entry_of(row, store.vault) if row else None
+            if not _clean(worktree, row, staged, path):
                 made.conflicts.add(path)
     _check_room(worktree, made)
     return made

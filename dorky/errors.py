@@ -481,7 +481,7 @@ class Unreachable(Unavailable):
     def __init__(self, *args: object, hint: str | None = None, lasting: bool = False) -> None:
         super().__init__(*args, hint=hint)
         self.lasting = lasting
-        """Whether waiting seldom helps: an unknown name, a refused connection, a bad certificate."""
+        """Whether waiting seldom helps: unknown name, refused connection, bad certificate."""
 
 
 class ServerBusy(Unavailable):

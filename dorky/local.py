@@ -375,7 +375,7 @@ class LocalWork(Project):
             names = [self.worktree.relative(path) for path in paths]
             where = f" in {source}" if source else ""
             wanted = {path: held[path] for path in staging.tracked(held, names, where)}
-            made = checkout.plan_files(self.worktree, rows, wanted)
+            made = checkout.plan_files(self.worktree, self.store, rows, wanted)
             changes = [Change(path, "deleted") for path in made.remove]
             for path in made.write:
                 changes.append(Change(path, "modified" if self._is_there(path) else "added"))

@@ -166,6 +166,12 @@ class Epoch(msgspec.Struct, frozen=True, omit_defaults=True):
     previous: bytes = b""
 
 
+class Format(msgspec.Struct, frozen=True):
+    """The one field that a header of every format has."""
+
+    format: int
+
+
 class Header(msgspec.Struct, frozen=True):
     """The clear part of a root: what must be known before anything can be opened.
 
@@ -236,10 +242,10 @@ class Root(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_field
 
 
 Record = Tree | Chunks | Commit | Header | Root
-R = TypeVar("R", Tree, Chunks, Commit, Header, Root)
+R = TypeVar("R", Tree, Chunks, Commit, Format, Header, Root)
 
 _DECODERS: dict[type, msgspec.json.Decoder[Any]] = {
-    each: msgspec.json.Decoder(each) for each in (Tree, Chunks, Commit, Header, Root)
+    each: msgspec.json.Decoder(each) for each in (Tree, Chunks, Commit, Format, Header, Root)
 }
 
 

@@ -13,9 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import msgspec
-
-from dorky import errors, files, git, keys, vault
+from dorky import errors, files, git, keys, model, vault
 from dorky.config import RC, VERSION, Config
 from dorky.database import Database
 from dorky.drivers import open_driver
@@ -164,8 +162,8 @@ class Project:
         if data is None:
             raise errors.NotSetUp(self.root)
         try:
-            return msgspec.json.decode(data, type=Header)
-        except msgspec.MsgspecError as error:
+            return model.decode(Header, data)
+        except model.Malformed as error:
             raise errors.CorruptDatabase(self.database.path, error) from None
 
     @property

@@ -191,7 +191,6 @@ class Repository(LocalWork):
     def _set_remote(self, name: str, url: str, options: Mapping[str, str | bool]) -> None:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
             raise errors.UsageError(f"a remote can't be named {name!r}")
-        open_driver(url, {})
         for key, value in _remote_settings(self.root, name, url, options).items():
             self.config.set(key, value, scope="project")
 
@@ -259,7 +258,6 @@ class Repository(LocalWork):
             target = self._target(ours, theirs)
             wanted = self._wanted(paths, target)
             rows, made = self._plan(ours, target, wanted)
-            changes = self._changes(ours, target)
             backup, done = self._carry_out(rows, made, force=force)
             with self.database.transaction():
                 done.record(self.index)
@@ -274,7 +272,7 @@ class Repository(LocalWork):
                 old=ours,
                 new=target,
                 commits=commits,
-                changes=changes,
+                changes=made.changes(rows),
                 backup=backup,
                 merged=target not in {ours, theirs},
             )
@@ -402,9 +400,14 @@ class Repository(LocalWork):
 def _remote_settings(
     root: Path, name: str, url: str, options: Mapping[str, str | bool]
 ) -> dict[str, str | bool]:
-    """What `.dorkyrc` in ``root`` shall say of a remote, by key."""
+    """What `.dorkyrc` in ``root`` shall say of a remote, by key.
+
+    Raises:
+        BadURL: No driver can make anything of ``url``.
+    """
     if not url:
         return {}
+    open_driver(url, {})
     if "://" not in url and not url.startswith(("/", "~")):
         # `.dorkyrc` is shared: a relative directory counts from where it lies.
         url = os.path.relpath(Path.cwd() / url, root)

@@ -90,6 +90,10 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         with open(os.devnull, "wb") as nowhere:
             os.dup2(nowhere.fileno(), stdout.fileno())
         code = code or _failed(error)
+    if code == _INTERRUPTED:
+        # A plain exit would join the threads that are still waiting for the network.
+        sys.stderr.flush()
+        os._exit(code)
     sys.exit(code)
 
 

@@ -14,6 +14,7 @@ from dorky import errors
 from dorky.drivers.base import Driver, Version
 
 WRITERS = 16
+_ROUNDS = 3
 PREFIX = "probe/"
 
 
@@ -24,31 +25,41 @@ def honours_swaps(driver: Driver) -> bool:
 
     Raises:
         AccessDenied: Writing is not allowed at all.
+        ServerBusy: The store answered nobody, again and again.
     """
-    key = PREFIX + secrets.token_hex(8)
+    used: list[str] = []
     try:
-        won = _race(driver, key, None)
-        if len(won) != 1:
-            return False
-        stale = won[0]
-        if len(_race(driver, key, stale)) != 1:
-            return False
-        # A late writer with an outdated version must lose, too.
-        return not _race(driver, key, stale, writers=1)
+        for _ in range(_ROUNDS):
+            key = PREFIX + secrets.token_hex(8)
+            used.append(key)
+            won = _race(driver, key, None)
+            if len(won) > 1:
+                return False
+            if not won:
+                continue
+            replaced = _race(driver, key, won[0])
+            if len(replaced) > 1:
+                return False
+            # A late writer with an outdated version must lose, too.
+            if replaced:
+                return not _race(driver, key, won[0], writers=1)
+        raise errors.ServerBusy(driver.url, "no conditional write got through")
     finally:
-        driver.delete([key])
+        driver.delete(used)
 
 
 def _race(
     driver: Driver, key: str, expected: Version | None, *, writers: int = WRITERS
 ) -> list[Version]:
+    """Who is known to have won. A store may be too busy to tell some writers (S3 answers 409 to
+    those who meet; any may answer 503), which says nothing about them."""
     start = threading.Barrier(writers)
 
     def write(n: int) -> Version | None:
         start.wait()
         try:
             return driver.swap(key, f"{n} {secrets.token_hex(8)}".encode(), expected=expected)
-        except errors.PreconditionFailed:
+        except (errors.PreconditionFailed, errors.ServerBusy):
             return None
 
     with ThreadPoolExecutor(max_workers=writers) as pool:

@@ -45,8 +45,6 @@ _MAGIC = b"DORKYRT1"
 _PREFIX = struct.Struct(">8sI")
 _CHECKSUM = 32
 _BODY_LIMIT = 16 * MiB
-_HEADER = msgspec.json.Decoder(Header)
-_ROOT = msgspec.json.Decoder(Root)
 
 Unlock = Callable[[Header], Vault]
 """Opens a header's keys, after checking that it is the header of the right repository."""
@@ -99,11 +97,13 @@ def read_header(data: bytes, url: str) -> tuple[Header, bytes]:
         raise errors.CorruptRoot(url, "its checksum does not match")
     clear = data[_PREFIX.size : _PREFIX.size + length]
     try:
-        header = _HEADER.decode(clear)
-    except msgspec.MsgspecError as error:
+        # The format first: a later one may differ in everything else.
+        version = model.decode(model.Format, clear).format
+        if version > model.FORMAT:
+            raise errors.FormatTooNew(url, version)
+        header = model.decode(Header, clear)
+    except model.Malformed as error:
         raise errors.CorruptRoot(url, error) from None
-    if header.format > model.FORMAT:
-        raise errors.FormatTooNew(url, header.format)
     if model.encode(header) != clear:
         raise errors.CorruptRoot(url, "its header is not canonical")
     return header, data[_PREFIX.size + length : -_CHECKSUM]
@@ -116,9 +116,9 @@ def read_body(header: Header, body: bytes, vault: Vault, url: str) -> Root:
         CorruptRoot: Altered, or sealed with another key or header.
     """
     try:
-        packed = vault.open(body, _what(model.encode(header)))
-        return _ROOT.decode(codec.inflate(packed, limit=_BODY_LIMIT))
-    except (seal.SealBroken, codec.CodecError, msgspec.MsgspecError) as error:
+        packed = vault.open(body, _what(model.encode(header)), newest=True)
+        return model.decode(Root, codec.inflate(packed, limit=_BODY_LIMIT))
+    except (seal.SealBroken, codec.CodecError, model.Malformed) as error:
         raise errors.CorruptRoot(url, error) from None
 
 
