@@ -48,6 +48,22 @@ CREATE TABLE files (
 """
 
 
+def _create(path: Path) -> None:
+    """Make an empty database. It appears whole, since others may be making it as well."""
+    scratch = files.temporary(path.parent)
+    scratch.touch(mode=0o600)
+    try:
+        with contextlib.closing(sqlite3.connect(scratch, isolation_level=None)) as connection:
+            connection.executescript(
+                f"PRAGMA journal_mode=WAL; BEGIN; {_SCHEMA} PRAGMA user_version={_VERSION}; COMMIT;"
+            )
+        with contextlib.suppress(FileExistsError):
+            files.publish(scratch, path)
+    finally:
+        scratch.unlink(missing_ok=True)
+    files.sync_directory(path.parent)
+
+
 class Database:
     """An open local database.
 
@@ -55,29 +71,31 @@ class Database:
         path: The database file, created (mode 0600) if missing.
 
     Raises:
-        CorruptDatabase: Not a database, or of an unknown layout.
+        CorruptDatabase: Not a database.
+        FormatTooNew: Of a later layout.
+        DiskError: It can't be read or made.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        with files.disk_errors(path):
+        with self.errors(), files.disk_errors(path):
             if not path.exists():
-                path.touch(mode=0o600)
-        with self.errors():
+                _create(path)
             # The lock of `files.locked` orders writers; the timeout covers readers alone.
             self.connection = sqlite3.connect(
                 path, timeout=10, isolation_level=None, check_same_thread=False
             )
-            self.connection.executescript(
-                "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;"
-            )
-            (version,) = self.connection.execute("PRAGMA user_version").fetchone()
-            if version == 0:
-                self.connection.executescript(
-                    f"BEGIN; {_SCHEMA} PRAGMA user_version={_VERSION}; COMMIT;"
-                )
-            elif version != _VERSION:
-                raise errors.FormatTooNew(path, version)
+        try:
+            with self.errors():
+                self.connection.executescript("PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;")
+                (version,) = self.connection.execute("PRAGMA user_version").fetchone()
+                if version > _VERSION:
+                    raise errors.FormatTooNew(path, version)
+                if version != _VERSION:
+                    raise errors.CorruptDatabase(path, "it is empty")
+        except BaseException:
+            self.connection.close()
+            raise
 
     def close(self) -> None:
         """Close it. Safe to call twice."""

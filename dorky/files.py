@@ -61,6 +61,24 @@ def temporary(directory: Path) -> Path:
     return directory / f".tmp-{secrets.token_hex(8)}"
 
 
+def publish(scratch: Path, path: Path) -> None:
+    """Give a file that is finished its name, unless there is such a file already.
+
+    Raises:
+        FileExistsError: There is: somebody else was faster.
+    """
+    try:
+        # Unlike a rename, a link does not replace what is there.
+        os.link(scratch, path)
+    except OSError as error:
+        # Some file systems (FAT) have no hard links.
+        if error.errno not in {errno.EPERM, errno.ENOTSUP, errno.ENOSYS}:
+            raise
+        scratch.rename(path)
+    else:
+        scratch.unlink()
+
+
 def write_atomic(path: Path, data: bytes, *, mode: int = 0o600, replace: bool = True) -> None:
     """Replace ``path`` by ``data``, durably: readers see the old bytes or the new ones.
 
@@ -86,9 +104,7 @@ def write_atomic(path: Path, data: bytes, *, mode: int = 0o600, replace: bool = 
             if replace:
                 scratch.rename(path)
             else:
-                # Unlike a rename, a link fails if somebody else was faster.
-                os.link(scratch, path)
-                scratch.unlink()
+                publish(scratch, path)
         except BaseException:
             scratch.unlink(missing_ok=True)
             raise
