@@ -87,16 +87,21 @@ def _moment(stat: os.stat_result) -> tuple[int, ...]:
 
 
 class _Hashing:
-    """A file whose bytes are hashed as they are read."""
+    """A file whose bytes are hashed as they are read, up to one more than it had at first.
 
-    def __init__(self, fd: int) -> None:
+    A file that grows as fast as it is read would else never end.
+    """
+
+    def __init__(self, fd: int, size: int) -> None:
         self._fd = fd
+        self._limit = size + 1
         self.sha256 = hashlib.sha256()
         self.size = 0
 
     def readinto(self, buffer: memoryview, /) -> int:
-        count = os.readv(self._fd, [buffer])
-        self.sha256.update(memoryview(buffer)[:count])
+        window = memoryview(buffer)[: self._limit - self.size]
+        count = os.readv(self._fd, [window])
+        self.sha256.update(window[:count])
         self.size += count
         return count
 
@@ -107,7 +112,7 @@ def _store_content(fd: int, size: int, writer: Writer, store: Store) -> tuple[Ob
         body = os.read(fd, size + 1)
         content = writer.add(Kind.CHUNK, body) if len(body) == size else ""
         return content, hashlib.sha256(body).hexdigest(), len(body)
-    source = _Hashing(fd)
+    source = _Hashing(fd, size)
     bodies = chunk.cut(source, seed=store.vault.gear_seed)
     pieces = tuple(starmap(Chunk, writer.add_all(Kind.CHUNK, bodies)))
     if len(pieces) == 1:
