@@ -1,0 +1,551 @@
+"""Back to files: checkout, restore and pull write what was committed, and lose nothing of ours."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from disks import Tree, file, link, plant, trees
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from machines import files
+
+from dorky import errors, model
+from dorky.model import ALL, Kind, ObjectId
+from dorky.repo import Repository
+from dorky.results import Change, CheckedOut
+
+
+@pytest.fixture
+def repo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Repository]:
+    """A project without commits, and the current directory."""
+    root = tmp_path / "project"
+    root.mkdir()
+    monkeypatch.chdir(root)
+    made, _ = Repository.init()
+    with made:
+        yield made
+
+
+def commit(repo: Repository, tree: Tree) -> ObjectId:
+    plant(repo.root, tree)
+    os.chdir(repo.root)
+    repo.stage(["."])
+    return repo.commit("work").id
+
+
+def restore(repo: Repository, *paths: str, source: str = "") -> CheckedOut:
+    done = repo.restore(paths, source=source)
+    assert isinstance(done, CheckedOut)
+    return done
+
+
+def content(repo: Repository, revision: str, path: str) -> bytes:
+    return b"".join(repo.cat(revision, path))
+
+
+FIRST = {
+    ".env": file("KEY=1\n", 0o600),
+    "run": file("#!/bin/sh\n", 0o755),
+    "empty": file(),
+    "large": file(bytes(range(256)) * 20_000, 0o444),
+    "d/e/x": file("x"),
+    "d/l": link("../.env"),
+    "nowhere": link("no/such/file"),
+    "abs": link("/etc/passwd"),
+    "dir": link("d"),
+    "new\nline": file("n"),
+    "caf\u00e9": file("nfc"),
+    "cafe\u0301": file("nfd"),
+}
+SECOND = {
+    ".env": file("KEY=2\n", 0o600),
+    "run": file("#!/bin/sh\n", 0o644),
+    "d": link("elsewhere"),
+    "dir/inside": file("i"),
+    "caf\u00e9": file("nfc"),
+    "added": file("a"),
+}
+
+
+# --- there and back -------------------------------------------------------------------------
+
+
+def test_checkout_goes_there_and_back(repo: Repository) -> None:
+    first = commit(repo, FIRST)
+    second = commit(repo, SECOND)
+    done = repo.checkout("HEAD~1")
+    assert files(repo.root) == FIRST
+    assert done.commit == first
+    assert Change("d/e/x", "added") in done.changes
+    assert Change("d", "deleted") in done.changes
+    assert Change(".env", "modified") in done.changes
+    assert Change("caf\u00e9", "modified") not in done.changes
+    assert repo.status().clean
+    assert repo.status().detached
+    repo.checkout("main")
+    assert files(repo.root) == SECOND
+    assert repo.status().clean
+    assert not repo.status().detached
+    assert repo.show().id == second
+    assert not Path("d/e").exists()
+
+
+def test_no_commits_are_made_on_an_old_revision(repo: Repository) -> None:
+    commit(repo, FIRST)
+    commit(repo, SECOND)
+    repo.checkout("HEAD~1")
+    Path(".env").write_text("KEY=3\n")
+    repo.stage([".env"])
+    with pytest.raises(errors.Detached):
+        repo.commit("lost?")
+    with pytest.raises(errors.LocalChanges):  # what is staged is in the way
+        repo.checkout("main")
+    done = repo.checkout("main", force=True)
+    assert content(repo, done.backup, ".env") == b"KEY=3\n"
+
+
+def test_a_checkout_to_where_we_are_changes_nothing(repo: Repository) -> None:
+    commit(repo, FIRST)
+    Path(".env").write_text("mine")
+    assert repo.checkout("main").changes == ()
+    assert Path(".env").read_text() == "mine"
+
+
+def test_a_file_that_differs_nowhere_is_not_touched(repo: Repository) -> None:
+    commit(repo, FIRST)
+    commit(repo, {**FIRST, ".env": file("KEY=2\n", 0o600)})
+    before = {path: (repo.root / path).lstat() for path in FIRST if path != ".env"}
+    Path("run").write_text("my edit")
+    repo.checkout("HEAD~1")
+    after = {path: (repo.root / path).lstat() for path in FIRST if path not in {".env", "run"}}
+    for path, found in after.items():
+        assert (found.st_ino, found.st_mtime_ns) == (before[path].st_ino, before[path].st_mtime_ns)
+    assert Path("run").read_text() == "my edit"
+
+
+def test_the_umask_does_not_change_what_is_restored(repo: Repository) -> None:
+    commit(repo, FIRST)
+    before = os.umask(0o077)
+    try:
+        plant(repo.root, {})
+        restore(repo, ".")
+    finally:
+        os.umask(before)
+    assert files(repo.root) == FIRST
+
+
+def test_set_user_id_is_neither_kept_nor_restored(repo: Repository) -> None:
+    commit(repo, {"tool": file("#!/bin/sh\n", 0o755)})
+    Path("tool").chmod(0o6755)
+    assert repo.status().clean
+    repo.stage(["tool"])
+    assert repo.ls()[0].mode == "100755"
+    Path("tool").unlink()
+    restore(repo, "tool")
+    assert stat.S_IMODE(Path("tool").stat().st_mode) == 0o755
+
+
+# --- restore --------------------------------------------------------------------------------
+
+
+def test_restore_brings_back_what_is_staged(repo: Repository) -> None:
+    commit(repo, FIRST)
+    Path(".env").write_text("staged")
+    repo.stage([".env"])
+    Path(".env").write_text("broken")
+    Path("d/e/x").unlink()
+    Path("run").chmod(0o600)
+    done = restore(repo, ".env", "d", "run")
+    assert done.changes == (
+        *(Change(".env", "modified"), Change("d/e/x", "added"), Change("run", "modified")),
+    )
+    assert Path(".env").read_text() == "staged"
+    assert stat.S_IMODE(Path("run").stat().st_mode) == 0o755
+    assert content(repo, done.backup, ".env") == b"broken"
+    assert repo.status().unstaged == ()
+    assert repo.status().staged == (Change(".env", "modified"),)
+
+
+def test_restore_from_a_revision_leaves_the_index_alone(repo: Repository) -> None:
+    commit(repo, FIRST)
+    commit(repo, SECOND)
+    done = restore(repo, ".env", "run", "large", source="HEAD~1")
+    assert done.commit == repo.show("HEAD~1").id
+    assert Path(".env").read_text() == "KEY=1\n"
+    assert stat.S_IMODE(Path("run").stat().st_mode) == 0o755
+    assert Path("large").read_bytes() == FIRST["large"][1]
+    assert repo.status().staged == ()
+    unstaged = (Change(".env", "modified"), Change("run", "modified"))
+    assert repo.status().unstaged == unstaged
+
+
+@pytest.mark.xfail(
+    strict=True, reason="checkout._check_room refuses links, as if they were followed"
+)
+def test_a_link_in_the_way_is_kept_and_replaced(repo: Repository) -> None:
+    commit(repo, FIRST)
+    commit(repo, SECOND)
+    done = restore(repo, "d/e/x", source="HEAD~1")
+    assert Path("d/e/x").read_text() == "x"
+    assert content(repo, done.backup, "d") == b"elsewhere"
+
+
+def test_restore_takes_directories_patterns_and_all(repo: Repository) -> None:
+    commit(repo, FIRST)
+    plant(repo.root, {})
+    restore(repo, "d")
+    assert files(repo.root).keys() == {"d/e/x", "d/l"}
+    restore(repo, "caf*")
+    assert files(repo.root).keys() == {"d/e/x", "d/l", "caf\u00e9", "cafe\u0301"}
+    restore(repo, ".")
+    assert files(repo.root) == FIRST
+    assert restore(repo, ".").changes == ()
+    assert not restore(repo, ".").backup
+
+
+def test_restore_of_what_is_not_there(repo: Repository) -> None:
+    commit(repo, FIRST)
+    Path("new").write_text("x")
+    for path in ("new", "nope", "no*"):
+        with pytest.raises(errors.PathNotTracked):
+            restore(repo, path) if path != "no*" else restore(repo, "zz*")
+    with pytest.raises(errors.UnknownRevision):
+        restore(repo, ".env", source="nope")
+    with pytest.raises(errors.UsageError):
+        repo.restore([".env"], source="HEAD", staged=True)
+    assert Path("new").read_text() == "x"
+
+
+def test_restore_staged_puts_back_the_index_alone(repo: Repository) -> None:
+    commit(repo, FIRST)
+    Path(".env").write_text("edit")
+    repo.stage([".env"])
+    repo.restore([".env"], staged=True)
+    assert repo.status().staged == ()
+    assert repo.status().unstaged == (Change(".env", "modified"),)
+    assert Path(".env").read_text() == "edit"
+
+
+# --- nothing of ours is lost ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        pytest.param({".env": file("mine", 0o600)}, id="changed"),
+        pytest.param({".env": file("KEY=2\n", 0o640)}, id="mode"),
+        pytest.param({".env": link("mine")}, id="a link now"),
+        pytest.param({".env/mine": file("mine")}, id="a directory now"),
+        pytest.param({"added": file("changed")}, id="to be deleted"),
+        pytest.param({"d/e/x": file("mine")}, id="untracked and in the way"),
+        pytest.param({"d": file("mine")}, id="a file in the way of a directory"),
+        pytest.param({"dir/other": file("mine")}, id="untracked in a directory in the way"),
+    ],
+)
+def test_edits_hold_a_checkout_up_and_force_keeps_them(repo: Repository, edit: Tree) -> None:
+    commit(repo, FIRST)
+    commit(repo, SECOND)
+    clear = {path for path in SECOND for new in edit if new.startswith(f"{path}/")}
+    clear |= {path for path in SECOND for new in edit if path.startswith(f"{new}/")}
+    edited = {path: each for path, each in SECOND.items() if path not in clear} | edit
+    plant(repo.root, edited)
+    with pytest.raises(errors.DorkyError) as caught:
+        repo.checkout("HEAD~1")
+    assert caught.value.exit_code == 5
+    assert files(repo.root) == edited
+    done = repo.checkout("HEAD~1", force=True)
+    assert files(repo.root) == FIRST
+    (path,) = edit
+    kept = {each.path: each for each in repo.ls(done.backup)}
+    assert content(repo, done.backup, path) == edit[path][1]
+    assert int(kept[path].mode, 8) == edit[path][0]
+    plant(repo.root, {})
+    restore(repo, path, source=done.backup)
+    assert files(repo.root) == edit
+
+
+def test_backups_are_numbered_and_stay(repo: Repository) -> None:
+    commit(repo, FIRST)
+    for n in range(1, 4):
+        Path(".env").write_text(f"edit {n}")
+        done = restore(repo, ".env")
+        assert done.backup == f"backup/{n}"
+    for n in range(1, 4):
+        assert content(repo, f"backup/{n}", ".env") == f"edit {n}".encode()
+    assert repo.show("backup/2").refs == ("backup/2",)
+
+
+def test_a_link_of_ours_in_the_way_is_not_followed(repo: Repository, tmp_path: Path) -> None:
+    """Ours, not a stranger's: the remote's new directory meets a link that nobody tracks."""
+    commit(repo, {"config/app": file("1"), "a": file("1")})
+    commit(repo, {"a": file("2")})
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "app").write_text("not ours")
+    Path("config").symlink_to(outside)
+    with pytest.raises(errors.DorkyError):
+        repo.checkout("HEAD~1")
+    assert Path("a").read_text() == "2"
+    assert Path("config").is_symlink()
+    assert [(each.name, each.read_text()) for each in outside.iterdir()] == [("app", "not ours")]
+
+
+def everywhere(repo: Repository) -> set[tuple[str, int, bytes]]:
+    """Every file in every commit that a ref reaches."""
+    found, seen = set(), set()
+    for ref in repo.database.refs():
+        for entry in repo.log(ref):
+            if entry.id in seen:
+                continue
+            seen.add(entry.id)
+            for each in repo.ls(entry.id):
+                found.add((each.path, int(each.mode, 8), content(repo, entry.id, each.path)))
+    return found
+
+
+Act = Callable[[Repository], object]
+ACTS: dict[str, Act] = {
+    "checkout": lambda repo: repo.checkout("HEAD~1"),
+    "checkout --force": lambda repo: repo.checkout("HEAD~1", force=True),
+    "restore": lambda repo: repo.restore(["."]),
+    "restore --source": lambda repo: repo.restore(["."], source="HEAD~1"),
+    "pull": lambda repo: repo.pull(),
+    "pull --force": lambda repo: repo.pull(force=True),
+}
+
+
+@settings(
+    max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
+)
+@given(st.lists(trees, min_size=3, max_size=3), trees, trees, st.sampled_from(sorted(ACTS)))
+def test_whatever_was_on_disk_is_on_disk_or_in_a_commit(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    committed: Sequence[Tree],
+    staged: Tree,
+    edited: Tree,
+    act: str,
+) -> None:
+    """Two commits here and one in the remote; then something is staged, then edited again."""
+    here = Path(tempfile.mkdtemp(dir=tmp_path))
+    monkeypatch.chdir(tmp_path)
+    url = str(here / "vault")
+    repo, _ = Repository.init(here / "ours", url, plain=True)
+    other, _ = Repository.clone(url, here / "theirs")
+    with repo, other:
+        for n, tree in enumerate(committed):
+            commit(repo if n < 2 else other, {**tree, "mark": file(f"{n}")})
+            if n == 1:
+                repo.push()
+                other.pull()
+        other.push()
+        plant(repo.root, {**staged, "mark": file("1")})
+        os.chdir(repo.root)
+        repo.stage(["."])
+        before = {**edited, "mark": file("1")}
+        plant(repo.root, before)
+        try:
+            ACTS[act](repo)
+        except (errors.Conflict, errors.UnsafePath):
+            assert files(repo.root) == before
+            return
+        assert act not in {"checkout", "pull"} or not repo.database.ref("backup/1")
+        after = files(repo.root)
+        kept = everywhere(repo)
+        for path, (mode, body) in before.items():
+            assert after.get(path) == (mode, body) or (path, mode, body) in kept, path
+
+
+@pytest.mark.xfail(strict=True, reason="checkout.backup keeps what is on disk, not what is staged")
+def test_what_is_only_staged_is_kept_too(repo: Repository) -> None:
+    commit(repo, {"a": file("1")})
+    commit(repo, {"a": file("2")})
+    Path("a").write_text("staged")
+    repo.stage(["a"])
+    Path("a").write_text("edited")
+    assert repo.checkout("HEAD~1", force=True).backup
+    assert {body for _, _, body in everywhere(repo)} >= {b"staged", b"edited"}
+
+
+# --- trees from strangers -------------------------------------------------------------------
+
+DIRECTORY, REGULAR, LINK = stat.S_IFDIR, stat.S_IFREG | 0o644, stat.S_IFLNK
+Stranger = Sequence[tuple[str, int, "bytes | Stranger"]]
+
+
+def forge(repo: Repository, tree: Stranger) -> ObjectId:
+    """Store a commit whose trees say what ours never would, and make it the newest."""
+    with repo.store.writer() as writer:
+
+        def write(entries: Stranger) -> ObjectId:
+            found = []
+            for name, mode, inside in entries:
+                if isinstance(inside, bytes):
+                    made = writer.add(Kind.CHUNK, inside)
+                else:
+                    made = write(inside)
+                entry = {"name": name, "mode": mode, "content": made}
+                if isinstance(inside, bytes):
+                    digest = hashlib.sha256(inside).hexdigest()
+                    entry |= {"size": len(inside), "sha256": digest}
+                found.append(entry)
+            return writer.add(Kind.TREE, json.dumps({"entries": found}).encode())
+
+        parents = [parent] if (parent := repo.database.ref("main")) else []
+        when = "2026-01-01T00:00:00Z"
+        body = {
+            **{"trees": {ALL: write(tree)}, "parents": parents},
+            **{"author": "Eve", "time": when, "message": "a present"},
+        }
+        made = writer.add(Kind.COMMIT, json.dumps(body).encode())
+        writer.save()
+    return made
+
+
+NAMES = [
+    *("..", ".", "", "/abs", "../x", "a/b", "a\0b", "\0"),
+    *(".git", ".Git", ".git\u200c", ".GIT.", ".git ", "git~1", ".git::$INDEX_ALLOCATION"),
+    *(".dorky", ".DORKY", "dorky~1", ".dor\u200dky"),
+]
+
+
+@pytest.mark.parametrize("name", NAMES, ids=ascii)
+@pytest.mark.parametrize("kind", ["file", "link", "directory", "deep"])
+def test_a_name_that_must_not_be_written(repo: Repository, name: str, kind: str) -> None:
+    commit(repo, {"a": file("1")})
+    evil: Stranger = {
+        "file": [(name, REGULAR, b"evil")],
+        "link": [(name, LINK, b"/tmp")],
+        "directory": [(name, DIRECTORY, [("hooks", REGULAR, b"evil")])],
+        "deep": [("z", DIRECTORY, [(name, REGULAR, b"evil")])],
+    }[kind]
+    made = forge(repo, evil)
+    around = sorted(Path("..").rglob("*"))
+    for act in (
+        lambda: repo.checkout(made),
+        lambda: repo.checkout(made, force=True),
+        lambda: repo.restore(["."], source=made),
+        lambda: repo.ls(made),
+        lambda: repo.show(made),
+    ):
+        with pytest.raises(errors.IntegrityError) as caught:
+            act()
+        assert caught.value.exit_code == 7
+    assert sorted(Path("..").rglob("*")) == around
+    assert files(repo.root) == {"a": file("1")}
+    assert repo.status().clean
+
+
+def test_a_link_and_then_a_file_behind_it(repo: Repository, tmp_path: Path) -> None:
+    """First ``a -> outside``, then ``a/b``: the classic way out of a worktree."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    commit(repo, {"x": file("1")})
+    linked = forge(repo, [("a", LINK, os.fsencode(outside))])
+    repo.checkout(linked)
+    assert Path("a").is_symlink()
+    behind = forge(repo, [("a", DIRECTORY, [("b", REGULAR, b"evil")])])
+    repo.checkout(behind)  # the link goes, a directory takes its place
+    assert not Path("a").is_symlink()
+    assert Path("a/b").read_bytes() == b"evil"
+    assert list(outside.iterdir()) == []
+
+
+def test_a_file_behind_a_link_that_stays(repo: Repository, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    commit(repo, {"x": file("1")})
+    behind = forge(repo, [("a", DIRECTORY, [("b", REGULAR, b"evil")])])
+    Path("a").symlink_to(outside)
+    for force in (False, True):
+        with pytest.raises(errors.DorkyError) as caught:
+            repo.checkout(behind, force=force)
+        assert caught.value.exit_code in {5, 7}
+        assert list(outside.iterdir()) == []
+        assert Path("a").is_symlink()
+        assert Path("x").read_text() == "1"
+
+
+@pytest.mark.parametrize(
+    "tree",
+    [
+        pytest.param([("a", REGULAR, b"1"), ("a", REGULAR, b"2")], id="twice"),
+        pytest.param([("a", LINK, b"/tmp"), ("a", DIRECTORY, [("b", REGULAR, b"x")])], id="both"),
+        pytest.param([("b", REGULAR, b"1"), ("a", REGULAR, b"2")], id="unsorted"),
+        pytest.param([("a", stat.S_IFCHR | 0o666, b"")], id="device"),
+        pytest.param([("a", stat.S_IFIFO | 0o666, b"")], id="pipe"),
+        pytest.param([("a", 0o644, b"x")], id="no type"),
+    ],
+)
+def test_a_tree_that_is_malformed(repo: Repository, tree: Stranger) -> None:
+    commit(repo, {"x": file("1")})
+    made = forge(repo, tree)
+    with pytest.raises(errors.CorruptObject):
+        repo.checkout(made)
+    assert files(repo.root) == {"x": file("1")}
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"content": "f" * 64},
+        {"content": "tree"},
+        {"content": "commit"},
+        {"size": 3},
+        {"size": -1},
+        {"mode": stat.S_IFDIR},
+    ],
+    ids=str,
+)
+def test_an_entry_that_does_not_say_what_is_there(
+    repo: Repository, entry: dict[str, object]
+) -> None:
+    """Found before the wrong content has its name."""
+    commit(repo, {"x": file("1")})
+    with repo.store.writer() as writer:
+        chunk = writer.add(Kind.CHUNK, b"content")
+        empty = writer.add(Kind.TREE, model.encode(model.Tree(())))
+        writer.save()
+    named = {"tree": empty, "commit": repo.show().id}
+    given = {"name": "a", "mode": REGULAR, "content": chunk, "size": 7, **entry}
+    given["content"] = named.get(str(given["content"]), given["content"])
+    with repo.store.writer() as writer:
+        tree = writer.add(Kind.TREE, json.dumps({"entries": [given]}).encode())
+        when = "2026-01-01T00:00:00Z"
+        body = {"trees": {ALL: tree}, "parents": [], "author": "E", "time": when, "message": "x"}
+        made = writer.add(Kind.COMMIT, json.dumps(body).encode())
+        writer.save()
+    with pytest.raises(errors.DorkyError) as caught:
+        repo.checkout(made)
+    assert caught.value.exit_code in {3, 7}  # 3: there is no remote to fetch what is missing from
+    repo.restore(["."])
+    assert files(repo.root) == {"x": file("1")}
+    assert repo.status().clean
+
+
+def test_set_user_id_from_a_stranger_is_not_written(repo: Repository) -> None:
+    commit(repo, {"x": file("1")})
+    made = forge(repo, [("tool", stat.S_IFREG | 0o6755, b"#!")])
+    try:
+        repo.checkout(made)
+    except errors.IntegrityError:
+        return
+    assert stat.S_IMODE(Path("tool").stat().st_mode) == 0o755
+
+
+@pytest.mark.parametrize("target", [b"", b"a\0b", b"x" * 5000], ids=["empty", "NUL", "long"])
+def test_a_link_with_a_target_that_can_not_be(repo: Repository, target: bytes) -> None:
+    commit(repo, {"x": file("1")})
+    made = forge(repo, [("a", LINK, target)])
+    with pytest.raises(errors.DorkyError) as caught:
+        repo.checkout(made)
+    assert caught.value.exit_code in {7, 8}
+    repo.restore(["."])
+    assert files(repo.root) == {"x": file("1")}
