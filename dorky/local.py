@@ -57,6 +57,13 @@ class LocalWork(Project):
         with self.locked():
             rows = self.index.rows()
             names = [self.worktree.relative(path) for path in paths]
+            for name in names:
+                if name not in rows and (link := self.worktree.link_above(name)):
+                    raise errors.UnstorablePath(
+                        name,
+                        f"{link} is a symbolic link",
+                        hint="stage the link itself, or the file by its real path",
+                    )
             chosen = staging.select(self.worktree, self.ignore, rows, names, force=force)
             return self._stage(rows, chosen)
 

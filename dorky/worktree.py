@@ -43,8 +43,8 @@ class Worktree:
     def relative(self, path: str | os.PathLike[str]) -> str:
         """The repository path of a path that the user named; ``""`` for the root itself.
 
-        Symbolic links in the directories above are followed, the last component is not: a link
-        is stored as a link.
+        Links inside the project are names like others: what a revision holds at ``d/x`` can be
+        asked for though ``d`` is a link by now. Links that lead to the project are followed.
 
         Raises:
             UsageError: It is empty (an unset shell variable, which must not mean everything).
@@ -53,25 +53,22 @@ class Worktree:
         """
         named = os.fspath(path)
         if not named:
-            raise errors.UsageError(
-                "a path is empty", hint="name a file, or . for all that is here"
-            )
+            raise errors.UsageError("a path is empty", hint="name a file, or . for all of them")
         if "\0" in named:
             raise errors.PathNotFound(named)
         absolute = Path(os.path.normpath(Path.cwd() / named))
-        if absolute != self.root:
+        if not absolute.is_relative_to(self.root):
             try:
                 absolute = absolute.parent.resolve() / absolute.name
-            except RuntimeError:  # links that lead in a circle; Python 3.13 passes over them
+            except RuntimeError:  # links in a circle; Python 3.13 passes over them
                 raise errors.PathNotFound(named) from None
-        try:
-            relative = absolute.relative_to(self.root)
-        except ValueError:
-            raise errors.OutsideWorktree(named, self.root) from None
-        for part in relative.parts:
+            if not absolute.is_relative_to(self.root):
+                raise errors.OutsideWorktree(named, self.root)
+        parts = absolute.relative_to(self.root).parts
+        for part in parts:
             if reason := files.unsafe(part):
                 raise errors.UnstorablePath(named, reason)
-        return "/".join(relative.parts)
+        return "/".join(parts)
 
     def on_disk(self, path: str) -> Path:
         """The disk path of a repository path.
@@ -100,6 +97,11 @@ class Worktree:
             if error.errno in _NOT_THERE:
                 return None
             raise errors.UnreadableFile(path, error.strerror) from error
+
+    def link_above(self, path: str) -> str | None:
+        """The outermost directory above a path that is a symbolic link; None if none is."""
+        parents = (path[:end] for end, char in enumerate(path) if char == "/")
+        return next((each for each in parents if (self.on_disk(each)).is_symlink()), None)
 
     # --- walking ---------------------------------------------------------------------------
 
