@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, TypeVar
 
 from dorky import errors, files
+
+T = TypeVar("T")
 
 _VERSION = 1
 _SCHEMA = """
@@ -48,6 +51,67 @@ CREATE TABLE files (
 """
 
 
+def _typed(error: sqlite3.Error, path: Path) -> errors.DorkyError:
+    """What SQLite says, in the error tree's words."""
+    said = str(error)
+    if isinstance(error, sqlite3.OperationalError):
+        if "full" in said:
+            return errors.DiskFull(path)
+        if "locked" in said or "busy" in said:
+            return errors.Locked("the database is in use")
+        if "readonly" in said or "unable to open" in said or "I/O" in said:
+            return errors.DiskError(path, said)
+    return errors.CorruptDatabase(path, said)
+
+
+class _Connection(sqlite3.Connection):
+    """A connection whose every failure is an error of the tree."""
+
+    path: Path
+
+    def execute(self, *args: Any) -> Any:
+        return self.cursor(_Cursor).execute(*args)
+
+    def executemany(self, *args: Any) -> Any:
+        return self.cursor(_Cursor).executemany(*args)
+
+    def executescript(self, *args: Any) -> Any:
+        return self.cursor(_Cursor).executescript(*args)
+
+    def typed(self, method: Callable[..., T], *args: object) -> T:
+        """Call something of SQLite's."""
+        try:
+            return method(*args)
+        except sqlite3.Error as error:
+            raise _typed(error, self.path) from error
+
+
+class _Cursor(sqlite3.Cursor):
+    connection: _Connection
+
+    def execute(self, *args: Any) -> Any:
+        return self.connection.typed(super().execute, *args)
+
+    def executemany(self, *args: Any) -> Any:
+        return self.connection.typed(super().executemany, *args)
+
+    def executescript(self, *args: Any) -> Any:
+        return self.connection.typed(super().executescript, *args)
+
+    def fetchone(self) -> Any:
+        return self.connection.typed(super().fetchone)
+
+    def fetchall(self) -> Any:
+        return self.connection.typed(super().fetchall)
+
+    def __iter__(self) -> Any:
+        # Not `__next__`: this way rows are handed on without a Python call for each.
+        try:
+            yield from iter(super().__next__, None)
+        except sqlite3.Error as error:
+            raise _typed(error, self.connection.path) from error
+
+
 def _create(path: Path) -> None:
     """Make an empty database. It appears whole, since others may be making it as well."""
     scratch = files.temporary(path.parent)
@@ -78,21 +142,28 @@ class Database:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        with self.errors(), files.disk_errors(path):
-            if not path.exists():
-                _create(path)
+        try:
+            with files.disk_errors(path):
+                if not path.exists():
+                    _create(path)
             # The lock of `files.locked` orders writers; the timeout covers readers alone.
             self.connection = sqlite3.connect(
-                path, timeout=10, isolation_level=None, check_same_thread=False
+                path,
+                timeout=10,
+                isolation_level=None,
+                check_same_thread=False,
+                factory=_Connection,
             )
+        except sqlite3.Error as error:
+            raise _typed(error, path) from error
+        self.connection.path = path
         try:
-            with self.errors():
-                self.connection.executescript("PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;")
-                (version,) = self.connection.execute("PRAGMA user_version").fetchone()
-                if version > _VERSION:
-                    raise errors.FormatTooNew(path, version)
-                if version != _VERSION:
-                    raise errors.CorruptDatabase(path, "it is empty")
+            self.connection.executescript("PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;")
+            (version,) = self.connection.execute("PRAGMA user_version").fetchone()
+            if version > _VERSION:
+                raise errors.FormatTooNew(path, version)
+            if version != _VERSION:
+                raise errors.CorruptDatabase(path, "it is empty")
         except BaseException:
             self.connection.close()
             raise
@@ -102,37 +173,20 @@ class Database:
         self.connection.close()
 
     @contextlib.contextmanager
-    def errors(self) -> Iterator[None]:
-        """Turn SQLite's errors into the error tree's."""
-        try:
-            yield
-        except sqlite3.OperationalError as error:
-            if "full" in str(error):
-                raise errors.DiskFull(self.path) from error
-            if "locked" in str(error) or "busy" in str(error):
-                raise errors.Locked("the database is in use") from error
-            if "readonly" in str(error) or "unable to open" in str(error) or "I/O" in str(error):
-                raise errors.DiskError(self.path, error) from error
-            raise errors.CorruptDatabase(self.path, error) from error
-        except sqlite3.DatabaseError as error:
-            raise errors.CorruptDatabase(self.path, error) from error
-
-    @contextlib.contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """All of what is done inside, or nothing. Nested calls join the outer one."""
         if self.connection.in_transaction:
             yield self.connection
             return
-        with self.errors():
-            self.connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield self.connection
-                self.connection.execute("COMMIT")
-            except BaseException:
-                # On a full disk SQLite has rolled back by itself.
-                with contextlib.suppress(sqlite3.OperationalError):
-                    self.connection.execute("ROLLBACK")
-                raise
+        self.connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield self.connection
+            self.connection.execute("COMMIT")
+        except BaseException:
+            # On a full disk SQLite has rolled back by itself.
+            with contextlib.suppress(errors.DorkyError):
+                self.connection.execute("ROLLBACK")
+            raise
 
     # --- single values and refs ------------------------------------------------------------
 

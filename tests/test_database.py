@@ -232,8 +232,11 @@ def test_a_full_disk_is_no_damage(database: Database) -> None:
 def test_what_sqlite_says_is_understood(
     database: Database, said: str, error: type[errors.DorkyError]
 ) -> None:
-    with pytest.raises(error), database.errors():
+    def fail() -> None:
         raise sqlite3.OperationalError(said)
+
+    with pytest.raises(error):
+        database.connection.typed(fail)
 
 
 # --- damage ---------------------------------------------------------------------------------
@@ -253,10 +256,25 @@ def test_a_damaged_page_is_said_so(database: Database, path: Path) -> None:
             database.set(f"key{number:03}", bytes(100))
     database.close()
     data = bytearray(path.read_bytes())
-    data[4096 : 8 * 4096] = b"\xff" * (7 * 4096)
+    data[12 * 4096 :] = b"\xff" * (len(data) - 12 * 4096)
     path.write_bytes(data)
+    damaged = Database(path)
+    for act in (
+        lambda: damaged.set("key499", b"x"),
+        lambda: damaged.get("key499"),
+        lambda: list(damaged.connection.execute("SELECT * FROM meta")),
+        lambda: damaged.connection.execute("SELECT * FROM meta").fetchall(),
+        lambda: dict(damaged.connection.execute("SELECT key, value FROM meta")),
+    ):
+        with pytest.raises(errors.CorruptDatabase):
+            act()
+    damaged.close()
+
+
+def test_text_that_is_none_is_said_so(database: Database) -> None:
+    database.connection.execute("INSERT INTO refs VALUES (CAST(x'ff' AS TEXT), 'x')")
     with pytest.raises(errors.CorruptDatabase):
-        Database(path).set("key000", b"x")
+        database.refs()
 
 
 def test_a_newer_layout_is_left_alone(database: Database, path: Path) -> None:
