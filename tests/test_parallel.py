@@ -1,0 +1,114 @@
+"""Work in threads: in order, in bounded memory, and over when it is over."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dorky.parallel import in_order
+
+
+@given(items=st.lists(st.integers(), max_size=50), threads=st.integers(1, 4), data=st.data())
+def test_results_come_in_order(items: list[int], threads: int, data: st.DataObject) -> None:
+    ahead = data.draw(st.none() | st.integers(1, 10))
+    found = in_order(lambda n: n * 2, items, threads=threads, ahead=ahead)
+    assert list(found) == [n * 2 for n in items]
+
+
+def test_the_first_waits_for_no_other() -> None:
+    """A slow first item holds back the results, not the work on the others."""
+    others = threading.Barrier(4)
+
+    def work(n: int) -> int:
+        others.wait(timeout=10)  # all four must be under way at once
+        return n
+
+    assert list(in_order(work, range(4), threads=4)) == [0, 1, 2, 3]
+
+
+def test_no_more_is_drawn_than_was_asked_for() -> None:
+    drawn = []
+
+    def items() -> Iterator[int]:
+        for n in range(100):
+            drawn.append(n)
+            yield n
+
+    taken = in_order(lambda n: n, items(), threads=2, ahead=3)
+    assert drawn == []
+    for n in range(10):
+        assert next(taken) == n
+        # Those taken, those under way, and the one that waits for room.
+        assert len(drawn) <= n + 1 + 3 + 1
+    taken.close()  # type: ignore[attr-defined]
+    assert len(drawn) <= 14
+
+
+def test_items_are_drawn_in_the_callers_thread() -> None:
+    def items() -> Iterator[int]:
+        for _ in range(10):
+            yield threading.get_ident()
+
+    assert set(in_order(lambda n: n, items(), threads=3)) == {threading.get_ident()}
+
+
+def test_an_error_comes_in_its_turn_and_ends_it() -> None:
+    ran = []
+
+    def work(n: int) -> int:
+        ran.append(n)
+        if n == 3:
+            raise ZeroDivisionError
+        return n
+
+    taken = in_order(work, range(1000), threads=2, ahead=4)
+    assert [next(taken) for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(ZeroDivisionError):
+        next(taken)
+    assert len(ran) < 20
+    assert list(taken) == []
+
+
+def test_an_error_of_the_source_ends_it() -> None:
+    def items() -> Iterator[int]:
+        yield 1
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        list(in_order(lambda n: n, items(), threads=2))
+
+
+def test_no_thread_is_left_behind() -> None:
+    before = threading.active_count()
+    taken = in_order(lambda n: n, range(100), threads=4)
+    next(taken)
+    taken.close()  # type: ignore[attr-defined]
+    assert threading.active_count() == before
+    assert list(in_order(lambda n: n, [], threads=4)) == []
+    assert threading.active_count() == before
+
+
+def test_an_interrupt_waits_for_nobody() -> None:
+    """Whoever presses Ctrl-C is not kept until a slow upload ends."""
+    begun, release = threading.Event(), threading.Event()
+
+    def work(n: int) -> int:
+        begun.set()
+        release.wait(timeout=10)
+        return n
+
+    def items() -> Iterator[int]:
+        yield 1
+        begun.wait(timeout=10)
+        raise KeyboardInterrupt
+
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            list(in_order(work, items(), threads=1))
+        assert not release.is_set()
+    finally:
+        release.set()

@@ -1,0 +1,333 @@
+"""The local object store: what was saved is there, what was not leaves no trace."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import random
+import stat
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dorky import errors, keys, pack, store, vault
+from dorky.database import Database
+from dorky.model import Kind
+from dorky.store import Store
+
+_, SEALED = vault.create([keys.generate().public])
+_, PLAIN = vault.create([])
+
+kinds = st.sampled_from(list(Kind))
+things = st.lists(st.tuples(kinds, st.binary(max_size=50)), max_size=30)
+
+
+@contextmanager
+def opened(place: Path, key: vault.Vault = SEALED) -> Iterator[Store]:
+    place.mkdir(exist_ok=True)
+    (place / "tmp").mkdir(exist_ok=True)
+    database = Database(place / "db")
+    found = Store(place / "packs", place / "tmp", database, lambda: key)
+    try:
+        yield found
+    finally:
+        found.close()
+        database.close()
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Iterator[Store]:
+    with opened(tmp_path / "state") as found:
+        yield found
+
+
+def leftovers(found: Store) -> list[Path]:
+    """Whatever is on disk of objects."""
+    packs = found.directory.iterdir() if found.directory.exists() else ()
+    return [*packs, *found.scratch.iterdir()]
+
+
+def open_files() -> int:
+    return len(list(Path("/dev/fd").iterdir()))
+
+
+# --- what was saved -------------------------------------------------------------------------
+
+
+@given(things=things, key=st.sampled_from([SEALED, PLAIN]), cut=st.integers(0, 30))
+def test_what_was_saved_is_read_back(
+    tmp_path_factory: pytest.TempPathFactory,
+    things: list[tuple[Kind, bytes]],
+    key: vault.Vault,
+    cut: int,
+) -> None:
+    place = tmp_path_factory.mktemp("store")
+    with opened(place, key) as found:
+        ids = []
+        for batch in (things[:cut], things[cut:]):
+            with found.writer() as writer:
+                ids += [writer.add(*each) for each in batch]
+                saved = writer.save()
+            assert len(saved) <= 1
+    with opened(place, key) as found:
+        for (kind, body), object_id in zip(things, ids, strict=True):
+            assert object_id == key.object_id(kind, body)
+            assert object_id in found
+            assert found.read(object_id) == body
+        # Each thing once, however often it was added.
+        held = [at for each in found.packs() for at in found.locations(each.id)]
+        assert sorted(at.id for at in held) == sorted(set(ids))
+        assert found.missing([*ids, "0" * 64]) == {"0" * 64}
+        for each in found.packs():
+            data = found.pack_bytes(each.id)
+            assert hashlib.sha256(data).hexdigest() == each.id
+            assert len(data) == each.size
+            found_there = pack.read_tail(each, data[each.tail :], key)
+            assert found_there == found.locations(each.id)
+
+
+def test_many_bodies_in_threads_are_what_they_are_one_by_one(here: Store) -> None:
+    chance = random.Random(1)
+    bodies = [chance.randbytes(chance.choice([0, 10, 10_000])) for _ in range(200)] * 2
+    with here.writer() as writer:
+        first = writer.add(Kind.CHUNK, bodies[3])
+        named = list(writer.add_all(Kind.CHUNK, iter(bodies)))
+        writer.save()
+    assert named == [(SEALED.object_id(Kind.CHUNK, body), len(body)) for body in bodies]
+    assert named[3][0] == first
+    for body, (object_id, _) in zip(bodies, named, strict=True):
+        assert here.read(object_id) == body
+    (only,) = here.packs()
+    assert len(here.locations(only.id)) == len({object_id for object_id, _ in named})
+
+
+def test_large_things_are_spread_over_packs(here: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pack, "TARGET", 100_000)
+    chance = random.Random(1)
+    bodies = [chance.randbytes(30_000) for _ in range(10)]
+    with here.writer() as writer:
+        ids = [writer.add(Kind.CHUNK, body) for body in bodies]
+        saved = writer.save()
+    assert len(saved) == 3
+    assert all(each.size < 130_000 for each in saved)
+    assert [here.read(object_id) for object_id in ids] == bodies
+
+
+def test_files_are_for_their_owner_alone(here: Store) -> None:
+    before = os.umask(0)
+    try:
+        with here.writer() as writer:
+            writer.add(Kind.CHUNK, b"secret")
+            (scratch,) = here.scratch.iterdir()
+            assert stat.S_IMODE(scratch.stat().st_mode) == 0o600
+            (saved,) = writer.save()
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(here.directory.stat().st_mode) == 0o700
+    assert stat.S_IMODE((here.directory / saved.id).stat().st_mode) == 0o600
+
+
+# --- what was not ---------------------------------------------------------------------------
+
+
+def test_what_was_not_saved_leaves_no_trace(here: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pack, "TARGET", 1000)
+    with here.writer() as writer:
+        for n in range(10):
+            # Some packs are finished by now, one is open.
+            object_id = writer.add(Kind.CHUNK, random.Random(n).randbytes(400))
+        assert writer.holds(object_id)
+        assert len(leftovers(here)) > 2
+    assert leftovers(here) == []
+    assert object_id not in here
+    assert here.packs() == []
+    with here.writer() as writer:
+        assert not writer.holds(object_id)
+
+
+def test_what_a_transaction_took_back_is_not_there(here: Store) -> None:
+    object_id = SEALED.object_id(Kind.CHUNK, b"x")
+
+    def interrupted() -> None:
+        with here.database.transaction(), here.writer() as writer:
+            writer.add(Kind.CHUNK, b"x")
+            writer.save()
+            assert object_id in here
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        interrupted()
+    assert object_id not in here
+    with pytest.raises(errors.MissingObject):
+        here.read(object_id)
+    with here.writer() as writer:
+        assert writer.add(Kind.CHUNK, b"x") == object_id
+        writer.save()
+    assert here.read(object_id) == b"x"
+
+
+def test_nothing_is_written_for_nothing(here: Store) -> None:
+    with here.writer() as writer:
+        assert writer.save() == []
+    assert leftovers(here) == []
+
+
+@pytest.mark.parametrize("when", ["fsync", "rename"])
+def test_a_disk_that_is_full(here: Store, monkeypatch: pytest.MonkeyPatch, when: str) -> None:
+    """Found when the pack is made durable: nothing is recorded, nothing lies about."""
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with here.writer() as writer:
+        object_id = writer.add(Kind.CHUNK, b"x" * 100)
+        with monkeypatch.context() as patched:
+            patched.setattr(os, when, full)
+            patched.setattr(Path, when, full, raising=False)
+            with pytest.raises(errors.DiskFull):
+                writer.save()
+    assert object_id not in here
+    assert here.packs() == []
+    assert leftovers(here) == []
+
+
+def test_a_disk_that_is_full_while_writing(here: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self: object, *_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with here.writer() as writer:
+        writer.add(Kind.CHUNK, b"x" * 100)
+        with monkeypatch.context() as patched:
+            patched.setattr(pack.PackWriter, "append", full)
+            with pytest.raises(errors.DiskFull):
+                writer.add(Kind.CHUNK, b"y" * 100)
+    assert leftovers(here) == []
+    assert here.packs() == []
+
+
+# --- damage ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def saved(here: Store) -> tuple[str, str, str]:
+    """A pack of two chunks: its name and theirs."""
+    with here.writer() as writer:
+        one, two = (writer.add(Kind.CHUNK, bytes([n]) * 5000 + os.urandom(5000)) for n in (1, 2))
+        (made,) = writer.save()
+    return made.id, one, two
+
+
+def test_a_pack_that_is_gone(here: Store, saved: tuple[str, str, str]) -> None:
+    name, one, _ = saved
+    (here.directory / name).unlink()
+    with pytest.raises(errors.MissingObject):
+        here.read(one)
+    with pytest.raises(errors.DorkyError):
+        here.pack_bytes(name)
+
+
+def test_a_pack_that_was_cut(here: Store, saved: tuple[str, str, str]) -> None:
+    name, one, two = saved
+    os.truncate(here.directory / name, 6000)
+    assert len(here.read(one)) == 10_000
+    with pytest.raises(errors.CorruptObject, match="truncated"):
+        here.read(two)
+    with pytest.raises(errors.CorruptPack):
+        here.pack_bytes(name)
+
+
+@pytest.mark.parametrize("key", [SEALED, PLAIN], ids=["sealed", "plain"])
+def test_a_flipped_byte(tmp_path: Path, key: vault.Vault) -> None:
+    with opened(tmp_path / "state", key) as here:
+        body = b"text\n" * 40
+        with here.writer() as writer:
+            object_id = writer.add(Kind.CHUNK, body)
+            (made,) = writer.save()
+        path = here.directory / made.id
+        data = path.read_bytes()
+        (at,) = here.locations(made.id)
+        for n in range(at.length):
+            altered = bytearray(data)
+            altered[at.offset + n] ^= 1 << n % 8
+            path.write_bytes(altered)
+            with pytest.raises(errors.CorruptObject):
+                here.read(object_id)
+        with pytest.raises(errors.CorruptPack):
+            here.pack_bytes(made.id)
+        path.write_bytes(data)
+        assert here.read(object_id) == body
+
+
+def test_an_object_in_another_ones_place(here: Store, saved: tuple[str, str, str]) -> None:
+    name, one, two = saved
+    at = here.locate([one, two])
+    path = here.directory / name
+    data = bytearray(path.read_bytes())
+    first, second = at[one], at[two]
+    assert first.length == second.length
+    data[first.offset : first.offset + first.length] = here.stored(second)
+    path.write_bytes(data)
+    with pytest.raises(errors.CorruptObject):
+        here.read(one)
+
+
+# --- remotes' packs -------------------------------------------------------------------------
+
+
+def test_what_remotes_hold_is_kept_apart(here: Store) -> None:
+    ids = [f"{n:064x}" for n in range(1200)]
+    packs = [pack.Pack(f"{n:064x}", 1000, 500) for n in range(3)]
+    for n, made in enumerate(packs):
+        some = [pack.Location(Kind.CHUNK, each, 8, 10) for each in ids[n::3]]
+        here.record("origin", made, some)
+    here.record("other", packs[0], [pack.Location(Kind.CHUNK, ids[1], 8, 10)])
+    assert here.packs("origin") == packs
+    assert here.packs() == []
+    found = here.locate(ids, remote="origin")
+    assert found.keys() == set(ids)
+    assert found[ids[4]] == store.Held(Kind.CHUNK, ids[4], packs[1].id, 8, 10)
+    assert here.locate(ids) == {}
+    assert here.missing(ids) == set(ids)
+    assert ids[0] not in here
+
+    here.retain("origin", [packs[1].id, "f" * 64])
+    assert here.packs("origin") == [packs[1]]
+    assert here.locate(ids, remote="origin").keys() == set(ids[1::3])
+    assert here.locate(ids, remote="other").keys() == {ids[1]}
+    here.record("origin", packs[1], [pack.Location(Kind.CHUNK, ids[1], 8, 10)])
+    assert here.packs("origin") == [packs[1]]
+
+
+# --- many packs, many threads ---------------------------------------------------------------
+
+
+def test_many_packs_in_many_threads_with_few_files_open(here: Store) -> None:
+    ids = []
+    for n in range(100):
+        with here.writer() as writer:
+            ids.append(writer.add(Kind.CHUNK, b"%d" % n))
+            writer.save()
+    places = here.locate(ids)
+    order = random.Random(1).choices(range(100), k=2000)
+    before = open_files()
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        bodies = list(pool.map(lambda n: here.open(places[ids[n]]), order))
+    assert bodies == [b"%d" % n for n in order]
+    assert open_files() - before <= 64 + 8
+    here.close()
+    assert open_files() <= before
+    assert here.read(ids[0]) == b"0"
+
+
+@given(sizes=st.lists(st.integers(0, 20)), size=st.integers(1, 7))
+def test_batches(sizes: list[int], size: int) -> None:
+    found = list(store.batches(iter(sizes), size))
+    assert [each for batch in found for each in batch] == sizes
+    assert all(len(batch) == size for batch in found[:-1])
+    assert all(0 < len(batch) <= size for batch in found[-1:])

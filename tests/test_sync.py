@@ -1,0 +1,258 @@
+"""The main job, end to end through the command line, on a directory, on S3 and on GCS."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from faults import Faults
+from machines import Machine, bucket, files, make_assorted
+from servers import Remote
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture
+def ana(tmp_path: Path, remote: Remote) -> Machine:
+    return Machine(tmp_path / "ana", remote.env)
+
+
+# --- a second machine -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("plain", [False, True], ids=["sealed", "plain"])
+def test_a_second_machine_gets_every_byte(ana: Machine, remote: Remote, plain: bool) -> None:
+    """By a clone, by the `.dorkyrc` of a fresh git clone, and by DORKY_URL alone."""
+    make_assorted(ana.project)
+    ana("init", remote.url, *(["--plain"] if plain else []))
+    ana("stage", ".")
+    ana("commit", "-m", "everything")
+    ana("push")
+    expected = ana.files()
+    assert len(expected) == 1000
+
+    clone, fresh, bare = (ana.another(name, identity=not plain) for name in ("a", "b", "c"))
+    clone("clone", remote.url, "here")
+    assert files(clone.project / "here") == expected
+    (fresh.project / ".dorkyrc").write_bytes(ana.read(".dorkyrc"))
+    fresh("pull")
+    assert fresh.files() == expected
+    bare.env["DORKY_URL"] = remote.url
+    bare("pull")
+    assert bare.files() == expected
+    for machine in (fresh, bare):
+        assert machine("status", "-s", "--exit-code").out == ""
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize("plain", [False, True], ids=["sealed", "plain"])
+def test_a_second_machine_gets_a_file_of_300_mib(ana: Machine, remote: Remote, plain: bool) -> None:
+    chance = random.Random(1)
+    with ana.write("data/large.bin", b"", 0o640).open("wb") as file:
+        for _ in range(300):
+            file.write(chance.randbytes(1 << 20))
+    ana("init", remote.url, *(["--plain"] if plain else []))
+    ana("stage", "data")
+    ana("commit", "-m", "300 MiB")
+    ana("push")
+    ben = ana.another("ben", identity=not plain)
+    ben("clone", remote.url, "here")
+    assert files(ben.project / "here") == ana.files()
+
+
+def test_work_goes_back_and_forth(ana: Machine, remote: Remote) -> None:
+    ana("init", remote.url)
+    ana.commit({".env": "KEY=1\n", "config/app.toml": "x = 1\n"}, "first")
+    ana("push")
+    ben = ana.another("ben")
+    ben("clone", remote.url, ".")
+    ben.write("config/app.toml", "x = 2\n", 0o755)
+    ben("stage", "config")
+    (ben.project / ".env").unlink()
+    ben("stage", ".env")
+    ben.write("new", "")
+    ben("stage", "new")
+    ben("commit", "-m", "second")
+    ben("push")
+    assert ana("fetch").out.startswith("1 new commit")
+    assert "behind" in ana("status").out
+    ana("pull")
+    assert ana.files() == ben.files()
+    assert [each["message"] for each in ana("log", "--json").json] == ["second", "first"]
+    assert ana("pull").out == "Up to date.\n"
+    assert ana("push").out.startswith("Up to date")
+
+
+# --- what it costs --------------------------------------------------------------------------
+
+
+class Cost:
+    """Counts requests: at the server, and for directories at the driver."""
+
+    def __init__(self, remote: Remote, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._log = remote.log
+        self._faults = None if "://" in remote.url else Faults.installed(monkeypatch)
+
+    def of(self, machine: Machine, *arguments: object) -> int:
+        """Requests that a command makes."""
+        counted = self._faults.calls if self._faults else self._log
+        counted.clear()
+        machine(*arguments)
+        return len(counted)
+
+
+@pytest.fixture
+def cost(remote: Remote, monkeypatch: pytest.MonkeyPatch) -> Cost:
+    return Cost(remote, monkeypatch)
+
+
+def test_what_a_small_repository_costs(ana: Machine, remote: Remote, cost: Cost) -> None:
+    ana("init", remote.url)
+    ana.commit({".env": "KEY=1\n"})
+    assert cost.of(ana, "push") == 1
+    assert cost.of(ana, "push") == 1
+    assert cost.of(ana, "pull") == 1
+    assert cost.of(ana, "fetch") == 1
+
+    ben = ana.another("ben")
+    assert cost.of(ben, "clone", remote.url, ".") == 1
+    fresh = ana.another("fresh")
+    (fresh.project / ".dorkyrc").write_bytes(ana.read(".dorkyrc"))
+    assert cost.of(fresh, "pull") == 1
+
+    ana.commit({".env": "KEY=2\n"})
+    assert cost.of(ana, "push") == 1
+    assert cost.of(ben, "pull") == 1
+    assert ben.read(".env") == b"KEY=2\n"
+    for command in (("status",), ("log",), ("cat", "HEAD~1:.env"), ("checkout", "HEAD~1")):
+        assert cost.of(ben, *command) == 0
+
+
+def test_what_a_thousand_files_cost(ana: Machine, remote: Remote, cost: Cost) -> None:
+    ana("init", remote.url)
+    chance = random.Random(1)
+    ana.commit({f"data/{n:04}": chance.randbytes(4096) for n in range(1000)})
+    assert cost.of(ana, "push") == 2  # a pack and the root
+    ben = ana.another("ben")
+    assert cost.of(ben, "clone", remote.url, ".") == 3  # the root, the tail, the chunks
+    assert ben.files() == ana.files()
+
+    ana.commit({"data/0500": chance.randbytes(4096)})
+    assert cost.of(ana, "push") == 1
+    assert cost.of(ben, "pull") == 1
+    assert ben.files() == ana.files()
+
+
+def test_what_outgrowing_the_root_costs(ana: Machine, remote: Remote, cost: Cost) -> None:
+    """What is inline moves into a pack when there is no more room, and then there is room."""
+    ana("init", remote.url)
+    chance = random.Random(1)
+    ben = ana.another("ben")
+    ben("clone", remote.url, ".")
+    spent = []
+    for n in range(5):
+        ana.commit({f"{n}.bin": chance.randbytes(60_000)})
+        spent.append(cost.of(ana, "push"))
+        # All that is in the new pack ben has from the root, but that he can only learn from it.
+        assert cost.of(ben, "pull") <= spent[-1] + 1
+    assert spent == [1, 1, 2, 1, 1]
+    assert ben.files() == ana.files()
+    assert len([key for key in bucket(remote) if key.startswith("packs/")]) == 1
+
+
+# --- many at once ---------------------------------------------------------------------------
+
+_PUSHER = """
+import sys, pathlib
+sys.path.insert(0, sys.argv[3])
+from dorky.cli.main import run
+name, commits = sys.argv[1], int(sys.argv[2])
+for n in range(commits):
+    for path in (f"{name}/{n}", f"{name}/newest"):
+        pathlib.Path(path).parent.mkdir(exist_ok=True)
+        pathlib.Path(path).write_text(f"{name} {n}")
+    assert run(["stage", name]) == 0
+    assert run(["commit", "-m", f"{name} {n}"]) == 0
+    while (code := run(["push", "-q"])) != 0:
+        assert code == 5, code
+        assert run(["pull", "-q"]) == 0
+    print(f"acknowledged {name} {n}", flush=True)
+"""
+
+
+def test_of_concurrent_pushers_none_loses_a_commit(ana: Machine, remote: Remote) -> None:
+    pushers, commits = 4, 4
+    ana("init", remote.url)
+    ana.commit({"start": "0"}, "start")
+    ana("push")
+    machines = {f"m{n}": ana.another(f"m{n}") for n in range(pushers)}
+    running = {}
+    for name, machine in machines.items():
+        machine("clone", remote.url, ".")
+        with machine.here():
+            running[name] = subprocess.Popen(
+                [sys.executable, "-c", _PUSHER, name, str(commits), str(HERE.parent)],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+            )
+    for name, process in running.items():
+        out, err = process.communicate(timeout=120)
+        assert process.returncode == 0, err.decode()
+        assert out.decode().count("acknowledged") == commits, (name, out)
+
+    ana("pull")
+    messages = {each["message"] for each in ana("log", "--json").json}
+    for name in machines:
+        assert ana.read(f"{name}/newest") == f"{name} {commits - 1}".encode()
+        for n in range(commits):
+            assert ana.read(f"{name}/{n}") == f"{name} {n}".encode()
+            assert f"{name} {n}" in messages
+    # One swap a push that was acknowledged: nothing was written twice, nothing overwritten.
+    with ana.repo() as repo:
+        seen = repo.remote().seen
+        assert seen is not None
+        assert seen.root.generation == 2 + pushers * commits
+        assert len({seen.root.txid, *seen.root.recent}) == seen.root.generation
+
+
+# --- a bucket that ignores conditions -------------------------------------------------------
+
+
+def test_a_bucket_that_ignores_conditions_is_refused(tmp_path: Path, rclone_url: Remote) -> None:
+    ana = Machine(tmp_path / "ana", rclone_url.env)
+    ana.write(".env", "KEY=1\n")
+    said = ana("init", rclone_url.url, code=5)
+    assert "ignores conditional writes" in said.error
+    assert "single" in said.hint
+    assert [path.name for path in ana.project.iterdir()] == [".env"]
+    assert bucket(rclone_url) == {}
+
+
+def test_a_bucket_that_ignores_conditions_may_have_one_writer(
+    tmp_path: Path, rclone_url: Remote
+) -> None:
+    ana = Machine(tmp_path / "ana", rclone_url.env)
+    ana("init", rclone_url.url, "--single-writer")
+    ana.commit({".env": "KEY=1\n", "large": random.Random(1).randbytes(1 << 20)})
+    ana("push")
+    ben = ana.another("ben")
+    ben("clone", rclone_url.url, ".")
+    assert ben.files() == ana.files()
+    ana.commit({".env": "KEY=2\n"})
+    ana("push")
+    ben("pull")
+    assert ben.files() == ana.files()
+
+    # What .dorkyrc says there, a clone by URL has not been told.
+    ben.commit({".env": "KEY=3\n"})
+    before = bucket(rclone_url)
+    assert "ignores conditional writes" in ben("push", code=5).error
+    assert bucket(rclone_url) == before
+    hint = ben("push", code=5).hint
+    ben(*hint.rpartition("dorky ")[2].split())
+    ben("push")
+    ana("pull")
+    assert ana.read(".env") == b"KEY=3\n"
