@@ -231,14 +231,16 @@ class LocalWork(Project):
         rows = self.index.rows()
         found = list(self.worktree.walk(self.ignore, partly=True))
         head = history.head_of(self.store)
-        upstream = self.database.ref(f"{ORIGIN}/{MAIN}")
-        ahead, behind = history.ahead_behind(self.store, self.database.ref(MAIN), upstream)
-        remotes = self.config.remotes()
+        ahead = behind = 0
+        remote = ORIGIN if ORIGIN in self.config.remotes() else ""
+        if remote:
+            upstream = self.database.ref(f"{remote}/{MAIN}")
+            ahead, behind = history.ahead_behind(self.store, self.database.ref(MAIN), upstream)
         return Status(
             branch=MAIN,
             head=head,
             detached=bool(self.database.get("head")),
-            remote=ORIGIN if ORIGIN in remotes else "",
+            remote=remote,
             fetched=self.database.root(ORIGIN) is not None,
             ahead=ahead,
             behind=behind,
