@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dorky import errors, keys, pack, store, vault
@@ -60,6 +60,7 @@ def open_files() -> int:
 # --- what was saved -------------------------------------------------------------------------
 
 
+@settings(max_examples=30, deadline=None)
 @given(things=things, key=st.sampled_from([SEALED, PLAIN]), cut=st.integers(0, 30))
 def test_what_was_saved_is_read_back(
     tmp_path_factory: pytest.TempPathFactory,

@@ -251,6 +251,10 @@ def test_a_pack_that_goes_after_its_tail_was_read(
     assert ben.files() == files
 
 
+def flip_metadata(data: bytearray, packed: Pack) -> None:
+    data[packed.tail + 50] ^= 1
+
+
 def flip_tail(data: bytearray, packed: Pack) -> None:
     data[(packed.tail + packed.size) // 2] ^= 1
 
@@ -267,7 +271,7 @@ def empty(data: bytearray, packed: Pack) -> None:
     data.clear()
 
 
-@pytest.mark.parametrize("alter", [flip_tail, flip_footer])
+@pytest.mark.parametrize("alter", [flip_metadata, flip_tail, flip_footer])
 def test_a_damaged_tail(
     ben: Machine, pushed: Pushed, file_url: Place, alter: Callable[[bytearray, Pack], None]
 ) -> None:
