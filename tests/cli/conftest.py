@@ -1,0 +1,108 @@
+"""Fixtures for the command line: somebody's computer, and a real terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import pty
+import select
+import struct
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from machines import Machine
+from servers import Remote
+
+
+@pytest.fixture
+def ana(tmp_path: Path) -> Machine:
+    """A computer without any project."""
+    return Machine(tmp_path / "ana", {})
+
+
+@pytest.fixture
+def project(ana: Machine) -> Machine:
+    """A local project with two commits."""
+    ana("init")
+    ana.commit({".env": "KEY=1\n", "config/app.toml": "x = 1\n"}, "first")
+    ana.commit({".env": "KEY=2\n"}, "second")
+    return ana
+
+
+@pytest.fixture
+def shared(project: Machine, file_url: Remote) -> Machine:
+    """The same, pushed into a directory."""
+    project("remote", "add", "origin", file_url.url)
+    project("push")
+    return project
+
+
+class Shown(NamedTuple):
+    """What a terminal was sent, and the exit code."""
+
+    text: str
+    code: int
+
+
+Terminal = Callable[..., Shown]
+
+
+@pytest.fixture
+def terminal() -> Terminal:
+    """Run a command of a machine in a terminal of 80 columns, by a process of its own.
+
+    ``typed`` is what somebody types when ``until`` has appeared.
+    """
+    return _run_in_terminal
+
+
+def _run_in_terminal(
+    machine: Machine, *arguments: str, until: str = "", typed: str = "", **env: str
+) -> Shown:
+    leader, follower = pty.openpty()
+    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    with machine.here():
+        process = subprocess.Popen(
+            [sys.executable, "-m", "dorky", *arguments],
+            stdin=follower,
+            stdout=follower,
+            stderr=follower,
+            start_new_session=True,
+            env={**os.environ, "TERM": "xterm-256color", **env},
+            preexec_fn=_take_terminal,
+        )
+    os.close(follower)
+    seen = bytearray()
+    waiting = typed
+    for block in _output(leader):
+        seen += block
+        if waiting and until.encode() in seen:
+            os.write(leader, waiting.encode())
+            waiting = ""
+    os.close(leader)
+    return Shown(seen.decode(), process.wait())
+
+
+def _take_terminal() -> None:
+    """Make the terminal the process's own, so that control-C reaches it."""
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
+def _output(leader: int) -> Iterator[bytes]:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if not select.select([leader], [], [], 1)[0]:
+            continue
+        with contextlib.suppress(OSError):  # Linux says EIO when the last writer has closed
+            if block := os.read(leader, 65536):
+                yield block
+                continue
+        return
+    raise AssertionError("the command did not end")

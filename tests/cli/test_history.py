@@ -1,0 +1,150 @@
+"""log, show, ls, cat."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timezone
+
+import msgspec
+import pytest
+from machines import Machine
+
+from dorky.results import Listed, LogEntry
+
+
+def test_log_in_full(project: Machine) -> None:
+    project("config", "set", "--user", "user.name", "Ana Example")
+    project.write(".env", "KEY=3\n")
+    project("commit", "-am", "third\n\nbecause\n\ttabs are kept apart")
+    text = project("log", "-n", "2").out
+    assert re.fullmatch(
+        r"commit [0-9a-f]{64} \(main\)\n"
+        r"Author: Ana Example\n"
+        r"Date:   \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC\n"
+        r"\n"
+        r"    third\n\n    because\n            tabs are kept apart\n"
+        r"\n"
+        r"commit [0-9a-f]{64}\n"
+        r"Author: .*\nDate:   .*\n\n    second\n",
+        text,
+    )
+
+
+def test_log_in_short(project: Machine) -> None:
+    lines = project("log", "--oneline").out.splitlines()
+    assert [re.sub("^[0-9a-f]{10} ", "", line) for line in lines] == ["(main) second", "first"]
+    assert project("log", "--oneline", "-n1").out.count("\n") == 1
+    assert project("log", "-n", "0").out == ""
+    assert project("log", "-q").out == ""
+    said = project("log", "-3", code=2)
+    assert said.hint == "dorky log -n 3"
+    assert project("log", "-n", "-1", code=2).code == 2
+
+
+def test_log_of_a_path_or_a_revision(project: Machine) -> None:
+    assert project("log", "config", "--oneline").out.endswith(" first\n")
+    assert project("log", ".env", "--oneline").out.count("\n") == 2
+    assert project("log", "--rev", "HEAD~1", "--oneline").out.count("\n") == 1
+    # As git has it: a word that is no file may be a revision.
+    assert project("log", "HEAD~1", "--oneline").out.endswith(" first\n")
+    project("rm", "config")
+    project("commit", "-m", "gone")
+    assert project("log", "config", "--oneline").out.count("\n") == 2
+    said = project("log", "nope", code=4)
+    assert said.error == "nope is not tracked by dorky anywhere in the history of HEAD"
+
+
+def test_log_of_a_remote(shared: Machine) -> None:
+    shared.commit({"new": "1"}, "third")
+    lines = shared("log", "--oneline").out.splitlines()
+    assert "(main) third" in lines[0]
+    assert "(origin/main) second" in lines[1]
+    assert shared("log", "origin/main", "--oneline").out.splitlines() == lines[1:]
+
+
+def test_log_as_json(project: Machine) -> None:
+    found = msgspec.json.decode(project("log", "--json").raw, type=list[LogEntry])
+    assert [entry.message for entry in found] == ["second", "first"]
+    assert found[0].parents == (found[1].id,)
+    assert found[0].refs == ("main",)
+    assert found[0].time.tzinfo
+    assert abs((datetime.now(timezone.utc) - found[0].time).total_seconds()) < 3600
+    fields = [field.name for field in msgspec.structs.fields(LogEntry)]
+    assert list(project("log", "--json").json[0]) == fields
+    assert project("log", "-n", "0", "--json").json == []
+
+
+def test_show(project: Machine) -> None:
+    text = project("show").out
+    assert text.startswith("commit ")
+    assert text.splitlines()[0].endswith(" (main)")
+    assert text.endswith("\n\n    second\n\n  M .env\n")
+    assert project("show", "HEAD~1").out.endswith("  A .env\n  A config/app.toml\n")
+    shown = msgspec.json.decode(project("show", "HEAD^", "--json").raw, type=LogEntry)
+    assert [each.path for each in shown.changes] == [".env", "config/app.toml"]
+    assert project("show", "HEAD~1:.env").out == "KEY=1\n"
+    assert project("show", ":.env").out == "KEY=2\n"
+    assert project("show", shown.id[:8]).out.startswith(f"commit {shown.id}")
+    for number in range(40):
+        project.write(f"many/{number}", "")
+    project("stage", "many")
+    project("commit", "-m", "many")
+    assert project("show").out.count("  A many/") == 40
+
+
+def test_show_what_is_not_there(project: Machine) -> None:
+    said = project("show", ".env", code=4)
+    assert (said.error, said.hint) == (".env is not a revision here", "dorky show HEAD:.env")
+    said = project("show", "HEAD:config", code=2)
+    assert (said.error, said.hint) == ("config is a directory", "dorky ls HEAD config")
+    said = project("show", "HEAD:.env", "--json", code=2)
+    assert said.hint == "dorky ls HEAD .env --json"
+    assert project("show", "HEAD:nope", code=4).error == "nope is not tracked by dorky in HEAD"
+    assert project("show", "HEAD~9", code=4).hint.endswith("has no parent")
+
+
+def test_ls(project: Machine) -> None:
+    assert project("ls").out == ".env\nconfig/app.toml\n"
+    assert project("ls", "HEAD~1", "config").out == "config/app.toml\n"
+    assert project("ls", "config").out == "config/app.toml\n"
+    assert project("ls", "-l", ".env").out == "100600            6 .env\n"
+    found = msgspec.json.decode(project("ls", "--json").raw, type=list[Listed])
+    assert [(each.path, each.mode, each.size) for each in found] == [
+        (".env", "100600", 6),
+        ("config/app.toml", "100600", 6),
+    ]
+    assert project("ls", "nope", code=4).error == "nope is not tracked by dorky in HEAD"
+    assert project("ls", "nope", "config", code=4).error == "nope is not a revision here"
+
+
+def test_cat_writes_the_very_bytes(project: Machine) -> None:
+    content = bytes(range(256)) * 5000
+    project.commit({"data": content, "empty": b""})
+    assert project("cat", "HEAD:data").raw == content
+    assert project("cat", "main:data", "-q").raw == content
+    assert project("cat", "HEAD:empty").raw == b""
+    assert project("cat", "HEAD~2:.env").raw == b"KEY=1\n"
+
+
+@pytest.mark.parametrize(
+    ("target", "hint"),
+    [
+        (".env", "dorky cat HEAD:.env"),
+        ("two words", "dorky cat 'HEAD:two words'"),
+        ("HEAD:", "dorky cat HEAD:HEAD"),
+        ("", "dorky cat HEAD:PATH"),
+    ],
+)
+def test_cat_needs_a_revision_and_a_path(project: Machine, target: str, hint: str) -> None:
+    said = project("cat", target, code=2)
+    assert said.error == f"{target} is not REV:PATH".strip()
+    assert said.hint == hint
+
+
+def test_before_the_first_commit(ana: Machine) -> None:
+    ana("init")
+    for words in (["log"], ["show"], ["ls"], ["cat", "HEAD:x"], ["checkout", "main"]):
+        said = ana(*words, code=4)
+        assert said.error == "There are no commits yet"
+        assert said.hint == 'dorky stage FILE && dorky commit -m "first"'
+    assert ana("log", "--json", code=4).out == ""

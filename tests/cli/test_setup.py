@@ -1,0 +1,123 @@
+"""init, clone, remote, destroy."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from machines import Machine
+from servers import Remote
+
+from cli.conftest import Terminal
+from dorky.results import Destruction, Initialized, Transfer
+
+
+def test_init_in_words(ana: Machine, file_url: Remote) -> None:
+    lines = ana("init", file_url.url).out.splitlines()
+    assert lines[0] == f"Started a sealed repository in {ana.project}"
+    assert lines[1] == f"Remote: file://{file_url.url}"
+    assert lines[2].startswith("Sealed to: age1")
+    assert lines[-1] == "Commit .dorkyrc to git; it holds no secrets."
+    assert all(len(line) <= 80 for line in lines if str(ana.base) not in line)
+
+
+def test_init_plain_and_local(ana: Machine) -> None:
+    assert ana("init", "--plain").out.splitlines() == [
+        f"Started a plain (not sealed) repository in {ana.project}",
+        "No remote yet: dorky remote add origin s3://bucket/prefix",
+        "Commit .dorkyrc to git; it holds no secrets.",
+    ]
+    assert not ana.identity.exists()
+    said = ana("init", code=3)
+    assert said.error == f"There is a dorky repository at {ana.project} already"
+    assert said.hint
+
+
+def test_init_as_json(ana: Machine, file_url: Remote) -> None:
+    said = ana("init", file_url.url, "--json")
+    assert said.err == ""
+    found = msgspec.json.decode(said.raw, type=Initialized)
+    assert found.sealed
+    assert found.new_identity
+    assert found.public_key.startswith("age1")
+    assert "SECRET" not in said.out
+
+
+def test_init_where_a_repository_is(shared: Machine, file_url: Remote) -> None:
+    ben = shared.another("ben")
+    said = ben("init", file_url.url, code=5)
+    assert said.hint == f"dorky clone file://{file_url.url}"
+    assert list(ben.project.iterdir()) == []
+
+
+def test_clone_in_words_and_as_json(shared: Machine, file_url: Remote) -> None:
+    ben = shared.another("ben")
+    lines = ben("clone", file_url.url).out.splitlines()
+    assert lines[0] == f"Cloned file://{file_url.url} into vault"
+    assert lines[1].startswith("2 files at ")
+    assert (ben.project / "vault" / ".env").read_text() == "KEY=2\n"
+    found = msgspec.json.decode(ben("clone", file_url.url, "b", "--json").raw, type=Transfer)
+    assert len(found.changes) == 2
+    said = ben("clone", file_url.url, code=5)
+    assert "exists and is not empty" in said.error
+    said = ben("clone", "/nowhere/at/all", code=4)
+    assert said.error == "file:///nowhere/at/all holds no dorky repository"
+    assert said.hint
+
+
+def test_remotes(project: Machine) -> None:
+    assert project("remote", "list").out == ""
+    project("remote", "add", "origin", "s3://acme-vault/payments", "--profile", "acme")
+    assert project("remote", "list").out == "origin\ts3://acme-vault/payments\n"
+    assert project("remote", "list", "--json").json == {"origin": "s3://acme-vault/payments"}
+    said = project("remote", "add", "origin", "gs://other", code=3)
+    assert said.hint == "dorky remote set-url origin URL"
+    project("remote", "set-url", "origin", "s3://acme-vault-eu/payments")
+    assert project("config", "get", "remotes.origin.profile").out == "acme\n"
+    project("remote", "remove", "origin")
+    assert project("remote", "list").out == ""
+    assert project("remote", "remove", "origin", code=3).error
+    assert project("remote", "add", "a b", "s3://x", code=2).error
+    assert project("push", code=3).hint == "dorky remote add origin s3://bucket/prefix"
+
+
+def test_destroy_never_asks_without_a_terminal(shared: Machine) -> None:
+    said = shared("destroy", code=5)
+    assert said.error == "Not confirmed: nothing was deleted"
+    assert "--yes" in said.hint
+    assert (shared.state / "dorky.db").exists()
+
+
+def test_destroy_says_what_it_would_do(shared: Machine, file_url: Remote) -> None:
+    shared.commit({"a": "1"})
+    said = shared("destroy", "--dry-run")
+    assert said.err.splitlines() == [
+        f"Will delete .dorky/ and .dorkyrc in {shared.project}",
+        "with 1 commit that no remote is known to have",
+    ]
+    said = shared("destroy", "--remote", "--dry-run")
+    assert f"and the whole repository at file://{file_url.url}: " in said.err
+    found = msgspec.json.decode(
+        shared("destroy", "--remote", "--dry-run", "--json").raw, type=Destruction
+    )
+    assert found.keys
+    assert found.unpushed == 1
+    assert (shared.state / "dorky.db").exists()
+
+
+def test_destroy_keeps_the_files(shared: Machine, file_url: Remote) -> None:
+    said = shared("destroy", "--yes")
+    assert said.out == "Deleted.\n"
+    assert shared.read(".env") == b"KEY=2\n"
+    assert not (shared.project / ".dorkyrc").exists()
+    assert not shared.state.exists()
+    shared.another("ben")("clone", file_url.url, "here")
+
+
+@pytest.mark.parametrize(("typed", "gone"), [("project\n", True), ("yes\n", False), ("\n", False)])
+def test_destroy_asks_for_the_name(
+    project: Machine, terminal: Terminal, typed: str, gone: bool
+) -> None:
+    shown = terminal(project, "destroy", until="to go on: ", typed=typed)
+    assert "Type project to go on: " in shown.text
+    assert shown.code == (0 if gone else 5)
+    assert project.state.exists() is not gone
