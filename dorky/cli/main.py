@@ -101,7 +101,7 @@ def run(arguments: list[str] | None = None) -> int:
     """Run a command line; give its exit code. Errors are printed, never raised."""
     Settings.quiet, Settings.verbose, Settings.color = False, 0, True
     try:
-        result = app(arguments, standalone_mode=False)
+        result = app(arguments, standalone_mode=False, prog_name=_program())
     except SystemExit as end:
         # typer's own answer to a broken pipe is to exit with 1.
         if isinstance(end.__context__, BrokenPipeError):
@@ -113,6 +113,12 @@ def run(arguments: list[str] | None = None) -> int:
     finally:
         TerminalProgress.clear()  # typer turns an interruption into a result
     return result if isinstance(result, int) else 0
+
+
+def _program() -> str:
+    """What we were called as; one of the two scripts, whoever really runs this."""
+    name = Path(sys.argv[0]).name
+    return name if name == "dorky-py" else "dorky"
 
 
 def _failed(error: BaseException) -> int:

@@ -69,10 +69,8 @@ def init(
         say(f"Sealed to: {made.public_key}")
     if made.identity:
         new = "new " if made.new_identity else ""
-        say(
-            f"Your {new}secret key is in {made.identity}: keep a copy somewhere safe "
-            "(a password manager), without it nobody can open what you push."
-        )
+        say(f"Your {new}secret key is in {name(made.identity)};")
+        say("keep a copy somewhere safe, for without it nobody can open what you push.")
     say("Commit .dorkyrc to git; it holds no secrets.")
 
 
