@@ -128,29 +128,30 @@ class Worktree:
         while pending:
             directory, rules = pending.pop()
             try:
-                listing = os.scandir(self.root / directory)
+                # Listed whole: a walk that is given up must leave no directory open.
+                with os.scandir(self.root / directory) as listing:
+                    items = list(listing)
             except (FileNotFoundError, NotADirectoryError):
                 continue  # gone since its parent was listed
             except OSError as error:
                 refuse(directory, error)
                 continue
-            with listing:
-                for item in listing:
-                    path = f"{directory}/{item.name}" if directory else item.name
-                    try:
-                        is_dir = item.is_dir(follow_symlinks=False)
-                        if rules.match(item.name, is_dir=is_dir):
-                            continue
-                        if is_dir:
-                            pending.append((path, rules.enter(item.name)))
-                            continue
-                        stat = item.stat(follow_symlinks=False)
-                    except FileNotFoundError:
-                        continue  # deleted since it was listed
-                    except OSError as error:
-                        refuse(path, error)
+            for item in items:
+                path = f"{directory}/{item.name}" if directory else item.name
+                try:
+                    is_dir = item.is_dir(follow_symlinks=False)
+                    if rules.match(item.name, is_dir=is_dir):
                         continue
-                    yield Found(path, stat)
+                    if is_dir:
+                        pending.append((path, rules.enter(item.name)))
+                        continue
+                    stat = item.stat(follow_symlinks=False)
+                except FileNotFoundError:
+                    continue  # deleted since it was listed
+                except OSError as error:
+                    refuse(path, error)
+                    continue
+                yield Found(path, stat)
 
     def below(self, path: str) -> Iterator[str]:
         """Every file and link below a directory, ignored or not."""
