@@ -1,0 +1,362 @@
+"""A stranger in the bucket, or a member who means harm: what they write is refused or harmless.
+
+In a plain repository whoever writes to the bucket makes history, in a sealed one a member does.
+Eve writes objects as no dorky would, and Ben, who has a clone, pulls.
+"""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cramjam
+import msgspec
+import pytest
+from machines import Machine, Said, files
+from servers import Remote
+
+from dorky import codec, errors, keys, model, vault
+from dorky.model import ALL, Chunk, Chunks, Commit, Entry, Epoch, Inline, Kind
+from dorky.remote import root as roots
+from dorky.seal import EpochKey
+from dorky.vault import Opened, Vault
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
+FILE, LINK, DIRECTORY = stat.S_IFREG | 0o644, stat.S_IFLNK, stat.S_IFDIR
+
+AFTER_THE_FACT = "checkout.apply finds it when other files have been replaced or deleted already"
+
+
+class World(NamedTuple):
+    eve: Machine
+    ben: Machine
+    outside: Path
+    url: str
+
+    def everything(self) -> dict[str, tuple[int, bytes]]:
+        """All that Ben has: his files, and what lies around them."""
+        found = {f"project/{name}": what for name, what in files(self.ben.project).items()}
+        found |= {f"outside/{name}": what for name, what in files(self.outside).items()}
+        found |= {f"home/{name}": what for name, what in files(self.ben.home).items()}
+        rc = self.ben.project / ".dorkyrc"
+        return found | {"rc": (0, rc.read_bytes())}
+
+    def refused(self, *arguments: object, codes: Sequence[int] = (7,)) -> Said:
+        """Run a command of Ben's that must fail and change nothing."""
+        before = self.everything()
+        said = self.ben.run(*arguments)
+        assert said.code in codes, f"{arguments}: {said}"
+        assert self.everything() == before
+        return said
+
+
+@pytest.fixture(params=["sealed", "plain"])
+def world(request: pytest.FixtureRequest, tmp_path: Path, file_url: Remote) -> World:
+    eve = Machine(tmp_path / "eve", {})
+    eve("init", file_url.url, *(["--plain"] if request.param == "plain" else []))
+    eve.commit({".env": "KEY=1\n", "config/app.toml": "debug = false\n"}, "first")
+    eve("push")
+    ben = eve.another("ben")
+    ben("clone", file_url.url, ".")
+    outside = tmp_path / "ben" / "outside"
+    outside.mkdir()
+    (outside / "theirs").write_text("theirs")
+    return World(eve, ben, outside, file_url.url)
+
+
+class Forge:
+    """Makes objects of any content, and a root that lists them."""
+
+    def __init__(self, repo: Any) -> None:
+        self.repo = repo
+        self.objects: dict[tuple[Kind, str], bytes] = {}
+
+    def add(self, kind: Kind, body: bytes, *, stored: bytes | None = None) -> str:
+        object_id: str = self.repo.vault.object_id(kind, body)
+        self.objects[kind, object_id] = stored or self.repo.vault.store(kind, object_id, body)
+        return object_id
+
+    def chunk(self, body: bytes) -> str:
+        return self.add(Kind.CHUNK, body)
+
+    def tree(self, *entries: dict[str, Any] | Entry) -> str:
+        """A tree of entries as they are given, which need not be right."""
+        return self.add(Kind.TREE, msgspec.json.encode({"entries": entries}))
+
+    def file(self, name: str, body: bytes = b"evil", **more: Any) -> dict[str, Any]:
+        entry = {"name": name, "mode": FILE, "content": self.chunk(body), "size": len(body)}
+        return {**entry, **more}
+
+    def commit(self, tree: str, **more: Any) -> str:
+        head = self.repo.database.ref("main")
+        commit = Commit({"all": tree}, (head,), "Eve", NOW, "a gift")
+        fields = {**msgspec.json.decode(model.encode(commit)), **more}
+        return self.add(Kind.COMMIT, msgspec.json.encode(fields))
+
+    def publish(self, head: str, refs: dict[str, str] | None = None) -> None:
+        remote = self.repo.remote()
+        assert remote.seen
+        inline = tuple(Inline(*named, stored) for named, stored in self.objects.items())
+        root = roots.successor(
+            remote.seen.root,
+            refs={"main": head, **(refs or {})},
+            inline=(*remote.seen.root.inline, *inline),
+        )
+        won = remote.swap(remote.seen.header, root)
+        with remote.remembering(*won):
+            pass
+
+
+@pytest.fixture
+def forge(world: World) -> Iterator[Forge]:
+    with world.eve.repo() as repo:
+        yield Forge(repo)
+
+
+def test_a_gift_that_is_none(world: World, forge: Forge) -> None:
+    """What the others differ from: well formed, it is taken."""
+    forge.publish(forge.commit(forge.tree(forge.file("fine"))))
+    world.ben("pull")
+    assert files(world.ben.project) == {"fine": (FILE, b"evil")}
+
+
+# --- where files land -----------------------------------------------------------------------
+
+NAMES = [
+    *("..", ".", "", "../x", "/etc/x", "a/b", "a\0b", ".git", ".GIT", ".git.", ".git::$DATA"),
+    *("git~1", ".g\u200cit", ".dorky", ".DORKY ", "../../outside/theirs"),
+]
+
+
+@pytest.mark.parametrize("name", NAMES, ids=ascii)
+def test_names_that_lead_elsewhere(world: World, forge: Forge, name: str) -> None:
+    inner = forge.tree(forge.file("hooks"))
+    trees = [
+        forge.tree(forge.file(name)),
+        forge.tree({"name": name, "mode": DIRECTORY, "content": inner}),
+        forge.tree({"name": name, "mode": LINK, "content": forge.chunk(b"/"), "size": 1}),
+        forge.tree({"name": "below", "mode": DIRECTORY, "content": forge.tree(forge.file(name))}),
+    ]
+    for tree in trees:
+        forge.publish(forge.commit(tree))
+        for command in (["pull"], ["pull", "--force"]):
+            said = world.refused(*command)
+            assert said.error.isprintable()
+    world.refused("ls", "origin/main")
+    world.refused("show", "origin/main")
+    world.refused("checkout", "origin/main", "--force")
+    world.refused("download", "origin/main:x", "here", codes=(4, 7))
+    # What was good before is still of use.
+    world.ben("ls", "main")
+    world.ben("restore", ".env")
+
+
+def test_nothing_is_left_of_a_clone_that_is_refused(world: World, forge: Forge) -> None:
+    forge.publish(forge.commit(forge.tree(forge.file("a"), forge.file("../x"))))
+    world.refused("clone", world.url, "elsewhere")
+    assert not (world.ben.project / "elsewhere").exists()
+
+
+def test_a_link_of_bens_is_not_written_through(world: World, forge: Forge) -> None:
+    (world.ben.project / "a").symlink_to(world.outside)
+    inner = forge.tree(forge.file("theirs"))
+    forge.publish(forge.commit(forge.tree({"name": "a", "mode": DIRECTORY, "content": inner})))
+    world.refused("pull", codes=(5, 7))
+    world.refused("checkout", "origin/main", codes=(5, 7))
+    before = files(world.outside)
+    world.ben.run("pull", "--force")
+    assert files(world.outside) == before
+
+
+def test_a_link_that_becomes_a_directory_is_not_written_through(world: World, forge: Forge) -> None:
+    target = bytes(world.outside)
+    link = {"name": "a", "mode": LINK, "content": forge.chunk(target), "size": len(target)}
+    forge.publish(forge.commit(forge.tree({**link, "sha256": ""})))
+    world.ben("pull")
+    assert (world.ben.project / "a").readlink() == world.outside
+    before = files(world.outside)
+    inner = forge.tree(forge.file("theirs"))
+    tree = forge.tree({"name": "a", "mode": DIRECTORY, "content": inner})
+    forge.publish(forge.commit(tree, parents=[forge.commit(forge.tree({**link, "sha256": ""}))]))
+    world.ben.run("pull")
+    world.ben.run("pull", "--force")
+    assert files(world.outside) == before
+
+
+def test_a_dorkyrc_does_not_come_with_a_pull(world: World, forge: Forge) -> None:
+    rc = b'version = 1\n[remotes.origin]\nurl = "/somewhere/else"\n'
+    forge.publish(forge.commit(forge.tree(forge.file(".dorkyrc", rc))))
+    world.refused("pull", codes=(5, 7))
+
+
+@pytest.mark.parametrize("mode", [0o104755, 0o102755, 0o020666, 0o140755, 0, -1, 1 << 70])
+def test_files_that_are_more_than_files(world: World, forge: Forge, mode: int) -> None:
+    forge.publish(forge.commit(forge.tree(forge.file("a"), forge.file("b", mode=mode))))
+    world.refused("pull")
+
+
+@pytest.mark.xfail(reason=AFTER_THE_FACT)
+@pytest.mark.parametrize("target", [b"", b"a\0b", b"\0", b"x" * 5000], ids=lambda t: ascii(t[:5]))
+def test_links_to_nowhere_that_can_be(world: World, forge: Forge, target: bytes) -> None:
+    link = {"name": "a", "mode": LINK, "content": forge.chunk(target), "size": len(target)}
+    forge.publish(forge.commit(forge.tree(link)))
+    world.refused("pull", codes=(7, 8))
+
+
+# --- objects that are not what they should be -----------------------------------------------
+
+
+def test_objects_of_another_kind(world: World, forge: Forge) -> None:
+    chunk, tree = forge.chunk(b'{"entries":[]}'), forge.tree()
+    pieces = forge.add(Kind.CHUNKS, model.encode(Chunks((Chunk(chunk, 14),))))
+    nested = forge.add(Kind.CHUNKS, model.encode(Chunks((Chunk(pieces, 14),))))
+    commit = forge.commit(tree)
+    heads = [
+        *(tree, chunk, pieces),
+        *(forge.commit(each) for each in (chunk, pieces, commit)),
+        *(forge.commit(tree, parents=[each]) for each in (chunk, tree, pieces)),
+        *(
+            forge.commit(forge.tree({"name": "a", "mode": DIRECTORY, "content": each}))
+            for each in (chunk, pieces, commit)
+        ),
+        *(
+            forge.commit(forge.tree(forge.file("a", content=each, size=14)))
+            for each in (tree, commit, nested)
+        ),
+    ]
+    for head in heads:
+        forge.publish(head)
+        for command in ("pull", "status", "log", "ls", "fetch"):
+            assert world.ben.run(command).code in {0, 5, 7}
+
+
+def test_objects_that_are_not_there(world: World, forge: Forge) -> None:
+    nothing = "ab" * 32
+    for head in (
+        nothing,
+        forge.commit(nothing),
+        forge.commit(forge.tree(), parents=[nothing]),
+        forge.commit(forge.tree(forge.file("a"), forge.file("b", content=nothing))),
+        forge.commit(forge.tree({"name": "a", "mode": DIRECTORY, "content": nothing})),
+    ):
+        forge.publish(head)
+        world.refused("pull")
+
+
+@pytest.mark.xfail(reason=AFTER_THE_FACT)
+@pytest.mark.parametrize("size", [0, 3, 5, 1 << 40])
+def test_sizes_that_lie(world: World, forge: Forge, size: int) -> None:
+    files_ = [forge.file("a", b"good"), forge.file("b", b"evil", size=size)]
+    forge.publish(forge.commit(forge.tree(*files_)))
+    world.refused("pull")
+
+
+@pytest.mark.parametrize("lengths", [(4, 1), (1, 4), (4, 5), (9, 9)])
+def test_lengths_of_chunks_that_lie(world: World, forge: Forge, lengths: tuple[int, int]) -> None:
+    pieces = tuple(
+        Chunk(forge.chunk(body), n) for body, n in zip((b"good", b"evil"), lengths, strict=True)
+    )
+    content = forge.add(Kind.CHUNKS, model.encode(Chunks(pieces)))
+    forge.publish(forge.commit(forge.tree(forge.file("a", content=content, size=sum(lengths)))))
+    said = world.ben.run("pull")
+    assert said.code == 7 or files(world.ben.project)["a"] == (FILE, b"goodevil")
+
+
+def test_objects_that_unfold_past_their_length(world: World, forge: Forge) -> None:
+    bomb = bytes(cramjam.zstd.compress(bytes(1 << 26), level=19))
+    for kind in Kind:
+        for claimed in (4, kind.limit, kind.limit + 1):
+            object_id = forge.repo.vault.object_id(kind, b"evil")
+            packed = bytes([codec.ZSTD]) + claimed.to_bytes(4, "big") + bomb
+            forge.add(
+                kind, b"evil", stored=forge.repo.vault.close(packed, f"{kind.value}\0{object_id}")
+            )
+            forge.publish(forge.commit(forge.tree()))
+            world.refused("pull")
+            forge.objects.clear()
+
+
+def test_commits_that_no_clock_made(world: World, forge: Forge) -> None:
+    for time in ("0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z"):
+        forge.publish(forge.commit(forge.tree(forge.file("a")), time=time))
+        world.ben("pull")
+        assert "Eve" in world.ben("log").out
+        assert time in {each["time"] for each in world.ben("log", "--json").json}
+    for time in ("2026-01-02T03:04:05", "2026-01-02T03:04:05+05:00", "soon"):
+        forge.publish(forge.commit(forge.tree(), time=time))
+        world.refused("pull")
+
+
+# --- who is no member any more --------------------------------------------------------------
+
+
+def test_a_root_by_somebody_who_was_removed(world: World) -> None:
+    """Eve has written to the bucket ever since, and still has the key of the first epoch."""
+    ana, eve = keys.generate(), keys.generate()
+    header, eves = vault.create([ana.public, eve.public])
+    old, new = (keys.unwrap(header.epochs[0].wrapped, [eve]), bytes(32))
+    assert old
+    second = Vault(header.repository, [Opened(ALL, 2, EpochKey(new))])
+    epoch = Epoch(
+        ALL,
+        2,
+        EpochKey(new).commitment,
+        (ana.public,),
+        keys.wrap(new, [ana.public]),
+        second.close(old, "previous\0002"),
+    )
+    header = msgspec.structs.replace(header, epochs=(*header.epochs, epoch))
+    anas = vault.unlock(header, [ana])
+    for holder in (anas, eves):
+        data = roots.encode(header, roots.successor(None), holder)
+        clear, body = roots.read_header(data, world.url)
+        assert clear == header
+        if holder is anas:
+            assert roots.read_body(clear, body, anas, world.url).generation == 1
+        else:
+            with pytest.raises(errors.CorruptRoot):
+                roots.read_body(clear, body, anas, world.url)
+
+
+# --- what is shown --------------------------------------------------------------------------
+
+
+def test_nothing_from_the_bucket_steers_the_terminal(world: World, forge: Forge) -> None:
+    evil = "x\x1b]0;owned\x07\x1b[2J\r\x9b31m\u202e"
+    tree = forge.tree(forge.file(f"{evil}.txt"))
+    head = forge.commit(tree, message=evil, author=evil, git=evil)
+    forge.publish(head, refs={evil: head, "../x": head, "": head})
+    commands: Iterable[Sequence[str]] = [
+        *(["pull"], ["log"], ["log", "--oneline"], ["show"], ["ls"], ["status"], ["status", "-s"]),
+        *(
+            ["rm", "--cached", f"{evil}.txt"],
+            ["status"],
+            ["status", "-s"],
+            ["unstage", f"{evil}.txt"],
+        ),
+        *(["cat", f"main:{evil}"], ["ls", "main", evil], ["checkout", evil], ["log", evil]),
+        *(["show", "--json"], ["log", "--json"], ["ls", "--json"], ["status", "--json"]),
+    ]
+    for command in commands:
+        said = world.ben.run(*command)
+        shown = said.raw.decode() + said.err
+        for bad in "\x1b\x07\r\x9b\u202e":
+            assert bad not in shown, command
+
+
+# --- much of it -----------------------------------------------------------------------------
+
+
+def test_directories_without_end(world: World, forge: Forge) -> None:
+    tree = forge.tree(forge.file("a"))
+    for _ in range(3000):
+        tree = forge.tree({"name": "d", "mode": DIRECTORY, "content": tree})
+    forge.publish(forge.commit(tree))
+    world.ben("fetch")
+    path = "d/" * 3000 + "a"
+    assert world.ben("ls", "origin/main").out == path + "\n"
+    assert world.ben("show", "origin/main", "--json").json["changes"][-1]["path"] == path
+    assert world.ben("cat", f"origin/main:{path}").raw == b"evil"
