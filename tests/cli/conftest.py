@@ -58,25 +58,30 @@ Terminal = Callable[..., Shown]
 def terminal() -> Terminal:
     """Run a command of a machine in a terminal of 80 columns, by a process of its own.
 
-    ``typed`` is what somebody types when ``until`` has appeared.
+    ``typed`` is what somebody types when ``until`` has appeared. Without ``module`` the arguments
+    are Python's own.
     """
     return _run_in_terminal
 
 
 def _run_in_terminal(
-    machine: Machine, *arguments: str, until: str = "", typed: str = "", **env: str
+    machine: Machine,
+    *arguments: str,
+    until: str = "",
+    typed: str = "",
+    module: bool = True,
+    **env: str,
 ) -> Shown:
     leader, follower = pty.openpty()
     fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
     with machine.here():
         process = subprocess.Popen(
-            [sys.executable, "-m", "dorky", *arguments],
+            [sys.executable, "-c", _TAKE, *(["-m", "dorky"] if module else []), *arguments],
             stdin=follower,
             stdout=follower,
             stderr=follower,
             start_new_session=True,
             env={**os.environ, "TERM": "xterm-256color", **env},
-            preexec_fn=_take_terminal,
         )
     os.close(follower)
     seen = bytearray()
@@ -90,9 +95,12 @@ def _run_in_terminal(
     return Shown(seen.decode(), process.wait())
 
 
-def _take_terminal() -> None:
-    """Make the terminal the process's own, so that control-C reaches it."""
-    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+# The terminal becomes the process's own, so that control-C reaches it.
+_TAKE = """
+import fcntl, os, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
 
 
 def _output(leader: int) -> Iterator[bytes]:
