@@ -173,8 +173,8 @@ def _misused(error: Any) -> int:
     path = context.command_path if context else "dorky"
     message = error.format_message().removesuffix(".")
     hint = f"{path} --help"
-    if context and message.startswith("No such command"):
-        word = message.split("'")[1]
+    if context and (unknown := re.match(r"No such command (['\"])(.*?)\1", message)):
+        word = unknown[2]
         commands = context.command.commands
         near = difflib.get_close_matches(word, commands, n=1)
         if word in _GITS_WORDS and _GITS_WORDS[word] in commands:
