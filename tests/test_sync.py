@@ -184,7 +184,7 @@ for n in range(commits):
 
 
 def test_of_concurrent_pushers_none_loses_a_commit(ana: Machine, remote: Remote) -> None:
-    pushers, commits = 4, 4
+    pushers, commits = 4, 3
     ana("init", remote.url)
     ana.commit({"start": "0"}, "start")
     ana("push")
