@@ -307,6 +307,7 @@ def test_a_lock_excludes_threads_and_can_be_had_again(tmp_path: Path) -> None:
     for _ in range(2):
         with files.locked(path):
             assert mode_of(path) == 0o600
+            assert path.read_text() == f"{os.getpid()}\n"
             with (
                 pytest.raises(errors.Locked, match=str(os.getpid())),
                 files.locked(path, timeout=0),
@@ -324,6 +325,9 @@ def test_who_holds_a_lock_may_not_be_known(tmp_path: Path) -> None:
         path.write_bytes(b"")
         with pytest.raises(errors.Locked, match="unknown"), files.locked(path, timeout=0):
             pytest.fail("held twice")
+    path.write_text("a process with a very long number\n")
+    with files.locked(path):
+        assert path.read_text() == f"{os.getpid()}\n"
 
 
 def test_a_lock_nowhere(tmp_path: Path) -> None:

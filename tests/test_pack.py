@@ -206,12 +206,15 @@ def test_every_truncation_is_found(vault: Vault) -> None:
 @vaults
 def test_the_root_and_the_footer_agree(vault: Vault) -> None:
     packed, data = write(SOME, vault)
-    for tail in (8, packed.tail - 1, packed.tail + 1, packed.size - FOOTER, packed.size):
-        with pytest.raises(errors.CorruptPack):
+    for tail in (8, packed.tail - 1, packed.tail + 1, packed.size - FOOTER):
+        with pytest.raises(errors.CorruptPack, match="not where the root says"):
             tail_of(Pack(packed.id, packed.size, tail), data, vault)
-    with pytest.raises(errors.CorruptPack):
-        tail_of(Pack(packed.id, packed.size + 1, packed.tail), data, vault)
-    with pytest.raises(errors.CorruptPack):
+    with pytest.raises(errors.CorruptPack, match="truncated"):
+        tail_of(Pack(packed.id, packed.size, packed.size), data, vault)
+    for size in (packed.size - 1, packed.size + 1):
+        with pytest.raises(errors.CorruptPack, match="a tail of"):
+            tail_of(Pack(packed.id, size, packed.tail), data, vault)
+    with pytest.raises(errors.CorruptPack, match="a tail of"):
         read_tail(packed, data, vault)
 
 

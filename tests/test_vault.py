@@ -256,6 +256,11 @@ def test_a_key_other_than_the_promised_is_not_used() -> None:
         forged = msgspec.structs.replace(header.epochs[0], wrapped=keys.wrap(key, [ANA.public]))
         with pytest.raises(errors.WrongKey):
             vault.unlock(msgspec.structs.replace(header, epochs=(forged,)), [ANA])
+        if len(key) != seal.KEY:
+            # Nor one that is promised, but of a length that no key has.
+            forged = msgspec.structs.replace(forged, commitment=seal.EpochKey(key).commitment)
+            with pytest.raises(errors.WrongKey):
+                vault.unlock(msgspec.structs.replace(header, epochs=(forged,)), [ANA])
 
 
 def test_an_altered_wrapping_opens_for_nobody() -> None:
