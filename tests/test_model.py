@@ -1,6 +1,6 @@
 """Records: their canonical bytes, and what no reader accepts.
 
-The vectors here are those of docs/internals/format.md: where one changes, so does the format.
+Where a vector changes, the format does, and docs/internals/format.md must.
 """
 
 from __future__ import annotations
@@ -151,6 +151,14 @@ def test_the_order_in_which_a_mapping_was_filled_does_not_show() -> None:
     (body,) = bodies
     # In the order of code points, which is that of the keys' UTF-8.
     assert '{"a":"1","z":"2","ä":"3","\uffff":"4","\U0001f600":"5"}'.encode() in body
+
+
+def test_only_what_json_demands_is_escaped() -> None:
+    text = "".join(map(chr, range(32))) + '"\\/\x7f\u2028é😀'
+    body = model.encode(msgspec.structs.replace(COMMIT, message=text)).decode()
+    named = {8: "\\b", 9: "\\t", 10: "\\n", 12: "\\f", 13: "\\r"}
+    control = "".join(named.get(code, f"\\u{code:04x}") for code in range(32))
+    assert f'"message":"{control}\\"\\\\/\x7f\u2028é😀"' in body
 
 
 # --- round trips ----------------------------------------------------------------------------

@@ -47,7 +47,7 @@ def body_of(at: Location, data: bytes, vault: Vault) -> bytes:
     return vault.read(at.kind, at.id, data[at.offset : at.offset + at.length])
 
 
-# --- vectors: as in docs/internals/format.md ------------------------------------------------
+# --- vectors: where one changes, docs/internals/format.md must ------------------------------
 
 VECTORS = {
     "sealed": (

@@ -25,7 +25,7 @@ BODY = b"KEY=1\n"
 ID = SEALED.object_id(Kind.CHUNK, BODY)
 
 
-# --- vectors: as in docs/internals/format.md ------------------------------------------------
+# --- vectors: where one changes, docs/internals/format.md must ------------------------------
 
 
 @pytest.mark.parametrize(
