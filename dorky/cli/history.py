@@ -35,7 +35,7 @@ def log(
     ] = "",
     number: Annotated[
         Optional[int],  # noqa: UP045
-        typer.Option("-n", "--number", help="At most so many.", min=0),
+        typer.Option("-n", "--number", help="At most so many.", metavar="N"),
     ] = None,
     oneline: Annotated[bool, typer.Option("--oneline", help="One line a commit.")] = False,
     revision: Annotated[str, typer.Option("--rev", help="Begin here.", metavar="REV")] = "HEAD",
@@ -46,7 +46,10 @@ def log(
     \b
     $ dorky log -n 5
     $ dorky log .env --oneline
+    $ dorky log origin/main
     """
+    if number is not None and number < 0:
+        raise errors.UsageError(f"-n takes a count, not {number}")
     from dorky.repo import Repository
 
     with Repository.find() as repo:
@@ -79,7 +82,9 @@ def _refs(entry: LogEntry) -> str:
 
 
 def _commit(entry: LogEntry) -> None:
-    say(f"{style('commit ' + entry.id, fg='yellow')}{_refs(entry)}")
+    say(style(f"commit {entry.id}", fg="yellow"))
+    if entry.refs:
+        say(f"Refs:   {style(escaped(', '.join(entry.refs)), fg='cyan')}")
     if len(entry.parents) > 1:
         say(f"Merge:  {' '.join(parent[:10] for parent in entry.parents)}")
     say(f"Author: {escaped(entry.author)}")

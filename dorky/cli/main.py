@@ -165,6 +165,14 @@ def _label(text: str, color: str) -> str:
     return typer.style(text, fg=color, bold=True) if output.colored(sys.stderr) else text
 
 
+def _near(word: str, commands: list[str]) -> list[str]:
+    """The commands that were most likely meant."""
+    if _GITS_WORDS.get(word) in commands:
+        return [_GITS_WORDS[word]]
+    begin = [each for each in commands if word and each.startswith(word)]
+    return begin[:2] or difflib.get_close_matches(word, commands, n=1)
+
+
 def _misused(error: Any) -> int:
     if type(error).__name__ == "NoArgsIsHelpError":
         print(error.ctx.get_help())
@@ -175,11 +183,8 @@ def _misused(error: Any) -> int:
     hint = f"{path} --help"
     if context and (unknown := re.match(r"No such command (['\"])(.*?)\1", message)):
         word = unknown[2]
-        commands = context.command.commands
-        near = difflib.get_close_matches(word, commands, n=1)
-        if word in _GITS_WORDS and _GITS_WORDS[word] in commands:
-            near = [_GITS_WORDS[word]]
-        hint = f"did you mean {path} {near[0]}?" if near else hint
+        near = [f"{path} {each}" for each in _near(word, list(context.command.commands))]
+        hint = f"did you mean {' or '.join(near)}?" if near else hint
         message = f"{path} has no command {word}"
     elif number := re.fullmatch(r"No such option: -(\d+)", message):
         hint = f"{path} -n {number[1]}"

@@ -177,13 +177,26 @@ class TerminalProgress:
     def _make_bar(self) -> Bar:
         from rich import progress
         from rich.console import Console
+        from rich.text import Text
+
+        class Amounts(progress.ProgressColumn):
+            """How much of how much; how fast, in the same units (rich's own columns mix them)."""
+
+            def render(self, task: progress.Task) -> Text:
+                done = size(task.completed)
+                return Text(f"{done} of {size(task.total)}" if task.total else done)
+
+        class Speed(progress.ProgressColumn):
+            def render(self, task: progress.Task) -> Text:
+                speed = task.finished_speed or task.speed
+                return Text(f"{size(speed)}/s" if speed else "")
 
         columns: list[progress.ProgressColumn] = [
             progress.TextColumn("{task.description}"),
-            progress.BarColumn(bar_width=min(40, shutil.get_terminal_size().columns // 3)),
+            progress.BarColumn(bar_width=min(40, shutil.get_terminal_size().columns // 4)),
         ]
         if self._unit == "B":
-            columns += [progress.DownloadColumn(binary_units=True), progress.TransferSpeedColumn()]
+            columns += [Amounts(), Speed()]
         else:
             columns += [progress.MofNCompleteColumn(), progress.TextColumn(self._unit)]
         columns.append(progress.TimeRemainingColumn())

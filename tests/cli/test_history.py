@@ -18,7 +18,8 @@ def test_log_in_full(project: Machine) -> None:
     project("commit", "-am", "third\n\nbecause\n\ttabs are kept apart")
     text = project("log", "-n", "2").out
     assert re.fullmatch(
-        r"commit [0-9a-f]{64} \(main\)\n"
+        r"commit [0-9a-f]{64}\n"
+        r"Refs:   main\n"
         r"Author: Ana Example\n"
         r"Date:   \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC\n"
         r"\n"
@@ -77,7 +78,7 @@ def test_log_as_json(project: Machine) -> None:
 def test_show(project: Machine) -> None:
     text = project("show").out
     assert text.startswith("commit ")
-    assert text.splitlines()[0].endswith(" (main)")
+    assert text.splitlines()[1] == "Refs:   main"
     assert text.endswith("\n\n    second\n\n  M .env\n")
     assert project("show", "HEAD~1").out.endswith("  A .env\n  A config/app.toml\n")
     shown = msgspec.json.decode(project("show", "HEAD^", "--json").raw, type=LogEntry)
