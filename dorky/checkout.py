@@ -7,9 +7,11 @@ its content has become part of a backup commit.
 
 from __future__ import annotations
 
+import os
 import stat as stat_module
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
+from pathlib import Path
 from typing import NamedTuple
 
 from dorky import errors, history, staging
@@ -18,7 +20,7 @@ from dorky.model import Entry, ObjectId
 from dorky.parallel import THREADS, in_order
 from dorky.progress import Progress
 from dorky.results import Change
-from dorky.store import Held, Store
+from dorky.store import Held, Store, Writer
 from dorky.worktree import Worktree, now
 
 Wanted = Callable[[str], bool]
@@ -54,6 +56,11 @@ class Plan(NamedTuple):
         return tuple(sorted(found))
 
 
+def nothing() -> Plan:
+    """The plan that does nothing."""
+    return Plan({}, {}, {}, set(), set(), set())
+
+
 def plan(
     worktree: Worktree,
     store: Store,
@@ -72,7 +79,7 @@ def plan(
         new: The tree to check out.
         wanted: Which files that are not on disk shall be.
     """
-    made = Plan({}, {}, {}, set(), set(), set())
+    made = nothing()
     changed = {each.path: each for each in history.differences(store, old, new)}
     for path, row in rows.items():
         if row.absent and path not in changed and wanted(path):
@@ -91,7 +98,7 @@ def plan_files(
     worktree: Worktree, store: Store, rows: Mapping[str, Row], wanted: Mapping[str, Entry]
 ) -> Plan:
     """Plan to put single files in place, whatever is there."""
-    made = Plan({}, {}, {}, set(), set(), set())
+    made = nothing()
     for path, entry in wanted.items():
         stat = worktree.stat(path)
         if stat is None or stat_module.S_ISDIR(stat.st_mode):
@@ -171,11 +178,7 @@ def _same(row: Row, *entries: Entry | None) -> bool:
 
 
 def _check_room(worktree: Worktree, made: Plan) -> None:
-    """Find files in the way of new directories, and directories in the way of new files.
-
-    Raises:
-        UnsafePath: A new path leads through a symbolic link that stays.
-    """
+    """Find files in the way of new directories, and directories in the way of new files."""
     roomy: set[str] = set()
     for path in made.write:
         stat = worktree.stat(path)
@@ -187,9 +190,7 @@ def _check_room(worktree: Worktree, made: Plan) -> None:
             stat = worktree.stat(parent)
             if stat is None or parent in made.remove:
                 break
-            if stat_module.S_ISLNK(stat.st_mode):
-                raise errors.UnsafePath(f"{path}: {parent} is a symbolic link")
-            if not stat_module.S_ISDIR(stat.st_mode):
+            if not stat_module.S_ISDIR(stat.st_mode):  # a link is not followed, it goes
                 _clear(made, [parent])
                 break
             roomy.add(parent)
@@ -214,17 +215,17 @@ def backup(
         The ref that names it, ``backup/…``.
     """
     head = history.head_of(store)
+    there = [path for path in paths if _is_file(worktree.stat(path))]
+    only_staged = [rows[path] for path in rows.keys() & set(paths)]
     with store.writer() as writer:
-        kept = []
-        for path in paths:
-            if worktree.stat(path) is not None:
-                kept.append(staging.store_file(worktree, path, writer, store))
-            elif path in rows:
-                kept.append(rows[path])
-        tree = staging.write_trees(kept, writer, store.vault)
-        commit = history.add_commit(
-            writer, tree, [head], author=author, message="Local changes before they were replaced"
-        )
+        kept = [staging.store_file(worktree, path, writer, store) for path in there]
+        parent = head
+        known = {(row.path, row.content, row.mode) for row in kept}
+        if any((row.path, row.content, row.mode) not in known for row in only_staged):
+            # What was staged is the backup's parent, as in git's stash.
+            parent = _keep(writer, store, only_staged, head, author, "Staged changes")
+        commit = _keep(writer, store, kept, parent, author, "Local changes") if kept else parent
+        assert commit is not None
         taken = store.database.refs()
         name = f"backup/{len([ref for ref in taken if ref.startswith('backup/')]) + 1}"
         with store.database.transaction():
@@ -237,6 +238,23 @@ def needed(store: Store, entries: Iterable[Entry]) -> set[ObjectId]:
     """The chunks that writing ``entries`` takes."""
     lists = history.chunks_of(store, (entry.content for entry in entries))
     return {piece for pieces in lists.values() for piece in pieces}
+
+
+def _is_file(stat: os.stat_result | None) -> bool:
+    return stat is not None and not stat_module.S_ISDIR(stat.st_mode)
+
+
+def _keep(
+    writer: Writer,
+    store: Store,
+    rows: Iterable[Row],
+    parent: ObjectId | None,
+    author: str,
+    what: str,
+) -> ObjectId:
+    tree = staging.write_trees(rows, writer, store.vault)
+    message = f"{what} before they were replaced"
+    return history.add_commit(writer, tree, [parent], author=author, message=message)
 
 
 class Done(NamedTuple):
@@ -252,44 +270,47 @@ class Done(NamedTuple):
 
 
 def apply(worktree: Worktree, store: Store, made: Plan, progress: Progress) -> Done:
-    """Carry out a plan on disk. Every chunk must be in the local store by now."""
+    """Carry out a plan on disk. Every chunk must be in the local store by now.
+
+    All new files are written, whole and verified, before the first one in the worktree is touched.
+    """
+    prepared = dict(_prepare(worktree, store, made.write, progress)) if made.write else {}
     for path in sorted(made.remove, reverse=True):
         worktree.remove(path)
-    rows = list(_write(worktree, store, made.write, progress)) if made.write else []
-    for path, entry in made.adopt.items():
-        stat = worktree.stat(path)
-        if stat is not None:
-            rows.append(staging.row_of(path, entry, store.vault).known(stat, 0))
+    stats = {path: worktree.install(scratch, path) for path, scratch in prepared.items()}
+    stats.update({path: stat for path in made.adopt if (stat := worktree.stat(path))})
     # Only now is a file that was just written old enough for its stat to be trusted.
     seen = now()
-    rows = [row._replace(seen=seen) for row in rows]
+    entries = {**made.write, **made.adopt}
+    rows = [
+        staging.row_of(path, entries[path], store.vault).known(stat, seen)
+        for path, stat in stats.items()
+    ]
     rows += [staging.row_of(path, entry, store.vault) for path, entry in made.leave.items()]
     return Done(rows, made.remove | made.forget)
 
 
-def _write(
+def _prepare(
     worktree: Worktree, store: Store, entries: Mapping[str, Entry], progress: Progress
-) -> Iterator[Row]:
+) -> Iterator[tuple[str, Path]]:
     lists = history.chunks_of(store, (entry.content for entry in entries.values()))
     places = store.locate(piece for pieces in lists.values() for piece in pieces)
-    vault = store.vault
 
-    def write(item: tuple[str, Entry], threads: int = 1) -> Row:
+    def prepare(item: tuple[str, Entry], threads: int = 1) -> tuple[str, Path]:
         path, entry = item
         blocks = _blocks(store, places, lists[entry.content], entry, threads=threads)
-        stat = worktree.write(path, entry.mode, blocks)
-        return staging.row_of(path, entry, vault).known(stat, 0)
+        return path, worktree.prepare(path, entry.mode, blocks)
 
     # Small files side by side, large ones one after the other with their chunks side by side.
     ordered = sorted(entries.items())
     large = [item for item in ordered if len(lists[item[1].content]) > 1]
     small = [item for item in ordered if len(lists[item[1].content]) == 1]
     progress.start("Writing files", sum(entry.size for entry in entries.values()), "B")
-    for row in chain(
-        (write(item, THREADS) for item in large), in_order(write, small, threads=THREADS)
+    for path, scratch in chain(
+        (prepare(item, THREADS) for item in large), in_order(prepare, small, threads=THREADS)
     ):
-        yield row
-        progress.advance(row.size)
+        yield path, scratch
+        progress.advance(entries[path].size)
     progress.finish()
 
 

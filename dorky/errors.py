@@ -371,7 +371,7 @@ class IdentityMissing(AccessError):
     A sealed repository is opened with an age identity: a secret key that only you hold.
     """
 
-    advice = "set DORKY_IDENTITY_FILE or DORKY_IDENTITY, or make one: dorky init makes it"
+    advice = "copy your identity there, or name it in DORKY_IDENTITY_FILE or DORKY_IDENTITY"
 
 
 class IdentityMalformed(AccessError):
@@ -500,7 +500,7 @@ class ServerBusy(Unavailable):
 class WrongRegion(Unavailable):
     """The bucket of {0} is in another region{1}."""
 
-    advice = "dorky config set remotes.origin.region REGION"
+    advice = "add --region REGION, or: dorky config set remotes.origin.region REGION"
 
 
 class BadEndpoint(Unavailable):

@@ -28,6 +28,8 @@ _IGNORABLE = dict.fromkeys(
 
 _PATH_MAX = 4096
 
+_BLOCK = 1 << 20
+
 _WINDOWS_DEVICES = frozenset(
     {"con", "prn", "aux", "nul", "conin$", "conout$"}
     | {f"{port}{n}" for port in ("com", "lpt") for n in "123456789¹²³"}
@@ -111,45 +113,64 @@ def write_atomic(path: Path, data: bytes, *, mode: int = 0o600, replace: bool = 
         sync_directory(path.parent)
 
 
-def write_stream(
-    path: Path, mode: int, blocks: Iterable[bytes], *, staging: Path | None = None
-) -> os.stat_result:
-    """Put a file (or, going by ``mode``, a link) in place of whatever is at ``path``.
-
-    The bytes go to a new file (0600) that is renamed once it is whole and has its mode, so nobody
-    sees half of it, and a hard link or an open descriptor keeps the old content.
+def write_new(path: Path, mode: int, blocks: Iterable[bytes], *, about: Path) -> None:
+    """Make a new file (or, going by ``mode``, a link), which is nobody else's (0600) until whole.
 
     Args:
-        path: The file.
+        path: The new file.
         mode: File type and permission bits.
         blocks: The content, or the link's target.
-        staging: A directory on the same file system to write the new file in: what a killed
-            process leaves there is found and removed, beside ``path`` it would lie about.
-
-    Returns:
-        The new file's own stat.
+        about: The file to name in errors.
 
     Raises:
-        DiskFull: No space; what was there is untouched.
+        DiskFull: No space; nothing is left.
         UnsafePath: A link to what no path can be.
     """
-    with disk_errors(path):
-        scratch = temporary(staging or path.parent)
+    with disk_errors(about):
         try:
             if stat.S_ISLNK(mode):
-                scratch.symlink_to(_target(path, blocks))
-            else:
-                flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-                with open(os.open(scratch, flags, 0o600), "wb") as file:
-                    for block in blocks:
-                        file.write(block)
-                    file.flush()
-                    os.fchmod(file.fileno(), mode & 0o777)
-            scratch.rename(path)
+                path.symlink_to(_target(about, blocks))
+                return
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            with open(os.open(path, flags, 0o600), "wb") as file:
+                for block in blocks:
+                    file.write(block)
+                file.flush()
+                os.fchmod(file.fileno(), mode & 0o777)
         except BaseException:
-            scratch.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
             raise
-        return path.lstat()
+
+
+def write_stream(path: Path, mode: int, blocks: Iterable[bytes]) -> None:
+    """Put a file (or link) in place of whatever is at ``path`` (see `write_new`).
+
+    Nobody sees half of it, and a hard link or an open descriptor keeps the old content.
+    """
+    scratch = temporary(path.parent)
+    write_new(scratch, mode, blocks, about=path)
+    move(scratch, path)
+
+
+def move(path: Path, target: Path) -> None:
+    """Rename a file or link, replacing any at ``target``; copy it where that is another mount."""
+    with disk_errors(target):
+        try:
+            path.rename(target)
+            return
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                path.unlink()
+                raise
+        mode = path.lstat().st_mode
+        if stat.S_ISLNK(mode):
+            write_stream(target, mode, [os.fsencode(path.readlink())])
+        else:
+            # Opened by its owner whatever its mode, which may be 0.
+            path.chmod(0o600)
+            with path.open("rb") as file:
+                write_stream(target, mode, iter(lambda: file.read(_BLOCK), b""))
+        path.unlink()
 
 
 def _target(path: Path, blocks: Iterable[bytes]) -> str:

@@ -351,7 +351,8 @@ class LocalWork(Project):
         """Fetch chunks that are not here."""
         missing = self.store.missing(chunks)
         if missing:
-            fetch_objects(self.remote(), missing, self.progress)
+            with self.locked():
+                fetch_objects(self.remote(), missing, self.progress)
 
     # --- back to files ---------------------------------------------------------------------
 
@@ -423,6 +424,8 @@ class LocalWork(Project):
     ) -> tuple[dict[str, Row], Plan]:
         """Plan to go from one commit to another."""
         rows = self.index.rows()
+        if old == new and not any(row.absent for row in rows.values()):
+            return rows, checkout.nothing()
         before, after = (history.root_tree(self.store, each) for each in (old, new))
         return rows, checkout.plan(self.worktree, self.store, rows, before, after, wanted)
 

@@ -51,6 +51,7 @@ class Project:
         self.progress = progress
         self.worktree = Worktree(root)
         self._unlocked: tuple[Header, Vault] | None = None
+        self._holds_lock = False
 
     def __enter__(self) -> Self:
         return self
@@ -84,6 +85,11 @@ class Project:
         """The `.dorky/` directory."""
         return self.root / STATE
 
+    @property
+    def is_set_up(self) -> bool:
+        """Whether there is local state. (A home directory has a `.dorky/` without any.)"""
+        return (self.state / DATABASE).is_file()
+
     def set_up(self) -> None:
         """Make `.dorky/`, if it is not there."""
         with files.disk_errors(self.state):
@@ -92,7 +98,7 @@ class Project:
             if not gitignore.exists():
                 files.write_atomic(gitignore, b"*\n", mode=0o600)
         self._clear_scratch()
-        _ = self.database
+        Database(self.state / DATABASE).close()
 
     def tear_down(self) -> None:
         """Delete what `set_up` and later commands made in `.dorky/`, and nothing else there.
@@ -111,10 +117,9 @@ class Project:
     @cached_property
     def database(self) -> Database:
         """The local database."""
-        path = self.state / DATABASE
-        if not self.state.is_dir():
+        if not self.is_set_up:
             raise errors.NotSetUp(self.root)
-        return Database(path)
+        return Database(self.state / DATABASE)
 
     @cached_property
     def store(self) -> Store:
@@ -134,12 +139,19 @@ class Project:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep other commands that write out of this project."""
-        if not self.state.is_dir():
+        """Keep other commands that write out of this project. Nested calls join the outer one."""
+        if not self.is_set_up:
             raise errors.NotSetUp(self.root)
-        with files.locked(self.state / "lock"):
-            self._clear_scratch()
+        if self._holds_lock:
             yield
+            return
+        with files.locked(self.state / "lock"):
+            self._holds_lock = True
+            try:
+                self._clear_scratch()
+                yield
+            finally:
+                self._holds_lock = False
 
     def _clear_scratch(self) -> None:
         """Make the scratch directory, or remove what a killed command left in it."""
@@ -201,7 +213,7 @@ class Project:
         """The repository's id and fingerprint, from `.dorkyrc` or as seen before; None if new."""
         if repository := self.config.text("repository.id"):
             return repository, self.config.text("repository.fingerprint")
-        if self.state.is_dir() and self.database.get("header") is not None:
+        if self.is_set_up and self.database.get("header") is not None:
             header = self.header
             return header.repository, header.epochs[-1].commitment if header.sealed else ""
         return None

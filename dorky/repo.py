@@ -6,11 +6,12 @@ Paths are as the user types them, relative to the current directory.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from dorky import checkout, errors, files, history, keys, merge, model, staging, vault
@@ -120,22 +121,24 @@ class Repository(LocalWork):
             Conflict: The directory is not empty.
         """
         place = Path(root).resolve()
+        settings = _remote_settings(place, ORIGIN, url, options or {})
         if place.exists() and (not place.is_dir() or any(place.iterdir())):
             raise errors.Conflict(f"{place} exists and is not empty")
         made = not place.exists()
         with files.disk_errors(place):
             place.mkdir(parents=True, exist_ok=True)
-        settings = _remote_settings(place, ORIGIN, url, options or {})
         repo = cls(place, config=Config(place, flags=settings), progress=progress)
         try:
             repo.set_up()
             result = repo.pull()
             repo.write_rc(repo.vault, settings)
         except BaseException:
-            repo.tear_down()
-            (place / RC).unlink(missing_ok=True)
+            repo.close()
+            # It was empty, so all that is in it is ours, and in the remote.
+            for item in place.iterdir():
+                shutil.rmtree(item) if item.is_dir() and not item.is_symlink() else item.unlink()
             if made:
-                shutil.rmtree(place, ignore_errors=True)
+                place.rmdir()
             raise
         return repo, result
 
@@ -145,7 +148,12 @@ class Repository(LocalWork):
             return self.identities()[0], False
         except errors.IdentityMissing:
             identity = keys.generate()
-            keys.save(identity, self.config.identity_path)
+            try:
+                keys.save(identity, self.config.identity_path)
+            except errors.DiskError:
+                if not self.config.identity_path.exists():
+                    raise
+                return self.identities()[0], False  # another command has just made it
             return identity, True
 
     def _found(self, remote: Remote) -> None:
@@ -159,7 +167,7 @@ class Repository(LocalWork):
         self.check_swaps(remote)
         try:
             won = remote.swap(self.header, roots.successor(None))
-        except errors.PreconditionFailed:
+        except (errors.PreconditionFailed, errors.WrongRepository):
             raise errors.RepositoryExists(remote.url) from None
         if won:
             with remote.remembering(*won):
@@ -225,8 +233,7 @@ class Repository(LocalWork):
 
     def fetch(self) -> Transfer:
         """Learn what the remote has, without changing any file."""
-        self._prepare()
-        with self.locked():
+        with self._prepared():
             remote = self.remote()
             old = self.database.ref(f"{ORIGIN}/{MAIN}")
             fetch(remote, self.progress)
@@ -249,8 +256,7 @@ class Repository(LocalWork):
             Diverged: Both sides changed the same file.
             Detached: An old revision is checked out.
         """
-        self._prepare()
-        with self.locked():
+        with self._prepared():
             ours = self._attached_head()
             remote = self.remote()
             fetch(remote, self.progress)
@@ -277,11 +283,20 @@ class Repository(LocalWork):
                 merged=target not in {ours, theirs},
             )
 
-    def _prepare(self) -> None:
-        """Set a fresh clone up, if it says where its remote is."""
-        if not self.state.is_dir():
+    @contextlib.contextmanager
+    def _prepared(self) -> Iterator[None]:
+        """A project that is set up, and locked; what was made for a first pull goes if it fails."""
+        fresh = not self.is_set_up
+        if fresh:
             self.config.url(ORIGIN)
             self.set_up()
+        try:
+            with self.locked():
+                yield
+        except BaseException:
+            if fresh and self.database.root(ORIGIN) is None:
+                self.tear_down()
+            raise
 
     def _target(self, ours: ObjectId | None, theirs: ObjectId | None) -> ObjectId | None:
         """Where ``main`` goes: to the side that has both, or to a merge of the two."""
@@ -407,7 +422,9 @@ def _remote_settings(
     """
     if not url:
         return {}
-    open_driver(url, {})
+    place = open_driver(url, {}).url
+    if Path(place.removeprefix("file://")).is_relative_to(root):
+        raise errors.BadURL(url, "a remote inside the project would be staged with it")
     if "://" not in url and not url.startswith(("/", "~")):
         # `.dorkyrc` is shared: a relative directory counts from where it lies.
         url = os.path.relpath(Path.cwd() / url, root)

@@ -207,11 +207,20 @@ def _select_pattern(
 
 
 def matches(path: str, pattern: str) -> bool:
-    """Whether a path matches a shell pattern (``*`` within a directory, ``**`` across them)."""
-    if "**" in pattern:
-        return fnmatch.fnmatchcase(path, pattern.replace("**/", "*").replace("**", "*"))
-    parts, patterns = PurePosixPath(path).parts, PurePosixPath(pattern).parts
-    return len(parts) == len(patterns) and all(map(fnmatch.fnmatchcase, parts, patterns))
+    """Whether a path matches a shell pattern (``*`` within a name, ``**`` for any directories)."""
+    return _matches(PurePosixPath(path).parts, PurePosixPath(pattern).parts)
+
+
+def _matches(parts: tuple[str, ...], patterns: tuple[str, ...]) -> bool:
+    if not patterns:
+        return not parts
+    if patterns[0] == "**":
+        return any(_matches(parts[skip:], patterns[1:]) for skip in range(len(parts) + 1))
+    return (
+        bool(parts)
+        and fnmatch.fnmatchcase(parts[0], patterns[0])
+        and _matches(parts[1:], patterns[1:])
+    )
 
 
 def tracked(rows: Iterable[str], paths: Sequence[str], where: str = "") -> list[str]:

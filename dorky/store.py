@@ -88,7 +88,7 @@ class Store:
             marks = ",".join("?" * len(batch))
             rows = self.database.connection.execute(
                 "SELECT o.kind, o.id, p.name, o.offset, o.length FROM objects o"  # noqa: S608
-                f" JOIN packs p ON p.n = o.pack WHERE p.remote = ? AND o.id IN ({marks})",
+                f" CROSS JOIN packs p ON p.n = o.pack WHERE p.remote = ? AND o.id IN ({marks})",
                 (remote, *(bytes.fromhex(each) for each in batch)),
             )
             for kind, raw, name, offset, length in rows:
@@ -102,7 +102,9 @@ class Store:
 
     def __contains__(self, object_id: ObjectId) -> bool:
         found = self.database.connection.execute(
-            "SELECT 1 FROM objects o JOIN packs p ON p.n = o.pack WHERE o.id = ? AND p.remote = ?",
+            # CROSS JOIN keeps SQLite from walking all packs to look for the object in each.
+            "SELECT 1 FROM objects o CROSS JOIN packs p ON p.n = o.pack"
+            " WHERE o.id = ? AND p.remote = ?",
             (bytes.fromhex(object_id), LOCAL),
         )
         return found.fetchone() is not None

@@ -209,20 +209,31 @@ class Worktree:
 
     # --- writing ---------------------------------------------------------------------------
 
-    def write(self, path: str, mode: int, blocks: Iterable[bytes]) -> os.stat_result:
-        """Put a file (or link) in place of whatever file is there (see `files.write_stream`).
+    def prepare(self, path: str, mode: int, blocks: Iterable[bytes]) -> Path:
+        """Write a file (or link) that `install` will put in its place.
+
+        It is written in `.dorky/tmp`: what a killed process leaves there is removed by the next,
+        beside its target a secret would lie about.
 
         Args:
             path: In the repository.
             mode: File type and permission bits.
             blocks: The content, or the link's target.
 
-        Returns:
-            The new file's stat.
+        Raises:
+            UnsafePath: The path leads out of the worktree.
+            DiskFull: No space.
+        """
+        target = self.on_disk(path)
+        prepared = files.temporary(self.root / STATE / SCRATCH)
+        files.write_new(prepared, mode, blocks, about=target)
+        return prepared
+
+    def install(self, prepared: Path, path: str) -> os.stat_result:
+        """Put a prepared file in place of whatever file is there; give its stat.
 
         Raises:
-            UnsafePath: The path, or a parent that is a symbolic link, leads out of the worktree.
-            DiskFull: No space; what was there is untouched.
+            UnsafePath: A parent is a symbolic link, through which nothing is written.
         """
         target = self.on_disk(path)
         for directory, exists in self._parents(path):
@@ -230,17 +241,8 @@ class Worktree:
                 with files.disk_errors(directory):
                     directory.mkdir(exist_ok=True)
         self._make_room(target)
-        return files.write_stream(target, mode, blocks, staging=self._staging(target.parent))
-
-    def _staging(self, directory: Path) -> Path | None:
-        """Where to write a file that is going to be renamed into ``directory``."""
-        scratch = self.root / STATE / SCRATCH
-        try:
-            # A directory of the project may be a mount of its own.
-            same = directory.stat().st_dev == scratch.stat().st_dev
-        except OSError:
-            return None
-        return scratch if same else None
+        files.move(prepared, target)
+        return target.lstat()
 
     def remove(self, path: str) -> None:
         """Delete a file, and the directories that are empty without it.

@@ -148,28 +148,35 @@ def test_content_is_never_in_a_file_that_others_can_read(tmp_path: Path, umask: 
             assert mode_of(scratch) == 0o600
             assert path.read_bytes() == b"old"
 
-    found = files.write_stream(path, FILE | 0o644, blocks())
+    files.write_stream(path, FILE | 0o644, blocks())
     assert path.read_bytes() == b"one two"
     assert mode_of(path) == 0o644
-    assert found == path.lstat()
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_new_files_may_be_written_elsewhere(tmp_path: Path) -> None:
-    staging, path = tmp_path / "staging", tmp_path / "there" / "file"
-    staging.mkdir()
-    path.parent.mkdir()
+@pytest.mark.parametrize("mode", [FILE | 0o640, FILE, LINK])
+def test_a_file_is_moved_to_another_mount(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int
+) -> None:
+    path, target = tmp_path / "new", tmp_path / "there" / "file"
+    target.parent.mkdir()
+    files.write_new(path, mode, [b"x"], about=target)
+    rename = Path.rename
 
-    def blocks() -> Iterator[bytes]:
-        yield b"x"
-        assert len(list(staging.iterdir())) == 1
-        assert not list(path.parent.iterdir())
+    def refuse(self: Path, to: Path) -> Path:
+        if self.parent != to.parent:
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        return rename(self, to)
 
-    files.write_stream(path, FILE | 0o644, blocks(), staging=staging)
-    files.write_stream(path.with_name("link"), LINK, [b"x"], staging=staging)
-    assert path.read_bytes() == b"x"
-    assert path.with_name("link").readlink() == Path("x")
-    assert not list(staging.iterdir())
+    monkeypatch.setattr(Path, "rename", refuse)
+    files.move(path, target)
+    assert list(tmp_path.iterdir()) == [target.parent]
+    if mode == LINK:
+        assert target.readlink() == Path("x")
+    else:
+        assert stat.S_IMODE(target.stat().st_mode) == stat.S_IMODE(mode)
+        target.chmod(0o600)
+        assert target.read_bytes() == b"x"
 
 
 @pytest.mark.parametrize("mode", [0o000, 0o400, 0o600, 0o755, 0o777])

@@ -46,13 +46,7 @@ def peak(machine: Machine, *arguments: str) -> int:
     params=[
         "file",
         "s3",
-        pytest.param(
-            "rclone",
-            marks=pytest.mark.xfail(
-                reason="rclone answers ranges with 200, and S3Driver then reads whole packs, eight "
-                "at once: 420 MiB"
-            ),
-        ),
+        pytest.param("rclone"),
     ]
 )
 def place(request: pytest.FixtureRequest) -> Remote:

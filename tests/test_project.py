@@ -184,7 +184,6 @@ class Meanwhile:
         pass
 
 
-@pytest.mark.xfail(reason="Project.locked clears .dorky/tmp, where cat and download write unlocked")
 def test_a_command_that_begins_while_another_reads_does_not_disturb_it(
     ana: Machine, file_url: Remote, monkeypatch: pytest.MonkeyPatch
 ) -> None:

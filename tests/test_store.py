@@ -305,7 +305,6 @@ def test_what_remotes_hold_is_kept_apart(here: Store) -> None:
     assert here.packs("origin") == [packs[1]]
 
 
-@pytest.mark.xfail(reason="Store.locate: without CROSS JOIN, SQLite goes through the packs first")
 def test_objects_are_found_among_many_packs_as_among_few(here: Store) -> None:
     """Counted in steps of SQLite's machine: its planner must not walk all packs for some ids."""
     steps = 0

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,14 @@ from disks import unprivileged
 from dorky import errors
 from dorky.ignore import Ignore
 from dorky.worktree import Worktree
+
+
+def put(tree: Worktree, path: str, mode: int, blocks: Iterable[bytes]) -> None:
+    (tree.root / ".dorky" / "tmp").mkdir(parents=True, exist_ok=True)
+    try:
+        tree.install(tree.prepare(path, mode, blocks), path)
+    finally:
+        shutil.rmtree(tree.root / ".dorky")
 
 
 @pytest.fixture
@@ -120,7 +130,7 @@ def test_a_walk_meets_files_and_links_and_goes_through_no_link(tree: Worktree) -
 def test_a_walk_is_as_deep_as_directories_are(tree: Worktree) -> None:
     """Deeper than Python's stack."""
     deep = "d/" * 1100 + "file"
-    tree.write(deep, stat.S_IFREG | 0o600, [b"x"])
+    put(tree, deep, stat.S_IFREG | 0o600, [b"x"])
     assert set(walk(tree)) == set(tree.below("d")) == {deep}
     tree.remove(deep)
     assert not list(tree.root.iterdir())
@@ -145,7 +155,7 @@ def test_a_directory_that_can_not_be_listed(tree: Worktree, tmp_path: Path, mode
 def test_a_file_gets_its_mode_whatever_the_umask(tree: Worktree, mode: int) -> None:
     before = os.umask(0o077)
     try:
-        tree.write("a/b/file", stat.S_IFREG | mode, [b"one", b"two"])
+        put(tree, "a/b/file", stat.S_IFREG | mode, [b"one", b"two"])
     finally:
         os.umask(before)
     written = tree.root / "a" / "b" / "file"
@@ -157,22 +167,23 @@ def test_nobody_else_can_read_a_file_while_it_is_written(tree: Worktree) -> None
     modes = []
 
     def blocks() -> list[bytes]:
-        modes.extend(each.stat().st_mode & 0o777 for each in tree.root.iterdir())
+        scratch = tree.root / ".dorky" / "tmp"
+        modes.extend(each.stat().st_mode & 0o777 for each in scratch.iterdir())
         return [b"secret"]
 
-    tree.write("file", stat.S_IFREG | 0o666, (block for _ in "1" for block in blocks()))
+    put(tree, "file", stat.S_IFREG | 0o666, (block for _ in "1" for block in blocks()))
     assert modes == [0o600]
 
 
 def test_set_user_id_is_never_written(tree: Worktree) -> None:
-    tree.write("file", stat.S_IFREG | 0o6755, [b""])
+    put(tree, "file", stat.S_IFREG | 0o6755, [b""])
     assert stat.S_IMODE((tree.root / "file").stat().st_mode) == 0o755
 
 
 def test_a_file_takes_the_place_of_a_link_not_of_its_target(tree: Worktree) -> None:
     (tree.root / "target").write_text("kept")
     (tree.root / "link").symlink_to("target")
-    tree.write("link", stat.S_IFREG | 0o600, [b"new"])
+    put(tree, "link", stat.S_IFREG | 0o600, [b"new"])
     assert (tree.root / "target").read_text() == "kept"
     assert (tree.root / "link").read_text() == "new"
     assert not (tree.root / "link").is_symlink()
@@ -186,7 +197,7 @@ def test_nothing_is_written_or_deleted_through_a_link(tree: Worktree, tmp_path: 
     (tree.root / "a" / "link").symlink_to(outside)
     for path in ("a/link/file", "a/link/new", "a/link/deep/new"):
         with pytest.raises(errors.UnsafePath, match="a/link is a symbolic link"):
-            tree.write(path, stat.S_IFREG | 0o600, [b"evil"])
+            put(tree, path, stat.S_IFREG | 0o600, [b"evil"])
     with pytest.raises(errors.UnsafePath):
         tree.remove("a/link/file")
     assert [each.name for each in outside.iterdir()] == ["file"]
@@ -198,7 +209,7 @@ def test_nothing_is_written_or_deleted_through_a_link(tree: Worktree, tmp_path: 
 )
 def test_a_path_from_a_stranger_never_reaches_the_disk(tree: Worktree, path: str) -> None:
     with pytest.raises(errors.UnsafePath):
-        tree.write(path, stat.S_IFREG | 0o600, [b""])
+        put(tree, path, stat.S_IFREG | 0o600, [b""])
     with pytest.raises(errors.UnsafePath):
         tree.remove(path)
     assert not list(tree.root.iterdir())
@@ -206,15 +217,15 @@ def test_a_path_from_a_stranger_never_reaches_the_disk(tree: Worktree, path: str
 
 def test_a_directory_without_files_makes_room_and_one_with_files_does_not(tree: Worktree) -> None:
     (tree.root / "a" / "b" / "c").mkdir(parents=True)
-    tree.write("a", stat.S_IFREG | 0o600, [b"x"])
+    put(tree, "a", stat.S_IFREG | 0o600, [b"x"])
     assert (tree.root / "a").read_bytes() == b"x"
     (tree.root / "d" / "e").mkdir(parents=True)
     (tree.root / "d" / "e" / "file").touch()
     with pytest.raises(errors.DiskError):
-        tree.write("d", stat.S_IFREG | 0o600, [b"x"])
+        put(tree, "d", stat.S_IFREG | 0o600, [b"x"])
     assert (tree.root / "d" / "e" / "file").exists()
     with pytest.raises(errors.LocalChanges, match="a is a file"):
-        tree.write("a/below", stat.S_IFREG | 0o600, [b"x"])
+        put(tree, "a/below", stat.S_IFREG | 0o600, [b"x"])
     assert sorted(each.name for each in tree.root.iterdir()) == ["a", "d"]
 
 
@@ -234,5 +245,5 @@ def test_deleting_takes_empty_directories_along_but_not_the_current_one(
 
 def test_a_link_is_written_with_any_target(tree: Worktree) -> None:
     for n, target in enumerate([b"nowhere", b"/abs", b"..", b"\xff\xfe", "e\u0301\n".encode()]):
-        tree.write(f"link{n}", stat.S_IFLNK, [target])
+        put(tree, f"link{n}", stat.S_IFLNK, [target])
         assert tree.link_target(f"link{n}") == target

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from google.cloud.storage import Bucket
 
 
-class _Unchanged(errors.DorkyError):
+class _Unchanged(errors.PreconditionFailed):
     """The object is still at the version named (HTTP 304)."""
 
 

@@ -101,6 +101,7 @@ class S3Driver:
         self._chain: _Chain | None = None
         self._stores: dict[bool, S3Store] = {}
         self._lock = threading.Lock()
+        self._whole = threading.Lock()
 
     @classmethod
     def open(cls, url: str, options: Mapping[str, str]) -> S3Driver:
@@ -143,7 +144,8 @@ class S3Driver:
                 raise
             # HTTP lets a server ignore ranges; rclone heeds them but says 200, and object_store
             # takes that for the whole object.
-            whole = self.get(key)
+            with self._whole:  # one at a time: each is a whole pack in memory
+                whole = self.get(key)
             data = whole.data[start:end] if whole else b""
         if len(data) != end - start:
             raise errors.BadEndpoint(

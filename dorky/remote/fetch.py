@@ -101,6 +101,9 @@ def _tails(remote: Remote, seen: Seen, packs: Sequence[Pack]) -> Iterator[Tail]:
 def _range(remote: Remote, seen: Seen, name: str, start: int, end: int) -> bytes:
     try:
         return remote.driver.get_range(PACKS + name, start, end)
+    except errors.BadEndpoint as error:
+        # The same endpoint has just given us a root, so it is the pack that is short.
+        raise errors.CorruptPack(name, f"bytes {start} to {end} can't be read") from error
     except errors.KeyNotFound:
         if remote.read(unless=seen.version) is not None:
             raise Moved from None

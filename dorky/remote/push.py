@@ -138,7 +138,10 @@ def _unlisted(remote: Remote, seen: Seen | None, head: ObjectId) -> list[Held]:
     wanted.update(dict.fromkeys(pieces - listed(pieces)))
     places = store.locate(wanted)
     for each in wanted.keys() - places.keys():
-        raise errors.MissingObject(each)
+        raise errors.MissingObject(
+            each,
+            hint="it was never pulled here: copy the old remote's keys to the new place first",
+        )
     return sorted(places.values(), key=lambda at: (at.pack, at.offset))
 
 

@@ -286,7 +286,7 @@ def test_a_truncated_pack(
 ) -> None:
     key, packed, _ = pushed
     damage(file_url, key, lambda data: alter(data, packed))
-    Bystander(ben).refuses(8)
+    Bystander(ben).refuses(7)
 
 
 def test_every_byte_of_a_tail_counts(ana: Machine, ben: Machine, file_url: Place) -> None:

@@ -483,7 +483,6 @@ def test_the_first_root_may_lose_its_answer(world: World, faults: Faults, tmp_pa
     founder("push")
 
 
-@pytest.mark.xfail(reason="Remote.swap opens the other's root: WrongRepository, exit 7")
 @pytest.mark.parametrize("error", [LOST, RESET], ids=["answered", "reset"])
 def test_the_second_of_two_founders(
     world: World, faults: Faults, tmp_path: Path, error: Exception
