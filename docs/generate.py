@@ -44,8 +44,8 @@ def errors_page() -> str:
         f"{NOTE}\n\n# Errors",
         "An error is one line on stderr that says what failed and on what, mostly followed by a "
         "`hint:` with what to run next. Scripts go by the exit code, or by the error's stable "
-        "code: the headings here. In Python each is a class of `dorky.errors`, below the first of its "
-        "group, which is below `DorkyError`.",
+        "code: the headings here. In Python each is a class of `dorky.errors`, below the first of "
+        "its group, which is below `DorkyError`.",
         "*X*, *Y* and *Z* stand for the particulars: a path, a URL, a reason.",
         "| exit code | meaning |\n| --- | --- |\n| 0 | done |\n"
         + "".join(f"| [{n}](#{_slug(_title(n))}) | {kind} |\n" for n, kind in KINDS.items())
