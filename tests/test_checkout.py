@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from disks import Tree, file, link, plant, trees
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from machines import files
 
@@ -322,7 +322,7 @@ ACTS: dict[str, Act] = {
     max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
 )
 @given(st.lists(trees, min_size=3, max_size=3), trees, trees, st.sampled_from(sorted(ACTS)))
-def test_whatever_was_on_disk_is_on_disk_or_in_a_commit(
+def test_whatever_was_on_disk_or_staged_is_there_or_in_a_commit(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     committed: Sequence[Tree],
@@ -331,6 +331,10 @@ def test_whatever_was_on_disk_is_on_disk_or_in_a_commit(
     act: str,
 ) -> None:
     """Two commits here and one in the remote; then something is staged, then edited again."""
+    for tree in committed:  # see the test below
+        assume(
+            not any(a.startswith(f"{b}/") or b.startswith(f"{a}/") for a in tree for b in staged)
+        )
     here = Path(tempfile.mkdtemp(dir=tmp_path))
     monkeypatch.chdir(tmp_path)
     url = str(here / "vault")
@@ -350,14 +354,34 @@ def test_whatever_was_on_disk_is_on_disk_or_in_a_commit(
         plant(repo.root, before)
         try:
             ACTS[act](repo)
-        except (errors.Conflict, errors.UnsafePath, errors.UnstorablePath):
+        except errors.Conflict:
             assert files(repo.root) == before
             return
         assert act not in {"checkout", "pull"} or not repo.database.ref("backup/1")
         after = files(repo.root)
+        if repo.status().detached:
+            repo.checkout("main", force=True)
+        if repo.status().staged:
+            repo.commit("what is still staged")
         kept = everywhere(repo)
-        for path, (mode, body) in before.items():
+        for path, (mode, body) in (*before.items(), *staged.items()):
             assert after.get(path) == (mode, body) or (path, mode, body) in kept, path
+
+
+@pytest.mark.xfail(strict=True, reason="checkout.plan: a and a/b in one index, and in a commit")
+@pytest.mark.parametrize(("old", "staged"), [("a/b", "a"), ("a", "a/b")], ids=["directory", "file"])
+def test_what_is_staged_alone_is_in_the_way_too(repo: Repository, old: str, staged: str) -> None:
+    """Staged, not on disk any more, and of a name that can't be beside what comes."""
+    commit(repo, {old: file("1"), "x": file()})
+    commit(repo, {"x": file()})
+    plant(repo.root, {staged: file("staged"), "x": file()})
+    repo.stage(["."])
+    plant(repo.root, {"x": file()})
+    with pytest.raises(errors.LocalChanges):
+        repo.checkout("HEAD~1")
+    assert [each.path for each in repo.status().staged] == [staged]
+    repo.commit("it")
+    assert {each.path for each in repo.ls()} == {staged, "x"}
 
 
 def test_what_is_only_staged_is_kept_too(repo: Repository) -> None:
@@ -516,7 +540,7 @@ def test_a_tree_that_is_malformed(repo: Repository, tree: Stranger) -> None:
 def test_an_entry_that_does_not_say_what_is_there(
     repo: Repository, entry: dict[str, object]
 ) -> None:
-    """Found before the wrong content has its name."""
+    """Found before any file is touched."""
     commit(repo, {"x": file("1")})
     with repo.store.writer() as writer:
         chunk = writer.add(Kind.CHUNK, b"content")
@@ -534,7 +558,6 @@ def test_an_entry_that_does_not_say_what_is_there(
     with pytest.raises(errors.DorkyError) as caught:
         repo.checkout(made)
     assert caught.value.exit_code in {3, 7}  # 3: there is no remote to fetch what is missing from
-    repo.restore(["."])
     assert files(repo.root) == {"x": file("1")}
     assert repo.status().clean
 
@@ -556,5 +579,4 @@ def test_a_link_with_a_target_that_can_not_be(repo: Repository, target: bytes) -
     with pytest.raises(errors.DorkyError) as caught:
         repo.checkout(made)
     assert caught.value.exit_code in {7, 8}
-    repo.restore(["."])
     assert files(repo.root) == {"x": file("1")}

@@ -139,6 +139,39 @@ def test_times_of_whole_seconds_prove_little(repo: Repository) -> None:
     assert repo.status().unstaged == MODIFIED
 
 
+def test_an_edit_without_any_trace_is_seen(
+    repo: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On file systems of coarse times, file and index are of the same tick: all stats are equal.
+
+    Kernels since 6.13 hide the case by finer times, hence the pretence.
+    """
+    second = time.time_ns() // 10**9 * 10**9
+
+    def coarse(stat: os.stat_result) -> os.stat_result:
+        times = {"st_mtime_ns": second, "st_ctime_ns": second}
+        return os.stat_result(tuple(stat), times)
+
+    fstat, look, walk = os.fstat, Worktree.stat, Worktree.walk
+    monkeypatch.setattr(os, "fstat", lambda fd: coarse(fstat(fd)))
+    monkeypatch.setattr(Worktree, "stat", lambda *given: (s := look(*given)) and coarse(s))
+    monkeypatch.setattr(
+        Worktree,
+        "walk",
+        lambda *given, **named: (
+            each._replace(stat=coarse(each.stat)) for each in walk(*given, **named)
+        ),
+    )
+    Path("file").write_text("new")
+    repo.stage(["file"])
+    in_place(Path("file"))
+    assert repo.status().unstaged == MODIFIED
+    repo.stage(["file"])
+    repo.commit("second")
+    assert repo.status().clean
+    assert b"".join(repo.cat("HEAD", "file")) == b"two"
+
+
 # --- no edits -------------------------------------------------------------------------------
 
 

@@ -86,6 +86,8 @@ def test_both_sides_are_in_a_merge(pair: Pair) -> None:
     assert len(made.parents) == 2
     assert pair.ben.status().clean
     assert pair.ben.status().ahead == 2
+    for path in ("new/t", "new/o"):  # a merge is not what changed a file that one side changed
+        assert [entry.message for entry in pair.ben.log(path=path)] == ["work"]
     pair.ben.push()
     assert not pair.ana.pull().merged
     assert files(pair.ana.root) == expected

@@ -237,4 +237,5 @@ def test_a_bar_leaves_the_terminal_as_it_was(
     assert shown.code == code
     assert "Uploading" in shown.text
     assert shown.text.rindex(SHOW) > shown.text.rindex(HIDE)
+    assert shown.text.rfind("error:") in (-1, *range(shown.text.rindex(SHOW), len(shown.text)))
     assert "Traceback" not in shown.text
