@@ -68,12 +68,12 @@ class LocalWork(Project):
             return self._stage(rows, chosen)
 
     def _stage(self, rows: Mapping[str, Row], chosen: staging.Selection) -> Staged:
-        if RC in chosen.named:
-            raise errors.UnstorablePath(RC, "it belongs into git, or beside the project")
         top = git.find(self.root)
         skipped = 0
-        for path in chosen.present.keys() - chosen.named - rows.keys():
+        for path in chosen.present.keys() - rows.keys():
             if path == RC or (top and path.rpartition("/")[2] in _GITS_OWN):
+                if path in chosen.named:
+                    raise errors.UnstorablePath(path, "it belongs into git, or beside the project")
                 del chosen.present[path]
         if top:
             skipped = self._leave_to_git(top, rows, chosen)

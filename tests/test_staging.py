@@ -534,6 +534,9 @@ def test_gits_own_files_and_dorkyrc_are_left_to_git(in_git: Repository) -> None:
     write("secret")
     in_git.stage(["."])
     assert staged(in_git) == added("secret")
+    for named in (".gitignore", ".gitattributes", "sub/.gitignore", ".dorkyrc"):
+        with pytest.raises(errors.UnstorablePath, match="belongs into git"):
+            in_git.stage([named])
     assert git("status", "--porcelain", "--untracked-files=all").split() == [
         *("??", ".dorkyignore", "??", ".dorkyrc"),
         *("??", ".gitattributes", "??", ".gitignore", "??", "sub/.gitignore"),
