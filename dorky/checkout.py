@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dorky import errors, history, staging
-from dorky.index import Index, Row
+from dorky.index import Index, Moment, Row, moment
 from dorky.model import Entry, ObjectId
 from dorky.parallel import THREADS, in_order
 from dorky.progress import Progress
@@ -33,7 +33,7 @@ class Plan(NamedTuple):
     write: dict[str, Entry]
     """Files to put in place."""
 
-    adopt: dict[str, Entry]
+    adopt: dict[str, Row]
     """Files that hold the right content already."""
 
     leave: dict[str, Entry]
@@ -48,6 +48,9 @@ class Plan(NamedTuple):
     conflicts: set[str]
     """Files with content that is kept nowhere; they are also in ``write`` or ``remove``."""
 
+    judged: dict[str, Moment | None]
+    """The state in which files to be replaced or deleted were looked at; None for no file."""
+
     def changes(self, rows: Mapping[str, Row]) -> tuple[Change, ...]:
         """How files on disk will change."""
         there = {path for path, row in rows.items() if not row.absent}
@@ -58,7 +61,7 @@ class Plan(NamedTuple):
 
 def nothing() -> Plan:
     """The plan that does nothing."""
-    return Plan({}, {}, {}, set(), set(), set())
+    return Plan({}, {}, {}, set(), set(), set(), {})
 
 
 def plan(
@@ -89,7 +92,7 @@ def plan(
         if difference.new is None:
             _plan_removal(worktree, made, rows.get(path), difference)
         else:
-            _plan_writing(worktree, made, rows.get(path), difference, wanted)
+            _plan_writing(worktree, store, made, rows.get(path), difference, wanted)
     _check_room(worktree, made)
     return made
 
@@ -100,11 +103,13 @@ def plan_files(
     """Plan to put single files in place, whatever is there."""
     made = nothing()
     for path, entry in wanted.items():
+        seen = now()
         stat = worktree.stat(path)
+        made.judged[path] = moment(stat)
         if stat is None or stat_module.S_ISDIR(stat.st_mode):
             made.write[path] = entry
         elif staging.holds(worktree, path, stat, entry):
-            made.adopt[path] = entry
+            made.adopt[path] = staging.row_of(path, entry, store.vault).known(stat, seen)
         else:
             made.write[path] = entry
             row = rows.get(path)
@@ -130,6 +135,7 @@ def _plan_removal(
 ) -> None:
     path = change.path
     stat = worktree.stat(path)
+    made.judged[path] = moment(stat)
     if _staged_apart(row, change):
         made.conflicts.add(path)
     if stat is None or stat_module.S_ISDIR(stat.st_mode) or row is None:
@@ -142,6 +148,7 @@ def _plan_removal(
 
 def _plan_writing(
     worktree: Worktree,
+    store: Store,
     made: Plan,
     row: Row | None,
     change: history.Difference,
@@ -149,13 +156,15 @@ def _plan_writing(
 ) -> None:
     path, entry = change.path, change.new
     assert entry is not None
+    seen = now()
     stat = worktree.stat(path)
+    made.judged[path] = moment(stat)
     if _staged_apart(row, change):
         made.conflicts.add(path)
     if stat is not None and stat_module.S_ISDIR(stat.st_mode):
         made.write[path] = entry  # `_check_room` looks at what is in the directory
     elif stat is not None and staging.holds(worktree, path, stat, entry):
-        made.adopt[path] = entry
+        made.adopt[path] = staging.row_of(path, entry, store.vault).known(stat, seen)
     elif stat is None and (row is None or row.absent) and not wanted(path):
         made.leave[path] = entry
     else:
@@ -183,7 +192,8 @@ def _check_room(worktree: Worktree, made: Plan) -> None:
     for path in made.write:
         stat = worktree.stat(path)
         if stat is not None and stat_module.S_ISDIR(stat.st_mode):
-            _clear(made, worktree.below(path))
+            made.judged.pop(path, None)
+            _clear(worktree, made, worktree.below(path))
         for parent in staging.parents(path):
             if parent in roomy:
                 continue
@@ -191,14 +201,15 @@ def _check_room(worktree: Worktree, made: Plan) -> None:
             if stat is None or parent in made.remove:
                 break
             if not stat_module.S_ISDIR(stat.st_mode):  # a link is not followed, it goes
-                _clear(made, [parent])
+                _clear(worktree, made, [parent])
                 break
             roomy.add(parent)
 
 
-def _clear(made: Plan, paths: Iterable[str]) -> None:
+def _clear(worktree: Worktree, made: Plan, paths: Iterable[str]) -> None:
     for path in paths:
         if path not in made.remove:
+            made.judged[path] = moment(worktree.stat(path))
             made.remove.add(path)
             made.conflicts.add(path)
 
@@ -207,14 +218,16 @@ def _clear(made: Plan, paths: Iterable[str]) -> None:
 
 
 def backup(
-    worktree: Worktree, store: Store, rows: Mapping[str, Row], paths: Iterable[str], author: str
+    worktree: Worktree, store: Store, rows: Mapping[str, Row], made: Plan, author: str
 ) -> str:
-    """Keep what is on disk (or only staged) at ``paths`` as a commit of its own.
+    """Keep what is on disk (or only staged) where there are conflicts, as a commit of its own.
 
     Returns:
         The ref that names it, ``backup/…``.
     """
     head = history.head_of(store)
+    paths = sorted(made.conflicts)
+    staging.check_names(paths, (), portable=False)
     there = [path for path in paths if _is_file(worktree.stat(path))]
     only_staged = [rows[path] for path in rows.keys() & set(paths)]
     with store.writer() as writer:
@@ -231,6 +244,7 @@ def backup(
         with store.database.transaction():
             writer.save()
             store.database.set_ref(name, commit)
+    made.judged.update((row.path, row.moment) for row in kept)
     return name
 
 
@@ -275,17 +289,20 @@ def apply(worktree: Worktree, store: Store, made: Plan, progress: Progress) -> D
     All new files are written, whole and verified, before the first one in the worktree is touched.
     """
     prepared = dict(_prepare(worktree, store, made.write, progress)) if made.write else {}
+    # Fetching and writing took a while: what was edited meanwhile is not what was judged.
+    for path in made.judged.keys() & (made.write.keys() | made.remove):
+        if moment(worktree.stat(path)) != made.judged[path]:
+            raise errors.LocalChanges(path)
     for path in sorted(made.remove, reverse=True):
         worktree.remove(path)
     stats = {path: worktree.install(scratch, path) for path, scratch in prepared.items()}
-    stats.update({path: stat for path in made.adopt if (stat := worktree.stat(path))})
     # Only now is a file that was just written old enough for its stat to be trusted.
     seen = now()
-    entries = {**made.write, **made.adopt}
     rows = [
-        staging.row_of(path, entries[path], store.vault).known(stat, seen)
+        staging.row_of(path, made.write[path], store.vault).known(stat, seen)
         for path, stat in stats.items()
     ]
+    rows += made.adopt.values()
     rows += [staging.row_of(path, entry, store.vault) for path, entry in made.leave.items()]
     return Done(rows, made.remove | made.forget)
 

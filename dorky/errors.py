@@ -227,7 +227,7 @@ class BucketNotFound(NotFound):
 class NoRepositoryAtURL(NotFound):
     """{0} holds no dorky repository."""
 
-    advice = "dorky init {0}"
+    advice = "check the URL; dorky init starts a new repository"
 
 
 class RootVanished(NotFound):
@@ -389,7 +389,7 @@ class IdentityExposed(AccessError):
 class NoKey(AccessError):
     """This repository is not sealed for you (your key: {0})."""
 
-    advice = "send that public key to somebody who can read it, and ask to be added"
+    advice = "name an identity that it is sealed to in DORKY_IDENTITY_FILE or DORKY_IDENTITY"
 
 
 class UnreadableFile(AccessError):

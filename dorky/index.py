@@ -14,6 +14,9 @@ from typing import NamedTuple
 from dorky.database import Database
 from dorky.model import ObjectId
 
+Moment = tuple[int, int, int, int]
+"""A file's inode, size, and times of modification and change in ns."""
+
 _TICK = 20_000_000
 _COARSE = 2_000_000_000
 
@@ -22,6 +25,13 @@ def mode_of(stat: os.stat_result) -> int:
     """File type and permission bits as they are recorded; links have none of their own."""
     kind = stat_module.S_IFMT(stat.st_mode)
     return kind if kind == stat_module.S_IFLNK else kind | (stat.st_mode & 0o777)
+
+
+def moment(stat: os.stat_result | None) -> Moment | None:
+    """What of a stat moves when a file changes."""
+    if stat is None:
+        return None
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
 
 
 class Row(NamedTuple):
@@ -77,6 +87,11 @@ class Row(NamedTuple):
             seen=seen,
         )
 
+    @property
+    def moment(self) -> Moment:
+        """The file's state when it was ``seen``."""
+        return self.inode, self.size, self.mtime, self.ctime
+
     def same(self, other: Row) -> bool:
         """Whether both would be committed alike."""
         return self.content == other.content and self.mode == other.mode
@@ -97,15 +112,35 @@ class Index:
         """Add or replace rows."""
         with self._database.transaction() as db:
             db.executemany("INSERT OR REPLACE INTO files VALUES (?,?,?,?,?,?,?,?,?,?)", rows)
+            self.commit = None
 
     def remove(self, paths: Iterable[str]) -> None:
         """Drop rows."""
         with self._database.transaction() as db:
             db.executemany("DELETE FROM files WHERE path = ?", ((path,) for path in paths))
+            self.commit = None
+
+    def refresh(self, rows: Iterable[Row]) -> None:
+        """Remember newer stats of files that still hold what is staged.
+
+        Touches only rows that are still as they were read: it may run beside a command that stages.
+        """
+        with self._database.transaction() as db:
+            db.executemany(
+                "UPDATE files SET absent = 0, mtime = ?, ctime = ?, inode = ?, seen = ?"
+                " WHERE path = ? AND content = ? AND mode = ?",
+                (
+                    (row.mtime, row.ctime, row.inode, row.seen, row.path, row.content, row.mode)
+                    for row in rows
+                ),
+            )
 
     @property
     def commit(self) -> str | None:
-        """The commit that the rows are known to equal, so that nobody need decode its trees."""
+        """The commit that the rows are known to equal, so that nobody need decode its trees.
+
+        Forgotten with every change of a row; set by who holds the project's lock.
+        """
         value = self._database.get("index.commit")
         return value.decode() if value else None
 

@@ -41,7 +41,7 @@ class LocalWork(Project):
 
     # --- staging ---------------------------------------------------------------------------
 
-    def stage(self, paths: Iterable[StrPath], *, force: bool = False) -> Staged:
+    def stage(self, paths: StrPath | Iterable[StrPath], *, force: bool = False) -> Staged:
         """Make the next commit hold files as they are now: changed, new, or gone.
 
         Args:
@@ -56,7 +56,7 @@ class LocalWork(Project):
         """
         with self.locked():
             rows = self.index.rows()
-            names = [self.worktree.relative(path) for path in paths]
+            names = self._names(paths)
             for name in names:
                 if name not in rows and (link := self.worktree.link_above(name)):
                     raise errors.UnstorablePath(
@@ -66,6 +66,11 @@ class LocalWork(Project):
                     )
             chosen = staging.select(self.worktree, self.ignore, rows, names, force=force)
             return self._stage(rows, chosen)
+
+    def _names(self, paths: StrPath | Iterable[StrPath]) -> list[str]:
+        """The repository paths of what was typed, which may be a single path."""
+        several = [paths] if isinstance(paths, str | os.PathLike) else paths
+        return [self.worktree.relative(path) for path in several]
 
     def _stage(self, rows: Mapping[str, Row], chosen: staging.Selection) -> Staged:
         top = git.find(self.root)
@@ -100,12 +105,12 @@ class LocalWork(Project):
             del chosen.present[path]
         return len(held)
 
-    def unstage(self, paths: Iterable[StrPath]) -> Staged:
+    def unstage(self, paths: StrPath | Iterable[StrPath]) -> Staged:
         """Make the next commit hold files as ``HEAD`` does. The files stay as they are."""
         with self.locked():
             rows = self.index.rows()
             committed = self._committed(history.head_of(self.store))
-            names = [self.worktree.relative(path) for path in paths]
+            names = self._names(paths)
             chosen = staging.tracked({**committed, **rows}, names, " or staged")
             changes, back, gone = [], [], []
             for path in chosen:
@@ -122,7 +127,9 @@ class LocalWork(Project):
                 self.index.put(back)
             return Staged(changes=tuple(sorted(changes)))
 
-    def rm(self, paths: Iterable[StrPath], *, cached: bool = False, force: bool = False) -> Staged:
+    def rm(
+        self, paths: StrPath | Iterable[StrPath], *, cached: bool = False, force: bool = False
+    ) -> Staged:
         """Make the next commit not hold files, and delete them.
 
         Args:
@@ -135,7 +142,7 @@ class LocalWork(Project):
         """
         with self.locked():
             rows = self.index.rows()
-            names = [self.worktree.relative(path) for path in paths]
+            names = self._names(paths)
             chosen = {path: rows[path] for path in staging.tracked(rows, names)}
             if not cached and not force:
                 dirty = {each.path for each in self._unstaged(chosen)}
@@ -146,7 +153,6 @@ class LocalWork(Project):
                         shown(unkept), hint="commit them, or add --cached (keeps the files)"
                     )
             self.index.remove(chosen)
-            self.index.commit = None
             for path in () if cached else filter(self._is_there, chosen):
                 self.worktree.remove(path)
             if cached and git.find(self.root):
@@ -200,7 +206,9 @@ class LocalWork(Project):
             rows = self.index.rows()
             changes = staging.staged(self.store, self.index, rows)
             if not changes:
-                raise errors.NothingToDo("nothing is staged", hint="dorky stage FILE…")
+                raise errors.NothingToDo(
+                    "nothing is staged", hint="dorky stage FILE…, or dorky commit -a"
+                )
             with self.store.writer() as writer:
                 tree = staging.write_trees(rows.values(), writer, self.vault)
                 top = git.find(self.root)
@@ -357,7 +365,7 @@ class LocalWork(Project):
     # --- back to files ---------------------------------------------------------------------
 
     def restore(
-        self, paths: Iterable[StrPath], *, source: str = "", staged: bool = False
+        self, paths: StrPath | Iterable[StrPath], *, source: str = "", staged: bool = False
     ) -> CheckedOut | Staged:
         """Put files back as they are staged, or as a revision holds them.
 
@@ -382,7 +390,7 @@ class LocalWork(Project):
                 if commit
                 else {path: staging.entry_of(row, self.vault) for path, row in rows.items()}
             )
-            names = [self.worktree.relative(path) for path in paths]
+            names = self._names(paths)
             where = f" in {source}" if source else ""
             wanted = {path: held[path] for path in staging.tracked(held, names, where)}
             made = checkout.plan_files(self.worktree, self.store, rows, wanted)
@@ -392,7 +400,7 @@ class LocalWork(Project):
             backup, done = self._carry_out(rows, made, force=True)
             with self.database.transaction():
                 # Files from another revision are changes that may be staged; the index stays.
-                self.index.put(
+                self.index.refresh(
                     row for row in done.rows if row.path in rows and row.same(rows[row.path])
                 )
             return CheckedOut(commit=commit, changes=tuple(sorted(changes)), backup=backup)
@@ -414,9 +422,12 @@ class LocalWork(Project):
             detached = b"" if revision == MAIN else target.encode()
             rows, made = self._plan(head, target, lambda _: True)
             backup, done = self._carry_out(rows, made, force=force)
+            clean = self.index.commit == head
             with self.database.transaction():
                 done.record(self.index)
                 self.database.set("head", detached)
+                if clean:
+                    self.index.commit = target
             return CheckedOut(commit=target, changes=changes, backup=backup)
 
     def _plan(
@@ -444,7 +455,5 @@ class LocalWork(Project):
         self._bring(checkout.needed(self.store, made.write.values()))
         kept = ""
         if made.conflicts:
-            kept = checkout.backup(
-                self.worktree, self.store, rows, sorted(made.conflicts), self.author
-            )
+            kept = checkout.backup(self.worktree, self.store, rows, made, self.author)
         return kept, checkout.apply(self.worktree, self.store, made, self.progress)

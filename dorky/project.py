@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import threading
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -51,6 +52,7 @@ class Project:
         self.progress = progress
         self.worktree = Worktree(root)
         self._unlocked: tuple[Header, Vault] | None = None
+        self._mutex = threading.RLock()
         self._holds_lock = False
 
     def __enter__(self) -> Self:
@@ -97,7 +99,7 @@ class Project:
             gitignore = self.state / ".gitignore"
             if not gitignore.exists():
                 files.write_atomic(gitignore, b"*\n", mode=0o600)
-        self._clear_scratch()
+            (self.state / SCRATCH).mkdir(mode=0o700, exist_ok=True)
         Database(self.state / DATABASE).close()
 
     def tear_down(self) -> None:
@@ -142,22 +144,33 @@ class Project:
         """Keep other commands that write out of this project. Nested calls join the outer one."""
         if not self.is_set_up:
             raise errors.NotSetUp(self.root)
-        if self._holds_lock:
+        with self.locking():
             yield
-            return
-        with files.locked(self.state / "lock"):
-            self._holds_lock = True
-            try:
-                self._clear_scratch()
+
+    @contextlib.contextmanager
+    def locking(self) -> Iterator[None]:
+        """`locked`, also where there is no state yet but its directory."""
+        with self._mutex:
+            if self._holds_lock:
                 yield
-            finally:
-                self._holds_lock = False
+                return
+            with files.locked(self.state / "lock"):
+                self._holds_lock = True
+                try:
+                    self._clear_scratch()
+                    yield
+                except BaseException:
+                    # What a checkout had written before it failed is plaintext.
+                    with contextlib.suppress(errors.DorkyError):
+                        self._clear_scratch()
+                    raise
+                finally:
+                    self._holds_lock = False
 
     def _clear_scratch(self) -> None:
-        """Make the scratch directory, or remove what a killed command left in it."""
+        """Remove what a command that was killed, or has failed, left in the scratch directory."""
         scratch = self.state / SCRATCH
-        with files.disk_errors(scratch):
-            scratch.mkdir(mode=0o700, exist_ok=True)
+        with files.disk_errors(scratch), contextlib.suppress(FileNotFoundError):
             for left in scratch.iterdir():
                 left.unlink()
 
@@ -238,14 +251,16 @@ class Project:
         Raises:
             NoRemote: There is none of that name.
         """
-        driver = open_driver(self.config.url(name), self.config.driver_options(name))
-        known = self.database.get(f"remote.{name}.url")
-        if known is not None and known.decode() != driver.url:
+        options = self.config.driver_options(name)
+        driver = open_driver(self.config.url(name), options)
+        place = f"{driver.url}\0{options.get('endpoint', '')}".encode()
+        known = self.database.get(f"remote.{name}.place")
+        if known is not None and known != place:
             # What was seen elsewhere says nothing about this place.
             self.database.forget_remote(name)
             known = None
         if known is None:
-            self.database.set(f"remote.{name}.url", driver.url.encode())
+            self.database.set(f"remote.{name}.place", place)
         return Remote(name, driver, self.store, self.unlock)
 
     def check_swaps(self, remote: Remote) -> None:

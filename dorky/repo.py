@@ -9,10 +9,10 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from dorky import checkout, errors, files, history, keys, merge, model, staging, vault
 from dorky.config import RC, Config
@@ -73,25 +73,17 @@ class Repository(LocalWork):
             SwapsIgnored: The remote ignores conditional writes.
         """
         place = Path(root).resolve()
-        if cls.root_above(place) == place:
-            raise errors.AlreadyARepository(place)
-        with files.disk_errors(place):
-            place.mkdir(parents=True, exist_ok=True)
         settings = _remote_settings(place, ORIGIN, url, options or {})
         repo = cls(place, config=Config(place, flags=settings), progress=progress)
         identity, made = (None, False) if plain else repo._own_identity()
         header, opened = vault.create([identity.public] if identity else [])
-        try:
+        with repo._beginning():
             repo.set_up()
             repo.database.set("header", model.encode(header))
             repo.write_rc(opened, settings)
             url = repo.config.text(f"remotes.{ORIGIN}.url")
             if url:
                 repo._found(repo.remote())
-        except BaseException:
-            repo.tear_down()
-            (place / RC).unlink(missing_ok=True)
-            raise
         return repo, Initialized(
             root=str(place),
             repository=header.repository,
@@ -124,23 +116,43 @@ class Repository(LocalWork):
         settings = _remote_settings(place, ORIGIN, url, options or {})
         if place.exists() and (not place.is_dir() or any(place.iterdir())):
             raise errors.Conflict(f"{place} exists and is not empty")
-        made = not place.exists()
-        with files.disk_errors(place):
-            place.mkdir(parents=True, exist_ok=True)
         repo = cls(place, config=Config(place, flags=settings), progress=progress)
-        try:
+        with repo._beginning():
             repo.set_up()
             result = repo.pull()
             repo.write_rc(repo.vault, settings)
-        except BaseException:
-            repo.close()
-            # It was empty, so all that is in it is ours, and in the remote.
-            for item in place.iterdir():
-                shutil.rmtree(item) if item.is_dir() and not item.is_symlink() else item.unlink()
-            if made:
-                place.rmdir()
-            raise
         return repo, result
+
+    @contextlib.contextmanager
+    def _beginning(self) -> Iterator[None]:
+        """Make a project where there is none, alone; if that fails, nothing of it is left.
+
+        Raises:
+            AlreadyARepository: There is one, or another command was faster.
+        """
+        made = not self.root.exists()
+        with files.disk_errors(self.root):
+            self.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with self.locking():
+            if self.is_set_up or (self.root / RC).exists():
+                raise errors.AlreadyARepository(self.root)
+            try:
+                yield
+            except BaseException:
+                with contextlib.suppress(errors.DorkyError, OSError):
+                    self._remove_checked_out()
+                self.tear_down()
+                (self.root / RC).unlink(missing_ok=True)
+                if made:
+                    with contextlib.suppress(OSError):
+                        self.root.rmdir()
+                raise
+
+    def _remove_checked_out(self) -> None:
+        """Delete the files that a clone has put in place before it failed."""
+        if self.is_set_up:
+            for path in self._committed(self.database.ref(f"{ORIGIN}/{MAIN}")):
+                self.worktree.remove(path)
 
     def _own_identity(self) -> tuple[keys.Identity, bool]:
         """The user's identity, made if there is none; and whether it was made."""
@@ -229,6 +241,7 @@ class Repository(LocalWork):
                 commits=commits,
                 objects=done.objects,
                 size=done.size,
+                founded=done.founded,
             )
 
     def fetch(self) -> Transfer:
@@ -241,7 +254,7 @@ class Repository(LocalWork):
             commits, _ = history.ahead_behind(self.store, new, old)
             return Transfer(remote=ORIGIN, url=remote.url, old=old, new=new, commits=commits)
 
-    def pull(self, paths: Iterable[StrPath] = (), *, force: bool = False) -> Transfer:
+    def pull(self, paths: StrPath | Iterable[StrPath] = (), *, force: bool = False) -> Transfer:
         """Fetch, and make the files here follow.
 
         Commits on both sides are merged if they changed different files.
@@ -265,11 +278,12 @@ class Repository(LocalWork):
             wanted = self._wanted(paths, target)
             rows, made = self._plan(ours, target, wanted)
             backup, done = self._carry_out(rows, made, force=force)
+            clean = not rows or self.index.commit == ours
             with self.database.transaction():
                 done.record(self.index)
                 if target is not None:
                     self.database.set_ref(MAIN, target)
-                    if not rows or self.index.commit == ours:
+                    if clean:
                         self.index.commit = target
             commits, _ = history.ahead_behind(self.store, target, ours)
             return Transfer(
@@ -290,13 +304,13 @@ class Repository(LocalWork):
         if fresh:
             self.config.url(ORIGIN)
             self.set_up()
-        try:
-            with self.locked():
+        with self.locked():
+            try:
                 yield
-        except BaseException:
-            if fresh and self.database.root(ORIGIN) is None:
-                self.tear_down()
-            raise
+            except BaseException:
+                if fresh and self.database.root(ORIGIN) is None:
+                    self.tear_down()
+                raise
 
     def _target(self, ours: ObjectId | None, theirs: ObjectId | None) -> ObjectId | None:
         """Where ``main`` goes: to the side that has both, or to a merge of the two."""
@@ -308,8 +322,10 @@ class Repository(LocalWork):
             return ours
         return merge.merge(self.store, ours, theirs, label=f"{ORIGIN}/{MAIN}", author=self.author)
 
-    def _wanted(self, paths: Iterable[StrPath], target: ObjectId | None) -> checkout.Wanted:
-        names = [self.worktree.relative(Path(path)) for path in paths]
+    def _wanted(
+        self, paths: StrPath | Iterable[StrPath], target: ObjectId | None
+    ) -> checkout.Wanted:
+        names = self._names(paths)
         if not names:
             return lambda _: True
         chosen = set(staging.tracked(self._committed(target), names, f" in {ORIGIN}/{MAIN}"))
@@ -403,7 +419,11 @@ class Repository(LocalWork):
         """Carry out what `plan_destroy` planned. The project's files stay."""
         with self.locked():
             if plan.url:
-                driver = self.remote().driver
+                there = self.remote()
+                if there.url != plan.url:
+                    raise errors.Conflict("the remote is not the one that was planned for")
+                self._check_own(there)
+                driver = there.driver
                 # Without a root nobody begins to read what is about to go.
                 driver.delete([roots.KEY])
                 driver.delete(each.key for each in driver.list("") if _is_ours(each.key))
@@ -422,8 +442,8 @@ def _remote_settings(
     """
     if not url:
         return {}
-    place = open_driver(url, {}).url
-    if Path(place.removeprefix("file://")).is_relative_to(root):
+    place = urlsplit(open_driver(url, {}).url)
+    if place.scheme == "file" and Path(unquote(place.path)).resolve().is_relative_to(root):
         raise errors.BadURL(url, "a remote inside the project would be staged with it")
     if "://" not in url and not url.startswith(("/", "~")):
         # `.dorkyrc` is shared: a relative directory counts from where it lies.

@@ -126,6 +126,7 @@ class Transfer(Result, frozen=True, kw_only=True):
         changes: How files changed (pull).
         backup: The ref that keeps what was overwritten by force; empty if nothing was.
         merged: Whether a merge commit was made.
+        founded: Whether the remote held no repository before (push).
     """
 
     remote: str
@@ -138,6 +139,7 @@ class Transfer(Result, frozen=True, kw_only=True):
     changes: tuple[Change, ...] = ()
     backup: str = ""
     merged: bool = False
+    founded: bool = False
 
 
 class CheckedOut(Result, frozen=True, kw_only=True):

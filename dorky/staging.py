@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from dorky import chunk, errors, files, history, model
 from dorky.ignore import Ignore
-from dorky.index import Index, Row, mode_of
+from dorky.index import Index, Row, mode_of, moment
 from dorky.model import Chunk, Chunks, Entry, Kind, ObjectId, Tree
 from dorky.progress import Progress
 from dorky.results import Change
@@ -76,14 +76,10 @@ def store_file(worktree: Worktree, path: str, writer: Writer, store: Store) -> R
             after = os.fstat(fd)
         finally:
             os.close(fd)
-        if _moment(opened) == _moment(after) and after.st_size == size:
+        if moment(opened) == moment(after) and after.st_size == size:
             masked = store.vault.mask(digest, content)
             return Row(path, mode_of(after), size, content, masked).known(after, seen)
     raise errors.FileChanged(path)
-
-
-def _moment(stat: os.stat_result) -> tuple[int, ...]:
-    return stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
 
 
 class _Hashing:
@@ -161,25 +157,25 @@ def select(
     chosen = Selection({}, set(), set())
     for path in paths:
         stat = worktree.stat(path) if path else worktree.root.stat()
+        if stat is not None and not stat_module.S_ISDIR(stat.st_mode):
+            if not force and path not in rows and ignore.ignored(path):
+                raise errors.UsageError(f"{path} is ignored by .dorkyignore", hint="add --force")
+            chosen.present[path] = stat
+            chosen.named.add(path)
+            continue
         below = {name for name in rows if not path or name == path or name.startswith(path + "/")}
         if stat is None and not below:
             _select_pattern(worktree, ignore, rows, path, chosen)
         elif stat is None:
             for name in below:
                 _select_tracked(worktree, rows[name], chosen)
-        elif stat_module.S_ISDIR(stat.st_mode):
+        else:
             if path and not force and not below and ignore.ignored(path + "/"):
                 raise errors.UsageError(f"{path} is ignored by .dorkyignore", hint="add --force")
             found = dict(worktree.walk(ignore, path))
             chosen.present.update(found)
             for name in below - found.keys():
                 _select_tracked(worktree, rows[name], chosen)
-        else:
-            if not force and path not in rows and ignore.ignored(path):
-                raise errors.UsageError(f"{path} is ignored by .dorkyignore", hint="add --force")
-            chosen.present[path] = stat
-            chosen.named.add(path)
-            chosen.gone.update(below - {path})
     return chosen
 
 
@@ -311,29 +307,16 @@ def stage(
                 if old is None or not row.same(old):
                     changes.append(Change(path, "modified" if old else "added"))
                 progress.advance(stale[path].st_size)
-            _save(store, index, writer, new, gone, changed=bool(changes))
+            with store.database.transaction():
+                writer.save()
+                index.remove(gone)
+                changed = {each.path for each in changes}
+                index.put(row for row in new if row.path in changed)
+                index.refresh(row for row in new if row.path not in changed)
         progress.finish()
     elif gone:
-        _save(store, index, None, new, gone, changed=True)
-    return sorted(changes)
-
-
-def _save(
-    store: Store,
-    index: Index,
-    writer: Writer | None,
-    rows: list[Row],
-    gone: Iterable[str],
-    *,
-    changed: bool,
-) -> None:
-    with store.database.transaction():
-        if writer:
-            writer.save()
         index.remove(gone)
-        index.put(rows)
-        if changed:
-            index.commit = None
+    return sorted(changes)
 
 
 def _displaced(present: Mapping[str, object], rows: Mapping[str, Row]) -> set[str]:
@@ -393,7 +376,7 @@ def unstaged(
     if learned:
         # Only a cache: when another command is writing, it can wait.
         with contextlib.suppress(errors.Locked):
-            index.put(learned)
+            index.refresh(learned)
     return changes
 
 
@@ -410,8 +393,6 @@ def staged(store: Store, index: Index, rows: Mapping[str, Row]) -> list[Change]:
             changes.append(Change(path, "added"))
         elif (entry.content, entry.mode) != (row.content, row.mode):
             changes.append(Change(path, "modified"))
-    if not changes and head is not None:
-        index.commit = head
     return sorted(changes)
 
 

@@ -7,8 +7,9 @@ import json
 import os
 import stat
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from disks import Tree, file, link, plant, trees
@@ -16,10 +17,11 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from machines import files
 
-from dorky import errors, model
+from dorky import checkout, errors, model
 from dorky.model import ALL, Kind, ObjectId
 from dorky.repo import Repository
 from dorky.results import Change, CheckedOut
+from dorky.worktree import Worktree
 
 
 @pytest.fixture
@@ -580,3 +582,71 @@ def test_a_link_with_a_target_that_can_not_be(repo: Repository, target: bytes) -
         repo.checkout(made)
     assert caught.value.exit_code in {7, 8}
     assert files(repo.root) == {"x": file("1")}
+
+
+# --- what happens meanwhile -----------------------------------------------------------------
+
+
+def meanwhile(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
+    """Do something between the planning of a checkout and its first change to a file."""
+    needed = checkout.needed
+
+    def then(*arguments: Any) -> set[ObjectId]:
+        act()
+        return needed(*arguments)
+
+    monkeypatch.setattr(checkout, "needed", then)
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_what_is_edited_during_a_checkout_stays(
+    repo: Repository, monkeypatch: pytest.MonkeyPatch, force: bool
+) -> None:
+    commit(repo, {"a": file("1"), "b": file("1")})
+    commit(repo, {"a": file("2"), "b": file("2")})
+    meanwhile(monkeypatch, lambda: Path("a").write_text("mine"))
+    with pytest.raises(errors.LocalChanges, match="a"):
+        repo.checkout("HEAD~1", force=force)
+    assert Path("a").read_text() == "mine"
+    assert Path("b").read_text() == "2"
+
+
+def test_what_appears_during_a_checkout_stays(
+    repo: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit(repo, {"a": file("1"), "b": file("1")})
+    commit(repo, {"a": file("1")})
+    meanwhile(monkeypatch, lambda: Path("b").write_text("mine"))
+    with pytest.raises(errors.LocalChanges, match="b"):
+        repo.checkout("HEAD~1")
+    assert Path("b").read_text() == "mine"
+
+
+def test_what_was_right_already_and_is_edited_is_known_to_be_edited(
+    repo: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit(repo, {"a": file("1")})
+    commit(repo, {"a": file("2")})
+    Path("a").write_text("1")
+    meanwhile(monkeypatch, lambda: Path("a").write_text("x"))
+    repo.checkout("HEAD~1")
+    assert repo.status().unstaged == (Change("a", "modified"),)
+
+
+def test_a_checkout_that_fails_leaves_no_plaintext_about(
+    repo: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit(repo, {"a": file("1"), "b": file("1")})
+    commit(repo, {"a": file("2"), "b": file("2")})
+    prepare = Worktree.prepare
+
+    def full(self: Worktree, path: str, mode: int, blocks: Iterable[bytes]) -> Path:
+        if path == "b":
+            raise errors.DiskFull(path)
+        return prepare(self, path, mode, blocks)
+
+    monkeypatch.setattr(Worktree, "prepare", full)
+    with pytest.raises(errors.DiskFull):
+        repo.checkout("HEAD~1")
+    assert list((repo.state / "tmp").iterdir()) == []
+    assert Path("a").read_text() == "2"

@@ -6,9 +6,13 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from dorky import staging
+from dorky.database import Database
+from dorky.index import Index, Row
 from dorky.repo import Repository
 from dorky.results import Change
 from dorky.worktree import Worktree
@@ -237,3 +241,45 @@ def test_what_is_known_outlives_the_process(repo: Repository, reads: list[str]) 
         assert again.status().clean
         assert {each.path for each in again.ls()} == {"file", *names}
     assert reads == []
+
+
+def test_what_status_learned_never_undoes_what_was_staged_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repo, _ = Repository.init(tmp_path)
+    with repo, Repository(repo.root) as other:
+        path = repo.root / "a"
+        path.write_text("1")
+        repo.stage([path])
+        repo.commit("one")
+        holds = staging.holds
+
+        def then(*arguments: Any) -> bool:
+            answer = holds(*arguments)
+            monkeypatch.setattr(staging, "holds", holds)
+            path.write_text("2")
+            other.stage([path])
+            return answer
+
+        monkeypatch.setattr(staging, "holds", then)
+        path.touch()
+        repo.status()
+        assert repo.status().staged == (Change("a", "modified"),)
+        other.commit("two")
+        assert b"".join(repo.cat("HEAD", "a")) == b"2"
+
+
+def test_the_index_forgets_its_commit_with_every_change(tmp_path: Path) -> None:
+    database = Database(tmp_path / "db")
+    index = Index(database)
+    row = Row("a", 0o100644, 1, "0" * 64, "")
+    for change in (lambda: index.put([row]), lambda: index.remove(["a"])):
+        index.commit = "1" * 64
+        change()
+        assert index.commit is None
+    index.put([row])
+    index.commit = "1" * 64
+    index.refresh([row._replace(seen=7), row._replace(path="b")])
+    assert index.commit == "1" * 64
+    assert index.rows() == {"a": row._replace(seen=7)}
+    database.close()

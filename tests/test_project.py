@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from faults import Faults
@@ -13,6 +15,7 @@ from machines import Machine
 from servers import Remote
 
 from dorky import errors, files, keys
+from dorky import repo as repo_module
 from dorky.project import Project
 from dorky.repo import Repository
 
@@ -427,3 +430,49 @@ def test_one_writer_is_not_probed(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     ana("push")
     assert not [key for _, key in faults.calls if key.startswith("probe/")]
     assert "single_writer = true" in ana.read(".dorkyrc").decode()
+
+
+def test_a_repository_may_be_used_from_several_threads(ana: Machine) -> None:
+    with ana.here(), ana.repo() as repo:
+        repo.status()
+
+        def work(n: int) -> str:
+            (ana.project / f"{n}.env").write_text(f"KEY={n}\n")
+            repo.stage([ana.project / f"{n}.env"])
+            try:
+                return repo.commit(f"{n}").id
+            except errors.NothingToDo:
+                return ""  # another thread's commit took it along
+
+        with ThreadPoolExecutor(max_workers=8) as pool:
+            made = {commit for commit in pool.map(work, range(24)) if commit}
+        assert made <= {entry.id for entry in repo.log()}
+        assert repo.status().clean
+        assert len(repo.ls()) == 25
+
+
+def test_the_second_of_two_first_pulls_leaves_the_first_alone(
+    ana: Machine, file_url: Remote, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(files.locked.__wrapped__.__kwdefaults__, "timeout", 0.05)  # type: ignore[attr-defined]
+    ben = ana.another("ben")
+    ben.write(".dorkyrc", ana.read(".dorkyrc"))
+    with ben.here(), Repository(ben.project) as first:
+        fetch = repo_module.fetch
+
+        def slowly(*arguments: Any) -> None:
+            with Repository(ben.project) as second, pytest.raises(errors.Locked):
+                second.pull()
+            fetch(*arguments)
+
+        monkeypatch.setattr(repo_module, "fetch", slowly)
+        assert first.pull().new
+    assert ben.read(".env") == ana.read(".env")
+
+
+def test_another_endpoint_is_another_place(ana: Machine) -> None:
+    with ana.repo() as repo:
+        remote = repo.remote()
+        assert remote.version
+        repo.config.set("remotes.origin.endpoint", "http://127.0.0.1:9", scope="project")
+        assert repo.remote().version is None

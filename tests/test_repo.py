@@ -20,6 +20,7 @@ from machines import Machine, bucket, driver_of, files
 from servers import Canned, Remote
 
 from dorky import errors
+from dorky import repo as repo_module
 from dorky.repo import Repository
 from dorky.worktree import Worktree
 
@@ -138,7 +139,7 @@ def test_clone_of_an_empty_place(tmp_path: Path, remote: Remote) -> None:
     ana = Machine(tmp_path / "ana", remote.env)
     said = ana("clone", remote.url, "here", code=4)
     assert "holds no dorky repository" in said.error
-    assert said.hint.startswith("dorky init")
+    assert said.hint.startswith("check the URL")
     assert list(ana.project.iterdir()) == []
     (ana.project / "empty").mkdir()
     ana("clone", remote.url, "empty", code=4)
@@ -990,3 +991,45 @@ def test_an_error_is_one_class_for_the_library(ana: Machine, tmp_path: Path) -> 
     with ana.here(), pytest.raises(errors.NoRepositoryAtURL):
         Repository.clone(str(tmp_path / "nowhere"), tmp_path / "clone")
     assert not (tmp_path / "clone").exists()
+
+
+@pytest.mark.parametrize("name", ["my vault", "vault", "\u00e9"])
+def test_no_spelling_of_a_remote_inside_the_project(tmp_path: Path, name: str) -> None:
+    ana = Machine(tmp_path / "ana", {})
+    inside = (ana.project / name).as_uri()
+    assert "inside the project" in ana("init", inside, code=2).error
+    assert list(ana.project.iterdir()) == []
+
+
+def test_a_single_path_is_one_path(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("1")
+    (tmp_path / ".a").write_text("2")
+    repo, _ = Repository.init(tmp_path)
+    with repo:
+        repo.stage(str(tmp_path / "a"))
+        repo.stage(tmp_path / ".a")
+        repo.commit("both")
+        repo.rm(str(tmp_path / ".a"))
+        assert list(repo.index.rows()) == ["a"]
+        assert (tmp_path / "a").exists()
+
+
+def test_init_that_fails_leaves_no_directory(tmp_path: Path) -> None:
+    with pytest.raises(errors.BadURL):
+        Repository.init(tmp_path / "n" / "m", "s3://")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_clone_that_fails_leaves_what_others_put_there(
+    ana: Machine, file_url: Remote, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    carl = ana.another("carl")
+    (carl.project / "here").mkdir()
+
+    def fail(*_: Any) -> None:
+        (carl.project / "here" / "notes").write_text("mine")
+        raise errors.ServerBusy("x", "503")
+
+    monkeypatch.setattr(repo_module, "fetch", fail)
+    carl("clone", file_url.url, "here", code=8)
+    assert [path.name for path in (carl.project / "here").iterdir()] == ["notes"]

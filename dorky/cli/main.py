@@ -112,6 +112,8 @@ def run(arguments: list[str] | None = None) -> int:
         return _failed(error)
     finally:
         TerminalProgress.clear()  # typer turns an interruption into a result
+    if result == _INTERRUPTED:
+        return _failed(KeyboardInterrupt())
     return result if isinstance(result, int) else 0
 
 
@@ -126,7 +128,7 @@ def _failed(error: BaseException) -> int:
     if isinstance(error, errors.DorkyError):
         return _report(error.message, error.hint, error.exit_code, error)
     if isinstance(error, (KeyboardInterrupt, typer.Abort)):
-        return _report("interrupted", "", _INTERRUPTED, error)
+        return _report("interrupted", "run the command again: it is safe", _INTERRUPTED, error)
     if isinstance(error, _BadUsage):
         return _misused(error)
     if isinstance(error, OSError):

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json as json_module
+import os
 import shutil
 import sys
 import time
 from collections.abc import Iterable, Sequence
+from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TextIO
 
 import typer
@@ -63,6 +66,14 @@ def title(message: str) -> str:
     return escaped(message.strip().partition("\n")[0])
 
 
+def here(path: str) -> str:
+    """A path in the repository as it is typed in the current directory, for people."""
+    from dorky.project import Project
+
+    root = Project.root_above(Path())
+    return name(os.path.relpath(root / path) if root else path)
+
+
 def say(text: str = "") -> None:
     """Print a line of the command's answer, unless it shall be quiet."""
     if not Settings.quiet:
@@ -106,7 +117,7 @@ def changes(found: Iterable[Change], *, whole: bool = False) -> None:
     lines = []
     for each in found:
         mark, color = _MARKS[each.what]
-        lines.append(f"{style(mark, fg=color)} {name(each.path)}")
+        lines.append(f"{style(mark, fg=color)} {here(each.path)}")
     listing(lines, whole=whole)
 
 
@@ -159,7 +170,7 @@ class TerminalProgress:
             if self._bar is None:
                 self._bar = self._make_bar()
                 TerminalProgress._drawing = self
-            self._bar.update(self._bar.task_ids[0], completed=self._done)
+            self._bar.update(self._bar.task_ids[0], completed=self._done, pace=self._pace())
         elif now - self._told >= _PLAIN_EVERY:
             self._told = now
             note(f"{self._label}: {self._amount(self._done)} of {self._amount(self._total)}")
@@ -174,6 +185,15 @@ class TerminalProgress:
     def _amount(self, count: int) -> str:
         return size(count) if self._unit == "B" else f"{count:,} {self._unit}"
 
+    def _pace(self) -> str:
+        """Speed and time left, over the whole phase.
+
+        The bar appears when some of it is done already, which rich would take for done at once.
+        """
+        speed = max(self._done, 1) / max(time.monotonic() - self._began, 0.001)
+        left = timedelta(seconds=round(max(self._total - self._done, 0) / speed))
+        return f"{size(speed)}/s {left}" if self._unit == "B" else str(left)
+
     def _make_bar(self) -> Bar:
         from rich import progress
         from rich.console import Console
@@ -186,22 +206,17 @@ class TerminalProgress:
                 done = size(task.completed)
                 return Text(f"{done} of {size(task.total)}" if task.total else done)
 
-        class Speed(progress.ProgressColumn):
-            def render(self, task: progress.Task) -> Text:
-                speed = task.finished_speed or task.speed
-                return Text(f"{size(speed)}/s" if speed else "")
-
         columns: list[progress.ProgressColumn] = [
             progress.TextColumn("{task.description}"),
-            progress.BarColumn(bar_width=min(40, shutil.get_terminal_size().columns // 4)),
+            progress.BarColumn(bar_width=min(40, shutil.get_terminal_size().columns // 6)),
         ]
         if self._unit == "B":
-            columns += [Amounts(), Speed()]
+            columns += [Amounts()]
         else:
             columns += [progress.MofNCompleteColumn(), progress.TextColumn(self._unit)]
-        columns.append(progress.TimeRemainingColumn())
+        columns.append(progress.TextColumn("{task.fields[pace]}"))
         console = Console(stderr=True, no_color=not colored(sys.stderr))
         bar = progress.Progress(*columns, console=console, transient=True)
-        bar.add_task(self._label, total=self._total or None)
+        bar.add_task(self._label, total=self._total or None, pace="")
         bar.start()
         return bar

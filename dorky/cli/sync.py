@@ -41,6 +41,8 @@ def push(json: Json = False) -> None:
             f"Pushed {plural(done.commits, 'commit')} to {name(done.url)} "
             f"({plural(done.objects, 'object')}, {size(done.size)})"
         )
+        if done.founded:
+            note("There was no repository: this push has started one.")
 
 
 def fetch(json: Json = False) -> None:

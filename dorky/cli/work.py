@@ -12,8 +12,8 @@ from dorky.cli.history import file_meant
 from dorky.cli.output import (
     TerminalProgress,
     changes,
+    here,
     listing,
-    name,
     note,
     plural,
     say,
@@ -77,7 +77,7 @@ def _unstaged(done: Staged, *, json: bool) -> None:
         show_json(done)
     elif done.changes:
         say(f"Unstaged {plural(len(done.changes), 'file')}:")
-        listing([name(each.path) for each in done.changes])
+        listing([here(each.path) for each in done.changes])
     else:
         say("Nothing of it was staged.")
 
@@ -142,9 +142,9 @@ def _short(found: Status) -> None:
     for path in sorted(staged.keys() | unstaged.keys()):
         left = style(staged.get(path, " "), fg="green")
         right = style(unstaged.get(path, " "), fg="red")
-        say(f"{left}{right} {name(path)}")
+        say(f"{left}{right} {here(path)}")
     for path in found.secrets:
-        say(f"{style('??', fg='red')} {name(path)}")
+        say(f"{style('??', fg='red')} {here(path)}")
 
 
 def _long(found: Status) -> None:
@@ -162,7 +162,7 @@ def _long(found: Status) -> None:
         say(f"{plural(found.absent, 'file')} not pulled (dorky pull)")
     if found.secrets:
         say("Look like secrets, but are not kept (dorky stage FILE):")
-        listing([f"{style('?', fg='red')} {name(path)}" for path in found.secrets])
+        listing([f"{style('?', fg='red')} {here(path)}" for path in found.secrets])
     if found.clean and found.head is not None:
         say("Nothing to commit.")
 

@@ -95,7 +95,7 @@ def _tails(remote: Remote, seen: Seen, packs: Sequence[Pack]) -> Iterator[Tail]:
                 metadata.append((at, stored))
         return packed, locations, metadata
 
-    return in_order(read, packs, threads=_THREADS)
+    return in_order(read, packs, threads=_THREADS, ahead=_THREADS)
 
 
 def _range(remote: Remote, seen: Seen, name: str, start: int, end: int) -> bytes:
@@ -185,11 +185,14 @@ def _fetch_spans(remote: Remote, wanted: Sequence[Span], progress: Progress) -> 
 
     progress.start("Downloading", sum(each.end - each.start for each in wanted), "B")
     with store.writer() as writer:
-        for span, objects in zip(
-            wanted, in_order(read, wanted, threads=_THREADS, ahead=_THREADS), strict=True
-        ):
-            for at, stored in objects:
-                writer.append(at.kind, at.id, stored)
-            progress.advance(span.end - span.start)
-        writer.save()
+        try:
+            for span, objects in zip(
+                wanted, in_order(read, wanted, threads=_THREADS, ahead=_THREADS), strict=True
+            ):
+                for at, stored in objects:
+                    writer.append(at.kind, at.id, stored)
+                progress.advance(span.end - span.start)
+        finally:
+            # Whatever ends this: what has come is verified, and need not come again.
+            writer.save()
     progress.finish()

@@ -38,12 +38,14 @@ class Pushed(NamedTuple):
         new: Its head now.
         objects: How many objects were sent.
         size: How many bytes of them, as stored.
+        founded: Whether there was no repository before.
     """
 
     old: ObjectId | None
     new: ObjectId
     objects: int
     size: int
+    founded: bool = False
 
 
 class Sent(NamedTuple):
@@ -95,7 +97,8 @@ def push(
             fetch(remote, progress)
         else:
             _remember(remote, *won, sent)
-        return Pushed(old, head, len(fresh), sum(at.length for at in fresh))
+        size = sum(at.length for at in fresh)
+        return Pushed(old, head, len(fresh), size, founded=seen is None)
     raise errors.ServerBusy(remote.url, "others keep pushing")
 
 

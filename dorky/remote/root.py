@@ -46,6 +46,9 @@ _PREFIX = struct.Struct(">8sI")
 _CHECKSUM = 32
 _BODY_LIMIT = 16 * MiB
 
+_AMBIGUOUS = (errors.PreconditionFailed, errors.ServerBusy, errors.Unreachable)
+"""Answers to a swap that leave open whether it took effect."""
+
 Unlock = Callable[[Header], Vault]
 """Opens a header's keys, after checking that it is the header of the right repository."""
 
@@ -263,7 +266,7 @@ class Remote:
             try:
                 version = self.driver.swap(KEY, data, expected=expected)
                 return Seen(version, header, root), data
-            except (errors.PreconditionFailed, errors.ServerBusy, errors.Unreachable) as error:
+            except _AMBIGUOUS as error:
                 if isinstance(error, errors.Unreachable) and error.lasting and not sent:
                     raise
                 sent = True

@@ -248,7 +248,7 @@ def test_commit_as_json(project: Machine) -> None:
     [
         ([], 2, "The commit message is empty", 'dorky commit -m "say what changed"'),
         (["-m", " "], 2, "The commit message is empty", 'dorky commit -m "say what changed"'),
-        (["-m", "x"], 1, "nothing is staged", "dorky stage FILE…"),
+        (["-m", "x"], 1, "nothing is staged", "dorky stage FILE…, or dorky commit -a"),
         (
             ["fix", "the", "keys"],
             2,
@@ -315,9 +315,9 @@ def test_checkout_of_a_file_is_restore(project: Machine) -> None:
 def test_paths_count_from_the_current_directory(project: Machine) -> None:
     project.project /= "config"
     project.write("app.toml", "x = 2\n")
-    assert project("status", "-s").out == " M config/app.toml\n"
-    assert project("stage", "app.toml").out == "  M config/app.toml\n"
-    assert project("unstage", ".").out == "Unstaged 1 file:\n  config/app.toml\n"
+    assert project("status", "-s").out == " M app.toml\n"
+    assert project("stage", "app.toml").out == "  M app.toml\n"
+    assert project("unstage", ".").out == "Unstaged 1 file:\n  app.toml\n"
     assert project("log", "app.toml", "--oneline").out.count("\n") == 1
     assert project("ls").out == ".env\nconfig/app.toml\n"
     assert project("ls", "HEAD", ".").out == "config/app.toml\n"

@@ -99,3 +99,9 @@ def test_an_error_is_no_verdict(file_url: Remote, error: Exception) -> None:
     faults.before("swap", failing(error), times=100)
     with pytest.raises(type(error)):
         probe.honours_swaps(faults.around(driver_of(file_url)))
+
+
+def test_who_may_not_delete_may_push(file_url: Remote) -> None:
+    faults = Faults()
+    faults.before("delete", failing(errors.AccessDenied("x", "403")))
+    assert probe.honours_swaps(faults.around(driver_of(file_url))) is True

@@ -239,7 +239,7 @@ def test_a_stranger_is_told_that_it_is_not_sealed_for_him(world: World, file_url
     said = stranger("clone", file_url.url, "here", code=6)
     assert mine.public in said.error
     assert mine.secret not in said.err
-    assert "ask to be added" in said.hint
+    assert "DORKY_IDENTITY_FILE" in said.hint
     assert stranger.files() == {}
 
 
