@@ -7,10 +7,10 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, TextIO
+from typing import TYPE_CHECKING, Any, ClassVar, TextIO, TypeVar
 
 import typer
 
@@ -19,6 +19,8 @@ from dorky.results import Change
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
+
+T = TypeVar("T")
 
 _LIST = 30
 _PATIENCE = 0.5
@@ -66,12 +68,13 @@ def title(message: str) -> str:
     return escaped(message.strip().partition("\n")[0])
 
 
-def here(path: str) -> str:
-    """A path in the repository as it is typed in the current directory, for people."""
+def from_here() -> Callable[[str], str]:
+    """How to show paths in the repository as one types them in the current directory."""
     from dorky.project import Project
 
     root = Project.root_above(Path())
-    return name(os.path.relpath(root / path) if root else path)
+    below = os.path.relpath(Path.cwd(), root) if root else "."
+    return name if below == "." else lambda path: name(os.path.relpath(path, below))
 
 
 def say(text: str = "") -> None:
@@ -112,22 +115,24 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
-def changes(found: Iterable[Change], *, whole: bool = False) -> None:
+def changes(found: Sequence[Change], *, whole: bool = False) -> None:
     """List changed paths; not too many of them, unless the whole list is wanted."""
-    lines = []
-    for each in found:
-        mark, color = _MARKS[each.what]
-        lines.append(f"{style(mark, fg=color)} {here(each.path)}")
-    listing(lines, whole=whole)
+    here = from_here()
+
+    def line(change: Change) -> str:
+        mark, color = _MARKS[change.what]
+        return f"{style(mark, fg=color)} {here(change.path)}"
+
+    listing(found, line, whole=whole)
 
 
-def listing(lines: Sequence[str], *, whole: bool = False) -> None:
+def listing(items: Sequence[T], line: Callable[[T], str], *, whole: bool = False) -> None:
     """Print a list below a heading; not too long a one, unless the whole list is wanted."""
-    limit = len(lines) if whole or Settings.verbose else _LIST
-    for line in lines[:limit]:
-        say(f"  {line}")
-    if len(lines) > limit:
-        say(f"  … and {len(lines) - limit:,} more (-v lists all)")
+    limit = len(items) if whole or Settings.verbose else _LIST
+    for each in items[:limit]:
+        say(f"  {line(each)}")
+    if len(items) > limit:
+        say(f"  … and {len(items) - limit:,} more (-v lists all)")
 
 
 def confirm(question: str, expected: str) -> bool:

@@ -12,7 +12,7 @@ from dorky.cli.history import file_meant
 from dorky.cli.output import (
     TerminalProgress,
     changes,
-    here,
+    from_here,
     listing,
     note,
     plural,
@@ -77,7 +77,8 @@ def _unstaged(done: Staged, *, json: bool) -> None:
         show_json(done)
     elif done.changes:
         say(f"Unstaged {plural(len(done.changes), 'file')}:")
-        listing([here(each.path) for each in done.changes])
+        here = from_here()
+        listing(done.changes, lambda each: here(each.path))
     else:
         say("Nothing of it was staged.")
 
@@ -136,6 +137,7 @@ def status(
 
 
 def _short(found: Status) -> None:
+    here = from_here()
     letters = {"added": "A", "modified": "M", "deleted": "D"}
     staged = {each.path: letters[each.what] for each in found.staged}
     unstaged = {each.path: letters[each.what] for each in found.unstaged}
@@ -162,7 +164,8 @@ def _long(found: Status) -> None:
         say(f"{plural(found.absent, 'file')} not pulled (dorky pull)")
     if found.secrets:
         say("Look like secrets, but are not kept (dorky stage FILE):")
-        listing([f"{style('?', fg='red')} {here(path)}" for path in found.secrets])
+        here = from_here()
+        listing(found.secrets, lambda path: f"{style('?', fg='red')} {here(path)}")
     if found.clean and found.head is not None:
         say("Nothing to commit.")
 
