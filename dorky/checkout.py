@@ -94,6 +94,11 @@ def plan(
         else:
             _plan_writing(worktree, store, made, rows.get(path), difference, wanted)
     _check_room(worktree, made)
+    # What is staged and no longer on disk can be in the way, too: a beside a/b.
+    coming = made.write.keys() | made.adopt.keys() | made.leave.keys()
+    staged = staging.displaced(coming, rows.keys() - made.remove - made.forget)
+    made.conflicts.update(staged)
+    made.forget.update(staged)
     return made
 
 

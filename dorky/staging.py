@@ -8,7 +8,7 @@ import hashlib
 import os
 import re
 import stat as stat_module
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import starmap
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -294,7 +294,7 @@ def stage(
         for path, stat in chosen.present.items()
         if (row := rows.get(path)) is None or row.absent or not row.fresh(stat)
     }
-    gone = (chosen.gone & rows.keys()) | _displaced(chosen.present, rows)
+    gone = (chosen.gone & rows.keys()) | displaced(chosen.present, rows)
     changes = [Change(path, "deleted") for path in sorted(gone)]
     new: list[Row] = []
     if stale:
@@ -319,11 +319,11 @@ def stage(
     return sorted(changes)
 
 
-def _displaced(present: Mapping[str, object], rows: Mapping[str, Row]) -> set[str]:
+def displaced(present: Collection[str], rows: Collection[str]) -> set[str]:
     """Staged paths that can't be any more: a file where a directory is now, or the reverse."""
     gone = {prefix for path in present for prefix in parents(path) if prefix in rows}
     directories = {prefix for path in rows for prefix in parents(path)}
-    for path in directories & present.keys():
+    for path in directories.intersection(present):
         gone.update(name for name in rows if name.startswith(path + "/"))
     return gone
 

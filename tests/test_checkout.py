@@ -370,7 +370,6 @@ def test_whatever_was_on_disk_or_staged_is_there_or_in_a_commit(
             assert after.get(path) == (mode, body) or (path, mode, body) in kept, path
 
 
-@pytest.mark.xfail(strict=True, reason="checkout.plan: a and a/b in one index, and in a commit")
 @pytest.mark.parametrize(("old", "staged"), [("a/b", "a"), ("a", "a/b")], ids=["directory", "file"])
 def test_what_is_staged_alone_is_in_the_way_too(repo: Repository, old: str, staged: str) -> None:
     """Staged, not on disk any more, and of a name that can't be beside what comes."""
