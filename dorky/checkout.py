@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import stat as stat_module
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -318,19 +317,27 @@ def _prepare(
     lists = history.chunks_of(store, (entry.content for entry in entries.values()))
     places = store.locate(piece for pieces in lists.values() for piece in pieces)
 
-    def prepare(item: tuple[str, Entry], threads: int = 1) -> tuple[str, Path]:
+    def prepare(item: tuple[str, Entry]) -> tuple[str, Path]:
         path, entry = item
-        blocks = _blocks(store, places, lists[entry.content], entry, threads=threads)
+        blocks = _blocks(store, places, lists[entry.content], entry)
         return path, worktree.prepare(path, entry.mode, blocks)
+
+    def prepare_large(path: str, entry: Entry) -> Path:
+        def blocks() -> Iterator[bytes]:
+            for block in _blocks(store, places, lists[entry.content], entry, threads=THREADS):
+                yield block
+                progress.advance(len(block))
+
+        return worktree.prepare(path, entry.mode, blocks())
 
     # Small files side by side, large ones one after the other with their chunks side by side.
     ordered = sorted(entries.items())
     large = [item for item in ordered if len(lists[item[1].content]) > 1]
     small = [item for item in ordered if len(lists[item[1].content]) == 1]
     progress.start("Writing files", sum(entry.size for entry in entries.values()), "B")
-    for path, scratch in chain(
-        (prepare(item, THREADS) for item in large), in_order(prepare, small, threads=THREADS)
-    ):
+    for path, entry in large:
+        yield path, prepare_large(path, entry)
+    for path, scratch in in_order(prepare, small, threads=THREADS):
         yield path, scratch
         progress.advance(entries[path].size)
     progress.finish()

@@ -8,8 +8,8 @@ import hashlib
 import os
 import re
 import stat as stat_module
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from itertools import starmap
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -48,8 +48,21 @@ def looks_secret(name: str) -> bool:
 # --- reading files --------------------------------------------------------------------------
 
 
-def store_file(worktree: Worktree, path: str, writer: Writer, store: Store) -> Row:
+def store_file(
+    worktree: Worktree,
+    path: str,
+    writer: Writer,
+    store: Store,
+    advance: Callable[[int], None] = lambda _: None,
+) -> Row:
     """Store a file's or link's content, and describe it.
+
+    Args:
+        worktree: Where it is.
+        path: In the repository.
+        writer: Takes the content.
+        store: Gives the keys.
+        advance: Is told how many bytes have been stored, as they are.
 
     Raises:
         UnstorablePath: A socket, device or pipe.
@@ -72,7 +85,7 @@ def store_file(worktree: Worktree, path: str, writer: Writer, store: Store) -> R
         try:
             opened = os.fstat(fd)
             with files.disk_errors(Path(path)):
-                content, digest, size = _store_content(fd, opened.st_size, writer, store)
+                content, digest, size = _store_content(fd, opened.st_size, writer, store, advance)
             after = os.fstat(fd)
         finally:
             os.close(fd)
@@ -102,15 +115,22 @@ class _Hashing:
         return count
 
 
-def _store_content(fd: int, size: int, writer: Writer, store: Store) -> tuple[ObjectId, str, int]:
+def _store_content(
+    fd: int, size: int, writer: Writer, store: Store, advance: Callable[[int], None]
+) -> tuple[ObjectId, str, int]:
     """Store what an open file holds; give its content id, its SHA-256 and its true size."""
     if size <= chunk.WHOLE:
         body = os.read(fd, size + 1)
         content = writer.add(Kind.CHUNK, body) if len(body) == size else ""
+        advance(len(body))
         return content, hashlib.sha256(body).hexdigest(), len(body)
     source = _Hashing(fd, size)
     bodies = chunk.cut(source, seed=store.vault.gear_seed)
-    pieces = tuple(starmap(Chunk, writer.add_all(Kind.CHUNK, bodies)))
+    found = []
+    for piece, length in writer.add_all(Kind.CHUNK, bodies):
+        found.append(Chunk(piece, length))
+        advance(length)
+    pieces = tuple(found)
     if len(pieces) == 1:
         return pieces[0].id, source.sha256.hexdigest(), source.size
     content = writer.add(Kind.CHUNKS, model.encode(Chunks(pieces)))
@@ -301,12 +321,11 @@ def stage(
         progress.start("Staging", sum(stat.st_size for stat in stale.values()), "B")
         with store.writer() as writer:
             for path in sorted(stale):
-                row = store_file(worktree, path, writer, store)
+                row = store_file(worktree, path, writer, store, progress.advance)
                 new.append(row)
                 old = rows.get(path)
                 if old is None or not row.same(old):
                     changes.append(Change(path, "modified" if old else "added"))
-                progress.advance(stale[path].st_size)
             with store.database.transaction():
                 writer.save()
                 index.remove(gone)
@@ -435,6 +454,9 @@ def write_entries(items: Iterable[tuple[str, Entry]], writer: Writer) -> ObjectI
     # Deepest first: a directory's id is an entry of its parent.
     for directory in sorted(directories, key=lambda d: d.count("/") + bool(d), reverse=True):
         entries = sorted(directories[directory], key=lambda entry: entry.name.encode())
+        for before, entry in pairwise(entries):
+            if before.name == entry.name:  # no reader would take such a tree
+                raise errors.Conflict(f"{directory or '.'} holds two of {entry.name}")
         tree = writer.add(Kind.TREE, model.encode(Tree(tuple(entries))))
         if directory:
             parent, _, name = directory.rpartition("/")
