@@ -126,7 +126,7 @@ def plan_files(
 
 def _clean(worktree: Worktree, row: Row | None, old: Entry | None, path: str) -> bool:
     """Whether what is at a path, staged and on disk, is kept by the old tree."""
-    if row is None or old is None or (row.content, row.mode) != (old.content, old.mode):
+    if row is None or old is None or not staging.agree(row, old):
         return False
     stat = worktree.stat(path)
     if stat is None or row.fresh(stat):
@@ -181,13 +181,7 @@ def _staged_apart(row: Row | None, change: history.Difference) -> bool:
     """Whether what is staged at a path, a deletion included, is what neither tree holds."""
     if row is None:
         return change.old is not None and change.new is not None
-    return not _same(row, change.old, change.new)
-
-
-def _same(row: Row, *entries: Entry | None) -> bool:
-    return any(
-        entry and (row.content, row.mode) == (entry.content, entry.mode) for entry in entries
-    )
+    return not (staging.agree(row, change.old) or staging.agree(row, change.new))
 
 
 def _check_room(worktree: Worktree, made: Plan) -> None:

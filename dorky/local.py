@@ -118,7 +118,7 @@ class LocalWork(Project):
                 if entry is None:
                     gone.append(path)
                     changes.append(Change(path, "deleted"))
-                elif row is None or (row.content, row.mode) != (entry.content, entry.mode):
+                elif not staging.agree(row, entry):
                     absent = self.worktree.stat(path) is None and (row is None or row.absent)
                     back.append(staging.row_of(path, entry, self.vault, absent=absent))
                     changes.append(Change(path, "modified" if row else "added"))

@@ -97,11 +97,6 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fiel
         """Whether it names a directory."""
         return stat.S_ISDIR(self.mode)
 
-    @property
-    def is_link(self) -> bool:
-        """Whether it names a symbolic link."""
-        return stat.S_ISLNK(self.mode)
-
 
 class Tree(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One directory. Entries are unique and sorted by the UTF-8 bytes of their names."""

@@ -410,7 +410,7 @@ def staged(store: Store, index: Index, rows: Mapping[str, Row]) -> list[Change]:
         entry = committed.get(path)
         if entry is None:
             changes.append(Change(path, "added"))
-        elif (entry.content, entry.mode) != (row.content, row.mode):
+        elif not agree(row, entry):
             changes.append(Change(path, "modified"))
     return sorted(changes)
 
@@ -429,6 +429,15 @@ def row_of(path: str, entry: Entry, vault: Vault, *, absent: bool = True) -> Row
     """The row that stands for a committed file which is not on disk (yet)."""
     digest = vault.mask(entry.sha256, entry.content)
     return Row(path, entry.mode, entry.size, entry.content, digest, absent=absent)
+
+
+def agree(row: Row | None, entry: Entry | None) -> bool:
+    """Whether a row is what a tree holds; what is missing on either side agrees with nothing."""
+    return (
+        row is not None
+        and entry is not None
+        and (row.content, row.mode) == (entry.content, entry.mode)
+    )
 
 
 def entry_of(row: Row, vault: Vault) -> Entry:

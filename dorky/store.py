@@ -7,7 +7,6 @@ only then recorded, in the caller's transaction. Until that commits nothing refe
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -206,7 +205,7 @@ class Store:
         """
         with files.disk_errors(self.directory / name):
             data = (self.directory / name).read_bytes()
-        if hashlib.sha256(data).hexdigest() != name:
+        if pack.name_of([data]) != name:
             raise errors.CorruptPack(name, "its bytes have another hash")
         return data
 

@@ -10,6 +10,8 @@ import pytest
 import servers
 from servers import Remote, RequestLog, Server
 
+from dorky.repo import Repository
+
 pytest.register_assert_rewrite("dorky.testing")
 
 _OURS = ("AWS_", "GOOGLE_", "GCE_", "CLOUDSDK_", "STORAGE_EMULATOR_HOST", "DORKY_", "GIT_", "XDG_")
@@ -83,3 +85,14 @@ def remote(request: pytest.FixtureRequest) -> Remote:
     """A fresh place of every kind in turn."""
     found: Remote = request.getfixturevalue(f"{request.param}_url")
     return found
+
+
+@pytest.fixture
+def repo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Repository]:
+    """A project without commits, and the current directory."""
+    root = tmp_path / "project"
+    root.mkdir()
+    monkeypatch.chdir(root)
+    made, _ = Repository.init()
+    with made:
+        yield made

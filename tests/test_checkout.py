@@ -7,7 +7,7 @@ import json
 import os
 import stat
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +22,6 @@ from dorky.model import ALL, Kind, ObjectId
 from dorky.repo import Repository
 from dorky.results import Change, CheckedOut
 from dorky.worktree import Worktree
-
-
-@pytest.fixture
-def repo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Repository]:
-    """A project without commits, and the current directory."""
-    root = tmp_path / "project"
-    root.mkdir()
-    monkeypatch.chdir(root)
-    made, _ = Repository.init()
-    with made:
-        yield made
 
 
 def commit(repo: Repository, tree: Tree) -> ObjectId:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -18,17 +18,6 @@ from dorky import errors
 from dorky.model import Kind
 from dorky.repo import Repository
 from dorky.results import Change, Status
-
-
-@pytest.fixture
-def repo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Repository]:
-    """A project without commits, and the current directory."""
-    root = tmp_path / "project"
-    root.mkdir()
-    monkeypatch.chdir(root)
-    made, _ = Repository.init()
-    with made:
-        yield made
 
 
 def write(**contents: str) -> None:

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,17 +18,6 @@ from machines import files
 from dorky import errors
 from dorky.repo import Repository
 from dorky.results import Change
-
-
-@pytest.fixture
-def repo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Repository]:
-    """A project without commits, and the current directory."""
-    root = tmp_path / "project"
-    root.mkdir()
-    monkeypatch.chdir(root)
-    made, _ = Repository.init()
-    with made:
-        yield made
 
 
 def write(*names: str | bytes, content: str = "x") -> None:
