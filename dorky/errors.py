@@ -100,6 +100,16 @@ class BadURL(UsageError):
     advice = "use s3://bucket/prefix, gs://bucket/prefix, file:///dir or a plain path"
 
 
+class BadRecipient(UsageError):
+    """{0} is no public key that dorky can seal to: {1}.
+
+    Those are age keys, SSH keys of the types ed25519 and RSA (2048 to 4096 bits), and AWS KMS
+    keys. Of what may be a secret, the message shows nothing.
+    """
+
+    advice = "give age1…, the line of an SSH key's .pub file, or awskms:ARN"
+
+
 # --- 3: set-up ------------------------------------------------------------------------------
 
 
@@ -228,6 +238,12 @@ class NoRepositoryAtURL(NotFound):
     """{0} holds no dorky repository."""
 
     advice = "check the URL; dorky init starts a new repository"
+
+
+class KMSKeyNotFound(NotFound):
+    """There is no KMS key {0}."""
+
+    advice = "check the ARN, and whose account it names"
 
 
 class RootVanished(NotFound):
@@ -375,7 +391,7 @@ class IdentityMissing(AccessError):
 
 
 class IdentityMalformed(AccessError):
-    """{0} holds no age identity (a line that begins AGE-SECRET-KEY-1)."""
+    """{0} holds no age identity (a line that begins AGE-SECRET-KEY-1) and no SSH key."""
 
     advice = "point DORKY_IDENTITY_FILE at the right file"
 
@@ -384,6 +400,30 @@ class IdentityExposed(AccessError):
     """{0} can be read by other users (mode {1})."""
 
     advice = "chmod 600 {0}"
+
+
+class UnusableIdentity(AccessError):
+    """{0} holds an SSH key that can't be used: {1}."""
+
+    advice = "use an SSH key of the type ed25519, or an age identity"
+
+
+class WrongPassphrase(AccessError):
+    """The passphrase does not open {0}."""
+
+    advice = "type it again; DORKY_PASSPHRASE or DORKY_SSH_PASSPHRASE may hold another"
+
+
+class IdentityCommandFailed(AccessError):
+    """The program that prints your identity ({0}) failed: {1}."""
+
+    advice = "run the command in DORKY_IDENTITY_CMD by hand"
+
+
+class KMSKeyUnusable(AccessError):
+    """The KMS key {0} can't be used: {1}."""
+
+    advice = "aws kms describe-key --key-id {0}"
 
 
 class NoKey(AccessError):
@@ -443,6 +483,10 @@ class WrongKey(IntegrityError):
     """
 
     advice = "ask the person who set the project up before you go on"
+
+
+class KMSMismatch(IntegrityError):
+    """Altered, or not sealed with the KMS key {0} for this repository."""
 
 
 class Rewound(IntegrityError):

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import base64
+import functools
 import os
+import pty
+import shlex
 import shutil
 import stat
 import subprocess
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -177,17 +183,33 @@ def test_each_recipient_opens_it_and_nobody_else() -> None:
         "age1",
         PUBLIC[:-1],
         PUBLIC.upper()[:9] + PUBLIC[9:],
+        PUBLIC + " " + PUBLIC,
+        "age1yubikey1qwt50d05nh5vutpdzmlg5wn80xq5negm4uj9ghv0snvdd3yysf5yw3rhl3t",
         SECRET,
+        SECRET.lower(),
+        "-----BEGIN OPENSSH PRIVATE KEY-----",
+        "ssh-ed25519",
         "ssh-ed25519 AAAA",
-        "é\x1b[",
+        "ssh-ed25519 \xe9",
+        "ecdsa-sha2-nistp256 AAAA",
+        "sk-ssh-ed25519@openssh.com AAAA",
+        "correct horse battery staple",
+        "\xe9\x1b[",
     ],
     ids=ascii,
 )
-def test_the_malformed_recipient_is_named(recipient: str) -> None:
-    with pytest.raises(errors.UsageError, match="is no age public key") as caught:
-        keys.wrap(b"k" * 32, [PUBLIC, recipient])
-    assert caught.value.message.isprintable()
-    assert PUBLIC not in caught.value.message
+def test_what_can_not_be_sealed_to_is_refused(recipient: str) -> None:
+    for refused in (
+        lambda: keys.wrap(b"k" * 32, [PUBLIC, recipient]),
+        lambda: keys.recipient(recipient),
+        lambda: keys.recipients(f"# a file\n{recipient}"),
+    ):
+        with pytest.raises(errors.BadRecipient, match="is no public key") as caught:
+            refused()
+        shown = caught.value.message + caught.value.hint
+        assert shown.isprintable()
+        for secret in (SECRET[20:], SECRET[20:].lower(), "horse", "correct"):
+            assert secret not in shown
 
 
 def test_a_passphrase_is_not_tried() -> None:
@@ -230,3 +252,411 @@ def test_a_key_from_age_keygen_is_read(tmp_path: Path) -> None:
     subprocess.run(["age-keygen", "--output", path], capture_output=True, check=True)
     (identity,) = keys.load(path)
     assert identity.public in path.read_text()
+
+
+# --- SSH keys -------------------------------------------------------------------------------
+
+needs_bcrypt = pytest.mark.skipif(not find_spec("bcrypt"), reason="bcrypt is not installed")
+
+
+@pytest.fixture(scope="module")
+def ssh(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Makes keys with ssh-keygen, each once: ``ssh("rsa", passphrase, "PEM", bits)``."""
+    directory = tmp_path_factory.mktemp("ssh")
+
+    @functools.cache
+    def make(
+        kind: str = "ed25519", passphrase: str = "", form: str = "", bits: int = 0, serial: int = 0
+    ) -> Path:
+        path = directory / f"{kind}{len(list(directory.iterdir()))}"
+        command = ["ssh-keygen", "-q", "-t", kind, "-N", passphrase, "-C", "ana@example.test x"]
+        command += ["-m", form] * bool(form) + ["-b", str(bits)] * bool(bits)
+        if "OPENSSH" not in form and not form:
+            command += ["-a", "2"]  # rounds of its key derivation
+        subprocess.run([*command, "-f", path], check=True, stdin=subprocess.DEVNULL)
+        return path
+
+    return make
+
+
+def public(path: Path) -> str:
+    return path.with_name(f"{path.name}.pub").read_text()
+
+
+@pytest.mark.parametrize(
+    ("kind", "form"), [("ed25519", ""), ("rsa", ""), ("rsa", "PEM"), ("rsa", "PKCS8")]
+)
+def test_an_ssh_key_is_an_identity(ssh: Callable[..., Path], kind: str, form: str) -> None:
+    (identity,) = keys.load(ssh(kind, form=form))
+    assert identity.public == " ".join(public(ssh(kind, form=form)).split()[:2])
+    assert keys.recipient(public(ssh(kind, form=form))) == identity.public
+    assert not identity.locked
+    wrapped = keys.wrap(b"k" * 32, [PUBLIC, public(ssh(kind, form=form))])
+    assert keys.unwrap(wrapped, [keys.generate(), identity]) == b"k" * 32
+    assert keys.unwrap(wrapped, keys.parse(SECRET, "here")) == b"k" * 32
+    for text in (repr(identity), f"{[identity]}"):
+        assert identity.secret.splitlines()[2] not in text
+        assert identity.public in text
+
+
+def test_an_ssh_key_in_a_variable(ssh: Callable[..., Path]) -> None:
+    text = ssh().read_text()
+    (identity,) = keys.parse(text, "here")
+    for form in (
+        text.strip(),
+        text.replace("\n", "\r\n"),
+        text.replace("\n", " "),
+        f"\ufeff{text}",
+    ):
+        assert keys.parse(form, "here") == [identity]
+    for form in (text[:-40], text + SECRET, text + text, text.replace("b3Bl", "b3Bm")):
+        with pytest.raises(errors.IdentityMalformed):
+            keys.parse(form, "here")
+
+
+def test_ssh_keys_that_can_not_be_used_say_why(ssh: Callable[..., Path]) -> None:
+    for path, why in (
+        (ssh("ecdsa"), "ed25519 and RSA only"),
+        (ssh("ecdsa", passphrase="horse"), "ed25519 and RSA only"),
+        (ssh("ecdsa", form="PEM"), "ed25519 and RSA only"),
+        (ssh("rsa", bits=1024), "RSA key of 1024 bits"),
+        (ssh("rsa", bits=1024, form="PEM"), "RSA key of 1024 bits"),
+    ):
+        with pytest.raises(errors.UnusableIdentity, match=why):
+            keys.load(path)
+        with pytest.raises(errors.BadRecipient, match=why):
+            keys.recipient(public(path))
+
+
+@pytest.mark.parametrize("form", ["PEM", "PKCS8"])
+def test_an_old_format_with_a_passphrase_is_converted_by_ssh_keygen(
+    ssh: Callable[..., Path], form: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "copy"
+    path.write_bytes(ssh("rsa", passphrase="horse battery", form=form).read_bytes())
+    path.chmod(0o600)
+    with pytest.raises(errors.UnusableIdentity) as caught:
+        keys.load(path)
+    assert caught.value.hint == f"ssh-keygen -p -f {path} converts it"
+    converting = ["ssh-keygen", "-q", "-p", "-f", path, "-P", "horse battery", "-N", "new horse"]
+    subprocess.run(converting, check=True, capture_output=True)
+    assert keys.load(path)[0].locked
+
+
+class Person:
+    """Answers in turn, then no more; remembers the questions."""
+
+    def __init__(self, *answers: str | None) -> None:
+        self.answers = list(answers)
+        self.asked: list[str] = []
+
+    def __call__(self, prompt: str) -> str | None:
+        self.asked.append(prompt)
+        return self.answers.pop(0) if self.answers else None
+
+
+@needs_bcrypt
+@pytest.mark.parametrize("kind", ["ed25519", "rsa"])
+def test_a_passphrase_is_asked_for_once(ssh: Callable[..., Path], kind: str) -> None:
+    path = ssh(kind, passphrase="horse")
+    (identity,) = keys.load(path)
+    assert identity.locked
+    assert identity.public == " ".join(public(path).split()[:2])
+    wrapped = keys.wrap(b"k" * 32, [identity.public])
+    assert keys.unwrap(wrapped, [identity]) is None
+    ana = Person("cow", "horse")
+    assert keys.unwrap(wrapped, [identity], ana) == b"k" * 32
+    assert ana.asked == [f"Passphrase of the SSH key in {path}"] * 2
+    assert keys.unwrap(keys.wrap(b"l" * 32, [identity.public]), [identity], ana) == b"l" * 32
+    assert len(ana.asked) == 2
+
+
+@needs_bcrypt
+def test_nothing_is_asked_that_is_not_needed(ssh: Callable[..., Path]) -> None:
+    (locked,) = keys.load(ssh(passphrase="horse", serial=1))
+    (other,) = keys.load(ssh())
+    ana = Person("horse")
+    mine = keys.parse(SECRET, "here")
+    assert keys.unwrap(keys.wrap(b"k", [other.public, PUBLIC]), [locked], ana) is None
+    assert keys.unwrap(keys.wrap(b"k", [locked.public, PUBLIC]), [locked, *mine], ana) == b"k"
+    assert keys.unwrap(b"noise", [locked], ana) is None
+    assert ana.asked == []
+
+
+@needs_bcrypt
+def test_wrong_passphrases(ssh: Callable[..., Path]) -> None:
+    path = ssh(passphrase="horse", serial=2)
+    (locked,) = keys.load(path)
+    wrapped = keys.wrap(b"k", [locked.public])
+    for ana, asked in (
+        (Person("canary1", "canary2", "canary3", "horse"), 3),
+        (Person("canary1", "canary1", "horse"), 2),
+    ):
+        with pytest.raises(errors.WrongPassphrase, match=str(path)) as caught:
+            keys.unwrap(wrapped, [locked], ana)
+        assert "canary" not in caught.value.message + caught.value.hint
+        assert len(ana.asked) == asked
+    for ana in (Person(None), Person(""), Person("canary1", None)):
+        assert keys.unwrap(wrapped, [locked], ana) is None
+
+
+def test_without_bcrypt_it_says_what_is_missing(
+    ssh: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (locked,) = keys.load(ssh(passphrase="horse", serial=3))
+    monkeypatch.setitem(sys.modules, "bcrypt", None)
+    with pytest.raises(errors.MissingLibrary, match="bcrypt"):
+        keys.unwrap(keys.wrap(b"k", [locked.public]), [locked], Person("horse"))
+
+
+@needs_bcrypt
+def test_a_cipher_that_is_not_known(ssh: Callable[..., Path], tmp_path: Path) -> None:
+    path = tmp_path / "odd"
+    odd = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "horse", "-a", "2"]
+    subprocess.run([*odd, "-Z", "chacha20-poly1305@openssh.com", "-f", path], check=True)
+    (locked,) = keys.load(path)
+    with pytest.raises(errors.UnusableIdentity, match="chacha20"):
+        keys.unwrap(keys.wrap(b"k", [locked.public]), [locked], Person("horse"))
+
+
+@pytest.mark.parametrize("kind", ["ed25519", "rsa"])
+def test_a_fingerprint_is_that_of_ssh_keygen(ssh: Callable[..., Path], kind: str) -> None:
+    shown = subprocess.run(
+        ["ssh-keygen", "-lf", ssh(kind)], capture_output=True, text=True, check=True
+    ).stdout.split()[1]
+    assert keys.fingerprint(public(ssh(kind))) == shown
+    (identity,) = keys.load(ssh(kind))
+    assert keys.fingerprint(identity.public) == shown
+
+
+def test_the_fingerprint_of_an_age_key() -> None:
+    assert keys.fingerprint(PUBLIC) == "SHA256:UikqZBxXdoIRmggDIzsJZs3ayGfB5nYt0rz67W0kj0A"
+    with pytest.raises(errors.BadRecipient):
+        keys.fingerprint("ssh-ed25519 rubbish")
+
+
+@pytest.mark.skipif(not shutil.which("age"), reason="age is not installed")
+@pytest.mark.parametrize("kind", ["ed25519", "rsa"])
+def test_age_itself_opens_it_with_an_ssh_key_and_seals_to_it(
+    ssh: Callable[..., Path], kind: str, tmp_path: Path
+) -> None:
+    path = ssh(kind)
+    wrapped = keys.wrap(b"k" * 32, [PUBLIC, public(path)])
+    opening = ["age", "--decrypt", "--identity", path]
+    opened = subprocess.run(opening, input=wrapped, capture_output=True, check=True).stdout
+    assert opened == b"k" * 32
+    sealing = ["age", "--encrypt", "--recipients-file", f"{path}.pub"]
+    sealed = subprocess.run(sealing, input=b"theirs", capture_output=True, check=True).stdout
+    assert keys.unwrap(sealed, keys.load(path)) == b"theirs"
+
+
+# --- public keys ----------------------------------------------------------------------------
+
+
+def test_a_public_key_is_kept_in_one_form(ssh: Callable[..., Path]) -> None:
+    assert keys.recipient(f"  {PUBLIC}\n") == PUBLIC
+    assert keys.recipient(PUBLIC.upper()) == PUBLIC
+    kind, data, comment = public(ssh()).split(maxsplit=2)
+    assert keys.recipient(f"{kind}   {data}\t{comment}") == f"{kind} {data}"
+
+
+def test_a_file_of_public_keys(ssh: Callable[..., Path]) -> None:
+    text = f"\ufeff# the team\r\n\r\n{PUBLIC}\r\n  # Ben\r\n{public(ssh())}\n{PUBLIC}\n"
+    assert keys.recipients(text) == [PUBLIC, " ".join(public(ssh()).split()[:2])]
+    assert keys.recipients(public(ssh("rsa")))
+    for nothing in ("", "\n", f"# public key: {PUBLIC}\n"):
+        with pytest.raises(errors.BadRecipient, match="empty"):
+            keys.recipients(nothing)
+    with pytest.raises(errors.BadRecipient, match=r"ecdsa.* in line 3"):
+        keys.recipients(f"{PUBLIC}\n\n{public(ssh('ecdsa'))}")
+
+
+def test_a_file_with_a_secret_is_no_file_of_public_keys(
+    ssh: Callable[..., Path], tmp_path: Path
+) -> None:
+    keys.save(Identity(SECRET, PUBLIC), tmp_path / "identity")
+    for path in (tmp_path / "identity", ssh(), ssh("rsa", form="PEM")):
+        for read in (keys.recipient, keys.recipients):
+            with pytest.raises(errors.BadRecipient, match="secret key") as caught:
+                read(path.read_text())
+            shown = caught.value.message + caught.value.hint
+            assert not any(line in shown for line in path.read_text().splitlines())
+
+
+def strings(*parts: bytes) -> bytes:
+    return b"".join(len(part).to_bytes(4, "big") + part for part in parts)
+
+
+BLOBS = st.one_of(
+    st.binary(max_size=400),
+    st.lists(st.binary(max_size=300), max_size=4).map(lambda parts: strings(*parts)),
+    st.tuples(st.integers(0, 1 << 70), st.integers(1 << 2040, 1 << 4097)).map(
+        lambda pair: strings(
+            b"ssh-rsa", *(number.to_bytes(number.bit_length() // 8 + 1, "big") for number in pair)
+        )
+    ),
+    st.binary(min_size=32, max_size=32).map(lambda key: strings(b"ssh-ed25519", key)),
+    st.sampled_from([b"", b"\0", b"\x80"]).map(
+        lambda zero: strings(b"ssh-rsa", zero, b"\0" + b"\xff" * 256)
+    ),
+)
+
+
+@given(
+    st.one_of(
+        st.text(),
+        st.sampled_from(["ssh-ed25519 ", "ssh-rsa ", "age1", "sk-"]).flatmap(
+            lambda kind: st.text().map(lambda text: kind + text)
+        ),
+        st.tuples(st.sampled_from(["ssh-ed25519", "ssh-rsa"]), BLOBS).map(
+            lambda pair: f"{pair[0]} {base64.b64encode(pair[1]).decode()}"
+        ),
+    )
+)
+def test_any_text_is_a_public_key_or_is_not(text: str) -> None:
+    try:
+        known = keys.recipient(text)
+    except errors.BadRecipient as error:
+        refused = error
+    else:
+        assert keys.recipient(known) == known
+        assert keys.wrap(b"k" * 32, [known])
+        return
+    assert refused.message.isprintable()
+
+
+@given(
+    st.one_of(
+        BLOBS,
+        st.tuples(st.sampled_from([b"none", b"aes256-ctr"]), BLOBS, BLOBS).map(
+            lambda three: (
+                b"openssh-key-v1\0"
+                + strings(three[0], b"none", b"")
+                + b"\0\0\0\1"
+                + strings(three[1], three[2])
+            )
+        ),
+    ),
+    st.sampled_from(["OPENSSH PRIVATE KEY", "PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY"]),
+)
+def test_any_private_key_is_an_identity_or_is_not(noise: bytes, label: str) -> None:
+    body = base64.b64encode(noise).decode()
+    text = f"-----BEGIN {label}-----\n{body}\n-----END {label}-----\n"
+    try:
+        (identity,) = keys.parse(text, "here")
+    except (errors.IdentityMalformed, errors.UnusableIdentity) as error:
+        refused = error
+    else:
+        assert identity.locked
+        assert keys.unwrap(keys.wrap(b"k", [PUBLIC]), [identity]) is None
+        return
+    assert len(body) < 8 or body not in refused.message
+
+
+def test_a_damaged_ssh_key_does_not_panic(ssh: Callable[..., Path]) -> None:
+    label, *body, end = ssh().read_text().splitlines()
+    data = base64.b64decode("".join(body))
+    for place in range(len(data)):
+        damaged = base64.b64encode(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
+        try:
+            (identity,) = keys.parse(f"{label}\n{damaged.decode()}\n{end}\n", "here")
+        except (errors.IdentityMalformed, errors.UnusableIdentity):
+            continue
+        if not identity.locked:
+            assert keys.unwrap(keys.wrap(b"k", [identity.public]), [identity]) in {b"k", None}
+
+
+@given(st.lists(st.binary(max_size=60), max_size=4), st.binary())
+def test_headers_of_noise_ask_for_nothing(stanzas: list[bytes], noise: bytes) -> None:
+    wrapped = b"".join(b"-> ssh-ed25519 " + each + b"\n" for each in stanzas)
+    wrapped = b"age-encryption.org/v1\n" + wrapped + b"--- " + noise
+    ana = Person("horse")
+    assert keys.unwrap(wrapped, keys.parse(SECRET, "here"), ana) is None
+    assert ana.asked == []
+
+
+# --- a key under a passphrase ---------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def under_horse() -> bytes:
+    """Made once: scrypt takes its time."""
+    return keys.lock(Identity(SECRET, PUBLIC), "horse é")
+
+
+def test_a_key_under_a_passphrase(under_horse: bytes) -> None:
+    assert keys.unlock(under_horse, "horse é") == Identity(SECRET, PUBLIC)
+    assert keys.unlock(under_horse, "wrong") is None
+    assert keys.unlock(under_horse, "") is None
+    with pytest.raises(errors.UsageError):
+        keys.lock(keys.generate(), "")
+
+
+def test_a_key_that_asks_for_too_much_work_is_not_opened() -> None:
+    for work in (22, 30, 99, 0):
+        stanza = b"age-encryption.org/v1\n-> scrypt %s %d\n%s\n--- %s\n"
+        data = stanza % (b"A" * 22, work, b"A" * 43, b"A" * 43) + bytes(64)
+        assert keys.unlock(data, "horse") is None
+    assert keys.unlock(b"", "horse") is None
+    assert keys.unlock(bytes.fromhex(WRAPPED), "horse") is None
+
+
+@pytest.mark.skipif(not shutil.which("age"), reason="age is not installed")
+def test_age_itself_opens_a_key_under_a_passphrase(under_horse: bytes, tmp_path: Path) -> None:
+    """age reads the passphrase from a terminal only, so it gets one."""
+    path = tmp_path / "locked"
+    path.write_bytes(under_horse)
+    child, terminal = pty.fork()
+    if not child:
+        os.execvp("age", ["age", "--decrypt", "--output", f"{path}.opened", path])
+    shown = os.read(terminal, 1024)
+    while b"passphrase" not in shown:
+        shown += os.read(terminal, 1024)
+    os.write(terminal, "horse é\n".encode())
+    assert os.waitpid(child, 0)[1] == 0
+    os.close(terminal)
+    assert Path(f"{path}.opened").read_text() == f"{SECRET}\n"
+
+
+# --- a program that prints the identity -----------------------------------------------------
+
+
+def python(script: str) -> str:
+    return shlex.join([sys.executable, "-c", script])
+
+
+def test_a_program_prints_the_identity(capfd: pytest.CaptureFixture[str]) -> None:
+    script = f"import sys; print('# hi', file=sys.stderr); print({SECRET!r}, sys.stdin.read())"
+    text = keys.run_command(python(script))
+    assert keys.parse(text, "here") == [Identity(SECRET, PUBLIC)]
+    shown = capfd.readouterr()
+    assert shown.out == ""
+    assert shown.err == "# hi\n"
+
+
+def test_no_shell_is_run() -> None:
+    assert keys.run_command(python("import sys; print(sys.argv[1:])") + " '$HOME' ; *") == (
+        "['$HOME', ';', '*']\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        (python("print('canary'); raise SystemExit(3)"), "exit status 3"),
+        (python("import os; os.kill(os.getpid(), 9)"), "exit status -9"),
+        ("no-such-program canary", "no-such-program.*no such program"),
+        ("TOKEN=canary true", "TOKEN.*no such program"),
+        ("/", "Permission denied"),
+        ("a\0b canary", "can't be run"),
+        ("'canary", "quote"),
+        ("", "empty"),
+        (" ", "empty"),
+    ],
+    ids=ascii,
+)
+def test_a_program_that_fails_is_named_and_nothing_else(command: str, says: str) -> None:
+    with pytest.raises(errors.IdentityCommandFailed, match=says) as caught:
+        keys.run_command(command)
+    assert "canary" not in caught.value.message + caught.value.hint
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None
