@@ -17,9 +17,10 @@ from dorky import errors, history, staging
 from dorky.index import Index, Moment, Row, moment
 from dorky.model import Entry, ObjectId
 from dorky.parallel import THREADS, in_order
+from dorky.paths import parents
 from dorky.progress import Progress
 from dorky.results import Change
-from dorky.store import Held, Store, Writer
+from dorky.store import Held, Store
 from dorky.worktree import Worktree, now
 
 Wanted = Callable[[str], bool]
@@ -67,18 +68,18 @@ def plan(
     worktree: Worktree,
     store: Store,
     rows: Mapping[str, Row],
-    old: ObjectId | None,
-    new: ObjectId | None,
+    old: history.Trees,
+    new: history.Trees,
     wanted: Wanted,
 ) -> Plan:
-    """Plan to go from one tree to another, keeping whatever the two have in common as it is.
+    """Plan to go from one commit to another, keeping whatever the two have in common as it is.
 
     Args:
         worktree: Where the files are.
         store: Where the trees are.
         rows: What is staged.
-        old: The tree that is checked out.
-        new: The tree to check out.
+        old: The trees that are checked out.
+        new: The trees to check out.
         wanted: Which files that are not on disk shall be.
     """
     made = nothing()
@@ -192,7 +193,7 @@ def _check_room(worktree: Worktree, made: Plan) -> None:
         if stat is not None and stat_module.S_ISDIR(stat.st_mode):
             made.judged.pop(path, None)
             _clear(worktree, made, worktree.below(path))
-        for parent in staging.parents(path):
+        for parent in parents(path):
             if parent in roomy:
                 continue
             stat = worktree.stat(parent)
@@ -216,7 +217,13 @@ def _clear(worktree: Worktree, made: Plan, paths: Iterable[str]) -> None:
 
 
 def backup(
-    worktree: Worktree, store: Store, rows: Mapping[str, Row], made: Plan, author: str
+    worktree: Worktree,
+    store: Store,
+    rows: Mapping[str, Row],
+    made: Plan,
+    *,
+    author: str,
+    group_of: staging.GroupOf,
 ) -> str:
     """Keep what is on disk (or only staged) where there are conflicts, as a commit of its own.
 
@@ -229,13 +236,22 @@ def backup(
     there = [path for path in paths if _is_file(worktree.stat(path))]
     only_staged = [rows[path] for path in rows.keys() & set(paths)]
     with store.writer() as writer:
-        kept = [staging.store_file(worktree, path, writer, store) for path in there]
+
+        def keep(rows: Iterable[Row], parent: ObjectId | None, what: str) -> ObjectId:
+            trees = staging.write_trees(rows, writer, store.vault, group_of)
+            message = f"{what} before they were replaced"
+            return history.add_commit(writer, trees, [parent], author=author, message=message)
+
+        kept = [
+            staging.store_file(worktree, path, writer, store, group=group_of(path))
+            for path in there
+        ]
         parent = head
         known = {(row.path, row.content, row.mode) for row in kept}
         if any((row.path, row.content, row.mode) not in known for row in only_staged):
             # What was staged is the backup's parent, as in git's stash.
-            parent = _keep(writer, store, only_staged, head, author, "Staged changes")
-        commit = _keep(writer, store, kept, parent, author, "Local changes") if kept else parent
+            parent = keep(only_staged, head, "Staged changes")
+        commit = keep(kept, parent, "Local changes") if kept else parent
         assert commit is not None
         taken = store.database.refs()
         name = f"backup/{len([ref for ref in taken if ref.startswith('backup/')]) + 1}"
@@ -254,19 +270,6 @@ def needed(store: Store, entries: Iterable[Entry]) -> set[ObjectId]:
 
 def _is_file(stat: os.stat_result | None) -> bool:
     return stat is not None and not stat_module.S_ISDIR(stat.st_mode)
-
-
-def _keep(
-    writer: Writer,
-    store: Store,
-    rows: Iterable[Row],
-    parent: ObjectId | None,
-    author: str,
-    what: str,
-) -> ObjectId:
-    tree = staging.write_trees(rows, writer, store.vault)
-    message = f"{what} before they were replaced"
-    return history.add_commit(writer, tree, [parent], author=author, message=message)
 
 
 class Done(NamedTuple):

@@ -49,7 +49,8 @@ SETTINGS: Mapping[str, Setting] = {
     ),
     "remotes.*.service_account": Setting(str, False, "a Google service-account file"),
     "user.name": Setting(str, False, "author of commits", "DORKY_AUTHOR"),
-    "identity": Setting(str, False, "age identity file", "DORKY_IDENTITY_FILE"),
+    "identity": Setting(str, False, "age identity file, or SSH key", "DORKY_IDENTITY_FILE"),
+    "identity_command": Setting(str, False, "prints an age identity", "DORKY_IDENTITY_CMD"),
 }
 
 
@@ -391,6 +392,23 @@ class Config:
     def identity_text(self) -> str:
         """The age identity given in the environment itself; empty if there is none."""
         return self.environment.get("DORKY_IDENTITY", "")
+
+    @property
+    def passphrase(self) -> str:
+        """The repository's passphrase, if it has one and it stands in the environment."""
+        return self.environment.get("DORKY_PASSPHRASE", "")
+
+    @property
+    def ssh_passphrase(self) -> str:
+        """The passphrase of the user's SSH key, if it stands in the environment."""
+        return self.environment.get("DORKY_SSH_PASSPHRASE", "")
+
+    @property
+    def ssh_keys(self) -> list[Path]:
+        """The SSH keys of the user that there are, under the names that ssh looks for."""
+        directory = self.home.parent / ".ssh"
+        candidates = [directory / name for name in ("id_ed25519", "id_rsa")]
+        return [path for path in candidates if path.is_file()]
 
     @property
     def identity_path(self) -> Path:

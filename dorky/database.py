@@ -31,7 +31,7 @@ CREATE TABLE roots (remote TEXT PRIMARY KEY, version TEXT NOT NULL, data BLOB NO
 -- packs here (remote = '') and those that a remote's root lists
 CREATE TABLE packs (
     n INTEGER PRIMARY KEY, remote TEXT NOT NULL, name TEXT NOT NULL, size INTEGER NOT NULL,
-    tail INTEGER NOT NULL, UNIQUE (remote, name)
+    tail INTEGER NOT NULL, epochs INTEGER NOT NULL, UNIQUE (remote, name)
 );
 
 -- object locations: a cache that can be made again from the packs

@@ -110,6 +110,24 @@ class BadRecipient(UsageError):
     advice = "give age1…, the line of an SSH key's .pub file, or awskms:ARN"
 
 
+class BadDocument(UsageError):
+    """{0} can't be read as {1}: {2}.
+
+    The message names a line at most, never what stands there: it may be a secret.
+    """
+
+    advice = "dorky edit {0}"
+
+
+class CantExport(UsageError):
+    """{0} can't be written for {1}: {2}.
+
+    Not every reader can be told every value: an env-file of docker, for one, has no quotes.
+    """
+
+    advice = "use another form, or leave the variable out"
+
+
 # --- 3: set-up ------------------------------------------------------------------------------
 
 
@@ -201,6 +219,22 @@ class PathNotTracked(NotFound):
     """{0} is not tracked by dorky{1}."""
 
     advice = "dorky ls"
+
+
+class NoSuchMember(NotFound):
+    """Nobody on the team is called {0}."""
+
+    advice = "dorky team list"
+
+
+class NoSuchGroup(NotFound):
+    """There is no group {0}."""
+
+    advice = "dorky group list"
+
+
+class NoSuchVariable(NotFound):
+    """{0} has no {1}."""
 
 
 class UnknownRevision(NotFound):
@@ -329,6 +363,15 @@ class Locked(Conflict):
     advice = "wait for it to finish, then run the command again"
 
 
+class NotPulled(Conflict):
+    """The files of the group {0} are not here yet.
+
+    You have been let into the group, but what is checked out is from before.
+    """
+
+    advice = "dorky pull"
+
+
 class Detached(Conflict):
     """You are looking at the old revision {0}, not at main."""
 
@@ -387,7 +430,7 @@ class IdentityMissing(AccessError):
     A sealed repository is opened with an age identity: a secret key that only you hold.
     """
 
-    advice = "copy your identity there, or name it in DORKY_IDENTITY_FILE or DORKY_IDENTITY"
+    advice = "dorky key gen, or dorky key use PATH"
 
 
 class IdentityMalformed(AccessError):
@@ -429,7 +472,22 @@ class KMSKeyUnusable(AccessError):
 class NoKey(AccessError):
     """This repository is not sealed for you (your key: {0})."""
 
-    advice = "name an identity that it is sealed to in DORKY_IDENTITY_FILE or DORKY_IDENTITY"
+    advice = "dorky team join, then tell a member of the team the fingerprint that it prints"
+
+
+class ForeignGroup(AccessError):
+    """{0} belongs to the group {1}, which you are not in.
+
+    A file is sealed with its group's key, which only the group's members have.
+    """
+
+    advice = "ask one of them: dorky group members {1}"
+
+
+class NotInGroup(AccessError):
+    """You are not in the group {0}, whose members alone can change it."""
+
+    advice = "dorky group list"
 
 
 class UnreadableFile(AccessError):
@@ -477,9 +535,12 @@ class WrongRepository(IntegrityError):
 
 
 class WrongKey(IntegrityError):
-    """The key of {0} does not match the fingerprint in .dorkyrc.
+    """{0} is sealed with another key ({1}) than the one expected ({2}).
 
-    Either somebody replaced the repository in the bucket, or `.dorkyrc` is not this project's.
+    Fingerprints are those of `.dorkyrc`, shortened. A new key is accepted if it leads back to the
+    one that was known, as it does after a rotation. Otherwise somebody replaced the repository in
+    the bucket, put an older one back, or tampered with its keys; or `.dorkyrc` is not this
+    project's.
     """
 
     advice = "ask the person who set the project up before you go on"

@@ -168,6 +168,18 @@ def user(top: Path) -> str:
     return f"{name} <{address}>" if name and address else name or address
 
 
+def last_author(path: Path) -> str:
+    """The name of who last committed a file; empty if that can't be told."""
+    top = find(path.parent)
+    if top is None:
+        return ""
+    try:
+        status, output = _git(top, "log", "-1", "--format=%an", "--", str(path), also=128)
+    except errors.SetupError:
+        return ""
+    return output.decode(errors="replace").strip() if status == 0 else ""
+
+
 def _is_top(directory: Path) -> bool:
     """Whether a work tree begins here. Like git, passes over a `.git` that is no repository."""
     # A file in worktrees and submodules.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from datetime import datetime, timezone
 from typing import NamedTuple
 
@@ -26,11 +26,13 @@ class Node(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """One path at which two trees differ; None where it does not exist."""
+    """One path at which two commits differ; None where it does not exist."""
 
     path: str
     old: Entry | None
     new: Entry | None
+    group: str = ALL
+    """Whom ``new`` is for."""
 
 
 # --- trees ----------------------------------------------------------------------------------
@@ -46,15 +48,40 @@ def read_tree(store: Store, tree: ObjectId) -> Tree:
     return model.decode_tree(store.read(tree), tree)
 
 
-def root_tree(store: Store, commit: ObjectId | None) -> ObjectId | None:
-    """The tree of a commit; None for no commit."""
-    return read_commit(store, commit).trees.get(ALL) if commit else None
+Trees = Mapping[str, ObjectId]
+"""The root trees of a commit, by group."""
 
 
-def files_of(store: Store, tree: ObjectId | None, prefix: str = "") -> Iterator[tuple[str, Entry]]:
-    """Every file and link below a tree, with its path, in tree order."""
+def trees_of(
+    store: Store, commit: ObjectId | None, groups: Collection[str] | None = None
+) -> dict[str, ObjectId]:
+    """The trees of a commit that can be read here, of all groups or of some."""
+    if commit is None:
+        return {}
+    wanted = store.vault.groups if groups is None else store.vault.groups.intersection(groups)
+    found = read_commit(store, commit).trees
+    # What everybody may read comes first: it wins, should two trees hold the same path.
+    return {each: found[each] for each in _in_order(found) if each in wanted}
+
+
+def _in_order(groups: Iterable[str]) -> list[str]:
+    return sorted(groups, key=lambda each: (each != ALL, each))
+
+
+def files_of(store: Store, trees: Trees) -> Iterator[tuple[str, Entry]]:
+    """Every file and link of a commit's trees, with its path; in tree order if there is one."""
+    given: set[str] = set()
+    for tree in trees.values():
+        for path, entry in _files_below(store, tree):
+            if path not in given:
+                yield path, entry
+            if len(trees) > 1:
+                given.add(path)
+
+
+def _files_below(store: Store, tree: ObjectId) -> Iterator[tuple[str, Entry]]:
     # Not recursive: a stranger's trees may be deeper than the stack.
-    pending = [(prefix, entry) for entry in _reversed(store, tree)]
+    pending = [("", entry) for entry in _reversed(store, tree)]
     while pending:
         parent, entry = pending.pop()
         path = parent + entry.name
@@ -64,12 +91,17 @@ def files_of(store: Store, tree: ObjectId | None, prefix: str = "") -> Iterator[
             yield path, entry
 
 
-def _reversed(store: Store, tree: ObjectId | None) -> Iterable[Entry]:
-    return reversed(read_tree(store, tree).entries) if tree else ()
+def _reversed(store: Store, tree: ObjectId) -> Iterable[Entry]:
+    return reversed(read_tree(store, tree).entries)
 
 
-def lookup(store: Store, tree: ObjectId | None, path: str) -> Entry | None:
-    """What lies at a path below a tree (a file, a link or a directory); None if nothing does."""
+def lookup(store: Store, trees: Trees, path: str) -> list[Entry]:
+    """What lies at a path (a file, a link or a directory) in each of the trees that hold it."""
+    found = (_lookup(store, tree, path) for tree in trees.values())
+    return [entry for entry in found if entry]
+
+
+def _lookup(store: Store, tree: ObjectId | None, path: str) -> Entry | None:
     found = None
     for part in path.split("/"):
         if tree is None:
@@ -80,34 +112,52 @@ def lookup(store: Store, tree: ObjectId | None, path: str) -> Entry | None:
     return found
 
 
-def differences(
-    store: Store, old: ObjectId | None, new: ObjectId | None, prefix: str = ""
-) -> Iterator[Difference]:
-    """The files at which two trees differ. Reads only the directories that differ."""
-    pending = _compare(store, old, new, prefix)
+def differences(store: Store, old: Trees, new: Trees) -> Iterable[Difference]:
+    """The files at which two commits differ. Reads only the directories that differ.
+
+    A file that went from one group to another is in another tree, sealed with another key, but it
+    is the same file: one difference.
+    """
+    found: dict[str, Difference] = {}
+    for group in _in_order(old.keys() | new.keys()):
+        for path, before, after in _differences(store, old.get(group), new.get(group)):
+            other = found.get(path)
+            if other is None:
+                found[path] = Difference(path, before, after, group)
+            else:
+                where = other.group if other.new else group
+                found[path] = Difference(path, other.old or before, other.new or after, where)
+    return found.values()
+
+
+_Differing = tuple[str, Entry | None, Entry | None]
+
+
+def _differences(store: Store, old: ObjectId | None, new: ObjectId | None) -> Iterator[_Differing]:
+    pending = _compare(store, old, new, "")
     while pending:
         path, a, b = pending.pop()
         left = a.content if a and a.is_tree else None
         right = b.content if b and b.is_tree else None
-        changed = Difference(path, None if left else a, None if right else b)
+        changed = (path, None if left else a, None if right else b)
         if not left and not right:
             yield changed
             continue
-        if changed.old or changed.new:
+        if changed[1] or changed[2]:
             pending.append(changed)
         pending += _compare(store, left, right, f"{path}/")
 
 
 def _compare(
     store: Store, old: ObjectId | None, new: ObjectId | None, prefix: str
-) -> list[Difference]:
+) -> list[_Differing]:
     """The names, directories too, at which two directories differ; the last one first."""
     if old == new:
         return []
     left = {entry.name: entry for entry in read_tree(store, old).entries} if old else {}
     right = {entry.name: entry for entry in read_tree(store, new).entries} if new else {}
     return [
-        Difference(prefix + name, left.get(name), right.get(name))
+        (prefix + name, left.get(name), right.get(name))
         for name in sorted(left.keys() | right.keys(), reverse=True)
         if left.get(name) != right.get(name)
     ]
@@ -129,9 +179,11 @@ def chunks_of(store: Store, contents: Iterable[ObjectId]) -> dict[ObjectId, list
 
 def touches(store: Store, commit: Commit, path: str) -> bool:
     """Whether a commit holds something else at a path than each of its parents does."""
-    here = lookup(store, commit.trees.get(ALL), path)
-    before = [lookup(store, root_tree(store, parent), path) for parent in commit.parents]
-    return here not in before if before else here is not None
+    groups = store.vault.groups
+    trees = {each: commit.trees[each] for each in groups.intersection(commit.trees)}
+    here = lookup(store, trees, path)
+    before = [lookup(store, trees_of(store, parent), path) for parent in commit.parents]
+    return here not in before if before else bool(here)
 
 
 # --- ancestry -------------------------------------------------------------------------------
@@ -195,7 +247,7 @@ def merge_base(store: Store, ours: ObjectId, theirs: ObjectId) -> ObjectId | Non
 
 def add_commit(
     writer: Writer,
-    tree: ObjectId,
+    trees: Trees,
     parents: Iterable[ObjectId | None],
     *,
     author: str,
@@ -207,7 +259,7 @@ def add_commit(
     known = tuple(parent for parent in parents if parent)
     # An environment in another encoding must not keep anybody from committing.
     name = author.encode(errors="surrogateescape").decode(errors="replace")
-    commit = Commit({ALL: tree}, known, name, time, message, git)
+    commit = Commit(dict(trees), known, name, time, message, git)
     return writer.add(Kind.COMMIT, model.encode(commit))
 
 

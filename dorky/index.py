@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from dorky.database import Database
-from dorky.model import ObjectId
+from dorky.model import ALL, ObjectId
 
 Moment = tuple[int, int, int, int]
 """A file's inode, size, and times of modification and change in ns."""
@@ -134,6 +134,20 @@ class Index:
                     for row in rows
                 ),
             )
+
+    @property
+    def groups(self) -> frozenset[str]:
+        """The groups of readers whose files the rows are about.
+
+        Who has been let into a group has its files only from the next checkout on. Until then a
+        commit takes that group's tree over as it is.
+        """
+        value = self._database.get("index.groups")
+        return frozenset(value.decode().split()) if value else frozenset({ALL})
+
+    @groups.setter
+    def groups(self, groups: Iterable[str]) -> None:
+        self._database.set("index.groups", " ".join(sorted(groups)).encode())
 
     @property
     def commit(self) -> str | None:

@@ -12,7 +12,9 @@ import stat as stat_module
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from dorky import checkout, errors, git, history, staging
+import msgspec
+
+from dorky import checkout, errors, git, history, roster, staging
 from dorky.checkout import Done, Plan, Wanted
 from dorky.config import RC
 from dorky.history import MAIN
@@ -21,6 +23,7 @@ from dorky.model import Commit, Entry, KiB, ObjectId
 from dorky.project import ORIGIN, Project
 from dorky.remote.fetch import fetch_objects
 from dorky.results import Change, CheckedOut, Listed, LogEntry, Staged, Status
+from dorky.store import Writer
 
 # Files that belong into git; walks pass them over.
 _GITS_OWN = frozenset({RC, ".dorkyignore", ".gitignore", ".gitattributes", ".gitmodules"})
@@ -91,8 +94,23 @@ class LocalWork(Project):
             # Before anything is staged: a file that git goes on seeing is not to be kept here.
             exposed = git.not_ignored(top, [self.root / path for path in chosen.present])
             lines = git.ignore(self.root, exposed) if exposed else []
-        changes = staging.stage(self.worktree, self.store, self.index, rows, chosen, self.progress)
+        self._check_groups(chosen.present)
+        changes = staging.stage(
+            self.worktree, self.store, self.index, rows, chosen, self.grouping(), self.progress
+        )
         return Staged(changes=tuple(changes), ignored=tuple(lines), skipped=skipped)
+
+    def _check_groups(self, paths: Iterable[str]) -> None:
+        """Refuse files that can't be sealed for whom they are meant.
+
+        Raises:
+            ForeignGroup: They belong to a group that the user is not in.
+        """
+        known = self.roster
+        groups = self.vault.groups if known.groups else ()
+        for path in paths if known.groups else ():
+            if (group := roster.group_of(known, path)) not in groups:
+                raise errors.ForeignGroup(path, roster.name_of(known, group))
 
     def _leave_to_git(self, top: Path, rows: Mapping[str, Row], chosen: staging.Selection) -> int:
         """Refuse named files that git tracks; pass over those met in directories."""
@@ -109,7 +127,7 @@ class LocalWork(Project):
         """Make the next commit hold files as ``HEAD`` does. The files stay as they are."""
         with self.locked():
             rows = self.index.rows()
-            committed = self._committed(history.head_of(self.store))
+            committed = staging.committed(self.store, self.index)
             names = self._names(paths)
             chosen = staging.tracked({**committed, **rows}, names, " or staged")
             changes, back, gone = [], [], []
@@ -209,12 +227,16 @@ class LocalWork(Project):
                 raise errors.NothingToDo(
                     "nothing is staged", hint="dorky stage FILE…, or dorky commit -a"
                 )
+            self._check_groups(rows)
             with self.store.writer() as writer:
-                tree = staging.write_trees(rows.values(), writer, self.vault)
+                moved = self._regrouped(rows, writer)
+                rows.update(moved)
+                trees = staging.write_trees(rows.values(), writer, self.vault, self.grouping())
+                carried = self._carried(head, trees)
                 top = git.find(self.root)
                 commit = history.add_commit(
                     writer,
-                    tree,
+                    {**trees, **carried},
                     [head],
                     author=self.author,
                     message=message.strip(),
@@ -223,8 +245,46 @@ class LocalWork(Project):
                 with self.database.transaction():
                     writer.save()
                     self.database.set_ref(MAIN, commit)
+                    self.index.put(moved.values())
                     self.index.commit = commit
+                    self.index.groups = trees.keys() | self.index.groups
             return self._entry(history.read_commit(self.store, commit), commit, tuple(changes))
+
+    def _regrouped(self, rows: Mapping[str, Row], writer: Writer) -> dict[str, Row]:
+        """Rows whose content has to be sealed for another group than it is, with that done.
+
+        A file was staged before its path became a group's, say.
+        """
+        known = self.roster
+        if not known.groups:
+            return {}
+        kept = staging.committed(self.store, self.index)
+        changed = {p: row for p, row in rows.items() if not staging.agree(row, kept.get(p))}
+        moved = {}
+        places = self.store.locate(row.content for row in changed.values())
+        for path, row in changed.items():
+            group = roster.group_of(known, path)
+            at = places.get(row.content)
+            if at and self.vault.group_of(self.store.stored(at)) != group:
+                entry = staging.entry_of(row, self.vault)
+                self._bring(checkout.needed(self.store, [entry]))
+                moved[path] = staging.moved(
+                    row, staging.regroup(self.store, writer, entry, group), self.vault
+                )
+        return moved
+
+    def _carried(self, head: ObjectId | None, trees: Mapping[str, ObjectId]) -> dict[str, ObjectId]:
+        """The trees that a commit takes over as they are: of groups that the index is not about.
+
+        Raises:
+            NotPulled: Files of such a group are staged, though those that it has are not here yet.
+        """
+        old = history.read_commit(self.store, head).trees if head else {}
+        about = self.index.groups & self.vault.groups
+        carried = {group: tree for group, tree in old.items() if group not in about}
+        for group in carried.keys() & trees.keys():
+            raise errors.NotPulled(roster.name_of(self.roster, group))
+        return carried
 
     def _attached_head(self) -> ObjectId | None:
         detached = self.database.get("head")
@@ -244,6 +304,12 @@ class LocalWork(Project):
         if remote:
             upstream = self.database.ref(f"{remote}/{MAIN}")
             ahead, behind = history.ahead_behind(self.store, self.database.ref(MAIN), upstream)
+        known = self.roster
+        own = self.index.groups
+        closed = tuple(g.name for g in known.groups if g.patterns and g.id not in own)
+        requests = self.database.get("requests")
+        # What could not be staged anyway is not worth a hint.
+        meant = [each for each in found if not closed or roster.group_of(known, each.path) in own]
         return Status(
             branch=MAIN,
             head=head,
@@ -257,7 +323,9 @@ class LocalWork(Project):
                 staging.unstaged(self.worktree, self.store, self.index, rows, dict(found))
             ),
             absent=sum(row.absent for row in rows.values()),
-            secrets=tuple(staging.untracked_secrets(found, rows)),
+            secrets=tuple(staging.untracked_secrets(meant, rows)),
+            closed=closed,
+            requests=tuple(requests.decode().split()) if requests else (),
         )
 
     def log(
@@ -302,10 +370,17 @@ class LocalWork(Project):
         commit_id = history.resolve(self.store, revision)
         commit = history.read_commit(self.store, commit_id)
         parent = commit.parents[0] if commit.parents else None
-        return self._entry(commit, commit_id, self._changes(parent, commit_id))
+        entry = self._entry(commit, commit_id, self._changes(parent, commit_id))
+        before = history.read_commit(self.store, parent).trees if parent else {}
+        closed = tuple(
+            roster.name_of(self.roster, group)
+            for group in sorted((before.keys() | commit.trees.keys()) - self.vault.groups)
+            if before.get(group) != commit.trees.get(group)
+        )
+        return msgspec.structs.replace(entry, closed=closed)
 
     def _changes(self, old: ObjectId | None, new: ObjectId | None) -> tuple[Change, ...]:
-        before, after = (history.root_tree(self.store, each) for each in (old, new))
+        before, after = (history.trees_of(self.store, each) for each in (old, new))
         return tuple(
             sorted(
                 Change(
@@ -316,7 +391,7 @@ class LocalWork(Project):
         )
 
     def _committed(self, commit: ObjectId | None) -> dict[str, Entry]:
-        return dict(history.files_of(self.store, history.root_tree(self.store, commit)))
+        return dict(history.files_of(self.store, history.trees_of(self.store, commit)))
 
     def ls(self, revision: str = "HEAD", path: StrPath | None = None) -> list[Listed]:
         """The files that a revision holds, all of them or those at or below a path."""
@@ -348,10 +423,11 @@ class LocalWork(Project):
 
     def _lookup(self, revision: str, path: str) -> Entry:
         commit = history.resolve(self.store, revision)
-        entry = history.lookup(self.store, history.root_tree(self.store, commit), path)
-        if entry is None:
+        found = history.lookup(self.store, history.trees_of(self.store, commit), path)
+        entry = next((each for each in found if not each.is_tree), None)
+        if not found:
             raise errors.PathNotTracked(path, f" in {revision}", hint=f"dorky ls {revision}")
-        if entry.is_tree:
+        if entry is None:
             raise errors.UsageError(f"{path} is a directory", hint=f"dorky ls {revision} {path}")
         return entry
 
@@ -425,6 +501,7 @@ class LocalWork(Project):
             clean = self.index.commit == head
             with self.database.transaction():
                 done.record(self.index)
+                self._read_by_now()
                 self.database.set("head", detached)
                 if clean:
                     self.index.commit = target
@@ -435,10 +512,25 @@ class LocalWork(Project):
     ) -> tuple[dict[str, Row], Plan]:
         """Plan to go from one commit to another."""
         rows = self.index.rows()
-        if old == new and not any(row.absent for row in rows.values()):
+        grouped = bool(self.roster.groups)
+        lost = self.index.groups - self.vault.groups if grouped else frozenset()
+        gained = self.vault.groups - self.index.groups if grouped else frozenset()
+        absent = any(row.absent for row in rows.values())
+        if old == new and not (lost or gained or absent):
             return rows, checkout.nothing()
-        before, after = (history.root_tree(self.store, each) for each in (old, new))
-        return rows, checkout.plan(self.worktree, self.store, rows, before, after, wanted)
+        before = history.trees_of(self.store, old, self.index.groups)
+        after = history.trees_of(self.store, new)
+        made = checkout.plan(self.worktree, self.store, rows, before, after, wanted)
+        if lost:
+            # What is in the files here can't be told any more, so they stay.
+            group_of = self.grouping()
+            made.forget.update(path for path in rows if group_of(path) in lost)
+        return rows, made
+
+    def _read_by_now(self) -> None:
+        """Note that the index is about all groups that the user is in, after a checkout."""
+        if self.roster.groups:
+            self.index.groups = self.vault.groups
 
     def _carry_out(self, rows: Mapping[str, Row], made: Plan, *, force: bool) -> tuple[str, Done]:
         """Carry out a plan on disk.
@@ -455,5 +547,12 @@ class LocalWork(Project):
         self._bring(checkout.needed(self.store, made.write.values()))
         kept = ""
         if made.conflicts:
-            kept = checkout.backup(self.worktree, self.store, rows, made, self.author)
+            kept = checkout.backup(
+                self.worktree,
+                self.store,
+                rows,
+                made,
+                author=self.author,
+                group_of=self.grouping(),
+            )
         return kept, checkout.apply(self.worktree, self.store, made, self.progress)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import stat
 from datetime import datetime, timezone
 from enum import Enum
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 
@@ -39,11 +39,15 @@ Token = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{32}\Z")]
 Size = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
 """A number of bytes, or an offset: what SQLite and every file system can hold."""
 
-Group = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}\Z")]
-"""The name of a group of readers."""
+GroupId = Annotated[str, msgspec.Meta(pattern=r"^(all|[0-9a-f]{16})\Z")]
+"""Names a group of readers in the clear without telling what it is called: `ALL`, or random."""
 
 ALL = "all"
 """The group that everybody belongs to."""
+
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}\Z"
+Name = Annotated[str, msgspec.Meta(pattern=NAME)]
+"""What members and groups are called: one word, fit for a command line."""
 
 
 class Kind(str, Enum):
@@ -121,7 +125,8 @@ class Commit(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fie
     """One state of the project.
 
     Attributes:
-        trees: The root tree of each group of readers, by group; until there are groups, ``all``.
+        trees: The root tree of each group of readers, by group. `ALL` is always there, others if
+            they hold files.
         parents: The commits it follows: none for the first, two for a merge.
         author: Who made it, as free text.
         time: When, in UTC, to the second.
@@ -130,7 +135,7 @@ class Commit(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fie
         meta: Free annotations.
     """
 
-    trees: dict[Group, ObjectId]
+    trees: dict[GroupId, ObjectId]
     parents: tuple[ObjectId, ...]
     author: str
     time: datetime
@@ -147,18 +152,37 @@ class Epoch(msgspec.Struct, frozen=True, omit_defaults=True):
         epoch: Counts from 1; a new epoch begins when somebody is removed.
         commitment: A hash that commits to the key without telling it; its first 8 bytes are the
             key's id in stored objects.
-        recipients: The public keys (age) that the key is wrapped to.
-        wrapped: An age file holding the 32-byte key.
+        wrapped: An age file holding the 32-byte key, in a group's newest epoch alone. age files
+            don't tell whom they are for: neither does the header.
         previous: The epoch before's key, sealed with this one (see `vault.unlock`); nothing in
             the first epoch.
     """
 
-    group: Group
+    group: GroupId
     epoch: int
     commitment: ObjectId
-    recipients: tuple[str, ...]
-    wrapped: bytes
+    wrapped: bytes = b""
     previous: bytes = b""
+
+
+class Locked(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A secret key that lies in the repository itself, locked by something that is no age key.
+
+    The keys of epochs are wrapped to its public key like to any other, so that they can be wrapped
+    anew by who does not know the passphrase or has no access to the KMS.
+
+    Attributes:
+        recipient: Its public key (age X25519).
+        kind: ``passphrase``: an age file (scrypt) holding the secret key; ``awskms``: what KMS
+            made of it.
+        data: That.
+        key: The ARN of the KMS key.
+    """
+
+    recipient: str
+    kind: Literal["passphrase", "awskms"]
+    data: bytes
+    key: str = ""
 
 
 class Format(msgspec.Struct, frozen=True):
@@ -167,26 +191,35 @@ class Format(msgspec.Struct, frozen=True):
     format: int
 
 
-class Header(msgspec.Struct, frozen=True):
+class Header(msgspec.Struct, frozen=True, omit_defaults=True):
     """The clear part of a root: what must be known before anything can be opened.
 
     Attributes:
         format: `FORMAT`. A reader looks at it before it judges the rest.
         repository: Random; names the repository for good.
-        epochs: Each group's epochs in order, the first being the first of the group `ALL`; none
-            in a plain repository.
+        epochs: Every group's epochs, in the order in which they began: nothing is ever taken away
+            or put between. The first is the first of the group `ALL`; none in a plain repository.
+        locked: Secret keys that lie in the repository.
+        mailbox: The public key (age X25519) that requests to join are sealed to.
     """
 
     format: Annotated[int, msgspec.Meta(ge=1)]
     repository: Token
     epochs: tuple[Epoch, ...]
+    locked: tuple[Locked, ...] = ()
+    mailbox: str = ""
 
     def __post_init__(self) -> None:
-        counts: dict[str, int] = {}
+        newest: dict[str, Epoch] = {}
         for each in self.epochs:
-            counts[each.group] = counts.get(each.group, 0) + 1
-            if each.epoch != counts[each.group] or bool(each.previous) != (each.epoch > 1):
+            before = newest.get(each.group)
+            if each.epoch != (before.epoch + 1 if before else 1) or (
+                bool(each.previous) != (each.epoch > 1)
+            ):
                 raise ValueError(f"epoch {each.epoch} of group {each.group} is out of order")
+            newest[each.group] = each
+        if any(bool(each.wrapped) != (newest[each.group] is each) for each in self.epochs):
+            raise ValueError("a key is wrapped that is not the newest, or is not wrapped")
         if self.epochs and self.epochs[0].group != ALL:
             raise ValueError(f"the first epoch is not that of the group {ALL}")
 
@@ -195,13 +228,61 @@ class Header(msgspec.Struct, frozen=True):
         """Whether the repository is sealed (a plain one has no keys)."""
         return bool(self.epochs)
 
+    def newest(self, group: str) -> Epoch | None:
+        """A group's newest epoch; None if there is no such group."""
+        return next((each for each in reversed(self.epochs) if each.group == group), None)
+
+
+class Member(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Somebody (or something: a CI job, a printed key) who may read.
+
+    Attributes:
+        name: What they are called.
+        recipients: Their public keys (age X25519 or SSH).
+        groups: The groups that they belong to beside `ALL`, by id.
+    """
+
+    name: Name
+    recipients: tuple[str, ...]
+    groups: tuple[GroupId, ...] = ()
+
+
+class Group(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A group of readers, and the files that only they can read.
+
+    Attributes:
+        id: Names it in headers and commits.
+        name: What people call it.
+        patterns: What files belong to it (see `roster.group_of`); none once it is removed.
+    """
+
+    id: GroupId
+    name: Name
+    patterns: tuple[str, ...]
+
+
+class Roster(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Who may read what. Empty in a plain repository."""
+
+    members: tuple[Member, ...] = ()
+    groups: tuple[Group, ...] = ()
+
 
 class Pack(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """A pack that a root lists: its id, its size and where its tail begins, in bytes."""
+    """A pack that a root lists.
+
+    Attributes:
+        id: Its name.
+        size: How many bytes it has.
+        tail: Where its tail begins.
+        epochs: How many epochs the header held when it was written: everything in it is sealed
+            with keys that were their groups' newest then (see `Vault.read`).
+    """
 
     id: ObjectId
     size: Size
     tail: Size
+    epochs: Annotated[int, msgspec.Meta(ge=0, le=(1 << 31) - 1)] = 0
 
 
 class Inline(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -224,6 +305,8 @@ class Root(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_field
         inline: Objects too small to deserve a pack.
         gc_epoch: Counts the collections of garbage.
         condemned: Packs that a collection is about to delete.
+        roster: Who may read what.
+        mailbox: The secret key that opens requests to join.
     """
 
     generation: Annotated[int, msgspec.Meta(ge=1, le=(1 << 63) - 1)]
@@ -234,13 +317,23 @@ class Root(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_field
     inline: tuple[Inline, ...] = ()
     gc_epoch: Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)] = 0
     condemned: tuple[ObjectId, ...] = ()
+    roster: Roster = Roster()
+    mailbox: str = ""
 
 
-Record = Tree | Chunks | Commit | Header | Root
-R = TypeVar("R", Tree, Chunks, Commit, Format, Header, Root)
+class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What somebody who can't read yet asks: to be let in under a name, with a public key."""
+
+    name: Name
+    recipient: Annotated[str, msgspec.Meta(max_length=2048)]
+
+
+Record = Tree | Chunks | Commit | Header | Root | Roster | Request
+R = TypeVar("R", Tree, Chunks, Commit, Format, Header, Root, Roster, Request)
 
 _DECODERS: dict[type, msgspec.json.Decoder[Any]] = {
-    each: msgspec.json.Decoder(each) for each in (Tree, Chunks, Commit, Format, Header, Root)
+    each: msgspec.json.Decoder(each)
+    for each in (Tree, Chunks, Commit, Format, Header, Root, Roster, Request)
 }
 
 
@@ -311,12 +404,15 @@ def decode_commit(body: bytes, object_id: ObjectId) -> Commit:
     """Read a commit.
 
     Raises:
-        CorruptObject: Not a commit, or its time is not in UTC and in whole seconds.
+        CorruptObject: Not a commit, without a tree for `ALL`, or its time is not in UTC and in
+            whole seconds.
     """
     try:
         commit = decode(Commit, body)
     except Malformed as error:
         raise errors.CorruptObject(object_id, error) from None
+    if ALL not in commit.trees:
+        raise errors.CorruptObject(object_id, "it has no tree for all")
     if commit.time.tzinfo is not timezone.utc or commit.time.microsecond:
         raise errors.CorruptObject(object_id, f"time {commit.time.isoformat()}")
     return commit

@@ -109,7 +109,7 @@ class PackWriter:
         sealed = self._vault.close(codec.compress(index), _INDEX)
         self._write(sealed)
         self._write(_FOOTER.pack(tail, len(sealed), MAGIC))
-        return Pack(self._hash.hexdigest(), self._end, tail)
+        return Pack(self._hash.hexdigest(), self._end, tail, self._vault.epochs)
 
 
 def read_footer(name: str, end: bytes, size: int) -> tuple[int, int]:
@@ -155,7 +155,8 @@ def read_tail(pack: Pack, data: bytes, vault: Vault) -> list[Location]:
     if tail != pack.tail:
         raise errors.CorruptPack(pack.id, "its tail is not where the root says")
     try:
-        packed = vault.open(memoryview(data)[index - tail : -FOOTER], _INDEX)
+        epochs = pack.epochs if vault.sealed else None
+        packed = vault.open(memoryview(data)[index - tail : -FOOTER], _INDEX, epochs=epochs)
         # Every object takes bytes of the pack, so a small pack can't unfold to a huge index.
         most = _SALT + _ENTRY.size * (index // codec.OVERHEAD)
         body = codec.inflate(packed, limit=min(most, INDEX_LIMIT))

@@ -7,20 +7,21 @@ need neither the keys nor a driver.
 from __future__ import annotations
 
 import contextlib
+import shlex
 import shutil
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dorky import errors, files, git, keys, model, vault
+from dorky import errors, files, git, identities, keys, kms, model, roster, vault
 from dorky.config import RC, VERSION, Config
 from dorky.database import Database
 from dorky.drivers import open_driver
 from dorky.ignore import Ignore
 from dorky.index import Index
-from dorky.model import Header
+from dorky.model import Header, Roster
 from dorky.progress import SILENT, Progress
 from dorky.remote import probe
 from dorky.remote.root import Remote
@@ -42,16 +43,24 @@ class Project:
         root: The directory that holds `.dorkyrc`.
         config: Its settings.
         progress: Is told about long operations.
+        ask: Asks the user for a passphrase.
     """
 
     def __init__(
-        self, root: Path, *, config: Config | None = None, progress: Progress = SILENT
+        self,
+        root: Path,
+        *,
+        config: Config | None = None,
+        progress: Progress = SILENT,
+        ask: keys.Ask = keys.nobody,
     ) -> None:
         self.root = root
         self.config = config or Config(root)
         self.progress = progress
         self.worktree = Worktree(root)
+        self.ask = ask
         self._unlocked: tuple[Header, Vault] | None = None
+        self._identities: list[keys.Identity] | None = None
         self._mutex = threading.RLock()
         self._holds_lock = False
 
@@ -192,44 +201,121 @@ class Project:
             raise errors.CorruptDatabase(self.database.path, error) from None
 
     @property
+    def roster(self) -> Roster:
+        """Who may read what, as last seen; empty in a plain repository."""
+        data = self.database.get("roster")
+        try:
+            return model.decode(Roster, data) if data else Roster()
+        except model.Malformed as error:
+            raise errors.CorruptDatabase(self.database.path, error) from None
+
+    def grouping(self) -> Callable[[str], str]:
+        """What tells the id of the group that a path belongs to."""
+        known = self.roster
+        return lambda path: roster.group_of(known, path)
+
+    @property
     def vault(self) -> Vault:
         """The repository's keys, opened with the user's identity."""
         return self._unlocked[1] if self._unlocked else self.unlock(self.header)
-
-    def identities(self) -> list[keys.Identity]:
-        """The user's age identities, from the environment or the identity file."""
-        if text := self.config.identity_text:
-            return keys.parse(text, "DORKY_IDENTITY")
-        return keys.load(self.config.identity_path)
 
     def unlock(self, header: Header) -> Vault:
         """Open a header's keys, if it is this project's header.
 
         Raises:
             WrongRepository: It belongs to another repository.
-            WrongKey: Its key is not the one that `.dorkyrc` commits to.
+            WrongKey: Its key does not lead back to the one that `.dorkyrc` commits to, or to the
+                one seen before.
             NoKey: None of the user's identities opens it.
+            IdentityMissing: The user has none.
         """
         if self._unlocked and self._unlocked[0] == header:
             return self._unlocked[1]
-        known = self._pinned()
-        if known and header.repository != known[0]:
-            raise errors.WrongRepository(self._place, header.repository[:12], known[0][:12])
-        opened = vault.unlock(header, self.identities() if header.sealed else [])
+        seen = self.header if self.is_set_up and self.database.get("header") else None
+        known = self.config.text("repository.id") or (seen.repository if seen else "")
+        if known and header.repository != known:
+            raise errors.WrongRepository(self._place, header.repository[:12], known[:12])
+        self._check_epochs(header, seen)
+        if self._identities is None and header.sealed:
+            self._identities = [each for each, _ in identities.usable(self.config)]
+        try:
+            opened = vault.unlock(
+                header,
+                self._identities or [],
+                ask=self._ssh_passphrase,
+                more=lambda: self._locked_away(header),
+            )
+        except errors.NoKey as error:
+            raise self._shut_out(header, seen, error) from error
         # A repository that turns up plain where a key was promised is refused here, too.
-        if known and opened.fingerprint != known[1]:
-            raise errors.WrongKey(self._place)
+        pinned = self.config.text("repository.fingerprint")
+        if self.config.text("repository.id") and not opened.vouches(pinned):
+            found = opened.fingerprint[:16] or "none"
+            raise errors.WrongKey(self._place, found, pinned[:16] or "none")
         self._unlocked = header, opened
         return opened
 
-    def _pinned(self) -> tuple[str, str] | None:
-        """The repository's id and fingerprint, from `.dorkyrc` or as seen before; None if new."""
-        if repository := self.config.text("repository.id"):
-            return repository, self.config.text("repository.fingerprint")
-        if self.is_set_up and self.database.get("header") is not None:
-            header = self.header
-            return header.repository, header.epochs[-1].commitment if header.sealed else ""
-        return None
+    def _check_epochs(self, header: Header, seen: Header | None) -> None:
+        """Refuse a header that does not hold every key that has been seen, in its place."""
+        for n, old in enumerate(seen.epochs if seen else ()):
+            new = header.epochs[n] if n < len(header.epochs) else None
+            if new is None or (new.group, new.commitment) != (old.group, old.commitment):
+                found = new.commitment[:16] if new else "none"
+                raise errors.WrongKey(self._place, found, old.commitment[:16])
+
+    def _ssh_passphrase(self, prompt: str) -> str | None:
+        return self.config.ssh_passphrase or self.ask(prompt)
+
+    def _locked_away(self, header: Header) -> Iterator[keys.Identity]:
+        """The identity that lies in the repository and that the user can unlock."""
+        assert self._identities is not None
+        passphrase = None
+        for each in header.locked:
+            found: keys.Identity | None = None
+            if each.kind == "awskms":
+                with contextlib.suppress(errors.AccessError, errors.NotFound, errors.Unavailable):
+                    (found,) = keys.parse(
+                        kms.unlock(each.data, each.key, header.repository), each.key
+                    )
+            else:
+                if passphrase is None:
+                    prompt = f"Passphrase of {self._place} (Enter if you have none)"
+                    passphrase = self.config.passphrase or self.ask(prompt) or ""
+                found = keys.unlock(each.data, passphrase) if passphrase else None
+            if found and found.public == each.recipient:
+                # Remembered: a command may meet several headers.
+                self._identities.append(found)
+                yield found
+                return
+        if passphrase:
+            raise errors.WrongPassphrase(self._place)
+
+    def _shut_out(
+        self, header: Header, seen: Header | None, error: errors.NoKey
+    ) -> errors.DorkyError:
+        """What to tell somebody whom a header gives no key."""
+        hint = self._how_to_join()
+        if not self._identities:
+            return errors.IdentityMissing(self.config.identity_path, hint=hint)
+        newest = header.newest(model.ALL)
+        before = seen.newest(model.ALL) if seen else None
+        if before and newest and before.commitment == newest.commitment:
+            with contextlib.suppress(errors.AccessError):
+                if keys.unwrap(before.wrapped, self._identities):
+                    # Who is removed meets a new key. The same key, taken away: that is tampering.
+                    found = "one not wrapped to you"
+                    return errors.WrongKey(self._place, found, newest.commitment[:16])
+        return errors.NoKey(*error.args, hint=hint)
+
+    def _how_to_join(self) -> str:
+        """What somebody who has no key should do, and whom they should talk to."""
+        rc = self.root / RC
+        command = "dorky team join"
+        if not rc.exists():
+            command = f"DORKY_URL={shlex.quote(self._place)} {command}"
+        who = git.last_author(rc) if rc.exists() else ""
+        whom = f"{who}, who committed {RC}," if who else "a member of the team"
+        return f"{command}, then tell {whom} the fingerprint that it prints"
 
     @property
     def _place(self) -> str:

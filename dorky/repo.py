@@ -10,33 +10,39 @@ import contextlib
 import os
 import re
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from dorky import checkout, errors, files, history, keys, merge, model, staging, vault
+from dorky import errors, files, history, identities, keys, model, roster, team, vault
 from dorky.config import RC, Config
 from dorky.drivers import open_driver
+from dorky.groups import GroupWork
 from dorky.history import MAIN
-from dorky.local import LocalWork, StrPath
-from dorky.model import ObjectId
+from dorky.local import StrPath
+from dorky.model import Member, Roster
 from dorky.progress import SILENT, Progress
 from dorky.project import ORIGIN
 from dorky.remote import probe
 from dorky.remote import root as roots
-from dorky.remote.fetch import fetch
-from dorky.remote.push import push
+from dorky.remote.push import remember
 from dorky.remote.root import Remote
 from dorky.results import Destruction, Initialized, Transfer
 
 
-class Repository(LocalWork):
+class Repository(GroupWork):
     """A project's versioned files, and everything that is done with them."""
 
     # --- set-up ----------------------------------------------------------------------------
 
     @classmethod
-    def find(cls, start: StrPath = ".", *, progress: Progress = SILENT) -> Repository:
+    def find(
+        cls,
+        start: StrPath = ".",
+        *,
+        progress: Progress = SILENT,
+        ask: keys.Ask = keys.nobody,
+    ) -> Repository:
         """The repository that ``start`` lies in.
 
         Raises:
@@ -45,7 +51,7 @@ class Repository(LocalWork):
         root = cls.root_above(Path(start))
         if root is None:
             raise errors.NotARepository(Path(start).resolve())
-        return cls(root, progress=progress)
+        return cls(root, progress=progress, ask=ask)
 
     @classmethod
     def init(
@@ -54,8 +60,12 @@ class Repository(LocalWork):
         url: str = "",
         *,
         plain: bool = False,
+        name: str = "",
+        recovery: str = "",
+        passphrase: str = "",
         options: Mapping[str, str | bool] | None = None,
         progress: Progress = SILENT,
+        ask: keys.Ask = keys.nobody,
     ) -> tuple[Repository, Initialized]:
         """Start a repository in a directory, and in the remote at ``url`` if one is given.
 
@@ -63,6 +73,10 @@ class Repository(LocalWork):
             root: The project's directory; made if it is missing.
             url: The remote. Nothing is left behind here if it can't be used.
             plain: Whether to leave what reaches the remote unsealed.
+            name: What to call the user on the team; made of the author's name without it.
+            recovery: A second way in, should the user's key be lost: ``key`` makes an age key to be
+                kept on paper, ``passphrase`` takes ``passphrase``.
+            passphrase: For that.
             options: What else to know of the remote: ``profile``, ``region``, ``endpoint``,
                 ``single_writer``.
             progress: Is told about long operations.
@@ -74,12 +88,28 @@ class Repository(LocalWork):
         """
         place = Path(root).resolve()
         settings = _remote_settings(place, ORIGIN, url, options or {})
-        repo = cls(place, config=Config(place, flags=settings), progress=progress)
-        identity, made = (None, False) if plain else repo._own_identity()
-        header, opened = vault.create([identity.public] if identity else [])
+        repo = cls(place, config=Config(place, flags=settings), progress=progress, ask=ask)
+        if plain and (name or recovery):
+            raise errors.UsageError("a plain repository has no keys, and so no team")
+        if name:
+            roster.check_name(name, "member")
+        identity, made = (None, False) if plain else identities.own(repo.config)
+        members = []
+        if identity:
+            own = name or roster.suggest_name(repo.author)
+            members.append(Member(own, (identity.public,)))
+        second = team.recovery(recovery, passphrase) if recovery else None
+        if second:
+            members.append(Member("recovery", second.recipients))
+        header, opened = vault.create(
+            [key for each in members for key in each.recipients],
+            (second.locked,) if second and second.locked else (),
+        )
         with repo._beginning():
             repo.set_up()
-            repo.database.set("header", model.encode(header))
+            with repo.database.transaction():
+                repo.database.set("header", model.encode(header))
+                repo.database.set("roster", model.encode(Roster(tuple(members))))
             repo.write_rc(opened, settings)
             url = repo.config.text(f"remotes.{ORIGIN}.url")
             if url:
@@ -92,6 +122,8 @@ class Repository(LocalWork):
             public_key=identity.public if identity else "",
             identity="" if plain or repo.config.identity_text else str(repo.config.identity_path),
             new_identity=made,
+            member=members[0].name if members else "",
+            recovery=second.secret if second else "",
         )
 
     @classmethod
@@ -102,6 +134,7 @@ class Repository(LocalWork):
         *,
         options: Mapping[str, str | bool] | None = None,
         progress: Progress = SILENT,
+        ask: keys.Ask = keys.nobody,
     ) -> tuple[Repository, Transfer]:
         """Make a directory that holds the newest state of the repository at ``url``.
 
@@ -116,7 +149,7 @@ class Repository(LocalWork):
         settings = _remote_settings(place, ORIGIN, url, options or {})
         if place.exists() and (not place.is_dir() or any(place.iterdir())):
             raise errors.Conflict(f"{place} exists and is not empty")
-        repo = cls(place, config=Config(place, flags=settings), progress=progress)
+        repo = cls(place, config=Config(place, flags=settings), progress=progress, ask=ask)
         with repo._beginning():
             repo.set_up()
             result = repo.pull()
@@ -154,20 +187,6 @@ class Repository(LocalWork):
             for path in self._committed(self.database.ref(f"{ORIGIN}/{MAIN}")):
                 self.worktree.remove(path)
 
-    def _own_identity(self) -> tuple[keys.Identity, bool]:
-        """The user's identity, made if there is none; and whether it was made."""
-        try:
-            return self.identities()[0], False
-        except errors.IdentityMissing:
-            identity = keys.generate()
-            try:
-                keys.save(identity, self.config.identity_path)
-            except errors.DiskError:
-                if not self.config.identity_path.exists():
-                    raise
-                return self.identities()[0], False  # another command has just made it
-            return identity, True
-
     def _found(self, remote: Remote) -> None:
         """Write the first root of a repository."""
         try:
@@ -178,12 +197,10 @@ class Repository(LocalWork):
             raise errors.RepositoryExists(remote.url)
         self.check_swaps(remote)
         try:
-            won = remote.swap(self.header, roots.successor(None))
+            won = remote.swap(*self._first_root())
         except (errors.PreconditionFailed, errors.WrongRepository):
             raise errors.RepositoryExists(remote.url) from None
-        if won:
-            with remote.remembering(*won):
-                pass
+        remember(remote, won, ())
 
     def remote_add(self, name: str, url: str, options: Mapping[str, str | bool]) -> None:
         """Name a remote in `.dorkyrc`.
@@ -214,147 +231,6 @@ class Repository(LocalWork):
         for key, value in _remote_settings(self.root, name, url, options).items():
             self.config.set(key, value, scope="project")
 
-    # --- sync ------------------------------------------------------------------------------
-
-    def push(self) -> Transfer:
-        """Send the commits that the remote lacks, and make its ``main`` ours.
-
-        Raises:
-            NoCommits: There is nothing to push.
-            Rejected: The remote has commits that are not here.
-            SwapsIgnored: The remote can't be written to safely.
-        """
-        with self.locked():
-            head = self.database.ref(MAIN)
-            if head is None:
-                raise errors.NoCommits
-            remote = self.remote()
-            if self.database.ref(f"{ORIGIN}/{MAIN}") != head:
-                self.check_swaps(remote)
-            done = push(remote, self.header, head, self.progress)
-            commits, _ = history.ahead_behind(self.store, head, done.old)
-            return Transfer(
-                remote=ORIGIN,
-                url=remote.url,
-                old=done.old,
-                new=done.new,
-                commits=commits,
-                objects=done.objects,
-                size=done.size,
-                founded=done.founded,
-            )
-
-    def fetch(self) -> Transfer:
-        """Learn what the remote has, without changing any file."""
-        with self._prepared():
-            remote = self.remote()
-            old = self.database.ref(f"{ORIGIN}/{MAIN}")
-            fetch(remote, self.progress)
-            new = self.database.ref(f"{ORIGIN}/{MAIN}")
-            commits, _ = history.ahead_behind(self.store, new, old)
-            return Transfer(remote=ORIGIN, url=remote.url, old=old, new=new, commits=commits)
-
-    def pull(self, paths: StrPath | Iterable[StrPath] = (), *, force: bool = False) -> Transfer:
-        """Fetch, and make the files here follow.
-
-        Commits on both sides are merged if they changed different files.
-
-        Args:
-            paths: If given, new files appear on disk only if they are (or lie below, or match)
-                one of these; the others stay away until they are pulled.
-            force: Whether to overwrite local changes, after keeping them as a backup commit.
-
-        Raises:
-            LocalChanges: Files that would be overwritten.
-            Diverged: Both sides changed the same file.
-            Detached: An old revision is checked out.
-        """
-        with self._prepared():
-            ours = self._attached_head()
-            remote = self.remote()
-            fetch(remote, self.progress)
-            theirs = self.database.ref(f"{ORIGIN}/{MAIN}")
-            target = self._target(ours, theirs)
-            wanted = self._wanted(paths, target)
-            rows, made = self._plan(ours, target, wanted)
-            backup, done = self._carry_out(rows, made, force=force)
-            clean = not rows or self.index.commit == ours
-            with self.database.transaction():
-                done.record(self.index)
-                if target is not None:
-                    self.database.set_ref(MAIN, target)
-                    if clean:
-                        self.index.commit = target
-            commits, _ = history.ahead_behind(self.store, target, ours)
-            return Transfer(
-                remote=ORIGIN,
-                url=remote.url,
-                old=ours,
-                new=target,
-                commits=commits,
-                changes=made.changes(rows),
-                backup=backup,
-                merged=target not in {ours, theirs},
-            )
-
-    @contextlib.contextmanager
-    def _prepared(self) -> Iterator[None]:
-        """A project that is set up, and locked; what was made for a first pull goes if it fails."""
-        fresh = not self.is_set_up
-        if fresh:
-            self.config.url(ORIGIN)
-            self.set_up()
-        with self.locked():
-            try:
-                yield
-            except BaseException:
-                if fresh and self.database.root(ORIGIN) is None:
-                    self.tear_down()
-                raise
-
-    def _target(self, ours: ObjectId | None, theirs: ObjectId | None) -> ObjectId | None:
-        """Where ``main`` goes: to the side that has both, or to a merge of the two."""
-        if theirs is None or ours == theirs:
-            return ours
-        if ours is None or history.is_ancestor(self.store, ours, theirs):
-            return theirs
-        if history.is_ancestor(self.store, theirs, ours):
-            return ours
-        return merge.merge(self.store, ours, theirs, label=f"{ORIGIN}/{MAIN}", author=self.author)
-
-    def _wanted(
-        self, paths: StrPath | Iterable[StrPath], target: ObjectId | None
-    ) -> checkout.Wanted:
-        names = self._names(paths)
-        if not names:
-            return lambda _: True
-        chosen = set(staging.tracked(self._committed(target), names, f" in {ORIGIN}/{MAIN}"))
-        return chosen.__contains__
-
-    def download(self, revision: str, path: str, destination: StrPath, *, force: bool) -> Path:
-        """Write one committed file somewhere, without touching anything else.
-
-        Args:
-            revision: Of which state; the remote is asked for what is new first.
-            path: In the repository, from its root.
-            destination: A file, or a directory to put it in.
-            force: Whether to replace an existing file.
-
-        Returns:
-            The file that was written.
-        """
-        target = Path(destination)
-        if target.is_dir():
-            target /= path.rpartition("/")[2]
-        if not force and (target.exists() or target.is_symlink()):
-            raise errors.LocalChanges(target, hint="choose another name, or add --force")
-        if ORIGIN in self.config.remotes():
-            self.fetch()
-        entry = self._lookup(revision, path)
-        blocks = self.cat(revision, path)
-        files.write_stream(target, entry.mode, blocks)
-        return target
-
     @classmethod
     def download_from(
         cls,
@@ -366,12 +242,14 @@ class Repository(LocalWork):
         force: bool = False,
         options: Mapping[str, str | bool] | None = None,
         progress: Progress = SILENT,
+        ask: keys.Ask = keys.nobody,
     ) -> Path:
         """`download` without a project: everything but the file is forgotten afterwards."""
         with tempfile.TemporaryDirectory(prefix="dorky-") as scratch:
             place = Path(scratch).resolve()
             flags = _remote_settings(place, ORIGIN, url, options or {})
-            with cls(place, config=Config(place, flags=flags), progress=progress) as repo:
+            config = Config(place, flags=flags)
+            with cls(place, config=config, progress=progress, ask=ask) as repo:
                 repo.set_up()
                 head = repo.fetch().new
                 if head:

@@ -30,6 +30,8 @@ class Initialized(Result, frozen=True, kw_only=True):
         public_key: What it is sealed to; empty for a plain one.
         identity: The file that holds the secret key; empty if it came from the environment.
         new_identity: Whether that file was made just now.
+        member: What the user is called on the team.
+        recovery: A secret key that opens the repository, too, to be kept on paper.
     """
 
     root: str
@@ -39,6 +41,8 @@ class Initialized(Result, frozen=True, kw_only=True):
     public_key: str = ""
     identity: str = ""
     new_identity: bool = False
+    member: str = ""
+    recovery: str = ""
 
 
 class Staged(Result, frozen=True, kw_only=True):
@@ -56,7 +60,10 @@ class Staged(Result, frozen=True, kw_only=True):
 
 
 class LogEntry(Result, frozen=True, kw_only=True):
-    """A commit, with what it changed if that was asked for."""
+    """A commit, with what it changed if that was asked for.
+
+    ``closed`` names the groups whose files it changed and the user can't read.
+    """
 
     id: str
     parents: tuple[str, ...]
@@ -66,6 +73,7 @@ class LogEntry(Result, frozen=True, kw_only=True):
     git: str = ""
     refs: tuple[str, ...] = ()
     changes: tuple[Change, ...] = ()
+    closed: tuple[str, ...] = ()
 
 
 class Listed(Result, frozen=True, kw_only=True):
@@ -92,6 +100,8 @@ class Status(Result, frozen=True, kw_only=True):
         unstaged: How the files differ from the index.
         absent: How many files were left out by a pull of single paths.
         secrets: Files that look like secrets and are not tracked.
+        closed: The groups whose files the user can't read.
+        requests: Who asked to be let in, when somebody looked last.
     """
 
     branch: str
@@ -105,6 +115,8 @@ class Status(Result, frozen=True, kw_only=True):
     unstaged: tuple[Change, ...]
     absent: int
     secrets: tuple[str, ...]
+    closed: tuple[str, ...] = ()
+    requests: tuple[str, ...] = ()
 
     @property
     def clean(self) -> bool:
@@ -173,3 +185,151 @@ class Destruction(Result, frozen=True, kw_only=True):
     keys: int = 0
     size: int = 0
     unpushed: int = 0
+
+
+class Key(Result, frozen=True, kw_only=True):
+    """A public key.
+
+    Attributes:
+        recipient: The key itself: ``age1…`` or ``ssh-…``.
+        fingerprint: To be compared by people.
+        source: Where its secret part is; empty for others' keys.
+    """
+
+    recipient: str
+    fingerprint: str
+    source: str = ""
+
+
+class Generated(Result, frozen=True, kw_only=True):
+    """A key that was made.
+
+    Attributes:
+        key: Its public part.
+        secret: The secret part, if it was made for a CI job; it is kept nowhere.
+        member: The name under which it was added to the team; empty if it was not.
+    """
+
+    key: Key
+    secret: str = ""
+    member: str = ""
+
+
+class Reader(Result, frozen=True, kw_only=True):
+    """Somebody who may read.
+
+    Attributes:
+        name: What they are called.
+        keys: Their public keys.
+        groups: The names of the groups that they belong to, beside everybody's.
+        you: Whether it is the user.
+        how: ``key``, or how their key is kept in the repository: ``passphrase``, ``awskms``.
+    """
+
+    name: str
+    keys: tuple[Key, ...]
+    groups: tuple[str, ...] = ()
+    you: bool = False
+    how: Literal["key", "passphrase", "awskms"] = "key"
+
+
+class Grouped(Result, frozen=True, kw_only=True):
+    """A group of readers.
+
+    Attributes:
+        name: What it is called.
+        patterns: Which files only it can read.
+        members: Who belongs to it.
+        yours: Whether the user does.
+    """
+
+    name: str
+    patterns: tuple[str, ...]
+    members: tuple[str, ...]
+    yours: bool
+
+
+class Requested(Result, frozen=True, kw_only=True):
+    """Somebody's request to be let in; the name is what they claim."""
+
+    name: str
+    key: Key
+
+
+class Team(Result, frozen=True, kw_only=True):
+    """Who may read.
+
+    Attributes:
+        members: Everybody, or those who may read the path that was asked about.
+        groups: The groups of readers.
+        requests: Who asks to be let in.
+        path: The path that was asked about; empty for none.
+        group: The name of the group that it belongs to.
+    """
+
+    members: tuple[Reader, ...]
+    groups: tuple[Grouped, ...] = ()
+    requests: tuple[Requested, ...] = ()
+    path: str = ""
+    group: str = ""
+
+
+class Exposure(Result, frozen=True, kw_only=True):
+    """A file that somebody could read, and the variables in it if it is a `.env` file."""
+
+    path: str
+    variables: tuple[str, ...] = ()
+
+
+class Rotation(Result, frozen=True, kw_only=True):
+    """New keys.
+
+    Attributes:
+        groups: The names of the groups that have them.
+        removed: Who has been removed; empty for a mere rotation.
+        exposed: What they could read: the list of secrets to be changed.
+        objects: How many objects were sealed anew.
+        size: How many bytes of them.
+        kept: How many bytes of packs stay as they were sealed before.
+        fingerprint: The new one, for `.dorkyrc`.
+        skipped: Groups whose keys could not be renewed, because the user is not in them.
+        done: Whether it has been done, not only planned.
+    """
+
+    groups: tuple[str, ...]
+    fingerprint: str
+    removed: str = ""
+    exposed: tuple[Exposure, ...] = ()
+    objects: int = 0
+    size: int = 0
+    kept: int = 0
+    skipped: tuple[str, ...] = ()
+    done: bool = False
+
+
+class Moved(Result, frozen=True, kw_only=True):
+    """A file that goes from one group to another."""
+
+    path: str
+    old: str
+    new: str
+
+
+class Regrouping(Result, frozen=True, kw_only=True):
+    """What becomes of a group.
+
+    Attributes:
+        group: The group as it is going to be.
+        moved: The files that change hands.
+        gains: Who can read more than before.
+        loses: Who can read less from now on. What they have read they have read.
+        commit: The commit that moves the files; None if there is none to move.
+        done: Whether it has been done, not only planned.
+    """
+
+    group: Grouped
+    moved: tuple[Moved, ...] = ()
+    gains: tuple[str, ...] = ()
+    loses: tuple[str, ...] = ()
+    commit: str | None = None
+    done: bool = False

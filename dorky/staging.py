@@ -8,15 +8,18 @@ import hashlib
 import os
 import re
 import stat as stat_module
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import pairwise
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import NamedTuple
+
+import msgspec
 
 from dorky import chunk, errors, files, history, model
 from dorky.ignore import Ignore
 from dorky.index import Index, Row, mode_of, moment
-from dorky.model import Chunk, Chunks, Entry, Kind, ObjectId, Tree
+from dorky.model import ALL, Chunk, Chunks, Entry, Kind, ObjectId, Tree
+from dorky.paths import matches, parents
 from dorky.progress import Progress
 from dorky.results import Change
 from dorky.store import Store, Writer
@@ -24,6 +27,9 @@ from dorky.vault import Vault
 from dorky.worktree import Found, Worktree, now
 
 _ATTEMPTS = 3
+
+GroupOf = Callable[[str], str]
+"""The id of the group that a path belongs to."""
 
 # Names that nearly always hold a secret; looked for by `status`, never staged by themselves.
 _SECRETS = re.compile(
@@ -53,6 +59,8 @@ def store_file(
     path: str,
     writer: Writer,
     store: Store,
+    *,
+    group: str = ALL,
     advance: Callable[[int], None] = lambda _: None,
 ) -> Row:
     """Store a file's or link's content, and describe it.
@@ -62,6 +70,7 @@ def store_file(
         path: In the repository.
         writer: Takes the content.
         store: Gives the keys.
+        group: Whom it is sealed for.
         advance: Is told how many bytes have been stored, as they are.
 
     Raises:
@@ -75,7 +84,7 @@ def store_file(
             raise errors.PathNotFound(path)
         if stat_module.S_ISLNK(before.st_mode):
             target = worktree.link_target(path)
-            content = writer.add(Kind.CHUNK, target)
+            content = writer.add(Kind.CHUNK, target, group=group)
             digest = store.vault.mask(hashlib.sha256(target).hexdigest(), content)
             row = Row(path, mode_of(before), len(target), content, digest)
             return row.known(before, seen)
@@ -85,7 +94,9 @@ def store_file(
         try:
             opened = os.fstat(fd)
             with files.disk_errors(Path(path)):
-                content, digest, size = _store_content(fd, opened.st_size, writer, store, advance)
+                content, digest, size = _store_content(
+                    fd, opened.st_size, writer, store, group, advance
+                )
             after = os.fstat(fd)
         finally:
             os.close(fd)
@@ -116,24 +127,29 @@ class _Hashing:
 
 
 def _store_content(
-    fd: int, size: int, writer: Writer, store: Store, advance: Callable[[int], None]
+    fd: int,
+    size: int,
+    writer: Writer,
+    store: Store,
+    group: str,
+    advance: Callable[[int], None],
 ) -> tuple[ObjectId, str, int]:
     """Store what an open file holds; give its content id, its SHA-256 and its true size."""
     if size <= chunk.WHOLE:
         body = os.read(fd, size + 1)
-        content = writer.add(Kind.CHUNK, body) if len(body) == size else ""
+        content = writer.add(Kind.CHUNK, body, group=group) if len(body) == size else ""
         advance(len(body))
         return content, hashlib.sha256(body).hexdigest(), len(body)
     source = _Hashing(fd, size)
-    bodies = chunk.cut(source, seed=store.vault.gear_seed)
+    bodies = chunk.cut(source, seed=store.vault.gear_seed(group))
     found = []
-    for piece, length in writer.add_all(Kind.CHUNK, bodies):
+    for piece, length in writer.add_all(Kind.CHUNK, bodies, group=group):
         found.append(Chunk(piece, length))
         advance(length)
     pieces = tuple(found)
     if len(pieces) == 1:
         return pieces[0].id, source.sha256.hexdigest(), source.size
-    content = writer.add(Kind.CHUNKS, model.encode(Chunks(pieces)))
+    content = writer.add(Kind.CHUNKS, model.encode(Chunks(pieces)), group=group)
     return content, source.sha256.hexdigest(), source.size
 
 
@@ -222,23 +238,6 @@ def _select_pattern(
         _select_tracked(worktree, rows[name], chosen)
 
 
-def matches(path: str, pattern: str) -> bool:
-    """Whether a path matches a shell pattern (``*`` within a name, ``**`` for any directories)."""
-    return _matches(PurePosixPath(path).parts, PurePosixPath(pattern).parts)
-
-
-def _matches(parts: tuple[str, ...], patterns: tuple[str, ...]) -> bool:
-    if not patterns:
-        return not parts
-    if patterns[0] == "**":
-        return any(_matches(parts[skip:], patterns[1:]) for skip in range(len(parts) + 1))
-    return (
-        bool(parts)
-        and fnmatch.fnmatchcase(parts[0], patterns[0])
-        and _matches(parts[1:], patterns[1:])
-    )
-
-
 def tracked(rows: Iterable[str], paths: Sequence[str], where: str = "") -> list[str]:
     """The tracked paths that command-line paths select: themselves, what is below, patterns.
 
@@ -286,23 +285,16 @@ def check_names(paths: Iterable[str], rows: Iterable[str], *, portable: bool) ->
                 raise errors.NameClash(other, prefix)
 
 
-def parents(path: str) -> Iterator[str]:
-    """The directories above a path, outermost first."""
-    end = path.find("/")
-    while end >= 0:
-        yield path[:end]
-        end = path.find("/", end + 1)
-
-
 def stage(
     worktree: Worktree,
     store: Store,
     index: Index,
     rows: Mapping[str, Row],
     chosen: Selection,
+    group_of: GroupOf,
     progress: Progress,
 ) -> list[Change]:
-    """Make the index hold the chosen files as they are on disk.
+    """Make the index hold the chosen files as they are on disk, each sealed for its group.
 
     One transaction: everything is staged, or nothing.
 
@@ -321,7 +313,9 @@ def stage(
         progress.start("Staging", sum(stat.st_size for stat in stale.values()), "B")
         with store.writer() as writer:
             for path in sorted(stale):
-                row = store_file(worktree, path, writer, store, progress.advance)
+                row = store_file(
+                    worktree, path, writer, store, group=group_of(path), advance=progress.advance
+                )
                 new.append(row)
                 old = rows.get(path)
                 if old is None or not row.same(old):
@@ -399,15 +393,21 @@ def unstaged(
     return changes
 
 
+def committed(store: Store, index: Index) -> dict[str, Entry]:
+    """What ``HEAD`` holds of the groups that the index is about."""
+    head = history.head_of(store)
+    return dict(history.files_of(store, history.trees_of(store, head, index.groups)))
+
+
 def staged(store: Store, index: Index, rows: Mapping[str, Row]) -> list[Change]:
     """How the index differs from ``HEAD``."""
     head = history.head_of(store)
     if head is not None and index.commit == head:
         return []
-    committed = dict(history.files_of(store, history.root_tree(store, head)))
-    changes = [Change(path, "deleted") for path in committed.keys() - rows.keys()]
+    kept = committed(store, index)
+    changes = [Change(path, "deleted") for path in kept.keys() - rows.keys()]
     for path, row in rows.items():
-        entry = committed.get(path)
+        entry = kept.get(path)
         if entry is None:
             changes.append(Change(path, "added"))
         elif not agree(row, entry):
@@ -431,6 +431,11 @@ def row_of(path: str, entry: Entry, vault: Vault, *, absent: bool = True) -> Row
     return Row(path, entry.mode, entry.size, entry.content, digest, absent=absent)
 
 
+def moved(row: Row, entry: Entry, vault: Vault) -> Row:
+    """The same file, its content sealed for another group (see `regroup`)."""
+    return row._replace(content=entry.content, digest=vault.mask(entry.sha256, entry.content))
+
+
 def agree(row: Row | None, entry: Entry | None) -> bool:
     """Whether a row is what a tree holds; what is missing on either side agrees with nothing."""
     return (
@@ -446,13 +451,40 @@ def entry_of(row: Row, vault: Vault) -> Entry:
     return Entry(name, row.mode, row.content, row.size, vault.mask(row.digest, row.content))
 
 
-def write_trees(rows: Iterable[Row], writer: Writer, vault: Vault) -> ObjectId:
-    """Store the trees that hold ``rows``; give the root's id."""
-    return write_entries(((row.path, entry_of(row, vault)) for row in rows), writer)
+def write_trees(
+    rows: Iterable[Row], writer: Writer, vault: Vault, group_of: GroupOf
+) -> dict[str, ObjectId]:
+    """Store the trees that hold ``rows``, whose content is sealed for their groups already.
+
+    Returns:
+        The root trees by group; `ALL` is always there.
+    """
+    items: dict[str, list[tuple[str, Entry]]] = {ALL: []}
+    for row in rows:
+        items.setdefault(group_of(row.path), []).append((row.path, entry_of(row, vault)))
+    return {group: write_entries(held, writer, group=group) for group, held in items.items()}
 
 
-def write_entries(items: Iterable[tuple[str, Entry]], writer: Writer) -> ObjectId:
-    """Store the trees that hold entries at paths; give the root's id."""
+def regroup(store: Store, writer: Writer, entry: Entry, group: str) -> Entry:
+    """Seal a file's content for another group; its chunks must be here.
+
+    Every group's ids are keyed apart, so the content gets another id, too.
+    """
+    pieces = history.chunks_of(store, [entry.content])[entry.content]
+    moved = [
+        Chunk(writer.add(Kind.CHUNK, body, group=group), len(body))
+        for body in map(store.read, pieces)
+    ]
+    content = moved[0].id
+    if pieces != [entry.content]:
+        content = writer.add(Kind.CHUNKS, model.encode(Chunks(tuple(moved))), group=group)
+    return msgspec.structs.replace(entry, content=content)
+
+
+def write_entries(
+    items: Iterable[tuple[str, Entry]], writer: Writer, *, group: str = ALL
+) -> ObjectId:
+    """Store the trees that hold a group's entries at paths; give the root's id."""
     directories: dict[str, list[Entry]] = {"": []}
     for path, entry in items:
         parent = path.rpartition("/")[0]
@@ -466,7 +498,7 @@ def write_entries(items: Iterable[tuple[str, Entry]], writer: Writer) -> ObjectI
         for before, entry in pairwise(entries):
             if before.name == entry.name:  # no reader would take such a tree
                 raise errors.Conflict(f"{directory or '.'} holds two of {entry.name}")
-        tree = writer.add(Kind.TREE, model.encode(Tree(tuple(entries))))
+        tree = writer.add(Kind.TREE, model.encode(Tree(tuple(entries))), group=group)
         if directory:
             parent, _, name = directory.rpartition("/")
             directories[parent].append(Entry(name, stat_module.S_IFDIR, tree))

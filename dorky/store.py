@@ -14,7 +14,7 @@ from typing import IO, NamedTuple, TypeVar
 
 from dorky import errors, files, pack
 from dorky.database import Database
-from dorky.model import Kind, ObjectId, Pack
+from dorky.model import ALL, Kind, ObjectId, Pack
 from dorky.parallel import THREADS, in_order
 from dorky.vault import Vault
 
@@ -111,16 +111,16 @@ class Store:
     def packs(self, remote: str = LOCAL) -> list[Pack]:
         """The packs that are recorded."""
         rows = self.database.connection.execute(
-            "SELECT name, size, tail FROM packs WHERE remote = ? ORDER BY n", (remote,)
+            "SELECT name, size, tail, epochs FROM packs WHERE remote = ? ORDER BY n", (remote,)
         )
         return [Pack(*row) for row in rows]
 
-    def locations(self, name: str) -> list[pack.Location]:
-        """Everything that a pack held here holds, in order."""
+    def locations(self, name: str, *, remote: str = LOCAL) -> list[pack.Location]:
+        """Everything that a pack holds which is here (or which a remote lists), in order."""
         rows = self.database.connection.execute(
             "SELECT o.kind, o.id, o.offset, o.length FROM packs p JOIN objects o ON o.pack = p.n"
             " WHERE p.remote = ? AND p.name = ? ORDER BY o.offset",
-            (LOCAL, name),
+            (remote, name),
         )
         return [pack.Location(Kind(kind), raw.hex(), *where) for kind, raw, *where in rows]
 
@@ -128,9 +128,9 @@ class Store:
         """Remember what a pack holds."""
         with self.database.transaction() as db:
             n = db.execute(
-                "INSERT INTO packs (remote, name, size, tail) VALUES (?, ?, ?, ?)"
+                "INSERT INTO packs (remote, name, size, tail, epochs) VALUES (?, ?, ?, ?, ?)"
                 " ON CONFLICT (remote, name) DO UPDATE SET size = excluded.size RETURNING n",
-                (remote, packed.id, packed.size, packed.tail),
+                (remote, packed.id, packed.size, packed.tail, packed.epochs),
             ).fetchone()[0]
             db.executemany(
                 "INSERT OR REPLACE INTO objects VALUES (?, ?, ?, ?, ?)",
@@ -242,23 +242,26 @@ class Writer:
         """Whether the object is stored already, or about to be."""
         return object_id in self._new or object_id in self._store
 
-    def add(self, kind: Kind, body: bytes) -> ObjectId:
-        """Store a body, unless it is there already; give its id."""
-        object_id = self._vault.object_id(kind, body)
+    def add(self, kind: Kind, body: bytes, *, group: str = ALL) -> ObjectId:
+        """Store a body for a group, unless it is there already; give its id."""
+        object_id = self._vault.object_id(kind, body, group=group)
         if not self.holds(object_id):
-            self.append(kind, object_id, self._vault.store(kind, object_id, body))
+            self.append(kind, object_id, self._vault.store(kind, object_id, body, group=group))
         return object_id
 
-    def add_all(self, kind: Kind, bodies: Iterable[bytes]) -> Iterator[tuple[ObjectId, int]]:
+    def add_all(
+        self, kind: Kind, bodies: Iterable[bytes], *, group: str = ALL
+    ) -> Iterator[tuple[ObjectId, int]]:
         """Store many bodies, hashing and sealing them in threads; give ids and lengths in order."""
         vault = self._vault
 
         def identify(body: bytes) -> tuple[ObjectId, bytes]:
-            return vault.object_id(kind, body), body
+            return vault.object_id(kind, body, group=group), body
 
         def close(item: tuple[ObjectId, bytes, bool]) -> tuple[ObjectId, int, bytes | None]:
             object_id, body, held = item
-            return object_id, len(body), None if held else vault.store(kind, object_id, body)
+            stored = None if held else vault.store(kind, object_id, body, group=group)
+            return object_id, len(body), stored
 
         named = in_order(identify, bodies, threads=THREADS)
         judged = ((object_id, body, self.holds(object_id)) for object_id, body in named)

@@ -12,10 +12,10 @@ import typer
 
 from dorky import errors
 from dorky.cli.output import (
-    TerminalProgress,
     changes,
     escaped,
     name,
+    repository,
     say,
     show_json,
     style,
@@ -50,9 +50,7 @@ def log(
     """
     if number is not None and number < 0:
         raise errors.UsageError(f"-n takes a count, not {number}")
-    from dorky.repo import Repository
-
-    with Repository.find() as repo:
+    with repository() as repo:
         if path and not os.path.lexists(path) and _is_revision(repo, path):
             revision, path = path, ""  # dorky log origin/main
         entries = repo.log(revision, path or None, limit=number)
@@ -131,9 +129,7 @@ def show(
             )
         _write(revision, path)
         return
-    from dorky.repo import Repository
-
-    with Repository.find() as repo:
+    with repository() as repo:
         try:
             entry = repo.show(revision or "HEAD")
         except errors.UnknownRevision as error:
@@ -142,9 +138,11 @@ def show(
         show_json(entry)
         return
     _commit(entry)
-    if entry.changes:
+    if entry.changes or entry.closed:
         say()
         changes(entry.changes, whole=True)
+    for group in entry.closed:
+        say(f"  and files of the group {group}, which are closed to you")
 
 
 def ls(
@@ -159,9 +157,7 @@ def ls(
     $ dorky ls config
     $ dorky ls HEAD~1 config -l
     """
-    from dorky.repo import Repository
-
-    with Repository.find() as repo:
+    with repository() as repo:
         if not path and not _is_revision(repo, revision):
             revision, path = "HEAD", revision  # dorky ls config
         found = repo.ls(revision, path or None)
@@ -184,9 +180,7 @@ def cat(
 
 
 def _write(revision: str, path: str) -> None:
-    from dorky.repo import Repository
-
-    with Repository.find(progress=TerminalProgress()) as repo:
+    with repository() as repo:
         for block in repo.cat(revision or "HEAD", path):
             sys.stdout.buffer.write(block)
         sys.stdout.buffer.flush()

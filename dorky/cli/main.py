@@ -13,7 +13,7 @@ from typing import Annotated, Any, List, NoReturn  # noqa: UP035
 import typer
 
 from dorky import __version__, errors
-from dorky.cli import config, history, output, setup, sync, work
+from dorky.cli import config, history, output, setup, sync, team, work
 from dorky.cli.command import Command, Group
 from dorky.cli.output import Settings, TerminalProgress
 
@@ -65,7 +65,7 @@ def help_(
 
 for _function in (
     *(setup.init, setup.clone),
-    *(*work.COMMANDS, *history.COMMANDS, *sync.COMMANDS),
+    *(*work.COMMANDS, *history.COMMANDS, *sync.COMMANDS, *team.COMMANDS),
     setup.destroy,
 ):
     app.command(_function.__name__, cls=Command)(_function)
@@ -73,6 +73,9 @@ app.command("add", cls=Command, hidden=True)(work.stage)
 app.command("help", cls=Command, hidden=True)(help_)
 app.add_typer(config.app, name="config")
 app.add_typer(setup.remote_app, name="remote")
+app.add_typer(team.key_app, name="key")
+app.add_typer(team.team_app, name="team")
+app.add_typer(team.group_app, name="group")
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:

@@ -14,11 +14,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, TextIO, TypeVar
 
 import typer
 
+from dorky import errors
 from dorky.config import Config
 from dorky.results import Change
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
+
+    from dorky.repo import Repository
 
 T = TypeVar("T")
 
@@ -133,6 +136,47 @@ def listing(items: Sequence[T], line: Callable[[T], str], *, whole: bool = False
         say(f"  {line(each)}")
     if len(items) > limit:
         say(f"  … and {len(items) - limit:,} more (-v lists all)")
+
+
+def ask(prompt: str) -> str | None:
+    """Ask for a secret on the terminal, unseen. Never asks without one.
+
+    Returns:
+        What was typed; None if there is nobody to ask.
+    """
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return None
+    import getpass
+
+    return getpass.getpass(f"{prompt}: ", stream=sys.stderr)
+
+
+def new_passphrase() -> str:
+    """Ask for a new passphrase, twice.
+
+    Raises:
+        UsageError: There is nobody to ask, or the two differ.
+    """
+    first = ask("New passphrase")
+    if first is None:
+        raise errors.UsageError("no passphrase", hint="set DORKY_PASSPHRASE, or use a terminal")
+    if ask("Once more") != first:
+        raise errors.UsageError("the two passphrases differ", hint="run the command again")
+    return first
+
+
+def repository(*, anywhere: bool = False) -> Repository:
+    """The repository that the current directory lies in, for a command to work on.
+
+    Args:
+        anywhere: Whether it may begin here, when DORKY_URL or DORKY_BUCKET says where from.
+    """
+    from dorky.project import Project
+    from dorky.repo import Repository
+
+    if anywhere and Project.root_above(Path()) is None and Config(None).remotes():
+        return Repository(Path.cwd(), progress=TerminalProgress(), ask=ask)
+    return Repository.find(progress=TerminalProgress(), ask=ask)
 
 
 def confirm(question: str, expected: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -10,12 +11,31 @@ import typer
 from dorky import errors
 from dorky.cli import output
 from dorky.cli.command import Command
-from dorky.cli.output import TerminalProgress, name, note, plural, say, show_json, size
+from dorky.cli.output import (
+    TerminalProgress,
+    ask,
+    name,
+    note,
+    plural,
+    repository,
+    say,
+    show_json,
+    size,
+)
+from dorky.config import Config
 
 Profile = Annotated[str, typer.Option(help="AWS profile to use.", metavar="NAME")]
 Region = Annotated[str, typer.Option(help="AWS region of the bucket.", metavar="NAME")]
 Endpoint = Annotated[str, typer.Option(help="Endpoint of an S3-compatible server.", metavar="URL")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+class Recovery(str, Enum):
+    """How a repository is opened when the user's key is lost."""
+
+    KEY = "key"
+    PASSPHRASE = "passphrase"  # noqa: S105
+    NONE = "none"
 
 
 def init(
@@ -32,15 +52,27 @@ def init(
             "--single-writer", help="The bucket ignores conditional writes; only I write."
         ),
     ] = False,
+    recovery: Annotated[
+        Optional[Recovery],  # noqa: UP045
+        typer.Option(
+            "--recovery",
+            help="A second way in: a key to be kept on paper, or a passphrase.",
+        ),
+    ] = None,
+    member: Annotated[
+        str,
+        typer.Option("--name", metavar="NAME", help="What to be called; made of git's name."),
+    ] = "",
     json: Json = False,
 ) -> None:
     """Start a repository in this directory.
 
     Sealed by default: what reaches the remote is encrypted here, to your age identity. The
-    identity is made at ~/.dorky/identity if you have none.
+    identity is made at ~/.dorky/identity if you have none. Whoever loses every key loses all that
+    was pushed: --recovery makes a second one.
 
     \b
-    $ dorky init s3://acme-vault/payments
+    $ dorky init s3://acme-vault/payments --recovery key
     $ dorky init gs://acme-vault/payments
     $ dorky init ../vault
     """
@@ -52,8 +84,22 @@ def init(
         "endpoint": endpoint,
         "single_writer": single_writer,
     }
+    if recovery is None and not plain and not json:
+        question = "Make a recovery key, to be kept on paper, too? (yes/no)"
+        recovery = Recovery.KEY if output.confirm(question, "yes") else None
+    passphrase = ""
+    if recovery is Recovery.PASSPHRASE:
+        passphrase = Config(None).passphrase or output.new_passphrase()
     repo, made = Repository.init(
-        ".", url, plain=plain, options=options, progress=TerminalProgress()
+        ".",
+        url,
+        plain=plain,
+        name=member,
+        recovery=recovery.value if recovery and recovery is not Recovery.NONE else "",
+        passphrase=passphrase,
+        options=options,
+        progress=TerminalProgress(),
+        ask=ask,
     )
     repo.close()
     if json:
@@ -66,11 +112,14 @@ def init(
     else:
         say("No remote yet: dorky remote add origin s3://bucket/prefix")
     if made.sealed:
-        say(f"Sealed to: {made.public_key}")
+        say(f"Sealed to {made.member}: {made.public_key}")
     if made.identity:
         new = "new " if made.new_identity else ""
         say(f"Your {new}secret key is in {name(made.identity)};")
         say("keep a copy somewhere safe, for without it nobody can open what you push.")
+    if made.recovery:
+        say("The recovery key, shown only now: write it down, and keep it off this machine.")
+        print(f"  {made.recovery}")
     say("Commit .dorkyrc to git; it holds no secrets.")
 
 
@@ -95,7 +144,9 @@ def clone(
 
     target = directory or Path(url.rstrip("/").rpartition("/")[2] or "repository")
     options = {"profile": profile, "region": region, "endpoint": endpoint}
-    repo, done = Repository.clone(url, target, options=options, progress=TerminalProgress())
+    repo, done = Repository.clone(
+        url, target, options=options, progress=TerminalProgress(), ask=ask
+    )
     repo.close()
     if json:
         show_json(done)
@@ -123,9 +174,7 @@ def destroy(
     $ dorky destroy --dry-run
     $ dorky destroy --remote
     """
-    from dorky.repo import Repository
-
-    with Repository.find() as repo:
+    with repository() as repo:
         plan = repo.plan_destroy(remote=remote)
         if json:
             show_json(plan)
@@ -164,9 +213,7 @@ def remote_add(
     \b
     $ dorky remote add origin s3://acme-vault/payments --profile acme
     """
-    from dorky.repo import Repository
-
-    with Repository.find() as repo:
+    with repository() as repo:
         repo.remote_add(name, url, {"profile": profile, "region": region, "endpoint": endpoint})
 
 
@@ -177,9 +224,7 @@ def remote_list(json: Json = False) -> None:
     \b
     $ dorky remote list
     """
-    from dorky.repo import Repository
-
-    with Repository.find() as repo:
+    with repository() as repo:
         remotes = repo.config.remotes()
     if json:
         show_json(remotes)
@@ -195,9 +240,7 @@ def remote_remove(name: Annotated[str, typer.Argument(help="Its name.")]) -> Non
     \b
     $ dorky remote remove origin
     """
-    from dorky.repo import Repository
-
-    with Repository.find() as repo:
+    with repository() as repo:
         repo.remote_remove(name)
 
 
@@ -211,7 +254,5 @@ def remote_set_url(
     \b
     $ dorky remote set-url origin s3://acme-vault-eu/payments
     """
-    from dorky.repo import Repository
-
-    with Repository.find() as repo:
+    with repository() as repo:
         repo.remote_set_url(name, url)

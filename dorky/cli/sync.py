@@ -10,10 +10,12 @@ import typer
 from dorky.cli.history import split
 from dorky.cli.output import (
     TerminalProgress,
+    ask,
     changes,
     name,
     note,
     plural,
+    repository,
     say,
     show_json,
     size,
@@ -28,9 +30,7 @@ def push(json: Json = False) -> None:
     \b
     $ dorky push
     """
-    from dorky.repo import Repository
-
-    with Repository.find(progress=TerminalProgress()) as repo:
+    with repository() as repo:
         done = repo.push()
     if json:
         show_json(done)
@@ -51,9 +51,7 @@ def fetch(json: Json = False) -> None:
     \b
     $ dorky fetch
     """
-    from dorky.repo import Repository
-
-    with Repository.find(progress=TerminalProgress()) as repo:
+    with repository() as repo:
         done = repo.fetch()
     if json:
         show_json(done)
@@ -82,22 +80,16 @@ def pull(
     $ dorky pull
     $ dorky pull .env
     """
-    from dorky.config import Config
-    from dorky.project import Project
-    from dorky.repo import Repository
-
-    root = Project.root_above(Path())
-    if root is None and Config(None).remotes():
-        # DORKY_URL or DORKY_BUCKET says where from: no file is needed.
-        root = Path.cwd()
-    repository = Repository(root, progress=TerminalProgress()) if root else Repository.find()
-    with repository as repo:
+    with repository(anywhere=True) as repo:
         done = repo.pull(paths or (), force=force)
     if json:
         show_json(done)
         return
-    if done.old == done.new:
+    if done.old == done.new and not done.changes:
         say("Up to date." if done.new else f"{name(done.url)} has no commits yet.")
+    elif done.old == done.new:
+        say("No new commits, but these files:")
+        changes(done.changes)
     else:
         verb = "Merged" if done.merged else "Pulled"
         say(f"{verb} {plural(done.commits, 'commit')}: now at {str(done.new)[:10]}")
@@ -127,10 +119,16 @@ def download(
     revision, path = split(target, "download")
     if remote:
         written = Repository.download_from(
-            remote, revision, path, destination, force=force, progress=TerminalProgress()
+            remote,
+            revision,
+            path,
+            destination,
+            force=force,
+            progress=TerminalProgress(),
+            ask=ask,
         )
     else:
-        with Repository.find(progress=TerminalProgress()) as repo:
+        with repository() as repo:
             written = repo.download(revision, path, destination, force=force)
     say(f"Wrote {name(str(written))}")
 

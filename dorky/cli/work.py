@@ -10,12 +10,12 @@ import typer
 from dorky import errors
 from dorky.cli.history import file_meant
 from dorky.cli.output import (
-    TerminalProgress,
     changes,
     from_here,
     listing,
     note,
     plural,
+    repository,
     say,
     show_json,
     style,
@@ -43,9 +43,7 @@ def stage(
     $ dorky stage .env config/
     $ dorky stage 'keys/*.pem'
     """
-    from dorky.repo import Repository
-
-    with Repository.find(progress=TerminalProgress()) as repo:
+    with repository() as repo:
         done = repo.stage(paths, force=force)
     if json:
         show_json(done)
@@ -65,9 +63,7 @@ def unstage(paths: Paths, json: Json = False) -> None:
     \b
     $ dorky unstage .env
     """
-    from dorky.repo import Repository
-
-    with Repository.find() as repo:
+    with repository() as repo:
         done = repo.unstage(paths)
     _unstaged(done, json=json)
 
@@ -99,9 +95,7 @@ def rm(
     $ dorky rm old.env
     $ dorky rm --cached notes.txt
     """
-    from dorky.repo import Repository
-
-    with Repository.find() as repo:
+    with repository() as repo:
         done = repo.rm(paths, cached=cached, force=force)
     if json:
         show_json(done)
@@ -122,9 +116,7 @@ def status(
     $ dorky status
     $ dorky status -s
     """
-    from dorky.repo import Repository
-
-    with Repository.find() as repo:
+    with repository() as repo:
         found = repo.status()
     if json:
         show_json(found)
@@ -166,6 +158,10 @@ def _long(found: Status) -> None:
         say("Look like secrets, but are not kept (dorky stage FILE):")
         here = from_here()
         listing(found.secrets, lambda path: f"{style('?', fg='red')} {here(path)}")
+    if found.closed:
+        say(f"Closed to you: the files of {', '.join(found.closed)} (dorky group list)")
+    if found.requests:
+        say(f"Ask to be let in: {', '.join(found.requests)} (dorky team list)")
     if found.clean and found.head is not None:
         say("Nothing to commit.")
 
@@ -204,8 +200,6 @@ def commit(
     $ dorky commit -m "rotate the staging keys"
     $ dorky commit -a "rotate the staging keys"
     """
-    from dorky.repo import Repository
-
     if words and message:
         raise errors.UsageError("the message is given twice", hint="dorky commit -m MESSAGE")
     if words and len(words) > 1:
@@ -213,7 +207,7 @@ def commit(
             "commit takes one message, and always all that is staged",
             hint=f'quote it: dorky commit -m "{" ".join(words)}"',
         )
-    with Repository.find(progress=TerminalProgress()) as repo:
+    with repository() as repo:
         done = repo.commit(words[0] if words else message, all=all_)
     if json:
         show_json(done)
@@ -240,9 +234,7 @@ def restore(
     $ dorky restore .env
     $ dorky restore .env --source HEAD~2
     """
-    from dorky.repo import Repository
-
-    with Repository.find(progress=TerminalProgress()) as repo:
+    with repository() as repo:
         done = repo.restore(paths, source=source, staged=staged)
     if isinstance(done, Staged):
         _unstaged(done, json=json)
@@ -272,9 +264,7 @@ def checkout(
     $ dorky checkout HEAD~1
     $ dorky checkout main
     """
-    from dorky.repo import Repository
-
-    with Repository.find(progress=TerminalProgress()) as repo:
+    with repository() as repo:
         try:
             done = repo.checkout(revision, force=force)
         except errors.UnknownRevision as error:

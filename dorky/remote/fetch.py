@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from dorky import errors, pack
-from dorky.model import KiB, MiB, ObjectId, Pack
+from dorky.model import ALL, KiB, MiB, ObjectId, Pack
 from dorky.parallel import in_order
 from dorky.progress import SILENT, Progress
 from dorky.remote.root import PACKS, Remote, Seen
@@ -51,12 +51,17 @@ def _take(remote: Remote, seen: Seen, data: bytes, progress: Progress) -> None:
     """Remember a root and all that it lists, or nothing."""
     store = remote.store
     known = {each.id for each in store.packs(remote.name)}
+    groups = " ".join(sorted(store.vault.groups)).encode()
+    if groups != (store.database.get("groups") or ALL.encode()):
+        # What was passed over when its group was closed can be read now.
+        known.clear()
     new = [each for each in seen.root.packs if each.id not in known]
+    _check_epochs(remote, seen)
     learned: list[tuple[Pack, list[pack.Location]]] = []
     with store.writer() as writer:
         for each in seen.root.inline:
-            if not writer.holds(each.id):
-                store.vault.read(each.kind, each.id, each.data)
+            if not writer.holds(each.id) and not store.vault.is_foreign(each.data):
+                store.vault.read(each.kind, each.id, each.data, epochs=len(seen.header.epochs))
                 writer.append(each.kind, each.id, each.data)
         progress.start("Fetching history", len(new), "packs")
         for packed, locations, metadata in _tails(remote, seen, new):
@@ -71,14 +76,33 @@ def _take(remote: Remote, seen: Seen, data: bytes, progress: Progress) -> None:
             writer.save()
             for packed, locations in learned:
                 store.record(remote.name, packed, locations)
+            store.database.set("groups", groups)
             store.retain(remote.name, [each.id for each in seen.root.packs])
+
+
+def _check_epochs(remote: Remote, seen: Seen) -> None:
+    """Refuse packs that were listed after a key's retirement, but written as if before.
+
+    Raises:
+        CorruptRoot: There are such packs.
+    """
+    if remote.seen is None:
+        return
+    listed = {each.id for each in remote.seen.root.packs}
+    before = len(remote.seen.header.epochs)
+    for each in seen.root.packs:
+        if each.id not in listed and not before <= each.epochs <= len(seen.header.epochs):
+            raise errors.CorruptRoot(remote.url, f"pack {each.id} uses keys that were retired")
 
 
 Tail = tuple[Pack, list[pack.Location], list[tuple[pack.Location, bytes]]]
 
 
 def _tails(remote: Remote, seen: Seen, packs: Sequence[Pack]) -> Iterator[Tail]:
-    """Read the tails of packs: what they hold, and their metadata objects, verified."""
+    """Read the tails of packs: what they hold, and their metadata objects, verified.
+
+    Those of groups that the user is not in are passed over.
+    """
     vault = remote.store.vault
 
     def read(packed: Pack) -> Tail:
@@ -91,7 +115,9 @@ def _tails(remote: Remote, seen: Seen, packs: Sequence[Pack]) -> Iterator[Tail]:
             if not at.kind.is_data:
                 start = at.offset - packed.tail
                 stored = tail[start : start + at.length]
-                vault.read(at.kind, at.id, stored)
+                if vault.is_foreign(stored):
+                    continue
+                vault.read(at.kind, at.id, stored, epochs=packed.epochs)
                 metadata.append((at, stored))
         return packed, locations, metadata
 
@@ -172,6 +198,7 @@ def _fetch_spans(remote: Remote, wanted: Sequence[Span], progress: Progress) -> 
     store, seen = remote.store, remote.seen
     assert seen is not None
     vault = store.vault
+    epochs = {each.id: each.epochs for each in seen.root.packs}
 
     def read(span: Span) -> list[tuple[Held, bytes]]:
         data = _range(remote, seen, span.pack, span.start, span.end)
@@ -179,7 +206,7 @@ def _fetch_spans(remote: Remote, wanted: Sequence[Span], progress: Progress) -> 
         for at in span.objects:
             start = at.offset - span.start
             stored = data[start : start + at.length]
-            vault.read(at.kind, at.id, stored)
+            vault.read(at.kind, at.id, stored, epochs=epochs[span.pack])
             taken.append((at, stored))
         return taken
 

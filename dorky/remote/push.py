@@ -9,12 +9,14 @@ from __future__ import annotations
 import contextlib
 import io
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
-from dorky import errors, history, model, pack
+import msgspec
+
+from dorky import errors, history, pack
 from dorky.history import MAIN
-from dorky.model import Inline, Kind, MiB, ObjectId, Pack, Root
+from dorky.model import Header, Inline, Kind, MiB, ObjectId, Pack, Root
 from dorky.pack import Location
 from dorky.parallel import in_order
 from dorky.progress import SILENT, Progress
@@ -22,12 +24,16 @@ from dorky.remote import root as roots
 from dorky.remote.fetch import fetch
 from dorky.remote.root import INLINE, PACKS, Remote, Seen
 from dorky.store import Held, Store
+from dorky.vault import Vault
 
 _AS_IT_IS = 8 * MiB
 """Local packs from this size on are uploaded whole if everything in them is wanted."""
 _UPLOADS = 3
 """Packs sent at once; each is in memory, 32 MiB and an object at the most."""
 _ATTEMPTS = 10
+
+
+Found = Callable[[], tuple[Header, Root]]
 
 
 class Pushed(NamedTuple):
@@ -55,16 +61,14 @@ class Sent(NamedTuple):
     locations: list[Location]
 
 
-def push(
-    remote: Remote, header: model.Header, head: ObjectId, progress: Progress = SILENT
-) -> Pushed:
+def push(remote: Remote, found: Found, head: ObjectId, progress: Progress = SILENT) -> Pushed:
     """Make the remote's ``main`` be ``head``.
 
     One request if the remote is as it was last seen and the new objects are small.
 
     Args:
         remote: Where to.
-        header: The repository's, for the first push into an empty place.
+        found: Gives the repository's header and first root, for a push into an empty place.
         head: A commit whose objects are all here, or in the remote already.
         progress: Is told about uploads.
 
@@ -86,35 +90,48 @@ def push(
             return Pushed(old, head, 0, 0)
         if old is not None and not history.is_ancestor(remote.store, old, head):
             raise errors.Rejected(remote.name)
-        fresh = _unlisted(remote, seen, head)
-        following = _upload(remote, seen, fresh, head, sent, progress)
+        fresh = unlisted(remote, seen, head)
+        changes = upload(remote, remote.store.vault, seen and seen.root, fresh, sent, progress)
+        header, root = (seen.header, roots.successor(seen.root)) if seen else found()
+        root = msgspec.structs.replace(root, refs={**root.refs, MAIN: head}, **changes)
         try:
-            won = remote.swap(seen.header if seen else header, following)
+            won = remote.swap(header, root)
         except errors.PreconditionFailed:
             fetch(remote, progress)
             continue
-        if won is None:
-            fetch(remote, progress)
-        else:
-            _remember(remote, *won, sent)
+        remember(remote, won, sent)
         size = sum(at.length for at in fresh)
         return Pushed(old, head, len(fresh), size, founded=seen is None)
     raise errors.ServerBusy(remote.url, "others keep pushing")
 
 
-def _remember(remote: Remote, seen: Seen, data: bytes, sent: Iterable[Sent]) -> None:
-    with remote.remembering(seen, data):
-        for packed, locations in sent:
-            remote.store.record(remote.name, packed, locations)
+def remember(
+    remote: Remote,
+    won: tuple[Seen, bytes] | None,
+    sent: Iterable[Sent],
+    progress: Progress = SILENT,
+) -> None:
+    """Keep what a swap that won (see `Remote.swap`) has made of the remote."""
+    if won is None:  # others have followed
+        fetch(remote, progress)
+        return
+    with remote.remembering(*won):
+        for each in sent:
+            remote.store.record(remote.name, each.pack, each.locations)
+        remote.store.retain(remote.name, [each.id for each in won[0].root.packs])
 
 
 # --- what to send ---------------------------------------------------------------------------
 
 
-def _unlisted(remote: Remote, seen: Seen | None, head: ObjectId) -> list[Held]:
+def unlisted(remote: Remote, seen: Seen | None, head: ObjectId) -> list[Held]:
     """Where the objects lie that ``head`` needs and the root (about to be replaced) lacks.
 
-    What a root lists it lists with everything below, so the walk stops at what is listed.
+    What a root lists it lists with everything below, so the walk stops at what is listed. Trees of
+    groups that the user is not in are always listed: they came from there.
+
+    Raises:
+        MissingObject: Something is neither here nor there.
     """
     store = remote.store
     inline = {each.id for each in seen.root.inline} if seen else set()
@@ -128,7 +145,12 @@ def _unlisted(remote: Remote, seen: Seen | None, head: ObjectId) -> list[Held]:
     trees: set[ObjectId] = set()
     for node in history.ancestors(store, [head], stop=lambda commit: bool(listed([commit]))):
         wanted[node.id] = None
-        trees.update(node.commit.trees.values())
+        opened = {g: tree for g, tree in node.commit.trees.items() if g in store.vault.groups}
+        trees.update(opened.values())
+        foreign = set(node.commit.trees.values()) - trees
+        for each in foreign - listed(foreign):
+            hint = "it belongs to a group that you are not in: somebody who is has to push it"
+            raise errors.MissingObject(each, hint=hint)
     contents: set[ObjectId] = set()
     while trees := trees - wanted.keys() - listed(trees):
         wanted.update(dict.fromkeys(sorted(trees)))
@@ -151,70 +173,82 @@ def _unlisted(remote: Remote, seen: Seen | None, head: ObjectId) -> list[Held]:
 # --- sending it -----------------------------------------------------------------------------
 
 
-def _upload(
+def upload(
     remote: Remote,
-    seen: Seen | None,
+    vault: Vault,
+    old: Root | None,
     fresh: Sequence[Held],
-    head: ObjectId,
     sent: list[Sent],
     progress: Progress,
-) -> Root:
-    """Send what does not fit into the root; give the root that lists everything.
+) -> dict[str, Any]:
+    """Send what does not fit into the root.
 
     Args:
         remote: Where to.
-        seen: The root to replace.
+        vault: Seals anew what was sealed with a key that has been retired since.
+        old: The root to replace.
         fresh: What it lacks.
-        head: Its ``main`` to be.
         sent: Packs sent before, for a swap that was lost; those sent now are added.
         progress: Is told about uploads.
+
+    Returns:
+        What changes in the root to list everything: ``packs`` and ``inline``.
     """
-    old = seen.root if seen else None
-    refs = {**(old.refs if old else {}), MAIN: head}
     inline = old.inline if old else ()
     there = {at.id for each in sent for at in each.locations}
     rest = [at for at in fresh if at.id not in there]
     room = INLINE - sum(len(each.data) for each in inline)
     if sum(at.length for at in rest) <= room:
-        store = remote.store
-        inline += tuple(Inline(at.kind, at.id, store.stored(at)) for at in rest)
+        inline += tuple(Inline(*_renewed(remote.store, vault, at)) for at in rest)
     else:
         # What was inline moves into a pack, so that there is room again.
-        _send(remote, rest, [each for each in inline if each.id not in there], sent, progress)
+        moved = [(each.kind, each.id, each.data) for each in inline if each.id not in there]
+        size = sum(at.length for at in rest) + sum(len(data) for _, _, data in moved)
+        send(remote, packs_of(remote.store, vault, rest, moved), sent, progress, size)
         inline = ()
     packs = (*(old.packs if old else ()), *(each.pack for each in sent))
-    return roots.successor(old, refs=refs, inline=inline, packs=packs)
+    return {"inline": inline, "packs": packs}
 
 
-def _send(
+Stored = tuple[Kind, ObjectId, bytes]
+
+
+def _renewed(store: Store, vault: Vault, at: Held) -> Stored:
+    return at.kind, at.id, vault.renew(at.kind, at.id, store.stored(at))
+
+
+def send(
     remote: Remote,
-    fresh: Sequence[Held],
-    inline: Sequence[Inline],
+    packs: Iterable[tuple[Sent, bytes | None]],
     sent: list[Sent],
     progress: Progress,
+    size: int,
 ) -> None:
+    """Upload packs, several at once, and add each to ``sent`` once it is there.
+
+    Memory: `_UPLOADS` packs of 32 MiB and an object at the most.
+    """
     store = remote.store
-    size = sum(at.length for at in fresh) + sum(len(each.data) for each in inline)
     progress.start("Uploading", size, "B")
 
-    def upload(job: tuple[Sent, bytes | None]) -> Sent:
+    def put(job: tuple[Sent, bytes | None]) -> Sent:
         made, data = job
         remote.driver.put(PACKS + made.pack.id, data or store.pack_bytes(made.pack.id))
         return made
 
-    for made in in_order(upload, _packs(store, fresh, inline), threads=_UPLOADS, ahead=_UPLOADS):
+    for made in in_order(put, packs, threads=_UPLOADS, ahead=_UPLOADS):
         sent.append(made)
         progress.advance(sum(at.length for at in made.locations))
     progress.finish()
 
 
-def _packs(
-    store: Store, fresh: Iterable[Held], inline: Iterable[Inline]
+def packs_of(
+    store: Store, vault: Vault, fresh: Iterable[Held], moved: Iterable[Stored]
 ) -> Iterator[tuple[Sent, bytes | None]]:
     """The packs to send: whole local ones (no bytes: they are on disk), and new ones.
 
-    A local pack goes as it is only if all of it is wanted: what was staged and never committed
-    stays here.
+    A local pack goes as it is only if all of it is wanted (what was staged and never committed
+    stays here) and no key has been changed since.
     """
     wanted: dict[str, list[Held]] = {}
     for at in fresh:
@@ -222,31 +256,27 @@ def _packs(
     loose: list[Held] = []
     for packed in store.packs():
         places = wanted.get(packed.id, [])
-        locations = store.locations(packed.id) if packed.size >= _AS_IT_IS and places else []
+        whole = packed.size >= _AS_IT_IS and packed.epochs == vault.epochs and places
+        locations = store.locations(packed.id) if whole else []
         if locations and len(locations) == len(places):
             yield Sent(packed, locations), None
         else:
             loose += places
     # Data first: the metadata is kept back by the writer and ends up in the last pack's tail.
     loose.sort(key=lambda at: not at.kind.is_data)
-    objects = itertools.chain(
-        ((each.kind, each.id, each.data) for each in inline),
-        ((at.kind, at.id, store.stored(at)) for at in loose),
-    )
-    yield from _build(store, objects)
+    objects = itertools.chain(moved, (_renewed(store, vault, at) for at in loose))
+    yield from build(vault, objects)
 
 
-def _build(
-    store: Store, objects: Iterable[tuple[Kind, ObjectId, bytes]]
-) -> Iterator[tuple[Sent, bytes | None]]:
+def build(vault: Vault, objects: Iterable[Stored]) -> Iterator[tuple[Sent, bytes | None]]:
     """New packs, made in memory: 32 MiB and an object at the most each."""
     buffer = io.BytesIO()
-    writer = pack.PackWriter(buffer, store.vault)
+    writer = pack.PackWriter(buffer, vault)
     for each in objects:
         writer.append(*each)
         if writer.size >= pack.TARGET:
             yield Sent(writer.finish(), writer.locations), buffer.getvalue()
             buffer = io.BytesIO()
-            writer = pack.PackWriter(buffer, store.vault)
+            writer = pack.PackWriter(buffer, vault)
     if len(writer):
         yield Sent(writer.finish(), writer.locations), buffer.getvalue()

@@ -194,14 +194,14 @@ class Remote:
             raise errors.NoRepositoryAtURL(self.url) from None
         if blob is None:
             return None
+        seen = self.seen
+        # After what is older: the keys that were opened last are those in force.
         found = self._decode(blob.version, blob.data)
-        self._check_newer(found.root)
+        if seen:
+            self._check_newer(seen.root, found.root)
         return found, blob.data
 
-    def _check_newer(self, root: Root) -> None:
-        if self.seen is None:
-            return
-        old = self.seen.root
+    def _check_newer(self, old: Root, root: Root) -> None:
         steps = root.generation - old.generation
         if steps == 0 and root.txid == old.txid:
             return
@@ -228,6 +228,7 @@ class Remote:
                 for ref, commit in seen.root.refs.items():
                     database.set_ref(f"{self.name}/{ref}", commit)
                 database.set("header", model.encode(seen.header))
+                database.set("roster", model.encode(seen.root.roster))
                 yield
         except BaseException:
             self._seen = before

@@ -1,0 +1,458 @@
+"""Commands about who may read: key, team, group, rotate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, List  # noqa: UP035
+
+import typer
+
+from dorky import errors, identities
+from dorky.cli.command import Command
+from dorky.cli.output import (
+    confirm,
+    listing,
+    name,
+    new_passphrase,
+    note,
+    plural,
+    repository,
+    say,
+    show_json,
+    size,
+)
+from dorky.config import Config
+from dorky.results import Grouped, Regrouping, Requested, Rotation
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+History = Annotated[
+    bool, typer.Option("--history", help="Seal old revisions anew, too, not only the newest.")
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would happen, and to whom.")]
+
+key_app = typer.Typer(no_args_is_help=True, help="Make and choose your own key.")
+team_app = typer.Typer(no_args_is_help=True, help="Let people in, and take access away.")
+group_app = typer.Typer(no_args_is_help=True, help="Say which files only some can read.")
+
+
+# --- keys -----------------------------------------------------------------------------------
+
+
+@key_app.command("gen", cls=Command)
+def key_gen(
+    path: Annotated[
+        str, typer.Argument(metavar="[PATH]", help="Where to; ~/.dorky/identity without it.")
+    ] = "",
+    ci: Annotated[
+        str,
+        typer.Option("--ci", metavar="NAME", help="For a CI job: let it in, print its key once."),
+    ] = "",
+    json: Json = False,
+) -> None:
+    """Make a key. An existing one is never overwritten.
+
+    With --ci the key is added to the team under that name and printed once: put it into the CI's
+    secret store as DORKY_IDENTITY.
+
+    \b
+    $ dorky key gen
+    $ dorky key gen --ci deploy
+    """
+    if ci and path:
+        raise errors.UsageError("a CI key is printed, not written", hint=f"dorky key gen --ci {ci}")
+    if ci:
+        with repository() as repo:
+            done = repo.key_gen_ci(ci)
+        if json:
+            show_json(done)
+            return
+        note(f"{ci} is on the team. This is its key, shown only now (set DORKY_IDENTITY to it):")
+        print(done.secret)
+        return
+    made = identities.make(Config(None), path)
+    if json:
+        show_json(made)
+        return
+    say(f"Your secret key is in {name(made.source)}: keep a copy somewhere safe.")
+    say(f"Your public key: {made.recipient}")
+    say(f"  fingerprint  {made.fingerprint}")
+
+
+@key_app.command("show", cls=Command)
+def key_show(json: Json = False) -> None:
+    """Show your public key: what others let you in by.
+
+    \b
+    $ dorky key show
+    """
+    found = identities.shown(Config(None))
+    if json:
+        show_json(found)
+        return
+    for each in found:
+        say(each.recipient)
+        note(f"  fingerprint  {each.fingerprint}")
+        note(f"  secret part  {name(each.source)}")
+
+
+@key_app.command("list", cls=Command)
+def key_list(json: Json = False) -> None:
+    """List the keys on this machine, the one in use first.
+
+    \b
+    $ dorky key list
+    """
+    found = identities.here(Config(None))
+    if json:
+        show_json(found)
+        return
+    if not found:
+        say("No keys here (dorky key gen).")
+    for n, each in enumerate(found):
+        say(f"{'*' if n == 0 else ' '} {each.fingerprint}  {name(each.source)}")
+
+
+@key_app.command("use", cls=Command)
+def key_use(
+    path: Annotated[str, typer.Argument(help="An age identity file, or an SSH key.")],
+) -> None:
+    """Use a key from now on: an age identity file, or an SSH private key.
+
+    \b
+    $ dorky key use ~/.ssh/id_ed25519
+    """
+    for each in identities.use(Config(None), path):
+        say(f"In use: {each.fingerprint}  {name(each.source)}")
+
+
+# --- team -----------------------------------------------------------------------------------
+
+
+@team_app.command("list", cls=Command)
+def team_list(
+    path: Annotated[
+        str, typer.Argument(metavar="[PATH]", help="Only those who can read this file.")
+    ] = "",
+    json: Json = False,
+) -> None:
+    """List who can read what, and who asks to be let in.
+
+    \b
+    $ dorky team list
+    $ dorky team list env/prod/api.env
+    """
+    with repository() as repo:
+        found = repo.team_list(path)
+    if json:
+        show_json(found)
+        return
+    if path:
+        say(f"{name(found.path)} belongs to {found.group}. Who can read it:")
+    for each in found.members:
+        kinds = {"passphrase": "a passphrase", "awskms": "an AWS KMS key", "key": ""}
+        how = [kinds[each.how]] if kinds[each.how] else [key.fingerprint for key in each.keys]
+        what = f"  [{', '.join(each.groups)}]" if each.groups else ""
+        say(f"  {each.name}{' (you)' if each.you else ''}{what}")
+        for line in how:
+            say(f"      {line}")
+    if found.groups:
+        say("Groups:")
+        _groups(found.groups)
+    if found.requests:
+        say("Ask to be let in:")
+        for request in found.requests:
+            say(f"  {request.name}  {request.key.fingerprint}")
+        note("If it is the fingerprint that they tell you: dorky team add NAME")
+    if not path and len(found.members) == 1:
+        note("Only one key opens this repository: lose it, and all is lost (dorky help team add).")
+
+
+@team_app.command("add", cls=Command)
+def team_add(
+    who: Annotated[str, typer.Argument(metavar="NAME", help="What to call them.")],
+    access: Annotated[
+        List[str] | None,  # noqa: UP006
+        typer.Argument(
+            metavar="[KEY]",
+            help="age1…, ssh-…, @FILE of such keys, passphrase, or awskms:ARN; "
+            "without it, the key that they ask to be let in with.",
+        ),
+    ] = None,
+    fingerprint: Annotated[
+        str, typer.Option("--fingerprint", help="Of the request to grant, as they told you.")
+    ] = "",
+    json: Json = False,
+) -> None:
+    """Let somebody in: a person who asked to join, a public key, a passphrase, a KMS key.
+
+    They can read everything, its history too, except the files of groups.
+
+    \b
+    $ dorky team add ben
+    $ dorky team add cleo age1qqqsyqcyq5rqwzqfpg9scrgwpugpzysnzs23v9ccrydpk8qarc0s5xe2yz
+    $ dorky team add dan @dan.pub
+    $ dorky team add break-glass passphrase
+    """
+    given = " ".join(access or ())
+    with repository() as repo:
+        if not given:
+            given = _asked(repo.requests(who), who, fingerprint)
+        elif fingerprint:
+            raise errors.UsageError("--fingerprint is for requests, not for a key that is given")
+        secret = ""
+        if given == "passphrase":
+            secret = repo.config.passphrase or new_passphrase()
+        done = repo.team_add(who, given, passphrase=secret)
+    if json:
+        show_json(done)
+        return
+    say(f"{done.name} can read this repository now:")
+    for key in done.keys:
+        say(f"  {key.fingerprint}")
+
+
+def _asked(requests: Sequence[Requested], who: str, fingerprint: str) -> str:
+    """The key of the request that is granted."""
+    if not requests:
+        raise errors.NotFound(
+            f"{who} has not asked to be let in",
+            hint=f"they run dorky team join {who}; or: dorky team add {who} KEY",
+        )
+    found = [each for each in requests if fingerprint in {"", each.key.fingerprint}]
+    if not found:
+        raise errors.NotFound(f"no request of {who} has the fingerprint {fingerprint}")
+    if len(found) > 1:
+        both = " and ".join(each.key.fingerprint for each in found)
+        raise errors.Conflict(
+            f"there are several requests of {who}: {both}",
+            hint=f"dorky team add {who} --fingerprint FINGERPRINT",
+        )
+    (request,) = found
+    if not fingerprint:
+        note(f"Somebody who calls themselves {who} asks to be let in with the key")
+        note(f"  {request.key.fingerprint}")
+        if not confirm("Is this what they told you? (yes)", "yes"):
+            raise errors.NotConfirmed(
+                "changed",
+                hint=f"dorky team add {who} --fingerprint {request.key.fingerprint}",
+            )
+    return request.key.recipient
+
+
+@team_app.command("join", cls=Command)
+def team_join(
+    who: Annotated[
+        str, typer.Argument(metavar="[NAME]", help="What to be called; made of git's name.")
+    ] = "",
+    json: Json = False,
+) -> None:
+    """Ask to be let in. Makes a key if you have none.
+
+    \b
+    $ dorky team join ben
+    """
+    with repository(anywhere=True) as repo:
+        done = repo.team_join(who)
+    if json:
+        show_json(done)
+        return
+    say(f"Asked to be let in as {done.name}. Tell a member your key's fingerprint:")
+    say(f"  {done.key.fingerprint}")
+    say(f"They run: dorky team add {done.name}")
+    say("Then you run: dorky pull")
+
+
+@team_app.command("remove", cls=Command)
+def team_remove(
+    who: Annotated[str, typer.Argument(metavar="NAME", help="Who leaves.")],
+    history: History = False,
+    dry_run: DryRun = False,
+    json: Json = False,
+) -> None:
+    """Take somebody's access away: new keys, and a list of the secrets to be changed.
+
+    What they have read they have read: change the secrets in the list. Take away their access to
+    the bucket, too.
+
+    \b
+    $ dorky team remove ben
+    $ dorky team remove ben --dry-run
+    """
+    with repository() as repo:
+        done = repo.team_remove(who, all_history=history, dry_run=dry_run)
+    if json:
+        show_json(done)
+        return
+    _rotated(done)
+
+
+def rotate(history: History = False, json: Json = False) -> None:
+    """Give the repository new keys, and seal everything newest anew.
+
+    \b
+    $ dorky rotate
+    $ dorky rotate --history
+    """
+    with repository() as repo:
+        done = repo.rotate(all_history=history)
+    if json:
+        show_json(done)
+        return
+    _rotated(done)
+
+
+def _rotated(done: Rotation) -> None:
+    if done.done:
+        if done.removed:
+            scope = "" if "all" in done.groups else f" of {', '.join(done.groups)}"
+            say(f"{done.removed} can read nothing new{scope}.")
+        say(
+            f"New keys: {', '.join(done.groups)} "
+            f"({plural(done.objects, 'object')}, {size(done.size)} sealed anew)"
+        )
+    if done.exposed:
+        say(f"{done.removed} could read these: change the secrets in them.")
+
+        def line(index: int) -> str:
+            each = done.exposed[index]
+            return f"{name(each.path)}{': ' if each.variables else ''}{', '.join(each.variables)}"
+
+        listing(range(len(done.exposed)), line, whole=True)
+    if done.skipped:
+        note(f"Not renewed, because you are not in them: {', '.join(done.skipped)}")
+    if done.done:
+        if done.kept:
+            note(
+                f"{size(done.kept)} of older revisions stay sealed with the old keys "
+                "(dorky rotate --history)"
+            )
+        if "all" in done.groups:
+            note("Commit .dorkyrc to git: it names the new key.")
+
+
+# --- groups ---------------------------------------------------------------------------------
+
+
+def _groups(found: Sequence[Grouped]) -> None:
+    for each in found:
+        closed = "" if each.yours else "  (closed to you)"
+        say(f"  {each.name}: {', '.join(each.members)}{closed}")
+        for pattern in each.patterns:
+            say(f"      {name(pattern)}")
+
+
+@group_app.command("add", cls=Command)
+def group_add(
+    group: Annotated[str, typer.Argument(metavar="NAME", help="What to call it.")],
+    patterns: Annotated[
+        List[str],  # noqa: UP006
+        typer.Argument(metavar="PATTERN…", help="Which files; quote it."),
+    ],
+    members: Annotated[
+        List[str] | None,  # noqa: UP006
+        typer.Option("--member", metavar="NAME", help="Who can read them; you, without any."),
+    ] = None,
+    dry_run: DryRun = False,
+    json: Json = False,
+) -> None:
+    """Seal files for some of the team only: those that match, now and in future.
+
+    A pattern selects what it matches and all below it: * within a name, ** for any directories.
+
+    \b
+    $ dorky group add prod 'env/prod/**' --member ana --member ci-deploy
+    """
+    with repository() as repo:
+        done = repo.group_add(group, patterns, members or (), dry_run=dry_run)
+    _regrouped(done, json=json)
+
+
+@group_app.command("remove", cls=Command)
+def group_remove(
+    group: Annotated[str, typer.Argument(metavar="NAME", help="Which group.")],
+    patterns: Annotated[
+        List[str] | None,  # noqa: UP006
+        typer.Argument(metavar="[PATTERN…]", help="Only these of its patterns."),
+    ] = None,
+    dry_run: DryRun = False,
+    json: Json = False,
+) -> None:
+    """Give a group's files to everybody on the team.
+
+    \b
+    $ dorky group remove prod
+    $ dorky group remove prod 'env/prod/public/**' --dry-run
+    """
+    with repository() as repo:
+        done = repo.group_remove(group, patterns or (), dry_run=dry_run)
+    _regrouped(done, json=json)
+
+
+def _regrouped(done: Regrouping, *, json: bool) -> None:
+    if json:
+        show_json(done)
+        return
+    would = "" if done.done else "would "
+    if done.moved:
+        say(f"{plural(len(done.moved), 'file')} {would}change hands:")
+        listing(done.moved, lambda each: f"{name(each.path)}: {each.old} → {each.new}")
+    if done.gains:
+        say(f"Can read more: {', '.join(done.gains)}")
+    if done.loses:
+        say(f"Can read less: {', '.join(done.loses)}")
+        note("What they have read they have read: change the secrets in these files.")
+    _groups([done.group] if done.group.patterns else [])
+    if done.done and not done.group.patterns:
+        say(f"There is no group {done.group.name} any more.")
+    if not done.done:
+        note("Nothing has been changed.")
+
+
+@group_app.command("list", cls=Command)
+def group_list(json: Json = False) -> None:
+    """List the groups, as last fetched.
+
+    \b
+    $ dorky group list
+    """
+    with repository() as repo:
+        found = repo.group_list()
+    if json:
+        show_json(found)
+    elif found:
+        _groups(found)
+    else:
+        say("No groups: everybody on the team reads everything.")
+
+
+@group_app.command("members", cls=Command)
+def group_members(
+    group: Annotated[str, typer.Argument(metavar="NAME", help="Which group.")],
+    add: Annotated[
+        List[str] | None,  # noqa: UP006
+        typer.Option("--add", metavar="NAME", help="Let a member of the team in."),
+    ] = None,
+    remove: Annotated[
+        List[str] | None,  # noqa: UP006
+        typer.Option("--remove", metavar="NAME", help="Take the files away; the group gets a key."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """List who is in a group, let others in, or take its files away from some.
+
+    \b
+    $ dorky group members prod
+    $ dorky group members prod --add ben
+    $ dorky group members prod --remove ben
+    """
+    with repository() as repo:
+        found, rotation = repo.group_members(group, add=add or (), remove=remove or ())
+    if json:
+        show_json(rotation or found)
+        return
+    _groups([found])
+    if rotation:
+        _rotated(rotation)
+
+
+COMMANDS = (rotate,)

@@ -1,0 +1,341 @@
+"""Groups of readers: files that only some of the team can read.
+
+A group's files are sealed with its own key, names included, and lie in a tree of their own in each
+commit. Who is not in the group carries that tree forward unchanged.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from dorky import checkout, errors, history, roster, staging, vault
+from dorky.history import MAIN
+from dorky.model import ALL, Entry, Group, ObjectId, Roster
+from dorky.project import ORIGIN
+from dorky.remote import push
+from dorky.remote.fetch import fetch
+from dorky.remote.push import Sent
+from dorky.remote.root import Remote, Seen
+from dorky.results import Exposure, Grouped, Moved, Regrouping, Rotation
+from dorky.team import Following, TeamWork
+from dorky.vault import Vault
+
+
+class GroupWork(TeamWork):
+    """The commands that say who may read which files."""
+
+    def group_list(self) -> list[Grouped]:
+        """The groups, as last fetched."""
+        return list(self._groups(self.roster))
+
+    def group_add(
+        self,
+        name: str,
+        patterns: Sequence[str],
+        members: Iterable[str] = (),
+        *,
+        dry_run: bool = False,
+    ) -> Regrouping:
+        """Seal files for a group: a new one, or one that has others already.
+
+        Args:
+            name: What to call it.
+            patterns: Which files (see `roster.group_of`).
+            members: Who is to be in it; the user alone without any.
+            dry_run: Whether to only say what would become of whom.
+
+        Raises:
+            Conflict: Commits that are not pushed or not pulled, or changes to the files that move.
+        """
+        roster.check_name(name, "group")
+        wanted = roster.check_patterns(patterns)
+        names = list(dict.fromkeys(members))
+
+        def add(known: Roster) -> tuple[Roster, str]:
+            me = self._me(known)
+            assert me is not None
+            old = next((each for each in known.groups if each.name == name and each.patterns), None)
+            if old is None and names and me.name not in names:
+                raise errors.UsageError(
+                    "you would lock yourself out", hint=f"add --member {me.name}"
+                )
+            made = old or Group(secrets.token_hex(8), name, ())
+            both = tuple(dict.fromkeys((*made.patterns, *wanted)))
+            known = roster.put_group(known, msgspec.structs.replace(made, patterns=both))
+            for each in names or ([] if old else [me.name]):
+                known = _join(known, each, made.id)
+            return known, made.id
+
+        return self._regroup(add, dry_run=dry_run)
+
+    def group_remove(
+        self, name: str, patterns: Sequence[str] = (), *, dry_run: bool = False
+    ) -> Regrouping:
+        """Give a group's files, or those that patterns select, to everybody.
+
+        Args:
+            name: Which group.
+            patterns: Of those that it has; all of them without any.
+            dry_run: Whether to only say what would become of whom.
+        """
+        wanted = roster.check_patterns(patterns)
+
+        def remove(known: Roster) -> tuple[Roster, str]:
+            old = roster.group(known, name)
+            for each in wanted:
+                if each not in old.patterns:
+                    raise errors.NotFound(
+                        f"the group {name} has no pattern {each}", hint="dorky group list"
+                    )
+            left = tuple(each for each in old.patterns if wanted and each not in wanted)
+            return roster.put_group(known, msgspec.structs.replace(old, patterns=left)), old.id
+
+        return self._regroup(remove, dry_run=dry_run)
+
+    def group_members(
+        self, name: str, *, add: Iterable[str] = (), remove: Iterable[str] = ()
+    ) -> tuple[Grouped, Rotation | None]:
+        """Let members of the team into a group, or take its files away from some.
+
+        Returns:
+            The group, and what the removal came to.
+
+        Raises:
+            ForeignGroup: The user is not in the group.
+        """
+        coming, leaving = list(dict.fromkeys(add)), list(dict.fromkeys(remove))
+        with self._prepared():
+            if coming:
+                self._change(lambda _, seen, opened: self._let_in(seen, opened, name, coming))
+            elif not leaving:
+                fetch(self.remote(), self.progress)
+            done = self._put_out(name, leaving) if leaving else None
+            roster.group(self.roster, name)
+            found = next(each for each in self._groups(self.roster) if each.name == name)
+            return found, done
+
+    def _let_in(self, seen: Seen, opened: Vault, name: str, coming: Sequence[str]) -> Following:
+        known = seen.root.roster
+        group = roster.group(known, name)
+        self._check_in(group, opened)
+        for each in coming:
+            known = _join(known, each, group.id)
+        if known == seen.root.roster:
+            raise errors.NothingToDo(f"{', '.join(coming)}: in {name} already")
+        heirs = roster.recipients(known, group.id)
+        return Following(vault.wrap_anew(seen.header, opened, group.id, heirs), {"roster": known})
+
+    def _put_out(self, name: str, leaving: Sequence[str]) -> Rotation:
+        exposed: list[Exposure] = []
+
+        def leave(known: Roster, opened: Vault) -> tuple[Roster, set[str]]:
+            group = roster.group(known, name)
+            self._check_in(group, opened)
+            for each in leaving:
+                member = roster.member(known, each)
+                if group.id not in member.groups:
+                    raise errors.NotFound(f"{each} is not in the group {name}")
+                if member == self._me(known):
+                    raise errors.UsageError(
+                        "you can't remove yourself", hint="ask another member to do it"
+                    )
+                groups = tuple(held for held in member.groups if held != group.id)
+                known = roster.put(known, msgspec.structs.replace(member, groups=groups))
+            exposed[:] = self._exposed({group.id})
+            return known, {group.id}
+
+        done = self._rotate(leave, all_history=False)
+        return msgspec.structs.replace(done, removed=", ".join(leaving), exposed=tuple(exposed))
+
+    @staticmethod
+    def _check_in(group: Group, opened: Vault) -> None:
+        if group.id not in opened.groups:
+            raise errors.NotInGroup(group.name)
+
+    # --- moving files ----------------------------------------------------------------------
+
+    def _regroup(
+        self, choose: Callable[[Roster], tuple[Roster, str]], *, dry_run: bool
+    ) -> Regrouping:
+        """Change which files belong to a group, and move those that are committed.
+
+        Args:
+            choose: Gives the roster to be, and the id of the group that changes.
+            dry_run: Whether to only plan.
+        """
+        with self._prepared():
+            head = self._attached_head()
+            planned: list[Regrouping] = []
+            made: list[_Moving | None] = []
+            changed: list[str] = []
+
+            def change(remote: Remote, seen: Seen, opened: Vault) -> Following | None:
+                before = seen.root.roster
+                known, group = choose(before)
+                changed[:] = [group]
+                header = seen.header
+                self._check_up_to_date(known, head, opened)
+                if header.newest(group):
+                    self._check_in(next(g for g in known.groups if g.id == group), opened)
+                if known == before:
+                    raise errors.NothingToDo("the group is like that already")
+                moves = self._moves(before, known, head, {*opened.groups, group})
+                planned[:] = [_regrouping(before, known, group, moves)]
+                if dry_run:
+                    return None
+                heirs = roster.recipients(known, group)
+                if header.newest(group):
+                    header = vault.wrap_anew(header, opened, group, heirs)
+                else:
+                    header, opened = vault.begin_epoch(header, opened, group, heirs)
+                self.unlock(header)
+                if head is None or not moves:
+                    made[:] = [None]
+                    return Following(header, {"roster": known})
+                moving = self._move(head, moves)
+                made[:] = [moving]
+                sent: list[Sent] = []
+                fresh = push.unlisted(remote, seen, moving.commit)
+                changes = push.upload(remote, opened, seen.root, fresh, sent, self.progress)
+                refs = {**seen.root.refs, MAIN: moving.commit}
+                return Following(header, {**changes, "roster": known, "refs": refs}, sent)
+
+            self._change(change)
+            (plan,) = planned
+            if dry_run:
+                return plan
+            self._follow(head, changed[0], made[0])
+            commit = made[0].commit if made[0] else None
+            return msgspec.structs.replace(plan, done=True, commit=commit)
+
+    def _check_up_to_date(self, known: Roster, head: ObjectId | None, opened: Vault) -> None:
+        """Refuse to change who reads what while there is anything that others have not seen.
+
+        Raises:
+            Conflict: Commits that are not pushed, or not pulled.
+            NotPulled: Files of a group that the user has been let into since the last pull.
+        """
+        if head != self.database.ref(f"{ORIGIN}/{MAIN}"):
+            raise errors.Conflict(
+                "there are commits that are not pushed, or not pulled",
+                hint="dorky pull && dorky push, then run the command again",
+            )
+        for group in history.trees_of(self.store, head, opened.groups - self.index.groups):
+            raise errors.NotPulled(roster.name_of(known, group))
+
+    def _moves(
+        self, old: Roster, new: Roster, head: ObjectId | None, own: set[str]
+    ) -> dict[str, tuple[str, Entry]]:
+        """Committed files that change groups: where to, and as what they are committed now.
+
+        Raises:
+            ForeignGroup: They would go into a group that the user is not in.
+            Conflict: They have been changed and not committed.
+        """
+        found: dict[str, tuple[str, Entry]] = {}
+        for path, entry in self._committed(head).items():
+            target = roster.group_of(new, path)
+            if target == roster.group_of(old, path):
+                continue
+            if target not in own:
+                raise errors.ForeignGroup(path, roster.name_of(new, target))
+            found[path] = (target, entry)
+        changed = {each.path for each in self.status().staged}
+        for path in sorted(changed & found.keys()):
+            raise errors.Conflict(
+                f"changes to {path} are staged", hint="commit or unstage them first"
+            )
+        return found
+
+    def _move(self, head: ObjectId, moves: Mapping[str, tuple[str, Entry]]) -> _Moving:
+        """Commit files into the trees of their new groups."""
+        self._bring(checkout.needed(self.store, (entry for _, entry in moves.values())))
+        trees = history.read_commit(self.store, head).trees
+        items: dict[str, dict[str, Entry]] = {ALL: {}}
+        with self.store.writer() as writer:
+            moved = {
+                path: staging.regroup(self.store, writer, entry, target)
+                for path, (target, entry) in moves.items()
+            }
+            for source, tree in history.trees_of(self.store, head).items():
+                for path, entry in history.files_of(self.store, {source: tree}):
+                    target = moves[path][0] if path in moves else source
+                    items.setdefault(target, {})[path] = moved.get(path, entry)
+            sealed = {each: trees[each] for each in trees.keys() - self.vault.groups}
+            own = {
+                each: staging.write_entries(held.items(), writer, group=each)
+                for each, held in items.items()
+            }
+            count = "1 file" if len(moves) == 1 else f"{len(moves):,} files"
+            commit = history.add_commit(
+                writer,
+                {**own, **sealed},
+                [head],
+                author=self.author,
+                message=f"Change who can read {count}",
+            )
+            writer.save()
+        return _Moving(commit, moved)
+
+    def _follow(self, head: ObjectId | None, group: str, made: _Moving | None) -> None:
+        """Make the index and ``main`` follow files that have changed groups."""
+        rows = self.index.rows()
+        clean = self.index.commit == head
+        with self.database.transaction():
+            if made:
+                self.database.set_ref(MAIN, made.commit)
+                self.index.put(
+                    staging.moved(rows[path], entry, self.vault)
+                    for path, entry in made.entries.items()
+                    if path in rows
+                )
+                if clean:
+                    self.index.commit = made.commit
+            self.index.groups = self.index.groups | {group}
+
+
+class _Moving(NamedTuple):
+    """Files as they are committed anew, sealed for other groups."""
+
+    commit: ObjectId
+    entries: dict[str, Entry]
+
+
+def _regrouping(
+    old: Roster, new: Roster, group: str, moves: Mapping[str, tuple[str, Entry]]
+) -> Regrouping:
+    """Who gains and who loses what."""
+    gains: set[str] = set()
+    loses: set[str] = set()
+    moved = []
+    for path, (target, _) in sorted(moves.items()):
+        source = roster.group_of(old, path)
+        before = {each.name for each in roster.readers(old, source)}
+        after = {each.name for each in roster.readers(new, target)}
+        gains |= after - before
+        loses |= before - after
+        names = (roster.name_of(old, source), roster.name_of(new, target))
+        moved.append(Moved(path=path, old=names[0], new=names[1]))
+    held = next(each for each in new.groups if each.id == group)
+    return Regrouping(
+        group=Grouped(
+            name=held.name,
+            patterns=held.patterns,
+            members=tuple(each.name for each in roster.readers(new, group)),
+            yours=True,
+        ),
+        moved=tuple(moved),
+        gains=tuple(sorted(gains)),
+        loses=tuple(sorted(loses)),
+    )
+
+
+def _join(known: Roster, name: str, group: str) -> Roster:
+    """The roster with a member in a group."""
+    member = roster.member(known, name)
+    groups = tuple(dict.fromkeys((*member.groups, group)))
+    return roster.put(known, msgspec.structs.replace(member, groups=groups))

@@ -1,0 +1,117 @@
+"""The user's own keys: where they are, making one, choosing one."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+from dorky import errors, keys
+from dorky.config import Config
+from dorky.results import Key
+
+
+def chosen(config: Config) -> tuple[list[keys.Identity], str]:
+    """The identities that the settings name, and where they are from.
+
+    Raises:
+        IdentityMissing: There is none.
+    """
+    if text := config.identity_text:
+        return keys.parse(text, "DORKY_IDENTITY"), "DORKY_IDENTITY"
+    if command := config.text("identity_command"):
+        return keys.parse(keys.run_command(command), "DORKY_IDENTITY_CMD"), "DORKY_IDENTITY_CMD"
+    return keys.load(config.identity_path), str(config.identity_path)
+
+
+def usable(config: Config) -> list[tuple[keys.Identity, str]]:
+    """The identities to open a repository with: the chosen ones, else the user's SSH keys.
+
+    Raises:
+        IdentityMissing: The settings name one that does not exist.
+    """
+    try:
+        found, source = chosen(config)
+    except errors.IdentityMissing:
+        if config.text("identity"):
+            raise
+    else:
+        return [(each, source) for each in found]
+    result = []
+    for path in config.ssh_keys:
+        # A key of a kind that can't open anything here is no reason to fail.
+        with contextlib.suppress(errors.AccessError):
+            result += [(each, str(path)) for each in keys.load(path)]
+    return result
+
+
+def own(config: Config) -> tuple[keys.Identity, bool]:
+    """The user's identity, made if there is none; and whether it was made."""
+    try:
+        return chosen(config)[0][0], False
+    except errors.IdentityMissing:
+        identity = keys.generate()
+        try:
+            keys.save(identity, config.identity_path)
+        except errors.DiskError:
+            if not config.identity_path.exists():
+                raise
+            return chosen(config)[0][0], False  # another command has just made it
+        return identity, True
+
+
+# --- commands -------------------------------------------------------------------------------
+
+
+def make(config: Config, path: str = "") -> Key:
+    """Make an identity in a file that does not exist yet.
+
+    Raises:
+        Conflict: It does.
+    """
+    target = Path(path).expanduser() if path else config.home / "identity"
+    if target.exists() or target.is_symlink():
+        raise errors.Conflict(
+            f"{target} exists, and a key is never overwritten", hint="dorky key show"
+        )
+    identity = keys.generate()
+    keys.save(identity, target)
+    return describe(identity.public, str(target))
+
+
+def shown(config: Config) -> list[Key]:
+    """The keys in use.
+
+    Raises:
+        IdentityMissing: There are none.
+    """
+    found = usable(config)
+    if not found:
+        raise errors.IdentityMissing(config.identity_path)
+    return [describe(each.public, source) for each, source in found]
+
+
+def here(config: Config) -> list[Key]:
+    """All keys on this machine, those in use first."""
+    found = [describe(each.public, source) for each, source in usable(config)]
+    for path in (config.home / "identity", *config.ssh_keys):
+        with contextlib.suppress(errors.AccessError):
+            found += [describe(each.public, str(path)) for each in keys.load(path)]
+    return list({each.recipient: each for each in reversed(found)}.values())[::-1]
+
+
+def use(config: Config, path: str) -> list[Key]:
+    """Make the identities in a file the user's.
+
+    Raises:
+        IdentityMissing: There is no such file.
+        IdentityMalformed: It holds none.
+    """
+    target = Path(path).expanduser().absolute()
+    found = keys.load(target)
+    config.set("identity", str(target), scope="user")
+    return [describe(each.public, str(target)) for each in found]
+
+
+def describe(recipient: str, source: str = "") -> Key:
+    """A public key as it is shown."""
+    return Key(recipient=recipient, fingerprint=keys.fingerprint(recipient), source=source)

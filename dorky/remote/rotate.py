@@ -1,0 +1,139 @@
+"""Sealing anew what the remote holds, after a key has been retired.
+
+Ids stay, and so do trees and commits: only stored forms change. New packs are uploaded first, then
+one swap lists them in place of the old ones, then those are deleted: interrupted anywhere, the
+repository is in one of two states, and both can be read and rotated again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+from typing import Any, NamedTuple
+
+from dorky import history
+from dorky.model import ALL, Inline, ObjectId
+from dorky.progress import Progress
+from dorky.remote.fetch import fetch_objects
+from dorky.remote.push import Sent, Stored, build, send
+from dorky.remote.root import PACKS, Remote, Seen
+from dorky.store import Store
+from dorky.vault import Vault
+
+
+class Resealed(NamedTuple):
+    """What sealing anew comes to.
+
+    Attributes:
+        changes: What changes in the root.
+        sent: The new packs.
+        dropped: The names of packs that the root lists no longer.
+        objects: How many objects were sealed anew.
+        size: How many bytes of them, as stored.
+        kept: How many bytes stay in the bucket as they were sealed before.
+    """
+
+    changes: dict[str, Any]
+    sent: list[Sent]
+    dropped: list[str]
+    objects: int
+    size: int
+    kept: int
+
+
+def reseal(
+    remote: Remote,
+    seen: Seen,
+    opened: Vault,
+    groups: Collection[str],
+    *,
+    all_history: bool,
+    progress: Progress,
+) -> Resealed:
+    """Seal anew and upload what is reachable from the remote's heads, or all that it holds.
+
+    Args:
+        remote: Where; its root, as last seen, lists nothing that is unknown here.
+        seen: That root.
+        opened: The keys, with the new ones.
+        groups: Whose keys are new.
+        all_history: Whether to seal old revisions anew, too.
+        progress: Is told about it.
+    """
+    store = remote.store
+    inline = tuple(
+        each
+        if opened.is_foreign(each.data) or opened.is_current(each.data)
+        else Inline(each.kind, each.id, opened.renew(each.kind, each.id, each.data))
+        for each in seen.root.inline
+    )
+    stale = [old for old, new in zip(seen.root.inline, inline, strict=True) if old is not new]
+    there = {each.id for each in inline}
+    held = {
+        packed.id: {at.id for at in store.locations(packed.id, remote=remote.name)}
+        for packed in seen.root.packs
+    }
+    listed = set().union(*held.values())
+    heads = sorted(set(seen.root.refs.values()))
+    if all_history:
+        commits = [node.id for node in history.ancestors(store, heads)]
+        wanted = _reachable(store, commits, opened.groups) & listed
+    else:
+        wanted = _reachable(store, heads, groups) & listed
+    fetch_objects(remote, wanted, progress)
+    sent: list[Sent] = []
+    size = sum(at.length for at in store.locate(wanted).values())
+    # What rides in the root as well need not be in a pack, too.
+    packs = build(opened, _renewed(store, opened, wanted - there))
+    send(remote, packs, sent, progress, size)
+    # A pack may go if nothing is in it but what is now elsewhere.
+    dropped = [name for name, ids in held.items() if ids <= wanted | there]
+    gone = set(dropped)
+    kept = [each for each in seen.root.packs if each.id not in gone]
+    return Resealed(
+        {
+            "inline": inline,
+            "packs": (*kept, *(each.pack for each in sent)),
+            "condemned": tuple(dict.fromkeys((*seen.root.condemned, *dropped))),
+        },
+        sent,
+        dropped,
+        len(wanted - there) + len(stale),
+        size + sum(len(each.data) for each in stale),
+        sum(each.size for each in kept),
+    )
+
+
+def _reachable(store: Store, commits: Iterable[ObjectId], groups: Collection[str]) -> set[ObjectId]:
+    """Commits and all that they hold in the groups; not the commits before them."""
+    found: set[ObjectId] = set()
+    trees: set[ObjectId] = set()
+    contents: set[ObjectId] = set()
+    for commit in commits:
+        if ALL in groups:
+            found.add(commit)
+        trees.update(history.trees_of(store, commit, groups).values())
+    while trees := trees - found:
+        found |= trees
+        entries = [entry for tree in trees for entry in history.read_tree(store, tree).entries]
+        contents.update(entry.content for entry in entries if not entry.is_tree)
+        trees = {entry.content for entry in entries if entry.is_tree}
+    for content, pieces in history.chunks_of(store, contents).items():
+        found.update([content, *pieces])
+    return found
+
+
+def _renewed(store: Store, opened: Vault, ids: Iterable[ObjectId]) -> Iterator[Stored]:
+    places = sorted(
+        store.locate(ids).values(), key=lambda at: (not at.kind.is_data, at.pack, at.offset)
+    )
+    for at in places:
+        yield at.kind, at.id, opened.renew(at.kind, at.id, store.stored(at))
+
+
+def delete(remote: Remote, dropped: Iterable[str]) -> None:
+    """Delete packs that no root lists any more.
+
+    Who is just reading them finds out, and starts over with the new root. Nobody who pushes relies
+    on them: a push lists what the root that it replaces does not.
+    """
+    remote.driver.delete(PACKS + name for name in dropped)

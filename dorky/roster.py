@@ -1,0 +1,141 @@
+"""Who may read what: members, groups, and the group that a path belongs to.
+
+The roster lies in the sealed body of the root: it is as authentic as the root, and who only reads
+the bucket learns no name from it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from dorky import errors, paths
+from dorky.model import ALL, NAME, Group, Member, Roster
+
+
+def check_name(name: str, what: str) -> str:
+    """A name that a member or group may have.
+
+    Raises:
+        UsageError: It is none.
+    """
+    if not re.match(NAME, name) or (what == "group" and name == ALL):
+        raise errors.UsageError(
+            f"a {what} can't be named {name!a}",
+            hint="one word of at most 64 letters, digits and . _ - @ +",
+        )
+    return name
+
+
+def suggest_name(author: str) -> str:
+    """A member's name made of what somebody is called: ``ana-example`` of Ana Example <ana@…>."""
+    plain = author.partition("<")[0].strip().lower()
+    return re.sub(r"[^a-z0-9._]+", "-", plain).strip("-._")[:64] or "me"
+
+
+# --- members --------------------------------------------------------------------------------
+
+
+def member(roster: Roster, name: str) -> Member:
+    """The member of that name.
+
+    Raises:
+        NoSuchMember: There is none.
+    """
+    for each in roster.members:
+        if each.name == name:
+            return each
+    raise errors.NoSuchMember(name)
+
+
+def me(roster: Roster, publics: Iterable[str]) -> Member | None:
+    """The member who holds one of the keys; None if nobody does."""
+    held = set(publics)
+    return next((each for each in roster.members if held.intersection(each.recipients)), None)
+
+
+def readers(roster: Roster, group: str) -> list[Member]:
+    """The members of a group."""
+    return [each for each in roster.members if group == ALL or group in each.groups]
+
+
+def recipients(roster: Roster, group: str) -> list[str]:
+    """The public keys that a group's key is wrapped to."""
+    return [key for each in readers(roster, group) for key in each.recipients]
+
+
+def put(roster: Roster, changed: Member) -> Roster:
+    """The roster with a member added, or in place of the one of the same name."""
+    names = [each.name for each in roster.members]
+    if changed.name in names:
+        members = tuple(changed if each.name == changed.name else each for each in roster.members)
+    else:
+        members = (*roster.members, changed)
+    return msgspec.structs.replace(roster, members=members)
+
+
+def drop(roster: Roster, name: str) -> Roster:
+    """The roster without a member."""
+    members = tuple(each for each in roster.members if each.name != name)
+    return msgspec.structs.replace(roster, members=members)
+
+
+# --- groups ---------------------------------------------------------------------------------
+
+
+def group(roster: Roster, name: str) -> Group:
+    """The group of that name that has files.
+
+    Raises:
+        NoSuchGroup: There is none.
+    """
+    for each in roster.groups:
+        if each.name == name and each.patterns:
+            return each
+    raise errors.NoSuchGroup(name)
+
+
+def name_of(roster: Roster, group_id: str) -> str:
+    """What a group is called."""
+    if group_id == ALL:
+        return ALL
+    return next((each.name for each in roster.groups if each.id == group_id), group_id)
+
+
+def group_of(roster: Roster, path: str) -> str:
+    """The id of the group that a path belongs to: the first that has it in a pattern, else `ALL`.
+
+    A pattern selects what it matches and everything below that: ``env/prod``, ``env/prod/**`` and
+    ``env/*.env``, with ``*`` within a name and ``**`` for any directories.
+    """
+    for each in roster.groups:
+        if any(paths.lies_in(path, pattern) for pattern in each.patterns):
+            return each.id
+    return ALL
+
+
+def check_patterns(patterns: Sequence[str]) -> tuple[str, ...]:
+    """Patterns as they are kept: relative to the project, without a slash at the end.
+
+    Raises:
+        UsageError: One is empty, absolute, or leaves the project.
+    """
+    found = []
+    for pattern in patterns:
+        cleaned = pattern.removeprefix("./").rstrip("/")
+        parts = cleaned.split("/")
+        if not cleaned or cleaned.startswith("/") or {"", ".", ".."} & set(parts):
+            raise errors.UsageError(
+                f"{pattern!a} is no pattern of paths in the project", hint="such as 'env/prod/**'"
+            )
+        found.append(cleaned)
+    return tuple(dict.fromkeys(found))
+
+
+def put_group(roster: Roster, changed: Group) -> Roster:
+    """The roster with a group added, or in place of the one of the same id."""
+    groups = tuple(each for each in roster.groups if each.id != changed.id)
+    at = next((n for n, each in enumerate(roster.groups) if each.id == changed.id), len(groups))
+    return msgspec.structs.replace(roster, groups=(*groups[:at], changed, *groups[at:]))

@@ -1,0 +1,173 @@
+"""Work with the remote: push, fetch, pull, and single files of it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import msgspec
+
+from dorky import checkout, errors, files, history, keys, merge, staging
+from dorky.history import MAIN
+from dorky.local import LocalWork, StrPath
+from dorky.model import Header, ObjectId, Root
+from dorky.project import ORIGIN
+from dorky.remote import root as roots
+from dorky.remote.fetch import fetch
+from dorky.remote.push import push
+from dorky.results import Transfer
+
+
+class SyncWork(LocalWork):
+    """The commands that make this clone and the remote follow each other."""
+
+    def push(self) -> Transfer:
+        """Send the commits that the remote lacks, and make its ``main`` ours.
+
+        Raises:
+            NoCommits: There is nothing to push.
+            Rejected: The remote has commits that are not here.
+            SwapsIgnored: The remote can't be written to safely.
+        """
+        with self.locked():
+            head = self.database.ref(MAIN)
+            if head is None:
+                raise errors.NoCommits
+            remote = self.remote()
+            if self.database.ref(f"{ORIGIN}/{MAIN}") != head:
+                self.check_swaps(remote)
+            done = push(remote, self._first_root, head, self.progress)
+            commits, _ = history.ahead_behind(self.store, head, done.old)
+            return Transfer(
+                remote=ORIGIN,
+                url=remote.url,
+                old=done.old,
+                new=done.new,
+                commits=commits,
+                objects=done.objects,
+                size=done.size,
+                founded=done.founded,
+            )
+
+    def _first_root(self) -> tuple[Header, Root]:
+        """The header and the root that the repository begins with in an empty place."""
+        header = self.header
+        first = roots.successor(None, roster=self.roster)
+        if header.sealed:
+            mailbox = keys.generate()
+            header = msgspec.structs.replace(header, mailbox=mailbox.public)
+            first = msgspec.structs.replace(first, mailbox=mailbox.secret)
+        return header, first
+
+    def fetch(self) -> Transfer:
+        """Learn what the remote has, without changing any file."""
+        with self._prepared():
+            remote = self.remote()
+            old = self.database.ref(f"{ORIGIN}/{MAIN}")
+            fetch(remote, self.progress)
+            new = self.database.ref(f"{ORIGIN}/{MAIN}")
+            commits, _ = history.ahead_behind(self.store, new, old)
+            return Transfer(remote=ORIGIN, url=remote.url, old=old, new=new, commits=commits)
+
+    def pull(self, paths: StrPath | Iterable[StrPath] = (), *, force: bool = False) -> Transfer:
+        """Fetch, and make the files here follow.
+
+        Commits on both sides are merged if they changed different files.
+
+        Args:
+            paths: If given, new files appear on disk only if they are (or lie below, or match)
+                one of these; the others stay away until they are pulled.
+            force: Whether to overwrite local changes, after keeping them as a backup commit.
+
+        Raises:
+            LocalChanges: Files that would be overwritten.
+            Diverged: Both sides changed the same file.
+            Detached: An old revision is checked out.
+        """
+        with self._prepared():
+            ours = self._attached_head()
+            remote = self.remote()
+            fetch(remote, self.progress)
+            theirs = self.database.ref(f"{ORIGIN}/{MAIN}")
+            target = self._target(ours, theirs)
+            wanted = self._wanted(paths, target)
+            rows, made = self._plan(ours, target, wanted)
+            backup, done = self._carry_out(rows, made, force=force)
+            clean = not rows or self.index.commit == ours
+            with self.database.transaction():
+                done.record(self.index)
+                self._read_by_now()
+                if target is not None:
+                    self.database.set_ref(MAIN, target)
+                    if clean:
+                        self.index.commit = target
+            commits, _ = history.ahead_behind(self.store, target, ours)
+            return Transfer(
+                remote=ORIGIN,
+                url=remote.url,
+                old=ours,
+                new=target,
+                commits=commits,
+                changes=made.changes(rows),
+                backup=backup,
+                merged=target not in {ours, theirs},
+            )
+
+    @contextlib.contextmanager
+    def _prepared(self) -> Iterator[None]:
+        """A project that is set up, and locked; what was made for a first pull goes if it fails."""
+        fresh = not self.is_set_up
+        if fresh:
+            self.config.url(ORIGIN)
+            self.set_up()
+        with self.locked():
+            try:
+                yield
+            except BaseException:
+                if fresh and self.database.root(ORIGIN) is None:
+                    self.tear_down()
+                raise
+
+    def _target(self, ours: ObjectId | None, theirs: ObjectId | None) -> ObjectId | None:
+        """Where ``main`` goes: to the side that has both, or to a merge of the two."""
+        if theirs is None or ours == theirs:
+            return ours
+        if ours is None or history.is_ancestor(self.store, ours, theirs):
+            return theirs
+        if history.is_ancestor(self.store, theirs, ours):
+            return ours
+        return merge.merge(self.store, ours, theirs, label=f"{ORIGIN}/{MAIN}", author=self.author)
+
+    def _wanted(
+        self, paths: StrPath | Iterable[StrPath], target: ObjectId | None
+    ) -> checkout.Wanted:
+        names = self._names(paths)
+        if not names:
+            return lambda _: True
+        chosen = set(staging.tracked(self._committed(target), names, f" in {ORIGIN}/{MAIN}"))
+        return chosen.__contains__
+
+    def download(self, revision: str, path: str, destination: StrPath, *, force: bool) -> Path:
+        """Write one committed file somewhere, without touching anything else.
+
+        Args:
+            revision: Of which state; the remote is asked for what is new first.
+            path: In the repository, from its root.
+            destination: A file, or a directory to put it in.
+            force: Whether to replace an existing file.
+
+        Returns:
+            The file that was written.
+        """
+        target = Path(destination)
+        if target.is_dir():
+            target /= path.rpartition("/")[2]
+        if not force and (target.exists() or target.is_symlink()):
+            raise errors.LocalChanges(target, hint="choose another name, or add --force")
+        if ORIGIN in self.config.remotes():
+            self.fetch()
+        entry = self._lookup(revision, path)
+        blocks = self.cat(revision, path)
+        files.write_stream(target, entry.mode, blocks)
+        return target

@@ -1,0 +1,485 @@
+"""Who may read: the team, letting people in, taking access away, new keys.
+
+Everything here is one compare-and-swap of the root: it takes effect as a whole, or not at all. What
+is uploaded before it is in no root, what is deleted after it was in none any more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Callable, Collection, Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from dorky import (
+    checkout,
+    documents,
+    errors,
+    files,
+    history,
+    identities,
+    keys,
+    kms,
+    model,
+    roster,
+    vault,
+)
+from dorky.drivers import open_driver
+from dorky.drivers.base import Driver
+from dorky.history import MAIN
+from dorky.model import ALL, Header, KiB, Locked, Member, Request, Roster
+from dorky.project import ORIGIN
+from dorky.remote import root as roots
+from dorky.remote import rotate
+from dorky.remote.fetch import fetch
+from dorky.remote.push import Sent, remember
+from dorky.remote.root import Remote, Seen
+from dorky.results import Exposure, Generated, Grouped, Reader, Requested, Rotation, Team
+from dorky.sync import SyncWork
+from dorky.vault import Vault
+
+JOIN = "join/"
+"""Where requests to join lie in the remote."""
+
+_ATTEMPTS = 5
+_REQUEST = 8 * KiB
+_REQUESTS = 100
+_SHORTEST = 12
+"""Characters of a passphrase: it can be tried at leisure by who reads the bucket."""
+
+
+class Access(NamedTuple):
+    """What a new member is let in by.
+
+    Attributes:
+        recipients: Public keys.
+        locked: The secret key of the one recipient, if it is to lie in the repository.
+        secret: The secret key, if somebody is to write it down.
+    """
+
+    recipients: tuple[str, ...]
+    locked: Locked | None = None
+    secret: str = ""
+
+
+def by_passphrase(passphrase: str) -> Access:
+    """Access for who knows a passphrase.
+
+    Raises:
+        UsageError: It is too short.
+    """
+    if len(passphrase) < _SHORTEST:
+        raise errors.UsageError(
+            f"a passphrase has at least {_SHORTEST} characters",
+            hint="whoever reads the bucket can try as many as they like: take several words",
+        )
+    made = keys.generate()
+    locked = Locked(made.public, "passphrase", keys.lock(made, passphrase))
+    return Access((made.public,), locked)
+
+
+def by_kms(spec: str, repository: str) -> Access:
+    """Access for who may use a KMS key of AWS."""
+    arn = kms.parse(spec)
+    made = keys.generate()
+    data = kms.lock(made.secret, arn, repository)
+    return Access((made.public,), Locked(made.public, "awskms", data, arn))
+
+
+def recovery(kind: str, passphrase: str) -> Access:
+    """A second way in: ``key``, to be written down, or ``passphrase``."""
+    if kind == "passphrase":
+        return by_passphrase(passphrase)
+    made = keys.generate()
+    return Access((made.public,), secret=made.secret)
+
+
+class Following(NamedTuple):
+    """What a root is to be replaced by.
+
+    Attributes:
+        header: Its header.
+        changes: What else of it changes.
+        sent: Packs that have been uploaded for it.
+    """
+
+    header: Header
+    changes: dict[str, Any]
+    sent: Sequence[Sent] = ()
+
+
+class TeamWork(SyncWork):
+    """The commands that change who may read."""
+
+    # --- looking ---------------------------------------------------------------------------
+
+    def team_list(self, path: str = "") -> Team:
+        """Who may read, and who asks to.
+
+        Args:
+            path: If given, only those who may read this file.
+        """
+        with self._prepared():
+            remote = self.remote()
+            fetch(remote, self.progress)
+            known = self.roster
+            name = self.worktree.relative(path) if path else ""
+            group = roster.group_of(known, name) if path else ALL
+            return Team(
+                members=tuple(self._reader(each) for each in roster.readers(known, group)),
+                groups=() if path else self._groups(known),
+                requests=() if path else tuple(self._requests(remote)),
+                path=name,
+                group=roster.name_of(known, group),
+            )
+
+    def _reader(self, member: Member) -> Reader:
+        known, header = self.roster, self.header
+        own = {each.public for each in self._identities or ()}
+        locked = {each.recipient: each.kind for each in header.locked}
+        alive = [each for each in known.groups if each.patterns and each.id in member.groups]
+        return Reader(
+            name=member.name,
+            keys=tuple(map(identities.describe, member.recipients)),
+            groups=tuple(each.name for each in alive),
+            you=not own.isdisjoint(member.recipients),
+            how=next((locked[each] for each in member.recipients if each in locked), "key"),
+        )
+
+    def _groups(self, known: Roster) -> tuple[Grouped, ...]:
+        return tuple(
+            Grouped(
+                name=each.name,
+                patterns=each.patterns,
+                members=tuple(member.name for member in roster.readers(known, each.id)),
+                yours=each.id in self.vault.groups,
+            )
+            for each in known.groups
+            if each.patterns
+        )
+
+    # --- requests --------------------------------------------------------------------------
+
+    def team_join(self, name: str = "") -> Requested:
+        """Ask to be let in: put a request into the remote, sealed to the members.
+
+        Args:
+            name: What the user wants to be called.
+
+        Raises:
+            NothingToDo: The user can read the repository.
+        """
+        name = roster.check_name(name or roster.suggest_name(self.author), "member")
+        driver = self._driver()
+        try:
+            blob = driver.get(roots.KEY)
+        except errors.KeyNotFound:
+            raise errors.NoRepositoryAtURL(driver.url) from None
+        assert blob is not None
+        header, _ = roots.read_header(blob.data, driver.url)
+        if not header.sealed:
+            raise errors.NothingToDo("the repository is plain: anybody who reads it can read it")
+        try:
+            self.unlock(header)
+        except (errors.NoKey, errors.IdentityMissing):
+            pass
+        else:
+            raise errors.NothingToDo("you can read this repository already", hint="dorky pull")
+        identity, _ = identities.own(self.config)
+        request = Requested(name=name, key=identities.describe(identity.public))
+        _ask(driver, header, request)
+        return request
+
+    def _driver(self) -> Driver:
+        """The remote, for who has no local state yet."""
+        return open_driver(self.config.url(ORIGIN), self.config.driver_options(ORIGIN))
+
+    def _requests(self, remote: Remote) -> list[Requested]:
+        """Who asks to be let in. What can't be read is nobody's."""
+        seen = remote.seen
+        assert seen is not None
+        if not seen.root.mailbox:
+            return []
+        mailbox = keys.parse(seen.root.mailbox, "the mailbox")
+        members = {key for each in seen.root.roster.members for key in each.recipients}
+        found = []
+        for each in list(remote.driver.list(JOIN))[:_REQUESTS]:
+            if each.size > _REQUEST:
+                continue
+            with contextlib.suppress(errors.KeyNotFound, model.Malformed, errors.UsageError):
+                blob = remote.driver.get(each.key)
+                data = keys.unwrap(blob.data, mailbox) if blob else None
+                request = model.decode(Request, data) if data else None
+                if request and request.recipient not in members:
+                    public = keys.recipient(request.recipient)
+                    found.append(Requested(name=request.name, key=identities.describe(public)))
+        self.database.set("requests", " ".join(each.name for each in found).encode())
+        return found
+
+    def requests(self, name: str) -> list[Requested]:
+        """The requests to be let in under a name."""
+        with self._prepared():
+            remote = self.remote()
+            fetch(remote, self.progress)
+            return [each for each in self._requests(remote) if each.name == name]
+
+    # --- letting in ------------------------------------------------------------------------
+
+    def team_add(self, name: str, access: str, *, passphrase: str = "") -> Reader:
+        """Let somebody in, or give a member another key.
+
+        Args:
+            name: What to call them.
+            access: ``age1…``, ``ssh-…``, ``@FILE`` of such keys, ``passphrase``, ``awskms:ARN``.
+            passphrase: For the fourth.
+
+        Raises:
+            NothingToDo: They have that key already.
+        """
+        roster.check_name(name, "member")
+        with self._prepared():
+            made: list[Access] = []
+
+            def admit(_: Remote, seen: Seen, opened: Vault) -> Following:
+                if not made:
+                    made.append(self._access(access, passphrase))
+                return _admit(seen, opened, name, made[0])
+
+            remote = self._change(admit)
+            # Who may write need not be allowed to delete.
+            with contextlib.suppress(errors.AccessError, errors.Unavailable):
+                remote.driver.delete(map(_place, made[0].recipients))
+            return self._reader(roster.member(self.roster, name))
+
+    def _access(self, access: str, passphrase: str) -> Access:
+        if access == "passphrase":
+            return by_passphrase(passphrase)
+        if access.startswith("awskms:"):
+            return by_kms(access, self.header.repository)
+        if access.startswith("@"):
+            path = Path(access[1:]).expanduser()
+            with files.disk_errors(path):
+                text = path.read_text("utf-8", errors="replace")
+            return Access(tuple(keys.recipients(text)))
+        return Access((keys.recipient(access),))
+
+    def key_gen_ci(self, name: str) -> Generated:
+        """Make a key for a CI job and let it in. The secret part is in the result alone."""
+        made = keys.generate()
+        with self._prepared():
+            if any(each.name == name for each in self.roster.members):
+                raise errors.Conflict(f"there is a {name} on the team", hint="dorky team list")
+        self.team_add(name, made.public)
+        return Generated(key=identities.describe(made.public), secret=made.secret, member=name)
+
+    # --- taking away -----------------------------------------------------------------------
+
+    def team_remove(
+        self, name: str, *, all_history: bool = False, dry_run: bool = False
+    ) -> Rotation:
+        """Take somebody's access away: new keys, for those who stay.
+
+        Args:
+            name: Who.
+            all_history: Whether old revisions are sealed anew, too.
+            dry_run: Whether to only tell what they can read.
+
+        Raises:
+            NoSuchMember: There is nobody of that name.
+            ForeignGroup: They belong to a group that the user is not in, who so can't renew its
+                key.
+        """
+        with self._prepared():
+            exposed: list[Exposure] = []
+
+            def remove(known: Roster, opened: Vault) -> tuple[Roster, set[str]]:
+                leaver = roster.member(known, name)
+                if leaver == self._me(known):
+                    raise errors.UsageError(
+                        "you can't remove yourself", hint="ask another member to do it"
+                    )
+                groups = {ALL, *leaver.groups}
+                for group in groups - opened.groups:
+                    raise errors.ForeignGroup(name, roster.name_of(known, group))
+                exposed[:] = self._exposed(groups)
+                return roster.drop(known, name), groups
+
+            done = self._rotate(remove, all_history=all_history, dry_run=dry_run)
+            return msgspec.structs.replace(done, removed=name, exposed=tuple(exposed))
+
+    def rotate(self, *, all_history: bool = False) -> Rotation:
+        """Give everybody's group, and every group that the user is in, a new key."""
+        with self._prepared():
+            return self._rotate(
+                lambda known, opened: (known, set(opened.groups)), all_history=all_history
+            )
+
+    def _rotate(
+        self,
+        choose: Callable[[Roster, Vault], tuple[Roster, set[str]]],
+        *,
+        all_history: bool = False,
+        dry_run: bool = False,
+    ) -> Rotation:
+        """Begin new epochs and seal anew.
+
+        Args:
+            choose: Gives the roster to be, and the groups whose keys are renewed.
+            all_history: See `rotate.reseal`.
+            dry_run: Whether to only choose.
+        """
+        chosen: set[str] = set()
+        did: list[tuple[rotate.Resealed, list[Requested]]] = []
+
+        def change(remote: Remote, seen: Seen, opened: Vault) -> Following | None:
+            known, groups = choose(seen.root.roster, opened)
+            chosen.clear()
+            chosen.update(groups)
+            if dry_run:
+                return None
+            header = seen.header
+            for group in sorted(groups):
+                heirs = roster.recipients(known, group)
+                if not heirs:
+                    what = roster.name_of(known, group)
+                    raise errors.UsageError(
+                        f"nobody would be left in the group {what}",
+                        hint=f"first: dorky group members {what} --add NAME",
+                    )
+                header, opened = vault.begin_epoch(header, opened, group, heirs)
+            heirs_of_all = set(roster.recipients(known, ALL))
+            locked = tuple(each for each in header.locked if each.recipient in heirs_of_all)
+            # The leaver knows the old one's secret key.
+            mailbox = keys.generate()
+            header = msgspec.structs.replace(header, locked=locked, mailbox=mailbox.public)
+            waiting = self._requests(remote)
+            resealed = rotate.reseal(
+                remote, seen, opened, groups, all_history=all_history, progress=self.progress
+            )
+            did[:] = [(resealed, waiting)]
+            changes = {**resealed.changes, "roster": known, "mailbox": mailbox.secret}
+            return Following(header, changes, resealed.sent)
+
+        remote = self._change(change)
+        known = self.roster
+        done = Rotation(
+            groups=tuple(sorted(roster.name_of(known, each) for each in chosen)),
+            fingerprint=self.vault.fingerprint,
+            skipped=tuple(
+                each.name
+                for each in known.groups
+                if each.patterns and each.id not in self.vault.groups
+            ),
+        )
+        if dry_run:
+            return done
+        resealed, waiting = did[0]
+        rotate.delete(remote, resealed.dropped)
+        for each in waiting:
+            _ask(remote.driver, self.header, each)
+        return msgspec.structs.replace(
+            done, objects=resealed.objects, size=resealed.size, kept=resealed.kept, done=True
+        )
+
+    def _me(self, known: Roster) -> Member | None:
+        return roster.me(known, [each.public for each in self._identities or ()])
+
+    def _exposed(self, groups: Collection[str]) -> list[Exposure]:
+        """What the members of groups can read now: files, and the variables in them."""
+        head = self.database.ref(f"{ORIGIN}/{MAIN}")
+        found = dict(history.files_of(self.store, history.trees_of(self.store, head, groups)))
+        telling = {
+            path: entry
+            for path, entry in found.items()
+            if documents.syntax_of(path) == documents.Syntax.DOTENV and entry.size < model.MiB
+        }
+        self._bring(checkout.needed(self.store, telling.values()))
+        exposed = []
+        for path in sorted(found):
+            names: Iterable[str] = ()
+            if path in telling:
+                data = b"".join(checkout.read(self.store, telling[path]))
+                with contextlib.suppress(errors.UsageError):
+                    names = documents.parse(path, data).items()
+            exposed.append(Exposure(path=path, variables=tuple(names)))
+        return exposed
+
+    # --- the swap --------------------------------------------------------------------------
+
+    def _change(self, change: Callable[[Remote, Seen, Vault], Following | None]) -> Remote:
+        """Replace the remote's root by what ``change`` makes of it, and follow it in `.dorkyrc`.
+
+        Args:
+            change: May be called again, when somebody else was faster; None for no change.
+
+        Raises:
+            UsageError: The repository is plain: it has no keys.
+            ServerBusy: Others were faster, again and again.
+        """
+        remote = self.remote()
+        fetch(remote, self.progress)
+        for _ in range(_ATTEMPTS):
+            seen = remote.seen
+            assert seen is not None
+            if not seen.header.sealed:
+                raise errors.UsageError("a plain repository has no keys, and so no team")
+            following = change(remote, seen, self.unlock(seen.header))
+            if following is None:
+                return remote
+            root = roots.successor(seen.root, **following.changes)
+            try:
+                won = remote.swap(following.header, root)
+            except errors.PreconditionFailed:
+                # Keys that were begun for nothing must not be used.
+                self.unlock(seen.header)
+                fetch(remote, self.progress)
+                continue
+            remember(remote, won, following.sent, self.progress)
+            self._pin()
+            return remote
+        raise errors.ServerBusy(remote.url, "others keep changing it")
+
+    def _pin(self) -> None:
+        """Make `.dorkyrc` commit to the newest key."""
+        if self.config.text("repository.id"):
+            fingerprint = self.vault.fingerprint
+            if self.config.text("repository.fingerprint") != fingerprint:
+                self.config.set("repository.fingerprint", fingerprint, scope="project")
+
+
+def _place(recipient: str) -> str:
+    """Where the request of who has a key lies: one a key, and none tells the key."""
+    return JOIN + hashlib.sha256(recipient.encode()).hexdigest()[:32]
+
+
+def _ask(driver: Driver, header: Header, request: Requested) -> None:
+    """Put a request to join into the remote, for the members' eyes only."""
+    body = model.encode(Request(request.name, request.key.recipient))
+    driver.put(_place(request.key.recipient), keys.wrap(body, [header.mailbox]))
+
+
+def _admit(seen: Seen, opened: Vault, name: str, access: Access) -> Following:
+    """The root with a member let in, or with another key for one."""
+    known = seen.root.roster
+    held = {key: each.name for each in known.members for key in each.recipients}
+    for key in access.recipients:
+        if held.get(key, name) != name:
+            raise errors.Conflict(f"that key is {held[key]}'s already", hint="dorky team list")
+    new = [key for key in access.recipients if key not in held]
+    if not new:
+        raise errors.NothingToDo(f"{name} has that key already", hint="dorky team list")
+    before = next((each for each in known.members if each.name == name), Member(name, ()))
+    for group in set(before.groups) - opened.groups:
+        # Else the new key would open less than the member's others do.
+        raise errors.ForeignGroup(name, roster.name_of(known, group))
+    member = msgspec.structs.replace(before, recipients=(*before.recipients, *new))
+    known = roster.put(known, member)
+    header = seen.header
+    if access.locked:
+        header = msgspec.structs.replace(header, locked=(*header.locked, access.locked))
+    for group in (ALL, *member.groups):
+        header = vault.wrap_anew(header, opened, group, roster.recipients(known, group))
+    return Following(header, {"roster": known})
