@@ -8,7 +8,7 @@ Source: https://docs.aws.amazon.com/kms/latest/APIReference/API_Decrypt.html
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from dorky import errors
@@ -88,13 +88,8 @@ def lock(secret: str, arn: str, repository: str, *, profile: str | None = None) 
         KMSKeyUnusable: It is disabled, or not for encryption.
         Unreachable: No answer; ServerBusy: an answer that asks for patience.
     """
-    answer = _call(
-        arn,
-        profile,
-        lambda client, asked: client.encrypt(Plaintext=secret.encode(), **asked),
-        repository,
-    )
-    return bytes(answer["CiphertextBlob"])
+    plaintext = {"Plaintext": secret.encode()}
+    return _call("encrypt", plaintext, "CiphertextBlob", arn, repository, profile)
 
 
 def unlock(data: bytes, arn: str, repository: str, *, profile: str | None = None) -> str:
@@ -106,45 +101,49 @@ def unlock(data: bytes, arn: str, repository: str, *, profile: str | None = None
     """
     if not 0 < len(data) <= _CIPHERTEXT:  # KMS would say that the request is wrong
         raise errors.KMSMismatch(arn)
-    answer = _call(
-        arn,
-        profile,
-        lambda client, asked: client.decrypt(CiphertextBlob=data, **asked),
-        repository,
-    )
+    opened = _call("decrypt", {"CiphertextBlob": data}, "Plaintext", arn, repository, profile)
     try:
-        return bytes(answer["Plaintext"]).decode()
+        return opened.decode()
     except UnicodeDecodeError:
         raise errors.KMSMismatch(arn) from None
 
 
 def _call(
+    name: str,
+    given: Mapping[str, bytes],
+    wanted: str,
     arn: str,
-    profile: str | None,
-    request: Callable[[Any, dict[str, Any]], Mapping[str, Any]],
     repository: str,
-) -> Mapping[str, Any]:
+    profile: str | None,
+) -> bytes:
+    """Ask KMS for an operation, and take one field of its answer."""
     import boto3
     from botocore.config import Config
     from botocore.exceptions import BotoCoreError, ClientError
+    from botocore.parsers import ResponseParserError
 
     found = _ARN.fullmatch(parse(arn))
     assert found
     # Whoever has several ways to open a repository must not wait long for this one.
     patience = Config(connect_timeout=3, read_timeout=10, retries={"total_max_attempts": 2})
     # KeyId also when decrypting: else KMS takes any key that the ciphertext names.
-    asked = {"KeyId": arn, "EncryptionContext": {"dorky": repository}}
+    asked = {"KeyId": arn, "EncryptionContext": {"dorky": repository}, **given}
     try:
         session = boto3.Session(profile_name=profile, region_name=found["region"])
         if session.get_credentials() is None:
             raise errors.NoCredentials(arn, "none in the environment or ~/.aws")
-        return request(session.client("kms", config=patience), asked)
-    except (BotoCoreError, ClientError, ValueError) as error:
-        raise _explain(error, arn) from error
+        answer = getattr(session.client("kms", config=patience), name)(**asked)
+    except (BotoCoreError, ClientError, ResponseParserError, ValueError) as error:
+        # Not as its cause: boto3 quotes what it was given.
+        raise _explain(error, arn) from None
+    if wanted not in answer:
+        raise errors.BadEndpoint(f"AWS KMS for {arn}", f"its answer has no {wanted}")
+    return bytes(answer[wanted])
 
 
 def _explain(error: Exception, arn: str) -> errors.DorkyError:
     from botocore import exceptions
+    from botocore.parsers import ResponseParserError
 
     if isinstance(error, exceptions.ClientError):
         return _answered(error, arn)
@@ -152,6 +151,8 @@ def _explain(error: Exception, arn: str) -> errors.DorkyError:
         return errors.ExpiredCredentials(arn)
     if isinstance(error, exceptions.HTTPClientError | exceptions.ConnectionError):
         return errors.Unreachable(f"AWS KMS for {arn}", error, lasting=True)
+    if isinstance(error, ResponseParserError):
+        return errors.BadEndpoint(f"AWS KMS for {arn}", "its answer is not what KMS says")
     if isinstance(error, ValueError):  # botocore's word for an endpoint that is no URL
         return errors.BadEndpoint(f"AWS KMS for {arn}", error)
     return errors.NoCredentials(arn, error)
