@@ -1,0 +1,116 @@
+"""`.env` files: names and values, as python-dotenv reads them."""
+
+from __future__ import annotations
+
+import io
+import re
+from typing import TYPE_CHECKING
+
+from dorky.documents.base import LINE_END, Document, Leaf, Malformed
+
+if TYPE_CHECKING:
+    from dotenv.parser import Binding
+
+_ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
+_ENV_PLAIN = re.compile(r"[A-Za-z0-9_./:@%+,=-]*")
+# The grammar of dotenv.parser, for the part of a statement before its value, and for the value.
+_ENV_HEAD = re.compile(r"\s*(?:export[^\S\r\n]+)?(?:'[^']+'|[^=#\s]+)[^\S\r\n]*=[^\S\r\n]*")
+_ENV_VALUE = re.compile(
+    r"""'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|[^\r\n]*?(?=[^\S\r\n]+\#|[^\S\r\n]*(?:[\r\n]|\Z))""",
+    re.DOTALL,
+)
+
+
+class Dotenv(Document):
+    """A `.env` file: the statements it is made of."""
+
+    def _load(self, text: str) -> None:
+        from dotenv.parser import parse_stream
+
+        self._bindings: list[Binding] = []
+        for each in parse_stream(io.StringIO(text, newline="")):
+            if each.error:
+                blank = re.match(r"\s*", each.original.string)
+                before = len(LINE_END.findall(blank[0])) if blank else 0
+                raise Malformed(f"line {each.original.line + before} is not NAME=value")
+            value = each.value
+            if value is not None and "\r" in each.original.string:
+                # python-dotenv opens files with universal line ends.
+                unified = LINE_END.sub("\n", each.original.string)
+                value = next(parse_stream(io.StringIO(unified))).value
+            self._bindings.append(each._replace(value=value))
+
+    def _assignments(self) -> list[tuple[str, str]]:
+        return [
+            (each.key, each.value)
+            for each in self._bindings
+            if each.key is not None and each.value is not None
+        ]
+
+    def _leaves(self) -> dict[str, Leaf]:
+        return {key: Leaf(value) for key, value in self._assignments()}
+
+    def _get(self, key: str) -> str | None:
+        return dict(self._assignments()).get(key)
+
+    def _unset(self, key: str) -> None:
+        rest = [each for each in self._assignments() if each[0] != key]
+        pieces = []
+        for each in self._bindings:
+            piece = each.original.string
+            if each.key == key and each.value is not None:
+                blank = piece[: len(piece) - len(piece.lstrip())]
+                piece = blank[: max(blank.rfind("\n"), blank.rfind("\r")) + 1]
+            pieces.append(piece)
+        self._replace(key, "".join(pieces), rest)
+
+    def _put(self, key: str, leaf: Leaf) -> None:
+        quoted = _env_quoted(leaf.text)
+        pieces = [each.original.string for each in self._bindings]
+        wanted = self._assignments()
+        places = [i for i, b in enumerate(self._bindings) if b.key == key and b.value is not None]
+        if places:
+            pieces[places[-1]] = _env_replaced(pieces[places[-1]], quoted)
+            last = max(i for i, each in enumerate(wanted) if each[0] == key)
+            wanted[last] = (key, leaf.text)
+        elif _ENV_NAME.fullmatch(key):
+            if self._text and self._text[-1] not in "\r\n":
+                pieces.append(self._line_end)
+            pieces.append(f"{key}={quoted}{self._line_end}")
+            wanted.append((key, leaf.text))
+        else:
+            raise self._refusal(key, "a variable's name is letters, digits and underscores")
+        self._replace(key, "".join(pieces), wanted)
+
+    def _replace(self, key: str, text: str, wanted: list[tuple[str, str]]) -> None:
+        try:
+            again = Dotenv(self.path, text)
+            right = again._assignments() == wanted
+        except Malformed:
+            right = False
+        if not right:
+            raise self._refusal(key, "the lines around it can't be kept")
+        self._text, self._bindings = again._text, again._bindings
+
+
+def _env_quoted(value: str) -> str:
+    if _ENV_PLAIN.fullmatch(value):
+        return value
+    # bash keeps every backslash between single quotes, python-dotenv unescapes these two.
+    if not re.search(r"['\r]|\\\\|\\\Z", value):
+        return f"'{value}'"
+    escaped = re.sub(r'([\\"])', r"\\\1", value).replace("\r", r"\r")
+    return f'"{escaped}"'
+
+
+def _env_replaced(statement: str, quoted: str) -> str:
+    head = _ENV_HEAD.match(statement)
+    assert head
+    at = head.end()
+    # `A= # text` is an empty value with a comment, `A=#text` a value.
+    if not statement.startswith("#", at) or statement[at - 1] == "=":
+        value = _ENV_VALUE.match(statement, at)
+        assert value
+        at = value.end()
+    tail = statement[at:]
+    return statement[: head.end()] + quoted + (" " if tail.startswith("#") else "") + tail

@@ -1,0 +1,102 @@
+"""TOML: read by `tomllib`, edited by tomlkit."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar
+
+from dorky.documents.base import Kind, Leaf, Malformed
+from dorky.documents.tree import DECIMAL, DEPTH, INTEGER, Node, Place, Tree
+
+
+class TOML(Tree):
+    """A TOML file."""
+
+    _literals: ClassVar = {
+        Kind.NUMBER: re.compile(rf"{INTEGER}|{DECIMAL}"),
+        Kind.BOOLEAN: re.compile("true|false"),
+    }
+
+    def _read(self, text: str) -> Node:
+        if sys.version_info >= (3, 11):
+            import tomllib
+        else:
+            import tomli as tomllib
+
+        try:
+            return _toml_node(tomllib.loads(text, parse_float=_Digits), 0)
+        except ValueError as error:
+            line = re.search(r"\(at line ([0-9]+), column [0-9]+\)\Z", str(error))
+        raise Malformed(f"line {line[1]} is malformed" if line else "it is malformed")
+
+    def _with(self, place: Place, leaf: Leaf) -> Iterator[str]:
+        import tomlkit
+
+        literal = leaf.text
+        if leaf.kind is Kind.STRING:
+            literal = json.dumps(leaf.text, ensure_ascii=False).replace("\x7f", r"\u007f")
+        yield self._edited(place.segments, lambda: tomlkit.value(literal))
+
+    def _without(self, place: Place) -> str:
+        return self._edited(place.segments, None)
+
+    def _edited(self, segments: list[str], value: Callable[[], Any] | None) -> str:
+        """The text after tomlkit set a value, or removed one; as it is where tomlkit can't."""
+        import tomlkit
+
+        text = self._text
+        try:
+            document = tomlkit.parse(text)
+            if tomlkit.dumps(document) != text:
+                return text
+            inside: Any = document
+            for each in segments[:-1]:
+                if isinstance(inside, list):
+                    inside = inside[int(each)]
+                    continue
+                if each not in inside:
+                    inline = isinstance(inside, tomlkit.items.InlineTable)
+                    table = tomlkit.inline_table if inline else tomlkit.table
+                    inside[each] = table() if inline else tomlkit.table(each != segments[-2])
+                inside = inside[each]
+            last = int(segments[-1]) if isinstance(inside, list) else segments[-1]
+            if value is None:
+                del inside[last]
+            elif isinstance(inside, list) and last == len(inside):
+                inside.append(value())
+            else:
+                inside[last] = value()
+            made = tomlkit.dumps(document)
+        except Exception:  # noqa: BLE001 - what tomlkit raises is not written down anywhere
+            return text
+        if "\r\n" in text and "\n" not in text.replace("\r\n", ""):
+            made = re.sub(r"(?<!\r)\n", "\r\n", made)
+        return made
+
+
+class _Digits(str):
+    """A decimal number as it is written."""
+
+
+def _toml_node(value: object, depth: int) -> Node:
+    if depth > DEPTH:
+        raise Malformed("it is nested too deeply")
+    node = Node(listed=isinstance(value, list), entry=0)
+    if isinstance(value, dict):
+        for key, each in value.items():
+            node.add(key, _toml_node(each, depth + 1))
+    elif isinstance(value, list):
+        for index, each in enumerate(value):
+            node.add(str(index), _toml_node(each, depth + 1))
+    elif isinstance(value, bool):
+        node.leaf = Leaf(str(value).lower(), Kind.BOOLEAN)
+    elif isinstance(value, (int, _Digits)):
+        node.leaf = Leaf(str(value), Kind.NUMBER)
+    elif isinstance(value, str):
+        node.leaf = Leaf(value)
+    else:
+        node.leaf = Leaf(value.isoformat(), Kind.TIME)  # type: ignore[attr-defined]
+    return node

@@ -1,0 +1,307 @@
+"""Documents in which values lie within others."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeAlias
+
+from dorky import errors
+from dorky.documents.base import LINE_END, Document, Kind, Leaf, Malformed
+
+DEPTH = 100
+_SIZE = 1_000_000  # Aliases of aliases make a page of YAML as large as they like.
+
+_BARE = re.compile(r"[^\s.\"'\\\x00-\x1f]+")
+_SEGMENT = re.compile(r'([^."][^.]*)|("(?:[^"\\]|\\.)*")')
+INTEGER = r"0|-?[1-9][0-9]{0,300}"
+DECIMAL = rf"-?(?:{INTEGER})\.[0-9]{{1,300}}"
+JSON_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?")
+
+
+def key_path(segments: list[str]) -> str:
+    """Write a path of keys as one key: joined with dots, quoted as in TOML where needed."""
+    return ".".join(
+        each if _BARE.fullmatch(each) else json.dumps(each, ensure_ascii=False) for each in segments
+    )
+
+
+_Plain: TypeAlias = "Leaf | dict[str, _Plain] | list[_Plain] | None"
+
+
+@dataclass
+class Node:
+    """One value, list or mapping, and where it stands in the text."""
+
+    leaf: Leaf | None = None
+    listed: bool = False
+    children: dict[str, Node] = field(default_factory=dict)
+    """By key; those of a list by number."""
+    parts: list[Node] = field(default_factory=list)
+    """What stands in the text between its ends, in that order: the children, and YAML's `<<`."""
+    start: int = 0
+    end: int = 0
+    entry: int = -1
+    """Where its key begins, or the dash of its item; -1 when it was merged in from elsewhere."""
+    flow: bool = True
+    """Whether it has brackets; else its lines and their indentation make it."""
+    shared: bool = False
+    """Whether an alias stands here for what is written elsewhere."""
+    size: int = 1
+
+    def add(self, key: str, child: Node) -> None:
+        """Put a value under a key."""
+        self.children[key] = child
+        self.size += child.size
+        if self.size > _SIZE:
+            raise Malformed("its aliases stand for too much")
+
+    def walk(self, above: list[str]) -> Iterator[tuple[str, Leaf]]:
+        """Every value in it, with its key; ``above`` are the keys that lead here."""
+        if self.leaf is not None:
+            yield key_path(above), self.leaf
+        elif not self.children and above:
+            yield key_path(above), Leaf("[]" if self.listed else "{}", Kind.EMPTY)
+        for key, child in self.children.items():
+            yield from child.walk([*above, key])
+
+    def plain(self) -> _Plain:
+        """What is written here itself, for comparison."""
+        if self.shared or self.leaf is not None:
+            return None if self.shared else self.leaf
+        own = {key: each.plain() for key, each in self.children.items() if each.entry >= 0}
+        return list(own.values()) if self.listed else own
+
+    def compact(self) -> str:
+        """It as JSON without spaces."""
+        if self.leaf is None:
+            inner = [(json.dumps(k, ensure_ascii=False), v) for k, v in self.children.items()]
+            if self.listed:
+                return "[" + ",".join(each.compact() for _, each in inner) + "]"
+            return "{" + ",".join(f"{key}:{each.compact()}" for key, each in inner) + "}"
+        text, kind = self.leaf
+        if kind is Kind.NULL:
+            return "null"
+        if kind is Kind.BOOLEAN or (kind is Kind.NUMBER and JSON_NUMBER.fullmatch(text)):
+            return text
+        return json.dumps(text, ensure_ascii=False)
+
+
+class Place(NamedTuple):
+    """Where a key leads: as far as there is something, and what is missing after it."""
+
+    segments: list[str]
+    node: Node
+    parent: Node
+    missing: list[str]
+
+
+class Tree(Document):
+    """A document in which values lie within others."""
+
+    def _load(self, text: str) -> None:
+        self._root = self._read(text)
+        if self._root.leaf is not None:
+            raise Malformed("its top level is a single value")
+
+    def _leaves(self) -> dict[str, Leaf]:
+        return dict(self._root.walk([]))
+
+    def _get(self, key: str) -> str | None:
+        place = self._place(key)
+        if place.missing:
+            return None
+        return place.node.compact() if place.node.leaf is None else place.node.leaf.text
+
+    def _unset(self, key: str) -> None:
+        place = self._place(key)
+        if place.node.entry < 0 or self._leads_elsewhere(place.segments[:-1]):
+            raise self._refusal(key, "an alias brings it from elsewhere")
+        wanted = self._root.plain()
+        _take(wanted, place.segments)
+        self._replace(key, [self._without(place)], wanted, pruned=True)
+
+    def _put(self, key: str, leaf: Leaf) -> None:
+        segments, node, parent, missing = self._place(key)
+        if not missing and node.entry < 0:  # Its own value goes before the one merged in.
+            node, missing = parent, segments[-1:]
+        there = segments[: len(segments) - len(missing)]
+        if self._leads_elsewhere(there if missing else there[:-1]):
+            raise self._refusal(key, "it leads through an alias")
+        if missing and node.leaf is not None:
+            raise self._refusal(key, "it leads through a single value")
+        if missing and node.listed and missing[0] != str(len(node.children)):
+            raise self._refusal(key, "the list has no such place")
+        if not missing and node.children:
+            raise self._refusal(key, "there are several values under it")
+        wanted = self._root.plain()
+        _give(wanted, segments, leaf)
+        self._replace(key, self._with(Place(segments, node, parent, missing), leaf), wanted)
+
+    def _replace(
+        self, key: str, texts: Iterable[str], wanted: _Plain, *, pruned: bool = False
+    ) -> None:
+        for text in texts:
+            try:
+                root = self._read(text)
+            except (Malformed, RecursionError):
+                continue
+            found = root.plain()
+            if found == wanted or (pruned and _pruned(found) == _pruned(wanted)):
+                self._text, self._root = text, root
+                return
+        raise self._refusal(key, "what is around it can't be kept")
+
+    def _segments(self, key: str) -> list[str]:
+        segments, at = [], 0
+        while found := _SEGMENT.match(key, at):
+            try:
+                segments.append(found[1] or json.loads(found[2], strict=False))
+            except ValueError:
+                break
+            at = found.end() + 1
+            if at > len(key):
+                return segments
+            if key[at - 1] != ".":
+                break
+        raise errors.UsageError(f'{key} is not a key, such as a.b or a."b.c"')
+
+    def _place(self, key: str) -> Place:
+        node = parent = self._root
+        segments = self._segments(key)
+        for depth, each in enumerate(segments):
+            if each not in node.children:
+                return Place(segments, node, parent, segments[depth:])
+            node, parent = node.children[each], node
+        return Place(segments, node, parent, [])
+
+    def _leads_elsewhere(self, segments: list[str]) -> bool:
+        node = self._root
+        for each in segments:
+            node = node.children[each]
+            if node.shared:
+                return True
+        return False
+
+    def _read(self, text: str) -> Node:
+        raise NotImplementedError
+
+    def _with(self, place: Place, leaf: Leaf) -> Iterator[str]:
+        """The texts that might say it, the best first."""
+        raise NotImplementedError
+
+    def _without(self, place: Place) -> str:
+        """The text that does not say it any more."""
+        raise NotImplementedError
+
+
+def _give(tree: Any, segments: list[str], leaf: Leaf) -> None:
+    value: Any = leaf
+    if leaf.kind is Kind.EMPTY:
+        value = [] if leaf.text == "[]" else {}
+    for depth, each in enumerate(segments):
+        at: Any = int(each) if isinstance(tree, list) else each
+        if isinstance(tree, list) and at == len(tree):
+            tree.append({})
+        if depth == len(segments) - 1:
+            tree[at] = value
+        else:
+            tree = tree[at] if isinstance(tree, list) else tree.setdefault(at, {})
+
+
+def _take(tree: Any, segments: list[str]) -> None:
+    for each in segments[:-1]:
+        tree = tree[int(each)] if isinstance(tree, list) else tree[each]
+    del tree[int(segments[-1]) if isinstance(tree, list) else segments[-1]]
+
+
+def _pruned(tree: _Plain) -> _Plain:
+    """Without empty mappings, which TOML has no place for after its last dotted key is gone."""
+    if isinstance(tree, list):
+        return [_pruned(each) for each in tree]
+    if isinstance(tree, dict):
+        pruned = {key: _pruned(each) for key, each in tree.items()}
+        return {key: each for key, each in pruned.items() if each != {}}
+    return tree
+
+
+class Marked(Tree):
+    """A tree whose nodes know where they stand: JSON, and YAML in brackets."""
+
+    def _string(self, text: str) -> str:
+        return json.dumps(text, ensure_ascii=False)
+
+    def _key(self, key: str) -> str:
+        return self._string(key)
+
+    def _literal(self, leaf: Leaf) -> str:
+        if leaf.kind is Kind.STRING:
+            return self._string(leaf.text)
+        return leaf.text or "null"
+
+    def _nested(self, missing: list[str], literal: str, indent: str | None) -> str:
+        """A value under keys that are missing, with its lines indented unless it is on one."""
+        if not missing:
+            return literal
+        inner = None if indent is None else indent + self._step
+        value = f"{self._key(missing[0])}: {self._nested(missing[1:], literal, inner)}"
+        if inner is None:
+            return f"{{{value}}}"
+        return f"{{{self._line_end}{inner}{value}{self._line_end}{indent}}}"
+
+    @property
+    def _step(self) -> str:
+        found = re.search(r"[\r\n]([ \t]+)[^\s]", self._text)
+        return found[1] if found else "  "
+
+    def _indent(self, index: int) -> str:
+        """The white space that begins the line of a place."""
+        line = self._text[self._line(index) : index]
+        return line[: len(line) - len(line.lstrip(" \t"))]
+
+    def _line(self, index: int) -> int:
+        """Where the line of a place begins."""
+        before = self._text
+        return max(before.rfind("\n", 0, index), before.rfind("\r", 0, index)) + 1
+
+    def _flow_with(self, node: Node, missing: list[str], leaf: Leaf) -> str:
+        text, literal = self._text, self._literal(leaf)
+        if not node.parts:
+            if self._spread and not node.listed:
+                made = self._nested(missing, literal, self._indent(node.start))
+                return text[: node.start] + made + text[node.end :]
+            made = self._nested(missing[1:] if node.listed else missing, literal, None)
+            at = node.start + 1
+            return text[:at] + (made if node.listed else made[1:-1]) + text[at:].lstrip(" ")
+        last = node.parts[-1]
+        gap = re.search(r"\s*\Z", text[node.start + 1 : last.entry])
+        colon = re.search(r":[ \t]*\Z", text[last.entry : last.start])
+        between = colon[0] if colon else ": "
+        space, indent = " ", None
+        if gap and (lines := LINE_END.findall(gap[0])):
+            indent = LINE_END.split(gap[0])[-1]
+            space = lines[0] + indent
+        elif between == ":":
+            space = ""
+        made = self._nested(missing[1:], literal, indent if self._spread else None)
+        entry = made if node.listed else self._key(missing[0]) + between + made
+        return text[: last.end] + "," + space + entry + text[last.end :]
+
+    @property
+    def _spread(self) -> bool:
+        """Whether a new mapping gets lines of its own."""
+        return False
+
+    def _flow_without(self, node: Node, parent: Node) -> str:
+        text, parts = self._text, parent.parts
+        at = next(i for i, each in enumerate(parts) if each is node)
+        if at + 1 < len(parts):
+            return text[: node.entry] + text[parts[at + 1].entry :]
+        if at:
+            return text[: parts[at - 1].end] + text[node.end :]
+        start, end = parent.start + 1, parent.end - 1
+        if text[start : node.entry].strip() or text[node.end : end].strip():
+            start, end = node.entry, node.end
+        return text[:start] + text[end:]
