@@ -23,17 +23,23 @@ from dorky.model import (
     Commit,
     Entry,
     Epoch,
+    Group,
     Header,
     Inline,
     Kind,
+    Locked,
     Malformed,
+    Member,
     Pack,
+    Request,
     Root,
+    Roster,
     Tree,
 )
 
 ONE, TWO, THREE, FOUR = ("1" * 64, "2" * 64, "3" * 64, "4" * 64)
 REPOSITORY = "00112233445566778899aabbccddeeff"
+OPS = "0123456789abcdef"
 
 TREE = Tree(
     (
@@ -53,17 +59,31 @@ COMMIT = Commit(
     "ab" * 20,
     {"z": "1", "y": "2"},
 )
-HEADER = Header(
+HEADER = Header(1, REPOSITORY, (Epoch("all", 1, ONE, b"wrapped"),))
+LATER = Header(
     1,
     REPOSITORY,
-    (Epoch("all", 1, ONE, ("age1example",), b"wrapped"),),
+    (
+        Epoch("all", 1, ONE),
+        Epoch(OPS, 1, TWO, b"theirs"),
+        Epoch("all", 2, THREE, b"wrapped", b"before"),
+    ),
+    (
+        Locked("age1example", "passphrase", b"scrypt"),
+        Locked("age1other", "awskms", b"blob", "arn:aws:kms:eu-west-1:111122223333:key/acme"),
+    ),
+    "age1mailbox",
+)
+ROSTER = Roster(
+    (Member("ana", ("age1ana", "ssh-ed25519 AAAA"), (OPS,)), Member("ci@acme", ("age1ci",))),
+    (Group(OPS, "ops", ("env/prod/**",)),),
 )
 ROOT = Root(
     7,
     "ab" * 16,
     ("cd" * 16,),
     {"main": ONE, "dev": TWO},
-    (Pack(TWO, 100, 40),),
+    (Pack(TWO, 100, 40, 3),),
     (Inline(Kind.CHUNK, THREE, b"\0\1\2"),),
 )
 
@@ -90,10 +110,27 @@ VECTORS: dict[str, tuple[Any, str]] = {
         f'{{"trees":{{"all":"{ONE}"}},"parents":[],"author":"",'
         '"time":"1970-01-01T00:00:00Z","message":"m"}',
     ),
+    "commit of two groups": (
+        Commit({"all": ONE, OPS: TWO}, (), "", datetime(1970, 1, 1, tzinfo=timezone.utc), "m"),
+        f'{{"trees":{{"{OPS}":"{TWO}","all":"{ONE}"}},"parents":[],"author":"",'
+        '"time":"1970-01-01T00:00:00Z","message":"m"}',
+    ),
     "header": (
         HEADER,
         f'{{"format":1,"repository":"{REPOSITORY}","epochs":[{{"group":"all","epoch":1,'
-        f'"commitment":"{ONE}","recipients":["age1example"],"wrapped":"d3JhcHBlZA=="}}]}}',
+        f'"commitment":"{ONE}","wrapped":"d3JhcHBlZA=="}}]}}',
+    ),
+    "later header": (
+        LATER,
+        f'{{"format":1,"repository":"{REPOSITORY}","epochs":['
+        f'{{"group":"all","epoch":1,"commitment":"{ONE}"}},'
+        f'{{"group":"{OPS}","epoch":1,"commitment":"{TWO}","wrapped":"dGhlaXJz"}},'
+        f'{{"group":"all","epoch":2,"commitment":"{THREE}","wrapped":"d3JhcHBlZA==",'
+        '"previous":"YmVmb3Jl"}],'
+        '"locked":[{"recipient":"age1example","kind":"passphrase","data":"c2NyeXB0"},'
+        '{"recipient":"age1other","kind":"awskms","data":"YmxvYg==",'
+        '"key":"arn:aws:kms:eu-west-1:111122223333:key/acme"}],'
+        '"mailbox":"age1mailbox"}',
     ),
     "plain header": (
         Header(1, REPOSITORY, ()),
@@ -102,10 +139,27 @@ VECTORS: dict[str, tuple[Any, str]] = {
     "root": (
         ROOT,
         f'{{"generation":7,"txid":"{"ab" * 16}","recent":["{"cd" * 16}"],'
-        f'"refs":{{"dev":"{TWO}","main":"{ONE}"}},"packs":[["{TWO}",100,40]],'
+        f'"refs":{{"dev":"{TWO}","main":"{ONE}"}},"packs":[["{TWO}",100,40,3]],'
         f'"inline":[["chunk","{THREE}","AAEC"]]}}',
     ),
     "first root": (Root(1, "ab" * 16), f'{{"generation":1,"txid":"{"ab" * 16}"}}'),
+    "root of a team": (
+        Root(1, "ab" * 16, roster=ROSTER, mailbox="AGE-SECRET-KEY-1EXAMPLE"),
+        f'{{"generation":1,"txid":"{"ab" * 16}","roster":{{"members":['
+        f'{{"name":"ana","recipients":["age1ana","ssh-ed25519 AAAA"],"groups":["{OPS}"]}},'
+        '{"name":"ci@acme","recipients":["age1ci"]}],'
+        f'"groups":[{{"id":"{OPS}","name":"ops","patterns":["env/prod/**"]}}]}},'
+        '"mailbox":"AGE-SECRET-KEY-1EXAMPLE"}',
+    ),
+    "roster": (
+        ROSTER,
+        '{"members":['
+        f'{{"name":"ana","recipients":["age1ana","ssh-ed25519 AAAA"],"groups":["{OPS}"]}},'
+        '{"name":"ci@acme","recipients":["age1ci"]}],'
+        f'"groups":[{{"id":"{OPS}","name":"ops","patterns":["env/prod/**"]}}]}}',
+    ),
+    "empty roster": (Roster(), "{}"),
+    "request": (Request("ben", "age1ben"), '{"name":"ben","recipient":"age1ben"}'),
 }
 
 
@@ -178,7 +232,7 @@ trees = st.lists(entries, unique_by=lambda entry: entry.name, max_size=6).map(
 times = st.datetimes(timezones=st.just(timezone.utc)).map(lambda at: at.replace(microsecond=0))
 commits = st.builds(
     Commit,
-    st.dictionaries(st.sampled_from(["all", "ops", "data-team"]), ids),
+    st.fixed_dictionaries({"all": ids}, optional={OPS: ids, "f" * 16: ids}),
     st.lists(ids, max_size=2).map(tuple),
     texts,
     times,
@@ -351,7 +405,7 @@ def test_ids_are_64_hex_digits_wherever_they_stand(bad: object) -> None:
         (Commit, {**commit, "trees": {"all": bad}}),
         (Commit, {**commit, "parents": [bad]}),
         (Root, {**root, "refs": {"main": bad}}),
-        (Root, {**root, "packs": [[bad, 1, 1]]}),
+        (Root, {**root, "packs": [[bad, 1, 1, 1]]}),
         (Root, {**root, "inline": [["chunk", bad, ""]]}),
         (Root, {**root, "condemned": [bad]}),
         (Header, header),
@@ -401,11 +455,38 @@ def test_times_far_away_are_only_odd(year: int) -> None:
     assert isinstance(decoded.time.timestamp(), float)
 
 
-@pytest.mark.parametrize("group", ["", "All", "a b", "a\0b", "a/b", "-x", "é", "a" * 65, "all\n"])
-def test_groups_have_plain_names(group: str) -> None:
-    # They stand in what the seal authenticates, with a NUL at their end.
-    commit = {**msgspec.json.decode(model.encode(COMMIT)), "trees": {group: ONE}}
+NO_GROUPS = [
+    *("", "All", "all ", "all\n", "ops", "a\0b", "é"),
+    *("0" * 15, "0" * 17, "A" * 16, "g" * 16, OPS + "\n", "0" * 15 + "\0", "٠" * 16),
+]
+
+
+@pytest.mark.parametrize("group", NO_GROUPS, ids=ascii)
+def test_groups_are_all_or_random(group: str) -> None:
+    # They stand in what the seal authenticates, with a NUL at their end; and in the clear, where
+    # what a group is called would tell something.
+    commit = {**msgspec.json.decode(model.encode(COMMIT)), "trees": {"all": ONE, group: ONE}}
     with pytest.raises(errors.CorruptObject):
+        model.decode_commit(msgspec.json.encode(commit), ONE)
+    header = msgspec.json.decode(model.encode(LATER))
+    header["epochs"][1]["group"] = group
+    member = {"name": "ana", "recipients": [], "groups": [group]}
+    known = {"id": group, "name": "ops", "patterns": []}
+    broken: list[tuple[type[Any], object]] = [
+        (Header, header),
+        (Roster, {"members": [member]}),
+        (Roster, {"groups": [known]}),
+        (Root, {"generation": 1, "txid": "ab" * 16, "roster": {"groups": [known]}}),
+    ]
+    for kind, record in broken:
+        with pytest.raises(Malformed):
+            model.decode(kind, msgspec.json.encode(record))
+
+
+@pytest.mark.parametrize("trees", [{}, {OPS: ONE}], ids=["none", "another"])
+def test_every_commit_has_a_tree_for_all(trees: dict[str, str]) -> None:
+    commit = {**msgspec.json.decode(model.encode(COMMIT)), "trees": trees}
+    with pytest.raises(errors.CorruptObject, match="no tree for all"):
         model.decode_commit(msgspec.json.encode(commit), ONE)
 
 
@@ -425,16 +506,23 @@ def test_groups_have_plain_names(group: str) -> None:
         {"recent": ["x"]},
         {"recent": ["ab" * 16] * 65},
         {"refs": {"main": None}},
-        {"packs": [[ONE, -1, 0]]},
-        {"packs": [[ONE, 1, -1]]},
-        {"packs": [[ONE, 1 << 63, 0]]},
+        {"packs": [[ONE, -1, 0, 0]]},
+        {"packs": [[ONE, 1, -1, 0]]},
+        {"packs": [[ONE, 1, 1, -1]]},
+        {"packs": [[ONE, 1 << 63, 0, 0]]},
+        {"packs": [[ONE, 1, 1, 1 << 31]]},
         {"packs": [[ONE, 1]]},
-        {"packs": [[ONE, 1, 1, 1]]},
+        {"packs": [[ONE, 1, 1, 1, 1]]},
         {"inline": [["blob", ONE, ""]]},
         {"inline": [["chunk", ONE, "*"]]},
         {"inline": [["chunk", ONE, "AA"]]},
         {"gc_epoch": -1},
         {"condemned": ["../root"]},
+        {"roster": []},
+        {"roster": {"members": [{"name": "ana"}]}},
+        {"roster": {"members": [{"name": "ana", "recipients": ["age1"], "admin": True}]}},
+        {"roster": {"groups": [{"id": OPS, "name": "ops"}]}},
+        {"mailbox": None},
         {"later": True},
     ],
     ids=str,
@@ -445,40 +533,166 @@ def test_roots_say_only_what_can_be(change: dict[str, object]) -> None:
         model.decode(Root, msgspec.json.encode(root))
 
 
-def _epoch(group: str, number: int) -> Epoch:
-    return Epoch(group, number, ONE, (), b"", b"before" if number > 1 else b"")
+NO_NAMES = [
+    "",
+    "-ana",
+    ".ana",
+    "ana ",
+    "two words",
+    "a/b",
+    "é",
+    "a\n",
+    "a\0",
+    "a" * 65,
+    "#",
+    1,
+    None,
+]
+
+
+@pytest.mark.parametrize("name", NO_NAMES, ids=ascii)
+def test_members_and_groups_are_called_by_one_word(name: object) -> None:
+    # Names are typed into command lines and shown on terminals.
+    broken: list[tuple[type[Any], object]] = [
+        (Roster, {"members": [{"name": name, "recipients": []}]}),
+        (Roster, {"groups": [{"id": OPS, "name": name, "patterns": []}]}),
+        (Request, {"name": name, "recipient": "age1"}),
+    ]
+    for kind, record in broken:
+        with pytest.raises(Malformed):
+            model.decode(kind, msgspec.json.encode(record))
+
+
+@pytest.mark.parametrize("name", ["a", "0", "Ana.B_c-d@acme+ci", "a" * 64])
+def test_names_for_a_command_line(name: str) -> None:
+    assert model.decode(Request, model.encode(Request(name, "age1"))).name == name
+
+
+def test_a_request_of_a_stranger_is_short_and_says_nothing_else() -> None:
+    longest = Request("ben", "x" * 2048)
+    assert model.decode(Request, model.encode(longest)) == longest
+    for body in (
+        model.encode(Request("ben", "x" * 2049)),
+        b'{"name":"ben"}',
+        b'{"recipient":"age1"}',
+        b'{"name":"ben","recipient":"age1","groups":["all"]}',
+    ):
+        with pytest.raises(Malformed):
+            model.decode(Request, body)
+
+
+@pytest.mark.parametrize("kind", ["", "scrypt", "gcpkms", None])
+def test_what_is_locked_is_locked_in_a_known_way(kind: object) -> None:
+    header = msgspec.json.decode(model.encode(LATER))
+    header["locked"][0]["kind"] = kind
+    with pytest.raises(Malformed):
+        model.decode(Header, msgspec.json.encode(header))
+
+
+def header_of(*named: tuple[str, int]) -> Header:
+    """A header with epochs that are wrapped and chained as they must be, in the given order."""
+    last = {group: place for place, (group, _) in enumerate(named)}
+    return Header(
+        1,
+        REPOSITORY,
+        tuple(
+            Epoch(
+                group,
+                number,
+                ONE,
+                b"wrapped" if last[group] == place else b"",
+                b"before" if number > 1 else b"",
+            )
+            for place, (group, number) in enumerate(named)
+        ),
+    )
+
+
+def refused(header: Header, place: int, match: str, **change: object) -> None:
+    """Neither made nor read with one of its epochs changed."""
+    epochs = list(header.epochs)
+    epochs[place] = msgspec.structs.replace(epochs[place], **change)
+    with pytest.raises(ValueError, match=match):
+        Header(1, REPOSITORY, tuple(epochs))
+    body = msgspec.json.encode({"format": 1, "repository": REPOSITORY, "epochs": epochs})
+    with pytest.raises(Malformed, match=match):
+        model.decode(Header, body)
+
+
+FF = "f" * 16
+ORDERS = [
+    [("all", 1)],
+    [("all", 1), ("all", 2), ("all", 3)],
+    [("all", 1), (OPS, 1), ("all", 2), (FF, 1), (OPS, 2), (OPS, 3)],
+]
+
+
+@pytest.mark.parametrize("named", ORDERS, ids=str)
+def test_epochs_in_the_order_in_which_they_began(named: list[tuple[str, int]]) -> None:
+    header = header_of(*named)
+    assert model.decode(Header, model.encode(header)) == header
+    for group in {group for group, _ in named}:
+        newest = header.newest(group)
+        assert newest
+        assert newest.epoch == max(number for each, number in named if each == group)
+        assert newest.wrapped
+    assert header.newest("e" * 16) is None
+    assert header.sealed
 
 
 @pytest.mark.parametrize(
-    "epochs",
+    "named",
     [
         [("all", 0)],
         [("all", 2)],
         [("all", 1), ("all", 1)],
         [("all", 1), ("all", 3)],
         [("all", 2), ("all", 1)],
-        [("ops", 1), ("all", 1)],
-        [("all", 1), ("ops", 2)],
+        [(OPS, 1), ("all", 1)],
+        [(OPS, 1)],
+        [("all", 1), (OPS, 2)],
+        [("all", 1), (OPS, 1), (OPS, 1)],
+        [("all", 1), (OPS, 1), ("all", 2), (OPS, 3)],
     ],
     ids=str,
 )
-def test_epochs_are_counted_by_group_and_all_comes_first(epochs: list[tuple[str, int]]) -> None:
-    given = [_epoch(*each) for each in epochs]
+def test_epochs_are_counted_by_group_and_all_comes_first(named: list[tuple[str, int]]) -> None:
     with pytest.raises(ValueError, match="epoch"):
-        Header(1, REPOSITORY, tuple(given))
-    body = msgspec.json.encode({"format": 1, "repository": REPOSITORY, "epochs": given})
+        header_of(*named)
+    body = msgspec.json.encode(
+        {
+            "format": 1,
+            "repository": REPOSITORY,
+            "epochs": [
+                {
+                    "group": group,
+                    "epoch": number,
+                    "commitment": ONE,
+                    "wrapped": "" if (group, number + 1) in named else "AAAA",
+                    "previous": "AAAA" if number > 1 else "",
+                }
+                for group, number in named
+            ],
+        }
+    )
     with pytest.raises(Malformed, match="epoch"):
         model.decode(Header, body)
 
 
 def test_every_epoch_but_the_first_holds_the_key_before() -> None:
-    fine = Header(1, REPOSITORY, tuple(_epoch("all", n) for n in (1, 2, 3)))
-    assert model.decode(Header, model.encode(fine)) == fine
-    for number, previous in ((1, b"x"), (2, b"")):
-        epochs = [_epoch("all", n) for n in (1, 2)]
-        epochs[number - 1] = msgspec.structs.replace(epochs[number - 1], previous=previous)
-        with pytest.raises(ValueError, match="out of order"):
-            Header(1, REPOSITORY, tuple(epochs))
+    header = header_of(*ORDERS[2])
+    for place, each in enumerate(header.epochs):
+        previous = b"" if each.previous else b"x"
+        refused(header, place, "out of order", previous=previous)
+
+
+def test_a_groups_newest_key_is_wrapped_and_no_other() -> None:
+    # Who was removed must not find an old key wrapped to them in a header of today.
+    header = header_of(*ORDERS[2])
+    assert [bool(each.wrapped) for each in header.epochs] == [False, False, True, True, False, True]
+    for place, each in enumerate(header.epochs):
+        wrapped = b"" if each.wrapped else b"x"
+        refused(header, place, "wrapped", wrapped=wrapped)
 
 
 def test_a_header_of_a_later_format_is_read_far_enough_to_tell() -> None:
@@ -518,9 +732,12 @@ NASTY = [
 
 @pytest.mark.parametrize("body", NASTY, ids=lambda body: ascii(body[:24]))
 def test_whatever_it_is_the_answer_is_a_typed_error(body: bytes) -> None:
-    for kind in (Tree, Chunks, Commit, Header, Root):
+    for kind in (Tree, Chunks, Commit, Header, Root, Request):
         with pytest.raises(Malformed):
             model.decode(kind, body)
+    if body != b"{}":  # nobody on the team
+        with pytest.raises(Malformed):
+            model.decode(Roster, body)
 
 
 def test_headers_alone_may_hold_unknown_fields_but_no_endless_ones() -> None:
@@ -562,7 +779,7 @@ def test_decoders_give_a_record_or_a_typed_error(body: bytes) -> None:
             continue
         # What was accepted can be written again, and is then itself.
         assert decoder(model.encode(record), ONE) == record
-    for kind in (Header, Root):
+    for kind in (Header, Root, Roster, Request):
         try:
             found = model.decode(kind, body)
         except Malformed:
