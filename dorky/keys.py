@@ -427,10 +427,10 @@ def _string(stream: BytesIO) -> bytes:
 
 
 def _positive(stream: BytesIO) -> int:
-    """The next number (RFC 4251: mpint), in its one right form, and above 0."""
+    """The next number (RFC 4251: mpint) that is not negative, in its one right form or as 00."""
     data = _string(stream)
     number = int.from_bytes(data, "big")
-    if number == 0 or data != number.to_bytes(number.bit_length() // 8 + 1, "big"):
+    if data != number.to_bytes(number.bit_length() // 8 + 1, "big"):
         raise ValueError(_DAMAGED)
     return number
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
+import pyrage
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -553,7 +554,15 @@ def test_any_private_key_is_an_identity_or_is_not(noise: bytes, label: str) -> N
     assert len(body) < 8 or body not in refused.message
 
 
-def test_a_damaged_ssh_key_does_not_panic(ssh: Callable[..., Path]) -> None:
+def test_a_public_half_that_is_another_key_s(ssh: Callable[..., Path]) -> None:
+    label, *body, end = ssh().read_text().splitlines()
+    mine, other = (base64.b64decode(public(key).split()[1]) for key in (ssh(), ssh(serial=4)))
+    mixed = base64.b64encode(base64.b64decode("".join(body)).replace(mine, other, 1)).decode()
+    with pytest.raises(errors.IdentityMalformed):
+        keys.parse(f"{label}\n{mixed}\n{end}\n", "here")
+
+
+def test_a_damaged_ssh_key_is_refused_or_whole(ssh: Callable[..., Path]) -> None:
     label, *body, end = ssh().read_text().splitlines()
     data = base64.b64decode("".join(body))
     for place in range(len(data)):
@@ -563,7 +572,7 @@ def test_a_damaged_ssh_key_does_not_panic(ssh: Callable[..., Path]) -> None:
         except (errors.IdentityMalformed, errors.UnusableIdentity):
             continue
         if not identity.locked:
-            assert keys.unwrap(keys.wrap(b"k", [identity.public]), [identity]) in {b"k", None}
+            assert keys.unwrap(keys.wrap(b"k", [identity.public]), [identity]) == b"k"
 
 
 @given(st.lists(st.binary(max_size=60), max_size=4), st.binary())
@@ -592,10 +601,14 @@ def test_a_key_under_a_passphrase(under_horse: bytes) -> None:
         keys.lock(keys.generate(), "")
 
 
-def test_a_key_that_asks_for_too_much_work_is_not_opened() -> None:
-    for work in (22, 30, 99, 0):
+def test_a_key_that_asks_for_too_much_work_is_not_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    def work(*_: object) -> bytes:
+        pytest.fail("it was tried")
+
+    monkeypatch.setattr(pyrage.passphrase, "decrypt", work)
+    for factor in (22, 30, 99, 0):
         stanza = b"age-encryption.org/v1\n-> scrypt %s %d\n%s\n--- %s\n"
-        data = stanza % (b"A" * 22, work, b"A" * 43, b"A" * 43) + bytes(64)
+        data = stanza % (b"A" * 22, factor, b"A" * 43, b"A" * 43) + bytes(64)
         assert keys.unlock(data, "horse") is None
     assert keys.unlock(b"", "horse") is None
     assert keys.unlock(bytes.fromhex(WRAPPED), "horse") is None
@@ -632,6 +645,21 @@ def test_a_program_prints_the_identity(capfd: pytest.CaptureFixture[str]) -> Non
     shown = capfd.readouterr()
     assert shown.out == ""
     assert shown.err == "# hi\n"
+
+
+def test_what_is_piped_to_dorky_is_not_for_the_program() -> None:
+    ours, theirs = os.pipe()
+    os.write(theirs, b"a value to set")
+    os.close(theirs)
+    kept = os.dup(0)
+    os.dup2(ours, 0)
+    try:
+        assert keys.run_command(python("import sys; print(len(sys.stdin.read()))")) == "0\n"
+        assert os.read(0, 99) == b"a value to set"
+    finally:
+        os.dup2(kept, 0)
+        os.close(kept)
+        os.close(ours)
 
 
 def test_no_shell_is_run() -> None:
