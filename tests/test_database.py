@@ -61,7 +61,8 @@ def test_forgetting_a_remote_forgets_nothing_else(database: Database) -> None:
             database.set(f"remote.{name}.url", b"x")
             db.execute("INSERT INTO roots VALUES (?, 'v', x'00')", (name,))
             db.execute(
-                "INSERT INTO packs (remote, name, size, tail) VALUES (?, 'p', 9, 8)", (name,)
+                "INSERT INTO packs (remote, name, size, tail, epochs) VALUES (?, 'p', 9, 8, 1)",
+                (name,),
             )
             number = db.execute("SELECT max(n) FROM packs").fetchone()[0]
             db.execute("INSERT INTO objects VALUES (x'01', ?, 'chunk', 8, 1)", (number,))

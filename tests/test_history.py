@@ -228,7 +228,13 @@ def test_trees_deeper_than_the_stack(repo: Repository) -> None:
 # --- commits that are not as they should be -------------------------------------------------
 
 
-GOOD = {"trees": {}, "parents": [], "author": "Eve", "time": "2026-01-01T00:00:00Z", "message": "x"}
+GOOD = {
+    "trees": {"all": "f" * 64},
+    "parents": [],
+    "author": "Eve",
+    "time": "2026-01-01T00:00:00Z",
+    "message": "x",
+}
 
 
 @pytest.mark.parametrize(
@@ -242,6 +248,9 @@ GOOD = {"trees": {}, "parents": [], "author": "Eve", "time": "2026-01-01T00:00:0
         {"parents": ["../../x"]},
         {"parents": "f" * 64},
         {"trees": {"all": "x"}},
+        {"trees": {"all": "f" * 64, "ops": "f" * 64}},
+        {"trees": {"0" * 16: "f" * 64}},
+        {"trees": {}},
         {"message": 7},
         {"author": None},
     ],
