@@ -219,6 +219,12 @@ class Project:
         """The repository's keys, opened with the user's identity."""
         return self._unlocked[1] if self._unlocked else self.unlock(self.header)
 
+    @property
+    def publics(self) -> set[str]:
+        """The public keys of the user's identities, of one unlocked in the repository, too."""
+        assert self.vault
+        return {each.public for each in self._identities or ()}
+
     def unlock(self, header: Header) -> Vault:
         """Open a header's keys, if it is this project's header.
 

@@ -138,14 +138,13 @@ class TeamWork(SyncWork):
 
     def _reader(self, member: Member) -> Reader:
         known, header = self.roster, self.header
-        own = {each.public for each in self._identities or ()}
         locked = {each.recipient: each.kind for each in header.locked}
         alive = [each for each in known.groups if each.patterns and each.id in member.groups]
         return Reader(
             name=member.name,
             keys=tuple(map(identities.describe, member.recipients)),
             groups=tuple(each.name for each in alive),
-            you=not own.isdisjoint(member.recipients),
+            you=not self.publics.isdisjoint(member.recipients),
             how=next((locked[each] for each in member.recipients if each in locked), "key"),
         )
 
@@ -385,7 +384,7 @@ class TeamWork(SyncWork):
         )
 
     def _me(self, known: Roster) -> Member | None:
-        return roster.me(known, [each.public for each in self._identities or ()])
+        return roster.me(known, self.publics)
 
     def _exposed(self, groups: Collection[str]) -> list[Exposure]:
         """What the members of groups can read now: files, and the variables in them."""

@@ -98,11 +98,21 @@ def push(remote: Remote, found: Found, head: ObjectId, progress: Progress = SILE
             won = remote.swap(header, root)
         except errors.PreconditionFailed:
             fetch(remote, progress)
+            _withdraw(remote, sent)
             continue
         remember(remote, won, sent)
         size = sum(at.length for at in fresh)
         return Pushed(old, head, len(fresh), size, founded=seen is None)
     raise errors.ServerBusy(remote.url, "others keep pushing")
+
+
+def _withdraw(remote: Remote, sent: list[Sent]) -> None:
+    """Delete packs sent for a swap that was lost to a rotation: who was removed has their key."""
+    epochs = remote.store.vault.epochs
+    stale = [each for each in sent if each.pack.epochs != epochs]
+    sent[:] = [each for each in sent if each.pack.epochs == epochs]
+    with contextlib.suppress(errors.AccessError):
+        remote.driver.delete(PACKS + each.pack.id for each in stale)
 
 
 def remember(

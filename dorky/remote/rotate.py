@@ -69,16 +69,21 @@ def reseal(
     stale = [old for old, new in zip(seen.root.inline, inline, strict=True) if old is not new]
     there = {each.id for each in inline}
     held = {
-        packed.id: {at.id for at in store.locations(packed.id, remote=remote.name)}
+        packed.id: {at.id: at.length for at in store.locations(packed.id, remote=remote.name)}
         for packed in seen.root.packs
     }
-    listed = set().union(*held.values())
     heads = sorted(set(seen.root.refs.values()))
-    if all_history:
-        commits = [node.id for node in history.ancestors(store, heads)]
-        wanted = _reachable(store, commits, opened.groups) & listed
-    else:
-        wanted = _reachable(store, heads, groups) & listed
+    commits = [node.id for node in history.ancestors(store, heads)]
+    everything = _reachable(store, commits, opened.groups)
+    newest = everything if all_history else _reachable(store, heads, groups)
+    wanted: set[ObjectId] = set()
+    for sizes in held.values():
+        needed = newest.intersection(sizes)
+        # A pack that is half needed goes as a whole, else a single old commit in it would keep
+        # everything beside it in the bucket, sealed with the old key.
+        if 2 * sum(sizes[each] for each in needed) >= sum(sizes.values()):
+            needed = everything.intersection(sizes)
+        wanted |= needed
     fetch_objects(remote, wanted, progress)
     sent: list[Sent] = []
     size = sum(at.length for at in store.locate(wanted).values())
@@ -86,7 +91,7 @@ def reseal(
     packs = build(opened, _renewed(store, opened, wanted - there))
     send(remote, packs, sent, progress, size)
     # A pack may go if nothing is in it but what is now elsewhere.
-    dropped = [name for name, ids in held.items() if ids <= wanted | there]
+    dropped = [name for name, sizes in held.items() if sizes.keys() <= wanted | there]
     gone = set(dropped)
     kept = [each for each in seen.root.packs if each.id not in gone]
     return Resealed(
