@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -32,14 +31,18 @@ def admit(ana: Machine, newcomer: Machine, name: str) -> None:
     ana("team", "add", name, "--fingerprint", told)
 
 
-@pytest.fixture
-def ana(tmp_path: Path, remote: Remote) -> Machine:
-    """Who starts the repository, with three files in two directories."""
+def start(tmp_path: Path, remote: Remote) -> Machine:
+    """Who starts a repository, with three files in two directories."""
     made = Machine(tmp_path / "ana", remote.env)
     made("init", remote.url, "--name", "ana")
     made.commit({".env": "A=1\nB=2\n", "env/prod/api.env": "P=1\n", "notes": "n\n"}, "first")
     made("push")
     return made
+
+
+@pytest.fixture
+def ana(tmp_path: Path, file_url: Remote) -> Machine:
+    return start(tmp_path, file_url)
 
 
 # --- from nothing to three readers ----------------------------------------------------------
@@ -93,8 +96,9 @@ def test_who_has_no_key_is_told_what_to_do(ana: Machine) -> None:
 
 
 def test_a_request_is_seen_by_members_alone_and_goes_when_it_is_granted(
-    ana: Machine, remote: Remote
+    tmp_path: Path, remote: Remote
 ) -> None:
+    ana = start(tmp_path, remote)
     ben = cloned(ana, "ben")
     asked = ben("team", "join", "ben-canary", "--json").json
     held = bucket(remote)
@@ -108,7 +112,9 @@ def test_a_request_is_seen_by_members_alone_and_goes_when_it_is_granted(
     # Without a terminal nobody is let in on a name alone.
     refused = ana("team", "add", "ben-canary", code=5)
     assert asked["key"]["fingerprint"] in refused.hint
-    assert "fingerprint" in ana("team", "add", "ben-canary", "--fingerprint", "SHA256:x", code=4).error
+    assert (
+        "fingerprint" in ana("team", "add", "ben-canary", "--fingerprint", "SHA256:x", code=4).error
+    )
     ana("team", "add", "ben-canary", "--fingerprint", asked["key"]["fingerprint"])
     assert place not in bucket(remote)
     assert "Ask to be let in" not in ana("team", "list").out
@@ -126,8 +132,8 @@ def test_two_requests_of_one_name_are_told_apart(ana: Machine) -> None:
     eve("pull", code=6)
 
 
-def test_rubbish_in_the_mailbox_is_passed_over(ana: Machine, remote: Remote) -> None:
-    driver = driver_of(remote)
+def test_rubbish_in_the_mailbox_is_passed_over(ana: Machine, file_url: Remote) -> None:
+    driver = driver_of(file_url)
     driver.put("join/rubbish", b"not an age file")
     driver.put("join/large", b"x" * 10_000)
     driver.put("join/empty", b"")
@@ -215,7 +221,8 @@ def test_a_recovery_key_opens_what_its_owner_lost(tmp_path: Path, file_url: Remo
 # --- taking away ----------------------------------------------------------------------------
 
 
-def test_who_is_removed_reads_nothing_new(ana: Machine, remote: Remote) -> None:
+def test_who_is_removed_reads_nothing_new(tmp_path: Path, remote: Remote) -> None:
+    ana = start(tmp_path, remote)
     ben = cloned(ana, "ben")
     admit(ana, ben, "ben")
     ben("pull")
@@ -251,7 +258,8 @@ def test_a_request_outlives_a_rotation(ana: Machine) -> None:
     ben("pull")
 
 
-def test_a_rotation_reseals_what_is_newest(ana: Machine, remote: Remote) -> None:
+def test_a_rotation_reseals_what_is_newest(tmp_path: Path, remote: Remote) -> None:
+    ana = start(tmp_path, remote)
     large = random.Random(1).randbytes(800_000)
     ana.commit({"large": large, "other": random.Random(2).randbytes(200_000)}, "large")
     ana("push")
@@ -295,8 +303,9 @@ def test_others_follow_a_rotation_with_their_old_dorkyrc(ana: Machine) -> None:
 
 
 def test_a_commit_from_before_a_rotation_is_pushed_with_the_new_key(
-    ana: Machine, remote: Remote
+    tmp_path: Path, remote: Remote
 ) -> None:
+    ana = start(tmp_path, remote)
     ben = cloned(ana, "ben")
     admit(ana, ben, "ben")
     cleo = cloned(ana, "cleo")
@@ -319,13 +328,3 @@ def test_a_commit_from_before_a_rotation_is_pushed_with_the_new_key(
     for name, data in bucket(remote).items():
         if name.startswith("packs/"):
             assert keys_of_cleo.group_of(data[8:]) is None  # the first object comes after the magic
-
-
-@pytest.fixture
-def trio(ana: Machine) -> Iterator[tuple[Machine, Machine, Machine]]:
-    """Ana, Ben and Cleo, who can all read."""
-    ben, cleo = cloned(ana, "ben"), cloned(ana, "cleo")
-    for name, machine in (("ben", ben), ("cleo", cleo)):
-        admit(ana, machine, name)
-        machine("pull")
-    yield ana, ben, cleo
