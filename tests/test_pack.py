@@ -6,14 +6,15 @@ import io
 import struct
 from collections.abc import Iterable, Iterator
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dorky import codec, errors, pack, seal
-from dorky.model import Kind, MiB, ObjectId, Pack
+from dorky import codec, errors, keys, pack, seal
+from dorky.model import ALL, Kind, MiB, ObjectId, Pack
 from dorky.pack import FOOTER, MAGIC, Location, PackWriter, read_footer, read_tail
-from dorky.vault import Opened, Vault
+from dorky.vault import Opened, Vault, begin_epoch, create
 
 REPOSITORY = "00112233445566778899aabbccddeeff"
 SEALED = Vault(REPOSITORY, [Opened("all", 1, seal.EpochKey(bytes(range(32))))])
@@ -39,6 +40,11 @@ def write(objects: Iterable[tuple[Kind, bytes]], vault: Vault) -> tuple[Pack, by
     return writer.finish(), file.getvalue()
 
 
+def claimed(packed: Pack, **change: int) -> Pack:
+    """The pack as a root could list it."""
+    return msgspec.structs.replace(packed, **change)
+
+
 def tail_of(packed: Pack, data: bytes, vault: Vault) -> list[Location]:
     return read_tail(packed, data[packed.tail :], vault)
 
@@ -62,7 +68,7 @@ VECTORS = {
         8462dd3d76ab74cb0173e40d045ff8ef7e999697df2c120357a6ee0a4100000000000000430000009f444f52
         4b59504b31
         """,
-        Pack("82c660190ae75ef0387b44fee2712911c5163814c5cf81a19e3468dcf09768f6", 313, 67),
+        Pack("82c660190ae75ef0387b44fee2712911c5163814c5cf81a19e3468dcf09768f6", 313, 67, 1),
         [(8, 59), (67, 67)],
     ),
     "plain": (
@@ -73,7 +79,7 @@ VECTORS = {
         1ac887a800000000000000080000000b03f6c51009171c1dc96929ce90acb98639abdc1223313f1c070333c6
         2e113ccfd500000000000000130000001300000000000000130000006f444f524b59504b31
         """,
-        Pack("086bf51108442f3f8801911d7cb04991e6e682dee52d437b80405abddab2cc2e", 169, 19),
+        Pack("086bf51108442f3f8801911d7cb04991e6e682dee52d437b80405abddab2cc2e", 169, 19, 0),
         [(8, 11), (19, 19)],
     ),
 }
@@ -109,7 +115,8 @@ def test_what_is_written_is_found_again(objects: Objects, vault: Vault) -> None:
     assert len(writer) == len(objects)
     foreseen = writer.size
     packed, data = writer.finish(), file.getvalue()
-    assert packed == Pack(pack.name_of([data[:5], data[5:]]), len(data), packed.tail)
+    name = pack.name_of([data[:5], data[5:]])
+    assert packed == Pack(name, len(data), packed.tail, 1 if vault.sealed else 0)
     assert packed.size <= foreseen
 
     locations = tail_of(packed, data, vault)
@@ -197,7 +204,7 @@ def test_every_truncation_is_found(vault: Vault) -> None:
             tail_of(packed, data[:end], vault)
         # Nor does it help to say that this is how long the pack is.
         with pytest.raises(errors.CorruptPack):
-            tail_of(Pack(packed.id, end, packed.tail), data[:end], vault)
+            tail_of(claimed(packed, size=end), data[:end], vault)
     for end in range(FOOTER):
         with pytest.raises(errors.CorruptPack, match="truncated"):
             read_footer(packed.id, data[:end], end)
@@ -208,12 +215,12 @@ def test_the_root_and_the_footer_agree(vault: Vault) -> None:
     packed, data = write(SOME, vault)
     for tail in (8, packed.tail - 1, packed.tail + 1, packed.size - FOOTER):
         with pytest.raises(errors.CorruptPack, match="not where the root says"):
-            tail_of(Pack(packed.id, packed.size, tail), data, vault)
+            tail_of(claimed(packed, tail=tail), data, vault)
     with pytest.raises(errors.CorruptPack, match="truncated"):
-        tail_of(Pack(packed.id, packed.size, packed.size), data, vault)
+        tail_of(claimed(packed, tail=packed.size), data, vault)
     for size in (packed.size - 1, packed.size + 1):
         with pytest.raises(errors.CorruptPack, match="a tail of"):
-            tail_of(Pack(packed.id, size, packed.tail), data, vault)
+            tail_of(claimed(packed, size=size), data, vault)
     with pytest.raises(errors.CorruptPack, match="a tail of"):
         read_tail(packed, data, vault)
 
@@ -227,6 +234,33 @@ def test_the_index_of_another_repository_is_not_read() -> None:
             tail_of(packed, data, vault)
 
 
+# --- keys that were not in use then ---------------------------------------------------------
+
+
+def test_a_pack_is_sealed_with_the_keys_that_were_in_use_when_it_was_written() -> None:
+    ana = keys.generate()
+    header, first = create([ana.public])
+    header, second = begin_epoch(header, first, ALL, [ana.public])
+    _, third = begin_epoch(header, second, ALL, [ana.public])
+    for number, writer in enumerate((first, second, third), start=1):
+        packed, data = write(SOME, writer)
+        assert packed.epochs == number
+        found = tail_of(packed, data, third)
+        assert {body_of(at, data, third) for at in found} == {body for _, body in SOME}
+        # Somebody who was removed may list a pack of theirs as newer, or with a key that nobody
+        # had begun as older.
+        for lie in {0, 1, 2, 3} - {number}:
+            with pytest.raises(errors.CorruptPack, match="not in use then"):
+                tail_of(claimed(packed, epochs=lie), data, third)
+
+
+def test_a_plain_pack_has_no_keys() -> None:
+    packed, data = write(SOME, PLAIN)
+    assert packed.epochs == 0
+    for lie in (0, 1, 7):
+        assert len(tail_of(claimed(packed, epochs=lie), data, PLAIN)) == len(SOME)
+
+
 # --- forged indexes: a plain repository's bucket is anybody's, a sealed one's a member's -----
 
 CONTENT = b"c" * 40 + b"m" * 40
@@ -237,7 +271,7 @@ TAIL, INDEX = 48, 88
 def forged(body: bytes, vault: Vault) -> tuple[Pack, bytes]:
     index = vault.close(codec.compress(body), "index")
     data = MAGIC + CONTENT + index + struct.pack(">QI8s", TAIL, len(index), MAGIC)
-    return Pack(pack.name_of([data]), len(data), TAIL), data
+    return Pack(pack.name_of([data]), len(data), TAIL, vault.epochs), data
 
 
 def entry(kind: int, offset: int, length: int) -> bytes:
@@ -318,12 +352,12 @@ def test_mutilated_tails_give_places_inside_or_a_typed_error(
     for place, patch in changes:
         at = place % len(tail)
         tail[at : at + len(patch)] = patch
-    claimed = Pack(packed.id, packed.tail + len(tail) + longer, packed.tail)
+    size = packed.tail + len(tail) + longer
     try:
-        found = read_tail(claimed, bytes(tail), vault)
+        found = read_tail(claimed(packed, size=size), bytes(tail), vault)
     except errors.CorruptPack:
         return
-    assert all(len(MAGIC) <= at.offset <= at.offset + at.length <= claimed.size for at in found)
+    assert all(len(MAGIC) <= at.offset <= at.offset + at.length <= size for at in found)
 
 
 @given(st.binary(max_size=200), st.integers(0, 300), st.sampled_from([SEALED, PLAIN]))
@@ -331,7 +365,8 @@ def test_noise_gives_places_inside_or_a_typed_error(noise: bytes, tail: int, vau
     for end in (b"", struct.pack(">QI8s", tail, len(noise) // 2, MAGIC)):
         data = noise + end
         try:
-            found = read_tail(Pack("0" * 64, tail + len(data), tail), data, vault)
+            packed = Pack("0" * 64, tail + len(data), tail, vault.epochs)
+            found = read_tail(packed, data, vault)
         except errors.CorruptPack:
             continue
         assert all(at.offset + at.length <= tail + len(data) for at in found)
