@@ -19,7 +19,7 @@ from servers import Remote as Place
 
 from dorky import errors, keys, model, vault
 from dorky.drivers.base import Version
-from dorky.model import Header, Inline, Kind, Pack, Root
+from dorky.model import ALL, Epoch, Group, Header, Inline, Kind, Locked, Member, Pack, Root, Roster
 from dorky.remote import root as roots
 from dorky.remote.root import Remote
 
@@ -36,12 +36,37 @@ whole_roots = st.builds(
     recent=st.lists(txids, max_size=64).map(tuple),
     refs=st.dictionaries(st.sampled_from(["main", "other"]), ids),
     packs=st.lists(
-        st.builds(Pack, ids, st.integers(0, 2**40), st.integers(0, 2**40)), max_size=3
+        st.builds(
+            Pack, ids, st.integers(0, 2**40), st.integers(0, 2**40), st.integers(0, 2**31 - 1)
+        ),
+        max_size=3,
     ).map(tuple),
     inline=st.lists(
         st.builds(Inline, st.sampled_from(list(Kind)), ids, st.binary(max_size=300)), max_size=3
     ).map(tuple),
     gc_epoch=st.integers(0, 2**40),
+    roster=st.builds(
+        Roster,
+        st.lists(
+            st.builds(
+                Member,
+                st.sampled_from(["ana", "ci@acme"]),
+                st.lists(st.text(max_size=20), max_size=2).map(tuple),
+                st.lists(st.sampled_from(["0" * 16, "f" * 16])).map(tuple),
+            ),
+            max_size=3,
+        ).map(tuple),
+        st.lists(
+            st.builds(
+                Group,
+                st.sampled_from(["0" * 16, "f" * 16]),
+                st.just("prod"),
+                st.lists(st.text(max_size=20), max_size=2).map(tuple),
+            ),
+            max_size=2,
+        ).map(tuple),
+    ),
+    mailbox=st.text(max_size=20),
 )
 
 
@@ -197,8 +222,7 @@ def test_the_root_of_another_repository(world: World, tmp_path: Path) -> None:
 
 def test_a_repository_with_the_same_id_and_another_key(world: World) -> None:
     """As somebody could make it who may write to the bucket and knows whom to seal it to."""
-    with world.ana.repo() as repo:
-        (identity,) = repo.identities()
+    (identity,) = keys.load(world.ana.identity)
     header, _ = vault.create([identity.public])
     header = msgspec.structs.replace(header, repository=world.header.repository)
     forger = vault.unlock(header, [identity])
@@ -221,8 +245,7 @@ def test_what_a_directory_without_dorkyrc_has_seen_it_holds_the_bucket_to(
     bare = world.ana.another("bare")
     bare.env["DORKY_URL"] = file_url.url
     bare("pull")
-    with world.ana.repo() as repo:
-        (identity,) = repo.identities()
+    (identity,) = keys.load(world.ana.identity)
     header, _ = vault.create([] if plain else [identity.public])
     header = msgspec.structs.replace(header, repository=world.header.repository)
     root = msgspec.structs.replace(world.root, generation=1000, refs={}, inline=())
@@ -239,8 +262,11 @@ def test_a_stranger_is_told_that_it_is_not_sealed_for_him(world: World, file_url
     said = stranger("clone", file_url.url, "here", code=6)
     assert mine.public in said.error
     assert mine.secret not in said.err
-    assert "DORKY_IDENTITY_FILE" in said.hint
+    assert f"DORKY_URL={file_url.url} dorky team join" in said.hint
     assert stranger.files() == {}
+    # What the hint says works.
+    stranger.env["DORKY_URL"] = file_url.url
+    stranger("team", "join")
 
 
 def test_a_root_of_a_newer_format(world: World) -> None:
@@ -305,12 +331,32 @@ def test_bytes_that_anybody_may_have_written(data: bytes, cut: int) -> None:
         read()
 
 
-def test_a_header_is_bound_to_its_body(world: World) -> None:
-    """Recipients in the clear can't be altered by who only writes to the bucket."""
-    header = world.header
-    (epoch,) = header.epochs
-    epoch = msgspec.structs.replace(epoch, recipients=(*epoch.recipients, IDENTITY.public))
-    clear = model.encode(msgspec.structs.replace(header, epochs=(epoch,)))
+def wrapped_to_another(world: World) -> Header:
+    """Whoever was a recipient once may have kept a wrapping that they can open."""
+    (ana,) = keys.load(world.ana.identity)
+    return vault.wrap_anew(world.header, world.vault, ALL, [ana.public, IDENTITY.public])
+
+
+def with_another_mailbox(world: World) -> Header:
+    return msgspec.structs.replace(world.header, mailbox=IDENTITY.public)
+
+
+def with_a_secret_key(world: World) -> Header:
+    locked = (Locked(IDENTITY.public, "passphrase", b"of the writer"),)
+    return msgspec.structs.replace(world.header, locked=locked)
+
+
+def with_another_group(world: World) -> Header:
+    made = Epoch("f" * 16, 1, "0" * 64, keys.wrap(bytes(32), [IDENTITY.public]))
+    return msgspec.structs.replace(world.header, epochs=(*world.header.epochs, made))
+
+
+@pytest.mark.parametrize(
+    "altered", [wrapped_to_another, with_another_mailbox, with_a_secret_key, with_another_group]
+)
+def test_a_header_is_bound_to_its_body(world: World, altered: Callable[[World], Header]) -> None:
+    """What is in the clear can't be altered by who only writes to the bucket."""
+    clear = model.encode(altered(world))
     _, body = roots.read_header(world.data, "")
     data = struct.pack(">8sI", b"DORKYRT1", len(clear)) + clear + body + bytes(32)
     world.replace(mended(data))
