@@ -15,7 +15,7 @@ from machines import Machine
 from servers import Remote
 
 from dorky import errors, files, keys
-from dorky import repo as repo_module
+from dorky import sync as sync_module
 from dorky.project import Project
 from dorky.repo import Repository
 
@@ -382,7 +382,9 @@ def test_a_dorkyrc_with_another_fingerprint(ana: Machine) -> None:
     fresh = ana.another("fresh")
     fresh.write(".dorkyrc", text.replace(line, f'fingerprint = "{"0" * 64}"'))
     said = fresh("pull", code=7)
-    assert "does not match the fingerprint" in said.error
+    # Both are named, shortened.
+    own = line.partition('"')[2][:16]
+    assert f"is sealed with another key ({own}) than the one expected ({'0' * 16})" in said.error
     assert "ask the person" in said.hint
     assert fresh.files() == {}
 
@@ -458,14 +460,14 @@ def test_the_second_of_two_first_pulls_leaves_the_first_alone(
     ben = ana.another("ben")
     ben.write(".dorkyrc", ana.read(".dorkyrc"))
     with ben.here(), Repository(ben.project) as first:
-        fetch = repo_module.fetch
+        fetch = sync_module.fetch
 
         def slowly(*arguments: Any) -> None:
             with Repository(ben.project) as second, pytest.raises(errors.Locked):
                 second.pull()
             fetch(*arguments)
 
-        monkeypatch.setattr(repo_module, "fetch", slowly)
+        monkeypatch.setattr(sync_module, "fetch", slowly)
         assert first.pull().new
     assert ben.read(".env") == ana.read(".env")
 

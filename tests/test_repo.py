@@ -20,7 +20,7 @@ from machines import Machine, bucket, driver_of, files
 from servers import Canned, Remote
 
 from dorky import errors
-from dorky import repo as repo_module
+from dorky import sync as sync_module
 from dorky.repo import Repository
 from dorky.worktree import Worktree
 
@@ -1030,6 +1030,6 @@ def test_a_clone_that_fails_leaves_what_others_put_there(
         (carl.project / "here" / "notes").write_text("mine")
         raise errors.ServerBusy("x", "503")
 
-    monkeypatch.setattr(repo_module, "fetch", fail)
+    monkeypatch.setattr(sync_module, "fetch", fail)
     carl("clone", file_url.url, "here", code=8)
     assert [path.name for path in (carl.project / "here").iterdir()] == ["notes"]
