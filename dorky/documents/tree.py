@@ -233,9 +233,6 @@ class Marked(Tree):
     def _string(self, text: str) -> str:
         return json.dumps(text, ensure_ascii=False)
 
-    def _key(self, key: str) -> str:
-        return self._string(key)
-
     def _literal(self, leaf: Leaf) -> str:
         if leaf.kind is Kind.STRING:
             return self._string(leaf.text)
@@ -246,7 +243,7 @@ class Marked(Tree):
         if not missing:
             return literal
         inner = None if indent is None else indent + self._step
-        value = f"{self._key(missing[0])}: {self._nested(missing[1:], literal, inner)}"
+        value = f"{self._string(missing[0])}: {self._nested(missing[1:], literal, inner)}"
         if inner is None:
             return f"{{{value}}}"
         return f"{{{self._line_end}{inner}{value}{self._line_end}{indent}}}"
@@ -286,7 +283,7 @@ class Marked(Tree):
         elif between == ":":
             space = ""
         made = self._nested(missing[1:], literal, indent if self._spread else None)
-        entry = made if node.listed else self._key(missing[0]) + between + made
+        entry = made if node.listed else self._string(missing[0]) + between + made
         return text[: last.end] + "," + space + entry + text[last.end :]
 
     @property

@@ -35,10 +35,7 @@ class YAMLDocument(Marked):
     }
 
     def _string(self, text: str) -> str:
-        return '"' + "".join(map(_yaml_escaped, text)) + '"'
-
-    def _key(self, key: str) -> str:
-        return key if _YAML_PLAIN.fullmatch(key) else self._string(key)
+        return text if _YAML_PLAIN.fullmatch(text) else _yaml_quoted(text)
 
     def _read(self, text: str) -> Node:
         return _YAMLReader(text).document()
@@ -69,8 +66,8 @@ class YAMLDocument(Marked):
                 )
             if style == "'" and leaf.text.isprintable():
                 yield "'" + leaf.text.replace("'", "''") + "'"
-            if style != '"' and _YAML_PLAIN.fullmatch(leaf.text):
-                yield leaf.text
+            if style == '"':
+                yield _yaml_quoted(leaf.text)
         yield self._literal(leaf)
 
     def _block_with(self, node: Node, missing: list[str], leaf: Leaf) -> str:
@@ -89,7 +86,7 @@ class YAMLDocument(Marked):
         return text[:at] + end + made + text[at:]
 
     def _lines(self, indent: str, missing: list[str], literal: str) -> str:
-        head = f"{indent}{self._key(missing[0])}:"
+        head = f"{indent}{self._string(missing[0])}:"
         if len(missing) == 1:
             return f"{head} {literal}"
         return head + self._line_end + self._lines(indent + self._step, missing[1:], literal)
@@ -113,6 +110,10 @@ class YAMLDocument(Marked):
             return text[: node.entry] + text[following.entry if following else node.end :]
         found = LINE_END.search(text, node.end)
         return text[:start] + text[found.end() if found else len(text) :]
+
+
+def _yaml_quoted(text: str) -> str:
+    return '"' + "".join(map(_yaml_escaped, text)) + '"'
 
 
 def _yaml_escaped(char: str) -> str:
