@@ -19,6 +19,7 @@ from dorky import errors, files, git, identities, keys, kms, model, roster, vaul
 from dorky.config import RC, VERSION, Config
 from dorky.database import Database
 from dorky.drivers import open_driver
+from dorky.drivers.base import Driver
 from dorky.ignore import Ignore
 from dorky.index import Index
 from dorky.model import Header, Roster
@@ -338,15 +339,23 @@ class Project:
 
     # --- remotes ---------------------------------------------------------------------------
 
+    def driver(self, name: str = ORIGIN) -> Driver:
+        """The place where a remote is, for who has no local state yet.
+
+        Raises:
+            NoRemote: There is none of that name.
+        """
+        return open_driver(self.config.url(name), self.config.driver_options(name))
+
     def remote(self, name: str = ORIGIN) -> Remote:
         """A remote, ready to talk to.
 
         Raises:
             NoRemote: There is none of that name.
         """
-        options = self.config.driver_options(name)
-        driver = open_driver(self.config.url(name), options)
-        place = f"{driver.url}\0{options.get('endpoint', '')}".encode()
+        driver = self.driver(name)
+        endpoint = self.config.driver_options(name).get("endpoint", "")
+        place = f"{driver.url}\0{endpoint}".encode()
         known = self.database.get(f"remote.{name}.place")
         if known is not None and known != place:
             # What was seen elsewhere says nothing about this place.

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from dorky import errors, files, history, identities, keys, model, roster, team, vault
+from dorky import doctor, errors, files, history, identities, keys, model, roster, team, vault
 from dorky.config import RC, Config
 from dorky.drivers import open_driver
 from dorky.groups import GroupWork
@@ -27,7 +27,7 @@ from dorky.remote import probe
 from dorky.remote import root as roots
 from dorky.remote.push import remember
 from dorky.remote.root import Remote
-from dorky.results import Destruction, Initialized, Transfer
+from dorky.results import Check, Destruction, Initialized, Transfer
 
 
 class Repository(GroupWork):
@@ -255,6 +255,10 @@ class Repository(GroupWork):
                 if head:
                     repo.database.set_ref(MAIN, head)
                 return repo.download(revision, path, destination, force=force)
+
+    def doctor(self) -> list[Check]:
+        """Look for what is wrong, or soon will be."""
+        return list(doctor.examine(self))
 
     # --- the end ---------------------------------------------------------------------------
 

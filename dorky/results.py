@@ -333,3 +333,19 @@ class Regrouping(Result, frozen=True, kw_only=True):
     loses: tuple[str, ...] = ()
     commit: str | None = None
     done: bool = False
+
+
+class Check(Result, frozen=True, kw_only=True):
+    """One thing that `doctor` looked at.
+
+    Attributes:
+        name: What.
+        verdict: How it is.
+        about: What was found.
+        mend: The command to run, or what else to do; empty if nothing is to be done.
+    """
+
+    name: str
+    verdict: Literal["ok", "warn", "fail"]
+    about: str
+    mend: str = ""

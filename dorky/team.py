@@ -27,7 +27,6 @@ from dorky import (
     roster,
     vault,
 )
-from dorky.drivers import open_driver
 from dorky.drivers.base import Driver
 from dorky.history import MAIN
 from dorky.model import ALL, Header, KiB, Locked, Member, Request, Roster
@@ -172,7 +171,7 @@ class TeamWork(SyncWork):
             NothingToDo: The user can read the repository.
         """
         name = roster.check_name(name or roster.suggest_name(self.author), "member")
-        driver = self._driver()
+        driver = self.driver()
         try:
             blob = driver.get(roots.KEY)
         except errors.KeyNotFound:
@@ -191,10 +190,6 @@ class TeamWork(SyncWork):
         request = Requested(name=name, key=identities.describe(identity.public))
         _ask(driver, header, request)
         return request
-
-    def _driver(self) -> Driver:
-        """The remote, for who has no local state yet."""
-        return open_driver(self.config.url(ORIGIN), self.config.driver_options(ORIGIN))
 
     def _requests(self, remote: Remote) -> list[Requested]:
         """Who asks to be let in. What can't be read is nobody's."""

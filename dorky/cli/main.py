@@ -66,6 +66,7 @@ def help_(
 for _function in (
     *(setup.init, setup.clone),
     *(*work.COMMANDS, *history.COMMANDS, *sync.COMMANDS, *team.COMMANDS),
+    setup.doctor,
     setup.destroy,
 ):
     app.command(_function.__name__, cls=Command)(_function)

@@ -197,6 +197,26 @@ def destroy(
         say("Deleted.")
 
 
+def doctor(json: Json = False) -> None:
+    """Look for what is wrong with this project, or soon will be; exit with 1 if anything is.
+
+    \b
+    $ dorky doctor
+    """
+    with repository(anywhere=True) as repo:
+        found = repo.doctor()
+    if json:
+        show_json(found)
+    else:
+        for each in found:
+            color = {"ok": "green", "warn": "yellow", "fail": "red"}[each.verdict]
+            say(f"{output.style(f'{each.verdict:4}', fg=color)}  {each.name}: {name(each.about)}")
+            if each.mend:
+                say(f"      → {name(each.mend)}")
+    if any(each.verdict == "fail" for each in found):
+        raise typer.Exit(1)
+
+
 remote_app = typer.Typer(no_args_is_help=True, help="Name the places where the repository is kept.")
 
 
