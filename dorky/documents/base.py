@@ -79,8 +79,8 @@ class Document:
         A number stays one when the text is one, and so does a boolean; all else becomes a string.
 
         In a `.env` file the value is quoted so that bash reads the same, as far as both syntaxes
-        allow: not when it holds a carriage return, or a single quote together with `$` or a
-        backtick.
+        allow: not when it holds a carriage return, or `$` or a backtick together with a single
+        quote, a double backslash or one at its end.
 
         Raises:
             UsageError: It can't be done here: the key leads through a value or an alias, or holds
