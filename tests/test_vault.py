@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator
 
 import cramjam
 import msgspec
@@ -12,10 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dorky import codec, errors, keys, model, seal, vault
-from dorky.model import ALL, Epoch, Header, Kind, MiB
+from dorky.model import ALL, Epoch, Header, Kind, Locked, MiB
 from dorky.vault import Opened, Vault
 
 REPOSITORY = "00112233445566778899aabbccddeeff"
+OPS, DATA = "0123456789abcdef", "f" * 16
 KEY = seal.EpochKey(bytes(range(32)))
 SEALED = Vault(REPOSITORY, [Opened("all", 1, KEY)])
 PLAIN = Vault(REPOSITORY, [])
@@ -97,7 +99,7 @@ def test_an_object_is_bound_to_its_repository_and_group() -> None:
     stored = SEALED.store(Kind.CHUNK, ID, BODY)
     for other in (
         Vault("f" * 32, [Opened("all", 1, KEY)]),
-        Vault(REPOSITORY, [Opened("ops", 1, KEY)]),
+        Vault(REPOSITORY, [Opened(OPS, 1, KEY)]),
         Vault(REPOSITORY, [Opened("all", 1, seal.EpochKey(bytes(32)))]),
         PLAIN,
     ):
@@ -187,23 +189,23 @@ def test_noise_is_no_object(opened: Vault, kind: Kind, noise: bytes) -> None:
 ANA, BEN, EVE = (keys.generate() for _ in range(3))
 
 
-def renewed(header: Header, members: Sequence[keys.Identity]) -> Header:
-    """The header after somebody has been removed: a new epoch, for ``members`` (Ana is one)."""
-    last = header.epochs[-1]
-    old = keys.unwrap(last.wrapped, [ANA])
-    assert old
-    key = seal.EpochKey(bytes([last.epoch]) * 32)
-    number = last.epoch + 1
-    following = Vault(header.repository, [Opened(ALL, number, key)])
-    epoch = Epoch(
-        ALL,
-        number,
-        key.commitment,
-        tuple(each.public for each in members),
-        keys.wrap(key.key, [each.public for each in members]),
-        following.close(old, f"previous\0{number}"),
-    )
-    return msgspec.structs.replace(header, epochs=(*header.epochs, epoch))
+def begun(header: Header, group: str, *members: keys.Identity) -> Header:
+    """The header after Ana, who is in all groups, has begun an epoch for ``members``."""
+    opened = vault.unlock(header, [ANA])
+    return vault.begin_epoch(header, opened, group, [each.public for each in members])[0]
+
+
+def flipped(data: bytes, place: int) -> bytes:
+    changed = bytearray(data)
+    changed[place] ^= 1
+    return bytes(changed)
+
+
+def replaced(header: Header, place: int, **change: object) -> Header:
+    """The header with one of its epochs changed."""
+    epochs = list(header.epochs)
+    epochs[place] = msgspec.structs.replace(epochs[place], **change)
+    return msgspec.structs.replace(header, epochs=tuple(epochs))
 
 
 def test_a_new_repository_opens_for_its_recipients_and_nobody_else() -> None:
@@ -213,8 +215,10 @@ def test_a_new_repository_opens_for_its_recipients_and_nobody_else() -> None:
     for holder in ([ANA], [BEN], [EVE, BEN]):
         opened = vault.unlock(header, holder)
         assert opened.sealed
+        assert opened.groups == {ALL}
+        assert opened.epochs == 1
         assert opened.fingerprint == made.fingerprint == header.epochs[0].commitment
-        assert opened.gear_seed == made.gear_seed
+        assert opened.gear_seed() == made.gear_seed()
         assert opened.read(Kind.CHUNK, made.object_id(Kind.CHUNK, BODY), stored) == BODY
     with pytest.raises(errors.NoKey) as caught:
         vault.unlock(header, [EVE])
@@ -227,19 +231,32 @@ def test_a_new_repository_opens_for_its_recipients_and_nobody_else() -> None:
 def test_a_plain_repository_needs_no_identity() -> None:
     header, made = vault.create([])
     assert not header.sealed
-    opened = vault.unlock(header, [])
+    opened = vault.unlock(header, [], more=unasked)
     assert not opened.sealed
     assert opened.fingerprint == ""
-    assert opened.id_key is None
-    assert opened.gear_seed == made.gear_seed == 0
+    assert opened.groups == {ALL}
+    assert opened.epochs == 0
+    assert opened.object_id(Kind.CHUNK, BODY) == hashlib.sha256(b"chunk\0" + BODY).hexdigest()
+    assert opened.gear_seed() == made.gear_seed() == 0
     assert opened.mask("ab" * 32, ID) == "ab" * 32
+
+
+def test_a_plain_object_is_everybodys_and_stays_as_it_is() -> None:
+    object_id = PLAIN.object_id(Kind.CHUNK, BODY)
+    stored = PLAIN.store(Kind.CHUNK, object_id, BODY)
+    assert PLAIN.group_of(stored) == ALL
+    assert not PLAIN.is_foreign(stored)
+    assert PLAIN.is_current(stored)
+    assert PLAIN.renew(Kind.CHUNK, object_id, stored) == stored
+    for epochs in (0, 1, 9):
+        assert PLAIN.read(Kind.CHUNK, object_id, stored, epochs=epochs) == BODY
 
 
 def test_repositories_have_nothing_in_common() -> None:
     (one, opened), (other, also) = (vault.create([ANA.public]) for _ in range(2))
     assert one.repository != other.repository
     assert opened.object_id(Kind.CHUNK, BODY) != also.object_id(Kind.CHUNK, BODY)
-    assert opened.gear_seed != also.gear_seed
+    assert opened.gear_seed() != also.gear_seed()
     assert opened.mask("ab" * 32, ID) != also.mask("ab" * 32, ID)
 
 
@@ -251,38 +268,49 @@ def test_the_mask_is_undone_by_itself() -> None:
 
 def test_a_key_other_than_the_promised_is_not_used() -> None:
     # Public keys are public: anybody can wrap a key of their own to Ana.
-    header, _ = vault.create([ANA.public])
-    for key in (bytes(32), b"short", bytes(33), b""):
-        forged = msgspec.structs.replace(header.epochs[0], wrapped=keys.wrap(key, [ANA.public]))
-        with pytest.raises(errors.WrongKey):
-            vault.unlock(msgspec.structs.replace(header, epochs=(forged,)), [ANA])
-        if len(key) != seal.KEY:
-            # Nor one that is promised, but of a length that no key has.
-            forged = msgspec.structs.replace(forged, commitment=seal.EpochKey(key).commitment)
-            with pytest.raises(errors.WrongKey):
-                vault.unlock(msgspec.structs.replace(header, epochs=(forged,)), [ANA])
+    header, opened = vault.create([ANA.public])
+    for group in (ALL, OPS):
+        if group == OPS:
+            header, _ = vault.begin_epoch(header, opened, OPS, [ANA.public])
+        place = len(header.epochs) - 1
+        promised = header.epochs[place].commitment
+        for key in (bytes(32), b"short", bytes(33), b""):
+            forged = replaced(header, place, wrapped=keys.wrap(key, [ANA.public]))
+            with pytest.raises(errors.WrongKey) as caught:
+                vault.unlock(forged, [ANA])
+            # Both are named, the one found and the one expected, shortened.
+            found = seal.EpochKey(key).commitment
+            assert f"({found[:16]})" in caught.value.message
+            assert f"({promised[:16]})" in caught.value.message
+            if len(key) != seal.KEY:
+                # Nor one that is promised, but of a length that no key has.
+                forged = replaced(forged, place, commitment=seal.EpochKey(key).commitment)
+                with pytest.raises(errors.WrongKey):
+                    vault.unlock(forged, [ANA])
 
 
 def test_an_altered_wrapping_opens_for_nobody() -> None:
     header, _ = vault.create([ANA.public])
     wrapped = header.epochs[0].wrapped
     for place in range(0, len(wrapped), 7):
-        damaged = wrapped[:place] + bytes([wrapped[place] ^ 1]) + wrapped[place + 1 :]
-        epoch = msgspec.structs.replace(header.epochs[0], wrapped=damaged)
         with pytest.raises((errors.NoKey, errors.WrongKey)):
-            vault.unlock(msgspec.structs.replace(header, epochs=(epoch,)), [ANA])
+            vault.unlock(replaced(header, 0, wrapped=flipped(wrapped, place)), [ANA])
+
+
+# --- epochs ---------------------------------------------------------------------------------
 
 
 def test_who_joins_later_reads_what_was_stored_before() -> None:
     header, first = vault.create([ANA.public])
     object_id = first.object_id(Kind.CHUNK, BODY)
     old = first.store(Kind.CHUNK, object_id, BODY)
-    header = renewed(renewed(header, [ANA]), [ANA, BEN])
+    header = begun(begun(header, ALL, ANA), ALL, ANA, BEN)
     for holder in (ANA, BEN):
         third = vault.unlock(header, [holder])
         # Ids never change, whichever epoch it is.
         assert third.object_id(Kind.CHUNK, BODY) == object_id
-        assert third.gear_seed == first.gear_seed
+        assert third.gear_seed() == first.gear_seed()
+        assert third.mask("ab" * 32, ID) == first.mask("ab" * 32, ID)
         assert third.read(Kind.CHUNK, object_id, old) == BODY
         new = third.store(Kind.CHUNK, object_id, BODY)
         assert new[:8].hex() == header.epochs[2].commitment[:16]
@@ -291,19 +319,58 @@ def test_who_joins_later_reads_what_was_stored_before() -> None:
             first.read(Kind.CHUNK, object_id, new)
 
 
+def test_what_a_new_epoch_is_made_of() -> None:
+    header, first = vault.create([ANA.public])
+    following, second = vault.begin_epoch(header, first, ALL, [BEN.public])
+    old, new = following.epochs
+    assert (old.group, old.epoch, old.commitment) == (ALL, 1, header.epochs[0].commitment)
+    assert (new.group, new.epoch, new.commitment) == (ALL, 2, second.fingerprint)
+    # The newest alone is wrapped, to whom it was said; it seals the one before.
+    assert old.wrapped == old.previous == b""
+    key = keys.unwrap(new.wrapped, [BEN])
+    assert key == second.key(ALL)
+    assert keys.unwrap(new.wrapped, [ANA]) is None
+    assert new.previous[:8].hex() == new.commitment[:16]
+    aad = f"dorky/1\0{header.repository}\0all\0previous\0{2}\0".encode()
+    cipher = seal.XAES(seal.derive(second.key(ALL), "seal"))
+    assert cipher.open(new.previous[8:], aad) == first.key(ALL)
+    # Nothing else of the header changes, and the maker goes on with both keys.
+    assert msgspec.structs.replace(following, epochs=header.epochs) == header
+    unlocked = vault.unlock(following, [BEN])
+    stored = [each.store(Kind.CHUNK, ID, BODY) for each in (first, second)]
+    for opened in (second, unlocked):
+        assert opened.epochs == 2
+        assert [opened.is_current(each) for each in stored] == [False, True]
+
+
 def test_who_was_removed_opens_nothing_more() -> None:
-    header = renewed(vault.create([ANA.public, EVE.public])[0], [ANA])
-    # Her identity still opens the first epoch; as a member she would seal with it for all to see.
-    assert keys.unwrap(header.epochs[0].wrapped, [EVE])
+    first, _ = vault.create([ANA.public, EVE.public])
+    eves = vault.unlock(first, [EVE])
+    header = begun(first, ALL, ANA)
     with pytest.raises(errors.NoKey):
         vault.unlock(header, [EVE])
+    # With all that she ever had: the way leads back only.
+    anas = vault.unlock(header, [ANA])
+    object_id = anas.object_id(Kind.CHUNK, BODY)
+    stored = anas.store(Kind.CHUNK, object_id, BODY)
+    with pytest.raises(errors.CorruptObject):
+        eves.read(Kind.CHUNK, object_id, stored)
+    with pytest.raises(seal.SealBroken):
+        eves.open(header.epochs[1].previous, "previous\0002")
+    # Nor does she get in by the wrapping that she has kept, put in place of the new one.
+    for kept in (
+        replaced(header, 1, wrapped=first.epochs[0].wrapped),
+        replaced(header, 1, wrapped=first.epochs[0].wrapped, commitment=eves.fingerprint),
+    ):
+        with pytest.raises(errors.WrongKey):
+            vault.unlock(kept, [EVE])
 
 
 def test_who_was_removed_does_not_pass_for_a_member() -> None:
     header, eves = vault.create([ANA.public, EVE.public])
-    anas = vault.unlock(renewed(header, [ANA]), [ANA])
+    anas = vault.unlock(begun(header, ALL, ANA), [ANA])
     for data in (eves.close(b"a root", "root\0header"), eves.close(b"x", "index")):
-        with pytest.raises(seal.SealBroken, match="not this repository's"):
+        with pytest.raises(seal.SealBroken, match="retired"):
             anas.open(data, "root\0header", newest=True)
     assert anas.open(anas.close(b"a root", "root"), "root", newest=True) == b"a root"
     # Objects of before stay readable: their ids say what they are, whoever sealed them.
@@ -311,35 +378,303 @@ def test_who_was_removed_does_not_pass_for_a_member() -> None:
 
 
 def test_an_altered_way_back_is_found() -> None:
-    header = renewed(vault.create([ANA.public])[0], [ANA])
+    header = begun(vault.create([ANA.public])[0], ALL, ANA)
     previous = header.epochs[1].previous
     stranger = Vault(header.repository, [Opened(ALL, 2, seal.EpochKey(b"s" * 32))])
-    for altered in (previous[:-1], b"x" + previous[1:], stranger.close(b"k" * 32, "previous\0002")):
-        epoch = msgspec.structs.replace(header.epochs[1], previous=altered)
+    own = vault.unlock(header, [ANA])
+    for altered in (
+        *(previous[:-1], flipped(previous, 0), flipped(previous, -1)),
+        *(stranger.close(b"k" * 32, "previous\0002"), own.close(b"k" * 32, "previous\0002")),
+        *(own.close(own.key(ALL), "previous\0001"), own.close(b"k", "previous\0002")),
+    ):
         with pytest.raises(errors.WrongKey):
-            vault.unlock(msgspec.structs.replace(header, epochs=(header.epochs[0], epoch)), [ANA])
+            vault.unlock(replaced(header, 1, previous=altered), [ANA])
+    # Nor is a past key another than what the header says of it.
+    with pytest.raises(errors.WrongKey):
+        vault.unlock(replaced(header, 0, commitment="0" * 64), [ANA])
 
 
-def test_groups_have_keys_of_their_own() -> None:
-    header, first = vault.create([ANA.public, BEN.public])
-    key = seal.EpochKey(b"o" * 32)
-    ops = Epoch("ops", 1, key.commitment, (ANA.public,), keys.wrap(key.key, [ANA.public]))
-    header = msgspec.structs.replace(header, epochs=(*header.epochs, ops))
-    anas, bens = (vault.unlock(header, [each]) for each in (ANA, BEN))
-    object_id = anas.object_id(Kind.TREE, b"{}")
-    assert object_id == bens.object_id(Kind.TREE, b"{}") == first.object_id(Kind.TREE, b"{}")
-    stored = anas.store(Kind.TREE, object_id, b"{}", group="ops")
-    assert anas.read(Kind.TREE, object_id, stored) == b"{}"
-    assert anas.fingerprint == bens.fingerprint == first.fingerprint
-    with pytest.raises(errors.CorruptObject):
-        bens.read(Kind.TREE, object_id, stored)
-    # A member of a group alone is no member: ids hang on the first key of all.
-    header = msgspec.structs.replace(
-        header,
-        epochs=(
-            msgspec.structs.replace(header.epochs[0], wrapped=keys.wrap(b"", [BEN.public])),
-            ops,
-        ),
-    )
+def test_a_chain_vouches_for_every_key_of_all_that_was_current_once() -> None:
+    header = vault.create([ANA.public])[0]
+    for group in (OPS, ALL, OPS, ALL):
+        header = begun(header, group, ANA)
+    opened = vault.unlock(header, [ANA])
+    vouched = {each.commitment: opened.vouches(each.commitment) for each in header.epochs}
+    assert vouched == {each.commitment: each.group == ALL for each in header.epochs}
+    assert not opened.vouches("")
+    assert not opened.vouches("0" * 64)
+    assert not opened.vouches(opened.fingerprint[:16])
+    assert PLAIN.vouches("")
+    assert not PLAIN.vouches(opened.fingerprint)
+
+
+def test_wrapping_anew_lets_in_and_shuts_out_without_another_key() -> None:
+    first, made = vault.create([ANA.public, EVE.public])
+    first, made = vault.begin_epoch(first, made, OPS, [ANA.public])
+    header = vault.wrap_anew(first, made, ALL, [ANA.public, BEN.public])
+    opened = vault.unlock(header, [BEN])
+    assert opened.fingerprint == made.fingerprint
+    assert opened.key(ALL) == made.key(ALL)
     with pytest.raises(errors.NoKey):
-        vault.unlock(header, [ANA])
+        vault.unlock(header, [EVE])
+    # All else is as it was, the other groups' wrappings too.
+    assert replaced(header, 0, wrapped=first.epochs[0].wrapped) == first
+    header = vault.wrap_anew(header, made, OPS, [BEN.public])
+    assert vault.unlock(header, [BEN]).groups == {ALL, OPS}
+    assert vault.unlock(header, [ANA]).groups == {ALL}
+    # The newest is what is wrapped.
+    second, new = vault.begin_epoch(header, made, ALL, [ANA.public])
+    again = vault.wrap_anew(second, new, ALL, [BEN.public])
+    assert [bool(each.wrapped) for each in again.epochs] == [False, True, True]
+    assert vault.unlock(again, [BEN]).fingerprint == new.fingerprint
+
+
+# --- groups ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def two() -> tuple[Header, Vault, Vault]:
+    """A repository with a group that Ana is in and Ben is not: its header, and what each opens."""
+    header, opened = vault.create([ANA.public, BEN.public])
+    header, _ = vault.begin_epoch(header, opened, OPS, [ANA.public])
+    return header, vault.unlock(header, [ANA]), vault.unlock(header, [BEN])
+
+
+def test_groups_have_keys_of_their_own(two: tuple[Header, Vault, Vault]) -> None:
+    _, anas, bens = two
+    assert (anas.groups, bens.groups) == ({ALL, OPS}, {ALL})
+    # Everybody counts all epochs: what a pack says of itself does not depend on who wrote it.
+    assert anas.epochs == bens.epochs == 2
+    assert anas.fingerprint == bens.fingerprint
+    object_id = anas.object_id(Kind.TREE, b"{}", group=OPS)
+    stored = anas.store(Kind.TREE, object_id, b"{}", group=OPS)
+    assert anas.read(Kind.TREE, object_id, stored) == b"{}"
+    assert anas.group_of(stored) == OPS
+    assert not anas.is_foreign(stored)
+    assert anas.is_current(stored)
+    # Ben sees that it is for others, and nothing else.
+    assert bens.group_of(stored) is None
+    assert bens.is_foreign(stored)
+    with pytest.raises(errors.CorruptObject, match=r"a key .* that you don't have"):
+        bens.read(Kind.TREE, object_id, stored)
+    with pytest.raises(KeyError):
+        bens.store(Kind.TREE, object_id, b"{}", group=OPS)
+    # What is for all is for both.
+    shared = bens.store(Kind.TREE, bens.object_id(Kind.TREE, b"{}"), b"{}")
+    for opened in (anas, bens):
+        assert opened.group_of(shared) == ALL
+        assert not opened.is_foreign(shared)
+        assert opened.read(Kind.TREE, opened.object_id(Kind.TREE, b"{}"), shared) == b"{}"
+
+
+def test_what_nobody_sealed_is_no_foreign_groups_either(two: tuple[Header, Vault, Vault]) -> None:
+    # What is passed over unread must be somebody's: else a damaged object would be passed over.
+    _, anas, bens = two
+    stored = anas.store(Kind.CHUNK, ID, BODY, group=OPS)
+    for other in (b"", stored[:7], bytes(8) + stored[8:], SEALED.store(Kind.CHUNK, ID, BODY)):
+        for opened in (anas, bens):
+            assert not opened.is_foreign(other)
+            assert not opened.is_current(other)
+            assert opened.group_of(other) is None
+    assert bens.is_foreign(memoryview(stored))
+
+
+def test_ids_and_cuts_tell_nothing_to_another_group(two: tuple[Header, Vault, Vault]) -> None:
+    """Ben can't find out whether the group holds a file that he guesses."""
+    header, anas, bens = two
+    first = keys.unwrap(header.epochs[1].wrapped, [ANA])
+    assert first
+    id_key = seal.EpochKey(first).id_key
+    for kind in Kind:
+        own = anas.object_id(kind, BODY, group=OPS)
+        assert own == seal.object_id(kind.value, BODY, id_key)
+        assert own != anas.object_id(kind, BODY) == bens.object_id(kind, BODY)
+        with pytest.raises(KeyError):
+            bens.object_id(kind, BODY, group=OPS)
+    assert anas.gear_seed(OPS) == seal.gear_seed(id_key)
+    assert anas.gear_seed(OPS) != anas.gear_seed() == bens.gear_seed()
+    # Nor do they change with the group's key, or with that of all.
+    for group in (OPS, ALL):
+        header = begun(header, group, ANA, BEN)
+        later = vault.unlock(header, [BEN])
+        assert later.object_id(Kind.CHUNK, BODY, group=OPS) == seal.object_id("chunk", BODY, id_key)
+        assert later.gear_seed(OPS) == anas.gear_seed(OPS)
+
+
+def test_an_object_moved_to_another_group_is_not_read(two: tuple[Header, Vault, Vault]) -> None:
+    _, anas, _ = two
+    for group, other in ((ALL, OPS), (OPS, ALL)):
+        own, others = (anas.object_id(Kind.CHUNK, BODY, group=each) for each in (group, other))
+        stored = anas.store(Kind.CHUNK, own, BODY, group=group)
+        named = anas.store(Kind.CHUNK, own, BODY, group=other)[:8]
+        with pytest.raises(errors.CorruptObject, match="does not verify"):
+            anas.read(Kind.CHUNK, own, named + stored[8:])
+        with pytest.raises(errors.CorruptObject, match="does not verify"):
+            anas.read(Kind.CHUNK, others, stored)
+        # Not even a member of both can make one that is in a group by its id alone.
+        with pytest.raises(errors.CorruptObject, match="another id"):
+            anas.read(Kind.CHUNK, own, anas.store(Kind.CHUNK, own, BODY, group=other))
+
+
+def test_a_member_of_a_group_alone_is_no_member(two: tuple[Header, Vault, Vault]) -> None:
+    header, _, bens = two
+    with pytest.raises(errors.NoKey):
+        vault.unlock(vault.wrap_anew(header, bens, ALL, [BEN.public]), [ANA])
+
+
+# --- sealing anew ---------------------------------------------------------------------------
+
+
+def test_what_is_sealed_with_a_retired_key_is_renewed(two: tuple[Header, Vault, Vault]) -> None:
+    header, anas, _ = two
+    named = {group: anas.object_id(Kind.CHUNK, BODY, group=group) for group in (ALL, OPS)}
+    stored = {group: anas.store(Kind.CHUNK, named[group], BODY, group=group) for group in named}
+    for rotated, other in ((OPS, ALL), (ALL, OPS)):
+        later = vault.unlock(begun(header, rotated, ANA), [ANA])
+        old, kept = stored[rotated], stored[other]
+        assert not later.is_current(old)
+        assert later.is_current(kept)
+        # What is sealed with a key in use stays to the byte.
+        assert later.renew(Kind.CHUNK, named[other], kept) == kept
+        new = later.renew(Kind.CHUNK, named[rotated], old)
+        assert later.is_current(new)
+        assert later.group_of(new) == rotated
+        assert len(new) == len(old)
+        assert new[8:] != old[8:]
+        # It is the same object: the id stays.
+        for each in (old, new):
+            assert later.read(Kind.CHUNK, named[rotated], each) == BODY
+        assert later.read(Kind.CHUNK, named[rotated], new, epochs=3) == BODY
+        with pytest.raises(errors.CorruptObject):
+            anas.read(Kind.CHUNK, named[rotated], new)
+        for damaged in (old[:-1], flipped(old, -1)):
+            with pytest.raises(errors.CorruptObject, match=named[rotated]):
+                later.renew(Kind.CHUNK, named[rotated], damaged)
+        # What it is bound to is looked at, too: nothing becomes another object on the way.
+        for kind, object_id in ((Kind.TREE, named[rotated]), (Kind.CHUNK, named[other])):
+            with pytest.raises(errors.CorruptObject):
+                later.renew(kind, object_id, old)
+
+
+def test_what_is_for_others_is_not_renewed(two: tuple[Header, Vault, Vault]) -> None:
+    header, anas, _ = two
+    object_id = anas.object_id(Kind.CHUNK, BODY, group=OPS)
+    stored = anas.store(Kind.CHUNK, object_id, BODY, group=OPS)
+    for each in (header, begun(header, OPS, ANA)):
+        bens = vault.unlock(each, [BEN])
+        # The key of a past epoch is foreign as that of the newest is.
+        assert bens.is_foreign(stored)
+        assert not bens.is_current(stored)
+        with pytest.raises(errors.CorruptObject):
+            bens.renew(Kind.CHUNK, object_id, stored)
+
+
+# --- what was in use when -------------------------------------------------------------------
+
+
+def newest_of_the_first(header: Header, count: int, group: str) -> Epoch | None:
+    """The key that a group used when the header had so many epochs."""
+    return next((each for each in header.epochs[:count][::-1] if each.group == group), None)
+
+
+def vaults_along(header: Header, opened: Vault, groups: str) -> Iterator[tuple[Header, Vault]]:
+    """The header and the keys after each of some new epochs."""
+    for group in groups:
+        name = {"a": ALL, "o": OPS, "d": DATA}[group]
+        header, opened = vault.begin_epoch(header, opened, name, [ANA.public])
+        yield header, opened
+
+
+@pytest.mark.parametrize("groups", ["", "a", "aa", "o", "oao", "odaoadd"])
+def test_a_key_is_good_for_what_was_written_while_it_was_in_use(groups: str) -> None:
+    start = vault.create([ANA.public])
+    history = [start, *vaults_along(*start, groups)]
+    header, _ = history[-1]
+    last = vault.unlock(header, [ANA])
+    assert last.epochs == len(header.epochs) == len(groups) + 1
+    for _, writer in history:
+        for group in writer.groups:
+            object_id = writer.object_id(Kind.CHUNK, BODY, group=group)
+            stored = writer.store(Kind.CHUNK, object_id, BODY, group=group)
+            name = stored[:8].hex()
+            assert last.read(Kind.CHUNK, object_id, stored) == BODY
+            assert last.read(Kind.CHUNK, object_id, stored, epochs=writer.epochs) == BODY
+            for epochs in range(len(header.epochs) + 3):
+                used = newest_of_the_first(header, epochs, group)
+                if used and used.commitment.startswith(name):
+                    assert last.read(Kind.CHUNK, object_id, stored, epochs=epochs) == BODY
+                    assert last.open(stored, f"chunk\0{object_id}", epochs=epochs)
+                else:
+                    with pytest.raises(errors.CorruptObject, match="not in use then"):
+                        last.read(Kind.CHUNK, object_id, stored, epochs=epochs)
+                    with pytest.raises(seal.SealBroken, match=name):
+                        last.open(stored, f"chunk\0{object_id}", epochs=epochs)
+
+
+PEOPLE = (ANA, BEN, EVE)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([ALL, OPS, DATA]), st.sets(st.sampled_from(range(3)), min_size=1)
+        ),
+        max_size=5,
+    )
+)
+def test_who_opens_what_after_any_changes(changes: list[tuple[str, set[int]]]) -> None:
+    """A group is open to those whom its newest key is wrapped to, if all's is, too."""
+    everybody = {0, 1, 2}
+    header, opened = vault.create([each.public for each in PEOPLE])
+    members = {ALL: everybody}
+    for group, chosen in changes:
+        recipients = [PEOPLE[n].public for n in chosen]
+        header, opened = vault.begin_epoch(header, opened, group, recipients)
+        members[group] = chosen
+    stored = {group: opened.close(b"x", "what", group=group) for group in members}
+    assert opened.groups == set(members)
+    for n, person in enumerate(PEOPLE):
+        if n not in members[ALL]:
+            with pytest.raises(errors.NoKey):
+                vault.unlock(header, [person])
+            continue
+        theirs = vault.unlock(header, [person])
+        assert theirs.groups == {group for group, chosen in members.items() if n in chosen}
+        assert theirs.epochs == opened.epochs == len(header.epochs) == len(changes) + 1
+        assert theirs.fingerprint == opened.fingerprint
+        for group, data in stored.items():
+            assert theirs.is_foreign(data) is (group not in theirs.groups)
+            if group in theirs.groups:
+                assert theirs.open(data, "what", newest=True, epochs=theirs.epochs) == b"x"
+                assert theirs.key(group) == opened.key(group)
+                assert theirs.gear_seed(group) == opened.gear_seed(group)
+
+
+# --- identities that lie in the repository --------------------------------------------------
+
+
+def unasked() -> list[keys.Identity]:
+    raise AssertionError("asked for more identities than are needed")
+
+
+def test_more_identities_are_looked_for_only_where_they_are_needed() -> None:
+    locked = (Locked(BEN.public, "passphrase", b"locked"),)
+    header, made = vault.create([ANA.public, BEN.public], locked)
+    assert header.locked == locked
+    header, _ = vault.begin_epoch(header, made, OPS, [BEN.public])
+    assert header.locked == locked
+    # Whoever has a key is not asked for a passphrase, though it would open a group more.
+    assert vault.unlock(header, [ANA], more=unasked).groups == {ALL}
+    asked = []
+
+    def more() -> list[keys.Identity]:
+        asked.append(1)
+        return [EVE, BEN]
+
+    for held in ([], [EVE]):
+        opened = vault.unlock(header, held, more=more)
+        assert opened.groups == {ALL, OPS}
+    assert len(asked) == 2
+    with pytest.raises(errors.NoKey) as caught:
+        vault.unlock(header, [], more=lambda: [EVE])
+    assert EVE.public in caught.value.message
