@@ -4,8 +4,7 @@ pyrage is used in memory only: its file helpers create world-readable files and 
 that were never verified. What reaches it was looked at before: on some malformed SSH keys it
 panics.
 
-Sources: https://age-encryption.org/v1 (stanzas, and passphrases through scrypt), OpenSSH's
-PROTOCOL.key (private keys), RFC 4253 section 6.6 and RFC 8709 (public keys).
+Source: https://age-encryption.org/v1 (stanzas, and passphrases through scrypt).
 """
 
 from __future__ import annotations
@@ -18,22 +17,17 @@ import shlex
 import subprocess
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
-from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dorky import errors, files
+from dorky import errors, files, ssh
 
 Ask = Callable[[str], str | None]
 """Asks for a passphrase by a prompt (without a colon); None if there is nobody to ask."""
 
 TRIES = 3
-_RSA_BITS = range(2048, 4097)  # what age takes, and what pyrage can
 _WORK = 21  # scrypt's, as a power of two: 2 GiB of memory, and some seconds
 
-_PEM = re.compile(r"-----BEGIN ([A-Z0-9 ]*PRIVATE KEY)-----\s(.*)-----END \1-----", re.DOTALL)
-_DAMAGED = "it is cut off, mistyped or damaged"
-_MAGIC = b"openssh-key-v1\0"
 _SECRET = re.compile("AGE-SECRET-KEY|AGE-PLUGIN-|PRIVATE KEY", re.IGNORECASE)
 _PUBLIC = re.compile("age1|ssh-|ecdsa-|sk-", re.IGNORECASE)
 _SCRYPT = re.compile(rb"age-encryption\.org/v1\n-> scrypt \S+ ([1-9]\d?)\n")
@@ -55,7 +49,7 @@ class Identity(NamedTuple):
     @property
     def locked(self) -> bool:
         """Whether it is an SSH key under a passphrase, which is asked for when it is needed."""
-        return self.public.startswith("ssh-") and _envelope(self.secret).cipher != b"none"
+        return self.public.startswith("ssh-") and ssh.locked(self.secret)
 
     def __repr__(self) -> str:
         # A secret must not show up in a traceback or a log.
@@ -93,7 +87,7 @@ def parse(text: str, source: str) -> list[Identity]:
     from pyrage import IdentityError, x25519
 
     if "PRIVATE KEY-----" in text:
-        return [_parse_ssh(text, source)]
+        return [Identity(*ssh.parse(text, source), source)]
     found = []
     for raw in text.splitlines():
         line = raw.strip()
@@ -177,83 +171,7 @@ def run_command(command: str) -> str:
     return done.stdout.decode(errors="replace")
 
 
-# --- SSH private keys -----------------------------------------------------------------------
-
-
-class _Unfit(ValueError):
-    """A sound SSH key, but of a kind that age can't seal to; says why."""
-
-
-class _Envelope(NamedTuple):
-    """What is in the clear in an OpenSSH private key."""
-
-    cipher: bytes
-    blob: bytes
-
-
-def _envelope(pem: str) -> _Envelope:
-    """Read it; ValueError if it is damaged."""
-    found = _PEM.fullmatch(pem.strip())
-    stream = BytesIO(_decoded("".join(found[2].split())) if found else b"")
-    if stream.read(len(_MAGIC)) != _MAGIC:
-        raise ValueError(_DAMAGED)
-    cipher, _kdf, _options = (_string(stream) for _ in range(3))
-    if stream.read(4) != b"\0\0\0\1":
-        raise ValueError("it holds several keys")
-    return _Envelope(cipher, _string(stream))
-
-
-def _parse_ssh(text: str, source: str) -> Identity:
-    from cryptography.exceptions import UnsupportedAlgorithm
-    from cryptography.hazmat.primitives.serialization import (
-        load_pem_private_key,
-        load_ssh_private_key,
-    )
-
-    found = _PEM.fullmatch(text.strip("\ufeff \t\r\n"))
-    if not found:
-        raise errors.IdentityMalformed(source)
-    try:
-        if found[1] == "OPENSSH PRIVATE KEY":
-            # Wrapped anew: secret stores of CI systems like to make blanks of newlines.
-            body = "\n".join(found[2].split())
-            secret = f"-----BEGIN {found[1]}-----\n{body}\n-----END {found[1]}-----\n"
-            cipher, blob = _envelope(secret)
-            public = _ssh_public(blob)
-            if (
-                cipher == b"none"
-                and public != _halves(load_ssh_private_key(secret.encode(), None))[1]
-            ):
-                raise ValueError(_DAMAGED)
-        else:
-            lines = "\n".join(line.strip() for line in found[0].splitlines())
-            secret, public = _halves(load_pem_private_key(f"{lines}\n".encode(), None))
-    except _Unfit as error:
-        raise errors.UnusableIdentity(source, error) from None
-    except TypeError:  # cryptography's word for: it is encrypted
-        raise errors.UnusableIdentity(
-            source,
-            "it has a passphrase, in a format of old",
-            hint=f"ssh-keygen -p -f {shlex.quote(source) if '/' in source else 'FILE'} converts it",
-        ) from None
-    except (ValueError, UnsupportedAlgorithm):
-        raise errors.IdentityMalformed(source) from None
-    return Identity(secret, public, source)
-
-
-def _halves(key: Any) -> tuple[str, str]:
-    """A private key of `cryptography` as an OpenSSH private key, and its public key."""
-    from cryptography.hazmat.primitives import serialization as form
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
-
-    if not isinstance(key, Ed25519PrivateKey | RSAPrivateKey):
-        raise _Unfit(_TYPES)
-    bare = key.private_bytes(
-        form.Encoding.PEM, form.PrivateFormat.OpenSSH, form.NoEncryption()
-    ).decode()
-    return bare, _ssh_public(_envelope(bare).blob)
-
+# --- SSH keys under a passphrase --------------------------------------------------------------
 
 _OPENED: dict[Identity, Identity] = {}
 """The SSH keys that were opened: a passphrase is asked for once, not once a group."""
@@ -270,34 +188,14 @@ def _open(identity: Identity, ask: Ask) -> Identity | None:
             return None
         if answer in answers:  # from the environment: it won't get better
             break
-        if opened := _opened(identity, answer):
+        if bare := ssh.opened(identity.secret, identity.public, answer, identity.source):
+            opened = Identity(bare, identity.public, identity.source)
             return _OPENED.setdefault(identity, opened)
         answers.append(answer)
     raise errors.WrongPassphrase(identity.source)
 
 
-def _opened(identity: Identity, passphrase: str) -> Identity | None:
-    from cryptography.exceptions import UnsupportedAlgorithm
-    from cryptography.hazmat.primitives.serialization import load_ssh_private_key
-
-    try:
-        key = load_ssh_private_key(identity.secret.encode(), passphrase.encode())
-        secret, public = _halves(key)
-    except UnsupportedAlgorithm:
-        cipher = _envelope(identity.secret).cipher.decode(errors="replace")
-        raise errors.UnusableIdentity(
-            identity.source,
-            f"its cipher {cipher!a} is not supported",
-            hint="ssh-keygen -p -Z aes256-ctr -f FILE changes it",
-        ) from None
-    except ValueError:
-        return None
-    return Identity(secret, public, identity.source) if public == identity.public else None
-
-
 # --- public keys ----------------------------------------------------------------------------
-
-_TYPES = "age seals to SSH keys of the types ed25519 and RSA only"
 
 
 def recipient(text: str) -> str:
@@ -340,7 +238,7 @@ def fingerprint(recipient: str) -> str:
     """
     data = recipient.encode()
     if recipient.startswith("ssh-"):
-        data = _blob(_recipient(recipient, ""))
+        data = ssh.blob_of(_recipient(recipient, ""))
     return f"SHA256:{_unpadded(hashlib.sha256(data).digest())}"
 
 
@@ -355,22 +253,22 @@ def _recipient(text: str, where: str) -> str:
     shown = f"{text[:20]!a}{where}" if known else f"What stands{where or ' there'}"
     try:
         if not known:
-            raise _Unfit("it begins neither with age1 nor with ssh-ed25519 or ssh-rsa")
+            raise ssh.Unfit("it begins neither with age1 nor with ssh-ed25519 or ssh-rsa")
         if len(text.splitlines()) > 1:
             raise ValueError("it has several lines")
         if known[0].lower() == "age1":
             if "1" in text[4:]:
-                raise _Unfit("it is of an age plugin, or of another kind than X25519")
+                raise ssh.Unfit("it is of an age plugin, or of another kind than X25519")
             return str(pyrage.x25519.Recipient.from_str(text))
         kind, encoded = (*text.split(), "")[:2]
         if kind not in {"ssh-ed25519", "ssh-rsa"}:
-            raise _Unfit(_TYPES)
-        public = _ssh_public(_decoded(encoded))
+            raise ssh.Unfit(ssh.TYPES)
+        public = ssh.public_of(ssh.decoded(encoded))
         if public.split()[0] != kind:
-            raise ValueError(_DAMAGED)
+            raise ValueError(ssh.DAMAGED)
         pyrage.ssh.Recipient.from_str(public)
     except pyrage.RecipientError:
-        raise errors.BadRecipient(shown, _DAMAGED) from None
+        raise errors.BadRecipient(shown, ssh.DAMAGED) from None
     except ValueError as error:
         raise errors.BadRecipient(shown, error) from None
     return public
@@ -382,57 +280,6 @@ def _a_secret() -> errors.BadRecipient:
         "keep it to yourself",
         hint="give its public half, which age-keygen -y FILE or ssh-keygen -y -f FILE prints",
     )
-
-
-def _ssh_public(blob: bytes) -> str:
-    """The line of an SSH public key; ValueError if it is none that age seals to."""
-    stream = BytesIO(blob)
-    kind = _string(stream)
-    if kind not in {b"ssh-ed25519", b"ssh-rsa"}:
-        raise _Unfit(_TYPES)
-    if kind == b"ssh-rsa":
-        exponent, modulus = _positive(stream), _positive(stream)
-        if modulus.bit_length() not in _RSA_BITS:
-            raise _Unfit(
-                f"an RSA key of {modulus.bit_length()} bits: "
-                f"age takes {_RSA_BITS[0]} to {_RSA_BITS[-1]}"
-            )
-        if not exponent & modulus & 1:
-            raise ValueError(_DAMAGED)
-    elif len(_string(stream)) != 32:
-        raise ValueError(_DAMAGED)
-    if stream.read(1):
-        raise ValueError(_DAMAGED)
-    return f"{kind.decode()} {base64.b64encode(blob).decode()}"
-
-
-def _blob(public: str) -> bytes:
-    return _decoded(public.split()[1])
-
-
-def _decoded(text: str) -> bytes:
-    try:
-        return base64.b64decode(text, validate=True)
-    except ValueError:
-        raise ValueError(_DAMAGED) from None
-
-
-def _string(stream: BytesIO) -> bytes:
-    """The next string of an SSH format (RFC 4251, section 5)."""
-    head = stream.read(4)
-    data = stream.read(int.from_bytes(head, "big"))
-    if len(head) < 4 or len(data) < int.from_bytes(head, "big"):
-        raise ValueError(_DAMAGED)
-    return data
-
-
-def _positive(stream: BytesIO) -> int:
-    """The next number (RFC 4251: mpint) that is not negative, in its one right form or as 00."""
-    data = _string(stream)
-    number = int.from_bytes(data, "big")
-    if data != number.to_bytes(number.bit_length() // 8 + 1, "big"):
-        raise ValueError(_DAMAGED)
-    return number
 
 
 def _unpadded(data: bytes) -> str:
@@ -486,7 +333,7 @@ def unwrap(wrapped: bytes, identities: Sequence[Identity], ask: Ask = nobody) ->
     for each in sorted(identities, key=lambda one: one.locked and one not in _OPENED):
         identity: Identity | None = _OPENED.get(each, each)
         if identity and identity.locked:
-            identity = _open(identity, ask) if _tag(identity.public) in named else None
+            identity = _open(identity, ask) if ssh.tag(identity.public) in named else None
         if identity:
             try:
                 return bytes(pyrage.decrypt(wrapped, [_key(identity)]))
@@ -509,12 +356,6 @@ def _stanzas(wrapped: bytes) -> set[bytes]:
     return {
         b" ".join(line.split(b" ")[1:3]) for line in header.split(b"\n") if line.startswith(b"-> ")
     }
-
-
-def _tag(public: str) -> bytes:
-    """How age names an SSH key in a stanza (C2SP age-ssh, and its README)."""
-    tag = _unpadded(hashlib.sha256(_blob(public)).digest()[:4])
-    return f"{public.split(maxsplit=1)[0]} {tag}".encode()
 
 
 # --- under a passphrase ---------------------------------------------------------------------
