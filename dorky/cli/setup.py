@@ -120,6 +120,8 @@ def init(
     if made.recovery:
         say("The recovery key, shown only now: write it down, and keep it off this machine.")
         print(f"  {made.recovery}")
+    elif made.sealed and recovery is not Recovery.PASSPHRASE:
+        say("A second way in, should it be lost: dorky team add recovery passphrase")
     say("Commit .dorkyrc to git; it holds no secrets.")
 
 

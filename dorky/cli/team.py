@@ -164,7 +164,7 @@ def team_list(
             say(f"  {request.name}  {request.key.fingerprint}")
         note("If it is the fingerprint that they tell you: dorky team add NAME")
     if not path and len(found.members) == 1:
-        note("Only one key opens this repository: lose it, and all is lost (dorky help team add).")
+        note("One key only opens this repository: dorky team add recovery passphrase")
 
 
 @team_app.command("add", cls=Command)
@@ -311,7 +311,8 @@ def _rotated(done: Rotation) -> None:
             f"({plural(done.objects, 'object')}, {size(done.size)} sealed anew)"
         )
     if done.exposed:
-        say(f"{done.removed} could read these: change the secrets in them.")
+        could = "could read these: change the secrets in them" if done.done else "can read these"
+        say(f"{done.removed} {could}.")
 
         def line(index: int) -> str:
             each = done.exposed[index]
