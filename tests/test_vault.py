@@ -459,12 +459,28 @@ def test_groups_have_keys_of_their_own(two: tuple[Header, Vault, Vault]) -> None
         bens.read(Kind.TREE, object_id, stored)
     with pytest.raises(KeyError):
         bens.store(Kind.TREE, object_id, b"{}", group=OPS)
+    # The local index hides digests by the key of all, whatever groups there are.
+    assert anas.mask("ab" * 32, ID) == bens.mask("ab" * 32, ID)
     # What is for all is for both.
     shared = bens.store(Kind.TREE, bens.object_id(Kind.TREE, b"{}"), b"{}")
     for opened in (anas, bens):
         assert opened.group_of(shared) == ALL
         assert not opened.is_foreign(shared)
         assert opened.read(Kind.TREE, opened.object_id(Kind.TREE, b"{}"), shared) == b"{}"
+
+
+def test_who_is_not_in_a_group_renews_the_key_of_all(two: tuple[Header, Vault, Vault]) -> None:
+    header, anas, bens = two
+    stored = anas.store(Kind.CHUNK, ID, BODY, group=OPS)
+    following, made = vault.begin_epoch(header, bens, ALL, [ANA.public, BEN.public])
+    assert following.epochs[1] == header.epochs[1]
+    for opened in (made, vault.unlock(following, [BEN])):
+        assert opened.epochs == 3
+        assert opened.groups == {ALL}
+        assert opened.is_foreign(stored)
+    assert vault.unlock(following, [ANA]).is_current(stored)
+    with pytest.raises(KeyError):
+        vault.begin_epoch(header, bens, OPS, [BEN.public])
 
 
 def test_what_nobody_sealed_is_no_foreign_groups_either(two: tuple[Header, Vault, Vault]) -> None:
@@ -589,10 +605,15 @@ def vaults_along(header: Header, opened: Vault, groups: str) -> Iterator[tuple[H
 def test_a_key_is_good_for_what_was_written_while_it_was_in_use(groups: str) -> None:
     start = vault.create([ANA.public])
     history = [start, *vaults_along(*start, groups)]
-    header, _ = history[-1]
-    last = vault.unlock(header, [ANA])
-    assert last.epochs == len(header.epochs) == len(groups) + 1
-    for _, writer in history:
+    header, made = history[-1]
+    # Who has just begun an epoch, and who opens it later.
+    for last in (made, vault.unlock(header, [ANA])):
+        assert last.epochs == len(header.epochs) == len(groups) + 1
+        read_while_in_use(header, last, [writer for _, writer in history])
+
+
+def read_while_in_use(header: Header, last: Vault, writers: list[Vault]) -> None:
+    for writer in writers:
         for group in writer.groups:
             object_id = writer.object_id(Kind.CHUNK, BODY, group=group)
             stored = writer.store(Kind.CHUNK, object_id, BODY, group=group)
