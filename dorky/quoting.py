@@ -38,9 +38,9 @@ def export(values: Mapping[str, str], form: Form) -> str:
         values: By name.
         form: `dotenv` for python-dotenv and its kin (also for bash, unless a value has a carriage
             return, or `$` or a backtick together with a single quote, a double backslash or one at
-            its end); `shell` for any POSIX
-            shell; `json` and `yaml` (1.1 and 1.2) for one object; `docker` for
-            `docker run --env-file`; `github` to be added to the file `$GITHUB_ENV` of a step.
+            its end); `shell` for any POSIX shell; `json` and `yaml` (1.1 and 1.2) for one object;
+            `docker` for `docker run --env-file`; `github` to be added to the file `$GITHUB_ENV` of
+            a step.
 
     Raises:
         CantExport: The form can't carry a name, or a value, of these.

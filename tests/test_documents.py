@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -476,7 +477,8 @@ def test_what_is_set_is_read_and_the_rest_stays(document: Document, data: st.Dat
         document.set(key, value)
     except errors.UsageError:
         assert document.dump().decode() == old
-        assert any(each.startswith(f"{key}.") for each in before), "nothing else is refused"
+        # Nothing else is refused, but for a value in place of one of TOML's `[[tables]]`.
+        assert any(each.startswith(f"{key}.") for each in before) or before[key] == "{}"
         return
     new = document.dump().decode()
     assert document.get(key) == value
@@ -500,6 +502,7 @@ def test_what_is_unset_is_gone_and_the_rest_stays(document: Document, data: st.D
     key = data.draw(st.sampled_from(sorted(document.items())))
     old, was = document.dump().decode(), facts(document)
     assume(not key.split(".")[-1].isdigit())
+    assume(not re.search(r"[\[,] *\?", old))  # a mapping without brackets, which can't be cut from
     document.unset(key)
     left = {k: v for k, v in facts(document).items() if v not in ("{}", "[]", "null")}
     assert left == {k: v for k, v in was.items() if k != key and v not in ("{}", "[]", "null")}
