@@ -128,6 +128,17 @@ class CantExport(UsageError):
     advice = "use another form, or leave the variable out"
 
 
+class UnsafeVariable(UsageError):
+    """{0} sets {1}, which changes how programs are found, loaded or run.
+
+    Whoever may write the file could run code of theirs with everybody who uses it. Refused are
+    the names that the dynamic linker, shells, interpreters and git take orders from, such as
+    `LD_PRELOAD`, `PATH`, `BASH_ENV`, `NODE_OPTIONS` or `GIT_SSH_COMMAND`.
+    """
+
+    advice = "if that is meant: dorky run --allow-env {1} …"
+
+
 # --- 3: set-up ------------------------------------------------------------------------------
 
 
@@ -235,6 +246,12 @@ class NoSuchGroup(NotFound):
 
 class NoSuchVariable(NotFound):
     """{0} has no {1}."""
+
+
+class CommandUnusable(NotFound):
+    """{0} can't be run: {1}."""
+
+    advice = "check its name; dorky run -- COMMAND takes a program, not a line for a shell"
 
 
 class UnknownRevision(NotFound):
@@ -397,6 +414,18 @@ class NotConfirmed(Conflict):
     advice = "answer the question on a terminal, or add --yes"
 
 
+class EditorFailed(Conflict):
+    """The editor ended with exit code {0}: nothing was changed."""
+
+    advice = "$VISUAL or $EDITOR names the editor"
+
+
+class NotSaved(Conflict):
+    """{0} is as it was: {1}; your text is kept in {2}."""
+
+    advice = "dorky edit {0}, take what you need from there, and delete it: it is readable"
+
+
 # --- 6: access ------------------------------------------------------------------------------
 
 
@@ -548,6 +577,16 @@ class WrongKey(IntegrityError):
 
 class KMSMismatch(IntegrityError):
     """Altered, or not sealed with the KMS key {0} for this repository."""
+
+
+class ForgedGroup(IntegrityError):
+    """The group {0} was changed by somebody who is not in it, in the root of {1}.
+
+    Who is in a group and which files it closes is authenticated with the group's key. Somebody on
+    the team, who has not got that key, has written it otherwise, or put an older state back.
+    """
+
+    advice = "ask who pushed last; nothing local was changed"
 
 
 class Rewound(IntegrityError):

@@ -247,18 +247,23 @@ class Member(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fie
     groups: tuple[GroupId, ...] = ()
 
 
-class Group(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Group(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """A group of readers, and the files that only they can read.
 
     Attributes:
         id: Names it in headers and commits.
         name: What people call it.
         patterns: What files belong to it (see `roster.group_of`); none once it is removed.
+        version: Counts the changes of all this and of who is in it.
+        seal: Proves, by the group's key, that its members have made it so (see `roster.sealed`):
+            the rest of the roster can be changed by everybody on the team.
     """
 
     id: GroupId
     name: Name
     patterns: tuple[str, ...]
+    version: Annotated[int, msgspec.Meta(ge=0, le=(1 << 31) - 1)] = 0
+    seal: bytes = b""
 
 
 class Roster(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):

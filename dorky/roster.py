@@ -6,6 +6,7 @@ the bucket learns no name from it.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Sequence
 
@@ -13,6 +14,8 @@ import msgspec
 
 from dorky import errors, paths
 from dorky.model import ALL, NAME, Group, Member, Roster
+from dorky.seal import SealBroken
+from dorky.vault import Vault
 
 
 def check_name(name: str, what: str) -> str:
@@ -139,3 +142,58 @@ def put_group(roster: Roster, changed: Group) -> Roster:
     groups = tuple(each for each in roster.groups if each.id != changed.id)
     at = next((n for n, each in enumerate(roster.groups) if each.id == changed.id), len(groups))
     return msgspec.structs.replace(roster, groups=(*groups[:at], changed, *groups[at:]))
+
+
+# --- what groups vouch for ------------------------------------------------------------------
+
+
+def sealed(before: Roster, after: Roster, opened: Vault) -> Roster:
+    """The roster with the user's groups vouched for by their keys.
+
+    Everybody on the team can write a roster, so what decides who gets a group's key, and which
+    files it closes, is authenticated with that key: the group's name, patterns, version, and its
+    members' names and keys are the additional data of an empty message.
+
+    Args:
+        before: The roster that is replaced.
+        after: The roster to be.
+        opened: The keys, with the newest.
+    """
+    old = {each.id: each for each in before.groups}
+    groups = []
+    for each in after.groups:
+        if each.id in opened.groups and not _vouched(after, each, opened):
+            known = old.get(each.id)
+            following = msgspec.structs.replace(each, version=(known.version if known else 0) + 1)
+            what = _claims(after, following)
+            seal = opened.close(b"", what, group=each.id)
+            each = msgspec.structs.replace(following, seal=seal)  # noqa: PLW2901
+        groups.append(each)
+    return msgspec.structs.replace(after, groups=tuple(groups))
+
+
+def check(known: Roster, opened: Vault, seen: Roster, url: str) -> None:
+    """Refuse a roster in which somebody else has changed a group of the user's.
+
+    Raises:
+        ForgedGroup: Its members have not made it so, or it is older than what was seen.
+    """
+    versions = {each.id: each.version for each in seen.groups}
+    for each in known.groups:
+        if each.id not in opened.groups:
+            continue
+        if not _vouched(known, each, opened) or each.version < versions.get(each.id, 0):
+            raise errors.ForgedGroup(each.name, url)
+
+
+def _vouched(known: Roster, group: Group, opened: Vault) -> bool:
+    try:
+        return opened.open(group.seal, _claims(known, group), newest=True) == b""
+    except SealBroken:
+        return False
+
+
+def _claims(known: Roster, group: Group) -> str:
+    members = sorted([each.name, *sorted(each.recipients)] for each in readers(known, group.id))
+    claims = [group.id, group.name, list(group.patterns), group.version, members]
+    return f"group\0{json.dumps(claims, separators=(',', ':'))}"

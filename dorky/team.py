@@ -161,6 +161,14 @@ class TeamWork(SyncWork):
 
     # --- requests --------------------------------------------------------------------------
 
+    def fetch(self) -> Transfer:
+        """Learn what the remote has, and who asks to be let in, without changing any file."""
+        done = super().fetch()
+        # Who may read need not be allowed to list.
+        with contextlib.suppress(errors.AccessError):
+            self._requests(self.remote())
+        return done
+
     def team_join(self, name: str = "") -> Requested:
         """Ask to be let in: put a request into the remote, sealed to the members.
 
@@ -246,6 +254,9 @@ class TeamWork(SyncWork):
             # Who may write need not be allowed to delete.
             with contextlib.suppress(errors.AccessError, errors.Unavailable):
                 remote.driver.delete(map(_place, made[0].recipients))
+            asked = self.database.get("requests") or b""
+            left = [each for each in asked.decode().split() if each != name]
+            self.database.set("requests", " ".join(left).encode())
             return self._reader(roster.member(self.roster, name))
 
     def _access(self, access: str, passphrase: str) -> Access:
@@ -349,7 +360,9 @@ class TeamWork(SyncWork):
             # The leaver knows the old one's secret key.
             mailbox = keys.generate()
             header = msgspec.structs.replace(header, locked=locked, mailbox=mailbox.public)
-            waiting = self._requests(remote)
+            waiting: list[Requested] = []
+            with contextlib.suppress(errors.AccessError):
+                waiting = self._requests(remote)
             resealed = rotate.reseal(
                 remote, seen, opened, groups, all_history=all_history, progress=self.progress
             )
@@ -423,7 +436,10 @@ class TeamWork(SyncWork):
             following = change(remote, seen, self.unlock(seen.header))
             if following is None:
                 return remote
-            root = roots.successor(seen.root, **following.changes)
+            before = seen.root.roster
+            after = following.changes.get("roster", before)
+            known = roster.sealed(before, after, self.unlock(following.header))
+            root = roots.successor(seen.root, **{**following.changes, "roster": known})
             try:
                 won = remote.swap(following.header, root)
             except errors.PreconditionFailed:

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 from machines import Machine, bucket
 from servers import Remote
 from test_team import admit, cloned
 
+from dorky import keys, roster
+from dorky.model import Roster
+from dorky.remote import root as roots
+from dorky.remote.fetch import fetch
+from dorky.remote.push import remember
 from dorky.repo import Repository
 
 
@@ -308,3 +315,82 @@ def test_the_library_says_the_same(ana: Machine) -> None:
         done = repo.group_add("prod", ["env/prod/**"])
         assert done.commit == repo.show().id
         assert [each.name for each in repo.group_list()] == ["prod"]
+
+
+# --- members who mean harm ------------------------------------------------------------------
+
+
+def rewrite(machine: Machine, change: Callable[[Roster], Roster]) -> None:
+    """Write a root with another roster, past the commands, as a member can."""
+    with machine.repo() as repo:
+        remote = repo.remote()
+        fetch(remote)
+        seen = remote.seen
+        assert seen is not None
+        root = roots.successor(seen.root, roster=change(seen.root.roster))
+        won = remote.swap(seen.header, root)
+        assert won
+        remember(remote, won, ())
+
+
+def refused(ana: Machine) -> None:
+    before = ana.files()
+    for command in (["pull"], ["team", "add", "x", keys.generate().public], ["rotate"]):
+        said = ana(*command, code=7)
+        assert "The group prod was changed by somebody who is not in it" in said.error
+    assert ana.files() == before
+
+
+def test_who_is_outside_can_t_let_themselves_in(ana: Machine, ben: Machine) -> None:
+    """Else the next member who wraps the group's key would wrap it to them."""
+    ana("group", "add", "prod", "env/prod/**")
+    ben("pull")
+
+    def join(known: Roster) -> Roster:
+        (group,) = known.groups
+        me = roster.member(known, "ben")
+        return roster.put(known, msgspec.structs.replace(me, groups=(group.id,)))
+
+    rewrite(ben, join)
+    refused(ana)
+
+
+def test_who_is_outside_can_t_give_a_member_their_key(ana: Machine, ben: Machine) -> None:
+    ana("group", "add", "prod", "env/prod/**")
+    ben("pull")
+
+    def smuggle(known: Roster) -> Roster:
+        anas = roster.member(known, "ana")
+        key = keys.generate().public
+        return roster.put(known, msgspec.structs.replace(anas, recipients=(*anas.recipients, key)))
+
+    rewrite(ben, smuggle)
+    refused(ana)
+
+
+@pytest.mark.parametrize("patterns", [(), ("env/prod/api.env",)])
+def test_who_is_outside_can_t_open_what_is_closed(
+    ana: Machine, ben: Machine, patterns: tuple[str, ...]
+) -> None:
+    """Else the next file that a member stages there would be sealed for everybody."""
+    ana("group", "add", "prod", "env/prod/**")
+    ben("pull")
+
+    def widen(known: Roster) -> Roster:
+        (group,) = known.groups
+        return roster.put_group(known, msgspec.structs.replace(group, patterns=patterns))
+
+    rewrite(ben, widen)
+    refused(ana)
+
+
+def test_who_is_outside_can_t_put_an_older_state_of_a_group_back(
+    ana: Machine, ben: Machine
+) -> None:
+    ana("group", "add", "prod", "env/prod/**")
+    ben("pull")
+    with ben.repo() as repo:
+        old = repo.roster
+    ana("group", "add", "prod", "more")
+    rewrite(ben, lambda _: old)
+    refused(ana)

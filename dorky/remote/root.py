@@ -25,9 +25,9 @@ from typing import NamedTuple
 
 import msgspec
 
-from dorky import codec, errors, model, seal
+from dorky import codec, errors, model, roster, seal
 from dorky.drivers.base import Blob, Driver, Version
-from dorky.model import Header, KiB, MiB, Root
+from dorky.model import Header, KiB, MiB, Root, Roster
 from dorky.store import Store
 from dorky.vault import Vault
 
@@ -185,6 +185,7 @@ class Remote:
             NoRepositoryAtURL: There is none.
             RootVanished: There is none any more.
             Rewound: It is older than what this clone has seen.
+            ForgedGroup: A group of the user's was changed by somebody who is not in it.
         """
         try:
             blob = self.driver.get(KEY, unless=unless)
@@ -197,6 +198,8 @@ class Remote:
         seen = self.seen
         # After what is older: the keys that were opened last are those in force.
         found = self._decode(blob.version, blob.data)
+        opened = self.unlock(found.header)
+        roster.check(found.root.roster, opened, seen.root.roster if seen else Roster(), self.url)
         if seen:
             self._check_newer(seen.root, found.root)
         return found, blob.data
