@@ -251,7 +251,7 @@ class Repository(GroupWork):
             config = Config(place, flags=flags)
             with cls(place, config=config, progress=progress, ask=ask) as repo:
                 repo.set_up()
-                head = repo.fetch().new
+                head = repo._learn().new
                 if head:
                     repo.database.set_ref(MAIN, head)
                 return repo.download(revision, path, destination, force=force)

@@ -62,6 +62,9 @@ class SyncWork(LocalWork):
 
     def fetch(self) -> Transfer:
         """Learn what the remote has, without changing any file."""
+        return self._learn()
+
+    def _learn(self) -> Transfer:
         with self._prepared():
             remote = self.remote()
             old = self.database.ref(f"{ORIGIN}/{MAIN}")
@@ -166,7 +169,7 @@ class SyncWork(LocalWork):
         if not force and (target.exists() or target.is_symlink()):
             raise errors.LocalChanges(target, hint="choose another name, or add --force")
         if ORIGIN in self.config.remotes():
-            self.fetch()
+            self._learn()
         entry = self._lookup(revision, path)
         blocks = self.cat(revision, path)
         files.write_stream(target, entry.mode, blocks)

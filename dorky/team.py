@@ -36,7 +36,16 @@ from dorky.remote import rotate
 from dorky.remote.fetch import fetch
 from dorky.remote.push import Sent, remember
 from dorky.remote.root import Remote, Seen
-from dorky.results import Exposure, Generated, Grouped, Reader, Requested, Rotation, Team
+from dorky.results import (
+    Exposure,
+    Generated,
+    Grouped,
+    Reader,
+    Requested,
+    Rotation,
+    Team,
+    Transfer,
+)
 from dorky.sync import SyncWork
 from dorky.vault import Vault
 

@@ -115,7 +115,7 @@ def test_what_a_small_repository_costs(ana: Machine, remote: Remote, cost: Cost)
     assert cost.of(ana, "push") == 1
     assert cost.of(ana, "push") == 1
     assert cost.of(ana, "pull") == 1
-    assert cost.of(ana, "fetch") == 1
+    assert cost.of(ana, "fetch") == 2  # the root, and who asks to be let in
 
     ben = ana.another("ben")
     assert cost.of(ben, "clone", remote.url, ".") == 1
