@@ -379,7 +379,7 @@ def env_texts(draw: st.DrawFn) -> str:
         ),
     )
     end = draw(st.sampled_from(["\n", "\r\n"]))
-    text = end.join(draw(st.lists(line, max_size=6)))
+    text = "\n".join(draw(st.lists(line, max_size=6))).replace("\n", end)
     return draw(st.sampled_from(["", "\ufeff"])) + text + draw(st.sampled_from(["", end]))
 
 
