@@ -96,7 +96,10 @@ def here(config: Config) -> list[Key]:
     for path in (config.home / "identity", *config.ssh_keys):
         with contextlib.suppress(errors.AccessError):
             found += [describe(each.public, str(path)) for each in keys.load(path)]
-    return list({each.recipient: each for each in reversed(found)}.values())[::-1]
+    first: dict[str, Key] = {}
+    for each in found:
+        first.setdefault(each.recipient, each)
+    return list(first.values())
 
 
 def use(config: Config, path: str) -> list[Key]:
