@@ -110,6 +110,10 @@ def use(config: Config, path: str) -> list[Key]:
         IdentityMalformed: It holds none.
     """
     target = Path(path).expanduser().absolute()
+    if target.suffix == ".pub":
+        raise errors.UsageError(
+            f"{path} is the public half of a key", hint=f"dorky key use {target.with_suffix('')}"
+        )
     found = keys.load(target)
     config.set("identity", str(target), scope="user")
     return [describe(each.public, str(target)) for each in found]

@@ -68,7 +68,7 @@ def test_a_key_is_chosen(ana: Machine) -> None:
     assert [each["source"] for each in after] == [str(path), str(ana.identity)]
     public = path.with_name("id_ed25519.pub").read_text().rsplit(" ", 1)[0]
     assert after[0]["recipient"] == public
-    assert "holds no age identity" in ana("key", "use", f"{path}.pub", code=6).error
+    assert ana("key", "use", f"{path}.pub", code=2).hint == f"dorky key use {path}"
     assert "does not exist" in ana("key", "use", "/nowhere", code=6).error
 
 
