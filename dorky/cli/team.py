@@ -7,7 +7,7 @@ from typing import Annotated, List  # noqa: UP035
 
 import typer
 
-from dorky import errors, identities
+from dorky import errors
 from dorky.cli.command import Command
 from dorky.cli.output import (
     confirm,
@@ -69,6 +69,8 @@ def key_gen(
         note(f"{ci} is on the team. This is its key, shown only now (set DORKY_IDENTITY to it):")
         print(done.secret)
         return
+    from dorky import identities
+
     made = identities.make(Config(None), path)
     if json:
         show_json(made)
@@ -85,6 +87,8 @@ def key_show(json: Json = False) -> None:
     \b
     $ dorky key show
     """
+    from dorky import identities
+
     found = identities.shown(Config(None))
     if json:
         show_json(found)
@@ -102,6 +106,8 @@ def key_list(json: Json = False) -> None:
     \b
     $ dorky key list
     """
+    from dorky import identities
+
     found = identities.here(Config(None))
     if json:
         show_json(found)
@@ -121,6 +127,8 @@ def key_use(
     \b
     $ dorky key use ~/.ssh/id_ed25519
     """
+    from dorky import identities
+
     for each in identities.use(Config(None), path):
         say(f"In use: {each.fingerprint}  {name(each.source)}")
 
