@@ -418,3 +418,22 @@ class Config:
             return Path(named).expanduser() if named else self.home / "identity"
         except RuntimeError:  # ~somebody
             raise errors.IdentityMissing(named) from None
+
+    # --- the session -----------------------------------------------------------------------
+
+    @property
+    def search_path(self) -> str:
+        """Where commands are looked for."""
+        return self.environment.get("PATH", os.defpath)
+
+    @property
+    def editor(self) -> str:
+        """The command, as one types it, that edits files; empty if none is named."""
+        return self.environment.get("VISUAL") or self.environment.get("EDITOR") or ""
+
+    @property
+    def memory(self) -> Path | None:
+        """A directory whose files lie in memory, not on a disk; None if there is none."""
+        places = [self.environment.get("XDG_RUNTIME_DIR", ""), "/dev/shm"]  # noqa: S108
+        found = (Path(place) for place in places if place.startswith("/"))
+        return next((each for each in found if each.is_dir() and os.access(each, os.W_OK)), None)

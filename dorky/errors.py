@@ -421,9 +421,9 @@ class EditorFailed(Conflict):
 
 
 class NotSaved(Conflict):
-    """{0} is as it was: {1}; your text is kept in {2}."""
+    """What you wrote for {0} was not saved but kept in {2}: {1}."""
 
-    advice = "dorky edit {0}, take what you need from there, and delete it: it is readable"
+    advice = "dorky edit {0}, take what you need from there, then delete it"
 
 
 # --- 6: access ------------------------------------------------------------------------------

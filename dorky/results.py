@@ -349,3 +349,19 @@ class Check(Result, frozen=True, kw_only=True):
     verdict: Literal["ok", "warn", "fail"]
     about: str
     mend: str = ""
+
+
+class Edited(Result, frozen=True, kw_only=True):
+    """What became of a file that was edited, and is staged now.
+
+    Attributes:
+        path: The file.
+        key: The variable that was set or unset; empty if the whole file was edited.
+        what: What happened to the file; None if it held just that before.
+        ignored: Lines added to `.gitignore`.
+    """
+
+    path: str
+    key: str = ""
+    what: Literal["added", "modified"] | None = None
+    ignored: tuple[str, ...] = ()

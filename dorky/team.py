@@ -46,7 +46,7 @@ from dorky.results import (
     Team,
     Transfer,
 )
-from dorky.sync import SyncWork
+from dorky.variables import VariableWork
 from dorky.vault import Vault
 
 JOIN = "join/"
@@ -119,7 +119,7 @@ class Following(NamedTuple):
     sent: Sequence[Sent] = ()
 
 
-class TeamWork(SyncWork):
+class TeamWork(VariableWork):
     """The commands that change who may read."""
 
     # --- looking ---------------------------------------------------------------------------

@@ -1,0 +1,295 @@
+"""Commands that use secrets: run, get, set, unset, edit, export."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, List  # noqa: UP035
+
+import typer
+
+from dorky import documents, errors, launch, quoting
+from dorky.cli.command import Command
+from dorky.cli.output import ask, confirm, name, note, plural, repository, say, show_json
+from dorky.config import Config
+from dorky.documents import Syntax
+from dorky.quoting import Form
+from dorky.results import Edited
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+File = Annotated[str, typer.Argument(metavar="PATH", help="A .env, JSON, TOML or YAML file.")]
+Only = Annotated[
+    List[str] | None,  # noqa: UP006
+    typer.Option("--only", metavar="KEY", help="Only this variable; may be given several times."),
+]
+Revision = Annotated[
+    str, typer.Option("--rev", metavar="REV", help="As a revision holds it, not as it is here.")
+]
+
+
+class RunCommand(Command):
+    """A command whose options end where somebody else's begin: at the first word."""
+
+    allow_interspersed_args = False
+
+
+class SetCommand(Command):
+    """A command that sees what is too many itself: the usual message would quote it."""
+
+    allow_extra_args = True
+
+
+def run(
+    command: Annotated[
+        List[str],  # noqa: UP006
+        typer.Argument(metavar="-- COMMAND…", help="The program to run, and its arguments."),
+    ],
+    paths: Annotated[
+        List[str] | None,  # noqa: UP006
+        typer.Option("-f", "--file", metavar="PATH", help="Instead of .env; the last one wins."),
+    ] = None,
+    only: Only = None,
+    pristine: Annotated[
+        bool, typer.Option("--pristine", help="Give it these variables and no others.")
+    ] = False,
+    overload: Annotated[
+        bool, typer.Option("--overload", help="Replace variables that are set already.")
+    ] = False,
+    mask: Annotated[
+        bool, typer.Option("--mask", help="Hide the values in what the command prints.")
+    ] = False,
+    revision: Revision = "",
+    allow: Annotated[
+        List[str] | None,  # noqa: UP006
+        typer.Option(
+            "--allow-env", metavar="NAME", help="Set it though it changes how programs load."
+        ),
+    ] = None,
+) -> None:
+    """Run a command with the variables of .env in its environment. No file is written.
+
+    The command takes dorky's place: signals and its exit code are its own. Variables that are set
+    already stay as they are. In a fresh git clone nothing need be pulled first.
+
+    \b
+    $ dorky run -- npm start
+    $ dorky run -f .env -f prod.env --only DATABASE_URL -- ./migrate
+    $ dorky run --mask -- ./deploy.sh
+    """
+    with repository(anywhere=True) as repo:
+        variables = repo.environment(
+            paths or (), only=only or (), allow=allow or (), revision=revision
+        )
+        inherited, places = dict(repo.config.environment), repo.config.search_path
+    environment = launch.environment(variables, inherited, overload=overload, pristine=pristine)
+    file = launch.find(command[0], places)
+    if not mask:
+        launch.replace(file, command, environment)
+    hidden = {*variables.values(), *(inherited.get(each, "") for each in variables)}
+    # Not typer's way to exit: 130 would be taken for an interruption of ours.
+    sys.exit(launch.masked(file, command, environment, hidden))
+
+
+def get(
+    path: File,
+    key: Annotated[
+        str, typer.Argument(metavar="[KEY]", help="A variable, or keys such as db.hosts.0.")
+    ] = "",
+    revision: Revision = "",
+    json: Json = False,
+) -> None:
+    """Print a variable's value, or all of a file.
+
+    \b
+    $ dorky get .env DATABASE_URL
+    $ dorky get config.yaml db.hosts.0 --rev HEAD~1
+    $ dorky get .env --json
+    """
+    with repository(anywhere=True) as repo:
+        if key:
+            found = {key: repo.get(path, key, revision)}
+        else:
+            found = repo.variables(path, revision=revision)
+    if json:
+        show_json(found)
+    elif key:
+        _print(f"{found[key]}\n")
+    elif documents.syntax_of(path) is Syntax.DOTENV:
+        _print(quoting.export(found, Form.DOTENV))
+    else:
+        _print("".join(f"{name(each)} = {name(value)}\n" for each, value in found.items()))
+
+
+def _print(answer: str) -> None:
+    """Print what was asked for just as it is, whatever the terminal's encoding; quiet or not."""
+    sys.stdout.flush()
+    sys.stdout.buffer.write(answer.encode())
+    sys.stdout.buffer.flush()
+
+
+def export(
+    path: File,
+    form: Annotated[Form, typer.Option("-f", "--format", help="For whom.")] = Form.DOTENV,
+    only: Only = None,
+    revision: Revision = "",
+) -> None:
+    """Print a file's variables, quoted for a shell, a parser, docker, or GitHub Actions.
+
+    \b
+    $ eval "$(dorky export .env -f shell)"
+    $ dorky export .env -f docker > "$XDG_RUNTIME_DIR/env"
+    $ dorky export .env -f github --only TOKEN >> "$GITHUB_ENV"
+    """
+    with repository(anywhere=True) as repo:
+        text = repo.export(path, form, only=only or (), revision=revision)
+    _print(text)
+
+
+# --- changing -------------------------------------------------------------------------------
+
+
+def set(
+    context: typer.Context,
+    path: Annotated[
+        str, typer.Argument(metavar="PATH", help="A .env, JSON, TOML or YAML file; may be new.")
+    ],
+    key: Annotated[
+        str, typer.Argument(metavar="KEY", help="A variable, or keys such as db.hosts.0.")
+    ],
+    stdin: Annotated[
+        bool, typer.Option("--stdin", help="Read the value from standard input, even a terminal.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Give a variable a value, and stage the file. Comments and order stay as they are.
+
+    The value is asked for, unseen, or read from standard input; never an argument, which other
+    users and the shell's history would see. One newline at its end is left out.
+
+    \b
+    $ dorky set .env DATABASE_URL
+    $ openssl rand -hex 32 | dorky set .env SESSION_KEY
+    $ dorky set config.yaml db.password < password.txt
+    """
+    word = next((each for each in (key, path) if "=" in each and '"' not in each), "")
+    if context.args or (word and (word == key or documents.syntax_of(path) is None)):
+        file, variable = (path, key) if word in {"", key} else (".env", path)
+        meant = [file, variable.partition("=")[0]]
+        raise errors.UsageError(
+            "a value is no argument: other users could see it, and the shell's history keeps it",
+            hint=f"dorky set {shlex.join(meant)} asks for it, or reads standard input",
+        )
+    with repository() as repo:
+        done = repo.set(path, key, _value(path, key, stdin=stdin))
+    if json:
+        show_json(done)
+        return
+    if done.what is None:
+        say(f"{name(key)} in {name(done.path)} is just that already.")
+    else:
+        say(f"Set {name(key)} in {name(done.path)}{_new(done)}, and staged it.")
+    _ignored(done)
+
+
+def _value(path: str, key: str, *, stdin: bool) -> str:
+    """The value that somebody types, or that is piped to us.
+
+    Raises:
+        UsageError: There is none. An empty one is a line without anything in it, lest a program
+            that failed empties a secret.
+    """
+    if not stdin and sys.stdin.isatty():
+        typed = ask(f"{key} in {path}")
+        if typed is None:
+            raise errors.UsageError("there is no terminal to ask on", hint="add --stdin")
+        data = typed.encode(errors="surrogateescape")
+    else:
+        data = sys.stdin.buffer.read()
+    if not data:
+        raise errors.UsageError(
+            "no value was given: nothing was changed",
+            hint=f"for an empty one: echo | dorky set {shlex.join([path, key])}",
+        )
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        raise errors.UsageError("the value is not UTF-8, and a text file holds no other") from None
+    return text[: len(text) - len("\r\n")] if text.endswith("\r\n") else text.removesuffix("\n")
+
+
+def unset(
+    path: File,
+    key: Annotated[
+        str, typer.Argument(metavar="KEY", help="A variable, or keys such as db.hosts.0.")
+    ],
+    json: Json = False,
+) -> None:
+    """Take a variable out of a file, and stage that.
+
+    \b
+    $ dorky unset .env OLD_TOKEN
+    """
+    with repository() as repo:
+        done = repo.unset(path, key)
+    if json:
+        show_json(done)
+        return
+    say(f"Took {name(key)} out of {name(done.path)}, and staged it.")
+    _ignored(done)
+
+
+def edit(
+    path: Annotated[str, typer.Argument(metavar="PATH", help="Any file; may be new.")],
+    json: Json = False,
+) -> None:
+    """Edit a file with $VISUAL or $EDITOR, and stage it.
+
+    The editor gets a copy, in memory where that is possible. It is saved if it was changed, and if
+    it can be read: a slip in a .env, JSON, TOML or YAML file is told, with its line.
+
+    \b
+    $ dorky edit .env
+    $ EDITOR="code --wait" dorky edit config.yaml
+    """
+    terminal = sys.stdin.isatty() and sys.stderr.isatty()
+    command = Config(None).editor or ("vi" if terminal else "")
+    if not command:
+        raise errors.UsageError("no editor is named", hint='EDITOR="…" dorky edit PATH')
+    with repository() as repo:
+        inherited = repo.config.environment
+
+        def editor(draft: Path) -> None:
+            # As git does it: what stands there is a line for the shell, with arguments and all.
+            line = ["sh", "-c", f'{command} "$@"', command, str(draft)]
+            file = launch.find("sh", repo.config.search_path)
+            code = launch.attend(file, line, launch.environment({}, inherited))
+            if code:
+                raise errors.EditorFailed(code)
+
+        done = repo.edit(path, editor, again=_again)
+    if json:
+        show_json(done)
+    elif done.what is None:
+        say(f"{name(done.path)} was not changed.")
+    else:
+        say(f"Saved {name(done.path)}{_new(done)}, and staged it.")
+    if not json:
+        _ignored(done)
+
+
+def _again(flaw: errors.BadDocument) -> bool:
+    return confirm(f"{flaw.message}.\nEnter opens it again, anything else gives up:", "")
+
+
+def _new(done: Edited) -> str:
+    return ", which is new" if done.what == "added" else ""
+
+
+def _ignored(done: Edited) -> None:
+    if done.ignored:
+        note(f"Told git to ignore {plural(len(done.ignored), 'file')} (in .gitignore)")
+
+
+CLASSES = {run: RunCommand, set: SetCommand}
+COMMANDS = (run, get, set, unset, edit, export)
