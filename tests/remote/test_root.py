@@ -363,6 +363,22 @@ def test_a_header_is_bound_to_its_body(world: World, altered: Callable[[World], 
     world.refused(errors.CorruptRoot, 7)
 
 
+@pytest.mark.xfail(strict=True, reason="who lost a group's key is taken for put out of the group")
+def test_a_groups_key_is_not_taken_away_by_who_is_outside(ana: Machine, file_url: Place) -> None:
+    """Putting somebody out begins a new key. The same key, no longer wrapped to them, is forged.
+
+    Else a member of the team could make another's next commit lay open what is in the group.
+    """
+    ana("group", "add", "prod", ".env")
+    world = World(ana, file_url)
+    (group,) = world.root.roster.groups
+    header = vault.wrap_anew(world.header, world.vault, group.id, [IDENTITY.public])
+    emptied = msgspec.structs.replace(group, patterns=())
+    open_now = msgspec.structs.replace(world.root.roster, groups=(emptied,))
+    world.replace_by(roots.successor(world.root, roster=open_now), header)
+    world.refused(errors.WrongKey, 7)
+
+
 def test_remembering_is_all_or_nothing(world: World) -> None:
     following = roots.successor(world.root, refs={"main": "0" * 64})
     data = roots.encode(world.header, following, world.vault)
