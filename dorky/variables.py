@@ -104,7 +104,7 @@ class VariableWork(SyncWork):
 
     def _committed_content(self, name: str, revision: str) -> _Content:
         if not self._was_pulled():
-            self.fetch()
+            self._learn()
             if self.database.ref(f"{ORIGIN}/{MAIN}") is None:
                 raise errors.NoCommits
             revision = re.sub(r"\A(HEAD|@|main)(?=[~^]|\Z)", f"{ORIGIN}/{MAIN}", revision)
