@@ -92,6 +92,7 @@ def test_a_name_without_wildcards_selects_itself_and_what_is_below(path: str, ot
         ("env/*.env", ["env/a.env", "env/.env", "env/a.env/b"], ["env/a/b.env", "a.env", "env/a"]),
         ("**/.env", [".env", "a/.env", "a/b/.env", "a/.env/x"], ["a/x.env", ".envrc"]),
         ("**/keys/*.pem", ["keys/a.pem", "a/b/keys/a.pem"], ["keys/a/b.pem", "keys/a.pem.txt"]),
+        ("**b", ["b", "ab", "ab/c"], ["a", "x/ab", "x/y/b"]),
         ("*", ["a", "a/b", ".env"], []),
         ("**", ["a", "a/b", ".env"], []),
     ],

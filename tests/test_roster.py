@@ -68,7 +68,7 @@ def test_no_group_is_called_as_everybody_is() -> None:
     [
         ("Ana Example <ana@example.test>", "ana-example"),
         ("ana", "ana"),
-        ("Ana B. Example-Jones", "ana-b.example-jones"),
+        ("Ana B. Example-Jones", "ana-b.-example-jones"),
         ("  Ana  <x>", "ana"),
         ("ana_b", "ana_b"),
         ("Zoë", "zo"),
@@ -80,7 +80,7 @@ def test_no_group_is_called_as_everybody_is() -> None:
     ],
 )
 def test_a_name_is_made_of_the_authors(author: str, name: str) -> None:
-    assert roster.suggest_name(author).replace("-.", ".").replace("b.-", "b.") == name
+    assert roster.suggest_name(author) == name
 
 
 @given(st.text(max_size=100))
@@ -325,6 +325,17 @@ def test_who_gets_a_groups_key_is_for_the_group_to_say(team: Team) -> None:
         team.refused(roster.sealed(team.known, after, team.eves))
         team.accepted(roster.sealed(team.known, after, team.anas), seen=team.known)
     team.refused(roster.drop(team.known, "ana"))
+    # Nor are two called by each other's names: what people say yes to would be another thing.
+    named = {"ana": "ben", "ben": "ana"}
+    team.refused(
+        msgspec.structs.replace(
+            team.known,
+            members=tuple(
+                msgspec.structs.replace(each, name=named.get(each.name, each.name))
+                for each in team.known.members
+            ),
+        )
+    )
     # Others, and those of other groups, come and go.
     for after in (
         roster.put(team.known, Member("carl", ("age1carl",))),
