@@ -168,13 +168,17 @@ def _child(
     def pass_on(number: int, _: FrameType | None) -> None:
         if child is None:
             early.append(number)
+        elif child.poll() is not None:
+            # Its output is still to be written, or what it left running writes on: it is for us.
+            signal.signal(number, before[number])
+            signal.raise_signal(number)
         # Twice would be once too often: many programs take the second for "at once".
         elif number not in _FROM_TERMINAL or not _in_foreground():
             child.send_signal(number)
 
     # What is ignored (nohup) stays ignored, here and in the child.
     heard = [n for n in _PASSED_ON if signal.getsignal(n) not in {signal.SIG_IGN, None}]
-    before = {number: signal.signal(number, pass_on) for number in heard}
+    before = {int(number): signal.signal(number, pass_on) for number in heard}
     try:
         with _starting(command[0]):
             started = subprocess.Popen(
