@@ -253,17 +253,14 @@ def edit(
     $ EDITOR="code --wait" dorky edit config.yaml
     """
     terminal = sys.stdin.isatty() and sys.stderr.isatty()
-    command = Config(None).editor or ("vi" if terminal else "")
-    if not command:
-        raise errors.UsageError("no editor is named", hint='EDITOR="…" dorky edit PATH')
+    command = _words(Config(None).editor or ("vi" if terminal else ""))
     with repository() as repo:
         inherited = repo.config.environment
 
         def editor(draft: Path) -> None:
-            # As git does it: what stands there is a line for the shell, with arguments and all.
-            line = ["sh", "-c", f'{command} "$@"', command, str(draft)]
-            file = launch.find("sh", repo.config.search_path)
-            code = launch.attend(file, line, launch.environment({}, inherited))
+            file = launch.find(command[0], repo.config.search_path)
+            environment = launch.environment({}, inherited)
+            code = launch.attend(file, [*command, str(draft)], environment)
             if code:
                 raise errors.EditorFailed(code)
 
@@ -276,6 +273,17 @@ def edit(
         say(f"Saved {name(done.path)}{_new(done)}, and staged it.")
     if not json:
         _ignored(done)
+
+
+def _words(editor: str) -> list[str]:
+    """An editor and its arguments. No shell: it would not outlive the control-C of an editor."""
+    try:
+        words = shlex.split(editor)
+    except ValueError:
+        raise errors.UsageError("the quotes in $VISUAL or $EDITOR are not closed") from None
+    if not words:
+        raise errors.UsageError("no editor is named", hint='EDITOR="…" dorky edit PATH')
+    return words
 
 
 def _again(flaw: errors.BadDocument) -> bool:
