@@ -513,6 +513,16 @@ class ForeignGroup(AccessError):
     advice = "ask one of them: dorky group members {1}"
 
 
+class AmbiguousGroup(AccessError):
+    """{0} belongs to the groups {1} and {2}: their patterns overlap.
+
+    A file is sealed for one group. dorky does not choose, because a member of one could otherwise
+    take the files of the other by a wider pattern.
+    """
+
+    advice = "dorky group list; then dorky group remove NAME PATTERN for one of them"
+
+
 class NotInGroup(AccessError):
     """You are not in the group {0}, whose members alone can change it."""
 

@@ -181,6 +181,7 @@ class GroupWork(TeamWork):
                 self._check_up_to_date(known, head, opened)
                 if header.newest(group):
                     self._check_in(next(g for g in known.groups if g.id == group), opened)
+                roster.check_apart(known, group)
                 if known == before:
                     raise errors.NothingToDo("the group is like that already")
                 moves = self._moves(before, known, head, {*opened.groups, group})
@@ -238,7 +239,7 @@ class GroupWork(TeamWork):
         """
         found: dict[str, tuple[str, Entry]] = {}
         for path, entry in self._committed(head).items():
-            target = roster.group_of(new, path)
+            target = roster.check_single(new, path)
             if target == roster.group_of(old, path):
                 continue
             if target not in own:

@@ -105,11 +105,12 @@ class LocalWork(Project):
 
         Raises:
             ForeignGroup: They belong to a group that the user is not in.
+            AmbiguousGroup: They belong to several groups.
         """
         known = self.roster
         groups = self.vault.groups if known.groups else ()
         for path in paths if known.groups else ():
-            if (group := roster.group_of(known, path)) not in groups:
+            if (group := roster.check_single(known, path)) not in groups:
                 raise errors.ForeignGroup(path, roster.name_of(known, group))
 
     def _leave_to_git(self, top: Path, rows: Mapping[str, Row], chosen: staging.Selection) -> int:

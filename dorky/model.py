@@ -152,10 +152,12 @@ class Epoch(msgspec.Struct, frozen=True, omit_defaults=True):
         epoch: Counts from 1; a new epoch begins when somebody is removed.
         commitment: A hash that commits to the key without telling it; its first 8 bytes are the
             key's id in stored objects.
-        wrapped: An age file holding the 32-byte key, in a group's newest epoch alone. age files
-            don't tell whom they are for: neither does the header.
+        wrapped: An age file holding the 32-byte key, in a group's newest epoch alone. Neither it
+            nor the header tells whom it is for (but for 32 bits of a hash of each SSH key).
         previous: The epoch before's key, sealed with this one (see `vault.unlock`); nothing in
             the first epoch.
+        proof: The commitment, sealed with the epoch before's key: who is put out can tell that it
+            was by somebody who was in (see `vault.check_succession`); nothing in the first epoch.
     """
 
     group: GroupId
@@ -163,6 +165,7 @@ class Epoch(msgspec.Struct, frozen=True, omit_defaults=True):
     commitment: ObjectId
     wrapped: bytes = b""
     previous: bytes = b""
+    proof: bytes = b""
 
 
 class Locked(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -213,13 +216,16 @@ class Header(msgspec.Struct, frozen=True, omit_defaults=True):
         newest: dict[str, Epoch] = {}
         for each in self.epochs:
             before = newest.get(each.group)
-            if each.epoch != (before.epoch + 1 if before else 1) or (
-                bool(each.previous) != (each.epoch > 1)
+            later = each.epoch > 1
+            if each.epoch != (before.epoch + 1 if before else 1) or not (
+                bool(each.previous) is bool(each.proof) is later
             ):
                 raise ValueError(f"epoch {each.epoch} of group {each.group} is out of order")
             newest[each.group] = each
         if any(bool(each.wrapped) != (newest[each.group] is each) for each in self.epochs):
             raise ValueError("a key is wrapped that is not the newest, or is not wrapped")
+        if len({each.commitment for each in self.epochs}) < len(self.epochs):
+            raise ValueError("two epochs have one key")
         if self.epochs and self.epochs[0].group != ALL:
             raise ValueError(f"the first epoch is not that of the group {ALL}")
 

@@ -155,8 +155,8 @@ def read_tail(pack: Pack, data: bytes, vault: Vault) -> list[Location]:
     if tail != pack.tail:
         raise errors.CorruptPack(pack.id, "its tail is not where the root says")
     try:
-        epochs = pack.epochs if vault.sealed else None
-        packed = vault.open(memoryview(data)[index - tail : -FOOTER], _INDEX, epochs=epochs)
+        sealed = memoryview(data)[index - tail : -FOOTER]
+        packed = vault.open(sealed, _INDEX, epochs=pack.epochs)
         # Every object takes bytes of the pack, so a small pack can't unfold to a huge index.
         most = _SALT + _ENTRY.size * (index // codec.OVERHEAD)
         body = codec.inflate(packed, limit=min(most, INDEX_LIMIT))

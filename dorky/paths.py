@@ -17,21 +17,31 @@ def parents(path: str) -> Iterator[str]:
 
 def matches(path: str, pattern: str) -> bool:
     """Whether a path matches a shell pattern (``*`` within a name, ``**`` for any directories)."""
-    return _matches(PurePosixPath(path).parts, PurePosixPath(pattern).parts)
-
-
-def _matches(parts: tuple[str, ...], patterns: tuple[str, ...]) -> bool:
-    if not patterns:
-        return not parts
-    if patterns[0] == "**":
-        return any(_matches(parts[skip:], patterns[1:]) for skip in range(len(parts) + 1))
-    return (
-        bool(parts)
-        and fnmatch.fnmatchcase(parts[0], patterns[0])
-        and _matches(parts[1:], patterns[1:])
-    )
+    return [False, *_reached(path, pattern)][-1]
 
 
 def lies_in(path: str, pattern: str) -> bool:
     """Whether a path, or a directory above it, matches a pattern."""
-    return matches(path, pattern) or any(matches(each, pattern) for each in parents(path))
+    return any(_reached(path, pattern))
+
+
+def _reached(path: str, pattern: str) -> Iterator[bool]:
+    """Whether each directory above a path matches, outermost first, and then the path itself.
+
+    All ways to match are followed at once, as numbers of names of the pattern: patterns are
+    others', and trying one way after the other takes forever for some.
+    """
+    names = PurePosixPath(pattern).parts
+
+    def beyond(at: set[int]) -> set[int]:
+        for n, name in enumerate(names):
+            if n in at and name == "**":  # may stand for no directory
+                at.add(n + 1)
+        return at
+
+    at = beyond({0})
+    for part in PurePosixPath(path).parts:
+        more = [n for n in at if n < len(names)]
+        stay = {n for n in more if names[n] == "**"}
+        at = beyond(stay | {n + 1 for n in more if fnmatch.fnmatchcase(part, names[n])})
+        yield len(names) in at

@@ -254,6 +254,10 @@ class Project:
             )
         except errors.NoKey as error:
             raise self._shut_out(header, seen, error) from error
+        if seen:
+            held = self._identities or []
+            for group in {each.group for each in header.epochs} - opened.groups:
+                vault.check_succession(header, seen, group, held, self._ssh_passphrase)
         # A repository that turns up plain where a key was promised is refused here, too.
         pinned = self.config.text("repository.fingerprint")
         if self.config.text("repository.id") and not opened.vouches(pinned):
@@ -305,14 +309,8 @@ class Project:
         hint = self._how_to_join()
         if not self._identities:
             return errors.IdentityMissing(self.config.identity_path, hint=hint)
-        newest = header.newest(model.ALL)
-        before = seen.newest(model.ALL) if seen else None
-        if before and newest and before.commitment == newest.commitment:
-            with contextlib.suppress(errors.AccessError):
-                if keys.unwrap(before.wrapped, self._identities):
-                    # Who is removed meets a new key. The same key, taken away: that is tampering.
-                    found = "one not wrapped to you"
-                    return errors.WrongKey(self._place, found, newest.commitment[:16])
+        if seen:
+            vault.check_succession(header, seen, model.ALL, self._identities, self._ssh_passphrase)
         return errors.NoKey(*error.args, hint=hint)
 
     def _how_to_join(self) -> str:

@@ -335,4 +335,4 @@ def _remote_settings(
 
 
 def _is_ours(key: str) -> bool:
-    return key == roots.KEY or key.startswith((roots.PACKS, probe.PREFIX))
+    return key == roots.KEY or key.startswith((roots.PACKS, probe.PREFIX, team.JOIN))

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from dorky import errors, paths
-from dorky.model import ALL, NAME, Group, Member, Roster
+from dorky.model import ALL, NAME, Group, Header, Member, Roster
 from dorky.seal import SealBroken
 from dorky.vault import Vault
 
@@ -107,16 +107,57 @@ def name_of(roster: Roster, group_id: str) -> str:
     return next((each.name for each in roster.groups if each.id == group_id), group_id)
 
 
-def group_of(roster: Roster, path: str) -> str:
-    """The id of the group that a path belongs to: the first that has it in a pattern, else `ALL`.
+def groups_of(roster: Roster, path: str) -> list[Group]:
+    """The groups that have a path in a pattern. There should be one at the most.
 
     A pattern selects what it matches and everything below that: ``env/prod``, ``env/prod/**`` and
     ``env/*.env``, with ``*`` within a name and ``**`` for any directories.
     """
-    for each in roster.groups:
-        if any(paths.lies_in(path, pattern) for pattern in each.patterns):
-            return each.id
-    return ALL
+    return [
+        each
+        for each in roster.groups
+        if any(paths.lies_in(path, pattern) for pattern in each.patterns)
+    ]
+
+
+def group_of(roster: Roster, path: str) -> str:
+    """The id of the group that a path belongs to, `ALL` if none has it in a pattern.
+
+    Nothing is ever sealed for one of several (see `check_single`): else who is in one could take
+    the files of another by a wider pattern.
+    """
+    found = groups_of(roster, path)
+    return found[0].id if found else ALL
+
+
+def check_single(roster: Roster, path: str) -> str:
+    """`group_of`, for who is going to seal the file.
+
+    Raises:
+        AmbiguousGroup: Several groups have it in a pattern.
+    """
+    found = groups_of(roster, path)
+    if len(found) > 1:
+        raise errors.AmbiguousGroup(path, found[0].name, found[1].name)
+    return found[0].id if found else ALL
+
+
+def check_apart(roster: Roster, group_id: str) -> None:
+    """Refuse patterns of a group that clearly overlap those of another.
+
+    Raises:
+        Conflict: They do. (That none is found does not mean that there is no such path.)
+    """
+    own = next(each for each in roster.groups if each.id == group_id)
+    for other in roster.groups:
+        for mine in own.patterns if other.id != group_id else ():
+            for theirs in other.patterns:
+                # A pattern taken for a path is one of the paths that it selects, or much like it.
+                if paths.lies_in(mine, theirs) or paths.lies_in(theirs, mine):
+                    raise errors.Conflict(
+                        f"{mine} overlaps {theirs} of the group {other.name}",
+                        hint="a file belongs to one group: dorky group list",
+                    )
 
 
 def check_patterns(patterns: Sequence[str]) -> tuple[str, ...]:
@@ -129,12 +170,20 @@ def check_patterns(patterns: Sequence[str]) -> tuple[str, ...]:
     for pattern in patterns:
         cleaned = pattern.removeprefix("./").rstrip("/")
         parts = cleaned.split("/")
-        if not cleaned or cleaned.startswith("/") or {"", ".", ".."} & set(parts):
+        if {"", ".", ".."} & set(parts) or not _is_text(cleaned):
             raise errors.UsageError(
                 f"{pattern!a} is no pattern of paths in the project", hint="such as 'env/prod/**'"
             )
         found.append(cleaned)
     return tuple(dict.fromkeys(found))
+
+
+def _is_text(pattern: str) -> bool:
+    try:
+        pattern.encode()
+    except UnicodeEncodeError:  # an argument that is not UTF-8, as no path is that can be kept
+        return False
+    return True
 
 
 def put_group(roster: Roster, changed: Group) -> Roster:
@@ -172,12 +221,23 @@ def sealed(before: Roster, after: Roster, opened: Vault) -> Roster:
     return msgspec.structs.replace(after, groups=tuple(groups))
 
 
-def check(known: Roster, opened: Vault, seen: Roster, url: str) -> None:
+def check(header: Header, known: Roster, opened: Vault, seen: Roster, url: str) -> None:
     """Refuse a roster in which somebody else has changed a group of the user's.
 
+    Args:
+        header: That of the root; every group has its keys there.
+        known: The roster.
+        opened: The keys.
+        seen: The roster that was seen before.
+        url: Where it is from.
+
     Raises:
-        ForgedGroup: Its members have not made it so, or it is older than what was seen.
+        ForgedGroup: Its members have not made it so, it is older than what was seen, or groups
+            are missing.
     """
+    ids = {each.id for each in known.groups}
+    for group in {each.group for each in header.epochs} - {ALL} - ids:
+        raise errors.ForgedGroup(name_of(seen, group), url)
     versions = {each.id: each.version for each in seen.groups}
     for each in known.groups:
         if each.id not in opened.groups:
@@ -187,6 +247,8 @@ def check(known: Roster, opened: Vault, seen: Roster, url: str) -> None:
 
 
 def _vouched(known: Roster, group: Group, opened: Vault) -> bool:
+    if opened.group_of(group.seal) != group.id:  # with the key of all anybody could
+        return False
     try:
         return opened.open(group.seal, _claims(known, group), newest=True) == b""
     except SealBroken:

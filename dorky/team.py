@@ -239,16 +239,20 @@ class TeamWork(VariableWork):
 
     # --- letting in ------------------------------------------------------------------------
 
-    def team_add(self, name: str, access: str, *, passphrase: str = "") -> Reader:
+    def team_add(
+        self, name: str, access: str, *, passphrase: str = "", new: bool = False
+    ) -> Reader:
         """Let somebody in, or give a member another key.
 
         Args:
             name: What to call them.
             access: ``age1…``, ``ssh-…``, ``@FILE`` of such keys, ``passphrase``, ``awskms:ARN``.
             passphrase: For the fourth.
+            new: Whether to refuse to give somebody who is on the team another key.
 
         Raises:
             NothingToDo: They have that key already.
+            Conflict: The key is somebody else's, or the name is taken and was to be new.
         """
         roster.check_name(name, "member")
         with self._prepared():
@@ -257,6 +261,10 @@ class TeamWork(VariableWork):
             def admit(_: Remote, seen: Seen, opened: Vault) -> Following:
                 if not made:
                     made.append(self._access(access, passphrase))
+                if new and any(each.name == name for each in seen.root.roster.members):
+                    raise errors.Conflict(
+                        f"there is a {name} on the team already", hint="dorky team list"
+                    )
                 return _admit(seen, opened, name, made[0])
 
             remote = self._change(admit)
@@ -283,10 +291,7 @@ class TeamWork(VariableWork):
     def key_gen_ci(self, name: str) -> Generated:
         """Make a key for a CI job and let it in. The secret part is in the result alone."""
         made = keys.generate()
-        with self._prepared():
-            if any(each.name == name for each in self.roster.members):
-                raise errors.Conflict(f"there is a {name} on the team", hint="dorky team list")
-        self.team_add(name, made.public)
+        self.team_add(name, made.public, new=True)
         return Generated(key=identities.describe(made.public), secret=made.secret, member=name)
 
     # --- taking away -----------------------------------------------------------------------
@@ -393,9 +398,9 @@ class TeamWork(VariableWork):
         if dry_run:
             return done
         resealed, waiting = did[0]
-        rotate.delete(remote, resealed.dropped)
         for each in waiting:
             _ask(remote.driver, self.header, each)
+        rotate.delete(remote, resealed.dropped)
         return msgspec.structs.replace(
             done, objects=resealed.objects, size=resealed.size, kept=resealed.kept, done=True
         )
@@ -436,7 +441,12 @@ class TeamWork(VariableWork):
             ServerBusy: Others were faster, again and again.
         """
         remote = self.remote()
-        fetch(remote, self.progress)
+        try:
+            fetch(remote, self.progress)
+        except errors.NoRepositoryAtURL as error:
+            # Begun here, and not there yet.
+            hint = "dorky push" if self.database.ref(MAIN) else None
+            raise errors.NoRepositoryAtURL(*error.args, hint=hint) from None
         for _ in range(_ATTEMPTS):
             seen = remote.seen
             assert seen is not None
@@ -454,6 +464,7 @@ class TeamWork(VariableWork):
             except errors.PreconditionFailed:
                 # Keys that were begun for nothing must not be used.
                 self.unlock(seen.header)
+                rotate.delete(remote, [each.pack.id for each in following.sent])
                 fetch(remote, self.progress)
                 continue
             remember(remote, won, following.sent, self.progress)

@@ -15,6 +15,7 @@ it may be copied between packs without being opened.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
@@ -58,6 +59,7 @@ class Vault:
         self.epochs = len(self._by_id) + len(self._closed)
         """How many epochs the header has."""
         self._current = {entry.group: entry for entry in opened}
+        self._newest = frozenset(entry.key.id for entry in self._current.values())
         self._retired = {
             old.key.id: new.at
             for group in self._current
@@ -159,9 +161,7 @@ class Vault:
 
     def is_current(self, stored: bytes | memoryview) -> bool:
         """Whether a stored object is sealed with its group's newest key."""
-        return not self.sealed or bytes(stored[:_KEY_ID]) in {
-            entry.key.id for entry in self._current.values()
-        }
+        return not self.sealed or bytes(stored[:_KEY_ID]) in self._newest
 
     def renew(self, kind: Kind, object_id: ObjectId, stored: bytes) -> bytes:
         """Seal an object anew if its key has been retired. Its id stays.
@@ -254,12 +254,13 @@ def begin_epoch(
     old = header.newest(group)
     number = old.epoch + 1 if old else 1
     made = Opened(group, number, key, len(header.epochs))
-    previous = b""
+    previous = proof = b""
     if old:
         alone = Vault(header.repository, [made])
         previous = alone.close(opened.key(group), f"previous\0{number}", group=group)
+        proof = opened.close(bytes.fromhex(key.commitment), f"next\0{number}", group=group)
     wrapped = keys.wrap(key.key, recipients)
-    epoch = Epoch(group, number, key.commitment, wrapped, previous)
+    epoch = Epoch(group, number, key.commitment, wrapped, previous, proof)
     epochs = [
         msgspec.structs.replace(each, wrapped=b"") if each is old else each
         for each in header.epochs
@@ -330,6 +331,35 @@ def unlock(
             )
         opened.append(Opened(epoch.group, epoch.epoch, key, at))
     return Vault(header.repository, sorted(opened, key=lambda each: each.at), closed)
+
+
+def check_succession(
+    header: Header, seen: Header, group: str, identities: Sequence[keys.Identity], ask: keys.Ask
+) -> None:
+    """Make sure that who can't open a group any more was put out by somebody who was in it.
+
+    Args:
+        header: Gives the user no key of the group.
+        seen: The header seen before, which perhaps did.
+        group: Which.
+        identities: The user's.
+        ask: Asks for the passphrase of an SSH key.
+
+    Raises:
+        WrongKey: It did, and the key is the same, or a new one that was begun without it.
+    """
+    old = seen.newest(group)
+    raw = keys.unwrap(old.wrapped, identities, ask) if old else None
+    if old is None or raw is None:
+        return
+    held = Vault(header.repository, [Opened(group, old.epoch, seal.EpochKey(raw))])
+    successors = [e for e in header.epochs if (e.group, e.epoch) == (group, old.epoch + 1)]
+    for each in successors:
+        with contextlib.suppress(seal.SealBroken):
+            if held.open(each.proof, f"next\0{each.epoch}").hex() == each.commitment:
+                return
+    found = successors[0].commitment[:16] if successors else "the same, not wrapped to you"
+    raise errors.WrongKey(f"repository {header.repository[:12]}", found, old.commitment[:16])
 
 
 def _previous(header: Header, epoch: Epoch, opened: Sequence[Opened]) -> bytes | None:

@@ -124,8 +124,7 @@ class Machine:
             try:
                 code = main.run([str(each) for each in arguments])
             except SystemExit as end:  # the code of a command that was run
-                assert isinstance(end.code, int)
-                code = end.code
+                code = int(end.code or 0)
         said = Said(code, out.buffer.getvalue(), err.buffer.getvalue().decode())  # type: ignore[attr-defined]
         assert "Traceback" not in said.err or "-vv" in arguments
         assert code != 70, f"{arguments}: {said}"

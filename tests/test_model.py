@@ -66,7 +66,7 @@ LATER = Header(
     (
         Epoch("all", 1, ONE),
         Epoch(OPS, 1, TWO, b"theirs"),
-        Epoch("all", 2, THREE, b"wrapped", b"before"),
+        Epoch("all", 2, THREE, b"wrapped", b"before", b"proof"),
     ),
     (
         Locked("age1example", "passphrase", b"scrypt"),
@@ -126,7 +126,7 @@ VECTORS: dict[str, tuple[Any, str]] = {
         f'{{"group":"all","epoch":1,"commitment":"{ONE}"}},'
         f'{{"group":"{OPS}","epoch":1,"commitment":"{TWO}","wrapped":"dGhlaXJz"}},'
         f'{{"group":"all","epoch":2,"commitment":"{THREE}","wrapped":"d3JhcHBlZA==",'
-        '"previous":"YmVmb3Jl"}],'
+        '"previous":"YmVmb3Jl","proof":"cHJvb2Y="}],'
         '"locked":[{"recipient":"age1example","kind":"passphrase","data":"c2NyeXB0"},'
         '{"recipient":"age1other","kind":"awskms","data":"YmxvYg==",'
         '"key":"arn:aws:kms:eu-west-1:111122223333:key/acme"}],'
@@ -599,9 +599,10 @@ def header_of(*named: tuple[str, int]) -> Header:
             Epoch(
                 group,
                 number,
-                ONE,
+                f"{place:064x}",
                 b"wrapped" if last[group] == place else b"",
                 b"before" if number > 1 else b"",
+                b"proof" if number > 1 else b"",
             )
             for place, (group, number) in enumerate(named)
         ),
@@ -667,11 +668,12 @@ def test_epochs_are_counted_by_group_and_all_comes_first(named: list[tuple[str, 
                 {
                     "group": group,
                     "epoch": number,
-                    "commitment": ONE,
+                    "commitment": f"{place:064x}",
                     "wrapped": "" if (group, number + 1) in named else "AAAA",
                     "previous": "AAAA" if number > 1 else "",
+                    "proof": "AAAA" if number > 1 else "",
                 }
-                for group, number in named
+                for place, (group, number) in enumerate(named)
             ],
         }
     )
@@ -684,6 +686,13 @@ def test_every_epoch_but_the_first_holds_the_key_before() -> None:
     for place, each in enumerate(header.epochs):
         previous = b"" if each.previous else b"x"
         refused(header, place, "out of order", previous=previous)
+        refused(header, place, "out of order", proof=previous)
+
+
+def test_no_key_is_anothers() -> None:
+    header = header_of(*ORDERS[2])
+    for place in range(1, len(header.epochs)):
+        refused(header, place, "one key", commitment=header.epochs[0].commitment)
 
 
 def test_a_groups_newest_key_is_wrapped_and_no_other() -> None:

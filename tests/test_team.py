@@ -10,6 +10,8 @@ import pytest
 from machines import Machine, bucket, driver_of, files
 from servers import Remote
 
+from dorky import keys
+
 SECRET = re.compile(r"AGE-SECRET-KEY-1[0-9A-Z]+")
 
 
@@ -328,3 +330,30 @@ def test_a_commit_from_before_a_rotation_is_pushed_with_the_new_key(
     for name, data in bucket(remote).items():
         if name.startswith("packs/"):
             assert keys_of_cleo.group_of(data[8:]) is None  # the first object comes after the magic
+
+
+def test_a_job_has_a_name_of_its_own(ana: Machine) -> None:
+    said = ana("key", "gen", "--ci", "ana", code=5)
+    assert "there is a ana" in said.error
+    assert not SECRET.search(said.out)
+    assert "can't be named" in ana("key", "gen", "--ci", "a b", code=2).error
+    assert "printed, not written" in ana("key", "gen", "there", "--ci", "job", code=2).error
+
+
+def test_what_is_destroyed_leaves_no_requests(ana: Machine, file_url: Remote) -> None:
+    cloned(ana, "ben")("team", "join", "ben")
+    ana("destroy", "--remote", "--yes")
+    assert bucket(file_url) == {}
+
+
+def test_a_team_begins_with_the_first_push(tmp_path: Path, file_url: Remote) -> None:
+    ana = Machine(tmp_path / "ana", {})
+    ana("init")
+    assert "no remote" in ana("team", "add", "ben", keys.generate().public, code=3).error
+    ana("remote", "add", "origin", file_url.url)
+    ana.commit({".env": "A=1\n"})
+    assert ana("team", "list", code=4).hint == "check the URL; dorky init starts a new repository"
+    assert ana("team", "add", "ben", keys.generate().public, code=4).hint == "dorky push"
+    ana("push")
+    ana("team", "add", "ben", keys.generate().public)
+    assert len(ana("team", "list", "--json").json["members"]) == 2

@@ -358,12 +358,26 @@ def test_who_was_removed_opens_nothing_more() -> None:
     with pytest.raises(seal.SealBroken):
         eves.open(header.epochs[1].previous, "previous\0002")
     # Nor does she get in by the wrapping that she has kept, put in place of the new one.
-    for kept in (
-        replaced(header, 1, wrapped=first.epochs[0].wrapped),
-        replaced(header, 1, wrapped=first.epochs[0].wrapped, commitment=eves.fingerprint),
-    ):
-        with pytest.raises(errors.WrongKey):
-            vault.unlock(kept, [EVE])
+    with pytest.raises(errors.WrongKey):
+        vault.unlock(replaced(header, 1, wrapped=first.epochs[0].wrapped), [EVE])
+
+
+def test_who_was_put_out_can_tell_by_whom() -> None:
+    """By somebody who had the key before; else it is not a removal but an attack."""
+    first, _ = vault.create([ANA.public, EVE.public])
+    header = begun(first, ALL, ANA)
+    vault.check_succession(header, first, ALL, [EVE], keys.nobody)
+    # A key that was begun without the one before: everything about it is made up.
+    forger = Vault(first.repository, [Opened(ALL, 1, seal.EpochKey(b"f" * 32))])
+    forged, _ = vault.begin_epoch(first, forger, ALL, [ANA.public])
+    taken = vault.wrap_anew(first, vault.unlock(first, [ANA]), ALL, [ANA.public])
+    other = replaced(header, 1, commitment="0" * 64)
+    for bad in (forged, taken, other, replaced(header, 1, proof=b"x")):
+        with pytest.raises(errors.WrongKey, match=first.epochs[0].commitment[:16]):
+            vault.check_succession(bad, first, ALL, [EVE], keys.nobody)
+    # Who was never in has nothing to check, and whose key is not there nothing to check it with.
+    vault.check_succession(forged, first, ALL, [keys.generate()], keys.nobody)
+    vault.check_succession(forged, first, "e" * 16, [EVE], keys.nobody)
 
 
 def test_who_was_removed_does_not_pass_for_a_member() -> None:

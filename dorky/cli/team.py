@@ -204,7 +204,9 @@ def team_add(
     given = " ".join(access or ())
     with repository() as repo:
         if not given:
-            given = _asked(repo.requests(who), who, fingerprint)
+            asked = repo.requests(who)
+            known = any(each.name == who for each in repo.roster.members)
+            given = _asked(asked, who, fingerprint, known=known)
         elif fingerprint:
             raise errors.UsageError("--fingerprint is for requests, not for a key that is given")
         secret = ""
@@ -219,7 +221,7 @@ def team_add(
         say(f"  {key.fingerprint}")
 
 
-def _asked(requests: Sequence[Requested], who: str, fingerprint: str) -> str:
+def _asked(requests: Sequence[Requested], who: str, fingerprint: str, *, known: bool) -> str:
     """The key of the request that is granted."""
     if not requests:
         raise errors.NotFound(
@@ -239,6 +241,8 @@ def _asked(requests: Sequence[Requested], who: str, fingerprint: str) -> str:
     if not fingerprint:
         note(f"Somebody who calls themselves {who} asks to be let in with the key")
         note(f"  {request.key.fingerprint}")
+        if known:
+            note(f"There is a {who} on the team: this would be another key of theirs.")
         if not confirm("Is this what they told you? (yes)", "yes"):
             raise errors.NotConfirmed(
                 "changed",

@@ -119,6 +119,8 @@ def read_body(header: Header, body: bytes, vault: Vault, url: str) -> Root:
         CorruptRoot: Altered, or sealed with another key or header.
     """
     try:
+        if vault.group_of(body) != model.ALL:
+            raise seal.SealBroken("is sealed with another key than that of all")
         packed = vault.open(body, _what(model.encode(header)), newest=True)
         return model.decode(Root, codec.inflate(packed, limit=_BODY_LIMIT))
     except (seal.SealBroken, codec.CodecError, model.Malformed) as error:
@@ -198,10 +200,11 @@ class Remote:
         seen = self.seen
         # After what is older: the keys that were opened last are those in force.
         found = self._decode(blob.version, blob.data)
-        opened = self.unlock(found.header)
-        roster.check(found.root.roster, opened, seen.root.roster if seen else Roster(), self.url)
         if seen:
             self._check_newer(seen.root, found.root)
+        known = seen.root.roster if seen else Roster()
+        opened = self.unlock(found.header)
+        roster.check(found.header, found.root.roster, opened, known, self.url)
         return found, blob.data
 
     def _check_newer(self, old: Root, root: Root) -> None:

@@ -7,10 +7,11 @@ repository is in one of two states, and both can be read and rotated again.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+import contextlib
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from dorky import history
+from dorky import errors, history
 from dorky.model import ALL, Inline, ObjectId
 from dorky.progress import Progress
 from dorky.remote.fetch import fetch_objects
@@ -98,7 +99,7 @@ def reseal(
         {
             "inline": inline,
             "packs": (*kept, *(each.pack for each in sent)),
-            "condemned": tuple(dict.fromkeys((*seen.root.condemned, *dropped))),
+            "condemned": (*_still_there(remote, seen.root.condemned), *dropped),
         },
         sent,
         dropped,
@@ -135,10 +136,23 @@ def _renewed(store: Store, opened: Vault, ids: Iterable[ObjectId]) -> Iterator[S
         yield at.kind, at.id, opened.renew(at.kind, at.id, store.stored(at))
 
 
+def _still_there(remote: Remote, condemned: Sequence[str]) -> list[str]:
+    """Packs that an earlier rotation has dropped, and that could not be deleted."""
+    if not condemned:
+        return []
+    try:
+        there = {each.key for each in remote.driver.list(PACKS)}
+    except errors.AccessError:
+        return list(condemned)
+    return [name for name in condemned if PACKS + name in there]
+
+
 def delete(remote: Remote, dropped: Iterable[str]) -> None:
     """Delete packs that no root lists any more.
 
     Who is just reading them finds out, and starts over with the new root. Nobody who pushes relies
     on them: a push lists what the root that it replaces does not.
     """
-    remote.driver.delete(PACKS + name for name in dropped)
+    # Who may write need not be allowed to delete; a collection of garbage finds them.
+    with contextlib.suppress(errors.AccessError):
+        remote.driver.delete(PACKS + name for name in dropped)

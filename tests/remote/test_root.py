@@ -363,7 +363,6 @@ def test_a_header_is_bound_to_its_body(world: World, altered: Callable[[World], 
     world.refused(errors.CorruptRoot, 7)
 
 
-@pytest.mark.xfail(strict=True, reason="who lost a group's key is taken for put out of the group")
 def test_a_groups_key_is_not_taken_away_by_who_is_outside(ana: Machine, file_url: Place) -> None:
     """Putting somebody out begins a new key. The same key, no longer wrapped to them, is forged.
 
