@@ -1,4 +1,4 @@
-"""dorky's main job from end to end: two people, one project, a directory as the bucket.
+"""dorky from end to end: two people with keys of their own, one project, a directory as the bucket.
 
 Run as ``python3 dev.py demo``. Every line after a ``$`` is run as it is shown, in a temporary
 directory with a HOME for each person; nothing outside it is read or written.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import subprocess
 import sys
 import tempfile
@@ -65,7 +66,7 @@ def main() -> None:
 
 
 def story(desk: Path) -> None:
-    """Ana starts a project, Ben joins and changes it, Ana gets the change."""
+    """Ana starts a project, lets Ben in, he changes it, Ana gets the change, and he leaves."""
     ana, ben = Terminal("Ana", desk), Terminal("Ben", desk)
 
     heading("Ana starts a project. The bucket is a directory here; s3://… and gs://… work alike.")
@@ -93,15 +94,26 @@ def story(desk: Path) -> None:
     ana.types(f"grep -r -l -e sk_test -e orders.csv {desk}/bucket || echo 'nothing found'")
     check_sealed(desk / "bucket")
 
-    heading("Ben joins. For now the two share one identity, the key that opens the project:")
-    ben.types("mkdir -m 700 ~/.dorky && cp ../ana/.dorky/identity ~/.dorky/identity")
+    heading("Ben has a git clone, but no key: he asks to be let in.")
     ben.types("git clone --quiet ../ana/shop")
     ben.types("cd shop")
+    asked = ben.types("dorky team join")
+    fingerprint = re.search("SHA256:[^ \n]+", asked)
+    check(fingerprint, "joining shows a fingerprint")
+
+    heading("He tells Ana the fingerprint; she compares, and lets him in.")
+    check(fingerprint[0] in ana.types("dorky team list"), "Ana sees the fingerprint that Ben tells")
+    ana.types(f"dorky team add ben --fingerprint {fingerprint[0]}")
+
+    heading("He can use the secrets without a file for a program to find; and pull the files.")
+    said = ben.types("dorky run --mask -- sh -c 'echo DEBUG=$DEBUG, paying with $STRIPE_KEY'")
+    check("paying with ****" in said and SECRET[-8:] not in said, "the value is used, and masked")
+    check(not (ben.cwd / ".env").exists(), "no file was written")
     ben.types("dorky pull")
     check_same(ana.cwd, ben.cwd)
 
-    heading("Ben rotates a key and adds a month of orders.")
-    ben.types("sed -i.old 's/^DEBUG=.*/DEBUG=0/' .env && rm .env.old")
+    heading("Ben turns debugging off and adds a month of orders.")
+    ben.types("echo 0 | dorky set .env DEBUG")
     ben.types("echo '2026-04-01,1009,12.50' >> data/orders.csv")
     ben.types("dorky status")
     ben.types("dorky stage .env data/")
@@ -116,6 +128,15 @@ def story(desk: Path) -> None:
     check("Debugging off" in log and "Keys for staging" in log, "the log tells both commits")
     check_same(ana.cwd, ben.cwd)
     check((ana.cwd / ".env").read_text() == f"{SECRET}\nDEBUG=0\n", "Ben's edit reached Ana")
+
+    heading("Ben leaves: new keys, and a list of what he has read, to be changed.")
+    left = ana.types("dorky team remove ben")
+    check(".env: STRIPE_KEY, DEBUG" in left, "the list names the secrets")
+    ana.types("git commit --quiet --all -m 'Ben has left'")
+    ana.types("echo a-new-one | dorky set .env STRIPE_KEY")
+    ana.types('dorky commit --quiet -m "A new key" && dorky push')
+    ben.types("dorky pull || echo 'Ben gets nothing new'")
+    check((ben.cwd / ".env").read_text() == f"{SECRET}\nDEBUG=0\n", "Ben has what he had")
 
 
 def make_files(project: Path) -> None:
