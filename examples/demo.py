@@ -68,7 +68,14 @@ def main() -> None:
 def story(desk: Path) -> None:
     """Ana starts a project, lets Ben in, he changes it, Ana gets the change, and he leaves."""
     ana, ben = Terminal("Ana", desk), Terminal("Ben", desk)
+    start(ana, desk)
+    join(ana, ben)
+    work(ana, ben)
+    leave(ana, ben)
 
+
+def start(ana: Terminal, desk: Path) -> None:
+    """Ana starts a project."""
     heading("Ana starts a project. The bucket is a directory here; s3://… and gs://… work alike.")
     ana.types("git init --quiet shop")
     ana.types("cd shop")
@@ -94,16 +101,18 @@ def story(desk: Path) -> None:
     ana.types(f"grep -r -l -e sk_test -e orders.csv {desk}/bucket || echo 'nothing found'")
     check_sealed(desk / "bucket")
 
+
+def join(ana: Terminal, ben: Terminal) -> None:
+    """Ana lets Ben in."""
     heading("Ben has a git clone, but no key: he asks to be let in.")
     ben.types("git clone --quiet ../ana/shop")
     ben.types("cd shop")
     asked = ben.types("dorky team join")
-    fingerprint = re.search("SHA256:[^ \n]+", asked)
-    check(fingerprint, "joining shows a fingerprint")
+    (fingerprint,) = re.findall(r"SHA256:\S+", asked)
 
     heading("He tells Ana the fingerprint; she compares, and lets him in.")
-    check(fingerprint[0] in ana.types("dorky team list"), "Ana sees the fingerprint that Ben tells")
-    ana.types(f"dorky team add ben --fingerprint {fingerprint[0]}")
+    check(fingerprint in ana.types("dorky team list"), "Ana sees the fingerprint that Ben tells")
+    ana.types(f"dorky team add ben --fingerprint {fingerprint}")
 
     heading("He can use the secrets without a file for a program to find; and pull the files.")
     said = ben.types("dorky run --mask -- sh -c 'echo DEBUG=$DEBUG, paying with $STRIPE_KEY'")
@@ -112,6 +121,9 @@ def story(desk: Path) -> None:
     ben.types("dorky pull")
     check_same(ana.cwd, ben.cwd)
 
+
+def work(ana: Terminal, ben: Terminal) -> None:
+    """Ben changes something, Ana gets it."""
     heading("Ben turns debugging off and adds a month of orders.")
     ben.types("echo 0 | dorky set .env DEBUG")
     ben.types("echo '2026-04-01,1009,12.50' >> data/orders.csv")
@@ -129,6 +141,9 @@ def story(desk: Path) -> None:
     check_same(ana.cwd, ben.cwd)
     check((ana.cwd / ".env").read_text() == f"{SECRET}\nDEBUG=0\n", "Ben's edit reached Ana")
 
+
+def leave(ana: Terminal, ben: Terminal) -> None:
+    """Ana takes Ben's access away."""
     heading("Ben leaves: new keys, and a list of what he has read, to be changed.")
     left = ana.types("dorky team remove ben")
     check(".env: STRIPE_KEY, DEBUG" in left, "the list names the secrets")
