@@ -25,30 +25,32 @@ SHORTEST = 4
 
 _BLOCK = 1 << 16
 
-_DANGEROUS = re.compile(
-    "|".join(
-        (
-            # The dynamic linker, libc, OpenSSL: what is loaded into every process.
-            *(r"LD_.*", r"DYLD_.*", r"_RLD.*", "GCONV_PATH", "GLIBC_TUNABLES", "LOCPATH"),
-            *("NLSPATH", "OPENSSL_CONF", "OPENSSL_MODULES", "OPENSSL_ENGINES"),
-            # Where programs and their configuration are looked for.
-            *("PATH", "HOME", "CDPATH", "XDG_CONFIG_HOME", "XDG_CONFIG_DIRS"),
-            # Shells: files and text that they run, functions that stand for commands.
-            *("BASH_ENV", "BASHOPTS", "BASH_FUNC_.*", "BASH_LOADABLES_PATH", "SHELLOPTS", "IFS"),
-            *("PS[0124]", "PROMPT_COMMAND", "GLOBIGNORE", "FPATH", "ZDOTDIR", "SHELL"),
-            # Interpreters: code and libraries that they load before the program, or instead.
-            *("PYTHON(PATH|HOME|STARTUP|INSPECT|USERBASE|BREAKPOINT|WARNINGS|EXECUTABLE)",),
-            *("PYTHON(PLATLIBDIR|PYCACHEPREFIX|CASEOK)", "NODE_OPTIONS", "NODE_PATH"),
-            *("PERL5LIB", "PERLLIB", "PERL5OPT", "PERL5DB", "RUBYOPT", "RUBYLIB", "CLASSPATH"),
-            *("JAVA_TOOL_OPTIONS", "_JAVA_OPTIONS", "JDK_JAVA_OPTIONS", "PHPRC"),
-            *("PHP_INI_SCAN_DIR", "LUA_(PATH|CPATH|INIT).*", "DOTNET_STARTUP_HOOKS"),
-            *("(CORECLR|COR)_PROFILER.*", "CORECLR_ENABLE_PROFILING", "COR_ENABLE_PROFILING"),
-            # Commands that other programs run, git before all of them.
-            *("GIT_.*", "EDITOR", "VISUAL", "PAGER", "MANPAGER", "BROWSER"),
-            *("LESSOPEN", "LESSCLOSE", "SSH_ASKPASS", "SUDO_ASKPASS", "DORKY_IDENTITY_CMD"),
-        )
-    ),
-    re.DOTALL,
+_DANGEROUS = frozenset(
+    (
+        # libc and OpenSSL: what is loaded into every process.
+        *("GCONV_PATH", "GLIBC_TUNABLES", "LOCPATH", "NLSPATH"),
+        *("OPENSSL_CONF", "OPENSSL_MODULES", "OPENSSL_ENGINES"),
+        # Where programs and their configuration are looked for.
+        *("PATH", "HOME", "CDPATH", "XDG_CONFIG_HOME", "XDG_CONFIG_DIRS"),
+        # Shells: files and text that they run.
+        *("BASH_ENV", "BASHOPTS", "BASH_LOADABLES_PATH", "SHELLOPTS", "IFS", "PS0", "PS1", "PS2"),
+        *("PS4", "PROMPT_COMMAND", "GLOBIGNORE", "FPATH", "ZDOTDIR", "SHELL"),
+        # Interpreters: code and libraries that they load before the program, or instead.
+        *("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "PYTHONINSPECT", "PYTHONUSERBASE"),
+        *("PYTHONBREAKPOINT", "PYTHONWARNINGS", "PYTHONEXECUTABLE", "PYTHONPLATLIBDIR"),
+        *("PYTHONPYCACHEPREFIX", "PYTHONCASEOK", "NODE_OPTIONS", "NODE_PATH"),
+        *("PERL5LIB", "PERLLIB", "PERL5OPT", "PERL5DB", "RUBYOPT", "RUBYLIB", "CLASSPATH"),
+        *("JAVA_TOOL_OPTIONS", "_JAVA_OPTIONS", "JDK_JAVA_OPTIONS", "PHPRC", "PHP_INI_SCAN_DIR"),
+        *("DOTNET_STARTUP_HOOKS", "CORECLR_ENABLE_PROFILING", "COR_ENABLE_PROFILING"),
+        # Commands that other programs run.
+        *("EDITOR", "VISUAL", "PAGER", "MANPAGER", "BROWSER", "LESSOPEN", "LESSCLOSE"),
+        *("SSH_ASKPASS", "SUDO_ASKPASS", "DORKY_IDENTITY_CMD"),
+    )
+)
+_DANGEROUS_BEGINNINGS = (
+    # The dynamic linker; functions that stand for commands; git, which runs commands for anything.
+    *("LD_", "DYLD_", "_RLD", "BASH_FUNC_", "GIT_"),
+    *("LUA_PATH", "LUA_CPATH", "LUA_INIT", "CORECLR_PROFILER", "COR_PROFILER"),
 )
 # Of every interactive sh it is a script; for half of all web services it is "production".
 _SCRIPT = re.compile(r"[/$`]")
@@ -62,7 +64,9 @@ def dangerous(name: str, value: str) -> bool:
     case differ, as they do to the programs. It is no sandbox: what a program's own variables make
     it do is the program's affair.
     """
-    return bool(_DANGEROUS.fullmatch(name) or (name == "ENV" and _SCRIPT.search(value)))
+    if name == "ENV":
+        return bool(_SCRIPT.search(value))
+    return name in _DANGEROUS or name.startswith(_DANGEROUS_BEGINNINGS)
 
 
 def environment(
