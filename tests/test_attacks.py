@@ -372,6 +372,15 @@ def test_the_header_of_one_root_and_the_body_of_another(team: Team, place: Place
     again("pull")
 
 
+@pytest.mark.xfail(strict=True, reason="the pin is held against the header seen before, too")
+def test_git_brings_the_new_fingerprint_first(team: Team) -> None:
+    """No attack at all: git pull, then dorky pull, after a removal."""
+    team.ana("team", "remove", "cleo")
+    follow(team.ben, team.ana)
+    team.ben("status")
+    team.ben("pull")
+
+
 # --- who was removed, and writes to the bucket ----------------------------------------------
 
 
