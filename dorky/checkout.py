@@ -7,6 +7,7 @@ its content has become part of a backup commit.
 
 from __future__ import annotations
 
+import functools
 import os
 import stat as stat_module
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -48,6 +49,9 @@ class Plan(NamedTuple):
     conflicts: set[str]
     """Files with content that is kept nowhere; they are also in ``write`` or ``remove``."""
 
+    groups: dict[str, str]
+    """Whom files to be put in place must be sealed for, where that is known."""
+
     judged: dict[str, Moment | None]
     """The state in which files to be replaced or deleted were looked at; None for no file."""
 
@@ -61,7 +65,7 @@ class Plan(NamedTuple):
 
 def nothing() -> Plan:
     """The plan that does nothing."""
-    return Plan({}, {}, {}, set(), set(), set(), {})
+    return Plan({}, {}, {}, set(), set(), set(), {}, {})
 
 
 def plan(
@@ -89,6 +93,8 @@ def plan(
             entry = staging.entry_of(row, store.vault)
             changed[path] = history.Difference(path, entry, entry)
     for path, difference in changed.items():
+        if difference.new and difference.old is not difference.new:
+            made.groups[path] = difference.group
         if difference.new is None:
             _plan_removal(worktree, made, rows.get(path), difference)
         else:
@@ -289,7 +295,7 @@ def apply(worktree: Worktree, store: Store, made: Plan, progress: Progress) -> D
 
     All new files are written, whole and verified, before the first one in the worktree is touched.
     """
-    prepared = dict(_prepare(worktree, store, made.write, progress)) if made.write else {}
+    prepared = dict(_prepare(worktree, store, made, progress)) if made.write else {}
     # Fetching and writing took a while: what was edited meanwhile is not what was judged.
     for path in made.judged.keys() & (made.write.keys() | made.remove):
         if moment(worktree.stat(path)) != made.judged[path]:
@@ -309,19 +315,21 @@ def apply(worktree: Worktree, store: Store, made: Plan, progress: Progress) -> D
 
 
 def _prepare(
-    worktree: Worktree, store: Store, entries: Mapping[str, Entry], progress: Progress
+    worktree: Worktree, store: Store, made: Plan, progress: Progress
 ) -> Iterator[tuple[str, Path]]:
+    entries = made.write
     lists = history.chunks_of(store, (entry.content for entry in entries.values()))
     places = store.locate(piece for pieces in lists.values() for piece in pieces)
 
     def prepare(item: tuple[str, Entry]) -> tuple[str, Path]:
         path, entry = item
-        blocks = _blocks(store, places, lists[entry.content], entry)
+        blocks = _blocks(store, places, lists[entry.content], entry, group=made.groups.get(path))
         return path, worktree.prepare(path, entry.mode, blocks)
 
     def prepare_large(path: str, entry: Entry) -> Path:
         def blocks() -> Iterator[bytes]:
-            for block in _blocks(store, places, lists[entry.content], entry, threads=THREADS):
+            pieces, group = lists[entry.content], made.groups.get(path)
+            for block in _blocks(store, places, pieces, entry, group=group, threads=THREADS):
                 yield block
                 progress.advance(len(block))
 
@@ -346,6 +354,7 @@ def _blocks(
     pieces: Sequence[ObjectId],
     entry: Entry,
     *,
+    group: str | None = None,
     threads: int = 1,
 ) -> Iterator[bytes]:
     """A file's verified content, piece by piece."""
@@ -354,9 +363,8 @@ def _blocks(
         raise errors.MissingObject(missing)
     found = (places[piece] for piece in pieces)
     size = 0
-    for body in (
-        in_order(store.open, found, threads=threads) if threads > 1 else map(store.open, found)
-    ):
+    read = functools.partial(store.open, group=group)
+    for body in in_order(read, found, threads=threads) if threads > 1 else map(read, found):
         size += len(body)
         yield body
     if size != entry.size:

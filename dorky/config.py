@@ -422,6 +422,12 @@ class Config:
     # --- the session -----------------------------------------------------------------------
 
     @property
+    def inheritable(self) -> dict[str, str]:
+        """The environment for other programs: without what opens repositories."""
+        own = ("DORKY_IDENTITY", "DORKY_IDENTITY_CMD", "DORKY_PASSPHRASE", "DORKY_SSH_PASSPHRASE")
+        return {name: value for name, value in self.environment.items() if name not in own}
+
+    @property
     def search_path(self) -> str:
         """Where commands are looked for."""
         return self.environment.get("PATH", os.defpath)

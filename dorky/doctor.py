@@ -91,6 +91,7 @@ def _key(project: Project) -> Check:
             verdict="warn",
             about="the repository is plain: who reads the bucket reads everything",
         )
+    project.check_pin()
     pinned = project.config.text("repository.fingerprint")
     if pinned and pinned != opened.fingerprint:
         return Check(

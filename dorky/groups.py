@@ -14,7 +14,7 @@ import msgspec
 
 from dorky import checkout, errors, history, roster, staging, vault
 from dorky.history import MAIN
-from dorky.model import ALL, Entry, Group, ObjectId, Roster
+from dorky.model import ALL, Entry, Group, Member, ObjectId, Roster
 from dorky.project import ORIGIN
 from dorky.remote import push
 from dorky.remote.fetch import fetch
@@ -92,6 +92,8 @@ class GroupWork(TeamWork):
                         f"the group {name} has no pattern {each}", hint="dorky group list"
                     )
             left = tuple(each for each in old.patterns if wanted and each not in wanted)
+            for member in roster.readers(known, old.id) if not left else ():
+                known = _leave(known, member, old.id)
             return roster.put_group(known, msgspec.structs.replace(old, patterns=left)), old.id
 
         return self._regroup(remove, dry_run=dry_run)
@@ -109,11 +111,14 @@ class GroupWork(TeamWork):
         """
         coming, leaving = list(dict.fromkeys(add)), list(dict.fromkeys(remove))
         with self._prepared():
-            if coming:
+            done = None
+            if leaving:
+                done = self._put_out(name, leaving, coming)
+            elif coming:
                 self._change(lambda _, seen, opened: self._let_in(seen, opened, name, coming))
-            elif not leaving:
+            else:
                 fetch(self.remote(), self.progress)
-            done = self._put_out(name, leaving) if leaving else None
+                self.check_pin()
             roster.group(self.roster, name)
             found = next(each for each in self._groups(self.roster) if each.name == name)
             return found, done
@@ -129,12 +134,14 @@ class GroupWork(TeamWork):
         heirs = roster.recipients(known, group.id)
         return Following(vault.wrap_anew(seen.header, opened, group.id, heirs), {"roster": known})
 
-    def _put_out(self, name: str, leaving: Sequence[str]) -> Rotation:
+    def _put_out(self, name: str, leaving: Sequence[str], coming: Sequence[str]) -> Rotation:
         exposed: list[Exposure] = []
 
         def leave(known: Roster, opened: Vault) -> tuple[Roster, set[str]]:
             group = roster.group(known, name)
             self._check_in(group, opened)
+            for each in coming:
+                known = _join(known, each, group.id)
             for each in leaving:
                 member = roster.member(known, each)
                 if group.id not in member.groups:
@@ -143,8 +150,7 @@ class GroupWork(TeamWork):
                     raise errors.UsageError(
                         "you can't remove yourself", hint="ask another member to do it"
                     )
-                groups = tuple(held for held in member.groups if held != group.id)
-                known = roster.put(known, msgspec.structs.replace(member, groups=groups))
+                known = _leave(known, member, group.id)
             exposed[:] = self._exposed({group.id})
             return known, {group.id}
 
@@ -190,7 +196,9 @@ class GroupWork(TeamWork):
                     return None
                 heirs = roster.recipients(known, group)
                 if header.newest(group):
-                    header = vault.wrap_anew(header, opened, group, heirs)
+                    # Who was in a group that ends goes on reading its history.
+                    if heirs:
+                        header = vault.wrap_anew(header, opened, group, heirs)
                 else:
                     header, opened = vault.begin_epoch(header, opened, group, heirs)
                 self.unlock(header)
@@ -333,6 +341,12 @@ def _regrouping(
         gains=tuple(sorted(gains)),
         loses=tuple(sorted(loses)),
     )
+
+
+def _leave(known: Roster, member: Member, group: str) -> Roster:
+    """The roster without a member in a group."""
+    groups = tuple(held for held in member.groups if held != group)
+    return roster.put(known, msgspec.structs.replace(member, groups=groups))
 
 
 def _join(known: Roster, name: str, group: str) -> Roster:

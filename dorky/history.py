@@ -43,9 +43,9 @@ def read_commit(store: Store, commit: ObjectId) -> Commit:
     return model.decode_commit(store.read(commit), commit)
 
 
-def read_tree(store: Store, tree: ObjectId) -> Tree:
-    """Read one directory."""
-    return model.decode_tree(store.read(tree), tree)
+def read_tree(store: Store, tree: ObjectId, group: str | None = None) -> Tree:
+    """Read one directory, of a group's tree if that is given."""
+    return model.decode_tree(store.read(tree, group=group), tree)
 
 
 Trees = Mapping[str, ObjectId]
@@ -60,53 +60,53 @@ def trees_of(
         return {}
     wanted = store.vault.groups if groups is None else store.vault.groups.intersection(groups)
     found = read_commit(store, commit).trees
-    # What everybody may read comes first: it wins, should two trees hold the same path.
+    # A group's tree comes first: it wins, should somebody put the same path into everybody's.
     return {each: found[each] for each in _in_order(found) if each in wanted}
 
 
 def _in_order(groups: Iterable[str]) -> list[str]:
-    return sorted(groups, key=lambda each: (each != ALL, each))
+    return sorted(groups, key=lambda each: (each == ALL, each))
 
 
 def files_of(store: Store, trees: Trees) -> Iterator[tuple[str, Entry]]:
     """Every file and link of a commit's trees, with its path; in tree order if there is one."""
     given: set[str] = set()
-    for tree in trees.values():
-        for path, entry in _files_below(store, tree):
+    for group, tree in trees.items():
+        for path, entry in _files_below(store, group, tree):
             if path not in given:
                 yield path, entry
             if len(trees) > 1:
                 given.add(path)
 
 
-def _files_below(store: Store, tree: ObjectId) -> Iterator[tuple[str, Entry]]:
+def _files_below(store: Store, group: str, tree: ObjectId) -> Iterator[tuple[str, Entry]]:
     # Not recursive: a stranger's trees may be deeper than the stack.
-    pending = [("", entry) for entry in _reversed(store, tree)]
+    pending = [("", entry) for entry in _reversed(store, group, tree)]
     while pending:
         parent, entry = pending.pop()
         path = parent + entry.name
         if entry.is_tree:
-            pending.extend((f"{path}/", child) for child in _reversed(store, entry.content))
+            pending.extend((f"{path}/", child) for child in _reversed(store, group, entry.content))
         else:
             yield path, entry
 
 
-def _reversed(store: Store, tree: ObjectId) -> Iterable[Entry]:
-    return reversed(read_tree(store, tree).entries)
+def _reversed(store: Store, group: str, tree: ObjectId) -> Iterable[Entry]:
+    return reversed(read_tree(store, tree, group).entries)
 
 
 def lookup(store: Store, trees: Trees, path: str) -> list[Entry]:
     """What lies at a path (a file, a link or a directory) in each of the trees that hold it."""
-    found = (_lookup(store, tree, path) for tree in trees.values())
+    found = (_lookup(store, group, tree, path) for group, tree in trees.items())
     return [entry for entry in found if entry]
 
 
-def _lookup(store: Store, tree: ObjectId | None, path: str) -> Entry | None:
+def _lookup(store: Store, group: str, tree: ObjectId | None, path: str) -> Entry | None:
     found = None
     for part in path.split("/"):
         if tree is None:
             return None
-        entries = read_tree(store, tree).entries
+        entries = read_tree(store, tree, group).entries
         found = next((entry for entry in entries if entry.name == part), None)
         tree = found.content if found and found.is_tree else None
     return found
@@ -120,7 +120,7 @@ def differences(store: Store, old: Trees, new: Trees) -> Iterable[Difference]:
     """
     found: dict[str, Difference] = {}
     for group in _in_order(old.keys() | new.keys()):
-        for path, before, after in _differences(store, old.get(group), new.get(group)):
+        for path, before, after in _differences(store, group, old.get(group), new.get(group)):
             other = found.get(path)
             if other is None:
                 found[path] = Difference(path, before, after, group)
@@ -133,8 +133,10 @@ def differences(store: Store, old: Trees, new: Trees) -> Iterable[Difference]:
 _Differing = tuple[str, Entry | None, Entry | None]
 
 
-def _differences(store: Store, old: ObjectId | None, new: ObjectId | None) -> Iterator[_Differing]:
-    pending = _compare(store, old, new, "")
+def _differences(
+    store: Store, group: str, old: ObjectId | None, new: ObjectId | None
+) -> Iterator[_Differing]:
+    pending = _compare(store, group, old, new, "")
     while pending:
         path, a, b = pending.pop()
         left = a.content if a and a.is_tree else None
@@ -145,17 +147,17 @@ def _differences(store: Store, old: ObjectId | None, new: ObjectId | None) -> It
             continue
         if changed[1] or changed[2]:
             pending.append(changed)
-        pending += _compare(store, left, right, f"{path}/")
+        pending += _compare(store, group, left, right, f"{path}/")
 
 
 def _compare(
-    store: Store, old: ObjectId | None, new: ObjectId | None, prefix: str
+    store: Store, group: str, old: ObjectId | None, new: ObjectId | None, prefix: str
 ) -> list[_Differing]:
     """The names, directories too, at which two directories differ; the last one first."""
     if old == new:
         return []
-    left = {entry.name: entry for entry in read_tree(store, old).entries} if old else {}
-    right = {entry.name: entry for entry in read_tree(store, new).entries} if new else {}
+    left = {entry.name: entry for entry in read_tree(store, old, group).entries} if old else {}
+    right = {entry.name: entry for entry in read_tree(store, new, group).entries} if new else {}
     return [
         (prefix + name, left.get(name), right.get(name))
         for name in sorted(left.keys() | right.keys(), reverse=True)

@@ -19,7 +19,7 @@ from dorky.checkout import Done, Plan, Wanted
 from dorky.config import RC
 from dorky.history import MAIN
 from dorky.index import Row
-from dorky.model import Commit, Entry, KiB, ObjectId
+from dorky.model import ALL, Commit, Entry, KiB, ObjectId
 from dorky.project import ORIGIN, Project
 from dorky.remote.fetch import fetch_objects
 from dorky.results import Change, CheckedOut, Listed, LogEntry, Staged, Status
@@ -533,6 +533,11 @@ class LocalWork(Project):
         if self.roster.groups:
             self.index.groups = self.vault.groups
 
+    def _readable_grouping(self) -> staging.GroupOf:
+        """What tells a path's group, for what stays on this machine: `ALL` for closed ones."""
+        group_of, own = self.grouping(), self.vault.groups
+        return lambda path: group if (group := group_of(path)) in own else ALL
+
     def _carry_out(self, rows: Mapping[str, Row], made: Plan, *, force: bool) -> tuple[str, Done]:
         """Carry out a plan on disk.
 
@@ -554,6 +559,6 @@ class LocalWork(Project):
                 rows,
                 made,
                 author=self.author,
-                group_of=self.grouping(),
+                group_of=self._readable_grouping(),
             )
         return kept, checkout.apply(self.worktree, self.store, made, self.progress)

@@ -11,6 +11,7 @@ into ``meta``, or comes with another `FORMAT`, which the header tells first.
 
 from __future__ import annotations
 
+import operator
 import stat
 from datetime import datetime, timezone
 from enum import Enum
@@ -202,14 +203,15 @@ class Header(msgspec.Struct, frozen=True, omit_defaults=True):
         repository: Random; names the repository for good.
         epochs: Every group's epochs, in the order in which they began: nothing is ever taken away
             or put between. The first is the first of the group `ALL`; none in a plain repository.
-        locked: Secret keys that lie in the repository.
+        locked: Secret keys that lie in the repository, at most 16: each costs a reader who has
+            no other key a second, or a request.
         mailbox: The public key (age X25519) that requests to join are sealed to.
     """
 
     format: Annotated[int, msgspec.Meta(ge=1)]
     repository: Token
     epochs: tuple[Epoch, ...]
-    locked: tuple[Locked, ...] = ()
+    locked: Annotated[tuple[Locked, ...], msgspec.Meta(max_length=16)] = ()
     mailbox: str = ""
 
     def __post_init__(self) -> None:
@@ -224,7 +226,8 @@ class Header(msgspec.Struct, frozen=True, omit_defaults=True):
             newest[each.group] = each
         if any(bool(each.wrapped) != (newest[each.group] is each) for each in self.epochs):
             raise ValueError("a key is wrapped that is not the newest, or is not wrapped")
-        if len({each.commitment for each in self.epochs}) < len(self.epochs):
+        # Their first 8 bytes are the ids of keys.
+        if len({each.commitment[:16] for each in self.epochs}) < len(self.epochs):
             raise ValueError("two epochs have one key")
         if self.epochs and self.epochs[0].group != ALL:
             raise ValueError(f"the first epoch is not that of the group {ALL}")
@@ -354,7 +357,22 @@ class Malformed(ValueError):
 
 def encode(record: Record) -> bytes:
     """The canonical bytes of a record."""
-    return msgspec.json.encode(record, order="deterministic")
+    return msgspec.json.encode(_settled(record), order="deterministic")
+
+
+def _settled(value: Any) -> Any:
+    """A record whose empty tuples are *the* empty tuple.
+
+    Python 3.10 makes others (of a generator, say), and msgspec does not take those for a default.
+    """
+    if isinstance(value, tuple):
+        settled = tuple(map(_settled, value)) or ()
+        return value if value and all(map(operator.is_, settled, value)) else settled
+    if not isinstance(value, Header | Root | Roster | Member | Group):
+        return value
+    fields = {name: getattr(value, name) for name in value.__struct_fields__}
+    changed = {n: new for n, old in fields.items() if (new := _settled(old)) is not old}
+    return msgspec.structs.replace(value, **changed) if changed else value
 
 
 def decode(kind: type[R], body: bytes | memoryview) -> R:

@@ -258,13 +258,29 @@ class Project:
             held = self._identities or []
             for group in {each.group for each in header.epochs} - opened.groups:
                 vault.check_succession(header, seen, group, held, self._ssh_passphrase)
-        # A repository that turns up plain where a key was promised is refused here, too.
-        pinned = self.config.text("repository.fingerprint")
-        if self.config.text("repository.id") and not opened.vouches(pinned):
-            found = opened.fingerprint[:16] or "none"
-            raise errors.WrongKey(self._place, found, pinned[:16] or "none")
+        # git may have brought a newer `.dorkyrc`: what is here is older then, but what it was.
+        if header != seen:
+            self._check_pin(header)
         self._unlocked = header, opened
         return opened
+
+    def check_pin(self) -> None:
+        """Make sure, after a look at the remote, that it has the key that `.dorkyrc` commits to.
+
+        Raises:
+            WrongKey: It has not: it is older, or another.
+        """
+        self._check_pin(self.header)
+
+    def _check_pin(self, header: Header) -> None:
+        """Refuse a header whose keys (which have been opened) don't lead back to the pinned one."""
+        if not self.config.text("repository.id"):
+            return
+        pinned = self.config.text("repository.fingerprint")
+        chain = [each.commitment for each in header.epochs if each.group == model.ALL] or [""]
+        # A repository that turns up plain where a key was promised is refused here, too.
+        if pinned not in chain:
+            raise errors.WrongKey(self._place, chain[-1][:16] or "none", pinned[:16] or "none")
 
     def _check_epochs(self, header: Header, seen: Header | None) -> None:
         """Refuse a header that does not hold every key that has been seen, in its place."""

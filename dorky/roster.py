@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from dorky import errors, paths
+from dorky import errors, keys, paths
 from dorky.model import ALL, NAME, Group, Header, Member, Roster
 from dorky.seal import SealBroken
 from dorky.vault import Vault
@@ -186,6 +186,11 @@ def _is_text(pattern: str) -> bool:
     return True
 
 
+def living(roster: Roster) -> set[str]:
+    """The ids of the groups that have files, and of `ALL`."""
+    return {ALL} | {each.id for each in roster.groups if each.patterns}
+
+
 def put_group(roster: Roster, changed: Group) -> Roster:
     """The roster with a group added, or in place of the one of the same id."""
     groups = tuple(each for each in roster.groups if each.id != changed.id)
@@ -235,6 +240,7 @@ def check(header: Header, known: Roster, opened: Vault, seen: Roster, url: str) 
         ForgedGroup: Its members have not made it so, it is older than what was seen, or groups
             are missing.
     """
+    _check_sound(known, url)
     ids = {each.id for each in known.groups}
     for group in {each.group for each in header.epochs} - {ALL} - ids:
         raise errors.ForgedGroup(name_of(seen, group), url)
@@ -244,6 +250,23 @@ def check(header: Header, known: Roster, opened: Vault, seen: Roster, url: str) 
             continue
         if not _vouched(known, each, opened) or each.version < versions.get(each.id, 0):
             raise errors.ForgedGroup(each.name, url)
+
+
+def _check_sound(known: Roster, url: str) -> None:
+    """Refuse a roster by which somebody could pass for another, or keep others from changing it."""
+    held = [key for each in known.members for key in each.recipients]
+    names = [each.name for each in known.members]
+    living_names = [each.name for each in known.groups if each.patterns]
+    for several in (held, names, living_names, [each.id for each in known.groups]):
+        if len(set(several)) < len(several):
+            raise errors.CorruptRoot(url, "its roster names somebody or something twice")
+    for key in held:
+        try:
+            sound = keys.recipient(key) == key
+        except errors.BadRecipient:
+            sound = False
+        if not sound:
+            raise errors.CorruptRoot(url, "its roster holds a key that is none")
 
 
 def _vouched(known: Roster, group: Group, opened: Vault) -> bool:
@@ -256,6 +279,8 @@ def _vouched(known: Roster, group: Group, opened: Vault) -> bool:
 
 
 def _claims(known: Roster, group: Group) -> str:
-    members = sorted([each.name, *sorted(each.recipients)] for each in readers(known, group.id))
+    # Nobody gets the key of a group that has ended any more: its members may come and go.
+    readable = readers(known, group.id) if group.patterns else []
+    members = sorted([each.name, *sorted(each.recipients)] for each in readable)
     claims = [group.id, group.name, list(group.patterns), group.version, members]
     return f"group\0{json.dumps(claims, separators=(',', ':'))}"

@@ -181,21 +181,33 @@ class Store:
             raise errors.CorruptObject(at.id, f"pack {at.pack} is truncated")
         return data
 
-    def open(self, at: Held) -> bytes:
-        """The body of an object, verified. Safe to call from several threads."""
-        return self.vault.read(at.kind, at.id, self.stored(at))
+    def open(self, at: Held, *, group: str | None = None) -> bytes:
+        """The body of an object, verified. Safe to call from several threads.
 
-    def read(self, object_id: ObjectId) -> bytes:
-        """The body of an object, verified.
+        Args:
+            at: Where it is.
+            group: If given, whom it must be sealed for. What everybody's trees name must be
+                everybody's: else who is outside a group could have a member lay its files open.
+
+        Raises:
+            CorruptObject: It is damaged, or for others.
+        """
+        stored = self.stored(at)
+        if group is not None and self.vault.group_of(stored) != group:
+            raise errors.CorruptObject(at.id, "it is sealed for another group than what names it")
+        return self.vault.read(at.kind, at.id, stored)
+
+    def read(self, object_id: ObjectId, *, group: str | None = None) -> bytes:
+        """The body of an object, verified (see `open`).
 
         Raises:
             MissingObject: It is not here.
-            CorruptObject: It is here, damaged.
+            CorruptObject: It is here, damaged, or for others.
         """
         at = self.locate([object_id]).get(object_id)
         if at is None:
             raise errors.MissingObject(object_id)
-        return self.open(at)
+        return self.open(at, group=group)
 
     def pack_bytes(self, name: str) -> bytes:
         """A whole pack, checked against its name.

@@ -16,6 +16,7 @@ from dorky.project import ORIGIN
 from dorky.remote import root as roots
 from dorky.remote.fetch import fetch
 from dorky.remote.push import push
+from dorky.remote.root import Remote
 from dorky.results import Transfer
 
 
@@ -35,6 +36,8 @@ class SyncWork(LocalWork):
             if head is None:
                 raise errors.NoCommits
             remote = self.remote()
+            if self.database.root(ORIGIN) is not None:
+                self._check_pin_first(remote)
             if self.database.ref(f"{ORIGIN}/{MAIN}") != head:
                 self.check_swaps(remote)
             done = push(remote, self._first_root, head, self.progress)
@@ -49,6 +52,14 @@ class SyncWork(LocalWork):
                 size=done.size,
                 founded=done.founded,
             )
+
+    def _check_pin_first(self, remote: Remote) -> None:
+        """Look whether the remote has what a newer `.dorkyrc` promises, before relying on it."""
+        try:
+            self.check_pin()
+        except errors.WrongKey:
+            fetch(remote, self.progress)
+            self.check_pin()
 
     def _first_root(self) -> tuple[Header, Root]:
         """The header and the root that the repository begins with in an empty place."""
@@ -69,6 +80,7 @@ class SyncWork(LocalWork):
             remote = self.remote()
             old = self.database.ref(f"{ORIGIN}/{MAIN}")
             fetch(remote, self.progress)
+            self.check_pin()
             new = self.database.ref(f"{ORIGIN}/{MAIN}")
             commits, _ = history.ahead_behind(self.store, new, old)
             return Transfer(remote=ORIGIN, url=remote.url, old=old, new=new, commits=commits)
@@ -92,6 +104,7 @@ class SyncWork(LocalWork):
             ours = self._attached_head()
             remote = self.remote()
             fetch(remote, self.progress)
+            self.check_pin()
             theirs = self.database.ref(f"{ORIGIN}/{MAIN}")
             target = self._target(ours, theirs)
             wanted = self._wanted(paths, target)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from collections.abc import Callable, Collection, Iterable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -195,13 +196,13 @@ class TeamWork(VariableWork):
             raise errors.NoRepositoryAtURL(driver.url) from None
         assert blob is not None
         header, _ = roots.read_header(blob.data, driver.url)
-        if not header.sealed:
-            raise errors.NothingToDo("the repository is plain: anybody who reads it can read it")
         try:
             self.unlock(header)
         except (errors.NoKey, errors.IdentityMissing):
             pass
         else:
+            if not header.sealed:
+                raise errors.NothingToDo("the repository is plain: who gets at it can read it")
             raise errors.NothingToDo("you can read this repository already", hint="dorky pull")
         identity, _ = identities.own(self.config)
         request = Requested(name=name, key=identities.describe(identity.public))
@@ -217,7 +218,7 @@ class TeamWork(VariableWork):
         mailbox = keys.parse(seen.root.mailbox, "the mailbox")
         members = {key for each in seen.root.roster.members for key in each.recipients}
         found = []
-        for each in list(remote.driver.list(JOIN))[:_REQUESTS]:
+        for each in islice(remote.driver.list(JOIN), _REQUESTS):
             if each.size > _REQUEST:
                 continue
             with contextlib.suppress(errors.KeyNotFound, model.Malformed, errors.UsageError):
@@ -320,11 +321,15 @@ class TeamWork(VariableWork):
                     raise errors.UsageError(
                         "you can't remove yourself", hint="ask another member to do it"
                     )
-                groups = {ALL, *leaver.groups}
+                stay = roster.drop(known, name)
+                groups = roster.living(known) & {ALL, *leaver.groups}
                 for group in groups - opened.groups:
-                    raise errors.ForeignGroup(name, roster.name_of(known, group))
+                    # Of a group that nobody is left in there is nobody who could renew the key.
+                    if roster.readers(stay, group):
+                        raise errors.ForeignGroup(name, roster.name_of(known, group))
+                groups &= opened.groups
                 exposed[:] = self._exposed(groups)
-                return roster.drop(known, name), groups
+                return stay, groups
 
             done = self._rotate(remove, all_history=all_history, dry_run=dry_run)
             return msgspec.structs.replace(done, removed=name, exposed=tuple(exposed))
@@ -333,12 +338,13 @@ class TeamWork(VariableWork):
         """Give everybody's group, and every group that the user is in, a new key."""
         with self._prepared():
             return self._rotate(
-                lambda known, opened: (known, set(opened.groups)), all_history=all_history
+                lambda known, opened: (known, opened.groups & roster.living(known)),
+                all_history=all_history,
             )
 
     def _rotate(
         self,
-        choose: Callable[[Roster, Vault], tuple[Roster, set[str]]],
+        choose: Callable[[Roster, Vault], tuple[Roster, Collection[str]]],
         *,
         all_history: bool = False,
         dry_run: bool = False,
@@ -400,7 +406,7 @@ class TeamWork(VariableWork):
         resealed, waiting = did[0]
         for each in waiting:
             _ask(remote.driver, self.header, each)
-        rotate.delete(remote, resealed.dropped)
+        rotate.delete(remote, resealed.changes["condemned"])
         return msgspec.structs.replace(
             done, objects=resealed.objects, size=resealed.size, kept=resealed.kept, done=True
         )
@@ -447,6 +453,7 @@ class TeamWork(VariableWork):
             # Begun here, and not there yet.
             hint = "dorky push" if self.database.ref(MAIN) else None
             raise errors.NoRepositoryAtURL(*error.args, hint=hint) from None
+        self.check_pin()
         for _ in range(_ATTEMPTS):
             seen = remote.seen
             assert seen is not None
@@ -462,11 +469,14 @@ class TeamWork(VariableWork):
             try:
                 won = remote.swap(following.header, root)
             except errors.PreconditionFailed:
-                # Keys that were begun for nothing must not be used.
                 self.unlock(seen.header)
                 rotate.delete(remote, [each.pack.id for each in following.sent])
                 fetch(remote, self.progress)
                 continue
+            except BaseException:
+                # Keys that nobody else may ever see must not be used.
+                self.unlock(seen.header)
+                raise
             remember(remote, won, following.sent, self.progress)
             self._pin()
             return remote
@@ -502,7 +512,8 @@ def _admit(seen: Seen, opened: Vault, name: str, access: Access) -> Following:
     if not new:
         raise errors.NothingToDo(f"{name} has that key already", hint="dorky team list")
     before = next((each for each in known.members if each.name == name), Member(name, ()))
-    for group in set(before.groups) - opened.groups:
+    alive = roster.living(known)
+    for group in alive.intersection(before.groups) - opened.groups:
         # Else the new key would open less than the member's others do.
         raise errors.ForeignGroup(name, roster.name_of(known, group))
     member = msgspec.structs.replace(before, recipients=(*before.recipients, *new))
@@ -510,6 +521,6 @@ def _admit(seen: Seen, opened: Vault, name: str, access: Access) -> Following:
     header = seen.header
     if access.locked:
         header = msgspec.structs.replace(header, locked=(*header.locked, access.locked))
-    for group in (ALL, *member.groups):
+    for group in alive.intersection((ALL, *member.groups)):
         header = vault.wrap_anew(header, opened, group, roster.recipients(known, group))
     return Following(header, {"roster": known})

@@ -84,13 +84,6 @@ class Vault:
         """The commitment to the current epoch's key; empty in a plain repository."""
         return self._current[ALL].key.commitment if self.sealed else ""
 
-    def vouches(self, fingerprint: str) -> bool:
-        """Whether the chain of keys leads back to the one that was current once."""
-        if not self.sealed:
-            return not fingerprint
-        keys_of_all = (entry.key for entry in self._by_id.values() if entry.group == ALL)
-        return any(key.commitment == fingerprint for key in keys_of_all)
-
     def key(self, group: str) -> bytes:
         """A group's newest key itself, to be wrapped anew."""
         return self._current[group].key.key

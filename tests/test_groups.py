@@ -182,7 +182,8 @@ def test_who_leaves_the_team_leaves_its_groups(ana: Machine, ben: Machine) -> No
 
 
 def test_only_who_is_in_a_group_can_renew_its_key(ana: Machine, ben: Machine) -> None:
-    ana("group", "add", "prod", "env/prod/**")
+    ana("key", "gen", "--ci", "job")
+    ana("group", "add", "prod", "env/prod/**", "--member", "ana", "--member", "job")
     said = ben("team", "remove", "ana", code=6)
     assert said.error == "ana belongs to the group prod, which you are not in"
     assert ben("rotate", "--json").json["skipped"] == ["prod"]

@@ -599,7 +599,7 @@ def header_of(*named: tuple[str, int]) -> Header:
             Epoch(
                 group,
                 number,
-                f"{place:064x}",
+                f"{place:016x}{0:048x}",
                 b"wrapped" if last[group] == place else b"",
                 b"before" if number > 1 else b"",
                 b"proof" if number > 1 else b"",
@@ -668,7 +668,7 @@ def test_epochs_are_counted_by_group_and_all_comes_first(named: list[tuple[str, 
                 {
                     "group": group,
                     "epoch": number,
-                    "commitment": f"{place:064x}",
+                    "commitment": f"{place:016x}{0:048x}",
                     "wrapped": "" if (group, number + 1) in named else "AAAA",
                     "previous": "AAAA" if number > 1 else "",
                     "proof": "AAAA" if number > 1 else "",

@@ -408,20 +408,6 @@ def test_an_altered_way_back_is_found() -> None:
         vault.unlock(replaced(header, 0, commitment="0" * 64), [ANA])
 
 
-def test_a_chain_vouches_for_every_key_of_all_that_was_current_once() -> None:
-    header = vault.create([ANA.public])[0]
-    for group in (OPS, ALL, OPS, ALL):
-        header = begun(header, group, ANA)
-    opened = vault.unlock(header, [ANA])
-    vouched = {each.commitment: opened.vouches(each.commitment) for each in header.epochs}
-    assert vouched == {each.commitment: each.group == ALL for each in header.epochs}
-    assert not opened.vouches("")
-    assert not opened.vouches("0" * 64)
-    assert not opened.vouches(opened.fingerprint[:16])
-    assert PLAIN.vouches("")
-    assert not PLAIN.vouches(opened.fingerprint)
-
-
 def test_wrapping_anew_lets_in_and_shuts_out_without_another_key() -> None:
     first, made = vault.create([ANA.public, EVE.public])
     first, made = vault.begin_epoch(first, made, OPS, [ANA.public])

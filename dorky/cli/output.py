@@ -187,6 +187,19 @@ def confirm(question: str, expected: str) -> bool:
     return sys.stdin.readline().strip() == expected
 
 
+def agree(question: str) -> bool:
+    """Ask for a yes or a no, until one of them is given. Never asks without a terminal."""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return False
+    while True:
+        print(f"{question} (yes/no)", end=" ", file=sys.stderr, flush=True)
+        answer = sys.stdin.readline()
+        if answer.strip().lower() in {"y", "yes"}:
+            return True
+        if not answer or answer.strip().lower() in {"n", "no"}:
+            return False
+
+
 class TerminalProgress:
     """Progress on standard error: a bar on a terminal, a plain line now and then elsewhere."""
 

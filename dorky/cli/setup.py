@@ -85,8 +85,8 @@ def init(
         "single_writer": single_writer,
     }
     if recovery is None and not plain and not json:
-        question = "Make a recovery key, to be kept on paper, too? (yes/no)"
-        recovery = Recovery.KEY if output.confirm(question, "yes") else None
+        question = "Make a recovery key, to be kept on paper, too?"
+        recovery = Recovery.KEY if output.agree(question) else None
     passphrase = ""
     if recovery is Recovery.PASSPHRASE:
         passphrase = Config(None).passphrase or output.new_passphrase()

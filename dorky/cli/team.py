@@ -10,7 +10,7 @@ import typer
 from dorky import errors
 from dorky.cli.command import Command
 from dorky.cli.output import (
-    confirm,
+    agree,
     listing,
     name,
     new_passphrase,
@@ -223,6 +223,8 @@ def team_add(
 
 def _asked(requests: Sequence[Requested], who: str, fingerprint: str, *, known: bool) -> str:
     """The key of the request that is granted."""
+    if not requests and known:
+        raise errors.NothingToDo(f"{who} is on the team already", hint="dorky team list")
     if not requests:
         raise errors.NotFound(
             f"{who} has not asked to be let in",
@@ -230,7 +232,10 @@ def _asked(requests: Sequence[Requested], who: str, fingerprint: str, *, known: 
         )
     found = [each for each in requests if fingerprint in {"", each.key.fingerprint}]
     if not found:
-        raise errors.NotFound(f"no request of {who} has the fingerprint {fingerprint}")
+        raise errors.NotFound(
+            f"no request of {who} has the fingerprint {fingerprint}",
+            hint="somebody else may be asking in that name: let nobody in before you know",
+        )
     if len(found) > 1:
         both = " and ".join(each.key.fingerprint for each in found)
         raise errors.Conflict(
@@ -242,11 +247,10 @@ def _asked(requests: Sequence[Requested], who: str, fingerprint: str, *, known: 
         note(f"Somebody who calls themselves {who} asks to be let in with the key")
         note(f"  {request.key.fingerprint}")
         if known:
-            note(f"There is a {who} on the team: this would be another key of theirs.")
-        if not confirm("Is this what they told you? (yes)", "yes"):
+            note(f"There is a {who} on the team already: this would be a SECOND key of theirs.")
+        if not agree("Is this what they told you?"):
             raise errors.NotConfirmed(
-                "changed",
-                hint=f"dorky team add {who} --fingerprint {request.key.fingerprint}",
+                "changed", hint=f"dorky team add {who} --fingerprint, and what they told you"
             )
     return request.key.recipient
 
@@ -407,7 +411,8 @@ def _regrouped(done: Regrouping, *, json: bool) -> None:
         return
     would = "" if done.done else "would "
     if done.moved:
-        say(f"{plural(len(done.moved), 'file')} {would}change hands:")
+        changes = "change" if would or len(done.moved) > 1 else "changes"
+        say(f"{plural(len(done.moved), 'file')} {would}{changes} hands:")
         listing(done.moved, lambda each: f"{name(each.path)}: {each.old} → {each.new}")
     if done.gains:
         say(f"Can read more: {', '.join(done.gains)}")

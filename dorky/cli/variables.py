@@ -81,7 +81,7 @@ def run(
         variables = repo.environment(
             paths or (), only=only or (), allow=allow or (), revision=revision
         )
-        inherited, places = dict(repo.config.environment), repo.config.search_path
+        inherited, places = repo.config.inheritable, repo.config.search_path
     environment = launch.environment(variables, inherited, overload=overload, pristine=pristine)
     file = launch.find(command[0], places)
     if not mask:
