@@ -380,6 +380,16 @@ class Locked(Conflict):
     advice = "wait for it to finish, then run the command again"
 
 
+class Misplaced(Conflict):
+    """{0} belongs to the group {1} by now, but is committed for everybody.
+
+    It was committed before its path became the group's. The next commit of somebody in the group
+    seals it for the group.
+    """
+
+    advice = 'dorky commit -m "seal for {1}"'
+
+
 class NotPulled(Conflict):
     """The files of the group {0} are not here yet.
 

@@ -223,14 +223,17 @@ class LocalWork(Project):
                 gone = {path for path in rows.keys() - present.keys() if not rows[path].absent}
                 self._stage(rows, staging.Selection(present, set(), gone))
             rows = self.index.rows()
+            misplaced = self._misplaced()
             changes = staging.staged(self.store, self.index, rows)
+            resealed = misplaced - {each.path for each in changes}
+            changes = sorted([*changes, *(Change(path, "modified") for path in resealed)])
             if not changes:
                 raise errors.NothingToDo(
                     "nothing is staged", hint="dorky stage FILE…, or dorky commit -a"
                 )
             self._check_groups(rows)
             with self.store.writer() as writer:
-                moved = self._regrouped(rows, writer)
+                moved = self._regrouped(rows, writer, misplaced)
                 rows.update(moved)
                 trees = staging.write_trees(rows.values(), writer, self.vault, self.grouping())
                 carried = self._carried(head, trees)
@@ -251,7 +254,21 @@ class LocalWork(Project):
                     self.index.groups = trees.keys() | self.index.groups
             return self._entry(history.read_commit(self.store, commit), commit, tuple(changes))
 
-    def _regrouped(self, rows: Mapping[str, Row], writer: Writer) -> dict[str, Row]:
+    def _misplaced(self) -> set[str]:
+        """Committed files that lie in another group's tree than their paths say by now."""
+        known = self.roster
+        own = self.index.groups & self.vault.groups if known.groups else frozenset()
+        trees = history.trees_of(self.store, history.head_of(self.store), own) if own else {}
+        return {
+            path
+            for group, tree in trees.items()
+            for path, _ in history.files_of(self.store, {group: tree})
+            if (meant := roster.group_of(known, path)) != group and meant in own
+        }
+
+    def _regrouped(
+        self, rows: Mapping[str, Row], writer: Writer, misplaced: set[str]
+    ) -> dict[str, Row]:
         """Rows whose content has to be sealed for another group than it is, with that done.
 
         A file was staged before its path became a group's, say.
@@ -260,7 +277,11 @@ class LocalWork(Project):
         if not known.groups:
             return {}
         kept = staging.committed(self.store, self.index)
-        changed = {p: row for p, row in rows.items() if not staging.agree(row, kept.get(p))}
+        changed = {
+            path: row
+            for path, row in rows.items()
+            if path in misplaced or not staging.agree(row, kept.get(path))
+        }
         moved = {}
         places = self.store.locate(row.content for row in changed.values())
         for path, row in changed.items():

@@ -139,6 +139,7 @@ class Transfer(Result, frozen=True, kw_only=True):
         backup: The ref that keeps what was overwritten by force; empty if nothing was.
         merged: Whether a merge commit was made.
         founded: Whether the remote held no repository before (push).
+        ignored: Lines added to `.gitignore` (pull).
     """
 
     remote: str
@@ -152,6 +153,7 @@ class Transfer(Result, frozen=True, kw_only=True):
     backup: str = ""
     merged: bool = False
     founded: bool = False
+    ignored: tuple[str, ...] = ()
 
 
 class CheckedOut(Result, frozen=True, kw_only=True):

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import msgspec
 
-from dorky import checkout, errors, files, history, keys, merge, staging
+from dorky import checkout, errors, files, git, history, keys, merge, roster, staging
 from dorky.history import MAIN
 from dorky.local import LocalWork, StrPath
-from dorky.model import Header, ObjectId, Root
+from dorky.model import ALL, Header, ObjectId, Root
 from dorky.project import ORIGIN
 from dorky.remote import root as roots
 from dorky.remote.fetch import fetch
@@ -40,7 +41,13 @@ class SyncWork(LocalWork):
                 self._check_pin_first(remote)
             if self.database.ref(f"{ORIGIN}/{MAIN}") != head:
                 self.check_swaps(remote)
-            done = push(remote, self._first_root, head, self.progress)
+            done = push(
+                remote,
+                self._first_root,
+                head,
+                self.progress,
+                check=lambda: self._check_placed(head),
+            )
             commits, _ = history.ahead_behind(self.store, head, done.old)
             return Transfer(
                 remote=ORIGIN,
@@ -60,6 +67,27 @@ class SyncWork(LocalWork):
         except errors.WrongKey:
             fetch(remote, self.progress)
             self.check_pin()
+
+    def _check_placed(self, head: ObjectId) -> None:
+        """Refuse to push for everybody what belongs to a group by now.
+
+        Raises:
+            Misplaced: There are such files: they were committed before their paths were a group's.
+        """
+        known = self.roster
+        if not known.groups:
+            return
+        upstream = self.database.ref(f"{ORIGIN}/{MAIN}")
+        before, after = (history.trees_of(self.store, each, {ALL}) for each in (upstream, head))
+        for each in history.differences(self.store, before, after):
+            group = roster.group_of(known, each.path)
+            if each.new is None or group == ALL:
+                continue
+            hint = None
+            if group not in self.vault.groups:
+                hint = f"dorky rm --cached {shlex.quote(each.path)} && dorky commit -m ..., "
+                hint += "and give the file to somebody in the group"
+            raise errors.Misplaced(each.path, roster.name_of(known, group), hint=hint)
 
     def _first_root(self) -> tuple[Header, Root]:
         """The header and the root that the repository begins with in an empty place."""
@@ -118,6 +146,7 @@ class SyncWork(LocalWork):
                     self.database.set_ref(MAIN, target)
                     if clean:
                         self.index.commit = target
+            ignored = self._hide_from_git(made.write)
             commits, _ = history.ahead_behind(self.store, target, ours)
             return Transfer(
                 remote=ORIGIN,
@@ -128,7 +157,20 @@ class SyncWork(LocalWork):
                 changes=made.changes(rows),
                 backup=backup,
                 merged=target not in {ours, theirs},
+                ignored=tuple(ignored),
             )
+
+    def _hide_from_git(self, paths: Iterable[str]) -> list[str]:
+        """Have git ignore files that have just appeared: their `.gitignore` may not be here yet."""
+        top = git.find(self.root)
+        if top is None:
+            return []
+        exposed = git.not_ignored(top, [self.root / path for path in paths])
+        tracked = git.tracked(top, exposed) if exposed else set()
+        # Where a rule of git's takes the path back, staging it is what fails.
+        with contextlib.suppress(errors.GitDoesNotIgnore):
+            return git.ignore(self.root, [each for each in exposed if each not in tracked])
+        return []
 
     @contextlib.contextmanager
     def _prepared(self) -> Iterator[None]:

@@ -395,3 +395,56 @@ def test_who_is_outside_can_t_put_an_older_state_of_a_group_back(
     ana("group", "add", "prod", "more")
     rewrite(ben, lambda _: old)
     refused(ana)
+
+
+def test_what_was_committed_before_its_group_is_not_pushed_for_everybody(
+    ana: Machine, ben: Machine
+) -> None:
+    cleo = cloned(ana, "cleo")
+    admit(ana, cleo, "cleo")
+    cleo("pull")
+    for machine in (ben, cleo):
+        machine.commit({f"sec/{machine.base.name}.env": "S=1\n"}, "early")
+    ana("group", "add", "sec", "sec/**", "--member", "ana", "--member", "cleo")
+    for machine in (ben, cleo):
+        machine("push", code=5)
+        machine("pull")
+        said = machine("push", code=5)
+        assert "belongs to the group sec by now" in said.error
+    assert "rm --cached sec/ben.env" in said.hint or "dorky commit" in said.hint
+    # Who is in the group seals it by the next commit, who is not takes it out.
+    cleo("commit", "-m", "seal for sec")
+    cleo("push")
+    ben("rm", "--cached", "sec/ben.env")
+    ben("commit", "-m", "not mine to keep")
+    ben("pull")
+    ben("push")
+    ana("pull")
+    assert ana.read("sec/cleo.env") == b"S=1\n"
+    assert "sec" not in ben("ls").out
+
+
+def test_lost_files_with_changes_are_kept_by_force(ana: Machine, ben: Machine) -> None:
+    ben.write("env/prod/api.env", "P=mine\n")
+    ana("group", "add", "prod", "env/prod/**")
+    ben("pull", code=5)
+    ben("pull", "--force")
+    assert ben("cat", "backup/1:env/prod/api.env").out == "P=mine\n"
+
+
+def test_members_come_and_go_in_one_change(ana: Machine, ben: Machine) -> None:
+    ana("group", "add", "prod", "env/prod/**")
+    ana("group", "members", "prod", "--add", "ben", "--remove", "ana", code=2)
+    assert ana("group", "list", "--json").json[0]["members"] == ["ana"]
+
+
+def test_a_group_that_has_ended_keeps_nobody_on_the_team(ana: Machine, ben: Machine) -> None:
+    ana("group", "add", "solo", "solo/**")
+    ana("group", "remove", "solo")
+    ana("group", "add", "prod", "env/prod/**")
+    # Nobody else is in prod: its files are lost to the team, but Ana goes.
+    done = ben("team", "remove", "ana", "--json").json
+    assert done["groups"] == ["all"]
+    assert done["skipped"] == ["prod"]
+    ana("pull", code=6)
+    ben("rotate")

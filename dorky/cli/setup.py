@@ -200,7 +200,7 @@ def destroy(
 
 
 def doctor(json: Json = False) -> None:
-    """Look for what is wrong with this project, or soon will be; exit with 1 if anything is.
+    """Look for what is wrong with this project. Exits with 1 if anything is.
 
     \b
     $ dorky doctor

@@ -94,6 +94,8 @@ def pull(
         verb = "Merged" if done.merged else "Pulled"
         say(f"{verb} {plural(done.commits, 'commit')}: now at {str(done.new)[:10]}")
         changes(done.changes)
+    if done.ignored:
+        note(f"Told git to ignore {plural(len(done.ignored), 'file')} (in .gitignore)")
     if done.backup:
         note(f"What was there is kept: dorky restore FILE --source {done.backup}")
 

@@ -197,7 +197,7 @@ def team_add(
 
     \b
     $ dorky team add ben
-    $ dorky team add cleo age1qqqsyqcyq5rqwzqfpg9scrgwpugpzysnzs23v9ccrydpk8qarc0s5xe2yz
+    $ dorky team add cleo "$(cat cleo.pub)"
     $ dorky team add dan @dan.pub
     $ dorky team add break-glass passphrase
     """

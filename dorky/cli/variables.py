@@ -134,7 +134,7 @@ def export(
     only: Only = None,
     revision: Revision = "",
 ) -> None:
-    """Print a file's variables, quoted for a shell, a parser, docker, or GitHub Actions.
+    """Print a file's variables for a shell, a parser, docker, GitHub Actions.
 
     \b
     $ eval "$(dorky export .env -f shell)"

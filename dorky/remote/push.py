@@ -61,7 +61,14 @@ class Sent(NamedTuple):
     locations: list[Location]
 
 
-def push(remote: Remote, found: Found, head: ObjectId, progress: Progress = SILENT) -> Pushed:
+def push(
+    remote: Remote,
+    found: Found,
+    head: ObjectId,
+    progress: Progress = SILENT,
+    *,
+    check: Callable[[], None] = lambda: None,
+) -> Pushed:
     """Make the remote's ``main`` be ``head``.
 
     One request if the remote is as it was last seen and the new objects are small.
@@ -71,6 +78,7 @@ def push(remote: Remote, found: Found, head: ObjectId, progress: Progress = SILE
         found: Gives the repository's header and first root, for a push into an empty place.
         head: A commit whose objects are all here, or in the remote already.
         progress: Is told about uploads.
+        check: Raises if what is to be pushed does not fit what the remote says by now.
 
     Raises:
         Rejected: The remote has commits that ``head`` does not descend from.
@@ -90,6 +98,7 @@ def push(remote: Remote, found: Found, head: ObjectId, progress: Progress = SILE
             return Pushed(old, head, 0, 0)
         if old is not None and not history.is_ancestor(remote.store, old, head):
             raise errors.Rejected(remote.name)
+        check()
         fresh = unlisted(remote, seen, head)
         changes = upload(remote, remote.store.vault, seen and seen.root, fresh, sent, progress)
         header, root = (seen.header, roots.successor(seen.root)) if seen else found()
