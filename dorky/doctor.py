@@ -121,4 +121,13 @@ def _recovery(project: Project) -> Check:
             about="one key only opens this repository: lose it, and all is lost",
             mend="dorky team add recovery passphrase",
         )
+    for group in project.roster.groups:
+        if group.patterns and len(found := roster.recipients(project.roster, group.id)) < 2:
+            only = ", ".join(each.name for each in roster.readers(project.roster, group.id))
+            return Check(
+                name="recovery",
+                verdict="warn",
+                about=f"{len(found)} key only opens the files of the group {group.name}: {only}'s",
+                mend=f"dorky group members {group.name} --add NAME",
+            )
     return Check(name="recovery", verdict="ok", about=f"{count} keys open this repository")

@@ -475,7 +475,7 @@ class IdentityMissing(AccessError):
 class IdentityMalformed(AccessError):
     """{0} holds no age identity (a line that begins AGE-SECRET-KEY-1) and no SSH key."""
 
-    advice = "point DORKY_IDENTITY_FILE at the right file"
+    advice = "it is a line AGE-SECRET-KEY-1…, without quotes, or an SSH private key"
 
 
 class IdentityExposed(AccessError):

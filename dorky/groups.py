@@ -44,7 +44,7 @@ class GroupWork(TeamWork):
 
         Args:
             name: What to call it.
-            patterns: Which files (see `roster.group_of`).
+            patterns: Which files (see `roster.groups_of`), from the current directory.
             members: Who is to be in it; the user alone without any.
             dry_run: Whether to only say what would become of whom.
 
@@ -52,7 +52,7 @@ class GroupWork(TeamWork):
             Conflict: Commits that are not pushed or not pulled, or changes to the files that move.
         """
         roster.check_name(name, "group")
-        wanted = roster.check_patterns(patterns)
+        wanted = roster.check_patterns([self.worktree.relative(each) for each in patterns])
         names = list(dict.fromkeys(members))
 
         def add(known: Roster) -> tuple[Roster, str]:
@@ -82,7 +82,7 @@ class GroupWork(TeamWork):
             patterns: Of those that it has; all of them without any.
             dry_run: Whether to only say what would become of whom.
         """
-        wanted = roster.check_patterns(patterns)
+        wanted = roster.check_patterns([self.worktree.relative(each) for each in patterns])
 
         def remove(known: Roster) -> tuple[Roster, str]:
             old = roster.group(known, name)
@@ -191,7 +191,9 @@ class GroupWork(TeamWork):
                 if known == before:
                     raise errors.NothingToDo("the group is like that already")
                 moves = self._moves(before, known, head, {*opened.groups, group})
-                planned[:] = [_regrouping(before, known, group, moves)]
+                plan = _regrouping(before, known, group, moves)
+                matching = sum(roster.group_of(known, p) == group for p in self._committed(head))
+                planned[:] = [msgspec.structs.replace(plan, files=matching)]
                 if dry_run:
                     return None
                 heirs = roster.recipients(known, group)
@@ -330,6 +332,9 @@ def _regrouping(
         names = (roster.name_of(old, source), roster.name_of(new, target))
         moved.append(Moved(path=path, old=names[0], new=names[1]))
     held = next(each for each in new.groups if each.id == group)
+    if any(each.id == group and each.patterns for each in old.groups) and held.patterns:
+        inside = {each.name for each in roster.readers(old, group)}
+        gains |= {each.name for each in roster.readers(new, group)} - inside
     return Regrouping(
         group=Grouped(
             name=held.name,

@@ -20,7 +20,13 @@ def chosen(config: Config) -> tuple[list[keys.Identity], str]:
         return keys.parse(text, "DORKY_IDENTITY"), "DORKY_IDENTITY"
     if command := config.text("identity_command"):
         return keys.parse(keys.run_command(command), "DORKY_IDENTITY_CMD"), "DORKY_IDENTITY_CMD"
-    return keys.load(config.identity_path), str(config.identity_path)
+    try:
+        return keys.load(config.identity_path), str(config.identity_path)
+    except errors.IdentityMissing:
+        if "DORKY_IDENTITY" in config.environment:
+            # A CI job that may not see its secrets (of a fork, say) gets an empty one.
+            raise errors.IdentityMalformed("DORKY_IDENTITY, which is empty,") from None
+        raise
 
 
 def usable(config: Config) -> list[tuple[keys.Identity, str]]:

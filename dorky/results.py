@@ -325,6 +325,7 @@ class Regrouping(Result, frozen=True, kw_only=True):
         moved: The files that change hands.
         gains: Who can read more than before.
         loses: Who can read less from now on. What they have read they have read.
+        files: How many committed files belong to the group then.
         commit: The commit that moves the files; None if there is none to move.
         done: Whether it has been done, not only planned.
     """
@@ -333,6 +334,7 @@ class Regrouping(Result, frozen=True, kw_only=True):
     moved: tuple[Moved, ...] = ()
     gains: tuple[str, ...] = ()
     loses: tuple[str, ...] = ()
+    files: int = 0
     commit: str | None = None
     done: bool = False
 

@@ -253,6 +253,17 @@ class VariableWork(SyncWork):
         """
         return self._edited(path, key, lambda document: document.set(key, value))
 
+    def check_settable(self, path: StrPath) -> None:
+        """Make sure that a variable can be set in a file, and open the keys for it.
+
+        Raises:
+            UsageError: It is no `.env`, JSON, TOML or YAML file.
+            NoKey: The user can't write to it.
+        """
+        self._named_document(path, f"dorky edit {os.fspath(path)}")
+        self._editable(path, create=True)
+        assert self.vault.groups
+
     def unset(self, path: StrPath, key: str) -> Edited:
         """Take a variable, or a key with all below it, out of a file, and stage that.
 

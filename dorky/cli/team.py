@@ -335,6 +335,8 @@ def _rotated(done: Rotation) -> None:
             return f"{name(each.path)}{': ' if each.variables else ''}{', '.join(each.variables)}"
 
         listing(range(len(done.exposed)), line, whole=True)
+    if not done.done:
+        note("Nothing has been changed.")
     if done.skipped:
         note(f"Not renewed, because you are not in them: {', '.join(done.skipped)}")
     if done.done:
@@ -420,6 +422,8 @@ def _regrouped(done: Regrouping, *, json: bool) -> None:
         say(f"Can read less: {', '.join(done.loses)}")
         note("What they have read they have read: change the secrets in these files.")
     _groups([done.group] if done.group.patterns else [])
+    if done.group.patterns:
+        say(f"  {plural(done.files, 'committed file')} of it" if done.files else "  no file yet")
     if done.done and not done.group.patterns:
         say(f"There is no group {done.group.name} any more.")
     if not done.done:
@@ -469,6 +473,8 @@ def group_members(
         show_json(rotation or found)
         return
     _groups([found])
+    if add:
+        say(f"Can read more: {', '.join(add)}")
     if rotation:
         _rotated(rotation)
 

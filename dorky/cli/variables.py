@@ -134,7 +134,7 @@ def export(
     only: Only = None,
     revision: Revision = "",
 ) -> None:
-    """Print a file's variables for a shell, a parser, docker, GitHub Actions.
+    """Print a file's variables for other programs to read.
 
     \b
     $ eval "$(dorky export .env -f shell)"
@@ -181,6 +181,8 @@ def set(
             hint=f"dorky set {shlex.join(meant)} asks for it, or reads standard input",
         )
     with repository() as repo:
+        # Before the value is asked for: a prompt for another secret could be taken for this one.
+        repo.check_settable(path)
         done = repo.set(path, key, _value(path, key, stdin=stdin))
     if json:
         show_json(done)

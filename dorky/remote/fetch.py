@@ -10,12 +10,12 @@ import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from dorky import errors, pack
-from dorky.model import ALL, KiB, MiB, ObjectId, Pack
+from dorky import errors, model, pack
+from dorky.model import ALL, KiB, MiB, ObjectId, Pack, Roster
 from dorky.parallel import in_order
 from dorky.progress import SILENT, Progress
 from dorky.remote.root import PACKS, Remote, Seen
-from dorky.store import Held
+from dorky.store import Held, Store
 
 _THREADS = 8
 _ATTEMPTS = 3
@@ -38,7 +38,7 @@ def fetch(remote: Remote, progress: Progress = SILENT) -> None:
         MissingPack: Its root lists a pack that is not there.
     """
     for _ in range(_ATTEMPTS):
-        answer = remote.read(unless=remote.version)
+        answer = remote.read(unless=None if _groups_changed(remote.store) else remote.version)
         if answer is None:
             return
         with contextlib.suppress(Moved):
@@ -47,11 +47,25 @@ def fetch(remote: Remote, progress: Progress = SILENT) -> None:
     raise errors.ServerBusy(remote.url, "its root keeps changing")
 
 
+def _groups_changed(store: Store) -> bool:
+    """Whether the user has other groups' keys than when the remote was fetched last."""
+    roster = store.database.get("roster")
+    if not roster or not model.decode(Roster, roster).groups:
+        return False
+    with contextlib.suppress(errors.NoKey, errors.IdentityMissing):
+        return _groups(store) != store.database.get("groups")
+    return False
+
+
+def _groups(store: Store) -> bytes:
+    return " ".join(sorted(store.vault.groups)).encode()
+
+
 def _take(remote: Remote, seen: Seen, data: bytes, progress: Progress) -> None:
     """Remember a root and all that it lists, or nothing."""
     store = remote.store
     known = {each.id for each in store.packs(remote.name)}
-    groups = " ".join(sorted(store.vault.groups)).encode()
+    groups = _groups(store)
     if groups != (store.database.get("groups") or ALL.encode()):
         # What was passed over when its group was closed can be read now.
         known.clear()
@@ -86,10 +100,11 @@ def _check_epochs(remote: Remote, seen: Seen) -> None:
     Raises:
         CorruptRoot: There are such packs.
     """
-    if remote.seen is None:
+    old = remote.before
+    if old is None:
         return
-    listed = {each.id for each in remote.seen.root.packs}
-    before = len(remote.seen.header.epochs)
+    listed = {each.id for each in old.root.packs}
+    before = len(old.header.epochs)
     for each in seen.root.packs:
         if each.id not in listed and not before <= each.epochs <= len(seen.header.epochs):
             raise errors.CorruptRoot(remote.url, f"pack {each.id} uses keys that were retired")

@@ -173,6 +173,14 @@ class Remote:
             self._seen = self._decode(Version(row[0]), row[1])
         return self._seen
 
+    @property
+    def before(self) -> Seen | None:
+        """The last root seen; None also if the user has other keys than when it was."""
+        try:
+            return self.seen
+        except (errors.NoKey, errors.IdentityMissing):
+            return None
+
     def _decode(self, version: Version, data: bytes) -> Seen:
         header, body = read_header(data, self.url)
         return Seen(version, header, read_body(header, body, self.unlock(header), self.url))
@@ -197,7 +205,7 @@ class Remote:
             raise errors.NoRepositoryAtURL(self.url) from None
         if blob is None:
             return None
-        seen = self.seen
+        seen = self.before
         # After what is older: the keys that were opened last are those in force.
         found = self._decode(blob.version, blob.data)
         if seen:
