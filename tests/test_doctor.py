@@ -108,3 +108,12 @@ def test_a_plain_repository(tmp_path: Path, file_url: Remote) -> None:
     found = checks(ana)
     assert found["key"]["verdict"] == "warn"
     assert found["recovery"]["verdict"] == "ok"
+
+
+def test_a_group_that_hangs_on_one_key(ana: Machine) -> None:
+    ana("group", "add", "prod", "*.env")
+    found = checks(ana)["recovery"]
+    assert found["verdict"] == "warn"
+    assert "the group prod: ana's" in found["about"]
+    ana("group", "members", "prod", "--add", "recovery")
+    assert checks(ana)["recovery"]["verdict"] == "ok"

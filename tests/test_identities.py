@@ -167,3 +167,38 @@ def test_a_kms_key_lets_a_job_in(ana: Machine, s3_server: Server) -> None:
     job("pull")
     assert job.read(".env") == b"A=1\n"
     assert job("team", "list", "--json").json["members"][1]["how"] == "awskms"
+
+
+def test_an_empty_identity_of_a_job(ana: Machine) -> None:
+    job = cloned(ana, "job")
+    job.env["DORKY_IDENTITY"] = ""
+    assert "DORKY_IDENTITY, which is empty" in job("pull", code=6).error
+
+
+def test_who_comes_back_with_another_key_asks_the_remote_first(ana: Machine) -> None:
+    """What is cached is sealed for the key of before; the remote knows of the new one."""
+    ben = cloned(ana, "ben")
+    ben.env["DORKY_IDENTITY"] = ana.identity.read_text()
+    ben("pull")
+    made = keys.generate()
+    ana("team", "add", "ben", made.public)
+    ana("group", "add", "prod", "*.env", "--member", "ana", "--member", "ben")
+    ben.env["DORKY_IDENTITY"] = made.secret
+    ben("pull")
+    assert ben.read(".env") == b"A=1\n"
+
+
+def test_a_clone_that_two_keys_use(ana: Machine) -> None:
+    outside, inside = keys.generate(), keys.generate()
+    for name, key in (("outside", outside), ("inside", inside)):
+        ana("team", "add", name, key.public)
+    ana.commit({"env/prod.env": "P=1\n"})
+    ana("push")
+    ana("group", "add", "prod", "env/**", "--member", "ana", "--member", "inside")
+    job = cloned(ana, "job")
+    job.env["DORKY_IDENTITY"] = outside.secret
+    job("pull")
+    assert not (job.project / "env").exists()
+    job.env["DORKY_IDENTITY"] = inside.secret
+    job("pull")
+    assert job.read("env/prod.env") == b"P=1\n"

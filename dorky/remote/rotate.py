@@ -30,7 +30,7 @@ class Resealed(NamedTuple):
         dropped: The names of packs that the root lists no longer.
         objects: How many objects were sealed anew.
         size: How many bytes of them, as stored.
-        kept: How many bytes stay in the bucket as they were sealed before.
+        kept: How many bytes stay in the bucket, of packs in which something is sealed as before.
     """
 
     changes: dict[str, Any]
@@ -76,6 +76,7 @@ def reseal(
     heads = sorted(set(seen.root.refs.values()))
     commits = [node.id for node in history.ancestors(store, heads)]
     everything = _reachable(store, commits, opened.groups)
+    affected = _reachable(store, commits, groups)
     newest = everything if all_history else _reachable(store, heads, groups)
     wanted: set[ObjectId] = set()
     for sizes in held.values():
@@ -105,7 +106,7 @@ def reseal(
         dropped,
         len(wanted - there) + len(stale),
         size + sum(len(each.data) for each in stale),
-        sum(each.size for each in kept),
+        sum(each.size for each in kept if not affected.isdisjoint(held[each.id])),
     )
 
 
