@@ -42,8 +42,14 @@ def usable(config: Config) -> list[tuple[keys.Identity, str]]:
             raise
     else:
         return [(each, source) for each in found]
-    result = []
-    for path in config.ssh_keys:
+    return of_ssh(config)
+
+
+def of_ssh(config: Config) -> list[tuple[keys.Identity, str]]:
+    """The user's SSH keys; none if the settings name another identity."""
+    result: list[tuple[keys.Identity, str]] = []
+    named = config.identity_text or config.text("identity_command") or config.text("identity")
+    for path in () if named else config.ssh_keys:
         # A key of a kind that can't open anything here is no reason to fail.
         with contextlib.suppress(errors.AccessError):
             result += [(each, str(path)) for each in keys.load(path)]

@@ -250,7 +250,7 @@ class Project:
                 header,
                 self._identities or [],
                 ask=self._ssh_passphrase,
-                more=lambda: self._locked_away(header),
+                more=lambda: self._other_identities(header),
             )
         except errors.NoKey as error:
             raise self._shut_out(header, seen, error) from error
@@ -293,6 +293,15 @@ class Project:
     def _ssh_passphrase(self, prompt: str) -> str | None:
         return self.config.ssh_passphrase or self.ask(prompt)
 
+    def _other_identities(self, header: Header) -> Iterator[keys.Identity]:
+        """What else may open a header that the user's own identities don't."""
+        assert self._identities is not None
+        for each, _ in identities.of_ssh(self.config):
+            if each not in self._identities:
+                self._identities.append(each)
+                yield each
+        yield from self._locked_away(header)
+
     def _locked_away(self, header: Header) -> Iterator[keys.Identity]:
         """The identity that lies in the repository and that the user can unlock."""
         assert self._identities is not None
@@ -323,6 +332,9 @@ class Project:
     ) -> errors.DorkyError:
         """What to tell somebody whom a header gives no key."""
         hint = self._how_to_join()
+        for each in self._identities or ():
+            if each.locked:
+                hint = f"if the key in {each.source} should: set DORKY_SSH_PASSPHRASE; else {hint}"
         if not self._identities:
             return errors.IdentityMissing(self.config.identity_path, hint=hint)
         if seen:

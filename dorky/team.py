@@ -204,8 +204,9 @@ class TeamWork(VariableWork):
             if not header.sealed:
                 raise errors.NothingToDo("the repository is plain: who gets at it can read it")
             raise errors.NothingToDo("you can read this repository already", hint="dorky pull")
-        identity, _ = identities.own(self.config)
-        request = Requested(name=name, key=identities.describe(identity.public))
+        identity, made = identities.own(self.config)
+        source = str(self.config.identity_path) if made else ""
+        request = Requested(name=name, key=identities.describe(identity.public, source))
         _ask(driver, header, request)
         return request
 

@@ -202,3 +202,20 @@ def test_a_clone_that_two_keys_use(ana: Machine) -> None:
     job.env["DORKY_IDENTITY"] = inside.secret
     job("pull")
     assert job.read("env/prod.env") == b"P=1\n"
+
+
+def test_an_ssh_key_is_tried_beside_a_key_of_ones_own(ana: Machine) -> None:
+    ben = cloned(ana, "ben")
+    path = ssh_key(ben)
+    said = ben("team", "join", "ben")
+    assert f"Your new secret key is in {ben.identity}" in said.out
+    ana("team", "add", "ben", f"@{path}.pub")
+    ben("pull")
+    assert ben.read(".env") == b"A=1\n"
+
+
+def test_an_ssh_key_whose_passphrase_nobody_gives(ana: Machine) -> None:
+    ben = cloned(ana, "ben")
+    path = ssh_key(ben, "canary passphrase")
+    ana("team", "add", "ben", f"@{path}.pub")
+    assert "DORKY_SSH_PASSPHRASE" in ben("pull", code=6).hint

@@ -272,6 +272,8 @@ def team_join(
     if json:
         show_json(done)
         return
+    if done.key.source:
+        say(f"Your new secret key is in {name(done.key.source)}: keep a copy somewhere safe.")
     say(f"Asked to be let in as {done.name}. Tell a member your key's fingerprint:")
     say(f"  {done.key.fingerprint}")
     say(f"They run: dorky team add {done.name}")
