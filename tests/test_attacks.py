@@ -999,9 +999,6 @@ def test_a_dorkyrc_of_another_repository(
     team.ben("pull")
 
 
-@pytest.mark.xfail(
-    strict=True, reason="another URL in .dorkyrc makes a clone forget the roster that it has seen"
-)
 def test_a_dorkyrc_that_leads_to_an_older_copy(team: Team, place: Place, tmp_path: Path) -> None:
     """A copy of the bucket from before a pattern was added; Ana has seen what came later."""
     team.ana("group", "add", "prod", "env/prod/**")

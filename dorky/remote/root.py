@@ -210,7 +210,9 @@ class Remote:
         found = self._decode(blob.version, blob.data)
         if seen:
             self._check_newer(seen.root, found.root)
-        known = seen.root.roster if seen else Roster()
+        # Kept apart from the root seen: that is forgotten when the URL changes.
+        stored = self.store.database.get("roster")
+        known = model.decode(Roster, stored) if stored else Roster()
         opened = self.unlock(found.header)
         roster.check(found.header, found.root.roster, opened, known, self.url)
         return found, blob.data
