@@ -101,11 +101,8 @@ def _key(project: Project) -> Check:
             mend="git pull, or: "
             f"dorky config set repository.fingerprint {opened.fingerprint}, and commit {RC}",
         )
-    closed = [
-        each.name
-        for each in project.roster.groups
-        if each.patterns and each.id not in opened.groups
-    ]
+    living = roster.living(project.roster)
+    closed = [each.name for each in living if each.id not in opened.groups]
     but = f", except the files of {', '.join(closed)}" if closed else ""
     return Check(name="key", verdict="ok", about=f"yours opens {opened.fingerprint[:16]}{but}")
 
@@ -121,8 +118,8 @@ def _recovery(project: Project) -> Check:
             about="one key only opens this repository: lose it, and all is lost",
             mend="dorky team add recovery passphrase",
         )
-    for group in project.roster.groups:
-        if group.patterns and len(found := roster.recipients(project.roster, group.id)) < 2:
+    for group in roster.living(project.roster):
+        if len(found := roster.recipients(project.roster, group.id)) < 2:
             only = ", ".join(each.name for each in roster.readers(project.roster, group.id))
             return Check(
                 name="recovery",

@@ -14,14 +14,14 @@ import msgspec
 
 from dorky import checkout, errors, history, roster, staging, vault
 from dorky.history import MAIN
-from dorky.model import ALL, Entry, Group, Member, ObjectId, Roster
+from dorky.model import Entry, Group, Member, ObjectId, Roster
 from dorky.project import ORIGIN
 from dorky.remote import push
 from dorky.remote.fetch import fetch
 from dorky.remote.push import Sent
 from dorky.remote.root import Remote, Seen
 from dorky.results import Exposure, Grouped, Moved, Regrouping, Rotation
-from dorky.team import Following, TeamWork
+from dorky.team import Following, TeamWork, described
 from dorky.vault import Vault
 
 
@@ -58,7 +58,7 @@ class GroupWork(TeamWork):
         def add(known: Roster) -> tuple[Roster, str]:
             me = self._me(known)
             assert me is not None
-            old = next((each for each in known.groups if each.name == name and each.patterns), None)
+            old = roster.find(known, name)
             if old is None and names and me.name not in names:
                 raise errors.UsageError(
                     "you would lock yourself out", hint=f"add --member {me.name}"
@@ -119,9 +119,8 @@ class GroupWork(TeamWork):
             else:
                 fetch(self.remote(), self.progress)
                 self.check_pin()
-            roster.group(self.roster, name)
-            found = next(each for each in self._groups(self.roster) if each.name == name)
-            return found, done
+            known = self.roster
+            return described(known, roster.group(known, name), self.vault.groups), done
 
     def _let_in(self, seen: Seen, opened: Vault, name: str, coming: Sequence[str]) -> Following:
         known = seen.root.roster
@@ -143,13 +142,9 @@ class GroupWork(TeamWork):
             for each in coming:
                 known = _join(known, each, group.id)
             for each in leaving:
-                member = roster.member(known, each)
-                if group.id not in member.groups:
+                if group.id not in roster.member(known, each).groups:
                     raise errors.NotFound(f"{each} is not in the group {name}")
-                if member == self._me(known):
-                    raise errors.UsageError(
-                        "you can't remove yourself", hint="ask another member to do it"
-                    )
+                member = self._other(known, each)
                 known = _leave(known, member, group.id)
             exposed[:] = self._exposed({group.id})
             return known, {group.id}
@@ -175,14 +170,11 @@ class GroupWork(TeamWork):
         """
         with self._prepared():
             head = self._attached_head()
-            planned: list[Regrouping] = []
-            made: list[_Moving | None] = []
-            changed: list[str] = []
+            did: list[tuple[str, Regrouping, _Moving | None]] = []
 
             def change(remote: Remote, seen: Seen, opened: Vault) -> Following | None:
                 before = seen.root.roster
                 known, group = choose(before)
-                changed[:] = [group]
                 header = seen.header
                 self._check_up_to_date(known, head, opened)
                 if header.newest(group):
@@ -190,10 +182,12 @@ class GroupWork(TeamWork):
                 roster.check_apart(known, group)
                 if known == before:
                     raise errors.NothingToDo("the group is like that already")
-                moves = self._moves(before, known, head, {*opened.groups, group})
+                kept = self._committed(head)
+                moves = self._moves(before, known, kept, {*opened.groups, group})
                 plan = _regrouping(before, known, group, moves)
-                matching = sum(roster.group_of(known, p) == group for p in self._committed(head))
-                planned[:] = [msgspec.structs.replace(plan, files=matching)]
+                matching = sum(roster.group_of(known, path) == group for path in kept)
+                plan = msgspec.structs.replace(plan, files=matching)
+                did[:] = [(group, plan, None)]
                 if dry_run:
                     return None
                 heirs = roster.recipients(known, group)
@@ -205,10 +199,9 @@ class GroupWork(TeamWork):
                     header, opened = vault.begin_epoch(header, opened, group, heirs)
                 self.unlock(header)
                 if head is None or not moves:
-                    made[:] = [None]
                     return Following(header, {"roster": known})
                 moving = self._move(head, moves)
-                made[:] = [moving]
+                did[:] = [(group, plan, moving)]
                 sent: list[Sent] = []
                 fresh = push.unlisted(remote, seen, moving.commit)
                 changes = push.upload(remote, opened, seen.root, fresh, sent, self.progress)
@@ -216,11 +209,11 @@ class GroupWork(TeamWork):
                 return Following(header, {**changes, "roster": known, "refs": refs}, sent)
 
             self._change(change)
-            (plan,) = planned
+            ((group, plan, moving),) = did
             if dry_run:
                 return plan
-            self._follow(head, changed[0], made[0])
-            commit = made[0].commit if made[0] else None
+            self._follow(head, group, moving)
+            commit = moving.commit if moving else None
             return msgspec.structs.replace(plan, done=True, commit=commit)
 
     def _check_up_to_date(self, known: Roster, head: ObjectId | None, opened: Vault) -> None:
@@ -239,7 +232,7 @@ class GroupWork(TeamWork):
             raise errors.NotPulled(roster.name_of(known, group))
 
     def _moves(
-        self, old: Roster, new: Roster, head: ObjectId | None, own: set[str]
+        self, old: Roster, new: Roster, kept: Mapping[str, Entry], own: set[str]
     ) -> dict[str, tuple[str, Entry]]:
         """Committed files that change groups: where to, and as what they are committed now.
 
@@ -248,14 +241,15 @@ class GroupWork(TeamWork):
             Conflict: They have been changed and not committed.
         """
         found: dict[str, tuple[str, Entry]] = {}
-        for path, entry in self._committed(head).items():
+        for path, entry in kept.items():
             target = roster.check_single(new, path)
             if target == roster.group_of(old, path):
                 continue
             if target not in own:
                 raise errors.ForeignGroup(path, roster.name_of(new, target))
             found[path] = (target, entry)
-        changed = {each.path for each in self.status().staged}
+        rows = self.index.rows()
+        changed = {each.path for each in staging.staged(self.store, self.index, rows)}
         for path in sorted(changed & found.keys()):
             raise errors.Conflict(
                 f"changes to {path} are staged", hint="commit or unstage them first"
@@ -266,21 +260,18 @@ class GroupWork(TeamWork):
         """Commit files into the trees of their new groups."""
         self._bring(checkout.needed(self.store, (entry for _, entry in moves.values())))
         trees = history.read_commit(self.store, head).trees
-        items: dict[str, dict[str, Entry]] = {ALL: {}}
         with self.store.writer() as writer:
             moved = {
                 path: staging.regroup(self.store, writer, entry, target)
                 for path, (target, entry) in moves.items()
             }
-            for source, tree in history.trees_of(self.store, head).items():
-                for path, entry in history.files_of(self.store, {source: tree}):
-                    target = moves[path][0] if path in moves else source
-                    items.setdefault(target, {})[path] = moved.get(path, entry)
+            placed = (
+                (path, moves[path][0] if path in moves else source, moved.get(path, entry))
+                for source, tree in history.trees_of(self.store, head).items()
+                for path, entry in history.files_of(self.store, {source: tree})
+            )
+            own = staging.write_placed(placed, writer)
             sealed = {each: trees[each] for each in trees.keys() - self.vault.groups}
-            own = {
-                each: staging.write_entries(held.items(), writer, group=each)
-                for each, held in items.items()
-            }
             count = "1 file" if len(moves) == 1 else f"{len(moves):,} files"
             commit = history.add_commit(
                 writer,
@@ -332,16 +323,11 @@ def _regrouping(
         names = (roster.name_of(old, source), roster.name_of(new, target))
         moved.append(Moved(path=path, old=names[0], new=names[1]))
     held = next(each for each in new.groups if each.id == group)
-    if any(each.id == group and each.patterns for each in old.groups) and held.patterns:
+    if held.patterns and group in roster.keyed(old):
         inside = {each.name for each in roster.readers(old, group)}
         gains |= {each.name for each in roster.readers(new, group)} - inside
     return Regrouping(
-        group=Grouped(
-            name=held.name,
-            patterns=held.patterns,
-            members=tuple(each.name for each in roster.readers(new, group)),
-            yours=True,
-        ),
+        group=described(new, held, {group}),
         moved=tuple(moved),
         gains=tuple(sorted(gains)),
         loses=tuple(sorted(loses)),

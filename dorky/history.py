@@ -165,6 +165,29 @@ def _compare(
     ]
 
 
+def below(
+    store: Store,
+    trees: Iterable[ObjectId],
+    skip: Callable[[set[ObjectId]], set[ObjectId]] = lambda _: set(),
+) -> tuple[set[ObjectId], set[ObjectId]]:
+    """Trees with all trees below them, and what their files and links hold.
+
+    Args:
+        store: Where they are.
+        trees: Where to begin.
+        skip: Says of some trees which are not to be looked at, and so nothing below them.
+    """
+    found: set[ObjectId] = set()
+    contents: set[ObjectId] = set()
+    pending = set(trees)
+    while pending := pending - found - skip(pending):
+        found |= pending
+        entries = [entry for tree in pending for entry in read_tree(store, tree).entries]
+        contents.update(entry.content for entry in entries if not entry.is_tree)
+        pending = {entry.content for entry in entries if entry.is_tree}
+    return found, contents
+
+
 def chunks_of(store: Store, contents: Iterable[ObjectId]) -> dict[ObjectId, list[ObjectId]]:
     """The chunks that each content consists of, in order, whether they are here or not."""
     wanted = set(contents)

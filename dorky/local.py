@@ -328,7 +328,7 @@ class LocalWork(Project):
             ahead, behind = history.ahead_behind(self.store, self.database.ref(MAIN), upstream)
         known = self.roster
         own = self.index.groups
-        closed = tuple(g.name for g in known.groups if g.patterns and g.id not in own)
+        closed = tuple(each.name for each in roster.living(known) if each.id not in own)
         requests = self.database.get("requests")
         # What could not be staged anyway is not worth a hint.
         meant = [each for each in found if not closed or roster.group_of(known, each.path) in own]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dorky import errors, history, staging
-from dorky.model import ALL, Entry, ObjectId
+from dorky.model import ObjectId
 from dorky.paths import parents
 from dorky.store import Store
 
@@ -50,15 +50,11 @@ def merge(store: Store, ours: ObjectId, theirs: ObjectId, *, label: str, author:
     if clashes:
         raise errors.Diverged(label, ", ".join(sorted(clashes)))
     staging.check_names(merged, (), portable=False)
-    items: dict[str, dict[str, Entry]] = {ALL: {}}
-    for path, (group, entry) in merged.items():
-        items.setdefault(group, {})[path] = entry
-    trees = _sealed_trees(store, base, ours, theirs, label)
+    sealed = _sealed_trees(store, base, ours, theirs, label)
     with store.writer() as writer:
-        for group, held in items.items():
-            trees[group] = staging.write_entries(held.items(), writer, group=group)
+        own = staging.write_placed(((path, *placed) for path, placed in merged.items()), writer)
         commit = history.add_commit(
-            writer, trees, [ours, theirs], author=author, message=f"Merge {label}"
+            writer, {**own, **sealed}, [ours, theirs], author=author, message=f"Merge {label}"
         )
         writer.save()
     return commit

@@ -254,12 +254,13 @@ class Project:
             )
         except errors.NoKey as error:
             raise self._shut_out(header, seen, error) from error
-        if seen:
+        # What has been seen was checked then. git may have brought a newer `.dorkyrc` since: what
+        # is here is older than that, but what it was.
+        if header != seen:
             held = self._identities or []
             for group in {each.group for each in header.epochs} - opened.groups:
-                vault.check_succession(header, seen, group, held, self._ssh_passphrase)
-        # git may have brought a newer `.dorkyrc`: what is here is older then, but what it was.
-        if header != seen:
+                if seen:
+                    vault.check_succession(header, seen, group, held, self._ssh_passphrase)
             self._check_pin(header)
         self._unlocked = header, opened
         return opened

@@ -88,16 +88,31 @@ def drop(roster: Roster, name: str) -> Roster:
 # --- groups ---------------------------------------------------------------------------------
 
 
+def living(roster: Roster) -> list[Group]:
+    """The groups that have not ended: those with patterns."""
+    return [each for each in roster.groups if each.patterns]
+
+
+def keyed(roster: Roster) -> set[str]:
+    """The ids of the groups whose keys are renewed and wrapped: `ALL`, and those that live."""
+    return {ALL, *(each.id for each in living(roster))}
+
+
+def find(roster: Roster, name: str) -> Group | None:
+    """The living group of that name; None if there is none."""
+    return next((each for each in living(roster) if each.name == name), None)
+
+
 def group(roster: Roster, name: str) -> Group:
-    """The group of that name that has files.
+    """The living group of that name.
 
     Raises:
         NoSuchGroup: There is none.
     """
-    for each in roster.groups:
-        if each.name == name and each.patterns:
-            return each
-    raise errors.NoSuchGroup(name)
+    found = find(roster, name)
+    if found is None:
+        raise errors.NoSuchGroup(name)
+    return found
 
 
 def name_of(roster: Roster, group_id: str) -> str:
@@ -186,11 +201,6 @@ def _is_text(pattern: str) -> bool:
     return True
 
 
-def living(roster: Roster) -> set[str]:
-    """The ids of the groups that have files, and of `ALL`."""
-    return {ALL} | {each.id for each in roster.groups if each.patterns}
-
-
 def put_group(roster: Roster, changed: Group) -> Roster:
     """The roster with a group added, or in place of the one of the same id."""
     groups = tuple(each for each in roster.groups if each.id != changed.id)
@@ -256,7 +266,7 @@ def _check_sound(known: Roster, url: str) -> None:
     """Refuse a roster by which somebody could pass for another, or keep others from changing it."""
     held = [key for each in known.members for key in each.recipients]
     names = [each.name for each in known.members]
-    living_names = [each.name for each in known.groups if each.patterns]
+    living_names = [each.name for each in living(known)]
     for several in (held, names, living_names, [each.id for each in known.groups]):
         if len(set(several)) < len(several):
             raise errors.CorruptRoot(url, "its roster names somebody or something twice")

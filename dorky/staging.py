@@ -459,10 +459,20 @@ def write_trees(
     Returns:
         The root trees by group; `ALL` is always there.
     """
-    items: dict[str, list[tuple[str, Entry]]] = {ALL: []}
-    for row in rows:
-        items.setdefault(group_of(row.path), []).append((row.path, entry_of(row, vault)))
-    return {group: write_entries(held, writer, group=group) for group, held in items.items()}
+    placed = ((row.path, group_of(row.path), entry_of(row, vault)) for row in rows)
+    return write_placed(placed, writer)
+
+
+def write_placed(items: Iterable[tuple[str, str, Entry]], writer: Writer) -> dict[str, ObjectId]:
+    """Store the trees that hold entries at paths, each for a group.
+
+    Returns:
+        The root trees by group; `ALL` is always there.
+    """
+    held: dict[str, list[tuple[str, Entry]]] = {ALL: []}
+    for path, group, entry in items:
+        held.setdefault(group, []).append((path, entry))
+    return {group: write_entries(each, writer, group=group) for group, each in held.items()}
 
 
 def regroup(store: Store, writer: Writer, entry: Entry, group: str) -> Entry:

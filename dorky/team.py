@@ -30,7 +30,7 @@ from dorky import (
 )
 from dorky.drivers.base import Driver
 from dorky.history import MAIN
-from dorky.model import ALL, Header, KiB, Locked, Member, Request, Roster
+from dorky.model import ALL, Group, Header, KiB, Locked, Member, Request, Roster
 from dorky.project import ORIGIN
 from dorky.remote import root as roots
 from dorky.remote import rotate
@@ -148,7 +148,7 @@ class TeamWork(VariableWork):
     def _reader(self, member: Member) -> Reader:
         known, header = self.roster, self.header
         locked = {each.recipient: each.kind for each in header.locked}
-        alive = [each for each in known.groups if each.patterns and each.id in member.groups]
+        alive = [each for each in roster.living(known) if each.id in member.groups]
         return Reader(
             name=member.name,
             keys=tuple(map(identities.describe, member.recipients)),
@@ -158,16 +158,8 @@ class TeamWork(VariableWork):
         )
 
     def _groups(self, known: Roster) -> tuple[Grouped, ...]:
-        return tuple(
-            Grouped(
-                name=each.name,
-                patterns=each.patterns,
-                members=tuple(member.name for member in roster.readers(known, each.id)),
-                yours=each.id in self.vault.groups,
-            )
-            for each in known.groups
-            if each.patterns
-        )
+        own = self.vault.groups
+        return tuple(described(known, each, own) for each in roster.living(known))
 
     # --- requests --------------------------------------------------------------------------
 
@@ -317,13 +309,9 @@ class TeamWork(VariableWork):
             exposed: list[Exposure] = []
 
             def remove(known: Roster, opened: Vault) -> tuple[Roster, set[str]]:
-                leaver = roster.member(known, name)
-                if leaver == self._me(known):
-                    raise errors.UsageError(
-                        "you can't remove yourself", hint="ask another member to do it"
-                    )
+                leaver = self._other(known, name)
                 stay = roster.drop(known, name)
-                groups = roster.living(known) & {ALL, *leaver.groups}
+                groups = roster.keyed(known) & {ALL, *leaver.groups}
                 for group in groups - opened.groups:
                     # Of a group that nobody is left in there is nobody who could renew the key.
                     if roster.readers(stay, group):
@@ -339,7 +327,7 @@ class TeamWork(VariableWork):
         """Give everybody's group, and every group that the user is in, a new key."""
         with self._prepared():
             return self._rotate(
-                lambda known, opened: (known, opened.groups & roster.living(known)),
+                lambda known, opened: (known, opened.groups & roster.keyed(known)),
                 all_history=all_history,
             )
 
@@ -396,11 +384,7 @@ class TeamWork(VariableWork):
         done = Rotation(
             groups=tuple(sorted(roster.name_of(known, each) for each in chosen)),
             fingerprint=self.vault.fingerprint,
-            skipped=tuple(
-                each.name
-                for each in known.groups
-                if each.patterns and each.id not in self.vault.groups
-            ),
+            skipped=tuple(each.name for each in self._groups(known) if not each.yours),
         )
         if dry_run:
             return done
@@ -414,6 +398,18 @@ class TeamWork(VariableWork):
 
     def _me(self, known: Roster) -> Member | None:
         return roster.me(known, self.publics)
+
+    def _other(self, known: Roster, name: str) -> Member:
+        """The member of that name, who is to be put out.
+
+        Raises:
+            NoSuchMember: There is none.
+            UsageError: It is the user.
+        """
+        found = roster.member(known, name)
+        if found == self._me(known):
+            raise errors.UsageError("you can't remove yourself", hint="ask another member to do it")
+        return found
 
     def _exposed(self, groups: Collection[str]) -> list[Exposure]:
         """What the members of groups can read now: files, and the variables in them."""
@@ -491,6 +487,16 @@ class TeamWork(VariableWork):
                 self.config.set("repository.fingerprint", fingerprint, scope="project")
 
 
+def described(known: Roster, group: Group, own: Collection[str]) -> Grouped:
+    """A group as it is shown to who is in the groups ``own``."""
+    return Grouped(
+        name=group.name,
+        patterns=group.patterns,
+        members=tuple(each.name for each in roster.readers(known, group.id)),
+        yours=group.id in own,
+    )
+
+
 def _place(recipient: str) -> str:
     """Where the request of who has a key lies: one a key, and none tells the key."""
     return JOIN + hashlib.sha256(recipient.encode()).hexdigest()[:32]
@@ -513,7 +519,7 @@ def _admit(seen: Seen, opened: Vault, name: str, access: Access) -> Following:
     if not new:
         raise errors.NothingToDo(f"{name} has that key already", hint="dorky team list")
     before = next((each for each in known.members if each.name == name), Member(name, ()))
-    alive = roster.living(known)
+    alive = roster.keyed(known)
     for group in alive.intersection(before.groups) - opened.groups:
         # Else the new key would open less than the member's others do.
         raise errors.ForeignGroup(name, roster.name_of(known, group))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import servers
+from machines import Machine
 from servers import Remote, RequestLog, Server
 
 from dorky.repo import Repository
@@ -96,3 +97,17 @@ def repo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Repository
     made, _ = Repository.init()
     with made:
         yield made
+
+
+@pytest.fixture
+def ana(tmp_path: Path) -> Machine:
+    """A computer without any project."""
+    return Machine(tmp_path / "ana", {})
+
+
+@pytest.fixture
+def shared(project: Machine, file_url: Remote) -> Machine:
+    """The module's ``project``, pushed into a directory."""
+    project("remote", "add", "origin", file_url.url)
+    project("push")
+    return project

@@ -23,24 +23,12 @@ FILE = f"# keys\nA=1\nSECRET='{CANARY}'\n"
 
 
 @pytest.fixture
-def ana(tmp_path: Path) -> Machine:
-    return Machine(tmp_path / "ana", {})
-
-
-@pytest.fixture
 def project(ana: Machine) -> Machine:
     """Two revisions of a few files."""
     ana("init")
     ana.commit({".env": "A=0\n", "app.yaml": "db:\n  port: 1\n", "data.bin": b"\0\1"}, "first")
     ana.commit({".env": FILE}, "second")
     return ana
-
-
-@pytest.fixture
-def shared(project: Machine, file_url: Remote) -> Machine:
-    project("remote", "add", "origin", file_url.url)
-    project("push")
-    return project
 
 
 @pytest.fixture

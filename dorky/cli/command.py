@@ -1,12 +1,16 @@
-"""The options that every command has, before or after its name."""
+"""The options that every command has, before or after its name, or that many have."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 from typer.core import TyperCommand, TyperGroup, TyperOption
 
 from dorky.cli.output import Settings
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+"""The option of commands whose result can be printed as JSON."""
 
 
 def _quiet(_context: Any, _option: Any, value: bool) -> None:

@@ -9,7 +9,7 @@ import typer
 
 from dorky import config as settings
 from dorky import errors
-from dorky.cli.command import Command
+from dorky.cli.command import Command, Json
 from dorky.cli.output import escaped, say, show_json
 
 app = typer.Typer(no_args_is_help=True, help="Read and change settings.")
@@ -18,7 +18,6 @@ Key = Annotated[str, typer.Argument(help="A setting, such as remotes.origin.regi
 User = Annotated[
     bool, typer.Option("--user", help="In ~/.dorky/config instead of the project's .dorkyrc.")
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
 def _config() -> settings.Config:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from dorky import errors
+from dorky.cli.command import Json
 from dorky.cli.output import (
     changes,
     escaped,
@@ -25,8 +26,6 @@ from dorky.results import LogEntry
 
 if TYPE_CHECKING:
     from dorky.repo import Repository
-
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
 def log(

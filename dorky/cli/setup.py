@@ -10,7 +10,7 @@ import typer
 
 from dorky import errors
 from dorky.cli import output
-from dorky.cli.command import Command
+from dorky.cli.command import Command, Json
 from dorky.cli.output import (
     TerminalProgress,
     ask,
@@ -27,7 +27,6 @@ from dorky.config import Config
 Profile = Annotated[str, typer.Option(help="AWS profile to use.", metavar="NAME")]
 Region = Annotated[str, typer.Option(help="AWS region of the bucket.", metavar="NAME")]
 Endpoint = Annotated[str, typer.Option(help="Endpoint of an S3-compatible server.", metavar="URL")]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
 class Recovery(str, Enum):

@@ -7,6 +7,7 @@ from typing import Annotated, List  # noqa: UP035
 
 import typer
 
+from dorky.cli.command import Json
 from dorky.cli.history import split
 from dorky.cli.output import (
     TerminalProgress,
@@ -20,8 +21,6 @@ from dorky.cli.output import (
     show_json,
     size,
 )
-
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
 def push(json: Json = False) -> None:

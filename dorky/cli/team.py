@@ -8,7 +8,7 @@ from typing import Annotated, List  # noqa: UP035
 import typer
 
 from dorky import errors
-from dorky.cli.command import Command
+from dorky.cli.command import Command, Json
 from dorky.cli.output import (
     agree,
     listing,
@@ -24,7 +24,6 @@ from dorky.cli.output import (
 from dorky.config import Config
 from dorky.results import Grouped, Regrouping, Requested, Rotation
 
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 History = Annotated[
     bool, typer.Option("--history", help="Seal old revisions anew, too, not only the newest.")
 ]

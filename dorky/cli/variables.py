@@ -10,14 +10,13 @@ from typing import Annotated, List  # noqa: UP035
 import typer
 
 from dorky import documents, errors, launch, quoting
-from dorky.cli.command import Command
+from dorky.cli.command import Command, Json
 from dorky.cli.output import ask, confirm, name, note, plural, repository, say, show_json
 from dorky.config import Config
 from dorky.documents import Syntax
 from dorky.quoting import Form
 from dorky.results import Edited
 
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 File = Annotated[str, typer.Argument(metavar="PATH", help="A .env, JSON, TOML or YAML file.")]
 Only = Annotated[
     List[str] | None,  # noqa: UP006

@@ -8,6 +8,7 @@ from typing import Annotated, List  # noqa: UP035
 import typer
 
 from dorky import errors
+from dorky.cli.command import Json
 from dorky.cli.history import file_meant
 from dorky.cli.output import (
     changes,
@@ -25,7 +26,6 @@ from dorky.results import CheckedOut, Staged, Status
 
 # Text, not pathlib's paths: those take an empty word (an unset variable) for the directory here.
 Paths = Annotated[List[str], typer.Argument(help="Files, directories, or quoted patterns.")]  # noqa: UP006
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
 def stage(

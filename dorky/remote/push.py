@@ -160,28 +160,22 @@ def unlisted(remote: Remote, seen: Seen | None, head: ObjectId) -> list[Held]:
         there = store.locate(known - inline, remote=remote.name).keys() if seen else set()
         return (known & inline) | there
 
-    wanted: dict[ObjectId, None] = {}
+    wanted: set[ObjectId] = set()
     trees: set[ObjectId] = set()
     for node in history.ancestors(store, [head], stop=lambda commit: bool(listed([commit]))):
-        wanted[node.id] = None
+        wanted.add(node.id)
         opened = {g: tree for g, tree in node.commit.trees.items() if g in store.vault.groups}
         trees.update(opened.values())
         foreign = set(node.commit.trees.values()) - trees
         for each in foreign - listed(foreign):
             hint = "it belongs to a group that you are not in: somebody who is has to push it"
             raise errors.MissingObject(each, hint=hint)
-    contents: set[ObjectId] = set()
-    while trees := trees - wanted.keys() - listed(trees):
-        wanted.update(dict.fromkeys(sorted(trees)))
-        entries = [entry for tree in trees for entry in history.read_tree(store, tree).entries]
-        contents.update(entry.content for entry in entries if not entry.is_tree)
-        trees = {entry.content for entry in entries if entry.is_tree}
+    unlisted_trees, contents = history.below(store, trees, skip=listed)
     contents -= listed(contents)
     pieces = {piece for each in history.chunks_of(store, contents).values() for piece in each}
-    wanted.update(dict.fromkeys(contents))
-    wanted.update(dict.fromkeys(pieces - listed(pieces)))
+    wanted |= unlisted_trees | contents | (pieces - listed(pieces))
     places = store.locate(wanted)
-    for each in wanted.keys() - places.keys():
+    for each in wanted - places.keys():
         raise errors.MissingObject(
             each,
             hint="it was never pulled here: copy the old remote's keys to the new place first",

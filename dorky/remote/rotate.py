@@ -8,6 +8,7 @@ repository is in one of two states, and both can be read and rotated again.
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -27,7 +28,6 @@ class Resealed(NamedTuple):
     Attributes:
         changes: What changes in the root.
         sent: The new packs.
-        dropped: The names of packs that the root lists no longer.
         objects: How many objects were sealed anew.
         size: How many bytes of them, as stored.
         kept: How many bytes stay in the bucket, of packs in which something is sealed as before.
@@ -35,7 +35,6 @@ class Resealed(NamedTuple):
 
     changes: dict[str, Any]
     sent: list[Sent]
-    dropped: list[str]
     objects: int
     size: int
     kept: int
@@ -103,7 +102,6 @@ def reseal(
             "condemned": (*_still_there(remote, seen.root.condemned), *dropped),
         },
         sent,
-        dropped,
         len(wanted - there) + len(stale),
         size + sum(len(each.data) for each in stale),
         sum(each.size for each in kept if not affected.isdisjoint(held[each.id])),
@@ -112,18 +110,11 @@ def reseal(
 
 def _reachable(store: Store, commits: Iterable[ObjectId], groups: Collection[str]) -> set[ObjectId]:
     """Commits and all that they hold in the groups; not the commits before them."""
-    found: set[ObjectId] = set()
-    trees: set[ObjectId] = set()
-    contents: set[ObjectId] = set()
-    for commit in commits:
-        if ALL in groups:
-            found.add(commit)
-        trees.update(history.trees_of(store, commit, groups).values())
-    while trees := trees - found:
-        found |= trees
-        entries = [entry for tree in trees for entry in history.read_tree(store, tree).entries]
-        contents.update(entry.content for entry in entries if not entry.is_tree)
-        trees = {entry.content for entry in entries if entry.is_tree}
+    heads = list(commits)
+    roots = (history.trees_of(store, each, groups).values() for each in heads)
+    found, contents = history.below(store, itertools.chain.from_iterable(roots))
+    if ALL in groups:
+        found.update(heads)
     for content, pieces in history.chunks_of(store, contents).items():
         found.update([content, *pieces])
     return found

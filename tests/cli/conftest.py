@@ -13,18 +13,10 @@ import sys
 import termios
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 from machines import Machine
-from servers import Remote
-
-
-@pytest.fixture
-def ana(tmp_path: Path) -> Machine:
-    """A computer without any project."""
-    return Machine(tmp_path / "ana", {})
 
 
 @pytest.fixture
@@ -34,14 +26,6 @@ def project(ana: Machine) -> Machine:
     ana.commit({".env": "KEY=1\n", "config/app.toml": "x = 1\n"}, "first")
     ana.commit({".env": "KEY=2\n"}, "second")
     return ana
-
-
-@pytest.fixture
-def shared(project: Machine, file_url: Remote) -> Machine:
-    """The same, pushed into a directory."""
-    project("remote", "add", "origin", file_url.url)
-    project("push")
-    return project
 
 
 class Shown(NamedTuple):
