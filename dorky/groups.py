@@ -17,7 +17,6 @@ from dorky.history import MAIN
 from dorky.model import Entry, Group, Member, ObjectId, Roster
 from dorky.project import ORIGIN
 from dorky.remote import push
-from dorky.remote.fetch import fetch
 from dorky.remote.push import Sent
 from dorky.remote.root import Remote, Seen
 from dorky.results import Exposure, Grouped, Moved, Regrouping, Rotation
@@ -117,8 +116,7 @@ class GroupWork(TeamWork):
             elif coming:
                 self._change(lambda _, seen, opened: self._let_in(seen, opened, name, coming))
             else:
-                fetch(self.remote(), self.progress)
-                self.check_pin()
+                self._fetched()
             known = self.roster
             return described(known, roster.group(known, name), self.vault.groups), done
 

@@ -38,7 +38,7 @@ class SyncWork(LocalWork):
                 raise errors.NoCommits
             remote = self.remote()
             if self.database.root(ORIGIN) is not None:
-                self._check_pin_first(remote)
+                self._check_pin_first()
             if self.database.ref(f"{ORIGIN}/{MAIN}") != head:
                 self.check_swaps(remote)
             done = push(
@@ -60,13 +60,12 @@ class SyncWork(LocalWork):
                 founded=done.founded,
             )
 
-    def _check_pin_first(self, remote: Remote) -> None:
+    def _check_pin_first(self) -> None:
         """Look whether the remote has what a newer `.dorkyrc` promises, before relying on it."""
         try:
             self.check_pin()
         except errors.WrongKey:
-            fetch(remote, self.progress)
-            self.check_pin()
+            self._fetched()
 
     def _check_placed(self, head: ObjectId) -> None:
         """Refuse to push for everybody what belongs to a group by now.
@@ -99,16 +98,25 @@ class SyncWork(LocalWork):
             first = msgspec.structs.replace(first, mailbox=mailbox.secret)
         return header, first
 
+    def _fetched(self) -> Remote:
+        """The remote, brought up to date, with the key that `.dorkyrc` commits to.
+
+        Raises:
+            WrongKey: It has another, or an older one.
+        """
+        remote = self.remote()
+        fetch(remote, self.progress)
+        self.check_pin()
+        return remote
+
     def fetch(self) -> Transfer:
         """Learn what the remote has, without changing any file."""
         return self._learn()
 
     def _learn(self) -> Transfer:
         with self._prepared():
-            remote = self.remote()
             old = self.database.ref(f"{ORIGIN}/{MAIN}")
-            fetch(remote, self.progress)
-            self.check_pin()
+            remote = self._fetched()
             new = self.database.ref(f"{ORIGIN}/{MAIN}")
             commits, _ = history.ahead_behind(self.store, new, old)
             return Transfer(remote=ORIGIN, url=remote.url, old=old, new=new, commits=commits)
@@ -130,9 +138,7 @@ class SyncWork(LocalWork):
         """
         with self._prepared():
             ours = self._attached_head()
-            remote = self.remote()
-            fetch(remote, self.progress)
-            self.check_pin()
+            remote = self._fetched()
             theirs = self.database.ref(f"{ORIGIN}/{MAIN}")
             target = self._target(ours, theirs)
             wanted = self._wanted(paths, target)

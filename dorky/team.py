@@ -132,8 +132,7 @@ class TeamWork(VariableWork):
             path: If given, only those who may read this file.
         """
         with self._prepared():
-            remote = self.remote()
-            fetch(remote, self.progress)
+            remote = self._fetched()
             known = self.roster
             name = self.worktree.relative(path) if path else ""
             group = roster.group_of(known, name) if path else ALL
@@ -227,9 +226,7 @@ class TeamWork(VariableWork):
     def requests(self, name: str) -> list[Requested]:
         """The requests to be let in under a name."""
         with self._prepared():
-            remote = self.remote()
-            fetch(remote, self.progress)
-            return [each for each in self._requests(remote) if each.name == name]
+            return [each for each in self._requests(self._fetched()) if each.name == name]
 
     # --- letting in ------------------------------------------------------------------------
 
@@ -443,14 +440,12 @@ class TeamWork(VariableWork):
             UsageError: The repository is plain: it has no keys.
             ServerBusy: Others were faster, again and again.
         """
-        remote = self.remote()
         try:
-            fetch(remote, self.progress)
+            remote = self._fetched()
         except errors.NoRepositoryAtURL as error:
             # Begun here, and not there yet.
             hint = "dorky push" if self.database.ref(MAIN) else None
             raise errors.NoRepositoryAtURL(*error.args, hint=hint) from None
-        self.check_pin()
         for _ in range(_ATTEMPTS):
             seen = remote.seen
             assert seen is not None

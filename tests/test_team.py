@@ -357,3 +357,17 @@ def test_a_team_begins_with_the_first_push(tmp_path: Path, file_url: Remote) -> 
     ana("push")
     ana("team", "add", "ben", keys.generate().public)
     assert len(ana("team", "list", "--json").json["members"]) == 2
+
+
+def test_a_remote_put_back_is_refused_by_who_only_lists(ana: Machine, file_url: Remote) -> None:
+    """To this clone the old state is not older; git has brought what tells."""
+    ben = cloned(ana, "ben")
+    admit(ana, ben, "ben")
+    ben("pull")
+    root = Path(file_url.url, "root")
+    old = root.read_bytes()
+    ana("rotate")
+    root.write_bytes(old)
+    follow(ben, ana)
+    for command in (["pull"], ["fetch"], ["push"], ["team", "list"], ["team", "add", "cleo"]):
+        assert "another key" in ben(*command, code=7).error
