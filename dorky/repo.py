@@ -19,7 +19,7 @@ from dorky.config import RC, Config
 from dorky.drivers import open_driver
 from dorky.groups import GroupWork
 from dorky.history import MAIN
-from dorky.local import StrPath
+from dorky.looking import StrPath
 from dorky.model import Member, Roster
 from dorky.progress import SILENT, Progress
 from dorky.project import ORIGIN

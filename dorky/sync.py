@@ -11,7 +11,8 @@ import msgspec
 
 from dorky import checkout, errors, files, git, history, keys, merge, roster, staging
 from dorky.history import MAIN
-from dorky.local import LocalWork, StrPath
+from dorky.local import LocalWork
+from dorky.looking import StrPath
 from dorky.model import ALL, Header, ObjectId, Root
 from dorky.project import ORIGIN
 from dorky.remote import root as roots

@@ -23,7 +23,7 @@ from dorky import checkout, documents, errors, files, launch, quoting, staging
 from dorky.documents import Document, Syntax
 from dorky.history import MAIN
 from dorky.index import Moment, mode_of, moment
-from dorky.local import StrPath
+from dorky.looking import StrPath
 from dorky.project import ORIGIN
 from dorky.quoting import Form
 from dorky.results import Edited
