@@ -2,6 +2,8 @@
 
 Sixteen writers race for one scratch key, first to create it, then to replace it. In a store that
 keeps the contract exactly one of them wins each round.
+
+Another scratch key tells what time it is there.
 """
 
 from __future__ import annotations
@@ -9,7 +11,9 @@ from __future__ import annotations
 import contextlib
 import secrets
 import threading
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 
 from dorky import errors
 from dorky.drivers.base import Driver, Version
@@ -46,9 +50,33 @@ def honours_swaps(driver: Driver) -> bool:
                 return not _race(driver, key, won[0], writers=1)
         raise errors.ServerBusy(driver.url, "no conditional write got through")
     finally:
-        # Who may write need not be allowed to delete; a few bytes stay then.
-        with contextlib.suppress(errors.AccessError, errors.Unavailable):
-            driver.delete(used)
+        _clean_up(driver, used)
+
+
+def clock(driver: Driver) -> datetime:
+    """What time it is by the store's own clock, which also says when each key was written.
+
+    Costs three requests: a scratch key is written, listed and deleted. The local clock may be
+    wrong by years, and the age of a key is a difference of two times.
+
+    Raises:
+        AccessDenied: Writing is not allowed.
+        ServerBusy: What was written is not listed.
+    """
+    key = PREFIX + secrets.token_hex(8)
+    try:
+        driver.put(key, secrets.token_hex(8).encode())
+        for each in driver.list(key):
+            return each.modified
+        raise errors.ServerBusy(driver.url, "it does not list what was written just now")
+    finally:
+        _clean_up(driver, [key])
+
+
+def _clean_up(driver: Driver, used: Iterable[str]) -> None:
+    # Who may write need not be allowed to delete; a few bytes stay then, for `remote.gc`.
+    with contextlib.suppress(errors.AccessError, errors.Unavailable):
+        driver.delete(used)
 
 
 def _race(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable, Iterator
+from datetime import datetime, timedelta, timezone
 
 import pytest
 from faults import BUSY, OFFLINE, Faults, failing
@@ -10,7 +12,7 @@ from machines import bucket, driver_of
 from servers import Remote
 
 from dorky import errors
-from dorky.drivers.base import Driver, Version
+from dorky.drivers.base import Driver, Stat, Version
 from dorky.remote import probe
 
 
@@ -105,3 +107,42 @@ def test_who_may_not_delete_may_push(file_url: Remote) -> None:
     faults = Faults()
     faults.before("delete", failing(errors.AccessDenied("x", "403")))
     assert probe.honours_swaps(faults.around(driver_of(file_url))) is True
+
+
+# --- its clock ------------------------------------------------------------------------------
+
+
+def test_what_time_it_is_there(remote: Remote) -> None:
+    before = datetime.now(timezone.utc)
+    found = probe.clock(driver_of(remote))
+    # The servers of the tests run on this machine; stores may count in whole seconds.
+    assert before - timedelta(seconds=2) <= found <= datetime.now(timezone.utc)
+    assert bucket(remote) == {}
+
+
+def test_the_local_clock_has_no_say(file_url: Remote) -> None:
+    there = datetime(2001, 2, 3, 4, 5, 6, tzinfo=timezone.utc)
+
+    def as_there(stats: Iterable[Stat]) -> Iterator[Stat]:
+        return iter([each._replace(modified=there) for each in stats])
+
+    faults = Faults()
+    faults.after("list", as_there)
+    assert probe.clock(faults.around(driver_of(file_url))) == there
+    verbs = [verb for verb, _ in faults.calls]
+    assert verbs == ["put", "list", "delete"]
+
+
+def test_a_clock_that_does_not_show(file_url: Remote) -> None:
+    faults = Faults()
+    faults.after("list", lambda _: iter(()))
+    with pytest.raises(errors.ServerBusy):
+        probe.clock(faults.around(driver_of(file_url)))
+    assert bucket(file_url) == {}
+
+
+def test_who_may_not_delete_may_look_at_the_clock(file_url: Remote) -> None:
+    faults = Faults()
+    faults.before("delete", failing(errors.AccessDenied("x", "403")))
+    probe.clock(faults.around(driver_of(file_url)))
+    assert len(bucket(file_url)) == 1
