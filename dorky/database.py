@@ -16,7 +16,6 @@ from dorky import errors, files
 
 T = TypeVar("T")
 
-_VERSION = 1
 _SCHEMA = """
 -- header, head, remote probes and other single values
 CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
@@ -49,6 +48,20 @@ CREATE TABLE files (
     inode INTEGER NOT NULL DEFAULT 0, seen INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
 """
+
+_OPERATIONS = """
+-- the operation log (see `operations`): commands, and what each has replaced
+CREATE TABLE operations (n INTEGER PRIMARY KEY, time INTEGER NOT NULL, command TEXT NOT NULL);
+CREATE TABLE replaced (
+    operation INTEGER NOT NULL REFERENCES operations (n) ON DELETE CASCADE,
+    what TEXT NOT NULL, key TEXT NOT NULL, old TEXT, new TEXT,
+    PRIMARY KEY (operation, what, key)
+) WITHOUT ROWID;
+"""
+
+_LAYOUTS = (_SCHEMA, _OPERATIONS)
+"""What each layout of the database added to the one before."""
+_VERSION = len(_LAYOUTS)
 
 
 def _typed(error: sqlite3.Error, path: Path) -> errors.DorkyError:
@@ -119,7 +132,8 @@ def _create(path: Path) -> None:
     try:
         with contextlib.closing(sqlite3.connect(scratch, isolation_level=None)) as connection:
             connection.executescript(
-                f"PRAGMA journal_mode=WAL; BEGIN; {_SCHEMA} PRAGMA user_version={_VERSION}; COMMIT;"
+                f"PRAGMA journal_mode=WAL; BEGIN; {''.join(_LAYOUTS)}"
+                f" PRAGMA user_version={_VERSION}; COMMIT;"
             )
         with contextlib.suppress(FileExistsError):
             files.publish(scratch, path)
@@ -140,6 +154,9 @@ class Database:
         DiskError: It can't be read or made.
     """
 
+    operation: tuple[int, int, str] | None = None
+    """The operation that is being recorded (see `operations`): its number, time and command."""
+
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
@@ -159,14 +176,28 @@ class Database:
         self.connection.path = path
         try:
             self.connection.executescript("PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;")
-            (version,) = self.connection.execute("PRAGMA user_version").fetchone()
+            version = self._layout()
             if version > _VERSION:
                 raise errors.FormatTooNew(path, version)
-            if version != _VERSION:
+            if version < 1:
                 raise errors.CorruptDatabase(path, "it is empty")
+            if version < _VERSION:
+                self._update()
         except BaseException:
             self.connection.close()
             raise
+
+    def _layout(self) -> int:
+        (version,) = self.connection.execute("PRAGMA user_version").fetchone()
+        return int(version)
+
+    def _update(self) -> None:
+        """Bring a database that an older dorky made to today's layout."""
+        with self.transaction() as db:
+            # Another process may have done it while this one waited for the lock.
+            for statement in "".join(_LAYOUTS[self._layout() :]).split(";"):
+                db.execute(statement)
+            db.execute(f"PRAGMA user_version={_VERSION}")
 
     def close(self) -> None:
         """Close it. Safe to call twice."""

@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+
+from dorky import database as databases
+from dorky import operations
+from dorky.database import Database
+from dorky.index import Index, Row
+from dorky.operations import recording
+
+A, B, C = ("a" * 64, "b" * 64, "c" * 64)
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    opened = Database(tmp_path / "dorky.db")
+    yield opened
+    opened.close()
+
+
+def row(path: str, content: str = A, *, absent: bool = False) -> Row:
+    return Row(path, 0o100644, 3, content, "d" * 64, absent)
+
+
+def test_the_first_old_value_of_everything_is_noted(database: Database) -> None:
+    index = Index(database)
+    index.put([row("a"), row("b"), row("c")])
+    database.set_ref("main", A)
+    database.set("head", b"")
+    with recording(database, "test"):
+        index.put([row("a", B), row("d")])
+        index.put([row("a", C)])
+        index.remove(["b"])
+        database.set_ref("main", B)
+        database.set_ref("main", C)
+        database.set_ref("backup/1", C)
+        database.set("head", A.encode())
+    found = operations.replaced(database, 1)
+    assert found.rows == {"a": row("a"), "b": row("b"), "d": None}
+    assert found.refs == {"main": A, "backup/1": None}
+    assert found.values["head"] == b""
+    assert operations.named(database) == ({A}, {A})
+
+
+def test_what_is_not_ours_to_undo_is_not_noted(database: Database) -> None:
+    index = Index(database)
+    index.put([row("a")])
+    with recording(database, "fetch"):
+        database.set_ref("origin/main", A)
+        database.set("remote.origin.place", b"x")
+        index.refresh([row("a")._replace(mtime=7, seen=9)])
+    assert operations.log(database) == []
+    database.set_ref("main", A)
+    assert operations.log(database) == []
+
+
+def test_a_file_that_is_back_on_disk_is_a_change(database: Database) -> None:
+    index = Index(database)
+    index.put([row("a", absent=True)])
+    with recording(database, "restore"):
+        index.refresh([row("a")])
+    assert operations.replaced(database, 1).rows == {"a": row("a", absent=True)}
+
+
+def test_several_operations_are_looked_at_as_one(database: Database) -> None:
+    index = Index(database)
+    for content in (A, B, C):
+        with recording(database, f"put {content[0]}"):
+            index.put([row("a", content)])
+            operations.note_disk(database, {"a": (None, row("a", content))})
+            database.set_ref("main", content)
+    assert [each.command for each in operations.log(database)] == ["put c", "put b", "put a"]
+    assert [each.n for each in operations.log(database, 2)] == [3, 2]
+    since = operations.replaced(database, 2)
+    assert since.rows == {"a": row("a", A)}
+    assert since.refs == {"main": A}
+    assert since.disk == {"a": (None, row("a", C))}
+    assert operations.touched(database, 3) == ["a"]
+
+
+def test_the_disk_is_noted_first_and_last(database: Database) -> None:
+    with recording(database, "restore"):
+        operations.note_disk(database, {"a": (row("a", A), row("a", B))})
+        operations.note_disk(database, {"a": (row("a", B), row("a", C))})
+    assert operations.replaced(database, 1).disk == {"a": (row("a", A), row("a", C))}
+    operations.note_disk(database, {"b": (None, None)})
+    assert operations.replaced(database, 1).disk.keys() == {"a"}
+
+
+def test_one_inside_another_is_part_of_it(database: Database) -> None:
+    with recording(database, "outer"):
+        with recording(database, "inner"):
+            database.set_ref("main", A)
+        database.set_ref("main", B)
+    assert [each.command for each in operations.log(database)] == ["outer"]
+    assert operations.replaced(database, 1).refs == {"main": None}
+
+
+def test_what_is_rolled_back_was_never_done(database: Database) -> None:
+    with pytest.raises(ValueError, match="no"), recording(database, "x"), database.transaction():
+        database.set_ref("main", A)
+        raise ValueError("no")
+    assert operations.log(database) == []
+    with recording(database, "again"):
+        database.set_ref("main", A)
+    assert [each.command for each in operations.log(database)] == ["again"]
+
+
+def test_commands_may_hold_anything(database: Database) -> None:
+    command = "stage 'it''s' \0 \udcff; DROP TABLE operations; --"
+    with recording(database, command):
+        database.set_ref("main", A)
+    assert operations.log(database)[0].command.startswith("stage 'it''s' ")
+
+
+def test_old_operations_expire(database: Database) -> None:
+    with recording(database, "x"):
+        database.set_ref("main", A)
+    assert operations.expire(database, datetime.now(timezone.utc) - timedelta(days=1)) == 0
+    assert operations.expire(database, datetime.now(timezone.utc) + timedelta(days=1)) == 1
+    assert operations.named(database) == (set(), set())
+
+
+def test_a_database_of_the_first_layout_is_brought_up_to_date(tmp_path: Path) -> None:
+    path = tmp_path / "dorky.db"
+    old = sqlite3.connect(path)
+    old.executescript(databases._LAYOUTS[0] + "PRAGMA user_version=1;")
+    old.execute("INSERT INTO refs VALUES ('main', ?)", (A,))
+    old.commit()
+    old.close()
+    for _ in range(2):
+        opened = Database(path)
+        with recording(opened, "x"):
+            opened.set_ref("main", B)
+        assert operations.replaced(opened, 1).refs == {"main": A}
+        opened.close()
