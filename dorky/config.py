@@ -57,6 +57,7 @@ SETTINGS: Mapping[str, Setting] = {
 # The refs of a remote are NAME/…, and backup/… is what `--force` keeps.
 _RESERVED = frozenset({"backup"})
 _LIMIT = 1 << 20
+_DOTS = 100  # in a line; tomllib takes the square of the parts of a dotted key
 
 
 class Value(NamedTuple):
@@ -123,6 +124,8 @@ def _text(path: Path) -> str:
             return ""
     if len(data) > _LIMIT:
         raise errors.BadConfig(path, f"it is larger than {_LIMIT:,} bytes")
+    if any(line.count(b".") > _DOTS for line in data.split(b"\n")):
+        raise errors.BadConfig(path, f"a line has more than {_DOTS} dots")
     return data.decode("utf-8")
 
 
@@ -138,13 +141,17 @@ def read(path: Path, scope: Scope) -> dict[str, str | int | bool]:
         ConfigTooNew: Of a layout that this dorky does not know.
     """
     try:
-        table = tomllib.loads(_text(path))
-        values = dict(_flatten(table))
-    # Not only TOML's own errors: integers of 5,000 digits and endless nesting raise Python's.
+        return _checked(path, tomllib.loads(_text(path)), scope)
+    # Not only TOML's own errors: integers of 5,000 digits, be it when they are to be shown, and
+    # endless nesting raise Python's.
     except (ValueError, RecursionError) as error:
         raise errors.BadConfig(path, error) from None
+
+
+def _checked(path: Path, table: dict[str, Any], scope: Scope) -> dict[str, str | int | bool]:
+    values = dict(_flatten(table))
     version = table.get("version", VERSION)
-    if not isinstance(version, int) or version < 1:
+    if not isinstance(version, int) or not 1 <= version < 1 << 31:
         raise errors.BadConfig(path, f"version is {version!r}")
     if version > VERSION:
         raise errors.ConfigTooNew(path, version, VERSION)

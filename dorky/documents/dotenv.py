@@ -16,9 +16,11 @@ _ENV_PLAIN = re.compile(r"[A-Za-z0-9_./:@%+,=-]*")
 # The grammar of dotenv.parser, for the part of a statement before its value, and for the value.
 _ENV_HEAD = re.compile(r"\s*(?:export[^\S\r\n]+)?(?:'[^']+'|[^=#\s]+)[^\S\r\n]*=[^\S\r\n]*")
 _ENV_VALUE = re.compile(
-    r"""'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|[^\r\n]*?(?=[^\S\r\n]+\#|[^\S\r\n]*(?:[\r\n]|\Z))""",
+    r"""'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|\S*(?:[^\S\r\n]+[^\s\#]\S*)*""",
     re.DOTALL,
 )
+_ENV_GAP = re.compile(r"[^\S\r\n]{2,}")
+_ENV_WIDEST = 1000  # python-dotenv takes the square of it
 
 
 class Dotenv(Document):
@@ -27,6 +29,10 @@ class Dotenv(Document):
     def _load(self, text: str) -> None:
         from dotenv.parser import parse_stream
 
+        for gap in _ENV_GAP.finditer(text):
+            if len(gap[0]) > _ENV_WIDEST:
+                what = f"has more than {_ENV_WIDEST} spaces in a row"
+                raise Malformed.at(text, gap.start(), what)
         self._bindings: list[Binding] = []
         for each in parse_stream(io.StringIO(text, newline="")):
             if each.error:

@@ -11,6 +11,8 @@ from typing import Any, ClassVar
 from dorky.documents.base import Kind, Leaf, Malformed
 from dorky.documents.tree import DECIMAL, DEPTH, INTEGER, Node, Place, Tree
 
+_DOTS = 1000  # in a line; tomllib takes the square of the parts of a dotted key
+
 
 class TOML(Tree):
     """A TOML file."""
@@ -26,6 +28,8 @@ class TOML(Tree):
         else:
             import tomli as tomllib
 
+        if any(line.count(".") > _DOTS for line in text.split("\n")):
+            raise Malformed(f"a line has more than {_DOTS} dots")
         try:
             return _toml_node(tomllib.loads(text, parse_float=_Digits), 0)
         except ValueError as error:

@@ -12,7 +12,9 @@ from dorky import errors
 from dorky.documents.base import LINE_END, Document, Kind, Leaf, Malformed
 
 DEPTH = 100
-_SIZE = 1_000_000  # Aliases of aliases make a page of YAML as large as they like.
+# Aliases of aliases make a page of YAML as large, as long and as deep as they like.
+_SIZE = 1_000_000
+_LETTERS = 100_000_000
 
 _BARE = re.compile(r"[^\s.\"'\\\x00-\x1f]+")
 _SEGMENT = re.compile(r'([^."][^.]*)|("(?:[^"\\]|\\.)*")')
@@ -50,13 +52,21 @@ class Node:
     shared: bool = False
     """Whether an alias stands here for what is written elsewhere."""
     size: int = 1
+    letters: int = 0
+    """Of all values in it, and of the keys that lead to them, as `walk` gives both."""
+    height: int = 0
 
     def add(self, key: str, child: Node) -> None:
         """Put a value under a key."""
         self.children[key] = child
         self.size += child.size
-        if self.size > _SIZE:
+        self.letters += len(child.leaf.text) if child.leaf else child.letters
+        self.letters += (len(key) + 1) * child.size
+        self.height = max(self.height, child.height + 1)
+        if self.size > _SIZE or self.letters > _LETTERS:
             raise Malformed("its aliases stand for too much")
+        if self.height > DEPTH + 1:
+            raise Malformed("it is nested too deeply")
 
     def walk(self, above: list[str]) -> Iterator[tuple[str, Leaf]]:
         """Every value in it, with its key; ``above`` are the keys that lead here."""
