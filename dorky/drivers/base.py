@@ -19,9 +19,9 @@ Contract (`dorky.testing` holds the suite that every driver must pass):
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import ClassVar, NamedTuple, NewType, Protocol
+from typing import ClassVar, Literal, NamedTuple, NewType, Protocol, runtime_checkable
 
 from dorky import errors
 
@@ -109,6 +109,41 @@ class Driver(Protocol):
 
     def delete(self, keys: Iterable[str]) -> None:
         """Delete keys; one that is not there counts as deleted."""
+
+
+class Advice(NamedTuple):
+    """One thing that a driver found out about its place; as `results.Check`.
+
+    Attributes:
+        name: What was looked at: ``versioning``, ``lifecycle``, …
+        verdict: How it is. What can't be found out is no failure.
+        about: What was found, or why that can't be told.
+        mend: What to do; empty if nothing is to be done.
+    """
+
+    name: str
+    verdict: Literal["ok", "warn", "fail"]
+    about: str
+    mend: str = ""
+
+
+@runtime_checkable
+class Inspected(Protocol):
+    """A driver that can look at how its place is set up, for `dorky doctor`.
+
+    No part of the contract: a driver may do without.
+    """
+
+    def inspect(self, keep: Sequence[str]) -> Iterator[Advice]:
+        """Look at one thing after the other. Changes nothing.
+
+        Args:
+            keep: Prefixes of keys that nobody but dorky may delete or archive.
+
+        Yields:
+            What was found. Missing permissions and questions that the place does not understand
+            are advice, too, no errors: few who may use a bucket may administer it.
+        """
 
 
 def split_bucket_url(url: str) -> tuple[str, str]:

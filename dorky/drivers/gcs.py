@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import threading
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from dorky import errors
-from dorky.drivers.base import Blob, Stat, Version, split_bucket_url
+from dorky.drivers.base import Advice, Blob, Stat, Version, split_bucket_url
 
 if TYPE_CHECKING:
     from google.cloud.storage import Blob as Object
@@ -145,6 +147,21 @@ class GCSDriver:
             except errors.KeyNotFound:
                 continue
 
+    def inspect(self, keep: Sequence[str]) -> Iterator[Advice]:
+        """See `Inspected`."""
+        from dorky.drivers import bucket
+
+        try:
+            with self._errors(None) as shared:
+                found = shared.client.bucket(self._name)
+                found.reload(**_ONCE)
+        except errors.AccessDenied:
+            why = "no permission storage.buckets.get (roles/storage.legacyBucketReader has it)"
+            yield Advice("versioning", "ok", f"can't tell: {why}")
+            yield Advice("lifecycle", "ok", f"can't tell: {why}")
+        else:
+            yield from bucket.of_gcs(found, [self._prefix + each for each in keep])
+
     # --- the connection --------------------------------------------------------------------
 
     def _bucket(self) -> Bucket:
@@ -215,12 +232,8 @@ class GCSDriver:
         said = _said(error.response)
         kind = _KINDS.get(error.code, errors.BadEndpoint)
         if kind is errors.ServerBusy:
-            after = error.response.headers.get("Retry-After", "")
-            return errors.ServerBusy(
-                self.url,
-                f"{error.code} {said}".strip(),
-                retry_after=float(after) if after.isdigit() else None,
-            )
+            after = _retry_after(error.response.headers)
+            return errors.ServerBusy(self.url, f"{error.code} {said}".strip(), retry_after=after)
         if said.lower().startswith(("<html", "<!doctype")):
             return errors.BadEndpoint(self.url, f"it answers {error.code} with a web page")
         if kind is errors.KeyNotFound:
@@ -290,6 +303,21 @@ def _upload(found: Object, data: bytes, **how: Any) -> None:
     found.upload_from_string(
         data, content_type="application/octet-stream", checksum="crc32c", **how, **_ONCE
     )
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds that an answer asks to wait; RFC 9110 allows for a number or a date."""
+    after = headers.get("Retry-After", "")
+    if after.isascii() and after.isdigit():
+        return float(after)
+    try:
+        # By the server's own clock, where it tells it: ours may be wrong.
+        now = headers.get("Date")
+        asked = parsedate_to_datetime(after)
+        since = parsedate_to_datetime(now) if now else datetime.now(timezone.utc)
+        return max(0.0, (asked - since).total_seconds())
+    except (TypeError, ValueError):
+        return None
 
 
 def _said(response: Any) -> str:

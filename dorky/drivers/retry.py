@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import ClassVar, TypeVar
 
 from dorky import errors
-from dorky.drivers.base import Blob, Driver, Stat, Version
+from dorky.drivers.base import Advice, Blob, Driver, Inspected, Stat, Version
 
 T = TypeVar("T")
 
@@ -88,6 +88,11 @@ class Retrying:
         """See `Driver.delete`."""
         keys = tuple(keys)
         self._retry(lambda: self.driver.delete(keys))
+
+    def inspect(self, keep: Sequence[str]) -> Iterator[Advice]:
+        """See `base.Inspected`; sent once. A driver that can't look has nothing to say."""
+        if isinstance(self.driver, Inspected):
+            yield from self.driver.inspect(keep)
 
     def _retry(self, call: Callable[[], T]) -> T:
         began = time.monotonic()

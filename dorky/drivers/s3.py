@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar
 
 from dorky import errors
-from dorky.drivers.base import Blob, Stat, Version, split_bucket_url
+from dorky.drivers.base import Advice, Blob, Stat, Version, split_bucket_url
 
 if TYPE_CHECKING:
     from obstore import GetOptions
@@ -192,6 +192,23 @@ class S3Driver:
             with self._errors(paths[0]):
                 _run(obstore.delete, self._store(), paths)  # DeleteObjects: 1000 in a request
 
+    def inspect(self, keep: Sequence[str]) -> Iterator[Advice]:
+        """See `Inspected`."""
+        from botocore.exceptions import BotoCoreError
+
+        from dorky.drivers import bucket
+
+        kept = [self._prefix + each for each in keep]
+        try:
+            client = self._administer()
+        except (BotoCoreError, ValueError) as error:
+            yield Advice("bucket", "ok", f"can't tell how it is set up: {error}")
+            return
+        try:
+            yield from bucket.of_s3(client, self._bucket, kept)
+        finally:
+            client.close()
+
     def _put(self, key: str, data: bytes, **how: Any) -> str:
         import obstore
 
@@ -253,6 +270,34 @@ class S3Driver:
             # AWS_SESSION_TOKEN is in the environment.
             credential_provider=provider,  # type: ignore[arg-type]
             **config,
+        )
+
+    def _administer(self) -> Any:
+        """botocore's client, for what obstore can't ask."""
+        import botocore.session
+        from botocore.config import Config
+
+        self._store()  # finds out what the profile says
+        options = self._options
+        endpoint, bundle = options.get("endpoint"), options.get("ca_bundle")
+        # Given keys need no profile, so AWS_PROFILE may name one that is not there.
+        none = {"profile": (None, None, None, None)}
+        session = self._chain.session if self._chain else botocore.session.Session(none)
+        given = not self._chain
+        return session.create_client(
+            "s3",
+            region_name=options.get("region") or "us-east-1",
+            endpoint_url=endpoint or None,
+            verify=str(Path(bundle).expanduser()) if bundle else None,
+            aws_access_key_id=options["access_key_id"] if given else None,
+            aws_secret_access_key=options["secret_access_key"] if given else None,
+            aws_session_token=options.get("session_token") if given else None,
+            config=Config(
+                connect_timeout=10,
+                read_timeout=30,
+                retries={"total_max_attempts": 2},
+                s3={"addressing_style": "path" if endpoint else "auto"},
+            ),
         )
 
     def _given(self) -> dict[str, Any]:
@@ -350,7 +395,7 @@ class _Chain:
 
         self._url = url
         self.failure: errors.DorkyError | None = None
-        self._session = botocore.session.Session(profile=profile)
+        self.session = botocore.session.Session(profile=profile)
         self._credentials: Any = None
         self()  # now, so that its errors are raised here and not inside obstore
 
@@ -358,7 +403,7 @@ class _Chain:
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
-            self._credentials = self._credentials or self._session.get_credentials()
+            self._credentials = self._credentials or self.session.get_credentials()
             if self._credentials is None:
                 raise errors.NoCredentials(self._url, "none in the environment or ~/.aws")
             found = self._credentials.get_frozen_credentials()
@@ -377,7 +422,7 @@ class _Chain:
         """What the profile says beside credentials, in the names of our options."""
         from botocore.configprovider import ConfiguredEndpointProvider
 
-        session = self._session
+        session = self.session
         endpoints = ConfiguredEndpointProvider(
             full_config=session.full_config,
             scoped_config=session.get_scoped_config(),

@@ -1,0 +1,210 @@
+"""How a bucket is set up: whether it keeps old versions, and whether its rules delete packs.
+
+For `dorky doctor`. Few who may use a bucket may administer it, and few servers that speak S3 know
+all of its questions, so "can't tell" is a good answer here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from dorky.drivers.base import Advice
+
+if TYPE_CHECKING:
+    from google.cloud.storage import Bucket
+
+_KEPT = "what somebody deletes can be brought back; so can what rotate or purge delete"
+_NOT_KEPT = "whoever may delete in the bucket, or errs there, deletes for good"
+
+# What has to be asked for and waited for hours. From all other classes objects are read at once.
+_FROZEN = frozenset({"GLACIER", "DEEP_ARCHIVE"})
+
+
+class Rule(NamedTuple):
+    """A lifecycle rule, as far as it ends the life of objects.
+
+    Attributes:
+        name: As its owner calls it.
+        prefixes: Objects below any of these are meant.
+        effect: What it does to them, and when: ``deletes … 30 days after they were written``.
+    """
+
+    name: str
+    prefixes: tuple[str, ...]
+    effect: str
+
+    def reaches(self, keep: Sequence[str]) -> bool:
+        """Whether objects below any of the prefixes ``keep`` are meant."""
+        return any(a.startswith(b) or b.startswith(a) for a in keep for b in self.prefixes)
+
+
+def _lifecycle(rules: Iterable[Rule], keep: Sequence[str], command: str) -> Advice:
+    harmful = [each for each in rules if each.reaches(keep)]
+    if not harmful:
+        return Advice("lifecycle", "ok", "no rule deletes or archives packs")
+    return Advice(
+        "lifecycle",
+        "fail",
+        "; ".join(f"the rule {each.name} {each.effect}" for each in harmful),
+        f"disable it, or have it leave out {', '.join(keep)}: {command}",
+    )
+
+
+# --- S3 -------------------------------------------------------------------------------------
+
+
+class _Untold(Exception):
+    """Why a question has no answer."""
+
+
+def of_s3(client: Any, bucket: str, keep: Sequence[str]) -> Iterator[Advice]:
+    """Look at a bucket through botocore.
+
+    Args:
+        client: For ``s3``.
+        bucket: Its name.
+        keep: Prefixes of what must not be deleted, counted from the bucket's top.
+    """
+    try:
+        state = _ask(client.get_bucket_versioning, bucket, "s3:GetBucketVersioning").get("Status")
+        if state == "Enabled":
+            yield Advice("versioning", "ok", f"on: {_KEPT}")
+        else:
+            how = "suspended" if state == "Suspended" else "off"
+            yield Advice(
+                "versioning",
+                "warn",
+                f"{how}: {_NOT_KEPT}",
+                f"aws s3api put-bucket-versioning --bucket {bucket} "
+                "--versioning-configuration Status=Enabled",
+            )
+    except _Untold as why:
+        yield Advice("versioning", "ok", f"can't tell: {why}")
+    try:
+        answer = _ask(
+            client.get_bucket_lifecycle_configuration, bucket, "s3:GetLifecycleConfiguration"
+        )
+        command = f"aws s3api get-bucket-lifecycle-configuration --bucket {bucket}"
+        yield _lifecycle(map(_rule_of_s3, answer.get("Rules", ())), keep, command)
+    except _Untold as why:
+        yield Advice("lifecycle", "ok", f"can't tell: {why}")
+
+
+def _ask(call: Callable[..., Mapping[str, Any]], bucket: str, permission: str) -> Mapping[str, Any]:
+    from botocore.exceptions import BotoCoreError, ClientError
+    from botocore.parsers import ResponseParserError
+
+    try:
+        return call(Bucket=bucket)
+    except ClientError as error:
+        code = str(error.response.get("Error", {}).get("Code", ""))
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+        if code == "NoSuchLifecycleConfiguration":
+            return {}
+        if status in {401, 403}:
+            raise _Untold(f"no permission {permission}") from error
+        raise _Untold(f"the server does not know {permission} ({status} {code})") from error
+    except ResponseParserError as error:
+        raise _Untold(f"the server does not know {permission}") from error
+    except (BotoCoreError, ValueError) as error:
+        raise _Untold(str(error).splitlines()[0]) from error
+
+
+def _rule_of_s3(rule: Mapping[str, Any]) -> Rule:
+    name = str(rule.get("ID") or "without a name")
+    meant = rule.get("Filter") or {}
+    both = meant.get("And") or {}
+    tagged = "Tag" in meant or "Tags" in both
+    effect = _effect_on_s3(rule)
+    # dorky tags nothing, so a rule for tags is one for others.
+    if rule.get("Status") != "Enabled" or tagged or not effect:
+        return Rule(name, (), "")
+    # The oldest layout has the prefix beside the filter's place.
+    prefix = rule.get("Prefix") or meant.get("Prefix") or both.get("Prefix") or ""
+    return Rule(name, (prefix,), effect)
+
+
+def _effect_on_s3(rule: Mapping[str, Any]) -> str:
+    # What happens to noncurrent versions is no concern of the repository's.
+    expiration = rule.get("Expiration") or {}
+    if when := _when(expiration):
+        return f"deletes packs {when}"
+    for each in rule.get("Transitions") or ():
+        if each.get("StorageClass") in _FROZEN and (when := _when(each)):
+            return f"archives packs {when}, where they can't be read at once"
+    return ""
+
+
+def _when(action: Mapping[str, Any]) -> str:
+    if (days := action.get("Days")) is not None:
+        return f"after {days} day{'s' if days != 1 else ''}"
+    return f"on {action['Date']:%Y-%m-%d}" if action.get("Date") else ""
+
+
+# --- Google Cloud Storage -------------------------------------------------------------------
+
+# Conditions that only objects meet which dorky never makes, or old versions of objects.
+_NOT_OURS = (
+    *("daysSinceCustomTime", "customTimeBefore"),
+    *("daysSinceNoncurrentTime", "noncurrentTimeBefore", "numNewerVersions"),
+)
+
+
+def of_gcs(bucket: Bucket, keep: Sequence[str]) -> Iterator[Advice]:
+    """Look at a bucket whose metadata have been read.
+
+    Args:
+        bucket: After its ``reload``.
+        keep: Prefixes of what must not be deleted, counted from the bucket's top.
+    """
+    place = f"gs://{bucket.name}"
+    # Whether or not old versions are kept, soft delete (a week by default) keeps what was deleted.
+    days = int(bucket.soft_delete_policy.retention_duration_seconds or 0) // 86400
+    if bucket.versioning_enabled:
+        yield Advice("versioning", "ok", f"on: {_KEPT}")
+    elif days:
+        yield Advice("versioning", "ok", f"off, but soft delete keeps {days} days: {_KEPT}")
+    else:
+        yield Advice(
+            "versioning",
+            "warn",
+            f"off, and no soft delete: {_NOT_KEPT}",
+            f"gcloud storage buckets update {place} --versioning",
+        )
+    command = f"gcloud storage buckets describe {place} --format='default(lifecycle_config)'"
+    # Not `lifecycle_rules`: it warns of actions that are newer than the library.
+    rules = bucket._properties.get("lifecycle", {}).get("rule", ())
+    yield _lifecycle(map(_rule_of_gcs, rules), keep, command)
+    if bucket.retention_period:
+        yield Advice(
+            "retention",
+            "fail",
+            f"objects can't be replaced for {bucket.retention_period} seconds, nor can the root: "
+            "who pushes again sooner is refused",
+            f"gcloud storage buckets update {place} --clear-retention-period",
+        )
+
+
+def _rule_of_gcs(rule: Mapping[str, Any]) -> Rule:
+    condition = rule.get("condition", {})
+    # Nothing is archived: objects of every storage class are read at once.
+    deletes = rule.get("action", {}).get("type") == "Delete"
+    not_live = condition.get("isLive") is False or any(condition.get(each) for each in _NOT_OURS)
+    name = f"for {_conditions(condition)}"
+    if not deletes or not_live or not _ends(condition.get("matchesSuffix")):
+        return Rule(name, (), "")
+    when = f"after {condition['age']} days" if "age" in condition else "that meet it"
+    prefixes = tuple(condition.get("matchesPrefix") or ("",))
+    return Rule(name, prefixes, f"deletes packs {when}")
+
+
+def _conditions(condition: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in condition.items()) or "everything"
+
+
+def _ends(suffixes: Iterable[str] | None) -> bool:
+    """Whether the root's name, or a pack's (hexadecimal digits), may end so."""
+    return suffixes is None or any(
+        "root".endswith(each) or set(each) <= set("0123456789abcdef") for each in suffixes
+    )
