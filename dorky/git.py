@@ -154,6 +154,20 @@ def head(top: Path) -> str | None:
     return output.decode().strip() if status == 0 else None
 
 
+def hooks(top: Path) -> dict[str, Path]:
+    """The hooks by name, whether or not git may run them; not the samples.
+
+    Raises:
+        SetupError: git is not installed, or refuses the repository.
+    """
+    # Heeds core.hooksPath, and what linked work trees share.
+    _, output = _git(top, "rev-parse", "--git-path", "hooks")
+    place = top / os.fsdecode(output.rstrip(b"\n"))
+    with files.disk_errors(place):
+        found = sorted(place.iterdir()) if place.is_dir() else []
+    return {each.name: each for each in found if each.is_file() and not each.suffix}
+
+
 def user(top: Path) -> str:
     """Who git says commits here: ``Name <address>``; empty if it was never told.
 

@@ -421,6 +421,28 @@ def test_head(top: Path) -> None:
 # --- worktrees and submodules ---------------------------------------------------------------
 
 
+def test_hooks(top: Path, tmp_path: Path) -> None:
+    place = top / ".git" / "hooks"
+    shutil.rmtree(place, ignore_errors=True)
+    assert git.hooks(top) == {}
+    write(place / "post-merge", place / "pre-commit.sample", place / "below" / "x")
+    assert git.hooks(top) == {"post-merge": place / "post-merge"}
+    run(top, "config", "core.hooksPath", "own")
+    assert git.hooks(top) == {}
+    write(top / "own" / "pre-push")
+    assert git.hooks(top) == {"pre-push": top / "own" / "pre-push"}
+    run(top, "config", "core.hooksPath", str(tmp_path / "theirs"))
+    write(tmp_path / "theirs" / "post-checkout")
+    assert [*git.hooks(top)] == ["post-checkout"]
+
+
+def test_hooks_of_a_linked_worktree_are_the_repository_s(top: Path, tmp_path: Path) -> None:
+    commit(top, "a")
+    run(top, "worktree", "add", "--quiet", str(tmp_path / "linked"))
+    write(top / ".git" / "hooks" / "post-merge")
+    assert [*git.hooks(tmp_path / "linked")] == ["post-merge"]
+
+
 def test_a_linked_worktree(top: Path) -> None:
     commit(top, "a")
     other = top.parent / "other"
