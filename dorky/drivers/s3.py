@@ -47,6 +47,7 @@ _KINDS: Mapping[str, type[errors.DorkyError]] = {
     "401": errors.AccessDenied,
     "403": errors.AccessDenied,
     "404": errors.KeyNotFound,
+    "408": errors.ServerBusy,
     "409": errors.ServerBusy,
     "412": errors.PreconditionFailed,
     "429": errors.ServerBusy,
@@ -57,7 +58,8 @@ _KINDS: Mapping[str, type[errors.DorkyError]] = {
     "507": errors.DiskFull,
 }
 
-# obstore raises a handful of classes for everything; what the server said is in their text.
+# obstore raises a handful of classes for everything; what the server said is in their text, but
+# for headers: how long a Retry-After asks to wait is lost.
 _STATUS = re.compile(r"non-2xx status code: (\d{3})[^:]*: ?(.*)", re.DOTALL)
 _CODE = re.compile(r"<Code>([^<]+)</Code>|\(code: (\w+)\)")
 _MESSAGE = re.compile(r"<Message>([^<]+)</Message>")
