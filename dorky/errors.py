@@ -625,7 +625,16 @@ class UnsafePath(IntegrityError):
 class CorruptDatabase(IntegrityError):
     """The local database {0} is damaged: {1}."""
 
-    advice = "move .dorky away and run dorky pull; the files of the project stay"
+    advice = "dorky fsck --rebuild"
+
+
+class Damaged(IntegrityError):
+    """{0} damaged or missing.
+
+    What it is has been listed, each with what mends it.
+    """
+
+    advice = "dorky fsck --rebuild, if nothing else is said above"
 
 
 # --- 8: network and disk --------------------------------------------------------------------

@@ -3,6 +3,7 @@ or another group's tree may still need."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -11,6 +12,7 @@ from typing import Any, NamedTuple, NoReturn
 from dorky import errors, history, model, operations
 from dorky.index import Index
 from dorky.model import ALL, Commit, Kind, ObjectId
+from dorky.results import Dangling
 from dorky.store import Store, batches
 
 _KEY_ID = 8
@@ -195,13 +197,7 @@ def foreign(store: Store, ids: Collection[ObjectId]) -> set[ObjectId]:
     }
 
 
-def tips(commits: Mapping[ObjectId, Commit]) -> list[ObjectId]:
-    """Of some commits those that none of the others follows, the newest first."""
-    parents = {parent for each in commits.values() for parent in each.parents}
-    return sorted(commits.keys() - parents, key=lambda each: commits[each].time, reverse=True)
-
-
-def dangling(store: Store, reached: Collection[ObjectId]) -> dict[ObjectId, Commit]:
+def unreached(store: Store, reached: Collection[ObjectId]) -> dict[ObjectId, Commit]:
     """The commits that are here and not among those reached. Damaged ones are passed over."""
     rows = store.database.connection.execute(
         "SELECT DISTINCT o.id FROM objects o JOIN packs p ON p.n = o.pack"
@@ -210,8 +206,25 @@ def dangling(store: Store, reached: Collection[ObjectId]) -> dict[ObjectId, Comm
     found = {}
     for commit in [raw.hex() for (raw,) in rows]:
         if commit not in reached:
-            try:
+            with contextlib.suppress(errors.DorkyError):
                 found[commit] = history.read_commit(store, commit)
-            except errors.DorkyError:
-                continue
     return found
+
+
+def tips(commits: Mapping[ObjectId, Commit]) -> list[ObjectId]:
+    """Of some commits those that none of the others follows, the newest first."""
+    parents = {parent for each in commits.values() for parent in each.parents}
+    return sorted(commits.keys() - parents, key=lambda each: commits[each].time, reverse=True)
+
+
+def dangling(commits: Mapping[ObjectId, Commit]) -> tuple[Dangling, ...]:
+    """The newest of commits that nothing leads to, for people."""
+    return tuple(
+        Dangling(
+            id=each,
+            author=commits[each].author,
+            time=commits[each].time,
+            title=commits[each].message.strip().partition("\n")[0],
+        )
+        for each in tips(commits)
+    )

@@ -14,7 +14,20 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from dorky import doctor, errors, files, history, identities, keys, model, roster, team, vault
+from dorky import (
+    doctor,
+    errors,
+    files,
+    fsck,
+    history,
+    identities,
+    keys,
+    model,
+    rebuild,
+    roster,
+    team,
+    vault,
+)
 from dorky.config import RC, Config
 from dorky.drivers import open_driver
 from dorky.groups import GroupWork
@@ -27,7 +40,7 @@ from dorky.remote import probe
 from dorky.remote import root as roots
 from dorky.remote.push import remember
 from dorky.remote.root import Remote
-from dorky.results import Check, Destruction, Initialized, Transfer
+from dorky.results import Check, Destruction, Fscked, Initialized, Rebuilt, Transfer
 
 
 class Repository(GroupWork):
@@ -259,6 +272,20 @@ class Repository(GroupWork):
     def doctor(self) -> list[Check]:
         """Look for what is wrong, or soon will be."""
         return list(doctor.examine(self))
+
+    def fsck(
+        self,
+        *,
+        remote: bool = False,
+        read_data: tuple[int, int] | None = None,
+        keyless: bool = False,
+    ) -> Fscked:
+        """Look for what is damaged or lost (see `fsck.examine`)."""
+        return fsck.examine(self, remote=remote, read_data=read_data, keyless=keyless)
+
+    def fsck_rebuild(self) -> Rebuilt:
+        """Make the local database again (see `rebuild.rebuild`)."""
+        return rebuild.rebuild(self)
 
     # --- the end ---------------------------------------------------------------------------
 

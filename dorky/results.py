@@ -369,3 +369,81 @@ class Edited(Result, frozen=True, kw_only=True):
     key: str = ""
     what: Literal["added", "modified"] | None = None
     ignored: tuple[str, ...] = ()
+
+
+class Finding(Result, frozen=True, kw_only=True):
+    """Something that `fsck` found to be other than it should be.
+
+    Attributes:
+        code: What sort of thing, for scripts: ``missing-pack``, ``corrupt-object``, …
+        subject: What it is about: a pack, an object, a ref, a path, a URL.
+        about: What is wrong.
+        mend: What to do; empty if nothing is to be done.
+        fatal: Whether something is damaged or lost.
+    """
+
+    code: str
+    subject: str
+    about: str
+    mend: str = ""
+    fatal: bool = True
+
+
+class Dangling(Result, frozen=True, kw_only=True):
+    """A commit that nothing leads to. ``dorky checkout ID`` gets it back."""
+
+    id: str
+    author: str
+    time: datetime
+    title: str
+
+
+class Fscked(Result, frozen=True, kw_only=True):
+    """What `fsck` has looked at, and found.
+
+    Attributes:
+        packs: How many packs, here and in the remote.
+        objects: How many objects were opened and verified.
+        bytes_read: How many bytes of packs were read whole.
+        findings: What is not as it should be.
+        dangling: The newest commits of each line that nothing leads to.
+        unlisted: How many packs the remote stores that its root does not list.
+        unlisted_size: How many bytes they have.
+    """
+
+    packs: int
+    objects: int
+    bytes_read: int
+    findings: tuple[Finding, ...] = ()
+    dangling: tuple[Dangling, ...] = ()
+    unlisted: int = 0
+    unlisted_size: int = 0
+
+    @property
+    def sound(self) -> bool:
+        """Whether nothing is damaged or lost."""
+        return not any(each.fatal for each in self.findings)
+
+
+class Rebuilt(Result, frozen=True, kw_only=True):
+    """What `fsck --rebuild` has made.
+
+    Attributes:
+        kept: Where the old database is now; empty if there was none.
+        packs: How many packs were read.
+        objects: How many objects they hold.
+        damaged: Packs that were moved to `.dorky/damaged`.
+        saved: How many objects of those were saved.
+        main: The commit that ``main`` names now.
+        notes: What could not be had back as it was, and what was taken instead.
+        dangling: See `Fscked`.
+    """
+
+    kept: str
+    packs: int
+    objects: int
+    damaged: tuple[str, ...] = ()
+    saved: int = 0
+    main: str | None = None
+    notes: tuple[str, ...] = ()
+    dangling: tuple[Dangling, ...] = ()

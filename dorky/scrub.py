@@ -90,7 +90,7 @@ def index_of(path: Path, vault: Vault, epochs: int | None = None) -> tuple[Pack,
 def scrub(
     blocks: Iterable[bytes],
     locations: Sequence[Location],
-    vault: Vault,
+    vault: Vault | None,
     digest: hashlib._Hash,
     epochs: int | None = None,
 ) -> Iterator[Scrubbed]:
@@ -99,7 +99,7 @@ def scrub(
     Args:
         blocks: All of its bytes.
         locations: Where the objects lie.
-        vault: Opens them.
+        vault: Opens them; without one they are only cut out.
         digest: A SHA-256 that is told every byte.
         epochs: See `Vault.read`.
     """
@@ -109,7 +109,7 @@ def scrub(
         try:
             if len(stored) != at.length:
                 raise errors.CorruptObject(at.id, "truncated")
-            if not vault.is_foreign(stored):
+            if vault and not vault.is_foreign(stored):
                 vault.read(at.kind, at.id, stored, epochs=epochs)
         except errors.IntegrityError as error:
             return Scrubbed(at, stored, error)
@@ -135,13 +135,3 @@ def _cut(
         yield at, buffer[at.offset - start : end - start] if at.offset >= start else b""
     for block in stream:
         digest.update(block)
-
-
-def name_of(blocks: Iterable[bytes]) -> tuple[str, int]:
-    """The name that bytes have as a pack, and how many there are."""
-    digest = hashlib.sha256()
-    size = 0
-    for block in blocks:
-        digest.update(block)
-        size += len(block)
-    return digest.hexdigest(), size

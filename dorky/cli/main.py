@@ -13,7 +13,7 @@ from typing import Annotated, Any, List, NoReturn  # noqa: UP035
 import typer
 
 from dorky import __version__, errors
-from dorky.cli import config, history, output, setup, sync, team, variables, work
+from dorky.cli import care, config, history, output, setup, sync, team, variables, work
 from dorky.cli.command import Command, Group
 from dorky.cli.output import Settings, TerminalProgress
 
@@ -67,10 +67,11 @@ for _function in (
     *(setup.init, setup.clone),
     *(*work.COMMANDS, *history.COMMANDS, *sync.COMMANDS),
     *(*variables.COMMANDS, *team.COMMANDS),
+    *care.COMMANDS,
     setup.doctor,
     setup.destroy,
 ):
-    _class = variables.CLASSES.get(_function, Command)
+    _class = {**variables.CLASSES, **care.CLASSES}.get(_function, Command)
     app.command(_function.__name__, cls=_class)(_function)
 app.command("add", cls=Command, hidden=True)(work.stage)
 app.command("help", cls=Command, hidden=True)(help_)

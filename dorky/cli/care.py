@@ -1,0 +1,137 @@
+"""Commands that look after what is kept: fsck, gc."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+import typer
+
+from dorky import errors
+from dorky.cli.command import Command, Json
+from dorky.cli.output import escaped, listing, name, note, plural, repository, say, show_json, size
+from dorky.results import Dangling, Fscked, Rebuilt
+
+_PART = re.compile(r"([1-9]\d*)/([1-9]\d*)\Z")
+
+
+def fsck(
+    remote: Annotated[bool, typer.Option("--remote", help="Look at the remote, too.")] = False,
+    read_data: Annotated[
+        str,
+        typer.Option(
+            "--read-data",
+            metavar="[=N/T]",
+            help="Read every byte of the packs, or of the N-th of T parts of them.",
+        ),
+    ] = "",
+    keyless: Annotated[
+        bool,
+        typer.Option("--keyless", help="Without a key: packs must have the names of their bytes."),
+    ] = False,
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="Make the local database again from the packs.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Look for what is damaged or lost, here and in the remote. Exits with 7 if anything is.
+
+    Nothing is ever deleted by it. --rebuild keeps the old database beside the new one, and moves
+    damaged packs to .dorky/damaged.
+
+    \b
+    $ dorky fsck
+    $ dorky fsck --remote --read-data=1/7
+    $ dorky fsck --rebuild
+    """
+    part = _part(read_data)
+    if rebuild and (remote or part or keyless):
+        raise errors.UsageError("--rebuild takes no other option", hint="dorky fsck --rebuild")
+    with repository(anywhere=keyless) as repo:
+        if rebuild:
+            made = repo.fsck_rebuild()
+            if json:
+                show_json(made)
+            else:
+                _show_rebuilt(made)
+            return
+        found = repo.fsck(remote=remote, read_data=part, keyless=keyless)
+    if json:
+        show_json(found)
+    else:
+        _show_found(found)
+    if not found.sound:
+        count = sum(each.fatal for each in found.findings)
+        mends = {each.mend for each in found.findings if each.fatal}
+        hint = mends.pop() if len(mends) == 1 else None
+        raise errors.Damaged(plural(count, "thing") + (" is" if count == 1 else " are"), hint=hint)
+
+
+def _part(text: str) -> tuple[int, int] | None:
+    if not text:
+        return None
+    match = _PART.match(text)
+    if not match or int(match[1]) > int(match[2]):
+        raise errors.UsageError(f"{text} is no part", hint="dorky fsck --read-data=1/7")
+    return int(match[1]), int(match[2])
+
+
+def _show_found(found: Fscked) -> None:
+    for each in found.findings:
+        label = "damaged" if each.fatal else "note"
+        say(f"{label}: {name(each.subject)}: {escaped(each.about)}")
+        if each.mend:
+            say(f"  → {escaped(each.mend)}")
+    read = f", {size(found.bytes_read)} read whole" if found.bytes_read else ""
+    say(f"Looked at {plural(found.packs, 'pack')}, {plural(found.objects, 'object')}{read}.")
+    if found.unlisted:
+        say(
+            f"{plural(found.unlisted, 'pack')} in the remote ({size(found.unlisted_size)}) that no "
+            "root lists: dorky gc --remote"
+        )
+    _show_dangling(found.dangling)
+
+
+def _show_dangling(found: tuple[Dangling, ...]) -> None:
+    if not found:
+        return
+    say("Commits that nothing leads to (dorky log ID, dorky checkout ID):")
+    listing(
+        found,
+        lambda each: (
+            f"{each.id[:10]} {each.time:%Y-%m-%d %H:%M} {escaped(each.author)}: "
+            f"{escaped(each.title)}"
+        ),
+    )
+
+
+def _show_rebuilt(made: Rebuilt) -> None:
+    say(f"Made the database again: {plural(made.packs, 'pack')}, {plural(made.objects, 'object')}.")
+    if made.kept:
+        say(f"The old one is {name(made.kept)}.")
+    for each in made.damaged:
+        say(f"Moved to .dorky/damaged: {each}")
+    if made.damaged:
+        say(f"{plural(made.saved, 'object')} saved from there.")
+    for text in made.notes:
+        note(f"note: {escaped(text)}")
+    if made.main:
+        say(f"main is {made.main[:10]}.")
+    _show_dangling(made.dangling)
+    say("Now look whether all is well: dorky fsck")
+
+
+class FsckCommand(Command):
+    """A command whose ``--read-data`` may stand alone."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Give it a value if it has none."""
+        given = []
+        for each, following in zip(args, [*args[1:], ""], strict=False):
+            bare = each == "--read-data" and not _PART.match(following)
+            given.append("--read-data=1/1" if bare else each)
+        return super().parse_args(ctx, given)
+
+
+COMMANDS = (fsck,)
+CLASSES: dict[Any, type[Command]] = {fsck: FsckCommand}

@@ -1,0 +1,360 @@
+"""Making the local database again, from what can be read of it, from the packs, from the remote.
+
+Nothing is deleted: the old database is kept beside the new one, damaged packs are moved aside.
+Interrupted anywhere, it is simply run again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import itertools
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+from dorky import errors, files, history, model, reach, scrub, staging
+from dorky.database import Database
+from dorky.history import MAIN
+from dorky.model import Commit, Header, ObjectId, Pack
+from dorky.pack import Location
+from dorky.project import DATABASE, ORIGIN, Project
+from dorky.remote.fetch import fetch
+from dorky.remote.root import KEY, read_header
+from dorky.results import Rebuilt
+from dorky.salvage import salvage
+from dorky.store import LOCAL, Store
+from dorky.worktree import SCRATCH
+
+DAMAGED = "damaged"
+"""The directory in `.dorky/` that damaged packs are moved to."""
+
+_BACKUP = "before they were replaced"
+"""How the messages of backups end (see `checkout.backup`)."""
+_TABLES = frozenset({"meta", "refs", "files"})
+"""What nothing but the database knows."""
+
+
+class _Made:
+    """What has been made so far."""
+
+    def __init__(self) -> None:
+        self.packs = self.objects = self.saved = 0
+        self.damaged: list[str] = []
+        self.notes: list[str] = []
+
+
+def rebuild(project: Project) -> Rebuilt:
+    """Make the database again.
+
+    Raises:
+        NotSetUp: There is nothing to make it of.
+        FormatTooNew: The database is of a later layout.
+        CorruptDatabase: The repository's keys are nowhere to be found.
+        NoKey: None of the user's identities opens them.
+    """
+    directory = project.state / "packs"
+    if not project.is_set_up and not directory.is_dir():
+        raise errors.NotSetUp(project.root)
+    made = _Made()
+    with project.locking():
+        project.close()
+        kept, whole = _renew(project.state)
+        project.set_up()
+        for table in sorted(_TABLES - whole):
+            made.notes.append(f"the table {table} could not be read whole")
+        _find_keys(project, made)
+        _index(project, directory, made)
+        _fetch(project, made)
+        _mend_refs(project, made, lost="refs" not in whole)
+        _mend_rows(project, made, lost=not whole >= {"files", "meta"})
+        start = reach.named(project.store)
+        reached = reach.reach(project.store, start.commits, start.contents, failed=lambda *_: None)
+        return Rebuilt(
+            kept=kept,
+            packs=made.packs,
+            objects=made.objects,
+            damaged=tuple(made.damaged),
+            saved=made.saved,
+            main=project.database.ref(MAIN),
+            notes=tuple(made.notes),
+            dangling=reach.dangling(reach.unreached(project.store, reached.commits)),
+        )
+
+
+# --- the database ---------------------------------------------------------------------------
+
+
+def _renew(state: Path) -> tuple[str, set[str]]:
+    """Put a new database in place, with what can be read of the old one.
+
+    Returns:
+        The file that the old one is kept in, and the tables that could be read whole.
+    """
+    path = state / DATABASE
+    if path.exists():
+        # One of a later layout is left alone.
+        with contextlib.suppress(errors.CorruptDatabase):
+            Database(path).close()
+    with files.disk_errors(path):
+        scratch = state / SCRATCH
+        scratch.mkdir(mode=0o700, exist_ok=True)
+        kept = _keep(path)
+        made = scratch / DATABASE
+        with contextlib.closing(Database(made)) as new:
+            whole = salvage(path, new)
+        # The log of the old one must not be taken for that of the new one.
+        for suffix in ("-wal", "-shm"):
+            path.with_name(path.name + suffix).unlink(missing_ok=True)
+        made.rename(path)
+        files.sync_directory(state)
+    return kept, whole
+
+
+def _keep(path: Path) -> str:
+    """Copy the old database aside, with its log."""
+    if not path.exists():
+        return ""
+    n = 1
+    while (kept := path.with_name(f"{path.name}.damaged-{n}")).exists():
+        n += 1
+    for suffix in ("-wal", ""):
+        old = path.with_name(path.name + suffix)
+        if old.exists():
+            target = kept.with_name(kept.name + suffix)
+            target.touch(mode=0o600)
+            shutil.copyfile(old, target)
+            with target.open("rb") as file:
+                os.fsync(file.fileno())
+    return str(kept)
+
+
+def _find_keys(project: Project, made: _Made) -> None:
+    """Make sure that the repository's keys are known, and open."""
+    database = project.database
+    for key in ("header", "roster"):
+        try:
+            _ = project.header if key == "header" else project.roster
+        except errors.NotSetUp:
+            continue
+        except errors.CorruptDatabase:
+            with database.transaction() as db:
+                db.execute("DELETE FROM meta WHERE key = ?", (key,))
+    for name, data in list(database.connection.execute("SELECT remote, data FROM roots")):
+        try:
+            header, _ = read_header(data, name)
+        except errors.IntegrityError:
+            made.notes.append(f"the root of {name} that was seen last is lost")
+            with database.transaction() as db:
+                db.execute("DELETE FROM roots WHERE remote = ?", (name,))
+            continue
+        if database.get("header") is None:
+            _take_header(project, header)
+    if database.get("header") is None and ORIGIN in project.config.remotes():
+        driver = project.driver()
+        blob = driver.get(KEY)
+        assert blob is not None
+        _take_header(project, read_header(blob.data, driver.url)[0])
+        made.notes.append(f"the keys are those of {driver.url}")
+    if database.get("header") is None:
+        hint = f"bring back {database.path} from a backup, or dorky clone URL elsewhere"
+        raise errors.CorruptDatabase(database.path, "its keys are lost", hint=hint)
+    assert project.vault
+
+
+def _take_header(project: Project, header: Header) -> None:
+    project.unlock(header)  # before it is believed: it is held against `.dorkyrc`
+    project.database.set("header", model.encode(header))
+
+
+# --- packs ----------------------------------------------------------------------------------
+
+
+def _index(project: Project, directory: Path, made: _Made) -> None:
+    """Record what is in the packs; save what is good in those that are damaged."""
+    store = project.store
+    recorded = {each.id: each for each in store.packs()}
+    found = directory.iterdir() if directory.is_dir() else ()
+    there = sorted(path for path in found if scrub.is_name(path.name))
+    project.progress.start("Reading packs", sum(path.stat().st_size for path in there), "B")
+    gone = recorded.keys() - {path.name for path in there}
+    _forget(store, gone)
+    made.notes += [f"pack {name} is gone" for name in sorted(gone)]
+    damaged: list[tuple[Path, list[Location]]] = []
+    for path in there:
+        made.packs += 1
+        known = recorded.get(path.name)
+        packed, locations = _open(store, path, known)
+        digest = hashlib.sha256()
+        wrong = 0
+        for each in scrub.scrub(_told(project, path), locations, store.vault, digest):
+            wrong += each.error is not None
+        if packed is None or wrong or digest.hexdigest() != path.name:
+            damaged.append((path, locations))
+            continue
+        made.objects += len(locations)
+        with store.database.transaction():
+            _forget(store, [path.name])
+            store.record(LOCAL, packed, locations)
+        if known is None:
+            # As if it were new: who has just got it back has time to look what is in it.
+            os.utime(path)
+    project.progress.finish()
+    _save(project, damaged, made)
+
+
+def _told(project: Project, path: Path) -> Iterator[bytes]:
+    for block in scrub.blocks_of(path):
+        yield block
+        project.progress.advance(len(block))
+
+
+def _open(store: Store, path: Path, known: Pack | None) -> tuple[Pack | None, list[Location]]:
+    """What a pack says that it holds; what was known of it, if it can't be opened."""
+    for epochs in (known.epochs, None) if known else (None,):
+        with contextlib.suppress(errors.IntegrityError):
+            return scrub.index_of(path, store.vault, epochs)
+    for where in (LOCAL, ORIGIN):
+        if locations := store.locations(path.name, remote=where):
+            return None, locations
+    return None, []
+
+
+def _forget(store: Store, names: Iterable[str]) -> None:
+    store.retain(LOCAL, {each.id for each in store.packs()} - set(names))
+
+
+def _save(project: Project, damaged: list[tuple[Path, list[Location]]], made: _Made) -> None:
+    """Move damaged packs aside, once the good objects in them are elsewhere."""
+    if not damaged:
+        return
+    store = project.store
+    aside = project.state / DAMAGED
+    with store.writer() as writer, store.database.transaction():
+        _forget(store, [path.name for path, _ in damaged])
+        for path, locations in damaged:
+            blocks = scrub.blocks_of(path)
+            for at, stored, error in scrub.scrub(blocks, locations, store.vault, hashlib.sha256()):
+                if error or store.vault.is_foreign(stored) or writer.holds(at.id):
+                    continue
+                writer.append(at.kind, at.id, store.vault.renew(at.kind, at.id, stored))
+                made.saved += 1
+        writer.save()
+    with files.disk_errors(aside):
+        aside.mkdir(mode=0o700, exist_ok=True)
+        for path, _ in damaged:
+            path.rename(aside / path.name)
+            made.damaged.append(path.name)
+        files.sync_directory(aside)
+        files.sync_directory(store.directory)
+    made.objects += made.saved
+    store.close()  # it may have them open
+
+
+# --- the rest -------------------------------------------------------------------------------
+
+
+def _fetch(project: Project, made: _Made) -> None:
+    """Fetch anew all that is known of the remote, if it can be reached."""
+    if ORIGIN not in project.config.remotes():
+        return
+    database = project.database
+    try:
+        remote = project.remote()
+        _ = remote.before  # what comes is held against it
+        with database.transaction() as db:
+            for table in ("roots", "packs"):
+                db.execute(f"DELETE FROM {table} WHERE remote = ?", (ORIGIN,))  # noqa: S608
+            fetch(remote, project.progress)
+    except errors.NoRepositoryAtURL:
+        return  # nothing has been pushed yet
+    except errors.DorkyError as error:
+        made.notes.append(f"what is known of the remote is what was known: {error.message}")
+
+
+def _mend_refs(project: Project, made: _Made, *, lost: bool) -> None:
+    """Forget refs that name no commit; find the newest work if ``main`` is lost."""
+    store, database = project.store, project.database
+    for name, commit in database.refs().items():
+        if not _is_commit(store, commit):
+            database.delete_ref(name)
+            lost = lost or name == MAIN
+            made.notes.append(f"{name} named {commit[:10]}, which is lost")
+    head = database.get("head")
+    if head and not _is_commit(store, head.decode(errors="replace")):
+        made.notes.append("HEAD named what is lost: it is main now")
+        with database.transaction() as db:
+            db.execute("DELETE FROM meta WHERE key = 'head'")
+    if not lost or database.ref(MAIN):
+        return
+    upstream = database.ref(f"{ORIGIN}/{MAIN}")
+    known = reach.reach(store, database.refs().values(), failed=lambda *_: None).commits
+    commits = reach.unreached(store, known)
+    _name_backups(database, commits)
+    newest = _newest(store, commits, upstream) or upstream
+    if newest:
+        database.set_ref(MAIN, newest)
+        what = "the remote's" if newest == upstream else "the newest commit that is here"
+        made.notes.append(f"main was lost: it is {newest[:10]} now, {what}")
+
+
+def _is_commit(store: Store, commit: str) -> bool:
+    try:
+        history.read_commit(store, commit)
+    except (errors.DorkyError, ValueError):
+        return False
+    return True
+
+
+def _name_backups(database: Database, commits: Mapping[ObjectId, Commit]) -> None:
+    """Give backups that no ref names any more names again."""
+    lost = [each for each in reversed(reach.tips(commits)) if _is_backup(commits[each])]
+    taken = database.refs()
+    free = (name for n in itertools.count(1) if (name := f"backup/{n}") not in taken)
+    for commit, name in zip(lost, free, strict=False):
+        database.set_ref(name, commit)
+
+
+def _is_backup(commit: Commit) -> bool:
+    return commit.message.endswith(_BACKUP)
+
+
+def _newest(
+    store: Store, commits: Mapping[ObjectId, Commit], upstream: ObjectId | None
+) -> ObjectId | None:
+    """The newest commit that goes on from the remote's; any if there is no remote."""
+    own = {each: commit for each, commit in commits.items() if not _is_backup(commit)}
+    for each in reach.tips(own):
+        with contextlib.suppress(errors.DorkyError):
+            if upstream is None or history.is_ancestor(store, upstream, each):
+                return each
+    return None
+
+
+def _mend_rows(project: Project, made: _Made, *, lost: bool) -> None:
+    """Take rows that are lost from HEAD; forget those whose content is."""
+    store, index = project.store, project.index
+    rows = index.rows()
+    missing = store.missing(row.content for row in rows.values())
+    for name in project.config.remotes():
+        missing -= store.locate(missing, remote=name).keys()
+    gone = [path for path, row in rows.items() if row.content in missing]
+    if gone:
+        more = f" and {len(gone) - 3} more" if len(gone) > 3 else ""
+        made.notes.append(f"what was staged of {', '.join(gone[:3])}{more} is lost")
+        index.remove(gone)
+        lost = True
+    if not lost:
+        return
+    trees = history.trees_of(store, history.head_of(store))
+    with contextlib.suppress(errors.IntegrityError):
+        index.put(
+            staging.row_of(path, entry, store.vault, absent=project.worktree.stat(path) is None)
+            for path, entry in list(history.files_of(store, trees))
+            if path not in rows or path in gone
+        )
+    with project.database.transaction():
+        index.groups = store.vault.groups
+        index.commit = None
+    made.notes.append("what was staged, and not committed, may have to be staged again")
