@@ -17,7 +17,7 @@ from dorky.history import MAIN
 from dorky.model import Entry, Group, Member, ObjectId, Roster
 from dorky.project import ORIGIN
 from dorky.remote import push
-from dorky.remote.push import Sent
+from dorky.remote.journal import Sent
 from dorky.remote.root import Remote, Seen
 from dorky.results import Exposure, Grouped, Moved, Regrouping, Rotation
 from dorky.team import Following, TeamWork, described

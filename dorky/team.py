@@ -34,8 +34,10 @@ from dorky.model import ALL, Group, Header, KiB, Locked, Member, Request, Roster
 from dorky.project import ORIGIN
 from dorky.remote import root as roots
 from dorky.remote import rotate
+from dorky.remote.condemned import delete
 from dorky.remote.fetch import fetch
-from dorky.remote.push import Sent, remember
+from dorky.remote.journal import Sent
+from dorky.remote.push import remember
 from dorky.remote.root import Remote, Seen
 from dorky.results import (
     Exposure,
@@ -388,7 +390,7 @@ class TeamWork(VariableWork):
         resealed, waiting = did[0]
         for each in waiting:
             _ask(remote.driver, self.header, each)
-        rotate.delete(remote, resealed.changes["condemned"])
+        delete(remote, resealed.changes["condemned"])
         return msgspec.structs.replace(
             done, objects=resealed.objects, size=resealed.size, kept=resealed.kept, done=True
         )
@@ -462,7 +464,7 @@ class TeamWork(VariableWork):
                 won = remote.swap(following.header, root)
             except errors.PreconditionFailed:
                 self.unlock(seen.header)
-                rotate.delete(remote, [each.pack.id for each in following.sent])
+                delete(remote, [each.pack.id for each in following.sent])
                 fetch(remote, self.progress)
                 continue
             except BaseException:

@@ -22,6 +22,8 @@ _ATTEMPTS = 3
 # Reading over a gap is cheaper than another request, up to about what a round trip carries.
 _GAP = 128 * KiB
 _RANGE = 8 * MiB
+_OVERHEAD = 64
+"""More than an object costs its pack beside its bytes, so packs are saved before they are full."""
 
 
 class Moved(Exception):
@@ -225,6 +227,7 @@ def _fetch_spans(remote: Remote, wanted: Sequence[Span], progress: Progress) -> 
             taken.append((at, stored))
         return taken
 
+    unsaved = 0
     progress.start("Downloading", sum(each.end - each.start for each in wanted), "B")
     with store.writer() as writer:
         try:
@@ -233,8 +236,12 @@ def _fetch_spans(remote: Remote, wanted: Sequence[Span], progress: Progress) -> 
             ):
                 for at, stored in objects:
                     writer.append(at.kind, at.id, stored)
+                    unsaved += len(stored) + _OVERHEAD
+                    if unsaved >= pack.TARGET:
+                        # However this ends, by a power cut even: what came need not come again.
+                        writer.save()
+                        unsaved = 0
                 progress.advance(span.end - span.start)
         finally:
-            # Whatever ends this: what has come is verified, and need not come again.
             writer.save()
     progress.finish()

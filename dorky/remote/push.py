@@ -10,24 +10,30 @@ import contextlib
 import io
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import msgspec
 
 from dorky import errors, history, pack
 from dorky.history import MAIN
-from dorky.model import Header, Inline, Kind, MiB, ObjectId, Pack, Root
-from dorky.pack import Location
+from dorky.model import Header, Inline, Kind, MiB, ObjectId, Root
 from dorky.parallel import in_order
 from dorky.progress import SILENT, Progress
 from dorky.remote import root as roots
+from dorky.remote.condemned import condemn, delete
 from dorky.remote.fetch import fetch
+from dorky.remote.journal import Journal, Sent
 from dorky.remote.root import INLINE, PACKS, Remote, Seen
 from dorky.store import Held, Store
 from dorky.vault import Vault
 
-_AS_IT_IS = 8 * MiB
-"""Local packs from this size on are uploaded whole if everything in them is wanted."""
+SMALL = 8 * MiB
+"""Packs below this size are folded into larger ones."""
+_MANY_SMALL = 16
+"""How many of them a root lists before a push begins to fold."""
+_UNASKED = 256
+"""A push that folds asks what has become of the packs condemned before, once they are more."""
 _UPLOADS = 3
 """Packs sent at once; each is in memory, 32 MiB and an object at the most."""
 _ATTEMPTS = 10
@@ -52,13 +58,6 @@ class Pushed(NamedTuple):
     objects: int
     size: int
     founded: bool = False
-
-
-class Sent(NamedTuple):
-    """A pack that is in the remote but in no root yet, and what it holds."""
-
-    pack: Pack
-    locations: list[Location]
 
 
 def push(
@@ -90,38 +89,44 @@ def push(
     elif remote.store.database.ref(f"{remote.name}/{MAIN}") == head:
         # Nothing to send if that is still so: one conditional read tells.
         fetch(remote, progress)
-    sent: list[Sent] = []
-    for _ in range(_ATTEMPTS):
+    journal = Journal(remote)
+    for attempt in range(_ATTEMPTS):
         seen = remote.seen
-        old = seen.root.refs.get(MAIN) if seen else None
+        before = seen.root if seen else None
+        old = before.refs.get(MAIN) if before else None
         if old == head:
+            journal.clear()
             return Pushed(old, head, 0, 0)
         if old is not None and not history.is_ancestor(remote.store, old, head):
             raise errors.Rejected(remote.name)
         check()
         fresh = unlisted(remote, seen, head)
-        changes = upload(remote, remote.store.vault, seen and seen.root, fresh, sent, progress)
-        header, root = (seen.header, roots.successor(seen.root)) if seen else found()
+        sent = journal.take(before, {at.id for at in fresh}, listed_by(remote, seen))
+        # What was folded in for a swap that was lost is in a pack that is sent.
+        more = partial(_foldable, remote, before) if before and not attempt else tuple
+        changes = upload(
+            *(remote, remote.store.vault, before, fresh, sent, progress),
+            keep=journal.add,
+            more=more,
+        )
+        dropped = _covered(remote, before, sent) if before else []
+        if before and dropped:
+            packs = [each for each in changes["packs"] if each.id not in dropped]
+            changes |= {"packs": packs, **condemn(remote, before, dropped, unasked=_UNASKED)}
+        header, root = (seen.header, roots.successor(before)) if seen else found()
         root = msgspec.structs.replace(root, refs={**root.refs, MAIN: head}, **changes)
         try:
             won = remote.swap(header, root)
         except errors.PreconditionFailed:
             fetch(remote, progress)
-            _withdraw(remote, sent)
             continue
         remember(remote, won, sent)
+        journal.clear()
+        if dropped:
+            delete(remote, dropped)
         size = sum(at.length for at in fresh)
         return Pushed(old, head, len(fresh), size, founded=seen is None)
     raise errors.ServerBusy(remote.url, "others keep pushing")
-
-
-def _withdraw(remote: Remote, sent: list[Sent]) -> None:
-    """Delete packs sent for a swap that was lost to a rotation: who was removed has their key."""
-    epochs = remote.store.vault.epochs
-    stale = [each for each in sent if each.pack.epochs != epochs]
-    sent[:] = [each for each in sent if each.pack.epochs == epochs]
-    with contextlib.suppress(errors.AccessError):
-        remote.driver.delete(PACKS + each.pack.id for each in stale)
 
 
 def remember(
@@ -143,6 +148,18 @@ def remember(
 # --- what to send ---------------------------------------------------------------------------
 
 
+def listed_by(remote: Remote, seen: Seen | None) -> Callable[[Iterable[ObjectId]], set[ObjectId]]:
+    """A function that says which of some objects the last root seen lists, or holds itself."""
+    inline = {each.id for each in seen.root.inline} if seen else set()
+
+    def listed(ids: Iterable[ObjectId]) -> set[ObjectId]:
+        known = set(ids)
+        there = remote.store.locate(known - inline, remote=remote.name).keys() if seen else set()
+        return (known & inline) | there
+
+    return listed
+
+
 def unlisted(remote: Remote, seen: Seen | None, head: ObjectId) -> list[Held]:
     """Where the objects lie that ``head`` needs and the root (about to be replaced) lacks.
 
@@ -153,13 +170,7 @@ def unlisted(remote: Remote, seen: Seen | None, head: ObjectId) -> list[Held]:
         MissingObject: Something is neither here nor there.
     """
     store = remote.store
-    inline = {each.id for each in seen.root.inline} if seen else set()
-
-    def listed(ids: Iterable[ObjectId]) -> set[ObjectId]:
-        known = set(ids)
-        there = store.locate(known - inline, remote=remote.name).keys() if seen else set()
-        return (known & inline) | there
-
+    listed = listed_by(remote, seen)
     wanted: set[ObjectId] = set()
     trees: set[ObjectId] = set()
     for node in history.ancestors(store, [head], stop=lambda commit: bool(listed([commit]))):
@@ -193,6 +204,9 @@ def upload(
     fresh: Sequence[Held],
     sent: list[Sent],
     progress: Progress,
+    *,
+    keep: Callable[[Sent], None] = lambda _: None,
+    more: Callable[[], Iterable[Held]] = tuple,
 ) -> dict[str, Any]:
     """Send what does not fit into the root.
 
@@ -203,6 +217,8 @@ def upload(
         fresh: What it lacks.
         sent: Packs sent before, for a swap that was lost; those sent now are added.
         progress: Is told about uploads.
+        keep: Is told about each pack that is there.
+        more: Gives what is to go into a pack as well, if one has to be written anyway.
 
     Returns:
         What changes in the root to list everything: ``packs`` and ``inline``.
@@ -216,14 +232,19 @@ def upload(
     else:
         # What was inline moves into a pack, so that there is room again.
         moved = [(each.kind, each.id, each.data) for each in inline if each.id not in there]
+        taken = there.union((at.id for at in rest), (object_id for _, object_id, _ in moved))
+        rest += (at for at in more() if at.id not in taken)
         size = sum(at.length for at in rest) + sum(len(data) for _, _, data in moved)
-        send(remote, packs_of(remote.store, vault, rest, moved), sent, progress, size)
+        packed = packs_of(remote.store, vault, rest, moved)
+        send(remote, packed, sent, progress, size, keep=keep)
         inline = ()
     packs = (*(old.packs if old else ()), *(each.pack for each in sent))
     return {"inline": inline, "packs": packs}
 
 
 Stored = tuple[Kind, ObjectId, bytes]
+Made = tuple[Sent, bytes]
+"""A new pack, and its bytes."""
 
 
 def _renewed(store: Store, vault: Vault, at: Held) -> Stored:
@@ -232,36 +253,38 @@ def _renewed(store: Store, vault: Vault, at: Held) -> Stored:
 
 def send(
     remote: Remote,
-    packs: Iterable[tuple[Sent, bytes | None]],
+    packs: Iterable[Made],
     sent: list[Sent],
     progress: Progress,
     size: int,
+    *,
+    keep: Callable[[Sent], None] = lambda _: None,
 ) -> None:
     """Upload packs, several at once, and add each to ``sent`` once it is there.
 
     Memory: `_UPLOADS` packs of 32 MiB and an object at the most.
     """
-    store = remote.store
     progress.start("Uploading", size, "B")
 
-    def put(job: tuple[Sent, bytes | None]) -> Sent:
-        made, data = job
-        remote.driver.put(PACKS + made.pack.id, data or store.pack_bytes(made.pack.id))
-        return made
+    def put(made: Made) -> Sent:
+        new, data = made
+        remote.driver.put(PACKS + new.pack.id, data)
+        return new
 
-    for made in in_order(put, packs, threads=_UPLOADS, ahead=_UPLOADS):
-        sent.append(made)
-        progress.advance(sum(at.length for at in made.locations))
+    for new in in_order(put, packs, threads=_UPLOADS, ahead=_UPLOADS):
+        keep(new)
+        sent.append(new)
+        progress.advance(sum(at.length for at in new.locations))
     progress.finish()
 
 
 def packs_of(
     store: Store, vault: Vault, fresh: Iterable[Held], moved: Iterable[Stored]
-) -> Iterator[tuple[Sent, bytes | None]]:
-    """The packs to send: whole local ones (no bytes: they are on disk), and new ones.
+) -> Iterator[Made]:
+    """The packs to send: one for each large local one that is wanted whole, and those of the rest.
 
-    A local pack goes as it is only if all of it is wanted (what was staged and never committed
-    stays here) and no key has been changed since.
+    None is sent as it lies here: a name must never be used twice, since a deletion of what had it
+    before may still be under way. But whole ones can be checked against their names.
     """
     wanted: dict[str, list[Held]] = {}
     for at in fresh:
@@ -269,10 +292,9 @@ def packs_of(
     loose: list[Held] = []
     for packed in store.packs():
         places = wanted.get(packed.id, [])
-        whole = packed.size >= _AS_IT_IS and packed.epochs == vault.epochs and places
-        locations = store.locations(packed.id) if whole else []
-        if locations and len(locations) == len(places):
-            yield Sent(packed, locations), None
+        if packed.size >= SMALL and places and len(places) == len(store.locations(packed.id)):
+            store.pack_bytes(packed.id)
+            yield from build(vault, (_renewed(store, vault, at) for at in places))
         else:
             loose += places
     # Data first: the metadata is kept back by the writer and ends up in the last pack's tail.
@@ -281,7 +303,7 @@ def packs_of(
     yield from build(vault, objects)
 
 
-def build(vault: Vault, objects: Iterable[Stored]) -> Iterator[tuple[Sent, bytes | None]]:
+def build(vault: Vault, objects: Iterable[Stored]) -> Iterator[Made]:
     """New packs, made in memory: 32 MiB and an object at the most each."""
     buffer = io.BytesIO()
     writer = pack.PackWriter(buffer, vault)
@@ -293,3 +315,50 @@ def build(vault: Vault, objects: Iterable[Stored]) -> Iterator[tuple[Sent, bytes
             writer = pack.PackWriter(buffer, vault)
     if len(writer):
         yield Sent(writer.finish(), writer.locations), buffer.getvalue()
+
+
+# --- folding --------------------------------------------------------------------------------
+
+
+def _foldable(remote: Remote, root: Root) -> list[Held]:
+    """What small packs hold, if the root lists many: where it lies here, so nothing is downloaded.
+
+    As much as one pack takes, the smallest first; so what is folded is not folded over and over.
+    """
+    store = remote.store
+    small = sorted((each for each in root.packs if each.size < SMALL), key=lambda each: each.size)
+    if len(small) < _MANY_SMALL:
+        return []
+    found: list[Held] = []
+    size = folded = 0
+    for packed in small:
+        size += packed.size
+        if size > pack.TARGET:
+            break
+        ids = {at.id for at in store.locations(packed.id, remote=remote.name)}
+        places = store.locate(ids)
+        if len(places) == len(ids) and all(_is_sound(store, at) for at in places.values()):
+            found += places.values()
+            folded += 1
+    return found if folded >= _MANY_SMALL // 2 else []
+
+
+def _is_sound(store: Store, at: Held) -> bool:
+    """Whether an object can be read: what is damaged here, or for others, stays as it is there."""
+    try:
+        store.open(at)
+    except errors.DorkyError:
+        return False
+    return True
+
+
+def _covered(remote: Remote, root: Root, sent: Iterable[Sent]) -> set[ObjectId]:
+    """The small packs of a root in which nothing is that is not in those which were sent."""
+    there = {at.id for each in sent for at in each.locations}
+    covered = set()
+    for packed in root.packs:
+        if there and packed.size < SMALL:
+            ids = {at.id for at in remote.store.locations(packed.id, remote=remote.name)}
+            if ids and ids <= there:
+                covered.add(packed.id)
+    return covered

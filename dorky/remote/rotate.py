@@ -7,17 +7,18 @@ repository is in one of two states, and both can be read and rotated again.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any, NamedTuple
 
-from dorky import errors, history
+from dorky import history
 from dorky.model import ALL, Inline, ObjectId
 from dorky.progress import Progress
+from dorky.remote.condemned import condemn
 from dorky.remote.fetch import fetch_objects
-from dorky.remote.push import Sent, Stored, build, send
-from dorky.remote.root import PACKS, Remote, Seen
+from dorky.remote.journal import Sent
+from dorky.remote.push import Stored, build, send
+from dorky.remote.root import Remote, Seen
 from dorky.store import Store
 from dorky.vault import Vault
 
@@ -89,7 +90,7 @@ def reseal(
     sent: list[Sent] = []
     size = sum(at.length for at in store.locate(wanted).values())
     # What rides in the root as well need not be in a pack, too.
-    packs = build(opened, _renewed(store, opened, wanted - there))
+    packs = build(opened, renewed(store, opened, wanted - there))
     send(remote, packs, sent, progress, size)
     # A pack may go if nothing is in it but what is now elsewhere.
     dropped = [name for name, sizes in held.items() if sizes.keys() <= wanted | there]
@@ -99,7 +100,7 @@ def reseal(
         {
             "inline": inline,
             "packs": (*kept, *(each.pack for each in sent)),
-            "condemned": (*_still_there(remote, seen.root.condemned), *dropped),
+            **condemn(remote, seen.root, dropped),
         },
         sent,
         len(wanted - there) + len(stale),
@@ -120,31 +121,17 @@ def _reachable(store: Store, commits: Iterable[ObjectId], groups: Collection[str
     return found
 
 
-def _renewed(store: Store, opened: Vault, ids: Iterable[ObjectId]) -> Iterator[Stored]:
+def renewed(store: Store, opened: Vault, ids: Iterable[ObjectId]) -> Iterator[Stored]:
+    """Objects that are held here, for a pack of now: sealed with newest keys, data first.
+
+    Raises:
+        CorruptObject: One of them is damaged.
+    """
     places = sorted(
         store.locate(ids).values(), key=lambda at: (not at.kind.is_data, at.pack, at.offset)
     )
     for at in places:
-        yield at.kind, at.id, opened.renew(at.kind, at.id, store.stored(at))
-
-
-def _still_there(remote: Remote, condemned: Sequence[str]) -> list[str]:
-    """Packs that an earlier rotation has dropped, and that could not be deleted."""
-    if not condemned:
-        return []
-    try:
-        there = {each.key for each in remote.driver.list(PACKS)}
-    except errors.AccessError:
-        return list(condemned)
-    return [name for name in condemned if PACKS + name in there]
-
-
-def delete(remote: Remote, dropped: Iterable[str]) -> None:
-    """Delete packs that no root lists any more.
-
-    Who is just reading them finds out, and starts over with the new root. Nobody who pushes relies
-    on them: a push lists what the root that it replaces does not.
-    """
-    # Who may write need not be allowed to delete; a collection of garbage finds them.
-    with contextlib.suppress(errors.AccessError):
-        remote.driver.delete(PACKS + name for name in dropped)
+        stored = store.stored(at)
+        # What is replaced by this is deleted: it must be sound.
+        opened.read(at.kind, at.id, stored)
+        yield at.kind, at.id, opened.renew(at.kind, at.id, stored)
