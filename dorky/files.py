@@ -6,6 +6,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import re
 import secrets
 import stat
 import time
@@ -29,6 +30,11 @@ _IGNORABLE = dict.fromkeys(
 _PATH_MAX = 4096
 
 _BLOCK = 1 << 20
+
+_TEMPORARY = re.compile(r"\.tmp-dorky-[0-9a-f]{16}")
+
+_GRACE = 24 * 3600
+"""Seconds in which a file that is being written is not taken for one that was given up."""
 
 _WINDOWS_DEVICES = frozenset(
     {"con", "prn", "aux", "nul", "conin$", "conout$"}
@@ -60,7 +66,17 @@ def sync_directory(path: Path) -> None:
 
 def temporary(directory: Path) -> Path:
     """A fresh name in ``directory`` for a file that will be renamed into place."""
-    return directory / f".tmp-{secrets.token_hex(8)}"
+    return directory / f".tmp-dorky-{secrets.token_hex(8)}"
+
+
+def sweep(written: Path) -> None:
+    """Delete what processes that were killed have left half written beside a file just written."""
+    with contextlib.suppress(OSError):  # gone already, or somebody else's
+        # Both times are by the clock of the file system, which may be another machine's.
+        long_ago = written.lstat().st_mtime - _GRACE
+        for each in os.scandir(written.parent):
+            if _TEMPORARY.fullmatch(each.name) and each.stat().st_mtime < long_ago:
+                Path(each.path).unlink()
 
 
 def publish(scratch: Path, path: Path) -> None:
@@ -111,6 +127,7 @@ def write_atomic(path: Path, data: bytes, *, mode: int = 0o600, replace: bool = 
             scratch.unlink(missing_ok=True)
             raise
         sync_directory(path.parent)
+        sweep(path)
 
 
 def write_new(path: Path, mode: int, blocks: Iterable[bytes], *, about: Path) -> None:

@@ -455,3 +455,14 @@ def test_temporary_names_do_not_meet(tmp_path: Path) -> None:
     found = {files.temporary(tmp_path) for _ in range(100)}
     assert len(found) == 100
     assert {path.parent for path in found} == {tmp_path}
+
+
+def test_what_killed_writers_left_is_swept_up_after_a_day(tmp_path: Path) -> None:
+    old, young = files.temporary(tmp_path), files.temporary(tmp_path)
+    others = [tmp_path / name for name in (".tmp-x", ".tmp-dorky-x", "old")]
+    for path in (old, young, *others):
+        path.touch()
+    for path in (old, *others):
+        os.utime(path, (0, 0))
+    files.write_atomic(tmp_path / "new", b"1")
+    assert set(tmp_path.iterdir()) == {young, *others, tmp_path / "new"}
