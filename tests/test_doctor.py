@@ -384,6 +384,17 @@ def test_a_remote_that_is_not_there_is_asked_once(
     assert {verb for verb, _ in faults.calls} == {"get"}
 
 
+def test_every_kind_of_place(tmp_path: Path, remote: Remote) -> None:
+    ana = Machine(tmp_path / "ana", {**remote.env, "XDG_RUNTIME_DIR": str(tmp_path)})
+    ana("init", remote.url, "--name", "ana", "--recovery", "key")
+    found = checks(ana)
+    mended = found.pop("versioning", None)
+    assert (mended is None) == (remote.url[0] == "/")
+    assert {each["verdict"] for each in found.values()} == {"ok"}
+    out = ana("doctor").out
+    assert not [value for name, value in remote.env.items() if "KEY" in name and value in out]
+
+
 def test_a_root_that_a_rule_deleted(tmp_path: Path, s3_url: Remote) -> None:
     """The error does not keep back what explains it."""
     ana = Machine(tmp_path / "ana", s3_url.env)
