@@ -189,6 +189,41 @@ class Destruction(Result, frozen=True, kw_only=True):
     unpushed: int = 0
 
 
+class Garbage(Result, frozen=True, kw_only=True):
+    """A key of the remote that can go: its name, its size in bytes, and why."""
+
+    name: str
+    size: int
+    reason: str
+
+
+class Collection(Result, frozen=True, kw_only=True):
+    """What a collection of a remote's garbage comes to.
+
+    Attributes:
+        url: The remote.
+        garbage: What nobody needs.
+        rewritten: Packs that are given up, after what is needed of them has been packed anew.
+        kept_young: How many packs that no root lists are too young to be garbage: somebody may be
+            about to list them.
+        packs_before: How many packs the root listed.
+        packs_after: How many it lists then; an estimate until it is done.
+        size: How many bytes go.
+        sent: How many bytes are uploaded for that.
+        done: Whether it has been done, not only planned.
+    """
+
+    url: str
+    garbage: tuple[Garbage, ...] = ()
+    rewritten: tuple[Garbage, ...] = ()
+    kept_young: int = 0
+    packs_before: int = 0
+    packs_after: int = 0
+    size: int = 0
+    sent: int = 0
+    done: bool = False
+
+
 class Key(Result, frozen=True, kw_only=True):
     """A public key.
 

@@ -1,0 +1,263 @@
+"""Collecting a remote's garbage: packs that no root lists, and packs better written anew.
+
+The root is the only arbiter, as for a push. What is to go is condemned by a swap of the root, and
+deleted only after it: a pusher that had sent such a pack, and was about to list it, loses its swap
+to that, and finds the pack condemned. So nothing depends on clocks or on the grace: with none at
+all, pushers who are under way only have to send more.
+
+Interrupted anywhere, a collection is run again: what was condemned and is still there is deleted
+then, and what it has uploaded is garbage like any other.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import NamedTuple
+
+import msgspec
+
+from dorky import errors, pack, reach
+from dorky.drivers.base import Stat
+from dorky.model import ObjectId, Pack, Root
+from dorky.progress import SILENT, Progress
+from dorky.remote import probe
+from dorky.remote import root as roots
+from dorky.remote.fetch import fetch, fetch_objects
+from dorky.remote.journal import Sent
+from dorky.remote.push import SMALL, build, remember, send
+from dorky.remote.root import PACKS, Remote, Seen
+from dorky.remote.rotate import renewed
+from dorky.results import Collection, Garbage
+
+GRACE = timedelta(days=7)
+"""How long a pack that no root lists is left alone: somebody may be about to list it."""
+_PROBING = timedelta(hours=1)
+"""How long scratch keys are left alone, whatever the grace: a probe that loses its own fails."""
+_MANY_SMALL = 8
+_MOST = 4000
+"""How many packs one swap condemns: a root has to hold their names."""
+_ATTEMPTS = 10
+
+
+class Plan(NamedTuple):
+    """What a collection is going to do.
+
+    Attributes:
+        collection: What is told of it.
+        grace: How old garbage must be.
+        seen: The root that it is made for.
+        condemned: Packs which that root condemns, and which are there.
+        strays: Packs in no root, to be condemned.
+        scratch: Keys that probes have left.
+        rewritten: Listed packs that are given up.
+        alive: Everything that is reachable.
+        moved: Of that, what has to go into new packs.
+    """
+
+    collection: Collection
+    grace: timedelta
+    seen: Seen
+    condemned: tuple[ObjectId, ...]
+    strays: tuple[ObjectId, ...]
+    scratch: tuple[str, ...]
+    rewritten: dict[ObjectId, str]
+    alive: set[ObjectId]
+    moved: set[ObjectId]
+
+    @property
+    def changes_root(self) -> bool:
+        """Whether the root has to change, or only what it condemns already is to be deleted."""
+        gone = len(self.condemned) < len(self.seen.root.condemned)
+        return bool(self.strays or self.rewritten or gone)
+
+
+def plan(remote: Remote, *, grace: timedelta = GRACE, progress: Progress = SILENT) -> Plan:
+    """Find what can go. Fetches first; changes nothing in the remote.
+
+    Age is told by the remote's own clock, and written a scratch key for if anything may be garbage.
+
+    Args:
+        remote: Where.
+        grace: How old what no root lists must be.
+        progress: Is told about the fetch.
+
+    Raises:
+        NoRepositoryAtURL: It holds no repository.
+        MissingObject: What its refs name is not there.
+    """
+    fetch(remote, progress)
+    seen = remote.seen
+    assert seen is not None
+    root = seen.root
+    listed = {each.id for each in root.packs}
+    # After the root: should another list what is found here, then our swap is lost.
+    there = {
+        each.key.removeprefix(PACKS): each
+        for each in remote.driver.list(PACKS)
+        if re.fullmatch(f"{PACKS}[0-9a-f]{{64}}", each.key)
+    }
+    condemned = tuple(each for each in root.condemned if each in there and each not in listed)
+    loose = [there[each] for each in sorted(there.keys() - listed - set(condemned))]
+    scratch = list(remote.driver.list(probe.PREFIX))
+    old, left = _old(remote, loose, scratch, grace)
+    rewritten, alive, moved = _rewritten(remote, seen)
+    garbage = (
+        *(Garbage(name=e.key, size=e.size, reason="no root lists it") for e in old),
+        *(
+            Garbage(name=PACKS + name, size=there[name].size, reason="it was condemned before")
+            for name in condemned
+        ),
+        *(Garbage(name=e.key, size=e.size, reason="a probe has left it") for e in left),
+    )
+    sizes = {each.id: each.size for each in root.packs}
+    given_up = tuple(
+        Garbage(name=PACKS + name, size=sizes[name], reason=reason)
+        for name, reason in rewritten.items()
+    )
+    places = remote.store.locate(moved, remote=remote.name)
+    sent = sum(at.length for at in places.values())
+    return Plan(
+        Collection(
+            url=remote.url,
+            garbage=garbage,
+            rewritten=given_up,
+            kept_young=len(loose) - len(old),
+            packs_before=len(root.packs),
+            packs_after=len(root.packs) - len(rewritten) + math.ceil(sent / pack.TARGET),
+            size=sum(each.size for each in (*garbage, *given_up)),
+            sent=sent,
+        ),
+        grace,
+        seen,
+        condemned,
+        tuple(each.key.removeprefix(PACKS) for each in old[:_MOST]),
+        tuple(each.key for each in left),
+        rewritten,
+        alive,
+        moved,
+    )
+
+
+def _old(
+    remote: Remote, loose: list[Stat], scratch: list[Stat], grace: timedelta
+) -> tuple[list[Stat], list[Stat]]:
+    """Of packs that no root lists, and of probes' scratch keys, those that are old enough."""
+    if not loose and not scratch:
+        return [], []
+    now = probe.clock(remote.driver)
+    probing = max(grace, _PROBING)
+    return (
+        [each for each in loose if now - each.modified >= grace],
+        [each for each in scratch if now - each.modified >= probing],
+    )
+
+
+def _rewritten(
+    remote: Remote, seen: Seen
+) -> tuple[dict[ObjectId, str], set[ObjectId], set[ObjectId]]:
+    """Which listed packs are better written anew, and why.
+
+    What hangs below a closed group's trees can't be known. So while there is one, nothing is taken
+    for dead, and a pack in which anything may be that group's is left alone.
+
+    Returns:
+        The packs with their reasons; everything that is reachable; of that what has to be moved.
+    """
+    store = remote.store
+    alive = reach.reach(store, seen.root.refs.values()).all
+    all_open = {each.group for each in seen.header.epochs} <= store.vault.groups
+    judged: list[tuple[Pack, dict[ObjectId, int]]] = []
+    taken: set[ObjectId] = set()
+    for packed in sorted(seen.root.packs, key=lambda each: -each.size):
+        sizes = {at.id: at.length for at in store.locations(packed.id, remote=remote.name)}
+        if sizes and (all_open or sizes.keys() <= alive):
+            judged.append((packed, sizes))
+        else:
+            taken |= sizes.keys()
+    dead: dict[ObjectId, str] = {}
+    small: dict[ObjectId, str] = {}
+    needed: dict[ObjectId, set[ObjectId]] = {}
+    for packed, sizes in judged:
+        # Of what is in several packs one copy is needed: that in the largest.
+        needed[packed.id] = (sizes.keys() & alive) - taken
+        taken |= needed[packed.id]
+        total = sum(sizes.values())
+        unneeded = total - sum(sizes[each] for each in needed[packed.id])
+        if 2 * unneeded >= total:
+            dead[packed.id] = f"{100 * unneeded // total} % of it is not needed"
+        elif packed.size < SMALL:
+            small[packed.id] = "it is small"
+    rewritten = dead | small if len(small) >= _MANY_SMALL else dead
+    return rewritten, alive, {each for name in rewritten for each in needed[name]}
+
+
+def apply(remote: Remote, made: Plan, *, progress: Progress = SILENT) -> Collection:
+    """Do what was planned, or what has to be done by now if the root has changed since.
+
+    Raises:
+        UsageError: The root would not fit any more.
+        AccessDenied: Deleting is not allowed. What was to go is condemned; who may delete can run
+            this again.
+        ServerBusy: Others keep changing the root.
+    """
+    first = made.collection
+    sent: list[Sent] = []
+    uploaded = 0
+    for _ in range(_ATTEMPTS + len(first.garbage) // _MOST):
+        before = made.seen.root
+        if made.changes_root:
+            uploaded += _send(remote, made, sent, progress)
+            try:
+                won = remote.swap(made.seen.header, _following(made, sent))
+            except errors.PreconditionFailed:
+                made = plan(remote, grace=made.grace, progress=progress)
+                sent = _still_good(remote, made, sent, before.gc_epoch)
+                continue
+            remember(remote, won, sent, progress)
+        packs = (*made.condemned, *made.strays, *made.rewritten)
+        doomed = [*(PACKS + each for each in packs), *made.scratch]
+        if doomed:
+            remote.driver.delete(doomed)
+        if len(made.strays) < _MOST:
+            after = len(before.packs) - len(made.rewritten) + len(sent)
+            return msgspec.structs.replace(first, packs_after=after, sent=uploaded, done=True)
+        made, sent = plan(remote, grace=made.grace, progress=progress), []
+    raise errors.ServerBusy(remote.url, "others keep changing it")
+
+
+def _following(made: Plan, sent: Iterable[Sent]) -> Root:
+    root = made.seen.root
+    kept = (each for each in root.packs if each.id not in made.rewritten)
+    return roots.successor(
+        root,
+        packs=(*kept, *(each.pack for each in sent)),
+        condemned=(*made.condemned, *made.strays, *made.rewritten),
+        gc_epoch=root.gc_epoch + 1,
+    )
+
+
+def _send(remote: Remote, made: Plan, sent: list[Sent], progress: Progress) -> int:
+    """Upload new packs with what has to be moved; how many bytes they have."""
+    header, root = made.seen.header, made.seen.root
+    # No more new packs than old ones: those stand in for them.
+    crowded = msgspec.structs.replace(_following(made, ()), packs=root.packs)
+    opened = remote.unlock(header)
+    roots.encode(header, crowded, opened)
+    there = {each for earlier in sent for each in earlier.ids}
+    moved = made.moved - there
+    fetch_objects(remote, moved, progress)
+    size = sum(at.length for at in remote.store.locate(moved).values())
+    before = len(sent)
+    send(remote, build(opened, renewed(remote.store, opened, moved)), sent, progress, size)
+    return sum(each.pack.size for each in sent[before:])
+
+
+def _still_good(remote: Remote, made: Plan, sent: Iterable[Sent], gc_epoch: int) -> list[Sent]:
+    """The packs uploaded for a swap that was lost which its repetition may list."""
+    if made.seen.root.gc_epoch != gc_epoch:
+        return []  # another collection may have condemned them
+    epochs = remote.store.vault.epochs
+    return [each for each in sent if each.pack.epochs == epochs and each.ids <= made.alive]
