@@ -20,6 +20,7 @@ from dorky import errors, git, identities, roster
 from dorky.config import RC, SETTINGS
 from dorky.drivers.base import Driver, Inspected
 from dorky.model import ALL
+from dorky.operations import MERGE
 from dorky.project import ORIGIN, Project
 from dorky.remote import probe
 from dorky.remote.fetch import fetch
@@ -176,7 +177,7 @@ def _database(project: Project) -> Check:
 
 
 def _merge(project: Project) -> Check:
-    if project.database.get("merge"):
+    if project.database.get(MERGE):
         return _warn(
             "merge",
             "one was begun and not finished",

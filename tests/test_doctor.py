@@ -199,6 +199,14 @@ def test_a_damaged_database(ana: Machine) -> None:
     assert found["files"]["verdict"] == "ok"
 
 
+def test_no_database_at_all(ana: Machine) -> None:
+    for each in ana.state.glob("dorky.db*"):
+        each.write_bytes(b"not a database" * 1000)
+    found = checks(ana, code=1)
+    assert {found[name]["verdict"] for name in ("database", "merge", "key")} == {"fail"}
+    assert {found[name]["verdict"] for name in ("settings", "drafts", "space")} == {"ok"}
+
+
 def test_a_merge_that_was_not_finished(ana: Machine) -> None:
     with ana.repo() as repo:
         repo.database.set("merge", b"{}")
