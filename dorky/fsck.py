@@ -259,8 +259,7 @@ def _history(look: _Look, store: Store) -> None:
 
 def _remotes(store: Store) -> list[str]:
     """The remotes of which something is known."""
-    rows = store.database.connection.execute("SELECT DISTINCT remote FROM packs WHERE remote <> ''")
-    return [name for (name,) in rows]
+    return [name for (name,) in store.database.connection.execute("SELECT remote FROM roots")]
 
 
 def _lost(look: _Look, store: Store, contents: Iterable[ObjectId], missing: set[ObjectId]) -> None:

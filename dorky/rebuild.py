@@ -65,6 +65,7 @@ def rebuild(project: Project) -> Rebuilt:
         for table in sorted(_TABLES - whole):
             made.notes.append(f"the table {table} could not be read whole")
         _find_keys(project, made)
+        _forget_sent(project.database)
         _index(project, directory, made)
         _fetch(project, made)
         _mend_refs(project, made, lost="refs" not in whole)
@@ -166,6 +167,13 @@ def _find_keys(project: Project, made: _Made) -> None:
 def _take_header(project: Project, header: Header) -> None:
     project.unlock(header)  # before it is believed: it is held against `.dorkyrc`
     project.database.set("header", model.encode(header))
+
+
+def _forget_sent(database: Database) -> None:
+    """Forget what an interrupted push has sent: a root must not list it if this is wrong."""
+    with database.transaction() as db:
+        db.execute("DELETE FROM packs WHERE remote GLOB '*/sent'")
+        db.execute("DELETE FROM meta WHERE key GLOB 'remote.*.sent'")
 
 
 # --- packs ----------------------------------------------------------------------------------

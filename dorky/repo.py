@@ -11,6 +11,7 @@ import os
 import re
 import tempfile
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -19,6 +20,7 @@ from dorky import (
     errors,
     files,
     fsck,
+    garbage,
     history,
     identities,
     keys,
@@ -40,7 +42,7 @@ from dorky.remote import probe
 from dorky.remote import root as roots
 from dorky.remote.push import remember
 from dorky.remote.root import Remote
-from dorky.results import Check, Destruction, Fscked, Initialized, Rebuilt, Transfer
+from dorky.results import Check, Destruction, Fscked, Initialized, Rebuilt, Swept, Transfer
 
 
 class Repository(GroupWork):
@@ -286,6 +288,27 @@ class Repository(GroupWork):
     def fsck_rebuild(self) -> Rebuilt:
         """Make the local database again (see `rebuild.rebuild`)."""
         return rebuild.rebuild(self)
+
+    def gc(
+        self,
+        *,
+        grace: timedelta | None = None,
+        prune_remote_verified: bool = False,
+        dry_run: bool = False,
+    ) -> Swept:
+        """Delete what nothing here needs any more.
+
+        Args:
+            grace: How old a pack must be for what is not needed to go; two weeks by default.
+            prune_remote_verified: Whether content goes, too, that the remote provably has.
+            dry_run: Whether to say only what would go.
+
+        Raises:
+            MissingObject: Something is missing, so what is needed can't be told.
+        """
+        with self.locked():
+            plan = garbage.plan(self, grace=grace, prune=prune_remote_verified)
+            return plan.swept if dry_run else garbage.apply(self, plan)
 
     # --- the end ---------------------------------------------------------------------------
 

@@ -482,3 +482,39 @@ class Rebuilt(Result, frozen=True, kw_only=True):
     main: str | None = None
     notes: tuple[str, ...] = ()
     dangling: tuple[Dangling, ...] = ()
+
+
+class Discarded(Result, frozen=True, kw_only=True):
+    """A pack that goes, or has gone.
+
+    Attributes:
+        pack: Its name.
+        size: How many bytes are freed.
+        why: Why.
+        rewritten: Whether what is needed of it is written anew.
+    """
+
+    pack: str
+    size: int
+    why: str
+    rewritten: bool = False
+
+
+class Swept(Result, frozen=True, kw_only=True):
+    """What a collection of garbage here deletes.
+
+    Attributes:
+        packs: The packs that go.
+        size: How many bytes are freed.
+        kept: Packs that the database does not know, and that hold commits which are nowhere else.
+        commits: The newest commits of each line that go for good.
+        operations: How many operations are forgotten.
+        done: Whether it has been done, not only planned.
+    """
+
+    packs: tuple[Discarded, ...] = ()
+    size: int = 0
+    kept: tuple[str, ...] = ()
+    commits: tuple[Dangling, ...] = ()
+    operations: int = 0
+    done: bool = False

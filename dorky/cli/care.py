@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any
+from datetime import timedelta
+from typing import Annotated, Any, Optional
 
 import typer
 
 from dorky import errors
 from dorky.cli.command import Command, Json
 from dorky.cli.output import escaped, listing, name, note, plural, repository, say, show_json, size
-from dorky.results import Dangling, Fscked, Rebuilt
+from dorky.results import Dangling, Fscked, Rebuilt, Swept
 
+_LONGEST = 36_500
 _PART = re.compile(r"([1-9]\d*)/([1-9]\d*)\Z")
 
 
@@ -96,6 +98,10 @@ def _show_dangling(found: tuple[Dangling, ...]) -> None:
     if not found:
         return
     say("Commits that nothing leads to (dorky log ID, dorky checkout ID):")
+    _show_commits(found)
+
+
+def _show_commits(found: tuple[Dangling, ...]) -> None:
     listing(
         found,
         lambda each: (
@@ -121,6 +127,69 @@ def _show_rebuilt(made: Rebuilt) -> None:
     say("Now look whether all is well: dorky fsck")
 
 
+def gc(
+    remote: Annotated[
+        bool, typer.Option("--remote", help="Collect in the remote, not here.")
+    ] = False,
+    grace: Annotated[
+        Optional[float],  # noqa: UP045 - typer reads annotations on Python 3.10, too
+        typer.Option("--grace", metavar="DAYS", help="Leave what is younger: 14 here, 7 there."),
+    ] = None,
+    prune_remote_verified: Annotated[
+        bool,
+        typer.Option(
+            "--prune-remote-verified",
+            help="Drop content, too, that the remote provably has; it is fetched when needed.",
+        ),
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only show what would be deleted.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Delete what nothing needs any more.
+
+    Here that is what no ref, no staged file and no operation of the last 90 days leads to, in packs
+    that are two weeks old.
+
+    \b
+    $ dorky gc --dry-run
+    $ dorky gc --prune-remote-verified
+    $ dorky gc --remote
+    """
+    if grace is not None and not 0 <= grace <= _LONGEST:
+        raise errors.UsageError(f"a grace of {grace:g} days", hint="dorky gc --grace 14")
+    if remote and prune_remote_verified:
+        raise errors.UsageError(
+            "--prune-remote-verified is about what is here", hint="leave out --remote"
+        )
+    age = None if grace is None else timedelta(days=grace)
+    with repository() as repo:
+        done = repo.gc(grace=age, prune_remote_verified=prune_remote_verified, dry_run=dry_run)
+    if json:
+        show_json(done)
+    else:
+        _show_swept(done)
+
+
+def _show_swept(found: Swept) -> None:
+    would = "" if found.done else "would be "
+    for each in found.packs:
+        what = "rewritten" if each.rewritten else "deleted"
+        say(f"{would}{what}: {each.pack[:12]} ({size(each.size)}): {each.why}")
+    for pack in found.kept:
+        note(f"note: pack {pack[:12]} is not recorded, and may hold work: dorky fsck --rebuild")
+    if found.commits:
+        say(f"Commits that nothing leads to{' went' if found.done else ''}:")
+        _show_commits(found.commits)
+    if found.operations:
+        say(f"{plural(found.operations, 'operation')} {would}forgotten (dorky op log)")
+    if found.packs:
+        say(f"{size(found.size)} {would}freed.")
+    else:
+        say("Nothing to collect.")
+
+
 class FsckCommand(Command):
     """A command whose ``--read-data`` may stand alone."""
 
@@ -133,5 +202,5 @@ class FsckCommand(Command):
         return super().parse_args(ctx, given)
 
 
-COMMANDS = (fsck,)
+COMMANDS = (fsck, gc)
 CLASSES: dict[Any, type[Command]] = {fsck: FsckCommand}

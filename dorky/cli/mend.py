@@ -1,0 +1,166 @@
+"""Commands for the day things go wrong: resolve, merge, undo, op."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, List  # noqa: UP035
+
+import typer
+
+from dorky import errors
+from dorky.cli.command import Command, Group, Json
+from dorky.cli.output import (
+    changes,
+    escaped,
+    from_here,
+    listing,
+    note,
+    plural,
+    repository,
+    say,
+    show_json,
+    style,
+    title,
+)
+from dorky.results import Undone, Unmerged
+
+op_app = typer.Typer(
+    cls=Group, no_args_is_help=True, help="What was done here, to be looked at and undone."
+)
+
+
+def conflicts(found: Sequence[Unmerged]) -> None:
+    """List what a merge could not settle."""
+    here = from_here()
+
+    def line(each: Unmerged) -> str:
+        what: str = each.why
+        if each.beside:
+            what = f"both changed it: theirs is {here(each.beside)}"
+        elif each.places:
+            what = f"{each.why}: {escaped(', '.join(each.places))}"
+        return f"{style('U', fg='red')} {here(each.path)} ({what})"
+
+    listing(found, line)
+
+
+def resolve(
+    paths: Annotated[List[str], typer.Argument(help="Files, directories, or quoted patterns.")],  # noqa: UP006
+    ours: Annotated[bool, typer.Option("--ours", help="Take what was here.")] = False,
+    theirs: Annotated[bool, typer.Option("--theirs", help="Take the other side's.")] = False,
+    json: Json = False,
+) -> None:
+    """Settle a conflict of a merge: with the file as it is now, or with one side's.
+
+    \b
+    $ dorky resolve .env
+    $ dorky resolve logo.png --theirs
+    """
+    with repository() as repo:
+        done = repo.resolve(paths, ours=ours, theirs=theirs)
+    if json:
+        show_json(done)
+        return
+    say(f"Resolved {plural(len(done.paths), 'file')}.")
+    if done.left:
+        say("Still to be resolved:")
+        conflicts(done.left)
+    else:
+        say("No conflicts are left: dorky merge --continue")
+    kept(done.backup)
+
+
+def merge(
+    continue_: Annotated[
+        bool, typer.Option("--continue", help="Commit it: all conflicts are resolved.")
+    ] = False,
+    abort: Annotated[
+        bool, typer.Option("--abort", help="Go back to how things were before it.")
+    ] = False,
+    message: Annotated[str, typer.Option("--message", "-m", help="Of the commit.")] = "",
+    json: Json = False,
+) -> None:
+    """End a merge that a pull has left with conflicts.
+
+    \b
+    $ dorky merge --continue
+    $ dorky merge --abort
+    """
+    if continue_ == abort:
+        raise errors.UsageError(
+            "merge takes --continue or --abort", hint="dorky pull (or sync) begins a merge"
+        )
+    with repository() as repo:
+        done = repo.merge_abort() if abort else repo.merge_continue(message)
+    if json:
+        show_json(done)
+    elif isinstance(done, Undone):
+        say("Everything is as it was before the merge.")
+        changes(done.changes)
+        kept(done.backup)
+    else:
+        say(f"[{style(done.id[:10], fg='yellow')}] {title(done.message)}")
+        changes(done.changes)
+
+
+def undo(
+    count: Annotated[int, typer.Argument(metavar="[N]", help="How many operations.")] = 1,
+    force: Annotated[
+        bool, typer.Option("--force", "-f", help="Overwrite later edits (a backup is kept).")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Take back what was done last: commits, staging, and files are as before.
+
+    An undo can be undone, too. What was pushed stays in the remote.
+
+    \b
+    $ dorky undo
+    $ dorky undo 3
+    """
+    with repository() as repo:
+        done = repo.undo(count, force=force)
+    if json:
+        show_json(done)
+        return
+    for each in done.operations:
+        say(f"Undone: {escaped(each.command)}")
+    changes(done.changes)
+    kept(done.backup)
+    if done.published:
+        note("The remote has what was undone: a pull brings it back. To take it back for all:")
+        note("  dorky pull && dorky restore FILE --source REV && dorky commit -a && dorky push")
+
+
+def op_log(
+    limit: Annotated[int, typer.Option("--limit", "-n", help="At most so many.")] = 20,
+    json: Json = False,
+) -> None:
+    """List what has been done here, the newest first: what undo takes back.
+
+    \b
+    $ dorky op log
+    $ dorky op log -n 5
+    """
+    with repository() as repo:
+        found = repo.op_log(limit=limit)
+    if json:
+        show_json(found)
+        return
+    if not found:
+        say("Nothing was done here yet that could be undone.")
+    for each in found:
+        when = each.time.astimezone().strftime("%Y-%m-%d %H:%M")
+        files = f"  ({plural(len(each.paths), 'file')})" if each.paths else ""
+        say(f"{style(str(each.number), fg='yellow')}  {when}  {escaped(each.command)}{files}")
+
+
+def kept(backup: str) -> None:
+    """Say where what was overwritten is kept, if anything was."""
+    if backup:
+        note(f"What was there is kept: dorky restore FILE --source {backup}")
+
+
+op_app.command("log", cls=Command)(op_log)
+
+COMMANDS = (resolve, merge, undo)

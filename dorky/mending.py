@@ -1,0 +1,188 @@
+"""Mending: resolving conflicts, ending a merge, and taking back what was done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from dorky import checkout, errors, history, merge, operations, staging
+from dorky.history import MAIN
+from dorky.local import LocalWork, shown
+from dorky.looking import StrPath
+from dorky.model import Entry
+from dorky.operations import Operation
+from dorky.project import ORIGIN
+from dorky.results import LogEntry, Logged, Resolved, Undone
+
+
+class MendWork(LocalWork):
+    """The commands for the day things go wrong."""
+
+    # --- conflicts -------------------------------------------------------------------------
+
+    def resolve(
+        self, paths: StrPath | Iterable[StrPath], *, ours: bool = False, theirs: bool = False
+    ) -> Resolved:
+        """Settle conflicts of a merge: with what the files hold now, or with one side's.
+
+        Args:
+            paths: Files, directories, patterns.
+            ours: Whether to take what was here.
+            theirs: Whether to take the other side's.
+
+        Raises:
+            NothingToDo: No merge is in progress.
+            PathNotTracked: A path at which there is no conflict.
+            StillMarked: A file has conflict markers.
+        """
+        if ours and theirs:
+            raise errors.UsageError("--ours and --theirs exclude each other")
+        names = self._names(paths)
+        with self.operation(f"resolve {shown(names)}"):
+            state = self._merging()
+            pending = [each.path for each in state.conflicts]
+            chosen = staging.tracked(pending, names, " among the conflicts")
+            backup = ""
+            if ours or theirs:
+                side = history.head_of(self.store) if ours else state.theirs
+                trees = history.trees_of(self.store, side)
+                backup = self._take(chosen, trees, state.trees)
+            else:
+                self._check_unmarked(chosen)
+                self._take_as_it_is(chosen)
+            self._settle(chosen)
+            left = self._merging().conflicts
+            return Resolved(paths=tuple(chosen), left=left, backup=backup)
+
+    def _take(self, paths: Sequence[str], trees: history.Trees, prepared: history.Trees) -> str:
+        """Put files in place as ``trees`` hold them, unless they were edited, and stage that."""
+        rows = self.index.rows()
+        wanted = {path: self._entry_at(trees, path) for path in paths}
+        marked = {
+            path: staging.row_of(path, entry, self.vault, absent=False)
+            for path in paths
+            if (entry := self._entry_at(prepared, path))
+        }
+        made = checkout.plan_files(self.worktree, self.store, rows, wanted, marked)
+        backup, done = self._carry_out(rows, made, force=True)
+        with self.database.transaction():
+            done.record(self.index)
+            self.index.remove(path for path, entry in wanted.items() if entry is None)
+        return backup
+
+    def _entry_at(self, trees: history.Trees, path: str) -> Entry | None:
+        found = history.lookup(self.store, trees, path)
+        return next((entry for entry in found if not entry.is_tree), None)
+
+    def _take_as_it_is(self, paths: Sequence[str]) -> None:
+        """Stage files as they are on disk, or as gone."""
+        rows = self.index.rows()
+        stats = {path: stat for path in paths if (stat := self.worktree.stat(path))}
+        self._stage(rows, staging.Selection(stats, set(paths), set(paths) - stats.keys()))
+
+    def _merging(self) -> merge.State:
+        state = merge.load(self.database)
+        if state is None:
+            raise errors.NothingToDo("no merge is in progress")
+        return state
+
+    def merge_continue(self, message: str = "") -> LogEntry:
+        """Commit a merge whose conflicts are resolved.
+
+        Raises:
+            NothingToDo: No merge is in progress.
+            Unresolved: There are conflicts.
+        """
+        with self.locked():
+            state = self._merging()
+            return self.commit(message or f"Merge {state.label}")
+
+    def merge_abort(self) -> Undone:
+        """Go back to how things were before the merge. Files edited since are kept as a backup.
+
+        Raises:
+            NothingToDo: No merge is in progress.
+        """
+        with self.operation("merge --abort"):
+            return self._undo(self._merging().operation, force=True)
+
+    # --- the operation log -----------------------------------------------------------------
+
+    def op_log(self, *, limit: int | None = None) -> list[Logged]:
+        """What has been done here, the newest first."""
+        return [self._logged(each) for each in operations.log(self.database, limit)]
+
+    def _logged(self, operation: Operation) -> Logged:
+        n, time, command = operation
+        paths = operations.touched(self.database, n)
+        return Logged(number=n, time=time, command=command, paths=tuple(paths))
+
+    def undo(self, count: int = 1, *, force: bool = False) -> Undone:
+        """Take back the newest operations: refs, index and files are as they were before.
+
+        An undo is an operation, too: undoing it brings everything back.
+
+        Args:
+            count: How many.
+            force: Whether to overwrite what was edited since, after keeping it as a backup commit.
+
+        Raises:
+            NothingToDo: There is nothing to undo.
+            LocalChanges: Files were edited since.
+        """
+        if count < 1:
+            raise errors.UsageError(f"{count} operations can't be undone")
+        with self.locked():
+            newest = operations.log(self.database, count)
+            if not newest:
+                raise errors.NothingToDo("nothing was done here that can be undone")
+            if len(newest) < count:
+                raise errors.UsageError(
+                    f"only {len(newest)} operations are known", hint="dorky op log"
+                )
+            what = newest[0].command if count == 1 else f"{count} operations"
+            with self.operation(f"undo {what}"):
+                return self._undo(newest[-1].n, force=force)
+
+    def _undo(self, since: int, *, force: bool) -> Undone:
+        """Put back what operations have replaced, from one on."""
+        undone = [self._logged(each) for each in operations.log(self.database) if each.n >= since]
+        found = operations.replaced(self.database, since)
+        rows = self.index.rows()
+        wanted = {
+            path: staging.entry_of(old, self.vault) if old else None
+            for path, (old, _) in found.disk.items()
+        }
+        kept = {path: new for path, (_, new) in found.disk.items() if new}
+        made = checkout.plan_files(self.worktree, self.store, rows, wanted, kept)
+        if made.conflicts and not force:
+            raise errors.LocalChanges(
+                shown(sorted(made.conflicts)), hint="dorky undo --force (a backup is kept)"
+            )
+        changes = made.changes(rows)
+        backup, done = self._carry_out(rows, made, force=force)
+        written = {row.path: row for row in done.rows}
+        back = [
+            written[path] if path in written and written[path].same(old) else old
+            for path, old in found.rows.items()
+            if old
+        ]
+        with self.database.transaction():
+            self.index.put(back)
+            self.index.remove(path for path, old in found.rows.items() if old is None)
+            self.index.refresh(row for row in done.rows if row.path not in found.rows)
+            for name, commit in found.refs.items():
+                if commit:
+                    self.database.set_ref(name, commit)
+                elif name != backup:
+                    self.database.delete_ref(name)
+            for key, value in found.values.items():
+                self.database.set(key, value or b"")
+        head = self.database.ref(MAIN)
+        _, behind = history.ahead_behind(self.store, head, self.database.ref(f"{ORIGIN}/{MAIN}"))
+        return Undone(
+            operations=tuple(undone),
+            changes=changes,
+            head=head,
+            backup=backup,
+            published=MAIN in found.refs and behind > 0,
+        )
