@@ -370,6 +370,20 @@ def test_who_may_only_read(ana: Machine, monkeypatch: pytest.MonkeyPatch) -> Non
     assert "can't tell" in found["clock"]["about"]
 
 
+def test_who_never_could_write(ana: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a verdict the probe is what meets the refusal; nothing is remembered."""
+    ben = cloned(ana, "ben")
+    admit(ana, ben, "ben")
+    ben("pull")
+    faults = Faults.installed(monkeypatch)
+    faults.before("swap", failing(errors.AccessDenied("the bucket", "403")), times=16)
+    assert checks(ben)["writing"]["verdict"] == "warn"
+    assert faults.done
+    faults.clear()
+    assert checks(ben)["writing"]["verdict"] == "ok"
+    assert [verb for verb, _ in faults.calls].count("swap") == 33
+
+
 @pytest.mark.parametrize(("minutes", "word"), [(5, "behind"), (-5, "ahead of"), (1, "agree")])
 def test_the_clock(ana: Machine, monkeypatch: pytest.MonkeyPatch, minutes: int, word: str) -> None:
     theirs = datetime.now(timezone.utc) + timedelta(minutes=minutes)
