@@ -21,7 +21,7 @@ from dorky.model import Kind, ObjectId
 from dorky.project import ORIGIN, Project
 from dorky.remote.fetch import fetch
 from dorky.remote.root import PACKS
-from dorky.results import Discarded, Swept
+from dorky.results import Garbage, Swept
 from dorky.store import LOCAL, Held, Store
 
 GRACE = timedelta(days=14)
@@ -78,7 +78,8 @@ def plan(project: Project, *, grace: timedelta | None = None, prune: bool = Fals
     packs = list(_recorded(store, since))
     doubtful = {at.id for each in packs if each.old for at in each.places} - needed
     needed |= reach.foreign(store, doubtful)
-    found: list[Discarded] = []
+    garbage: list[Garbage] = []
+    rewritten: list[Garbage] = []
     moved: list[Held] = []
     copies: list[Held] = []
     claimed: dict[ObjectId, Held] = {}
@@ -104,14 +105,16 @@ def plan(project: Project, *, grace: timedelta | None = None, prune: bool = Fals
         if any(at.id in cached for at in each.places):
             why = "the remote has what it holds" + (", or half of it or more" if live else "")
         size = total - left if live else each.size
-        found.append(Discarded(pack=each.name, size=size, why=why, rewritten=bool(live)))
+        goes = rewritten if live else garbage
+        goes.append(Garbage(name=each.name, size=size, reason=why))
         moved += live
     strays, kept = _strays(project, since)
     going = {at.id for each in packs for at in each.places} - claimed.keys()
     commits = reach.unreached(store, needed)
     swept = Swept(
-        packs=(*found, *strays),
-        size=sum(each.size for each in (*found, *strays)),
+        garbage=(*garbage, *strays),
+        rewritten=tuple(rewritten),
+        size=sum(goes.size for goes in (*garbage, *strays, *rewritten)),
         kept=kept,
         commits=reach.dangling({each: commits[each] for each in commits.keys() & going}),
         operations=sum(each.time < _horizon() for each in operations.log(project.database)),
@@ -132,12 +135,12 @@ def _recorded(store: Store, since: float) -> Iterator[_Pack]:
         yield _Pack(each.id, each.size, places, old)
 
 
-def _strays(project: Project, since: float) -> tuple[list[Discarded], tuple[str, ...]]:
+def _strays(project: Project, since: float) -> tuple[list[Garbage], tuple[str, ...]]:
     """Packs that are not recorded: which go, and which stay."""
     store = project.store
     recorded = {each.id for each in store.packs()}
     doomed = set((project.database.get(_DOOMED) or b"").decode().split())
-    goes: list[Discarded] = []
+    goes: list[Garbage] = []
     stays: list[str] = []
     for path in sorted(store.directory.iterdir()) if store.directory.is_dir() else ():
         name, stat = path.name, path.stat()
@@ -152,7 +155,7 @@ def _strays(project: Project, since: float) -> tuple[list[Discarded], tuple[str,
             continue
         else:
             why = "left by a command that was killed"
-        goes.append(Discarded(pack=name, size=stat.st_size, why=why))
+        goes.append(Garbage(name=name, size=stat.st_size, reason=why))
     return goes, tuple(stays)
 
 
@@ -195,7 +198,7 @@ def apply(project: Project, made: Plan) -> Swept:
         CorruptObject: Something that is needed is damaged; nothing has gone.
     """
     store, database = project.store, project.database
-    gone = [each.pack for each in made.swept.packs]
+    gone = [each.name for each in (*made.swept.garbage, *made.swept.rewritten)]
     size = sum(at.length for at in made.moved)
     project.progress.start("Writing packs anew", size, "B")
     with store.writer() as writer:

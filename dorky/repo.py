@@ -38,11 +38,11 @@ from dorky.looking import StrPath
 from dorky.model import Member, Roster
 from dorky.progress import SILENT, Progress
 from dorky.project import ORIGIN
-from dorky.remote import probe
+from dorky.remote import gc, probe
 from dorky.remote import root as roots
 from dorky.remote.push import remember
 from dorky.remote.root import Remote
-from dorky.results import Check, Destruction, Fscked, Initialized, Rebuilt, Swept, Transfer
+from dorky.results import Check, Collection, Destruction, Fscked, Initialized, Rebuilt, Swept, Transfer
 
 
 class Repository(GroupWork):
@@ -309,6 +309,25 @@ class Repository(GroupWork):
         with self.locked():
             plan = garbage.plan(self, grace=grace, prune=prune_remote_verified)
             return plan.swept if dry_run else garbage.apply(self, plan)
+
+    def gc_remote(self, *, grace: timedelta | None = None, dry_run: bool = False) -> Collection:
+        """Delete what nobody needs any more from the remote, and pack anew what is scattered.
+
+        Args:
+            grace: How old packs that no root lists must be to go; a week by default.
+            dry_run: Whether to say only what would go.
+
+        Raises:
+            AccessDenied: Deleting is not allowed.
+        """
+        with self.locked():
+            remote = self.remote()
+            age = gc.GRACE if grace is None else grace
+            plan = gc.plan(remote, grace=age, progress=self.progress)
+            if dry_run:
+                return plan.collection
+            self.check_swaps(remote)
+            return gc.apply(remote, plan, progress=self.progress)
 
     # --- the end ---------------------------------------------------------------------------
 

@@ -190,7 +190,7 @@ class Destruction(Result, frozen=True, kw_only=True):
 
 
 class Garbage(Result, frozen=True, kw_only=True):
-    """A key of the remote that can go: its name, its size in bytes, and why."""
+    """A pack (or another key of the remote) that can go: its name, its size in bytes, and why."""
 
     name: str
     size: int
@@ -484,27 +484,12 @@ class Rebuilt(Result, frozen=True, kw_only=True):
     dangling: tuple[Dangling, ...] = ()
 
 
-class Discarded(Result, frozen=True, kw_only=True):
-    """A pack that goes, or has gone.
-
-    Attributes:
-        pack: Its name.
-        size: How many bytes are freed.
-        why: Why.
-        rewritten: Whether what is needed of it is written anew.
-    """
-
-    pack: str
-    size: int
-    why: str
-    rewritten: bool = False
-
-
 class Swept(Result, frozen=True, kw_only=True):
     """What a collection of garbage here deletes.
 
     Attributes:
-        packs: The packs that go.
+        garbage: Packs that hold nothing that is needed.
+        rewritten: Packs that are given up, after what is needed of them has been packed anew.
         size: How many bytes are freed.
         kept: Packs that the database does not know, and that hold commits which are nowhere else.
         commits: The newest commits of each line that go for good.
@@ -512,7 +497,8 @@ class Swept(Result, frozen=True, kw_only=True):
         done: Whether it has been done, not only planned.
     """
 
-    packs: tuple[Discarded, ...] = ()
+    garbage: tuple[Garbage, ...] = ()
+    rewritten: tuple[Garbage, ...] = ()
     size: int = 0
     kept: tuple[str, ...] = ()
     commits: tuple[Dangling, ...] = ()

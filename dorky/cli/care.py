@@ -11,7 +11,7 @@ import typer
 from dorky import errors
 from dorky.cli.command import Command, Json
 from dorky.cli.output import escaped, listing, name, note, plural, repository, say, show_json, size
-from dorky.results import Dangling, Fscked, Rebuilt, Swept
+from dorky.results import Collection, Dangling, Fscked, Garbage, Rebuilt, Swept
 
 _LONGEST = 36_500
 _PART = re.compile(r"([1-9]\d*)/([1-9]\d*)\Z")
@@ -165,29 +165,55 @@ def gc(
         )
     age = None if grace is None else timedelta(days=grace)
     with repository() as repo:
-        done = repo.gc(grace=age, prune_remote_verified=prune_remote_verified, dry_run=dry_run)
-    if json:
-        show_json(done)
-    else:
-        _show_swept(done)
+        if remote:
+            there = repo.gc_remote(grace=age, dry_run=dry_run)
+            show_json(there) if json else _show_collection(there)
+            return
+        here = repo.gc(grace=age, prune_remote_verified=prune_remote_verified, dry_run=dry_run)
+    show_json(here) if json else _show_swept(here)
 
 
 def _show_swept(found: Swept) -> None:
     would = "" if found.done else "would be "
-    for each in found.packs:
-        what = "rewritten" if each.rewritten else "deleted"
-        say(f"{would}{what}: {each.pack[:12]} ({size(each.size)}): {each.why}")
+    _show_garbage(found.garbage, f"{would}deleted")
+    _show_garbage(found.rewritten, f"{would}rewritten")
     for pack in found.kept:
         note(f"note: pack {pack[:12]} is not recorded, and may hold work: dorky fsck --rebuild")
     if found.commits:
-        say(f"Commits that nothing leads to{' went' if found.done else ''}:")
+        say(f"Commits that nothing leads to, {would}lost:")
         _show_commits(found.commits)
     if found.operations:
         say(f"{plural(found.operations, 'operation')} {would}forgotten (dorky op log)")
-    if found.packs:
-        say(f"{size(found.size)} {would}freed.")
-    else:
-        say("Nothing to collect.")
+    say(f"{size(found.size)} {would}freed." if found.size else "Nothing to collect.")
+
+
+def _show_collection(found: Collection) -> None:
+    would = "" if found.done else "would be "
+    _show_garbage(found.garbage, f"{would}deleted")
+    _show_garbage(found.rewritten, f"{would}rewritten")
+    if found.kept_young:
+        count = plural(found.kept_young, "pack")
+        say(f"{count} that no root lists left alone: somebody may be about to (--grace)")
+    if found.rewritten:
+        say(
+            f"{plural(found.packs_before, 'pack')} before, {found.packs_after:,} after; "
+            f"{size(found.sent)} {would}uploaded"
+        )
+    freed = f"{size(found.size)} {would}deleted from {name(found.url)}."
+    say(freed if found.size else "Nothing to collect.")
+
+
+def _show_garbage(found: tuple[Garbage, ...], what: str) -> None:
+    listing(
+        found,
+        lambda each: f"{what}: {_short(each.name)} ({size(each.size)}): {escaped(each.reason)}",
+    )
+
+
+def _short(key: str) -> str:
+    """The name of a pack, or of another key, as much of it as tells."""
+    folder, slash, last = key.rpartition("/")
+    return folder + slash + last[:12]
 
 
 class FsckCommand(Command):
