@@ -102,8 +102,27 @@ class Project:
         """Whether there is local state. (A home directory has a `.dorky/` without any.)"""
         return (self.state / DATABASE).is_file()
 
+    @property
+    def has_packs(self) -> bool:
+        """Whether there are packs here. Without a database they may hold what is nowhere else."""
+        packs = self.state / "packs"
+        return packs.is_dir() and any(packs.iterdir())
+
+    def _nothing_known(self) -> errors.DorkyError:
+        """What to raise where there is no database."""
+        if self.has_packs:
+            path = self.state / DATABASE
+            return errors.CorruptDatabase(path, "it is gone, though packs are here")
+        return errors.NotSetUp(self.root)
+
     def set_up(self) -> None:
-        """Make `.dorky/`, if it is not there."""
+        """Make `.dorky/`, if it is not there.
+
+        Raises:
+            CorruptDatabase: Only the database is not.
+        """
+        if not self.is_set_up and self.has_packs:
+            raise self._nothing_known()
         with files.disk_errors(self.state):
             self.state.mkdir(mode=0o700, parents=True, exist_ok=True)
             gitignore = self.state / ".gitignore"
@@ -118,11 +137,13 @@ class Project:
         In a project at the home directory it also holds the user's identity.
         """
         self.close()
-        for name in ("packs", SCRATCH):
+        for name in ("packs", "damaged", SCRATCH):
             shutil.rmtree(self.state / name, ignore_errors=True)
         with files.disk_errors(self.state):
             for name in (DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", "lock", ".gitignore"):
                 (self.state / name).unlink(missing_ok=True)
+            for path in self.state.glob(f"{DATABASE}.damaged-*"):
+                path.unlink()
         with contextlib.suppress(OSError):
             self.state.rmdir()
 
@@ -130,7 +151,7 @@ class Project:
     def database(self) -> Database:
         """The local database."""
         if not self.is_set_up:
-            raise errors.NotSetUp(self.root)
+            raise self._nothing_known()
         return Database(self.state / DATABASE)
 
     @cached_property
@@ -153,7 +174,7 @@ class Project:
     def locked(self) -> Iterator[None]:
         """Keep other commands that write out of this project. Nested calls join the outer one."""
         if not self.is_set_up:
-            raise errors.NotSetUp(self.root)
+            raise self._nothing_known()
         with self.locking():
             yield
 

@@ -42,7 +42,16 @@ from dorky.remote import gc, probe
 from dorky.remote import root as roots
 from dorky.remote.push import remember
 from dorky.remote.root import Remote
-from dorky.results import Check, Collection, Destruction, Fscked, Initialized, Rebuilt, Swept, Transfer
+from dorky.results import (
+    Check,
+    Collection,
+    Destruction,
+    Fscked,
+    Initialized,
+    Rebuilt,
+    Swept,
+    Transfer,
+)
 
 
 class Repository(GroupWork):
@@ -182,7 +191,7 @@ class Repository(GroupWork):
         with files.disk_errors(self.root):
             self.state.mkdir(mode=0o700, parents=True, exist_ok=True)
         with self.locking():
-            if self.is_set_up or (self.root / RC).exists():
+            if self.is_set_up or self.has_packs or (self.root / RC).exists():
                 raise errors.AlreadyARepository(self.root)
             try:
                 yield
