@@ -1,9 +1,8 @@
 """Two versions of a file made one, by way of the version that both come from.
 
 Text is merged by lines, as git does: hunks of the two sides that overlap or touch are a conflict,
-unless they say the same. The lines that two versions share are found by those that stand once in
-each (Bram Cohen's patience diff), and between these by difflib, up to a bound on its work; so a
-hunk may be larger than git's, and what is clean there may then be a conflict here.
+unless they say the same. The hunks are those of `dorky.lines`, which may be larger than git's: what
+is clean there is now and then a conflict here.
 
 Documents (`.env`, JSON, TOML, YAML) are merged by key: every value on its own, except that a list
 is one value, and so is what is a single value on one side and a table on another. The text is that
@@ -15,20 +14,18 @@ from __future__ import annotations
 
 import contextlib
 import re
-from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from difflib import SequenceMatcher
+from collections.abc import Callable, Collection, Iterable, Sequence
 from itertools import chain, pairwise
 from typing import NamedTuple, TypeAlias
 
-from dorky import errors
+from dorky import errors, lines
 from dorky.documents import Document, Kind, Leaf, Syntax, parse, syntax_of
+from dorky.lines import Lines
 
 _TEXT = 4 * 1024 * 1024
 _DOCUMENT = 256 * 1024  # A parser in pure Python reads 200 KB to 2 MB a second,
 _EDITS = 4 * 1024 * 1024  # and every edit reads the document again.
-_PAIRS = 10_000_000  # About a second of difflib.
 
 _MARKER = re.compile(rb"^(?:<{7}|>{7})(?: |\r?$)", re.MULTILINE)
 _SEGMENT = re.compile(r'"(?:[^"\\]|\\.)*"|[^.]+')
@@ -36,7 +33,6 @@ _ASSIGNED = re.compile(r"^[ \t]*(?:export[ \t]+)?'?([^\s=#']+)'?[ \t]*=", re.MUL
 _TABLE = Leaf("{}", Kind.EMPTY)
 _LIST = Leaf("[]", Kind.EMPTY)
 
-_Lines: TypeAlias = "list[bytes]"
 _Leaves: TypeAlias = "dict[str, Leaf]"
 
 
@@ -56,12 +52,12 @@ class Combined(NamedTuple):
 class _Clash(NamedTuple):
     """Lines that both sides changed, each in its own way."""
 
-    base: _Lines
-    ours: _Lines
-    theirs: _Lines
+    base: Lines
+    ours: Lines
+    theirs: Lines
 
 
-_Part: TypeAlias = "_Lines | _Clash"
+_Part: TypeAlias = "Lines | _Clash"
 
 
 def combine(
@@ -122,117 +118,18 @@ def _is_text(data: bytes) -> bool:
 # --- by lines -------------------------------------------------------------------------------
 
 
-def _lines(data: bytes) -> _Lines:
-    """With their ends, which are `\\n` only, as for git."""
-    pieces = data.split(b"\n")
-    return [each + b"\n" for each in pieces[:-1]] + [each for each in pieces[-1:] if each]
-
-
-class _Run(NamedTuple):
-    """Equal lines: where they begin in one version and in the other, and how many they are."""
-
-    a: int
-    b: int
-    size: int
-
-
-def _runs(a: _Lines, b: _Lines) -> list[_Run]:
-    """The lines that two versions share, in order; none at the end of both comes last."""
-    found: list[_Run] = []
-    left = _PAIRS
-    gaps = [(0, len(a), 0, len(b))]
-    while gaps:
-        a_low, a_high, b_low, b_high = gaps.pop()
-        before = after = 0
-        most = min(a_high - a_low, b_high - b_low)
-        while before < most and a[a_low + before] == b[b_low + before]:
-            before += 1
-        while after < most - before and a[a_high - after - 1] == b[b_high - after - 1]:
-            after += 1
-        found.append(_Run(a_low, b_low, before))
-        found.append(_Run(a_high - after, b_high - after, after))
-        a_low, a_high, b_low, b_high = (
-            a_low + before,
-            a_high - after,
-            b_low + before,
-            b_high - after,
-        )
-        if a_low == a_high or b_low == b_high:
-            continue
-        inner, other = a[a_low:a_high], b[b_low:b_high]
-        in_a, in_b = Counter(inner), Counter(other)
-        anchors = _anchors(inner, other, in_a, in_b)
-        if anchors:
-            starts = [(a_low + i, b_low + j) for i, j in anchors]
-            ends = [*starts[1:], (a_high, b_high)]
-            gaps.append((a_low, starts[0][0], b_low, starts[0][1]))
-            gaps += [
-                (i, i_end, j, j_end) for (i, j), (i_end, j_end) in zip(starts, ends, strict=True)
-            ]
-            continue
-        work = sum(count * in_b[line] for line, count in in_a.items()) * min(len(inner), len(other))
-        left -= work
-        if 0 < work <= left:
-            matcher = SequenceMatcher(None, inner, other, autojunk=False)
-            for i, j, size in matcher.get_matching_blocks():
-                found.append(_Run(a_low + i, b_low + j, size))
-    return [*sorted(each for each in found if each.size), _Run(len(a), len(b), 0)]
-
-
-def _anchors(
-    a: _Lines, b: _Lines, in_a: Mapping[bytes, int], in_b: Mapping[bytes, int]
-) -> list[tuple[int, int]]:
-    """The longest row of lines that stand once in each version, in the same order in both."""
-    places = {line: j for j, line in enumerate(b) if in_b[line] == 1}
-    tops: list[int] = []  # Patience sorting: the piles' top cards,
-    cards: list[tuple[int, int, int]] = []  # all cards, each with the one to its left,
-    piles: list[int] = []  # and which of them the top ones are.
-    for i, line in enumerate(a):
-        if in_a[line] > 1 or line not in places:
-            continue
-        j = places[line]
-        pile = bisect_left(tops, j)
-        tops[pile : pile + 1] = [j]
-        piles[pile : pile + 1] = [len(cards)]
-        cards.append((i, j, piles[pile - 1] if pile else -1))
-    row = []
-    at = piles[-1] if piles else -1
-    while at >= 0:
-        i, j, at = cards[at]
-        row.append((i, j))
-    return row[::-1]
-
-
-class _Hunk(NamedTuple):
-    """Lines of one version, and what stands for them in another."""
-
-    low: int
-    high: int
-    new_low: int
-    new_high: int
-
-
-def _hunks(old: _Lines, new: _Lines) -> Iterator[_Hunk]:
-    at = _Run(0, 0, 0)
-    for run in _runs(old, new):
-        hunk = _Hunk(at.a + at.size, run.a, at.b + at.size, run.b)
-        if hunk.low < hunk.high or hunk.new_low < hunk.new_high:
-            yield hunk
-        at = run
-
-
 def _merged(base: bytes | None, ours: bytes, theirs: bytes) -> list[_Part]:
     """The parts of a merge by lines."""
     if base is None:
         return _compared(ours, theirs)
-    old = _lines(base)
-    sides = (_lines(ours), _lines(theirs))
-    hunks = sorted((hunk, side) for side, new in enumerate(sides) for hunk in _hunks(old, new))
+    old = lines.split(base)
+    sides = (lines.split(ours), lines.split(theirs))
+    hunks = sorted((hunk, side) for side, new in enumerate(sides) for hunk in lines.hunks(old, new))
     parts: list[_Part] = []
     done = at = 0
     while at < len(hunks):
         low, high = hunks[at][0].low, hunks[at][0].high
-        touching: tuple[list[_Hunk], list[_Hunk]] = ([], [])
+        touching: tuple[list[lines.Hunk], list[lines.Hunk]] = ([], [])
         while at < len(hunks) and hunks[at][0].low <= high:
             hunk, side = hunks[at]
             touching[side].append(hunk)
@@ -254,7 +151,7 @@ def _merged(base: bytes | None, ours: bytes, theirs: bytes) -> list[_Part]:
     return [*parts, old[done:]]
 
 
-def _clash(base: _Lines, ours: _Lines, theirs: _Lines) -> list[_Part]:
+def _clash(base: Lines, ours: Lines, theirs: Lines) -> list[_Part]:
     """A clash, without the lines at its beginning and its end that both sides share."""
     if ours == theirs:
         return [ours]
@@ -270,10 +167,10 @@ def _clash(base: _Lines, ours: _Lines, theirs: _Lines) -> list[_Part]:
 
 def _compared(ours: bytes, theirs: bytes) -> list[_Part]:
     """The parts of two versions without a base: whatever differs is a clash."""
-    our, their = _lines(ours), _lines(theirs)
+    our, their = lines.split(ours), lines.split(theirs)
     parts: list[_Part] = []
     done = 0
-    for hunk in _hunks(our, their):
+    for hunk in lines.hunks(our, their):
         parts.append(our[done : hunk.low])
         parts.append(_Clash([], our[hunk.low : hunk.high], their[hunk.new_low : hunk.new_high]))
         done = hunk.high
@@ -282,7 +179,7 @@ def _compared(ours: bytes, theirs: bytes) -> list[_Part]:
 
 def _marked_up(parts: Iterable[_Part], labels: tuple[str, str]) -> Combined:
     """The text of parts, the clashes between markers."""
-    found: _Lines = []
+    found: Lines = []
     conflicts = []
     for part in parts:
         if not isinstance(part, _Clash):
@@ -298,21 +195,21 @@ def _marked_up(parts: Iterable[_Part], labels: tuple[str, str]) -> Combined:
     return Combined(b"".join(found), tuple(conflicts))
 
 
-def _ended(lines: _Lines, end: bytes) -> _Lines:
+def _ended(piece: Lines, end: bytes) -> Lines:
     """With a line end after the last one."""
-    if not lines or lines[-1].endswith(b"\n"):
-        return lines
-    return [*lines[:-1], lines[-1] + end]
+    if not piece or piece[-1].endswith(b"\n"):
+        return piece
+    return [*piece[:-1], piece[-1] + end]
 
 
-def _taken(parts: Iterable[_Part], choice: Callable[[_Clash], _Lines]) -> bytes:
+def _taken(parts: Iterable[_Part], choice: Callable[[_Clash], Lines]) -> bytes:
     """The text of parts, with a choice made at every clash."""
     return b"".join(
         line for part in parts for line in (choice(part) if isinstance(part, _Clash) else part)
     )
 
 
-def _both(clash: _Clash) -> _Lines:
+def _both(clash: _Clash) -> Lines:
     """What both sides added at the same place; ours where they did more than that."""
     if clash.base:
         return clash.ours

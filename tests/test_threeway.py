@@ -177,17 +177,6 @@ def test_conflicts_lose_nothing(base: str, ours: str, theirs: str) -> None:
     assert {line for each in (ours, theirs) for line in re.split(r"\r?\n", each)} - old <= said
 
 
-def test_large_texts_come_to_an_end() -> None:
-    many = 20_000
-    # Every second line differs; the same few lines all over; everything turned around.
-    halves = ["".join(f"{i}\n{who}{i}\n" for i in range(many)) for who in "bot"]
-    assert len(merged("a.txt", *halves)[1]) == many
-    same = ["{\n}\n" * many, "{\n}\n" * (many // 2) + "X\n" + "}\n{\n" * many, "}\n{\n" * many]
-    assert merged("a.txt", *same)[1]
-    turned = [f"{i}\n" for i in range(many)]
-    assert merged("a.txt", "".join(turned), "".join(turned[::-1]), "".join(turned[1:]))[1]
-
-
 # --- by key ---------------------------------------------------------------------------------
 
 ENV = "# the server\nHOST=a\nPORT=1 # http\n"
