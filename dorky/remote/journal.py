@@ -1,8 +1,9 @@
-"""Packs that have been sent and are in no root yet: remembered here, so that they need not be sent
-again if the push that sent them is interrupted.
+"""Packs that were sent and are in no root yet: remembered here, so that they need not be sent again
+if the push that sends them is interrupted.
 
-Nobody but this clone knows of them, and a collection of garbage may take them away at any time. So
-before a root lists one, it is made sure that none did (see `Journal.take`).
+They are written down before they are sent. Whether they have arrived the remote tells; nobody but
+this clone knows what they are, and a collection of garbage may take them away at any time. So
+before a root lists one, it is made sure that it is there, and that none did (see `Journal.take`).
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ class Journal:
         ]
 
     def add(self, sent: Sent) -> None:
-        """Remember a pack that is durable in the remote by now."""
+        """Remember a pack that is about to be sent."""
         with self._database.transaction():
             if not self._sent:
                 self._remote.store.retain(self._name, [])

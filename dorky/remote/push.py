@@ -106,7 +106,7 @@ def push(
         more = partial(_foldable, remote, before) if before and not attempt else tuple
         changes = upload(
             *(remote, remote.store.vault, before, fresh, sent, progress),
-            keep=journal.add,
+            note=journal.add,
             more=more,
         )
         dropped = _covered(remote, before, sent) if before else []
@@ -205,7 +205,7 @@ def upload(
     sent: list[Sent],
     progress: Progress,
     *,
-    keep: Callable[[Sent], None] = lambda _: None,
+    note: Callable[[Sent], None] = lambda _: None,
     more: Callable[[], Iterable[Held]] = tuple,
 ) -> dict[str, Any]:
     """Send what does not fit into the root.
@@ -217,7 +217,7 @@ def upload(
         fresh: What it lacks.
         sent: Packs sent before, for a swap that was lost; those sent now are added.
         progress: Is told about uploads.
-        keep: Is told about each pack that is there.
+        note: Is told about each pack before it is sent.
         more: Gives what is to go into a pack as well, if one has to be written anyway.
 
     Returns:
@@ -236,7 +236,7 @@ def upload(
         rest += (at for at in more() if at.id not in taken)
         size = sum(at.length for at in rest) + sum(len(data) for _, _, data in moved)
         packed = packs_of(remote.store, vault, rest, moved)
-        send(remote, packed, sent, progress, size, keep=keep)
+        send(remote, packed, sent, progress, size, note=note)
         inline = ()
     packs = (*(old.packs if old else ()), *(each.pack for each in sent))
     return {"inline": inline, "packs": packs}
@@ -258,21 +258,27 @@ def send(
     progress: Progress,
     size: int,
     *,
-    keep: Callable[[Sent], None] = lambda _: None,
+    note: Callable[[Sent], None] = lambda _: None,
 ) -> None:
     """Upload packs, several at once, and add each to ``sent`` once it is there.
+
+    Each is told to ``note`` before it is sent: so whatever ends this, what has arrived is known.
 
     Memory: `_UPLOADS` packs of 32 MiB and an object at the most.
     """
     progress.start("Uploading", size, "B")
+
+    def noted() -> Iterator[Made]:
+        for made in packs:
+            note(made[0])
+            yield made
 
     def put(made: Made) -> Sent:
         new, data = made
         remote.driver.put(PACKS + new.pack.id, data)
         return new
 
-    for new in in_order(put, packs, threads=_UPLOADS, ahead=_UPLOADS):
-        keep(new)
+    for new in in_order(put, noted(), threads=_UPLOADS, ahead=_UPLOADS):
         sent.append(new)
         progress.advance(sum(at.length for at in new.locations))
     progress.finish()
