@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 DATABASE = "dorky.db"
+FIRST = "first-root"
+"""The root that the repository began with. While there is no remote, nothing but this and the
+database has the keys."""
 ORIGIN = "origin"
 
 
@@ -140,7 +143,8 @@ class Project:
         for name in ("packs", "damaged", SCRATCH):
             shutil.rmtree(self.state / name, ignore_errors=True)
         with files.disk_errors(self.state):
-            for name in (DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", "lock", ".gitignore"):
+            log = (f"{DATABASE}-wal", f"{DATABASE}-shm")
+            for name in (DATABASE, *log, FIRST, "lock", ".gitignore"):
                 (self.state / name).unlink(missing_ok=True)
             for path in self.state.glob(f"{DATABASE}.damaged-*"):
                 path.unlink()

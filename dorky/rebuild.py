@@ -19,9 +19,9 @@ from dorky.database import Database
 from dorky.history import MAIN
 from dorky.model import Commit, Header, ObjectId, Pack
 from dorky.pack import Location
-from dorky.project import DATABASE, ORIGIN, Project
+from dorky.project import DATABASE, FIRST, ORIGIN, Project
 from dorky.remote.fetch import fetch
-from dorky.remote.root import KEY, read_header
+from dorky.remote.root import KEY, read_body, read_header
 from dorky.results import Rebuilt
 from dorky.salvage import salvage
 from dorky.store import LOCAL, Store
@@ -154,10 +154,18 @@ def _find_keys(project: Project, made: _Made) -> None:
             _take_header(project, header)
     if database.get("header") is None and ORIGIN in project.config.remotes():
         driver = project.driver()
-        blob = driver.get(KEY)
-        assert blob is not None
-        _take_header(project, read_header(blob.data, driver.url)[0])
-        made.notes.append(f"the keys are those of {driver.url}")
+        with contextlib.suppress(errors.Unavailable, errors.NotFound):
+            blob = driver.get(KEY)
+            assert blob is not None
+            _take_header(project, read_header(blob.data, driver.url)[0])
+            made.notes.append(f"the keys are those of {driver.url}")
+    first = project.state / FIRST
+    if database.get("header") is None and first.is_file():
+        header, body = read_header(first.read_bytes(), str(first))
+        _take_header(project, header)
+        root = read_body(header, body, project.vault, str(first))
+        database.set("roster", model.encode(root.roster))
+        made.notes.append("the keys are those that the repository began with")
     if database.get("header") is None:
         hint = f"bring back {database.path} from a backup, or dorky clone URL elsewhere"
         raise errors.CorruptDatabase(database.path, "its keys are lost", hint=hint)

@@ -37,7 +37,7 @@ from dorky.history import MAIN
 from dorky.looking import StrPath
 from dorky.model import Member, Roster
 from dorky.progress import SILENT, Progress
-from dorky.project import ORIGIN
+from dorky.project import FIRST, ORIGIN
 from dorky.remote import gc, probe
 from dorky.remote import root as roots
 from dorky.remote.push import remember
@@ -134,6 +134,8 @@ class Repository(GroupWork):
             with repo.database.transaction():
                 repo.database.set("header", model.encode(header))
                 repo.database.set("roster", model.encode(Roster(tuple(members))))
+            first = roots.encode(*repo._first_root(), opened)
+            files.write_atomic(repo.state / FIRST, first)
             repo.write_rc(opened, settings)
             url = repo.config.text(f"remotes.{ORIGIN}.url")
             if url:
