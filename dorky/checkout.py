@@ -8,10 +8,12 @@ its content has become part of a backup commit.
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 import stat as stat_module
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from dorky import errors, history, staging
@@ -55,6 +57,9 @@ class Plan(NamedTuple):
     judged: dict[str, Moment | None]
     """The state in which files to be replaced or deleted were looked at; None for no file."""
 
+    held: dict[str, Row]
+    """What such files hold, where it is kept but is not what is staged."""
+
     def changes(self, rows: Mapping[str, Row]) -> tuple[Change, ...]:
         """How files on disk will change."""
         there = {path for path, row in rows.items() if not row.absent}
@@ -65,7 +70,7 @@ class Plan(NamedTuple):
 
 def nothing() -> Plan:
     """The plan that does nothing."""
-    return Plan({}, {}, {}, set(), set(), set(), {}, {})
+    return Plan({}, {}, {}, set(), set(), set(), {}, {}, {})
 
 
 def plan(
@@ -109,26 +114,49 @@ def plan(
 
 
 def plan_files(
-    worktree: Worktree, store: Store, rows: Mapping[str, Row], wanted: Mapping[str, Entry]
+    worktree: Worktree,
+    store: Store,
+    rows: Mapping[str, Row],
+    wanted: Mapping[str, Entry | None],
+    kept: Mapping[str, Row] = MappingProxyType({}),
 ) -> Plan:
-    """Plan to put single files in place, whatever is there."""
+    """Plan to put single files in place, or away, whatever is there.
+
+    Args:
+        worktree: Where the files are.
+        store: Gives the keys.
+        rows: What is staged.
+        wanted: What shall be there; None for no file.
+        kept: Contents that files may hold and that are kept, beside those that are staged.
+    """
     made = nothing()
     for path, entry in wanted.items():
         seen = now()
         stat = worktree.stat(path)
         made.judged[path] = moment(stat)
-        if stat is None or stat_module.S_ISDIR(stat.st_mode):
-            made.write[path] = entry
-        elif staging.holds(worktree, path, stat, entry):
+        there = stat is not None and not stat_module.S_ISDIR(stat.st_mode)
+        if entry and stat and there and staging.holds(worktree, path, stat, entry):
             made.adopt[path] = staging.row_of(path, entry, store.vault).known(stat, seen)
-        else:
+            continue
+        if entry:
             made.write[path] = entry
-            row = rows.get(path)
-            staged = staging.entry_of(row, store.vault) if row else None
-            if not _clean(worktree, row, staged, path):
-                made.conflicts.add(path)
+        elif there:
+            made.remove.add(path)
+        if there:
+            _judge(worktree, store, made, path, rows.get(path), kept.get(path))
     _check_room(worktree, made)
     return made
+
+
+def _judge(
+    worktree: Worktree, store: Store, made: Plan, path: str, row: Row | None, kept: Row | None
+) -> None:
+    """Find out whether what a file holds is kept: staged, or elsewhere."""
+    for each in (row, kept):
+        if each and _clean(worktree, each, staging.entry_of(each, store.vault), path):
+            made.held[path] = each
+            return
+    made.conflicts.add(path)
 
 
 def _clean(worktree: Worktree, row: Row | None, old: Entry | None, path: str) -> bool:
@@ -230,11 +258,11 @@ def backup(
     *,
     author: str,
     group_of: staging.GroupOf,
-) -> str:
+) -> tuple[str, list[Row]]:
     """Keep what is on disk (or only staged) where there are conflicts, as a commit of its own.
 
     Returns:
-        The ref that names it, ``backup/…``.
+        The ref that names it, ``backup/…``, and what is on disk.
     """
     head = history.head_of(store)
     paths = sorted(made.conflicts)
@@ -260,12 +288,13 @@ def backup(
         commit = keep(kept, parent, "Local changes") if kept else parent
         assert commit is not None
         taken = store.database.refs()
-        name = f"backup/{len([ref for ref in taken if ref.startswith('backup/')]) + 1}"
+        n = next(n for n in itertools.count(1) if f"backup/{n}" not in taken)
+        name = f"backup/{n}"
         with store.database.transaction():
             writer.save()
             store.database.set_ref(name, commit)
     made.judged.update((row.path, row.moment) for row in kept)
-    return name
+    return name, kept
 
 
 def needed(store: Store, entries: Iterable[Entry]) -> set[ObjectId]:

@@ -245,6 +245,11 @@ class Database:
         with self.transaction() as db:
             db.execute("INSERT OR REPLACE INTO refs VALUES (?, ?)", (name, commit))
 
+    def delete_ref(self, name: str) -> None:
+        """Forget a ref."""
+        with self.transaction() as db:
+            db.execute("DELETE FROM refs WHERE name = ?", (name,))
+
     def root(self, remote: str) -> tuple[str, bytes] | None:
         """The version and the bytes of the last root seen of a remote, or None."""
         found = self.connection.execute(

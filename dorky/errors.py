@@ -324,18 +324,34 @@ class PreconditionFailed(Conflict):
 
 
 class Rejected(Conflict):
-    """Push to {0} rejected: it has commits that you don't have."""
+    """Push to {0} rejected: it has commits that you don't have: {1}."""
 
-    advice = "dorky pull, then push again"
+    advice = "dorky sync (pulls, merges and pushes), or dorky pull"
 
 
 class Diverged(Conflict):
-    """Your commits and those of {0} have diverged, and both changed: {1}."""
+    """Your commits and those of {0} can't be merged: {1}."""
+
+
+class Unresolved(Conflict):
+    """The merge has left conflicts: {0}."""
 
     advice = (
-        "dorky download {0}:PATH COPY to see theirs; dorky restore PATH --source {0}, "
-        "commit, and pull again to take it"
+        "edit the files, then dorky resolve FILE (or with --ours, or --theirs) and "
+        "dorky merge --continue; to give up: dorky merge --abort"
     )
+
+
+class StillMarked(Conflict):
+    """{0} has conflict markers still (line {1})."""
+
+    advice = "edit it, or take one side: dorky resolve {2} --ours (or --theirs)"
+
+
+class MergeInProgress(Conflict):
+    """A merge of {0} is in progress."""
+
+    advice = "dorky merge --continue, or dorky merge --abort"
 
 
 class RepositoryExists(Conflict):

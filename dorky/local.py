@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import shlex
 import stat as stat_module
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
-from dorky import checkout, errors, git, history, roster, staging
+import msgspec
+
+from dorky import checkout, errors, git, history, merge, operations, roster, staging, threeway
 from dorky.checkout import Done, Plan, Wanted
 from dorky.config import RC
 from dorky.history import MAIN
 from dorky.index import Row
 from dorky.looking import LookWork, StrPath
-from dorky.model import ALL, KiB, ObjectId
+from dorky.model import ALL, Entry, KiB, ObjectId
 from dorky.results import Change, CheckedOut, LogEntry, Staged
 from dorky.store import Writer
 
@@ -51,9 +53,9 @@ class LocalWork(LookWork):
             UnstorablePath: A name, or a kind of file, that can't be kept.
             NameClash: Names that differ only in case.
         """
-        with self.locked():
+        names = self._names(paths)
+        with self.operation(f"stage {shown(names)}"):
             rows = self.index.rows()
-            names = self._names(paths)
             for name in names:
                 if name not in rows and (link := self.worktree.link_above(name)):
                     raise errors.UnstorablePath(
@@ -62,7 +64,69 @@ class LocalWork(LookWork):
                         hint="stage the link itself, or the file by its real path",
                     )
             chosen = staging.select(self.worktree, self.ignore, rows, names, force=force)
-            return self._stage(rows, chosen)
+            settled = self._settled_by(names, chosen)
+            done = self._stage(rows, chosen)
+            self._settle(settled)
+            return done
+
+    def _settled_by(self, names: Iterable[str], chosen: staging.Selection) -> set[str]:
+        """The conflicts that staging settles: files named outright. Others are passed over.
+
+        Raises:
+            StillMarked: One of them is not settled.
+        """
+        state = merge.load(self.database)
+        if state is None:
+            return set()
+        pending = {each.path for each in state.conflicts}
+        named = pending.intersection(names)
+        self._check_unmarked(named)
+        for path in (pending - named) | {each.beside for each in state.conflicts}:
+            if path not in chosen.named:
+                chosen.present.pop(path, None)
+                chosen.gone.discard(path)
+        return named
+
+    def _check_unmarked(self, paths: Iterable[str]) -> None:
+        for path in sorted(filter(self._is_file, paths)):
+            with open(self.worktree.open(path), "rb") as file:
+                line = threeway.marked(file.read())
+            if line is not None:
+                raise errors.StillMarked(path, line, shlex.quote(path))
+
+    def _settle(self, paths: Collection[str]) -> None:
+        """Note that conflicts are settled, and take away what lay beside the files for that.
+
+        Unless it was edited: then it is a file like any other.
+        """
+        state = merge.load(self.database)
+        if state is None or not paths:
+            return
+        for each in state.conflicts:
+            stat = self.worktree.stat(each.beside) if each.beside else None
+            if each.path not in paths or stat is None:
+                continue
+            entries = history.lookup(self.store, state.trees, each.beside)
+            if any(staging.holds(self.worktree, each.beside, stat, entry) for entry in entries):
+                row = staging.row_of(each.beside, entries[0], self.vault, absent=False)
+                operations.note_disk(self.database, {each.beside: (row, None)})
+                self.worktree.remove(each.beside)
+                if git.find(self.root):
+                    git.unignore(self.root, [self.root / each.beside])
+        left = tuple(each for each in state.conflicts if each.path not in paths)
+        merge.save(self.database, msgspec.structs.replace(state, conflicts=left))
+
+    def _check_no_merge(self) -> None:
+        """Refuse what can't be done during a merge.
+
+        Raises:
+            Unresolved: There are conflicts.
+            MergeInProgress: There are none any more, but it is not committed.
+        """
+        if state := merge.load(self.database):
+            if state.conflicts:
+                raise errors.Unresolved(shown([each.path for each in state.conflicts]))
+            raise errors.MergeInProgress(state.label)
 
     def _stage(self, rows: Mapping[str, Row], chosen: staging.Selection) -> Staged:
         top = git.find(self.root)
@@ -115,10 +179,10 @@ class LocalWork(LookWork):
 
     def unstage(self, paths: StrPath | Iterable[StrPath]) -> Staged:
         """Make the next commit hold files as ``HEAD`` does. The files stay as they are."""
-        with self.locked():
+        names = self._names(paths)
+        with self.operation(f"unstage {shown(names)}"):
             rows = self.index.rows()
             committed = staging.committed(self.store, self.index)
-            names = self._names(paths)
             chosen = staging.tracked({**committed, **rows}, names, " or staged")
             changes, back, gone = [], [], []
             for path in chosen:
@@ -143,37 +207,47 @@ class LocalWork(LookWork):
         Args:
             paths: Files, directories, patterns.
             cached: Whether the files stay on disk (and git's ignore rules for them go).
-            force: Whether to delete files whose content is not committed.
+            force: Whether to delete files whose content is not committed, after keeping them as
+                a backup commit.
 
         Raises:
             LocalChanges: A file whose content is kept nowhere.
         """
-        with self.locked():
+        names = self._names(paths)
+        with self.operation(f"rm {shown(names)}"):
             rows = self.index.rows()
-            names = self._names(paths)
             chosen = {path: rows[path] for path in staging.tracked(rows, names)}
-            if not cached and not force:
-                dirty = {each.path for each in self._unstaged(chosen)}
-                dirty |= {each.path for each in staging.staged(self.store, self.index, rows)}
-                unkept = sorted(filter(self._is_there, dirty & chosen.keys()))
-                if unkept:
-                    raise errors.LocalChanges(
-                        shown(unkept), hint="commit them, or add --cached (keeps the files)"
-                    )
-            self.index.remove(chosen)
-            for path in () if cached else filter(self._is_there, chosen):
-                self.worktree.remove(path)
+            kept = ""
+            if not cached:
+                kept = self._delete(rows, chosen, force=force)
+            with self.database.transaction():
+                self.index.remove(chosen)
+                self._settle(chosen.keys())
             if cached and git.find(self.root):
                 git.unignore(self.root, [self.root / path for path in chosen])
-            return Staged(changes=tuple(Change(path, "deleted") for path in chosen))
+            changes = tuple(Change(path, "deleted") for path in chosen)
+            return Staged(changes=changes, backup=kept)
+
+    def _delete(self, rows: Mapping[str, Row], chosen: Mapping[str, Row], *, force: bool) -> str:
+        """Delete files; give the ref that keeps those whose content is not committed."""
+        made = checkout.plan_files(self.worktree, self.store, rows, dict.fromkeys(chosen))
+        staged = {each.path for each in staging.staged(self.store, self.index, rows)}
+        made.conflicts.update(staged & made.remove)
+        if made.conflicts and not force:
+            raise errors.LocalChanges(
+                shown(sorted(made.conflicts)), hint="commit them, or add --cached (keeps the files)"
+            )
+        kept, _ = self._carry_out(rows, made, force=True)
+        return kept
 
     def _is_there(self, path: str) -> bool:
         """Whether a file or link (not a directory) is on disk at a path."""
         stat = self.worktree.stat(path)
         return stat is not None and not stat_module.S_ISDIR(stat.st_mode)
 
-    def _unstaged(self, rows: Mapping[str, Row]) -> list[Change]:
-        return staging.unstaged(self.worktree, self.store, self.index, rows, {})
+    def _is_file(self, path: str) -> bool:
+        stat = self.worktree.stat(path)
+        return stat is not None and stat_module.S_ISREG(stat.st_mode)
 
     # --- committing ------------------------------------------------------------------------
 
@@ -189,6 +263,7 @@ class LocalWork(LookWork):
             UsageError: The message is not Unicode, or too long.
             NothingToDo: Nothing is staged.
             Detached: An old revision is checked out.
+            Unresolved: A merge has left conflicts. Without any, the commit ends the merge.
         """
         if not message.strip():
             raise errors.EmptyMessage
@@ -200,8 +275,11 @@ class LocalWork(LookWork):
             raise errors.UsageError(
                 f"the commit message has {length:,} bytes, at most {_LONGEST_MESSAGE:,} are kept"
             )
-        with self.locked():
+        with self.operation(f"commit {message.strip().splitlines()[0]!r}"):
             head = self._attached_head()
+            merging = merge.load(self.database)
+            if merging and merging.conflicts:
+                self._check_no_merge()
             if all:
                 rows = self.index.rows()
                 present = {
@@ -216,7 +294,7 @@ class LocalWork(LookWork):
             changes = staging.staged(self.store, self.index, rows)
             resealed = misplaced - {each.path for each in changes}
             changes = sorted([*changes, *(Change(path, "modified") for path in resealed)])
-            if not changes:
+            if not changes and not merging:
                 raise errors.NothingToDo(
                     "nothing is staged", hint="dorky stage FILE…, or dorky commit -a"
                 )
@@ -225,12 +303,12 @@ class LocalWork(LookWork):
                 moved = self._regrouped(rows, writer, misplaced)
                 rows.update(moved)
                 trees = staging.write_trees(rows.values(), writer, self.vault, self.grouping())
-                carried = self._carried(head, trees)
+                carried = merging.sealed if merging else self._carried(head, trees)
                 top = git.find(self.root)
                 commit = history.add_commit(
                     writer,
                     {**trees, **carried},
-                    [head],
+                    [head, merging.theirs if merging else None],
                     author=self.author,
                     message=message.strip(),
                     git=(git.head(top) or "") if top else "",
@@ -241,6 +319,7 @@ class LocalWork(LookWork):
                     self.index.put(moved.values())
                     self.index.commit = commit
                     self.index.groups = trees.keys() | self.index.groups
+                    merge.save(self.database, None)
             return self._entry(history.read_commit(self.store, commit), commit, tuple(changes))
 
     def _misplaced(self) -> set[str]:
@@ -323,7 +402,8 @@ class LocalWork(LookWork):
                     "--staged takes no --source", hint="dorky restore --staged PATH (from HEAD)"
                 )
             return self.unstage(paths)
-        with self.locked():
+        names = self._names(paths)
+        with self.operation(f"restore {shown(names)}"):
             rows = self.index.rows()
             commit = history.resolve(self.store, source) if source else None
             held = (
@@ -331,9 +411,10 @@ class LocalWork(LookWork):
                 if commit
                 else {path: staging.entry_of(row, self.vault) for path, row in rows.items()}
             )
-            names = self._names(paths)
             where = f" in {source}" if source else ""
-            wanted = {path: held[path] for path in staging.tracked(held, names, where)}
+            wanted: dict[str, Entry | None] = {
+                path: held[path] for path in staging.tracked(held, names, where)
+            }
             made = checkout.plan_files(self.worktree, self.store, rows, wanted)
             changes = [Change(path, "deleted") for path in made.remove]
             for path in made.write:
@@ -356,12 +437,13 @@ class LocalWork(LookWork):
         Raises:
             LocalChanges: Files that would be overwritten.
         """
-        with self.locked():
+        with self.operation(f"checkout {revision}"):
+            self._check_no_merge()
             target = history.resolve(self.store, revision)
             head = history.head_of(self.store)
             changes = self._changes(head, target)
             detached = b"" if revision == MAIN else target.encode()
-            rows, made = self._plan(head, target, lambda _: True)
+            rows, made = self._plan(head, history.trees_of(self.store, target), lambda _: True)
             backup, done = self._carry_out(rows, made, force=force)
             clean = self.index.commit == head
             with self.database.transaction():
@@ -373,18 +455,17 @@ class LocalWork(LookWork):
             return CheckedOut(commit=target, changes=changes, backup=backup)
 
     def _plan(
-        self, old: ObjectId | None, new: ObjectId | None, wanted: Wanted
+        self, old: ObjectId | None, after: history.Trees, wanted: Wanted
     ) -> tuple[dict[str, Row], Plan]:
-        """Plan to go from one commit to another."""
+        """Plan to go from a commit to other trees."""
         rows = self.index.rows()
         grouped = bool(self.roster.groups)
         lost = self.index.groups - self.vault.groups if grouped else frozenset()
         gained = self.vault.groups - self.index.groups if grouped else frozenset()
         absent = any(row.absent for row in rows.values())
-        if old == new and not (lost or gained or absent):
-            return rows, checkout.nothing()
         before = history.trees_of(self.store, old, self.index.groups)
-        after = history.trees_of(self.store, new)
+        if before == after and not (lost or gained or absent):
+            return rows, checkout.nothing()
         made = checkout.plan(self.worktree, self.store, rows, before, after, wanted)
         if lost:
             # What is in the files here can't be told any more, so they stay.
@@ -415,9 +496,10 @@ class LocalWork(LookWork):
         if made.conflicts and not force:
             raise errors.LocalChanges(shown(sorted(made.conflicts)))
         self._bring(checkout.needed(self.store, made.write.values()))
-        kept = ""
+        name = ""
+        kept: list[Row] = []
         if made.conflicts:
-            kept = checkout.backup(
+            name, kept = checkout.backup(
                 self.worktree,
                 self.store,
                 rows,
@@ -425,4 +507,29 @@ class LocalWork(LookWork):
                 author=self.author,
                 group_of=self._readable_grouping(),
             )
-        return kept, checkout.apply(self.worktree, self.store, made, self.progress)
+        self._note_disk(rows, made, kept)
+        return name, checkout.apply(self.worktree, self.store, made, self.progress)
+
+    def _note_disk(self, rows: Mapping[str, Row], made: Plan, kept: Iterable[Row]) -> None:
+        """Note in the operation log what a plan is about to do to files."""
+        held = {**rows, **made.held, **{row.path: row for row in kept}}
+        operations.note_disk(
+            self.database,
+            {
+                path: (
+                    held.get(path) if self._is_there(path) else None,
+                    staging.row_of(path, made.write[path], self.vault, absent=False)
+                    if path in made.write
+                    else None,
+                )
+                for path in made.write.keys() | made.remove
+            },
+        )
+
+    def _keep(self, path: str) -> Row:
+        """Store what a file holds, for an undo to find."""
+        group = self._readable_grouping()(path)
+        with self.store.writer() as writer:
+            row = staging.store_file(self.worktree, path, writer, self.store, group=group)
+            writer.save()
+        return row

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from dorky import checkout, errors, history, roster, staging
+from dorky import checkout, errors, history, merge, roster, staging
 from dorky.history import MAIN
 from dorky.model import Commit, Entry, ObjectId
 from dorky.project import ORIGIN, Project
@@ -43,8 +43,13 @@ class LookWork(Project):
         own = self.index.groups
         closed = tuple(each.name for each in roster.living(known) if each.id not in own)
         requests = self.database.get("requests")
+        merging = merge.load(self.database)
+        pending = {each.path for each in merging.conflicts} if merging else set()
+        unstaged = staging.unstaged(self.worktree, self.store, self.index, rows, dict(found))
         # What could not be staged anyway is not worth a hint.
         meant = [each for each in found if not closed or roster.group_of(known, each.path) in own]
+        aside = {each.beside for each in merging.conflicts} if merging else set()
+        meant = [each for each in meant if each.path not in aside]
         return Status(
             branch=MAIN,
             head=head,
@@ -53,14 +58,18 @@ class LookWork(Project):
             fetched=self.database.root(ORIGIN) is not None,
             ahead=ahead,
             behind=behind,
-            staged=tuple(staging.staged(self.store, self.index, rows)),
-            unstaged=tuple(
-                staging.unstaged(self.worktree, self.store, self.index, rows, dict(found))
+            staged=tuple(
+                each
+                for each in staging.staged(self.store, self.index, rows)
+                if each.path not in pending
             ),
+            unstaged=tuple(each for each in unstaged if each.path not in pending),
             absent=sum(row.absent for row in rows.values()),
             secrets=tuple(staging.untracked_secrets(meant, rows)),
             closed=closed,
             requests=tuple(requests.decode().split()) if requests else (),
+            merging=merging.label if merging else "",
+            conflicts=merging.conflicts if merging else (),
         )
 
     def log(

@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dorky import errors, files, git, identities, keys, kms, model, roster, vault
+from dorky import errors, files, git, identities, keys, kms, model, operations, roster, vault
 from dorky.config import RC, VERSION, Config
 from dorky.database import Database
 from dorky.drivers import open_driver
@@ -180,6 +180,12 @@ class Project:
         if not self.is_set_up:
             raise self._nothing_known()
         with self.locking():
+            yield
+
+    @contextlib.contextmanager
+    def operation(self, command: str) -> Iterator[None]:
+        """`locked`, with what is replaced noted in the operation log, as a command of that name."""
+        with self.locked(), operations.recording(self.database, command):
             yield
 
     @contextlib.contextmanager

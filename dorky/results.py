@@ -52,11 +52,13 @@ class Staged(Result, frozen=True, kw_only=True):
         changes: How the index changed.
         ignored: Lines added to `.gitignore`.
         skipped: How many files were passed over because git tracks them.
+        backup: The ref that keeps what was deleted and kept nowhere else; empty if nothing was.
     """
 
     changes: tuple[Change, ...] = ()
     ignored: tuple[str, ...] = ()
     skipped: int = 0
+    backup: str = ""
 
 
 class LogEntry(Result, frozen=True, kw_only=True):
@@ -85,6 +87,23 @@ class Listed(Result, frozen=True, kw_only=True):
     content: str
 
 
+class Unmerged(Result, frozen=True, kw_only=True, order=True):
+    """A file that a merge could not settle.
+
+    Attributes:
+        path: The file.
+        why: What each side did. *Changed by both*: it has conflict markers. *Binary*: it is as it
+            was here, and theirs lies beside it. *Deleted*: it is what the other one made of it.
+        places: The keys, or the lines, that both changed.
+        beside: Where theirs lies; empty if not beside it.
+    """
+
+    path: str
+    why: Literal["changed by both", "binary", "deleted by us", "deleted by them"]
+    places: tuple[str, ...] = ()
+    beside: str = ""
+
+
 class Status(Result, frozen=True, kw_only=True):
     """How things stand.
 
@@ -102,6 +121,8 @@ class Status(Result, frozen=True, kw_only=True):
         secrets: Files that look like secrets and are not tracked.
         closed: The groups whose files the user can't read.
         requests: Who asked to be let in, when somebody looked last.
+        merging: What is being merged; empty if nothing is.
+        conflicts: What of that is not resolved yet; these files are not among the changes.
     """
 
     branch: str
@@ -117,11 +138,13 @@ class Status(Result, frozen=True, kw_only=True):
     secrets: tuple[str, ...]
     closed: tuple[str, ...] = ()
     requests: tuple[str, ...] = ()
+    merging: str = ""
+    conflicts: tuple[Unmerged, ...] = ()
 
     @property
     def clean(self) -> bool:
         """Whether the files, the index and ``head`` agree."""
-        return not self.staged and not self.unstaged
+        return not (self.staged or self.unstaged or self.merging)
 
 
 class Transfer(Result, frozen=True, kw_only=True):
@@ -140,6 +163,8 @@ class Transfer(Result, frozen=True, kw_only=True):
         merged: Whether a merge commit was made.
         founded: Whether the remote held no repository before (push).
         ignored: Lines added to `.gitignore` (pull).
+        conflicts: What could not be merged: the merge is in progress, ``main`` is where it was
+            (pull).
     """
 
     remote: str
@@ -154,6 +179,69 @@ class Transfer(Result, frozen=True, kw_only=True):
     merged: bool = False
     founded: bool = False
     ignored: tuple[str, ...] = ()
+    conflicts: tuple[Unmerged, ...] = ()
+
+
+class Synced(Result, frozen=True, kw_only=True):
+    """What a sync did.
+
+    Attributes:
+        pulled: The pull that came last; None if there was nothing there to pull.
+        pushed: The push; None if there was nothing to push, or there are conflicts.
+        rounds: How often it began anew because others were faster.
+    """
+
+    pulled: Transfer | None
+    pushed: Transfer | None
+    rounds: int = 1
+
+
+class Resolved(Result, frozen=True, kw_only=True):
+    """Conflicts that are settled.
+
+    Attributes:
+        paths: The files.
+        left: The conflicts that remain.
+        backup: The ref that keeps what was overwritten; empty if nothing was.
+    """
+
+    paths: tuple[str, ...]
+    left: tuple[Unmerged, ...] = ()
+    backup: str = ""
+
+
+class Logged(Result, frozen=True, kw_only=True):
+    """An operation: a command that changed something here.
+
+    Attributes:
+        number: Counts them.
+        time: When.
+        command: What it was.
+        paths: The files that it changed, on disk or in the next commit.
+    """
+
+    number: int
+    time: datetime
+    command: str
+    paths: tuple[str, ...] = ()
+
+
+class Undone(Result, frozen=True, kw_only=True):
+    """What an undo did.
+
+    Attributes:
+        operations: What it has undone, the newest first.
+        changes: How files changed.
+        head: Where ``main`` is now.
+        backup: The ref that keeps what was overwritten; empty if nothing was.
+        published: Whether the remote has commits that were undone here.
+    """
+
+    operations: tuple[Logged, ...]
+    changes: tuple[Change, ...] = ()
+    head: str | None = None
+    backup: str = ""
+    published: bool = False
 
 
 class CheckedOut(Result, frozen=True, kw_only=True):
@@ -504,3 +592,68 @@ class Swept(Result, frozen=True, kw_only=True):
     commits: tuple[Dangling, ...] = ()
     operations: int = 0
     done: bool = False
+
+
+class KeyChange(Result, frozen=True, kw_only=True):
+    """A key of a document that has another value, has one now, or has none any more.
+
+    Attributes:
+        key: Which.
+        what: What happened to it.
+        old: Its value before, hidden unless values were asked for; None if there was none.
+        new: Its value now, in the same way.
+    """
+
+    key: str
+    what: Literal["added", "removed", "changed"]
+    old: str | None
+    new: str | None
+
+
+class FileDiff(Result, frozen=True, kw_only=True):
+    """How two versions of a file differ.
+
+    Attributes:
+        path: Which file.
+        what: What happened to it.
+        kind: How it was compared: by its ``keys``, as ``text``; ``binary`` is all that is no text,
+            or too large; ``mode`` if only the mode differs.
+        keys: The keys at which a document differs.
+        text: A unified diff, without the lines that name the files.
+        added: How many keys or lines are new or have changed.
+        removed: How many are gone or have changed.
+        old_size: How many bytes it had; None if it was not there.
+        new_size: How many it has; None if it is gone.
+        old_id: What stands for its content before: equal for equal content, in this repository.
+        new_id: What stands for its content now.
+        old_mode: Its mode before, octal.
+        new_mode: Its mode now.
+        masked: Whether values or lines are hidden.
+    """
+
+    path: str
+    what: Literal["added", "modified", "deleted"]
+    kind: Literal["keys", "text", "binary", "mode"]
+    keys: tuple[KeyChange, ...] = ()
+    text: str = ""
+    added: int = 0
+    removed: int = 0
+    old_size: int | None = None
+    new_size: int | None = None
+    old_id: str = ""
+    new_id: str = ""
+    old_mode: str = ""
+    new_mode: str = ""
+    masked: bool = False
+
+
+class Diff(Result, frozen=True, kw_only=True):
+    """How two states of the files differ.
+
+    Attributes:
+        files: The files that differ, by path.
+        closed: The groups whose files differ, too, and which the user can't read.
+    """
+
+    files: tuple[FileDiff, ...] = ()
+    closed: tuple[str, ...] = ()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fnmatch
 import hashlib
+import io
 import os
 import re
 import stat as stat_module
@@ -141,16 +142,37 @@ def _store_content(
         advance(len(body))
         return content, hashlib.sha256(body).hexdigest(), len(body)
     source = _Hashing(fd, size)
+    content = _store_pieces(source, writer, store, group, advance)
+    return content, source.sha256.hexdigest(), source.size
+
+
+def _store_pieces(
+    source: chunk.Readable,
+    writer: Writer,
+    store: Store,
+    group: str,
+    advance: Callable[[int], None] = lambda _: None,
+) -> ObjectId:
+    """Store what is too large for one chunk, cut; give its content id."""
     bodies = chunk.cut(source, seed=store.vault.gear_seed(group))
     found = []
     for piece, length in writer.add_all(Kind.CHUNK, bodies, group=group):
         found.append(Chunk(piece, length))
         advance(length)
-    pieces = tuple(found)
-    if len(pieces) == 1:
-        return pieces[0].id, source.sha256.hexdigest(), source.size
-    content = writer.add(Kind.CHUNKS, model.encode(Chunks(pieces)), group=group)
-    return content, source.sha256.hexdigest(), source.size
+    if len(found) == 1:
+        return found[0].id
+    return writer.add(Kind.CHUNKS, model.encode(Chunks(tuple(found))), group=group)
+
+
+def store_bytes(
+    store: Store, writer: Writer, name: str, mode: int, data: bytes, *, group: str = ALL
+) -> Entry:
+    """Store the content of a file that is not on disk; give what a tree says of it."""
+    if len(data) <= chunk.WHOLE:
+        content = writer.add(Kind.CHUNK, data, group=group)
+    else:
+        content = _store_pieces(io.BytesIO(data), writer, store, group)
+    return Entry(name, mode, content, len(data), hashlib.sha256(data).hexdigest())
 
 
 # --- what a path on the command line means --------------------------------------------------

@@ -11,18 +11,21 @@ import msgspec
 
 from dorky import checkout, errors, files, git, history, keys, merge, roster, staging
 from dorky.history import MAIN
-from dorky.local import LocalWork
 from dorky.looking import StrPath
+from dorky.mending import MendWork
 from dorky.model import ALL, Header, ObjectId, Root
 from dorky.project import ORIGIN
 from dorky.remote import root as roots
 from dorky.remote.fetch import fetch
 from dorky.remote.push import push
 from dorky.remote.root import Remote
-from dorky.results import Transfer
+from dorky.results import Synced, Transfer
+
+_ROUNDS = 100
+_TOLD = 3
 
 
-class SyncWork(LocalWork):
+class SyncWork(MendWork):
     """The commands that make this clone and the remote follow each other."""
 
     def push(self) -> Transfer:
@@ -37,18 +40,22 @@ class SyncWork(LocalWork):
             head = self.database.ref(MAIN)
             if head is None:
                 raise errors.NoCommits
+            self._check_no_merge()
             remote = self.remote()
             if self.database.root(ORIGIN) is not None:
                 self._check_pin_first()
             if self.database.ref(f"{ORIGIN}/{MAIN}") != head:
                 self.check_swaps(remote)
-            done = push(
-                remote,
-                self._first_root,
-                head,
-                self.progress,
-                check=lambda: self._check_placed(head),
-            )
+            try:
+                done = push(
+                    remote,
+                    self._first_root,
+                    head,
+                    self.progress,
+                    check=lambda: self._check_placed(head),
+                )
+            except errors.Rejected:
+                raise errors.Rejected(ORIGIN, self._news(head)) from None
             commits, _ = history.ahead_behind(self.store, head, done.old)
             return Transfer(
                 remote=ORIGIN,
@@ -60,6 +67,20 @@ class SyncWork(LocalWork):
                 size=done.size,
                 founded=done.founded,
             )
+
+    def _news(self, head: ObjectId) -> str:
+        """Who has pushed what, for who has not got it yet."""
+        theirs = self.database.ref(f"{ORIGIN}/{MAIN}")
+        ours = {node.id for node in history.ancestors(self.store, [head])}
+        heads = [theirs] if theirs else []
+        new = list(history.ancestors(self.store, heads, stop=ours.__contains__))
+        told = [
+            f"{node.commit.author}'s {node.commit.message.splitlines()[0]!r}"
+            f" ({node.commit.time:%Y-%m-%d %H:%M} UTC)"
+            for node in new[:_TOLD]
+        ]
+        more = f" and {len(new) - _TOLD} more" if len(new) > _TOLD else ""
+        return ", ".join(told) + more
 
     def _check_pin_first(self) -> None:
         """Look whether the remote has what a newer `.dorkyrc` promises, before relying on it."""
@@ -125,7 +146,8 @@ class SyncWork(LocalWork):
     def pull(self, paths: StrPath | Iterable[StrPath] = (), *, force: bool = False) -> Transfer:
         """Fetch, and make the files here follow.
 
-        Commits on both sides are merged if they changed different files.
+        Commits on both sides are merged. Where that leaves conflicts, the files that have none are
+        merged, those that have are prepared to be resolved, and ``main`` stays until they are.
 
         Args:
             paths: If given, new files appear on disk only if they are (or lie below, or match)
@@ -134,38 +156,101 @@ class SyncWork(LocalWork):
 
         Raises:
             LocalChanges: Files that would be overwritten.
-            Diverged: Both sides changed the same file.
+            Diverged: What both sides did can't live in one directory.
             Detached: An old revision is checked out.
+            Unresolved: An earlier merge has left conflicts.
         """
-        with self._prepared():
+        with self._prepared(), self._following():
             ours = self._attached_head()
+            self._check_no_merge()
             remote = self._fetched()
             theirs = self.database.ref(f"{ORIGIN}/{MAIN}")
             target = self._target(ours, theirs)
-            wanted = self._wanted(paths, target)
-            rows, made = self._plan(ours, target, wanted)
+            wanted = self._wanted(paths, target.trees)
+            unsettled = {each.path for each in target.conflicts}
+            unsettled |= {each.beside for each in target.conflicts}
+            rows, made = self._plan(
+                ours, target.trees, lambda path: path in unsettled or wanted(path)
+            )
             backup, done = self._carry_out(rows, made, force=force)
             clean = not rows or self.index.commit == ours
             with self.database.transaction():
                 done.record(self.index)
                 self._read_by_now()
-                if target is not None:
-                    self.database.set_ref(MAIN, target)
+                if target.conflicts:
+                    self._begin_merge(ours, theirs, target)
+                elif target.commit is not None:
+                    self.database.set_ref(MAIN, target.commit)
                     if clean:
-                        self.index.commit = target
+                        self.index.commit = target.commit
             ignored = self._hide_from_git(made.write)
-            commits, _ = history.ahead_behind(self.store, target, ours)
+            commits, _ = history.ahead_behind(self.store, target.commit or ours, ours)
             return Transfer(
                 remote=ORIGIN,
                 url=remote.url,
                 old=ours,
-                new=target,
+                new=target.commit or ours,
                 commits=commits,
                 changes=made.changes(rows),
                 backup=backup,
-                merged=target not in {ours, theirs},
+                merged=target.commit not in {None, ours, theirs},
                 ignored=tuple(ignored),
+                conflicts=target.conflicts,
             )
+
+    @contextlib.contextmanager
+    def _following(self) -> Iterator[None]:
+        """Record a pull, but for the first: before that there is nothing to go back to."""
+        if self.database.ref(MAIN) is None and not self.index.rows():
+            yield
+            return
+        with self.operation("pull"):
+            yield
+
+    def _begin_merge(
+        self, ours: ObjectId | None, theirs: ObjectId | None, target: merge.Merged
+    ) -> None:
+        """Note a merge that has conflicts. What is staged of these files is what was here."""
+        assert theirs is not None
+        assert self.database.operation is not None
+        before = history.trees_of(self.store, ours)
+        for each in target.conflicts:
+            entries = history.lookup(self.store, before, each.path)
+            self.index.remove([each.path, each.beside])
+            self.index.put(
+                staging.row_of(each.path, entry, self.vault, absent=False) for entry in entries[:1]
+            )
+        state = merge.State(
+            theirs=theirs,
+            label=f"{ORIGIN}/{MAIN}",
+            operation=self.database.operation[0],
+            trees=target.trees,
+            sealed=target.sealed,
+            conflicts=target.conflicts,
+        )
+        merge.save(self.database, state)
+
+    def sync(self) -> Synced:
+        """Pull, merge and push, until both sides have the same, or there are conflicts.
+
+        Raises:
+            NoCommits: There is nothing on either side.
+            ServerBusy: Others were faster, again and again.
+        """
+        for rounds in range(1, _ROUNDS + 1):
+            pulled = None
+            # Nothing there yet: what is here makes a beginning.
+            with contextlib.suppress(errors.NoRepositoryAtURL):
+                pulled = self.pull()
+            if pulled and pulled.conflicts:
+                return Synced(pulled=pulled, pushed=None, rounds=rounds)
+            if self.database.ref(MAIN) == self.database.ref(f"{ORIGIN}/{MAIN}") and pulled:
+                if pulled.new is None:
+                    raise errors.NoCommits
+                return Synced(pulled=pulled, pushed=None, rounds=rounds)
+            with contextlib.suppress(errors.Rejected):
+                return Synced(pulled=pulled, pushed=self.push(), rounds=rounds)
+        raise errors.ServerBusy(self.driver().url, "others keep pushing")
 
     def _hide_from_git(self, paths: Iterable[str]) -> list[str]:
         """Have git ignore files that have just appeared: their `.gitignore` may not be here yet."""
@@ -194,24 +279,30 @@ class SyncWork(LocalWork):
                     self.tear_down()
                 raise
 
-    def _target(self, ours: ObjectId | None, theirs: ObjectId | None) -> ObjectId | None:
+    def _target(self, ours: ObjectId | None, theirs: ObjectId | None) -> merge.Merged:
         """Where ``main`` goes: to the side that has both, or to a merge of the two."""
-        if theirs is None or ours == theirs:
-            return ours
-        if ours is None or history.is_ancestor(self.store, ours, theirs):
-            return theirs
-        if history.is_ancestor(self.store, theirs, ours):
-            return ours
-        return merge.merge(self.store, ours, theirs, label=f"{ORIGIN}/{MAIN}", author=self.author)
+        if ours and theirs:
+            onward = history.is_ancestor(self.store, ours, theirs)
+            if not onward and not history.is_ancestor(self.store, theirs, ours):
+                return merge.merge(
+                    self.store,
+                    ours,
+                    theirs,
+                    label=f"{ORIGIN}/{MAIN}",
+                    author=self.author,
+                    bring=lambda entries: self._bring(checkout.needed(self.store, entries)),
+                )
+            commit: ObjectId | None = theirs if onward else ours
+        else:
+            commit = ours or theirs
+        return merge.Merged(commit, history.trees_of(self.store, commit), {}, ())
 
-    def _wanted(
-        self, paths: StrPath | Iterable[StrPath], target: ObjectId | None
-    ) -> checkout.Wanted:
+    def _wanted(self, paths: StrPath | Iterable[StrPath], trees: history.Trees) -> checkout.Wanted:
         names = self._names(paths)
         if not names:
             return lambda _: True
-        chosen = set(staging.tracked(self._committed(target), names, f" in {ORIGIN}/{MAIN}"))
-        return chosen.__contains__
+        held = dict(history.files_of(self.store, trees))
+        return set(staging.tracked(held, names, f" in {ORIGIN}/{MAIN}")).__contains__
 
     def download(self, revision: str, path: str, destination: StrPath, *, force: bool) -> Path:
         """Write one committed file somewhere, without touching anything else.

@@ -19,7 +19,7 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from dorky import checkout, documents, errors, files, launch, quoting, staging
+from dorky import checkout, documents, errors, files, launch, operations, quoting, staging
 from dorky.documents import Document, Syntax
 from dorky.history import MAIN
 from dorky.index import Moment, mode_of, moment
@@ -283,7 +283,7 @@ class VariableWork(SyncWork):
     def _edited(
         self, path: StrPath, key: str, change: Callable[[Document], None], *, create: bool = True
     ) -> Edited:
-        with self.locked():
+        with self.operation(f"{'set' if create else 'unset'} {key}"):
             self._named_document(path, f"dorky edit {os.fspath(path)}")
             name, old = self._editable(path, create=create)
             document = documents.parse(name, old.data if old else _empty(name))
@@ -324,7 +324,7 @@ class VariableWork(SyncWork):
             try:
                 if flaw:
                     raise flaw
-                with self.locked():
+                with self.operation(f"edit {name}"):
                     return self._save(name, old, text)
             except (errors.BadDocument, errors.LocalChanges) as error:
                 raise errors.NotSaved(name, error.message, draft) from None
@@ -363,6 +363,7 @@ class VariableWork(SyncWork):
         if moment(self.worktree.stat(name)) != (old.seen if old else None):
             raise errors.LocalChanges(name, hint="it was changed just now: begin again")
         differs = old is None or old.data != data
+        was = self._keep(name) if old and old.seen and differs else None
         if differs:
             self._put(name, old.mode if old else stat_module.S_IFREG | _NEW, data)
         try:
@@ -373,6 +374,8 @@ class VariableWork(SyncWork):
             elif differs:
                 self.worktree.remove(name)
             raise
+        if differs:
+            operations.note_disk(self.database, {name: (was, self.index.rows()[name])})
         what: Literal["added", "modified"] = "modified" if old else "added"
         return Edited(path=name, what=what if differs else None, ignored=staged.ignored)
 

@@ -582,30 +582,35 @@ def test_the_same_file_on_both_sides_is_for_people_to_decide(ana: Machine, ben: 
     theirs(ana)
     ben.commit({".env": "KEY=ben\n", "mine": "1"})
     head = ben("log", "--json").json[0]["id"]
-    before = ben.files()
     said = ben("pull", code=5)
+    assert "U .env (changed by both: KEY)" in said.out
     assert ".env" in said.error
     assert "mine" not in said.error
-    assert ben.files() == before
+    assert ben.read(".env") == b"<<<<<<< main\nKEY=ben\n=======\nKEY=ana\n>>>>>>> origin/main\n"
     assert ben("log", "--json").json[0]["id"] == head
-    assert ben("pull", "--force", code=5)
-    assert ben.files() == before
+    assert "dorky resolve FILE" in ben("status").out
+    ben("pull", "--force", code=5)
+    ben("push", code=5)
+    ben("sync", code=5)
 
-    # What the hint says works: look at theirs, …
-    assert "dorky download origin/main:PATH COPY" in said.hint
-    ben("download", "origin/main:.env", "copy")
-    assert ben.read("copy") == b"KEY=ana\n"
-    # … take it, …
-    assert "dorky restore PATH --source origin/main, commit, and pull again" in said.hint
-    ben("restore", ".env", "--source", "origin/main")
-    ben("stage", ".env")
-    ben("commit", "-m", "theirs is right")
-    ben("pull")
+    # What the hint says works: take a side, …
+    assert "dorky resolve FILE" in said.hint
+    ben("resolve", ".env", "--theirs")
     assert ben.read(".env") == b"KEY=ana\n"
+    assert "dorky merge --continue" in ben("status").out
+    ben("merge", "--continue")
     assert ben.read("mine") == b"1"
-    ben("push")
-    ana("pull")
-    assert ana.read("mine") == b"1"
+    # … or undo it, …
+    ben("undo", "3")
+    assert ben.read(".env") == b"KEY=ben\n"
+    # … or merge by hand.
+    ben("sync", code=5)
+    ben.write(".env", "KEY=both\n")
+    ben("resolve", ".env")
+    ben("merge", "--continue")
+    ben("sync")
+    ana("sync")
+    assert ana.read(".env") == b"KEY=both\n"
 
 
 # --- download -------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from typing import Annotated, Any, List, NoReturn  # noqa: UP035
 import typer
 
 from dorky import __version__, errors
-from dorky.cli import care, config, history, output, setup, sync, team, variables, work
+from dorky.cli import care, config, history, mend, output, setup, sync, team, variables, work
 from dorky.cli.command import Command, Group
 from dorky.cli.output import Settings, TerminalProgress
 
@@ -31,7 +31,7 @@ _INTERRUPTED = 130
 # click calls what is wrong with a command line UsageError; typer re-exports only its child.
 _BadUsage: type[Exception] = typer.BadParameter.__bases__[0]
 # What hands that know git type.
-_GITS_WORDS = {"diff": "status", "merge": "pull", "reset": "unstage", "switch": "checkout"}
+_GITS_WORDS = {"diff": "status", "reset": "unstage", "switch": "checkout", "revert": "undo"}
 
 
 def _version(value: bool) -> None:
@@ -67,7 +67,7 @@ for _function in (
     *(setup.init, setup.clone),
     *(*work.COMMANDS, *history.COMMANDS, *sync.COMMANDS),
     *(*variables.COMMANDS, *team.COMMANDS),
-    *care.COMMANDS,
+    *(*mend.COMMANDS, *care.COMMANDS),
     setup.doctor,
     setup.destroy,
 ):
@@ -77,6 +77,7 @@ app.command("add", cls=Command, hidden=True)(work.stage)
 app.command("help", cls=Command, hidden=True)(help_)
 app.add_typer(config.app, name="config")
 app.add_typer(setup.remote_app, name="remote")
+app.add_typer(mend.op_app, name="op")
 app.add_typer(team.key_app, name="key")
 app.add_typer(team.team_app, name="team")
 app.add_typer(team.group_app, name="group")

@@ -50,7 +50,7 @@ def resolve(
     theirs: Annotated[bool, typer.Option("--theirs", help="Take the other side's.")] = False,
     json: Json = False,
 ) -> None:
-    """Settle a conflict of a merge: with the file as it is now, or with one side's.
+    """Settle a conflict: with the file as it is now, or one side's.
 
     \b
     $ dorky resolve .env
@@ -110,7 +110,7 @@ def undo(
     ] = False,
     json: Json = False,
 ) -> None:
-    """Take back what was done last: commits, staging, and files are as before.
+    """Take back what was done last: commits, staging, files.
 
     An undo can be undone, too. What was pushed stays in the remote.
 

@@ -1,14 +1,17 @@
-"""Commands that talk to the remote: push, fetch, pull, download."""
+"""Commands that talk to the remote: push, fetch, pull, sync, download."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, List  # noqa: UP035
 
 import typer
 
+from dorky import errors
 from dorky.cli.command import Json
 from dorky.cli.history import split
+from dorky.cli.mend import conflicts, kept
 from dorky.cli.output import (
     TerminalProgress,
     ask,
@@ -21,6 +24,7 @@ from dorky.cli.output import (
     show_json,
     size,
 )
+from dorky.results import Transfer, Unmerged
 
 
 def push(json: Json = False) -> None:
@@ -33,7 +37,12 @@ def push(json: Json = False) -> None:
         done = repo.push()
     if json:
         show_json(done)
-    elif done.old == done.new:
+    else:
+        _pushed(done)
+
+
+def _pushed(done: Transfer) -> None:
+    if done.old == done.new:
         say(f"Up to date: {name(done.url)} has everything.")
     else:
         say(
@@ -83,8 +92,16 @@ def pull(
         done = repo.pull(paths or (), force=force)
     if json:
         show_json(done)
-        return
-    if done.old == done.new and not done.changes:
+    else:
+        _pulled(done)
+    _unresolved(done.conflicts, json=json)
+
+
+def _pulled(done: Transfer) -> None:
+    if done.conflicts:
+        say(f"Merging {done.remote}/main: {plural(len(done.changes), 'file')} changed")
+        changes(done.changes)
+    elif done.old == done.new and not done.changes:
         say("Up to date." if done.new else f"{name(done.url)} has no commits yet.")
     elif done.old == done.new:
         say("No new commits, but these files:")
@@ -95,8 +112,40 @@ def pull(
         changes(done.changes)
     if done.ignored:
         note(f"Told git to ignore {plural(len(done.ignored), 'file')} (in .gitignore)")
-    if done.backup:
-        note(f"What was there is kept: dorky restore FILE --source {done.backup}")
+    kept(done.backup)
+
+
+def _unresolved(found: Sequence[Unmerged], *, json: bool) -> None:
+    """End a command with the conflicts that a merge has left, if it has."""
+    if found:
+        from dorky.local import shown
+
+        if not json:
+            say("These need you:")
+            conflicts(found)
+        raise errors.Unresolved(shown([each.path for each in found]))
+
+
+def sync(json: Json = False) -> None:
+    """Pull, merge and push, until both sides have the same.
+
+    It stops at conflicts: resolve them, dorky merge --continue, and sync again.
+
+    \b
+    $ dorky sync
+    """
+    with repository(anywhere=True) as repo:
+        done = repo.sync()
+    if json:
+        show_json(done)
+    else:
+        if done.pulled and (done.pulled.old != done.pulled.new or done.pulled.changes):
+            _pulled(done.pulled)
+        if done.pushed:
+            _pushed(done.pushed)
+        elif not (done.pulled and done.pulled.conflicts):
+            say("Both sides have the same.")
+    _unresolved(done.pulled.conflicts if done.pulled else (), json=json)
 
 
 def download(
@@ -134,4 +183,4 @@ def download(
     say(f"Wrote {name(str(written))}")
 
 
-COMMANDS = (push, fetch, pull, download)
+COMMANDS = (push, fetch, pull, sync, download)

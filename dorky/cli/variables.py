@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, List  # noqa: UP035
+from typing import Annotated, Any, List  # noqa: UP035
 
 import typer
 
@@ -300,5 +300,5 @@ def _ignored(done: Edited) -> None:
         note(f"Told git to ignore {plural(len(done.ignored), 'file')} (in .gitignore)")
 
 
-CLASSES = {run: RunCommand, set: SetCommand}
+CLASSES: dict[Any, type[Command]] = {run: RunCommand, set: SetCommand}
 COMMANDS = (run, get, set, unset, edit, export)

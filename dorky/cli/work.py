@@ -10,6 +10,7 @@ import typer
 from dorky import errors
 from dorky.cli.command import Json
 from dorky.cli.history import file_meant
+from dorky.cli.mend import conflicts, kept
 from dorky.cli.output import (
     changes,
     from_here,
@@ -22,7 +23,7 @@ from dorky.cli.output import (
     style,
     title,
 )
-from dorky.results import CheckedOut, Staged, Status
+from dorky.results import Staged, Status
 
 # Text, not pathlib's paths: those take an empty word (an unset variable) for the directory here.
 Paths = Annotated[List[str], typer.Argument(help="Files, directories, or quoted patterns.")]  # noqa: UP006
@@ -101,6 +102,7 @@ def rm(
         show_json(done)
     else:
         changes(done.changes)
+        kept(done.backup)
 
 
 def status(
@@ -133,6 +135,8 @@ def _short(found: Status) -> None:
     letters = {"added": "A", "modified": "M", "deleted": "D"}
     staged = {each.path: letters[each.what] for each in found.staged}
     unstaged = {each.path: letters[each.what] for each in found.unstaged}
+    for each in found.conflicts:
+        say(f"{style('UU', fg='red')} {here(each.path)}")
     for path in sorted(staged.keys() | unstaged.keys()):
         left = style(staged.get(path, " "), fg="green")
         right = style(unstaged.get(path, " "), fg="red")
@@ -146,6 +150,11 @@ def _long(found: Status) -> None:
     say(f"{where}{_upstream(found)}")
     if found.head is None:
         say("No commits yet.")
+    if found.conflicts:
+        say(f"Merging {found.merging}; to be resolved (dorky resolve FILE, or --ours, --theirs):")
+        conflicts(found.conflicts)
+    elif found.merging:
+        say(f"Merging {found.merging}, no conflicts are left (dorky merge --continue)")
     if found.staged:
         say("Staged for the next commit:")
         changes(found.staged)
@@ -243,12 +252,7 @@ def restore(
     else:
         say("Restored:" if done.changes else "Nothing to restore: the files are just so.")
         changes(done.changes)
-        _kept(done)
-
-
-def _kept(done: CheckedOut) -> None:
-    if done.backup:
-        note(f"What was there is kept: dorky restore FILE --source {done.backup}")
+        kept(done.backup)
 
 
 def checkout(
@@ -274,7 +278,7 @@ def checkout(
         return
     say(f"Now at {str(done.commit)[:10]}")
     changes(done.changes)
-    _kept(done)
+    kept(done.backup)
     if revision != "main":
         note("To come back: dorky checkout main")
 
