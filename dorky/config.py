@@ -182,7 +182,7 @@ def write(path: Path, key: str, value: str | int | bool | None) -> bool:
 
     try:
         document = tomlkit.parse(_text(path))
-    except (ValueError, RecursionError) as error:
+    except (ValueError, RecursionError, tomlkit.exceptions.TOMLKitError) as error:
         raise errors.BadConfig(path, error) from None
     table: Any = document
     *parents, name = key.split(".")
@@ -190,7 +190,9 @@ def write(path: Path, key: str, value: str | int | bool | None) -> bool:
         if parent not in table:
             if value is None:
                 return False
-            table[parent] = tomlkit.table(is_super_table=parent == "remotes")
+            inline = isinstance(table, tomlkit.items.InlineTable)
+            empty = tomlkit.inline_table() if inline else tomlkit.table(parent == "remotes")
+            table[parent] = empty
         table = table[parent]
         if not isinstance(table, Mapping):
             raise errors.BadConfig(path, f"{parent} is not a table")

@@ -27,6 +27,7 @@ Ask = Callable[[str], str | None]
 
 TRIES = 3
 _WORK = 21  # scrypt's, as a power of two: 2 GiB of memory, and some seconds
+_HEADER = 64 * 1024  # bytes before what is wrapped; rage takes the square of it: some seconds
 
 _SECRET = re.compile("AGE-SECRET-KEY|AGE-PLUGIN-|PRIVATE KEY", re.IGNORECASE)
 _PUBLIC = re.compile("age1|ssh-|ecdsa-|sk-", re.IGNORECASE)
@@ -297,11 +298,12 @@ def wrap(key: bytes, recipients: Sequence[str]) -> bytes:
 
     Raises:
         BadRecipient: One is no public key that age seals to.
+        UsageError: They are more than any reader accepts: some hundred.
     """
     import pyrage
 
     checked = [recipient(each) for each in recipients]
-    return bytes(
+    wrapped = bytes(
         pyrage.encrypt(
             key,
             [
@@ -310,6 +312,14 @@ def wrap(key: bytes, recipients: Sequence[str]) -> bytes:
             ],
         )
     )
+    if _too_long(wrapped):
+        raise errors.UsageError(f"{len(checked)} public keys are more than a key is sealed to")
+    return wrapped
+
+
+def _too_long(data: bytes) -> bool:
+    """Whether an age file has a longer header than is read: it comes from where others write."""
+    return not 0 <= data.find(b"\n---") <= _HEADER
 
 
 def unwrap(wrapped: bytes, identities: Sequence[Identity], ask: Ask = nobody) -> bytes | None:
@@ -320,7 +330,7 @@ def unwrap(wrapped: bytes, identities: Sequence[Identity], ask: Ask = nobody) ->
 
     Returns:
         The key; None if it is not wrapped to any of the identities (or was altered: age can't
-        tell the two apart, so the caller checks the key's commitment).
+        tell the two apart, so the caller checks the key's commitment), or to far too many.
 
     Raises:
         WrongPassphrase: Three passphrases were wrong, or the same one twice.
@@ -329,6 +339,8 @@ def unwrap(wrapped: bytes, identities: Sequence[Identity], ask: Ask = nobody) ->
     """
     import pyrage
 
+    if _too_long(wrapped):
+        return None
     named = _stanzas(wrapped)
     for each in sorted(identities, key=lambda one: one.locked and one not in _OPENED):
         identity: Identity | None = _OPENED.get(each, each)
@@ -390,7 +402,7 @@ def unlock(data: bytes, passphrase: str) -> Identity | None:
     import pyrage
 
     work = _SCRYPT.match(data)
-    if not passphrase or not work or int(work[1]) > _WORK:
+    if not passphrase or _too_long(data) or not work or int(work[1]) > _WORK:
         return None
     try:
         text = bytes(pyrage.passphrase.decrypt(data, passphrase)).decode()

@@ -26,6 +26,9 @@ _YAML_KINDS = {
 }
 
 
+_LONGEST = 10_000  # letters of a tag; ruamel takes the square of them
+
+
 class YAMLDocument(Marked):
     """A YAML file."""
 
@@ -144,6 +147,8 @@ class _YAMLReader:
         from ruamel.yaml import YAML
         from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
+        if any(len(word) > _LONGEST and "!" in word for word in self._text.split()):
+            raise Malformed("it has a tag without end")
         try:
             self._events: Iterator[Any] = iter(YAML(typ="safe", pure=True).parse(self._text))
             return self._document()
