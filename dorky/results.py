@@ -657,3 +657,68 @@ class Diff(Result, frozen=True, kw_only=True):
 
     files: tuple[FileDiff, ...] = ()
     closed: tuple[str, ...] = ()
+
+
+class KeyChange(Result, frozen=True, kw_only=True):
+    """A key of a document that has another value, has one now, or has none any more.
+
+    Attributes:
+        key: Which.
+        what: What happened to it.
+        old: Its value before, hidden unless values were asked for; None if there was none.
+        new: Its value now, in the same way.
+    """
+
+    key: str
+    what: Literal["added", "removed", "changed"]
+    old: str | None
+    new: str | None
+
+
+class FileDiff(Result, frozen=True, kw_only=True):
+    """How two versions of a file differ.
+
+    Attributes:
+        path: Which file.
+        what: What happened to it.
+        kind: How it was compared: by its ``keys``, as ``text``; ``binary`` is all that is no text,
+            or too large; ``mode`` if only the mode differs.
+        keys: The keys at which a document differs.
+        text: A unified diff, without the lines that name the files.
+        added: How many keys or lines are new or have changed.
+        removed: How many are gone or have changed.
+        old_size: How many bytes it had; None if it was not there.
+        new_size: How many it has; None if it is gone.
+        old_id: What stands for its content before: equal for equal content, in this repository.
+        new_id: What stands for its content now.
+        old_mode: Its mode before, octal.
+        new_mode: Its mode now.
+        masked: Whether values or lines are hidden.
+    """
+
+    path: str
+    what: Literal["added", "modified", "deleted"]
+    kind: Literal["keys", "text", "binary", "mode"]
+    keys: tuple[KeyChange, ...] = ()
+    text: str = ""
+    added: int = 0
+    removed: int = 0
+    old_size: int | None = None
+    new_size: int | None = None
+    old_id: str = ""
+    new_id: str = ""
+    old_mode: str = ""
+    new_mode: str = ""
+    masked: bool = False
+
+
+class Diff(Result, frozen=True, kw_only=True):
+    """How two states of the files differ.
+
+    Attributes:
+        files: The files that differ, by path.
+        closed: The groups whose files differ, too, and which the user can't read.
+    """
+
+    files: tuple[FileDiff, ...] = ()
+    closed: tuple[str, ...] = ()
