@@ -34,6 +34,8 @@ _BACKUP = "before they were replaced"
 """How the messages of backups end (see `checkout.backup`)."""
 _TABLES = frozenset({"meta", "refs", "files"})
 """What nothing but the database knows."""
+_LOST = "rebuild.lost"
+"""The single value that names those of them that were lost, until they are mended."""
 
 
 class _Made:
@@ -60,16 +62,18 @@ def rebuild(project: Project) -> Rebuilt:
     made = _Made()
     with project.locking():
         project.close()
-        kept, whole = _renew(project.state)
+        kept, lost = _renew(project.state)
         project.set_up()
-        for table in sorted(_TABLES - whole):
+        for table in sorted(lost):
             made.notes.append(f"the table {table} could not be read whole")
         _find_keys(project, made)
         _forget_sent(project.database)
         _index(project, directory, made)
         _fetch(project, made)
-        _mend_refs(project, made, lost="refs" not in whole)
-        _mend_rows(project, made, lost=not whole >= {"files", "meta"})
+        _mend_refs(project, made, lost="refs" in lost)
+        _mend_rows(project, made, lost=not lost.isdisjoint({"files", "meta"}))
+        with project.database.transaction() as db:
+            db.execute("DELETE FROM meta WHERE key = ?", (_LOST,))
         start = reach.named(project.store)
         reached = reach.reach(project.store, start.commits, start.contents, failed=lambda *_: None)
         return Rebuilt(
@@ -87,11 +91,11 @@ def rebuild(project: Project) -> Rebuilt:
 # --- the database ---------------------------------------------------------------------------
 
 
-def _renew(state: Path) -> tuple[str, set[str]]:
+def _renew(state: Path) -> tuple[str, frozenset[str]]:
     """Put a new database in place, with what can be read of the old one.
 
     Returns:
-        The file that the old one is kept in, and the tables that could be read whole.
+        The file that the old one is kept in, and those of `_TABLES` that could not be read whole.
     """
     path = state / DATABASE
     if path.exists():
@@ -105,12 +109,15 @@ def _renew(state: Path) -> tuple[str, set[str]]:
         made = scratch / DATABASE
         with contextlib.closing(Database(made)) as new:
             whole = salvage(path, new)
+            # An attempt that was interrupted has left tables that are whole, and empty.
+            lost = (_TABLES - whole).union((new.get(_LOST) or b"").decode().split())
+            new.set(_LOST, " ".join(sorted(lost)).encode())
         # The log of the old one must not be taken for that of the new one.
         for suffix in ("-wal", "-shm"):
             path.with_name(path.name + suffix).unlink(missing_ok=True)
         made.rename(path)
         files.sync_directory(state)
-    return kept, whole
+    return kept, lost
 
 
 def _keep(path: Path) -> str:
