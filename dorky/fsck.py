@@ -246,7 +246,7 @@ def _history(look: _Look, store: Store) -> None:
         needed = f" ({by} needs it)" if by else ""
         look.add(error.code, object_id, error.message + needed, mend)
 
-    reached = reach.reach(store, start.commits, start.contents, failed)
+    reached = reach.reach(store, *start, failed=failed)
     look.objects += len(reached.commits) + len(reached.trees)
     missing = store.missing(reached.chunks)
     for name in _remotes(store):

@@ -26,6 +26,7 @@ class Named(NamedTuple):
 
     commits: dict[ObjectId, str]
     contents: dict[ObjectId, str]
+    trees: set[ObjectId]
 
 
 class Reached(NamedTuple):
@@ -58,21 +59,28 @@ def named(store: Store) -> Named:
         commits[refs[name]] = name
     for row in Index(database).rows().values():
         contents[row.content] = row.path
-    merging = _ids_in(database.get(operations.MERGE))
-    kinds = {each: at.kind for each, at in store.locate(merging).items()}
-    for each in merging:
-        where = commits if kinds.get(each) is Kind.COMMIT else contents
-        if kinds.get(each) is not Kind.TREE:
-            where.setdefault(each, "the merge in progress")
+    merging = set(_ids_in(database.get(operations.MERGE)))
     undone, replaced = operations.named(database)
     for each in undone:
         commits.setdefault(each, "the operation log")
     for each in replaced:
         contents.setdefault(each, "the operation log")
-    return Named(commits, contents)
+    for (value,) in database.connection.execute(
+        "SELECT old FROM replaced WHERE what = 'value' AND key = ?", (operations.MERGE,)
+    ):
+        merging.update(_ids_in(value))
+    trees = set()
+    # What is not here is there: trees of closed groups, content that was never pulled.
+    for each, at in store.locate(merging).items():
+        if at.kind is Kind.TREE:
+            trees.add(each)
+        else:
+            where = commits if at.kind is Kind.COMMIT else contents
+            where.setdefault(each, "a merge")
+    return Named(commits, contents, trees)
 
 
-def _ids_in(value: bytes | None) -> set[ObjectId]:
+def _ids_in(value: bytes | str | None) -> set[ObjectId]:
     """Every id that a JSON text holds, whatever its shape."""
     found: set[ObjectId] = set()
     pending: list[Any] = [json.loads(value)] if value else []
@@ -95,20 +103,22 @@ def reach(
     store: Store,
     commits: Iterable[ObjectId],
     contents: Iterable[ObjectId] = (),
+    trees: Iterable[ObjectId] = (),
+    *,
     failed: Failed = _raise,
 ) -> Reached:
-    """Walk everything below commits and contents that can be read here.
+    """Walk everything below commits, contents and trees that can be read here.
 
     Raises:
         MissingObject: A commit, a tree or a list of chunks is not here (without ``failed``).
         CorruptObject: It is, and damaged (without ``failed``).
     """
     found = Reached({}, set(), set(contents), set())
-    trees: set[ObjectId] = set()
+    pending = set(trees)
     groups = store.vault.groups
     for commit, record in _commits(store, commits, failed):
         found.commits[commit] = record
-        trees.update(tree for group, tree in record.trees.items() if group in groups)
+        pending.update(tree for group, tree in record.trees.items() if group in groups)
     # Who has been let into a group has its trees with the next fetch.
     taken = {*(store.database.get("groups") or ALL.encode()).decode().split(), ALL}
     late = {
@@ -117,8 +127,8 @@ def reach(
         for group, tree in record.trees.items()
         if group not in taken
     }
-    trees -= store.missing(trees & late)
-    _below(store, trees, found, failed)
+    pending -= store.missing(pending & late)
+    _below(store, pending, found, failed)
     _chunks(store, found, failed)
     return found
 
@@ -131,7 +141,7 @@ def reachable(store: Store) -> set[ObjectId]:
         CorruptObject: Something is damaged.
     """
     start = named(store)
-    return reach(store, start.commits, start.contents).all
+    return reach(store, *start).all
 
 
 def _commits(

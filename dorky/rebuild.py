@@ -75,7 +75,7 @@ def rebuild(project: Project) -> Rebuilt:
         with project.database.transaction() as db:
             db.execute("DELETE FROM meta WHERE key = ?", (_LOST,))
         start = reach.named(project.store)
-        reached = reach.reach(project.store, start.commits, start.contents, failed=lambda *_: None)
+        reached = reach.reach(project.store, *start, failed=lambda *_: None)
         return Rebuilt(
             kept=kept,
             packs=made.packs,
