@@ -242,7 +242,7 @@ def test_a_file_is_changed_while_it_changes_hands(ana: Machine, ben: Machine) ->
     ]
     ben.commit({"env/prod/api.env": "P=ben\n"}, "ben's")
     # For Ben, who is not in the group, the file is gone.
-    assert "deleted by them" in ben("pull", code=5).out
+    assert "changed here, deleted there" in ben("pull", code=5).out
     ben("resolve", "env/prod/api.env", "--theirs")
     ben("merge", "--continue")
     ben("sync")

@@ -10,6 +10,7 @@ import typer
 from dorky import errors
 from dorky.cli.command import Command, Group, Json
 from dorky.cli.output import (
+    Settings,
     changes,
     escaped,
     from_here,
@@ -24,6 +25,14 @@ from dorky.cli.output import (
 )
 from dorky.results import Undone, Unmerged
 
+_PLACES = 5
+_WHY = {
+    "changed by both": "both changed it",
+    "binary": "both changed it",
+    "deleted by us": "deleted here, changed there",
+    "deleted by them": "changed here, deleted there",
+}
+
 op_app = typer.Typer(
     cls=Group, no_args_is_help=True, help="What was done here, to be looked at and undone."
 )
@@ -34,14 +43,21 @@ def conflicts(found: Sequence[Unmerged]) -> None:
     here = from_here()
 
     def line(each: Unmerged) -> str:
-        what: str = each.why
+        what = _WHY[each.why]
         if each.beside:
-            what = f"both changed it: theirs is {here(each.beside)}"
+            what += f", theirs is {here(each.beside)}"
         elif each.places:
-            what = f"{each.why}: {escaped(', '.join(each.places))}"
+            what += f": {_few(each.places)}"
         return f"{style('U', fg='red')} {here(each.path)} ({what})"
 
     listing(found, line)
+
+
+def _few(places: Sequence[str]) -> str:
+    """A few keys or lines, or all of them for who wants to see more."""
+    shown = places if Settings.verbose else places[:_PLACES]
+    more = f" and {len(places) - len(shown):,} more" if len(places) > len(shown) else ""
+    return escaped(", ".join(shown)) + more
 
 
 def resolve(
@@ -87,9 +103,8 @@ def merge(
     $ dorky merge --abort
     """
     if continue_ == abort:
-        raise errors.UsageError(
-            "merge takes --continue or --abort", hint="dorky pull (or sync) begins a merge"
-        )
+        hint = "dorky pull (or sync) is what begins a merge; dorky status shows one"
+        raise errors.UsageError("merge takes --continue or --abort", hint=hint)
     with repository() as repo:
         done = repo.merge_abort() if abort else repo.merge_continue(message)
     if json:
@@ -101,6 +116,7 @@ def merge(
     else:
         say(f"[{style(done.id[:10], fg='yellow')}] {title(done.message)}")
         changes(done.changes)
+        note("To send it: dorky push")
 
 
 def undo(
@@ -128,8 +144,9 @@ def undo(
     changes(done.changes)
     kept(done.backup)
     if done.published:
-        note("The remote has what was undone: a pull brings it back. To take it back for all:")
-        note("  dorky pull && dorky restore FILE --source REV && dorky commit -a && dorky push")
+        note("The remote has what was undone: dorky pull brings it back.")
+        note("To take it back for everybody, pull, then dorky restore FILE --source REV (or")
+        note("dorky rm FILE), dorky commit -a and dorky push.")
 
 
 def op_log(
@@ -142,12 +159,14 @@ def op_log(
     $ dorky op log
     $ dorky op log -n 5
     """
+    if limit < 0:
+        raise errors.UsageError(f"-n takes a count, not {limit}", hint="dorky op log -n 5")
     with repository() as repo:
         found = repo.op_log(limit=limit)
     if json:
         show_json(found)
         return
-    if not found:
+    if not found and limit:
         say("Nothing was done here yet that could be undone.")
     for each in found:
         when = each.time.astimezone().strftime("%Y-%m-%d %H:%M")

@@ -151,10 +151,12 @@ def _long(found: Status) -> None:
     if found.head is None:
         say("No commits yet.")
     if found.conflicts:
-        say(f"Merging {found.merging}; to be resolved (dorky resolve FILE, or --ours, --theirs):")
+        say(f"Merging {found.merging}. These need you (edit, then dorky resolve FILE):")
         conflicts(found.conflicts)
+        say("Or take one side: dorky resolve FILE --ours (or --theirs)")
+        say("To give up: dorky merge --abort")
     elif found.merging:
-        say(f"Merging {found.merging}, no conflicts are left (dorky merge --continue)")
+        say(f"Merging {found.merging}: no conflicts are left (dorky merge --continue)")
     if found.staged:
         say("Staged for the next commit:")
         changes(found.staged)
@@ -180,16 +182,16 @@ def _upstream(found: Status) -> str:
         return ", no remote"
     if not found.fetched:
         return f", nothing known of {found.remote} yet"
+    count = plural(found.ahead or found.behind, "commit")
     if found.ahead and found.behind:
-        return (
-            f", {plural(found.ahead, 'commit')} ahead and {found.behind} behind {found.remote} "
-            "(dorky pull)"
-        )
-    if found.ahead:
-        return f", {plural(found.ahead, 'commit')} ahead of {found.remote} (dorky push)"
-    if found.behind:
-        return f", {plural(found.behind, 'commit')} behind {found.remote} (dorky pull)"
-    return f", same as {found.remote}"
+        how, command = f"{count} ahead and {found.behind} behind", "dorky sync, or pull"
+    elif found.ahead:
+        how, command = f"{count} ahead of", "dorky push"
+    elif found.behind:
+        how, command = f"{count} behind", "dorky pull"
+    else:
+        return f", same as {found.remote}"
+    return f", {how} {found.remote}" + ("" if found.merging else f" ({command})")
 
 
 def commit(

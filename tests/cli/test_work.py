@@ -196,7 +196,7 @@ def test_status_beside_a_remote(shared: Machine) -> None:
     ben("push")
     shared("fetch")
     first = shared("status").out.splitlines()[0]
-    assert first == "On main, 1 commit ahead and 2 behind origin (dorky pull)"
+    assert first == "On main, 1 commit ahead and 2 behind origin (dorky sync, or pull)"
     shared("checkout", "HEAD~1")
     assert re.match(r"Looking at [0-9a-f]{10}, ", shared("status").out)
 
