@@ -7,18 +7,22 @@ Paths are as the user types them, relative to the current directory.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+import stat as stat_module
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
-from dorky import checkout, errors, history, merge, roster, staging
-from dorky.history import MAIN
-from dorky.model import Commit, Entry, ObjectId
+from dorky import checkout, diff, errors, history, merge, roster, staging
+from dorky.history import HEAD, MAIN
+from dorky.index import Row, mode_of
+from dorky.model import Commit, Entry, Kind, ObjectId
 from dorky.project import ORIGIN, Project
 from dorky.remote.fetch import fetch_objects
-from dorky.results import Change, Listed, LogEntry, Status
+from dorky.results import Change, Diff, FileDiff, Listed, LogEntry, Status
 
 StrPath = str | os.PathLike[str]
+
+_SHOWN = 10
 
 
 class LookWork(Project):
@@ -115,13 +119,18 @@ class LookWork(Project):
         commit = history.read_commit(self.store, commit_id)
         parent = commit.parents[0] if commit.parents else None
         entry = self._entry(commit, commit_id, self._changes(parent, commit_id))
-        before = history.read_commit(self.store, parent).trees if parent else {}
-        closed = tuple(
-            roster.name_of(self.roster, group)
-            for group in sorted((before.keys() | commit.trees.keys()) - self.vault.groups)
-            if before.get(group) != commit.trees.get(group)
+        return msgspec.structs.replace(entry, closed=self._closed(parent, commit_id))
+
+    def _closed(self, old: ObjectId | None, new: ObjectId | None) -> tuple[str, ...]:
+        """The groups whose files differ between two commits, and can't be read here."""
+        before, after = (
+            history.read_commit(self.store, each).trees if each else {} for each in (old, new)
         )
-        return msgspec.structs.replace(entry, closed=closed)
+        return tuple(
+            roster.name_of(self.roster, group)
+            for group in sorted((before.keys() | after.keys()) - self.vault.groups)
+            if before.get(group) != after.get(group)
+        )
 
     def _changes(self, old: ObjectId | None, new: ObjectId | None) -> tuple[Change, ...]:
         before, after = (history.trees_of(self.store, each) for each in (old, new))
@@ -165,6 +174,122 @@ class LookWork(Project):
         self._bring(checkout.needed(self.store, [entry]))
         return checkout.read(self.store, entry)
 
+    def diff(
+        self,
+        revisions: Sequence[str] = (),
+        paths: StrPath | Iterable[StrPath] = (),
+        *,
+        staged: bool = False,
+        reveal: bool = False,
+    ) -> Diff:
+        """How files differ: on disk from what is staged, unless something else is asked for.
+
+        Args:
+            revisions: One (on disk from this revision) or two (the second from the first), which
+                may be written as ``A..B``.
+            paths: Only these files, what is below these directories, or what patterns match.
+            staged: What is staged, from ``HEAD`` or from a revision.
+            reveal: Whether to give values of documents, and the text of what looks like a secret.
+
+        Raises:
+            UsageError: Three revisions, or two of them and ``staged``.
+            PathNotTracked: A path that neither side has.
+        """
+        commits = [history.resolve(self.store, each) for each in _each(revisions)]
+        if len(commits) > (1 if staged else 2):
+            raise errors.UsageError(
+                "a diff has two sides, these are more", hint="dorky diff A B, or dorky diff A..B"
+            )
+        old, new, disk = self._sides(commits, self._names(paths), staged=staged)
+        differing = {
+            path: (was, now)
+            for path in sorted(old.keys() | new.keys())
+            if _content(was := old.get(path)) != _content(now := new.get(path))
+        }
+        self._bring(
+            checkout.needed(
+                self.store,
+                (
+                    entry
+                    for path, (was, now) in differing.items()
+                    for entry in (was, None if path in disk else now)
+                    if entry is not None and entry.size <= diff.LIMIT
+                ),
+            )
+        )
+        last = commits[1] if len(commits) > 1 else history.head_of(self.store)
+        return Diff(
+            files=tuple(
+                self._file_diff(path, was, now, on_disk=path in disk, reveal=reveal)
+                for path, (was, now) in differing.items()
+            ),
+            closed=self._closed(commits[0], last) if commits else (),
+        )
+
+    def _sides(
+        self, commits: Sequence[ObjectId], names: Sequence[str], *, staged: bool
+    ) -> tuple[dict[str, Entry], dict[str, Entry], set[str]]:
+        """What each side of a diff holds at the paths, and the paths to be read from the disk."""
+        if len(commits) > 1:
+            old, new = map(self._committed, commits)
+            chosen = staging.tracked({**old, **new}, names) if names else [*old, *new]
+            return _some(old, chosen), _some(new, chosen), set()
+        rows = self.index.rows()
+        new = {path: staging.entry_of(row, self.vault) for path, row in rows.items()}
+        old = new
+        if commits or staged:
+            base = commits[0] if commits else history.head_of(self.store)
+            trees = history.trees_of(self.store, base, self.index.groups)
+            old = dict(history.files_of(self.store, trees))
+        chosen = staging.tracked({**old, **new}, names) if names else [*old, *new]
+        old, new = _some(old, chosen), _some(new, chosen)
+        if staged:
+            return old, new, set()
+        edited = self._unstaged({path: rows[path] for path in new})
+        kept = {path: entry for path, entry in new.items() if path not in edited}
+        there = {path: entry for path, entry in edited.items() if entry}
+        return old, kept | there, set(there)
+
+    def _unstaged(self, rows: Mapping[str, Row]) -> dict[str, Entry | None]:
+        """What files on disk hold that are not as staged; None for those that are gone."""
+        found: dict[str, Entry | None] = {}
+        for change in staging.unstaged(self.worktree, self.store, self.index, rows, {}):
+            path = change.path
+            stat = None if change.what == "deleted" else self.worktree.stat(path)
+            found[path] = stat and Entry(
+                path.rpartition("/")[2],
+                mode_of(stat),
+                rows[path].content,
+                stat.st_size,
+                self.worktree.sha256(path, stat),
+            )
+        return found
+
+    def _file_diff(
+        self, path: str, old: Entry | None, new: Entry | None, *, on_disk: bool, reveal: bool
+    ) -> FileDiff:
+        def version(entry: Entry | None, *, on_disk: bool) -> diff.Version | None:
+            if entry is None:
+                return None
+            data = None
+            if entry.size <= diff.LIMIT:
+                read = self._on_disk(path, entry) if on_disk else checkout.read(self.store, entry)
+                data = b"".join(read)
+            # Of a secret no plain hash is shown; and groups have keys of their own.
+            shown = self.vault.object_id(Kind.CHUNK, bytes.fromhex(entry.sha256))[:_SHOWN]
+            return diff.Version(entry.mode, entry.size, shown, data)
+
+        secret = staging.looks_secret(path.rpartition("/")[2])
+        sides = version(old, on_disk=False), version(new, on_disk=on_disk)
+        return diff.compare(path, *sides, secret=secret, reveal=reveal)
+
+    def _on_disk(self, path: str, entry: Entry) -> Iterator[bytes]:
+        if stat_module.S_ISLNK(entry.mode):
+            yield self.worktree.link_target(path)
+            return
+        with open(self.worktree.open(path), "rb") as file:
+            yield file.read(diff.LIMIT)
+
     def _lookup(self, revision: str, path: str) -> Entry:
         commit = history.resolve(self.store, revision)
         found = history.lookup(self.store, history.trees_of(self.store, commit), path)
@@ -181,3 +306,24 @@ class LookWork(Project):
         if missing:
             with self.locked():
                 fetch_objects(self.remote(), missing, self.progress)
+
+
+def _each(revisions: Sequence[str]) -> Iterator[str]:
+    """Revisions, those of a range one by one."""
+    for each in revisions:
+        if "..." in each:
+            hint = "dorky diff A..B compares the two"
+            raise errors.UsageError(f"{each} has three dots", hint=hint)
+        first, dots, last = each.partition("..")
+        yield first or HEAD
+        if dots:
+            yield last or HEAD
+
+
+def _content(entry: Entry | None) -> tuple[str, int] | None:
+    """What makes two files the same; the content's id differs from group to group."""
+    return (entry.sha256, entry.mode) if entry else None
+
+
+def _some(entries: Mapping[str, Entry], paths: Iterable[str]) -> dict[str, Entry]:
+    return {path: entries[path] for path in paths if path in entries}

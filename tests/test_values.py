@@ -123,6 +123,17 @@ def told(tmp_path: Path, s3_url: Remote, caplog: pytest.LogCaptureFixture) -> St
     for command in (["log"], ["show"], ["ls", "-l"], ["commit", "-a", "-m", "second"], ["push"]):
         story(ana, *command)
         story(ana, *command, "--json")
+    for command in (["diff"], ["diff", "HEAD~1"], ["diff", "HEAD~1..HEAD"], ["diff", "--staged"]):
+        for option in ((), ("--json",), ("--stat",), ("--name-only",), ("--exit-code",)):
+            story(ana, *command, *option)
+    ana.write("bad.yaml", f"key: '{CANARY}-x\n- [{CANARY}\n")
+    ana.write("config.toml", f'[db]\npassword = "{CANARY}-x"\n')
+    ana.write("config.json", f'{{"db": {{"password": "{CANARY}-x", "port": "{CANARY}"}}}}\n')
+    ana.write(".env", f"# {CANARY}\n# {CANARY}\nKEY={CANARY}-1\nexport OTHER='{CANARY} two'\n")
+    ana.write("binary", b"\0" + CANARY.encode() * 101)
+    story(ana, "diff")
+    story(ana, "diff", "--json")
+    story(ana, "restore", ".")
     story(ana, "show", "HEAD")
     story(ana, "cat", "HEAD:.env")
 
@@ -168,6 +179,10 @@ def told(tmp_path: Path, s3_url: Remote, caplog: pytest.LogCaptureFixture) -> St
     for command in (["list"], ["get", "user.name"], ["set", "user.name", "Ana"]):
         story(ana, "config", *command)
     story(ana, "config", "unset", "user.name")
+    for options in ([], ["--remote"], ["--read-data", "--json"], ["--keyless"], ["--rebuild"]):
+        story(ana, "fsck", *options)
+    for options in (["--dry-run"], ["--grace", "0"], ["--prune-remote-verified"], ["--remote"]):
+        story(ana, "gc", *options)
     story(ana, "remote", "list")
     story(ana, "remote", "set-url", "origin", s3_url.url)
     story(ana, "remote", "add", "other", s3_url.url)

@@ -1,4 +1,4 @@
-"""Commands that look at what is committed: log, show, ls, cat."""
+"""Commands that look at what is committed, and at what is not yet: log, show, diff, ls, cat."""
 
 from __future__ import annotations
 
@@ -6,23 +6,27 @@ import os
 import shlex
 import sys
 from datetime import timezone
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Any, List, Optional  # noqa: UP035
 
 import typer
 
 from dorky import errors
-from dorky.cli.command import Json
+from dorky.cli.command import Command, Json
 from dorky.cli.output import (
+    change_mark,
     changes,
     escaped,
+    from_here,
     name,
+    note,
     repository,
     say,
     show_json,
+    size,
     style,
     title,
 )
-from dorky.results import LogEntry
+from dorky.results import FileDiff, KeyChange, LogEntry
 
 if TYPE_CHECKING:
     from dorky.repo import Repository
@@ -144,6 +148,124 @@ def show(
         say(f"  and files of the group {group}, which are closed to you")
 
 
+class DiffCommand(Command):
+    """A command that remembers what came after ``--``."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """As always, but only revisions come before."""
+        if "--" in args:
+            at = args.index("--")
+            ctx.meta[_PATHS] = args[at + 1 :]
+            args = args[:at]
+        return super().parse_args(ctx, args)
+
+
+_PATHS = "dorky.paths"
+
+
+def diff(
+    context: typer.Context,
+    words: Annotated[
+        List[str] | None,  # noqa: UP006
+        typer.Argument(metavar="[REV [REV]] [--] [PATH]…", help="What to compare; which files."),
+    ] = None,
+    staged: Annotated[
+        bool, typer.Option("--staged", "--cached", help="What is staged, from HEAD or REV.")
+    ] = False,
+    show_values: Annotated[
+        bool, typer.Option("--show-values", help="Show values, and secret text.")
+    ] = False,
+    stat: Annotated[bool, typer.Option("--stat", help="Only how much differs.")] = False,
+    name_only: Annotated[bool, typer.Option("--name-only", help="Only which files.")] = False,
+    exit_code: Annotated[
+        bool, typer.Option("--exit-code", help="Exit with 1 if anything differs.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Show how files, what is staged, and commits differ.
+
+    What is on disk is compared with what is staged; with REV; or REV with REV. Of .env, JSON, TOML
+    and YAML the keys are shown, their values hidden. A word is a revision if no file is called so;
+    after -- it is a path.
+
+    \b
+    $ dorky diff
+    $ dorky diff --staged .env --show-values
+    $ dorky diff HEAD~1 origin/main -- config
+    """
+    with repository() as repo:
+        revisions, paths = _told_apart(repo, words or [], context.meta.get(_PATHS))
+        found = repo.diff(revisions, paths, staged=staged, reveal=show_values)
+    if json:
+        show_json(found)
+    else:
+        for each in found.files:
+            if name_only:
+                say(from_here()(each.path))
+            else:
+                _difference(each, short=stat)
+        for group in found.closed:
+            note(f"Files of the group {escaped(group)} differ, too, and are closed to you")
+        if any(each.masked for each in found.files) and not (stat or name_only):
+            note("Values are hidden; --show-values shows them")
+    if exit_code and (found.files or found.closed):
+        raise typer.Exit(1)
+
+
+def _told_apart(
+    repo: Repository, words: list[str], after: list[str] | None
+) -> tuple[list[str], list[str]]:
+    """The revisions and the paths among words; ``after`` are those after ``--``."""
+    if after is not None:
+        return words, after
+    revisions: list[str] = []
+    for word in words[:2]:
+        ends = [each for each in word.split("..") if each]
+        if os.path.lexists(word) or not all(_is_revision(repo, each) for each in ends):
+            break
+        revisions.append(word)
+    return revisions, words[len(revisions) :]
+
+
+def _difference(found: FileDiff, *, short: bool) -> None:
+    mode = f"mode {found.old_mode} → {found.new_mode}"
+    head = f"{change_mark(found.what)} {from_here()(found.path)}"
+    if found.old_mode and found.new_mode and found.old_mode != found.new_mode:
+        head += f"  {mode}"
+    if found.kind == "mode":
+        say(head)
+    elif found.kind == "binary":
+        sides = [
+            f"{size(count)} ({shown})"
+            for count, shown in ((found.old_size, found.old_id), (found.new_size, found.new_id))
+            if count is not None
+        ]
+        say(f"{head}  {' → '.join(sides)}")
+    else:
+        noun = "key" if found.kind == "keys" else "line"
+        plus = style(f"+{found.added}", fg="green")
+        minus = style(f"-{found.removed}", fg="red")
+        say(f"{head}  {plus} {minus} {noun}s")
+        if not short:
+            for key in found.keys:
+                say(f"  {_key(key)}")
+            for line in found.text.split("\n")[:-1]:
+                say(_colored(escaped(line.expandtabs())))
+
+
+def _key(change: KeyChange) -> str:
+    sign, color = {"added": ("+", "green"), "removed": ("-", "red"), "changed": ("~", "yellow")}[
+        change.what
+    ]
+    values = " → ".join(escaped(each) for each in (change.old, change.new) if each is not None)
+    return f"{style(sign, fg=color)} {escaped(change.key)} = {values}"
+
+
+def _colored(line: str) -> str:
+    color = {"+": "green", "-": "red", "@": "cyan"}.get(line[:1])
+    return style(line, fg=color) if color else line
+
+
 def ls(
     revision: Annotated[str, typer.Argument(metavar="[REV]", help="A commit.")] = "HEAD",
     path: Annotated[str, typer.Argument(help="Only what lies at or below this.")] = "",
@@ -185,4 +307,5 @@ def _write(revision: str, path: str) -> None:
         sys.stdout.buffer.flush()
 
 
-COMMANDS = (log, show, ls, cat)
+CLASSES: dict[Any, type[Command]] = {diff: DiffCommand}
+COMMANDS = (log, show, diff, ls, cat)

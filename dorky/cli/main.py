@@ -31,7 +31,7 @@ _INTERRUPTED = 130
 # click calls what is wrong with a command line UsageError; typer re-exports only its child.
 _BadUsage: type[Exception] = typer.BadParameter.__bases__[0]
 # What hands that know git type.
-_GITS_WORDS = {"diff": "status", "reset": "unstage", "switch": "checkout", "revert": "undo"}
+_GITS_WORDS = {"reset": "unstage", "switch": "checkout", "revert": "undo"}
 
 
 def _version(value: bool) -> None:
@@ -71,7 +71,7 @@ for _function in (
     setup.doctor,
     setup.destroy,
 ):
-    _class = {**variables.CLASSES, **care.CLASSES}.get(_function, Command)
+    _class = {**history.CLASSES, **variables.CLASSES, **care.CLASSES}.get(_function, Command)
     app.command(_function.__name__, cls=_class)(_function)
 app.command("add", cls=Command, hidden=True)(work.stage)
 app.command("help", cls=Command, hidden=True)(help_)

@@ -123,10 +123,15 @@ def changes(found: Sequence[Change], *, whole: bool = False) -> None:
     here = from_here()
 
     def line(change: Change) -> str:
-        mark, color = _MARKS[change.what]
-        return f"{style(mark, fg=color)} {here(change.path)}"
+        return f"{change_mark(change.what)} {here(change.path)}"
 
     listing(found, line, whole=whole)
+
+
+def change_mark(what: str) -> str:
+    """The letter for what happened to a file."""
+    mark, color = _MARKS[what]
+    return style(mark, fg=color)
 
 
 def listing(items: Sequence[T], line: Callable[[T], str], *, whole: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""log, show, ls, cat."""
+"""log, show, diff, ls, cat."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from machines import Machine
 
-from dorky.results import Listed, LogEntry
+from dorky.results import Diff, Listed, LogEntry
 
 
 def test_log_in_full(project: Machine) -> None:
@@ -102,6 +102,90 @@ def test_show_what_is_not_there(project: Machine) -> None:
     assert said.hint == "dorky ls HEAD .env --json"
     assert project("show", "HEAD:nope", code=4).error == "nope is not tracked by dorky in HEAD"
     assert project("show", "HEAD~9", code=4).hint.endswith("has no parent")
+
+
+def test_diff(project: Machine) -> None:
+    assert project("diff") == (0, b"", "")
+    project.write(".env", "KEY=3\nNEW='a b'\n")
+    project.write("config/app.toml", "x = 1 # one\n")
+    project.write("notes.txt", "a\nb\n")
+    said = project("diff")
+    assert said.out == (
+        "M .env  +2 -1 keys\n"
+        "  ~ KEY = ******** → ********\n"
+        "  + NEW = ********\n"
+        "M config/app.toml  +1 -1 lines\n"
+        "@@ -1 +1 @@\n"
+        "-********\n"
+        "+********\n"
+    )
+    assert said.err == "Values are hidden; --show-values shows them\n"
+    said = project("diff", "--show-values")
+    assert "  ~ KEY = 2 → 3\n  + NEW = a b\n" in said.out
+    assert "@@ -1 +1 @@\n-x = 1\n+x = 1 # one\n" in said.out
+    assert said.err == ""
+    assert project("diff", "--stat") == (
+        0,
+        b"M .env  +2 -1 keys\nM config/app.toml  +1 -1 lines\n",
+        "",
+    )
+    assert project("diff", "--name-only").out == ".env\nconfig/app.toml\n"
+    assert project("diff", "--name-only", "config").out == "config/app.toml\n"
+    found = msgspec.convert(project("diff", "--json").json, Diff)
+    assert [(each.path, each.kind, each.masked) for each in found.files] == [
+        (".env", "keys", True),
+        ("config/app.toml", "text", True),
+    ]
+    assert project("diff", "--exit-code", "-q", code=1) == (1, b"", "")
+    assert project("diff", "--exit-code", "--staged").out == ""
+
+
+def test_diff_of_what_is_staged_and_committed(project: Machine) -> None:
+    project.write(".env", "KEY=3\n")
+    project("stage", ".env")
+    project.write(".env", "KEY=4\n")
+    shown = ["--show-values"]
+    assert "KEY = 3 → 4" in project("diff", *shown).out
+    for option in ("--staged", "--cached"):
+        assert "KEY = 2 → 3" in project("diff", option, *shown).out
+        assert "KEY = 1 → 3" in project("diff", option, "HEAD~1", *shown).out
+    assert "KEY = 2 → 4" in project("diff", "HEAD", *shown).out
+    for words in (["HEAD~1", "main"], ["HEAD~1..main"], ["HEAD~1.."], ["HEAD~1..", "--"]):
+        assert "KEY = 1 → 2" in project("diff", *words[:1], *shown, *words[1:]).out
+    assert "KEY = 2 → 1" in project("diff", "..HEAD~1", *shown).out
+    assert project("diff", "HEAD~1", "HEAD", "config").out == ""
+    said = project("diff", "HEAD~1", "HEAD", "--staged", code=2)
+    assert said.error == "a diff has two sides, these are more"
+    assert project("diff", "a..b...c", code=4).code == 4
+
+
+def test_diff_tells_files_from_revisions(project: Machine) -> None:
+    project.commit({"main": "1\n", "other": "2\n"}, "a file called as a branch is")
+    project.write("main", "3\n")
+    project.write("other", "4\n")
+    assert project("diff", "--name-only", "main").out == "main\n"
+    assert project("diff", "--name-only", "main", "--").out == "main\nother\n"
+    assert project("diff", "--name-only", "main", "--", "oth*").out == "other\n"
+    assert project("diff", "--name-only", "--", "main").out == "main\n"
+    assert project("diff", "--name-only", "HEAD", "main").out == "main\n"
+    # What was deleted, too, is a file.
+    (project.project / "other").unlink()
+    assert project("diff", "--stat", "other").out == "D other  +0 -1 lines\n"
+    assert project("diff", "nope", code=4).error == "nope is not tracked by dorky"
+    assert project("diff", "nope", "--", code=4).error == "nope is not a revision here"
+
+
+def test_diff_of_binaries_and_modes(project: Machine) -> None:
+    project.commit({"data": b"\0" * 2048, "run.sh": "true\n"}, "more")
+    project.write("data", b"\0" * 1024)
+    (project.project / "run.sh").chmod(0o755)
+    (project.project / "line\nbreak").write_text("x\x1b[31m\n")
+    project("stage", "line*")
+    lines = project("diff").out.splitlines()
+    assert re.fullmatch(r"M data  2\.0 KiB \([0-9a-f]{10}\) → 1\.0 KiB \([0-9a-f]{10}\)", lines[0])
+    assert re.fullmatch(r"M run\.sh  mode 100[67]\d\d → 100755", lines[1])
+    text = project("diff", "--staged").out
+    assert text == 'A "line\\nbreak"  +1 -0 lines\n@@ -0,0 +1 @@\n+x\\u001b[31m\n'
 
 
 def test_ls(project: Machine) -> None:

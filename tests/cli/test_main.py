@@ -91,7 +91,6 @@ def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["statsu"], "dorky has no command statsu", "did you mean dorky status?"),
         (["st"], "dorky has no command st", "did you mean dorky stage or dorky status?"),
         (["xyzzy"], "dorky has no command xyzzy", "dorky --help"),
-        (["diff"], "dorky has no command diff", "did you mean dorky status?"),
         (["reset"], "dorky has no command reset", "did you mean dorky unstage?"),
         (["switch"], "dorky has no command switch", "did you mean dorky checkout?"),
         (["merge"], "merge takes --continue or --abort", "dorky pull (or sync) begins a merge"),
