@@ -351,7 +351,8 @@ class Config:
         }
         if self.find("remotes.origin.url"):
             names.add("origin")
-        return {name: self.url(name) for name in sorted(names)}
+        named = [name for name in sorted(names) if self.text(f"remotes.{name}.url")]
+        return {name: self.url(name) for name in named}
 
     def url(self, remote: str) -> str:
         """The URL of a remote. A relative directory counts from the project's root.

@@ -423,9 +423,7 @@ def _rc(data: bytes) -> None:
     made = config.Config(_directory(), environment={"HOME": str(_directory())})
     made.items()
     for remote in made.remotes():
-        with contextlib.suppress(errors.NoRemote):
-            made.url(remote)
-            made.driver_options(remote)
+        made.driver_options(remote)
 
 
 @_target(".dorkyrc, changed", errors.BadConfig, seeds=[RC, b'remotes = { b = { url = "x" } }\n'])

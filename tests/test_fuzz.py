@@ -339,14 +339,17 @@ def test_bytes_that_are_nearly_right_for_long(target: Target) -> None:
 
 
 FUZZ = """
-import os, sys
+import pathlib
+import sys
+
 import atheris
 
 with atheris.instrument_imports(include=["dorky"]):
     import targets
 
-name = sys.argv.pop(1)
-target = targets.TARGETS[name]
+target = targets.TARGETS[sys.argv.pop(1)]
+for n, seed in enumerate(target.seeds):  # of this process: its keys are random
+    pathlib.Path(sys.argv[-1], str(n)).write_bytes(seed)
 atheris.Setup(sys.argv, lambda data: target.takes(data) and None)
 atheris.Fuzz()
 """
@@ -358,8 +361,6 @@ def test_bytes_that_lead_to_other_code(target: Target, tmp_path: Path) -> None:
     pytest.importorskip("atheris", reason="pip install atheris")
     corpus = tmp_path / "corpus"
     corpus.mkdir()
-    for n, seed in enumerate(target.seeds):
-        (corpus / str(n)).write_bytes(seed)
     words = tmp_path / "words"
     quoted = ("".join(f"\\x{byte:02x}" for byte in junk) for junk in JUNK if 0 < len(junk) < 64)
     words.write_text("".join(f'"{word}"\n' for word in quoted))
