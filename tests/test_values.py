@@ -183,6 +183,10 @@ def told(tmp_path: Path, s3_url: Remote, caplog: pytest.LogCaptureFixture) -> St
         story(ana, "fsck", *options)
     for options in (["--dry-run"], ["--grace", "0"], ["--prune-remote-verified"], ["--remote"]):
         story(ana, "gc", *options)
+    for options in ([], ["--remote"], ["--read-data", "--json"], ["--keyless"], ["--rebuild"]):
+        story(ana, "fsck", *options)
+    for options in (["--dry-run"], ["--grace", "0"], ["--prune-remote-verified"], ["--remote"]):
+        story(ana, "gc", *options)
     story(ana, "remote", "list")
     story(ana, "remote", "set-url", "origin", s3_url.url)
     story(ana, "remote", "add", "other", s3_url.url)
