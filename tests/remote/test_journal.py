@@ -149,7 +149,7 @@ def test_packs_that_hold_what_nobody_wants_are_not_listed(
         store, remote = repo.store, repo.remote()
         entries = history.read_tree(store, history.trees_of(store, given_up)[ALL]).entries
         with store.writer() as writer:
-            tree = writer.add(Kind.TREE, model.encode(Tree(entries[:3])))
+            tree = writer.add(Kind.TREE, model.encode(Tree(entries[:4])))
             new = history.add_commit(writer, {ALL: tree}, [before], author="Ana", message="new")
             writer.save()
         push.push(remote, repo._first_root, new)
