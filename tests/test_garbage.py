@@ -302,14 +302,23 @@ def test_what_the_remote_has_cut_short_stays(pushed: Machine, file_url: Remote) 
 
 
 def test_what_the_remote_has_but_does_not_need_stays(pushed: Machine) -> None:
+    """Its own collection of garbage may take it away any time."""
+    pushed.write("new", BIG[:200_000])
     with pushed.repo() as repo:
+        before = repo.store.packs()
+        repo.stage("new")
+        (packed,) = [each for each in repo.store.packs() if each not in before]
+        content = repo.index.rows()["new"].content
         remote = repo.remote()
-        *_, first = (each.id for each in repo.log())
+        remote.driver.put(roots.PACKS + packed.id, repo.store.pack_bytes(packed.id))
         seen = remote.seen
         assert seen is not None
-        following = roots.successor(seen.root, refs={"main": first})
+        following = roots.successor(seen.root, packs=(*seen.root.packs, packed))
         assert remote.swap(seen.header, following)
-    assert gc(pushed, "--prune-remote-verified")["size"] < 1_000
+    assert gc(pushed, "--prune-remote-verified")["size"] > 1_000_000
+    with pushed.repo() as repo:
+        assert repo.store.locate([content], remote="origin")
+    assert content in held(pushed)
 
 
 def test_an_older_root_proves_nothing(pushed: Machine, file_url: Remote) -> None:
