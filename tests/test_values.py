@@ -83,6 +83,39 @@ class _Typed:
         return self.buffer.readline().decode()
 
 
+def conflict(story: Story, ana: Machine, ben: Machine) -> None:
+    """Merge changes of two people to every file, and take back what was done."""
+    for machine, side in ((ana, b"ana"), (ben, b"ben")):
+        raw = {
+            path: text if isinstance(text, bytes) else text.encode() for path, text in FILES.items()
+        }
+        machine.commit({path: each.replace(b"7f3a", b"7f3a-" + side) for path, each in raw.items()})
+    story(ana, "push")
+    story(ben, "sync")
+    for command in (["status"], ["status", "-s"], ["status", "--json"], ["diff"], ["pull"]):
+        story(ben, *command)
+    for command in (["commit", "-m", "early"], ["push"], ["sync", "--json"], ["checkout", "main"]):
+        story(ben, *command)
+    for path in (*FILES, "nowhere"):
+        story(ben, "resolve", path)
+    story(ben, "resolve", ".env", "--ours", "--json")
+    story(ben, "merge")
+    story(ben, "merge", "--abort", "--json")
+    story(ben, "pull", "--json")
+    ben.write("config.toml", f'password = "{CANARY}-edited"\n')
+    story(ben, "resolve", ".", "--theirs")
+    story(ben, "op", "log")
+    story(ben, "merge", "--continue")
+    ben.write(".env", f"KEY={CANARY}-edited\n")
+    story(ben, "undo")
+    story(ben, "undo", "2", "--force")
+    story(ben, "undo", "--json")
+    story(ben, "undo", "99")
+    story(ben, "op", "log", "--json")
+    story(ben, "merge", "--abort")
+    story(ben, "sync")
+
+
 @pytest.fixture
 def told(tmp_path: Path, s3_url: Remote, caplog: pytest.LogCaptureFixture) -> Story:
     """All commands, run by two people on files that are full of canaries."""
@@ -154,7 +187,8 @@ def told(tmp_path: Path, s3_url: Remote, caplog: pytest.LogCaptureFixture) -> St
     story(ben, "pull")
     ben.commit({".env": f"KEY={CANARY}-ben\n"})
     story(ben, "push")
-    story(ben, "pull")
+    conflict(story, ana, ben)
+    ben.write(".env", f"KEY={CANARY}-edited\n")
     story(ben, "pull", "--force")
     story(ben, "restore", ".env", "--source", "origin/main")
     story(ben, "checkout", "HEAD~1")
@@ -179,10 +213,6 @@ def told(tmp_path: Path, s3_url: Remote, caplog: pytest.LogCaptureFixture) -> St
     for command in (["list"], ["get", "user.name"], ["set", "user.name", "Ana"]):
         story(ana, "config", *command)
     story(ana, "config", "unset", "user.name")
-    for options in ([], ["--remote"], ["--read-data", "--json"], ["--keyless"], ["--rebuild"]):
-        story(ana, "fsck", *options)
-    for options in (["--dry-run"], ["--grace", "0"], ["--prune-remote-verified"], ["--remote"]):
-        story(ana, "gc", *options)
     for options in ([], ["--remote"], ["--read-data", "--json"], ["--keyless"], ["--rebuild"]):
         story(ana, "fsck", *options)
     for options in (["--dry-run"], ["--grace", "0"], ["--prune-remote-verified"], ["--remote"]):
