@@ -200,7 +200,7 @@ class LookWork(Project):
             raise errors.UsageError(
                 "a diff has two sides, these are more", hint="dorky diff A B, or dorky diff A..B"
             )
-        old, new, disk = self._sides(commits, self._names(paths), staged=staged)
+        old, new, disk = self._diff_sides(commits, self._names(paths), staged=staged)
         differing = {
             path: (was, now)
             for path in sorted(old.keys() | new.keys())
@@ -220,13 +220,13 @@ class LookWork(Project):
         last = commits[1] if len(commits) > 1 else history.head_of(self.store)
         return Diff(
             files=tuple(
-                self._file_diff(path, was, now, on_disk=path in disk, reveal=reveal)
+                self._diff_file(path, was, now, on_disk=path in disk, reveal=reveal)
                 for path, (was, now) in differing.items()
             ),
             closed=self._closed(commits[0], last) if commits else (),
         )
 
-    def _sides(
+    def _diff_sides(
         self, commits: Sequence[ObjectId], names: Sequence[str], *, staged: bool
     ) -> tuple[dict[str, Entry], dict[str, Entry], set[str]]:
         """What each side of a diff holds at the paths, and the paths to be read from the disk."""
@@ -245,12 +245,12 @@ class LookWork(Project):
         old, new = _some(old, chosen), _some(new, chosen)
         if staged:
             return old, new, set()
-        edited = self._unstaged({path: rows[path] for path in new})
+        edited = self._diff_unstaged({path: rows[path] for path in new})
         kept = {path: entry for path, entry in new.items() if path not in edited}
         there = {path: entry for path, entry in edited.items() if entry}
         return old, kept | there, set(there)
 
-    def _unstaged(self, rows: Mapping[str, Row]) -> dict[str, Entry | None]:
+    def _diff_unstaged(self, rows: Mapping[str, Row]) -> dict[str, Entry | None]:
         """What files on disk hold that are not as staged; None for those that are gone."""
         found: dict[str, Entry | None] = {}
         for change in staging.unstaged(self.worktree, self.store, self.index, rows, {}):
@@ -265,7 +265,7 @@ class LookWork(Project):
             )
         return found
 
-    def _file_diff(
+    def _diff_file(
         self, path: str, old: Entry | None, new: Entry | None, *, on_disk: bool, reveal: bool
     ) -> FileDiff:
         def version(entry: Entry | None, *, on_disk: bool) -> diff.Version | None:
@@ -273,7 +273,7 @@ class LookWork(Project):
                 return None
             data = None
             if entry.size <= diff.LIMIT:
-                read = self._on_disk(path, entry) if on_disk else checkout.read(self.store, entry)
+                read = self._diff_read(path, entry) if on_disk else checkout.read(self.store, entry)
                 data = b"".join(read)
             # Of a secret no plain hash is shown; and groups have keys of their own.
             shown = self.vault.object_id(Kind.CHUNK, bytes.fromhex(entry.sha256))[:_SHOWN]
@@ -283,7 +283,7 @@ class LookWork(Project):
         sides = version(old, on_disk=False), version(new, on_disk=on_disk)
         return diff.compare(path, *sides, secret=secret, reveal=reveal)
 
-    def _on_disk(self, path: str, entry: Entry) -> Iterator[bytes]:
+    def _diff_read(self, path: str, entry: Entry) -> Iterator[bytes]:
         if stat_module.S_ISLNK(entry.mode):
             yield self.worktree.link_target(path)
             return
