@@ -416,16 +416,21 @@ class LocalWork(LookWork):
                 path: held[path] for path in staging.tracked(held, names, where)
             }
             made = checkout.plan_files(self.worktree, self.store, rows, wanted)
-            changes = [Change(path, "deleted") for path in made.remove]
-            for path in made.write:
-                changes.append(Change(path, "modified" if self._is_there(path) else "added"))
+            changes = self._on_disk(made)
             backup, done = self._carry_out(rows, made, force=True)
             with self.database.transaction():
                 # Files from another revision are changes that may be staged; the index stays.
                 self.index.refresh(
                     row for row in done.rows if row.path in rows and row.same(rows[row.path])
                 )
-            return CheckedOut(commit=commit, changes=tuple(sorted(changes)), backup=backup)
+            return CheckedOut(commit=commit, changes=changes, backup=backup)
+
+    def _on_disk(self, made: Plan) -> tuple[Change, ...]:
+        """How a plan is going to change files, tracked or not."""
+        changes = [Change(path, "deleted") for path in made.remove]
+        for path in made.write:
+            changes.append(Change(path, "modified" if self._is_there(path) else "added"))
+        return tuple(sorted(changes))
 
     def checkout(self, revision: str, *, force: bool = False) -> CheckedOut:
         """Make files and index be as a revision is.

@@ -158,7 +158,7 @@ class MendWork(LocalWork):
             raise errors.LocalChanges(
                 shown(sorted(made.conflicts)), hint="dorky undo --force (a backup is kept)"
             )
-        changes = made.changes(rows)
+        changes = self._on_disk(made)
         backup, done = self._carry_out(rows, made, force=force)
         written = {row.path: row for row in done.rows}
         back = [
