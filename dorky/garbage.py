@@ -103,7 +103,9 @@ def plan(project: Project, *, grace: timedelta | None = None, prune: bool = Fals
             continue
         why = "half of it or more is not needed" if live else "nothing in it is needed"
         if any(at.id in cached for at in each.places):
-            why = "the remote has what it holds" + (", or half of it or more" if live else "")
+            why = "the remote has what it holds"
+            if live:
+                why = "the remote has half of what it holds, or more"
         size = total - left if live else each.size
         goes = rewritten if live else garbage
         goes.append(Garbage(name=each.name, size=size, reason=why))

@@ -64,8 +64,10 @@ def rebuild(project: Project) -> Rebuilt:
         project.close()
         kept, lost = _renew(project.state)
         project.set_up()
-        for table in sorted(lost):
-            made.notes.append(f"the table {table} could not be read whole")
+        if lost == _TABLES:
+            made.notes.append("nothing could be read of the old database")
+        else:
+            made.notes += [f"the table {name} could not be read whole" for name in sorted(lost)]
         _find_keys(project, made)
         _forget_sent(project.database)
         _index(project, directory, made)

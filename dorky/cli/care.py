@@ -81,7 +81,8 @@ def _part(text: str) -> tuple[int, int] | None:
 def _show_found(found: Fscked) -> None:
     for each in found.findings:
         label = "damaged" if each.fatal else "note"
-        say(f"{label}: {name(each.subject)}: {escaped(each.about)}")
+        about = escaped(each.about)
+        say(f"{label}: {about if each.subject in each.about else f'{name(each.subject)}: {about}'}")
         if each.mend:
             say(f"  → {escaped(each.mend)}")
     read = f", {size(found.bytes_read)} read whole" if found.bytes_read else ""
