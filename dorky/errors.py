@@ -631,7 +631,17 @@ class Rewound(IntegrityError):
     The bucket's owner restored an old root, or somebody replays one to hide later commits.
     """
 
-    advice = "ask who restored it; nothing local was changed"
+    advice = "ask who restored it; nothing local was changed; to follow: dorky pull --accept-rewind"
+
+
+class HistoryReplaced(IntegrityError):
+    """{0} has another history than before: its newest commit does not descend from {1}.
+
+    Nothing that dorky does takes commits away, but for `dorky purge`, which says so. Somebody
+    with a key has written a root by other means, or an old state was restored and pushed to.
+    """
+
+    advice = "ask who did it; nothing local was changed; to follow: dorky pull --accept-rewind"
 
 
 class UnsafePath(IntegrityError):

@@ -56,13 +56,20 @@ class _Pack(NamedTuple):
     old: bool
 
 
-def plan(project: Project, *, grace: timedelta | None = None, prune: bool = False) -> Plan:
+def plan(
+    project: Project,
+    *,
+    grace: timedelta | None = None,
+    prune: bool = False,
+    thorough: bool = False,
+) -> Plan:
     """Find out what can go. Nothing is changed, but that ``prune`` fetches.
 
     Args:
         project: Its lock is held.
         grace: How old a pack must be for what is not needed to go; `GRACE` by default.
         prune: Whether chunks go, too, that the remote provably has.
+        thorough: Whether every byte that is not needed goes, however few there are in a pack.
 
     Raises:
         MissingObject: Something is missing, so what is needed can't be told.
@@ -99,7 +106,7 @@ def plan(project: Project, *, grace: timedelta | None = None, prune: bool = Fals
         claimed.update((at.id, at) for at in live)
         total = sum(at.length for at in each.places)
         left = sum(at.length for at in live)
-        if live and 2 * left > total:
+        if live and (left == total if thorough else 2 * left > total):
             continue
         why = "half of it or more is not needed" if live else "nothing in it is needed"
         if any(at.id in cached for at in each.places):

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
-from dorky import checkout, diff, errors, history, merge, roster, staging
+from dorky import checkout, diff, errors, history, merge, rewrite, roster, staging
 from dorky.history import HEAD, MAIN
 from dorky.index import Row, mode_of
 from dorky.model import Commit, Entry, Kind, ObjectId
@@ -295,10 +295,19 @@ class LookWork(Project):
         found = history.lookup(self.store, history.trees_of(self.store, commit), path)
         entry = next((each for each in found if not each.is_tree), None)
         if not found:
-            raise errors.PathNotTracked(path, f" in {revision}", hint=f"dorky ls {revision}")
+            hint = self._tombstone(path) or f"dorky ls {revision}"
+            raise errors.PathNotTracked(path, f" in {revision}", hint=hint)
         if entry is None:
             raise errors.UsageError(f"{path} is a directory", hint=f"dorky ls {revision} {path}")
         return entry
+
+    def _tombstone(self, path: str) -> str:
+        """What to tell somebody who looks for a file that was purged."""
+        for each in reversed(self.purges):
+            if rewrite.selector(each.paths)(path):
+                why = f": {each.reason}" if each.reason else ""
+                return f"{each.author} took it out of all history on {each.time:%Y-%m-%d}{why}"
+        return ""
 
     def _bring(self, chunks: Iterable[ObjectId]) -> None:
         """Fetch chunks that are not here."""

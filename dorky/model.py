@@ -307,6 +307,26 @@ class Inline(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
     data: bytes
 
 
+class Purge(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """The tombstone of files that were taken out of all history.
+
+    Attributes:
+        paths: The files: paths, directories, or patterns.
+        author: Who did it, as free text.
+        time: When, in UTC, to the second.
+        old: The head of the history with them.
+        new: What became of it.
+        reason: Why.
+    """
+
+    paths: tuple[str, ...]
+    author: str
+    time: datetime
+    old: ObjectId
+    new: ObjectId
+    reason: str = ""
+
+
 class Root(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """The sealed part of a root: one state of the whole repository.
 
@@ -321,6 +341,7 @@ class Root(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_field
         condemned: Packs that a collection is about to delete.
         roster: Who may read what.
         mailbox: The secret key that opens requests to join.
+        purges: Files that were taken out of all history, the oldest first.
     """
 
     generation: Annotated[int, msgspec.Meta(ge=1, le=(1 << 63) - 1)]
@@ -333,6 +354,7 @@ class Root(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_field
     condemned: tuple[ObjectId, ...] = ()
     roster: Roster = Roster()
     mailbox: str = ""
+    purges: tuple[Purge, ...] = ()
 
 
 class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -368,7 +390,7 @@ def _settled(value: Any) -> Any:
     if isinstance(value, tuple):
         settled = tuple(map(_settled, value)) or ()
         return value if value and all(map(operator.is_, settled, value)) else settled
-    if not isinstance(value, Header | Root | Roster | Member | Group):
+    if not isinstance(value, Header | Root | Roster | Member | Group | Purge):
         return value
     fields = {name: getattr(value, name) for name in value.__struct_fields__}
     changed = {n: new for n, old in fields.items() if (new := _settled(old)) is not old}

@@ -15,6 +15,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from dorky import errors, files, git, identities, keys, kms, model, operations, roster, vault
 from dorky.config import RC, VERSION, Config
 from dorky.database import Database
@@ -22,10 +24,10 @@ from dorky.drivers import open_driver
 from dorky.drivers.base import Driver
 from dorky.ignore import Ignore
 from dorky.index import Index
-from dorky.model import Header, Roster
+from dorky.model import Header, Purge, Roster
 from dorky.progress import SILENT, Progress
 from dorky.remote import probe
-from dorky.remote.root import Remote
+from dorky.remote.root import PURGES, Remote
 from dorky.store import Store
 from dorky.vault import Vault
 from dorky.worktree import SCRATCH, STATE, Worktree
@@ -239,6 +241,15 @@ class Project:
         try:
             return model.decode(Roster, data) if data else Roster()
         except model.Malformed as error:
+            raise errors.CorruptDatabase(self.database.path, error) from None
+
+    @property
+    def purges(self) -> tuple[Purge, ...]:
+        """What was taken out of the remote's history, as last seen, the oldest first."""
+        data = self.database.get(PURGES)
+        try:
+            return msgspec.json.decode(data, type=tuple[Purge, ...]) if data else ()
+        except msgspec.MsgspecError as error:
             raise errors.CorruptDatabase(self.database.path, error) from None
 
     def grouping(self) -> Callable[[str], str]:

@@ -32,12 +32,12 @@ from dorky import (
 )
 from dorky.config import RC, Config
 from dorky.drivers import open_driver
-from dorky.groups import GroupWork
 from dorky.history import MAIN
 from dorky.looking import StrPath
 from dorky.model import Member, Roster
 from dorky.progress import SILENT, Progress
 from dorky.project import FIRST, ORIGIN
+from dorky.purging import PurgeWork
 from dorky.remote import gc, probe
 from dorky.remote import root as roots
 from dorky.remote.push import remember
@@ -54,7 +54,7 @@ from dorky.results import (
 )
 
 
-class Repository(GroupWork):
+class Repository(PurgeWork):
     """A project's versioned files, and everything that is done with them."""
 
     # --- set-up ----------------------------------------------------------------------------

@@ -147,6 +147,15 @@ class Status(Result, frozen=True, kw_only=True):
         return not (self.staged or self.unstaged or self.merging)
 
 
+class Tombstone(Result, frozen=True, kw_only=True):
+    """What was taken out of all history: which files, who did it, when, and why."""
+
+    paths: tuple[str, ...]
+    author: str
+    time: datetime
+    reason: str = ""
+
+
 class Transfer(Result, frozen=True, kw_only=True):
     """What a push, fetch or pull did.
 
@@ -165,6 +174,7 @@ class Transfer(Result, frozen=True, kw_only=True):
         ignored: Lines added to `.gitignore` (pull).
         conflicts: What could not be merged: the merge is in progress, ``main`` is where it was
             (pull).
+        purged: What was taken out of the history here because it was out of the remote's (pull).
     """
 
     remote: str
@@ -180,6 +190,42 @@ class Transfer(Result, frozen=True, kw_only=True):
     founded: bool = False
     ignored: tuple[str, ...] = ()
     conflicts: tuple[Unmerged, ...] = ()
+    purged: tuple[Tombstone, ...] = ()
+
+
+class Exposure(Result, frozen=True, kw_only=True):
+    """A file that somebody could read, and the variables in it if it is a `.env` file."""
+
+    path: str
+    variables: tuple[str, ...] = ()
+
+
+class Purging(Result, frozen=True, kw_only=True):
+    """What becomes of files that are taken out of all history.
+
+    Attributes:
+        paths: What was asked for: paths, directories, patterns.
+        files: The files, and the variables in them.
+        versions: How many contents they have had.
+        size: How many bytes those have.
+        commits: How many commits are written anew.
+        readers: Who could read the files.
+        packs: How many packs of the remote go.
+        kept: What can't be taken back there, in words; empty if nothing is known to stay.
+        head: Where ``main`` is then.
+        done: Whether it has been done, not only planned.
+    """
+
+    paths: tuple[str, ...]
+    files: tuple[Exposure, ...]
+    versions: int
+    size: int
+    commits: int
+    readers: tuple[str, ...]
+    packs: int = 0
+    kept: str = ""
+    head: str = ""
+    done: bool = False
 
 
 class Synced(Result, frozen=True, kw_only=True):
@@ -397,13 +443,6 @@ class Team(Result, frozen=True, kw_only=True):
     requests: tuple[Requested, ...] = ()
     path: str = ""
     group: str = ""
-
-
-class Exposure(Result, frozen=True, kw_only=True):
-    """A file that somebody could read, and the variables in it if it is a `.env` file."""
-
-    path: str
-    variables: tuple[str, ...] = ()
 
 
 class Rotation(Result, frozen=True, kw_only=True):

@@ -5,22 +5,37 @@ from __future__ import annotations
 import contextlib
 import shlex
 from collections.abc import Iterable, Iterator
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import msgspec
 
-from dorky import checkout, errors, files, git, history, keys, merge, roster, staging
+from dorky import (
+    checkout,
+    errors,
+    files,
+    garbage,
+    git,
+    history,
+    keys,
+    merge,
+    operations,
+    rewrite,
+    roster,
+    staging,
+)
 from dorky.history import MAIN
 from dorky.looking import StrPath
 from dorky.mending import MendWork
-from dorky.model import ALL, Header, ObjectId, Root
+from dorky.model import ALL, Header, ObjectId, Purge, Root
 from dorky.project import ORIGIN
 from dorky.remote import root as roots
 from dorky.remote.fetch import fetch
 from dorky.remote.push import push
 from dorky.remote.root import Remote
-from dorky.results import Synced, Transfer
+from dorky.results import Synced, Tombstone, Transfer
 
+_FOLLOWED = "purges.followed"
 _ROUNDS = 100
 _TOLD = 3
 
@@ -120,30 +135,49 @@ class SyncWork(MendWork):
             first = msgspec.structs.replace(first, mailbox=mailbox.secret)
         return header, first
 
-    def _fetched(self) -> Remote:
+    def _fetched(self, *, accept_rewind: bool = False) -> Remote:
         """The remote, brought up to date, with the key that `.dorkyrc` commits to.
+
+        Args:
+            accept_rewind: Whether to follow it to an older state, or to another history.
 
         Raises:
             WrongKey: It has another, or an older one.
+            Rewound: It is older than what was seen.
+            HistoryReplaced: Its history does not go on from what was seen.
         """
         remote = self.remote()
+        remote.accept_rewind = accept_rewind
+        before = self.database.ref(f"{ORIGIN}/{MAIN}")
         fetch(remote, self.progress)
+        if before is None:
+            self.database.set(_FOLLOWED, str(len(self.purges)).encode())
         self.check_pin()
         return remote
 
-    def fetch(self) -> Transfer:
-        """Learn what the remote has, without changing any file."""
-        return self._learn()
+    def fetch(self, *, accept_rewind: bool = False) -> Transfer:
+        """Learn what the remote has, without changing any file.
 
-    def _learn(self) -> Transfer:
+        Args:
+            accept_rewind: Whether to follow the remote to an older state, or to another history.
+        """
+        return self._learn(accept_rewind=accept_rewind)
+
+    def _learn(self, *, accept_rewind: bool = False) -> Transfer:
         with self._prepared():
             old = self.database.ref(f"{ORIGIN}/{MAIN}")
-            remote = self._fetched()
+            remote = self._fetched(accept_rewind=accept_rewind)
             new = self.database.ref(f"{ORIGIN}/{MAIN}")
             commits, _ = history.ahead_behind(self.store, new, old)
             return Transfer(remote=ORIGIN, url=remote.url, old=old, new=new, commits=commits)
 
-    def pull(self, paths: StrPath | Iterable[StrPath] = (), *, force: bool = False) -> Transfer:
+    def pull(
+        self,
+        paths: StrPath | Iterable[StrPath] = (),
+        *,
+        force: bool = False,
+        accept_rewind: bool = False,
+    ) -> Transfer:
         """Fetch, and make the files here follow.
 
         Commits on both sides are merged. Where that leaves conflicts, the files that have none are
@@ -153,6 +187,7 @@ class SyncWork(MendWork):
             paths: If given, new files appear on disk only if they are (or lie below, or match)
                 one of these; the others stay away until they are pulled.
             force: Whether to overwrite local changes, after keeping them as a backup commit.
+            accept_rewind: Whether to follow the remote to an older state, or to another history.
 
         Raises:
             LocalChanges: Files that would be overwritten.
@@ -161,9 +196,11 @@ class SyncWork(MendWork):
             Unresolved: An earlier merge has left conflicts.
         """
         with self._prepared(), self._following():
-            ours = self._attached_head()
+            self._attached_head()
             self._check_no_merge()
-            remote = self._fetched()
+            remote = self._fetched(accept_rewind=accept_rewind)
+            purged = self._follow_purges()
+            ours = self.database.ref(MAIN)
             theirs = self.database.ref(f"{ORIGIN}/{MAIN}")
             target = self._target(ours, theirs)
             wanted = self._wanted(paths, target.trees)
@@ -196,7 +233,71 @@ class SyncWork(MendWork):
                 merged=target.commit not in {None, ours, theirs},
                 ignored=tuple(ignored),
                 conflicts=target.conflicts,
+                purged=purged,
             )
+
+    def _follow_purges(self) -> tuple[Tombstone, ...]:
+        """Take the files out of the history here that were purged from the remote's since.
+
+        They become untracked where they were edited, and go where they were not. What this clone
+        kept of them goes, too, and with it the operation log.
+        """
+        followed = int(self.database.get(_FOLLOWED) or b"0")
+        fresh = self.purges[followed:]
+        ours = self.database.ref(MAIN)
+        if fresh and ours:
+            self.take_out(fresh)
+        return tuple(
+            Tombstone(paths=each.paths, author=each.author, time=each.time, reason=each.reason)
+            for each in fresh
+        )
+
+    def take_out(self, fresh: Iterable[Purge], *, keep: bool = False) -> None:
+        """Rewrite what is here as purges say, and drop what is not needed any more.
+
+        Refs are moved last: what is interrupted is done again.
+
+        Args:
+            fresh: The purges, the oldest first.
+            keep: Whether the files stay on disk, untracked.
+        """
+        refs = {
+            name: commit
+            for name, commit in self.database.refs().items()
+            if name == MAIN or name.startswith("backup/")
+        }
+        became = dict(refs)
+        with self.store.writer() as writer:
+            for each in fresh:
+                # Where this clone has both histories it need not be able to read all of them.
+                known = (
+                    {}
+                    if self.store.missing([each.old])
+                    else rewrite.pairs(self.store, each.old, each.new)
+                )
+                selects = rewrite.selector(each.paths)
+                done = rewrite.rewrite(self.store, writer, list(became.values()), selects, known)
+                became = {name: done[commit] for name, commit in became.items()}
+                # A second purge reads what the first has written.
+                writer.save()
+        rows, made = self._plan(
+            refs[MAIN], history.trees_of(self.store, became[MAIN]), lambda _: False
+        )
+        # What was edited is nobody's business but the user's; it stays, untracked.
+        made.forget.update(made.remove if keep else made.conflicts)
+        made.remove.difference_update(made.forget)
+        made.conflicts.clear()
+        _, done_here = self._carry_out(rows, made, force=False)
+        clean = self.index.commit == refs[MAIN]
+        with self.database.transaction():
+            done_here.record(self.index)
+            if clean:
+                self.index.commit = became[MAIN]
+            for name, commit in became.items():
+                self.database.set_ref(name, commit)
+            operations.expire(self.database, datetime.now(timezone.utc) + timedelta(days=1))
+            self.database.set(_FOLLOWED, str(len(self.purges)).encode())
+        garbage.apply(self, garbage.plan(self, grace=timedelta(0), thorough=True))
 
     @contextlib.contextmanager
     def _following(self) -> Iterator[None]:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Callable, Collection, Iterable, Sequence
-from itertools import islice
+import itertools
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,7 +30,7 @@ from dorky import (
 )
 from dorky.drivers.base import Driver
 from dorky.history import MAIN
-from dorky.model import ALL, Group, Header, KiB, Locked, Member, Request, Roster
+from dorky.model import ALL, Entry, Group, Header, KiB, Locked, Member, Request, Roster
 from dorky.project import ORIGIN
 from dorky.remote import root as roots
 from dorky.remote import rotate
@@ -164,9 +164,9 @@ class TeamWork(VariableWork):
 
     # --- requests --------------------------------------------------------------------------
 
-    def fetch(self) -> Transfer:
+    def fetch(self, *, accept_rewind: bool = False) -> Transfer:
         """Learn what the remote has, and who asks to be let in, without changing any file."""
-        done = super().fetch()
+        done = super().fetch(accept_rewind=accept_rewind)
         # Who may read need not be allowed to list.
         with contextlib.suppress(errors.AccessError):
             self._requests(self.remote())
@@ -212,7 +212,7 @@ class TeamWork(VariableWork):
         mailbox = keys.parse(seen.root.mailbox, "the mailbox")
         members = {key for each in seen.root.roster.members for key in each.recipients}
         found = []
-        for each in islice(remote.driver.list(JOIN), _REQUESTS):
+        for each in itertools.islice(remote.driver.list(JOIN), _REQUESTS):
             if each.size > _REQUEST:
                 continue
             with contextlib.suppress(errors.KeyNotFound, model.Malformed, errors.UsageError):
@@ -413,20 +413,27 @@ class TeamWork(VariableWork):
     def _exposed(self, groups: Collection[str]) -> list[Exposure]:
         """What the members of groups can read now: files, and the variables in them."""
         head = self.database.ref(f"{ORIGIN}/{MAIN}")
-        found = dict(history.files_of(self.store, history.trees_of(self.store, head, groups)))
+        trees = history.trees_of(self.store, head, groups)
+        return self._exposures(
+            {path: [entry] for path, entry in history.files_of(self.store, trees)}
+        )
+
+    def _exposures(self, found: Mapping[str, Iterable[Entry]]) -> list[Exposure]:
+        """Files, and the variables in what each of them holds or has held."""
         telling = {
-            path: entry
-            for path, entry in found.items()
-            if documents.syntax_of(path) == documents.Syntax.DOTENV and entry.size < model.MiB
+            path: [entry for entry in entries if entry.size < model.MiB]
+            for path, entries in found.items()
+            if documents.syntax_of(path) == documents.Syntax.DOTENV
         }
-        self._bring(checkout.needed(self.store, telling.values()))
+        held = itertools.chain.from_iterable(telling.values())
+        self._bring(checkout.needed(self.store, held))
         exposed = []
         for path in sorted(found):
-            names: Iterable[str] = ()
-            if path in telling:
-                data = b"".join(checkout.read(self.store, telling[path]))
+            names: dict[str, str] = {}
+            for entry in telling.get(path, ()):
+                data = b"".join(checkout.read(self.store, entry))
                 with contextlib.suppress(errors.UsageError):
-                    names = documents.parse(path, data).items()
+                    names.update(documents.parse(path, data).items())
             exposed.append(Exposure(path=path, variables=tuple(names)))
         return exposed
 

@@ -1,17 +1,28 @@
-"""Commands that look after what is kept: fsck, gc."""
+"""Commands that look after what is kept: fsck, gc, purge."""
 
 from __future__ import annotations
 
 import re
 from datetime import timedelta
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any, List, Optional  # noqa: UP035
 
 import typer
 
 from dorky import errors
 from dorky.cli.command import Command, Json
-from dorky.cli.output import escaped, listing, name, note, plural, repository, say, show_json, size
-from dorky.results import Collection, Dangling, Fscked, Garbage, Rebuilt, Swept
+from dorky.cli.output import (
+    agree,
+    escaped,
+    listing,
+    name,
+    note,
+    plural,
+    repository,
+    say,
+    show_json,
+    size,
+)
+from dorky.results import Collection, Dangling, Fscked, Garbage, Purging, Rebuilt, Swept
 
 _LONGEST = 36_500
 _PART = re.compile(r"([1-9]\d*)/([1-9]\d*)\Z")
@@ -229,5 +240,53 @@ class FsckCommand(Command):
         return super().parse_args(ctx, given)
 
 
-COMMANDS = (fsck, gc)
+def purge(
+    paths: Annotated[List[str], typer.Argument(help="Files, directories, or quoted patterns.")],  # noqa: UP006
+    message: Annotated[str, typer.Option("--message", "-m", help="Why: others are told it.")] = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would go.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
+    json: Json = False,
+) -> None:
+    """Take a leaked file out of all history, here and in the remote.
+
+    The file on this disk stays, and is not tracked any more. Everybody else's clone follows with
+    its next pull. What somebody has read can't be taken back: change the secrets.
+
+    \b
+    $ dorky purge prod-dump.sql --dry-run
+    $ dorky purge prod-dump.sql -m "customers' data"
+    """
+    with repository() as repo:
+        done = repo.plan_purge(paths)
+        if not (json and dry_run):
+            _show_plan(done)
+        if not dry_run:
+            if not yes and not agree("Take it out of all history, for everybody and for good?"):
+                raise errors.NotConfirmed("purged")
+            done = repo.purge(done, reason=message)
+    if json:
+        show_json(done)
+    elif done.done:
+        say(f"Purged: {plural(done.commits, 'commit')} written anew, now at {done.head[:10]}")
+
+
+def _show_plan(plan: Purging) -> None:
+    """What a purge will do, and what it can't, on standard error: it is to be read first."""
+    note(
+        f"In {plural(plan.commits, 'commit')}: {plural(plan.versions, 'version')}, "
+        f"{size(plan.size)}, of"
+    )
+    for each in plan.files:
+        holds = f" (with {', '.join(map(escaped, each.variables))})" if each.variables else ""
+        note(f"  {name(each.path)}{holds}")
+    note("What can't be taken back:")
+    readers = ", ".join(map(escaped, plan.readers))
+    note(f"  who could read it, has it, if they pulled: {readers or 'whoever reads the bucket'}")
+    note("  their clones drop it with their next pull; backups of these machines don't")
+    if plan.kept:
+        note(f"  the bucket: {escaped(plan.kept)}")
+    note("  so change every secret that is in it")
+
+
+COMMANDS = (fsck, gc, purge)
 CLASSES: dict[Any, type[Command]] = {fsck: FsckCommand}

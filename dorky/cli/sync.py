@@ -16,6 +16,7 @@ from dorky.cli.output import (
     TerminalProgress,
     ask,
     changes,
+    escaped,
     name,
     note,
     plural,
@@ -53,14 +54,19 @@ def _pushed(done: Transfer) -> None:
             note("There was no repository: this push has started one.")
 
 
-def fetch(json: Json = False) -> None:
+AcceptRewind = Annotated[
+    bool, typer.Option("--accept-rewind", help="Follow the remote to an older or other history.")
+]
+
+
+def fetch(accept_rewind: AcceptRewind = False, json: Json = False) -> None:
     """Learn what the remote has, without changing any file.
 
     \b
     $ dorky fetch
     """
     with repository() as repo:
-        done = repo.fetch()
+        done = repo.fetch(accept_rewind=accept_rewind)
     if json:
         show_json(done)
     elif done.old == done.new:
@@ -77,6 +83,7 @@ def pull(
     force: Annotated[
         bool, typer.Option("--force", "-f", help="Overwrite local changes (a backup is kept).")
     ] = False,
+    accept_rewind: AcceptRewind = False,
     json: Json = False,
 ) -> None:
     """Bring the files here up to date with the remote.
@@ -89,12 +96,23 @@ def pull(
     $ dorky pull .env
     """
     with repository(anywhere=True) as repo:
-        done = repo.pull(paths or (), force=force)
+        done = repo.pull(paths or (), force=force, accept_rewind=accept_rewind)
     if json:
         show_json(done)
     else:
+        _purged(done)
         _pulled(done)
     _unresolved(done.conflicts, json=json)
+
+
+def _purged(done: Transfer) -> None:
+    """Say what was taken out of the history here, and who did it."""
+    for each in done.purged:
+        why = f": {escaped(each.reason)}" if each.reason else ""
+        note(
+            f"{escaped(each.author)} took {', '.join(map(name, each.paths))} out of all history "
+            f"on {each.time:%Y-%m-%d}{why}"
+        )
 
 
 def _pulled(done: Transfer) -> None:
@@ -139,6 +157,8 @@ def sync(json: Json = False) -> None:
     if json:
         show_json(done)
     else:
+        if done.pulled:
+            _purged(done.pulled)
         if done.pulled and (done.pulled.old != done.pulled.new or done.pulled.changes):
             _pulled(done.pulled)
         if done.pushed:

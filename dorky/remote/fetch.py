@@ -10,7 +10,8 @@ import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from dorky import errors, model, pack
+from dorky import errors, history, model, pack
+from dorky.history import MAIN
 from dorky.model import ALL, KiB, MiB, ObjectId, Pack, Roster
 from dorky.parallel import in_order
 from dorky.progress import SILENT, Progress
@@ -73,6 +74,7 @@ def _take(remote: Remote, seen: Seen, data: bytes, progress: Progress) -> None:
         known.clear()
     new = [each for each in seen.root.packs if each.id not in known]
     _check_epochs(remote, seen)
+    before = remote.before
     learned: list[tuple[Pack, list[pack.Location]]] = []
     with store.writer() as writer:
         for each in seen.root.inline:
@@ -94,6 +96,24 @@ def _take(remote: Remote, seen: Seen, data: bytes, progress: Progress) -> None:
                 store.record(remote.name, packed, locations)
             store.database.set("groups", groups)
             store.retain(remote.name, [each.id for each in seen.root.packs])
+            _check_descent(remote, before, seen)
+
+
+def _check_descent(remote: Remote, before: Seen | None, seen: Seen) -> None:
+    """Refuse a history that does not go on from what was seen, unless files were purged from it.
+
+    Raises:
+        HistoryReplaced: It doesn't.
+    """
+    old, new = (each.root.refs.get(MAIN) if each else None for each in (before, seen))
+    if old is None or old == new or before is None or remote.accept_rewind:
+        return
+    if seen.root.purges[: len(before.root.purges)] != before.root.purges:
+        raise errors.HistoryReplaced(remote.url, old[:10])
+    if len(seen.root.purges) == len(before.root.purges) and not (
+        new and history.is_ancestor(remote.store, old, new)
+    ):
+        raise errors.HistoryReplaced(remote.url, old[:10])
 
 
 def _check_epochs(remote: Remote, seen: Seen) -> None:

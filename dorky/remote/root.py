@@ -32,6 +32,8 @@ from dorky.store import Store
 from dorky.vault import Vault
 
 KEY = "root"
+PURGES = "purges"
+"""The single value that tells what was purged from the last root seen."""
 PACKS = "packs/"
 LIMIT = 1 * MiB
 """The largest root in bytes."""
@@ -153,6 +155,8 @@ class Remote:
         self.driver = driver
         self.store = store
         self.unlock = unlock
+        self.accept_rewind = False
+        """Whether to follow a root that is older than what was seen, or has another history."""
         self._seen: Seen | None = None
 
     @property
@@ -208,7 +212,7 @@ class Remote:
         seen = self.before
         # After what is older: the keys that were opened last are those in force.
         found = self._decode(blob.version, blob.data)
-        if seen:
+        if seen and not self.accept_rewind:
             self._check_newer(seen.root, found.root)
         # Kept apart from the root seen: that is forgotten when the URL changes.
         stored = self.store.database.get("roster")
@@ -245,6 +249,7 @@ class Remote:
                     database.set_ref(f"{self.name}/{ref}", commit)
                 database.set("header", model.encode(seen.header))
                 database.set("roster", model.encode(seen.root.roster))
+                database.set(PURGES, msgspec.json.encode(seen.root.purges))
                 yield
         except BaseException:
             self._seen = before
@@ -275,6 +280,9 @@ class Remote:
             OutcomeUnknown: Nobody answered within `BUDGET`; doing all of it again is safe.
         """
         expected = self.seen.version if self.seen else None
+        if self.seen and root.recent[:1] != (self.seen.root.txid,):
+            # It was made to follow another: a newer one has been fetched since.
+            raise errors.PreconditionFailed(KEY, self.url)
         data = encode(header, root, self.unlock(header))
         deadline = clock() + BUDGET
         delay = 0.1

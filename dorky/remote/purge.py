@@ -1,0 +1,96 @@
+"""Taking files out of a remote for good: another history, and no pack that holds the old one.
+
+New packs are uploaded first, then one swap of the root replaces the history, drops what rides
+inline, and condemns every pack that holds anything of the old; then those are deleted. Interrupted
+anywhere, the remote is as it was, or purged but for packs that a collection of garbage deletes.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from dorky import errors, reach
+from dorky.history import MAIN
+from dorky.model import Inline, Purge
+from dorky.progress import SILENT, Progress
+from dorky.remote import root as roots
+from dorky.remote.condemned import condemn
+from dorky.remote.fetch import fetch, fetch_objects
+from dorky.remote.journal import Sent
+from dorky.remote.push import build, remember, send
+from dorky.remote.root import INLINE, PACKS, Remote
+from dorky.remote.rotate import renewed
+
+_ATTEMPTS = 10
+
+
+class Purged(NamedTuple):
+    """What a purge has done: how many packs it gave up, and how many bytes they had."""
+
+    packs: int
+    size: int
+
+
+def purge(remote: Remote, record: Purge, progress: Progress = SILENT) -> Purged:
+    """Replace the remote's history by one without some files, which is here.
+
+    Args:
+        remote: Where; every group of its header is open to the user.
+        record: The tombstone: it names both histories.
+        progress: Is told about it.
+
+    Raises:
+        Conflict: Somebody has pushed meanwhile.
+        AccessDenied: Deleting is not allowed. The root does not name the packs any more.
+        ServerBusy: Others keep changing the root.
+    """
+    store = remote.store
+    alive = reach.reach(store, [record.new]).all
+    sent: list[Sent] = []
+    for _ in range(_ATTEMPTS):
+        seen = remote.seen
+        assert seen is not None
+        root = seen.root
+        if root.refs.get(MAIN) != record.old:
+            raise errors.Conflict(
+                "somebody has pushed meanwhile", hint="dorky pull, then purge again"
+            )
+        held = {
+            each.id: {at.id for at in store.locations(each.id, remote=remote.name)}
+            for each in root.packs
+        }
+        dropped = [each for each in root.packs if not held[each.id] <= alive]
+        kept = [each for each in root.packs if held[each.id] <= alive]
+        inline = tuple(each for each in root.inline if each.id in alive)
+        wanted = alive - {each.id for each in inline}
+        wanted -= {each for pack in kept for each in held[pack.id]}
+        wanted -= {each for earlier in sent for each in earlier.ids}
+        fetch_objects(remote, wanted, progress)
+        opened = remote.unlock(seen.header)
+        size = sum(at.length for at in store.locate(wanted).values())
+        objects = renewed(store, opened, wanted)
+        if size + sum(len(each.data) for each in inline) <= INLINE:
+            inline += tuple(Inline(*each) for each in objects)
+        else:
+            send(remote, build(opened, objects), sent, progress, size)
+        doomed = [each.id for each in dropped]
+        changes = condemn(remote, root, doomed) | {"gc_epoch": root.gc_epoch + 1}
+        following = roots.successor(
+            root,
+            refs={**root.refs, MAIN: record.new},
+            packs=(*kept, *(each.pack for each in sent)),
+            inline=inline,
+            purges=(*root.purges, record),
+            **changes,
+        )
+        try:
+            won = remote.swap(seen.header, following)
+        except errors.PreconditionFailed:
+            fetch(remote, progress)
+            epochs = store.vault.epochs
+            sent = [each for each in sent if each.pack.epochs == epochs]
+            continue
+        remember(remote, won, sent, progress)
+        remote.driver.delete([PACKS + each for each in doomed])
+        return Purged(len(doomed), sum(each.size for each in dropped))
+    raise errors.ServerBusy(remote.url, "others keep changing it")
