@@ -23,7 +23,9 @@ import cramjam
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from targets import BODIES, REPOSITORIES, TARGETS, Target
+from targets import BEN, BODIES, REPOSITORIES, TARGETS, Target
+
+from dorky import errors, keys
 
 every_target = pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
 
@@ -320,6 +322,12 @@ def test_bombs_cost_little_time_and_memory() -> None:
         text=True,
     )
     assert done.returncode == 0, done.stdout[-3000:]
+
+
+def test_a_key_is_not_sealed_to_more_people_than_can_open_it() -> None:
+    assert keys.wrap(bytes(32), [BEN.public] * 500)
+    with pytest.raises(errors.UsageError, match="more than"):
+        keys.wrap(bytes(32), [BEN.public] * 700)
 
 
 # --- for long -------------------------------------------------------------------------------
