@@ -1,10 +1,15 @@
-"""A driver around a driver that counts what is asked, and fails, lies or interferes when told."""
+"""A driver around a driver that counts what is asked, and fails, lies or interferes when told.
+
+Either by verb and key (`Faults.before`, `Faults.after`), or by number: `Faults.at` has any of
+`MISHAPS` befall the n-th request.
+"""
 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, ClassVar, NoReturn
+from typing import Any, ClassVar, NamedTuple, NoReturn
 
 import pytest
 
@@ -27,6 +32,68 @@ def failing(error: Exception) -> Callable[..., NoReturn]:
     return act
 
 
+class Mishap(NamedTuple):
+    """Something that can befall a request, before it takes effect or after that.
+
+    Attributes:
+        name: What happened.
+        verbs: The requests that it can befall, in `ALL`, `READS` or `SWAP`.
+        codes: The exit codes that a command may end with because of it.
+        before: Instead of the request.
+        after: With the request's answer.
+    """
+
+    name: str
+    verbs: frozenset[str]
+    codes: frozenset[int]
+    before: Callable[[], object] | None = None
+    after: Callable[[Any], Any] | None = None
+
+
+READS = frozenset({"get", "get_range", "list"})
+SWAP = frozenset({"swap"})
+WRITES = SWAP | {"put", "delete"}
+ALL = READS | WRITES
+
+
+def _cut(answer: Any) -> Any:
+    if isinstance(answer, Blob):
+        return answer._replace(data=_cut(answer.data))
+    return answer[: len(answer) // 2] if isinstance(answer, bytes) else answer
+
+
+def _flip(answer: Any) -> Any:
+    if isinstance(answer, Blob):
+        return answer._replace(data=_flip(answer.data))
+    if not isinstance(answer, bytes):
+        return answer
+    middle = len(answer) // 2
+    return answer[:middle] + bytes([answer[middle] ^ 1]) + answer[middle + 1 :]
+
+
+def _raised(name: str, error: Exception, verbs: frozenset[str], *codes: int) -> list[Mishap]:
+    """Instead of a request, or of the answer to one that took effect."""
+    allowed = frozenset({0, *codes})
+    changing = verbs & WRITES
+    return [
+        Mishap(f"{name} before", verbs, allowed, before=failing(error)),
+        Mishap(f"{name} after", changing, allowed, after=failing(error)),
+    ]
+
+
+MISHAPS = [
+    *_raised("timeout", errors.Unreachable("the bucket", "it timed out"), ALL, 8),
+    *_raised("reset", RESET, ALL, 8),
+    *_raised("503", BUSY, ALL, 8),
+    *_raised("429", errors.ServerBusy("the bucket", "429", retry_after=2.0), ALL, 8),
+    *_raised("409", errors.ServerBusy("the bucket", "409 Conflict"), SWAP, 8),
+    *_raised("412", LOST, SWAP, 5, 8),
+    Mishap("truncated", READS, frozenset({0, 7, 8}), after=_cut),
+    Mishap("flipped", READS, frozenset({0, 7, 8}), after=_flip),
+    Mishap("slow", ALL, frozenset({0}), before=lambda: time.sleep(0.01)),
+]
+
+
 class Faults:
     """What goes wrong, and what was asked: shared by every driver that is opened.
 
@@ -37,6 +104,7 @@ class Faults:
     def __init__(self) -> None:
         self.calls: list[tuple[str, str]] = []
         self._rules: list[tuple[str, str, str, Callable[..., Any]]] = []
+        self._numbered: tuple[int, bool, Mishap] | None = None
         self._lock = threading.Lock()
 
     @classmethod
@@ -65,10 +133,19 @@ class Faults:
         """Turn the answers of the next ``times`` requests into others."""
         self._rules += [("after", verb, key, act)] * times
 
+    def at(self, n: int, mishap: Mishap, *, lasting: bool = False) -> None:
+        """Have something befall the ``n``-th request from now (from 0), or all from then on."""
+        self._numbered = (len(self.calls) + n, lasting, mishap)
+
     def run(self, verb: str, key: str, call: Callable[[], Any]) -> Any:
         with self._lock:
             self.calls.append((verb, key))
             before, after = (self._take(when, verb, key) for when in ("before", "after"))
+            if self._numbered:
+                n, lasting, mishap = self._numbered
+                now = len(self.calls) - 1
+                if verb in mishap.verbs and (now == n or (lasting and now > n)):
+                    before, after = mishap.before, mishap.after
         if before:
             before()
         answer = call()
@@ -89,6 +166,7 @@ class Faults:
     def clear(self) -> None:
         self.calls.clear()
         self._rules.clear()
+        self._numbered = None
 
 
 class Faulty:
