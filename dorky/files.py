@@ -274,8 +274,9 @@ def locked(path: Path, *, timeout: float = 10.0) -> Iterator[None]:
                     holder = os.pread(fd, 32, 0).decode("ascii", "replace").strip()
                     raise errors.Locked(f"process {holder or 'unknown'}") from None
                 time.sleep(0.05)
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+        with contextlib.suppress(OSError):  # on a full disk the holder has no name
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
         yield
     finally:
         os.close(fd)
