@@ -77,7 +77,8 @@ def resolve(
     if json:
         show_json(done)
         return
-    say(f"Resolved {plural(len(done.paths), 'file')}.")
+    if done.paths:
+        say(f"Resolved {plural(len(done.paths), 'file')}.")
     if done.left:
         say("Still to be resolved:")
         conflicts(done.left)
