@@ -166,7 +166,11 @@ class Store:
             try:
                 fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             except FileNotFoundError:
-                raise errors.MissingObject(at.id) from None
+                # A collection of garbage may have moved it since it was located.
+                moved = self.locate([at.id]).get(at.id, at)
+                if moved.pack == at.pack:
+                    raise errors.MissingObject(at.id) from None
+                return self.stored(moved)
             except OSError as error:
                 raise errors.DiskError(path, error.strerror) from error
             # Another thread may have been faster; then this one's is for passing use too.

@@ -183,6 +183,22 @@ def test_of_what_is_there_twice_one_copy_goes(ana: Machine) -> None:
     assert ana("cat", "HEAD:.env").raw == b"A=1\n"
 
 
+def test_who_is_reading_meanwhile_finds_what_was_moved(ana: Machine) -> None:
+    """Commands that only look take no lock."""
+    ana.write("kept", BIG[:300_000])
+    ana.write("dropped", BIG[300_000:])
+    ana("stage", "kept", "dropped")
+    ana("unstage", "dropped")
+    ana("commit", "-m", "kept")
+    forget(ana)
+    with ana.repo() as repo:
+        row = repo.index.rows()["kept"]
+        place = repo.store.locate([row.content])[row.content]
+        assert len(gc(ana, "--grace", "0")["rewritten"]) == 1
+        assert not (repo.store.directory / place.pack).exists()
+        assert repo.store.open(place) == repo.store.read(row.content)
+
+
 # --- packs that nobody knows ----------------------------------------------------------------
 
 
