@@ -208,19 +208,21 @@ def apply(remote: Remote, made: Plan, *, progress: Progress = SILENT) -> Collect
     uploaded = 0
     for _ in range(_ATTEMPTS + len(first.garbage) // _MOST):
         before = made.seen.root
+        doomed = made.condemned
         if made.changes_root:
             uploaded += _send(remote, made, sent, progress)
+            following = _following(made, sent)
+            doomed = following.condemned
             try:
-                won = remote.swap(made.seen.header, _following(made, sent))
+                won = remote.swap(made.seen.header, following)
             except errors.PreconditionFailed:
                 made = plan(remote, grace=made.grace, progress=progress)
                 sent = _still_good(remote, made, sent, before.gc_epoch)
                 continue
             remember(remote, won, sent, progress)
-        packs = (*made.condemned, *made.strays, *made.rewritten)
-        doomed = [*(PACKS + each for each in packs), *made.scratch]
-        if doomed:
-            remote.driver.delete(doomed)
+        keys = [*(PACKS + each for each in doomed), *made.scratch]
+        if keys:
+            remote.driver.delete(keys)
         if len(made.strays) < _MOST:
             after = len(before.packs) - len(made.rewritten) + len(sent)
             return msgspec.structs.replace(first, packs_after=after, sent=uploaded, done=True)
@@ -230,11 +232,14 @@ def apply(remote: Remote, made: Plan, *, progress: Progress = SILENT) -> Collect
 
 def _following(made: Plan, sent: Iterable[Sent]) -> Root:
     root = made.seen.root
+    new = {each.pack.id: each.pack for each in sent}
     kept = (each for each in root.packs if each.id not in made.rewritten)
+    # What was sent for a swap that was lost has been found among what no root lists.
+    strays = (each for each in made.strays if each not in new)
     return roots.successor(
         root,
-        packs=(*kept, *(each.pack for each in sent)),
-        condemned=(*made.condemned, *made.strays, *made.rewritten),
+        packs=(*kept, *new.values()),
+        condemned=(*made.condemned, *strays, *made.rewritten),
         gc_epoch=root.gc_epoch + 1,
     )
 
