@@ -62,8 +62,8 @@ def _few(places: Sequence[str]) -> str:
 
 def resolve(
     paths: Annotated[List[str], typer.Argument(help="Files, directories, or quoted patterns.")],  # noqa: UP006
-    ours: Annotated[bool, typer.Option("--ours", help="Take what was here.")] = False,
-    theirs: Annotated[bool, typer.Option("--theirs", help="Take the other side's.")] = False,
+    ours: Annotated[bool, typer.Option("--ours", help="Take the file as it was here.")] = False,
+    theirs: Annotated[bool, typer.Option("--theirs", help="Take the other side's file.")] = False,
     json: Json = False,
 ) -> None:
     """Settle a conflict: with the file as it is now, or one side's.

@@ -153,7 +153,7 @@ def _long(found: Status) -> None:
     if found.conflicts:
         say(f"Merging {found.merging}. These need you (edit, then dorky resolve FILE):")
         conflicts(found.conflicts)
-        say("Or take one side: dorky resolve FILE --ours (or --theirs)")
+        say("Or take one side's file: dorky resolve FILE --ours (or --theirs)")
         say("To give up: dorky merge --abort")
     elif found.merging:
         say(f"Merging {found.merging}: no conflicts are left (dorky merge --continue)")

@@ -177,7 +177,7 @@ def test_status_during_a_merge(torn: Machine) -> None:
         "On main, 1 commit ahead and 1 behind origin",
         "Merging origin/main. These need you (edit, then dorky resolve FILE):",
         *(f"  U {each}" for each in (CHANGED, MINE, THEIRS, LOGO, NOTES)),
-        "Or take one side: dorky resolve FILE --ours (or --theirs)",
+        "Or take one side's file: dorky resolve FILE --ours (or --theirs)",
         "To give up: dorky merge --abort",
     ]
     assert torn("status", "-s").out.splitlines()[:5] == [
