@@ -32,7 +32,7 @@ _LONGEST_MESSAGE = 64 * KiB
 def shown(paths: list[str]) -> str:
     """A few paths for a message."""
     more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
-    return ", ".join(paths[:3]) + more
+    return ", ".join(path or "." for path in paths[:3]) + more
 
 
 class LocalWork(LookWork):

@@ -25,11 +25,11 @@ MERGE = "merge"
 """The single value that tells of a merge in progress (see `merge.State`)."""
 
 _VALUES = ("head", MERGE, "index.commit", "index.groups")
-_ROW = "(SELECT json_array(mode, size, content, digest, absent) FROM files WHERE path = {0}.path)"
-_REF = "(SELECT id FROM refs WHERE name = {0}.name)"
-_VALUE = "(SELECT CAST(value AS TEXT) FROM meta WHERE key = {0}.key)"
+_ROW = "(SELECT json_array(mode, size, content, digest, absent) FROM files WHERE path = {0})"
+_REF = "(SELECT id FROM refs WHERE name = {0})"
+_VALUE = "(SELECT CAST(value AS TEXT) FROM meta WHERE key = {0})"
 
-# How a change is noted: its name, the table and its key, the old value, of which rows.
+# How a change is noted: its name, the table and its key, the value now, of which rows.
 _NOTED = (
     ("row", "files", "path", _ROW, "1"),
     ("ref", "refs", "name", _REF, "{0}.name = 'main' OR {0}.name GLOB 'backup/*'"),
@@ -84,14 +84,16 @@ def recording(database: Database, command: str) -> Iterator[None]:
     finally:
         database.operation = None
         db.executescript(end)
+    _forget_unchanged(database, operation[0])
 
 
 def _triggers(n: int, now: int, command: str) -> tuple[str, str]:
     """The statements that begin and end the recording of an operation."""
     quoted = command.replace("'", "''")
     begin, end = [], []
-    for what, table, key, old, when in _NOTED:
+    for what, table, key, value, when in _NOTED:
         for event, row in (("INSERT", "NEW"), ("UPDATE", "OLD"), ("DELETE", "OLD")):
+            old = value.format(f"{row}.{key}")
             condition = f"({when.format(row)})"
             if event == "UPDATE":
                 condition += f" AND {_DIFFERS[table]}"
@@ -101,12 +103,32 @@ def _triggers(n: int, now: int, command: str) -> tuple[str, str]:
                 WHEN {condition} BEGIN
                     INSERT INTO operations SELECT {n}, {now}, '{quoted}'
                         WHERE NOT EXISTS (SELECT 1 FROM operations WHERE n = {n});
-                    INSERT INTO replaced SELECT {n}, '{what}', {row}.{key}, {old.format(row)}, NULL
+                    INSERT INTO replaced SELECT {n}, '{what}', {row}.{key}, {old}, NULL
                         WHERE NOT EXISTS (SELECT 1 FROM replaced
                             WHERE operation = {n} AND what = '{what}' AND key = {row}.{key});
                 END;""")  # noqa: S608
             end.append(f"DROP TRIGGER note_{table}_{event};")
     return "".join(begin), "".join(end)
+
+
+def _forget_unchanged(database: Database, n: int) -> None:
+    """Drop what is as it was before: a command that has changed nothing is no operation."""
+    same = " OR ".join(
+        f"(what = '{what}' AND coalesce(old, '') = coalesce({value.format('replaced.key')}, ''))"
+        for what, _, _, value, _ in _NOTED
+    )
+    with database.transaction() as db:
+        db.execute(
+            "DELETE FROM replaced"  # noqa: S608
+            f" WHERE operation = ? AND ({same} OR (what = 'disk' AND old IS new))",
+            (n,),
+        )
+        # What the index is known to equal is only a cache.
+        db.execute(
+            "DELETE FROM operations WHERE n = ? AND NOT EXISTS"
+            " (SELECT 1 FROM replaced WHERE operation = ? AND key != 'index.commit')",
+            (n, n),
+        )
 
 
 def note_disk(database: Database, found: Mapping[str, tuple[Row | None, Row | None]]) -> None:
