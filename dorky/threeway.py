@@ -25,6 +25,7 @@ from dorky.lines import Lines
 
 _TEXT = 4 * 1024 * 1024
 _DOCUMENT = 256 * 1024  # A parser in pure Python reads 200 KB to 2 MB a second,
+_LEAVES = 10_000  # which a page of YAML's aliases can have a million of,
 _EDITS = 4 * 1024 * 1024  # and every edit reads the document again.
 
 _MARKER = re.compile(rb"^(?:<{7}|>{7})(?: |\r?$)", re.MULTILINE)
@@ -222,12 +223,14 @@ def _both(clash: _Clash) -> Lines:
 def _combined_by_key(
     path: str, base: bytes | None, ours: bytes, theirs: bytes, labels: tuple[str, str]
 ) -> Combined | None:
-    """None if one of the versions is malformed."""
+    """None if one of the versions is malformed, or holds too much."""
     try:
-        our, their = (_leaves(parse(path, each)) for each in (ours, theirs))
-        old = {} if base is None else _leaves(parse(path, base))
+        documents = [parse(path, each) for each in (base, ours, theirs) if each is not None]
     except errors.BadDocument:
         return None
+    if any(len(each.leaves()) > _LEAVES for each in documents):
+        return None
+    old, our, their = ({}, *map(_leaves, documents))[-3:]
     if any(map(_is_list, (old, our, their))) and syntax_of(path) is not Syntax.DOTENV:
         return Combined(_marked_up(_compared(ours, theirs), labels).data, ("the list",))
     parts = _merged(base, ours, theirs)
@@ -240,7 +243,8 @@ def _combined_by_key(
     if one is not None and other is not None:
         return Combined(_marked_up(_compared(one, other), labels).data, merge.conflicts)
     by_lines = _marked_up(parts, labels)
-    if not by_lines.conflicts:  # It says what neither side meant.
+    taken = (_taken(parts, lambda each: each.ours), _taken(parts, lambda each: each.theirs))
+    if not (by_lines.conflicts and all(map(merge.plausible, taken))):
         by_lines = _marked_up(_compared(ours, theirs), labels)
     return Combined(by_lines.data, merge.conflicts or by_lines.conflicts)
 
@@ -297,7 +301,7 @@ class _KeyMerge:
         if self._nested:
             above = {outer for each in versions for key in each for outer in _above(key)}
             for key, leaf in (item for each in versions for item in each.items()):
-                if leaf == _LIST or (key in above and leaf != _TABLE):
+                if key in above and leaf != _TABLE:
                     self._wholes.add(key)
             # An empty table is no value where another version has values in it.
             self._tables = {
@@ -308,6 +312,7 @@ class _KeyMerge:
             }
         self._kept = self._reached(our) & self._reached(their)
         before, ours, theirs = map(self._units, versions)
+        self._sides = (ours, theirs)
         self.first: dict[str, _Leaves] = {}
         self.second: dict[str, _Leaves] = {}
         conflicts = []
@@ -336,6 +341,16 @@ class _KeyMerge:
                 if self._says(edited, wanted):
                     return edited
         return None
+
+    def plausible(self, data: bytes) -> bool:
+        """Whether every unit of a text is as one of the sides has it, no mix of both."""
+        try:
+            found = self._units(_leaves(parse(self._path, data)))
+        except errors.BadDocument:
+            return False
+        return all(
+            any(each.get(unit) == leaves for each in self._sides) for unit, leaves in found.items()
+        )
 
     def _units(self, leaves: _Leaves) -> dict[str, _Leaves]:
         units: dict[str, _Leaves] = {}

@@ -394,6 +394,12 @@ def test_documents_that_can_not_be_edited_are_merged_by_lines() -> None:
     text, conflicts = merged("a.yaml", base, ours, theirs)
     assert (side(text, 1), side(text, 2)) == (ours, theirs)
     assert conflicts == ("line 3",)
+    # A list that both changed is shown whole, though its lines would merge.
+    lists = base + "l: [\n 1,\n 2,\n 3]\n"
+    ours, theirs = ours + "l: [\n 0,\n 2,\n 3]\n", theirs + "l: [\n 1,\n 2,\n 4]\n"
+    text, conflicts = merged("a.yaml", lists, ours, theirs)
+    assert (side(text, 1), side(text, 2)) == (ours, theirs)
+    assert conflicts == ("l",)
     malformed = "{\n 1\n\n 2\n"
     assert merged("a.json", malformed, "[\n 1\n\n 2\n", "{\n 1\n\n 3\n") == ("[\n 1\n\n 3\n", ())
 
@@ -405,6 +411,12 @@ def test_a_clean_merge_by_lines_that_says_something_else_is_none() -> None:
     assert conflicts == ("a",)
     assert parse("a.yaml", side(text, 1).encode()).get("a") == "[9,2,3,4]"
     assert parse("a.yaml", side(text, 2).encode()).get("a") == "[1,2,3,8]"
+
+
+def test_documents_that_hold_too_much_are_merged_by_lines() -> None:
+    aliases = [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 7)}]\n" for i in range(1, 5)]
+    base = "a0: &a0 [x, x, x, x, x, x, x]\n" + "".join(aliases)
+    assert merged("a.yaml", base, base + "b: 1\n", base + "c: 1\n")[1] == ("line 6",)
 
 
 names = st.sampled_from(["a", "b", "c", "d", "e"])
