@@ -98,7 +98,7 @@ def push(
             journal.clear()
             return Pushed(old, head, 0, 0)
         if old is not None and not history.is_ancestor(remote.store, old, head):
-            raise errors.Rejected(remote.name)
+            raise errors.Rejected(remote.name, f"{old[:10]}, and what led to it")
         check()
         fresh = unlisted(remote, seen, head)
         sent = journal.take(before, {at.id for at in fresh}, listed_by(remote, seen))

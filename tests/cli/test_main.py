@@ -93,7 +93,11 @@ def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["xyzzy"], "dorky has no command xyzzy", "dorky --help"),
         (["reset"], "dorky has no command reset", "did you mean dorky unstage?"),
         (["switch"], "dorky has no command switch", "did you mean dorky checkout?"),
-        (["merge"], "merge takes --continue or --abort", "dorky pull (or sync) begins a merge"),
+        (
+            ["merge"],
+            "merge takes --continue or --abort",
+            "dorky pull (or sync) is what begins a merge; dorky status shows one",
+        ),
         (["revert"], "dorky has no command revert", "did you mean dorky undo?"),
         (["it's"], "dorky has no command it's", "dorky --help"),
         (["help", "xyzzy"], "dorky has no command xyzzy", "dorky --help"),

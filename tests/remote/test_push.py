@@ -138,6 +138,8 @@ def test_json_says_what_was_done(ana: Machine, file_url: Place) -> None:
         **{"remote": "origin", "url": Path(file_url.url).as_uri(), "old": old, "new": new},
         **{"commits": 1, "objects": 3, "changes": [], "backup": "", "merged": False},
         "founded": False,
+        "conflicts": [],
+        "purged": [],
         "ignored": [],
     }
     assert ana("push", "--json").json["objects"] == 0
@@ -199,7 +201,7 @@ def test_a_push_that_lost_is_rejected(
     faults.before("swap", ben_pushes)
     said = ana("push", code=5)
     assert "rejected" in said.error
-    assert said.hint == "dorky pull, then push again"
+    assert said.hint == "dorky sync (pulls, merges and pushes), or dorky pull"
     assert ana("status", "--json").json["behind"] == 1
     ana("pull")
     ana("push")
@@ -216,7 +218,7 @@ def test_a_push_from_behind_is_rejected_and_changes_nothing(
     ana.commit({"a": "1"})
     before = bucket(file_url)
     ana("push", code=5)
-    assert ana("push", code=5).hint == "dorky pull, then push again"
+    assert ana("push", code=5).hint == "dorky sync (pulls, merges and pushes), or dorky pull"
     assert bucket(file_url) == before
 
 
