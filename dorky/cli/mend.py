@@ -145,9 +145,10 @@ def undo(
     changes(done.changes)
     kept(done.backup)
     if done.published:
-        note("The remote has what was undone: dorky pull brings it back.")
-        note("To take it back for everybody, pull, then dorky restore FILE --source REV (or")
-        note("dorky rm FILE), dorky commit -a and dorky push.")
+        note(
+            "The remote has what was undone: dorky pull brings it back, a new commit takes it "
+            "back for everybody"
+        )
 
 
 def op_log(
