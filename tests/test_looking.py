@@ -10,7 +10,7 @@ from machines import Machine, known
 from servers import Remote
 from test_team import admit, cloned
 
-from dorky import errors
+from dorky import errors, history
 from dorky.diff import LIMIT
 from dorky.repo import Repository
 from dorky.results import Diff, FileDiff
@@ -169,9 +169,10 @@ def test_what_is_not_here_is_fetched(tmp_path: Path, file_url: Remote) -> None:
     ben("pull")
     with ben.repo() as repo:
         (old,) = repo.ls("HEAD~1")
-        assert not repo.store.locate([old.content])
+        pieces = history.chunks_of(repo.store, [old.content])[old.content]
+        assert repo.store.missing(pieces) == set(pieces)
         assert only(repo.diff(["HEAD~1"])).added == 9000
-        assert repo.store.locate([old.content])
+        assert not repo.store.missing(pieces)
 
 
 @pytest.fixture
