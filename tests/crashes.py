@@ -192,7 +192,10 @@ class Disk:
             for name in names:
                 path = Path(directory, name)
                 file = self._files.get(path.stat().st_ino)
-                path.write_bytes(file.durable or b"" if file else b"")
+                durable = file.durable or b"" if file else b""
+                if path.read_bytes() != durable:
+                    _UNLINK(path)  # not written through: other names may lead to it
+                    path.write_bytes(durable)
 
     def _lose_names(self, directory: Path) -> None:
         directory.mkdir(exist_ok=True)

@@ -50,11 +50,19 @@ class Life:
         return {"ana": self.ana, "ben": self.ben}
 
     def keep(self, name: str) -> None:
-        shutil.copytree(self.base, self._kept / name, symlinks=True)
+        self._copy(self.base, self._kept / name)
 
     def go_back(self, name: str) -> None:
         shutil.rmtree(self.base)
-        shutil.copytree(self._kept / name, self.base, symlinks=True)
+        self._copy(self._kept / name, self.base)
+
+    @staticmethod
+    def _copy(source: Path, target: Path) -> None:
+        def copy(one: str, other: str) -> None:
+            # Nobody writes to a pack that has its name.
+            (os.link if "/packs/" in one else shutil.copy2)(one, other)
+
+        shutil.copytree(source, target, symlinks=True, copy_function=copy)
 
     @property
     def disks(self) -> list[Path]:
@@ -72,6 +80,7 @@ class Step(NamedTuple):
         code: How it ends.
         again: How it may end when it is run again: ``commit`` has nothing to do if it was done.
         remedy: What has to be done before it is run again.
+        once: Whether it is run again only if it was not done: an undo of an undo undoes that.
     """
 
     who: str
@@ -80,6 +89,7 @@ class Step(NamedTuple):
     code: int = 0
     again: tuple[int, ...] = (0,)
     remedy: Callable[[Life], object] = lambda _: None
+    once: bool = False
 
     def __str__(self) -> str:
         return f"{self.who} {self.command}"
@@ -95,16 +105,30 @@ def _first_files(life: Life) -> None:
     life.ana.write(".env", f"KEY={SECRET}\nPORT=1\n")
     life.ana.write("config/app", f"secret = {SECRET}\n", 0o640)
     life.ana.write("bin/run", f"#!/bin/sh\necho {SECRET}\n", 0o755)
-    life.ana.write("data", noise(300_000, 1))
+    life.ana.write("notes", f"first\n{SECRET}\nlast\n")
+    life.ana.write("data", noise(140_000, 1))
     (life.ana.project / "link").symlink_to("config/app")
 
 
 def _both_sides(life: Life) -> None:
     """Both change what the other does not; what ana changes is too much for a root."""
     (life.ana.project / "bin/run").unlink()
-    life.ana.write("data", noise(400_000, 2))
+    life.ana.write("data", noise(150_000, 2))
     life.ben.write(".env", f"KEY={SECRET}\nPORT=2\n")
     life.ben.write("more/deep", f"{SECRET} of ben\n")
+
+
+def _the_same_line(life: Life) -> None:
+    for machine in (life.ana, life.ben):
+        machine.write("notes", f"first\n{SECRET} {machine.base.name}\nlast\n")
+        machine("commit", "-a", "-m", f"notes of {machine.base.name}")
+    life.ana("push")
+
+
+def _a_mistake(life: Life) -> None:
+    life.ana.write("data", noise(160_000, 3))
+    (life.ana.project / "notes").unlink()
+    life.ana("commit", "-a", "-m", "mistake")
 
 
 def _start_over(life: Life) -> None:
@@ -138,11 +162,23 @@ LIFE = [
     Step("ana", "restore .env", lambda life: life.ana.write(".env", f"{SECRET} spoilt")),
     Step("ana", "checkout main~1"),
     Step("ana", "checkout main"),
-    Step("ana", "rm config/app"),
+    Step("ana", "rm config/app", again=(0, 4)),
     Step("ana", "commit -m gone", again=(0, 1)),
     Step("ana", "rotate --history"),
     Step("ana", "push"),
     Step("ben", "pull"),
+    Step("ben", "pull", _the_same_line, code=5),
+    Step("ben", "merge --abort", again=(1, 5)),
+    Step("ben", "pull", code=5),
+    Step("ben", "resolve notes --theirs", again=(1, 4, 5)),
+    Step("ben", "merge --continue", again=(1, 5)),
+    Step("ben", "sync"),
+    Step("ana", "sync"),
+    Step("ana", "undo", _a_mistake, once=True),
+    Step("ana", "gc --grace 0"),
+    Step("ana", "gc --remote --grace 0"),
+    Step("ana", "gc --prune-remote-verified"),
+    Step("ben", "sync"),
 ]
 
 
@@ -158,7 +194,16 @@ def described(machine: Machine) -> dict[str, Any]:
         status = repo.status()
         found["status"] = {
             name: getattr(status, name)
-            for name in ("detached", "fetched", "ahead", "behind", "staged", "unstaged", "absent")
+            for name in (
+                "detached",
+                "fetched",
+                "ahead",
+                "behind",
+                "staged",
+                "unstaged",
+                "absent",
+                "conflicts",
+            )
         }
         found["log"] = [
             (
@@ -189,6 +234,12 @@ def assert_remote_is_whole(life: Life) -> None:
             assert hashlib.sha256(data).hexdigest() == each.id
 
 
+def assert_sound(machine: Machine) -> None:
+    """fsck finds nothing that is damaged or lost."""
+    if (machine.state / "dorky.db").exists() and (machine.project / ".dorkyrc").exists():
+        machine("fsck")
+
+
 def assert_nothing_torn(life: Life, before: dict[str, Any], after: dict[str, Any]) -> None:
     """Every file is as it was or as it was to become, and only dorky's own places hold more."""
     for name, machine in life.machines.items():
@@ -212,8 +263,10 @@ def assert_nothing_left(life: Life) -> None:
             assert SECRET.encode() not in each.read_bytes(), each
 
 
-def go_on(life: Life, step: Step, ended: Ended) -> None:
+def go_on(life: Life, step: Step, ended: Ended, after: dict[str, Any] | None = None) -> None:
     """What the user does after an interruption: the same again."""
+    if step.once and everything(life) == after:
+        return
     for scratch in life.base.rglob(".tmp-*"):
         os.utime(scratch, (0, 0), follow_symlinks=False)  # what lies about for a day is swept up
     if ended.code is None:
@@ -270,17 +323,16 @@ def writers(points: list[Point]) -> list[Point]:
 
 
 def telling(points: list[Point], loss: str) -> list[Point]:
-    """Those of the points that no other one is as good as.
+    """Those of the points that hardly another one is as good as.
 
     To a process that is killed, it is all the same whether what it wrote was synced, and a request
-    that changes nothing is no event. When the power goes, what matters is what was relied on: that
-    is known after a COMMIT, a request, or the command's end.
+    that changes nothing is no event. When the power goes, what matters is what somebody relies on:
+    others on a root, the user on a command that has returned.
     """
     if loss:
-        return [point for point in writers(points) if point[0].startswith("after")] + [END]
-    return [
-        point for point in writers(points) if not re.match("before (fsync|request [gl])", point[0])
-    ]
+        return [each for each in points if each[0] == "after request swap root"] + [END]
+    dull = re.compile(r"before (fsync|request [gl])|before (rename|unlink) .*/\.tmp-.*\.dorkyrc")
+    return [each for each in writers(points) if not dull.match(each[0])]
 
 
 def interrupt(lived: Lived, crashes: Crashes, n: int, point: Point, *, loss: str = "") -> None:
@@ -292,16 +344,19 @@ def interrupt(lived: Lived, crashes: Crashes, n: int, point: Point, *, loss: str
     assert ended.code is None or "probe/" in point[0], ended
     assert_nothing_torn(life, lived.before[n], lived.after[n])
     assert_remote_is_whole(life)
+    assert_sound(step.machine(life))
     if point != END:  # what has returned need not be run again
-        go_on(life, step, ended)
+        go_on(life, step, ended, lived.after[n])
     assert everything(life) == lived.after[n]
     assert_remote_is_whole(life)
     assert_nothing_left(life)
 
 
 BUGS = {
-    ("", "ana rm config/app"): "the index forgets files before they are deleted",
-    (NAMES, "ben clone VAULT ."): "the name of .dorky/packs is not synced",
+    # By loss and number of the step.
+    ("", 21): "fsck takes for damaged what a killed pull left, sealed with a key not recorded yet",
+    (NAMES, 1): "the name of .dorky/packs is not synced",
+    (NAMES, 4): "the name of .dorky/packs is not synced",
 }
 
 
@@ -310,7 +365,7 @@ def each_step(*losses: str) -> pytest.MarkDecorator:
     found = []
     for loss in losses:
         for n, step in enumerate(LIFE):
-            bug = BUGS.get((loss, str(step)))
+            bug = BUGS.get((loss, n))
             marks = [pytest.mark.xfail(reason=bug)] if bug else []
             found.append(pytest.param(n, loss, id=f"{step}{loss and '-'}{loss}", marks=marks))
     return pytest.mark.parametrize(("n", "loss"), found)
@@ -360,7 +415,7 @@ def test_every_step_at_one_point_and_on_to_the_end(lived: Lived, crashes: Crashe
     for n, step in enumerate(LIFE):
         step.before(life)
         point = chance.choice(telling(lived.points[n], ""))
-        if ("", str(step)) in BUGS:
+        if ("", n) in BUGS:
             point = END
         ended = crashes.run(step.machine(life), *step.words(life), at=point)
         if point != END:
