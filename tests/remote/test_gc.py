@@ -524,6 +524,27 @@ def test_a_push_in_between_makes_it_start_over(
     check_all_readable(ana, file_url)
 
 
+def test_a_root_that_is_learned_of_while_downloading(
+    ana: Machine, ben: Machine, file_url: Place, faults: Faults, small_packs: None
+) -> None:
+    """What is made of the root before must not take its place."""
+    push_small_packs(ana, 9)
+    ben("fetch")
+
+    def ana_works() -> None:
+        collect(ana)
+        ana.commit({"late": "1"}, "late")
+        ana("push")
+
+    faults.before("get_range", ana_works, key="packs/")
+    collect(ben)
+    assert faults.done
+    assert root_of(ben).refs["main"] == ana("log", "--json").json[0]["id"]
+    assert packs(file_url) == listed(ben)
+    ben("pull")
+    assert ben.files() == ana.files()
+
+
 def test_another_collection_in_between(
     ana: Machine, ben: Machine, file_url: Place, faults: Faults, small_packs: None
 ) -> None:
