@@ -148,7 +148,7 @@ def _strays(project: Project, since: float) -> tuple[list[Garbage], tuple[str, .
     """Packs that are not recorded: which go, and which stay."""
     store = project.store
     recorded = {each.id for each in store.packs()}
-    doomed = set((project.database.get(_DOOMED) or b"").decode().split())
+    doomed = set(project.database.text(_DOOMED).split())
     goes: list[Garbage] = []
     stays: list[str] = []
     for path in sorted(store.directory.iterdir()) if store.directory.is_dir() else ():
@@ -234,10 +234,7 @@ def apply(project: Project, made: Plan) -> Swept:
 
 
 def _checked(store: Store, at: Held) -> bytes:
-    """The stored form of an object, verified, and sealed anew if its key has been retired.
-
-    A push sends packs as they are if no epoch has begun since they were written.
-    """
+    """The stored form of an object, verified, and sealed anew if its key has been retired."""
     stored = store.stored(at)
     if store.vault.group_of(stored) is None:
         return stored

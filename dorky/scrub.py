@@ -67,7 +67,7 @@ def index_of(path: Path, vault: Vault, epochs: int | None = None) -> tuple[Pack,
         path: The pack.
         vault: Opens its index.
         epochs: How many epochs there were when it was written, if that is known. If not, it is
-            taken to be as old as its key: then a push seals anew rather than believe it.
+            taken to be as old as its key.
 
     Raises:
         CorruptPack: It can't be opened.

@@ -16,7 +16,9 @@ from servers import Remote
 from test_team import admit, cloned
 
 from dorky import errors
+from dorky.model import Inline
 from dorky.pack import FOOTER
+from dorky.remote import root as roots
 
 BIG = random.Random(3).randbytes(700_000)
 
@@ -478,6 +480,19 @@ def test_a_database_of_a_later_dorky_is_left_alone(ana: Machine) -> None:
     assert path.read_bytes() == before
 
 
+def test_what_an_interrupted_push_has_sent_is_forgotten(ana: Machine) -> None:
+    """A root must not list packs of which the database may be wrong."""
+    with ana.repo() as repo:
+        packed = repo.store.packs()[0]
+        repo.store.record("origin/sent", packed, repo.store.locations(packed.id))
+        repo.database.set("remote.origin.sent", b"0")
+    ana("fsck", "--rebuild")
+    with ana.repo() as repo:
+        assert repo.store.packs("origin/sent") == []
+        assert repo.database.get("remote.origin.sent") is None
+    sound(ana)
+
+
 def test_destroy_takes_what_a_rebuild_has_kept(ana: Machine) -> None:
     flip(packs(ana)[0], 5000)
     ana("fsck", "--rebuild")
@@ -558,6 +573,34 @@ def test_a_root_that_was_put_back(ana: Machine, there: Path) -> None:
     ana("push")
     (there / "root").write_bytes(old)
     assert codes(fsck(ana, "--remote", code=7)) == ["rewound"]
+
+
+def swap(machine: Machine, **changes: Any) -> None:
+    """Put another root in place, as a member can."""
+    with machine.repo() as repo:
+        remote = repo.remote()
+        seen = remote.seen
+        assert seen is not None
+        assert remote.swap(seen.header, roots.successor(seen.root, **changes))
+
+
+def test_a_root_that_does_not_list_what_its_history_needs(ana: Machine) -> None:
+    swap(ana, packs=())
+    (finding,) = fsck(ana, "--remote", code=7)["findings"]
+    assert finding["code"] == "missing-object"
+    assert "in no pack it lists" in finding["about"]
+
+
+def test_a_damaged_object_in_the_root(ana: Machine) -> None:
+    ana("push")
+    with ana.repo() as repo:
+        seen = repo.remote().seen
+        assert seen is not None
+        first, *rest = seen.root.inline
+    bad = Inline(first.kind, first.id, first.data[:-1] + bytes([first.data[-1] ^ 1]))
+    swap(ana, inline=(bad, *rest))
+    found = {each["subject"]: each["code"] for each in fsck(ana, "--remote", code=7)["findings"]}
+    assert found[first.id] == "corrupt-object"
 
 
 def test_what_no_root_lists_is_counted(ana: Machine, there: Path) -> None:

@@ -145,7 +145,11 @@ def test_a_merge_in_progress(merging: Machine) -> None:
 
 
 def test_a_merge_that_was_given_up_and_may_be_taken_up_again(merging: Machine) -> None:
+    trees = named(merging).trees
+    assert trees
     merging("merge", "--abort")
+    assert named(merging).trees == trees
+    assert trees <= reachable(merging)
     with merging.repo() as repo, repo.database.transaction() as db:
         db.execute("DELETE FROM refs WHERE name <> 'main'")
     merging("gc", "--grace", "0")
