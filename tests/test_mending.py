@@ -622,7 +622,7 @@ def test_the_log_names_commands_and_files_but_no_values(ana: Machine) -> None:
 # --- any sequence ---------------------------------------------------------------------------
 
 _PATHS = ["a", "b", "d", "d/a", "d/b", ".env", "."]
-_paths = st.lists(st.sampled_from(_PATHS), min_size=1, max_size=3)
+_paths = st.one_of(st.just(["."]), st.sampled_from(_PATHS).map(lambda path: [path]))
 _TREES = st.dictionaries(
     st.sampled_from([path for path in _PATHS if path != "."]),
     st.one_of(
@@ -631,39 +631,35 @@ _TREES = st.dictionaries(
         ),
         st.sampled_from(["a", "nowhere"]).map(link),
     ),
-    max_size=5,
+    min_size=2,
+    max_size=4,
 ).filter(lambda tree: "d" not in tree or not tree.keys() & {"d/a", "d/b"})
 
-Step = Callable[[Repository], object]
+Step = tuple[str, tuple[Any, ...], dict[str, Any]]
+"""A method of a repository, and its arguments."""
 
 
-def _step(method: str, **options: object) -> Callable[[list[str]], Step]:
-    return lambda paths: lambda repo: getattr(repo, method)(paths, **options)
+def _calls(method: str, *values: st.SearchStrategy[Any], **options: Any) -> Any:
+    return st.tuples(st.just(method), st.tuples(*values), st.just(options))
 
 
 _STEPS: st.SearchStrategy[Step] = st.one_of(
-    *(
-        _paths.map(make)
-        for make in (
-            _step("stage"),
-            _step("unstage"),
-            _step("rm"),
-            _step("rm", force=True),
-            _step("rm", cached=True),
-            _step("restore"),
-            _step("restore", source="HEAD"),
-            _step("restore", source="HEAD~1"),
-        )
-    ),
-    st.booleans().map(lambda all: lambda repo: repo.commit("x", all=all)),
-    st.sampled_from(["main", "HEAD~1", "HEAD"]).map(
-        lambda revision: lambda repo: repo.checkout(revision, force=True)
-    ),
-    st.booleans().map(lambda force: lambda repo: repo.checkout("main~1", force=force)),
-    st.sampled_from("KL").map(lambda key: lambda repo: repo.set(".env", key, "5")),
-    st.just(lambda repo: repo.unset(".env", "K")),
-    st.just(lambda repo: repo.gc(grace=NOW)),
-    st.integers(1, 3).map(lambda count: lambda repo: repo.undo(count)),
+    _calls("stage", _paths),
+    _calls("unstage", _paths),
+    _calls("rm", _paths),
+    _calls("rm", _paths, force=True),
+    _calls("rm", _paths, cached=True),
+    _calls("restore", _paths),
+    _calls("restore", _paths, source="HEAD"),
+    _calls("restore", _paths, source="HEAD~1"),
+    _calls("commit", st.just("staged")),
+    _calls("commit", st.just("all"), all=True),
+    _calls("checkout", st.sampled_from(["main", "HEAD~1", "main~1"])),
+    _calls("checkout", st.sampled_from(["main", "HEAD~1", "main~1"]), force=True),
+    _calls("set", st.just(".env"), st.sampled_from("KL"), st.just("5")),
+    _calls("unset", st.just(".env"), st.just("K")),
+    _calls("gc", grace=NOW),
+    _calls("undo", st.integers(1, 3)),
 )
 
 
@@ -673,15 +669,16 @@ def run_any_sequence(
     place = Path(tempfile.mkdtemp(dir=directory)).resolve()
     repo, _ = Repository.init(place, plain=plain)
     with repo:
-        for tree in trees:
-            commit(repo, tree)
-        plant(place, trees[0])
+        first, second, edited = trees
+        commit(repo, first)
+        commit(repo, second)
+        plant(place, edited)
         (place / "kept").write_text("nobody's\n")
         states = [snapshot(repo)]
         done = len(repo.op_log())
-        for step in steps:
+        for method, arguments, options in steps:
             with contextlib.suppress(errors.DorkyError):
-                step(repo)
+                getattr(repo, method)(*arguments, **options)
             if (now := len(repo.op_log())) > done:
                 done += 1
                 states.append(snapshot(repo))
@@ -692,21 +689,24 @@ def run_any_sequence(
                 repo.undo(count)
                 assert snapshot(repo) == states[-1 - count]
                 repo.gc(grace=NOW)
+                if len(repo.op_log()) == done:
+                    continue  # things are as they were then: nothing has been done
                 repo.undo()
                 assert snapshot(repo) == states[-1]
                 states += [states[-1 - count], states[-1]]
+                done += 2
         assert not [each for each in repo.fsck(read_data=(1, 1)).findings if each.fatal]
 
 
 _SEQUENCES = given(
-    st.lists(_TREES, min_size=1, max_size=3),
-    st.lists(_STEPS, min_size=1, max_size=8),
+    st.lists(_TREES, min_size=3, max_size=3),
+    st.lists(_STEPS, min_size=5, max_size=10),
     st.lists(st.integers(1, 8), min_size=1, max_size=3),
     st.booleans(),
 )
 _SETTINGS = settings(
     deadline=None,
-    max_examples=40,
+    max_examples=25,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 
