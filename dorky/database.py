@@ -7,6 +7,7 @@ transaction. ``synchronous=FULL``: a command that returned survives power loss.
 from __future__ import annotations
 
 import contextlib
+import re
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -64,7 +65,7 @@ _LAYOUTS = (_SCHEMA, _OPERATIONS)
 _VERSION = len(_LAYOUTS)
 
 
-def _typed(error: sqlite3.Error, path: Path) -> errors.DorkyError:
+def _typed(error: sqlite3.Error | UnicodeDecodeError, path: Path) -> errors.DorkyError:
     """What SQLite says, in the error tree's words."""
     said = str(error)
     if isinstance(error, sqlite3.OperationalError):
@@ -95,7 +96,8 @@ class _Connection(sqlite3.Connection):
         """Call something of SQLite's."""
         try:
             return method(*args)
-        except sqlite3.Error as error:
+        # sqlite3 can fail to decode even what SQLite says about text that is none.
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             raise _typed(error, self.path) from error
 
 
@@ -121,7 +123,7 @@ class _Cursor(sqlite3.Cursor):
         # Not `__next__`: this way rows are handed on without a Python call for each.
         try:
             yield from iter(super().__next__, None)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             raise _typed(error, self.connection.path) from error
 
 
@@ -224,7 +226,16 @@ class Database:
     def get(self, key: str) -> bytes | None:
         """A single value, or None."""
         row = self.connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        if row is not None and not isinstance(row[0], bytes):
+            raise errors.CorruptDatabase(self.path, f"{key} is no value")
         return row[0] if row else None
+
+    def text(self, key: str) -> str:
+        """A single value that is text; empty if there is none."""
+        try:
+            return (self.get(key) or b"").decode()
+        except UnicodeDecodeError as error:
+            raise errors.CorruptDatabase(self.path, error) from None
 
     def set(self, key: str, value: bytes) -> None:
         """Remember a single value."""
@@ -233,12 +244,22 @@ class Database:
 
     def refs(self) -> dict[str, str]:
         """Commit ids by ref name."""
-        return dict(self.connection.execute("SELECT name, id FROM refs ORDER BY name"))
+        found = dict(self.connection.execute("SELECT name, id FROM refs ORDER BY name"))
+        for name, commit in found.items():
+            self._check_id(name, commit)
+        return found
+
+    def _check_id(self, name: str, text: object) -> None:
+        if not isinstance(text, str) or not re.fullmatch("[0-9a-f]{64}", text):
+            raise errors.CorruptDatabase(self.path, f"{name} is no commit")
 
     def ref(self, name: str) -> str | None:
         """The commit that a ref names, or None."""
         row = self.connection.execute("SELECT id FROM refs WHERE name = ?", (name,)).fetchone()
-        return row[0] if row else None
+        if row is None:
+            return None
+        self._check_id(name, row[0])
+        return str(row[0])
 
     def set_ref(self, name: str, commit: str) -> None:
         """Point a ref at a commit."""

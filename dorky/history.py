@@ -345,5 +345,4 @@ def _by_prefix(store: Store, prefix: str) -> list[ObjectId]:
 
 def head_of(store: Store) -> ObjectId | None:
     """The commit that is checked out; None before the first."""
-    detached = store.database.get("head")
-    return detached.decode() if detached else store.database.ref(MAIN)
+    return store.database.text("head") or store.database.ref(MAIN)

@@ -11,6 +11,7 @@ import stat as stat_module
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from dorky import errors
 from dorky.database import Database
 from dorky.model import ALL, ObjectId
 
@@ -106,7 +107,12 @@ class Index:
     def rows(self) -> dict[str, Row]:
         """Every row by path, sorted by path."""
         found = self._database.connection.execute("SELECT * FROM files ORDER BY path")
-        return {values[0]: Row(*values) for values in found}
+        try:
+            rows = {values[0]: Row(*values) for values in found}
+            bytes.fromhex("".join(row.content + row.digest for row in rows.values()))
+        except (TypeError, ValueError) as error:
+            raise errors.CorruptDatabase(self._database.path, error) from None
+        return rows
 
     def put(self, rows: Iterable[Row]) -> None:
         """Add or replace rows."""
@@ -142,8 +148,7 @@ class Index:
         Who has been let into a group has its files only from the next checkout on. Until then a
         commit takes that group's tree over as it is.
         """
-        value = self._database.get("index.groups")
-        return frozenset(value.decode().split()) if value else frozenset({ALL})
+        return frozenset(self._database.text("index.groups").split() or [ALL])
 
     @groups.setter
     def groups(self, groups: Iterable[str]) -> None:
@@ -155,8 +160,7 @@ class Index:
 
         Forgotten with every change of a row; set by who holds the project's lock.
         """
-        value = self._database.get("index.commit")
-        return value.decode() if value else None
+        return self._database.text("index.commit") or None
 
     @commit.setter
     def commit(self, commit: str | None) -> None:

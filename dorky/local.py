@@ -377,9 +377,8 @@ class LocalWork(LookWork):
         return carried
 
     def _attached_head(self) -> ObjectId | None:
-        detached = self.database.get("head")
-        if detached:
-            raise errors.Detached(detached.decode()[:10])
+        if detached := self.database.text("head"):
+            raise errors.Detached(detached[:10])
         return self.database.ref(MAIN)
 
     # --- back to files ---------------------------------------------------------------------

@@ -46,7 +46,6 @@ class LookWork(Project):
         known = self.roster
         own = self.index.groups
         closed = tuple(each.name for each in roster.living(known) if each.id not in own)
-        requests = self.database.get("requests")
         merging = merge.load(self.database)
         pending = {each.path for each in merging.conflicts} if merging else set()
         unstaged = staging.unstaged(self.worktree, self.store, self.index, rows, dict(found))
@@ -71,7 +70,7 @@ class LookWork(Project):
             absent=sum(row.absent for row in rows.values()),
             secrets=tuple(staging.untracked_secrets(meant, rows)),
             closed=closed,
-            requests=tuple(requests.decode().split()) if requests else (),
+            requests=tuple(self.database.text("requests").split()),
             merging=merging.label if merging else "",
             conflicts=merging.conflicts if merging else (),
         )

@@ -27,7 +27,7 @@ from dorky.index import Index
 from dorky.model import Header, Purge, Roster
 from dorky.progress import SILENT, Progress
 from dorky.remote import probe
-from dorky.remote.root import PURGES, Remote
+from dorky.remote.root import PURGES, Remote, known_roster
 from dorky.store import Store
 from dorky.vault import Vault
 from dorky.worktree import SCRATCH, STATE, Worktree
@@ -237,11 +237,7 @@ class Project:
     @property
     def roster(self) -> Roster:
         """Who may read what, as last seen; empty in a plain repository."""
-        data = self.database.get("roster")
-        try:
-            return model.decode(Roster, data) if data else Roster()
-        except model.Malformed as error:
-            raise errors.CorruptDatabase(self.database.path, error) from None
+        return known_roster(self.database)
 
     @property
     def purges(self) -> tuple[Purge, ...]:

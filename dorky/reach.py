@@ -52,8 +52,8 @@ def named(store: Store) -> Named:
     database = store.database
     commits: dict[ObjectId, str] = {}
     contents: dict[ObjectId, str] = {}
-    if head := database.get("head"):
-        commits[head.decode()] = "HEAD"
+    if head := database.text("head"):
+        commits[head] = "HEAD"
     refs = database.refs()
     for name in sorted(refs, key=lambda each: (each.startswith("backup/"), each), reverse=True):
         commits[refs[name]] = name
@@ -120,7 +120,7 @@ def reach(
         found.commits[commit] = record
         pending.update(tree for group, tree in record.trees.items() if group in groups)
     # Who has been let into a group has its trees with the next fetch.
-    taken = {*(store.database.get("groups") or ALL.encode()).decode().split(), ALL}
+    taken = {*store.database.text("groups").split(), ALL}
     late = {
         tree
         for record in found.commits.values()

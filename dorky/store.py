@@ -90,8 +90,9 @@ class Store:
                 f" CROSS JOIN packs p ON p.n = o.pack WHERE p.remote = ? AND o.id IN ({marks})",
                 (remote, *(bytes.fromhex(each) for each in batch)),
             )
-            for kind, raw, name, offset, length in rows:
-                found[raw.hex()] = Held(Kind(kind), raw.hex(), name, offset, length)
+            with self._readable():
+                for kind, raw, name, offset, length in rows:
+                    found[raw.hex()] = Held(Kind(kind), raw.hex(), name, offset, length)
         return found
 
     def missing(self, ids: Iterable[ObjectId]) -> set[ObjectId]:
@@ -122,7 +123,15 @@ class Store:
             " WHERE p.remote = ? AND p.name = ? ORDER BY o.offset",
             (remote, name),
         )
-        return [pack.Location(Kind(kind), raw.hex(), *where) for kind, raw, *where in rows]
+        with self._readable():
+            return [pack.Location(Kind(kind), raw.hex(), *where) for kind, raw, *where in rows]
+
+    @contextlib.contextmanager
+    def _readable(self) -> Iterator[None]:
+        try:
+            yield
+        except (ValueError, AttributeError) as error:
+            raise errors.CorruptDatabase(self.database.path, error) from None
 
     def record(self, remote: str, packed: Pack, locations: Sequence[pack.Location]) -> None:
         """Remember what a pack holds."""

@@ -242,7 +242,7 @@ class SyncWork(MendWork):
         They become untracked where they were edited, and go where they were not. What this clone
         kept of them goes, too, and with it the operation log.
         """
-        followed = int(self.database.get(_FOLLOWED) or b"0")
+        followed = int(self.database.text(_FOLLOWED) or "0")
         fresh = self.purges[followed:]
         ours = self.database.ref(MAIN)
         if fresh and ours:

@@ -264,8 +264,7 @@ class TeamWork(VariableWork):
             # Who may write need not be allowed to delete.
             with contextlib.suppress(errors.AccessError, errors.Unavailable):
                 remote.driver.delete(map(_place, made[0].recipients))
-            asked = self.database.get("requests") or b""
-            left = [each for each in asked.decode().split() if each != name]
+            left = [each for each in self.database.text("requests").split() if each != name]
             self.database.set("requests", " ".join(left).encode())
             return self._reader(roster.member(self.roster, name))
 

@@ -215,10 +215,6 @@ def test_a_flipped_byte_of_a_local_pack(local: World, stride: int) -> None:
             turn += 1
 
 
-@pytest.mark.xfail(
-    raises=AssertionError,
-    reason="what the database holds is believed to be hex, JSON, a kind; else it is a bug in dorky",
-)
 def test_values_in_the_local_database_that_can_not_be(local: World) -> None:
     whole = (local.ben.state / "dorky.db").read_bytes()
     with local.ben.repo() as repo:
@@ -243,7 +239,6 @@ def test_values_in_the_local_database_that_can_not_be(local: World) -> None:
 
 
 @pytest.mark.deep
-@pytest.mark.xfail(raises=AssertionError, reason="see above")
 def test_a_flipped_byte_of_the_local_database(local: World) -> None:
     whole = (local.ben.state / "dorky.db").read_bytes()
     for turn, at in enumerate(at for at, byte in enumerate(whole) if byte):

@@ -10,12 +10,12 @@ import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from dorky import errors, history, model, pack
+from dorky import errors, history, pack
 from dorky.history import MAIN
-from dorky.model import ALL, KiB, MiB, ObjectId, Pack, Roster
+from dorky.model import ALL, KiB, MiB, ObjectId, Pack
 from dorky.parallel import in_order
 from dorky.progress import SILENT, Progress
-from dorky.remote.root import PACKS, Remote, Seen
+from dorky.remote.root import PACKS, Remote, Seen, known_roster
 from dorky.store import Held, Store
 
 _THREADS = 8
@@ -52,8 +52,7 @@ def fetch(remote: Remote, progress: Progress = SILENT) -> None:
 
 def _groups_changed(store: Store) -> bool:
     """Whether the user has other groups' keys than when the remote was fetched last."""
-    roster = store.database.get("roster")
-    if not roster or not model.decode(Roster, roster).groups:
+    if not known_roster(store.database).groups:
         return False
     with contextlib.suppress(errors.NoKey, errors.IdentityMissing):
         return _groups(store) != store.database.get("groups")

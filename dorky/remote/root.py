@@ -26,6 +26,7 @@ from typing import NamedTuple
 import msgspec
 
 from dorky import codec, errors, model, roster, seal
+from dorky.database import Database
 from dorky.drivers.base import Blob, Driver, Version
 from dorky.model import Header, KiB, MiB, Root, Roster
 from dorky.store import Store
@@ -140,6 +141,19 @@ def successor(root: Root | None, **changes: object) -> Root:
     )
 
 
+def known_roster(database: Database) -> Roster:
+    """Who may read what, as last seen; empty in a plain repository.
+
+    Raises:
+        CorruptDatabase: What was noted of it can't be read.
+    """
+    data = database.get("roster")
+    try:
+        return model.decode(Roster, data) if data else Roster()
+    except model.Malformed as error:
+        raise errors.CorruptDatabase(database.path, error) from None
+
+
 class Remote:
     """A remote repository: its driver, and the last root that was seen of it.
 
@@ -215,8 +229,7 @@ class Remote:
         if seen and not self.accept_rewind:
             self._check_newer(seen.root, found.root)
         # Kept apart from the root seen: that is forgotten when the URL changes.
-        stored = self.store.database.get("roster")
-        known = model.decode(Roster, stored) if stored else Roster()
+        known = known_roster(self.store.database)
         opened = self.unlock(found.header)
         roster.check(found.header, found.root.roster, opened, known, self.url)
         return found, blob.data
