@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime, timezone
 from typing import NamedTuple
 
+from dorky import errors
 from dorky.database import Database
 from dorky.index import Row
 from dorky.model import ObjectId
@@ -84,7 +85,9 @@ def recording(database: Database, command: str) -> Iterator[None]:
     finally:
         database.operation = None
         db.executescript(end)
-    _forget_unchanged(database, operation[0])
+        # What made the command fail may do the same to this.
+        with contextlib.suppress(errors.DorkyError):
+            _forget_unchanged(database, operation[0])
 
 
 def _triggers(n: int, now: int, command: str) -> tuple[str, str]:
