@@ -343,3 +343,41 @@ def killed(machine: Machine, command: list[str], when: Callable[[], bool]) -> bo
         time.sleep(0.01)
     process.kill()
     return process.wait() == -signal.SIGKILL
+
+
+_PULLER = """
+import itertools, os, sys
+sys.path.insert(0, sys.argv[1])
+from dorky import pack
+from dorky.cli.main import run
+from dorky.drivers.file import FileDriver
+from dorky.remote import fetch
+pack.TARGET, fetch._RANGE = 200 << 10, 300 << 10
+calls, read = itertools.count(), FileDriver.get_range
+def get_range(self, key, start, end):
+    if end - start > 100 << 10 and next(calls) == 10:
+        os._exit(9)  # the power is gone: nothing is tidied up
+    return read(self, key, start, end)
+FileDriver.get_range = get_range
+run(["pull"])
+"""
+
+
+def test_a_pull_goes_on_where_the_power_went(
+    ana: Machine, ben: Machine, faults: Faults, small_packs: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ana.commit({f"{n:02}.bin": noise(250 * KiB, n) for n in range(16)}, "much")
+    ana("push")
+    with ben.here():
+        arguments = [sys.executable, "-c", _PULLER, str(HERE.parents[1])]
+        assert subprocess.run(arguments, capture_output=True, check=False).returncode == 9
+    with ben.repo() as repo:
+        saved = sum(each.size for each in repo.store.packs())
+    # Eight ranges are under way, or wait for their turn, at the most.
+    assert saved >= 2 * 250 * KiB
+    monkeypatch.setattr("dorky.remote.fetch._RANGE", 300 * KiB)
+    faults.clear()
+    ben("pull")
+    large = [verb for verb, _ in faults.calls if verb == "get_range"]
+    assert len(large) <= 16 - saved // (250 * KiB)
+    assert ben.files() == ana.files()
