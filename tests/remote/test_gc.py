@@ -777,4 +777,4 @@ def test_a_race(tmp_path: Path, file_url: Place) -> None:
 @pytest.mark.deep
 def test_a_longer_race(tmp_path: Path, remote: Place) -> None:
     ana = Machine(tmp_path / "ana", remote.env)
-    race(ana, remote, pushers=4, collectors=2, seconds=60)
+    race(ana, remote, pushers=3, collectors=2, seconds=40)
