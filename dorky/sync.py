@@ -33,7 +33,7 @@ from dorky.remote import root as roots
 from dorky.remote.fetch import fetch
 from dorky.remote.push import push
 from dorky.remote.root import Remote
-from dorky.results import Synced, Tombstone, Transfer
+from dorky.results import Change, Synced, Tombstone, Transfer
 
 _FOLLOWED = "purges.followed"
 _ROUNDS = 100
@@ -196,10 +196,10 @@ class SyncWork(MendWork):
             Unresolved: An earlier merge has left conflicts.
         """
         with self._prepared(), self._following():
-            self._attached_head()
+            old = self._attached_head()
             self._check_no_merge()
             remote = self._fetched(accept_rewind=accept_rewind)
-            purged = self._follow_purges()
+            purged, taken_out = self._follow_purges()
             ours = self.database.ref(MAIN)
             theirs = self.database.ref(f"{ORIGIN}/{MAIN}")
             target = self._target(ours, theirs)
@@ -225,10 +225,10 @@ class SyncWork(MendWork):
             return Transfer(
                 remote=ORIGIN,
                 url=remote.url,
-                old=ours,
+                old=old,
                 new=target.commit or ours,
                 commits=commits,
-                changes=made.changes(rows),
+                changes=tuple(sorted({*taken_out, *made.changes(rows)})),
                 backup=backup,
                 merged=target.commit not in {None, ours, theirs},
                 ignored=tuple(ignored),
@@ -236,7 +236,7 @@ class SyncWork(MendWork):
                 purged=purged,
             )
 
-    def _follow_purges(self) -> tuple[Tombstone, ...]:
+    def _follow_purges(self) -> tuple[tuple[Tombstone, ...], tuple[Change, ...]]:
         """Take the files out of the history here that were purged from the remote's since.
 
         They become untracked where they were edited, and go where they were not. What this clone
@@ -245,14 +245,16 @@ class SyncWork(MendWork):
         followed = int(self.database.text(_FOLLOWED) or "0")
         fresh = self.purges[followed:]
         ours = self.database.ref(MAIN)
-        if fresh and ours:
-            self.take_out(fresh)
+        if not (fresh and ours):
+            self.database.set(_FOLLOWED, str(len(self.purges)).encode())
+            return (), ()
+        changes = self.take_out(fresh)
         return tuple(
             Tombstone(paths=each.paths, author=each.author, time=each.time, reason=each.reason)
             for each in fresh
-        )
+        ), changes
 
-    def take_out(self, fresh: Iterable[Purge], *, keep: bool = False) -> None:
+    def take_out(self, fresh: Iterable[Purge], *, keep: bool = False) -> tuple[Change, ...]:
         """Rewrite what is here as purges say, and drop what is not needed any more.
 
         Refs are moved last: what is interrupted is done again.
@@ -260,6 +262,9 @@ class SyncWork(MendWork):
         Args:
             fresh: The purges, the oldest first.
             keep: Whether the files stay on disk, untracked.
+
+        Returns:
+            How files on disk changed.
         """
         refs = {
             name: commit
@@ -298,6 +303,7 @@ class SyncWork(MendWork):
             operations.expire(self.database, datetime.now(timezone.utc) + timedelta(days=1))
             self.database.set(_FOLLOWED, str(len(self.purges)).encode())
         garbage.apply(self, garbage.plan(self, grace=timedelta(0), thorough=True))
+        return tuple(Change(path, "deleted") for path in made.remove)
 
     @contextlib.contextmanager
     def _following(self) -> Iterator[None]:

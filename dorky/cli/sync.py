@@ -121,6 +121,9 @@ def _pulled(done: Transfer) -> None:
         changes(done.changes)
     elif done.old == done.new and not done.changes:
         say("Up to date." if done.new else f"{name(done.url)} has no commits yet.")
+    elif done.purged and not done.commits:
+        say(f"History was written anew: now at {str(done.new)[:10]}")
+        changes(done.changes)
     elif done.old == done.new:
         say("No new commits, but these files:")
         changes(done.changes)
