@@ -300,8 +300,10 @@ def memo() -> dict[str, Lived]:
 
 
 @pytest.fixture
-def lived(crashes: Crashes, memo: dict[str, Lived]) -> Lived:
+def lived(crashes: Crashes, memo: dict[str, Lived], monkeypatch: pytest.MonkeyPatch) -> Lived:
     """Lived once for all tests of this module, in a hermetic environment."""
+    # What is run again need not wait for the disk: the power goes in the children alone.
+    monkeypatch.setattr(os, "fsync", lambda _: None)
     if not memo:
         found = Lived(Life(crashes.base.parent), [], [], [])
         for n, step in enumerate(LIFE):
