@@ -308,6 +308,7 @@ class Remote:
                 if isinstance(error, errors.Unreachable) and error.lasting and not sent:
                     raise
                 sent = True
+                asked = error.retry_after if isinstance(error, errors.ServerBusy) else None
                 blob = self._look(expected, error)
             if blob is not None:
                 clear, body = read_header(blob.data, self.url)
@@ -318,9 +319,10 @@ class Remote:
                     return None
                 if blob.version != expected:
                     raise errors.PreconditionFailed(KEY, self.url)
-            if clock() + delay > deadline:
+            pause = (asked or 0) + delay * random.random()  # noqa: S311
+            if clock() + max(delay, pause) > deadline:
                 raise errors.OutcomeUnknown(self.url)
-            sleep(delay * random.random())  # noqa: S311
+            sleep(pause)
             delay = min(delay * 2, 10.0)
 
     def _look(self, expected: Version | None, error: errors.DorkyError) -> Blob | None:

@@ -462,6 +462,16 @@ def test_what_did_not_arrive_is_sent_again(world: World, faults: Faults, error: 
     assert stored(world) == following
 
 
+def test_a_server_that_names_its_time_is_given_it(world: World, faults: Faults) -> None:
+    busy = errors.ServerBusy("the bucket", "429", retry_after=7.0)
+    faults.before("swap", failing(busy), times=2)
+    with ready(world) as (remote, _):
+        waited: list[float] = []
+        remote.swap(world.header, roots.successor(world.root), sleep=waited.append)
+    assert len(waited) == 2
+    assert all(7.0 <= each < 7.5 for each in waited)
+
+
 @pytest.mark.parametrize("error", [None, *NOISE.values()], ids=["answered", *NOISE])
 def test_lost(world: World, faults: Faults, error: Exception | None) -> None:
     faults.before("swap", somebody_else(world, faults))
