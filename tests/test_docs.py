@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import subprocess
@@ -99,3 +100,33 @@ def test_tours_are_read_as_they_are_typed() -> None:
         "$ echo one \\\n>   two\none   two\n$ cd b\n```\n```toml\nno = 1\n```\n<!-- /tour -->\n"
     )
     assert tour(page).split("\n") == ["cd a", "ls", "", "echo one \\", "  two", "cd b"]
+
+
+PROMISES = ROOT / "docs" / "internals" / "promises.md"
+NAMED = re.compile(r"`([\w/]+\.py)::(\w+)`(\s+\(deep\))?")
+
+
+def test_every_promise_names_tests_that_exist() -> None:
+    text = PROMISES.read_text("utf-8")
+    promises = re.split(r"^## ", text, flags=re.MULTILINE)[1:]
+    assert [each[:2] for each in promises] == [f"{n}." for n in range(1, 9)]
+    wrong = []
+    for promise in promises:
+        named = NAMED.findall(promise)
+        assert named, promise.partition("\n")[0]
+        for file, function, deep in named:
+            if known_tests(file).get(function) != bool(deep):
+                wrong.append(f"{file}::{function}{deep}")
+    assert not wrong
+    assert text.count("::test_") == len(NAMED.findall(text))
+
+
+def known_tests(file: str) -> dict[str, bool]:
+    """The tests in a file, and whether they are deep."""
+    path = ROOT / file
+    tree = ast.parse(path.read_text("utf-8")) if path.exists() else ast.Module([], [])
+    return {
+        node.name: "pytest.mark.deep" in map(ast.unparse, node.decorator_list)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
+    }
