@@ -183,6 +183,15 @@ def _database(look: _Look) -> Store | None:
         said = [text for (text,) in found if text != "ok"]
         if said:
             look.add("corrupt-database", path, said[0].replace("\n", " "), _REBUILD)
+        for (data,) in project.database.connection.execute("SELECT data FROM roots"):
+            try:
+                header, _ = read_header(data, "")
+            except errors.IntegrityError:
+                about = "the root that was seen last does not have its checksum"
+                raise errors.CorruptDatabase(path, about) from None
+            if header != project.header:
+                about = "its keys are not those of the root that was seen last"
+                raise errors.CorruptDatabase(path, about)
         assert project.header
     except errors.NotSetUp:
         look.add("corrupt-database", path, "it holds no keys of the repository", _REBUILD)

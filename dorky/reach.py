@@ -48,7 +48,18 @@ class Reached(NamedTuple):
 
 
 def named(store: Store) -> Named:
-    """What is named here, by whatever."""
+    """What is named here, by whatever.
+
+    Raises:
+        CorruptDatabase: Something in it makes no sense.
+    """
+    try:
+        return _named(store)
+    except (TypeError, ValueError) as error:
+        raise errors.CorruptDatabase(store.database.path, error) from None
+
+
+def _named(store: Store) -> Named:
     database = store.database
     commits: dict[ObjectId, str] = {}
     contents: dict[ObjectId, str] = {}

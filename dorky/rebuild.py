@@ -7,21 +7,23 @@ Interrupted anywhere, it is simply run again.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import itertools
 import os
+import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
-from dorky import errors, files, history, model, reach, scrub, staging
+from dorky import errors, files, history, merge, model, operations, reach, scrub, staging
 from dorky.database import Database
 from dorky.history import MAIN
 from dorky.model import Commit, Header, ObjectId, Pack
 from dorky.pack import Location
 from dorky.project import DATABASE, FIRST, ORIGIN, Project
 from dorky.remote.fetch import fetch
-from dorky.remote.root import KEY, read_body, read_header
+from dorky.remote.root import KEY, PURGES, read_body, read_header
 from dorky.results import Rebuilt
 from dorky.salvage import salvage
 from dorky.store import LOCAL, Store
@@ -32,7 +34,7 @@ DAMAGED = "damaged"
 
 _BACKUP = "before they were replaced"
 """How the messages of backups end (see `checkout.backup`)."""
-_TABLES = frozenset({"meta", "refs", "files"})
+_TABLES = frozenset({"meta", "refs", "files", "operations", "replaced"})
 """What nothing but the database knows."""
 _LOST = "rebuild.lost"
 """The single value that names those of them that were lost, until they are mended."""
@@ -69,9 +71,11 @@ def rebuild(project: Project) -> Rebuilt:
         else:
             made.notes += [f"the table {name} could not be read whole" for name in sorted(lost)]
         _find_keys(project, made)
+        _forget_nonsense(project, made)
         _forget_sent(project.database)
         _index(project, directory, made)
         _fetch(project, made)
+        _mend_operations(project, made, lost="replaced" in lost or "operations" in lost)
         _mend_refs(project, made, lost="refs" in lost)
         _mend_rows(project, made, lost=not lost.isdisjoint({"files", "meta"}))
         with project.database.transaction() as db:
@@ -141,49 +145,115 @@ def _keep(path: Path) -> str:
 
 
 def _find_keys(project: Project, made: _Made) -> None:
-    """Make sure that the repository's keys are known, and open."""
+    """Make sure that the repository's keys are known, and open.
+
+    Raises:
+        CorruptDatabase: They are nowhere to be found.
+        NoKey: They are, and none of the user's identities opens them.
+    """
     database = project.database
-    for key in ("header", "roster"):
+    failed: errors.DorkyError | None = None
+    for found in _headers(project, made):
         try:
-            _ = project.header if key == "header" else project.roster
-        except errors.NotSetUp:
-            continue
-        except errors.CorruptDatabase:
+            header, note = found()
             with database.transaction() as db:
-                db.execute("DELETE FROM meta WHERE key = ?", (key,))
+                # It is believed if it opens: held against `.dorkyrc`, not against what may be bad.
+                db.execute("DELETE FROM meta WHERE key = 'header'")
+                project.unlock(header)
+                database.set("header", model.encode(header))
+        except (errors.AccessError, errors.IntegrityError) as error:
+            failed = failed if isinstance(failed, errors.AccessError) else error
+            continue
+        except (errors.Unavailable, errors.NotFound):
+            continue
+        if note:
+            made.notes.append(note)
+        return
+    if isinstance(failed, errors.AccessError):
+        raise failed
+    hint = f"bring back {database.path} from a backup, or dorky clone URL elsewhere"
+    raise errors.CorruptDatabase(database.path, "its keys are lost", hint=hint)
+
+
+_Found = Callable[[], tuple[Header, str]]
+
+
+def _headers(project: Project, made: _Made) -> Iterator[_Found]:
+    """Where the repository's keys may be, the best place first, with what to say of it."""
+    database = project.database
+    seen = _headers_seen(database, made)
+    if database.get("header"):
+        yield lambda: (project.header, "")
+    for header in seen:
+        yield functools.partial(lambda header: (header, ""), header)
+    if ORIGIN in project.config.remotes():
+        yield lambda: _header_there(project)
+    first = project.state / FIRST
+    if first.is_file():
+        yield lambda: _first_header(project, first)
+
+
+def _headers_seen(database: Database, made: _Made) -> list[Header]:
+    """The headers of the roots that were seen last; those that are damaged are forgotten."""
+    found = []
     for name, data in list(database.connection.execute("SELECT remote, data FROM roots")):
         try:
-            header, _ = read_header(data, name)
+            found.append(read_header(data, name)[0])
         except errors.IntegrityError:
             made.notes.append(f"the root of {name} that was seen last is lost")
             with database.transaction() as db:
                 db.execute("DELETE FROM roots WHERE remote = ?", (name,))
-            continue
-        if database.get("header") is None:
-            _take_header(project, header)
-    if database.get("header") is None and ORIGIN in project.config.remotes():
-        driver = project.driver()
-        with contextlib.suppress(errors.Unavailable, errors.NotFound):
-            blob = driver.get(KEY)
-            assert blob is not None
-            _take_header(project, read_header(blob.data, driver.url)[0])
-            made.notes.append(f"the keys are those of {driver.url}")
-    first = project.state / FIRST
-    if database.get("header") is None and first.is_file():
-        header, body = read_header(first.read_bytes(), str(first))
-        _take_header(project, header)
-        root = read_body(header, body, project.vault, str(first))
-        database.set("roster", model.encode(root.roster))
-        made.notes.append("the keys are those that the repository began with")
-    if database.get("header") is None:
-        hint = f"bring back {database.path} from a backup, or dorky clone URL elsewhere"
-        raise errors.CorruptDatabase(database.path, "its keys are lost", hint=hint)
-    assert project.vault
+    return found
 
 
-def _take_header(project: Project, header: Header) -> None:
-    project.unlock(header)  # before it is believed: it is held against `.dorkyrc`
-    project.database.set("header", model.encode(header))
+def _header_there(project: Project) -> tuple[Header, str]:
+    driver = project.driver()
+    blob = driver.get(KEY)
+    assert blob is not None
+    header, _ = read_header(blob.data, driver.url)
+    return header, f"the keys are those of {driver.url}"
+
+
+def _first_header(project: Project, first: Path) -> tuple[Header, str]:
+    header, body = read_header(first.read_bytes(), str(first))
+    root = read_body(header, body, project.unlock(header), str(first))
+    project.database.set("roster", model.encode(root.roster))
+    return header, "the keys are those that the repository began with"
+
+
+def _forget_nonsense(project: Project, made: _Made) -> None:
+    """Forget single values that can't be read, and operations that can't be undone any more."""
+    database = project.database
+
+    def forget(key: str) -> None:
+        with database.transaction() as db:
+            db.execute("DELETE FROM meta WHERE key = ?", (key,))
+
+    for key in ("groups", "index.groups"):
+        if not re.fullmatch(r"((all|[0-9a-f]{16}) ?)*", _text(database, key)):
+            forget(key)
+    for key in ("head", "index.commit", "requests"):
+        if not _text(database, key).isprintable():
+            forget(key)
+    for key, read in (
+        ("roster", lambda: project.roster),
+        (PURGES, lambda: project.purges),
+        (operations.MERGE, lambda: merge.load(database)),
+    ):
+        try:
+            read()
+        except errors.CorruptDatabase:
+            forget(key)
+            if key == operations.MERGE:
+                made.notes.append("a merge was in progress, and is lost: dorky pull begins it anew")
+
+
+def _text(database: Database, key: str) -> str:
+    """A single value; what is no text is something unprintable."""
+    try:
+        return database.text(key)
+    except errors.CorruptDatabase:
+        return "\0"
 
 
 def _forget_sent(database: Database) -> None:
@@ -296,6 +366,38 @@ def _fetch(project: Project, made: _Made) -> None:
         return  # nothing has been pushed yet
     except errors.DorkyError as error:
         made.notes.append(f"what is known of the remote is what was known: {error.message}")
+
+
+def _mend_operations(project: Project, made: _Made, *, lost: bool) -> None:
+    """Forget operations of which something is lost, and those before: no undo gets past one."""
+    store, database = project.store, project.database
+    log = operations.log(database)
+    bad = max((each.n for each in log), default=0) if lost else 0
+    for each in () if lost else log:
+        if not _undoable(store, each.n):
+            bad = each.n
+            break
+    if bad:
+        with database.transaction() as db:
+            db.execute("DELETE FROM operations WHERE n <= ?", (bad,))
+        made.notes.append("the operation log was damaged: undo reaches less far back")
+
+
+def _undoable(store: Store, n: int) -> bool:
+    """Whether all that undoing an operation takes is here or in the remote."""
+    try:
+        was = operations.replaced(store.database, n)
+    except (TypeError, ValueError):
+        return False
+    heads = {*was.refs.values(), (was.values.get("head") or b"").decode(errors="replace")}
+    rows = [*was.rows.values(), *(row for both in was.disk.values() for row in both)]
+    contents = {row.content for row in rows if row}
+    try:
+        contents -= store.locate(contents).keys()
+        contents -= store.locate(contents, remote=ORIGIN).keys()
+    except (TypeError, ValueError):
+        return False
+    return not contents and all(_is_commit(store, each) for each in heads if each)
 
 
 def _mend_refs(project: Project, made: _Made, *, lost: bool) -> None:

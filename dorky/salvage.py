@@ -10,12 +10,21 @@ from dorky import errors
 from dorky.database import Database
 
 _ID = "typeof({0}) = 'text' AND length({0}) = 64 AND {0} NOT GLOB '*[^0-9a-f]*'"
+_FIRST = {"meta", "refs", "roots", "packs", "objects", "files"}
+"""The tables of the first layout: the others may never have been there."""
+# sqlite3 can fail to decode even what SQLite says about text that is none.
+_ERRORS = (sqlite3.Error, UnicodeDecodeError)
 # A page of other data can pass for rows.
 _SANE = {
     "refs": "typeof(name) = 'text' AND " + _ID.format("id"),
     "roots": "typeof(remote) = 'text' AND typeof(version) = 'text' AND typeof(data) = 'blob'",
     "files": "typeof(path) = 'text' AND typeof(mode) = 'integer' AND typeof(size) = 'integer'"
-    " AND typeof(digest) = 'text' AND " + _ID.format("content"),
+    " AND (digest = '' OR " + _ID.format("digest") + ") AND " + _ID.format("content"),
+    "operations": "typeof(time) = 'integer' AND typeof(command) = 'text'",
+    "replaced": "typeof(key) = 'text' AND CASE what"
+    " WHEN 'ref' THEN old IS NULL OR " + _ID.format("old") + ""
+    " WHEN 'value' THEN key <> 'head' OR old IS NULL OR old = '' OR " + _ID.format("old") + ""
+    " ELSE (old IS NULL OR json_valid(old)) AND (new IS NULL OR json_valid(new)) END",
     "packs": "typeof(size) = 'integer' AND typeof(tail) = 'integer'"
     " AND typeof(epochs) = 'integer' AND " + _ID.format("name"),
     "objects": "typeof(id) = 'blob' AND length(id) = 32 AND typeof(offset) = 'integer'"
@@ -42,7 +51,7 @@ def salvage(old: Path, new: Database) -> set[str]:
         return set()
     try:
         damaged = sqlite3.connect(old, isolation_level=None, timeout=10)
-    except sqlite3.Error:
+    except _ERRORS:
         return set()
     # What is no UTF-8 any more ends one row, not the table.
     damaged.text_factory = lambda raw: raw.decode(errors="surrogateescape")
@@ -55,29 +64,32 @@ def _copy(damaged: sqlite3.Connection, new: Database, table: str) -> bool:
     ours = _columns(new.connection, table)
     try:
         theirs = _columns(damaged, table)
-    except sqlite3.Error:
+    except _ERRORS:
         return False
     names = [name for name in ours if name in theirs]
     if not names:
-        return table not in _SANE and table != "meta"  # of a later layout than this file has
+        return table not in _FIRST
     columns = ", ".join(names)
     marks = ", ".join("?" * len(names))
     key = ", ".join(name for name in names if ours[name])
-    whole = False
+    whole = strange = False
     # From both ends: what lies behind a damaged page is met on the way back.
     for direction in ("ASC", "DESC"):
         order = ", ".join(f"{each} {direction}" for each in key.split(", "))
-        where = _SANE.get(table, "1")
-        query = f"SELECT {columns} FROM {table} WHERE {where} ORDER BY {order}"  # noqa: S608
+        sane = _SANE.get(table, "1")
+        query = f"SELECT {sane}, {columns} FROM {table} ORDER BY {order}"  # noqa: S608
         try:
-            for row in damaged.execute(query):
+            for makes_sense, *row in damaged.execute(query):
+                strange = strange or not makes_sense
+                if not makes_sense:
+                    continue
                 with contextlib.suppress(errors.DorkyError, UnicodeEncodeError):
                     new.connection.execute(
                         f"INSERT OR IGNORE INTO {table} ({columns}) VALUES ({marks})",  # noqa: S608
                         row,
                     )
-            whole = direction == "ASC"
-        except sqlite3.Error:
+            whole = direction == "ASC" and not strange
+        except _ERRORS:
             continue
         break
     return whole

@@ -322,6 +322,39 @@ def test_a_few_damaged_pages(ana: Machine, seed: int) -> None:
     sound(ana, "--remote")
 
 
+def flip_bits(path: Path, seed: int, count: int) -> None:
+    """Flip bits of what is not empty."""
+    data, chance = bytearray(path.read_bytes()), random.Random(seed)
+    for at in chance.sample([n for n, byte in enumerate(data) if byte], count):
+        data[at] ^= 1 << chance.randrange(8)
+    path.write_bytes(data)
+
+
+def survives_flips(machine: Machine, seed: int) -> None:
+    """Whatever becomes of the database, nothing that was committed is lost, or otherwise."""
+    flip_bits(machine.state / "dorky.db", seed, 2 + seed % 30)
+    said = machine.run("fsck", "--json")
+    assert said.code in {0, 3, 7}, said
+    machine("fsck", "--rebuild")
+    sound(machine, "--remote")
+    machine("status")
+    machine("op", "log")
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_flipped_bits(ana: Machine, seed: int) -> None:
+    survives_flips(ana, seed)
+
+
+@pytest.mark.deep
+def test_many_flipped_bits(ana: Machine, tmp_path: Path) -> None:
+    saved = shutil.copytree(ana.project, tmp_path / "saved")
+    for seed in range(1000):
+        shutil.rmtree(ana.project)
+        shutil.copytree(saved, ana.project)
+        survives_flips(ana, seed)
+
+
 def test_locations_that_are_wrong(ana: Machine) -> None:
     with ana.repo() as repo, repo.database.transaction() as db:
         db.execute("UPDATE objects SET offset = offset + 1 WHERE kind = 'chunk'")
