@@ -18,6 +18,7 @@ from dorky.remote import gc
 from dorky.remote import purge as remote_purge
 from dorky.remote.root import KEY, PACKS
 from dorky.results import Purging
+from dorky.sync import OWN_PURGE
 
 
 class PurgeWork(GroupWork):
@@ -43,7 +44,7 @@ class PurgeWork(GroupWork):
                 if not any(map(rewrite.selector([name]), found)):
                     raise errors.PathNotTracked(name, " anywhere in history")
             with self.store.writer() as writer:  # nothing of it is saved
-                became = rewrite.rewrite(self.store, writer, [head], selects, {})
+                became = rewrite.rewrite(self.store, writer, [head], selects)
             entries = {entry.content: entry for held in found.values() for entry in held.values()}
             groups = {roster.group_of(self.roster, path) for path in found}
             return Purging(
@@ -109,7 +110,7 @@ class PurgeWork(GroupWork):
                 raise errors.Conflict("there are commits since the plan", hint="plan again")
             with self.store.writer() as writer:
                 selects = rewrite.selector(plan.paths)
-                became = rewrite.rewrite(self.store, writer, [head], selects, {})[head]
+                became = rewrite.rewrite(self.store, writer, [head], selects)[head]
                 writer.save()
             record = Purge(
                 paths=plan.paths,
@@ -123,6 +124,8 @@ class PurgeWork(GroupWork):
             remote = self.remote() if ORIGIN in self.config.remotes() else None
             if remote:
                 self.check_swaps(remote)
+                # However this ends: who purges keeps the files, also if it is a pull that ends it.
+                self.database.set(OWN_PURGE, became.encode())
                 packs = remote_purge.purge(remote, record, self.progress).packs
             self.take_out([record], keep=True)
             if remote:

@@ -6,7 +6,7 @@ else, so clones that rewrite the same commits come to the same ones.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator
 
 import msgspec
 
@@ -57,26 +57,12 @@ def versions(store: Store, head: ObjectId, selects: Selects) -> dict[str, dict[O
     return found
 
 
-def pairs(store: Store, old: ObjectId, new: ObjectId) -> dict[ObjectId, ObjectId]:
-    """Which commit became which, told by where they stand in two histories of one shape."""
-    found: dict[ObjectId, ObjectId] = {}
-    pending = [(old, new)]
-    while pending:
-        before, after = pending.pop()
-        if before in found or before == after:
-            continue
-        found[before] = after
-        left, right = (history.read_commit(store, each).parents for each in (before, after))
-        pending += zip(left, right, strict=False)
-    return found
-
-
 def rewrite(
     store: Store,
     writer: Writer,
     heads: Collection[ObjectId],
     selects: Selects,
-    known: Mapping[ObjectId, ObjectId],
+    onto: Iterable[ObjectId] = (),
 ) -> dict[ObjectId, ObjectId]:
     """Store the history that led to commits, without some files.
 
@@ -85,13 +71,25 @@ def rewrite(
         writer: Takes what is new.
         heads: The commits.
         selects: Tells which files.
-        known: What some commits have become already.
+        onto: Heads of a history of which somebody else has taken the files already. Its commits
+            stay; and what is one of them but for the files becomes that, though trees of closed
+            groups, which can't be rewritten here, were rewritten there.
 
     Returns:
         What each commit became; itself, if there is no such file in it or before it.
     """
-    done = dict(known)
+    there = list(history.ancestors(store, onto))
+    done = {node.id: node.id for node in there}
+    twins: dict[bytes, list[history.Node]] = {}
+    for node in there:
+        twins.setdefault(_but_trees(node.commit), []).append(node)
+    made: dict[ObjectId, Commit] = {}
     trees: dict[tuple[str, ObjectId], ObjectId | None] = {}
+
+    def after(commit: ObjectId) -> Commit:
+        became = done[commit]
+        return made.get(became) or history.read_commit(store, became)
+
     pending = list(heads)
     while pending:
         commit = pending[-1]
@@ -104,13 +102,48 @@ def rewrite(
         pending.pop()
         if commit in done:
             continue
+        opened = _opened(store, record)
+        kept = dict(_trees(store, writer, record, selects, trees, opened))
+        for group in record.trees.keys() - opened:
+            kept |= _inherited(store, record, group, after)
         became = msgspec.structs.replace(
-            record,
-            parents=tuple(done[parent] for parent in record.parents),
-            trees=dict(_trees(store, writer, record, selects, trees)),
+            record, parents=tuple(done[parent] for parent in record.parents), trees=kept
         )
-        done[commit] = commit if became == record else writer.add(Kind.COMMIT, model.encode(became))
+        closed = record.trees.keys() - opened
+        for node in twins.get(_but_trees(became), ()):
+            judged = (node.commit.trees.keys() & store.vault.groups) | opened
+            if all(node.commit.trees.get(each) == kept.get(each) for each in judged - closed):
+                done[commit] = node.id
+                break
+        else:
+            done[commit] = (
+                commit if became == record else writer.add(Kind.COMMIT, model.encode(became))
+            )
+            made[done[commit]] = became
     return done
+
+
+def _but_trees(commit: Commit) -> bytes:
+    return model.encode(msgspec.structs.replace(commit, trees={}))
+
+
+def _opened(store: Store, commit: Commit) -> set[str]:
+    """The groups whose trees can be read: the user is in them, and was when they were fetched."""
+    own = commit.trees.keys() & store.vault.groups
+    missing = store.missing(commit.trees[group] for group in own - {ALL})
+    return {group for group in own if commit.trees[group] not in missing}
+
+
+def _inherited(
+    store: Store, commit: Commit, group: str, after: Callable[[ObjectId], Commit]
+) -> dict[str, ObjectId]:
+    """What becomes of a closed group's tree: who can't read it has it from a parent."""
+    tree = commit.trees[group]
+    for parent in commit.parents:
+        if history.read_commit(store, parent).trees.get(group) == tree:
+            became = after(parent).trees.get(group)
+            return {group: became} if became else {}
+    return {group: tree}
 
 
 def _trees(
@@ -119,11 +152,12 @@ def _trees(
     commit: Commit,
     selects: Selects,
     done: dict[tuple[str, ObjectId], ObjectId | None],
+    opened: Collection[str],
 ) -> Iterator[tuple[str, ObjectId]]:
     for group, tree in commit.trees.items():
-        if group not in store.vault.groups:
-            yield group, tree
-        elif kept := _without(store, writer, group, ("", tree), selects, done):
+        if group not in opened:
+            continue
+        if kept := _without(store, writer, group, ("", tree), selects, done):
             yield group, kept
         elif group == ALL:
             yield group, writer.add(Kind.TREE, model.encode(Tree(())))

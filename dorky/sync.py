@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -36,6 +36,8 @@ from dorky.remote.root import Remote
 from dorky.results import Change, Synced, Tombstone, Transfer
 
 _FOLLOWED = "purges.followed"
+OWN_PURGE = "purges.own"
+"""The single value that tells which commit the last purge that began here leads to."""
 _ROUNDS = 100
 _TOLD = 3
 
@@ -239,8 +241,9 @@ class SyncWork(MendWork):
     def _follow_purges(self) -> tuple[tuple[Tombstone, ...], tuple[Change, ...]]:
         """Take the files out of the history here that were purged from the remote's since.
 
-        They become untracked where they were edited, and go where they were not. What this clone
-        kept of them goes, too, and with it the operation log.
+        They become untracked where they were edited (or where a purge that was interrupted began),
+        and go where they were not. What this clone kept of them goes, too, and with it the
+        operation log.
         """
         followed = int(self.database.text(_FOLLOWED) or "0")
         fresh = self.purges[followed:]
@@ -248,13 +251,14 @@ class SyncWork(MendWork):
         if not (fresh and ours):
             self.database.set(_FOLLOWED, str(len(self.purges)).encode())
             return (), ()
-        changes = self.take_out(fresh)
+        own = self.database.text(OWN_PURGE)
+        changes = self.take_out(fresh, keep=any(each.new == own for each in fresh))
         return tuple(
             Tombstone(paths=each.paths, author=each.author, time=each.time, reason=each.reason)
             for each in fresh
         ), changes
 
-    def take_out(self, fresh: Iterable[Purge], *, keep: bool = False) -> tuple[Change, ...]:
+    def take_out(self, fresh: Sequence[Purge], *, keep: bool = False) -> tuple[Change, ...]:
         """Rewrite what is here as purges say, and drop what is not needed any more.
 
         Refs are moved last: what is interrupted is done again.
@@ -271,20 +275,15 @@ class SyncWork(MendWork):
             for name, commit in self.database.refs().items()
             if name == MAIN or name.startswith("backup/")
         }
-        became = dict(refs)
+        selects = rewrite.selector(path for each in fresh for path in each.paths)
+        # The purges' own commits need not be anywhere any more: later ones have replaced them.
+        upstream = self.database.ref(f"{ORIGIN}/{MAIN}")
+        there = {fresh[-1].new, *([upstream] if upstream else [])}
+        onto = there - self.store.missing(there)
         with self.store.writer() as writer:
-            for each in fresh:
-                # Where this clone has both histories it need not be able to read all of them.
-                known = (
-                    {}
-                    if self.store.missing([each.old])
-                    else rewrite.pairs(self.store, each.old, each.new)
-                )
-                selects = rewrite.selector(each.paths)
-                done = rewrite.rewrite(self.store, writer, list(became.values()), selects, known)
-                became = {name: done[commit] for name, commit in became.items()}
-                # A second purge reads what the first has written.
-                writer.save()
+            done = rewrite.rewrite(self.store, writer, list(refs.values()), selects, onto)
+            writer.save()
+        became = {name: done[commit] for name, commit in refs.items()}
         rows, made = self._plan(
             refs[MAIN], history.trees_of(self.store, became[MAIN]), lambda _: False
         )

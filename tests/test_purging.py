@@ -62,7 +62,8 @@ def everything_readable(machine: Machine) -> list[bytes]:
 
 def assert_forgotten(machine: Machine) -> None:
     for body in everything_readable(machine):
-        assert b"4111" not in body
+        assert b",4111" not in body  # not four digits of an id
+        assert b" 4111" not in body
         assert b"all.csv" not in body
     machine("fsck", "--remote", "--read-data")
 
@@ -156,6 +157,69 @@ def test_a_clone_that_was_far_behind_follows(ana: Machine) -> None:
     messages = [e["message"] for e in ben("log", "--json").json]
     assert len(messages) == len(set(messages)) == 10
     assert_forgotten(ben)
+
+
+@pytest.mark.parametrize("pulls", [False, True])
+def test_two_purges_in_a_row_are_followed(ana: Machine, pulls: bool) -> None:
+    """The commits to which the first led are nowhere any more when a clone follows."""
+    ben = another(ana, "ben")
+    ben.commit({"mine": "1"}, "ben's")
+    ana("purge", "dump/all.csv", "--yes")
+    if pulls:
+        ben("pull")
+    ana.commit({"dump/all.csv": "harmless", "next": "1"}, "here again")
+    ana("push")
+    ana("purge", "secret.env", "--yes")
+    ben("sync")
+    ana("pull")
+    for each in (ana, ben):
+        assert each.read("dump/all.csv") == b"harmless"
+        assert each.read("mine") == b"1"
+        messages = [e["message"] for e in each("log", "--json").json]
+        assert len(messages) == len(set(messages)) == 8
+        each("cat", "HEAD:secret.env", code=4)
+
+
+def test_who_is_in_no_group_follows_a_purge_of_its_files(ana: Machine) -> None:
+    """Closed trees can't be rewritten there; they are taken from who could."""
+    ana("group", "add", "prod", "prod/**")
+    ana.commit({"prod/leak": LEAK, "prod/x": "x"}, "in the group")
+    ana("push")
+    ben, carl = cloned(ana, "ben"), cloned(ana, "carl")
+    for each in (ben, carl):
+        admit(ana, each, each.base.name)
+        each("pull")
+    ben.commit({"mine": "1"}, "ben's")
+    ana.commit({"y": "y"}, "not pulled yet")
+    ana("push")
+    ana("purge", "prod/leak", "dump/all.csv", "--yes")
+    ben("sync")
+    ana("sync")
+    carl("sync")
+    found = ana("log", "--json").json
+    assert ben("log", "--json").json == carl("log", "--json").json == found
+    assert len({each["message"] for each in found}) == len(found)
+    for each in found:
+        assert "leak" not in ana("ls", each["id"]).out.replace("leak.", "")
+    assert ana.read("prod/x") == b"x"
+    assert_forgotten(ana)
+
+
+@pytest.mark.parametrize("ending", ["pull", "sync"])
+def test_who_purges_keeps_the_files_however_it_ends(
+    ana: Machine, ending: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ben = another(ana, "ben")
+    faults = Faults.installed(monkeypatch)
+    faults.before("delete", failing(errors.AccessDenied("the bucket", "deleting")), times=9)
+    ana("purge", "dump/all.csv", "--yes", code=6)
+    faults.clear()
+    ana(ending)
+    assert ana.read("dump/all.csv") == LEAK + b"more\n"
+    ben(ending)
+    assert not (ben.project / "dump/all.csv").exists()
+    ana("gc", "--remote", "--grace", "0")
+    assert_forgotten(ana)
 
 
 def test_what_a_purge_refuses(ana: Machine) -> None:
