@@ -26,7 +26,7 @@ from dorky.progress import SILENT, Progress
 from dorky.remote import probe
 from dorky.remote import root as roots
 from dorky.remote.fetch import fetch, fetch_objects
-from dorky.remote.journal import Sent
+from dorky.remote.journal import Sent, remaining
 from dorky.remote.push import SMALL, build, remember, send
 from dorky.remote.root import PACKS, Remote, Seen
 from dorky.remote.rotate import renewed
@@ -217,7 +217,7 @@ def apply(remote: Remote, made: Plan, *, progress: Progress = SILENT) -> Collect
                 won = remote.swap(made.seen.header, following)
             except errors.PreconditionFailed:
                 made = plan(remote, grace=made.grace, progress=progress)
-                sent = _still_good(remote, made, sent, before.gc_epoch)
+                sent = remaining(remote, sent, made.alive, before.gc_epoch)
                 continue
             remember(remote, won, sent, progress)
         keys = [*(PACKS + each for each in doomed), *made.scratch]
@@ -258,11 +258,3 @@ def _send(remote: Remote, made: Plan, sent: list[Sent], progress: Progress) -> i
     before = len(sent)
     send(remote, build(opened, renewed(remote.store, opened, moved)), sent, progress, size)
     return sum(each.pack.size for each in sent[before:])
-
-
-def _still_good(remote: Remote, made: Plan, sent: Iterable[Sent], gc_epoch: int) -> list[Sent]:
-    """The packs uploaded for a swap that was lost which its repetition may list."""
-    if made.seen.root.gc_epoch != gc_epoch:
-        return []  # another collection may have condemned them
-    epochs = remote.store.vault.epochs
-    return [each for each in sent if each.pack.epochs == epochs and each.ids <= made.alive]

@@ -133,3 +133,20 @@ def _fits(
 ) -> bool:
     rest = sent.ids.difference(wanted)
     return len(rest) < len(sent.locations) and rest == listed(rest)
+
+
+def remaining(remote: Remote, sent: Iterable[Sent], alive: set[ObjectId], under: int) -> list[Sent]:
+    """The packs sent for a swap that was lost which its repetition may list, without a journal.
+
+    Args:
+        remote: Where they were sent to; its root has been fetched again.
+        sent: They.
+        alive: What may be listed.
+        under: The ``gc_epoch`` of the root that was to be replaced. If it has moved, another
+            collection may have condemned them.
+    """
+    assert remote.seen is not None
+    if remote.seen.root.gc_epoch != under:
+        return []
+    epochs = remote.store.vault.epochs
+    return [each for each in sent if each.pack.epochs == epochs and each.ids <= alive]

@@ -16,7 +16,7 @@ from dorky.progress import SILENT, Progress
 from dorky.remote import root as roots
 from dorky.remote.condemned import condemn
 from dorky.remote.fetch import fetch, fetch_objects
-from dorky.remote.journal import Sent
+from dorky.remote.journal import Sent, remaining
 from dorky.remote.push import build, remember, send
 from dorky.remote.root import INLINE, PACKS, Remote
 from dorky.remote.rotate import renewed
@@ -87,8 +87,7 @@ def purge(remote: Remote, record: Purge, progress: Progress = SILENT) -> Purged:
             won = remote.swap(seen.header, following)
         except errors.PreconditionFailed:
             fetch(remote, progress)
-            epochs = store.vault.epochs
-            sent = [each for each in sent if each.pack.epochs == epochs]
+            sent = remaining(remote, sent, alive, root.gc_epoch)
             continue
         remember(remote, won, sent, progress)
         remote.driver.delete([PACKS + each for each in doomed])

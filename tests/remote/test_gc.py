@@ -559,6 +559,24 @@ def test_another_collection_in_between(
     check_all_readable(ana, file_url)
 
 
+def test_a_collection_while_purging(
+    ana: Machine, ben: Machine, file_url: Place, faults: Faults, small_packs: None
+) -> None:
+    """What the purge has packed anew is taken for garbage, and packed once more."""
+    ana.commit({"secret": noise(130 * KiB, 1), "kept": noise(130 * KiB, 2)})
+    ana("push")
+    ben("pull")
+    faults.clear()
+    faults.before("swap", lambda: collect(ben), key="root")
+    ana("purge", "secret", "--yes")
+    assert faults.done
+    assert packs(file_url) == listed(ana)
+    fresh = ana.another("fresh")
+    fresh("clone", file_url.url, ".")
+    assert fresh.read("kept") == ana.read("kept")
+    assert "secret" not in fresh.files()
+
+
 def test_others_who_never_stop(ana: Machine, ben: Machine, file_url: Place, faults: Faults) -> None:
     put_stray(file_url)
 
