@@ -170,10 +170,12 @@ def op_log(
         return
     if not found and limit:
         say("Nothing was done here yet that could be undone.")
+    width = len(str(found[0].number)) if found else 0
     for each in found:
+        number = style(f"{each.number:>{width}}", fg="yellow")
         when = each.time.astimezone().strftime("%Y-%m-%d %H:%M")
         files = f"  ({plural(len(each.paths), 'file')})" if each.paths else ""
-        say(f"{style(str(each.number), fg='yellow')}  {when}  {escaped(each.command)}{files}")
+        say(f"{number}  {when}  {escaped(each.command)}{files}")
 
 
 def kept(backup: str) -> None:

@@ -403,6 +403,15 @@ def test_op_log(ana: Machine) -> None:
     assert ana("op", "log").out.splitlines() == lines
 
 
+def test_op_log_is_in_columns(ana: Machine) -> None:
+    ana("init")
+    for n in range(5):
+        ana.commit({"a": f"{n}"})
+    lines = ana("op", "log").out.splitlines()
+    assert [line.index("  20") for line in lines] == [2] * 10
+    assert lines[1].startswith(" 9  ")
+
+
 def test_what_op_log_refuses(ana: Machine) -> None:
     ana("init")
     assert ana("op", "log", "-n", "-1", code=2).error == "-n takes a count, not -1"
