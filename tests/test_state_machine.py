@@ -529,6 +529,21 @@ class Machine(RuleBasedStateMachine):
         )
         assert done.head == clone.head
 
+    @rule(n=clone_numbers, path=paths)
+    def work(self, n: int, path: str) -> None:
+        """What people mostly do."""
+        self.edit(n, path)
+        self.stage(n, path)
+        self.commit(n, False)
+
+    @rule(n=clone_numbers, path=paths)
+    def meet(self, n: int, path: str) -> None:
+        """Two people at the same file."""
+        self.work(n, path)
+        self.sync(n)
+        self.work(1 - n, path)
+        self.pull(1 - n)
+
     @rule(n=clone_numbers)
     def gc(self, n: int) -> None:
         self.at(n).repo.gc(grace=NOW)
