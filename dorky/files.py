@@ -74,9 +74,10 @@ def sweep(written: Path) -> None:
     with contextlib.suppress(OSError):  # gone already, or somebody else's
         # Both times are by the clock of the file system, which may be another machine's.
         long_ago = written.lstat().st_mtime - _GRACE
-        for each in os.scandir(written.parent):
-            if _TEMPORARY.fullmatch(each.name) and each.stat().st_mtime < long_ago:
-                Path(each.path).unlink()
+        with os.scandir(written.parent) as listing:
+            for each in listing:
+                if _TEMPORARY.fullmatch(each.name) and each.stat().st_mtime < long_ago:
+                    Path(each.path).unlink()
 
 
 def publish(scratch: Path, path: Path) -> None:
