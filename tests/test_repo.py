@@ -583,7 +583,7 @@ def test_the_same_file_on_both_sides_is_for_people_to_decide(ana: Machine, ben: 
     ben.commit({".env": "KEY=ben\n", "mine": "1"})
     head = ben("log", "--json").json[0]["id"]
     said = ben("pull", code=5)
-    assert "U .env (changed by both: KEY)" in said.out
+    assert "U .env (both changed it: KEY)" in said.out
     assert ".env" in said.error
     assert "mine" not in said.error
     assert ben.read(".env") == b"<<<<<<< main\nKEY=ben\n=======\nKEY=ana\n>>>>>>> origin/main\n"
