@@ -318,7 +318,8 @@ class LocalWork(LookWork):
                     self.database.set_ref(MAIN, commit)
                     self.index.put(moved.values())
                     self.index.commit = commit
-                    self.index.groups = trees.keys() | self.index.groups
+                    if trees.keys() - self.index.groups:
+                        self.index.groups = trees.keys() | self.index.groups
                     merge.save(self.database, None)
             return self._entry(history.read_commit(self.store, commit), commit, tuple(changes))
 
