@@ -285,40 +285,40 @@ def pull_of_what_was_left_out(pair: Pair) -> Does:
     return pair.ben.pull
 
 
-def conflicting(pair: Pair) -> None:
+def in_conflict(pair: Pair) -> None:
     assert pull_conflicting(pair)().conflicts  # type: ignore[attr-defined]
 
 
 @scenario
 def resolve_with_ours(pair: Pair) -> Does:
-    conflicting(pair)
+    in_conflict(pair)
     return lambda: pair.ben.resolve(".", ours=True)
 
 
 @scenario
 def resolve_with_theirs(pair: Pair) -> Does:
-    conflicting(pair)
+    in_conflict(pair)
     write(pair.ben, "a", "half done\n")
     return lambda: pair.ben.resolve(["a", "d"], theirs=True)
 
 
 @scenario
 def resolve_as_it_is(pair: Pair) -> Does:
-    conflicting(pair)
+    in_conflict(pair)
     write(pair.ben, "a", "both\n")
     return lambda: pair.ben.resolve(".")
 
 
 @scenario
 def merge_continue(pair: Pair) -> Does:
-    conflicting(pair)
+    in_conflict(pair)
     pair.ben.resolve(".", theirs=True)
     return pair.ben.merge_continue
 
 
 @scenario
 def merge_abort(pair: Pair) -> Does:
-    conflicting(pair)
+    in_conflict(pair)
     write(pair.ben, "a", "half done\n")
     return pair.ben.merge_abort
 
@@ -663,6 +663,13 @@ _STEPS: st.SearchStrategy[Step] = st.one_of(
 )
 
 
+def without_backups(repo: Repository) -> dict[str, Any]:
+    """What is undone at once may have kept edits from between: these backups stay."""
+    found = snapshot(repo)
+    found["refs"] = {name: held for name, held in found["refs"].items() if name == "main"}
+    return found
+
+
 def run_any_sequence(
     directory: Path, trees: list[Tree], steps: list[Step], back: list[int], *, plain: bool
 ) -> None:
@@ -674,25 +681,25 @@ def run_any_sequence(
         commit(repo, second)
         plant(place, edited)
         (place / "kept").write_text("nobody's\n")
-        states = [snapshot(repo)]
+        states = [without_backups(repo)]
         done = len(repo.op_log())
         for method, arguments, options in steps:
             with contextlib.suppress(errors.DorkyError):
                 getattr(repo, method)(*arguments, **options)
             if (now := len(repo.op_log())) > done:
                 done += 1
-                states.append(snapshot(repo))
+                states.append(without_backups(repo))
             assert now == done
-            assert snapshot(repo) == states[-1]
+            assert without_backups(repo) == states[-1]
         for count in back:
             if count < len(states):
                 repo.undo(count)
-                assert snapshot(repo) == states[-1 - count]
+                assert without_backups(repo) == states[-1 - count]
                 repo.gc(grace=NOW)
                 if len(repo.op_log()) == done:
                     continue  # things are as they were then: nothing has been done
                 repo.undo()
-                assert snapshot(repo) == states[-1]
+                assert without_backups(repo) == states[-1]
                 states += [states[-1 - count], states[-1]]
                 done += 2
         assert not [each for each in repo.fsck(read_data=(1, 1)).findings if each.fatal]
