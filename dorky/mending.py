@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Sequence
 
-from dorky import checkout, errors, history, merge, operations, staging
+from dorky import checkout, errors, git, history, merge, operations, staging
 from dorky.history import MAIN
 from dorky.local import LocalWork, shown
 from dorky.looking import StrPath
@@ -101,9 +102,28 @@ class MendWork(LocalWork):
 
         Raises:
             NothingToDo: No merge is in progress.
+            UsageError: It began so long ago that what was here before is not known any more.
         """
         with self.operation("merge --abort"):
-            return self._undo(self._merging().operation, force=True)
+            state = self._merging()
+            if not operations.known(self.database, state.operation):
+                raise errors.UsageError(
+                    "what was here before the merge is not known any more: it began too long ago",
+                    hint="dorky resolve FILE --ours, then dorky merge --continue",
+                )
+            return self._undo(state.operation, force=True)
+
+    def _hide_from_git(self, paths: Iterable[str]) -> list[str]:
+        """Have git ignore files that have just appeared: their `.gitignore` may not be here yet."""
+        top = git.find(self.root)
+        if top is None:
+            return []
+        exposed = git.not_ignored(top, [self.root / path for path in paths])
+        tracked = git.tracked(top, exposed) if exposed else set()
+        # Where a rule of git's takes the path back, staging it is what fails.
+        with contextlib.suppress(errors.GitDoesNotIgnore):
+            return git.ignore(self.root, [each for each in exposed if each not in tracked])
+        return []
 
     # --- the operation log -----------------------------------------------------------------
 
@@ -160,6 +180,8 @@ class MendWork(LocalWork):
             )
         changes = self._on_disk(made)
         backup, done = self._carry_out(rows, made, force=force)
+        # What a later one kept is not what is put back: it was edited in between.
+        later = operations.replaced(self.database, since + 1).refs.keys() - {MAIN}
         written = {row.path: row for row in done.rows}
         back = [
             written[path] if path in written and written[path].same(old) else old
@@ -173,10 +195,12 @@ class MendWork(LocalWork):
             for name, commit in found.refs.items():
                 if commit:
                     self.database.set_ref(name, commit)
-                elif name != backup:
+                elif name != backup and name not in later:
                     self.database.delete_ref(name)
             for key, value in found.values.items():
                 self.database.set(key, value or b"")
+        # Rules of git's may have gone with the files.
+        self._hide_from_git({*made.write, *(row.path for row in back if self._is_there(row.path))})
         head = self.database.ref(MAIN)
         _, behind = history.ahead_behind(self.store, head, self.database.ref(f"{ORIGIN}/{MAIN}"))
         return Undone(

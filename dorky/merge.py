@@ -15,7 +15,7 @@ import msgspec
 from dorky import checkout, errors, history, staging, threeway
 from dorky.database import Database
 from dorky.history import MAIN
-from dorky.model import Entry, MiB, ObjectId
+from dorky.model import ALL, Entry, MiB, ObjectId
 from dorky.operations import MERGE
 from dorky.paths import parents
 from dorky.results import Unmerged
@@ -97,7 +97,14 @@ class _Side(NamedTuple):
 
 
 def merge(
-    store: Store, ours: ObjectId, theirs: ObjectId, *, label: str, author: str, bring: Bring
+    store: Store,
+    ours: ObjectId,
+    theirs: ObjectId,
+    *,
+    label: str,
+    author: str,
+    group_of: staging.GroupOf,
+    bring: Bring,
 ) -> Merged:
     """Store what both sides did since they parted, as a commit unless there are conflicts.
 
@@ -107,6 +114,7 @@ def merge(
         theirs: The second parent.
         label: What to call the other side.
         author: Who merges.
+        group_of: Tells whom a file is for that the two sides have for different groups.
         bring: Fetches files that both sides changed.
 
     Raises:
@@ -137,12 +145,13 @@ def merge(
     conflicts = []
     with store.writer() as writer:
         for path, sides in both.items():
-            found = _both(store, writer, path, sides, label)
+            found = _both(store, writer, path, sides, label, group_of)
             _place(merged, path, found.side)
             if found.conflict:
                 conflicts.append(found.conflict)
         # Only now is it known which names are taken.
-        conflicts = [_beside(merged, each, both[each.path][2]) for each in conflicts]
+        taken = merged.keys() | {above for path in merged for above in parents(path)}
+        conflicts = [_beside(merged, taken, each, both[each.path][2]) for each in conflicts]
         _check_names(merged, label)
         placed = ((path, *side) for path, side in merged.items())
         trees = staging.write_placed(placed, writer)
@@ -184,6 +193,7 @@ def _both(
     path: str,
     sides: tuple[_Side | None, _Side | None, _Side | None],
     label: str,
+    group_of: staging.GroupOf,
 ) -> _Found:
     """Merge a file that both sides changed, in content, in mode, or in whom it is for."""
     base, ours, theirs = sides
@@ -194,12 +204,24 @@ def _both(
         if base and base.holds(kept):  # it only went to another group
             return _Found(None)
         return _Found(kept, Unmerged(path=path, why="deleted by them" if ours else "deleted by us"))
-    group = theirs.group if base and ours.group == base.group else ours.group
+    group = _whose(path, ours.group, theirs.group, group_of)
     if theirs.holds(ours) or (base and base.holds(theirs)):
         return _Found(_sealed_for(store, writer, ours, group))
     if base and base.holds(ours):
         return _Found(_sealed_for(store, writer, theirs, group))
     return _combined(store, writer, path, (base, ours, theirs), group, label)
+
+
+def _whose(path: str, ours: str, theirs: str, group_of: staging.GroupOf) -> str:
+    """The group that a merged file is for: never `ALL` if one side has it for fewer...
+
+    ... unless it is for all by now. What one group may read is not for others to merge.
+    """
+    if ours == theirs:
+        return ours
+    if (meant := group_of(path)) in {ours, theirs}:
+        return meant
+    return theirs if ours == ALL else ours
 
 
 def _combined(
@@ -251,13 +273,16 @@ def _sealed_for(store: Store, writer: Writer, side: _Side, group: str) -> _Side:
     return _Side(group, staging.regroup(store, writer, side.entry, group))
 
 
-def _beside(merged: dict[str, _Side], conflict: Unmerged, theirs: _Side | None) -> Unmerged:
+def _beside(
+    merged: dict[str, _Side], taken: set[str], conflict: Unmerged, theirs: _Side | None
+) -> Unmerged:
     """Put the other side's file beside ours, where the two could not become one."""
     if conflict.why != "binary" or theirs is None:
         return conflict
     beside = conflict.path + _BESIDE
-    while beside in merged:
+    while beside in taken:
         beside += _BESIDE
+    taken.add(beside)
     name = beside.rpartition("/")[2]
     merged[beside] = theirs._replace(entry=msgspec.structs.replace(theirs.entry, name=name))
     return msgspec.structs.replace(conflict, beside=beside)

@@ -179,6 +179,12 @@ def log(database: Database, limit: int | None = None) -> list[Operation]:
     ]
 
 
+def known(database: Database, n: int) -> bool:
+    """Whether what an operation has replaced is still known."""
+    db = database.connection
+    return db.execute("SELECT 1 FROM operations WHERE n = ?", (n,)).fetchone() is not None
+
+
 def touched(database: Database, n: int) -> list[str]:
     """The paths whose rows or files an operation changed, sorted."""
     rows = database.connection.execute(

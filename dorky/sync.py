@@ -15,7 +15,6 @@ from dorky import (
     errors,
     files,
     garbage,
-    git,
     history,
     keys,
     merge,
@@ -358,18 +357,6 @@ class SyncWork(MendWork):
                 return Synced(pulled=pulled, pushed=self.push(), rounds=rounds)
         raise errors.ServerBusy(self.driver().url, "others keep pushing")
 
-    def _hide_from_git(self, paths: Iterable[str]) -> list[str]:
-        """Have git ignore files that have just appeared: their `.gitignore` may not be here yet."""
-        top = git.find(self.root)
-        if top is None:
-            return []
-        exposed = git.not_ignored(top, [self.root / path for path in paths])
-        tracked = git.tracked(top, exposed) if exposed else set()
-        # Where a rule of git's takes the path back, staging it is what fails.
-        with contextlib.suppress(errors.GitDoesNotIgnore):
-            return git.ignore(self.root, [each for each in exposed if each not in tracked])
-        return []
-
     @contextlib.contextmanager
     def _prepared(self) -> Iterator[None]:
         """A project that is set up, and locked; what was made for a first pull goes if it fails."""
@@ -396,6 +383,7 @@ class SyncWork(MendWork):
                     theirs,
                     label=f"{ORIGIN}/{MAIN}",
                     author=self.author,
+                    group_of=self.grouping(),
                     bring=lambda entries: self._bring(checkout.needed(self.store, entries)),
                 )
             commit: ObjectId | None = theirs if onward else ours

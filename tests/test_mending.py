@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from machines import Machine, files
 from servers import Remote
 from test_merge import Pair
 
-from dorky import errors
+from dorky import errors, operations
 from dorky.repo import Repository
 
 BASE = {
@@ -745,3 +746,66 @@ def test_any_long_sequence_is_undone(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     run_any_sequence(tmp_path, trees, steps, back, plain=plain)
+
+
+# --- what else must not be lost, or shown ---------------------------------------------------
+
+
+def diverge(pair: Pair, theirs: Tree, ours: Tree) -> None:
+    assert pair.meet({**BASE, **theirs}, {**BASE, **ours}).conflicts
+
+
+def test_what_was_kept_during_a_merge_outlives_its_end(pair: Pair) -> None:
+    diverge(pair, {"a": file("theirs\n")}, {"a": file("ours\n")})
+    plant(pair.ben.root, {**BASE, "a": file("merged with care\n")})
+    backup = pair.ben.resolve("a", ours=True).backup
+    assert backup
+    pair.ben.merge_abort()
+    assert b"".join(pair.ben.cat(backup, "a")) == b"merged with care\n"
+
+
+def test_edits_between_undone_operations_stay_in_backups(ben: Repository) -> None:
+    found = []
+    for content in ("one\n", "two\n"):
+        plant(ben.root, {**BASE, "a": file(content)})
+        found.append(ben.restore("a").backup)
+    ben.undo(2)
+    assert (ben.root / "a").read_bytes() == b"one\n"
+    assert b"".join(ben.cat(found[1], "a")) == b"two\n"
+
+
+def test_git_ignores_what_an_undo_brings_back(pair: Pair) -> None:
+    ben = pair.ben
+    subprocess.run(["git", "init", "-q", ben.root], check=True)
+
+    def exposed(*paths: str) -> list[str]:
+        words = ["git", "ls-files", "--others", "--exclude-standard", "--", *paths]
+        done = subprocess.run(words, cwd=ben.root, check=True, capture_output=True, text=True)
+        return done.stdout.splitlines()
+
+    ben.rm(".env", cached=True)
+    ben.undo()
+    assert ".env" in ben.index.rows()
+    assert not exposed(".env")
+
+    shutil.rmtree(ben.root / ".git")
+    diverge(pair, {"b": file(b"\0theirs")}, {"b": file(b"\0ours")})
+    ben.merge_abort()
+    subprocess.run(["git", "init", "-q", ben.root], check=True)
+    assert ben.pull().conflicts
+    assert not exposed("b.theirs")
+    ben.resolve("b", ours=True)
+    ben.undo()
+    assert (ben.root / "b.theirs").read_bytes() == b"\0theirs"
+    assert not exposed("b.theirs")
+
+
+def test_a_merge_whose_beginning_is_forgotten_can_only_be_ended(pair: Pair) -> None:
+    diverge(pair, {"a": file("theirs\n")}, {"a": file("ours\n")})
+    operations.expire(pair.ben.database, datetime.now(timezone.utc) + timedelta(days=1))
+    with pytest.raises(errors.UsageError, match="not known any more"):
+        pair.ben.merge_abort()
+    assert pair.ben.status().conflicts
+    pair.ben.resolve("a", ours=True)
+    pair.ben.merge_continue()
+    assert pair.ben.status().clean

@@ -12,9 +12,10 @@ from typing import NamedTuple
 import pytest
 from disks import Tree, file, link, plant, trees
 from hypothesis import HealthCheck, given, settings
-from machines import files
+from machines import Machine, files
 
-from dorky import errors
+from dorky import checkout, errors, history
+from dorky.model import ALL
 from dorky.repo import Repository
 from dorky.results import Transfer
 
@@ -457,3 +458,36 @@ def test_merges_against_dictionaries(
         for path in unsettled:
             assert files(pair.ana.root).get(path) == theirs.get(path)
         assert pair.ben.status().clean
+
+
+def test_a_merge_gives_nothing_of_a_group_to_everybody(tmp_path: Path) -> None:
+    """Both added a file, one of them before knowing of the group that it is for."""
+    ana = Machine(tmp_path / "ana", {})
+    ana("init", str(tmp_path / "vault"), "--name", "ana")
+    ana.commit({"a": "1"})
+    ana("push")
+    ben = ana.another("ben")
+    ben.write(".dorkyrc", ana.read(".dorkyrc"))
+    ben("pull")
+    ana("group", "add", "prod", "prod/**")
+    ana.commit({"prod/.env": "SECRET=of-prod\n", "prod/b": b"\0of-prod"})
+    ana("push")
+    ben.commit({"prod/.env": "OTHER=1\n", "prod/b": b"\0"})
+    ben("pull", code=5)
+    ben("resolve", "prod/b", "--theirs")
+    ben("merge", "--continue")
+    ben("push")
+    assert ben.read("prod/.env") == b"OTHER=1\nSECRET=of-prod\n"
+    with ben.repo() as repo:
+        for node in history.ancestors(repo.store, [history.head_of(repo.store) or ""]):
+            trees = history.trees_of(repo.store, node.id, {ALL})
+            for _, entry in history.files_of(repo.store, trees):
+                assert b"of-prod" not in b"".join(checkout.read(repo.store, entry))
+
+
+def test_what_lies_beside_takes_no_directory_s_name(pair: Pair) -> None:
+    pair.start(BASE)
+    ours = {**BASE, "b": file(b"\0ours"), "b.theirs/x": file("x")}
+    (conflict,) = pair.meet({**BASE, "b": file(b"\0theirs")}, ours).conflicts
+    assert conflict.beside == "b.theirs.theirs"
+    assert (pair.ben.root / conflict.beside).read_bytes() == b"\0theirs"
