@@ -389,11 +389,15 @@ class Machine(RuleBasedStateMachine):
             return
         self._pulled(clone, clone.repo.pull)
 
+    def all_staged_for_deletion(self, clone: Clone) -> bool:
+        """Whether `test_a_pull_does_not_hide_staged_deletions` says that no pull must come now."""
+        return bool(not clone.index and self.commits[clone.head].tree)
+
     def _pulled(self, clone: Clone, pull: Callable[[], Any]) -> bool:
         """Whether there are no conflicts, and no edits in the way."""
         ours, theirs = clone.head, self.remote
-        if not clone.index and self.commits[ours].tree:
-            return False  # see `test_a_pull_does_not_hide_staged_deletions`
+        if self.all_staged_for_deletion(clone):
+            return False
         assert theirs
         target, conflicts, merged = theirs, frozenset[str](), False
         tree = self.commits[theirs].tree
@@ -565,6 +569,8 @@ class Machine(RuleBasedStateMachine):
         clone = self.at(n)
         before = set(clone.disk.values())
         repo = clone.repo
+        if what in {"pull", "sync"} and self.all_staged_for_deletion(clone):
+            return
         calls: dict[str, Callable[[], object]] = {
             "stage": lambda: repo.stage("."),
             "commit": lambda: repo.commit(f"work {len(self.commits)}", all=True),
