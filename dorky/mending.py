@@ -9,7 +9,6 @@ from dorky import checkout, errors, git, history, merge, operations, staging
 from dorky.history import MAIN
 from dorky.local import LocalWork, shown
 from dorky.looking import StrPath
-from dorky.model import Entry
 from dorky.operations import Operation
 from dorky.project import ORIGIN
 from dorky.results import LogEntry, Logged, Resolved, Undone
@@ -57,11 +56,12 @@ class MendWork(LocalWork):
     def _take(self, paths: Sequence[str], trees: history.Trees, prepared: history.Trees) -> str:
         """Put files in place as ``trees`` hold them, unless they were edited, and stage that."""
         rows = self.index.rows()
-        wanted = {path: self._entry_at(trees, path) for path in paths}
+        held, marks = (dict(history.files_of(self.store, each)) for each in (trees, prepared))
+        wanted = {path: held.get(path) for path in paths}
         marked = {
-            path: staging.row_of(path, entry, self.vault, absent=False)
+            path: staging.row_of(path, marks[path], self.vault, absent=False)
             for path in paths
-            if (entry := self._entry_at(prepared, path))
+            if path in marks
         }
         made = checkout.plan_files(self.worktree, self.store, rows, wanted, marked)
         backup, done = self._carry_out(rows, made, force=True)
@@ -69,10 +69,6 @@ class MendWork(LocalWork):
             done.record(self.index)
             self.index.remove(path for path, entry in wanted.items() if entry is None)
         return backup
-
-    def _entry_at(self, trees: history.Trees, path: str) -> Entry | None:
-        found = history.lookup(self.store, trees, path)
-        return next((entry for entry in found if not entry.is_tree), None)
 
     def _take_as_it_is(self, paths: Sequence[str]) -> None:
         """Stage files as they are on disk, or as gone."""

@@ -128,16 +128,13 @@ def merge(
         history.trees_of(store, each) for each in (base, ours, theirs)
     )
     done = {each.path for each in history.differences(store, before, our_trees)}
-    merged = {
-        path: _Side(group, entry)
-        for group, tree in our_trees.items()
-        for path, entry in history.files_of(store, {group: tree})
-    }
+    # Whole, and not looked up one by one: that would read a directory once for each of its files.
+    original, merged = (_sides(store, each) for each in (before, our_trees))
     both: dict[str, tuple[_Side | None, _Side | None, _Side | None]] = {}
     for each in history.differences(store, before, their_trees):
         side = _Side(each.group, each.new) if each.new else None
         if each.path in done:
-            both[each.path] = _find(store, before, each.path), merged.get(each.path), side
+            both[each.path] = original.get(each.path), merged.get(each.path), side
         else:
             _place(merged, each.path, side)
     contested = (side.entry for sides in both.values() for side in sides if side)
@@ -172,12 +169,12 @@ def _place(merged: dict[str, _Side], path: str, side: _Side | None) -> None:
         merged.pop(path, None)
 
 
-def _find(store: Store, trees: history.Trees, path: str) -> _Side | None:
-    for group, tree in trees.items():
-        for entry in history.lookup(store, {group: tree}, path):
-            if not entry.is_tree:
-                return _Side(group, entry)
-    return None
+def _sides(store: Store, trees: history.Trees) -> dict[str, _Side]:
+    return {
+        path: _Side(group, entry)
+        for group, tree in trees.items()
+        for path, entry in history.files_of(store, {group: tree})
+    }
 
 
 class _Found(NamedTuple):

@@ -211,7 +211,7 @@ class SyncWork(MendWork):
                 ours, target.trees, lambda path: path in unsettled or wanted(path)
             )
             backup, done = self._carry_out(rows, made, force=force)
-            clean = not rows or self.index.commit == ours
+            clean = self.index.commit == ours or (ours is None and not rows)
             with self.database.transaction():
                 done.record(self.index)
                 self._read_by_now()
@@ -306,7 +306,8 @@ class SyncWork(MendWork):
     @contextlib.contextmanager
     def _following(self) -> Iterator[None]:
         """Record a pull, but for the first: before that there is nothing to go back to."""
-        if self.database.ref(MAIN) is None and not self.index.rows():
+        nothing = self.database.ref(MAIN) is None and not self.index.rows()
+        if nothing and not operations.log(self.database, 1):
             yield
             return
         with self.operation("pull"):
@@ -318,13 +319,13 @@ class SyncWork(MendWork):
         """Note a merge that has conflicts. What is staged of these files is what was here."""
         assert theirs is not None
         assert self.database.operation is not None
-        before = history.trees_of(self.store, ours)
-        for each in target.conflicts:
-            entries = history.lookup(self.store, before, each.path)
-            self.index.remove([each.path, each.beside])
-            self.index.put(
-                staging.row_of(each.path, entry, self.vault, absent=False) for entry in entries[:1]
-            )
+        before = dict(history.files_of(self.store, history.trees_of(self.store, ours)))
+        self.index.remove(path for each in target.conflicts for path in (each.path, each.beside))
+        self.index.put(
+            staging.row_of(each.path, before[each.path], self.vault, absent=False)
+            for each in target.conflicts
+            if each.path in before
+        )
         state = merge.State(
             theirs=theirs,
             label=f"{ORIGIN}/{MAIN}",
