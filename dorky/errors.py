@@ -561,6 +561,8 @@ class UnreadableFile(AccessError):
 
 # --- 7: integrity ---------------------------------------------------------------------------
 
+_FSCK = "dorky fsck, or for the bucket dorky fsck --remote --read-data: they say what mends it"
+
 
 class IntegrityError(DorkyError):
     """{0}."""
@@ -571,9 +573,13 @@ class IntegrityError(DorkyError):
 class CorruptObject(IntegrityError):
     """Object {0} is damaged: {1}."""
 
+    advice = _FSCK
+
 
 class CorruptPack(IntegrityError):
     """Pack {0} is damaged: {1}."""
+
+    advice = _FSCK
 
 
 class CorruptRoot(IntegrityError):
@@ -588,9 +594,13 @@ class MissingObject(IntegrityError):
     Something that is kept refers to an object that no pack, here or in the remote, holds.
     """
 
+    advice = _FSCK
+
 
 class MissingPack(IntegrityError):
     """Pack {0} is listed by the root of {1} but is not there."""
+
+    advice = "dorky fsck --remote; another clone, a backup or the bucket's versions may have it"
 
 
 class WrongRepository(IntegrityError):
@@ -626,7 +636,7 @@ class ForgedGroup(IntegrityError):
 
 
 class Rewound(IntegrityError):
-    """{0} is older than what this clone has seen (generation {1}, seen {2}).
+    """{0} is older than what this clone has seen, or leads elsewhere (generation {1}, seen {2}).
 
     The bucket's owner restored an old root, or somebody replays one to hide later commits.
     """
@@ -722,3 +732,5 @@ class DiskFull(Unavailable):
 
 class DiskError(Unavailable):
     """{0}: {1}."""
+
+    advice = "mend that (is the disk full, or read-only?), then run the command again"
