@@ -69,7 +69,7 @@ def fetch(accept_rewind: AcceptRewind = False, json: Json = False) -> None:
         done = repo.fetch(accept_rewind=accept_rewind)
     if json:
         show_json(done)
-    elif done.old == done.new:
+    elif not done.commits:
         say(f"Nothing new at {name(done.url)}")
     else:
         say(f"{plural(done.commits, 'new commit')} at {name(done.url)} (dorky pull)")
