@@ -46,12 +46,16 @@ def stage(
     """
     with repository() as repo:
         done = repo.stage(paths, force=force)
+        passed_over = () if done.changes or json else repo.status().conflicts
     if json:
         show_json(done)
         return
     if not done.changes:
         say("Nothing new to stage.")
     changes(done.changes)
+    if passed_over:
+        say("Conflicts are passed over (dorky resolve FILE):")
+        conflicts(passed_over)
     if done.ignored:
         note(f"Told git to ignore {plural(len(done.ignored), 'file')} (in .gitignore)")
     if done.skipped:

@@ -258,6 +258,15 @@ def test_resolving_what_was_edited(torn: Machine) -> None:
     assert torn("cat", "backup/1:.env").raw == b"KEY=mended\n"
 
 
+def test_staging_a_directory_names_the_conflicts_that_it_passes_over(torn: Machine) -> None:
+    torn.write(".env", "KEY=both\n")
+    lines = torn("stage", ".").out.splitlines()
+    assert lines[:2] == ["Nothing new to stage.", "Conflicts are passed over (dorky resolve FILE):"]
+    assert lines[2] == "  U .env (both changed it: KEY)"
+    torn("resolve", ".", "--ours")
+    assert torn("stage", ".").out == "Nothing new to stage.\n"
+
+
 def test_resolving_as_json(torn: Machine) -> None:
     found = record(Resolved, torn("resolve", "keys", "--ours", "--json").raw)
     assert isinstance(found, Resolved)
