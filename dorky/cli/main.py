@@ -30,8 +30,18 @@ _BUG = 70
 _INTERRUPTED = 130
 # click calls what is wrong with a command line UsageError; typer re-exports only its child.
 _BadUsage: type[Exception] = typer.BadParameter.__bases__[0]
-# What hands that know git type.
-_GITS_WORDS = {"reset": "unstage", "switch": "checkout", "revert": "undo"}
+# What hands that know git, and others, type.
+_GITS_WORDS = {
+    "delete": ["rm"],
+    "rebase": ["sync"],
+    "redo": ["undo"],
+    "reflog": ["op log"],
+    "remove": ["rm"],
+    "reset": ["unstage", "restore"],
+    "revert": ["undo"],
+    "stash": ["commit"],
+    "switch": ["checkout"],
+}
 
 
 def _version(value: bool) -> None:
@@ -177,8 +187,8 @@ def _label(text: str, color: str) -> str:
 
 def _near(word: str, commands: list[str]) -> list[str]:
     """The commands that were most likely meant."""
-    if _GITS_WORDS.get(word) in commands:
-        return [_GITS_WORDS[word]]
+    if meant := [each for each in _GITS_WORDS.get(word, ()) if each.split()[0] in commands]:
+        return meant
     begin = [each for each in commands if word and each.startswith(word)]
     return begin[:2] or difflib.get_close_matches(word, commands, n=1)
 
@@ -198,4 +208,9 @@ def _misused(error: Any) -> int:
         message = f"{path} has no command {word}"
     elif number := re.fullmatch(r"No such option: -(\d+)", message):
         hint = f"{path} -n {number[1]}"
+        root = context.find_root()
+        if not near and word in root.command.commands:
+            near = [f"{root.command_path} {word}"]
     return _report(message, hint, errors.UsageError.exit_code, error)
+    elif path.endswith(" merge") and message.startswith("Got unexpected extra argument"):
+        hint = "dorky pull, or dorky sync: they merge what the remote has"

@@ -91,7 +91,14 @@ def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["statsu"], "dorky has no command statsu", "did you mean dorky status?"),
         (["st"], "dorky has no command st", "did you mean dorky stage or dorky status?"),
         (["xyzzy"], "dorky has no command xyzzy", "dorky --help"),
-        (["reset"], "dorky has no command reset", "did you mean dorky unstage?"),
+        (["reset"], "dorky has no command reset", "did you mean dorky unstage or dorky restore?"),
+        (["reflog"], "dorky has no command reflog", "did you mean dorky op log?"),
+        (["op", "undo"], "dorky op has no command undo", "did you mean dorky undo?"),
+        (
+            ["merge", "origin/main"],
+            "Got unexpected extra argument(s) (origin/main)",
+            "dorky pull, or dorky sync: they merge what the remote has",
+        ),
         (["switch"], "dorky has no command switch", "did you mean dorky checkout?"),
         (
             ["merge"],
