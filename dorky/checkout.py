@@ -312,6 +312,8 @@ class Done(NamedTuple):
 
     rows: list[Row]
     gone: set[str]
+    ignored: tuple[str, ...] = ()
+    """Lines added to `.gitignore` for what was put in place."""
 
     def record(self, index: Index) -> None:
         """Tell it."""

@@ -216,6 +216,14 @@ def _here(look: _Look, store: Store | None, vault: Vault | None) -> None:
         _history(look, store)
 
 
+def _is_whole(path: Path) -> bool:
+    """Whether a pack has the name of its bytes."""
+    try:
+        return pack.name_of(scrub.blocks_of(path)) == path.name
+    except errors.DorkyError:
+        return False
+
+
 def _pack(
     look: _Look, path: Path, packed: Pack | None, store: Store | None, vault: Vault | None
 ) -> None:
@@ -237,6 +245,11 @@ def _pack(
             about = "the database is wrong about where its objects lie"
             look.add("wrong-locations", name, about, _REBUILD)
     except errors.DorkyError as error:
+        if packed is None and _is_whole(path):
+            # A rotation's, say: the key comes with the root that a pull takes over.
+            about = "nobody knows of it, and it is sealed with a key that is not known (yet)"
+            look.add("unrecorded-pack", name, about, "dorky pull", fatal=False)
+            return
         look.fail(error, name, _REBUILD)
     if look.reads(name):
         try:

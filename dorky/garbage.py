@@ -229,7 +229,8 @@ def apply(project: Project, made: Plan) -> Swept:
         if gone:
             files.sync_directory(store.directory)
     database.set(_DOOMED, b"")
-    operations.expire(database, _horizon())
+    if not database.get(operations.MERGE):  # to be aborted, it needs the operation it began with
+        operations.expire(database, _horizon())
     return msgspec.structs.replace(made.swept, done=True)
 
 

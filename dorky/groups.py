@@ -224,7 +224,7 @@ class GroupWork(TeamWork):
         if head != self.database.ref(f"{ORIGIN}/{MAIN}"):
             raise errors.Conflict(
                 "there are commits that are not pushed, or not pulled",
-                hint="dorky pull && dorky push, then run the command again",
+                hint="dorky sync, then run the command again",
             )
         for group in history.trees_of(self.store, head, opened.groups - self.index.groups):
             raise errors.NotPulled(roster.name_of(known, group))
@@ -285,7 +285,8 @@ class GroupWork(TeamWork):
         """Make the index and ``main`` follow files that have changed groups."""
         rows = self.index.rows()
         clean = self.index.commit == head
-        with self.database.transaction():
+        name = roster.name_of(self.roster, group)
+        with self.operation(f"group {name}"), self.database.transaction():
             if made:
                 self.database.set_ref(MAIN, made.commit)
                 self.index.put(

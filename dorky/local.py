@@ -6,6 +6,7 @@ Paths are as the user types them, relative to the current directory.
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import stat as stat_module
 from collections.abc import Collection, Iterable, Mapping
@@ -102,17 +103,18 @@ class LocalWork(LookWork):
         state = merge.load(self.database)
         if state is None or not paths:
             return
-        for each in state.conflicts:
-            stat = self.worktree.stat(each.beside) if each.beside else None
-            if each.path not in paths or stat is None:
-                continue
-            entries = history.lookup(self.store, state.trees, each.beside)
-            if any(staging.holds(self.worktree, each.beside, stat, entry) for entry in entries):
-                row = staging.row_of(each.beside, entries[0], self.vault, absent=False)
-                operations.note_disk(self.database, {each.beside: (row, None)})
-                self.worktree.remove(each.beside)
-                if git.find(self.root):
-                    git.unignore(self.root, [self.root / each.beside])
+        besides = {each.beside for each in state.conflicts if each.beside and each.path in paths}
+        held = dict(history.files_of(self.store, state.trees)) if besides else {}
+        gone = []
+        for path in sorted(besides & held.keys()):
+            stat = self.worktree.stat(path)
+            if stat and staging.holds(self.worktree, path, stat, held[path]):
+                row = staging.row_of(path, held[path], self.vault, absent=False)
+                operations.note_disk(self.database, {path: (row, None)})
+                self.worktree.remove(path)
+                gone.append(self.root / path)
+        if gone and git.find(self.root):
+            git.unignore(self.root, gone)
         left = tuple(each for each in state.conflicts if each.path not in paths)
         merge.save(self.database, msgspec.structs.replace(state, conflicts=left))
 
@@ -303,7 +305,7 @@ class LocalWork(LookWork):
                 moved = self._regrouped(rows, writer, misplaced)
                 rows.update(moved)
                 trees = staging.write_trees(rows.values(), writer, self.vault, self.grouping())
-                carried = merging.sealed if merging else self._carried(head, trees)
+                carried = self._carried(head, trees, merging)
                 top = git.find(self.root)
                 commit = history.add_commit(
                     writer,
@@ -364,7 +366,9 @@ class LocalWork(LookWork):
                 )
         return moved
 
-    def _carried(self, head: ObjectId | None, trees: Mapping[str, ObjectId]) -> dict[str, ObjectId]:
+    def _carried(
+        self, head: ObjectId | None, trees: Mapping[str, ObjectId], merging: merge.State | None
+    ) -> dict[str, ObjectId]:
         """The trees that a commit takes over as they are: of groups that the index is not about.
 
         Raises:
@@ -373,6 +377,8 @@ class LocalWork(LookWork):
         old = history.read_commit(self.store, head).trees if head else {}
         about = self.index.groups & self.vault.groups
         carried = {group: tree for group, tree in old.items() if group not in about}
+        if merging:
+            carried = merging.sealed
         for group in carried.keys() & trees.keys():
             raise errors.NotPulled(roster.name_of(self.roster, group))
         return carried
@@ -423,7 +429,7 @@ class LocalWork(LookWork):
                 self.index.refresh(
                     row for row in done.rows if row.path in rows and row.same(rows[row.path])
                 )
-            return CheckedOut(commit=commit, changes=changes, backup=backup)
+            return CheckedOut(commit=commit, changes=changes, backup=backup, ignored=done.ignored)
 
     def _on_disk(self, made: Plan) -> tuple[Change, ...]:
         """How a plan is going to change files, tracked or not."""
@@ -457,7 +463,7 @@ class LocalWork(LookWork):
                 self.database.set("head", detached)
                 if clean:
                     self.index.commit = target
-            return CheckedOut(commit=target, changes=changes, backup=backup)
+            return CheckedOut(commit=target, changes=changes, backup=backup, ignored=done.ignored)
 
     def _plan(
         self, old: ObjectId | None, after: history.Trees, wanted: Wanted
@@ -513,7 +519,22 @@ class LocalWork(LookWork):
                 group_of=self._readable_grouping(),
             )
         self._note_disk(rows, made, kept)
-        return name, checkout.apply(self.worktree, self.store, made, self.progress)
+        # Before they are there: git must not see them even for a moment.
+        ignored = self._hide_from_git(made.write)
+        done = checkout.apply(self.worktree, self.store, made, self.progress)
+        return name, done._replace(ignored=tuple(ignored))
+
+    def _hide_from_git(self, paths: Iterable[str]) -> list[str]:
+        """Have git ignore files that have just appeared: their `.gitignore` may not be here yet."""
+        top = git.find(self.root)
+        if top is None:
+            return []
+        exposed = git.not_ignored(top, [self.root / path for path in paths])
+        tracked = git.tracked(top, exposed) if exposed else set()
+        # Where a rule of git's takes the path back, staging it is what fails.
+        with contextlib.suppress(errors.GitDoesNotIgnore):
+            return git.ignore(self.root, [each for each in exposed if each not in tracked])
+        return []
 
     def _note_disk(self, rows: Mapping[str, Row], made: Plan, kept: Iterable[Row]) -> None:
         """Note in the operation log what a plan is about to do to files."""

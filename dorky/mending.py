@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterable, Sequence
 
-from dorky import checkout, errors, git, history, merge, operations, staging
+from dorky import checkout, errors, history, merge, operations, staging
 from dorky.history import MAIN
 from dorky.local import LocalWork, shown
 from dorky.looking import StrPath
+from dorky.model import ObjectId
 from dorky.operations import Operation
 from dorky.project import ORIGIN
 from dorky.results import LogEntry, Logged, Resolved, Undone
@@ -31,7 +31,7 @@ class MendWork(LocalWork):
 
         Raises:
             NothingToDo: No merge is in progress.
-            PathNotTracked: A path at which there is no conflict.
+            NotFound: A path has no conflict.
             StillMarked: A file has conflict markers.
         """
         if ours and theirs:
@@ -40,7 +40,11 @@ class MendWork(LocalWork):
         with self.operation(f"resolve {shown(names)}"):
             state = self._merging()
             pending = [each.path for each in state.conflicts]
-            chosen = staging.tracked(pending, names, " among the conflicts")
+            try:
+                chosen = staging.tracked(pending, names)
+            except errors.PathNotTracked as error:
+                what = f"{error.args[0]} has no conflict"
+                raise errors.NotFound(what, hint="dorky status") from None
             backup = ""
             if ours or theirs:
                 side = history.head_of(self.store) if ours else state.theirs
@@ -109,18 +113,6 @@ class MendWork(LocalWork):
                 )
             return self._undo(state.operation, force=True)
 
-    def _hide_from_git(self, paths: Iterable[str]) -> list[str]:
-        """Have git ignore files that have just appeared: their `.gitignore` may not be here yet."""
-        top = git.find(self.root)
-        if top is None:
-            return []
-        exposed = git.not_ignored(top, [self.root / path for path in paths])
-        tracked = git.tracked(top, exposed) if exposed else set()
-        # Where a rule of git's takes the path back, staging it is what fails.
-        with contextlib.suppress(errors.GitDoesNotIgnore):
-            return git.ignore(self.root, [each for each in exposed if each not in tracked])
-        return []
-
     # --- the operation log -----------------------------------------------------------------
 
     def op_log(self, *, limit: int | None = None) -> list[Logged]:
@@ -163,6 +155,7 @@ class MendWork(LocalWork):
         """Put back what operations have replaced, from one on."""
         undone = [self._logged(each) for each in operations.log(self.database) if each.n >= since]
         found = operations.replaced(self.database, since)
+        before = self.database.ref(MAIN)
         rows = self.index.rows()
         wanted = {
             path: staging.entry_of(old, self.vault) if old else None
@@ -171,8 +164,9 @@ class MendWork(LocalWork):
         kept = {path: new for path, (_, new) in found.disk.items() if new}
         made = checkout.plan_files(self.worktree, self.store, rows, wanted, kept)
         if made.conflicts and not force:
+            again = f"dorky undo {len(undone)}" if len(undone) > 1 else "dorky undo"
             raise errors.LocalChanges(
-                shown(sorted(made.conflicts)), hint="dorky undo --force (a backup is kept)"
+                shown(sorted(made.conflicts)), hint=f"{again} --force (a backup is kept)"
             )
         changes = self._on_disk(made)
         backup, done = self._carry_out(rows, made, force=force)
@@ -195,14 +189,28 @@ class MendWork(LocalWork):
                     self.database.delete_ref(name)
             for key, value in found.values.items():
                 self.database.set(key, value or b"")
-        # Rules of git's may have gone with the files.
-        self._hide_from_git({*made.write, *(row.path for row in back if self._is_there(row.path))})
+        # Rules of git's may have gone with what was staged.
+        self._hide_from_git(row.path for row in back if self._is_there(row.path))
         head = self.database.ref(MAIN)
-        _, behind = history.ahead_behind(self.store, head, self.database.ref(f"{ORIGIN}/{MAIN}"))
         return Undone(
             operations=tuple(undone),
             changes=changes,
             head=head,
             backup=backup,
-            published=MAIN in found.refs and behind > 0,
+            published=self._is_published(before, head),
         )
+
+    def _is_published(self, before: ObjectId | None, head: ObjectId | None) -> bool:
+        """Whether the remote has a commit that was ``main``'s, and is not any more."""
+        upstream = self.database.ref(f"{ORIGIN}/{MAIN}")
+        if before is None or upstream is None:
+            return False
+        if head and history.is_ancestor(self.store, before, head):
+            return False
+        theirs = {node.id for node in history.ancestors(self.store, [upstream])}
+        while before and before != head:
+            if before in theirs:
+                return True
+            # Not what came by a merge: that was theirs before.
+            before = next(iter(history.read_commit(self.store, before).parents), None)
+        return False

@@ -42,7 +42,10 @@ class PurgeWork(GroupWork):
             found = rewrite.versions(self.store, head, selects)
             for name in names:
                 if not any(map(rewrite.selector([name]), found)):
-                    raise errors.PathNotTracked(name, " anywhere in history")
+                    hint = self._tombstone(name)
+                    if hint:  # the purge may have been interrupted
+                        hint += "; for what the bucket has left: dorky gc --remote --grace 0"
+                    raise errors.PathNotTracked(name, " anywhere in history", hint=hint or None)
             with self.store.writer() as writer:  # nothing of it is saved
                 became = rewrite.rewrite(self.store, writer, [head], selects)
             entries = {entry.content: entry for held in found.values() for entry in held.values()}

@@ -53,6 +53,9 @@ from dorky.results import (
     Transfer,
 )
 
+_UNFINISHED = "unfinished"
+"""The single value that names the command which is making the project."""
+
 
 class Repository(PurgeWork):
     """A project's versioned files, and everything that is done with them."""
@@ -129,8 +132,7 @@ class Repository(PurgeWork):
             [key for each in members for key in each.recipients],
             (second.locked,) if second and second.locked else (),
         )
-        with repo._beginning():
-            repo.set_up()
+        with repo._beginning("init"):
             with repo.database.transaction():
                 repo.database.set("header", model.encode(header))
                 repo.database.set("roster", model.encode(Roster(tuple(members))))
@@ -173,18 +175,23 @@ class Repository(PurgeWork):
         """
         place = Path(root).resolve()
         settings = _remote_settings(place, ORIGIN, url, options or {})
-        if place.exists() and (not place.is_dir() or any(place.iterdir())):
-            raise errors.Conflict(f"{place} exists and is not empty")
         repo = cls(place, config=Config(place, flags=settings), progress=progress, ask=ask)
-        with repo._beginning():
-            repo.set_up()
+        empty = not place.exists() or (
+            # A clone that was killed before anything else has left that much.
+            place.is_dir() and all(each == repo.state for each in place.iterdir())
+        )
+        if not empty and not repo._was_killed("clone"):
+            raise errors.Conflict(f"{place} exists and is not empty")
+        with repo._beginning("clone"):
             result = repo.pull()
             repo.write_rc(repo.vault, settings)
         return repo, result
 
     @contextlib.contextmanager
-    def _beginning(self) -> Iterator[None]:
+    def _beginning(self, command: str) -> Iterator[None]:
         """Make a project where there is none, alone; if that fails, nothing of it is left.
+
+        A clone that was killed is gone on with, an init is begun anew.
 
         Raises:
             AlreadyARepository: There is one, or another command was faster.
@@ -193,11 +200,20 @@ class Repository(PurgeWork):
         with files.disk_errors(self.root):
             self.state.mkdir(mode=0o700, parents=True, exist_ok=True)
         with self.locking():
-            if self.is_set_up or self.has_packs or (self.root / RC).exists():
+            killed = self._was_killed(command)
+            resumed = killed and command == "clone"
+            if killed and not resumed:
+                self._take_back()
+            elif not resumed and (self.is_set_up or self.has_packs or (self.root / RC).exists()):
                 raise errors.AlreadyARepository(self.root)
             try:
+                self.set_up()
+                self.database.set(_UNFINISHED, command.encode())
                 yield
+                self.database.set(_UNFINISHED, b"")
             except BaseException:
+                if resumed:  # its files may have been edited since
+                    raise
                 with contextlib.suppress(errors.DorkyError, OSError):
                     self._remove_checked_out()
                 self.tear_down()
@@ -206,6 +222,33 @@ class Repository(PurgeWork):
                     with contextlib.suppress(OSError):
                         self.root.rmdir()
                 raise
+
+    def _was_killed(self, command: str) -> bool:
+        """Whether an earlier ``init`` or ``clone`` was killed before this project was complete."""
+        if not self.is_set_up:
+            return False
+        begun = self.database.get("header") or (self.root / RC).exists()
+        return self.database.text(_UNFINISHED) == command or not begun
+
+    def _take_back(self) -> None:
+        """Remove what an init that was killed has left, here and in the remote.
+
+        Raises:
+            AlreadyARepository: It is in use by now.
+        """
+        if self.database.refs() or self.index.rows():
+            raise errors.AlreadyARepository(self.root)
+        if ORIGIN in self.config.remotes() and self.database.get("header"):
+            driver = self.driver()
+            with contextlib.suppress(errors.KeyNotFound):
+                blob = driver.get(roots.KEY)
+                assert blob is not None
+                header, _ = roots.read_header(blob.data, driver.url)
+                # Nobody but its maker has seen it: where it is was to be told by `.dorkyrc`.
+                if header.repository == self.header.repository:
+                    driver.delete([roots.KEY])
+        self.tear_down()
+        (self.root / RC).unlink(missing_ok=True)
 
     def _remove_checked_out(self) -> None:
         """Delete the files that a clone has put in place before it failed."""

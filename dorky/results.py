@@ -297,11 +297,13 @@ class CheckedOut(Result, frozen=True, kw_only=True):
         commit: The revision that files were taken from; None for the index.
         changes: How files changed.
         backup: The ref that keeps what was overwritten; empty if nothing was.
+        ignored: Lines added to `.gitignore`.
     """
 
     commit: str | None
     changes: tuple[Change, ...] = ()
     backup: str = ""
+    ignored: tuple[str, ...] = ()
 
 
 class Destruction(Result, frozen=True, kw_only=True):

@@ -312,7 +312,9 @@ class Writer:
     def _begin(self) -> None:
         directory = self._store.directory
         with files.disk_errors(directory):
-            directory.mkdir(mode=0o700, exist_ok=True)
+            if not directory.is_dir():
+                directory.mkdir(mode=0o700, exist_ok=True)
+                files.sync_directory(directory.parent)
             path = files.temporary(self._store.scratch)
             fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         file = open(fd, "wb", buffering=1 << 20)  # noqa: SIM115

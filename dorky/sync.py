@@ -151,7 +151,7 @@ class SyncWork(MendWork):
         remote.accept_rewind = accept_rewind
         before = self.database.ref(f"{ORIGIN}/{MAIN}")
         fetch(remote, self.progress)
-        if before is None:
+        if before is None and self.database.ref(MAIN) is None:
             self.database.set(_FOLLOWED, str(len(self.purges)).encode())
         self.check_pin()
         return remote
@@ -221,7 +221,6 @@ class SyncWork(MendWork):
                     self.database.set_ref(MAIN, target.commit)
                     if clean:
                         self.index.commit = target.commit
-            ignored = self._hide_from_git(made.write)
             commits, _ = history.ahead_behind(self.store, target.commit or ours, ours)
             return Transfer(
                 remote=ORIGIN,
@@ -232,7 +231,7 @@ class SyncWork(MendWork):
                 changes=tuple(sorted({*taken_out, *made.changes(rows)})),
                 backup=backup,
                 merged=target.commit not in {None, ours, theirs},
-                ignored=tuple(ignored),
+                ignored=done.ignored,
                 conflicts=target.conflicts,
                 purged=purged,
             )

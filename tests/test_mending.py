@@ -387,7 +387,6 @@ def changed(old: dict[str, Any], new: dict[str, Any]) -> dict[str, str]:
     }
 
 
-@pytest.mark.xfail(strict=True, reason="GroupWork._follow is not recorded as an operation")
 def test_a_group_is_added(ana: Machine, file_url: Remote) -> None:
     """Who is in it stays; its commit and what is staged are as before, until the next pull."""
     ana("init", file_url.url, "--name", "ana")

@@ -688,7 +688,6 @@ class Machine(RuleBasedStateMachine):
             shutil.rmtree(self.place, ignore_errors=True)
 
 
-@pytest.mark.xfail(strict=True, reason="pull takes an empty index for one that equals HEAD")
 def test_a_pull_does_not_hide_staged_deletions(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

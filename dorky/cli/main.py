@@ -185,6 +185,10 @@ def _label(text: str, color: str) -> str:
     return typer.style(text, fg=color, bold=True) if output.colored(sys.stderr) else text
 
 
+def _takes(error: Any, option: str) -> bool:
+    return any(option in each.opts for each in error.ctx.command.params)
+
+
 def _near(word: str, commands: list[str]) -> list[str]:
     """The commands that were most likely meant."""
     if meant := [each for each in _GITS_WORDS.get(word, ()) if each.split()[0] in commands]:
@@ -204,13 +208,13 @@ def _misused(error: Any) -> int:
     if context and (unknown := re.match(r"No such command (['\"])(.*?)\1", message)):
         word = unknown[2]
         near = [f"{path} {each}" for each in _near(word, list(context.command.commands))]
-        hint = f"did you mean {' or '.join(near)}?" if near else hint
-        message = f"{path} has no command {word}"
-    elif number := re.fullmatch(r"No such option: -(\d+)", message):
-        hint = f"{path} -n {number[1]}"
         root = context.find_root()
         if not near and word in root.command.commands:
             near = [f"{root.command_path} {word}"]
-    return _report(message, hint, errors.UsageError.exit_code, error)
+        hint = f"did you mean {' or '.join(near)}?" if near else hint
+        message = f"{path} has no command {word}"
+    elif (number := re.fullmatch(r"No such option: -(\d+)", message)) and _takes(error, "-n"):
+        hint = f"{path} -n {number[1]}"
     elif path.endswith(" merge") and message.startswith("Got unexpected extra argument"):
         hint = "dorky pull, or dorky sync: they merge what the remote has"
+    return _report(message, hint, errors.UsageError.exit_code, error)
