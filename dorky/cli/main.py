@@ -185,6 +185,10 @@ def _label(text: str, color: str) -> str:
     return typer.style(text, fg=color, bold=True) if output.colored(sys.stderr) else text
 
 
+def _takes(error: Any, option: str) -> bool:
+    return any(option in each.opts for each in error.ctx.command.params)
+
+
 def _near(word: str, commands: list[str]) -> list[str]:
     """The commands that were most likely meant."""
     if meant := [each for each in _GITS_WORDS.get(word, ()) if each.split()[0] in commands]:
@@ -209,7 +213,7 @@ def _misused(error: Any) -> int:
             near = [f"{root.command_path} {word}"]
         hint = f"did you mean {' or '.join(near)}?" if near else hint
         message = f"{path} has no command {word}"
-    elif number := re.fullmatch(r"No such option: -(\d+)", message):
+    elif (number := re.fullmatch(r"No such option: -(\d+)", message)) and _takes(error, "-n"):
         hint = f"{path} -n {number[1]}"
     elif path.endswith(" merge") and message.startswith("Got unexpected extra argument"):
         hint = "dorky pull, or dorky sync: they merge what the remote has"
