@@ -12,7 +12,7 @@ from machines import Machine
 from servers import Remote
 from test_team import admit, cloned
 
-from dorky import errors, pack
+from dorky import errors, garbage, pack
 
 LEAK = b"customer,card\n" + b"ann,4111111111111111\n" * 50
 
@@ -257,6 +257,20 @@ def test_a_purge_that_is_interrupted_is_run_again(
     assert plan["commits"] == 4
     assert ana("purge", "dump/all.csv", "--yes", code=4).error
     assert_forgotten(ana)
+
+
+@pytest.mark.xfail(strict=True, reason="A purge is noted as followed before the packs are dropped")
+def test_who_was_killed_while_following_forgets_with_the_next_pull(
+    ana: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ben = another(ana, "ben")
+    ben.commit({"mine": "1"}, "ben's")
+    ana("purge", "dump/all.csv", "--yes")
+    with monkeypatch.context() as patch:
+        patch.setattr(garbage, "apply", failing(errors.DiskFull("here")))
+        ben("pull", code=8)
+    assert "took dump/all.csv out of all history" in ben("pull").err
+    assert_forgotten(ben)
 
 
 def test_a_project_without_a_remote_forgets_too(tmp_path: Path) -> None:
