@@ -284,7 +284,7 @@ def _show_plan(plan: Purging) -> None:
     note(f"  who could read it, has it, if they pulled: {readers or 'whoever reads the bucket'}")
     note("  their clones drop it with their next pull; backups of these machines don't")
     if plan.kept:
-        note(f"  the bucket: {escaped(plan.kept)}")
+        note(f"  the bucket's versioning: {escaped(plan.kept)}")
     note("  so change every secret that is in it")
 
 
