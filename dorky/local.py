@@ -277,7 +277,7 @@ class LocalWork(LookWork):
             raise errors.UsageError(
                 f"the commit message has {length:,} bytes, at most {_LONGEST_MESSAGE:,} are kept"
             )
-        with self.operation(f"commit {message.strip().splitlines()[0]!r}"):
+        with self.operation("commit"):
             head = self._attached_head()
             merging = merge.load(self.database)
             if merging and merging.conflicts:

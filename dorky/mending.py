@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Sequence
 
 from dorky import checkout, errors, history, merge, operations, staging
@@ -117,12 +118,25 @@ class MendWork(LocalWork):
 
     def op_log(self, *, limit: int | None = None) -> list[Logged]:
         """What has been done here, the newest first."""
-        return [self._logged(each) for each in operations.log(self.database, limit)]
+        return self._logged(operations.log(self.database, limit))
 
-    def _logged(self, operation: Operation) -> Logged:
-        n, time, command = operation
-        paths = operations.touched(self.database, n)
-        return Logged(number=n, time=time, command=command, paths=tuple(paths))
+    def _logged(self, newest: Iterable[Operation]) -> list[Logged]:
+        """Operations, the newest first, with the messages of the commits that they made.
+
+        Those are not in the log itself: beside paths nothing lies about here unsealed.
+        """
+        found = []
+        mains = operations.mains(self.database)
+        main = self.database.ref(MAIN)
+        for n, time, command in newest:
+            message = ""
+            if n in mains and main and command == "commit":
+                with contextlib.suppress(errors.IntegrityError):
+                    message = history.read_commit(self.store, main).message.splitlines()[0]
+            main = mains.get(n, main)
+            paths = tuple(operations.touched(self.database, n))
+            found.append(Logged(number=n, time=time, command=command, message=message, paths=paths))
+        return found
 
     def undo(self, count: int = 1, *, force: bool = False) -> Undone:
         """Take back the newest operations: refs, index and files are as they were before.
@@ -153,7 +167,7 @@ class MendWork(LocalWork):
 
     def _undo(self, since: int, *, force: bool) -> Undone:
         """Put back what operations have replaced, from one on."""
-        undone = [self._logged(each) for each in operations.log(self.database) if each.n >= since]
+        undone = self._logged(each for each in operations.log(self.database) if each.n >= since)
         found = operations.replaced(self.database, since)
         before = self.database.ref(MAIN)
         rows = self.index.rows()

@@ -185,6 +185,14 @@ def known(database: Database, n: int) -> bool:
     return db.execute("SELECT 1 FROM operations WHERE n = ?", (n,)).fetchone() is not None
 
 
+def mains(database: Database) -> dict[int, ObjectId | None]:
+    """Where ``main`` was before each operation that moved it, by the operation's number."""
+    rows = database.connection.execute(
+        "SELECT operation, old FROM replaced WHERE what = 'ref' AND key = 'main'"
+    )
+    return dict(rows)
+
+
 def touched(database: Database, n: int) -> list[str]:
     """The paths whose rows or files an operation changed, sorted."""
     rows = database.connection.execute(

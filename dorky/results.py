@@ -263,12 +263,14 @@ class Logged(Result, frozen=True, kw_only=True):
         number: Counts them.
         time: When.
         command: What it was.
+        message: The first line of the message of the commit that it made; empty if it made none.
         paths: The files that it changed, on disk or in the next commit.
     """
 
     number: int
     time: datetime
     command: str
+    message: str = ""
     paths: tuple[str, ...] = ()
 
 

@@ -283,12 +283,12 @@ def test_objects_that_unfold_past_their_length(world: World, forge: Forge) -> No
 def test_commits_that_no_clock_made(world: World, forge: Forge) -> None:
     for time in ("0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z"):
         forge.publish(forge.commit(forge.tree(forge.file("a")), time=time))
-        world.ben("pull")
+        world.ben("pull", "--accept-rewind")
         assert "Eve" in world.ben("log").out
         assert time in {each["time"] for each in world.ben("log", "--json").json}
     for time in ("2026-01-02T03:04:05", "2026-01-02T03:04:05+05:00", "soon"):
         forge.publish(forge.commit(forge.tree(), time=time))
-        world.refused("pull")
+        world.refused("pull", "--accept-rewind")
 
 
 # --- who is no member any more --------------------------------------------------------------

@@ -422,9 +422,9 @@ def test_several_operations_are_undone_at_once(ben: Repository) -> None:
         states.append(snapshot(ben))
     done = ben.undo(4)
     assert [each.command for each in done.operations] == [
-        "commit '3'",
+        "commit",
         "stage a, n3",
-        "commit '2'",
+        "commit",
         "stage a, n2",
     ]
     kept = states[2]
@@ -493,7 +493,7 @@ def test_what_changed_nothing_is_no_operation(pair: Pair) -> None:
     ):
         with pytest.raises(error):
             refused()
-    assert [each.command for each in ben.op_log()] == ["commit '2'"]
+    assert [each.command for each in ben.op_log()] == ["commit"]
 
 
 # --- edited since ---------------------------------------------------------------------------
@@ -565,7 +565,7 @@ def test_what_was_pushed_stays_pushed(pair: Pair) -> None:
     assert not ben.undo().published
     ben.undo()
     ben.push()
-    assert [each.command for each in ben.op_log(limit=1)] == ["undo undo commit '2'"]
+    assert [each.command for each in ben.op_log(limit=1)] == ["undo undo commit"]
     head = ben.status().head
     done = ben.undo(3)
     assert done.published

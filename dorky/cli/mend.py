@@ -23,7 +23,7 @@ from dorky.cli.output import (
     style,
     title,
 )
-from dorky.results import Undone, Unmerged
+from dorky.results import Logged, Undone, Unmerged
 
 _PLACES = 5
 _WHY = {
@@ -141,7 +141,7 @@ def undo(
         show_json(done)
         return
     for each in done.operations:
-        say(f"Undone: {escaped(each.command)}")
+        say(f"Undone: {_named(each)}")
     changes(done.changes)
     kept(done.backup)
     if done.published:
@@ -175,7 +175,12 @@ def op_log(
         number = style(f"{each.number:>{width}}", fg="yellow")
         when = each.time.astimezone().strftime("%Y-%m-%d %H:%M")
         files = f"  ({plural(len(each.paths), 'file')})" if each.paths else ""
-        say(f"{number}  {when}  {escaped(each.command)}{files}")
+        say(f"{number}  {when}  {_named(each)}{files}")
+
+
+def _named(done: Logged) -> str:
+    message = f" {done.message!r}" if done.message else ""
+    return escaped(done.command + message)
 
 
 def kept(backup: str) -> None:
