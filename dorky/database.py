@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +17,8 @@ from typing import Any, TypeVar
 from dorky import errors, files
 
 T = TypeVar("T")
+
+_FULL = 1 << 16
 
 _SCHEMA = """
 -- header, head, remote probes and other single values
@@ -73,6 +76,10 @@ def _typed(error: sqlite3.Error | UnicodeDecodeError, path: Path) -> errors.Dork
             return errors.DiskFull(path)
         if "locked" in said or "busy" in said:
             return errors.Locked("the database is in use")
+        # Where it can't tell (its shared memory, say), a full disk is an I/O error to SQLite.
+        with contextlib.suppress(OSError):
+            if "I/O" in said and shutil.disk_usage(path.parent).free < _FULL:
+                return errors.DiskFull(path)
         if "readonly" in said or "unable to open" in said or "I/O" in said:
             return errors.DiskError(path, said)
     return errors.CorruptDatabase(path, said)

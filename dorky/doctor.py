@@ -145,6 +145,8 @@ def _identity(project: Project) -> Check:
 
 
 def _state(project: Project) -> Check:
+    if not project.is_set_up and project.has_packs:
+        return _fail("state", "the local database is gone", "dorky fsck --rebuild")
     if not project.is_set_up:
         return _warn("state", "nothing pulled yet", "dorky pull")
     state = project.state

@@ -153,7 +153,13 @@ class LocalWork(LookWork):
         changes = staging.stage(
             self.worktree, self.store, self.index, rows, chosen, self.grouping(), self.progress
         )
-        return Staged(changes=tuple(changes), ignored=tuple(lines), skipped=skipped)
+        added = (each.path for each in changes if each.what == "added")
+        return Staged(
+            changes=tuple(changes),
+            ignored=tuple(lines),
+            skipped=skipped,
+            purged=tuple(path for path in added if self._tombstone(path)),
+        )
 
     def _check_groups(self, paths: Iterable[str]) -> None:
         """Refuse files that can't be sealed for whom they are meant.
@@ -267,6 +273,8 @@ class LocalWork(LookWork):
             Detached: An old revision is checked out.
             Unresolved: A merge has left conflicts. Without any, the commit ends the merge.
         """
+        if not message.strip() and self.is_set_up and (state := merge.load(self.database)):
+            message = f"Merge {state.label}"
         if not message.strip():
             raise errors.EmptyMessage
         try:

@@ -52,7 +52,12 @@ class LookWork(Project):
         # What could not be staged anyway is not worth a hint.
         meant = [each for each in found if not closed or roster.group_of(known, each.path) in own]
         aside = {each.beside for each in merging.conflicts} if merging else set()
-        meant = [each for each in meant if each.path not in aside | pending]
+        purged = [rewrite.selector(each.paths) for each in self.purges]
+        meant = [
+            each
+            for each in meant
+            if each.path not in aside | pending and not any(gone(each.path) for gone in purged)
+        ]
         return Status(
             branch=MAIN,
             head=head,

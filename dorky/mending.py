@@ -36,7 +36,9 @@ class MendWork(LocalWork):
             StillMarked: A file has conflict markers.
         """
         if ours and theirs:
-            raise errors.UsageError("--ours and --theirs exclude each other")
+            raise errors.UsageError(
+                "--ours and --theirs exclude each other", hint="dorky resolve FILE --ours"
+            )
         names = self._names(paths)
         with self.operation(f"resolve {shown(names)}"):
             state = self._merging()
@@ -84,7 +86,7 @@ class MendWork(LocalWork):
     def _merging(self) -> merge.State:
         state = merge.load(self.database)
         if state is None:
-            raise errors.NothingToDo("no merge is in progress")
+            raise errors.NothingToDo("no merge is in progress", hint="dorky status")
         return state
 
     def merge_continue(self, message: str = "") -> LogEntry:
@@ -95,8 +97,8 @@ class MendWork(LocalWork):
             Unresolved: There are conflicts.
         """
         with self.locked():
-            state = self._merging()
-            return self.commit(message or f"Merge {state.label}")
+            self._merging()
+            return self.commit(message)
 
     def merge_abort(self) -> Undone:
         """Go back to how things were before the merge. Files edited since are kept as a backup.

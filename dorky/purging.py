@@ -93,7 +93,11 @@ class PurgeWork(GroupWork):
         driver = self.driver()
         if not isinstance(driver, Inspected):
             return ""
-        found = [each for each in driver.inspect((KEY, PACKS)) if each.name == "versioning"]
+        found = [
+            each
+            for each in driver.inspect((KEY, PACKS))
+            if each.name == "versioning" and each.verdict == "ok"
+        ]
         return found[0].about if found else ""
 
     def purge(self, plan: Purging, *, reason: str = "") -> Purging:

@@ -53,12 +53,14 @@ class Staged(Result, frozen=True, kw_only=True):
         ignored: Lines added to `.gitignore`.
         skipped: How many files were passed over because git tracks them.
         backup: The ref that keeps what was deleted and kept nowhere else; empty if nothing was.
+        purged: New files that were once taken out of all history.
     """
 
     changes: tuple[Change, ...] = ()
     ignored: tuple[str, ...] = ()
     skipped: int = 0
     backup: str = ""
+    purged: tuple[str, ...] = ()
 
 
 class LogEntry(Result, frozen=True, kw_only=True):

@@ -298,8 +298,9 @@ class SyncWork(MendWork):
             for name, commit in became.items():
                 self.database.set_ref(name, commit)
             operations.expire(self.database, datetime.now(timezone.utc) + timedelta(days=1))
-            self.database.set(_FOLLOWED, str(len(self.purges)).encode())
         garbage.apply(self, garbage.plan(self, grace=timedelta(0), thorough=True))
+        # Last: until nothing is left of them here it is not done.
+        self.database.set(_FOLLOWED, str(len(self.purges)).encode())
         return tuple(Change(path, "deleted") for path in made.remove)
 
     @contextlib.contextmanager

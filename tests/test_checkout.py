@@ -310,7 +310,7 @@ ACTS: dict[str, Act] = {
 
 
 @settings(
-    max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
+    max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
 )
 @given(st.lists(trees, min_size=3, max_size=3), trees, trees, st.sampled_from(sorted(ACTS)))
 def test_whatever_was_on_disk_or_staged_is_there_or_in_a_commit(

@@ -713,7 +713,7 @@ _SEQUENCES = given(
 )
 _SETTINGS = settings(
     deadline=None,
-    max_examples=25,
+    max_examples=15,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 

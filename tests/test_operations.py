@@ -102,9 +102,14 @@ def test_one_inside_another_is_part_of_it(database: Database) -> None:
 
 
 def test_what_is_rolled_back_was_never_done(database: Database) -> None:
-    with pytest.raises(ValueError, match="no"), recording(database, "x"), database.transaction():
-        database.set_ref("main", A)
-        raise ValueError("no")
+
+    def fail() -> None:
+        with recording(database, "x"), database.transaction():
+            database.set_ref("main", A)
+            raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        fail()
     assert operations.log(database) == []
     with recording(database, "again"):
         database.set_ref("main", A)

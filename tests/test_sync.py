@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import random
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -161,61 +159,6 @@ def test_what_outgrowing_the_root_costs(ana: Machine, remote: Remote, cost: Cost
     assert spent == [1, 1, 2, 1, 1]
     assert ben.files() == ana.files()
     assert len([key for key in bucket(remote) if key.startswith("packs/")]) == 1
-
-
-# --- many at once ---------------------------------------------------------------------------
-
-_PUSHER = """
-import sys, pathlib
-sys.path.insert(0, sys.argv[3])
-from dorky.cli.main import run
-name, commits = sys.argv[1], int(sys.argv[2])
-for n in range(commits):
-    for path in (f"{name}/{n}", f"{name}/newest"):
-        pathlib.Path(path).parent.mkdir(exist_ok=True)
-        pathlib.Path(path).write_text(f"{name} {n}")
-    assert run(["stage", name]) == 0
-    assert run(["commit", "-m", f"{name} {n}"]) == 0
-    while (code := run(["push", "-q"])) != 0:
-        assert code == 5, code
-        assert run(["pull", "-q"]) == 0
-    print(f"acknowledged {name} {n}", flush=True)
-"""
-
-
-def test_of_concurrent_pushers_none_loses_a_commit(ana: Machine, remote: Remote) -> None:
-    pushers, commits = 4, 3
-    ana("init", remote.url)
-    ana.commit({"start": "0"}, "start")
-    ana("push")
-    machines = {f"m{n}": ana.another(f"m{n}") for n in range(pushers)}
-    running = {}
-    for name, machine in machines.items():
-        machine("clone", remote.url, ".")
-        with machine.here():
-            running[name] = subprocess.Popen(
-                [sys.executable, "-c", _PUSHER, name, str(commits), str(HERE.parent)],
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-            )
-    for name, process in running.items():
-        out, err = process.communicate(timeout=120)
-        assert process.returncode == 0, err.decode()
-        assert out.decode().count("acknowledged") == commits, (name, out)
-
-    ana("pull")
-    messages = {each["message"] for each in ana("log", "--json").json}
-    for name in machines:
-        assert ana.read(f"{name}/newest") == f"{name} {commits - 1}".encode()
-        for n in range(commits):
-            assert ana.read(f"{name}/{n}") == f"{name} {n}".encode()
-            assert f"{name} {n}" in messages
-    # One swap a push that was acknowledged: nothing was written twice, nothing overwritten.
-    with ana.repo() as repo:
-        seen = repo.remote().seen
-        assert seen is not None
-        assert seen.root.generation == 2 + pushers * commits
-        assert len({seen.root.txid, *seen.root.recent}) == seen.root.generation
 
 
 # --- a bucket that ignores conditions -------------------------------------------------------

@@ -15,6 +15,7 @@ from dorky.cli.output import (
     changes,
     from_here,
     listing,
+    name,
     note,
     plural,
     repository,
@@ -58,6 +59,8 @@ def stage(
         conflicts(passed_over)
     if done.ignored:
         note(f"Told git to ignore {plural(len(done.ignored), 'file')} (in .gitignore)")
+    for path in done.purged:
+        note(f"{name(path)} was taken out of all history once: dorky unstage keeps it out")
     if done.skipped:
         note(f"Left out {plural(done.skipped, 'file')} that git tracks")
 
