@@ -157,11 +157,15 @@ def _packed(row: Row | None) -> str | None:
     return json.dumps([row.mode, row.size, row.content, row.digest, int(row.absent)])
 
 
-def _unpacked(path: str, text: str | None) -> Row | None:
+def _unpacked(database: Database, path: str, text: str | None) -> Row | None:
     if text is None:
         return None
-    mode, size, content, digest, absent = json.loads(text)
-    return Row(path, mode, size, content, digest, bool(absent))
+    try:
+        mode, size, content, digest, absent = json.loads(text)
+        bytes.fromhex(content + digest)
+        return Row(path, int(mode), int(size), content, digest, bool(absent))
+    except (ValueError, TypeError) as error:
+        raise errors.CorruptDatabase(database.path, error) from None
 
 
 # --- looking back ---------------------------------------------------------------------------
@@ -216,10 +220,10 @@ def replaced(database: Database, since: int) -> Replaced:
         elif what == "value":
             found.values[key] = None if old is None else old.encode()
         elif what == "row":
-            found.rows[key] = _unpacked(key, old)
+            found.rows[key] = _unpacked(database, key, old)
         else:
-            last = found.disk[key][1] if key in found.disk else _unpacked(key, new)
-            found.disk[key] = _unpacked(key, old), last
+            last = found.disk[key][1] if key in found.disk else _unpacked(database, key, new)
+            found.disk[key] = _unpacked(database, key, old), last
     return found
 
 
@@ -232,7 +236,8 @@ def named(database: Database) -> tuple[set[ObjectId], set[ObjectId]]:
         if what == "ref" or (what == "value" and key == "head"):
             commits.add(old)
         elif what in {"row", "disk"}:
-            contents.update(row.content for row in map(_unpacked, (key, key), (old, new)) if row)
+            found = (_unpacked(database, key, text) for text in (old, new))
+            contents.update(row.content for row in found if row)
     return {each for each in commits if each}, contents
 
 

@@ -85,10 +85,12 @@ class Store:
         found: dict[ObjectId, Held] = {}
         for batch in batches(set(ids), 500):
             marks = ",".join("?" * len(batch))
+            with self._readable():
+                raws = [bytes.fromhex(each) for each in batch]
             rows = self.database.connection.execute(
                 "SELECT o.kind, o.id, p.name, o.offset, o.length FROM objects o"  # noqa: S608
                 f" CROSS JOIN packs p ON p.n = o.pack WHERE p.remote = ? AND o.id IN ({marks})",
-                (remote, *(bytes.fromhex(each) for each in batch)),
+                (remote, *raws),
             )
             with self._readable():
                 for kind, raw, name, offset, length in rows:
