@@ -1312,8 +1312,15 @@ def interrupted(
     return Interrupted(team, Place(file_url), tmp_path_factory.mktemp("saved"))
 
 
-@pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize("error", [RESET, Killed()], ids=["offline", "killed"])
+@pytest.mark.parametrize(
+    ("error", "when"),
+    [
+        pytest.param(RESET, "after", id="offline-after"),
+        pytest.param(Killed(), "before", id="killed-before"),
+        pytest.param(RESET, "before", id="offline-before", marks=pytest.mark.deep),
+        pytest.param(Killed(), "after", id="killed-after", marks=pytest.mark.deep),
+    ],
+)
 def test_a_removal_that_ends_at_any_request(
     interrupted: Interrupted, stopping: Stopping, when: str, error: BaseException
 ) -> None:

@@ -377,7 +377,8 @@ def interrupt_at_all(
 
 @each_step("")
 def test_killed_at_every_point(lived: Lived, crashes: Crashes, n: int, loss: str) -> None:
-    interrupt_at_all(lived, crashes, n, telling(lived.points[n], loss))
+    # Every other one; `test_every_point_there_is` leaves none out.
+    interrupt_at_all(lived, crashes, n, telling(lived.points[n], loss)[n % 2 :: 2])
 
 
 @each_step(NAMES)

@@ -614,6 +614,7 @@ def test_a_key_that_asks_for_too_much_work_is_not_opened(monkeypatch: pytest.Mon
     assert keys.unlock(bytes.fromhex(WRAPPED), "horse") is None
 
 
+@pytest.mark.deep
 @pytest.mark.skipif(not shutil.which("age"), reason="age is not installed")
 def test_age_itself_opens_a_key_under_a_passphrase(under_horse: bytes, tmp_path: Path) -> None:
     """age reads the passphrase from a terminal only, so it gets one."""

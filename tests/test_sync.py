@@ -21,7 +21,9 @@ def ana(tmp_path: Path, remote: Remote) -> Machine:
 # --- a second machine -----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("plain", [False, True], ids=["sealed", "plain"])
+@pytest.mark.parametrize(
+    "plain", [False, pytest.param(True, marks=pytest.mark.deep)], ids=["sealed", "plain"]
+)
 def test_a_second_machine_gets_every_byte(ana: Machine, remote: Remote, plain: bool) -> None:
     """By a clone, by the `.dorkyrc` of a fresh git clone, and by DORKY_URL alone."""
     make_assorted(ana.project)

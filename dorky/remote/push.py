@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import io
 import itertools
+import random
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -36,7 +38,9 @@ _UNASKED = 256
 """A push that folds asks what has become of the packs condemned before, once they are more."""
 _UPLOADS = 3
 """Packs sent at once; each is in memory, 32 MiB and an object at the most."""
-_ATTEMPTS = 10
+_ATTEMPTS = 30
+_PAUSE = 0.2
+"""Seconds that a push which lost waits at the most, so that those who met don't meet again."""
 
 
 Found = Callable[[], tuple[Header, Root]]
@@ -118,6 +122,7 @@ def push(
         try:
             won = remote.swap(header, root)
         except errors.PreconditionFailed:
+            time.sleep(random.uniform(0, min(_PAUSE, 0.01 * 2**attempt)))  # noqa: S311
             fetch(remote, progress)
             continue
         remember(remote, won, sent)

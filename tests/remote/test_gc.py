@@ -789,7 +789,7 @@ def race(ana: Machine, place: Place, *, pushers: int, collectors: int, seconds: 
 
 
 def test_a_race(tmp_path: Path, file_url: Place) -> None:
-    race(Machine(tmp_path / "ana", {}), file_url, pushers=2, collectors=2, seconds=4)
+    race(Machine(tmp_path / "ana", {}), file_url, pushers=2, collectors=2, seconds=2.5)
 
 
 @pytest.mark.deep
