@@ -32,7 +32,9 @@ def demo() -> int:
 def test(*arguments: str, deep: bool) -> int:
     """Run the tests; further arguments are pytest's."""
     # Stealing starts from long runs of neighbours: a module's servers start about once a worker.
-    spread = ["-n", "auto", "--maxprocesses", "8", "--dist", "worksteal"]
+    # One more than there are cores: some tests wait, for disks and for other processes.
+    workers = min((os.cpu_count() or 1) + 1, 8)
+    spread = ["-n", str(workers), "--dist", "worksteal"]
     return run("pytest", *spread, *(["-m", "deep"] if deep else []), *arguments)
 
 
