@@ -6,7 +6,6 @@ Paths are as the user types them, relative to the current directory.
 
 from __future__ import annotations
 
-import contextlib
 import shlex
 import stat as stat_module
 from collections.abc import Collection, Iterable, Mapping
@@ -15,12 +14,12 @@ from pathlib import Path
 import msgspec
 
 from dorky import checkout, errors, git, history, merge, operations, roster, staging, threeway
-from dorky.checkout import Done, Plan, Wanted
 from dorky.config import RC
 from dorky.history import MAIN
 from dorky.index import Row
-from dorky.looking import LookWork, StrPath
-from dorky.model import ALL, Entry, KiB, ObjectId
+from dorky.looking import StrPath
+from dorky.model import Entry, KiB, ObjectId
+from dorky.placing import PlaceWork, shown
 from dorky.results import Change, CheckedOut, LogEntry, Staged
 from dorky.store import Writer
 
@@ -30,13 +29,7 @@ _GITS_OWN = frozenset({RC, ".dorkyignore", ".gitignore", ".gitattributes", ".git
 _LONGEST_MESSAGE = 64 * KiB
 
 
-def shown(paths: list[str]) -> str:
-    """A few paths for a message."""
-    more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
-    return ", ".join(path or "." for path in paths[:3]) + more
-
-
-class LocalWork(LookWork):
+class LocalWork(PlaceWork):
     """The commands that need no remote (but fetch chunks that were left there)."""
 
     # --- staging ---------------------------------------------------------------------------
@@ -117,18 +110,6 @@ class LocalWork(LookWork):
             git.unignore(self.root, gone)
         left = tuple(each for each in state.conflicts if each.path not in paths)
         merge.save(self.database, msgspec.structs.replace(state, conflicts=left))
-
-    def _check_no_merge(self) -> None:
-        """Refuse what can't be done during a merge.
-
-        Raises:
-            Unresolved: There are conflicts.
-            MergeInProgress: There are none any more, but it is not committed.
-        """
-        if state := merge.load(self.database):
-            if state.conflicts:
-                raise errors.Unresolved(shown([each.path for each in state.conflicts]))
-            raise errors.MergeInProgress(state.label)
 
     def _stage(self, rows: Mapping[str, Row], chosen: staging.Selection) -> Staged:
         top = git.find(self.root)
@@ -247,15 +228,6 @@ class LocalWork(LookWork):
             )
         kept, _ = self._carry_out(rows, made, force=True)
         return kept
-
-    def _is_there(self, path: str) -> bool:
-        """Whether a file or link (not a directory) is on disk at a path."""
-        stat = self.worktree.stat(path)
-        return stat is not None and not stat_module.S_ISDIR(stat.st_mode)
-
-    def _is_file(self, path: str) -> bool:
-        stat = self.worktree.stat(path)
-        return stat is not None and stat_module.S_ISREG(stat.st_mode)
 
     # --- committing ------------------------------------------------------------------------
 
@@ -391,11 +363,6 @@ class LocalWork(LookWork):
             raise errors.NotPulled(roster.name_of(self.roster, group))
         return carried
 
-    def _attached_head(self) -> ObjectId | None:
-        if detached := self.database.text("head"):
-            raise errors.Detached(detached[:10])
-        return self.database.ref(MAIN)
-
     # --- back to files ---------------------------------------------------------------------
 
     def restore(
@@ -438,132 +405,3 @@ class LocalWork(LookWork):
                     row for row in done.rows if row.path in rows and row.same(rows[row.path])
                 )
             return CheckedOut(commit=commit, changes=changes, backup=backup, ignored=done.ignored)
-
-    def _on_disk(self, made: Plan) -> tuple[Change, ...]:
-        """How a plan is going to change files, tracked or not."""
-        changes = [Change(path, "deleted") for path in made.remove]
-        for path in made.write:
-            changes.append(Change(path, "modified" if self._is_there(path) else "added"))
-        return tuple(sorted(changes))
-
-    def checkout(self, revision: str, *, force: bool = False) -> CheckedOut:
-        """Make files and index be as a revision is.
-
-        Args:
-            revision: ``main`` to go back to where commits are made; anything else is for looking.
-            force: Whether to overwrite local changes, after keeping them as a backup commit.
-
-        Raises:
-            LocalChanges: Files that would be overwritten.
-        """
-        with self.operation(f"checkout {revision}"):
-            self._check_no_merge()
-            target = history.resolve(self.store, revision)
-            head = history.head_of(self.store)
-            changes = self._changes(head, target)
-            detached = b"" if revision == MAIN else target.encode()
-            rows, made = self._plan(head, history.trees_of(self.store, target), lambda _: True)
-            backup, done = self._carry_out(rows, made, force=force)
-            clean = self.index.commit == head
-            with self.database.transaction():
-                done.record(self.index)
-                self._read_by_now()
-                self.database.set("head", detached)
-                if clean:
-                    self.index.commit = target
-            return CheckedOut(commit=target, changes=changes, backup=backup, ignored=done.ignored)
-
-    def _plan(
-        self, old: ObjectId | None, after: history.Trees, wanted: Wanted
-    ) -> tuple[dict[str, Row], Plan]:
-        """Plan to go from a commit to other trees."""
-        rows = self.index.rows()
-        grouped = bool(self.roster.groups)
-        lost = self.index.groups - self.vault.groups if grouped else frozenset()
-        gained = self.vault.groups - self.index.groups if grouped else frozenset()
-        absent = any(row.absent for row in rows.values())
-        before = history.trees_of(self.store, old, self.index.groups)
-        if before == after and not (lost or gained or absent):
-            return rows, checkout.nothing()
-        made = checkout.plan(self.worktree, self.store, rows, before, after, wanted)
-        if lost:
-            # What is in the files here can't be told any more, so they stay.
-            group_of = self.grouping()
-            made.forget.update(path for path in rows if group_of(path) in lost)
-        return rows, made
-
-    def _read_by_now(self) -> None:
-        """Note that the index is about all groups that the user is in, after a checkout."""
-        if self.roster.groups:
-            self.index.groups = self.vault.groups
-
-    def _readable_grouping(self) -> staging.GroupOf:
-        """What tells a path's group, for what stays on this machine: `ALL` for closed ones."""
-        group_of, own = self.grouping(), self.vault.groups
-        return lambda path: group if (group := group_of(path)) in own else ALL
-
-    def _carry_out(self, rows: Mapping[str, Row], made: Plan, *, force: bool) -> tuple[str, Done]:
-        """Carry out a plan on disk.
-
-        Returns:
-            The ref that keeps what force overwrote (empty if nothing), and what the index is to
-            be told, in the transaction that moves refs.
-
-        Raises:
-            LocalChanges: There are conflicts, and no force.
-        """
-        if made.conflicts and not force:
-            raise errors.LocalChanges(shown(sorted(made.conflicts)))
-        self._bring(checkout.needed(self.store, made.write.values()))
-        name = ""
-        kept: list[Row] = []
-        if made.conflicts:
-            name, kept = checkout.backup(
-                self.worktree,
-                self.store,
-                rows,
-                made,
-                author=self.author,
-                group_of=self._readable_grouping(),
-            )
-        self._note_disk(rows, made, kept)
-        # Before they are there: git must not see them even for a moment.
-        ignored = self._hide_from_git(made.write)
-        done = checkout.apply(self.worktree, self.store, made, self.progress)
-        return name, done._replace(ignored=tuple(ignored))
-
-    def _hide_from_git(self, paths: Iterable[str]) -> list[str]:
-        """Have git ignore files that have just appeared: their `.gitignore` may not be here yet."""
-        top = git.find(self.root)
-        if top is None:
-            return []
-        exposed = git.not_ignored(top, [self.root / path for path in paths])
-        tracked = git.tracked(top, exposed) if exposed else set()
-        # Where a rule of git's takes the path back, staging it is what fails.
-        with contextlib.suppress(errors.GitDoesNotIgnore):
-            return git.ignore(self.root, [each for each in exposed if each not in tracked])
-        return []
-
-    def _note_disk(self, rows: Mapping[str, Row], made: Plan, kept: Iterable[Row]) -> None:
-        """Note in the operation log what a plan is about to do to files."""
-        held = {**rows, **made.held, **{row.path: row for row in kept}}
-        operations.note_disk(
-            self.database,
-            {
-                path: (
-                    held.get(path) if self._is_there(path) else None,
-                    staging.row_of(path, made.write[path], self.vault, absent=False)
-                    if path in made.write
-                    else None,
-                )
-                for path in made.write.keys() | made.remove
-            },
-        )
-
-    def _keep(self, path: str) -> Row:
-        """Store what a file holds, for an undo to find."""
-        group = self._readable_grouping()(path)
-        with self.store.writer() as writer:
-            row = staging.store_file(self.worktree, path, writer, self.store, group=group)
-            writer.save()
-        return row

@@ -7,10 +7,11 @@ from collections.abc import Iterable, Sequence
 
 from dorky import checkout, errors, history, merge, operations, staging
 from dorky.history import MAIN
-from dorky.local import LocalWork, shown
+from dorky.local import LocalWork
 from dorky.looking import StrPath
 from dorky.model import ObjectId
 from dorky.operations import Operation
+from dorky.placing import shown
 from dorky.project import ORIGIN
 from dorky.results import LogEntry, Logged, Resolved, Undone
 
