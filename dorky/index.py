@@ -110,6 +110,9 @@ class Index:
         try:
             rows = {values[0]: Row(*values) for values in found}
             bytes.fromhex("".join(row.content + row.digest for row in rows.values()))
+            # SQLite keeps a text in a column of numbers, and bytes in one of text.
+            "".join(rows)
+            sum(row.size + row.mode + row.mtime + row.ctime + row.seen for row in rows.values())
         except (TypeError, ValueError) as error:
             raise errors.CorruptDatabase(self._database.path, error) from None
         return rows
