@@ -391,15 +391,12 @@ def _undoable(store: Store, n: int) -> bool:
     """Whether all that undoing an operation takes is here or in the remote."""
     try:
         was = operations.replaced(store.database, n)
-    except (TypeError, ValueError):
-        return False
-    heads = {*was.refs.values(), (was.values.get("head") or b"").decode(errors="replace")}
-    rows = [*was.rows.values(), *(row for both in was.disk.values() for row in both)]
-    contents = {row.content for row in rows if row}
-    try:
+        heads = {*was.refs.values(), (was.values.get("head") or b"").decode(errors="replace")}
+        rows = [*was.rows.values(), *(row for both in was.disk.values() for row in both)]
+        contents = {row.content for row in rows if row}
         contents -= store.locate(contents).keys()
         contents -= store.locate(contents, remote=ORIGIN).keys()
-    except (TypeError, ValueError):
+    except errors.CorruptDatabase:
         return False
     return not contents and all(_is_commit(store, each) for each in heads if each)
 

@@ -375,6 +375,19 @@ def test_a_ref_to_nowhere(ana: Machine) -> None:
     sound(ana)
 
 
+@pytest.mark.parametrize("row", ["[1]", f'[33188, 1, "{"g" * 64}", "", 0]', "[[], 1, 2, 3, 4]"])
+def test_an_operation_that_makes_no_sense(ana: Machine, row: str) -> None:
+    """It is JSON, so that it is salvaged; what it says can't be undone."""
+    ana.write(".env", "B=2\n")
+    ana("stage", ".env")
+    with ana.repo() as repo, repo.database.transaction() as db:
+        assert db.execute("UPDATE replaced SET old = ? WHERE what = 'row'", (row,)).rowcount
+    said = ana("fsck", "--rebuild")
+    assert "the operation log was damaged" in said.err
+    sound(ana)
+    ana("status")
+
+
 def test_a_rebuild_keeps_refs_staging_and_checkout(ana: Machine) -> None:
     ana.write(".env", "local\n")
     ana("restore", ".env")  # makes a backup
