@@ -36,6 +36,10 @@ _TEMPORARY = re.compile(r"\.tmp-dorky-[0-9a-f]{16}")
 _GRACE = 24 * 3600
 """Seconds in which a file that is being written is not taken for one that was given up."""
 
+# ASCII only, and not the beginning of a name that is looked at more closely.
+_PLAIN = re.compile(r"(?!\.|git|dorky)[\x01-.0-\x7f]+", re.ASCII | re.IGNORECASE)
+_PLAIN_PATH = re.compile(f"(?:{_PLAIN.pattern}/)*{_PLAIN.pattern}", _PLAIN.flags)
+
 _WINDOWS_DEVICES = frozenset(
     {"con", "prn", "aux", "nul", "conin$", "conout$"}
     | {f"{port}{n}" for port in ("com", "lpt") for n in "123456789¹²³"}
@@ -209,6 +213,8 @@ def unsafe(name: str) -> str | None:
     Refuses what leaves the directory (``..``, separators, NUL) and every spelling of ``.git`` and
     ``.dorky`` that some file system takes for the same name.
     """
+    if _PLAIN.fullmatch(name):
+        return None
     if not name or name in {".", ".."}:
         return "it leaves its directory"
     if "/" in name or "\0" in name:
@@ -245,6 +251,8 @@ def check_path(path: str) -> None:
     Raises:
         UnsafePath: Absolute, leaving the worktree, or entering a repository's own directory.
     """
+    if _PLAIN_PATH.fullmatch(path):
+        return
     if path.startswith("/") or any(unsafe(part) for part in path.split("/")):
         raise errors.UnsafePath(ascii(path))
 
