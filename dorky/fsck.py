@@ -19,6 +19,7 @@ from dorky.model import Inline, Kind, ObjectId, Pack
 from dorky.pack import FOOTER, Location
 from dorky.parallel import in_order
 from dorky.project import DATABASE, ORIGIN, Project
+from dorky.remote import root as roots
 from dorky.remote.fetch import fetch
 from dorky.remote.root import KEY, PACKS, Remote, Seen, read_header
 from dorky.results import Dangling, Finding, Fscked
@@ -315,12 +316,6 @@ def _lost(look: _Look, store: Store, contents: Iterable[ObjectId], missing: set[
 # --- the remote, without a key --------------------------------------------------------------
 
 
-def _stored(driver: Driver) -> dict[str, Stat]:
-    """The packs that a remote stores, by name; listed by its root or not."""
-    found = {each.key.removeprefix(PACKS): each for each in driver.list(PACKS)}
-    return {name: each for name, each in found.items() if scrub.is_name(name)}
-
-
 def _blocks(driver: Driver, name: str, size: int) -> Iterator[bytes]:
     for start in range(0, size, scrub.BLOCK):
         yield driver.get_range(PACKS + name, start, min(start + scrub.BLOCK, size))
@@ -343,7 +338,7 @@ def _bucket(look: _Look, store: Store | None) -> None:
         look.fail(errors.RootVanished(driver.url), driver.url)
     except errors.IntegrityError as error:
         look.fail(error, driver.url)
-    stored = _stored(driver)
+    stored = roots.stored(driver)
     # What the root lists is sealed, but may be known from before.
     seen = store.database.root(ORIGIN) if store else None
     listed = store.packs(ORIGIN) if store and seen and seen[0] == version else []
@@ -424,7 +419,7 @@ def _settled(remote: Remote) -> tuple[Seen, dict[str, Stat]]:
     for _ in range(_ATTEMPTS):
         answer = remote.read()
         assert answer is not None
-        stored = _stored(remote.driver)
+        stored = roots.stored(remote.driver)
         # A collection of garbage may have come between the two.
         gone = {each.id for each in answer[0].root.packs} - stored.keys()
         if not gone or remote.driver.get(KEY, unless=answer[0].version) is None:

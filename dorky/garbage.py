@@ -20,7 +20,7 @@ from dorky import errors, files, operations, reach, scrub
 from dorky.model import Kind, ObjectId
 from dorky.project import ORIGIN, Project
 from dorky.remote.fetch import fetch
-from dorky.remote.root import PACKS
+from dorky.remote.root import stored
 from dorky.results import Garbage, Swept
 from dorky.store import LOCAL, Held, Store
 
@@ -190,8 +190,8 @@ def _provably_there(project: Project) -> set[ObjectId]:
     fetch(remote, project.progress)
     seen = remote.seen
     assert seen is not None
-    stored = {each.key: each.size for each in remote.driver.list(PACKS)}
-    sure = {each.id for each in seen.root.packs if stored.get(PACKS + each.id) == each.size}
+    there = {name: each.size for name, each in stored(remote.driver).items()}
+    sure = {each.id for each in seen.root.packs if there.get(each.id) == each.size}
     chunks = reach.reach(remote.store, seen.root.refs.values()).chunks
     found = remote.store.locate(chunks, remote=remote.name)
     return {each for each, at in found.items() if at.kind is Kind.CHUNK and at.pack in sure}

@@ -12,7 +12,7 @@ from typing import Any
 
 from dorky import errors
 from dorky.model import ObjectId, Root
-from dorky.remote.root import PACKS, Remote
+from dorky.remote.root import PACKS, Remote, stored
 
 
 def condemn(
@@ -38,10 +38,10 @@ def condemn(
 
 def _still_there(remote: Remote, condemned: Sequence[ObjectId]) -> Sequence[ObjectId]:
     try:
-        there = {each.key for each in remote.driver.list(PACKS)}
+        there = stored(remote.driver)
     except errors.AccessError:
         return condemned
-    return [name for name in condemned if PACKS + name in there]
+    return [name for name in condemned if name in there]
 
 
 def delete(remote: Remote, dropped: Iterable[ObjectId]) -> None:

@@ -12,7 +12,6 @@ then, and what it has uploaded is garbage like any other.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable
 from datetime import timedelta
 from typing import NamedTuple
@@ -94,11 +93,7 @@ def plan(remote: Remote, *, grace: timedelta = GRACE, progress: Progress = SILEN
     root = seen.root
     listed = {each.id for each in root.packs}
     # After the root: should another list what is found here, then our swap is lost.
-    there = {
-        each.key.removeprefix(PACKS): each
-        for each in remote.driver.list(PACKS)
-        if re.fullmatch(f"{PACKS}[0-9a-f]{{64}}", each.key)
-    }
+    there = roots.stored(remote.driver)
     condemned = tuple(each for each in root.condemned if each in there and each not in listed)
     loose = [there[each] for each in sorted(there.keys() - listed - set(condemned))]
     scratch = list(remote.driver.list(probe.PREFIX))

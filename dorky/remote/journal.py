@@ -15,7 +15,7 @@ from dorky import errors
 from dorky.model import ObjectId, Pack, Root
 from dorky.pack import Location
 from dorky.remote.condemned import delete
-from dorky.remote.root import PACKS, Remote
+from dorky.remote.root import Remote, stored
 
 
 class Sent(NamedTuple):
@@ -105,13 +105,13 @@ class Journal:
         if not 0 <= under - self._under <= 1:
             return []
         try:
-            there = {each.key: each.size for each in self._remote.driver.list(PACKS)}
+            there = {name: each.size for name, each in stored(self._remote.driver).items()}
         except errors.AccessError:
             return []
         return [
             each
             for each in sent
-            if each.pack.id not in condemned and there.get(PACKS + each.pack.id) == each.pack.size
+            if each.pack.id not in condemned and there.get(each.pack.id) == each.pack.size
         ]
 
     def _keep(self, sent: list[Sent], under: int) -> None:

@@ -25,9 +25,9 @@ from typing import NamedTuple
 
 import msgspec
 
-from dorky import codec, errors, model, roster, seal
+from dorky import codec, errors, model, roster, scrub, seal
 from dorky.database import Database
-from dorky.drivers.base import Blob, Driver, Version
+from dorky.drivers.base import Blob, Driver, Stat, Version
 from dorky.model import Header, KiB, MiB, Root, Roster
 from dorky.store import Store
 from dorky.vault import Vault
@@ -54,6 +54,12 @@ _AMBIGUOUS = (errors.PreconditionFailed, errors.ServerBusy, errors.Unreachable)
 
 Unlock = Callable[[Header], Vault]
 """Opens a header's keys, after checking that it is the header of the right repository."""
+
+
+def stored(driver: Driver) -> dict[str, Stat]:
+    """The packs that a remote stores, by name; listed by its root or not."""
+    found = {each.key.removeprefix(PACKS): each for each in driver.list(PACKS)}
+    return {name: each for name, each in found.items() if scrub.is_name(name)}
 
 
 class Seen(NamedTuple):

@@ -70,6 +70,16 @@ whole_roots = st.builds(
 )
 
 
+def test_what_is_stored_is_told_by_name(file_url: Place) -> None:
+    driver = driver_of(file_url)
+    names = ["ab" * 32, "cd" * 32]
+    for key in (*(f"packs/{name}" for name in names), "packs/AB", f"packs/old/{names[0]}", "root"):
+        driver.put(key, key.encode())
+    found = roots.stored(driver)
+    assert sorted(found) == names
+    assert {each.size for each in found.values()} == {len("packs/") + 64}
+
+
 # --- bytes ----------------------------------------------------------------------------------
 
 
