@@ -127,7 +127,7 @@ def examine(
         Unavailable: The remote can't be read.
     """
     look = _Look(project, read_data or ((1, 1) if keyless else None))
-    if project.is_set_up or _packs(project):
+    if project.is_set_up or scrub.packs_in(project.state / "packs"):
         with project.locking():
             store = _database(look)
             with _database_errors(look):
@@ -164,14 +164,6 @@ def _database_errors(look: _Look) -> Iterator[None]:
 # --- here -----------------------------------------------------------------------------------
 
 
-def _packs(project: Project) -> dict[str, Path]:
-    """The packs that are on disk, by name."""
-    directory = project.state / "packs"
-    if not directory.is_dir():
-        return {}
-    return {each.name: each for each in sorted(directory.iterdir()) if scrub.is_name(each.name)}
-
-
 def _database(look: _Look) -> Store | None:
     """Look at the database; None if it is of no use."""
     project = look.project
@@ -204,7 +196,7 @@ def _database(look: _Look) -> Store | None:
 
 
 def _here(look: _Look, store: Store | None, vault: Vault | None) -> None:
-    there = _packs(look.project)
+    there = {path.name: path for path in scrub.packs_in(look.project.state / "packs")}
     recorded = {each.id: each for each in store.packs()} if store else {}
     look.start("Reading packs", {name: path.stat().st_size for name, path in there.items()})
     for name in recorded.keys() - there.keys():

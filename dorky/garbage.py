@@ -151,9 +151,9 @@ def _strays(project: Project, since: float) -> tuple[list[Garbage], tuple[str, .
     doomed = set(project.database.text(_DOOMED).split())
     goes: list[Garbage] = []
     stays: list[str] = []
-    for path in sorted(store.directory.iterdir()) if store.directory.is_dir() else ():
+    for path in scrub.packs_in(store.directory):
         name, stat = path.name, path.stat()
-        if not scrub.is_name(name) or name in recorded:
+        if name in recorded:
             continue
         if name in doomed:
             why = "an earlier collection was interrupted"

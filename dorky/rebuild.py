@@ -270,8 +270,7 @@ def _index(project: Project, directory: Path, made: _Made) -> None:
     """Record what is in the packs; save what is good in those that are damaged."""
     store = project.store
     recorded = {each.id: each for each in store.packs()}
-    found = directory.iterdir() if directory.is_dir() else ()
-    there = sorted(path for path in found if scrub.is_name(path.name))
+    there = scrub.packs_in(directory)
     project.progress.start("Reading packs", sum(path.stat().st_size for path in there), "B")
     gone = recorded.keys() - {path.name for path in there}
     _forget(store, gone)

@@ -35,6 +35,12 @@ def is_name(name: str) -> bool:
     return bool(re.fullmatch("[0-9a-f]{64}", name))
 
 
+def packs_in(directory: Path) -> list[Path]:
+    """The packs in a directory, sorted; none if it is not there."""
+    found = directory.iterdir() if directory.is_dir() else ()
+    return sorted(path for path in found if is_name(path.name))
+
+
 def in_part(name: str, part: tuple[int, int]) -> bool:
     """Whether a pack belongs to the n-th of t parts. It always does to the same."""
     n, t = part

@@ -6,6 +6,7 @@ import hashlib
 import random
 import tracemalloc
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -79,7 +80,12 @@ def test_every_pack_is_in_one_part(t: int) -> None:
     assert sorted(name for part in parts for name in part) == sorted(names)
 
 
-def test_names() -> None:
-    assert scrub.is_name("ab" * 32)
+def test_names(tmp_path: Path) -> None:
+    there = [tmp_path / (each * 32) for each in ("ab", "cd")]
+    for path in reversed(there):
+        path.touch()
     for each in ("ab" * 31, "AB" * 32, ".tmp-ab", "ab" * 32 + "0"):
         assert not scrub.is_name(each)
+        (tmp_path / each).touch()
+    assert scrub.packs_in(tmp_path) == there
+    assert scrub.packs_in(tmp_path / "elsewhere") == []
