@@ -37,6 +37,7 @@ class Worktree:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._prefix = os.path.join(root, "")  # noqa: PTH118
 
     # --- paths -----------------------------------------------------------------------------
 
@@ -76,8 +77,12 @@ class Worktree:
         Raises:
             UnsafePath: It would leave the worktree or enter a repository's own directory.
         """
+        return Path(self.at(path))
+
+    def at(self, path: str) -> str:
+        """The same (see `on_disk`) as a string: for a hundred thousand files a `Path` is slow."""
         files.check_path(path)
-        return self.root / path
+        return self._prefix + path
 
     def stat(self, path: str) -> os.stat_result | None:
         """The file's own stat; None if there is no such file.
@@ -85,7 +90,7 @@ class Worktree:
         What lies behind a symbolic link (or any other parent that is not a directory) is not the
         project's: there is no such file either.
         """
-        disk = os.fspath(self.on_disk(path))
+        disk = self.at(path)
         slash = len(disk) - len(path)
         try:
             while (slash := disk.find("/", slash)) > 0:
@@ -172,7 +177,7 @@ class Worktree:
     def link_target(self, path: str) -> bytes:
         """Where a link points, as bytes."""
         try:
-            return os.fsencode(os.readlink(self.on_disk(path)))  # noqa: PTH115
+            return os.fsencode(os.readlink(self.at(path)))  # noqa: PTH115
         except OSError as error:
             raise errors.UnreadableFile(path, error.strerror) from error
 
@@ -187,7 +192,7 @@ class Worktree:
         try:
             # Without O_NONBLOCK, a pipe that took the file's place would block for ever.
             flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-            fd = os.open(self.on_disk(path), flags)
+            fd = os.open(self.at(path), flags)
         except FileNotFoundError:
             raise errors.PathNotFound(path) from None
         except OSError as error:
