@@ -11,7 +11,7 @@ import secrets
 import shlex
 import shutil
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from dorky.config import RC, SETTINGS
 from dorky.drivers.base import Driver, Inspected
 from dorky.model import ALL
 from dorky.operations import MERGE
+from dorky.paths import shown
 from dorky.project import ORIGIN, Project
 from dorky.remote import probe
 from dorky.remote.fetch import fetch
@@ -87,12 +88,6 @@ def _warn(name: str, about: str, mend: str = "") -> Check:
 
 def _fail(name: str, about: str, mend: str) -> Check:
     return Check(name=name, verdict="fail", about=about, mend=mend)
-
-
-def _some(paths: Iterable[str], most: int = 3) -> str:
-    """The first of some paths, for people."""
-    first, more = (paths := list(paths))[:most], len(paths) - most
-    return ", ".join(first) + (f" and {more} more" if more > 0 else "")
 
 
 # --- this machine ---------------------------------------------------------------------------
@@ -199,7 +194,7 @@ def _files(project: Project) -> Check:
     if exposed:
         return _warn(
             "files",
-            f"others on this machine may read {_some(exposed)}, which was committed as private",
+            f"others on this machine may read {shown(exposed)}, which was committed as private",
             f"chmod go= -- {' '.join(map(shlex.quote, exposed[:20]))}",
         )
     return _ok("files", "what was committed as private is private here")
@@ -215,7 +210,7 @@ def _drafts(project: Project) -> Check:
     if left:
         return _warn(
             "drafts",
-            f"text in the clear from dorky edit: {_some(left)}",
+            f"text in the clear from dorky edit: {shown(left)}",
             "unless one is open now: take what you need, then "
             f"rm -r {' '.join(map(shlex.quote, left[:20]))}",
         )
@@ -249,14 +244,14 @@ def _git(project: Project) -> Check:
         names = [str(path.relative_to(project.root)) for path in both]
         return _fail(
             "git",
-            f"git tracks {_some(names)}, which dorky keeps: who reads the git repository reads it",
+            f"git tracks {shown(names)}, which dorky keeps: who reads the git repository reads it",
             f"git rm --cached -- {' '.join(map(shlex.quote, names[:20]))}, and renew the secrets",
         )
     if open_ := git.not_ignored(top, paths):
         names = [str(path.relative_to(project.root)) for path in open_]
         return _warn(
             "git",
-            f"git does not ignore {_some(names)}: git add . would take it",
+            f"git does not ignore {shown(names)}: git add . would take it",
             f"dorky stage {' '.join(map(shlex.quote, names[:20]))}",
         )
     if (project.root / RC).is_file() and not git.tracked(top, [project.root / RC]):

@@ -11,7 +11,7 @@ from dorky.local import LocalWork
 from dorky.looking import StrPath
 from dorky.model import ObjectId
 from dorky.operations import Operation
-from dorky.placing import shown
+from dorky.paths import shown
 from dorky.project import ORIGIN
 from dorky.results import LogEntry, Logged, Resolved, Undone
 

@@ -1,9 +1,9 @@
-"""Repository paths: the directories above them, and the patterns that select them."""
+"""Repository paths: the directories above them, the patterns that select them, a few in words."""
 
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
 
 
@@ -13,6 +13,12 @@ def parents(path: str) -> Iterator[str]:
     while end >= 0:
         yield path[:end]
         end = path.find("/", end + 1)
+
+
+def shown(paths: Sequence[str]) -> str:
+    """A few paths, or what else is told by name, for a message."""
+    more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
+    return ", ".join(path or "." for path in paths[:3]) + more
 
 
 def matches(path: str, pattern: str) -> bool:

@@ -12,17 +12,14 @@ from collections.abc import Iterable, Mapping
 
 from dorky import checkout, errors, git, history, merge, operations, staging
 from dorky.checkout import Done, Plan, Wanted
+from dorky.contents import store_files
 from dorky.history import MAIN
 from dorky.index import Row
 from dorky.looking import LookWork
 from dorky.model import ALL, ObjectId
+from dorky.paths import shown
 from dorky.results import Change, CheckedOut
-
-
-def shown(paths: list[str]) -> str:
-    """A few paths for a message."""
-    more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
-    return ", ".join(path or "." for path in paths[:3]) + more
+from dorky.roster import GroupOf
 
 
 class PlaceWork(LookWork):
@@ -79,7 +76,7 @@ class PlaceWork(LookWork):
         if self.roster.groups:
             self.index.groups = self.vault.groups
 
-    def _readable_grouping(self) -> staging.GroupOf:
+    def _readable_grouping(self) -> GroupOf:
         """What tells a path's group, for what stays on this machine: `ALL` for closed ones."""
         group_of, own = self.grouping(), self.vault.groups
         return lambda path: group if (group := group_of(path)) in own else ALL
@@ -146,7 +143,7 @@ class PlaceWork(LookWork):
         """Store what a file holds, for an undo to find."""
         group = self._readable_grouping()(path)
         with self.store.writer() as writer:
-            row = staging.store_file(self.worktree, path, writer, self.store, group=group)
+            (row,) = store_files(self.worktree, {path: 0}, writer, self.store, lambda _: group)
             writer.save()
         return row
 

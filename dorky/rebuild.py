@@ -21,6 +21,7 @@ from dorky.database import Database
 from dorky.history import MAIN
 from dorky.model import Commit, Header, ObjectId, Pack
 from dorky.pack import Location
+from dorky.paths import shown
 from dorky.project import DATABASE, FIRST, ORIGIN, Project
 from dorky.remote.fetch import fetch
 from dorky.remote.root import KEY, PURGES, read_body, read_header
@@ -468,8 +469,7 @@ def _mend_rows(project: Project, made: _Made, *, lost: bool) -> None:
         missing -= store.locate(missing, remote=name).keys()
     gone = [path for path, row in rows.items() if row.content in missing]
     if gone:
-        more = f" and {len(gone) - 3} more" if len(gone) > 3 else ""
-        made.notes.append(f"what was staged of {', '.join(gone[:3])}{more} is lost")
+        made.notes.append(f"what was staged of {shown(gone)} is lost")
         index.remove(gone)
         lost = True
     if not lost:

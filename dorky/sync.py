@@ -27,6 +27,7 @@ from dorky.history import MAIN
 from dorky.looking import StrPath
 from dorky.mending import MendWork
 from dorky.model import ALL, Header, ObjectId, Purge, Root
+from dorky.paths import shown
 from dorky.project import ORIGIN
 from dorky.remote import root as roots
 from dorky.remote.fetch import fetch
@@ -38,7 +39,6 @@ _FOLLOWED = "purges.followed"
 OWN_PURGE = "purges.own"
 """The single value that tells which commit the last purge that began here leads to."""
 _ROUNDS = 100
-_TOLD = 3
 
 
 class SyncWork(MendWork):
@@ -89,14 +89,13 @@ class SyncWork(MendWork):
         theirs = self.database.ref(f"{ORIGIN}/{MAIN}")
         ours = {node.id for node in history.ancestors(self.store, [head])}
         heads = [theirs] if theirs else []
-        new = list(history.ancestors(self.store, heads, stop=ours.__contains__))
+        new = history.ancestors(self.store, heads, stop=ours.__contains__)
         told = [
             f"{node.commit.author}'s {node.commit.message.splitlines()[0]!r}"
             f" ({node.commit.time:%Y-%m-%d %H:%M} UTC)"
-            for node in new[:_TOLD]
+            for node in new
         ]
-        more = f" and {len(new) - _TOLD} more" if len(new) > _TOLD else ""
-        return ", ".join(told) + more
+        return shown(told)
 
     def _check_pin_first(self) -> None:
         """Look whether the remote has what a newer `.dorkyrc` promises, before relying on it."""

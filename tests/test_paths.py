@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from dorky.paths import lies_in, matches, parents
+from dorky.paths import lies_in, matches, parents, shown
 
 names = st.sampled_from(["a", "b", "ab", "ba", "A", "aab", ".a", "a.b", "*", "[ab]", "a\nb", "é"])
 some_paths = st.lists(names, min_size=1, max_size=5).map("/".join)
@@ -133,3 +133,9 @@ def test_a_path_as_long_as_a_disk_allows() -> None:
     path = "/".join(["d"] * 2000)
     assert matches(path, path)
     assert lies_in(f"{path}/a", path)
+
+
+def test_three_are_shown_and_how_many_more_there_are() -> None:
+    assert shown(["", "a"]) == "., a"
+    assert shown(["a", "b", "c"]) == "a, b, c"
+    assert shown(["a", "b", "c", "d", "e"]) == "a, b, c and 2 more"

@@ -139,7 +139,7 @@ def _pulled(done: Transfer) -> None:
 def _unresolved(found: Sequence[Unmerged], *, json: bool) -> None:
     """End a command with the conflicts that a merge has left, if it has."""
     if found:
-        from dorky.placing import shown
+        from dorky.paths import shown
 
         if not json:
             say("These need you:")
