@@ -248,3 +248,9 @@ def expire(database: Database, before: datetime) -> int:
             "DELETE FROM operations WHERE time < ?", (int(before.timestamp()) * 1_000_000_000,)
         )
         return int(done.rowcount)
+
+
+def forget(database: Database) -> None:
+    """Forget all operations: what they have replaced is not to be brought back."""
+    with database.transaction() as db:
+        db.execute("DELETE FROM operations")

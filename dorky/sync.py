@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta
 from pathlib import Path
 
 import msgspec
@@ -296,7 +296,7 @@ class SyncWork(MendWork):
                 self.index.commit = became[MAIN]
             for name, commit in became.items():
                 self.database.set_ref(name, commit)
-            operations.expire(self.database, datetime.now(timezone.utc) + timedelta(days=1))
+            operations.forget(self.database)
         garbage.apply(self, garbage.plan(self, grace=timedelta(0), thorough=True))
         # Last: until nothing is left of them here it is not done.
         self.database.set(_FOLLOWED, str(len(self.purges)).encode())

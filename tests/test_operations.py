@@ -131,6 +131,17 @@ def test_old_operations_expire(database: Database) -> None:
     assert operations.named(database) == (set(), set())
 
 
+def test_all_operations_are_forgotten(database: Database) -> None:
+    with recording(database, "x"):
+        database.set_ref("main", A)
+        operations.forget(database)
+        database.set_ref("main", B)
+    assert len(operations.log(database)) == 1
+    operations.forget(database)
+    assert operations.log(database) == []
+    assert operations.named(database) == (set(), set())
+
+
 def test_a_database_of_the_first_layout_is_brought_up_to_date(tmp_path: Path) -> None:
     path = tmp_path / "dorky.db"
     old = sqlite3.connect(path)
