@@ -104,12 +104,12 @@ def rewrite(
             continue
         opened = _opened(store, record)
         kept = dict(_trees(store, writer, record, selects, trees, opened))
-        for group in record.trees.keys() - opened:
+        closed = record.trees.keys() - opened
+        for group in closed:
             kept |= _inherited(store, record, group, after)
         became = msgspec.structs.replace(
             record, parents=tuple(done[parent] for parent in record.parents), trees=kept
         )
-        closed = record.trees.keys() - opened
         for node in twins.get(_but_trees(became), ()):
             judged = (node.commit.trees.keys() & store.vault.groups) | opened
             if all(node.commit.trees.get(each) == kept.get(each) for each in judged - closed):
