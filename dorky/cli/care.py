@@ -22,7 +22,7 @@ from dorky.cli.output import (
     show_json,
     size,
 )
-from dorky.results import Collection, Dangling, Fscked, Garbage, Purging, Rebuilt, Swept
+from dorky.results import Collection, Dangling, Fscked, Purging, Rebuilt, Swept
 
 _LONGEST = 36_500
 _PART = re.compile(r"([1-9]\d*)/([1-9]\d*)\Z")
@@ -186,9 +186,7 @@ def gc(
 
 
 def _show_swept(found: Swept) -> None:
-    would = "" if found.done else "would be "
-    _show_garbage(found.garbage, f"{would}deleted")
-    _show_garbage(found.rewritten, f"{would}rewritten")
+    would = _show_garbage(found)
     for pack in found.kept:
         note(f"note: pack {pack[:12]} is not recorded, and may hold work: dorky fsck --rebuild")
     if found.commits:
@@ -200,9 +198,7 @@ def _show_swept(found: Swept) -> None:
 
 
 def _show_collection(found: Collection) -> None:
-    would = "" if found.done else "would be "
-    _show_garbage(found.garbage, f"{would}deleted")
-    _show_garbage(found.rewritten, f"{would}rewritten")
+    would = _show_garbage(found)
     if found.kept_young:
         count = plural(found.kept_young, "pack")
         say(f"{count} that no root lists left alone: somebody may be about to (--grace)")
@@ -215,11 +211,16 @@ def _show_collection(found: Collection) -> None:
     say(freed if found.size else "Nothing to collect.")
 
 
-def _show_garbage(found: tuple[Garbage, ...], what: str) -> None:
-    listing(
-        found,
-        lambda each: f"{what}: {_short(each.name)} ({size(each.size)}): {escaped(each.reason)}",
-    )
+def _show_garbage(found: Swept | Collection) -> str:
+    """Show what goes; give the words that stand before what has not been done yet."""
+    would = "" if found.done else "would be "
+    for what, garbage in (("deleted", found.garbage), ("rewritten", found.rewritten)):
+        lines = [
+            f"{would}{what}: {_short(each.name)} ({size(each.size)}): {escaped(each.reason)}"
+            for each in garbage
+        ]
+        listing(lines, str)
+    return would
 
 
 def _short(key: str) -> str:
