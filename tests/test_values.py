@@ -11,7 +11,6 @@ from typing import Any
 from unittest import mock
 
 import pytest
-import typer
 from machines import Machine, Said
 from servers import Remote
 from test_team import cloned
@@ -43,7 +42,7 @@ ASKED = {"cat", "get", "export"}
 
 def commands(group: Any = None, prefix: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
     """Every command that there is."""
-    for name, each in (group or typer.main.get_command(main.app)).commands.items():
+    for name, each in (group or main.everything()).commands.items():
         if hasattr(each, "commands"):
             yield from commands(each, (*prefix, name))
         else:

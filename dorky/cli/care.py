@@ -287,7 +287,3 @@ def _show_plan(plan: Purging) -> None:
     if plan.kept:
         note(f"  the bucket's versioning: {escaped(plan.kept)}")
     note("  so change every secret that is in it")
-
-
-COMMANDS = (fsck, gc, purge)
-CLASSES: dict[Any, type[Command]] = {fsck: FsckCommand}

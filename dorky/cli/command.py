@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Annotated, Any
 
 import typer
+import typer.main
 from typer.core import TyperCommand, TyperGroup, TyperOption
 
 from dorky.cli.output import Settings
@@ -69,3 +71,38 @@ class Group(TyperGroup):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.params += _options()
+
+
+class Deferred(TyperCommand):
+    """A command as help lists it. The module that holds it is imported when it is run.
+
+    Args:
+        name: What it is called.
+        home: Where it is: a module of this package, and a function or a typer application in it.
+            A function ``x`` that needs a class of its own has it beside it, as ``XCommand``.
+        about: The first sentence of its help.
+        hidden: Whether help leaves it out.
+    """
+
+    name: str
+
+    def __init__(self, name: str, home: str, about: str, *, hidden: bool = False) -> None:
+        super().__init__(name, help=about, hidden=hidden)
+        self.home = home
+
+    def load(self) -> Any:
+        """The command itself, or the group of commands."""
+        place, _, thing = self.home.partition(".")
+        module = import_module(f"dorky.cli.{place}")
+        found = getattr(module, thing)
+        app = typer.Typer(rich_markup_mode=None)
+        if isinstance(found, typer.Typer):
+            app.add_typer(found, name=self.name)
+        else:
+            kind = getattr(module, f"{thing.title()}Command", Command)
+            app.command(self.name, cls=kind, hidden=self.hidden)(found)
+        return typer.main.get_group(app).commands[self.name]
+
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        """Read a command line, as the command itself."""
+        return self.load().make_context(*args, **kwargs)

@@ -305,7 +305,3 @@ def _write(revision: str, path: str) -> None:
         for block in repo.cat(revision or "HEAD", path):
             sys.stdout.buffer.write(block)
         sys.stdout.buffer.flush()
-
-
-CLASSES: dict[Any, type[Command]] = {diff: DiffCommand}
-COMMANDS = (log, show, diff, ls, cat)

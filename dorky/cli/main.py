@@ -11,15 +11,88 @@ from pathlib import Path
 from typing import Annotated, Any, List, NoReturn  # noqa: UP035
 
 import typer
+import typer.main
 
 from dorky import __version__, errors
-from dorky.cli import care, config, history, mend, output, setup, sync, team, variables, work
-from dorky.cli.command import Command, Group
+from dorky.cli import output
+from dorky.cli.command import Deferred, Group
 from dorky.cli.output import Settings, TerminalProgress
+
+_COMMANDS = (
+    Deferred("init", "setup.init", "Start a repository in this directory."),
+    Deferred("clone", "setup.clone", "Make a directory with the newest state of a repository."),
+    Deferred(
+        "stage", "work.stage", "Put files into the next commit: changed, new, or deleted ones."
+    ),
+    Deferred("unstage", "work.unstage", "Take changes out of the next commit."),
+    Deferred("rm", "work.rm", "Delete files, here and in the next commit."),
+    Deferred("status", "work.status", "Show what is staged, what is not, and what the remote has."),
+    Deferred("commit", "work.commit", "Record what is staged."),
+    Deferred(
+        "restore", "work.restore", "Put files back as they are staged, or as a revision holds them."
+    ),
+    Deferred("checkout", "work.checkout", "Make all files be as a revision is."),
+    Deferred("log", "history.log", "Show the commits, newest first."),
+    Deferred("show", "history.show", "Show a commit and what it changed, or a file in it."),
+    Deferred("diff", "history.diff", "Show how files, what is staged, and commits differ."),
+    Deferred("ls", "history.ls", "List the files that a commit holds."),
+    Deferred("cat", "history.cat", "Write a committed file's content to standard output."),
+    Deferred("push", "sync.push", "Send your commits to the remote."),
+    Deferred("fetch", "sync.fetch", "Learn what the remote has, without changing any file."),
+    Deferred("pull", "sync.pull", "Bring the files here up to date with the remote."),
+    Deferred("sync", "sync.sync", "Pull, merge and push, until both sides have the same."),
+    Deferred("download", "sync.download", "Fetch one file, and touch nothing else."),
+    Deferred(
+        "run", "variables.run", "Run a command with the variables of .env in its environment."
+    ),
+    Deferred("get", "variables.get", "Print a variable's value, or all of a file."),
+    Deferred("set", "variables.set", "Give a variable a value, and stage the file."),
+    Deferred("unset", "variables.unset", "Take a variable out of a file, and stage that."),
+    Deferred("edit", "variables.edit", "Edit a file with $VISUAL or $EDITOR, and stage it."),
+    Deferred("export", "variables.export", "Print a file's variables for other programs to read."),
+    Deferred(
+        "rotate", "team.rotate", "Give the repository new keys, and seal everything newest anew."
+    ),
+    Deferred(
+        "resolve", "mend.resolve", "Settle a conflict: with the file as it is now, or one side's."
+    ),
+    Deferred("merge", "mend.merge", "End a merge that a pull has left with conflicts."),
+    Deferred("undo", "mend.undo", "Take back what was done last: commits, staging, files."),
+    Deferred("fsck", "care.fsck", "Look for what is damaged or lost, here and in the remote."),
+    Deferred("gc", "care.gc", "Delete what nothing needs any more."),
+    Deferred(
+        "purge", "care.purge", "Take a leaked file out of all history, here and in the remote."
+    ),
+    Deferred("doctor", "setup.doctor", "Look for what is wrong with this project."),
+    Deferred("destroy", "setup.destroy", "Delete this project's repository."),
+    Deferred(
+        "add",
+        "work.stage",
+        "Put files into the next commit: changed, new, or deleted ones.",
+        hidden=True,
+    ),
+    Deferred(
+        "help", "main.help_", "Show how a command is used; the same as its --help.", hidden=True
+    ),
+    Deferred("config", "config.app", "Read and change settings."),
+    Deferred("remote", "setup.remote_app", "Name the places where the repository is kept."),
+    Deferred("op", "mend.op_app", "What was done here, to be looked at and undone."),
+    Deferred("key", "team.key_app", "Make and choose your own key."),
+    Deferred("team", "team.team_app", "Let people in, and take access away."),
+    Deferred("group", "team.group_app", "Say which files only some can read."),
+)
+
+
+class Root(Group):
+    """dorky itself: its options, and all commands, none of which is imported yet."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**{**settings, "commands": _COMMANDS})
+
 
 app = typer.Typer(
     name="dorky",
-    cls=Group,
+    cls=Root,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     no_args_is_help=True,
@@ -73,24 +146,11 @@ def help_(
     raise typer.Exit(run([*(words or ()), "--help"]))
 
 
-for _function in (
-    *(setup.init, setup.clone),
-    *(*work.COMMANDS, *history.COMMANDS, *sync.COMMANDS),
-    *(*variables.COMMANDS, *team.COMMANDS),
-    *(*mend.COMMANDS, *care.COMMANDS),
-    setup.doctor,
-    setup.destroy,
-):
-    _class = {**history.CLASSES, **variables.CLASSES, **care.CLASSES}.get(_function, Command)
-    app.command(_function.__name__, cls=_class)(_function)
-app.command("add", cls=Command, hidden=True)(work.stage)
-app.command("help", cls=Command, hidden=True)(help_)
-app.add_typer(config.app, name="config")
-app.add_typer(setup.remote_app, name="remote")
-app.add_typer(mend.op_app, name="op")
-app.add_typer(team.key_app, name="key")
-app.add_typer(team.team_app, name="team")
-app.add_typer(team.group_app, name="group")
+def everything() -> Any:
+    """The application as click sees it, with all its commands: for who goes through them."""
+    root: Any = typer.main.get_command(app)
+    root.commands = {each.name: each.load() for each in _COMMANDS}
+    return root
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:

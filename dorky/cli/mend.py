@@ -190,5 +190,3 @@ def kept(backup: str) -> None:
 
 
 op_app.command("log", cls=Command)(op_log)
-
-COMMANDS = (resolve, merge, undo)

@@ -204,6 +204,3 @@ def download(
         with repository() as repo:
             written = repo.download(revision, path, destination, force=force)
     say(f"Wrote {name(str(written))}")
-
-
-COMMANDS = (push, fetch, pull, sync, download)

@@ -478,6 +478,3 @@ def group_members(
         say(f"Can read more: {', '.join(add)}")
     if rotation:
         _rotated(rotation)
-
-
-COMMANDS = (rotate,)

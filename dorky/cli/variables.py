@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, Any, List  # noqa: UP035
+from typing import Annotated, List  # noqa: UP035
 
 import typer
 
@@ -298,7 +298,3 @@ def _new(done: Edited) -> str:
 def _ignored(done: Edited) -> None:
     if done.ignored:
         note(f"Told git to ignore {plural(len(done.ignored), 'file')} (in .gitignore)")
-
-
-CLASSES: dict[Any, type[Command]] = {run: RunCommand, set: SetCommand}
-COMMANDS = (run, get, set, unset, edit, export)

@@ -290,6 +290,3 @@ def checkout(
     kept(done.backup)
     if revision != "main":
         note("To come back: dorky checkout main")
-
-
-COMMANDS = (stage, unstage, rm, status, commit, restore, checkout)

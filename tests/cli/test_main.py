@@ -12,20 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer.main
 from machines import Machine
 
 import dorky
 from dorky import errors
-from dorky.cli.main import app, run
+from dorky.cli.main import everything, run
 from dorky.repo import Repository
 
-ROOT = typer.main.get_command(app)
+ROOT = everything()
 
 
 def every_command() -> list[list[str]]:
     found = []
-    for name, command in ROOT.commands.items():  # type: ignore[attr-defined]
+    for name, command in ROOT.commands.items():
         family = getattr(command, "commands", None)
         found += [[name, each] for each in family] if family else [[name]]
     return found
@@ -71,11 +70,7 @@ def test_the_overview_names_every_command_once_and_whole(
         shown.append(capsys.readouterr().out)
     assert len(set(shown)) == 1
     listed = re.findall(r"^  (\w+) {2,}\S", shown[0].partition("Commands:")[2], re.MULTILINE)
-    assert sorted(listed) == sorted(
-        name
-        for name, each in ROOT.commands.items()
-        if not each.hidden  # type: ignore[attr-defined]
-    )
+    assert sorted(listed) == sorted(name for name, each in ROOT.commands.items() if not each.hidden)
     assert "..." not in shown[0].partition("Commands:")[2]
 
 

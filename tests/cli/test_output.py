@@ -202,7 +202,8 @@ def test_progress_is_silent_when_quick_or_asked_to_be(
 
 
 BAR = """
-import os, sys, time
+import sys, time
+import typer
 from dorky.cli import main, output
 
 way = sys.argv[1]
@@ -220,8 +221,9 @@ def slow():
             time.sleep(30)
     progress.finish()
 
-main.app.command("slow", cls=main.Command)(slow)
-sys.argv = ["dorky", "slow"]
+main.app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
+main.app.command()(slow)
+sys.argv = ["dorky"]
 main.main()
 """
 HIDE, SHOW = "\x1b[?25l", "\x1b[?25h"
