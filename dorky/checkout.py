@@ -17,12 +17,14 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from dorky import errors, history, staging
+from dorky.contents import store_files
 from dorky.index import Index, Moment, Row, moment
 from dorky.model import Entry, ObjectId
 from dorky.parallel import THREADS, in_order
 from dorky.paths import parents
 from dorky.progress import Progress
 from dorky.results import Change
+from dorky.roster import GroupOf
 from dorky.store import Held, Store
 from dorky.worktree import Worktree, now
 
@@ -257,7 +259,7 @@ def backup(
     made: Plan,
     *,
     author: str,
-    group_of: staging.GroupOf,
+    group_of: GroupOf,
 ) -> tuple[str, list[Row]]:
     """Keep what is on disk (or only staged) where there are conflicts, as a commit of its own.
 
@@ -276,10 +278,8 @@ def backup(
             message = f"{what} before they were replaced"
             return history.add_commit(writer, trees, [parent], author=author, message=message)
 
-        kept = [
-            staging.store_file(worktree, path, writer, store, group=group_of(path))
-            for path in there
-        ]
+        sizes = dict.fromkeys(there, 0)
+        kept = list(store_files(worktree, sizes, writer, store, group_of))
         parent = head
         known = {(row.path, row.content, row.mode) for row in kept}
         if any((row.path, row.content, row.mode) not in known for row in only_staged):

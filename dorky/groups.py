@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from dorky import checkout, errors, history, roster, staging, vault
+from dorky import checkout, contents, errors, history, roster, staging, vault
 from dorky.history import MAIN
 from dorky.model import Entry, Group, Member, ObjectId, Roster
 from dorky.project import ORIGIN
@@ -260,7 +260,7 @@ class GroupWork(TeamWork):
         trees = history.read_commit(self.store, head).trees
         with self.store.writer() as writer:
             moved = {
-                path: staging.regroup(self.store, writer, entry, target)
+                path: contents.regroup(self.store, writer, entry, target)
                 for path, (target, entry) in moves.items()
             }
             placed = (

@@ -13,7 +13,18 @@ from pathlib import Path
 
 import msgspec
 
-from dorky import checkout, errors, git, history, merge, operations, roster, staging, threeway
+from dorky import (
+    checkout,
+    contents,
+    errors,
+    git,
+    history,
+    merge,
+    operations,
+    roster,
+    staging,
+    threeway,
+)
 from dorky.config import RC
 from dorky.history import MAIN
 from dorky.index import Row
@@ -343,7 +354,7 @@ class LocalWork(PlaceWork):
                 entry = staging.entry_of(row, self.vault)
                 self._bring(checkout.needed(self.store, [entry]))
                 moved[path] = staging.moved(
-                    row, staging.regroup(self.store, writer, entry, group), self.vault
+                    row, contents.regroup(self.store, writer, entry, group), self.vault
                 )
         return moved
 

@@ -12,13 +12,14 @@ from typing import NamedTuple
 
 import msgspec
 
-from dorky import checkout, errors, history, staging, threeway
+from dorky import checkout, contents, errors, history, staging, threeway
 from dorky.database import Database
 from dorky.history import MAIN
 from dorky.model import ALL, Entry, MiB, ObjectId
 from dorky.operations import MERGE
 from dorky.paths import parents
 from dorky.results import Unmerged
+from dorky.roster import GroupOf
 from dorky.store import Store, Writer
 
 _BESIDE = ".theirs"
@@ -103,7 +104,7 @@ def merge(
     *,
     label: str,
     author: str,
-    group_of: staging.GroupOf,
+    group_of: GroupOf,
     bring: Bring,
 ) -> Merged:
     """Store what both sides did since they parted, as a commit unless there are conflicts.
@@ -190,7 +191,7 @@ def _both(
     path: str,
     sides: tuple[_Side | None, _Side | None, _Side | None],
     label: str,
-    group_of: staging.GroupOf,
+    group_of: GroupOf,
 ) -> _Found:
     """Merge a file that both sides changed, in content, in mode, or in whom it is for."""
     base, ours, theirs = sides
@@ -209,7 +210,7 @@ def _both(
     return _combined(store, writer, path, (base, ours, theirs), group, label)
 
 
-def _whose(path: str, ours: str, theirs: str, group_of: staging.GroupOf) -> str:
+def _whose(path: str, ours: str, theirs: str, group_of: GroupOf) -> str:
     """The group that a merged file is for: never `ALL` if one side has it for fewer...
 
     ... unless it is for all by now. What one group may read is not for others to merge.
@@ -247,7 +248,7 @@ def _combined(
         )
     if combined is None:
         return _Found(ours, Unmerged(path=path, why="binary"))
-    entry = staging.store_bytes(store, writer, ours.entry.name, mode, combined.data, group=group)
+    entry = contents.store_bytes(store, writer, ours.entry.name, mode, combined.data, group=group)
     conflict = Unmerged(path=path, why="changed by both", places=combined.conflicts)
     return _Found(_Side(group, entry), conflict if combined.conflicts else None)
 
@@ -267,7 +268,7 @@ def _read(store: Store, side: _Side) -> bytes:
 def _sealed_for(store: Store, writer: Writer, side: _Side, group: str) -> _Side:
     if side.group == group:
         return side
-    return _Side(group, staging.regroup(store, writer, side.entry, group))
+    return _Side(group, contents.regroup(store, writer, side.entry, group))
 
 
 def _beside(

@@ -12,12 +12,14 @@ from collections.abc import Iterable, Mapping
 
 from dorky import checkout, errors, git, history, merge, operations, staging
 from dorky.checkout import Done, Plan, Wanted
+from dorky.contents import store_files
 from dorky.history import MAIN
 from dorky.index import Row
 from dorky.looking import LookWork
 from dorky.model import ALL, ObjectId
 from dorky.paths import shown
 from dorky.results import Change, CheckedOut
+from dorky.roster import GroupOf
 
 
 class PlaceWork(LookWork):
@@ -74,7 +76,7 @@ class PlaceWork(LookWork):
         if self.roster.groups:
             self.index.groups = self.vault.groups
 
-    def _readable_grouping(self) -> staging.GroupOf:
+    def _readable_grouping(self) -> GroupOf:
         """What tells a path's group, for what stays on this machine: `ALL` for closed ones."""
         group_of, own = self.grouping(), self.vault.groups
         return lambda path: group if (group := group_of(path)) in own else ALL
@@ -141,7 +143,7 @@ class PlaceWork(LookWork):
         """Store what a file holds, for an undo to find."""
         group = self._readable_grouping()(path)
         with self.store.writer() as writer:
-            row = staging.store_file(self.worktree, path, writer, self.store, group=group)
+            (row,) = store_files(self.worktree, {path: 0}, writer, self.store, lambda _: group)
             writer.save()
         return row
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
@@ -16,6 +16,9 @@ from dorky import errors, keys, paths
 from dorky.model import ALL, NAME, Group, Header, Member, Roster
 from dorky.seal import SealBroken
 from dorky.vault import Vault
+
+GroupOf = Callable[[str], str]
+"""The id of the group that a path belongs to."""
 
 
 def check_name(name: str, what: str) -> str:

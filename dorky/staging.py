@@ -4,33 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import fnmatch
-import hashlib
-import io
 import os
 import re
 import stat as stat_module
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import pairwise
-from pathlib import Path
 from typing import NamedTuple
 
-import msgspec
-
-from dorky import chunk, errors, files, history, model
+from dorky import errors, files, history, model
+from dorky.contents import store_files
 from dorky.ignore import Ignore
-from dorky.index import Index, Row, mode_of, moment
-from dorky.model import ALL, Chunk, Chunks, Entry, Kind, ObjectId, Tree
+from dorky.index import Index, Row, mode_of
+from dorky.model import ALL, Entry, Kind, ObjectId, Tree
 from dorky.paths import matches, parents
 from dorky.progress import Progress
 from dorky.results import Change
+from dorky.roster import GroupOf
 from dorky.store import Store, Writer
 from dorky.vault import Vault
 from dorky.worktree import Found, Worktree, now
-
-_ATTEMPTS = 3
-
-GroupOf = Callable[[str], str]
-"""The id of the group that a path belongs to."""
 
 # Names that nearly always hold a secret; looked for by `status`, never staged by themselves.
 _SECRETS = re.compile(
@@ -50,129 +42,6 @@ _HARMLESS = (".example", ".sample", ".template", ".dist", ".pub")
 def looks_secret(name: str) -> bool:
     """Whether a file of this name most likely holds a secret."""
     return bool(_SECRETS.match(name)) and not name.endswith(_HARMLESS)
-
-
-# --- reading files --------------------------------------------------------------------------
-
-
-def store_file(
-    worktree: Worktree,
-    path: str,
-    writer: Writer,
-    store: Store,
-    *,
-    group: str = ALL,
-    advance: Callable[[int], None] = lambda _: None,
-) -> Row:
-    """Store a file's or link's content, and describe it.
-
-    Args:
-        worktree: Where it is.
-        path: In the repository.
-        writer: Takes the content.
-        store: Gives the keys.
-        group: Whom it is sealed for.
-        advance: Is told how many bytes have been stored, as they are.
-
-    Raises:
-        UnstorablePath: A socket, device or pipe.
-        FileChanged: It would not hold still.
-    """
-    for _ in range(_ATTEMPTS):
-        seen = now()
-        before = worktree.stat(path)
-        if before is None:
-            raise errors.PathNotFound(path)
-        if stat_module.S_ISLNK(before.st_mode):
-            target = worktree.link_target(path)
-            content = writer.add(Kind.CHUNK, target, group=group)
-            digest = store.vault.mask(hashlib.sha256(target).hexdigest(), content)
-            row = Row(path, mode_of(before), len(target), content, digest)
-            return row.known(before, seen)
-        if not stat_module.S_ISREG(before.st_mode):
-            raise errors.UnstorablePath(path, "it is not a regular file or a link")
-        fd = worktree.open(path)
-        try:
-            opened = os.fstat(fd)
-            with files.disk_errors(Path(path)):
-                content, digest, size = _store_content(
-                    fd, opened.st_size, writer, store, group, advance
-                )
-            after = os.fstat(fd)
-        finally:
-            os.close(fd)
-        if moment(opened) == moment(after) and after.st_size == size:
-            masked = store.vault.mask(digest, content)
-            return Row(path, mode_of(after), size, content, masked).known(after, seen)
-    raise errors.FileChanged(path)
-
-
-class _Hashing:
-    """A file whose bytes are hashed as they are read, up to one more than it had at first.
-
-    A file that grows as fast as it is read would else never end.
-    """
-
-    def __init__(self, fd: int, size: int) -> None:
-        self._fd = fd
-        self._limit = size + 1
-        self.sha256 = hashlib.sha256()
-        self.size = 0
-
-    def readinto(self, buffer: memoryview, /) -> int:
-        window = memoryview(buffer)[: self._limit - self.size]
-        count = os.readv(self._fd, [window])
-        self.sha256.update(window[:count])
-        self.size += count
-        return count
-
-
-def _store_content(
-    fd: int,
-    size: int,
-    writer: Writer,
-    store: Store,
-    group: str,
-    advance: Callable[[int], None],
-) -> tuple[ObjectId, str, int]:
-    """Store what an open file holds; give its content id, its SHA-256 and its true size."""
-    if size <= chunk.WHOLE:
-        body = os.read(fd, size + 1)
-        content = writer.add(Kind.CHUNK, body, group=group) if len(body) == size else ""
-        advance(len(body))
-        return content, hashlib.sha256(body).hexdigest(), len(body)
-    source = _Hashing(fd, size)
-    content = _store_pieces(source, writer, store, group, advance)
-    return content, source.sha256.hexdigest(), source.size
-
-
-def _store_pieces(
-    source: chunk.Readable,
-    writer: Writer,
-    store: Store,
-    group: str,
-    advance: Callable[[int], None] = lambda _: None,
-) -> ObjectId:
-    """Store what is too large for one chunk, cut; give its content id."""
-    bodies = chunk.cut(source, seed=store.vault.gear_seed(group))
-    found = []
-    for piece, length in writer.add_all(Kind.CHUNK, bodies, group=group):
-        found.append(Chunk(piece, length))
-        advance(length)
-    if len(found) == 1:
-        return found[0].id
-    return writer.add(Kind.CHUNKS, model.encode(Chunks(tuple(found))), group=group)
-
-
-def store_bytes(
-    store: Store, writer: Writer, name: str, mode: int, data: bytes, *, group: str = ALL
-) -> Entry:
-    """Store the content of a file that is not on disk; give what a tree says of it."""
-    if len(data) <= chunk.WHOLE:
-        content = writer.add(Kind.CHUNK, data, group=group)
-    else:
-        content = _store_pieces(io.BytesIO(data), writer, store, group)
-    return Entry(name, mode, content, len(data), hashlib.sha256(data).hexdigest())
 
 
 # --- what a path on the command line means --------------------------------------------------
@@ -334,14 +203,14 @@ def stage(
     if stale:
         progress.start("Staging", sum(stat.st_size for stat in stale.values()), "B")
         with store.writer() as writer:
-            for path in sorted(stale):
-                row = store_file(
-                    worktree, path, writer, store, group=group_of(path), advance=progress.advance
-                )
+            sizes = {path: stale[path].st_size for path in sorted(stale)}
+            for row in store_files(
+                worktree, sizes, writer, store, group_of, advance=progress.advance
+            ):
                 new.append(row)
-                old = rows.get(path)
+                old = rows.get(row.path)
                 if old is None or not row.same(old):
-                    changes.append(Change(path, "modified" if old else "added"))
+                    changes.append(Change(row.path, "modified" if old else "added"))
             with store.database.transaction():
                 writer.save()
                 index.remove(gone)
@@ -495,22 +364,6 @@ def write_placed(items: Iterable[tuple[str, str, Entry]], writer: Writer) -> dic
     for path, group, entry in items:
         held.setdefault(group, []).append((path, entry))
     return {group: write_entries(each, writer, group=group) for group, each in held.items()}
-
-
-def regroup(store: Store, writer: Writer, entry: Entry, group: str) -> Entry:
-    """Seal a file's content for another group; its chunks must be here.
-
-    Every group's ids are keyed apart, so the content gets another id, too.
-    """
-    pieces = history.chunks_of(store, [entry.content])[entry.content]
-    moved = [
-        Chunk(writer.add(Kind.CHUNK, body, group=group), len(body))
-        for body in map(store.read, pieces)
-    ]
-    content = moved[0].id
-    if pieces != [entry.content]:
-        content = writer.add(Kind.CHUNKS, model.encode(Chunks(tuple(moved))), group=group)
-    return msgspec.structs.replace(entry, content=content)
 
 
 def write_entries(

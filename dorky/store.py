@@ -269,6 +269,10 @@ class Writer:
         """Whether the object is stored already, or about to be."""
         return object_id in self._new or object_id in self._store
 
+    def lacking(self, ids: Iterable[ObjectId]) -> set[ObjectId]:
+        """Those of ``ids`` that are neither stored nor about to be."""
+        return self._store.missing(set(ids) - self._new)
+
     def add(self, kind: Kind, body: bytes, *, group: str = ALL) -> ObjectId:
         """Store a body for a group, unless it is there already; give its id."""
         object_id = self._vault.object_id(kind, body, group=group)

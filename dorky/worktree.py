@@ -103,6 +103,15 @@ class Worktree:
                 return None
             raise errors.UnreadableFile(path, error.strerror) from error
 
+    def stat_in(self, path: str) -> os.stat_result | None:
+        """The same for a path whose parents have been looked at just now."""
+        try:
+            return os.lstat(self.at(path))
+        except OSError as error:
+            if error.errno in _NOT_THERE:
+                return None
+            raise errors.UnreadableFile(path, error.strerror) from error
+
     def link_above(self, path: str) -> str | None:
         """The outermost directory above a path that is a symbolic link; None if none is."""
         parents = (path[:end] for end, char in enumerate(path) if char == "/")
