@@ -105,8 +105,8 @@ class Ignore:
     enter what `match` ignores.
     """
 
-    def __init__(self, directory: Path, path: str, outer: tuple[tuple[str, _Rules], ...]) -> None:
-        own = _load(directory / FILE, path + FILE)
+    def __init__(self, directory: str, path: str, outer: tuple[tuple[str, _Rules], ...]) -> None:
+        own = _load(f"{directory}/{FILE}", path + FILE)
         self._directory = directory
         self._path = path
         # Deepest first, each with the path of this directory from there.
@@ -120,7 +120,7 @@ class Ignore:
             BadConfig: Its `.dorkyignore` is not UTF-8.
             UnreadableFile: Its `.dorkyignore` can't be read.
         """
-        return cls(worktree, "", ())
+        return cls(os.fspath(worktree), "", ())
 
     def enter(self, name: str) -> Ignore:
         """The rules of a child directory: these, and those of its own `.dorkyignore`, which win.
@@ -131,7 +131,7 @@ class Ignore:
         """
         step = f"{_bytewise(name)}/"
         outer = tuple((base + step, rules) for base, rules in self._files)
-        return Ignore(self._directory / name, f"{self._path}{name}/", outer)
+        return Ignore(f"{self._directory}/{name}", f"{self._path}{name}/", outer)
 
     def match(self, name: str, *, is_dir: bool) -> bool:
         """Whether an entry of this directory is ignored; a link is never ``is_dir``."""
@@ -155,7 +155,7 @@ class Ignore:
             if rule and rule.ignores:
                 return rule
             here = here.enter(parent)
-        target = here._directory / last
+        target = Path(here._directory, last)
         rule = here._decide(last, is_dir=target.is_dir() and not target.is_symlink())
         return rule if rule and rule.ignores else None
 
@@ -181,19 +181,19 @@ class Ignore:
             return Rule("", 0, "*~" if name[-1] == "~" else "*.swp")
         if is_dir and name in _DIRECTORIES:
             return Rule("", 0, f"{name}/")
-        if is_dir and (self._directory / name / "pyvenv.cfg").exists():
+        if is_dir and os.path.exists(f"{self._directory}/{name}/pyvenv.cfg"):  # noqa: PTH110
             return Rule("", 0, f"{name}/ (a Python virtual environment)")
         return None
 
 
-def _load(file: Path, path: str) -> _Rules | None:
+def _load(file: str, path: str) -> _Rules | None:
     """Read one `.dorkyignore`; None if it is missing or without rules."""
     with files.disk_errors(file):
         try:
             # A pipe of that name would block the reader for ever.
-            if not stat.S_ISREG(file.stat().st_mode):
+            if not stat.S_ISREG(os.stat(file).st_mode):  # noqa: PTH116
                 return None
-            data = file.read_bytes()
+            data = Path(file).read_bytes()
         except (FileNotFoundError, NotADirectoryError):
             return None
     try:
