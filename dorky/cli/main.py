@@ -164,15 +164,11 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     try:
         stdout.flush()
     except OSError as error:
-        # Python would try, and fail, once more at the end.
-        with open(os.devnull, "wb") as nowhere:
-            os.dup2(nowhere.fileno(), stdout.fileno())
         code = code or _failed(error)
-    if code == _INTERRUPTED:
-        # A plain exit would join the threads that are still waiting for the network.
-        sys.stderr.flush()
-        os._exit(code)
-    sys.exit(code)
+    sys.stderr.flush()
+    # A plain exit would take every module apart first, and join threads that still wait for the
+    # network after an interruption.
+    os._exit(code)
 
 
 def run(arguments: list[str] | None = None) -> int:

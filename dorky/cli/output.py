@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_module
 import os
 import shutil
 import sys
@@ -15,13 +14,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, TextIO, TypeVar
 import typer
 
 from dorky import errors
-from dorky.config import Config
-from dorky.results import Change
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
     from dorky.repo import Repository
+    from dorky.results import Change
 
 T = TypeVar("T")
 
@@ -41,6 +39,8 @@ class Settings:
 
 def colored(stream: TextIO | None = None) -> bool:
     """Whether a stream, standard output by default, takes colours."""
+    from dorky.config import Config
+
     environment = Config(None).environment
     if not Settings.color or environment.get("NO_COLOR") or environment.get("TERM") == "dumb":
         return False
@@ -56,14 +56,18 @@ def escaped(text: str) -> str:
     """A text with JSON's escapes in place of what would not show, or would steer the terminal."""
     if text.isprintable():
         return text
-    return "".join(c if c.isprintable() else json_module.dumps(c)[1:-1] for c in text)
+    import json
+
+    return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
 
 
 def name(path: str) -> str:
     """A path for people: as it is, or quoted as in JSON if it would not show as it is."""
     if path.isprintable() and '"' not in path and "\\" not in path:
         return path
-    return escaped(json_module.dumps(path, ensure_ascii=False))
+    import json
+
+    return escaped(json.dumps(path, ensure_ascii=False))
 
 
 def title(message: str) -> str:
@@ -98,9 +102,11 @@ def show_json(result: Any) -> None:
     What would not show is escaped: the terminal is not steered, and a name that is not UTF-8 comes
     as lone surrogates, which `os.fsencode` turns back into its bytes.
     """
+    import json
+
     import msgspec
 
-    text = json_module.dumps(msgspec.to_builtins(result), indent=2, ensure_ascii=False)
+    text = json.dumps(msgspec.to_builtins(result), indent=2, ensure_ascii=False)
     print("\n".join(escaped(line) for line in text.split("\n")))
 
 
@@ -176,6 +182,7 @@ def repository(*, anywhere: bool = False) -> Repository:
     Args:
         anywhere: Whether it may begin here, when DORKY_URL or DORKY_BUCKET says where from.
     """
+    from dorky.config import Config
     from dorky.project import Project
     from dorky.repo import Repository
 
