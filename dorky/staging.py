@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import fnmatch
 import os
-import re
 import stat as stat_module
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import pairwise
@@ -24,24 +22,30 @@ from dorky.store import Store, Writer
 from dorky.vault import Vault
 from dorky.worktree import Found, Worktree, now
 
-# Names that nearly always hold a secret; looked for by `status`, never staged by themselves.
-_SECRETS = re.compile(
-    "|".join(
-        fnmatch.translate(glob)
-        for glob in (
-            *(".env", ".env.*", "*.env", "*.pem", "*.key", "*.p12", "*.pfx", "*.jks"),
-            *("*.keystore", "*.kdbx", "*.tfvars", "id_rsa", "id_dsa", "id_ecdsa", "id_ed25519"),
-            *("credentials.json", "service-account*.json", "secrets.*", ".npmrc", ".pypirc"),
-            *(".netrc", ".htpasswd", "kubeconfig"),
-        )
-    )
+# Names that nearly always hold a secret; looked for by `status`, never staged by themselves. (No
+# regular expression: every command would compile it.)
+_SECRETS = frozenset(
+    {
+        *("id_rsa", "id_dsa", "id_ecdsa", "id_ed25519", "credentials.json", "kubeconfig"),
+        *(".npmrc", ".pypirc", ".netrc", ".htpasswd"),
+    }
+)
+_SECRET_BEGINNINGS = (".env.", "secrets.")
+_SECRET_ENDS = (
+    *(".env", ".pem", ".key", ".p12", ".pfx", ".jks"),
+    *(".keystore", ".kdbx", ".tfvars"),
 )
 _HARMLESS = (".example", ".sample", ".template", ".dist", ".pub")
 
 
 def looks_secret(name: str) -> bool:
     """Whether a file of this name most likely holds a secret."""
-    return bool(_SECRETS.match(name)) and not name.endswith(_HARMLESS)
+    return (
+        name in _SECRETS
+        or name.endswith(_SECRET_ENDS)
+        or name.startswith(_SECRET_BEGINNINGS)
+        or (name.startswith("service-account") and name.endswith(".json"))
+    ) and not name.endswith(_HARMLESS)
 
 
 # --- what a path on the command line means --------------------------------------------------
