@@ -12,7 +12,6 @@ import itertools
 import os
 import stat as stat_module
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -26,7 +25,7 @@ from dorky.progress import Progress
 from dorky.results import Change
 from dorky.roster import GroupOf
 from dorky.store import Held, Store
-from dorky.worktree import Worktree, now
+from dorky.worktree import Worktree, Writing, now
 
 Wanted = Callable[[str], bool]
 """Whether a path shall be on disk."""
@@ -99,13 +98,15 @@ def plan(
         if row.absent and path not in changed and wanted(path):
             entry = staging.entry_of(row, store.vault)
             changed[path] = history.Difference(path, entry, entry)
-    for path, difference in changed.items():
+    seen = now()
+    for path, stat in worktree.stats(changed):
+        difference = changed[path]
         if difference.new and difference.old is not difference.new:
             made.groups[path] = difference.group
         if difference.new is None:
-            _plan_removal(worktree, made, rows.get(path), difference)
+            _plan_removal(worktree, made, rows.get(path), difference, stat)
         else:
-            _plan_writing(worktree, store, made, rows.get(path), difference, wanted)
+            _plan_writing(worktree, store, made, rows.get(path), difference, wanted, stat, seen)
     _check_room(worktree, made)
     # What is staged and no longer on disk can be in the way, too: a beside a/b.
     coming = made.write.keys() | made.adopt.keys() | made.leave.keys()
@@ -132,9 +133,9 @@ def plan_files(
         kept: Contents that files may hold and that are kept, beside those that are staged.
     """
     made = nothing()
-    for path, entry in wanted.items():
-        seen = now()
-        stat = worktree.stat(path)
+    seen = now()
+    for path, stat in worktree.stats(wanted):
+        entry = wanted[path]
         made.judged[path] = moment(stat)
         there = stat is not None and not stat_module.S_ISDIR(stat.st_mode)
         if entry and stat and there and staging.holds(worktree, path, stat, entry):
@@ -145,37 +146,51 @@ def plan_files(
         elif there:
             made.remove.add(path)
         if there:
-            _judge(worktree, store, made, path, rows.get(path), kept.get(path))
+            _judge(worktree, store, made, path, rows.get(path), kept.get(path), stat)
     _check_room(worktree, made)
     return made
 
 
 def _judge(
-    worktree: Worktree, store: Store, made: Plan, path: str, row: Row | None, kept: Row | None
+    worktree: Worktree,
+    store: Store,
+    made: Plan,
+    path: str,
+    row: Row | None,
+    kept: Row | None,
+    stat: os.stat_result | None,
 ) -> None:
     """Find out whether what a file holds is kept: staged, or elsewhere."""
     for each in (row, kept):
-        if each and _clean(worktree, each, staging.entry_of(each, store.vault), path):
+        if each and _clean(worktree, each, staging.entry_of(each, store.vault), path, stat):
             made.held[path] = each
             return
     made.conflicts.add(path)
 
 
-def _clean(worktree: Worktree, row: Row | None, old: Entry | None, path: str) -> bool:
+def _clean(
+    worktree: Worktree,
+    row: Row | None,
+    old: Entry | None,
+    path: str,
+    stat: os.stat_result | None,
+) -> bool:
     """Whether what is at a path, staged and on disk, is kept by the old tree."""
     if row is None or old is None or not staging.agree(row, old):
         return False
-    stat = worktree.stat(path)
     if stat is None or row.fresh(stat):
         return True
     return not stat_module.S_ISDIR(stat.st_mode) and staging.holds(worktree, path, stat, old)
 
 
 def _plan_removal(
-    worktree: Worktree, made: Plan, row: Row | None, change: history.Difference
+    worktree: Worktree,
+    made: Plan,
+    row: Row | None,
+    change: history.Difference,
+    stat: os.stat_result | None,
 ) -> None:
     path = change.path
-    stat = worktree.stat(path)
     made.judged[path] = moment(stat)
     if _staged_apart(row, change):
         made.conflicts.add(path)
@@ -183,7 +198,7 @@ def _plan_removal(
         made.forget.add(path)
         return
     made.remove.add(path)
-    if not _clean(worktree, row, change.old, path):
+    if not _clean(worktree, row, change.old, path, stat):
         made.conflicts.add(path)
 
 
@@ -194,11 +209,11 @@ def _plan_writing(
     row: Row | None,
     change: history.Difference,
     wanted: Wanted,
+    stat: os.stat_result | None,
+    seen: int,
 ) -> None:
     path, entry = change.path, change.new
     assert entry is not None
-    seen = now()
-    stat = worktree.stat(path)
     made.judged[path] = moment(stat)
     if _staged_apart(row, change):
         made.conflicts.add(path)
@@ -210,7 +225,7 @@ def _plan_writing(
         made.leave[path] = entry
     else:
         made.write[path] = entry
-        if stat is not None and not _clean(worktree, row, change.old, path):
+        if stat is not None and not _clean(worktree, row, change.old, path, stat):
             made.conflicts.add(path)
 
 
@@ -223,22 +238,22 @@ def _staged_apart(row: Row | None, change: history.Difference) -> bool:
 
 def _check_room(worktree: Worktree, made: Plan) -> None:
     """Find files in the way of new directories, and directories in the way of new files."""
-    roomy: set[str] = set()
+    looked: set[str] = set()
     for path in made.write:
-        stat = worktree.stat(path)
+        stat = worktree.stat(path) if made.judged[path] else None
         if stat is not None and stat_module.S_ISDIR(stat.st_mode):
-            made.judged.pop(path, None)
+            del made.judged[path]
             _clear(worktree, made, worktree.below(path))
         for parent in parents(path):
-            if parent in roomy:
+            if parent in looked:
                 continue
+            looked.add(parent)
             stat = worktree.stat(parent)
             if stat is None or parent in made.remove:
                 break
             if not stat_module.S_ISDIR(stat.st_mode):  # a link is not followed, it goes
                 _clear(worktree, made, [parent])
                 break
-            roomy.add(parent)
 
 
 def _clear(worktree: Worktree, made: Plan, paths: Iterable[str]) -> None:
@@ -326,14 +341,16 @@ def apply(worktree: Worktree, store: Store, made: Plan, progress: Progress) -> D
 
     All new files are written, whole and verified, before the first one in the worktree is touched.
     """
-    prepared = dict(_prepare(worktree, store, made, progress)) if made.write else {}
-    # Fetching and writing took a while: what was edited meanwhile is not what was judged.
-    for path in made.judged.keys() & (made.write.keys() | made.remove):
-        if moment(worktree.stat(path)) != made.judged[path]:
-            raise errors.LocalChanges(path)
-    for path in sorted(made.remove, reverse=True):
-        worktree.remove(path)
-    stats = {path: worktree.install(scratch, path) for path, scratch in prepared.items()}
+    with worktree.writing() as writing:
+        prepared = dict(_prepare(writing, store, made, progress)) if made.write else {}
+        # Fetching and writing took a while: what was edited meanwhile is not what was judged.
+        touched = made.judged.keys() & (made.write.keys() | made.remove)
+        for path, stat in worktree.stats(touched):
+            if moment(stat) != made.judged[path]:
+                raise errors.LocalChanges(path)
+        for path in sorted(made.remove, reverse=True):
+            writing.remove(path)
+        stats = {path: writing.install(scratch, path) for path, scratch in prepared.items()}
     # Only now is a file that was just written old enough for its stat to be trusted.
     seen = now()
     rows = [
@@ -346,25 +363,25 @@ def apply(worktree: Worktree, store: Store, made: Plan, progress: Progress) -> D
 
 
 def _prepare(
-    worktree: Worktree, store: Store, made: Plan, progress: Progress
-) -> Iterator[tuple[str, Path]]:
+    writing: Writing, store: Store, made: Plan, progress: Progress
+) -> Iterator[tuple[str, str]]:
     entries = made.write
     lists = history.chunks_of(store, (entry.content for entry in entries.values()))
     places = store.locate(piece for pieces in lists.values() for piece in pieces)
 
-    def prepare(item: tuple[str, Entry]) -> tuple[str, Path]:
+    def prepare(item: tuple[str, Entry]) -> tuple[str, str]:
         path, entry = item
         blocks = _blocks(store, places, lists[entry.content], entry, group=made.groups.get(path))
-        return path, worktree.prepare(path, entry.mode, blocks)
+        return path, writing.prepare(path, entry.mode, blocks)
 
-    def prepare_large(path: str, entry: Entry) -> Path:
+    def prepare_large(path: str, entry: Entry) -> str:
         def blocks() -> Iterator[bytes]:
             pieces, group = lists[entry.content], made.groups.get(path)
             for block in _blocks(store, places, pieces, entry, group=group, threads=THREADS):
                 yield block
                 progress.advance(len(block))
 
-        return worktree.prepare(path, entry.mode, blocks())
+        return writing.prepare(path, entry.mode, blocks())
 
     # Small files side by side, large ones one after the other with their chunks side by side.
     ordered = sorted(entries.items())
@@ -373,7 +390,7 @@ def _prepare(
     progress.start("Writing files", sum(entry.size for entry in entries.values()), "B")
     for path, entry in large:
         yield path, prepare_large(path, entry)
-    for path, scratch in in_order(prepare, small, threads=THREADS):
+    for path, scratch in map(prepare, small):
         yield path, scratch
         progress.advance(entries[path].size)
     progress.finish()

@@ -47,7 +47,7 @@ _WINDOWS_DEVICES = frozenset(
 
 
 @contextlib.contextmanager
-def disk_errors(path: Path) -> Iterator[None]:
+def disk_errors(path: str | Path) -> Iterator[None]:
     """Turn an `OSError` about ``path`` into the error tree's, keeping its reason."""
     try:
         yield
@@ -135,7 +135,14 @@ def write_atomic(path: Path, data: bytes, *, mode: int = 0o600, replace: bool = 
         sweep(path)
 
 
-def write_new(path: Path, mode: int, blocks: Iterable[bytes], *, about: Path) -> None:
+def write_new(
+    path: str | Path,
+    mode: int,
+    blocks: Iterable[bytes],
+    *,
+    about: str | Path,
+    within: int | None = None,
+) -> None:
     """Make a new file (or, going by ``mode``, a link), which is nobody else's (0600) until whole.
 
     Args:
@@ -143,6 +150,7 @@ def write_new(path: Path, mode: int, blocks: Iterable[bytes], *, about: Path) ->
         mode: File type and permission bits.
         blocks: The content, or the link's target.
         about: The file to name in errors.
+        within: An open directory that ``path`` is taken from.
 
     Raises:
         DiskFull: No space; nothing is left.
@@ -151,17 +159,27 @@ def write_new(path: Path, mode: int, blocks: Iterable[bytes], *, about: Path) ->
     with disk_errors(about):
         try:
             if stat.S_ISLNK(mode):
-                path.symlink_to(_target(about, blocks))
+                os.symlink(_target(about, blocks), path, dir_fd=within)
                 return
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-            with open(os.open(path, flags, 0o600), "wb") as file:
+            fd = os.open(path, flags, 0o600, dir_fd=within)
+            try:
                 for block in blocks:
-                    file.write(block)
-                file.flush()
-                os.fchmod(file.fileno(), mode & 0o777)
+                    _write(fd, block)
+                os.fchmod(fd, mode & 0o777)
+            finally:
+                os.close(fd)
         except BaseException:
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path, dir_fd=within)
             raise
+
+
+def _write(fd: int, data: bytes) -> None:
+    # Without a file object around it, which costs a small file more than its bytes do.
+    done = os.write(fd, data)
+    while done < len(data):
+        done += os.write(fd, memoryview(data)[done:])
 
 
 def write_stream(path: Path, mode: int, blocks: Iterable[bytes]) -> None:
@@ -171,39 +189,54 @@ def write_stream(path: Path, mode: int, blocks: Iterable[bytes]) -> None:
     """
     scratch = temporary(path.parent)
     write_new(scratch, mode, blocks, about=path)
-    move(scratch, path)
-
-
-def move(path: Path, target: Path) -> None:
-    """Rename a file or link, replacing any at ``target``; copy it where that is another mount."""
-    with disk_errors(target):
+    with disk_errors(path):
         try:
-            path.rename(target)
-            return
-        except OSError as error:
-            if error.errno != errno.EXDEV:
-                path.unlink()
-                raise
-        mode = path.lstat().st_mode
-        if stat.S_ISLNK(mode):
-            write_stream(target, mode, [os.fsencode(path.readlink())])
-        else:
-            # Opened by its owner whatever its mode, which may be 0.
-            path.chmod(0o600)
-            with path.open("rb") as file:
-                write_stream(target, mode, iter(lambda: file.read(_BLOCK), b""))
-        path.unlink()
+            scratch.rename(path)
+        except BaseException:
+            scratch.unlink()
+            raise
 
 
-def _target(path: Path, blocks: Iterable[bytes]) -> str:
+def move(path: str, source: int, target: str, into: int) -> None:
+    """Rename a file or link, replacing any at ``target``; copy it where that is another mount.
+
+    Args:
+        path: What to move.
+        source: An open directory that ``path`` is taken from.
+        target: Its new name.
+        into: An open directory that ``target`` is taken from.
+    """
+    try:
+        os.rename(path, target, src_dir_fd=source, dst_dir_fd=into)
+        return
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+    mode = os.stat(path, dir_fd=source, follow_symlinks=False).st_mode
+    scratch = temporary(Path()).name
+    if stat.S_ISLNK(mode):
+        link = os.fsencode(os.readlink(path, dir_fd=source))
+        write_new(scratch, mode, [link], about=target, within=into)
+    else:
+        # Opened by its owner whatever its mode, which may be 0.
+        os.chmod(path, 0o600, dir_fd=source)
+        with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=source), "rb") as file:
+            blocks = iter(lambda: file.read(_BLOCK), b"")
+            write_new(scratch, mode, blocks, about=target, within=into)
+    os.rename(scratch, target, src_dir_fd=into, dst_dir_fd=into)
+    os.unlink(path, dir_fd=source)
+
+
+def _target(path: str | Path, blocks: Iterable[bytes]) -> str:
     """Where a link leads, without reading more than a link can hold."""
+    name = Path(path).name
     target = b""
     for block in blocks:
         target += block
         if len(target) > _PATH_MAX:
-            raise errors.UnsafePath(f"{path.name!a}, a link of over {_PATH_MAX} bytes")
+            raise errors.UnsafePath(f"{name!a}, a link of over {_PATH_MAX} bytes")
     if b"\0" in target:
-        raise errors.UnsafePath(f"{path.name!a}, a link with a NUL in it")
+        raise errors.UnsafePath(f"{name!a}, a link with a NUL in it")
     return os.fsdecode(target)
 
 

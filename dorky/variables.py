@@ -380,7 +380,8 @@ class VariableWork(SyncWork):
         return Edited(path=name, what=what if differs else None, ignored=staged.ignored)
 
     def _put(self, name: str, mode: int, data: bytes) -> None:
-        self.worktree.install(self.worktree.prepare(name, mode, [data]), name)
+        with self.worktree.writing() as writing:
+            writing.install(writing.prepare(name, mode, [data]), name)
 
     @contextlib.contextmanager
     def _private_directory(self) -> Iterator[Path]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
+import itertools
 import os
+import secrets
 import stat as stat_module
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +20,9 @@ from dorky.ignore import Ignore
 STATE = ".dorky"
 SCRATCH = "tmp"
 """The directory below `STATE` where new files are written; emptied by the next command."""
+# To go on from, a directory need not be one that can be listed, where systems know the difference.
+_DIRECTORY = os.O_DIRECTORY | os.O_CLOEXEC | getattr(os, "O_PATH", os.O_RDONLY)
+_PATH_MAX = 4096
 _BLOCK = 1 << 20
 _NOT_THERE = {errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG}
 
@@ -26,6 +32,22 @@ class Found(NamedTuple):
 
     path: str
     stat: os.stat_result
+
+
+Proof = tuple[str, int, int, int, int, int]
+"""A file's path, mode, size, inode, and times of modification and change in ns."""
+
+
+class Survey(NamedTuple):
+    """What a look at the whole worktree has shown.
+
+    Attributes:
+        unproven: Tracked files whose stat proves nothing, with it; None if there is no such file.
+        others: Files that matter and are neither tracked nor ignored.
+    """
+
+    unproven: dict[str, os.stat_result | None]
+    others: list[str]
 
 
 class Worktree:
@@ -112,6 +134,16 @@ class Worktree:
                 return None
             raise errors.UnreadableFile(path, error.strerror) from error
 
+    def stats(self, paths: Iterable[str]) -> Iterator[tuple[str, os.stat_result | None]]:
+        """What `stat` says of each path; the directories above them are looked at only once."""
+        there = {"": True}
+        for path in paths:
+            directory = path.rpartition("/")[0]
+            if directory not in there:
+                above = self.stat(directory)
+                there[directory] = above is not None and stat_module.S_ISDIR(above.st_mode)
+            yield path, self.stat_in(path) if there[directory] else None
+
     def link_above(self, path: str) -> str | None:
         """The outermost directory above a path that is a symbolic link; None if none is."""
         parents = (path[:end] for end, char in enumerate(path) if char == "/")
@@ -119,53 +151,105 @@ class Worktree:
 
     # --- walking ---------------------------------------------------------------------------
 
-    def walk(self, ignore: Ignore, start: str = "", *, partly: bool = False) -> Iterator[Found]:
+    def walk(self, ignore: Ignore, start: str = "") -> Iterator[Found]:
         """Every file and link below ``start`` that is not ignored, in no particular order.
 
         Args:
             ignore: The rules of the worktree's root.
             start: A directory in the repository.
-            partly: Whether to pass over directories that can't be listed (some other program's
-                data), for a look at what is around.
 
         Raises:
             UnreadableFile: A directory that can't be listed.
         """
 
         def refuse(path: str, error: OSError) -> None:
-            if not partly:
-                raise errors.UnreadableFile(path or self.root, error.strerror) from error
+            raise errors.UnreadableFile(path or self.root, error.strerror) from error
 
         for part in start.split("/") if start else []:
             ignore = ignore.enter(part)
         pending = [(start, ignore)]
-        while pending:
-            directory, rules = pending.pop()
-            try:
-                # Listed whole: a walk that is given up must leave no directory open.
-                with os.scandir(self.root / directory) as listing:
-                    items = list(listing)
-            except (FileNotFoundError, NotADirectoryError):
-                continue  # gone since its parent was listed
-            except OSError as error:
-                refuse(directory, error)
-                continue
+        for prefix, rules, items in self._listed(pending, refuse):
             for item in items:
-                path = f"{directory}/{item.name}" if directory else item.name
+                name = item.name
+                path = prefix + name
                 try:
                     is_dir = item.is_dir(follow_symlinks=False)
-                    if rules.match(item.name, is_dir=is_dir):
+                    if rules.match(name, is_dir=is_dir):
                         continue
                     if is_dir:
-                        pending.append((path, rules.enter(item.name)))
+                        pending.append((path, rules.enter(name)))
                         continue
                     stat = item.stat(follow_symlinks=False)
                 except FileNotFoundError:
                     continue  # deleted since it was listed
                 except OSError as error:
                     refuse(path, error)
-                    continue
                 yield Found(path, stat)
+
+    def survey(
+        self, ignore: Ignore, proofs: Mapping[str, Proof], wanted: Callable[[str], bool]
+    ) -> Survey:
+        """Look once at each tracked file, and at the names of what lies around.
+
+        Directories that can't be listed (some other program's data) are passed over.
+
+        Args:
+            ignore: The rules of the worktree's root.
+            proofs: By each tracked path, what proves that the file is as staged.
+            wanted: Tells which names of other files matter; only they are looked at more closely.
+
+        Raises:
+            UnreadableFile: A tracked file that can't be looked at.
+        """
+        left = dict(proofs)
+        unproven: dict[str, os.stat_result | None] = {}
+        others: list[str] = []
+        pending = [("", ignore)]
+        for prefix, rules, items in self._listed(pending, lambda *_: None):
+            for item in items:
+                name = item.name
+                path = prefix + name
+                try:
+                    if proof := left.get(path):
+                        # Tracked is tracked, ignored or not: no rule is asked.
+                        s = item.stat(follow_symlinks=False)
+                        del left[path]
+                        if proof == (
+                            *(path, s.st_mode, s.st_size, s.st_ino),
+                            *(s.st_mtime_ns, s.st_ctime_ns),
+                        ):
+                            continue
+                        unproven[path] = s
+                    if item.is_dir(follow_symlinks=False):
+                        if not rules.match(name, is_dir=True):
+                            pending.append((path, rules.enter(name)))
+                    elif not proof and wanted(name) and not rules.match(name, is_dir=False):
+                        others.append(path)
+                except OSError:
+                    continue
+        unproven.update(self.stats(left))
+        return Survey(unproven, others)
+
+    def _listed(
+        self, pending: list[tuple[str, Ignore]], refuse: Callable[[str, OSError], None]
+    ) -> Iterator[tuple[str, Ignore, list[os.DirEntry[str]]]]:
+        """List directories, with the rules that hold there, until none is pending any more."""
+        while pending:
+            directory, rules = pending.pop()
+            try:
+                fd = os.open(self._prefix + directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                try:
+                    # Listed whole: a walk that is given up must leave no listing open. By its
+                    # descriptor, since what is in it is found faster from there than by path.
+                    with os.scandir(fd) as listing:
+                        items = list(listing)
+                    yield f"{directory}/" if directory else "", rules, items
+                finally:
+                    os.close(fd)
+            except (FileNotFoundError, NotADirectoryError):
+                continue  # gone since its parent was listed
+            except OSError as error:
+                refuse(directory, error)
 
     def below(self, path: str) -> Iterator[str]:
         """Every file and link below a directory, ignored or not."""
@@ -223,7 +307,44 @@ class Worktree:
 
     # --- writing ---------------------------------------------------------------------------
 
-    def prepare(self, path: str, mode: int, blocks: Iterable[bytes]) -> Path:
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[Writing]:
+        """Begin to put files in place, or away."""
+        made = Writing(self)
+        try:
+            yield made
+        finally:
+            made.close()
+
+    def remove(self, path: str) -> None:
+        """See `Writing.remove`."""
+        with self.writing() as writing:
+            writing.remove(path)
+
+
+class Writing:
+    """Puts files in place, and away. One thread's, but for `prepare`.
+
+    The directory that is written to is held open. It is opened from the root down, each directory
+    from the one above and none through a symbolic link, and files are named from there: whoever
+    puts a link in the way after that leads nothing astray.
+    """
+
+    def __init__(self, worktree: Worktree) -> None:
+        self._worktree = worktree
+        self._token, self._numbers = secrets.token_hex(8), itertools.count()
+        self._scratch = -1
+        self._held = -1
+        self._directory = ""
+
+    def close(self) -> None:
+        """Let go of what is held open."""
+        self._leave()
+        if self._scratch >= 0:
+            os.close(self._scratch)
+            self._scratch = -1
+
+    def prepare(self, path: str, mode: int, blocks: Iterable[bytes]) -> str:
         """Write a file (or link) that `install` will put in its place.
 
         It is written in `.dorky/tmp`: what a killed process leaves there is removed by the next,
@@ -234,79 +355,115 @@ class Worktree:
             mode: File type and permission bits.
             blocks: The content, or the link's target.
 
+        Returns:
+            Its name there.
+
         Raises:
             UnsafePath: The path leads out of the worktree.
             DiskFull: No space.
         """
-        target = self.on_disk(path)
-        prepared = files.temporary(self.root / STATE / SCRATCH)
-        files.write_new(prepared, mode, blocks, about=target)
-        return prepared
+        target = self._worktree.at(path)
+        if self._scratch < 0:
+            with files.disk_errors(target):
+                self._scratch = os.open(self._worktree.root / STATE / SCRATCH, _DIRECTORY)
+        name = f"{self._token}-{next(self._numbers)}"
+        files.write_new(name, mode, blocks, about=target, within=self._scratch)
+        return name
 
-    def install(self, prepared: Path, path: str) -> os.stat_result:
+    def install(self, prepared: str, path: str) -> os.stat_result:
         """Put a prepared file in place of whatever file is there; give its stat.
 
         Raises:
             UnsafePath: A parent is a symbolic link, through which nothing is written.
+            LocalChanges: A parent is a file.
         """
-        target = self.on_disk(path)
-        for directory, exists in self._parents(path):
-            if not exists:
-                with files.disk_errors(directory):
-                    directory.mkdir(exist_ok=True)
-        self._make_room(target)
-        files.move(prepared, target)
-        return target.lstat()
+        target = self._worktree.at(path)
+        directory, _, name = path.rpartition("/")
+        with files.disk_errors(target):
+            if len(os.fsencode(target)) >= _PATH_MAX:  # nobody could name it
+                raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+            self._enter(directory, make=True)
+            try:
+                files.move(prepared, self._scratch, name, self._held)
+            except IsADirectoryError:
+                self._clear(name)
+                files.move(prepared, self._scratch, name, self._held)
+            return os.stat(name, dir_fd=self._held, follow_symlinks=False)
 
     def remove(self, path: str) -> None:
         """Delete a file, and the directories that are empty without it.
 
         The current directory stays: a shell that stands in it would be lost.
-        """
-        target = self.on_disk(path)
-        if not all(exists for _, exists in self._parents(path)):
-            return
-        with files.disk_errors(target):
-            target.unlink(missing_ok=True)
-        for parent in target.parents:
-            if parent == self.root or parent == _here():
-                break
-            try:
-                parent.rmdir()
-            except OSError:
-                break
-
-    def _make_room(self, target: Path) -> None:
-        """Remove a directory that holds no file."""
-        if target.is_symlink() or not target.is_dir():
-            return
-        with files.disk_errors(target):
-            for directory, _, _ in os.walk(target, topdown=False):
-                Path(directory).rmdir()
-
-    def _parents(self, path: str) -> Iterator[tuple[Path, bool]]:
-        """The directories above a path, outermost first, and whether they exist.
 
         Raises:
-            UnsafePath: One is a symbolic link, through which nothing is written or deleted.
-            LocalChanges: One is a file.
+            UnsafePath: A parent is a symbolic link, through which nothing is deleted.
+            LocalChanges: A parent is a file.
         """
-        for end, char in enumerate(path):
-            if char != "/":
-                continue
-            directory = self.root / path[:end]
+        target = self._worktree.at(path)
+        directory, _, name = path.rpartition("/")
+        with files.disk_errors(target):
             try:
-                mode = os.lstat(directory).st_mode
+                self._enter(directory)
             except FileNotFoundError:
-                yield directory, False
-                continue
-            except OSError as error:
-                raise errors.DiskError(path[:end], error.strerror) from error
+                return
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(name, dir_fd=self._held)
+            here = _here()
+            while self._directory and self._worktree.root / self._directory != here:
+                above, _, name = self._directory.rpartition("/")
+                held = os.open("..", _DIRECTORY, dir_fd=self._held)
+                try:
+                    os.rmdir(name, dir_fd=held)
+                except OSError:
+                    os.close(held)
+                    break
+                os.close(self._held)
+                self._held, self._directory = held, above
+
+    def _enter(self, directory: str, *, make: bool = False) -> None:
+        """Hold a directory of the worktree.
+
+        Raises:
+            FileNotFoundError: It is not there, and not to be made.
+        """
+        if self._held >= 0 and self._directory == directory:
+            return
+        self._leave()
+        self._held = os.open(self._worktree.root, _DIRECTORY)
+        for name in directory.split("/") if directory else ():
+            below = f"{self._directory}/{name}" if self._directory else name
+            held = self._open(below, name, make=make)
+            os.close(self._held)
+            self._held, self._directory = held, below
+
+    def _open(self, path: str, name: str, *, make: bool) -> int:
+        """Open a directory below the one that is held."""
+        flags = _DIRECTORY | os.O_NOFOLLOW
+        try:
+            return os.open(name, flags, dir_fd=self._held)
+        except FileNotFoundError:
+            if not make:
+                raise
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(name, dir_fd=self._held)
+            return os.open(name, flags, dir_fd=self._held)
+        except NotADirectoryError:
+            mode = os.stat(name, dir_fd=self._held, follow_symlinks=False).st_mode
             if stat_module.S_ISLNK(mode):
-                raise errors.UnsafePath(f"{path}: {path[:end]} is a symbolic link")
-            if not stat_module.S_ISDIR(mode):
-                raise errors.LocalChanges(f"{path[:end]} is a file, {path} needs a directory there")
-            yield directory, True
+                raise errors.UnsafePath(f"{path} is a symbolic link") from None
+            raise errors.LocalChanges(f"{path} is a file, not a directory") from None
+
+    def _leave(self) -> None:
+        if self._held >= 0:
+            os.close(self._held)
+        self._held, self._directory = -1, ""
+
+    def _clear(self, name: str) -> None:
+        """Remove a directory that holds no file."""
+        for _, directories, _, held in os.fwalk(name, topdown=False, dir_fd=self._held):
+            for each in directories:
+                os.rmdir(each, dir_fd=held)
+        os.rmdir(name, dir_fd=self._held)
 
 
 def _here() -> Path | None:

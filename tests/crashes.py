@@ -224,6 +224,12 @@ class Disk:
 _UNLINK = os.unlink
 
 
+def _whole(within: int | None, path: Any) -> Path:
+    """The path of what is named from an open directory."""
+    above = Path() if within is None else Path(f"/proc/self/fd/{within}").readlink()
+    return above / os.fsdecode(path)
+
+
 class Trap:
     """Watches a command pass its points, and kills it at one.
 
@@ -256,8 +262,8 @@ class Trap:
         with open(self.report, "w", encoding="utf-8") as file:
             json.dump(self.points, file)
 
-    def named(self, what: str, *paths: object) -> str:
-        names = [os.path.relpath(os.fsdecode(each), self.base) for each in paths]  # type: ignore[call-overload]
+    def named(self, what: str, *paths: Path) -> str:
+        names = [os.path.relpath(each, self.base) for each in paths]
         return re.sub(r"[0-9a-f]{16,}", "#", f"{what} {' to '.join(names)}")
 
     def around(self, module: Any, verb: str) -> None:
@@ -266,15 +272,18 @@ class Trap:
 
         def watched(*arguments: Any, **options: Any) -> Any:
             # A method of Path may call the function in os: one point, not two.
-            if getattr(self._here, "inside", False) or "dir_fd" in options:
+            if getattr(self._here, "inside", False):
                 return call(*arguments, **options)
+            count = 2 if verb in {"rename", "replace", "link"} else 1
+            within = [options.get(each) for each in ("src_dir_fd", "dst_dir_fd")]
+            within = within if count == 2 else [options.get("dir_fd")]
+            paths = [_whole(*each) for each in zip(within, arguments[:count], strict=True)]
             self._here.inside = True
             try:
                 with self._lock:
-                    count = 2 if verb in {"rename", "replace", "link"} else 1
-                    self.reach(self.named(f"before {verb}", *arguments[:count]))
+                    self.reach(self.named(f"before {verb}", *paths))
                     if self.disk and verb != "link":
-                        self.disk.going(Path(arguments[count - 1]))
+                        self.disk.going(paths[-1])
                     return call(*arguments, **options)
             finally:
                 self._here.inside = False

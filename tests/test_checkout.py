@@ -21,7 +21,7 @@ from dorky import checkout, errors, model
 from dorky.model import ALL, Kind, ObjectId
 from dorky.repo import Repository
 from dorky.results import Change, CheckedOut
-from dorky.worktree import Worktree
+from dorky.worktree import Writing
 
 
 def commit(repo: Repository, tree: Tree) -> ObjectId:
@@ -626,14 +626,14 @@ def test_a_checkout_that_fails_leaves_no_plaintext_about(
 ) -> None:
     commit(repo, {"a": file("1"), "b": file("1")})
     commit(repo, {"a": file("2"), "b": file("2")})
-    prepare = Worktree.prepare
+    prepare = Writing.prepare
 
-    def full(self: Worktree, path: str, mode: int, blocks: Iterable[bytes]) -> Path:
+    def full(self: Writing, path: str, mode: int, blocks: Iterable[bytes]) -> str:
         if path == "b":
             raise errors.DiskFull(path)
         return prepare(self, path, mode, blocks)
 
-    monkeypatch.setattr(Worktree, "prepare", full)
+    monkeypatch.setattr(Writing, "prepare", full)
     with pytest.raises(errors.DiskFull):
         repo.checkout("HEAD~1")
     assert list((repo.state / "tmp").iterdir()) == []

@@ -158,19 +158,27 @@ def test_content_is_never_in_a_file_that_others_can_read(tmp_path: Path, umask: 
 def test_a_file_is_moved_to_another_mount(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int
 ) -> None:
-    path, target = tmp_path / "new", tmp_path / "there" / "file"
-    target.parent.mkdir()
-    files.write_new(path, mode, [b"x"], about=target)
-    rename = Path.rename
+    here, there = tmp_path / "here", tmp_path / "there"
+    for each in (here, there):
+        each.mkdir()
+    target = there / "file"
+    files.write_new(here / "new", mode, [b"x"], about=target)
+    rename = os.rename
 
-    def refuse(self: Path, to: Path) -> Path:
-        if self.parent != to.parent:
+    def refuse(path: str, to: str, *, src_dir_fd: int, dst_dir_fd: int) -> None:
+        if src_dir_fd != dst_dir_fd:
             raise OSError(errno.EXDEV, "Invalid cross-device link")
-        return rename(self, to)
+        rename(path, to, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd)
 
-    monkeypatch.setattr(Path, "rename", refuse)
-    files.move(path, target)
-    assert list(tmp_path.iterdir()) == [target.parent]
+    monkeypatch.setattr(os, "rename", refuse)
+    source, into = (os.open(each, os.O_RDONLY) for each in (here, there))
+    try:
+        files.move("new", source, "file", into)
+    finally:
+        os.close(source)
+        os.close(into)
+    assert not list(here.iterdir())
+    assert list(there.iterdir()) == [target]
     if mode == LINK:
         assert target.readlink() == Path("x")
     else:

@@ -22,7 +22,7 @@ from servers import Canned, Remote
 from dorky import errors
 from dorky import sync as sync_module
 from dorky.repo import Repository
-from dorky.worktree import Worktree
+from dorky.worktree import Writing
 
 
 def noise(size: int, seed: int = 1) -> bytes:
@@ -202,15 +202,15 @@ class Stopped:
         left = after
         error = error or errors.DiskFull("here")
 
-        def install(self: Worktree, *arguments: Any, **options: Any) -> os.stat_result:
+        def install(self: Writing, *arguments: Any, **options: Any) -> os.stat_result:
             nonlocal left
             left -= 1
             if left < 0:
                 raise error
             return real(self, *arguments, **options)
 
-        real = Worktree.install
-        monkeypatch.setattr(Worktree, "install", install)
+        real = Writing.install
+        monkeypatch.setattr(Writing, "install", install)
 
 
 def test_a_remote_inside_the_project(ana: Machine) -> None:

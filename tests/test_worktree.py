@@ -19,7 +19,8 @@ from dorky.worktree import Worktree
 def put(tree: Worktree, path: str, mode: int, blocks: Iterable[bytes]) -> None:
     (tree.root / ".dorky" / "tmp").mkdir(parents=True, exist_ok=True)
     try:
-        tree.install(tree.prepare(path, mode, blocks), path)
+        with tree.writing() as writing:
+            writing.install(writing.prepare(path, mode, blocks), path)
     finally:
         shutil.rmtree(tree.root / ".dorky")
 
@@ -202,6 +203,52 @@ def test_nothing_is_written_or_deleted_through_a_link(tree: Worktree, tmp_path: 
         tree.remove("a/link/file")
     assert [each.name for each in outside.iterdir()] == ["file"]
     assert (outside / "file").read_text() == "kept"
+
+
+def test_a_link_that_comes_later_leads_nothing_astray(tree: Worktree, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "two").write_text("kept")
+    (tree.root / ".dorky" / "tmp").mkdir(parents=True)
+    with tree.writing() as writing:
+        one, two = (writing.prepare(f"d/{n}", stat.S_IFREG | 0o600, [b"x"]) for n in "12")
+        writing.install(one, "d/1")
+        (tree.root / "d").rename(tree.root / "moved")
+        (tree.root / "d").symlink_to(outside)
+        writing.install(two, "d/2")
+        writing.remove("d/two")
+    assert [each.name for each in outside.iterdir()] == ["two"]
+    assert sorted(each.name for each in (tree.root / "moved").iterdir()) == ["1", "2"]
+
+
+def test_a_path_that_is_too_long_for_anybody(tree: Worktree) -> None:
+    with pytest.raises(errors.DiskError, match="too long"):
+        put(tree, "d/" * 2048 + "file", stat.S_IFREG | 0o600, [b"x"])
+    assert not list(tree.root.iterdir())
+
+
+def test_a_directory_that_can_not_be_listed_can_be_written_to(
+    tree: Worktree, tmp_path: Path
+) -> None:
+    (tree.root / "d").mkdir()
+    (tree.root / "d").chmod(0o300)
+    try:
+        with unprivileged(tmp_path):
+            put(tree, "d/file", stat.S_IFREG | 0o600, [b"x"])
+    finally:
+        (tree.root / "d").chmod(0o700)
+    assert (tree.root / "d" / "file").read_bytes() == b"x"
+
+
+def test_many_looked_at_are_as_many_looked_at_one_by_one(tree: Worktree, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for path in ("a/b/c", "a/d", "e"):
+        (tree.root / path).parent.mkdir(parents=True, exist_ok=True)
+        (tree.root / path).touch()
+    (tree.root / "link").symlink_to(tmp_path)
+    paths = ["a", "a/b", "a/b/c", "a/b/no", "a/d/file", "e", "e/f", "link", "link/file", "no/no/x"]
+    assert dict(tree.stats(paths)) == {path: tree.stat(path) for path in paths}
+    assert {path for path, found in tree.stats(paths) if found} == {*paths[:3], "e", "link"}
 
 
 @pytest.mark.parametrize(
