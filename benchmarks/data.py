@@ -1,0 +1,127 @@
+"""The data that is pushed about: made once a run, the same in every run."""
+
+from __future__ import annotations
+
+import filecmp
+import os
+import random
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+KIB, MIB = 1 << 10, 1 << 20
+PER_DIRECTORY = 1000
+
+
+class Different(Exception):
+    """What a tool brought is not what it was given."""
+
+
+class Samples:
+    """Directories of sample data; each is made when it is first asked for.
+
+    Args:
+        directory: Where they are kept.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def env(self) -> Path:
+        """One `.env` of twenty lines."""
+
+        def make(path: Path) -> None:
+            chance = random.Random(1)
+            lines = [f"SERVICE_{n}_KEY={chance.randbytes(20).hex()}\n" for n in range(20)]
+            (path / ".env").write_text("".join(lines))
+
+        return self._made("env", make)
+
+    def small(self, count: int) -> Path:
+        """As many files of 4 KiB that don't compress, a thousand to a directory."""
+
+        def make(path: Path) -> None:
+            chance = random.Random(count)
+            for n in range(count):
+                directory = path / f"{n // PER_DIRECTORY:03}"
+                if n % PER_DIRECTORY == 0:
+                    directory.mkdir()
+                (directory / f"{n % PER_DIRECTORY:03}.bin").write_bytes(chance.randbytes(4 * KIB))
+
+        return self._made(f"small-{count}", make)
+
+    def noise(self, size: int) -> Path:
+        """One file that doesn't compress; its size is in MiB."""
+        chance = random.Random(size)
+        return self._large(f"noise-{size}", size, lambda: chance.randbytes(MIB))
+
+    def text(self, size: int) -> Path:
+        """One file of words and numbers, of which no part comes twice; its size is in MiB."""
+        chance = random.Random(size)
+        letters = "etaoinshrdlu"
+        words = ["".join(chance.choices(letters, k=chance.randint(2, 11))) for _ in range(4000)]
+        words += [str(number) for number in range(96)]
+
+        def block() -> bytes:
+            return " ".join(chance.choices(words, k=MIB // 5)).encode()[: MIB - 1] + b"\n"
+
+        return self._large(f"text-{size}", size, block)
+
+    def _large(self, name: str, size: int, block: Callable[[], bytes]) -> Path:
+        def make(path: Path) -> None:
+            with (path / "large.bin").open("wb") as stream:
+                for _ in range(size):
+                    stream.write(block())
+
+        return self._made(name, make)
+
+    def _made(self, name: str, make: Callable[[Path], None]) -> Path:
+        path = self._directory / name
+        if not path.exists():
+            path.mkdir(parents=True)
+            make(path)
+        return path
+
+
+def copy(source: Path, target: Path) -> None:
+    """Copy sample data, with its times, so that nothing in it was changed just now."""
+    shutil.copytree(source, target)
+
+
+def change(directory: Path) -> None:
+    """Change the first file a little: its size too, for tools that look at nothing else."""
+    path = min(path for path in directory.rglob("*") if path.is_file() and path.suffix != ".dvc")
+    with path.open("ab") as stream:
+        stream.write(b"CHANGED=1\n")
+
+
+def put_in_front(directory: Path) -> None:
+    """Put one byte in front of the large file."""
+    path = directory / "large.bin"
+    moved = directory / "moved"
+    with path.open("rb") as old, moved.open("wb") as new:
+        new.write(b"!")
+        shutil.copyfileobj(old, new, MIB)
+    moved.replace(path)
+
+
+def check_equal(expected: Path, found: Path) -> None:
+    """See that two directories hold the same files.
+
+    Raises:
+        Different: They don't.
+    """
+    names = _names(expected)
+    if names != _names(found):
+        raise Different(f"missing or too many: {sorted(names ^ _names(found))[:10]}")
+    for name in names:
+        if not filecmp.cmp(expected / name, found / name, shallow=False):
+            raise Different(f"not the same contents: {name}")
+
+
+def _names(directory: Path) -> set[str]:
+    return {
+        Path(parent, name).relative_to(directory).as_posix()
+        for parent, _, files in os.walk(directory)
+        for name in files
+    }
