@@ -125,12 +125,14 @@ class PlaceWork(LookWork):
 
     def _note_disk(self, rows: Mapping[str, Row], made: Plan, kept: Iterable[Row]) -> None:
         """Note in the operation log what a plan is about to do to files."""
+        if self.database.operation is None:
+            return
         held = {**rows, **made.held, **{row.path: row for row in kept}}
         operations.note_disk(
             self.database,
             {
                 path: (
-                    held.get(path) if self._is_there(path) else None,
+                    held.get(path) if made.judged.get(path) else None,
                     staging.row_of(path, made.write[path], self.vault, absent=False)
                     if path in made.write
                     else None,
@@ -151,7 +153,7 @@ class PlaceWork(LookWork):
         """How a plan is going to change files, tracked or not."""
         changes = [Change(path, "deleted") for path in made.remove]
         for path in made.write:
-            changes.append(Change(path, "modified" if self._is_there(path) else "added"))
+            changes.append(Change(path, "modified" if made.judged.get(path) else "added"))
         return tuple(sorted(changes))
 
     def _is_there(self, path: str) -> bool:
