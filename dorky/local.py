@@ -294,7 +294,7 @@ class LocalWork(PlaceWork):
                 )
             self._check_groups(rows)
             with self.store.writer() as writer:
-                moved = self._regrouped(rows, writer, misplaced)
+                moved = self._regrouped(rows, writer, {each.path for each in changes})
                 rows.update(moved)
                 trees = staging.write_trees(rows.values(), writer, self.vault, self.grouping())
                 carried = self._carried(head, trees, merging)
@@ -330,7 +330,7 @@ class LocalWork(PlaceWork):
         }
 
     def _regrouped(
-        self, rows: Mapping[str, Row], writer: Writer, misplaced: set[str]
+        self, rows: Mapping[str, Row], writer: Writer, changed: set[str]
     ) -> dict[str, Row]:
         """Rows whose content has to be sealed for another group than it is, with that done.
 
@@ -339,15 +339,10 @@ class LocalWork(PlaceWork):
         known = self.roster
         if not known.groups:
             return {}
-        kept = staging.committed(self.store, self.index)
-        changed = {
-            path: row
-            for path, row in rows.items()
-            if path in misplaced or not staging.agree(row, kept.get(path))
-        }
         moved = {}
-        places = self.store.locate(row.content for row in changed.values())
-        for path, row in changed.items():
+        judged = {path: row for path, row in rows.items() if path in changed}
+        places = self.store.locate(row.content for row in judged.values())
+        for path, row in judged.items():
             group = roster.group_of(known, path)
             at = places.get(row.content)
             if at and self.vault.group_of(self.store.stored(at)) != group:
