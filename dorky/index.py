@@ -6,6 +6,7 @@ was last known to be just that. While the stat has not changed the file need not
 
 from __future__ import annotations
 
+import json
 import os
 import stat as stat_module
 from collections.abc import Iterable
@@ -18,8 +19,21 @@ from dorky.model import ALL, ObjectId
 Moment = tuple[int, int, int, int]
 """A file's inode, size, and times of modification and change in ns."""
 
+Proof = tuple[str, int, int, int, int, int]
+"""A file's path, mode, size, inode, and times of modification and change in ns."""
+
 _TICK = 20_000_000
 _COARSE = 2_000_000_000
+
+# `Row.fresh` for all rows. (On Linux, links have all permissions; elsewhere they prove nothing.)
+_PROOFS = f"""
+    SELECT path, CASE WHEN absent = 0 AND max(mtime, ctime) < seen - CASE
+            WHEN mtime % 1000000000 = 0 THEN {_COARSE} ELSE {_TICK}
+        END
+        THEN CASE mode WHEN {stat_module.S_IFLNK} THEN {stat_module.S_IFLNK | 0o777} ELSE mode END
+        ELSE -1
+    END, size, inode, mtime, ctime FROM files
+"""  # noqa: S608
 
 
 def mode_of(stat: os.stat_result) -> int:
@@ -104,9 +118,19 @@ class Index:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def rows(self) -> dict[str, Row]:
-        """Every row by path, sorted by path."""
-        found = self._database.connection.execute("SELECT * FROM files ORDER BY path")
+    def rows(self, paths: Iterable[str] | None = None) -> dict[str, Row]:
+        """Every row by path, sorted by path.
+
+        Args:
+            paths: Only these.
+        """
+        if paths is None:
+            found = self._database.connection.execute("SELECT * FROM files ORDER BY path")
+        else:
+            found = self._database.connection.execute(
+                "SELECT * FROM files WHERE path IN (SELECT value FROM json_each(?)) ORDER BY path",
+                (json.dumps(list(paths)),),
+            )
         try:
             rows = {values[0]: Row(*values) for values in found}
             bytes.fromhex("".join(row.content + row.digest for row in rows.values()))
@@ -116,6 +140,20 @@ class Index:
         except (TypeError, ValueError) as error:
             raise errors.CorruptDatabase(self._database.path, error) from None
         return rows
+
+    def proofs(self) -> dict[str, Proof]:
+        """By path, what proves that a file is as staged (see `Row.fresh`); of every row.
+
+        Of absent files, and those looked at too early, it is what no file ever is. It is far less
+        work than a `Row` for each of a hundred thousand files, of which most are as staged.
+        """
+        found = self._database.connection.execute(_PROOFS).fetchall()
+        proofs = {values[0]: values for values in found}
+        try:
+            "".join(proofs)
+        except TypeError as error:
+            raise errors.CorruptDatabase(self._database.path, error) from None
+        return proofs
 
     def put(self, rows: Iterable[Row]) -> None:
         """Add or replace rows."""

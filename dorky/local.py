@@ -146,12 +146,12 @@ class LocalWork(PlaceWork):
         changes = staging.stage(
             self.worktree, self.store, self.index, rows, chosen, self.grouping(), self.progress
         )
-        added = (each.path for each in changes if each.what == "added")
+        added = [each.path for each in changes if each.what == "added"]
         return Staged(
             changes=tuple(changes),
             ignored=tuple(lines),
             skipped=skipped,
-            purged=tuple(path for path in added if self._tombstone(path)),
+            purged=tuple(filter(self._tombstones(), added)),
         )
 
     def _check_groups(self, paths: Iterable[str]) -> None:

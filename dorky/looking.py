@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import stat as stat_module
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -35,9 +35,9 @@ class LookWork(Project):
 
     def status(self) -> Status:
         """How files, index, ``HEAD`` and the remote (as last seen) stand to each other."""
-        rows = self.index.rows()
-        found = list(self.worktree.walk(self.ignore, partly=True))
-        head = history.head_of(self.store)
+        seen = self.worktree.survey(self.ignore, self.index.proofs(), staging.looks_secret)
+        rows = self.index.rows(seen.unproven) if seen.unproven else {}
+        unstaged = staging.unstaged(self.worktree, self.store, self.index, rows, seen.unproven)
         ahead = behind = 0
         remote = ORIGIN if ORIGIN in self.config.remotes() else ""
         if remote:
@@ -48,32 +48,29 @@ class LookWork(Project):
         closed = tuple(each.name for each in roster.living(known) if each.id not in own)
         merging = merge.load(self.database)
         pending = {each.path for each in merging.conflicts} if merging else set()
-        unstaged = staging.unstaged(self.worktree, self.store, self.index, rows, dict(found))
-        # What could not be staged anyway is not worth a hint.
-        meant = [each for each in found if not closed or roster.group_of(known, each.path) in own]
         aside = {each.beside for each in merging.conflicts} if merging else set()
-        purged = [rewrite.selector(each.paths) for each in self.purges]
-        meant = [
-            each
-            for each in meant
-            if each.path not in aside | pending and not any(gone(each.path) for gone in purged)
-        ]
+        purged = self._tombstones()
         return Status(
             branch=MAIN,
-            head=head,
+            head=history.head_of(self.store),
             detached=bool(self.database.get("head")),
             remote=remote,
             fetched=self.database.root(ORIGIN) is not None,
             ahead=ahead,
             behind=behind,
             staged=tuple(
-                each
-                for each in staging.staged(self.store, self.index, rows)
-                if each.path not in pending
+                each for each in staging.staged(self.store, self.index) if each.path not in pending
             ),
             unstaged=tuple(each for each in unstaged if each.path not in pending),
             absent=sum(row.absent for row in rows.values()),
-            secrets=tuple(staging.untracked_secrets(meant, rows)),
+            # What could not be staged anyway is not worth a hint.
+            secrets=tuple(
+                path
+                for path in sorted(seen.others)
+                if path not in aside | pending
+                and (not closed or roster.group_of(known, path) in own)
+                and not purged(path)
+            ),
             closed=closed,
             requests=tuple(self.database.text("requests").split()),
             merging=merging.label if merging else "",
@@ -257,9 +254,10 @@ class LookWork(Project):
     def _diff_unstaged(self, rows: Mapping[str, Row]) -> dict[str, Entry | None]:
         """What files on disk hold that are not as staged; None for those that are gone."""
         found: dict[str, Entry | None] = {}
-        for change in staging.unstaged(self.worktree, self.store, self.index, rows, {}):
+        stats = dict(self.worktree.stats(rows))
+        for change in staging.unstaged(self.worktree, self.store, self.index, rows, stats):
             path = change.path
-            stat = None if change.what == "deleted" else self.worktree.stat(path)
+            stat = None if change.what == "deleted" else stats[path]
             found[path] = stat and Entry(
                 path.rpartition("/")[2],
                 mode_of(stat),
@@ -299,19 +297,24 @@ class LookWork(Project):
         found = history.lookup(self.store, history.trees_of(self.store, commit), path)
         entry = next((each for each in found if not each.is_tree), None)
         if not found:
-            hint = self._tombstone(path) or f"dorky ls {revision}"
+            hint = self._tombstones()(path) or f"dorky ls {revision}"
             raise errors.PathNotTracked(path, f" in {revision}", hint=hint)
         if entry is None:
             raise errors.UsageError(f"{path} is a directory", hint=f"dorky ls {revision} {path}")
         return entry
 
-    def _tombstone(self, path: str) -> str:
-        """What to tell somebody who looks for a file that was purged."""
-        for each in reversed(self.purges):
-            if rewrite.selector(each.paths)(path):
-                why = f": {each.reason}" if each.reason else ""
-                return f"{each.author} took it out of all history on {each.time:%Y-%m-%d}{why}"
-        return ""
+    def _tombstones(self) -> Callable[[str], str]:
+        """What knows what to tell somebody who looks for a file that was purged."""
+        purges = [(rewrite.selector(each.paths), each) for each in reversed(self.purges)]
+
+        def tombstone(path: str) -> str:
+            for selects, each in purges:
+                if selects(path):
+                    why = f": {each.reason}" if each.reason else ""
+                    return f"{each.author} took it out of all history on {each.time:%Y-%m-%d}{why}"
+            return ""
+
+        return tombstone
 
     def _bring(self, chunks: Iterable[ObjectId]) -> None:
         """Fetch chunks that are not here."""

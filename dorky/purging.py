@@ -42,7 +42,7 @@ class PurgeWork(GroupWork):
             found = rewrite.versions(self.store, head, selects)
             for name in names:
                 if not any(map(rewrite.selector([name]), found)):
-                    hint = self._tombstone(name)
+                    hint = self._tombstones()(name)
                     if hint:  # the purge may have been interrupted
                         hint += "; for what the bucket has left: dorky gc --remote --grace 0"
                     raise errors.PathNotTracked(name, " anywhere in history", hint=hint or None)

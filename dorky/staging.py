@@ -20,7 +20,7 @@ from dorky.results import Change
 from dorky.roster import GroupOf
 from dorky.store import Store, Writer
 from dorky.vault import Vault
-from dorky.worktree import Found, Worktree, now
+from dorky.worktree import Worktree, now
 
 # Names that nearly always hold a secret; looked for by `status`, never staged by themselves. (No
 # regular expression: every command would compile it.)
@@ -251,7 +251,7 @@ def unstaged(
     store: Store,
     index: Index,
     rows: Mapping[str, Row],
-    found: Mapping[str, os.stat_result],
+    found: Mapping[str, os.stat_result | None],
 ) -> list[Change]:
     """How the worktree differs from the index.
 
@@ -263,11 +263,11 @@ def unstaged(
         store: Gives the key that the digests are masked with.
         index: Remembers.
         rows: What is staged.
-        found: Stats that a walk has gathered already; other files are looked at one by one.
+        found: The stat of each of these files.
     """
     changes, learned = [], []
     for path, row in rows.items():
-        stat = found.get(path) or worktree.stat(path)
+        stat = found[path]
         if stat is None or stat_module.S_ISDIR(stat.st_mode):
             if not row.absent:
                 changes.append(Change(path, "deleted"))
@@ -294,12 +294,19 @@ def committed(store: Store, index: Index) -> dict[str, Entry]:
     return dict(history.files_of(store, history.trees_of(store, head, index.groups)))
 
 
-def staged(store: Store, index: Index, rows: Mapping[str, Row]) -> list[Change]:
-    """How the index differs from ``HEAD``."""
+def staged(store: Store, index: Index, rows: Mapping[str, Row] | None = None) -> list[Change]:
+    """How the index differs from ``HEAD``.
+
+    Args:
+        store: Where ``HEAD`` is.
+        index: What is staged.
+        rows: Its rows, if they have been read.
+    """
     head = history.head_of(store)
     if head is not None and index.commit == head:
         return []
     kept = committed(store, index)
+    rows = index.rows() if rows is None else rows
     changes = [Change(path, "deleted") for path in kept.keys() - rows.keys()]
     for path, row in rows.items():
         entry = kept.get(path)
@@ -308,13 +315,6 @@ def staged(store: Store, index: Index, rows: Mapping[str, Row]) -> list[Change]:
         elif not agree(row, entry):
             changes.append(Change(path, "modified"))
     return sorted(changes)
-
-
-def untracked_secrets(found: Iterable[Found], rows: Mapping[str, Row]) -> list[str]:
-    """Files that look like secrets and are not staged."""
-    return sorted(
-        path for path, _ in found if looks_secret(path.rpartition("/")[2]) and path not in rows
-    )
 
 
 # --- trees ----------------------------------------------------------------------------------
