@@ -40,6 +40,10 @@ _GRACE = 24 * 3600
 _PLAIN = re.compile(r"(?!\.|git|dorky)[\x01-.0-\x7f]+", re.ASCII | re.IGNORECASE)
 _PLAIN_PATH = re.compile(f"(?:{_PLAIN.pattern}/)*{_PLAIN.pattern}", _PLAIN.flags)
 
+_PORTABLE = re.compile(
+    r'(?!con|prn|aux|nul|com|lpt)[^<>:"|?*\\]*[^<>:"|?*\\ .]', re.ASCII | re.IGNORECASE
+)
+
 _WINDOWS_DEVICES = frozenset(
     {"con", "prn", "aux", "nul", "conin$", "conout$"}
     | {f"{port}{n}" for port in ("com", "lpt") for n in "123456789¹²³"}
@@ -268,6 +272,8 @@ def unportable(name: str) -> str | None:
     Source: Microsoft, "Naming Files, Paths, and Namespaces". Control characters are let through:
     names with newlines or tabs are kept byte for byte on the systems that have them.
     """
+    if _PORTABLE.fullmatch(name):
+        return None
     bad = next((c for c in name if c in '<>:"|?*\\'), None)
     if bad:
         return f"Windows has no {bad} in names"

@@ -39,6 +39,8 @@ _FOOTER = struct.Struct(">QI8s")
 FOOTER = _FOOTER.size
 _ENTRY = struct.Struct(">B32sQI")
 _SALT = 16
+# Small objects are hashed and written together: each call of its own would cost more than its work.
+_BUFFER = 1 * MiB
 _KINDS = {Kind.CHUNK: 1, Kind.CHUNKS: 2, Kind.TREE: 3, Kind.COMMIT: 4}
 _KIND_OF = {code: kind for kind, code in _KINDS.items()}
 _INDEX = "index"
@@ -74,15 +76,26 @@ class PackWriter:
         or of millions of tiny files, would make a pack that no reader accepts.
         """
         self._end = 0
+        self._pending: list[bytes] = []
+        self._unwritten = 0
         self._write(MAGIC)
 
     def __len__(self) -> int:
         return len(self.locations) + len(self._metadata)
 
     def _write(self, data: bytes) -> None:
+        self._pending.append(data)
+        self._end += len(data)
+        self._unwritten += len(data)
+        if self._unwritten >= _BUFFER:
+            self._flush()
+
+    def _flush(self) -> None:
+        data = b"".join(self._pending)
+        self._pending.clear()
+        self._unwritten = 0
         self._file.write(data)
         self._hash.update(data)
-        self._end += len(data)
 
     def append(self, kind: Kind, object_id: ObjectId, stored: bytes) -> None:
         """Add a stored object. Metadata is kept back until the data is all there."""
@@ -109,6 +122,7 @@ class PackWriter:
         sealed = self._vault.close(codec.compress(index), _INDEX)
         self._write(sealed)
         self._write(_FOOTER.pack(tail, len(sealed), MAGIC))
+        self._flush()
         return Pack(self._hash.hexdigest(), self._end, tail, self._vault.epochs)
 
 

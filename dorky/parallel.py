@@ -14,6 +14,8 @@ from typing import TypeVar
 THREADS = min(8, max(2, os.cpu_count() or 2))
 """How many threads pay for work that the processor does."""
 
+_AHEAD = 2
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -47,3 +49,39 @@ def in_order(
         raise
     finally:
         pool.shutdown(wait=patient, cancel_futures=True)
+
+
+class Lane:
+    """A thread that does one thing after the other, beside its owner's.
+
+    What fails is raised to the owner when it asks for more or waits; nothing is done after it.
+    """
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(max_workers=1)
+        self._running: deque[Future[None]] = deque()
+        self._error: BaseException | None = None
+
+    def do(self, work: Callable[..., object], *arguments: object) -> None:
+        """Have something done; wait if more than a little is waiting already."""
+        while len(self._running) > _AHEAD:
+            self._running.popleft().result()
+        self._running.append(self._pool.submit(self._try, work, arguments))
+
+    def _try(self, work: Callable[..., object], arguments: tuple[object, ...]) -> None:
+        if self._error:
+            raise self._error
+        try:
+            work(*arguments)
+        except BaseException as error:
+            self._error = error
+            raise
+
+    def wait(self) -> None:
+        """Wait until all is done."""
+        while self._running:
+            self._running.popleft().result()
+
+    def close(self) -> None:
+        """Give up what has not begun, and end."""
+        self._pool.shutdown(cancel_futures=True)

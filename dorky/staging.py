@@ -163,18 +163,26 @@ def check_names(paths: Iterable[str], rows: Iterable[str], *, portable: bool) ->
     new = set(paths)
     if not new:
         return
+    fine: set[str] = set()
     for path in new:
         try:
             path.encode()
         except UnicodeEncodeError:
             raise errors.UnstorablePath(ascii(path), "its name is not UTF-8") from None
         for part in path.split("/"):
+            if part in fine:
+                continue
             reason = files.unsafe(part) or (files.unportable(part) if portable else None)
             if reason:
                 raise errors.UnstorablePath(path, reason)
+            fine.add(part)
     spelling: dict[str, str] = {}
+    above: set[str] = set()
     for path in (*rows, *new):
-        for prefix in (*parents(path), path):
+        directory = path.rpartition("/")[0]
+        prefixes = [path] if directory in above else [*parents(path), path]
+        above.add(directory)
+        for prefix in prefixes:
             other = spelling.setdefault(prefix.casefold(), prefix)
             if other != prefix:
                 raise errors.NameClash(other, prefix)

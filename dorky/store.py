@@ -14,13 +14,15 @@ from typing import IO, NamedTuple, TypeVar
 
 from dorky import errors, files, pack
 from dorky.database import Database
-from dorky.model import ALL, Kind, ObjectId, Pack
-from dorky.parallel import THREADS, in_order
+from dorky.model import ALL, Kind, MiB, ObjectId, Pack
+from dorky.parallel import THREADS, Lane, in_order
 from dorky.vault import Vault
 
 T = TypeVar("T")
 
 _OPEN_PACKS = 64
+# What is worth handing to another thread.
+_ENOUGH = 2 * MiB
 LOCAL = ""
 """The name under which packs that are here are recorded, beside the remotes' names."""
 
@@ -243,13 +245,24 @@ class Store:
         return Writer(self)
 
 
+_Stored = tuple[Kind, ObjectId, bytes]
+
+
 class Writer:
-    """Writes objects to new packs. A context manager: unsaved packs are dropped on leaving."""
+    """Writes objects to new packs. A context manager: unsaved packs are dropped on leaving.
+
+    Packs are hashed, written and synced in a thread of their own: nobody waits for a disk who still
+    has something to seal.
+    """
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._vault = store.vault
         self._new: set[ObjectId] = set()
+        self._pending: list[_Stored] = []
+        self._size = 0
+        self._lane = Lane()
+        # The lane's, until it is waited for.
         self._open: tuple[Path, IO[bytes], pack.PackWriter] | None = None
         self._finished: list[tuple[Path, Pack, list[pack.Location]]] = []
 
@@ -257,6 +270,7 @@ class Writer:
         return self
 
     def __exit__(self, *exception: object) -> None:
+        self._lane.close()
         if self._open:
             # On a full disk, closing tries to write what is buffered once more.
             with contextlib.suppress(OSError):
@@ -306,14 +320,25 @@ class Writer:
         if object_id in self._new:
             return
         self._new.add(object_id)
-        if self._open is None:
-            self._begin()
-        assert self._open is not None
-        path, _, writer = self._open
-        with files.disk_errors(path):
-            writer.append(kind, object_id, stored)
-        if writer.size >= pack.TARGET:
-            self._finish()
+        self._pending.append((kind, object_id, stored))
+        self._size += len(stored)
+        if self._size >= _ENOUGH:
+            self._hand_over()
+
+    def _hand_over(self) -> None:
+        self._lane.do(self._write, self._pending)
+        self._pending, self._size = [], 0
+
+    def _write(self, objects: Iterable[_Stored]) -> None:
+        for kind, object_id, stored in objects:
+            if self._open is None:
+                self._begin()
+            assert self._open is not None
+            path, _, writer = self._open
+            with files.disk_errors(path):
+                writer.append(kind, object_id, stored)
+            if writer.size >= pack.TARGET:
+                self._finish()
 
     def _begin(self) -> None:
         directory = self._store.directory
@@ -346,7 +371,11 @@ class Writer:
 
     def save(self) -> list[Pack]:
         """Make what was written last, and record it in the caller's transaction."""
-        self._finish()
+        if not self._new:
+            return []
+        self._hand_over()
+        self._lane.do(self._finish)
+        self._lane.wait()
         directory = self._store.directory
         packs = []
         with files.disk_errors(directory), self._store.database.transaction():

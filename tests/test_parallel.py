@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dorky.parallel import in_order
+from dorky.parallel import Lane, in_order
 
 
 @given(items=st.lists(st.integers(), max_size=50), threads=st.integers(1, 4), data=st.data())
@@ -112,3 +112,56 @@ def test_an_interrupt_waits_for_nobody() -> None:
         assert not release.is_set()
     finally:
         release.set()
+
+
+# --- a lane ---------------------------------------------------------------------------------
+
+
+def test_a_lane_does_one_thing_after_the_other_beside_its_owner() -> None:
+    lane, done = Lane(), []
+    for n in range(20):
+        lane.do(lambda n: done.append((n, threading.get_ident())), n)
+    lane.wait()
+    assert [n for n, _ in done] == list(range(20))
+    assert len({thread for _, thread in done} - {threading.get_ident()}) == 1
+    lane.close()
+
+
+def test_who_is_faster_than_a_lane_waits() -> None:
+    lane, go, begun = Lane(), threading.Event(), []
+
+    def work() -> None:
+        go.wait(timeout=10)
+
+    def owner() -> None:
+        for n in range(10):
+            lane.do(work)
+            begun.append(n)
+
+    thread = threading.Thread(target=owner)
+    thread.start()
+    thread.join(timeout=0.2)
+    assert len(begun) < 5
+    go.set()
+    thread.join()
+    lane.wait()
+    assert len(begun) == 10
+    lane.close()
+
+
+def test_nothing_is_done_after_what_failed() -> None:
+    lane, done = Lane(), []
+
+    def fail() -> None:
+        raise OSError("full")
+
+    lane.do(fail)
+    with pytest.raises(OSError, match="full"):
+        for n in range(10):
+            lane.do(done.append, n)
+        lane.wait()
+    with pytest.raises(OSError, match="full"):
+        lane.do(done.append, 10)
+        lane.wait()
+    assert done == []
+    lane.close()

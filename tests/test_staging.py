@@ -399,7 +399,7 @@ def test_a_file_that_never_holds_still_is_refused(
         repo.stage(["file"])
     assert len(done) >= 3
     assert staged(repo) == {}
-        assert list(repo.state.glob("packs/*")) == []
+    assert list(repo.state.glob("packs/*")) == []
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")

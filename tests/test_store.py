@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from dorky import errors, keys, pack, store, vault
 from dorky.database import Database
-from dorky.model import Kind
+from dorky.model import Kind, Pack
 from dorky.store import Store
 
 _, SEALED = vault.create([keys.generate().public])
@@ -120,16 +120,23 @@ def test_large_things_are_spread_over_packs(here: Store, monkeypatch: pytest.Mon
     assert [here.read(object_id) for object_id in ids] == bodies
 
 
-def test_files_are_for_their_owner_alone(here: Store) -> None:
+def test_files_are_for_their_owner_alone(here: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    modes = []
+    finish = pack.PackWriter.finish
+
+    def finishing(self: pack.PackWriter) -> Pack:
+        modes.extend(stat.S_IMODE(path.stat().st_mode) for path in here.scratch.iterdir())
+        return finish(self)
+
+    monkeypatch.setattr(pack.PackWriter, "finish", finishing)
     before = os.umask(0)
     try:
         with here.writer() as writer:
             writer.add(Kind.CHUNK, b"secret")
-            (scratch,) = here.scratch.iterdir()
-            assert stat.S_IMODE(scratch.stat().st_mode) == 0o600
             (saved,) = writer.save()
     finally:
         os.umask(before)
+    assert modes == [0o600]
     assert stat.S_IMODE(here.directory.stat().st_mode) == 0o700
     assert stat.S_IMODE((here.directory / saved.id).stat().st_mode) == 0o600
 
@@ -139,6 +146,7 @@ def test_files_are_for_their_owner_alone(here: Store) -> None:
 
 def test_what_was_not_saved_leaves_no_trace(here: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pack, "TARGET", 1000)
+    monkeypatch.setattr(store, "_ENOUGH", 1)
     with here.writer() as writer:
         for n in range(10):
             # Some packs are finished by now, one is open.
@@ -198,16 +206,28 @@ def test_a_disk_that_is_full(here: Store, monkeypatch: pytest.MonkeyPatch, when:
     assert leftovers(here) == []
 
 
-def test_a_disk_that_is_full_while_writing(here: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(self: object, *_: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
+@pytest.mark.parametrize("enough", [1, 150, 1000])
+def test_a_disk_that_is_full_while_writing(
+    here: Store, monkeypatch: pytest.MonkeyPatch, enough: int
+) -> None:
+    """Whoever finds out, and when: nothing is saved, and nothing after it."""
+    append = pack.PackWriter.append
 
-    with here.writer() as writer:
-        writer.add(Kind.CHUNK, b"x" * 100)
-        with monkeypatch.context() as patched:
-            patched.setattr(pack.PackWriter, "append", full)
-            with pytest.raises(errors.DiskFull):
-                writer.add(Kind.CHUNK, b"y" * 100)
+    def full(self: pack.PackWriter, kind: Kind, object_id: str, stored: bytes) -> None:
+        if len(self):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        append(self, kind, object_id, stored)
+
+    monkeypatch.setattr(store, "_ENOUGH", enough)
+    with here.writer() as writer, monkeypatch.context() as patched:
+        patched.setattr(pack.PackWriter, "append", full)
+        with pytest.raises(errors.DiskFull):
+            for n in range(9):
+                writer.add(Kind.CHUNK, bytes([n]) * 100 + os.urandom(100))
+            writer.save()
+        patched.undo()
+        with pytest.raises(errors.DiskFull):
+            writer.save()
     assert leftovers(here) == []
     assert here.packs() == []
 
