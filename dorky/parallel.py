@@ -8,8 +8,10 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 THREADS = min(8, max(2, os.cpu_count() or 2))
 """How many threads pay for work that the processor does."""
@@ -32,6 +34,8 @@ def in_order(
         ahead: How many items may be under way or done but not yet taken, and so how much memory
             is used; twice the number of threads by default.
     """
+    from concurrent.futures import ThreadPoolExecutor
+
     limit = ahead or 2 * threads
     pool = ThreadPoolExecutor(max_workers=threads)
     running: deque[Future[R]] = deque()
@@ -58,6 +62,8 @@ class Lane:
     """
 
     def __init__(self) -> None:
+        from concurrent.futures import ThreadPoolExecutor
+
         self._pool = ThreadPoolExecutor(max_workers=1)
         self._running: deque[Future[None]] = deque()
         self._error: BaseException | None = None
