@@ -30,10 +30,22 @@ ACCESS_KEY, SECRET_KEY = "AKIATESTTESTTESTTEST", "secret-of-the-tests"
 
 
 class RequestLog(list[tuple[str, str]]):
-    """What a server was asked, in order: method and path (unquoted, without the query)."""
+    """What a server was asked, in order: method and path (unquoted, without the query).
 
-    def add(self, method: str, target: str) -> None:
+    Attributes:
+        up: Bytes of the requests' bodies, all in all.
+        down: Bytes of the answers' bodies.
+    """
+
+    up = down = 0
+
+    def add(self, method: str, target: str, up: str | None = None) -> None:
         self.append((method, unquote(urlsplit(target).path)))
+        self.up += int(up or 0)
+
+    def clear(self) -> None:
+        super().clear()
+        self.up = self.down = 0
 
 
 class Remote(NamedTuple):
@@ -116,10 +128,14 @@ def moto_server() -> Iterator[Server]:
     one_at_a_time = threading.Lock()
 
     def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
-        log.add(environ["REQUEST_METHOD"], environ["REQUEST_URI"])
         # moto compares and writes without a lock; a real S3 decides between racing writers.
         with one_at_a_time:
-            return list(moto(environ, start_response))
+            log.add(
+                environ["REQUEST_METHOD"], environ["REQUEST_URI"], environ.get("CONTENT_LENGTH")
+            )
+            answer = list(moto(environ, start_response))
+            log.down += sum(map(len, answer))
+            return answer
 
     server = make_server(
         "127.0.0.1", 0, application, threaded=True, request_handler=WSGIRequestHandler
@@ -248,8 +264,8 @@ def gcs_server(*, names_generations: bool = True) -> Iterator[Server]:
 
     class StrictHandler(RequestHandler):  # type: ignore[misc]
         def strictly(self, handle: Callable[[], None]) -> None:
-            log.add(self.command, self.path)
             with one_at_a_time:
+                log.add(self.command, self.path, self.headers.get("Content-Length"))
                 storage.condition = parse_qs(urlsplit(self.path).query)
                 storage.downloaded = None
                 try:
@@ -271,6 +287,11 @@ def gcs_server(*, names_generations: bool = True) -> Iterator[Server]:
 
         def do_DELETE(self) -> None:
             self.strictly(super().do_DELETE)
+
+        def send_header(self, keyword: str, value: str) -> None:
+            if keyword == "Content-Length":
+                log.down += int(value)
+            super().send_header(keyword, value)
 
         def end_headers(self) -> None:
             if names_generations and storage.downloaded:

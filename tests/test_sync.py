@@ -6,7 +6,6 @@ import random
 from pathlib import Path
 
 import pytest
-from faults import Faults
 from machines import Machine, bucket, files, make_assorted
 from servers import Remote
 
@@ -84,83 +83,6 @@ def test_work_goes_back_and_forth(ana: Machine, remote: Remote) -> None:
     assert [each["message"] for each in ana("log", "--json").json] == ["second", "first"]
     assert ana("pull").out == "Up to date.\n"
     assert ana("push").out.startswith("Up to date")
-
-
-# --- what it costs --------------------------------------------------------------------------
-
-
-class Cost:
-    """Counts requests: at the server, and for directories at the driver."""
-
-    def __init__(self, remote: Remote, monkeypatch: pytest.MonkeyPatch) -> None:
-        self._log = remote.log
-        self._faults = None if "://" in remote.url else Faults.installed(monkeypatch)
-
-    def of(self, machine: Machine, *arguments: object) -> int:
-        """Requests that a command makes."""
-        counted = self._faults.calls if self._faults else self._log
-        counted.clear()
-        machine(*arguments)
-        return len(counted)
-
-
-@pytest.fixture
-def cost(remote: Remote, monkeypatch: pytest.MonkeyPatch) -> Cost:
-    return Cost(remote, monkeypatch)
-
-
-def test_what_a_small_repository_costs(ana: Machine, remote: Remote, cost: Cost) -> None:
-    ana("init", remote.url)
-    ana.commit({".env": "KEY=1\n"})
-    assert cost.of(ana, "push") == 1
-    assert cost.of(ana, "push") == 1
-    assert cost.of(ana, "pull") == 1
-    assert cost.of(ana, "fetch") == 2  # the root, and who asks to be let in
-
-    ben = ana.another("ben")
-    assert cost.of(ben, "clone", remote.url, ".") == 1
-    fresh = ana.another("fresh")
-    (fresh.project / ".dorkyrc").write_bytes(ana.read(".dorkyrc"))
-    assert cost.of(fresh, "pull") == 1
-
-    ana.commit({".env": "KEY=2\n"})
-    assert cost.of(ana, "push") == 1
-    assert cost.of(ben, "pull") == 1
-    assert ben.read(".env") == b"KEY=2\n"
-    for command in (("status",), ("log",), ("cat", "HEAD~1:.env"), ("checkout", "HEAD~1")):
-        assert cost.of(ben, *command) == 0
-
-
-def test_what_a_thousand_files_cost(ana: Machine, remote: Remote, cost: Cost) -> None:
-    ana("init", remote.url)
-    chance = random.Random(1)
-    ana.commit({f"data/{n:04}": chance.randbytes(4096) for n in range(1000)})
-    assert cost.of(ana, "push") == 2  # a pack and the root
-    ben = ana.another("ben")
-    assert cost.of(ben, "clone", remote.url, ".") == 3  # the root, the tail, the chunks
-    assert ben.files() == ana.files()
-
-    ana.commit({"data/0500": chance.randbytes(4096)})
-    assert cost.of(ana, "push") == 1
-    assert cost.of(ben, "pull") == 1
-    assert ben.files() == ana.files()
-
-
-def test_what_outgrowing_the_root_costs(ana: Machine, remote: Remote, cost: Cost) -> None:
-    """What is inline moves into a pack when there is no more room, and then there is room."""
-    ana("init", remote.url)
-    chance = random.Random(1)
-    ben = ana.another("ben")
-    ben("clone", remote.url, ".")
-    spent = []
-    for n in range(5):
-        ana.commit({f"{n}.bin": chance.randbytes(60_000)})
-        spent.append(cost.of(ana, "push"))
-        # All that is in the new pack ben has from the root, but that he can only learn from it.
-        assert cost.of(ben, "pull") <= spent[-1] + 1
-    assert spent == [1, 1, 2, 1, 1]
-    assert ben.files() == ana.files()
-    assert len([key for key in bucket(remote) if key.startswith("packs/")]) == 1
 
 
 # --- a bucket that ignores conditions -------------------------------------------------------
