@@ -21,10 +21,11 @@ import msgspec
 import typer
 from servers import Remote
 
-from dorky import errors
+from dorky import errors, operations
 from dorky.cli import main
 from dorky.drivers import open_driver
 from dorky.drivers.base import Driver
+from dorky.model import Root
 from dorky.repo import Repository
 
 # Typer makes the commands anew from their functions at every run: three quarters of a test's time.
@@ -161,6 +162,21 @@ class Machine:
         return files(self.project)
 
 
+def started(base: Path, remote: Remote, content: Mapping[str, str], *options: str) -> Machine:
+    """Somebody's computer with a project of one commit, pushed."""
+    made = Machine(base, remote.env)
+    made("init", remote.url, *options)
+    made.commit(content, "first")
+    made("push")
+    return made
+
+
+def forget(machine: Machine) -> None:
+    """Empty the operation log."""
+    with machine.repo() as repo:
+        operations.forget(repo.database)
+
+
 def known(repo: Repository) -> str:
     """All that the local database holds, but what is learned by merely looking."""
     return "\n".join(line for line in repo.database.connection.iterdump() if '"meta"' not in line)
@@ -189,6 +205,15 @@ def driver_of(remote: Remote) -> Driver:
     return open_driver(remote.url, remote.options)
 
 
+def root_of(machine: Machine) -> Root:
+    """The root as it is in the bucket, read with the machine's key."""
+    with machine.repo() as repo:
+        remote = repo.remote()
+        blob = remote.driver.get("root")
+        assert blob
+        return remote._decode(blob.version, blob.data).root
+
+
 def bucket(remote: Remote) -> dict[str, bytes]:
     """Everything that the bucket holds below the remote's URL."""
     driver = driver_of(remote)
@@ -199,6 +224,20 @@ def bucket(remote: Remote) -> dict[str, bytes]:
             assert blob is not None
             found[each.key] = blob.data
     return found
+
+
+# --- bytes ----------------------------------------------------------------------------------
+
+
+def noise(size: int, seed: float = 1) -> bytes:
+    return random.Random(seed).randbytes(size)
+
+
+def flip(path: Path, at: int) -> None:
+    """Change one bit of a file."""
+    data = bytearray(path.read_bytes())
+    data[at] ^= 1
+    path.write_bytes(data)
 
 
 # --- files of every sort --------------------------------------------------------------------

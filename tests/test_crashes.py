@@ -22,17 +22,13 @@ from typing import Any, NamedTuple
 
 import pytest
 from crashes import DATA, END, NAMES, Crashes, Ended, Point, occurrences
-from machines import Machine, driver_of
+from machines import Machine, driver_of, noise
 from servers import Remote
 
 from dorky import errors, history
 
 SECRET = "hunter2"
 """Is in every file that is small: what is sealed does not show it."""
-
-
-def noise(size: int, seed: int) -> bytes:
-    return random.Random(seed).randbytes(size)
 
 
 class Life:

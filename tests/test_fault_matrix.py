@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
-import random
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -19,17 +18,13 @@ from typing import Any, NamedTuple
 
 import pytest
 from faults import MISHAPS, RESET, Faults, Mishap, failing
-from machines import Machine, bucket, driver_of
+from machines import Machine, bucket, driver_of, noise
 from servers import Remote
 
 from dorky import history
 from dorky.remote import root as roots
 
 GONE = Mishap("offline", frozenset(), frozenset({8}), before=failing(RESET))
-
-
-def noise(size: int, seed: int) -> bytes:
-    return random.Random(seed).randbytes(size)
 
 
 def _ahead(world: World, size: int) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives import serialization as form
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from machines import Machine, files
+from machines import Machine, files, flip
 from servers import Remote
 from test_team import cloned
 
@@ -293,9 +293,7 @@ def test_a_damaged_byte_is_noticed(
     tmp_path: Path, ana: Machine, file_url: Remote, rescue: Path
 ) -> None:
     root = Path(file_url.url) / "root"
-    data = bytearray(root.read_bytes())
-    data[len(data) // 2] ^= 1
-    root.write_bytes(data)
+    flip(root, root.stat().st_size // 2)
     with pytest.raises(AssertionError):
         run(rescue, file_url.url, tmp_path / "out", ana.identity)
     assert not (tmp_path / "out").exists()

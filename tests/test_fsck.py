@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from faults import Faults, failing
-from machines import Machine, bucket, driver_of
+from machines import Machine, bucket, driver_of, flip
 from servers import Remote
 from test_team import admit, cloned
 
@@ -59,12 +59,6 @@ def pack_of(machine: Machine, kind: str) -> Path:
         )
         (name,) = repo.database.connection.execute(query, (kind,)).fetchone()
     return machine.state / "packs" / name
-
-
-def flip(path: Path, at: int) -> None:
-    data = bytearray(path.read_bytes())
-    data[at] ^= 1
-    path.write_bytes(data)
 
 
 def sound(machine: Machine, *options: str) -> None:

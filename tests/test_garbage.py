@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from machines import Machine
+from machines import Machine, flip, forget
 from servers import Remote
 from test_team import admit, cloned
 
@@ -44,12 +44,6 @@ def pushed(ana: Machine, file_url: Remote) -> Machine:
 
 def gc(machine: Machine, *options: str, code: int = 0) -> Any:
     return machine("gc", "--json", *options, code=code).json
-
-
-def forget(machine: Machine) -> None:
-    """Empty the operation log."""
-    with machine.repo() as repo, repo.database.transaction() as db:
-        db.execute("DELETE FROM operations")
 
 
 def age(machine: Machine, days: float) -> None:
@@ -371,9 +365,7 @@ def test_where_something_is_damaged_nothing_goes(ana: Machine) -> None:
         )
         place = store.locate([tree.id])[tree.id]
     path = ana.state / "packs" / place.pack
-    data = bytearray(path.read_bytes())
-    data[place.offset + place.length - 1] ^= 1
-    path.write_bytes(data)
+    flip(path, place.offset + place.length - 1)
     before = names(ana)
     said = ana("gc", "--grace", "0", code=7)
     assert tree.id in said.error
@@ -392,9 +384,7 @@ def test_what_is_needed_of_a_damaged_pack_is_not_dropped(ana: Machine) -> None:
         row = repo.index.rows()["kept"]
         place = repo.store.locate([row.content])[row.content]
     path = ana.state / "packs" / place.pack
-    data = bytearray(path.read_bytes())
-    data[place.offset + 100] ^= 1
-    path.write_bytes(data)
+    flip(path, place.offset + 100)
     before = names(ana)
     ana("gc", "--grace", "0", code=7)
     assert names(ana) == before == recorded(ana)

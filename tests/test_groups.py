@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from machines import Machine, bucket
+from machines import Machine, bucket, started
 from servers import Remote
 from test_team import admit, cloned
 
@@ -23,14 +23,8 @@ from dorky.repo import Repository
 
 @pytest.fixture
 def ana(tmp_path: Path, file_url: Remote) -> Machine:
-    made = Machine(tmp_path / "ana", {})
-    made("init", file_url.url, "--name", "ana")
-    made.commit(
-        {".env": "A=1\n", "env/dev.env": "D=1\n", "env/prod/api.env": "P=1\n", "notes": "n\n"},
-        "first",
-    )
-    made("push")
-    return made
+    content = {".env": "A=1\n", "env/dev.env": "D=1\n", "env/prod/api.env": "P=1\n", "notes": "n\n"}
+    return started(tmp_path / "ana", file_url, content, "--name", "ana")
 
 
 @pytest.fixture

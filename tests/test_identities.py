@@ -8,7 +8,7 @@ from pathlib import Path
 
 import boto3
 import pytest
-from machines import Machine
+from machines import Machine, started
 from servers import Remote, Server, s3_env
 from test_team import cloned
 
@@ -17,11 +17,7 @@ from dorky import keys
 
 @pytest.fixture
 def ana(tmp_path: Path, file_url: Remote) -> Machine:
-    made = Machine(tmp_path / "ana", {})
-    made("init", file_url.url, "--name", "ana")
-    made.commit({".env": "A=1\n"})
-    made("push")
-    return made
+    return started(tmp_path / "ana", file_url, {".env": "A=1\n"}, "--name", "ana")
 
 
 def ssh_key(machine: Machine, passphrase: str = "", kind: str = "ed25519") -> Path:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from faults import Faults
-from machines import Machine
+from machines import Machine, started
 from servers import Remote
 
 from dorky import errors, files, keys
@@ -22,11 +22,7 @@ from dorky.repo import Repository
 
 @pytest.fixture
 def ana(tmp_path: Path, file_url: Remote) -> Machine:
-    machine = Machine(tmp_path / "ana", {})
-    machine("init", file_url.url)
-    machine.commit({".env": "KEY=1\n"}, "first")
-    machine("push")
-    return machine
+    return started(tmp_path / "ana", file_url, {".env": "KEY=1\n"})
 
 
 def wall(directory: Path) -> dict[str, int]:

@@ -6,7 +6,7 @@ import random
 from pathlib import Path
 
 import pytest
-from machines import Machine
+from machines import Machine, forget, started
 from servers import Remote
 from test_team import admit, cloned
 
@@ -16,11 +16,8 @@ from dorky.model import Kind
 
 @pytest.fixture
 def ana(tmp_path: Path, file_url: Remote) -> Machine:
-    made = Machine(tmp_path / "ana", {})
-    made("init", file_url.url, "--recovery", "none", "--name", "ana")
-    made.commit({".env": "A=1\n", "dir/file": "x\n"}, "first")
-    made("push")
-    return made
+    content = {".env": "A=1\n", "dir/file": "x\n"}
+    return started(tmp_path / "ana", file_url, content, "--recovery", "none", "--name", "ana")
 
 
 def content_of(machine: Machine, path: str, revision: str = "") -> str:
@@ -39,11 +36,6 @@ def named(machine: Machine) -> reach.Named:
 def reachable(machine: Machine) -> set[str]:
     with machine.repo() as repo:
         return reach.reachable(repo.store)
-
-
-def forget(machine: Machine) -> None:
-    with machine.repo() as repo, repo.database.transaction() as db:
-        db.execute("DELETE FROM operations")
 
 
 def test_refs_and_what_is_below_them(ana: Machine) -> None:

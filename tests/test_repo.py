@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import random
 import re
 import stat
 import subprocess
@@ -16,7 +15,7 @@ from typing import Any
 import pytest
 import servers
 from faults import OFFLINE, Faults, failing
-from machines import Machine, bucket, driver_of, files
+from machines import Machine, bucket, driver_of, files, noise, started
 from servers import Canned, Remote
 
 from dorky import errors
@@ -25,18 +24,10 @@ from dorky.repo import Repository
 from dorky.worktree import Writing
 
 
-def noise(size: int, seed: int = 1) -> bytes:
-    return random.Random(seed).randbytes(size)
-
-
 @pytest.fixture
 def ana(tmp_path: Path, file_url: Remote) -> Machine:
     """A project with one commit, pushed into a directory."""
-    machine = Machine(tmp_path / "ana", {})
-    machine("init", file_url.url)
-    machine.commit({".env": "KEY=1\n", "config/app": "x = 1\n"}, "first")
-    machine("push")
-    return machine
+    return started(tmp_path / "ana", file_url, {".env": "KEY=1\n", "config/app": "x = 1\n"})
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
-from machines import Machine, bucket, driver_of, files
+from machines import Machine, bucket, driver_of, files, started
 from servers import Remote
 
 from dorky import keys
@@ -35,11 +35,8 @@ def admit(ana: Machine, newcomer: Machine, name: str) -> None:
 
 def start(tmp_path: Path, remote: Remote) -> Machine:
     """Who starts a repository, with three files in two directories."""
-    made = Machine(tmp_path / "ana", remote.env)
-    made("init", remote.url, "--name", "ana")
-    made.commit({".env": "A=1\nB=2\n", "env/prod/api.env": "P=1\n", "notes": "n\n"}, "first")
-    made("push")
-    return made
+    content = {".env": "A=1\nB=2\n", "env/prod/api.env": "P=1\n", "notes": "n\n"}
+    return started(tmp_path / "ana", remote, content, "--name", "ana")
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 from disks import on_a_small_disk
-from machines import Machine
+from machines import Machine, started
 from servers import Remote
 
 from dorky import files
@@ -31,11 +31,7 @@ cat {identity}
 
 @pytest.fixture
 def ana(tmp_path: Path, file_url: Remote) -> Machine:
-    machine = Machine(tmp_path / "ana", {})
-    machine("init", file_url.url)
-    machine.commit({".env": "KEY=1\n", "config": "x\n"}, "first")
-    machine("push")
-    return machine
+    return started(tmp_path / "ana", file_url, {".env": "KEY=1\n", "config": "x\n"})
 
 
 def dorky(machine: Machine, *words: str, **env: str) -> subprocess.Popen[bytes]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from machines import Machine
+from machines import Machine, flip, forget
 from servers import Remote
 
 from cli.conftest import Terminal
@@ -22,9 +22,7 @@ def damage(machine: Machine) -> Path:
     """Flip a byte of content."""
     machine.commit({"big": random.Random(6).randbytes(100_000)}, "third")
     victim = largest(machine.state / "packs")
-    data = bytearray(victim.read_bytes())
-    data[50] ^= 1
-    victim.write_bytes(data)
+    flip(victim, 50)
     return victim
 
 
@@ -33,8 +31,7 @@ def drop(machine: Machine, url: str = "") -> None:
     machine.write("dropped", "x" * 1000)
     machine("stage", "dropped")
     machine("unstage", "dropped")
-    with machine.repo() as repo, repo.database.transaction() as db:
-        db.execute("DELETE FROM operations")
+    forget(machine)
 
 
 def test_fsck_in_words(project: Machine) -> None:

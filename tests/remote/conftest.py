@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from faults import Faults
-from machines import Machine
+from machines import Machine, started
 from servers import Remote
 
 
@@ -18,10 +18,7 @@ def faults(monkeypatch: pytest.MonkeyPatch) -> Faults:
 @pytest.fixture
 def ana(tmp_path: Path, file_url: Remote, faults: Faults) -> Machine:
     """A project with one commit, pushed into a directory."""
-    machine = Machine(tmp_path / "ana", file_url.env)
-    machine("init", file_url.url)
-    machine.commit({".env": "KEY=1\n"}, "first")
-    machine("push")
+    machine = started(tmp_path / "ana", file_url, {".env": "KEY=1\n"})
     faults.clear()
     return machine
 

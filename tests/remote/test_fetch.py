@@ -12,7 +12,7 @@ import pytest
 from faults import BUSY, OFFLINE, RESET, Faults, failing
 from hypothesis import given
 from hypothesis import strategies as st
-from machines import Machine, bucket, driver_of, known
+from machines import Machine, bucket, driver_of, known, noise
 from servers import Remote as Place
 
 from dorky import errors, pack
@@ -22,10 +22,6 @@ from dorky.remote import root as roots
 from dorky.store import Held
 
 KiB, MiB = 1 << 10, 1 << 20
-
-
-def noise(size: int, seed: float = 1) -> bytes:
-    return random.Random(seed).randbytes(size)
 
 
 # --- ranges ---------------------------------------------------------------------------------

@@ -16,11 +16,11 @@ from pathlib import Path
 
 import pytest
 from faults import LOST, RESET, Faults, failing
-from machines import Machine, bucket, driver_of
+from machines import Machine, bucket, driver_of, flip, noise, root_of
 from servers import Remote as Place
 
 from dorky import errors, history, pack
-from dorky.model import Inline, Kind, Root
+from dorky.model import Inline, Kind
 from dorky.remote import gc, push
 from dorky.remote import root as roots
 from dorky.remote.fetch import fetch
@@ -33,21 +33,8 @@ STRAY = f"packs/{'ab' * 32}"
 DENIED = errors.AccessDenied("the bucket", "403")
 
 
-def noise(size: int, seed: int) -> bytes:
-    return random.Random(seed).randbytes(size)
-
-
 def packs(place: Place) -> set[str]:
     return {each.key for each in driver_of(place).list("packs/")}
-
-
-def root_of(machine: Machine) -> Root:
-    """The root as it is in the bucket, read with the machine's key."""
-    with machine.repo() as repo:
-        remote = repo.remote()
-        blob = remote.driver.get("root")
-        assert blob
-        return remote._decode(blob.version, blob.data).root
 
 
 def listed(machine: Machine) -> set[str]:
@@ -365,10 +352,8 @@ def test_what_is_damaged_here_does_not_replace_what_is_sound_there(
     before = bucket(file_url)
     for each in (ana.state / "packs").iterdir():
         each.chmod(0o600)
-        data = bytearray(each.read_bytes())
-        if len(data) > 100 * KiB:
-            data[1000] ^= 1
-            each.write_bytes(data)
+        if each.stat().st_size > 100 * KiB:
+            flip(each, 1000)
     with pytest.raises(errors.IntegrityError):
         collect(ana)
     assert {key: bucket(file_url)[key] for key in before} == before
@@ -659,9 +644,7 @@ def test_what_is_damaged_here_is_not_folded(ana: Machine, file_url: Place, few: 
     large = [each for each in (ana.state / "packs").iterdir() if each.stat().st_size > 100 * KiB]
     for each in large[:2]:
         each.chmod(0o600)
-        data = bytearray(each.read_bytes())
-        data[1000] ^= 1
-        each.write_bytes(data)
+        flip(each, 1000)
     ana.commit({"large": noise(130 * KiB, 99)})
     ana("push")
     assert len(packs(file_url) & small) == 2

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 from faults import RESET, Faults, failing
-from machines import Machine, driver_of
+from machines import Machine, driver_of, noise, root_of
 from servers import Remote as Place
 
 from dorky import errors, history, model, pack, reach
-from dorky.model import ALL, Kind, Root, Tree
+from dorky.model import ALL, Kind, Tree
 from dorky.remote import gc, push
 from dorky.remote import root as roots
 
@@ -27,21 +27,9 @@ HERE = Path(__file__).parent
 DENIED = errors.AccessDenied("the bucket", "403")
 
 
-def noise(size: int, seed: int) -> bytes:
-    return random.Random(seed).randbytes(size)
-
-
 def packs(place: Place) -> dict[str, int]:
     """The packs in the bucket, with their sizes."""
     return {each.key: each.size for each in driver_of(place).list("packs/")}
-
-
-def root_of(machine: Machine) -> Root:
-    with machine.repo() as repo:
-        remote = repo.remote()
-        blob = remote.driver.get("root")
-        assert blob
-        return remote._decode(blob.version, blob.data).root
 
 
 def replace_root(machine: Machine, place: Place, **changes: object) -> None:

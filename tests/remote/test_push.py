@@ -9,28 +9,15 @@ from pathlib import Path
 
 import pytest
 from faults import BUSY, LOST, OFFLINE, RESET, Faults, failing
-from machines import Machine, bucket, driver_of
+from machines import Machine, bucket, driver_of, noise, root_of
 from servers import Remote as Place
 
 from dorky import errors, pack
-from dorky.model import Kind, Root
+from dorky.model import Kind
 from dorky.remote import root as roots
 
 MiB = 1 << 20
 NOISE = {"busy": BUSY, "reset": RESET, "lost": LOST}
-
-
-def noise(size: int, seed: int = 1) -> bytes:
-    return random.Random(seed).randbytes(size)
-
-
-def root_of(machine: Machine) -> Root:
-    """The root as it is in the bucket, read with the machine's key."""
-    with machine.repo() as repo:
-        remote = repo.remote()
-        blob = remote.driver.get("root")
-        assert blob
-        return remote._decode(blob.version, blob.data).root
 
 
 def decide_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
