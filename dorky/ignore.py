@@ -188,6 +188,10 @@ class Ignore:
 
 def _load(file: str, path: str) -> _Rules | None:
     """Read one `.dorkyignore`; None if it is missing or without rules."""
+    try:
+        os.lstat(file)
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return None  # where nothing may be looked at, the walk will say so
     with files.disk_errors(file):
         try:
             # A pipe of that name would block the reader for ever.
