@@ -7,6 +7,7 @@ need neither the keys nor a driver.
 from __future__ import annotations
 
 import contextlib
+import os
 import shlex
 import shutil
 import threading
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from dorky import errors, files, git, identities, keys, kms, model, operations, roster, vault
+from dorky import errors, files, keys, model, operations, roster, vault
 from dorky.config import RC, VERSION, Config
 from dorky.database import Database
 from dorky.drivers import open_driver
@@ -26,7 +27,6 @@ from dorky.ignore import Ignore
 from dorky.index import Index
 from dorky.model import Header, Purge, Roster
 from dorky.progress import SILENT, Progress
-from dorky.remote import probe
 from dorky.remote.root import PURGES, Remote, known_roster
 from dorky.store import Store
 from dorky.vault import Vault
@@ -94,6 +94,24 @@ class Project:
             if (directory / RC).is_file() or (directory / STATE / DATABASE).is_file():
                 return directory
         return None
+
+    @classmethod
+    def find(
+        cls,
+        start: str | os.PathLike[str] = ".",
+        *,
+        progress: Progress = SILENT,
+        ask: keys.Ask = keys.nobody,
+    ) -> Self:
+        """The project that ``start`` lies in.
+
+        Raises:
+            NotARepository: There is none.
+        """
+        root = cls.root_above(Path(start))
+        if root is None:
+            raise errors.NotARepository(Path(start).resolve())
+        return cls(root, progress=progress, ask=ask)
 
     # --- state -----------------------------------------------------------------------------
 
@@ -282,6 +300,8 @@ class Project:
             raise errors.WrongRepository(self._place, header.repository[:12], known[:12])
         self._check_epochs(header, seen)
         if self._identities is None and header.sealed:
+            from dorky import identities
+
             self._identities = [each for each, _ in identities.usable(self.config)]
         try:
             opened = vault.unlock(
@@ -334,6 +354,8 @@ class Project:
 
     def _other_identities(self, header: Header) -> Iterator[keys.Identity]:
         """What else may open a header that the user's own identities don't."""
+        from dorky import identities
+
         assert self._identities is not None
         for each, _ in identities.of_ssh(self.config):
             if each not in self._identities:
@@ -348,6 +370,8 @@ class Project:
         for each in header.locked:
             found: keys.Identity | None = None
             if each.kind == "awskms":
+                from dorky import kms
+
                 # What is wrong with one way in leaves the others.
                 with contextlib.suppress(errors.DorkyError):
                     (found,) = keys.parse(
@@ -382,6 +406,8 @@ class Project:
 
     def _how_to_join(self) -> str:
         """What somebody who has no key should do, and whom they should talk to."""
+        from dorky import git
+
         rc = self.root / RC
         command = "dorky team join"
         if not rc.exists():
@@ -399,6 +425,8 @@ class Project:
         """Who makes commits: as configured, else as git knows them, else by their account."""
         if name := self.config.text("user.name"):
             return name
+        from dorky import git
+
         top = git.find(self.root)
         return (git.user(top) if top else "") or self.config.login
 
@@ -439,6 +467,8 @@ class Project:
         key = f"remote.{remote.name}.swaps"
         if self.config.single_writer(remote.name) or self.database.get(key) == b"honoured":
             return
+        from dorky.remote import probe
+
         if not probe.honours_swaps(remote.driver):
             raise errors.SwapsIgnored(remote.url, remote.name)
         self.database.set(key, b"honoured")

@@ -63,24 +63,6 @@ class Repository(PurgeWork):
     # --- set-up ----------------------------------------------------------------------------
 
     @classmethod
-    def find(
-        cls,
-        start: StrPath = ".",
-        *,
-        progress: Progress = SILENT,
-        ask: keys.Ask = keys.nobody,
-    ) -> Repository:
-        """The repository that ``start`` lies in.
-
-        Raises:
-            NotARepository: There is none.
-        """
-        root = cls.root_above(Path(start))
-        if root is None:
-            raise errors.NotARepository(Path(start).resolve())
-        return cls(root, progress=progress, ask=ask)
-
-    @classmethod
     def init(
         cls,
         root: StrPath = ".",

@@ -19,7 +19,7 @@ from dorky.cli.output import (
     from_here,
     name,
     note,
-    repository,
+    opened,
     say,
     show_json,
     size,
@@ -29,7 +29,13 @@ from dorky.cli.output import (
 from dorky.results import FileDiff, KeyChange, LogEntry
 
 if TYPE_CHECKING:
-    from dorky.repo import Repository
+    from dorky.looking import LookWork
+
+
+def _repository() -> LookWork:
+    from dorky.looking import LookWork
+
+    return opened(LookWork)
 
 
 def log(
@@ -53,7 +59,7 @@ def log(
     """
     if number is not None and number < 0:
         raise errors.UsageError(f"-n takes a count, not {number}")
-    with repository() as repo:
+    with _repository() as repo:
         if path and not os.path.lexists(path) and _is_revision(repo, path):
             revision, path = path, ""  # dorky log origin/main
         entries = repo.log(revision, path or None, limit=number)
@@ -69,7 +75,7 @@ def log(
                 _commit(entry)
 
 
-def _is_revision(repo: Repository, word: str) -> bool:
+def _is_revision(repo: LookWork, word: str) -> bool:
     try:
         repo.show(word)
     except errors.UnknownRevision:
@@ -132,7 +138,7 @@ def show(
             )
         _write(revision, path)
         return
-    with repository() as repo:
+    with _repository() as repo:
         try:
             entry = repo.show(revision or "HEAD")
         except errors.UnknownRevision as error:
@@ -193,7 +199,7 @@ def diff(
     $ dorky diff --staged .env --show-values
     $ dorky diff HEAD~1 origin/main -- config
     """
-    with repository() as repo:
+    with _repository() as repo:
         revisions, paths = _told_apart(repo, words or [], context.meta.get(_PATHS))
         found = repo.diff(revisions, paths, staged=staged, reveal=show_values)
     if json:
@@ -213,7 +219,7 @@ def diff(
 
 
 def _told_apart(
-    repo: Repository, words: list[str], after: list[str] | None
+    repo: LookWork, words: list[str], after: list[str] | None
 ) -> tuple[list[str], list[str]]:
     """The revisions and the paths among words; ``after`` are those after ``--``."""
     if after is not None:
@@ -278,7 +284,7 @@ def ls(
     $ dorky ls config
     $ dorky ls HEAD~1 config -l
     """
-    with repository() as repo:
+    with _repository() as repo:
         if not path and not _is_revision(repo, revision):
             revision, path = "HEAD", revision  # dorky ls config
         found = repo.ls(revision, path or None)
@@ -301,7 +307,7 @@ def cat(
 
 
 def _write(revision: str, path: str) -> None:
-    with repository() as repo:
+    with _repository() as repo:
         for block in repo.cat(revision or "HEAD", path):
             sys.stdout.buffer.write(block)
         sys.stdout.buffer.flush()

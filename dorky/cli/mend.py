@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, List  # noqa: UP035
+from typing import TYPE_CHECKING, Annotated, List  # noqa: UP035
 
 import typer
 
@@ -16,14 +16,17 @@ from dorky.cli.output import (
     from_here,
     listing,
     note,
+    opened,
     plural,
-    repository,
     say,
     show_json,
     style,
     title,
 )
 from dorky.results import Logged, Undone, Unmerged
+
+if TYPE_CHECKING:
+    from dorky.mending import MendWork
 
 _PLACES = 5
 _WHY = {
@@ -60,6 +63,12 @@ def _few(places: Sequence[str]) -> str:
     return escaped(", ".join(shown)) + more
 
 
+def _repository() -> MendWork:
+    from dorky.mending import MendWork
+
+    return opened(MendWork)
+
+
 def resolve(
     paths: Annotated[List[str], typer.Argument(help="Files, directories, or quoted patterns.")],  # noqa: UP006
     ours: Annotated[bool, typer.Option("--ours", help="Take the file as it was here.")] = False,
@@ -72,7 +81,7 @@ def resolve(
     $ dorky resolve .env
     $ dorky resolve logo.png --theirs
     """
-    with repository() as repo:
+    with _repository() as repo:
         done = repo.resolve(paths, ours=ours, theirs=theirs)
     if json:
         show_json(done)
@@ -106,7 +115,7 @@ def merge(
     if continue_ == abort:
         hint = "dorky pull (or sync) is what begins a merge; dorky status shows one"
         raise errors.UsageError("merge takes --continue or --abort", hint=hint)
-    with repository() as repo:
+    with _repository() as repo:
         done = repo.merge_abort() if abort else repo.merge_continue(message)
     if json:
         show_json(done)
@@ -135,7 +144,7 @@ def undo(
     $ dorky undo
     $ dorky undo 3
     """
-    with repository() as repo:
+    with _repository() as repo:
         done = repo.undo(count, force=force)
     if json:
         show_json(done)
@@ -163,7 +172,7 @@ def op_log(
     """
     if limit < 0:
         raise errors.UsageError(f"-n takes a count, not {limit}", hint="dorky op log -n 5")
-    with repository() as repo:
+    with _repository() as repo:
         found = repo.op_log(limit=limit)
     if json:
         show_json(found)

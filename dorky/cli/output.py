@@ -18,9 +18,11 @@ from dorky import errors
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
+    from dorky.project import Project
     from dorky.repo import Repository
     from dorky.results import Change
 
+P = TypeVar("P", bound="Project")
 T = TypeVar("T")
 
 _LIST = 30
@@ -176,19 +178,26 @@ def new_passphrase() -> str:
     return first
 
 
-def repository(*, anywhere: bool = False) -> Repository:
+def opened(kind: type[P], *, anywhere: bool = False) -> P:
     """The repository that the current directory lies in, for a command to work on.
 
     Args:
+        kind: What of it the command needs: the class that has its method. Each of them imports no
+            more than it needs itself.
         anywhere: Whether it may begin here, when DORKY_URL or DORKY_BUCKET says where from.
     """
     from dorky.config import Config
-    from dorky.project import Project
+
+    if anywhere and kind.root_above(Path()) is None and Config(None).remotes():
+        return kind(Path.cwd(), progress=TerminalProgress(), ask=ask)
+    return kind.find(progress=TerminalProgress(), ask=ask)
+
+
+def repository(*, anywhere: bool = False) -> Repository:
+    """The same, with all that there is to it."""
     from dorky.repo import Repository
 
-    if anywhere and Project.root_above(Path()) is None and Config(None).remotes():
-        return Repository(Path.cwd(), progress=TerminalProgress(), ask=ask)
-    return Repository.find(progress=TerminalProgress(), ask=ask)
+    return opened(Repository, anywhere=anywhere)
 
 
 def confirm(question: str, expected: str) -> bool:

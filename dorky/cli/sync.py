@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, List  # noqa: UP035
+from typing import TYPE_CHECKING, Annotated, List  # noqa: UP035
 
 import typer
 
@@ -19,6 +19,7 @@ from dorky.cli.output import (
     escaped,
     name,
     note,
+    opened,
     plural,
     repository,
     say,
@@ -27,6 +28,15 @@ from dorky.cli.output import (
 )
 from dorky.results import Transfer, Unmerged
 
+if TYPE_CHECKING:
+    from dorky.sync import SyncWork
+
+
+def _repository(*, anywhere: bool = False) -> SyncWork:
+    from dorky.sync import SyncWork
+
+    return opened(SyncWork, anywhere=anywhere)
+
 
 def push(json: Json = False) -> None:
     """Send your commits to the remote.
@@ -34,7 +44,7 @@ def push(json: Json = False) -> None:
     \b
     $ dorky push
     """
-    with repository() as repo:
+    with _repository() as repo:
         done = repo.push()
     if json:
         show_json(done)
@@ -95,7 +105,7 @@ def pull(
     $ dorky pull
     $ dorky pull .env
     """
-    with repository(anywhere=True) as repo:
+    with _repository(anywhere=True) as repo:
         done = repo.pull(paths or (), force=force, accept_rewind=accept_rewind)
     if json:
         show_json(done)
@@ -155,7 +165,7 @@ def sync(json: Json = False) -> None:
     \b
     $ dorky sync
     """
-    with repository(anywhere=True) as repo:
+    with _repository(anywhere=True) as repo:
         done = repo.sync()
     if json:
         show_json(done)
@@ -201,6 +211,6 @@ def download(
             ask=ask,
         )
     else:
-        with repository() as repo:
+        with _repository() as repo:
             written = repo.download(revision, path, destination, force=force)
     say(f"Wrote {name(str(written))}")

@@ -5,17 +5,20 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, List  # noqa: UP035
+from typing import TYPE_CHECKING, Annotated, List  # noqa: UP035
 
 import typer
 
 from dorky import documents, errors, launch, quoting
 from dorky.cli.command import Command, Json
-from dorky.cli.output import ask, confirm, name, note, plural, repository, say, show_json
+from dorky.cli.output import ask, confirm, name, note, opened, plural, say, show_json
 from dorky.config import Config
 from dorky.documents import Syntax
 from dorky.quoting import Form
 from dorky.results import Edited
+
+if TYPE_CHECKING:
+    from dorky.variables import VariableWork
 
 File = Annotated[str, typer.Argument(metavar="PATH", help="A .env, JSON, TOML or YAML file.")]
 Only = Annotated[
@@ -37,6 +40,12 @@ class SetCommand(Command):
     """A command that sees what is too many itself: the usual message would quote it."""
 
     allow_extra_args = True
+
+
+def _repository(*, anywhere: bool = False) -> VariableWork:
+    from dorky.variables import VariableWork
+
+    return opened(VariableWork, anywhere=anywhere)
 
 
 def run(
@@ -76,7 +85,7 @@ def run(
     $ dorky run -f .env -f prod.env --only DATABASE_URL -- ./migrate
     $ dorky run --mask -- ./deploy.sh
     """
-    with repository(anywhere=True) as repo:
+    with _repository(anywhere=True) as repo:
         variables = repo.environment(
             paths or (), only=only or (), allow=allow or (), revision=revision
         )
@@ -105,7 +114,7 @@ def get(
     $ dorky get config.yaml db.hosts.0 --rev HEAD~1
     $ dorky get .env --json
     """
-    with repository(anywhere=True) as repo:
+    with _repository(anywhere=True) as repo:
         if key:
             found = {key: repo.get(path, key, revision)}
         else:
@@ -140,7 +149,7 @@ def export(
     $ dorky export .env -f docker > "$XDG_RUNTIME_DIR/env"
     $ dorky export .env -f github --only TOKEN >> "$GITHUB_ENV"
     """
-    with repository(anywhere=True) as repo:
+    with _repository(anywhere=True) as repo:
         text = repo.export(path, form, only=only or (), revision=revision)
     _print(text)
 
@@ -179,7 +188,7 @@ def set(
             "a value is no argument: other users could see it, and the shell's history keeps it",
             hint=f"dorky set {shlex.join(meant)} asks for it, or reads standard input",
         )
-    with repository() as repo:
+    with _repository() as repo:
         # Before the value is asked for: a prompt for another secret could be taken for this one.
         repo.check_settable(path)
         done = repo.set(path, key, _value(path, key, stdin=stdin))
@@ -231,7 +240,7 @@ def unset(
     \b
     $ dorky unset .env OLD_TOKEN
     """
-    with repository() as repo:
+    with _repository() as repo:
         done = repo.unset(path, key)
     if json:
         show_json(done)
@@ -255,7 +264,7 @@ def edit(
     """
     terminal = sys.stdin.isatty() and sys.stderr.isatty()
     command = _words(Config(None).editor or ("vi" if terminal else ""))
-    with repository() as repo:
+    with _repository() as repo:
         inherited = repo.config.environment
 
         def editor(draft: Path) -> None:

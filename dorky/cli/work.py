@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from typing import Annotated, List  # noqa: UP035
+from typing import TYPE_CHECKING, Annotated, List  # noqa: UP035
 
 import typer
 
@@ -17,8 +17,8 @@ from dorky.cli.output import (
     listing,
     name,
     note,
+    opened,
     plural,
-    repository,
     say,
     show_json,
     style,
@@ -26,8 +26,17 @@ from dorky.cli.output import (
 )
 from dorky.results import Staged, Status
 
+if TYPE_CHECKING:
+    from dorky.local import LocalWork
+
 # Text, not pathlib's paths: those take an empty word (an unset variable) for the directory here.
 Paths = Annotated[List[str], typer.Argument(help="Files, directories, or quoted patterns.")]  # noqa: UP006
+
+
+def _repository() -> LocalWork:
+    from dorky.local import LocalWork
+
+    return opened(LocalWork)
 
 
 def stage(
@@ -45,7 +54,7 @@ def stage(
     $ dorky stage .env config/
     $ dorky stage 'keys/*.pem'
     """
-    with repository() as repo:
+    with _repository() as repo:
         done = repo.stage(paths, force=force)
         passed_over = () if done.changes or json else repo.status().conflicts
     if json:
@@ -71,7 +80,7 @@ def unstage(paths: Paths, json: Json = False) -> None:
     \b
     $ dorky unstage .env
     """
-    with repository() as repo:
+    with _repository() as repo:
         done = repo.unstage(paths)
     _unstaged(done, json=json)
 
@@ -103,7 +112,7 @@ def rm(
     $ dorky rm old.env
     $ dorky rm --cached notes.txt
     """
-    with repository() as repo:
+    with _repository() as repo:
         done = repo.rm(paths, cached=cached, force=force)
     if json:
         show_json(done)
@@ -125,7 +134,9 @@ def status(
     $ dorky status
     $ dorky status -s
     """
-    with repository() as repo:
+    from dorky.looking import LookWork
+
+    with opened(LookWork) as repo:
         found = repo.status()
     if json:
         show_json(found)
@@ -225,7 +236,7 @@ def commit(
             "commit takes one message, and always all that is staged",
             hint=f'quote it: dorky commit -m "{" ".join(words)}"',
         )
-    with repository() as repo:
+    with _repository() as repo:
         done = repo.commit(words[0] if words else message, all=all_)
     if json:
         show_json(done)
@@ -252,7 +263,7 @@ def restore(
     $ dorky restore .env
     $ dorky restore .env --source HEAD~2
     """
-    with repository() as repo:
+    with _repository() as repo:
         done = repo.restore(paths, source=source, staged=staged)
     if isinstance(done, Staged):
         _unstaged(done, json=json)
@@ -277,7 +288,7 @@ def checkout(
     $ dorky checkout HEAD~1
     $ dorky checkout main
     """
-    with repository() as repo:
+    with _repository() as repo:
         try:
             done = repo.checkout(revision, force=force)
         except errors.UnknownRevision as error:
