@@ -15,7 +15,7 @@ from dorky import errors
 from dorky.drivers.base import Advice, Blob, Stat, Version, split_bucket_url
 
 if TYPE_CHECKING:
-    from obstore import GetOptions
+    from obstore import GetOptions, GetResult
     from obstore.store import S3Store
 
 _KINDS: Mapping[str, type[errors.DorkyError]] = {
@@ -79,6 +79,7 @@ _UNREACHED = (
 )
 
 _BULK = 1 << 20
+_READING = {"timeout": "24h", "read_timeout": "60s"}
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -103,7 +104,8 @@ class S3Driver:
         self._chain: _Chain | None = None
         self._stores: dict[bool, S3Store] = {}
         self._lock = threading.Lock()
-        self._whole = threading.Lock()
+        self._partial = True
+        """Whether ranges are answered as HTTP has it, as far as is known."""
 
     @classmethod
     def open(cls, url: str, options: Mapping[str, str]) -> S3Driver:
@@ -113,21 +115,27 @@ class S3Driver:
 
     def get(self, key: str, *, unless: Version | None = None) -> Blob | None:
         """See `Driver.get`."""
-        import obstore
         from obstore.exceptions import NotModifiedError
 
-        options: GetOptions | None = {"if_none_match": unless} if unless else None
         try:
             with self._errors(key):
-                found = _run(obstore.get, self._store(), self._prefix + key, options=options)
-                etag = found.meta["e_tag"]
-                kind = found.attributes.get("Content-Type", "")
-                data = _run(found.bytes).to_bytes()
+                found, version = self._begin(self._store(), key, unless)
+                return Blob(_run(found.bytes).to_bytes(), version)
         except NotModifiedError:
             return None
-        if etag is None or kind.startswith("text/html"):
+
+    def _begin(
+        self, store: S3Store, key: str, unless: Version | None = None
+    ) -> tuple[GetResult, Version]:
+        """Ask for an object; what comes is an object, and not read yet."""
+        import obstore
+
+        options: GetOptions | None = {"if_none_match": unless} if unless else None
+        found = _run(obstore.get, store, self._prefix + key, options=options)
+        etag = found.meta["e_tag"]
+        if etag is None or found.attributes.get("Content-Type", "").startswith("text/html"):
             raise errors.BadEndpoint(self._place, "it sends a web page, not an object")
-        return Blob(data, Version(etag))
+        return found, Version(etag)
 
     def get_range(self, key: str, start: int, end: int) -> bytes:
         """See `Driver.get_range`."""
@@ -135,25 +143,38 @@ class S3Driver:
 
         if start == end:  # a range that HTTP can't express
             return b""
+        data = None
         try:
-            with self._errors(key):
-                where = self._prefix + key
-                data = _run(
-                    obstore.get_range, self._store(), where, start=start, end=end
-                ).to_bytes()
+            if self._partial:
+                with self._errors(key):
+                    where = self._prefix + key
+                    data = _run(
+                        obstore.get_range, self._store(), where, start=start, end=end
+                    ).to_bytes()
         except errors.BadEndpoint as error:
             if "non-partial" not in str(error.__cause__):
                 raise
-            # HTTP lets a server ignore ranges; rclone heeds them but says 200, and object_store
-            # takes that for the whole object.
-            with self._whole:  # one at a time: each is a whole pack in memory
-                whole = self.get(key)
-            data = whole.data[start:end] if whole else b""
+            self._partial = False
+        if data is None:
+            data = self._get_range(key, start, end)
         if len(data) != end - start:
             raise errors.BadEndpoint(
                 self._place, f"it sent {len(data)} bytes of {key} where {end - start} were asked"
             )
         return data
+
+    def _get_range(self, key: str, start: int, end: int) -> bytes:
+        """Read a range where the answer to who asks for one is 200, not 206.
+
+        HTTP lets a server ignore ranges. rclone heeds them all the same, but object_store takes a
+        200 for the whole object; so it is made to ask without knowing.
+        """
+        with self._errors(key):
+            store = self._connect(_READING, {"Range": f"bytes={start}-{end - 1}"})
+            found, _ = self._begin(store, key)
+            if found.meta["size"] == end - start:
+                return _run(found.bytes).to_bytes()
+            return _run(_cut, found, start, end)
 
     def put(self, key: str, data: bytes) -> None:
         """See `Driver.put`."""
@@ -237,11 +258,12 @@ class S3Driver:
         """
         with self._lock:
             if bulk not in self._stores:
-                timeouts = {"timeout": "2h"} if bulk else {"timeout": "24h", "read_timeout": "60s"}
-                self._stores[bulk] = self._connect(timeouts)
+                self._stores[bulk] = self._connect({"timeout": "2h"} if bulk else _READING)
             return self._stores[bulk]
 
-    def _connect(self, timeouts: Mapping[str, str]) -> S3Store:
+    def _connect(
+        self, timeouts: Mapping[str, str], headers: Mapping[str, str] | None = None
+    ) -> S3Store:
         from obstore.store import S3Store
 
         options = self._options
@@ -253,6 +275,8 @@ class S3Driver:
                 options.setdefault(name, value)
         config: dict[str, Any] = {}
         client: dict[str, Any] = {"connect_timeout": "10s", **timeouts}
+        if headers:
+            client["default_headers"] = headers
         endpoint = options.get("endpoint")
         if endpoint:
             # Not "endpoint": AWS_ENDPOINT_URL_S3 in the environment would win over it.
@@ -387,6 +411,17 @@ def _run(request: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         return pool.submit(request, *args, **kwargs).result()
     finally:
         pool.shutdown(wait=False)
+
+
+def _cut(found: GetResult, start: int, end: int) -> bytes:
+    """A range of an object that comes whole: never more of it in memory."""
+    data, at = bytearray(), 0
+    for block in found.stream(min_chunk_size=_BULK):
+        data += memoryview(block)[max(start - at, 0) : max(end - at, 0)]
+        at += len(block)
+        if at >= end:
+            break
+    return bytes(data)
 
 
 class _Chain:

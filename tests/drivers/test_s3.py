@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from ipaddress import ip_address
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -263,6 +264,29 @@ def test_a_server_that_ignores_ranges() -> None:
         assert driver.get_range("packs/a", 2, 5) == b"234"
         with pytest.raises(errors.BadEndpoint):
             driver.get_range("packs/a", 8, 11)
+
+
+def test_a_range_of_a_large_object_from_a_server_that_ignores_ranges() -> None:
+    whole = Random(1).randbytes(5_000_000)
+    answer = Canned(200, whole, {"ETag": '"x"'})
+    with servers.stub_server(lambda method, target: answer) as server:
+        driver = S3Driver.open("s3://bucket", servers.s3_options(server.endpoint))
+        for start, end in ((0, 10), (10, 2_000_000), (999_999, 5_000_000), (0, 5_000_000)):
+            assert driver.get_range("packs/a", start, end) == whole[start:end]
+        with pytest.raises(errors.BadEndpoint, match="sent 1 bytes"):
+            driver.get_range("packs/a", 4_999_999, 5_000_001)
+
+
+def test_a_server_that_heeds_ranges_and_says_200(rclone_url: Remote) -> None:
+    driver = S3Driver.open(rclone_url.url, rclone_url.options)
+    whole = Random(1).randbytes(3_000_000)
+    driver.put("packs/a", whole)
+    for start, end in ((0, 10), (10, 2_000_000), (2_999_999, 3_000_000), (0, 3_000_000)):
+        assert driver.get_range("packs/a", start, end) == whole[start:end]
+    with pytest.raises(errors.BadEndpoint):
+        driver.get_range("packs/a", 2_999_999, 3_000_001)
+    with pytest.raises(errors.KeyNotFound):
+        driver.get_range("packs/b", 0, 10)
 
 
 def test_swaps_are_not_to_be_cached(s3_url: Remote) -> None:
