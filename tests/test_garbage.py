@@ -68,6 +68,17 @@ def stage_and_drop(machine: Machine, content: bytes = b"dropped\n") -> None:
     (machine.project / "dropped").unlink()
 
 
+def commit_half(
+    machine: Machine, kept: bytes = BIG[:300_000], dropped: bytes = BIG[300_000:]
+) -> None:
+    """Commit one of two files that were staged together, and drop the other."""
+    machine.write("kept", kept)
+    machine.write("dropped", dropped)
+    machine("stage", "kept", "dropped")
+    machine("unstage", "dropped")
+    machine("commit", "-m", "kept")
+
+
 def sound(machine: Machine) -> None:
     assert machine("fsck", "--read-data", "--json").json["findings"] == []
 
@@ -133,11 +144,7 @@ def test_commits_that_go_are_named(ana: Machine) -> None:
 
 
 def test_a_half_dead_pack_is_written_anew(ana: Machine) -> None:
-    ana.write("kept", BIG[:300_000])
-    ana.write("dropped", BIG[300_000:])
-    ana("stage", "kept", "dropped")
-    ana("unstage", "dropped")
-    ana("commit", "-m", "kept")
+    commit_half(ana)
     forget(ana)
     (planned,) = gc(ana, "--grace", "0", "--dry-run")["rewritten"]
     assert planned["reason"] == "half of it or more is not needed"
@@ -152,11 +159,7 @@ def test_a_half_dead_pack_is_written_anew(ana: Machine) -> None:
 
 
 def test_a_pack_of_which_little_is_dead_stays(ana: Machine) -> None:
-    ana.write("kept", BIG)
-    ana.write("dropped", b"dropped")
-    ana("stage", "kept", "dropped")
-    ana("unstage", "dropped")
-    ana("commit", "-m", "kept")
+    commit_half(ana, BIG, b"dropped")
     forget(ana)
     before = names(ana)
     assert gc(ana, "--grace", "0")["size"] == 0
@@ -179,11 +182,7 @@ def test_of_what_is_there_twice_one_copy_goes(ana: Machine) -> None:
 
 def test_who_is_reading_meanwhile_finds_what_was_moved(ana: Machine) -> None:
     """Commands that only look take no lock."""
-    ana.write("kept", BIG[:300_000])
-    ana.write("dropped", BIG[300_000:])
-    ana("stage", "kept", "dropped")
-    ana("unstage", "dropped")
-    ana("commit", "-m", "kept")
+    commit_half(ana)
     forget(ana)
     with ana.repo() as repo:
         row = repo.index.rows()["kept"]
@@ -237,11 +236,7 @@ def test_interrupted_anywhere_it_is_run_again(
     ana: Machine, n: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed before the n-th rename or deletion."""
-    ana.write("kept", BIG[:300_000])
-    ana.write("dropped", BIG[300_000:])
-    ana("stage", "kept", "dropped")
-    ana("unstage", "dropped")
-    ana("commit", "-m", "kept")
+    commit_half(ana)
     stage_and_drop(ana)
     forget(ana)
     needed = needed_by(ana)
@@ -374,11 +369,7 @@ def test_where_something_is_damaged_nothing_goes(ana: Machine) -> None:
 
 
 def test_what_is_needed_of_a_damaged_pack_is_not_dropped(ana: Machine) -> None:
-    ana.write("kept", BIG[:200_000])
-    ana.write("dropped", BIG[300_000:])
-    ana("stage", "kept", "dropped")
-    ana("unstage", "dropped")
-    ana("commit", "-m", "kept")
+    commit_half(ana, BIG[:200_000])
     forget(ana)
     with ana.repo() as repo:
         row = repo.index.rows()["kept"]
@@ -415,11 +406,7 @@ def test_a_group_that_is_closed_by_now(tmp_path: Path, file_url: Remote) -> None
 def test_what_is_written_anew_has_newest_keys(tmp_path: Path, file_url: Remote) -> None:
     ana = Machine(tmp_path / "ana", {})
     ana("init", file_url.url, "--name", "ana", "--recovery", "none")
-    ana.write("kept", BIG[:300_000])
-    ana.write("dropped", BIG[300_000:])
-    ana("stage", "kept", "dropped")
-    ana("unstage", "dropped")
-    ana("commit", "-m", "kept")
+    commit_half(ana)
     ana("push")
     ana("rotate")
     forget(ana)
