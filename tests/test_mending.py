@@ -637,6 +637,8 @@ _TREES = st.dictionaries(
 
 Step = tuple[str, tuple[Any, ...], dict[str, Any]]
 """A method of a repository, and its arguments."""
+Sequence = tuple[list[Tree], list[Step], list[int], bool]
+"""Two commits and edits, what is done then, how far each undo goes back, and whether it is plain."""
 
 
 def _calls(method: str, *values: st.SearchStrategy[Any], **options: Any) -> Any:
@@ -670,9 +672,8 @@ def without_backups(repo: Repository) -> dict[str, Any]:
     return found
 
 
-def run_any_sequence(
-    directory: Path, trees: list[Tree], steps: list[Step], back: list[int], *, plain: bool
-) -> None:
+def run_any_sequence(directory: Path, sequence: Sequence) -> None:
+    trees, steps, back, plain = sequence
     place = Path(tempfile.mkdtemp(dir=directory)).resolve()
     repo, _ = Repository.init(place, plain=plain)
     with repo:
@@ -706,10 +707,12 @@ def run_any_sequence(
 
 
 _SEQUENCES = given(
-    st.lists(_TREES, min_size=3, max_size=3),
-    st.lists(_STEPS, min_size=5, max_size=10),
-    st.lists(st.integers(1, 8), min_size=1, max_size=3),
-    st.booleans(),
+    sequence=st.tuples(
+        st.lists(_TREES, min_size=3, max_size=3),
+        st.lists(_STEPS, min_size=5, max_size=10),
+        st.lists(st.integers(1, 8), min_size=1, max_size=3),
+        st.booleans(),
+    )
 )
 _SETTINGS = settings(
     deadline=None,
@@ -721,30 +724,20 @@ _SETTINGS = settings(
 @_SETTINGS
 @_SEQUENCES
 def test_any_sequence_is_undone(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    trees: list[Tree],
-    steps: list[Step],
-    back: list[int],
-    plain: bool,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sequence: Sequence
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    run_any_sequence(tmp_path, trees, steps, back, plain=plain)
+    run_any_sequence(tmp_path, sequence)
 
 
 @pytest.mark.deep
 @settings(_SETTINGS, max_examples=1500)
 @_SEQUENCES
 def test_any_long_sequence_is_undone(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    trees: list[Tree],
-    steps: list[Step],
-    back: list[int],
-    plain: bool,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sequence: Sequence
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    run_any_sequence(tmp_path, trees, steps, back, plain=plain)
+    run_any_sequence(tmp_path, sequence)
 
 
 # --- what else must not be lost, or shown ---------------------------------------------------
