@@ -638,7 +638,7 @@ _TREES = st.dictionaries(
 Step = tuple[str, tuple[Any, ...], dict[str, Any]]
 """A method of a repository, and its arguments."""
 Sequence = tuple[list[Tree], list[Step], list[int], bool]
-"""Two commits and edits, what is done then, how far each undo goes back, and whether it is plain."""
+"""Two commits and edits, what is done then, how far each undo goes back, and whether plain."""
 
 
 def _calls(method: str, *values: st.SearchStrategy[Any], **options: Any) -> Any:
