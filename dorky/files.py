@@ -7,7 +7,6 @@ import errno
 import fcntl
 import os
 import re
-import secrets
 import stat
 import time
 import unicodedata
@@ -74,7 +73,7 @@ def sync_directory(path: Path) -> None:
 
 def temporary(directory: Path) -> Path:
     """A fresh name in ``directory`` for a file that will be renamed into place."""
-    return directory / f".tmp-dorky-{secrets.token_hex(8)}"
+    return directory / f".tmp-dorky-{os.urandom(8).hex()}"
 
 
 def sweep(written: Path) -> None:

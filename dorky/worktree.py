@@ -7,7 +7,6 @@ import errno
 import hashlib
 import itertools
 import os
-import secrets
 import stat as stat_module
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -332,7 +331,7 @@ class Writing:
 
     def __init__(self, worktree: Worktree) -> None:
         self._worktree = worktree
-        self._token, self._numbers = secrets.token_hex(8), itertools.count()
+        self._token, self._numbers = os.urandom(8).hex(), itertools.count()
         self._scratch = -1
         self._held = -1
         self._directory = ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
@@ -101,6 +100,8 @@ class Retrying:
             try:
                 return call()
             except (errors.ServerBusy, errors.Unreachable) as error:
+                import random
+
                 pause = random.uniform(0, delay)  # noqa: S311
                 if isinstance(error, errors.ServerBusy) and error.retry_after is not None:
                     pause += error.retry_after

@@ -16,8 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import random
-import secrets
+import os
 import struct
 import time
 from collections.abc import Callable, Iterator
@@ -138,7 +137,7 @@ def read_body(header: Header, body: bytes, vault: Vault, url: str) -> Root:
 
 def successor(root: Root | None, **changes: object) -> Root:
     """The root that follows ``root`` (None: the first), with another content."""
-    txid = secrets.token_hex(16)
+    txid = os.urandom(16).hex()
     if root is None:
         return msgspec.structs.replace(Root(1, txid), **changes)
     recent = (root.txid, *root.recent)[:RECENT]
@@ -325,6 +324,8 @@ class Remote:
                     return None
                 if blob.version != expected:
                     raise errors.PreconditionFailed(KEY, self.url)
+            import random
+
             pause = (asked or 0) + delay * random.random()  # noqa: S311
             if clock() + max(delay, pause) > deadline:
                 raise errors.OutcomeUnknown(self.url)
