@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
-from dorky import checkout, diff, errors, history, merge, rewrite, roster, staging
+from dorky import checkout, errors, history, merge, rewrite, roster, staging
 from dorky.history import HEAD, MAIN
 from dorky.index import Row, mode_of
 from dorky.model import Commit, Entry, Kind, ObjectId
@@ -196,6 +196,8 @@ class LookWork(Project):
             UsageError: Three revisions, or two of them and ``staged``.
             PathNotTracked: A path that neither side has.
         """
+        from dorky import diff
+
         commits = [history.resolve(self.store, each) for each in _each(revisions)]
         if len(commits) > (1 if staged else 2):
             raise errors.UsageError(
@@ -270,6 +272,8 @@ class LookWork(Project):
     def _diff_file(
         self, path: str, old: Entry | None, new: Entry | None, *, on_disk: bool, reveal: bool
     ) -> FileDiff:
+        from dorky import diff
+
         def version(entry: Entry | None, *, on_disk: bool) -> diff.Version | None:
             if entry is None:
                 return None
@@ -289,6 +293,8 @@ class LookWork(Project):
         if stat_module.S_ISLNK(entry.mode):
             yield self.worktree.link_target(path)
             return
+        from dorky import diff
+
         with open(self.worktree.open(path), "rb") as file:
             yield file.read(diff.LIMIT)
 

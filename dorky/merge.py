@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from dorky import checkout, contents, errors, history, staging, threeway
+from dorky import checkout, contents, errors, history, staging
 from dorky.database import Database
 from dorky.history import MAIN
 from dorky.model import ALL, Entry, MiB, ObjectId
@@ -238,6 +238,8 @@ def _combined(
     combined = None
     if _are_files(ours, theirs) and max(ours.entry.size, theirs.entry.size) <= _LARGEST:
         original = base if base and _are_files(base) and base.entry.size <= _LARGEST else None
+        from dorky import threeway
+
         combined = threeway.combine(
             path,
             _read(store, original) if original else None,
