@@ -11,7 +11,6 @@ here does not change what is there.
 from __future__ import annotations
 
 import contextlib
-import json
 import time
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timezone
@@ -154,12 +153,16 @@ def note_disk(database: Database, found: Mapping[str, tuple[Row | None, Row | No
 def _packed(row: Row | None) -> str | None:
     if row is None:
         return None
+    import json
+
     return json.dumps([row.mode, row.size, row.content, row.digest, int(row.absent)])
 
 
 def _unpacked(database: Database, path: str, text: str | None) -> Row | None:
     if text is None:
         return None
+    import json
+
     try:
         mode, size, content, digest, absent = json.loads(text)
         bytes.fromhex(content + digest)

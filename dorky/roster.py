@@ -6,7 +6,6 @@ the bucket learns no name from it.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterable, Sequence
 
@@ -296,4 +295,6 @@ def _claims(known: Roster, group: Group) -> str:
     readable = readers(known, group.id) if group.patterns else []
     members = sorted([each.name, *sorted(each.recipients)] for each in readable)
     claims = [group.id, group.name, list(group.patterns), group.version, members]
+    import json
+
     return f"group\0{json.dumps(claims, separators=(',', ':'))}"
