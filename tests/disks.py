@@ -136,8 +136,25 @@ def unprivileged(scratch: Path) -> Iterator[None]:
 # --- full disks -----------------------------------------------------------------------------
 
 
+_BALLAST = """
+import os, sys
+from pathlib import Path
+
+disk = Path(sys.argv[1])
+ballast = disk / "ballast"
+
+
+def leave(free):
+    ballast.unlink(missing_ok=True)
+    stat = os.statvfs(disk)
+    ballast.write_bytes(bytes(max(0, stat.f_bavail * stat.f_frsize - free)))
+"""
+
+
 def on_a_small_disk(disk: Path, script: str, *arguments: object, size: str = "4M") -> None:
     """Run a Python script while a file system of its own, of few bytes, lies at ``disk``.
+
+    The script finds ``disk``, and ``leave(free)``, which puts a ``ballast`` there that fills the rest.
 
     It is mounted in a namespace that dies with the script, which needs no privileges where the
     system allows user namespaces.
@@ -155,7 +172,7 @@ def on_a_small_disk(disk: Path, script: str, *arguments: object, size: str = "4M
             disk,
             sys.executable,
             "-c",
-            script,
+            _BALLAST + script,
             disk,
             *map(str, arguments),
         ],

@@ -404,21 +404,12 @@ def test_an_object_that_is_longer_than_it_says(tmp_path: Path, claimed: int) -> 
 # --- full disks -----------------------------------------------------------------------------
 
 FULL = """
-import os, sys
-from pathlib import Path
 from machines import files
 from dorky import errors
 from dorky.repo import Repository
 
-disk, vault, phase = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+vault, phase = sys.argv[2:]
 secret = os.urandom(300_000)
-ballast = disk / "ballast"
-
-
-def leave(free):
-    ballast.unlink(missing_ok=True)
-    stat = os.statvfs(disk)
-    ballast.write_bytes(bytes(max(0, stat.f_bavail * stat.f_frsize - free)))
 
 
 def state(repo):

@@ -203,21 +203,12 @@ def test_of_two_that_begin_one_succeeds(tmp_path: Path, file_url: Remote, url: b
 # --- full disks -----------------------------------------------------------------------------
 
 FULL = """
-import os, sys
-from pathlib import Path
 from machines import files
 from dorky import errors
 from dorky.repo import Repository
 
-disk, other, phase, small = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], sys.argv[4]
+other, phase, small = Path(sys.argv[2]), *sys.argv[3:]
 project, vault = (disk, other) if small == "here" else (other, disk)
-ballast = disk / "ballast"
-
-
-def leave(free):
-    ballast.unlink(missing_ok=True)
-    stat = os.statvfs(disk)
-    ballast.write_bytes(bytes(max(0, stat.f_bavail * stat.f_frsize - free)))
 
 
 repo, _ = Repository.init(project / "project", str(vault / "vault"))
