@@ -154,7 +154,7 @@ def leave(free):
 def on_a_small_disk(disk: Path, script: str, *arguments: object, size: str = "4M") -> None:
     """Run a Python script while a file system of its own, of few bytes, lies at ``disk``.
 
-    The script finds ``disk``, and ``leave(free)``, which puts a ``ballast`` there that fills the rest.
+    The script finds ``disk``, and ``leave(free)``, which fills it but for so many bytes.
 
     It is mounted in a namespace that dies with the script, which needs no privileges where the
     system allows user namespaces.
