@@ -67,7 +67,7 @@ class PackWriter:
         self._file = file
         self._vault = vault
         self._hash = hashlib.sha256()
-        self._metadata: list[tuple[Kind, ObjectId, bytes]] = []
+        self._metadata: list[tuple[Kind, ObjectId, bytes | memoryview]] = []
         self.locations: list[Location] = []
         self.size = len(MAGIC) + _SALT + codec.OVERHEAD + OVERHEAD + FOOTER
         """How many bytes the pack will have at the most, if nothing is added.
@@ -76,14 +76,14 @@ class PackWriter:
         or of millions of tiny files, would make a pack that no reader accepts.
         """
         self._end = 0
-        self._pending: list[bytes] = []
+        self._pending: list[bytes | memoryview] = []
         self._unwritten = 0
         self._write(MAGIC)
 
     def __len__(self) -> int:
         return len(self.locations) + len(self._metadata)
 
-    def _write(self, data: bytes) -> None:
+    def _write(self, data: bytes | memoryview) -> None:
         self._pending.append(data)
         self._end += len(data)
         self._unwritten += len(data)
@@ -97,7 +97,7 @@ class PackWriter:
         self._file.write(data)
         self._hash.update(data)
 
-    def append(self, kind: Kind, object_id: ObjectId, stored: bytes) -> None:
+    def append(self, kind: Kind, object_id: ObjectId, stored: bytes | memoryview) -> None:
         """Add a stored object. Metadata is kept back until the data is all there."""
         if kind.is_data:
             self._place(kind, object_id, stored)
@@ -105,7 +105,7 @@ class PackWriter:
             self._metadata.append((kind, object_id, stored))
         self.size += len(stored) + _ENTRY.size
 
-    def _place(self, kind: Kind, object_id: ObjectId, stored: bytes) -> None:
+    def _place(self, kind: Kind, object_id: ObjectId, stored: bytes | memoryview) -> None:
         self.locations.append(Location(kind, object_id, self._end, len(stored)))
         self._write(stored)
 

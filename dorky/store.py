@@ -245,7 +245,7 @@ class Store:
         return Writer(self)
 
 
-_Stored = tuple[Kind, ObjectId, bytes]
+_Stored = tuple[Kind, ObjectId, "bytes | memoryview"]
 
 
 class Writer:
@@ -315,7 +315,7 @@ class Writer:
                 self.append(kind, object_id, stored)
             yield object_id, length
 
-    def append(self, kind: Kind, object_id: ObjectId, stored: bytes) -> None:
+    def append(self, kind: Kind, object_id: ObjectId, stored: bytes | memoryview) -> None:
         """Store an object that is in its stored form already."""
         if object_id in self._new:
             return

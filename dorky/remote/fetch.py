@@ -236,12 +236,15 @@ def _fetch_spans(remote: Remote, wanted: Sequence[Span], progress: Progress) -> 
     vault = store.vault
     epochs = {each.id: each.epochs for each in seen.root.packs}
 
-    def read(span: Span) -> list[tuple[Held, bytes]]:
+    def read(span: Span) -> list[tuple[Held, bytes | memoryview]]:
         data = _range(remote, seen, span.pack, span.start, span.end)
-        taken = []
+        # Not copied, unless the few that are wanted would keep many that are not in memory.
+        most = sum(at.length for at in span.objects) > len(data) // 2
+        whole = memoryview(data) if most else data
+        taken: list[tuple[Held, bytes | memoryview]] = []
         for at in span.objects:
             start = at.offset - span.start
-            stored = data[start : start + at.length]
+            stored = whole[start : start + at.length]
             vault.read(at.kind, at.id, stored, epochs=epochs[span.pack])
             taken.append((at, stored))
         return taken
