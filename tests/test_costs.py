@@ -416,8 +416,8 @@ def test_what_a_change_in_one_of_very_many_files_costs(
 @pytest.mark.parametrize(
     ("remote", "plain", "mebibytes"),
     [
-        ("s3", False, 24),
-        ("file", True, 24),
+        ("s3", False, 16),
+        ("file", True, 16),
         pytest.param("s3", False, 256, marks=pytest.mark.deep),
         pytest.param("s3", True, 256, marks=pytest.mark.deep),
     ],
