@@ -203,12 +203,36 @@ def chunks_of(store: Store, contents: Iterable[ObjectId]) -> dict[ObjectId, list
 
 
 def touches(store: Store, commit: Commit, path: str) -> bool:
-    """Whether a commit holds something else at a path than each of its parents does."""
+    """Whether a commit holds something else at a path than each of its parents does.
+
+    Reads only the directories above the path that differ.
+    """
     groups = store.vault.groups
-    trees = {each: commit.trees[each] for each in groups.intersection(commit.trees)}
-    here = lookup(store, trees, path)
-    before = [lookup(store, trees_of(store, parent), path) for parent in commit.parents]
-    return here not in before if before else bool(here)
+    here = {group: tree for group, tree in commit.trees.items() if group in groups}
+    if not commit.parents:
+        return bool(lookup(store, here, path))
+    before = (trees_of(store, parent) for parent in commit.parents)
+    return all(
+        any(
+            _differs(store, group, old.get(group), here.get(group), path)
+            for group in old.keys() | here.keys()
+        )
+        for old in before
+    )
+
+
+def _differs(
+    store: Store, group: str, old: ObjectId | None, new: ObjectId | None, path: str
+) -> bool:
+    """Whether two trees hold different things at a path."""
+    found: _Differing | None = None
+    for part in path.split("/"):
+        differing = _compare(store, group, old, new, "")
+        found = next((each for each in differing if each[0] == part), None)
+        if found is None:
+            return False
+        old, new = (each.content if each and each.is_tree else None for each in found[1:])
+    return found is not None
 
 
 # --- ancestry -------------------------------------------------------------------------------
@@ -247,16 +271,20 @@ def ancestors(
 
 def is_ancestor(store: Store, old: ObjectId, new: ObjectId) -> bool:
     """Whether ``old`` is ``new`` or one of its ancestors."""
-    return old == new or any(node.id == old for node in ancestors(store, [new]))
+    if old == new:
+        return True
+    if old not in store:
+        return any(node.id == old for node in ancestors(store, [new]))
+    return _sides(store, old, new, goal=old)[0][old] == _BOTH
 
 
 def ahead_behind(store: Store, ours: ObjectId | None, theirs: ObjectId | None) -> tuple[int, int]:
     """How many commits each side has that the other lacks."""
-    if ours == theirs:
-        return 0, 0
-    left = {node.id for node in ancestors(store, [ours])} if ours else set()
-    right = {node.id for node in ancestors(store, [theirs])} if theirs else set()
-    return len(left - right), len(right - left)
+    if ours and theirs:
+        found = [*_sides(store, ours, theirs)[0].values()] if ours != theirs else []
+        return found.count(_OURS), found.count(_THEIRS)
+    one = sum(1 for head in (ours, theirs) if head for _ in ancestors(store, [head]))
+    return (one, 0) if ours else (0, one)
 
 
 def merge_base(store: Store, ours: ObjectId, theirs: ObjectId) -> ObjectId | None:
@@ -264,10 +292,61 @@ def merge_base(store: Store, ours: ObjectId, theirs: ObjectId) -> ObjectId | Non
 
     Of several (criss-cross merges) it is the newest.
     """
-    left = {node.id for node in ancestors(store, [ours])}
-    common = [node for node in ancestors(store, [theirs]) if node.id in left]
-    parents = {parent for node in common for parent in node.commit.parents}
-    return next((node.id for node in common if node.id not in parents), None)
+    sides, commits = _sides(store, ours, theirs)
+    common = [each for each, side in sides.items() if side == _BOTH]
+    parents = {parent for each in common for parent in commits[each].parents}
+    best = (each for each in common if each not in parents)
+    return max(best, key=lambda each: (commits[each].time, each), default=None)
+
+
+_OURS, _THEIRS, _BOTH = 1, 2, 3
+
+
+def _sides(
+    store: Store, ours: ObjectId, theirs: ObjectId, *, goal: ObjectId | None = None
+) -> tuple[dict[ObjectId, int], dict[ObjectId, Commit]]:
+    """Whose each commit is that only one side has, and those of both that lie next to them.
+
+    Walks from the newest on, and no further than it must: until a single commit is left to go on
+    from, which is both sides', and no first commit has been met. All that was met lies above that
+    commit then, so nothing of it lies below. This holds whatever clocks have said: times tell
+    only which way to go first.
+
+    Args:
+        store: Where they are.
+        ours: One side's newest commit.
+        theirs: The other's.
+        goal: Stop when this is known to be both sides'.
+    """
+    sides: dict[ObjectId, int] = {}
+    commits: dict[ObjectId, Commit] = {}
+    pending: list[tuple[float, ObjectId]] = []
+    waiting: set[ObjectId] = set()
+    beginning = False
+
+    def reach(commit_id: ObjectId, side: int) -> None:
+        known = sides.get(commit_id, 0)
+        if known | side == known:
+            return
+        sides[commit_id] = known | side
+        if commit_id not in commits:
+            commits[commit_id] = read_commit(store, commit_id)
+        if commit_id not in waiting:
+            # Again, if it was met as one side's only: what lies below is the other's, too.
+            waiting.add(commit_id)
+            heapq.heappush(pending, (-commits[commit_id].time.timestamp(), commit_id))
+
+    reach(ours, _OURS)
+    reach(theirs, _THEIRS)
+    while pending and sides.get(goal or "") != _BOTH:
+        if len(pending) == 1 and not beginning and sides[pending[0][1]] == _BOTH:
+            break
+        _, commit_id = heapq.heappop(pending)
+        waiting.remove(commit_id)
+        beginning = beginning or not commits[commit_id].parents
+        for parent in commits[commit_id].parents:
+            reach(parent, sides[commit_id])
+    return sides, commits
 
 
 def add_commit(

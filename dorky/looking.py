@@ -90,19 +90,27 @@ class LookWork(Project):
         name = "" if path is None else self.worktree.relative(path)
         start = history.resolve(self.store, revision)
         found = 0
+        refs = self.database.refs()
         for node in history.ancestors(self.store, [start]):
-            if name and not history.touches(self.store, node.commit, name):
-                continue
             if limit is not None and found >= limit:
                 return
+            if name and not history.touches(self.store, node.commit, name):
+                continue
             found += 1
-            yield self._entry(node.commit, node.id)
+            yield self._entry(node.commit, node.id, refs=refs)
         if name and not found:
             raise errors.PathNotTracked(name, f" anywhere in the history of {revision}")
 
     def _entry(
-        self, commit: Commit, commit_id: ObjectId, changes: tuple[Change, ...] = ()
+        self,
+        commit: Commit,
+        commit_id: ObjectId,
+        changes: tuple[Change, ...] = (),
+        *,
+        refs: Mapping[str, ObjectId] | None = None,
     ) -> LogEntry:
+        if refs is None:
+            refs = self.database.refs()
         return LogEntry(
             id=commit_id,
             parents=commit.parents,
@@ -110,7 +118,7 @@ class LookWork(Project):
             time=commit.time,
             message=commit.message,
             git=commit.git,
-            refs=tuple(ref for ref, held in self.database.refs().items() if held == commit_id),
+            refs=tuple(ref for ref, held in refs.items() if held == commit_id),
             changes=changes,
         )
 

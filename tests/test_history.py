@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from dorky import errors, history, model
 from dorky.model import ALL, Commit, Kind, ObjectId
 from dorky.repo import Repository
+from dorky.store import Held, Store
 
 BEGINNING = datetime(2026, 1, 1, tzinfo=timezone.utc)
 
@@ -162,6 +163,49 @@ def test_children_come_before_parents_if_clocks_agree(repo: Repository) -> None:
     assert [entry.id for entry in repo.log(ids[4])] == ids[::-1]
     assert [entry.id for entry in repo.log(ids[4], limit=2)] == [ids[4], ids[3]]
     assert list(repo.log(ids[4], limit=0)) == []
+
+
+@pytest.fixture
+def reads(repo: Repository, monkeypatch: pytest.MonkeyPatch) -> list[ObjectId]:
+    """The objects that are read from here on."""
+    ids: list[ObjectId] = []
+    really = Store.open
+
+    def spy(self: Store, at: Held, *, group: str | None = None) -> bytes:
+        ids.append(at.id)
+        return really(self, at, group=group)
+
+    monkeypatch.setattr(Store, "open", spy)
+    return ids
+
+
+def test_how_long_history_is_does_not_matter(repo: Repository, reads: list[ObjectId]) -> None:
+    """What lies below the commit where two lines part is not read."""
+    ids = add_commits(repo, [[], *([n] for n in range(99)), [99], [99], [101]], range(103))
+    ours, theirs = ids[100], ids[102]
+    assert history.ahead_behind(repo.store, ours, theirs) == (1, 2)
+    assert history.ahead_behind(repo.store, ids[99], theirs) == (0, 2)
+    assert history.merge_base(repo.store, ours, theirs) == ids[99]
+    assert history.is_ancestor(repo.store, ids[99], ours)
+    assert not history.is_ancestor(repo.store, ours, theirs)
+    assert [each.id for each in repo.log(theirs, limit=2)] == [theirs, ids[101]]
+    assert set(reads) == {ours, theirs, ids[101], ids[99]}
+
+
+def test_the_history_of_a_path_ends_where_enough_was_found(
+    repo: Repository, reads: list[ObjectId]
+) -> None:
+    tree = {"a/b/c": file("1"), "d/e": file("1")}
+    old = commit(repo, tree)
+    commit(repo, {**tree, "a/b/c": file("2")})
+    reads.clear()
+    assert [each.id for each in repo.log(path="d/e")] == [old]
+    # Not the trees a and b, which differ: d does not.
+    assert len(reads) == len(set(reads)) + 2 == 2 + 2 + 2 + 1
+    new = commit(repo, {**tree, "a/b/c": file("3")})
+    reads.clear()
+    assert [each.id for each in repo.log(path="a/b/c", limit=1)] == [new]
+    assert old not in reads
 
 
 # --- states ---------------------------------------------------------------------------------
