@@ -1,4 +1,4 @@
-"""The border: options of all commands, help, exit codes, errors, and what is imported when."""
+"""The border: options of all commands, help, exit codes, errors."""
 
 from __future__ import annotations
 
@@ -254,34 +254,6 @@ def test_a_terminal_that_lacks_letters(project: Machine, encoding: str) -> None:
     assert done.stderr == b""
     shown = done.stdout.decode(encoding)
     assert ("日本" if encoding == "utf-8" else "\\u65e5\\u672c") in shown
-
-
-# --- imports --------------------------------------------------------------------------------
-
-HEAVY = {
-    *("obstore", "boto3", "botocore", "google", "git", "rich", "pyrage", "cryptography"),
-    *("cramjam", "pyfastcdc", "pathspec", "tomlkit", "asyncio", "unittest", "http", "ssl"),
-}
-IMPORTS = """
-import sys
-from dorky.cli.main import run
-code = run(sys.argv[1:])
-print(*{name.partition(".")[0] for name in sys.modules}, file=sys.stderr)
-sys.exit(code)
-"""
-
-
-@pytest.mark.parametrize("words", [["status"], ["status", "--json"], ["--version"], ["--help"]])
-def test_looking_at_a_clean_project_imports_little(project: Machine, words: list[str]) -> None:
-    import time
-
-    time.sleep(0.05)
-    project("status")  # the files are old enough now to be trusted unread
-    done = python(project, "-c", IMPORTS, *words)
-    assert done.returncode == 0, done.stderr
-    loaded = set(done.stderr.split())
-    assert "dorky" in loaded
-    assert not loaded & HEAVY
 
 
 # --- completion -----------------------------------------------------------------------------

@@ -1,0 +1,131 @@
+"""What a command imports before it does anything: modules are counted, not time, which wobbles."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from typing import Any
+
+import pytest
+import typer.main
+from machines import Machine
+
+from dorky.cli.command import Deferred
+from dorky.cli.main import app, everything
+from dorky.looking import LookWork
+from dorky.repo import Repository
+from dorky.variables import VariableWork
+
+HEAVY = {
+    *("obstore", "boto3", "botocore", "google", "git", "rich", "pyrage", "cryptography"),
+    *("cramjam", "pyfastcdc", "pathspec", "ruamel", "tomlkit", "dotenv"),
+    *("asyncio", "concurrent", "email", "http", "logging", "multiprocessing", "ssl", "unittest"),
+    *("getpass", "random", "secrets", "tempfile"),
+}
+"""Libraries that are slow to import, or that only other commands have a use for."""
+
+REPORT = """
+import sys
+from dorky.cli.main import run
+code = run(sys.argv[1:])
+print(*sys.modules, file=sys.stderr)
+sys.exit(code)
+"""
+
+
+@pytest.fixture(params=["", "--plain"], ids=["sealed", "plain"])
+def clean(ana: Machine, request: pytest.FixtureRequest) -> Machine:
+    """A small project in which nothing is left to be done."""
+    ana("init", *filter(None, [request.param]))
+    ana.commit({".env": "KEY=1\n", "config/app.toml": "x = 1\n"}, "first")
+    time.sleep(0.05)
+    ana("status")  # the files are old enough now to be trusted unread
+    return ana
+
+
+def loaded(machine: Machine, *words: str) -> set[str]:
+    """The modules that a command has imported when it is done."""
+    with machine.here():
+        done = subprocess.run(
+            [sys.executable, "-c", REPORT, *words], capture_output=True, text=True, check=False
+        )
+    assert done.returncode == 0, done.stderr
+    return set(done.stderr.splitlines()[-1].split())
+
+
+def heavy(modules: set[str]) -> set[str]:
+    return {name.partition(".")[0] for name in modules} & HEAVY
+
+
+def own(modules: set[str]) -> set[str]:
+    return {name for name in modules if name.partition(".")[0] == "dorky"}
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--version"], ["help"], []])
+def test_help_imports_no_command(ana: Machine, words: list[str]) -> None:
+    modules = loaded(ana, *words)
+    assert own(modules) == {
+        *("dorky", "dorky.errors", "dorky.cli", "dorky.cli.main"),
+        *("dorky.cli.command", "dorky.cli.output"),
+    }
+    assert not heavy(modules)
+    assert "msgspec" not in modules
+
+
+def test_the_help_of_a_command_opens_no_repository(ana: Machine) -> None:
+    modules = loaded(ana, "status", "--help")
+    assert "dorky.project" not in modules
+    assert not heavy(modules)
+
+
+@pytest.mark.parametrize("words", [["status"], ["status", "-s"], ["status", "--json"]])
+def test_status_imports_little(clean: Machine, words: list[str]) -> None:
+    modules = loaded(clean, *words)
+    # Keys are looked at when something is opened: nothing is.
+    assert not heavy(modules)
+    # What only others need: of the commands, of what compares, merges and talks to remotes.
+    for each in ("repo", "local", "sync", "team", "diff", "threeway", "documents", "identities"):
+        assert f"dorky.{each}" not in modules
+    assert len(own(modules)) <= 45
+    assert len(modules) <= 235
+
+
+def test_staging_what_is_staged_imports_little(clean: Machine) -> None:
+    modules = loaded(clean, "stage", ".env")
+    assert not heavy(modules)
+    assert "dorky.repo" not in modules
+    assert len(own(modules)) <= 55
+    assert len(modules) <= 250
+
+
+@pytest.mark.parametrize("words", [["commit", "-m", "x"], ["get", ".env"], ["log"], ["ls"]])
+def test_what_needs_no_remote_imports_no_cloud(clean: Machine, words: list[str]) -> None:
+    clean.write("new", "1")
+    clean("stage", "new")
+    modules = loaded(clean, *words)
+    assert not {"obstore", "boto3", "google", "rich", "ssl", "dorky.repo"} & modules
+
+
+# --- what is imported late must be what it seems ---------------------------------------------
+
+
+def test_help_says_of_each_command_what_the_command_says() -> None:
+    listed: Any = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    commands = everything().commands
+    assert list(listed) == list(commands)
+    for name, each in commands.items():
+        deferred = listed[name]
+        assert isinstance(deferred, Deferred)
+        assert deferred.get_short_help_str(1000) == each.get_short_help_str(1000)
+        assert (deferred.name, deferred.hidden) == (each.name, each.hidden)
+
+
+def test_what_a_command_opens_acts_as_the_whole_repository() -> None:
+    """A method is not another one further down, or else the command would have to open that."""
+    classes = Repository.mro()
+    below = classes[: classes.index(VariableWork)]
+    for each in classes[classes.index(VariableWork) : classes.index(LookWork) + 2]:
+        again = {name for other in below for name in vars(other)} & vars(each).keys()
+        assert {name for name in again if not name.startswith("__")} <= {"fetch"}
+        below.append(each)
