@@ -6,7 +6,6 @@ was last known to be just that. While the stat has not changed the file need not
 
 from __future__ import annotations
 
-import json
 import os
 import stat as stat_module
 from collections.abc import Iterable
@@ -127,6 +126,8 @@ class Index:
         if paths is None:
             found = self._database.connection.execute("SELECT * FROM files ORDER BY path")
         else:
+            import json
+
             found = self._database.connection.execute(
                 "SELECT * FROM files WHERE path IN (SELECT value FROM json_each(?)) ORDER BY path",
                 (json.dumps(list(paths)),),

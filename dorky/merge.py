@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from dorky import checkout, contents, errors, history, staging
+from dorky import errors, history, staging
 from dorky.database import Database
 from dorky.history import MAIN
 from dorky.model import ALL, Entry, MiB, ObjectId
@@ -250,6 +250,8 @@ def _combined(
         )
     if combined is None:
         return _Found(ours, Unmerged(path=path, why="binary"))
+    from dorky import contents
+
     entry = contents.store_bytes(store, writer, ours.entry.name, mode, combined.data, group=group)
     conflict = Unmerged(path=path, why="changed by both", places=combined.conflicts)
     return _Found(_Side(group, entry), conflict if combined.conflicts else None)
@@ -264,12 +266,16 @@ def _with(side: _Side, *, mode: int) -> _Side:
 
 
 def _read(store: Store, side: _Side) -> bytes:
+    from dorky import checkout
+
     return b"".join(checkout.read(store, side.entry))
 
 
 def _sealed_for(store: Store, writer: Writer, side: _Side, group: str) -> _Side:
     if side.group == group:
         return side
+    from dorky import contents
+
     return _Side(group, contents.regroup(store, writer, side.entry, group))
 
 

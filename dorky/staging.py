@@ -10,7 +10,6 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from dorky import errors, files, history, model
-from dorky.contents import store_files
 from dorky.ignore import Ignore
 from dorky.index import Index, Row, mode_of
 from dorky.model import ALL, Entry, Kind, ObjectId, Tree
@@ -213,6 +212,8 @@ def stage(
     changes = [Change(path, "deleted") for path in sorted(gone)]
     new: list[Row] = []
     if stale:
+        from dorky.contents import store_files
+
         progress.start("Staging", sum(stat.st_size for stat in stale.values()), "B")
         with store.writer() as writer:
             sizes = {path: stale[path].st_size for path in sorted(stale)}
