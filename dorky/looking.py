@@ -12,12 +12,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
-from dorky import checkout, errors, history, merge, rewrite, roster, staging
+from dorky import errors, history, merge, rewrite, roster, staging
 from dorky.history import HEAD, MAIN
 from dorky.index import Row, mode_of
 from dorky.model import Commit, Entry, Kind, ObjectId
 from dorky.project import ORIGIN, Project
-from dorky.remote.fetch import fetch_objects
 from dorky.results import Change, Diff, FileDiff, Listed, LogEntry, Status
 
 StrPath = str | os.PathLike[str]
@@ -179,6 +178,8 @@ class LookWork(Project):
         Raises:
             PathNotTracked: The revision holds no such file.
         """
+        from dorky import checkout
+
         entry = self._lookup(revision, path)
         self._bring(checkout.needed(self.store, [entry]))
         return checkout.read(self.store, entry)
@@ -204,7 +205,7 @@ class LookWork(Project):
             UsageError: Three revisions, or two of them and ``staged``.
             PathNotTracked: A path that neither side has.
         """
-        from dorky import diff
+        from dorky import checkout, diff
 
         commits = [history.resolve(self.store, each) for each in _each(revisions)]
         if len(commits) > (1 if staged else 2):
@@ -280,7 +281,7 @@ class LookWork(Project):
     def _diff_file(
         self, path: str, old: Entry | None, new: Entry | None, *, on_disk: bool, reveal: bool
     ) -> FileDiff:
-        from dorky import diff
+        from dorky import checkout, diff
 
         def version(entry: Entry | None, *, on_disk: bool) -> diff.Version | None:
             if entry is None:
@@ -334,6 +335,8 @@ class LookWork(Project):
         """Fetch chunks that are not here."""
         missing = self.store.missing(chunks)
         if missing:
+            from dorky.remote.fetch import fetch_objects
+
             with self.locked():
                 fetch_objects(self.remote(), missing, self.progress)
 
