@@ -18,8 +18,8 @@ from dorky.model import ALL, ObjectId
 Moment = tuple[int, int, int, int]
 """A file's inode, size, and times of modification and change in ns."""
 
-Proof = tuple[str, int, int, int, int, int]
-"""A file's path, mode, size, inode, and times of modification and change in ns."""
+Proof = tuple[int, int, int, int, int]
+"""A file's mode, size, inode, and times of modification and change in ns."""
 
 _TICK = 20_000_000
 _COARSE = 2_000_000_000
@@ -149,7 +149,7 @@ class Index:
         work than a `Row` for each of a hundred thousand files, of which most are as staged.
         """
         found = self._database.connection.execute(_PROOFS).fetchall()
-        proofs = {values[0]: values for values in found}
+        proofs = {values[0]: values[1:] for values in found}
         try:
             "".join(proofs)
         except TypeError as error:

@@ -6,8 +6,10 @@ import contextlib
 import errno
 import hashlib
 import itertools
+import operator
 import os
 import stat as stat_module
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -33,8 +35,10 @@ class Found(NamedTuple):
     stat: os.stat_result
 
 
-Proof = tuple[str, int, int, int, int, int]
-"""A file's path, mode, size, inode, and times of modification and change in ns."""
+Proof = tuple[int, int, int, int, int]
+"""A file's mode, size, inode, and times of modification and change in ns."""
+
+_proving = operator.attrgetter("st_mode", "st_size", "st_ino", "st_mtime_ns", "st_ctime_ns")
 
 
 class Survey(NamedTuple):
@@ -201,6 +205,7 @@ class Worktree:
             UnreadableFile: A tracked file that can't be looked at.
         """
         left = dict(proofs)
+        pop = left.pop
         unproven: dict[str, os.stat_result | None] = {}
         others: list[str] = []
         pending = [("", ignore)]
@@ -208,24 +213,22 @@ class Worktree:
             for item in items:
                 name = item.name
                 path = prefix + name
+                proof = pop(path, None)
                 try:
-                    if proof := left.get(path):
+                    if proof:
                         # Tracked is tracked, ignored or not: no rule is asked.
-                        s = item.stat(follow_symlinks=False)
-                        del left[path]
-                        if proof == (
-                            *(path, s.st_mode, s.st_size, s.st_ino),
-                            *(s.st_mtime_ns, s.st_ctime_ns),
-                        ):
+                        stat = item.stat(follow_symlinks=False)
+                        if proof == _proving(stat):
                             continue
-                        unproven[path] = s
+                        unproven[path] = stat
                     if item.is_dir(follow_symlinks=False):
                         if not rules.match(name, is_dir=True):
                             pending.append((path, rules.enter(name)))
                     elif not proof and wanted(name) and not rules.match(name, is_dir=False):
                         others.append(path)
                 except OSError:
-                    continue
+                    if proof:
+                        left[path] = proof
         unproven.update(self.stats(left))
         return Survey(unproven, others)
 
@@ -332,6 +335,7 @@ class Writing:
     def __init__(self, worktree: Worktree) -> None:
         self._worktree = worktree
         self._token, self._numbers = os.urandom(8).hex(), itertools.count()
+        self._lock = threading.Lock()
         self._scratch = -1
         self._held = -1
         self._directory = ""
@@ -362,8 +366,8 @@ class Writing:
             DiskFull: No space.
         """
         target = self._worktree.at(path)
-        if self._scratch < 0:
-            with files.disk_errors(target):
+        with self._lock, files.disk_errors(target):
+            if self._scratch < 0:
                 self._scratch = os.open(self._worktree.root / STATE / SCRATCH, _DIRECTORY)
         name = f"{self._token}-{next(self._numbers)}"
         files.write_new(name, mode, blocks, about=target, within=self._scratch)

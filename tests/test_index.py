@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
+import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +47,23 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(Worktree, "open", spy)
     return opened
+
+
+def see(monkeypatch: pytest.MonkeyPatch, look: Callable[[str, os.stat_result], Any]) -> None:
+    """Have walks take for a file's stat what ``look`` makes of its name and its stat."""
+    scandir = os.scandir
+
+    class Entry:
+        def __init__(self, item: os.DirEntry[str]) -> None:
+            self.name, self.is_dir = item.name, item.is_dir
+            self.stat = lambda **how: look(item.name, item.stat(**how))
+
+    @contextlib.contextmanager
+    def listing(directory: int) -> Iterator[list[Entry]]:
+        with scandir(directory) as items:
+            yield [Entry(item) for item in items]
+
+    monkeypatch.setattr(os, "scandir", listing)
 
 
 def settle() -> None:
@@ -156,16 +176,10 @@ def test_an_edit_without_any_trace_is_seen(
         times = {"st_mtime_ns": second, "st_ctime_ns": second}
         return os.stat_result(tuple(stat), times)
 
-    fstat, look, walk = os.fstat, Worktree.stat, Worktree.walk
+    fstat, look = os.fstat, Worktree.stat
     monkeypatch.setattr(os, "fstat", lambda fd: coarse(fstat(fd)))
     monkeypatch.setattr(Worktree, "stat", lambda *given: (s := look(*given)) and coarse(s))
-    monkeypatch.setattr(
-        Worktree,
-        "walk",
-        lambda *given, **named: (
-            each._replace(stat=coarse(each.stat)) for each in walk(*given, **named)
-        ),
-    )
+    see(monkeypatch, lambda _, stat: coarse(stat))
     Path("file").write_text("new")
     repo.stage(["file"])
     in_place(Path("file"))
@@ -199,6 +213,103 @@ def test_a_clean_file_is_not_read_again(repo: Repository, reads: list[str]) -> N
     assert repo.status().clean
     assert repo.stage(["."]).changes == ()
     assert reads == []
+
+
+def test_where_nothing_changed_each_file_is_looked_at_once(
+    repo: Repository, reads: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"d{n}/{name}" for n in range(3) for name in "abc"]
+    for name in names:
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).touch()
+    repo.stage(["."])
+    repo.commit("more")
+    settle()
+    assert repo.status().clean
+    Path("untracked").touch()
+    reads.clear()
+    looks: list[str] = []
+    read: list[list[str]] = []
+    rows = Index.rows
+
+    def spy(self: Index, paths: Iterable[str]) -> dict[str, Row]:
+        read.append(list(paths))
+        return rows(self, paths)
+
+    see(monkeypatch, lambda name, stat: (looks.append(name), stat)[1])
+    monkeypatch.setattr(Worktree, "stat_in", None)
+    monkeypatch.setattr(Index, "rows", spy)
+    assert repo.status().clean
+    assert sorted(looks) == sorted(["file", *(name[3:] for name in names)])
+    assert reads == read == []
+    in_place(Path("file"))
+    assert repo.status().unstaged == MODIFIED
+    assert read == [["file"]]
+
+
+@pytest.mark.parametrize("rule", ["file", "d/", "*"])
+def test_what_is_tracked_is_looked_at_though_it_is_ignored(repo: Repository, rule: str) -> None:
+    Path("d/e").mkdir(parents=True)
+    Path("d/e/inside").write_text("one")
+    repo.stage(["."])
+    repo.commit("deep")
+    Path(".dorkyignore").write_text(rule)
+    Path("d/e/other.env").touch()
+    settle()
+    found = repo.status()
+    assert found.clean
+    assert found.secrets == (("d/e/other.env",) if rule == "file" else ())
+    in_place(Path("file"))
+    in_place(Path("d/e/inside"))
+    assert repo.status().unstaged == (Change("d/e/inside", "modified"), *MODIFIED)
+    Path("d/e/inside").unlink()
+    assert repo.status().unstaged == (Change("d/e/inside", "deleted"), *MODIFIED)
+
+
+def test_a_directory_where_a_file_was_is_looked_into(repo: Repository) -> None:
+    Path("file").unlink()
+    Path("file").mkdir()
+    Path("file/.env").touch()
+    found = repo.status()
+    assert found.unstaged == (Change("file", "deleted"),)
+    assert found.secrets == ("file/.env",)
+
+
+def test_links_are_proved_by_their_stat_as_well(
+    repo: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("link").symlink_to("file")
+    repo.stage(["link"])
+    repo.commit("link")
+    settle()
+    assert repo.status().clean
+    if os.lstat("link").st_mode & 0o777 == 0o777:
+        monkeypatch.setattr(Index, "rows", None)
+    assert repo.status().clean
+
+
+def test_proofs_say_what_rows_say(tmp_path: Path) -> None:
+    """One in SQL for all rows, the other in Python for one: the same rule, twice."""
+    second, modes = 10**9, (stat.S_IFREG | 0o644, stat.S_IFLNK)
+    moments = [base + ms * 10**6 for base in (second, 3 * second) for ms in (-20, 0, 10, 20, 21)]
+    found = {}
+    for n, (mode, absent, mtime, ctime, seen) in enumerate(
+        itertools.product(modes, (False, True), moments, moments, [0, *moments])
+    ):
+        row = Row(f"{n}", mode, 1, "0" * 64, "", absent, mtime, ctime, 7, seen)
+        on_disk = mode | 0o777 if mode == stat.S_IFLNK else mode
+        times = {"st_mtime_ns": mtime, "st_ctime_ns": ctime}
+        found[row] = os.stat_result((on_disk, 7, 0, 1, 0, 0, 1, 0, 0, 0), times)
+    database = Database(tmp_path / "db")
+    Index(database).put(found)
+    proofs = Index(database).proofs()
+    database.close()
+    told = [row.fresh(stat) and not row.absent for row, stat in found.items()]
+    assert set(told) == {False, True}
+    assert told == [
+        proofs[row.path] == (stat.st_mode, 1, 7, row.mtime, row.ctime)
+        for row, stat in found.items()
+    ]
 
 
 def test_a_file_that_was_checked_out_is_not_read_again(repo: Repository, reads: list[str]) -> None:
