@@ -23,6 +23,7 @@ T = TypeVar("T")
 _OPEN_PACKS = 64
 # What is worth handing to another thread.
 _ENOUGH = 2 * MiB
+_KIND = {each.value: each for each in Kind}
 LOCAL = ""
 """The name under which packs that are here are recorded, beside the remotes' names."""
 
@@ -68,6 +69,7 @@ class Store:
         self.database = database
         self._vault = vault
         self._fds: dict[str, int] = {}
+        self._prefix = os.path.join(directory, "")  # noqa: PTH118
 
     @property
     def vault(self) -> Vault:
@@ -95,8 +97,9 @@ class Store:
                 (remote, *raws),
             )
             with self._readable():
-                for kind, raw, name, offset, length in rows:
-                    found[raw.hex()] = Held(Kind(kind), raw.hex(), name, offset, length)
+                for kind, raw, name, offset, length in rows.fetchall():
+                    each = raw.hex()
+                    found[each] = Held(_KIND[kind], each, name, offset, length)
         return found
 
     def missing(self, ids: Iterable[ObjectId]) -> set[ObjectId]:
@@ -128,13 +131,16 @@ class Store:
             (remote, name),
         )
         with self._readable():
-            return [pack.Location(Kind(kind), raw.hex(), *where) for kind, raw, *where in rows]
+            return [
+                pack.Location(_KIND[kind], raw.hex(), offset, length)
+                for kind, raw, offset, length in rows.fetchall()
+            ]
 
     @contextlib.contextmanager
     def _readable(self) -> Iterator[None]:
         try:
             yield
-        except (ValueError, AttributeError) as error:
+        except (KeyError, ValueError, AttributeError) as error:
             raise errors.CorruptDatabase(self.database.path, error) from None
 
     def record(self, remote: str, packed: Pack, locations: Sequence[pack.Location]) -> None:
@@ -172,7 +178,7 @@ class Store:
             MissingObject: Its pack is gone.
             CorruptObject: Its pack is truncated.
         """
-        path = self.directory / at.pack
+        path = self._prefix + at.pack
         fd = self._fds.get(at.pack)
         passing = fd is None and len(self._fds) >= _OPEN_PACKS
         if fd is None:
