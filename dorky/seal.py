@@ -51,7 +51,12 @@ class XAES:
         return self._aes(first.to_bytes(16, "big") + second.to_bytes(16, "big"))
 
     def seal(
-        self, plaintext: bytes | memoryview, aad: bytes, *, nonce: bytes | None = None
+        self,
+        plaintext: bytes | memoryview,
+        aad: bytes,
+        *,
+        nonce: bytes | None = None,
+        head: bytes = b"",
     ) -> bytes:
         """Encrypt and authenticate.
 
@@ -59,14 +64,17 @@ class XAES:
             plaintext: Any number of bytes up to 64 GiB.
             aad: Authenticated with it, not contained in the result.
             nonce: 24 bytes, for test vectors; drawn at random otherwise.
+            head: Put in front, in the clear.
 
         Returns:
-            nonce (24) ‖ ciphertext ‖ tag (16).
+            head ‖ nonce (24) ‖ ciphertext ‖ tag (16).
         """
         nonce = os.urandom(NONCE) if nonce is None else nonce
         if len(nonce) != NONCE:
             raise ValueError(f"a nonce of {len(nonce)} bytes")
-        return nonce + self._gcm(self._derive(nonce)).encrypt(nonce[12:], plaintext, aad)
+        return b"".join(
+            (head, nonce, self._gcm(self._derive(nonce)).encrypt(nonce[12:], plaintext, aad))
+        )
 
     def open(self, sealed: bytes | memoryview, aad: bytes) -> bytes:
         """Verify and decrypt what `seal` returned.
@@ -108,7 +116,7 @@ class EpochKey:
         """Commits to the key without telling it: 64 hex digits, fit to be published."""
         return derive(self.key, "commitment").hex()
 
-    @property
+    @cached_property
     def id(self) -> bytes:
         """The first 8 bytes of the commitment: names the key in stored objects."""
         return bytes.fromhex(self.commitment)[:8]

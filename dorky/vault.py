@@ -185,7 +185,7 @@ class Vault:
         if not self.sealed:
             return data
         entry = self._current[group]
-        return entry.key.id + entry.key.aead.seal(data, self._aad(group, what))
+        return entry.key.aead.seal(data, self._aad(group, what), head=entry.key.id)
 
     def open(
         self,

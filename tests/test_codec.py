@@ -6,6 +6,7 @@ import os
 import struct
 import subprocess
 import sys
+from base64 import b64encode
 
 import cramjam
 import pytest
@@ -48,6 +49,14 @@ def repeated(count: int, *, last: bool = False) -> bytes:
 )
 def test_vectors(data: str, body: bytes) -> None:
     assert codec.inflate(bytes.fromhex(data), limit=MiB) == body
+
+
+@pytest.mark.parametrize("size", [4 * KiB, 16 * KiB, 200 * KiB, 1 * MiB])
+def test_what_does_not_shrink_is_kept_as_it_is_and_what_does_is_not(size: int) -> None:
+    noise = os.urandom(size)
+    assert codec.compress(noise) == packed(noise, size, codec.NONE)
+    for body in (b64encode(noise)[:size], (noise[:100] + b"\xff") * (size // 101)):
+        assert len(codec.compress(body)) < 0.85 * size
 
 
 @given(st.binary(max_size=2000).map(lambda body: body * 3))
