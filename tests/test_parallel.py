@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import pytest
 from hypothesis import given
@@ -149,6 +149,12 @@ def test_who_is_faster_than_a_lane_waits() -> None:
     lane.close()
 
 
+def do_all(lane: Lane, work: Callable[[int], object], items: Iterable[int]) -> None:
+    for each in items:
+        lane.do(work, each)
+    lane.wait()
+
+
 def test_nothing_is_done_after_what_failed() -> None:
     lane, done = Lane(), []
 
@@ -156,12 +162,8 @@ def test_nothing_is_done_after_what_failed() -> None:
         raise OSError("full")
 
     lane.do(fail)
-    with pytest.raises(OSError, match="full"):
-        for n in range(10):
-            lane.do(done.append, n)
-        lane.wait()
-    with pytest.raises(OSError, match="full"):
-        lane.do(done.append, 10)
-        lane.wait()
+    for _ in range(2):
+        with pytest.raises(OSError, match="full"):
+            do_all(lane, done.append, range(10))
     assert done == []
     lane.close()

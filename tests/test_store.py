@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from dorky import errors, keys, pack, store, vault
 from dorky.database import Database
 from dorky.model import Kind, Pack
-from dorky.store import Store
+from dorky.store import Store, Writer
 
 _, SEALED = vault.create([keys.generate().public])
 _, PLAIN = vault.create([])
@@ -206,6 +206,12 @@ def test_a_disk_that_is_full(here: Store, monkeypatch: pytest.MonkeyPatch, when:
     assert leftovers(here) == []
 
 
+def write_noise(writer: Writer) -> None:
+    for n in range(9):
+        writer.add(Kind.CHUNK, bytes([n]) * 100 + os.urandom(100))
+    writer.save()
+
+
 @pytest.mark.parametrize("enough", [1, 150, 1000])
 def test_a_disk_that_is_full_while_writing(
     here: Store, monkeypatch: pytest.MonkeyPatch, enough: int
@@ -222,9 +228,7 @@ def test_a_disk_that_is_full_while_writing(
     with here.writer() as writer, monkeypatch.context() as patched:
         patched.setattr(pack.PackWriter, "append", full)
         with pytest.raises(errors.DiskFull):
-            for n in range(9):
-                writer.add(Kind.CHUNK, bytes([n]) * 100 + os.urandom(100))
-            writer.save()
+            write_noise(writer)
         patched.undo()
         with pytest.raises(errors.DiskFull):
             writer.save()
