@@ -4,7 +4,8 @@ A file of at most `WHOLE` bytes is one chunk. A larger one is cut where a rollin
 that a byte put in front moves one boundary and not all of them.
 
 Source: W. Xia et al., "The Design of Fast Content-Defined Chunking for Data Deduplication Based
-Storage Systems", IEEE TPDS 2020; normalized chunking level 1, as in the Rust crate `fastcdc`.
+Storage Systems", IEEE TPDS 2020; as in the Rust crate `fastcdc`, with normalized chunking level 3
+(see docs/decisions/0015).
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from typing import Protocol
 from dorky.model import KiB, MiB
 
 MIN, AVERAGE, MAX = 256 * KiB, 1 * MiB, 4 * MiB
+NORMALIZATION = 3
+"""How close sizes keep to the average: what an edit sends again is about one chunk."""
 WHOLE = MIN
 """Files up to this size in bytes are never cut."""
 
@@ -36,7 +39,9 @@ def cut(stream: Readable, *, seed: int) -> Iterator[bytes]:
     """
     from pyfastcdc import FastCDC
 
-    chunker = FastCDC(AVERAGE, min_size=MIN, max_size=MAX, seed=seed)
+    chunker = FastCDC(
+        AVERAGE, min_size=MIN, max_size=MAX, seed=seed, normalized_chunking=NORMALIZATION
+    )
     for piece in chunker.cut_stream(stream):
         # The library's view is only valid until the next piece.
         yield bytes(piece.data)
