@@ -23,7 +23,6 @@ T = TypeVar("T")
 _OPEN_PACKS = 64
 # What is worth handing to another thread.
 _ENOUGH = 2 * MiB
-_KIND = {each.value: each for each in Kind}
 LOCAL = ""
 """The name under which packs that are here are recorded, beside the remotes' names."""
 
@@ -36,6 +35,9 @@ class Held(NamedTuple):
     pack: str
     offset: int
     length: int
+
+
+_KIND = {each.value: each for each in Kind}
 
 
 def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
