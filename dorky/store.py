@@ -67,11 +67,11 @@ class Store:
         self, directory: Path, scratch: Path, database: Database, vault: Callable[[], Vault]
     ) -> None:
         self.directory = directory
+        self._prefix = os.path.join(directory, "")  # noqa: PTH118
         self.scratch = scratch
         self.database = database
         self._vault = vault
         self._fds: dict[str, int] = {}
-        self._prefix = os.path.join(directory, "")  # noqa: PTH118
 
     @property
     def vault(self) -> Vault:
