@@ -23,7 +23,6 @@ from dorky import (
     operations,
     roster,
     staging,
-    threeway,
 )
 from dorky.config import RC
 from dorky.history import MAIN
@@ -94,6 +93,8 @@ class LocalWork(PlaceWork):
         return named
 
     def _check_unmarked(self, paths: Iterable[str]) -> None:
+        from dorky import threeway
+
         for path in sorted(filter(self._is_file, paths)):
             with open(self.worktree.open(path), "rb") as file:
                 line = threeway.marked(file.read())

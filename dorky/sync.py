@@ -14,7 +14,6 @@ from dorky import (
     checkout,
     errors,
     files,
-    garbage,
     history,
     keys,
     merge,
@@ -297,6 +296,8 @@ class SyncWork(MendWork):
             for name, commit in became.items():
                 self.database.set_ref(name, commit)
             operations.forget(self.database)
+        from dorky import garbage
+
         garbage.apply(self, garbage.plan(self, grace=timedelta(0), thorough=True))
         # Last: until nothing is left of them here it is not done.
         self.database.set(_FOLLOWED, str(len(self.purges)).encode())
