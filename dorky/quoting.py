@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import re
-import secrets
 from collections.abc import Callable, Mapping
 from enum import Enum
 
@@ -150,6 +149,8 @@ def _docker(name: str, value: str) -> str:
 
 def _github(name: str, value: str) -> str:
     # A value that could foresee its delimiter would set variables of its own.
+    import secrets
+
     delimiter = f"dorky_{secrets.token_hex(16)}"
     return f"{name}<<{delimiter}\n{value}\n{delimiter}\n"
 
