@@ -18,14 +18,17 @@ from typing import NamedTuple
 from dorky import errors, history, staging
 from dorky.contents import store_files
 from dorky.index import Index, Moment, Row, moment
-from dorky.model import Entry, ObjectId
+from dorky.model import Entry, KiB, ObjectId
 from dorky.parallel import THREADS, in_order
 from dorky.paths import parents
 from dorky.progress import Progress
 from dorky.results import Change
 from dorky.roster import GroupOf
-from dorky.store import Held, Store
+from dorky.store import Held, Store, batches
 from dorky.worktree import Worktree, Writing, now
+
+_SMALL = 32 * KiB
+_TOLD = 64
 
 Wanted = Callable[[str], bool]
 """Whether a path shall be on disk."""
@@ -383,16 +386,22 @@ def _prepare(
 
         return writing.prepare(path, entry.mode, blocks())
 
-    # Small files side by side, large ones one after the other with their chunks side by side.
     ordered = sorted(entries.items())
     large = [item for item in ordered if len(lists[item[1].content]) > 1]
-    small = [item for item in ordered if len(lists[item[1].content]) == 1]
+    single = [item for item in ordered if len(lists[item[1].content]) == 1]
     progress.start("Writing files", sum(entry.size for entry in entries.values()), "B")
+    # Large files one after the other with their chunks side by side, others side by side; small
+    # ones in one thread, which of several would wait for the interpreter's and the disk's locks.
     for path, entry in large:
         yield path, prepare_large(path, entry)
-    for path, scratch in map(prepare, small):
+    middling = (item for item in single if item[1].size > _SMALL)
+    for path, scratch in in_order(prepare, middling, threads=THREADS):
         yield path, scratch
         progress.advance(entries[path].size)
+    small = (item for item in single if item[1].size <= _SMALL)
+    for batch in batches(small, _TOLD):
+        yield from map(prepare, batch)
+        progress.advance(sum(entry.size for _, entry in batch))
     progress.finish()
 
 

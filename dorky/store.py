@@ -14,7 +14,7 @@ from typing import IO, NamedTuple, TypeVar
 
 from dorky import errors, files, pack
 from dorky.database import Database
-from dorky.model import ALL, Kind, MiB, ObjectId, Pack
+from dorky.model import ALL, KiB, Kind, MiB, ObjectId, Pack
 from dorky.parallel import THREADS, Lane, in_order
 from dorky.vault import Vault
 
@@ -23,6 +23,8 @@ T = TypeVar("T")
 _OPEN_PACKS = 64
 # What is worth handing to another thread.
 _ENOUGH = 2 * MiB
+_OPENED = 32 * MiB
+_SMALL = 64 * KiB
 LOCAL = ""
 """The name under which packs that are here are recorded, beside the remotes' names."""
 
@@ -72,6 +74,8 @@ class Store:
         self.database = database
         self._vault = vault
         self._fds: dict[str, int] = {}
+        self._opened: dict[ObjectId, tuple[str | None, bytes]] = {}
+        self._room = _OPENED
 
     @property
     def vault(self) -> Vault:
@@ -83,6 +87,8 @@ class Store:
         for fd in self._fds.values():
             os.close(fd)
         self._fds.clear()
+        self._opened.clear()
+        self._room = _OPENED
 
     # --- where objects are -----------------------------------------------------------------
 
@@ -217,10 +223,23 @@ class Store:
         Raises:
             CorruptObject: It is damaged, or for others.
         """
+        own, body = self._opened.pop(at.id, (None, None))
+        if body is not None and group in {None, own}:
+            self._room += len(body)
+            return body
         stored = self.stored(at)
         if group is not None and self.vault.group_of(stored) != group:
             raise errors.CorruptObject(at.id, "it is sealed for another group than what names it")
         return self.vault.read(at.kind, at.id, stored)
+
+    def remember(self, object_id: ObjectId, group: str | None, body: bytes) -> None:
+        """Keep a body that has just been verified for who is about to open it, if there is room.
+
+        Opening a small object costs as much as writing it to a file.
+        """
+        if len(body) <= min(_SMALL, self._room) and object_id not in self._opened:
+            self._opened[object_id] = group, body
+            self._room -= len(body)
 
     def read(self, object_id: ObjectId, *, group: str | None = None) -> bytes:
         """The body of an object, verified (see `open`).

@@ -289,6 +289,36 @@ def test_a_flipped_byte(tmp_path: Path, key: vault.Vault) -> None:
         assert here.read(object_id) == body
 
 
+def test_what_is_remembered_is_given_once_and_to_its_group_alone(
+    here: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "_SMALL", 10)
+    at = store.Held(Kind.CHUNK, "12", "no pack", 0, 1)
+    for body in (b"body", b"other"):  # what is there already stays
+        here.remember("12", "g", body)
+    assert here.open(at, group="g") == b"body"
+    for group in ("g", None):
+        with pytest.raises(errors.MissingObject):
+            here.open(at, group=group)
+    here.remember("12", "g", b"body")
+    with pytest.raises(errors.MissingObject):
+        here.open(at, group="another")
+    here.remember("12", "g", b"too large for that")
+    with pytest.raises(errors.MissingObject):
+        here.open(at)
+
+
+def test_no_more_is_remembered_than_there_is_room_for(here: Store) -> None:
+    places = [store.Held(Kind.CHUNK, f"{n:02x}", "no pack", 0, 1) for n in range(2000)]
+    for at in places:
+        here.remember(at.id, None, bytes(32_768))
+    assert sum(len(body) for _, body in here._opened.values()) == 32 << 20
+    for at in places[:1000]:
+        assert len(here.open(at)) == 32_768
+    here.remember("ff", None, bytes(32_768))
+    assert len(here.open(at._replace(id="ff"))) == 32_768
+
+
 def test_an_object_in_another_ones_place(here: Store, saved: tuple[str, str, str]) -> None:
     name, one, two = saved
     at = here.locate([one, two])

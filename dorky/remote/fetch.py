@@ -23,6 +23,7 @@ _ATTEMPTS = 3
 # Reading over a gap is cheaper than another request, up to about what a round trip carries.
 _GAP = 128 * KiB
 _RANGE = 8 * MiB
+_FINE = 32 * KiB
 _OVERHEAD = 64
 """More than an object costs its pack beside its bytes, so packs are saved before they are full."""
 
@@ -183,6 +184,20 @@ class Span(NamedTuple):
     end: int
     objects: tuple[Held, ...]
 
+    @property
+    def fine(self) -> bool:
+        """Whether its objects are so small that one thread does more with them than several."""
+        return self.end - self.start < len(self.objects) * _FINE
+
+    def cut(self, data: bytes) -> Iterator[tuple[Held, bytes | memoryview]]:
+        """The objects' stored forms, from what was read of the range."""
+        # Not copied, unless the few that are wanted would keep many that are not in memory.
+        dense = sum(at.length for at in self.objects) > len(data) // 2
+        whole = memoryview(data) if dense else data
+        for at in self.objects:
+            start = at.offset - self.start
+            yield at, whole[start : start + at.length]
+
 
 def spans(places: Iterable[Held]) -> list[Span]:
     """Coalesce objects into ranges worth one request each."""
@@ -236,27 +251,26 @@ def _fetch_spans(remote: Remote, wanted: Sequence[Span], progress: Progress) -> 
     vault = store.vault
     epochs = {each.id: each.epochs for each in seen.root.packs}
 
-    def read(span: Span) -> list[tuple[Held, bytes | memoryview]]:
+    def verify(span: Span, at: Held, stored: bytes | memoryview) -> bytes:
+        return vault.read(at.kind, at.id, stored, epochs=epochs[span.pack])
+
+    def read(span: Span) -> bytes:
         data = _range(remote, seen, span.pack, span.start, span.end)
-        # Not copied, unless the few that are wanted would keep many that are not in memory.
-        most = sum(at.length for at in span.objects) > len(data) // 2
-        whole = memoryview(data) if most else data
-        taken: list[tuple[Held, bytes | memoryview]] = []
-        for at in span.objects:
-            start = at.offset - span.start
-            stored = whole[start : start + at.length]
-            vault.read(at.kind, at.id, stored, epochs=epochs[span.pack])
-            taken.append((at, stored))
-        return taken
+        if not span.fine:
+            for at, stored in span.cut(data):
+                verify(span, at, stored)
+        return data
 
     unsaved = 0
     progress.start("Downloading", sum(each.end - each.start for each in wanted), "B")
     with store.writer() as writer:
         try:
-            for span, objects in zip(
+            for span, data in zip(
                 wanted, in_order(read, wanted, threads=_THREADS, ahead=_THREADS), strict=True
             ):
-                for at, stored in objects:
+                for at, stored in span.cut(data):
+                    if span.fine:
+                        store.remember(at.id, vault.group_of(stored), verify(span, at, stored))
                     writer.append(at.kind, at.id, stored)
                     unsaved += len(stored) + _OVERHEAD
                     if unsaved >= pack.TARGET:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import random
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -20,6 +22,7 @@ from dorky.model import Kind, Pack, Root
 from dorky.remote import fetch
 from dorky.remote import root as roots
 from dorky.store import Held
+from dorky.vault import Vault
 
 KiB, MiB = 1 << 10, 1 << 20
 
@@ -49,6 +52,21 @@ def test_spans_cover_every_object_once_in_bounded_pieces(
         assert span.end - span.start <= 8 * MiB or len(span.objects) == 1
         wasted = span.end - span.start - sum(at.length for at in span.objects)
         assert wasted <= 128 * KiB * (len(span.objects) - 1)
+
+
+@pytest.mark.parametrize("gap", [0, 100, 5000])
+def test_what_is_cut_from_a_range_keeps_little_else_in_memory(gap: int) -> None:
+    data = noise(100_000, 1)
+    places = [
+        Held(Kind.CHUNK, f"{n}", "p", 50 + at, 100)
+        for n, at in enumerate(range(0, 90_000, 100 + gap))
+    ]
+    span = fetch.Span("p", 50, 100_050, tuple(places))
+    cut = dict(span.cut(data))
+    assert [*cut] == places
+    assert all(bytes(cut[at]) == data[at.offset - 50 :][:100] for at in places)
+    views = sum(len(each.obj) for each in cut.values() if isinstance(each, memoryview))
+    assert (views == 0) == (gap > 0)
 
 
 # --- only what is needed --------------------------------------------------------------------
@@ -185,6 +203,26 @@ def test_every_object_is_fetched_in_few_large_ranges(
     assert ben.files() == ana.files()
     # 25 MB in pieces of at most 8 MiB, and the tails of two packs.
     assert ranges(faults) <= 6
+
+
+def test_what_is_small_is_verified_once_and_written_at_once(
+    ana: Machine, file_url: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ana.commit({f"{n:02}": noise(10_000, n) for n in range(50)} | {"same": noise(10_000, 1)})
+    ana("push")
+    ben = ana.another("ben")
+    opened: Counter[str] = Counter()
+    read = Vault.read
+
+    def counted(self: Vault, kind: Kind, name: str, *arguments: Any, **options: Any) -> bytes:
+        opened[name] += kind is Kind.CHUNK
+        return read(self, kind, name, *arguments, **options)
+
+    monkeypatch.setattr(Vault, "read", counted)
+    ben("clone", file_url.url, ".")
+    assert ben.files() == ana.files()
+    # Beside the fifty that differ, .env; and what two files hold was let go of after the first.
+    assert sorted(each for each in opened.values() if each) == [1] * 50 + [2]
 
 
 # --- damage ---------------------------------------------------------------------------------
