@@ -12,7 +12,6 @@ import posixpath
 import re
 import shutil
 import stat as stat_module
-import tempfile
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -386,6 +385,8 @@ class VariableWork(SyncWork):
     @contextlib.contextmanager
     def _private_directory(self) -> Iterator[Path]:
         """A directory for text in the clear; gone afterwards, unless something is kept in it."""
+        import tempfile
+
         place = self.config.memory or self.state
         with files.disk_errors(place):
             made = Path(tempfile.mkdtemp(prefix="dorky-", dir=place))
