@@ -162,10 +162,10 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     stdout = sys.stdout  # typer puts another in its place when it meets a broken pipe
     code = run(arguments)
     try:
-        stdout.flush()
+        if stdout:  # None in a process that was started without one
+            stdout.flush()
     except OSError as error:
         code = code or _failed(error)
-    sys.stderr.flush()
     # A plain exit would take every module apart first, and join threads that still wait for the
     # network after an interruption.
     os._exit(code)

@@ -239,6 +239,18 @@ def test_a_full_disk_behind_standard_output(project: Machine, words: list[str]) 
     assert done.stderr == "error: standard output: No space left on device\n"
 
 
+@pytest.mark.parametrize("closed", [">&-", "2>&-"])
+@pytest.mark.parametrize(("word", "code"), [("status", 0), ("statsu", 2)])
+def test_a_process_that_was_started_without_a_stream(
+    project: Machine, closed: str, word: str, code: int
+) -> None:
+    command = f'exec "{sys.executable}" -m dorky {word} {closed}'
+    with project.here():
+        done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+    assert done.returncode == code
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
 def test_a_terminal_that_lacks_letters(project: Machine, encoding: str) -> None:
     project.commit({"日本": "1"}, "für 日本")
