@@ -11,12 +11,12 @@ Storage Systems", IEEE TPDS 2020; as in the Rust crate `fastcdc`, with normalize
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Final, Protocol
 
 from dorky.model import KiB, MiB
 
 MIN, AVERAGE, MAX = 256 * KiB, 1 * MiB, 4 * MiB
-NORMALIZATION = 3
+NORMALIZATION: Final = 3
 """How close sizes keep to the average: what an edit sends again is about one chunk."""
 WHOLE = MIN
 """Files up to this size in bytes are never cut."""

@@ -201,6 +201,16 @@ class SyncWork(MendWork):
             purged, taken_out = self._follow_purges()
             ours = self.database.ref(MAIN)
             theirs = self.database.ref(f"{ORIGIN}/{MAIN}")
+            if ours == theirs and not (paths or self.roster.groups or self.index.has_absent):
+                # So that nothing new costs a request, and not even the keys are asked for.
+                return Transfer(
+                    remote=ORIGIN,
+                    url=remote.url,
+                    old=old,
+                    new=ours,
+                    changes=taken_out,
+                    purged=purged,
+                )
             target = self._target(ours, theirs)
             wanted = self._wanted(paths, target.trees)
             unsettled = {each.path for each in target.conflicts}
@@ -245,7 +255,8 @@ class SyncWork(MendWork):
         fresh = self.purges[followed:]
         ours = self.database.ref(MAIN)
         if not (fresh and ours):
-            self.database.set(_FOLLOWED, str(len(self.purges)).encode())
+            if followed != len(self.purges):
+                self.database.set(_FOLLOWED, str(len(self.purges)).encode())
             return (), ()
         own = self.database.text(OWN_PURGE)
         changes = self.take_out(fresh, keep=any(each.new == own for each in fresh))

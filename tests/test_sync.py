@@ -85,6 +85,18 @@ def test_work_goes_back_and_forth(ana: Machine, remote: Remote) -> None:
     assert ana("push").out.startswith("Up to date")
 
 
+@pytest.mark.parametrize("remote", ["file"], indirect=True)
+def test_nothing_new_asks_for_no_key(ana: Machine, remote: Remote) -> None:
+    """Opening one takes longer than the request that tells."""
+    ana("init", remote.url)
+    ana.commit({".env": "KEY=1\n"})
+    ana("push")
+    ana.identity.rename(ana.home / "elsewhere")
+    assert ana("pull").out == "Up to date.\n"
+    assert ana("push").out.startswith("Up to date")
+    ana("pull", ".env", code=6)
+
+
 # --- a bucket that ignores conditions -------------------------------------------------------
 
 

@@ -93,6 +93,9 @@ def push(
     elif remote.store.database.ref(f"{remote.name}/{MAIN}") == head:
         # Nothing to send if that is still so: one conditional read tells.
         fetch(remote, progress)
+        if remote.store.database.ref(f"{remote.name}/{MAIN}") == head:
+            Journal(remote).clear()
+            return Pushed(head, head, 0, 0)
     journal = Journal(remote)
     for attempt in range(_ATTEMPTS):
         seen = remote.seen
