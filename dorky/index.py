@@ -156,12 +156,6 @@ class Index:
             raise errors.CorruptDatabase(self._database.path, error) from None
         return proofs
 
-    @property
-    def has_absent(self) -> bool:
-        """Whether some of the files are deliberately not on disk."""
-        db = self._database.connection
-        return db.execute("SELECT 1 FROM files WHERE absent LIMIT 1").fetchone() is not None
-
     def put(self, rows: Iterable[Row]) -> None:
         """Add or replace rows."""
         with self._database.transaction() as db:
@@ -201,6 +195,12 @@ class Index:
     @groups.setter
     def groups(self, groups: Iterable[str]) -> None:
         self._database.set("index.groups", " ".join(sorted(groups)).encode())
+
+    @property
+    def has_absent(self) -> bool:
+        """Whether some of the files are deliberately not on disk."""
+        db = self._database.connection
+        return db.execute("SELECT 1 FROM files WHERE absent LIMIT 1").fetchone() is not None
 
     @property
     def commit(self) -> str | None:
