@@ -43,6 +43,8 @@ _PORTABLE = re.compile(
     r'(?!con|prn|aux|nul|com|lpt)[^<>:"|?*\\]*[^<>:"|?*\\ .]', re.ASCII | re.IGNORECASE
 )
 
+_swept: set[Path] = set()
+
 _WINDOWS_DEVICES = frozenset(
     {"con", "prn", "aux", "nul", "conin$", "conout$"}
     | {f"{port}{n}" for port in ("com", "lpt") for n in "123456789¹²³"}
@@ -77,7 +79,13 @@ def temporary(directory: Path) -> Path:
 
 
 def sweep(written: Path) -> None:
-    """Delete what processes that were killed have left half written beside a file just written."""
+    """Delete what processes that were killed have left half written beside a file just written.
+
+    Only once in each directory: it is listed for that, and there may be many packs in it.
+    """
+    if written.parent in _swept:
+        return
+    _swept.add(written.parent)
     with contextlib.suppress(OSError):  # gone already, or somebody else's
         # Both times are by the clock of the file system, which may be another machine's.
         long_ago = written.lstat().st_mtime - _GRACE
