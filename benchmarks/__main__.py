@@ -57,11 +57,16 @@ def main() -> int:
             delayed(server, round_trip=ROUND_TRIP) as proxy,
         ):
             bench = Bench(directory, proxy)
-            notes = _run(bench, chosen, peers=options.peers, rounds=options.rounds)
+            notes: list[str] = []
+            status = 0
+            try:
+                _run(bench, chosen, notes, peers=options.peers, rounds=options.rounds)
+            except KeyboardInterrupt:
+                notes.append("INTERRUPTED: what was measured until then")
+                status = 130
         facts["load after"] = _load()
         facts["memory, floor"] = f"{own_memory():.0f} MiB: less is not seen of any tool"
 
-    failed = any(note.startswith("FAILED") for note in notes)
     titles = {title: words for job in chosen for title, words in job.titles.items()}
     report = Report(facts, titles, bench.measured, [*notes, *_explained(bench)])
     print(report.text())
@@ -71,12 +76,13 @@ def main() -> int:
             report.plot(options.plot)
         except ImportError:
             _say("no plot: matplotlib is missing (dev.py bench installs it)")
-    return int(failed)
+    return status or int(any(note.startswith("FAILED") for note in notes))
 
 
-def _run(bench: Bench, chosen: Sequence[Job], *, peers: bool, rounds: int) -> list[str]:
-    """Run jobs with all tools in turn; returns what could not be done."""
-    notes: list[str] = []
+def _run(
+    bench: Bench, chosen: Sequence[Job], notes: list[str], *, peers: bool, rounds: int
+) -> None:
+    """Run jobs with all tools in turn, and note what could not be done."""
     for job in chosen:
         tools: list[Tool] = []
         for name in job.tools:
@@ -98,13 +104,12 @@ def _run(bench: Bench, chosen: Sequence[Job], *, peers: bool, rounds: int) -> li
                     tools.remove(tool)
                 finally:
                     bench.clear()
-    return notes
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="dev.py bench", description=__doc__)
     parser.add_argument("--peers", action="store_true", help="run the peers, too")
-    parser.add_argument("--quick", action="store_true", help="a minute: less data, fewer rounds")
+    parser.add_argument("--quick", action="store_true", help="a minute or two: less data, one round")
     parser.add_argument("--large", action="store_true", help="10 GiB as the large file")
     parser.add_argument("--only", default="", metavar="PATTERN", help="only jobs of such names")
     parser.add_argument("--rounds", type=int, default=0, metavar="N", help="as many of each job")
@@ -131,7 +136,7 @@ def _facts(directory: Path, *, quick: bool) -> dict[str, str]:
         ["df", "--output=fstype", directory], capture_output=True, text=True, check=False
     )
     return {
-        **({"QUICK": "less data and few rounds; the ratios are hints only"} if quick else {}),
+        **({"QUICK": "less data and one round; the ratios are hints only"} if quick else {}),
         "machine": f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}",
         "python": platform.python_version(),
         "file system": df.stdout.split()[-1] if df.stdout else "unknown",

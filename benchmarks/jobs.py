@@ -23,7 +23,7 @@ class Sizes:
 
     @classmethod
     def quick(cls) -> Sizes:
-        return cls(few=200, many=2_000, most=5_000, shifted=32, large=64)
+        return cls(few=100, many=1_000, most=3_000, shifted=16, large=64)
 
 
 @dataclass(frozen=True)

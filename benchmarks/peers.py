@@ -75,15 +75,10 @@ class DVC(Tool):
         return {"DVC_NO_ANALYTICS": "true", "DVC_SITE_CACHE_DIR": str(site.home / "dvc")}
 
     def init(self, site: Site) -> list[Command]:
-        remote = [self.program, "remote"]
+        where = site.url if site.endpoint else str(site.vault)
         return [
             [self.program, "init", "--no-scm", "--quiet"],
-            [*remote, "add", "--default", "store", site.url if site.endpoint else str(site.vault)],
-            *(
-                [[*remote, "modify", "store", "endpointurl", site.endpoint]]
-                if site.endpoint
-                else []
-            ),
+            [self.program, "remote", "add", "--default", "store", where],
         ]
 
     def stage(self, site: Site) -> list[Command]:

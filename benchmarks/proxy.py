@@ -150,7 +150,7 @@ class Proxy:
     ) -> None:
         """Hand on what comes, late; a scanner says that it is what the client sends."""
         now = asyncio.get_running_loop().time
-        under_way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(maxsize=1024)
+        under_way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(maxsize=64)
         late = asyncio.create_task(self._deliver(under_way, sink))
         with contextlib.suppress(ConnectionError):
             while data := await source.read(PIECE):
