@@ -201,20 +201,20 @@ class Span(NamedTuple):
 
 def spans(places: Iterable[Held]) -> list[Span]:
     """Coalesce objects into ranges worth one request each."""
-    found: list[Span] = []
+    found: list[list[Held]] = []
+    name, start, last = "", 0, 0
     for at in sorted(places, key=lambda at: (at.pack, at.offset)):
-        last = found[-1] if found else None
         end = at.offset + at.length
-        if (
-            last
-            and last.pack == at.pack
-            and at.offset - last.end <= _GAP
-            and end - last.start <= _RANGE
-        ):
-            found[-1] = Span(last.pack, last.start, end, (*last.objects, at))
+        if at.pack == name and at.offset - last <= _GAP and end - start <= _RANGE:
+            found[-1].append(at)
         else:
-            found.append(Span(at.pack, at.offset, end, (at,)))
-    return found
+            name, start = at.pack, at.offset
+            found.append([at])
+        last = end
+    return [
+        Span(each[0].pack, each[0].offset, each[-1].offset + each[-1].length, tuple(each))
+        for each in found
+    ]
 
 
 def fetch_objects(remote: Remote, ids: Iterable[ObjectId], progress: Progress = SILENT) -> None:
