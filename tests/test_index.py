@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from dorky import index as index_module
 from dorky import staging
 from dorky.database import Database
 from dorky.index import Index, Row
@@ -394,3 +395,84 @@ def test_the_index_forgets_its_commit_with_every_change(tmp_path: Path) -> None:
     assert index.commit == "1" * 64
     assert index.rows() == {"a": row._replace(seen=7)}
     database.close()
+
+
+# --- proofs that are kept -------------------------------------------------------------------
+
+
+@pytest.fixture
+def keeping(repo: Repository, monkeypatch: pytest.MonkeyPatch) -> Repository:
+    """The project, with so many files that it keeps what proves them."""
+    monkeypatch.setattr(index_module, "_MANY", 3)
+    for name in ("d", "new\nline", "é"):
+        Path(name).write_text("one")
+    Path("link").symlink_to("file")
+    repo.stage(["."])
+    repo.commit("more")
+    settle()
+    repo.status()
+    return repo
+
+
+def kept(repo: Repository) -> bytes | None:
+    return repo.database.get("index.proofs")
+
+
+def test_proofs_are_kept_as_they_are(keeping: Repository) -> None:
+    keeping.database.set("index.proofs", b"")
+    proofs = keeping.index.proofs()
+    assert keeping.status().clean
+    data = kept(keeping)
+    assert data
+    assert list(keeping.index.proofs().items()) == list(proofs.items())
+    for at in (0, 9, 20, len(data) // 2, len(data) - 1):
+        flipped = bytearray(data)
+        flipped[at] ^= 1
+        for damaged in (bytes(flipped), data[:at], data[at:], data + b"x"):
+            keeping.database.set("index.proofs", damaged)
+            assert keeping.index.proofs() == proofs or damaged == data
+
+
+def test_any_change_of_a_row_drops_the_kept_proofs(keeping: Repository) -> None:
+    row = keeping.index.rows()["d"]
+    changes: list[Callable[[], object]] = [
+        lambda: keeping.index.put([row._replace(path="other")]),
+        lambda: keeping.index.put([row]),
+        lambda: keeping.index.refresh([row._replace(seen=row.seen + 1)]),
+        lambda: keeping.index.remove(["other"]),
+        lambda: keeping.database.connection.execute("UPDATE files SET seen = 7 WHERE path = 'd'"),
+    ]
+    for change in changes:
+        keeping.status()
+        assert kept(keeping)
+        change()
+        assert not kept(keeping)
+
+
+def test_small_projects_keep_no_proofs(repo: Repository) -> None:
+    settle()
+    assert repo.status().clean
+    assert kept(repo) is None
+
+
+@pytest.mark.parametrize("edit", EDITS, ids=lambda edit: edit.__name__)
+def test_no_edit_goes_unseen_where_proofs_are_kept(
+    keeping: Repository, edit: Callable[[Path], None]
+) -> None:
+    assert keeping.status().clean
+    assert kept(keeping)
+    edit(Path("file"))
+    assert keeping.status().unstaged == MODIFIED
+    keeping.stage(["file"])
+    assert keeping.status().staged == MODIFIED
+    keeping.undo()
+    assert keeping.status().unstaged == MODIFIED
+
+
+def test_what_another_command_staged_meanwhile_is_not_kept_from_view(keeping: Repository) -> None:
+    """The old content comes back, with its old stat: what was proof of it proves nothing now."""
+    with Repository(keeping.root) as other:
+        assert other.status().clean
+        row = other.index.rows()["file"]
+        keeping.index.put([row._replace(content="1" * 64, seen=0, mtime=0, ctime=0, inode=0)])
+        assert other.status().unstaged == MODIFIED
