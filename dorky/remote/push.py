@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import io
 import itertools
-import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
@@ -125,6 +124,8 @@ def push(
         try:
             won = remote.swap(header, root)
         except errors.PreconditionFailed:
+            import random
+
             time.sleep(random.uniform(0, min(_PAUSE, 0.01 * 2**attempt)))  # noqa: S311
             fetch(remote, progress)
             continue
