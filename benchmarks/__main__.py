@@ -109,7 +109,9 @@ def _run(
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="dev.py bench", description=__doc__)
     parser.add_argument("--peers", action="store_true", help="run the peers, too")
-    parser.add_argument("--quick", action="store_true", help="a minute or two: less data, one round")
+    parser.add_argument(
+        "--quick", action="store_true", help="a minute or two: less data, one round"
+    )
     parser.add_argument("--large", action="store_true", help="10 GiB as the large file")
     parser.add_argument("--only", default="", metavar="PATTERN", help="only jobs of such names")
     parser.add_argument("--rounds", type=int, default=0, metavar="N", help="as many of each job")
