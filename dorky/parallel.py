@@ -5,13 +5,14 @@ Hashing, compression, encryption and reading release the interpreter's lock, so 
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future
+    from concurrent.futures import Future, ThreadPoolExecutor
 
 THREADS = min(8, max(2, os.cpu_count() or 2))
 """How many threads pay for work that the processor does."""
@@ -34,6 +35,13 @@ def in_order(
         ahead: How many items may be under way or done but not yet taken, and so how much memory
             is used; twice the number of threads by default.
     """
+    drawn = iter(items)
+    first = list(itertools.islice(drawn, 2))
+    if len(first) < 2:
+        # Alone it need wait for nobody, and threads take 8 ms to import.
+        yield from map(work, first)
+        return
+
     from concurrent.futures import ThreadPoolExecutor
 
     limit = ahead or 2 * threads
@@ -41,7 +49,7 @@ def in_order(
     running: deque[Future[R]] = deque()
     patient = True
     try:
-        for item in items:
+        for item in itertools.chain(first, drawn):
             if len(running) >= limit:
                 yield running.popleft().result()
             running.append(pool.submit(work, item))
@@ -62,14 +70,15 @@ class Lane:
     """
 
     def __init__(self) -> None:
-        from concurrent.futures import ThreadPoolExecutor
-
-        self._pool = ThreadPoolExecutor(max_workers=1)
+        self._pool: ThreadPoolExecutor | None = None
         self._running: deque[Future[None]] = deque()
         self._error: BaseException | None = None
 
     def do(self, work: Callable[..., object], *arguments: object) -> None:
         """Have something done; wait if more than a little is waiting already."""
+        from concurrent.futures import ThreadPoolExecutor
+
+        self._pool = self._pool or ThreadPoolExecutor(max_workers=1)
         while len(self._running) > _AHEAD:
             self._running.popleft().result()
         self._running.append(self._pool.submit(self._try, work, arguments))
@@ -83,11 +92,16 @@ class Lane:
             self._error = error
             raise
 
-    def wait(self) -> None:
-        """Wait until all is done."""
+    def finish(self, work: Callable[..., object], *arguments: object) -> None:
+        """Have something done last, and wait until all is; alone it takes no thread."""
+        if self._pool is None:
+            self._try(work, arguments)
+            return
+        self.do(work, *arguments)
         while self._running:
             self._running.popleft().result()
 
     def close(self) -> None:
         """Give up what has not begun, and end."""
-        self._pool.shutdown(cancel_futures=True)
+        if self._pool:
+            self._pool.shutdown(cancel_futures=True)

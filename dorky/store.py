@@ -350,11 +350,12 @@ class Writer:
         self._pending.append((kind, object_id, stored))
         self._size += len(stored)
         if self._size >= _ENOUGH:
-            self._hand_over()
+            self._lane.do(self._write, self._taken())
 
-    def _hand_over(self) -> None:
-        self._lane.do(self._write, self._pending)
+    def _taken(self) -> list[_Stored]:
+        taken = self._pending
         self._pending, self._size = [], 0
+        return taken
 
     def _write(self, objects: Iterable[_Stored]) -> None:
         for kind, object_id, stored in objects:
@@ -366,6 +367,10 @@ class Writer:
                 writer.append(kind, object_id, stored)
             if writer.size >= pack.TARGET:
                 self._finish()
+
+    def _write_last(self, objects: Iterable[_Stored]) -> None:
+        self._write(objects)
+        self._finish()
 
     def _begin(self) -> None:
         directory = self._store.directory
@@ -400,9 +405,7 @@ class Writer:
         """Make what was written last, and record it in the caller's transaction."""
         if not self._new:
             return []
-        self._hand_over()
-        self._lane.do(self._finish)
-        self._lane.wait()
+        self._lane.finish(self._write_last, self._taken())
         directory = self._store.directory
         packs = []
         with files.disk_errors(directory), self._store.database.transaction():

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -117,11 +119,24 @@ def test_an_interrupt_waits_for_nobody() -> None:
 # --- a lane ---------------------------------------------------------------------------------
 
 
+def nothing() -> None:
+    pass
+
+
+def test_what_is_alone_takes_no_thread() -> None:
+    here = threading.get_ident()
+    assert list(in_order(lambda _: threading.get_ident(), [1], threads=3)) == [here]
+    lane, done = Lane(), []
+    lane.finish(lambda: done.append(threading.get_ident()))
+    assert done == [here]
+    lane.close()
+
+
 def test_a_lane_does_one_thing_after_the_other_beside_its_owner() -> None:
     lane, done = Lane(), []
     for n in range(20):
         lane.do(lambda n: done.append((n, threading.get_ident())), n)
-    lane.wait()
+    lane.finish(nothing)
     assert [n for n, _ in done] == list(range(20))
     assert len({thread for _, thread in done} - {threading.get_ident()}) == 1
     lane.close()
@@ -144,7 +159,7 @@ def test_who_is_faster_than_a_lane_waits() -> None:
     assert len(begun) < 5
     go.set()
     thread.join()
-    lane.wait()
+    lane.finish(nothing)
     assert len(begun) == 10
     lane.close()
 
@@ -152,16 +167,18 @@ def test_who_is_faster_than_a_lane_waits() -> None:
 def do_all(lane: Lane, work: Callable[[int], object], items: Iterable[int]) -> None:
     for each in items:
         lane.do(work, each)
-    lane.wait()
+    lane.finish(nothing)
 
 
-def test_nothing_is_done_after_what_failed() -> None:
+@pytest.mark.parametrize("begin", [lambda lane: lane.do, lambda lane: lane.finish])
+def test_nothing_is_done_after_what_failed(begin: Callable[[Lane], Any]) -> None:
     lane, done = Lane(), []
 
     def fail() -> None:
         raise OSError("full")
 
-    lane.do(fail)
+    with contextlib.suppress(OSError):
+        begin(lane)(fail)
     for _ in range(2):
         with pytest.raises(OSError, match="full"):
             do_all(lane, done.append, range(10))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -406,11 +405,22 @@ def _run(request: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """
     if threading.current_thread() is not threading.main_thread():
         return request(*args, **kwargs)
-    pool = ThreadPoolExecutor(max_workers=1)
-    try:
-        return pool.submit(request, *args, **kwargs).result()
-    finally:
-        pool.shutdown(wait=False)
+    answers: list[T] = []
+    failures: list[BaseException] = []
+
+    def ask() -> None:
+        try:
+            answers.append(request(*args, **kwargs))
+        except BaseException as error:  # noqa: BLE001 (it is raised where it is waited for)
+            failures.append(error)
+
+    # Not a pool: that takes 8 ms to import, and at exit waits for who is not waited for any more.
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join()
+    for error in failures:
+        raise error
+    return answers[0]
 
 
 def _cut(found: GetResult, start: int, end: int) -> bytes:
