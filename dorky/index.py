@@ -37,6 +37,7 @@ _PROOFS = f"""
 """  # noqa: S608
 
 _KEPT = "index.proofs"
+_EVENTS = ("INSERT", "UPDATE", "DELETE")
 _MANY = 5000
 _PROOF = struct.Struct("<5q")
 _LENGTH = struct.Struct("<Q")
@@ -183,7 +184,7 @@ class Index:
                 stats = b"".join(_PROOF.pack(*values[1:]) for values in found)
             except (TypeError, struct.error):
                 return  # damaged; who needs the row will say so
-            for event in ("INSERT", "UPDATE", "DELETE"):
+            for event in _EVENTS:
                 forget = f"DELETE FROM meta WHERE key = '{_KEPT}'"  # noqa: S608
                 db.execute(
                     f"CREATE TRIGGER IF NOT EXISTS proofs_{event} AFTER {event} ON files"
@@ -193,7 +194,11 @@ class Index:
             self._database.set(_KEPT, _CHECK.pack(zlib.crc32(kept)) + kept)
 
     def _kept_proofs(self) -> dict[str, Proof] | None:
-        data = self._database.get(_KEPT)
+        # Without the triggers (in a database that was mended, say) they may be of other rows.
+        (watched,) = self._database.connection.execute(
+            "SELECT count(*) FROM sqlite_master WHERE type = 'trigger' AND name GLOB 'proofs_*'"
+        ).fetchone()
+        data = self._database.get(_KEPT) if watched == len(_EVENTS) else None
         if not data:
             return None
         kept = memoryview(data)[_CHECK.size :]

@@ -449,6 +449,18 @@ def test_any_change_of_a_row_drops_the_kept_proofs(keeping: Repository) -> None:
         assert not kept(keeping)
 
 
+def test_kept_proofs_that_nobody_watches_over_are_not_believed(keeping: Repository) -> None:
+    """As in a database that was mended: values are taken over, triggers are not."""
+    db = keeping.database.connection
+    db.execute("DROP TRIGGER proofs_UPDATE")
+    db.execute("UPDATE files SET seen = 7 WHERE path = 'd'")
+    assert kept(keeping)
+    assert keeping.index.proofs()["d"][0] == -1
+    assert keeping.status().clean
+    db.execute("UPDATE files SET seen = 7 WHERE path = 'd'")
+    assert not kept(keeping)
+
+
 def test_small_projects_keep_no_proofs(repo: Repository) -> None:
     settle()
     assert repo.status().clean
