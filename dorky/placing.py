@@ -113,10 +113,11 @@ class PlaceWork(LookWork):
 
     def _hide_from_git(self, paths: Iterable[str]) -> list[str]:
         """Have git ignore files that have just appeared: their `.gitignore` may not be here yet."""
-        top = git.find(self.root)
+        there = [self.root / path for path in paths]
+        top = git.find(self.root) if there else None
         if top is None:
             return []
-        exposed = git.not_ignored(top, [self.root / path for path in paths])
+        exposed = git.not_ignored(top, there)
         tracked = git.tracked(top, exposed) if exposed else set()
         # Where a rule of git's takes the path back, staging it is what fails.
         with contextlib.suppress(errors.GitDoesNotIgnore):

@@ -25,6 +25,8 @@ SCRATCH = "tmp"
 _DIRECTORY = os.O_DIRECTORY | os.O_CLOEXEC | getattr(os, "O_PATH", os.O_RDONLY)
 _PATH_MAX = 4096
 _BLOCK = 1 << 20
+# What systems say of a link that is not to be followed, and is no directory either.
+_NO_DIRECTORY = {errno.ENOTDIR, errno.ELOOP, errno.EMLINK}
 _NOT_THERE = {errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG}
 
 
@@ -450,7 +452,9 @@ class Writing:
             with contextlib.suppress(FileExistsError):
                 os.mkdir(name, dir_fd=self._held)
             return os.open(name, flags, dir_fd=self._held)
-        except NotADirectoryError:
+        except OSError as error:
+            if error.errno not in _NO_DIRECTORY:
+                raise
             mode = os.stat(name, dir_fd=self._held, follow_symlinks=False).st_mode
             if stat_module.S_ISLNK(mode):
                 raise errors.UnsafePath(f"{path} is a symbolic link") from None
