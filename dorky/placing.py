@@ -113,11 +113,10 @@ class PlaceWork(LookWork):
 
     def _hide_from_git(self, paths: Iterable[str]) -> list[str]:
         """Have git ignore files that have just appeared: their `.gitignore` may not be here yet."""
-        there = [self.root / path for path in paths]
-        top = git.find(self.root) if there else None
+        top = git.find(self.root)
         if top is None:
             return []
-        exposed = git.not_ignored(top, there)
+        exposed = git.not_ignored(top, [self.root / path for path in paths])
         tracked = git.tracked(top, exposed) if exposed else set()
         # Where a rule of git's takes the path back, staging it is what fails.
         with contextlib.suppress(errors.GitDoesNotIgnore):
