@@ -43,8 +43,6 @@ _PORTABLE = re.compile(
     r'(?!con|prn|aux|nul|com|lpt)[^<>:"|?*\\]*[^<>:"|?*\\ .]', re.ASCII | re.IGNORECASE
 )
 
-_swept: set[Path] = set()
-
 _WINDOWS_DEVICES = frozenset(
     {"con", "prn", "aux", "nul", "conin$", "conout$"}
     | {f"{port}{n}" for port in ("com", "lpt") for n in "123456789¹²³"}
@@ -79,13 +77,7 @@ def temporary(directory: Path) -> Path:
 
 
 def sweep(written: Path) -> None:
-    """Delete what processes that were killed have left half written beside a file just written.
-
-    Only once in each directory: it is listed for that, and there may be many packs in it.
-    """
-    if written.parent in _swept:
-        return
-    _swept.add(written.parent)
+    """Delete what processes that were killed have left half written beside a file just written."""
     with contextlib.suppress(OSError):  # gone already, or somebody else's
         # Both times are by the clock of the file system, which may be another machine's.
         long_ago = written.lstat().st_mtime - _GRACE
@@ -113,7 +105,9 @@ def publish(scratch: Path, path: Path) -> None:
         scratch.unlink()
 
 
-def write_atomic(path: Path, data: bytes, *, mode: int = 0o600, replace: bool = True) -> None:
+def write_atomic(
+    path: Path, data: bytes, *, mode: int = 0o600, replace: bool = True, tidy: bool = True
+) -> None:
     """Replace ``path`` by ``data``, durably: readers see the old bytes or the new ones.
 
     Args:
@@ -121,6 +115,7 @@ def write_atomic(path: Path, data: bytes, *, mode: int = 0o600, replace: bool = 
         data: All of its bytes.
         mode: Its permission bits.
         replace: Whether there may be such a file already.
+        tidy: Whether to `sweep` its directory, which is listed for that.
 
     Raises:
         DiskFull: No space; the old file is untouched.
@@ -143,7 +138,8 @@ def write_atomic(path: Path, data: bytes, *, mode: int = 0o600, replace: bool = 
             scratch.unlink(missing_ok=True)
             raise
         sync_directory(path.parent)
-        sweep(path)
+        if tidy:
+            sweep(path)
 
 
 def write_new(

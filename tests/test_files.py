@@ -474,13 +474,3 @@ def test_what_killed_writers_left_is_swept_up_after_a_day(tmp_path: Path) -> Non
         os.utime(path, (0, 0))
     files.write_atomic(tmp_path / "new", b"1")
     assert set(tmp_path.iterdir()) == {young, *others, tmp_path / "new"}
-
-
-def test_a_directory_is_swept_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    listed = []
-    scandir = os.scandir
-    monkeypatch.setattr(os, "scandir", lambda path: listed.append(path) or scandir(path))
-    (tmp_path / "other").mkdir()
-    for path in (tmp_path / "1", tmp_path / "2", tmp_path / "other" / "1", tmp_path / "1"):
-        files.write_atomic(path, b"x")
-    assert listed == [tmp_path, tmp_path / "other"]

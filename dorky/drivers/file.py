@@ -32,6 +32,7 @@ class FileDriver:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.url = root.as_uri()
+        self._tidied: set[Path] = set()
 
     @classmethod
     def open(cls, url: str, options: Mapping[str, str]) -> FileDriver:  # noqa: ARG003
@@ -103,7 +104,9 @@ class FileDriver:
 
     def _write(self, path: Path, data: bytes) -> None:
         self._make_directory(path.parent)
-        files.write_atomic(path, data, mode=self._mode())
+        tidy = path.parent not in self._tidied
+        self._tidied.add(path.parent)
+        files.write_atomic(path, data, mode=self._mode(), tidy=tidy)
 
     def _make_directory(self, path: Path) -> None:
         if path.is_dir():

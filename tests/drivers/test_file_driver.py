@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dorky import errors
+from dorky import errors, files
 from dorky.drivers.file import FileDriver
 
 
@@ -165,3 +165,17 @@ def test_a_directory_is_no_object(driver: FileDriver) -> None:
     driver.put("packs/a", b"x")
     with pytest.raises(errors.KeyNotFound):
         driver.get("packs")
+
+
+def test_a_directory_is_tidied_once(
+    driver: FileDriver, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is listed for that, and there may be thousands of packs in it."""
+    listed = []
+    sweep = files.sweep
+    monkeypatch.setattr(files, "sweep", lambda path: listed.append(path.parent) or sweep(path))
+    for n in range(3):
+        driver.put(f"packs/{n}", b"x")
+    version = driver.swap("root", b"x", expected=None)
+    driver.swap("root", b"y", expected=version)
+    assert listed == [root / "packs", root]
