@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from dorky import errors, model
 from dorky.model import ALL, Commit, Entry, Kind, ObjectId, Tree
+from dorky.paths import parents
 from dorky.store import Store, Writer
 
 HEAD = "HEAD"
@@ -68,26 +69,40 @@ def _in_order(groups: Iterable[str]) -> list[str]:
     return sorted(groups, key=lambda each: (each == ALL, each))
 
 
-def files_of(store: Store, trees: Trees) -> Iterator[tuple[str, Entry]]:
-    """Every file and link of a commit's trees, with its path; in tree order if there is one."""
+def files_of(
+    store: Store, trees: Trees, paths: Collection[str] | None = None
+) -> Iterator[tuple[str, Entry]]:
+    """Every file and link of a commit's trees, with its path; in tree order if there is one.
+
+    Args:
+        store: Where they are.
+        trees: The root trees.
+        paths: Only what is there; other directories are not read.
+    """
     given: set[str] = set()
     for group, tree in trees.items():
-        for path, entry in _files_below(store, group, tree):
+        for path, entry in _files_below(store, group, tree, paths):
             if path not in given:
                 yield path, entry
             if len(trees) > 1:
                 given.add(path)
 
 
-def _files_below(store: Store, group: str, tree: ObjectId) -> Iterator[tuple[str, Entry]]:
+def _files_below(
+    store: Store, group: str, tree: ObjectId, paths: Collection[str] | None
+) -> Iterator[tuple[str, Entry]]:
+    chosen = None if paths is None else set(paths)
+    above = {each for path in paths or () for each in parents(path)}
     # Not recursive: a stranger's trees may be deeper than the stack.
     pending = [("", entry) for entry in _reversed(store, group, tree)]
     while pending:
         parent, entry = pending.pop()
         path = parent + entry.name
         if entry.is_tree:
-            pending.extend((f"{path}/", child) for child in _reversed(store, group, entry.content))
-        else:
+            if chosen is None or path in above:
+                below = _reversed(store, group, entry.content)
+                pending.extend((f"{path}/", child) for child in below)
+        elif chosen is None or path in chosen:
             yield path, entry
 
 

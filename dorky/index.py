@@ -37,6 +37,8 @@ _PROOFS = f"""
 """  # noqa: S608
 
 _KEPT = "index.proofs"
+_SINCE = "index.since"
+_FEW = 1000
 _EVENTS = ("INSERT", "UPDATE", "DELETE")
 _MANY = 5000
 _PROOF = struct.Struct("<5q")
@@ -213,15 +215,17 @@ class Index:
 
     def put(self, rows: Iterable[Row]) -> None:
         """Add or replace rows."""
+        new = list(rows)
         with self._database.transaction() as db:
-            db.executemany("INSERT OR REPLACE INTO files VALUES (?,?,?,?,?,?,?,?,?,?)", rows)
-            self.commit = None
+            db.executemany("INSERT OR REPLACE INTO files VALUES (?,?,?,?,?,?,?,?,?,?)", new)
+            self._note(row.path for row in new)
 
     def remove(self, paths: Iterable[str]) -> None:
         """Drop rows."""
+        gone = list(paths)
         with self._database.transaction() as db:
-            db.executemany("DELETE FROM files WHERE path = ?", ((path,) for path in paths))
-            self.commit = None
+            db.executemany("DELETE FROM files WHERE path = ?", ((path,) for path in gone))
+            self._note(gone)
 
     def refresh(self, rows: Iterable[Row]) -> None:
         """Remember newer stats of files that still hold what is staged.
@@ -249,7 +253,9 @@ class Index:
 
     @groups.setter
     def groups(self, groups: Iterable[str]) -> None:
-        self._database.set("index.groups", " ".join(sorted(groups)).encode())
+        with self._database.transaction():
+            self._database.set("index.groups", " ".join(sorted(groups)).encode())
+            self._database.set(_SINCE, b"")
 
     @property
     def has_absent(self) -> bool:
@@ -267,4 +273,22 @@ class Index:
 
     @commit.setter
     def commit(self, commit: str | None) -> None:
-        self._database.set("index.commit", (commit or "").encode())
+        with self._database.transaction():
+            self._database.set("index.commit", (commit or "").encode())
+            self._database.set(_SINCE, b"")
+
+    @property
+    def since(self) -> tuple[str, list[str]] | None:
+        """A commit, and the few paths at which the rows may differ from it; None if not known."""
+        if commit := self.commit:
+            return commit, []
+        noted = self._database.text(_SINCE).split("\0")
+        return (noted[0], noted[1:]) if noted[0] else None
+
+    def _note(self, paths: Iterable[str]) -> None:
+        """Rows change at these paths."""
+        commit, noted = self.since or ("", [])
+        changed = {*noted, *paths} if commit else set()
+        self.commit = None
+        if commit and len(changed) <= _FEW:
+            self._database.set(_SINCE, "\0".join([commit, *sorted(changed)]).encode())

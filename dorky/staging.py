@@ -297,10 +297,10 @@ def unstaged(
     return changes
 
 
-def committed(store: Store, index: Index) -> dict[str, Entry]:
-    """What ``HEAD`` holds of the groups that the index is about."""
+def committed(store: Store, index: Index, paths: Collection[str] | None = None) -> dict[str, Entry]:
+    """What ``HEAD`` holds of the groups that the index is about, everywhere or at some paths."""
     head = history.head_of(store)
-    return dict(history.files_of(store, history.trees_of(store, head, index.groups)))
+    return dict(history.files_of(store, history.trees_of(store, head, index.groups), paths))
 
 
 def staged(store: Store, index: Index, rows: Mapping[str, Row] | None = None) -> list[Change]:
@@ -312,10 +312,16 @@ def staged(store: Store, index: Index, rows: Mapping[str, Row] | None = None) ->
         rows: Its rows, if they have been read.
     """
     head = history.head_of(store)
-    if head is not None and index.commit == head:
-        return []
-    kept = committed(store, index)
-    rows = index.rows() if rows is None else rows
+    since = index.since
+    if since and since[0] == head:
+        # The rest of the trees, which may be of a hundred thousand files, need not be decoded.
+        if not since[1]:
+            return []
+        kept = committed(store, index, since[1])
+        rows = index.rows(since[1])
+    else:
+        kept = committed(store, index)
+        rows = index.rows() if rows is None else rows
     changes = [Change(path, "deleted") for path in kept.keys() - rows.keys()]
     for path, row in rows.items():
         entry = kept.get(path)

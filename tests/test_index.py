@@ -13,12 +13,14 @@ from typing import Any
 
 import pytest
 
+from dorky import history, staging
 from dorky import index as index_module
-from dorky import staging
 from dorky.database import Database
 from dorky.index import Index, Row
+from dorky.model import Tree
 from dorky.repo import Repository
 from dorky.results import Change
+from dorky.store import Store
 from dorky.worktree import Worktree
 
 MODIFIED = (Change("file", "modified"),)
@@ -395,6 +397,74 @@ def test_the_index_forgets_its_commit_with_every_change(tmp_path: Path) -> None:
     assert index.commit == "1" * 64
     assert index.rows() == {"a": row._replace(seen=7)}
     database.close()
+
+
+# --- what was staged since a commit ---------------------------------------------------------
+
+
+def grow(repo: Repository) -> None:
+    for name in ("d/a", "d/b", "e/f/c"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_text("one")
+    repo.stage(["."])
+    repo.commit("more")
+
+
+def test_what_is_staged_is_told_from_what_changed_since_the_commit(repo: Repository) -> None:
+    grow(repo)
+
+    def edit(name: str) -> None:
+        Path(name).write_text(f"{time.time_ns()}")
+        repo.stage([name])
+
+    def swap() -> None:
+        for name in ("a", "b", "new"):
+            Path("d", name).unlink(missing_ok=True)
+        Path("d").rmdir()
+        Path("d").touch()
+        repo.stage(["."])
+
+    steps: list[Callable[[], object]] = [
+        *(lambda: edit("d/a"), lambda: edit("new"), lambda: edit("d/new"), repo.undo),
+        *(lambda: repo.rm(["d/b"]), lambda: repo.unstage(["d/a"]), lambda: repo.commit("again")),
+        *(lambda: edit("file"), swap, repo.undo, lambda: edit("e/f/c")),
+        *(lambda: repo.unstage(["."]), lambda: edit("file")),
+    ]
+    known = 0
+    for step in steps:
+        step()
+        found = repo.status().staged
+        known += repo.index.since is not None
+        commit, since = repo.index.commit, repo.database.get("index.since")
+        repo.index.commit = None
+        assert repo.status().staged == found
+        repo.index.commit = commit
+        repo.database.set("index.since", since or b"")
+    assert known > len(steps) / 2
+
+
+def test_only_directories_with_staged_files_are_read(
+    repo: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grow(repo)
+    Path("d/a").write_text("two")
+    repo.stage(["d/a"])
+    trees = []
+    really = history.read_tree
+
+    def spy(store: Store, tree: str, group: str | None = None) -> Tree:
+        trees.append(tree)
+        return really(store, tree, group)
+
+    monkeypatch.setattr(history, "read_tree", spy)
+    assert repo.status().staged == (Change("d/a", "modified"),)
+    assert len(trees) == 2
+    monkeypatch.setattr(index_module, "_FEW", 1)
+    Path("d/b").write_text("two")
+    repo.stage(["d/b"])
+    assert repo.index.since is None
+    assert len(repo.status().staged) == 2
+    assert len(trees) == 2 + 4
 
 
 # --- proofs that are kept -------------------------------------------------------------------
