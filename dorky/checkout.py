@@ -369,8 +369,11 @@ def _prepare(
     writing: Writing, store: Store, made: Plan, progress: Progress
 ) -> Iterator[tuple[str, str]]:
     entries = made.write
-    lists = history.chunks_of(store, (entry.content for entry in entries.values()))
-    places = store.locate(piece for pieces in lists.values() for piece in pieces)
+    lists = {entry.content: [entry.content] for entry in entries.values()}
+    places = store.locate(lists)
+    lists |= history.chunks_of(store, (each for each in places if not places[each].kind.is_data))
+    pieces = {piece for pieces in lists.values() for piece in pieces}
+    places |= store.locate(pieces - places.keys())
 
     def prepare(item: tuple[str, Entry]) -> tuple[str, str]:
         path, entry = item
