@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import stat
-import subprocess
 import sys
 import unicodedata
 from collections.abc import Sequence
@@ -240,26 +239,24 @@ def _git(top: Path, *args: str, stdin: bytes = b"", also: int = 0) -> tuple[int,
     Returns:
         The exit status and what git printed.
     """
-    no_git = f"{top} is in git, but git can't be run"
-    advice = "install git: dorky must see what it tracks"
-    try:
-        import git
-    except ImportError as error:  # GitPython looks for git when it is imported
-        raise errors.SetupError(no_git, hint=advice) from error
-    program = git.Git.GIT_PYTHON_GIT_EXECUTABLE or "git"
-    # GitPython can add to the environment of git, but not take away from it; `env` can.
+    import subprocess
+
+    # `env`, since only `config` reads the environment. In C git's complaints are in English.
     without = [word for name in _HOOK_VARIABLES for word in ("-u", name)]
-    process = git.Git().execute(
-        ["env", *without, program, "-C", str(top), *args],
-        istream=subprocess.PIPE,
-        as_process=True,
+    command = ["env", *without, "LC_ALL=C", "LANGUAGE=C", "git", "-C", str(top), *args]
+    gone = errors.SetupError(
+        f"{top} is in git, but git can't be run",
+        hint="install git: dorky must see what it tracks",
     )
-    output, complaint = process.communicate(stdin)
-    status = process.returncode
+    try:
+        done = subprocess.run(command, input=stdin, capture_output=True, check=False)
+    except FileNotFoundError:  # not even `env` is where PATH says
+        raise gone from None
+    status, output = done.returncode, done.stdout
     if status == 127:
-        raise errors.SetupError(no_git, hint=advice)
+        raise gone
     if status not in {0, also}:
-        lines = complaint.decode(errors="replace").strip().splitlines() or [f"status {status}"]
+        lines = done.stderr.decode(errors="replace").strip().splitlines() or [f"status {status}"]
         way_out = next((line.strip() for line in lines if "safe.directory" in line), "")
         raise errors.SetupError(f"git in {top}: {lines[0].removeprefix('fatal: ')}", hint=way_out)
     return status, output
