@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import os
 import stat as stat_module
-import struct
-import zlib
-from collections.abc import Iterable, Iterator
-from typing import NamedTuple, cast
+from collections.abc import Iterable
+from typing import NamedTuple
 
 from dorky import errors
 from dorky.database import Database
@@ -36,14 +34,8 @@ _PROOFS = f"""
     END, size, inode, mtime, ctime FROM files
 """  # noqa: S608
 
-_KEPT = "index.proofs"
 _SINCE = "index.since"
 _FEW = 1000
-_EVENTS = ("INSERT", "UPDATE", "DELETE")
-_MANY = 5000
-_PROOF = struct.Struct("<5q")
-_LENGTH = struct.Struct("<Q")
-_CHECK = struct.Struct("<I")
 
 
 def mode_of(stat: os.stat_result) -> int:
@@ -127,7 +119,6 @@ class Index:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._worth_keeping = False
 
     def rows(self, paths: Iterable[str] | None = None) -> dict[str, Row]:
         """Every row by path, sorted by path.
@@ -160,58 +151,13 @@ class Index:
         Of absent files, and those looked at too early, it is what no file ever is. It is far less
         work than a `Row` for each of a hundred thousand files, of which most are as staged.
         """
-        kept = self._kept_proofs()
-        if kept is not None:
-            return kept
         found = self._database.connection.execute(_PROOFS).fetchall()
         proofs = {values[0]: values[1:] for values in found}
         try:
             "".join(proofs)
         except TypeError as error:
             raise errors.CorruptDatabase(self._database.path, error) from None
-        self._worth_keeping = len(proofs) >= _MANY
         return proofs
-
-    def keep_proofs(self) -> None:
-        """Keep what `proofs` says as it is read fastest, if it is about so many files that it pays.
-
-        It lasts until a row changes, whoever changes it: triggers see to that.
-        """
-        if not self._worth_keeping:
-            return
-        with self._database.transaction() as db:
-            found = db.execute(_PROOFS).fetchall()
-            try:
-                names = "\0".join(values[0] for values in found).encode()
-                stats = b"".join(_PROOF.pack(*values[1:]) for values in found)
-            except (TypeError, struct.error):
-                return  # damaged; who needs the row will say so
-            for event in _EVENTS:
-                forget = f"DELETE FROM meta WHERE key = '{_KEPT}'"  # noqa: S608
-                db.execute(
-                    f"CREATE TRIGGER IF NOT EXISTS proofs_{event} AFTER {event} ON files"
-                    f" BEGIN {forget}; END"
-                )
-            kept = _LENGTH.pack(len(names)) + names + stats
-            self._database.set(_KEPT, _CHECK.pack(zlib.crc32(kept)) + kept)
-
-    def _kept_proofs(self) -> dict[str, Proof] | None:
-        # Without the triggers (in a database that was mended, say) they may be of other rows.
-        (watched,) = self._database.connection.execute(
-            "SELECT count(*) FROM sqlite_master WHERE type = 'trigger' AND name GLOB 'proofs_*'"
-        ).fetchone()
-        data = self._database.get(_KEPT) if watched == len(_EVENTS) else None
-        if not data:
-            return None
-        kept = memoryview(data)[_CHECK.size :]
-        if data[: _CHECK.size] != _CHECK.pack(zlib.crc32(kept)):
-            return None
-        (length,) = _LENGTH.unpack_from(kept)
-        names, stats = kept[_LENGTH.size :][:length], kept[_LENGTH.size :][length:]
-        paths = str(names, "utf-8").split("\0")
-        if len(paths) * _PROOF.size != len(stats):
-            return None
-        return dict(zip(paths, cast("Iterator[Proof]", _PROOF.iter_unpack(stats)), strict=True))
 
     def put(self, rows: Iterable[Row]) -> None:
         """Add or replace rows."""

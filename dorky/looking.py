@@ -6,7 +6,6 @@ Paths are as the user types them, relative to the current directory.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import stat as stat_module
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -38,9 +37,6 @@ class LookWork(Project):
         seen = self.worktree.survey(self.ignore, self.index.proofs(), staging.looks_secret)
         rows = self.index.rows(seen.unproven) if seen.unproven else {}
         unstaged = staging.unstaged(self.worktree, self.store, self.index, rows, seen.unproven)
-        # Only a cache: when another command is writing, or nothing can be written, it can wait.
-        with contextlib.suppress(errors.Locked, errors.DiskError, errors.DiskFull):
-            self.index.keep_proofs()
         ahead = behind = 0
         remote = ORIGIN if ORIGIN in self.config.remotes() else ""
         if remote:

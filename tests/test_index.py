@@ -467,94 +467,10 @@ def test_only_directories_with_staged_files_are_read(
     assert len(trees) == 2 + 4
 
 
-# --- proofs that are kept -------------------------------------------------------------------
-
-
-@pytest.fixture
-def keeping(repo: Repository, monkeypatch: pytest.MonkeyPatch) -> Repository:
-    """The project, with so many files that it keeps what proves them."""
-    monkeypatch.setattr(index_module, "_MANY", 3)
-    for name in ("d", "new\nline", "é"):
-        Path(name).write_text("one")
-    Path("link").symlink_to("file")
-    repo.stage(["."])
-    repo.commit("more")
-    settle()
-    repo.status()
-    return repo
-
-
-def kept(repo: Repository) -> bytes | None:
-    return repo.database.get("index.proofs")
-
-
-def test_proofs_are_kept_as_they_are(keeping: Repository) -> None:
-    keeping.database.set("index.proofs", b"")
-    proofs = keeping.index.proofs()
-    assert keeping.status().clean
-    data = kept(keeping)
-    assert data
-    assert list(keeping.index.proofs().items()) == list(proofs.items())
-    for at in (0, 9, 20, len(data) // 2, len(data) - 1):
-        flipped = bytearray(data)
-        flipped[at] ^= 1
-        for damaged in (bytes(flipped), data[:at], data[at:], data + b"x"):
-            keeping.database.set("index.proofs", damaged)
-            assert keeping.index.proofs() == proofs or damaged == data
-
-
-def test_any_change_of_a_row_drops_the_kept_proofs(keeping: Repository) -> None:
-    row = keeping.index.rows()["d"]
-    changes: list[Callable[[], object]] = [
-        lambda: keeping.index.put([row._replace(path="other")]),
-        lambda: keeping.index.put([row]),
-        lambda: keeping.index.refresh([row._replace(seen=row.seen + 1)]),
-        lambda: keeping.index.remove(["other"]),
-        lambda: keeping.database.connection.execute("UPDATE files SET seen = 7 WHERE path = 'd'"),
-    ]
-    for change in changes:
-        keeping.status()
-        assert kept(keeping)
-        change()
-        assert not kept(keeping)
-
-
-def test_kept_proofs_that_nobody_watches_over_are_not_believed(keeping: Repository) -> None:
-    """As in a database that was mended: values are taken over, triggers are not."""
-    db = keeping.database.connection
-    db.execute("DROP TRIGGER proofs_UPDATE")
-    db.execute("UPDATE files SET seen = 7 WHERE path = 'd'")
-    assert kept(keeping)
-    assert keeping.index.proofs()["d"][0] == -1
-    assert keeping.status().clean
-    db.execute("UPDATE files SET seen = 7 WHERE path = 'd'")
-    assert not kept(keeping)
-
-
-def test_small_projects_keep_no_proofs(repo: Repository) -> None:
-    settle()
-    assert repo.status().clean
-    assert kept(repo) is None
-
-
-@pytest.mark.parametrize("edit", EDITS, ids=lambda edit: edit.__name__)
-def test_no_edit_goes_unseen_where_proofs_are_kept(
-    keeping: Repository, edit: Callable[[Path], None]
-) -> None:
-    assert keeping.status().clean
-    assert kept(keeping)
-    edit(Path("file"))
-    assert keeping.status().unstaged == MODIFIED
-    keeping.stage(["file"])
-    assert keeping.status().staged == MODIFIED
-    keeping.undo()
-    assert keeping.status().unstaged == MODIFIED
-
-
-def test_what_another_command_staged_meanwhile_is_not_kept_from_view(keeping: Repository) -> None:
+def test_what_another_command_staged_meanwhile_is_not_kept_from_view(repo: Repository) -> None:
     """The old content comes back, with its old stat: what was proof of it proves nothing now."""
-    with Repository(keeping.root) as other:
+    with Repository(repo.root) as other:
         assert other.status().clean
         row = other.index.rows()["file"]
-        keeping.index.put([row._replace(content="1" * 64, seen=0, mtime=0, ctime=0, inode=0)])
+        repo.index.put([row._replace(content="1" * 64, seen=0, mtime=0, ctime=0, inode=0)])
         assert other.status().unstaged == MODIFIED
