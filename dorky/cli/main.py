@@ -3,7 +3,6 @@ become messages and exit codes."""
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import sys
@@ -249,6 +248,8 @@ def _near(word: str, commands: list[str]) -> list[str]:
     """The commands that were most likely meant."""
     if meant := [each for each in _GITS_WORDS.get(word, ()) if each.split()[0] in commands]:
         return meant
+    import difflib
+
     begin = [each for each in commands if word and each.startswith(word)]
     return begin[:2] or difflib.get_close_matches(word, commands, n=1)
 
