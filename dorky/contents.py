@@ -66,7 +66,8 @@ def store_files(
     """
     vault = store.vault
     large = [path for path, size in sizes.items() if size > chunk.WHOLE]
-    batches = _batches((path, size) for path, size in sizes.items() if size <= chunk.WHOLE)
+    small = ((path, size) for path, size in sizes.items() if size <= chunk.WHOLE)
+    batches = list(_batches(small))
     real: set[str] = set()
 
     def read(batch: list[str]) -> list[_Read | str]:
@@ -75,8 +76,8 @@ def store_files(
     def judged() -> Iterator[tuple[list[_Read], set[ObjectId]]]:
         for found in in_order(read, batches, threads=THREADS):
             large.extend(each for each in found if isinstance(each, str))
-            small = [each for each in found if not isinstance(each, str)]
-            yield small, writer.lacking({each.row.content for each in small})
+            reads = [each for each in found if not isinstance(each, str)]
+            yield reads, writer.lacking({each.row.content for each in reads})
 
     def close(item: tuple[list[_Read], set[ObjectId]]) -> list[tuple[Row, bytes | None]]:
         return [
@@ -89,7 +90,8 @@ def store_files(
             for row, group, body in item[0]
         ]
 
-    for batch in in_order(close, judged(), threads=THREADS):
+    several = len(batches) > 1
+    for batch in in_order(close, judged(), threads=THREADS) if several else map(close, judged()):
         for row, stored in batch:
             if stored is not None:
                 writer.append(Kind.CHUNK, row.content, stored)

@@ -5,10 +5,9 @@ Hashing, compression, encryption and reading release the interpreter's lock, so 
 
 from __future__ import annotations
 
-import itertools
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -35,11 +34,9 @@ def in_order(
         ahead: How many items may be under way or done but not yet taken, and so how much memory
             is used; twice the number of threads by default.
     """
-    drawn = iter(items)
-    first = list(itertools.islice(drawn, 2))
-    if len(first) < 2:
+    if isinstance(items, Sequence) and len(items) < 2:
         # Alone it need wait for nobody, and threads take 8 ms to import.
-        yield from map(work, first)
+        yield from map(work, items)
         return
 
     from concurrent.futures import ThreadPoolExecutor
@@ -49,7 +46,7 @@ def in_order(
     running: deque[Future[R]] = deque()
     patient = True
     try:
-        for item in itertools.chain(first, drawn):
+        for item in items:
             if len(running) >= limit:
                 yield running.popleft().result()
             running.append(pool.submit(work, item))

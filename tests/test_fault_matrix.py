@@ -10,10 +10,10 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
+import random
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import pytest
@@ -131,7 +131,7 @@ class World:
 @pytest.fixture
 def faults(monkeypatch: pytest.MonkeyPatch) -> Faults:
     # A swap that is sent again waits a random while, up to a minute in all.
-    monkeypatch.setattr(roots, "random", SimpleNamespace(random=lambda: 0.0))
+    monkeypatch.setattr(random, "random", lambda: 0.0)
     monkeypatch.setattr(roots, "BUDGET", 0.3)
     # Hundreds of commands wait for the disk, and here the power stays.
     monkeypatch.setattr(os, "fsync", lambda _: None)

@@ -19,8 +19,8 @@ from dorky import keys
 from dorky.cli import main
 from dorky.quoting import Form
 
-CANARY = "canary-7f3a"
-HIDDEN = (CANARY, CANARY.upper(), "7f3a", CANARY.encode().hex(), "Y2FuYXJ5LTdmM2")
+CANARY = "canary-zq9x"
+HIDDEN = (CANARY, CANARY.upper(), "zq9x", CANARY.encode().hex(), "Y2FuYXJ5LXpxOX")
 FILES = {
     ".env": f"# {CANARY}\nKEY={CANARY}-1\nexport OTHER='{CANARY} two'\n",
     "config.json": f'{{"db": {{"password": "{CANARY}", "port": 1}}}}\n',
@@ -88,7 +88,7 @@ def conflict(story: Story, ana: Machine, ben: Machine) -> None:
         raw = {
             path: text if isinstance(text, bytes) else text.encode() for path, text in FILES.items()
         }
-        machine.commit({path: each.replace(b"7f3a", b"7f3a-" + side) for path, each in raw.items()})
+        machine.commit({path: each.replace(b"zq9x", b"zq9x-" + side) for path, each in raw.items()})
     story(ana, "push")
     story(ben, "sync")
     for command in (["status"], ["status", "-s"], ["status", "--json"], ["diff"], ["pull"]):
