@@ -15,9 +15,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-from dorky import errors, files
+from dorky import errors, files, model
 
 T = TypeVar("T")
+
+PURGES = "purges"
+"""The single value that tells what was purged from the last root seen."""
 
 _FULL = 1 << 16
 
@@ -252,6 +255,14 @@ class Database:
         """Remember a single value."""
         with self.transaction() as db:
             db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
+
+    def roster(self) -> model.Roster:
+        """Who may read what, as last seen; empty in a plain repository."""
+        data = self.get("roster")
+        try:
+            return model.decode(model.Roster, data) if data else model.Roster()
+        except model.Malformed as error:
+            raise errors.CorruptDatabase(self.path, error) from None
 
     def refs(self) -> dict[str, str]:
         """Commit ids by ref name."""

@@ -15,8 +15,8 @@ from pathlib import Path
 from dorky import errors, history, pack, reach, scrub
 from dorky.drivers.base import Driver, Stat
 from dorky.index import Index
-from dorky.model import Inline, Kind, ObjectId, Pack
-from dorky.pack import FOOTER, Location
+from dorky.model import Inline, Kind, Location, ObjectId, Pack
+from dorky.pack import FOOTER
 from dorky.parallel import in_order
 from dorky.project import DATABASE, ORIGIN, Project
 from dorky.remote import root as roots

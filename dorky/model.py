@@ -15,7 +15,7 @@ import operator
 import stat
 from datetime import datetime, timezone
 from enum import Enum
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 import msgspec
 
@@ -280,6 +280,15 @@ class Roster(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fie
 
     members: tuple[Member, ...] = ()
     groups: tuple[Group, ...] = ()
+
+
+class Location(NamedTuple):
+    """Where a stored object lies in its pack: offset and length in bytes."""
+
+    kind: Kind
+    id: ObjectId
+    offset: int
+    length: int
 
 
 class Pack(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):

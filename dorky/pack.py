@@ -21,10 +21,10 @@ import hashlib
 import os
 import struct
 from collections.abc import Iterable
-from typing import IO, NamedTuple
+from typing import IO
 
 from dorky import codec, errors, seal
-from dorky.model import Kind, MiB, ObjectId, Pack
+from dorky.model import Kind, Location, MiB, ObjectId, Pack
 from dorky.vault import OVERHEAD, Vault
 
 TARGET = 32 * MiB
@@ -44,15 +44,6 @@ _BUFFER = 1 * MiB
 _KINDS = {Kind.CHUNK: 1, Kind.CHUNKS: 2, Kind.TREE: 3, Kind.COMMIT: 4}
 _KIND_OF = {code: kind for kind, code in _KINDS.items()}
 _INDEX = "index"
-
-
-class Location(NamedTuple):
-    """Where a stored object lies in its pack: offset and length in bytes."""
-
-    kind: Kind
-    id: ObjectId
-    offset: int
-    length: int
 
 
 class PackWriter:
@@ -82,6 +73,11 @@ class PackWriter:
 
     def __len__(self) -> int:
         return len(self.locations) + len(self._metadata)
+
+    @property
+    def full(self) -> bool:
+        """Whether it shall be finished, and another one begun."""
+        return self.size >= TARGET
 
     def _write(self, data: bytes | memoryview) -> None:
         self._pending.append(data)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shlex
 import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -18,22 +17,26 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from dorky import errors, files, keys, model, operations, roster, vault
+from dorky import errors, files, model, operations, roster
 from dorky.config import RC, VERSION, Config
-from dorky.database import Database
+from dorky.database import PURGES, Database
 from dorky.drivers import open_driver
 from dorky.drivers.base import Driver
 from dorky.ignore import Ignore
 from dorky.index import Index
 from dorky.model import Header, Purge, Roster
 from dorky.progress import SILENT, Progress
-from dorky.remote.root import PURGES, Remote, known_roster
 from dorky.store import Store
-from dorky.vault import Vault
 from dorky.worktree import SCRATCH, STATE, Worktree
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+    # Most commands need neither the keys nor a remote.
+    from dorky.keyring import Keyring
+    from dorky.keys import Ask
+    from dorky.remote.root import Remote
+    from dorky.vault import Vault
 
 DATABASE = "dorky.db"
 FIRST = "first-root"
@@ -49,7 +52,7 @@ class Project:
         root: The directory that holds `.dorkyrc`.
         config: Its settings.
         progress: Is told about long operations.
-        ask: Asks the user for a passphrase.
+        ask: Asks the user for a passphrase; None if there is nobody to ask.
     """
 
     def __init__(
@@ -58,15 +61,13 @@ class Project:
         *,
         config: Config | None = None,
         progress: Progress = SILENT,
-        ask: keys.Ask = keys.nobody,
+        ask: Ask | None = None,
     ) -> None:
         self.root = root
         self.config = config or Config(root)
         self.progress = progress
         self.worktree = Worktree(root)
         self.ask = ask
-        self._unlocked: tuple[Header, Vault] | None = None
-        self._identities: list[keys.Identity] | None = None
         self._mutex = threading.RLock()
         self._holds_lock = False
 
@@ -101,7 +102,7 @@ class Project:
         start: str | os.PathLike[str] = ".",
         *,
         progress: Progress = SILENT,
-        ask: keys.Ask = keys.nobody,
+        ask: Ask | None = None,
     ) -> Self:
         """The project that ``start`` lies in.
 
@@ -255,7 +256,7 @@ class Project:
     @property
     def roster(self) -> Roster:
         """Who may read what, as last seen; empty in a plain repository."""
-        return known_roster(self.database)
+        return self.database.roster()
 
     @property
     def purges(self) -> tuple[Purge, ...]:
@@ -271,16 +272,22 @@ class Project:
         known = self.roster
         return lambda path: roster.group_of(known, path)
 
+    @cached_property
+    def _keyring(self) -> Keyring:
+        from dorky.keyring import Keyring
+
+        return Keyring(self.root, self.config, self.ask)
+
     @property
     def vault(self) -> Vault:
         """The repository's keys, opened with the user's identity."""
-        return self._unlocked[1] if self._unlocked else self.unlock(self.header)
+        return self._keyring.newest or self.unlock(self.header)
 
     @property
     def publics(self) -> set[str]:
         """The public keys of the user's identities, of one unlocked in the repository, too."""
         assert self.vault
-        return {each.public for each in self._identities or ()}
+        return self._keyring.publics
 
     def unlock(self, header: Header) -> Vault:
         """Open a header's keys, if it is this project's header.
@@ -292,35 +299,10 @@ class Project:
             NoKey: None of the user's identities opens it.
             IdentityMissing: The user has none.
         """
-        if self._unlocked and self._unlocked[0] == header:
-            return self._unlocked[1]
-        seen = self.header if self.is_set_up and self.database.get("header") else None
-        known = self.config.text("repository.id") or (seen.repository if seen else "")
-        if known and header.repository != known:
-            raise errors.WrongRepository(self._place, header.repository[:12], known[:12])
-        self._check_epochs(header, seen)
-        if self._identities is None and header.sealed:
-            from dorky import identities
-
-            self._identities = [each for each, _ in identities.usable(self.config)]
-        try:
-            opened = vault.unlock(
-                header,
-                self._identities or [],
-                ask=self._ssh_passphrase,
-                more=lambda: self._other_identities(header),
-            )
-        except errors.NoKey as error:
-            raise self._shut_out(header, seen, error) from error
-        # What has been seen was checked then. git may have brought a newer `.dorkyrc` since: what
-        # is here is older than that, but what it was.
-        if header != seen:
-            held = self._identities or []
-            for group in {each.group for each in header.epochs} - opened.groups:
-                if seen:
-                    vault.check_succession(header, seen, group, held, self._ssh_passphrase)
-            self._check_pin(header)
-        self._unlocked = header, opened
+        opened = self._keyring.opened(header)
+        if opened is None:
+            seen = self.header if self.is_set_up and self.database.get("header") else None
+            opened = self._keyring.unlock(header, seen)
         return opened
 
     def check_pin(self) -> None:
@@ -329,96 +311,7 @@ class Project:
         Raises:
             WrongKey: It has not: it is older, or another.
         """
-        self._check_pin(self.header)
-
-    def _check_pin(self, header: Header) -> None:
-        """Refuse a header whose keys (which have been opened) don't lead back to the pinned one."""
-        if not self.config.text("repository.id"):
-            return
-        pinned = self.config.text("repository.fingerprint")
-        chain = [each.commitment for each in header.epochs if each.group == model.ALL] or [""]
-        # A repository that turns up plain where a key was promised is refused here, too.
-        if pinned not in chain:
-            raise errors.WrongKey(self._place, chain[-1][:16] or "none", pinned[:16] or "none")
-
-    def _check_epochs(self, header: Header, seen: Header | None) -> None:
-        """Refuse a header that does not hold every key that has been seen, in its place."""
-        for n, old in enumerate(seen.epochs if seen else ()):
-            new = header.epochs[n] if n < len(header.epochs) else None
-            if new is None or (new.group, new.commitment) != (old.group, old.commitment):
-                found = new.commitment[:16] if new else "none"
-                raise errors.WrongKey(self._place, found, old.commitment[:16])
-
-    def _ssh_passphrase(self, prompt: str) -> str | None:
-        return self.config.ssh_passphrase or self.ask(prompt)
-
-    def _other_identities(self, header: Header) -> Iterator[keys.Identity]:
-        """What else may open a header that the user's own identities don't."""
-        from dorky import identities
-
-        assert self._identities is not None
-        for each, _ in identities.of_ssh(self.config):
-            if each not in self._identities:
-                self._identities.append(each)
-                yield each
-        yield from self._locked_away(header)
-
-    def _locked_away(self, header: Header) -> Iterator[keys.Identity]:
-        """The identity that lies in the repository and that the user can unlock."""
-        assert self._identities is not None
-        passphrase = None
-        for each in header.locked:
-            found: keys.Identity | None = None
-            if each.kind == "awskms":
-                from dorky import kms
-
-                # What is wrong with one way in leaves the others.
-                with contextlib.suppress(errors.DorkyError):
-                    (found,) = keys.parse(
-                        kms.unlock(each.data, each.key, header.repository), each.key
-                    )
-            else:
-                if passphrase is None:
-                    prompt = f"Passphrase of {self._place} (Enter if you have none)"
-                    passphrase = self.config.passphrase or self.ask(prompt) or ""
-                found = keys.unlock(each.data, passphrase) if passphrase else None
-            if found and found.public == each.recipient:
-                # Remembered: a command may meet several headers.
-                self._identities.append(found)
-                yield found
-                return
-        if passphrase:
-            raise errors.WrongPassphrase(self._place)
-
-    def _shut_out(
-        self, header: Header, seen: Header | None, error: errors.NoKey
-    ) -> errors.DorkyError:
-        """What to tell somebody whom a header gives no key."""
-        hint = self._how_to_join()
-        for each in self._identities or ():
-            if each.locked:
-                hint = f"if the key in {each.source} should: set DORKY_SSH_PASSPHRASE; else {hint}"
-        if not self._identities:
-            return errors.IdentityMissing(self.config.identity_path, hint=hint)
-        if seen:
-            vault.check_succession(header, seen, model.ALL, self._identities, self._ssh_passphrase)
-        return errors.NoKey(*error.args, hint=hint)
-
-    def _how_to_join(self) -> str:
-        """What somebody who has no key should do, and whom they should talk to."""
-        from dorky import git
-
-        rc = self.root / RC
-        command = "dorky team join"
-        if not rc.exists():
-            command = f"DORKY_URL={shlex.quote(self._place)} {command}"
-        who = git.last_author(rc) if rc.exists() else ""
-        whom = f"{who}, who committed {RC}," if who else "a member of the team"
-        return f"{command}, then tell {whom} the fingerprint that it prints"
-
-    @property
-    def _place(self) -> str:
-        return self.config.text(f"remotes.{ORIGIN}.url") or str(self.root)
+        self._keyring.check_pin(self.header)
 
     @property
     def author(self) -> str:
@@ -446,6 +339,8 @@ class Project:
         Raises:
             NoRemote: There is none of that name.
         """
+        from dorky.remote.root import Remote
+
         driver = self.driver(name)
         endpoint = self.config.driver_options(name).get("endpoint", "")
         place = f"{driver.url}\0{endpoint}".encode()

@@ -17,14 +17,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from dorky import errors, files, history, merge, model, operations, reach, scrub, staging
-from dorky.database import Database
+from dorky.database import PURGES, Database
 from dorky.history import MAIN
-from dorky.model import Commit, Header, ObjectId, Pack
-from dorky.pack import Location
+from dorky.model import Commit, Header, Location, ObjectId, Pack
 from dorky.paths import shown
 from dorky.project import DATABASE, FIRST, ORIGIN, Project
 from dorky.remote.fetch import fetch
-from dorky.remote.root import KEY, PURGES, read_body, read_header
+from dorky.remote.root import KEY, read_body, read_header
 from dorky.results import Rebuilt
 from dorky.salvage import salvage
 from dorky.store import LOCAL, Store

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from dorky import errors, keys, paths
+from dorky import errors, paths
 from dorky.model import ALL, NAME, Group, Header, Member, Roster
-from dorky.seal import SealBroken
-from dorky.vault import Vault
+
+if TYPE_CHECKING:
+    from dorky.vault import Vault
 
 GroupOf = Callable[[str], str]
 """The id of the group that a path belongs to."""
@@ -266,6 +268,8 @@ def check(header: Header, known: Roster, opened: Vault, seen: Roster, url: str) 
 
 def _check_sound(known: Roster, url: str) -> None:
     """Refuse a roster by which somebody could pass for another, or keep others from changing it."""
+    from dorky import keys
+
     held = [key for each in known.members for key in each.recipients]
     names = [each.name for each in known.members]
     living_names = [each.name for each in living(known)]
@@ -282,6 +286,8 @@ def _check_sound(known: Roster, url: str) -> None:
 
 
 def _vouched(known: Roster, group: Group, opened: Vault) -> bool:
+    from dorky.seal import SealBroken
+
     if opened.group_of(group.seal) != group.id:  # with the key of all anybody could
         return False
     try:

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dorky import errors, files, pack
-from dorky.model import MiB, Pack
-from dorky.pack import FOOTER, Location
+from dorky.model import Location, MiB, Pack
+from dorky.pack import FOOTER
 from dorky.parallel import THREADS, in_order
 from dorky.vault import Vault
 

@@ -7,7 +7,7 @@ import os
 import stat as stat_module
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from dorky import errors, files, history, model
 from dorky.ignore import Ignore
@@ -18,8 +18,10 @@ from dorky.progress import Progress
 from dorky.results import Change
 from dorky.roster import GroupOf
 from dorky.store import Store, Writer
-from dorky.vault import Vault
 from dorky.worktree import Worktree, now
+
+if TYPE_CHECKING:
+    from dorky.vault import Vault
 
 # Names that nearly always hold a secret; looked for by `status`, never staged by themselves. (No
 # regular expression: every command would compile it.)

@@ -10,13 +10,17 @@ import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, NamedTuple, TypeVar
+from typing import IO, TYPE_CHECKING, NamedTuple, TypeVar
 
-from dorky import errors, files, pack
+from dorky import errors, files
 from dorky.database import Database
-from dorky.model import ALL, KiB, Kind, MiB, ObjectId, Pack
+from dorky.model import ALL, KiB, Kind, Location, MiB, ObjectId, Pack
 from dorky.parallel import THREADS, Lane, in_order
-from dorky.vault import Vault
+
+if TYPE_CHECKING:
+    # Who only asks where objects are needs neither of them, nor the hashes that come with them.
+    from dorky.pack import PackWriter
+    from dorky.vault import Vault
 
 T = TypeVar("T")
 
@@ -131,7 +135,7 @@ class Store:
         )
         return [Pack(*row) for row in rows]
 
-    def locations(self, name: str, *, remote: str = LOCAL) -> list[pack.Location]:
+    def locations(self, name: str, *, remote: str = LOCAL) -> list[Location]:
         """Everything that a pack holds which is here (or which a remote lists), in order."""
         rows = self.database.connection.execute(
             "SELECT o.kind, o.id, o.offset, o.length FROM packs p JOIN objects o ON o.pack = p.n"
@@ -140,7 +144,7 @@ class Store:
         )
         with self._readable():
             return [
-                pack.Location(_KIND[kind], raw.hex(), offset, length)
+                Location(_KIND[kind], raw.hex(), offset, length)
                 for kind, raw, offset, length in rows.fetchall()
             ]
 
@@ -151,7 +155,7 @@ class Store:
         except (KeyError, ValueError, AttributeError) as error:
             raise errors.CorruptDatabase(self.database.path, error) from None
 
-    def record(self, remote: str, packed: Pack, locations: Sequence[pack.Location]) -> None:
+    def record(self, remote: str, packed: Pack, locations: Sequence[Location]) -> None:
         """Remember what a pack holds."""
         with self.database.transaction() as db:
             n = db.execute(
@@ -259,9 +263,11 @@ class Store:
         Raises:
             CorruptPack: Its bytes are not those that were written.
         """
+        from dorky.pack import name_of
+
         with files.disk_errors(self.directory / name):
             data = (self.directory / name).read_bytes()
-        if pack.name_of([data]) != name:
+        if name_of([data]) != name:
             raise errors.CorruptPack(name, "its bytes have another hash")
         return data
 
@@ -290,8 +296,8 @@ class Writer:
         self._size = 0
         self._lane = Lane()
         # The lane's, until it is waited for.
-        self._open: tuple[Path, IO[bytes], pack.PackWriter] | None = None
-        self._finished: list[tuple[Path, Pack, list[pack.Location]]] = []
+        self._open: tuple[Path, IO[bytes], PackWriter] | None = None
+        self._finished: list[tuple[Path, Pack, list[Location]]] = []
 
     def __enter__(self) -> Writer:
         return self
@@ -365,7 +371,7 @@ class Writer:
             path, _, writer = self._open
             with files.disk_errors(path):
                 writer.append(kind, object_id, stored)
-            if writer.size >= pack.TARGET:
+            if writer.full:
                 self._finish()
 
     def _write_last(self, objects: Iterable[_Stored]) -> None:
@@ -373,6 +379,8 @@ class Writer:
         self._finish()
 
     def _begin(self) -> None:
+        from dorky.pack import PackWriter
+
         directory = self._store.directory
         with files.disk_errors(directory):
             if not directory.is_dir():
@@ -383,7 +391,7 @@ class Writer:
         file = open(fd, "wb", buffering=1 << 20)  # noqa: SIM115
         try:
             with files.disk_errors(path):
-                self._open = (path, file, pack.PackWriter(file, self._vault))
+                self._open = (path, file, PackWriter(file, self._vault))
         except BaseException:
             file.close()
             path.unlink(missing_ok=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import itertools
 import operator
 import os
@@ -301,6 +300,8 @@ class Worktree:
 
     def sha256(self, path: str, stat: os.stat_result) -> str:
         """The SHA-256 of a file's content, or of a link's target."""
+        import hashlib
+
         if stat_module.S_ISLNK(stat.st_mode):
             return hashlib.sha256(self.link_target(path)).hexdigest()
         digest = hashlib.sha256()

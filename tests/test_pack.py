@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dorky import codec, errors, keys, pack, seal
-from dorky.model import ALL, Kind, MiB, ObjectId, Pack
-from dorky.pack import FOOTER, MAGIC, Location, PackWriter, read_footer, read_tail
+from dorky.model import ALL, Kind, Location, MiB, ObjectId, Pack
+from dorky.pack import FOOTER, MAGIC, PackWriter, read_footer, read_tail
 from dorky.vault import Opened, Vault, begin_epoch, create
 
 REPOSITORY = "00112233445566778899aabbccddeeff"

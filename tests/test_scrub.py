@@ -13,8 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dorky import scrub
-from dorky.model import Kind, MiB
-from dorky.pack import Location
+from dorky.model import Kind, Location, MiB
 
 DATA = random.Random(9).randbytes(2000)
 

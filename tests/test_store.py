@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from dorky import errors, keys, pack, store, vault
 from dorky.database import Database
-from dorky.model import Kind, Pack
+from dorky.model import Kind, Location, Pack
 from dorky.store import Store, Writer
 
 _, SEALED = vault.create([keys.generate().public])
@@ -339,9 +339,9 @@ def test_what_remotes_hold_is_kept_apart(here: Store) -> None:
     ids = [f"{n:064x}" for n in range(1200)]
     packs = [pack.Pack(f"{n:064x}", 1000, 500) for n in range(3)]
     for n, made in enumerate(packs):
-        some = [pack.Location(Kind.CHUNK, each, 8, 10) for each in ids[n::3]]
+        some = [Location(Kind.CHUNK, each, 8, 10) for each in ids[n::3]]
         here.record("origin", made, some)
-    here.record("other", packs[0], [pack.Location(Kind.CHUNK, ids[1], 8, 10)])
+    here.record("other", packs[0], [Location(Kind.CHUNK, ids[1], 8, 10)])
     assert here.packs("origin") == packs
     assert here.packs() == []
     found = here.locate(ids, remote="origin")
@@ -355,7 +355,7 @@ def test_what_remotes_hold_is_kept_apart(here: Store) -> None:
     assert here.packs("origin") == [packs[1]]
     assert here.locate(ids, remote="origin").keys() == set(ids[1::3])
     assert here.locate(ids, remote="other").keys() == {ids[1]}
-    here.record("origin", packs[1], [pack.Location(Kind.CHUNK, ids[1], 8, 10)])
+    here.record("origin", packs[1], [Location(Kind.CHUNK, ids[1], 8, 10)])
     assert here.packs("origin") == [packs[1]]
 
 
@@ -374,7 +374,7 @@ def test_objects_are_found_among_many_packs_as_among_few(here: Store) -> None:
         with here.database.transaction():
             for n in range(size):
                 name = hashlib.sha256(b"%d" % n).hexdigest()
-                at = pack.Location(Kind.CHUNK, name, 8, 10)
+                at = Location(Kind.CHUNK, name, 8, 10)
                 here.record(f"remote{size}", pack.Pack(name, 100, 50), [at])
         connection.set_progress_handler(count, 1)
         for wanted in ([name], [f"{n:064x}" for n in range(4)]):

@@ -12,10 +12,10 @@ from typing import NamedTuple
 
 from dorky import errors, history, pack
 from dorky.history import MAIN
-from dorky.model import ALL, KiB, MiB, ObjectId, Pack
+from dorky.model import ALL, KiB, Location, MiB, ObjectId, Pack
 from dorky.parallel import in_order
 from dorky.progress import SILENT, Progress
-from dorky.remote.root import PACKS, Remote, Seen, known_roster
+from dorky.remote.root import PACKS, Remote, Seen
 from dorky.store import Held, Store
 
 _THREADS = 8
@@ -53,7 +53,7 @@ def fetch(remote: Remote, progress: Progress = SILENT) -> None:
 
 def _groups_changed(store: Store) -> bool:
     """Whether the user has other groups' keys than when the remote was fetched last."""
-    if not known_roster(store.database).groups:
+    if not store.database.roster().groups:
         return False
     with contextlib.suppress(errors.NoKey, errors.IdentityMissing):
         return _groups(store) != store.database.get("groups")
@@ -75,7 +75,7 @@ def _take(remote: Remote, seen: Seen, data: bytes, progress: Progress) -> None:
     new = [each for each in seen.root.packs if each.id not in known]
     _check_epochs(remote, seen)
     before = remote.before
-    learned: list[tuple[Pack, list[pack.Location]]] = []
+    learned: list[tuple[Pack, list[Location]]] = []
     with store.writer() as writer:
         for each in seen.root.inline:
             if not writer.holds(each.id) and not store.vault.is_foreign(each.data):
@@ -132,7 +132,7 @@ def _check_epochs(remote: Remote, seen: Seen) -> None:
             raise errors.CorruptRoot(remote.url, f"pack {each.id} uses keys that were retired")
 
 
-Tail = tuple[Pack, list[pack.Location], list[tuple[pack.Location, bytes]]]
+Tail = tuple[Pack, list[Location], list[tuple[Location, bytes]]]
 
 
 def _tails(remote: Remote, seen: Seen, packs: Sequence[Pack]) -> Iterator[Tail]:

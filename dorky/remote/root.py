@@ -25,15 +25,13 @@ from typing import NamedTuple
 import msgspec
 
 from dorky import codec, errors, model, roster, scrub, seal
-from dorky.database import Database
+from dorky.database import PURGES
 from dorky.drivers.base import Blob, Driver, Stat, Version
-from dorky.model import Header, KiB, MiB, Root, Roster
+from dorky.model import Header, KiB, MiB, Root
 from dorky.store import Store
 from dorky.vault import Vault
 
 KEY = "root"
-PURGES = "purges"
-"""The single value that tells what was purged from the last root seen."""
 PACKS = "packs/"
 LIMIT = 1 * MiB
 """The largest root in bytes."""
@@ -146,19 +144,6 @@ def successor(root: Root | None, **changes: object) -> Root:
     )
 
 
-def known_roster(database: Database) -> Roster:
-    """Who may read what, as last seen; empty in a plain repository.
-
-    Raises:
-        CorruptDatabase: What was noted of it can't be read.
-    """
-    data = database.get("roster")
-    try:
-        return model.decode(Roster, data) if data else Roster()
-    except model.Malformed as error:
-        raise errors.CorruptDatabase(database.path, error) from None
-
-
 class Remote:
     """A remote repository: its driver, and the last root that was seen of it.
 
@@ -234,7 +219,7 @@ class Remote:
         if seen and not self.accept_rewind:
             self._check_newer(seen.root, found.root)
         # Kept apart from the root seen: that is forgotten when the URL changes.
-        known = known_roster(self.store.database)
+        known = self.store.database.roster()
         opened = self.unlock(found.header)
         roster.check(found.header, found.root.roster, opened, known, self.url)
         return found, blob.data
