@@ -6,7 +6,6 @@ import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar
 
@@ -16,6 +15,8 @@ from dorky.drivers.base import Advice, Blob, Stat, Version, split_bucket_url
 if TYPE_CHECKING:
     from obstore import GetOptions, GetResult
     from obstore.store import S3Store
+
+    from dorky.drivers.aws import Chain
 
 _KINDS: Mapping[str, type[errors.DorkyError]] = {
     # By what S3 says (the <Code> of its answer) …
@@ -100,7 +101,7 @@ class S3Driver:
         self._bucket = bucket
         self._prefix = f"{prefix}/" if prefix else ""
         self._options = dict(options)
-        self._chain: _Chain | None = None
+        self._chain: Chain | None = None
         self._stores: dict[bool, S3Store] = {}
         self._lock = threading.Lock()
         self._partial = True
@@ -269,7 +270,9 @@ class S3Driver:
         if options.get("access_key_id") and options.get("secret_access_key"):
             provider: Callable[[], dict[str, Any]] = self._given
         else:
-            provider = self._chain = self._chain or _Chain(self.url, options.get("profile"))
+            from dorky.drivers.aws import Chain
+
+            provider = self._chain = self._chain or Chain(self.url, options.get("profile"))
             for name, value in self._chain.defaults().items():
                 options.setdefault(name, value)
         config: dict[str, Any] = {}
@@ -432,70 +435,6 @@ def _cut(found: GetResult, start: int, end: int) -> bytes:
         if at >= end:
             break
     return bytes(data)
-
-
-class _Chain:
-    """The AWS credential chain, called by obstore whenever what it has is about to expire."""
-
-    def __init__(self, url: str, profile: str | None) -> None:
-        import botocore.session
-
-        self._url = url
-        self.failure: errors.DorkyError | None = None
-        self.session = botocore.session.Session(profile=profile)
-        self._credentials: Any = None
-        self()  # now, so that its errors are raised here and not inside obstore
-
-    def __call__(self) -> dict[str, Any]:
-        from botocore.exceptions import BotoCoreError, ClientError
-
-        try:
-            self._credentials = self._credentials or self.session.get_credentials()
-            if self._credentials is None:
-                raise errors.NoCredentials(self._url, "none in the environment or ~/.aws")
-            found = self._credentials.get_frozen_credentials()
-        except (BotoCoreError, ClientError) as error:
-            self.failure = self._explain(error)
-            raise self.failure from error
-        return {
-            "access_key_id": found.access_key,
-            "secret_access_key": found.secret_key,
-            "token": found.token,
-            # botocore renews what has less than 10 minutes left, so this long it is good for.
-            "expires_at": datetime.now(timezone.utc) + timedelta(minutes=10),
-        }
-
-    def defaults(self) -> dict[str, str]:
-        """What the profile says beside credentials, in the names of our options."""
-        from botocore.configprovider import ConfiguredEndpointProvider
-
-        session = self.session
-        endpoints = ConfiguredEndpointProvider(
-            full_config=session.full_config,
-            scoped_config=session.get_scoped_config(),
-            client_name="s3",
-        )
-        found = {
-            "region": session.get_config_variable("region"),
-            "ca_bundle": session.get_config_variable("ca_bundle"),
-            "endpoint": endpoints.provide(),
-        }
-        return {name: value for name, value in found.items() if value}
-
-    def _explain(self, error: Exception) -> errors.DorkyError:
-        from botocore import exceptions
-
-        expired = (exceptions.SSOError, exceptions.TokenRetrievalError)
-        if isinstance(error, expired) or "ExpiredToken" in str(error):
-            return errors.ExpiredCredentials(self._url)
-        if isinstance(error, exceptions.HTTPClientError | exceptions.ConnectionError):
-            # botocore has tried several times by now.
-            return errors.Unreachable(
-                self._url, f"while getting credentials: {error}", lasting=True
-            )
-        if isinstance(error, exceptions.ClientError):
-            return errors.AccessDenied(self._url, str(error))
-        return errors.NoCredentials(self._url, str(error))
 
 
 def _answer(text: str) -> tuple[str, str] | None:

@@ -1,0 +1,84 @@
+"""AWS's credential chain, by botocore: environment, files, SSO, processes, a machine's role."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+from dorky import errors
+
+
+class Chain:
+    """Gives credentials; called by obstore whenever those that it has are about to expire.
+
+    Args:
+        url: Of the remote, for messages.
+        profile: The profile's name; None for the chain's own choice.
+
+    Raises:
+        NoCredentials: There are none.
+        ExpiredCredentials: They have to be renewed by hand (SSO).
+        AccessDenied: AWS refuses them.
+        Unreachable: Whoever would give them can't be reached.
+    """
+
+    def __init__(self, url: str, profile: str | None) -> None:
+        import botocore.session
+
+        self._url = url
+        self.failure: errors.DorkyError | None = None
+        self.session = botocore.session.Session(profile=profile)
+        self._credentials: Any = None
+        self()  # now, so that its errors are raised here and not inside obstore
+
+    def __call__(self) -> dict[str, Any]:
+        """The credentials, as obstore takes them, and until when."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            self._credentials = self._credentials or self.session.get_credentials()
+            if self._credentials is None:
+                raise errors.NoCredentials(self._url, "none in the environment or ~/.aws")
+            found = self._credentials.get_frozen_credentials()
+        except (BotoCoreError, ClientError) as error:
+            self.failure = self._explain(error)
+            raise self.failure from error
+        return {
+            "access_key_id": found.access_key,
+            "secret_access_key": found.secret_key,
+            "token": found.token,
+            # botocore renews what has less than 10 minutes left, so this long it is good for.
+            "expires_at": datetime.now(timezone.utc) + timedelta(minutes=10),
+        }
+
+    def defaults(self) -> dict[str, str]:
+        """What the profile says beside credentials, in the names of our options."""
+        from botocore.configprovider import ConfiguredEndpointProvider
+
+        session = self.session
+        endpoints = ConfiguredEndpointProvider(
+            full_config=session.full_config,
+            scoped_config=session.get_scoped_config(),
+            client_name="s3",
+        )
+        found = {
+            "region": session.get_config_variable("region"),
+            "ca_bundle": session.get_config_variable("ca_bundle"),
+            "endpoint": endpoints.provide(),
+        }
+        return {name: value for name, value in found.items() if value}
+
+    def _explain(self, error: Exception) -> errors.DorkyError:
+        from botocore import exceptions
+
+        expired = (exceptions.SSOError, exceptions.TokenRetrievalError)
+        if isinstance(error, expired) or "ExpiredToken" in str(error):
+            return errors.ExpiredCredentials(self._url)
+        if isinstance(error, exceptions.HTTPClientError | exceptions.ConnectionError):
+            # botocore has tried several times by now.
+            return errors.Unreachable(
+                self._url, f"while getting credentials: {error}", lasting=True
+            )
+        if isinstance(error, exceptions.ClientError):
+            return errors.AccessDenied(self._url, str(error))
+        return errors.NoCredentials(self._url, str(error))
