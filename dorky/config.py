@@ -57,6 +57,7 @@ SETTINGS: Mapping[str, Setting] = {
 # The refs of a remote are NAME/…, and backup/… is what `--force` keeps.
 _RESERVED = frozenset({"backup"})
 _LIMIT = 1 << 20
+_PROXIES = ("http_proxy", "all_proxy")
 _DOTS = 100  # in a line; tomllib takes the square of the parts of a dotted key
 
 
@@ -376,6 +377,8 @@ class Config:
             options["endpoint"] = environment.get("AWS_ENDPOINT_URL_S3") or options["endpoint"]
         options["region"] = options["region"] or environment.get("AWS_DEFAULT_REGION", "")
         options["ca_bundle"] = environment.get("AWS_CA_BUNDLE", "")
+        proxies = (environment.get(name) for name in (*_PROXIES, *map(str.upper, _PROXIES)))
+        options["proxy"] = next(filter(None, proxies), "")
         if environment.get("AWS_ACCESS_KEY_ID") and environment.get("AWS_SECRET_ACCESS_KEY"):
             options["access_key_id"] = environment["AWS_ACCESS_KEY_ID"]
             options["secret_access_key"] = environment["AWS_SECRET_ACCESS_KEY"]

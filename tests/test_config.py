@@ -239,6 +239,13 @@ def test_the_default_region_is_a_last_resort(project: Path) -> None:
     }
 
 
+@pytest.mark.parametrize("name", ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"])
+def test_drivers_are_told_of_a_proxy(project: Path, name: str) -> None:
+    environment = {name: "https://proxy.example.test"}
+    options = Config(project, environment=environment).driver_options("origin")
+    assert options["proxy"] == "https://proxy.example.test"
+
+
 def test_a_service_account_is_the_users_own(project: Path, hermetic: Path) -> None:
     user_file(hermetic, '[remotes.origin]\nservice_account = "/keys/sa.json"\n')
     options = Config(project).driver_options("origin")

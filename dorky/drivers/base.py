@@ -63,8 +63,9 @@ class Driver(Protocol):
             url: A whole URL of this driver's scheme (for ``file`` also a plain path).
             options: What the caller's configuration says for this remote: ``profile``,
                 ``region``, ``endpoint``, ``ca_bundle`` and, when they were found in the
-                environment, ``access_key_id``, ``secret_access_key``, ``session_token``;
-                ``service_account`` (a file) and ``project`` for GCS. Unknown names are ignored.
+                environment, ``access_key_id``, ``secret_access_key``, ``session_token``,
+                ``proxy`` (of what is not encrypted); ``service_account`` (a file) and ``project``
+                for GCS. Unknown names are ignored.
 
         Raises:
             BadURL: The URL can't be this driver's.

@@ -535,6 +535,24 @@ def test_where_aws_is(url: str, host: str, monkeypatch: pytest.MonkeyPatch) -> N
     assert proxied[0].startswith(f"CONNECT {host}amazonaws.com:443".encode())
 
 
+@pytest.mark.parametrize(
+    ("endpoint", "proxy", "verified"),
+    [
+        ("http://127.0.0.1:1", "", False),
+        ("http://127.0.0.1:1", "https://proxy.example.test", True),
+        ("https://127.0.0.1:1", "", True),
+        ("", "", True),
+    ],
+)
+def test_certificates_are_verified_where_there_are_any(
+    endpoint: str, proxy: str, verified: bool
+) -> None:
+    """To read those that the system trusts takes longer than a request does."""
+    options = {**servers.s3_options(endpoint), "proxy": proxy}
+    client: Any = S3Driver.open("s3://bucket", options)._store().client_options
+    assert bool(client.get("allow_invalid_certificates")) is not verified
+
+
 def test_slow_uploads_are_not_cut_off() -> None:
     """reqwest's read timeout counts the sending of the body, so large bodies go without one."""
     with servers.stub_server(lambda method, target: Canned(200, "", {"ETag": '"x"'})) as server:
