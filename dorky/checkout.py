@@ -397,7 +397,7 @@ def _prepare(
     # ones in one thread, which of several would wait for the interpreter's and the disk's locks.
     for path, entry in large:
         yield path, prepare_large(path, entry)
-    middling = (item for item in single if item[1].size > _SMALL)
+    middling = [item for item in single if item[1].size > _SMALL]
     for path, scratch in in_order(prepare, middling, threads=THREADS):
         yield path, scratch
         progress.advance(entries[path].size)

@@ -77,15 +77,17 @@ def _take(remote: Remote, seen: Seen, data: bytes, progress: Progress) -> None:
     before = remote.before
     learned: list[tuple[Pack, list[Location]]] = []
     with store.writer() as writer:
+        lacking = writer.lacking(each.id for each in seen.root.inline)
         for each in seen.root.inline:
-            if not writer.holds(each.id) and not store.vault.is_foreign(each.data):
+            if each.id in lacking and not store.vault.is_foreign(each.data):
                 store.vault.read(each.kind, each.id, each.data, epochs=len(seen.header.epochs))
                 writer.append(each.kind, each.id, each.data)
         progress.start("Fetching history", len(new), "packs")
         for packed, locations, metadata in _tails(remote, seen, new):
             learned.append((packed, locations))
+            lacking = writer.lacking(at.id for at, _ in metadata)
             for at, stored in metadata:
-                if not writer.holds(at.id):
+                if at.id in lacking:
                     writer.append(at.kind, at.id, stored)
             progress.advance(1)
         progress.finish()
