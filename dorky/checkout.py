@@ -17,7 +17,8 @@ from typing import NamedTuple
 
 from dorky import errors, history, staging
 from dorky.contents import store_files
-from dorky.index import Index, Moment, Row, moment
+from dorky.files import Moment, moment
+from dorky.index import Index, Row
 from dorky.model import Entry, KiB, ObjectId
 from dorky.parallel import THREADS, in_order
 from dorky.paths import parents
@@ -25,7 +26,7 @@ from dorky.progress import Progress
 from dorky.results import Change
 from dorky.roster import GroupOf
 from dorky.store import Held, Store, batches
-from dorky.worktree import Worktree, Writing, now
+from dorky.worktree import Prepared, Worktree, Writing, now
 
 _SMALL = 32 * KiB
 _TOLD = 64
@@ -346,20 +347,26 @@ def apply(worktree: Worktree, store: Store, made: Plan, progress: Progress) -> D
     """
     with worktree.writing() as writing:
         prepared = dict(_prepare(writing, store, made, progress)) if made.write else {}
-        # Fetching and writing took a while: what was edited meanwhile is not what was judged.
+        # Fetching and writing took a while: what was edited meanwhile is not what was judged. Here
+        # before anything is touched, and then of each file right before it is.
         touched = made.judged.keys() & (made.write.keys() | made.remove)
         for path, stat in worktree.stats(touched):
             if moment(stat) != made.judged[path]:
                 raise errors.LocalChanges(path)
+        judged: dict[str, Moment | None] = {path: made.judged[path] for path in touched}
         for path in sorted(made.remove, reverse=True):
-            writing.remove(path)
-        stats = {path: writing.install(scratch, path) for path, scratch in prepared.items()}
+            writing.remove(path, judged=judged.get(path))
+        installed = {
+            path: writing.install(each, path, judged=judged.get(path))
+            for path, each in prepared.items()
+        }
     # Only now is a file that was just written old enough for its stat to be trusted.
     seen = now()
     rows = [
-        staging.row_of(path, made.write[path], store.vault).known(stat, seen)
-        for path, stat in stats.items()
+        staging.row_of(path, made.write[path], store.vault).known(stat, seen if untouched else 0)
+        for path, (stat, untouched) in installed.items()
     ]
+    assert installed.keys() == made.write.keys()
     rows += made.adopt.values()
     rows += [staging.row_of(path, entry, store.vault) for path, entry in made.leave.items()]
     return Done(rows, made.remove | made.forget)
@@ -367,7 +374,7 @@ def apply(worktree: Worktree, store: Store, made: Plan, progress: Progress) -> D
 
 def _prepare(
     writing: Writing, store: Store, made: Plan, progress: Progress
-) -> Iterator[tuple[str, str]]:
+) -> Iterator[tuple[str, Prepared]]:
     entries = made.write
     lists = {entry.content: [entry.content] for entry in entries.values()}
     places = store.locate(lists)
@@ -375,12 +382,12 @@ def _prepare(
     pieces = {piece for pieces in lists.values() for piece in pieces}
     places |= store.locate(pieces - places.keys())
 
-    def prepare(item: tuple[str, Entry]) -> tuple[str, str]:
+    def prepare(item: tuple[str, Entry]) -> tuple[str, Prepared]:
         path, entry = item
         blocks = _blocks(store, places, lists[entry.content], entry, group=made.groups.get(path))
         return path, writing.prepare(path, entry.mode, blocks)
 
-    def prepare_large(path: str, entry: Entry) -> str:
+    def prepare_large(path: str, entry: Entry) -> Prepared:
         def blocks() -> Iterator[bytes]:
             pieces, group = lists[entry.content], made.groups.get(path)
             for block in _blocks(store, places, pieces, entry, group=group, threads=THREADS):
@@ -390,7 +397,7 @@ def _prepare(
         return writing.prepare(path, entry.mode, blocks())
 
     ordered = sorted(entries.items())
-    large = [item for item in ordered if len(lists[item[1].content]) > 1]
+    large = [item for item in ordered if len(lists[item[1].content]) != 1]
     single = [item for item in ordered if len(lists[item[1].content]) == 1]
     progress.start("Writing files", sum(entry.size for entry in entries.values()), "B")
     # Large files one after the other with their chunks side by side, others side by side; small

@@ -17,7 +17,8 @@ from typing import NamedTuple
 import msgspec
 
 from dorky import chunk, errors, files, history, model
-from dorky.index import Row, mode_of, moment
+from dorky.files import moment
+from dorky.index import Row, mode_of
 from dorky.model import ALL, Chunk, Chunks, Entry, Kind, MiB, ObjectId
 from dorky.parallel import THREADS, in_order
 from dorky.roster import GroupOf
@@ -68,10 +69,14 @@ def store_files(
     large = [path for path, size in sizes.items() if size > chunk.WHOLE]
     small = ((path, size) for path, size in sizes.items() if size <= chunk.WHOLE)
     batches = list(_batches(small))
-    real: set[str] = set()
 
     def read(batch: list[str]) -> list[_Read | str]:
-        return [_read(worktree, path, group_of(path), vault, real) for path in batch]
+        above = {path.rpartition("/")[0]: path for path in batch}
+        _check_above(worktree, above)
+        found = [_read(worktree, path, group_of(path), vault) for path in batch]
+        # Once more: what was read through a link that has come since is not the project's.
+        _check_above(worktree, above)
+        return found
 
     def judged() -> Iterator[tuple[list[_Read], set[ObjectId]]]:
         for found in in_order(read, batches, threads=THREADS):
@@ -115,22 +120,27 @@ def _batches(sizes: Iterable[tuple[str, int]]) -> Iterator[list[str]]:
         yield batch
 
 
-def _read(worktree: Worktree, path: str, group: str, vault: Vault, real: set[str]) -> _Read | str:
+def _check_above(worktree: Worktree, above: Mapping[str, str]) -> None:
+    """Make sure that directories are some, and no links; each is given with a path in it.
+
+    Raises:
+        PathNotFound: One is not.
+    """
+    for directory, path in above.items():
+        stat = worktree.stat(directory) if directory else None
+        if directory and (stat is None or not stat_module.S_ISDIR(stat.st_mode)):
+            raise errors.PathNotFound(path)
+
+
+def _read(worktree: Worktree, path: str, group: str, vault: Vault) -> _Read | str:
     """Read a small file, or a link; give the path back if the file is a large one by now.
 
     Args:
         worktree: Where it is.
-        path: In the repository.
+        path: In the repository; what is above it has been looked at.
         group: Whom it is for.
         vault: Gives the keys.
-        real: Directories that are known to be some, so that each is looked at once.
     """
-    parent = path.rpartition("/")[0]
-    if parent and parent not in real:
-        above = worktree.stat(parent)
-        if above is None or not stat_module.S_ISDIR(above.st_mode):
-            raise errors.PathNotFound(path)
-        real.add(parent)
     for _ in range(_ATTEMPTS):
         seen = now()
         stat = worktree.stat_in(path)
@@ -190,10 +200,13 @@ def _store_large(
     advance: Callable[[int], None],
 ) -> Row:
     """Store a file that is too large for one chunk, in bounded memory."""
+    above = {path.rpartition("/")[0]: path}
     for _ in range(_ATTEMPTS):
+        _check_above(worktree, above)
         seen = now()
         fd = worktree.open(path)
         try:
+            _check_above(worktree, above)
             stat = os.fstat(fd)
             source = _Hashing(fd, stat.st_size)
             with files.disk_errors(Path(path)):
@@ -220,6 +233,8 @@ def _store_pieces(
     for piece, length in writer.add_all(Kind.CHUNK, bodies, group=group):
         found.append(Chunk(piece, length))
         advance(length)
+    if not found:  # a large file that was emptied meanwhile
+        return writer.add(Kind.CHUNK, b"", group=group)
     if len(found) == 1:
         return found[0].id
     return writer.add(Kind.CHUNKS, model.encode(Chunks(tuple(found))), group=group)

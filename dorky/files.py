@@ -62,6 +62,20 @@ def disk_errors(path: str | Path) -> Iterator[None]:
         raise errors.DiskError(path, error.strerror or error) from error
 
 
+Moment = tuple[int, int, int, int]
+"""A file's inode, size, and times of modification and change in ns."""
+
+Proof = tuple[int, int, int, int, int]
+"""A file's mode, size, inode, and times of modification and change in ns."""
+
+
+def moment(stat: os.stat_result | None) -> Moment | None:
+    """What of a stat moves when a file changes."""
+    if stat is None:
+        return None
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
+
+
 def sync_directory(path: Path) -> None:
     """Make renames and new names in ``path`` survive power loss."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
@@ -149,7 +163,7 @@ def write_new(
     *,
     about: str | Path,
     within: int | None = None,
-) -> None:
+) -> os.stat_result:
     """Make a new file (or, going by ``mode``, a link), which is nobody else's (0600) until whole.
 
     Args:
@@ -159,6 +173,9 @@ def write_new(
         about: The file to name in errors.
         within: An open directory that ``path`` is taken from.
 
+    Returns:
+        Its stat, now that it is whole.
+
     Raises:
         DiskFull: No space; nothing is left.
         UnsafePath: A link to what no path can be.
@@ -167,13 +184,14 @@ def write_new(
         try:
             if stat.S_ISLNK(mode):
                 os.symlink(_target(about, blocks), path, dir_fd=within)
-                return
+                return os.stat(path, dir_fd=within, follow_symlinks=False)
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
             fd = os.open(path, flags, 0o600, dir_fd=within)
             try:
                 for block in blocks:
                     _write(fd, block)
                 os.fchmod(fd, mode & 0o777)
+                return os.fstat(fd)
             finally:
                 os.close(fd)
         except BaseException:
@@ -230,7 +248,11 @@ def move(path: str, source: int, target: str, into: int) -> None:
         with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=source), "rb") as file:
             blocks = iter(lambda: file.read(_BLOCK), b"")
             write_new(scratch, mode, blocks, about=target, within=into)
-    os.rename(scratch, target, src_dir_fd=into, dst_dir_fd=into)
+    try:
+        os.rename(scratch, target, src_dir_fd=into, dst_dir_fd=into)
+    except BaseException:
+        os.unlink(scratch, dir_fd=into)
+        raise
     os.unlink(path, dir_fd=source)
 
 

@@ -205,11 +205,16 @@ def _by_repository(top: Path, paths: Sequence[Path]) -> dict[Path, list[tuple[Pa
     homes: dict[str, Path | None] = {str(top): top}
 
     def home(directory: str) -> Path | None:
-        if directory not in homes:
-            here = Path(directory)
-            outer = home(str(here.parent)) if here != here.parent else None
-            homes[directory] = here if outer and _is_top(here) else outer
-        return homes[directory]
+        # No recursion: directories may be deeper than Python's stack.
+        unknown = []
+        here = Path(directory)
+        while str(here) not in homes and here != here.parent:
+            unknown.append(here)
+            here = here.parent
+        found = homes.get(str(here))
+        for each in reversed(unknown):
+            found = homes[str(each)] = each if found and _is_top(each) else found
+        return found
 
     members: dict[Path, list[tuple[Path, bytes]]] = {}
     for path in paths:

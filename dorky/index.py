@@ -13,13 +13,8 @@ from typing import NamedTuple
 
 from dorky import errors
 from dorky.database import Database
+from dorky.files import Moment, Proof
 from dorky.model import ALL, ObjectId
-
-Moment = tuple[int, int, int, int]
-"""A file's inode, size, and times of modification and change in ns."""
-
-Proof = tuple[int, int, int, int, int]
-"""A file's mode, size, inode, and times of modification and change in ns."""
 
 _TICK = 20_000_000
 _COARSE = 2_000_000_000
@@ -34,7 +29,8 @@ _PROOFS = f"""
     END, size, inode, mtime, ctime FROM files
 """  # noqa: S608
 
-_SINCE = "index.since"
+SINCE = "index.since"
+"""The single value that says at which paths rows may differ from a commit."""
 _FEW = 1000
 
 
@@ -42,13 +38,6 @@ def mode_of(stat: os.stat_result) -> int:
     """File type and permission bits as they are recorded; links have none of their own."""
     kind = stat_module.S_IFMT(stat.st_mode)
     return kind if kind == stat_module.S_IFLNK else kind | (stat.st_mode & 0o777)
-
-
-def moment(stat: os.stat_result | None) -> Moment | None:
-    """What of a stat moves when a file changes."""
-    if stat is None:
-        return None
-    return stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
 
 
 class Row(NamedTuple):
@@ -201,7 +190,7 @@ class Index:
     def groups(self, groups: Iterable[str]) -> None:
         with self._database.transaction():
             self._database.set("index.groups", " ".join(sorted(groups)).encode())
-            self._database.set(_SINCE, b"")
+            self._database.set(SINCE, b"")
 
     @property
     def has_absent(self) -> bool:
@@ -221,14 +210,14 @@ class Index:
     def commit(self, commit: str | None) -> None:
         with self._database.transaction():
             self._database.set("index.commit", (commit or "").encode())
-            self._database.set(_SINCE, b"")
+            self._database.set(SINCE, b"")
 
     @property
     def since(self) -> tuple[str, list[str]] | None:
         """A commit, and the few paths at which the rows may differ from it; None if not known."""
         if commit := self.commit:
             return commit, []
-        noted = self._database.text(_SINCE).split("\0")
+        noted = self._database.text(SINCE).split("\0")
         return (noted[0], noted[1:]) if noted[0] else None
 
     def _note(self, paths: Iterable[str]) -> None:
@@ -237,4 +226,4 @@ class Index:
         changed = {*noted, *paths} if commit else set()
         self.commit = None
         if commit and len(changed) <= _FEW:
-            self._database.set(_SINCE, "\0".join([commit, *sorted(changed)]).encode())
+            self._database.set(SINCE, "\0".join([commit, *sorted(changed)]).encode())

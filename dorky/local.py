@@ -138,15 +138,21 @@ class LocalWork(PlaceWork):
         portable = self.config.get("portable_names") is not False
         # What goes makes room: a file may be renamed from Readme to README.
         staging.check_names(new, rows.keys() - chosen.gone, portable=portable)
+        self._check_groups(chosen.present)
+        exposed: list[Path] = []
         lines: list[str] = []
         if top and chosen.present:
             # Before anything is staged: a file that git goes on seeing is not to be kept here.
             exposed = git.not_ignored(top, [self.root / path for path in chosen.present])
             lines = git.ignore(self.root, exposed) if exposed else []
-        self._check_groups(chosen.present)
-        changes = staging.stage(
-            self.worktree, self.store, self.index, rows, chosen, self.grouping(), self.progress
-        )
+        try:
+            changes = staging.stage(
+                self.worktree, self.store, self.index, rows, chosen, self.grouping(), self.progress
+            )
+        except BaseException:
+            # Kept by nobody, they must not be hidden from git either.
+            git.unignore(self.root, exposed)
+            raise
         added = [each.path for each in changes if each.what == "added"]
         return Staged(
             changes=tuple(changes),

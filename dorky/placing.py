@@ -17,7 +17,7 @@ from dorky.history import MAIN
 from dorky.index import Row
 from dorky.looking import LookWork
 from dorky.model import ALL, ObjectId
-from dorky.paths import shown
+from dorky.paths import parents, shown
 from dorky.results import Change, CheckedOut
 from dorky.roster import GroupOf
 
@@ -106,10 +106,13 @@ class PlaceWork(LookWork):
                 group_of=self._readable_grouping(),
             )
         self._note_disk(rows, made, kept)
-        # Before they are there: git must not see them even for a moment.
-        ignored = self._hide_from_git(made.write)
+        # Before they are there: git must not see them even for a moment. Of what lies beyond a
+        # link or a file that has to go first, it can't be told before.
+        beyond = {path for path in made.write if not made.remove.isdisjoint(parents(path))}
+        ignored = self._hide_from_git(made.write.keys() - beyond)
         done = checkout.apply(self.worktree, self.store, made, self.progress)
-        return name, done._replace(ignored=tuple(ignored))
+        ignored += self._hide_from_git(beyond)
+        return name, done._replace(ignored=tuple(sorted(ignored)))
 
     def _hide_from_git(self, paths: Iterable[str]) -> list[str]:
         """Have git ignore files that have just appeared: their `.gitignore` may not be here yet."""

@@ -19,6 +19,7 @@ from pathlib import Path
 from dorky import errors, files, history, merge, model, operations, reach, scrub, staging
 from dorky.database import PURGES, Database
 from dorky.history import MAIN
+from dorky.index import SINCE
 from dorky.model import Commit, Header, Location, ObjectId, Pack
 from dorky.paths import shown
 from dorky.project import DATABASE, FIRST, ORIGIN, Project
@@ -235,6 +236,7 @@ def _forget_nonsense(project: Project, made: _Made) -> None:
     for key in ("head", "index.commit", "requests"):
         if not _text(database, key).isprintable():
             forget(key)
+    forget(SINCE)  # only a cache
     for key, read in (
         ("roster", lambda: project.roster),
         (PURGES, lambda: project.purges),

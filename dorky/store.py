@@ -417,12 +417,13 @@ class Writer:
         directory = self._store.directory
         packs = []
         with files.disk_errors(directory), self._store.database.transaction():
-            for scratch, packed, locations in self._finished:
+            while self._finished:
+                # Taken from the list first: should this fail, a second try has nothing to save.
+                scratch, packed, locations = self._finished.pop(0)
                 scratch.rename(directory / packed.id)
                 self._store.record(LOCAL, packed, locations)
                 packs.append(packed)
             if packs:
                 files.sync_directory(directory)
-        self._finished.clear()
         self._new.clear()
         return packs

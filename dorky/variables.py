@@ -20,8 +20,9 @@ import msgspec
 
 from dorky import checkout, documents, errors, files, launch, operations, quoting, staging
 from dorky.documents import Document, Syntax
+from dorky.files import Moment, moment
 from dorky.history import MAIN
-from dorky.index import Moment, mode_of, moment
+from dorky.index import mode_of
 from dorky.looking import StrPath
 from dorky.project import ORIGIN
 from dorky.quoting import Form

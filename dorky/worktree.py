@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dorky import errors, files
+from dorky.files import Moment, Proof, moment
 from dorky.ignore import Ignore
 
 STATE = ".dorky"
@@ -36,9 +37,6 @@ class Found(NamedTuple):
     stat: os.stat_result
 
 
-Proof = tuple[int, int, int, int, int]
-"""A file's mode, size, inode, and times of modification and change in ns."""
-
 _proving = operator.attrgetter("st_mode", "st_size", "st_ino", "st_mtime_ns", "st_ctime_ns")
 
 
@@ -52,6 +50,17 @@ class Survey(NamedTuple):
 
     unproven: dict[str, os.stat_result | None]
     others: list[str]
+
+
+class Prepared(NamedTuple):
+    """A file that was written aside: its name there, and what of its stat stays when it moves."""
+
+    name: str
+    kept: tuple[int, int, int]
+
+
+def _staying(stat: os.stat_result) -> tuple[int, int, int]:
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns
 
 
 class Worktree:
@@ -350,7 +359,7 @@ class Writing:
             os.close(self._scratch)
             self._scratch = -1
 
-    def prepare(self, path: str, mode: int, blocks: Iterable[bytes]) -> str:
+    def prepare(self, path: str, mode: int, blocks: Iterable[bytes]) -> Prepared:
         """Write a file (or link) that `install` will put in its place.
 
         It is written in `.dorky/tmp`: what a killed process leaves there is removed by the next,
@@ -361,9 +370,6 @@ class Writing:
             mode: File type and permission bits.
             blocks: The content, or the link's target.
 
-        Returns:
-            Its name there.
-
         Raises:
             UnsafePath: The path leads out of the worktree.
             DiskFull: No space.
@@ -373,15 +379,26 @@ class Writing:
             if self._scratch < 0:
                 self._scratch = os.open(self._worktree.root / STATE / SCRATCH, _DIRECTORY)
         name = f"{self._token}-{next(self._numbers)}"
-        files.write_new(name, mode, blocks, about=target, within=self._scratch)
-        return name
+        made = files.write_new(name, mode, blocks, about=target, within=self._scratch)
+        return Prepared(name, _staying(made))
 
-    def install(self, prepared: str, path: str) -> os.stat_result:
-        """Put a prepared file in place of whatever file is there; give its stat.
+    def install(
+        self, prepared: Prepared, path: str, *, judged: Moment | None = None
+    ) -> tuple[os.stat_result, bool]:
+        """Put a prepared file in place of whatever file is there.
+
+        Args:
+            prepared: What `prepare` gave.
+            path: In the repository.
+            judged: What the file that is there was like when it was judged to be replaceable.
+
+        Returns:
+            Its stat, and whether nobody can have touched it since it was prepared.
 
         Raises:
             UnsafePath: A parent is a symbolic link, through which nothing is written.
-            LocalChanges: A parent is a file.
+            LocalChanges: A parent is a file, the file there is another by now, or its directory
+                has been moved away.
         """
         target = self._worktree.at(path)
         directory, _, name = path.rpartition("/")
@@ -389,21 +406,43 @@ class Writing:
             if len(os.fsencode(target)) >= _PATH_MAX:  # nobody could name it
                 raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
             self._enter(directory, make=True)
-            try:
-                files.move(prepared, self._scratch, name, self._held)
-            except IsADirectoryError:
+            found = self._look(path, name, judged)
+            if found is not None and stat_module.S_ISDIR(found.st_mode):
                 self._clear(name)
-                files.move(prepared, self._scratch, name, self._held)
-            return os.stat(name, dir_fd=self._held, follow_symlinks=False)
+            files.move(prepared.name, self._scratch, name, self._held)
+            try:
+                # By its path: where it should be, not where the directory that is held may be.
+                stat = os.lstat(target)
+            except (FileNotFoundError, NotADirectoryError):
+                raise errors.LocalChanges(path) from None
+            return stat, _staying(stat) == prepared.kept
 
-    def remove(self, path: str) -> None:
+    def _look(self, path: str, name: str, judged: Moment | None) -> os.stat_result | None:
+        """What is there, right before it is replaced or deleted.
+
+        Raises:
+            LocalChanges: Something else than what was judged.
+        """
+        try:
+            found = os.stat(name, dir_fd=self._held, follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+        if judged is not None and moment(found) != judged:
+            raise errors.LocalChanges(path)
+        return found
+
+    def remove(self, path: str, *, judged: Moment | None = None) -> None:
         """Delete a file, and the directories that are empty without it.
 
         The current directory stays: a shell that stands in it would be lost.
 
+        Args:
+            path: In the repository.
+            judged: What the file was like when it was judged to be deletable.
+
         Raises:
             UnsafePath: A parent is a symbolic link, through which nothing is deleted.
-            LocalChanges: A parent is a file.
+            LocalChanges: A parent is a file, or the file is another by now.
         """
         target = self._worktree.at(path)
         directory, _, name = path.rpartition("/")
@@ -412,7 +451,7 @@ class Writing:
                 self._enter(directory)
             except FileNotFoundError:
                 return
-            with contextlib.suppress(FileNotFoundError):
+            if self._look(path, name, judged) is not None:
                 os.unlink(name, dir_fd=self._held)
             here = _here()
             while self._directory and self._worktree.root / self._directory != here:

@@ -154,6 +154,10 @@ def everything() -> Any:
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run a command line and exit with its code."""
+    # Started without them (`>&-`): what is opened next would get their numbers, and their output.
+    sys.stdin = sys.stdin or open(os.devnull)  # noqa: SIM115
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         # A name may hold what the terminal's encoding lacks; show it rather than fail on it.
         if hasattr(stream, "reconfigure"):
@@ -161,8 +165,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     stdout = sys.stdout  # typer puts another in its place when it meets a broken pipe
     code = run(arguments)
     try:
-        if stdout:  # None in a process that was started without one
-            stdout.flush()
+        stdout.flush()
     except OSError as error:
         code = code or _failed(error)
     # A plain exit would take every module apart first, and join threads that still wait for the
