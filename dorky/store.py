@@ -418,9 +418,10 @@ class Writer:
         packs = []
         with files.disk_errors(directory), self._store.database.transaction():
             while self._finished:
-                # Taken from the list first: should this fail, a second try has nothing to save.
-                scratch, packed, locations = self._finished.pop(0)
+                scratch, packed, locations = self._finished[0]
                 scratch.rename(directory / packed.id)
+                # Should the rest fail, nobody must look for it where it was.
+                del self._finished[0]
                 self._store.record(LOCAL, packed, locations)
                 packs.append(packed)
             if packs:
