@@ -8,12 +8,17 @@ from pathlib import Path
 
 import pytest
 import servers
+from hypothesis import settings
 from machines import Machine
 from servers import Remote, RequestLog, Server
 
 from dorky.repo import Repository
 
 pytest.register_assert_rewrite("dorky.testing")
+
+# Of what does not say how many: the suite has four minutes. `--deep` runs what needs more.
+settings.register_profile("quick", max_examples=60)
+settings.load_profile("quick")
 
 _OURS = ("AWS_", "GOOGLE_", "GCE_", "CLOUDSDK_", "STORAGE_EMULATOR_HOST", "DORKY_", "GIT_", "XDG_")
 

@@ -465,7 +465,7 @@ def surroundings(old: str, new: str) -> str:
     return old[start : len(old) - end]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=90, deadline=None)
 @given(documents(), st.data())
 def test_what_is_set_is_read_and_the_rest_stays(document: Document, data: st.DataObject) -> None:
     keys = st.sampled_from(sorted(document.items()) or ["a"]) | words | st.just("new.deep.key")
@@ -495,7 +495,7 @@ def test_what_is_set_is_read_and_the_rest_stays(document: Document, data: st.Dat
         assert old == new
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=90, deadline=None)
 @given(documents(), st.data())
 def test_what_is_unset_is_gone_and_the_rest_stays(document: Document, data: st.DataObject) -> None:
     assume(document.items())
@@ -525,7 +525,7 @@ FORMS = {
 }
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=90, deadline=None)
 @given(st.sampled_from(Syntax), st.data())
 def test_malformed_documents_are_not_quoted(syntax: Syntax, data: st.DataObject) -> None:
     text = FORMS[syntax]
@@ -553,7 +553,7 @@ def test_malformed_documents_are_not_quoted(syntax: Syntax, data: st.DataObject)
             caught = caught.__cause__ or caught.__context__
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     st.sampled_from(sorted(NAMES.values())),
     st.binary(max_size=60) | texts.map(str.encode),
@@ -578,7 +578,7 @@ def test_any_bytes_give_a_document_or_a_typed_error(
 # --- the real readers of .env files ---------------------------------------------------------
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=90, deadline=None)
 @given(env_texts())
 def test_dotenv_reads_the_same_file(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
     file = tmp_path_factory.mktemp("env") / ".env"

@@ -10,7 +10,7 @@ from dorky.lines import Hunk, hunks, split
 texts = st.lists(st.sampled_from([b"a", b"b", b"c", b"d", b"", b"\r"]), max_size=12).map(b"\n".join)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(texts, texts)
 def test_hunks_make_one_version_of_the_other(one: bytes, other: bytes) -> None:
     old, new = split(one), split(other)

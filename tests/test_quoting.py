@@ -335,7 +335,7 @@ def test_no_name_gets_out_of_its_place(form: Form, name: str) -> None:
         assert "\n" not in caught.value.message
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.sampled_from(Form), st.text(max_size=5), st.text(max_size=5))
 def test_a_refusal_names_the_variable_and_no_value(form: Form, before: str, after: str) -> None:
     value = f"{before}kanari5ecret{after}"
