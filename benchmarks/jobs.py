@@ -45,7 +45,7 @@ class Job:
     titles: dict[str, str] = field(default_factory=dict)
 
 
-BUCKETS = ("dorky", "rclone", "s5cmd", "dvc", "restic")
+BUCKETS = ("dorky", "rclone", "rclone, tuned", "s5cmd", "dvc", "restic")
 # What the npm package of this name took to list a small repository, and what starting Python took
 # then, on the machine that the bars were set on.
 NPM_LISTING, PYTHON_THEN = 0.147, 0.012

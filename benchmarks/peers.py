@@ -57,6 +57,20 @@ class Rclone(Tool):
         return [[self.program, "sync", f"store:{BUCKET}/{site.prefix}", "data"]]
 
 
+class TunedRclone(Rclone):
+    """As its manual has it for many small files; nobody who types `rclone sync` gets this."""
+
+    def _tuned(self, commands: list[Command]) -> list[Command]:
+        flags = ["--transfers=32", "--checkers=32", "--s3-no-head", "--checksum"]
+        return [[*command, *flags] for command in commands]
+
+    def push(self, site: Site) -> list[Command]:
+        return self._tuned(super().push(site))
+
+    def pull(self, site: Site) -> list[Command]:
+        return self._tuned(super().pull(site))
+
+
 class S5cmd(Tool):
     asks_version = ("version",)
 
@@ -177,6 +191,7 @@ TOOLS: dict[str, Tool] = {
     for tool in (
         Dorky("dorky"),
         Rclone("rclone"),
+        TunedRclone("rclone, tuned"),
         S5cmd("s5cmd"),
         DVC("dvc"),
         Restic("restic"),

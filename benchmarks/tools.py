@@ -80,7 +80,8 @@ class Tool:
     def __post_init__(self) -> None:
         here = Path(sys.executable).parent
         places = [str(PEERS / "bin"), str(here), os.environ.get("PATH", os.defpath)]
-        self.program = shutil.which(self.name, path=os.pathsep.join(places)) or ""
+        program = self.name.partition(",")[0]
+        self.program = shutil.which(program, path=os.pathsep.join(places)) or ""
 
     def version(self) -> str:
         done = subprocess.run(
