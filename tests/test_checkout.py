@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import stat
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from hypothesis import strategies as st
 from machines import files
 
 from dorky import checkout, errors, model
+from dorky import files as on_disk
 from dorky.model import ALL, Kind, ObjectId
 from dorky.repo import Repository
 from dorky.results import Change, CheckedOut
@@ -619,6 +622,106 @@ def test_what_was_right_already_and_is_edited_is_known_to_be_edited(
     meanwhile(monkeypatch, lambda: Path("a").write_text("x"))
     repo.checkout("HEAD~1")
     assert repo.status().unstaged == (Change("a", "modified"),)
+
+
+def after_the_first(monkeypatch: pytest.MonkeyPatch, what: str, act: Callable[[], object]) -> None:
+    """Do something right after the first file was put in its place, or deleted."""
+    owner, name = {"written": (on_disk, "move"), "deleted": (Writing, "remove")}[what]
+    really = getattr(owner, name)
+    turns = itertools.count()
+
+    def then(*arguments: Any, **keywords: Any) -> Any:
+        found = really(*arguments, **keywords)
+        if next(turns) == 0:
+            act()
+        return found
+
+    monkeypatch.setattr(owner, name, then)
+
+
+@pytest.mark.parametrize("way_on", ["commit", "force"])
+@pytest.mark.parametrize("force", [False, True])
+@pytest.mark.parametrize("what", ["written", "deleted"])
+def test_what_is_edited_when_another_file_is_in_its_place_already_stays(
+    repo: Repository, monkeypatch: pytest.MonkeyPatch, what: str, force: bool, way_on: str
+) -> None:
+    old = {"x": file("x")} | ({"a": file("1"), "b": file("1")} if what == "written" else {})
+    first, edited = ("a", "b") if what == "written" else ("b", "a")  # the order of each
+    target = commit(repo, old)
+    commit(repo, {"x": file("x"), "a": file("2"), "b": file("2")})
+    with monkeypatch.context() as patched:
+        after_the_first(patched, what, lambda: Path(edited).write_text("mine"))
+        with pytest.raises(errors.LocalChanges, match=edited):
+            repo.checkout(target, force=force)
+    assert files(repo.root).get(first) == old.get(first)
+    assert Path(edited).read_text() == "mine"
+    assert Change(edited, "modified") in repo.status().unstaged
+    assert list((repo.state / "tmp").iterdir()) == []
+    if way_on == "commit":
+        repo.stage([edited])
+        kept = repo.commit("mine").id
+        repo.checkout(target)
+    else:
+        kept = repo.checkout(target, force=True).backup
+    assert content(repo, kept, edited) == b"mine"
+    assert files(repo.root) == old
+    assert repo.status().clean
+
+
+@pytest.mark.parametrize("edit", ["in place", "another file"])
+def test_what_is_edited_once_it_is_in_its_place_is_known_to_be_edited(
+    repo: Repository, monkeypatch: pytest.MonkeyPatch, edit: str
+) -> None:
+    """Of the same size, and so long before the end that its stat would be trusted."""
+    commit(repo, {"a": file("1"), "b": file("1")})
+    commit(repo, {"a": file("2"), "b": file("2")})
+
+    def act() -> None:
+        target = Path("a" if edit == "in place" else "a~")
+        target.write_text("x")
+        os.utime(target, (1e9, 1e9))
+        target.rename("a")
+
+    after_the_first(monkeypatch, "written", act)
+    monkeypatch.setattr(checkout, "now", lambda: time.time_ns() + 10**10)
+    repo.checkout("HEAD~1")
+    assert Path("a").read_text() == "x"
+    assert repo.status().unstaged == (Change("a", "modified"),)
+
+
+def test_nothing_follows_a_directory_that_is_moved_away(
+    repo: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit(repo, {f"d/{name}": file("secret") for name in "abc"} | {"x": file("1")})
+    commit(repo, {"x": file("1")})
+    moved = tmp_path / "moved"
+    after_the_first(monkeypatch, "written", lambda: Path("d").rename(moved))
+    with pytest.raises(errors.LocalChanges, match="d/a"):
+        repo.checkout("HEAD~1")
+    assert [each.name for each in moved.iterdir()] == ["a"]
+    assert files(repo.root) == {"x": file("1")}
+    assert list((repo.state / "tmp").iterdir()) == []
+    monkeypatch.undo()
+    monkeypatch.chdir(repo.root)
+    repo.checkout("HEAD~1")
+    assert Path("d/c").read_text() == "secret"
+
+
+def test_a_large_file_of_no_pieces_is_an_empty_file(repo: Repository) -> None:
+    """As it was staged once where it was emptied meanwhile."""
+    commit(repo, {"x": file("1")})
+    with repo.store.writer() as writer:
+        none = writer.add(Kind.CHUNKS, model.encode(model.Chunks(())))
+        entry = {"name": "log", "mode": REGULAR, "content": none, "size": 0}
+        entry["sha256"] = hashlib.sha256().hexdigest()
+        tree = writer.add(Kind.TREE, json.dumps({"entries": [entry]}).encode())
+        when = "2026-01-01T00:00:00Z"
+        body = {"trees": {ALL: tree}, "parents": [], "author": "E", "time": when, "message": "x"}
+        made = writer.add(Kind.COMMIT, json.dumps(body).encode())
+        writer.save()
+    repo.checkout(made)
+    assert files(repo.root) == {"log": file()}
+    assert repo.status().clean
 
 
 def test_a_checkout_that_fails_leaves_no_plaintext_about(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import struct
 import subprocess
 import sys
@@ -73,6 +74,16 @@ def test_what_does_not_shrink_is_stored_as_it_is(size: int) -> None:
     data = codec.compress(noise)
     assert data[0] == codec.NONE
     assert codec.inflate(data, limit=4 * MiB) == noise
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_numbers_that_are_often_small_shrink_and_random_bytes_do_not(seed: int) -> None:
+    """As in a recording: nothing repeats, but half of the bytes are nearly all the same."""
+    chance = random.Random(seed)
+    numbers = struct.pack("<4096h", *(int(chance.gauss(0, 300)) for _ in range(4096)))
+    assert len(codec.compress(numbers)) < 0.85 * len(numbers)
+    noise = chance.randbytes(4 * KiB)
+    assert codec.compress(noise) == packed(noise, len(noise), codec.NONE)
 
 
 def test_a_sample_does_not_decide_for_text_behind_it() -> None:

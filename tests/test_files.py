@@ -187,6 +187,32 @@ def test_a_file_is_moved_to_another_mount(
         assert target.read_bytes() == b"x"
 
 
+def test_a_move_to_another_mount_that_fails_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    here.mkdir()
+    (there / "taken").mkdir(parents=True)
+    (here / "new").write_bytes(b"x")
+    rename = os.rename
+
+    def refuse(path: str, to: str, *, src_dir_fd: int, dst_dir_fd: int) -> None:
+        if src_dir_fd != dst_dir_fd:
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        rename(path, to, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd)
+
+    monkeypatch.setattr(os, "rename", refuse)
+    source, into = (os.open(each, os.O_RDONLY) for each in (here, there))
+    try:
+        with pytest.raises(IsADirectoryError):
+            files.move("new", source, "taken", into)
+    finally:
+        os.close(source)
+        os.close(into)
+    assert [each.name for each in there.iterdir()] == ["taken"]
+    assert (here / "new").read_bytes() == b"x"
+
+
 @pytest.mark.parametrize("mode", [0o000, 0o400, 0o600, 0o755, 0o777])
 def test_permissions_are_as_recorded(tmp_path: Path, umask: None, mode: int) -> None:
     files.write_stream(tmp_path / "file", FILE | mode, [b"x"])

@@ -394,6 +394,18 @@ def test_a_rebuild_keeps_refs_staging_and_checkout(ana: Machine) -> None:
     assert ana("op", "log").out
 
 
+def test_a_rebuild_forgets_what_the_index_noted_where_that_is_nonsense(ana: Machine) -> None:
+    before = ana("status", "--json").json
+    with ana.repo() as repo, repo.database.transaction():
+        repo.database.set("index.since", b"\xff\xfe\0abc")
+    ana("fsck", "--rebuild")
+    assert ana("status", "--json").json == before
+    ana("stage", ".")
+    ana("commit", "-m", "goes on")
+    sound_codes = codes(fsck(ana, "--read-data"))
+    assert sound_codes == []
+
+
 def test_backups_come_back_with_their_names(ana: Machine) -> None:
     ana.write(".env", "local\n")
     ana("restore", ".env")

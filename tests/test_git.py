@@ -380,6 +380,13 @@ def test_ignore_refuses_a_link(top: Path) -> None:
     assert (top / ".gitignore").is_symlink()
 
 
+def test_paths_may_be_deeper_than_pythons_stack(top: Path) -> None:
+    """Python's: git itself may crash when it is asked for the rules about such a path."""
+    commit(top, "d/known")
+    deep = top.joinpath(*["d"] * 1200)
+    assert git.tracked(top, [deep / "x", top / "d/known"]) == {top / "d/known"}
+
+
 # --- unignore -------------------------------------------------------------------------------
 
 

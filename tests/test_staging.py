@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import socket
 import subprocess
@@ -9,6 +10,7 @@ import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from disks import Tree, difference, file, link, plant, trees, unprivileged
@@ -18,6 +20,8 @@ from machines import files
 from dorky import errors
 from dorky.repo import Repository
 from dorky.results import Change
+from dorky.store import Writer
+from dorky.worktree import Worktree
 
 
 def write(*names: str | bytes, content: str = "x") -> None:
@@ -445,8 +449,6 @@ def test_a_log_that_somebody_else_writes_all_the_time(repo: Repository) -> None:
 def test_a_file_that_is_no_file_when_it_is_opened(
     repo: Repository, monkeypatch: pytest.MonkeyPatch, gone: str
 ) -> None:
-    from dorky.worktree import Worktree
-
     write("file")
     really = Worktree.open
 
@@ -460,6 +462,67 @@ def test_a_file_that_is_no_file_when_it_is_opened(
     with pytest.raises((errors.PathNotFound, errors.UnstorablePath)):
         repo.stage(["file"])
     assert staged(repo) == {}
+
+
+def when_opened(monkeypatch: pytest.MonkeyPatch, turn: int, act: Callable[[], object]) -> None:
+    """Do something right before the n-th file is opened for reading."""
+    really = Worktree.open
+    turns = itertools.count(1)
+
+    def late(self: Worktree, path: str) -> int:
+        if next(turns) == turn:
+            act()
+        return really(self, path)
+
+    monkeypatch.setattr(Worktree, "open", late)
+
+
+def test_a_large_file_that_is_empty_when_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = str(tmp_path / "vault")
+    repo, _ = Repository.init(tmp_path / "one", url)
+    with repo:
+        monkeypatch.chdir(repo.root)
+        write("log", content="x" * 600_000)
+        when_opened(monkeypatch, 1, lambda: os.truncate("log", 0))
+        repo.stage(["log"])
+        repo.commit("emptied")
+        assert repo.status().clean
+        assert b"".join(repo.cat("HEAD", "log")) == b""
+        repo.push()
+    other, _ = Repository.clone(url, tmp_path / "two")
+    with other:
+        assert files(other.root) == files(repo.root)
+        assert (other.root / "log").read_bytes() == b""
+        assert other.status().clean
+
+
+@pytest.mark.parametrize("large", [set(), {"b"}, {"a", "b"}], ids=["none", "one", "both"])
+@pytest.mark.parametrize("turn", [1, 2])
+def test_a_directory_that_becomes_a_link_while_it_is_read(
+    repo: Repository,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    large: set[str],
+    turn: int,
+) -> None:
+    """What another directory holds under the same names is not the project's."""
+    elsewhere = tmp_path / "elsewhere"
+    for directory in (Path("d"), elsewhere):
+        for name in "ab":
+            text = f"{directory.name} " * (100_000 if name in large else 1)
+            write(str(directory / name), content=text)
+
+    def swap() -> None:
+        Path("d").rename("moved")
+        Path("d").symlink_to(elsewhere)
+
+    when_opened(monkeypatch, turn, swap)
+    with pytest.raises(errors.PathNotFound, match="d/"):
+        repo.stage(["d"])
+    assert staged(repo) == {}
+    assert list(repo.state.glob("packs/*")) == []
 
 
 # --- beside git -----------------------------------------------------------------------------
@@ -507,6 +570,37 @@ def test_git_ignores_what_is_staged(in_git: Repository) -> None:
     assert Path(".gitignore").read_text() == text
     git("add", ".")
     assert ".env" not in git("ls-files").split()
+
+
+@pytest.mark.parametrize("own", ["", "*.log\n"], ids=["no file", "a file"])
+@pytest.mark.parametrize("why", ["a pipe", "a full disk"])
+def test_what_could_not_be_staged_is_not_hidden_from_git(
+    in_git: Repository, monkeypatch: pytest.MonkeyPatch, own: str, why: str
+) -> None:
+    gits = Path(".gitignore")
+    if own:
+        gits.write_text(own)
+    write("kept")
+    in_git.stage(["kept"])
+    before = gits.read_text()
+    write("d/.env", "d/x", "kept", content="new")
+    with monkeypatch.context() as patched:
+        if why == "a pipe":
+            os.mkfifo("d/pipe")
+        else:
+            patched.setattr(Writer, "save", full)
+        with pytest.raises((errors.UnstorablePath, errors.DiskFull)):
+            in_git.stage(["kept", "d"])
+    assert gits.read_text() == before
+    assert git("check-ignore", "kept") == "kept\n"
+    assert "d/.env" in git("ls-files", "--others", "--exclude-standard")
+    Path("d/pipe").unlink(missing_ok=True)
+    assert in_git.stage(["kept", "d"]).ignored == ("/d/.env", "/d/x")
+    assert git("check-ignore", "d/.env", "d/x") == "d/.env\nd/x\n"
+
+
+def full(*_: object) -> NoReturn:
+    raise errors.DiskFull("a pack")
 
 
 def test_untracking_gives_a_file_back_to_git(in_git: Repository) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import itertools
 import os
 import random
 import stat
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -179,6 +181,43 @@ def test_what_a_transaction_took_back_is_not_there(here: Store) -> None:
         assert writer.add(Kind.CHUNK, b"x") == object_id
         writer.save()
     assert here.read(object_id) == b"x"
+
+
+@pytest.mark.parametrize("turn", [1, 2, 3])
+def test_what_could_not_be_recorded_is_not_tried_twice(
+    here: Store, monkeypatch: pytest.MonkeyPatch, turn: int
+) -> None:
+    """A fetch that fails saves what it has on its way out."""
+    monkeypatch.setattr(pack, "TARGET", 1000)
+    record, turns = Store.record, itertools.count(1)
+
+    def locked(*arguments: Any) -> None:
+        if next(turns) == turn:
+            raise errors.Locked("process 1")
+        record(*arguments)
+
+    bodies = [random.Random(n).randbytes(1200) for n in range(3)]
+
+    def save_and_save_again() -> None:
+        try:
+            writer.save()
+        finally:
+            writer.save()
+
+    with here.writer() as writer, monkeypatch.context() as patched:
+        patched.setattr(Store, "record", locked)
+        ids = [writer.add(Kind.CHUNK, body) for body in bodies]
+        with pytest.raises(errors.Locked):
+            save_and_save_again()
+    assert list(here.scratch.iterdir()) == []
+    assert {each.id for each in here.packs()} <= {each.name for each in here.directory.iterdir()}
+    for object_id, body in zip(ids, bodies, strict=True):
+        if object_id in here:
+            assert here.read(object_id) == body
+    with here.writer() as writer:
+        assert [writer.add(Kind.CHUNK, body) for body in bodies] == ids
+        writer.save()
+    assert [here.read(object_id) for object_id in ids] == bodies
 
 
 def test_nothing_is_written_for_nothing(here: Store) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -135,3 +136,40 @@ def test_a_bucket_that_ignores_conditions_may_have_one_writer(
     ben("push")
     ana("pull")
     assert ana.read(".env") == b"KEY=3\n"
+
+
+# --- beside git -----------------------------------------------------------------------------
+
+
+def git(machine: Machine, *arguments: str) -> list[str]:
+    done = subprocess.run(
+        ["git", *arguments], cwd=machine.project, check=True, capture_output=True, text=True
+    )
+    return done.stdout.splitlines()
+
+
+@pytest.mark.parametrize("words", [["pull", "--force"], ["restore", "config"]], ids=" ".join)
+def test_a_link_in_place_of_a_directory_of_a_git_repository(
+    tmp_path: Path, file_url: Remote, words: list[str]
+) -> None:
+    """Git itself refuses to be asked about what lies beyond a link."""
+    ana = Machine(tmp_path / "ana", {})
+    ana("init", file_url.url)
+    ana.commit({"config/app": "1\n", "config/deep/x": "1\n", "a": "1\n"}, "first")
+    ana("push")
+    ben = ana.another("ben")
+    ben("clone", file_url.url, ".")
+    git(ben, "init", "--quiet")
+    if "pull" in words:
+        ana.commit({"config/app": "2\n", "config/new": "2\n"}, "second")
+        ana("push")
+    elsewhere = tmp_path / "elsewhere"
+    (ben.project / "config").rename(elsewhere)
+    (ben.project / "config").symlink_to(elsewhere)
+    ben(*words)
+    assert not (ben.project / "config").is_symlink()
+    assert {path: each for path, each in ben.files().items() if path in ana.files()} == ana.files()
+    assert ben("cat", "backup/1:config").raw == bytes(elsewhere)
+    assert (elsewhere / "app").read_bytes() == b"1\n"
+    inside = [path for path in ana.files() if path.startswith("config/")]
+    assert git(ben, "check-ignore", *inside) == inside

@@ -240,15 +240,19 @@ def test_a_full_disk_behind_standard_output(project: Machine, words: list[str]) 
 
 
 @pytest.mark.parametrize("closed", [">&-", "2>&-"])
-@pytest.mark.parametrize(("word", "code"), [("status", 0), ("statsu", 2)])
+@pytest.mark.parametrize(
+    ("words", "code"), [("status", 0), ("log", 0), ("cat HEAD:.env", 0), ("statsu", 2)]
+)
 def test_a_process_that_was_started_without_a_stream(
-    project: Machine, closed: str, word: str, code: int
+    project: Machine, closed: str, words: str, code: int
 ) -> None:
-    command = f'exec "{sys.executable}" -m dorky {word} {closed}'
+    command = f'exec "{sys.executable}" -m dorky {words} {closed}'
     with project.here():
         done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
-    assert done.returncode == code
+    assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr
+    assert "bug" not in done.stderr
+    assert bool(done.stdout) == (closed == "2>&-" and code == 0)
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
