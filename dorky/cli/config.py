@@ -80,6 +80,14 @@ def list_(
     \b
     $ dorky config list
     """
+    if all_ and json:
+        show_json(
+            [
+                {"key": key, "about": each.about, "environment": each.env}
+                for key, each in settings.SETTINGS.items()
+            ]
+        )
+        return
     if all_:
         for key, setting in settings.SETTINGS.items():
             say(f"{key}\n    {setting.about}")

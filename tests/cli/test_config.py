@@ -24,6 +24,9 @@ def test_values_and_where_they_come_from(local: Machine) -> None:
     assert f"user.name = Ana Example\t({user})" in local("config", "list").out.splitlines()
     found = local("config", "list", "--json").json
     assert {"key": "user.name", "value": "Ana Example", "source": str(user)} in found
+    explained = {each["key"]: each for each in local("config", "list", "--all", "--json").json}
+    assert explained["user.name"]["environment"] == "DORKY_AUTHOR"
+    assert explained["user.name"]["about"] in local("config", "list", "--all").out
     assert local("config", "get", "user.name").out == "Ana Example\n"
     assert local("config", "get", "user.name", "--json").json["source"] == str(user)
 
