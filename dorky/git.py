@@ -261,7 +261,8 @@ def _git(top: Path, *args: str, stdin: bytes = b"", also: int = 0) -> tuple[int,
     if status == 127:
         raise gone
     if status not in {0, also}:
-        lines = done.stderr.decode(errors="replace").strip().splitlines() or [f"status {status}"]
+        what = f"killed by signal {-status}" if status < 0 else f"status {status}"
+        lines = done.stderr.decode(errors="replace").strip().splitlines() or [what]
         way_out = next((line.strip() for line in lines if "safe.directory" in line), "")
         raise errors.SetupError(f"git in {top}: {lines[0].removeprefix('fatal: ')}", hint=way_out)
     return status, output
