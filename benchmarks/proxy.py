@@ -14,6 +14,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import urlsplit
 
 PIECE = 256 << 10
@@ -109,6 +110,7 @@ class Proxy:
         self._delay = round_trip / 2
         self._traffic = Traffic()
         self._lock = threading.Lock()
+        self._tasks: set[asyncio.Task[Any] | None] = set()
 
     def take(self) -> Traffic:
         """What went through since the last time this was called."""
@@ -128,6 +130,14 @@ class Proxy:
         await asyncio.gather(*others, return_exceptions=True)
 
     async def _connect(self, client: asyncio.StreamReader, answer: asyncio.StreamWriter) -> None:
+        # asyncio itself refers to tasks weakly: one that nobody else knows may vanish half done.
+        self._tasks.add(task := asyncio.current_task())
+        try:
+            await self._join(client, answer)
+        finally:
+            self._tasks.discard(task)
+
+    async def _join(self, client: asyncio.StreamReader, answer: asyncio.StreamWriter) -> None:
         try:
             server, request = await asyncio.open_connection(
                 self._target.hostname, self._target.port, limit=2 * PIECE
