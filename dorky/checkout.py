@@ -356,17 +356,17 @@ def apply(worktree: Worktree, store: Store, made: Plan, progress: Progress) -> D
         judged: dict[str, Moment | None] = {path: made.judged[path] for path in touched}
         for path in sorted(made.remove, reverse=True):
             writing.remove(path, judged=judged.get(path))
-        installed = {
-            path: writing.install(each, path, judged=judged.get(path))
-            for path, each in prepared.items()
-        }
+        assert prepared.keys() == made.write.keys()
+        rows = []
+        for path in list(prepared):
+            # Nothing is kept of a file but its row: there may be a hundred thousand.
+            each = prepared.pop(path)
+            stat, untouched = writing.install(each, path, judged=judged.get(path))
+            row = staging.row_of(path, made.write[path], store.vault)
+            rows.append(row.known(stat, 1 if untouched else 0))
     # Only now is a file that was just written old enough for its stat to be trusted.
     seen = now()
-    rows = [
-        staging.row_of(path, made.write[path], store.vault).known(stat, seen if untouched else 0)
-        for path, (stat, untouched) in installed.items()
-    ]
-    assert installed.keys() == made.write.keys()
+    rows = [row._replace(seen=seen) if row.seen else row for row in rows]
     rows += made.adopt.values()
     rows += [staging.row_of(path, entry, store.vault) for path, entry in made.leave.items()]
     return Done(rows, made.remove | made.forget)

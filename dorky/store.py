@@ -27,7 +27,7 @@ T = TypeVar("T")
 _OPEN_PACKS = 64
 # What is worth handing to another thread.
 _ENOUGH = 2 * MiB
-_OPENED = 32 * MiB
+_OPENED = 16 * MiB
 _SMALL = 64 * KiB
 LOCAL = ""
 """The name under which packs that are here are recorded, beside the remotes' names."""

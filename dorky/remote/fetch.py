@@ -18,7 +18,7 @@ from dorky.progress import SILENT, Progress
 from dorky.remote.root import PACKS, Remote, Seen
 from dorky.store import Held, Store
 
-_THREADS = 8
+_THREADS = 6
 _ATTEMPTS = 3
 # Reading over a gap is cheaper than another request, up to about what a round trip carries.
 _GAP = 128 * KiB
