@@ -124,6 +124,7 @@ def jobs(sizes: Sizes) -> list[Job]:
     def start(bench: Bench, tool: Tool) -> None:
         site = bench.site(bench.samples.env(), remote=False)
         bench.run(tool, site, [*tool.init(site), *tool.stage(site), *tool.commit(site)])
+        bench.run(tool, site, tool.push(site))
         for _ in range(5):
             for job, commands in (
                 ("start.nothing", tool.nothing(site)),
