@@ -351,7 +351,7 @@ def test_no_more_is_remembered_than_there_is_room_for(here: Store) -> None:
     places = [store.Held(Kind.CHUNK, f"{n:02x}", "no pack", 0, 1) for n in range(2000)]
     for at in places:
         here.remember(at.id, None, bytes(32_768))
-    assert sum(len(body) for _, body in here._opened.values()) == 32 << 20
+    assert sum(len(body) for _, body in here._opened.values()) == store._OPENED
     for at in places[:1000]:
         assert len(here.open(at)) == 32_768
     here.remember("ff", None, bytes(32_768))
