@@ -17,7 +17,7 @@ from dorky import errors
 
 # What Unicode calls default-ignorable: HFS+ and ext4's casefold directories pass over (most of)
 # these when they compare names, so `.g\u200cit` opens `.git` there (git's CVE-2014-9390).
-_IGNORABLE = dict.fromkeys(
+IGNORABLE = dict.fromkeys(
     [
         *(0xAD, 0x34F, 0x61C, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x3164, 0xFEFF, 0xFFA0),
         *(*range(0x180B, 0x1810), *range(0x200B, 0x2010), *range(0x202A, 0x202F)),
@@ -283,7 +283,7 @@ def unsafe(name: str) -> str | None:
         return "it holds a separator"
     if not name.isascii():
         # Compatibility forms, too: ZFS can be told to compare names by them.
-        name = unicodedata.normalize("NFKD", name).translate(_IGNORABLE)
+        name = unicodedata.normalize("NFKD", name).translate(IGNORABLE)
     # NTFS ends a name at ':' (alternate data streams); git~1 is its 8.3 name for .git.
     plain = name.casefold().split(":")[0].rstrip(". ")
     if plain in {".git", ".dorky", "git~1", "dorky~1"}:

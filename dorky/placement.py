@@ -1,0 +1,339 @@
+"""Which group of readers owns a path: the rule that every reader and writer goes by.
+
+A path belongs to the one group that has it in a pattern, compared folded (see `fold`); to everybody
+if no group has; to nobody if several have: then it is contested, and no file is written for it.
+"""
+
+from __future__ import annotations
+
+import functools
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+from dorky.files import IGNORABLE
+from dorky.model import ALL, Group, Roster
+
+ANY_DIRECTORIES = "**"
+_LAST = 0x10FFFF
+
+Owner = Callable[[str], "str | None"]
+"""Gives the id of the group that owns a path; None if several claim it."""
+
+
+def fold(path: str) -> str:
+    """Return a path as it is compared: names that some file system takes for one are equal.
+
+    Each name is in Unicode's NFKD form, without default-ignorable characters, case-folded, and
+    without dots and spaces at its end.
+    """
+    if path.isascii():
+        folded = path.lower()
+    else:
+        folded, before = path, ""
+        while folded != before:  # folding case can bring characters that decompose
+            before = folded
+            decomposed = unicodedata.normalize("NFKD", folded)
+            folded = decomposed.translate(IGNORABLE).casefold()
+    if "./" in folded or " /" in folded or folded.endswith((".", " ")):
+        folded = "/".join(name.rstrip(". ") for name in folded.split("/"))
+    return folded
+
+
+def owner(roster: Roster) -> Owner:
+    """Return the function that gives the owner of a path by this roster."""
+    patterns = [(group.id, compiled(pattern)) for group, pattern in _claims(roster)]
+    if not patterns:
+        return lambda _: ALL
+
+    # Files come directory by directory: how far each pattern is in one holds for all of them.
+    @functools.lru_cache(maxsize=256)
+    def reached(directory: str) -> list[tuple[str, Pattern, States]]:
+        if not directory:
+            return [(group, pattern, pattern.start) for group, pattern in patterns]
+        above, _, name = directory.rpartition("/")
+        before = ((group, pattern, pattern.step(at, name)) for group, pattern, at in reached(above))
+        return [(group, pattern, at) for group, pattern, at in before if at]
+
+    def owner_of(path: str) -> str | None:
+        directory, _, name = fold(path).rpartition("/")
+        owners = {
+            group
+            for group, pattern, at in reached(directory)
+            if pattern.is_complete(pattern.step(at, name))
+        }
+        if len(owners) > 1:
+            return None
+        return owners.pop() if owners else ALL
+
+    return owner_of
+
+
+def claimants(roster: Roster, path: str) -> list[Group]:
+    """Return the groups that have a path in a pattern; more than one if it is contested."""
+    names = fold(path).split("/")
+    return [
+        group
+        for group in roster.groups
+        if any(compiled(pattern).covers(names) for pattern in group.patterns)
+    ]
+
+
+def overlap(one: str, other: str) -> bool:
+    """Return whether there is a path that two patterns select.
+
+    Both are followed name by name: what one pattern selects whole, it selects with all that is
+    below, so the two meet as soon as either has come to its end.
+    """
+    left, right = compiled(one).names, compiled(other).names
+    pending, seen = [(0, 0)], {(0, 0)}
+    while pending:
+        i, j = pending.pop()
+        if i == len(left) or j == len(right):
+            return True
+        steps = []
+        if left[i] is None:  # stands for no name, or for one that `right` names as well
+            steps.append((i + 1, j))
+        if right[j] is None:
+            steps.append((i, j + 1))
+        first, second = left[i], right[j]
+        if first is None or second is None or _have_common_name(first, second):
+            steps.append((i + (first is not None), j + (second is not None)))
+        pending += [step for step in steps if step not in seen]
+        seen.update(steps)
+    return False
+
+
+def _claims(roster: Roster) -> Iterator[tuple[Group, str]]:
+    return ((group, pattern) for group in roster.groups for pattern in group.patterns)
+
+
+# --- patterns -------------------------------------------------------------------------------
+
+
+class Token(NamedTuple):
+    """One place of a name in a pattern.
+
+    Attributes:
+        ranges: The characters that may stand there, as pairs of first and last code point.
+        repeats: Whether any number of them may (``*``).
+        marked: Whether combining marks may follow, which fold away from one character.
+    """
+
+    ranges: tuple[tuple[int, int], ...]
+    repeats: bool = False
+    marked: bool = False
+
+    def takes(self, character: str) -> bool:
+        """Return whether a character may stand there."""
+        code = ord(character)
+        return any(first <= code <= last for first, last in self.ranges)
+
+    def meets(self, other: Token) -> bool:
+        """Return whether some character may stand in both places."""
+        return any(
+            first <= last_of_other and first_of_other <= last
+            for first, last in self.ranges
+            for first_of_other, last_of_other in other.ranges
+        )
+
+
+Name = tuple[Token, ...]
+"""What one name of a pattern stands for."""
+
+_ANYTHING = ((0, _LAST),)
+
+
+States = frozenset[int]
+"""How many names of a pattern a path may have matched: all ways are followed at once.
+
+Patterns come from others, and trying one way after the other takes exponential time for some.
+"""
+
+
+class Pattern:
+    """A pattern of paths, compiled.
+
+    Attributes:
+        names: Each of its names; None for ``**``, any number of directories.
+        start: Where each path begins.
+    """
+
+    def __init__(self, text: str) -> None:
+        parts = fold(text).split("/")
+        self.names = [None if part == ANY_DIRECTORIES else _tokens(part) for part in parts]
+        self._matches = [_matcher(part, name) for part, name in zip(parts, self.names, strict=True)]
+        self.start = self._beyond({0})
+
+    def step(self, at: States, name: str) -> States:
+        """Return how far a path has come with one more name, folded."""
+        end = len(self.names)
+        if end in at:  # with a directory the pattern has all that is below
+            return at
+        after = {n if self.names[n] is None else n + 1 for n in at if self._matches[n](name)}
+        return self._beyond(after)
+
+    def is_complete(self, at: States) -> bool:
+        """Return whether a path that has come so far, or a directory above it, matches."""
+        return len(self.names) in at
+
+    def covers(self, path: Sequence[str]) -> bool:
+        """Return whether a folded path, or a directory above it, matches."""
+        return self.is_complete(functools.reduce(self.step, path, self.start))
+
+    def _beyond(self, at: set[int]) -> States:
+        for n, name in enumerate(self.names):
+            if n in at and name is None:
+                at.add(n + 1)
+        return frozenset(at)
+
+
+def _matcher(text: str, name: Name | None) -> Callable[[str], bool]:
+    """Return the quickest way to tell whether a name matches one of a pattern."""
+    if name is None:
+        return lambda _: True
+    if "?" in text or "[" in text or text.count("*") > 1:
+        return functools.lru_cache(maxsize=256)(functools.partial(_name_matches, name))
+    before, star, after = text.partition("*")
+    if not star:
+        return text.__eq__
+    least = len(before) + len(after)
+    return lambda other: len(other) >= least and other.startswith(before) and other.endswith(after)
+
+
+@functools.lru_cache(maxsize=1024)
+def compiled(pattern: str) -> Pattern:
+    """Return a pattern in its compiled form."""
+    return Pattern(pattern)
+
+
+def _tokens(name: str) -> Name:
+    """Read one name of a pattern, already folded: ``*``, ``?``, ``[…]``, ``[!…]``, literals."""
+    found: list[Token] = []
+    at = 0
+    while at < len(name):
+        character = name[at]
+        at += 1
+        if character == "*":
+            if not (found and found[-1].repeats):
+                found.append(Token(_ANYTHING, repeats=True))
+        elif character == "?":
+            found.append(Token(_ANYTHING, marked=True))
+        elif character == "[" and (end := _class_end(name, at)):
+            found.append(Token(_class(name[at:end]), marked=True))
+            at = end + 1
+        else:
+            code = ord(character)
+            found.append(Token(((code, code),)))
+    return tuple(found)
+
+
+def _class_end(name: str, start: int) -> int:
+    """Return where the ``]`` of a class is, 0 if there is none: then the ``[`` is a literal."""
+    first = start + 1 if name[start : start + 1] == "!" else start
+    return max(name.find("]", first + 1), 0)  # directly at the beginning it is a literal
+
+
+def _class(text: str) -> tuple[tuple[int, int], ...]:
+    """Return the characters of a class.
+
+    What a group claims decides who can read it. So where folding makes a class unclear, it stands
+    for more characters rather than for fewer.
+    """
+    negated = text.startswith("!")
+    items = list(text[negated:])
+    ranges: list[tuple[int, int]] = []
+    unclear = text.startswith("^")  # taken for a negation by others
+    while items:
+        first = items.pop(0)
+        if len(items) > 1 and items[0] == "-":
+            items.pop(0)
+            last = items.pop(0)
+            # Of a range that was folded, only those of digits and of letters keep their meaning.
+            kinds = (str.isdecimal, str.islower)
+            if any(kind(first) and kind(last) for kind in kinds) and (first + last).isascii():
+                ranges.append((ord(first), ord(last)))
+            else:
+                unclear = True
+        elif unicodedata.category(first).startswith("M"):
+            # A character that decomposes: its mark may follow, as after every class.
+            if negated and ranges:
+                ranges.pop()
+        else:
+            ranges.append((ord(first), ord(first)))
+    if unclear:
+        return _ANYTHING
+    return tuple(_complement(ranges)) if negated else tuple(ranges)
+
+
+def _complement(ranges: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    start = 0
+    for first, last in sorted(ranges):
+        if start < first:
+            yield start, first - 1
+        start = max(start, last + 1)
+    if start <= _LAST:
+        yield start, _LAST
+
+
+def _is_mark(token: Token) -> bool:
+    """Return whether a combining mark may stand in a place."""
+    single = len(token.ranges) == 1 and token.ranges[0][0] == token.ranges[0][1]
+    return not single or unicodedata.category(chr(token.ranges[0][0])).startswith("M")
+
+
+def _name_matches(tokens: Name, name: str) -> bool:
+    at = _past_stars(tokens, {0})
+    for character in name:
+        mark = unicodedata.category(character).startswith("M")
+        after = set()
+        for n in at:
+            if n < len(tokens) and tokens[n].takes(character):
+                after.add(n if tokens[n].repeats else n + 1)
+            if n and mark and tokens[n - 1].marked:
+                after.add(n)
+        at = _past_stars(tokens, after)
+    return len(tokens) in at
+
+
+def _past_stars(tokens: Name, at: set[int]) -> set[int]:
+    for n, token in enumerate(tokens):
+        if n in at and token.repeats:
+            at.add(n + 1)
+    return at
+
+
+def _have_common_name(one: Name, other: Name) -> bool:
+    """Return whether some name matches both."""
+    pending, seen = [(0, 0)], {(0, 0)}
+    while pending:
+        i, j = pending.pop()
+        if (i, j) == (len(one), len(other)):
+            return True
+        steps = [
+            (i + n, j + m)
+            for n, step in _steps(one, i)
+            for m, step2 in _steps(other, j)
+            if step is not None and step2 is not None and step.meets(step2)
+        ]
+        steps += [(i + n, j) for n, step in _steps(one, i) if step is None]
+        steps += [(i, j + n) for n, step in _steps(other, j) if step is None]
+        # Marks that one side may have after its character, and the other at this place.
+        if i and one[i - 1].marked:
+            steps += [(i, j + n) for n, step in _steps(other, j) if step and _is_mark(step)]
+        if j and other[j - 1].marked:
+            steps += [(i + n, j) for n, step in _steps(one, i) if step and _is_mark(step)]
+        pending += [step for step in steps if step not in seen]
+        seen.update(steps)
+    return False
+
+
+def _steps(name: Name, at: int) -> Iterator[tuple[int, Token | None]]:
+    """Yield how far a name goes on from a place, and by which character; None for by none."""
+    if at < len(name):
+        token = name[at]
+        if token.repeats:
+            yield 1, None
+            yield 0, token
+        else:
+            yield 1, token
