@@ -353,15 +353,14 @@ def apply(worktree: Worktree, store: Store, made: Plan, progress: Progress) -> D
         for path, stat in worktree.stats(touched):
             if moment(stat) != made.judged[path]:
                 raise errors.LocalChanges(path)
-        judged: dict[str, Moment | None] = {path: made.judged[path] for path in touched}
         for path in sorted(made.remove, reverse=True):
-            writing.remove(path, judged=judged.get(path))
+            writing.remove(path, judged=made.judged.get(path))
         assert prepared.keys() == made.write.keys()
         rows = []
         for path in list(prepared):
             # Nothing is kept of a file but its row: there may be a hundred thousand.
             each = prepared.pop(path)
-            stat, untouched = writing.install(each, path, judged=judged.get(path))
+            stat, untouched = writing.install(each, path, judged=made.judged.get(path))
             row = staging.row_of(path, made.write[path], store.vault)
             rows.append(row.known(stat, 1 if untouched else 0))
     # Only now is a file that was just written old enough for its stat to be trusted.

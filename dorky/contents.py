@@ -85,14 +85,15 @@ def store_files(
             yield reads, writer.lacking({each.row.content for each in reads})
 
     def close(item: tuple[list[_Read], set[ObjectId]]) -> list[tuple[Row, bytes | None]]:
+        reads, lacking = item
         return [
             (
                 row,
                 vault.store(Kind.CHUNK, row.content, body, group=group)
-                if row.content in item[1]
+                if row.content in lacking
                 else None,
             )
-            for row, group, body in item[0]
+            for row, group, body in reads
         ]
 
     several = len(batches) > 1

@@ -150,8 +150,8 @@ class LocalWork(PlaceWork):
                 self.worktree, self.store, self.index, rows, chosen, self.grouping(), self.progress
             )
         except BaseException:
-            # Kept by nobody, they must not be hidden from git either.
-            git.unignore(self.root, exposed)
+            if lines:  # kept by nobody, they must not be hidden from git either
+                git.unignore(self.root, exposed)
             raise
         added = [each.path for each in changes if each.what == "added"]
         return Staged(

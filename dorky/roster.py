@@ -297,10 +297,10 @@ def _vouched(known: Roster, group: Group, opened: Vault) -> bool:
 
 
 def _claims(known: Roster, group: Group) -> str:
+    import json
+
     # Nobody gets the key of a group that has ended any more: its members may come and go.
     readable = readers(known, group.id) if group.patterns else []
     members = sorted([each.name, *sorted(each.recipients)] for each in readable)
     claims = [group.id, group.name, list(group.patterns), group.version, members]
-    import json
-
     return f"group\0{json.dumps(claims, separators=(',', ':'))}"

@@ -387,8 +387,8 @@ class SyncWork(MendWork):
     def _target(self, ours: ObjectId | None, theirs: ObjectId | None) -> merge.Merged:
         """Where ``main`` goes: to the side that has both, or to a merge of the two."""
         if ours and theirs:
-            onward = history.is_ancestor(self.store, ours, theirs)
-            if not onward and not history.is_ancestor(self.store, theirs, ours):
+            ahead, behind = history.ahead_behind(self.store, ours, theirs)
+            if ahead and behind:
                 return merge.merge(
                     self.store,
                     ours,
@@ -398,7 +398,7 @@ class SyncWork(MendWork):
                     group_of=self.grouping(),
                     bring=lambda entries: self._bring(checkout.needed(self.store, entries)),
                 )
-            commit: ObjectId | None = theirs if onward else ours
+            commit: ObjectId | None = theirs if behind else ours
         else:
             commit = ours or theirs
         return merge.Merged(commit, history.trees_of(self.store, commit), {}, ())

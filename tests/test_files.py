@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -154,15 +155,11 @@ def test_content_is_never_in_a_file_that_others_can_read(tmp_path: Path, umask: 
     assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("mode", [FILE | 0o640, FILE, LINK])
-def test_a_file_is_moved_to_another_mount(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int
-) -> None:
-    here, there = tmp_path / "here", tmp_path / "there"
-    for each in (here, there):
-        each.mkdir()
-    target = there / "file"
-    files.write_new(here / "new", mode, [b"x"], about=target)
+@contextlib.contextmanager
+def two_mounts(
+    here: Path, there: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[int, int]]:
+    """Two directories, opened; nothing can be renamed from one into the other."""
     rename = os.rename
 
     def refuse(path: str, to: str, *, src_dir_fd: int, dst_dir_fd: int) -> None:
@@ -173,10 +170,23 @@ def test_a_file_is_moved_to_another_mount(
     monkeypatch.setattr(os, "rename", refuse)
     source, into = (os.open(each, os.O_RDONLY) for each in (here, there))
     try:
-        files.move("new", source, "file", into)
+        yield source, into
     finally:
         os.close(source)
         os.close(into)
+
+
+@pytest.mark.parametrize("mode", [FILE | 0o640, FILE, LINK])
+def test_a_file_is_moved_to_another_mount(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int
+) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    for each in (here, there):
+        each.mkdir()
+    target = there / "file"
+    files.write_new(here / "new", mode, [b"x"], about=target)
+    with two_mounts(here, there, monkeypatch) as (source, into):
+        files.move("new", source, "file", into)
     assert not list(here.iterdir())
     assert list(there.iterdir()) == [target]
     if mode == LINK:
@@ -194,21 +204,11 @@ def test_a_move_to_another_mount_that_fails_leaves_nothing(
     here.mkdir()
     (there / "taken").mkdir(parents=True)
     (here / "new").write_bytes(b"x")
-    rename = os.rename
-
-    def refuse(path: str, to: str, *, src_dir_fd: int, dst_dir_fd: int) -> None:
-        if src_dir_fd != dst_dir_fd:
-            raise OSError(errno.EXDEV, "Invalid cross-device link")
-        rename(path, to, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd)
-
-    monkeypatch.setattr(os, "rename", refuse)
-    source, into = (os.open(each, os.O_RDONLY) for each in (here, there))
-    try:
-        with pytest.raises(IsADirectoryError):
-            files.move("new", source, "taken", into)
-    finally:
-        os.close(source)
-        os.close(into)
+    with (
+        two_mounts(here, there, monkeypatch) as (source, into),
+        pytest.raises(IsADirectoryError),
+    ):
+        files.move("new", source, "taken", into)
     assert [each.name for each in there.iterdir()] == ["taken"]
     assert (here / "new").read_bytes() == b"x"
 
