@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from importlib import import_module
 from typing import Annotated, Any
 
 import typer
 import typer.main
-from typer.core import TyperCommand, TyperGroup, TyperOption
+from typer.core import TyperCommand, TyperGroup
 
 from dorky.cli.output import Settings
 
@@ -29,32 +30,45 @@ def _no_color(_context: Any, _option: Any, value: bool) -> None:
         Settings.color = False
 
 
-def _options() -> list[TyperOption]:
-    shared: dict[str, Any] = {"expose_value": False, "is_eager": True}
-    return [
-        TyperOption(
-            param_decls=["-q", "--quiet"],
-            callback=_quiet,
-            is_flag=True,
-            help="Print nothing but errors.",
-            **shared,
-        ),
-        TyperOption(
-            param_decls=["-v", "--verbose"],
-            callback=_verbose,
-            count=True,
-            type=int,  # else its help ends in [x>=0]
-            help="Say more: long lists whole, errors with their code; twice: tracebacks.",
-            **shared,
-        ),
-        TyperOption(
-            param_decls=["--no-color"],
-            callback=_no_color,
-            is_flag=True,
-            help="No colours (NO_COLOR does the same).",
-            **shared,
-        ),
-    ]
+def _shared(
+    quiet: bool = typer.Option(
+        False,
+        *("-q", "--quiet"),
+        callback=_quiet,
+        is_eager=True,
+        expose_value=False,
+        help="Print nothing but errors.",
+    ),
+    verbose: int = typer.Option(
+        0,
+        *("-v", "--verbose"),
+        callback=_verbose,
+        is_eager=True,
+        expose_value=False,
+        count=True,
+        show_default=False,
+        metavar="",
+        help="Say more: long lists whole, errors with their code; twice: tracebacks.",
+    ),
+    no_color: bool = typer.Option(
+        False,
+        "--no-color",
+        callback=_no_color,
+        is_eager=True,
+        expose_value=False,
+        help="No colours (NO_COLOR does the same).",
+    ),
+) -> None:
+    """Declare the options; this is never called."""
+
+
+@functools.cache
+def _options() -> list[Any]:
+    # typer makes them of a signature: what its own classes take changes between its versions.
+    app = typer.Typer(add_completion=False)
+    app.command()(_shared)
+    command: Any = typer.main.get_command(app)
+    return [option for option in command.params if option.name != "help"]
 
 
 class Command(TyperCommand):

@@ -264,6 +264,11 @@ def _misused(error: Any) -> int:
     context = error.ctx
     path = context.command_path if context else "dorky"
     message = error.format_message().removesuffix(".")
+    if type(error).__name__ == "MissingParameter":
+        # typer's versions name it differently.
+        kind = error.param.param_type_name
+        name = error.param.opts[0] if kind == "option" else error.param.name.upper()
+        message = f"Missing {kind} {name}"
     hint = f"{path} --help"
     if context and (unknown := re.match(r"No such command (['\"])(.*?)\1", message)):
         word = unknown[2]

@@ -108,7 +108,7 @@ def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["remote", "ad"], "dorky remote has no command ad", "did you mean dorky remote add?"),
         (["--nope"], "No such option: --nope", "dorky --help"),
         (["status", "--nope"], "No such option: --nope", "dorky status --help"),
-        (["stage"], "Missing argument 'PATHS...'", "dorky stage --help"),
+        (["stage"], "Missing argument PATHS", "dorky stage --help"),
         (["log", "-n", "x"], "Invalid value for '-n'", "dorky log --help"),
         (["status", "a", "b"], "Got unexpected extra argument", "dorky status --help"),
     ],
