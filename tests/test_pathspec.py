@@ -1,7 +1,7 @@
 """Where pathspec differs from git: the reason why `.dorkyignore` has a matcher of its own.
 
-Each row of `docs/decisions/0005-own-ignore-matcher.md`. They fail today; once one passes, pathspec has
-changed, and the decision is due to be read again.
+Each row of `docs/decisions/0005-own-ignore-matcher.md`. They fail today; once one passes, pathspec
+has changed, and the decision is due to be read again.
 """
 
 from __future__ import annotations
