@@ -43,7 +43,7 @@ def test(*arguments: str, deep: bool) -> int:
 
 
 def bounds(*arguments: str, lowest: bool) -> int:
-    """Run the tests with the newest version of every requirement; further arguments are pytest's."""
+    """Run the tests with the newest of every requirement; further arguments are pytest's."""
     where = BOUNDS / ("lowest" if lowest else "newest")
     if not where.exists():
         make_venv(where)
