@@ -160,7 +160,7 @@ class Repository(PurgeWork):
         repo = cls(place, config=Config(place, flags=settings), progress=progress, ask=ask)
         empty = not place.exists() or (
             # A clone that was killed before anything else has left that much.
-            place.is_dir() and all(each == repo.state for each in place.iterdir())
+            place.is_dir() and all(each == repo.base for each in place.iterdir())
         )
         if not empty and not repo._was_killed("clone"):
             raise errors.Conflict(f"{place} exists and is not empty")
@@ -179,8 +179,7 @@ class Repository(PurgeWork):
             AlreadyARepository: There is one, or another command was faster.
         """
         made = not self.root.exists()
-        with files.disk_errors(self.root):
-            self.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.make_state()
         with self.locking():
             killed = self._was_killed(command)
             resumed = killed and command == "clone"
@@ -301,7 +300,8 @@ class Repository(PurgeWork):
             flags = _remote_settings(place, ORIGIN, url, options or {})
             config = Config(place, flags=flags)
             with cls(place, config=config, progress=progress, ask=ask) as repo:
-                repo.set_up()
+                # Nobody comes back to this state: it takes no key, and no home to keep one in.
+                repo.set_up(key=os.urandom(32))
                 head = repo._learn().new
                 if head:
                     repo.database.set_ref(MAIN, head)
