@@ -329,6 +329,28 @@ class Destruction(Result, frozen=True, kw_only=True):
     unpushed: int = 0
 
 
+class Trust(Result, frozen=True, kw_only=True):
+    """State of another key, which `trust` takes over.
+
+    Attributes:
+        name: How the name of its directory in `.dorky/` begins.
+        repository: The id of the repository that it belongs to.
+        url: Of the remote that it knows; empty for none.
+        head: The commit that it is at; null without commits.
+        packs: How many packs it holds, each of which has the hash of its name.
+        size: Their size in bytes.
+        done: Whether it has been taken over.
+    """
+
+    name: str
+    repository: str
+    url: str
+    head: str | None
+    packs: int
+    size: int
+    done: bool = False
+
+
 class Garbage(Result, frozen=True, kw_only=True):
     """A pack (or another key of the remote) that can go: its name, its size in bytes, and why."""
 
