@@ -622,7 +622,7 @@ class Rebuilt(Result, frozen=True, kw_only=True):
         kept: Where the old database is now; empty if there was none.
         packs: How many packs were read.
         objects: How many objects they hold.
-        damaged: Packs that were moved to `.dorky/damaged`.
+        damaged: Packs that were moved to `damaged/` in the state.
         saved: How many objects of those were saved.
         main: The commit that ``main`` names now.
         notes: What could not be had back as it was, and what was taken instead.

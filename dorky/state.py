@@ -390,5 +390,6 @@ def _ignore(held: int) -> None:
         return  # the user's, or a branch's
     try:
         os.write(fd, b"*\n")
+        os.fsync(fd)
     finally:
         os.close(fd)

@@ -58,6 +58,12 @@ def test_an_identity_in_the_environment_gives_the_same_key_everywhere(tmp_path: 
     assert state.keys(config(tmp_path, DORKY_IDENTITY="another")) != [key]
 
 
+def test_an_identity_that_comes_through_a_pipe_is_left_to_what_opens_it(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    assert state.keys(config(tmp_path, DORKY_IDENTITY_FILE=str(tmp_path / "pipe"))) == []
+    assert state.keys(config(tmp_path, DORKY_IDENTITY_FILE=str(tmp_path / "none"))) == []
+
+
 def test_a_saved_key_is_tried_after_the_identity(tmp_path: Path) -> None:
     saved = state.make_key(config(tmp_path))
     found = state.keys(config(tmp_path, DORKY_IDENTITY=IDENTITY))
