@@ -240,12 +240,10 @@ def _candidates(fd: int) -> list[str]:
     return sorted(found)
 
 
-def _is_ours(fd: int, name: str, found: list[bytes]) -> bool:
-    """Whether a name under an open `.dorky/` is one that this user's key has made."""
+def _is_ours(name: str, found: list[bytes]) -> bool:
+    """Whether a name is one that one of the keys has made."""
     nonce, proof = name[:_HALF], name[_HALF:]
-    if not any(mac(key, _PURPOSE, nonce.encode()).hex()[:_HALF] == proof for key in found):
-        return False
-    return not foreign(os.stat(name, dir_fd=fd, follow_symlinks=False))
+    return any(mac(key, _PURPOSE, nonce.encode()).hex()[:_HALF] == proof for key in found)
 
 
 def find(base: Path, config: Config) -> Path | None:
@@ -267,11 +265,17 @@ def find(base: Path, config: Config) -> Path | None:
 def _found(fd: int, base: Path, config: Config) -> Path | None:
     names = _candidates(fd)
     known = keys(config) if names else []
-    ours = [name for name in names if _is_ours(fd, name, known)]
+    ours = [name for name in names if _is_ours(name, known)]
     if not ours:
         return None
     if len(ours) > 1:
         raise errors.UntrustedState(base, f"it holds {len(ours)} states of yours")
+    if foreign(os.stat(ours[0], dir_fd=fd, follow_symlinks=False)):
+        import shlex
+
+        # Made with this user's key, so by dorky as another: by sudo, in most cases.
+        hint = f"sudo chown -R {os.geteuid()} {shlex.quote(str(base))}"
+        raise errors.UntrustedState(base, "another user owns the state in it", hint=hint)
     held = os.open(ours[0], _DIRECTORY, dir_fd=fd)
     _tighten(held, 0o700)
     os.close(held)
@@ -292,7 +296,7 @@ def strangers(base: Path, config: Config) -> list[str]:
         with files.disk_errors(base):
             names = _candidates(fd)
             known = keys(config) if names else []
-            return [name for name in names if not _is_ours(fd, name, known)]
+            return [name for name in names if not _is_ours(name, known)]
     finally:
         os.close(fd)
 

@@ -248,7 +248,10 @@ def test_a_download_needs_no_home(tmp_path: Path) -> None:
 def test_the_state_of_another_user_is_refused(ana: Machine, what: str) -> None:
     os.chown(getattr(ana, what), 12345, 12345)
     for command in ("status", "pull", "trust"):
-        ana(command, code=3)
+        said = ana(command, code=3)
+        assert "another user" in said.error
+    if what == "state":
+        assert said.hint == f"sudo chown -R 0 {ana.own}"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
@@ -421,3 +424,10 @@ def test_the_name_of_the_state_is_shown_by_nothing(ana: Machine) -> None:
     assert told[-1].code == 8
     for said in told:
         assert token not in said.out + said.err
+
+
+def test_doctor_tells_of_state_that_is_not_believed(restored: Machine) -> None:
+    checks = restored.run("doctor", "--json").json
+    (check,) = [each for each in checks if each["name"] == "state"]
+    assert check["verdict"] == "fail"
+    assert check["mend"].startswith("dorky trust")
