@@ -11,11 +11,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import functools
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from dorky import errors, files
 from dorky.config import Config
@@ -39,7 +41,8 @@ _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 # --- the key --------------------------------------------------------------------------------
 
 
-def _sha256(data: bytes) -> bytes:
+@functools.cache
+def _hash() -> Callable[[bytes], Any]:
     # As in the standard library's `random`: hashlib loads OpenSSL, which takes longer than status.
     try:
         from _sha2 import sha256  # type: ignore[import-not-found, unused-ignore]
@@ -48,7 +51,12 @@ def _sha256(data: bytes) -> bytes:
             from _sha256 import sha256  # type: ignore[import-not-found, unused-ignore]
         except ImportError:
             from hashlib import sha256
-    digest: bytes = sha256(data).digest()
+    made: Callable[[bytes], Any] = sha256
+    return made
+
+
+def _sha256(data: bytes) -> bytes:
+    digest: bytes = _hash()(data).digest()
     return digest
 
 
