@@ -61,7 +61,14 @@ def ana(tmp_path: Path, file_url: Remote) -> Machine:
 
 def fill(machine: Machine) -> None:
     """Put files into a home that others would like to see emptied or deleted."""
-    for path in ("ssh/id", "ssh/keys", "tmp/work/thesis", "packs/vinyl", "damaged/x"):
+    for path in (
+        "ssh/id",
+        "ssh/keys",
+        "tmp/work/thesis",
+        "packs/vinyl",
+        "damaged/x",
+        "dorky-book/x",
+    ):
         target = machine.home / path
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(f"precious {path}\n")
@@ -229,6 +236,7 @@ def test_a_link_in_place_of_the_state_is_refused(
             assert said.code == 3, command
             assert "is a symbolic link" in said.error
             assert ".dorky" in said.hint
+    assert "dorky-book" not in victim.run("doctor").out
     (check,) = [each for each in victim.run("doctor", "--json").json if each["name"] == "state"]
     assert check["verdict"] == "fail"
     assert "is a symbolic link" in check["about"]
