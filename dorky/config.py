@@ -407,6 +407,21 @@ class Config:
         return self.environment.get("DORKY_IDENTITY", "")
 
     @property
+    def given_identity(self) -> str:
+        """The identity that the environment gives, or the file that it names; empty without one."""
+        named = self.environment.get("DORKY_IDENTITY_FILE", "")
+        if self.identity_text or not named:
+            return self.identity_text
+        try:
+            path = Path(named).expanduser()
+            if not path.is_file():  # a pipe can be read once, by whatever opens the keys
+                return ""
+            with path.open("rb") as file:
+                return file.read(_LIMIT).decode(errors="surrogateescape")
+        except (OSError, RuntimeError):  # whatever needs the identity says so
+            return ""
+
+    @property
     def passphrase(self) -> str:
         """The repository's passphrase, if it has one and it stands in the environment."""
         return self.environment.get("DORKY_PASSPHRASE", "")

@@ -21,6 +21,13 @@ from __future__ import annotations
 import re
 from typing import ClassVar
 
+_STATE = re.compile(r"(\.dorky/)[0-9a-f]{64}(?![0-9a-f])")
+
+
+def hidden(text: str) -> str:
+    """Leave the name of a project's state out of a text: anyone who knows it could forge one."""
+    return _STATE.sub(r"\1…", text) if ".dorky/" in text else text
+
 
 class DorkyError(Exception):
     """{0}"""
@@ -43,12 +50,12 @@ class DorkyError(Exception):
     def message(self) -> str:
         """One line: what failed, and on what."""
         template = " ".join((self.__doc__ or "").split("\n\n")[0].split())
-        return template.format(*self.args).removesuffix(".")
+        return hidden(template.format(*self.args).removesuffix("."))
 
     @property
     def hint(self) -> str:
         """One line: what to run next; empty when there is nothing useful to say."""
-        return self._hint if self._hint is not None else self.advice.format(*self.args)
+        return hidden(self._hint if self._hint is not None else self.advice.format(*self.args))
 
     def __str__(self) -> str:
         return self.message
@@ -161,6 +168,50 @@ class NotSetUp(SetupError):
     """
 
     advice = "dorky pull"
+
+
+class UntrustedState(SetupError):
+    """The state directory {0} is not used: {1}.
+
+    `.dorky/` must be a directory of yours, not a link: a git branch can bring either. Nothing in
+    it, or behind it, was read or changed.
+    """
+
+    advice = "if you did not make it so, delete or move {0}; then dorky pull"
+
+
+class ForeignState(SetupError):
+    """The state in {0} was not made with your key on this machine.
+
+    It was copied from another machine, restored without `~/.dorky/state.key`, made with another
+    `DORKY_IDENTITY`, or brought by a git branch. Nothing in it is believed before you say so.
+    """
+
+    advice = "dorky trust shows it and asks; if it is not yours: rm -r {1}*"
+
+
+class OldState(SetupError):
+    """The state in {0} has the layout from before the first release."""
+
+    advice = "push with the dorky that made it, delete {0}/dorky.db, then dorky pull"
+
+
+class UnsoundState(SetupError):
+    """The state in {0} can't be taken over: {1}."""
+
+    advice = "delete it, then dorky pull; or bring back ~/.dorky/state.key from a backup"
+
+
+class UntrustedStateKey(SetupError):
+    """The key {0}, which tells your state from planted state, is not used: {1}."""
+
+    advice = "delete it; in each project, dorky trust then takes over the state"
+
+
+class NoStateKey(SetupError):
+    """There is no place for the key that tells your state from planted state: {0}."""
+
+    advice = "set HOME to a directory that you can write to, or set DORKY_IDENTITY"
 
 
 class AlreadyARepository(SetupError):

@@ -28,6 +28,7 @@ from dorky import (
     rebuild,
     roster,
     team,
+    trust,
     vault,
 )
 from dorky.config import RC, Config
@@ -51,6 +52,7 @@ from dorky.results import (
     Rebuilt,
     Swept,
     Transfer,
+    Trust,
 )
 
 _UNFINISHED = "unfinished"
@@ -160,7 +162,7 @@ class Repository(PurgeWork):
         repo = cls(place, config=Config(place, flags=settings), progress=progress, ask=ask)
         empty = not place.exists() or (
             # A clone that was killed before anything else has left that much.
-            place.is_dir() and all(each == repo.state for each in place.iterdir())
+            place.is_dir() and all(each == repo.base for each in place.iterdir())
         )
         if not empty and not repo._was_killed("clone"):
             raise errors.Conflict(f"{place} exists and is not empty")
@@ -179,8 +181,7 @@ class Repository(PurgeWork):
             AlreadyARepository: There is one, or another command was faster.
         """
         made = not self.root.exists()
-        with files.disk_errors(self.root):
-            self.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.make_state()
         with self.locking():
             killed = self._was_killed(command)
             resumed = killed and command == "clone"
@@ -301,11 +302,20 @@ class Repository(PurgeWork):
             flags = _remote_settings(place, ORIGIN, url, options or {})
             config = Config(place, flags=flags)
             with cls(place, config=config, progress=progress, ask=ask) as repo:
-                repo.set_up()
+                # Nobody comes back to this state: it takes no key, and no home to keep one in.
+                repo.set_up(key=os.urandom(32))
                 head = repo._learn().new
                 if head:
                     repo.database.set_ref(MAIN, head)
                 return repo.download(revision, path, destination, force=force)
+
+    def plan_trust(self, name: str = "") -> Trust:
+        """See `trust.plan`."""
+        return trust.plan(self, name)
+
+    def trust(self, plan: Trust) -> Trust:
+        """Take over the state that `plan_trust` has looked at."""
+        return trust.apply(self, plan)
 
     def doctor(self) -> list[Check]:
         """Look for what is wrong, or soon will be."""

@@ -50,7 +50,7 @@ def fsck(
     """Look for what is damaged or lost, here and in the remote. Exits with 7 if anything is.
 
     Nothing is ever deleted by it. --rebuild keeps the old database beside the new one, and moves
-    damaged packs to .dorky/damaged.
+    damaged packs to damaged/ in the state.
 
     \b
     $ dorky fsck
@@ -128,7 +128,7 @@ def _show_rebuilt(made: Rebuilt) -> None:
     if made.kept:
         say(f"The old one is {name(made.kept)}.")
     for each in made.damaged:
-        say(f"Moved to .dorky/damaged: {each}")
+        say(f"Moved to .dorky/…/damaged: {each}")
     if made.damaged:
         say(f"{plural(made.saved, 'object')} saved from there.")
     for text in made.notes:
