@@ -434,6 +434,12 @@ class SwapsIgnored(Conflict):
     )
 
 
+class WouldLockOut(Conflict):
+    """You would lock yourself out: {0} is you, and only a member who stays can let you in."""
+
+    advice = "if you mean it: dorky team remove {0} --yes"
+
+
 class NotConfirmed(Conflict):
     """Not confirmed: nothing was {0}."""
 

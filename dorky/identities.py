@@ -131,6 +131,7 @@ def use(config: Config, path: str) -> list[Key]:
     return [describe(each.public, str(target)) for each in found]
 
 
-def describe(recipient: str, source: str = "") -> Key:
-    """A public key as it is shown."""
-    return Key(recipient=recipient, fingerprint=keys.fingerprint(recipient), source=source)
+def describe(recipient: str, source: str = "", problem: str = "") -> Key:
+    """A public key as it is shown; with what is wrong with it, it may be any text."""
+    fingerprint = keys.anonymous(recipient) if problem else keys.fingerprint(recipient)
+    return Key(recipient=recipient, fingerprint=fingerprint, source=source, problem=problem)
