@@ -22,12 +22,28 @@ import re
 from typing import ClassVar
 
 
+def quoted(word: object) -> str:
+    """Quote a path, a name or a URL for the command in a hint: it may be anything, people paste."""
+    import shlex
+
+    return shlex.quote(str(word))
+
+
+class _Word(str):
+    """An argument of an error: ``{0}`` quotes it, ``{0!s}`` does not."""
+
+    __slots__ = ()
+
+    def __format__(self, _: str) -> str:
+        return quoted(self)
+
+
 class DorkyError(Exception):
     """{0}"""
 
     exit_code: ClassVar[int] = 70
     advice: ClassVar[str] = ""
-    """The default hint: the command to run next, formatted with the same arguments."""
+    """The default hint: the command to run next, formatted with the same arguments, quoted."""
 
     def __init__(self, *args: object, hint: str | None = None) -> None:
         super().__init__(*args)
@@ -48,7 +64,9 @@ class DorkyError(Exception):
     @property
     def hint(self) -> str:
         """One line: what to run next; empty when there is nothing useful to say."""
-        return self._hint if self._hint is not None else self.advice.format(*self.args)
+        if self._hint is not None:
+            return self._hint
+        return self.advice.format(*(_Word(word) for word in self.args))
 
     def __str__(self) -> str:
         return self.message
@@ -202,7 +220,7 @@ class RemoteExists(SetupError):
 class NoDriver(SetupError):
     """No driver for {0}: URLs."""
 
-    advice = "known schemes: {1}"
+    advice = "known schemes: {1!s}"
 
 
 class MissingLibrary(SetupError):
@@ -345,7 +363,7 @@ class Unresolved(Conflict):
 class StillMarked(Conflict):
     """{0} has conflict markers still (line {1})."""
 
-    advice = "edit it, or take one side: dorky resolve {2} --ours (or --theirs)"
+    advice = "edit it, or take one side: dorky resolve {0} --ours (or --theirs)"
 
 
 class MergeInProgress(Conflict):
@@ -369,7 +387,7 @@ class LocalChanges(Conflict):
 class GitTracked(Conflict):
     """git tracks {0}."""
 
-    advice = "git rm --cached -- {1}"
+    advice = "git rm --cached -- {0}"
 
 
 class GitDoesNotIgnore(Conflict):
@@ -403,7 +421,7 @@ class Misplaced(Conflict):
     seals it for the group.
     """
 
-    advice = 'dorky commit -m "seal for {1}"'
+    advice = 'dorky commit -m "seal for {1!s}"'
 
 
 class NotPulled(Conflict):

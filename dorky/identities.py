@@ -124,7 +124,8 @@ def use(config: Config, path: str) -> list[Key]:
     target = Path(path).expanduser().absolute()
     if target.suffix == ".pub":
         raise errors.UsageError(
-            f"{path} is the public half of a key", hint=f"dorky key use {target.with_suffix('')}"
+            f"{path} is the public half of a key",
+            hint=f"dorky key use {errors.quoted(target.with_suffix(''))}",
         )
     found = keys.load(target)
     config.set("identity", str(target), scope="user")

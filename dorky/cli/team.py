@@ -58,7 +58,9 @@ def key_gen(
     $ dorky key gen --ci deploy
     """
     if ci and path:
-        raise errors.UsageError("a CI key is printed, not written", hint=f"dorky key gen --ci {ci}")
+        raise errors.UsageError(
+            "a CI key is printed, not written", hint=f"dorky key gen --ci {errors.quoted(ci)}"
+        )
     if ci:
         with repository() as repo:
             done = repo.key_gen_ci(ci)
@@ -225,12 +227,13 @@ def team_add(
 
 def _asked(requests: Sequence[Requested], who: str, fingerprint: str, *, known: bool) -> str:
     """The key of the request that is granted."""
+    word = errors.quoted(who)
     if not requests and known:
         raise errors.NothingToDo(f"{who} is on the team already", hint="dorky team list")
     if not requests:
         raise errors.NotFound(
             f"{who} has not asked to be let in",
-            hint=f"they run dorky team join {who}; or: dorky team add {who} KEY",
+            hint=f"they run dorky team join {word}; or: dorky team add {word} KEY",
         )
     found = [each for each in requests if fingerprint in {"", each.key.fingerprint}]
     if not found:
@@ -242,7 +245,7 @@ def _asked(requests: Sequence[Requested], who: str, fingerprint: str, *, known: 
         both = " and ".join(each.key.fingerprint for each in found)
         raise errors.Conflict(
             f"there are several requests of {who}: {both}",
-            hint=f"dorky team add {who} --fingerprint FINGERPRINT",
+            hint=f"dorky team add {word} --fingerprint FINGERPRINT",
         )
     (request,) = found
     if not fingerprint:
@@ -252,7 +255,8 @@ def _asked(requests: Sequence[Requested], who: str, fingerprint: str, *, known: 
             note(f"There is a {who} on the team already: this would be a SECOND key of theirs.")
         if not agree("Is this what they told you?"):
             raise errors.NotConfirmed(
-                "changed", hint=f"dorky team add {who} --fingerprint, and what they told you"
+                "changed",
+                hint=f"dorky team add {word} --fingerprint, and what they told you",
             )
     return request.key.recipient
 
