@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import struct
 
+from dorky import native
 from dorky.model import KiB
 
 NONE, ZSTD = 0, 1
@@ -88,6 +89,10 @@ def inflate(data: bytes | memoryview, *, limit: int) -> bytes:
         written = cramjam.zstd.decompress_into(body, out)
     except cramjam.DecompressionError as error:
         raise CodecError("does not inflate to its stated length") from error
+    except BaseException as error:
+        if not native.panicked(error):
+            raise
+        raise CodecError("does not inflate") from None
     if written != length:
         raise CodecError(f"inflates to {written} bytes, claims {length}")
     return bytes(out)

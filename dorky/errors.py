@@ -29,12 +29,28 @@ def hidden(text: str) -> str:
     return _STATE.sub(r"\1…", text) if ".dorky/" in text else text
 
 
+def quoted(word: object) -> str:
+    """Quote a path, a name or a URL for the command in a hint: it may be anything, people paste."""
+    import shlex
+
+    return shlex.quote(str(word))
+
+
+class _Word(str):
+    """An argument of an error: ``{0}`` quotes it, ``{0!s}`` does not."""
+
+    __slots__ = ()
+
+    def __format__(self, _: str) -> str:
+        return quoted(self)
+
+
 class DorkyError(Exception):
     """{0}"""
 
     exit_code: ClassVar[int] = 70
     advice: ClassVar[str] = ""
-    """The default hint: the command to run next, formatted with the same arguments."""
+    """The default hint: the command to run next, formatted with the same arguments, quoted."""
 
     def __init__(self, *args: object, hint: str | None = None) -> None:
         super().__init__(*args)
@@ -55,7 +71,9 @@ class DorkyError(Exception):
     @property
     def hint(self) -> str:
         """One line: what to run next; empty when there is nothing useful to say."""
-        return hidden(self._hint if self._hint is not None else self.advice.format(*self.args))
+        if self._hint is not None:
+            return hidden(self._hint)
+        return hidden(self.advice.format(*(_Word(word) for word in self.args)))
 
     def __str__(self) -> str:
         return self.message
@@ -253,7 +271,7 @@ class RemoteExists(SetupError):
 class NoDriver(SetupError):
     """No driver for {0}: URLs."""
 
-    advice = "known schemes: {1}"
+    advice = "known schemes: {1!s}"
 
 
 class MissingLibrary(SetupError):
@@ -396,7 +414,7 @@ class Unresolved(Conflict):
 class StillMarked(Conflict):
     """{0} has conflict markers still (line {1})."""
 
-    advice = "edit it, or take one side: dorky resolve {2} --ours (or --theirs)"
+    advice = "edit it, or take one side: dorky resolve {0} --ours (or --theirs)"
 
 
 class MergeInProgress(Conflict):
@@ -420,7 +438,7 @@ class LocalChanges(Conflict):
 class GitTracked(Conflict):
     """git tracks {0}."""
 
-    advice = "git rm --cached -- {1}"
+    advice = "git rm --cached -- {0}"
 
 
 class GitDoesNotIgnore(Conflict):
@@ -454,7 +472,7 @@ class Misplaced(Conflict):
     seals it for the group.
     """
 
-    advice = 'dorky commit -m "seal for {1}"'
+    advice = 'dorky commit -m "seal for {1!s}"'
 
 
 class NotPulled(Conflict):
@@ -483,6 +501,12 @@ class SwapsIgnored(Conflict):
         "use another server, or mark the remote as having one writer ever: "
         "dorky config set remotes.{1}.single_writer true"
     )
+
+
+class WouldLockOut(Conflict):
+    """You would lock yourself out: {0} is you, and only a member who stays can let you in."""
+
+    advice = "if you mean it: dorky team remove {0} --yes"
 
 
 class NotConfirmed(Conflict):

@@ -296,7 +296,8 @@ def _lost(look: _Look, store: Store, contents: Iterable[ObjectId], missing: set[
             path = names[content]
             about = f"{len(gone)} of its {len(pieces)} pieces are neither here nor in the remote"
             again = look.project.worktree.stat(path) is not None
-            mend = f"if {path} is as it was: touch {path}, then dorky stage {path}"
+            word = errors.quoted(path)
+            mend = f"if {path} is as it was: touch {word}, then dorky stage {word}"
             look.add("missing-content", path, about, mend if again else _BACKUP)
         else:
             older |= gone

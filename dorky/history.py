@@ -39,6 +39,11 @@ class Difference(NamedTuple):
 # --- trees ----------------------------------------------------------------------------------
 
 
+def subject(message: str) -> str:
+    """Return the first line of a commit's message; nothing if a member has written none."""
+    return next(iter(message.strip().splitlines()), "")
+
+
 def read_commit(store: Store, commit: ObjectId) -> Commit:
     """Read a commit."""
     return model.decode_commit(store.read(commit), commit)

@@ -124,13 +124,15 @@ def use(config: Config, path: str) -> list[Key]:
     target = Path(path).expanduser().absolute()
     if target.suffix == ".pub":
         raise errors.UsageError(
-            f"{path} is the public half of a key", hint=f"dorky key use {target.with_suffix('')}"
+            f"{path} is the public half of a key",
+            hint=f"dorky key use {errors.quoted(target.with_suffix(''))}",
         )
     found = keys.load(target)
     config.set("identity", str(target), scope="user")
     return [describe(each.public, str(target)) for each in found]
 
 
-def describe(recipient: str, source: str = "") -> Key:
-    """A public key as it is shown."""
-    return Key(recipient=recipient, fingerprint=keys.fingerprint(recipient), source=source)
+def describe(recipient: str, source: str = "", problem: str = "") -> Key:
+    """A public key as it is shown; with what is wrong with it, it may be any text."""
+    fingerprint = keys.anonymous(recipient) if problem else keys.fingerprint(recipient)
+    return Key(recipient=recipient, fingerprint=fingerprint, source=source, problem=problem)

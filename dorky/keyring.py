@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from dorky import errors, keys, model, vault
@@ -44,12 +44,17 @@ class Keyring:
         """A header's keys, if it is the one that was opened last."""
         return self.newest if header == self._header else None
 
-    def unlock(self, header: Header, seen: Header | None) -> Vault:
+    def adopt(self, header: Header, opened: Vault) -> None:
+        """Go on with keys that were made here, though none of the user's identities opens them."""
+        self._header, self.newest = header, opened
+
+    def unlock(self, header: Header, seen: Header | None, verify: Callable[[Vault], None]) -> Vault:
         """Open a header's keys.
 
         Args:
             header: The repository's, as it may be.
             seen: The one that was seen before.
+            verify: See `vault.unlock`.
 
         Raises:
             WrongRepository: It belongs to another repository.
@@ -66,17 +71,24 @@ class Keyring:
             from dorky import identities
 
             self._identities = [each for each, _ in identities.usable(self._config)]
+
+        # What has been seen was checked then. git may have brought a newer `.dorkyrc` since: what
+        # is here is older than that, but what it was.
+        def check(everybodys: Vault) -> None:
+            if header != seen:
+                self.check_pin(header)
+            verify(everybodys)
+
         try:
             opened = vault.unlock(
                 header,
                 self._identities or [],
                 ask=self._ssh_passphrase,
                 more=lambda: self._other_identities(header),
+                verify=check,
             )
         except errors.NoKey as error:
             raise self._shut_out(header, seen, error) from error
-        # What has been seen was checked then. git may have brought a newer `.dorkyrc` since: what
-        # is here is older than that, but what it was.
         if header != seen:
             held = self._identities or []
             for group in {each.group for each in header.epochs} - opened.groups:
@@ -126,6 +138,7 @@ class Keyring:
         """The identity that lies in the repository and that the user can unlock."""
         assert self._identities is not None
         passphrase = None
+        budget = 1 << keys.MOST_WORK
         for each in header.locked:
             found: keys.Identity | None = None
             if each.kind == "awskms":
@@ -136,7 +149,8 @@ class Keyring:
                     (found,) = keys.parse(
                         kms.unlock(each.data, each.key, header.repository), each.key
                     )
-            else:
+            elif 0 < keys.work(each.data) <= budget:
+                budget -= keys.work(each.data)
                 if passphrase is None:
                     prompt = f"Passphrase of {self._place} (Enter if you have none)"
                     passphrase = self._config.passphrase or self._ask(prompt) or ""

@@ -1,37 +1,61 @@
 """Identities (age and SSH), and wrapping a repository's keys for the people who hold them.
 
 pyrage is used in memory only: its file helpers create world-readable files and may leave bytes
-that were never verified. What reaches it was looked at before: on some malformed SSH keys it
-panics.
+that were never verified. What reaches it was looked at before: on some malformed SSH keys, and on
+keys of low order, it panics.
 
-Source: https://age-encryption.org/v1 (stanzas, and passphrases through scrypt).
+Source: https://age-encryption.org/v1 (stanzas, and passphrases through scrypt), RFC 7748 (X25519).
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
+import hmac
 import os
 import re
 import shlex
 import subprocess
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dorky import errors, files, ssh
+from dorky import errors, files, native, ssh
 
 Ask = Callable[[str], str | None]
 """Asks for a passphrase by a prompt (without a colon); None if there is nobody to ask."""
 
 TRIES = 3
-_WORK = 21  # scrypt's, as a power of two: 2 GiB of memory, and some seconds
-_HEADER = 64 * 1024  # bytes before what is wrapped; rage takes the square of it: some seconds
+RECIPIENTS = 256
+"""The most public keys that a key is wrapped to: rage takes the square of it, half a second."""
+ROOM = 60 * 1024
+"""How many bytes their stanzas may take; see `cost`."""
+WORK = 18
+"""The work of scrypt (as a power of two) that a passphrase costs: 256 MiB of memory, a second."""
+MOST_WORK = 20
+"""The most work that is done for a passphrase: to open one file, and to try all of a header."""
+
+_HEADER = 64 * 1024  # bytes before what is wrapped
+_STANZAS = RECIPIENTS + 8  # rage adds one that means nothing
+_NAMESAKES = 2  # stanzas that name one SSH key by 32 bits of its hash, each an RSA operation
 
 _SECRET = re.compile("AGE-SECRET-KEY|AGE-PLUGIN-|PRIVATE KEY", re.IGNORECASE)
 _PUBLIC = re.compile("age1|ssh-|ecdsa-|sk-", re.IGNORECASE)
 _SCRYPT = re.compile(rb"age-encryption\.org/v1\n-> scrypt \S+ ([1-9]\d?)\n")
+_BECH32 = {letter: n for n, letter in enumerate("qpzry9x8gf2tvdw0s3jn54khce6mua7l")}
+_P = 2**255 - 19
+_LOW_ORDER = frozenset(
+    {
+        0,
+        1,
+        _P - 1,
+        0x00B8495F16056286FDB1329CEB8D09DA6AC49FF1FAE35616AEB8413B7C7AEBE0,
+        0x57119FD0DD4E22D8868E1C58C45C44045BEF839C55B1D0B1248C50A3BC959C5F,
+    }
+)
+"""The points of X25519 with which every secret key agrees on zero: it is known to everybody."""
 
 
 class Identity(NamedTuple):
@@ -88,7 +112,12 @@ def parse(text: str, source: str) -> list[Identity]:
     from pyrage import IdentityError, x25519
 
     if "PRIVATE KEY-----" in text:
-        return [Identity(*ssh.parse(text, source), source)]
+        try:
+            return [Identity(*ssh.parse(text, source), source)]
+        except BaseException as error:
+            if not native.panicked(error):
+                raise
+            raise errors.IdentityMalformed(source) from None
     found = []
     for raw in text.splitlines():
         line = raw.strip()
@@ -229,6 +258,20 @@ def recipients(text: str) -> list[str]:
     return list(dict.fromkeys(found))
 
 
+def problem(recipient: str) -> str:
+    """Return why a key of a roster can't be encrypted to; nothing if it can."""
+    try:
+        # In another spelling one key would pass for two.
+        return "" if _recipient(recipient, "") == recipient else "it is not in its usual form"
+    except errors.BadRecipient as error:
+        return str(error.args[1])
+
+
+def cost(recipient: str) -> int:
+    """Return how many bytes the stanza of a public key takes at the most."""
+    return len(recipient) + 60
+
+
 def fingerprint(recipient: str) -> str:
     """What people compare: for an SSH key as ``ssh-keygen -l`` prints it.
 
@@ -237,12 +280,21 @@ def fingerprint(recipient: str) -> str:
     Raises:
         BadRecipient: It begins like an SSH key but is none.
     """
-    data = recipient.encode()
     if recipient.startswith("ssh-"):
-        data = ssh.blob_of(_recipient(recipient, ""))
+        return _fingerprint(ssh.blob_of(_recipient(recipient, "")))
+    return anonymous(recipient)
+
+
+def anonymous(text: str) -> str:
+    """What tells a text apart, key or not, without a word of it: the fingerprint of an age key."""
+    return _fingerprint(text.encode(errors="surrogatepass"))
+
+
+def _fingerprint(data: bytes) -> str:
     return f"SHA256:{_unpadded(hashlib.sha256(data).digest())}"
 
 
+@lru_cache(4 * RECIPIENTS)
 def _recipient(text: str, where: str) -> str:
     import pyrage
 
@@ -260,19 +312,56 @@ def _recipient(text: str, where: str) -> str:
         if known[0].lower() == "age1":
             if "1" in text[4:]:
                 raise ssh.Unfit("it is of an age plugin, or of another kind than X25519")
-            return str(pyrage.x25519.Recipient.from_str(text))
+            public = str(pyrage.x25519.Recipient.from_str(text))
+            _check_point(public)
+            _try(public)
+            return public
         kind, encoded = (*text.split(), "")[:2]
         if kind not in {"ssh-ed25519", "ssh-rsa"}:
             raise ssh.Unfit(ssh.TYPES)
         public = ssh.public_of(ssh.decoded(encoded))
         if public.split()[0] != kind:
             raise ValueError(ssh.DAMAGED)
-        pyrage.ssh.Recipient.from_str(public)
+        _try(public)
     except pyrage.RecipientError:
         raise errors.BadRecipient(shown, ssh.DAMAGED) from None
     except ValueError as error:
         raise errors.BadRecipient(shown, error) from None
     return public
+
+
+def _check_point(public: str) -> None:
+    """Refuse an age key (of a sound checksum) that is no point of X25519 fit to encrypt to."""
+    number = 0
+    for letter in public.removeprefix("age1")[:-6]:
+        number = number << 5 | _BECH32[letter]
+    # 52 letters are 260 bits: the last 4 fill up.
+    point = int.from_bytes((number >> 4).to_bytes(32, "big"), "little")
+    if point >= _P:
+        raise ssh.Unfit(ssh.UNUSUAL)
+    if point in _LOW_ORDER:
+        raise ssh.Unfit(ssh.LOW_ORDER)
+
+
+def _try(public: str) -> None:
+    """Encrypt to a public key: whatever it says, that must succeed."""
+    import pyrage
+
+    try:
+        pyrage.encrypt(b"", [_encrypting(public)])
+    except (pyrage.EncryptError, ValueError):
+        raise ssh.Unfit("nothing can be encrypted to it") from None
+    except BaseException as error:
+        if not native.panicked(error):
+            raise
+        raise ssh.Unfit("nothing can be encrypted to it") from None
+
+
+def _encrypting(public: str) -> Any:
+    import pyrage
+
+    kind = pyrage.ssh if public.startswith("ssh-") else pyrage.x25519
+    return kind.Recipient.from_str(public)
 
 
 def _a_secret() -> errors.BadRecipient:
@@ -298,22 +387,21 @@ def wrap(key: bytes, recipients: Sequence[str]) -> bytes:
 
     Raises:
         BadRecipient: One is no public key that age seals to.
-        UsageError: They are more than any reader accepts: some hundred.
+        UsageError: They are more than `RECIPIENTS`, or take more room than any reader accepts.
     """
     import pyrage
 
     checked = [recipient(each) for each in recipients]
-    wrapped = bytes(
-        pyrage.encrypt(
-            key,
-            [
-                (pyrage.ssh if each.startswith("ssh-") else pyrage.x25519).Recipient.from_str(each)
-                for each in checked
-            ],
-        )
-    )
+    if len(checked) > RECIPIENTS:
+        raise errors.UsageError(f"{len(checked)} public keys are more than a key is wrapped to")
+    try:
+        wrapped = bytes(pyrage.encrypt(key, [_encrypting(each) for each in checked]))
+    except BaseException as error:
+        if not native.panicked(error):
+            raise
+        raise errors.BadRecipient("One of the keys", "nothing can be encrypted to it") from None
     if _too_long(wrapped):
-        raise errors.UsageError(f"{len(checked)} public keys are more than a key is sealed to")
+        raise errors.UsageError(f"{len(checked)} public keys are more than a key is wrapped to")
     return wrapped
 
 
@@ -322,11 +410,19 @@ def _too_long(data: bytes) -> bool:
     return not 0 <= data.find(b"\n---") <= _HEADER
 
 
-def unwrap(wrapped: bytes, identities: Sequence[Identity], ask: Ask = nobody) -> bytes | None:
+def unwrap(
+    wrapped: bytes, identities: Sequence[Identity], ask: Ask = nobody, *, most: int = _STANZAS
+) -> bytes | None:
     """Open a wrapped key.
 
     The passphrase of an SSH key is asked for once, after all other keys were tried, and only if
     the file names that key.
+
+    Args:
+        wrapped: An age file, from where others can write.
+        identities: The user's.
+        ask: Asks for the passphrase of an SSH key.
+        most: The most stanzas that are looked at; a file with more opens for nobody.
 
     Returns:
         The key; None if it is not wrapped to any of the identities (or was altered: age can't
@@ -342,15 +438,22 @@ def unwrap(wrapped: bytes, identities: Sequence[Identity], ask: Ask = nobody) ->
     if _too_long(wrapped):
         return None
     named = _stanzas(wrapped)
+    if len(named) > most:
+        return None
     for each in sorted(identities, key=lambda one: one.locked and one not in _OPENED):
+        if not _is_named(each, named):
+            continue
         identity: Identity | None = _OPENED.get(each, each)
         if identity and identity.locked:
-            identity = _open(identity, ask) if ssh.tag(identity.public) in named else None
+            identity = _open(identity, ask)
         if identity:
             try:
                 return bytes(pyrage.decrypt(wrapped, [_key(identity)]))
             except pyrage.DecryptError:
                 continue
+            except BaseException as error:
+                if not native.panicked(error):
+                    raise
     return None
 
 
@@ -362,12 +465,24 @@ def _key(identity: Identity) -> Any:
     return pyrage.x25519.Identity.from_str(identity.secret)
 
 
-def _stanzas(wrapped: bytes) -> set[bytes]:
+def stanzas(wrapped: bytes) -> int:
+    """Return how many stanzas an age file's header has: what to open it costs."""
+    return len(_stanzas(wrapped))
+
+
+def _stanzas(wrapped: bytes) -> list[bytes]:
     """The first two words of each stanza in an age file's header."""
     header = wrapped.partition(b"\n---")[0]
-    return {
-        b" ".join(line.split(b" ")[1:3]) for line in header.split(b"\n") if line.startswith(b"-> ")
-    }
+    return [
+        b" ".join(line.split(b" ")[1:3]) for line in header.split(b"\n") if line.startswith(b"->")
+    ]
+
+
+def _is_named(identity: Identity, named: Sequence[bytes]) -> bool:
+    """Whether one of the stanzas may be for an identity."""
+    if identity.public.startswith("ssh-"):
+        return 0 < named.count(ssh.tag(identity.public)) <= _NAMESAKES
+    return any(stanza.startswith(b"X25519 ") for stanza in named)
 
 
 # --- under a passphrase ---------------------------------------------------------------------
@@ -377,7 +492,8 @@ def lock(identity: Identity, passphrase: str) -> bytes:
     """Encrypt an age identity with a passphrase; takes about a second.
 
     So a passphrase can be a recipient: age forbids it beside others in one file, and a rotation
-    must be able to seal to it without knowing it.
+    must be able to encrypt to it without knowing it. The file is not written by pyrage, because
+    that measures how much work the machine does in a second: on a busy one, next to none.
 
     Returns:
         A binary age file, which is an identity file for the age program.
@@ -385,11 +501,33 @@ def lock(identity: Identity, passphrase: str) -> bytes:
     Raises:
         UsageError: The passphrase is empty.
     """
-    import pyrage
+    from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+    from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
     if not passphrase:
         raise errors.UsageError("The passphrase is empty")
-    return bytes(pyrage.passphrase.encrypt(f"{identity.secret}\n".encode(), passphrase))
+    file_key, salt, nonce = os.urandom(16), os.urandom(16), os.urandom(16)
+    scrypt = Scrypt(b"age-encryption.org/v1/scrypt" + salt, length=32, n=1 << WORK, r=8, p=1)
+    sealed = ChaCha20Poly1305(scrypt.derive(passphrase.encode())).encrypt(bytes(12), file_key, None)
+    header = f"age-encryption.org/v1\n-> scrypt {_unpadded(salt)} {WORK}\n{_unpadded(sealed)}\n---"
+    mac = hmac.digest(_hkdf(file_key, bytes(32), b"header"), header.encode(), "sha256")
+    # The payload is one chunk, the last: its nonce is the number 0 and a 1.
+    payload = ChaCha20Poly1305(_hkdf(file_key, nonce, b"payload")).encrypt(
+        bytes(11) + b"\1", f"{identity.secret}\n".encode(), None
+    )
+    return f"{header} {_unpadded(mac)}\n".encode() + nonce + payload
+
+
+def _hkdf(key: bytes, salt: bytes, info: bytes) -> bytes:
+    """HKDF-SHA256 (RFC 5869): 32 bytes."""
+    return hmac.digest(hmac.digest(salt, key, "sha256"), info + b"\1", "sha256")
+
+
+def work(data: bytes) -> int:
+    """Return the work that a file of `lock` asks for; 0 if it is none, or asks for too much."""
+    found = _SCRYPT.match(data)
+    power = int(found[1]) if found and not _too_long(data) else 0
+    return 1 << power if 0 < power <= MOST_WORK else 0
 
 
 def unlock(data: bytes, passphrase: str) -> Identity | None:
@@ -401,11 +539,14 @@ def unlock(data: bytes, passphrase: str) -> Identity | None:
     """
     import pyrage
 
-    work = _SCRYPT.match(data)
-    if not passphrase or _too_long(data) or not work or int(work[1]) > _WORK:
+    if not passphrase or not work(data) or stanzas(data) > 1:
         return None
     try:
         text = bytes(pyrage.passphrase.decrypt(data, passphrase)).decode()
         return parse(text, "passphrase")[0]
     except (pyrage.DecryptError, UnicodeDecodeError, errors.AccessError):
+        return None
+    except BaseException as error:
+        if not native.panicked(error):
+            raise
         return None

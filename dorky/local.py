@@ -6,7 +6,6 @@ Paths are as the user types them, relative to the current directory.
 
 from __future__ import annotations
 
-import shlex
 import stat as stat_module
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
@@ -99,7 +98,7 @@ class LocalWork(PlaceWork):
             with open(self.worktree.open(path), "rb") as file:
                 line = threeway.marked(file.read())
             if line is not None:
-                raise errors.StillMarked(path, line, shlex.quote(path))
+                raise errors.StillMarked(path, line)
 
     def _settle(self, paths: Collection[str]) -> None:
         """Note that conflicts are settled, and take away what lay beside the files for that.
@@ -180,7 +179,7 @@ class LocalWork(PlaceWork):
         held = {candidates[path] for path in git.tracked(top, list(candidates))}
         for path in sorted(held):
             if path in chosen.named or path in rows:
-                raise errors.GitTracked(path, shlex.quote(path))
+                raise errors.GitTracked(path)
         for path in held:
             del chosen.present[path]
         return len(held)

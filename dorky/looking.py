@@ -312,10 +312,11 @@ class LookWork(Project):
         found = history.lookup(self.store, history.trees_of(self.store, commit), path)
         entry = next((each for each in found if not each.is_tree), None)
         if not found:
-            hint = self._tombstones()(path) or f"dorky ls {revision}"
+            hint = self._tombstones()(path) or f"dorky ls {errors.quoted(revision)}"
             raise errors.PathNotTracked(path, f" in {revision}", hint=hint)
         if entry is None:
-            raise errors.UsageError(f"{path} is a directory", hint=f"dorky ls {revision} {path}")
+            where = f"{errors.quoted(revision)} {errors.quoted(path)}"
+            raise errors.UsageError(f"{path} is a directory", hint=f"dorky ls {where}")
         return entry
 
     def _tombstones(self) -> Callable[[str], str]:

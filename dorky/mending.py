@@ -135,7 +135,7 @@ class MendWork(LocalWork):
             message = ""
             if n in mains and main and command == "commit":
                 with contextlib.suppress(errors.IntegrityError):
-                    message = history.read_commit(self.store, main).message.splitlines()[0]
+                    message = history.subject(history.read_commit(self.store, main).message)
             main = mains.get(n, main)
             paths = tuple(operations.touched(self.database, n))
             found.append(Logged(number=n, time=time, command=command, message=message, paths=paths))

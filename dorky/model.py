@@ -43,6 +43,9 @@ Size = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
 GroupId = Annotated[str, msgspec.Meta(pattern=r"^(all|[0-9a-f]{16})\Z")]
 """Names a group of readers in the clear without telling what it is called: `ALL`, or random."""
 
+LOCKED = 16
+"""The most secret keys that lie in a repository itself."""
+
 ALL = "all"
 """The group that everybody belongs to."""
 
@@ -211,7 +214,7 @@ class Header(msgspec.Struct, frozen=True, omit_defaults=True):
     format: Annotated[int, msgspec.Meta(ge=1)]
     repository: Token
     epochs: tuple[Epoch, ...]
-    locked: Annotated[tuple[Locked, ...], msgspec.Meta(max_length=16)] = ()
+    locked: Annotated[tuple[Locked, ...], msgspec.Meta(max_length=LOCKED)] = ()
     mailbox: str = ""
 
     def __post_init__(self) -> None:

@@ -345,8 +345,12 @@ class Project:
         assert self.vault
         return self._keyring.publics
 
-    def unlock(self, header: Header) -> Vault:
+    def unlock(self, header: Header, verify: Callable[[Vault], None] = lambda _: None) -> Vault:
         """Open a header's keys, if it is this project's header.
+
+        Args:
+            header: It.
+            verify: See `vault.unlock`.
 
         Raises:
             WrongRepository: It belongs to another repository.
@@ -358,7 +362,7 @@ class Project:
         opened = self._keyring.opened(header)
         if opened is None:
             seen = self.header if self.is_set_up and self.database.get("header") else None
-            opened = self._keyring.unlock(header, seen)
+            opened = self._keyring.unlock(header, seen, verify)
         return opened
 
     def check_pin(self) -> None:

@@ -24,7 +24,7 @@ from dorky.model import Commit, Header, Location, ObjectId, Pack
 from dorky.paths import shown
 from dorky.project import FIRST, ORIGIN, Project
 from dorky.remote.fetch import fetch
-from dorky.remote.root import KEY, read_body, read_header
+from dorky.remote.root import KEY, read_body, read_header, verifier
 from dorky.results import Rebuilt
 from dorky.salvage import salvage
 from dorky.state import DATABASE
@@ -218,7 +218,8 @@ def _header_there(project: Project) -> tuple[Header, str]:
 
 def _first_header(project: Project, first: Path) -> tuple[Header, str]:
     header, body = read_header(first.read_bytes(), str(first))
-    root = read_body(header, body, project.unlock(header), str(first))
+    opened = project.unlock(header, verifier(header, body, str(first)))
+    root = read_body(header, body, opened, str(first))
     project.database.set("roster", model.encode(root.roster))
     return header, "the keys are those that the repository began with"
 

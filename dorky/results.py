@@ -393,11 +393,13 @@ class Key(Result, frozen=True, kw_only=True):
         recipient: The key itself: ``age1…`` or ``ssh-…``.
         fingerprint: To be compared by people.
         source: Where its secret part is; empty for others' keys.
+        problem: Why nothing is encrypted to it; empty for a sound key.
     """
 
     recipient: str
     fingerprint: str
     source: str = ""
+    problem: str = ""
 
 
 class Generated(Result, frozen=True, kw_only=True):
@@ -473,29 +475,49 @@ class Team(Result, frozen=True, kw_only=True):
     group: str = ""
 
 
+class Unused(Result, frozen=True, kw_only=True):
+    """A key in the roster that nothing is encrypted to.
+
+    Attributes:
+        member: Whose it is.
+        fingerprint: To name it by: ``dorky team remove MEMBER --key FINGERPRINT``.
+        problem: Why.
+    """
+
+    member: str
+    fingerprint: str
+    problem: str
+
+
 class Rotation(Result, frozen=True, kw_only=True):
     """New keys.
 
     Attributes:
         groups: The names of the groups that have them.
         removed: Who has been removed; empty for a mere rotation.
+        key: By which key alone, if they have others.
         exposed: What they could read: the list of secrets to be changed.
         objects: How many objects were sealed anew.
         size: How many bytes of them.
         kept: How many bytes of packs stay as they were sealed before.
         fingerprint: The new one, for `.dorkyrc`.
         skipped: Groups whose keys could not be renewed, because the user is not in them.
+        unused: Members' keys that nothing is encrypted to, because they can't be used.
+        locked_out: Whether it was the user's own access that was taken away.
         done: Whether it has been done, not only planned.
     """
 
     groups: tuple[str, ...]
     fingerprint: str
     removed: str = ""
+    key: str = ""
     exposed: tuple[Exposure, ...] = ()
     objects: int = 0
     size: int = 0
     kept: int = 0
     skipped: tuple[str, ...] = ()
+    unused: tuple[Unused, ...] = ()
+    locked_out: bool = False
     done: bool = False
 
 

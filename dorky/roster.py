@@ -7,7 +7,7 @@ the bucket learns no name from it.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -17,6 +17,11 @@ from dorky.model import ALL, NAME, Group, Header, Member, Roster
 
 if TYPE_CHECKING:
     from dorky.vault import Vault
+
+KEYS = 16
+"""The most public keys of one member that are used."""
+GROUPS = 128
+"""The most groups that a repository has, those that have ended included."""
 
 GroupOf = Callable[[str], str]
 """The id of the group that a path belongs to."""
@@ -70,7 +75,54 @@ def readers(roster: Roster, group: str) -> list[Member]:
 
 def recipients(roster: Roster, group: str) -> list[str]:
     """The public keys that a group's key is wrapped to."""
-    return [key for each in readers(roster, group) for key in each.recipients]
+    return [key for key, problem in _judged(roster, group) if not problem]
+
+
+def unused(roster: Roster, group: str = ALL) -> dict[str, str]:
+    """The public keys of a group's readers that its key is not wrapped to, and why not.
+
+    Any member can write any text into the roster as somebody's key: it must not keep the others
+    from letting people in or putting them out.
+    """
+    return {key: problem for key, problem in _judged(roster, group) if problem}
+
+
+def _judged(roster: Roster, group: str) -> Iterator[tuple[str, str]]:
+    """The public keys of a group's readers, each with what is wrong with it."""
+    from dorky import keys
+
+    taken, room = 0, keys.ROOM
+    for reader in readers(roster, group):
+        held = 0
+        for key in reader.recipients:
+            problem = keys.problem(key)
+            if not problem and held == KEYS:
+                problem = f"{reader.name} has more than {KEYS} keys"
+            if not problem and (taken == keys.RECIPIENTS or room < keys.cost(key)):
+                problem = "the team has more keys than a root has room for"
+            if not problem:
+                held, taken, room = held + 1, taken + 1, room - keys.cost(key)
+            yield key, problem
+
+
+def check_room(before: Roster, after: Roster) -> None:
+    """Refuse to add what readers would not use.
+
+    Raises:
+        UsageError: A member would have too many keys, the team would, or there are too many
+            groups.
+    """
+    held = {key for each in before.members for key in each.recipients}
+    problems = unused(after)
+    known = unused(before)
+    if any(key not in held for each in after.members for key in each.recipients):
+        for key in problems.keys() - known.keys():
+            raise errors.UsageError(f"no key can be added: {problems[key]}", hint="dorky team list")
+    if len(after.groups) > max(GROUPS, len(before.groups)):
+        raise errors.UsageError(
+            f"a repository has at most {GROUPS} groups, those that have ended included",
+            hint="dorky group list",
+        )
 
 
 def put(roster: Roster, changed: Member) -> Roster:
@@ -267,22 +319,13 @@ def check(header: Header, known: Roster, opened: Vault, seen: Roster, url: str) 
 
 
 def _check_sound(known: Roster, url: str) -> None:
-    """Refuse a roster by which somebody could pass for another, or keep others from changing it."""
-    from dorky import keys
-
+    """Refuse a roster by which somebody could pass for another."""
     held = [key for each in known.members for key in each.recipients]
     names = [each.name for each in known.members]
     living_names = [each.name for each in living(known)]
     for several in (held, names, living_names, [each.id for each in known.groups]):
         if len(set(several)) < len(several):
             raise errors.CorruptRoot(url, "its roster names somebody or something twice")
-    for key in held:
-        try:
-            sound = keys.recipient(key) == key
-        except errors.BadRecipient:
-            sound = False
-        if not sound:
-            raise errors.CorruptRoot(url, "its roster holds a key that is none")
 
 
 def _vouched(known: Roster, group: Group, opened: Vault) -> bool:

@@ -13,6 +13,8 @@ import hmac
 import os
 from functools import cached_property
 
+from dorky import native
+
 NONCE = 24
 TAG = 16
 KEY = 32
@@ -90,6 +92,10 @@ class XAES:
         try:
             return self._gcm(self._derive(nonce)).decrypt(nonce[12:], sealed[NONCE:], aad)
         except InvalidTag:
+            raise SealBroken("does not verify") from None
+        except BaseException as error:
+            if not native.panicked(error):
+                raise
             raise SealBroken("does not verify") from None
 
 

@@ -16,9 +16,23 @@ from typing import Any, NamedTuple
 from dorky import errors
 
 _RSA_BITS = range(2048, 4097)  # what age takes, and what pyrage can
+_EXPONENTS = range(3, 1 << 33)
+_P = 2**255 - 19
+_LOW_ORDER = frozenset(
+    {
+        0,
+        1,
+        _P - 1,
+        0x05FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E826,
+        0x7A03AC9277FDC74EC6CC392CFA53202A0F67100D760B3CBA4FD84D3D706A17C7,
+    }
+)
+"""The y of the points of Ed25519 whose multiples are eight at the most."""
 _MAGIC = b"openssh-key-v1\0"
 PEM = re.compile(r"-----BEGIN ([A-Z0-9 ]*PRIVATE KEY)-----\s(.*)-----END \1-----", re.DOTALL)
 DAMAGED = "it is cut off, mistyped or damaged"
+UNUSUAL = "it is not in its usual form"
+LOW_ORDER = "it is of low order: everybody could read what is encrypted to it"
 TYPES = "age seals to SSH keys of the types ed25519 and RSA only"
 
 
@@ -150,13 +164,24 @@ def public_of(blob: bytes) -> str:
                 f"an RSA key of {modulus.bit_length()} bits: "
                 f"age takes {_RSA_BITS[0]} to {_RSA_BITS[-1]}"
             )
-        if not exponent & modulus & 1:
+        if not exponent & modulus & 1 or exponent not in _EXPONENTS:
             raise ValueError(DAMAGED)
-    elif len(_string(stream)) != 32:
-        raise ValueError(DAMAGED)
+    else:
+        _check_point(_string(stream))
     if stream.read(1):
         raise ValueError(DAMAGED)
     return f"{kind.decode()} {base64.b64encode(blob).decode()}"
+
+
+def _check_point(point: bytes) -> None:
+    """Refuse an Ed25519 key that is of low order, or another spelling of one."""
+    if len(point) != 32:
+        raise ValueError(DAMAGED)
+    y = int.from_bytes(point, "little") & ((1 << 255) - 1)
+    if y >= _P:
+        raise Unfit(UNUSUAL)
+    if y in _LOW_ORDER:
+        raise Unfit(LOW_ORDER)
 
 
 def blob_of(public: str) -> bytes:

@@ -90,7 +90,7 @@ class SyncWork(MendWork):
         heads = [theirs] if theirs else []
         new = history.ancestors(self.store, heads, stop=ours.__contains__)
         told = [
-            f"{node.commit.author}'s {node.commit.message.splitlines()[0]!r}"
+            f"{node.commit.author}'s {history.subject(node.commit.message)!r}"
             f" ({node.commit.time:%Y-%m-%d %H:%M} UTC)"
             for node in new
         ]

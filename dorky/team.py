@@ -48,6 +48,7 @@ from dorky.results import (
     Rotation,
     Team,
     Transfer,
+    Unused,
 )
 from dorky.variables import VariableWork
 from dorky.vault import Vault
@@ -55,9 +56,13 @@ from dorky.vault import Vault
 JOIN = "join/"
 """Where requests to join lie in the remote."""
 
+UNUSED = "unused"
+"""Stands for the fingerprints of all keys of a member that can't be used."""
+
 _ATTEMPTS = 5
 _REQUEST = 8 * KiB
 _REQUESTS = 100
+_STANZAS = 8
 _SHORTEST = 12
 """Characters of a passphrase: it can be tried at leisure by who reads the bucket."""
 
@@ -149,10 +154,13 @@ class TeamWork(VariableWork):
     def _reader(self, member: Member) -> Reader:
         known, header = self.roster, self.header
         locked = {each.recipient: each.kind for each in header.locked}
+        unused = roster.unused(known)
         alive = [each for each in roster.living(known) if each.id in member.groups]
         return Reader(
             name=member.name,
-            keys=tuple(map(identities.describe, member.recipients)),
+            keys=tuple(
+                identities.describe(key, problem=unused.get(key, "")) for key in member.recipients
+            ),
             groups=tuple(each.name for each in alive),
             you=not self.publics.isdisjoint(member.recipients),
             how=next((locked[each] for each in member.recipients if each in locked), "key"),
@@ -188,9 +196,9 @@ class TeamWork(VariableWork):
         except errors.KeyNotFound:
             raise errors.NoRepositoryAtURL(driver.url) from None
         assert blob is not None
-        header, _ = roots.read_header(blob.data, driver.url)
+        header, body = roots.read_header(blob.data, driver.url)
         try:
-            self.unlock(header)
+            self.unlock(header, roots.verifier(header, body, driver.url))
         except (errors.NoKey, errors.IdentityMissing):
             pass
         else:
@@ -209,7 +217,10 @@ class TeamWork(VariableWork):
         assert seen is not None
         if not seen.root.mailbox:
             return []
-        mailbox = keys.parse(seen.root.mailbox, "the mailbox")
+        try:
+            mailbox = keys.parse(seen.root.mailbox, "the mailbox")
+        except errors.AccessError:  # any member can write anything there
+            return []
         members = {key for each in seen.root.roster.members for key in each.recipients}
         found = []
         for each in itertools.islice(remote.driver.list(JOIN), _REQUESTS):
@@ -217,7 +228,7 @@ class TeamWork(VariableWork):
                 continue
             with contextlib.suppress(errors.KeyNotFound, model.Malformed, errors.UsageError):
                 blob = remote.driver.get(each.key)
-                data = keys.unwrap(blob.data, mailbox) if blob else None
+                data = keys.unwrap(blob.data, mailbox, most=_STANZAS) if blob else None
                 request = model.decode(Request, data) if data else None
                 if request and request.recipient not in members:
                     public = keys.recipient(request.recipient)
@@ -289,37 +300,75 @@ class TeamWork(VariableWork):
     # --- taking away -----------------------------------------------------------------------
 
     def team_remove(
-        self, name: str, *, all_history: bool = False, dry_run: bool = False
+        self,
+        name: str,
+        *,
+        key: str = "",
+        all_history: bool = False,
+        dry_run: bool = False,
+        lock_out: bool = False,
     ) -> Rotation:
         """Take somebody's access away: new keys, for those who stay.
 
         Args:
             name: Who.
+            key: The fingerprint of the one key of theirs that goes, or ``unused`` for all that
+                can't be used; without it the member goes.
             all_history: Whether old revisions are sealed anew, too.
             dry_run: Whether to only tell what they can read.
+            lock_out: Whether it may be the user who can read nothing any more.
 
         Raises:
             NoSuchMember: There is nobody of that name.
+            NotFound: They have no such key.
             ForeignGroup: They belong to a group that the user is not in, who so can't renew its
                 key.
+            WouldLockOut: The user would have no access any more.
+            UsageError: Nobody would.
         """
         with self._prepared():
             exposed: list[Exposure] = []
+            out: list[bool] = []
+            rest: list[str] = []
 
             def remove(known: Roster, opened: Vault) -> tuple[Roster, set[str]]:
-                leaver = self._other(known, name)
+                leaver = roster.member(known, name)
+                going = _chosen(known, leaver, key)
+                left = tuple(each for each in leaver.recipients if each not in going)
+                rest[:] = left
                 stay = roster.drop(known, name)
+                if left:
+                    stay = roster.put(known, msgspec.structs.replace(leaver, recipients=left))
+                heirs = roster.recipients(stay, ALL)
+                if not heirs:
+                    raise errors.UsageError(
+                        "nobody would be left who can read this repository",
+                        hint="dorky destroy deletes it",
+                    )
+                out[:] = [self.publics.isdisjoint(heirs)]
+                if out[0] and not (lock_out or dry_run):
+                    raise errors.WouldLockOut(name)
                 groups = roster.keyed(known) & {ALL, *leaver.groups}
+                # Nothing was ever wrapped to what is no key, in no group.
+                sound = not all(map(keys.problem, going))
+                if not sound:
+                    groups = {ALL}
                 for group in groups - opened.groups:
                     # Of a group that nobody is left in there is nobody who could renew the key.
                     if roster.readers(stay, group):
                         raise errors.ForeignGroup(name, roster.name_of(known, group))
                 groups &= opened.groups
-                exposed[:] = self._exposed(groups)
+                exposed[:] = self._exposed(groups) if sound else []
                 return stay, groups
 
-            done = self._rotate(remove, all_history=all_history, dry_run=dry_run)
-            return msgspec.structs.replace(done, removed=name, exposed=tuple(exposed))
+            done = self._rotate(remove, all_history=all_history, dry_run=dry_run, lock_out=lock_out)
+            return msgspec.structs.replace(
+                done,
+                removed=name,
+                key=key if rest else "",
+                exposed=tuple(exposed),
+                locked_out=out[0],
+            )
 
     def rotate(self, *, all_history: bool = False) -> Rotation:
         """Give everybody's group, and every group that the user is in, a new key."""
@@ -335,6 +384,7 @@ class TeamWork(VariableWork):
         *,
         all_history: bool = False,
         dry_run: bool = False,
+        lock_out: bool = False,
     ) -> Rotation:
         """Begin new epochs and seal anew.
 
@@ -342,6 +392,7 @@ class TeamWork(VariableWork):
             choose: Gives the roster to be, and the groups whose keys are renewed.
             all_history: See `rotate.reseal`.
             dry_run: Whether to only choose.
+            lock_out: Whether the user may leave.
         """
         chosen: set[str] = set()
         did: list[tuple[rotate.Resealed, list[Requested]]] = []
@@ -375,6 +426,9 @@ class TeamWork(VariableWork):
             )
             did[:] = [(resealed, waiting)]
             changes = {**resealed.changes, "roster": known, "mailbox": mailbox.secret}
+            if lock_out and self.publics.isdisjoint(heirs_of_all):
+                # The user leaves: the new keys are used once more, for the swap.
+                self._keyring.adopt(header, opened)
             return Following(header, changes, resealed.sent)
 
         remote = self._change(change)
@@ -383,6 +437,7 @@ class TeamWork(VariableWork):
             groups=tuple(sorted(roster.name_of(known, each) for each in chosen)),
             fingerprint=self.vault.fingerprint,
             skipped=tuple(each.name for each in self._groups(known) if not each.yours),
+            unused=_unused(known),
         )
         if dry_run:
             return done
@@ -464,6 +519,12 @@ class TeamWork(VariableWork):
                 return remote
             before = seen.root.roster
             after = following.changes.get("roster", before)
+            heirs = roster.recipients(after, ALL)
+            leaves = self._keyring.opened(following.header) is not None
+            if self.publics.isdisjoint(heirs) and not leaves:
+                raise errors.UsageError("no key of yours would be used", hint="dorky team list")
+            roster.check_room(before, after)
+            vault.check_room(seen.header, following.header)
             known = roster.sealed(before, after, self.unlock(following.header))
             root = roots.successor(seen.root, **{**following.changes, "roster": known})
             try:
@@ -477,7 +538,12 @@ class TeamWork(VariableWork):
                 # Keys that nobody else may ever see must not be used.
                 self.unlock(seen.header)
                 raise
-            remember(remote, won, following.sent, self.progress)
+            try:
+                remember(remote, won, following.sent, self.progress)
+            except errors.AccessError:
+                # Others have followed already, and the user has just left.
+                if not leaves:
+                    raise
             self._pin()
             return remote
         raise errors.ServerBusy(remote.url, "others keep changing it")
@@ -500,6 +566,39 @@ def described(known: Roster, group: Group, own: Collection[str]) -> Grouped:
     )
 
 
+def _chosen(known: Roster, member: Member, key: str) -> set[str]:
+    """The public keys of a member that a fingerprint (or the key itself) means; all without one.
+
+    Raises:
+        NotFound: There is none.
+    """
+    problems = roster.unused(known)
+    found = {
+        each
+        for each in member.recipients
+        if key in {"", each, identities.describe(each, problem=problems.get(each, "")).fingerprint}
+        or (key == UNUSED and each in problems)
+    }
+    if not found:
+        raise errors.NotFound(f"{member.name} has no key {key}", hint="dorky team list")
+    return found
+
+
+def _unused(known: Roster) -> tuple[Unused, ...]:
+    """The keys of members that nothing is encrypted to."""
+    problems = roster.unused(known)
+    return tuple(
+        Unused(
+            member=member.name,
+            fingerprint=identities.describe(key, problem=problems[key]).fingerprint,
+            problem=problems[key],
+        )
+        for member in known.members
+        for key in member.recipients
+        if key in problems
+    )
+
+
 def _place(recipient: str) -> str:
     """Where the request of who has a key lies: one a key, and none tells the key."""
     return JOIN + hashlib.sha256(recipient.encode()).hexdigest()[:32]
@@ -509,6 +608,22 @@ def _ask(driver: Driver, header: Header, request: Requested) -> None:
     """Put a request to join into the remote, for the members' eyes only."""
     body = model.encode(Request(request.name, request.key.recipient))
     driver.put(_place(request.key.recipient), keys.wrap(body, [header.mailbox]))
+
+
+def _check_locked(locked: Sequence[Locked]) -> None:
+    """Refuse more secret keys in a repository than a reader tries to unlock.
+
+    Raises:
+        UsageError: They are more.
+    """
+    tried = sum(keys.work(each.data) for each in locked if each.kind == "passphrase")
+    if tried > 1 << keys.MOST_WORK or len(locked) > model.LOCKED:
+        most = 1 << (keys.MOST_WORK - keys.WORK)
+        raise errors.UsageError(
+            f"a repository has at most {most} passphrases, "
+            f"and {model.LOCKED} passphrases and KMS keys together",
+            hint="dorky team list",
+        )
 
 
 def _admit(seen: Seen, opened: Vault, name: str, access: Access) -> Following:
@@ -530,6 +645,7 @@ def _admit(seen: Seen, opened: Vault, name: str, access: Access) -> Following:
     known = roster.put(known, member)
     header = seen.header
     if access.locked:
+        _check_locked((*header.locked, access.locked))
         header = msgspec.structs.replace(header, locked=(*header.locked, access.locked))
     for group in alive.intersection((ALL, *member.groups)):
         header = vault.wrap_anew(header, opened, group, roster.recipients(known, group))

@@ -125,7 +125,7 @@ class VariableWork(SyncWork):
         )
 
     def _document(self, path: StrPath, revision: str = "") -> Document:
-        name = self._named_document(path, f"dorky cat {revision or 'HEAD'}:{os.fspath(path)}")
+        name = self._named_document(path, _command("cat", f"{revision or 'HEAD'}:{path}"))
         return documents.parse(name, self.read(path, revision))
 
     def _named_document(self, path: StrPath, hint: str) -> str:
@@ -260,7 +260,7 @@ class VariableWork(SyncWork):
             UsageError: It is no `.env`, JSON, TOML or YAML file.
             NoKey: The user can't write to it.
         """
-        self._named_document(path, f"dorky edit {os.fspath(path)}")
+        self._named_document(path, _command("edit", path))
         self._editable(path, create=True)
         assert self.vault.groups
 
@@ -284,7 +284,7 @@ class VariableWork(SyncWork):
         self, path: StrPath, key: str, change: Callable[[Document], None], *, create: bool = True
     ) -> Edited:
         with self.operation(f"{'set' if create else 'unset'} {key}"):
-            self._named_document(path, f"dorky edit {os.fspath(path)}")
+            self._named_document(path, _command("edit", path))
             name, old = self._editable(path, create=create)
             document = documents.parse(name, old.data if old else _empty(name))
             change(document)
@@ -424,3 +424,7 @@ def _flaw(name: str, text: bytes) -> errors.BadDocument | None:
 def _text(draft: Path) -> bytes:
     with files.disk_errors(draft):
         return draft.read_bytes()
+
+
+def _command(verb: str, path: StrPath) -> str:
+    return f"dorky {verb} {errors.quoted(path)}"

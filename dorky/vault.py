@@ -24,9 +24,12 @@ from typing import NamedTuple
 import msgspec
 
 from dorky import codec, errors, keys, seal
-from dorky.model import ALL, FORMAT, Epoch, Header, Kind, Locked, ObjectId
+from dorky.model import ALL, FORMAT, Epoch, Header, KiB, Kind, Locked, ObjectId
 
 _KEY_ID = 8
+_STANZAS = 4096  # of all wrapped keys of a header: more are not opened, nor written
+_WRAPPED = 384 * KiB  # bytes of them that are written
+_EPOCHS = 1024  # that are written: with the wrapped keys some 800 KiB of a root
 OVERHEAD = _KEY_ID + seal.NONCE + seal.TAG
 """Bytes that sealing adds."""
 
@@ -242,7 +245,15 @@ def begin_epoch(
     """Give a group a new key, its first or the next, wrapped to ``recipients``.
 
     The key before it is sealed with it: who opens the newest opens all.
+
+    Raises:
+        UsageError: The root would have no room for it.
     """
+    if len(header.epochs) >= _EPOCHS:
+        raise errors.UsageError(
+            f"the repository has had {len(header.epochs):,} keys, as many as a root has room for",
+            hint="start another repository: dorky init URL",
+        )
     key = seal.EpochKey(os.urandom(seal.KEY))
     old = header.newest(group)
     number = old.epoch + 1 if old else 1
@@ -273,12 +284,33 @@ def wrap_anew(header: Header, opened: Vault, group: str, recipients: Sequence[st
     return msgspec.structs.replace(header, epochs=epochs)
 
 
+def check_room(before: Header, after: Header) -> None:
+    """Refuse to write a header whose wrapped keys leave a root no room.
+
+    Raises:
+        UsageError: They do, and are more than before: what takes keys away is never refused.
+    """
+
+    def measured(header: Header) -> tuple[int, int]:
+        wrapped = [epoch.wrapped for epoch in header.epochs if epoch.wrapped]
+        return sum(map(keys.stanzas, wrapped)), sum(map(len, wrapped))
+
+    limits = (_STANZAS, _WRAPPED)
+    for old, new, most in zip(measured(before), measured(after), limits, strict=True):
+        if new > max(old, most):
+            raise errors.UsageError(
+                "the keys of all groups together are more than a root has room for",
+                hint="dorky team list",
+            )
+
+
 def unlock(
     header: Header,
     identities: Sequence[keys.Identity],
     *,
     ask: keys.Ask = keys.nobody,
     more: Callable[[], Iterable[keys.Identity]] = tuple,
+    verify: Callable[[Vault], None] = lambda _: None,
 ) -> Vault:
     """Open a repository's keys.
 
@@ -286,23 +318,32 @@ def unlock(
     epoch's ``previous`` is that key as `Vault.close` seals it, as ``previous ‖ 0x00 ‖ epoch``.
 
     Args:
-        header: Holds them.
+        header: Holds them. Anyone who can write to the bucket can write one.
         identities: The user's.
         ask: Asks for the passphrase of an SSH key.
         more: Gives further identities, should those not do (see `model.Locked`).
+        verify: Is given the keys of `ALL` before any other group's wrapped key is looked at:
+            refuses a header that no member has written.
 
     Raises:
         NoKey: None of the identities is among its recipients.
         WrongKey: A key opens but is not the one that its commitment promises.
+        CorruptRoot: It holds more wrapped keys than any writer makes.
     """
+    place = f"repository {header.repository[:12]}"
+    if sum(keys.stanzas(epoch.wrapped) for epoch in header.epochs) > _STANZAS:
+        raise errors.CorruptRoot(place, "its header holds more wrapped keys than any writer makes")
     held = list(identities)
     opened: list[Opened] = []
     closed: list[bytes] = []
     newer: dict[str, Epoch] = {}
-    # Before all others the group that everybody is in: it decides whether more identities are
-    # needed, and who is not in it has no business with the rest.
+    # The group that everybody is in comes first: it decides whether more identities are needed.
     ordered = sorted(enumerate(header.epochs), key=lambda each: (each[1].group != ALL, -each[0]))
+    verified = False
     for at, epoch in ordered:
+        if epoch.group != ALL and not verified:
+            verify(Vault(header.repository, sorted(opened, key=lambda each: each.at)))
+            verified = True
         after = newer.get(epoch.group)
         newer[epoch.group] = epoch
         if after:
@@ -310,8 +351,9 @@ def unlock(
         else:
             raw = keys.unwrap(epoch.wrapped, held, ask)
             if raw is None and epoch.group == ALL:
-                held += more()
-                raw = keys.unwrap(epoch.wrapped, held, ask)
+                further = list(more())
+                held += further
+                raw = keys.unwrap(epoch.wrapped, further, ask)
         if raw is None:
             if epoch.group == ALL:
                 raise errors.NoKey(", ".join(identity.public for identity in held))
@@ -319,9 +361,7 @@ def unlock(
             continue
         key = seal.EpochKey(raw)
         if len(raw) != seal.KEY or key.commitment != epoch.commitment:
-            raise errors.WrongKey(
-                f"repository {header.repository[:12]}", key.commitment[:16], epoch.commitment[:16]
-            )
+            raise errors.WrongKey(place, key.commitment[:16], epoch.commitment[:16])
         opened.append(Opened(epoch.group, epoch.epoch, key, at))
     return Vault(header.repository, sorted(opened, key=lambda each: each.at), closed)
 

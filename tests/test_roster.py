@@ -20,9 +20,8 @@ OPS, DATA, WEB = "0123456789abcdef", "d" * 16, "e" * 16
 IDS = (OPS, DATA, WEB)
 
 names = st.sampled_from(["ana", "ben", "ci@acme", "recovery"])
-keys_of = st.lists(st.sampled_from(["age1a", "age1b", "age1c", "ssh-rsa AAAA"]), max_size=3).map(
-    tuple
-)
+SOUND = [keys.generate().public for _ in range(3)]
+keys_of = st.lists(st.sampled_from([*SOUND, "ssh-rsa AAAA"]), max_size=3).map(tuple)
 members = st.builds(Member, names, keys_of, st.sets(st.sampled_from(IDS)).map(sorted).map(tuple))
 groups = st.builds(
     Group,
@@ -122,9 +121,9 @@ def test_who_reads_a_group_and_by_which_keys(known: Roster) -> None:
     for group in (ALL, *IDS, "f" * 16):
         inside = [each for each in known.members if group == ALL or group in each.groups]
         assert roster.readers(known, group) == inside
-        assert roster.recipients(known, group) == [
-            key for each in inside for key in each.recipients
-        ]
+        held = [key for each in inside for key in each.recipients]
+        assert roster.recipients(known, group) == [key for key in held if key in SOUND]
+        assert set(roster.unused(known, group)) == set(held) - set(SOUND)
 
 
 @given(rosters, st.sets(st.sampled_from(["age1a", "age1b", "age1c", "age1x"])))

@@ -244,8 +244,8 @@ def test_who_is_removed_reads_nothing_new(tmp_path: Path, remote: Remote) -> Non
     assert [each["name"] for each in ana("team", "list", "--json").json["members"]] == ["ana"]
 
 
-def test_nobody_removes_themselves_or_a_stranger(ana: Machine) -> None:
-    assert "yourself" in ana("team", "remove", "ana", code=2).error
+def test_the_last_reader_stays_and_a_stranger_is_told_so(ana: Machine) -> None:
+    assert "nobody would be left" in ana("team", "remove", "ana", "--yes", code=2).error
     assert "Nobody" in ana("team", "remove", "zoe", code=4).error
 
 

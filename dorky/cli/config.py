@@ -39,7 +39,9 @@ def get(key: Key, json: Json = False) -> None:
     """
     found = _config().find(key)
     if found is None:
-        raise errors.NotFound(f"{key} is not set", hint=f"dorky config set {key} VALUE")
+        raise errors.NotFound(
+            f"{key} is not set", hint=f"dorky config set {errors.quoted(key)} VALUE"
+        )
     if json:
         show_json(found._asdict())
     else:

@@ -134,7 +134,8 @@ def show(
     if path:
         if json:
             raise errors.UsageError(
-                "a file's content is not shown as JSON", hint=f"dorky ls {revision} {path} --json"
+                "a file's content is not shown as JSON",
+                hint=f"dorky ls {errors.quoted(revision)} {errors.quoted(path)} --json",
             )
         _write(revision, path)
         return

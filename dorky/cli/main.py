@@ -12,7 +12,7 @@ from typing import Annotated, Any, List, NoReturn  # noqa: UP035
 import typer
 import typer.main
 
-from dorky import __version__, errors
+from dorky import __version__, errors, native
 from dorky.cli import output
 from dorky.cli.command import Deferred, Group
 from dorky.cli.output import Settings, TerminalProgress
@@ -184,7 +184,9 @@ def run(arguments: list[str] | None = None) -> int:
         if isinstance(end.__context__, BrokenPipeError):
             return 0
         raise
-    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001
+    except BaseException as error:
+        if not isinstance(error, (Exception, KeyboardInterrupt)) and not native.panicked(error):
+            raise
         TerminalProgress.clear()
         return _failed(error)
     finally:
@@ -230,7 +232,8 @@ def _report(message: str, hint: str, code: int, error: BaseException) -> int:
     if Settings.verbose > 1:
         import traceback
 
-        print(errors.hidden("".join(traceback.format_exception(error))), file=sys.stderr, end="")
+        text = errors.hidden("".join(traceback.format_exception(error)))
+        print(output.harmless(text), end="", file=sys.stderr)
     line = output.escaped(re.sub(r"\s*\n\s*", " ", message.strip()))
     print(f"{_label('error:', 'red')} {line}", file=sys.stderr)
     if hint:

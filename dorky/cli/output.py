@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 import time
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 P = TypeVar("P", bound="Project")
 T = TypeVar("T")
 
+# What `say` leaves as it is: line ends, tabs, and the colours that `style` makes.
+_OURS = re.compile("(\n|\t|\x1b\\[(?:[012]|3[0-7]|9[0-7])m)")
 _LIST = 30
 _PATIENCE = 0.5
 _PLAIN_EVERY = 10.0
@@ -63,6 +66,17 @@ def escaped(text: str) -> str:
     return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
 
 
+def harmless(text: str) -> str:
+    """A text of ours in which something of others stands: its lines and colours stay.
+
+    The last of all walls: whatever is printed for people goes through it.
+    """
+    if text.isprintable():
+        return text
+    parts = _OURS.split(text)
+    return "".join(part if n % 2 else escaped(part) for n, part in enumerate(parts))
+
+
 def name(path: str) -> str:
     """A path for people: as it is, or quoted as in JSON if it would not show as it is."""
     if path.isprintable() and '"' not in path and "\\" not in path:
@@ -89,13 +103,13 @@ def from_here() -> Callable[[str], str]:
 def say(text: str = "") -> None:
     """Print a line of the command's answer, unless it shall be quiet."""
     if not Settings.quiet:
-        print(text)
+        print(harmless(text))
 
 
 def note(text: str) -> None:
     """Print a remark to standard error, unless the command shall be quiet."""
     if not Settings.quiet:
-        print(text, file=sys.stderr)
+        print(harmless(text), file=sys.stderr)
 
 
 def show_json(result: Any) -> None:
@@ -161,7 +175,7 @@ def ask(prompt: str) -> str | None:
         return None
     import getpass
 
-    return getpass.getpass(f"{prompt}: ", stream=sys.stderr)
+    return getpass.getpass(f"{escaped(prompt)}: ", stream=sys.stderr)
 
 
 def new_passphrase() -> str:
@@ -204,7 +218,7 @@ def confirm(question: str, expected: str) -> bool:
     """Ask for ``expected`` to be typed. Never asks without a terminal."""
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         return False
-    print(question, end=" ", file=sys.stderr, flush=True)
+    print(harmless(question), end=" ", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip() == expected
 
 
@@ -213,7 +227,7 @@ def agree(question: str) -> bool:
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         return False
     while True:
-        print(f"{question} (yes/no)", end=" ", file=sys.stderr, flush=True)
+        print(f"{harmless(question)} (yes/no)", end=" ", file=sys.stderr, flush=True)
         answer = sys.stdin.readline()
         if answer.strip().lower() in {"y", "yes"}:
             return True
@@ -290,7 +304,7 @@ class TerminalProgress:
                 return Text(f"{done} of {size(task.total)}" if task.total else done)
 
         columns: list[progress.ProgressColumn] = [
-            progress.TextColumn("{task.description}"),
+            progress.TextColumn("{task.description}", markup=False),
             progress.BarColumn(bar_width=min(40, shutil.get_terminal_size().columns // 6)),
         ]
         if self._unit == "B":
@@ -300,6 +314,6 @@ class TerminalProgress:
         columns.append(progress.TextColumn("{task.fields[pace]}"))
         console = Console(stderr=True, no_color=not colored(sys.stderr))
         bar = progress.Progress(*columns, console=console, transient=True)
-        bar.add_task(self._label, total=self._total or None, pace="")
+        bar.add_task(escaped(self._label), total=self._total or None, pace="")
         bar.start()
         return bar

@@ -58,7 +58,9 @@ def key_gen(
     $ dorky key gen --ci deploy
     """
     if ci and path:
-        raise errors.UsageError("a CI key is printed, not written", hint=f"dorky key gen --ci {ci}")
+        raise errors.UsageError(
+            "a CI key is printed, not written", hint=f"dorky key gen --ci {errors.quoted(ci)}"
+        )
     if ci:
         with repository() as repo:
             done = repo.key_gen_ci(ci)
@@ -157,11 +159,14 @@ def team_list(
         say(f"{name(found.path)} belongs to {found.group}. Who can read it:")
     for each in found.members:
         kinds = {"passphrase": "a passphrase", "awskms": "an AWS KMS key", "key": ""}
-        how = [kinds[each.how]] if kinds[each.how] else [key.fingerprint for key in each.keys]
+        sound = [key.fingerprint for key in each.keys if not key.problem]
+        how = [kinds[each.how]] if kinds[each.how] else sound
         what = f"  [{', '.join(each.groups)}]" if each.groups else ""
         say(f"  {each.name}{' (you)' if each.you else ''}{what}")
         for line in how:
             say(f"      {line}")
+        bad = [key for key in each.keys if key.problem]
+        listing(bad, lambda key: f"    {key.fingerprint}  CAN'T BE USED: {key.problem}")
     if found.groups:
         say("Groups:")
         _groups(found.groups)
@@ -222,12 +227,13 @@ def team_add(
 
 def _asked(requests: Sequence[Requested], who: str, fingerprint: str, *, known: bool) -> str:
     """The key of the request that is granted."""
+    word = errors.quoted(who)
     if not requests and known:
         raise errors.NothingToDo(f"{who} is on the team already", hint="dorky team list")
     if not requests:
         raise errors.NotFound(
             f"{who} has not asked to be let in",
-            hint=f"they run dorky team join {who}; or: dorky team add {who} KEY",
+            hint=f"they run dorky team join {word}; or: dorky team add {word} KEY",
         )
     found = [each for each in requests if fingerprint in {"", each.key.fingerprint}]
     if not found:
@@ -239,7 +245,7 @@ def _asked(requests: Sequence[Requested], who: str, fingerprint: str, *, known: 
         both = " and ".join(each.key.fingerprint for each in found)
         raise errors.Conflict(
             f"there are several requests of {who}: {both}",
-            hint=f"dorky team add {who} --fingerprint FINGERPRINT",
+            hint=f"dorky team add {word} --fingerprint FINGERPRINT",
         )
     (request,) = found
     if not fingerprint:
@@ -249,7 +255,8 @@ def _asked(requests: Sequence[Requested], who: str, fingerprint: str, *, known: 
             note(f"There is a {who} on the team already: this would be a SECOND key of theirs.")
         if not agree("Is this what they told you?"):
             raise errors.NotConfirmed(
-                "changed", hint=f"dorky team add {who} --fingerprint, and what they told you"
+                "changed",
+                hint=f"dorky team add {word} --fingerprint, and what they told you",
             )
     return request.key.recipient
 
@@ -282,6 +289,17 @@ def team_join(
 @team_app.command("remove", cls=Command)
 def team_remove(
     who: Annotated[str, typer.Argument(metavar="NAME", help="Who leaves.")],
+    key: Annotated[
+        str,
+        typer.Option(
+            "--key",
+            metavar="FINGERPRINT",
+            help="Only this key of theirs; unused: those that can't be used.",
+        ),
+    ] = "",
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Even if it is your own access that you take away.")
+    ] = False,
     history: History = False,
     dry_run: DryRun = False,
     json: Json = False,
@@ -289,14 +307,16 @@ def team_remove(
     """Take somebody's access away: new keys, and a list of the secrets to be changed.
 
     What they have read they have read: change the secrets in the list. Take away their access to
-    the bucket, too.
+    the bucket, too. If you remove yourself, somebody who stays should run dorky rotate: it is your
+    machine that made the new keys.
 
     \b
     $ dorky team remove ben
     $ dorky team remove ben --dry-run
+    $ dorky team remove ana --key SHA256:I9EBCiF0ZO1Ti1jMc2QqjXOBW9DdOXjUzSPJUaNWzTk
     """
     with repository() as repo:
-        done = repo.team_remove(who, all_history=history, dry_run=dry_run)
+        done = repo.team_remove(who, key=key, all_history=history, dry_run=dry_run, lock_out=yes)
     if json:
         show_json(done)
         return
@@ -322,7 +342,7 @@ def _rotated(done: Rotation) -> None:
     if done.done:
         if done.removed:
             scope = "" if "all" in done.groups else f" of {', '.join(done.groups)}"
-            say(f"{done.removed} can read nothing new{scope}.")
+            say(f"{done.removed} can read nothing new{scope}{done.key and ' by that key'}.")
         say(
             f"New keys: {', '.join(done.groups)} "
             f"({plural(done.objects, 'object')}, {size(done.size)} sealed anew)"
@@ -336,6 +356,13 @@ def _rotated(done: Rotation) -> None:
             return f"{name(each.path)}{': ' if each.variables else ''}{', '.join(each.variables)}"
 
         listing(range(len(done.exposed)), line, whole=True)
+    if done.locked_out:
+        what = "You can read nothing new" if done.done else "You would lock yourself out"
+        note(f"{what}: tell somebody who stays to run dorky rotate.")
+    for who in dict.fromkeys(each.member for each in done.unused):
+        bad = [each.problem for each in done.unused if each.member == who]
+        note(f"Nothing is encrypted to {plural(len(bad), 'key')} of {who}: {bad[0]}")
+        note(f"  dorky team remove {who} --key unused")
     if not done.done:
         note("Nothing has been changed.")
     if done.skipped:

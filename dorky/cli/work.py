@@ -234,7 +234,7 @@ def commit(
     if words and len(words) > 1:
         raise errors.UsageError(
             "commit takes one message, and always all that is staged",
-            hint=f'quote it: dorky commit -m "{" ".join(words)}"',
+            hint=f"quote it: dorky commit -m {errors.quoted(' '.join(words))}",
         )
     with _repository() as repo:
         done = repo.commit(words[0] if words else message, all=all_)

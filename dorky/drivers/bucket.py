@@ -108,7 +108,7 @@ def _ask(call: Callable[..., Mapping[str, Any]], bucket: str, permission: str) -
     except ResponseParserError as error:
         raise _Untold(f"the server does not know {permission}") from error
     except (BotoCoreError, ValueError) as error:
-        raise _Untold(str(error).splitlines()[0]) from error
+        raise _Untold(str(error).partition("\n")[0]) from error
 
 
 def _rule_of_s3(rule: Mapping[str, Any]) -> Rule:

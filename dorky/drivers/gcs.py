@@ -222,7 +222,7 @@ class GCSDriver:
         if isinstance(error, GoogleAuthError):
             return self._unauthenticated(error)
         if isinstance(error, JSONDecodeError | DataCorruption):
-            reason = str(error).strip().splitlines()[0]
+            reason = str(error).strip().partition("\n")[0]
             return errors.BadEndpoint(self.url, f"its answer is garbled: {reason}")
         if isinstance(error, OSError | HTTPError):  # requests' own errors are OSErrors too
             return self._unreached(error)
@@ -258,7 +258,7 @@ class GCSDriver:
     def _unauthenticated(self, error: Exception) -> errors.DorkyError:
         from google.auth import exceptions
 
-        said = str(error.args[0] if error.args else error).splitlines()[0]
+        said = str(error.args[0] if error.args else error).partition("\n")[0]
         if isinstance(error, exceptions.TransportError):
             # google-auth has tried several times by now.
             return errors.Unreachable(self.url, f"while getting credentials: {said}", lasting=True)

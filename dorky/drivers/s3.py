@@ -366,7 +366,7 @@ class S3Driver:
             reason, lasting = next((why, last) for sign, why, last in _UNREACHED if sign in debug)
             return errors.Unreachable(self._place, reason, lasting=lasting)
         return errors.BadEndpoint(
-            self._place, text.removeprefix("Generic S3 error: ").splitlines()[0][:200]
+            self._place, text.removeprefix("Generic S3 error: ").partition("\n")[0][:200]
         )
 
     def _answered(self, status: str, body: str, key: str) -> errors.DorkyError:

@@ -20,7 +20,7 @@ import os
 import struct
 import time
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import msgspec
 
@@ -49,8 +49,12 @@ _BODY_LIMIT = 16 * MiB
 _AMBIGUOUS = (errors.PreconditionFailed, errors.ServerBusy, errors.Unreachable)
 """Answers to a swap that leave open whether it took effect."""
 
-Unlock = Callable[[Header], Vault]
-"""Opens a header's keys, after checking that it is the header of the right repository."""
+
+class Unlock(Protocol):
+    """Opens a header's keys, after checking that it is the header of the right repository."""
+
+    def __call__(self, header: Header, verify: Callable[[Vault], None] = ..., /) -> Vault:
+        """Open them; ``verify`` is told those of everybody first (see `vault.unlock`)."""
 
 
 def stored(driver: Driver) -> dict[str, Stat]:
@@ -118,18 +122,37 @@ def read_header(data: bytes, url: str) -> tuple[Header, bytes]:
     return header, data[_PREFIX.size + length : -_CHECKSUM]
 
 
+def verifier(header: Header, body: bytes, url: str) -> Callable[[Vault], None]:
+    """Make what refuses a body that was not sealed with a vault's key and this header.
+
+    So a header is known to be a member's before the work is done that it asks for.
+    """
+
+    def verify(vault: Vault) -> None:
+        _authentic(header, body, vault, url)
+
+    return verify
+
+
+def _authentic(header: Header, body: bytes, vault: Vault, url: str) -> bytes:
+    try:
+        if vault.group_of(body) != model.ALL:
+            raise seal.SealBroken("is sealed with another key than that of all")
+        return vault.open(body, _what(model.encode(header)), newest=True)
+    except seal.SealBroken as error:
+        raise errors.CorruptRoot(url, error) from None
+
+
 def read_body(header: Header, body: bytes, vault: Vault, url: str) -> Root:
     """Open the sealed part of a root.
 
     Raises:
         CorruptRoot: Altered, or sealed with another key or header.
     """
+    packed = _authentic(header, body, vault, url)
     try:
-        if vault.group_of(body) != model.ALL:
-            raise seal.SealBroken("is sealed with another key than that of all")
-        packed = vault.open(body, _what(model.encode(header)), newest=True)
         return model.decode(Root, codec.inflate(packed, limit=_BODY_LIMIT))
-    except (seal.SealBroken, codec.CodecError, model.Malformed) as error:
+    except (codec.CodecError, model.Malformed) as error:
         raise errors.CorruptRoot(url, error) from None
 
 
@@ -191,7 +214,8 @@ class Remote:
 
     def _decode(self, version: Version, data: bytes) -> Seen:
         header, body = read_header(data, self.url)
-        return Seen(version, header, read_body(header, body, self.unlock(header), self.url))
+        opened = self.unlock(header, verifier(header, body, self.url))
+        return Seen(version, header, read_body(header, body, opened, self.url))
 
     def read(self, *, unless: Version | None = None) -> tuple[Seen, bytes] | None:
         """Read the root, in one request.
@@ -302,7 +326,8 @@ class Remote:
                 blob = self._look(expected, error)
             if blob is not None:
                 clear, body = read_header(blob.data, self.url)
-                found = read_body(clear, body, self.unlock(clear), self.url)
+                opened = self.unlock(clear, verifier(clear, body, self.url))
+                found = read_body(clear, body, opened, self.url)
                 if found.txid == root.txid:
                     return Seen(blob.version, header, root), data
                 if root.txid in found.recent:
