@@ -588,6 +588,26 @@ class CorruptRoot(IntegrityError):
     advice = "restore PREFIX/root from the bucket's versions; nothing local was changed"
 
 
+class TooLarge(IntegrityError):
+    """{0} in {1} is larger than the {2} that it may have.
+
+    dorky reads what a remote holds up to a limit, so that nobody who can write to the remote fills
+    the memory of those who read it.
+    """
+
+    advice = "find out who wrote it; restore it from the bucket's versions, or delete it"
+
+
+class NotAFile(IntegrityError):
+    """{0} in {1} is {2}, not a file.
+
+    In a directory that several people share, a link, a pipe or a device in place of a file would
+    lead the others' dorky elsewhere, so it is never followed or opened.
+    """
+
+    advice = "find out who put it there, then delete it"
+
+
 class MissingObject(IntegrityError):
     """Object {0} is missing.
 
