@@ -13,7 +13,7 @@ from email.utils import parsedate_to_datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from dorky import errors
+from dorky import errors, sdks
 from dorky.drivers.base import LIMIT, Advice, Blob, Stat, Version, split_bucket_url
 
 if TYPE_CHECKING:
@@ -204,6 +204,7 @@ class GCSDriver:
             from google.cloud.storage import Client
             from google.oauth2.service_account import Credentials
 
+            sdks.guard_google()
             credentials = None
             if path := self._options.get("service_account"):
                 try:
