@@ -21,6 +21,41 @@ from __future__ import annotations
 import re
 from typing import ClassVar
 
+_CREDENTIALS = (
+    # Of these schemes all that stands before the @; of others (sftp://me:secret@host) the password.
+    (re.compile(r"(\b(?:https?|s3|gs|file)://)[^/\s?#]*@", re.IGNORECASE), r"\1***@"),
+    (re.compile(r"(\b[a-z][a-z0-9+.-]*://[^/\s:?#@]*:)[^/\s?#]*@", re.IGNORECASE), r"\1***@"),
+    # What signs an address: S3's and GCS's presigned ones, Azure's SAS, tokens of whatever kind.
+    (
+        re.compile(
+            r"([?&](?:x-(?:amz|goog)-(?:signature|credential|security-token)|sig|signature"
+            r"|awsaccesskeyid|googleaccessid|[a-z_-]*(?:token|secret|password|passwd|api_?key"
+            r"|access_?key))=)[^&\s\"'<>#]+",
+            re.IGNORECASE,
+        ),
+        r"\1***",
+    ),
+    (
+        re.compile(
+            r"(\b(?:proxy-)?authorization[\"']?\s*[:=]|\bx-amz-security-token[\"']?\s*[:=])[^\r\n]+",
+            re.IGNORECASE,
+        ),
+        r"\1 ***",
+    ),
+    (re.compile(r"\b(bearer|basic)\s+[a-z0-9._~+/=-]{16,}", re.IGNORECASE), r"\1 ***"),
+)
+
+
+def redacted(text: str) -> str:
+    """Return a text with ``***`` in place of the credentials of addresses and headers in it.
+
+    Passwords before a host (``https://user:secret@host``), signatures and tokens in a query, and
+    what follows ``Authorization:``.
+    """
+    for pattern, replacement in _CREDENTIALS:
+        text = pattern.sub(replacement, text)
+    return text
+
 
 class DorkyError(Exception):
     """{0}"""
@@ -43,12 +78,12 @@ class DorkyError(Exception):
     def message(self) -> str:
         """One line: what failed, and on what."""
         template = " ".join((self.__doc__ or "").split("\n\n")[0].split())
-        return template.format(*self.args).removesuffix(".")
+        return redacted(template.format(*self.args).removesuffix("."))
 
     @property
     def hint(self) -> str:
         """One line: what to run next; empty when there is nothing useful to say."""
-        return self._hint if self._hint is not None else self.advice.format(*self.args)
+        return redacted(self._hint if self._hint is not None else self.advice.format(*self.args))
 
     def __str__(self) -> str:
         return self.message

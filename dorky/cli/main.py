@@ -229,8 +229,8 @@ def _report(message: str, hint: str, code: int, error: BaseException) -> int:
     if Settings.verbose > 1:
         import traceback
 
-        traceback.print_exception(error)
-    line = output.escaped(re.sub(r"\s*\n\s*", " ", message.strip()))
+        print(errors.redacted("".join(traceback.format_exception(error))), file=sys.stderr)
+    line = output.escaped(re.sub(r"\s*\n\s*", " ", errors.redacted(message.strip())))
     print(f"{_label('error:', 'red')} {line}", file=sys.stderr)
     if hint:
         print(f"{_label('hint:', 'cyan')} {output.escaped(hint)}", file=sys.stderr)
