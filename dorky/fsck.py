@@ -339,6 +339,9 @@ def _bucket(look: _Look, store: Store | None) -> None:
     look.start("Reading the remote's packs", {name: each.size for name, each in stored.items()})
     for name, each in stored.items():
         look.packs += 1
+        if each.size > pack.LIMIT:
+            look.fail(errors.CorruptPack(name, f"{each.size:,} bytes"), name, _BACKUP)
+            continue
         try:
             end = driver.get_range(PACKS + name, max(0, each.size - FOOTER), each.size)
             pack.read_footer(name, end, each.size)

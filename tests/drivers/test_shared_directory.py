@@ -8,6 +8,7 @@ import socket
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -283,3 +284,103 @@ def test_a_clone_says_at_once_what_was_done(ana: Machine, file_url: Remote, plan
     root.unlink()
     root.write_bytes(good)
     ana("push")
+
+
+# --- two users ------------------------------------------------------------------------------
+
+# Becomes another user, of the group that the directory is shared with, and does something there.
+_AS_ANOTHER = """
+import os, sys
+from dorky.drivers.file import FileDriver
+os.setgroups([])
+os.setgid(int(sys.argv[2]))
+os.setuid(int(sys.argv[1]))
+os.umask(0o022)
+driver = FileDriver.open(sys.argv[3], {})
+exec(sys.argv[4])
+"""
+
+
+def as_user(user: int, group: int, root: Path, program: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", _AS_ANOTHER, str(user), str(group), str(root), program],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        cwd="/",
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    return done.stdout.strip()
+
+
+@pytest.fixture
+def common(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A directory that the users 2001 and 2002 share, and others can't enter."""
+    if os.geteuid():
+        pytest.skip("only root can become two users")
+    with tempfile.TemporaryDirectory(prefix="shared-") as base:
+        Path(base).chmod(0o755)
+        made = Path(base) / "vault"
+        made.mkdir()
+        os.chown(made, 2001, 3000)
+        made.chmod(0o2770)
+        yield made
+
+
+def test_two_users_share_a_directory(common: Path) -> None:
+    """What one has written the other reads, replaces, swaps and deletes."""
+    version = as_user(
+        2001,
+        3000,
+        common,
+        "driver.put('packs/a', b'1'); print(driver.swap('root', b'one', expected=None))",
+    )
+    swapped = as_user(
+        2002,
+        3000,
+        common,
+        f"print(driver.swap('root', b'two', expected={version!r})); "
+        "driver.put('packs/a', b'2'); driver.put('packs/b', b'2')",
+    )
+    told = as_user(
+        2001,
+        3000,
+        common,
+        f"print(driver.get('root', unless={swapped!r}), "
+        "driver.get('packs/a').data, *[each.key for each in driver.list('')]); "
+        "driver.delete(['packs/b', 'packs/a'])",
+    )
+    assert told == "None b'2' packs/a packs/b root"
+    assert list((common / "packs").iterdir()) == []
+
+
+def test_one_user_can_not_lead_the_other_away(common: Path) -> None:
+    """The lock, the root and the packs as links of another user to the first one's key."""
+    home = common.parent / "home"
+    home.mkdir(mode=0o700)
+    key = home / "id_ed25519"
+    key.write_bytes(SECRET)
+    key.chmod(0o600)
+    for path in (home, key):
+        os.chown(path, 2001, 2001)
+    as_user(2001, 3000, common, "driver.swap('root', b'one', expected=None)")
+    as_user(
+        2002,
+        3000,
+        common,
+        f"import os; os.chdir({str(common)!r}); os.unlink('.lock'); "
+        f"os.symlink({str(key)!r}, '.lock'); os.symlink({str(home)!r}, 'packs')",
+    )
+    program = (
+        "from dorky import errors\n"
+        "for act in (lambda: driver.swap('root', b'x', expected=None),\n"
+        "            lambda: driver.put('packs/id_ed25519', b'x'),\n"
+        "            lambda: driver.delete(['packs/id_ed25519']),\n"
+        "            lambda: driver.get('packs/id_ed25519')):\n"
+        "    try: print(act())\n"
+        "    except errors.NotAFile as error: print('refused')"
+    )
+    assert as_user(2001, 3000, common, program).split() == ["refused"] * 4
+    assert stat.S_IMODE(key.stat().st_mode) == 0o600
+    assert key.read_bytes() == SECRET
