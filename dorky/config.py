@@ -61,6 +61,16 @@ _PROXIES = ("http_proxy", "all_proxy")
 _DOTS = 100  # in a line; tomllib takes the square of the parts of a dotted key
 
 
+_CREDENTIALS = "put them into ~/.aws, or the environment"
+_EXPOSED = "take them out, and change them: others may have read them"
+
+
+def exposes(key: str, value: object) -> bool:
+    """Whether the address of a remote holds a password, a signature or a token."""
+    text = str(value)
+    return key.endswith((".url", ".endpoint")) and "://" in text and errors.redacted(text) != text
+
+
 class Value(NamedTuple):
     """A setting in force, and where it comes from."""
 
@@ -156,6 +166,9 @@ def _checked(path: Path, table: dict[str, Any], scope: Scope) -> dict[str, str |
         raise errors.BadConfig(path, f"version is {version!r}")
     if version > VERSION:
         raise errors.ConfigTooNew(path, version, VERSION)
+    for key, value in values.items():
+        if exposes(key, value):
+            raise errors.BadConfig(path, f"{key} holds credentials", hint=_EXPOSED)
     for key, value in values.items():
         try:
             setting = describe(key)
@@ -317,6 +330,8 @@ class Config:
         Raises:
             UsageError: No such setting, or it may not stand in `.dorkyrc`.
         """
+        if exposes(key, value):
+            raise errors.UsageError(f"{key} can't hold credentials", hint=_CREDENTIALS)
         if scope == "project" and not describe(key).project:
             raise errors.UsageError(
                 f"{key} is yours, not the project's", hint=f"dorky config set --user {key} VALUE"

@@ -84,7 +84,7 @@ def _made(name: str, check: Callable[[Project], Check], project: Project) -> Ite
 
 def _failed(name: str, error: errors.DorkyError | OSError) -> Check:
     if isinstance(error, OSError):
-        return Check(name=name, verdict="fail", about=errors.hidden(str(error)))
+        return Check(name=name, verdict="fail", about=errors.redacted(str(error)))
     return Check(name=name, verdict="fail", about=error.message, mend=error.hint)
 
 

@@ -21,12 +21,42 @@ from __future__ import annotations
 import re
 from typing import ClassVar
 
-_STATE = re.compile(r"(\.dorky/)[0-9a-f]{64}(?![0-9a-f])")
+_CREDENTIALS = (
+    # Of these schemes all that stands before the @; of others (sftp://me:secret@host) the password.
+    (re.compile(r"(\b(?:https?|s3|gs|file)://)[^/\s?#]*@", re.IGNORECASE), r"\1***@"),
+    (re.compile(r"(\b[a-z][a-z0-9+.-]*://[^/\s:?#@]*:)[^/\s?#]*@", re.IGNORECASE), r"\1***@"),
+    # What signs an address: S3's and GCS's presigned ones, Azure's SAS, tokens of whatever kind.
+    (
+        re.compile(
+            r"([?&](?:x-(?:amz|goog)-(?:signature|credential|security-token)|sig|signature"
+            r"|awsaccesskeyid|googleaccessid|[a-z_-]*(?:token|secret|password|passwd|api_?key"
+            r"|access_?key))=)[^&\s\"'<>#]+",
+            re.IGNORECASE,
+        ),
+        r"\1***",
+    ),
+    (
+        re.compile(
+            r"(\b(?:proxy-)?authorization[\"']?\s*[:=]|\bx-amz-security-token[\"']?\s*[:=])[^\r\n]+",
+            re.IGNORECASE,
+        ),
+        r"\1 ***",
+    ),
+    # The name of a project's state: anyone who knows it could forge one.
+    (re.compile(r"(\.dorky/)[0-9a-f]{64}(?![0-9a-f])"), r"\1…"),
+    (re.compile(r"\b(bearer|basic)\s+[a-z0-9._~+/=-]{16,}", re.IGNORECASE), r"\1 ***"),
+)
 
 
-def hidden(text: str) -> str:
-    """Leave the name of a project's state out of a text: anyone who knows it could forge one."""
-    return _STATE.sub(r"\1…", text) if ".dorky/" in text else text
+def redacted(text: str) -> str:
+    """Return a text without the credentials, and without the names of states, in it.
+
+    Credentials are passwords before a host (``https://user:secret@host``), signatures and tokens in
+    a query, and anything that follows ``Authorization:``.
+    """
+    for pattern, replacement in _CREDENTIALS:
+        text = pattern.sub(replacement, text)
+    return text
 
 
 def quoted(word: object) -> str:
@@ -66,14 +96,14 @@ class DorkyError(Exception):
     def message(self) -> str:
         """One line: what failed, and on what."""
         template = " ".join((self.__doc__ or "").split("\n\n")[0].split())
-        return hidden(template.format(*self.args).removesuffix("."))
+        return redacted(template.format(*self.args).removesuffix("."))
 
     @property
     def hint(self) -> str:
         """One line: what to run next; empty when there is nothing useful to say."""
         if self._hint is not None:
-            return hidden(self._hint)
-        return hidden(self.advice.format(*(_Word(word) for word in self.args)))
+            return redacted(self._hint)
+        return redacted(self.advice.format(*(_Word(word) for word in self.args)))
 
     def __str__(self) -> str:
         return self.message
@@ -661,6 +691,26 @@ class CorruptRoot(IntegrityError):
     """The root of {0} is damaged: {1}."""
 
     advice = "restore PREFIX/root from the bucket's versions; nothing local was changed"
+
+
+class TooLarge(IntegrityError):
+    """{0} in {1} is larger than the {2} that it may have.
+
+    dorky reads what a remote holds up to a limit, so that nobody who can write to the remote fills
+    the memory of those who read it.
+    """
+
+    advice = "find out who wrote it; restore it from the bucket's versions, or delete it"
+
+
+class NotAFile(IntegrityError):
+    """{0} in {1} is {2}, not a file.
+
+    In a directory that several people share, a link, a pipe or a device in place of a file would
+    lead the others' dorky elsewhere, so it is never followed or opened.
+    """
+
+    advice = "find out who put it there, then delete it"
 
 
 class MissingObject(IntegrityError):

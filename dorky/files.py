@@ -90,15 +90,21 @@ def temporary(directory: Path) -> Path:
     return directory / f".tmp-dorky-{os.urandom(8).hex()}"
 
 
-def sweep(written: Path) -> None:
-    """Delete what processes that were killed have left half written beside a file just written."""
+def sweep(written: str | Path, *, within: int | None = None) -> None:
+    """Delete what processes that were killed have left half written beside a file just written.
+
+    Args:
+        written: That file.
+        within: An open directory that holds it under that name; no path is followed then.
+    """
     with contextlib.suppress(OSError):  # gone already, or somebody else's
         # Both times are by the clock of the file system, which may be another machine's.
-        long_ago = written.lstat().st_mtime - _GRACE
-        with os.scandir(written.parent) as listing:
+        long_ago = os.stat(written, dir_fd=within, follow_symlinks=False).st_mtime - _GRACE
+        with os.scandir(Path(written).parent if within is None else within) as listing:
             for each in listing:
-                if _TEMPORARY.fullmatch(each.name) and each.stat().st_mtime < long_ago:
-                    Path(each.path).unlink()
+                old = each.stat(follow_symlinks=False).st_mtime < long_ago
+                if old and _TEMPORARY.fullmatch(each.name):
+                    os.unlink(each.path if within is None else each.name, dir_fd=within)
 
 
 def publish(scratch: Path, path: Path) -> None:

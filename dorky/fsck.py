@@ -50,7 +50,7 @@ class _Look:
     def add(
         self, code: str, subject: object, about: str, mend: str = "", *, fatal: bool = True
     ) -> None:
-        subject, about = errors.hidden(str(subject)), errors.hidden(about)
+        subject, about = errors.redacted(str(subject)), errors.redacted(about)
         found = Finding(code=code, subject=subject, about=about, mend=mend, fatal=fatal)
         self.findings[found] = None
 
@@ -342,6 +342,9 @@ def _bucket(look: _Look, store: Store | None) -> None:
     look.start("Reading the remote's packs", {name: each.size for name, each in stored.items()})
     for name, each in stored.items():
         look.packs += 1
+        if each.size > pack.LIMIT:
+            look.fail(errors.CorruptPack(name, f"{each.size:,} bytes"), name, _BACKUP)
+            continue
         try:
             end = driver.get_range(PACKS + name, max(0, each.size - FOOTER), each.size)
             pack.read_footer(name, end, each.size)

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from dorky import errors
+from dorky import errors, sdks
 
 PREFIX = "awskms:"
 
@@ -122,6 +122,7 @@ def _call(
     from botocore.exceptions import BotoCoreError, ClientError
     from botocore.parsers import ResponseParserError
 
+    sdks.guard_aws()
     found = _ARN.fullmatch(parse(arn))
     assert found
     # Whoever has several ways to open a repository must not wait long for this one.

@@ -85,7 +85,7 @@ def rebuild(project: Project) -> Rebuilt:
         start = reach.named(project.store)
         reached = reach.reach(project.store, *start, failed=lambda *_: None)
         return Rebuilt(
-            kept=errors.hidden(kept),
+            kept=errors.redacted(kept),
             packs=made.packs,
             objects=made.objects,
             damaged=tuple(made.damaged),

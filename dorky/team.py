@@ -63,6 +63,8 @@ _ATTEMPTS = 5
 _REQUEST = 8 * KiB
 _REQUESTS = 100
 _STANZAS = 8
+_NO_REQUEST = (errors.KeyNotFound, errors.IntegrityError, errors.UsageError, model.Malformed)
+"""What is found in place of a request that somebody made."""
 _SHORTEST = 12
 """Characters of a passphrase: it can be tried at leisure by who reads the bucket."""
 
@@ -226,8 +228,8 @@ class TeamWork(VariableWork):
         for each in itertools.islice(remote.driver.list(JOIN), _REQUESTS):
             if each.size > _REQUEST:
                 continue
-            with contextlib.suppress(errors.KeyNotFound, model.Malformed, errors.UsageError):
-                blob = remote.driver.get(each.key)
+            with contextlib.suppress(*_NO_REQUEST):
+                blob = remote.driver.get(each.key, limit=_REQUEST)
                 data = keys.unwrap(blob.data, mailbox, most=_STANZAS) if blob else None
                 request = model.decode(Request, data) if data else None
                 if request and request.recipient not in members:

@@ -34,7 +34,7 @@ from functools import partial
 from typing import TypeVar
 
 from dorky import errors
-from dorky.drivers.base import Blob, Driver, Stat, Version
+from dorky.drivers.base import LIMIT, Blob, Driver, Stat, Version
 
 T = TypeVar("T")
 
@@ -70,7 +70,8 @@ class DriverConformance:
         for size in (0, 1, 1 << 20, 9 << 20):
             data = os.urandom(size)
             driver.put(f"packs/{size}", data)
-            blob = _read(driver, f"packs/{size}")
+            blob = driver.get(f"packs/{size}", limit=size)
+            assert blob is not None
             assert type(blob.data) is bytes
             assert blob.data == data
 
@@ -103,6 +104,21 @@ class DriverConformance:
             assert _raises(errors.KeyNotFound, lambda: driver.get_range(MISSING, 0, 1))
             assert _raises(errors.KeyNotFound, lambda: driver.get(MISSING, unless=version))
             driver.put("packs/other", b"x")
+
+    def test_get_is_bounded(self) -> None:
+        """An object of more bytes than the limit is an error; one of as many is none."""
+        driver = self.make_driver()
+        for size in (1, LIMIT, LIMIT + 1, 9 << 20):
+            driver.put("packs/a", bytes(size))
+            blob = driver.get("packs/a", limit=size)
+            assert blob is not None
+            assert len(blob.data) == size
+            for limit in {0, 1, size // 2, size - 1} - {size}:
+                assert _raises(errors.TooLarge, partial(driver.get, "packs/a", limit=limit))
+            assert driver.get("packs/a", unless=blob.version, limit=size) is None
+        assert _raises(errors.TooLarge, lambda: driver.get("packs/a"))
+        version = driver.swap("root", bytes(LIMIT), expected=None)
+        assert _read(driver, "root").version == version
 
     # --- parts -----------------------------------------------------------------------------
 
@@ -145,6 +161,16 @@ class DriverConformance:
     def test_list_of_an_empty_place(self) -> None:
         """Nothing, and no error."""
         assert _keys(self.make_driver(), "") == []
+
+    def test_list_may_be_given_up(self) -> None:
+        """Whoever has seen enough stops; the driver goes on working."""
+        driver = self.make_driver()
+        for n in range(3):
+            driver.put(f"packs/{n}", b"x")
+        stats = driver.list("packs/")
+        assert next(stats).key.startswith("packs/")
+        del stats
+        assert _keys(driver, "") == ["packs/0", "packs/1", "packs/2"]
 
     def test_list_over_all_pages(self) -> None:
         """Stores send a list by the thousand; the driver gives all of it."""

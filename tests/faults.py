@@ -14,7 +14,7 @@ from typing import Any, ClassVar, NamedTuple, NoReturn
 import pytest
 
 from dorky import drivers, errors
-from dorky.drivers.base import Blob, Driver, Stat, Version
+from dorky.drivers.base import LIMIT, Blob, Driver, Stat, Version
 from dorky.drivers.retry import Retrying
 
 BUSY = errors.ServerBusy("the bucket", "503 SlowDown")
@@ -181,8 +181,10 @@ class Faulty:
     def open(cls, url: str, options: Mapping[str, str]) -> Faulty:
         return cls(drivers.open_driver(url, options), Faults())
 
-    def get(self, key: str, *, unless: Version | None = None) -> Blob | None:
-        found: Blob | None = self.faults.run("get", key, lambda: self.inner.get(key, unless=unless))
+    def get(self, key: str, *, unless: Version | None = None, limit: int = LIMIT) -> Blob | None:
+        found: Blob | None = self.faults.run(
+            "get", key, lambda: self.inner.get(key, unless=unless, limit=limit)
+        )
         return found
 
     def get_range(self, key: str, start: int, end: int) -> bytes:

@@ -227,7 +227,7 @@ def bucket(remote: Remote) -> dict[str, bytes]:
     found = {}
     for each in driver.list(""):
         with contextlib.suppress(errors.KeyNotFound):  # rclone lists what was deleted just now
-            blob = driver.get(each.key)
+            blob = driver.get(each.key, limit=1 << 29)
             assert blob is not None
             found[each.key] = blob.data
     return found

@@ -17,7 +17,7 @@ from machines import Machine, bucket, driver_of
 from servers import Remote, RequestLog
 
 from dorky import chunk, drivers
-from dorky.drivers.base import Blob, Driver, Stat, Version
+from dorky.drivers.base import LIMIT, Blob, Driver, Stat, Version
 from dorky.drivers.retry import Retrying
 
 KiB, MiB = 1 << 10, 1 << 20
@@ -70,9 +70,9 @@ class Counting:
     def __init__(self, inner: Driver, log: RequestLog) -> None:
         self.inner, self.log, self.url = inner, log, inner.url
 
-    def get(self, key: str, *, unless: Version | None = None) -> Blob | None:
+    def get(self, key: str, *, unless: Version | None = None, limit: int = LIMIT) -> Blob | None:
         self.log.add("GET", key)
-        found = self.inner.get(key, unless=unless)
+        found = self.inner.get(key, unless=unless, limit=limit)
         self.log.down += len(found.data) if found else 0
         return found
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from dorky import errors
-from dorky.drivers.base import Blob, Driver, Stat, Version
+from dorky.drivers.base import LIMIT, Blob, Driver, Stat, Version
 from dorky.drivers.file import FileDriver
 from dorky.testing import DriverConformance
 
@@ -68,20 +68,25 @@ class ListsDirectories(FileDriver):
 
 class CutsRangesShort(FileDriver):
     def get_range(self, key: str, start: int, end: int) -> bytes:
-        return self.get(key).data[start:end]  # type: ignore[union-attr]
+        return self.get(key, limit=1 << 30).data[start:end]  # type: ignore[union-attr]
 
 
 class LeaksErrors(FileDriver):
-    def get(self, key: str, *, unless: Version | None = None) -> Blob | None:
+    def get(self, key: str, *, unless: Version | None = None, limit: int = LIMIT) -> Blob | None:
         data = (self.root / key).read_bytes()
-        found = super().get(key, unless=unless)
+        found = super().get(key, unless=unless, limit=limit)
         assert not found or found.data == data
         return found
 
 
 class AlwaysSends(FileDriver):
-    def get(self, key: str, *, unless: Version | None = None) -> Blob | None:
-        return super().get(key)
+    def get(self, key: str, *, unless: Version | None = None, limit: int = LIMIT) -> Blob | None:
+        return super().get(key, limit=limit)
+
+
+class ReadsWhatever(FileDriver):
+    def get(self, key: str, *, unless: Version | None = None, limit: int = LIMIT) -> Blob | None:
+        return super().get(key, unless=unless, limit=1 << 40)
 
 
 class MissesMissing(FileDriver):
@@ -129,6 +134,7 @@ def test_a_good_driver_passes(tmp_path: Path) -> None:
         (CutsRangesShort, "test_ranges_beyond_the_end"),
         (LeaksErrors, "test_missing_keys"),
         (AlwaysSends, "test_conditional_get"),
+        (ReadsWhatever, "test_get_is_bounded"),
         (MissesMissing, "test_delete"),
     ],
 )

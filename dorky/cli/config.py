@@ -43,9 +43,9 @@ def get(key: Key, json: Json = False) -> None:
             f"{key} is not set", hint=f"dorky config set {errors.quoted(key)} VALUE"
         )
     if json:
-        show_json(found._asdict())
+        show_json(_shown(found)._asdict())
     else:
-        say(_text(found.value))
+        say(_text(_shown(found).value))
 
 
 @app.command("set", cls=Command)
@@ -96,12 +96,19 @@ def list_(
             if setting.env:
                 say(f"    environment: {setting.env}")
         return
-    found = _config().items()
+    found = [_shown(each) for each in _config().items()]
     if json:
         show_json([each._asdict() for each in found])
         return
     for each in found:
         say(f"{each.key} = {_text(each.value)}\t({each.source})")
+
+
+def _shown(found: settings.Value) -> settings.Value:
+    """A setting as it may be shown: the environment can hold an address with a password."""
+    if settings.exposes(found.key, found.value):
+        return found._replace(value=errors.redacted(str(found.value)))
+    return found
 
 
 def _text(value: str | int | bool) -> str:

@@ -280,7 +280,7 @@ def remote_list(json: Json = False) -> None:
     $ dorky remote list
     """
     with repository() as repo:
-        remotes = repo.config.remotes()
+        remotes = {key: errors.redacted(url) for key, url in repo.config.remotes().items()}
     if json:
         show_json(remotes)
     else:

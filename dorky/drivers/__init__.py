@@ -28,10 +28,12 @@ def open_driver(url: str, options: Mapping[str, str]) -> Driver:
         The driver; its ``url`` is the normal form of ``url``.
 
     Raises:
-        BadURL: ``url`` is malformed.
+        BadURL: ``url`` is malformed, or holds credentials.
         NoDriver: Nobody serves its scheme.
         MissingLibrary: The driver's package can't be imported.
     """
+    if "://" in url and errors.redacted(url) != url:
+        raise errors.BadURL(url, "credentials don't belong into a URL")
     return Retrying(_driver_class(_scheme(url)).open(url, options))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from dorky import errors
+from dorky import errors, sdks
 
 
 class Chain:
@@ -25,6 +25,7 @@ class Chain:
     def __init__(self, url: str, profile: str | None) -> None:
         import botocore.session
 
+        sdks.guard_aws()
         self._url = url
         self.failure: errors.DorkyError | None = None
         self.session = botocore.session.Session(profile=profile)
@@ -34,13 +35,16 @@ class Chain:
     def __call__(self) -> dict[str, Any]:
         """The credentials, as obstore takes them, and until when."""
         from botocore.exceptions import BotoCoreError, ClientError
+        from botocore.parsers import ResponseParserError
 
+        # Also what comes of a `credential_process` that is not there or prints something else.
+        garbled = (ResponseParserError, OSError, ValueError, LookupError, TypeError, AttributeError)
         try:
             self._credentials = self._credentials or self.session.get_credentials()
             if self._credentials is None:
                 raise errors.NoCredentials(self._url, "none in the environment or ~/.aws")
             found = self._credentials.get_frozen_credentials()
-        except (BotoCoreError, ClientError) as error:
+        except (BotoCoreError, ClientError, *garbled) as error:
             self.failure = self._explain(error)
             raise self.failure from error
         return {
@@ -81,4 +85,5 @@ class Chain:
             )
         if isinstance(error, exceptions.ClientError):
             return errors.AccessDenied(self._url, str(error))
-        return errors.NoCredentials(self._url, str(error))
+        said = " ".join(str(error).split()) or type(error).__name__
+        return errors.NoCredentials(self._url, said[:300])

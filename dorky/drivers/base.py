@@ -8,6 +8,9 @@ Contract (`dorky.testing` holds the suite that every driver must pass):
 
 - A write that returned **must** be durable, and visible to every later read and list.
 - A reader **must** see a whole object or none, never a part.
+- A driver **must not** hold more of an object than was asked for: whoever can write to the store
+  decides how large an object is. `get` reads no further than its limit and raises `TooLarge`,
+  `get_range` no further than its range, also where the store sends more or lies about the length.
 - `swap` **must** be atomic among all clients of the store: of any number of concurrent swaps
   that name the same expected version exactly one succeeds.
 - A failed call **must** raise from the error tree: `KeyNotFound` for a key that is not there,
@@ -24,6 +27,15 @@ from datetime import datetime
 from typing import ClassVar, Literal, NamedTuple, NewType, Protocol, runtime_checkable
 
 from dorky import errors
+
+LIMIT = 1 << 20
+"""Bytes of an object that a reader takes if it does not say how many: a root's."""
+
+KEY_LIMIT = 1024
+"""Bytes of the longest key that stores have. Source: the limits of S3 and of GCS."""
+
+LISTED = 250_000
+"""Keys that a list may have: more than a root can name, and no more than fit into memory."""
 
 Version = NewType("Version", str)
 """An opaque token naming one state of one key: an ETag, a generation, a hash."""
@@ -71,14 +83,20 @@ class Driver(Protocol):
             BadURL: The URL can't be this driver's.
         """
 
-    def get(self, key: str, *, unless: Version | None = None) -> Blob | None:
+    def get(self, key: str, *, unless: Version | None = None, limit: int = LIMIT) -> Blob | None:
         """Read a whole object in **one request**.
+
+        Args:
+            key: Which object.
+            unless: A version that the caller has.
+            limit: The most bytes that the object may have; no more is read.
 
         Returns:
             The object; or None if it is still at version ``unless`` (HTTP 304).
 
         Raises:
             KeyNotFound: There is no such key.
+            TooLarge: The object has more bytes than ``limit``.
         """
 
     def get_range(self, key: str, start: int, end: int) -> bytes:
@@ -106,7 +124,10 @@ class Driver(Protocol):
         """
 
     def list(self, prefix: str) -> Iterator[Stat]:
-        """Every key that begins with ``prefix`` (plain string prefix), over all pages."""
+        """Every key that begins with ``prefix`` (plain string prefix), over all pages.
+
+        Comes page by page: the caller may stop, and what it did not ask for is not fetched.
+        """
 
     def delete(self, keys: Iterable[str]) -> None:
         """Delete keys; one that is not there counts as deleted."""

@@ -107,6 +107,8 @@ def _ask(call: Callable[..., Mapping[str, Any]], bucket: str, permission: str) -
         raise _Untold(f"the server does not know {permission} ({status} {code})") from error
     except ResponseParserError as error:
         raise _Untold(f"the server does not know {permission}") from error
+    except RecursionError as error:  # botocore asks again where a redirect leads, which redirects
+        raise _Untold("the server redirects without an end") from error
     except (BotoCoreError, ValueError) as error:
         raise _Untold(str(error).partition("\n")[0]) from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import threading
 import warnings
@@ -9,10 +10,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from dorky import errors
-from dorky.drivers.base import Advice, Blob, Stat, Version, split_bucket_url
+from dorky import errors, sdks
+from dorky.drivers.base import LIMIT, Advice, Blob, Stat, Version, split_bucket_url
 
 if TYPE_CHECKING:
     from google.cloud.storage import Blob as Object
@@ -42,6 +44,12 @@ _KINDS: Mapping[int, type[errors.DorkyError]] = {
 # caller knows what may be sent twice.
 _ONCE: Mapping[str, Any] = {"timeout": (10, 60), "retry": None}
 
+_ANSWER = 8 << 20
+"""Bytes of the largest answer that is no object: a page of 1000 names, each byte escaped."""
+_BLOCK = 1 << 16
+_EMPTY = 1000
+"""Pages of a list in a row that may be empty."""
+
 
 class GCSDriver:
     """A bucket, or a prefix of one, in Google Cloud Storage.
@@ -70,19 +78,22 @@ class GCSDriver:
         bucket, prefix = split_bucket_url(url)
         return cls(bucket, prefix, options)
 
-    def get(self, key: str, *, unless: Version | None = None) -> Blob | None:
+    def get(self, key: str, *, unless: Version | None = None, limit: int = LIMIT) -> Blob | None:
         """See `Driver.get`."""
         try:
             with self._errors(key) as bucket:
                 found = bucket.blob(self._prefix + key)
-                data = _download(found, if_generation_not_match=_generation(unless))
+                data = _download(found, limit, if_generation_not_match=_generation(unless))
+                version = found.generation
         except _Unchanged:
             return None
-        if found.generation is None:
-            return self._get_in_two(key, unless)
-        return Blob(data, Version(str(found.generation)))
+        except _Enough as error:
+            raise errors.TooLarge(key, self.url, f"{limit:,} bytes") from error
+        if version is None:
+            return self._get_in_two(key, unless, limit)
+        return Blob(data, Version(str(version)))
 
-    def _get_in_two(self, key: str, unless: Version | None) -> Blob | None:
+    def _get_in_two(self, key: str, unless: Version | None, limit: int) -> Blob | None:
         """Read from a server that names no generation beside the bytes.
 
         The generation is asked for first. Should the object change in between, a server that
@@ -96,7 +107,10 @@ class GCSDriver:
                 version = Version(str(found.generation))
                 if version == unless:
                     return None
-                return Blob(_download(found, if_generation_match=found.generation), version)
+                data = _download(found, limit, if_generation_match=found.generation)
+                return Blob(data, version)
+        except _Enough as error:
+            raise errors.TooLarge(key, self.url, f"{limit:,} bytes") from error
         except errors.PreconditionFailed as error:
             raise errors.ServerBusy(self.url, f"{key} changed while it was read") from error
 
@@ -104,8 +118,14 @@ class GCSDriver:
         """See `Driver.get_range`."""
         if start == end:  # a range that HTTP can't express
             return b""
-        with self._errors(key) as bucket:
-            data = _download(bucket.blob(self._prefix + key), start=start, end=end - 1)
+        try:
+            with self._errors(key) as bucket:
+                found = bucket.blob(self._prefix + key)
+                data = _download(found, end - start, start=start, end=end - 1)
+        except _Enough as error:
+            raise errors.BadEndpoint(
+                self.url, f"it sent more of {key} than the {end - start} bytes that were asked"
+            ) from error
         if len(data) != end - start:
             raise errors.BadEndpoint(
                 self.url, f"it sent {len(data)} bytes of {key} where {end - start} were asked"
@@ -131,12 +151,19 @@ class GCSDriver:
     def list(self, prefix: str) -> Iterator[Stat]:
         """See `Driver.list`."""
         with self._errors(None) as bucket:
-            for found in bucket.list_blobs(
+            listing = bucket.list_blobs(
                 prefix=self._prefix + prefix,
                 fields="items(name,size,updated),nextPageToken",
                 **_ONCE,
-            ):
-                yield Stat(found.name[len(self._prefix) :], found.size or 0, found.updated)
+            )
+            empty = 0
+            for page in listing.pages:
+                empty = 0 if page.num_items else empty + 1
+                if empty > _EMPTY:
+                    raise errors.BadEndpoint(self.url, "its list does not end")
+                for found in page:
+                    key = found.name[len(self._prefix) :]
+                    yield Stat(key, found.size or 0, found.updated.astimezone(timezone.utc))
 
     def delete(self, keys: Iterable[str]) -> None:
         """See `Driver.delete`."""
@@ -177,6 +204,7 @@ class GCSDriver:
             from google.cloud.storage import Client
             from google.oauth2.service_account import Credentials
 
+            sdks.guard_google()
             credentials = None
             if path := self._options.get("service_account"):
                 try:
@@ -190,6 +218,9 @@ class GCSDriver:
         # Recent versions have a thread ask for the bucket's metadata beside the first request, for
         # traces that nobody has turned on; object users may not even be allowed to.
         client._bucket_metadata_cache = None
+        # Both what asks for objects and what asks for tokens.
+        for session in (client._http, client._http._auth_request.session):
+            session.hooks["response"].append(partial(_hold, self.url))
         for name in ("google", "urllib3"):
             # What they log on the way to an error would else reach stderr by logging's last resort.
             logging.getLogger(name).addHandler(logging.NullHandler())
@@ -203,6 +234,8 @@ class GCSDriver:
         try:
             yield self._bucket()
         except errors.DorkyError:
+            raise
+        except _Enough:
             raise
         except Exception as error:
             explained = self._explain(error, key)
@@ -221,8 +254,9 @@ class GCSDriver:
             return self._answered(error, key)
         if isinstance(error, GoogleAuthError):
             return self._unauthenticated(error)
-        if isinstance(error, JSONDecodeError | DataCorruption):
-            reason = str(error).strip().partition("\n")[0]
+        garbled = (DataCorruption, AttributeError, KeyError, TypeError, ValueError)
+        if isinstance(error, (JSONDecodeError, *garbled)):
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
             return errors.BadEndpoint(self.url, f"its answer is garbled: {reason}")
         if isinstance(error, OSError | HTTPError):  # requests' own errors are OSErrors too
             return self._unreached(error)
@@ -292,11 +326,52 @@ def _generation(version: Version | None) -> int | None:
     return int(version) if version and version.isdigit() else None
 
 
-def _download(found: Object, **how: Any) -> bytes:
+class _Enough(Exception):
+    """More comes than may be taken."""
+
+
+class _Bounded:
+    """What a download is written into: no more than ``limit`` bytes, also when unpacked."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.stream = io.BytesIO()
+
+    def write(self, data: bytes) -> int:
+        if self.stream.tell() + len(data) > self.limit:
+            raise _Enough
+        return self.stream.write(data)
+
+    def seek(self, position: int) -> int:
+        self.stream.truncate(position)
+        return self.stream.seek(position)
+
+
+def _download(found: Object, limit: int, **how: Any) -> bytes:
     # Whole objects come with their CRC, ranges don't.
     checksum = None if "start" in how else "crc32c"
-    data: bytes = found.download_as_bytes(checksum=checksum, **how, **_ONCE)
-    return data
+    into = _Bounded(limit)
+    found.download_to_file(into, checksum=checksum, **how, **_ONCE)
+    return into.stream.getvalue()
+
+
+def _hold(url: str, response: Any, *_: object, stream: bool = False, **__: object) -> None:
+    """Follow no redirect, and read no endless answer: requests would do both before we see it.
+
+    Raises:
+        BadEndpoint: It is one of them.
+    """
+    if response.is_redirect:
+        raise errors.BadEndpoint(url, f"it answers {response.status_code}, a redirect elsewhere")
+    if stream and response.ok:
+        return  # an object, which goes into something bounded
+    body = bytearray()
+    for block in response.iter_content(_BLOCK):
+        body += block
+        if len(body) > _ANSWER:
+            response.close()
+            raise errors.BadEndpoint(url, f"its answer has more than {_ANSWER:,} bytes")
+    response._content = bytes(body)
 
 
 def _upload(found: Object, data: bytes, **how: Any) -> None:
@@ -323,6 +398,6 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
 def _said(response: Any) -> str:
     """The message in an answer: JSON as documented, or the plain text that downloads get."""
     try:
-        return str(response.json()["error"]["message"])
+        return str(response.json()["error"]["message"])[:200]
     except (ValueError, KeyError, TypeError):
         return str(response.text).strip()[:200]

@@ -1,4 +1,7 @@
-"""`Retrying`: a driver around a driver that sends again what is safe to send twice."""
+"""`Retrying`: a driver around a driver that sends again what is safe to send twice.
+
+It also holds every driver, a third party's too, to the bounds that it was given.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,17 @@ from itertools import chain
 from typing import ClassVar, TypeVar
 
 from dorky import errors
-from dorky.drivers.base import Advice, Blob, Driver, Inspected, Stat, Version
+from dorky.drivers.base import (
+    KEY_LIMIT,
+    LIMIT,
+    LISTED,
+    Advice,
+    Blob,
+    Driver,
+    Inspected,
+    Stat,
+    Version,
+)
 
 T = TypeVar("T")
 
@@ -58,13 +71,19 @@ class Retrying:
 
         return open_driver(url, options)
 
-    def get(self, key: str, *, unless: Version | None = None) -> Blob | None:
+    def get(self, key: str, *, unless: Version | None = None, limit: int = LIMIT) -> Blob | None:
         """See `Driver.get`."""
-        return self._retry(lambda: self.driver.get(key, unless=unless))
+        blob = self._retry(lambda: self.driver.get(key, unless=unless, limit=limit))
+        if blob and len(blob.data) > limit:
+            raise errors.TooLarge(key, self.url, f"{limit:,} bytes")
+        return blob
 
     def get_range(self, key: str, start: int, end: int) -> bytes:
         """See `Driver.get_range`."""
-        return self._retry(lambda: self.driver.get_range(key, start, end))
+        data = self._retry(lambda: self.driver.get_range(key, start, end))
+        if len(data) != end - start:
+            raise errors.BadEndpoint(self.url, f"{key} has no bytes {start} to {end}")
+        return data
 
     def put(self, key: str, data: bytes) -> None:
         """See `Driver.put`."""
@@ -81,7 +100,12 @@ class Retrying:
             stats = self.driver.list(prefix)
             return chain([first], stats) if (first := next(stats, None)) else iter(())
 
-        yield from self._retry(begin)
+        for count, stat in enumerate(self._retry(begin)):
+            if count == LISTED:
+                raise errors.TooLarge(f"the list of {prefix}*", self.url, f"{LISTED:,} keys")
+            # No key of ours is as long, and a store that sends other keys is none.
+            if len(stat.key) <= KEY_LIMIT and stat.key.startswith(prefix) and stat.size >= 0:
+                yield stat
 
     def delete(self, keys: Iterable[str]) -> None:
         """See `Driver.delete`."""

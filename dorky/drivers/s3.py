@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar
 
 from dorky import errors
-from dorky.drivers.base import Advice, Blob, Stat, Version, split_bucket_url
+from dorky.drivers.base import LIMIT, Advice, Blob, Stat, Version, split_bucket_url
 
 if TYPE_CHECKING:
-    from obstore import GetOptions, GetResult
+    from obstore import GetOptions, GetResult, ObjectMeta
     from obstore.store import S3Store
 
     from dorky.drivers.aws import Chain
@@ -63,7 +63,8 @@ _KINDS: Mapping[str, type[errors.DorkyError]] = {
 _STATUS = re.compile(r"non-2xx status code: (\d{3})[^:]*: ?(.*)", re.DOTALL)
 _CODE = re.compile(r"<Code>([^<]+)</Code>|\(code: (\w+)\)")
 _MESSAGE = re.compile(r"<Message>([^<]+)</Message>")
-_REGION = re.compile(r"<Region>([^<]+)</Region>")
+_REGION = re.compile(r"<Region>([A-Za-z0-9_-]{1,64})</Region>")
+_REGION_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 # Why no answer came, by what its debug text holds; and whether waiting seldom helps.
 _UNREACHED = (
@@ -79,6 +80,8 @@ _UNREACHED = (
 )
 
 _BULK = 1 << 20
+_PAGE = 120.0
+"""Seconds that a page of a list may take."""
 _READING = {"timeout": "24h", "read_timeout": "60s"}
 
 P = ParamSpec("P")
@@ -113,24 +116,28 @@ class S3Driver:
         bucket, prefix = split_bucket_url(url)
         return cls(bucket, prefix, options)
 
-    def get(self, key: str, *, unless: Version | None = None) -> Blob | None:
+    def get(self, key: str, *, unless: Version | None = None, limit: int = LIMIT) -> Blob | None:
         """See `Driver.get`."""
         from obstore.exceptions import NotModifiedError
 
+        options: GetOptions = {"if_none_match": unless} if unless else {}
         try:
             with self._errors(key):
-                found, version = self._begin(self._store(), key, unless)
-                return Blob(_run(found.bytes).to_bytes(), version)
+                found, version = self._begin(self._store(), key, options)
+                if found.meta["size"] > limit:
+                    raise errors.TooLarge(key, self.url, f"{limit:,} bytes")
+                # One byte more: a server may send more than it has announced.
+                data = _run(_cut, found, 0, limit + 1)
         except NotModifiedError:
             return None
+        if len(data) > limit:
+            raise errors.TooLarge(key, self.url, f"{limit:,} bytes")
+        return Blob(data, version)
 
-    def _begin(
-        self, store: S3Store, key: str, unless: Version | None = None
-    ) -> tuple[GetResult, Version]:
+    def _begin(self, store: S3Store, key: str, options: GetOptions) -> tuple[GetResult, Version]:
         """Ask for an object; what comes is an object, and not read yet."""
         import obstore
 
-        options: GetOptions | None = {"if_none_match": unless} if unless else None
         found = _run(obstore.get, store, self._prefix + key, options=options)
         etag = found.meta["e_tag"]
         if etag is None or found.attributes.get("Content-Type", "").startswith("text/html"):
@@ -147,10 +154,11 @@ class S3Driver:
         try:
             if self._partial:
                 with self._errors(key):
+                    # Not obstore.get_range, which holds all that the server sends.
                     where = self._prefix + key
-                    data = _run(
-                        obstore.get_range, self._store(), where, start=start, end=end
-                    ).to_bytes()
+                    part: GetOptions = {"range": (start, end)}
+                    found = _run(obstore.get, self._store(), where, options=part)
+                    data = _run(_cut, found, 0, end - start)
         except errors.BadEndpoint as error:
             if "non-partial" not in str(error.__cause__):
                 raise
@@ -171,9 +179,9 @@ class S3Driver:
         """
         with self._errors(key):
             store = self._connect(_READING, {"Range": f"bytes={start}-{end - 1}"})
-            found, _ = self._begin(store, key)
+            found, _ = self._begin(store, key, {})
             if found.meta["size"] == end - start:
-                return _run(found.bytes).to_bytes()
+                return _run(_cut, found, 0, end - start)
             return _run(_cut, found, start, end)
 
     def put(self, key: str, data: bytes) -> None:
@@ -200,11 +208,20 @@ class S3Driver:
         wanted = self._prefix + prefix
         with self._errors(prefix):
             # object_store lists by whole path segments: ask for the last whole one, then sift.
-            for page in obstore.list(self._store(), wanted.rpartition("/")[0] or None):
+            whole = wanted.rpartition("/")[0] or None
+            pages = obstore.list(self._store(), whole, chunk_size=1000)
+            while page := self._page(pages):
                 for meta in page:
                     if meta["path"].startswith(wanted):
                         key = meta["path"][len(self._prefix) :]
                         yield Stat(key, meta["size"], meta["last_modified"])
+
+    def _page(self, pages: Iterator[Sequence[ObjectMeta]]) -> Sequence[ObjectMeta]:
+        # A server may send empty pages for ever, which object_store asks for without coming back.
+        try:
+            return _wait(lambda: next(pages, ()), _PAGE)
+        except TimeoutError as error:
+            raise errors.Unreachable(self._place, "its list does not end") from error
 
     def delete(self, keys: Iterable[str]) -> None:
         """See `Driver.delete`."""
@@ -293,7 +310,7 @@ class S3Driver:
             client["root_certificate"] = _certificates(bundle)
         return S3Store(
             self._bucket,
-            region=options.get("region") or "us-east-1",
+            region=_region(options),
             # A name with dots (or of before 2018) is none that the certificate's wildcard covers.
             virtual_hosted_style_request=not endpoint
             and re.fullmatch(r"[a-z0-9-]+", self._bucket) is not None,
@@ -319,7 +336,7 @@ class S3Driver:
         given = not self._chain
         return session.create_client(
             "s3",
-            region_name=options.get("region") or "us-east-1",
+            region_name=_region(options),
             endpoint_url=endpoint or None,
             verify=str(Path(bundle).expanduser()) if bundle else None,
             aws_access_key_id=options["access_key_id"] if given else None,
@@ -377,7 +394,7 @@ class S3Driver:
             # Whatever a web server, a portal or a proxy means by it, it is not S3's word.
             kind = errors.BadEndpoint
         message = _MESSAGE.search(body)
-        said = f"{status} {code}".strip() + (f": {message[1]}" if message else "")
+        said = f"{status} {code[:64]}".strip() + (f": {message[1][:200]}" if message else "")
         if kind in {errors.KeyNotFound, errors.PreconditionFailed}:
             return kind(key, self.url)
         if kind is errors.WrongRegion:
@@ -391,18 +408,24 @@ class S3Driver:
         """The region that a 301 names in a header, which obstore drops: asked for once more."""
         import urllib.error
         import urllib.request
+        from http.client import HTTPException
+
+        class Staying(urllib.request.HTTPRedirectHandler):
+            def redirect_request(self, *_: object) -> None:
+                """Ask nobody else: the answer is in the redirect itself."""
 
         base = self._options.get("endpoint") or "https://s3.amazonaws.com"
         request = urllib.request.Request(f"{base}/{self._bucket}", method="HEAD")  # noqa: S310
         try:
-            with urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310
+            with urllib.request.build_opener(Staying).open(request, timeout=5) as answer:
                 headers = answer.headers
         except urllib.error.HTTPError as error:
             with error:
                 headers = error.headers
-        except OSError:
+        except (OSError, HTTPException):
             return ""
-        return str(headers.get("x-amz-bucket-region") or "")
+        named = str(headers.get("x-amz-bucket-region") or "")
+        return named if _REGION_NAME.fullmatch(named) else ""
 
 
 def _run(request: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -413,33 +436,46 @@ def _run(request: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """
     if threading.current_thread() is not threading.main_thread():
         return request(*args, **kwargs)
+    return _wait(lambda: request(*args, **kwargs), None)
+
+
+def _wait(request: Callable[[], T], seconds: float | None) -> T:
+    """Send a request from another thread, and wait for its answer; not longer than that.
+
+    Raises:
+        TimeoutError: It takes longer. It goes on until the process ends.
+    """
     answers: list[T] = []
     failures: list[BaseException] = []
 
     def ask() -> None:
         try:
-            answers.append(request(*args, **kwargs))
+            answers.append(request())
         except BaseException as error:  # noqa: BLE001 (it is raised where it is waited for)
             failures.append(error)
 
     # Not a pool: that takes 8 ms to import, and at exit waits for who is not waited for any more.
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()
-    thread.join()
+    thread.join(seconds)
+    if thread.is_alive():
+        raise TimeoutError
     for error in failures:
         raise error
     return answers[0]
 
 
 def _cut(found: GetResult, start: int, end: int) -> bytes:
-    """A range of an object that comes whole: never more of it in memory."""
-    data, at = bytearray(), 0
-    for block in found.stream(min_chunk_size=_BULK):
-        data += memoryview(block)[max(start - at, 0) : max(end - at, 0)]
+    """A range of what comes, of which never more is in memory: the rest is not read."""
+    blocks: list[memoryview] = []
+    at = 0
+    for block in found.stream(min_chunk_size=min(end, _BULK)):
+        if at + len(block) > start:
+            blocks.append(memoryview(block)[max(start - at, 0) : end - at])
         at += len(block)
         if at >= end:
             break
-    return bytes(data)
+    return b"".join(blocks)
 
 
 def _answer(text: str) -> tuple[str, str] | None:
@@ -454,10 +490,18 @@ def _answer(text: str) -> tuple[str, str] | None:
 
 
 def _checked(endpoint: str) -> str:
-    # obstore panics on what is no URL.
-    if not re.fullmatch(r"https?://[A-Za-z0-9.:\[\]_-]+(/[!-~]*)?", endpoint):
+    # obstore panics on what is no URL; and what follows a ? would be no part of the path.
+    if not re.fullmatch(r"https?://[A-Za-z0-9.:\[\]_-]+(/[A-Za-z0-9/._~%-]*)?", endpoint):
         raise errors.BadEndpoint(endpoint, "an endpoint is written http://host or https://host")
     return endpoint.rstrip("/")
+
+
+def _region(options: Mapping[str, str]) -> str:
+    region = options.get("region") or "us-east-1"
+    # It becomes a part of the host's name, and `.dorkyrc` may set it.
+    if not _REGION_NAME.fullmatch(region):
+        raise errors.BadConfig("The region", f"no region is named {region!a}")
+    return region
 
 
 def _certificates(bundle: str) -> bytes:

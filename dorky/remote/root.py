@@ -230,7 +230,7 @@ class Remote:
             ForgedGroup: A group of the user's was changed by somebody who is not in it.
         """
         try:
-            blob = self.driver.get(KEY, unless=unless)
+            blob = self.driver.get(KEY, unless=unless, limit=LIMIT)
         except errors.KeyNotFound:
             if self.version is not None:
                 raise errors.RootVanished(self.url) from None
@@ -345,7 +345,7 @@ class Remote:
     def _look(self, expected: Version | None, error: errors.DorkyError) -> Blob | None:
         """Read the root after a swap that did not succeed; None if that tells nothing."""
         try:
-            return self.driver.get(KEY)
+            return self.driver.get(KEY, limit=LIMIT)
         except errors.KeyNotFound:
             if expected is not None:
                 raise errors.RootVanished(self.url) from error

@@ -173,7 +173,12 @@ def test_a_directory_is_tidied_once(
     """It is listed for that, and there may be thousands of packs in it."""
     listed = []
     sweep = files.sweep
-    monkeypatch.setattr(files, "sweep", lambda path: listed.append(path.parent) or sweep(path))
+
+    def watched(name: str, *, within: int) -> None:
+        listed.append(Path(f"/proc/self/fd/{within}").readlink())
+        sweep(name, within=within)
+
+    monkeypatch.setattr(files, "sweep", watched)
     for n in range(3):
         driver.put(f"packs/{n}", b"x")
     version = driver.swap("root", b"x", expected=None)

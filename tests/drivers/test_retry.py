@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timezone
+from itertools import count
 from typing import Any, ClassVar
 
 import pytest
 
 from dorky import errors
-from dorky.drivers.base import Blob, Stat, Version
+from dorky.drivers.base import LIMIT, Blob, Stat, Version
 from dorky.drivers.retry import Retrying
 
 BUSY = errors.ServerBusy("s3://b", "503")
@@ -36,13 +37,13 @@ class Failing:
         if self.failures:
             raise self.failures.pop(0)
 
-    def get(self, key: str, *, unless: Version | None = None) -> Blob | None:
+    def get(self, key: str, *, unless: Version | None = None, limit: int = LIMIT) -> Blob | None:
         self.act()
         return None
 
     def get_range(self, key: str, start: int, end: int) -> bytes:
         self.act()
-        return b""
+        return bytes(end - start)
 
     def put(self, key: str, data: bytes) -> None:
         self.act()
@@ -165,3 +166,39 @@ def test_an_empty_list() -> None:
     driver = Failing()
     driver.list = lambda prefix: iter(())  # type: ignore[method-assign]
     assert list(retrying(driver)[0].list("")) == []
+
+
+# --- what a driver gives is held to what was asked ------------------------------------------
+
+
+@pytest.mark.parametrize("size", [11, 1 << 20])
+def test_an_object_over_the_limit(size: int) -> None:
+    driver = Failing()
+    driver.get = lambda key, **_: Blob(bytes(size), Version("1"))  # type: ignore[method-assign]
+    with pytest.raises(errors.TooLarge, match="10 bytes"):
+        retrying(driver)[0].get("root", limit=10)
+
+
+@pytest.mark.parametrize("size", [0, 9, 11])
+def test_a_range_of_another_length(size: int) -> None:
+    driver = Failing()
+    driver.get_range = lambda key, start, end: bytes(size)  # type: ignore[method-assign]
+    with pytest.raises(errors.BadEndpoint):
+        retrying(driver)[0].get_range("packs/a", 0, 10)
+
+
+def test_a_list_without_an_end() -> None:
+    driver = Failing()
+    now = datetime.now(timezone.utc)
+    driver.list = lambda prefix: (Stat(f"packs/{n}", 1, now) for n in count())  # type: ignore[method-assign]
+    with pytest.raises(errors.TooLarge, match="the list of packs/"):
+        for _ in retrying(driver)[0].list("packs/"):
+            pass
+
+
+def test_listed_keys_that_can_not_be() -> None:
+    driver = Failing()
+    now = datetime.now(timezone.utc)
+    odd = [Stat("packs/" + "x" * 2000, 1, now), Stat("root", 1, now), Stat("packs/b", -1, now)]
+    driver.list = lambda prefix: iter([*odd, Stat("packs/c", 1, now)])  # type: ignore[method-assign]
+    assert [stat.key for stat in retrying(driver)[0].list("packs/")] == ["packs/c"]

@@ -14,7 +14,7 @@ import pytest
 
 from dorky import errors
 from dorky.drivers import open_driver
-from dorky.drivers.base import Blob, Driver, Stat, Version
+from dorky.drivers.base import LIMIT, Blob, Driver, Stat, Version
 from dorky.testing import DriverConformance
 
 
@@ -33,15 +33,17 @@ class MemoryDriver:
     def open(cls, url: str, options: object) -> MemoryDriver:
         return cls(url)
 
-    def get(self, key: str, *, unless: Version | None = None) -> Blob | None:
+    def get(self, key: str, *, unless: Version | None = None, limit: int = LIMIT) -> Blob | None:
         if key not in self.objects:
             raise errors.KeyNotFound(key, self.url)
         data, _ = self.objects[key]
+        if len(data) > limit:
+            raise errors.TooLarge(key, self.url, limit)
         version = Version(hashlib.sha256(data).hexdigest())
         return None if version == unless else Blob(data, version)
 
     def get_range(self, key: str, start: int, end: int) -> bytes:
-        blob = self.get(key)
+        blob = self.get(key, limit=1 << 30)
         assert blob
         if end > len(blob.data):
             raise errors.BadEndpoint(self.url, "too short")

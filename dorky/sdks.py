@@ -1,0 +1,60 @@
+"""The cloud SDKs start programs that give credentials; those get none of dorky's secrets.
+
+AWS's chain runs a profile's `credential_process`; Google's runs `gcloud` and the executable of an
+external account. All of them would inherit the environment, with `DORKY_IDENTITY` in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from dorky.config import Config
+
+
+def guard_aws() -> None:
+    """Have botocore start its programs without our secrets. To do so twice is harmless."""
+    from botocore.credentials import ProcessProvider
+
+    # A session makes providers in several places (source profiles of roles), and all by default.
+    ProcessProvider.__init__.__defaults__ = (_Children().Popen,)
+
+
+def guard_google() -> None:
+    """Have google-auth start its programs without our secrets. To do so twice is harmless."""
+    from importlib import import_module
+
+    for module in ("_cloud_sdk", "pluggable", "transport._mtls_helper"):
+        vars(import_module(f"google.auth.{module}"))["subprocess"] = _Children()
+
+
+class _Children:
+    """The module `subprocess` as a library sees it, but for what its children inherit."""
+
+    def __getattr__(self, name: str) -> Any:
+        import subprocess
+
+        return getattr(subprocess, name)
+
+    def Popen(self, *arguments: Any, **options: Any) -> Any:  # noqa: N802 (subprocess's name)
+        """As `subprocess.Popen`."""
+        return self._start("Popen", *arguments, **options)
+
+    def run(self, *arguments: Any, **options: Any) -> Any:
+        """As `subprocess.run`."""
+        return self._start("run", *arguments, **options)
+
+    def check_output(self, *arguments: Any, **options: Any) -> Any:
+        """As `subprocess.check_output`."""
+        return self._start("check_output", *arguments, **options)
+
+    def _start(
+        self, how: str, *arguments: Any, env: Mapping[str, str] | None = None, **options: Any
+    ) -> Any:
+        import subprocess
+
+        config = Config(None)
+        secrets = config.environment.keys() - config.inheritable.keys()
+        given = config.environment if env is None else env
+        cleaned = {name: value for name, value in given.items() if name not in secrets}
+        return getattr(subprocess, how)(*arguments, env=cleaned, **options)
