@@ -7,6 +7,7 @@ only the settings listed here may stand in it, and none of them names a command 
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -59,6 +60,30 @@ _RESERVED = frozenset({"backup"})
 _LIMIT = 1 << 20
 _PROXIES = ("http_proxy", "all_proxy")
 _DOTS = 100  # in a line; tomllib takes the square of the parts of a dotted key
+
+
+OWN_SECRETS = ("DORKY_IDENTITY", "DORKY_IDENTITY_CMD", "DORKY_PASSPHRASE", "DORKY_SSH_PASSPHRASE")
+"""The variables that open repositories, each of them."""
+
+
+def child_environment(environment: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return the environment for a program that dorky starts: without `OWN_SECRETS`.
+
+    Args:
+        environment: Stands in for the process's.
+    """
+    inherited = os.environ if environment is None else environment
+    return {name: value for name, value in inherited.items() if name not in OWN_SECRETS}
+
+
+def find_program(name: str) -> str | None:
+    """Return the path of a program in ``$PATH``; None if there is none.
+
+    Relative entries are passed over: what lies in the current directory came with the project.
+    """
+    places = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    path = os.pathsep.join(place for place in places if place.startswith("/"))
+    return shutil.which(name, path=path)
 
 
 class Value(NamedTuple):
@@ -437,8 +462,7 @@ class Config:
     @property
     def inheritable(self) -> dict[str, str]:
         """The environment for other programs: without what opens repositories."""
-        own = ("DORKY_IDENTITY", "DORKY_IDENTITY_CMD", "DORKY_PASSPHRASE", "DORKY_SSH_PASSPHRASE")
-        return {name: value for name, value in self.environment.items() if name not in own}
+        return child_environment(self.environment)
 
     @property
     def search_path(self) -> str:
