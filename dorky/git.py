@@ -12,24 +12,35 @@ from collections.abc import Set as AbstractSet
 from pathlib import Path
 
 from dorky import errors, files
+from dorky.config import child_environment, find_program
 
-# Inside a hook git exports these for the repository of the hook and the index of that one commit.
-# Our questions are about the repository that holds the path. (githooks(5) has hooks unset them
-# too.) Those about pathspecs would change how `check-ignore` reads its input.
-_HOOK_VARIABLES = (
-    "GIT_DIR",
-    "GIT_WORK_TREE",
-    "GIT_IMPLICIT_WORK_TREE",
-    "GIT_INDEX_FILE",
-    "GIT_PREFIX",
-    "GIT_COMMON_DIR",
-    "GIT_OBJECT_DIRECTORY",
-    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
-    "GIT_NAMESPACE",
-    "GIT_LITERAL_PATHSPECS",
-    "GIT_GLOB_PATHSPECS",
-    "GIT_NOGLOB_PATHSPECS",
-    "GIT_ICASE_PATHSPECS",
+# No other GIT_ variable reaches git. A hook exports those of its own repository and commit, but our
+# questions are about the repository that holds the path; and some name programs, or configuration.
+_KEPT = frozenset(
+    {
+        *("GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM"),
+        *("GIT_CEILING_DIRECTORIES", "GIT_DISCOVERY_ACROSS_FILESYSTEM"),
+    }
+)
+_ENVIRONMENT = {
+    # git's complaints are in English.
+    **{"LC_ALL": "C", "LANGUAGE": "C"},
+    # Nothing is written, asked for, or fetched: neither by a partial clone nor by any protocol.
+    **{"GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0"},
+    **{"GIT_NO_LAZY_FETCH": "1", "GIT_ALLOW_PROTOCOL": ""},
+}
+# What a repository's own configuration would have git run, or take for a repository.
+_NEUTRAL = (
+    "core.fsmonitor=",
+    "core.hooksPath=/dev/null",
+    "core.alternateRefsCommand=false",
+    "core.sshCommand=false",
+    "core.pager=cat",
+    "credential.helper=",
+    "diff.external=",
+    "gpg.program=false",
+    "log.showSignature=false",
+    "safe.bareRepository=explicit",
 )
 
 _BEGIN = b"# >>> dorky: files kept by dorky, not by git >>>"
@@ -160,7 +171,7 @@ def hooks(top: Path) -> dict[str, Path]:
         SetupError: git is not installed, or refuses the repository.
     """
     # Heeds core.hooksPath, and what linked work trees share.
-    _, output = _git(top, "rev-parse", "--git-path", "hooks")
+    _, output = _git(top, "rev-parse", "--git-path", "hooks", hooks=True)
     place = top / os.fsdecode(output.rstrip(b"\n"))
     with files.disk_errors(place):
         found = sorted(place.iterdir()) if place.is_dir() else []
@@ -187,10 +198,13 @@ def last_author(path: Path) -> str:
     if top is None:
         return ""
     try:
-        status, output = _git(top, "log", "-1", "--format=%an", "--", str(path), also=128)
+        # Not `log`, which has settings of its own. The first line is "commit" and an id.
+        found = _git(top, "rev-list", "-1", "--format=%an", "HEAD", "--", str(path), also=128)
     except errors.SetupError:
         return ""
-    return output.decode(errors="replace").strip() if status == 0 else ""
+    status, output = found
+    lines = output.decode(errors="replace").splitlines()
+    return lines[1].strip() if status == 0 and len(lines) > 1 else ""
 
 
 def _is_top(directory: Path) -> bool:
@@ -238,28 +252,52 @@ def _same(name: bytes) -> bytes:
     return name
 
 
-def _git(top: Path, *args: str, stdin: bytes = b"", also: int = 0) -> tuple[int, bytes]:
-    """Run git in ``top``; ``also`` is an exit status besides 0 that is an answer.
+def _git(
+    top: Path, *args: str, stdin: bytes = b"", also: int = 0, hooks: bool = False
+) -> tuple[int, bytes]:
+    """Run git in ``top``, which may be anybody's: nothing that is configured there is run.
+
+    The only place where git is started.
+
+    Args:
+        top: A directory.
+        *args: The command, which must only read.
+        stdin: What git reads.
+        also: An exit status besides 0 that is an answer.
+        hooks: Whether `core.hooksPath` counts, which the command only asks for.
 
     Returns:
         The exit status and what git printed.
     """
     import subprocess
 
-    # `env`, since only `config` reads the environment. In C git's complaints are in English.
-    without = [word for name in _HOOK_VARIABLES for word in ("-u", name)]
-    command = ["env", *without, "LC_ALL=C", "LANGUAGE=C", "git", "-C", str(top), *args]
     gone = errors.SetupError(
         f"{top} is in git, but git can't be run",
         hint="install git: dorky must see what it tracks",
     )
+    program = find_program("git")
+    if program is None:
+        raise gone
+    inherited = child_environment()
+    environment = {
+        name: value
+        for name, value in inherited.items()
+        if not name.startswith("GIT_") or name in _KEPT
+    }
+    settings = [setting for setting in _NEUTRAL if not (hooks and "hooksPath" in setting)]
+    options = [word for setting in settings for word in ("-c", setting)]
+    command = [program, "-C", str(top), "--no-pager", *options, *args]
     try:
-        done = subprocess.run(command, input=stdin, capture_output=True, check=False)
-    except FileNotFoundError:  # not even `env` is where PATH says
+        done = subprocess.run(
+            command,
+            input=stdin,
+            capture_output=True,
+            env={**environment, **_ENVIRONMENT},
+            check=False,
+        )
+    except FileNotFoundError:  # deleted since it was found
         raise gone from None
     status, output = done.returncode, done.stdout
-    if status == 127:
-        raise gone
     if status not in {0, also}:
         what = f"killed by signal {-status}" if status < 0 else f"status {status}"
         lines = done.stderr.decode(errors="replace").strip().splitlines() or [what]
