@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import stat
 import sys
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 
-from dorky import errors, files
-from dorky.config import child_environment, find_program
+from dorky import errors, files, ownership
+from dorky.config import Config, child_environment, find_program
 
 # No other GIT_ variable reaches git. A hook exports those of its own repository and commit, but our
 # questions are about the repository that holds the path; and some name programs, or configuration.
@@ -43,6 +44,8 @@ _NEUTRAL = (
     "safe.bareRepository=explicit",
 )
 
+_LONGEST_POINTER = 4096 + len("gitdir: \n")
+
 _BEGIN = b"# >>> dorky: files kept by dorky, not by git >>>"
 _END = b"# <<< dorky <<<"
 # Lines between the marks never look like a mark: after a mark that lost its partner, the block
@@ -57,9 +60,84 @@ def find(start: Path) -> Path | None:
     """The top of the git work tree that holds the directory ``start``; None outside of git.
 
     Links are followed, as git does. Does not run git.
+
+    Raises:
+        DubiousOwnership: Another user owns the work tree, or its repository.
+        WritableByAll: Everyone may change one of them.
     """
-    start = start.resolve()
-    return next((top for top in (start, *start.parents) if _is_top(top)), None)
+    config = Config(None)
+    above = ownership.upwards(start.resolve(), config.environment)
+    top = next(filter(_is_top, above), None)
+    if top is not None:
+        ownership.check(
+            top,
+            _places(top),
+            config.owners,
+            safe=lambda: is_safe(top),
+            hint=f"git config --global --add safe.directory {shlex.quote(str(top))}",
+        )
+    return top
+
+
+def _places(top: Path) -> Iterator[Path]:
+    """Yield what decides what a repository is, one after the other: none is read too early."""
+    dot_git = top / ".git"
+    yield from (top, dot_git)
+    directory = dot_git.resolve()
+    if dot_git.is_file():
+        directory = (top / _pointer(dot_git).removeprefix("gitdir: ")).resolve()
+    yield directory
+    yield (directory / _pointer(directory / "commondir")).resolve()
+
+
+def _pointer(file: Path) -> str:
+    """Return the path that a file of git's holds; empty if there is no such file."""
+    if not file.is_file():
+        return ""
+    with files.disk_errors(file), file.open("rb") as opened:
+        return os.fsdecode(opened.read(_LONGEST_POINTER)).rstrip("\r\n").replace("\0", "")
+
+
+def is_safe(directory: Path) -> bool:
+    """Return whether the user trusts a directory, whoever owns it.
+
+    By `safe.directory`: of ~/.dorky/config, where ``*`` is all of them, or of git's system and
+    global configuration. What a repository or git's environment variables say does not count.
+    """
+    named = Config(None).get("safe.directory")
+    trusted = {*named} if isinstance(named, list) else set()
+    if "*" in trusted or _named(directory, trusted):
+        return True
+    try:
+        _, output = _git(
+            Path("/"),
+            *("config", "-z", "--show-scope", "--get-all", "safe.directory"),
+            also=1,  # there is none
+        )
+    except errors.SetupError:  # git is not installed, or older than the setting
+        return False
+    fields = os.fsdecode(output).split("\0")
+    declared: set[str] = set()
+    for scope, value in zip(fields[::2], fields[1::2], strict=False):
+        if scope in {"system", "global"}:
+            # An empty value takes back what a less specific file says.
+            declared = declared | {value} if value else set()
+    return _named(directory, declared)
+
+
+def _named(directory: Path, trusted: AbstractSet[str]) -> bool:
+    """Whether a directory is one of those listed, or lies below one that ends with ``/*``."""
+    for entry in trusted:
+        whole = not entry.endswith("/*")
+        try:
+            path = Path(os.path.normpath(Path(entry.removesuffix("/*")).expanduser()))
+        except RuntimeError:  # ~somebody
+            continue
+        if entry.startswith(("/", "~")) and (
+            directory == path if whole else path in directory.parents
+        ):
+            return True
+    return False
 
 
 def tracked(top: Path, paths: Sequence[Path]) -> set[Path]:
@@ -194,10 +272,10 @@ def user(top: Path) -> str:
 
 def last_author(path: Path) -> str:
     """The name of who last committed a file; empty if that can't be told."""
-    top = find(path.parent)
-    if top is None:
-        return ""
     try:
+        top = find(path.parent)
+        if top is None:
+            return ""
         # Not `log`, which has settings of its own. The first line is "commit" and an id.
         found = _git(top, "rev-list", "-1", "--format=%an", "HEAD", "--", str(path), also=128)
     except errors.SetupError:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from dorky import errors, files, model, operations, roster
+from dorky import errors, files, model, operations, ownership, roster
 from dorky.config import RC, VERSION, Config
 from dorky.database import PURGES, Database
 from dorky.drivers import open_driver
@@ -68,6 +68,8 @@ class Project:
         self.progress = progress
         self.worktree = Worktree(root)
         self.ask = ask
+        if any(os.path.lexists(root / name) for name in (RC, STATE)):
+            self.check_ownership()
         self._mutex = threading.RLock()
         self._holds_lock = False
 
@@ -88,9 +90,11 @@ class Project:
 
     @staticmethod
     def root_above(start: Path) -> Path | None:
-        """The nearest directory, from ``start`` up, that is a project; None if there is none."""
-        start = start.resolve()
-        for directory in (start, *start.parents):
+        """The nearest directory, from ``start`` up, that is a project; None if there is none.
+
+        Whose it is, is not looked at. How far up is, see `ownership.upwards`.
+        """
+        for directory in ownership.upwards(start.resolve(), Config(None).environment):
             # ~/.dorky holds the user's identity and is no project's state, hence the file.
             if (directory / RC).is_file() or (directory / STATE / DATABASE).is_file():
                 return directory
@@ -113,6 +117,22 @@ class Project:
         if root is None:
             raise errors.NotARepository(Path(start).resolve())
         return cls(root, progress=progress, ask=ask)
+
+    def check_ownership(self) -> None:
+        """Make sure that the project is the user's, or of somebody whom the user trusts.
+
+        Raises:
+            DubiousOwnership: It is another user's.
+            WritableByAll: Everyone may change it.
+        """
+
+        def safe() -> bool:
+            from dorky import git
+
+            return git.is_safe(self.root)
+
+        paths = (self.root, *(self.root / name for name in (RC, STATE, ".git")))
+        ownership.check(self.root, paths, self.config.owners, safe=safe)
 
     # --- state -----------------------------------------------------------------------------
 
@@ -145,6 +165,7 @@ class Project:
         Raises:
             CorruptDatabase: Only the database is not.
         """
+        self.check_ownership()
         if not self.is_set_up and self.has_packs:
             raise self._nothing_known()
         with files.disk_errors(self.state):
