@@ -6,13 +6,16 @@ only the settings listed here may stand in it, and none of them names a command 
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
+import stat
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from dorky import errors, files
+from dorky import errors, files, ownership
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -24,6 +27,10 @@ VERSION = 1
 """The newest layout of `.dorkyrc` that this dorky reads."""
 
 Scope = Literal["project", "user"]
+
+
+Plain = str | int | bool | list[str]
+"""The value of a setting."""
 
 
 class Setting(NamedTuple):
@@ -51,6 +58,7 @@ SETTINGS: Mapping[str, Setting] = {
     "user.name": Setting(str, False, "author of commits", "DORKY_AUTHOR"),
     "identity": Setting(str, False, "age identity file, or SSH key", "DORKY_IDENTITY_FILE"),
     "identity_command": Setting(str, False, "prints an age identity", "DORKY_IDENTITY_CMD"),
+    "safe.directory": Setting(list, False, "directories of other users that you trust; * for all"),
 }
 
 
@@ -71,11 +79,35 @@ def exposes(key: str, value: object) -> bool:
     return key.endswith((".url", ".endpoint")) and "://" in text and errors.redacted(text) != text
 
 
+OWN_SECRETS = ("DORKY_IDENTITY", "DORKY_IDENTITY_CMD", "DORKY_PASSPHRASE", "DORKY_SSH_PASSPHRASE")
+"""The variables that open repositories, each of them."""
+
+
+def child_environment(environment: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return the environment for a program that dorky starts: without `OWN_SECRETS`.
+
+    Args:
+        environment: Stands in for the process's.
+    """
+    inherited = os.environ if environment is None else environment
+    return {name: value for name, value in inherited.items() if name not in OWN_SECRETS}
+
+
+def find_program(name: str) -> str | None:
+    """Return the path of a program in ``$PATH``; None if there is none.
+
+    Relative entries are passed over: what lies in the current directory came with the project.
+    """
+    places = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    path = os.pathsep.join(place for place in places if place.startswith("/"))
+    return shutil.which(name, path=path)
+
+
 class Value(NamedTuple):
     """A setting in force, and where it comes from."""
 
     key: str
-    value: str | int | bool
+    value: Plain
     source: str
 
 
@@ -96,7 +128,7 @@ def describe(key: str) -> Setting:
     return setting
 
 
-def parse(key: str, text: str) -> str | int | bool:
+def parse(key: str, text: str) -> Plain:
     """Read a setting's value as typed on a command line.
 
     Raises:
@@ -114,6 +146,8 @@ def parse(key: str, text: str) -> str | int | bool:
             raise errors.UsageError(f"{key} is a number, not {text}") from None
     if not text.isprintable():  # a byte that is not UTF-8 is not printable either
         raise errors.UsageError(f"{key} is one line of text, not {text!a}")
+    if kind is list:
+        return [text if text == "*" else str(Path(text).expanduser().resolve())]
     return text
 
 
@@ -127,12 +161,20 @@ def _flatten(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 
 def _text(path: Path) -> str:
     """What a configuration file holds; nothing if there is none."""
+    # `.dorkyrc` comes with a git clone: it may be a link to anywhere, or a pipe without an end.
+    flags = os.O_RDONLY | os.O_CLOEXEC | (os.O_NOFOLLOW | os.O_NONBLOCK if path.name == RC else 0)
     with files.disk_errors(path):
         try:
-            with path.open("rb") as file:
+            with open(os.open(path, flags), "rb") as file:
+                if path.name == RC and not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                    raise errors.BadConfig(path, "it is not a regular file")
                 data = file.read(_LIMIT + 1)
         except FileNotFoundError:
             return ""
+        except OSError as error:
+            if error.errno != errno.ELOOP:
+                raise
+            raise errors.BadConfig(path, "it is a symbolic link") from None
     if len(data) > _LIMIT:
         raise errors.BadConfig(path, f"it is larger than {_LIMIT:,} bytes")
     if any(line.count(b".") > _DOTS for line in data.split(b"\n")):
@@ -140,7 +182,7 @@ def _text(path: Path) -> str:
     return data.decode("utf-8")
 
 
-def read(path: Path, scope: Scope) -> dict[str, str | int | bool]:
+def read(path: Path, scope: Scope) -> dict[str, Plain]:
     """Read and check a configuration file; a missing one is empty.
 
     Returns:
@@ -159,7 +201,7 @@ def read(path: Path, scope: Scope) -> dict[str, str | int | bool]:
         raise errors.BadConfig(path, error) from None
 
 
-def _checked(path: Path, table: dict[str, Any], scope: Scope) -> dict[str, str | int | bool]:
+def _checked(path: Path, table: dict[str, Any], scope: Scope) -> dict[str, Plain]:
     values = dict(_flatten(table))
     version = table.get("version", VERSION)
     if not isinstance(version, int) or not 1 <= version < 1 << 31:
@@ -176,13 +218,14 @@ def _checked(path: Path, table: dict[str, Any], scope: Scope) -> dict[str, str |
             raise errors.BadConfig(path, error) from None
         if scope == "project" and not setting.project:
             raise errors.BadConfig(path, f"{key} may only stand in ~/.dorky/config")
-        if type(value) is not setting.type:
+        texts = value if isinstance(value, list) else ()
+        if type(value) is not setting.type or not all(isinstance(text, str) for text in texts):
             kind = setting.type.__name__
             raise errors.BadConfig(path, f"{key} is not a {kind}: {value!r}")
     return values
 
 
-def write(path: Path, key: str, value: str | int | bool | None) -> bool:
+def write(path: Path, key: str, value: Plain | None) -> bool:
     """Set one value in a configuration file (None removes it), keeping comments and order.
 
     Returns:
@@ -248,13 +291,13 @@ class Config:
         self,
         root: Path | None,
         *,
-        flags: Mapping[str, str | int | bool] | None = None,
+        flags: Mapping[str, Plain] | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self.root = root
         self.flags = dict(flags or {})
         self.environment = os.environ if environment is None else environment
-        self._files: dict[Scope, dict[str, str | int | bool]] | None = None
+        self._files: dict[Scope, dict[str, Plain]] | None = None
 
     # --- places ----------------------------------------------------------------------------
 
@@ -284,9 +327,18 @@ class Config:
         """Forget what was read."""
         self._files = None
 
-    def _read(self) -> dict[Scope, dict[str, str | int | bool]]:
+    def _read(self) -> dict[Scope, dict[str, Plain]]:
         if self._files is None:
-            self._files = {"user": read(self.path("user"), "user")}
+            path = self.path("user")
+            # It names commands that are run, and the user's key lies next to it.
+            ownership.check(
+                self.home,
+                [self.home, path],
+                self.owners | {ownership.ROOT},
+                hint="set HOME to your own home directory",
+                follow=True,
+            )
+            self._files = {"user": read(path, "user")}
             if self.root is not None:
                 self._files["project"] = read(self.path("project"), "project")
         return self._files
@@ -306,7 +358,7 @@ class Config:
                 return Value(key, values[key], str(self.path(scope)))
         return None
 
-    def get(self, key: str) -> str | int | bool | None:
+    def get(self, key: str) -> Plain | None:
         """A setting in force; None if nothing sets it."""
         found = self.find(key)
         return found.value if found else None
@@ -324,7 +376,7 @@ class Config:
             keys.add("remotes.origin.url")
         return [found for key in sorted(keys) if (found := self.find(key))]
 
-    def set(self, key: str, value: str | int | bool, *, scope: Scope) -> None:
+    def set(self, key: str, value: Plain, *, scope: Scope) -> None:
         """Set a value in a file.
 
         Raises:
@@ -407,6 +459,11 @@ class Config:
     # --- who -------------------------------------------------------------------------------
 
     @property
+    def owners(self) -> frozenset[int]:
+        """The users whose files are the user's own (see `ownership.users`)."""
+        return ownership.users(self.environment)
+
+    @property
     def login(self) -> str:
         """The name of the account that runs this."""
         import getpass
@@ -467,8 +524,7 @@ class Config:
     @property
     def inheritable(self) -> dict[str, str]:
         """The environment for other programs: without what opens repositories."""
-        own = ("DORKY_IDENTITY", "DORKY_IDENTITY_CMD", "DORKY_PASSPHRASE", "DORKY_SSH_PASSPHRASE")
-        return {name: value for name, value in self.environment.items() if name not in own}
+        return child_environment(self.environment)
 
     @property
     def search_path(self) -> str:

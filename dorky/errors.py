@@ -274,6 +274,27 @@ class BadConfig(SetupError):
     advice = "mend the file, or see `dorky config list`"
 
 
+class DubiousOwnership(SetupError):
+    """Dubious ownership: {0} belongs to {1}.
+
+    The owner of a project's directory, its `.dorkyrc`, its `.git` and its state decides where your
+    secrets go, and may change what is run for you. So it has to be you (under sudo, the user who
+    called it), as git demands of its repositories. `safe.directory` in `~/.dorky/config`, or in
+    git's system and global configuration, names directories that you trust all the same.
+    """
+
+    advice = "if you trust that user: dorky config set --add safe.directory {2}"
+
+
+class WritableByAll(SetupError):
+    """Every user of this machine may change {0}.
+
+    `safe.directory` is no way around this: it trusts an owner, and not everyone.
+    """
+
+    advice = "chmod o-w {1}"
+
+
 class ConfigTooNew(SetupError):
     """{0} was written by a newer dorky (format {1}, this one reads up to {2})."""
 

@@ -4,33 +4,47 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import stat
 import sys
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 
-from dorky import errors, files
+from dorky import errors, files, ownership
+from dorky.config import Config, child_environment, find_program
 
-# Inside a hook git exports these for the repository of the hook and the index of that one commit.
-# Our questions are about the repository that holds the path. (githooks(5) has hooks unset them
-# too.) Those about pathspecs would change how `check-ignore` reads its input.
-_HOOK_VARIABLES = (
-    "GIT_DIR",
-    "GIT_WORK_TREE",
-    "GIT_IMPLICIT_WORK_TREE",
-    "GIT_INDEX_FILE",
-    "GIT_PREFIX",
-    "GIT_COMMON_DIR",
-    "GIT_OBJECT_DIRECTORY",
-    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
-    "GIT_NAMESPACE",
-    "GIT_LITERAL_PATHSPECS",
-    "GIT_GLOB_PATHSPECS",
-    "GIT_NOGLOB_PATHSPECS",
-    "GIT_ICASE_PATHSPECS",
+# No other GIT_ variable reaches git. A hook exports those of its own repository and commit, but our
+# questions are about the repository that holds the path; and some name programs, or configuration.
+_KEPT = frozenset(
+    {
+        *("GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM"),
+        *("GIT_CEILING_DIRECTORIES", "GIT_DISCOVERY_ACROSS_FILESYSTEM"),
+    }
 )
+_ENVIRONMENT = {
+    # git's complaints are in English.
+    **{"LC_ALL": "C", "LANGUAGE": "C"},
+    # Nothing is written, asked for, or fetched: neither by a partial clone nor by any protocol.
+    **{"GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0"},
+    **{"GIT_NO_LAZY_FETCH": "1", "GIT_ALLOW_PROTOCOL": ""},
+}
+# What a repository's own configuration would have git run, or take for a repository.
+_NEUTRAL = (
+    "core.fsmonitor=",
+    "core.hooksPath=/dev/null",
+    "core.alternateRefsCommand=false",
+    "core.sshCommand=false",
+    "core.pager=cat",
+    "credential.helper=",
+    "diff.external=",
+    "gpg.program=false",
+    "log.showSignature=false",
+    "safe.bareRepository=explicit",
+)
+
+_LONGEST_POINTER = 4096 + len("gitdir: \n")
 
 _BEGIN = b"# >>> dorky: files kept by dorky, not by git >>>"
 _END = b"# <<< dorky <<<"
@@ -46,9 +60,84 @@ def find(start: Path) -> Path | None:
     """The top of the git work tree that holds the directory ``start``; None outside of git.
 
     Links are followed, as git does. Does not run git.
+
+    Raises:
+        DubiousOwnership: Another user owns the work tree, or its repository.
+        WritableByAll: Everyone may change one of them.
     """
-    start = start.resolve()
-    return next((top for top in (start, *start.parents) if _is_top(top)), None)
+    config = Config(None)
+    above = ownership.upwards(start.resolve(), config.environment)
+    top = next(filter(_is_top, above), None)
+    if top is not None:
+        ownership.check(
+            top,
+            _places(top),
+            config.owners,
+            safe=lambda: is_safe(top),
+            hint=f"git config --global --add safe.directory {shlex.quote(str(top))}",
+        )
+    return top
+
+
+def _places(top: Path) -> Iterator[Path]:
+    """Yield what decides what a repository is, one after the other: none is read too early."""
+    dot_git = top / ".git"
+    yield from (top, dot_git)
+    directory = dot_git.resolve()
+    if dot_git.is_file():
+        directory = (top / _pointer(dot_git).removeprefix("gitdir: ")).resolve()
+    yield directory
+    yield (directory / _pointer(directory / "commondir")).resolve()
+
+
+def _pointer(file: Path) -> str:
+    """Return the path that a file of git's holds; empty if there is no such file."""
+    if not file.is_file():
+        return ""
+    with files.disk_errors(file), file.open("rb") as opened:
+        return os.fsdecode(opened.read(_LONGEST_POINTER)).rstrip("\r\n").replace("\0", "")
+
+
+def is_safe(directory: Path) -> bool:
+    """Return whether the user trusts a directory, whoever owns it.
+
+    By `safe.directory`: of ~/.dorky/config, where ``*`` is all of them, or of git's system and
+    global configuration. What a repository or git's environment variables say does not count.
+    """
+    named = Config(None).get("safe.directory")
+    trusted = {*named} if isinstance(named, list) else set()
+    if "*" in trusted or _named(directory, trusted):
+        return True
+    try:
+        _, output = _git(
+            Path("/"),
+            *("config", "-z", "--show-scope", "--get-all", "safe.directory"),
+            also=1,  # there is none
+        )
+    except errors.SetupError:  # git is not installed, or older than the setting
+        return False
+    fields = os.fsdecode(output).split("\0")
+    declared: set[str] = set()
+    for scope, value in zip(fields[::2], fields[1::2], strict=False):
+        if scope in {"system", "global"}:
+            # An empty value takes back what a less specific file says.
+            declared = declared | {value} if value else set()
+    return _named(directory, declared)
+
+
+def _named(directory: Path, trusted: AbstractSet[str]) -> bool:
+    """Whether a directory is one of those listed, or lies below one that ends with ``/*``."""
+    for entry in trusted:
+        whole = not entry.endswith("/*")
+        try:
+            path = Path(os.path.normpath(Path(entry.removesuffix("/*")).expanduser()))
+        except RuntimeError:  # ~somebody
+            continue
+        if entry.startswith(("/", "~")) and (
+            directory == path if whole else path in directory.parents
+        ):
+            return True
+    return False
 
 
 def tracked(top: Path, paths: Sequence[Path]) -> set[Path]:
@@ -160,7 +249,7 @@ def hooks(top: Path) -> dict[str, Path]:
         SetupError: git is not installed, or refuses the repository.
     """
     # Heeds core.hooksPath, and what linked work trees share.
-    _, output = _git(top, "rev-parse", "--git-path", "hooks")
+    _, output = _git(top, "rev-parse", "--git-path", "hooks", hooks=True)
     place = top / os.fsdecode(output.rstrip(b"\n"))
     with files.disk_errors(place):
         found = sorted(place.iterdir()) if place.is_dir() else []
@@ -183,14 +272,17 @@ def user(top: Path) -> str:
 
 def last_author(path: Path) -> str:
     """The name of who last committed a file; empty if that can't be told."""
-    top = find(path.parent)
-    if top is None:
-        return ""
     try:
-        status, output = _git(top, "log", "-1", "--format=%an", "--", str(path), also=128)
+        top = find(path.parent)
+        if top is None:
+            return ""
+        # Not `log`, which has settings of its own. The first line is "commit" and an id.
+        found = _git(top, "rev-list", "-1", "--format=%an", "HEAD", "--", str(path), also=128)
     except errors.SetupError:
         return ""
-    return output.decode(errors="replace").strip() if status == 0 else ""
+    status, output = found
+    lines = output.decode(errors="replace").splitlines()
+    return lines[1].strip() if status == 0 and len(lines) > 1 else ""
 
 
 def _is_top(directory: Path) -> bool:
@@ -238,28 +330,52 @@ def _same(name: bytes) -> bytes:
     return name
 
 
-def _git(top: Path, *args: str, stdin: bytes = b"", also: int = 0) -> tuple[int, bytes]:
-    """Run git in ``top``; ``also`` is an exit status besides 0 that is an answer.
+def _git(
+    top: Path, *args: str, stdin: bytes = b"", also: int = 0, hooks: bool = False
+) -> tuple[int, bytes]:
+    """Run git in ``top``, which may be anybody's: nothing that is configured there is run.
+
+    The only place where git is started.
+
+    Args:
+        top: A directory.
+        *args: The command, which must only read.
+        stdin: What git reads.
+        also: An exit status besides 0 that is an answer.
+        hooks: Whether `core.hooksPath` counts, which the command only asks for.
 
     Returns:
         The exit status and what git printed.
     """
     import subprocess
 
-    # `env`, since only `config` reads the environment. In C git's complaints are in English.
-    without = [word for name in _HOOK_VARIABLES for word in ("-u", name)]
-    command = ["env", *without, "LC_ALL=C", "LANGUAGE=C", "git", "-C", str(top), *args]
     gone = errors.SetupError(
         f"{top} is in git, but git can't be run",
         hint="install git: dorky must see what it tracks",
     )
+    program = find_program("git")
+    if program is None:
+        raise gone
+    inherited = child_environment()
+    environment = {
+        name: value
+        for name, value in inherited.items()
+        if not name.startswith("GIT_") or name in _KEPT
+    }
+    settings = [setting for setting in _NEUTRAL if not (hooks and "hooksPath" in setting)]
+    options = [word for setting in settings for word in ("-c", setting)]
+    command = [program, "-C", str(top), "--no-pager", *options, *args]
     try:
-        done = subprocess.run(command, input=stdin, capture_output=True, check=False)
-    except FileNotFoundError:  # not even `env` is where PATH says
+        done = subprocess.run(
+            command,
+            input=stdin,
+            capture_output=True,
+            env={**environment, **_ENVIRONMENT},
+            check=False,
+        )
+    except FileNotFoundError:  # deleted since it was found
         raise gone from None
     status, output = done.returncode, done.stdout
-    if status == 127:
-        raise gone
     if status not in {0, also}:
         what = f"killed by signal {-status}" if status < 0 else f"status {status}"
         lines = done.stderr.decode(errors="replace").strip().splitlines() or [what]

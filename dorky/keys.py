@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dorky import errors, files, native, ssh
+from dorky.config import child_environment, find_program
 
 Ask = Callable[[str], str | None]
 """Asks for a passphrase by a prompt (without a colon); None if there is nobody to ask."""
@@ -187,9 +188,16 @@ def run_command(command: str) -> str:
         raise errors.IdentityCommandFailed("DORKY_IDENTITY_CMD", "it is empty")
     # TOKEN=secret before a command is for shells only, but people will try.
     program = arguments[0].partition("=")[0]
+    file = arguments[0] if "/" in arguments[0] else find_program(arguments[0])
+    if file is None:
+        raise errors.IdentityCommandFailed(program, "there is no such program")
     try:
         done = subprocess.run(
-            arguments, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=False
+            [file, *arguments[1:]],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            env=child_environment(),
+            check=False,
         )
     except FileNotFoundError:
         raise errors.IdentityCommandFailed(program, "there is no such program") from None

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from dorky import errors, files, model, operations, roster
+from dorky import errors, files, model, operations, ownership, roster
 from dorky import state as states
 from dorky.config import RC, VERSION, Config
 from dorky.database import PURGES, Database
@@ -69,6 +69,8 @@ class Project:
         self.progress = progress
         self.worktree = Worktree(root, lambda: self.state / SCRATCH)
         self.ask = ask
+        if any(os.path.lexists(root / name) for name in (RC, STATE)):
+            self.check_ownership()
         self._mutex = threading.RLock()
         self._holds_lock = False
         self._state: Path | None = None
@@ -90,9 +92,11 @@ class Project:
 
     @staticmethod
     def root_above(start: Path) -> Path | None:
-        """The nearest directory, from ``start`` up, that is a project; None if there is none."""
-        start = start.resolve()
-        for directory in (start, *start.parents):
+        """Return the nearest directory, from ``start`` up, that is a project; None if none is.
+
+        Whose it is, is not looked at. How far up is, see `ownership.upwards`.
+        """
+        for directory in ownership.upwards(start.resolve(), Config(None).environment):
             # ~/.dorky holds the user's identity, and a git branch can bring any `.dorky/`.
             if (directory / RC).is_file() or _has_state(directory):
                 return directory
@@ -115,6 +119,22 @@ class Project:
         if root is None:
             raise errors.NotARepository(Path(start).resolve())
         return cls(root, progress=progress, ask=ask)
+
+    def check_ownership(self) -> None:
+        """Make sure that the project is the user's, or of somebody whom the user trusts.
+
+        Raises:
+            DubiousOwnership: It is another user's.
+            WritableByAll: Everyone may change it.
+        """
+
+        def safe() -> bool:
+            from dorky import git
+
+            return git.is_safe(self.root)
+
+        paths = (self.root, *(self.root / name for name in (RC, STATE, ".git")))
+        ownership.check(self.root, paths, self.config.owners, safe=safe)
 
     # --- state -----------------------------------------------------------------------------
 
@@ -201,6 +221,7 @@ class Project:
         Raises:
             CorruptDatabase: Only the database is not.
         """
+        self.check_ownership()
         if not self.is_set_up and self.has_packs:
             raise self.nothing_known()
         self.make_state(key=key)

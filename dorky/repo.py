@@ -181,6 +181,10 @@ class Repository(PurgeWork):
             AlreadyARepository: There is one, or another command was faster.
         """
         made = not self.root.exists()
+        self.check_ownership()
+        with files.disk_errors(self.root):
+            # Not for everyone to write to, whatever the umask.
+            self.root.mkdir(mode=0o775, parents=True, exist_ok=True)
         self.make_state()
         with self.locking():
             killed = self._was_killed(command)

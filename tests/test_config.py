@@ -313,9 +313,9 @@ def test_a_newer_layout_is_told_from_a_malformed_one(project: Path) -> None:
         Config(project).items()
 
 
-def test_a_link_to_something_endless_is_not_read_to_its_end(project: Path) -> None:
-    (project / ".dorkyrc").unlink()
-    (project / ".dorkyrc").symlink_to("/dev/zero")
+def test_something_endless_is_not_read_to_its_end(project: Path, hermetic: Path) -> None:
+    user_file(hermetic, "").unlink()
+    (hermetic / ".dorky/config").symlink_to("/dev/zero")
     with pytest.raises(errors.BadConfig, match="larger than"):
         Config(project).items()
 

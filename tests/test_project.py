@@ -100,11 +100,14 @@ def test_what_dorky_keeps_is_for_its_owner_alone(tmp_path: Path, umask: int) -> 
     before = os.umask(umask)
     try:
         ana = Machine(tmp_path / "ana", {})
+        ana.project.chmod(0o755)  # else the project is refused
         ana("init", tmp_path / "vault")
         ana.commit({".env": "KEY=1\n", "large": os.urandom(1 << 20)})
         ana("push")
         ben = ana.another("ben")
-        ben("clone", tmp_path / "vault", ".")
+        ben.project.rmdir()  # made by the command itself
+        with ana.here():
+            Repository.clone(str(tmp_path / "vault"), ben.project)[0].close()
         with ben.repo() as repo:
             # While it is open, too: the database has two files more then.
             assert repo.log()

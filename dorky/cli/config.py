@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -20,10 +21,12 @@ User = Annotated[
 ]
 
 
-def _config() -> settings.Config:
+def _config(scope: settings.Scope = "project") -> settings.Config:
+    """The settings of the project that one is in, or, for the user's own, of none."""
     from dorky.project import Project
 
-    return settings.Config(Project.root_above(Path()))
+    root = Project.root_above(Path()) if scope == "project" else None
+    return Project(root).config if root else settings.Config(None)
 
 
 def _scope(key: str, user: bool) -> settings.Scope:
@@ -50,15 +53,29 @@ def get(key: Key, json: Json = False) -> None:
 
 @app.command("set", cls=Command)
 def set_(
-    key: Key, value: Annotated[str, typer.Argument(help="Its value.")], user: User = False
+    key: Key,
+    value: Annotated[str, typer.Argument(help="Its value.")],
+    user: User = False,
+    add: Annotated[bool, typer.Option("--add", help="Keep the values that a list has.")] = False,
 ) -> None:
     """Change a setting. Comments and order in the file are kept.
 
     \b
     $ dorky config set remotes.origin.region eu-central-1
     $ dorky config set --user user.name "Ana Example"
+    $ dorky config set --add safe.directory /srv/app
     """
-    _config().set(key, settings.parse(key, value), scope=_scope(key, user))
+    scope = _scope(key, user)
+    config = _config(scope)
+    new = settings.parse(key, value)
+    if add:
+        if not isinstance(new, list):
+            raise errors.UsageError(
+                f"{key} has one value", hint=f"dorky config set {key} {shlex.quote(value)}"
+            )
+        old = config.get(key)
+        new = [*dict.fromkeys([*(old if isinstance(old, list) else ()), *new])]
+    config.set(key, new, scope=scope)
 
 
 @app.command("unset", cls=Command)
@@ -68,7 +85,8 @@ def unset(key: Key, user: User = False) -> None:
     \b
     $ dorky config unset remotes.origin.region
     """
-    if not _config().unset(key, scope=_scope(key, user)):
+    scope = _scope(key, user)
+    if not _config(scope).unset(key, scope=scope):
         raise errors.NothingToDo(f"{key} is not set there")
 
 
@@ -111,5 +129,7 @@ def _shown(found: settings.Value) -> settings.Value:
     return found
 
 
-def _text(value: str | int | bool) -> str:
+def _text(value: settings.Plain) -> str:
+    if isinstance(value, list):
+        return escaped(", ".join(value))
     return str(value).lower() if isinstance(value, bool) else escaped(str(value))

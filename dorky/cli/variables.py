@@ -265,7 +265,7 @@ def edit(
     terminal = sys.stdin.isatty() and sys.stderr.isatty()
     command = _words(Config(None).editor or ("vi" if terminal else ""))
     with _repository() as repo:
-        inherited = repo.config.environment
+        inherited = repo.config.inheritable
 
         def editor(draft: Path) -> None:
             file = launch.find(command[0], repo.config.search_path)
