@@ -201,7 +201,7 @@ class GroupWork(TeamWork):
                 moving = self._move(head, moves)
                 did[:] = [(group, plan, moving)]
                 sent: list[Sent] = []
-                fresh = push.unlisted(remote, seen, moving.commit)
+                fresh = push.unlisted(remote, seen, [moving.commit], known)
                 changes = push.upload(remote, opened, seen.root, fresh, sent, self.progress)
                 refs = {**seen.root.refs, MAIN: moving.commit}
                 return Following(header, {**changes, "roster": known, "refs": refs}, sent)

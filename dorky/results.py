@@ -237,11 +237,13 @@ class Synced(Result, frozen=True, kw_only=True):
         pulled: The pull that came last; None if there was nothing there to pull.
         pushed: The push; None if there was nothing to push, or there are conflicts.
         rounds: How often it began anew because others were faster.
+        rewritten: How many commits were rewritten to hold files for their owners.
     """
 
     pulled: Transfer | None
     pushed: Transfer | None
     rounds: int = 1
+    rewritten: int = 0
 
 
 class Resolved(Result, frozen=True, kw_only=True):
