@@ -412,6 +412,20 @@ class Reader(Result, frozen=True, kw_only=True):
     how: Literal["key", "passphrase", "awskms"] = "key"
 
 
+class Overlap(Result, frozen=True, kw_only=True):
+    """Two patterns that select a path in common: files there are frozen until one of them ends.
+
+    Attributes:
+        pattern: The one.
+        group: The group that has the other.
+        other: The other.
+    """
+
+    pattern: str
+    group: str
+    other: str
+
+
 class Grouped(Result, frozen=True, kw_only=True):
     """A group of readers.
 
@@ -420,12 +434,14 @@ class Grouped(Result, frozen=True, kw_only=True):
         patterns: Which files only it can read.
         members: Who belongs to it.
         yours: Whether the user does.
+        overlaps: Which of its patterns overlap those of other groups.
     """
 
     name: str
     patterns: tuple[str, ...]
     members: tuple[str, ...]
     yours: bool
+    overlaps: tuple[Overlap, ...] = ()
 
 
 class Requested(Result, frozen=True, kw_only=True):

@@ -34,27 +34,29 @@ def selector(paths: Iterable[str]) -> Selects:
     return selects
 
 
-def versions(store: Store, head: ObjectId, selects: Selects) -> dict[str, dict[ObjectId, Entry]]:
-    """The files in all history that are selected, each with what it has held, by content."""
-    found: dict[str, dict[ObjectId, Entry]] = {}
+def versions(
+    store: Store, head: ObjectId, selects: Selects
+) -> dict[str, dict[tuple[str, ObjectId], Entry]]:
+    """Return the files in all history that are selected: what each has held, by group and id."""
+    found: dict[str, dict[tuple[str, ObjectId], Entry]] = {}
     seen: set[tuple[str, ObjectId]] = set()
     pending = [
-        ("", tree)
+        (group, "", tree)
         for node in history.ancestors(store, [head])
         for group, tree in node.commit.trees.items()
         if group in store.vault.groups
     ]
     while pending:
-        prefix, tree = pending.pop()
+        group, prefix, tree = pending.pop()
         if (prefix, tree) in seen:
             continue
         seen.add((prefix, tree))
         for entry in history.read_tree(store, tree).entries:
             path = prefix + entry.name
             if entry.is_tree:
-                pending.append((f"{path}/", entry.content))
+                pending.append((group, f"{path}/", entry.content))
             elif selects(path):
-                found.setdefault(path, {})[entry.content] = entry
+                found.setdefault(path, {})[group, entry.content] = entry
     return found
 
 
