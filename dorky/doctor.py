@@ -61,6 +61,7 @@ def examine(project: Project) -> Iterator[Check]:
     if set_up or _is_set_up(project):
         yield from _made("key", _key, project)
         yield from _made("recovery", _recovery, project)
+        yield from _made("groups", _groups, project)
         if reached and ORIGIN in project.config.remotes():
             yield from _made("writing", _writing, project)
             yield from _made("clock", _clock, project)
@@ -392,6 +393,20 @@ def _key(project: Project) -> Check:
     closed = [each.name for each in living if each.id not in opened.groups]
     but = f", except the files of {', '.join(closed)}" if closed else ""
     return _ok("key", f"yours opens {opened.fingerprint[:16]}{but}")
+
+
+def _groups(project: Project) -> Check:
+    from dorky import placement
+
+    for clash in placement.overlaps(project.roster):
+        return _warn(
+            "groups",
+            f"{clash.pattern} of the group {clash.group.name} overlaps {clash.of_other} of "
+            f"{clash.other.name}: files that both claim are frozen",
+            f"dorky group remove NAME PATTERN, by a member of {clash.group.name} or of "
+            f"{clash.other.name}",
+        )
+    return _ok("groups", "no file belongs to two of them")
 
 
 def _recovery(project: Project) -> Check:

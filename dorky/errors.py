@@ -517,13 +517,14 @@ class Locked(Conflict):
 
 
 class Misplaced(Conflict):
-    """{0} belongs to the group {1} by now, but is committed for everybody.
+    """{0} belongs to {1}, but commit {2} holds it for {3}.
 
-    It was committed before its path became the group's. The next commit of somebody in the group
-    seals it for the group.
+    It was committed before its path became the group's. Every commit of a push is checked, because
+    others can read all that is in the remote. `dorky sync --rewrite` writes the commits that are
+    not pushed again, with each file encrypted for its owner; the old ones are never sent.
     """
 
-    advice = 'dorky commit -m "seal for {1!s}"'
+    advice = "dorky sync --rewrite"
 
 
 class NotPulled(Conflict):

@@ -12,9 +12,11 @@ from typing import NamedTuple
 
 import msgspec
 
-from dorky import checkout, contents, errors, history, roster, staging, vault
+from dorky import checkout, contents, errors, history, placement, roster, staging, vault
 from dorky.history import MAIN
 from dorky.model import Entry, Group, Member, ObjectId, Roster
+from dorky.paths import parents
+from dorky.placement import fold
 from dorky.project import ORIGIN
 from dorky.remote import push
 from dorky.remote.journal import Sent
@@ -43,12 +45,13 @@ class GroupWork(TeamWork):
 
         Args:
             name: What to call it.
-            patterns: Which files (see `roster.groups_of`), from the current directory.
+            patterns: Which files (see `placement`), from the current directory.
             members: Who is to be in it; the user alone without any.
             dry_run: Whether to only say what would become of whom.
 
         Raises:
-            Conflict: Commits that are not pushed or not pulled, or changes to the files that move.
+            Conflict: Commits that are not pushed or not pulled, changes to the files that move, or
+                patterns that overlap those of another group.
         """
         roster.check_name(name, "group")
         wanted = roster.check_patterns([self.worktree.relative(each) for each in patterns])
@@ -63,7 +66,8 @@ class GroupWork(TeamWork):
                     "you would lock yourself out", hint=f"add --member {me.name}"
                 )
             made = old or Group(secrets.token_hex(8), name, ())
-            both = tuple(dict.fromkeys((*made.patterns, *wanted)))
+            held = {fold(each) for each in made.patterns}
+            both = (*made.patterns, *(each for each in wanted if fold(each) not in held))
             known = roster.put_group(known, msgspec.structs.replace(made, patterns=both))
             for each in names or ([] if old else [me.name]):
                 known = _join(known, each, made.id)
@@ -85,12 +89,14 @@ class GroupWork(TeamWork):
 
         def remove(known: Roster) -> tuple[Roster, str]:
             old = roster.group(known, name)
+            held = {fold(each) for each in old.patterns}
             for each in wanted:
-                if each not in old.patterns:
+                if fold(each) not in held:
                     raise errors.NotFound(
                         f"the group {name} has no pattern {each}", hint="dorky group list"
                     )
-            left = tuple(each for each in old.patterns if wanted and each not in wanted)
+            ended = {fold(each) for each in wanted} or held
+            left = tuple(each for each in old.patterns if fold(each) not in ended)
             for member in roster.readers(known, old.id) if not left else ():
                 known = _leave(known, member, old.id)
             return roster.put_group(known, msgspec.structs.replace(old, patterns=left)), old.id
@@ -168,24 +174,30 @@ class GroupWork(TeamWork):
         """
         with self._prepared():
             head = self._attached_head()
-            did: list[tuple[str, Regrouping, _Moving | None]] = []
+            did: list[tuple[str, Regrouping, dict[str, _Moving]]] = []
 
             def change(remote: Remote, seen: Seen, opened: Vault) -> Following | None:
                 before = seen.root.roster
                 known, group = choose(before)
                 header = seen.header
                 self._check_up_to_date(known, head, opened)
-                if header.newest(group):
+                # A group that nobody is left in can be ended by anyone: it opens nothing.
+                if header.newest(group) and roster.readers(before, group):
                     self._check_in(next(g for g in known.groups if g.id == group), opened)
-                roster.check_apart(known, group)
+                _check_apart(before, known, group)
                 if known == before:
                     raise errors.NothingToDo("the group is like that already")
-                kept = self._committed(head)
-                moves = self._moves(before, known, kept, {*opened.groups, group})
+                # Each head: a file that stays in one of them goes on counting as everybody's.
+                moves = {
+                    ref: self._moves(before, known, commit, {*opened.groups, group})
+                    for ref, commit in seen.root.refs.items()
+                }
+                if moves.get(MAIN):
+                    self._check_settled(moves[MAIN])
                 plan = _regrouping(before, known, group, moves)
-                matching = sum(roster.group_of(known, path) == group for path in kept)
+                matching = self._count(known, group, head, moves.get(MAIN, {}))
                 plan = msgspec.structs.replace(plan, files=matching)
-                did[:] = [(group, plan, None)]
+                did[:] = [(group, plan, {})]
                 if dry_run:
                     return None
                 heirs = roster.recipients(known, group)
@@ -196,20 +208,23 @@ class GroupWork(TeamWork):
                 else:
                     header, opened = vault.begin_epoch(header, opened, group, heirs)
                 self.unlock(header)
-                if head is None or not moves:
+                made = {
+                    ref: self._move(seen.root.refs[ref], moves[ref]) for ref in moves if moves[ref]
+                }
+                if not made:
                     return Following(header, {"roster": known})
-                moving = self._move(head, moves)
-                did[:] = [(group, plan, moving)]
+                did[:] = [(group, plan, made)]
                 sent: list[Sent] = []
-                fresh = push.unlisted(remote, seen, moving.commit)
+                fresh = push.unlisted(remote, seen, [each.commit for each in made.values()], known)
                 changes = push.upload(remote, opened, seen.root, fresh, sent, self.progress)
-                refs = {**seen.root.refs, MAIN: moving.commit}
+                refs = {**seen.root.refs, **{ref: each.commit for ref, each in made.items()}}
                 return Following(header, {**changes, "roster": known, "refs": refs}, sent)
 
             self._change(change)
-            ((group, plan, moving),) = did
+            ((group, plan, made),) = did
             if dry_run:
                 return plan
+            moving = made.get(MAIN)
             self._follow(head, group, moving)
             commit = moving.commit if moving else None
             return msgspec.structs.replace(plan, done=True, commit=commit)
@@ -229,46 +244,76 @@ class GroupWork(TeamWork):
         for group in history.trees_of(self.store, head, opened.groups - self.index.groups):
             raise errors.NotPulled(roster.name_of(known, group))
 
-    def _moves(
-        self, old: Roster, new: Roster, kept: Mapping[str, Entry], own: set[str]
-    ) -> dict[str, tuple[str, Entry]]:
-        """Committed files that change groups: where to, and as what they are committed now.
+    def _moves(self, old: Roster, new: Roster, commit: ObjectId, own: set[str]) -> dict[str, _Move]:
+        """Find the files of a head that change groups.
+
+        Only a file in its owner's tree counts and so moves. Contested files stay where they are.
 
         Raises:
-            ForeignGroup: They would go into a group that the user is not in.
-            Conflict: They have been changed and not committed.
+            ForeignGroup: One would go into a group that the user is not in.
         """
-        found: dict[str, tuple[str, Entry]] = {}
-        for path, entry in kept.items():
-            target = roster.check_single(new, path)
-            if target == roster.group_of(old, path):
-                continue
-            if target not in own:
-                raise errors.ForeignGroup(path, roster.name_of(new, target))
-            found[path] = (target, entry)
-        rows = self.index.rows()
-        changed = {each.path for each in staging.staged(self.store, self.index, rows)}
-        for path in sorted(changed & found.keys()):
+        source_of, target_of = placement.owner(old), placement.owner(new)
+        found: dict[str, _Move] = {}
+        for source, tree in history.trees_of(self.store, commit).items():
+            for path, entry in history.files_of(self.store, {source: tree}):
+                target = target_of(path)
+                if source_of(path) != source or target in {source, None}:
+                    continue
+                assert target is not None
+                if target not in own:
+                    raise errors.ForeignGroup(path, roster.name_of(new, target))
+                found[path] = _Move(source, target, entry)
+        return found
+
+    def _check_settled(self, paths: Iterable[str]) -> None:
+        """Refuse to move files that have been changed and not committed.
+
+        Raises:
+            Conflict: There are such files.
+        """
+        changed = {each.path for each in staging.staged(self.store, self.index, self.index.rows())}
+        for path in sorted(changed.intersection(paths)):
             raise errors.Conflict(
                 f"changes to {path} are staged", hint="commit or unstage them first"
             )
-        return found
 
-    def _move(self, head: ObjectId, moves: Mapping[str, tuple[str, Entry]]) -> _Moving:
+    def _count(
+        self, known: Roster, group: str, head: ObjectId | None, moves: Mapping[str, _Move]
+    ) -> int:
+        """Count the committed files that a group is going to have."""
+        owner_of = placement.owner(known)
+        return sum(
+            owner_of(path) == group and (source == group or path in moves)
+            for source, tree in history.trees_of(self.store, head).items()
+            for path, _ in history.files_of(self.store, {source: tree})
+        )
+
+    def _move(self, head: ObjectId, moves: Mapping[str, _Move]) -> _Moving:
         """Commit files into the trees of their new groups."""
-        self._bring(checkout.needed(self.store, (entry for _, entry in moves.values())))
+        self._bring(checkout.needed(self.store, (each.entry for each in moves.values())))
         trees = history.read_commit(self.store, head).trees
+        opened = history.trees_of(self.store, head)
+        coming = {(each.target, path) for path, each in moves.items()}
+        coming |= {(group, above) for group, path in coming for above in parents(path)}
         with self.store.writer() as writer:
             moved = {
-                path: contents.regroup(self.store, writer, entry, target)
-                for path, (target, entry) in moves.items()
+                path: contents.regroup(self.store, writer, each.entry, each.target)
+                for path, each in moves.items()
             }
-            placed = (
-                (path, moves[path][0] if path in moves else source, moved.get(path, entry))
-                for source, tree in history.trees_of(self.store, head).items()
+            placed = [
+                (path, moves[path].target, moved[path])
+                if path in moves and moves[path].source == source
+                else (path, source, entry)
+                for source, tree in opened.items()
                 for path, entry in history.files_of(self.store, {source: tree})
-            )
+                # What does not count makes room for what does.
+                if (source, path) not in coming
+                and not any(above in moves and (source, above) in coming for above in parents(path))
+            ]
             own = staging.write_placed(placed, writer)
+            for group in opened.keys() - own.keys():
+                # A tree that is empty says so; without one it would look as if it were left out.
+                own[group] = staging.write_entries((), writer, group=group)
             sealed = {each: trees[each] for each in trees.keys() - self.vault.groups}
             count = "1 file" if len(moves) == 1 else f"{len(moves):,} files"
             commit = history.add_commit(
@@ -299,35 +344,60 @@ class GroupWork(TeamWork):
             self.index.groups = self.index.groups | {group}
 
 
+class _Move(NamedTuple):
+    """A committed file that goes from one group's tree to another's."""
+
+    source: str
+    target: str
+    entry: Entry
+
+
 class _Moving(NamedTuple):
-    """Files as they are committed anew, sealed for other groups."""
+    """Files as they are committed for other groups."""
 
     commit: ObjectId
     entries: dict[str, Entry]
 
 
+def _check_apart(old: Roster, new: Roster, group: str) -> None:
+    """Refuse new patterns of a group that overlap those of another.
+
+    Raises:
+        Conflict: One does.
+    """
+    before = {pattern for each in old.groups if each.id == group for pattern in each.patterns}
+    own = next(each for each in new.groups if each.id == group)
+    for mine in own.patterns:
+        for other in new.groups if mine not in before else ():
+            for theirs in other.patterns if other.id != group else ():
+                if placement.overlap(mine, theirs):
+                    raise errors.Conflict(
+                        f"{mine} overlaps {theirs} of the group {other.name}",
+                        hint="a file belongs to one group: dorky group list",
+                    )
+
+
 def _regrouping(
-    old: Roster, new: Roster, group: str, moves: Mapping[str, tuple[str, Entry]]
+    old: Roster, new: Roster, group: str, moves: Mapping[str, Mapping[str, _Move]]
 ) -> Regrouping:
-    """Who gains and who loses what."""
+    """Say who gains and who loses what."""
     gains: set[str] = set()
     loses: set[str] = set()
-    moved = []
-    for path, (target, _) in sorted(moves.items()):
-        source = roster.group_of(old, path)
-        before = {each.name for each in roster.readers(old, source)}
-        after = {each.name for each in roster.readers(new, target)}
+    moved = set()
+    for path, move in (item for of_ref in moves.values() for item in of_ref.items()):
+        before = {each.name for each in roster.readers(old, move.source)}
+        after = {each.name for each in roster.readers(new, move.target)}
         gains |= after - before
         loses |= before - after
-        names = (roster.name_of(old, source), roster.name_of(new, target))
-        moved.append(Moved(path=path, old=names[0], new=names[1]))
+        names = (roster.name_of(old, move.source), roster.name_of(new, move.target))
+        moved.add((path, *names))
     held = next(each for each in new.groups if each.id == group)
     if held.patterns and group in roster.keyed(old):
         inside = {each.name for each in roster.readers(old, group)}
         gains |= {each.name for each in roster.readers(new, group)} - inside
     return Regrouping(
         group=described(new, held, {group}),
-        moved=tuple(moved),
+        moved=tuple(Moved(path=path, old=was, new=now) for path, was, now in sorted(moved)),
         gains=tuple(sorted(gains)),
         loses=tuple(sorted(loses)),
     )

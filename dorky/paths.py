@@ -26,11 +26,6 @@ def matches(path: str, pattern: str) -> bool:
     return [False, *_reached(path, pattern)][-1]
 
 
-def lies_in(path: str, pattern: str) -> bool:
-    """Whether a path, or a directory above it, matches a pattern."""
-    return any(_reached(path, pattern))
-
-
 def _reached(path: str, pattern: str) -> Iterator[bool]:
     """Whether each directory above a path matches, outermost first, and then the path itself.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from dorky.files import IGNORABLE
@@ -16,6 +16,7 @@ from dorky.model import ALL, Group, Roster
 
 ANY_DIRECTORIES = "**"
 _LAST = 0x10FFFF
+_SLASH = "\u2044"
 
 Owner = Callable[[str], "str | None"]
 """Gives the id of the group that owns a path; None if several claim it."""
@@ -29,15 +30,23 @@ def fold(path: str) -> str:
     """
     if path.isascii():
         folded = path.lower()
+    elif "/" in path:
+        return "/".join(map(fold, path.split("/")))
     else:
-        folded, before = path, ""
-        while folded != before:  # folding case can bring characters that decompose
-            before = folded
-            decomposed = unicodedata.normalize("NFKD", folded)
-            folded = decomposed.translate(IGNORABLE).casefold()
+        folded = _fold_name(path)
     if "./" in folded or " /" in folded or folded.endswith((".", " ")):
         folded = "/".join(name.rstrip(". ") for name in folded.split("/"))
     return folded
+
+
+def _fold_name(name: str) -> str:
+    """Fold one name, or a character of one, but for dots and spaces at its end."""
+    folded, before = name, ""
+    while folded != before:  # folding case can bring characters that decompose
+        before = folded
+        folded = unicodedata.normalize("NFKD", folded).translate(IGNORABLE).casefold()
+    # Some characters are a slash and more (U+2100); no file system takes that for a directory.
+    return folded.replace("/", _SLASH)
 
 
 def owner(roster: Roster) -> Owner:
@@ -52,15 +61,20 @@ def owner(roster: Roster) -> Owner:
         if not directory:
             return [(group, pattern, pattern.start) for group, pattern in patterns]
         above, _, name = directory.rpartition("/")
-        before = ((group, pattern, pattern.step(at, name)) for group, pattern, at in reached(above))
+        folded = fold(name)
+        before = (
+            (group, pattern, pattern.step(at, folded, name))
+            for group, pattern, at in reached(above)
+        )
         return [(group, pattern, at) for group, pattern, at in before if at]
 
     def owner_of(path: str) -> str | None:
-        directory, _, name = fold(path).rpartition("/")
+        directory, _, name = path.rpartition("/")
+        folded = fold(name)
         owners = {
             group
             for group, pattern, at in reached(directory)
-            if pattern.is_complete(pattern.step(at, name))
+            if pattern.is_complete(pattern.step(at, folded, name))
         }
         if len(owners) > 1:
             return None
@@ -71,7 +85,7 @@ def owner(roster: Roster) -> Owner:
 
 def claimants(roster: Roster, path: str) -> list[Group]:
     """Return the groups that have a path in a pattern; more than one if it is contested."""
-    names = fold(path).split("/")
+    names = path.split("/")
     return [
         group
         for group in roster.groups
@@ -104,6 +118,24 @@ def overlap(one: str, other: str) -> bool:
     return False
 
 
+class Overlap(NamedTuple):
+    """Two patterns that select a path in common, each with its group."""
+
+    group: Group
+    pattern: str
+    other: Group
+    of_other: str
+
+
+def overlaps(roster: Roster) -> Iterator[Overlap]:
+    """Yield what several groups claim. Nothing is written at such paths: they are frozen."""
+    claims = list(_claims(roster))
+    for n, (group, pattern) in enumerate(claims):
+        for other, of_other in claims[n + 1 :]:
+            if other.id != group.id and overlap(pattern, of_other):
+                yield Overlap(group, pattern, other, of_other)
+
+
 def _claims(roster: Roster) -> Iterator[tuple[Group, str]]:
     return ((group, pattern) for group in roster.groups for pattern in group.patterns)
 
@@ -128,6 +160,10 @@ class Token(NamedTuple):
         """Return whether a character may stand there."""
         code = ord(character)
         return any(first <= code <= last for first, last in self.ranges)
+
+    def takes_whole(self, unit: str) -> bool:
+        """Return whether one character may stand there that folding made this of."""
+        return self.marked and len(unit) != 1 and (not unit or any(map(self.takes, unit)))
 
     def meets(self, other: Token) -> bool:
         """Return whether some character may stand in both places."""
@@ -165,12 +201,14 @@ class Pattern:
         self._matches = [_matcher(part, name) for part, name in zip(parts, self.names, strict=True)]
         self.start = self._beyond({0})
 
-    def step(self, at: States, name: str) -> States:
-        """Return how far a path has come with one more name, folded."""
+    def step(self, at: States, folded: str, name: str) -> States:
+        """Return how far a path has come with one more name, given folded and as it is."""
         end = len(self.names)
         if end in at:  # with a directory the pattern has all that is below
             return at
-        after = {n if self.names[n] is None else n + 1 for n in at if self._matches[n](name)}
+        after = {
+            n if self.names[n] is None else n + 1 for n in at if self._matches[n](folded, name)
+        }
         return self._beyond(after)
 
     def is_complete(self, at: States) -> bool:
@@ -178,8 +216,11 @@ class Pattern:
         return len(self.names) in at
 
     def covers(self, path: Sequence[str]) -> bool:
-        """Return whether a folded path, or a directory above it, matches."""
-        return self.is_complete(functools.reduce(self.step, path, self.start))
+        """Return whether a path, given as its names, or a directory above it, matches."""
+        at = self.start
+        for name in path:
+            at = self.step(at, fold(name), name)
+        return self.is_complete(at)
 
     def _beyond(self, at: set[int]) -> States:
         for n, name in enumerate(self.names):
@@ -188,17 +229,23 @@ class Pattern:
         return frozenset(at)
 
 
-def _matcher(text: str, name: Name | None) -> Callable[[str], bool]:
+Matches = Callable[[str, str], bool]
+"""Tells whether a name matches one of a pattern, given folded and as it is."""
+
+
+def _matcher(text: str, name: Name | None) -> Matches:
     """Return the quickest way to tell whether a name matches one of a pattern."""
     if name is None:
-        return lambda _: True
+        return lambda *_: True
     if "?" in text or "[" in text or text.count("*") > 1:
         return functools.lru_cache(maxsize=256)(functools.partial(_name_matches, name))
     before, star, after = text.partition("*")
     if not star:
-        return text.__eq__
+        return lambda folded, _: folded == text
     least = len(before) + len(after)
-    return lambda other: len(other) >= least and other.startswith(before) and other.endswith(after)
+    return lambda folded, _: (
+        len(folded) >= least and folded.startswith(before) and folded.endswith(after)
+    )
 
 
 @functools.lru_cache(maxsize=1024)
@@ -255,7 +302,7 @@ def _class(text: str) -> tuple[tuple[int, int], ...]:
                 ranges.append((ord(first), ord(last)))
             else:
                 unclear = True
-        elif unicodedata.category(first).startswith("M"):
+        elif _is_combining(first):
             # A character that decomposes: its mark may follow, as after every class.
             if negated and ranges:
                 ranges.pop()
@@ -279,21 +326,45 @@ def _complement(ranges: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
 def _is_mark(token: Token) -> bool:
     """Return whether a combining mark may stand in a place."""
     single = len(token.ranges) == 1 and token.ranges[0][0] == token.ranges[0][1]
-    return not single or unicodedata.category(chr(token.ranges[0][0])).startswith("M")
+    return not single or _is_combining(chr(token.ranges[0][0]))
 
 
-def _name_matches(tokens: Name, name: str) -> bool:
+def _name_matches(tokens: Name, folded: str, name: str) -> bool:
+    """Return whether a name matches, folded or character by character.
+
+    What `?` stands for is one character, though folding may make several of it, or none.
+    """
+    if _are_matched(tokens, folded):
+        return True
+    if name.isascii() and not name.endswith((".", " ")):
+        return False
+    return _are_matched(tokens, map(_fold_name, unicodedata.normalize("NFC", name)))
+
+
+def _are_matched(tokens: Name, units: Iterable[str]) -> bool:
     at = _past_stars(tokens, {0})
-    for character in name:
-        mark = unicodedata.category(character).startswith("M")
-        after = set()
-        for n in at:
-            if n < len(tokens) and tokens[n].takes(character):
-                after.add(n if tokens[n].repeats else n + 1)
-            if n and mark and tokens[n - 1].marked:
-                after.add(n)
-        at = _past_stars(tokens, after)
+    for unit in units:
+        after = {n + 1 for n in at if n < len(tokens) and tokens[n].takes_whole(unit)}
+        for character in unit:
+            at = _after(tokens, at, character)
+        at = _past_stars(tokens, at | after)
     return len(tokens) in at
+
+
+def _after(tokens: Name, at: set[int], character: str) -> set[int]:
+    mark = _is_combining(character)
+    after = set()
+    for n in at:
+        if n < len(tokens) and tokens[n].takes(character):
+            after.add(n if tokens[n].repeats else n + 1)
+        if n and mark and tokens[n - 1].marked:
+            after.add(n)
+    return _past_stars(tokens, after)
+
+
+def _is_combining(character: str) -> bool:
+    """Return whether a character is part of the one before: a mark, or a later Hangul letter."""
+    return unicodedata.category(character).startswith("M") or "\u1160" <= character <= "\u11ff"
 
 
 def _past_stars(tokens: Name, at: set[int]) -> set[int]:

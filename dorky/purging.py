@@ -48,8 +48,10 @@ class PurgeWork(GroupWork):
                     raise errors.PathNotTracked(name, " anywhere in history", hint=hint or None)
             with self.store.writer() as writer:  # nothing of it is saved
                 became = rewrite.rewrite(self.store, writer, [head], selects)
-            entries = {entry.content: entry for held in found.values() for entry in held.values()}
-            groups = {roster.group_of(self.roster, path) for path in found}
+            entries = {
+                content: entry for held in found.values() for (_, content), entry in held.items()
+            }
+            groups = {group for held in found.values() for group, _ in held}
             return Purging(
                 paths=tuple(names),
                 files=tuple(self._exposures({path: held.values() for path, held in found.items()})),

@@ -237,11 +237,13 @@ class Synced(Result, frozen=True, kw_only=True):
         pulled: The pull that came last; None if there was nothing there to pull.
         pushed: The push; None if there was nothing to push, or there are conflicts.
         rounds: How often it began anew because others were faster.
+        rewritten: How many commits were rewritten to hold files for their owners.
     """
 
     pulled: Transfer | None
     pushed: Transfer | None
     rounds: int = 1
+    rewritten: int = 0
 
 
 class Resolved(Result, frozen=True, kw_only=True):
@@ -434,6 +436,20 @@ class Reader(Result, frozen=True, kw_only=True):
     how: Literal["key", "passphrase", "awskms"] = "key"
 
 
+class Overlap(Result, frozen=True, kw_only=True):
+    """Two patterns that select a path in common: files there are frozen until one of them ends.
+
+    Attributes:
+        pattern: The one.
+        group: The group that has the other.
+        other: The other.
+    """
+
+    pattern: str
+    group: str
+    other: str
+
+
 class Grouped(Result, frozen=True, kw_only=True):
     """A group of readers.
 
@@ -442,12 +458,14 @@ class Grouped(Result, frozen=True, kw_only=True):
         patterns: Which files only it can read.
         members: Who belongs to it.
         yours: Whether the user does.
+        overlaps: Which of its patterns overlap those of other groups.
     """
 
     name: str
     patterns: tuple[str, ...]
     members: tuple[str, ...]
     yours: bool
+    overlaps: tuple[Overlap, ...] = ()
 
 
 class Requested(Result, frozen=True, kw_only=True):

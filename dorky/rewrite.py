@@ -1,4 +1,4 @@
-"""Rewriting history without some files, which is what a purge does, here and in every clone.
+"""Rewriting history: without some files, as a purge does, or with each in its owner's tree.
 
 Commits keep their authors, times and messages; only trees and parents change. Ids depend on nothing
 else, so clones that rewrite the same commits come to the same ones.
@@ -6,12 +6,13 @@ else, so clones that rewrite the same commits come to the same ones.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
 import msgspec
 
-from dorky import errors, history, model
-from dorky.model import ALL, Commit, Entry, Kind, ObjectId, Tree
+from dorky import contents, errors, history, model, outgoing, placement, staging
+from dorky.history import Node
+from dorky.model import ALL, Commit, Entry, Kind, ObjectId, Roster, Tree
 from dorky.paths import matches
 from dorky.store import Store, Writer
 
@@ -33,27 +34,29 @@ def selector(paths: Iterable[str]) -> Selects:
     return selects
 
 
-def versions(store: Store, head: ObjectId, selects: Selects) -> dict[str, dict[ObjectId, Entry]]:
-    """The files in all history that are selected, each with what it has held, by content."""
-    found: dict[str, dict[ObjectId, Entry]] = {}
+def versions(
+    store: Store, head: ObjectId, selects: Selects
+) -> dict[str, dict[tuple[str, ObjectId], Entry]]:
+    """Return the files in all history that are selected: what each has held, by group and id."""
+    found: dict[str, dict[tuple[str, ObjectId], Entry]] = {}
     seen: set[tuple[str, ObjectId]] = set()
     pending = [
-        ("", tree)
+        (group, "", tree)
         for node in history.ancestors(store, [head])
         for group, tree in node.commit.trees.items()
         if group in store.vault.groups
     ]
     while pending:
-        prefix, tree = pending.pop()
+        group, prefix, tree = pending.pop()
         if (prefix, tree) in seen:
             continue
         seen.add((prefix, tree))
         for entry in history.read_tree(store, tree).entries:
             path = prefix + entry.name
             if entry.is_tree:
-                pending.append((f"{path}/", entry.content))
+                pending.append((group, f"{path}/", entry.content))
             elif selects(path):
-                found.setdefault(path, {})[entry.content] = entry
+                found.setdefault(path, {})[group, entry.content] = entry
     return found
 
 
@@ -193,3 +196,141 @@ def _without(
     else:
         done[where] = None
     return done[where]
+
+
+# --- each file into its owner's tree --------------------------------------------------------
+
+Key = tuple[str, str]
+"""A group, and a path in its tree."""
+
+
+def place(
+    store: Store,
+    writer: Writer,
+    head: ObjectId,
+    published: Callable[[ObjectId], bool],
+    known: Roster,
+    bring: Callable[[Iterable[Entry]], object],
+) -> dict[ObjectId, ObjectId]:
+    """Store commits that are not published, with each file that strays in its owner's tree.
+
+    A file of a group that the user is not in can't be encrypted for it. It is left out of commits,
+    but only if the newest does not hold it: then its author has taken it out already.
+
+    Args:
+        store: Where they are.
+        writer: Takes what is new.
+        head: The newest commit.
+        published: Tells which commits stay as they are, with all before them.
+        known: Tells the owners.
+        bring: Sees to it that the chunks of files are here.
+
+    Returns:
+        What each commit that is not published became; itself, if nothing in it or before it moves.
+
+    Raises:
+        ForeignGroup: The user is not in the group that owns a file.
+        AmbiguousGroup: Several groups claim the path of a file.
+    """
+    owner_of = placement.owner(known)
+    nodes = {node.id: node for node in history.ancestors(store, [head], stop=published)}
+    done: dict[ObjectId, ObjectId] = {}
+    moved: dict[ObjectId, dict[Key, str | None]] = {}
+    for commit in _parents_first(nodes, head):
+        node = nodes[commit]
+        moves: dict[Key, str | None] = {}
+        for stray in outgoing.strays(store, node, owner_of):
+            if stray.owner in store.vault.groups:
+                moves[stray.tree, stray.path] = stray.owner
+            elif outgoing.is_held(store, [head], stray):
+                raise outgoing.refusal(store, [head], commit, stray, known)
+            else:
+                moves[stray.tree, stray.path] = None
+        moves |= _inherited_moves(store, node.commit, moved)
+        trees = node.commit.trees
+        if moves:
+            trees = _moved(store, writer, node.commit, moves, bring)
+        parents = tuple(done.get(parent, parent) for parent in node.commit.parents)
+        became = msgspec.structs.replace(node.commit, parents=parents, trees=dict(trees))
+        done[commit] = (
+            commit if became == node.commit else writer.add(Kind.COMMIT, model.encode(became))
+        )
+        moved[commit] = moves
+    return done
+
+
+def _parents_first(nodes: Mapping[ObjectId, Node], head: ObjectId) -> Iterator[ObjectId]:
+    pending = [head] if head in nodes else []
+    given: set[ObjectId] = set()
+    while pending:
+        commit = pending[-1]
+        ahead = [
+            each for each in nodes[commit].commit.parents if each in nodes and each not in given
+        ]
+        if ahead and commit not in given:
+            pending += ahead
+            continue
+        pending.pop()
+        if commit not in given:
+            given.add(commit)
+            yield commit
+
+
+def _inherited_moves(
+    store: Store, commit: Commit, moved: Mapping[ObjectId, Mapping[Key, str | None]]
+) -> dict[Key, str | None]:
+    """Return the files that a commit has from parents which have moved them, and from no other."""
+    found: dict[Key, str | None] = {}
+    trees = {parent: history.read_commit(store, parent).trees for parent in commit.parents}
+    for parent in commit.parents:
+        for key, owner in moved.get(parent, {}).items():
+            held = _at(store, commit.trees, key)
+            if held and held == _at(store, trees[parent], key):
+                keeping = (
+                    each
+                    for each in commit.parents
+                    if key not in moved.get(each, {}) and held == _at(store, trees[each], key)
+                )
+                if not any(keeping):
+                    found[key] = owner
+    return found
+
+
+def _at(store: Store, trees: history.Trees, key: Key) -> list[Entry]:
+    group, path = key
+    return history.lookup(store, {group: trees[group]}, path) if group in trees else []
+
+
+def _moved(
+    store: Store,
+    writer: Writer,
+    commit: Commit,
+    moves: Mapping[Key, str | None],
+    bring: Callable[[Iterable[Entry]], object],
+) -> dict[str, ObjectId]:
+    """Return the trees of a commit with files moved to their owners; None for left out."""
+    touched = {group for group, _ in moves} | {owner for owner in moves.values() if owner}
+    held = {
+        (group, path): entry
+        for group in touched & commit.trees.keys()
+        for path, entry in history.files_of(store, {group: commit.trees[group]})
+    }
+    kept = {key: entry for key, entry in held.items() if key not in moves}
+    coming = {
+        (owner, path): held[group, path]
+        for (group, path), owner in moves.items()
+        # What lies in the owner's tree is what counts.
+        if owner and (owner, path) not in kept
+    }
+    bring(coming.values())
+    for (owner, path), entry in coming.items():
+        kept[owner, path] = contents.regroup(store, writer, entry, owner)
+    placed = ((path, group, entry) for (group, path), entry in kept.items())
+    made = staging.write_placed(placed, writer)
+    for group in touched & commit.trees.keys() - made.keys():
+        # A tree that is empty says so; without one it would look as if it had been left out.
+        made[group] = staging.write_entries((), writer, group=group)
+    rest = {group: tree for group, tree in commit.trees.items() if group not in touched}
+    if ALL in rest:
+        del made[ALL]
+    return {**rest, **made}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from dorky import errors, paths
+from dorky import errors, placement
 from dorky.model import ALL, NAME, Group, Header, Member, Roster
 
 if TYPE_CHECKING:
@@ -178,66 +178,30 @@ def name_of(roster: Roster, group_id: str) -> str:
     return next((each.name for each in roster.groups if each.id == group_id), group_id)
 
 
-def groups_of(roster: Roster, path: str) -> list[Group]:
-    """The groups that have a path in a pattern. There should be one at the most.
-
-    A pattern selects what it matches and everything below that: ``env/prod``, ``env/prod/**`` and
-    ``env/*.env``, with ``*`` within a name and ``**`` for any directories.
-    """
-    return [
-        each
-        for each in roster.groups
-        if any(paths.lies_in(path, pattern) for pattern in each.patterns)
-    ]
-
-
 def group_of(roster: Roster, path: str) -> str:
     """The id of the group that a path belongs to, `ALL` if none has it in a pattern.
-
-    Nothing is ever sealed for one of several (see `check_single`): else who is in one could take
-    the files of another by a wider pattern.
-    """
-    found = groups_of(roster, path)
-    return found[0].id if found else ALL
-
-
-def check_single(roster: Roster, path: str) -> str:
-    """`group_of`, for who is going to seal the file.
 
     Raises:
         AmbiguousGroup: Several groups have it in a pattern.
     """
-    found = groups_of(roster, path)
+    found = placement.claimants(roster, path)
     if len(found) > 1:
         raise errors.AmbiguousGroup(path, found[0].name, found[1].name)
     return found[0].id if found else ALL
 
 
-def check_apart(roster: Roster, group_id: str) -> None:
-    """Refuse patterns of a group that clearly overlap those of another.
-
-    Raises:
-        Conflict: They do. (That none is found does not mean that there is no such path.)
-    """
-    own = next(each for each in roster.groups if each.id == group_id)
-    for other in roster.groups:
-        for mine in own.patterns if other.id != group_id else ():
-            for theirs in other.patterns:
-                # A pattern taken for a path is one of the paths that it selects, or much like it.
-                if paths.lies_in(mine, theirs) or paths.lies_in(theirs, mine):
-                    raise errors.Conflict(
-                        f"{mine} overlaps {theirs} of the group {other.name}",
-                        hint="a file belongs to one group: dorky group list",
-                    )
+check_single = group_of
 
 
 def check_patterns(patterns: Sequence[str]) -> tuple[str, ...]:
     """Patterns as they are kept: relative to the project, without a slash at the end.
 
+    Another spelling of a pattern is the same one.
+
     Raises:
         UsageError: One is empty, absolute, or leaves the project.
     """
-    found = []
+    found: dict[str, str] = {}
     for pattern in patterns:
         cleaned = pattern.removeprefix("./").rstrip("/")
         parts = cleaned.split("/")
@@ -245,8 +209,8 @@ def check_patterns(patterns: Sequence[str]) -> tuple[str, ...]:
             raise errors.UsageError(
                 f"{pattern!a} is no pattern of paths in the project", hint="such as 'env/prod/**'"
             )
-        found.append(cleaned)
-    return tuple(dict.fromkeys(found))
+        found.setdefault(placement.fold(cleaned), cleaned)
+    return tuple(found.values())
 
 
 def _is_text(pattern: str) -> bool:

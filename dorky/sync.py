@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -19,18 +18,17 @@ from dorky import (
     merge,
     operations,
     rewrite,
-    roster,
     staging,
 )
 from dorky.history import MAIN
 from dorky.looking import StrPath
 from dorky.mending import MendWork
-from dorky.model import ALL, Header, ObjectId, Purge, Root
+from dorky.model import Header, ObjectId, Purge, Root
 from dorky.paths import shown
 from dorky.project import ORIGIN
 from dorky.remote import root as roots
 from dorky.remote.fetch import fetch
-from dorky.remote.push import push
+from dorky.remote.push import listed_by, push
 from dorky.remote.root import Remote
 from dorky.results import Change, Synced, Tombstone, Transfer
 
@@ -49,6 +47,7 @@ class SyncWork(MendWork):
         Raises:
             NoCommits: There is nothing to push.
             Rejected: The remote has commits that are not here.
+            Misplaced: A commit holds a file for others than its path belongs to.
             SwapsIgnored: The remote can't be written to safely.
         """
         with self.locked():
@@ -62,13 +61,7 @@ class SyncWork(MendWork):
             if self.database.ref(f"{ORIGIN}/{MAIN}") != head:
                 self.check_swaps(remote)
             try:
-                done = push(
-                    remote,
-                    self._first_root,
-                    head,
-                    self.progress,
-                    check=lambda: self._check_placed(head),
-                )
+                done = push(remote, self._first_root, head, self.progress)
             except errors.Rejected:
                 raise errors.Rejected(ORIGIN, self._news(head)) from None
             commits, _ = history.ahead_behind(self.store, head, done.old)
@@ -102,27 +95,6 @@ class SyncWork(MendWork):
             self.check_pin()
         except errors.WrongKey:
             self._fetched()
-
-    def _check_placed(self, head: ObjectId) -> None:
-        """Refuse to push for everybody what belongs to a group by now.
-
-        Raises:
-            Misplaced: There are such files: they were committed before their paths were a group's.
-        """
-        known = self.roster
-        if not known.groups:
-            return
-        upstream = self.database.ref(f"{ORIGIN}/{MAIN}")
-        before, after = (history.trees_of(self.store, each, {ALL}) for each in (upstream, head))
-        for each in history.differences(self.store, before, after):
-            group = roster.group_of(known, each.path)
-            if each.new is None or group == ALL:
-                continue
-            hint = None
-            if group not in self.vault.groups:
-                hint = f"dorky rm --cached {shlex.quote(each.path)} && dorky commit -m ..., "
-                hint += "and give the file to somebody in the group"
-            raise errors.Misplaced(each.path, roster.name_of(known, group), hint=hint)
 
     def _first_root(self) -> tuple[Header, Root]:
         """The header and the root that the repository begins with in an empty place."""
@@ -347,27 +319,96 @@ class SyncWork(MendWork):
         )
         merge.save(self.database, state)
 
-    def sync(self) -> Synced:
+    def sync(self, *, rewrite: bool = False) -> Synced:
         """Pull, merge and push, until both sides have the same, or there are conflicts.
+
+        Args:
+            rewrite: Whether to rewrite commits that are not pushed, so that each file is encrypted
+                for the group that owns its path.
 
         Raises:
             NoCommits: There is nothing on either side.
+            Misplaced: Commits would have to be rewritten first.
+            ForeignGroup: They can't be: the user is not in the group that owns a file.
             ServerBusy: Others were faster, again and again.
         """
+        rewritten = 0
         for rounds in range(1, _ROUNDS + 1):
-            pulled = None
+            pulled = pushed = None
             # Nothing there yet: what is here makes a beginning.
             with contextlib.suppress(errors.NoRepositoryAtURL):
+                if rewrite:
+                    rewritten += self._place()
                 pulled = self.pull()
-            if pulled and pulled.conflicts:
-                return Synced(pulled=pulled, pushed=None, rounds=rounds)
-            if self.database.ref(MAIN) == self.database.ref(f"{ORIGIN}/{MAIN}") and pulled:
-                if pulled.new is None:
-                    raise errors.NoCommits
-                return Synced(pulled=pulled, pushed=None, rounds=rounds)
-            with contextlib.suppress(errors.Rejected):
-                return Synced(pulled=pulled, pushed=self.push(), rounds=rounds)
+            same = self.database.ref(MAIN) == self.database.ref(f"{ORIGIN}/{MAIN}")
+            if pulled and not pulled.conflicts and same and pulled.new is None:
+                raise errors.NoCommits
+            try:
+                if not (pulled and (pulled.conflicts or same)):
+                    pushed = self.push()
+            except errors.Rejected:
+                continue
+            except errors.Misplaced:
+                if not rewrite or rounds == _ROUNDS:
+                    raise
+                continue  # a group was started just now
+            return Synced(pulled=pulled, pushed=pushed, rounds=rounds, rewritten=rewritten)
         raise errors.ServerBusy(self.driver().url, "others keep pushing")
+
+    def _place(self) -> int:
+        """Rewrite the commits that are not pushed by the newest roster; give how many changed."""
+        if not self.is_set_up:
+            return 0
+        with self.operation("sync --rewrite"):
+            head = self._attached_head()
+            self._check_no_merge()
+            remote = self._fetched()
+            known = self.roster
+            if head is None or not known.groups:
+                return 0
+            listed = listed_by(remote, remote.seen)
+            with self.store.writer() as writer:
+                done = rewrite.place(
+                    self.store,
+                    writer,
+                    head,
+                    lambda commit: bool(listed([commit])),
+                    known,
+                    lambda entries: self._bring(checkout.needed(self.store, entries)),
+                )
+                writer.save()
+            made = done.get(head, head)
+            if made != head:
+                self._follow_rewriting(head, made)
+            return sum(old != new for old, new in done.items())
+
+    def _follow_rewriting(self, head: ObjectId, made: ObjectId) -> None:
+        """Make ``main`` and the index follow commits that hold files for other groups by now."""
+        old, new = (history.trees_of(self.store, each) for each in (head, made))
+        rows = self.index.rows()
+        # Each tree by itself: the files that move lie where no reader looks for them.
+        before, after = (
+            {
+                group: dict(history.files_of(self.store, {group: tree}))
+                for group, tree in trees.items()
+            }
+            for trees in (old, new)
+        )
+        moved = []
+        for group, held in after.items():
+            for path, entry in held.items():
+                changed = entry != before.get(group, {}).get(path)
+                row = rows.get(path) if changed else None
+                if row and any(staging.agree(row, each.get(path)) for each in before.values()):
+                    moved.append(staging.moved(row, entry, self.vault))
+        clean = self.index.commit == head
+        with self.database.transaction():
+            self.database.set_ref(MAIN, made)
+            self.index.put(moved)
+            # Of a group that had no tree the index has all that there is of it.
+            self.index.groups = self.index.groups | (new.keys() - old.keys())
+            if clean:
+                self.index.commit = made
 
     @contextlib.contextmanager
     def _prepared(self) -> Iterator[None]:

@@ -25,6 +25,8 @@ from dorky import (
     keys,
     kms,
     model,
+    outgoing,
+    placement,
     roster,
     vault,
 )
@@ -43,6 +45,7 @@ from dorky.results import (
     Exposure,
     Generated,
     Grouped,
+    Overlap,
     Reader,
     Requested,
     Rotation,
@@ -144,7 +147,9 @@ class TeamWork(VariableWork):
             remote = self._fetched()
             known = self.roster
             name = self.worktree.relative(path) if path else ""
-            group = roster.group_of(known, name) if path else ALL
+            group = placement.owner(known)(name) if path else ALL
+            if group is None:
+                raise outgoing.contested(known, name)
             return Team(
                 members=tuple(self._reader(each) for each in roster.readers(known, group)),
                 groups=() if path else self._groups(known),
@@ -565,6 +570,13 @@ def described(known: Roster, group: Group, own: Collection[str]) -> Grouped:
         patterns=group.patterns,
         members=tuple(each.name for each in roster.readers(known, group.id)),
         yours=group.id in own,
+        overlaps=tuple(
+            Overlap(pattern=mine, group=other.name, other=theirs)
+            for mine in group.patterns
+            for other in known.groups
+            for theirs in (other.patterns if other.id != group.id else ())
+            if placement.overlap(mine, theirs)
+        ),
     )
 
 

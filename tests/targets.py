@@ -29,7 +29,7 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
-from dorky import codec, config, documents, errors, keys, model, pack, roster, vault
+from dorky import codec, config, documents, errors, keys, model, pack, placement, roster, vault
 from dorky.model import (
     ALL,
     Chunk,
@@ -315,7 +315,7 @@ def _roster(data: bytes) -> None:
     found = model.decode(Roster, data)
     assert model.decode(Roster, model.encode(found)) == found
     for path in ("env/prod/.env", "a" * 50, "x/" * 50 + "y"):
-        roster.groups_of(found, path)
+        placement.claimants(found, path)
     roster.check(header, found, opened, Roster(), URL)
 
 

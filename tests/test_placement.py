@@ -28,7 +28,7 @@ def roster(**patterns: str | tuple[str, ...]) -> Roster:
 
 
 def selects(path: str, pattern: str) -> bool:
-    return compiled(pattern).covers(fold(path).split("/"))
+    return compiled(pattern).covers(path.split("/"))
 
 
 def reference(names: list[str], pattern: list[str]) -> bool:
@@ -175,3 +175,55 @@ def test_hostile_patterns_take_no_time() -> None:
     owner(roster(one=hostile, two="**/" * 60 + "z"))(path)
     overlap(hostile, hostile.replace("a", "c"))
     assert time.process_time() - start < 20
+
+
+@pytest.mark.parametrize(
+    ("pattern", "selected", "not_selected"),
+    [
+        (
+            "env/prod",
+            ["env/prod", "env/prod/.env", "env/prod/a/b", "ENV/prod"],
+            ["env", "env/production", "env/prod.env", "prod", "x/env/prod"],
+        ),
+        ("env/prod/**", ["env/prod", "env/prod/.env", "env/prod/a/b"], ["env", "env/production"]),
+        ("env/*.env", ["env/a.env", "env/.env", "env/a.env/b"], ["env/a/b.env", "a.env", "env/a"]),
+        ("**/.env", [".env", "a/.env", "a/b/.env", "a/.env/x"], ["a/x.env", ".envrc"]),
+        ("**/keys/*.pem", ["keys/a.pem", "a/b/keys/a.pem"], ["keys/a/b.pem", "keys/a.pem.txt"]),
+        ("**b", ["b", "ab", "ab/c"], ["a", "x/ab", "x/y/b"]),
+        ("*", ["a", "a/b", ".env"], []),
+        ("**", ["a", "a/b", ".env"], []),
+        # One character is one, whatever folding makes of it.
+        ("?.env", ["\uac00.env", "\u00df.env", "\ufb01.env", "\u2469.env"], ["ab.env", "10.env"]),
+        ("stra?e/**", ["stra\u00dfe/x", "straSe"], ["strasse/x", "strae"]),
+        ("[\u00dfx]/k", ["\u00df/k", "X/k"], ["ab/k"]),
+        ("[!a]/k", ["\uac00/k", "\u00e9/k"], ["a/k", "A/k"]),
+        ("??", ["ab", "a.", "a ", "a\u200b"], ["abc"]),
+        # A slash within a character is no directory.
+        ("*.env", ["c\u2105.env"], ["a/b.env"]),
+        ("env/prod/**", ["env/prod/c\u2105"], ["env\uff0fprod\uff0fx"]),
+    ],
+)
+def test_patterns_as_people_write_them(
+    pattern: str, selected: list[str], not_selected: list[str]
+) -> None:
+    for path in selected:
+        assert selects(path, pattern), path
+        assert selects(unicodedata.normalize("NFD", path), pattern), path
+    for path in not_selected:
+        assert not selects(path, pattern), path
+
+
+@given(st.text(max_size=4), st.text("*?[]!-a", max_size=3))
+def test_however_a_name_is_written_its_owner_is_the_same(name: str, more: str) -> None:
+    name, pattern = name.replace("/", ""), f"{more}{name}".replace("/", "")
+    for form in ("NFC", "NFD"):
+        other = unicodedata.normalize(form, name)  # type: ignore[arg-type]
+        assert selects(name, pattern) == selects(other, pattern)
+        assert fold(name) == fold(other)
+        assert selects(name, other)
+
+
+@given(st.text(max_size=6))
+def test_folding_once_is_folding_twice_and_makes_no_directory(path: str) -> None:
+    assert fold(fold(path)) == fold(path)
+    assert fold(path).count("/") == path.count("/")

@@ -14,6 +14,7 @@ from dorky.cli.history import split
 from dorky.cli.mend import conflicts, kept
 from dorky.cli.output import (
     TerminalProgress,
+    agree,
     ask,
     changes,
     escaped,
@@ -157,19 +158,42 @@ def _unresolved(found: Sequence[Unmerged], *, json: bool) -> None:
         raise errors.Unresolved(shown([each.path for each in found]))
 
 
-def sync(json: Json = False) -> None:
+def sync(
+    rewrite: Annotated[
+        bool,
+        typer.Option(
+            "--rewrite", help="Rewrite your unpushed commits so that each file is for its group."
+        ),
+    ] = False,
+    json: Json = False,
+) -> None:
     """Pull, merge and push, until both sides have the same.
 
     It stops at conflicts: resolve them, dorky merge --continue, and sync again.
 
+    A file that you committed before its path became a group's is not sent: --rewrite encrypts it
+    for the group in every commit that is not pushed. dorky undo brings the old commits back.
+
     \b
     $ dorky sync
+    $ dorky sync --rewrite
     """
     with _repository(anywhere=True) as repo:
-        done = repo.sync()
+        try:
+            done = repo.sync(rewrite=rewrite)
+        except errors.Misplaced as error:
+            if rewrite or json or error.hint != errors.Misplaced.advice:
+                raise
+            note(escaped(f"{error.message}."))
+            if not agree("Rewrite your unpushed commits so that each file is for its group?"):
+                raise
+            done = repo.sync(rewrite=True)
     if json:
         show_json(done)
     else:
+        if done.rewritten:
+            count = plural(done.rewritten, "unpushed commit")
+            say(f"Rewrote {count}: each file is encrypted for its group")
         if done.pulled:
             _purged(done.pulled)
         if done.pulled and (done.pulled.old != done.pulled.new or done.pulled.changes):

@@ -11,6 +11,7 @@ from dorky import errors
 from dorky.cli.command import Command, Json
 from dorky.cli.output import (
     agree,
+    escaped,
     listing,
     name,
     new_passphrase,
@@ -386,6 +387,16 @@ def _groups(found: Sequence[Grouped]) -> None:
         say(f"  {each.name}: {', '.join(each.members)}{closed}")
         for pattern in each.patterns:
             say(f"      {name(pattern)}")
+        for clash in each.overlaps:
+            say(
+                f"      frozen: {name(clash.pattern)} overlaps {name(clash.other)} of "
+                f"{escaped(clash.group)}"
+            )
+    if any(each.overlaps for each in found):
+        note(
+            "Files that several groups claim stay as they are, and nobody can change them, until "
+            "a member ends one of the patterns: dorky group remove NAME PATTERN"
+        )
 
 
 @group_app.command("add", cls=Command)

@@ -10,15 +10,15 @@ import contextlib
 import io
 import itertools
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 import msgspec
 
-from dorky import errors, history, pack
+from dorky import errors, history, outgoing, pack
 from dorky.history import MAIN
-from dorky.model import Header, Inline, Kind, MiB, ObjectId, Root
+from dorky.model import Header, Inline, Kind, MiB, ObjectId, Root, Roster
 from dorky.parallel import in_order
 from dorky.progress import SILENT, Progress
 from dorky.remote import root as roots
@@ -68,8 +68,6 @@ def push(
     found: Found,
     head: ObjectId,
     progress: Progress = SILENT,
-    *,
-    check: Callable[[], None] = lambda: None,
 ) -> Pushed:
     """Make the remote's ``main`` be ``head``.
 
@@ -80,10 +78,10 @@ def push(
         found: Gives the repository's header and first root, for a push into an empty place.
         head: A commit whose objects are all here, or in the remote already.
         progress: Is told about uploads.
-        check: Raises if what is to be pushed does not fit what the remote says by now.
 
     Raises:
         Rejected: The remote has commits that ``head`` does not descend from.
+        Misplaced: A new commit holds a file for others than its path belongs to.
         OutcomeUnknown: The remote did not answer; pushing again is safe.
     """
     if remote.version is None:
@@ -96,6 +94,7 @@ def push(
             Journal(remote).clear()
             return Pushed(head, head, 0, 0)
     journal = Journal(remote)
+    sent: list[Sent] = []
     for attempt in range(_ATTEMPTS):
         seen = remote.seen
         before = seen.root if seen else None
@@ -105,8 +104,15 @@ def push(
             return Pushed(old, head, 0, 0)
         if old is not None and not history.is_ancestor(remote.store, old, head):
             raise errors.Rejected(remote.name, f"{old[:10]}, and what led to it")
-        check()
-        fresh = unlisted(remote, seen, head)
+        # By the very root that is to be replaced: a group may have been started meanwhile.
+        header, root = (seen.header, roots.successor(before)) if seen else found()
+        try:
+            fresh = unlisted(remote, seen, [head], root.roster)
+        except (errors.Misplaced, errors.AmbiguousGroup):
+            # The swap for these was lost, and they hold what others must not read.
+            there = {each.id for each in before.packs} if before else set()
+            delete(remote, {each.pack.id for each in sent} - there)
+            raise
         sent = journal.take(before, {at.id for at in fresh}, listed_by(remote, seen))
         # What was folded in for a swap that was lost is in a pack that is sent.
         more = partial(_foldable, remote, before) if before and not attempt else tuple
@@ -119,7 +125,6 @@ def push(
         if before and dropped:
             packs = [each for each in changes["packs"] if each.id not in dropped]
             changes |= {"packs": packs, **condemn(remote, before, dropped, unasked=_UNASKED)}
-        header, root = (seen.header, roots.successor(before)) if seen else found()
         root = msgspec.structs.replace(root, refs={**root.refs, MAIN: head}, **changes)
         try:
             won = remote.swap(header, root)
@@ -169,20 +174,31 @@ def listed_by(remote: Remote, seen: Seen | None) -> Callable[[Iterable[ObjectId]
     return listed
 
 
-def unlisted(remote: Remote, seen: Seen | None, head: ObjectId) -> list[Held]:
-    """Where the objects lie that ``head`` needs and the root (about to be replaced) lacks.
+def unlisted(
+    remote: Remote, seen: Seen | None, heads: Collection[ObjectId], known: Roster
+) -> list[Held]:
+    """Where the objects lie that heads need and the root (about to be replaced) lacks.
 
     What a root lists it lists with everything below, so the walk stops at what is listed. Trees of
     groups that the user is not in are always listed: they came from there.
 
+    Args:
+        remote: Where to.
+        seen: Its root; None if it has none yet.
+        heads: Commits.
+        known: The roster that the swap is going to write. Each new commit is placed by it.
+
     Raises:
         MissingObject: Something is neither here nor there.
+        Misplaced: A new commit holds a file for others than its path belongs to.
     """
     store = remote.store
     listed = listed_by(remote, seen)
     wanted: set[ObjectId] = set()
     trees: set[ObjectId] = set()
-    for node in history.ancestors(store, [head], stop=lambda commit: bool(listed([commit]))):
+    nodes = list(history.ancestors(store, heads, stop=lambda commit: bool(listed([commit]))))
+    outgoing.check(store, heads, nodes, known)
+    for node in nodes:
         wanted.add(node.id)
         opened = {g: tree for g, tree in node.commit.trees.items() if g in store.vault.groups}
         trees.update(opened.values())
