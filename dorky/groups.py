@@ -324,7 +324,7 @@ class GroupWork(TeamWork):
                 message=f"Change who can read {count}",
             )
             writer.save()
-        return _Moving(commit, {path: Placed(moves[path][0], moved[path]) for path in moved})
+        return _Moving(commit, {path: Placed(moves[path].target, moved[path]) for path in moved})
 
     def _follow(self, head: ObjectId | None, group: str, made: _Moving | None) -> None:
         """Make the index and ``main`` follow files that have changed groups."""
