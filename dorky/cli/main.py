@@ -229,7 +229,7 @@ def _report(message: str, hint: str, code: int, error: BaseException) -> int:
     if Settings.verbose > 1:
         import traceback
 
-        print(errors.redacted("".join(traceback.format_exception(error))), file=sys.stderr)
+        print(errors.redacted("".join(traceback.format_exception(error))), end="", file=sys.stderr)
     line = output.escaped(re.sub(r"\s*\n\s*", " ", errors.redacted(message.strip())))
     print(f"{_label('error:', 'red')} {line}", file=sys.stderr)
     if hint:
