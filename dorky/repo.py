@@ -33,6 +33,7 @@ from dorky import (
 )
 from dorky.config import RC, Config
 from dorky.drivers import open_driver
+from dorky.drivers.base import Driver, Stat
 from dorky.history import MAIN
 from dorky.looking import StrPath
 from dorky.model import Member, Roster
@@ -396,7 +397,7 @@ class Repository(PurgeWork):
             return Destruction(root=str(self.root), unpushed=unpushed)
         there = self.remote()
         self._check_own(there)
-        found = [each for each in there.driver.list("") if _is_ours(each.key)]
+        found = list(_ours(there.driver))
         return Destruction(
             root=str(self.root),
             url=there.url,
@@ -427,7 +428,7 @@ class Repository(PurgeWork):
                 driver = there.driver
                 # Without a root nobody begins to read what is about to go.
                 driver.delete([roots.KEY])
-                driver.delete(each.key for each in driver.list("") if _is_ours(each.key))
+                driver.delete(each.key for each in _ours(driver))
             self.tear_down()
             with files.disk_errors(self.root):
                 (self.root / RC).unlink(missing_ok=True)
@@ -453,5 +454,8 @@ def _remote_settings(
     return {f"remotes.{name}.{key}": value for key, value in settings.items() if value}
 
 
-def _is_ours(key: str) -> bool:
-    return key == roots.KEY or key.startswith((roots.PACKS, probe.PREFIX, team.JOIN))
+def _ours(driver: Driver) -> Iterator[Stat]:
+    """What dorky has written into a remote; without a prefix, a bucket may hold much else."""
+    yield from (each for each in driver.list(roots.KEY) if each.key == roots.KEY)
+    for prefix in (roots.PACKS, probe.PREFIX, team.JOIN):
+        yield from driver.list(prefix)

@@ -14,10 +14,14 @@ from dorky.config import Config
 
 def guard_aws() -> None:
     """Have botocore start its programs without our secrets. To do so twice is harmless."""
+    import subprocess
+
     from botocore.credentials import ProcessProvider
 
     # A session makes providers in several places (source profiles of roles), and all by default.
-    ProcessProvider.__init__.__defaults__ = (_Children().Popen,)
+    made = ProcessProvider.__init__
+    careful = {subprocess.Popen: _Children().Popen}
+    made.__defaults__ = tuple(careful.get(each, each) for each in made.__defaults__ or ())
 
 
 def guard_google() -> None:
