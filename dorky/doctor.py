@@ -25,7 +25,7 @@ from dorky.paths import shown
 from dorky.project import ORIGIN, Project
 from dorky.remote import probe
 from dorky.remote.fetch import fetch
-from dorky.remote.root import KEY, PACKS
+from dorky.remote.root import KEY, PACKS, noted
 from dorky.results import Check
 
 _GUIDE = "see the guide on git hooks"
@@ -59,6 +59,8 @@ def examine(project: Project) -> Iterator[Check]:
     if project.is_set_up:
         yield from _made("key", _key, project)
         yield from _made("recovery", _recovery, project)
+        if ORIGIN in project.config.remotes():
+            yield from _made("known", _known, project)
         if reached and ORIGIN in project.config.remotes():
             yield from _made("writing", _writing, project)
             yield from _made("clock", _clock, project)
@@ -312,6 +314,20 @@ def _remote(project: Project) -> Check:
     else:
         project.driver().get(KEY)
     return _ok("remote", f"{project.driver().url} can be read")
+
+
+def _known(project: Project) -> Check:
+    """Whether a rewound remote would be told from the newest, also without `.dorky/`."""
+    remote, newest = project.remote(), noted(project.database)
+    if newest is None:
+        return _ok("known", "nothing has been seen of the remote yet")
+    place = remote.known.directory
+    floor = remote.known.floor(project.header.repository)
+    if floor is None or floor.generation < newest.generation:
+        why = f"{place} can't be written to" if place else "you have no home directory"
+        about = f"{why}: a new clone can't tell whether the remote has been rewound"
+        return _warn("known", about, "set HOME to a directory that you can write to")
+    return _ok("known", f"generation {floor.generation} of {remote.url} is noted in {place}")
 
 
 def _writing(project: Project) -> Check:

@@ -695,6 +695,16 @@ class Rewound(IntegrityError):
     advice = "ask who restored it; nothing local was changed; to follow: dorky pull --accept-rewind"
 
 
+class BadKnown(IntegrityError):
+    """What you have seen of the repository can't be read from {0}: {1}.
+
+    It tells dorky when a remote has been rewound. Without it nothing is fetched. Delete it only if
+    you trust what the remote holds now: the next pull makes it again.
+    """
+
+    advice = "delete it, if you trust the remote as it is now"
+
+
 class HistoryReplaced(IntegrityError):
     """{0} has another history than before: its newest commit does not descend from {1}.
 

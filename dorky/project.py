@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     # Most commands need neither the keys nor a remote.
     from dorky.keyring import Keyring
     from dorky.keys import Ask
+    from dorky.known import Known
     from dorky.remote.root import Remote
     from dorky.vault import Vault
 
@@ -351,7 +352,16 @@ class Project:
             known = None
         if known is None:
             self.database.set(f"remote.{name}.place", place)
-        return Remote(name, driver, self.store, self.unlock)
+        return Remote(name, driver, self.store, self.unlock, self.known(driver, endpoint))
+
+    def known(self, driver: Driver, endpoint: str) -> Known:
+        """What this user knows of a remote's place, whatever happens to `.dorky/`."""
+        from dorky.known import Known
+
+        scheme, separator, rest = endpoint.rstrip("/").rpartition("://")
+        # An endpoint may hold a password, which is no part of the place.
+        server = f"{scheme}{separator}{rest.rpartition('@')[2]}"
+        return Known(self.config, f"{driver.url} {server}".strip())
 
     def check_swaps(self, remote: Remote) -> None:
         """Make sure, once per place, that it honours conditional writes.

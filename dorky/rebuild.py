@@ -24,7 +24,7 @@ from dorky.model import Commit, Header, Location, ObjectId, Pack
 from dorky.paths import shown
 from dorky.project import DATABASE, FIRST, ORIGIN, Project
 from dorky.remote.fetch import fetch
-from dorky.remote.root import KEY, read_body, read_header
+from dorky.remote.root import KEY, NEWEST, noted, read_body, read_header
 from dorky.results import Rebuilt
 from dorky.salvage import salvage
 from dorky.store import LOCAL, Store
@@ -240,6 +240,7 @@ def _forget_nonsense(project: Project, made: _Made) -> None:
     for key, read in (
         ("roster", lambda: project.roster),
         (PURGES, lambda: project.purges),
+        (NEWEST, lambda: noted(database)),
         (operations.MERGE, lambda: merge.load(database)),
     ):
         try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shlex
 import tempfile
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
@@ -143,6 +144,7 @@ class Repository(PurgeWork):
         root: StrPath,
         *,
         options: Mapping[str, str | bool] | None = None,
+        accept_rewind: bool = False,
         progress: Progress = SILENT,
         ask: keys.Ask = keys.nobody,
     ) -> tuple[Repository, Transfer]:
@@ -151,8 +153,17 @@ class Repository(PurgeWork):
         Whether the remote honours conditional writes is found out before the first push, so that
         those who may only read can clone.
 
+        Args:
+            url: The remote.
+            root: The directory; made if it is missing.
+            options: What else to know of the remote, as for `init`.
+            accept_rewind: Whether to take a state that is older than one seen on this machine.
+            progress: Is told about long operations.
+            ask: Asks the user for a passphrase.
+
         Raises:
             NoRepositoryAtURL: There is none.
+            Rewound: It is older than what this user has seen of it on this machine.
             Conflict: The directory is not empty.
         """
         place = Path(root).resolve()
@@ -164,8 +175,8 @@ class Repository(PurgeWork):
         )
         if not empty and not repo._was_killed("clone"):
             raise errors.Conflict(f"{place} exists and is not empty")
-        with repo._beginning("clone"):
-            result = repo.pull()
+        with _following_by(f"dorky clone --accept-rewind {shlex.quote(url)}"), repo._beginning("clone"):
+            result = repo.pull(accept_rewind=accept_rewind)
             repo.write_rc(repo.vault, settings)
         return repo, result
 
@@ -302,7 +313,8 @@ class Repository(PurgeWork):
             config = Config(place, flags=flags)
             with cls(place, config=config, progress=progress, ask=ask) as repo:
                 repo.set_up()
-                head = repo._learn().new
+                with _following_by(f"dorky clone --accept-rewind {shlex.quote(url)}"):
+                    head = repo._learn().new
                 if head:
                     repo.database.set_ref(MAIN, head)
                 return repo.download(revision, path, destination, force=force)
@@ -437,6 +449,16 @@ def _remote_settings(
         url = os.path.relpath(Path.cwd() / url, root)
     settings = {"url": url, **options}
     return {f"remotes.{name}.{key}": value for key, value in settings.items() if value}
+
+
+@contextlib.contextmanager
+def _following_by(command: str) -> Iterator[None]:
+    """Name the command that follows a rewound remote where there is no project to pull in."""
+    try:
+        yield
+    except errors.Rewound as error:
+        hint = f"ask who restored it; to follow: {command}"
+        raise errors.Rewound(*error.args, hint=hint) from error
 
 
 def _is_ours(key: str) -> bool:

@@ -14,6 +14,11 @@ from dorky.cli.output import Settings
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 """The option of commands whose result can be printed as JSON."""
 
+AcceptRewind = Annotated[
+    bool, typer.Option("--accept-rewind", help="Follow the remote to an older or other history.")
+]
+"""The option of commands that take over what the remote holds."""
+
 
 def _quiet(_context: Any, _option: Any, value: bool) -> None:
     if value:

@@ -119,7 +119,9 @@ def push(
         if before and dropped:
             packs = [each for each in changes["packs"] if each.id not in dropped]
             changes |= {"packs": packs, **condemn(remote, before, dropped, unasked=_UNASKED)}
-        header, root = (seen.header, roots.successor(before)) if seen else found()
+        header, root = (
+            (seen.header, roots.successor(before)) if seen else remote.following(*found())
+        )
         root = msgspec.structs.replace(root, refs={**root.refs, MAIN: head}, **changes)
         try:
             won = remote.swap(header, root)
