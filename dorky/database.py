@@ -1,4 +1,4 @@
-"""The local database (SQLite): everything in `.dorky/` that is not a pack.
+"""The local database (SQLite): everything in a project's state that is not a pack.
 
 One file, so that a command's whole effect (objects recorded, files staged, a ref moved) is one
 transaction. ``synchronous=FULL``: a command that returned survives power loss.
@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import sqlite3
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -70,6 +71,14 @@ CREATE TABLE replaced (
 _LAYOUTS = (_SCHEMA, _OPERATIONS)
 """What each layout of the database added to the one before."""
 _VERSION = len(_LAYOUTS)
+
+_COMMENT = re.compile(r"^--.*$", re.MULTILINE)
+
+
+def _tables(version: int) -> set[str]:
+    """What SQLite keeps of the statements that make the tables of a layout."""
+    text = _COMMENT.sub("", "".join(_LAYOUTS[:version]))
+    return {statement.strip() for statement in text.split(";") if statement.strip()}
 
 
 def _typed(error: sqlite3.Error | UnicodeDecodeError, path: Path) -> errors.DorkyError:
@@ -138,6 +147,32 @@ class _Cursor(sqlite3.Cursor):
             raise _typed(error, self.connection.path) from error
 
 
+def _check_files(path: Path) -> None:
+    """Refuse a database that is a link, or has another name, as its log and its shared memory.
+
+    They are only looked at: to close any of them would end the locks that SQLite holds on it.
+    """
+    for suffix in ("", "-wal", "-shm", "-journal"):
+        try:
+            found = os.lstat(f"{path}{suffix}")
+        except FileNotFoundError:
+            continue
+        if not stat.S_ISREG(found.st_mode):
+            raise errors.DiskError(path, "it is not a regular file")
+        # One that is just being made has two names (see `files.publish`).
+        if found.st_nlink > 1 and not _unlink_scratch(path, found.st_ino):
+            raise errors.CorruptDatabase(path, "it has another name elsewhere (a hard link)")
+
+
+def _unlink_scratch(path: Path, inode: int) -> bool:
+    """Delete the name under which a database was made, if it still has it."""
+    for other in path.parent.glob(".tmp-dorky-*"):
+        with contextlib.suppress(FileNotFoundError):
+            if other.lstat().st_ino == inode:
+                other.unlink()
+    return os.lstat(path).st_nlink == 1
+
+
 def _create(path: Path) -> None:
     """Make an empty database. It appears whole, since others may be making it as well."""
     scratch = files.temporary(path.parent)
@@ -177,8 +212,9 @@ class Database:
         self.path = path
         try:
             with files.disk_errors(path):
-                if not path.exists():
+                if not os.path.lexists(path):
                     _create(path)
+                _check_files(path)
             # The lock of `files.locked` orders writers; the timeout covers readers alone.
             self.connection = sqlite3.connect(
                 path,
@@ -191,12 +227,15 @@ class Database:
             raise _typed(error, path) from error
         self.connection.path = path
         try:
-            self.connection.executescript("PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;")
+            self.connection.executescript(
+                "PRAGMA trusted_schema=OFF; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;"
+            )
             version = self._layout()
             if version > _VERSION:
                 raise errors.FormatTooNew(path, version)
             if version < 1:
                 raise errors.CorruptDatabase(path, "it is empty")
+            self._check_schema(version)
             if version < _VERSION:
                 self._update()
         except BaseException:
@@ -206,6 +245,19 @@ class Database:
     def _layout(self) -> int:
         (version,) = self.connection.execute("PRAGMA user_version").fetchone()
         return int(version)
+
+    def _check_schema(self, version: int) -> None:
+        """Refuse tables, triggers and views that dorky did not make: they could change its writes.
+
+        Raises:
+            CorruptDatabase: There are some, or one of ours is missing.
+        """
+        rows = self.connection.execute("SELECT type, name, sql FROM sqlite_master").fetchall()
+        # What has no statement is the index that a key of ours implies.
+        made = {sql for _, _, sql in rows if sql is not None}
+        implied = all(kind == "index" for kind, _, sql in rows if sql is None)
+        if made != _tables(version) or not implied:
+            raise errors.CorruptDatabase(self.path, "its tables are not those that dorky makes")
 
     def _update(self) -> None:
         """Bring a database that an older dorky made to today's layout."""

@@ -42,7 +42,8 @@ def examine(project: Project) -> Iterator[Check]:
     yield from _made("settings", _settings, project)
     yield from _made("identity", _identity, project)
     yield from _made("state", _state, project)
-    if project.is_set_up:
+    set_up = _is_set_up(project)
+    if set_up:
         yield from _made("database", _database, project)
         yield from _made("merge", _merge, project)
         yield from _made("files", _files, project)
@@ -56,7 +57,8 @@ def examine(project: Project) -> Iterator[Check]:
     except errors.DorkyError as error:
         reached = not isinstance(error, _GONE)
         yield _failed("remote", error)
-    if project.is_set_up:
+    # The look at the remote may have made it.
+    if set_up or _is_set_up(project):
         yield from _made("key", _key, project)
         yield from _made("recovery", _recovery, project)
         if ORIGIN in project.config.remotes():
@@ -65,6 +67,14 @@ def examine(project: Project) -> Iterator[Check]:
             yield from _made("writing", _writing, project)
             yield from _made("clock", _clock, project)
             yield from _bucket(project)
+
+
+def _is_set_up(project: Project) -> bool:
+    """Whether there is state to look at; where it is not to be trusted, its own check says so."""
+    try:
+        return project.is_set_up
+    except errors.DorkyError:
+        return False
 
 
 def _made(name: str, check: Callable[[Project], Check], project: Project) -> Iterator[Check]:
@@ -76,7 +86,7 @@ def _made(name: str, check: Callable[[Project], Check], project: Project) -> Ite
 
 def _failed(name: str, error: errors.DorkyError | OSError) -> Check:
     if isinstance(error, OSError):
-        return Check(name=name, verdict="fail", about=str(error))
+        return Check(name=name, verdict="fail", about=errors.hidden(str(error)))
     return Check(name=name, verdict="fail", about=error.message, mend=error.hint)
 
 
@@ -134,7 +144,7 @@ def _hidden(project: Project) -> Iterator[str]:
 
 
 def _identity(project: Project) -> Check:
-    if project.is_set_up and project.database.get("header") and not project.header.sealed:
+    if _is_set_up(project) and project.database.get("header") and not project.header.sealed:
         return _ok("identity", "none needed, the repository is plain")
     found = identities.shown(project.config)
     about = ", ".join(f"{each.fingerprint} in {each.source}" for each in found)
@@ -145,26 +155,17 @@ def _state(project: Project) -> Check:
     if not project.is_set_up and project.has_packs:
         return _fail("state", "the local database is gone", "dorky fsck --rebuild")
     if not project.is_set_up:
+        why = project.nothing_known()
+        if not isinstance(why, errors.NotSetUp):
+            raise why
         return _warn("state", "nothing pulled yet", "dorky pull")
-    state = project.state
-    found = state.stat()
-    if found.st_uid != os.geteuid():
-        return _warn(
-            "state",
-            f"{state} belongs to another user (did dorky run by sudo?)",
-            f"sudo chown -R {os.geteuid()} {shlex.quote(str(state))}",
-        )
-    mode = found.st_mode & 0o777
-    if mode & 0o077:
-        return _warn(
-            "state",
-            f"others can look into {state} (mode {mode:04o})",
-            f"chmod 700 {shlex.quote(str(state))}",
-        )
+    base = project.base
+    # What is too open, `state.find` has closed; what is another's, it has refused.
+    files_in = [Path(parent, name) for parent, _, names in os.walk(base) for name in names]
     top = git.find(project.root)
-    if top and git.tracked(top, [state / "dorky.db"]):
-        return _fail("state", f"git tracks {state}", "git rm -r --cached .dorky")
-    return _ok("state", str(state))
+    if top and git.tracked(top, files_in):
+        return _fail("state", f"git tracks files in {base}", "git rm -r --cached .dorky")
+    return _ok("state", str(base))
 
 
 def _database(project: Project) -> Check:
@@ -203,7 +204,7 @@ def _files(project: Project) -> Check:
 
 
 def _drafts(project: Project) -> Check:
-    places = [project.state, *([project.config.memory] if project.config.memory else [])]
+    places = [project.base, *([project.config.memory] if project.config.memory else [])]
     left = []
     for place in places:
         with contextlib.suppress(OSError):
@@ -220,9 +221,9 @@ def _drafts(project: Project) -> Check:
 
 
 def _space(project: Project) -> Check:
-    free = shutil.disk_usage(project.state if project.is_set_up else project.root).free
-    packs = project.state / "packs"
-    used = sum(each.stat().st_size for each in packs.iterdir()) if packs.is_dir() else 0
+    free = shutil.disk_usage(project.root).free
+    packs = project.state / "packs" if _is_set_up(project) else None
+    used = sum(each.stat().st_size for each in packs.iterdir()) if packs and packs.is_dir() else 0
     about = f"{_size(free)} free, packs take {_size(used)}"
     if free < max(_SPARE, 2 * used):
         return _warn("space", f"{about}; large files may not fit", "free some space")
@@ -240,7 +241,7 @@ def _git(project: Project) -> Check:
     top = git.find(project.root)
     if top is None:
         return _ok("git", "the project is not in a git repository")
-    rows = project.index.rows() if project.is_set_up else {}
+    rows = project.index.rows() if _is_set_up(project) else {}
     paths = [project.root / path for path in rows]
     if both := sorted(git.tracked(top, paths)):
         names = [str(path.relative_to(project.root)) for path in both]

@@ -187,7 +187,7 @@ class ForeignState(SetupError):
     `DORKY_IDENTITY`, or brought by a git branch. Nothing in it is believed before you say so.
     """
 
-    advice = "dorky trust shows it and asks; if it is not yours: rm -r {0}/{1}*"
+    advice = "dorky trust shows it and asks; if it is not yours: rm -r {1}*"
 
 
 class OldState(SetupError):

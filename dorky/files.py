@@ -116,7 +116,7 @@ def publish(scratch: Path, path: Path) -> None:
             raise
         scratch.rename(path)
     else:
-        scratch.unlink()
+        scratch.unlink(missing_ok=True)
 
 
 def write_atomic(
@@ -335,8 +335,13 @@ def locked(path: Path, *, timeout: float = 10.0) -> Iterator[None]:
         Locked: Somebody else still has it after ``timeout``.
     """
     with disk_errors(path):
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        # It is emptied below: it must be no other file, by a link of either sort.
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        fd = os.open(path, flags, 0o600)
     try:
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
+            raise errors.DiskError(path, "it is not a file of its own")
         deadline = time.monotonic() + timeout
         while True:
             try:

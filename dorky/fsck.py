@@ -18,11 +18,12 @@ from dorky.index import Index
 from dorky.model import Inline, Kind, Location, ObjectId, Pack
 from dorky.pack import FOOTER
 from dorky.parallel import in_order
-from dorky.project import DATABASE, ORIGIN, Project
+from dorky.project import ORIGIN, Project
 from dorky.remote import root as roots
 from dorky.remote.fetch import fetch
 from dorky.remote.root import KEY, PACKS, Remote, Seen, read_header
 from dorky.results import Dangling, Finding, Fscked
+from dorky.state import DATABASE
 from dorky.store import Store
 from dorky.vault import Vault
 
@@ -49,7 +50,8 @@ class _Look:
     def add(
         self, code: str, subject: object, about: str, mend: str = "", *, fatal: bool = True
     ) -> None:
-        found = Finding(code=code, subject=str(subject), about=about, mend=mend, fatal=fatal)
+        subject, about = errors.hidden(str(subject)), errors.hidden(about)
+        found = Finding(code=code, subject=subject, about=about, mend=mend, fatal=fatal)
         self.findings[found] = None
 
     def fail(self, error: errors.DorkyError, subject: object, mend: str = "") -> None:
@@ -127,7 +129,7 @@ def examine(
         Unavailable: The remote can't be read.
     """
     look = _Look(project, read_data or ((1, 1) if keyless else None))
-    if project.is_set_up or scrub.packs_in(project.state / "packs"):
+    if project.is_set_up or project.has_packs:
         with project.locking():
             store = _database(look)
             with _database_errors(look):
@@ -140,7 +142,7 @@ def examine(
     elif remote and keyless:
         _bucket(look, None)
     else:
-        raise errors.NotSetUp(project.root)
+        raise project.nothing_known()
     project.progress.finish()
     return Fscked(
         packs=look.packs,

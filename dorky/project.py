@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
+import stat
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from dorky import errors, files, model, operations, roster
+from dorky import state as states
 from dorky.config import RC, VERSION, Config
 from dorky.database import PURGES, Database
 from dorky.drivers import open_driver
@@ -26,6 +27,7 @@ from dorky.ignore import Ignore
 from dorky.index import Index
 from dorky.model import Header, Purge, Roster
 from dorky.progress import SILENT, Progress
+from dorky.state import DATABASE
 from dorky.store import Store
 from dorky.worktree import SCRATCH, STATE, Worktree
 
@@ -39,7 +41,6 @@ if TYPE_CHECKING:
     from dorky.remote.root import Remote
     from dorky.vault import Vault
 
-DATABASE = "dorky.db"
 FIRST = "first-root"
 """The root that the repository began with. While there is no remote, nothing but this and the
 database has the keys."""
@@ -67,10 +68,11 @@ class Project:
         self.root = root
         self.config = config or Config(root)
         self.progress = progress
-        self.worktree = Worktree(root)
+        self.worktree = Worktree(root, lambda: self.state / SCRATCH)
         self.ask = ask
         self._mutex = threading.RLock()
         self._holds_lock = False
+        self._state: Path | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -92,8 +94,8 @@ class Project:
         """The nearest directory, from ``start`` up, that is a project; None if there is none."""
         start = start.resolve()
         for directory in (start, *start.parents):
-            # ~/.dorky holds the user's identity and is no project's state, hence the file.
-            if (directory / RC).is_file() or (directory / STATE / DATABASE).is_file():
+            # ~/.dorky holds the user's identity, and a git branch can bring any `.dorky/`.
+            if (directory / RC).is_file() or _has_state(directory):
                 return directory
         return None
 
@@ -118,41 +120,86 @@ class Project:
     # --- state -----------------------------------------------------------------------------
 
     @property
-    def state(self) -> Path:
-        """The `.dorky/` directory."""
+    def base(self) -> Path:
+        """The `.dorky/` directory. What lies in it may be anybody's; `state` is this user's."""
         return self.root / STATE
+
+    @property
+    def state(self) -> Path:
+        """The directory in `.dorky/` that this user's key has named (see `state`).
+
+        Raises:
+            NotSetUp: There is none.
+            ForeignState: There is only one that another key has named.
+            UntrustedState: `.dorky/` is a link, say.
+        """
+        found = self._own_state()
+        if found is None:
+            raise self.nothing_known()
+        return found
+
+    def _own_state(self) -> Path | None:
+        if self._state is None or not self._state.is_dir():
+            self._state = states.find(self.base, self.config)
+        return self._state
 
     @property
     def is_set_up(self) -> bool:
         """Whether there is local state. (A home directory has a `.dorky/` without any.)"""
-        return (self.state / DATABASE).is_file()
+        found = self._own_state()
+        return found is not None and (found / DATABASE).is_file()
 
     @property
     def has_packs(self) -> bool:
         """Whether there are packs here. Without a database they may hold what is nowhere else."""
-        packs = self.state / "packs"
-        return packs.is_dir() and any(packs.iterdir())
+        found = self._own_state()
+        packs = found / "packs" if found else None
+        return packs is not None and packs.is_dir() and any(packs.iterdir())
 
-    def _nothing_known(self) -> errors.DorkyError:
-        """What to raise where there is no database."""
+    def nothing_known(self) -> errors.DorkyError:
+        """Return what to raise where there is no database."""
+        found = self._own_state()
+        if found is None:
+            return self._others_state() or errors.NotSetUp(self.root)
         if self.has_packs:
-            path = self.state / DATABASE
+            path = found / DATABASE
             return errors.CorruptDatabase(path, "it is gone, though packs are here")
         return errors.NotSetUp(self.root)
 
-    def set_up(self) -> None:
-        """Make `.dorky/`, if it is not there.
+    def _others_state(self) -> errors.DorkyError | None:
+        """Return what to raise where `.dorky/` holds state, but none of this user's."""
+        if others := states.strangers(self.base, self.config):
+            import shlex
+
+            # As much of the name as tells one from another, and gives none away.
+            return errors.ForeignState(self.base, shlex.quote(str(self.base / others[0][:8])))
+        return errors.OldState(self.base) if states.has_old_layout(self.base) else None
+
+    def make_state(self, *, key: bytes | None = None) -> None:
+        """Make the directory of this user's state, if there is none.
+
+        Args:
+            key: Names it; by default the user's. Only this object finds a state of another key.
+
+        Raises:
+            ForeignState: There is state of another key.
+            UntrustedState: `.dorky/` is a link, say.
+        """
+        if self._own_state() is None:
+            if error := self._others_state():
+                raise error
+            self._state = states.make(self.base, self.config, key=key)
+
+    def set_up(self, *, key: bytes | None = None) -> None:
+        """Make this user's state, if it is not there (see `make_state`).
 
         Raises:
             CorruptDatabase: Only the database is not.
         """
         if not self.is_set_up and self.has_packs:
-            raise self._nothing_known()
-        with files.disk_errors(self.state):
-            self.state.mkdir(mode=0o700, parents=True, exist_ok=True)
-            gitignore = self.state / ".gitignore"
-            if not gitignore.exists():
-                files.write_atomic(gitignore, b"*\n", mode=0o600)
+            raise self.nothing_known()
+        self.make_state(key=key)
+        with files.disk_errors(self.base):
             (self.state / SCRATCH).mkdir(mode=0o700, exist_ok=True)
         Database(self.state / DATABASE).close()
 
@@ -162,22 +209,15 @@ class Project:
         In a project at the home directory it also holds the user's identity.
         """
         self.close()
-        for name in ("packs", "damaged", SCRATCH):
-            shutil.rmtree(self.state / name, ignore_errors=True)
-        with files.disk_errors(self.state):
-            log = (f"{DATABASE}-wal", f"{DATABASE}-shm")
-            for name in (DATABASE, *log, FIRST, "lock", ".gitignore"):
-                (self.state / name).unlink(missing_ok=True)
-            for path in self.state.glob(f"{DATABASE}.damaged-*"):
-                path.unlink()
-        with contextlib.suppress(OSError):
-            self.state.rmdir()
+        if found := self._own_state():
+            states.delete(found)
+        self._state = None
 
     @cached_property
     def database(self) -> Database:
         """The local database."""
         if not self.is_set_up:
-            raise self._nothing_known()
+            raise self.nothing_known()
         return Database(self.state / DATABASE)
 
     @cached_property
@@ -200,7 +240,7 @@ class Project:
     def locked(self) -> Iterator[None]:
         """Keep other commands that write out of this project. Nested calls join the outer one."""
         if not self.is_set_up:
-            raise self._nothing_known()
+            raise self.nothing_known()
         with self.locking():
             yield
 
@@ -233,9 +273,19 @@ class Project:
     def _clear_scratch(self) -> None:
         """Remove what a command that was killed, or has failed, left in the scratch directory."""
         scratch = self.state / SCRATCH
-        with files.disk_errors(scratch), contextlib.suppress(FileNotFoundError):
-            for left in scratch.iterdir():
-                left.unlink()
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+        with files.disk_errors(scratch):
+            try:
+                held = os.open(scratch, flags)
+            except FileNotFoundError:
+                return
+            try:
+                for name in os.listdir(held):  # noqa: PTH208
+                    mode = os.stat(name, dir_fd=held, follow_symlinks=False).st_mode
+                    if stat.S_ISREG(mode) or stat.S_ISLNK(mode):
+                        os.unlink(name, dir_fd=held)
+            finally:
+                os.close(held)
 
     # --- keys ------------------------------------------------------------------------------
 
@@ -388,3 +438,11 @@ class Project:
             values["repository.fingerprint"] = opened.fingerprint
         for key, value in {**values, **settings}.items():
             self.config.set(key, value, scope="project")
+
+
+def _has_state(directory: Path) -> bool:
+    """Whether a directory without `.dorkyrc` holds state of this user (of an ``init``, say)."""
+    try:
+        return states.find(directory / STATE, Config(directory)) is not None
+    except errors.DorkyError:
+        return False

@@ -22,11 +22,12 @@ from dorky.history import MAIN
 from dorky.index import SINCE
 from dorky.model import Commit, Header, Location, ObjectId, Pack
 from dorky.paths import shown
-from dorky.project import DATABASE, FIRST, ORIGIN, Project
+from dorky.project import FIRST, ORIGIN, Project
 from dorky.remote.fetch import fetch
 from dorky.remote.root import KEY, NEWEST, noted, read_body, read_header
 from dorky.results import Rebuilt
 from dorky.salvage import salvage
+from dorky.state import DATABASE
 from dorky.store import LOCAL, Store
 from dorky.worktree import SCRATCH
 
@@ -84,7 +85,7 @@ def rebuild(project: Project) -> Rebuilt:
         start = reach.named(project.store)
         reached = reach.reach(project.store, *start, failed=lambda *_: None)
         return Rebuilt(
-            kept=kept,
+            kept=errors.hidden(kept),
             packs=made.packs,
             objects=made.objects,
             damaged=tuple(made.damaged),

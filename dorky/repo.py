@@ -171,11 +171,11 @@ class Repository(PurgeWork):
         repo = cls(place, config=Config(place, flags=settings), progress=progress, ask=ask)
         empty = not place.exists() or (
             # A clone that was killed before anything else has left that much.
-            place.is_dir() and all(each == repo.state for each in place.iterdir())
+            place.is_dir() and all(each == repo.base for each in place.iterdir())
         )
         if not empty and not repo._was_killed("clone"):
             raise errors.Conflict(f"{place} exists and is not empty")
-        with _following_by(f"dorky clone --accept-rewind {shlex.quote(url)}"), repo._beginning("clone"):
+        with _following_by(url), repo._beginning("clone"):
             result = repo.pull(accept_rewind=accept_rewind)
             repo.write_rc(repo.vault, settings)
         return repo, result
@@ -190,8 +190,7 @@ class Repository(PurgeWork):
             AlreadyARepository: There is one, or another command was faster.
         """
         made = not self.root.exists()
-        with files.disk_errors(self.root):
-            self.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.make_state()
         with self.locking():
             killed = self._was_killed(command)
             resumed = killed and command == "clone"
@@ -312,8 +311,9 @@ class Repository(PurgeWork):
             flags = _remote_settings(place, ORIGIN, url, options or {})
             config = Config(place, flags=flags)
             with cls(place, config=config, progress=progress, ask=ask) as repo:
-                repo.set_up()
-                with _following_by(f"dorky clone --accept-rewind {shlex.quote(url)}"):
+                # Nobody comes back to this state: it takes no key, and no home to keep one in.
+                repo.set_up(key=os.urandom(32))
+                with _following_by(url):
                     head = repo._learn().new
                 if head:
                     repo.database.set_ref(MAIN, head)
@@ -452,12 +452,12 @@ def _remote_settings(
 
 
 @contextlib.contextmanager
-def _following_by(command: str) -> Iterator[None]:
+def _following_by(url: str) -> Iterator[None]:
     """Name the command that follows a rewound remote where there is no project to pull in."""
     try:
         yield
     except errors.Rewound as error:
-        hint = f"ask who restored it; to follow: {command}"
+        hint = f"ask who restored it; to follow: dorky clone --accept-rewind {shlex.quote(url)}"
         raise errors.Rewound(*error.args, hint=hint) from error
 
 

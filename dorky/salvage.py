@@ -53,6 +53,7 @@ def salvage(old: Path, new: Database) -> set[str]:
         damaged = sqlite3.connect(old, isolation_level=None, timeout=10)
     except _ERRORS:
         return set()
+    damaged.execute("PRAGMA trusted_schema=OFF")
     # What is no UTF-8 any more ends one row, not the table.
     damaged.text_factory = lambda raw: raw.decode(errors="surrogateescape")
     with contextlib.closing(damaged), new.transaction():

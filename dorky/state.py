@@ -24,6 +24,8 @@ KEY = "state.key"
 """The file in ``~/.dorky`` that holds the key."""
 DATABASE = "dorky.db"
 
+_IGNORE = ".gitignore"
+
 _SIZE = 32
 _PURPOSE = "dorky state"
 _INFO = b"dorky state key v1"
@@ -217,6 +219,8 @@ def _opened(base: Path) -> int | None:
         if error.errno not in {errno.ELOOP, errno.EMLINK, errno.ENOTDIR}:
             with files.disk_errors(base):
                 raise
+        if not os.path.lexists(base):
+            return None  # the project's directory is none
         link = base.is_symlink()
         why = "it is a symbolic link" if link else "it is not a directory"
         raise errors.UntrustedState(base, why) from None
@@ -320,10 +324,14 @@ def make(base: Path, config: Config, *, key: bytes | None = None) -> Path:
             if found := _found(held, base, config):
                 return found
             name = _name(key)
-            os.mkdir(name, 0o700, dir_fd=held)
             _tighten(held, 0o700)
-            for directory in (base, base / name):
-                _ignore(directory)
+            _ignore(held)
+            os.mkdir(name, 0o700, dir_fd=held)
+            inside = os.open(name, _DIRECTORY, dir_fd=held)
+            try:
+                _ignore(inside)
+            finally:
+                os.close(inside)
             files.sync_directory(base)
             return base / name
 
@@ -346,16 +354,41 @@ def take(base: Path, name: str, config: Config) -> Path:
             return base / taken
 
 
+def delete(found: Path) -> None:
+    """Delete a state that `find` or `make` gave, and `.dorky/` where nothing else is in it."""
+    import shutil
+
+    base = found.parent
+    with files.disk_errors(base):
+        held = _opened(base)
+        if held is None:
+            return
+        with alone(held):
+            shutil.rmtree(found)  # through no link
+            if set(os.listdir(held)) <= {_IGNORE}:  # noqa: PTH208
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(_IGNORE, dir_fd=held)
+                with contextlib.suppress(OSError):
+                    base.rmdir()
+
+
 def _name(key: bytes) -> str:
     nonce = os.urandom(_HALF // 2).hex()
     return nonce + mac(key, _PURPOSE, nonce.encode()).hex()[:_HALF]
 
 
-def _ignore(directory: Path) -> None:
-    """Have git ignore a directory.
+def _ignore(held: int) -> None:
+    """Have git ignore what is in an open directory.
 
     The state has a rule of its own, because a branch can bring another `.dorky/.gitignore`.
     """
-    path = directory / ".gitignore"
-    if path.is_symlink() or not path.exists() or path.read_bytes() != b"*\n":
-        files.write_atomic(path, b"*\n", mode=0o600, tidy=False)
+    try:
+        fd = os.open(
+            _IGNORE, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=held
+        )
+    except FileExistsError:
+        return  # the user's, or a branch's
+    try:
+        os.write(fd, b"*\n")
+    finally:
+        os.close(fd)

@@ -1,4 +1,4 @@
-"""The local object store: packs in `.dorky/packs`, and where every object lies, here and there.
+"""The local object store: the packs that are here, and where every object lies, here and there.
 
 Writing goes through a `Writer`: packs are written under temporary names, synced and renamed, and
 only then recorded, in the caller's transaction. Until that commits nothing refers to them.
@@ -195,7 +195,7 @@ class Store:
         passing = fd is None and len(self._fds) >= _OPEN_PACKS
         if fd is None:
             try:
-                fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+                fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
             except FileNotFoundError:
                 # A collection of garbage may have moved it since it was located.
                 moved = self.locate([at.id]).get(at.id, at)

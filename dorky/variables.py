@@ -388,7 +388,7 @@ class VariableWork(SyncWork):
         """A directory for text in the clear; gone afterwards, unless something is kept in it."""
         import tempfile
 
-        place = self.config.memory or self.state
+        place = self.config.memory or self.base
         with files.disk_errors(place):
             made = Path(tempfile.mkdtemp(prefix="dorky-", dir=place))
         try:

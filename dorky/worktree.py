@@ -20,7 +20,7 @@ from dorky.ignore import Ignore
 
 STATE = ".dorky"
 SCRATCH = "tmp"
-"""The directory below `STATE` where new files are written; emptied by the next command."""
+"""The directory in a project's state where new files are written; emptied by the next command."""
 # To go on from, a directory need not be one that can be listed, where systems know the difference.
 _DIRECTORY = os.O_DIRECTORY | os.O_CLOEXEC | getattr(os, "O_PATH", os.O_RDONLY)
 _PATH_MAX = 4096
@@ -68,10 +68,12 @@ class Worktree:
 
     Args:
         root: An absolute path.
+        scratch: Gives the directory where new files are written before they are put in place.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, scratch: Callable[[], Path]) -> None:
         self.root = root
+        self.scratch = scratch
         self._prefix = os.path.join(root, "")  # noqa: PTH118
 
     # --- paths -----------------------------------------------------------------------------
@@ -362,8 +364,8 @@ class Writing:
     def prepare(self, path: str, mode: int, blocks: Iterable[bytes]) -> Prepared:
         """Write a file (or link) that `install` will put in its place.
 
-        It is written in `.dorky/tmp`: what a killed process leaves there is removed by the next,
-        beside its target a secret would lie about.
+        It is written in the scratch directory: what a killed process leaves there is removed by
+        the next, beside its target a secret would lie about.
 
         Args:
             path: In the repository.
@@ -377,7 +379,8 @@ class Writing:
         target = self._worktree.at(path)
         with self._lock, files.disk_errors(target):
             if self._scratch < 0:
-                self._scratch = os.open(self._worktree.root / STATE / SCRATCH, _DIRECTORY)
+                flags = _DIRECTORY | os.O_NOFOLLOW
+                self._scratch = os.open(self._worktree.scratch(), flags)
         name = f"{self._token}-{next(self._numbers)}"
         made = files.write_new(name, mode, blocks, about=target, within=self._scratch)
         return Prepared(name, _staying(made))

@@ -21,8 +21,9 @@ import msgspec
 import typer
 from servers import Remote
 
-from dorky import errors, operations
+from dorky import errors, operations, state
 from dorky.cli import main
+from dorky.config import Config
 from dorky.drivers import open_driver
 from dorky.drivers.base import Driver
 from dorky.model import Root
@@ -81,8 +82,14 @@ class Machine:
         return self.home / ".dorky" / "identity"
 
     @property
-    def state(self) -> Path:
+    def own(self) -> Path:
         return self.project / ".dorky"
+
+    @property
+    def state(self) -> Path:
+        """What of `.dorky/` is this machine's; before there is any, a path where nothing is."""
+        with self.here():
+            return state.find(self.own, Config(self.project)) or self.own / ("0" * 64)
 
     def another(self, name: str, *, identity: bool = True) -> Machine:
         """Another computer, with the same environment and a copy of the identity."""

@@ -69,7 +69,7 @@ def test_a_newcomer(ana: Machine) -> None:
     assert found["identity"]["verdict"] == "fail"
     assert found["state"]["mend"] == "dorky pull"
     assert found["remote"]["verdict"] == "ok"
-    assert not ben.state.exists()
+    assert not ben.own.exists()
     admit(ana, ben, "ben")
     ben("pull")
     assert {each["verdict"] for each in checks(ben).values()} == {"ok"}
@@ -104,9 +104,12 @@ def test_an_identity_that_others_can_read(ana: Machine) -> None:
     assert checks(ana, code=1)["identity"]["mend"] == f"chmod 600 {ana.identity}"
 
 
-def test_a_state_that_others_can_read(ana: Machine) -> None:
-    ana.state.chmod(0o755)
-    assert checks(ana)["state"]["mend"] == f"chmod 700 {ana.state}"
+def test_a_state_that_others_can_read_is_closed_to_them(ana: Machine) -> None:
+    places = (ana.state, ana.own)
+    for place in places:
+        place.chmod(0o755)
+    assert checks(ana)["state"]["verdict"] == "ok"
+    assert [place.stat().st_mode & 0o777 for place in places] == [0o700, 0o700]
 
 
 def test_no_remote(tmp_path: Path) -> None:
@@ -234,7 +237,7 @@ def test_private_files_that_others_can_read(ana: Machine) -> None:
 
 @pytest.mark.parametrize("place", ["state", "base"])
 def test_drafts(ana: Machine, place: str) -> None:
-    at: Path = {"state": ana.state, "base": ana.base.parent}[place] / "dorky-x1"
+    at: Path = {"state": ana.own, "base": ana.base.parent}[place] / "dorky-x1"
     at.mkdir()
     found = checks(ana)["drafts"]
     assert found["verdict"] == "warn"
@@ -292,8 +295,9 @@ def test_a_secret_that_git_would_take(ana: Machine, in_git: Callable[..., None])
     assert checks(ana)["git"]["verdict"] == "ok"
 
 
-def test_a_state_that_git_tracks(ana: Machine, in_git: Callable[..., None]) -> None:
-    in_git("add", "-f", ".dorky/dorky.db")
+@pytest.mark.parametrize("path", [".dorky", ".dorky/.gitignore"])
+def test_a_state_that_git_tracks(ana: Machine, path: str, in_git: Callable[..., None]) -> None:
+    in_git("add", "-f", path)
     found = checks(ana, code=1)["state"]
     assert found["mend"] == "git rm -r --cached .dorky"
 

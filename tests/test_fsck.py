@@ -270,7 +270,8 @@ def test_a_database_that_is_lost(ana: Machine, damage: Callable[[Path], None]) -
     assert found["findings"][0]["mend"] == "dorky fsck --rebuild"
     made = ana("fsck", "--rebuild", "--json").json
     if damage is not remove:
-        assert Path(made["kept"]).exists()
+        assert "/.dorky/…/" in made["kept"]
+        assert (ana.state / Path(made["kept"]).name).exists()
     sound(ana, "--remote")
     assert ana("ls", "HEAD").out.split() == [".env", "big", "config/app"]
     ana("stage", ".")
@@ -496,6 +497,7 @@ def test_a_rebuild_is_safe_wherever_it_is_interrupted(
 def test_a_pack_that_nobody_knows(ana: Machine) -> None:
     ben = ana.another("ben")
     shutil.copytree(ana.project, ben.project, dirs_exist_ok=True)
+    shutil.copy(ana.home / ".dorky" / "state.key", ben.home / ".dorky")
     ben.commit({"more": "more\n"}, "elsewhere")
     for path in packs(ben):
         shutil.copy(path, ana.state / "packs")
@@ -549,7 +551,7 @@ def test_destroy_takes_what_a_rebuild_has_kept(ana: Machine) -> None:
     flip(packs(ana)[0], 5000)
     ana("fsck", "--rebuild")
     ana("destroy", "--yes")
-    assert not ana.state.exists()
+    assert not ana.own.exists()
 
 
 # --- the remote -----------------------------------------------------------------------------
@@ -676,7 +678,7 @@ def test_nothing_is_needed_but_a_url_to_scrub_a_bucket(
 
 
 def test_keyless_with_packs_but_no_identity(ana: Machine) -> None:
-    shutil.rmtree(ana.identity.parent)
+    ana.identity.unlink()
     assert fsck(ana, "--keyless", "--remote")["findings"] == []
     assert ana("fsck", code=6).hint
 

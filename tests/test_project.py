@@ -58,7 +58,8 @@ def test_a_home_with_an_identity_is_no_project(ana: Machine) -> None:
 
 def test_a_project_without_dorkyrc_is_one_by_its_state(ana: Machine) -> None:
     (ana.project / ".dorkyrc").unlink()
-    assert Project.root_above(ana.project) == ana.project
+    with ana.here():
+        assert Project.root_above(ana.project) == ana.project
     assert ana("cat", "HEAD:.env").raw == b"KEY=1\n"
 
 
@@ -88,7 +89,7 @@ def test_a_fresh_git_clone_says_how_it_is_set_up(ana: Machine, command: str) -> 
     said = fresh(*command.split(), code=3)
     assert "has not been set up" in said.error
     assert said.hint == "dorky pull"
-    assert not fresh.state.exists()
+    assert not fresh.own.exists()
 
 
 # --- its state ------------------------------------------------------------------------------
@@ -114,28 +115,28 @@ def test_what_dorky_keeps_is_for_its_owner_alone(tmp_path: Path, umask: int) -> 
         for name, mode in modes.items():
             assert mode == (0o700 if name in {".", "packs", "tmp"} else 0o600), name
     assert "dorky.db" in modes
-    assert wall(ana.identity.parent) == {".": 0o700, "identity": 0o600}
+    assert wall(ana.identity.parent) == {".": 0o700, "identity": 0o600, "state.key": 0o600}
 
 
 def test_setting_up_twice_changes_nothing(ana: Machine) -> None:
     with ana.repo() as repo:
-        (repo.state / ".gitignore").write_text("*\n# mine\n")
+        (repo.base / ".gitignore").write_text("*\n# mine\n")
         repo.set_up()
         assert repo.database.ref("main")
-    assert (ana.state / ".gitignore").read_text() == "*\n# mine\n"
+    assert (ana.own / ".gitignore").read_text() == "*\n# mine\n"
 
 
 def test_tearing_down_spares_what_is_not_its_own(ana: Machine) -> None:
-    (ana.state / "identity").write_text("mine")
+    (ana.own / "identity").write_text("mine")
     with ana.repo() as repo:
         assert repo.database.ref("main")
         repo.tear_down()
-    assert [path.name for path in ana.state.iterdir()] == ["identity"]
-    (ana.state / "identity").unlink()
+    assert {path.name for path in ana.own.iterdir()} == {"identity", ".gitignore"}
+    (ana.own / "identity").unlink()
     with ana.repo() as repo:
         repo.set_up()
         repo.tear_down()
-    assert not ana.state.exists()
+    assert not ana.own.exists()
 
 
 def test_closing_twice(ana: Machine) -> None:
@@ -390,7 +391,7 @@ def test_a_dorkyrc_without_a_remote(ana: Machine) -> None:
     fresh.write(".dorkyrc", "version = 1\n")
     said = fresh("pull", code=3)
     assert said.hint.startswith("dorky remote add origin")
-    assert not fresh.state.exists()
+    assert not fresh.own.exists()
 
 
 def url_of(machine: Machine) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import shutil
 import stat
 import subprocess
 import sys
@@ -54,7 +55,7 @@ def test_init_makes_an_identity_and_says_so(tmp_path: Path, file_url: Remote) ->
     rc = ana.read(".dorkyrc").decode()
     assert "AGE-SECRET" not in rc
     assert file_url.url in rc
-    assert (ana.state / ".gitignore").read_text() == "*\n"
+    assert (ana.own / ".gitignore").read_text() == "*\n"
 
     ana.project = ana.base / "second"
     ana.project.mkdir()
@@ -352,6 +353,7 @@ def test_a_file_becomes_a_directory_and_the_reverse(ana: Machine, ben: Machine, 
     edited = ana.another("edited")
     edited.project.rmdir()
     (ben.base / "project").rename(edited.project)
+    shutil.copy(ben.home / ".dorky" / "state.key", edited.home / ".dorky")
     edited.write(before, "edited")
     said = edited("pull", code=5)
     assert "thing" in said.error
@@ -786,7 +788,7 @@ def test_destroy_is_planned_first(ana: Machine, file_url: Remote) -> None:
     for command in (("destroy",), ("destroy", "--json"), ("destroy", "--remote")):
         assert "--yes" in ana(*command, code=5).hint
     assert ana.files() == before
-    assert ana.state.is_dir()
+    assert ana.own.is_dir()
     assert bucket(file_url) == held
     ana("status")
 
@@ -795,7 +797,7 @@ def test_destroy_here_keeps_files_and_remote(ana: Machine, ben: Machine, file_ur
     before, held = ana.files(), bucket(file_url)
     assert "Deleted" in ana("destroy", "--yes").out
     assert ana.files() == before
-    assert not ana.state.exists()
+    assert not ana.own.exists()
     assert not (ana.project / ".dorkyrc").exists()
     assert bucket(file_url) == held
     ana("status", code=3)
@@ -833,7 +835,7 @@ def test_destroy_in_the_remote_lists_every_page(tmp_path: Path, remote: Remote) 
     ana("destroy", "--remote", "--yes")
     assert bucket(remote) == others
     assert ana.files() == before
-    assert not ana.state.exists()
+    assert not ana.own.exists()
     ana("init", remote.url)
 
 
@@ -847,7 +849,7 @@ def test_destroy_that_was_interrupted_goes_on(
     faults.before("delete", failing(OFFLINE), times=100)
     ana("destroy", "--remote", "--yes", code=8)
     assert "root" not in bucket(file_url)
-    assert ana.state.is_dir()
+    assert ana.own.is_dir()
     faults.clear()
     assert ben("pull", code=4).error.startswith("The root of")
     ana("destroy", "--remote", "--yes")
@@ -861,7 +863,7 @@ def test_destroy_spares_another_repository(ana: Machine, tmp_path: Path) -> None
     ana("remote", "set-url", "origin", tmp_path / "place")
     assert "another repository" in ana("destroy", "--remote", "--yes", code=7).error
     assert (tmp_path / "place" / "root").read_bytes() == before
-    assert ana.state.is_dir()
+    assert ana.own.is_dir()
 
 
 def test_destroy_at_home_keeps_the_identity(tmp_path: Path) -> None:

@@ -87,7 +87,7 @@ def test_who_has_no_key_is_told_what_to_do(ana: Machine) -> None:
     said = ben("pull", code=6)
     assert "No age identity" in said.error
     assert said.hint.startswith("dorky team join, then tell a member of the team")
-    assert not ben.state.exists()
+    assert not ben.own.exists()
     ben("key", "gen")
     said = ben("pull", code=6)
     assert "not sealed for you" in said.error

@@ -510,6 +510,6 @@ def test_where_there_is_no_memory_the_draft_is_in_the_project(
 
     with project.repo() as repo:
         repo.edit(".env", editor)
-        assert seen[0].parent.parent == project.state
+        assert seen[0].parent.parent == project.own
         assert not seen[0].parent.exists()
     assert project.read(".env") == b"A=2\n"

@@ -32,7 +32,7 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Worktree:
     root = tmp_path / "project"
     root.mkdir()
     monkeypatch.chdir(root)
-    return Worktree(root)
+    return Worktree(root, lambda: root / ".dorky" / "tmp")
 
 
 def walk(tree: Worktree, start: str = "") -> dict[str, os.stat_result]:

@@ -209,7 +209,7 @@ def _failed(error: BaseException) -> int:
         return _misused(error)
     if isinstance(error, OSError):
         return _system_failed(error)
-    what = f"a bug in dorky: {type(error).__name__}: {error}"
+    what = errors.hidden(f"a bug in dorky: {type(error).__name__}: {error}")
     return _report(what, "run it again with -vv and report what it prints", _BUG, error)
 
 
@@ -222,14 +222,14 @@ def _system_failed(error: OSError) -> int:
         return _report("the current directory was deleted", "cd to another one", 3, error)
     # Files have names; what has none is where we print to.
     about = error.filename or "standard output"
-    return _report(f"{about}: {error.strerror or error}", "", 8, error)
+    return _report(errors.hidden(f"{about}: {error.strerror or error}"), "", 8, error)
 
 
 def _report(message: str, hint: str, code: int, error: BaseException) -> int:
     if Settings.verbose > 1:
         import traceback
 
-        traceback.print_exception(error)
+        print(errors.hidden("".join(traceback.format_exception(error))), file=sys.stderr, end="")
     line = output.escaped(re.sub(r"\s*\n\s*", " ", message.strip()))
     print(f"{_label('error:', 'red')} {line}", file=sys.stderr)
     if hint:

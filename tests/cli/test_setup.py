@@ -116,7 +116,7 @@ def test_destroy_keeps_the_files(shared: Machine, file_url: Remote) -> None:
     assert said.out == "Deleted.\n"
     assert shared.read(".env") == b"KEY=2\n"
     assert not (shared.project / ".dorkyrc").exists()
-    assert not shared.state.exists()
+    assert not shared.own.exists()
     shared.another("ben")("clone", file_url.url, "here")
 
 
@@ -127,4 +127,4 @@ def test_destroy_asks_for_the_name(
     shown = terminal(project, "destroy", until="to go on: ", typed=typed)
     assert "Type project to go on: " in shown.text
     assert shown.code == (0 if gone else 5)
-    assert project.state.exists() is not gone
+    assert project.own.exists() is not gone
