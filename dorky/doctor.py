@@ -16,7 +16,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 from dorky import config as settings
-from dorky import errors, git, identities, roster
+from dorky import errors, git, identities, roster, spare
 from dorky.config import RC, SETTINGS
 from dorky.drivers.base import Driver, Inspected
 from dorky.model import ALL
@@ -47,6 +47,7 @@ def examine(project: Project) -> Iterator[Check]:
         yield from _made("database", _database, project)
         yield from _made("merge", _merge, project)
         yield from _made("files", _files, project)
+        yield from _made("second copy", _second_copy, project)
     yield from _made("drafts", _drafts, project)
     yield from _made("space", _space, project)
     yield from _made("git", _git, project)
@@ -201,6 +202,22 @@ def _files(project: Project) -> Check:
             f"chmod go= -- {' '.join(map(shlex.quote, exposed[:20]))}",
         )
     return _ok("files", "what was committed as private is private here")
+
+
+def _second_copy(project: Project) -> Check:
+    """Whether unpushed work is kept where git can't delete it, and what other work trees left."""
+    slot = project.spare
+    if slot is None:
+        return _ok("second copy", "not needed: no git repository of yours holds this project")
+    with project.locked():
+        project.keep_spare()
+        found = spare.find(slot, project.config)
+    if left := spare.orphans(slot, project.config):
+        about = "; ".join(f"{each.lost} of {each.root}, which is gone" for each in left.values())
+        return _warn("second copy", f"{slot.parent} keeps {about}", "dorky fsck --repair")
+    if found is None:
+        return _ok("second copy", "not needed: everything is pushed")
+    return _ok("second copy", f"{found.lost}, not pushed, also lie in {slot.path}")
 
 
 def _drafts(project: Project) -> Check:

@@ -725,6 +725,23 @@ class CorruptDatabase(IntegrityError):
     advice = "dorky fsck --rebuild"
 
 
+class StateLost(IntegrityError):
+    """`.dorky/` of {0} is gone, and with it {1} that no remote has, the newest of {2}.
+
+    Git deletes ignored directories (`git clean -fdx`, or a branch with a file of that name). A
+    second copy of what was not pushed lies in git's own directory, and nothing new is begun before
+    it is back. To give it up instead, delete `dorky/` in git's directory.
+    """
+
+    advice = "dorky fsck --repair"
+
+
+class BadSpare(IntegrityError):
+    """The second copy of unpushed work in {0} can't be used: {1}."""
+
+    advice = "bring back ~/.dorky/state.key from a backup; if nothing in it is wanted: rm -r {0}"
+
+
 class Damaged(IntegrityError):
     """{0} damaged or missing.
 

@@ -16,7 +16,8 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
-from dorky import errors, files, history, merge, model, operations, reach, scrub, staging
+from dorky import errors, files, history, merge, model, operations, reach, scrub, spare, staging
+from dorky.config import RC
 from dorky.database import PURGES, Database
 from dorky.history import MAIN
 from dorky.index import SINCE
@@ -60,14 +61,19 @@ def rebuild(project: Project) -> Rebuilt:
         CorruptDatabase: The repository's keys are nowhere to be found.
         NoKey: None of the user's identities opens them.
     """
+    if project.lost:
+        project.make_state(lost=True)
     directory = project.state / "packs"
-    if not project.is_set_up and not directory.is_dir():
-        raise errors.NotSetUp(project.root)
+    if not (project.is_set_up or project.lost or directory.is_dir()):
+        raise project.nothing_known()
     made = _Made()
     with project.locking():
         project.close()
+        second, orphans = _bring_back(project, made)
         kept, lost = _renew(project.state)
         project.set_up()
+        if second:
+            spare.seed(project.database, second, values="meta" in lost, refs="refs" in lost)
         if lost == _TABLES:
             made.notes.append("nothing could be read of the old database")
         else:
@@ -79,6 +85,7 @@ def rebuild(project: Project) -> Rebuilt:
         _fetch(project, made)
         _mend_operations(project, made, lost="replaced" in lost or "operations" in lost)
         _mend_refs(project, made, lost="refs" in lost)
+        _adopt(project, made, orphans)
         _mend_rows(project, made, lost=not lost.isdisjoint({"files", "meta"}))
         with project.database.transaction() as db:
             db.execute("DELETE FROM meta WHERE key = ?", (_LOST,))
@@ -94,6 +101,61 @@ def rebuild(project: Project) -> Rebuilt:
             notes=tuple(made.notes),
             dangling=reach.dangling(reach.unreached(project.store, reached.commits)),
         )
+
+
+# --- the second copy ------------------------------------------------------------------------
+
+
+def _bring_back(
+    project: Project, made: _Made
+) -> tuple[spare.Record | None, dict[spare.Slot, spare.Record]]:
+    """Put back what git has deleted, of this project and of work trees that are gone.
+
+    Returns:
+        The record of this project's second copy, and those of the others, by place.
+    """
+    slot = project.spare
+    if slot is None:
+        return None, {}
+    second: spare.Record | None = None
+    try:
+        second = spare.find(slot, project.config)
+    except errors.BadSpare as error:
+        made.notes.append(error.message)
+    orphans = spare.orphans(slot, project.config)
+    if second:
+        for name in spare.damaged(slot, project.state):
+            (slot.path / spare.PACKS / name).unlink()
+            made.notes.append(f"pack {name} was damaged in the second copy")
+        if count := spare.bring_packs(slot, project.state):
+            made.notes.append(f"{count} packs are back from the second copy in git's directory")
+        for path, data, mode in (
+            (project.root / RC, second.rc, 0o644),
+            (project.state / FIRST, second.first, 0o600),
+        ):
+            if data and not path.exists():
+                files.write_atomic(path, data, mode=mode)
+                project.config.reload()
+    own = project.config.text("repository.id")
+    orphans = {other: found for other, found in orphans.items() if found.repository == own}
+    for other in orphans:
+        spare.bring_packs(other, project.state)
+    return second, orphans
+
+
+def _adopt(project: Project, made: _Made, orphans: Mapping[spare.Slot, spare.Record]) -> None:
+    """Name the work of work trees that are gone as backups, and remove their second copies."""
+    database = project.database
+    for slot, record in orphans.items():
+        heads = set(record.refs.values())
+        if not all(_is_commit(project.store, head) for head in heads):
+            continue  # its packs are damaged, say
+        for head in sorted(heads - set(database.refs().values())):
+            name = next(_free_backups(database))
+            database.set_ref(name, head)
+            made.notes.append(f"{name} is work of {record.root}, which is gone")
+        project.keep_spare()
+        spare.remove(slot)
 
 
 # --- the database ---------------------------------------------------------------------------
@@ -441,10 +503,14 @@ def _is_commit(store: Store, commit: str) -> bool:
 def _name_backups(database: Database, commits: Mapping[ObjectId, Commit]) -> None:
     """Give backups that no ref names any more names again."""
     lost = [each for each in reversed(reach.tips(commits)) if _is_backup(commits[each])]
-    taken = database.refs()
-    free = (name for n in itertools.count(1) if (name := f"backup/{n}") not in taken)
-    for commit, name in zip(lost, free, strict=False):
+    for commit, name in zip(lost, _free_backups(database), strict=False):
         database.set_ref(name, commit)
+
+
+def _free_backups(database: Database) -> Iterator[str]:
+    """Names for backups that none has."""
+    taken = database.refs()
+    return (name for n in itertools.count(1) if (name := f"backup/{n}") not in taken)
 
 
 def _is_backup(commit: Commit) -> bool:

@@ -96,7 +96,12 @@ def test_an_url_that_was_never_seen_must_not_be_older(ana: Machine, file_url: Re
     rc = ana.project / ".dorkyrc"
     own = rc.read_text()
     rc.write_text(own.replace(str(vault_of(file_url)), str(copy)))
-    for command in (["pull"], ["fetch"], ["push"], ["download", "origin/main:.env", ".", "--force"]):
+    for command in (
+        ["pull"],
+        ["fetch"],
+        ["push"],
+        ["download", "origin/main:.env", ".", "--force"],
+    ):
         rewound(ana, *command)
     # ... nor is anything forgotten on the way back.
     (vault_of(file_url) / "root").write_bytes((copy / "root").read_bytes())
@@ -204,8 +209,8 @@ def test_retired_keys_stay_retired(ana: Machine, file_url: Remote) -> None:
         remote._check_keys(Newest(1, "", (), tuple(e.commitment for e in header.epochs)), header)
         with pytest.raises(errors.WrongKey):
             remote._check_keys(Newest(1, "", (), ("0" * 64,)), header)
+        commitments = (*(epoch.commitment for epoch in header.epochs), "0" * 64)
         with pytest.raises(errors.WrongKey):
-            commitments = (*(each.commitment for each in header.epochs), "0" * 64)
             remote._check_keys(Newest(1, "", (), commitments), header)
 
 
