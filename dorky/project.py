@@ -172,6 +172,10 @@ class Project:
     @cached_property
     def spare(self) -> Slot | None:
         """Where the second copy of unpushed work lies, or would; None outside of git."""
+        from dorky import git
+
+        if git.find(self.root) is None:
+            return None
         from dorky import spare
 
         return spare.slot_of(self.root)

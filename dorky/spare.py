@@ -17,7 +17,7 @@ from pathlib import Path
 
 import msgspec
 
-from dorky import errors, files, git, history, model, scrub
+from dorky import errors, files, git, history, model
 from dorky import state as states
 from dorky.config import RC, Config
 from dorky.database import PURGES, Database
@@ -379,6 +379,8 @@ def bring_packs(slot: Slot, state: Path) -> int:
     They are hard links, or copies, that nothing knows of yet: whether they are sound is for the
     caller to find out.
     """
+    from dorky import scrub
+
     made = 0
     target = state / PACKS
     with files.disk_errors(target):
@@ -426,7 +428,7 @@ def damaged(slot: Slot, state: Path) -> list[str]:
 
     One that is a link to a pack of the state is looked at there.
     """
-    from dorky import pack
+    from dorky import pack, scrub
 
     found = []
     for path in scrub.packs_in(slot.path / PACKS):
