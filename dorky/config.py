@@ -413,7 +413,10 @@ class Config:
         if self.identity_text or not named:
             return self.identity_text
         try:
-            with Path(named).expanduser().open("rb") as file:
+            path = Path(named).expanduser()
+            if not path.is_file():  # a pipe can be read once, by whatever opens the keys
+                return ""
+            with path.open("rb") as file:
                 return file.read(_LIMIT).decode(errors="surrogateescape")
         except (OSError, RuntimeError):  # whatever needs the identity says so
             return ""

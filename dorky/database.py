@@ -160,7 +160,7 @@ def _check_files(path: Path) -> None:
         if not stat.S_ISREG(found.st_mode):
             raise errors.DiskError(path, "it is not a regular file")
         # One that is just being made has two names (see `files.publish`).
-        if found.st_nlink > 1 and not _unlink_scratch(path, found.st_ino):
+        if found.st_nlink > 1 and not _unlink_scratch(Path(f"{path}{suffix}"), found.st_ino):
             raise errors.CorruptDatabase(path, "it has another name elsewhere (a hard link)")
 
 

@@ -221,7 +221,8 @@ def _second_copy(project: Project) -> Check:
 
 
 def _drafts(project: Project) -> Check:
-    places = [project.base, *([project.config.memory] if project.config.memory else [])]
+    own = [] if project.base.is_symlink() else [project.base]
+    places = [*own, *([project.config.memory] if project.config.memory else [])]
     left = []
     for place in places:
         with contextlib.suppress(OSError):

@@ -241,6 +241,12 @@ class Project:
                 raise error
             self._state = states.make(self.base, self.config, key=key)
 
+    def take_state(self, name: str) -> None:
+        """Make the state of another key, of which ``name`` is the whole name, this user's."""
+        if found := self._own_state():
+            states.delete(found)  # empty: a command was killed when it had just begun
+        self._state = states.take(self.base, name, self.config)
+
     def set_up(self, *, key: bytes | None = None) -> None:
         """Make this user's state, if it is not there (see `make_state`).
 

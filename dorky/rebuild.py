@@ -33,7 +33,7 @@ from dorky.store import LOCAL, Store
 from dorky.worktree import SCRATCH
 
 DAMAGED = "damaged"
-"""The directory in `.dorky/` that damaged packs are moved to."""
+"""The directory in the state that damaged packs are moved to."""
 
 _BACKUP = "before they were replaced"
 """How the messages of backups end (see `checkout.backup`)."""

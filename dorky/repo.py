@@ -29,6 +29,7 @@ from dorky import (
     rebuild,
     roster,
     team,
+    trust,
     vault,
 )
 from dorky.config import RC, Config
@@ -52,6 +53,7 @@ from dorky.results import (
     Rebuilt,
     Swept,
     Transfer,
+    Trust,
 )
 
 _UNFINISHED = "unfinished"
@@ -318,6 +320,14 @@ class Repository(PurgeWork):
                 if head:
                     repo.database.set_ref(MAIN, head)
                 return repo.download(revision, path, destination, force=force)
+
+    def plan_trust(self, name: str = "") -> Trust:
+        """See `trust.plan`."""
+        return trust.plan(self, name)
+
+    def trust(self, plan: Trust) -> Trust:
+        """Take over the state that `plan_trust` has looked at."""
+        return trust.apply(self, plan)
 
     def doctor(self) -> list[Check]:
         """Look for what is wrong, or soon will be."""

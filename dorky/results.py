@@ -329,6 +329,28 @@ class Destruction(Result, frozen=True, kw_only=True):
     unpushed: int = 0
 
 
+class Trust(Result, frozen=True, kw_only=True):
+    """State of another key, which `trust` takes over.
+
+    Attributes:
+        name: How the name of its directory in `.dorky/` begins.
+        repository: The id of the repository that it belongs to.
+        url: Of the remote that it knows; empty for none.
+        head: The commit that it is at; null without commits.
+        packs: How many packs it holds, each of which has the hash of its name.
+        size: Their size in bytes.
+        done: Whether it has been taken over.
+    """
+
+    name: str
+    repository: str
+    url: str
+    head: str | None
+    packs: int
+    size: int
+    done: bool = False
+
+
 class Garbage(Result, frozen=True, kw_only=True):
     """A pack (or another key of the remote) that can go: its name, its size in bytes, and why."""
 
@@ -600,7 +622,7 @@ class Rebuilt(Result, frozen=True, kw_only=True):
         kept: Where the old database is now; empty if there was none.
         packs: How many packs were read.
         objects: How many objects they hold.
-        damaged: Packs that were moved to `.dorky/damaged`.
+        damaged: Packs that were moved to `damaged/` in the state.
         saved: How many objects of those were saved.
         main: The commit that ``main`` names now.
         notes: What could not be had back as it was, and what was taken instead.

@@ -11,11 +11,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import functools
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from dorky import errors, files
 from dorky.config import Config
@@ -39,7 +41,8 @@ _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 # --- the key --------------------------------------------------------------------------------
 
 
-def _sha256(data: bytes) -> bytes:
+@functools.cache
+def _hash() -> Callable[[bytes], Any]:
     # As in the standard library's `random`: hashlib loads OpenSSL, which takes longer than status.
     try:
         from _sha2 import sha256  # type: ignore[import-not-found, unused-ignore]
@@ -48,7 +51,12 @@ def _sha256(data: bytes) -> bytes:
             from _sha256 import sha256  # type: ignore[import-not-found, unused-ignore]
         except ImportError:
             from hashlib import sha256
-    digest: bytes = sha256(data).digest()
+    made: Callable[[bytes], Any] = sha256
+    return made
+
+
+def _sha256(data: bytes) -> bytes:
+    digest: bytes = _hash()(data).digest()
     return digest
 
 
@@ -240,12 +248,10 @@ def _candidates(fd: int) -> list[str]:
     return sorted(found)
 
 
-def _is_ours(fd: int, name: str, found: list[bytes]) -> bool:
-    """Whether a name under an open `.dorky/` is one that this user's key has made."""
+def _is_ours(name: str, found: list[bytes]) -> bool:
+    """Whether a name is one that one of the keys has made."""
     nonce, proof = name[:_HALF], name[_HALF:]
-    if not any(mac(key, _PURPOSE, nonce.encode()).hex()[:_HALF] == proof for key in found):
-        return False
-    return not foreign(os.stat(name, dir_fd=fd, follow_symlinks=False))
+    return any(mac(key, _PURPOSE, nonce.encode()).hex()[:_HALF] == proof for key in found)
 
 
 def find(base: Path, config: Config) -> Path | None:
@@ -267,11 +273,17 @@ def find(base: Path, config: Config) -> Path | None:
 def _found(fd: int, base: Path, config: Config) -> Path | None:
     names = _candidates(fd)
     known = keys(config) if names else []
-    ours = [name for name in names if _is_ours(fd, name, known)]
+    ours = [name for name in names if _is_ours(name, known)]
     if not ours:
         return None
     if len(ours) > 1:
         raise errors.UntrustedState(base, f"it holds {len(ours)} states of yours")
+    if foreign(os.stat(ours[0], dir_fd=fd, follow_symlinks=False)):
+        import shlex
+
+        # Made with this user's key, so by dorky as another: by sudo, in most cases.
+        hint = f"sudo chown -R {os.geteuid()} {shlex.quote(str(base))}"
+        raise errors.UntrustedState(base, "another user owns the state in it", hint=hint)
     held = os.open(ours[0], _DIRECTORY, dir_fd=fd)
     _tighten(held, 0o700)
     os.close(held)
@@ -292,7 +304,7 @@ def strangers(base: Path, config: Config) -> list[str]:
         with files.disk_errors(base):
             names = _candidates(fd)
             known = keys(config) if names else []
-            return [name for name in names if not _is_ours(fd, name, known)]
+            return [name for name in names if not _is_ours(name, known)]
     finally:
         os.close(fd)
 
@@ -390,5 +402,6 @@ def _ignore(held: int) -> None:
         return  # the user's, or a branch's
     try:
         os.write(fd, b"*\n")
+        os.fsync(fd)
     finally:
         os.close(fd)

@@ -58,6 +58,12 @@ def test_an_identity_in_the_environment_gives_the_same_key_everywhere(tmp_path: 
     assert state.keys(config(tmp_path, DORKY_IDENTITY="another")) != [key]
 
 
+def test_an_identity_that_comes_through_a_pipe_is_left_to_what_opens_it(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    assert state.keys(config(tmp_path, DORKY_IDENTITY_FILE=str(tmp_path / "pipe"))) == []
+    assert state.keys(config(tmp_path, DORKY_IDENTITY_FILE=str(tmp_path / "none"))) == []
+
+
 def test_a_saved_key_is_tried_after_the_identity(tmp_path: Path) -> None:
     saved = state.make_key(config(tmp_path))
     found = state.keys(config(tmp_path, DORKY_IDENTITY=IDENTITY))
@@ -101,3 +107,60 @@ def test_where_no_key_can_be_kept_the_error_tells_the_way(tmp_path: Path) -> Non
         state.make_key(config(tmp_path))
     assert "DORKY_IDENTITY" in caught.value.hint
     assert state.make_key(config(tmp_path, DORKY_IDENTITY=IDENTITY))
+
+
+# --- the directory --------------------------------------------------------------------------
+
+
+def test_the_name_of_a_state_is_that_of_the_format_page(tmp_path: Path) -> None:
+    """Golden: a state that is there must be found by every later dorky."""
+    base = tmp_path / ".dorky"
+    key = base / state.KEY
+    nonce = "00112233445566778899aabbccddeeff"
+    name = nonce + "a163413799edc08abe6ecf7475bdb58f"
+    (base / name).mkdir(parents=True)
+    base.chmod(0o700)
+    key.write_bytes(bytes(range(32)))
+    assert state.find(base, config(tmp_path)) == base / name
+    assert state.strangers(base, config(tmp_path)) == []
+    for other in (name[:-1] + "0", "1" + name[1:], name.upper()):
+        (base / other).mkdir()
+    assert state.find(base, config(tmp_path)) == base / name
+    assert len(state.strangers(base, config(tmp_path))) == 2
+    key.write_bytes(bytes(32))
+    assert state.find(base, config(tmp_path)) is None
+
+
+def test_nothing_is_made_or_touched_behind_a_link(tmp_path: Path) -> None:
+    (tmp_path / "precious").mkdir(mode=0o755)
+    (tmp_path / "link").symlink_to("precious")
+    mine = config(tmp_path)
+    for use in (state.find, state.strangers, state.make):
+        with pytest.raises(errors.UntrustedState):
+            use(tmp_path / "link", mine)
+    assert list((tmp_path / "precious").iterdir()) == []
+    assert stat.S_IMODE((tmp_path / "precious").stat().st_mode) == 0o755
+
+
+def test_what_is_too_open_is_closed_to_others(tmp_path: Path) -> None:
+    mine = config(tmp_path)
+    made = state.make(tmp_path / "p" / ".dorky", mine)
+    for place in (made, made.parent):
+        place.chmod(0o777)
+    assert state.make(made.parent, mine) == state.find(made.parent, mine) == made
+    for place in (made, made.parent):
+        assert stat.S_IMODE(place.stat().st_mode) == 0o700
+
+
+def test_what_is_not_ours_stays_when_the_state_goes(tmp_path: Path) -> None:
+    mine = config(tmp_path)
+    base = tmp_path / "p" / ".dorky"
+    made = state.make(base, mine)
+    (made / "link").symlink_to(tmp_path)
+    (base / "planted").touch()
+    state.delete(made)
+    assert {path.name for path in base.iterdir()} == {".gitignore", "planted"}
+    (base / "planted").unlink()
+    state.delete(state.make(base, mine))
+    assert not base.exists()
+    assert (tmp_path / "p").exists()

@@ -54,8 +54,9 @@ def fsck(
 ) -> None:
     """Look for what is damaged or lost, here and in the remote. Exits with 7 if anything is.
 
-    Nothing is ever deleted by it. --repair keeps the old database and moves damaged packs aside.
-    Where git has deleted .dorky/ it brings back the commits that were not pushed.
+    Nothing is ever deleted by it. --repair keeps the old database beside the new one, and moves
+    damaged packs to damaged/ in the state. Where git has deleted .dorky/, it brings back the
+    commits that were not pushed.
 
     \b
     $ dorky fsck
@@ -133,7 +134,7 @@ def _show_rebuilt(made: Rebuilt) -> None:
     if made.kept:
         say(f"The old one is {name(made.kept)}.")
     for each in made.damaged:
-        say(f"Moved to .dorky/damaged: {each}")
+        say(f"Moved to .dorky/…/damaged: {each}")
     if made.damaged:
         say(f"{plural(made.saved, 'object')} saved from there.")
     for text in made.notes:

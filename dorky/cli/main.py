@@ -63,6 +63,7 @@ _COMMANDS = (
         "purge", "care.purge", "Take a leaked file out of all history, here and in the remote."
     ),
     Deferred("doctor", "setup.doctor", "Look for what is wrong with this project."),
+    Deferred("trust", "setup.trust", "Take over local state that was copied or restored."),
     Deferred("destroy", "setup.destroy", "Delete this project's repository."),
     Deferred(
         "add",

@@ -1,4 +1,4 @@
-"""Commands that set a project up and end it: init, clone, remote, destroy."""
+"""Commands that set a project up and end it: init, clone, remote, trust, destroy."""
 
 from __future__ import annotations
 
@@ -202,6 +202,40 @@ def destroy(
         repo.destroy(plan)
     if not json:
         say("Deleted.")
+
+
+def trust(
+    state: Annotated[
+        str, typer.Option("--state", metavar="NAME", help="Which, where there are several.")
+    ] = "",
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
+    json: Json = False,
+) -> None:
+    """Take over local state that was copied or restored.
+
+    dorky believes only state that was made with your key on this machine (~/.dorky/state.key, or
+    DORKY_IDENTITY), since a git branch can bring a .dorky/ of its own. Take over only what you
+    have copied yourself.
+
+    \b
+    $ dorky trust
+    $ dorky trust --state 1f09c2ab --yes
+    """
+    with repository() as repo:
+        plan = repo.plan_trust(state)
+        if not json:
+            note(f"State {plan.name}:")
+            note(f"  repository  {plan.repository}")
+            note(f"  remote      {name(plan.url) if plan.url else 'none'}")
+            note(f"  head        {plan.head or 'no commits'}")
+            note(f"  packs       {plural(plan.packs, 'pack')}, {size(plan.size)}, all sound")
+        if not yes and not output.agree("Did you put it there yourself, and is it to be believed?"):
+            raise errors.NotConfirmed("taken over")
+        done = repo.trust(plan)
+    if json:
+        show_json(done)
+    else:
+        say("Taken over. Now look whether all is well: dorky status")
 
 
 def doctor(json: Json = False) -> None:

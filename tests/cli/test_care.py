@@ -65,7 +65,7 @@ def test_fsck_as_json(project: Machine) -> None:
 def test_rebuild_in_words_and_as_json(project: Machine) -> None:
     victim = damage(project)
     said = project("fsck", "--rebuild")
-    assert f"Moved to .dorky/damaged: {victim.name}\n" in said.out
+    assert f"Moved to .dorky/…/damaged: {victim.name}\n" in said.out
     assert "main is " in said.out
     assert said.out.splitlines()[-1] == "Now look whether all is well: dorky fsck"
     found = msgspec.json.decode(project("fsck", "--rebuild", "--json").raw, type=Rebuilt)
