@@ -726,7 +726,7 @@ class CorruptDatabase(IntegrityError):
 
 
 class StateLost(IntegrityError):
-    """`.dorky/` of {0} is gone, and with it {1} that no remote has, the newest of {2}.
+    """The state of {0} is gone, and with it {1} that no remote has, the newest of {2}.
 
     Git deletes ignored directories (`git clean -fdx`, or a branch with a file of that name). A
     second copy of what was not pushed lies in git's own directory, and nothing new is begun before

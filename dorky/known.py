@@ -60,7 +60,7 @@ class Known:
 
     @property
     def directory(self) -> Path | None:
-        """The directory of the records; None if the user has no home."""
+        """Return the directory of the records; None if the user has no home."""
         try:
             return self._config.home / DIRECTORY
         except errors.SetupError:

@@ -171,7 +171,7 @@ class Project:
 
     @cached_property
     def spare(self) -> Slot | None:
-        """Where the second copy of unpushed work lies, or would; None outside of git."""
+        """Return where the second copy of unpushed work lies, or would; None outside of git."""
         from dorky import git
 
         if git.find(self.root) is None:
@@ -182,7 +182,7 @@ class Project:
 
     @property
     def lost(self) -> Record | None:
-        """What a second copy has of a state that is gone.
+        """Return what a second copy has of a state that is gone; None if it has nothing.
 
         Raises:
             BadSpare: It can't be used.
@@ -470,7 +470,7 @@ class Project:
         return Remote(name, driver, self.store, self.unlock, self.known(driver, endpoint))
 
     def known(self, driver: Driver, endpoint: str) -> Known:
-        """What this user knows of a remote's place, whatever happens to `.dorky/`."""
+        """Return what this user knows of a remote's place, whatever happens to `.dorky/`."""
         from dorky.known import Known
 
         scheme, separator, rest = endpoint.rstrip("/").rpartition("://")

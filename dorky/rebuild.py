@@ -74,9 +74,9 @@ def rebuild(project: Project) -> Rebuilt:
         project.set_up()
         if second:
             spare.seed(project.database, second, values="meta" in lost, refs="refs" in lost)
-        if lost == _TABLES:
+        if lost == _TABLES and not second:
             made.notes.append("nothing could be read of the old database")
-        else:
+        elif lost != _TABLES:
             made.notes += [f"the table {name} could not be read whole" for name in sorted(lost)]
         _find_keys(project, made)
         _forget_nonsense(project, made)
@@ -128,7 +128,8 @@ def _bring_back(
             (slot.path / spare.PACKS / name).unlink()
             made.notes.append(f"pack {name} was damaged in the second copy")
         if count := spare.bring_packs(slot, project.state):
-            made.notes.append(f"{count} packs are back from the second copy in git's directory")
+            packs = f"{count} pack{'s are' if count > 1 else ' is'}"
+            made.notes.append(f"{packs} back from the second copy in git's directory")
         for path, data, mode in (
             (project.root / RC, second.rc, 0o644),
             (project.state / FIRST, second.first, 0o600),

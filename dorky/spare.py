@@ -56,7 +56,7 @@ class Slot(msgspec.Struct, frozen=True):
 
     @property
     def path(self) -> Path:
-        """Its directory."""
+        """Return its directory."""
         return self.parent / self.name
 
 
@@ -89,14 +89,14 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def repository(self) -> str:
-        """The id of the repository; empty if the record does not tell."""
+        """Return the id of the repository; empty if the record does not tell."""
         with contextlib.suppress(model.Malformed):
             return model.decode(model.Header, self.values.get("header", b"")).repository
         return ""
 
     @property
     def lost(self) -> str:
-        """What would be lost with it, for people."""
+        """Return what would be lost with it, for people."""
         backups = len(self.refs.keys() - {MAIN})
         counts = ((self.commits, "commit"), (backups, "backup"))
         found = [f"{n} {what}{'s' * (n > 1)}" for n, what in counts if n]
@@ -257,7 +257,7 @@ def _add(state: Path, name: str, packs: int, store: Store) -> bool:
 
 
 def _has_unpushed(store: Store, name: str) -> bool:
-    """Whether a pack holds an object that no pack of the remote does."""
+    """Return whether a pack holds an object that no pack of the remote does."""
     found = store.database.connection.execute(
         "SELECT 1 FROM packs p JOIN objects o ON o.pack = p.n WHERE p.remote = ? AND p.name = ?"
         " AND NOT EXISTS (SELECT 1 FROM objects t JOIN packs q ON q.n = t.pack"
@@ -348,7 +348,7 @@ def _record(directory: int) -> int:
 
 
 def _trusted(slot: Slot, config: Config) -> Record | None:
-    """The record as it was, for what is not to be written or counted again."""
+    """Return the record as it was; None if nothing of it can be relied on."""
     try:
         return find(slot, config)
     except errors.BadSpare:

@@ -256,7 +256,7 @@ class Remote:
 
     @property
     def _repository(self) -> str:
-        """The id of the repository whose keys are here; empty if none are."""
+        """Return the id of the repository whose keys are here; empty if none are."""
         database = self.store.database
         data = database.get("header")
         try:
@@ -269,7 +269,7 @@ class Remote:
         return noted(self.store.database)
 
     def _floor(self, repository: str) -> Newest | None:
-        """The root that the remote must not fall behind, whatever its place was called before."""
+        """Return the root that the remote must not fall behind, whatever its place was called."""
         floor, noted = self.known.floor(repository), self._noted
         if floor is None or self.known.has_seen(repository):
             # The store's own memory is for a user without a home.
@@ -278,7 +278,7 @@ class Remote:
 
     @property
     def _is_behind(self) -> bool:
-        """Whether the last root seen may not be the newest that is known."""
+        """Return whether a newer root may be known than the last one seen."""
         noted, own = self._noted, self._repository
         floor = self.known.floor(own) if own else None
         if noted is None or floor is None:
