@@ -222,8 +222,10 @@ def _second_copy(look: _Look) -> None:
     try:
         if spare.find(slot, look.project.config) is None:
             return
-        for name in spare.damaged(slot, look.project.state):
-            look.add("second-copy", name, f"its second copy in {slot.path} is damaged", _REPAIR)
+        for path, _ in spare.copies(slot, look.project.state):
+            if not spare.is_sound(path):
+                about = f"its second copy in {slot.path} is damaged"
+                look.add("second-copy", path.name, about, _REPAIR)
     except errors.BadSpare as error:
         # The command that holds the lock makes it again.
         look.add("second-copy", slot.path, error.message, fatal=False)

@@ -112,7 +112,7 @@ class Known:
                 old = found.get(self.place)
                 if old is not None and not _follows(_newest(old), newest, force=force):
                     return True
-                # What a later dorky has added stays, unless it is about a newer root.
+                # What a later dorky has added stays, but not where an older root is accepted.
                 kept = {} if force or old is None else old
                 found[self.place] = {**kept, **msgspec.to_builtins(newest)}
                 self._write(directory / repository, found)

@@ -124,9 +124,15 @@ def _bring_back(
         made.notes.append(error.message)
     orphans = spare.orphans(slot, project.config)
     if second:
-        for name in spare.damaged(slot, project.state):
-            (slot.path / spare.PACKS / name).unlink()
-            made.notes.append(f"pack {name} was damaged in the second copy")
+        for path, pack in spare.copies(slot, project.state):
+            if not spare.is_sound(path):
+                path.unlink()
+                made.notes.append(f"pack {path.name} was damaged in the second copy")
+            elif pack.exists() and not spare.is_sound(pack):
+                aside = project.state / DAMAGED
+                aside.mkdir(mode=0o700, exist_ok=True)
+                pack.rename(aside / pack.name)
+                made.damaged.append(pack.name)
         if count := spare.bring_packs(slot, project.state):
             packs = f"{count} pack{'s are' if count > 1 else ' is'}"
             made.notes.append(f"{packs} back from the second copy in git's directory")

@@ -423,18 +423,18 @@ def seed(database: Database, record: Record, *, values: bool, refs: bool) -> Non
             db.executemany("INSERT OR IGNORE INTO refs VALUES (?, ?)", named)
 
 
-def damaged(slot: Slot, state: Path) -> list[str]:
-    """Return the packs of a second copy that have not the names of their bytes.
+def copies(slot: Slot, state: Path) -> Iterator[tuple[Path, Path]]:
+    """Yield the packs of a second copy that are no links to the state's, each with that one."""
+    from dorky import scrub
 
-    One that is a link to a pack of the state is looked at there.
-    """
-    from dorky import pack, scrub
-
-    found = []
     for path in scrub.packs_in(slot.path / PACKS):
         own = state / PACKS / path.name
-        if own.exists() and own.samefile(path):
-            continue
-        if path.is_symlink() or pack.name_of(scrub.blocks_of(path)) != path.name:
-            found.append(path.name)
-    return found
+        if not (own.exists() and own.samefile(path)):
+            yield path, own
+
+
+def is_sound(path: Path) -> bool:
+    """Return whether a pack has the name of its bytes."""
+    from dorky import pack, scrub
+
+    return not path.is_symlink() and pack.name_of(scrub.blocks_of(path)) == path.name

@@ -285,6 +285,12 @@ def test_another_file_system_gets_copies(ana: Machine, monkeypatch: pytest.Monke
     ana("fsck", "--repair")
     ana("fsck")
     assert pack.read_bytes() == data
+    own = ana.state / "packs" / pack.name
+    own.write_bytes(data[:-1] + b"x")
+    ana("fsck", code=7)
+    ana("fsck", "--repair")
+    ana("fsck", "--read-data")
+    assert own.read_bytes() == data
     git(ana, "clean", "-fdxq")
     ana("fsck", "--repair")
     assert head(ana) == commit
