@@ -16,7 +16,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 from dorky import config as settings
-from dorky import errors, git, identities, roster
+from dorky import errors, git, identities, roster, spare
 from dorky.config import RC, SETTINGS
 from dorky.drivers.base import Driver, Inspected
 from dorky.model import ALL
@@ -25,7 +25,7 @@ from dorky.paths import shown
 from dorky.project import ORIGIN, Project
 from dorky.remote import probe
 from dorky.remote.fetch import fetch
-from dorky.remote.root import KEY, PACKS
+from dorky.remote.root import KEY, PACKS, noted
 from dorky.results import Check
 
 _GUIDE = "see the guide on git hooks"
@@ -47,6 +47,7 @@ def examine(project: Project) -> Iterator[Check]:
         yield from _made("database", _database, project)
         yield from _made("merge", _merge, project)
         yield from _made("files", _files, project)
+        yield from _made("second copy", _second_copy, project)
     yield from _made("drafts", _drafts, project)
     yield from _made("space", _space, project)
     yield from _made("git", _git, project)
@@ -62,6 +63,8 @@ def examine(project: Project) -> Iterator[Check]:
         yield from _made("key", _key, project)
         yield from _made("recovery", _recovery, project)
         yield from _made("groups", _groups, project)
+        if ORIGIN in project.config.remotes():
+            yield from _made("known", _known, project)
         if reached and ORIGIN in project.config.remotes():
             yield from _made("writing", _writing, project)
             yield from _made("clock", _clock, project)
@@ -202,6 +205,22 @@ def _files(project: Project) -> Check:
     return _ok("files", "what was committed as private is private here")
 
 
+def _second_copy(project: Project) -> Check:
+    """Whether unpushed work is kept where git can't delete it, and what other work trees left."""
+    slot = project.spare
+    if slot is None:
+        return _ok("second copy", "not needed: no git repository of yours holds this project")
+    with project.locked():
+        project.keep_spare()
+        found = spare.find(slot, project.config)
+    if left := spare.orphans(slot, project.config):
+        about = "; ".join(f"{each.lost} of {each.root}, which is gone" for each in left.values())
+        return _warn("second copy", f"{slot.parent} keeps {about}", "dorky fsck --repair")
+    if found is None:
+        return _ok("second copy", "not needed: everything is pushed")
+    return _ok("second copy", f"{found.lost}, not pushed, also lie in {slot.path}")
+
+
 def _drafts(project: Project) -> Check:
     own = [] if project.base.is_symlink() else [project.base]
     places = [*own, *([project.config.memory] if project.config.memory else [])]
@@ -315,6 +334,20 @@ def _remote(project: Project) -> Check:
     else:
         project.driver().get(KEY)
     return _ok("remote", f"{project.driver().url} can be read")
+
+
+def _known(project: Project) -> Check:
+    """Whether a rewound remote would be told from the newest, also without `.dorky/`."""
+    remote, newest = project.remote(), noted(project.database)
+    if newest is None:
+        return _ok("known", "nothing has been seen of the remote yet")
+    place = remote.known.directory
+    floor = remote.known.floor(project.header.repository)
+    if floor is None or floor.generation < newest.generation:
+        why = f"{place} can't be written to" if place else "you have no home directory"
+        about = f"{why}: a new clone can't tell whether the remote has been rewound"
+        return _warn("known", about, "set HOME to a directory that you can write to")
+    return _ok("known", f"generation {floor.generation} of {remote.url} is noted in {place}")
 
 
 def _writing(project: Project) -> Check:

@@ -799,6 +799,16 @@ class Rewound(IntegrityError):
     advice = "ask who restored it; nothing local was changed; to follow: dorky pull --accept-rewind"
 
 
+class BadKnown(IntegrityError):
+    """What you have seen of the repository can't be read from {0}: {1}.
+
+    It tells dorky when a remote has been rewound. Without it nothing is fetched. Delete it only if
+    you trust what the remote holds now: the next pull makes it again.
+    """
+
+    advice = "delete it, if you trust the remote as it is now"
+
+
 class HistoryReplaced(IntegrityError):
     """{0} has another history than before: its newest commit does not descend from {1}.
 
@@ -817,6 +827,23 @@ class CorruptDatabase(IntegrityError):
     """The local database {0} is damaged: {1}."""
 
     advice = "dorky fsck --rebuild"
+
+
+class StateLost(IntegrityError):
+    """The state of {0} is gone, and with it {1} that no remote has, the newest of {2}.
+
+    Git deletes ignored directories (`git clean -fdx`, or a branch with a file of that name). A
+    second copy of what was not pushed lies in git's own directory, and nothing new is begun before
+    it is back. To give it up instead, delete `dorky/` in git's directory.
+    """
+
+    advice = "dorky fsck --repair"
+
+
+class BadSpare(IntegrityError):
+    """The second copy of unpushed work in {0} can't be used: {1}."""
+
+    advice = "bring back ~/.dorky/state.key from a backup; if nothing in it is wanted: rm -r {0}"
 
 
 class Damaged(IntegrityError):

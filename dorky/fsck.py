@@ -12,7 +12,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from dorky import errors, history, pack, placement, projection, reach, roster, scrub
+from dorky import errors, history, pack, placement, projection, reach, roster, scrub, spare
 from dorky.drivers.base import Driver, Stat
 from dorky.index import Index
 from dorky.model import Inline, Kind, Location, ObjectId, Pack
@@ -31,6 +31,7 @@ Part = tuple[int, int]
 """The n-th of t parts of all packs."""
 
 _REBUILD = "dorky fsck --rebuild"
+_REPAIR = "dorky fsck --repair"
 _BACKUP = "only another clone, a backup or the bucket's versions can have it"
 _THREADS = 8
 _ATTEMPTS = 3
@@ -209,6 +210,25 @@ def _here(look: _Look, store: Store | None, vault: Vault | None) -> None:
             look.project.progress.advance(1)
     if store and vault:
         _history(look, store)
+    if look.project.is_set_up:
+        _second_copy(look)
+
+
+def _second_copy(look: _Look) -> None:
+    """Look at what is kept of unpushed work in git's directory."""
+    slot = look.project.spare
+    if slot is None:
+        return
+    try:
+        if spare.find(slot, look.project.config) is None:
+            return
+        for path, _ in spare.copies(slot, look.project.state):
+            if not spare.is_sound(path):
+                about = f"its second copy in {slot.path} is damaged"
+                look.add("second-copy", path.name, about, _REPAIR)
+    except errors.BadSpare as error:
+        # The command that holds the lock makes it again.
+        look.add("second-copy", slot.path, error.message, fatal=False)
 
 
 def _is_whole(path: Path) -> bool:

@@ -46,6 +46,8 @@ _NEUTRAL = (
 
 _LONGEST_POINTER = 4096 + len("gitdir: \n")
 
+_LONGEST = 4096
+
 _BEGIN = b"# >>> dorky: files kept by dorky, not by git >>>"
 _END = b"# <<< dorky <<<"
 # Lines between the marks never look like a mark: after a mark that lost its partner, the block
@@ -138,6 +140,35 @@ def _named(directory: Path, trusted: AbstractSet[str]) -> bool:
         ):
             return True
     return False
+
+
+def directories(top: Path) -> tuple[Path, Path] | None:
+    """Return the directory of a work tree's own in git's, and the one that all of them share.
+
+    Follows `.git` as gitrepository-layout(5) has it, whatever the environment says: hooks run with
+    variables of another repository. Does not run git.
+
+    Args:
+        top: What `find` gave.
+
+    Returns:
+        Both, equal in a main work tree and in a submodule; None if they are not git's.
+    """
+    own = top / ".git"
+    try:
+        if own.is_file():
+            line = own.read_bytes()[:_LONGEST].rstrip(b"\r\n")
+            own = top / os.fsdecode(line.removeprefix(b"gitdir: "))
+        own = common = own.resolve()
+        if (own / "commondir").is_file():
+            line = (own / "commondir").read_bytes()[:_LONGEST].rstrip(b"\r\n")
+            common = (own / os.fsdecode(line)).resolve()
+    except (OSError, ValueError):
+        return None
+    whole = (own / "HEAD").exists() and all(
+        (common / name).is_dir() for name in ("objects", "refs")
+    )
+    return (own, common) if whole and own.is_relative_to(common) else None
 
 
 def tracked(top: Path, paths: Sequence[Path]) -> set[Path]:

@@ -37,8 +37,10 @@ if TYPE_CHECKING:
     # Most commands need neither the keys nor a remote.
     from dorky.keyring import Keyring
     from dorky.keys import Ask
+    from dorky.known import Known
     from dorky.placement import Owner
     from dorky.remote.root import Remote
+    from dorky.spare import Record, Slot
     from dorky.vault import Vault
 
 FIRST = "first-root"
@@ -101,7 +103,9 @@ class Project:
             # ~/.dorky holds the user's identity, and a git branch can bring any `.dorky/`.
             if (directory / RC).is_file() or _has_state(directory):
                 return directory
-        return None
+        from dorky import spare
+
+        return spare.project_above(start)
 
     @classmethod
     def find(
@@ -180,11 +184,57 @@ class Project:
         """Return what to raise where there is no database."""
         found = self._own_state()
         if found is None:
-            return self._others_state() or errors.NotSetUp(self.root)
+            return self._others_state() or self._lost() or errors.NotSetUp(self.root)
         if self.has_packs:
             path = found / DATABASE
             return errors.CorruptDatabase(path, "it is gone, though packs are here")
-        return errors.NotSetUp(self.root)
+        return self._lost() or errors.NotSetUp(self.root)
+
+    @cached_property
+    def spare(self) -> Slot | None:
+        """Return where the second copy of unpushed work lies, or would; None outside of git."""
+        from dorky import git
+
+        if git.find(self.root) is None:
+            return None
+        from dorky import spare
+
+        return spare.slot_of(self.root)
+
+    @property
+    def lost(self) -> Record | None:
+        """Return what a second copy has of a state that is gone; None if it has nothing.
+
+        Raises:
+            BadSpare: It can't be used.
+        """
+        from dorky import spare
+
+        slot = None if self.is_set_up else self.spare
+        return spare.find(slot, self.config) if slot else None
+
+    def _lost(self) -> errors.DorkyError | None:
+        """Return what to raise where a state with unpushed work is gone."""
+        try:
+            found = self.lost
+        except errors.BadSpare as error:
+            return error
+        if found is None:
+            return None
+        newest = f"{found.time} by {found.author}" if found.time else "an earlier pull or checkout"
+        return errors.StateLost(self.root, found.lost, newest)
+
+    def keep_spare(self) -> None:
+        """Bring the second copy of unpushed work up to date. The lock is held.
+
+        Raises:
+            DiskError: It can't be written.
+        """
+        if self.spare and self.is_set_up and self.database.get("header"):
+            from dorky import spare
+
+            first = self.state / FIRST
+            spare.keep(self.spare, self.root, self.state, self.store, self.config, first)
 
     def _others_state(self) -> errors.DorkyError | None:
         """Return what to raise where `.dorky/` holds state, but none of this user's."""
@@ -195,18 +245,20 @@ class Project:
             return errors.ForeignState(self.base, shlex.quote(str(self.base / others[0][:8])))
         return errors.OldState(self.base) if states.has_old_layout(self.base) else None
 
-    def make_state(self, *, key: bytes | None = None) -> None:
+    def make_state(self, *, key: bytes | None = None, lost: bool = False) -> None:
         """Make the directory of this user's state, if there is none.
 
         Args:
             key: Names it; by default the user's. Only this object finds a state of another key.
+            lost: Whether it is for what a second copy holds, which is in the way else.
 
         Raises:
             ForeignState: There is state of another key.
+            StateLost: There was one, with work that was not pushed.
             UntrustedState: `.dorky/` is a link, say.
         """
         if self._own_state() is None:
-            if error := self._others_state():
+            if error := self._others_state() or (None if lost else self._lost()):
                 raise error
             self._state = states.make(self.base, self.config, key=key)
 
@@ -221,9 +273,10 @@ class Project:
 
         Raises:
             CorruptDatabase: Only the database is not.
+            StateLost: There was one, with work that was not pushed.
         """
         self.check_ownership()
-        if not self.is_set_up and self.has_packs:
+        if not self.is_set_up and (self.has_packs or self._lost()):
             raise self.nothing_known()
         self.make_state(key=key)
         with files.disk_errors(self.base):
@@ -236,6 +289,10 @@ class Project:
         In a project at the home directory it also holds the user's identity.
         """
         self.close()
+        if self.spare:
+            from dorky import spare
+
+            spare.remove(self.spare)
         if found := self._own_state():
             states.delete(found)
         self._state = None
@@ -289,6 +346,9 @@ class Project:
                 try:
                     self._clear_scratch()
                     yield
+                    # What was done is done: doctor says if this can't be.
+                    with contextlib.suppress(errors.DorkyError):
+                        self.keep_spare()
                 except BaseException:
                     # What a checkout had written before it failed is plaintext.
                     with contextlib.suppress(errors.DorkyError):
@@ -440,7 +500,16 @@ class Project:
             known = None
         if known is None:
             self.database.set(f"remote.{name}.place", place)
-        return Remote(name, driver, self.store, self.unlock)
+        return Remote(name, driver, self.store, self.unlock, self.known(driver, endpoint))
+
+    def known(self, driver: Driver, endpoint: str) -> Known:
+        """Return what this user knows of a remote's place, whatever happens to `.dorky/`."""
+        from dorky.known import Known
+
+        scheme, separator, rest = endpoint.rstrip("/").rpartition("://")
+        # An endpoint may hold a password, which is no part of the place.
+        server = f"{scheme}{separator}{rest.rpartition('@')[2]}"
+        return Known(self.config, f"{driver.url} {server}".strip())
 
     def check_swaps(self, remote: Remote) -> None:
         """Make sure, once per place, that it honours conditional writes.

@@ -26,8 +26,10 @@ from dorky import (
     projection,
     reach,
     scrub,
+    spare,
     staging,
 )
+from dorky.config import RC
 from dorky.database import PURGES, Database
 from dorky.history import MAIN
 from dorky.index import SINCE
@@ -35,7 +37,7 @@ from dorky.model import Commit, Header, Location, ObjectId, Pack
 from dorky.paths import shown
 from dorky.project import FIRST, ORIGIN, Project
 from dorky.remote.fetch import fetch
-from dorky.remote.root import KEY, read_body, read_header, verifier
+from dorky.remote.root import KEY, NEWEST, noted, read_body, read_header, verifier
 from dorky.results import Rebuilt
 from dorky.salvage import salvage
 from dorky.state import DATABASE
@@ -71,17 +73,22 @@ def rebuild(project: Project) -> Rebuilt:
         CorruptDatabase: The repository's keys are nowhere to be found.
         NoKey: None of the user's identities opens them.
     """
+    if project.lost:
+        project.make_state(lost=True)
     directory = project.state / "packs"
-    if not project.is_set_up and not directory.is_dir():
-        raise errors.NotSetUp(project.root)
+    if not (project.is_set_up or project.lost or directory.is_dir()):
+        raise project.nothing_known()
     made = _Made()
     with project.locking():
         project.close()
+        second, orphans = _bring_back(project, made)
         kept, lost = _renew(project.state)
         project.set_up()
-        if lost == _TABLES:
+        if second:
+            spare.seed(project.database, second, values="meta" in lost, refs="refs" in lost)
+        if lost == _TABLES and not second:
             made.notes.append("nothing could be read of the old database")
-        else:
+        elif lost != _TABLES:
             made.notes += [f"the table {name} could not be read whole" for name in sorted(lost)]
         _find_keys(project, made)
         _forget_nonsense(project, made)
@@ -90,6 +97,7 @@ def rebuild(project: Project) -> Rebuilt:
         _fetch(project, made)
         _mend_operations(project, made, lost="replaced" in lost or "operations" in lost)
         _mend_refs(project, made, lost="refs" in lost)
+        _adopt(project, made, orphans)
         _mend_rows(project, made, lost=not lost.isdisjoint({"files", "meta"}))
         with project.database.transaction() as db:
             db.execute("DELETE FROM meta WHERE key = ?", (_LOST,))
@@ -105,6 +113,68 @@ def rebuild(project: Project) -> Rebuilt:
             notes=tuple(made.notes),
             dangling=reach.dangling(reach.unreached(project.store, reached.commits)),
         )
+
+
+# --- the second copy ------------------------------------------------------------------------
+
+
+def _bring_back(
+    project: Project, made: _Made
+) -> tuple[spare.Record | None, dict[spare.Slot, spare.Record]]:
+    """Put back what git has deleted, of this project and of work trees that are gone.
+
+    Returns:
+        The record of this project's second copy, and those of the others, by place.
+    """
+    slot = project.spare
+    if slot is None:
+        return None, {}
+    second: spare.Record | None = None
+    try:
+        second = spare.find(slot, project.config)
+    except errors.BadSpare as error:
+        made.notes.append(error.message)
+    orphans = spare.orphans(slot, project.config)
+    if second:
+        for path, pack in spare.copies(slot, project.state):
+            if not spare.is_sound(path):
+                path.unlink()
+                made.notes.append(f"pack {path.name} was damaged in the second copy")
+            elif pack.exists() and not spare.is_sound(pack):
+                aside = project.state / DAMAGED
+                aside.mkdir(mode=0o700, exist_ok=True)
+                pack.rename(aside / pack.name)
+                made.damaged.append(pack.name)
+        if count := spare.bring_packs(slot, project.state):
+            packs = f"{count} pack{'s are' if count > 1 else ' is'}"
+            made.notes.append(f"{packs} back from the second copy in git's directory")
+        for path, data, mode in (
+            (project.root / RC, second.rc, 0o644),
+            (project.state / FIRST, second.first, 0o600),
+        ):
+            if data and not path.exists():
+                files.write_atomic(path, data, mode=mode)
+                project.config.reload()
+    own = project.config.text("repository.id")
+    orphans = {other: found for other, found in orphans.items() if found.repository == own}
+    for other in orphans:
+        spare.bring_packs(other, project.state)
+    return second, orphans
+
+
+def _adopt(project: Project, made: _Made, orphans: Mapping[spare.Slot, spare.Record]) -> None:
+    """Name the work of work trees that are gone as backups, and remove their second copies."""
+    database = project.database
+    for slot, record in orphans.items():
+        heads = set(record.refs.values())
+        if not all(_is_commit(project.store, head) for head in heads):
+            continue  # its packs are damaged, say
+        for head in sorted(heads - set(database.refs().values())):
+            name = next(_free_backups(database))
+            database.set_ref(name, head)
+            made.notes.append(f"{name} is work of {record.root}, which is gone")
+        project.keep_spare()
+        spare.remove(slot)
 
 
 # --- the database ---------------------------------------------------------------------------
@@ -253,6 +323,7 @@ def _forget_nonsense(project: Project, made: _Made) -> None:
     for key, read in (
         ("roster", lambda: project.roster),
         (PURGES, lambda: project.purges),
+        (NEWEST, lambda: noted(database)),
         (operations.MERGE, lambda: merge.load(database)),
     ):
         try:
@@ -452,10 +523,14 @@ def _is_commit(store: Store, commit: str) -> bool:
 def _name_backups(database: Database, commits: Mapping[ObjectId, Commit]) -> None:
     """Give backups that no ref names any more names again."""
     lost = [each for each in reversed(reach.tips(commits)) if _is_backup(commits[each])]
-    taken = database.refs()
-    free = (name for n in itertools.count(1) if (name := f"backup/{n}") not in taken)
-    for commit, name in zip(lost, free, strict=False):
+    for commit, name in zip(lost, _free_backups(database), strict=False):
         database.set_ref(name, commit)
+
+
+def _free_backups(database: Database) -> Iterator[str]:
+    """Names for backups that none has."""
+    taken = database.refs()
+    return (name for n in itertools.count(1) if (name := f"backup/{n}") not in taken)
 
 
 def _is_backup(commit: Commit) -> bool:

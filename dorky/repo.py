@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shlex
 import tempfile
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
@@ -146,6 +147,7 @@ class Repository(PurgeWork):
         root: StrPath,
         *,
         options: Mapping[str, str | bool] | None = None,
+        accept_rewind: bool = False,
         progress: Progress = SILENT,
         ask: keys.Ask = keys.nobody,
     ) -> tuple[Repository, Transfer]:
@@ -154,8 +156,17 @@ class Repository(PurgeWork):
         Whether the remote honours conditional writes is found out before the first push, so that
         those who may only read can clone.
 
+        Args:
+            url: The remote.
+            root: The directory; made if it is missing.
+            options: What else to know of the remote, as for `init`.
+            accept_rewind: Whether to take a state that is older than one seen on this machine.
+            progress: Is told about long operations.
+            ask: Asks the user for a passphrase.
+
         Raises:
             NoRepositoryAtURL: There is none.
+            Rewound: It is older than what this user has seen of it on this machine.
             Conflict: The directory is not empty.
         """
         place = Path(root).resolve()
@@ -167,8 +178,8 @@ class Repository(PurgeWork):
         )
         if not empty and not repo._was_killed("clone"):
             raise errors.Conflict(f"{place} exists and is not empty")
-        with repo._beginning("clone"):
-            result = repo.pull()
+        with _following_by(url), repo._beginning("clone"):
+            result = repo.pull(accept_rewind=accept_rewind)
             repo.write_rc(repo.vault, settings)
         return repo, result
 
@@ -309,7 +320,8 @@ class Repository(PurgeWork):
             with cls(place, config=config, progress=progress, ask=ask) as repo:
                 # Nobody comes back to this state: it takes no key, and no home to keep one in.
                 repo.set_up(key=os.urandom(32))
-                head = repo._learn().new
+                with _following_by(url):
+                    head = repo._learn().new
                 if head:
                     repo.database.set_ref(MAIN, head)
                 return repo.download(revision, path, destination, force=force)
@@ -459,3 +471,13 @@ def _ours(driver: Driver) -> Iterator[Stat]:
     yield from (each for each in driver.list(roots.KEY) if each.key == roots.KEY)
     for prefix in (roots.PACKS, probe.PREFIX, team.JOIN):
         yield from driver.list(prefix)
+
+
+@contextlib.contextmanager
+def _following_by(url: str) -> Iterator[None]:
+    """Name the command that follows a rewound remote where there is no project to pull in."""
+    try:
+        yield
+    except errors.Rewound as error:
+        hint = f"ask who restored it; to follow: dorky clone --accept-rewind {shlex.quote(url)}"
+        raise errors.Rewound(*error.args, hint=hint) from error

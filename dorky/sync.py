@@ -289,6 +289,7 @@ class SyncWork(MendWork):
         from dorky import garbage
 
         garbage.apply(self, garbage.plan(self, grace=timedelta(0), thorough=True))
+        self.keep_spare()
         # Last: until nothing is left of them here it is not done.
         self.database.set(_FOLLOWED, str(len(self.purges)).encode())
         return tuple(Change(path, "deleted") for path in made.remove)

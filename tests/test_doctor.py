@@ -39,8 +39,9 @@ def test_all_is_well(ana: Machine) -> None:
     found = checks(ana)
     assert {each["verdict"] for each in found.values()} == {"ok"}
     assert list(found) == [
-        *("settings", "identity", "state", "database", "merge", "files", "drafts", "space"),
-        *("git", "hooks", "remote", "key", "recovery", "writing", "clock"),
+        *("settings", "identity", "state", "database", "merge", "files", "second copy"),
+        *("drafts", "space", "git", "hooks", "remote", "key", "recovery", "known"),
+        *("writing", "clock"),
     ]
     assert "2 keys open" in ana("doctor").out
 

@@ -43,23 +43,29 @@ def fsck(
         typer.Option("--keyless", help="Without a key: packs must have the names of their bytes."),
     ] = False,
     rebuild: Annotated[
-        bool, typer.Option("--rebuild", help="Make the local database again from the packs.")
+        bool,
+        typer.Option(
+            "--repair",
+            "--rebuild",
+            help="Make the local database again from the packs; bring back what git has deleted.",
+        ),
     ] = False,
     json: Json = False,
 ) -> None:
     """Look for what is damaged or lost, here and in the remote. Exits with 7 if anything is.
 
-    Nothing is ever deleted by it. --rebuild keeps the old database beside the new one, and moves
-    damaged packs to damaged/ in the state.
+    Nothing is ever deleted by it. --repair keeps the old database beside the new one, and moves
+    damaged packs to damaged/ in the state. Where git has deleted .dorky/, it brings back the
+    commits that were not pushed.
 
     \b
     $ dorky fsck
     $ dorky fsck --remote --read-data=1/7
-    $ dorky fsck --rebuild
+    $ dorky fsck --repair
     """
     part = _part(read_data)
     if rebuild and (remote or part or keyless):
-        raise errors.UsageError("--rebuild takes no other option", hint="dorky fsck --rebuild")
+        raise errors.UsageError("--repair takes no other option", hint="dorky fsck --repair")
     with repository(anywhere=keyless) as repo:
         if rebuild:
             made = repo.fsck_rebuild()

@@ -25,6 +25,11 @@ For = Annotated[
 ]
 """The option of commands that can hand what a group has closed to other readers."""
 
+AcceptRewind = Annotated[
+    bool, typer.Option("--accept-rewind", help="Follow the remote to an older or other history.")
+]
+"""The option of commands that take over what the remote holds."""
+
 
 def _quiet(_context: Any, _option: Any, value: bool) -> None:
     if value:

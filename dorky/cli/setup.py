@@ -10,7 +10,7 @@ import typer
 
 from dorky import errors
 from dorky.cli import output
-from dorky.cli.command import Command, Json
+from dorky.cli.command import AcceptRewind, Command, Json
 from dorky.cli.output import (
     TerminalProgress,
     ask,
@@ -133,6 +133,7 @@ def clone(
     profile: Profile = "",
     region: Region = "",
     endpoint: Endpoint = "",
+    accept_rewind: AcceptRewind = False,
     json: Json = False,
 ) -> None:
     """Make a directory with the newest state of a repository.
@@ -146,7 +147,12 @@ def clone(
     target = directory or Path(url.rstrip("/").rpartition("/")[2] or "repository")
     options = {"profile": profile, "region": region, "endpoint": endpoint}
     repo, done = Repository.clone(
-        url, target, options=options, progress=TerminalProgress(), ask=ask
+        url,
+        target,
+        options=options,
+        accept_rewind=accept_rewind,
+        progress=TerminalProgress(),
+        ask=ask,
     )
     repo.close()
     if json:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, List  # noqa: UP035
 import typer
 
 from dorky import errors
-from dorky.cli.command import Json
+from dorky.cli.command import AcceptRewind, Json
 from dorky.cli.history import split
 from dorky.cli.mend import conflicts, kept, masked
 from dorky.cli.output import (
@@ -63,11 +63,6 @@ def _pushed(done: Transfer) -> None:
         )
         if done.founded:
             note("There was no repository: this push has started one.")
-
-
-AcceptRewind = Annotated[
-    bool, typer.Option("--accept-rewind", help="Follow the remote to an older or other history.")
-]
 
 
 def fetch(accept_rewind: AcceptRewind = False, json: Json = False) -> None:

@@ -105,7 +105,9 @@ def push(
         if old is not None and not history.is_ancestor(remote.store, old, head):
             raise errors.Rejected(remote.name, f"{old[:10]}, and what led to it")
         # By the very root that is to be replaced: a group may have been started meanwhile.
-        header, root = (seen.header, roots.successor(before)) if seen else found()
+        header, root = (
+            (seen.header, roots.successor(before)) if seen else remote.following(*found())
+        )
         try:
             fresh = unlisted(remote, seen, [head], root.roster)
         except (errors.Misplaced, errors.AmbiguousGroup):

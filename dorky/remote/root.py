@@ -25,8 +25,9 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from dorky import codec, errors, model, roster, scrub, seal
-from dorky.database import PURGES
+from dorky.database import PURGES, Database
 from dorky.drivers.base import Blob, Driver, Stat, Version
+from dorky.known import Known, Newest
 from dorky.model import Header, KiB, MiB, Root
 from dorky.store import Store
 from dorky.vault import Vault
@@ -38,6 +39,8 @@ LIMIT = 1 * MiB
 INLINE = 128 * KiB
 """How many bytes of stored objects ride in a root at the most."""
 RECENT = 64
+NEWEST = "newest"
+"""The single value that tells which root was accepted last, from whatever place."""
 BUDGET = 60.0
 """Seconds after which a swap without an answer is given up as unknown."""
 
@@ -156,6 +159,19 @@ def read_body(header: Header, body: bytes, vault: Vault, url: str) -> Root:
         raise errors.CorruptRoot(url, error) from None
 
 
+def noted(database: Database) -> Newest | None:
+    """Return the root that a local store has accepted last, from whatever place.
+
+    Raises:
+        CorruptDatabase: What it says makes no sense.
+    """
+    data = database.get(NEWEST)
+    try:
+        return msgspec.json.decode(data, type=Newest) if data else None
+    except msgspec.MsgspecError as error:
+        raise errors.CorruptDatabase(database.path, error) from None
+
+
 def successor(root: Root | None, **changes: object) -> Root:
     """The root that follows ``root`` (None: the first), with another content."""
     txid = os.urandom(16).hex()
@@ -175,13 +191,17 @@ class Remote:
         driver: Where it is.
         store: The local store, whose database remembers the root.
         unlock: Opens a header's keys.
+        known: What this user knows of the place, whatever the local store says.
     """
 
-    def __init__(self, name: str, driver: Driver, store: Store, unlock: Unlock) -> None:
+    def __init__(
+        self, name: str, driver: Driver, store: Store, unlock: Unlock, known: Known
+    ) -> None:
         self.name = name
         self.driver = driver
         self.store = store
         self.unlock = unlock
+        self.known = known
         self.accept_rewind = False
         """Whether to follow a root that is older than what was seen, or has another history."""
         self._seen: Seen | None = None
@@ -226,29 +246,98 @@ class Remote:
         Raises:
             NoRepositoryAtURL: There is none.
             RootVanished: There is none any more.
-            Rewound: It is older than what this clone has seen.
+            Rewound: It is older than what this clone, or this user on this machine, has seen.
             ForgedGroup: A group of the user's was changed by somebody who is not in it.
         """
+        if unless is not None and unless == self.version and self._is_behind:
+            unless = None
         try:
             blob = self.driver.get(KEY, unless=unless, limit=LIMIT)
         except errors.KeyNotFound:
-            if self.version is not None:
+            own = self._repository
+            if self.version is not None or (own and self.known.has_seen(own)):
                 raise errors.RootVanished(self.url) from None
             raise errors.NoRepositoryAtURL(self.url) from None
         if blob is None:
+            self._note_again()
             return None
         seen = self.before
         # After what is older: the keys that were opened last are those in force.
         found = self._decode(blob.version, blob.data)
-        if seen and not self.accept_rewind:
-            self._check_newer(seen.root, found.root)
+        if not self.accept_rewind:
+            if seen:
+                self._check_newer(seen.root, found.root)
+            if floor := self._floor(found.header.repository):
+                self._check_newer(floor, found.root)
+                self._check_keys(floor, found.header)
         # Kept apart from the root seen: that is forgotten when the URL changes.
         known = self.store.database.roster()
         opened = self.unlock(found.header)
         roster.check(found.header, found.root.roster, opened, known, self.url)
         return found, blob.data
 
-    def _check_newer(self, old: Root, root: Root) -> None:
+    # --- what this user knows --------------------------------------------------------------
+
+    @property
+    def _repository(self) -> str:
+        """Return the id of the repository whose keys are here; empty if none are."""
+        database = self.store.database
+        data = database.get("header")
+        try:
+            return model.decode(Header, data).repository if data else ""
+        except model.Malformed as error:
+            raise errors.CorruptDatabase(database.path, error) from None
+
+    @property
+    def _noted(self) -> Newest | None:
+        return noted(self.store.database)
+
+    def _floor(self, repository: str) -> Newest | None:
+        """Return the root that the remote must not fall behind, whatever its place was called."""
+        floor, noted = self.known.floor(repository), self._noted
+        if floor is None or self.known.has_seen(repository):
+            # The store's own memory is for a user without a home.
+            return floor or noted
+        return noted if noted and noted.generation > floor.generation else floor
+
+    @property
+    def _is_behind(self) -> bool:
+        """Return whether a newer root may be known than the last one seen."""
+        noted, own = self._noted, self._repository
+        floor = self.known.floor(own) if own else None
+        if noted is None or floor is None:
+            return noted is None
+        return floor.generation >= noted.generation and floor.txid != noted.txid
+
+    def _note_again(self) -> None:
+        """Tell the user's record, should it have been lost, of the last root seen."""
+        own, noted = self._repository, self._noted
+        if own and noted and not self.known.has_seen(own):
+            self.known.note(own, noted)
+
+    def following(self, header: Header, root: Root) -> tuple[Header, Root]:
+        """Let the first root of an empty place follow what is known of other places.
+
+        Everybody who moves to the new place can tell then that it is no older copy.
+        """
+        if floor := self._floor(header.repository):
+            recent = (floor.txid, *floor.recent)[:RECENT]
+            root = msgspec.structs.replace(root, generation=floor.generation + 1, recent=recent)
+        return header, root
+
+    def _check_keys(self, floor: Newest, header: Header) -> None:
+        """Refuse a header that does not hold every key that is known, in its place.
+
+        Raises:
+            WrongKey: It doesn't.
+        """
+        found = [epoch.commitment for epoch in header.epochs]
+        for n, commitment in enumerate(floor.epochs):
+            if found[n : n + 1] != [commitment]:
+                other = found[n][:16] if n < len(found) else "none"
+                raise errors.WrongKey(self.url, other, commitment[:16])
+
+    def _check_newer(self, old: Root | Newest, root: Root) -> None:
         steps = root.generation - old.generation
         if steps == 0 and root.txid == old.txid:
             return
@@ -261,8 +350,11 @@ class Remote:
     def remembering(self, seen: Seen, data: bytes) -> Iterator[None]:
         """Keep a root as the last one seen, in one transaction with what is done inside.
 
-        What its refs name becomes ``NAME/ref`` here, and the header becomes the repository's.
+        What its refs name becomes ``NAME/ref`` here, and the header becomes the repository's. The
+        user's own record is written last, when nothing can refuse the root any more.
         """
+        epochs = tuple(epoch.commitment for epoch in seen.header.epochs)
+        newest = Newest(seen.root.generation, seen.root.txid, seen.root.recent, epochs)
         database = self.store.database
         before, self._seen = self._seen, seen
         try:
@@ -277,7 +369,9 @@ class Remote:
                 database.set("header", model.encode(seen.header))
                 database.set("roster", model.encode(seen.root.roster))
                 database.set(PURGES, msgspec.json.encode(seen.root.purges))
+                database.set(NEWEST, msgspec.json.encode(newest))
                 yield
+                self.known.note(seen.header.repository, newest, force=self.accept_rewind)
         except BaseException:
             self._seen = before
             raise
@@ -309,6 +403,10 @@ class Remote:
         expected = self.seen.version if self.seen else None
         if self.seen and root.recent[:1] != (self.seen.root.txid,):
             # It was made to follow another: a newer one has been fetched since.
+            raise errors.PreconditionFailed(KEY, self.url)
+        floor = self._floor(header.repository)
+        if floor and root.generation <= floor.generation:
+            # Another clone on this machine has seen a newer one.
             raise errors.PreconditionFailed(KEY, self.url)
         data = encode(header, root, self.unlock(header))
         deadline = clock() + BUDGET

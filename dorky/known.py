@@ -1,0 +1,205 @@
+"""What this user has seen of a repository: the newest root of each of its URLs.
+
+It lies in ``~/.dorky/known/REPOSITORY``, outside every project, so that nobody who changes a
+project's directory or its `.dorkyrc` can make this machine forget it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shlex
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from dorky import errors, files
+from dorky.config import Config
+
+DIRECTORY = "known"
+"""The directory in ``~/.dorky``."""
+
+_LIMIT = 1 << 20
+_PLACES = 100
+_ABSENT = {errno.ENOENT, errno.ENOTDIR}
+_CLOSED = {*_ABSENT, errno.EROFS, errno.EACCES, errno.EPERM}
+"""What a home says that can't be written to, or is not there."""
+
+
+class Newest(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The newest root of one place, as far as it matters for those that follow.
+
+    Attributes:
+        generation: Counts the swaps.
+        txid: Names the root.
+        recent: The txids before it, newest first.
+        epochs: The commitments of all keys in its header, in order; public.
+    """
+
+    generation: int
+    txid: str
+    recent: tuple[str, ...] = ()
+    epochs: tuple[str, ...] = ()
+
+
+class Known:
+    """The records of one user, asked about one place.
+
+    Args:
+        config: Leads to the user's home.
+        place: Where a remote is, in one spelling.
+    """
+
+    def __init__(self, config: Config, place: str) -> None:
+        self._config = config
+        self.place = place
+
+    @property
+    def directory(self) -> Path | None:
+        """Return the directory of the records; None if the user has no home."""
+        try:
+            return self._config.home / DIRECTORY
+        except errors.SetupError:
+            return None
+
+    def floor(self, repository: str) -> Newest | None:
+        """Return the root that this place must not fall behind; None if none was ever seen.
+
+        For a place that was never seen it is the newest of all: `.dorkyrc`, which names the place,
+        can come from anybody.
+
+        Raises:
+            BadKnown: The record can't be read.
+        """
+        found = self._read(repository)
+        if self.place in found:
+            return _newest(found[self.place])
+        return max(map(_newest, found.values()), key=lambda one: one.generation, default=None)
+
+    def has_seen(self, repository: str) -> bool:
+        """Tell whether a root of the repository was ever accepted from this very place."""
+        return self.place in self._read(repository)
+
+    def note(self, repository: str, newest: Newest, *, force: bool = False) -> bool:
+        """Keep a root that was accepted, if it is newer than what is known.
+
+        Args:
+            repository: Its id.
+            newest: What is to be known from now on.
+            force: Whether it is to be known even if it is older.
+
+        Returns:
+            Whether it is known now: False if the user has no home, or one that can't be written to.
+
+        Raises:
+            BadKnown: The record can't be read.
+            DiskError: It can't be written, and ``force`` depends on it.
+        """
+        old = self._read(repository).get(self.place)
+        if old is not None and not _follows(_newest(old), newest, force=force):
+            return True
+        directory = self.directory
+        if directory is None:
+            return False
+        try:
+            _make(directory)
+            with files.locked(directory / f"{repository}.lock"):
+                found = self._read(repository)
+                old = found.get(self.place)
+                if old is not None and not _follows(_newest(old), newest, force=force):
+                    return True
+                # What a later dorky has added stays, but not where an older root is accepted.
+                kept = {} if force or old is None else old
+                found[self.place] = {**kept, **msgspec.to_builtins(newest)}
+                self._write(directory / repository, found)
+        except (errors.DiskError, errors.UnreadableFile, OSError) as error:
+            cause = error if isinstance(error, OSError) else error.__cause__
+            if isinstance(cause, OSError) and cause.errno in _CLOSED and not (force and old):
+                return False
+            if isinstance(error, OSError):
+                with files.disk_errors(directory):
+                    raise
+            raise
+        return True
+
+    def _read(self, repository: str) -> dict[str, dict[str, Any]]:
+        directory = self.directory
+        if directory is None:
+            return {}
+        path = directory / repository
+        try:
+            found = msgspec.json.decode(_bytes(path) or b"{}", type=dict[str, dict[str, Any]])
+            for place in found.values():
+                _newest(place)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise _bad(path, error) from None
+        return found
+
+    def _write(self, path: Path, found: dict[str, dict[str, Any]]) -> None:
+        while len(found) > _PLACES:
+            # A place that is forgotten must not fall behind the newest one.
+            others = found.keys() - {self.place}
+            del found[min(others, key=lambda place: _newest(found[place]).generation)]
+        files.write_atomic(path, msgspec.json.encode(found), tidy=False)
+        if os.geteuid() == 0:  # by sudo in the home of another, who needs the record, too
+            home = path.parent.stat()
+            os.chown(path, home.st_uid, home.st_gid)
+
+
+def _follows(old: Newest, new: Newest, *, force: bool) -> bool:
+    return new != old if force else new.generation > old.generation
+
+
+def _newest(place: dict[str, Any]) -> Newest:
+    return msgspec.convert(place, Newest)
+
+
+def _make(directory: Path) -> None:
+    for path in (directory.parent, directory):
+        if not path.is_dir():
+            path.mkdir(mode=0o700, exist_ok=True)
+    with _opened(directory):
+        pass
+
+
+@contextmanager
+def _opened(directory: Path) -> Iterator[int]:
+    """Open the directory of the records, which must be no link."""
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _bytes(path: Path) -> bytes | None:
+    """Return what a record holds; None if there is none.
+
+    Raises:
+        BadKnown: It is no file, too large, or can't be read.
+    """
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        with _opened(path.parent) as directory:
+            fd = os.open(path.name, flags, dir_fd=directory)
+        with open(fd, "rb") as file:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                raise _bad(path, "it is not a regular file")
+            data = file.read(_LIMIT + 1)
+    except OSError as error:
+        link = path.is_symlink() or path.parent.is_symlink()
+        if error.errno in _ABSENT and not link:
+            return None
+        raise _bad(path, "it is a symbolic link" if link else error.strerror) from error
+    if not data or len(data) > _LIMIT:
+        raise _bad(path, f"it has {len(data):,} bytes")
+    return data
+
+
+def _bad(path: Path, why: object) -> errors.BadKnown:
+    target = path.parent if path.parent.is_symlink() else path
+    return errors.BadKnown(path, why, hint=f"rm {shlex.quote(str(target))}")
