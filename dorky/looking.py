@@ -271,7 +271,7 @@ class LookWork(Project):
             stat = None if change.what == "deleted" else stats[path]
             found[path] = stat and Entry(
                 path.rpartition("/")[2],
-                mode_of(stat),
+                self.worktree.mode(mode_of(stat), rows[path].mode),
                 rows[path].content,
                 stat.st_size,
                 self.worktree.sha256(path, stat),
