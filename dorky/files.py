@@ -8,6 +8,7 @@ import fcntl
 import os
 import re
 import stat
+import threading
 import time
 import unicodedata
 from collections.abc import Iterable, Iterator
@@ -74,6 +75,21 @@ def moment(stat: os.stat_result | None) -> Moment | None:
     if stat is None:
         return None
     return stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
+
+
+_UMASK = threading.Lock()
+
+
+def umask() -> int:
+    """Return what the user's umask takes from the group and from others.
+
+    The owner's bits are kept as recorded: without them the files could not be used at all.
+    """
+    with _UMASK:
+        # It can be read only by setting it; another thread's file gets less meanwhile, never more.
+        found = os.umask(0o077)
+        os.umask(found)
+    return found & 0o077
 
 
 def sync_directory(path: Path) -> None:

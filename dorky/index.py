@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from dorky import errors
 from dorky.database import Database
-from dorky.files import Moment, Proof
+from dorky.files import Moment, Proof, umask
 from dorky.model import ALL, ObjectId
 
 if TYPE_CHECKING:
@@ -27,7 +27,8 @@ _PROOFS = f"""
     SELECT path, CASE WHEN absent = 0 AND max(mtime, ctime) < seen - CASE
             WHEN mtime % 1000000000 = 0 THEN {_COARSE} ELSE {_TICK}
         END
-        THEN CASE mode WHEN {stat_module.S_IFLNK} THEN {stat_module.S_IFLNK | 0o777} ELSE mode END
+        THEN CASE mode WHEN {stat_module.S_IFLNK} THEN {stat_module.S_IFLNK | 0o777}
+            ELSE mode & ? END
         ELSE -1
     END, size, inode, mtime, ctime FROM files
 """  # noqa: S608
@@ -81,7 +82,8 @@ class Row(NamedTuple):
             or stat.st_ctime_ns != self.ctime
             or stat.st_ino != self.inode
             or stat.st_size != self.size
-            or mode_of(stat) != self.mode
+            # Narrower is how a umask has let it be written; any change moves the time of change.
+            or (mode_of(stat) | (self.mode & 0o077)) != self.mode
         ):
             return False
         # Whole seconds: a file system that keeps no finer times (FAT even keeps only even ones).
@@ -145,7 +147,7 @@ class Index:
         Of absent files, and those looked at too early, it is what no file ever is. It is far less
         work than a `Row` for each of a hundred thousand files, of which most are as staged.
         """
-        found = self._database.connection.execute(_PROOFS).fetchall()
+        found = self._database.connection.execute(_PROOFS, (~umask(),)).fetchall()
         proofs = {values[0]: values[1:] for values in found}
         try:
             "".join(proofs)

@@ -18,55 +18,35 @@ from collections.abc import Iterable, Iterator, Mapping
 from types import FrameType
 from typing import Any, NoReturn
 
-from dorky import errors, quoting
+from dorky import errors, quoting, steering
 
 SHORTEST = 4
 """Characters of a value that is masked: fewer stand in any text by chance."""
 
 _BLOCK = 1 << 16
 
-_DANGEROUS = frozenset(
-    (
-        # libc and OpenSSL: what is loaded into every process.
-        *("GCONV_PATH", "GLIBC_TUNABLES", "LOCPATH", "NLSPATH"),
-        *("OPENSSL_CONF", "OPENSSL_MODULES", "OPENSSL_ENGINES"),
-        # Where programs and their configuration are looked for.
-        *("PATH", "HOME", "CDPATH", "XDG_CONFIG_HOME", "XDG_CONFIG_DIRS"),
-        # Shells: files and text that they run.
-        *("BASH_ENV", "BASHOPTS", "BASH_LOADABLES_PATH", "SHELLOPTS", "IFS", "PS0", "PS1", "PS2"),
-        *("PS4", "PROMPT_COMMAND", "GLOBIGNORE", "FPATH", "ZDOTDIR", "SHELL"),
-        # Interpreters: code and libraries that they load before the program, or instead.
-        *("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "PYTHONINSPECT", "PYTHONUSERBASE"),
-        *("PYTHONBREAKPOINT", "PYTHONWARNINGS", "PYTHONEXECUTABLE", "PYTHONPLATLIBDIR"),
-        *("PYTHONPYCACHEPREFIX", "PYTHONCASEOK", "NODE_OPTIONS", "NODE_PATH"),
-        *("PERL5LIB", "PERLLIB", "PERL5OPT", "PERL5DB", "RUBYOPT", "RUBYLIB", "CLASSPATH"),
-        *("JAVA_TOOL_OPTIONS", "_JAVA_OPTIONS", "JDK_JAVA_OPTIONS", "PHPRC", "PHP_INI_SCAN_DIR"),
-        *("DOTNET_STARTUP_HOOKS", "CORECLR_ENABLE_PROFILING", "COR_ENABLE_PROFILING"),
-        # Commands that other programs run.
-        *("EDITOR", "VISUAL", "PAGER", "MANPAGER", "BROWSER", "LESSOPEN", "LESSCLOSE"),
-        *("SSH_ASKPASS", "SUDO_ASKPASS", "DORKY_IDENTITY_CMD"),
-    )
-)
-_DANGEROUS_BEGINNINGS = (
-    # The dynamic linker; functions that stand for commands; git, which runs commands for anything.
-    *("LD_", "DYLD_", "_RLD", "BASH_FUNC_", "GIT_"),
-    *("LUA_PATH", "LUA_CPATH", "LUA_INIT", "CORECLR_PROFILER", "COR_PROFILER"),
-)
 # Of every interactive sh it is a script; for half of all web services it is "production".
 _SCRIPT = re.compile(r"[/$`]")
 
 
 def dangerous(name: str, value: str) -> bool:
-    """Whether a variable changes how programs are found, loaded or run.
+    """Return whether a variable changes how programs are found, loaded or run.
 
-    Whoever may write a `.env` file shall not run code of theirs with everybody who uses it. The
-    names are those that sudo throws away, and what later interpreters have added; upper and lower
-    case differ, as they do to the programs. It is no sandbox: what a program's own variables make
-    it do is the program's affair.
+    Anyone who may write a `.env` file shall not run code of theirs with everybody who uses it. The
+    names are those in `steering`; upper and lower case differ, as they do to the programs. It is no
+    sandbox: what a program's own variables make it do is the program's affair.
     """
+    if value.startswith("()"):  # a function, to an old bash; sudo refuses these, too
+        return True
     if name == "ENV":
         return bool(_SCRIPT.search(value))
-    return name in _DANGEROUS or name.startswith(_DANGEROUS_BEGINNINGS)
+    if name == "AWS_PAGER":  # an empty one is how it is turned off
+        return bool(value)
+    if name.lower().startswith("npm_config_"):  # npm takes it in any case
+        name = name.lower()
+    if name.startswith(steering.TOOLS) and steering.CREDENTIAL.search(name):
+        return False
+    return name in steering.NAMES or name.startswith(steering.BEGINNINGS)
 
 
 def environment(

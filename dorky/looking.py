@@ -309,7 +309,7 @@ class LookWork(Project):
                 continue
             entry = Entry(
                 path.rpartition("/")[2],
-                mode_of(stat),
+                self.worktree.mode(mode_of(stat), rows[path].mode),
                 rows[path].content,
                 stat.st_size,
                 self.worktree.sha256(path, stat),

@@ -47,6 +47,8 @@ FIRST = "first-root"
 """The root that the repository began with. While there is no remote, nothing but this and the
 database has the keys."""
 ORIGIN = "origin"
+_UMASKS = "umasks"
+"""The single value that lists, in octal, the umasks under which files were written."""
 
 
 class Project:
@@ -71,6 +73,7 @@ class Project:
         self.config = config or Config(root)
         self.progress = progress
         self.worktree = Worktree(root, lambda: self.state / SCRATCH)
+        self.worktree.umasks = self._umasks
         self.ask = ask
         if any(os.path.lexists(root / name) for name in (RC, STATE)):
             self.check_ownership()
@@ -326,7 +329,18 @@ class Project:
         if not self.is_set_up:
             raise self.nothing_known()
         with self.locking():
+            self._note_umask()
             yield
+
+    def _umasks(self) -> set[int]:
+        """The umasks under which files were written in this clone, and the one of now."""
+        noted = self.database.text(_UMASKS).split() if self.is_set_up else ()
+        return {files.umask(), *(int(each, 8) & 0o077 for each in noted if each.isdecimal())}
+
+    def _note_umask(self) -> None:
+        umasks = " ".join(f"{umask:o}" for umask in sorted(self._umasks()))
+        if umasks != self.database.text(_UMASKS):
+            self.database.set(_UMASKS, umasks.encode())
 
     @contextlib.contextmanager
     def operation(self, command: str) -> Iterator[None]:

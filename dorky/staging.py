@@ -234,11 +234,13 @@ def stage(
         progress.start("Staging", sum(stat.st_size for stat in stale.values()), "B")
         with store.writer() as writer:
             sizes = {path: stale[path].st_size for path in sorted(stale)}
-            for row in store_files(
+            for found in store_files(
                 worktree, sizes, writer, store, group_of, advance=progress.advance
             ):
+                old = rows.get(found.path)
+                mode = worktree.mode(found.mode, old.mode) if old else found.mode
+                row = found._replace(mode=mode)
                 new.append(row)
-                old = rows.get(row.path)
                 if old is None or not row.same(old):
                     changes.append(Change(row.path, "modified" if old else "added"))
             check(new)
@@ -268,7 +270,7 @@ def displaced(present: Collection[str], rows: Collection[str]) -> set[str]:
 
 def holds(worktree: Worktree, path: str, stat: os.stat_result, entry: Entry) -> bool:
     """Whether the file on disk is just what ``entry`` says. Reads it if its size fits."""
-    if mode_of(stat) != entry.mode or stat.st_size != entry.size:
+    if worktree.mode(mode_of(stat), entry.mode) != entry.mode or stat.st_size != entry.size:
         return False
     return worktree.sha256(path, stat) == entry.sha256
 
@@ -303,7 +305,7 @@ def unstaged(
         if row.fresh(stat):
             continue
         # A mode or size that differs says enough; the key is needed only to compare content.
-        differs = mode_of(stat) != row.mode or stat.st_size != row.size
+        differs = worktree.mode(mode_of(stat), row.mode) != row.mode or stat.st_size != row.size
         if differs or not holds(worktree, path, stat, entry_of(row, store.vault)):
             changes.append(Change(path, "modified"))
         else:

@@ -489,5 +489,5 @@ class SyncWork(MendWork):
             self._learn()
         _, entry = self._lookup(revision, path)
         blocks = self.cat(revision, path)
-        files.write_stream(target, entry.mode, blocks)
+        files.write_stream(target, entry.mode & ~files.umask(), blocks)
         return target

@@ -10,7 +10,7 @@ import os
 import stat as stat_module
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -75,6 +75,8 @@ class Worktree:
         self.root = root
         self.scratch = scratch
         self._prefix = os.path.join(root, "")  # noqa: PTH118
+        self.umasks: Callable[[], Collection[int]] = lambda: (files.umask(),)
+        """Gives the umasks under which files were written (see `mode`)."""
 
     # --- paths -----------------------------------------------------------------------------
 
@@ -163,6 +165,16 @@ class Worktree:
         """The outermost directory above a path that is a symbolic link; None if none is."""
         parents = (path[:end] for end, char in enumerate(path) if char == "/")
         return next((each for each in parents if (self.on_disk(each)).is_symlink()), None)
+
+    def mode(self, found: int, recorded: int) -> int:
+        """Return the mode to record for a file: the one recorded, if only a umask has narrowed it.
+
+        Args:
+            found: Its type and permission bits on disk.
+            recorded: Those with which it is staged, or committed.
+        """
+        narrowed = found == recorded or any(found == recorded & ~umask for umask in self.umasks())
+        return recorded if narrowed else found
 
     # --- walking ---------------------------------------------------------------------------
 
@@ -348,6 +360,7 @@ class Writing:
 
     def __init__(self, worktree: Worktree) -> None:
         self._worktree = worktree
+        self._umask = files.umask()
         self._token, self._numbers = os.urandom(8).hex(), itertools.count()
         self._lock = threading.Lock()
         self._scratch = -1
@@ -369,7 +382,7 @@ class Writing:
 
         Args:
             path: In the repository.
-            mode: File type and permission bits.
+            mode: File type and permission bits; the umask narrows them.
             blocks: The content, or the link's target.
 
         Raises:
@@ -382,6 +395,7 @@ class Writing:
                 flags = _DIRECTORY | os.O_NOFOLLOW
                 self._scratch = os.open(self._worktree.scratch(), flags)
         name = f"{self._token}-{next(self._numbers)}"
+        mode &= ~self._umask
         made = files.write_new(name, mode, blocks, about=target, within=self._scratch)
         return Prepared(name, _staying(made))
 

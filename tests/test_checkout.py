@@ -124,7 +124,7 @@ def test_a_file_that_differs_nowhere_is_not_touched(repo: Repository) -> None:
     assert Path("run").read_text() == "my edit"
 
 
-def test_the_umask_does_not_change_what_is_restored(repo: Repository) -> None:
+def test_the_umask_narrows_what_is_restored_and_that_is_no_change(repo: Repository) -> None:
     commit(repo, FIRST)
     before = os.umask(0o077)
     try:
@@ -132,7 +132,11 @@ def test_the_umask_does_not_change_what_is_restored(repo: Repository) -> None:
         restore(repo, ".")
     finally:
         os.umask(before)
-    assert files(repo.root) == FIRST
+    assert files(repo.root) == {
+        path: (mode if stat.S_ISLNK(mode) else mode & ~0o077, data)
+        for path, (mode, data) in FIRST.items()
+    }
+    assert repo.status().clean
 
 
 def test_set_user_id_is_neither_kept_nor_restored(repo: Repository) -> None:

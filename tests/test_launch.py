@@ -42,7 +42,7 @@ def test_names_that_change_how_programs_load(name: str) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        *("DATABASE_URL", "PATHS", "MY_PATH", "path", "ld_preload", "LD", "GITHUB_TOKEN", "GIT"),
+        *("DATABASE_URL", "PATHS", "MY_PATH", "path", "ld_preload", "LDAP", "GITHUB_TOKEN", "GIT"),
         *("PYTHONUNBUFFERED", "NODE_ENV", "HOMEPAGE", "AWS_SECRET_ACCESS_KEY", "X_LD_PRELOAD", ""),
     ],
 )
