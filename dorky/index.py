@@ -213,7 +213,7 @@ class Index:
 
     @property
     def owner(self) -> Owner:
-        """What gives the owner of a path by those claims."""
+        """The function that gives the owner of a path by those claims."""
         from dorky import placement
 
         try:

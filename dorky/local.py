@@ -57,8 +57,8 @@ class LocalWork(PlaceWork):
         Args:
             paths: Files, directories, patterns.
             force: Whether to stage named files that `.dorkyignore` excludes.
-            readers: Who may read what a group has closed until now: the group that the files
-                belong to, or ``all``.
+            readers: The group that the files belong to, or ``all``: it may read them, even what
+                another group has closed until now.
 
         Raises:
             PathNotFound: A path that matches nothing.
@@ -201,7 +201,7 @@ class LocalWork(PlaceWork):
                 raise errors.ForeignGroup(path, roster.name_of(known, group))
 
     def _owning(self) -> GroupOf:
-        """What tells the owner of a path, once `_check_groups` has found nothing wrong with it."""
+        """Return the function that gives a path's owner, for paths that `_check_groups` accepts."""
         owner = self.owner
         return lambda path: owner(path) or ALL
 
@@ -250,13 +250,13 @@ class LocalWork(PlaceWork):
     def _would_open(
         self, path: str, source: str, target: str, command: str = "stage", more: str = ""
     ) -> errors.WouldOpen:
-        """The error, with the hint that names the command with which it is done on purpose."""
+        """Return the error, with a hint that names the command which does it on purpose."""
         old, new = (roster.name_of(self.roster, group) for group in (source, target))
         hint = f"if they may: dorky {command} {errors.quoted(path)}{more} --for {new}"
         return errors.WouldOpen(path, old, new, hint=hint)
 
     def _closed_contents(self, rows: Mapping[str, Row]) -> dict[str, str]:
-        """The SHA-256 of what closed groups hold, staged or committed, and which group does."""
+        """Return the SHA-256 of each closed group's files, staged or committed, and the group."""
         if self.index.groups <= {ALL}:
             return {}
         since = self.index.since
@@ -508,8 +508,8 @@ class LocalWork(PlaceWork):
             paths: Files, directories, patterns.
             source: The revision to take them from; the index without one.
             staged: Whether to put back the index instead of the files.
-            readers: Who may read what a group has closed until now: the group that the files
-                belong to, or ``all``.
+            readers: The group that the files belong to, or ``all``: it may read them, even what
+                another group has closed until now.
 
         Raises:
             WouldOpen: A file belongs to others now than the group that closed it then.

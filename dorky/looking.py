@@ -151,7 +151,7 @@ class LookWork(Project):
         return told(projection.differences(self._view(old), self._view(new)))
 
     def _view(self, commit: ObjectId | None) -> View:
-        """What counts of a commit: at heads by today's roster, before them as it was recorded."""
+        """Return a commit's view: heads by today's roster, older commits as recorded."""
         names = (MAIN, f"{ORIGIN}/{MAIN}")
         heads = {history.head_of(self.store), *(self.database.ref(name) for name in names)}
         if commit in heads:
@@ -165,7 +165,7 @@ class LookWork(Project):
         return {path: placed.entry for path, placed in self._placed(commit).items()}
 
     def _masked(self, commit: ObjectId | None) -> tuple[Masked, ...]:
-        """What does not count of the commit that is checked out. Found once, then remembered."""
+        """Return the entries of the checked-out commit that do not count, found once and kept."""
         known = self.roster
         if commit is None or not known.groups:
             return ()

@@ -36,8 +36,8 @@ class MendWork(LocalWork):
             paths: Files, directories, patterns.
             ours: Whether to take what was here.
             theirs: Whether to take the other side's.
-            readers: Who may read what a group has closed until now: the group that the files
-                belong to, or ``all``.
+            readers: The group that the files belong to, or ``all``: it may read them, even what
+                another group has closed until now.
 
         Raises:
             NothingToDo: No merge is in progress.

@@ -90,7 +90,7 @@ def save(database: Database, state: State | None) -> None:
 
 
 def _same(one: Placed | None, other: Placed | None) -> bool:
-    """Whether two files have the same content and mode. Ids are keyed for each group."""
+    """Return whether two files have the same content and mode. Ids differ by group."""
     if one is None or other is None:
         return False
     first, second = one.entry, other.entry
@@ -106,7 +106,7 @@ class _Three(NamedTuple):
 
 
 class _Ours(NamedTuple):
-    """What our side has done to files outside the trees of their owners.
+    """Our changes to files outside the trees of their owners.
 
     It was committed before the owner was known, and is our own: nobody else has it.
 
@@ -145,7 +145,7 @@ def merge(
         label: What to call the other side.
         author: Who merges.
         known: Tells the owners of paths.
-        rows: What is staged: only what came from here is ours, whatever our commits hold.
+        rows: The staged files: only these are ours, whatever our commits hold.
         bring: Fetches files that both sides changed.
 
     Raises:

@@ -101,10 +101,10 @@ class PlaceWork(LookWork):
             self.index.commit = None
 
     def _readable_grouping(self, rows: Mapping[str, Row]) -> GroupOf:
-        """What tells a path's group, for what stays on this machine.
+        """Return the function that gives the group of a file that stays on this machine.
 
-        What a group has closed is kept for that group, whoever owns the path today. `ALL` stands
-        for groups that the user is not in.
+        A file that a group has closed is kept for that group, whoever owns the path today. `ALL`
+        stands for groups that the user is not in.
         """
         owner, own = self.owner, self.vault.groups
 

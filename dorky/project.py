@@ -421,7 +421,7 @@ class Project:
 
     @property
     def owner(self) -> Owner:
-        """What gives the owner of a path, by the roster that was seen last."""
+        """The function that gives the owner of a path, by the roster that was seen last."""
         from dorky import placement
 
         return placement.owner(self.roster)

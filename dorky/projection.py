@@ -1,4 +1,4 @@
-"""What of a commit's trees counts: the rules of `placement`, applied to trees as they are read.
+"""Views of commits: the rules of `placement`, applied to trees as they are read.
 
 At heads an entry counts only in the tree of the group that owns its path, so nobody outside a group
 can replace, hide or add to its files. Older commits are read as they were recorded.

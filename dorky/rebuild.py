@@ -23,6 +23,7 @@ from dorky import (
     merge,
     model,
     operations,
+    placement,
     projection,
     reach,
     scrub,
@@ -572,5 +573,6 @@ def _mend_rows(project: Project, made: _Made, *, lost: bool) -> None:
         )
     with project.database.transaction():
         index.groups = store.vault.groups
+        index.claims = placement.claims(project.roster)
         index.commit = None
     made.notes.append("what was staged, and not committed, may have to be staged again")

@@ -691,3 +691,27 @@ def test_nothing_of_a_claim_is_told_to_who_reads_the_bucket(
     claim(ben, EVIL)
     ana("pull")
     assert not any(b"env/prod" in data for data in bucket(file_url).values())
+
+
+def test_an_index_that_is_made_again_holds_what_counts(ana: Machine, ben: Machine) -> None:
+    gift(ben, (PROD, EVIL), ("pub", b"p"))
+    ana("pull")
+    (ana.state / "dorky.db").unlink()
+    ana("fsck", "--rebuild")
+    assert ana("status", "--json").json["staged"] == []
+    ana("pull")
+    assert_true(ana)
+
+
+def test_what_became_free_is_not_deleted_by_a_clone_that_never_had_it(
+    ana: Machine, ben: Machine
+) -> None:
+    claim(ben, EVIL)
+    cleo = fresh(ana)
+    unclaim(ben)
+    cleo("fetch")
+    cleo.commit({".env": "A=2\n"}, "before a pull")
+    cleo("push")
+    for machine in (cleo, ana):
+        machine("pull")
+        assert_true(machine)

@@ -215,7 +215,7 @@ def masked(found: Sequence[Masked]) -> None:
         listing(ignored, line)
     if frozen:
         say("Frozen until one group alone claims it (dorky group list):")
-        listing(frozen, line)
+        listing(list(dict.fromkeys(map(line, frozen))), str)  # several trees may hold one
 
 
 def kept(backup: str) -> None:
