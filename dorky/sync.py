@@ -335,10 +335,10 @@ class SyncWork(MendWork):
         rewritten = 0
         for rounds in range(1, _ROUNDS + 1):
             pulled = pushed = None
+            if rewrite:
+                rewritten += self._place()
             # Nothing there yet: what is here makes a beginning.
             with contextlib.suppress(errors.NoRepositoryAtURL):
-                if rewrite:
-                    rewritten += self._place()
                 pulled = self.pull()
             same = self.database.ref(MAIN) == self.database.ref(f"{ORIGIN}/{MAIN}")
             if pulled and not pulled.conflicts and same and pulled.new is None:
@@ -362,7 +362,9 @@ class SyncWork(MendWork):
         with self.operation("sync --rewrite"):
             head = self._attached_head()
             self._check_no_merge()
-            remote = self._fetched()
+            remote = self.remote()
+            with contextlib.suppress(errors.NoRepositoryAtURL):
+                remote = self._fetched()
             known = self.roster
             if head is None or not known.groups:
                 return 0

@@ -216,6 +216,33 @@ def test_three_clones_of_one_member(
     assert ana.read("env/prod/api.env") == b"P=SECRET\n"
 
 
+def test_a_terminal_is_asked(ana: Machine, ben: Machine, laptop: Machine) -> None:
+    ana.commit({NEW: SECRET}, "new prod key")
+    laptop("group", "add", "prod", "env/prod/**")
+    asked: list[str] = []
+    for answer in (False, True):
+        with mock.patch("dorky.cli.sync.agree", lambda text: asked.append(text) or answer):
+            ana("sync", code=0 if answer else 5)
+    assert len(asked) == 2
+    laptop("pull")
+    assert laptop.read(NEW) == SECRET
+
+
+def test_another_place_is_given_no_old_commits_either(
+    ana: Machine, ben: Machine, file_url: Remote
+) -> None:
+    """An empty place has none of the commits, so each of them is new to it."""
+    ana("group", "add", "prod", "env/prod/**")
+    ana("config", "set", "remotes.origin.url", f"{file_url.url}-2")
+    assert refused(ana, "push") == "dorky sync --rewrite"
+    ana("sync", "--rewrite")
+    moved = file_url._replace(url=f"{file_url.url}-2")
+    assert tells(ana, moved, b"P=1")
+    ben.write(".dorkyrc", (ana.project / ".dorkyrc").read_bytes())
+    ben("pull", "--accept-rewind", "--force")
+    assert not tells(ben, moved, b"P=1")
+
+
 # --- who is not in the group ----------------------------------------------------------------
 
 
@@ -566,3 +593,59 @@ def test_names_are_compared_however_a_system_writes_them(
     assert not (ben.project / path).exists()
     assert not tells(ben, file_url, SECRET, b"pw.env")
     assert held(ana, root_of(ana).refs["main"])["geheim"] == {path}
+
+
+# --- purge and rotation ---------------------------------------------------------------------
+
+
+def test_a_purge_leaves_each_file_in_its_group(
+    ana: Machine, ben: Machine, laptop: Machine, file_url: Remote
+) -> None:
+    laptop("group", "add", "prod", "env/prod/**")
+    ana("pull")
+    ana.commit({NEW: SECRET, "dump.sql": "leaked\n"}, "both")
+    ana.commit({"dump.sql": "leaked twice\n"}, "again")
+    ana("push")
+    ben("pull")
+    laptop("pull")
+    # Another clone has a commit that is not pushed, from before its path became a group's.
+    laptop.commit({"keys/laptop.key": "K=SECRET\n"}, "laptop's")
+    ana("group", "add", "keys", "keys/**")
+    ana("purge", "dump.sql", "--yes")
+    main = held(ana, root_of(ana).refs["main"])
+    assert main == {"all": {".env", "notes"}, "prod": {NEW, "env/prod/api.env"}}
+    assert not tells(ben, file_url, SECRET, b"leaked")
+    laptop.run("pull")
+    assert not tells(ben, file_url, b"K=SECRET")
+    laptop("sync", "--rewrite")
+    assert not tells(ben, file_url, b"K=SECRET", SECRET, b"leaked")
+    assert held(laptop, root_of(laptop).refs["main"])["keys"] == {"keys/laptop.key"}
+    ben("pull")
+    ana("pull")
+    assert ana.read("keys/laptop.key") == b"K=SECRET\n"
+
+
+def test_who_could_read_what_is_purged_is_told_by_its_history(ana: Machine, ben: Machine) -> None:
+    """The file is a group's today, and was everybody's."""
+    ana("group", "add", "prod", "env/prod/**")
+    assert ana("purge", "env/prod/api.env", "--dry-run", "--json").json["readers"] == ["ana", "ben"]
+    ana.commit({NEW: SECRET}, "always the group's")
+    ana("push")
+    assert ana("purge", NEW, "--dry-run", "--json").json["readers"] == ["ana"]
+
+
+@pytest.mark.parametrize("options", [[], ["--history"]])
+def test_a_rotation_opens_nothing_to_more_readers(
+    ana: Machine, ben: Machine, laptop: Machine, file_url: Remote, options: list[str]
+) -> None:
+    laptop("group", "add", "prod", "env/prod/**")
+    ana("pull")
+    ana.commit({NEW: SECRET, "large.bin": noise(300_000)}, "prod")
+    ana("push")
+    laptop("pull")
+    forge(ben, ("env/**",), "ben", "ana")
+    evil(ben, {NEW: b"EVIL=1\n"})
+    laptop("fetch")
+    laptop("rotate", *options)
+    assert not tells(ben, file_url, SECRET)
+    assert tells(laptop, file_url, SECRET)
