@@ -15,7 +15,7 @@ from machines import Machine, bucket, noise, root_of, started
 from servers import Remote
 from test_team import admit, cloned, follow
 
-from dorky import codec, history, model, pack, roster, vault
+from dorky import codec, contents, history, model, pack, roster, staging, vault
 from dorky.model import ALL, Entry, Group, Inline, Kind, Pack, Roster, Tree
 from dorky.remote import root as roots
 from dorky.remote.fetch import fetch
@@ -214,6 +214,32 @@ def test_three_clones_of_one_member(
     assert ana.files() == desktop.files()
     assert ana.read("env/prod/desktop.env") == b"D=SECRET\n"
     assert ana.read("env/prod/api.env") == b"P=SECRET\n"
+
+
+@pytest.mark.parametrize("size", [100, 2 << 20])
+def test_content_in_the_right_tree_is_encrypted_for_the_group(
+    ana: Machine, ben: Machine, file_url: Remote, size: int
+) -> None:
+    """As another client might commit it: the tree is the group's, the content everybody's."""
+    ana("group", "add", "prod", "env/prod/**")
+    secret = noise(size)
+    with ana.repo() as repo:
+        head = repo.database.ref("main")
+        assert head is not None
+        trees = history.read_commit(repo.store, head).trees
+        (group,) = trees.keys() - {ALL}
+        files = dict(history.files_of(repo.store, {group: trees[group]}))
+        with repo.store.writer() as writer:
+            files[NEW] = contents.store_bytes(repo.store, writer, "new.env", 0o100600, secret)
+            tree = staging.write_entries(files.items(), writer, group=group)
+            made = {**trees, group: tree}
+            commit = history.add_commit(writer, made, [head], author="ana", message="odd")
+            writer.save()
+        repo.database.set_ref("main", commit)
+    refused(ana, "push")
+    ana("sync", "--rewrite")
+    assert not tells(ben, file_url, secret[:100])
+    assert tells(ana, file_url, secret[:100])
 
 
 def test_a_terminal_is_asked(ana: Machine, ben: Machine, laptop: Machine) -> None:
