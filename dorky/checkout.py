@@ -11,18 +11,20 @@ import functools
 import itertools
 import os
 import stat as stat_module
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
-from dorky import errors, history, staging
+from dorky import errors, history, projection, staging
 from dorky.contents import store_files
 from dorky.files import Moment, moment
+from dorky.history import Placed
 from dorky.index import Index, Row
-from dorky.model import Entry, KiB, ObjectId
+from dorky.model import ALL, Entry, KiB, ObjectId
 from dorky.parallel import THREADS, in_order
 from dorky.paths import parents
 from dorky.progress import Progress
+from dorky.projection import View
 from dorky.results import Change
 from dorky.roster import GroupOf
 from dorky.store import Held, Store, batches
@@ -38,13 +40,13 @@ Wanted = Callable[[str], bool]
 class Plan(NamedTuple):
     """What a checkout will do, by path."""
 
-    write: dict[str, Entry]
+    write: dict[str, Placed]
     """Files to put in place."""
 
     adopt: dict[str, Row]
     """Files that hold the right content already."""
 
-    leave: dict[str, Entry]
+    leave: dict[str, Placed]
     """Files that belong to the commit but are not wanted on disk."""
 
     remove: set[str]
@@ -55,9 +57,6 @@ class Plan(NamedTuple):
 
     conflicts: set[str]
     """Files with content that is kept nowhere; they are also in ``write`` or ``remove``."""
-
-    groups: dict[str, str]
-    """Whom files to be put in place must be sealed for, where that is known."""
 
     judged: dict[str, Moment | None]
     """The state in which files to be replaced or deleted were looked at; None for no file."""
@@ -75,38 +74,46 @@ class Plan(NamedTuple):
 
 def nothing() -> Plan:
     """The plan that does nothing."""
-    return Plan({}, {}, {}, set(), set(), set(), {}, {}, {})
+    return Plan({}, {}, {}, set(), set(), set(), {}, {})
 
 
 def plan(
     worktree: Worktree,
     store: Store,
     rows: Mapping[str, Row],
-    old: history.Trees,
-    new: history.Trees,
+    old: View,
+    new: View,
     wanted: Wanted,
+    keep: Collection[str] = (),
+    *,
+    moved: bool = False,
 ) -> Plan:
     """Plan to go from one commit to another, keeping whatever the two have in common as it is.
+
+    Contested files stay as they are: they count in neither commit.
 
     Args:
         worktree: Where the files are.
         store: Where the trees are.
         rows: What is staged.
-        old: The trees that are checked out.
-        new: The trees to check out.
+        old: The commit that is checked out.
+        new: The commit to check out.
         wanted: Which files that are not on disk shall be.
+        keep: Staged files that stay as they are, too.
+        moved: Whether paths have other owners in the new commit.
     """
     made = nothing()
-    changed = {each.path: each for each in history.differences(store, old, new)}
+    found = _regrouped(rows, old, new) if moved else projection.differences(old, new)
+    changed = {each.path: each for each in found}
+    for path in keep:
+        changed.pop(path, None)
     for path, row in rows.items():
         if row.absent and path not in changed and wanted(path):
-            entry = staging.entry_of(row, store.vault)
-            changed[path] = history.Difference(path, entry, entry)
+            group, entry = staging.placed_of(row, store.vault)
+            changed[path] = history.Difference(path, entry, entry, group)
     seen = now()
     for path, stat in worktree.stats(changed):
         difference = changed[path]
-        if difference.new and difference.old is not difference.new:
-            made.groups[path] = difference.group
         if difference.new is None:
             _plan_removal(worktree, made, rows.get(path), difference, stat)
         else:
@@ -120,11 +127,30 @@ def plan(
     return made
 
 
+def _regrouped(rows: Mapping[str, Row], old: View, new: View) -> Iterator[history.Difference]:
+    """Yield the files at which two commits differ that are read by different rosters.
+
+    Of a staged file the old one is in the tree that it came from, whoever owned the path.
+    """
+    owner = new.owner
+    came_from = {path: row.group for path, row in rows.items()}
+    before, after = dict(old.files()) | old.recorded(came_from), dict(new.files())
+    for path in before.keys() | after.keys():
+        was, now = before.get(path), after.get(path)
+        if was != now and owner is not None and owner(path) is not None:
+            yield history.Difference(
+                path,
+                was.entry if was else None,
+                now.entry if now else None,
+                now.group if now else ALL,
+            )
+
+
 def plan_files(
     worktree: Worktree,
     store: Store,
     rows: Mapping[str, Row],
-    wanted: Mapping[str, Entry | None],
+    wanted: Mapping[str, Placed | None],
     kept: Mapping[str, Row] = MappingProxyType({}),
 ) -> Plan:
     """Plan to put single files in place, or away, whatever is there.
@@ -139,14 +165,14 @@ def plan_files(
     made = nothing()
     seen = now()
     for path, stat in worktree.stats(wanted):
-        entry = wanted[path]
+        placed = wanted[path]
         made.judged[path] = moment(stat)
         there = stat is not None and not stat_module.S_ISDIR(stat.st_mode)
-        if entry and stat and there and staging.holds(worktree, path, stat, entry):
-            made.adopt[path] = staging.row_of(path, entry, store.vault).known(stat, seen)
+        if placed and stat and there and staging.holds(worktree, path, stat, placed.entry):
+            made.adopt[path] = staging.row_of(path, placed, store.vault).known(stat, seen)
             continue
-        if entry:
-            made.write[path] = entry
+        if placed:
+            made.write[path] = placed
         elif there:
             made.remove.add(path)
         if there:
@@ -218,17 +244,18 @@ def _plan_writing(
 ) -> None:
     path, entry = change.path, change.new
     assert entry is not None
+    placed = Placed(change.group, entry)
     made.judged[path] = moment(stat)
     if _staged_apart(row, change):
         made.conflicts.add(path)
     if stat is not None and stat_module.S_ISDIR(stat.st_mode):
-        made.write[path] = entry  # `_check_room` looks at what is in the directory
+        made.write[path] = placed  # `_check_room` looks at what is in the directory
     elif stat is not None and staging.holds(worktree, path, stat, entry):
-        made.adopt[path] = staging.row_of(path, entry, store.vault).known(stat, seen)
+        made.adopt[path] = staging.row_of(path, placed, store.vault).known(stat, seen)
     elif stat is None and (row is None or row.absent) and not wanted(path):
-        made.leave[path] = entry
+        made.leave[path] = placed
     else:
-        made.write[path] = entry
+        made.write[path] = placed
         if stat is not None and not _clean(worktree, row, change.old, path, stat):
             made.conflicts.add(path)
 
@@ -293,7 +320,7 @@ def backup(
     with store.writer() as writer:
 
         def keep(rows: Iterable[Row], parent: ObjectId | None, what: str) -> ObjectId:
-            trees = staging.write_trees(rows, writer, store.vault, group_of)
+            trees = staging.write_trees(rows, writer, store.vault)
             message = f"{what} before they were replaced"
             return history.add_commit(writer, trees, [parent], author=author, message=message)
 
@@ -367,7 +394,7 @@ def apply(worktree: Worktree, store: Store, made: Plan, progress: Progress) -> D
     seen = now()
     rows = [row._replace(seen=seen) if row.seen else row for row in rows]
     rows += made.adopt.values()
-    rows += [staging.row_of(path, entry, store.vault) for path, entry in made.leave.items()]
+    rows += [staging.row_of(path, placed, store.vault) for path, placed in made.leave.items()]
     return Done(rows, made.remove | made.forget)
 
 
@@ -375,20 +402,22 @@ def _prepare(
     writing: Writing, store: Store, made: Plan, progress: Progress
 ) -> Iterator[tuple[str, Prepared]]:
     entries = made.write
-    lists = {entry.content: [entry.content] for entry in entries.values()}
+    lists = {entry.content: [entry.content] for _, entry in entries.values()}
     places = store.locate(lists)
     lists |= history.chunks_of(store, (each for each in places if not places[each].kind.is_data))
     pieces = {piece for pieces in lists.values() for piece in pieces}
     places |= store.locate(pieces - places.keys())
 
-    def prepare(item: tuple[str, Entry]) -> tuple[str, Prepared]:
-        path, entry = item
-        blocks = _blocks(store, places, lists[entry.content], entry, group=made.groups.get(path))
+    def prepare(item: tuple[str, Placed]) -> tuple[str, Prepared]:
+        path, (group, entry) = item
+        blocks = _blocks(store, places, lists[entry.content], entry, group=group)
         return path, writing.prepare(path, entry.mode, blocks)
 
-    def prepare_large(path: str, entry: Entry) -> Prepared:
+    def prepare_large(path: str, placed: Placed) -> Prepared:
+        group, entry = placed
+
         def blocks() -> Iterator[bytes]:
-            pieces, group = lists[entry.content], made.groups.get(path)
+            pieces = lists[entry.content]
             for block in _blocks(store, places, pieces, entry, group=group, threads=THREADS):
                 yield block
                 progress.advance(len(block))
@@ -396,21 +425,21 @@ def _prepare(
         return writing.prepare(path, entry.mode, blocks())
 
     ordered = sorted(entries.items())
-    large = [item for item in ordered if len(lists[item[1].content]) != 1]
-    single = [item for item in ordered if len(lists[item[1].content]) == 1]
-    progress.start("Writing files", sum(entry.size for entry in entries.values()), "B")
+    large = [item for item in ordered if len(lists[item[1].entry.content]) != 1]
+    single = [item for item in ordered if len(lists[item[1].entry.content]) == 1]
+    progress.start("Writing files", sum(entry.size for _, entry in entries.values()), "B")
     # Large files one after the other with their chunks side by side, others side by side; small
     # ones in one thread, which of several would wait for the interpreter's and the disk's locks.
-    for path, entry in large:
-        yield path, prepare_large(path, entry)
-    middling = [item for item in single if item[1].size > _SMALL]
+    for path, placed in large:
+        yield path, prepare_large(path, placed)
+    middling = [item for item in single if item[1].entry.size > _SMALL]
     for path, scratch in in_order(prepare, middling, threads=THREADS):
         yield path, scratch
-        progress.advance(entries[path].size)
-    small = (item for item in single if item[1].size <= _SMALL)
+        progress.advance(entries[path].entry.size)
+    small = (item for item in single if item[1].entry.size <= _SMALL)
     for batch in batches(small, _TOLD):
         yield from map(prepare, batch)
-        progress.advance(sum(entry.size for _, entry in batch))
+        progress.advance(sum(placed.entry.size for _, placed in batch))
     progress.finish()
 
 
@@ -437,7 +466,13 @@ def _blocks(
         raise errors.CorruptObject(entry.content, f"{size} bytes, the tree says {entry.size}")
 
 
-def read(store: Store, entry: Entry) -> Iterator[bytes]:
-    """A committed file's verified content, piece by piece."""
+def read(store: Store, entry: Entry, group: str | None = None) -> Iterator[bytes]:
+    """A committed file's verified content, piece by piece.
+
+    Args:
+        store: Where it is.
+        entry: The file.
+        group: The group whose tree holds it, if that is known: its content must be that group's.
+    """
     pieces = history.chunks_of(store, [entry.content])[entry.content]
-    return _blocks(store, store.locate(pieces), pieces, entry, threads=THREADS)
+    return _blocks(store, store.locate(pieces), pieces, entry, group=group, threads=THREADS)

@@ -168,7 +168,7 @@ def _read(worktree: Worktree, path: str, group: str, vault: Vault) -> _Read | st
         content = vault.object_id(Kind.CHUNK, body, group=group)
         digest = vault.mask(hashlib.sha256(body).hexdigest(), content)
         row = Row(path, mode_of(stat), len(body), content, digest).known(stat, seen)
-        return _Read(row, group, body)
+        return _Read(row._replace(group=group), group, body)
     raise errors.FileChanged(path)
 
 
@@ -217,7 +217,8 @@ def _store_large(
             os.close(fd)
         if moment(stat) == moment(after) and after.st_size == source.size:
             digest = store.vault.mask(source.sha256.hexdigest(), content)
-            return Row(path, mode_of(after), source.size, content, digest).known(after, seen)
+            row = Row(path, mode_of(after), source.size, content, digest, group=group)
+            return row.known(after, seen)
     raise errors.FileChanged(path)
 
 
@@ -252,16 +253,23 @@ def store_bytes(
     return Entry(name, mode, content, len(data), hashlib.sha256(data).hexdigest())
 
 
-def regroup(store: Store, writer: Writer, entry: Entry, group: str) -> Entry:
+def regroup(
+    store: Store, writer: Writer, entry: Entry, group: str, *, source: str | None = None
+) -> Entry:
     """Seal a file's content for another group; its chunks must be here.
 
     Every group's ids are keyed apart, so the content gets another id, too.
+
+    Args:
+        store: Where the chunks are.
+        writer: Takes the encrypted ones.
+        entry: The file.
+        group: The group that it is for.
+        source: The group whose tree holds it, if that is known: its chunks must be of that group.
     """
     pieces = history.chunks_of(store, [entry.content])[entry.content]
-    moved = [
-        Chunk(writer.add(Kind.CHUNK, body, group=group), len(body))
-        for body in map(store.read, pieces)
-    ]
+    bodies = (store.read(piece, group=source) for piece in pieces)
+    moved = [Chunk(writer.add(Kind.CHUNK, body, group=group), len(body)) for body in bodies]
     content = moved[0].id
     if pieces != [entry.content]:
         content = writer.add(Kind.CHUNKS, model.encode(Chunks(tuple(moved))), group=group)

@@ -407,6 +407,14 @@ class Misplaced(Conflict):
     advice = "dorky sync --rewrite"
 
 
+class WouldOpen(Conflict):
+    """{0} holds what is only for the group {1}; {2} would be able to read it.
+
+    Its content comes from a file of the group: it was moved, restored from an older commit, or the
+    group's pattern has ended. dorky opens nothing to more readers without being told so.
+    """
+
+
 class NotPulled(Conflict):
     """The files of the group {0} are not here yet.
 

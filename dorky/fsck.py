@@ -12,7 +12,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from dorky import errors, history, pack, reach, scrub
+from dorky import errors, history, pack, placement, projection, reach, roster, scrub
 from dorky.drivers.base import Driver, Stat
 from dorky.index import Index
 from dorky.model import Inline, Kind, Location, ObjectId, Pack
@@ -269,7 +269,24 @@ def _history(look: _Look, store: Store) -> None:
         missing -= {each for each, at in found.items() if at.kind is Kind.CHUNK}
     if missing:
         _lost(look, store, reached.contents, missing)
+    with contextlib.suppress(errors.DorkyError):  # what can't be read has been told
+        _masked(look, store)
     look.dangling = reach.dangling(reach.unreached(store, reached.commits))
+
+
+def _masked(look: _Look, store: Store) -> None:
+    """Say what the newest commit holds that does not count."""
+    known = look.project.roster
+    for each in projection.current(store, history.head_of(store)).reported():
+        names = [group.name for group in placement.claimants(known, each.path)]
+        if each.above:
+            about = f"it does not count: {each.above} needs a directory there"
+        elif each.owner is None:
+            about = f"it is frozen: {' and '.join(names)} claim it"
+        else:
+            about = f"it does not count: it belongs to {' '.join(names) or 'all'}"
+            about += f", but is in the tree of {roster.name_of(known, each.group)}"
+        look.add("masked-entry", each.path, about, "dorky status", fatal=False)
 
 
 def _remotes(store: Store) -> list[str]:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import msgspec
 
 from dorky import checkout, contents, errors, history, placement, roster, staging, vault
-from dorky.history import MAIN
+from dorky.history import MAIN, Placed
 from dorky.model import Entry, Group, Member, ObjectId, Roster
 from dorky.paths import parents
 from dorky.placement import fold
@@ -297,7 +297,9 @@ class GroupWork(TeamWork):
         coming |= {(group, above) for group, path in coming for above in parents(path)}
         with self.store.writer() as writer:
             moved = {
-                path: contents.regroup(self.store, writer, each.entry, each.target)
+                path: contents.regroup(
+                    self.store, writer, each.entry, each.target, source=each.source
+                )
                 for path, each in moves.items()
             }
             placed = [
@@ -310,10 +312,7 @@ class GroupWork(TeamWork):
                 if (source, path) not in coming
                 and not any(above in moves and (source, above) in coming for above in parents(path))
             ]
-            own = staging.write_placed(placed, writer)
-            for group in opened.keys() - own.keys():
-                # A tree that is empty says so; without one it would look as if it were left out.
-                own[group] = staging.write_entries((), writer, group=group)
+            own = staging.write_placed(placed, writer, opened.keys())
             sealed = {each: trees[each] for each in trees.keys() - self.vault.groups}
             count = "1 file" if len(moves) == 1 else f"{len(moves):,} files"
             commit = history.add_commit(
@@ -324,7 +323,7 @@ class GroupWork(TeamWork):
                 message=f"Change who can read {count}",
             )
             writer.save()
-        return _Moving(commit, moved)
+        return _Moving(commit, {path: Placed(moves[path].target, moved[path]) for path in moved})
 
     def _follow(self, head: ObjectId | None, group: str, made: _Moving | None) -> None:
         """Make the index and ``main`` follow files that have changed groups."""
@@ -335,13 +334,17 @@ class GroupWork(TeamWork):
             if made:
                 self.database.set_ref(MAIN, made.commit)
                 self.index.put(
-                    staging.moved(rows[path], entry, self.vault)
-                    for path, entry in made.entries.items()
+                    staging.moved(rows[path], placed, self.vault)
+                    for path, placed in made.entries.items()
                     if path in rows
                 )
                 if clean:
                     self.index.commit = made.commit
             self.index.groups = self.index.groups | {group}
+            clean = self.index.commit is not None
+            self._follow_claims(made.commit if made else head)
+            if clean:
+                self.index.commit = made.commit if made else head
 
 
 class _Move(NamedTuple):
@@ -356,7 +359,7 @@ class _Moving(NamedTuple):
     """Files as they are committed for other groups."""
 
     commit: ObjectId
-    entries: dict[str, Entry]
+    entries: dict[str, Placed]
 
 
 def _check_apart(old: Roster, new: Roster, group: str) -> None:

@@ -26,6 +26,13 @@ class Node(NamedTuple):
     commit: Commit
 
 
+class Placed(NamedTuple):
+    """A file or link, and the group in whose tree it lies."""
+
+    group: str
+    entry: Entry
+
+
 class Difference(NamedTuple):
     """One path at which two commits differ; None where it does not exist."""
 
@@ -62,10 +69,11 @@ def trees_of(
     wanted = store.vault.groups if groups is None else store.vault.groups.intersection(groups)
     found = read_commit(store, commit).trees
     # A group's tree comes first: it wins, should somebody put the same path into everybody's.
-    return {each: found[each] for each in _in_order(found) if each in wanted}
+    return {each: found[each] for each in in_order(found) if each in wanted}
 
 
-def _in_order(groups: Iterable[str]) -> list[str]:
+def in_order(groups: Iterable[str]) -> list[str]:
+    """Return groups as they are walked: everybody's last."""
     return sorted(groups, key=lambda each: (each == ALL, each))
 
 
@@ -81,16 +89,17 @@ def files_of(
     """
     given: set[str] = set()
     for group, tree in trees.items():
-        for path, entry in _files_below(store, group, tree, paths):
+        for path, entry in files_below(store, group, tree, paths):
             if path not in given:
                 yield path, entry
             if len(trees) > 1:
                 given.add(path)
 
 
-def _files_below(
-    store: Store, group: str, tree: ObjectId, paths: Collection[str] | None
+def files_below(
+    store: Store, group: str, tree: ObjectId, paths: Collection[str] | None = None
 ) -> Iterator[tuple[str, Entry]]:
+    """Yield every file and link of one group's tree, with its path, or those at some paths."""
     chosen = None if paths is None else set(paths)
     above = {each for path in paths or () for each in parents(path)}
     # Not recursive: a stranger's trees may be deeper than the stack.
@@ -134,8 +143,8 @@ def differences(store: Store, old: Trees, new: Trees) -> Iterable[Difference]:
     is the same file: one difference.
     """
     found: dict[str, Difference] = {}
-    for group in _in_order(old.keys() | new.keys()):
-        for path, before, after in _differences(store, group, old.get(group), new.get(group)):
+    for group in in_order(old.keys() | new.keys()):
+        for path, before, after in differing(store, group, old.get(group), new.get(group)):
             other = found.get(path)
             if other is None:
                 found[path] = Difference(path, before, after, group)
@@ -148,9 +157,10 @@ def differences(store: Store, old: Trees, new: Trees) -> Iterable[Difference]:
 _Differing = tuple[str, Entry | None, Entry | None]
 
 
-def _differences(
+def differing(
     store: Store, group: str, old: ObjectId | None, new: ObjectId | None
 ) -> Iterator[_Differing]:
+    """Yield each path at which two trees of a group hold different files, and what they hold."""
     pending = _compare(store, group, old, new, "")
     while pending:
         path, a, b = pending.pop()

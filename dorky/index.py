@@ -9,12 +9,15 @@ from __future__ import annotations
 import os
 import stat as stat_module
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from dorky import errors
 from dorky.database import Database
 from dorky.files import Moment, Proof
 from dorky.model import ALL, ObjectId
+
+if TYPE_CHECKING:
+    from dorky.placement import Owner
 
 _TICK = 20_000_000
 _COARSE = 2_000_000_000
@@ -52,6 +55,7 @@ class Row(NamedTuple):
         absent: Whether the file is deliberately not on disk: it was never checked out.
         mtime: Of the file when it was ``seen``, in ns; so are ``ctime`` and ``inode``.
         seen: When it was last known to hold this content, in ns; 0 for never.
+        group: The group that the content is encrypted for.
     """
 
     path: str
@@ -64,6 +68,7 @@ class Row(NamedTuple):
     ctime: int = 0
     inode: int = 0
     seen: int = 0
+    group: str = ALL
 
     def fresh(self, stat: os.stat_result) -> bool:
         """Whether the file can't have changed since it was ``seen``, going by its stat alone.
@@ -128,7 +133,7 @@ class Index:
             rows = {values[0]: Row(*values) for values in found}
             bytes.fromhex("".join(row.content + row.digest for row in rows.values()))
             # SQLite keeps a text in a column of numbers, and bytes in one of text.
-            "".join(rows)
+            "".join(row.path + row.group for row in rows.values())
             sum(row.size + row.mode + row.mtime + row.ctime + row.seen for row in rows.values())
         except (TypeError, ValueError) as error:
             raise errors.CorruptDatabase(self._database.path, error) from None
@@ -152,7 +157,7 @@ class Index:
         """Add or replace rows."""
         new = list(rows)
         with self._database.transaction() as db:
-            db.executemany("INSERT OR REPLACE INTO files VALUES (?,?,?,?,?,?,?,?,?,?)", new)
+            db.executemany("INSERT OR REPLACE INTO files VALUES (?,?,?,?,?,?,?,?,?,?,?)", new)
             self._note(row.path for row in new)
 
     def remove(self, paths: Iterable[str]) -> None:
@@ -191,6 +196,28 @@ class Index:
         with self._database.transaction():
             self._database.set("index.groups", " ".join(sorted(groups)).encode())
             self._database.set(SINCE, b"")
+
+    @property
+    def claims(self) -> str:
+        """The owners of paths (see `placement.claims`) by which the rows were checked out."""
+        return self._database.text("index.claims")
+
+    @claims.setter
+    def claims(self, claims: str) -> None:
+        if claims != self.claims:
+            with self._database.transaction():
+                self._database.set("index.claims", claims.encode())
+                self._database.set(SINCE, b"")
+
+    @property
+    def owner(self) -> Owner:
+        """What gives the owner of a path by those claims."""
+        from dorky import placement
+
+        try:
+            return placement.owner_by(self.claims)
+        except (ValueError, TypeError) as error:
+            raise errors.CorruptDatabase(self._database.path, error) from None
 
     @property
     def has_absent(self) -> bool:

@@ -21,23 +21,28 @@ from dorky import (
     history,
     merge,
     operations,
+    placement,
+    projection,
     roster,
     staging,
 )
 from dorky.config import RC
-from dorky.history import MAIN
+from dorky.history import MAIN, Placed
 from dorky.index import Row
 from dorky.looking import StrPath
-from dorky.model import Entry, KiB, ObjectId
+from dorky.model import ALL, KiB, ObjectId
 from dorky.paths import shown
 from dorky.placing import PlaceWork
+from dorky.projection import View
 from dorky.results import Change, CheckedOut, LogEntry, Staged
+from dorky.roster import GroupOf
 from dorky.store import Writer
 
 # Files that belong into git; walks pass them over.
 _GITS_OWN = frozenset({RC, ".dorkyignore", ".gitignore", ".gitattributes", ".gitmodules"})
 
 _LONGEST_MESSAGE = 64 * KiB
+_SEVERAL = 2
 
 
 class LocalWork(PlaceWork):
@@ -45,18 +50,23 @@ class LocalWork(PlaceWork):
 
     # --- staging ---------------------------------------------------------------------------
 
-    def stage(self, paths: StrPath | Iterable[StrPath], *, force: bool = False) -> Staged:
+    def stage(
+        self, paths: StrPath | Iterable[StrPath], *, force: bool = False, readers: str = ""
+    ) -> Staged:
         """Make the next commit hold files as they are now: changed, new, or gone.
 
         Args:
             paths: Files, directories, patterns.
             force: Whether to stage named files that `.dorkyignore` excludes.
+            readers: Who may read what a group has closed until now: the group that the files
+                belong to, or ``all``.
 
         Raises:
             PathNotFound: A path that matches nothing.
             GitTracked: A named file that git tracks.
             UnstorablePath: A name, or a kind of file, that can't be kept.
             NameClash: Names that differ only in case.
+            WouldOpen: A file holds what a group has closed to those who could read it now.
         """
         names = self._names(paths)
         with self.operation(f"stage {shown(names)}"):
@@ -70,7 +80,7 @@ class LocalWork(PlaceWork):
                     )
             chosen = staging.select(self.worktree, self.ignore, rows, names, force=force)
             settled = self._settled_by(names, chosen)
-            done = self._stage(rows, chosen)
+            done = self._stage(rows, chosen, readers)
             self._settle(settled)
             return done
 
@@ -110,11 +120,12 @@ class LocalWork(PlaceWork):
         if state is None or not paths:
             return
         besides = {each.beside for each in state.conflicts if each.beside and each.path in paths}
-        held = dict(history.files_of(self.store, state.trees)) if besides else {}
+        view = View(self.store, state.trees, self.owner)
+        held = dict(view.files(besides)) if besides else {}
         gone = []
         for path in sorted(besides & held.keys()):
             stat = self.worktree.stat(path)
-            if stat and staging.holds(self.worktree, path, stat, held[path]):
+            if stat and staging.holds(self.worktree, path, stat, held[path].entry):
                 row = staging.row_of(path, held[path], self.vault, absent=False)
                 operations.note_disk(self.database, {path: (row, None)})
                 self.worktree.remove(path)
@@ -124,7 +135,9 @@ class LocalWork(PlaceWork):
         left = tuple(each for each in state.conflicts if each.path not in paths)
         merge.save(self.database, msgspec.structs.replace(state, conflicts=left))
 
-    def _stage(self, rows: Mapping[str, Row], chosen: staging.Selection) -> Staged:
+    def _stage(
+        self, rows: Mapping[str, Row], chosen: staging.Selection, readers: str = ""
+    ) -> Staged:
         top = git.find(self.root)
         skipped = 0
         for path in chosen.present.keys() - rows.keys():
@@ -139,6 +152,7 @@ class LocalWork(PlaceWork):
         # What goes makes room: a file may be renamed from Readme to README.
         staging.check_names(new, rows.keys() - chosen.gone, portable=portable)
         self._check_groups(chosen.present)
+        self._check_readers(chosen.present, readers)
         exposed: list[Path] = []
         lines: list[str] = []
         if top and chosen.present:
@@ -147,7 +161,14 @@ class LocalWork(PlaceWork):
             lines = git.ignore(self.root, exposed) if exposed else []
         try:
             changes = staging.stage(
-                self.worktree, self.store, self.index, rows, chosen, self.grouping(), self.progress
+                self.worktree,
+                self.store,
+                self.index,
+                rows,
+                chosen,
+                self._owning(),
+                self.progress,
+                lambda new: None if readers else self._check_sources(rows, new),
             )
         except BaseException:
             if lines:  # kept by nobody, they must not be hidden from git either
@@ -169,10 +190,83 @@ class LocalWork(PlaceWork):
             AmbiguousGroup: They belong to several groups.
         """
         known = self.roster
-        groups = self.vault.groups if known.groups else ()
-        for path in paths if known.groups else ():
-            if (group := roster.check_single(known, path)) not in groups:
+        if not known.groups:
+            return
+        owner, groups = placement.owner(known), self.vault.groups
+        for path in paths:
+            group = owner(path)
+            if group is None:
+                first, second = (each.name for each in placement.claimants(known, path)[:2])
+                raise errors.AmbiguousGroup(path, first, second)
+            if group not in groups:
                 raise errors.ForeignGroup(path, roster.name_of(known, group))
+
+    def _owning(self) -> GroupOf:
+        """What tells the owner of a path, once `_check_groups` has found nothing wrong with it."""
+        owner = self.owner
+        return lambda path: owner(path) or ALL
+
+    def _check_readers(self, paths: Iterable[str], readers: str) -> None:
+        """Make sure that files belong to the readers that were named for them, if any were.
+
+        Raises:
+            NoSuchGroup: There is no such group.
+            UsageError: A file belongs to others.
+        """
+        if not readers:
+            return
+        known = self.roster
+        named = ALL if readers == ALL else roster.group(known, readers).id
+        owner = placement.owner(known)
+        for path in paths:
+            if (group := owner(path)) not in {named, None}:
+                name = roster.name_of(known, str(group))
+                raise errors.UsageError(
+                    f"{path} is for {name}, not for {readers}",
+                    hint="the patterns decide that: dorky group list",
+                )
+
+    def _check_sources(self, rows: Mapping[str, Row], new: Iterable[Row]) -> None:
+        """Refuse rows that hold what a group has closed to their readers.
+
+        Content tells where it comes from: a file of the group's that is staged or committed holds
+        the same, or the row that is replaced was the group's.
+
+        Raises:
+            WouldOpen: There is one.
+        """
+        if not self.roster.groups:
+            return
+        closed: dict[str, str] | None = None
+        for row in new:
+            old = rows.get(row.path)
+            source = old.group if old else ALL
+            if source == ALL and row.size:
+                if closed is None:
+                    closed = self._closed_contents(rows)
+                source = closed.get(self.vault.mask(row.digest, row.content), ALL)
+            if placement.is_widening(source, row.group):
+                raise self._would_open(row.path, source, row.group)
+
+    def _would_open(
+        self, path: str, source: str, target: str, command: str = "stage", more: str = ""
+    ) -> errors.WouldOpen:
+        """The error, with the hint that names the command with which it is done on purpose."""
+        old, new = (roster.name_of(self.roster, group) for group in (source, target))
+        hint = f"if they may: dorky {command} {shlex.quote(path)}{more} --for {new}"
+        return errors.WouldOpen(path, old, new, hint=hint)
+
+    def _closed_contents(self, rows: Mapping[str, Row]) -> dict[str, str]:
+        """The SHA-256 of what closed groups hold, staged or committed, and which group does."""
+        if self.index.groups <= {ALL}:
+            return {}
+        since = self.index.since
+        # Where nothing is staged, the rows are what is committed.
+        paths = since[1] if since and since[0] == history.head_of(self.store) else None
+        kept = staging.committed(self.store, self.index, rows, paths)
+        found = {placed.entry.sha256: placed.group for placed in kept.values()}
+        found |= {self.vault.mask(row.digest, row.content): row.group for row in rows.values()}
+        return {digest: group for digest, group in found.items() if group != ALL}
 
     def _leave_to_git(self, top: Path, rows: Mapping[str, Row], chosen: staging.Selection) -> int:
         """Refuse named files that git tracks; pass over those met in directories."""
@@ -190,17 +284,17 @@ class LocalWork(PlaceWork):
         names = self._names(paths)
         with self.operation(f"unstage {shown(names)}"):
             rows = self.index.rows()
-            committed = staging.committed(self.store, self.index)
+            committed = staging.committed(self.store, self.index, rows)
             chosen = staging.tracked({**committed, **rows}, names, " or staged")
             changes, back, gone = [], [], []
             for path in chosen:
-                entry, row = committed.get(path), rows.get(path)
-                if entry is None:
+                placed, row = committed.get(path), rows.get(path)
+                if placed is None:
                     gone.append(path)
                     changes.append(Change(path, "deleted"))
-                elif not staging.agree(row, entry):
+                elif not staging.agree(row, placed.entry):
                     absent = self.worktree.stat(path) is None and (row is None or row.absent)
-                    back.append(staging.row_of(path, entry, self.vault, absent=absent))
+                    back.append(staging.row_of(path, placed, self.vault, absent=absent))
                     changes.append(Change(path, "modified" if row else "added"))
             with self.database.transaction():
                 self.index.remove(gone)
@@ -290,20 +384,19 @@ class LocalWork(PlaceWork):
                 }
                 gone = {path for path in rows.keys() - present.keys() if not rows[path].absent}
                 self._stage(rows, staging.Selection(present, set(), gone))
+            self._follow_claims(head)
             rows = self.index.rows()
-            misplaced = self._misplaced()
             changes = staging.staged(self.store, self.index, rows)
-            resealed = misplaced - {each.path for each in changes}
-            changes = sorted([*changes, *(Change(path, "modified") for path in resealed)])
+            if not changes and not merging:
+                # The next commit leaves out what does not count: there may be nothing else to do.
+                dropped = {each.path for each in self._masked(head) if len(each.owners) < _SEVERAL}
+                changes = [Change(path, "deleted") for path in sorted(dropped)]
             if not changes and not merging:
                 raise errors.NothingToDo(
                     "nothing is staged", hint="dorky stage FILE…, or dorky commit -a"
                 )
-            self._check_groups(rows)
             with self.store.writer() as writer:
-                moved = self._regrouped(rows, writer, {each.path for each in changes})
-                rows.update(moved)
-                trees = staging.write_trees(rows.values(), writer, self.vault, self.grouping())
+                moved, trees = self._write_trees(writer, head, rows, changes, merging)
                 carried = self._carried(head, trees, merging)
                 top = git.find(self.root)
                 commit = history.add_commit(
@@ -324,40 +417,61 @@ class LocalWork(PlaceWork):
                     merge.save(self.database, None)
             return self._entry(history.read_commit(self.store, commit), commit, tuple(changes))
 
-    def _misplaced(self) -> set[str]:
-        """Committed files that lie in another group's tree than their paths say by now."""
-        known = self.roster
-        own = self.index.groups & self.vault.groups if known.groups else frozenset()
-        trees = history.trees_of(self.store, history.head_of(self.store), own) if own else {}
-        return {
-            path
-            for group, tree in trees.items()
-            for path, _ in history.files_of(self.store, {group: tree})
-            if (meant := roster.group_of(known, path)) != group and meant in own
-        }
+    def _write_trees(
+        self,
+        writer: Writer,
+        head: ObjectId | None,
+        rows: Mapping[str, Row],
+        changes: Iterable[Change],
+        merging: merge.State | None,
+    ) -> tuple[dict[str, Row], dict[str, ObjectId]]:
+        """Store the trees that hold what is staged, and contested files as they were committed.
+
+        Returns:
+            The rows that had to be encrypted for other groups, and the trees by group.
+        """
+        known, owner = self.roster, self.owner
+        frozen = {path for path in rows if known.groups and owner(path) is None}
+        # Of what is contested nothing is committed but what was committed before.
+        self._check_groups(rows.keys() - (frozen - {each.path for each in changes}))
+        moved = self._regrouped(rows, writer, frozen)
+        about = self.index.groups & self.vault.groups
+        before = projection.current(self.store, head, about)
+        if merging:
+            before = View(self.store, merging.trees, owner)
+        placed = [
+            (path, *staging.placed_of(row, self.vault))
+            for path, row in {**rows, **moved}.items()
+            if path not in frozen
+        ]
+        if placement.is_contested(known):
+            placed += [(path, *held) for path, held, why in before.walk() if why and not why.owner]
+        living = {group.id for group in roster.living(known)}
+        return moved, staging.write_placed(placed, writer, before.trees.keys() & living)
 
     def _regrouped(
-        self, rows: Mapping[str, Row], writer: Writer, changed: set[str]
+        self, rows: Mapping[str, Row], writer: Writer, frozen: Collection[str]
     ) -> dict[str, Row]:
         """Rows whose content has to be sealed for another group than it is, with that done.
 
         A file was staged before its path became a group's, say.
+
+        Raises:
+            WouldOpen: A group has closed the content to those who could read it then.
         """
-        known = self.roster
-        if not known.groups:
+        if not self.roster.groups:
             return {}
         moved = {}
-        judged = {path: row for path, row in rows.items() if path in changed}
-        places = self.store.locate(row.content for row in judged.values())
-        for path, row in judged.items():
-            group = roster.group_of(known, path)
-            at = places.get(row.content)
-            if at and self.vault.group_of(self.store.stored(at)) != group:
-                entry = staging.entry_of(row, self.vault)
-                self._bring(checkout.needed(self.store, [entry]))
-                moved[path] = staging.moved(
-                    row, contents.regroup(self.store, writer, entry, group), self.vault
-                )
+        group_of = self._owning()
+        for path, row in rows.items():
+            if path in frozen or (group := group_of(path)) == row.group:
+                continue
+            if placement.is_widening(row.group, group):
+                raise self._would_open(path, row.group, group)
+            entry = staging.entry_of(row, self.vault)
+            self._bring(checkout.needed(self.store, [entry]))
+            entry = contents.regroup(self.store, writer, entry, group, source=row.group)
+            moved[path] = staging.moved(row, Placed(group, entry), self.vault)
         return moved
 
     def _carried(
@@ -380,7 +494,12 @@ class LocalWork(PlaceWork):
     # --- back to files ---------------------------------------------------------------------
 
     def restore(
-        self, paths: StrPath | Iterable[StrPath], *, source: str = "", staged: bool = False
+        self,
+        paths: StrPath | Iterable[StrPath],
+        *,
+        source: str = "",
+        staged: bool = False,
+        readers: str = "",
     ) -> CheckedOut | Staged:
         """Put files back as they are staged, or as a revision holds them.
 
@@ -390,6 +509,11 @@ class LocalWork(PlaceWork):
             paths: Files, directories, patterns.
             source: The revision to take them from; the index without one.
             staged: Whether to put back the index instead of the files.
+            readers: Who may read what a group has closed until now: the group that the files
+                belong to, or ``all``.
+
+        Raises:
+            WouldOpen: A file belongs to others now than the group that closed it then.
         """
         if staged:
             if source:
@@ -402,14 +526,16 @@ class LocalWork(PlaceWork):
             rows = self.index.rows()
             commit = history.resolve(self.store, source) if source else None
             held = (
-                self._committed(commit)
+                self._placed(commit)
                 if commit
-                else {path: staging.entry_of(row, self.vault) for path, row in rows.items()}
+                else {path: staging.placed_of(row, self.vault) for path, row in rows.items()}
             )
             where = f" in {source}" if source else ""
-            wanted: dict[str, Entry | None] = {
-                path: held[path] for path in staging.tracked(held, names, where)
-            }
+            chosen = staging.tracked(held, names, where)
+            if commit:
+                self._check_readers(chosen, readers)
+                self._check_restored({path: held[path] for path in chosen}, source, readers)
+            wanted: dict[str, Placed | None] = {path: held[path] for path in chosen}
             made = checkout.plan_files(self.worktree, self.store, rows, wanted)
             changes = self._on_disk(made)
             backup, done = self._carry_out(rows, made, force=True)
@@ -419,3 +545,16 @@ class LocalWork(PlaceWork):
                     row for row in done.rows if row.path in rows and row.same(rows[row.path])
                 )
             return CheckedOut(commit=commit, changes=changes, backup=backup, ignored=done.ignored)
+
+    def _check_restored(self, held: Mapping[str, Placed], source: str, readers: str) -> None:
+        """Refuse files of a group that would belong to others once they are staged.
+
+        Raises:
+            WouldOpen: There is one, and these readers were not named.
+        """
+        owner = self.owner
+        for path, placed in () if readers else held.items():
+            target = owner(path)
+            if target is not None and placement.is_widening(placed.group, target):
+                more = f" --source {shlex.quote(source)}"
+                raise self._would_open(path, placed.group, target, "restore", more)

@@ -6,22 +6,27 @@ Paths are as the user types them, relative to the current directory.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat as stat_module
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
-from dorky import errors, history, merge, rewrite, roster, staging
-from dorky.history import HEAD, MAIN
+from dorky import errors, history, merge, placement, projection, rewrite, roster, staging
+from dorky.history import HEAD, MAIN, Difference, Placed
 from dorky.index import Row, mode_of
 from dorky.model import Commit, Entry, Kind, ObjectId
 from dorky.project import ORIGIN, Project
-from dorky.results import Change, Diff, FileDiff, Listed, LogEntry, Status
+from dorky.projection import View
+from dorky.results import Change, Diff, FileDiff, Listed, LogEntry, Masked, Status
 
 StrPath = str | os.PathLike[str]
 
 _SHOWN = 10
+_MASKED = "masked"
+"""The single value that remembers what does not count of a commit."""
+_Noted = tuple[str, list[Masked]]
 
 
 class LookWork(Project):
@@ -44,6 +49,7 @@ class LookWork(Project):
             ahead, behind = history.ahead_behind(self.store, self.database.ref(MAIN), upstream)
         known = self.roster
         own = self.index.groups
+        owner = placement.owner(known)
         closed = tuple(each.name for each in roster.living(known) if each.id not in own)
         merging = merge.load(self.database)
         pending = {each.path for each in merging.conflicts} if merging else set()
@@ -67,10 +73,11 @@ class LookWork(Project):
                 path
                 for path in sorted(seen.others)
                 if path not in aside | pending
-                and (not closed or roster.group_of(known, path) in own)
+                and (not known.groups or owner(path) in own)
                 and not purged(path)
             ),
             closed=closed,
+            masked=self._masked(history.head_of(self.store)),
             requests=tuple(self.database.text("requests").split()),
             merging=merging.label if merging else "",
             conflicts=merging.conflicts if merging else (),
@@ -141,18 +148,46 @@ class LookWork(Project):
         )
 
     def _changes(self, old: ObjectId | None, new: ObjectId | None) -> tuple[Change, ...]:
-        before, after = (history.trees_of(self.store, each) for each in (old, new))
-        return tuple(
-            sorted(
-                Change(
-                    each.path, "added" if not each.old else "modified" if each.new else "deleted"
-                )
-                for each in history.differences(self.store, before, after)
-            )
-        )
+        return told(projection.differences(self._view(old), self._view(new)))
+
+    def _view(self, commit: ObjectId | None) -> View:
+        """What counts of a commit: at heads by today's roster, before them as it was recorded."""
+        names = (MAIN, f"{ORIGIN}/{MAIN}")
+        heads = {history.head_of(self.store), *(self.database.ref(name) for name in names)}
+        if commit in heads:
+            return projection.current(self.store, commit)
+        return View(self.store, history.trees_of(self.store, commit))
+
+    def _placed(self, commit: ObjectId | None) -> dict[str, Placed]:
+        return dict(self._view(commit).files())
 
     def _committed(self, commit: ObjectId | None) -> dict[str, Entry]:
-        return dict(history.files_of(self.store, history.trees_of(self.store, commit)))
+        return {path: placed.entry for path, placed in self._placed(commit).items()}
+
+    def _masked(self, commit: ObjectId | None) -> tuple[Masked, ...]:
+        """What does not count of the commit that is checked out. Found once, then remembered."""
+        known = self.roster
+        if commit is None or not known.groups:
+            return ()
+        about = f"{commit} {' '.join(sorted(self.index.groups))} {placement.claims(known)}"
+        try:
+            noted = msgspec.json.decode(self.database.get(_MASKED) or b'["",[]]', type=_Noted)
+        except msgspec.MsgspecError as error:
+            raise errors.CorruptDatabase(self.database.path, error) from None
+        if noted[0] != about:
+            names = {each.id: roster.name_of(known, each.id) for each in known.groups}
+            noted = about, []
+            for each in projection.current(self.store, commit, self.index.groups).reported():
+                owners = [group.name for group in placement.claimants(known, each.path)]
+                if each.above:
+                    owners = [roster.name_of(known, each.owner or "")]
+                tree = names.get(each.group, each.group)
+                found = Masked(path=each.path, tree=tree, owners=tuple(owners), above=each.above)
+                noted[1].append(found)
+            # Only a cache: when another command is writing, it can wait.
+            with contextlib.suppress(errors.Locked):
+                self.database.set(_MASKED, msgspec.json.encode(noted))
+        return tuple(noted[1])
 
     def ls(self, revision: str = "HEAD", path: StrPath | None = None) -> list[Listed]:
         """The files that a revision holds, all of them or those at or below a path."""
@@ -180,9 +215,9 @@ class LookWork(Project):
         """
         from dorky import checkout
 
-        entry = self._lookup(revision, path)
+        group, entry = self._lookup(revision, path)
         self._bring(checkout.needed(self.store, [entry]))
-        return checkout.read(self.store, entry)
+        return checkout.read(self.store, entry, group)
 
     def diff(
         self,
@@ -222,10 +257,10 @@ class LookWork(Project):
             checkout.needed(
                 self.store,
                 (
-                    entry
+                    placed.entry
                     for path, (was, now) in differing.items()
-                    for entry in (was, None if path in disk else now)
-                    if entry is not None and entry.size <= diff.LIMIT
+                    for placed in (was, None if path in disk else now)
+                    if placed is not None and placed.entry.size <= diff.LIMIT
                 ),
             )
         )
@@ -240,55 +275,63 @@ class LookWork(Project):
 
     def _diff_sides(
         self, commits: Sequence[ObjectId], names: Sequence[str], *, staged: bool
-    ) -> tuple[dict[str, Entry], dict[str, Entry], set[str]]:
+    ) -> tuple[dict[str, Placed], dict[str, Placed], set[str]]:
         """What each side of a diff holds at the paths, and the paths to be read from the disk."""
         if len(commits) > 1:
-            old, new = map(self._committed, commits)
+            old, new = map(self._placed, commits)
             chosen = staging.tracked({**old, **new}, names) if names else [*old, *new]
             return _some(old, chosen), _some(new, chosen), set()
         rows = self.index.rows()
-        new = {path: staging.entry_of(row, self.vault) for path, row in rows.items()}
+        new = {path: staging.placed_of(row, self.vault) for path, row in rows.items()}
         old = new
-        if commits or staged:
-            base = commits[0] if commits else history.head_of(self.store)
-            trees = history.trees_of(self.store, base, self.index.groups)
-            old = dict(history.files_of(self.store, trees))
+        if commits and commits[0] != history.head_of(self.store):
+            old = self._placed(commits[0])
+        elif commits or staged:
+            old = staging.committed(self.store, self.index, rows)
         chosen = staging.tracked({**old, **new}, names) if names else [*old, *new]
         old, new = _some(old, chosen), _some(new, chosen)
         if staged:
             return old, new, set()
         edited = self._diff_unstaged({path: rows[path] for path in new})
-        kept = {path: entry for path, entry in new.items() if path not in edited}
-        there = {path: entry for path, entry in edited.items() if entry}
+        kept = {path: placed for path, placed in new.items() if path not in edited}
+        there = {path: placed for path, placed in edited.items() if placed}
         return old, kept | there, set(there)
 
-    def _diff_unstaged(self, rows: Mapping[str, Row]) -> dict[str, Entry | None]:
+    def _diff_unstaged(self, rows: Mapping[str, Row]) -> dict[str, Placed | None]:
         """What files on disk hold that are not as staged; None for those that are gone."""
-        found: dict[str, Entry | None] = {}
+        found: dict[str, Placed | None] = {}
         stats = dict(self.worktree.stats(rows))
         for change in staging.unstaged(self.worktree, self.store, self.index, rows, stats):
             path = change.path
             stat = None if change.what == "deleted" else stats[path]
-            found[path] = stat and Entry(
+            if stat is None:
+                found[path] = None
+                continue
+            entry = Entry(
                 path.rpartition("/")[2],
                 mode_of(stat),
                 rows[path].content,
                 stat.st_size,
                 self.worktree.sha256(path, stat),
             )
+            found[path] = Placed(rows[path].group, entry)
         return found
 
     def _diff_file(
-        self, path: str, old: Entry | None, new: Entry | None, *, on_disk: bool, reveal: bool
+        self, path: str, old: Placed | None, new: Placed | None, *, on_disk: bool, reveal: bool
     ) -> FileDiff:
         from dorky import checkout, diff
 
-        def version(entry: Entry | None, *, on_disk: bool) -> diff.Version | None:
-            if entry is None:
+        def version(placed: Placed | None, *, on_disk: bool) -> diff.Version | None:
+            if placed is None:
                 return None
+            group, entry = placed
             data = None
             if entry.size <= diff.LIMIT:
-                read = self._diff_read(path, entry) if on_disk else checkout.read(self.store, entry)
+                if on_disk:
+                    read = self._diff_read(path, entry)
+                else:
+                    read = checkout.read(self.store, entry, group)
                 data = b"".join(read)
             # Of a secret no plain hash is shown; and groups have keys of their own.
             shown = self.vault.object_id(Kind.CHUNK, bytes.fromhex(entry.sha256))[:_SHOWN]
@@ -307,16 +350,14 @@ class LookWork(Project):
         with open(self.worktree.open(path), "rb") as file:
             yield file.read(diff.LIMIT)
 
-    def _lookup(self, revision: str, path: str) -> Entry:
-        commit = history.resolve(self.store, revision)
-        found = history.lookup(self.store, history.trees_of(self.store, commit), path)
-        entry = next((each for each in found if not each.is_tree), None)
-        if not found:
-            hint = self._tombstones()(path) or f"dorky ls {revision}"
-            raise errors.PathNotTracked(path, f" in {revision}", hint=hint)
-        if entry is None:
+    def _lookup(self, revision: str, path: str) -> Placed:
+        view = self._view(history.resolve(self.store, revision))
+        if placed := dict(view.files([path])).get(path):
+            return placed
+        if any(each.is_tree for each in history.lookup(self.store, view.trees, path)):
             raise errors.UsageError(f"{path} is a directory", hint=f"dorky ls {revision} {path}")
-        return entry
+        hint = self._tombstones()(path) or f"dorky ls {revision}"
+        raise errors.PathNotTracked(path, f" in {revision}", hint=hint)
 
     def _tombstones(self) -> Callable[[str], str]:
         """What knows what to tell somebody who looks for a file that was purged."""
@@ -341,6 +382,16 @@ class LookWork(Project):
                 fetch_objects(self.remote(), missing, self.progress)
 
 
+def told(found: Iterable[Difference]) -> tuple[Change, ...]:
+    """Return what happened to files, sorted by path."""
+    return tuple(
+        sorted(
+            Change(each.path, "added" if not each.old else "modified" if each.new else "deleted")
+            for each in found
+        )
+    )
+
+
 def _each(revisions: Sequence[str]) -> Iterator[str]:
     """Revisions, those of a range one by one."""
     for each in revisions:
@@ -353,10 +404,10 @@ def _each(revisions: Sequence[str]) -> Iterator[str]:
             yield last or HEAD
 
 
-def _content(entry: Entry | None) -> tuple[str, int] | None:
+def _content(placed: Placed | None) -> tuple[str, int] | None:
     """What makes two files the same; the content's id differs from group to group."""
-    return (entry.sha256, entry.mode) if entry else None
+    return (placed.entry.sha256, placed.entry.mode) if placed else None
 
 
-def _some(entries: Mapping[str, Entry], paths: Iterable[str]) -> dict[str, Entry]:
-    return {path: entries[path] for path in paths if path in entries}
+def _some(placed: Mapping[str, Placed], paths: Iterable[str]) -> dict[str, Placed]:
+    return {path: placed[path] for path in paths if path in placed}

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from dorky import checkout, errors, history, merge, operations, staging
-from dorky.history import MAIN
+from dorky import checkout, errors, history, merge, operations, projection, staging
+from dorky.history import MAIN, Placed
 from dorky.local import LocalWork
 from dorky.looking import StrPath
 from dorky.model import ObjectId
 from dorky.operations import Operation
 from dorky.paths import shown
 from dorky.project import ORIGIN
+from dorky.projection import View
 from dorky.results import LogEntry, Logged, Resolved, Undone
 
 
@@ -22,7 +23,12 @@ class MendWork(LocalWork):
     # --- conflicts -------------------------------------------------------------------------
 
     def resolve(
-        self, paths: StrPath | Iterable[StrPath], *, ours: bool = False, theirs: bool = False
+        self,
+        paths: StrPath | Iterable[StrPath],
+        *,
+        ours: bool = False,
+        theirs: bool = False,
+        readers: str = "",
     ) -> Resolved:
         """Settle conflicts of a merge: with what the files hold now, or with one side's.
 
@@ -30,11 +36,14 @@ class MendWork(LocalWork):
             paths: Files, directories, patterns.
             ours: Whether to take what was here.
             theirs: Whether to take the other side's.
+            readers: Who may read what a group has closed until now: the group that the files
+                belong to, or ``all``.
 
         Raises:
             NothingToDo: No merge is in progress.
             NotFound: A path has no conflict.
             StillMarked: A file has conflict markers.
+            WouldOpen: A file belongs to others now than the group that has closed it.
         """
         if ours and theirs:
             raise errors.UsageError(
@@ -52,19 +61,25 @@ class MendWork(LocalWork):
             backup = ""
             if ours or theirs:
                 side = history.head_of(self.store) if ours else state.theirs
-                trees = history.trees_of(self.store, side)
-                backup = self._take(chosen, trees, state.trees)
+                held = dict(projection.current(self.store, side).files())
+                rows = self.index.rows()
+                # Of ours that does not count, only the file is left, which nobody has touched.
+                apart = [path for path in chosen if ours and path in rows and path not in held]
+                self._take_as_it_is(apart, readers)
+                backup = self._take([p for p in chosen if p not in apart], held, state.trees)
             else:
                 self._check_unmarked(chosen)
-                self._take_as_it_is(chosen)
+                self._take_as_it_is(chosen, readers)
             self._settle(chosen)
             left = self._merging().conflicts
             return Resolved(paths=tuple(chosen), left=left, backup=backup)
 
-    def _take(self, paths: Sequence[str], trees: history.Trees, prepared: history.Trees) -> str:
-        """Put files in place as ``trees`` hold them, unless they were edited, and stage that."""
+    def _take(
+        self, paths: Sequence[str], held: Mapping[str, Placed], prepared: history.Trees
+    ) -> str:
+        """Put files in place as one side holds them, unless they were edited, and stage that."""
         rows = self.index.rows()
-        held, marks = (dict(history.files_of(self.store, each)) for each in (trees, prepared))
+        marks = dict(View(self.store, prepared, self.owner).files())
         wanted = {path: held.get(path) for path in paths}
         marked = {
             path: staging.row_of(path, marks[path], self.vault, absent=False)
@@ -75,14 +90,19 @@ class MendWork(LocalWork):
         backup, done = self._carry_out(rows, made, force=True)
         with self.database.transaction():
             done.record(self.index)
-            self.index.remove(path for path, entry in wanted.items() if entry is None)
+            self.index.remove(path for path, placed in wanted.items() if placed is None)
         return backup
 
-    def _take_as_it_is(self, paths: Sequence[str]) -> None:
+    def _take_as_it_is(self, paths: Sequence[str], readers: str = "") -> None:
         """Stage files as they are on disk, or as gone."""
         rows = self.index.rows()
         stats = {path: stat for path in paths if (stat := self.worktree.stat(path))}
-        self._stage(rows, staging.Selection(stats, set(paths), set(paths) - stats.keys()))
+        chosen = staging.Selection(stats, set(paths), set(paths) - stats.keys())
+        try:
+            self._stage(rows, chosen, readers)
+        except errors.WouldOpen as error:
+            hint = error.hint.replace("dorky stage", "dorky resolve")
+            raise errors.WouldOpen(*error.args, hint=hint) from None
 
     def _merging(self) -> merge.State:
         state = merge.load(self.database)
@@ -175,7 +195,7 @@ class MendWork(LocalWork):
         before = self.database.ref(MAIN)
         rows = self.index.rows()
         wanted = {
-            path: staging.entry_of(old, self.vault) if old else None
+            path: staging.placed_of(old, self.vault) if old else None
             for path, (old, _) in found.disk.items()
         }
         kept = {path: new for path, (_, new) in found.disk.items() if new}

@@ -7,19 +7,21 @@ combined by `threeway`; where that can't be done it is a conflict, for a person 
 from __future__ import annotations
 
 import stat as stat_module
-from collections.abc import Callable, Collection, Iterable
-from typing import NamedTuple
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Literal, NamedTuple
 
 import msgspec
 
-from dorky import errors, history, staging
+from dorky import errors, history, placement, projection, staging
 from dorky.database import Database
-from dorky.history import MAIN
-from dorky.model import ALL, Entry, MiB, ObjectId
+from dorky.history import MAIN, Placed
+from dorky.index import Row
+from dorky.model import ALL, Entry, MiB, ObjectId, Roster
 from dorky.operations import MERGE
 from dorky.paths import parents
+from dorky.placement import Owner
+from dorky.projection import View
 from dorky.results import Unmerged
-from dorky.roster import GroupOf
 from dorky.store import Store, Writer
 
 _BESIDE = ".theirs"
@@ -37,12 +39,16 @@ class Merged(NamedTuple):
         trees: What it holds, or what is to be checked out for the conflicts to be resolved.
         sealed: The trees of groups that can't be read here.
         conflicts: Files that a person must look at.
+        left: Files of ours that are not in their owner's tree, and stay as they are.
+        dropped: Groups whose trees the other side has left out; ``trees`` has them.
     """
 
     commit: ObjectId | None
     trees: dict[str, ObjectId]
     sealed: dict[str, ObjectId]
     conflicts: tuple[Unmerged, ...]
+    left: frozenset[str] = frozenset()
+    dropped: tuple[str, ...] = ()
 
 
 class State(msgspec.Struct, frozen=True):
@@ -83,18 +89,37 @@ def save(database: Database, state: State | None) -> None:
     database.set(MERGE, msgspec.json.encode(state) if state else b"")
 
 
-class _Side(NamedTuple):
-    """A file as one commit holds it, and the group whose tree it lies in."""
+def _same(one: Placed | None, other: Placed | None) -> bool:
+    """Whether two files have the same content and mode. Ids are keyed for each group."""
+    if one is None or other is None:
+        return False
+    first, second = one.entry, other.entry
+    return (first.mode, first.size, first.sha256) == (second.mode, second.size, second.sha256)
 
-    group: str
-    entry: Entry
 
-    def holds(self, other: _Side | None) -> bool:
-        """Whether the other file has the same content and mode. Ids are keyed for each group."""
-        if other is None:
-            return False
-        one, two = self.entry, other.entry
-        return (one.mode, one.size, one.sha256) == (two.mode, two.size, two.sha256)
+class _Three(NamedTuple):
+    """A file as the common ancestor, our side and their side have it."""
+
+    base: Placed | None
+    ours: Placed | None
+    theirs: Placed | None
+
+
+class _Ours(NamedTuple):
+    """What our side has done to files outside the trees of their owners.
+
+    It was committed before the owner was known, and is our own: nobody else has it.
+
+    Attributes:
+        adopted: Files that belong to a group of the user's, which is no wider: as if they had been
+            committed for it; with what the common ancestor held in their place.
+        left: Other files, which stay in the tree where they are.
+        conflicts: Those of them that their side changed, too.
+    """
+
+    adopted: dict[str, tuple[Placed, Placed | None]]
+    left: dict[str, Placed]
+    conflicts: list[Unmerged]
 
 
 def merge(
@@ -104,10 +129,14 @@ def merge(
     *,
     label: str,
     author: str,
-    group_of: GroupOf,
+    known: Roster,
+    rows: Mapping[str, Row],
     bring: Bring,
 ) -> Merged:
     """Store what both sides did since they parted, as a commit unless there are conflicts.
+
+    Of each commit counts what does by today's roster, and the result is encrypted for the owners of
+    its paths. Contested files stay in the trees where they are, as whoever changed them left them.
 
     Args:
         store: Where the commits are.
@@ -115,44 +144,55 @@ def merge(
         theirs: The second parent.
         label: What to call the other side.
         author: Who merges.
-        group_of: Tells whom a file is for that the two sides have for different groups.
+        known: Tells the owners of paths.
+        rows: What is staged: only what came from here is ours, whatever our commits hold.
         bring: Fetches files that both sides changed.
 
     Raises:
         Diverged: A name is a file on one side and a directory on the other, or both sides changed
-            the files of a group that can't be read here.
+            contested files, or the files of a group that can't be read here.
         NameClash: Names that differ only in case.
     """
+    owner = placement.owner(known)
+    living = {group.id for group in known.groups if group.patterns}
     base = history.merge_base(store, ours, theirs)
-    sealed = _sealed_trees(store, base, ours, theirs, label)
-    before, our_trees, their_trees = (
-        history.trees_of(store, each) for each in (base, ours, theirs)
+    sealed = _sealed_trees(store, base, ours, theirs, label, living)
+    before, our_view = (
+        View(store, history.trees_of(store, commit), owner) for commit in (base, ours)
     )
-    done = {each.path for each in history.differences(store, before, our_trees)}
-    # Whole, and not looked up one by one: that would read a directory once for each of its files.
-    original, merged = (_sides(store, each) for each in (before, our_trees))
-    both: dict[str, tuple[_Side | None, _Side | None, _Side | None]] = {}
-    for each in history.differences(store, before, their_trees):
-        side = _Side(each.group, each.new) if each.new else None
-        if each.path in done:
-            both[each.path] = original.get(each.path), merged.get(each.path), side
-        else:
-            _place(merged, each.path, side)
+    their_view = View(store, history.trees_of(store, theirs), owner)
+    their_view, dropped = without_drops(before, their_view, living)
+    merged, both, own = _compared(before, our_view, their_view, rows)
     contested = (side.entry for sides in both.values() for side in sides if side)
-    bring(entry for entry in contested if entry.size <= _LARGEST)
+    adopted = (merged[path].entry for path in own.adopted.keys() & merged.keys())
+    bring(entry for entry in (*contested, *adopted) if entry.size <= _LARGEST)
     conflicts = []
     with store.writer() as writer:
         for path, sides in both.items():
-            found = _both(store, writer, path, sides, label, group_of)
+            found = _both(store, writer, path, sides, label, owner)
             _place(merged, path, found.side)
             if found.conflict:
                 conflicts.append(found.conflict)
+        for path in own.adopted.keys() & merged.keys() - both.keys():
+            merged[path] = _sealed_for(store, writer, merged[path], owner(path) or ALL)
+        if living:
+            held = [(path, each.group) for path, each in merged.items()]
+            counted, _ = placement.projected(owner, held)
+            merged = {path: merged[path] for path, _ in counted}
+            conflicts = [each for each in conflicts if each.path in merged]
         # Only now is it known which names are taken.
         taken = merged.keys() | {above for path in merged for above in parents(path)}
-        conflicts = [_beside(merged, taken, each, both[each.path][2]) for each in conflicts]
-        _check_names(merged, label)
-        placed = ((path, *side) for path, side in merged.items())
-        trees = staging.write_placed(placed, writer)
+        conflicts = [
+            _beside(merged, taken, each, both[each.path].theirs, owner) for each in conflicts
+        ]
+        apart = [*own.left.items()]
+        if placement.is_contested(known):
+            apart += _frozen(before, our_view, their_view, label)
+        _check_names(merged.keys() | {path for path, _ in apart}, label)
+        items = ((path, *side) for path, side in (*merged.items(), *apart))
+        kept = living & (our_view.trees.keys() | their_view.trees.keys())
+        trees = staging.write_placed(items, writer, kept)
+        conflicts += own.conflicts
         commit = None
         if not conflicts:
             message = f"Merge {label}"
@@ -160,78 +200,167 @@ def merge(
                 writer, {**trees, **sealed}, [ours, theirs], author=author, message=message
             )
         writer.save()
-    return Merged(commit, trees, sealed, tuple(sorted(conflicts)))
+    left = frozenset(own.left)
+    return Merged(commit, trees, sealed, tuple(sorted(conflicts)), left, tuple(dropped))
 
 
-def _place(merged: dict[str, _Side], path: str, side: _Side | None) -> None:
+def _compared(
+    before: View, our_view: View, their_view: View, rows: Mapping[str, Row]
+) -> tuple[dict[str, Placed], dict[str, _Three], _Ours]:
+    """Return what one side alone has made of files, the files that both changed, and our own."""
+    done = {each.path for each in projection.differences(before, our_view)}
+    # Whole, and not looked up one by one: that would read a directory once for each of its files.
+    original, merged = (dict(view.files()) for view in (before, our_view))
+    own = _ours(before, our_view, their_view, rows)
+    for path, (placed, was) in own.adopted.items():
+        if path not in merged:
+            merged[path] = placed
+            done.add(path)
+            if was and path not in original:
+                original[path] = was
+    both: dict[str, _Three] = {}
+    for each in projection.differences(before, their_view):
+        side = Placed(each.group, each.new) if each.new else None
+        if each.path in done:
+            both[each.path] = _Three(original.get(each.path), merged.get(each.path), side)
+        elif each.path not in own.left:
+            _place(merged, each.path, side)
+    return merged, both, own
+
+
+def unpushed(
+    store: Store, ours: ObjectId | None, theirs: ObjectId | None, known: Roster
+) -> frozenset[str]:
+    """Return the files that our side alone has committed outside the trees of their owners."""
+    owner = placement.owner(known)
+    before, after = (View(store, history.trees_of(store, each), owner) for each in (theirs, ours))
+    return frozenset(
+        path
+        for group, path, _, now in projection.changed(before, after)
+        if now and owner(path) not in {group, None}
+    )
+
+
+def without_drops(old: View, new: View, living: Collection[str]) -> tuple[View, list[str]]:
+    """Return a commit with the trees that it leaves out of groups that live, and those groups.
+
+    Members leave an empty tree where there are no files any more. So a tree that is missing was
+    most likely left out by somebody who can't read it, and its files stay as they are.
+    """
+    gone = old.trees.keys() & set(living) - new.trees.keys()
+    if not gone:
+        return new, []
+    kept = {group: old.trees[group] for group in gone}
+    missed = {placed.group for _, placed in View(old.store, kept, old.owner).files()}
+    return View(new.store, {**kept, **new.trees}, new.owner), sorted(missed)
+
+
+def _ours(before: View, our_view: View, their_view: View, rows: Mapping[str, Row]) -> _Ours:
+    """Find what our side has done outside the trees of the files' owners."""
+    found = _Ours({}, {}, [])
+    owner, readable = our_view.owner, our_view.store.vault.groups
+    assert owner is not None
+    apart = {
+        (group, path): (was, now)
+        for group, path, was, now in projection.changed(before, our_view)
+        if now and owner(path) not in {group, None} and path in rows and rows[path].group == group
+    }
+    others = dict(their_view.files({path for _, path in apart})) if apart else {}
+    theirs = {
+        (group, path): now
+        for group, path, _, now in (projection.changed(before, their_view) if apart else ())
+    }
+    for (group, path), (was, now) in apart.items():
+        placed = Placed(group, now)
+        target = owner(path)
+        assert target is not None
+        other = others.get(path)
+        if target in readable and not placement.is_widening(group, target):
+            found.adopted[path] = placed, Placed(group, was) if was else None
+        elif not _same(placed, other):
+            found.left[path] = placed
+            if other:
+                found.conflicts.append(Unmerged(path=path, why="closed"))
+            elif was and theirs.get((group, path), was) is None:
+                found.conflicts.append(Unmerged(path=path, why="deleted by them"))
+    return found
+
+
+def _frozen(before: View, our_view: View, their_view: View, label: str) -> list[tuple[str, Placed]]:
+    """Return the contested files, in the trees where they are, as one side has left them.
+
+    Raises:
+        Diverged: Both sides changed one.
+    """
+    held = {
+        (path, placed.group): placed
+        for path, placed, why in our_view.walk()
+        if why and why.owner is None
+    }
+    owner = our_view.owner
+    assert owner is not None
+    ours = {
+        (path, group): now
+        for group, path, _, now in projection.changed(before, our_view)
+        if owner(path) is None
+    }
+    for group, path, _, now in projection.changed(before, their_view):
+        if owner(path) is not None:
+            continue
+        if (path, group) in ours and ours[path, group] != now:
+            what = f"both sides changed {path}, which several groups claim"
+            raise errors.Diverged(label, what, hint="dorky group list")
+        held.pop((path, group), None)
+        if now:
+            held[path, group] = Placed(group, now)
+    return [(path, placed) for (path, _), placed in held.items()]
+
+
+def _place(merged: dict[str, Placed], path: str, side: Placed | None) -> None:
     if side:
         merged[path] = side
     else:
         merged.pop(path, None)
 
 
-def _sides(store: Store, trees: history.Trees) -> dict[str, _Side]:
-    return {
-        path: _Side(group, entry)
-        for group, tree in trees.items()
-        for path, entry in history.files_of(store, {group: tree})
-    }
-
-
 class _Found(NamedTuple):
     """What becomes of a file, and what is to be decided about it."""
 
-    side: _Side | None
+    side: Placed | None
     conflict: Unmerged | None = None
 
 
 def _both(
-    store: Store,
-    writer: Writer,
-    path: str,
-    sides: tuple[_Side | None, _Side | None, _Side | None],
-    label: str,
-    group_of: GroupOf,
+    store: Store, writer: Writer, path: str, sides: _Three, label: str, owner: Owner
 ) -> _Found:
-    """Merge a file that both sides changed, in content, in mode, or in whom it is for."""
+    """Merge a file that both sides changed, in content, in mode, or in its group."""
     base, ours, theirs = sides
     if ours is None and theirs is None:
         return _Found(None)
+    group = owner(path)
+    assert group is not None  # nothing that is contested counts
     if ours is None or theirs is None:
         kept = ours or theirs
-        if base and base.holds(kept):  # it only went to another group
+        if base and _same(base, kept):  # it only went to another group
             return _Found(None)
-        return _Found(kept, Unmerged(path=path, why="deleted by them" if ours else "deleted by us"))
-    group = _whose(path, ours.group, theirs.group, group_of)
-    if theirs.holds(ours) or (base and base.holds(theirs)):
+        why: Literal["deleted by them", "deleted by us"]
+        why = "deleted by them" if ours else "deleted by us"
+        assert kept is not None
+        return _Found(_sealed_for(store, writer, kept, group), Unmerged(path=path, why=why))
+    if _same(theirs, ours) or _same(base, theirs):
         return _Found(_sealed_for(store, writer, ours, group))
-    if base and base.holds(ours):
+    if _same(base, ours):
         return _Found(_sealed_for(store, writer, theirs, group))
-    return _combined(store, writer, path, (base, ours, theirs), group, label)
-
-
-def _whose(path: str, ours: str, theirs: str, group_of: GroupOf) -> str:
-    """The group that a merged file is for: never `ALL` if one side has it for fewer...
-
-    ... unless it is for all by now. What one group may read is not for others to merge.
-    """
-    if ours == theirs:
-        return ours
-    if (meant := group_of(path)) in {ours, theirs}:
-        return meant
-    return theirs if ours == ALL else ours
+    return _combined(store, writer, path, sides, group, label)
 
 
 def _combined(
-    store: Store,
-    writer: Writer,
-    path: str,
-    sides: tuple[_Side | None, _Side, _Side],
-    group: str,
-    label: str,
+    store: Store, writer: Writer, path: str, sides: _Three, group: str, label: str
 ) -> _Found:
     """Combine what both sides made of a file, if it is a text that is not too long."""
     base, ours, theirs = sides
+    assert ours is not None
+    assert theirs is not None
     mode = theirs.entry.mode if base and ours.entry.mode == base.entry.mode else ours.entry.mode
     if theirs.entry.sha256 == ours.entry.sha256 and _are_files(ours, theirs):
         return _Found(_sealed_for(store, writer, _with(ours, mode=mode), group))
@@ -249,45 +378,54 @@ def _combined(
             theirs_label=label,
         )
     if combined is None:
-        return _Found(ours, Unmerged(path=path, why="binary"))
+        return _Found(_sealed_for(store, writer, ours, group), Unmerged(path=path, why="binary"))
     from dorky import contents
 
     entry = contents.store_bytes(store, writer, ours.entry.name, mode, combined.data, group=group)
     conflict = Unmerged(path=path, why="changed by both", places=combined.conflicts)
-    return _Found(_Side(group, entry), conflict if combined.conflicts else None)
+    return _Found(Placed(group, entry), conflict if combined.conflicts else None)
 
 
-def _are_files(*sides: _Side) -> bool:
+def _are_files(*sides: Placed) -> bool:
     return all(stat_module.S_ISREG(side.entry.mode) for side in sides)
 
 
-def _with(side: _Side, *, mode: int) -> _Side:
+def _with(side: Placed, *, mode: int) -> Placed:
     return side._replace(entry=msgspec.structs.replace(side.entry, mode=mode))
 
 
-def _read(store: Store, side: _Side) -> bytes:
+def _read(store: Store, side: Placed) -> bytes:
     from dorky import checkout
 
-    return b"".join(checkout.read(store, side.entry))
+    return b"".join(checkout.read(store, side.entry, side.group))
 
 
-def _sealed_for(store: Store, writer: Writer, side: _Side, group: str) -> _Side:
+def _sealed_for(store: Store, writer: Writer, side: Placed, group: str) -> Placed:
     if side.group == group:
         return side
     from dorky import contents
 
-    return _Side(group, contents.regroup(store, writer, side.entry, group))
+    return Placed(group, contents.regroup(store, writer, side.entry, group, source=side.group))
 
 
 def _beside(
-    merged: dict[str, _Side], taken: set[str], conflict: Unmerged, theirs: _Side | None
+    merged: dict[str, Placed],
+    taken: set[str],
+    conflict: Unmerged,
+    theirs: Placed | None,
+    owner: Owner,
 ) -> Unmerged:
-    """Put the other side's file beside ours, where the two could not become one."""
+    """Put the other side's file next to ours, where the two could not become one.
+
+    Unless that name belongs to others: then theirs is only to be had by ``resolve --theirs``.
+    """
     if conflict.why != "binary" or theirs is None:
         return conflict
     beside = conflict.path + _BESIDE
     while beside in taken:
         beside += _BESIDE
+    if owner(beside) != theirs.group:
+        return conflict
     taken.add(beside)
     name = beside.rpartition("/")[2]
     merged[beside] = theirs._replace(entry=msgspec.structs.replace(theirs.entry, name=name))
@@ -312,7 +450,12 @@ def _check_names(paths: Collection[str], label: str) -> None:
 
 
 def _sealed_trees(
-    store: Store, base: ObjectId | None, ours: ObjectId, theirs: ObjectId, label: str
+    store: Store,
+    base: ObjectId | None,
+    ours: ObjectId,
+    theirs: ObjectId,
+    label: str,
+    living: Collection[str],
 ) -> dict[str, ObjectId]:
     """The trees of groups that can't be read here, merged as a whole.
 
@@ -325,6 +468,8 @@ def _sealed_trees(
     found = {}
     for group in (our_trees.keys() | their_trees.keys()) - store.vault.groups:
         before, our, their = (held.get(group) for held in (base_trees, our_trees, their_trees))
+        if group in living:  # see `without_drops`
+            our, their = our or before, their or before
         if before not in {our, their} and our != their:
             hint = "somebody in that group has to pull and push"
             what = "both sides changed files of a group that you are not in"

@@ -24,8 +24,10 @@ from dorky.model import ObjectId
 MERGE = "merge"
 """The single value that tells of a merge in progress (see `merge.State`)."""
 
-_VALUES = ("head", MERGE, "index.commit", "index.groups")
-_ROW = "(SELECT json_array(mode, size, content, digest, absent) FROM files WHERE path = {0})"
+_VALUES = ("head", MERGE, "index.commit", "index.groups", "index.claims")
+_ROW = (
+    "(SELECT json_array(mode, size, content, digest, absent, readers) FROM files WHERE path = {0})"
+)
 _REF = "(SELECT id FROM refs WHERE name = {0})"
 _VALUE = "(SELECT CAST(value AS TEXT) FROM meta WHERE key = {0})"
 
@@ -155,7 +157,7 @@ def _packed(row: Row | None) -> str | None:
         return None
     import json
 
-    return json.dumps([row.mode, row.size, row.content, row.digest, int(row.absent)])
+    return json.dumps([row.mode, row.size, row.content, row.digest, int(row.absent), row.group])
 
 
 def _unpacked(database: Database, path: str, text: str | None) -> Row | None:
@@ -164,9 +166,10 @@ def _unpacked(database: Database, path: str, text: str | None) -> Row | None:
     import json
 
     try:
-        mode, size, content, digest, absent = json.loads(text)
+        mode, size, content, digest, absent, group = json.loads(text)
         bytes.fromhex(content + digest)
-        return Row(path, int(mode), int(size), content, digest, bool(absent))
+        row = Row(path, int(mode), int(size), content, digest, bool(absent))
+        return row._replace(group=str(group))
     except (ValueError, TypeError) as error:
         raise errors.CorruptDatabase(database.path, error) from None
 

@@ -136,6 +136,14 @@ def refusal(
     return errors.Misplaced(stray.path, audience(known, stray.owner), commit[:10], hint=hint)
 
 
+def would_open(stray: Stray, known: Roster) -> errors.WouldOpen:
+    """Return the error for a closed group's file that belongs to other readers by now."""
+    old, new = (roster.name_of(known, each or ALL) for each in (stray.tree, stray.owner))
+    path = shlex.quote(stray.path)
+    hint = f"if they may: dorky stage {path} --for {new} && dorky commit -m ..., then again"
+    return errors.WouldOpen(stray.path, old, new, hint=hint)
+
+
 def contested(known: Roster, path: str) -> errors.AmbiguousGroup:
     """Return the error for a path that several groups claim."""
     one, other = placement.claimants(known, path)[:2]

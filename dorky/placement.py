@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from dorky.files import IGNORABLE
@@ -81,6 +81,109 @@ def owner(roster: Roster) -> Owner:
         return owners.pop() if owners else ALL
 
     return owner_of
+
+
+def is_widening(source: str, target: str) -> bool:
+    """Return whether content goes to readers that its group has closed it to.
+
+    Groups change, so two closed groups count as different readers whoever is in them today.
+    """
+    return source not in {ALL, target}
+
+
+def claims(roster: Roster) -> str:
+    """Return a text that is the same for rosters by which every path has the same owner."""
+    import json
+
+    claimed = sorted((group.id, pattern) for group, pattern in _claims(roster))
+    return json.dumps(claimed) if claimed else ""
+
+
+def owner_by(claims: str) -> Owner:
+    """Return the function that gives the owner of a path by a roster of which `claims` told.
+
+    Raises:
+        ValueError: It is no such text.
+    """
+    import json
+
+    groups = tuple(Group(group, "", (pattern,)) for group, pattern in json.loads(claims or "[]"))
+    return owner(Roster((), groups))
+
+
+def is_contested(roster: Roster) -> bool:
+    """Return whether there are paths that several groups claim."""
+    return any(
+        overlap(first, second)
+        for group, first in _claims(roster)
+        for other, second in _claims(roster)
+        if group.id < other.id
+    )
+
+
+# --- what counts ----------------------------------------------------------------------------
+
+
+class Masked(NamedTuple):
+    """An entry of a tree that does not count.
+
+    Attributes:
+        path: The file or link.
+        group: The group whose tree holds it.
+        owner: The group that owns the path; None if several groups claim it.
+        above: A path of the owner's that can't exist together with this file; else empty.
+    """
+
+    path: str
+    group: str
+    owner: str | None
+    above: str = ""
+
+
+def judged(
+    owner: Owner, group: str, path: str, below: Callable[[str], Masked | None]
+) -> Masked | None:
+    """Return why an entry does not count; None if it does: the one rule of reading.
+
+    An entry counts only in the tree of its path's owner. A file of everybody's does not count
+    either if a group's file lies below its path, where a directory has to be.
+
+    Args:
+        owner: Gives the owner of a path.
+        group: The group whose tree holds the entry.
+        path: Where.
+        below: Looks for a path of a group's below a path, folded, in a tree where it counts.
+    """
+    owned_by = owner(path)
+    if owned_by != group:
+        return Masked(path, group, owned_by)
+    found = below(path) if group == ALL else None
+    return Masked(path, group, found.owner, found.path) if found else None
+
+
+def projected(
+    owner: Owner, held: Collection[tuple[str, str]]
+) -> tuple[set[tuple[str, str]], list[Masked]]:
+    """Return which entries of a commit's trees count, and those that do not.
+
+    Args:
+        owner: Gives the owner of a path.
+        held: Each entry's path and the group whose tree holds it.
+    """
+    above: dict[str, Masked] = {}
+    for path, group in sorted(held):
+        if group != ALL and owner(path) == group:
+            names = fold(path).split("/")
+            for n in range(1, len(names)):
+                above.setdefault("/".join(names[:n]), Masked(path, group, group))
+    counted, masked = set(), []
+    for path, group in sorted(held):
+        found = judged(owner, group, path, lambda path: above.get(fold(path)))
+        if found:
+            masked.append(found)
+        else:
+            counted.add((path, group))
+    return counted, masked
 
 
 def claimants(roster: Roster, path: str) -> list[Group]:

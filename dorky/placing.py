@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import contextlib
 import stat as stat_module
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
-from dorky import checkout, errors, git, history, merge, operations, staging
+from dorky import checkout, errors, git, history, merge, operations, placement, projection, staging
 from dorky.checkout import Done, Plan, Wanted
 from dorky.contents import store_files
 from dorky.history import MAIN
 from dorky.index import Row
-from dorky.looking import LookWork
+from dorky.looking import LookWork, told
 from dorky.model import ALL, ObjectId
 from dorky.paths import parents, shown
+from dorky.projection import View
 from dorky.results import Change, CheckedOut
 from dorky.roster import GroupOf
 
@@ -39,9 +40,11 @@ class PlaceWork(LookWork):
             self._check_no_merge()
             target = history.resolve(self.store, revision)
             head = history.head_of(self.store)
-            changes = self._changes(head, target)
+            view = projection.current(self.store, target)
+            found = projection.differences(projection.current(self.store, head), view)
+            changes = told(found)
             detached = b"" if revision == MAIN else target.encode()
-            rows, made = self._plan(head, history.trees_of(self.store, target), lambda _: True)
+            rows, made = self._plan(head, view, lambda _: True)
             backup, done = self._carry_out(rows, made, force=force)
             clean = self.index.commit == head
             with self.database.transaction():
@@ -53,33 +56,64 @@ class PlaceWork(LookWork):
             return CheckedOut(commit=target, changes=changes, backup=backup, ignored=done.ignored)
 
     def _plan(
-        self, old: ObjectId | None, after: history.Trees, wanted: Wanted
+        self, old: ObjectId | None, after: View, wanted: Wanted, keep: Collection[str] = ()
     ) -> tuple[dict[str, Row], Plan]:
-        """Plan to go from a commit to other trees."""
+        """Plan to go from a commit to other trees, but for staged files that stay as they are."""
         rows = self.index.rows()
         grouped = bool(self.roster.groups)
         lost = self.index.groups - self.vault.groups if grouped else frozenset()
         gained = self.vault.groups - self.index.groups if grouped else frozenset()
         absent = any(row.absent for row in rows.values())
-        before = history.trees_of(self.store, old, self.index.groups)
-        if before == after and not (lost or gained or absent):
+        trees = history.trees_of(self.store, old, self.index.groups)
+        before = View(self.store, trees, self.index.owner)
+        moved = self.index.claims != placement.claims(self.roster)
+        if trees == after.trees and not (lost or gained or absent or moved):
             return rows, checkout.nothing()
-        made = checkout.plan(self.worktree, self.store, rows, before, after, wanted)
-        if lost:
-            # What is in the files here can't be told any more, so they stay.
-            group_of = self.grouping()
-            made.forget.update(path for path in rows if group_of(path) in lost)
+        made = checkout.plan(
+            self.worktree, self.store, rows, before, after, wanted, keep, moved=moved
+        )
+        # What is in the files here can't be told any more, so they stay.
+        made.forget.update(path for path, row in rows.items() if row.group in lost)
         return rows, made
 
     def _read_by_now(self) -> None:
         """Note that the index is about all groups that the user is in, after a checkout."""
         if self.roster.groups:
             self.index.groups = self.vault.groups
+            self.index.claims = placement.claims(self.roster)
 
-    def _readable_grouping(self) -> GroupOf:
-        """What tells a path's group, for what stays on this machine: `ALL` for closed ones."""
-        group_of, own = self.grouping(), self.vault.groups
-        return lambda path: group if (group := group_of(path)) in own else ALL
+    def _follow_claims(self, head: ObjectId | None) -> None:
+        """Have the index go by today's owners of paths: what begins to count is not on disk yet."""
+        claims = placement.claims(self.roster)
+        if self.index.claims == claims:
+            return
+        rows = self.index.rows()
+        trees = history.trees_of(self.store, head, self.index.groups)
+        known = dict(View(self.store, trees, self.index.owner).files())
+        new = [
+            staging.row_of(path, placed, self.vault)
+            for path, placed in View(self.store, trees, self.owner).files()
+            if path not in rows and path not in known
+        ]
+        with self.database.transaction():
+            self.index.put(new)
+            self.index.claims = claims
+            self.index.commit = None
+
+    def _readable_grouping(self, rows: Mapping[str, Row]) -> GroupOf:
+        """What tells a path's group, for what stays on this machine.
+
+        What a group has closed is kept for that group, whoever owns the path today. `ALL` stands
+        for groups that the user is not in.
+        """
+        owner, own = self.owner, self.vault.groups
+
+        def group_of(path: str) -> str:
+            source = rows[path].group if path in rows else ALL
+            candidates = (source if source != ALL else None, owner(path))
+            return next((group for group in candidates if group in own), None) or ALL
+
+        return group_of
 
     def _carry_out(self, rows: Mapping[str, Row], made: Plan, *, force: bool) -> tuple[str, Done]:
         """Carry out a plan on disk.
@@ -93,7 +127,7 @@ class PlaceWork(LookWork):
         """
         if made.conflicts and not force:
             raise errors.LocalChanges(shown(sorted(made.conflicts)))
-        self._bring(checkout.needed(self.store, made.write.values()))
+        self._bring(checkout.needed(self.store, (entry for _, entry in made.write.values())))
         name = ""
         kept: list[Row] = []
         if made.conflicts:
@@ -103,7 +137,7 @@ class PlaceWork(LookWork):
                 rows,
                 made,
                 author=self.author,
-                group_of=self._readable_grouping(),
+                group_of=self._readable_grouping(rows),
             )
         self._note_disk(rows, made, kept)
         # Before they are there: git must not see them even for a moment. Of what lies beyond a
@@ -146,7 +180,7 @@ class PlaceWork(LookWork):
 
     def _keep(self, path: str) -> Row:
         """Store what a file holds, for an undo to find."""
-        group = self._readable_grouping()(path)
+        group = self._readable_grouping(self.index.rows([path]))(path)
         with self.store.writer() as writer:
             (row,) = store_files(self.worktree, {path: 0}, writer, self.store, lambda _: group)
             writer.save()

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     # Most commands need neither the keys nor a remote.
     from dorky.keyring import Keyring
     from dorky.keys import Ask
+    from dorky.placement import Owner
     from dorky.remote.root import Remote
     from dorky.vault import Vault
 
@@ -266,6 +267,13 @@ class Project:
             return msgspec.json.decode(data, type=tuple[Purge, ...]) if data else ()
         except msgspec.MsgspecError as error:
             raise errors.CorruptDatabase(self.database.path, error) from None
+
+    @property
+    def owner(self) -> Owner:
+        """What gives the owner of a path, by the roster that was seen last."""
+        from dorky import placement
+
+        return placement.owner(self.roster)
 
     def grouping(self) -> Callable[[str], str]:
         """What tells the id of the group that a path belongs to."""

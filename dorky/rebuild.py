@@ -16,7 +16,18 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
-from dorky import errors, files, history, merge, model, operations, reach, scrub, staging
+from dorky import (
+    errors,
+    files,
+    history,
+    merge,
+    model,
+    operations,
+    projection,
+    reach,
+    scrub,
+    staging,
+)
 from dorky.database import PURGES, Database
 from dorky.history import MAIN
 from dorky.index import SINCE
@@ -475,11 +486,11 @@ def _mend_rows(project: Project, made: _Made, *, lost: bool) -> None:
         lost = True
     if not lost:
         return
-    trees = history.trees_of(store, history.head_of(store))
+    view = projection.current(store, history.head_of(store))
     with contextlib.suppress(errors.IntegrityError):
         index.put(
-            staging.row_of(path, entry, store.vault, absent=project.worktree.stat(path) is None)
-            for path, entry in list(history.files_of(store, trees))
+            staging.row_of(path, placed, store.vault, absent=project.worktree.stat(path) is None)
+            for path, placed in list(view.files())
             if path not in rows or path in gone
         )
     with project.database.transaction():

@@ -96,14 +96,31 @@ class Unmerged(Result, frozen=True, kw_only=True, order=True):
         path: The file.
         why: What each side did. *Changed by both*: it has conflict markers. *Binary*: it is as it
             was here, and theirs lies beside it. *Deleted*: it is what the other one made of it.
+            *Closed*: it is as it was here, for its group only; theirs is for others.
         places: The keys, or the lines, that both changed.
         beside: Where theirs lies; empty if not beside it.
     """
 
     path: str
-    why: Literal["changed by both", "binary", "deleted by us", "deleted by them"]
+    why: Literal["changed by both", "binary", "deleted by us", "deleted by them", "closed"]
     places: tuple[str, ...] = ()
     beside: str = ""
+
+
+class Masked(Result, frozen=True, kw_only=True, order=True):
+    """An entry of a commit that does not count, because it is not in the tree of its path's owner.
+
+    Attributes:
+        path: The file or link.
+        tree: The group whose tree holds it.
+        owners: The groups that claim the path; several contest it, none leaves it to everybody.
+        above: A group's file that can't exist together with it; empty if that is not the reason.
+    """
+
+    path: str
+    tree: str
+    owners: tuple[str, ...]
+    above: str = ""
 
 
 class Status(Result, frozen=True, kw_only=True):
@@ -125,6 +142,8 @@ class Status(Result, frozen=True, kw_only=True):
         requests: Who asked to be let in, when somebody looked last.
         merging: What is being merged; empty if nothing is.
         conflicts: What of that is not resolved yet; these files are not among the changes.
+        masked: What ``head`` holds that does not count, such as files at a group's paths that were
+            committed by somebody who is not in it.
     """
 
     branch: str
@@ -142,6 +161,7 @@ class Status(Result, frozen=True, kw_only=True):
     requests: tuple[str, ...] = ()
     merging: str = ""
     conflicts: tuple[Unmerged, ...] = ()
+    masked: tuple[Masked, ...] = ()
 
     @property
     def clean(self) -> bool:
@@ -177,6 +197,9 @@ class Transfer(Result, frozen=True, kw_only=True):
         conflicts: What could not be merged: the merge is in progress, ``main`` is where it was
             (pull).
         purged: What was taken out of the history here because it was out of the remote's (pull).
+        masked: What the new head holds that does not count (pull).
+        dropped: Groups whose files the new head leaves out as a whole: they stay here, staged
+            (pull).
     """
 
     remote: str
@@ -193,6 +216,8 @@ class Transfer(Result, frozen=True, kw_only=True):
     ignored: tuple[str, ...] = ()
     conflicts: tuple[Unmerged, ...] = ()
     purged: tuple[Tombstone, ...] = ()
+    masked: tuple[Masked, ...] = ()
+    dropped: tuple[str, ...] = ()
 
 
 class Exposure(Result, frozen=True, kw_only=True):

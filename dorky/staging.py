@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import stat as stat_module
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
-from dorky import errors, files, history, model
+from dorky import errors, files, history, model, projection
+from dorky.history import Placed
 from dorky.ignore import Ignore
 from dorky.index import Index, Row, mode_of
 from dorky.model import ALL, Entry, Kind, ObjectId, Tree
@@ -197,10 +198,21 @@ def stage(
     chosen: Selection,
     group_of: GroupOf,
     progress: Progress,
+    check: Callable[[Iterable[Row]], None] = lambda _: None,
 ) -> list[Change]:
     """Make the index hold the chosen files as they are on disk, each sealed for its group.
 
     One transaction: everything is staged, or nothing.
+
+    Args:
+        worktree: Where the files are.
+        store: Takes what they hold.
+        index: Is changed.
+        rows: What is staged.
+        chosen: The files.
+        group_of: Gives the group of a path.
+        progress: Is told about it.
+        check: Refuses rows, before anything is saved.
 
     Returns:
         What changed in the index.
@@ -208,7 +220,10 @@ def stage(
     stale = {
         path: stat
         for path, stat in chosen.present.items()
-        if (row := rows.get(path)) is None or row.absent or not row.fresh(stat)
+        if (row := rows.get(path)) is None
+        or row.absent
+        or row.group != group_of(path)
+        or not row.fresh(stat)
     }
     gone = (chosen.gone & rows.keys()) | displaced(chosen.present, rows)
     changes = [Change(path, "deleted") for path in sorted(gone)]
@@ -226,6 +241,7 @@ def stage(
                 old = rows.get(row.path)
                 if old is None or not row.same(old):
                     changes.append(Change(row.path, "modified" if old else "added"))
+            check(new)
             with store.database.transaction():
                 writer.save()
                 index.remove(gone)
@@ -299,10 +315,27 @@ def unstaged(
     return changes
 
 
-def committed(store: Store, index: Index, paths: Collection[str] | None = None) -> dict[str, Entry]:
-    """What ``HEAD`` holds of the groups that the index is about, everywhere or at some paths."""
+def committed(
+    store: Store,
+    index: Index,
+    rows: Mapping[str, Row],
+    paths: Collection[str] | None = None,
+) -> dict[str, Placed]:
+    """Return what ``HEAD`` holds of the groups that the index is about, by the owners of then.
+
+    Contested files are frozen: of one that is staged it is what the group holds that had it.
+
+    Args:
+        store: Where ``HEAD`` is.
+        index: Tells the groups.
+        rows: What is staged at these paths.
+        paths: Where; everywhere if it is None.
+    """
     head = history.head_of(store)
-    return dict(history.files_of(store, history.trees_of(store, head, index.groups), paths))
+    owner = index.owner
+    view = projection.View(store, history.trees_of(store, head, index.groups), owner)
+    frozen = {path: row.group for path, row in rows.items() if owner(path) is None}
+    return dict(view.files(paths)) | view.recorded(frozen)
 
 
 def staged(store: Store, index: Index, rows: Mapping[str, Row] | None = None) -> list[Change]:
@@ -319,17 +352,17 @@ def staged(store: Store, index: Index, rows: Mapping[str, Row] | None = None) ->
         # The rest of the trees, which may be of a hundred thousand files, need not be decoded.
         if not since[1]:
             return []
-        kept = committed(store, index, since[1])
         rows = index.rows(since[1])
+        kept = committed(store, index, rows, since[1])
     else:
-        kept = committed(store, index)
         rows = index.rows() if rows is None else rows
+        kept = committed(store, index, rows)
     changes = [Change(path, "deleted") for path in kept.keys() - rows.keys()]
     for path, row in rows.items():
-        entry = kept.get(path)
-        if entry is None:
+        placed = kept.get(path)
+        if placed is None:
             changes.append(Change(path, "added"))
-        elif not agree(row, entry):
+        elif not agree(row, placed.entry):
             changes.append(Change(path, "modified"))
     return sorted(changes)
 
@@ -337,15 +370,18 @@ def staged(store: Store, index: Index, rows: Mapping[str, Row] | None = None) ->
 # --- trees ----------------------------------------------------------------------------------
 
 
-def row_of(path: str, entry: Entry, vault: Vault, *, absent: bool = True) -> Row:
+def row_of(path: str, placed: Placed, vault: Vault, *, absent: bool = True) -> Row:
     """The row that stands for a committed file which is not on disk (yet)."""
+    group, entry = placed
     digest = vault.mask(entry.sha256, entry.content)
-    return Row(path, entry.mode, entry.size, entry.content, digest, absent=absent)
+    return Row(path, entry.mode, entry.size, entry.content, digest, absent=absent, group=group)
 
 
-def moved(row: Row, entry: Entry, vault: Vault) -> Row:
+def moved(row: Row, placed: Placed, vault: Vault) -> Row:
     """The same file, its content sealed for another group (see `regroup`)."""
-    return row._replace(content=entry.content, digest=vault.mask(entry.sha256, entry.content))
+    group, entry = placed
+    digest = vault.mask(entry.sha256, entry.content)
+    return row._replace(content=entry.content, digest=digest, group=group)
 
 
 def agree(row: Row | None, entry: Entry | None) -> bool:
@@ -363,25 +399,35 @@ def entry_of(row: Row, vault: Vault) -> Entry:
     return Entry(name, row.mode, row.content, row.size, vault.mask(row.digest, row.content))
 
 
-def write_trees(
-    rows: Iterable[Row], writer: Writer, vault: Vault, group_of: GroupOf
-) -> dict[str, ObjectId]:
-    """Store the trees that hold ``rows``, whose content is sealed for their groups already.
+def placed_of(row: Row, vault: Vault) -> Placed:
+    """Return what a row is committed as, and for which group."""
+    return Placed(row.group, entry_of(row, vault))
+
+
+def write_trees(rows: Iterable[Row], writer: Writer, vault: Vault) -> dict[str, ObjectId]:
+    """Store the trees that hold ``rows``, each in the tree of its own group.
 
     Returns:
         The root trees by group; `ALL` is always there.
     """
-    placed = ((row.path, group_of(row.path), entry_of(row, vault)) for row in rows)
-    return write_placed(placed, writer)
+    return write_placed(((row.path, *placed_of(row, vault)) for row in rows), writer)
 
 
-def write_placed(items: Iterable[tuple[str, str, Entry]], writer: Writer) -> dict[str, ObjectId]:
+def write_placed(
+    items: Iterable[tuple[str, str, Entry]], writer: Writer, groups: Iterable[str] = ()
+) -> dict[str, ObjectId]:
     """Store the trees that hold entries at paths, each for a group.
 
+    Args:
+        items: The paths, groups and entries.
+        writer: Takes the trees.
+        groups: Groups that get a tree even if it is empty: a tree that is missing may have been
+            left out by somebody who is not in the group.
+
     Returns:
         The root trees by group; `ALL` is always there.
     """
-    held: dict[str, list[tuple[str, Entry]]] = {ALL: []}
+    held: dict[str, list[tuple[str, Entry]]] = {group: [] for group in (ALL, *groups)}
     for path, group, entry in items:
         held.setdefault(group, []).append((path, entry))
     return {group: write_entries(each, writer, group=group) for group, each in held.items()}

@@ -17,15 +17,18 @@ from dorky import (
     keys,
     merge,
     operations,
+    projection,
     rewrite,
+    roster,
     staging,
 )
-from dorky.history import MAIN
+from dorky.history import MAIN, Placed
 from dorky.looking import StrPath
 from dorky.mending import MendWork
 from dorky.model import Header, ObjectId, Purge, Root
 from dorky.paths import shown
 from dorky.project import ORIGIN
+from dorky.projection import View
 from dorky.remote import root as roots
 from dorky.remote.fetch import fetch
 from dorky.remote.push import listed_by, push
@@ -184,14 +187,16 @@ class SyncWork(MendWork):
                     purged=purged,
                 )
             target = self._target(ours, theirs)
-            wanted = self._wanted(paths, target.trees)
+            view = projection.View(self.store, target.trees, self.owner)
+            wanted = self._wanted(paths, view)
             unsettled = {each.path for each in target.conflicts}
             unsettled |= {each.beside for each in target.conflicts}
             rows, made = self._plan(
-                ours, target.trees, lambda path: path in unsettled or wanted(path)
+                ours, view, lambda path: path in unsettled or wanted(path), target.left
             )
             backup, done = self._carry_out(rows, made, force=force)
             clean = self.index.commit == ours or (ours is None and not rows)
+            clean = clean and not (target.left or target.dropped)
             with self.database.transaction():
                 done.record(self.index)
                 self._read_by_now()
@@ -214,6 +219,8 @@ class SyncWork(MendWork):
                 ignored=done.ignored,
                 conflicts=target.conflicts,
                 purged=purged,
+                masked=self._masked(target.commit),
+                dropped=tuple(roster.name_of(self.roster, group) for group in target.dropped),
             )
 
     def _follow_purges(self) -> tuple[tuple[Tombstone, ...], tuple[Change, ...]]:
@@ -264,7 +271,7 @@ class SyncWork(MendWork):
             writer.save()
         became = {name: done[commit] for name, commit in refs.items()}
         rows, made = self._plan(
-            refs[MAIN], history.trees_of(self.store, became[MAIN]), lambda _: False
+            refs[MAIN], projection.current(self.store, became[MAIN]), lambda _: False
         )
         # What was edited is nobody's business but the user's; it stays, untracked.
         made.forget.update(made.remove if keep else made.conflicts)
@@ -302,11 +309,12 @@ class SyncWork(MendWork):
         """Note a merge that has conflicts. What is staged of these files is what was here."""
         assert theirs is not None
         assert self.database.operation is not None
-        before = dict(history.files_of(self.store, history.trees_of(self.store, ours)))
-        self.index.remove(path for each in target.conflicts for path in (each.path, each.beside))
+        before = dict(projection.current(self.store, ours).files())
+        told = [each for each in target.conflicts if each.path not in target.left]
+        self.index.remove(path for each in told for path in (each.path, each.beside))
         self.index.put(
             staging.row_of(each.path, before[each.path], self.vault, absent=False)
-            for each in target.conflicts
+            for each in told
             if each.path in before
         )
         state = merge.State(
@@ -329,7 +337,7 @@ class SyncWork(MendWork):
         Raises:
             NoCommits: There is nothing on either side.
             Misplaced: Commits would have to be rewritten first.
-            ForeignGroup: They can't be: the user is not in the group that owns a file.
+            WouldOpen: They can't be: a file of a closed group belongs to others by now.
             ServerBusy: Others were faster, again and again.
         """
         rewritten = 0
@@ -402,7 +410,7 @@ class SyncWork(MendWork):
                 changed = entry != before.get(group, {}).get(path)
                 row = rows.get(path) if changed else None
                 if row and any(staging.agree(row, each.get(path)) for each in before.values()):
-                    moved.append(staging.moved(row, entry, self.vault))
+                    moved.append(staging.moved(row, Placed(group, entry), self.vault))
         clean = self.index.commit == head
         with self.database.transaction():
             self.database.set_ref(MAIN, made)
@@ -438,19 +446,27 @@ class SyncWork(MendWork):
                     theirs,
                     label=f"{ORIGIN}/{MAIN}",
                     author=self.author,
-                    group_of=self.grouping(),
+                    known=self.roster,
+                    rows=self.index.rows(),
                     bring=lambda entries: self._bring(checkout.needed(self.store, entries)),
                 )
-            commit: ObjectId | None = theirs if behind else ours
-        else:
-            commit = ours or theirs
-        return merge.Merged(commit, history.trees_of(self.store, commit), {}, ())
+            if behind:
+                old = projection.current(self.store, ours)
+                living = {group.id for group in roster.living(self.roster)}
+                new = projection.current(self.store, theirs)
+                view, dropped = merge.without_drops(old, new, living)
+                return merge.Merged(theirs, dict(view.trees), {}, (), dropped=tuple(dropped))
+            left = merge.unpushed(self.store, ours, theirs, self.roster)
+            return merge.Merged(ours, history.trees_of(self.store, ours), {}, (), left)
+        commit = ours or theirs
+        left = merge.unpushed(self.store, ours, None, self.roster)
+        return merge.Merged(commit, history.trees_of(self.store, commit), {}, (), left)
 
-    def _wanted(self, paths: StrPath | Iterable[StrPath], trees: history.Trees) -> checkout.Wanted:
+    def _wanted(self, paths: StrPath | Iterable[StrPath], view: View) -> checkout.Wanted:
         names = self._names(paths)
         if not names:
             return lambda _: True
-        held = dict(history.files_of(self.store, trees))
+        held = dict(view.files())
         return set(staging.tracked(held, names, f" in {ORIGIN}/{MAIN}")).__contains__
 
     def download(self, revision: str, path: str, destination: StrPath, *, force: bool) -> Path:
@@ -472,7 +488,7 @@ class SyncWork(MendWork):
             raise errors.LocalChanges(target, hint="choose another name, or add --force")
         if ORIGIN in self.config.remotes():
             self._learn()
-        entry = self._lookup(revision, path)
+        _, entry = self._lookup(revision, path)
         blocks = self.cat(revision, path)
         files.write_stream(target, entry.mode, blocks)
         return target

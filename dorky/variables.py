@@ -100,7 +100,7 @@ class VariableWork(SyncWork):
             raise errors.PathNotFound(name)
         entry = staging.entry_of(row, self.vault)
         self._bring(checkout.needed(self.store, [entry]))
-        return _Content(row.mode, b"".join(checkout.read(self.store, entry)))
+        return _Content(row.mode, b"".join(checkout.read(self.store, entry, row.group)))
 
     def _committed_content(self, name: str, revision: str) -> _Content:
         if not self._was_pulled():
@@ -109,12 +109,12 @@ class VariableWork(SyncWork):
                 raise errors.NoCommits
             revision = re.sub(r"\A(HEAD|@|main)(?=[~^]|\Z)", f"{ORIGIN}/{MAIN}", revision)
         try:
-            entry = self._lookup(revision, name)
+            group, entry = self._lookup(revision, name)
         except errors.PathNotTracked:
             self._check_groups([name])
             raise
         self._bring(checkout.needed(self.store, [entry]))
-        return _Content(entry.mode, b"".join(checkout.read(self.store, entry)))
+        return _Content(entry.mode, b"".join(checkout.read(self.store, entry, group)))
 
     def _was_pulled(self) -> bool:
         """Whether there is anything here but, perhaps, what a fetch has brought."""

@@ -675,3 +675,27 @@ def test_a_rotation_opens_nothing_to_more_readers(
     laptop("rotate", *options)
     assert not tells(ben, file_url, SECRET)
     assert tells(laptop, file_url, SECRET)
+
+
+def test_rewriting_opens_nothing(
+    ana: Machine, ben: Machine, laptop: Machine, file_url: Remote
+) -> None:
+    """A commit holds a file for a group that has ended when it is pushed."""
+    laptop("group", "add", "prod", "env/prod/**")
+    ana("pull")
+    ana.commit({NEW: SECRET}, "for prod")
+    laptop("group", "remove", "prod")
+    ana("push", code=5)
+    ana.run("pull")
+    ana("push", code=5)
+    said = ana("sync", "--rewrite", code=5)
+    assert (
+        said.error == f"{NEW} holds what is only for the group prod; all would be able to read it"
+    )
+    assert said.hint.startswith(f"if they may: dorky stage {NEW} --for all && dorky commit")
+    assert not tells(ben, file_url, SECRET)
+    ana("stage", NEW, "--for", "all")
+    ana("commit", "-m", "for everybody")
+    ana("sync", "--rewrite")
+    ben("pull")
+    assert ben.read(NEW) == SECRET

@@ -14,6 +14,16 @@ from dorky.cli.output import Settings
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 """The option of commands whose result can be printed as JSON."""
 
+For = Annotated[
+    str,
+    typer.Option(
+        "--for",
+        metavar="GROUP",
+        help="These readers (a group, or all) may see what another group has closed.",
+    ),
+]
+"""The option of commands that can hand what a group has closed to other readers."""
+
 
 def _quiet(_context: Any, _option: Any, value: bool) -> None:
     if value:

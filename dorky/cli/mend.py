@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, List  # noqa: UP035
 import typer
 
 from dorky import errors
-from dorky.cli.command import Command, Group, Json
+from dorky.cli.command import Command, For, Group, Json
 from dorky.cli.output import (
     Settings,
     changes,
@@ -23,7 +23,7 @@ from dorky.cli.output import (
     style,
     title,
 )
-from dorky.results import Logged, Undone, Unmerged
+from dorky.results import Logged, Masked, Undone, Unmerged
 
 if TYPE_CHECKING:
     from dorky.mending import MendWork
@@ -34,6 +34,7 @@ _WHY = {
     "binary": "both changed it",
     "deleted by us": "deleted here, changed there",
     "deleted by them": "changed here, deleted there",
+    "closed": "here it is only for its group, there for others",
 }
 
 op_app = typer.Typer(
@@ -73,6 +74,7 @@ def resolve(
     paths: Annotated[List[str], typer.Argument(help="Files, directories, or quoted patterns.")],  # noqa: UP006
     ours: Annotated[bool, typer.Option("--ours", help="Take the file as it was here.")] = False,
     theirs: Annotated[bool, typer.Option("--theirs", help="Take the other side's file.")] = False,
+    readers: For = "",
     json: Json = False,
 ) -> None:
     """Settle a conflict: with the file as it is now, or one side's.
@@ -82,7 +84,7 @@ def resolve(
     $ dorky resolve logo.png --theirs
     """
     with _repository() as repo:
-        done = repo.resolve(paths, ours=ours, theirs=theirs)
+        done = repo.resolve(paths, ours=ours, theirs=theirs, readers=readers)
     if json:
         show_json(done)
         return
@@ -190,6 +192,30 @@ def op_log(
 def _named(done: Logged) -> str:
     message = f" {done.message!r}" if done.message else ""
     return escaped(done.command + message)
+
+
+def masked(found: Sequence[Masked]) -> None:
+    """List what a commit holds that does not count."""
+    here = from_here()
+
+    def line(each: Masked) -> str:
+        owners = escaped(" and ".join(each.owners) or "all")
+        if each.above:
+            why = f"{here(each.above)} of {owners} needs a directory there"
+        elif len(each.owners) > 1:
+            why = f"claimed by {owners}"
+        else:
+            why = f"belongs to {owners}, committed for {escaped(each.tree)}"
+        return f"{style('!', fg='red')} {here(each.path)} ({why})"
+
+    frozen = [each for each in found if len(each.owners) > 1]
+    ignored = [each for each in found if len(each.owners) <= 1]
+    if ignored:
+        say("Does not count, for it is not in its group's tree (the next commit leaves it out):")
+        listing(ignored, line)
+    if frozen:
+        say("Frozen until one group alone claims it (dorky group list):")
+        listing(frozen, line)
 
 
 def kept(backup: str) -> None:

@@ -11,7 +11,7 @@ import typer
 from dorky import errors
 from dorky.cli.command import Json
 from dorky.cli.history import split
-from dorky.cli.mend import conflicts, kept
+from dorky.cli.mend import conflicts, kept, masked
 from dorky.cli.output import (
     TerminalProgress,
     agree,
@@ -145,6 +145,9 @@ def _pulled(done: Transfer) -> None:
     if done.ignored:
         note(f"Told git to ignore {plural(len(done.ignored), 'file')} (in .gitignore)")
     kept(done.backup)
+    masked(done.masked)
+    for group in done.dropped:
+        note(f"The new head leaves out all files of {escaped(group)}: they stay here, staged")
 
 
 def _unresolved(found: Sequence[Unmerged], *, json: bool) -> None:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, List  # noqa: UP035
 import typer
 
 from dorky import errors
-from dorky.cli.command import Json
+from dorky.cli.command import For, Json
 from dorky.cli.history import file_meant
-from dorky.cli.mend import conflicts, kept
+from dorky.cli.mend import conflicts, kept, masked
 from dorky.cli.output import (
     changes,
     from_here,
@@ -44,18 +44,21 @@ def stage(
     force: Annotated[
         bool, typer.Option("--force", "-f", help="Stage files that .dorkyignore excludes.")
     ] = False,
+    readers: For = "",
     json: Json = False,
 ) -> None:
     """Put files into the next commit: changed, new, or deleted ones. Also called add.
 
-    Inside a git repository, git is told to ignore them.
+    Inside a git repository, git is told to ignore them. What a group has closed goes to other
+    readers only with --for.
 
     \b
     $ dorky stage .env config/
     $ dorky stage 'keys/*.pem'
+    $ dorky stage docs/example.env --for all
     """
     with _repository() as repo:
-        done = repo.stage(paths, force=force)
+        done = repo.stage(paths, force=force, readers=readers)
         passed_over = () if done.changes or json else repo.status().conflicts
     if json:
         show_json(done)
@@ -187,6 +190,7 @@ def _long(found: Status) -> None:
         say("Look like secrets, but are not kept (dorky stage FILE):")
         here = from_here()
         listing(found.secrets, lambda path: f"{style('?', fg='red')} {here(path)}")
+    masked(found.masked)
     if found.closed:
         say(f"Closed to you: the files of {', '.join(found.closed)} (dorky group list)")
     if found.requests:
@@ -253,6 +257,7 @@ def restore(
     staged: Annotated[
         bool, typer.Option("--staged", help="Put back the index, not the files.")
     ] = False,
+    readers: For = "",
     json: Json = False,
 ) -> None:
     """Put files back as they are staged, or as a revision holds them.
@@ -264,7 +269,7 @@ def restore(
     $ dorky restore .env --source HEAD~2
     """
     with _repository() as repo:
-        done = repo.restore(paths, source=source, staged=staged)
+        done = repo.restore(paths, source=source, staged=staged, readers=readers)
     if isinstance(done, Staged):
         _unstaged(done, json=json)
     elif json:
