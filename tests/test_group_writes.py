@@ -434,6 +434,10 @@ def test_an_overlap_written_by_hand_freezes_these_paths_only(
     ben("push")
     laptop("pull")
     assert laptop.read(".env") == b"A=2\n"
+    laptop.commit({".env": "A=3\n"}, "with what is frozen on disk")
+    laptop("push")
+    ben("pull")
+    assert ben.read(".env") == b"A=3\n"
     laptop("group", "add", "prod", "notes")
     ben("pull")
     assert not (ben.project / "notes").exists()
