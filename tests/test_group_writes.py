@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import tempfile
 import unicodedata
 from collections.abc import Callable
 from hashlib import sha256
@@ -11,8 +13,10 @@ from unittest import mock
 
 import msgspec
 import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 from machines import Machine, bucket, noise, root_of, started
-from servers import Remote
+from servers import Remote, RequestLog
 from test_team import admit, cloned, follow
 
 from dorky import codec, contents, history, model, pack, roster, staging, vault
@@ -703,3 +707,59 @@ def test_rewriting_opens_nothing(
     ana("sync", "--rewrite")
     ben("pull")
     assert ben.read(NEW) == SECRET
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    st.lists(
+        st.sampled_from(["secret", "change", "public", "other", "pull", "rm", "undo", "push"]),
+        max_size=5,
+    ),
+    st.lists(
+        st.sampled_from(["secret", "change", "public", "other", "pull", "rm", "undo", "push"]),
+        min_size=1,
+        max_size=5,
+    ),
+)
+@example(["secret", "other", "pull", "change"], ["other", "pull", "rm", "undo", "push"])
+def test_nothing_is_opened_whatever_was_done_before_and_after(
+    before: list[str], after: list[str]
+) -> None:
+    """What the outsider can read of a group's files is what was pushed before there was one."""
+    with tempfile.TemporaryDirectory() as name:
+        base = Path(name)
+        place = Remote(f"{base}/vault", {}, {}, RequestLog())
+        ana = started(base / "ana", place, {".env": "A=1\n", "notes": "n\n"}, "--name", "ana")
+        ben = cloned(ana, "ben")
+        admit(ana, ben, "ben")
+        ben("pull")
+        laptop = ana.another("laptop")
+        follow(laptop, ana)
+        laptop("pull")
+        count = itertools.count()
+
+        def act(what: str) -> None:
+            n = next(count)
+            if what == "other":
+                laptop.commit({"notes": f"{n}\n"}, "other")
+                laptop("sync", "--rewrite")
+            elif what in {"secret", "change", "public"}:
+                path = {"secret": f"env/prod/{n}", "change": "env/prod/a"}.get(what, "public")
+                ana.commit({path: f"SECRET-{n}\n" if path != "public" else f"{n}\n"}, what)
+            elif what == "rm":
+                ana.run("rm", "env/prod/a")
+                ana.run("commit", "-m", "rm")
+            else:
+                ana.run(what)
+
+        for each in before:
+            act(each)
+        laptop("sync")
+        laptop("group", "add", "prod", "env/prod/**")
+        known = {body for body in readable(ben, place) if b"SECRET" in body}
+        for each in after:
+            act(each)
+        ana("sync", "--rewrite")
+        assert {body for body in readable(ben, place) if b"SECRET" in body} <= known
+        laptop("sync", "--rewrite")
+        assert laptop("ls", "--json").json == ana("ls", "--json").json
