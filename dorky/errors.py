@@ -517,7 +517,7 @@ class Locked(Conflict):
 
 
 class Misplaced(Conflict):
-    """{0} belongs to {1}, but commit {2} holds it for {3}.
+    """{0} belongs to {1}, but commit {2} holds it for others.
 
     It was committed before its path became the group's. Every commit of a push is checked, because
     others can read all that is in the remote. `dorky sync --rewrite` writes the commits that are

@@ -297,7 +297,9 @@ class GroupWork(TeamWork):
         coming |= {(group, above) for group, path in coming for above in parents(path)}
         with self.store.writer() as writer:
             moved = {
-                path: contents.regroup(self.store, writer, each.entry, each.target)
+                path: contents.regroup(
+                    self.store, writer, each.entry, each.target, source=each.source
+                )
                 for path, each in moves.items()
             }
             placed = [
@@ -310,10 +312,7 @@ class GroupWork(TeamWork):
                 if (source, path) not in coming
                 and not any(above in moves and (source, above) in coming for above in parents(path))
             ]
-            own = staging.write_placed(placed, writer)
-            for group in opened.keys() - own.keys():
-                # A tree that is empty says so; without one it would look as if it were left out.
-                own[group] = staging.write_entries((), writer, group=group)
+            own = staging.write_placed(placed, writer, opened.keys())
             sealed = {each: trees[each] for each in trees.keys() - self.vault.groups}
             count = "1 file" if len(moves) == 1 else f"{len(moves):,} files"
             commit = history.add_commit(

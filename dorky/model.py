@@ -265,7 +265,7 @@ class Group(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fiel
     Attributes:
         id: Names it in headers and commits.
         name: What people call it.
-        patterns: What files belong to it (see `roster.group_of`); none once it is removed.
+        patterns: What files belong to it (see `placement.owner`); none once it is removed.
         version: Counts the changes of all this and of who is in it.
         seal: Proves, by the group's key, that its members have made it so (see `roster.sealed`):
             the rest of the roster can be changed by everybody on the team.

@@ -27,14 +27,13 @@ class Stray(NamedTuple):
         path: In the repository.
         entry: What the commit holds.
         tree: The group in whose tree it is.
-        group: The group that can read it, which is another one if it is encrypted wrongly.
-        owner: The group that owns the path; None if several claim it.
+        owner: The group that owns the path; None if several claim it. The same as ``tree`` if the
+            content is encrypted for others.
     """
 
     path: str
     entry: Entry
     tree: str
-    group: str
     owner: str | None
 
 
@@ -57,11 +56,11 @@ def strays(store: Store, node: Node, owner_of: Owner) -> Iterator[Stray]:
             if owner == group:
                 placed[each.path] = each.new
             else:
-                yield Stray(each.path, each.new, group, group, owner)
+                yield Stray(each.path, each.new, group, owner)
         readers = _readers(store, {entry.content for entry in placed.values()})
         for path, entry in placed.items():
-            if (found := readers.get(entry.content, group)) != group:
-                yield Stray(path, entry, group, found, group)
+            if readers.get(entry.content, group) != group:
+                yield Stray(path, entry, group, group)
 
 
 def _has(
@@ -134,9 +133,15 @@ def refusal(
     hint = None
     if stray.owner not in store.vault.groups and is_held(store, heads, stray):
         hint = leave_it(stray.path, roster.readers(known, stray.owner))
-    wrong = stray.tree if stray.group == stray.owner else stray.group
-    names = [audience(known, each) for each in (stray.owner, wrong)]
-    return errors.Misplaced(stray.path, names[0], commit[:10], names[1], hint=hint)
+    return errors.Misplaced(stray.path, audience(known, stray.owner), commit[:10], hint=hint)
+
+
+def would_open(stray: Stray, known: Roster) -> errors.WouldOpen:
+    """Return the error for a closed group's file that belongs to other readers by now."""
+    old, new = (roster.name_of(known, each or ALL) for each in (stray.tree, stray.owner))
+    path = shlex.quote(stray.path)
+    hint = f"if they may: dorky stage {path} --for {new} && dorky commit -m ..., then again"
+    return errors.WouldOpen(stray.path, old, new, hint=hint)
 
 
 def contested(known: Roster, path: str) -> errors.AmbiguousGroup:

@@ -10,14 +10,14 @@ import contextlib
 import os
 import stat
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from dorky import errors, files, model, operations, ownership, roster
+from dorky import errors, files, model, operations, ownership
 from dorky import state as states
 from dorky.config import RC, VERSION, Config
 from dorky.database import PURGES, Database
@@ -425,11 +425,6 @@ class Project:
         from dorky import placement
 
         return placement.owner(self.roster)
-
-    def grouping(self) -> Callable[[str], str]:
-        """What tells the id of the group that a path belongs to."""
-        known = self.roster
-        return lambda path: roster.group_of(known, path)
 
     @cached_property
     def _keyring(self) -> Keyring:

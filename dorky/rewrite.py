@@ -214,8 +214,9 @@ def place(
 ) -> dict[ObjectId, ObjectId]:
     """Store commits that are not published, with each file that strays in its owner's tree.
 
-    A file of a group that the user is not in can't be encrypted for it. It is left out of commits,
-    but only if the newest does not hold it: then its author has taken it out already.
+    A file of a group that the user is not in can't be encrypted for it, and a file of a closed
+    group is not opened to others. Such a file is left out of commits, but only if the newest does
+    not hold it: then its author has taken it out already.
 
     Args:
         store: Where they are.
@@ -229,7 +230,8 @@ def place(
         What each commit that is not published became; itself, if nothing in it or before it moves.
 
     Raises:
-        ForeignGroup: The user is not in the group that owns a file.
+        Misplaced: The user is not in the group that owns a file.
+        WouldOpen: A file of a closed group belongs to others by now.
         AmbiguousGroup: Several groups claim the path of a file.
     """
     owner_of = placement.owner(known)
@@ -240,9 +242,12 @@ def place(
         node = nodes[commit]
         moves: dict[Key, str | None] = {}
         for stray in outgoing.strays(store, node, owner_of):
-            if stray.owner in store.vault.groups:
+            widens = stray.owner and placement.is_widening(stray.tree, stray.owner)
+            if stray.owner in store.vault.groups and not widens:
                 moves[stray.tree, stray.path] = stray.owner
             elif outgoing.is_held(store, [head], stray):
+                if stray.owner in store.vault.groups:
+                    raise outgoing.would_open(stray, known)
                 raise outgoing.refusal(store, [head], commit, stray, known)
             else:
                 moves[stray.tree, stray.path] = None
@@ -317,19 +322,18 @@ def _moved(
     }
     kept = {key: entry for key, entry in held.items() if key not in moves}
     coming = {
-        (owner, path): held[group, path]
+        (owner, path): (group, held[group, path])
         for (group, path), owner in moves.items()
         # What lies in the owner's tree is what counts.
         if owner and (owner, path) not in kept
     }
-    bring(coming.values())
-    for (owner, path), entry in coming.items():
-        kept[owner, path] = contents.regroup(store, writer, entry, owner)
+    bring(entry for _, entry in coming.values())
+    for (owner, path), (group, entry) in coming.items():
+        # In the right tree, but encrypted for others: only everybody's content is taken over.
+        source = ALL if group == owner else group
+        kept[owner, path] = contents.regroup(store, writer, entry, owner, source=source)
     placed = ((path, group, entry) for (group, path), entry in kept.items())
-    made = staging.write_placed(placed, writer)
-    for group in touched & commit.trees.keys() - made.keys():
-        # A tree that is empty says so; without one it would look as if it had been left out.
-        made[group] = staging.write_entries((), writer, group=group)
+    made = staging.write_placed(placed, writer, touched & commit.trees.keys())
     rest = {group: tree for group, tree in commit.trees.items() if group not in touched}
     if ALL in rest:
         del made[ALL]

@@ -178,21 +178,6 @@ def name_of(roster: Roster, group_id: str) -> str:
     return next((each.name for each in roster.groups if each.id == group_id), group_id)
 
 
-def group_of(roster: Roster, path: str) -> str:
-    """The id of the group that a path belongs to, `ALL` if none has it in a pattern.
-
-    Raises:
-        AmbiguousGroup: Several groups have it in a pattern.
-    """
-    found = placement.claimants(roster, path)
-    if len(found) > 1:
-        raise errors.AmbiguousGroup(path, found[0].name, found[1].name)
-    return found[0].id if found else ALL
-
-
-check_single = group_of
-
-
 def check_patterns(patterns: Sequence[str]) -> tuple[str, ...]:
     """Patterns as they are kept: relative to the project, without a slash at the end.
 

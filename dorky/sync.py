@@ -338,16 +338,16 @@ class SyncWork(MendWork):
         Raises:
             NoCommits: There is nothing on either side.
             Misplaced: Commits would have to be rewritten first.
-            ForeignGroup: They can't be: the user is not in the group that owns a file.
+            WouldOpen: They can't be: a file of a closed group belongs to others by now.
             ServerBusy: Others were faster, again and again.
         """
         rewritten = 0
         for rounds in range(1, _ROUNDS + 1):
             pulled = pushed = None
+            if rewrite:
+                rewritten += self._place()
             # Nothing there yet: what is here makes a beginning.
             with contextlib.suppress(errors.NoRepositoryAtURL):
-                if rewrite:
-                    rewritten += self._place()
                 pulled = self.pull()
             same = self.database.ref(MAIN) == self.database.ref(f"{ORIGIN}/{MAIN}")
             if pulled and not pulled.conflicts and same and pulled.new is None:
@@ -371,7 +371,9 @@ class SyncWork(MendWork):
         with self.operation("sync --rewrite"):
             head = self._attached_head()
             self._check_no_merge()
-            remote = self._fetched()
+            remote = self.remote()
+            with contextlib.suppress(errors.NoRepositoryAtURL):
+                remote = self._fetched()
             known = self.roster
             if head is None or not known.groups:
                 return 0

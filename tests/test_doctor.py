@@ -40,7 +40,7 @@ def test_all_is_well(ana: Machine) -> None:
     assert {each["verdict"] for each in found.values()} == {"ok"}
     assert list(found) == [
         *("settings", "identity", "state", "database", "merge", "files", "second copy"),
-        *("drafts", "space", "git", "hooks", "remote", "key", "recovery", "known"),
+        *("drafts", "space", "git", "hooks", "remote", "key", "recovery", "groups", "known"),
         *("writing", "clock"),
     ]
     assert "2 keys open" in ana("doctor").out

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import tempfile
 import unicodedata
 from collections.abc import Callable
 from hashlib import sha256
@@ -11,11 +13,13 @@ from unittest import mock
 
 import msgspec
 import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 from machines import Machine, bucket, noise, root_of, started
-from servers import Remote
+from servers import Remote, RequestLog
 from test_team import admit, cloned, follow
 
-from dorky import codec, history, model, pack, roster, vault
+from dorky import codec, contents, history, model, pack, roster, staging, vault
 from dorky.model import ALL, Entry, Group, Inline, Kind, Pack, Roster, Tree
 from dorky.remote import root as roots
 from dorky.remote.fetch import fetch
@@ -216,6 +220,59 @@ def test_three_clones_of_one_member(
     assert ana.read("env/prod/api.env") == b"P=SECRET\n"
 
 
+@pytest.mark.parametrize("size", [100, 2 << 20])
+def test_content_in_the_right_tree_is_encrypted_for_the_group(
+    ana: Machine, ben: Machine, file_url: Remote, size: int
+) -> None:
+    """As another client might commit it: the tree is the group's, the content everybody's."""
+    ana("group", "add", "prod", "env/prod/**")
+    secret = noise(size)
+    with ana.repo() as repo:
+        head = repo.database.ref("main")
+        assert head is not None
+        trees = history.read_commit(repo.store, head).trees
+        (group,) = trees.keys() - {ALL}
+        files = dict(history.files_of(repo.store, {group: trees[group]}))
+        with repo.store.writer() as writer:
+            files[NEW] = contents.store_bytes(repo.store, writer, "new.env", 0o100600, secret)
+            tree = staging.write_entries(files.items(), writer, group=group)
+            made = {**trees, group: tree}
+            commit = history.add_commit(writer, made, [head], author="ana", message="odd")
+            writer.save()
+        repo.database.set_ref("main", commit)
+    refused(ana, "push")
+    ana("sync", "--rewrite")
+    assert not tells(ben, file_url, secret[:100])
+    assert tells(ana, file_url, secret[:100])
+
+
+def test_a_terminal_is_asked(ana: Machine, ben: Machine, laptop: Machine) -> None:
+    ana.commit({NEW: SECRET}, "new prod key")
+    laptop("group", "add", "prod", "env/prod/**")
+    with mock.patch("dorky.cli.sync.agree", return_value=False) as asked:
+        ana("sync", code=5)
+    asked.assert_called_once()
+    with mock.patch("dorky.cli.sync.agree", return_value=True):
+        ana("sync")
+    laptop("pull")
+    assert laptop.read(NEW) == SECRET
+
+
+def test_another_place_is_given_no_old_commits_either(
+    ana: Machine, ben: Machine, file_url: Remote
+) -> None:
+    """An empty place has none of the commits, so each of them is new to it."""
+    ana("group", "add", "prod", "env/prod/**")
+    ana("config", "set", "remotes.origin.url", f"{file_url.url}-2")
+    assert refused(ana, "push") == "dorky sync --rewrite"
+    ana("sync", "--rewrite")
+    moved = file_url._replace(url=f"{file_url.url}-2")
+    assert tells(ana, moved, b"P=1")
+    ben.write(".dorkyrc", (ana.project / ".dorkyrc").read_bytes())
+    ben("pull", "--accept-rewind", "--force")
+    assert not tells(ben, moved, b"P=1")
+
+
 # --- who is not in the group ----------------------------------------------------------------
 
 
@@ -381,6 +438,10 @@ def test_an_overlap_written_by_hand_freezes_these_paths_only(
     ben("push")
     laptop("pull")
     assert laptop.read(".env") == b"A=2\n"
+    laptop.commit({".env": "A=3\n"}, "with what is frozen on disk")
+    laptop("push")
+    ben("pull")
+    assert ben.read(".env") == b"A=3\n"
     laptop("group", "add", "prod", "notes")
     ben("pull")
     assert not (ben.project / "notes").exists()
@@ -566,3 +627,139 @@ def test_names_are_compared_however_a_system_writes_them(
     assert not (ben.project / path).exists()
     assert not tells(ben, file_url, SECRET, b"pw.env")
     assert held(ana, root_of(ana).refs["main"])["geheim"] == {path}
+
+
+# --- purge and rotation ---------------------------------------------------------------------
+
+
+def test_a_purge_leaves_each_file_in_its_group(
+    ana: Machine, ben: Machine, laptop: Machine, file_url: Remote
+) -> None:
+    laptop("group", "add", "prod", "env/prod/**")
+    ana("pull")
+    ana.commit({NEW: SECRET, "dump.sql": "leaked\n"}, "both")
+    ana.commit({"dump.sql": "leaked twice\n"}, "again")
+    ana("push")
+    ben("pull")
+    laptop("pull")
+    # Another clone has a commit that is not pushed, from before its path became a group's.
+    laptop.commit({"keys/laptop.key": "K=SECRET\n"}, "laptop's")
+    ana("group", "add", "keys", "keys/**")
+    ana("purge", "dump.sql", "--yes")
+    main = held(ana, root_of(ana).refs["main"])
+    assert main == {"all": {".env", "notes"}, "prod": {NEW, "env/prod/api.env"}}
+    assert not tells(ben, file_url, SECRET, b"leaked")
+    laptop.run("pull")
+    assert not tells(ben, file_url, b"K=SECRET")
+    laptop("sync", "--rewrite")
+    assert not tells(ben, file_url, b"K=SECRET", SECRET, b"leaked")
+    assert held(laptop, root_of(laptop).refs["main"])["keys"] == {"keys/laptop.key"}
+    ben("pull")
+    ana("pull")
+    assert ana.read("keys/laptop.key") == b"K=SECRET\n"
+
+
+def test_who_could_read_what_is_purged_is_told_by_its_history(ana: Machine, ben: Machine) -> None:
+    """The file is a group's today, and was everybody's."""
+    ana("group", "add", "prod", "env/prod/**")
+    assert ana("purge", "env/prod/api.env", "--dry-run", "--json").json["readers"] == ["ana", "ben"]
+    ana.commit({NEW: SECRET}, "always the group's")
+    ana("push")
+    assert ana("purge", NEW, "--dry-run", "--json").json["readers"] == ["ana"]
+
+
+@pytest.mark.parametrize("options", [[], ["--history"]])
+def test_a_rotation_opens_nothing_to_more_readers(
+    ana: Machine, ben: Machine, laptop: Machine, file_url: Remote, options: list[str]
+) -> None:
+    laptop("group", "add", "prod", "env/prod/**")
+    ana("pull")
+    ana.commit({NEW: SECRET, "large.bin": noise(300_000)}, "prod")
+    ana("push")
+    laptop("pull")
+    forge(ben, ("env/**",), "ben", "ana")
+    evil(ben, {NEW: b"EVIL=1\n"})
+    laptop("fetch")
+    laptop("rotate", *options)
+    assert not tells(ben, file_url, SECRET)
+    assert tells(laptop, file_url, SECRET)
+
+
+def test_rewriting_opens_nothing(
+    ana: Machine, ben: Machine, laptop: Machine, file_url: Remote
+) -> None:
+    """A commit holds a file for a group that has ended when it is pushed."""
+    laptop("group", "add", "prod", "env/prod/**")
+    ana("pull")
+    ana.commit({NEW: SECRET}, "for prod")
+    laptop("group", "remove", "prod")
+    ana("push", code=5)
+    ana.run("pull")
+    ana("push", code=5)
+    said = ana("sync", "--rewrite", code=5)
+    assert (
+        said.error == f"{NEW} holds what is only for the group prod; all would be able to read it"
+    )
+    assert said.hint.startswith(f"if they may: dorky stage {NEW} --for all && dorky commit")
+    assert not tells(ben, file_url, SECRET)
+    ana("stage", NEW, "--for", "all")
+    ana("commit", "-m", "for everybody")
+    ana("sync", "--rewrite")
+    ben("pull")
+    assert ben.read(NEW) == SECRET
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    st.lists(
+        st.sampled_from(["secret", "change", "public", "other", "pull", "rm", "undo", "push"]),
+        max_size=5,
+    ),
+    st.lists(
+        st.sampled_from(["secret", "change", "public", "other", "pull", "rm", "undo", "push"]),
+        min_size=1,
+        max_size=5,
+    ),
+)
+@example(["secret", "other", "pull", "change"], ["other", "pull", "rm", "undo", "push"])
+def test_nothing_is_opened_whatever_was_done_before_and_after(
+    before: list[str], after: list[str]
+) -> None:
+    """What the outsider can read of a group's files is what was pushed before there was one."""
+    with tempfile.TemporaryDirectory() as name:
+        base = Path(name)
+        place = Remote(f"{base}/vault", {}, {}, RequestLog())
+        ana = started(base / "ana", place, {".env": "A=1\n", "notes": "n\n"}, "--name", "ana")
+        ben = cloned(ana, "ben")
+        admit(ana, ben, "ben")
+        ben("pull")
+        laptop = ana.another("laptop")
+        follow(laptop, ana)
+        laptop("pull")
+        count = itertools.count()
+
+        def act(what: str) -> None:
+            n = next(count)
+            if what == "other":
+                laptop.commit({"notes": f"{n}\n"}, "other")
+                laptop("sync", "--rewrite")
+            elif what in {"secret", "change", "public"}:
+                path = {"secret": f"env/prod/{n}", "change": "env/prod/a"}.get(what, "public")
+                ana.commit({path: f"SECRET-{n}\n" if path != "public" else f"{n}\n"}, what)
+            elif what == "rm":
+                ana.run("rm", "env/prod/a")
+                ana.run("commit", "-m", "rm")
+            else:
+                ana.run(what)
+
+        for each in before:
+            act(each)
+        laptop("sync")
+        laptop("group", "add", "prod", "env/prod/**")
+        known = {body for body in readable(ben, place) if b"SECRET" in body}
+        for each in after:
+            act(each)
+        ana("sync", "--rewrite")
+        assert {body for body in readable(ben, place) if b"SECRET" in body} <= known
+        laptop("sync", "--rewrite")
+        assert laptop("ls", "--json").json == ana("ls", "--json").json

@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from test_paths import patterns as wild_patterns
 
-from dorky import errors, keys, model, roster, vault
+from dorky import errors, keys, model, placement, roster, vault
 from dorky.model import ALL, NAME, Group, Header, Member, Roster
 from dorky.vault import Vault
 
@@ -159,10 +159,6 @@ def test_a_group_is_found_by_its_name_while_it_has_files() -> None:
     assert roster.name_of(known, DATA) == "data"
     assert roster.name_of(known, ALL) == ALL
     assert roster.name_of(known, WEB) == WEB
-
-
-def test_everything_is_everybodys_without_groups() -> None:
-    assert roster.group_of(Roster(), "env/prod/.env") == ALL
 
 
 # --- patterns -------------------------------------------------------------------------------
@@ -376,12 +372,12 @@ def test_a_group_does_not_vanish(team: Team) -> None:
 
 def test_nobody_outside_takes_a_groups_files_by_a_wider_pattern(team: Team) -> None:
     web, ops = team.known.groups
-    assert roster.group_of(team.known, "env/prod/.env") == OPS
+    assert placement.owner(team.known)("env/prod/.env") == OPS
     # Eve lets a group of hers have them: one that is there, or a new one put before.
     wider = changed(team.known, WEB, patterns=("web/**", "env/**"))
     hers = Group(DATA, "hers", ("env/prod/**",))
     for known in (wider, msgspec.structs.replace(team.known, groups=(web, hers, ops))):
-        with pytest.raises(errors.AmbiguousGroup):
-            roster.group_of(known, "env/prod/.env")
-        assert roster.group_of(known, "keys") == OPS
-        assert roster.group_of(known, "else") == ALL
+        owner_of = placement.owner(known)
+        assert owner_of("env/prod/.env") is None
+        assert owner_of("keys") == OPS
+        assert owner_of("else") == ALL
