@@ -39,6 +39,7 @@ _GONE = (errors.Unavailable, errors.SetupError, errors.AccessError, errors.Bucke
 
 def examine(project: Project) -> Iterator[Check]:
     """Check one thing after the other. Asks the remote, and takes over what is new there."""
+    yield from _owner(project)
     yield from _made("settings", _settings, project)
     yield from _made("identity", _identity, project)
     yield from _made("state", _state, project)
@@ -105,6 +106,17 @@ def _fail(name: str, about: str, mend: str) -> Check:
 
 
 # --- this machine ---------------------------------------------------------------------------
+
+
+def _owner(project: Project) -> Iterator[Check]:
+    """Tell of an exception that makes the project be trusted; without one it is the user's."""
+    with contextlib.suppress(OSError):  # gone: the other checks say so
+        if project.root.stat().st_uid not in project.config.owners:
+            yield _warn(
+                "owner",
+                f"{project.root} belongs to another user, whom safe.directory trusts",
+                "if that is not meant: dorky config unset safe.directory",
+            )
 
 
 def _settings(project: Project) -> Check:

@@ -187,8 +187,9 @@ class UnsafeVariable(UsageError):
     """{0} sets {1}, which changes how programs are found, loaded or run.
 
     Whoever may write the file could run code of theirs with everybody who uses it. Refused are
-    the names that the dynamic linker, shells, interpreters and git take orders from, such as
-    `LD_PRELOAD`, `PATH`, `BASH_ENV`, `NODE_OPTIONS` or `GIT_SSH_COMMAND`.
+    the names that the dynamic linker, shells, interpreters, git, build tools and others take orders
+    from, such as `LD_PRELOAD`, `PATH`, `BASH_ENV`, `NODE_OPTIONS` or `MAKEFILES`: the guide on
+    secrets lists them.
     """
 
     advice = "if that is meant: dorky run --allow-env {1} …"
@@ -204,7 +205,11 @@ class SetupError(DorkyError):
 
 
 class NotARepository(SetupError):
-    """Not a dorky repository (or any parent directory): {0}."""
+    """Not a dorky repository (or any parent directory): {0}.
+
+    As in git, parents on another file system are looked at only if
+    `GIT_DISCOVERY_ACROSS_FILESYSTEM` is set, and those in `GIT_CEILING_DIRECTORIES` never.
+    """
 
     advice = "dorky init, or dorky clone URL"
 

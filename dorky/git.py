@@ -431,7 +431,7 @@ def _edit(
 ) -> set[bytes]:
     """Rewrite the block in `.gitignore`; returns the lines that it had."""
     file = worktree / ".gitignore"
-    data, mode = b"", 0o644
+    data, mode = b"", 0o644 & ~files.umask()
     with files.disk_errors(file):
         try:
             mode = stat.S_IMODE(file.lstat().st_mode)

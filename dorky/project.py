@@ -10,7 +10,7 @@ import contextlib
 import os
 import stat
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -335,7 +335,8 @@ class Project:
     def _umasks(self) -> set[int]:
         """The umasks under which files were written in this clone, and the one of now."""
         noted = self.database.text(_UMASKS).split() if self.is_set_up else ()
-        return {files.umask(), *(int(each, 8) & 0o077 for each in noted if each.isdecimal())}
+        found = (int(text, 8) & 0o077 for text in noted if not text.strip("01234567"))
+        return {files.umask(), *found}
 
     def _note_umask(self) -> None:
         umasks = " ".join(f"{umask:o}" for umask in sorted(self._umasks()))

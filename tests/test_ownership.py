@@ -278,6 +278,8 @@ def test_our_configuration_makes_exceptions(project: Machine, form: str) -> None
     path = project.home / ".dorky/config"
     path.write_text(path.read_text().replace('"]', f'", "{entry}"]'))
     project("status")
+    (check,) = [each for each in project.run("doctor", "--json").json if each["name"] == "owner"]
+    assert check["verdict"] == "warn"
 
 
 @needs_root

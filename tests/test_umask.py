@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -154,6 +155,25 @@ def test_a_download(wide: Machine, tmp_path: Path) -> None:
     with umask(0o027):
         wide("download", "HEAD:plain", tmp_path / "one")
     assert stat.S_IMODE((tmp_path / "one").stat().st_mode) == 0o640
+
+
+def test_nonsense_in_the_database_is_passed_over(wide: Machine) -> None:
+    ben = clone(wide, "ben", 0o077)
+    with ben.repo() as repo:
+        assert repo.database.text("umasks").split()[-1] == "77"
+        repo.database.set("umasks", b"9 x -7 077")
+    with umask(0o022):
+        clean(ben)
+
+
+def test_files_of_our_own(ana: Machine) -> None:
+    (ana.project / ".git").mkdir()
+    subprocess.run(["git", "init", "-q", ana.project], check=True, timeout=60)
+    with umask(0o027):
+        ana("init")
+        ana.commit({".env": "K=1\n"})
+    for name in (".dorkyrc", ".gitignore"):
+        assert stat.S_IMODE((ana.project / name).stat().st_mode) == 0o640
 
 
 def test_an_undo_and_a_restore(wide: Machine) -> None:
