@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar
 
-from dorky import errors
+from dorky import errors, native
 from dorky.drivers.base import LIMIT, Advice, Blob, Stat, Version, split_bucket_url
 
 if TYPE_CHECKING:
@@ -370,6 +370,10 @@ class S3Driver:
             raise
         except (BaseError, OSError, ValueError) as error:
             raise self._explain(error, key) from error
+        except BaseException as error:
+            if not native.panicked(error):
+                raise
+            raise errors.BadEndpoint(self._place, "nobody can make sense of its answer") from None
 
     def _explain(self, error: Exception, key: str) -> errors.DorkyError:
         text, _, debug = str(error).partition("\n\nDebug source:")
