@@ -17,6 +17,7 @@ from dorky import (
     checkout,
     contents,
     errors,
+    files,
     git,
     history,
     merge,
@@ -33,9 +34,6 @@ from dorky.paths import shown
 from dorky.placing import PlaceWork
 from dorky.results import Change, CheckedOut, LogEntry, Staged
 from dorky.store import Writer
-
-# Files that belong into git; walks pass them over.
-_GITS_OWN = frozenset({RC, ".dorkyignore", ".gitignore", ".gitattributes", ".gitmodules"})
 
 _LONGEST_MESSAGE = 64 * KiB
 
@@ -128,7 +126,8 @@ class LocalWork(PlaceWork):
         top = git.find(self.root)
         skipped = 0
         for path in chosen.present.keys() - rows.keys():
-            if path == RC or (top and path.rpartition("/")[2] in _GITS_OWN):
+            name = path.rpartition("/")[2]
+            if name == RC or (top and files.is_gits_own(name)):
                 if path in chosen.named:
                     raise errors.UnstorablePath(path, "it belongs into git, or beside the project")
                 del chosen.present[path]
@@ -138,6 +137,7 @@ class LocalWork(PlaceWork):
         portable = self.config.get("portable_names") is not False
         # What goes makes room: a file may be renamed from Readme to README.
         staging.check_names(new, rows.keys() - chosen.gone, portable=portable)
+        self._check_no_repository(new)
         self._check_groups(chosen.present)
         exposed: list[Path] = []
         lines: list[str] = []
@@ -173,6 +173,21 @@ class LocalWork(PlaceWork):
         for path in paths if known.groups else ():
             if (group := roster.check_single(known, path)) not in groups:
                 raise errors.ForeignGroup(path, roster.name_of(known, group))
+
+    def _check_no_repository(self, new: Collection[str]) -> None:
+        """Refuse to keep what would make git take a directory for a repository of its own.
+
+        Raises:
+            UnstorablePath: Everybody's git would do what its ``config`` says.
+        """
+        for directory in sorted(checkout.repositories(self.worktree, new)):
+            for path in sorted(new):
+                if not directory or path.startswith(f"{directory}/"):
+                    raise errors.UnstorablePath(
+                        path,
+                        "git takes its directory for a repository, and would run what is in it",
+                        hint=f"echo {shlex.quote(f'/{directory}/')} >> .dorkyignore",
+                    )
 
     def _leave_to_git(self, top: Path, rows: Mapping[str, Row], chosen: staging.Selection) -> int:
         """Refuse named files that git tracks; pass over those met in directories."""
@@ -411,11 +426,17 @@ class LocalWork(PlaceWork):
                 path: held[path] for path in staging.tracked(held, names, where)
             }
             made = checkout.plan_files(self.worktree, self.store, rows, wanted)
-            changes = self._on_disk(made)
             backup, done = self._carry_out(rows, made, force=True)
+            changes = self._on_disk(made)
             with self.database.transaction():
                 # Files from another revision are changes that may be staged; the index stays.
                 self.index.refresh(
                     row for row in done.rows if row.path in rows and row.same(rows[row.path])
                 )
-            return CheckedOut(commit=commit, changes=changes, backup=backup, ignored=done.ignored)
+            return CheckedOut(
+                commit=commit,
+                changes=changes,
+                backup=backup,
+                ignored=done.ignored,
+                left_out=done.left_out,
+            )

@@ -125,6 +125,8 @@ class Status(Result, frozen=True, kw_only=True):
         requests: Who asked to be let in, when somebody looked last.
         merging: What is being merged; empty if nothing is.
         conflicts: What of that is not resolved yet; these files are not among the changes.
+        moved: The URL that the remote had before `.dorkyrc` was changed by no command here; empty
+            if it was not.
     """
 
     branch: str
@@ -142,6 +144,7 @@ class Status(Result, frozen=True, kw_only=True):
     requests: tuple[str, ...] = ()
     merging: str = ""
     conflicts: tuple[Unmerged, ...] = ()
+    moved: str = ""
 
     @property
     def clean(self) -> bool:
@@ -177,6 +180,11 @@ class Transfer(Result, frozen=True, kw_only=True):
         conflicts: What could not be merged: the merge is in progress, ``main`` is where it was
             (pull).
         purged: What was taken out of the history here because it was out of the remote's (pull).
+        left_out: Files that were not put in place because of their names (pull).
+        moved: The URL that the remote had before `.dorkyrc` was changed by no command here; empty
+            if it was not.
+        fingerprint: That of the repository, where it was seen for the first time; else empty.
+        unencrypted: Whether it was seen for the first time, and is not encrypted.
     """
 
     remote: str
@@ -193,6 +201,10 @@ class Transfer(Result, frozen=True, kw_only=True):
     ignored: tuple[str, ...] = ()
     conflicts: tuple[Unmerged, ...] = ()
     purged: tuple[Tombstone, ...] = ()
+    left_out: tuple[str, ...] = ()
+    moved: str = ""
+    fingerprint: str = ""
+    unencrypted: bool = False
 
 
 class Exposure(Result, frozen=True, kw_only=True):
@@ -302,12 +314,14 @@ class CheckedOut(Result, frozen=True, kw_only=True):
         changes: How files changed.
         backup: The ref that keeps what was overwritten; empty if nothing was.
         ignored: Lines added to `.gitignore`.
+        left_out: Files that were not put in place because of their names.
     """
 
     commit: str | None
     changes: tuple[Change, ...] = ()
     backup: str = ""
     ignored: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
 
 
 class Destruction(Result, frozen=True, kw_only=True):
