@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     # Most commands need neither the keys nor a remote.
+    from dorky.consent import Agree
     from dorky.keyring import Keyring
     from dorky.keys import Ask
     from dorky.remote.root import Remote
@@ -53,6 +54,7 @@ class Project:
         config: Its settings.
         progress: Is told about long operations.
         ask: Asks the user for a passphrase; None if there is nobody to ask.
+        agree: Asks the user whether `.dorkyrc` may choose a profile or a server; likewise.
     """
 
     def __init__(
@@ -62,12 +64,14 @@ class Project:
         config: Config | None = None,
         progress: Progress = SILENT,
         ask: Ask | None = None,
+        agree: Agree | None = None,
     ) -> None:
         self.root = root
         self.config = config or Config(root)
         self.progress = progress
         self.worktree = Worktree(root)
         self.ask = ask
+        self.agree = agree
         self._mutex = threading.RLock()
         self._holds_lock = False
 
@@ -103,6 +107,7 @@ class Project:
         *,
         progress: Progress = SILENT,
         ask: Ask | None = None,
+        agree: Agree | None = None,
     ) -> Self:
         """The project that ``start`` lies in.
 
@@ -112,7 +117,7 @@ class Project:
         root = cls.root_above(Path(start))
         if root is None:
             raise errors.NotARepository(Path(start).resolve())
-        return cls(root, progress=progress, ask=ask)
+        return cls(root, progress=progress, ask=ask, agree=agree)
 
     # --- state -----------------------------------------------------------------------------
 
@@ -330,7 +335,12 @@ class Project:
 
         Raises:
             NoRemote: There is none of that name.
+            NotAllowed: `.dorkyrc` chooses a profile or a server that the user has not allowed.
         """
+        if self.config.chosen(name):
+            from dorky import consent
+
+            consent.check(self.config, name, self.agree)
         return open_driver(self.config.url(name), self.config.driver_options(name))
 
     def remote(self, name: str = ORIGIN) -> Remote:
@@ -352,6 +362,21 @@ class Project:
         if known is None:
             self.database.set(f"remote.{name}.place", place)
         return Remote(name, driver, self.store, self.unlock)
+
+    def settle(self, name: str = ORIGIN) -> None:
+        """Note that a remote is where it is meant to be: the user said so, or it was found."""
+        if not self.is_named(name):
+            self.database.set(f"named.{name}", self.config.named(name).encode())
+
+    def moved_from(self, name: str = ORIGIN) -> str:
+        """The URL that a remote had before `.dorkyrc` was changed by no command; else empty."""
+        noted = self.database.text(f"named.{name}")
+        return "" if self.is_named(name) else noted.partition("\0")[0]
+
+    def is_named(self, name: str = ORIGIN) -> bool:
+        """Whether a remote is where the user has said, or where the repository was found."""
+        named = self.config.named(name)
+        return self.config.named_outside(name) or self.database.text(f"named.{name}") == named
 
     def check_swaps(self, remote: Remote) -> None:
         """Make sure, once per place, that it honours conditional writes.
@@ -376,5 +401,7 @@ class Project:
         }
         if opened.sealed:
             values["repository.fingerprint"] = opened.fingerprint
+        else:
+            values["repository.unencrypted"] = True
         for key, value in {**values, **settings}.items():
             self.config.set(key, value, scope="project")

@@ -16,6 +16,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from dorky import (
+    consent,
     doctor,
     errors,
     files,
@@ -30,7 +31,7 @@ from dorky import (
     team,
     vault,
 )
-from dorky.config import RC, Config
+from dorky.config import RC, Config, check, choice
 from dorky.drivers import open_driver
 from dorky.history import MAIN
 from dorky.looking import StrPath
@@ -53,6 +54,7 @@ from dorky.results import (
     Transfer,
 )
 
+_CHOSEN = ("endpoint", "profile")
 _UNFINISHED = "unfinished"
 """The single value that names the command which is making the project."""
 
@@ -121,6 +123,8 @@ class Repository(PurgeWork):
             first = roots.encode(*repo._first_root(), opened)
             files.write_atomic(repo.state / FIRST, first)
             repo.write_rc(opened, settings)
+            repo._allow_typed(ORIGIN, settings)
+            repo.settle()
             url = repo.config.text(f"remotes.{ORIGIN}.url")
             if url:
                 repo._found(repo.remote())
@@ -143,6 +147,8 @@ class Repository(PurgeWork):
         root: StrPath,
         *,
         options: Mapping[str, str | bool] | None = None,
+        plain: bool = False,
+        fingerprint: str = "",
         progress: Progress = SILENT,
         ask: keys.Ask = keys.nobody,
     ) -> tuple[Repository, Transfer]:
@@ -151,13 +157,25 @@ class Repository(PurgeWork):
         Whether the remote honours conditional writes is found out before the first push, so that
         those who may only read can clone.
 
+        Args:
+            url: Where the remote is.
+            root: The directory.
+            options: What else to know of the remote (see `init`).
+            plain: Whether the repository may be unencrypted.
+            fingerprint: The one that it must have, as `.dorkyrc` has it.
+            progress: Is told about long operations.
+            ask: Asks the user for a passphrase.
+
         Raises:
             NoRepositoryAtURL: There is none.
             Conflict: The directory is not empty.
+            Unencrypted: It is not encrypted, and ``plain`` was not given.
+            WrongKey: It has another fingerprint.
         """
         place = Path(root).resolve()
         settings = _remote_settings(place, ORIGIN, url, options or {})
-        repo = cls(place, config=Config(place, flags=settings), progress=progress, ask=ask)
+        flags = {**settings, **_expected(plain=plain, fingerprint=fingerprint)}
+        repo = cls(place, config=Config(place, flags=flags), progress=progress, ask=ask)
         empty = not place.exists() or (
             # A clone that was killed before anything else has left that much.
             place.is_dir() and all(each == repo.state for each in place.iterdir())
@@ -167,6 +185,8 @@ class Repository(PurgeWork):
         with repo._beginning("clone"):
             result = repo.pull()
             repo.write_rc(repo.vault, settings)
+            repo._allow_typed(ORIGIN, settings)
+            repo.settle()
         return repo, result
 
     @contextlib.contextmanager
@@ -261,12 +281,30 @@ class Repository(PurgeWork):
         """
         if name in self.config.remotes():
             raise errors.RemoteExists(name)
-        self._set_remote(name, url, options)
+        settings = self._set_remote(name, url, options)
+        self._allow_typed(name, settings)
 
     def remote_set_url(self, name: str, url: str) -> None:
         """Point a remote elsewhere."""
         self.config.url(name)
-        self._set_remote(name, url, {})
+        with self.naming(name):
+            self._set_remote(name, url, {})
+
+    @contextlib.contextmanager
+    def naming(self, name: str) -> Iterator[None]:
+        """While the user changes what `.dorkyrc` says of a remote: that is allowed and meant.
+
+        But not what else stands there, if the user had not allowed that before.
+        """
+        if name in self.config.remotes():
+            strange = consent.is_missing(self.config, name)
+        else:
+            strange = any(self.config.text(f"remotes.{name}.{each}") for each in _CHOSEN)
+        yield
+        if not strange:
+            consent.allow_typed(self.config, self.config.chosen(name))
+        if self.is_set_up:
+            self.settle(name)
 
     def remote_remove(self, name: str) -> None:
         """Forget a remote. What it holds stays."""
@@ -275,12 +313,25 @@ class Repository(PurgeWork):
             if value.key.startswith(f"remotes.{name}."):
                 self.config.unset(value.key, scope="project")
         self.database.forget_remote(name)
+        self.database.set(f"named.{name}", b"")
 
-    def _set_remote(self, name: str, url: str, options: Mapping[str, str | bool]) -> None:
+    def _allow_typed(self, name: str, settings: Mapping[str, str | bool]) -> None:
+        """Note that the user has chosen a remote's profile and server."""
+        url = str(settings.get(f"remotes.{name}.url", ""))
+        typed = {each: str(settings.get(f"remotes.{name}.{each}", "")) for each in _CHOSEN}
+        consent.allow_typed(self.config, choice(url, **typed))
+
+    def _set_remote(
+        self, name: str, url: str, options: Mapping[str, str | bool]
+    ) -> dict[str, str | bool]:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
             raise errors.UsageError(f"a remote can't be named {name!r}")
-        for key, value in _remote_settings(self.root, name, url, options).items():
+        settings = _remote_settings(self.root, name, url, options)
+        for key, value in settings.items():
             self.config.set(key, value, scope="project")
+        if self.is_set_up:
+            self.settle(name)
+        return settings
 
     @classmethod
     def download_from(
@@ -292,6 +343,7 @@ class Repository(PurgeWork):
         *,
         force: bool = False,
         options: Mapping[str, str | bool] | None = None,
+        plain: bool = False,
         progress: Progress = SILENT,
         ask: keys.Ask = keys.nobody,
     ) -> Path:
@@ -299,6 +351,7 @@ class Repository(PurgeWork):
         with tempfile.TemporaryDirectory(prefix="dorky-") as scratch:
             place = Path(scratch).resolve()
             flags = _remote_settings(place, ORIGIN, url, options or {})
+            flags |= _expected(plain=plain)
             config = Config(place, flags=flags)
             with cls(place, config=config, progress=progress, ask=ask) as repo:
                 repo.set_up()
@@ -436,7 +489,28 @@ def _remote_settings(
         # `.dorkyrc` is shared: a relative directory counts from where it lies.
         url = os.path.relpath(Path.cwd() / url, root)
     settings = {"url": url, **options}
+    for key, value in settings.items():
+        check(f"remotes.{name}.{key}", value)
     return {f"remotes.{name}.{key}": value for key, value in settings.items() if value}
+
+
+def _expected(*, plain: bool, fingerprint: str = "") -> dict[str, str | bool]:
+    """What a repository that is seen for the first time shall be, by setting.
+
+    Raises:
+        UsageError: A fingerprint is not written so.
+    """
+    if fingerprint and not re.fullmatch(r"[0-9a-f]{64}", fingerprint):
+        raise errors.UsageError(
+            f"a fingerprint has 64 hex digits, unlike {fingerprint!a}",
+            hint="a member sees it by: dorky config get repository.fingerprint",
+        )
+    found: dict[str, str | bool] = {}
+    if plain:
+        found["repository.unencrypted"] = True
+    if fingerprint:
+        found["repository.fingerprint"] = fingerprint
+    return found
 
 
 def _is_ours(key: str) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -56,7 +58,25 @@ def set_(
     $ dorky config set remotes.origin.region eu-central-1
     $ dorky config set --user user.name "Ana Example"
     """
-    _config().set(key, settings.parse(key, value), scope=_scope(key, user))
+    parsed, scope = settings.parse(key, value), _scope(key, user)
+    with _naming(key, scope):
+        _config().set(key, parsed, scope=scope)
+
+
+@contextlib.contextmanager
+def _naming(key: str, scope: settings.Scope) -> Iterator[None]:
+    """While a setting is changed that says where a remote is, or with which credentials."""
+    from dorky.project import Project
+
+    root = Project.root_above(Path())
+    if root is None or scope == "user" or not key.startswith("remotes."):
+        yield
+        return
+    from dorky.repo import Repository
+
+    with Repository(root) as repo, repo.naming(key.split(".")[1]):
+        yield
+        repo.config.reload()
 
 
 @app.command("unset", cls=Command)
