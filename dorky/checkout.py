@@ -267,9 +267,9 @@ def keep_out(worktree: Worktree, made: Plan, *, in_git: bool) -> tuple[str, ...]
     git repository, git's own files: whether a `.gitignore` hides secrets is for git to say.
     """
     shaped = repositories(worktree, made.write)
-    found = {path for path in made.write if not shaped.isdisjoint(parents(path))}
-    if "" in shaped:
-        found = set(made.write)
+    found = set(made.write) if "" in shaped else set()
+    if shaped:
+        found.update(path for path in made.write if not shaped.isdisjoint(parents(path)))
     if in_git:
         found.update(path for path in made.write if files.is_gits_own(path.rpartition("/")[2]))
     for path in found:
