@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from types import MappingProxyType
 from typing import NamedTuple
 
-from dorky import errors, history, projection, staging
+from dorky import errors, files, history, projection, staging
 from dorky.contents import store_files
 from dorky.files import Moment, moment
 from dorky.history import Placed
@@ -287,6 +287,44 @@ def _check_room(worktree: Worktree, made: Plan) -> None:
                 break
 
 
+def keep_out(worktree: Worktree, made: Plan, *, in_git: bool) -> tuple[str, ...]:
+    """Leave out of a plan what other programs would take orders from, and give its paths.
+
+    That is all in a directory which git would take for a repository of its own, and, inside of a
+    git repository, git's own files: whether a `.gitignore` hides secrets is for git to say.
+    """
+    shaped = repositories(worktree, made.write)
+    found = set(made.write) if "" in shaped else set()
+    if shaped:
+        found.update(path for path in made.write if not shaped.isdisjoint(parents(path)))
+    if in_git:
+        found.update(path for path in made.write if files.is_gits_own(path.rpartition("/")[2]))
+    for path in found:
+        made.leave[path] = made.write.pop(path)
+        made.conflicts.discard(path)
+    return tuple(sorted(found))
+
+
+def repositories(worktree: Worktree, coming: Iterable[str]) -> set[str]:
+    """The directories that git takes for repositories once some files are in place."""
+    inside: dict[str, set[str]] = {"": set()}
+    for path in coming:
+        name = path
+        while name:
+            directory, _, name = name.rpartition("/")
+            known = directory in inside
+            inside.setdefault(directory, set()).add(name)
+            name = "" if known else directory
+    found = set()
+    for directory, names in inside.items():
+        # Only what is asked for: a directory may hold a hundred thousand files.
+        at = f"{directory}/" if directory else ""
+        held = {each for each in files.GIT_DIRECTORY if worktree.exists(at + each)}
+        if files.is_git_directory(names | held):
+            found.add(directory)
+    return found
+
+
 def _clear(worktree: Worktree, made: Plan, paths: Iterable[str]) -> None:
     for path in paths:
         if path not in made.remove:
@@ -360,6 +398,8 @@ class Done(NamedTuple):
     gone: set[str]
     ignored: tuple[str, ...] = ()
     """Lines added to `.gitignore` for what was put in place."""
+    left_out: tuple[str, ...] = ()
+    """Files that were not put in place, because of their names."""
 
     def record(self, index: Index) -> None:
         """Tell it."""

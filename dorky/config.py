@@ -6,10 +6,9 @@ only the settings listed here may stand in it, and none of them names a command 
 
 from __future__ import annotations
 
-import errno
 import os
+import re
 import shutil
-import stat
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -46,6 +45,7 @@ SETTINGS: Mapping[str, Setting] = {
     "version": Setting(int, True, "layout of this file"),
     "repository.id": Setting(str, True, "the repository this project belongs to"),
     "repository.fingerprint": Setting(str, True, "commitment to the repository's key"),
+    "repository.unencrypted": Setting(bool, True, "the repository is not encrypted, on purpose"),
     "portable_names": Setting(bool, True, "refuse names that Windows can't create (default true)"),
     "remotes.*.url": Setting(str, True, "where the remote is"),
     "remotes.*.profile": Setting(str, True, "AWS profile", "AWS_PROFILE"),
@@ -65,8 +65,42 @@ SETTINGS: Mapping[str, Setting] = {
 # The refs of a remote are NAME/…, and backup/… is what `--force` keeps.
 _RESERVED = frozenset({"backup"})
 _LIMIT = 1 << 20
+_PROJECTS_OWN = "repository.unencrypted"  # nobody wants that of all their projects
+_PLACE = ("url", "endpoint")
 _PROXIES = ("http_proxy", "all_proxy")
 _DOTS = 100  # in a line; tomllib takes the square of the parts of a dotted key
+_SHOWN = 80
+
+# Both become part of an address that credentials are sent to. No user, query or fragment.
+_REGION = re.compile(r"[A-Za-z0-9_-]{1,63}", re.ASCII)
+_HOST = r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])"
+_ENDPOINT = re.compile(rf"https?://{_HOST}(?::[0-9]{{1,5}})?(?:/[A-Za-z0-9._~/-]*)?", re.ASCII)
+
+
+class Choice(NamedTuple):
+    """What `.dorkyrc` chooses of a user's credentials, and where it has them sent.
+
+    Attributes:
+        place: Scheme and host of the remote's URL: ``s3://bucket``.
+        endpoint: The server; empty for the provider's own.
+        profile: The AWS profile; empty for the default one.
+    """
+
+    place: str
+    endpoint: str
+    profile: str
+
+
+def choice(url: str, *, endpoint: str = "", profile: str = "") -> Choice | None:
+    """What is to be allowed before credentials are used so; None if nothing is.
+
+    A directory takes no credentials, and the driver of Google's storage takes neither option.
+    """
+    scheme, separator, rest = url.partition("://")
+    profile = "" if profile == "default" else profile
+    if not separator or scheme.lower() in {"file", "gs"} or not (endpoint or profile):
+        return None
+    return Choice(f"{scheme.lower()}://{rest.partition('/')[0]}", endpoint.rstrip("/"), profile)
 
 
 _CREDENTIALS = "put them into ~/.aws, or the environment"
@@ -151,6 +185,24 @@ def parse(key: str, text: str) -> Plain:
     return text
 
 
+def check(key: str, value: object) -> None:
+    """Refuse a value that may stand in no file, whoever has written it.
+
+    Raises:
+        UsageError: It is not one line of text, or leads requests astray. The message does not
+            repeat an address, which may hold a password.
+    """
+    if not isinstance(value, str):
+        return
+    if not value.isprintable():  # a byte that is not UTF-8 is not printable either
+        raise errors.UsageError(f"{key} is one line of text (UTF-8), not {value[:_SHOWN]!a}")
+    name = key.rpartition(".")[2] if key.startswith("remotes.") else ""
+    if name == "region" and value and not _REGION.fullmatch(value):
+        raise errors.UsageError(f"{key} is a name like eu-central-1, not {value[:_SHOWN]!a}")
+    if name == "endpoint" and value and not _ENDPOINT.fullmatch(value):
+        raise errors.UsageError(f"{key} is written https://HOST:PORT, without user or query")
+
+
 def _flatten(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for name, value in table.items():
         if isinstance(value, Mapping):
@@ -161,22 +213,10 @@ def _flatten(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 
 def _text(path: Path) -> str:
     """What a configuration file holds; nothing if there is none."""
-    # `.dorkyrc` comes with a git clone: it may be a link to anywhere, or a pipe without an end.
-    flags = os.O_RDONLY | os.O_CLOEXEC | (os.O_NOFOLLOW | os.O_NONBLOCK if path.name == RC else 0)
-    with files.disk_errors(path):
-        try:
-            with open(os.open(path, flags), "rb") as file:
-                if path.name == RC and not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                    raise errors.BadConfig(path, "it is not a regular file")
-                data = file.read(_LIMIT + 1)
-        except FileNotFoundError:
-            return ""
-        except OSError as error:
-            if error.errno != errno.ELOOP:
-                raise
-            raise errors.BadConfig(path, "it is a symbolic link") from None
-    if len(data) > _LIMIT:
-        raise errors.BadConfig(path, f"it is larger than {_LIMIT:,} bytes")
+    # git can make a link of `.dorkyrc`, to a file whose lines an error would show.
+    data = files.read_small(path, _LIMIT, follow=path.name != RC)
+    if data is None:
+        return ""
     if any(line.count(b".") > _DOTS for line in data.split(b"\n")):
         raise errors.BadConfig(path, f"a line has more than {_DOTS} dots")
     return data.decode("utf-8")
@@ -218,10 +258,16 @@ def _checked(path: Path, table: dict[str, Any], scope: Scope) -> dict[str, Plain
             raise errors.BadConfig(path, error) from None
         if scope == "project" and not setting.project:
             raise errors.BadConfig(path, f"{key} may only stand in ~/.dorky/config")
+        if scope == "user" and key == _PROJECTS_OWN:
+            raise errors.BadConfig(path, f"{key} may only stand in a project's {RC}")
         texts = value if isinstance(value, list) else ()
         if type(value) is not setting.type or not all(isinstance(text, str) for text in texts):
             kind = setting.type.__name__
-            raise errors.BadConfig(path, f"{key} is not a {kind}: {value!r}")
+            raise errors.BadConfig(path, f"{key} is not a {kind}: {repr(value)[:_SHOWN]}")
+        try:
+            check(key, value)
+        except errors.UsageError as error:
+            raise errors.BadConfig(path, error) from None
     return values
 
 
@@ -388,6 +434,9 @@ class Config:
             raise errors.UsageError(
                 f"{key} is yours, not the project's", hint=f"dorky config set --user {key} VALUE"
             )
+        if scope == "user" and key == _PROJECTS_OWN:
+            raise errors.UsageError(f"{key} is the project's", hint=f"dorky config set {key} VALUE")
+        check(key, value)
         write(self.path(scope), key, value)
         self.reload()
 
@@ -451,6 +500,41 @@ class Config:
             options["secret_access_key"] = environment["AWS_SECRET_ACCESS_KEY"]
             options["session_token"] = environment.get("AWS_SESSION_TOKEN", "")
         return {name: value for name, value in options.items() if value}
+
+    def chosen(self, remote: str) -> Choice | None:
+        """What `.dorkyrc` alone chooses of the user's credentials; None if nothing.
+
+        What the user has typed, set in the environment or written into ``~/.dorky/config`` is the
+        user's own choice.
+        """
+        if self.root is None:
+            return None
+        given = self.driver_options(remote)
+        found = {}
+        for name in ("endpoint", "profile"):
+            key = f"remotes.{remote}.{name}"
+            value = self.find(key)
+            if value is None or value.source != str(self.path("project")):
+                continue
+            if name == "endpoint" and self.environment.get("AWS_ENDPOINT_URL_S3"):
+                continue
+            if given.get(name) == value.value != self._read()["user"].get(key):
+                found[name] = str(value.value)
+        if "access_key_id" in given:  # no profile is looked at
+            found.pop("profile", None)
+        return choice(self.url(remote), **found)
+
+    def named(self, remote: str) -> str:
+        """The URL and the endpoint that `.dorkyrc` (or a command line) names, to be compared."""
+        held = {**self._read().get("project", {}), **self.flags}
+        return "\0".join(str(held.get(f"remotes.{remote}.{name}", "")) for name in _PLACE)
+
+    def named_outside(self, remote: str) -> bool:
+        """Whether a remote's URL comes from the user's environment or file, not `.dorkyrc`."""
+        found = self.find(f"remotes.{remote}.url")
+        if found is None or found.key in self.flags:
+            return False
+        return self.root is None or found.source != str(self.path("project"))
 
     def single_writer(self, remote: str) -> bool:
         """Whether the remote's owner says that nobody else ever writes to it."""

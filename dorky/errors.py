@@ -318,6 +318,16 @@ class NoRemote(SetupError):
     advice = "dorky remote add {0} s3://bucket/prefix"
 
 
+class RemoteNotNamed(SetupError):
+    """There is no repository at {0}, which only `.dorkyrc` names{1}.
+
+    A push would start one there, with all that this clone has. `.dorkyrc` can be changed by
+    anybody's git branch, so dorky does that only at a place that you have named by a command.
+    """
+
+    advice = "check the URL; if it is right: dorky remote set-url origin {0}"
+
+
 class RemoteExists(SetupError):
     """There is a remote named {0} already."""
 
@@ -613,6 +623,19 @@ class ExpiredCredentials(AccessError):
     advice = "log in again (aws sso login, or renew the token)"
 
 
+class NotAllowed(AccessError):
+    """{0} chooses {1} for {2}, which you have not allowed yet.
+
+    `.dorkyrc` comes with a git clone. A profile can run a program, and a server is sent requests
+    that are signed with your credentials, with their session token. So dorky uses neither before
+    you have allowed it, once for each bucket, server and profile. What you name on the command
+    line, in the environment (`AWS_PROFILE`, `AWS_ENDPOINT_URL`) or in `~/.dorky/config` is
+    allowed by that.
+    """
+
+    advice = "if that is right: dorky remote allow {2} --endpoint URL --profile NAME"
+
+
 class AccessDenied(AccessError):
     """Access to {0} denied: {1}."""
 
@@ -779,6 +802,17 @@ class WrongKey(IntegrityError):
     """
 
     advice = "ask the person who set the project up before you go on"
+
+
+class Unencrypted(IntegrityError):
+    """The repository at {0} is not encrypted, and nothing says that this is meant.
+
+    Anyone who can read that place could read what you push, and anyone who can write to it could
+    change what you pull. A project that is not encrypted on purpose says so in `.dorkyrc`
+    (`repository.unencrypted`); `dorky init --plain` and `dorky clone --plain` write that.
+    """
+
+    advice = "ask the person who set the project up; if it is meant: dorky {1} --plain"
 
 
 class KMSMismatch(IntegrityError):

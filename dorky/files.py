@@ -36,6 +36,9 @@ _TEMPORARY = re.compile(r"\.tmp-dorky-[0-9a-f]{16}")
 _GRACE = 24 * 3600
 """Seconds in which a file that is being written is not taken for one that was given up."""
 
+# NTFS's short names, of which the first is taken by what is there first.
+_SHORT_NAME = re.compile(r"(?:git|dorky|dorkyr)~[0-9]+", re.ASCII)
+
 # ASCII only, and not the beginning of a name that is looked at more closely.
 _PLAIN = re.compile(r"(?!\.|git|dorky)[\x01-.0-\x7f]+", re.ASCII | re.IGNORECASE)
 _PLAIN_PATH = re.compile(f"(?:{_PLAIN.pattern}/)*{_PLAIN.pattern}", _PLAIN.flags)
@@ -178,6 +181,45 @@ def write_atomic(
             sweep(path)
 
 
+def read_small(path: Path, limit: int, *, follow: bool = False, own: bool = False) -> bytes | None:
+    """Read a regular file whole, without waiting for a pipe or reading beyond a limit.
+
+    Args:
+        path: The file.
+        limit: How many bytes it may have.
+        follow: Whether it may be a symbolic link.
+        own: Whether nobody but the user may be able to write to it.
+
+    Returns:
+        Its bytes; None if there is no such file.
+
+    Raises:
+        ValueError: It is larger, something else than a regular file, or not the user's own.
+        DiskError: The disk refuses.
+    """
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | (0 if follow else os.O_NOFOLLOW)
+    with disk_errors(path):
+        try:
+            fd = os.open(path, flags)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            # A socket can't be opened at all.
+            if error.errno in {errno.ELOOP, errno.EMLINK, errno.ENXIO}:
+                raise ValueError("it is not a regular file") from None
+            raise
+        with open(fd, "rb") as file:
+            found = os.fstat(fd)
+            if not stat.S_ISREG(found.st_mode):
+                raise ValueError("it is not a regular file")
+            if own and (found.st_uid != os.geteuid() or found.st_mode & 0o022):
+                raise ValueError("other users can write to it")
+            data = file.read(limit + 1)
+    if len(data) > limit:
+        raise ValueError(f"it is larger than {limit:,} bytes")
+    return data
+
+
 def write_new(
     path: str | Path,
     mode: int,
@@ -291,26 +333,62 @@ def _target(path: str | Path, blocks: Iterable[bytes]) -> str:
     return os.fsdecode(target)
 
 
-def unsafe(name: str) -> str | None:
-    """Why one path component from a stranger must not be written to disk; None if it may.
-
-    Refuses what leaves the directory (``..``, separators, NUL) and every spelling of ``.git`` and
-    ``.dorky`` that some file system takes for the same name.
-    """
-    if _PLAIN.fullmatch(name):
-        return None
+def malformed(name: str) -> str | None:
+    """Why a path component is none at all; None if it is one."""
     if not name or name in {".", ".."}:
         return "it leaves its directory"
     if "/" in name or "\0" in name:
         return "it holds a separator"
+    return None
+
+
+def unsafe(name: str) -> str | None:
+    """Why one path component from a stranger must not be written to disk; None if it may.
+
+    Refuses what leaves the directory (``..``, separators, NUL) and every spelling of ``.git``,
+    ``.dorky`` and ``.dorkyrc`` that some file system takes for the same name.
+    """
+    if _PLAIN.fullmatch(name):
+        return None
+    if reason := malformed(name):
+        return reason
+    plain = folded(name)
+    if plain in {".git", ".dorky"} or _SHORT_NAME.fullmatch(plain):
+        return "it is a repository's own directory"
+    if plain == ".dorkyrc":
+        return "it tells dorky where a repository is, and belongs into git"
+    return None
+
+
+def folded(name: str) -> str:
+    """A path component as the file system sees it that tells the fewest names apart."""
     if not name.isascii():
         # Compatibility forms, too: ZFS can be told to compare names by them.
         name = unicodedata.normalize("NFKD", name).translate(IGNORABLE)
-    # NTFS ends a name at ':' (alternate data streams); git~1 is its 8.3 name for .git.
-    plain = name.casefold().split(":")[0].rstrip(". ")
-    if plain in {".git", ".dorky", "git~1", "dorky~1"}:
-        return "it is a repository's own directory"
-    return None
+    # NTFS ends a name at ':' (alternate data streams).
+    return name.casefold().split(":")[0].rstrip(". ")
+
+
+GIT_DIRECTORY = ("HEAD", "commondir", "objects", "refs")
+"""The entries that git knows a repository of its own by."""
+
+_GITS_OWN = frozenset({".gitattributes", ".gitignore", ".gitmodules", ".dorkyignore"})
+
+
+def is_git_directory(names: Iterable[str]) -> bool:
+    """Whether git takes a directory with these entries for a repository of its own.
+
+    It then runs what the ``config`` in it says, at the next ``git status`` below.
+    Source: git's setup.c, is_git_directory; a ``commondir`` says where the rest is.
+    """
+    # Most names begin otherwise, and need not be folded.
+    held = {folded(name) for name in names if name[:1] in "HhCcOoRr" or not name.isascii()}
+    return "head" in held and ("commondir" in held or {"objects", "refs"} <= held)
+
+
+def is_gits_own(name: str) -> bool:
+    """Whether a file of this name tells git (or dorky) what to do with others."""
+    return name.startswith(".") and folded(name) in _GITS_OWN
 
 
 def unportable(name: str) -> str | None:

@@ -58,7 +58,7 @@ def read_commit(store: Store, commit: ObjectId) -> Commit:
 
 def read_tree(store: Store, tree: ObjectId, group: str | None = None) -> Tree:
     """Read one directory, of a group's tree if that is given."""
-    return model.decode_tree(store.read(tree, group=group), tree)
+    return model.decode_tree(store.read(tree, group=group), tree, store.left_out)
 
 
 Trees = Mapping[str, ObjectId]

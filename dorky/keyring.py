@@ -60,13 +60,15 @@ class Keyring:
             WrongRepository: It belongs to another repository.
             WrongKey: Its key does not lead back to the one that `.dorkyrc` commits to, or to the
                 one seen before.
+            Unencrypted: It is not encrypted, and neither was it before nor is that said.
             NoKey: None of the user's identities opens it.
             IdentityMissing: The user has none.
         """
-        known = self._config.text("repository.id") or (seen.repository if seen else "")
-        if known and header.repository != known:
-            raise errors.WrongRepository(self._place, header.repository[:12], known[:12])
+        for known in (self._config.text("repository.id"), seen.repository if seen else ""):
+            if known and header.repository != known:
+                raise errors.WrongRepository(self._place, header.repository[:12], known[:12])
         self._check_epochs(header, seen)
+        self._check_encrypted(header, seen)
         if self._identities is None and header.sealed:
             from dorky import identities
 
@@ -104,13 +106,25 @@ class Keyring:
         Raises:
             WrongKey: They don't.
         """
-        if not self._config.text("repository.id"):
-            return
         pinned = self._config.text("repository.fingerprint")
+        if not (pinned or self._config.text("repository.id")):
+            return
         chain = [each.commitment for each in header.epochs if each.group == model.ALL] or [""]
         # A repository that turns up plain where a key was promised is refused here, too.
         if pinned not in chain:
             raise errors.WrongKey(self._place, chain[-1][:16] or "none", pinned[:16] or "none")
+
+    def _check_encrypted(self, header: Header, seen: Header | None) -> None:
+        """Refuse a repository that turns up unencrypted, unless it is known or said to be.
+
+        Raises:
+            Unencrypted: It is not encrypted.
+        """
+        if header.sealed or seen or self._config.get("repository.unencrypted") is True:
+            return
+        rc = (self._root / RC).exists()
+        how = "pull" if rc else f"clone {shlex.quote(self._place)}"
+        raise errors.Unencrypted(self._place, how)
 
     def _check_epochs(self, header: Header, seen: Header | None) -> None:
         """Refuse a header that does not hold every key that has been seen, in its place."""

@@ -16,6 +16,7 @@ from dorky import (
     checkout,
     contents,
     errors,
+    files,
     git,
     history,
     merge,
@@ -36,9 +37,6 @@ from dorky.projection import View
 from dorky.results import Change, CheckedOut, LogEntry, Staged
 from dorky.roster import GroupOf
 from dorky.store import Writer
-
-# Files that belong into git; walks pass them over.
-_GITS_OWN = frozenset({RC, ".dorkyignore", ".gitignore", ".gitattributes", ".gitmodules"})
 
 _LONGEST_MESSAGE = 64 * KiB
 _SEVERAL = 2
@@ -140,7 +138,8 @@ class LocalWork(PlaceWork):
         top = git.find(self.root)
         skipped = 0
         for path in chosen.present.keys() - rows.keys():
-            if path == RC or (top and path.rpartition("/")[2] in _GITS_OWN):
+            name = path.rpartition("/")[2]
+            if name == RC or (top and files.is_gits_own(name)):
                 if path in chosen.named:
                     raise errors.UnstorablePath(path, "it belongs into git, or beside the project")
                 del chosen.present[path]
@@ -150,6 +149,7 @@ class LocalWork(PlaceWork):
         portable = self.config.get("portable_names") is not False
         # What goes makes room: a file may be renamed from Readme to README.
         staging.check_names(new, rows.keys() - chosen.gone, portable=portable)
+        self._check_no_repository(new)
         self._check_groups(chosen.present)
         self._check_readers(chosen.present, readers)
         exposed: list[Path] = []
@@ -266,6 +266,21 @@ class LocalWork(PlaceWork):
         found = {placed.entry.sha256: placed.group for placed in kept.values()}
         found |= {self.vault.mask(row.digest, row.content): row.group for row in rows.values()}
         return {digest: group for digest, group in found.items() if group != ALL}
+
+    def _check_no_repository(self, new: Collection[str]) -> None:
+        """Refuse to keep what would make git take a directory for a repository of its own.
+
+        Raises:
+            UnstorablePath: Everybody's git would do what its ``config`` says.
+        """
+        for directory in sorted(checkout.repositories(self.worktree, new)):
+            for path in sorted(new):
+                if not directory or path.startswith(f"{directory}/"):
+                    raise errors.UnstorablePath(
+                        path,
+                        "git takes its directory for a repository, and would run what is in it",
+                        hint=f"echo {errors.quoted(f'/{directory}/')} >> .dorkyignore",
+                    )
 
     def _leave_to_git(self, top: Path, rows: Mapping[str, Row], chosen: staging.Selection) -> int:
         """Refuse named files that git tracks; pass over those met in directories."""
@@ -536,14 +551,20 @@ class LocalWork(PlaceWork):
                 self._check_restored({path: held[path] for path in chosen}, source, readers)
             wanted: dict[str, Placed | None] = {path: held[path] for path in chosen}
             made = checkout.plan_files(self.worktree, self.store, rows, wanted)
-            changes = self._on_disk(made)
             backup, done = self._carry_out(rows, made, force=True)
+            changes = self._on_disk(made)
             with self.database.transaction():
                 # Files from another revision are changes that may be staged; the index stays.
                 self.index.refresh(
                     row for row in done.rows if row.path in rows and row.same(rows[row.path])
                 )
-            return CheckedOut(commit=commit, changes=changes, backup=backup, ignored=done.ignored)
+            return CheckedOut(
+                commit=commit,
+                changes=changes,
+                backup=backup,
+                ignored=done.ignored,
+                left_out=done.left_out,
+            )
 
     def _check_restored(self, held: Mapping[str, Placed], source: str, readers: str) -> None:
         """Refuse files of a group that would belong to others once they are staged.

@@ -81,6 +81,7 @@ class LookWork(Project):
             requests=tuple(self.database.text("requests").split()),
             merging=merging.label if merging else "",
             conflicts=merging.conflicts if merging else (),
+            moved=self.moved_from() if remote else "",
         )
 
     def log(

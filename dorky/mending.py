@@ -205,8 +205,8 @@ class MendWork(LocalWork):
             raise errors.LocalChanges(
                 shown(sorted(made.conflicts)), hint=f"{again} --force (a backup is kept)"
             )
-        changes = self._on_disk(made)
         backup, done = self._carry_out(rows, made, force=force)
+        changes = self._on_disk(made)
         # What a later one kept is not what is put back: it was edited in between.
         later = operations.replaced(self.database, since + 1).refs.keys() - {MAIN}
         written = {row.path: row for row in done.rows}

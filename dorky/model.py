@@ -423,21 +423,31 @@ def decode(kind: type[R], body: bytes | memoryview) -> R:
     return record
 
 
-def decode_tree(body: bytes, object_id: ObjectId) -> Tree:
-    """Read a tree.
+def decode_tree(body: bytes, object_id: ObjectId, left_out: set[str] | None = None) -> Tree:
+    """Read a tree, without the entries that no worktree may hold.
+
+    So whoever pushes such a name by hand neither plants it nor stops everybody else.
+
+    Args:
+        body: The tree.
+        object_id: Its id, for messages.
+        left_out: Is told the names of those entries.
 
     Raises:
         CorruptObject: Not a tree, or its names are not sorted and unique.
-        UnsafePath: A name that must never reach a disk.
+        UnsafePath: What stands for a name is a path, or no name at all.
     """
     try:
         tree = decode(Tree, body)
     except Malformed as error:
         raise errors.CorruptObject(object_id, error) from None
     previous = b""
+    strange = set()
     for entry in tree.entries:
         if files.unsafe(entry.name):
-            raise errors.UnsafePath(ascii(entry.name))
+            if files.malformed(entry.name):
+                raise errors.UnsafePath(ascii(entry.name))
+            strange.add(entry.name)
         name = entry.name.encode()
         if name <= previous:
             raise errors.CorruptObject(object_id, "names out of order")
@@ -445,6 +455,10 @@ def decode_tree(body: bytes, object_id: ObjectId) -> Tree:
         # Permission bits and a type, nothing else: no setuid, no device.
         if entry.mode & ~0o777 not in {stat.S_IFREG, stat.S_IFLNK, stat.S_IFDIR}:
             raise errors.CorruptObject(object_id, f"mode {entry.mode:o}")
+    if strange:
+        if left_out is not None:
+            left_out |= strange
+        tree = Tree(tuple(entry for entry in tree.entries if entry.name not in strange) or ())
     return tree
 
 

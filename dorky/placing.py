@@ -53,7 +53,13 @@ class PlaceWork(LookWork):
                 self.database.set("head", detached)
                 if clean:
                     self.index.commit = target
-            return CheckedOut(commit=target, changes=changes, backup=backup, ignored=done.ignored)
+            return CheckedOut(
+                commit=target,
+                changes=changes,
+                backup=backup,
+                ignored=done.ignored,
+                left_out=done.left_out,
+            )
 
     def _plan(
         self, old: ObjectId | None, after: View, wanted: Wanted, keep: Collection[str] = ()
@@ -125,6 +131,7 @@ class PlaceWork(LookWork):
         Raises:
             LocalChanges: There are conflicts, and no force.
         """
+        left_out = checkout.keep_out(self.worktree, made, in_git=git.find(self.root) is not None)
         if made.conflicts and not force:
             raise errors.LocalChanges(shown(sorted(made.conflicts)))
         self._bring(checkout.needed(self.store, (entry for _, entry in made.write.values())))
@@ -146,7 +153,8 @@ class PlaceWork(LookWork):
         ignored = self._hide_from_git(made.write.keys() - beyond)
         done = checkout.apply(self.worktree, self.store, made, self.progress)
         ignored += self._hide_from_git(beyond)
-        return name, done._replace(ignored=tuple(sorted(ignored)))
+        left_out = tuple(sorted({*left_out, *self.store.left_out}))
+        return name, done._replace(ignored=tuple(sorted(ignored)), left_out=left_out)
 
     def _hide_from_git(self, paths: Iterable[str]) -> list[str]:
         """Have git ignore files that have just appeared: their `.gitignore` may not be here yet."""

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     # Most commands need neither the keys nor a remote.
+    from dorky.consent import Agree
     from dorky.keyring import Keyring
     from dorky.keys import Ask
     from dorky.known import Known
@@ -59,6 +60,7 @@ class Project:
         config: Its settings.
         progress: Is told about long operations.
         ask: Asks the user for a passphrase; None if there is nobody to ask.
+        agree: Asks the user whether `.dorkyrc` may choose a profile or a server; likewise.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class Project:
         config: Config | None = None,
         progress: Progress = SILENT,
         ask: Ask | None = None,
+        agree: Agree | None = None,
     ) -> None:
         self.root = root
         self.config = config or Config(root)
@@ -77,6 +80,7 @@ class Project:
         self.ask = ask
         if any(os.path.lexists(root / name) for name in (RC, STATE)):
             self.check_ownership()
+        self.agree = agree
         self._mutex = threading.RLock()
         self._holds_lock = False
         self._state: Path | None = None
@@ -117,6 +121,7 @@ class Project:
         *,
         progress: Progress = SILENT,
         ask: Ask | None = None,
+        agree: Agree | None = None,
     ) -> Self:
         """The project that ``start`` lies in.
 
@@ -126,7 +131,7 @@ class Project:
         root = cls.root_above(Path(start))
         if root is None:
             raise errors.NotARepository(Path(start).resolve())
-        return cls(root, progress=progress, ask=ask)
+        return cls(root, progress=progress, ask=ask, agree=agree)
 
     def check_ownership(self) -> None:
         """Make sure that the project is the user's, or of somebody whom the user trusts.
@@ -489,7 +494,12 @@ class Project:
 
         Raises:
             NoRemote: There is none of that name.
+            NotAllowed: `.dorkyrc` chooses a profile or a server that the user has not allowed.
         """
+        if self.config.chosen(name):
+            from dorky import consent
+
+            consent.check(self.config, name, self.agree)
         return open_driver(self.config.url(name), self.config.driver_options(name))
 
     def remote(self, name: str = ORIGIN) -> Remote:
@@ -521,6 +531,21 @@ class Project:
         server = f"{scheme}{separator}{rest.rpartition('@')[2]}"
         return Known(self.config, f"{driver.url} {server}".strip())
 
+    def settle(self, name: str = ORIGIN) -> None:
+        """Note that a remote is where it is meant to be: the user said so, or it was found."""
+        if not self.is_named(name):
+            self.database.set(f"named.{name}", self.config.named(name).encode())
+
+    def moved_from(self, name: str = ORIGIN) -> str:
+        """The URL that a remote had before `.dorkyrc` was changed by no command; else empty."""
+        noted = self.database.text(f"named.{name}")
+        return "" if self.is_named(name) else noted.partition("\0")[0]
+
+    def is_named(self, name: str = ORIGIN) -> bool:
+        """Whether a remote is where the user has said, or where the repository was found."""
+        named = self.config.named(name)
+        return self.config.named_outside(name) or self.database.text(f"named.{name}") == named
+
     def check_swaps(self, remote: Remote) -> None:
         """Make sure, once per place, that it honours conditional writes.
 
@@ -544,6 +569,8 @@ class Project:
         }
         if opened.sealed:
             values["repository.fingerprint"] = opened.fingerprint
+        else:
+            values["repository.unencrypted"] = True
         for key, value in {**values, **settings}.items():
             self.config.set(key, value, scope="project")
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from dorky import (
+    consent,
     doctor,
     errors,
     files,
@@ -32,7 +33,7 @@ from dorky import (
     trust,
     vault,
 )
-from dorky.config import RC, Config
+from dorky.config import RC, Config, check, choice
 from dorky.drivers import open_driver
 from dorky.drivers.base import Driver, Stat
 from dorky.history import MAIN
@@ -57,6 +58,7 @@ from dorky.results import (
     Trust,
 )
 
+_CHOSEN = ("endpoint", "profile")
 _UNFINISHED = "unfinished"
 """The single value that names the command which is making the project."""
 
@@ -125,6 +127,8 @@ class Repository(PurgeWork):
             first = roots.encode(*repo._first_root(), opened)
             files.write_atomic(repo.state / FIRST, first)
             repo.write_rc(opened, settings)
+            repo._allow_typed(ORIGIN, settings)
+            repo.settle()
             url = repo.config.text(f"remotes.{ORIGIN}.url")
             if url:
                 repo._found(repo.remote())
@@ -148,6 +152,8 @@ class Repository(PurgeWork):
         *,
         options: Mapping[str, str | bool] | None = None,
         accept_rewind: bool = False,
+        plain: bool = False,
+        fingerprint: str = "",
         progress: Progress = SILENT,
         ask: keys.Ask = keys.nobody,
     ) -> tuple[Repository, Transfer]:
@@ -157,10 +163,12 @@ class Repository(PurgeWork):
         those who may only read can clone.
 
         Args:
-            url: The remote.
+            url: Where the remote is.
             root: The directory; made if it is missing.
-            options: What else to know of the remote, as for `init`.
+            options: What else to know of the remote (see `init`).
             accept_rewind: Whether to take a state that is older than one seen on this machine.
+            plain: Whether the repository may be unencrypted.
+            fingerprint: The one that it must have, as `.dorkyrc` has it.
             progress: Is told about long operations.
             ask: Asks the user for a passphrase.
 
@@ -168,10 +176,13 @@ class Repository(PurgeWork):
             NoRepositoryAtURL: There is none.
             Rewound: It is older than what this user has seen of it on this machine.
             Conflict: The directory is not empty.
+            Unencrypted: It is not encrypted, and ``plain`` was not given.
+            WrongKey: It has another fingerprint.
         """
         place = Path(root).resolve()
         settings = _remote_settings(place, ORIGIN, url, options or {})
-        repo = cls(place, config=Config(place, flags=settings), progress=progress, ask=ask)
+        flags = {**settings, **_expected(plain=plain, fingerprint=fingerprint)}
+        repo = cls(place, config=Config(place, flags=flags), progress=progress, ask=ask)
         empty = not place.exists() or (
             # A clone that was killed before anything else has left that much.
             place.is_dir() and all(each == repo.base for each in place.iterdir())
@@ -181,6 +192,8 @@ class Repository(PurgeWork):
         with _following_by(url), repo._beginning("clone"):
             result = repo.pull(accept_rewind=accept_rewind)
             repo.write_rc(repo.vault, settings)
+            repo._allow_typed(ORIGIN, settings)
+            repo.settle()
         return repo, result
 
     @contextlib.contextmanager
@@ -278,12 +291,30 @@ class Repository(PurgeWork):
         """
         if name in self.config.remotes():
             raise errors.RemoteExists(name)
-        self._set_remote(name, url, options)
+        settings = self._set_remote(name, url, options)
+        self._allow_typed(name, settings)
 
     def remote_set_url(self, name: str, url: str) -> None:
         """Point a remote elsewhere."""
         self.config.url(name)
-        self._set_remote(name, url, {})
+        with self.naming(name):
+            self._set_remote(name, url, {})
+
+    @contextlib.contextmanager
+    def naming(self, name: str) -> Iterator[None]:
+        """While the user changes what `.dorkyrc` says of a remote: that is allowed and meant.
+
+        But not what else stands there, if the user had not allowed that before.
+        """
+        if name in self.config.remotes():
+            strange = consent.is_missing(self.config, name)
+        else:
+            strange = any(self.config.text(f"remotes.{name}.{each}") for each in _CHOSEN)
+        yield
+        if not strange:
+            consent.allow_typed(self.config, self.config.chosen(name))
+        if self.is_set_up:
+            self.settle(name)
 
     def remote_remove(self, name: str) -> None:
         """Forget a remote. What it holds stays."""
@@ -292,12 +323,25 @@ class Repository(PurgeWork):
             if value.key.startswith(f"remotes.{name}."):
                 self.config.unset(value.key, scope="project")
         self.database.forget_remote(name)
+        self.database.set(f"named.{name}", b"")
 
-    def _set_remote(self, name: str, url: str, options: Mapping[str, str | bool]) -> None:
+    def _allow_typed(self, name: str, settings: Mapping[str, str | bool]) -> None:
+        """Note that the user has chosen a remote's profile and server."""
+        url = str(settings.get(f"remotes.{name}.url", ""))
+        typed = {each: str(settings.get(f"remotes.{name}.{each}", "")) for each in _CHOSEN}
+        consent.allow_typed(self.config, choice(url, **typed))
+
+    def _set_remote(
+        self, name: str, url: str, options: Mapping[str, str | bool]
+    ) -> dict[str, str | bool]:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
             raise errors.UsageError(f"a remote can't be named {name!r}")
-        for key, value in _remote_settings(self.root, name, url, options).items():
+        settings = _remote_settings(self.root, name, url, options)
+        for key, value in settings.items():
             self.config.set(key, value, scope="project")
+        if self.is_set_up:
+            self.settle(name)
+        return settings
 
     @classmethod
     def download_from(
@@ -309,6 +353,7 @@ class Repository(PurgeWork):
         *,
         force: bool = False,
         options: Mapping[str, str | bool] | None = None,
+        plain: bool = False,
         progress: Progress = SILENT,
         ask: keys.Ask = keys.nobody,
     ) -> Path:
@@ -316,6 +361,7 @@ class Repository(PurgeWork):
         with tempfile.TemporaryDirectory(prefix="dorky-") as scratch:
             place = Path(scratch).resolve()
             flags = _remote_settings(place, ORIGIN, url, options or {})
+            flags |= _expected(plain=plain)
             config = Config(place, flags=flags)
             with cls(place, config=config, progress=progress, ask=ask) as repo:
                 # Nobody comes back to this state: it takes no key, and no home to keep one in.
@@ -463,6 +509,8 @@ def _remote_settings(
         # `.dorkyrc` is shared: a relative directory counts from where it lies.
         url = os.path.relpath(Path.cwd() / url, root)
     settings = {"url": url, **options}
+    for key, value in settings.items():
+        check(f"remotes.{name}.{key}", value)
     return {f"remotes.{name}.{key}": value for key, value in settings.items() if value}
 
 
@@ -481,3 +529,22 @@ def _following_by(url: str) -> Iterator[None]:
     except errors.Rewound as error:
         hint = f"ask who restored it; to follow: dorky clone --accept-rewind {shlex.quote(url)}"
         raise errors.Rewound(*error.args, hint=hint) from error
+
+
+def _expected(*, plain: bool, fingerprint: str = "") -> dict[str, str | bool]:
+    """What a repository that is seen for the first time shall be, by setting.
+
+    Raises:
+        UsageError: A fingerprint is not written so.
+    """
+    if fingerprint and not re.fullmatch(r"[0-9a-f]{64}", fingerprint):
+        raise errors.UsageError(
+            f"a fingerprint has 64 hex digits, unlike {fingerprint!a}",
+            hint="a member sees it by: dorky config get repository.fingerprint",
+        )
+    found: dict[str, str | bool] = {}
+    if plain:
+        found["repository.unencrypted"] = True
+    if fingerprint:
+        found["repository.fingerprint"] = fingerprint
+    return found

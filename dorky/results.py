@@ -144,6 +144,8 @@ class Status(Result, frozen=True, kw_only=True):
         conflicts: What of that is not resolved yet; these files are not among the changes.
         masked: What ``head`` holds that does not count, such as files at a group's paths that were
             committed by somebody who is not in it.
+        moved: The URL that the remote had before `.dorkyrc` was changed by no command here; empty
+            if it was not.
     """
 
     branch: str
@@ -162,6 +164,7 @@ class Status(Result, frozen=True, kw_only=True):
     merging: str = ""
     conflicts: tuple[Unmerged, ...] = ()
     masked: tuple[Masked, ...] = ()
+    moved: str = ""
 
     @property
     def clean(self) -> bool:
@@ -200,6 +203,11 @@ class Transfer(Result, frozen=True, kw_only=True):
         masked: What the new head holds that does not count (pull).
         dropped: Groups whose files the new head leaves out as a whole: they stay here, staged
             (pull).
+        left_out: Files that were not put in place because of their names (pull).
+        moved: The URL that the remote had before `.dorkyrc` was changed by no command here; empty
+            if it was not.
+        fingerprint: That of the repository, where it was seen for the first time; else empty.
+        unencrypted: Whether it was seen for the first time, and is not encrypted.
     """
 
     remote: str
@@ -218,6 +226,10 @@ class Transfer(Result, frozen=True, kw_only=True):
     purged: tuple[Tombstone, ...] = ()
     masked: tuple[Masked, ...] = ()
     dropped: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+    moved: str = ""
+    fingerprint: str = ""
+    unencrypted: bool = False
 
 
 class Exposure(Result, frozen=True, kw_only=True):
@@ -329,12 +341,14 @@ class CheckedOut(Result, frozen=True, kw_only=True):
         changes: How files changed.
         backup: The ref that keeps what was overwritten; empty if nothing was.
         ignored: Lines added to `.gitignore`.
+        left_out: Files that were not put in place because of their names.
     """
 
     commit: str | None
     changes: tuple[Change, ...] = ()
     backup: str = ""
     ignored: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
 
 
 class Destruction(Result, frozen=True, kw_only=True):

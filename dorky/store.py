@@ -80,6 +80,8 @@ class Store:
         self._fds: dict[str, int] = {}
         self._opened: dict[ObjectId, tuple[str | None, bytes]] = {}
         self._room = _OPENED
+        self.left_out: set[str] = set()
+        """Names in trees read so far that no worktree may hold."""
 
     @property
     def vault(self) -> Vault:

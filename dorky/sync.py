@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
+from typing import TypedDict
 
 import msgspec
 
@@ -41,6 +42,14 @@ OWN_PURGE = "purges.own"
 _ROUNDS = 100
 
 
+class Place(TypedDict):
+    """What a transfer tells of the place that it was made with (see `results.Transfer`)."""
+
+    moved: str
+    fingerprint: str
+    unencrypted: bool
+
+
 class SyncWork(MendWork):
     """The commands that make this clone and the remote follow each other."""
 
@@ -59,6 +68,8 @@ class SyncWork(MendWork):
                 raise errors.NoCommits
             self._check_no_merge()
             remote = self.remote()
+            moved = self.moved_from()
+            self._check_named(remote)
             if self.database.root(ORIGIN) is not None:
                 self._check_pin_first()
             if self.database.ref(f"{ORIGIN}/{MAIN}") != head:
@@ -71,6 +82,7 @@ class SyncWork(MendWork):
             return Transfer(
                 remote=ORIGIN,
                 url=remote.url,
+                moved=moved,
                 old=done.old,
                 new=done.new,
                 commits=commits,
@@ -98,6 +110,26 @@ class SyncWork(MendWork):
             self.check_pin()
         except errors.WrongKey:
             self._fetched()
+
+    def _check_named(self, remote: Remote) -> None:
+        """Refuse to write to a place that the user has not named, unless it holds the repository.
+
+        Raises:
+            RemoteNotNamed: Only `.dorkyrc` names it, and it is empty.
+        """
+        if self.is_named():
+            return
+        try:
+            fetch(remote, self.progress)
+        except (errors.NoRepositoryAtURL, errors.RootVanished):
+            before = self.moved_from()
+            told = f" (before it was {before})" if before else ""
+            url = self.config.url(ORIGIN)
+            hint = (
+                f"check the URL; if it is right: dorky remote set-url {ORIGIN} {errors.quoted(url)}"
+            )
+            raise errors.RemoteNotNamed(url, told, hint=hint) from None
+        self.settle()
 
     def _first_root(self) -> tuple[Header, Root]:
         """The header and the root that the repository begins with in an empty place."""
@@ -127,6 +159,7 @@ class SyncWork(MendWork):
         if before is None and self.database.ref(MAIN) is None:
             self.database.set(_FOLLOWED, str(len(self.purges)).encode())
         self.check_pin()
+        self.settle()
         return remote
 
     def fetch(self, *, accept_rewind: bool = False) -> Transfer:
@@ -140,10 +173,28 @@ class SyncWork(MendWork):
     def _learn(self, *, accept_rewind: bool = False) -> Transfer:
         with self._prepared():
             old = self.database.ref(f"{ORIGIN}/{MAIN}")
+            told = self._news_of_place()
             remote = self._fetched(accept_rewind=accept_rewind)
             new = self.database.ref(f"{ORIGIN}/{MAIN}")
             commits, _ = history.ahead_behind(self.store, new, old)
-            return Transfer(remote=ORIGIN, url=remote.url, old=old, new=new, commits=commits)
+            return Transfer(
+                remote=ORIGIN, url=remote.url, old=old, new=new, commits=commits, **told()
+            )
+
+    def _news_of_place(self) -> Callable[[], Place]:
+        """What tells, after a fetch, what is new of where it was made."""
+        moved, first = self.moved_from(), self.database.get("header") is None
+
+        def told() -> Place:
+            header = self.header if first else None
+            fingerprint = self.vault.fingerprint if header else ""
+            return {
+                "moved": moved,
+                "fingerprint": fingerprint,
+                "unencrypted": bool(header and not header.sealed),
+            }
+
+        return told
 
     def pull(
         self,
@@ -151,6 +202,7 @@ class SyncWork(MendWork):
         *,
         force: bool = False,
         accept_rewind: bool = False,
+        plain: bool = False,
     ) -> Transfer:
         """Fetch, and make the files here follow.
 
@@ -162,16 +214,21 @@ class SyncWork(MendWork):
                 one of these; the others stay away until they are pulled.
             force: Whether to overwrite local changes, after keeping them as a backup commit.
             accept_rewind: Whether to follow the remote to an older state, or to another history.
+            plain: Whether a repository that is seen for the first time may be unencrypted.
 
         Raises:
             LocalChanges: Files that would be overwritten.
+            Unencrypted: It is, and ``plain`` was not given.
             Diverged: What both sides did can't live in one directory.
             Detached: An old revision is checked out.
             Unresolved: An earlier merge has left conflicts.
         """
+        if plain:
+            self.config.flags["repository.unencrypted"] = True
         with self._prepared(), self._following():
             old = self._attached_head()
             self._check_no_merge()
+            told = self._news_of_place()
             remote = self._fetched(accept_rewind=accept_rewind)
             purged, taken_out = self._follow_purges()
             ours = self.database.ref(MAIN)
@@ -185,6 +242,7 @@ class SyncWork(MendWork):
                     new=ours,
                     changes=taken_out,
                     purged=purged,
+                    **told(),
                 )
             target = self._target(ours, theirs)
             view = projection.View(self.store, target.trees, self.owner)
@@ -217,10 +275,12 @@ class SyncWork(MendWork):
                 backup=backup,
                 merged=target.commit not in {None, ours, theirs},
                 ignored=done.ignored,
+                left_out=done.left_out,
                 conflicts=target.conflicts,
                 purged=purged,
                 masked=self._masked(target.commit),
                 dropped=tuple(roster.name_of(self.roster, group) for group in target.dropped),
+                **told(),
             )
 
     def _follow_purges(self) -> tuple[tuple[Tombstone, ...], tuple[Change, ...]]:

@@ -142,6 +142,10 @@ class Worktree:
                 return None
             raise errors.UnreadableFile(path, error.strerror) from error
 
+    def exists(self, path: str) -> bool:
+        """Whether there is something of this name, which is a safe one."""
+        return os.path.lexists(self._prefix + path)
+
     def stat_in(self, path: str) -> os.stat_result | None:
         """The same for a path whose parents have been looked at just now."""
         try:

@@ -337,7 +337,7 @@ def test_whatever_was_on_disk_or_staged_is_there_or_in_a_commit(
     monkeypatch.chdir(tmp_path)
     url = str(here / "vault")
     repo, _ = Repository.init(here / "ours", url, plain=True)
-    other, _ = Repository.clone(url, here / "theirs")
+    other, _ = Repository.clone(url, here / "theirs", plain=True)
     with repo, other:
         for n, tree in enumerate(committed):
             commit(repo if n < 2 else other, {**tree, "mark": file(f"{n}")})
@@ -437,16 +437,16 @@ def forge(repo: Repository, tree: Stranger) -> ObjectId:
     return made
 
 
+PATHS = ["..", ".", "", "/abs", "../x", "a/b", "a\0b", "\0"]
 NAMES = [
-    *("..", ".", "", "/abs", "../x", "a/b", "a\0b", "\0"),
     *(".git", ".Git", ".git\u200c", ".GIT.", ".git ", "git~1", ".git::$INDEX_ALLOCATION"),
     *(".dorky", ".DORKY", "dorky~1", ".dor\u200dky"),
 ]
 
 
-@pytest.mark.parametrize("name", NAMES, ids=ascii)
+@pytest.mark.parametrize("name", PATHS, ids=ascii)
 @pytest.mark.parametrize("kind", ["file", "link", "directory", "deep"])
-def test_a_name_that_must_not_be_written(repo: Repository, name: str, kind: str) -> None:
+def test_a_name_that_is_none(repo: Repository, name: str, kind: str) -> None:
     commit(repo, {"a": file("1")})
     evil: Stranger = {
         "file": [(name, REGULAR, b"evil")],
@@ -469,6 +469,29 @@ def test_a_name_that_must_not_be_written(repo: Repository, name: str, kind: str)
     assert sorted(Path("..").rglob("*")) == around
     assert files(repo.root) == {"a": file("1")}
     assert repo.status().clean
+
+
+@pytest.mark.parametrize("name", NAMES, ids=ascii)
+@pytest.mark.parametrize("kind", ["file", "link", "directory", "deep"])
+def test_a_name_that_must_not_be_written(repo: Repository, name: str, kind: str) -> None:
+    """It is left out, and the rest is there: one hostile push does not stop everybody."""
+    commit(repo, {"a": file("1")})
+    evil: Stranger = {
+        "file": [("a", REGULAR, b"2"), (name, REGULAR, b"evil")],
+        "link": [("a", REGULAR, b"2"), (name, LINK, b"/tmp")],
+        "directory": [("a", REGULAR, b"2"), (name, DIRECTORY, [("hooks", REGULAR, b"evil")])],
+        "deep": [("a", REGULAR, b"2"), ("z", DIRECTORY, [(name, REGULAR, b"evil")])],
+    }[kind]
+    made = forge(repo, sorted(evil, key=lambda entry: entry[0].encode()))
+    assert repo.checkout(made).left_out == (name,)
+    assert [
+        path.name for path in repo.root.iterdir() if path.name not in {".dorky", ".dorkyrc"}
+    ] == ["a"]
+    assert files(repo.root) == {"a": file("2")}
+    assert {each.path for each in repo.ls(made)} == {"a"}
+    assert repo.status().clean
+    with pytest.raises(errors.DorkyError):
+        repo.restore([name], source=made)
 
 
 def test_a_link_and_then_a_file_behind_it(repo: Repository, tmp_path: Path) -> None:

@@ -316,7 +316,7 @@ def test_a_newer_layout_is_told_from_a_malformed_one(project: Path) -> None:
 def test_something_endless_is_not_read_to_its_end(project: Path, hermetic: Path) -> None:
     user_file(hermetic, "").unlink()
     (hermetic / ".dorky/config").symlink_to("/dev/zero")
-    with pytest.raises(errors.BadConfig, match="larger than"):
+    with pytest.raises(errors.BadConfig, match="not a regular file"):
         Config(project).items()
 
 
@@ -441,7 +441,7 @@ KEYS = [
 VALUES = {
     int: st.just(1),
     bool: st.booleans(),
-    str: st.text(st.characters(codec="utf-8"), max_size=9),
+    str: st.text(st.sampled_from("abcXYZ_-09"), max_size=9),
 }
 
 

@@ -49,7 +49,7 @@ def worlds(base: Path, *options: str) -> World:
         ana.commit({".env": "KEY=1\n", "a": "one", "gone": "gone"}, "first")
         ana("push")
         ben = ana.another("ben")
-        ben("clone", vault, ".")
+        ben("clone", vault, ".", *options)
         (ana.project / "gone").unlink()
         ana("stage", "gone")
         ana.commit({".env": "KEY=2\n", "b/c": random.Random(1).randbytes(200)}, "second")
@@ -282,7 +282,8 @@ def test_an_answer_that_is_not_what_was_asked_for(
     world: World, faults: Faults, tmp_path: Path, command: str, change: Callable[[bytes], bytes]
 ) -> None:
     def run(machine: Machine) -> int:
-        return machine.run(command, *([world.vault, "."] if command == "clone" else [])).code
+        where = [world.vault, ".", *([] if world.sealed else ["--plain"])]
+        return machine.run(command, *(where if command == "clone" else [])).code
 
     def fresh(n: int) -> Machine:
         if command == "pull":

@@ -39,7 +39,7 @@ def two_clones(directory: Path, *, plain: bool) -> Iterator[Pair]:
     ana, _ = Repository.init(directory / "ana", url, plain=plain)
     Pair(ana, ana).commit(ana, BASE)
     ana.push()
-    ben, _ = Repository.clone(url, directory / "ben")
+    ben, _ = Repository.clone(url, directory / "ben", plain=plain)
     with ana, ben:
         os.chdir(ben.root)
         yield Pair(ana, ben)

@@ -35,13 +35,13 @@ def test_a_second_machine_gets_every_byte(ana: Machine, remote: Remote, plain: b
     assert len(expected) == 1000
 
     clone, fresh, bare = (ana.another(name, identity=not plain) for name in ("a", "b", "c"))
-    clone("clone", remote.url, "here")
+    clone("clone", remote.url, "here", *(["--plain"] if plain else []))
     assert files(clone.project / "here") == expected
     (fresh.project / ".dorkyrc").write_bytes(ana.read(".dorkyrc"))
     fresh("pull")
     assert fresh.files() == expected
     bare.env["DORKY_URL"] = remote.url
-    bare("pull")
+    bare("pull", *(["--plain"] if plain else []))
     assert bare.files() == expected
     for machine in (fresh, bare):
         assert machine("status", "-s", "--exit-code").out == ""
@@ -59,7 +59,7 @@ def test_a_second_machine_gets_a_file_of_300_mib(ana: Machine, remote: Remote, p
     ana("commit", "-m", "300 MiB")
     ana("push")
     ben = ana.another("ben", identity=not plain)
-    ben("clone", remote.url, "here")
+    ben("clone", remote.url, "here", *(["--plain"] if plain else []))
     assert files(ben.project / "here") == ana.files()
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -75,7 +77,24 @@ def set_(
             )
         old = config.get(key)
         new = [*dict.fromkeys([*(old if isinstance(old, list) else ()), *new])]
-    config.set(key, new, scope=scope)
+    with _naming(key, scope):
+        config.set(key, new, scope=scope)
+
+
+@contextlib.contextmanager
+def _naming(key: str, scope: settings.Scope) -> Iterator[None]:
+    """While a setting is changed that says where a remote is, or with which credentials."""
+    from dorky.project import Project
+
+    root = Project.root_above(Path())
+    if root is None or scope == "user" or not key.startswith("remotes."):
+        yield
+        return
+    from dorky.repo import Repository
+
+    with Repository(root) as repo, repo.naming(key.split(".")[1]):
+        yield
+        repo.config.reload()
 
 
 @app.command("unset", cls=Command)

@@ -19,9 +19,10 @@ from dorky import errors
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
+    from dorky.config import Choice
     from dorky.project import Project
     from dorky.repo import Repository
-    from dorky.results import Change
+    from dorky.results import Change, Transfer
 
 P = TypeVar("P", bound="Project")
 T = TypeVar("T")
@@ -178,6 +179,25 @@ def ask(prompt: str) -> str | None:
     return getpass.getpass(f"{escaped(prompt)}: ", stream=sys.stderr)
 
 
+def left_out(names: Sequence[str]) -> None:
+    """Say which files of a commit were not put in place, because of their names."""
+    if names:
+        note("Left out, because of what git or dorky would do with files of these names:")
+        for each in names[:_LIST]:
+            note(f"  {name(each)}")
+        if len(names) > _LIST:
+            note(f"  … and {len(names) - _LIST:,} more")
+
+
+def first_sight(done: Transfer) -> None:
+    """Say what a repository that was seen for the first time is to be known by."""
+    if done.unencrypted:
+        note(f"Not encrypted: anyone who can read {name(done.url)} can read all that you push.")
+    elif done.fingerprint:
+        note(f"Its fingerprint: {done.fingerprint}")
+        note("Compare it with a member's: dorky config get repository.fingerprint")
+
+
 def new_passphrase() -> str:
     """Ask for a new passphrase, twice.
 
@@ -203,8 +223,8 @@ def opened(kind: type[P], *, anywhere: bool = False) -> P:
     from dorky.config import Config
 
     if anywhere and kind.root_above(Path()) is None and Config(None).remotes():
-        return kind(Path.cwd(), progress=TerminalProgress(), ask=ask)
-    return kind.find(progress=TerminalProgress(), ask=ask)
+        return kind(Path.cwd(), progress=TerminalProgress(), ask=ask, agree=allow)
+    return kind.find(progress=TerminalProgress(), ask=ask, agree=allow)
 
 
 def repository(*, anywhere: bool = False) -> Repository:
@@ -233,6 +253,21 @@ def agree(question: str) -> bool:
             return True
         if not answer or answer.strip().lower() in {"n", "no"}:
             return False
+
+
+def allow(choice: Choice) -> bool:
+    """Ask whether `.dorkyrc` may choose a profile or a server. Never asks without a terminal."""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return False
+    from dorky.consent import described
+
+    print(f".dorkyrc wants for {escaped(choice.place)}:", file=sys.stderr)
+    print(f"  {escaped(described(choice))}", file=sys.stderr)
+    print(
+        "Requests go there signed by your AWS credentials, with their session token.",
+        file=sys.stderr,
+    )
+    return agree("Allow that from now on?")
 
 
 class TerminalProgress:

@@ -28,6 +28,8 @@ Profile = Annotated[str, typer.Option(help="AWS profile to use.", metavar="NAME"
 Region = Annotated[str, typer.Option(help="AWS region of the bucket.", metavar="NAME")]
 Endpoint = Annotated[str, typer.Option(help="Endpoint of an S3-compatible server.", metavar="URL")]
 
+Plain = Annotated[bool, typer.Option("--plain", help="Accept a repository that is not encrypted.")]
+
 
 class Recovery(str, Enum):
     """How a repository is opened when the user's key is lost."""
@@ -134,23 +136,36 @@ def clone(
     region: Region = "",
     endpoint: Endpoint = "",
     accept_rewind: AcceptRewind = False,
+    plain: Plain = False,
+    fingerprint: Annotated[
+        str,
+        typer.Option(
+            "--fingerprint", metavar="HEX", help="Refuse a repository with another fingerprint."
+        ),
+    ] = "",
     json: Json = False,
 ) -> None:
     """Make a directory with the newest state of a repository.
 
+    There is nothing yet to check the repository by: compare the fingerprint that is printed with
+    a member's, or give it with --fingerprint. A repository that is not encrypted is refused
+    without --plain.
+
     \b
     $ dorky clone s3://acme-vault/payments
     $ dorky clone gs://acme-vault/payments secrets
+    $ dorky clone s3://acme-open/data --plain
     """
     from dorky.repo import Repository
 
     target = directory or Path(url.rstrip("/").rpartition("/")[2] or "repository")
     options = {"profile": profile, "region": region, "endpoint": endpoint}
     repo, done = Repository.clone(
-        url,
-        target,
+        *(url, target),
         options=options,
         accept_rewind=accept_rewind,
+        plain=plain,
+        fingerprint=fingerprint,
         progress=TerminalProgress(),
         ask=ask,
     )
@@ -163,6 +178,8 @@ def clone(
         say("It has no commits yet.")
     else:
         say(f"{plural(len(done.changes), 'file')} at {done.new[:10]}")
+    output.left_out(done.left_out)
+    output.first_sight(done)
 
 
 def destroy(
@@ -292,6 +309,36 @@ def remote_list(json: Json = False) -> None:
     else:
         for each, url in remotes.items():
             say(f"{name(each)}\t{name(url)}")
+
+
+@remote_app.command("allow", cls=Command)
+def remote_allow(
+    url: Annotated[str, typer.Argument(help="Of the remote; its bucket is what counts.")],
+    endpoint: Endpoint = "",
+    profile: Profile = "",
+) -> None:
+    """Allow a profile and a server that .dorkyrc names, on this machine.
+
+    .dorkyrc comes with a git clone, so dorky uses neither before you have allowed it: once for
+    each bucket, server and profile. On a terminal it asks by itself. What you name in a command
+    or in the environment (AWS_PROFILE, AWS_ENDPOINT_URL) needs no more than that.
+
+    \b
+    $ dorky remote allow s3://acme-vault --endpoint https://s3.example.test
+    $ dorky remote allow s3://acme-vault --profile acme
+    """
+    from dorky import config, consent
+
+    for option, value in (("endpoint", endpoint), ("profile", profile)):
+        config.check(f"remotes.origin.{option}", value)
+    choice = config.choice(url, endpoint=endpoint, profile=profile)
+    if choice is None:
+        raise errors.UsageError(
+            "there is nothing to allow",
+            hint="give s3://BUCKET and --endpoint URL or --profile NAME",
+        )
+    if not consent.allow(Config(None), choice):
+        raise errors.NothingToDo("that is allowed already")
 
 
 @remote_app.command("remove", cls=Command)

@@ -18,6 +18,8 @@ from dorky.cli.output import (
     ask,
     changes,
     escaped,
+    first_sight,
+    left_out,
     name,
     note,
     opened,
@@ -53,7 +55,17 @@ def push(json: Json = False) -> None:
         _pushed(done)
 
 
+def _place(done: Transfer, *, pinned: bool = True) -> None:
+    """Say what is new of the remote: that it has moved, or what it is at first sight."""
+    if done.moved:
+        note(f".dorkyrc has another URL for {done.remote} than before: {name(done.url)}")
+        note(f"  before: {name(done.moved)}")
+    if not pinned or done.unencrypted:
+        first_sight(done)
+
+
 def _pushed(done: Transfer) -> None:
+    _place(done)
     if done.old == done.new:
         say(f"Up to date: {name(done.url)} has everything.")
     else:
@@ -76,8 +88,10 @@ def fetch(accept_rewind: AcceptRewind = False, json: Json = False) -> None:
     if json:
         show_json(done)
     elif not done.commits:
+        _place(done)
         say(f"Nothing new at {name(done.url)}")
     else:
+        _place(done)
         say(f"{plural(done.commits, 'new commit')} at {name(done.url)} (dorky pull)")
 
 
@@ -90,6 +104,9 @@ def pull(
         bool, typer.Option("--force", "-f", help="Overwrite local changes (a backup is kept).")
     ] = False,
     accept_rewind: AcceptRewind = False,
+    plain: Annotated[
+        bool, typer.Option("--plain", help="Accept, at first, a repository that is not encrypted.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Bring the files here up to date with the remote.
@@ -102,12 +119,14 @@ def pull(
     $ dorky pull .env
     """
     with _repository(anywhere=True) as repo:
-        done = repo.pull(paths or (), force=force, accept_rewind=accept_rewind)
+        done = repo.pull(paths or (), force=force, accept_rewind=accept_rewind, plain=plain)
+        pinned = repo.config.text("repository.fingerprint")
     if json:
         show_json(done)
     else:
         _purged(done)
         _pulled(done)
+        _place(done, pinned=bool(pinned))
     _unresolved(done.conflicts, json=json)
 
 
@@ -139,6 +158,7 @@ def _pulled(done: Transfer) -> None:
         changes(done.changes)
     if done.ignored:
         note(f"Told git to ignore {plural(len(done.ignored), 'file')} (in .gitignore)")
+    left_out(done.left_out)
     kept(done.backup)
     masked(done.masked)
     for group in done.dropped:
@@ -196,6 +216,8 @@ def sync(
             _purged(done.pulled)
         if done.pulled and (done.pulled.old != done.pulled.new or done.pulled.changes):
             _pulled(done.pulled)
+        if done.pulled:
+            _place(done.pulled)
         if done.pushed:
             _pushed(done.pushed)
         elif not (done.pulled and done.pulled.conflicts):
@@ -212,6 +234,9 @@ def download(
         str, typer.Option("--remote", help="Work without a project, from this URL.", metavar="URL")
     ] = "",
     force: Annotated[bool, typer.Option("--force", "-f", help="Replace an existing file.")] = False,
+    plain: Annotated[
+        bool, typer.Option("--plain", help="With --remote: the repository may be unencrypted.")
+    ] = False,
 ) -> None:
     """Fetch one file, and touch nothing else.
 
@@ -229,6 +254,7 @@ def download(
             path,
             destination,
             force=force,
+            plain=plain,
             progress=TerminalProgress(),
             ask=ask,
         )

@@ -14,6 +14,7 @@ from dorky.cli.mend import conflicts, kept, masked
 from dorky.cli.output import (
     changes,
     from_here,
+    left_out,
     listing,
     name,
     note,
@@ -169,6 +170,9 @@ def _short(found: Status) -> None:
 def _long(found: Status) -> None:
     where = f"Looking at {found.head[:10]}" if found.detached and found.head else "On main"
     say(f"{where}{_upstream(found)}")
+    if found.moved:
+        say(f".dorkyrc has another URL for {found.remote} than before: {name(found.moved)}")
+        say("If you don't know why: git log -p .dorkyrc")
     if found.head is None:
         say("No commits yet.")
     if found.conflicts:
@@ -278,6 +282,7 @@ def restore(
         say("Restored:" if done.changes else "Nothing to restore: the files are just so.")
         changes(done.changes)
         kept(done.backup)
+        left_out(done.left_out)
 
 
 def checkout(
@@ -304,5 +309,6 @@ def checkout(
     say(f"Now at {str(done.commit)[:10]}")
     changes(done.changes)
     kept(done.backup)
+    left_out(done.left_out)
     if revision != "main":
         note("To come back: dorky checkout main")

@@ -87,7 +87,11 @@ def test_stage_of_many_files_shows_some(ana: Machine) -> None:
         ("/etc/passwd", 2, "/etc/passwd is outside the project at {root}"),
         ("../x", 2, "../x is outside the project at {root}"),
         (".git/config", 2, ".git/config can't be stored: it is a repository's own directory"),
-        (".dorkyrc", 2, ".dorkyrc can't be stored: it belongs into git, or beside the project"),
+        (
+            ".dorkyrc",
+            2,
+            ".dorkyrc can't be stored: it tells dorky where a repository is, and belongs into git",
+        ),
         ("pipe", 2, "pipe can't be stored: it is not a regular file or a link"),
         ("aux.txt", 2, "aux.txt can't be stored: the name is a device on Windows"),
         ("ENV", 5, "env and ENV are the same name on a case-insensitive system"),

@@ -1,0 +1,114 @@
+"""What users allow of the credentials that `.dorkyrc` would use: a list in ``~/.dorky``.
+
+`.dorkyrc` comes with a git clone. A profile that it names runs that profile's
+``credential_process``, and an endpoint that it names is sent the session token. So each choice
+is used only after the user has seen it, once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+from dorky import errors, files
+from dorky.config import RC, Choice, Config
+
+FILE = "allowed"
+_LIMIT = 1 << 20
+
+Agree = Callable[[Choice], bool]
+"""Shows the user a choice, and asks whether to allow it."""
+
+
+def allowed(config: Config) -> list[Choice]:
+    """The choices that the user has allowed.
+
+    Raises:
+        BadConfig: The list is not the user's own, or malformed.
+    """
+    path = config.home / FILE
+    try:
+        data = files.read_small(path, _LIMIT, own=True)
+        found = [Choice(*map(str, fields)) for fields in json.loads(data or b"[]")]
+    except (ValueError, TypeError, RecursionError) as error:
+        raise errors.BadConfig(path, error, hint=f"rm {shlex.quote(str(path))}") from None
+    return found
+
+
+def allow(config: Config, choice: Choice | None) -> bool:
+    """Allow a choice from now on; False if there is nothing to allow or it is allowed already."""
+    if choice is None:
+        return False
+    found = allowed(config)
+    if choice in found:
+        return False
+    path = config.home / FILE
+    with files.disk_errors(path):
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    files.write_atomic(path, json.dumps([*found, choice], indent=0).encode())
+    return True
+
+
+def allow_typed(config: Config, choice: Choice | None) -> None:
+    """Allow what the user has just typed, where there is a home to note it in."""
+    with contextlib.suppress(errors.DorkyError):
+        allow(config, choice)
+
+
+def is_missing(config: Config, remote: str) -> bool:
+    """Whether `.dorkyrc` chooses something for a remote that the user has not allowed."""
+    choice = config.chosen(remote)
+    return choice is not None and choice not in allowed(config)
+
+
+def check(config: Config, remote: str, agree: Agree | None) -> None:
+    """Make sure that the user allows what `.dorkyrc` chooses for a remote.
+
+    Args:
+        config: The project's settings.
+        remote: Its name.
+        agree: Asks the user; None if there is nobody to ask.
+
+    Raises:
+        NotAllowed: The user does not.
+    """
+    choice = config.chosen(remote)
+    if choice is None or _is_allowed(config, choice):
+        return
+    if agree is None or not agree(choice):
+        where = config.path("project") if config.root else Path(RC)
+        hint = f"if that is right: {command(choice)}"
+        raise errors.NotAllowed(where, described(choice), choice.place, hint=hint)
+    allow_typed(config, choice)
+
+
+def _is_allowed(config: Config, choice: Choice) -> bool:
+    try:
+        return choice in allowed(config)
+    except errors.SetupError as error:
+        if isinstance(error, errors.BadConfig):
+            raise
+        return False  # no home directory
+
+
+def described(choice: Choice) -> str:
+    """A choice in words."""
+    parts = []
+    if choice.profile:
+        parts.append(f"the AWS profile {choice.profile}")
+    if choice.endpoint:
+        clear = " (not encrypted)" if choice.endpoint.startswith("http://") else ""
+        parts.append(f"the server {choice.endpoint}{clear}")
+    return " and ".join(parts)
+
+
+def command(choice: Choice) -> str:
+    """The command that allows a choice."""
+    words = ["dorky", "remote", "allow", choice.place]
+    for option in ("endpoint", "profile"):
+        if value := getattr(choice, option):
+            words += [f"--{option}", value]
+    return shlex.join(words)
