@@ -3,7 +3,7 @@
 A git branch can put anything into `.dorky/`, so nothing there is believed for being there. The
 state lies in `.dorky/NAME/`, and NAME ends with a MAC of its beginning: only somebody with the key
 can make such a name, and no other name is opened, followed or deleted. NAME is as good as a key
-until the directory is gone: it is never shown (see `errors.hidden`).
+until the directory is gone: it is never shown (see `errors.redacted`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from dorky import errors, files
+from dorky import errors, files, ownership
 from dorky.config import Config
 
 KEY = "state.key"
@@ -168,7 +168,7 @@ def foreign(found: os.stat_result, *, links: bool = False) -> str:
     """
     if stat.S_ISLNK(found.st_mode):
         return "it is a symbolic link"
-    if found.st_uid not in _users():
+    if found.st_uid not in ownership.users(os.environ):
         return "it belongs to another user"
     if not stat.S_ISDIR(found.st_mode):
         if not stat.S_ISREG(found.st_mode):
@@ -176,13 +176,6 @@ def foreign(found: os.stat_result, *, links: bool = False) -> str:
         if found.st_nlink > 1 and not links:
             return "it has another name elsewhere (a hard link)"
     return ""
-
-
-def _users() -> set[int]:
-    """The users whose files are this user's: under sudo also those of the one who calls."""
-    euid = os.geteuid()
-    caller = os.environ.get("SUDO_UID", "") if euid == 0 else ""
-    return {euid, int(caller)} if caller.isdecimal() else {euid}
 
 
 def _reason(error: OSError) -> str:
