@@ -289,7 +289,18 @@ class Project:
         self.make_state(key=key)
         with files.disk_errors(self.base):
             (self.state / SCRATCH).mkdir(mode=0o700, exist_ok=True)
-        Database(self.state / DATABASE).close()
+        self._make_database()
+
+    def _make_database(self) -> None:
+        path = self.state / DATABASE
+        with files.disk_errors(path):
+            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+            held = os.open(self.state, flags)
+        with states.alone(held):
+            if not path.exists():
+                for left in self.state.glob(".tmp-dorky-*"):  # by one that was killed
+                    left.unlink()
+            Database(path).close()
 
     def tear_down(self) -> None:
         """Delete what `set_up` and later commands made in `.dorky/`, and nothing else there.

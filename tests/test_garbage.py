@@ -215,6 +215,7 @@ def test_a_pack_that_a_killed_command_has_left_goes(ana: Machine) -> None:
 def test_a_pack_with_commits_that_nobody_knows_stays(ana: Machine) -> None:
     ben = ana.another("ben")
     shutil.copytree(ana.project, ben.project, dirs_exist_ok=True)
+    shutil.copy(ana.home / ".dorky" / "state.key", ben.home / ".dorky")
     ben.commit({"more": "more\n"}, "elsewhere")
     for path in (ben.state / "packs").iterdir():
         shutil.copy(path, ana.state / "packs")
