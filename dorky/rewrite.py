@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
 import msgspec
 
-from dorky import contents, errors, history, model, outgoing, placement, staging
+from dorky import errors, history, model
 from dorky.history import Node
 from dorky.model import ALL, Commit, Entry, Kind, ObjectId, Roster, Tree
 from dorky.paths import matches
@@ -234,6 +234,8 @@ def place(
         WouldOpen: A file of a closed group belongs to others by now.
         AmbiguousGroup: Several groups claim the path of a file.
     """
+    from dorky import outgoing, placement
+
     owner_of = placement.owner(known)
     nodes = {node.id: node for node in history.ancestors(store, [head], stop=published)}
     done: dict[ObjectId, ObjectId] = {}
@@ -314,6 +316,8 @@ def _moved(
     bring: Callable[[Iterable[Entry]], object],
 ) -> dict[str, ObjectId]:
     """Return the trees of a commit with files moved to their owners; None for left out."""
+    from dorky import contents, staging
+
     touched = {group for group, _ in moves} | {owner for owner in moves.values() if owner}
     held = {
         (group, path): entry

@@ -128,6 +128,8 @@ def test_json_says_what_was_done(ana: Machine, file_url: Place) -> None:
         "conflicts": [],
         "purged": [],
         "ignored": [],
+        "masked": [],
+        "dropped": [],
     }
     assert ana("push", "--json").json["objects"] == 0
 
