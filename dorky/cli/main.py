@@ -184,10 +184,11 @@ def run(arguments: list[str] | None = None) -> int:
             return 0
         raise
     except BaseException as error:
-        from dorky import native
+        if not isinstance(error, (Exception, KeyboardInterrupt)):
+            from dorky import native
 
-        if not isinstance(error, (Exception, KeyboardInterrupt)) and not native.panicked(error):
-            raise
+            if not native.panicked(error):
+                raise
         TerminalProgress.clear()
         return _failed(error)
     finally:
