@@ -12,7 +12,7 @@ from typing import Annotated, Any, List, NoReturn  # noqa: UP035
 import typer
 import typer.main
 
-from dorky import __version__, errors, native
+from dorky import __version__, errors
 from dorky.cli import output
 from dorky.cli.command import Deferred, Group
 from dorky.cli.output import Settings, TerminalProgress
@@ -185,8 +185,11 @@ def run(arguments: list[str] | None = None) -> int:
             return 0
         raise
     except BaseException as error:
-        if not isinstance(error, (Exception, KeyboardInterrupt)) and not native.panicked(error):
-            raise
+        if not isinstance(error, (Exception, KeyboardInterrupt)):
+            from dorky import native
+
+            if not native.panicked(error):
+                raise
         TerminalProgress.clear()
         return _failed(error)
     finally:

@@ -314,7 +314,7 @@ def team_remove(
     \b
     $ dorky team remove ben
     $ dorky team remove ben --dry-run
-    $ dorky team remove ana --key SHA256:I9EBCiF0ZO1Ti1jMc2QqjXOBW9DdOXjUzSPJUaNWzTk
+    $ dorky team remove ana --key SHA256:I9EBCiF0ZO1Ti1jMc2Qq…
     """
     with repository() as repo:
         done = repo.team_remove(who, key=key, all_history=history, dry_run=dry_run, lock_out=yes)
