@@ -254,7 +254,7 @@ CALLS: dict[str, Callable[[S3Driver], object]] = {
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 def test_where_a_redirect_leads(status: int) -> None:
-    """obstore can't be kept from following (docs/decisions/0017): what goes along is this.
+    """obstore can't be kept from following (docs/decisions/0018): what goes along is this.
 
     Never the signature. Writes are not sent again. The question for a bucket's region, which is
     asked by hand, goes nowhere else.
