@@ -131,8 +131,8 @@ def _named(directory: Path, trusted: AbstractSet[str]) -> bool:
     for entry in trusted:
         whole = not entry.endswith("/*")
         try:
-            path = Path(os.path.normpath(Path(entry.removesuffix("/*")).expanduser()))
-        except RuntimeError:  # ~somebody
+            path = Path(os.path.normpath(files.expanded(entry.removesuffix("/*"))))
+        except errors.SetupError:  # ~somebody
             continue
         if entry.startswith(("/", "~")) and (
             directory == path if whole else path in directory.parents
