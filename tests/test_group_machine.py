@@ -42,9 +42,7 @@ from dorky.vault import Vault
 PATTERNS = {"red": "Red/**", "green": "grün/**", "blue": "deep/b/**"}
 MEMBERS = {"red": {"ana"}, "green": {"ana", "ben"}, "blue": {"ben"}}
 GREEN = unicodedata.normalize("NFD", "grün")
-PATHS = (
-    *("red/a", "red/x/b", f"{GREEN}/a", "deep/b/a", "deep/b/c", "more/a", "pub/a", "notes"),
-)
+PATHS = (*("red/a", "red/x/b", f"{GREEN}/a", "deep/b/a", "deep/b/c", "more/a", "pub/a", "notes"),)
 LATER = ("more/**", "pub/a", "NOTES", "deep/c/**")
 """Patterns that groups take and give back."""
 STRANGE = (
@@ -749,9 +747,7 @@ class Groups(RuleBasedStateMachine):
             if name not in stuck:
                 self.machines[name].run("pull")
                 self.check(name)
-        held = {
-            name: self.machines[name]("ls", "--json").json for name in ("ana", "laptop")
-        }
+        held = {name: self.machines[name]("ls", "--json").json for name in ("ana", "laptop")}
         if not stuck & held.keys():
             assert held["ana"] == held["laptop"]
         self.work_elsewhere()
@@ -803,12 +799,12 @@ class Groups(RuleBasedStateMachine):
             elif status["staged"] or status["unstaged"]:
                 self.act(name, "unstage", ".")
                 self.act(name, "restore", ".")
-                self.act(name, "pull", "--force")
             said = self.act(name, "sync", "--rewrite")
             self.settle()
             if said.code in {0, 1}:
                 return True
-            print(name, said.err)
+            if "Local changes" in said.err:
+                self.act(name, "pull", "--force")
             if found := re.search("dorky rm --cached (.+?) && dorky commit", said.err):
                 self.act(name, "rm", "--cached", *shlex.split(found[1]))
                 self.act(name, "commit", "-m", f"leave {len(self.markers)}")
