@@ -209,6 +209,7 @@ class Groups(RuleBasedStateMachine):
         self.claims = 0
         self.texts: dict[str, frozenset[bytes]] = {}
         self.eve_is_in = True
+        self.last: tuple[str, Said | None] = ("", None)
         self.look()
         # What the template holds.
         for marker in self.watcher.found:
@@ -739,17 +740,16 @@ class Groups(RuleBasedStateMachine):
             if self.machines[name]("status", "--json").json["merging"]:
                 self.act(name, "merge", "--abort")
         self.put_out()
-        stuck = {name for _ in "12" for name in HONEST if not self.is_settled(name)}
-        self.settle()
+        for name in HONEST:
+            self.is_settled(name)
+        for name in HONEST:
+            assert self.is_settled(name), self.last
         for name in [*HONEST, "dan"]:
-            said = self.machines[name].run("fsck", "--json")
-            assert said.code == 0, (name, said)
-            if name not in stuck:
-                self.machines[name].run("pull")
-                self.check(name)
-        held = {name: self.machines[name]("ls", "--json").json for name in ("ana", "laptop")}
-        if not stuck & held.keys():
-            assert held["ana"] == held["laptop"]
+            self.machines[name]("pull")
+            self.check(name)
+            assert self.machines[name]("fsck", "--json").code == 0
+        ana, laptop = (self.machines[name]("ls", "--json").json for name in ("ana", "laptop"))
+        assert ana == laptop
         self.work_elsewhere()
         for name, path in zip(("ana", "ben", "cleo"), ("red/a", "deep/b/a", "more/a"), strict=True):
             self.clone_afresh(name, path)
@@ -793,7 +793,8 @@ class Groups(RuleBasedStateMachine):
                 for each in status["conflicts"]:
                     if self.act(name, "resolve", each["path"], "--theirs").code:
                         self.act(name, "resolve", each["path"], "--ours")
-                if self.act(name, "merge", "--continue").code:
+                self.last = name, self.act(name, "merge", "--continue")
+                if self.last[1].code:
                     self.act(name, "merge", "--abort")
                     return False
             elif status["staged"] or status["unstaged"]:
@@ -803,6 +804,7 @@ class Groups(RuleBasedStateMachine):
             self.settle()
             if said.code in {0, 1}:
                 return True
+            self.last = name, said
             if "Local changes" in said.err:
                 self.act(name, "pull", "--force")
             if found := re.search("dorky rm --cached (.+?) && dorky commit", said.err):
