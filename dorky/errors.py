@@ -297,7 +297,7 @@ class WritableByAll(SetupError):
     `safe.directory` is no way around this: it trusts an owner, and not everyone.
     """
 
-    advice = "chmod o-w {1}"
+    advice = "chmod o-w {0}"
 
 
 class ConfigTooNew(SetupError):
@@ -812,7 +812,7 @@ class Unencrypted(IntegrityError):
     (`repository.unencrypted`); `dorky init --plain` and `dorky clone --plain` write that.
     """
 
-    advice = "ask the person who set the project up; if it is meant: dorky {1} --plain"
+    advice = "ask the person who set the project up; if it is meant: dorky {1!s} --plain"
 
 
 class KMSMismatch(IntegrityError):

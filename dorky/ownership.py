@@ -71,17 +71,17 @@ def check(
             raise errors.DubiousOwnership(
                 path,
                 f"{_name(found.st_uid)}, not to {_name(os.geteuid())}",
-                shlex.quote(str(directory)),
+                directory,
                 hint=hint or _way_out(path, found.st_uid, directory),
             )
         writable = bool(found.st_mode & stat.S_IWOTH)
         if stat.S_ISDIR(found.st_mode) and writable and found.st_mode & stat.S_ISVTX:
             sticky = sticky or path
         elif (stat.S_ISDIR(found.st_mode) or stat.S_ISREG(found.st_mode)) and writable:
-            raise errors.WritableByAll(path, shlex.quote(str(path)))
+            raise errors.WritableByAll(path)
         # There, anyone may give a file of the user's another name.
         if sticky and stat.S_ISREG(found.st_mode) and found.st_nlink > 1:
-            raise errors.WritableByAll(sticky, shlex.quote(str(sticky)))
+            raise errors.WritableByAll(sticky)
 
 
 def _way_out(path: Path, owner: int, directory: Path) -> str | None:
