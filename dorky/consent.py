@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shlex
 from collections.abc import Callable
 from pathlib import Path
 
-from dorky import errors, files
+from dorky import errors, files, ownership
 from dorky.config import RC, Choice, Config
 
 FILE = "allowed"
@@ -31,7 +32,7 @@ def allowed(config: Config) -> list[Choice]:
     """
     path = config.home / FILE
     try:
-        data = files.read_small(path, _LIMIT, own=True)
+        data = files.read_small(path, _LIMIT, owners=config.owners | {ownership.ROOT})
         found = [Choice(*map(str, fields)) for fields in json.loads(data or b"[]")]
     except (ValueError, TypeError, RecursionError) as error:
         raise errors.BadConfig(path, error, hint=f"rm {shlex.quote(str(path))}") from None
@@ -49,6 +50,9 @@ def allow(config: Config, choice: Choice | None) -> bool:
     with files.disk_errors(path):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     files.write_atomic(path, json.dumps([*found, choice], indent=0).encode())
+    if os.geteuid() == ownership.ROOT:  # by sudo in the home of another, who needs the list, too
+        home = path.parent.stat()
+        os.chown(path, home.st_uid, home.st_gid)
     return True
 
 

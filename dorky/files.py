@@ -11,7 +11,7 @@ import stat
 import threading
 import time
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from dorky import errors
@@ -195,14 +195,16 @@ def write_atomic(
             sweep(path)
 
 
-def read_small(path: Path, limit: int, *, follow: bool = False, own: bool = False) -> bytes | None:
+def read_small(
+    path: Path, limit: int, *, follow: bool = False, owners: Collection[int] = ()
+) -> bytes | None:
     """Read a regular file whole, without waiting for a pipe or reading beyond a limit.
 
     Args:
         path: The file.
         limit: How many bytes it may have.
         follow: Whether it may be a symbolic link.
-        own: Whether nobody but the user may be able to write to it.
+        owners: If given, nobody but these users may be able to write to it.
 
     Returns:
         Its bytes; None if there is no such file.
@@ -218,15 +220,16 @@ def read_small(path: Path, limit: int, *, follow: bool = False, own: bool = Fals
         except FileNotFoundError:
             return None
         except OSError as error:
-            # A socket can't be opened at all.
-            if error.errno in {errno.ELOOP, errno.EMLINK, errno.ENXIO}:
+            if error.errno in {errno.ELOOP, errno.EMLINK}:
+                raise ValueError("it is a symbolic link") from None
+            if error.errno == errno.ENXIO:  # a socket, which can't be opened at all
                 raise ValueError("it is not a regular file") from None
             raise
         with open(fd, "rb") as file:
             found = os.fstat(fd)
             if not stat.S_ISREG(found.st_mode):
                 raise ValueError("it is not a regular file")
-            if own and (found.st_uid != os.geteuid() or found.st_mode & 0o022):
+            if owners and (found.st_uid not in owners or found.st_mode & 0o022):
                 raise ValueError("other users can write to it")
             data = file.read(limit + 1)
     if len(data) > limit:

@@ -113,7 +113,7 @@ class Project:
                 return directory
         from dorky import spare
 
-        return spare.project_above(start)
+        return spare.project_above(start.resolve())
 
     @classmethod
     def find(
@@ -242,16 +242,16 @@ class Project:
         if self.spare and self.is_set_up and self.database.get("header"):
             from dorky import spare
 
+            with contextlib.suppress(errors.DiskError):  # where git's directory is read-only
+                spare.note(self.spare, self.header.repository)
             first = self.state / FIRST
             spare.keep(self.spare, self.root, self.state, self.store, self.config, first)
 
     def _others_state(self) -> errors.DorkyError | None:
         """Return what to raise where `.dorky/` holds state, but none of this user's."""
         if others := states.strangers(self.base, self.config):
-            import shlex
-
             # As much of the name as tells one from another, and gives none away.
-            return errors.ForeignState(self.base, shlex.quote(str(self.base / others[0][:8])))
+            return errors.ForeignState(self.base, self.base / others[0][:8])
         return errors.OldState(self.base) if states.has_old_layout(self.base) else None
 
     def make_state(self, *, key: bytes | None = None, lost: bool = False) -> None:
@@ -478,8 +478,31 @@ class Project:
         opened = self._keyring.opened(header)
         if opened is None:
             seen = self.header if self.is_set_up and self.database.get("header") else None
+            if seen is None:
+                self._check_noted(header)
             opened = self._keyring.unlock(header, seen, verify)
         return opened
+
+    def _check_noted(self, header: Header) -> None:
+        """Refuse another repository than the one that was here before git deleted `.dorky/`.
+
+        Raises:
+            WrongRepository: It is another.
+        """
+        if self.spare is None:
+            return
+        from dorky import spare
+
+        noted = spare.known(self.spare)
+        if noted and header.repository != noted:
+            import shlex
+
+            url = self.config.text(f"remotes.{ORIGIN}.url")
+            hint = (
+                f"git log -p {RC}; if the project has moved to another repository:"
+                f" rm {shlex.quote(str(self.spare.repository))}"
+            )
+            raise errors.WrongRepository(url, header.repository[:12], noted[:12], hint=hint)
 
     def check_pin(self) -> None:
         """Make sure, after a look at the remote, that it has the key that `.dorkyrc` commits to.

@@ -220,6 +220,10 @@ class Repository(PurgeWork):
                 raise errors.AlreadyARepository(self.root)
             try:
                 self.set_up()
+                if self.spare:  # the user has just named the place
+                    from dorky import spare
+
+                    spare.forget(self.spare)
                 self.database.set(_UNFINISHED, command.encode())
                 yield
                 self.database.set(_UNFINISHED, b"")
@@ -488,6 +492,10 @@ class Repository(PurgeWork):
                 driver.delete([roots.KEY])
                 driver.delete(each.key for each in _ours(driver))
             self.tear_down()
+            if self.spare:
+                from dorky import spare
+
+                spare.forget(self.spare)
             with files.disk_errors(self.root):
                 (self.root / RC).unlink(missing_ok=True)
 

@@ -27,6 +27,8 @@ from dorky.store import LOCAL, Store
 
 DIRECTORY = "dorky"
 """The directory in git's."""
+KNOWN = "dorky.known"
+"""The one that names the repository of each project."""
 PACKS = "packs"
 RECORD = "record"
 ALSO = ("header", "roster", PURGES, "purges.followed", "purges.own", "newest", "head")
@@ -48,11 +50,18 @@ class Slot(msgspec.Struct, frozen=True):
         parent: The directory of all second copies of a git repository.
         name: The name of this one in it.
         worktree: The work tree's place in git's directory; empty for the main one.
+        project: Names the project in all work trees.
     """
 
     parent: Path
     name: str
     worktree: str
+    project: str = ""
+
+    @property
+    def repository(self) -> Path:
+        """Return the file that names the project's repository, whatever happens to its state."""
+        return self.parent.with_name(KNOWN) / self.project
 
     @property
     def path(self) -> Path:
@@ -113,10 +122,14 @@ def slot_of(root: Path) -> Slot | None:
     own, common = found
     worktree = "" if own == common else own.relative_to(common).as_posix()
     project = root.resolve().relative_to(top).as_posix()
+    return Slot(common / DIRECTORY, _named(worktree, project), worktree, _named("", project))
+
+
+def _named(worktree: str, project: str) -> str:
     from hashlib import sha256
 
-    name = sha256(f"{worktree}\0{project}".encode(errors="surrogateescape")).hexdigest()[:32]
-    return Slot(common / DIRECTORY, name, worktree)
+    text = f"{worktree}\0{project}"
+    return sha256(text.encode(errors="surrogateescape")).hexdigest()[:32]
 
 
 def project_above(start: Path) -> Path | None:
@@ -166,6 +179,32 @@ def _opened(slot: Slot, *, make: bool = False) -> Iterator[tuple[int, int]]:
     finally:
         for fd in fds:
             os.close(fd)
+
+
+# --- the repository -------------------------------------------------------------------------
+
+
+def known(slot: Slot) -> str:
+    """Return the id of the repository that a project was set up with; empty if none is noted."""
+    return _small(slot.repository).decode(errors="replace")
+
+
+def note(slot: Slot, repository: str) -> None:
+    """Note the repository that a project is set up with.
+
+    Raises:
+        DiskError: It can't be written.
+    """
+    if known(slot) != repository:
+        with files.disk_errors(slot.repository):
+            slot.repository.parent.mkdir(mode=0o700, exist_ok=True)
+        files.write_atomic(slot.repository, repository.encode())
+
+
+def forget(slot: Slot) -> None:
+    """Let a project be set up with any repository: its user has just named one."""
+    with files.disk_errors(slot.repository):
+        slot.repository.unlink(missing_ok=True)
 
 
 # --- keeping it -----------------------------------------------------------------------------

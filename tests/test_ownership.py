@@ -200,9 +200,28 @@ def test_under_sudo_its_caller_is_the_user(project: Machine, name: str) -> None:
 @needs_root
 def test_what_root_has_made_is_given_back(vic: User) -> None:
     vic("init", "--plain")
-    os.chown(vic.own, 0, 0)
+    (made,) = vic.own.glob("?" * 64)
+    os.chown(made, 0, 0)
     said = vic("status", code=3)
     assert said.hint == f"sudo chown -R {VIC} {vic.own}"
+
+
+@needs_root
+def test_what_is_allowed_by_sudo_is_allowed_for_both(vic: User) -> None:
+    """With vic's home, as `sudo` leaves it on some systems, and before and after his own use."""
+    vic("init", "--plain")
+
+    def choice(name: str) -> tuple[str, ...]:
+        return ("remote", "allow", "s3://acme", "--profile", name)
+
+    vic(*choice("own"))
+    by_sudo = Machine.__new__(Machine)
+    by_sudo.__dict__ |= {**vars(vic), "env": {"SUDO_UID": str(VIC)}}
+    by_sudo(*choice("sudo"))
+    allowed = vic.home / ".dorky/allowed"
+    assert allowed.stat().st_uid == VIC
+    vic(*choice("third"))
+    assert [name in allowed.read_text() for name in ("own", "sudo", "third")] == [True] * 3
 
 
 @needs_root
@@ -382,8 +401,8 @@ def test_settings_are_in_a_regular_file(project: Machine) -> None:
     kept = project.base / "kept"
     rc.rename(kept)
     rc.symlink_to(kept)
-    assert project("pull", code=3).error == f"{rc} is malformed: it is not a regular file"
-    assert "not a regular file" in project("config", "set", "portable_names", "true", code=3).error
+    assert project("pull", code=3).error == f"{rc} is malformed: it is a symbolic link"
+    assert "symbolic link" in project("config", "set", "portable_names", "true", code=3).error
     rc.unlink()
     os.mkfifo(rc)
     # It does not wait for a writer.

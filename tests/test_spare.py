@@ -429,3 +429,50 @@ def test_full_git_directory_fails_no_commit(ana: Machine, monkeypatch: pytest.Mo
     monkeypatch.setattr(spare, "_write", full)
     ana.commit({".env": "KEY=2\n"}, "two")
     assert "fail  second copy" in ana("doctor", code=1).out
+
+
+@pytest.mark.parametrize("kind", [["--plain"], []])
+def test_a_state_that_git_deleted_is_set_up_with_no_other_repository(
+    ana: Machine, tmp_path: Path, file_url: Remote, kind: list[str]
+) -> None:
+    """A branch has git delete `.dorky/`, and its next commit leads to somebody else's bucket."""
+    mallory = Machine(tmp_path / "mallory", {})
+    mallory("init", str(tmp_path / "evil"), *kind)
+    mallory.commit({"readme": "x"}, "x")
+    mallory("push")
+    if not kind:
+        key = ana("key", "show", "--json").json[0]["recipient"]
+        mallory("team", "add", "ana", key)
+    (ana.project / ".gitignore").write_text("/.env\n/.dorky\n")
+    git(ana, "checkout", "-qb", "evil")
+    state = ana.project / ".dorky"
+    aside = state.rename(tmp_path / "aside")
+    state.symlink_to("nowhere")
+    git(ana, "add", "-f", ".dorky")
+    git(ana, "commit", "-qm", "one")
+    git(ana, "rm", "-q", ".dorky")
+    (ana.project / ".dorkyrc").write_text((mallory.project / ".dorkyrc").read_text())
+    git(ana, "commit", "-qam", "two")
+    git(ana, "checkout", "-q", "main")
+    aside.rename(state)
+    ana("pull")
+
+    for revision in ("evil~1", "evil"):
+        git(ana, "checkout", "-q", revision)
+    assert not state.exists()
+    said = ana("pull", code=7)
+    assert "holds another repository" in said.error
+    ana("stage", ".env", code=3)
+    # A work tree for the branch believes it no more.
+    other = Machine(tmp_path / "other", file_url.env)
+    other.home = ana.home
+    other.project.rmdir()
+    git(ana, "checkout", "-q", "main")
+    git(ana, "worktree", "add", "-q", str(other.project), "evil")
+    assert "holds another repository" in other("pull", code=7).error
+    ana("pull")
+
+    # The hint leads on, where the project has moved.
+    command = said.hint.rpartition(": ")[2]
+    subprocess.run(["sh", "-c", command], check=True, timeout=20)
+    other("pull")
