@@ -17,32 +17,34 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from dorky import errors, files, model, operations, ownership
-from dorky import state as states
+from dorky import errors, files, ownership
 from dorky.config import RC, VERSION, Config
-from dorky.database import PURGES, Database
 from dorky.drivers import open_driver
 from dorky.drivers.base import Driver
-from dorky.ignore import Ignore
-from dorky.index import Index
-from dorky.model import Header, Purge, Roster
+from dorky.format import model
+from dorky.format.model import Header, Purge, Roster
 from dorky.progress import SILENT, Progress
-from dorky.state import DATABASE
-from dorky.store import Store
-from dorky.worktree import SCRATCH, STATE, Worktree
+from dorky.store import oplog as operations
+from dorky.store import state as states
+from dorky.store.database import PURGES, Database
+from dorky.store.index import Index
+from dorky.store.objects import Store
+from dorky.store.state import DATABASE
+from dorky.worktree.ignore import Ignore
+from dorky.worktree.worktree import SCRATCH, STATE, Worktree
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
     # Most commands need neither the keys nor a remote.
-    from dorky.consent import Agree
-    from dorky.keyring import Keyring
-    from dorky.keys import Ask
-    from dorky.known import Known
-    from dorky.placement import Owner
+    from dorky.drivers.consent import Agree
+    from dorky.keys.age import Ask
+    from dorky.keys.keyring import Keyring
+    from dorky.keys.placement import Owner
+    from dorky.keys.vault import Vault
+    from dorky.remote.known import Known
     from dorky.remote.root import Remote
-    from dorky.spare import Record, Slot
-    from dorky.vault import Vault
+    from dorky.store.spare import Record, Slot
 
 FIRST = "first-root"
 """The root that the repository began with. While there is no remote, nothing but this and the
@@ -111,7 +113,7 @@ class Project:
             # ~/.dorky holds the user's identity, and a git branch can bring any `.dorky/`.
             if (directory / RC).is_file() or _has_state(directory):
                 return directory
-        from dorky import spare
+        from dorky.store import spare
 
         return spare.project_above(start.resolve())
 
@@ -206,7 +208,7 @@ class Project:
 
         if git.find(self.root) is None:
             return None
-        from dorky import spare
+        from dorky.store import spare
 
         return spare.slot_of(self.root)
 
@@ -217,7 +219,7 @@ class Project:
         Raises:
             BadSpare: It can't be used.
         """
-        from dorky import spare
+        from dorky.store import spare
 
         slot = None if self.is_set_up else self.spare
         return spare.find(slot, self.config) if slot else None
@@ -240,7 +242,7 @@ class Project:
             DiskError: It can't be written.
         """
         if self.spare and self.is_set_up and self.database.get("header"):
-            from dorky import spare
+            from dorky.store import spare
 
             with contextlib.suppress(errors.DiskError):  # where git's directory is read-only
                 spare.note(self.spare, self.header.repository)
@@ -310,7 +312,7 @@ class Project:
         """
         self.close()
         if self.spare:
-            from dorky import spare
+            from dorky.store import spare
 
             spare.remove(self.spare)
         if found := self._own_state():
@@ -440,13 +442,13 @@ class Project:
     @property
     def owner(self) -> Owner:
         """The function that gives the owner of a path, by the roster that was seen last."""
-        from dorky import placement
+        from dorky.keys import placement
 
         return placement.owner(self.roster)
 
     @cached_property
     def _keyring(self) -> Keyring:
-        from dorky.keyring import Keyring
+        from dorky.keys.keyring import Keyring
 
         return Keyring(self.root, self.config, self.ask)
 
@@ -491,7 +493,7 @@ class Project:
         """
         if self.spare is None:
             return
-        from dorky import spare
+        from dorky.store import spare
 
         noted = spare.known(self.spare)
         if noted and header.repository != noted:
@@ -532,7 +534,7 @@ class Project:
             NotAllowed: `.dorkyrc` chooses a profile or a server that the user has not allowed.
         """
         if self.config.chosen(name):
-            from dorky import consent
+            from dorky.drivers import consent
 
             consent.check(self.config, name, self.agree)
         return open_driver(self.config.url(name), self.config.driver_options(name))
@@ -559,7 +561,7 @@ class Project:
 
     def known(self, driver: Driver, endpoint: str) -> Known:
         """Return what this user knows of a remote's place, whatever happens to `.dorky/`."""
-        from dorky.known import Known
+        from dorky.remote.known import Known
 
         scheme, separator, rest = endpoint.rstrip("/").rpartition("://")
         # An endpoint may hold a password, which is no part of the place.

@@ -16,32 +16,21 @@ from datetime import timedelta
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from dorky import (
-    consent,
-    doctor,
-    errors,
-    files,
-    fsck,
-    garbage,
-    history,
-    identities,
-    keys,
-    model,
-    rebuild,
-    roster,
-    team,
-    trust,
-    vault,
-)
+from dorky import errors, files
+from dorky.commands import doctor, fsck, team, trust
+from dorky.commands import gc as garbage
+from dorky.commands import repair as rebuild
+from dorky.commands.inspect import StrPath
+from dorky.commands.purge import PurgeWork
 from dorky.config import RC, Config, check, choice
-from dorky.drivers import open_driver
+from dorky.drivers import consent, open_driver
 from dorky.drivers.base import Driver, Stat
-from dorky.history import MAIN
-from dorky.looking import StrPath
-from dorky.model import Member, Roster
+from dorky.format import model
+from dorky.format.model import Member, Roster
+from dorky.keys import age as keys
+from dorky.keys import identities, roster, vault
 from dorky.progress import SILENT, Progress
 from dorky.project import FIRST, ORIGIN
-from dorky.purging import PurgeWork
 from dorky.remote import gc, probe
 from dorky.remote import root as roots
 from dorky.remote.push import remember
@@ -57,6 +46,8 @@ from dorky.results import (
     Transfer,
     Trust,
 )
+from dorky.store import history
+from dorky.store.history import MAIN
 
 _CHOSEN = ("endpoint", "profile")
 _UNFINISHED = "unfinished"
@@ -221,7 +212,7 @@ class Repository(PurgeWork):
             try:
                 self.set_up()
                 if self.spare:  # the user has just named the place
-                    from dorky import spare
+                    from dorky.store import spare
 
                     spare.forget(self.spare)
                 self.database.set(_UNFINISHED, command.encode())
@@ -493,7 +484,7 @@ class Repository(PurgeWork):
                 driver.delete(each.key for each in _ours(driver))
             self.tear_down()
             if self.spare:
-                from dorky import spare
+                from dorky.store import spare
 
                 spare.forget(self.spare)
             with files.disk_errors(self.root):

@@ -291,8 +291,9 @@ class Trap:
         setattr(module, verb, watched)
 
     def install(self) -> None:
-        from dorky import database, drivers, project
+        from dorky import drivers, project
         from dorky.drivers.retry import Retrying
+        from dorky.store import database
 
         for verb in ("rename", "replace", "link", "unlink"):
             around_os = "hardlink_to" if verb == "link" else verb

@@ -21,13 +21,15 @@ import msgspec
 import typer
 from servers import Remote
 
-from dorky import errors, operations, state
+from dorky import errors
 from dorky.cli import main
 from dorky.config import Config
 from dorky.drivers import open_driver
 from dorky.drivers.base import Driver
-from dorky.model import Root
+from dorky.format.model import Root
 from dorky.repo import Repository
+from dorky.store import oplog as operations
+from dorky.store import state
 
 # Typer makes the commands anew from their functions at every run: three quarters of a test's time.
 _COMMANDS = typer.main.get_command(main.app)

@@ -29,8 +29,9 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
-from dorky import codec, config, documents, errors, keys, model, pack, placement, roster, vault
-from dorky.model import (
+from dorky import config, documents, errors
+from dorky.format import codec, model
+from dorky.format.model import (
     ALL,
     Chunk,
     Chunks,
@@ -48,8 +49,11 @@ from dorky.model import (
     Roster,
     Tree,
 )
+from dorky.keys import age as keys
+from dorky.keys import placement, roster, vault
+from dorky.keys.vault import Vault
 from dorky.remote import root as roots
-from dorky.vault import Vault
+from dorky.store import pack
 
 URL = "s3://acme-vault/payments"
 ANA, BEN = keys.generate(), keys.generate()

@@ -24,8 +24,9 @@ from machines import Machine, bucket, driver_of, known
 from servers import Remote
 from test_team import admit, cloned, follow, start
 
-from dorky import errors, history, keys, model, roster, seal, vault
-from dorky.model import (
+from dorky import errors
+from dorky.format import model, seal
+from dorky.format.model import (
     ALL,
     Commit,
     Entry,
@@ -39,10 +40,13 @@ from dorky.model import (
     Roster,
     Tree,
 )
-from dorky.pack import PackWriter
+from dorky.keys import age as keys
+from dorky.keys import roster, vault
+from dorky.keys.vault import Opened, Vault
 from dorky.remote import root as roots
 from dorky.remote.fetch import fetch
-from dorky.vault import Opened, Vault
+from dorky.store import history
+from dorky.store.pack import PackWriter
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
 FILE, DIRECTORY = 0o100600, 0o040000
@@ -1352,7 +1356,7 @@ def test_a_removal_that_ends_between_the_swap_and_what_is_remembered(
         raise Killed
 
     with monkeypatch.context() as patched, interrupted.team.ana.repo() as repo:
-        patched.setattr("dorky.team.remember", kill)
+        patched.setattr("dorky.commands.team.remember", kill)
         with pytest.raises(Killed):
             repo.team_remove("cleo")
     interrupted.settle()

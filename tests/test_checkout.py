@@ -19,12 +19,14 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from machines import files
 
-from dorky import checkout, errors, model
+from dorky import errors
 from dorky import files as on_disk
-from dorky.model import ALL, Kind, ObjectId
+from dorky.format import model
+from dorky.format.model import ALL, Kind, ObjectId
 from dorky.repo import Repository
 from dorky.results import Change, CheckedOut
-from dorky.worktree import Writing
+from dorky.worktree import checkout
+from dorky.worktree.worktree import Writing
 
 
 def commit(repo: Repository, tree: Tree) -> ObjectId:

@@ -139,7 +139,7 @@ def test_only_three_modules_start_programs_and_each_says_with_which_environment(
         tree = ast.parse(path.read_text())
         if calls := _starts_programs(tree):
             starting[path.stem] = calls
-    assert set(starting) == {"git", "keys", "launch"}
+    assert set(starting) == {"age", "git", "process"}
     for calls in starting.values():
         for call in calls:
             execve = isinstance(call.func, ast.Attribute) and call.func.attr == "execve"

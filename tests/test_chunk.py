@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dorky import chunk, seal
-from dorky.chunk import MAX, MIN, cut
-from dorky.model import Kind, MiB
+from dorky.format import chunk, seal
+from dorky.format.chunk import MAX, MIN, cut
+from dorky.format.model import Kind, MiB
 
 SEED = seal.gear_seed(seal.EpochKey(bytes(range(32))).id_key)
 NOISE = hashlib.shake_128(b"chunks").digest(12 * MiB)

@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dorky import codec
-from dorky.codec import CodecError
-from dorky.model import KiB, MiB
+from dorky.format import codec
+from dorky.format.codec import CodecError
+from dorky.format.model import KiB, MiB
 
 
 def packed(body: bytes, length: int, tag: int = codec.ZSTD) -> bytes:

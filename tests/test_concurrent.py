@@ -13,7 +13,7 @@ import pytest
 from machines import Machine
 from servers import Remote
 
-from dorky.model import Root
+from dorky.format.model import Root
 from dorky.remote import root as roots
 
 WORKER = """

@@ -16,9 +16,10 @@ import pytest
 from machines import Machine, bucket, driver_of
 from servers import Remote, RequestLog
 
-from dorky import chunk, drivers
+from dorky import drivers
 from dorky.drivers.base import LIMIT, Blob, Driver, Stat, Version
 from dorky.drivers.retry import Retrying
+from dorky.format import chunk
 
 KiB, MiB = 1 << 10, 1 << 20
 HERE = Path(__file__)

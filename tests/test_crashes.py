@@ -25,7 +25,8 @@ from crashes import DATA, END, NAMES, Crashes, Ended, Point, occurrences
 from machines import Machine, driver_of, noise
 from servers import Remote
 
-from dorky import errors, history
+from dorky import errors
+from dorky.store import history
 
 SECRET = "hunter2"
 """Is in every file that is small: what is sealed does not show it."""

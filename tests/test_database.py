@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from dorky import errors
-from dorky.database import Database
+from dorky.store.database import Database
 
 ID = "ab" * 32
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dorky.diff import Version, compare
+from dorky.merge.diff import Version, compare
 from dorky.results import FileDiff, KeyChange
 
 CANARY = "canary-zq9x"

@@ -21,8 +21,8 @@ from faults import MISHAPS, RESET, Faults, Mishap, failing
 from machines import Machine, bucket, driver_of, noise
 from servers import Remote
 
-from dorky import history
 from dorky.remote import root as roots
+from dorky.store import history
 
 GONE = Mishap("offline", frozenset(), frozenset({8}), before=failing(RESET))
 

@@ -22,9 +22,9 @@ from machines import Machine, files, flip
 from servers import Remote
 from test_team import cloned
 
-from dorky import codec, seal
-from dorky.model import Kind
-from dorky.vault import Opened, Vault
+from dorky.format import codec, seal
+from dorky.format.model import Kind
+from dorky.keys.vault import Opened, Vault
 
 PAGE = (Path(__file__).parent.parent / "docs" / "internals" / "format.md").read_text("utf-8")
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)

@@ -16,9 +16,9 @@ from servers import Remote
 from test_team import admit, cloned
 
 from dorky import errors
-from dorky.model import Inline
-from dorky.pack import FOOTER
+from dorky.format.model import Inline
 from dorky.remote import root as roots
+from dorky.store.pack import FOOTER
 
 BIG = random.Random(3).randbytes(700_000)
 

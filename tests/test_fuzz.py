@@ -25,7 +25,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from targets import BEN, BODIES, REPOSITORIES, TARGETS, Target
 
-from dorky import errors, keys
+from dorky import errors
+from dorky.keys import age as keys
 
 every_target = pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
 

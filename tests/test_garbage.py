@@ -16,9 +16,10 @@ from machines import Machine, flip, forget
 from servers import Remote
 from test_team import admit, cloned
 
-from dorky import operations, reach
 from dorky.remote import root as roots
-from dorky.store import Store
+from dorky.store import oplog as operations
+from dorky.store import reachability as reach
+from dorky.store.objects import Store
 
 BIG = random.Random(4).randbytes(1_500_000)
 DAY = 86_400

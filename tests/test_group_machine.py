@@ -34,10 +34,14 @@ from servers import Remote, RequestLog
 from test_group_rules import DIRECTORY, FILE, LINK, Forge
 from test_team import admit, cloned
 
-from dorky import codec, errors, history, keys, model, pack, roster, vault
-from dorky.model import ALL, Commit, Group, Header, Kind, Pack, Root, Roster, Tree
+from dorky import errors
+from dorky.format import codec, model
+from dorky.format.model import ALL, Commit, Group, Header, Kind, Pack, Root, Roster, Tree
+from dorky.keys import age as keys
+from dorky.keys import roster, vault
+from dorky.keys.vault import Vault
 from dorky.remote import root as roots
-from dorky.vault import Vault
+from dorky.store import history, pack
 
 PATTERNS = {"red": "Red/**", "green": "grün/**", "blue": "deep/b/**"}
 MEMBERS = {"red": {"ana"}, "green": {"ana", "ben"}, "blue": {"ben"}}

@@ -21,12 +21,15 @@ from machines import Machine, bucket, started
 from servers import Remote
 from test_team import admit, cloned
 
-from dorky import errors, history, model, placement, projection, roster, vault
-from dorky.model import ALL, Commit, Entry, Group, Inline, Kind, Roster, Tree
-from dorky.projection import View
+from dorky import errors
+from dorky.format import model
+from dorky.format.model import ALL, Commit, Entry, Group, Inline, Kind, Roster, Tree
+from dorky.keys import placement, roster, vault
+from dorky.keys.vault import Vault
 from dorky.remote import root as roots
 from dorky.remote.fetch import fetch
-from dorky.vault import Vault
+from dorky.store import history, projection
+from dorky.store.projection import View
 
 FILE, DIRECTORY, LINK = 0o100600, 0o040000, 0o120000
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)

@@ -19,12 +19,16 @@ from machines import Machine, bucket, noise, root_of, started
 from servers import Remote, RequestLog
 from test_team import admit, cloned, follow
 
-from dorky import codec, contents, history, model, pack, roster, staging, vault
-from dorky.model import ALL, Entry, Group, Inline, Kind, Pack, Roster, Tree
+from dorky.format import codec, model
+from dorky.format.model import ALL, Entry, Group, Inline, Kind, Pack, Roster, Tree
+from dorky.keys import roster, vault
+from dorky.keys.vault import Vault
 from dorky.remote import root as roots
 from dorky.remote.fetch import fetch
 from dorky.remote.push import remember
-from dorky.vault import Vault
+from dorky.store import history, pack
+from dorky.worktree import ingest as contents
+from dorky.worktree import staging
 
 SECRET = b"STRIPE=sk_live_SECRET\n"
 NEW = "env/prod/new.env"

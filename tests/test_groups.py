@@ -13,8 +13,9 @@ from machines import Machine, bucket, started
 from servers import Remote
 from test_team import admit, cloned
 
-from dorky import keys, roster
-from dorky.model import Roster
+from dorky.format.model import Roster
+from dorky.keys import age as keys
+from dorky.keys import roster
 from dorky.remote import root as roots
 from dorky.remote.fetch import fetch
 from dorky.remote.push import remember

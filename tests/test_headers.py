@@ -22,9 +22,12 @@ from servers import Remote
 from test_attacks import Place, Team, fresh, gather
 from test_team import cloned
 
-from dorky import errors, keys, model, vault
-from dorky.model import ALL, Epoch, Header, Locked
-from dorky.vault import Vault
+from dorky import errors
+from dorky.format import model
+from dorky.format.model import ALL, Epoch, Header, Locked
+from dorky.keys import age as keys
+from dorky.keys import vault
+from dorky.keys.vault import Vault
 
 PASSPHRASE = "correct horse battery"
 

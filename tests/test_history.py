@@ -12,10 +12,12 @@ from disks import Tree, difference, file, plant, trees
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dorky import errors, history, model
-from dorky.model import ALL, Commit, Kind, ObjectId
+from dorky import errors
+from dorky.format import model
+from dorky.format.model import ALL, Commit, Kind, ObjectId
 from dorky.repo import Repository
-from dorky.store import Held, Store
+from dorky.store import history
+from dorky.store.objects import Held, Store
 
 BEGINNING = datetime(2026, 1, 1, tzinfo=timezone.utc)
 

@@ -19,8 +19,11 @@ import pytest
 from machines import Machine, Said, files
 from servers import Remote
 
-from dorky import codec, errors, keys, model, vault
-from dorky.model import ALL, Chunk, Chunks, Commit, Entry, Inline, Kind
+from dorky import errors
+from dorky.format import codec, model
+from dorky.format.model import ALL, Chunk, Chunks, Commit, Entry, Inline, Kind
+from dorky.keys import age as keys
+from dorky.keys import vault
 from dorky.remote import root as roots
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)

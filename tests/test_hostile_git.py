@@ -13,7 +13,7 @@ import pytest
 from machines import Machine
 
 from dorky import git
-from dorky import keys as identities
+from dorky.keys import age as identities
 
 SIGNED = "gpgsig -----BEGIN PGP SIGNATURE-----\n \n abc\n -----END PGP SIGNATURE-----\n\n"
 

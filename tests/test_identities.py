@@ -12,7 +12,7 @@ from machines import Machine, started
 from servers import Remote, Server, s3_env
 from test_team import cloned
 
-from dorky import keys
+from dorky.keys import age as keys
 
 
 @pytest.fixture

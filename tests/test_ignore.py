@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dorky import errors
-from dorky.ignore import Ignore, Rule
+from dorky.worktree.ignore import Ignore, Rule
 
 
 def git(top: Path, *args: str) -> bytes:

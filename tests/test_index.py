@@ -13,15 +13,16 @@ from typing import Any
 
 import pytest
 
-from dorky import history, staging
-from dorky import index as index_module
-from dorky.database import Database
-from dorky.index import Index, Row
-from dorky.model import Tree
+from dorky.format.model import Tree
 from dorky.repo import Repository
 from dorky.results import Change
-from dorky.store import Store
-from dorky.worktree import Worktree
+from dorky.store import history
+from dorky.store import index as index_module
+from dorky.store.database import Database
+from dorky.store.index import Index, Row
+from dorky.store.objects import Store
+from dorky.worktree import staging
+from dorky.worktree.worktree import Worktree
 
 MODIFIED = (Change("file", "modified"),)
 

@@ -20,8 +20,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dorky import errors, keys
-from dorky.keys import Identity
+from dorky import errors
+from dorky.keys import age as keys
+from dorky.keys.age import Identity
 
 # The scalar of 32 bytes 0x2a: nobody's key.
 SECRET = "AGE-SECRET-KEY-19G4Z52329G4Z52329G4Z52329G4Z52329G4Z52329G4Z52329G4QX68XRW"

@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from servers import Canned, Server
 
-from dorky import errors, kms
+from dorky import errors
+from dorky.keys import kms
 
 SECRET = "AGE-SECRET-KEY-1CANARY"
 REPOSITORY = "0123456789abcdef"

@@ -16,8 +16,8 @@ from servers import Remote
 
 from dorky import errors
 from dorky.config import Config
-from dorky.known import Known, Newest
 from dorky.remote import root as roots
+from dorky.remote.known import Known, Newest
 
 
 @pytest.fixture
@@ -300,7 +300,7 @@ def test_a_home_that_cannot_be_written_to(
         raise OSError(errno.EROFS, "Read-only file system")
 
     before = records(ana)
-    monkeypatch.setattr("dorky.known._make", refuse)
+    monkeypatch.setattr("dorky.remote.known._make", refuse)
     moved_on(ana, file_url)
     ana("pull")
     assert "can't be written to" in ana("doctor").out

@@ -16,7 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dorky import errors, launch
+from dorky import errors
+from dorky import process as launch
 
 SH = "/bin/sh"
 MASK = b"********"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dorky.lines import Hunk, hunks, split
+from dorky.merge.linediff import Hunk, hunks, split
 
 texts = st.lists(st.sampled_from([b"a", b"b", b"c", b"d", b"", b"\r"]), max_size=12).map(b"\n".join)
 

@@ -15,7 +15,7 @@ from disks import file, on_a_small_disk, plant
 from machines import files
 
 from dorky import errors
-from dorky.model import Kind
+from dorky.format.model import Kind
 from dorky.repo import Repository
 from dorky.results import Change, Status
 

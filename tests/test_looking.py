@@ -10,10 +10,11 @@ from machines import Machine, known
 from servers import Remote
 from test_team import admit, cloned
 
-from dorky import errors, history
-from dorky.diff import LIMIT
+from dorky import errors
+from dorky.merge.diff import LIMIT
 from dorky.repo import Repository
 from dorky.results import Diff, FileDiff
+from dorky.store import history
 
 
 def write(**contents: str) -> None:

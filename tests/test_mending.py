@@ -20,8 +20,9 @@ from machines import Machine, files
 from servers import Remote
 from test_merge import Pair
 
-from dorky import errors, operations
+from dorky import errors
 from dorky.repo import Repository
+from dorky.store import oplog as operations
 
 BASE = {
     ".env": file("A=1\nB=2\n", 0o600),

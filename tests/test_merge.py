@@ -14,10 +14,12 @@ from disks import Tree, file, link, plant, trees
 from hypothesis import HealthCheck, given, settings
 from machines import Machine, files
 
-from dorky import checkout, errors, history
-from dorky.model import ALL
+from dorky import errors
+from dorky.format.model import ALL
 from dorky.repo import Repository
 from dorky.results import Transfer
+from dorky.store import history
+from dorky.worktree import checkout
 
 
 class Pair(NamedTuple):

@@ -16,8 +16,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from dorky import errors, files, model, seal
-from dorky.model import (
+from dorky import errors, files
+from dorky.format import model, seal
+from dorky.format.model import (
     Chunk,
     Chunks,
     Commit,

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from dorky import database as databases
-from dorky import operations
-from dorky.database import Database
-from dorky.index import Index, Row
-from dorky.operations import recording
+from dorky.store import database as databases
+from dorky.store import oplog as operations
+from dorky.store.database import Database
+from dorky.store.index import Index, Row
+from dorky.store.oplog import recording
 
 A, B, C = ("a" * 64, "b" * 64, "c" * 64)
 

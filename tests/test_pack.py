@@ -11,10 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dorky import codec, errors, keys, pack, seal
-from dorky.model import ALL, Kind, Location, MiB, ObjectId, Pack
-from dorky.pack import FOOTER, MAGIC, PackWriter, read_footer, read_tail
-from dorky.vault import Opened, Vault, begin_epoch, create
+from dorky import errors
+from dorky.format import codec, seal
+from dorky.format.model import ALL, Kind, Location, MiB, ObjectId, Pack
+from dorky.keys import age as keys
+from dorky.keys.vault import Opened, Vault, begin_epoch, create
+from dorky.store import pack
+from dorky.store.pack import FOOTER, MAGIC, PackWriter, read_footer, read_tail
 
 REPOSITORY = "00112233445566778899aabbccddeeff"
 SEALED = Vault(REPOSITORY, [Opened("all", 1, seal.EpochKey(bytes(range(32))))])

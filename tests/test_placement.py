@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dorky.model import ALL, Group, Roster
-from dorky.placement import claimants, compiled, fold, overlap, owner
+from dorky.format.model import ALL, Group, Roster
+from dorky.keys.placement import claimants, compiled, fold, overlap, owner
 
 NAMES = st.text("ab", min_size=1, max_size=3)
 PATHS = st.lists(NAMES, min_size=1, max_size=4).map("/".join)

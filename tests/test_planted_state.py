@@ -18,7 +18,7 @@ import pytest
 from machines import Machine, files
 from servers import Remote
 
-from dorky.database import Database
+from dorky.store.database import Database
 
 WHO = ["-c", "user.name=x", "-c", "user.email=x@example.test", "-c", "init.defaultBranch=main"]
 PLANTED = "0123456789abcdef" * 4

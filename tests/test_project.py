@@ -15,8 +15,9 @@ from faults import Faults
 from machines import Machine, started
 from servers import Remote
 
-from dorky import errors, files, keys
-from dorky import sync as sync_module
+from dorky import errors, files
+from dorky.commands import sync as sync_module
+from dorky.keys import age as keys
 from dorky.project import Project
 from dorky.repo import Repository
 

@@ -12,7 +12,9 @@ from machines import Machine
 from servers import Remote
 from test_team import admit, cloned
 
-from dorky import errors, garbage, pack
+from dorky import errors
+from dorky.commands import gc as garbage
+from dorky.store import pack
 
 LEAK = b"customer,card\n" + b"ann,4111111111111111\n" * 50
 
@@ -329,8 +331,8 @@ def test_another_history_is_followed_only_if_told_to(tmp_path: Path, file_url: R
     ana("push")
     eve, ben = another(ana, "eve"), another(ana, "ben")
     with eve.repo() as repo:
-        from dorky import history
         from dorky.remote import root as roots
+        from dorky.store import history
 
         remote = repo.remote()
         assert remote.seen

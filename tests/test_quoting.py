@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
 from dorky import errors
-from dorky.quoting import Form, export, masked
+from dorky.documents.export import Form, export, masked
 
 EDGES = [
     "",

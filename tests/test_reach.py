@@ -10,8 +10,10 @@ from machines import Machine, forget, started
 from servers import Remote
 from test_team import admit, cloned
 
-from dorky import errors, history, reach
-from dorky.model import Kind
+from dorky import errors
+from dorky.format.model import Kind
+from dorky.store import history
+from dorky.store import reachability as reach
 
 
 @pytest.fixture

@@ -16,8 +16,11 @@ from servers import Remote
 from test_attacks import STEERING, Team, changed, gather, public, rewrite
 from test_team import admit, cloned
 
-from dorky import codec, errors, keys, model, native, roster, seal, ssh
-from dorky.model import ALL, Group, Member, Roster
+from dorky import errors, native
+from dorky.format import codec, model, seal
+from dorky.format.model import ALL, Group, Member, Roster
+from dorky.keys import age as keys
+from dorky.keys import roster, ssh
 
 P = 2**255 - 19
 CHARSET = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"

@@ -20,9 +20,9 @@ from machines import Machine, bucket, driver_of, files, noise, started
 from servers import Canned, Remote
 
 from dorky import errors
-from dorky import sync as sync_module
+from dorky.commands import sync as sync_module
 from dorky.repo import Repository
-from dorky.worktree import Writing
+from dorky.worktree.worktree import Writing
 
 
 @pytest.fixture

@@ -11,9 +11,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from test_paths import patterns as wild_patterns
 
-from dorky import errors, keys, model, placement, roster, vault
-from dorky.model import ALL, NAME, Group, Header, Member, Roster
-from dorky.vault import Vault
+from dorky import errors
+from dorky.format import model
+from dorky.format.model import ALL, NAME, Group, Header, Member, Roster
+from dorky.keys import age as keys
+from dorky.keys import placement, roster, vault
+from dorky.keys.vault import Vault
 
 OPS, DATA, WEB = "0123456789abcdef", "d" * 16, "e" * 16
 IDS = (OPS, DATA, WEB)

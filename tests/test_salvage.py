@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from dorky.database import Database
-from dorky.index import Index, Row
-from dorky.salvage import salvage
+from dorky.store.database import Database
+from dorky.store.index import Index, Row
+from dorky.store.salvage import salvage
 
 ROWS = [Row(f"dir/file{n:04}", 0o100644, n, f"{n:064x}", f"{n:064x}") for n in range(2000)]
 

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dorky import scrub
-from dorky.model import Kind, Location, MiB
+from dorky.format.model import Kind, Location, MiB
+from dorky.store import verify as scrub
 
 DATA = random.Random(9).randbytes(2000)
 

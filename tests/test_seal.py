@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dorky import seal
-from dorky.seal import XAES, EpochKey, SealBroken
+from dorky.format import seal
+from dorky.format.seal import XAES, EpochKey, SealBroken
 
 KEY = EpochKey(bytes(range(32)))
 

@@ -12,8 +12,9 @@ import pytest
 from machines import Machine, started
 from servers import Remote
 
-from dorky import errors, spare
+from dorky import errors
 from dorky.project import Project
+from dorky.store import spare
 
 
 def git(machine: Machine, *arguments: str, at: Path | None = None) -> str:
@@ -173,7 +174,7 @@ def test_it_follows_what_is_done(ana: Machine) -> None:
     ana("undo")
     before = {path.name for path in (slot / "packs").iterdir()}
     with ana.repo() as repo:
-        from dorky import operations
+        from dorky.store import oplog as operations
 
         operations.forget(repo.database)
     ana("gc", "--grace", "0")

@@ -20,8 +20,8 @@ from machines import files
 from dorky import errors
 from dorky.repo import Repository
 from dorky.results import Change
-from dorky.store import Writer
-from dorky.worktree import Worktree
+from dorky.store.objects import Writer
+from dorky.worktree.worktree import Worktree
 
 
 def write(*names: str | bytes, content: str = "x") -> None:

@@ -12,8 +12,9 @@ import pytest
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from dorky import errors, state
+from dorky import errors
 from dorky.config import Config
+from dorky.store import state
 
 IDENTITY = "AGE-SECRET-KEY-1ABC"
 

@@ -29,10 +29,13 @@ from hypothesis.stateful import (
 )
 from machines import files
 
-from dorky import database, errors, merge, reach
+from dorky import errors
 from dorky.drivers.file import FileDriver
-from dorky.model import Kind
+from dorky.format.model import Kind
+from dorky.merge import commits as merge
 from dorky.repo import Repository
+from dorky.store import database
+from dorky.store import reachability as reach
 
 Content = dict[str, str]
 """By path: text."""

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from machines import Machine
 
-from dorky import launch, steering
+from dorky import process as launch
+from dorky import steering
 
 # plugins/sudoers/env.c, initial_badenv_table; a * there is one here.
 SUDO = """

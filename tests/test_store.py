@@ -18,10 +18,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dorky import errors, keys, pack, store, vault
-from dorky.database import Database
-from dorky.model import Kind, Location, Pack
-from dorky.store import Store, Writer
+from dorky import errors
+from dorky.format.model import Kind, Location, Pack
+from dorky.keys import age as keys
+from dorky.keys import vault
+from dorky.store import objects as store
+from dorky.store import pack
+from dorky.store.database import Database
+from dorky.store.objects import Store, Writer
 
 _, SEALED = vault.create([keys.generate().public])
 _, PLAIN = vault.create([])

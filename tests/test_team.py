@@ -10,7 +10,7 @@ import pytest
 from machines import Machine, bucket, driver_of, files, started
 from servers import Remote
 
-from dorky import keys
+from dorky.keys import age as keys
 
 SECRET = re.compile(r"AGE-SECRET-KEY-1[0-9A-Z]+")
 

@@ -19,10 +19,12 @@ from servers import Remote
 from test_attacks import EVIL, NOW, STEERING, Forge, Team, gather
 from test_team import cloned
 
-from dorky import errors, history, model
+from dorky import errors
 from dorky.cli import main, output
 from dorky.cli.output import Settings
-from dorky.model import Commit, Kind
+from dorky.format import model
+from dorky.format.model import Commit, Kind
+from dorky.store import history
 
 NASTY = "a b; touch pwned $(touch pwned) 'x\"`touch pwned`\\"
 

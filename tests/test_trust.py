@@ -16,9 +16,10 @@ import pytest
 from machines import Machine, flip
 from servers import Remote
 
-from dorky import errors, files, state
+from dorky import errors, files
 from dorky.config import Config
-from dorky.database import Database
+from dorky.store import state
+from dorky.store.database import Database
 
 NOWHERE = Path("/proc/nowhere")
 """Where even root can make nothing."""

@@ -17,8 +17,9 @@ from machines import Machine
 from servers import Remote
 from test_hostile import DIRECTORY, Forge
 
-from dorky import config, consent, errors, files
+from dorky import config, errors, files
 from dorky.config import Choice, Config
+from dorky.drivers import consent
 
 TIMEOUT = 60
 
@@ -151,9 +152,9 @@ def test_an_open_clone_does_not_go_over_to_another(plain: Machine, tmp_path: Pat
 
 def test_an_open_root_in_place_of_an_encrypted_one(ana: Machine, file_url: Remote) -> None:
     """By whoever writes to the bucket, and knows the id, which is no secret."""
-    from dorky.model import Header, Root
+    from dorky.format.model import Header, Root
+    from dorky.keys.vault import Vault
     from dorky.remote import root as roots
-    from dorky.vault import Vault
 
     ben, carl = cloned(ana, "ben"), cloned(ana, "carl")
     ben("pull")

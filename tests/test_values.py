@@ -15,9 +15,9 @@ from machines import Machine, Said
 from servers import Remote
 from test_team import cloned
 
-from dorky import keys
 from dorky.cli import main
-from dorky.quoting import Form
+from dorky.documents.export import Form
+from dorky.keys import age as keys
 
 CANARY = "canary-zq9x"
 HIDDEN = (CANARY, CANARY.upper(), "zq9x", CANARY.encode().hex(), "Y2FuYXJ5LXpxOX")

@@ -15,7 +15,7 @@ from servers import Remote
 
 from dorky import errors
 from dorky.config import Config
-from dorky.quoting import Form
+from dorky.documents.export import Form
 from dorky.results import Edited
 
 CANARY = "hunter2-canary-value"

@@ -12,9 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dorky import codec, errors, keys, model, seal, vault
-from dorky.model import ALL, Epoch, Header, Kind, Locked, MiB
-from dorky.vault import Opened, Vault
+from dorky import errors
+from dorky.format import codec, model, seal
+from dorky.format.model import ALL, Epoch, Header, Kind, Locked, MiB
+from dorky.keys import age as keys
+from dorky.keys import vault
+from dorky.keys.vault import Opened, Vault
 
 REPOSITORY = "00112233445566778899aabbccddeeff"
 OPS, DATA = "0123456789abcdef", "f" * 16

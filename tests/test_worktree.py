@@ -13,8 +13,8 @@ import pytest
 from disks import unprivileged
 
 from dorky import errors
-from dorky.ignore import Ignore
-from dorky.worktree import Worktree
+from dorky.worktree.ignore import Ignore
+from dorky.worktree.worktree import Worktree
 
 
 def put(tree: Worktree, path: str, mode: int, blocks: Iterable[bytes]) -> None:

@@ -29,11 +29,11 @@ from dorky.cli.output import (
 from dorky.results import FileDiff, KeyChange, LogEntry
 
 if TYPE_CHECKING:
-    from dorky.looking import LookWork
+    from dorky.commands.inspect import LookWork
 
 
 def _repository() -> LookWork:
-    from dorky.looking import LookWork
+    from dorky.commands.inspect import LookWork
 
     return opened(LookWork)
 

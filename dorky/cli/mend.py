@@ -26,7 +26,7 @@ from dorky.cli.output import (
 from dorky.results import Logged, Masked, Undone, Unmerged
 
 if TYPE_CHECKING:
-    from dorky.mending import MendWork
+    from dorky.commands.undo import MendWork
 
 _PLACES = 5
 _WHY = {
@@ -65,7 +65,7 @@ def _few(places: Sequence[str]) -> str:
 
 
 def _repository() -> MendWork:
-    from dorky.mending import MendWork
+    from dorky.commands.undo import MendWork
 
     return opened(MendWork)
 

@@ -259,7 +259,7 @@ def allow(choice: Choice) -> bool:
     """Ask whether `.dorkyrc` may choose a profile or a server. Never asks without a terminal."""
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         return False
-    from dorky.consent import described
+    from dorky.drivers.consent import described
 
     print(f".dorkyrc wants for {escaped(choice.place)}:", file=sys.stderr)
     print(f"  {escaped(described(choice))}", file=sys.stderr)

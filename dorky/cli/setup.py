@@ -327,7 +327,8 @@ def remote_allow(
     $ dorky remote allow s3://acme-vault --endpoint https://s3.example.test
     $ dorky remote allow s3://acme-vault --profile acme
     """
-    from dorky import config, consent
+    from dorky import config
+    from dorky.drivers import consent
 
     for option, value in (("endpoint", endpoint), ("profile", profile)):
         config.check(f"remotes.origin.{option}", value)

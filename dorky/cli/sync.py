@@ -32,11 +32,11 @@ from dorky.cli.output import (
 from dorky.results import Transfer, Unmerged
 
 if TYPE_CHECKING:
-    from dorky.sync import SyncWork
+    from dorky.commands.sync import SyncWork
 
 
 def _repository(*, anywhere: bool = False) -> SyncWork:
-    from dorky.sync import SyncWork
+    from dorky.commands.sync import SyncWork
 
     return opened(SyncWork, anywhere=anywhere)
 

@@ -71,7 +71,7 @@ def key_gen(
         note(f"{ci} is on the team. This is its key, shown only now (set DORKY_IDENTITY to it):")
         print(done.secret)
         return
-    from dorky import identities
+    from dorky.keys import identities
 
     made = identities.make(Config(None), path)
     if json:
@@ -89,7 +89,7 @@ def key_show(json: Json = False) -> None:
     \b
     $ dorky key show
     """
-    from dorky import identities
+    from dorky.keys import identities
 
     found = identities.shown(Config(None))
     if json:
@@ -108,7 +108,7 @@ def key_list(json: Json = False) -> None:
     \b
     $ dorky key list
     """
-    from dorky import identities
+    from dorky.keys import identities
 
     found = identities.here(Config(None))
     if json:
@@ -129,7 +129,7 @@ def key_use(
     \b
     $ dorky key use ~/.ssh/id_ed25519
     """
-    from dorky import identities
+    from dorky.keys import identities
 
     for each in identities.use(Config(None), path):
         say(f"In use: {each.fingerprint}  {name(each.source)}")

@@ -9,16 +9,18 @@ from typing import TYPE_CHECKING, Annotated, List  # noqa: UP035
 
 import typer
 
-from dorky import documents, errors, launch, quoting
+from dorky import documents, errors
+from dorky import process as launch
 from dorky.cli.command import Command, Json
 from dorky.cli.output import ask, confirm, name, note, opened, plural, say, show_json
 from dorky.config import Config
 from dorky.documents import Syntax
-from dorky.quoting import Form
+from dorky.documents import export as quoting
+from dorky.documents.export import Form
 from dorky.results import Edited
 
 if TYPE_CHECKING:
-    from dorky.variables import VariableWork
+    from dorky.commands.variables import VariableWork
 
 File = Annotated[str, typer.Argument(metavar="PATH", help="A .env, JSON, TOML or YAML file.")]
 Only = Annotated[
@@ -43,7 +45,7 @@ class SetCommand(Command):
 
 
 def _repository(*, anywhere: bool = False) -> VariableWork:
-    from dorky.variables import VariableWork
+    from dorky.commands.variables import VariableWork
 
     return opened(VariableWork, anywhere=anywhere)
 

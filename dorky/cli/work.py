@@ -28,14 +28,14 @@ from dorky.cli.output import (
 from dorky.results import Staged, Status
 
 if TYPE_CHECKING:
-    from dorky.local import LocalWork
+    from dorky.commands.stage import LocalWork
 
 # Text, not pathlib's paths: those take an empty word (an unset variable) for the directory here.
 Paths = Annotated[List[str], typer.Argument(help="Files, directories, or quoted patterns.")]  # noqa: UP006
 
 
 def _repository() -> LocalWork:
-    from dorky.local import LocalWork
+    from dorky.commands.stage import LocalWork
 
     return opened(LocalWork)
 
@@ -138,7 +138,7 @@ def status(
     $ dorky status
     $ dorky status -s
     """
-    from dorky.looking import LookWork
+    from dorky.commands.inspect import LookWork
 
     with opened(LookWork) as repo:
         found = repo.status()

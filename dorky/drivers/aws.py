@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from dorky import errors, sdks
+from dorky import errors
+from dorky.drivers import sdks
 
 
 class Chain:

@@ -13,7 +13,8 @@ from email.utils import parsedate_to_datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from dorky import errors, sdks
+from dorky import errors
+from dorky.drivers import sdks
 from dorky.drivers.base import LIMIT, Advice, Blob, Stat, Version, split_bucket_url
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from dorky import errors
-from dorky.model import ObjectId, Root
+from dorky.format.model import ObjectId, Root
 from dorky.remote.root import PACKS, Remote, stored
 
 

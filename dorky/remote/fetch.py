@@ -10,13 +10,14 @@ import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from dorky import errors, history, pack
-from dorky.history import MAIN
-from dorky.model import ALL, KiB, Location, MiB, ObjectId, Pack
+from dorky import errors
+from dorky.format.model import ALL, KiB, Location, MiB, ObjectId, Pack
 from dorky.parallel import in_order
 from dorky.progress import SILENT, Progress
 from dorky.remote.root import PACKS, Remote, Seen
-from dorky.store import Held, Store
+from dorky.store import history, pack
+from dorky.store.history import MAIN
+from dorky.store.objects import Held, Store
 
 _THREADS = 6
 _ATTEMPTS = 3

@@ -18,9 +18,9 @@ from typing import NamedTuple
 
 import msgspec
 
-from dorky import errors, pack, reach
+from dorky import errors
 from dorky.drivers.base import Stat
-from dorky.model import ObjectId, Pack, Root
+from dorky.format.model import ObjectId, Pack, Root
 from dorky.progress import SILENT, Progress
 from dorky.remote import probe
 from dorky.remote import root as roots
@@ -30,6 +30,8 @@ from dorky.remote.push import SMALL, build, remember, send
 from dorky.remote.root import PACKS, Remote, Seen
 from dorky.remote.rotate import renewed
 from dorky.results import Collection, Garbage
+from dorky.store import pack
+from dorky.store import reachability as reach
 
 GRACE = timedelta(days=7)
 """How long a pack that no root lists is left alone: somebody may be about to list it."""

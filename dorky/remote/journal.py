@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable
 from typing import NamedTuple
 
 from dorky import errors
-from dorky.model import Location, ObjectId, Pack, Root
+from dorky.format.model import Location, ObjectId, Pack, Root
 from dorky.remote.condemned import delete
 from dorky.remote.root import Remote, stored
 

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from dorky import errors, reach
-from dorky.history import MAIN
-from dorky.model import Inline, Purge
+from dorky import errors
+from dorky.format.model import Inline, Purge
 from dorky.progress import SILENT, Progress
 from dorky.remote import root as roots
 from dorky.remote.condemned import condemn
@@ -20,6 +19,8 @@ from dorky.remote.journal import Sent, remaining
 from dorky.remote.push import build, remember, send
 from dorky.remote.root import INLINE, PACKS, Remote
 from dorky.remote.rotate import renewed
+from dorky.store import reachability as reach
+from dorky.store.history import MAIN
 
 _ATTEMPTS = 10
 

@@ -16,9 +16,10 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from dorky import errors, history, outgoing, pack, roster
-from dorky.history import MAIN
-from dorky.model import Header, Inline, Kind, MiB, ObjectId, Root, Roster
+from dorky import errors
+from dorky.format.model import Header, Inline, Kind, MiB, ObjectId, Root, Roster
+from dorky.keys import roster
+from dorky.keys.vault import Vault
 from dorky.parallel import in_order
 from dorky.progress import SILENT, Progress
 from dorky.remote import root as roots
@@ -26,8 +27,9 @@ from dorky.remote.condemned import condemn, delete
 from dorky.remote.fetch import fetch
 from dorky.remote.journal import Journal, Sent
 from dorky.remote.root import INLINE, PACKS, Remote, Seen
-from dorky.store import Held, Store
-from dorky.vault import Vault
+from dorky.store import history, outgoing, pack
+from dorky.store.history import MAIN
+from dorky.store.objects import Held, Store
 
 SMALL = 8 * MiB
 """Packs below this size are folded into larger ones."""

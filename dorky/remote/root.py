@@ -24,13 +24,16 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
-from dorky import codec, errors, model, roster, scrub, seal
-from dorky.database import PURGES, Database
+from dorky import errors
 from dorky.drivers.base import Blob, Driver, Stat, Version
-from dorky.known import Known, Newest
-from dorky.model import Header, KiB, MiB, Root
-from dorky.store import Store
-from dorky.vault import Vault
+from dorky.format import codec, model, seal
+from dorky.format.model import Header, KiB, MiB, Root
+from dorky.keys import roster
+from dorky.keys.vault import Vault
+from dorky.remote.known import Known, Newest
+from dorky.store import verify as scrub
+from dorky.store.database import PURGES, Database
+from dorky.store.objects import Store
 
 KEY = "root"
 PACKS = "packs/"

@@ -11,16 +11,16 @@ import itertools
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any, NamedTuple
 
-from dorky import history
-from dorky.model import ALL, Inline, ObjectId
+from dorky.format.model import ALL, Inline, ObjectId
+from dorky.keys.vault import Vault
 from dorky.progress import Progress
 from dorky.remote.condemned import condemn
 from dorky.remote.fetch import fetch_objects
 from dorky.remote.journal import Sent
 from dorky.remote.push import Stored, build, send
 from dorky.remote.root import Remote, Seen
-from dorky.store import Store
-from dorky.vault import Vault
+from dorky.store import history
+from dorky.store.objects import Store
 
 
 class Resealed(NamedTuple):

@@ -17,7 +17,7 @@ from machines import Machine
 import dorky
 from dorky import errors
 from dorky.cli.main import everything, run
-from dorky.looking import LookWork
+from dorky.commands.inspect import LookWork
 
 ROOT = everything()
 

@@ -8,7 +8,7 @@ from machines import Machine
 from servers import Remote
 
 from cli.conftest import Terminal
-from dorky import keys
+from dorky.keys import age as keys
 from dorky.results import Destruction, Initialized, Transfer
 
 

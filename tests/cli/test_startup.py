@@ -16,9 +16,9 @@ from servers import Remote
 
 from dorky.cli.command import Deferred
 from dorky.cli.main import app, everything
-from dorky.looking import LookWork
+from dorky.commands.inspect import LookWork
+from dorky.commands.variables import VariableWork
 from dorky.repo import Repository
-from dorky.variables import VariableWork
 
 HEAVY = {
     *("obstore", "boto3", "botocore", "google", "git", "rich", "pyrage", "cryptography"),
@@ -112,24 +112,30 @@ def test_status_imports_little(clean: Machine, words: list[str]) -> None:
     # Keys are looked at when something is opened: nothing is.
     assert not heavy(modules)
     # What only others need: of the commands, of what compares, merges and talks to remotes.
-    for each in ("repo", "local", "sync", "team", "diff", "threeway", "documents", "remote"):
-        assert f"dorky.{each}" not in modules
+    for name in (
+        *("repo", "commands.stage", "commands.sync", "commands.team", "merge.diff"),
+        *("merge.threeway", "documents", "remote"),
+    ):
+        assert f"dorky.{name}" not in modules
     # What opens and writes: hashing takes 2 to 6 ms to import.
-    for each in ("keyring", "keys", "identities", "ssh", "vault", "seal", "codec", "pack", "scrub"):
-        assert f"dorky.{each}" not in modules
+    for name in (
+        *("keys.keyring", "keys.age", "keys.identities", "keys.ssh", "keys.vault"),
+        *("format.seal", "format.codec", "store.pack", "store.verify"),
+    ):
+        assert f"dorky.{name}" not in modules
     assert not {"hashlib", "_hashlib", "hmac"} & modules
-    assert len(own(modules)) <= 36
-    assert len(modules) <= 72
+    assert len(own(modules)) <= 42
+    assert len(modules) <= 78
 
 
 def test_staging_what_is_staged_imports_little(clean: Machine) -> None:
     modules = loaded(clean, "stage", ".env")
     assert not heavy(modules)
     assert "dorky.repo" not in modules
-    assert "dorky.threeway" not in modules
-    assert not {"dorky.keyring", "dorky.pack", "dorky.remote"} & modules
-    assert len(own(modules)) <= 48
-    assert len(modules) <= 90
+    assert "dorky.merge.commits.threeway" not in modules
+    assert not {"dorky.keys.age.keyring", "dorky.store.pack", "dorky.remote"} & modules
+    assert len(own(modules)) <= 54
+    assert len(modules) <= 94
 
 
 @pytest.mark.parametrize("words", [["commit", "-m", "x"], ["get", ".env"], ["log"], ["ls"]])
@@ -163,10 +169,13 @@ def test_one_small_file_goes_and_comes_without_much(
     if job == "pull":
         # Not even the keys are asked for.
         assert heavy(modules) == {"obstore"}
-        assert "dorky.identities" not in modules
-    for each in ("repo", "team", "diff", "threeway", "documents", "garbage", "reach", "fsck"):
-        assert f"dorky.{each}" not in modules
-    assert len(own(modules)) <= 64
+        assert "dorky.keys.age.identities" not in modules
+    for name in (
+        *("repo", "commands.team", "merge.diff", "merge.threeway", "documents", "commands.gc"),
+        *("store.reachability", "commands.fsck"),
+    ):
+        assert f"dorky.{name}" not in modules
+    assert len(own(modules)) <= 70
     assert len(modules) <= 145
 
 

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 from servers import Remote
 
-from dorky import errors, kms
+from dorky import errors
 from dorky.drivers.gcs import GCSDriver
 from dorky.drivers.s3 import S3Driver
+from dorky.keys import kms
 
 # botocore leaves the connections of the clients open that it makes for credentials.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")

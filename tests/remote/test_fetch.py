@@ -17,12 +17,13 @@ from hypothesis import strategies as st
 from machines import Machine, bucket, driver_of, known, noise
 from servers import Remote as Place
 
-from dorky import errors, pack
-from dorky.model import Kind, Pack, Root
+from dorky import errors
+from dorky.format.model import Kind, Pack, Root
+from dorky.keys.vault import Vault
 from dorky.remote import fetch
 from dorky.remote import root as roots
-from dorky.store import Held
-from dorky.vault import Vault
+from dorky.store import pack
+from dorky.store.objects import Held
 
 KiB, MiB = 1 << 10, 1 << 20
 

@@ -19,12 +19,13 @@ from faults import LOST, RESET, Faults, failing
 from machines import Machine, bucket, driver_of, flip, noise, root_of
 from servers import Remote as Place
 
-from dorky import errors, history, pack
-from dorky.model import Inline, Kind
+from dorky import errors
+from dorky.format.model import Inline, Kind
 from dorky.remote import gc, push
 from dorky.remote import root as roots
 from dorky.remote.fetch import fetch
 from dorky.results import Collection
+from dorky.store import history, pack
 
 KiB, MiB = 1 << 10, 1 << 20
 HERE = Path(__file__).parent

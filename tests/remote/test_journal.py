@@ -17,10 +17,13 @@ from faults import RESET, Faults, failing
 from machines import Machine, driver_of, noise, root_of
 from servers import Remote as Place
 
-from dorky import errors, history, model, pack, reach
-from dorky.model import ALL, Kind, Tree
+from dorky import errors
+from dorky.format import model
+from dorky.format.model import ALL, Kind, Tree
 from dorky.remote import gc, push
 from dorky.remote import root as roots
+from dorky.store import history, pack
+from dorky.store import reachability as reach
 
 KiB, MiB = 1 << 10, 1 << 20
 HERE = Path(__file__).parent

@@ -12,9 +12,10 @@ from faults import BUSY, LOST, OFFLINE, RESET, Faults, failing
 from machines import Machine, bucket, driver_of, noise, root_of
 from servers import Remote as Place
 
-from dorky import errors, pack
-from dorky.model import Kind
+from dorky import errors
+from dorky.format.model import Kind
 from dorky.remote import root as roots
+from dorky.store import pack
 
 MiB = 1 << 20
 NOISE = {"busy": BUSY, "reset": RESET, "lost": LOST}

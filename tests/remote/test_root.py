@@ -17,9 +17,24 @@ from hypothesis import strategies as st
 from machines import Machine, driver_of, known
 from servers import Remote as Place
 
-from dorky import errors, keys, model, vault
+from dorky import errors
 from dorky.drivers.base import Version
-from dorky.model import ALL, Epoch, Group, Header, Inline, Kind, Locked, Member, Pack, Root, Roster
+from dorky.format import model
+from dorky.format.model import (
+    ALL,
+    Epoch,
+    Group,
+    Header,
+    Inline,
+    Kind,
+    Locked,
+    Member,
+    Pack,
+    Root,
+    Roster,
+)
+from dorky.keys import age as keys
+from dorky.keys import vault
 from dorky.remote import root as roots
 from dorky.remote.root import Remote
 

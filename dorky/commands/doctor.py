@@ -1,0 +1,477 @@
+"""What is wrong with a project, or soon will be: each check with its mend.
+
+A check that fails says so in its own line; the others are made all the same.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shlex
+import shutil
+import stat
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+from dorky import config as settings
+from dorky import errors, git
+from dorky.config import RC, SETTINGS
+from dorky.drivers.base import Driver, Inspected
+from dorky.format.model import ALL
+from dorky.keys import identities, roster
+from dorky.paths import shown
+from dorky.project import ORIGIN, Project
+from dorky.remote import probe
+from dorky.remote.fetch import fetch
+from dorky.remote.root import KEY, PACKS, noted
+from dorky.results import Check
+from dorky.store import spare
+from dorky.store.oplog import MERGE
+
+_GUIDE = "see the guide on git hooks"
+_PULLING = ("post-merge", "post-checkout")
+_SPARE = 1 << 30
+"""Bytes that a disk should have left."""
+_SKEW = timedelta(minutes=2)
+_GONE = (errors.Unavailable, errors.SetupError, errors.AccessError, errors.BucketNotFound)
+"""Errors after which there is nothing to be learned of the remote."""
+
+
+def examine(project: Project) -> Iterator[Check]:
+    """Check one thing after the other. Asks the remote, and takes over what is new there."""
+    yield from _owner(project)
+    yield from _made("settings", _settings, project)
+    yield from _made("identity", _identity, project)
+    yield from _made("state", _state, project)
+    set_up = _is_set_up(project)
+    if set_up:
+        yield from _made("database", _database, project)
+        yield from _made("merge", _merge, project)
+        yield from _made("files", _files, project)
+        yield from _made("second copy", _second_copy, project)
+    yield from _made("drafts", _drafts, project)
+    yield from _made("space", _space, project)
+    yield from _made("git", _git, project)
+    yield from _made("hooks", _hooks, project)
+    reached = True
+    try:
+        yield _remote(project)
+    except errors.DorkyError as error:
+        reached = not isinstance(error, _GONE)
+        yield _failed("remote", error)
+    # The look at the remote may have made it.
+    if set_up or _is_set_up(project):
+        yield from _made("key", _key, project)
+        yield from _made("recovery", _recovery, project)
+        yield from _made("groups", _groups, project)
+        if ORIGIN in project.config.remotes():
+            yield from _made("known", _known, project)
+        if reached and ORIGIN in project.config.remotes():
+            yield from _made("writing", _writing, project)
+            yield from _made("clock", _clock, project)
+            yield from _bucket(project)
+
+
+def _is_set_up(project: Project) -> bool:
+    """Whether there is state to look at; where it is not to be trusted, its own check says so."""
+    try:
+        return project.is_set_up
+    except errors.DorkyError:
+        return False
+
+
+def _made(name: str, check: Callable[[Project], Check], project: Project) -> Iterator[Check]:
+    try:
+        yield check(project)
+    except (errors.DorkyError, OSError) as error:
+        yield _failed(name, error)
+
+
+def _failed(name: str, error: errors.DorkyError | OSError) -> Check:
+    if isinstance(error, OSError):
+        return Check(name=name, verdict="fail", about=errors.redacted(str(error)))
+    return Check(name=name, verdict="fail", about=error.message, mend=error.hint)
+
+
+def _ok(name: str, about: str) -> Check:
+    return Check(name=name, verdict="ok", about=about)
+
+
+def _warn(name: str, about: str, mend: str = "") -> Check:
+    return Check(name=name, verdict="warn", about=about, mend=mend)
+
+
+def _fail(name: str, about: str, mend: str) -> Check:
+    return Check(name=name, verdict="fail", about=about, mend=mend)
+
+
+# --- this machine ---------------------------------------------------------------------------
+
+
+def _owner(project: Project) -> Iterator[Check]:
+    """Tell of an exception that makes the project be trusted; without one it is the user's."""
+    with contextlib.suppress(OSError):  # gone: the other checks say so
+        if project.root.stat().st_uid not in project.config.owners:
+            yield _warn(
+                "owner",
+                f"{project.root} belongs to another user, whom safe.directory trusts",
+                "if that is not meant: dorky config unset safe.directory",
+            )
+
+
+def _settings(project: Project) -> Check:
+    if hidden := list(_hidden(project)):
+        return _warn("settings", "; ".join(hidden), "if that is not meant: unset the one that wins")
+    config = project.config
+    found = {each.key: each.source for each in config.items()}
+    for key in _of_origin():
+        if value := config.find(key):
+            found[key] = value.source
+    sources: dict[str, list[str]] = {}
+    for key, source in sorted(found.items()):
+        sources.setdefault(source, []).append(key)
+    about = "; ".join(f"{source}: {', '.join(keys)}" for source, keys in sources.items())
+    return _ok("settings", about or "none")
+
+
+def _of_origin() -> list[str]:
+    return [key.replace("*", ORIGIN) for key in SETTINGS if key.startswith("remotes.")]
+
+
+def _hidden(project: Project) -> Iterator[str]:
+    """What is set about the remote in a file, but otherwise in a place that goes before it."""
+    config = project.config
+    for scope in ("project", "user"):
+        path = config.path(scope)
+        values = settings.read(path, scope)
+        for key in _of_origin():
+            found = config.find(key)
+            if key in values and found and found.value != values[key]:
+                yield f"{key} in {path} is overridden by {found.source}"
+    options = config.driver_options(ORIGIN)
+    endpoint = config.find(f"remotes.{ORIGIN}.endpoint")
+    if endpoint and options.get("endpoint") != endpoint.value:
+        yield f"{endpoint.key} in {endpoint.source} is overridden by AWS_ENDPOINT_URL_S3"
+    profile = config.find(f"remotes.{ORIGIN}.profile")
+    if profile and "access_key_id" in options:
+        yield f"{profile.key} in {profile.source} is overridden by AWS_ACCESS_KEY_ID"
+
+
+def _identity(project: Project) -> Check:
+    if _is_set_up(project) and project.database.get("header") and not project.header.sealed:
+        return _ok("identity", "none needed, the repository is plain")
+    found = identities.shown(project.config)
+    about = ", ".join(f"{each.fingerprint} in {each.source}" for each in found)
+    return _ok("identity", about)
+
+
+def _state(project: Project) -> Check:
+    if not project.is_set_up and project.has_packs:
+        return _fail("state", "the local database is gone", "dorky fsck --rebuild")
+    if not project.is_set_up:
+        why = project.nothing_known()
+        if not isinstance(why, errors.NotSetUp):
+            raise why
+        return _warn("state", "nothing pulled yet", "dorky pull")
+    base = project.base
+    # What is too open, `state.find` has closed; what is another's, it has refused.
+    files_in = [Path(parent, name) for parent, _, names in os.walk(base) for name in names]
+    top = git.find(project.root)
+    if top and git.tracked(top, files_in):
+        return _fail("state", f"git tracks files in {base}", "git rm -r --cached .dorky")
+    return _ok("state", str(base))
+
+
+def _database(project: Project) -> Check:
+    connection = project.database.connection
+    said = [row[0] for row in connection.execute("PRAGMA quick_check(3)")]
+    if said != ["ok"]:
+        raise errors.CorruptDatabase(project.database.path, "; ".join(map(str, said)))
+    return _ok("database", "SQLite finds no damage")
+
+
+def _merge(project: Project) -> Check:
+    if project.database.get(MERGE):
+        return _warn(
+            "merge",
+            "one was begun and not finished",
+            "dorky status, then dorky merge --continue or dorky merge --abort",
+        )
+    return _ok("merge", "none under way")
+
+
+def _files(project: Project) -> Check:
+    """Whether what was private when it was committed is private here."""
+    exposed = []
+    for path, row in project.index.rows().items():
+        if stat.S_ISREG(row.mode) and not row.mode & 0o077:
+            found = project.worktree.stat(path)
+            if found and stat.S_ISREG(found.st_mode) and found.st_mode & 0o077:
+                exposed.append(path)
+    if exposed:
+        return _warn(
+            "files",
+            f"others on this machine may read {shown(exposed)}, which was committed as private",
+            f"chmod go= -- {' '.join(map(shlex.quote, exposed[:20]))}",
+        )
+    return _ok("files", "what was committed as private is private here")
+
+
+def _second_copy(project: Project) -> Check:
+    """Whether unpushed work is kept where git can't delete it, and what other work trees left."""
+    slot = project.spare
+    if slot is None:
+        return _ok("second copy", "not needed: no git repository of yours holds this project")
+    with project.locked():
+        project.keep_spare()
+        found = spare.find(slot, project.config)
+    if left := spare.orphans(slot, project.config):
+        about = "; ".join(f"{each.lost} of {each.root}, which is gone" for each in left.values())
+        return _warn("second copy", f"{slot.parent} keeps {about}", "dorky fsck --repair")
+    if found is None:
+        return _ok("second copy", "not needed: everything is pushed")
+    return _ok("second copy", f"{found.lost}, not pushed, also lie in {slot.path}")
+
+
+def _drafts(project: Project) -> Check:
+    own = [] if project.base.is_symlink() else [project.base]
+    places = [*own, *([project.config.memory] if project.config.memory else [])]
+    left = []
+    for place in places:
+        with contextlib.suppress(OSError):
+            found = sorted(place.glob("dorky-*"))
+            left += [str(each) for each in found if each.lstat().st_uid == os.geteuid()]
+    if left:
+        return _warn(
+            "drafts",
+            f"text in the clear from dorky edit: {shown(left)}",
+            "unless one is open now: take what you need, then "
+            f"rm -r {' '.join(map(shlex.quote, left[:20]))}",
+        )
+    return _ok("drafts", "none left by dorky edit")
+
+
+def _space(project: Project) -> Check:
+    free = shutil.disk_usage(project.root).free
+    packs = project.state / "packs" if _is_set_up(project) else None
+    used = sum(each.stat().st_size for each in packs.iterdir()) if packs and packs.is_dir() else 0
+    about = f"{_size(free)} free, packs take {_size(used)}"
+    if free < max(_SPARE, 2 * used):
+        return _warn("space", f"{about}; large files may not fit", "free some space")
+    return _ok("space", about)
+
+
+def _size(count: int) -> str:
+    return f"{count / (1 << 30):.1f} GiB"
+
+
+# --- git ------------------------------------------------------------------------------------
+
+
+def _git(project: Project) -> Check:
+    top = git.find(project.root)
+    if top is None:
+        return _ok("git", "the project is not in a git repository")
+    rows = project.index.rows() if _is_set_up(project) else {}
+    paths = [project.root / path for path in rows]
+    if both := sorted(git.tracked(top, paths)):
+        names = [str(path.relative_to(project.root)) for path in both]
+        return _fail(
+            "git",
+            f"git tracks {shown(names)}, which dorky keeps: who reads the git repository reads it",
+            f"git rm --cached -- {' '.join(map(shlex.quote, names[:20]))}, and renew the secrets",
+        )
+    if open_ := git.not_ignored(top, paths):
+        names = [str(path.relative_to(project.root)) for path in open_]
+        return _warn(
+            "git",
+            f"git does not ignore {shown(names)}: git add . would take it",
+            f"dorky stage {' '.join(map(shlex.quote, names[:20]))}",
+        )
+    if (project.root / RC).is_file() and not git.tracked(top, [project.root / RC]):
+        return _warn(
+            "git",
+            f"{RC} is not in git, so a git clone does not know where the remote is",
+            f"git add {RC}, and commit it",
+        )
+    return _ok("git", f"it has {RC}, and none of what dorky keeps")
+
+
+def _hooks(project: Project) -> Check:
+    top = git.find(project.root)
+    if top is None:
+        return _ok("hooks", "the project is not in a git repository")
+    found = git.hooks(top)
+    texts = {name: _text(path) for name, path in found.items()}
+    calling = [name for name, text in texts.items() if "dorky" in text]
+    for name in calling:
+        if not os.access(found[name], os.X_OK):
+            mend = f"chmod +x {shlex.quote(str(found[name]))}"
+            return _warn("hooks", f"git skips {name}, which is not executable", mend)
+    if "dorky" in _text(top / ".pre-commit-config.yaml"):
+        calling += [name for name, text in texts.items() if "pre-commit" in text]
+        if not any(name in calling for name in _PULLING):
+            return _warn(
+                "hooks",
+                ".pre-commit-config.yaml names dorky's hooks, but git does not call pre-commit",
+                "pre-commit install --hook-type post-checkout --hook-type post-merge",
+            )
+    if not any(name in calling for name in _PULLING):
+        return _ok("hooks", f"none runs dorky pull after git pull ({_GUIDE})")
+    return _ok("hooks", f"{', '.join(sorted(set(calling)))} call dorky")
+
+
+def _text(path: Path) -> str:
+    """What a file holds, as far as it matters; nothing if it can't be read."""
+    try:
+        with path.open("rb") as file:
+            return file.read(1 << 20).decode(errors="replace")
+    except OSError:
+        return ""
+
+
+# --- the remote -----------------------------------------------------------------------------
+
+
+def _remote(project: Project) -> Check:
+    if ORIGIN not in project.config.remotes():
+        return _warn(
+            "remote",
+            "none: what is committed is on this machine alone",
+            "dorky remote add origin s3://bucket/prefix",
+        )
+    if project.is_set_up:
+        with project.locked():
+            fetch(project.remote())
+    else:
+        project.driver().get(KEY)
+    return _ok("remote", f"{project.driver().url} can be read")
+
+
+def _known(project: Project) -> Check:
+    """Whether a rewound remote would be told from the newest, also without `.dorky/`."""
+    remote, newest = project.remote(), noted(project.database)
+    if newest is None:
+        return _ok("known", "nothing has been seen of the remote yet")
+    place = remote.known.directory
+    floor = remote.known.floor(project.header.repository)
+    if floor is None or floor.generation < newest.generation:
+        why = f"{place} can't be written to" if place else "you have no home directory"
+        about = f"{why}: a new clone can't tell whether the remote has been rewound"
+        return _warn("known", about, "set HOME to a directory that you can write to")
+    return _ok("known", f"generation {floor.generation} of {remote.url} is noted in {place}")
+
+
+def _writing(project: Project) -> Check:
+    """Whether the remote can be written to, and keeps those apart who write at once."""
+    try:
+        with project.locked():
+            remote = project.remote()
+            project.check_swaps(remote)
+        # The verdict may be an old one, from before permissions were taken away.
+        _touch(remote.driver)
+    except errors.AccessDenied as error:
+        return _warn("writing", f"you can pull, but not push: {error.message}")
+    if project.config.single_writer(ORIGIN):
+        return _warn(
+            "writing",
+            "conditional writes are not used, as this remote is set to have a single writer",
+            f"if the bucket honours them: dorky config unset remotes.{ORIGIN}.single_writer",
+        )
+    return _ok("writing", "you may push, and the bucket honours conditional writes")
+
+
+def _touch(driver: Driver) -> None:
+    scratch = f"{probe.PREFIX}{secrets.token_hex(8)}"
+    driver.put(scratch, b"")
+    # Who may write need not be allowed to delete.
+    with contextlib.suppress(errors.AccessDenied):
+        driver.delete([scratch])
+
+
+def _clock(project: Project) -> Check:
+    before = datetime.now(timezone.utc)
+    try:
+        theirs = probe.clock(project.driver())
+    except errors.AccessDenied as error:
+        return _ok("clock", f"can't tell: {error.message}")
+    after = datetime.now(timezone.utc)
+    off = max(before - theirs, theirs - after, timedelta(0))
+    if off > _SKEW:
+        way = "behind" if theirs > after else "ahead of"
+        return _warn(
+            "clock",
+            f"this machine's is {off.total_seconds() / 60:.0f} minutes {way} the remote's; commits "
+            "get wrong times, and S3 refuses requests beyond 15",
+            "set the clock: timedatectl set-ntp true",
+        )
+    return _ok("clock", "this machine's and the remote's agree")
+
+
+def _bucket(project: Project) -> Iterator[Check]:
+    driver = project.driver()
+    if isinstance(driver, Inspected):
+        try:
+            for each in driver.inspect((KEY, PACKS)):
+                yield Check(**each._asdict())
+        except errors.DorkyError as error:
+            yield _warn("bucket", f"can't tell how it is set up: {error.message}", error.hint)
+
+
+# --- keys -----------------------------------------------------------------------------------
+
+
+def _key(project: Project) -> Check:
+    opened = project.vault
+    if not opened.sealed:
+        return _warn("key", "the repository is plain: who reads the bucket reads everything")
+    project.check_pin()
+    pinned = project.config.text("repository.fingerprint")
+    if pinned and pinned != opened.fingerprint:
+        return _warn(
+            "key",
+            f"{RC} names a key ({pinned[:16]}) from before the last rotation",
+            "git pull, or: "
+            f"dorky config set repository.fingerprint {opened.fingerprint}, and commit {RC}",
+        )
+    living = roster.living(project.roster)
+    closed = [each.name for each in living if each.id not in opened.groups]
+    but = f", except the files of {', '.join(closed)}" if closed else ""
+    return _ok("key", f"yours opens {opened.fingerprint[:16]}{but}")
+
+
+def _groups(project: Project) -> Check:
+    from dorky.keys import placement
+
+    for clash in placement.overlaps(project.roster):
+        return _warn(
+            "groups",
+            f"{clash.pattern} of the group {clash.group.name} overlaps {clash.of_other} of "
+            f"{clash.other.name}: files that both claim are frozen",
+            f"dorky group remove NAME PATTERN, by a member of {clash.group.name} or of "
+            f"{clash.other.name}",
+        )
+    return _ok("groups", "no file belongs to two of them")
+
+
+def _recovery(project: Project) -> Check:
+    if not project.vault.sealed:
+        return _ok("recovery", "no keys that could be lost")
+    count = len(roster.recipients(project.roster, ALL))
+    if count < 2:
+        return _warn(
+            "recovery",
+            "one key only opens this repository: lose it, and all is lost",
+            "dorky team add recovery passphrase",
+        )
+    for group in roster.living(project.roster):
+        if len(found := roster.recipients(project.roster, group.id)) < 2:
+            only = ", ".join(each.name for each in roster.readers(project.roster, group.id))
+            return _warn(
+                "recovery",
+                f"{len(found)} key only opens the files of the group {group.name}: {only}'s",
+                f"dorky group members {group.name} --add NAME",
+            )
+    return _ok("recovery", f"{count} keys open this repository")

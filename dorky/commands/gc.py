@@ -1,0 +1,250 @@
+"""Collecting garbage here: what nothing needs any more, and is old enough that nothing is about to.
+
+Packs without anything that is needed are deleted, those that are half dead are written anew.
+Before anything goes, all that is needed of it is elsewhere, durable and verified. Interrupted
+anywhere, the repository is as it was or as it is going to be; what is left on disk goes with the
+next collection.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from dorky import errors, files
+from dorky.format.model import Kind, ObjectId
+from dorky.project import ORIGIN, Project
+from dorky.remote.fetch import fetch
+from dorky.remote.root import stored
+from dorky.results import Garbage, Swept
+from dorky.store import oplog as operations
+from dorky.store import reachability as reach
+from dorky.store import verify as scrub
+from dorky.store.objects import LOCAL, Held, Store
+
+GRACE = timedelta(days=14)
+"""Younger packs keep what nothing needs."""
+MEMORY = timedelta(days=90)
+"""Operations older than this are forgotten, and with them what only undoing them would need."""
+
+_DOOMED = "gc.doomed"
+"""The single value that names packs which have been replaced and are being deleted."""
+
+
+class Plan(NamedTuple):
+    """What a collection is going to do.
+
+    Attributes:
+        swept: That, for people.
+        moved: What is written anew.
+        copies: Where objects stay that go from another pack.
+    """
+
+    swept: Swept
+    moved: tuple[Held, ...]
+    copies: tuple[Held, ...]
+
+
+class _Pack(NamedTuple):
+    """A pack and the objects of it that are needed. ``old`` is whether its grace is over."""
+
+    name: str
+    size: int
+    places: list[Held]
+    old: bool
+
+
+def plan(
+    project: Project,
+    *,
+    grace: timedelta | None = None,
+    prune: bool = False,
+    thorough: bool = False,
+) -> Plan:
+    """Find out what can go. Nothing is changed, but that ``prune`` fetches.
+
+    Args:
+        project: Its lock is held.
+        grace: How old a pack must be for what is not needed to go; `GRACE` by default.
+        prune: Whether chunks go, too, that the remote provably has.
+        thorough: Whether every byte that is not needed goes, however few there are in a pack.
+
+    Raises:
+        MissingObject: Something is missing, so what is needed can't be told.
+        CorruptObject: Something is damaged.
+    """
+    store = project.store
+    cached = _provably_there(project) if prune else set()
+    try:
+        needed = reach.reachable(store)
+    except errors.IntegrityError as error:
+        raise type(error)(*error.args, hint="dorky fsck: until it is mended nothing goes") from None
+    since = time.time() - (GRACE if grace is None else grace).total_seconds()
+    packs = list(_recorded(store, since))
+    doubtful = {at.id for each in packs if each.old for at in each.places} - needed
+    needed |= reach.foreign(store, doubtful)
+    garbage: list[Garbage] = []
+    rewritten: list[Garbage] = []
+    moved: list[Held] = []
+    copies: list[Held] = []
+    claimed: dict[ObjectId, Held] = {}
+
+    def wanted(each: _Pack) -> list[Held]:
+        return [
+            at for at in each.places if at.id not in cached and (at.id in needed or not each.old)
+        ]
+
+    def worth(each: _Pack) -> float:
+        return sum(at.length for at in wanted(each)) / max(each.size, 1)
+
+    # Of an object that is in several packs the copy in the liveliest of them stays.
+    for each in sorted(packs, key=worth, reverse=True):
+        live = [at for at in wanted(each) if at.id not in claimed]
+        copies += [claimed[at.id] for at in wanted(each) if at.id in claimed]
+        claimed.update((at.id, at) for at in live)
+        total = sum(at.length for at in each.places)
+        left = sum(at.length for at in live)
+        if live and (left == total if thorough else 2 * left > total):
+            continue
+        why = "half of it or more is not needed" if live else "nothing in it is needed"
+        if any(at.id in cached for at in each.places):
+            why = "the remote has what it holds"
+            if live:
+                why = "the remote has half of what it holds, or more"
+        size = total - left if live else each.size
+        goes = rewritten if live else garbage
+        goes.append(Garbage(name=each.name, size=size, reason=why))
+        moved += live
+    strays, kept = _strays(project, since)
+    going = {at.id for each in packs for at in each.places} - claimed.keys()
+    commits = reach.unreached(store, needed)
+    swept = Swept(
+        garbage=(*garbage, *strays),
+        rewritten=tuple(rewritten),
+        size=sum(goes.size for goes in (*garbage, *strays, *rewritten)),
+        kept=kept,
+        commits=reach.dangling({each: commits[each] for each in commits.keys() & going}),
+        operations=sum(each.time < _horizon() for each in operations.log(project.database)),
+    )
+    return Plan(swept, tuple(moved), tuple(copies))
+
+
+def _recorded(store: Store, since: float) -> Iterator[_Pack]:
+    for each in store.packs():
+        path = store.directory / each.id
+        try:
+            old = path.stat().st_mtime <= since
+        except FileNotFoundError:
+            raise errors.CorruptPack(each.id, "it is gone", hint="dorky fsck") from None
+        places = [
+            Held(at.kind, at.id, each.id, at.offset, at.length) for at in store.locations(each.id)
+        ]
+        yield _Pack(each.id, each.size, places, old)
+
+
+def _strays(project: Project, since: float) -> tuple[list[Garbage], tuple[str, ...]]:
+    """Packs that are not recorded: which go, and which stay."""
+    store = project.store
+    recorded = {each.id for each in store.packs()}
+    doomed = set(project.database.text(_DOOMED).split())
+    goes: list[Garbage] = []
+    stays: list[str] = []
+    for path in scrub.packs_in(store.directory):
+        name, stat = path.name, path.stat()
+        if name in recorded:
+            continue
+        if name in doomed:
+            why = "an earlier collection was interrupted"
+        elif stat.st_mtime > since:
+            continue
+        elif _worth_keeping(store, path):
+            stays.append(name)
+            continue
+        else:
+            why = "left by a command that was killed"
+        goes.append(Garbage(name=name, size=stat.st_size, reason=why))
+    return goes, tuple(stays)
+
+
+def _worth_keeping(store: Store, path: Path) -> bool:
+    """Whether a pack that is not recorded must stay: it can't be judged, or has the only copy.
+
+    A database that was lost and begun anew knows nothing of the packs before.
+    """
+    try:
+        _, locations = scrub.index_of(path, store.vault)
+    except errors.IntegrityError:
+        return True
+    commits = {at.id for at in locations if at.kind is Kind.COMMIT}
+    return bool(store.missing(commits) - store.locate(commits, remote=ORIGIN).keys())
+
+
+def _provably_there(project: Project) -> set[ObjectId]:
+    """The chunks that the remote needs itself, and has, in stored packs that its root lists.
+
+    What it has, but does not need, may go there any time.
+    """
+    remote = project.remote()
+    fetch(remote, project.progress)
+    seen = remote.seen
+    assert seen is not None
+    there = {name: each.size for name, each in stored(remote.driver).items()}
+    sure = {each.id for each in seen.root.packs if there.get(each.id) == each.size}
+    chunks = reach.reach(remote.store, seen.root.refs.values()).chunks
+    found = remote.store.locate(chunks, remote=remote.name)
+    return {each for each, at in found.items() if at.kind is Kind.CHUNK and at.pack in sure}
+
+
+# --- carrying it out ------------------------------------------------------------------------
+
+
+def apply(project: Project, made: Plan) -> Swept:
+    """Do what was planned, under the same lock.
+
+    Raises:
+        CorruptObject: Something that is needed is damaged; nothing has gone.
+    """
+    store, database = project.store, project.database
+    gone = [each.name for each in (*made.swept.garbage, *made.swept.rewritten)]
+    size = sum(at.length for at in made.moved)
+    project.progress.start("Writing packs anew", size, "B")
+    with store.writer() as writer:
+        for at in made.copies:
+            _checked(store, at)
+        # Data first: metadata is kept back by the writer, and ends up in the last pack.
+        for at in sorted(made.moved, key=lambda at: (not at.kind.is_data, at.pack, at.offset)):
+            writer.append(at.kind, at.id, _checked(store, at))
+            project.progress.advance(at.length)
+        with database.transaction():
+            writer.save()
+            store.retain(LOCAL, {each.id for each in store.packs()} - set(gone))
+            database.set(_DOOMED, " ".join(gone).encode())
+    project.progress.finish()
+    store.close()
+    with files.disk_errors(store.directory):
+        for name in gone:
+            (store.directory / name).unlink(missing_ok=True)
+        if gone:
+            files.sync_directory(store.directory)
+    database.set(_DOOMED, b"")
+    if not database.get(operations.MERGE):  # to be aborted, it needs the operation it began with
+        operations.expire(database, _horizon())
+    return msgspec.structs.replace(made.swept, done=True)
+
+
+def _checked(store: Store, at: Held) -> bytes:
+    """The stored form of an object, verified, and sealed anew if its key has been retired."""
+    stored = store.stored(at)
+    if store.vault.group_of(stored) is None:
+        return stored
+    store.vault.read(at.kind, at.id, stored)
+    return store.vault.renew(at.kind, at.id, stored)
+
+
+def _horizon() -> datetime:
+    return datetime.now(timezone.utc) - MEMORY

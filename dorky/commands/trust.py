@@ -1,0 +1,160 @@
+"""State that another key has named: look at it, and take it over.
+
+It was copied from another machine, or outlived the key of this one. It may as well be planted, so
+it is looked at through no link, and what a git branch has brought is refused.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from dorky import errors, files, git
+from dorky.format import model
+from dorky.format.model import Header
+from dorky.project import FIRST, ORIGIN, Project
+from dorky.results import Trust
+from dorky.store import pack, state
+from dorky.store import verify as scrub
+from dorky.store.database import Database
+from dorky.store.history import MAIN
+from dorky.store.state import DATABASE
+
+_SHOWN = 8
+_DIRECTORIES = {"packs", "damaged", "tmp"}
+_FILES = {DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", FIRST, "lock", ".gitignore"}
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def plan(project: Project, name: str = "") -> Trust:
+    """Look at state that is not this user's.
+
+    Args:
+        project: Holds it.
+        name: How the name of the state begins, where there are several.
+
+    Raises:
+        NothingToDo: All that there is, is this user's.
+        NotSetUp: There is none.
+        OldState: It has the layout from before the first release.
+        UsageError: There are several.
+        UnsoundState: It is not what dorky would have left.
+        WrongRepository: It belongs to another repository than `.dorkyrc` names.
+    """
+    if project.is_set_up or project.has_packs:
+        raise errors.NothingToDo(f"the state of {project.root} is yours already")
+    found = state.strangers(project.base, project.config)
+    if not found:
+        raise project.nothing_known()
+    chosen = [each for each in found if each.startswith(name)]
+    if not chosen:
+        raise errors.NotFound(f"no state in {project.base} begins with {name}", hint="dorky trust")
+    if len(chosen) > 1:
+        names = ", ".join(each[:_SHOWN] for each in chosen)
+        raise errors.UsageError(
+            f"{project.base} holds several states: {names}",
+            hint=f"dorky trust --state {chosen[0][:_SHOWN]}",
+        )
+    return _looked_at(project, chosen[0])
+
+
+def apply(project: Project, planned: Trust) -> Trust:
+    """Carry out what `plan` planned: name the state with this user's key."""
+    name = planned.name
+    found = state.strangers(project.base, project.config)
+    (chosen,) = [each for each in found if each.startswith(name)] or [""]
+    again = _looked_at(project, chosen) if chosen else None
+    if again != planned:
+        raise errors.Conflict("the state has changed since it was shown", hint="dorky trust")
+    project.take_state(chosen)
+    return Trust(
+        name=name,
+        repository=planned.repository,
+        url=planned.url,
+        head=planned.head,
+        packs=planned.packs,
+        size=planned.size,
+        done=True,
+    )
+
+
+def _looked_at(project: Project, name: str) -> Trust:
+    directory = project.base / name
+    with files.disk_errors(directory):
+        inside = list(_checked(project.base, name))
+    top = git.find(project.root)
+    if top and git.tracked(top, inside):
+        raise errors.UnsoundState(directory, "git tracks it, so it came with a branch")
+    packs = scrub.packs_in(directory / "packs")
+    for path in packs:
+        if pack.name_of(scrub.blocks_of(path)) != path.name:
+            raise errors.UnsoundState(directory, f"pack {path.name[:12]} has another hash")
+    header, url, head = _told(project, directory)
+    known = project.config.text("repository.id")
+    if known and header.repository != known:
+        raise errors.WrongRepository(directory, header.repository[:12], known[:12])
+    return Trust(
+        name=name[:_SHOWN],
+        repository=header.repository,
+        url=url,
+        head=head,
+        packs=len(packs),
+        size=sum(path.stat().st_size for path in packs),
+    )
+
+
+def _told(project: Project, directory: Path) -> tuple[Header, str, str | None]:
+    """The repository, the remote and the head that a state tells of."""
+    if not (directory / DATABASE).is_file():
+        raise errors.UnsoundState(directory, "it holds no database")
+    try:
+        with contextlib.closing(Database(directory / DATABASE)) as database:
+            found = database.connection.execute("PRAGMA integrity_check(1)").fetchall()
+            if found != [("ok",)]:
+                raise errors.UnsoundState(directory, f"its database is damaged: {found[0][0]}")
+            data = database.get("header")
+            if data is None:
+                raise errors.UnsoundState(directory, "it holds no keys of a repository")
+            header = model.decode(Header, data)
+            place = database.text(f"remote.{ORIGIN}.place").partition("\0")[0]
+            return header, place or project.config.text(f"remotes.{ORIGIN}.url"), database.ref(MAIN)
+    except (errors.CorruptDatabase, errors.FormatTooNew, model.Malformed) as error:
+        raise errors.UnsoundState(directory, str(error)) from None
+
+
+def _checked(base: Path, name: str) -> Iterator[Path]:
+    """Every file of a state, each of which is one that dorky may have made.
+
+    Raises:
+        UnsoundState: One is not.
+    """
+    directory = base / name
+    held = os.open(base, _DIRECTORY)
+    try:
+        if os.stat(name, dir_fd=held, follow_symlinks=False).st_uid != os.geteuid():
+            raise errors.UnsoundState(directory, "it belongs to another user")
+        for path, directories, names, inside in os.fwalk(name, dir_fd=held):
+            below = path.removeprefix(name).strip("/")
+            for each in [*directories, *names]:
+                found = os.stat(each, dir_fd=inside, follow_symlinks=False)
+                shown = f"{below}/{each}".strip("/")
+                why = state.foreign(found, links=bool(below)) or _misplaced(below, each, found)
+                if not why and found.st_uid != os.geteuid():
+                    why = "it belongs to another user"
+                if why:
+                    raise errors.UnsoundState(directory, f"{shown!a}: {why}")
+                if each in names:
+                    yield directory / shown
+    finally:
+        os.close(held)
+
+
+def _misplaced(below: str, name: str, found: os.stat_result) -> str:
+    if stat.S_ISDIR(found.st_mode):
+        known = not below and name in _DIRECTORIES
+    else:
+        known = bool(below) or name in _FILES or name.startswith(f"{DATABASE}.damaged-")
+    return "" if known else "dorky keeps nothing of that name"

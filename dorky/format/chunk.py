@@ -1,0 +1,47 @@
+"""Cutting files into chunks by their content (FastCDC, 2020).
+
+A file of at most `WHOLE` bytes is one chunk. A larger one is cut where a rolling hash says, so
+that a byte put in front moves one boundary and not all of them.
+
+Source: W. Xia et al., "The Design of Fast Content-Defined Chunking for Data Deduplication Based
+Storage Systems", IEEE TPDS 2020; as in the Rust crate `fastcdc`, with normalized chunking level 3
+(see docs/decisions/0015).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final, Protocol
+
+from dorky.format.model import KiB, MiB
+
+MIN, AVERAGE, MAX = 256 * KiB, 1 * MiB, 4 * MiB
+NORMALIZATION: Final = 3
+"""How close sizes keep to the average: what an edit sends again is about one chunk."""
+WHOLE = MIN
+"""Files up to this size in bytes are never cut."""
+
+
+class Readable(Protocol):
+    """What `cut` reads from: an open binary file."""
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        """Fill ``buffer``; return how many bytes, 0 at the end."""
+
+
+def cut(stream: Readable, *, seed: int) -> Iterator[bytes]:
+    """Cut a stream into chunks of `MIN` to `MAX` bytes (the last may be shorter).
+
+    Args:
+        stream: Read once, front to back, in bounded memory.
+        seed: 0 to 2⁶³ - 1; alters the gear table. A sealed repository draws it from a secret, so
+            that chunk sizes don't fingerprint what was cut.
+    """
+    from pyfastcdc import FastCDC
+
+    chunker = FastCDC(
+        AVERAGE, min_size=MIN, max_size=MAX, seed=seed, normalized_chunking=NORMALIZATION
+    )
+    for piece in chunker.cut_stream(stream):
+        # The library's view is only valid until the next piece.
+        yield bytes(piece.data)

@@ -1,0 +1,138 @@
+"""The user's own keys: where they are, making one, choosing one."""
+
+from __future__ import annotations
+
+import contextlib
+
+from dorky import errors, files
+from dorky.config import Config
+from dorky.keys import age as keys
+from dorky.results import Key
+
+
+def chosen(config: Config) -> tuple[list[keys.Identity], str]:
+    """The identities that the settings name, and where they are from.
+
+    Raises:
+        IdentityMissing: There is none.
+    """
+    if text := config.identity_text:
+        return keys.parse(text, "DORKY_IDENTITY"), "DORKY_IDENTITY"
+    if command := config.text("identity_command"):
+        return keys.parse(keys.run_command(command), "DORKY_IDENTITY_CMD"), "DORKY_IDENTITY_CMD"
+    try:
+        return keys.load(config.identity_path), str(config.identity_path)
+    except errors.IdentityMissing:
+        if "DORKY_IDENTITY" in config.environment:
+            # A CI job that may not see its secrets (of a fork, say) gets an empty one.
+            raise errors.IdentityMalformed("DORKY_IDENTITY, which is empty,") from None
+        raise
+
+
+def usable(config: Config) -> list[tuple[keys.Identity, str]]:
+    """The identities to open a repository with: the chosen ones, else the user's SSH keys.
+
+    Raises:
+        IdentityMissing: The settings name one that does not exist.
+    """
+    try:
+        found, source = chosen(config)
+    except errors.IdentityMissing:
+        if config.text("identity"):
+            raise
+    else:
+        return [(each, source) for each in found]
+    return of_ssh(config)
+
+
+def of_ssh(config: Config) -> list[tuple[keys.Identity, str]]:
+    """The user's SSH keys; none if the settings name another identity."""
+    result: list[tuple[keys.Identity, str]] = []
+    named = config.identity_text or config.text("identity_command") or config.text("identity")
+    for path in () if named else config.ssh_keys:
+        # A key of a kind that can't open anything here is no reason to fail.
+        with contextlib.suppress(errors.AccessError):
+            result += [(each, str(path)) for each in keys.load(path)]
+    return result
+
+
+def own(config: Config) -> tuple[keys.Identity, bool]:
+    """The user's identity, made if there is none; and whether it was made."""
+    try:
+        return chosen(config)[0][0], False
+    except errors.IdentityMissing:
+        identity = keys.generate()
+        try:
+            keys.save(identity, config.identity_path)
+        except errors.DiskError:
+            if not config.identity_path.exists():
+                raise
+            return chosen(config)[0][0], False  # another command has just made it
+        return identity, True
+
+
+# --- commands -------------------------------------------------------------------------------
+
+
+def make(config: Config, path: str = "") -> Key:
+    """Make an identity in a file that does not exist yet.
+
+    Raises:
+        Conflict: It does.
+    """
+    target = files.expanded(path) if path else config.home / "identity"
+    if target.exists() or target.is_symlink():
+        raise errors.Conflict(
+            f"{target} exists, and a key is never overwritten", hint="dorky key show"
+        )
+    identity = keys.generate()
+    keys.save(identity, target)
+    return describe(identity.public, str(target))
+
+
+def shown(config: Config) -> list[Key]:
+    """The keys in use.
+
+    Raises:
+        IdentityMissing: There are none.
+    """
+    found = usable(config)
+    if not found:
+        raise errors.IdentityMissing(config.identity_path)
+    return [describe(each.public, source) for each, source in found]
+
+
+def here(config: Config) -> list[Key]:
+    """All keys on this machine, those in use first."""
+    found = [describe(each.public, source) for each, source in usable(config)]
+    for path in (config.home / "identity", *config.ssh_keys):
+        with contextlib.suppress(errors.AccessError):
+            found += [describe(each.public, str(path)) for each in keys.load(path)]
+    first: dict[str, Key] = {}
+    for each in found:
+        first.setdefault(each.recipient, each)
+    return list(first.values())
+
+
+def use(config: Config, path: str) -> list[Key]:
+    """Make the identities in a file the user's.
+
+    Raises:
+        IdentityMissing: There is no such file.
+        IdentityMalformed: It holds none.
+    """
+    target = files.expanded(path).absolute()
+    if target.suffix == ".pub":
+        raise errors.UsageError(
+            f"{path} is the public half of a key",
+            hint=f"dorky key use {errors.quoted(target.with_suffix(''))}",
+        )
+    found = keys.load(target)
+    config.set("identity", str(target), scope="user")
+    return [describe(each.public, str(target)) for each in found]
+
+
+def describe(recipient: str, source: str = "", problem: str = "") -> Key:
+    """A public key as it is shown; with what is wrong with it, it may be any text."""
+    fingerprint = keys.anonymous(recipient) if problem else keys.fingerprint(recipient)
+    return Key(recipient=recipient, fingerprint=fingerprint, source=source, problem=problem)

@@ -1,0 +1,211 @@
+"""The user's identities, and the keys of a repository that they open.
+
+A header is opened only if it is this project's: it must lead back to the key that `.dorkyrc`
+commits to, and hold all that was seen before.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from dorky import errors
+from dorky.config import RC, Config
+from dorky.format import model
+from dorky.format.model import Header
+from dorky.keys import age as keys
+from dorky.keys import vault
+from dorky.keys.vault import Vault
+
+
+class Keyring:
+    """What opens a project's keys.
+
+    Args:
+        root: The directory that holds `.dorkyrc`.
+        config: Its settings.
+        ask: Asks the user for a passphrase; None if there is nobody to ask.
+    """
+
+    def __init__(self, root: Path, config: Config, ask: keys.Ask | None) -> None:
+        self._root = root
+        self._config = config
+        self._ask = ask or keys.nobody
+        self._header: Header | None = None
+        self.newest: Vault | None = None
+        """The keys that were opened last."""
+        self._identities: list[keys.Identity] | None = None
+
+    @property
+    def publics(self) -> set[str]:
+        """The public keys of the identities that were looked at."""
+        return {each.public for each in self._identities or ()}
+
+    def opened(self, header: Header) -> Vault | None:
+        """A header's keys, if it is the one that was opened last."""
+        return self.newest if header == self._header else None
+
+    def adopt(self, header: Header, opened: Vault) -> None:
+        """Go on with keys that were made here, though none of the user's identities opens them."""
+        self._header, self.newest = header, opened
+
+    def unlock(self, header: Header, seen: Header | None, verify: Callable[[Vault], None]) -> Vault:
+        """Open a header's keys.
+
+        Args:
+            header: The repository's, as it may be.
+            seen: The one that was seen before.
+            verify: See `vault.unlock`.
+
+        Raises:
+            WrongRepository: It belongs to another repository.
+            WrongKey: Its key does not lead back to the one that `.dorkyrc` commits to, or to the
+                one seen before.
+            Unencrypted: It is not encrypted, and neither was it before nor is that said.
+            NoKey: None of the user's identities opens it.
+            IdentityMissing: The user has none.
+        """
+        for known in (self._config.text("repository.id"), seen.repository if seen else ""):
+            if known and header.repository != known:
+                raise errors.WrongRepository(self._place, header.repository[:12], known[:12])
+        self._check_epochs(header, seen)
+        self._check_encrypted(header, seen)
+        if self._identities is None and header.sealed:
+            from dorky.keys import identities
+
+            self._identities = [each for each, _ in identities.usable(self._config)]
+
+        # What has been seen was checked then. git may have brought a newer `.dorkyrc` since: what
+        # is here is older than that, but what it was.
+        def check(everybodys: Vault) -> None:
+            if header != seen:
+                self.check_pin(header)
+            verify(everybodys)
+
+        try:
+            opened = vault.unlock(
+                header,
+                self._identities or [],
+                ask=self._ssh_passphrase,
+                more=lambda: self._other_identities(header),
+                verify=check,
+            )
+        except errors.NoKey as error:
+            raise self._shut_out(header, seen, error) from error
+        if header != seen:
+            held = self._identities or []
+            for group in {each.group for each in header.epochs} - opened.groups:
+                if seen:
+                    vault.check_succession(header, seen, group, held, self._ssh_passphrase)
+            self.check_pin(header)
+        self._header, self.newest = header, opened
+        return opened
+
+    def check_pin(self, header: Header) -> None:
+        """Refuse a header whose keys (which have been opened) don't lead back to the pinned one.
+
+        Raises:
+            WrongKey: They don't.
+        """
+        pinned = self._config.text("repository.fingerprint")
+        if not (pinned or self._config.text("repository.id")):
+            return
+        chain = [each.commitment for each in header.epochs if each.group == model.ALL] or [""]
+        # A repository that turns up plain where a key was promised is refused here, too.
+        if pinned not in chain:
+            raise errors.WrongKey(self._place, chain[-1][:16] or "none", pinned[:16] or "none")
+
+    def _check_encrypted(self, header: Header, seen: Header | None) -> None:
+        """Refuse a repository that turns up unencrypted, unless it is known or said to be.
+
+        Raises:
+            Unencrypted: It is not encrypted.
+        """
+        if header.sealed or seen or self._config.get("repository.unencrypted") is True:
+            return
+        rc = (self._root / RC).exists()
+        how = "pull" if rc else f"clone {errors.quoted(self._place)}"
+        raise errors.Unencrypted(self._place, how)
+
+    def _check_epochs(self, header: Header, seen: Header | None) -> None:
+        """Refuse a header that does not hold every key that has been seen, in its place."""
+        for n, old in enumerate(seen.epochs if seen else ()):
+            new = header.epochs[n] if n < len(header.epochs) else None
+            if new is None or (new.group, new.commitment) != (old.group, old.commitment):
+                found = new.commitment[:16] if new else "none"
+                raise errors.WrongKey(self._place, found, old.commitment[:16])
+
+    def _ssh_passphrase(self, prompt: str) -> str | None:
+        return self._config.ssh_passphrase or self._ask(prompt)
+
+    def _other_identities(self, header: Header) -> Iterator[keys.Identity]:
+        """What else may open a header that the user's own identities don't."""
+        from dorky.keys import identities
+
+        assert self._identities is not None
+        for each, _ in identities.of_ssh(self._config):
+            if each not in self._identities:
+                self._identities.append(each)
+                yield each
+        yield from self._locked_away(header)
+
+    def _locked_away(self, header: Header) -> Iterator[keys.Identity]:
+        """The identity that lies in the repository and that the user can unlock."""
+        assert self._identities is not None
+        passphrase = None
+        budget = 1 << keys.MOST_WORK
+        for each in header.locked:
+            found: keys.Identity | None = None
+            if each.kind == "awskms":
+                from dorky.keys import kms
+
+                # What is wrong with one way in leaves the others.
+                with contextlib.suppress(errors.DorkyError):
+                    (found,) = keys.parse(
+                        kms.unlock(each.data, each.key, header.repository), each.key
+                    )
+            elif 0 < keys.work(each.data) <= budget:
+                budget -= keys.work(each.data)
+                if passphrase is None:
+                    prompt = f"Passphrase of {self._place} (Enter if you have none)"
+                    passphrase = self._config.passphrase or self._ask(prompt) or ""
+                found = keys.unlock(each.data, passphrase) if passphrase else None
+            if found and found.public == each.recipient:
+                # Remembered: a command may meet several headers.
+                self._identities.append(found)
+                yield found
+                return
+        if passphrase:
+            raise errors.WrongPassphrase(self._place)
+
+    def _shut_out(
+        self, header: Header, seen: Header | None, error: errors.NoKey
+    ) -> errors.DorkyError:
+        """What to tell somebody whom a header gives no key."""
+        hint = self._how_to_join()
+        for each in self._identities or ():
+            if each.locked:
+                hint = f"if the key in {each.source} should: set DORKY_SSH_PASSPHRASE; else {hint}"
+        if not self._identities:
+            return errors.IdentityMissing(self._config.identity_path, hint=hint)
+        if seen:
+            vault.check_succession(header, seen, model.ALL, self._identities, self._ssh_passphrase)
+        return errors.NoKey(*error.args, hint=hint)
+
+    def _how_to_join(self) -> str:
+        """What somebody who has no key should do, and whom they should talk to."""
+        from dorky import git
+
+        rc = self._root / RC
+        command = "dorky team join"
+        if not rc.exists():
+            command = f"DORKY_URL={shlex.quote(self._place)} {command}"
+        who = git.last_author(rc) if rc.exists() else ""
+        whom = f"{who}, who committed {RC}," if who else "a member of the team"
+        return f"{command}, then tell {whom} the fingerprint that it prints"
+
+    @property
+    def _place(self) -> str:
+        return self._config.text("remotes.origin.url") or str(self._root)

@@ -1,0 +1,299 @@
+"""Who may read what: members, groups, and the group that a path belongs to.
+
+The roster lies in the sealed body of the root: it is as authentic as the root, and who only reads
+the bucket learns no name from it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from dorky import errors
+from dorky.format.model import ALL, NAME, Group, Header, Member, Roster
+from dorky.keys import placement
+
+if TYPE_CHECKING:
+    from dorky.keys.vault import Vault
+
+KEYS = 16
+"""The most public keys of one member that are used."""
+GROUPS = 128
+"""The most groups that a repository has, those that have ended included."""
+
+GroupOf = Callable[[str], str]
+"""The id of the group that a path belongs to."""
+
+
+def check_name(name: str, what: str) -> str:
+    """A name that a member or group may have.
+
+    Raises:
+        UsageError: It is none.
+    """
+    if not re.match(NAME, name) or (what == "group" and name == ALL):
+        raise errors.UsageError(
+            f"a {what} can't be named {name!a}",
+            hint="one word of at most 64 letters, digits and . _ - @ +",
+        )
+    return name
+
+
+def suggest_name(author: str) -> str:
+    """A member's name made of what somebody is called: ``ana-example`` of Ana Example <ana@…>."""
+    plain = author.partition("<")[0].strip().lower()
+    return re.sub(r"[^a-z0-9._]+", "-", plain).strip("-._")[:64] or "me"
+
+
+# --- members --------------------------------------------------------------------------------
+
+
+def member(roster: Roster, name: str) -> Member:
+    """The member of that name.
+
+    Raises:
+        NoSuchMember: There is none.
+    """
+    for each in roster.members:
+        if each.name == name:
+            return each
+    raise errors.NoSuchMember(name)
+
+
+def me(roster: Roster, publics: Iterable[str]) -> Member | None:
+    """The member who holds one of the keys; None if nobody does."""
+    held = set(publics)
+    return next((each for each in roster.members if held.intersection(each.recipients)), None)
+
+
+def readers(roster: Roster, group: str) -> list[Member]:
+    """The members of a group."""
+    return [each for each in roster.members if group == ALL or group in each.groups]
+
+
+def recipients(roster: Roster, group: str) -> list[str]:
+    """The public keys that a group's key is wrapped to."""
+    return [key for key, problem in _judged(roster, group) if not problem]
+
+
+def unused(roster: Roster, group: str = ALL) -> dict[str, str]:
+    """The public keys of a group's readers that its key is not wrapped to, and why not.
+
+    Any member can write any text into the roster as somebody's key: it must not keep the others
+    from letting people in or putting them out.
+    """
+    return {key: problem for key, problem in _judged(roster, group) if problem}
+
+
+def _judged(roster: Roster, group: str) -> Iterator[tuple[str, str]]:
+    """The public keys of a group's readers, each with what is wrong with it."""
+    from dorky.keys import age as keys
+
+    taken, room = 0, keys.ROOM
+    for reader in readers(roster, group):
+        held = 0
+        for key in reader.recipients:
+            problem = keys.problem(key)
+            if not problem and held == KEYS:
+                problem = f"{reader.name} has more than {KEYS} keys"
+            if not problem and (taken == keys.RECIPIENTS or room < keys.cost(key)):
+                problem = "the team has more keys than a root has room for"
+            if not problem:
+                held, taken, room = held + 1, taken + 1, room - keys.cost(key)
+            yield key, problem
+
+
+def check_room(before: Roster, after: Roster) -> None:
+    """Refuse to add what readers would not use.
+
+    Raises:
+        UsageError: A member would have too many keys, the team would, or there are too many
+            groups.
+    """
+    held = {key for each in before.members for key in each.recipients}
+    problems = unused(after)
+    known = unused(before)
+    if any(key not in held for each in after.members for key in each.recipients):
+        for key in problems.keys() - known.keys():
+            raise errors.UsageError(f"no key can be added: {problems[key]}", hint="dorky team list")
+    if len(after.groups) > max(GROUPS, len(before.groups)):
+        raise errors.UsageError(
+            f"a repository has at most {GROUPS} groups, those that have ended included",
+            hint="dorky group list",
+        )
+
+
+def put(roster: Roster, changed: Member) -> Roster:
+    """The roster with a member added, or in place of the one of the same name."""
+    names = [each.name for each in roster.members]
+    if changed.name in names:
+        members = tuple(changed if each.name == changed.name else each for each in roster.members)
+    else:
+        members = (*roster.members, changed)
+    return msgspec.structs.replace(roster, members=members)
+
+
+def drop(roster: Roster, name: str) -> Roster:
+    """The roster without a member."""
+    members = tuple(each for each in roster.members if each.name != name)
+    return msgspec.structs.replace(roster, members=members)
+
+
+# --- groups ---------------------------------------------------------------------------------
+
+
+def living(roster: Roster) -> list[Group]:
+    """The groups that have not ended: those with patterns."""
+    return [each for each in roster.groups if each.patterns]
+
+
+def keyed(roster: Roster) -> set[str]:
+    """The ids of the groups whose keys are renewed and wrapped: `ALL`, and those that live."""
+    return {ALL, *(each.id for each in living(roster))}
+
+
+def find(roster: Roster, name: str) -> Group | None:
+    """The living group of that name; None if there is none."""
+    return next((each for each in living(roster) if each.name == name), None)
+
+
+def group(roster: Roster, name: str) -> Group:
+    """The living group of that name.
+
+    Raises:
+        NoSuchGroup: There is none.
+    """
+    found = find(roster, name)
+    if found is None:
+        raise errors.NoSuchGroup(name)
+    return found
+
+
+def name_of(roster: Roster, group_id: str) -> str:
+    """What a group is called."""
+    if group_id == ALL:
+        return ALL
+    return next((each.name for each in roster.groups if each.id == group_id), group_id)
+
+
+def check_patterns(patterns: Sequence[str]) -> tuple[str, ...]:
+    """Patterns as they are kept: relative to the project, without a slash at the end.
+
+    Another spelling of a pattern is the same one.
+
+    Raises:
+        UsageError: One is empty, absolute, or leaves the project.
+    """
+    found: dict[str, str] = {}
+    for pattern in patterns:
+        cleaned = pattern.removeprefix("./").rstrip("/")
+        parts = cleaned.split("/")
+        if {"", ".", ".."} & set(parts) or not _is_text(cleaned):
+            raise errors.UsageError(
+                f"{pattern!a} is no pattern of paths in the project", hint="such as 'env/prod/**'"
+            )
+        found.setdefault(placement.fold(cleaned), cleaned)
+    return tuple(found.values())
+
+
+def _is_text(pattern: str) -> bool:
+    try:
+        pattern.encode()
+    except UnicodeEncodeError:  # an argument that is not UTF-8, as no path is that can be kept
+        return False
+    return True
+
+
+def put_group(roster: Roster, changed: Group) -> Roster:
+    """The roster with a group added, or in place of the one of the same id."""
+    groups = tuple(each for each in roster.groups if each.id != changed.id)
+    at = next((n for n, each in enumerate(roster.groups) if each.id == changed.id), len(groups))
+    return msgspec.structs.replace(roster, groups=(*groups[:at], changed, *groups[at:]))
+
+
+# --- what groups vouch for ------------------------------------------------------------------
+
+
+def sealed(before: Roster, after: Roster, opened: Vault) -> Roster:
+    """The roster with the user's groups vouched for by their keys.
+
+    Everybody on the team can write a roster, so what decides who gets a group's key, and which
+    files it closes, is authenticated with that key: the group's name, patterns, version, and its
+    members' names and keys are the additional data of an empty message.
+
+    Args:
+        before: The roster that is replaced.
+        after: The roster to be.
+        opened: The keys, with the newest.
+    """
+    old = {each.id: each for each in before.groups}
+    groups = []
+    for each in after.groups:
+        if each.id in opened.groups and not _vouched(after, each, opened):
+            known = old.get(each.id)
+            following = msgspec.structs.replace(each, version=(known.version if known else 0) + 1)
+            what = _claims(after, following)
+            seal = opened.close(b"", what, group=each.id)
+            each = msgspec.structs.replace(following, seal=seal)  # noqa: PLW2901
+        groups.append(each)
+    return msgspec.structs.replace(after, groups=tuple(groups))
+
+
+def check(header: Header, known: Roster, opened: Vault, seen: Roster, url: str) -> None:
+    """Refuse a roster in which somebody else has changed a group of the user's.
+
+    Args:
+        header: That of the root; every group has its keys there.
+        known: The roster.
+        opened: The keys.
+        seen: The roster that was seen before.
+        url: Where it is from.
+
+    Raises:
+        ForgedGroup: Its members have not made it so, it is older than what was seen, or groups
+            are missing.
+    """
+    _check_sound(known, url)
+    ids = {each.id for each in known.groups}
+    for group in {each.group for each in header.epochs} - {ALL} - ids:
+        raise errors.ForgedGroup(name_of(seen, group), url)
+    versions = {each.id: each.version for each in seen.groups}
+    for each in known.groups:
+        if each.id not in opened.groups:
+            continue
+        if not _vouched(known, each, opened) or each.version < versions.get(each.id, 0):
+            raise errors.ForgedGroup(each.name, url)
+
+
+def _check_sound(known: Roster, url: str) -> None:
+    """Refuse a roster by which somebody could pass for another."""
+    held = [key for each in known.members for key in each.recipients]
+    names = [each.name for each in known.members]
+    living_names = [each.name for each in living(known)]
+    for several in (held, names, living_names, [each.id for each in known.groups]):
+        if len(set(several)) < len(several):
+            raise errors.CorruptRoot(url, "its roster names somebody or something twice")
+
+
+def _vouched(known: Roster, group: Group, opened: Vault) -> bool:
+    from dorky.format.seal import SealBroken
+
+    if opened.group_of(group.seal) != group.id:  # with the key of all anybody could
+        return False
+    try:
+        return opened.open(group.seal, _claims(known, group), newest=True) == b""
+    except SealBroken:
+        return False
+
+
+def _claims(known: Roster, group: Group) -> str:
+    import json
+
+    # Nobody gets the key of a group that has ended any more: its members may come and go.
+    readable = readers(known, group.id) if group.patterns else []
+    members = sorted([each.name, *sorted(each.recipients)] for each in readable)
+    claims = [group.id, group.name, list(group.patterns), group.version, members]
+    return f"group\0{json.dumps(claims, separators=(',', ':'))}"

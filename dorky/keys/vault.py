@@ -1,0 +1,410 @@
+"""The vault: turns bodies into stored objects and back, with a repository's keys.
+
+The stored form of an object in a sealed repository:
+
+    offset  size  what
+    0       8     id of the epoch key it is sealed with
+    8       24    nonce
+    32      …     XAES-256-GCM of the compressed body (see `codec`)
+    end-16  16    tag
+
+with the additional data ``dorky/1 ‖ repository ‖ group ‖ kind ‖ id``, each followed by 0x00. In a
+plain repository the stored form is the compressed body alone. Either way it is self-contained:
+it may be copied between packs without being opened.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+import msgspec
+
+from dorky import errors
+from dorky.format import codec, seal
+from dorky.format.model import ALL, FORMAT, Epoch, Header, KiB, Kind, Locked, ObjectId
+from dorky.keys import age as keys
+
+_KEY_ID = 8
+_STANZAS = 4096  # of all wrapped keys of a header: more are not opened, nor written
+_WRAPPED = 384 * KiB  # bytes of them that are written
+_EPOCHS = 1024  # that are written: with the wrapped keys some 800 KiB of a root
+OVERHEAD = _KEY_ID + seal.NONCE + seal.TAG
+"""Bytes that sealing adds."""
+
+
+class Opened(NamedTuple):
+    """An epoch's key in the clear; ``at`` is its place among the header's epochs."""
+
+    group: str
+    epoch: int
+    key: seal.EpochKey
+    at: int = 0
+
+
+class Vault:
+    """The keys of one repository, opened.
+
+    Args:
+        repository: Its id, 32 hex digits.
+        opened: Every epoch key that the holder's identity opens, in the header's order; empty for
+            a plain repository.
+        closed: The ids of the keys that it does not open.
+    """
+
+    def __init__(
+        self, repository: str, opened: Sequence[Opened], closed: Iterable[bytes] = ()
+    ) -> None:
+        self.repository = repository
+        self._by_id = {entry.key.id: entry for entry in opened}
+        self._closed = frozenset(closed)
+        self.epochs = len(self._by_id) + len(self._closed)
+        """How many epochs the header has."""
+        self._current = {entry.group: entry for entry in opened}
+        self._newest = frozenset(entry.key.id for entry in self._current.values())
+        self._retired = {
+            old.key.id: new.at
+            for group in self._current
+            for old, new in pairwise(entry for entry in opened if entry.group == group)
+        }
+        first = {entry.group: entry.key.id_key for entry in reversed(opened)}
+        self._id_keys: Mapping[str, bytes] = first
+        self._mask_key = seal.derive(first[ALL], "mask") if ALL in first else None
+
+    @property
+    def sealed(self) -> bool:
+        """Whether the repository is sealed."""
+        return bool(self._current)
+
+    @property
+    def groups(self) -> frozenset[str]:
+        """The groups whose files can be read here."""
+        return frozenset(self._current) if self.sealed else frozenset({ALL})
+
+    @property
+    def fingerprint(self) -> str:
+        """The commitment to the current epoch's key; empty in a plain repository."""
+        return self._current[ALL].key.commitment if self.sealed else ""
+
+    def key(self, group: str) -> bytes:
+        """A group's newest key itself, to be wrapped anew."""
+        return self._current[group].key.key
+
+    # --- objects ---------------------------------------------------------------------------
+
+    def object_id(self, kind: Kind, body: bytes, *, group: str = ALL) -> ObjectId:
+        """The id of an object: keyed for each group, so that no other can guess its content."""
+        return seal.object_id(kind.value, body, self._id_keys[group] if self.sealed else None)
+
+    def gear_seed(self, group: str = ALL) -> int:
+        """What the cuts in a group's large files depend on."""
+        return seal.gear_seed(self._id_keys[group] if self.sealed else None)
+
+    def store(self, kind: Kind, object_id: ObjectId, body: bytes, *, group: str = ALL) -> bytes:
+        """Give the stored form of an object.
+
+        Raises:
+            UsageError: It is larger than any reader accepts.
+        """
+        if len(body) > kind.limit:
+            raise errors.UsageError(
+                f"a {kind.value} of {len(body):,} bytes is too large (at most {kind.limit:,})"
+            )
+        return self.close(codec.compress(body), f"{kind.value}\0{object_id}", group=group)
+
+    def read(
+        self,
+        kind: Kind,
+        object_id: ObjectId,
+        stored: bytes | memoryview,
+        *,
+        epochs: int | None = None,
+    ) -> bytes:
+        """Open a stored object and verify that it is the one named.
+
+        Args:
+            kind: What it is.
+            object_id: Its id.
+            stored: Its stored form.
+            epochs: If given, how many epochs there were when its pack was written: what is sealed
+                with a key that had been retired by then, or had not begun, is refused.
+
+        Raises:
+            CorruptObject: Altered, swapped for another, inflating past its stated length, or
+                sealed with a key that this vault does not hold.
+        """
+        try:
+            packed = self.open(stored, f"{kind.value}\0{object_id}", epochs=epochs)
+            body = codec.inflate(packed, limit=kind.limit)
+        except (seal.SealBroken, codec.CodecError) as error:
+            raise errors.CorruptObject(object_id, error) from None
+        group = self.group_of(stored) or ALL
+        if self.object_id(kind, body, group=group) != object_id:
+            raise errors.CorruptObject(object_id, "its content has another id")
+        return body
+
+    def group_of(self, stored: bytes | memoryview) -> str | None:
+        """Whom a stored object is for; None if for others than the holder of these keys."""
+        if not self.sealed:
+            return ALL
+        entry = self._by_id.get(bytes(stored[:_KEY_ID]))
+        return entry.group if entry else None
+
+    def is_foreign(self, stored: bytes | memoryview) -> bool:
+        """Whether a stored object is for a group that the holder of these keys is not in."""
+        return bytes(stored[:_KEY_ID]) in self._closed
+
+    def is_current(self, stored: bytes | memoryview) -> bool:
+        """Whether a stored object is sealed with its group's newest key."""
+        return not self.sealed or bytes(stored[:_KEY_ID]) in self._newest
+
+    def renew(self, kind: Kind, object_id: ObjectId, stored: bytes) -> bytes:
+        """Seal an object anew if its key has been retired. Its id stays.
+
+        Raises:
+            CorruptObject: It is damaged, or for others.
+        """
+        if self.is_current(stored):
+            return stored
+        what = f"{kind.value}\0{object_id}"
+        try:
+            return self.close(self.open(stored, what), what, group=self.group_of(stored) or ALL)
+        except seal.SealBroken as error:
+            raise errors.CorruptObject(object_id, error) from None
+
+    def mask(self, digest: str, content: ObjectId) -> str:
+        """Hide, or show again, the SHA-256 of a file for the local index (see `seal.mask`)."""
+        return seal.mask(digest, content, self._mask_key)
+
+    def with_key(self, entry: Opened) -> Vault:
+        """The same keys and one more."""
+        return Vault(self.repository, [*self._by_id.values(), entry], self._closed)
+
+    # --- anything --------------------------------------------------------------------------
+
+    def close(self, data: bytes, what: str, *, group: str = ALL) -> bytes:
+        """Seal bytes under ``group``'s current key, bound to ``what`` they are."""
+        if not self.sealed:
+            return data
+        entry = self._current[group]
+        return entry.key.aead.seal(data, self._aad(group, what), head=entry.key.id)
+
+    def open(
+        self,
+        data: bytes | memoryview,
+        what: str,
+        *,
+        newest: bool = False,
+        epochs: int | None = None,
+    ) -> bytes:
+        """Open what `close` returned.
+
+        Args:
+            data: The sealed bytes.
+            what: They are.
+            newest: Whether to refuse the keys of past epochs. Objects are bound to their content
+                by their ids, whoever sealed them; what is not (a root) must not be taken from
+                somebody who has been removed and still has the old key.
+            epochs: See `read`.
+
+        Raises:
+            SealBroken: Altered, or sealed as something else, or with the wrong key.
+        """
+        if not self.sealed:
+            return bytes(data)
+        name = bytes(data[:_KEY_ID])
+        entry = self._by_id.get(name)
+        if entry is None:
+            raise seal.SealBroken(f"is sealed with a key ({name.hex()}) that you don't have")
+        retired = self._retired.get(name)
+        if newest and retired is not None:
+            raise seal.SealBroken(f"is sealed with a key ({name.hex()}) that has been retired")
+        if epochs is not None and not entry.at < epochs <= (epochs if retired is None else retired):
+            raise seal.SealBroken(f"is sealed with a key ({name.hex()}) that was not in use then")
+        return entry.key.aead.open(data[_KEY_ID:], self._aad(entry.group, what))
+
+    def _aad(self, group: str, what: str) -> bytes:
+        return f"dorky/1\0{self.repository}\0{group}\0{what}\0".encode()
+
+
+# --- headers --------------------------------------------------------------------------------
+
+
+def create(recipients: Sequence[str], locked: Sequence[Locked] = ()) -> tuple[Header, Vault]:
+    """Start a repository: sealed to ``recipients``, or plain if there are none."""
+    empty = Header(FORMAT, os.urandom(16).hex(), (), tuple(locked))
+    if not recipients:
+        return empty, Vault(empty.repository, ())
+    return begin_epoch(empty, Vault(empty.repository, ()), ALL, recipients)
+
+
+def begin_epoch(
+    header: Header, opened: Vault, group: str, recipients: Sequence[str]
+) -> tuple[Header, Vault]:
+    """Give a group a new key, its first or the next, wrapped to ``recipients``.
+
+    The key before it is sealed with it: who opens the newest opens all.
+
+    Raises:
+        UsageError: The root would have no room for it.
+    """
+    if len(header.epochs) >= _EPOCHS:
+        raise errors.UsageError(
+            f"the repository has had {len(header.epochs):,} keys, as many as a root has room for",
+            hint="start another repository: dorky init URL",
+        )
+    key = seal.EpochKey(os.urandom(seal.KEY))
+    old = header.newest(group)
+    number = old.epoch + 1 if old else 1
+    made = Opened(group, number, key, len(header.epochs))
+    previous = proof = b""
+    if old:
+        alone = Vault(header.repository, [made])
+        previous = alone.close(opened.key(group), f"previous\0{number}", group=group)
+        proof = opened.close(bytes.fromhex(key.commitment), f"next\0{number}", group=group)
+    wrapped = keys.wrap(key.key, recipients)
+    epoch = Epoch(group, number, key.commitment, wrapped, previous, proof)
+    epochs = [
+        msgspec.structs.replace(each, wrapped=b"") if each is old else each
+        for each in header.epochs
+    ]
+    following = msgspec.structs.replace(header, epochs=(*epochs, epoch))
+    return following, opened.with_key(made)
+
+
+def wrap_anew(header: Header, opened: Vault, group: str, recipients: Sequence[str]) -> Header:
+    """Wrap a group's newest key to ``recipients``, in place of whom it was wrapped to."""
+    old = header.newest(group)
+    wrapped = keys.wrap(opened.key(group), recipients)
+    epochs = tuple(
+        msgspec.structs.replace(each, wrapped=wrapped) if each is old else each
+        for each in header.epochs
+    )
+    return msgspec.structs.replace(header, epochs=epochs)
+
+
+def check_room(before: Header, after: Header) -> None:
+    """Refuse to write a header whose wrapped keys leave a root no room.
+
+    Raises:
+        UsageError: They do, and are more than before: what takes keys away is never refused.
+    """
+
+    def measured(header: Header) -> tuple[int, int]:
+        wrapped = [epoch.wrapped for epoch in header.epochs if epoch.wrapped]
+        return sum(map(keys.stanzas, wrapped)), sum(map(len, wrapped))
+
+    limits = (_STANZAS, _WRAPPED)
+    for old, new, most in zip(measured(before), measured(after), limits, strict=True):
+        if new > max(old, most):
+            raise errors.UsageError(
+                "the keys of all groups together are more than a root has room for",
+                hint="dorky team list",
+            )
+
+
+def unlock(
+    header: Header,
+    identities: Sequence[keys.Identity],
+    *,
+    ask: keys.Ask = keys.nobody,
+    more: Callable[[], Iterable[keys.Identity]] = tuple,
+    verify: Callable[[Vault], None] = lambda _: None,
+) -> Vault:
+    """Open a repository's keys.
+
+    Who is a member now is who opens a group's newest key; each key opens the one before it. An
+    epoch's ``previous`` is that key as `Vault.close` seals it, as ``previous ‖ 0x00 ‖ epoch``.
+
+    Args:
+        header: Holds them. Anyone who can write to the bucket can write one.
+        identities: The user's.
+        ask: Asks for the passphrase of an SSH key.
+        more: Gives further identities, should those not do (see `model.Locked`).
+        verify: Is given the keys of `ALL` before any other group's wrapped key is looked at:
+            refuses a header that no member has written.
+
+    Raises:
+        NoKey: None of the identities is among its recipients.
+        WrongKey: A key opens but is not the one that its commitment promises.
+        CorruptRoot: It holds more wrapped keys than any writer makes.
+    """
+    place = f"repository {header.repository[:12]}"
+    if sum(keys.stanzas(epoch.wrapped) for epoch in header.epochs) > _STANZAS:
+        raise errors.CorruptRoot(place, "its header holds more wrapped keys than any writer makes")
+    held = list(identities)
+    opened: list[Opened] = []
+    closed: list[bytes] = []
+    newer: dict[str, Epoch] = {}
+    # The group that everybody is in comes first: it decides whether more identities are needed.
+    ordered = sorted(enumerate(header.epochs), key=lambda each: (each[1].group != ALL, -each[0]))
+    verified = False
+    for at, epoch in ordered:
+        if epoch.group != ALL and not verified:
+            verify(Vault(header.repository, sorted(opened, key=lambda each: each.at)))
+            verified = True
+        after = newer.get(epoch.group)
+        newer[epoch.group] = epoch
+        if after:
+            raw = _previous(header, after, opened)
+        else:
+            raw = keys.unwrap(epoch.wrapped, held, ask)
+            if raw is None and epoch.group == ALL:
+                further = list(more())
+                held += further
+                raw = keys.unwrap(epoch.wrapped, further, ask)
+        if raw is None:
+            if epoch.group == ALL:
+                raise errors.NoKey(", ".join(identity.public for identity in held))
+            closed.append(bytes.fromhex(epoch.commitment)[:_KEY_ID])
+            continue
+        key = seal.EpochKey(raw)
+        if len(raw) != seal.KEY or key.commitment != epoch.commitment:
+            raise errors.WrongKey(place, key.commitment[:16], epoch.commitment[:16])
+        opened.append(Opened(epoch.group, epoch.epoch, key, at))
+    return Vault(header.repository, sorted(opened, key=lambda each: each.at), closed)
+
+
+def check_succession(
+    header: Header, seen: Header, group: str, identities: Sequence[keys.Identity], ask: keys.Ask
+) -> None:
+    """Make sure that who can't open a group any more was put out by somebody who was in it.
+
+    Args:
+        header: Gives the user no key of the group.
+        seen: The header seen before, which perhaps did.
+        group: Which.
+        identities: The user's.
+        ask: Asks for the passphrase of an SSH key.
+
+    Raises:
+        WrongKey: It did, and the key is the same, or a new one that was begun without it.
+    """
+    old = seen.newest(group)
+    raw = keys.unwrap(old.wrapped, identities, ask) if old else None
+    if old is None or raw is None:
+        return
+    held = Vault(header.repository, [Opened(group, old.epoch, seal.EpochKey(raw))])
+    successors = [e for e in header.epochs if (e.group, e.epoch) == (group, old.epoch + 1)]
+    for each in successors:
+        with contextlib.suppress(seal.SealBroken):
+            if held.open(each.proof, f"next\0{each.epoch}").hex() == each.commitment:
+                return
+    found = successors[0].commitment[:16] if successors else "the same, not wrapped to you"
+    raise errors.WrongKey(f"repository {header.repository[:12]}", found, old.commitment[:16])
+
+
+def _previous(header: Header, epoch: Epoch, opened: Sequence[Opened]) -> bytes | None:
+    """The key before an epoch's; None for those who can't open that epoch."""
+    held = [each for each in opened if (each.group, each.epoch) == (epoch.group, epoch.epoch)]
+    if not held:
+        return None
+    try:
+        return Vault(header.repository, held).open(epoch.previous, f"previous\0{epoch.epoch}")
+    except seal.SealBroken:
+        raise errors.WrongKey(
+            f"repository {header.repository[:12]}", "no key", epoch.commitment[:16]
+        ) from None

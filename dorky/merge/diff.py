@@ -1,0 +1,191 @@
+"""How two versions of a file differ: documents by key, text by lines, all else by size and id.
+
+Values of documents are hidden unless they are asked for, and so is the text of what looks like a
+secret, whose lines keep their number and their signs only. A document that differs in nothing but
+its comments, order or layout, or that is malformed, is hidden text: any line of it may hold a
+value.
+"""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import msgspec
+
+from dorky import errors
+from dorky.documents import Leaf, parse, syntax_of
+from dorky.documents.export import masked
+from dorky.merge import linediff as lines
+from dorky.merge.linediff import Hunk, Lines
+from dorky.results import FileDiff, KeyChange
+
+LIMIT = 4 * 1024 * 1024
+"""The size of the largest file whose content is compared."""
+
+_DOCUMENT = 1024 * 1024  # Parsers in pure Python: five seconds, for YAML.
+_CONTEXT = 3
+
+
+class Version(NamedTuple):
+    """A file as one side has it.
+
+    Attributes:
+        mode: File type and permission bits.
+        size: Bytes.
+        id: What stands for its content; never a plain hash, from which a short secret is found.
+        data: Its content; None if it is too large to be compared.
+    """
+
+    mode: int
+    size: int
+    id: str
+    data: bytes | None
+
+
+def compare(
+    path: str, old: Version | None, new: Version | None, *, secret: bool, reveal: bool
+) -> FileDiff:
+    """Say how two versions of a file differ.
+
+    Args:
+        path: What it is called, which tells whether it is a document.
+        old: The one version; None if the file was not there.
+        new: The other one; None if it is gone.
+        secret: Whether the file looks like a secret.
+        reveal: Whether values and secret text may be shown.
+    """
+    found = FileDiff(
+        path=path,
+        what="added" if old is None else "deleted" if new is None else "modified",
+        kind="binary",
+        old_size=old and old.size,
+        new_size=new and new.size,
+        old_id=old.id if old else "",
+        new_id=new.id if new else "",
+        old_mode=f"{old.mode:06o}" if old else "",
+        new_mode=f"{new.mode:06o}" if new else "",
+    )
+    if old and new and old.id == new.id:
+        return msgspec.structs.replace(found, kind="mode")
+    hide = not reveal and (secret or syntax_of(path) is not None)
+    if keys := _keys(path, old, new, hide):
+        return msgspec.structs.replace(
+            found,
+            kind="keys",
+            keys=tuple(keys),
+            added=sum(each.what != "removed" for each in keys),
+            removed=sum(each.what != "added" for each in keys),
+            masked=hide,
+        )
+    before, after = _lines(old), _lines(new)
+    if before is None or after is None:
+        return found
+    hunks = list(lines.hunks(before, after))
+    return msgspec.structs.replace(
+        found,
+        kind="text",
+        text="".join(_unified(before, after, hunks, hide)),
+        added=sum(each.new_high - each.new_low for each in hunks),
+        removed=sum(each.high - each.low for each in hunks),
+        masked=hide,
+    )
+
+
+# --- by key ---------------------------------------------------------------------------------
+
+
+def _keys(path: str, old: Version | None, new: Version | None, hide: bool) -> list[KeyChange]:
+    """The keys at which two documents differ; none if one of them can't be read by key."""
+    before, after = _leaves(path, old), _leaves(path, new)
+    if before is None or after is None:
+        return []
+    found = []
+    for key in {**before, **after}:
+        was, now = before.get(key), after.get(key)
+        if was == now:
+            continue
+        found.append(
+            KeyChange(
+                key=key,
+                what="added" if was is None else "removed" if now is None else "changed",
+                old=was and _shown(was, now, hide),
+                new=now and _shown(now, was, hide),
+            )
+        )
+    return found
+
+
+def _shown(leaf: Leaf, other: Leaf | None, hide: bool) -> str:
+    """A value as text, with its kind if that is all that differs."""
+    if hide:
+        return masked(leaf.text)
+    return f"{leaf.text} ({leaf.kind.value})" if other and other.text == leaf.text else leaf.text
+
+
+def _leaves(path: str, version: Version | None) -> dict[str, Leaf] | None:
+    if version is None:
+        return {}
+    data = version.data
+    if data is None or len(data) > _DOCUMENT or not stat.S_ISREG(version.mode):
+        return None
+    try:
+        return parse(path, data).leaves()
+    except errors.UsageError:
+        return None
+
+
+# --- by lines -------------------------------------------------------------------------------
+
+
+def _lines(version: Version | None) -> Lines | None:
+    """The lines of a version; None if it is no text."""
+    if version is None:
+        return []
+    if version.data is None or b"\0" in version.data:
+        return None
+    try:
+        version.data.decode()
+    except UnicodeDecodeError:
+        return None
+    return lines.split(version.data)
+
+
+def _unified(old: Lines, new: Lines, hunks: list[Hunk], hide: bool) -> Iterator[str]:
+    """A unified diff without the names of files."""
+    at = 0
+    while at < len(hunks):
+        group = [hunks[at]]
+        at += 1
+        while at < len(hunks) and hunks[at].low - group[-1].high <= 2 * _CONTEXT:
+            group.append(hunks[at])
+            at += 1
+        first, last = group[0], group[-1]
+        before = min(_CONTEXT, first.low)
+        after = min(_CONTEXT, len(old) - last.high)
+        low, high = first.low - before, last.high + after
+        span = _span(low, high), _span(first.new_low - before, last.new_high + after)
+        yield f"@@ -{span[0]} +{span[1]} @@\n"
+        for hunk in group:
+            yield from _signed(" ", old[low : hunk.low], hide)
+            yield from _signed("-", old[hunk.low : hunk.high], hide)
+            yield from _signed("+", new[hunk.new_low : hunk.new_high], hide)
+            low = hunk.high
+        yield from _signed(" ", old[low:high], hide)
+
+
+def _span(low: int, high: int) -> str:
+    """Which lines: the first one and how many; of none, the one before."""
+    count = high - low
+    return f"{low + 1}" if count == 1 else f"{low + 1 if count else low},{count}"
+
+
+def _signed(sign: str, piece: Lines, hide: bool) -> Iterator[str]:
+    for each in piece:
+        if hide:
+            yield f"{sign}{masked('')}\n"
+        elif each.endswith(b"\n"):
+            yield sign + each.decode()
+        else:
+            yield f"{sign}{each.decode()}\n\\ No newline at end of file\n"

@@ -1,0 +1,370 @@
+"""Rewriting history: without some files, as a purge does, or with each in its owner's tree.
+
+Commits keep their authors, times and messages; only trees and parents change. Ids depend on nothing
+else, so clones that rewrite the same commits come to the same ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+
+import msgspec
+
+from dorky import errors
+from dorky.format import model
+from dorky.format.model import ALL, Commit, Entry, Kind, ObjectId, Roster, Tree
+from dorky.paths import matches
+from dorky.store import history
+from dorky.store.history import Node
+from dorky.store.objects import Store, Writer
+
+_DEEPEST = 500
+
+Selects = Callable[[str], bool]
+"""Whether a path is to go."""
+
+
+def selector(paths: Iterable[str]) -> Selects:
+    """What tells whether a path is one of ``paths``, lies below one, or matches a pattern."""
+    names = tuple(paths)
+
+    def selects(path: str) -> bool:
+        return any(
+            path == name or path.startswith(f"{name}/") or matches(path, name) for name in names
+        )
+
+    return selects
+
+
+def versions(
+    store: Store, head: ObjectId, selects: Selects
+) -> dict[str, dict[tuple[str, ObjectId], Entry]]:
+    """Return the files in all history that are selected: what each has held, by group and id."""
+    found: dict[str, dict[tuple[str, ObjectId], Entry]] = {}
+    seen: set[tuple[str, ObjectId]] = set()
+    pending = [
+        (group, "", tree)
+        for node in history.ancestors(store, [head])
+        for group, tree in node.commit.trees.items()
+        if group in store.vault.groups
+    ]
+    while pending:
+        group, prefix, tree = pending.pop()
+        if (prefix, tree) in seen:
+            continue
+        seen.add((prefix, tree))
+        for entry in history.read_tree(store, tree).entries:
+            path = prefix + entry.name
+            if entry.is_tree:
+                pending.append((group, f"{path}/", entry.content))
+            elif selects(path):
+                found.setdefault(path, {})[group, entry.content] = entry
+    return found
+
+
+def rewrite(
+    store: Store,
+    writer: Writer,
+    heads: Collection[ObjectId],
+    selects: Selects,
+    onto: Iterable[ObjectId] = (),
+) -> dict[ObjectId, ObjectId]:
+    """Store the history that led to commits, without some files.
+
+    Args:
+        store: Where it is.
+        writer: Takes what is new.
+        heads: The commits.
+        selects: Tells which files.
+        onto: Heads of a history of which somebody else has taken the files already. Its commits
+            stay; and what is one of them but for the files becomes that, though trees of closed
+            groups, which can't be rewritten here, were rewritten there.
+
+    Returns:
+        What each commit became; itself, if there is no such file in it or before it.
+    """
+    there = list(history.ancestors(store, onto))
+    done = {node.id: node.id for node in there}
+    twins: dict[bytes, list[history.Node]] = {}
+    for node in there:
+        twins.setdefault(_but_trees(node.commit), []).append(node)
+    made: dict[ObjectId, Commit] = {}
+    trees: dict[tuple[str, ObjectId], ObjectId | None] = {}
+
+    def after(commit: ObjectId) -> Commit:
+        became = done[commit]
+        return made.get(became) or history.read_commit(store, became)
+
+    pending = list(heads)
+    while pending:
+        commit = pending[-1]
+        record = history.read_commit(store, commit)
+        # Parents first; not recursive, because histories are longer than the stack.
+        ahead = [parent for parent in record.parents if parent not in done]
+        if ahead and commit not in done:
+            pending += ahead
+            continue
+        pending.pop()
+        if commit in done:
+            continue
+        opened = _opened(store, record)
+        kept = dict(_trees(store, writer, record, selects, trees, opened))
+        closed = record.trees.keys() - opened
+        for group in closed:
+            kept |= _inherited(store, record, group, after)
+        became = msgspec.structs.replace(
+            record, parents=tuple(done[parent] for parent in record.parents), trees=kept
+        )
+        for node in twins.get(_but_trees(became), ()):
+            judged = (node.commit.trees.keys() & store.vault.groups) | opened
+            if all(node.commit.trees.get(each) == kept.get(each) for each in judged - closed):
+                done[commit] = node.id
+                break
+        else:
+            done[commit] = (
+                commit if became == record else writer.add(Kind.COMMIT, model.encode(became))
+            )
+            made[done[commit]] = became
+    return done
+
+
+def _but_trees(commit: Commit) -> bytes:
+    return model.encode(msgspec.structs.replace(commit, trees={}))
+
+
+def _opened(store: Store, commit: Commit) -> set[str]:
+    """The groups whose trees can be read: the user is in them, and was when they were fetched."""
+    own = commit.trees.keys() & store.vault.groups
+    missing = store.missing(commit.trees[group] for group in own - {ALL})
+    return {group for group in own if commit.trees[group] not in missing}
+
+
+def _inherited(
+    store: Store, commit: Commit, group: str, after: Callable[[ObjectId], Commit]
+) -> dict[str, ObjectId]:
+    """What becomes of a closed group's tree: who can't read it has it from a parent."""
+    tree = commit.trees[group]
+    for parent in commit.parents:
+        if history.read_commit(store, parent).trees.get(group) == tree:
+            became = after(parent).trees.get(group)
+            return {group: became} if became else {}
+    return {group: tree}
+
+
+def _trees(
+    store: Store,
+    writer: Writer,
+    commit: Commit,
+    selects: Selects,
+    done: dict[tuple[str, ObjectId], ObjectId | None],
+    opened: Collection[str],
+) -> Iterator[tuple[str, ObjectId]]:
+    for group, tree in commit.trees.items():
+        if group not in opened:
+            continue
+        if kept := _without(store, writer, group, ("", tree), selects, done):
+            yield group, kept
+        elif group == ALL:
+            yield group, writer.add(Kind.TREE, model.encode(Tree(())))
+
+
+def _without(
+    store: Store,
+    writer: Writer,
+    group: str,
+    where: tuple[str, ObjectId],
+    selects: Selects,
+    done: dict[tuple[str, ObjectId], ObjectId | None],
+) -> ObjectId | None:
+    """A directory without the files that are to go; None if it held nothing else."""
+    if where in done:
+        return done[where]
+    prefix, tree = where
+    if prefix.count("/") > _DEEPEST:
+        raise errors.CorruptObject(tree, "directories deeper than any disk has them")
+    entries = history.read_tree(store, tree, group).entries
+    kept: list[Entry] = []
+    for entry in entries:
+        path = prefix + entry.name
+        if not entry.is_tree:
+            if not selects(path):
+                kept.append(entry)
+        elif below := _without(store, writer, group, (f"{path}/", entry.content), selects, done):
+            kept.append(msgspec.structs.replace(entry, content=below))
+    if tuple(kept) == entries:
+        done[where] = tree
+    elif kept:
+        done[where] = writer.add(Kind.TREE, model.encode(Tree(tuple(kept))), group=group)
+    else:
+        done[where] = None
+    return done[where]
+
+
+# --- each file into its owner's tree --------------------------------------------------------
+
+Key = tuple[str, str]
+"""A group, and a path in its tree."""
+
+
+def place(
+    store: Store,
+    writer: Writer,
+    head: ObjectId,
+    published: Callable[[ObjectId], bool],
+    known: Roster,
+    bring: Callable[[Iterable[Entry]], object],
+) -> dict[ObjectId, ObjectId]:
+    """Store commits that are not published, with each file that strays in its owner's tree.
+
+    A file of a group that the user is not in can't be encrypted for it, and a file of a closed
+    group is not opened to others. Such a file is left out of commits, but only if the newest does
+    not hold it: then its author has taken it out already. What the user changed in a group before
+    they left it is left out, too.
+
+    Args:
+        store: Where they are.
+        writer: Takes what is new.
+        head: The newest commit.
+        published: Tells which commits stay as they are, with all before them, and which trees.
+        known: Tells the owners.
+        bring: Sees to it that the chunks of files are here.
+
+    Returns:
+        What each commit that is not published became; itself, if nothing in it or before it moves.
+
+    Raises:
+        Misplaced: The user is not in the group that owns a file.
+        WouldOpen: A file of a closed group belongs to others by now.
+        AmbiguousGroup: Several groups claim the path of a file.
+    """
+    from dorky.keys import placement
+    from dorky.store import outgoing
+
+    owner_of = placement.owner(known)
+    nodes = {node.id: node for node in history.ancestors(store, [head], stop=published)}
+    done: dict[ObjectId, ObjectId] = {}
+    # A place that has none of the commits has no tree of a closed group either.
+    is_based = any(each not in nodes for node in nodes.values() for each in node.commit.parents)
+    made: dict[ObjectId, Mapping[str, ObjectId]] = {}
+    moved: dict[ObjectId, dict[Key, str | None]] = {}
+    for commit in _parents_first(nodes, head):
+        node = nodes[commit]
+        moves: dict[Key, str | None] = {}
+        for stray in outgoing.strays(store, node, owner_of):
+            widens = stray.owner and placement.is_widening(stray.tree, stray.owner)
+            if stray.owner in store.vault.groups and not widens:
+                moves[stray.tree, stray.path] = stray.owner
+            elif outgoing.is_held(store, [head], stray):
+                if stray.owner in store.vault.groups:
+                    raise outgoing.would_open(stray, known)
+                raise outgoing.refusal(store, [head], commit, stray, known)
+            else:
+                moves[stray.tree, stray.path] = None
+        moves |= _inherited_moves(store, node.commit, moved)
+        trees = node.commit.trees
+        if moves:
+            trees = _moved(store, writer, node.commit, moves, bring)
+        parents = tuple(done.get(parent, parent) for parent in node.commit.parents)
+        if is_based:
+            before = [made.get(each) or history.read_commit(store, each).trees for each in parents]
+            trees = dict(_without_left(trees, before, store.vault.groups, published))
+        became = msgspec.structs.replace(node.commit, parents=parents, trees=dict(trees))
+        done[commit] = (
+            commit if became == node.commit else writer.add(Kind.COMMIT, model.encode(became))
+        )
+        made[done[commit]] = became.trees
+        moved[commit] = moves
+    return done
+
+
+def _without_left(
+    trees: Mapping[str, ObjectId],
+    before: Collection[Mapping[str, ObjectId]],
+    opened: Collection[str],
+    published: Callable[[ObjectId], bool],
+) -> Iterator[tuple[str, ObjectId]]:
+    """Yield a commit's trees; of a group that the user has left, the one that a parent has."""
+    for group, tree in trees.items():
+        if group in opened or published(tree):
+            yield group, tree
+        elif found := next((held[group] for held in before if group in held), None):
+            yield group, found
+
+
+def _parents_first(nodes: Mapping[ObjectId, Node], head: ObjectId) -> Iterator[ObjectId]:
+    pending = [head] if head in nodes else []
+    given: set[ObjectId] = set()
+    while pending:
+        commit = pending[-1]
+        ahead = [
+            each for each in nodes[commit].commit.parents if each in nodes and each not in given
+        ]
+        if ahead and commit not in given:
+            pending += ahead
+            continue
+        pending.pop()
+        if commit not in given:
+            given.add(commit)
+            yield commit
+
+
+def _inherited_moves(
+    store: Store, commit: Commit, moved: Mapping[ObjectId, Mapping[Key, str | None]]
+) -> dict[Key, str | None]:
+    """Return the files that a commit has from parents which have moved them, and from no other."""
+    found: dict[Key, str | None] = {}
+    trees = {parent: history.read_commit(store, parent).trees for parent in commit.parents}
+    for parent in commit.parents:
+        for key, owner in moved.get(parent, {}).items():
+            held = _at(store, commit.trees, key)
+            if held and held == _at(store, trees[parent], key):
+                keeping = (
+                    each
+                    for each in commit.parents
+                    if key not in moved.get(each, {}) and held == _at(store, trees[each], key)
+                )
+                if not any(keeping):
+                    found[key] = owner
+    return found
+
+
+def _at(store: Store, trees: history.Trees, key: Key) -> list[Entry]:
+    group, path = key
+    return history.lookup(store, {group: trees[group]}, path) if group in trees else []
+
+
+def _moved(
+    store: Store,
+    writer: Writer,
+    commit: Commit,
+    moves: Mapping[Key, str | None],
+    bring: Callable[[Iterable[Entry]], object],
+) -> dict[str, ObjectId]:
+    """Return the trees of a commit with files moved to their owners; None for left out."""
+    from dorky.worktree import ingest as contents
+    from dorky.worktree import staging
+
+    touched = {group for group, _ in moves} | {owner for owner in moves.values() if owner}
+    held = {
+        (group, path): entry
+        for group in touched & commit.trees.keys()
+        for path, entry in history.files_of(store, {group: commit.trees[group]})
+    }
+    kept = {key: entry for key, entry in held.items() if key not in moves}
+    coming = {
+        (owner, path): (group, held[group, path])
+        for (group, path), owner in moves.items()
+        # What lies in the owner's tree is what counts.
+        if owner and (owner, path) not in kept
+    }
+    bring(entry for _, entry in coming.values())
+    for (owner, path), (group, entry) in coming.items():
+        # In the right tree, but encrypted for others: only everybody's content is taken over.
+        source = ALL if group == owner else group
+        kept[owner, path] = contents.regroup(store, writer, entry, owner, source=source)
+    placed = ((path, group, entry) for (group, path), entry in kept.items())
+    made = staging.write_placed(placed, writer, touched & commit.trees.keys())
+    rest = {group: tree for group, tree in commit.trees.items() if group not in touched}
+    if ALL in rest:
+        del made[ALL]
+    return {**rest, **made}

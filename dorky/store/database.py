@@ -1,0 +1,364 @@
+"""The local database (SQLite): everything in a project's state that is not a pack.
+
+One file, so that a command's whole effect (objects recorded, files staged, a ref moved) is one
+transaction. ``synchronous=FULL``: a command that returned survives power loss.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import sqlite3
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+from dorky import errors, files
+from dorky.format import model
+
+T = TypeVar("T")
+
+PURGES = "purges"
+"""The single value that tells what was purged from the last root seen."""
+
+_FULL = 1 << 16
+
+_SCHEMA = """
+-- header, head, remote probes and other single values
+CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+
+-- main, origin/main, backup/…
+CREATE TABLE refs (name TEXT PRIMARY KEY, id TEXT NOT NULL) WITHOUT ROWID;
+
+-- the last root seen of each remote, as its bytes
+CREATE TABLE roots (remote TEXT PRIMARY KEY, version TEXT NOT NULL, data BLOB NOT NULL)
+    WITHOUT ROWID;
+
+-- packs here (remote = '') and those that a remote's root lists
+CREATE TABLE packs (
+    n INTEGER PRIMARY KEY, remote TEXT NOT NULL, name TEXT NOT NULL, size INTEGER NOT NULL,
+    tail INTEGER NOT NULL, epochs INTEGER NOT NULL, UNIQUE (remote, name)
+);
+
+-- object locations: a cache that can be made again from the packs
+CREATE TABLE objects (
+    id BLOB NOT NULL, pack INTEGER NOT NULL REFERENCES packs (n) ON DELETE CASCADE,
+    kind TEXT NOT NULL, offset INTEGER NOT NULL, length INTEGER NOT NULL,
+    PRIMARY KEY (id, pack)
+) WITHOUT ROWID;
+
+-- the staging area and the stat cache; absent = the file is not meant to be on disk
+CREATE TABLE files (
+    path TEXT PRIMARY KEY, mode INTEGER NOT NULL, size INTEGER NOT NULL, content TEXT NOT NULL,
+    digest TEXT NOT NULL, absent INTEGER NOT NULL DEFAULT 0,
+    mtime INTEGER NOT NULL DEFAULT 0, ctime INTEGER NOT NULL DEFAULT 0,
+    inode INTEGER NOT NULL DEFAULT 0, seen INTEGER NOT NULL DEFAULT 0,
+    readers TEXT NOT NULL DEFAULT 'all'
+) WITHOUT ROWID;
+"""
+
+_OPERATIONS = """
+-- the operation log (see `operations`): commands, and what each has replaced
+CREATE TABLE operations (n INTEGER PRIMARY KEY, time INTEGER NOT NULL, command TEXT NOT NULL);
+CREATE TABLE replaced (
+    operation INTEGER NOT NULL REFERENCES operations (n) ON DELETE CASCADE,
+    what TEXT NOT NULL, key TEXT NOT NULL, old TEXT, new TEXT,
+    PRIMARY KEY (operation, what, key)
+) WITHOUT ROWID;
+"""
+
+_LAYOUTS = (_SCHEMA, _OPERATIONS)
+"""What each layout of the database added to the one before."""
+_VERSION = len(_LAYOUTS)
+
+_COMMENT = re.compile(r"^--.*$", re.MULTILINE)
+
+
+def _tables(version: int) -> set[str]:
+    """What SQLite keeps of the statements that make the tables of a layout."""
+    text = _COMMENT.sub("", "".join(_LAYOUTS[:version]))
+    return {statement.strip() for statement in text.split(";") if statement.strip()}
+
+
+def _typed(error: sqlite3.Error | UnicodeDecodeError, path: Path) -> errors.DorkyError:
+    """What SQLite says, in the error tree's words."""
+    said = str(error)
+    if isinstance(error, sqlite3.OperationalError):
+        if "full" in said:
+            return errors.DiskFull(path)
+        if "locked" in said or "busy" in said:
+            return errors.Locked("the database is in use")
+        # Where it can't tell (its shared memory, say), a full disk is an I/O error to SQLite.
+        with contextlib.suppress(OSError):
+            if "I/O" in said and shutil.disk_usage(path.parent).free < _FULL:
+                return errors.DiskFull(path)
+        if "readonly" in said or "unable to open" in said or "I/O" in said:
+            return errors.DiskError(path, said)
+    return errors.CorruptDatabase(path, said)
+
+
+class _Connection(sqlite3.Connection):
+    """A connection whose every failure is an error of the tree."""
+
+    path: Path
+
+    def execute(self, *args: Any) -> Any:
+        return self.cursor(_Cursor).execute(*args)
+
+    def executemany(self, *args: Any) -> Any:
+        return self.cursor(_Cursor).executemany(*args)
+
+    def executescript(self, *args: Any) -> Any:
+        return self.cursor(_Cursor).executescript(*args)
+
+    def typed(self, method: Callable[..., T], *args: object) -> T:
+        """Call something of SQLite's."""
+        try:
+            return method(*args)
+        # sqlite3 can fail to decode even what SQLite says about text that is none.
+        except (sqlite3.Error, UnicodeDecodeError) as error:
+            raise _typed(error, self.path) from error
+
+
+class _Cursor(sqlite3.Cursor):
+    connection: _Connection
+
+    def execute(self, *args: Any) -> Any:
+        return self.connection.typed(super().execute, *args)
+
+    def executemany(self, *args: Any) -> Any:
+        return self.connection.typed(super().executemany, *args)
+
+    def executescript(self, *args: Any) -> Any:
+        return self.connection.typed(super().executescript, *args)
+
+    def fetchone(self) -> Any:
+        return self.connection.typed(super().fetchone)
+
+    def fetchall(self) -> Any:
+        return self.connection.typed(super().fetchall)
+
+    def __iter__(self) -> Any:
+        # Not `__next__`: this way rows are handed on without a Python call for each.
+        try:
+            yield from iter(super().__next__, None)
+        except (sqlite3.Error, UnicodeDecodeError) as error:
+            raise _typed(error, self.connection.path) from error
+
+
+def _check_files(path: Path) -> None:
+    """Refuse a database that is a link, or has another name, as its log and its shared memory.
+
+    They are only looked at: to close any of them would end the locks that SQLite holds on it.
+    """
+    for suffix in ("", "-wal", "-shm", "-journal"):
+        try:
+            found = os.lstat(f"{path}{suffix}")
+        except FileNotFoundError:
+            continue
+        if not stat.S_ISREG(found.st_mode):
+            raise errors.DiskError(path, "it is not a regular file")
+        # One that is just being made has two names (see `files.publish`).
+        if found.st_nlink > 1 and not _unlink_scratch(Path(f"{path}{suffix}"), found.st_ino):
+            raise errors.CorruptDatabase(path, "it has another name elsewhere (a hard link)")
+
+
+def _unlink_scratch(path: Path, inode: int) -> bool:
+    """Delete the name under which a database was made, if it still has it."""
+    for other in path.parent.glob(".tmp-dorky-*"):
+        with contextlib.suppress(FileNotFoundError):
+            if other.lstat().st_ino == inode:
+                other.unlink()
+    return os.lstat(path).st_nlink == 1
+
+
+def _create(path: Path) -> None:
+    """Make an empty database. It appears whole, since others may be making it as well."""
+    scratch = files.temporary(path.parent)
+    scratch.touch(mode=0o600)
+    try:
+        with contextlib.closing(sqlite3.connect(scratch, isolation_level=None)) as connection:
+            # Synced once, as a file: nobody knows of it before.
+            connection.executescript(
+                f"PRAGMA synchronous=OFF; PRAGMA journal_mode=WAL; BEGIN; {''.join(_LAYOUTS)}"
+                f" PRAGMA user_version={_VERSION}; COMMIT;"
+            )
+        with scratch.open("rb") as file:
+            os.fsync(file.fileno())
+        with contextlib.suppress(FileExistsError):
+            files.publish(scratch, path)
+    finally:
+        scratch.unlink(missing_ok=True)
+    files.sync_directory(path.parent)
+
+
+class Database:
+    """An open local database.
+
+    Args:
+        path: The database file, created (mode 0600) if missing.
+
+    Raises:
+        CorruptDatabase: Not a database.
+        FormatTooNew: Of a later layout.
+        DiskError: It can't be read or made.
+    """
+
+    operation: tuple[int, int, str] | None = None
+    """The operation that is being recorded (see `operations`): its number, time and command."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            with files.disk_errors(path):
+                if not os.path.lexists(path):
+                    _create(path)
+                _check_files(path)
+            # The lock of `files.locked` orders writers; the timeout covers readers alone.
+            self.connection = sqlite3.connect(
+                path,
+                timeout=10,
+                isolation_level=None,
+                check_same_thread=False,
+                factory=_Connection,
+            )
+        except sqlite3.Error as error:
+            raise _typed(error, path) from error
+        self.connection.path = path
+        try:
+            self.connection.executescript(
+                "PRAGMA trusted_schema=OFF; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;"
+            )
+            version = self._layout()
+            if version > _VERSION:
+                raise errors.FormatTooNew(path, version)
+            if version < 1:
+                raise errors.CorruptDatabase(path, "it is empty")
+            self._check_schema(version)
+            if version < _VERSION:
+                self._update()
+        except BaseException:
+            self.connection.close()
+            raise
+
+    def _layout(self) -> int:
+        (version,) = self.connection.execute("PRAGMA user_version").fetchone()
+        return int(version)
+
+    def _check_schema(self, version: int) -> None:
+        """Refuse tables, triggers and views that dorky did not make: they could change its writes.
+
+        Raises:
+            CorruptDatabase: There are some, or one of ours is missing.
+        """
+        rows = self.connection.execute("SELECT type, name, sql FROM sqlite_master").fetchall()
+        # What has no statement is the index that a key of ours implies.
+        made = {sql for _, _, sql in rows if sql is not None}
+        implied = all(kind == "index" for kind, _, sql in rows if sql is None)
+        if made != _tables(version) or not implied:
+            raise errors.CorruptDatabase(self.path, "its tables are not those that dorky makes")
+
+    def _update(self) -> None:
+        """Bring a database that an older dorky made to today's layout."""
+        with self.transaction() as db:
+            # Another process may have done it while this one waited for the lock.
+            for statement in "".join(_LAYOUTS[self._layout() :]).split(";"):
+                db.execute(statement)
+            db.execute(f"PRAGMA user_version={_VERSION}")
+
+    def close(self) -> None:
+        """Close it. Safe to call twice."""
+        self.connection.close()
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """All of what is done inside, or nothing. Nested calls join the outer one."""
+        if self.connection.in_transaction:
+            yield self.connection
+            return
+        self.connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield self.connection
+            self.connection.execute("COMMIT")
+        except BaseException:
+            # On a full disk SQLite has rolled back by itself.
+            with contextlib.suppress(errors.DorkyError):
+                self.connection.execute("ROLLBACK")
+            raise
+
+    # --- single values and refs ------------------------------------------------------------
+
+    def get(self, key: str) -> bytes | None:
+        """A single value, or None."""
+        row = self.connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        if row is not None and not isinstance(row[0], bytes):
+            raise errors.CorruptDatabase(self.path, f"{key} is no value")
+        return row[0] if row else None
+
+    def text(self, key: str) -> str:
+        """A single value that is text; empty if there is none."""
+        try:
+            return (self.get(key) or b"").decode()
+        except UnicodeDecodeError as error:
+            raise errors.CorruptDatabase(self.path, error) from None
+
+    def set(self, key: str, value: bytes) -> None:
+        """Remember a single value."""
+        with self.transaction() as db:
+            db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
+
+    def roster(self) -> model.Roster:
+        """Who may read what, as last seen; empty in a plain repository."""
+        data = self.get("roster")
+        try:
+            return model.decode(model.Roster, data) if data else model.Roster()
+        except model.Malformed as error:
+            raise errors.CorruptDatabase(self.path, error) from None
+
+    def refs(self) -> dict[str, str]:
+        """Commit ids by ref name."""
+        found = dict(self.connection.execute("SELECT name, id FROM refs ORDER BY name"))
+        for name, commit in found.items():
+            self._check_id(name, commit)
+        return found
+
+    def _check_id(self, name: str, text: object) -> None:
+        if not isinstance(text, str) or not re.fullmatch("[0-9a-f]{64}", text):
+            raise errors.CorruptDatabase(self.path, f"{name} is no commit")
+
+    def ref(self, name: str) -> str | None:
+        """The commit that a ref names, or None."""
+        row = self.connection.execute("SELECT id FROM refs WHERE name = ?", (name,)).fetchone()
+        if row is None:
+            return None
+        self._check_id(name, row[0])
+        return str(row[0])
+
+    def set_ref(self, name: str, commit: str) -> None:
+        """Point a ref at a commit."""
+        with self.transaction() as db:
+            db.execute("INSERT OR REPLACE INTO refs VALUES (?, ?)", (name, commit))
+
+    def delete_ref(self, name: str) -> None:
+        """Forget a ref."""
+        with self.transaction() as db:
+            db.execute("DELETE FROM refs WHERE name = ?", (name,))
+
+    def root(self, remote: str) -> tuple[str, bytes] | None:
+        """The version and the bytes of the last root seen of a remote, or None."""
+        found = self.connection.execute(
+            "SELECT version, data FROM roots WHERE remote = ?", (remote,)
+        )
+        row: tuple[str, bytes] | None = found.fetchone()
+        return row
+
+    def forget_remote(self, remote: str) -> None:
+        """Drop everything known of a remote: its root, its packs, its refs."""
+        with self.transaction() as db:
+            db.execute("DELETE FROM roots WHERE remote = ?", (remote,))
+            db.execute("DELETE FROM packs WHERE remote = ?", (remote,))
+            db.execute("DELETE FROM refs WHERE name GLOB ? || '/*'", (remote,))
+            db.execute("DELETE FROM meta WHERE key GLOB 'remote.' || ? || '.*'", (remote,))

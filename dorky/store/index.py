@@ -1,0 +1,258 @@
+"""The staging area and the stat cache: one row a file.
+
+A row is what the next commit will hold at a path, with the file's stat as it was when its content
+was last known to be just that. While the stat has not changed the file need not be read.
+"""
+
+from __future__ import annotations
+
+import os
+import stat as stat_module
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, NamedTuple
+
+from dorky import errors
+from dorky.files import Moment, Proof, umask
+from dorky.format.model import ALL, ObjectId
+from dorky.store.database import Database
+
+if TYPE_CHECKING:
+    from dorky.keys.placement import Owner
+
+_TICK = 20_000_000
+_COARSE = 2_000_000_000
+
+# `Row.fresh` for all rows. (On Linux, links have all permissions; elsewhere they prove nothing.)
+_PROOFS = f"""
+    SELECT path, CASE WHEN absent = 0 AND max(mtime, ctime) < seen - CASE
+            WHEN mtime % 1000000000 = 0 THEN {_COARSE} ELSE {_TICK}
+        END
+        THEN CASE mode WHEN {stat_module.S_IFLNK} THEN {stat_module.S_IFLNK | 0o777}
+            ELSE mode & ? END
+        ELSE -1
+    END, size, inode, mtime, ctime FROM files
+"""  # noqa: S608
+
+SINCE = "index.since"
+"""The single value that says at which paths rows may differ from a commit."""
+_FEW = 1000
+
+
+def mode_of(stat: os.stat_result) -> int:
+    """File type and permission bits as they are recorded; links have none of their own."""
+    kind = stat_module.S_IFMT(stat.st_mode)
+    return kind if kind == stat_module.S_IFLNK else kind | (stat.st_mode & 0o777)
+
+
+class Row(NamedTuple):
+    """One staged path.
+
+    Attributes:
+        path: In the repository.
+        mode: File type and permission bits.
+        size: Bytes.
+        content: The id of its chunk or chunk list.
+        digest: Its SHA-256, masked (`seal.mask`).
+        absent: Whether the file is deliberately not on disk: it was never checked out.
+        mtime: Of the file when it was ``seen``, in ns; so are ``ctime`` and ``inode``.
+        seen: When it was last known to hold this content, in ns; 0 for never.
+        group: The group that the content is encrypted for.
+    """
+
+    path: str
+    mode: int
+    size: int
+    content: ObjectId
+    digest: str
+    absent: bool = False
+    mtime: int = 0
+    ctime: int = 0
+    inode: int = 0
+    seen: int = 0
+    group: str = ALL
+
+    def fresh(self, stat: os.stat_result) -> bool:
+        """Whether the file can't have changed since it was ``seen``, going by its stat alone.
+
+        A file written in the same tick of the clock as it was looked at may be written again
+        without its times moving (git's racy index), so a stat that young proves nothing.
+        """
+        if (
+            stat.st_mtime_ns != self.mtime
+            or stat.st_ctime_ns != self.ctime
+            or stat.st_ino != self.inode
+            or stat.st_size != self.size
+            # Narrower is how a umask has let it be written; any change moves the time of change.
+            or (mode_of(stat) | (self.mode & 0o077)) != self.mode
+        ):
+            return False
+        # Whole seconds: a file system that keeps no finer times (FAT even keeps only even ones).
+        tick = _COARSE if self.mtime % 1_000_000_000 == 0 else _TICK
+        return max(self.mtime, self.ctime) < self.seen - tick
+
+    def known(self, stat: os.stat_result, seen: int) -> Row:
+        """This row, with the stat of a file that is known to hold its content."""
+        return self._replace(
+            absent=False,
+            mtime=stat.st_mtime_ns,
+            ctime=stat.st_ctime_ns,
+            inode=stat.st_ino,
+            seen=seen,
+        )
+
+    @property
+    def moment(self) -> Moment:
+        """The file's state when it was ``seen``."""
+        return self.inode, self.size, self.mtime, self.ctime
+
+    def same(self, other: Row) -> bool:
+        """Whether both would be committed alike."""
+        return self.content == other.content and self.mode == other.mode
+
+
+class Index:
+    """The rows of the local database's ``files`` table."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def rows(self, paths: Iterable[str] | None = None) -> dict[str, Row]:
+        """Every row by path, sorted by path.
+
+        Args:
+            paths: Only these.
+        """
+        if paths is None:
+            found = self._database.connection.execute("SELECT * FROM files ORDER BY path")
+        else:
+            import json
+
+            found = self._database.connection.execute(
+                "SELECT * FROM files WHERE path IN (SELECT value FROM json_each(?)) ORDER BY path",
+                (json.dumps(list(paths)),),
+            )
+        try:
+            rows = {values[0]: Row(*values) for values in found}
+            bytes.fromhex("".join(row.content + row.digest for row in rows.values()))
+            # SQLite keeps a text in a column of numbers, and bytes in one of text.
+            "".join(row.path + row.group for row in rows.values())
+            sum(row.size + row.mode + row.mtime + row.ctime + row.seen for row in rows.values())
+        except (TypeError, ValueError) as error:
+            raise errors.CorruptDatabase(self._database.path, error) from None
+        return rows
+
+    def proofs(self) -> dict[str, Proof]:
+        """By path, what proves that a file is as staged (see `Row.fresh`); of every row.
+
+        Of absent files, and those looked at too early, it is what no file ever is. It is far less
+        work than a `Row` for each of a hundred thousand files, of which most are as staged.
+        """
+        found = self._database.connection.execute(_PROOFS, (~umask(),)).fetchall()
+        proofs = {values[0]: values[1:] for values in found}
+        try:
+            "".join(proofs)
+        except TypeError as error:
+            raise errors.CorruptDatabase(self._database.path, error) from None
+        return proofs
+
+    def put(self, rows: Iterable[Row]) -> None:
+        """Add or replace rows."""
+        new = list(rows)
+        with self._database.transaction() as db:
+            db.executemany("INSERT OR REPLACE INTO files VALUES (?,?,?,?,?,?,?,?,?,?,?)", new)
+            self._note(row.path for row in new)
+
+    def remove(self, paths: Iterable[str]) -> None:
+        """Drop rows."""
+        gone = list(paths)
+        with self._database.transaction() as db:
+            db.executemany("DELETE FROM files WHERE path = ?", ((path,) for path in gone))
+            self._note(gone)
+
+    def refresh(self, rows: Iterable[Row]) -> None:
+        """Remember newer stats of files that still hold what is staged.
+
+        Touches only rows that are still as they were read: it may run beside a command that stages.
+        """
+        with self._database.transaction() as db:
+            db.executemany(
+                "UPDATE files SET absent = 0, mtime = ?, ctime = ?, inode = ?, seen = ?"
+                " WHERE path = ? AND content = ? AND mode = ?",
+                (
+                    (row.mtime, row.ctime, row.inode, row.seen, row.path, row.content, row.mode)
+                    for row in rows
+                ),
+            )
+
+    @property
+    def groups(self) -> frozenset[str]:
+        """The groups of readers whose files the rows are about.
+
+        Who has been let into a group has its files only from the next checkout on. Until then a
+        commit takes that group's tree over as it is.
+        """
+        return frozenset(self._database.text("index.groups").split() or [ALL])
+
+    @groups.setter
+    def groups(self, groups: Iterable[str]) -> None:
+        with self._database.transaction():
+            self._database.set("index.groups", " ".join(sorted(groups)).encode())
+            self._database.set(SINCE, b"")
+
+    @property
+    def claims(self) -> str:
+        """The owners of paths (see `placement.claims`) by which the rows were checked out."""
+        return self._database.text("index.claims")
+
+    @claims.setter
+    def claims(self, claims: str) -> None:
+        if claims != self.claims:
+            with self._database.transaction():
+                self._database.set("index.claims", claims.encode())
+                self._database.set(SINCE, b"")
+
+    @property
+    def owner(self) -> Owner:
+        """The function that gives the owner of a path by those claims."""
+        from dorky.keys import placement
+
+        try:
+            return placement.owner_by(self.claims)
+        except (ValueError, TypeError) as error:
+            raise errors.CorruptDatabase(self._database.path, error) from None
+
+    @property
+    def has_absent(self) -> bool:
+        """Whether some of the files are deliberately not on disk."""
+        db = self._database.connection
+        return db.execute("SELECT 1 FROM files WHERE absent LIMIT 1").fetchone() is not None
+
+    @property
+    def commit(self) -> str | None:
+        """The commit that the rows are known to equal, so that nobody need decode its trees.
+
+        Forgotten with every change of a row; set by who holds the project's lock.
+        """
+        return self._database.text("index.commit") or None
+
+    @commit.setter
+    def commit(self, commit: str | None) -> None:
+        with self._database.transaction():
+            self._database.set("index.commit", (commit or "").encode())
+            self._database.set(SINCE, b"")
+
+    @property
+    def since(self) -> tuple[str, list[str]] | None:
+        """A commit, and the few paths at which the rows may differ from it; None if not known."""
+        if commit := self.commit:
+            return commit, []
+        noted = self._database.text(SINCE).split("\0")
+        return (noted[0], noted[1:]) if noted[0] else None
+
+    def _note(self, paths: Iterable[str]) -> None:
+        """Rows change at these paths."""
+        commit, noted = self.since or ("", [])
+        changed = {*noted, *paths} if commit else set()
+        self.commit = None
+        if commit and len(changed) <= _FEW:
+            self._database.set(SINCE, "\0".join([commit, *sorted(changed)]).encode())

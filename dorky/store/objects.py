@@ -1,0 +1,432 @@
+"""The local object store: the packs that are here, and where every object lies, here and there.
+
+Writing goes through a `Writer`: packs are written under temporary names, synced and renamed, and
+only then recorded, in the caller's transaction. Until that commits nothing refers to them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, NamedTuple, TypeVar
+
+from dorky import errors, files
+from dorky.format.model import ALL, KiB, Kind, Location, MiB, ObjectId, Pack
+from dorky.parallel import THREADS, Lane, in_order
+from dorky.store.database import Database
+
+if TYPE_CHECKING:
+    # Who only asks where objects are needs neither of them, nor the hashes that come with them.
+    from dorky.keys.vault import Vault
+    from dorky.store.pack import PackWriter
+
+T = TypeVar("T")
+
+_OPEN_PACKS = 64
+# What is worth handing to another thread.
+_ENOUGH = 2 * MiB
+_OPENED = 16 * MiB
+_SMALL = 64 * KiB
+LOCAL = ""
+"""The name under which packs that are here are recorded, beside the remotes' names."""
+
+
+class Held(NamedTuple):
+    """Where an object lies: the pack's name, offset and length in bytes."""
+
+    kind: Kind
+    id: ObjectId
+    pack: str
+    offset: int
+    length: int
+
+
+_KIND = {each.value: each for each in Kind}
+
+
+def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Split into lists of at most ``size``."""
+    batch: list[T] = []
+    for item in items:
+        batch.append(item)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+class Store:
+    """Objects by id.
+
+    Args:
+        directory: Where packs are; made (0700) on the first write.
+        scratch: Where they are written, on the same file system.
+        database: Holds the locations.
+        vault: Gives the keys; called when they are first needed, because unwrapping them costs
+            more than many commands do otherwise.
+    """
+
+    def __init__(
+        self, directory: Path, scratch: Path, database: Database, vault: Callable[[], Vault]
+    ) -> None:
+        self.directory = directory
+        self._prefix = os.path.join(directory, "")  # noqa: PTH118
+        self.scratch = scratch
+        self.database = database
+        self._vault = vault
+        self._fds: dict[str, int] = {}
+        self._opened: dict[ObjectId, tuple[str | None, bytes]] = {}
+        self._room = _OPENED
+        self.left_out: set[str] = set()
+        """Names in trees read so far that no worktree may hold."""
+
+    @property
+    def vault(self) -> Vault:
+        """The repository's keys."""
+        return self._vault()
+
+    def close(self) -> None:
+        """Close the packs that are open."""
+        for fd in self._fds.values():
+            os.close(fd)
+        self._fds.clear()
+        self._opened.clear()
+        self._room = _OPENED
+
+    # --- where objects are -----------------------------------------------------------------
+
+    def locate(self, ids: Iterable[ObjectId], *, remote: str = LOCAL) -> dict[ObjectId, Held]:
+        """Find which of ``ids`` are held here (or by a remote's packs), and where."""
+        found: dict[ObjectId, Held] = {}
+        for batch in batches(set(ids), 500):
+            marks = ",".join("?" * len(batch))
+            with self._readable():
+                raws = [bytes.fromhex(each) for each in batch]
+            rows = self.database.connection.execute(
+                "SELECT o.kind, o.id, p.name, o.offset, o.length FROM objects o"  # noqa: S608
+                f" CROSS JOIN packs p ON p.n = o.pack WHERE p.remote = ? AND o.id IN ({marks})",
+                (remote, *raws),
+            )
+            with self._readable():
+                for kind, raw, name, offset, length in rows.fetchall():
+                    each = raw.hex()
+                    found[each] = Held(_KIND[kind], each, name, offset, length)
+        return found
+
+    def missing(self, ids: Iterable[ObjectId]) -> set[ObjectId]:
+        """Those of ``ids`` that are not held here."""
+        wanted = set(ids)
+        return wanted - self.locate(wanted).keys()
+
+    def __contains__(self, object_id: ObjectId) -> bool:
+        found = self.database.connection.execute(
+            # CROSS JOIN keeps SQLite from walking all packs to look for the object in each.
+            "SELECT 1 FROM objects o CROSS JOIN packs p ON p.n = o.pack"
+            " WHERE o.id = ? AND p.remote = ?",
+            (bytes.fromhex(object_id), LOCAL),
+        )
+        return found.fetchone() is not None
+
+    def packs(self, remote: str = LOCAL) -> list[Pack]:
+        """The packs that are recorded."""
+        rows = self.database.connection.execute(
+            "SELECT name, size, tail, epochs FROM packs WHERE remote = ? ORDER BY n", (remote,)
+        )
+        return [Pack(*row) for row in rows]
+
+    def locations(self, name: str, *, remote: str = LOCAL) -> list[Location]:
+        """Everything that a pack holds which is here (or which a remote lists), in order."""
+        rows = self.database.connection.execute(
+            "SELECT o.kind, o.id, o.offset, o.length FROM packs p JOIN objects o ON o.pack = p.n"
+            " WHERE p.remote = ? AND p.name = ? ORDER BY o.offset",
+            (remote, name),
+        )
+        with self._readable():
+            return [
+                Location(_KIND[kind], raw.hex(), offset, length)
+                for kind, raw, offset, length in rows.fetchall()
+            ]
+
+    @contextlib.contextmanager
+    def _readable(self) -> Iterator[None]:
+        try:
+            yield
+        except (KeyError, ValueError, AttributeError) as error:
+            raise errors.CorruptDatabase(self.database.path, error) from None
+
+    def record(self, remote: str, packed: Pack, locations: Sequence[Location]) -> None:
+        """Remember what a pack holds."""
+        with self.database.transaction() as db:
+            n = db.execute(
+                "INSERT INTO packs (remote, name, size, tail, epochs) VALUES (?, ?, ?, ?, ?)"
+                " ON CONFLICT (remote, name) DO UPDATE SET size = excluded.size RETURNING n",
+                (remote, packed.id, packed.size, packed.tail, packed.epochs),
+            ).fetchone()[0]
+            db.executemany(
+                "INSERT OR REPLACE INTO objects VALUES (?, ?, ?, ?, ?)",
+                (
+                    (bytes.fromhex(at.id), n, at.kind.value, at.offset, at.length)
+                    for at in locations
+                ),
+            )
+
+    def retain(self, remote: str, packs: Iterable[str]) -> None:
+        """Forget the packs of a remote that its root no longer lists."""
+        keep = set(packs)
+        gone = [p.id for p in self.packs(remote) if p.id not in keep]
+        if gone:
+            with self.database.transaction() as db:
+                db.executemany(
+                    "DELETE FROM packs WHERE remote = ? AND name = ?", [(remote, n) for n in gone]
+                )
+
+    # --- reading ---------------------------------------------------------------------------
+
+    def stored(self, at: Held) -> bytes:
+        """The stored form of an object, unopened. Safe to call from several threads.
+
+        Raises:
+            MissingObject: Its pack is gone.
+            CorruptObject: Its pack is truncated.
+        """
+        path = self._prefix + at.pack
+        fd = self._fds.get(at.pack)
+        passing = fd is None and len(self._fds) >= _OPEN_PACKS
+        if fd is None:
+            try:
+                fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            except FileNotFoundError:
+                # A collection of garbage may have moved it since it was located.
+                moved = self.locate([at.id]).get(at.id, at)
+                if moved.pack == at.pack:
+                    raise errors.MissingObject(at.id) from None
+                return self.stored(moved)
+            except OSError as error:
+                raise errors.DiskError(path, error.strerror) from error
+            # Another thread may have been faster; then this one's is for passing use too.
+            passing = passing or self._fds.setdefault(at.pack, fd) != fd
+        try:
+            with files.disk_errors(path):
+                data = os.pread(fd, at.length, at.offset)
+        finally:
+            if passing:
+                os.close(fd)
+        if len(data) != at.length:
+            raise errors.CorruptObject(at.id, f"pack {at.pack} is truncated")
+        return data
+
+    def open(self, at: Held, *, group: str | None = None) -> bytes:
+        """The body of an object, verified. Safe to call from several threads.
+
+        Args:
+            at: Where it is.
+            group: If given, whom it must be sealed for. What everybody's trees name must be
+                everybody's: else who is outside a group could have a member lay its files open.
+
+        Raises:
+            CorruptObject: It is damaged, or for others.
+        """
+        own, body = self._opened.pop(at.id, (None, None))
+        if body is not None and group in {None, own}:
+            self._room += len(body)
+            return body
+        stored = self.stored(at)
+        if group is not None and self.vault.group_of(stored) != group:
+            raise errors.CorruptObject(at.id, "it is sealed for another group than what names it")
+        return self.vault.read(at.kind, at.id, stored)
+
+    def remember(self, object_id: ObjectId, group: str | None, body: bytes) -> None:
+        """Keep a body that has just been verified for who is about to open it, if there is room.
+
+        Opening a small object costs as much as writing it to a file.
+        """
+        if len(body) <= min(_SMALL, self._room) and object_id not in self._opened:
+            self._opened[object_id] = group, body
+            self._room -= len(body)
+
+    def read(self, object_id: ObjectId, *, group: str | None = None) -> bytes:
+        """The body of an object, verified (see `open`).
+
+        Raises:
+            MissingObject: It is not here.
+            CorruptObject: It is here, damaged, or for others.
+        """
+        at = self.locate([object_id]).get(object_id)
+        if at is None:
+            raise errors.MissingObject(object_id)
+        return self.open(at, group=group)
+
+    def pack_bytes(self, name: str) -> bytes:
+        """A whole pack, checked against its name.
+
+        Raises:
+            CorruptPack: Its bytes are not those that were written.
+        """
+        from dorky.store.pack import name_of
+
+        with files.disk_errors(self.directory / name):
+            data = (self.directory / name).read_bytes()
+        if name_of([data]) != name:
+            raise errors.CorruptPack(name, "its bytes have another hash")
+        return data
+
+    # --- writing ---------------------------------------------------------------------------
+
+    def writer(self) -> Writer:
+        """Begin to write objects."""
+        return Writer(self)
+
+
+_Stored = tuple[Kind, ObjectId, "bytes | memoryview"]
+
+
+class Writer:
+    """Writes objects to new packs. A context manager: unsaved packs are dropped on leaving.
+
+    Packs are hashed, written and synced in a thread of their own: nobody waits for a disk who still
+    has something to seal.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._vault = store.vault
+        self._new: set[ObjectId] = set()
+        self._pending: list[_Stored] = []
+        self._size = 0
+        self._lane = Lane()
+        # The lane's, until it is waited for.
+        self._open: tuple[Path, IO[bytes], PackWriter] | None = None
+        self._finished: list[tuple[Path, Pack, list[Location]]] = []
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._lane.close()
+        if self._open:
+            # On a full disk, closing tries to write what is buffered once more.
+            with contextlib.suppress(OSError):
+                self._open[1].close()
+            self._open[0].unlink(missing_ok=True)
+        for path, _, _ in self._finished:
+            path.unlink(missing_ok=True)
+
+    def holds(self, object_id: ObjectId) -> bool:
+        """Whether the object is stored already, or about to be."""
+        return object_id in self._new or object_id in self._store
+
+    def lacking(self, ids: Iterable[ObjectId]) -> set[ObjectId]:
+        """Those of ``ids`` that are neither stored nor about to be."""
+        return self._store.missing(set(ids) - self._new)
+
+    def add(self, kind: Kind, body: bytes, *, group: str = ALL) -> ObjectId:
+        """Store a body for a group, unless it is there already; give its id."""
+        object_id = self._vault.object_id(kind, body, group=group)
+        if not self.holds(object_id):
+            self.append(kind, object_id, self._vault.store(kind, object_id, body, group=group))
+        return object_id
+
+    def add_all(
+        self, kind: Kind, bodies: Iterable[bytes], *, group: str = ALL
+    ) -> Iterator[tuple[ObjectId, int]]:
+        """Store many bodies, hashing and sealing them in threads; give ids and lengths in order."""
+        vault = self._vault
+
+        def identify(body: bytes) -> tuple[ObjectId, bytes]:
+            return vault.object_id(kind, body, group=group), body
+
+        def close(item: tuple[ObjectId, bytes, bool]) -> tuple[ObjectId, int, bytes | None]:
+            object_id, body, held = item
+            stored = None if held else vault.store(kind, object_id, body, group=group)
+            return object_id, len(body), stored
+
+        named = in_order(identify, bodies, threads=THREADS)
+        judged = ((object_id, body, self.holds(object_id)) for object_id, body in named)
+        for object_id, length, stored in in_order(close, judged, threads=THREADS):
+            if stored is not None:
+                self.append(kind, object_id, stored)
+            yield object_id, length
+
+    def append(self, kind: Kind, object_id: ObjectId, stored: bytes | memoryview) -> None:
+        """Store an object that is in its stored form already."""
+        if object_id in self._new:
+            return
+        self._new.add(object_id)
+        self._pending.append((kind, object_id, stored))
+        self._size += len(stored)
+        if self._size >= _ENOUGH:
+            self._lane.do(self._write, self._taken())
+
+    def _taken(self) -> list[_Stored]:
+        taken = self._pending
+        self._pending, self._size = [], 0
+        return taken
+
+    def _write(self, objects: Iterable[_Stored]) -> None:
+        for kind, object_id, stored in objects:
+            if self._open is None:
+                self._begin()
+            assert self._open is not None
+            path, _, writer = self._open
+            with files.disk_errors(path):
+                writer.append(kind, object_id, stored)
+            if writer.full:
+                self._finish()
+
+    def _write_last(self, objects: Iterable[_Stored]) -> None:
+        self._write(objects)
+        self._finish()
+
+    def _begin(self) -> None:
+        from dorky.store.pack import PackWriter
+
+        directory = self._store.directory
+        with files.disk_errors(directory):
+            if not directory.is_dir():
+                directory.mkdir(mode=0o700, exist_ok=True)
+                files.sync_directory(directory.parent)
+            path = files.temporary(self._store.scratch)
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        file = open(fd, "wb", buffering=1 << 20)  # noqa: SIM115
+        try:
+            with files.disk_errors(path):
+                self._open = (path, file, PackWriter(file, self._vault))
+        except BaseException:
+            file.close()
+            path.unlink(missing_ok=True)
+            raise
+
+    def _finish(self) -> None:
+        if self._open is None:
+            return
+        path, file, writer = self._open
+        with files.disk_errors(path):
+            packed = writer.finish()
+            file.flush()
+            os.fsync(file.fileno())
+            file.close()
+        self._finished.append((path, packed, writer.locations))
+        self._open = None
+
+    def save(self) -> list[Pack]:
+        """Make what was written last, and record it in the caller's transaction."""
+        if not self._new:
+            return []
+        self._lane.finish(self._write_last, self._taken())
+        directory = self._store.directory
+        packs = []
+        with files.disk_errors(directory), self._store.database.transaction():
+            while self._finished:
+                scratch, packed, locations = self._finished[0]
+                scratch.rename(directory / packed.id)
+                # Should the rest fail, nobody must look for it where it was.
+                del self._finished[0]
+                self._store.record(LOCAL, packed, locations)
+                packs.append(packed)
+            if packs:
+                files.sync_directory(directory)
+        self._new.clear()
+        return packs

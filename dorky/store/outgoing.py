@@ -1,0 +1,166 @@
+"""Which files of new commits lie where they don't belong: the rule of every push.
+
+A file that a commit adds or changes lies in the tree of the group that owns its path, and its
+content is encrypted for that group. The owner is told by the roster that the swap writes.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Collection, Iterable, Iterator
+from typing import NamedTuple
+
+from dorky import errors
+from dorky.format.model import ALL, Entry, Member, ObjectId, Roster
+from dorky.keys import placement, roster
+from dorky.keys.placement import Owner
+from dorky.store import history
+from dorky.store.history import Node
+from dorky.store.objects import Store
+
+_KEY_ID = 16
+"""How many bytes of a stored object tell whom it is encrypted for."""
+
+
+class Stray(NamedTuple):
+    """A file that a commit adds or changes, and that does not lie where it belongs.
+
+    Attributes:
+        path: In the repository.
+        entry: What the commit holds.
+        tree: The group in whose tree it is.
+        owner: The group that owns the path; None if several claim it. The same as ``tree`` if the
+            content is encrypted for others.
+    """
+
+    path: str
+    entry: Entry
+    tree: str
+    owner: str | None
+
+
+def strays(store: Store, node: Node, owner_of: Owner) -> Iterator[Stray]:
+    """Yield the files of a commit that lie where they don't belong, and that no parent has there.
+
+    Trees of groups that can't be read here are passed over: they came from the remote.
+    """
+    parents = [history.read_commit(store, each).trees for each in node.commit.parents]
+    for group in sorted(node.commit.trees.keys() & store.vault.groups):
+        first = parents[0].get(group) if parents else None
+        if first == node.commit.trees[group]:
+            continue
+        before = {group: first} if first else {}
+        placed: dict[str, Entry] = {}
+        for each in history.differences(store, before, {group: node.commit.trees[group]}):
+            if each.new is None or _has(store, parents[1:], group, each.path, each.new):
+                continue
+            owner = owner_of(each.path)
+            if owner == group:
+                placed[each.path] = each.new
+            else:
+                yield Stray(each.path, each.new, group, owner)
+        readers = _readers(store, {entry.content for entry in placed.values()})
+        for path, entry in placed.items():
+            if readers.get(entry.content, group) != group:
+                yield Stray(path, entry, group, group)
+
+
+def _has(
+    store: Store, commits: Iterable[history.Trees], group: str, path: str, entry: Entry
+) -> bool:
+    """Return whether one of some commits holds just that at a path of a group's tree."""
+    return any(
+        entry in history.lookup(store, {group: trees[group]}, path)
+        for trees in commits
+        if group in trees
+    )
+
+
+def _readers(store: Store, contents: Collection[ObjectId]) -> dict[ObjectId, str]:
+    """Return whom contents are encrypted for; of the pieces of a large file the first that differs.
+
+    What lies in the remote only is left out: no push sends it.
+    """
+    pieces = history.chunks_of(store, contents)
+    places = store.locate({each for held in pieces.values() for each in held} | {*contents})
+    groups = {
+        each: store.vault.group_of(store.stored(at._replace(length=min(at.length, _KEY_ID)))) or ""
+        for each, at in places.items()
+    }
+    found: dict[ObjectId, str] = {}
+    for content, held in pieces.items():
+        own = [groups[each] for each in (content, *held) if each in groups]
+        if own:
+            found[content] = next((each for each in own if each != own[0]), own[0])
+    return found
+
+
+def check(store: Store, heads: Collection[ObjectId], nodes: Iterable[Node], known: Roster) -> None:
+    """Refuse commits that a push must not add.
+
+    Args:
+        store: Where they are.
+        heads: The newest of them.
+        nodes: The commits.
+        known: The roster that the swap is going to write.
+
+    Raises:
+        Misplaced: A file lies in another tree than in its owner's, or is encrypted for others.
+        AmbiguousGroup: A file is new or changed whose path several groups claim.
+    """
+    if not known.groups:
+        return
+    owner_of = placement.owner(known)
+    for node in nodes:
+        for stray in strays(store, node, owner_of):
+            raise refusal(store, heads, node.id, stray, known)
+
+
+def is_held(store: Store, heads: Iterable[ObjectId], stray: Stray) -> bool:
+    """Return whether one of some commits has a file in the tree where it strays."""
+    held = (history.read_commit(store, each).trees for each in heads)
+    return any(
+        history.lookup(store, {stray.tree: trees[stray.tree]}, stray.path)
+        for trees in held
+        if stray.tree in trees
+    )
+
+
+def refusal(
+    store: Store, heads: Collection[ObjectId], commit: ObjectId, stray: Stray, known: Roster
+) -> errors.DorkyError:
+    """Return the error that says what is wrong with a file, and who can do something about it."""
+    if stray.owner is None:
+        return contested(known, stray.path)
+    hint = None
+    if stray.owner not in store.vault.groups and is_held(store, heads, stray):
+        hint = leave_it(stray.path, roster.readers(known, stray.owner))
+    return errors.Misplaced(stray.path, audience(known, stray.owner), commit[:10], hint=hint)
+
+
+def would_open(stray: Stray, known: Roster) -> errors.WouldOpen:
+    """Return the error for a closed group's file that belongs to other readers by now."""
+    old, new = (roster.name_of(known, each or ALL) for each in (stray.tree, stray.owner))
+    path = shlex.quote(stray.path)
+    hint = f"if they may: dorky stage {path} --for {new} && dorky commit -m ..., then again"
+    return errors.WouldOpen(stray.path, old, new, hint=hint)
+
+
+def contested(known: Roster, path: str) -> errors.AmbiguousGroup:
+    """Return the error for a path that several groups claim."""
+    one, other = placement.claimants(known, path)[:2]
+    return errors.AmbiguousGroup(path, one.name, other.name)
+
+
+def leave_it(path: str, members: Iterable[Member]) -> str:
+    """Return the hint for a user who is outside the group that owns a file."""
+    names = ", ".join(each.name for each in members) or "a member"
+    return (
+        f"give the file to {names}, then: dorky rm --cached {shlex.quote(path)}"
+        " && dorky commit -m ... && dorky sync --rewrite"
+    )
+
+
+def audience(known: Roster, group: str) -> str:
+    """Return what to call the readers of a group in a message."""
+    return "everybody" if group == ALL else f"the group {roster.name_of(known, group)}"

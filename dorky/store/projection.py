@@ -1,0 +1,182 @@
+"""Views of commits: the rules of `placement`, applied to trees as they are read.
+
+At heads an entry counts only in the tree of the group that owns its path, so nobody outside a group
+can replace, hide or add to its files. Older commits are read as they were recorded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import NamedTuple
+
+from dorky.format.model import ALL, Entry, ObjectId
+from dorky.keys.placement import Masked, Owner, fold, judged, owner
+from dorky.paths import parents
+from dorky.store import history
+from dorky.store.history import Difference, Placed, Trees
+from dorky.store.objects import Store
+
+
+class _Place(NamedTuple):
+    """A directory in the tree of a group, and the path that leads to it."""
+
+    group: str
+    prefix: str
+    tree: ObjectId
+
+
+class View:
+    """The trees of a commit, and what of them counts.
+
+    Args:
+        store: Where they are.
+        trees: The root trees by group.
+        owner: Gives the owner of a path; None to read the trees as they were recorded.
+    """
+
+    def __init__(self, store: Store, trees: Trees, owner: Owner | None = None) -> None:
+        self.store = store
+        self.trees = trees
+        self.owner = owner
+        self._closed = [_Place(group, "", tree) for group, tree in trees.items() if group != ALL]
+        self._places: dict[str, list[_Place]] = {"": self._closed}
+        self._read: dict[ObjectId, tuple[Entry, ...]] = {}
+
+    def masked(self, group: str, path: str) -> Masked | None:
+        """Return why an entry of a group's tree does not count; None if it does."""
+        if self.owner is None:
+            return None
+        return judged(self.owner, group, path, self._below)
+
+    def files(self, paths: Collection[str] | None = None) -> Iterator[tuple[str, Placed]]:
+        """Yield each file and link that counts, with its path.
+
+        As recorded, a path that several trees hold is that of the first group's.
+
+        Args:
+            paths: Only what is there; other directories are not read.
+        """
+        given: set[str] = set()
+        for path, placed, why in self.walk(paths):
+            if why is None and path not in given:
+                yield path, placed
+                if self._closed:
+                    given.add(path)
+
+    def walk(
+        self, paths: Collection[str] | None = None
+    ) -> Iterator[tuple[str, Placed, Masked | None]]:
+        """Yield every file and link of the trees, with why it does not count if it does not."""
+        for group, tree in self.trees.items():
+            for path, entry in history.files_below(self.store, group, tree, paths):
+                yield path, Placed(group, entry), self.masked(group, path)
+
+    def reported(self) -> list[Masked]:
+        """Return every entry that does not count, sorted."""
+        return sorted(why for _, _, why in self.walk() if why)
+
+    def recorded(self, places: Mapping[str, str]) -> dict[str, Placed]:
+        """Return what trees hold at paths, each of the group given for it, counting or not."""
+        paths: dict[str, list[str]] = {}
+        for path, group in places.items():
+            paths.setdefault(group, []).append(path)
+        return {
+            path: Placed(group, entry)
+            for group in paths.keys() & self.trees.keys()
+            for path, entry in history.files_below(
+                self.store, group, self.trees[group], paths[group]
+            )
+        }
+
+    def above(self, path: str) -> Iterator[tuple[str, Entry]]:
+        """Yield everybody's files and links where a directory above a path has to be."""
+        pending = [("", self.trees[ALL])] if ALL in self.trees else []
+        for directory in parents(fold(path)):
+            below = []
+            for prefix, tree in pending:
+                for entry in self._entries(tree, ALL):
+                    if fold(prefix + entry.name) != directory:
+                        continue
+                    if entry.is_tree:
+                        below.append((f"{prefix}{entry.name}/", entry.content))
+                    else:
+                        yield prefix + entry.name, entry
+            pending = below
+
+    def _below(self, above: str) -> Masked | None:
+        """Return a path that counts for a group, below a path; None if there is none."""
+        if not self._closed:
+            return None
+        directory = fold(above)
+        for place in self._within(self._at(directory.rpartition("/")[0]), directory):
+            for path, _ in history.files_below(self.store, place.group, place.tree):
+                found = place.prefix + path
+                if self.owner is not None and self.owner(found) == place.group:
+                    return Masked(found, place.group, place.group)
+        return None
+
+    def _at(self, directory: str) -> list[_Place]:
+        """Return the directories of groups' trees that fold to a path."""
+        if (known := self._places.get(directory)) is not None:
+            return known
+        found = self._within(self._at(directory.rpartition("/")[0]), directory)
+        self._places[directory] = found
+        return found
+
+    def _within(self, places: Iterable[_Place], directory: str) -> list[_Place]:
+        return [
+            _Place(place.group, f"{place.prefix}{entry.name}/", entry.content)
+            for place in places
+            for entry in self._entries(place.tree, place.group)
+            if entry.is_tree and fold(place.prefix + entry.name) == directory
+        ]
+
+    def _entries(self, tree: ObjectId, group: str) -> tuple[Entry, ...]:
+        if tree not in self._read:
+            self._read[tree] = history.read_tree(self.store, tree, group).entries
+        return self._read[tree]
+
+
+def current(store: Store, commit: ObjectId | None, groups: Collection[str] | None = None) -> View:
+    """Return what counts of a commit by the roster that was seen last, of all groups or some."""
+    trees = history.trees_of(store, commit, groups)
+    return View(store, trees, owner(store.database.roster()))
+
+
+def differences(old: View, new: View) -> Iterable[Difference]:
+    """Return the files at which two commits differ. Reads only the directories that differ."""
+    found: dict[str, Difference] = {}
+
+    def note(group: str, path: str, before: Entry | None, after: Entry | None) -> None:
+        was = before if before and not old.masked(group, path) else None
+        now = after if after and not new.masked(group, path) else None
+        if was is None and now is None:
+            return
+        other = found.get(path)
+        if other is None:
+            found[path] = Difference(path, was, now, group)
+        else:
+            where = other.group if other.new else group
+            found[path] = Difference(path, other.old or was, other.new or now, where)
+
+    above: tuple[dict[str, Entry], dict[str, Entry]] = {}, {}
+    for group in history.in_order(old.trees.keys() | new.trees.keys()):
+        trees = old.trees.get(group), new.trees.get(group)
+        for path, before, after in history.differing(new.store, group, *trees):
+            note(group, path, before, after)
+            if group != ALL:
+                # With a group's file, everybody's above it begins or ceases to count.
+                for view, held in zip((old, new), above, strict=True):
+                    held |= dict(view.above(path))
+    for path in (above[0].keys() & above[1].keys()) - found.keys():
+        if bool(old.masked(ALL, path)) != bool(new.masked(ALL, path)):
+            note(ALL, path, above[0][path], above[1][path])
+    return found.values()
+
+
+def changed(old: View, new: View) -> Iterator[tuple[str, str, Entry | None, Entry | None]]:
+    """Yield each group and path at which trees differ, whether it counts or not."""
+    for group in history.in_order(old.trees.keys() | new.trees.keys()):
+        trees = old.trees.get(group), new.trees.get(group)
+        for path, before, after in history.differing(new.store, group, *trees):
+            yield group, path, before, after

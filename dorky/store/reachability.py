@@ -1,0 +1,254 @@
+"""What must be kept here: everything that a ref, the index, a merge in progress, the operation log
+or another group's tree may still need."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple, NoReturn
+
+from dorky import errors
+from dorky.format import model
+from dorky.format.model import ALL, Commit, Kind, ObjectId
+from dorky.results import Dangling
+from dorky.store import history
+from dorky.store import oplog as operations
+from dorky.store.index import Index
+from dorky.store.objects import Store, batches
+
+_KEY_ID = 8
+
+Failed = Callable[[ObjectId, errors.DorkyError], None]
+"""Is told what can't be read, and why; it may raise."""
+
+
+class Named(NamedTuple):
+    """Where walking begins, each with what names it."""
+
+    commits: dict[ObjectId, str]
+    contents: dict[ObjectId, str]
+    trees: set[ObjectId]
+
+
+class Reached(NamedTuple):
+    """What is reachable: commits, trees, contents (chunks or lists of them), their chunks.
+
+    A content that is no list is a chunk, too. What closed groups hold is not there: it can't be
+    walked (see `foreign`).
+    """
+
+    commits: dict[ObjectId, Commit]
+    trees: set[ObjectId]
+    contents: set[ObjectId]
+    chunks: set[ObjectId]
+
+    @property
+    def all(self) -> set[ObjectId]:
+        """All of them."""
+        return self.commits.keys() | self.trees | self.contents | self.chunks
+
+
+def named(store: Store) -> Named:
+    """What is named here, by whatever.
+
+    Raises:
+        CorruptDatabase: Something in it makes no sense.
+    """
+    try:
+        return _named(store)
+    except (TypeError, ValueError) as error:
+        raise errors.CorruptDatabase(store.database.path, error) from None
+
+
+def _named(store: Store) -> Named:
+    database = store.database
+    commits: dict[ObjectId, str] = {}
+    contents: dict[ObjectId, str] = {}
+    if head := database.text("head"):
+        commits[head] = "HEAD"
+    refs = database.refs()
+    for name in sorted(refs, key=lambda each: (each.startswith("backup/"), each), reverse=True):
+        commits[refs[name]] = name
+    for row in Index(database).rows().values():
+        contents[row.content] = row.path
+    merging = set(_ids_in(database.get(operations.MERGE)))
+    undone, replaced = operations.named(database)
+    for each in undone:
+        commits.setdefault(each, "the operation log")
+    for each in replaced:
+        contents.setdefault(each, "the operation log")
+    for (value,) in database.connection.execute(
+        "SELECT old FROM replaced WHERE what = 'value' AND key = ?", (operations.MERGE,)
+    ):
+        merging.update(_ids_in(value))
+    trees = set()
+    # What is not here is there: trees of closed groups, content that was never pulled.
+    for each, at in store.locate(merging).items():
+        if at.kind is Kind.TREE:
+            trees.add(each)
+        else:
+            where = commits if at.kind is Kind.COMMIT else contents
+            where.setdefault(each, "a merge")
+    return Named(commits, contents, trees)
+
+
+def _ids_in(value: bytes | str | None) -> set[ObjectId]:
+    """Every id that a JSON text holds, whatever its shape."""
+    found: set[ObjectId] = set()
+    pending: list[Any] = [json.loads(value)] if value else []
+    while pending:
+        each = pending.pop()
+        if isinstance(each, dict):
+            pending += [*each, *each.values()]
+        elif isinstance(each, list):
+            pending += each
+        elif isinstance(each, str) and re.fullmatch("[0-9a-f]{64}", each):
+            found.add(each)
+    return found
+
+
+def _raise(_: ObjectId, error: errors.DorkyError) -> NoReturn:
+    raise error
+
+
+def reach(
+    store: Store,
+    commits: Iterable[ObjectId],
+    contents: Iterable[ObjectId] = (),
+    trees: Iterable[ObjectId] = (),
+    *,
+    failed: Failed = _raise,
+) -> Reached:
+    """Walk everything below commits, contents and trees that can be read here.
+
+    Raises:
+        MissingObject: A commit, a tree or a list of chunks is not here (without ``failed``).
+        CorruptObject: It is, and damaged (without ``failed``).
+    """
+    found = Reached({}, set(), set(contents), set())
+    pending = set(trees)
+    groups = store.vault.groups
+    for commit, record in _commits(store, commits, failed):
+        found.commits[commit] = record
+        pending.update(tree for group, tree in record.trees.items() if group in groups)
+    # Who has been let into a group has its trees with the next fetch.
+    taken = {*store.database.text("groups").split(), ALL}
+    late = {
+        tree
+        for record in found.commits.values()
+        for group, tree in record.trees.items()
+        if group not in taken
+    }
+    pending -= store.missing(pending & late)
+    _below(store, pending, found, failed)
+    _chunks(store, found, failed)
+    return found
+
+
+def reachable(store: Store) -> set[ObjectId]:
+    """Everything that must be kept here, but for what is `foreign`.
+
+    Raises:
+        MissingObject: Something is not here, so what is below it can't be told.
+        CorruptObject: Something is damaged.
+    """
+    start = named(store)
+    return reach(store, *start).all
+
+
+def _commits(
+    store: Store, heads: Iterable[ObjectId], failed: Failed
+) -> Iterator[tuple[ObjectId, Commit]]:
+    seen: set[ObjectId] = set()
+    pending = list(heads)
+    while pending:
+        commit = pending.pop()
+        if commit in seen:
+            continue
+        seen.add(commit)
+        try:
+            record = history.read_commit(store, commit)
+        except errors.DorkyError as error:
+            failed(commit, error)
+            continue
+        yield commit, record
+        pending += record.parents
+
+
+def _below(store: Store, trees: Iterable[ObjectId], found: Reached, failed: Failed) -> None:
+    pending = set(trees)
+    while pending := pending - found.trees:
+        found.trees.update(pending)
+        places = store.locate(pending)
+        below: set[ObjectId] = set()
+        for tree in pending:
+            try:
+                if tree not in places:
+                    raise errors.MissingObject(tree)
+                entries = model.decode_tree(store.open(places[tree]), tree).entries
+            except errors.DorkyError as error:
+                failed(tree, error)
+                continue
+            below.update(entry.content for entry in entries if entry.is_tree)
+            found.contents.update(entry.content for entry in entries if not entry.is_tree)
+        pending = below
+
+
+def _chunks(store: Store, found: Reached, failed: Failed) -> None:
+    for batch in batches(found.contents, 5000):
+        places = store.locate(batch)
+        for content in batch:
+            at = places.get(content)
+            if at is None or at.kind is not Kind.CHUNKS:
+                found.chunks.add(content)
+                continue
+            try:
+                pieces = model.decode_chunks(store.open(at), content).chunks
+            except errors.DorkyError as error:
+                failed(content, error)
+                continue
+            found.chunks.update(piece.id for piece in pieces)
+
+
+def foreign(store: Store, ids: Collection[ObjectId]) -> set[ObjectId]:
+    """Those of the objects here that are sealed with no key of the user's: they can't be judged."""
+    if not store.vault.sealed:
+        return set()
+    return {
+        at.id for at in store.locate(ids).values() if store.vault.group_of(store.stored(at)) is None
+    }
+
+
+def unreached(store: Store, reached: Collection[ObjectId]) -> dict[ObjectId, Commit]:
+    """The commits that are here and not among those reached. Damaged ones are passed over."""
+    rows = store.database.connection.execute(
+        "SELECT DISTINCT o.id FROM objects o JOIN packs p ON p.n = o.pack"
+        " WHERE p.remote = '' AND o.kind = 'commit'"
+    )
+    found = {}
+    for commit in [raw.hex() for (raw,) in rows]:
+        if commit not in reached:
+            with contextlib.suppress(errors.DorkyError):
+                found[commit] = history.read_commit(store, commit)
+    return found
+
+
+def tips(commits: Mapping[ObjectId, Commit]) -> list[ObjectId]:
+    """Of some commits those that none of the others follows, the newest first."""
+    parents = {parent for each in commits.values() for parent in each.parents}
+    return sorted(commits.keys() - parents, key=lambda each: commits[each].time, reverse=True)
+
+
+def dangling(commits: Mapping[ObjectId, Commit]) -> tuple[Dangling, ...]:
+    """The newest of commits that nothing leads to, for people."""
+    return tuple(
+        Dangling(
+            id=each,
+            author=commits[each].author,
+            time=commits[each].time,
+            title=commits[each].message.strip().partition("\n")[0],
+        )
+        for each in tips(commits)
+    )

@@ -1,0 +1,101 @@
+"""What can still be read of a damaged database, copied into a new one, table by table."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from pathlib import Path
+
+from dorky import errors
+from dorky.store.database import Database
+
+_ID = "typeof({0}) = 'text' AND length({0}) = 64 AND {0} NOT GLOB '*[^0-9a-f]*'"
+_FIRST = {"meta", "refs", "roots", "packs", "objects", "files"}
+"""The tables of the first layout: the others may never have been there."""
+# sqlite3 can fail to decode even what SQLite says about text that is none.
+_ERRORS = (sqlite3.Error, UnicodeDecodeError)
+# A page of other data can pass for rows.
+_SANE = {
+    "refs": "typeof(name) = 'text' AND " + _ID.format("id"),
+    "roots": "typeof(remote) = 'text' AND typeof(version) = 'text' AND typeof(data) = 'blob'",
+    "files": "typeof(path) = 'text' AND typeof(mode) = 'integer' AND typeof(size) = 'integer'"
+    " AND (digest = '' OR " + _ID.format("digest") + ") AND " + _ID.format("content"),
+    "operations": "typeof(time) = 'integer' AND typeof(command) = 'text'",
+    "replaced": "typeof(key) = 'text' AND CASE what"
+    " WHEN 'ref' THEN old IS NULL OR " + _ID.format("old") + ""
+    " WHEN 'value' THEN key <> 'head' OR old IS NULL OR old = '' OR " + _ID.format("old") + ""
+    " ELSE (old IS NULL OR json_valid(old)) AND (new IS NULL OR json_valid(new)) END",
+    "packs": "typeof(size) = 'integer' AND typeof(tail) = 'integer'"
+    " AND typeof(epochs) = 'integer' AND " + _ID.format("name"),
+    "objects": "typeof(id) = 'blob' AND length(id) = 32 AND typeof(offset) = 'integer'"
+    " AND typeof(length) = 'integer' AND kind IN ('chunk', 'chunks', 'tree', 'commit')",
+}
+
+
+def salvage(old: Path, new: Database) -> set[str]:
+    """Copy what can be read.
+
+    Args:
+        old: The damaged database; it may be missing.
+        new: An empty one.
+
+    Returns:
+        The tables that were read whole.
+    """
+    found = new.connection.execute(
+        "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
+        " ORDER BY rowid"  # as they are declared: what is referred to comes first
+    )
+    tables = [name for (name,) in found]
+    if not old.exists() or not old.stat().st_size:
+        return set()
+    try:
+        damaged = sqlite3.connect(old, isolation_level=None, timeout=10)
+    except _ERRORS:
+        return set()
+    damaged.execute("PRAGMA trusted_schema=OFF")
+    # What is no UTF-8 any more ends one row, not the table.
+    damaged.text_factory = lambda raw: raw.decode(errors="surrogateescape")
+    with contextlib.closing(damaged), new.transaction():
+        return {table for table in tables if _copy(damaged, new, table)}
+
+
+def _copy(damaged: sqlite3.Connection, new: Database, table: str) -> bool:
+    """Copy a table; give whether all of it could be read."""
+    ours = _columns(new.connection, table)
+    try:
+        theirs = _columns(damaged, table)
+    except _ERRORS:
+        return False
+    names = [name for name in ours if name in theirs]
+    if not names:
+        return table not in _FIRST
+    columns = ", ".join(names)
+    marks = ", ".join("?" * len(names))
+    key = ", ".join(name for name in names if ours[name])
+    whole = strange = False
+    # From both ends: what lies behind a damaged page is met on the way back.
+    for direction in ("ASC", "DESC"):
+        order = ", ".join(f"{each} {direction}" for each in key.split(", "))
+        sane = _SANE.get(table, "1")
+        query = f"SELECT {sane}, {columns} FROM {table} ORDER BY {order}"  # noqa: S608
+        try:
+            for makes_sense, *row in damaged.execute(query):
+                strange = strange or not makes_sense
+                if not makes_sense:
+                    continue
+                with contextlib.suppress(errors.DorkyError, UnicodeEncodeError):
+                    new.connection.execute(
+                        f"INSERT OR IGNORE INTO {table} ({columns}) VALUES ({marks})",  # noqa: S608
+                        row,
+                    )
+            whole = direction == "ASC" and not strange
+        except _ERRORS:
+            continue
+        break
+    return whole
+
+
+def _columns(connection: sqlite3.Connection, table: str) -> dict[str, int]:
+    """The columns of a table, and their places in its key (0: none)."""
+    return {row[1]: row[5] for row in connection.execute(f"PRAGMA table_info({table})")}

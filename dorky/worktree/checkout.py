@@ -1,0 +1,520 @@
+"""From trees to the worktree: planned first, with nothing touched, then applied.
+
+A file is replaced only if it holds what the index says, that is, something that is kept. Every
+other file that stands in the way is a conflict; it is overwritten only by force, and only after
+its content has become part of a backup commit.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import os
+import stat as stat_module
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import NamedTuple
+
+from dorky import errors, files
+from dorky.files import Moment, moment
+from dorky.format.model import ALL, Entry, KiB, ObjectId
+from dorky.keys.roster import GroupOf
+from dorky.parallel import THREADS, in_order
+from dorky.paths import parents
+from dorky.progress import Progress
+from dorky.results import Change
+from dorky.store import history, projection
+from dorky.store.history import Placed
+from dorky.store.index import Index, Row
+from dorky.store.objects import Held, Store, batches
+from dorky.store.projection import View
+from dorky.worktree import staging
+from dorky.worktree.ingest import store_files
+from dorky.worktree.worktree import Prepared, Worktree, Writing, now
+
+_SMALL = 32 * KiB
+_TOLD = 64
+
+Wanted = Callable[[str], bool]
+"""Whether a path shall be on disk."""
+
+
+class Plan(NamedTuple):
+    """What a checkout will do, by path."""
+
+    write: dict[str, Placed]
+    """Files to put in place."""
+
+    adopt: dict[str, Row]
+    """Files that hold the right content already."""
+
+    leave: dict[str, Placed]
+    """Files that belong to the commit but are not wanted on disk."""
+
+    remove: set[str]
+    """Files to delete."""
+
+    forget: set[str]
+    """Paths that only the index still has."""
+
+    conflicts: set[str]
+    """Files with content that is kept nowhere; they are also in ``write`` or ``remove``."""
+
+    judged: dict[str, Moment | None]
+    """The state in which files to be replaced or deleted were looked at; None for no file."""
+
+    held: dict[str, Row]
+    """What such files hold, where it is kept but is not what is staged."""
+
+    def changes(self, rows: Mapping[str, Row]) -> tuple[Change, ...]:
+        """How files on disk will change."""
+        there = {path for path, row in rows.items() if not row.absent}
+        found = [Change(path, "modified" if path in there else "added") for path in self.write]
+        found += [Change(path, "deleted") for path in (self.remove | self.forget) & there]
+        return tuple(sorted(found))
+
+
+def nothing() -> Plan:
+    """The plan that does nothing."""
+    return Plan({}, {}, {}, set(), set(), set(), {}, {})
+
+
+def plan(
+    worktree: Worktree,
+    store: Store,
+    rows: Mapping[str, Row],
+    old: View,
+    new: View,
+    wanted: Wanted,
+    keep: Collection[str] = (),
+    *,
+    moved: bool = False,
+) -> Plan:
+    """Plan to go from one commit to another, keeping whatever the two have in common as it is.
+
+    Contested files stay as they are: they count in neither commit.
+
+    Args:
+        worktree: Where the files are.
+        store: Where the trees are.
+        rows: What is staged.
+        old: The commit that is checked out.
+        new: The commit to check out.
+        wanted: Which files that are not on disk shall be.
+        keep: Staged files that stay as they are, too.
+        moved: Whether paths have other owners in the new commit.
+    """
+    made = nothing()
+    found = _regrouped(rows, old, new) if moved else projection.differences(old, new)
+    changed = {each.path: each for each in found}
+    for path in keep:
+        changed.pop(path, None)
+    for path, row in rows.items():
+        if row.absent and path not in changed and wanted(path):
+            group, entry = staging.placed_of(row, store.vault)
+            changed[path] = history.Difference(path, entry, entry, group)
+    seen = now()
+    for path, stat in worktree.stats(changed):
+        difference = changed[path]
+        if difference.new is None:
+            _plan_removal(worktree, made, rows.get(path), difference, stat)
+        else:
+            _plan_writing(worktree, store, made, rows.get(path), difference, wanted, stat, seen)
+    _check_room(worktree, made)
+    # What is staged and no longer on disk can be in the way, too: a beside a/b.
+    coming = made.write.keys() | made.adopt.keys() | made.leave.keys()
+    staged = staging.displaced(coming, rows.keys() - made.remove - made.forget)
+    made.conflicts.update(staged)
+    made.forget.update(staged)
+    return made
+
+
+def _regrouped(rows: Mapping[str, Row], old: View, new: View) -> Iterator[history.Difference]:
+    """Yield the files at which two commits differ that are read by different rosters.
+
+    Of a staged file the old one is in the tree that it came from, whoever owned the path.
+    """
+    owner = new.owner
+    came_from = {path: row.group for path, row in rows.items()}
+    before, after = dict(old.files()) | old.recorded(came_from), dict(new.files())
+    for path in before.keys() | after.keys():
+        was, now = before.get(path), after.get(path)
+        if was != now and owner is not None and owner(path) is not None:
+            yield history.Difference(
+                path,
+                was.entry if was else None,
+                now.entry if now else None,
+                now.group if now else ALL,
+            )
+
+
+def plan_files(
+    worktree: Worktree,
+    store: Store,
+    rows: Mapping[str, Row],
+    wanted: Mapping[str, Placed | None],
+    kept: Mapping[str, Row] = MappingProxyType({}),
+) -> Plan:
+    """Plan to put single files in place, or away, whatever is there.
+
+    Args:
+        worktree: Where the files are.
+        store: Gives the keys.
+        rows: What is staged.
+        wanted: What shall be there; None for no file.
+        kept: Contents that files may hold and that are kept, beside those that are staged.
+    """
+    made = nothing()
+    seen = now()
+    for path, stat in worktree.stats(wanted):
+        placed = wanted[path]
+        made.judged[path] = moment(stat)
+        there = stat is not None and not stat_module.S_ISDIR(stat.st_mode)
+        if placed and stat and there and staging.holds(worktree, path, stat, placed.entry):
+            made.adopt[path] = staging.row_of(path, placed, store.vault).known(stat, seen)
+            continue
+        if placed:
+            made.write[path] = placed
+        elif there:
+            made.remove.add(path)
+        if there:
+            _judge(worktree, store, made, path, rows.get(path), kept.get(path), stat)
+    _check_room(worktree, made)
+    return made
+
+
+def _judge(
+    worktree: Worktree,
+    store: Store,
+    made: Plan,
+    path: str,
+    row: Row | None,
+    kept: Row | None,
+    stat: os.stat_result | None,
+) -> None:
+    """Find out whether what a file holds is kept: staged, or elsewhere."""
+    for each in (row, kept):
+        if each and _clean(worktree, each, staging.entry_of(each, store.vault), path, stat):
+            made.held[path] = each
+            return
+    made.conflicts.add(path)
+
+
+def _clean(
+    worktree: Worktree,
+    row: Row | None,
+    old: Entry | None,
+    path: str,
+    stat: os.stat_result | None,
+) -> bool:
+    """Whether what is at a path, staged and on disk, is kept by the old tree."""
+    if row is None or old is None or not staging.agree(row, old):
+        return False
+    if stat is None or row.fresh(stat):
+        return True
+    return not stat_module.S_ISDIR(stat.st_mode) and staging.holds(worktree, path, stat, old)
+
+
+def _plan_removal(
+    worktree: Worktree,
+    made: Plan,
+    row: Row | None,
+    change: history.Difference,
+    stat: os.stat_result | None,
+) -> None:
+    path = change.path
+    made.judged[path] = moment(stat)
+    if _staged_apart(row, change):
+        made.conflicts.add(path)
+    if stat is None or stat_module.S_ISDIR(stat.st_mode) or row is None:
+        made.forget.add(path)
+        return
+    made.remove.add(path)
+    if not _clean(worktree, row, change.old, path, stat):
+        made.conflicts.add(path)
+
+
+def _plan_writing(
+    worktree: Worktree,
+    store: Store,
+    made: Plan,
+    row: Row | None,
+    change: history.Difference,
+    wanted: Wanted,
+    stat: os.stat_result | None,
+    seen: int,
+) -> None:
+    path, entry = change.path, change.new
+    assert entry is not None
+    placed = Placed(change.group, entry)
+    made.judged[path] = moment(stat)
+    if _staged_apart(row, change):
+        made.conflicts.add(path)
+    if stat is not None and stat_module.S_ISDIR(stat.st_mode):
+        made.write[path] = placed  # `_check_room` looks at what is in the directory
+    elif stat is not None and staging.holds(worktree, path, stat, entry):
+        made.adopt[path] = staging.row_of(path, placed, store.vault).known(stat, seen)
+    elif stat is None and (row is None or row.absent) and not wanted(path):
+        made.leave[path] = placed
+    else:
+        made.write[path] = placed
+        if stat is not None and not _clean(worktree, row, change.old, path, stat):
+            made.conflicts.add(path)
+
+
+def _staged_apart(row: Row | None, change: history.Difference) -> bool:
+    """Whether what is staged at a path, a deletion included, is what neither tree holds."""
+    if row is None:
+        return change.old is not None and change.new is not None
+    return not (staging.agree(row, change.old) or staging.agree(row, change.new))
+
+
+def _check_room(worktree: Worktree, made: Plan) -> None:
+    """Find files in the way of new directories, and directories in the way of new files."""
+    looked: set[str] = set()
+    for path in made.write:
+        stat = worktree.stat(path) if made.judged[path] else None
+        if stat is not None and stat_module.S_ISDIR(stat.st_mode):
+            del made.judged[path]
+            _clear(worktree, made, worktree.below(path))
+        for parent in parents(path):
+            if parent in looked:
+                continue
+            looked.add(parent)
+            stat = worktree.stat(parent)
+            if stat is None or parent in made.remove:
+                break
+            if not stat_module.S_ISDIR(stat.st_mode):  # a link is not followed, it goes
+                _clear(worktree, made, [parent])
+                break
+
+
+def keep_out(worktree: Worktree, made: Plan, *, in_git: bool) -> tuple[str, ...]:
+    """Leave out of a plan what other programs would take orders from, and give its paths.
+
+    That is all in a directory which git would take for a repository of its own, and, inside of a
+    git repository, git's own files: whether a `.gitignore` hides secrets is for git to say.
+    """
+    shaped = repositories(worktree, made.write)
+    found = set(made.write) if "" in shaped else set()
+    if shaped:
+        found.update(path for path in made.write if not shaped.isdisjoint(parents(path)))
+    if in_git:
+        found.update(path for path in made.write if files.is_gits_own(path.rpartition("/")[2]))
+    for path in found:
+        made.leave[path] = made.write.pop(path)
+        made.conflicts.discard(path)
+    return tuple(sorted(found))
+
+
+def repositories(worktree: Worktree, coming: Iterable[str]) -> set[str]:
+    """The directories that git takes for repositories once some files are in place."""
+    inside: dict[str, set[str]] = {"": set()}
+    for path in coming:
+        name = path
+        while name:
+            directory, _, name = name.rpartition("/")
+            known = directory in inside
+            inside.setdefault(directory, set()).add(name)
+            name = "" if known else directory
+    found = set()
+    for directory, names in inside.items():
+        # Only what is asked for: a directory may hold a hundred thousand files.
+        at = f"{directory}/" if directory else ""
+        held = {each for each in files.GIT_DIRECTORY if worktree.exists(at + each)}
+        if files.is_git_directory(names | held):
+            found.add(directory)
+    return found
+
+
+def _clear(worktree: Worktree, made: Plan, paths: Iterable[str]) -> None:
+    for path in paths:
+        if path not in made.remove:
+            made.judged[path] = moment(worktree.stat(path))
+            made.remove.add(path)
+            made.conflicts.add(path)
+
+
+# --- applying -------------------------------------------------------------------------------
+
+
+def backup(
+    worktree: Worktree,
+    store: Store,
+    rows: Mapping[str, Row],
+    made: Plan,
+    *,
+    author: str,
+    group_of: GroupOf,
+) -> tuple[str, list[Row]]:
+    """Keep what is on disk (or only staged) where there are conflicts, as a commit of its own.
+
+    Returns:
+        The ref that names it, ``backup/…``, and what is on disk.
+    """
+    head = history.head_of(store)
+    paths = sorted(made.conflicts)
+    staging.check_names(paths, (), portable=False)
+    there = [path for path in paths if _is_file(worktree.stat(path))]
+    only_staged = [rows[path] for path in rows.keys() & set(paths)]
+    with store.writer() as writer:
+
+        def keep(rows: Iterable[Row], parent: ObjectId | None, what: str) -> ObjectId:
+            trees = staging.write_trees(rows, writer, store.vault)
+            message = f"{what} before they were replaced"
+            return history.add_commit(writer, trees, [parent], author=author, message=message)
+
+        sizes = dict.fromkeys(there, 0)
+        kept = list(store_files(worktree, sizes, writer, store, group_of))
+        parent = head
+        known = {(row.path, row.content, row.mode) for row in kept}
+        if any((row.path, row.content, row.mode) not in known for row in only_staged):
+            # What was staged is the backup's parent, as in git's stash.
+            parent = keep(only_staged, head, "Staged changes")
+        commit = keep(kept, parent, "Local changes") if kept else parent
+        assert commit is not None
+        taken = store.database.refs()
+        n = next(n for n in itertools.count(1) if f"backup/{n}" not in taken)
+        name = f"backup/{n}"
+        with store.database.transaction():
+            writer.save()
+            store.database.set_ref(name, commit)
+    made.judged.update((row.path, row.moment) for row in kept)
+    return name, kept
+
+
+def needed(store: Store, entries: Iterable[Entry]) -> set[ObjectId]:
+    """The chunks that writing ``entries`` takes."""
+    lists = history.chunks_of(store, (entry.content for entry in entries))
+    return {piece for pieces in lists.values() for piece in pieces}
+
+
+def _is_file(stat: os.stat_result | None) -> bool:
+    return stat is not None and not stat_module.S_ISDIR(stat.st_mode)
+
+
+class Done(NamedTuple):
+    """What the index is to be told after a plan has been carried out."""
+
+    rows: list[Row]
+    gone: set[str]
+    ignored: tuple[str, ...] = ()
+    """Lines added to `.gitignore` for what was put in place."""
+    left_out: tuple[str, ...] = ()
+    """Files that were not put in place, because of their names."""
+
+    def record(self, index: Index) -> None:
+        """Tell it."""
+        index.remove(self.gone)
+        index.put(self.rows)
+
+
+def apply(worktree: Worktree, store: Store, made: Plan, progress: Progress) -> Done:
+    """Carry out a plan on disk. Every chunk must be in the local store by now.
+
+    All new files are written, whole and verified, before the first one in the worktree is touched.
+    """
+    with worktree.writing() as writing:
+        prepared = dict(_prepare(writing, store, made, progress)) if made.write else {}
+        # Fetching and writing took a while: what was edited meanwhile is not what was judged. Here
+        # before anything is touched, and then of each file right before it is.
+        touched = made.judged.keys() & (made.write.keys() | made.remove)
+        for path, stat in worktree.stats(touched):
+            if moment(stat) != made.judged[path]:
+                raise errors.LocalChanges(path)
+        for path in sorted(made.remove, reverse=True):
+            writing.remove(path, judged=made.judged.get(path))
+        assert prepared.keys() == made.write.keys()
+        rows = []
+        for path in list(prepared):
+            # Nothing is kept of a file but its row: there may be a hundred thousand.
+            each = prepared.pop(path)
+            stat, untouched = writing.install(each, path, judged=made.judged.get(path))
+            row = staging.row_of(path, made.write[path], store.vault)
+            rows.append(row.known(stat, 1 if untouched else 0))
+    # Only now is a file that was just written old enough for its stat to be trusted.
+    seen = now()
+    rows = [row._replace(seen=seen) if row.seen else row for row in rows]
+    rows += made.adopt.values()
+    rows += [staging.row_of(path, placed, store.vault) for path, placed in made.leave.items()]
+    return Done(rows, made.remove | made.forget)
+
+
+def _prepare(
+    writing: Writing, store: Store, made: Plan, progress: Progress
+) -> Iterator[tuple[str, Prepared]]:
+    entries = made.write
+    lists = {entry.content: [entry.content] for _, entry in entries.values()}
+    places = store.locate(lists)
+    lists |= history.chunks_of(store, (each for each in places if not places[each].kind.is_data))
+    pieces = {piece for pieces in lists.values() for piece in pieces}
+    places |= store.locate(pieces - places.keys())
+
+    def prepare(item: tuple[str, Placed]) -> tuple[str, Prepared]:
+        path, (group, entry) = item
+        blocks = _blocks(store, places, lists[entry.content], entry, group=group)
+        return path, writing.prepare(path, entry.mode, blocks)
+
+    def prepare_large(path: str, placed: Placed) -> Prepared:
+        group, entry = placed
+
+        def blocks() -> Iterator[bytes]:
+            pieces = lists[entry.content]
+            for block in _blocks(store, places, pieces, entry, group=group, threads=THREADS):
+                yield block
+                progress.advance(len(block))
+
+        return writing.prepare(path, entry.mode, blocks())
+
+    ordered = sorted(entries.items())
+    large = [item for item in ordered if len(lists[item[1].entry.content]) != 1]
+    single = [item for item in ordered if len(lists[item[1].entry.content]) == 1]
+    progress.start("Writing files", sum(entry.size for _, entry in entries.values()), "B")
+    # Large files one after the other with their chunks side by side, others side by side; small
+    # ones in one thread, which of several would wait for the interpreter's and the disk's locks.
+    for path, placed in large:
+        yield path, prepare_large(path, placed)
+    middling = [item for item in single if item[1].entry.size > _SMALL]
+    for path, scratch in in_order(prepare, middling, threads=THREADS):
+        yield path, scratch
+        progress.advance(entries[path].entry.size)
+    small = (item for item in single if item[1].entry.size <= _SMALL)
+    for batch in batches(small, _TOLD):
+        yield from map(prepare, batch)
+        progress.advance(sum(placed.entry.size for _, placed in batch))
+    progress.finish()
+
+
+def _blocks(
+    store: Store,
+    places: Mapping[ObjectId, Held],
+    pieces: Sequence[ObjectId],
+    entry: Entry,
+    *,
+    group: str | None = None,
+    threads: int = 1,
+) -> Iterator[bytes]:
+    """A file's verified content, piece by piece."""
+    missing = next((piece for piece in pieces if piece not in places), None)
+    if missing is not None:
+        raise errors.MissingObject(missing)
+    found = (places[piece] for piece in pieces)
+    size = 0
+    read = functools.partial(store.open, group=group)
+    for body in in_order(read, found, threads=threads) if threads > 1 else map(read, found):
+        size += len(body)
+        yield body
+    if size != entry.size:
+        raise errors.CorruptObject(entry.content, f"{size} bytes, the tree says {entry.size}")
+
+
+def read(store: Store, entry: Entry, group: str | None = None) -> Iterator[bytes]:
+    """A committed file's verified content, piece by piece.
+
+    Args:
+        store: Where it is.
+        entry: The file.
+        group: The group whose tree holds it, if that is known: its content must be that group's.
+    """
+    pieces = history.chunks_of(store, [entry.content])[entry.content]
+    return _blocks(store, store.locate(pieces), pieces, entry, group=group, threads=THREADS)

@@ -1,0 +1,278 @@
+"""What files hold, on its way into the store: read once, hashed, compressed, sealed, packed.
+
+Small files travel in batches that threads work on side by side; a large file is cut, and its
+chunks travel like that.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import stat as stat_module
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from dorky import errors, files
+from dorky.files import moment
+from dorky.format import chunk, model
+from dorky.format.model import ALL, Chunk, Chunks, Entry, Kind, MiB, ObjectId
+from dorky.keys.roster import GroupOf
+from dorky.keys.vault import Vault
+from dorky.parallel import THREADS, in_order
+from dorky.store import history
+from dorky.store.index import Row, mode_of
+from dorky.store.objects import Store, Writer
+from dorky.worktree.worktree import Worktree, now
+
+_ATTEMPTS = 3
+_BATCH = 128
+_BATCH_SIZE = 4 * MiB
+
+
+class _Read(NamedTuple):
+    """A small file or a link as it was read: its row, and what it holds."""
+
+    row: Row
+    group: str
+    body: bytes
+
+
+def store_files(
+    worktree: Worktree,
+    sizes: Mapping[str, int],
+    writer: Writer,
+    store: Store,
+    group_of: GroupOf,
+    *,
+    advance: Callable[[int], None] = lambda _: None,
+) -> Iterator[Row]:
+    """Store the content of files and links, and describe each; in no particular order.
+
+    Memory: a few batches of 4 MiB, whatever the total.
+
+    Args:
+        worktree: Where they are.
+        sizes: About how many bytes each has, by path.
+        writer: Takes the content.
+        store: Gives the keys.
+        group_of: Tells whom each is sealed for.
+        advance: Is told how many bytes have been stored, as they are.
+
+    Raises:
+        PathNotFound: A file that is gone.
+        UnstorablePath: A socket, device or pipe.
+        FileChanged: A file that would not hold still.
+    """
+    vault = store.vault
+    large = [path for path, size in sizes.items() if size > chunk.WHOLE]
+    small = ((path, size) for path, size in sizes.items() if size <= chunk.WHOLE)
+    batches = list(_batches(small))
+
+    def read(batch: list[str]) -> list[_Read | str]:
+        above = {path.rpartition("/")[0]: path for path in batch}
+        _check_above(worktree, above)
+        found = [_read(worktree, path, group_of(path), vault) for path in batch]
+        # Once more: what was read through a link that has come since is not the project's.
+        _check_above(worktree, above)
+        return found
+
+    def judged() -> Iterator[tuple[list[_Read], set[ObjectId]]]:
+        for found in in_order(read, batches, threads=THREADS):
+            large.extend(each for each in found if isinstance(each, str))
+            reads = [each for each in found if not isinstance(each, str)]
+            yield reads, writer.lacking({each.row.content for each in reads})
+
+    def close(item: tuple[list[_Read], set[ObjectId]]) -> list[tuple[Row, bytes | None]]:
+        reads, lacking = item
+        return [
+            (
+                row,
+                vault.store(Kind.CHUNK, row.content, body, group=group)
+                if row.content in lacking
+                else None,
+            )
+            for row, group, body in reads
+        ]
+
+    several = len(batches) > 1
+    for batch in in_order(close, judged(), threads=THREADS) if several else map(close, judged()):
+        for row, stored in batch:
+            if stored is not None:
+                writer.append(Kind.CHUNK, row.content, stored)
+            yield row
+        advance(sum(row.size for row, _ in batch))
+    for path in large:
+        yield _store_large(worktree, path, writer, store, group_of(path), advance)
+
+
+def _batches(sizes: Iterable[tuple[str, int]]) -> Iterator[list[str]]:
+    """Paths in groups that are worth a thread's while, and not much memory."""
+    batch: list[str] = []
+    total = 0
+    for path, size in sizes:
+        batch.append(path)
+        total += size
+        if len(batch) == _BATCH or total > _BATCH_SIZE:
+            yield batch
+            batch, total = [], 0
+    if batch:
+        yield batch
+
+
+def _check_above(worktree: Worktree, above: Mapping[str, str]) -> None:
+    """Make sure that directories are some, and no links; each is given with a path in it.
+
+    Raises:
+        PathNotFound: One is not.
+    """
+    for directory, path in above.items():
+        stat = worktree.stat(directory) if directory else None
+        if directory and (stat is None or not stat_module.S_ISDIR(stat.st_mode)):
+            raise errors.PathNotFound(path)
+
+
+def _read(worktree: Worktree, path: str, group: str, vault: Vault) -> _Read | str:
+    """Read a small file, or a link; give the path back if the file is a large one by now.
+
+    Args:
+        worktree: Where it is.
+        path: In the repository; what is above it has been looked at.
+        group: Whom it is for.
+        vault: Gives the keys.
+    """
+    for _ in range(_ATTEMPTS):
+        seen = now()
+        stat = worktree.stat_in(path)
+        if stat is None:
+            raise errors.PathNotFound(path)
+        if stat_module.S_ISLNK(stat.st_mode):
+            body = worktree.link_target(path)
+        elif stat_module.S_ISREG(stat.st_mode):
+            fd = worktree.open(path)
+            try:
+                stat = os.fstat(fd)
+                if stat.st_size > chunk.WHOLE:
+                    return path
+                with files.disk_errors(Path(path)):
+                    # One more than there should be: a file that grows is told by it.
+                    body = os.read(fd, stat.st_size + 1)
+                after = os.fstat(fd)
+            finally:
+                os.close(fd)
+            if moment(stat) != moment(after) or stat.st_size != len(body):
+                continue
+        else:
+            raise errors.UnstorablePath(path, "it is not a regular file or a link")
+        content = vault.object_id(Kind.CHUNK, body, group=group)
+        digest = vault.mask(hashlib.sha256(body).hexdigest(), content)
+        row = Row(path, mode_of(stat), len(body), content, digest).known(stat, seen)
+        return _Read(row._replace(group=group), group, body)
+    raise errors.FileChanged(path)
+
+
+class _Hashing:
+    """A file whose bytes are hashed as they are read, up to one more than it had at first.
+
+    A file that grows as fast as it is read would else never end.
+    """
+
+    def __init__(self, fd: int, size: int) -> None:
+        self._fd = fd
+        self._limit = size + 1
+        self.sha256 = hashlib.sha256()
+        self.size = 0
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        window = memoryview(buffer)[: self._limit - self.size]
+        count = os.readv(self._fd, [window])
+        self.sha256.update(window[:count])
+        self.size += count
+        return count
+
+
+def _store_large(
+    worktree: Worktree,
+    path: str,
+    writer: Writer,
+    store: Store,
+    group: str,
+    advance: Callable[[int], None],
+) -> Row:
+    """Store a file that is too large for one chunk, in bounded memory."""
+    above = {path.rpartition("/")[0]: path}
+    for _ in range(_ATTEMPTS):
+        _check_above(worktree, above)
+        seen = now()
+        fd = worktree.open(path)
+        try:
+            _check_above(worktree, above)
+            stat = os.fstat(fd)
+            source = _Hashing(fd, stat.st_size)
+            with files.disk_errors(Path(path)):
+                content = _store_pieces(source, writer, store, group, advance)
+            after = os.fstat(fd)
+        finally:
+            os.close(fd)
+        if moment(stat) == moment(after) and after.st_size == source.size:
+            digest = store.vault.mask(source.sha256.hexdigest(), content)
+            row = Row(path, mode_of(after), source.size, content, digest, group=group)
+            return row.known(after, seen)
+    raise errors.FileChanged(path)
+
+
+def _store_pieces(
+    source: chunk.Readable,
+    writer: Writer,
+    store: Store,
+    group: str,
+    advance: Callable[[int], None] = lambda _: None,
+) -> ObjectId:
+    """Store what is too large for one chunk, cut; give its content id."""
+    bodies = chunk.cut(source, seed=store.vault.gear_seed(group))
+    found = []
+    for piece, length in writer.add_all(Kind.CHUNK, bodies, group=group):
+        found.append(Chunk(piece, length))
+        advance(length)
+    if not found:  # a large file that was emptied meanwhile
+        return writer.add(Kind.CHUNK, b"", group=group)
+    if len(found) == 1:
+        return found[0].id
+    return writer.add(Kind.CHUNKS, model.encode(Chunks(tuple(found))), group=group)
+
+
+def store_bytes(
+    store: Store, writer: Writer, name: str, mode: int, data: bytes, *, group: str = ALL
+) -> Entry:
+    """Store the content of a file that is not on disk; give what a tree says of it."""
+    if len(data) <= chunk.WHOLE:
+        content = writer.add(Kind.CHUNK, data, group=group)
+    else:
+        content = _store_pieces(io.BytesIO(data), writer, store, group)
+    return Entry(name, mode, content, len(data), hashlib.sha256(data).hexdigest())
+
+
+def regroup(
+    store: Store, writer: Writer, entry: Entry, group: str, *, source: str | None = None
+) -> Entry:
+    """Seal a file's content for another group; its chunks must be here.
+
+    Every group's ids are keyed apart, so the content gets another id, too.
+
+    Args:
+        store: Where the chunks are.
+        writer: Takes the encrypted ones.
+        entry: The file.
+        group: The group that it is for.
+        source: The group whose tree holds it, if that is known: its chunks must be of that group.
+    """
+    pieces = history.chunks_of(store, [entry.content])[entry.content]
+    bodies = (store.read(piece, group=source) for piece in pieces)
+    moved = [Chunk(writer.add(Kind.CHUNK, body, group=group), len(body)) for body in bodies]
+    content = moved[0].id
+    if pieces != [entry.content]:
+        content = writer.add(Kind.CHUNKS, model.encode(Chunks(tuple(moved))), group=group)
+    return msgspec.structs.replace(entry, content=content)

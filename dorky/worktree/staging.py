@@ -1,0 +1,462 @@
+"""From the worktree to the index to trees: staging, status, and writing a commit's trees."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat as stat_module
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING, NamedTuple
+
+from dorky import errors, files
+from dorky.format import model
+from dorky.format.model import ALL, Entry, Kind, ObjectId, Tree
+from dorky.keys.roster import GroupOf
+from dorky.paths import matches, parents
+from dorky.progress import Progress
+from dorky.results import Change
+from dorky.store import history, projection
+from dorky.store.history import Placed
+from dorky.store.index import Index, Row, mode_of
+from dorky.store.objects import Store, Writer
+from dorky.worktree.ignore import Ignore
+from dorky.worktree.worktree import Worktree, now
+
+if TYPE_CHECKING:
+    from dorky.keys.vault import Vault
+
+# Names that nearly always hold a secret; looked for by `status`, never staged by themselves. (No
+# regular expression: every command would compile it.)
+_SECRETS = frozenset(
+    {
+        *("id_rsa", "id_dsa", "id_ecdsa", "id_ed25519", "credentials.json", "kubeconfig"),
+        *(".npmrc", ".pypirc", ".netrc", ".htpasswd"),
+    }
+)
+_SECRET_BEGINNINGS = (".env.", "secrets.")
+_SECRET_ENDS = (
+    *(".env", ".pem", ".key", ".p12", ".pfx", ".jks"),
+    *(".keystore", ".kdbx", ".tfvars"),
+)
+_HARMLESS = (".example", ".sample", ".template", ".dist", ".pub")
+
+
+def looks_secret(name: str) -> bool:
+    """Whether a file of this name most likely holds a secret."""
+    return (
+        name in _SECRETS
+        or name.endswith(_SECRET_ENDS)
+        or name.startswith(_SECRET_BEGINNINGS)
+        or (name.startswith("service-account") and name.endswith(".json"))
+    ) and not name.endswith(_HARMLESS)
+
+
+# --- what a path on the command line means --------------------------------------------------
+
+
+class Selection(NamedTuple):
+    """What paths on a command line select."""
+
+    present: dict[str, os.stat_result]
+    """Files and links on disk."""
+
+    named: set[str]
+    """Those of them that were named outright, not met in a directory or a pattern."""
+
+    gone: set[str]
+    """Staged paths that are no longer on disk."""
+
+
+def select(
+    worktree: Worktree,
+    ignore: Ignore,
+    rows: Mapping[str, Row],
+    paths: Sequence[str],
+    *,
+    force: bool = False,
+) -> Selection:
+    """Expand files, directories, patterns that the shell left alone, and deleted files.
+
+    Args:
+        worktree: Where they are.
+        ignore: Rules of the worktree's root.
+        rows: What is staged.
+        paths: Repository paths.
+        force: Whether to take named files that are ignored.
+
+    Raises:
+        PathNotFound: A path that selects nothing.
+        UsageError: A named file that is ignored.
+    """
+    chosen = Selection({}, set(), set())
+    for path in paths:
+        stat = worktree.stat(path) if path else worktree.root.stat()
+        if stat is not None and not stat_module.S_ISDIR(stat.st_mode):
+            if not force and path not in rows and ignore.ignored(path):
+                raise errors.UsageError(f"{path} is ignored by .dorkyignore", hint="add --force")
+            chosen.present[path] = stat
+            chosen.named.add(path)
+            continue
+        below = {name for name in rows if not path or name == path or name.startswith(path + "/")}
+        if stat is None and not below:
+            _select_pattern(worktree, ignore, rows, path, chosen)
+        elif stat is None:
+            for name in below:
+                _select_tracked(worktree, rows[name], chosen)
+        else:
+            if path and not force and not below and ignore.ignored(path + "/"):
+                raise errors.UsageError(f"{path} is ignored by .dorkyignore", hint="add --force")
+            found = dict(worktree.walk(ignore, path))
+            chosen.present.update(found)
+            for name in below - found.keys():
+                _select_tracked(worktree, rows[name], chosen)
+    return chosen
+
+
+def _select_tracked(worktree: Worktree, row: Row, chosen: Selection) -> None:
+    """A staged path that the walk did not meet: ignored by now, gone, or never pulled."""
+    stat = worktree.stat(row.path)
+    if stat is not None and not stat_module.S_ISDIR(stat.st_mode):
+        chosen.present[row.path] = stat
+    elif not row.absent:
+        chosen.gone.add(row.path)
+
+
+def _select_pattern(
+    worktree: Worktree, ignore: Ignore, rows: Mapping[str, Row], path: str, chosen: Selection
+) -> None:
+    if not any(c in path for c in "*?["):
+        raise errors.PathNotFound(path)
+    found = {name: stat for name, stat in worktree.walk(ignore) if matches(name, path)}
+    tracked = [name for name in rows if name not in found and matches(name, path)]
+    if not found and not tracked:
+        raise errors.PathNotFound(path)
+    chosen.present.update(found)
+    for name in tracked:
+        _select_tracked(worktree, rows[name], chosen)
+
+
+def tracked(rows: Iterable[str], paths: Sequence[str], where: str = "") -> list[str]:
+    """The tracked paths that command-line paths select: themselves, what is below, patterns.
+
+    Raises:
+        PathNotTracked: A path that selects nothing.
+    """
+    names = list(rows)
+    found: dict[str, None] = {}
+    for path in paths:
+        hits = [n for n in names if not path or n == path or n.startswith(path + "/")]
+        hits = hits or [n for n in names if matches(n, path)]
+        if not hits and path:
+            raise errors.PathNotTracked(path, where)
+        found.update(dict.fromkeys(hits))
+    return list(found)
+
+
+# --- staging --------------------------------------------------------------------------------
+
+
+def check_names(paths: Iterable[str], rows: Iterable[str], *, portable: bool) -> None:
+    """Refuse names that can't be kept, or can't live side by side on every system.
+
+    Raises:
+        UnstorablePath: A name that is not UTF-8, or that Windows can't create.
+        NameClash: Two names that differ only in case.
+    """
+    new = set(paths)
+    if not new:
+        return
+    fine: set[str] = set()
+    for path in new:
+        try:
+            path.encode()
+        except UnicodeEncodeError:
+            raise errors.UnstorablePath(ascii(path), "its name is not UTF-8") from None
+        for part in path.split("/"):
+            if part in fine:
+                continue
+            reason = files.unsafe(part) or (files.unportable(part) if portable else None)
+            if reason:
+                raise errors.UnstorablePath(path, reason)
+            fine.add(part)
+    spelling: dict[str, str] = {}
+    above: set[str] = set()
+    for path in (*rows, *new):
+        directory = path.rpartition("/")[0]
+        prefixes = [path] if directory in above else [*parents(path), path]
+        above.add(directory)
+        for prefix in prefixes:
+            other = spelling.setdefault(prefix.casefold(), prefix)
+            if other != prefix:
+                raise errors.NameClash(other, prefix)
+
+
+def stage(
+    worktree: Worktree,
+    store: Store,
+    index: Index,
+    rows: Mapping[str, Row],
+    chosen: Selection,
+    group_of: GroupOf,
+    progress: Progress,
+    check: Callable[[Iterable[Row]], None] = lambda _: None,
+) -> list[Change]:
+    """Make the index hold the chosen files as they are on disk, each sealed for its group.
+
+    One transaction: everything is staged, or nothing.
+
+    Args:
+        worktree: Where the files are.
+        store: Takes what they hold.
+        index: Is changed.
+        rows: What is staged.
+        chosen: The files.
+        group_of: Gives the group of a path.
+        progress: Is told about it.
+        check: Refuses rows, before anything is saved.
+
+    Returns:
+        What changed in the index.
+    """
+    stale = {
+        path: stat
+        for path, stat in chosen.present.items()
+        if (row := rows.get(path)) is None
+        or row.absent
+        or row.group != group_of(path)
+        or not row.fresh(stat)
+    }
+    gone = (chosen.gone & rows.keys()) | displaced(chosen.present, rows)
+    changes = [Change(path, "deleted") for path in sorted(gone)]
+    new: list[Row] = []
+    if stale:
+        from dorky.worktree.ingest import store_files
+
+        progress.start("Staging", sum(stat.st_size for stat in stale.values()), "B")
+        with store.writer() as writer:
+            sizes = {path: stale[path].st_size for path in sorted(stale)}
+            for found in store_files(
+                worktree, sizes, writer, store, group_of, advance=progress.advance
+            ):
+                old = rows.get(found.path)
+                mode = worktree.mode(found.mode, old.mode) if old else found.mode
+                row = found._replace(mode=mode)
+                new.append(row)
+                if old is None or not row.same(old):
+                    changes.append(Change(row.path, "modified" if old else "added"))
+            check(new)
+            with store.database.transaction():
+                writer.save()
+                index.remove(gone)
+                changed = {each.path for each in changes}
+                index.put(row for row in new if row.path in changed)
+                index.refresh(row for row in new if row.path not in changed)
+        progress.finish()
+    elif gone:
+        index.remove(gone)
+    return sorted(changes)
+
+
+def displaced(present: Collection[str], rows: Collection[str]) -> set[str]:
+    """Staged paths that can't be any more: a file where a directory is now, or the reverse."""
+    gone = {prefix for path in present for prefix in parents(path) if prefix in rows}
+    directories = {prefix for path in rows for prefix in parents(path)}
+    for path in directories.intersection(present):
+        gone.update(name for name in rows if name.startswith(path + "/"))
+    return gone
+
+
+# --- comparing ------------------------------------------------------------------------------
+
+
+def holds(worktree: Worktree, path: str, stat: os.stat_result, entry: Entry) -> bool:
+    """Whether the file on disk is just what ``entry`` says. Reads it if its size fits."""
+    if worktree.mode(mode_of(stat), entry.mode) != entry.mode or stat.st_size != entry.size:
+        return False
+    return worktree.sha256(path, stat) == entry.sha256
+
+
+def unstaged(
+    worktree: Worktree,
+    store: Store,
+    index: Index,
+    rows: Mapping[str, Row],
+    found: Mapping[str, os.stat_result | None],
+) -> list[Change]:
+    """How the worktree differs from the index.
+
+    Files whose stat proved nothing but whose content is as staged are remembered, so that they
+    need not be read the next time.
+
+    Args:
+        worktree: Where the files are.
+        store: Gives the key that the digests are masked with.
+        index: Remembers.
+        rows: What is staged.
+        found: The stat of each of these files.
+    """
+    changes, learned = [], []
+    for path, row in rows.items():
+        stat = found[path]
+        if stat is None or stat_module.S_ISDIR(stat.st_mode):
+            if not row.absent:
+                changes.append(Change(path, "deleted"))
+            continue
+        seen = now()
+        if row.fresh(stat):
+            continue
+        # A mode or size that differs says enough; the key is needed only to compare content.
+        differs = worktree.mode(mode_of(stat), row.mode) != row.mode or stat.st_size != row.size
+        if differs or not holds(worktree, path, stat, entry_of(row, store.vault)):
+            changes.append(Change(path, "modified"))
+        else:
+            learned.append(row.known(stat, seen))
+    if learned:
+        # Only a cache: when another command is writing, it can wait.
+        with contextlib.suppress(errors.Locked):
+            index.refresh(learned)
+    return changes
+
+
+def committed(
+    store: Store,
+    index: Index,
+    rows: Mapping[str, Row],
+    paths: Collection[str] | None = None,
+) -> dict[str, Placed]:
+    """Return what ``HEAD`` holds of the groups that the index is about, by the owners of then.
+
+    Contested files are frozen: of one that is staged it is what the group holds that had it.
+
+    Args:
+        store: Where ``HEAD`` is.
+        index: Tells the groups.
+        rows: What is staged at these paths.
+        paths: Where; everywhere if it is None.
+    """
+    head = history.head_of(store)
+    owner = index.owner
+    view = projection.View(store, history.trees_of(store, head, index.groups), owner)
+    frozen = {path: row.group for path, row in rows.items() if owner(path) is None}
+    return dict(view.files(paths)) | view.recorded(frozen)
+
+
+def staged(store: Store, index: Index, rows: Mapping[str, Row] | None = None) -> list[Change]:
+    """How the index differs from ``HEAD``.
+
+    Args:
+        store: Where ``HEAD`` is.
+        index: What is staged.
+        rows: Its rows, if they have been read.
+    """
+    head = history.head_of(store)
+    since = index.since
+    if since and since[0] == head:
+        # The rest of the trees, which may be of a hundred thousand files, need not be decoded.
+        if not since[1]:
+            return []
+        rows = index.rows(since[1])
+        kept = committed(store, index, rows, since[1])
+    else:
+        rows = index.rows() if rows is None else rows
+        kept = committed(store, index, rows)
+    changes = [Change(path, "deleted") for path in kept.keys() - rows.keys()]
+    for path, row in rows.items():
+        placed = kept.get(path)
+        if placed is None:
+            changes.append(Change(path, "added"))
+        elif not agree(row, placed.entry):
+            changes.append(Change(path, "modified"))
+    return sorted(changes)
+
+
+# --- trees ----------------------------------------------------------------------------------
+
+
+def row_of(path: str, placed: Placed, vault: Vault, *, absent: bool = True) -> Row:
+    """The row that stands for a committed file which is not on disk (yet)."""
+    group, entry = placed
+    digest = vault.mask(entry.sha256, entry.content)
+    return Row(path, entry.mode, entry.size, entry.content, digest, absent=absent, group=group)
+
+
+def moved(row: Row, placed: Placed, vault: Vault) -> Row:
+    """The same file, its content sealed for another group (see `regroup`)."""
+    group, entry = placed
+    digest = vault.mask(entry.sha256, entry.content)
+    return row._replace(content=entry.content, digest=digest, group=group)
+
+
+def agree(row: Row | None, entry: Entry | None) -> bool:
+    """Whether a row is what a tree holds; what is missing on either side agrees with nothing."""
+    return (
+        row is not None
+        and entry is not None
+        and (row.content, row.mode) == (entry.content, entry.mode)
+    )
+
+
+def entry_of(row: Row, vault: Vault) -> Entry:
+    """The tree entry that a row is committed as."""
+    name = row.path.rpartition("/")[2]
+    return Entry(name, row.mode, row.content, row.size, vault.mask(row.digest, row.content))
+
+
+def placed_of(row: Row, vault: Vault) -> Placed:
+    """Return what a row is committed as, and for which group."""
+    return Placed(row.group, entry_of(row, vault))
+
+
+def write_trees(rows: Iterable[Row], writer: Writer, vault: Vault) -> dict[str, ObjectId]:
+    """Store the trees that hold ``rows``, each in the tree of its own group.
+
+    Returns:
+        The root trees by group; `ALL` is always there.
+    """
+    return write_placed(((row.path, *placed_of(row, vault)) for row in rows), writer)
+
+
+def write_placed(
+    items: Iterable[tuple[str, str, Entry]], writer: Writer, groups: Iterable[str] = ()
+) -> dict[str, ObjectId]:
+    """Store the trees that hold entries at paths, each for a group.
+
+    Args:
+        items: The paths, groups and entries.
+        writer: Takes the trees.
+        groups: Groups that get a tree even if it is empty: a tree that is missing may have been
+            left out by somebody who is not in the group.
+
+    Returns:
+        The root trees by group; `ALL` is always there.
+    """
+    held: dict[str, list[tuple[str, Entry]]] = {group: [] for group in (ALL, *groups)}
+    for path, group, entry in items:
+        held.setdefault(group, []).append((path, entry))
+    return {group: write_entries(each, writer, group=group) for group, each in held.items()}
+
+
+def write_entries(
+    items: Iterable[tuple[str, Entry]], writer: Writer, *, group: str = ALL
+) -> ObjectId:
+    """Store the trees that hold a group's entries at paths; give the root's id."""
+    directories: dict[str, list[Entry]] = {"": []}
+    for path, entry in items:
+        parent = path.rpartition("/")[0]
+        for prefix in parents(path):
+            directories.setdefault(prefix, [])
+        directories[parent].append(entry)
+    root: ObjectId = ""
+    # Deepest first: a directory's id is an entry of its parent.
+    for directory in sorted(directories, key=lambda d: d.count("/") + bool(d), reverse=True):
+        entries = sorted(directories[directory], key=lambda entry: entry.name.encode())
+        for before, entry in pairwise(entries):
+            if before.name == entry.name:  # no reader would take such a tree
+                raise errors.Conflict(f"{directory or '.'} holds two of {entry.name}")
+        tree = writer.add(Kind.TREE, model.encode(Tree(tuple(entries))), group=group)
+        if directory:
+            parent, _, name = directory.rpartition("/")
+            directories[parent].append(Entry(name, stat_module.S_IFDIR, tree))
+        root = tree
+    return root

@@ -1,0 +1,547 @@
+"""The project's files on disk: walking them, reading them whole, writing them safely."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import itertools
+import operator
+import os
+import stat as stat_module
+import threading
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from dorky import errors, files
+from dorky.files import Moment, Proof, moment
+from dorky.worktree.ignore import Ignore
+
+STATE = ".dorky"
+SCRATCH = "tmp"
+"""The directory in a project's state where new files are written; emptied by the next command."""
+# To go on from, a directory need not be one that can be listed, where systems know the difference.
+_DIRECTORY = os.O_DIRECTORY | os.O_CLOEXEC | getattr(os, "O_PATH", os.O_RDONLY)
+_PATH_MAX = 4096
+_BLOCK = 1 << 20
+# What systems say of a link that is not to be followed, and is no directory either.
+_NO_DIRECTORY = {errno.ENOTDIR, errno.ELOOP, errno.EMLINK}
+_NOT_THERE = {errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG}
+
+
+class Found(NamedTuple):
+    """A file as the walk meets it: its repository path and its own stat, links unfollowed."""
+
+    path: str
+    stat: os.stat_result
+
+
+_proving = operator.attrgetter("st_mode", "st_size", "st_ino", "st_mtime_ns", "st_ctime_ns")
+
+
+class Survey(NamedTuple):
+    """What a look at the whole worktree has shown.
+
+    Attributes:
+        unproven: Tracked files whose stat proves nothing, with it; None if there is no such file.
+        others: Files that matter and are neither tracked nor ignored.
+    """
+
+    unproven: dict[str, os.stat_result | None]
+    others: list[str]
+
+
+class Prepared(NamedTuple):
+    """A file that was written aside: its name there, and what of its stat stays when it moves."""
+
+    name: str
+    kept: tuple[int, int, int]
+
+
+def _staying(stat: os.stat_result) -> tuple[int, int, int]:
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns
+
+
+class Worktree:
+    """The directory that holds `.dorkyrc`.
+
+    Args:
+        root: An absolute path.
+        scratch: Gives the directory where new files are written before they are put in place.
+    """
+
+    def __init__(self, root: Path, scratch: Callable[[], Path]) -> None:
+        self.root = root
+        self.scratch = scratch
+        self._prefix = os.path.join(root, "")  # noqa: PTH118
+        self.umasks: Callable[[], Collection[int]] = lambda: (files.umask(),)
+        """Gives the umasks under which files were written (see `mode`)."""
+
+    # --- paths -----------------------------------------------------------------------------
+
+    def relative(self, path: str | os.PathLike[str]) -> str:
+        """The repository path of a path that the user named; ``""`` for the root itself.
+
+        Links inside the project are names like others: what a revision holds at ``d/x`` can be
+        asked for though ``d`` is a link by now. Links that lead to the project are followed.
+
+        Raises:
+            UsageError: It is empty (an unset shell variable, which must not mean everything).
+            OutsideWorktree: It lies elsewhere.
+            UnstorablePath: It lies in a repository's own directory.
+        """
+        named = os.fspath(path)
+        if not named:
+            raise errors.UsageError("a path is empty", hint="name a file, or . for all of them")
+        if "\0" in named:
+            raise errors.PathNotFound(named)
+        absolute = Path(os.path.normpath(Path.cwd() / named))
+        if not absolute.is_relative_to(self.root):
+            try:
+                absolute = absolute.parent.resolve() / absolute.name
+            except RuntimeError:  # links in a circle; Python 3.13 passes over them
+                raise errors.PathNotFound(named) from None
+            if not absolute.is_relative_to(self.root):
+                raise errors.OutsideWorktree(named, self.root)
+        parts = absolute.relative_to(self.root).parts
+        for part in parts:
+            if reason := files.unsafe(part):
+                raise errors.UnstorablePath(named, reason)
+        return "/".join(parts)
+
+    def on_disk(self, path: str) -> Path:
+        """The disk path of a repository path.
+
+        Raises:
+            UnsafePath: It would leave the worktree or enter a repository's own directory.
+        """
+        return Path(self.at(path))
+
+    def at(self, path: str) -> str:
+        """The same (see `on_disk`) as a string: for a hundred thousand files a `Path` is slow."""
+        files.check_path(path)
+        return self._prefix + path
+
+    def stat(self, path: str) -> os.stat_result | None:
+        """The file's own stat; None if there is no such file.
+
+        What lies behind a symbolic link (or any other parent that is not a directory) is not the
+        project's: there is no such file either.
+        """
+        disk = self.at(path)
+        slash = len(disk) - len(path)
+        try:
+            while (slash := disk.find("/", slash)) > 0:
+                if not stat_module.S_ISDIR(os.lstat(disk[:slash]).st_mode):
+                    return None
+                slash += 1
+            return os.lstat(disk)
+        except OSError as error:
+            if error.errno in _NOT_THERE:
+                return None
+            raise errors.UnreadableFile(path, error.strerror) from error
+
+    def exists(self, path: str) -> bool:
+        """Whether there is something of this name, which is a safe one."""
+        return os.path.lexists(self._prefix + path)
+
+    def stat_in(self, path: str) -> os.stat_result | None:
+        """The same for a path whose parents have been looked at just now."""
+        try:
+            return os.lstat(self.at(path))
+        except OSError as error:
+            if error.errno in _NOT_THERE:
+                return None
+            raise errors.UnreadableFile(path, error.strerror) from error
+
+    def stats(self, paths: Iterable[str]) -> Iterator[tuple[str, os.stat_result | None]]:
+        """What `stat` says of each path; the directories above them are looked at only once."""
+        there = {"": True}
+        for path in paths:
+            directory = path.rpartition("/")[0]
+            if directory not in there:
+                above = self.stat(directory)
+                there[directory] = above is not None and stat_module.S_ISDIR(above.st_mode)
+            yield path, self.stat_in(path) if there[directory] else None
+
+    def link_above(self, path: str) -> str | None:
+        """The outermost directory above a path that is a symbolic link; None if none is."""
+        parents = (path[:end] for end, char in enumerate(path) if char == "/")
+        return next((each for each in parents if (self.on_disk(each)).is_symlink()), None)
+
+    def mode(self, found: int, recorded: int) -> int:
+        """Return the mode to record for a file: the one recorded, if only a umask has narrowed it.
+
+        Args:
+            found: Its type and permission bits on disk.
+            recorded: Those with which it is staged, or committed.
+        """
+        narrowed = found == recorded or any(found == recorded & ~umask for umask in self.umasks())
+        return recorded if narrowed else found
+
+    # --- walking ---------------------------------------------------------------------------
+
+    def walk(self, ignore: Ignore, start: str = "") -> Iterator[Found]:
+        """Every file and link below ``start`` that is not ignored, in no particular order.
+
+        Args:
+            ignore: The rules of the worktree's root.
+            start: A directory in the repository.
+
+        Raises:
+            UnreadableFile: A directory that can't be listed.
+        """
+
+        def refuse(path: str, error: OSError) -> None:
+            raise errors.UnreadableFile(path or self.root, error.strerror) from error
+
+        for part in start.split("/") if start else []:
+            ignore = ignore.enter(part)
+        pending = [(start, ignore)]
+        for prefix, rules, items in self._listed(pending, refuse):
+            for item in items:
+                name = item.name
+                path = prefix + name
+                try:
+                    is_dir = item.is_dir(follow_symlinks=False)
+                    if rules.match(name, is_dir=is_dir):
+                        continue
+                    if is_dir:
+                        pending.append((path, rules.enter(name)))
+                        continue
+                    stat = item.stat(follow_symlinks=False)
+                except FileNotFoundError:
+                    continue  # deleted since it was listed
+                except OSError as error:
+                    refuse(path, error)
+                yield Found(path, stat)
+
+    def survey(
+        self, ignore: Ignore, proofs: Mapping[str, Proof], wanted: Callable[[str], bool]
+    ) -> Survey:
+        """Look once at each tracked file, and at the names of what lies around.
+
+        Directories that can't be listed (some other program's data) are passed over.
+
+        Args:
+            ignore: The rules of the worktree's root.
+            proofs: By each tracked path, what proves that the file is as staged.
+            wanted: Tells which names of other files matter; only they are looked at more closely.
+
+        Raises:
+            UnreadableFile: A tracked file that can't be looked at.
+        """
+        left = dict(proofs)
+        pop = left.pop
+        unproven: dict[str, os.stat_result | None] = {}
+        others: list[str] = []
+        pending = [("", ignore)]
+        for prefix, rules, items in self._listed(pending, lambda *_: None):
+            for item in items:
+                name = item.name
+                path = prefix + name
+                proof = pop(path, None)
+                try:
+                    if proof:
+                        # Tracked is tracked, ignored or not: no rule is asked.
+                        stat = item.stat(follow_symlinks=False)
+                        if proof == _proving(stat):
+                            continue
+                        unproven[path] = stat
+                    if item.is_dir(follow_symlinks=False):
+                        if not rules.match(name, is_dir=True):
+                            pending.append((path, rules.enter(name)))
+                    elif not proof and wanted(name) and not rules.match(name, is_dir=False):
+                        others.append(path)
+                except OSError:
+                    if proof:
+                        left[path] = proof
+        unproven.update(self.stats(left))
+        return Survey(unproven, others)
+
+    def _listed(
+        self, pending: list[tuple[str, Ignore]], refuse: Callable[[str, OSError], None]
+    ) -> Iterator[tuple[str, Ignore, list[os.DirEntry[str]]]]:
+        """List directories, with the rules that hold there, until none is pending any more."""
+        while pending:
+            directory, rules = pending.pop()
+            try:
+                fd = os.open(self._prefix + directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                try:
+                    # Listed whole: a walk that is given up must leave no listing open. By its
+                    # descriptor, since what is in it is found faster from there than by path.
+                    with os.scandir(fd) as listing:
+                        items = list(listing)
+                    yield f"{directory}/" if directory else "", rules, items
+                finally:
+                    os.close(fd)
+            except (FileNotFoundError, NotADirectoryError):
+                continue  # gone since its parent was listed
+            except OSError as error:
+                refuse(directory, error)
+
+    def below(self, path: str) -> Iterator[str]:
+        """Every file and link below a directory, ignored or not."""
+        pending = [path]
+        while pending:
+            directory = pending.pop()
+            with files.disk_errors(Path(directory)), os.scandir(self.root / directory) as listing:
+                items = list(listing)
+            for item in items:
+                inside = f"{directory}/{item.name}"
+                if item.is_dir(follow_symlinks=False):
+                    pending.append(inside)
+                else:
+                    yield inside
+
+    # --- reading ---------------------------------------------------------------------------
+
+    def link_target(self, path: str) -> bytes:
+        """Where a link points, as bytes."""
+        try:
+            return os.fsencode(os.readlink(self.at(path)))  # noqa: PTH115
+        except OSError as error:
+            raise errors.UnreadableFile(path, error.strerror) from error
+
+    def open(self, path: str) -> int:
+        """Open a regular file for reading; the caller closes the descriptor.
+
+        Raises:
+            PathNotFound: It is gone.
+            UnreadableFile: It can't be opened.
+            UnstorablePath: Something else has taken its place.
+        """
+        try:
+            # Without O_NONBLOCK, a pipe that took the file's place would block for ever.
+            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+            fd = os.open(self.at(path), flags)
+        except FileNotFoundError:
+            raise errors.PathNotFound(path) from None
+        except OSError as error:
+            raise errors.UnreadableFile(path, error.strerror) from error
+        if stat_module.S_ISREG(os.fstat(fd).st_mode):
+            return fd
+        os.close(fd)
+        raise errors.UnstorablePath(path, "it is not a regular file or a link")
+
+    def sha256(self, path: str, stat: os.stat_result) -> str:
+        """The SHA-256 of a file's content, or of a link's target."""
+        import hashlib
+
+        if stat_module.S_ISLNK(stat.st_mode):
+            return hashlib.sha256(self.link_target(path)).hexdigest()
+        digest = hashlib.sha256()
+        with open(self.open(path), "rb", buffering=0) as file, files.disk_errors(Path(path)):
+            while block := file.read(_BLOCK):
+                digest.update(block)
+        return digest.hexdigest()
+
+    # --- writing ---------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[Writing]:
+        """Begin to put files in place, or away."""
+        made = Writing(self)
+        try:
+            yield made
+        finally:
+            made.close()
+
+    def remove(self, path: str) -> None:
+        """See `Writing.remove`."""
+        with self.writing() as writing:
+            writing.remove(path)
+
+
+class Writing:
+    """Puts files in place, and away. One thread's, but for `prepare`.
+
+    The directory that is written to is held open. It is opened from the root down, each directory
+    from the one above and none through a symbolic link, and files are named from there: whoever
+    puts a link in the way after that leads nothing astray.
+    """
+
+    def __init__(self, worktree: Worktree) -> None:
+        self._worktree = worktree
+        self._umask = files.umask()
+        self._token, self._numbers = os.urandom(8).hex(), itertools.count()
+        self._lock = threading.Lock()
+        self._scratch = -1
+        self._held = -1
+        self._directory = ""
+
+    def close(self) -> None:
+        """Let go of what is held open."""
+        self._leave()
+        if self._scratch >= 0:
+            os.close(self._scratch)
+            self._scratch = -1
+
+    def prepare(self, path: str, mode: int, blocks: Iterable[bytes]) -> Prepared:
+        """Write a file (or link) that `install` will put in its place.
+
+        It is written in the scratch directory: what a killed process leaves there is removed by
+        the next, beside its target a secret would lie about.
+
+        Args:
+            path: In the repository.
+            mode: File type and permission bits; the umask narrows them.
+            blocks: The content, or the link's target.
+
+        Raises:
+            UnsafePath: The path leads out of the worktree.
+            DiskFull: No space.
+        """
+        target = self._worktree.at(path)
+        with self._lock, files.disk_errors(target):
+            if self._scratch < 0:
+                flags = _DIRECTORY | os.O_NOFOLLOW
+                self._scratch = os.open(self._worktree.scratch(), flags)
+        name = f"{self._token}-{next(self._numbers)}"
+        mode &= ~self._umask
+        made = files.write_new(name, mode, blocks, about=target, within=self._scratch)
+        return Prepared(name, _staying(made))
+
+    def install(
+        self, prepared: Prepared, path: str, *, judged: Moment | None = None
+    ) -> tuple[os.stat_result, bool]:
+        """Put a prepared file in place of whatever file is there.
+
+        Args:
+            prepared: What `prepare` gave.
+            path: In the repository.
+            judged: What the file that is there was like when it was judged to be replaceable.
+
+        Returns:
+            Its stat, and whether nobody can have touched it since it was prepared.
+
+        Raises:
+            UnsafePath: A parent is a symbolic link, through which nothing is written.
+            LocalChanges: A parent is a file, the file there is another by now, or its directory
+                has been moved away.
+        """
+        target = self._worktree.at(path)
+        directory, _, name = path.rpartition("/")
+        with files.disk_errors(target):
+            if len(os.fsencode(target)) >= _PATH_MAX:  # nobody could name it
+                raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+            self._enter(directory, make=True)
+            found = self._look(path, name, judged)
+            if found is not None and stat_module.S_ISDIR(found.st_mode):
+                self._clear(name)
+            files.move(prepared.name, self._scratch, name, self._held)
+            try:
+                # By its path: where it should be, not where the directory that is held may be.
+                stat = os.lstat(target)
+            except (FileNotFoundError, NotADirectoryError):
+                raise errors.LocalChanges(path) from None
+            return stat, _staying(stat) == prepared.kept
+
+    def _look(self, path: str, name: str, judged: Moment | None) -> os.stat_result | None:
+        """What is there, right before it is replaced or deleted.
+
+        Raises:
+            LocalChanges: Something else than what was judged.
+        """
+        try:
+            found = os.stat(name, dir_fd=self._held, follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+        if judged is not None and moment(found) != judged:
+            raise errors.LocalChanges(path)
+        return found
+
+    def remove(self, path: str, *, judged: Moment | None = None) -> None:
+        """Delete a file, and the directories that are empty without it.
+
+        The current directory stays: a shell that stands in it would be lost.
+
+        Args:
+            path: In the repository.
+            judged: What the file was like when it was judged to be deletable.
+
+        Raises:
+            UnsafePath: A parent is a symbolic link, through which nothing is deleted.
+            LocalChanges: A parent is a file, or the file is another by now.
+        """
+        target = self._worktree.at(path)
+        directory, _, name = path.rpartition("/")
+        with files.disk_errors(target):
+            try:
+                self._enter(directory)
+            except FileNotFoundError:
+                return
+            if self._look(path, name, judged) is not None:
+                os.unlink(name, dir_fd=self._held)
+            here = _here()
+            while self._directory and self._worktree.root / self._directory != here:
+                above, _, name = self._directory.rpartition("/")
+                held = os.open("..", _DIRECTORY, dir_fd=self._held)
+                try:
+                    os.rmdir(name, dir_fd=held)
+                except OSError:
+                    os.close(held)
+                    break
+                os.close(self._held)
+                self._held, self._directory = held, above
+
+    def _enter(self, directory: str, *, make: bool = False) -> None:
+        """Hold a directory of the worktree.
+
+        Raises:
+            FileNotFoundError: It is not there, and not to be made.
+        """
+        if self._held >= 0 and self._directory == directory:
+            return
+        self._leave()
+        self._held = os.open(self._worktree.root, _DIRECTORY)
+        for name in directory.split("/") if directory else ():
+            below = f"{self._directory}/{name}" if self._directory else name
+            held = self._open(below, name, make=make)
+            os.close(self._held)
+            self._held, self._directory = held, below
+
+    def _open(self, path: str, name: str, *, make: bool) -> int:
+        """Open a directory below the one that is held."""
+        flags = _DIRECTORY | os.O_NOFOLLOW
+        try:
+            return os.open(name, flags, dir_fd=self._held)
+        except FileNotFoundError:
+            if not make:
+                raise
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(name, dir_fd=self._held)
+            return os.open(name, flags, dir_fd=self._held)
+        except OSError as error:
+            if error.errno not in _NO_DIRECTORY:
+                raise
+            mode = os.stat(name, dir_fd=self._held, follow_symlinks=False).st_mode
+            if stat_module.S_ISLNK(mode):
+                raise errors.UnsafePath(f"{path} is a symbolic link") from None
+            raise errors.LocalChanges(f"{path} is a file, not a directory") from None
+
+    def _leave(self) -> None:
+        if self._held >= 0:
+            os.close(self._held)
+        self._held, self._directory = -1, ""
+
+    def _clear(self, name: str) -> None:
+        """Remove a directory that holds no file."""
+        for _, directories, _, held in os.fwalk(name, topdown=False, dir_fd=self._held):
+            for each in directories:
+                os.rmdir(each, dir_fd=held)
+        os.rmdir(name, dir_fd=self._held)
+
+
+def _here() -> Path | None:
+    """The current directory; None if it was deleted."""
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        return None
+
+
+def now() -> int:
+    """The time in ns, on the clock that file times are taken from."""
+    return time.time_ns()
