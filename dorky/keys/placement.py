@@ -141,13 +141,15 @@ def judged(
     """Return why an entry does not count; None if it does: the one rule of reading.
 
     An entry counts only in the tree of its path's owner. A file of everybody's does not count
-    either if a group's file lies below its path, where a directory has to be.
+    either if a group's file lies below its path, where a directory has to be: one that counts, or
+    is frozen because several groups claim it.
 
     Args:
         owner: Gives the owner of a path.
         group: The group whose tree holds the entry.
         path: Where.
-        below: Looks for a path of a group's below a path, folded, in a tree where it counts.
+        below: Looks for a path of a group's below a path, folded, in a tree where it counts or is
+            frozen.
     """
     owned_by = owner(path)
     if owned_by != group:
@@ -167,7 +169,7 @@ def projected(
     """
     above: dict[str, Masked] = {}
     for path, group in sorted(held):
-        if group != ALL and owner(path) == group:
+        if group != ALL and owner(path) in {group, None}:
             names = fold(path).split("/")
             for n in range(1, len(names)):
                 above.setdefault("/".join(names[:n]), Masked(path, group, group))

@@ -191,7 +191,11 @@ def merge(
         apart = [*own.left.items()]
         if placement.is_contested(known):
             apart += _frozen(before, our_view, their_view, label)
-        _check_names(merged.keys() | {path for path, _ in apart}, label)
+        _check_names(merged.keys(), label)
+        # What lies apart is on no disk: it only must fit into its own tree.
+        for group in {placed.group for _, placed in apart}:
+            tree = (path for path, side in (*merged.items(), *apart) if side.group == group)
+            _check_names({*tree}, label)
         items = ((path, *side) for path, side in (*merged.items(), *apart))
         kept = living & (our_view.trees.keys() | their_view.trees.keys())
         trees = staging.write_placed(items, writer, kept)

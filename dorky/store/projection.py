@@ -104,14 +104,14 @@ class View:
             pending = below
 
     def _below(self, above: str) -> Masked | None:
-        """Return a path that counts for a group, below a path; None if there is none."""
+        """Return a path that counts for a group or is frozen, below a path; None if none is."""
         if not self._closed:
             return None
         directory = fold(above)
         for place in self._within(self._at(directory.rpartition("/")[0]), directory):
             for path, _ in history.files_below(self.store, place.group, place.tree):
                 found = place.prefix + path
-                if self.owner is not None and self.owner(found) == place.group:
+                if self.owner is not None and self.owner(found) in {place.group, None}:
                     return Masked(found, place.group, place.group)
         return None
 
