@@ -181,7 +181,7 @@ def parse(key: str, text: str) -> Plain:
     if not text.isprintable():  # a byte that is not UTF-8 is not printable either
         raise errors.UsageError(f"{key} is one line of text, not {text!a}")
     if kind is list:
-        return [text if text == "*" else str(Path(text).expanduser().resolve())]
+        return [text if text == "*" else str(files.expanded(text).resolve())]
     return text
 
 
@@ -569,12 +569,12 @@ class Config:
         if self.identity_text or not named:
             return self.identity_text
         try:
-            path = Path(named).expanduser()
+            path = files.expanded(named)
             if not path.is_file():  # a pipe can be read once, by whatever opens the keys
                 return ""
             with path.open("rb") as file:
                 return file.read(_LIMIT).decode(errors="surrogateescape")
-        except (OSError, RuntimeError):  # whatever needs the identity says so
+        except (OSError, errors.SetupError):  # whatever needs the identity says so
             return ""
 
     @property
@@ -598,9 +598,11 @@ class Config:
     def identity_path(self) -> Path:
         """Where the age identity file is, whether it exists or not."""
         named = self.text("identity")
+        if not named:
+            return self.home / "identity"
         try:
-            return Path(named).expanduser() if named else self.home / "identity"
-        except RuntimeError:  # ~somebody
+            return files.expanded(named)
+        except errors.SetupError:  # ~somebody
             raise errors.IdentityMissing(named) from None
 
     # --- the session -----------------------------------------------------------------------

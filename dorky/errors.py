@@ -542,6 +542,17 @@ class Misplaced(Conflict):
     advice = "dorky sync --rewrite"
 
 
+class LeftGroup(Conflict):
+    """Commit {0} changes files of the group {1}, which you are not in any more.
+
+    It was committed before you were taken out of the group, so nothing here can encrypt it for
+    those who are in it. `dorky sync --rewrite` leaves these changes out of the commits that are
+    not pushed; files stay on this disk.
+    """
+
+    advice = "dorky sync --rewrite"
+
+
 class WouldOpen(Conflict):
     """{0} holds what is only for the group {1}; {2} would be able to read it.
 

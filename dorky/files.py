@@ -95,6 +95,20 @@ def umask() -> int:
     return found & 0o077
 
 
+def expanded(path: str | Path) -> Path:
+    """Return a path that a person wrote, with ``~`` and ``~user`` replaced by a home directory.
+
+    Raises:
+        SetupError: There is no such user, or no home.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise errors.SetupError(
+            f"{path}: there is no home directory of that name", hint="write the whole path"
+        ) from None
+
+
 def sync_directory(path: Path) -> None:
     """Make renames and new names in ``path`` survive power loss."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)

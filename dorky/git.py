@@ -46,7 +46,6 @@ _NEUTRAL = (
 
 _LONGEST_POINTER = 4096 + len("gitdir: \n")
 
-_LONGEST = 4096
 
 _BEGIN = b"# >>> dorky: files kept by dorky, not by git >>>"
 _END = b"# <<< dorky <<<"
@@ -132,8 +131,8 @@ def _named(directory: Path, trusted: AbstractSet[str]) -> bool:
     for entry in trusted:
         whole = not entry.endswith("/*")
         try:
-            path = Path(os.path.normpath(Path(entry.removesuffix("/*")).expanduser()))
-        except RuntimeError:  # ~somebody
+            path = Path(os.path.normpath(files.expanded(entry.removesuffix("/*"))))
+        except errors.SetupError:  # ~somebody
             continue
         if entry.startswith(("/", "~")) and (
             directory == path if whole else path in directory.parents
@@ -154,16 +153,9 @@ def directories(top: Path) -> tuple[Path, Path] | None:
     Returns:
         Both, equal in a main work tree and in a submodule; None if they are not git's.
     """
-    own = top / ".git"
     try:
-        if own.is_file():
-            line = own.read_bytes()[:_LONGEST].rstrip(b"\r\n")
-            own = top / os.fsdecode(line.removeprefix(b"gitdir: "))
-        own = common = own.resolve()
-        if (own / "commondir").is_file():
-            line = (own / "commondir").read_bytes()[:_LONGEST].rstrip(b"\r\n")
-            common = (own / os.fsdecode(line)).resolve()
-    except (OSError, ValueError):
+        _, _, own, common = _places(top)
+    except (errors.DorkyError, OSError, ValueError):
         return None
     whole = (own / "HEAD").exists() and all(
         (common / name).is_dir() for name in ("objects", "refs")

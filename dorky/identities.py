@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from pathlib import Path
 
-from dorky import errors, keys
+from dorky import errors, files, keys
 from dorky.config import Config
 from dorky.results import Key
 
@@ -80,7 +79,7 @@ def make(config: Config, path: str = "") -> Key:
     Raises:
         Conflict: It does.
     """
-    target = Path(path).expanduser() if path else config.home / "identity"
+    target = files.expanded(path) if path else config.home / "identity"
     if target.exists() or target.is_symlink():
         raise errors.Conflict(
             f"{target} exists, and a key is never overwritten", hint="dorky key show"
@@ -121,7 +120,7 @@ def use(config: Config, path: str) -> list[Key]:
         IdentityMissing: There is no such file.
         IdentityMalformed: It holds none.
     """
-    target = Path(path).expanduser().absolute()
+    target = files.expanded(path).absolute()
     if target.suffix == ".pub":
         raise errors.UsageError(
             f"{path} is the public half of a key",

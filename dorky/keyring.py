@@ -123,7 +123,7 @@ class Keyring:
         if header.sealed or seen or self._config.get("repository.unencrypted") is True:
             return
         rc = (self._root / RC).exists()
-        how = "pull" if rc else f"clone {shlex.quote(self._place)}"
+        how = "pull" if rc else f"clone {errors.quoted(self._place)}"
         raise errors.Unencrypted(self._place, how)
 
     def _check_epochs(self, header: Header, seen: Header | None) -> None:

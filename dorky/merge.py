@@ -471,7 +471,7 @@ def _sealed_trees(
         if group in living:  # see `without_drops`
             our, their = our or before, their or before
         if before not in {our, their} and our != their:
-            hint = "somebody in that group has to pull and push"
+            hint = "dorky sync --rewrite leaves out what you changed before you left the group"
             what = "both sides changed files of a group that you are not in"
             raise errors.Diverged(label, what, hint=hint)
         merged = their if our == before else our

@@ -106,7 +106,8 @@ class Project:
 
         Whose it is, is not looked at. How far up is, see `ownership.upwards`.
         """
-        for directory in ownership.upwards(start.resolve(), Config(None).environment):
+        start = start.resolve()
+        for directory in ownership.upwards(start, Config(None).environment):
             # ~/.dorky holds the user's identity, and a git branch can bring any `.dorky/`.
             if (directory / RC).is_file() or _has_state(directory):
                 return directory

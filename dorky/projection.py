@@ -159,18 +159,18 @@ def differences(old: View, new: View) -> Iterable[Difference]:
             where = other.group if other.new else group
             found[path] = Difference(path, other.old or was, other.new or now, where)
 
-    everybodys: dict[str, Entry] = {}
+    above: tuple[dict[str, Entry], dict[str, Entry]] = {}, {}
     for group in history.in_order(old.trees.keys() | new.trees.keys()):
         trees = old.trees.get(group), new.trees.get(group)
         for path, before, after in history.differing(new.store, group, *trees):
             note(group, path, before, after)
             if group != ALL:
                 # With a group's file, everybody's above it begins or ceases to count.
-                for view in (old, new):
-                    everybodys |= dict(view.above(path)) if view.owner else {}
-    for path, entry in everybodys.items():
-        if path not in found and bool(old.masked(ALL, path)) != bool(new.masked(ALL, path)):
-            note(ALL, path, entry, entry)
+                for view, held in zip((old, new), above, strict=True):
+                    held |= dict(view.above(path))
+    for path in (above[0].keys() & above[1].keys()) - found.keys():
+        if bool(old.masked(ALL, path)) != bool(new.masked(ALL, path)):
+            note(ALL, path, above[0][path], above[1][path])
     return found.values()
 
 

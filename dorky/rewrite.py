@@ -216,13 +216,14 @@ def place(
 
     A file of a group that the user is not in can't be encrypted for it, and a file of a closed
     group is not opened to others. Such a file is left out of commits, but only if the newest does
-    not hold it: then its author has taken it out already.
+    not hold it: then its author has taken it out already. What the user changed in a group before
+    they left it is left out, too.
 
     Args:
         store: Where they are.
         writer: Takes what is new.
         head: The newest commit.
-        published: Tells which commits stay as they are, with all before them.
+        published: Tells which commits stay as they are, with all before them, and which trees.
         known: Tells the owners.
         bring: Sees to it that the chunks of files are here.
 
@@ -239,6 +240,9 @@ def place(
     owner_of = placement.owner(known)
     nodes = {node.id: node for node in history.ancestors(store, [head], stop=published)}
     done: dict[ObjectId, ObjectId] = {}
+    # A place that has none of the commits has no tree of a closed group either.
+    is_based = any(each not in nodes for node in nodes.values() for each in node.commit.parents)
+    made: dict[ObjectId, Mapping[str, ObjectId]] = {}
     moved: dict[ObjectId, dict[Key, str | None]] = {}
     for commit in _parents_first(nodes, head):
         node = nodes[commit]
@@ -258,12 +262,30 @@ def place(
         if moves:
             trees = _moved(store, writer, node.commit, moves, bring)
         parents = tuple(done.get(parent, parent) for parent in node.commit.parents)
+        if is_based:
+            before = [made.get(each) or history.read_commit(store, each).trees for each in parents]
+            trees = dict(_without_left(trees, before, store.vault.groups, published))
         became = msgspec.structs.replace(node.commit, parents=parents, trees=dict(trees))
         done[commit] = (
             commit if became == node.commit else writer.add(Kind.COMMIT, model.encode(became))
         )
+        made[done[commit]] = became.trees
         moved[commit] = moves
     return done
+
+
+def _without_left(
+    trees: Mapping[str, ObjectId],
+    before: Collection[Mapping[str, ObjectId]],
+    opened: Collection[str],
+    published: Callable[[ObjectId], bool],
+) -> Iterator[tuple[str, ObjectId]]:
+    """Yield a commit's trees; of a group that the user has left, the one that a parent has."""
+    for group, tree in trees.items():
+        if group in opened or published(tree):
+            yield group, tree
+        elif found := next((held[group] for held in before if group in held), None):
+            yield group, found
 
 
 def _parents_first(nodes: Mapping[ObjectId, Node], head: ObjectId) -> Iterator[ObjectId]:

@@ -10,7 +10,6 @@ import contextlib
 import hashlib
 import itertools
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
@@ -292,7 +291,7 @@ class TeamWork(VariableWork):
         if access.startswith("awskms:"):
             return by_kms(access, self.header.repository)
         if access.startswith("@"):
-            path = Path(access[1:]).expanduser()
+            path = files.expanded(access[1:])
             with files.disk_errors(path):
                 text = path.read_text("utf-8", errors="replace")
             return Access(tuple(keys.recipients(text)))

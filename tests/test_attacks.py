@@ -962,9 +962,8 @@ def test_a_dorkyrc_of_another_repository(
         other = repo.header.repository
     elsewhere = ours.replace(place.remote.url, url)
     assert elsewhere != ours
-    whole = (errors.WrongKey, pinned(team.ana)[:16], pinned(eve)[:16])
     for text, (error, *names) in (
-        (hers, whole),
+        (hers, (errors.WrongRepository, repository[:12], other[:12])),
         (elsewhere, (errors.WrongRepository, repository[:12], other[:12])),
         (
             ours.replace(pinned(team.ana), pinned(eve)),

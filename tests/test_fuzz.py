@@ -325,7 +325,7 @@ def test_bombs_cost_little_time_and_memory() -> None:
 
 
 def test_a_key_is_not_sealed_to_more_people_than_can_open_it() -> None:
-    assert keys.wrap(bytes(32), [BEN.public] * 500)
+    assert keys.wrap(bytes(32), [BEN.public] * 250)
     with pytest.raises(errors.UsageError, match="more than"):
         keys.wrap(bytes(32), [BEN.public] * 700)
 

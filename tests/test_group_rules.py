@@ -609,6 +609,7 @@ class Trees:
 
     def __init__(self) -> None:
         self.held: dict[str, bytes] = {}
+        self.left_out: set[str] = set()
 
     def read(self, object_id: str, *, group: str | None = None) -> bytes:
         return self.held[object_id]

@@ -737,9 +737,18 @@ def test_nothing_is_opened_whatever_was_done_before_and_after(
         follow(laptop, ana)
         laptop("pull")
         count = itertools.count()
+        own = 0
 
         def act(what: str) -> None:
+            nonlocal own
             n = next(count)
+            if what == "undo":
+                # What she had before is not hers to undo: the rest has pulled it.
+                if not own:
+                    return
+                own -= 1
+            elif what != "other":
+                own += 1
             if what == "other":
                 laptop.commit({"notes": f"{n}\n"}, "other")
                 laptop("sync", "--rewrite")

@@ -200,8 +200,8 @@ class Machine(RuleBasedStateMachine):
         self.sealed = not plain
         url = str(self.place / "vault")
         ana, _ = Repository.init(self.place / "ana", url, plain=plain)
-        ben, _ = Repository.clone(url, self.place / "ben")
-        self.observer, _ = Repository.clone(url, self.place / "observer")
+        ben, _ = Repository.clone(url, self.place / "ben", plain=plain)
+        self.observer, _ = Repository.clone(url, self.place / "observer", plain=plain)
         self.clones = (Clone(ana), Clone(ben))
         # Both begin with something in common.
         for path in PATHS[:3]:

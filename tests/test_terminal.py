@@ -137,7 +137,7 @@ def test_an_exit_is_no_panic() -> None:
 
 
 def test_the_prompt_for_a_dorkyrc_of_others(tmp_path: Path, file_url: Remote) -> None:
-    """On a real terminal: the URL in `.dorkyrc` is in the prompt for the passphrase."""
+    """On a real terminal: a URL that holds escapes reaches no prompt, and is shown harmless."""
     eve = started(tmp_path / "eve", file_url, {".env": "A=1\n"})
     eve.env["DORKY_PASSPHRASE"] = "correct horse battery"
     eve("team", "add", "x", "passphrase")
@@ -168,7 +168,7 @@ def test_the_prompt_for_a_dorkyrc_of_others(tmp_path: Path, file_url: Remote) ->
             break
     os.close(descriptor)
     os.waitpid(pid, 0)
-    assert b"none):" in said
+    assert b"none):" not in said
     assert b"owned" in said
     assert b"\x1b]0;" not in said
     assert b"\x1b[2J" not in said
@@ -187,7 +187,8 @@ CLASSES = [
 def test_what_a_hint_is_given_is_quoted_for_the_shell(kind: type[errors.DorkyError]) -> None:
     """Whatever is between the words of a hint is one word, or in no command."""
     hint = kind(*([NASTY] * 4)).hint
-    if kind not in {errors.NoDriver, errors.Misplaced}:  # no command; a name of a group
+    # No command; a name of a group; a command that was put together, and quoted, elsewhere.
+    if kind not in {errors.NoDriver, errors.Misplaced, errors.Unencrypted}:
         assert any(NASTY in word for word in shlex.split(hint)), hint
     plain = kind(*(["a/b.env"] * 4)).hint
     assert "a/b.env" in plain

@@ -239,7 +239,7 @@ def test_a_download_needs_no_home(tmp_path: Path) -> None:
     plain("push")
     nobody = Machine(tmp_path / "nobody", {})
     nobody.home = NOWHERE
-    nobody("download", "main:.env", "out", "--remote", tmp_path / "vault")
+    nobody("download", "main:.env", "out", "--remote", tmp_path / "vault", "--plain")
     assert nobody.read("out") == b"KEY=1\n"
 
 
@@ -249,7 +249,7 @@ def test_the_state_of_another_user_is_refused(ana: Machine, what: str) -> None:
     os.chown(getattr(ana, what), 12345, 12345)
     for command in ("status", "pull", "trust"):
         said = ana(command, code=3)
-        assert "another user" in said.error
+        assert ("user" in said.error and "12345" in said.error) or "another user" in said.error
     if what == "state":
         assert said.hint == f"sudo chown -R 0 {ana.own}"
 

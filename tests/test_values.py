@@ -228,6 +228,7 @@ def told(tmp_path: Path, s3_url: Remote, caplog: pytest.LogCaptureFixture) -> St
     story(ana, "remote", "set-url", "origin", s3_url.url)
     story(ana, "remote", "add", "other", s3_url.url)
     story(ana, "remote", "remove", "other")
+    story(ana, "remote", "allow", "s3://acme-vault", "--profile", "acme")
     story(ana, "trust", "--yes")
     story(ana, "destroy", "--yes")
     return story

@@ -171,7 +171,7 @@ def test_get(project: Machine) -> None:
         assert caught.value.hint == "did you mean SECRET?"
         with pytest.raises(errors.UsageError) as refused:
             repo.get("data.bin", "A", "HEAD~1")
-        assert refused.value.hint == "dorky cat HEAD~1:data.bin"
+        assert refused.value.hint == "dorky cat 'HEAD~1:data.bin'"
 
 
 def test_variables(project: Machine) -> None:

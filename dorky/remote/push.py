@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from dorky import errors, history, outgoing, pack
+from dorky import errors, history, outgoing, pack, roster
 from dorky.history import MAIN
 from dorky.model import Header, Inline, Kind, MiB, ObjectId, Root, Roster
 from dorky.parallel import in_order
@@ -204,8 +204,11 @@ def unlisted(
         wanted.add(node.id)
         opened = {g: tree for g, tree in node.commit.trees.items() if g in store.vault.groups}
         trees.update(opened.values())
-        foreign = set(node.commit.trees.values()) - trees
-        for each in foreign - listed(foreign):
+        foreign = {tree: g for g, tree in node.commit.trees.items() if g not in opened}
+        for each in foreign.keys() - listed(foreign):
+            if seen is not None:
+                name = roster.name_of(known, foreign[each])
+                raise errors.LeftGroup(node.id[:10], name)
             hint = "it belongs to a group that you are not in: somebody who is has to push it"
             raise errors.MissingObject(each, hint=hint)
     unlisted_trees, contents = history.below(store, trees, skip=listed)

@@ -257,7 +257,7 @@ def test_commit_as_json(project: Machine) -> None:
             ["fix", "the", "keys"],
             2,
             "commit takes one message, and always all that is staged",
-            'quote it: dorky commit -m "fix the keys"',
+            "quote it: dorky commit -m 'fix the keys'",
         ),
         (["a", "-m", "b"], 2, "the message is given twice", "dorky commit -m MESSAGE"),
     ],

@@ -130,6 +130,7 @@ def test_json_says_what_was_done(ana: Machine, file_url: Place) -> None:
         "ignored": [],
         "masked": [],
         "dropped": [],
+        **{"left_out": [], "moved": "", "fingerprint": "", "unencrypted": False},
     }
     assert ana("push", "--json").json["objects"] == 0
 
