@@ -54,9 +54,10 @@ def bounds(*arguments: str, lowest: bool) -> int:
         constraints = where / "constraints.txt"
         constraints.write_text("\n".join(lower_bounds()))
         wanted += ["--constraint", str(constraints)]
-    else:
-        wanted += ["--upgrade", "--upgrade-strategy", "eager"]
     quietly(python, "-m", "pip", "install", *wanted)
+    if not lowest:  # beyond what the development group holds back
+        upgrade = ["--upgrade", "--upgrade-strategy", "eager", "--editable", "."]
+        quietly(python, "-m", "pip", "install", *upgrade)
     return run(str(python), "-m", "pytest", "-n", str(os.cpu_count() or 1), *arguments)
 
 

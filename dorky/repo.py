@@ -1,63 +1,60 @@
-"""Repository: the commands. A command of the CLI is a method of the same name.
+"""Repository: a thin facade, one short method per command.
 
-Methods take plain values and return the frozen records of `dorky.results`; they never print.
-Paths are as the user types them, relative to the current directory.
+Methods take plain values and return the frozen records of `dorky.results`; they never print. Each
+imports its command when it is called.
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
-import re
-import shlex
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from typing import TYPE_CHECKING
 
-from dorky import errors, files
-from dorky.commands import doctor, fsck, team, trust
-from dorky.commands import gc as garbage
-from dorky.commands import repair as rebuild
-from dorky.commands.inspect import StrPath
-from dorky.commands.purge import PurgeWork
-from dorky.config import RC, Config, check, choice
-from dorky.drivers import consent, open_driver
-from dorky.drivers.base import Driver, Stat
-from dorky.format import model
-from dorky.format.model import Member, Roster
+from dorky import errors
 from dorky.keys import age as keys
-from dorky.keys import identities, roster, vault
 from dorky.progress import SILENT, Progress
-from dorky.project import FIRST, ORIGIN
-from dorky.remote import gc, probe
-from dorky.remote import root as roots
-from dorky.remote.push import remember
-from dorky.remote.root import Remote
-from dorky.results import (
-    Check,
-    Collection,
-    Destruction,
-    Fscked,
-    Initialized,
-    Rebuilt,
-    Swept,
-    Transfer,
-    Trust,
-)
-from dorky.store import history
-from dorky.store.history import MAIN
+from dorky.project import Project
 
-_CHOSEN = ("endpoint", "profile")
-_UNFINISHED = "unfinished"
-"""The single value that names the command which is making the project."""
+if TYPE_CHECKING:
+    from dorky.commands.inspect import StrPath
+    from dorky.documents.export import Form
+    from dorky.results import (
+        Check,
+        CheckedOut,
+        Destruction,
+        Diff,
+        Edited,
+        Fscked,
+        Generated,
+        Grouped,
+        Initialized,
+        Listed,
+        LogEntry,
+        Logged,
+        Purging,
+        Reader,
+        Rebuilt,
+        Regrouping,
+        Requested,
+        Resolved,
+        Rotation,
+        Staged,
+        Status,
+        Swept,
+        Synced,
+        Team,
+        Transfer,
+        Trust,
+        Undone,
+    )
+    from dorky.results import (
+        Collection as RemoteCollection,
+    )
 
 
-class Repository(PurgeWork):
-    """A project's versioned files, and everything that is done with them."""
-
-    # --- set-up ----------------------------------------------------------------------------
+class Repository(Project):
+    """A project, with a method for each command."""
 
     @classmethod
     def init(
@@ -92,47 +89,19 @@ class Repository(PurgeWork):
             RepositoryExists: The remote holds a repository.
             SwapsIgnored: The remote ignores conditional writes.
         """
-        place = Path(root).resolve()
-        settings = _remote_settings(place, ORIGIN, url, options or {})
-        repo = cls(place, config=Config(place, flags=settings), progress=progress, ask=ask)
-        if plain and (name or recovery):
-            raise errors.UsageError("a plain repository has no keys, and so no team")
-        if name:
-            roster.check_name(name, "member")
-        identity, made = (None, False) if plain else identities.own(repo.config)
-        members = []
-        if identity:
-            own = name or roster.suggest_name(repo.author)
-            members.append(Member(own, (identity.public,)))
-        second = team.recovery(recovery, passphrase) if recovery else None
-        if second:
-            members.append(Member("recovery", second.recipients))
-        header, opened = vault.create(
-            [key for each in members for key in each.recipients],
-            (second.locked,) if second and second.locked else (),
-        )
-        with repo._beginning("init"):
-            with repo.database.transaction():
-                repo.database.set("header", model.encode(header))
-                repo.database.set("roster", model.encode(Roster(tuple(members))))
-            first = roots.encode(*repo._first_root(), opened)
-            files.write_atomic(repo.state / FIRST, first)
-            repo.write_rc(opened, settings)
-            repo._allow_typed(ORIGIN, settings)
-            repo.settle()
-            url = repo.config.text(f"remotes.{ORIGIN}.url")
-            if url:
-                repo._found(repo.remote())
-        return repo, Initialized(
-            root=str(place),
-            repository=header.repository,
-            url=repo.remote().url if url else "",
-            sealed=not plain,
-            public_key=identity.public if identity else "",
-            identity="" if plain or repo.config.identity_text else str(repo.config.identity_path),
-            new_identity=made,
-            member=members[0].name if members else "",
-            recovery=second.secret if second else "",
+        from dorky.commands import setup as commands
+
+        return commands.init(
+            cls,
+            root,
+            url,
+            plain=plain,
+            name=name,
+            recovery=recovery,
+            passphrase=passphrase,
+            options=options,
+            progress=progress,
+            ask=ask,
         )
 
     @classmethod
@@ -170,177 +139,22 @@ class Repository(PurgeWork):
             Unencrypted: It is not encrypted, and ``plain`` was not given.
             WrongKey: It has another fingerprint.
         """
-        place = Path(root).resolve()
-        settings = _remote_settings(place, ORIGIN, url, options or {})
-        flags = {**settings, **_expected(plain=plain, fingerprint=fingerprint)}
-        repo = cls(place, config=Config(place, flags=flags), progress=progress, ask=ask)
-        empty = not place.exists() or (
-            # A clone that was killed before anything else has left that much.
-            place.is_dir() and all(each == repo.base for each in place.iterdir())
+        from dorky.commands import setup as commands
+
+        return commands.clone(
+            cls,
+            url,
+            root,
+            options=options,
+            accept_rewind=accept_rewind,
+            plain=plain,
+            fingerprint=fingerprint,
+            progress=progress,
+            ask=ask,
         )
-        if not empty and not repo._was_killed("clone"):
-            raise errors.Conflict(f"{place} exists and is not empty")
-        with _following_by(url), repo._beginning("clone"):
-            result = repo.pull(accept_rewind=accept_rewind)
-            repo.write_rc(repo.vault, settings)
-            repo._allow_typed(ORIGIN, settings)
-            repo.settle()
-        return repo, result
 
-    @contextlib.contextmanager
-    def _beginning(self, command: str) -> Iterator[None]:
-        """Make a project where there is none, alone; if that fails, nothing of it is left.
-
-        A clone that was killed is gone on with, an init is begun anew.
-
-        Raises:
-            AlreadyARepository: There is one, or another command was faster.
-        """
-        made = not self.root.exists()
-        self.check_ownership()
-        with files.disk_errors(self.root):
-            # Not for everyone to write to, whatever the umask.
-            self.root.mkdir(mode=0o775, parents=True, exist_ok=True)
-        self.make_state()
-        with self.locking():
-            killed = self._was_killed(command)
-            resumed = killed and command == "clone"
-            if killed and not resumed:
-                self._take_back()
-            elif not resumed and (self.is_set_up or self.has_packs or (self.root / RC).exists()):
-                raise errors.AlreadyARepository(self.root)
-            try:
-                self.set_up()
-                if self.spare:  # the user has just named the place
-                    from dorky.store import spare
-
-                    spare.forget(self.spare)
-                self.database.set(_UNFINISHED, command.encode())
-                yield
-                self.database.set(_UNFINISHED, b"")
-            except BaseException:
-                if resumed:  # its files may have been edited since
-                    raise
-                with contextlib.suppress(errors.DorkyError, OSError):
-                    self._remove_checked_out()
-                self.tear_down()
-                (self.root / RC).unlink(missing_ok=True)
-                if made:
-                    with contextlib.suppress(OSError):
-                        self.root.rmdir()
-                raise
-
-    def _was_killed(self, command: str) -> bool:
-        """Whether an earlier ``init`` or ``clone`` was killed before this project was complete."""
-        if not self.is_set_up:
-            return False
-        begun = self.database.get("header") or (self.root / RC).exists()
-        return self.database.text(_UNFINISHED) == command or not begun
-
-    def _take_back(self) -> None:
-        """Remove what an init that was killed has left, here and in the remote.
-
-        Raises:
-            AlreadyARepository: It is in use by now.
-        """
-        if self.database.refs() or self.index.rows():
-            raise errors.AlreadyARepository(self.root)
-        if ORIGIN in self.config.remotes() and self.database.get("header"):
-            driver = self.driver()
-            with contextlib.suppress(errors.KeyNotFound):
-                blob = driver.get(roots.KEY)
-                assert blob is not None
-                header, _ = roots.read_header(blob.data, driver.url)
-                # Nobody but its maker has seen it: where it is was to be told by `.dorkyrc`.
-                if header.repository == self.header.repository:
-                    driver.delete([roots.KEY])
-        self.tear_down()
-        (self.root / RC).unlink(missing_ok=True)
-
-    def _remove_checked_out(self) -> None:
-        """Delete the files that a clone has put in place before it failed."""
-        if self.is_set_up:
-            for path in self._committed(self.database.ref(f"{ORIGIN}/{MAIN}")):
-                self.worktree.remove(path)
-
-    def _found(self, remote: Remote) -> None:
-        """Write the first root of a repository."""
-        try:
-            remote.driver.get(roots.KEY)
-        except errors.KeyNotFound:
-            pass
-        else:
-            raise errors.RepositoryExists(remote.url)
-        self.check_swaps(remote)
-        try:
-            won = remote.swap(*self._first_root())
-        except (errors.PreconditionFailed, errors.WrongRepository):
-            raise errors.RepositoryExists(remote.url) from None
-        remember(remote, won, ())
-
-    def remote_add(self, name: str, url: str, options: Mapping[str, str | bool]) -> None:
-        """Name a remote in `.dorkyrc`.
-
-        Raises:
-            RemoteExists: The name is taken.
-        """
-        if name in self.config.remotes():
-            raise errors.RemoteExists(name)
-        settings = self._set_remote(name, url, options)
-        self._allow_typed(name, settings)
-
-    def remote_set_url(self, name: str, url: str) -> None:
-        """Point a remote elsewhere."""
-        self.config.url(name)
-        with self.naming(name):
-            self._set_remote(name, url, {})
-
-    @contextlib.contextmanager
-    def naming(self, name: str) -> Iterator[None]:
-        """While the user changes what `.dorkyrc` says of a remote: that is allowed and meant.
-
-        But not what else stands there, if the user had not allowed that before.
-        """
-        if name in self.config.remotes():
-            strange = consent.is_missing(self.config, name)
-        else:
-            strange = any(self.config.text(f"remotes.{name}.{each}") for each in _CHOSEN)
-        yield
-        if not strange:
-            consent.allow_typed(self.config, self.config.chosen(name))
-        if self.is_set_up:
-            self.settle(name)
-
-    def remote_remove(self, name: str) -> None:
-        """Forget a remote. What it holds stays."""
-        self.config.url(name)
-        for value in self.config.items():
-            if value.key.startswith(f"remotes.{name}."):
-                self.config.unset(value.key, scope="project")
-        self.database.forget_remote(name)
-        self.database.set(f"named.{name}", b"")
-
-    def _allow_typed(self, name: str, settings: Mapping[str, str | bool]) -> None:
-        """Note that the user has chosen a remote's profile and server."""
-        url = str(settings.get(f"remotes.{name}.url", ""))
-        typed = {each: str(settings.get(f"remotes.{name}.{each}", "")) for each in _CHOSEN}
-        consent.allow_typed(self.config, choice(url, **typed))
-
-    def _set_remote(
-        self, name: str, url: str, options: Mapping[str, str | bool]
-    ) -> dict[str, str | bool]:
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
-            raise errors.UsageError(f"a remote can't be named {name!r}")
-        settings = _remote_settings(self.root, name, url, options)
-        for key, value in settings.items():
-            self.config.set(key, value, scope="project")
-        if self.is_set_up:
-            self.settle(name)
-        return settings
-
-    @classmethod
+    @staticmethod
     def download_from(
-        cls,
         url: str,
         revision: str,
         path: str,
@@ -353,31 +167,59 @@ class Repository(PurgeWork):
         ask: keys.Ask = keys.nobody,
     ) -> Path:
         """`download` without a project: everything but the file is forgotten afterwards."""
-        with tempfile.TemporaryDirectory(prefix="dorky-") as scratch:
-            place = Path(scratch).resolve()
-            flags = _remote_settings(place, ORIGIN, url, options or {})
-            flags |= _expected(plain=plain)
-            config = Config(place, flags=flags)
-            with cls(place, config=config, progress=progress, ask=ask) as repo:
-                # Nobody comes back to this state: it takes no key, and no home to keep one in.
-                repo.set_up(key=os.urandom(32))
-                with _following_by(url):
-                    head = repo._learn().new
-                if head:
-                    repo.database.set_ref(MAIN, head)
-                return repo.download(revision, path, destination, force=force)
+        from dorky.commands import setup as commands
+
+        return commands.download_from(
+            url,
+            revision,
+            path,
+            destination,
+            force=force,
+            options=options,
+            plain=plain,
+            progress=progress,
+            ask=ask,
+        )
+
+    def remote_add(self, name: str, url: str, options: Mapping[str, str | bool]) -> None:
+        """Name a remote in `.dorkyrc`.
+
+        Raises:
+            RemoteExists: The name is taken.
+        """
+        from dorky.commands import setup as commands
+
+        return commands.add_remote(self, name, url, options)
+
+    def remote_set_url(self, name: str, url: str) -> None:
+        """Point a remote elsewhere."""
+        from dorky.commands import setup as commands
+
+        return commands.set_remote_url(self, name, url)
+
+    def remote_remove(self, name: str) -> None:
+        """Forget a remote. What it holds stays."""
+        from dorky.commands import setup as commands
+
+        return commands.remove_remote(self, name)
 
     def plan_trust(self, name: str = "") -> Trust:
         """See `trust.plan`."""
-        return trust.plan(self, name)
+        from dorky.commands import trust as commands
+
+        return commands.plan(self, name)
 
     def trust(self, plan: Trust) -> Trust:
         """Take over the state that `plan_trust` has looked at."""
-        return trust.apply(self, plan)
+        from dorky.commands import trust as commands
+
+        return commands.apply(self, plan)
 
     def doctor(self) -> list[Check]:
         """Look for what is wrong, or soon will be."""
-        return list(doctor.examine(self))
+        from dorky.commands import doctor as commands
+
+        return list(commands.examine(self))
 
     def fsck(
         self,
@@ -387,11 +229,15 @@ class Repository(PurgeWork):
         keyless: bool = False,
     ) -> Fscked:
         """Look for what is damaged or lost (see `fsck.examine`)."""
-        return fsck.examine(self, remote=remote, read_data=read_data, keyless=keyless)
+        from dorky.commands import fsck as commands
+
+        return commands.examine(self, remote=remote, read_data=read_data, keyless=keyless)
 
     def fsck_rebuild(self) -> Rebuilt:
         """Make the local database again (see `rebuild.rebuild`)."""
-        return rebuild.rebuild(self)
+        from dorky.commands import repair as commands
+
+        return commands.rebuild(self)
 
     def gc(
         self,
@@ -410,11 +256,15 @@ class Repository(PurgeWork):
         Raises:
             MissingObject: Something is missing, so what is needed can't be told.
         """
-        with self.locked():
-            plan = garbage.plan(self, grace=grace, prune=prune_remote_verified)
-            return plan.swept if dry_run else garbage.apply(self, plan)
+        from dorky.commands import gc as commands
 
-    def gc_remote(self, *, grace: timedelta | None = None, dry_run: bool = False) -> Collection:
+        return commands.collect(
+            self, grace=grace, prune_remote_verified=prune_remote_verified, dry_run=dry_run
+        )
+
+    def gc_remote(
+        self, *, grace: timedelta | None = None, dry_run: bool = False
+    ) -> RemoteCollection:
         """Delete what nobody needs any more from the remote, and pack anew what is scattered.
 
         Args:
@@ -424,16 +274,9 @@ class Repository(PurgeWork):
         Raises:
             AccessDenied: Deleting is not allowed.
         """
-        with self.locked():
-            remote = self.remote()
-            age = gc.GRACE if grace is None else grace
-            plan = gc.plan(remote, grace=age, progress=self.progress)
-            if dry_run:
-                return plan.collection
-            self.check_swaps(remote)
-            return gc.apply(remote, plan, progress=self.progress)
+        from dorky.commands import gc as commands
 
-    # --- the end ---------------------------------------------------------------------------
+        return commands.collect_remote(self, grace=grace, dry_run=dry_run)
 
     def plan_destroy(self, *, remote: bool = False) -> Destruction:
         """Find out what `destroy` would delete.
@@ -444,106 +287,675 @@ class Repository(PurgeWork):
         Raises:
             WrongRepository: The remote holds another repository.
         """
-        upstream = self.database.ref(f"{ORIGIN}/{MAIN}")
-        unpushed, _ = history.ahead_behind(self.store, self.database.ref(MAIN), upstream)
-        if not remote:
-            return Destruction(root=str(self.root), unpushed=unpushed)
-        there = self.remote()
-        self._check_own(there)
-        found = list(_ours(there.driver))
-        return Destruction(
-            root=str(self.root),
-            url=there.url,
-            keys=len(found),
-            size=sum(each.size for each in found),
-            unpushed=unpushed,
-        )
+        from dorky.commands import destroy as commands
 
-    def _check_own(self, remote: Remote) -> None:
-        try:
-            blob = remote.driver.get(roots.KEY)
-        except errors.KeyNotFound:
-            return  # what is left of a destruction that was interrupted
-        assert blob is not None
-        header, _ = roots.read_header(blob.data, remote.url)
-        own = self.header.repository
-        if header.repository != own:
-            raise errors.WrongRepository(remote.url, header.repository[:12], own[:12])
+        return commands.plan_destroy(self, remote=remote)
 
     def destroy(self, plan: Destruction) -> None:
         """Carry out what `plan_destroy` planned. The project's files stay."""
-        with self.locked():
-            if plan.url:
-                there = self.remote()
-                if there.url != plan.url:
-                    raise errors.Conflict("the remote is not the one that was planned for")
-                self._check_own(there)
-                driver = there.driver
-                # Without a root nobody begins to read what is about to go.
-                driver.delete([roots.KEY])
-                driver.delete(each.key for each in _ours(driver))
-            self.tear_down()
-            if self.spare:
-                from dorky.store import spare
+        from dorky.commands import destroy as commands
 
-                spare.forget(self.spare)
-            with files.disk_errors(self.root):
-                (self.root / RC).unlink(missing_ok=True)
+        return commands.destroy(self, plan)
 
+    def status(self) -> Status:
+        """How files, index, ``HEAD`` and the remote (as last seen) stand to each other."""
+        from dorky.commands import inspect as commands
 
-def _remote_settings(
-    root: Path, name: str, url: str, options: Mapping[str, str | bool]
-) -> dict[str, str | bool]:
-    """What `.dorkyrc` in ``root`` shall say of a remote, by key.
+        return commands.status(self)
 
-    Raises:
-        BadURL: No driver can make anything of ``url``.
-    """
-    if not url:
-        return {}
-    place = urlsplit(open_driver(url, {}).url)
-    if place.scheme == "file" and Path(unquote(place.path)).resolve().is_relative_to(root):
-        raise errors.BadURL(url, "a remote inside the project would be staged with it")
-    if "://" not in url and not url.startswith(("/", "~")):
-        # `.dorkyrc` is shared: a relative directory counts from where it lies.
-        url = os.path.relpath(Path.cwd() / url, root)
-    settings = {"url": url, **options}
-    for key, value in settings.items():
-        check(f"remotes.{name}.{key}", value)
-    return {f"remotes.{name}.{key}": value for key, value in settings.items() if value}
+    def log(
+        self, revision: str = "HEAD", path: StrPath | None = None, *, limit: int | None = None
+    ) -> Iterator[LogEntry]:
+        """The commits that led to a revision, newest first.
 
+        Args:
+            revision: Where to begin.
+            path: Only commits that changed this file, or something below this directory.
+            limit: At most so many.
+        """
+        from dorky.commands import inspect as commands
 
-def _ours(driver: Driver) -> Iterator[Stat]:
-    """What dorky has written into a remote; without a prefix, a bucket may hold much else."""
-    yield from (each for each in driver.list(roots.KEY) if each.key == roots.KEY)
-    for prefix in (roots.PACKS, probe.PREFIX, team.JOIN):
-        yield from driver.list(prefix)
+        return commands.log(self, revision, path, limit=limit)
 
+    def show(self, revision: str = "HEAD") -> LogEntry:
+        """A commit, and which files it changed against its first parent."""
+        from dorky.commands import inspect as commands
 
-@contextlib.contextmanager
-def _following_by(url: str) -> Iterator[None]:
-    """Name the command that follows a rewound remote where there is no project to pull in."""
-    try:
-        yield
-    except errors.Rewound as error:
-        hint = f"ask who restored it; to follow: dorky clone --accept-rewind {shlex.quote(url)}"
-        raise errors.Rewound(*error.args, hint=hint) from error
+        return commands.show(self, revision)
 
+    def ls(self, revision: str = "HEAD", path: StrPath | None = None) -> list[Listed]:
+        """The files that a revision holds, all of them or those at or below a path."""
+        from dorky.commands import inspect as commands
 
-def _expected(*, plain: bool, fingerprint: str = "") -> dict[str, str | bool]:
-    """What a repository that is seen for the first time shall be, by setting.
+        return commands.ls(self, revision, path)
 
-    Raises:
-        UsageError: A fingerprint is not written so.
-    """
-    if fingerprint and not re.fullmatch(r"[0-9a-f]{64}", fingerprint):
-        raise errors.UsageError(
-            f"a fingerprint has 64 hex digits, unlike {fingerprint!a}",
-            hint="a member sees it by: dorky config get repository.fingerprint",
+    def cat(self, revision: str, path: str) -> Iterator[bytes]:
+        """The content of a committed file, piece by piece, verified.
+
+        Args:
+            revision: Of which state.
+            path: In the repository, from its root.
+
+        Raises:
+            PathNotTracked: The revision holds no such file.
+        """
+        from dorky.commands import inspect as commands
+
+        return commands.cat(self, revision, path)
+
+    def diff(
+        self,
+        revisions: Sequence[str] = (),
+        paths: StrPath | Iterable[StrPath] = (),
+        *,
+        staged: bool = False,
+        reveal: bool = False,
+    ) -> Diff:
+        """How files differ: on disk from what is staged, unless something else is asked for.
+
+        Args:
+            revisions: One (on disk from this revision) or two (the second from the first), which
+                may be written as ``A..B``.
+            paths: Only these files, what is below these directories, or what patterns match.
+            staged: What is staged, from ``HEAD`` or from a revision.
+            reveal: Whether to give values of documents, and the text of what looks like a secret.
+
+        Raises:
+            UsageError: Three revisions, or two of them and ``staged``.
+            PathNotTracked: A path that neither side has.
+        """
+        from dorky.commands import inspect as commands
+
+        return commands.diff(self, revisions, paths, staged=staged, reveal=reveal)
+
+    def checkout(self, revision: str, *, force: bool = False) -> CheckedOut:
+        """Make files and index be as a revision is.
+
+        Args:
+            revision: ``main`` to go back to where commits are made; anything else is for looking.
+            force: Whether to overwrite local changes, after keeping them as a backup commit.
+
+        Raises:
+            LocalChanges: Files that would be overwritten.
+        """
+        from dorky.commands import checkout as commands
+
+        return commands.checkout(self, revision, force=force)
+
+    def stage(
+        self, paths: StrPath | Iterable[StrPath], *, force: bool = False, readers: str = ""
+    ) -> Staged:
+        """Make the next commit hold files as they are now: changed, new, or gone.
+
+        Args:
+            paths: Files, directories, patterns.
+            force: Whether to stage named files that `.dorkyignore` excludes.
+            readers: The group that the files belong to, or ``all``: it may read them, even what
+                another group has closed until now.
+
+        Raises:
+            PathNotFound: A path that matches nothing.
+            GitTracked: A named file that git tracks.
+            UnstorablePath: A name, or a kind of file, that can't be kept.
+            NameClash: Names that differ only in case.
+            WouldOpen: A file holds what a group has closed to those who could read it now.
+        """
+        from dorky.commands import stage as commands
+
+        return commands.stage(self, paths, force=force, readers=readers)
+
+    def unstage(self, paths: StrPath | Iterable[StrPath]) -> Staged:
+        """Make the next commit hold files as ``HEAD`` does. The files stay as they are."""
+        from dorky.commands import stage as commands
+
+        return commands.unstage(self, paths)
+
+    def rm(
+        self, paths: StrPath | Iterable[StrPath], *, cached: bool = False, force: bool = False
+    ) -> Staged:
+        """Make the next commit not hold files, and delete them.
+
+        Args:
+            paths: Files, directories, patterns.
+            cached: Whether the files stay on disk (and git's ignore rules for them go).
+            force: Whether to delete files whose content is not committed, after keeping them as
+                a backup commit.
+
+        Raises:
+            LocalChanges: A file whose content is kept nowhere.
+        """
+        from dorky.commands import stage as commands
+
+        return commands.rm(self, paths, cached=cached, force=force)
+
+    def commit(self, message: str, *, all: bool = False) -> LogEntry:
+        """Record what is staged.
+
+        Args:
+            message: Why.
+            all: Whether to stage tracked files that changed first.
+
+        Raises:
+            EmptyMessage: Nothing but white space.
+            UsageError: The message is not Unicode, or too long.
+            NothingToDo: Nothing is staged.
+            Detached: An old revision is checked out.
+            Unresolved: A merge has left conflicts. Without any, the commit ends the merge.
+        """
+        from dorky.commands import stage as commands
+
+        return commands.commit(self, message, all=all)
+
+    def restore(
+        self,
+        paths: StrPath | Iterable[StrPath],
+        *,
+        source: str = "",
+        staged: bool = False,
+        readers: str = "",
+    ) -> CheckedOut | Staged:
+        """Put files back as they are staged, or as a revision holds them.
+
+        What would be lost is kept as a backup commit first.
+
+        Args:
+            paths: Files, directories, patterns.
+            source: The revision to take them from; the index without one.
+            staged: Whether to put back the index instead of the files.
+            readers: The group that the files belong to, or ``all``: it may read them, even what
+                another group has closed until now.
+
+        Raises:
+            WouldOpen: A file belongs to others now than the group that closed it then.
+        """
+        from dorky.commands import stage as commands
+
+        return commands.restore(self, paths, source=source, staged=staged, readers=readers)
+
+    def resolve(
+        self,
+        paths: StrPath | Iterable[StrPath],
+        *,
+        ours: bool = False,
+        theirs: bool = False,
+        readers: str = "",
+    ) -> Resolved:
+        """Settle conflicts of a merge: with what the files hold now, or with one side's.
+
+        Args:
+            paths: Files, directories, patterns.
+            ours: Whether to take what was here.
+            theirs: Whether to take the other side's.
+            readers: The group that the files belong to, or ``all``: it may read them, even what
+                another group has closed until now.
+
+        Raises:
+            NothingToDo: No merge is in progress.
+            NotFound: A path has no conflict.
+            StillMarked: A file has conflict markers.
+            WouldOpen: A file belongs to others now than the group that has closed it.
+        """
+        from dorky.commands import undo as commands
+
+        return commands.resolve(self, paths, ours=ours, theirs=theirs, readers=readers)
+
+    def merge_continue(self, message: str = "") -> LogEntry:
+        """Commit a merge whose conflicts are resolved.
+
+        Raises:
+            NothingToDo: No merge is in progress.
+            Unresolved: There are conflicts.
+        """
+        from dorky.commands import undo as commands
+
+        return commands.merge_continue(self, message)
+
+    def merge_abort(self) -> Undone:
+        """Go back to how things were before the merge. Files edited since are kept as a backup.
+
+        Raises:
+            NothingToDo: No merge is in progress.
+            UsageError: It began so long ago that what was here before is not known any more.
+        """
+        from dorky.commands import undo as commands
+
+        return commands.merge_abort(self)
+
+    def op_log(self, *, limit: int | None = None) -> list[Logged]:
+        """What has been done here, the newest first."""
+        from dorky.commands import undo as commands
+
+        return commands.op_log(self, limit=limit)
+
+    def undo(self, count: int = 1, *, force: bool = False) -> Undone:
+        """Take back the newest operations: refs, index and files are as they were before.
+
+        An undo is an operation, too: undoing it brings everything back.
+
+        Args:
+            count: How many.
+            force: Whether to overwrite what was edited since, after keeping it as a backup commit.
+
+        Raises:
+            NothingToDo: There is nothing to undo.
+            LocalChanges: Files were edited since.
+        """
+        from dorky.commands import undo as commands
+
+        return commands.undo(self, count, force=force)
+
+    def push(self) -> Transfer:
+        """Send the commits that the remote lacks, and make its ``main`` ours.
+
+        Raises:
+            NoCommits: There is nothing to push.
+            Rejected: The remote has commits that are not here.
+            Misplaced: A commit holds a file for others than its path belongs to.
+            SwapsIgnored: The remote can't be written to safely.
+        """
+        from dorky.commands import sync as commands
+
+        return commands.push(self)
+
+    def pull(
+        self,
+        paths: StrPath | Iterable[StrPath] = (),
+        *,
+        force: bool = False,
+        accept_rewind: bool = False,
+        plain: bool = False,
+    ) -> Transfer:
+        """Fetch, and make the files here follow.
+
+        Commits on both sides are merged. Where that leaves conflicts, the files that have none are
+        merged, those that have are prepared to be resolved, and ``main`` stays until they are.
+
+        Args:
+            paths: If given, new files appear on disk only if they are (or lie below, or match)
+                one of these; the others stay away until they are pulled.
+            force: Whether to overwrite local changes, after keeping them as a backup commit.
+            accept_rewind: Whether to follow the remote to an older state, or to another history.
+            plain: Whether a repository that is seen for the first time may be unencrypted.
+
+        Raises:
+            LocalChanges: Files that would be overwritten.
+            Unencrypted: It is, and ``plain`` was not given.
+            Diverged: What both sides did can't live in one directory.
+            Detached: An old revision is checked out.
+            Unresolved: An earlier merge has left conflicts.
+        """
+        from dorky.commands import sync as commands
+
+        return commands.pull(self, paths, force=force, accept_rewind=accept_rewind, plain=plain)
+
+    def sync(self, *, rewrite: bool = False) -> Synced:
+        """Pull, merge and push, until both sides have the same, or there are conflicts.
+
+        Args:
+            rewrite: Whether to rewrite commits that are not pushed, so that each file is encrypted
+                for the group that owns its path.
+
+        Raises:
+            NoCommits: There is nothing on either side.
+            Misplaced: Commits would have to be rewritten first.
+            WouldOpen: They can't be: a file of a closed group belongs to others by now.
+            ServerBusy: Others were faster, again and again.
+        """
+        from dorky.commands import sync as commands
+
+        return commands.sync(self, rewrite=rewrite)
+
+    def download(self, revision: str, path: str, destination: StrPath, *, force: bool) -> Path:
+        """Write one committed file somewhere, without touching anything else.
+
+        Args:
+            revision: Of which state; the remote is asked for what is new first.
+            path: In the repository, from its root.
+            destination: A file, or a directory to put it in.
+            force: Whether to replace an existing file.
+
+        Returns:
+            The file that was written.
+        """
+        from dorky.commands import sync as commands
+
+        return commands.download(self, revision, path, destination, force=force)
+
+    def read(self, path: StrPath, revision: str = "") -> bytes:
+        """The whole content of a file. Nothing is written to the worktree.
+
+        With a revision, as that holds it. Without, as it is on disk; if it is not there, as it is
+        staged; in a project that was never pulled, as the remote has it now.
+
+        Links are followed as far as they stay in the project.
+
+        Raises:
+            PathNotFound: There is no such file.
+            PathNotTracked: The revision holds no such file.
+            ForeignGroup: It belongs to a group that the user is not in.
+        """
+        from dorky.commands import variables as commands
+
+        return commands.read_file(self, path, revision)
+
+    def get(self, path: StrPath, key: str, revision: str = "") -> str:
+        """One value of a `.env`, JSON, TOML or YAML file.
+
+        Args:
+            path: The file.
+            key: A variable, or a path of keys such as ``db.hosts.0``.
+            revision: Of which state (see `read`).
+
+        Raises:
+            NoSuchVariable: There is none.
+            BadDocument: The file is malformed.
+        """
+        from dorky.commands import variables as commands
+
+        return commands.get_variable(self, path, key, revision)
+
+    def variables(
+        self, path: StrPath, *, only: Collection[str] = (), revision: str = ""
+    ) -> dict[str, str]:
+        """All values of a `.env`, JSON, TOML or YAML file, by key, in the file's order.
+
+        Args:
+            path: The file.
+            only: If given, the keys that are wanted.
+            revision: Of which state (see `read`).
+
+        Raises:
+            NoSuchVariable: One of ``only`` is not there.
+            BadDocument: The file is malformed.
+        """
+        from dorky.commands import variables as commands
+
+        return commands.variables(self, path, only=only, revision=revision)
+
+    def export(
+        self, path: StrPath, form: Form, *, only: Collection[str] = (), revision: str = ""
+    ) -> str:
+        """The values of a file, written for somebody else who reads them.
+
+        Raises:
+            CantExport: The form can't carry one of them.
+        """
+        from dorky.commands import variables as commands
+
+        return commands.export(self, path, form, only=only, revision=revision)
+
+    def environment(
+        self,
+        paths: Sequence[StrPath] = (),
+        *,
+        only: Collection[str] = (),
+        allow: Collection[str] = (),
+        revision: str = "",
+    ) -> dict[str, str]:
+        """The variables of files, for a command's environment.
+
+        Args:
+            paths: Later ones win. Without any, the `.env` here, else the one of the project's root.
+            only: If given, the variables that are wanted.
+            allow: Variables that may be set though they change how programs are loaded.
+            revision: Of which state (see `read`).
+
+        Raises:
+            UnsafeVariable: One that is not allowed.
+            NoSuchVariable: One of ``only`` is in none of the files.
+        """
+        from dorky.commands import variables as commands
+
+        return commands.environment(self, paths, only=only, allow=allow, revision=revision)
+
+    def set(self, path: StrPath, key: str, value: str) -> Edited:
+        """Give a variable a value, and stage the file. Comments and order stay.
+
+        Args:
+            path: A `.env`, JSON, TOML or YAML file; made if there is none.
+            key: A variable, or a path of keys such as ``db.hosts.0``.
+            value: The text. Where a number or a boolean was, one stays if it is one.
+
+        Raises:
+            UsageError: It can't be written there.
+            BadDocument: The file is malformed.
+            GitTracked: git tracks the file, which is as it was.
+        """
+        from dorky.commands import variables as commands
+
+        return commands.set_variable(self, path, key, value)
+
+    def check_settable(self, path: StrPath) -> None:
+        """Make sure that a variable can be set in a file, and open the keys for it.
+
+        Raises:
+            UsageError: It is no `.env`, JSON, TOML or YAML file.
+            NoKey: The user can't write to it.
+        """
+        from dorky.commands import variables as commands
+
+        return commands.check_settable(self, path)
+
+    def unset(self, path: StrPath, key: str) -> Edited:
+        """Take a variable, or a key with all below it, out of a file, and stage that.
+
+        Raises:
+            NoSuchVariable: There is none.
+            BadDocument: The file is malformed.
+        """
+        from dorky.commands import variables as commands
+
+        return commands.unset_variable(self, path, key)
+
+    def edit(
+        self,
+        path: StrPath,
+        editor: Callable[[Path], None],
+        *,
+        again: Callable[[errors.BadDocument], bool] = lambda _: False,
+    ) -> Edited:
+        """Have somebody edit a copy of a file; save it if it changed, and stage it.
+
+        The copy lies in a directory of its own, that nobody else can enter, in memory where there
+        is such a place. It is deleted afterwards.
+
+        Args:
+            path: Any file; made if there is none.
+            editor: Edits the file it is given; whatever it raises, nothing is changed.
+            again: Is told that the text is malformed; whether to go on editing it.
+
+        Raises:
+            NotSaved: The file was changed meanwhile, or the text is malformed, or can't be staged.
+                The text is kept where the error says.
+        """
+        from dorky.commands import variables as commands
+
+        return commands.edit(self, path, editor, again=again)
+
+    def team_list(self, path: str = "") -> Team:
+        """Who may read, and who asks to.
+
+        Args:
+            path: If given, only those who may read this file.
+        """
+        from dorky.commands import team as commands
+
+        return commands.members(self, path)
+
+    def fetch(self, *, accept_rewind: bool = False) -> Transfer:
+        """Learn what the remote has, and who asks to be let in, without changing any file."""
+        from dorky.commands import sync as commands
+
+        return commands.fetch(self, accept_rewind=accept_rewind)
+
+    def team_join(self, name: str = "") -> Requested:
+        """Ask to be let in: put a request into the remote, sealed to the members.
+
+        Args:
+            name: What the user wants to be called.
+
+        Raises:
+            NothingToDo: The user can read the repository.
+        """
+        from dorky.commands import team as commands
+
+        return commands.join(self, name)
+
+    def requests(self, name: str) -> list[Requested]:
+        """The requests to be let in under a name."""
+        from dorky.commands import team as commands
+
+        return commands.requests_by(self, name)
+
+    def team_add(
+        self, name: str, access: str, *, passphrase: str = "", new: bool = False
+    ) -> Reader:
+        """Let somebody in, or give a member another key.
+
+        Args:
+            name: What to call them.
+            access: ``age1…``, ``ssh-…``, ``@FILE`` of such keys, ``passphrase``, ``awskms:ARN``.
+            passphrase: For the fourth.
+            new: Whether to refuse to give somebody who is on the team another key.
+
+        Raises:
+            NothingToDo: They have that key already.
+            Conflict: The key is somebody else's, or the name is taken and was to be new.
+        """
+        from dorky.commands import team as commands
+
+        return commands.add(self, name, access, passphrase=passphrase, new=new)
+
+    def key_gen_ci(self, name: str) -> Generated:
+        """Make a key for a CI job and let it in. The secret part is in the result alone."""
+        from dorky.commands import team as commands
+
+        return commands.generate_ci_key(self, name)
+
+    def team_remove(
+        self,
+        name: str,
+        *,
+        key: str = "",
+        all_history: bool = False,
+        dry_run: bool = False,
+        lock_out: bool = False,
+    ) -> Rotation:
+        """Take somebody's access away: new keys, for those who stay.
+
+        Args:
+            name: Who.
+            key: The fingerprint of the one key of theirs that goes, or ``unused`` for all that
+                can't be used; without it the member goes.
+            all_history: Whether old revisions are sealed anew, too.
+            dry_run: Whether to only tell what they can read.
+            lock_out: Whether it may be the user who can read nothing any more.
+
+        Raises:
+            NoSuchMember: There is nobody of that name.
+            NotFound: They have no such key.
+            ForeignGroup: They belong to a group that the user is not in, who so can't renew its
+                key.
+            WouldLockOut: The user would have no access any more.
+            UsageError: Nobody would.
+        """
+        from dorky.commands import team as commands
+
+        return commands.remove(
+            self, name, key=key, all_history=all_history, dry_run=dry_run, lock_out=lock_out
         )
-    found: dict[str, str | bool] = {}
-    if plain:
-        found["repository.unencrypted"] = True
-    if fingerprint:
-        found["repository.fingerprint"] = fingerprint
-    return found
+
+    def rotate(self, *, all_history: bool = False) -> Rotation:
+        """Give everybody's group, and every group that the user is in, a new key."""
+        from dorky.commands import team as commands
+
+        return commands.rotate(self, all_history=all_history)
+
+    def group_list(self) -> list[Grouped]:
+        """The groups, as last fetched."""
+        from dorky.commands import groups as commands
+
+        return commands.list_groups(self)
+
+    def group_add(
+        self,
+        name: str,
+        patterns: Sequence[str],
+        members: Iterable[str] = (),
+        *,
+        dry_run: bool = False,
+    ) -> Regrouping:
+        """Seal files for a group: a new one, or one that has others already.
+
+        Args:
+            name: What to call it.
+            patterns: Which files (see `placement`), from the current directory.
+            members: Who is to be in it; the user alone without any.
+            dry_run: Whether to only say what would become of whom.
+
+        Raises:
+            Conflict: Commits that are not pushed or not pulled, changes to the files that move, or
+                patterns that overlap those of another group.
+        """
+        from dorky.commands import groups as commands
+
+        return commands.add(self, name, patterns, members, dry_run=dry_run)
+
+    def group_remove(
+        self, name: str, patterns: Sequence[str] = (), *, dry_run: bool = False
+    ) -> Regrouping:
+        """Give a group's files, or those that patterns select, to everybody.
+
+        Args:
+            name: Which group.
+            patterns: Of those that it has; all of them without any.
+            dry_run: Whether to only say what would become of whom.
+        """
+        from dorky.commands import groups as commands
+
+        return commands.remove(self, name, patterns, dry_run=dry_run)
+
+    def group_members(
+        self, name: str, *, add: Iterable[str] = (), remove: Iterable[str] = ()
+    ) -> tuple[Grouped, Rotation | None]:
+        """Let members of the team into a group, or take its files away from some.
+
+        Returns:
+            The group, and what the removal came to.
+
+        Raises:
+            ForeignGroup: The user is not in the group.
+        """
+        from dorky.commands import groups as commands
+
+        return commands.change_members(self, name, add=add, remove=remove)
+
+    def plan_purge(self, paths: StrPath | Iterable[StrPath]) -> Purging:
+        """Find out what taking files out of all history would do.
+
+        Args:
+            paths: Files, directories, patterns.
+
+        Raises:
+            PathNotTracked: There is no such file anywhere in history.
+            Conflict: Not everything here is in the remote, or the other way round.
+            ForeignGroup: The user is not in every group, so can't read all history.
+        """
+        from dorky.commands import purge as commands
+
+        return commands.plan_purge(self, paths)
+
+    def purge(self, plan: Purging, *, reason: str = "") -> Purging:
+        """Carry out what `plan_purge` planned. The files on disk stay, untracked.
+
+        Args:
+            plan: The plan.
+            reason: Why; others are told it.
+
+        Raises:
+            Conflict: Somebody has pushed since the plan was made.
+            AccessDenied: Deleting in the remote is not allowed.
+        """
+        from dorky.commands import purge as commands
+
+        return commands.purge(self, plan, reason=reason)

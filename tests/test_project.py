@@ -465,14 +465,14 @@ def test_the_second_of_two_first_pulls_leaves_the_first_alone(
     ben = ana.another("ben")
     ben.write(".dorkyrc", ana.read(".dorkyrc"))
     with ben.here(), Repository(ben.project) as first:
-        fetch = sync_module.fetch
+        fetch = sync_module.remote_fetch.fetch
 
         def slowly(*arguments: Any) -> None:
             with Repository(ben.project) as second, pytest.raises(errors.Locked):
                 second.pull()
             fetch(*arguments)
 
-        monkeypatch.setattr(sync_module, "fetch", slowly)
+        monkeypatch.setattr(sync_module.remote_fetch, "fetch", slowly)
         assert first.pull().new
     assert ben.read(".env") == ana.read(".env")
 

@@ -1029,6 +1029,6 @@ def test_a_clone_that_fails_leaves_what_others_put_there(
         (carl.project / "here" / "notes").write_text("mine")
         raise errors.ServerBusy("x", "503")
 
-    monkeypatch.setattr(sync_module, "fetch", fail)
+    monkeypatch.setattr(sync_module.remote_fetch, "fetch", fail)
     carl("clone", file_url.url, "here", code=8)
     assert [path.name for path in (carl.project / "here").iterdir()] == ["notes"]

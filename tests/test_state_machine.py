@@ -30,6 +30,7 @@ from hypothesis.stateful import (
 from machines import files
 
 from dorky import errors
+from dorky.commands import inspect
 from dorky.drivers.file import FileDriver
 from dorky.format.model import Kind
 from dorky.merge import commits as merge
@@ -670,7 +671,7 @@ class Machine(RuleBasedStateMachine):
         for text in clone.owed:
             content = repo.vault.object_id(Kind.CHUNK, text.encode())
             assert content in kept, text
-            repo._bring([content])
+            inspect.fetch_missing(repo, [content])
             assert repo.store.read(content) == text.encode()
 
     def teardown(self) -> None:

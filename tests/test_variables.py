@@ -14,6 +14,7 @@ from machines import Machine, known
 from servers import Remote
 
 from dorky import errors
+from dorky.commands import variables
 from dorky.config import Config
 from dorky.documents.export import Form
 from dorky.results import Edited
@@ -352,13 +353,13 @@ def test_a_change_made_meanwhile_is_not_overwritten(
     project: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with project.repo() as repo:
-        save = repo._save
+        save = variables._save
 
         def late(*args: object) -> Edited:
             project.write(".env", "A=other\n")
             return save(*args)  # type: ignore[arg-type]
 
-        monkeypatch.setattr(repo, "_save", late)
+        monkeypatch.setattr(variables, "_save", late)
         with pytest.raises(errors.LocalChanges):
             repo.set(".env", "A", "2")
     assert project.read(".env") == b"A=other\n"

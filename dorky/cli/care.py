@@ -16,8 +16,8 @@ from dorky.cli.output import (
     listing,
     name,
     note,
+    opened,
     plural,
-    repository,
     say,
     show_json,
     size,
@@ -63,18 +63,21 @@ def fsck(
     $ dorky fsck --remote --read-data=1/7
     $ dorky fsck --repair
     """
+    from dorky.commands import fsck as fsck_command
+    from dorky.commands import repair
+
     part = _part(read_data)
     if rebuild and (remote or part or keyless):
         raise errors.UsageError("--repair takes no other option", hint="dorky fsck --repair")
-    with repository(anywhere=keyless) as repo:
+    with opened(anywhere=keyless) as repo:
         if rebuild:
-            made = repo.fsck_rebuild()
+            made = repair.rebuild(repo)
             if json:
                 show_json(made)
             else:
                 _show_rebuilt(made)
             return
-        found = repo.fsck(remote=remote, read_data=part, keyless=keyless)
+        found = fsck_command.examine(repo, remote=remote, read_data=part, keyless=keyless)
     if json:
         show_json(found)
     else:
@@ -175,6 +178,8 @@ def gc(
     $ dorky gc --prune-remote-verified
     $ dorky gc --remote
     """
+    from dorky.commands import gc as gc_command
+
     if grace is not None and not 0 <= grace <= _LONGEST:
         raise errors.UsageError(f"a grace of {grace:g} days", hint="dorky gc --grace 14")
     if remote and prune_remote_verified:
@@ -182,12 +187,14 @@ def gc(
             "--prune-remote-verified is about what is here", hint="leave out --remote"
         )
     age = None if grace is None else timedelta(days=grace)
-    with repository() as repo:
+    with opened() as repo:
         if remote:
-            there = repo.gc_remote(grace=age, dry_run=dry_run)
+            there = gc_command.collect_remote(repo, grace=age, dry_run=dry_run)
             show_json(there) if json else _show_collection(there)
             return
-        here = repo.gc(grace=age, prune_remote_verified=prune_remote_verified, dry_run=dry_run)
+        here = gc_command.collect(
+            repo, grace=age, prune_remote_verified=prune_remote_verified, dry_run=dry_run
+        )
     show_json(here) if json else _show_swept(here)
 
 
@@ -263,14 +270,16 @@ def purge(
     $ dorky purge prod-dump.sql --dry-run
     $ dorky purge prod-dump.sql -m "customers' data"
     """
-    with repository() as repo:
-        done = repo.plan_purge(paths)
+    from dorky.commands import purge
+
+    with opened() as repo:
+        done = purge.plan_purge(repo, paths)
         if not (json and dry_run):
             _show_plan(done)
         if not dry_run:
             if not yes and not agree("Take it out of all history, for everybody and for good?"):
                 raise errors.NotConfirmed("purged")
-            done = repo.purge(done, reason=message)
+            done = purge.purge(repo, done, reason=message)
     if json:
         show_json(done)
     elif done.done:

@@ -90,11 +90,11 @@ def _naming(key: str, scope: settings.Scope) -> Iterator[None]:
     if root is None or scope == "user" or not key.startswith("remotes."):
         yield
         return
-    from dorky.repo import Repository
+    from dorky.commands import setup
 
-    with Repository(root) as repo, repo.naming(key.split(".")[1]):
+    with Project(root) as project, setup.naming(project, key.split(".")[1]):
         yield
-        repo.config.reload()
+        project.config.reload()
 
 
 @app.command("unset", cls=Command)

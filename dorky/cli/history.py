@@ -29,13 +29,7 @@ from dorky.cli.output import (
 from dorky.results import FileDiff, KeyChange, LogEntry
 
 if TYPE_CHECKING:
-    from dorky.commands.inspect import LookWork
-
-
-def _repository() -> LookWork:
-    from dorky.commands.inspect import LookWork
-
-    return opened(LookWork)
+    from dorky.project import Project
 
 
 def log(
@@ -57,12 +51,14 @@ def log(
     $ dorky log .env --oneline
     $ dorky log origin/main
     """
+    from dorky.commands import inspect
+
     if number is not None and number < 0:
         raise errors.UsageError(f"-n takes a count, not {number}")
-    with _repository() as repo:
+    with opened() as repo:
         if path and not os.path.lexists(path) and _is_revision(repo, path):
             revision, path = path, ""  # dorky log origin/main
-        entries = repo.log(revision, path or None, limit=number)
+        entries = inspect.log(repo, revision, path or None, limit=number)
         if json:
             show_json(list(entries))
             return
@@ -75,9 +71,11 @@ def log(
                 _commit(entry)
 
 
-def _is_revision(repo: LookWork, word: str) -> bool:
+def _is_revision(repo: Project, word: str) -> bool:
+    from dorky.commands import inspect
+
     try:
-        repo.show(word)
+        inspect.show(repo, word)
     except errors.UnknownRevision:
         return False
     return True
@@ -130,6 +128,8 @@ def show(
     $ dorky show HEAD~1
     $ dorky show main:config/app.toml
     """
+    from dorky.commands import inspect
+
     revision, _, path = target.partition(":")
     if path:
         if json:
@@ -139,9 +139,9 @@ def show(
             )
         _write(revision, path)
         return
-    with _repository() as repo:
+    with opened() as repo:
         try:
-            entry = repo.show(revision or "HEAD")
+            entry = inspect.show(repo, revision or "HEAD")
         except errors.UnknownRevision as error:
             raise file_meant(error, revision, f"dorky show HEAD:{revision}") from None
     if json:
@@ -200,9 +200,11 @@ def diff(
     $ dorky diff --staged .env --show-values
     $ dorky diff HEAD~1 origin/main -- config
     """
-    with _repository() as repo:
+    from dorky.commands import inspect
+
+    with opened() as repo:
         revisions, paths = _told_apart(repo, words or [], context.meta.get(_PATHS))
-        found = repo.diff(revisions, paths, staged=staged, reveal=show_values)
+        found = inspect.diff(repo, revisions, paths, staged=staged, reveal=show_values)
     if json:
         show_json(found)
     else:
@@ -220,7 +222,7 @@ def diff(
 
 
 def _told_apart(
-    repo: LookWork, words: list[str], after: list[str] | None
+    repo: Project, words: list[str], after: list[str] | None
 ) -> tuple[list[str], list[str]]:
     """The revisions and the paths among words; ``after`` are those after ``--``."""
     if after is not None:
@@ -285,10 +287,12 @@ def ls(
     $ dorky ls config
     $ dorky ls HEAD~1 config -l
     """
-    with _repository() as repo:
+    from dorky.commands import inspect
+
+    with opened() as repo:
         if not path and not _is_revision(repo, revision):
             revision, path = "HEAD", revision  # dorky ls config
-        found = repo.ls(revision, path or None)
+        found = inspect.ls(repo, revision, path or None)
     if json:
         show_json(found)
         return
@@ -308,7 +312,9 @@ def cat(
 
 
 def _write(revision: str, path: str) -> None:
-    with _repository() as repo:
-        for block in repo.cat(revision or "HEAD", path):
+    from dorky.commands import inspect
+
+    with opened() as repo:
+        for block in inspect.cat(repo, revision or "HEAD", path):
             sys.stdout.buffer.write(block)
         sys.stdout.buffer.flush()

@@ -26,7 +26,7 @@ from dorky.cli.output import (
 from dorky.results import Logged, Masked, Undone, Unmerged
 
 if TYPE_CHECKING:
-    from dorky.commands.undo import MendWork
+    pass
 
 _PLACES = 5
 _WHY = {
@@ -64,12 +64,6 @@ def _few(places: Sequence[str]) -> str:
     return escaped(", ".join(shown)) + more
 
 
-def _repository() -> MendWork:
-    from dorky.commands.undo import MendWork
-
-    return opened(MendWork)
-
-
 def resolve(
     paths: Annotated[List[str], typer.Argument(help="Files, directories, or quoted patterns.")],  # noqa: UP006
     ours: Annotated[bool, typer.Option("--ours", help="Take the file as it was here.")] = False,
@@ -83,8 +77,10 @@ def resolve(
     $ dorky resolve .env
     $ dorky resolve logo.png --theirs
     """
-    with _repository() as repo:
-        done = repo.resolve(paths, ours=ours, theirs=theirs, readers=readers)
+    from dorky.commands import undo
+
+    with opened() as repo:
+        done = undo.resolve(repo, paths, ours=ours, theirs=theirs, readers=readers)
     if json:
         show_json(done)
         return
@@ -114,11 +110,13 @@ def merge(
     $ dorky merge --continue
     $ dorky merge --abort
     """
+    from dorky.commands import undo
+
     if continue_ == abort:
         hint = "dorky pull (or sync) is what begins a merge; dorky status shows one"
         raise errors.UsageError("merge takes --continue or --abort", hint=hint)
-    with _repository() as repo:
-        done = repo.merge_abort() if abort else repo.merge_continue(message)
+    with opened() as repo:
+        done = undo.merge_abort(repo) if abort else undo.merge_continue(repo, message)
     if json:
         show_json(done)
     elif isinstance(done, Undone):
@@ -146,8 +144,10 @@ def undo(
     $ dorky undo
     $ dorky undo 3
     """
-    with _repository() as repo:
-        done = repo.undo(count, force=force)
+    from dorky.commands import undo
+
+    with opened() as repo:
+        done = undo.undo(repo, count, force=force)
     if json:
         show_json(done)
         return
@@ -172,10 +172,12 @@ def op_log(
     $ dorky op log
     $ dorky op log -n 5
     """
+    from dorky.commands import undo
+
     if limit < 0:
         raise errors.UsageError(f"-n takes a count, not {limit}", hint="dorky op log -n 5")
-    with _repository() as repo:
-        found = repo.op_log(limit=limit)
+    with opened() as repo:
+        found = undo.op_log(repo, limit=limit)
     if json:
         show_json(found)
         return

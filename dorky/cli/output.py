@@ -21,10 +21,8 @@ if TYPE_CHECKING:
 
     from dorky.config import Choice
     from dorky.project import Project
-    from dorky.repo import Repository
     from dorky.results import Change, Transfer
 
-P = TypeVar("P", bound="Project")
 T = TypeVar("T")
 
 # What `say` leaves as it is: line ends, tabs, and the colours that `style` makes.
@@ -212,26 +210,18 @@ def new_passphrase() -> str:
     return first
 
 
-def opened(kind: type[P], *, anywhere: bool = False) -> P:
-    """The repository that the current directory lies in, for a command to work on.
+def opened(*, anywhere: bool = False) -> Project:
+    """Open the project that the current directory lies in, for a command to work on.
 
     Args:
-        kind: What of it the command needs: the class that has its method. Each of them imports no
-            more than it needs itself.
         anywhere: Whether it may begin here, when DORKY_URL or DORKY_BUCKET says where from.
     """
     from dorky.config import Config
+    from dorky.project import Project
 
-    if anywhere and kind.root_above(Path()) is None and Config(None).remotes():
-        return kind(Path.cwd(), progress=TerminalProgress(), ask=ask, agree=allow)
-    return kind.find(progress=TerminalProgress(), ask=ask, agree=allow)
-
-
-def repository(*, anywhere: bool = False) -> Repository:
-    """The same, with all that there is to it."""
-    from dorky.repo import Repository
-
-    return opened(Repository, anywhere=anywhere)
+    if anywhere and Project.root_above(Path()) is None and Config(None).remotes():
+        return Project(Path.cwd(), progress=TerminalProgress(), ask=ask, agree=allow)
+    return Project.find(progress=TerminalProgress(), ask=ask, agree=allow)
 
 
 def confirm(question: str, expected: str) -> bool:

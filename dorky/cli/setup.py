@@ -16,8 +16,8 @@ from dorky.cli.output import (
     ask,
     name,
     note,
+    opened,
     plural,
-    repository,
     say,
     show_json,
     size,
@@ -77,7 +77,8 @@ def init(
     $ dorky init gs://acme-vault/payments
     $ dorky init ../vault
     """
-    from dorky.repo import Repository
+    from dorky.commands import setup
+    from dorky.project import Project
 
     options: dict[str, str | bool] = {
         "profile": profile,
@@ -91,7 +92,8 @@ def init(
     passphrase = ""
     if recovery is Recovery.PASSPHRASE:
         passphrase = Config(None).passphrase or output.new_passphrase()
-    repo, made = Repository.init(
+    repo, made = setup.init(
+        Project,
         ".",
         url,
         plain=plain,
@@ -156,11 +158,13 @@ def clone(
     $ dorky clone gs://acme-vault/payments secrets
     $ dorky clone s3://acme-open/data --plain
     """
-    from dorky.repo import Repository
+    from dorky.commands import setup
+    from dorky.project import Project
 
     target = directory or Path(url.rstrip("/").rpartition("/")[2] or "repository")
     options = {"profile": profile, "region": region, "endpoint": endpoint}
-    repo, done = Repository.clone(
+    repo, done = setup.clone(
+        Project,
         *(url, target),
         options=options,
         accept_rewind=accept_rewind,
@@ -198,8 +202,10 @@ def destroy(
     $ dorky destroy --dry-run
     $ dorky destroy --remote
     """
-    with repository() as repo:
-        plan = repo.plan_destroy(remote=remote)
+    from dorky.commands import destroy as destroy_command
+
+    with opened() as repo:
+        plan = destroy_command.plan_destroy(repo, remote=remote)
         if json:
             show_json(plan)
         else:
@@ -216,7 +222,7 @@ def destroy(
         word = plan.url or Path(plan.root).name
         if not yes and not output.confirm(f"Type {output.escaped(word)} to go on:", word):
             raise errors.NotConfirmed("deleted")
-        repo.destroy(plan)
+        destroy_command.destroy(repo, plan)
     if not json:
         say("Deleted.")
 
@@ -238,8 +244,10 @@ def trust(
     $ dorky trust
     $ dorky trust --state 1f09c2ab --yes
     """
-    with repository() as repo:
-        plan = repo.plan_trust(state)
+    from dorky.commands import trust as trust_command
+
+    with opened() as repo:
+        plan = trust_command.plan(repo, state)
         if not json:
             note(f"State {plan.name}:")
             note(f"  repository  {plan.repository}")
@@ -248,7 +256,7 @@ def trust(
             note(f"  packs       {plural(plan.packs, 'pack')}, {size(plan.size)}, all sound")
         if not yes and not output.agree("Did you put it there yourself, and is it to be believed?"):
             raise errors.NotConfirmed("taken over")
-        done = repo.trust(plan)
+        done = trust_command.apply(repo, plan)
     if json:
         show_json(done)
     else:
@@ -261,8 +269,10 @@ def doctor(json: Json = False) -> None:
     \b
     $ dorky doctor
     """
-    with repository(anywhere=True) as repo:
-        found = repo.doctor()
+    from dorky.commands import doctor as doctor_command
+
+    with opened(anywhere=True) as repo:
+        found = list(doctor_command.examine(repo))
     if json:
         show_json(found)
     else:
@@ -291,8 +301,12 @@ def remote_add(
     \b
     $ dorky remote add origin s3://acme-vault/payments --profile acme
     """
-    with repository() as repo:
-        repo.remote_add(name, url, {"profile": profile, "region": region, "endpoint": endpoint})
+    from dorky.commands import setup
+
+    with opened() as repo:
+        setup.add_remote(
+            repo, name, url, {"profile": profile, "region": region, "endpoint": endpoint}
+        )
 
 
 @remote_app.command("list", cls=Command)
@@ -302,7 +316,7 @@ def remote_list(json: Json = False) -> None:
     \b
     $ dorky remote list
     """
-    with repository() as repo:
+    with opened() as repo:
         remotes = {key: errors.redacted(url) for key, url in repo.config.remotes().items()}
     if json:
         show_json(remotes)
@@ -349,8 +363,10 @@ def remote_remove(name: Annotated[str, typer.Argument(help="Its name.")]) -> Non
     \b
     $ dorky remote remove origin
     """
-    with repository() as repo:
-        repo.remote_remove(name)
+    from dorky.commands import setup
+
+    with opened() as repo:
+        setup.remove_remote(repo, name)
 
 
 @remote_app.command("set-url", cls=Command)
@@ -363,5 +379,7 @@ def remote_set_url(
     \b
     $ dorky remote set-url origin s3://acme-vault-eu/payments
     """
-    with repository() as repo:
-        repo.remote_set_url(name, url)
+    from dorky.commands import setup
+
+    with opened() as repo:
+        setup.set_remote_url(repo, name, url)

@@ -24,7 +24,6 @@ from dorky.cli.output import (
     note,
     opened,
     plural,
-    repository,
     say,
     show_json,
     size,
@@ -32,13 +31,7 @@ from dorky.cli.output import (
 from dorky.results import Transfer, Unmerged
 
 if TYPE_CHECKING:
-    from dorky.commands.sync import SyncWork
-
-
-def _repository(*, anywhere: bool = False) -> SyncWork:
-    from dorky.commands.sync import SyncWork
-
-    return opened(SyncWork, anywhere=anywhere)
+    pass
 
 
 def push(json: Json = False) -> None:
@@ -47,8 +40,10 @@ def push(json: Json = False) -> None:
     \b
     $ dorky push
     """
-    with _repository() as repo:
-        done = repo.push()
+    from dorky.commands import sync
+
+    with opened() as repo:
+        done = sync.push(repo)
     if json:
         show_json(done)
     else:
@@ -83,8 +78,10 @@ def fetch(accept_rewind: AcceptRewind = False, json: Json = False) -> None:
     \b
     $ dorky fetch
     """
-    with repository() as repo:
-        done = repo.fetch(accept_rewind=accept_rewind)
+    from dorky.commands import sync
+
+    with opened() as repo:
+        done = sync.fetch(repo, accept_rewind=accept_rewind)
     if json:
         show_json(done)
     elif not done.commits:
@@ -118,8 +115,10 @@ def pull(
     $ dorky pull
     $ dorky pull .env
     """
-    with _repository(anywhere=True) as repo:
-        done = repo.pull(paths or (), force=force, accept_rewind=accept_rewind, plain=plain)
+    from dorky.commands import sync
+
+    with opened(anywhere=True) as repo:
+        done = sync.pull(repo, paths or (), force=force, accept_rewind=accept_rewind, plain=plain)
         pinned = repo.config.text("repository.fingerprint")
     if json:
         show_json(done)
@@ -196,16 +195,18 @@ def sync(
     $ dorky sync
     $ dorky sync --rewrite
     """
-    with _repository(anywhere=True) as repo:
+    from dorky.commands import sync
+
+    with opened(anywhere=True) as repo:
         try:
-            done = repo.sync(rewrite=rewrite)
+            done = sync.sync(repo, rewrite=rewrite)
         except errors.Misplaced as error:
             if rewrite or json or error.hint != errors.Misplaced.advice:
                 raise
             note(escaped(f"{error.message}."))
             if not agree("Rewrite your unpushed commits so that each file is for its group?"):
                 raise
-            done = repo.sync(rewrite=True)
+            done = sync.sync(repo, rewrite=True)
     if json:
         show_json(done)
     else:
@@ -244,11 +245,11 @@ def download(
     $ dorky download main:models/small.bin /tmp/
     $ dorky download main:.env .env --remote s3://acme-vault/payments
     """
-    from dorky.repo import Repository
+    from dorky.commands import setup, sync
 
     revision, path = split(target, "download")
     if remote:
-        written = Repository.download_from(
+        written = setup.download_from(
             remote,
             revision,
             path,
@@ -259,6 +260,6 @@ def download(
             ask=ask,
         )
     else:
-        with _repository() as repo:
-            written = repo.download(revision, path, destination, force=force)
+        with opened() as repo:
+            written = sync.download(repo, revision, path, destination, force=force)
     say(f"Wrote {name(str(written))}")

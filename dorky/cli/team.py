@@ -16,8 +16,8 @@ from dorky.cli.output import (
     name,
     new_passphrase,
     note,
+    opened,
     plural,
-    repository,
     say,
     show_json,
     size,
@@ -58,13 +58,15 @@ def key_gen(
     $ dorky key gen
     $ dorky key gen --ci deploy
     """
+    from dorky.commands import team
+
     if ci and path:
         raise errors.UsageError(
             "a CI key is printed, not written", hint=f"dorky key gen --ci {errors.quoted(ci)}"
         )
     if ci:
-        with repository() as repo:
-            done = repo.key_gen_ci(ci)
+        with opened() as repo:
+            done = team.generate_ci_key(repo, ci)
         if json:
             show_json(done)
             return
@@ -151,8 +153,10 @@ def team_list(
     $ dorky team list
     $ dorky team list env/prod/api.env
     """
-    with repository() as repo:
-        found = repo.team_list(path)
+    from dorky.commands import team
+
+    with opened() as repo:
+        found = team.members(repo, path)
     if json:
         show_json(found)
         return
@@ -206,10 +210,12 @@ def team_add(
     $ dorky team add dan @dan.pub
     $ dorky team add break-glass passphrase
     """
+    from dorky.commands import team
+
     given = " ".join(access or ())
-    with repository() as repo:
+    with opened() as repo:
         if not given:
-            asked = repo.requests(who)
+            asked = team.requests_by(repo, who)
             known = any(each.name == who for each in repo.roster.members)
             given = _asked(asked, who, fingerprint, known=known)
         elif fingerprint:
@@ -217,7 +223,7 @@ def team_add(
         secret = ""
         if given == "passphrase":
             secret = repo.config.passphrase or new_passphrase()
-        done = repo.team_add(who, given, passphrase=secret)
+        done = team.add(repo, who, given, passphrase=secret)
     if json:
         show_json(done)
         return
@@ -274,8 +280,10 @@ def team_join(
     \b
     $ dorky team join ben
     """
-    with repository(anywhere=True) as repo:
-        done = repo.team_join(who)
+    from dorky.commands import team
+
+    with opened(anywhere=True) as repo:
+        done = team.join(repo, who)
     if json:
         show_json(done)
         return
@@ -316,8 +324,10 @@ def team_remove(
     $ dorky team remove ben --dry-run
     $ dorky team remove ana --key SHA256:I9EBCiF0ZO1Ti1jMc2Qq…
     """
-    with repository() as repo:
-        done = repo.team_remove(who, key=key, all_history=history, dry_run=dry_run, lock_out=yes)
+    from dorky.commands import team
+
+    with opened() as repo:
+        done = team.remove(repo, who, key=key, all_history=history, dry_run=dry_run, lock_out=yes)
     if json:
         show_json(done)
         return
@@ -331,8 +341,10 @@ def rotate(history: History = False, json: Json = False) -> None:
     $ dorky rotate
     $ dorky rotate --history
     """
-    with repository() as repo:
-        done = repo.rotate(all_history=history)
+    from dorky.commands import team
+
+    with opened() as repo:
+        done = team.rotate(repo, all_history=history)
     if json:
         show_json(done)
         return
@@ -420,8 +432,10 @@ def group_add(
     \b
     $ dorky group add prod 'env/prod/**' --member ana --member ci-deploy
     """
-    with repository() as repo:
-        done = repo.group_add(group, patterns, members or (), dry_run=dry_run)
+    from dorky.commands import groups
+
+    with opened() as repo:
+        done = groups.add(repo, group, patterns, members or (), dry_run=dry_run)
     _regrouped(done, json=json)
 
 
@@ -441,8 +455,10 @@ def group_remove(
     $ dorky group remove prod
     $ dorky group remove prod 'env/prod/public/**' --dry-run
     """
-    with repository() as repo:
-        done = repo.group_remove(group, patterns or (), dry_run=dry_run)
+    from dorky.commands import groups
+
+    with opened() as repo:
+        done = groups.remove(repo, group, patterns or (), dry_run=dry_run)
     _regrouped(done, json=json)
 
 
@@ -476,8 +492,10 @@ def group_list(json: Json = False) -> None:
     \b
     $ dorky group list
     """
-    with repository() as repo:
-        found = repo.group_list()
+    from dorky.commands import groups
+
+    with opened() as repo:
+        found = groups.list_groups(repo)
     if json:
         show_json(found)
     elif found:
@@ -506,8 +524,10 @@ def group_members(
     $ dorky group members prod --add ben
     $ dorky group members prod --remove ben
     """
-    with repository() as repo:
-        found, rotation = repo.group_members(group, add=add or (), remove=remove or ())
+    from dorky.commands import groups
+
+    with opened() as repo:
+        found, rotation = groups.change_members(repo, group, add=add or (), remove=remove or ())
     if json:
         show_json(rotation or found)
         return

@@ -20,7 +20,7 @@ from dorky.documents.export import Form
 from dorky.results import Edited
 
 if TYPE_CHECKING:
-    from dorky.commands.variables import VariableWork
+    pass
 
 File = Annotated[str, typer.Argument(metavar="PATH", help="A .env, JSON, TOML or YAML file.")]
 Only = Annotated[
@@ -42,12 +42,6 @@ class SetCommand(Command):
     """A command that sees what is too many itself: the usual message would quote it."""
 
     allow_extra_args = True
-
-
-def _repository(*, anywhere: bool = False) -> VariableWork:
-    from dorky.commands.variables import VariableWork
-
-    return opened(VariableWork, anywhere=anywhere)
 
 
 def run(
@@ -87,16 +81,18 @@ def run(
     $ dorky run -f .env -f prod.env --only DATABASE_URL -- ./migrate
     $ dorky run --mask -- ./deploy.sh
     """
-    with _repository(anywhere=True) as repo:
-        variables = repo.environment(
-            paths or (), only=only or (), allow=allow or (), revision=revision
+    from dorky.commands import variables
+
+    with opened(anywhere=True) as repo:
+        found = variables.environment(
+            repo, paths or (), only=only or (), allow=allow or (), revision=revision
         )
         inherited, places = repo.config.inheritable, repo.config.search_path
-    environment = launch.environment(variables, inherited, overload=overload, pristine=pristine)
+    environment = launch.environment(found, inherited, overload=overload, pristine=pristine)
     file = launch.find(command[0], places)
     if not mask:
         launch.replace(file, command, environment)
-    hidden = {*variables.values(), *(inherited.get(each, "") for each in variables)}
+    hidden = {*found.values(), *(inherited.get(name, "") for name in found)}
     # Not typer's way to exit: 130 would be taken for an interruption of ours.
     sys.exit(launch.masked(file, command, environment, hidden))
 
@@ -116,11 +112,13 @@ def get(
     $ dorky get config.yaml db.hosts.0 --rev HEAD~1
     $ dorky get .env --json
     """
-    with _repository(anywhere=True) as repo:
+    from dorky.commands import variables
+
+    with opened(anywhere=True) as repo:
         if key:
-            found = {key: repo.get(path, key, revision)}
+            found = {key: variables.get_variable(repo, path, key, revision)}
         else:
-            found = repo.variables(path, revision=revision)
+            found = variables.variables(repo, path, revision=revision)
     if json:
         show_json(found)
     elif key:
@@ -151,8 +149,10 @@ def export(
     $ dorky export .env -f docker > "$XDG_RUNTIME_DIR/env"
     $ dorky export .env -f github --only TOKEN >> "$GITHUB_ENV"
     """
-    with _repository(anywhere=True) as repo:
-        text = repo.export(path, form, only=only or (), revision=revision)
+    from dorky.commands import variables
+
+    with opened(anywhere=True) as repo:
+        text = variables.export(repo, path, form, only=only or (), revision=revision)
     _print(text)
 
 
@@ -182,6 +182,8 @@ def set(
     $ openssl rand -hex 32 | dorky set .env SESSION_KEY
     $ dorky set config.yaml db.password < password.txt
     """
+    from dorky.commands import variables
+
     word = next((each for each in (key, path) if "=" in each and '"' not in each), "")
     if context.args or (word and (word == key or documents.syntax_of(path) is None)):
         file, variable = (path, key) if word in {"", key} else (".env", path)
@@ -190,10 +192,10 @@ def set(
             "a value is no argument: other users could see it, and the shell's history keeps it",
             hint=f"dorky set {shlex.join(meant)} asks for it, or reads standard input",
         )
-    with _repository() as repo:
+    with opened() as repo:
         # Before the value is asked for: a prompt for another secret could be taken for this one.
-        repo.check_settable(path)
-        done = repo.set(path, key, _value(path, key, stdin=stdin))
+        variables.check_settable(repo, path)
+        done = variables.set_variable(repo, path, key, _value(path, key, stdin=stdin))
     if json:
         show_json(done)
         return
@@ -242,8 +244,10 @@ def unset(
     \b
     $ dorky unset .env OLD_TOKEN
     """
-    with _repository() as repo:
-        done = repo.unset(path, key)
+    from dorky.commands import variables
+
+    with opened() as repo:
+        done = variables.unset_variable(repo, path, key)
     if json:
         show_json(done)
         return
@@ -264,9 +268,11 @@ def edit(
     $ dorky edit .env
     $ EDITOR="code --wait" dorky edit config.yaml
     """
+    from dorky.commands import variables
+
     terminal = sys.stdin.isatty() and sys.stderr.isatty()
     command = _words(Config(None).editor or ("vi" if terminal else ""))
-    with _repository() as repo:
+    with opened() as repo:
         inherited = repo.config.inheritable
 
         def editor(draft: Path) -> None:
@@ -276,7 +282,7 @@ def edit(
             if code:
                 raise errors.EditorFailed(code)
 
-        done = repo.edit(path, editor, again=_again)
+        done = variables.edit(repo, path, editor, again=_again)
     if json:
         show_json(done)
     elif done.what is None:

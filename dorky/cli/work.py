@@ -28,16 +28,10 @@ from dorky.cli.output import (
 from dorky.results import Staged, Status
 
 if TYPE_CHECKING:
-    from dorky.commands.stage import LocalWork
+    pass
 
 # Text, not pathlib's paths: those take an empty word (an unset variable) for the directory here.
 Paths = Annotated[List[str], typer.Argument(help="Files, directories, or quoted patterns.")]  # noqa: UP006
-
-
-def _repository() -> LocalWork:
-    from dorky.commands.stage import LocalWork
-
-    return opened(LocalWork)
 
 
 def stage(
@@ -58,9 +52,11 @@ def stage(
     $ dorky stage 'keys/*.pem'
     $ dorky stage docs/example.env --for all
     """
-    with _repository() as repo:
-        done = repo.stage(paths, force=force, readers=readers)
-        passed_over = () if done.changes or json else repo.status().conflicts
+    from dorky.commands import inspect, stage
+
+    with opened() as repo:
+        done = stage.stage(repo, paths, force=force, readers=readers)
+        passed_over = () if done.changes or json else inspect.status(repo).conflicts
     if json:
         show_json(done)
         return
@@ -84,8 +80,10 @@ def unstage(paths: Paths, json: Json = False) -> None:
     \b
     $ dorky unstage .env
     """
-    with _repository() as repo:
-        done = repo.unstage(paths)
+    from dorky.commands import stage
+
+    with opened() as repo:
+        done = stage.unstage(repo, paths)
     _unstaged(done, json=json)
 
 
@@ -116,8 +114,10 @@ def rm(
     $ dorky rm old.env
     $ dorky rm --cached notes.txt
     """
-    with _repository() as repo:
-        done = repo.rm(paths, cached=cached, force=force)
+    from dorky.commands import stage
+
+    with opened() as repo:
+        done = stage.rm(repo, paths, cached=cached, force=force)
     if json:
         show_json(done)
     else:
@@ -138,10 +138,10 @@ def status(
     $ dorky status
     $ dorky status -s
     """
-    from dorky.commands.inspect import LookWork
+    from dorky.commands import inspect
 
-    with opened(LookWork) as repo:
-        found = repo.status()
+    with opened() as repo:
+        found = inspect.status(repo)
     if json:
         show_json(found)
     elif short:
@@ -237,6 +237,8 @@ def commit(
     $ dorky commit -m "rotate the staging keys"
     $ dorky commit -a "rotate the staging keys"
     """
+    from dorky.commands import stage
+
     if words and message:
         raise errors.UsageError("the message is given twice", hint="dorky commit -m MESSAGE")
     if words and len(words) > 1:
@@ -244,8 +246,8 @@ def commit(
             "commit takes one message, and always all that is staged",
             hint=f"quote it: dorky commit -m {errors.quoted(' '.join(words))}",
         )
-    with _repository() as repo:
-        done = repo.commit(words[0] if words else message, all=all_)
+    with opened() as repo:
+        done = stage.commit(repo, words[0] if words else message, all=all_)
     if json:
         show_json(done)
         return
@@ -272,8 +274,10 @@ def restore(
     $ dorky restore .env
     $ dorky restore .env --source HEAD~2
     """
-    with _repository() as repo:
-        done = repo.restore(paths, source=source, staged=staged, readers=readers)
+    from dorky.commands import stage
+
+    with opened() as repo:
+        done = stage.restore(repo, paths, source=source, staged=staged, readers=readers)
     if isinstance(done, Staged):
         _unstaged(done, json=json)
     elif json:
@@ -298,9 +302,11 @@ def checkout(
     $ dorky checkout HEAD~1
     $ dorky checkout main
     """
-    with _repository() as repo:
+    from dorky.commands import checkout
+
+    with opened() as repo:
         try:
-            done = repo.checkout(revision, force=force)
+            done = checkout.checkout(repo, revision, force=force)
         except errors.UnknownRevision as error:
             raise file_meant(error, revision, f"dorky restore {shlex.quote(revision)}") from None
     if json:

@@ -19,9 +19,10 @@ import msgspec
 from dorky import errors, files
 from dorky.format.model import Kind, ObjectId
 from dorky.project import ORIGIN, Project
+from dorky.remote import gc as remote_gc
 from dorky.remote.fetch import fetch
 from dorky.remote.root import stored
-from dorky.results import Garbage, Swept
+from dorky.results import Collection, Garbage, Swept
 from dorky.store import oplog as operations
 from dorky.store import reachability as reach
 from dorky.store import verify as scrub
@@ -248,3 +249,47 @@ def _checked(store: Store, at: Held) -> bytes:
 
 def _horizon() -> datetime:
     return datetime.now(timezone.utc) - MEMORY
+
+
+def collect(
+    project: Project,
+    *,
+    grace: timedelta | None = None,
+    prune_remote_verified: bool = False,
+    dry_run: bool = False,
+) -> Swept:
+    """Delete what nothing here needs any more.
+
+    Args:
+        grace: How old a pack must be for what is not needed to go; two weeks by default.
+        prune_remote_verified: Whether content goes, too, that the remote provably has.
+        dry_run: Whether to say only what would go.
+
+    Raises:
+        MissingObject: Something is missing, so what is needed can't be told.
+    """
+    with project.locked():
+        found = plan(project, grace=grace, prune=prune_remote_verified)
+        return found.swept if dry_run else apply(project, found)
+
+
+def collect_remote(
+    project: Project, *, grace: timedelta | None = None, dry_run: bool = False
+) -> Collection:
+    """Delete what nobody needs any more from the remote, and pack anew what is scattered.
+
+    Args:
+        grace: How old packs that no root lists must be to go; a week by default.
+        dry_run: Whether to say only what would go.
+
+    Raises:
+        AccessDenied: Deleting is not allowed.
+    """
+    with project.locked():
+        remote = project.remote()
+        age = remote_gc.GRACE if grace is None else grace
+        found = remote_gc.plan(remote, grace=age, progress=project.progress)
+        if dry_run:
+            return found.collection
+        project.check_swaps(remote)
+        return remote_gc.apply(remote, found, progress=project.progress)

@@ -13,13 +13,25 @@ from typing import NamedTuple
 import msgspec
 
 from dorky import errors
-from dorky.commands.team import Following, TeamWork, described
+from dorky.commands.checkout import attached_head, follow_claims
+from dorky.commands.inspect import fetch_missing
+from dorky.commands.sync import ensure_set_up, fetch_root
+from dorky.commands.team import (
+    Following,
+    begin_epochs,
+    change_keys,
+    current_member,
+    described,
+    exposures_of_groups,
+    group_infos,
+    other_member,
+)
 from dorky.format.model import Entry, Group, Member, ObjectId, Roster
 from dorky.keys import placement, roster, vault
 from dorky.keys.placement import fold
 from dorky.keys.vault import Vault
 from dorky.paths import parents
-from dorky.project import ORIGIN
+from dorky.project import ORIGIN, Project
 from dorky.remote import push
 from dorky.remote.journal import Sent
 from dorky.remote.root import Remote, Seen
@@ -30,325 +42,339 @@ from dorky.worktree import checkout, staging
 from dorky.worktree import ingest as contents
 
 
-class GroupWork(TeamWork):
-    """The commands that say who may read which files."""
+def list_groups(project: Project) -> list[Grouped]:
+    """The groups, as last fetched."""
+    return list(group_infos(project, project.roster))
 
-    def group_list(self) -> list[Grouped]:
-        """The groups, as last fetched."""
-        return list(self._groups(self.roster))
 
-    def group_add(
-        self,
-        name: str,
-        patterns: Sequence[str],
-        members: Iterable[str] = (),
-        *,
-        dry_run: bool = False,
-    ) -> Regrouping:
-        """Seal files for a group: a new one, or one that has others already.
+def add(
+    project: Project,
+    name: str,
+    patterns: Sequence[str],
+    members: Iterable[str] = (),
+    *,
+    dry_run: bool = False,
+) -> Regrouping:
+    """Seal files for a group: a new one, or one that has others already.
 
-        Args:
-            name: What to call it.
-            patterns: Which files (see `placement`), from the current directory.
-            members: Who is to be in it; the user alone without any.
-            dry_run: Whether to only say what would become of whom.
+    Args:
+        name: What to call it.
+        patterns: Which files (see `placement`), from the current directory.
+        members: Who is to be in it; the user alone without any.
+        dry_run: Whether to only say what would become of whom.
 
-        Raises:
-            Conflict: Commits that are not pushed or not pulled, changes to the files that move, or
-                patterns that overlap those of another group.
-        """
-        roster.check_name(name, "group")
-        wanted = roster.check_patterns([self.worktree.relative(each) for each in patterns])
-        names = list(dict.fromkeys(members))
+    Raises:
+        Conflict: Commits that are not pushed or not pulled, changes to the files that move, or
+            patterns that overlap those of another group.
+    """
+    roster.check_name(name, "group")
+    wanted = roster.check_patterns([project.worktree.relative(each) for each in patterns])
+    names = list(dict.fromkeys(members))
 
-        def add(known: Roster) -> tuple[Roster, str]:
-            me = self._me(known)
-            assert me is not None
-            old = roster.find(known, name)
-            if old is None and names and me.name not in names:
-                raise errors.UsageError(
-                    "you would lock yourself out", hint=f"add --member {me.name}"
+    def add(known: Roster) -> tuple[Roster, str]:
+        me = current_member(project, known)
+        assert me is not None
+        old = roster.find(known, name)
+        if old is None and names and me.name not in names:
+            raise errors.UsageError("you would lock yourself out", hint=f"add --member {me.name}")
+        made = old or Group(secrets.token_hex(8), name, ())
+        held = {fold(each) for each in made.patterns}
+        both = (*made.patterns, *(each for each in wanted if fold(each) not in held))
+        known = roster.put_group(known, msgspec.structs.replace(made, patterns=both))
+        for each in names or ([] if old else [me.name]):
+            known = _join(known, each, made.id)
+        return known, made.id
+
+    return _regroup(project, add, dry_run=dry_run)
+
+
+def remove(
+    project: Project, name: str, patterns: Sequence[str] = (), *, dry_run: bool = False
+) -> Regrouping:
+    """Give a group's files, or those that patterns select, to everybody.
+
+    Args:
+        name: Which group.
+        patterns: Of those that it has; all of them without any.
+        dry_run: Whether to only say what would become of whom.
+    """
+    wanted = roster.check_patterns([project.worktree.relative(each) for each in patterns])
+
+    def remove(known: Roster) -> tuple[Roster, str]:
+        old = roster.group(known, name)
+        held = {fold(each) for each in old.patterns}
+        for each in wanted:
+            if fold(each) not in held:
+                raise errors.NotFound(
+                    f"the group {name} has no pattern {each}", hint="dorky group list"
                 )
-            made = old or Group(secrets.token_hex(8), name, ())
-            held = {fold(each) for each in made.patterns}
-            both = (*made.patterns, *(each for each in wanted if fold(each) not in held))
-            known = roster.put_group(known, msgspec.structs.replace(made, patterns=both))
-            for each in names or ([] if old else [me.name]):
-                known = _join(known, each, made.id)
-            return known, made.id
+        ended = {fold(each) for each in wanted} or held
+        left = tuple(each for each in old.patterns if fold(each) not in ended)
+        for member in roster.readers(known, old.id) if not left else ():
+            known = _leave(known, member, old.id)
+        return roster.put_group(known, msgspec.structs.replace(old, patterns=left)), old.id
 
-        return self._regroup(add, dry_run=dry_run)
+    return _regroup(project, remove, dry_run=dry_run)
 
-    def group_remove(
-        self, name: str, patterns: Sequence[str] = (), *, dry_run: bool = False
-    ) -> Regrouping:
-        """Give a group's files, or those that patterns select, to everybody.
 
-        Args:
-            name: Which group.
-            patterns: Of those that it has; all of them without any.
-            dry_run: Whether to only say what would become of whom.
-        """
-        wanted = roster.check_patterns([self.worktree.relative(each) for each in patterns])
+def change_members(
+    project: Project, name: str, *, add: Iterable[str] = (), remove: Iterable[str] = ()
+) -> tuple[Grouped, Rotation | None]:
+    """Let members of the team into a group, or take its files away from some.
 
-        def remove(known: Roster) -> tuple[Roster, str]:
-            old = roster.group(known, name)
-            held = {fold(each) for each in old.patterns}
-            for each in wanted:
-                if fold(each) not in held:
-                    raise errors.NotFound(
-                        f"the group {name} has no pattern {each}", hint="dorky group list"
-                    )
-            ended = {fold(each) for each in wanted} or held
-            left = tuple(each for each in old.patterns if fold(each) not in ended)
-            for member in roster.readers(known, old.id) if not left else ():
-                known = _leave(known, member, old.id)
-            return roster.put_group(known, msgspec.structs.replace(old, patterns=left)), old.id
+    Returns:
+        The group, and what the removal came to.
 
-        return self._regroup(remove, dry_run=dry_run)
+    Raises:
+        ForeignGroup: The user is not in the group.
+    """
+    coming, leaving = list(dict.fromkeys(add)), list(dict.fromkeys(remove))
+    with ensure_set_up(project):
+        done = None
+        if leaving:
+            done = _put_out(project, name, leaving, coming)
+        elif coming:
+            change_keys(project, lambda _, seen, opened: _let_in(seen, opened, name, coming))
+        else:
+            fetch_root(project)
+        known = project.roster
+        return described(known, roster.group(known, name), project.vault.groups), done
 
-    def group_members(
-        self, name: str, *, add: Iterable[str] = (), remove: Iterable[str] = ()
-    ) -> tuple[Grouped, Rotation | None]:
-        """Let members of the team into a group, or take its files away from some.
 
-        Returns:
-            The group, and what the removal came to.
+def _let_in(seen: Seen, opened: Vault, name: str, coming: Sequence[str]) -> Following:
+    known = seen.root.roster
+    group = roster.group(known, name)
+    _check_in(group, opened)
+    for each in coming:
+        known = _join(known, each, group.id)
+    if known == seen.root.roster:
+        raise errors.NothingToDo(f"{', '.join(coming)}: in {name} already")
+    heirs = roster.recipients(known, group.id)
+    return Following(vault.wrap_anew(seen.header, opened, group.id, heirs), {"roster": known})
 
-        Raises:
-            ForeignGroup: The user is not in the group.
-        """
-        coming, leaving = list(dict.fromkeys(add)), list(dict.fromkeys(remove))
-        with self._prepared():
-            done = None
-            if leaving:
-                done = self._put_out(name, leaving, coming)
-            elif coming:
-                self._change(lambda _, seen, opened: self._let_in(seen, opened, name, coming))
-            else:
-                self._fetched()
-            known = self.roster
-            return described(known, roster.group(known, name), self.vault.groups), done
 
-    def _let_in(self, seen: Seen, opened: Vault, name: str, coming: Sequence[str]) -> Following:
-        known = seen.root.roster
+def _put_out(
+    project: Project, name: str, leaving: Sequence[str], coming: Sequence[str]
+) -> Rotation:
+    exposed: list[Exposure] = []
+
+    def leave(known: Roster, opened: Vault) -> tuple[Roster, set[str]]:
         group = roster.group(known, name)
-        self._check_in(group, opened)
+        _check_in(group, opened)
         for each in coming:
             known = _join(known, each, group.id)
-        if known == seen.root.roster:
-            raise errors.NothingToDo(f"{', '.join(coming)}: in {name} already")
-        heirs = roster.recipients(known, group.id)
-        return Following(vault.wrap_anew(seen.header, opened, group.id, heirs), {"roster": known})
+        for each in leaving:
+            if group.id not in roster.member(known, each).groups:
+                raise errors.NotFound(f"{each} is not in the group {name}")
+            member = other_member(project, known, each)
+            known = _leave(known, member, group.id)
+        exposed[:] = exposures_of_groups(project, {group.id})
+        return known, {group.id}
 
-    def _put_out(self, name: str, leaving: Sequence[str], coming: Sequence[str]) -> Rotation:
-        exposed: list[Exposure] = []
+    done = begin_epochs(project, leave, all_history=False)
+    return msgspec.structs.replace(done, removed=", ".join(leaving), exposed=tuple(exposed))
 
-        def leave(known: Roster, opened: Vault) -> tuple[Roster, set[str]]:
-            group = roster.group(known, name)
-            self._check_in(group, opened)
-            for each in coming:
-                known = _join(known, each, group.id)
-            for each in leaving:
-                if group.id not in roster.member(known, each).groups:
-                    raise errors.NotFound(f"{each} is not in the group {name}")
-                member = self._other(known, each)
-                known = _leave(known, member, group.id)
-            exposed[:] = self._exposed({group.id})
-            return known, {group.id}
 
-        done = self._rotate(leave, all_history=False)
-        return msgspec.structs.replace(done, removed=", ".join(leaving), exposed=tuple(exposed))
+def _check_in(group: Group, opened: Vault) -> None:
+    if group.id not in opened.groups:
+        raise errors.NotInGroup(group.name)
 
-    @staticmethod
-    def _check_in(group: Group, opened: Vault) -> None:
-        if group.id not in opened.groups:
-            raise errors.NotInGroup(group.name)
 
-    # --- moving files ----------------------------------------------------------------------
+# --- moving files ----------------------------------------------------------------------
 
-    def _regroup(
-        self, choose: Callable[[Roster], tuple[Roster, str]], *, dry_run: bool
-    ) -> Regrouping:
-        """Change which files belong to a group, and move those that are committed.
 
-        Args:
-            choose: Gives the roster to be, and the id of the group that changes.
-            dry_run: Whether to only plan.
-        """
-        with self._prepared():
-            head = self._attached_head()
-            did: list[tuple[str, Regrouping, dict[str, _Moving]]] = []
+def _regroup(
+    project: Project, choose: Callable[[Roster], tuple[Roster, str]], *, dry_run: bool
+) -> Regrouping:
+    """Change which files belong to a group, and move those that are committed.
 
-            def change(remote: Remote, seen: Seen, opened: Vault) -> Following | None:
-                before = seen.root.roster
-                known, group = choose(before)
-                header = seen.header
-                self._check_up_to_date(known, head, opened)
-                # A group that nobody is left in can be ended by anyone: it opens nothing.
-                if header.newest(group) and roster.readers(before, group):
-                    self._check_in(next(g for g in known.groups if g.id == group), opened)
-                _check_apart(before, known, group)
-                if known == before:
-                    raise errors.NothingToDo("the group is like that already")
-                # Each head: a file that stays in one of them goes on counting as everybody's.
-                moves = {
-                    ref: self._moves(before, known, commit, {*opened.groups, group})
-                    for ref, commit in seen.root.refs.items()
-                }
-                if moves.get(MAIN):
-                    self._check_settled(moves[MAIN])
-                plan = _regrouping(before, known, group, moves)
-                matching = self._count(known, group, head, moves.get(MAIN, {}))
-                plan = msgspec.structs.replace(plan, files=matching)
-                did[:] = [(group, plan, {})]
-                if dry_run:
-                    return None
-                heirs = roster.recipients(known, group)
-                if header.newest(group):
-                    # Who was in a group that ends goes on reading its history.
-                    if heirs:
-                        header = vault.wrap_anew(header, opened, group, heirs)
-                else:
-                    header, opened = vault.begin_epoch(header, opened, group, heirs)
-                self.unlock(header)
-                made = {
-                    ref: self._move(seen.root.refs[ref], moves[ref]) for ref in moves if moves[ref]
-                }
-                if not made:
-                    return Following(header, {"roster": known})
-                did[:] = [(group, plan, made)]
-                sent: list[Sent] = []
-                fresh = push.unlisted(remote, seen, [each.commit for each in made.values()], known)
-                changes = push.upload(remote, opened, seen.root, fresh, sent, self.progress)
-                refs = {**seen.root.refs, **{ref: each.commit for ref, each in made.items()}}
-                return Following(header, {**changes, "roster": known, "refs": refs}, sent)
+    Args:
+        choose: Gives the roster to be, and the id of the group that changes.
+        dry_run: Whether to only plan.
+    """
+    with ensure_set_up(project):
+        head = attached_head(project)
+        did: list[tuple[str, Regrouping, dict[str, _Moving]]] = []
 
-            self._change(change)
-            ((group, plan, made),) = did
-            if dry_run:
-                return plan
-            moving = made.get(MAIN)
-            self._follow(head, group, moving)
-            commit = moving.commit if moving else None
-            return msgspec.structs.replace(plan, done=True, commit=commit)
-
-    def _check_up_to_date(self, known: Roster, head: ObjectId | None, opened: Vault) -> None:
-        """Refuse to change who reads what while there is anything that others have not seen.
-
-        Raises:
-            Conflict: Commits that are not pushed, or not pulled.
-            NotPulled: Files of a group that the user has been let into since the last pull.
-        """
-        if head != self.database.ref(f"{ORIGIN}/{MAIN}"):
-            raise errors.Conflict(
-                "there are commits that are not pushed, or not pulled",
-                hint="dorky sync, then run the command again",
-            )
-        for group in history.trees_of(self.store, head, opened.groups - self.index.groups):
-            raise errors.NotPulled(roster.name_of(known, group))
-
-    def _moves(self, old: Roster, new: Roster, commit: ObjectId, own: set[str]) -> dict[str, _Move]:
-        """Find the files of a head that change groups.
-
-        Only a file in its owner's tree counts and so moves. Contested files stay where they are.
-
-        Raises:
-            ForeignGroup: One would go into a group that the user is not in.
-        """
-        source_of, target_of = placement.owner(old), placement.owner(new)
-        found: dict[str, _Move] = {}
-        for source, tree in history.trees_of(self.store, commit).items():
-            for path, entry in history.files_of(self.store, {source: tree}):
-                target = target_of(path)
-                if source_of(path) != source or target in {source, None}:
-                    continue
-                assert target is not None
-                if target not in own:
-                    raise errors.ForeignGroup(path, roster.name_of(new, target))
-                found[path] = _Move(source, target, entry)
-        return found
-
-    def _check_settled(self, paths: Iterable[str]) -> None:
-        """Refuse to move files that have been changed and not committed.
-
-        Raises:
-            Conflict: There are such files.
-        """
-        changed = {each.path for each in staging.staged(self.store, self.index, self.index.rows())}
-        for path in sorted(changed.intersection(paths)):
-            raise errors.Conflict(
-                f"changes to {path} are staged", hint="commit or unstage them first"
-            )
-
-    def _count(
-        self, known: Roster, group: str, head: ObjectId | None, moves: Mapping[str, _Move]
-    ) -> int:
-        """Count the committed files that a group is going to have."""
-        owner_of = placement.owner(known)
-        return sum(
-            owner_of(path) == group and (source == group or path in moves)
-            for source, tree in history.trees_of(self.store, head).items()
-            for path, _ in history.files_of(self.store, {source: tree})
-        )
-
-    def _move(self, head: ObjectId, moves: Mapping[str, _Move]) -> _Moving:
-        """Commit files into the trees of their new groups."""
-        self._bring(checkout.needed(self.store, (each.entry for each in moves.values())))
-        trees = history.read_commit(self.store, head).trees
-        opened = history.trees_of(self.store, head)
-        coming = {(each.target, path) for path, each in moves.items()}
-        coming |= {(group, above) for group, path in coming for above in parents(path)}
-        with self.store.writer() as writer:
-            moved = {
-                path: contents.regroup(
-                    self.store, writer, each.entry, each.target, source=each.source
-                )
-                for path, each in moves.items()
+        def change(remote: Remote, seen: Seen, opened: Vault) -> Following | None:
+            before = seen.root.roster
+            known, group = choose(before)
+            header = seen.header
+            _check_up_to_date(project, known, head, opened)
+            # A group that nobody is left in can be ended by anyone: it opens nothing.
+            if header.newest(group) and roster.readers(before, group):
+                _check_in(next(g for g in known.groups if g.id == group), opened)
+            _check_apart(before, known, group)
+            if known == before:
+                raise errors.NothingToDo("the group is like that already")
+            # Each head: a file that stays in one of them goes on counting as everybody's.
+            moves = {
+                ref: _moves(project, before, known, commit, {*opened.groups, group})
+                for ref, commit in seen.root.refs.items()
             }
-            placed = [
-                (path, moves[path].target, moved[path])
-                if path in moves and moves[path].source == source
-                else (path, source, entry)
-                for source, tree in opened.items()
-                for path, entry in history.files_of(self.store, {source: tree})
-                # What does not count makes room for what does.
-                if (source, path) not in coming
-                and not any(above in moves and (source, above) in coming for above in parents(path))
-            ]
-            own = staging.write_placed(placed, writer, opened.keys())
-            sealed = {each: trees[each] for each in trees.keys() - self.vault.groups}
-            count = "1 file" if len(moves) == 1 else f"{len(moves):,} files"
-            commit = history.add_commit(
-                writer,
-                {**own, **sealed},
-                [head],
-                author=self.author,
-                message=f"Change who can read {count}",
-            )
-            writer.save()
-        return _Moving(commit, {path: Placed(moves[path].target, moved[path]) for path in moved})
+            if moves.get(MAIN):
+                _check_settled(project, moves[MAIN])
+            plan = _regrouping(before, known, group, moves)
+            matching = _count(project, known, group, head, moves.get(MAIN, {}))
+            plan = msgspec.structs.replace(plan, files=matching)
+            did[:] = [(group, plan, {})]
+            if dry_run:
+                return None
+            heirs = roster.recipients(known, group)
+            if header.newest(group):
+                # Who was in a group that ends goes on reading its history.
+                if heirs:
+                    header = vault.wrap_anew(header, opened, group, heirs)
+            else:
+                header, opened = vault.begin_epoch(header, opened, group, heirs)
+            project.unlock(header)
+            made = {
+                ref: _move(project, seen.root.refs[ref], moves[ref]) for ref in moves if moves[ref]
+            }
+            if not made:
+                return Following(header, {"roster": known})
+            did[:] = [(group, plan, made)]
+            sent: list[Sent] = []
+            fresh = push.unlisted(remote, seen, [each.commit for each in made.values()], known)
+            changes = push.upload(remote, opened, seen.root, fresh, sent, project.progress)
+            refs = {**seen.root.refs, **{ref: each.commit for ref, each in made.items()}}
+            return Following(header, {**changes, "roster": known, "refs": refs}, sent)
 
-    def _follow(self, head: ObjectId | None, group: str, made: _Moving | None) -> None:
-        """Make the index and ``main`` follow files that have changed groups."""
-        rows = self.index.rows()
-        clean = self.index.commit == head
-        name = roster.name_of(self.roster, group)
-        with self.operation(f"group {name}"), self.database.transaction():
-            if made:
-                self.database.set_ref(MAIN, made.commit)
-                self.index.put(
-                    staging.moved(rows[path], placed, self.vault)
-                    for path, placed in made.entries.items()
-                    if path in rows
-                )
-                if clean:
-                    self.index.commit = made.commit
-            self.index.groups = self.index.groups | {group}
-            clean = self.index.commit is not None
-            self._follow_claims(made.commit if made else head)
+        change_keys(project, change)
+        ((group, plan, made),) = did
+        if dry_run:
+            return plan
+        moving = made.get(MAIN)
+        _follow(project, head, group, moving)
+        commit = moving.commit if moving else None
+        return msgspec.structs.replace(plan, done=True, commit=commit)
+
+
+def _check_up_to_date(
+    project: Project, known: Roster, head: ObjectId | None, opened: Vault
+) -> None:
+    """Refuse to change who reads what while there is anything that others have not seen.
+
+    Raises:
+        Conflict: Commits that are not pushed, or not pulled.
+        NotPulled: Files of a group that the user has been let into since the last pull.
+    """
+    if head != project.database.ref(f"{ORIGIN}/{MAIN}"):
+        raise errors.Conflict(
+            "there are commits that are not pushed, or not pulled",
+            hint="dorky sync, then run the command again",
+        )
+    for group in history.trees_of(project.store, head, opened.groups - project.index.groups):
+        raise errors.NotPulled(roster.name_of(known, group))
+
+
+def _moves(
+    project: Project, old: Roster, new: Roster, commit: ObjectId, own: set[str]
+) -> dict[str, _Move]:
+    """Find the files of a head that change groups.
+
+    Only a file in its owner's tree counts and so moves. Contested files stay where they are.
+
+    Raises:
+        ForeignGroup: One would go into a group that the user is not in.
+    """
+    source_of, target_of = placement.owner(old), placement.owner(new)
+    found: dict[str, _Move] = {}
+    for source, tree in history.trees_of(project.store, commit).items():
+        for path, entry in history.files_of(project.store, {source: tree}):
+            target = target_of(path)
+            if source_of(path) != source or target in {source, None}:
+                continue
+            assert target is not None
+            if target not in own:
+                raise errors.ForeignGroup(path, roster.name_of(new, target))
+            found[path] = _Move(source, target, entry)
+    return found
+
+
+def _check_settled(project: Project, paths: Iterable[str]) -> None:
+    """Refuse to move files that have been changed and not committed.
+
+    Raises:
+        Conflict: There are such files.
+    """
+    changed = {
+        each.path for each in staging.staged(project.store, project.index, project.index.rows())
+    }
+    for path in sorted(changed.intersection(paths)):
+        raise errors.Conflict(f"changes to {path} are staged", hint="commit or unstage them first")
+
+
+def _count(
+    project: Project, known: Roster, group: str, head: ObjectId | None, moves: Mapping[str, _Move]
+) -> int:
+    """Count the committed files that a group is going to have."""
+    owner_of = placement.owner(known)
+    return sum(
+        owner_of(path) == group and (source == group or path in moves)
+        for source, tree in history.trees_of(project.store, head).items()
+        for path, _ in history.files_of(project.store, {source: tree})
+    )
+
+
+def _move(project: Project, head: ObjectId, moves: Mapping[str, _Move]) -> _Moving:
+    """Commit files into the trees of their new groups."""
+    fetch_missing(project, checkout.needed(project.store, (each.entry for each in moves.values())))
+    trees = history.read_commit(project.store, head).trees
+    opened = history.trees_of(project.store, head)
+    coming = {(each.target, path) for path, each in moves.items()}
+    coming |= {(group, above) for group, path in coming for above in parents(path)}
+    with project.store.writer() as writer:
+        moved = {
+            path: contents.regroup(
+                project.store, writer, each.entry, each.target, source=each.source
+            )
+            for path, each in moves.items()
+        }
+        placed = [
+            (path, moves[path].target, moved[path])
+            if path in moves and moves[path].source == source
+            else (path, source, entry)
+            for source, tree in opened.items()
+            for path, entry in history.files_of(project.store, {source: tree})
+            # What does not count makes room for what does.
+            if (source, path) not in coming
+            and not any(above in moves and (source, above) in coming for above in parents(path))
+        ]
+        own = staging.write_placed(placed, writer, opened.keys())
+        sealed = {each: trees[each] for each in trees.keys() - project.vault.groups}
+        count = "1 file" if len(moves) == 1 else f"{len(moves):,} files"
+        commit = history.add_commit(
+            writer,
+            {**own, **sealed},
+            [head],
+            author=project.author,
+            message=f"Change who can read {count}",
+        )
+        writer.save()
+    return _Moving(commit, {path: Placed(moves[path].target, moved[path]) for path in moved})
+
+
+def _follow(project: Project, head: ObjectId | None, group: str, made: _Moving | None) -> None:
+    """Make the index and ``main`` follow files that have changed groups."""
+    rows = project.index.rows()
+    clean = project.index.commit == head
+    name = roster.name_of(project.roster, group)
+    with project.operation(f"group {name}"), project.database.transaction():
+        if made:
+            project.database.set_ref(MAIN, made.commit)
+            project.index.put(
+                staging.moved(rows[path], placed, project.vault)
+                for path, placed in made.entries.items()
+                if path in rows
+            )
             if clean:
-                self.index.commit = made.commit if made else head
+                project.index.commit = made.commit
+        project.index.groups = project.index.groups | {group}
+        clean = project.index.commit is not None
+        follow_claims(project, made.commit if made else head)
+        if clean:
+            project.index.commit = made.commit if made else head
 
 
 class _Move(NamedTuple):

@@ -7,6 +7,7 @@ Paths are as the user types them, relative to the current directory.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import stat as stat_module
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -34,361 +35,401 @@ _MASKED = "masked"
 _Noted = tuple[str, list[Masked]]
 
 
-class LookWork(Project):
-    """The commands that change nothing (but fetch chunks that were left in the remote)."""
+def repository_paths(project: Project, paths: StrPath | Iterable[StrPath]) -> list[str]:
+    """The repository paths of what was typed, which may be a single path."""
+    several = [paths] if isinstance(paths, str | os.PathLike) else paths
+    return [project.worktree.relative(path) for path in several]
 
-    def _names(self, paths: StrPath | Iterable[StrPath]) -> list[str]:
-        """The repository paths of what was typed, which may be a single path."""
-        several = [paths] if isinstance(paths, str | os.PathLike) else paths
-        return [self.worktree.relative(path) for path in several]
 
-    def status(self) -> Status:
-        """How files, index, ``HEAD`` and the remote (as last seen) stand to each other."""
-        seen = self.worktree.survey(self.ignore, self.index.proofs(), staging.looks_secret)
-        rows = self.index.rows(seen.unproven) if seen.unproven else {}
-        unstaged = staging.unstaged(self.worktree, self.store, self.index, rows, seen.unproven)
-        ahead = behind = 0
-        remote = ORIGIN if ORIGIN in self.config.remotes() else ""
-        if remote:
-            upstream = self.database.ref(f"{remote}/{MAIN}")
-            ahead, behind = history.ahead_behind(self.store, self.database.ref(MAIN), upstream)
-        known = self.roster
-        own = self.index.groups
-        owner = placement.owner(known)
-        closed = tuple(each.name for each in roster.living(known) if each.id not in own)
-        merging = merge.load(self.database)
-        pending = {each.path for each in merging.conflicts} if merging else set()
-        aside = {each.beside for each in merging.conflicts} if merging else set()
-        purged = self._tombstones()
-        return Status(
-            branch=MAIN,
-            head=history.head_of(self.store),
-            detached=bool(self.database.get("head")),
-            remote=remote,
-            fetched=self.database.root(ORIGIN) is not None,
-            ahead=ahead,
-            behind=behind,
-            staged=tuple(
-                each for each in staging.staged(self.store, self.index) if each.path not in pending
-            ),
-            unstaged=tuple(each for each in unstaged if each.path not in pending),
-            absent=sum(row.absent for row in rows.values()),
-            # What could not be staged anyway is not worth a hint.
-            secrets=tuple(
-                path
-                for path in sorted(seen.others)
-                if path not in aside | pending
-                and (not known.groups or owner(path) in own)
-                and not purged(path)
-            ),
-            closed=closed,
-            masked=self._masked(history.head_of(self.store)),
-            requests=tuple(self.database.text("requests").split()),
-            merging=merging.label if merging else "",
-            conflicts=merging.conflicts if merging else (),
-            moved=self.moved_from() if remote else "",
-        )
+def status(project: Project) -> Status:
+    """How files, index, ``HEAD`` and the remote (as last seen) stand to each other."""
+    seen = project.worktree.survey(project.ignore, project.index.proofs(), staging.looks_secret)
+    rows = project.index.rows(seen.unproven) if seen.unproven else {}
+    unstaged = staging.unstaged(project.worktree, project.store, project.index, rows, seen.unproven)
+    ahead = behind = 0
+    remote = ORIGIN if ORIGIN in project.config.remotes() else ""
+    if remote:
+        upstream = project.database.ref(f"{remote}/{MAIN}")
+        ahead, behind = history.ahead_behind(project.store, project.database.ref(MAIN), upstream)
+    known = project.roster
+    own = project.index.groups
+    owner = placement.owner(known)
+    closed = tuple(each.name for each in roster.living(known) if each.id not in own)
+    merging = merge.load(project.database)
+    pending = {each.path for each in merging.conflicts} if merging else set()
+    aside = {each.beside for each in merging.conflicts} if merging else set()
+    purged = tombstone_finder(project)
+    return Status(
+        branch=MAIN,
+        head=history.head_of(project.store),
+        detached=bool(project.database.get("head")),
+        remote=remote,
+        fetched=project.database.root(ORIGIN) is not None,
+        ahead=ahead,
+        behind=behind,
+        staged=tuple(
+            each
+            for each in staging.staged(project.store, project.index)
+            if each.path not in pending
+        ),
+        unstaged=tuple(each for each in unstaged if each.path not in pending),
+        absent=sum(row.absent for row in rows.values()),
+        # What could not be staged anyway is not worth a hint.
+        secrets=tuple(
+            path
+            for path in sorted(seen.others)
+            if path not in aside | pending
+            and (not known.groups or owner(path) in own)
+            and not purged(path)
+        ),
+        closed=closed,
+        masked=masked_entries(project, history.head_of(project.store)),
+        requests=tuple(project.database.text("requests").split()),
+        merging=merging.label if merging else "",
+        conflicts=merging.conflicts if merging else (),
+        moved=project.moved_from() if remote else "",
+    )
 
-    def log(
-        self, revision: str = "HEAD", path: StrPath | None = None, *, limit: int | None = None
-    ) -> Iterator[LogEntry]:
-        """The commits that led to a revision, newest first.
 
-        Args:
-            revision: Where to begin.
-            path: Only commits that changed this file, or something below this directory.
-            limit: At most so many.
-        """
-        name = "" if path is None else self.worktree.relative(path)
-        start = history.resolve(self.store, revision)
-        found = 0
-        refs = self.database.refs()
-        for node in history.ancestors(self.store, [start]):
-            if limit is not None and found >= limit:
-                return
-            if name and not history.touches(self.store, node.commit, name):
-                continue
-            found += 1
-            yield self._entry(node.commit, node.id, refs=refs)
-        if name and not found:
-            raise errors.PathNotTracked(name, f" anywhere in the history of {revision}")
+def log(
+    project: Project,
+    revision: str = "HEAD",
+    path: StrPath | None = None,
+    *,
+    limit: int | None = None,
+) -> Iterator[LogEntry]:
+    """The commits that led to a revision, newest first.
 
-    def _entry(
-        self,
-        commit: Commit,
-        commit_id: ObjectId,
-        changes: tuple[Change, ...] = (),
-        *,
-        refs: Mapping[str, ObjectId] | None = None,
-    ) -> LogEntry:
-        if refs is None:
-            refs = self.database.refs()
-        return LogEntry(
-            id=commit_id,
-            parents=commit.parents,
-            author=commit.author,
-            time=commit.time,
-            message=commit.message,
-            git=commit.git,
-            refs=tuple(ref for ref, held in refs.items() if held == commit_id),
-            changes=changes,
-        )
-
-    def show(self, revision: str = "HEAD") -> LogEntry:
-        """A commit, and which files it changed against its first parent."""
-        commit_id = history.resolve(self.store, revision)
-        commit = history.read_commit(self.store, commit_id)
-        parent = commit.parents[0] if commit.parents else None
-        entry = self._entry(commit, commit_id, self._changes(parent, commit_id))
-        return msgspec.structs.replace(entry, closed=self._closed(parent, commit_id))
-
-    def _closed(self, old: ObjectId | None, new: ObjectId | None) -> tuple[str, ...]:
-        """The groups whose files differ between two commits, and can't be read here."""
-        before, after = (
-            history.read_commit(self.store, each).trees if each else {} for each in (old, new)
-        )
-        return tuple(
-            roster.name_of(self.roster, group)
-            for group in sorted((before.keys() | after.keys()) - self.vault.groups)
-            if before.get(group) != after.get(group)
-        )
-
-    def _changes(self, old: ObjectId | None, new: ObjectId | None) -> tuple[Change, ...]:
-        return told(projection.differences(self._view(old), self._view(new)))
-
-    def _view(self, commit: ObjectId | None) -> View:
-        """Return a commit's view: heads by today's roster, older commits as recorded."""
-        names = (MAIN, f"{ORIGIN}/{MAIN}")
-        heads = {history.head_of(self.store), *(self.database.ref(name) for name in names)}
-        if commit in heads:
-            return projection.current(self.store, commit)
-        return View(self.store, history.trees_of(self.store, commit))
-
-    def _placed(self, commit: ObjectId | None) -> dict[str, Placed]:
-        return dict(self._view(commit).files())
-
-    def _committed(self, commit: ObjectId | None) -> dict[str, Entry]:
-        return {path: placed.entry for path, placed in self._placed(commit).items()}
-
-    def _masked(self, commit: ObjectId | None) -> tuple[Masked, ...]:
-        """Return the entries of the checked-out commit that do not count, found once and kept."""
-        known = self.roster
-        if commit is None or not known.groups:
-            return ()
-        about = f"{commit} {' '.join(sorted(self.index.groups))} {placement.claims(known)}"
-        try:
-            noted = msgspec.json.decode(self.database.get(_MASKED) or b'["",[]]', type=_Noted)
-        except msgspec.MsgspecError as error:
-            raise errors.CorruptDatabase(self.database.path, error) from None
-        if noted[0] != about:
-            names = {each.id: roster.name_of(known, each.id) for each in known.groups}
-            noted = about, []
-            for each in projection.current(self.store, commit, self.index.groups).reported():
-                owners = [group.name for group in placement.claimants(known, each.path)]
-                if each.above:
-                    owners = [roster.name_of(known, each.owner or "")]
-                tree = names.get(each.group, each.group)
-                found = Masked(path=each.path, tree=tree, owners=tuple(owners), above=each.above)
-                noted[1].append(found)
-            # Only a cache: when another command is writing, it can wait.
-            with contextlib.suppress(errors.Locked):
-                self.database.set(_MASKED, msgspec.json.encode(noted))
-        return tuple(noted[1])
-
-    def ls(self, revision: str = "HEAD", path: StrPath | None = None) -> list[Listed]:
-        """The files that a revision holds, all of them or those at or below a path."""
-        commit = history.resolve(self.store, revision)
-        found = self._committed(commit)
-        if path is not None:
-            name = self.worktree.relative(path)
-            found = {
-                each: found[each] for each in staging.tracked(found, [name], f" in {revision}")
-            }
-        return [
-            Listed(path=name, mode=f"{entry.mode:06o}", size=entry.size, content=entry.content)
-            for name, entry in found.items()
-        ]
-
-    def cat(self, revision: str, path: str) -> Iterator[bytes]:
-        """The content of a committed file, piece by piece, verified.
-
-        Args:
-            revision: Of which state.
-            path: In the repository, from its root.
-
-        Raises:
-            PathNotTracked: The revision holds no such file.
-        """
-        from dorky.worktree import checkout
-
-        group, entry = self._lookup(revision, path)
-        self._bring(checkout.needed(self.store, [entry]))
-        return checkout.read(self.store, entry, group)
-
-    def diff(
-        self,
-        revisions: Sequence[str] = (),
-        paths: StrPath | Iterable[StrPath] = (),
-        *,
-        staged: bool = False,
-        reveal: bool = False,
-    ) -> Diff:
-        """How files differ: on disk from what is staged, unless something else is asked for.
-
-        Args:
-            revisions: One (on disk from this revision) or two (the second from the first), which
-                may be written as ``A..B``.
-            paths: Only these files, what is below these directories, or what patterns match.
-            staged: What is staged, from ``HEAD`` or from a revision.
-            reveal: Whether to give values of documents, and the text of what looks like a secret.
-
-        Raises:
-            UsageError: Three revisions, or two of them and ``staged``.
-            PathNotTracked: A path that neither side has.
-        """
-        from dorky.merge import diff
-        from dorky.worktree import checkout
-
-        commits = [history.resolve(self.store, each) for each in _each(revisions)]
-        if len(commits) > (1 if staged else 2):
-            raise errors.UsageError(
-                "a diff has two sides, these are more", hint="dorky diff A B, or dorky diff A..B"
-            )
-        old, new, disk = self._diff_sides(commits, self._names(paths), staged=staged)
-        differing = {
-            path: (was, now)
-            for path in sorted(old.keys() | new.keys())
-            if _content(was := old.get(path)) != _content(now := new.get(path))
-        }
-        self._bring(
-            checkout.needed(
-                self.store,
-                (
-                    placed.entry
-                    for path, (was, now) in differing.items()
-                    for placed in (was, None if path in disk else now)
-                    if placed is not None and placed.entry.size <= diff.LIMIT
-                ),
-            )
-        )
-        last = commits[1] if len(commits) > 1 else history.head_of(self.store)
-        return Diff(
-            files=tuple(
-                self._diff_file(path, was, now, on_disk=path in disk, reveal=reveal)
-                for path, (was, now) in differing.items()
-            ),
-            closed=self._closed(commits[0], last) if commits else (),
-        )
-
-    def _diff_sides(
-        self, commits: Sequence[ObjectId], names: Sequence[str], *, staged: bool
-    ) -> tuple[dict[str, Placed], dict[str, Placed], set[str]]:
-        """What each side of a diff holds at the paths, and the paths to be read from the disk."""
-        if len(commits) > 1:
-            old, new = map(self._placed, commits)
-            chosen = staging.tracked({**old, **new}, names) if names else [*old, *new]
-            return _some(old, chosen), _some(new, chosen), set()
-        rows = self.index.rows()
-        new = {path: staging.placed_of(row, self.vault) for path, row in rows.items()}
-        old = new
-        if commits and commits[0] != history.head_of(self.store):
-            old = self._placed(commits[0])
-        elif commits or staged:
-            old = staging.committed(self.store, self.index, rows)
-        chosen = staging.tracked({**old, **new}, names) if names else [*old, *new]
-        old, new = _some(old, chosen), _some(new, chosen)
-        if staged:
-            return old, new, set()
-        edited = self._diff_unstaged({path: rows[path] for path in new})
-        kept = {path: placed for path, placed in new.items() if path not in edited}
-        there = {path: placed for path, placed in edited.items() if placed}
-        return old, kept | there, set(there)
-
-    def _diff_unstaged(self, rows: Mapping[str, Row]) -> dict[str, Placed | None]:
-        """What files on disk hold that are not as staged; None for those that are gone."""
-        found: dict[str, Placed | None] = {}
-        stats = dict(self.worktree.stats(rows))
-        for change in staging.unstaged(self.worktree, self.store, self.index, rows, stats):
-            path = change.path
-            stat = None if change.what == "deleted" else stats[path]
-            if stat is None:
-                found[path] = None
-                continue
-            entry = Entry(
-                path.rpartition("/")[2],
-                self.worktree.mode(mode_of(stat), rows[path].mode),
-                rows[path].content,
-                stat.st_size,
-                self.worktree.sha256(path, stat),
-            )
-            found[path] = Placed(rows[path].group, entry)
-        return found
-
-    def _diff_file(
-        self, path: str, old: Placed | None, new: Placed | None, *, on_disk: bool, reveal: bool
-    ) -> FileDiff:
-        from dorky.merge import diff
-        from dorky.worktree import checkout
-
-        def version(placed: Placed | None, *, on_disk: bool) -> diff.Version | None:
-            if placed is None:
-                return None
-            group, entry = placed
-            data = None
-            if entry.size <= diff.LIMIT:
-                if on_disk:
-                    read = self._diff_read(path, entry)
-                else:
-                    read = checkout.read(self.store, entry, group)
-                data = b"".join(read)
-            # Of a secret no plain hash is shown; and groups have keys of their own.
-            shown = self.vault.object_id(Kind.CHUNK, bytes.fromhex(entry.sha256))[:_SHOWN]
-            return diff.Version(entry.mode, entry.size, shown, data)
-
-        secret = staging.looks_secret(path.rpartition("/")[2])
-        sides = version(old, on_disk=False), version(new, on_disk=on_disk)
-        return diff.compare(path, *sides, secret=secret, reveal=reveal)
-
-    def _diff_read(self, path: str, entry: Entry) -> Iterator[bytes]:
-        if stat_module.S_ISLNK(entry.mode):
-            yield self.worktree.link_target(path)
+    Args:
+        revision: Where to begin.
+        path: Only commits that changed this file, or something below this directory.
+        limit: At most so many.
+    """
+    name = "" if path is None else project.worktree.relative(path)
+    start = history.resolve(project.store, revision)
+    found = 0
+    refs = project.database.refs()
+    for node in history.ancestors(project.store, [start]):
+        if limit is not None and found >= limit:
             return
-        from dorky.merge import diff
+        if name and not history.touches(project.store, node.commit, name):
+            continue
+        found += 1
+        yield log_entry(project, node.commit, node.id, refs=refs)
+    if name and not found:
+        raise errors.PathNotTracked(name, f" anywhere in the history of {revision}")
 
-        with open(self.worktree.open(path), "rb") as file:
-            yield file.read(diff.LIMIT)
 
-    def _lookup(self, revision: str, path: str) -> Placed:
-        view = self._view(history.resolve(self.store, revision))
-        if placed := dict(view.files([path])).get(path):
-            return placed
-        if any(each.is_tree for each in history.lookup(self.store, view.trees, path)):
-            where = f"{errors.quoted(revision)} {errors.quoted(path)}"
-            raise errors.UsageError(f"{path} is a directory", hint=f"dorky ls {where}")
-        hint = self._tombstones()(path) or f"dorky ls {errors.quoted(revision)}"
-        raise errors.PathNotTracked(path, f" in {revision}", hint=hint)
+def log_entry(
+    project: Project,
+    commit: Commit,
+    commit_id: ObjectId,
+    changes: tuple[Change, ...] = (),
+    *,
+    refs: Mapping[str, ObjectId] | None = None,
+) -> LogEntry:
+    """Return what `log` and `show` tell of a commit."""
+    if refs is None:
+        refs = project.database.refs()
+    return LogEntry(
+        id=commit_id,
+        parents=commit.parents,
+        author=commit.author,
+        time=commit.time,
+        message=commit.message,
+        git=commit.git,
+        refs=tuple(ref for ref, held in refs.items() if held == commit_id),
+        changes=changes,
+    )
 
-    def _tombstones(self) -> Callable[[str], str]:
-        """What knows what to tell somebody who looks for a file that was purged."""
-        purges = [(rewrite.selector(each.paths), each) for each in reversed(self.purges)]
 
-        def tombstone(path: str) -> str:
-            for selects, each in purges:
-                if selects(path):
-                    why = f": {each.reason}" if each.reason else ""
-                    return f"{each.author} took it out of all history on {each.time:%Y-%m-%d}{why}"
-            return ""
+def show(project: Project, revision: str = "HEAD") -> LogEntry:
+    """A commit, and which files it changed against its first parent."""
+    commit_id = history.resolve(project.store, revision)
+    commit = history.read_commit(project.store, commit_id)
+    parent = commit.parents[0] if commit.parents else None
+    entry = log_entry(project, commit, commit_id, changes_between(project, parent, commit_id))
+    return msgspec.structs.replace(entry, closed=closed_groups(project, parent, commit_id))
 
-        return tombstone
 
-    def _bring(self, chunks: Iterable[ObjectId]) -> None:
-        """Fetch chunks that are not here."""
-        missing = self.store.missing(chunks)
-        if missing:
-            from dorky.remote.fetch import fetch_objects
+def closed_groups(project: Project, old: ObjectId | None, new: ObjectId | None) -> tuple[str, ...]:
+    """The groups whose files differ between two commits, and can't be read here."""
+    before, after = (
+        history.read_commit(project.store, each).trees if each else {} for each in (old, new)
+    )
+    return tuple(
+        roster.name_of(project.roster, group)
+        for group in sorted((before.keys() | after.keys()) - project.vault.groups)
+        if before.get(group) != after.get(group)
+    )
 
-            with self.locked():
-                fetch_objects(self.remote(), missing, self.progress)
+
+def changes_between(
+    project: Project, old: ObjectId | None, new: ObjectId | None
+) -> tuple[Change, ...]:
+    """Return which files differ between two commits."""
+    return told(projection.differences(view_of(project, old), view_of(project, new)))
+
+
+def view_of(project: Project, commit: ObjectId | None) -> View:
+    """Return a commit's view: heads by today's roster, older commits as recorded."""
+    names = (MAIN, f"{ORIGIN}/{MAIN}")
+    heads = {history.head_of(project.store), *(project.database.ref(name) for name in names)}
+    if commit in heads:
+        return projection.current(project.store, commit)
+    return View(project.store, history.trees_of(project.store, commit))
+
+
+def placed_files(project: Project, commit: ObjectId | None) -> dict[str, Placed]:
+    """Return the files that count in a commit, by path, with their groups."""
+    return dict(view_of(project, commit).files())
+
+
+def committed_entries(project: Project, commit: ObjectId | None) -> dict[str, Entry]:
+    """Return the files that count in a commit, by path."""
+    return {path: placed.entry for path, placed in placed_files(project, commit).items()}
+
+
+def masked_entries(project: Project, commit: ObjectId | None) -> tuple[Masked, ...]:
+    """Return the entries of the checked-out commit that do not count, found once and kept."""
+    known = project.roster
+    if commit is None or not known.groups:
+        return ()
+    about = f"{commit} {' '.join(sorted(project.index.groups))} {placement.claims(known)}"
+    try:
+        noted = msgspec.json.decode(project.database.get(_MASKED) or b'["",[]]', type=_Noted)
+    except msgspec.MsgspecError as error:
+        raise errors.CorruptDatabase(project.database.path, error) from None
+    if noted[0] != about:
+        names = {each.id: roster.name_of(known, each.id) for each in known.groups}
+        noted = about, []
+        for each in projection.current(project.store, commit, project.index.groups).reported():
+            owners = [group.name for group in placement.claimants(known, each.path)]
+            if each.above:
+                owners = [roster.name_of(known, each.owner or "")]
+            tree = names.get(each.group, each.group)
+            found = Masked(path=each.path, tree=tree, owners=tuple(owners), above=each.above)
+            noted[1].append(found)
+        # Only a cache: when another command is writing, it can wait.
+        with contextlib.suppress(errors.Locked):
+            project.database.set(_MASKED, msgspec.json.encode(noted))
+    return tuple(noted[1])
+
+
+def ls(project: Project, revision: str = "HEAD", path: StrPath | None = None) -> list[Listed]:
+    """The files that a revision holds, all of them or those at or below a path."""
+    commit = history.resolve(project.store, revision)
+    found = committed_entries(project, commit)
+    if path is not None:
+        name = project.worktree.relative(path)
+        found = {each: found[each] for each in staging.tracked(found, [name], f" in {revision}")}
+    return [
+        Listed(path=name, mode=f"{entry.mode:06o}", size=entry.size, content=entry.content)
+        for name, entry in found.items()
+    ]
+
+
+def cat(project: Project, revision: str, path: str) -> Iterator[bytes]:
+    """The content of a committed file, piece by piece, verified.
+
+    Args:
+        revision: Of which state.
+        path: In the repository, from its root.
+
+    Raises:
+        PathNotTracked: The revision holds no such file.
+    """
+    from dorky.worktree import checkout
+
+    group, entry = lookup_file(project, revision, path)
+    fetch_missing(project, checkout.needed(project.store, [entry]))
+    return checkout.read(project.store, entry, group)
+
+
+def diff(
+    project: Project,
+    revisions: Sequence[str] = (),
+    paths: StrPath | Iterable[StrPath] = (),
+    *,
+    staged: bool = False,
+    reveal: bool = False,
+) -> Diff:
+    """How files differ: on disk from what is staged, unless something else is asked for.
+
+    Args:
+        revisions: One (on disk from this revision) or two (the second from the first), which
+            may be written as ``A..B``.
+        paths: Only these files, what is below these directories, or what patterns match.
+        staged: What is staged, from ``HEAD`` or from a revision.
+        reveal: Whether to give values of documents, and the text of what looks like a secret.
+
+    Raises:
+        UsageError: Three revisions, or two of them and ``staged``.
+        PathNotTracked: A path that neither side has.
+    """
+    from dorky.merge import diff
+    from dorky.worktree import checkout
+
+    commits = [history.resolve(project.store, each) for each in _each(revisions)]
+    if len(commits) > (1 if staged else 2):
+        raise errors.UsageError(
+            "a diff has two sides, these are more", hint="dorky diff A B, or dorky diff A..B"
+        )
+    old, new, disk = _diff_sides(project, commits, repository_paths(project, paths), staged=staged)
+    differing = {
+        path: (was, now)
+        for path in sorted(old.keys() | new.keys())
+        if _content(was := old.get(path)) != _content(now := new.get(path))
+    }
+    fetch_missing(
+        project,
+        checkout.needed(
+            project.store,
+            (
+                placed.entry
+                for path, (was, now) in differing.items()
+                for placed in (was, None if path in disk else now)
+                if placed is not None and placed.entry.size <= diff.LIMIT
+            ),
+        ),
+    )
+    last = commits[1] if len(commits) > 1 else history.head_of(project.store)
+    return Diff(
+        files=tuple(
+            _diff_file(project, path, was, now, on_disk=path in disk, reveal=reveal)
+            for path, (was, now) in differing.items()
+        ),
+        closed=closed_groups(project, commits[0], last) if commits else (),
+    )
+
+
+def _diff_sides(
+    project: Project, commits: Sequence[ObjectId], names: Sequence[str], *, staged: bool
+) -> tuple[dict[str, Placed], dict[str, Placed], set[str]]:
+    """What each side of a diff holds at the paths, and the paths to be read from the disk."""
+    if len(commits) > 1:
+        old, new = map(functools.partial(placed_files, project), commits)
+        chosen = staging.tracked({**old, **new}, names) if names else [*old, *new]
+        return _some(old, chosen), _some(new, chosen), set()
+    rows = project.index.rows()
+    new = {path: staging.placed_of(row, project.vault) for path, row in rows.items()}
+    old = new
+    if commits and commits[0] != history.head_of(project.store):
+        old = placed_files(project, commits[0])
+    elif commits or staged:
+        old = staging.committed(project.store, project.index, rows)
+    chosen = staging.tracked({**old, **new}, names) if names else [*old, *new]
+    old, new = _some(old, chosen), _some(new, chosen)
+    if staged:
+        return old, new, set()
+    edited = _diff_unstaged(project, {path: rows[path] for path in new})
+    kept = {path: placed for path, placed in new.items() if path not in edited}
+    there = {path: placed for path, placed in edited.items() if placed}
+    return old, kept | there, set(there)
+
+
+def _diff_unstaged(project: Project, rows: Mapping[str, Row]) -> dict[str, Placed | None]:
+    """What files on disk hold that are not as staged; None for those that are gone."""
+    found: dict[str, Placed | None] = {}
+    stats = dict(project.worktree.stats(rows))
+    for change in staging.unstaged(project.worktree, project.store, project.index, rows, stats):
+        path = change.path
+        stat = None if change.what == "deleted" else stats[path]
+        if stat is None:
+            found[path] = None
+            continue
+        entry = Entry(
+            path.rpartition("/")[2],
+            project.worktree.mode(mode_of(stat), rows[path].mode),
+            rows[path].content,
+            stat.st_size,
+            project.worktree.sha256(path, stat),
+        )
+        found[path] = Placed(rows[path].group, entry)
+    return found
+
+
+def _diff_file(
+    project: Project,
+    path: str,
+    old: Placed | None,
+    new: Placed | None,
+    *,
+    on_disk: bool,
+    reveal: bool,
+) -> FileDiff:
+    from dorky.merge import diff
+    from dorky.worktree import checkout
+
+    def version(placed: Placed | None, *, on_disk: bool) -> diff.Version | None:
+        if placed is None:
+            return None
+        group, entry = placed
+        data = None
+        if entry.size <= diff.LIMIT:
+            if on_disk:
+                read = _diff_read(project, path, entry)
+            else:
+                read = checkout.read(project.store, entry, group)
+            data = b"".join(read)
+        # Of a secret no plain hash is shown; and groups have keys of their own.
+        shown = project.vault.object_id(Kind.CHUNK, bytes.fromhex(entry.sha256))[:_SHOWN]
+        return diff.Version(entry.mode, entry.size, shown, data)
+
+    secret = staging.looks_secret(path.rpartition("/")[2])
+    sides = version(old, on_disk=False), version(new, on_disk=on_disk)
+    return diff.compare(path, *sides, secret=secret, reveal=reveal)
+
+
+def _diff_read(project: Project, path: str, entry: Entry) -> Iterator[bytes]:
+    if stat_module.S_ISLNK(entry.mode):
+        yield project.worktree.link_target(path)
+        return
+    from dorky.merge import diff
+
+    with open(project.worktree.open(path), "rb") as file:
+        yield file.read(diff.LIMIT)
+
+
+def lookup_file(project: Project, revision: str, path: str) -> Placed:
+    """Return a file of a revision.
+
+    Raises:
+        PathNotTracked: The revision holds no such file.
+        UsageError: It is a directory.
+    """
+    view = view_of(project, history.resolve(project.store, revision))
+    if placed := dict(view.files([path])).get(path):
+        return placed
+    if any(each.is_tree for each in history.lookup(project.store, view.trees, path)):
+        where = f"{errors.quoted(revision)} {errors.quoted(path)}"
+        raise errors.UsageError(f"{path} is a directory", hint=f"dorky ls {where}")
+    hint = tombstone_finder(project)(path) or f"dorky ls {errors.quoted(revision)}"
+    raise errors.PathNotTracked(path, f" in {revision}", hint=hint)
+
+
+def tombstone_finder(project: Project) -> Callable[[str], str]:
+    """What knows what to tell somebody who looks for a file that was purged."""
+    purges = [(rewrite.selector(each.paths), each) for each in reversed(project.purges)]
+
+    def tombstone(path: str) -> str:
+        for selects, each in purges:
+            if selects(path):
+                why = f": {each.reason}" if each.reason else ""
+                return f"{each.author} took it out of all history on {each.time:%Y-%m-%d}{why}"
+        return ""
+
+    return tombstone
+
+
+def fetch_missing(project: Project, chunks: Iterable[ObjectId]) -> None:
+    """Fetch chunks that are not here."""
+    missing = project.store.missing(chunks)
+    if missing:
+        from dorky.remote.fetch import fetch_objects
+
+        with project.locked():
+            fetch_objects(project.remote(), missing, project.progress)
 
 
 def told(found: Iterable[Difference]) -> tuple[Change, ...]:

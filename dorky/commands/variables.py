@@ -20,13 +20,15 @@ import msgspec
 
 from dorky import documents, errors, files
 from dorky import process as launch
-from dorky.commands.inspect import StrPath
-from dorky.commands.sync import SyncWork
+from dorky.commands.checkout import keep_contents
+from dorky.commands.inspect import StrPath, fetch_missing, lookup_file
+from dorky.commands.stage import check_groups, stage
+from dorky.commands.sync import refresh
 from dorky.documents import Document, Syntax
 from dorky.documents import export as quoting
 from dorky.documents.export import Form
 from dorky.files import Moment, moment
-from dorky.project import ORIGIN
+from dorky.project import ORIGIN, Project
 from dorky.results import Edited
 from dorky.store import oplog as operations
 from dorky.store.history import MAIN
@@ -54,355 +56,382 @@ class _Content(NamedTuple):
     seen: Moment | None = None
 
 
-class VariableWork(SyncWork):
-    """The commands that read and change variables in `.env` files, and keys in JSON, TOML, YAML."""
+# --- reading ---------------------------------------------------------------------------
 
-    # --- reading ---------------------------------------------------------------------------
 
-    def read(self, path: StrPath, revision: str = "") -> bytes:
-        """The whole content of a file. Nothing is written to the worktree.
+def read_file(project: Project, path: StrPath, revision: str = "") -> bytes:
+    """The whole content of a file. Nothing is written to the worktree.
 
-        With a revision, as that holds it. Without, as it is on disk; if it is not there, as it is
-        staged; in a project that was never pulled, as the remote has it now.
+    With a revision, as that holds it. Without, as it is on disk; if it is not there, as it is
+    staged; in a project that was never pulled, as the remote has it now.
 
-        Links are followed as far as they stay in the project.
+    Links are followed as far as they stay in the project.
 
-        Raises:
-            PathNotFound: There is no such file.
-            PathNotTracked: The revision holds no such file.
-            ForeignGroup: It belongs to a group that the user is not in.
-        """
-        return self._followed(path, revision)[1].data
+    Raises:
+        PathNotFound: There is no such file.
+        PathNotTracked: The revision holds no such file.
+        ForeignGroup: It belongs to a group that the user is not in.
+    """
+    return _followed(project, path, revision)[1].data
 
-    def _followed(self, path: StrPath, revision: str = "") -> tuple[str, _Content]:
-        """The file that a path leads to, and what it holds."""
-        name = self.worktree.relative(path)
-        for _ in range(_LINKS):
-            found = self._committed_content(name, revision) if revision else self._content(name)
-            if not stat_module.S_ISLNK(found.mode):
-                return name, found
-            target = os.fsdecode(found.data)
-            name = posixpath.normpath(posixpath.join(posixpath.dirname(name), target))
-            if name.startswith(("/", "../")) or name == "..":
-                raise errors.UsageError(f"{os.fspath(path)} is a link that leads out of here")
-        raise errors.UsageError(f"{os.fspath(path)} is a link in a circle")
 
-    def _content(self, name: str) -> _Content:
-        stat = self.worktree.stat(name) if name else self.root.stat()
-        if stat is not None:
-            if stat_module.S_ISDIR(stat.st_mode):
-                raise errors.UsageError(f"{name or 'this'} is a directory", hint="name a file")
-            if stat_module.S_ISLNK(stat.st_mode):
-                return _Content(mode_of(stat), self.worktree.link_target(name))
-            with open(self.worktree.open(name), "rb") as file, files.disk_errors(Path(name)):
-                return _Content(mode_of(stat), file.read(), moment(stat))
-        if not self._was_pulled():
-            return self._committed_content(name, "HEAD")
-        row = self.index.rows().get(name)
-        if row is None:
-            self._check_groups([name])
-            raise errors.PathNotFound(name)
-        entry = staging.entry_of(row, self.vault)
-        self._bring(checkout.needed(self.store, [entry]))
-        return _Content(row.mode, b"".join(checkout.read(self.store, entry, row.group)))
+def _followed(project: Project, path: StrPath, revision: str = "") -> tuple[str, _Content]:
+    """The file that a path leads to, and what it holds."""
+    name = project.worktree.relative(path)
+    for _ in range(_LINKS):
+        found = _committed_content(project, name, revision) if revision else _content(project, name)
+        if not stat_module.S_ISLNK(found.mode):
+            return name, found
+        target = os.fsdecode(found.data)
+        name = posixpath.normpath(posixpath.join(posixpath.dirname(name), target))
+        if name.startswith(("/", "../")) or name == "..":
+            raise errors.UsageError(f"{os.fspath(path)} is a link that leads out of here")
+    raise errors.UsageError(f"{os.fspath(path)} is a link in a circle")
 
-    def _committed_content(self, name: str, revision: str) -> _Content:
-        if not self._was_pulled():
-            self._learn()
-            if self.database.ref(f"{ORIGIN}/{MAIN}") is None:
-                raise errors.NoCommits
-            revision = re.sub(r"\A(HEAD|@|main)(?=[~^]|\Z)", f"{ORIGIN}/{MAIN}", revision)
+
+def _content(project: Project, name: str) -> _Content:
+    stat = project.worktree.stat(name) if name else project.root.stat()
+    if stat is not None:
+        if stat_module.S_ISDIR(stat.st_mode):
+            raise errors.UsageError(f"{name or 'this'} is a directory", hint="name a file")
+        if stat_module.S_ISLNK(stat.st_mode):
+            return _Content(mode_of(stat), project.worktree.link_target(name))
+        with open(project.worktree.open(name), "rb") as file, files.disk_errors(Path(name)):
+            return _Content(mode_of(stat), file.read(), moment(stat))
+    if not _was_pulled(project):
+        return _committed_content(project, name, "HEAD")
+    row = project.index.rows().get(name)
+    if row is None:
+        check_groups(project, [name])
+        raise errors.PathNotFound(name)
+    entry = staging.entry_of(row, project.vault)
+    fetch_missing(project, checkout.needed(project.store, [entry]))
+    return _Content(row.mode, b"".join(checkout.read(project.store, entry, row.group)))
+
+
+def _committed_content(project: Project, name: str, revision: str) -> _Content:
+    if not _was_pulled(project):
+        refresh(project)
+        if project.database.ref(f"{ORIGIN}/{MAIN}") is None:
+            raise errors.NoCommits
+        revision = re.sub(r"\A(HEAD|@|main)(?=[~^]|\Z)", f"{ORIGIN}/{MAIN}", revision)
+    try:
+        group, entry = lookup_file(project, revision, name)
+    except errors.PathNotTracked:
+        check_groups(project, [name])
+        raise
+    fetch_missing(project, checkout.needed(project.store, [entry]))
+    return _Content(entry.mode, b"".join(checkout.read(project.store, entry, group)))
+
+
+def _was_pulled(project: Project) -> bool:
+    """Whether there is anything here but, perhaps, what a fetch has brought."""
+    return project.is_set_up and (
+        project.database.ref(MAIN) is not None
+        or ORIGIN not in project.config.remotes()
+        or bool(project.index.rows())
+    )
+
+
+def read_document(project: Project, path: StrPath, revision: str = "") -> Document:
+    """Read a file as a document of variables."""
+    name = _named_document(project, path, _command("cat", f"{revision or 'HEAD'}:{path}"))
+    return documents.parse(name, read_file(project, path, revision))
+
+
+def _named_document(project: Project, path: StrPath, hint: str) -> str:
+    """The repository path of a file that has keys.
+
+    Raises:
+        UsageError: By its name, it has none.
+    """
+    name = project.worktree.relative(path)
+    if documents.syntax_of(name) is None:
+        raise errors.UsageError(f"{name} is not a .env, JSON, TOML or YAML file", hint=hint)
+    return name
+
+
+def get_variable(project: Project, path: StrPath, key: str, revision: str = "") -> str:
+    """One value of a `.env`, JSON, TOML or YAML file.
+
+    Args:
+        path: The file.
+        key: A variable, or a path of keys such as ``db.hosts.0``.
+        revision: Of which state (see `read`).
+
+    Raises:
+        NoSuchVariable: There is none.
+        BadDocument: The file is malformed.
+    """
+    found = read_document(project, path, revision)
+    try:
+        return found.get(key)
+    except errors.NoSuchVariable:
+        raise _missing(found.path, key, found.items()) from None
+
+
+def variables(
+    project: Project, path: StrPath, *, only: Collection[str] = (), revision: str = ""
+) -> dict[str, str]:
+    """All values of a `.env`, JSON, TOML or YAML file, by key, in the file's order.
+
+    Args:
+        path: The file.
+        only: If given, the keys that are wanted.
+        revision: Of which state (see `read`).
+
+    Raises:
+        NoSuchVariable: One of ``only`` is not there.
+        BadDocument: The file is malformed.
+    """
+    found = read_document(project, path, revision)
+    values = found.items()
+    for key in only:
+        if key not in values:
+            raise _missing(found.path, key, values)
+    return {key: value for key, value in values.items() if not only or key in only}
+
+
+def export(
+    project: Project, path: StrPath, form: Form, *, only: Collection[str] = (), revision: str = ""
+) -> str:
+    """The values of a file, written for somebody else who reads them.
+
+    Raises:
+        CantExport: The form can't carry one of them.
+    """
+    return quoting.export(variables(project, path, only=only, revision=revision), form)
+
+
+def environment(
+    project: Project,
+    paths: Sequence[StrPath] = (),
+    *,
+    only: Collection[str] = (),
+    allow: Collection[str] = (),
+    revision: str = "",
+) -> dict[str, str]:
+    """The variables of files, for a command's environment.
+
+    Args:
+        paths: Later ones win. Without any, the `.env` here, else the one of the project's root.
+        only: If given, the variables that are wanted.
+        allow: Variables that may be set though they change how programs are loaded.
+        revision: Of which state (see `read`).
+
+    Raises:
+        UnsafeVariable: One that is not allowed.
+        NoSuchVariable: One of ``only`` is in none of the files.
+    """
+    found: dict[str, str] = {}
+    for path in paths or [_dotenv(project, revision)]:
+        shown = project.worktree.relative(path)
+        for name, value in variables(project, path, revision=revision).items():
+            if only and name not in only:
+                continue
+            if not name or "=" in name:
+                raise errors.UsageError(
+                    f"{name!a} in {shown} can't be a variable's name",
+                    hint="dorky run --only NAME takes the others",
+                )
+            if name not in allow and launch.dangerous(name, value):
+                raise errors.UnsafeVariable(shown, name)
+            found[name] = value
+    for name in only:
+        if name not in found:
+            where = ", ".join(os.fspath(path) for path in paths) or DOTENV
+            raise _missing(where, name, found)
+    return found
+
+
+def _dotenv(project: Project, revision: str) -> StrPath:
+    """The `.env` file that is meant when none is named."""
+    if Path.cwd() != project.root:
+        with contextlib.suppress(errors.NotFound, errors.OutsideWorktree):
+            read_file(project, DOTENV, revision)
+            return DOTENV
+    return project.root / DOTENV
+
+
+# --- changing --------------------------------------------------------------------------
+
+
+def set_variable(project: Project, path: StrPath, key: str, value: str) -> Edited:
+    """Give a variable a value, and stage the file. Comments and order stay.
+
+    Args:
+        path: A `.env`, JSON, TOML or YAML file; made if there is none.
+        key: A variable, or a path of keys such as ``db.hosts.0``.
+        value: The text. Where a number or a boolean was, one stays if it is one.
+
+    Raises:
+        UsageError: It can't be written there.
+        BadDocument: The file is malformed.
+        GitTracked: git tracks the file, which is as it was.
+    """
+    return edit_document(project, path, key, lambda document: document.set(key, value))
+
+
+def check_settable(project: Project, path: StrPath) -> None:
+    """Make sure that a variable can be set in a file, and open the keys for it.
+
+    Raises:
+        UsageError: It is no `.env`, JSON, TOML or YAML file.
+        NoKey: The user can't write to it.
+    """
+    _named_document(project, path, _command("edit", path))
+    _editable(project, path, create=True)
+    assert project.vault.groups
+
+
+def unset_variable(project: Project, path: StrPath, key: str) -> Edited:
+    """Take a variable, or a key with all below it, out of a file, and stage that.
+
+    Raises:
+        NoSuchVariable: There is none.
+        BadDocument: The file is malformed.
+    """
+
+    def unset(document: Document) -> None:
         try:
-            group, entry = self._lookup(revision, name)
-        except errors.PathNotTracked:
-            self._check_groups([name])
-            raise
-        self._bring(checkout.needed(self.store, [entry]))
-        return _Content(entry.mode, b"".join(checkout.read(self.store, entry, group)))
-
-    def _was_pulled(self) -> bool:
-        """Whether there is anything here but, perhaps, what a fetch has brought."""
-        return self.is_set_up and (
-            self.database.ref(MAIN) is not None
-            or ORIGIN not in self.config.remotes()
-            or bool(self.index.rows())
-        )
-
-    def _document(self, path: StrPath, revision: str = "") -> Document:
-        name = self._named_document(path, _command("cat", f"{revision or 'HEAD'}:{path}"))
-        return documents.parse(name, self.read(path, revision))
-
-    def _named_document(self, path: StrPath, hint: str) -> str:
-        """The repository path of a file that has keys.
-
-        Raises:
-            UsageError: By its name, it has none.
-        """
-        name = self.worktree.relative(path)
-        if documents.syntax_of(name) is None:
-            raise errors.UsageError(f"{name} is not a .env, JSON, TOML or YAML file", hint=hint)
-        return name
-
-    def get(self, path: StrPath, key: str, revision: str = "") -> str:
-        """One value of a `.env`, JSON, TOML or YAML file.
-
-        Args:
-            path: The file.
-            key: A variable, or a path of keys such as ``db.hosts.0``.
-            revision: Of which state (see `read`).
-
-        Raises:
-            NoSuchVariable: There is none.
-            BadDocument: The file is malformed.
-        """
-        found = self._document(path, revision)
-        try:
-            return found.get(key)
+            document.unset(key)
         except errors.NoSuchVariable:
-            raise _missing(found.path, key, found.items()) from None
+            raise _missing(document.path, key, document.items()) from None
 
-    def variables(
-        self, path: StrPath, *, only: Collection[str] = (), revision: str = ""
-    ) -> dict[str, str]:
-        """All values of a `.env`, JSON, TOML or YAML file, by key, in the file's order.
+    return edit_document(project, path, key, unset, create=False)
 
-        Args:
-            path: The file.
-            only: If given, the keys that are wanted.
-            revision: Of which state (see `read`).
 
-        Raises:
-            NoSuchVariable: One of ``only`` is not there.
-            BadDocument: The file is malformed.
-        """
-        found = self._document(path, revision)
-        values = found.items()
-        for key in only:
-            if key not in values:
-                raise _missing(found.path, key, values)
-        return {key: value for key, value in values.items() if not only or key in only}
+def edit_document(
+    project: Project,
+    path: StrPath,
+    key: str,
+    change: Callable[[Document], None],
+    *,
+    create: bool = True,
+) -> Edited:
+    """Change a document of variables, write it, and stage it."""
+    with project.operation(f"{'set' if create else 'unset'} {key}"):
+        _named_document(project, path, _command("edit", path))
+        name, old = _editable(project, path, create=create)
+        document = documents.parse(name, old.data if old else _empty(name))
+        change(document)
+        done = _save(project, name, old, document.dump())
+        return msgspec.structs.replace(done, key=key)
 
-    def export(
-        self, path: StrPath, form: Form, *, only: Collection[str] = (), revision: str = ""
-    ) -> str:
-        """The values of a file, written for somebody else who reads them.
 
-        Raises:
-            CantExport: The form can't carry one of them.
-        """
-        return quoting.export(self.variables(path, only=only, revision=revision), form)
+def edit(
+    project: Project,
+    path: StrPath,
+    editor: Callable[[Path], None],
+    *,
+    again: Callable[[errors.BadDocument], bool] = lambda _: False,
+) -> Edited:
+    """Have somebody edit a copy of a file; save it if it changed, and stage it.
 
-    def environment(
-        self,
-        paths: Sequence[StrPath] = (),
-        *,
-        only: Collection[str] = (),
-        allow: Collection[str] = (),
-        revision: str = "",
-    ) -> dict[str, str]:
-        """The variables of files, for a command's environment.
+    The copy lies in a directory of its own, that nobody else can enter, in memory where there
+    is such a place. It is deleted afterwards.
 
-        Args:
-            paths: Later ones win. Without any, the `.env` here, else the one of the project's root.
-            only: If given, the variables that are wanted.
-            allow: Variables that may be set though they change how programs are loaded.
-            revision: Of which state (see `read`).
+    Args:
+        path: Any file; made if there is none.
+        editor: Edits the file it is given; whatever it raises, nothing is changed.
+        again: Is told that the text is malformed; whether to go on editing it.
 
-        Raises:
-            UnsafeVariable: One that is not allowed.
-            NoSuchVariable: One of ``only`` is in none of the files.
-        """
-        found: dict[str, str] = {}
-        for path in paths or [self._dotenv(revision)]:
-            shown = self.worktree.relative(path)
-            for name, value in self.variables(path, revision=revision).items():
-                if only and name not in only:
-                    continue
-                if not name or "=" in name:
-                    raise errors.UsageError(
-                        f"{name!a} in {shown} can't be a variable's name",
-                        hint="dorky run --only NAME takes the others",
-                    )
-                if name not in allow and launch.dangerous(name, value):
-                    raise errors.UnsafeVariable(shown, name)
-                found[name] = value
-        for name in only:
-            if name not in found:
-                where = ", ".join(os.fspath(path) for path in paths) or DOTENV
-                raise _missing(where, name, found)
-        return found
-
-    def _dotenv(self, revision: str) -> StrPath:
-        """The `.env` file that is meant when none is named."""
-        if Path.cwd() != self.root:
-            with contextlib.suppress(errors.NotFound, errors.OutsideWorktree):
-                self.read(DOTENV, revision)
-                return DOTENV
-        return self.root / DOTENV
-
-    # --- changing --------------------------------------------------------------------------
-
-    def set(self, path: StrPath, key: str, value: str) -> Edited:
-        """Give a variable a value, and stage the file. Comments and order stay.
-
-        Args:
-            path: A `.env`, JSON, TOML or YAML file; made if there is none.
-            key: A variable, or a path of keys such as ``db.hosts.0``.
-            value: The text. Where a number or a boolean was, one stays if it is one.
-
-        Raises:
-            UsageError: It can't be written there.
-            BadDocument: The file is malformed.
-            GitTracked: git tracks the file, which is as it was.
-        """
-        return self._edited(path, key, lambda document: document.set(key, value))
-
-    def check_settable(self, path: StrPath) -> None:
-        """Make sure that a variable can be set in a file, and open the keys for it.
-
-        Raises:
-            UsageError: It is no `.env`, JSON, TOML or YAML file.
-            NoKey: The user can't write to it.
-        """
-        self._named_document(path, _command("edit", path))
-        self._editable(path, create=True)
-        assert self.vault.groups
-
-    def unset(self, path: StrPath, key: str) -> Edited:
-        """Take a variable, or a key with all below it, out of a file, and stage that.
-
-        Raises:
-            NoSuchVariable: There is none.
-            BadDocument: The file is malformed.
-        """
-
-        def unset(document: Document) -> None:
-            try:
-                document.unset(key)
-            except errors.NoSuchVariable:
-                raise _missing(document.path, key, document.items()) from None
-
-        return self._edited(path, key, unset, create=False)
-
-    def _edited(
-        self, path: StrPath, key: str, change: Callable[[Document], None], *, create: bool = True
-    ) -> Edited:
-        with self.operation(f"{'set' if create else 'unset'} {key}"):
-            self._named_document(path, _command("edit", path))
-            name, old = self._editable(path, create=create)
-            document = documents.parse(name, old.data if old else _empty(name))
-            change(document)
-            done = self._save(name, old, document.dump())
-            return msgspec.structs.replace(done, key=key)
-
-    def edit(
-        self,
-        path: StrPath,
-        editor: Callable[[Path], None],
-        *,
-        again: Callable[[errors.BadDocument], bool] = lambda _: False,
-    ) -> Edited:
-        """Have somebody edit a copy of a file; save it if it changed, and stage it.
-
-        The copy lies in a directory of its own, that nobody else can enter, in memory where there
-        is such a place. It is deleted afterwards.
-
-        Args:
-            path: Any file; made if there is none.
-            editor: Edits the file it is given; whatever it raises, nothing is changed.
-            again: Is told that the text is malformed; whether to go on editing it.
-
-        Raises:
-            NotSaved: The file was changed meanwhile, or the text is malformed, or can't be staged.
-                The text is kept where the error says.
-        """
-        name, old = self._editable(path, create=True)
-        with self._private_directory() as directory:
-            draft = directory / posixpath.basename(name)
-            files.write_new(draft, _NEW, [old.data if old else b""], about=draft)
+    Raises:
+        NotSaved: The file was changed meanwhile, or the text is malformed, or can't be staged.
+            The text is kept where the error says.
+    """
+    name, old = _editable(project, path, create=True)
+    with _private_directory(project) as directory:
+        draft = directory / posixpath.basename(name)
+        files.write_new(draft, _NEW, [old.data if old else b""], about=draft)
+        editor(draft)
+        while (flaw := _flaw(name, text := _text(draft))) and again(flaw):
             editor(draft)
-            while (flaw := _flaw(name, text := _text(draft))) and again(flaw):
-                editor(draft)
-            if text == (old.data if old else b""):
-                return Edited(path=name)
-            try:
-                if flaw:
-                    raise flaw
-                with self.operation(f"edit {name}"):
-                    return self._save(name, old, text)
-            except (errors.BadDocument, errors.LocalChanges) as error:
-                raise errors.NotSaved(name, error.message, draft) from None
-            except errors.DorkyError as error:
-                raise errors.NotSaved(name, error.message, draft, hint=error.hint) from None
-
-    def _editable(self, path: StrPath, *, create: bool) -> tuple[str, _Content | None]:
-        """A file to be changed: its path, and what it holds; None for a new one.
-
-        Raises:
-            NotSetUp: What is to be changed has not been pulled yet.
-        """
-        if not self.is_set_up or not (
-            self._was_pulled() or self.database.ref(f"{ORIGIN}/{MAIN}") is None
-        ):
-            raise errors.NotSetUp(self.root)
-        found = None
+        if text == (old.data if old else b""):
+            return Edited(path=name)
         try:
-            name, found = self._followed(path)
-        except (errors.PathNotFound, errors.NoCommits):
-            if not create:
-                raise
-            name = self.worktree.relative(path)
-        if self.ignore.ignored(name) and name not in self.index.rows():
-            raise errors.UsageError(
-                f"{name} is ignored by .dorkyignore", hint="take it out of there first"
-            )
-        return name, found
+            if flaw:
+                raise flaw
+            with project.operation(f"edit {name}"):
+                return _save(project, name, old, text)
+        except (errors.BadDocument, errors.LocalChanges) as error:
+            raise errors.NotSaved(name, error.message, draft) from None
+        except errors.DorkyError as error:
+            raise errors.NotSaved(name, error.message, draft, hint=error.hint) from None
 
-    def _save(self, name: str, old: _Content | None, data: bytes) -> Edited:
-        """Put new content in a file's place, and stage it; if that is refused, all is as it was.
 
-        Raises:
-            LocalChanges: The file is not any more what was read.
-        """
-        if moment(self.worktree.stat(name)) != (old.seen if old else None):
-            raise errors.LocalChanges(name, hint="it was changed just now: begin again")
-        differs = old is None or old.data != data
-        was = self._keep(name) if old and old.seen and differs else None
-        if differs:
-            self._put(name, old.mode if old else stat_module.S_IFREG | _NEW, data)
-        try:
-            staged = self.stage(self.root / name)
-        except BaseException:
-            if differs and old and old.seen:
-                self._put(name, old.mode, old.data)
-            elif differs:
-                self.worktree.remove(name)
+def _editable(project: Project, path: StrPath, *, create: bool) -> tuple[str, _Content | None]:
+    """A file to be changed: its path, and what it holds; None for a new one.
+
+    Raises:
+        NotSetUp: What is to be changed has not been pulled yet.
+    """
+    if not project.is_set_up or not (
+        _was_pulled(project) or project.database.ref(f"{ORIGIN}/{MAIN}") is None
+    ):
+        raise errors.NotSetUp(project.root)
+    found = None
+    try:
+        name, found = _followed(project, path)
+    except (errors.PathNotFound, errors.NoCommits):
+        if not create:
             raise
-        if differs:
-            operations.note_disk(self.database, {name: (was, self.index.rows()[name])})
-        what: Literal["added", "modified"] = "modified" if old else "added"
-        return Edited(path=name, what=what if differs else None, ignored=staged.ignored)
+        name = project.worktree.relative(path)
+    if project.ignore.ignored(name) and name not in project.index.rows():
+        raise errors.UsageError(
+            f"{name} is ignored by .dorkyignore", hint="take it out of there first"
+        )
+    return name, found
 
-    def _put(self, name: str, mode: int, data: bytes) -> None:
-        with self.worktree.writing() as writing:
-            writing.install(writing.prepare(name, mode, [data]), name)
 
-    @contextlib.contextmanager
-    def _private_directory(self) -> Iterator[Path]:
-        """A directory for text in the clear; gone afterwards, unless something is kept in it."""
-        import tempfile
+def _save(project: Project, name: str, old: _Content | None, data: bytes) -> Edited:
+    """Put new content in a file's place, and stage it; if that is refused, all is as it was.
 
-        place = self.config.memory or self.base
-        with files.disk_errors(place):
-            made = Path(tempfile.mkdtemp(prefix="dorky-", dir=place))
-        try:
-            yield made
-        except errors.NotSaved:
-            raise  # what is in there is the only copy
-        except BaseException:
-            shutil.rmtree(made, ignore_errors=True)
-            raise
+    Raises:
+        LocalChanges: The file is not any more what was read.
+    """
+    if moment(project.worktree.stat(name)) != (old.seen if old else None):
+        raise errors.LocalChanges(name, hint="it was changed just now: begin again")
+    differs = old is None or old.data != data
+    was = keep_contents(project, name) if old and old.seen and differs else None
+    if differs:
+        put_file(project, name, old.mode if old else stat_module.S_IFREG | _NEW, data)
+    try:
+        staged = stage(project, project.root / name)
+    except BaseException:
+        if differs and old and old.seen:
+            put_file(project, name, old.mode, old.data)
+        elif differs:
+            project.worktree.remove(name)
+        raise
+    if differs:
+        operations.note_disk(project.database, {name: (was, project.index.rows()[name])})
+    what: Literal["added", "modified"] = "modified" if old else "added"
+    return Edited(path=name, what=what if differs else None, ignored=staged.ignored)
+
+
+def put_file(project: Project, name: str, mode: int, data: bytes) -> None:
+    """Put a file in place of the one in the worktree, if any."""
+    with project.worktree.writing() as writing:
+        writing.install(writing.prepare(name, mode, [data]), name)
+
+
+@contextlib.contextmanager
+def _private_directory(project: Project) -> Iterator[Path]:
+    """A directory for text in the clear; gone afterwards, unless something is kept in it."""
+    import tempfile
+
+    place = project.config.memory or project.base
+    with files.disk_errors(place):
+        made = Path(tempfile.mkdtemp(prefix="dorky-", dir=place))
+    try:
+        yield made
+    except errors.NotSaved:
+        raise  # what is in there is the only copy
+    except BaseException:
         shutil.rmtree(made, ignore_errors=True)
+        raise
+    shutil.rmtree(made, ignore_errors=True)
 
 
 def _missing(path: str, key: str, names: Iterable[str]) -> errors.NoSuchVariable:

@@ -17,7 +17,7 @@ from machines import Machine
 import dorky
 from dorky import errors
 from dorky.cli.main import everything, run
-from dorky.commands.inspect import LookWork
+from dorky.commands import inspect
 
 ROOT = everything()
 
@@ -166,7 +166,7 @@ def failing(error: BaseException) -> Callable[..., Any]:
 def test_a_bug_is_one_line_and_exit_70(
     project: Machine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(LookWork, "status", failing(ZeroDivisionError("oh\n\tno")))
+    monkeypatch.setattr(inspect, "status", failing(ZeroDivisionError("oh\n\tno")))
     with project.here():
         assert run(["status"]) == 70
     assert capsys.readouterr().err.splitlines() == [
@@ -179,13 +179,13 @@ def test_a_bug_is_one_line_and_exit_70(
 def test_an_interruption_is_exit_130(
     project: Machine, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
-    monkeypatch.setattr(LookWork, "status", failing(error))
+    monkeypatch.setattr(inspect, "status", failing(error))
     with project.here():
         assert run(["status"]) == 130
 
 
 def test_a_failing_disk_is_no_bug(project: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(LookWork, "status", failing(OSError(5, "Input/output error", "/x")))
+    monkeypatch.setattr(inspect, "status", failing(OSError(5, "Input/output error", "/x")))
     assert project("status", code=8).error == "/x: Input/output error"
 
 
@@ -193,7 +193,7 @@ def test_an_error_is_one_line_whatever_its_message(
     project: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     error = errors.Unreachable("s3://b", "first\n   second\n\nthird \x1b[31m")
-    monkeypatch.setattr(LookWork, "status", failing(error))
+    monkeypatch.setattr(inspect, "status", failing(error))
     said = project("status", code=8)
     assert said.error == "s3://b can't be reached: first second third \\u001b[31m"
 

@@ -16,9 +16,6 @@ from servers import Remote
 
 from dorky.cli.command import Deferred
 from dorky.cli.main import app, everything
-from dorky.commands.inspect import LookWork
-from dorky.commands.variables import VariableWork
-from dorky.repo import Repository
 
 HEAVY = {
     *("obstore", "boto3", "botocore", "google", "git", "rich", "pyrage", "cryptography"),
@@ -191,13 +188,3 @@ def test_help_says_of_each_command_what_the_command_says() -> None:
         assert isinstance(deferred, Deferred)
         assert deferred.get_short_help_str(1000) == each.get_short_help_str(1000)
         assert (deferred.name, deferred.hidden) == (each.name, each.hidden)
-
-
-def test_what_a_command_opens_acts_as_the_whole_repository() -> None:
-    """A method is not another one further down, or else the command would have to open that."""
-    classes = Repository.mro()
-    below = classes[: classes.index(VariableWork)]
-    for each in classes[classes.index(VariableWork) : classes.index(LookWork) + 2]:
-        again = {name for other in below for name in vars(other)} & vars(each).keys()
-        assert {name for name in again if not name.startswith("__")} <= {"fetch"}
-        below.append(each)

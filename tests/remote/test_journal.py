@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import random
 import signal
@@ -18,6 +19,7 @@ from machines import Machine, driver_of, noise, root_of
 from servers import Remote as Place
 
 from dorky import errors
+from dorky.commands import sync
 from dorky.format import model
 from dorky.format.model import ALL, Kind, Tree
 from dorky.remote import gc, push
@@ -143,7 +145,7 @@ def test_packs_that_hold_what_nobody_wants_are_not_listed(
             tree = writer.add(Kind.TREE, model.encode(Tree(entries[:4])))
             new = history.add_commit(writer, {ALL: tree}, [before], author="Ana", message="new")
             writer.save()
-        push.push(remote, repo._first_root, new)
+        push.push(remote, functools.partial(sync.first_root, repo), new)
         wanted = reach.reach(store, [new]).all
         listed = {f"packs/{each.id}" for each in root_of(ana).packs}
         assert listed & sent.keys()
@@ -339,7 +341,7 @@ def killed(machine: Machine, command: list[str], when: Callable[[], bool]) -> bo
 _PULLER = """
 import itertools, os, sys
 sys.path.insert(0, sys.argv[1])
-from dorky import pack
+from dorky.store import pack
 from dorky.cli.main import run
 from dorky.drivers.file import FileDriver
 from dorky.remote import fetch

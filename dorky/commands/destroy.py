@@ -1,0 +1,82 @@
+"""The end of a project: what it keeps on this machine, and in the remote, is deleted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from dorky import errors, files
+from dorky.commands import requests
+from dorky.config import RC
+from dorky.drivers.base import Driver, Stat
+from dorky.project import ORIGIN, Project
+from dorky.remote import probe
+from dorky.remote import root as roots
+from dorky.remote.root import Remote
+from dorky.results import Destruction
+from dorky.store import history
+from dorky.store.history import MAIN
+
+
+def plan_destroy(project: Project, *, remote: bool = False) -> Destruction:
+    """Find out what `destroy` would delete.
+
+    Args:
+        remote: Whether to delete the repository in the remote, too.
+
+    Raises:
+        WrongRepository: The remote holds another repository.
+    """
+    upstream = project.database.ref(f"{ORIGIN}/{MAIN}")
+    unpushed, _ = history.ahead_behind(project.store, project.database.ref(MAIN), upstream)
+    if not remote:
+        return Destruction(root=str(project.root), unpushed=unpushed)
+    there = project.remote()
+    _check_own(project, there)
+    found = list(_ours(there.driver))
+    return Destruction(
+        root=str(project.root),
+        url=there.url,
+        keys=len(found),
+        size=sum(each.size for each in found),
+        unpushed=unpushed,
+    )
+
+
+def _check_own(project: Project, remote: Remote) -> None:
+    try:
+        blob = remote.driver.get(roots.KEY)
+    except errors.KeyNotFound:
+        return  # what is left of a destruction that was interrupted
+    assert blob is not None
+    header, _ = roots.read_header(blob.data, remote.url)
+    own = project.header.repository
+    if header.repository != own:
+        raise errors.WrongRepository(remote.url, header.repository[:12], own[:12])
+
+
+def destroy(project: Project, plan: Destruction) -> None:
+    """Carry out what `plan_destroy` planned. The project's files stay."""
+    with project.locked():
+        if plan.url:
+            there = project.remote()
+            if there.url != plan.url:
+                raise errors.Conflict("the remote is not the one that was planned for")
+            _check_own(project, there)
+            driver = there.driver
+            # Without a root nobody begins to read what is about to go.
+            driver.delete([roots.KEY])
+            driver.delete(each.key for each in _ours(driver))
+        project.tear_down()
+        if project.spare:
+            from dorky.store import spare
+
+            spare.forget(project.spare)
+        with files.disk_errors(project.root):
+            (project.root / RC).unlink(missing_ok=True)
+
+
+def _ours(driver: Driver) -> Iterator[Stat]:
+    """What dorky has written into a remote; without a prefix, a bucket may hold much else."""
+    yield from (each for each in driver.list(roots.KEY) if each.key == roots.KEY)
+    for prefix in (roots.PACKS, probe.PREFIX, requests.JOIN):
+        yield from driver.list(prefix)

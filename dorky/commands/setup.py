@@ -1,0 +1,408 @@
+"""Set-up: starting and cloning a project, naming its remotes, one file without a project."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shlex
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import unquote, urlsplit
+
+from dorky import errors, files
+from dorky.commands.inspect import StrPath, committed_entries
+from dorky.commands.sync import download, first_root, pull, refresh
+from dorky.commands.team import recovery as second_way
+from dorky.config import RC, Config, check, choice
+from dorky.drivers import consent, open_driver
+from dorky.format import model
+from dorky.format.model import Member, Roster
+from dorky.keys import age as keys
+from dorky.keys import identities, roster, vault
+from dorky.progress import SILENT, Progress
+from dorky.project import FIRST, ORIGIN, Project
+from dorky.remote import root as roots
+from dorky.remote.push import remember
+from dorky.remote.root import Remote
+from dorky.results import Initialized, Transfer
+from dorky.store.history import MAIN
+
+P = TypeVar("P", bound=Project)
+
+_CHOSEN = ("endpoint", "profile")
+_UNFINISHED = "unfinished"
+"""The single value that names the command which is making the project."""
+
+
+def init(
+    kind: type[P],
+    root: StrPath = ".",
+    url: str = "",
+    *,
+    plain: bool = False,
+    name: str = "",
+    recovery: str = "",
+    passphrase: str = "",
+    options: Mapping[str, str | bool] | None = None,
+    progress: Progress = SILENT,
+    ask: keys.Ask = keys.nobody,
+) -> tuple[P, Initialized]:
+    """Start a repository in a directory, and in the remote at ``url`` if one is given.
+
+    Args:
+        root: The project's directory; made if it is missing.
+        url: The remote. Nothing is left behind here if it can't be used.
+        plain: Whether to leave what reaches the remote unsealed.
+        name: What to call the user on the team; made of the author's name without it.
+        recovery: A second way in, should the user's key be lost: ``key`` makes an age key to be
+            kept on paper, ``passphrase`` takes ``passphrase``.
+        passphrase: For that.
+        options: What else to know of the remote: ``profile``, ``region``, ``endpoint``,
+            ``single_writer``.
+        progress: Is told about long operations.
+
+    Raises:
+        AlreadyARepository: The directory is a project.
+        RepositoryExists: The remote holds a repository.
+        SwapsIgnored: The remote ignores conditional writes.
+    """
+    place = Path(root).resolve()
+    settings = _remote_settings(place, ORIGIN, url, options or {})
+    project = kind(place, config=Config(place, flags=settings), progress=progress, ask=ask)
+    if plain and (name or recovery):
+        raise errors.UsageError("a plain repository has no keys, and so no team")
+    if name:
+        roster.check_name(name, "member")
+    identity, made = (None, False) if plain else identities.own(project.config)
+    members = []
+    if identity:
+        own = name or roster.suggest_name(project.author)
+        members.append(Member(own, (identity.public,)))
+    second = second_way(recovery, passphrase) if recovery else None
+    if second:
+        members.append(Member("recovery", second.recipients))
+    header, opened = vault.create(
+        [key for each in members for key in each.recipients],
+        (second.locked,) if second and second.locked else (),
+    )
+    with _beginning(project, "init"):
+        with project.database.transaction():
+            project.database.set("header", model.encode(header))
+            project.database.set("roster", model.encode(Roster(tuple(members))))
+        first = roots.encode(*first_root(project), opened)
+        files.write_atomic(project.state / FIRST, first)
+        project.write_rc(opened, settings)
+        _allow_typed(project, ORIGIN, settings)
+        project.settle()
+        url = project.config.text(f"remotes.{ORIGIN}.url")
+        if url:
+            _found(project, project.remote())
+    return project, Initialized(
+        root=str(place),
+        repository=header.repository,
+        url=project.remote().url if url else "",
+        sealed=not plain,
+        public_key=identity.public if identity else "",
+        identity="" if plain or project.config.identity_text else str(project.config.identity_path),
+        new_identity=made,
+        member=members[0].name if members else "",
+        recovery=second.secret if second else "",
+    )
+
+
+def clone(
+    kind: type[P],
+    url: str,
+    root: StrPath,
+    *,
+    options: Mapping[str, str | bool] | None = None,
+    accept_rewind: bool = False,
+    plain: bool = False,
+    fingerprint: str = "",
+    progress: Progress = SILENT,
+    ask: keys.Ask = keys.nobody,
+) -> tuple[P, Transfer]:
+    """Make a directory that holds the newest state of the repository at ``url``.
+
+    Whether the remote honours conditional writes is found out before the first push, so that
+    those who may only read can clone.
+
+    Args:
+        url: Where the remote is.
+        root: The directory; made if it is missing.
+        options: What else to know of the remote (see `init`).
+        accept_rewind: Whether to take a state that is older than one seen on this machine.
+        plain: Whether the repository may be unencrypted.
+        fingerprint: The one that it must have, as `.dorkyrc` has it.
+        progress: Is told about long operations.
+        ask: Asks the user for a passphrase.
+
+    Raises:
+        NoRepositoryAtURL: There is none.
+        Rewound: It is older than what this user has seen of it on this machine.
+        Conflict: The directory is not empty.
+        Unencrypted: It is not encrypted, and ``plain`` was not given.
+        WrongKey: It has another fingerprint.
+    """
+    place = Path(root).resolve()
+    settings = _remote_settings(place, ORIGIN, url, options or {})
+    flags = {**settings, **_expected(plain=plain, fingerprint=fingerprint)}
+    project = kind(place, config=Config(place, flags=flags), progress=progress, ask=ask)
+    empty = not place.exists() or (
+        # A clone that was killed before anything else has left that much.
+        place.is_dir() and all(each == project.base for each in place.iterdir())
+    )
+    if not empty and not _was_killed(project, "clone"):
+        raise errors.Conflict(f"{place} exists and is not empty")
+    with _following_by(url), _beginning(project, "clone"):
+        result = pull(project, accept_rewind=accept_rewind)
+        project.write_rc(project.vault, settings)
+        _allow_typed(project, ORIGIN, settings)
+        project.settle()
+    return project, result
+
+
+@contextlib.contextmanager
+def _beginning(project: Project, command: str) -> Iterator[None]:
+    """Make a project where there is none, alone; if that fails, nothing of it is left.
+
+    A clone that was killed is gone on with, an init is begun anew.
+
+    Raises:
+        AlreadyARepository: There is one, or another command was faster.
+    """
+    made = not project.root.exists()
+    project.check_ownership()
+    with files.disk_errors(project.root):
+        # Not for everyone to write to, whatever the umask.
+        project.root.mkdir(mode=0o775, parents=True, exist_ok=True)
+    project.make_state()
+    with project.locking():
+        killed = _was_killed(project, command)
+        resumed = killed and command == "clone"
+        if killed and not resumed:
+            _take_back(project)
+        elif not resumed and (
+            project.is_set_up or project.has_packs or (project.root / RC).exists()
+        ):
+            raise errors.AlreadyARepository(project.root)
+        try:
+            project.set_up()
+            if project.spare:  # the user has just named the place
+                from dorky.store import spare
+
+                spare.forget(project.spare)
+            project.database.set(_UNFINISHED, command.encode())
+            yield
+            project.database.set(_UNFINISHED, b"")
+        except BaseException:
+            if resumed:  # its files may have been edited since
+                raise
+            with contextlib.suppress(errors.DorkyError, OSError):
+                _remove_checked_out(project)
+            project.tear_down()
+            (project.root / RC).unlink(missing_ok=True)
+            if made:
+                with contextlib.suppress(OSError):
+                    project.root.rmdir()
+            raise
+
+
+def _was_killed(project: Project, command: str) -> bool:
+    """Whether an earlier ``init`` or ``clone`` was killed before this project was complete."""
+    if not project.is_set_up:
+        return False
+    begun = project.database.get("header") or (project.root / RC).exists()
+    return project.database.text(_UNFINISHED) == command or not begun
+
+
+def _take_back(project: Project) -> None:
+    """Remove what an init that was killed has left, here and in the remote.
+
+    Raises:
+        AlreadyARepository: It is in use by now.
+    """
+    if project.database.refs() or project.index.rows():
+        raise errors.AlreadyARepository(project.root)
+    if ORIGIN in project.config.remotes() and project.database.get("header"):
+        driver = project.driver()
+        with contextlib.suppress(errors.KeyNotFound):
+            blob = driver.get(roots.KEY)
+            assert blob is not None
+            header, _ = roots.read_header(blob.data, driver.url)
+            # Nobody but its maker has seen it: where it is was to be told by `.dorkyrc`.
+            if header.repository == project.header.repository:
+                driver.delete([roots.KEY])
+    project.tear_down()
+    (project.root / RC).unlink(missing_ok=True)
+
+
+def _remove_checked_out(project: Project) -> None:
+    """Delete the files that a clone has put in place before it failed."""
+    if project.is_set_up:
+        for path in committed_entries(project, project.database.ref(f"{ORIGIN}/{MAIN}")):
+            project.worktree.remove(path)
+
+
+def _found(project: Project, remote: Remote) -> None:
+    """Write the first root of a repository."""
+    try:
+        remote.driver.get(roots.KEY)
+    except errors.KeyNotFound:
+        pass
+    else:
+        raise errors.RepositoryExists(remote.url)
+    project.check_swaps(remote)
+    try:
+        won = remote.swap(*first_root(project))
+    except (errors.PreconditionFailed, errors.WrongRepository):
+        raise errors.RepositoryExists(remote.url) from None
+    remember(remote, won, ())
+
+
+def add_remote(project: Project, name: str, url: str, options: Mapping[str, str | bool]) -> None:
+    """Name a remote in `.dorkyrc`.
+
+    Raises:
+        RemoteExists: The name is taken.
+    """
+    if name in project.config.remotes():
+        raise errors.RemoteExists(name)
+    settings = _set_remote(project, name, url, options)
+    _allow_typed(project, name, settings)
+
+
+def set_remote_url(project: Project, name: str, url: str) -> None:
+    """Point a remote elsewhere."""
+    project.config.url(name)
+    with naming(project, name):
+        _set_remote(project, name, url, {})
+
+
+@contextlib.contextmanager
+def naming(project: Project, name: str) -> Iterator[None]:
+    """While the user changes what `.dorkyrc` says of a remote: that is allowed and meant.
+
+    But not what else stands there, if the user had not allowed that before.
+    """
+    if name in project.config.remotes():
+        strange = consent.is_missing(project.config, name)
+    else:
+        strange = any(project.config.text(f"remotes.{name}.{each}") for each in _CHOSEN)
+    yield
+    if not strange:
+        consent.allow_typed(project.config, project.config.chosen(name))
+    if project.is_set_up:
+        project.settle(name)
+
+
+def remove_remote(project: Project, name: str) -> None:
+    """Forget a remote. What it holds stays."""
+    project.config.url(name)
+    for value in project.config.items():
+        if value.key.startswith(f"remotes.{name}."):
+            project.config.unset(value.key, scope="project")
+    project.database.forget_remote(name)
+    project.database.set(f"named.{name}", b"")
+
+
+def _allow_typed(project: Project, name: str, settings: Mapping[str, str | bool]) -> None:
+    """Note that the user has chosen a remote's profile and server."""
+    url = str(settings.get(f"remotes.{name}.url", ""))
+    typed = {each: str(settings.get(f"remotes.{name}.{each}", "")) for each in _CHOSEN}
+    consent.allow_typed(project.config, choice(url, **typed))
+
+
+def _set_remote(
+    project: Project, name: str, url: str, options: Mapping[str, str | bool]
+) -> dict[str, str | bool]:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
+        raise errors.UsageError(f"a remote can't be named {name!r}")
+    settings = _remote_settings(project.root, name, url, options)
+    for key, value in settings.items():
+        project.config.set(key, value, scope="project")
+    if project.is_set_up:
+        project.settle(name)
+    return settings
+
+
+def download_from(
+    url: str,
+    revision: str,
+    path: str,
+    destination: StrPath,
+    *,
+    force: bool = False,
+    options: Mapping[str, str | bool] | None = None,
+    plain: bool = False,
+    progress: Progress = SILENT,
+    ask: keys.Ask = keys.nobody,
+) -> Path:
+    """`download` without a project: everything but the file is forgotten afterwards."""
+    with tempfile.TemporaryDirectory(prefix="dorky-") as scratch:
+        place = Path(scratch).resolve()
+        flags = _remote_settings(place, ORIGIN, url, options or {})
+        flags |= _expected(plain=plain)
+        config = Config(place, flags=flags)
+        with Project(place, config=config, progress=progress, ask=ask) as project:
+            # Nobody comes back to this state: it takes no key, and no home to keep one in.
+            project.set_up(key=os.urandom(32))
+            with _following_by(url):
+                head = refresh(project).new
+            if head:
+                project.database.set_ref(MAIN, head)
+            return download(project, revision, path, destination, force=force)
+
+
+def _remote_settings(
+    root: Path, name: str, url: str, options: Mapping[str, str | bool]
+) -> dict[str, str | bool]:
+    """What `.dorkyrc` in ``root`` shall say of a remote, by key.
+
+    Raises:
+        BadURL: No driver can make anything of ``url``.
+    """
+    if not url:
+        return {}
+    place = urlsplit(open_driver(url, {}).url)
+    if place.scheme == "file" and Path(unquote(place.path)).resolve().is_relative_to(root):
+        raise errors.BadURL(url, "a remote inside the project would be staged with it")
+    if "://" not in url and not url.startswith(("/", "~")):
+        # `.dorkyrc` is shared: a relative directory counts from where it lies.
+        url = os.path.relpath(Path.cwd() / url, root)
+    settings = {"url": url, **options}
+    for key, value in settings.items():
+        check(f"remotes.{name}.{key}", value)
+    return {f"remotes.{name}.{key}": value for key, value in settings.items() if value}
+
+
+@contextlib.contextmanager
+def _following_by(url: str) -> Iterator[None]:
+    """Name the command that follows a rewound remote where there is no project to pull in."""
+    try:
+        yield
+    except errors.Rewound as error:
+        hint = f"ask who restored it; to follow: dorky clone --accept-rewind {shlex.quote(url)}"
+        raise errors.Rewound(*error.args, hint=hint) from error
+
+
+def _expected(*, plain: bool, fingerprint: str = "") -> dict[str, str | bool]:
+    """What a repository that is seen for the first time shall be, by setting.
+
+    Raises:
+        UsageError: A fingerprint is not written so.
+    """
+    if fingerprint and not re.fullmatch(r"[0-9a-f]{64}", fingerprint):
+        raise errors.UsageError(
+            f"a fingerprint has 64 hex digits, unlike {fingerprint!a}",
+            hint="a member sees it by: dorky config get repository.fingerprint",
+        )
+    found: dict[str, str | bool] = {}
+    if plain:
+        found["repository.unencrypted"] = True
+    if fingerprint:
+        found["repository.fingerprint"] = fingerprint
+    return found
