@@ -11,7 +11,7 @@ import re
 import shlex
 import shutil
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -810,8 +810,10 @@ class Groups(RuleBasedStateMachine):
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Iterator[type[Groups]]:
     """A team with clones of one repository, which each example begins with."""
+    before = Path.cwd()
     with mock.patch.object(os, "fsync"):
         yield _made(tmp_path_factory)
+    os.chdir(before)
 
 
 def _made(tmp_path_factory: pytest.TempPathFactory) -> type[Groups]:
@@ -857,6 +859,44 @@ QUICK = settings(
 
 def test_no_rule_is_broken(template: type[Groups]) -> None:
     run_state_machine_as_test(template, settings=QUICK)
+
+
+def unchecked(play: Groups) -> None:
+    """A commit from before its path became a group's is sent."""
+    play.edit_one("laptop", "pub/a")
+    play.group_add("ana", "red", "pub/a")
+    play.sync("laptop", False)
+
+
+def unmasked(play: Groups) -> None:
+    """A file of everybody's lies among a group's."""
+    play.put_a_file("red/evil", FILE, ALL)
+    play.pull("ana")
+    play.nothing_of_others_is_on_a_disk()
+
+
+def widened(play: Groups) -> None:
+    """A group's file goes to everybody with its new name."""
+    play.edit_one("ana", "red/a")
+    play.remove("ana", "pub/a", False)
+    play.move("ana", "red/a", "pub/a", False)
+    play.sync("ana", False)
+
+
+@pytest.mark.parametrize(
+    ("broken", "value", "scene"),
+    [
+        ("dorky.outgoing.check", None, unchecked),
+        ("dorky.projection.judged", None, unmasked),
+        ("dorky.placement.is_widening", False, widened),
+    ],
+)
+def test_a_broken_rule_is_found(
+    template: type[Groups], broken: str, value: object, scene: Callable[[Groups], None]
+) -> None:
+    scene(template())
+    with mock.patch(broken, return_value=value), pytest.raises(AssertionError, match=r"Marker\("):
+        scene(template())
 
 
 @pytest.mark.deep
