@@ -156,7 +156,7 @@ def test_noise_gives_a_body_of_the_stated_length_or_a_typed_error(
 BOMBS = """
 import resource, struct, sys
 import cramjam
-from dorky import codec
+from dorky.format import codec
 
 def memory():
     with open("/proc/self/statm") as file:

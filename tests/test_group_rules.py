@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from machines import Machine, bucket, started
 from servers import Remote
@@ -651,6 +651,7 @@ CLAIMED = st.tuples(*[st.lists(PATTERNS, max_size=2)] * 2)
 
 
 @given(HELD, HELD, CLAIMED)
+@example({}, {ALL: {"a"}, "two": {"a/a"}}, ([], ["a/a"]))
 def test_trees_are_read_by_the_rule(
     before: dict[str, set[str]], after: dict[str, set[str]], claimed: tuple[list[str], list[str]]
 ) -> None:

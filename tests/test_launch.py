@@ -124,7 +124,7 @@ def test_a_command_that_the_system_refuses(tmp_path: Path, text: str) -> None:
 
 _REPLACE = """
 import signal, sys, tempfile
-from dorky import launch
+from dorky import process as launch
 kept = tempfile.TemporaryFile()
 print("before")
 launch.replace("/bin/sh", ["sh", "-c", sys.argv[1]], {b"A": b"secret"})
@@ -294,7 +294,7 @@ def test_attend_has_our_terminal() -> None:
 # Nobody sends these from a terminal here: it is a session of its own.
 _MASKED = """
 import signal, sys
-from dorky import launch
+from dorky import process as launch
 if "nohup" in sys.argv:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
 line = 'trap "echo got $NAME; exit 9" $NAME; echo ready; while :; do sleep 0.01; done'
@@ -331,7 +331,7 @@ def test_a_signal_is_for_us_when_the_command_has_ended(
     started: list[subprocess.Popen[bytes]],
 ) -> None:
     line = "sleep 60 & echo $! $$"
-    code = f"from dorky import launch; launch.masked({SH!r}, ['sh', '-c', {line!r}], {{}}, [])"
+    code = f"from dorky import process as launch; launch.masked({SH!r}, ['sh', '-c', {line!r}], {{}}, [])"
     process = subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, start_new_session=True
     )

@@ -159,18 +159,18 @@ def differences(old: View, new: View) -> Iterable[Difference]:
             where = other.group if other.new else group
             found[path] = Difference(path, other.old or was, other.new or now, where)
 
-    above: tuple[dict[str, Entry], dict[str, Entry]] = {}, {}
+    everybodys: tuple[dict[str, Entry], dict[str, Entry]] = ({}, {})
     for group in history.in_order(old.trees.keys() | new.trees.keys()):
         trees = old.trees.get(group), new.trees.get(group)
         for path, before, after in history.differing(new.store, group, *trees):
             note(group, path, before, after)
-            if group != ALL:
+            if group != ALL and (old.owner or new.owner):
                 # With a group's file, everybody's above it begins or ceases to count.
-                for view, held in zip((old, new), above, strict=True):
-                    held |= dict(view.above(path))
-    for path in (above[0].keys() & above[1].keys()) - found.keys():
-        if bool(old.masked(ALL, path)) != bool(new.masked(ALL, path)):
-            note(ALL, path, above[0][path], above[1][path])
+                for view, above in zip((old, new), everybodys, strict=True):
+                    above.update(view.above(path))
+    for path in sorted(everybodys[0].keys() | everybodys[1].keys()):
+        if path not in found and bool(old.masked(ALL, path)) != bool(new.masked(ALL, path)):
+            note(ALL, path, everybodys[0].get(path), everybodys[1].get(path))
     return found.values()
 
 
