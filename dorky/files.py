@@ -220,9 +220,8 @@ def read_small(
         except FileNotFoundError:
             return None
         except OSError as error:
-            if error.errno in {errno.ELOOP, errno.EMLINK}:
-                raise ValueError("it is a symbolic link") from None
-            if error.errno == errno.ENXIO:  # a socket, which can't be opened at all
+            # A socket can't be opened at all.
+            if error.errno in {errno.ELOOP, errno.EMLINK, errno.ENXIO}:
                 raise ValueError("it is not a regular file") from None
             raise
         with open(fd, "rb") as file:
