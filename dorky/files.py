@@ -220,9 +220,8 @@ def read_small(
         except FileNotFoundError:
             return None
         except OSError as error:
-            if error.errno in {errno.ELOOP, errno.EMLINK}:
-                raise ValueError("it is a symbolic link") from None
-            if error.errno == errno.ENXIO:  # a socket, which can't be opened at all
+            # A socket can't be opened at all.
+            if error.errno in {errno.ELOOP, errno.EMLINK, errno.ENXIO}:
                 raise ValueError("it is not a regular file") from None
             raise
         with open(fd, "rb") as file:
@@ -439,7 +438,7 @@ def check_path(path: str) -> None:
 
 
 @contextlib.contextmanager
-def locked(path: Path, *, timeout: float = 10.0) -> Iterator[None]:
+def locked(path: Path, *, timeout: float = 10.0, required: bool = True) -> Iterator[None]:
     """Hold an exclusive lock on ``path`` (created if missing, never removed).
 
     The kernel drops a `flock` when its holder dies, so a killed process never blocks.
@@ -447,9 +446,11 @@ def locked(path: Path, *, timeout: float = 10.0) -> Iterator[None]:
     Args:
         path: The lock file; it holds the process id of whoever has the lock.
         timeout: Seconds to wait.
+        required: Whether to fail where the file system knows no locks, as some over a network.
 
     Raises:
         Locked: Somebody else still has it after ``timeout``.
+        DiskError: The file system knows no locks.
     """
     with disk_errors(path):
         # It is emptied below: it must be no other file, by a link of either sort.
@@ -469,6 +470,10 @@ def locked(path: Path, *, timeout: float = 10.0) -> Iterator[None]:
                     holder = os.pread(fd, 32, 0).decode("ascii", "replace").strip()
                     raise errors.Locked(f"process {holder or 'unknown'}") from None
                 time.sleep(0.05)
+            except OSError as error:
+                if not required:
+                    break
+                raise errors.DiskError(path, f"it can't be locked: {error.strerror}") from error
         with contextlib.suppress(OSError):  # on a full disk the holder has no name
             os.ftruncate(fd, 0)
             os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)

@@ -107,7 +107,7 @@ class Known:
             return False
         try:
             _make(directory)
-            with files.locked(directory / f"{repository}.lock"):
+            with files.locked(directory / f"{repository}.lock", required=False):
                 found = self._read(repository)
                 old = found.get(self.place)
                 if old is not None and not _follows(_newest(old), newest, force=force):
