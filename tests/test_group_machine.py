@@ -899,9 +899,9 @@ def widened(play: Groups) -> None:
 @pytest.mark.parametrize(
     ("broken", "value", "scene"),
     [
-        ("dorky.outgoing.check", None, unchecked),
-        ("dorky.projection.judged", None, unmasked),
-        ("dorky.placement.is_widening", False, widened),
+        ("dorky.store.outgoing.check", None, unchecked),
+        ("dorky.store.projection.judged", None, unmasked),
+        ("dorky.keys.placement.is_widening", False, widened),
     ],
 )
 def test_a_broken_rule_is_found(

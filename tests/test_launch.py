@@ -331,7 +331,7 @@ def test_a_signal_is_for_us_when_the_command_has_ended(
     started: list[subprocess.Popen[bytes]],
 ) -> None:
     line = "sleep 60 & echo $! $$"
-    code = f"from dorky import process as launch; launch.masked({SH!r}, ['sh', '-c', {line!r}], {{}}, [])"
+    code = f"from dorky import process; process.masked({SH!r}, ['sh', '-c', {line!r}], {{}}, [])"
     process = subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, start_new_session=True
     )

@@ -401,8 +401,8 @@ def test_settings_are_in_a_regular_file(project: Machine) -> None:
     kept = project.base / "kept"
     rc.rename(kept)
     rc.symlink_to(kept)
-    assert project("pull", code=3).error == f"{rc} is malformed: it is a symbolic link"
-    assert "symbolic link" in project("config", "set", "portable_names", "true", code=3).error
+    assert project("pull", code=3).error == f"{rc} is malformed: it is not a regular file"
+    assert "not a regular file" in project("config", "set", "portable_names", "true", code=3).error
     rc.unlink()
     os.mkfifo(rc)
     # It does not wait for a writer.
