@@ -741,29 +741,27 @@ def test_nothing_is_opened_whatever_was_done_before_and_after(
         follow(laptop, ana)
         laptop("pull")
         count = itertools.count()
-        own = 0
+        own = 0  # her operations that are not undone: what she pulled before is not hers to undo
 
         def act(what: str) -> None:
             nonlocal own
             n = next(count)
-            if what == "undo":
-                # What she had before is not hers to undo: the rest has pulled it.
-                if not own:
-                    return
-                own -= 1
-            elif what != "other":
-                own += 1
             if what == "other":
                 laptop.commit({"notes": f"{n}\n"}, "other")
                 laptop("sync", "--rewrite")
             elif what in {"secret", "change", "public"}:
                 path = {"secret": f"env/prod/{n}", "change": "env/prod/a"}.get(what, "public")
                 ana.commit({path: f"SECRET-{n}\n" if path != "public" else f"{n}\n"}, what)
+                own += 2
             elif what == "rm":
-                ana.run("rm", "env/prod/a")
-                ana.run("commit", "-m", "rm")
-            else:
+                if ana.run("rm", "env/prod/a").code == 0:
+                    ana("commit", "-m", "rm")
+                    own += 2
+            elif what != "undo":
                 ana.run(what)
+            elif own:
+                ana("undo")
+                own -= 1
 
         for each in before:
             act(each)
