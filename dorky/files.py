@@ -66,14 +66,14 @@ def disk_errors(path: str | Path) -> Iterator[None]:
         raise errors.DiskError(path, error.strerror or error) from error
 
 
-Moment = tuple[int, int, int, int]
+FileStamp = tuple[int, int, int, int]
 """A file's inode, size, and times of modification and change in ns."""
 
-Proof = tuple[int, int, int, int, int]
+StatProof = tuple[int, int, int, int, int]
 """A file's mode, size, inode, and times of modification and change in ns."""
 
 
-def moment(stat: os.stat_result | None) -> Moment | None:
+def moment(stat: os.stat_result | None) -> FileStamp | None:
     """What of a stat moves when a file changes."""
     if stat is None:
         return None

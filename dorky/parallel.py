@@ -60,7 +60,7 @@ def in_order(
         pool.shutdown(wait=patient, cancel_futures=True)
 
 
-class Lane:
+class BackgroundWorker:
     """A thread that does one thing after the other, beside its owner's.
 
     What fails is raised to the owner when it asks for more or waits; nothing is done after it.

@@ -22,34 +22,32 @@ if TYPE_CHECKING:
     from dorky.results import (
         Check,
         CheckedOut,
-        Destruction,
+        DestroyPlan,
         Diff,
         Edited,
-        Fscked,
+        FileEntry,
+        FsckReport,
+        GCReport,
         Generated,
-        Grouped,
+        GroupChange,
+        GroupInfo,
         Initialized,
-        Listed,
+        JoinRequest,
         LogEntry,
-        Logged,
-        Purging,
-        Reader,
-        Rebuilt,
-        Regrouping,
-        Requested,
+        MemberInfo,
+        OperationEntry,
+        PurgePlan,
+        RemoteGCReport,
+        RepairReport,
         Resolved,
         Rotation,
         Staged,
         Status,
-        Swept,
         Synced,
         Team,
         Transfer,
         Trust,
         Undone,
-    )
-    from dorky.results import (
-        Collection as RemoteCollection,
     )
 
 
@@ -227,13 +225,13 @@ class Repository(Project):
         remote: bool = False,
         read_data: tuple[int, int] | None = None,
         keyless: bool = False,
-    ) -> Fscked:
+    ) -> FsckReport:
         """Look for what is damaged or lost (see `fsck.examine`)."""
         from dorky.commands import fsck as commands
 
         return commands.examine(self, remote=remote, read_data=read_data, keyless=keyless)
 
-    def fsck_rebuild(self) -> Rebuilt:
+    def fsck_rebuild(self) -> RepairReport:
         """Make the local database again (see `rebuild.rebuild`)."""
         from dorky.commands import repair as commands
 
@@ -245,7 +243,7 @@ class Repository(Project):
         grace: timedelta | None = None,
         prune_remote_verified: bool = False,
         dry_run: bool = False,
-    ) -> Swept:
+    ) -> GCReport:
         """Delete what nothing here needs any more.
 
         Args:
@@ -262,9 +260,7 @@ class Repository(Project):
             self, grace=grace, prune_remote_verified=prune_remote_verified, dry_run=dry_run
         )
 
-    def gc_remote(
-        self, *, grace: timedelta | None = None, dry_run: bool = False
-    ) -> RemoteCollection:
+    def gc_remote(self, *, grace: timedelta | None = None, dry_run: bool = False) -> RemoteGCReport:
         """Delete what nobody needs any more from the remote, and pack anew what is scattered.
 
         Args:
@@ -278,7 +274,7 @@ class Repository(Project):
 
         return commands.collect_remote(self, grace=grace, dry_run=dry_run)
 
-    def plan_destroy(self, *, remote: bool = False) -> Destruction:
+    def plan_destroy(self, *, remote: bool = False) -> DestroyPlan:
         """Find out what `destroy` would delete.
 
         Args:
@@ -291,7 +287,7 @@ class Repository(Project):
 
         return commands.plan_destroy(self, remote=remote)
 
-    def destroy(self, plan: Destruction) -> None:
+    def destroy(self, plan: DestroyPlan) -> None:
         """Carry out what `plan_destroy` planned. The project's files stay."""
         from dorky.commands import destroy as commands
 
@@ -323,7 +319,7 @@ class Repository(Project):
 
         return commands.show(self, revision)
 
-    def ls(self, revision: str = "HEAD", path: StrPath | None = None) -> list[Listed]:
+    def ls(self, revision: str = "HEAD", path: StrPath | None = None) -> list[FileEntry]:
         """The files that a revision holds, all of them or those at or below a path."""
         from dorky.commands import inspect as commands
 
@@ -521,7 +517,7 @@ class Repository(Project):
 
         return commands.merge_abort(self)
 
-    def op_log(self, *, limit: int | None = None) -> list[Logged]:
+    def op_log(self, *, limit: int | None = None) -> list[OperationEntry]:
         """What has been done here, the newest first."""
         from dorky.commands import undo as commands
 
@@ -788,7 +784,7 @@ class Repository(Project):
 
         return commands.fetch(self, accept_rewind=accept_rewind)
 
-    def team_join(self, name: str = "") -> Requested:
+    def team_join(self, name: str = "") -> JoinRequest:
         """Ask to be let in: put a request into the remote, sealed to the members.
 
         Args:
@@ -801,7 +797,7 @@ class Repository(Project):
 
         return commands.join(self, name)
 
-    def requests(self, name: str) -> list[Requested]:
+    def requests(self, name: str) -> list[JoinRequest]:
         """The requests to be let in under a name."""
         from dorky.commands import team as commands
 
@@ -809,7 +805,7 @@ class Repository(Project):
 
     def team_add(
         self, name: str, access: str, *, passphrase: str = "", new: bool = False
-    ) -> Reader:
+    ) -> MemberInfo:
         """Let somebody in, or give a member another key.
 
         Args:
@@ -871,7 +867,7 @@ class Repository(Project):
 
         return commands.rotate(self, all_history=all_history)
 
-    def group_list(self) -> list[Grouped]:
+    def group_list(self) -> list[GroupInfo]:
         """The groups, as last fetched."""
         from dorky.commands import groups as commands
 
@@ -884,7 +880,7 @@ class Repository(Project):
         members: Iterable[str] = (),
         *,
         dry_run: bool = False,
-    ) -> Regrouping:
+    ) -> GroupChange:
         """Seal files for a group: a new one, or one that has others already.
 
         Args:
@@ -903,7 +899,7 @@ class Repository(Project):
 
     def group_remove(
         self, name: str, patterns: Sequence[str] = (), *, dry_run: bool = False
-    ) -> Regrouping:
+    ) -> GroupChange:
         """Give a group's files, or those that patterns select, to everybody.
 
         Args:
@@ -917,7 +913,7 @@ class Repository(Project):
 
     def group_members(
         self, name: str, *, add: Iterable[str] = (), remove: Iterable[str] = ()
-    ) -> tuple[Grouped, Rotation | None]:
+    ) -> tuple[GroupInfo, Rotation | None]:
         """Let members of the team into a group, or take its files away from some.
 
         Returns:
@@ -930,7 +926,7 @@ class Repository(Project):
 
         return commands.change_members(self, name, add=add, remove=remove)
 
-    def plan_purge(self, paths: StrPath | Iterable[StrPath]) -> Purging:
+    def plan_purge(self, paths: StrPath | Iterable[StrPath]) -> PurgePlan:
         """Find out what taking files out of all history would do.
 
         Args:
@@ -945,7 +941,7 @@ class Repository(Project):
 
         return commands.plan_purge(self, paths)
 
-    def purge(self, plan: Purging, *, reason: str = "") -> Purging:
+    def purge(self, plan: PurgePlan, *, reason: str = "") -> PurgePlan:
         """Carry out what `plan_purge` planned. The files on disk stay, untracked.
 
         Args:

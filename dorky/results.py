@@ -80,7 +80,7 @@ class LogEntry(Result, frozen=True, kw_only=True):
     closed: tuple[str, ...] = ()
 
 
-class Listed(Result, frozen=True, kw_only=True):
+class FileEntry(Result, frozen=True, kw_only=True):
     """A committed file. ``mode`` is octal, ``size`` in bytes, ``content`` an id."""
 
     path: str
@@ -239,7 +239,7 @@ class Exposure(Result, frozen=True, kw_only=True):
     variables: tuple[str, ...] = ()
 
 
-class Purging(Result, frozen=True, kw_only=True):
+class PurgePlan(Result, frozen=True, kw_only=True):
     """What becomes of files that are taken out of all history.
 
     Attributes:
@@ -297,7 +297,7 @@ class Resolved(Result, frozen=True, kw_only=True):
     backup: str = ""
 
 
-class Logged(Result, frozen=True, kw_only=True):
+class OperationEntry(Result, frozen=True, kw_only=True):
     """An operation: a command that changed something here.
 
     Attributes:
@@ -326,7 +326,7 @@ class Undone(Result, frozen=True, kw_only=True):
         published: Whether the remote has commits that were undone here.
     """
 
-    operations: tuple[Logged, ...]
+    operations: tuple[OperationEntry, ...]
     changes: tuple[Change, ...] = ()
     head: str | None = None
     backup: str = ""
@@ -351,7 +351,7 @@ class CheckedOut(Result, frozen=True, kw_only=True):
     left_out: tuple[str, ...] = ()
 
 
-class Destruction(Result, frozen=True, kw_only=True):
+class DestroyPlan(Result, frozen=True, kw_only=True):
     """What `destroy` is going to delete.
 
     Attributes:
@@ -400,7 +400,7 @@ class Garbage(Result, frozen=True, kw_only=True):
     reason: str
 
 
-class Collection(Result, frozen=True, kw_only=True):
+class RemoteGCReport(Result, frozen=True, kw_only=True):
     """What a collection of a remote's garbage comes to.
 
     Attributes:
@@ -457,7 +457,7 @@ class Generated(Result, frozen=True, kw_only=True):
     member: str = ""
 
 
-class Reader(Result, frozen=True, kw_only=True):
+class MemberInfo(Result, frozen=True, kw_only=True):
     """Somebody who may read.
 
     Attributes:
@@ -489,7 +489,7 @@ class Overlap(Result, frozen=True, kw_only=True):
     other: str
 
 
-class Grouped(Result, frozen=True, kw_only=True):
+class GroupInfo(Result, frozen=True, kw_only=True):
     """A group of readers.
 
     Attributes:
@@ -507,7 +507,7 @@ class Grouped(Result, frozen=True, kw_only=True):
     overlaps: tuple[Overlap, ...] = ()
 
 
-class Requested(Result, frozen=True, kw_only=True):
+class JoinRequest(Result, frozen=True, kw_only=True):
     """Somebody's request to be let in; the name is what they claim."""
 
     name: str
@@ -525,9 +525,9 @@ class Team(Result, frozen=True, kw_only=True):
         group: The name of the group that it belongs to.
     """
 
-    members: tuple[Reader, ...]
-    groups: tuple[Grouped, ...] = ()
-    requests: tuple[Requested, ...] = ()
+    members: tuple[MemberInfo, ...]
+    groups: tuple[GroupInfo, ...] = ()
+    requests: tuple[JoinRequest, ...] = ()
     path: str = ""
     group: str = ""
 
@@ -586,7 +586,7 @@ class Moved(Result, frozen=True, kw_only=True):
     new: str
 
 
-class Regrouping(Result, frozen=True, kw_only=True):
+class GroupChange(Result, frozen=True, kw_only=True):
     """What becomes of a group.
 
     Attributes:
@@ -599,7 +599,7 @@ class Regrouping(Result, frozen=True, kw_only=True):
         done: Whether it has been done, not only planned.
     """
 
-    group: Grouped
+    group: GroupInfo
     moved: tuple[Moved, ...] = ()
     gains: tuple[str, ...] = ()
     loses: tuple[str, ...] = ()
@@ -667,7 +667,7 @@ class Dangling(Result, frozen=True, kw_only=True):
     title: str
 
 
-class Fscked(Result, frozen=True, kw_only=True):
+class FsckReport(Result, frozen=True, kw_only=True):
     """What `fsck` has looked at, and found.
 
     Attributes:
@@ -694,7 +694,7 @@ class Fscked(Result, frozen=True, kw_only=True):
         return not any(each.fatal for each in self.findings)
 
 
-class Rebuilt(Result, frozen=True, kw_only=True):
+class RepairReport(Result, frozen=True, kw_only=True):
     """What `fsck --rebuild` has made.
 
     Attributes:
@@ -718,7 +718,7 @@ class Rebuilt(Result, frozen=True, kw_only=True):
     dangling: tuple[Dangling, ...] = ()
 
 
-class Swept(Result, frozen=True, kw_only=True):
+class GCReport(Result, frozen=True, kw_only=True):
     """What a collection of garbage here deletes.
 
     Attributes:

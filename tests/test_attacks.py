@@ -42,7 +42,7 @@ from dorky.format.model import (
 )
 from dorky.keys import age as keys
 from dorky.keys import roster, vault
-from dorky.keys.vault import Opened, Vault
+from dorky.keys.vault import OpenEpoch, Vault
 from dorky.remote import root as roots
 from dorky.remote.fetch import fetch
 from dorky.store import history
@@ -188,7 +188,7 @@ def test_another_key_with_a_commitment_and_a_body_of_its_own(team: Team, place: 
     header, _ = place.parts()
     evil, eves = vault.create([public(team.ben), public(team.ana)])
     evil = msgspec.structs.replace(evil, repository=header.repository)
-    eves = Vault(header.repository, [Opened(ALL, 1, seal.EpochKey(eves.key(ALL)))])
+    eves = Vault(header.repository, [OpenEpoch(ALL, 1, seal.EpochKey(eves.key(ALL)))])
     place.keep(roots.encode(evil, Root(99, "0" * 32), eves))
     for each in (team.ben, fresh(team.ben), team.ana):
         refused(
@@ -265,7 +265,7 @@ def begun_by_eve(
     old = header.newest(group)
     assert old
     n = old.epoch + 1
-    mine = Vault(header.repository, [Opened(group, n, key, len(header.epochs))])
+    mine = Vault(header.repository, [OpenEpoch(group, n, key, len(header.epochs))])
     previous = mine.close(bytes(32), f"previous\0{n}", group=group)
     proof = mine.close(bytes.fromhex(key.commitment), f"next\0{n}", group=group)
     made = Epoch(group, n, key.commitment, keys.wrap(key.key, recipients), previous, proof)
@@ -425,7 +425,7 @@ def test_a_root_sealed_with_a_retired_key(left: Left) -> None:
     assert seen
     # Better than she could: she does not know the newest txids.
     root = roots.successor(seen.root, roster=Roster((Member("cleo", (public(left.team.cleo),)),)))
-    key = Opened(ALL, 1, seal.EpochKey(left.cleos.key(ALL)))
+    key = OpenEpoch(ALL, 1, seal.EpochKey(left.cleos.key(ALL)))
     left.place.keep(roots.encode(header, root, Vault(header.repository, [key])))
     retired = key.key.id.hex()
     for each in left.readers:
@@ -685,7 +685,7 @@ def test_everybodys_files_at_a_groups_paths(team: Team, place: Place) -> None:
 # --- with a full copy of the bucket ---------------------------------------------------------
 
 
-def keys_of(machine: Machine) -> tuple[list[Opened], list[keys.Identity]]:
+def keys_of(machine: Machine) -> tuple[list[OpenEpoch], list[keys.Identity]]:
     """Every key that somebody has ever had: epochs', mailboxes', their own."""
     with machine.repo() as repo:
         opened = vault.unlock(repo.header, keys.load(machine.identity))
@@ -695,7 +695,7 @@ def keys_of(machine: Machine) -> tuple[list[Opened], list[keys.Identity]]:
     return list(opened._by_id.values()), mine
 
 
-def opens(held: Sequence[Opened], repository: str, stored: bytes, what: str) -> bool:
+def opens(held: Sequence[OpenEpoch], repository: str, stored: bytes, what: str) -> bool:
     """Whether any of the keys opens something, whatever its name says."""
     for each in held:
         for group in {entry.group for entry in held}:
@@ -709,7 +709,7 @@ def opens(held: Sequence[Opened], repository: str, stored: bytes, what: str) -> 
 
 
 def assert_closed(
-    inside: Machine, held: Sequence[Opened], place: Place, old: Iterable[str] = ()
+    inside: Machine, held: Sequence[OpenEpoch], place: Place, old: Iterable[str] = ()
 ) -> int:
     """Nothing that the bucket holds opens with any of the keys, but packs from before.
 
@@ -800,7 +800,7 @@ def ids_seen(machine: Machine) -> set[str]:
     return found
 
 
-def guesses(held: Sequence[Opened]) -> set[str]:
+def guesses(held: Sequence[OpenEpoch]) -> set[str]:
     """What the ids of all PINs would be, under any key that somebody has."""
     id_keys = [None, *(each.key.id_key for each in held)]
     return {seal.object_id("chunk", pin, key) for key in id_keys for pin in pins()}

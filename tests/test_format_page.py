@@ -24,7 +24,7 @@ from test_team import cloned
 
 from dorky.format import codec, seal
 from dorky.format.model import Kind
-from dorky.keys.vault import Opened, Vault
+from dorky.keys.vault import OpenEpoch, Vault
 
 PAGE = (Path(__file__).parent.parent / "docs" / "internals" / "format.md").read_text("utf-8")
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -190,7 +190,7 @@ def test_what_the_example_says_of_its_pack_is_so() -> None:
     said = dict(re.findall(r"^\| ([^|]+) \| `(\w{64})` \|$", EXAMPLE, re.MULTILINE))
     (repository,) = re.findall(rb'"repository":"(\w+)"', base64.b64decode(ROOT))
     key = seal.EpochKey(bytes.fromhex(said["epoch key"]))
-    vault = Vault(repository.decode(), [Opened("all", 1, key)])
+    vault = Vault(repository.decode(), [OpenEpoch("all", 1, key)])
     assert codec.inflate(vault.open(data[74:188], "index"), limit=61) == joined(index)
     (chunk,) = re.findall(r"^chunk (\w{64})$", OBJECTS, re.MULTILINE)
     assert vault.read(Kind.CHUNK, chunk, data[8:74]) == b"TOKEN=abc123\n"

@@ -17,7 +17,7 @@ from dorky.format import model
 from dorky.format.model import ALL, Commit, Kind, ObjectId
 from dorky.repo import Repository
 from dorky.store import history
-from dorky.store.objects import Held, Store
+from dorky.store.objects import PackedObject, Store
 
 BEGINNING = datetime(2026, 1, 1, tzinfo=timezone.utc)
 
@@ -173,7 +173,7 @@ def reads(repo: Repository, monkeypatch: pytest.MonkeyPatch) -> list[ObjectId]:
     ids: list[ObjectId] = []
     really = Store.open
 
-    def spy(self: Store, at: Held, *, group: str | None = None) -> bytes:
+    def spy(self: Store, at: PackedObject, *, group: str | None = None) -> bytes:
         ids.append(at.id)
         return really(self, at, group=group)
 

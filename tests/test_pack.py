@@ -15,12 +15,12 @@ from dorky import errors
 from dorky.format import codec, seal
 from dorky.format.model import ALL, Kind, Location, MiB, ObjectId, Pack
 from dorky.keys import age as keys
-from dorky.keys.vault import Opened, Vault, begin_epoch, create
+from dorky.keys.vault import OpenEpoch, Vault, begin_epoch, create
 from dorky.store import pack
 from dorky.store.pack import FOOTER, MAGIC, PackWriter, read_footer, read_tail
 
 REPOSITORY = "00112233445566778899aabbccddeeff"
-SEALED = Vault(REPOSITORY, [Opened("all", 1, seal.EpochKey(bytes(range(32))))])
+SEALED = Vault(REPOSITORY, [OpenEpoch("all", 1, seal.EpochKey(bytes(range(32))))])
 PLAIN = Vault(REPOSITORY, [])
 vaults = pytest.mark.parametrize("vault", [SEALED, PLAIN], ids=["sealed", "plain"])
 
@@ -230,8 +230,8 @@ def test_the_root_and_the_footer_agree(vault: Vault) -> None:
 
 def test_the_index_of_another_repository_is_not_read() -> None:
     packed, data = write(SOME, SEALED)
-    other = Vault("f" * 32, [Opened("all", 1, seal.EpochKey(bytes(range(32))))])
-    stranger = Vault(REPOSITORY, [Opened("all", 1, seal.EpochKey(bytes(32)))])
+    other = Vault("f" * 32, [OpenEpoch("all", 1, seal.EpochKey(bytes(range(32))))])
+    stranger = Vault(REPOSITORY, [OpenEpoch("all", 1, seal.EpochKey(bytes(32)))])
     for vault in (other, stranger, PLAIN):
         with pytest.raises(errors.CorruptPack):
             tail_of(packed, data, vault)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dorky.parallel import Lane, in_order
+from dorky.parallel import BackgroundWorker, in_order
 
 
 @given(items=st.lists(st.integers(), max_size=50), threads=st.integers(1, 4), data=st.data())
@@ -126,14 +126,14 @@ def nothing() -> None:
 def test_what_is_alone_takes_no_thread() -> None:
     here = threading.get_ident()
     assert list(in_order(lambda _: threading.get_ident(), [1], threads=3)) == [here]
-    lane, done = Lane(), []
+    lane, done = BackgroundWorker(), []
     lane.finish(lambda: done.append(threading.get_ident()))
     assert done == [here]
     lane.close()
 
 
 def test_a_lane_does_one_thing_after_the_other_beside_its_owner() -> None:
-    lane, done = Lane(), []
+    lane, done = BackgroundWorker(), []
     for n in range(20):
         lane.do(lambda n: done.append((n, threading.get_ident())), n)
     lane.finish(nothing)
@@ -143,7 +143,7 @@ def test_a_lane_does_one_thing_after_the_other_beside_its_owner() -> None:
 
 
 def test_who_is_faster_than_a_lane_waits() -> None:
-    lane, go, begun = Lane(), threading.Event(), []
+    lane, go, begun = BackgroundWorker(), threading.Event(), []
 
     def work() -> None:
         go.wait(timeout=10)
@@ -164,15 +164,15 @@ def test_who_is_faster_than_a_lane_waits() -> None:
     lane.close()
 
 
-def do_all(lane: Lane, work: Callable[[int], object], items: Iterable[int]) -> None:
+def do_all(lane: BackgroundWorker, work: Callable[[int], object], items: Iterable[int]) -> None:
     for each in items:
         lane.do(work, each)
     lane.finish(nothing)
 
 
 @pytest.mark.parametrize("begin", [lambda lane: lane.do, lambda lane: lane.finish])
-def test_nothing_is_done_after_what_failed(begin: Callable[[Lane], Any]) -> None:
-    lane, done = Lane(), []
+def test_nothing_is_done_after_what_failed(begin: Callable[[BackgroundWorker], Any]) -> None:
+    lane, done = BackgroundWorker(), []
 
     def fail() -> None:
         raise OSError("full")

@@ -336,7 +336,7 @@ def test_what_is_remembered_is_given_once_and_to_its_group_alone(
     here: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(store, "_SMALL", 10)
-    at = store.Held(Kind.CHUNK, "12", "no pack", 0, 1)
+    at = store.PackedObject(Kind.CHUNK, "12", "no pack", 0, 1)
     for body in (b"body", b"other"):  # what is there already stays
         here.remember("12", "g", body)
     assert here.open(at, group="g") == b"body"
@@ -352,7 +352,7 @@ def test_what_is_remembered_is_given_once_and_to_its_group_alone(
 
 
 def test_no_more_is_remembered_than_there_is_room_for(here: Store) -> None:
-    places = [store.Held(Kind.CHUNK, f"{n:02x}", "no pack", 0, 1) for n in range(2000)]
+    places = [store.PackedObject(Kind.CHUNK, f"{n:02x}", "no pack", 0, 1) for n in range(2000)]
     for at in places:
         here.remember(at.id, None, bytes(32_768))
     assert sum(len(body) for _, body in here._opened.values()) == store._OPENED
@@ -389,7 +389,7 @@ def test_what_remotes_hold_is_kept_apart(here: Store) -> None:
     assert here.packs() == []
     found = here.locate(ids, remote="origin")
     assert found.keys() == set(ids)
-    assert found[ids[4]] == store.Held(Kind.CHUNK, ids[4], packs[1].id, 8, 10)
+    assert found[ids[4]] == store.PackedObject(Kind.CHUNK, ids[4], packs[1].id, 8, 10)
     assert here.locate(ids) == {}
     assert here.missing(ids) == set(ids)
     assert ids[0] not in here

@@ -45,7 +45,7 @@ def dorky(machine: Machine, *words: str, **env: str) -> subprocess.Popen[bytes]:
     )
 
 
-class Held:
+class PackedObject:
     """A command that holds the lock until it is let go.
 
     Args:
@@ -89,10 +89,10 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def held(ana: Machine) -> Iterator[Held]:
+def held(ana: Machine) -> Iterator[PackedObject]:
     """A process that stages, held up in the middle of it."""
     ana.write("new", "1\n")
-    found = Held(ana, "stage", "new")
+    found = PackedObject(ana, "stage", "new")
     yield found
     found.close()
 
@@ -109,7 +109,7 @@ WRITERS = [
 
 
 @pytest.mark.usefixtures("impatient")
-def test_the_second_is_told_who_is_at_work(ana: Machine, held: Held) -> None:
+def test_the_second_is_told_who_is_at_work(ana: Machine, held: PackedObject) -> None:
     before = ana.files()
     for words in WRITERS:
         said = ana(*words, code=5)
@@ -121,7 +121,7 @@ def test_the_second_is_told_who_is_at_work(ana: Machine, held: Held) -> None:
     ana("commit", "-m", "second")
 
 
-def test_the_second_waits(ana: Machine, held: Held) -> None:
+def test_the_second_waits(ana: Machine, held: PackedObject) -> None:
     ana.write("config", "y\n")
     second = dorky(ana, "stage", "config")
     code, said = held.end()
@@ -132,7 +132,7 @@ def test_the_second_waits(ana: Machine, held: Held) -> None:
     assert [each["path"] for each in staged] == ["config", "new"]
 
 
-def test_readers_read_beside_a_writer(ana: Machine, held: Held) -> None:
+def test_readers_read_beside_a_writer(ana: Machine, held: PackedObject) -> None:
     assert ana("status", "--json").json["staged"] == []
     assert ana("log", "--json").json[0]["message"] == "first"
     assert ana("ls").out.split() == [".env", "config"]
@@ -142,7 +142,7 @@ def test_readers_read_beside_a_writer(ana: Machine, held: Held) -> None:
 
 
 @pytest.mark.usefixtures("impatient")
-def test_a_holder_that_is_killed_blocks_nobody(ana: Machine, held: Held) -> None:
+def test_a_holder_that_is_killed_blocks_nobody(ana: Machine, held: PackedObject) -> None:
     held.process.kill()
     held.process.wait()
     # What it had started, and waits for an answer still, does not hold its lock.
@@ -152,7 +152,7 @@ def test_a_holder_that_is_killed_blocks_nobody(ana: Machine, held: Held) -> None
 
 
 @pytest.mark.usefixtures("impatient")
-def test_a_holder_that_is_stopped_is_named_and_may_go_on(ana: Machine, held: Held) -> None:
+def test_a_holder_that_is_stopped_is_named_and_may_go_on(ana: Machine, held: PackedObject) -> None:
     held.process.send_signal(signal.SIGSTOP)
     said = ana("stage", "config", code=5)
     assert f"process {held.process.pid}" in said.error
@@ -163,7 +163,7 @@ def test_a_holder_that_is_stopped_is_named_and_may_go_on(ana: Machine, held: Hel
 
 
 @pytest.mark.usefixtures("impatient")
-def test_an_interrupted_holder_lets_go(ana: Machine, held: Held) -> None:
+def test_an_interrupted_holder_lets_go(ana: Machine, held: PackedObject) -> None:
     held.process.send_signal(signal.SIGINT)
     assert held.process.wait(60) == 130
     ana("stage", "new")

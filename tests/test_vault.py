@@ -17,12 +17,12 @@ from dorky.format import codec, model, seal
 from dorky.format.model import ALL, Epoch, Header, Kind, Locked, MiB
 from dorky.keys import age as keys
 from dorky.keys import vault
-from dorky.keys.vault import Opened, Vault
+from dorky.keys.vault import OpenEpoch, Vault
 
 REPOSITORY = "00112233445566778899aabbccddeeff"
 OPS, DATA = "0123456789abcdef", "f" * 16
 KEY = seal.EpochKey(bytes(range(32)))
-SEALED = Vault(REPOSITORY, [Opened("all", 1, KEY)])
+SEALED = Vault(REPOSITORY, [OpenEpoch("all", 1, KEY)])
 PLAIN = Vault(REPOSITORY, [])
 vaults = pytest.mark.parametrize("opened", [SEALED, PLAIN], ids=["sealed", "plain"])
 
@@ -101,9 +101,9 @@ def test_an_object_is_not_taken_for_another(opened: Vault) -> None:
 def test_an_object_is_bound_to_its_repository_and_group() -> None:
     stored = SEALED.store(Kind.CHUNK, ID, BODY)
     for other in (
-        Vault("f" * 32, [Opened("all", 1, KEY)]),
-        Vault(REPOSITORY, [Opened(OPS, 1, KEY)]),
-        Vault(REPOSITORY, [Opened("all", 1, seal.EpochKey(bytes(32)))]),
+        Vault("f" * 32, [OpenEpoch("all", 1, KEY)]),
+        Vault(REPOSITORY, [OpenEpoch(OPS, 1, KEY)]),
+        Vault(REPOSITORY, [OpenEpoch("all", 1, seal.EpochKey(bytes(32)))]),
         PLAIN,
     ):
         with pytest.raises(errors.CorruptObject):
@@ -371,7 +371,7 @@ def test_who_was_put_out_can_tell_by_whom() -> None:
     header = begun(first, ALL, ANA)
     vault.check_succession(header, first, ALL, [EVE], keys.nobody)
     # A key that was begun without the one before: everything about it is made up.
-    forger = Vault(first.repository, [Opened(ALL, 1, seal.EpochKey(b"f" * 32))])
+    forger = Vault(first.repository, [OpenEpoch(ALL, 1, seal.EpochKey(b"f" * 32))])
     forged, _ = vault.begin_epoch(first, forger, ALL, [ANA.public])
     taken = vault.wrap_anew(first, vault.unlock(first, [ANA]), ALL, [ANA.public])
     other = replaced(header, 1, commitment="0" * 64)
@@ -397,7 +397,7 @@ def test_who_was_removed_does_not_pass_for_a_member() -> None:
 def test_an_altered_way_back_is_found() -> None:
     header = begun(vault.create([ANA.public])[0], ALL, ANA)
     previous = header.epochs[1].previous
-    stranger = Vault(header.repository, [Opened(ALL, 2, seal.EpochKey(b"s" * 32))])
+    stranger = Vault(header.repository, [OpenEpoch(ALL, 2, seal.EpochKey(b"s" * 32))])
     own = vault.unlock(header, [ANA])
     for altered in (
         *(previous[:-1], flipped(previous, 0), flipped(previous, -1)),

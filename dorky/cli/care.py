@@ -22,7 +22,7 @@ from dorky.cli.output import (
     show_json,
     size,
 )
-from dorky.results import Collection, Dangling, Fscked, Purging, Rebuilt, Swept
+from dorky.results import Dangling, FsckReport, GCReport, PurgePlan, RemoteGCReport, RepairReport
 
 _LONGEST = 36_500
 _PART = re.compile(r"([1-9]\d*)/([1-9]\d*)\Z")
@@ -98,7 +98,7 @@ def _part(text: str) -> tuple[int, int] | None:
     return int(match[1]), int(match[2])
 
 
-def _show_found(found: Fscked) -> None:
+def _show_found(found: FsckReport) -> None:
     for each in found.findings:
         label = "damaged" if each.fatal else "note"
         about = escaped(each.about)
@@ -132,7 +132,7 @@ def _show_commits(found: tuple[Dangling, ...]) -> None:
     )
 
 
-def _show_rebuilt(made: Rebuilt) -> None:
+def _show_rebuilt(made: RepairReport) -> None:
     say(f"Made the database again: {plural(made.packs, 'pack')}, {plural(made.objects, 'object')}.")
     if made.kept:
         say(f"The old one is {name(made.kept)}.")
@@ -198,7 +198,7 @@ def gc(
     show_json(here) if json else _show_swept(here)
 
 
-def _show_swept(found: Swept) -> None:
+def _show_swept(found: GCReport) -> None:
     would = _show_garbage(found)
     for pack in found.kept:
         note(f"note: pack {pack[:12]} is not recorded, and may hold work: dorky fsck --rebuild")
@@ -210,7 +210,7 @@ def _show_swept(found: Swept) -> None:
     say(f"{size(found.size)} {would}freed." if found.size else "Nothing to collect.")
 
 
-def _show_collection(found: Collection) -> None:
+def _show_collection(found: RemoteGCReport) -> None:
     would = _show_garbage(found)
     if found.kept_young:
         count = plural(found.kept_young, "pack")
@@ -224,7 +224,7 @@ def _show_collection(found: Collection) -> None:
     say(freed if found.size else "Nothing to collect.")
 
 
-def _show_garbage(found: Swept | Collection) -> str:
+def _show_garbage(found: GCReport | RemoteGCReport) -> str:
     """Show what goes; give the words that stand before what has not been done yet."""
     would = "" if found.done else "would be "
     for what, garbage in (("deleted", found.garbage), ("rewritten", found.rewritten)):
@@ -286,7 +286,7 @@ def purge(
         say(f"Purged: {plural(done.commits, 'commit')} written anew, now at {done.head[:10]}")
 
 
-def _show_plan(plan: Purging) -> None:
+def _show_plan(plan: PurgePlan) -> None:
     """What a purge will do, and what it can't, on standard error: it is to be read first."""
     note(
         f"In {plural(plan.commits, 'commit')}: {plural(plan.versions, 'version')}, "

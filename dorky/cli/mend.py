@@ -23,7 +23,7 @@ from dorky.cli.output import (
     style,
     title,
 )
-from dorky.results import Logged, Masked, Undone, Unmerged
+from dorky.results import Masked, OperationEntry, Undone, Unmerged
 
 if TYPE_CHECKING:
     pass
@@ -191,7 +191,7 @@ def op_log(
         say(f"{number}  {when}  {_named(each)}{files}")
 
 
-def _named(done: Logged) -> str:
+def _named(done: OperationEntry) -> str:
     message = f" {done.message!r}" if done.message else ""
     return escaped(done.command + message)
 

@@ -23,7 +23,7 @@ from dorky.cli.output import (
     size,
 )
 from dorky.config import Config
-from dorky.results import Grouped, Regrouping, Requested, Rotation
+from dorky.results import GroupChange, GroupInfo, JoinRequest, Rotation
 
 History = Annotated[
     bool, typer.Option("--history", help="Seal old revisions anew, too, not only the newest.")
@@ -232,7 +232,7 @@ def team_add(
         say(f"  {key.fingerprint}")
 
 
-def _asked(requests: Sequence[Requested], who: str, fingerprint: str, *, known: bool) -> str:
+def _asked(requests: Sequence[JoinRequest], who: str, fingerprint: str, *, known: bool) -> str:
     """The key of the request that is granted."""
     word = errors.quoted(who)
     if not requests and known:
@@ -393,7 +393,7 @@ def _rotated(done: Rotation) -> None:
 # --- groups ---------------------------------------------------------------------------------
 
 
-def _groups(found: Sequence[Grouped]) -> None:
+def _groups(found: Sequence[GroupInfo]) -> None:
     for each in found:
         closed = "" if each.yours else "  (closed to you)"
         say(f"  {each.name}: {', '.join(each.members)}{closed}")
@@ -462,7 +462,7 @@ def group_remove(
     _regrouped(done, json=json)
 
 
-def _regrouped(done: Regrouping, *, json: bool) -> None:
+def _regrouped(done: GroupChange, *, json: bool) -> None:
     if json:
         show_json(done)
         return

@@ -12,12 +12,12 @@ from dorky.project import ORIGIN, Project
 from dorky.remote import probe
 from dorky.remote import root as roots
 from dorky.remote.root import Remote
-from dorky.results import Destruction
+from dorky.results import DestroyPlan
 from dorky.store import history
 from dorky.store.history import MAIN
 
 
-def plan_destroy(project: Project, *, remote: bool = False) -> Destruction:
+def plan_destroy(project: Project, *, remote: bool = False) -> DestroyPlan:
     """Find out what `destroy` would delete.
 
     Args:
@@ -29,11 +29,11 @@ def plan_destroy(project: Project, *, remote: bool = False) -> Destruction:
     upstream = project.database.ref(f"{ORIGIN}/{MAIN}")
     unpushed, _ = history.ahead_behind(project.store, project.database.ref(MAIN), upstream)
     if not remote:
-        return Destruction(root=str(project.root), unpushed=unpushed)
+        return DestroyPlan(root=str(project.root), unpushed=unpushed)
     there = project.remote()
     _check_own(project, there)
     found = list(_ours(there.driver))
-    return Destruction(
+    return DestroyPlan(
         root=str(project.root),
         url=there.url,
         keys=len(found),
@@ -54,7 +54,7 @@ def _check_own(project: Project, remote: Remote) -> None:
         raise errors.WrongRepository(remote.url, header.repository[:12], own[:12])
 
 
-def destroy(project: Project, plan: Destruction) -> None:
+def destroy(project: Project, plan: DestroyPlan) -> None:
     """Carry out what `plan_destroy` planned. The project's files stay."""
     with project.locked():
         if plan.url:

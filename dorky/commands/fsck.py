@@ -21,8 +21,8 @@ from dorky.parallel import in_order
 from dorky.project import ORIGIN, Project
 from dorky.remote import root as roots
 from dorky.remote.fetch import fetch
-from dorky.remote.root import KEY, PACKS, Remote, Seen, read_header
-from dorky.results import Dangling, Finding, Fscked
+from dorky.remote.root import KEY, PACKS, Remote, RootSnapshot, read_header
+from dorky.results import Dangling, Finding, FsckReport
 from dorky.store import history, pack, projection, spare
 from dorky.store import reachability as reach
 from dorky.store import verify as scrub
@@ -118,7 +118,7 @@ def examine(
     remote: bool = False,
     read_data: Part | None = None,
     keyless: bool = False,
-) -> Fscked:
+) -> FsckReport:
     """Look at everything.
 
     Args:
@@ -149,7 +149,7 @@ def examine(
     else:
         raise project.nothing_known()
     project.progress.finish()
-    return Fscked(
+    return FsckReport(
         packs=look.packs,
         objects=look.objects,
         bytes_read=look.bytes_read,
@@ -453,7 +453,7 @@ def _remote(look: _Look, remote: Remote) -> None:
         _complete(look, remote, seen, held)
 
 
-def _settled(remote: Remote) -> tuple[Seen, dict[str, Stat]]:
+def _settled(remote: Remote) -> tuple[RootSnapshot, dict[str, Stat]]:
     """The root, and what was stored while it was in force."""
     for _ in range(_ATTEMPTS):
         answer = remote.read()
@@ -466,7 +466,7 @@ def _settled(remote: Remote) -> tuple[Seen, dict[str, Stat]]:
     raise errors.ServerBusy(remote.url, "its root keeps changing")
 
 
-def _inline(look: _Look, remote: Remote, seen: Seen) -> set[ObjectId]:
+def _inline(look: _Look, remote: Remote, seen: RootSnapshot) -> set[ObjectId]:
     """Look at what rides in the root."""
     vault = remote.store.vault
 
@@ -506,7 +506,7 @@ def _tail(remote: Remote, packed: Pack) -> tuple[list[Location], int, list[error
     return locations, len(metadata), wrong
 
 
-def _complete(look: _Look, remote: Remote, seen: Seen, held: set[ObjectId]) -> None:
+def _complete(look: _Look, remote: Remote, seen: RootSnapshot, held: set[ObjectId]) -> None:
     """Is all that the remote's refs need among what it lists?"""
     store = remote.store
     damaged: set[ObjectId] = set()

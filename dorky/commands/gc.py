@@ -22,11 +22,11 @@ from dorky.project import ORIGIN, Project
 from dorky.remote import gc as remote_gc
 from dorky.remote.fetch import fetch
 from dorky.remote.root import stored
-from dorky.results import Collection, Garbage, Swept
+from dorky.results import Garbage, GCReport, RemoteGCReport
 from dorky.store import oplog as operations
 from dorky.store import reachability as reach
 from dorky.store import verify as scrub
-from dorky.store.objects import LOCAL, Held, Store
+from dorky.store.objects import LOCAL, PackedObject, Store
 
 GRACE = timedelta(days=14)
 """Younger packs keep what nothing needs."""
@@ -46,9 +46,9 @@ class Plan(NamedTuple):
         copies: Where objects stay that go from another pack.
     """
 
-    swept: Swept
-    moved: tuple[Held, ...]
-    copies: tuple[Held, ...]
+    swept: GCReport
+    moved: tuple[PackedObject, ...]
+    copies: tuple[PackedObject, ...]
 
 
 class _Pack(NamedTuple):
@@ -56,7 +56,7 @@ class _Pack(NamedTuple):
 
     name: str
     size: int
-    places: list[Held]
+    places: list[PackedObject]
     old: bool
 
 
@@ -91,11 +91,11 @@ def plan(
     needed |= reach.foreign(store, doubtful)
     garbage: list[Garbage] = []
     rewritten: list[Garbage] = []
-    moved: list[Held] = []
-    copies: list[Held] = []
-    claimed: dict[ObjectId, Held] = {}
+    moved: list[PackedObject] = []
+    copies: list[PackedObject] = []
+    claimed: dict[ObjectId, PackedObject] = {}
 
-    def wanted(each: _Pack) -> list[Held]:
+    def wanted(each: _Pack) -> list[PackedObject]:
         return [
             at for at in each.places if at.id not in cached and (at.id in needed or not each.old)
         ]
@@ -124,7 +124,7 @@ def plan(
     strays, kept = _strays(project, since)
     going = {at.id for each in packs for at in each.places} - claimed.keys()
     commits = reach.unreached(store, needed)
-    swept = Swept(
+    swept = GCReport(
         garbage=(*garbage, *strays),
         rewritten=tuple(rewritten),
         size=sum(goes.size for goes in (*garbage, *strays, *rewritten)),
@@ -143,7 +143,8 @@ def _recorded(store: Store, since: float) -> Iterator[_Pack]:
         except FileNotFoundError:
             raise errors.CorruptPack(each.id, "it is gone", hint="dorky fsck") from None
         places = [
-            Held(at.kind, at.id, each.id, at.offset, at.length) for at in store.locations(each.id)
+            PackedObject(at.kind, at.id, each.id, at.offset, at.length)
+            for at in store.locations(each.id)
         ]
         yield _Pack(each.id, each.size, places, old)
 
@@ -204,7 +205,7 @@ def _provably_there(project: Project) -> set[ObjectId]:
 # --- carrying it out ------------------------------------------------------------------------
 
 
-def apply(project: Project, made: Plan) -> Swept:
+def apply(project: Project, made: Plan) -> GCReport:
     """Do what was planned, under the same lock.
 
     Raises:
@@ -238,7 +239,7 @@ def apply(project: Project, made: Plan) -> Swept:
     return msgspec.structs.replace(made.swept, done=True)
 
 
-def _checked(store: Store, at: Held) -> bytes:
+def _checked(store: Store, at: PackedObject) -> bytes:
     """The stored form of an object, verified, and sealed anew if its key has been retired."""
     stored = store.stored(at)
     if store.vault.group_of(stored) is None:
@@ -257,7 +258,7 @@ def collect(
     grace: timedelta | None = None,
     prune_remote_verified: bool = False,
     dry_run: bool = False,
-) -> Swept:
+) -> GCReport:
     """Delete what nothing here needs any more.
 
     Args:
@@ -275,7 +276,7 @@ def collect(
 
 def collect_remote(
     project: Project, *, grace: timedelta | None = None, dry_run: bool = False
-) -> Collection:
+) -> RemoteGCReport:
     """Delete what nobody needs any more from the remote, and pack anew what is scattered.
 
     Args:

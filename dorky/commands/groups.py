@@ -17,7 +17,7 @@ from dorky.commands.checkout import attached_head, follow_claims
 from dorky.commands.inspect import fetch_missing
 from dorky.commands.sync import ensure_set_up, fetch_root
 from dorky.commands.team import (
-    Following,
+    RootChange,
     begin_epochs,
     change_keys,
     current_member,
@@ -34,15 +34,15 @@ from dorky.paths import parents
 from dorky.project import ORIGIN, Project
 from dorky.remote import push
 from dorky.remote.journal import Sent
-from dorky.remote.root import Remote, Seen
-from dorky.results import Exposure, Grouped, Moved, Regrouping, Rotation
+from dorky.remote.root import Remote, RootSnapshot
+from dorky.results import Exposure, GroupChange, GroupInfo, Moved, Rotation
 from dorky.store import history
 from dorky.store.history import MAIN, Placed
 from dorky.worktree import checkout, staging
 from dorky.worktree import ingest as contents
 
 
-def list_groups(project: Project) -> list[Grouped]:
+def list_groups(project: Project) -> list[GroupInfo]:
     """The groups, as last fetched."""
     return list(group_infos(project, project.roster))
 
@@ -54,7 +54,7 @@ def add(
     members: Iterable[str] = (),
     *,
     dry_run: bool = False,
-) -> Regrouping:
+) -> GroupChange:
     """Seal files for a group: a new one, or one that has others already.
 
     Args:
@@ -90,7 +90,7 @@ def add(
 
 def remove(
     project: Project, name: str, patterns: Sequence[str] = (), *, dry_run: bool = False
-) -> Regrouping:
+) -> GroupChange:
     """Give a group's files, or those that patterns select, to everybody.
 
     Args:
@@ -119,7 +119,7 @@ def remove(
 
 def change_members(
     project: Project, name: str, *, add: Iterable[str] = (), remove: Iterable[str] = ()
-) -> tuple[Grouped, Rotation | None]:
+) -> tuple[GroupInfo, Rotation | None]:
     """Let members of the team into a group, or take its files away from some.
 
     Returns:
@@ -141,7 +141,7 @@ def change_members(
         return described(known, roster.group(known, name), project.vault.groups), done
 
 
-def _let_in(seen: Seen, opened: Vault, name: str, coming: Sequence[str]) -> Following:
+def _let_in(seen: RootSnapshot, opened: Vault, name: str, coming: Sequence[str]) -> RootChange:
     known = seen.root.roster
     group = roster.group(known, name)
     _check_in(group, opened)
@@ -150,7 +150,7 @@ def _let_in(seen: Seen, opened: Vault, name: str, coming: Sequence[str]) -> Foll
     if known == seen.root.roster:
         raise errors.NothingToDo(f"{', '.join(coming)}: in {name} already")
     heirs = roster.recipients(known, group.id)
-    return Following(vault.wrap_anew(seen.header, opened, group.id, heirs), {"roster": known})
+    return RootChange(vault.wrap_anew(seen.header, opened, group.id, heirs), {"roster": known})
 
 
 def _put_out(
@@ -185,7 +185,7 @@ def _check_in(group: Group, opened: Vault) -> None:
 
 def _regroup(
     project: Project, choose: Callable[[Roster], tuple[Roster, str]], *, dry_run: bool
-) -> Regrouping:
+) -> GroupChange:
     """Change which files belong to a group, and move those that are committed.
 
     Args:
@@ -194,9 +194,9 @@ def _regroup(
     """
     with ensure_set_up(project):
         head = attached_head(project)
-        did: list[tuple[str, Regrouping, dict[str, _Moving]]] = []
+        did: list[tuple[str, GroupChange, dict[str, _Moving]]] = []
 
-        def change(remote: Remote, seen: Seen, opened: Vault) -> Following | None:
+        def change(remote: Remote, seen: RootSnapshot, opened: Vault) -> RootChange | None:
             before = seen.root.roster
             known, group = choose(before)
             header = seen.header
@@ -232,13 +232,13 @@ def _regroup(
                 ref: _move(project, seen.root.refs[ref], moves[ref]) for ref in moves if moves[ref]
             }
             if not made:
-                return Following(header, {"roster": known})
+                return RootChange(header, {"roster": known})
             did[:] = [(group, plan, made)]
             sent: list[Sent] = []
             fresh = push.unlisted(remote, seen, [each.commit for each in made.values()], known)
             changes = push.upload(remote, opened, seen.root, fresh, sent, project.progress)
             refs = {**seen.root.refs, **{ref: each.commit for ref, each in made.items()}}
-            return Following(header, {**changes, "roster": known, "refs": refs}, sent)
+            return RootChange(header, {**changes, "roster": known, "refs": refs}, sent)
 
         change_keys(project, change)
         ((group, plan, made),) = did
@@ -412,7 +412,7 @@ def _check_apart(old: Roster, new: Roster, group: str) -> None:
 
 def _regrouping(
     old: Roster, new: Roster, group: str, moves: Mapping[str, Mapping[str, _Move]]
-) -> Regrouping:
+) -> GroupChange:
     """Say who gains and who loses what."""
     gains: set[str] = set()
     loses: set[str] = set()
@@ -428,7 +428,7 @@ def _regrouping(
     if held.patterns and group in roster.keyed(old):
         inside = {each.name for each in roster.readers(old, group)}
         gains |= {each.name for each in roster.readers(new, group)} - inside
-    return Regrouping(
+    return GroupChange(
         group=described(new, held, {group}),
         moved=tuple(Moved(path=path, old=was, new=now) for path, was, now in sorted(moved)),
         gains=tuple(sorted(gains)),

@@ -20,7 +20,7 @@ from dorky.keys import placement, roster
 from dorky.merge import commits as merge
 from dorky.merge import rewrite
 from dorky.project import ORIGIN, Project
-from dorky.results import Change, Diff, FileDiff, Listed, LogEntry, Masked, Status
+from dorky.results import Change, Diff, FileDiff, FileEntry, LogEntry, Masked, Status
 from dorky.store import history, projection
 from dorky.store.history import HEAD, MAIN, Difference, Placed
 from dorky.store.index import Row, mode_of
@@ -216,7 +216,7 @@ def masked_entries(project: Project, commit: ObjectId | None) -> tuple[Masked, .
     return tuple(noted[1])
 
 
-def ls(project: Project, revision: str = "HEAD", path: StrPath | None = None) -> list[Listed]:
+def ls(project: Project, revision: str = "HEAD", path: StrPath | None = None) -> list[FileEntry]:
     """The files that a revision holds, all of them or those at or below a path."""
     commit = history.resolve(project.store, revision)
     found = committed_entries(project, commit)
@@ -224,7 +224,7 @@ def ls(project: Project, revision: str = "HEAD", path: StrPath | None = None) ->
         name = project.worktree.relative(path)
         found = {each: found[each] for each in staging.tracked(found, [name], f" in {revision}")}
     return [
-        Listed(path=name, mode=f"{entry.mode:06o}", size=entry.size, content=entry.content)
+        FileEntry(path=name, mode=f"{entry.mode:06o}", size=entry.size, content=entry.content)
         for name, entry in found.items()
     ]
 

@@ -20,11 +20,11 @@ from dorky.project import ORIGIN, Project
 from dorky.remote import gc
 from dorky.remote import purge as remote_purge
 from dorky.remote.root import KEY, PACKS
-from dorky.results import Purging
+from dorky.results import PurgePlan
 from dorky.store.history import MAIN
 
 
-def plan_purge(project: Project, paths: StrPath | Iterable[StrPath]) -> Purging:
+def plan_purge(project: Project, paths: StrPath | Iterable[StrPath]) -> PurgePlan:
     """Find out what taking files out of all history would do.
 
     Args:
@@ -52,7 +52,7 @@ def plan_purge(project: Project, paths: StrPath | Iterable[StrPath]) -> Purging:
             content: entry for held in found.values() for (_, content), entry in held.items()
         }
         groups = {group for held in found.values() for group, _ in held}
-        return Purging(
+        return PurgePlan(
             paths=tuple(names),
             files=tuple(exposures(project, {path: held.values() for path, held in found.items()})),
             versions=len(entries),
@@ -105,7 +105,7 @@ def _unforgotten(project: Project) -> str:
     return found[0].about if found else ""
 
 
-def purge(project: Project, plan: Purging, *, reason: str = "") -> Purging:
+def purge(project: Project, plan: PurgePlan, *, reason: str = "") -> PurgePlan:
     """Carry out what `plan_purge` planned. The files on disk stay, untracked.
 
     Args:

@@ -26,7 +26,7 @@ from dorky.paths import shown
 from dorky.project import FIRST, ORIGIN, Project
 from dorky.remote.fetch import fetch
 from dorky.remote.root import KEY, NEWEST, noted, read_body, read_header, verifier
-from dorky.results import Rebuilt
+from dorky.results import RepairReport
 from dorky.store import (
     history,
     projection,
@@ -70,7 +70,7 @@ class _Made:
         self.notes: list[str] = []
 
 
-def rebuild(project: Project) -> Rebuilt:
+def rebuild(project: Project) -> RepairReport:
     """Make the database again.
 
     Raises:
@@ -109,7 +109,7 @@ def rebuild(project: Project) -> Rebuilt:
             db.execute("DELETE FROM meta WHERE key = ?", (_LOST,))
         start = reach.named(project.store)
         reached = reach.reach(project.store, *start, failed=lambda *_: None)
-        return Rebuilt(
+        return RepairReport(
             kept=errors.redacted(kept),
             packs=made.packs,
             objects=made.objects,

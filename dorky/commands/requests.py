@@ -12,7 +12,7 @@ from dorky.keys import age as keys
 from dorky.keys import identities
 from dorky.project import Project
 from dorky.remote.root import Remote
-from dorky.results import Requested
+from dorky.results import JoinRequest
 
 JOIN = "join/"
 """Where requests to join lie in the remote."""
@@ -23,7 +23,7 @@ _NO_REQUEST = (errors.KeyNotFound, errors.IntegrityError, errors.UsageError, mod
 """What is found in place of a request that somebody made."""
 
 
-def waiting(project: Project, remote: Remote) -> list[Requested]:
+def waiting(project: Project, remote: Remote) -> list[JoinRequest]:
     """Return the requests to join in the remote; those that can't be read are passed over."""
     seen = remote.seen
     assert seen is not None
@@ -44,6 +44,6 @@ def waiting(project: Project, remote: Remote) -> list[Requested]:
             request = model.decode(Request, data) if data else None
             if request and request.recipient not in members:
                 public = keys.recipient(request.recipient)
-                found.append(Requested(name=request.name, key=identities.describe(public)))
+                found.append(JoinRequest(name=request.name, key=identities.describe(public)))
     project.database.set("requests", " ".join(request.name for request in found).encode())
     return found

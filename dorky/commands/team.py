@@ -31,14 +31,14 @@ from dorky.remote import rotate as remote_rotate
 from dorky.remote.condemned import delete
 from dorky.remote.journal import Sent
 from dorky.remote.push import remember
-from dorky.remote.root import Remote, Seen
+from dorky.remote.root import Remote, RootSnapshot
 from dorky.results import (
     Exposure,
     Generated,
-    Grouped,
+    GroupInfo,
+    JoinRequest,
+    MemberInfo,
     Overlap,
-    Reader,
-    Requested,
     Rotation,
     Team,
     Unused,
@@ -101,7 +101,7 @@ def recovery(kind: str, passphrase: str) -> Access:
     return Access((made.public,), secret=made.secret)
 
 
-class Following(NamedTuple):
+class RootChange(NamedTuple):
     """What a root is to be replaced by.
 
     Attributes:
@@ -140,12 +140,12 @@ def members(project: Project, path: str = "") -> Team:
         )
 
 
-def _reader(project: Project, member: Member) -> Reader:
+def _reader(project: Project, member: Member) -> MemberInfo:
     known, header = project.roster, project.header
     locked = {each.recipient: each.kind for each in header.locked}
     unused = roster.unused(known)
     alive = [each for each in roster.living(known) if each.id in member.groups]
-    return Reader(
+    return MemberInfo(
         name=member.name,
         keys=tuple(
             identities.describe(key, problem=unused.get(key, "")) for key in member.recipients
@@ -156,7 +156,7 @@ def _reader(project: Project, member: Member) -> Reader:
     )
 
 
-def group_infos(project: Project, known: Roster) -> tuple[Grouped, ...]:
+def group_infos(project: Project, known: Roster) -> tuple[GroupInfo, ...]:
     """Return the groups that have not ended."""
     own = project.vault.groups
     return tuple(described(known, each, own) for each in roster.living(known))
@@ -165,7 +165,7 @@ def group_infos(project: Project, known: Roster) -> tuple[Grouped, ...]:
 # --- requests --------------------------------------------------------------------------
 
 
-def join(project: Project, name: str = "") -> Requested:
+def join(project: Project, name: str = "") -> JoinRequest:
     """Ask to be let in: put a request into the remote, sealed to the members.
 
     Args:
@@ -192,12 +192,12 @@ def join(project: Project, name: str = "") -> Requested:
         raise errors.NothingToDo("you can read this repository already", hint="dorky pull")
     identity, made = identities.own(project.config)
     source = str(project.config.identity_path) if made else ""
-    request = Requested(name=name, key=identities.describe(identity.public, source))
+    request = JoinRequest(name=name, key=identities.describe(identity.public, source))
     _ask(driver, header, request)
     return request
 
 
-def requests_by(project: Project, name: str) -> list[Requested]:
+def requests_by(project: Project, name: str) -> list[JoinRequest]:
     """The requests to be let in under a name."""
     with ensure_set_up(project):
         return [
@@ -210,7 +210,7 @@ def requests_by(project: Project, name: str) -> list[Requested]:
 
 def add(
     project: Project, name: str, access: str, *, passphrase: str = "", new: bool = False
-) -> Reader:
+) -> MemberInfo:
     """Let somebody in, or give a member another key.
 
     Args:
@@ -227,7 +227,7 @@ def add(
     with ensure_set_up(project):
         made: list[Access] = []
 
-        def admit(_: Remote, seen: Seen, opened: Vault) -> Following:
+        def admit(_: Remote, seen: RootSnapshot, opened: Vault) -> RootChange:
             if not made:
                 made.append(_access(project, access, passphrase))
             if new and any(each.name == name for each in seen.root.roster.members):
@@ -369,9 +369,9 @@ def begin_epochs(
         lock_out: Whether the user may leave.
     """
     chosen: set[str] = set()
-    did: list[tuple[remote_rotate.Resealed, list[Requested]]] = []
+    did: list[tuple[remote_rotate.Resealed, list[JoinRequest]]] = []
 
-    def change(remote: Remote, seen: Seen, opened: Vault) -> Following | None:
+    def change(remote: Remote, seen: RootSnapshot, opened: Vault) -> RootChange | None:
         known, groups = choose(seen.root.roster, opened)
         chosen.clear()
         chosen.update(groups)
@@ -392,7 +392,7 @@ def begin_epochs(
         # The leaver knows the old one's secret key.
         mailbox = keys.generate()
         header = msgspec.structs.replace(header, locked=locked, mailbox=mailbox.public)
-        waiting: list[Requested] = []
+        waiting: list[JoinRequest] = []
         with contextlib.suppress(errors.AccessError):
             waiting = requests.waiting(project, remote)
         resealed = remote_rotate.reseal(
@@ -403,7 +403,7 @@ def begin_epochs(
         if lock_out and project.publics.isdisjoint(heirs_of_all):
             # The user leaves: the new keys are used once more, for the swap.
             project._keyring.adopt(header, opened)
-        return Following(header, changes, resealed.sent)
+        return RootChange(header, changes, resealed.sent)
 
     remote = change_keys(project, change)
     known = project.roster
@@ -475,7 +475,7 @@ def exposures(project: Project, found: Mapping[str, Iterable[Entry]]) -> list[Ex
 
 
 def change_keys(
-    project: Project, change: Callable[[Remote, Seen, Vault], Following | None]
+    project: Project, change: Callable[[Remote, RootSnapshot, Vault], RootChange | None]
 ) -> Remote:
     """Replace the remote's root by what ``change`` makes of it, and follow it in `.dorkyrc`.
 
@@ -540,9 +540,9 @@ def _pin(project: Project) -> None:
             project.config.set("repository.fingerprint", fingerprint, scope="project")
 
 
-def described(known: Roster, group: Group, own: Collection[str]) -> Grouped:
+def described(known: Roster, group: Group, own: Collection[str]) -> GroupInfo:
     """A group as it is shown to who is in the groups ``own``."""
-    return Grouped(
+    return GroupInfo(
         name=group.name,
         patterns=group.patterns,
         members=tuple(each.name for each in roster.readers(known, group.id)),
@@ -595,7 +595,7 @@ def _place(recipient: str) -> str:
     return requests.JOIN + hashlib.sha256(recipient.encode()).hexdigest()[:32]
 
 
-def _ask(driver: Driver, header: Header, request: Requested) -> None:
+def _ask(driver: Driver, header: Header, request: JoinRequest) -> None:
     """Put a request to join into the remote, for the members' eyes only."""
     body = model.encode(Request(request.name, request.key.recipient))
     driver.put(_place(request.key.recipient), keys.wrap(body, [header.mailbox]))
@@ -617,7 +617,7 @@ def _check_locked(locked: Sequence[Locked]) -> None:
         )
 
 
-def _admit(seen: Seen, opened: Vault, name: str, access: Access) -> Following:
+def _admit(seen: RootSnapshot, opened: Vault, name: str, access: Access) -> RootChange:
     """The root with a member let in, or with another key for one."""
     known = seen.root.roster
     held = {key: each.name for each in known.members for key in each.recipients}
@@ -640,4 +640,4 @@ def _admit(seen: Seen, opened: Vault, name: str, access: Access) -> Following:
         header = msgspec.structs.replace(header, locked=(*header.locked, access.locked))
     for group in alive.intersection((ALL, *member.groups)):
         header = vault.wrap_anew(header, opened, group, roster.recipients(known, group))
-    return Following(header, {"roster": known})
+    return RootChange(header, {"roster": known})

@@ -13,7 +13,7 @@ from dorky.format.model import ObjectId
 from dorky.merge import commits as merge
 from dorky.paths import shown
 from dorky.project import ORIGIN, Project
-from dorky.results import LogEntry, Logged, Resolved, Undone
+from dorky.results import LogEntry, OperationEntry, Resolved, Undone
 from dorky.store import history, projection
 from dorky.store import oplog as operations
 from dorky.store.history import MAIN, Placed
@@ -153,12 +153,12 @@ def merge_abort(project: Project) -> Undone:
 # --- the operation log -----------------------------------------------------------------
 
 
-def op_log(project: Project, *, limit: int | None = None) -> list[Logged]:
+def op_log(project: Project, *, limit: int | None = None) -> list[OperationEntry]:
     """What has been done here, the newest first."""
     return _logged(project, operations.log(project.database, limit))
 
 
-def _logged(project: Project, newest: Iterable[Operation]) -> list[Logged]:
+def _logged(project: Project, newest: Iterable[Operation]) -> list[OperationEntry]:
     """Operations, the newest first, with the messages of the commits that they made.
 
     Those are not in the log itself: beside paths nothing lies about here unsealed.
@@ -173,7 +173,9 @@ def _logged(project: Project, newest: Iterable[Operation]) -> list[Logged]:
                 message = history.subject(history.read_commit(project.store, main).message)
         main = mains.get(n, main)
         paths = tuple(operations.touched(project.database, n))
-        found.append(Logged(number=n, time=time, command=command, message=message, paths=paths))
+        found.append(
+            OperationEntry(number=n, time=time, command=command, message=message, paths=paths)
+        )
     return found
 
 

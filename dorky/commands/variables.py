@@ -27,7 +27,7 @@ from dorky.commands.sync import refresh
 from dorky.documents import Document, Syntax
 from dorky.documents import export as quoting
 from dorky.documents.export import Form
-from dorky.files import Moment, moment
+from dorky.files import FileStamp, moment
 from dorky.project import ORIGIN, Project
 from dorky.results import Edited
 from dorky.store import oplog as operations
@@ -53,7 +53,7 @@ class _Content(NamedTuple):
 
     mode: int
     data: bytes
-    seen: Moment | None = None
+    seen: FileStamp | None = None
 
 
 # --- reading ---------------------------------------------------------------------------

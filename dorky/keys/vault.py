@@ -36,7 +36,7 @@ OVERHEAD = _KEY_ID + seal.NONCE + seal.TAG
 """Bytes that sealing adds."""
 
 
-class Opened(NamedTuple):
+class OpenEpoch(NamedTuple):
     """An epoch's key in the clear; ``at`` is its place among the header's epochs."""
 
     group: str
@@ -56,7 +56,7 @@ class Vault:
     """
 
     def __init__(
-        self, repository: str, opened: Sequence[Opened], closed: Iterable[bytes] = ()
+        self, repository: str, opened: Sequence[OpenEpoch], closed: Iterable[bytes] = ()
     ) -> None:
         self.repository = repository
         self._by_id = {entry.key.id: entry for entry in opened}
@@ -179,7 +179,7 @@ class Vault:
         """Hide, or show again, the SHA-256 of a file for the local index (see `seal.mask`)."""
         return seal.mask(digest, content, self._mask_key)
 
-    def with_key(self, entry: Opened) -> Vault:
+    def with_key(self, entry: OpenEpoch) -> Vault:
         """The same keys and one more."""
         return Vault(self.repository, [*self._by_id.values(), entry], self._closed)
 
@@ -259,7 +259,7 @@ def begin_epoch(
     key = seal.EpochKey(os.urandom(seal.KEY))
     old = header.newest(group)
     number = old.epoch + 1 if old else 1
-    made = Opened(group, number, key, len(header.epochs))
+    made = OpenEpoch(group, number, key, len(header.epochs))
     previous = proof = b""
     if old:
         alone = Vault(header.repository, [made])
@@ -336,7 +336,7 @@ def unlock(
     if sum(keys.stanzas(epoch.wrapped) for epoch in header.epochs) > _STANZAS:
         raise errors.CorruptRoot(place, "its header holds more wrapped keys than any writer makes")
     held = list(identities)
-    opened: list[Opened] = []
+    opened: list[OpenEpoch] = []
     closed: list[bytes] = []
     newer: dict[str, Epoch] = {}
     # The group that everybody is in comes first: it decides whether more identities are needed.
@@ -364,7 +364,7 @@ def unlock(
         key = seal.EpochKey(raw)
         if len(raw) != seal.KEY or key.commitment != epoch.commitment:
             raise errors.WrongKey(place, key.commitment[:16], epoch.commitment[:16])
-        opened.append(Opened(epoch.group, epoch.epoch, key, at))
+        opened.append(OpenEpoch(epoch.group, epoch.epoch, key, at))
     return Vault(header.repository, sorted(opened, key=lambda each: each.at), closed)
 
 
@@ -387,7 +387,7 @@ def check_succession(
     raw = keys.unwrap(old.wrapped, identities, ask) if old else None
     if old is None or raw is None:
         return
-    held = Vault(header.repository, [Opened(group, old.epoch, seal.EpochKey(raw))])
+    held = Vault(header.repository, [OpenEpoch(group, old.epoch, seal.EpochKey(raw))])
     successors = [e for e in header.epochs if (e.group, e.epoch) == (group, old.epoch + 1)]
     for each in successors:
         with contextlib.suppress(seal.SealBroken):
@@ -397,7 +397,7 @@ def check_succession(
     raise errors.WrongKey(f"repository {header.repository[:12]}", found, old.commitment[:16])
 
 
-def _previous(header: Header, epoch: Epoch, opened: Sequence[Opened]) -> bytes | None:
+def _previous(header: Header, epoch: Epoch, opened: Sequence[OpenEpoch]) -> bytes | None:
     """The key before an epoch's; None for those who can't open that epoch."""
     held = [each for each in opened if (each.group, each.epoch) == (epoch.group, epoch.epoch)]
     if not held:

@@ -14,10 +14,10 @@ from dorky import errors
 from dorky.format.model import ALL, KiB, Location, MiB, ObjectId, Pack
 from dorky.parallel import in_order
 from dorky.progress import SILENT, Progress
-from dorky.remote.root import PACKS, Remote, Seen
+from dorky.remote.root import PACKS, Remote, RootSnapshot
 from dorky.store import history, pack
 from dorky.store.history import MAIN
-from dorky.store.objects import Held, Store
+from dorky.store.objects import PackedObject, Store
 
 _THREADS = 6
 _ATTEMPTS = 3
@@ -65,7 +65,7 @@ def _groups(store: Store) -> bytes:
     return " ".join(sorted(store.vault.groups)).encode()
 
 
-def _take(remote: Remote, seen: Seen, data: bytes, progress: Progress) -> None:
+def _take(remote: Remote, seen: RootSnapshot, data: bytes, progress: Progress) -> None:
     """Remember a root and all that it lists, or nothing."""
     store = remote.store
     known = {each.id for each in store.packs(remote.name)}
@@ -102,7 +102,7 @@ def _take(remote: Remote, seen: Seen, data: bytes, progress: Progress) -> None:
             _check_descent(remote, before, seen)
 
 
-def _check_descent(remote: Remote, before: Seen | None, seen: Seen) -> None:
+def _check_descent(remote: Remote, before: RootSnapshot | None, seen: RootSnapshot) -> None:
     """Refuse a history that does not go on from what was seen, unless files were purged from it.
 
     Raises:
@@ -119,7 +119,7 @@ def _check_descent(remote: Remote, before: Seen | None, seen: Seen) -> None:
         raise errors.HistoryReplaced(remote.url, old[:10])
 
 
-def _check_epochs(remote: Remote, seen: Seen) -> None:
+def _check_epochs(remote: Remote, seen: RootSnapshot) -> None:
     """Refuse packs that were listed after a key's retirement, but written as if before.
 
     Raises:
@@ -138,7 +138,7 @@ def _check_epochs(remote: Remote, seen: Seen) -> None:
 Tail = tuple[Pack, list[Location], list[tuple[Location, bytes]]]
 
 
-def _tails(remote: Remote, seen: Seen, packs: Sequence[Pack]) -> Iterator[Tail]:
+def _tails(remote: Remote, seen: RootSnapshot, packs: Sequence[Pack]) -> Iterator[Tail]:
     """Read the tails of packs: what they hold, and their metadata objects, verified.
 
     Those of groups that the user is not in are passed over.
@@ -164,7 +164,7 @@ def _tails(remote: Remote, seen: Seen, packs: Sequence[Pack]) -> Iterator[Tail]:
     return in_order(read, packs, threads=_THREADS, ahead=_THREADS)
 
 
-def _range(remote: Remote, seen: Seen, name: str, start: int, end: int) -> bytes:
+def _range(remote: Remote, seen: RootSnapshot, name: str, start: int, end: int) -> bytes:
     try:
         return remote.driver.get_range(PACKS + name, start, end)
     except errors.BadEndpoint as error:
@@ -185,14 +185,14 @@ class Span(NamedTuple):
     pack: str
     start: int
     end: int
-    objects: tuple[Held, ...]
+    objects: tuple[PackedObject, ...]
 
     @property
     def fine(self) -> bool:
         """Whether its objects are so small that one thread does more with them than several."""
         return self.end - self.start < len(self.objects) * _FINE
 
-    def cut(self, data: bytes) -> Iterator[tuple[Held, bytes | memoryview]]:
+    def cut(self, data: bytes) -> Iterator[tuple[PackedObject, bytes | memoryview]]:
         """The objects' stored forms, from what was read of the range."""
         # Not copied, unless the few that are wanted would keep many that are not in memory.
         dense = sum(at.length for at in self.objects) > len(data) // 2
@@ -202,9 +202,9 @@ class Span(NamedTuple):
             yield at, whole[start : start + at.length]
 
 
-def spans(places: Iterable[Held]) -> list[Span]:
+def spans(places: Iterable[PackedObject]) -> list[Span]:
     """Coalesce objects into ranges worth one request each."""
-    found: list[list[Held]] = []
+    found: list[list[PackedObject]] = []
     name, start, last = "", 0, 0
     for at in sorted(places, key=lambda at: (at.pack, at.offset)):
         end = at.offset + at.length
@@ -254,7 +254,7 @@ def _fetch_spans(remote: Remote, wanted: Sequence[Span], progress: Progress) -> 
     vault = store.vault
     epochs = {each.id: each.epochs for each in seen.root.packs}
 
-    def verify(span: Span, at: Held, stored: bytes | memoryview) -> bytes:
+    def verify(span: Span, at: PackedObject, stored: bytes | memoryview) -> bytes:
         return vault.read(at.kind, at.id, stored, epochs=epochs[span.pack])
 
     def read(span: Span) -> bytes:

@@ -27,9 +27,9 @@ from dorky.remote import root as roots
 from dorky.remote.fetch import fetch, fetch_objects
 from dorky.remote.journal import Sent, remaining
 from dorky.remote.push import SMALL, build, remember, send
-from dorky.remote.root import PACKS, Remote, Seen
+from dorky.remote.root import PACKS, Remote, RootSnapshot
 from dorky.remote.rotate import renewed
-from dorky.results import Collection, Garbage
+from dorky.results import Garbage, RemoteGCReport
 from dorky.store import pack
 from dorky.store import reachability as reach
 
@@ -58,9 +58,9 @@ class Plan(NamedTuple):
         moved: Of that, what has to go into new packs.
     """
 
-    collection: Collection
+    collection: RemoteGCReport
     grace: timedelta
-    seen: Seen
+    seen: RootSnapshot
     condemned: tuple[ObjectId, ...]
     strays: tuple[ObjectId, ...]
     scratch: tuple[str, ...]
@@ -117,7 +117,7 @@ def plan(remote: Remote, *, grace: timedelta = GRACE, progress: Progress = SILEN
     places = remote.store.locate(moved, remote=remote.name)
     sent = sum(at.length for at in places.values())
     return Plan(
-        Collection(
+        RemoteGCReport(
             url=remote.url,
             garbage=garbage,
             rewritten=given_up,
@@ -153,7 +153,7 @@ def _old(
 
 
 def _rewritten(
-    remote: Remote, seen: Seen
+    remote: Remote, seen: RootSnapshot
 ) -> tuple[dict[ObjectId, str], set[ObjectId], set[ObjectId]]:
     """Which listed packs are better written anew, and why.
 
@@ -191,7 +191,7 @@ def _rewritten(
     return rewritten, alive, {each for name in rewritten for each in needed[name]}
 
 
-def apply(remote: Remote, made: Plan, *, progress: Progress = SILENT) -> Collection:
+def apply(remote: Remote, made: Plan, *, progress: Progress = SILENT) -> RemoteGCReport:
     """Do what was planned, or what has to be done by now if the root has changed since.
 
     Raises:

@@ -26,10 +26,10 @@ from dorky.remote import root as roots
 from dorky.remote.condemned import condemn, delete
 from dorky.remote.fetch import fetch
 from dorky.remote.journal import Journal, Sent
-from dorky.remote.root import INLINE, PACKS, Remote, Seen
+from dorky.remote.root import INLINE, PACKS, Remote, RootSnapshot
 from dorky.store import history, outgoing, pack
 from dorky.store.history import MAIN
-from dorky.store.objects import Held, Store
+from dorky.store.objects import PackedObject, Store
 
 SMALL = 8 * MiB
 """Packs below this size are folded into larger ones."""
@@ -149,7 +149,7 @@ def push(
 
 def remember(
     remote: Remote,
-    won: tuple[Seen, bytes] | None,
+    won: tuple[RootSnapshot, bytes] | None,
     sent: Iterable[Sent],
     progress: Progress = SILENT,
 ) -> None:
@@ -166,7 +166,9 @@ def remember(
 # --- what to send ---------------------------------------------------------------------------
 
 
-def listed_by(remote: Remote, seen: Seen | None) -> Callable[[Iterable[ObjectId]], set[ObjectId]]:
+def listed_by(
+    remote: Remote, seen: RootSnapshot | None
+) -> Callable[[Iterable[ObjectId]], set[ObjectId]]:
     """A function that says which of some objects the last root seen lists, or holds itself."""
     inline = {each.id for each in seen.root.inline} if seen else set()
 
@@ -179,8 +181,8 @@ def listed_by(remote: Remote, seen: Seen | None) -> Callable[[Iterable[ObjectId]
 
 
 def unlisted(
-    remote: Remote, seen: Seen | None, heads: Collection[ObjectId], known: Roster
-) -> list[Held]:
+    remote: Remote, seen: RootSnapshot | None, heads: Collection[ObjectId], known: Roster
+) -> list[PackedObject]:
     """Where the objects lie that heads need and the root (about to be replaced) lacks.
 
     What a root lists it lists with everything below, so the walk stops at what is listed. Trees of
@@ -233,12 +235,12 @@ def upload(
     remote: Remote,
     vault: Vault,
     old: Root | None,
-    fresh: Sequence[Held],
+    fresh: Sequence[PackedObject],
     sent: list[Sent],
     progress: Progress,
     *,
     note: Callable[[Sent], None] = lambda _: None,
-    more: Callable[[], Iterable[Held]] = tuple,
+    more: Callable[[], Iterable[PackedObject]] = tuple,
 ) -> dict[str, Any]:
     """Send what does not fit into the root.
 
@@ -279,7 +281,7 @@ Made = tuple[Sent, bytes]
 """A new pack, and its bytes."""
 
 
-def _renewed(store: Store, vault: Vault, at: Held) -> Stored:
+def _renewed(store: Store, vault: Vault, at: PackedObject) -> Stored:
     return at.kind, at.id, vault.renew(at.kind, at.id, store.stored(at))
 
 
@@ -317,17 +319,17 @@ def send(
 
 
 def packs_of(
-    store: Store, vault: Vault, fresh: Iterable[Held], moved: Iterable[Stored]
+    store: Store, vault: Vault, fresh: Iterable[PackedObject], moved: Iterable[Stored]
 ) -> Iterator[Made]:
     """The packs to send: one for each large local one that is wanted whole, and those of the rest.
 
     None is sent as it lies here: a name must never be used twice, since a deletion of what had it
     before may still be under way. But whole ones can be checked against their names.
     """
-    wanted: dict[str, list[Held]] = {}
+    wanted: dict[str, list[PackedObject]] = {}
     for at in fresh:
         wanted.setdefault(at.pack, []).append(at)
-    loose: list[Held] = []
+    loose: list[PackedObject] = []
     for packed in store.packs():
         places = wanted.get(packed.id, [])
         if packed.size >= SMALL and places and len(places) == len(store.locations(packed.id)):
@@ -358,7 +360,7 @@ def build(vault: Vault, objects: Iterable[Stored]) -> Iterator[Made]:
 # --- folding --------------------------------------------------------------------------------
 
 
-def _foldable(remote: Remote, root: Root) -> list[Held]:
+def _foldable(remote: Remote, root: Root) -> list[PackedObject]:
     """What small packs hold, if the root lists many: where it lies here, so nothing is downloaded.
 
     As much as one pack takes, the smallest first; so what is folded is not folded over and over.
@@ -367,7 +369,7 @@ def _foldable(remote: Remote, root: Root) -> list[Held]:
     small = sorted((each for each in root.packs if each.size < SMALL), key=lambda each: each.size)
     if len(small) < _MANY_SMALL:
         return []
-    found: list[Held] = []
+    found: list[PackedObject] = []
     size = folded = 0
     for packed in small:
         size += packed.size
@@ -381,7 +383,7 @@ def _foldable(remote: Remote, root: Root) -> list[Held]:
     return found if folded >= _MANY_SMALL // 2 else []
 
 
-def _is_sound(store: Store, at: Held) -> bool:
+def _is_sound(store: Store, at: PackedObject) -> bool:
     """Whether an object can be read: what is damaged here, or for others, stays as it is there."""
     try:
         store.open(at)

@@ -69,7 +69,7 @@ def stored(driver: Driver) -> dict[str, Stat]:
     return {name: each for name, each in found.items() if scrub.is_name(name)}
 
 
-class Seen(NamedTuple):
+class RootSnapshot(NamedTuple):
     """A root as it was read: its version in the store, its header, and what it says."""
 
     version: Version
@@ -207,7 +207,7 @@ class Remote:
         self.known = known
         self.accept_rewind = False
         """Whether to follow a root that is older than what was seen, or has another history."""
-        self._seen: Seen | None = None
+        self._seen: RootSnapshot | None = None
 
     @property
     def url(self) -> str:
@@ -221,26 +221,26 @@ class Remote:
         return Version(row[0]) if row else None
 
     @property
-    def seen(self) -> Seen | None:
+    def seen(self) -> RootSnapshot | None:
         """The last root seen, or None."""
         if self._seen is None and (row := self.store.database.root(self.name)):
             self._seen = self._decode(Version(row[0]), row[1])
         return self._seen
 
     @property
-    def before(self) -> Seen | None:
+    def before(self) -> RootSnapshot | None:
         """The last root seen; None also if the user has other keys than when it was."""
         try:
             return self.seen
         except (errors.NoKey, errors.IdentityMissing):
             return None
 
-    def _decode(self, version: Version, data: bytes) -> Seen:
+    def _decode(self, version: Version, data: bytes) -> RootSnapshot:
         header, body = read_header(data, self.url)
         opened = self.unlock(header, verifier(header, body, self.url))
-        return Seen(version, header, read_body(header, body, opened, self.url))
+        return RootSnapshot(version, header, read_body(header, body, opened, self.url))
 
-    def read(self, *, unless: Version | None = None) -> tuple[Seen, bytes] | None:
+    def read(self, *, unless: Version | None = None) -> tuple[RootSnapshot, bytes] | None:
         """Read the root, in one request.
 
         Returns:
@@ -350,7 +350,7 @@ class Remote:
             raise errors.Rewound(self.url, root.generation, old.generation)
 
     @contextlib.contextmanager
-    def remembering(self, seen: Seen, data: bytes) -> Iterator[None]:
+    def remembering(self, seen: RootSnapshot, data: bytes) -> Iterator[None]:
         """Keep a root as the last one seen, in one transaction with what is done inside.
 
         What its refs name becomes ``NAME/ref`` here, and the header becomes the repository's. The
@@ -388,7 +388,7 @@ class Remote:
         *,
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
-    ) -> tuple[Seen, bytes] | None:
+    ) -> tuple[RootSnapshot, bytes] | None:
         """Put ``root`` in place of the root last seen.
 
         The outcome is decided by the txid, never by the status alone: a server (or a client that
@@ -418,7 +418,7 @@ class Remote:
         while True:
             try:
                 version = self.driver.swap(KEY, data, expected=expected)
-                return Seen(version, header, root), data
+                return RootSnapshot(version, header, root), data
             except _AMBIGUOUS as error:
                 if isinstance(error, errors.Unreachable) and error.lasting and not sent:
                     raise
@@ -430,7 +430,7 @@ class Remote:
                 opened = self.unlock(clear, verifier(clear, body, self.url))
                 found = read_body(clear, body, opened, self.url)
                 if found.txid == root.txid:
-                    return Seen(blob.version, header, root), data
+                    return RootSnapshot(blob.version, header, root), data
                 if root.txid in found.recent:
                     return None
                 if blob.version != expected:

@@ -18,7 +18,7 @@ from dorky.remote.condemned import condemn
 from dorky.remote.fetch import fetch_objects
 from dorky.remote.journal import Sent
 from dorky.remote.push import Stored, build, send
-from dorky.remote.root import Remote, Seen
+from dorky.remote.root import Remote, RootSnapshot
 from dorky.store import history
 from dorky.store.objects import Store
 
@@ -43,7 +43,7 @@ class Resealed(NamedTuple):
 
 def reseal(
     remote: Remote,
-    seen: Seen,
+    seen: RootSnapshot,
     opened: Vault,
     groups: Collection[str],
     *,

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 from dorky import errors
-from dorky.files import Moment, Proof, umask
+from dorky.files import FileStamp, StatProof, umask
 from dorky.format.model import ALL, ObjectId
 from dorky.store.database import Database
 
@@ -101,7 +101,7 @@ class Row(NamedTuple):
         )
 
     @property
-    def moment(self) -> Moment:
+    def moment(self) -> FileStamp:
         """The file's state when it was ``seen``."""
         return self.inode, self.size, self.mtime, self.ctime
 
@@ -141,7 +141,7 @@ class Index:
             raise errors.CorruptDatabase(self._database.path, error) from None
         return rows
 
-    def proofs(self) -> dict[str, Proof]:
+    def proofs(self) -> dict[str, StatProof]:
         """By path, what proves that a file is as staged (see `Row.fresh`); of every row.
 
         Of absent files, and those looked at too early, it is what no file ever is. It is far less

@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING, NamedTuple, TypeVar
 
 from dorky import errors, files
 from dorky.format.model import ALL, KiB, Kind, Location, MiB, ObjectId, Pack
-from dorky.parallel import THREADS, Lane, in_order
+from dorky.parallel import THREADS, BackgroundWorker, in_order
 from dorky.store.database import Database
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ LOCAL = ""
 """The name under which packs that are here are recorded, beside the remotes' names."""
 
 
-class Held(NamedTuple):
+class PackedObject(NamedTuple):
     """Where an object lies: the pack's name, offset and length in bytes."""
 
     kind: Kind
@@ -98,9 +98,11 @@ class Store:
 
     # --- where objects are -----------------------------------------------------------------
 
-    def locate(self, ids: Iterable[ObjectId], *, remote: str = LOCAL) -> dict[ObjectId, Held]:
+    def locate(
+        self, ids: Iterable[ObjectId], *, remote: str = LOCAL
+    ) -> dict[ObjectId, PackedObject]:
         """Find which of ``ids`` are held here (or by a remote's packs), and where."""
-        found: dict[ObjectId, Held] = {}
+        found: dict[ObjectId, PackedObject] = {}
         for batch in batches(set(ids), 500):
             marks = ",".join("?" * len(batch))
             with self._readable():
@@ -113,7 +115,7 @@ class Store:
             with self._readable():
                 for kind, raw, name, offset, length in rows.fetchall():
                     each = raw.hex()
-                    found[each] = Held(_KIND[kind], each, name, offset, length)
+                    found[each] = PackedObject(_KIND[kind], each, name, offset, length)
         return found
 
     def missing(self, ids: Iterable[ObjectId]) -> set[ObjectId]:
@@ -185,7 +187,7 @@ class Store:
 
     # --- reading ---------------------------------------------------------------------------
 
-    def stored(self, at: Held) -> bytes:
+    def stored(self, at: PackedObject) -> bytes:
         """The stored form of an object, unopened. Safe to call from several threads.
 
         Raises:
@@ -218,7 +220,7 @@ class Store:
             raise errors.CorruptObject(at.id, f"pack {at.pack} is truncated")
         return data
 
-    def open(self, at: Held, *, group: str | None = None) -> bytes:
+    def open(self, at: PackedObject, *, group: str | None = None) -> bytes:
         """The body of an object, verified. Safe to call from several threads.
 
         Args:
@@ -296,7 +298,7 @@ class Writer:
         self._new: set[ObjectId] = set()
         self._pending: list[_Stored] = []
         self._size = 0
-        self._lane = Lane()
+        self._lane = BackgroundWorker()
         # The lane's, until it is waited for.
         self._open: tuple[Path, IO[bytes], PackWriter] | None = None
         self._finished: list[tuple[Path, Pack, list[Location]]] = []

@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from dorky import errors, files
-from dorky.files import Moment, moment
+from dorky.files import FileStamp, moment
 from dorky.format.model import ALL, Entry, KiB, ObjectId
 from dorky.keys.roster import GroupOf
 from dorky.parallel import THREADS, in_order
@@ -26,7 +26,7 @@ from dorky.results import Change
 from dorky.store import history, projection
 from dorky.store.history import Placed
 from dorky.store.index import Index, Row
-from dorky.store.objects import Held, Store, batches
+from dorky.store.objects import PackedObject, Store, batches
 from dorky.store.projection import View
 from dorky.worktree import staging
 from dorky.worktree.ingest import store_files
@@ -60,7 +60,7 @@ class Plan(NamedTuple):
     conflicts: set[str]
     """Files with content that is kept nowhere; they are also in ``write`` or ``remove``."""
 
-    judged: dict[str, Moment | None]
+    judged: dict[str, FileStamp | None]
     """The state in which files to be replaced or deleted were looked at; None for no file."""
 
     held: dict[str, Row]
@@ -487,7 +487,7 @@ def _prepare(
 
 def _blocks(
     store: Store,
-    places: Mapping[ObjectId, Held],
+    places: Mapping[ObjectId, PackedObject],
     pieces: Sequence[ObjectId],
     entry: Entry,
     *,

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dorky import errors, files
-from dorky.files import Moment, Proof, moment
+from dorky.files import FileStamp, StatProof, moment
 from dorky.worktree.ignore import Ignore
 
 STATE = ".dorky"
@@ -218,7 +218,7 @@ class Worktree:
                 yield Found(path, stat)
 
     def survey(
-        self, ignore: Ignore, proofs: Mapping[str, Proof], wanted: Callable[[str], bool]
+        self, ignore: Ignore, proofs: Mapping[str, StatProof], wanted: Callable[[str], bool]
     ) -> Survey:
         """Look once at each tracked file, and at the names of what lies around.
 
@@ -404,7 +404,7 @@ class Writing:
         return Prepared(name, _staying(made))
 
     def install(
-        self, prepared: Prepared, path: str, *, judged: Moment | None = None
+        self, prepared: Prepared, path: str, *, judged: FileStamp | None = None
     ) -> tuple[os.stat_result, bool]:
         """Put a prepared file in place of whatever file is there.
 
@@ -438,7 +438,7 @@ class Writing:
                 raise errors.LocalChanges(path) from None
             return stat, _staying(stat) == prepared.kept
 
-    def _look(self, path: str, name: str, judged: Moment | None) -> os.stat_result | None:
+    def _look(self, path: str, name: str, judged: FileStamp | None) -> os.stat_result | None:
         """What is there, right before it is replaced or deleted.
 
         Raises:
@@ -452,7 +452,7 @@ class Writing:
             raise errors.LocalChanges(path)
         return found
 
-    def remove(self, path: str, *, judged: Moment | None = None) -> None:
+    def remove(self, path: str, *, judged: FileStamp | None = None) -> None:
         """Delete a file, and the directories that are empty without it.
 
         The current directory stays: a shell that stands in it would be lost.

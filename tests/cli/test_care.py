@@ -11,7 +11,7 @@ from machines import Machine, flip, forget
 from servers import Remote
 
 from cli.conftest import Terminal
-from dorky.results import Collection, Fscked, Rebuilt, Swept
+from dorky.results import FsckReport, GCReport, RemoteGCReport, RepairReport
 
 
 def largest(directory: Path) -> Path:
@@ -54,11 +54,11 @@ def test_fsck_names_what_is_damaged_and_what_mends_it(project: Machine) -> None:
 
 
 def test_fsck_as_json(project: Machine) -> None:
-    found = msgspec.json.decode(project("fsck", "--json").raw, type=Fscked)
+    found = msgspec.json.decode(project("fsck", "--json").raw, type=FsckReport)
     assert found.sound
     damage(project)
     said = project("fsck", "--read-data", "--json", code=7)
-    assert not msgspec.json.decode(said.raw, type=Fscked).sound
+    assert not msgspec.json.decode(said.raw, type=FsckReport).sound
     assert said.error
 
 
@@ -68,7 +68,7 @@ def test_rebuild_in_words_and_as_json(project: Machine) -> None:
     assert f"Moved to .dorky/…/damaged: {victim.name}\n" in said.out
     assert "main is " in said.out
     assert said.out.splitlines()[-1] == "Now look whether all is well: dorky fsck"
-    found = msgspec.json.decode(project("fsck", "--rebuild", "--json").raw, type=Rebuilt)
+    found = msgspec.json.decode(project("fsck", "--rebuild", "--json").raw, type=RepairReport)
     assert Path(found.kept).name == "dorky.db.damaged-2"
     assert found.damaged == ()
 
@@ -104,11 +104,11 @@ def test_gc_in_words(project: Machine) -> None:
 def test_gc_as_json(project: Machine) -> None:
     drop(project)
     found = msgspec.json.decode(
-        project("gc", "--grace", "0", "--dry-run", "--json").raw, type=Swept
+        project("gc", "--grace", "0", "--dry-run", "--json").raw, type=GCReport
     )
     assert not found.done
     assert found.size
-    assert msgspec.json.decode(project("gc", "--grace", "0", "--json").raw, type=Swept).done
+    assert msgspec.json.decode(project("gc", "--grace", "0", "--json").raw, type=GCReport).done
 
 
 @pytest.mark.parametrize("days", ["-1", "nan", "inf", "1e9"])
@@ -127,7 +127,7 @@ def test_gc_of_the_remote(shared: Machine, file_url: Remote) -> None:
     assert f"16 B would be deleted from file://{file_url.url}." in would
     assert stray.exists()
     found = msgspec.json.decode(
-        shared("gc", "--remote", "--grace", "0", "--json").raw, type=Collection
+        shared("gc", "--remote", "--grace", "0", "--json").raw, type=RemoteGCReport
     )
     assert found.done
     assert not stray.exists()

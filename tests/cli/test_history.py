@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from machines import Machine
 
-from dorky.results import Diff, Listed, LogEntry
+from dorky.results import Diff, FileEntry, LogEntry
 
 
 def test_log_in_full(project: Machine) -> None:
@@ -193,7 +193,7 @@ def test_ls(project: Machine) -> None:
     assert project("ls", "HEAD~1", "config").out == "config/app.toml\n"
     assert project("ls", "config").out == "config/app.toml\n"
     assert project("ls", "-l", ".env").out == "100600            6 .env\n"
-    found = msgspec.json.decode(project("ls", "--json").raw, type=list[Listed])
+    found = msgspec.json.decode(project("ls", "--json").raw, type=list[FileEntry])
     assert [(each.path, each.mode, each.size) for each in found] == [
         (".env", "100600", 6),
         ("config/app.toml", "100600", 6),

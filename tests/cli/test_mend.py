@@ -12,7 +12,7 @@ import msgspec
 import pytest
 from machines import Machine
 
-from dorky.results import Logged, Resolved, Result, Synced, Transfer, Undone
+from dorky.results import OperationEntry, Resolved, Result, Synced, Transfer, Undone
 
 
 class Pair(NamedTuple):
@@ -405,7 +405,7 @@ def test_op_log(ana: Machine) -> None:
     assert re.fullmatch(rf"1  {time}  stage a, b  \(2 files\)", lines[1])
     assert ana("op", "log", "-n", "1").out.splitlines() == lines[:1]
     assert ana("op", "log", "-n", "0").out == ""
-    found = msgspec.convert(ana("op", "log", "--json").json, list[Logged])
+    found = msgspec.convert(ana("op", "log", "--json").json, list[OperationEntry])
     assert [each.paths for each in found][1] == ("a", "b")
     for command in ("status", "log", "ls"):  # what only looks is nothing to undo
         ana(command)

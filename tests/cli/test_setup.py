@@ -9,7 +9,7 @@ from servers import Remote
 
 from cli.conftest import Terminal
 from dorky.keys import age as keys
-from dorky.results import Destruction, Initialized, Transfer
+from dorky.results import DestroyPlan, Initialized, Transfer
 
 
 def test_init_in_words(ana: Machine, file_url: Remote) -> None:
@@ -104,7 +104,7 @@ def test_destroy_says_what_it_would_do(shared: Machine, file_url: Remote) -> Non
     said = shared("destroy", "--remote", "--dry-run")
     assert f"and the whole repository at file://{file_url.url}: " in said.err
     found = msgspec.json.decode(
-        shared("destroy", "--remote", "--dry-run", "--json").raw, type=Destruction
+        shared("destroy", "--remote", "--dry-run", "--json").raw, type=DestroyPlan
     )
     assert found.keys
     assert found.unpushed == 1

@@ -10,26 +10,26 @@ from dorky.drivers.base import Driver
 from dorky.testing import DriverConformance
 
 
-class Opened(DriverConformance):
+class OpenEpoch(DriverConformance):
     remote: Remote
 
     def make_driver(self) -> Driver:
         return open_driver(self.remote.url, self.remote.options)
 
 
-class TestFile(Opened):
+class TestFile(OpenEpoch):
     @pytest.fixture(autouse=True)
     def place(self, file_url: Remote) -> None:
         self.remote = file_url
 
 
-class TestS3(Opened):
+class TestS3(OpenEpoch):
     @pytest.fixture(autouse=True)
     def place(self, s3_url: Remote) -> None:
         self.remote = s3_url
 
 
-class TestGCS(Opened):
+class TestGCS(OpenEpoch):
     @pytest.fixture(autouse=True)
     def place(self, gcs_url: Remote) -> None:
         self.remote = gcs_url

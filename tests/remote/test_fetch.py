@@ -23,7 +23,7 @@ from dorky.keys.vault import Vault
 from dorky.remote import fetch
 from dorky.remote import root as roots
 from dorky.store import pack
-from dorky.store.objects import Held
+from dorky.store.objects import PackedObject
 
 KiB, MiB = 1 << 10, 1 << 20
 
@@ -42,7 +42,7 @@ def test_spans_cover_every_object_once_in_bounded_pieces(
 ) -> None:
     places, ends = [], {"p": 8, "q": 8}
     for n, (name, gap, length) in enumerate(objects):
-        places.append(Held(Kind.CHUNK, f"{n}", name, ends[name] + gap, length))
+        places.append(PackedObject(Kind.CHUNK, f"{n}", name, ends[name] + gap, length))
         ends[name] += gap + length
     found = fetch.spans(random.Random(1).sample(places, len(places)))
     assert sorted(at for span in found for at in span.objects) == sorted(places)
@@ -59,7 +59,7 @@ def test_spans_cover_every_object_once_in_bounded_pieces(
 def test_what_is_cut_from_a_range_keeps_little_else_in_memory(gap: int) -> None:
     data = noise(100_000, 1)
     places = [
-        Held(Kind.CHUNK, f"{n}", "p", 50 + at, 100)
+        PackedObject(Kind.CHUNK, f"{n}", "p", 50 + at, 100)
         for n, at in enumerate(range(0, 90_000, 100 + gap))
     ]
     span = fetch.Span("p", 50, 100_050, tuple(places))
@@ -257,7 +257,7 @@ def damage(place: Place, key: str, alter: Callable[[bytearray], object]) -> None
 
 
 @pytest.fixture
-def pushed(ana: Machine, ben: Machine, file_url: Place) -> tuple[str, Pack, list[Held]]:
+def pushed(ana: Machine, ben: Machine, file_url: Place) -> tuple[str, Pack, list[PackedObject]]:
     """A pack of two chunks, which ben's clone has not seen: its key, and what is in it."""
     ana.commit({"one": noise(200_000, 1), "two": noise(200_000, 2), ".env": "KEY=2\n"})
     ana("push")
@@ -268,7 +268,7 @@ def pushed(ana: Machine, ben: Machine, file_url: Place) -> tuple[str, Pack, list
     return f"packs/{packed.id}", packed, sorted(places, key=lambda at: at.offset)
 
 
-Pushed = tuple[str, Pack, list[Held]]
+Pushed = tuple[str, Pack, list[PackedObject]]
 
 
 def test_a_pack_that_is_listed_and_gone(ben: Machine, pushed: Pushed, file_url: Place) -> None:
@@ -349,20 +349,20 @@ def test_every_byte_of_a_tail_counts(ana: Machine, ben: Machine, file_url: Place
             read(bytes(altered))
 
 
-def flip(data: bytearray, places: list[Held]) -> None:
+def flip(data: bytearray, places: list[PackedObject]) -> None:
     data[places[0].offset + places[0].length // 2] ^= 1
 
 
-def flip_last(data: bytearray, places: list[Held]) -> None:
+def flip_last(data: bytearray, places: list[PackedObject]) -> None:
     data[places[-1].offset + places[-1].length - 1] ^= 0x80
 
 
-def zero(data: bytearray, places: list[Held]) -> None:
+def zero(data: bytearray, places: list[PackedObject]) -> None:
     at = places[0]
     data[at.offset : at.offset + at.length] = bytes(at.length)
 
 
-def swap(data: bytearray, places: list[Held]) -> None:
+def swap(data: bytearray, places: list[PackedObject]) -> None:
     """Both are well sealed, each for another id."""
     one, two = (at for at in places if at.length > 100_000)
     assert one.length == two.length
@@ -371,7 +371,7 @@ def swap(data: bytearray, places: list[Held]) -> None:
     data[two.offset : two.offset + two.length] = first
 
 
-def repeat(data: bytearray, places: list[Held]) -> None:
+def repeat(data: bytearray, places: list[PackedObject]) -> None:
     one, two = (at for at in places if at.length > 100_000)
     data[one.offset : one.offset + one.length] = data[two.offset : two.offset + two.length]
 
@@ -382,7 +382,7 @@ def test_a_damaged_chunk_is_found_before_any_file_is_touched(
     tmp_path: Path,
     file_url: Place,
     plain: bool,
-    alter: Callable[[bytearray, list[Held]], None],
+    alter: Callable[[bytearray, list[PackedObject]], None],
 ) -> None:
     ana = Machine(tmp_path / "ana", {})
     ana("init", file_url.url, *(["--plain"] if plain else []))

@@ -24,7 +24,7 @@ from dorky.format.model import Inline, Kind
 from dorky.remote import gc, push
 from dorky.remote import root as roots
 from dorky.remote.fetch import fetch
-from dorky.results import Collection
+from dorky.results import RemoteGCReport
 from dorky.store import history, pack
 
 KiB, MiB = 1 << 10, 1 << 20
@@ -42,12 +42,12 @@ def listed(machine: Machine) -> set[str]:
     return {f"packs/{each.id}" for each in root_of(machine).packs}
 
 
-def planned(machine: Machine, grace: timedelta = NOW) -> Collection:
+def planned(machine: Machine, grace: timedelta = NOW) -> RemoteGCReport:
     with machine.repo() as repo:
         return gc.plan(repo.remote(), grace=grace).collection
 
 
-def collect(machine: Machine, grace: timedelta = NOW) -> Collection:
+def collect(machine: Machine, grace: timedelta = NOW) -> RemoteGCReport:
     with machine.repo() as repo:
         remote = repo.remote()
         remote.accept_rewind = True

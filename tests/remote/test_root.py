@@ -414,7 +414,7 @@ def test_remembering_is_all_or_nothing(world: World) -> None:
     with world.ana.repo() as repo:
         remote = repo.remote()
         before = remote.seen
-        seen = roots.Seen(Version("x"), world.header, following)
+        seen = roots.RootSnapshot(Version("x"), world.header, following)
         with pytest.raises(ZeroDivisionError), remote.remembering(seen, data):
             raise ZeroDivisionError
         assert remote.seen == before
