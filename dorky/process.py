@@ -19,7 +19,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from dorky import errors, steering
-from dorky.documents import export as quoting
+from dorky.documents import export
 
 SHORTEST = 4
 """Characters of a value that is masked: fewer stand in any text by chance."""
@@ -289,7 +289,7 @@ class Mask:
             if start >= until:
                 break
             if start >= end:
-                pieces += [text[at:start], quoting.masked("").encode()]
+                pieces += [text[at:start], export.masked("").encode()]
             at = end = max(end, stop)
         pieces.append(text[at:until])
         self._waiting, self._covered = text[until:], max(end - until, 0)

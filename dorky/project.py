@@ -24,7 +24,7 @@ from dorky.drivers.base import Driver
 from dorky.format import model
 from dorky.format.model import Header, Purge, Roster
 from dorky.progress import SILENT, Progress
-from dorky.store import oplog as operations
+from dorky.store import oplog
 from dorky.store import state as states
 from dorky.store.database import PURGES, Database
 from dorky.store.index import Index
@@ -365,7 +365,7 @@ class Project:
     @contextlib.contextmanager
     def operation(self, command: str) -> Iterator[None]:
         """`locked`, with what is replaced noted in the operation log, as a command of that name."""
-        with self.locked(), operations.recording(self.database, command):
+        with self.locked(), oplog.recording(self.database, command):
             yield
 
     @contextlib.contextmanager

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dorky import errors
-from dorky.keys import age as keys
+from dorky.keys import age
 from dorky.progress import SILENT, Progress
 from dorky.project import Project
 
@@ -66,7 +66,7 @@ class Repository(Project):
         passphrase: str = "",
         options: Mapping[str, str | bool] | None = None,
         progress: Progress = SILENT,
-        ask: keys.Ask = keys.nobody,
+        ask: age.Ask = age.nobody,
     ) -> tuple[Repository, Initialized]:
         """Start a repository in a directory, and in the remote at ``url`` if one is given.
 
@@ -113,7 +113,7 @@ class Repository(Project):
         plain: bool = False,
         fingerprint: str = "",
         progress: Progress = SILENT,
-        ask: keys.Ask = keys.nobody,
+        ask: age.Ask = age.nobody,
     ) -> tuple[Repository, Transfer]:
         """Make a directory that holds the newest state of the repository at ``url``.
 
@@ -162,7 +162,7 @@ class Repository(Project):
         options: Mapping[str, str | bool] | None = None,
         plain: bool = False,
         progress: Progress = SILENT,
-        ask: keys.Ask = keys.nobody,
+        ask: age.Ask = age.nobody,
     ) -> Path:
         """`download` without a project: everything but the file is forgotten afterwards."""
         from dorky.commands import setup as commands

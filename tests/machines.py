@@ -28,8 +28,7 @@ from dorky.drivers import open_driver
 from dorky.drivers.base import Driver
 from dorky.format.model import Root
 from dorky.repo import Repository
-from dorky.store import oplog as operations
-from dorky.store import state
+from dorky.store import oplog, state
 
 # Typer makes the commands anew from their functions at every run: three quarters of a test's time.
 _COMMANDS = typer.main.get_command(main.app)
@@ -183,7 +182,7 @@ def started(base: Path, remote: Remote, content: Mapping[str, str], *options: st
 def forget(machine: Machine) -> None:
     """Empty the operation log."""
     with machine.repo() as repo:
-        operations.forget(repo.database)
+        oplog.forget(repo.database)
 
 
 def known(repo: Repository) -> str:

@@ -49,14 +49,13 @@ from dorky.format.model import (
     Roster,
     Tree,
 )
-from dorky.keys import age as keys
-from dorky.keys import placement, roster, vault
+from dorky.keys import age, placement, roster, vault
 from dorky.keys.vault import Vault
 from dorky.remote import root as roots
 from dorky.store import pack
 
 URL = "s3://acme-vault/payments"
-ANA, BEN = keys.generate(), keys.generate()
+ANA, BEN = age.generate(), age.generate()
 OPS = "0123456789abcdef"
 PASSPHRASE = "correct horse"
 ONE = "1" * 64
@@ -331,7 +330,7 @@ def _roster(data: bytes) -> None:
 def _request(data: bytes) -> None:
     found = model.decode(Request, data)
     assert model.decode(Request, model.encode(found)) == found
-    assert keys.recipient(keys.recipient(found.recipient)) == keys.recipient(found.recipient)
+    assert age.recipient(age.recipient(found.recipient)) == age.recipient(found.recipient)
 
 
 # --- keys -----------------------------------------------------------------------------------
@@ -340,10 +339,10 @@ def _request(data: bytes) -> None:
 @_target(
     "wrapped",
     Closed,
-    seeds=[keys.wrap(bytes(32), [BEN.public, ANA.public]), keys.wrap(b"", [ANA.public])],
+    seeds=[age.wrap(bytes(32), [BEN.public, ANA.public]), age.wrap(b"", [ANA.public])],
 )
 def _wrapped(data: bytes) -> None:
-    if keys.unwrap(data, [ANA]) is None:
+    if age.unwrap(data, [ANA]) is None:
         raise Closed
 
 
@@ -386,7 +385,7 @@ def _locked(data: bytes) -> None:
         return bytes(_decrypt(data, passphrase)) if max(asked) <= _CHEAP else b""
 
     with mock.patch.object(pyrage.passphrase, "decrypt", decrypt):
-        found = keys.unlock(data, PASSPHRASE)
+        found = age.unlock(data, PASSPHRASE)
     assert found in {None, BEN}
     if found is None:
         raise Closed

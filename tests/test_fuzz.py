@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 from targets import BEN, BODIES, REPOSITORIES, TARGETS, Target
 
 from dorky import errors
-from dorky.keys import age as keys
+from dorky.keys import age
 
 every_target = pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
 
@@ -326,9 +326,9 @@ def test_bombs_cost_little_time_and_memory() -> None:
 
 
 def test_a_key_is_not_sealed_to_more_people_than_can_open_it() -> None:
-    assert keys.wrap(bytes(32), [BEN.public] * 250)
+    assert age.wrap(bytes(32), [BEN.public] * 250)
     with pytest.raises(errors.UsageError, match="more than"):
-        keys.wrap(bytes(32), [BEN.public] * 700)
+        age.wrap(bytes(32), [BEN.public] * 700)
 
 
 # --- for long -------------------------------------------------------------------------------

@@ -17,8 +17,7 @@ from servers import Remote
 from test_team import admit, cloned
 
 from dorky.remote import root as roots
-from dorky.store import oplog as operations
-from dorky.store import reachability as reach
+from dorky.store import oplog, reachability
 from dorky.store.objects import Store
 
 BIG = random.Random(4).randbytes(1_500_000)
@@ -128,7 +127,7 @@ def test_what_can_be_undone_stays_until_that_is_forgotten(ana: Machine) -> None:
     assert found["operations"] > 0
     assert found["garbage"] == []
     with ana.repo() as repo:
-        assert operations.log(repo.database) == []
+        assert oplog.log(repo.database) == []
     assert len(gc(ana)["garbage"]) == 1
     sound(ana)
 
@@ -271,7 +270,7 @@ def test_interrupted_anywhere_it_is_run_again(
 
 def needed_by(machine: Machine) -> set[str]:
     with machine.repo() as repo:
-        return reach.reachable(repo.store)
+        return reachability.reachable(repo.store)
 
 
 def recorded(machine: Machine) -> set[str]:
@@ -397,8 +396,8 @@ def test_a_group_that_is_closed_by_now(tmp_path: Path, file_url: Remote) -> None
     ben("pull")
     forget(ben)
     with ben.repo() as repo:
-        strange = reach.foreign(repo.store, held(ben))
-        needed = reach.reachable(repo.store)
+        strange = reachability.foreign(repo.store, held(ben))
+        needed = reachability.reachable(repo.store)
     assert strange - needed
     gc(ben, "--grace", "0")
     assert strange <= held(ben)
@@ -461,8 +460,8 @@ def everything(machine: Machine) -> dict[str, bytes]:
     found = {}
     with machine.repo() as repo:
         store: Store = repo.store
-        start = reach.named(store)
-        reached = reach.reach(store, *start)
+        start = reachability.named(store)
+        reached = reachability.reach(store, *start)
         for content in reached.contents | reached.chunks | reached.trees | set(reached.commits):
             found[content] = store.read(content)
     return found

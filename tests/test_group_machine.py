@@ -37,8 +37,7 @@ from test_team import admit, cloned, follow
 from dorky import errors
 from dorky.format import codec, model
 from dorky.format.model import ALL, Commit, Group, Header, Kind, Pack, Root, Roster, Tree
-from dorky.keys import age as keys
-from dorky.keys import roster, vault
+from dorky.keys import age, roster, vault
 from dorky.keys.vault import Vault
 from dorky.remote import root as roots
 from dorky.store import history, pack
@@ -111,7 +110,7 @@ def owner(known: Roster, path: str) -> str | None:
 class Watcher:
     """Opens everything that the remote has ever held, with everybody's keys."""
 
-    def __init__(self, place: Path, people: dict[str, list[keys.Identity]]) -> None:
+    def __init__(self, place: Path, people: dict[str, list[age.Identity]]) -> None:
         self.place = place
         self.people = people
         self.holders: dict[bytes, set[str]] = {}
@@ -209,7 +208,7 @@ class Groups(RuleBasedStateMachine):
         self.watcher = Watcher(
             self.place / "vault",
             {
-                name: keys.load(self.machines[name].identity)
+                name: age.load(self.machines[name].identity)
                 for name in ("ana", "ben", "cleo", "dan", "eve")
             },
         )

@@ -27,8 +27,7 @@ from dorky.remote import root as roots
 from dorky.remote.fetch import fetch
 from dorky.remote.push import remember
 from dorky.store import history, pack
-from dorky.worktree import ingest as contents
-from dorky.worktree import staging
+from dorky.worktree import ingest, staging
 
 SECRET = b"STRIPE=sk_live_SECRET\n"
 NEW = "env/prod/new.env"
@@ -238,7 +237,7 @@ def test_content_in_the_right_tree_is_encrypted_for_the_group(
         (group,) = trees.keys() - {ALL}
         files = dict(history.files_of(repo.store, {group: trees[group]}))
         with repo.store.writer() as writer:
-            files[NEW] = contents.store_bytes(repo.store, writer, "new.env", 0o100600, secret)
+            files[NEW] = ingest.store_bytes(repo.store, writer, "new.env", 0o100600, secret)
             tree = staging.write_entries(files.items(), writer, group=group)
             made = {**trees, group: tree}
             commit = history.add_commit(writer, made, [head], author="ana", message="odd")

@@ -14,8 +14,7 @@ from servers import Remote
 from test_team import admit, cloned
 
 from dorky.format.model import Roster
-from dorky.keys import age as keys
-from dorky.keys import roster
+from dorky.keys import age, roster
 from dorky.remote import root as roots
 from dorky.remote.fetch import fetch
 from dorky.remote.push import remember
@@ -347,7 +346,7 @@ def rewrite(machine: Machine, change: Callable[[Roster], Roster]) -> None:
 
 def refused(ana: Machine) -> None:
     before = ana.files()
-    for command in (["pull"], ["team", "add", "x", keys.generate().public], ["rotate"]):
+    for command in (["pull"], ["team", "add", "x", age.generate().public], ["rotate"]):
         said = ana(*command, code=7)
         assert "The group prod was changed by somebody who is not in it" in said.error
     assert ana.files() == before
@@ -373,7 +372,7 @@ def test_who_is_outside_can_t_give_a_member_their_key(ana: Machine, ben: Machine
 
     def smuggle(known: Roster) -> Roster:
         anas = roster.member(known, "ana")
-        key = keys.generate().public
+        key = age.generate().public
         return roster.put(known, msgspec.structs.replace(anas, recipients=(*anas.recipients, key)))
 
     rewrite(ben, smuggle)

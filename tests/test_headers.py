@@ -25,8 +25,7 @@ from test_team import cloned
 from dorky import errors
 from dorky.format import model
 from dorky.format.model import ALL, Epoch, Header, Locked
-from dorky.keys import age as keys
-from dorky.keys import vault
+from dorky.keys import age, vault
 from dorky.keys.vault import Vault
 
 PASSPHRASE = "correct horse battery"
@@ -85,8 +84,8 @@ def place(file_url: Remote) -> Place:
 
 
 @pytest.fixture(scope="module")
-def known() -> tuple[Header, Vault, keys.Identity]:
-    identity = keys.generate()
+def known() -> tuple[Header, Vault, age.Identity]:
+    identity = age.generate()
     header, opened = vault.create([identity.public])
     return header, opened, identity
 
@@ -97,7 +96,7 @@ def known() -> tuple[Header, Vault, keys.Identity]:
 def test_invented_groups_are_not_looked_at(team: Team, place: Place) -> None:
     """Eleven groups of 64 KiB of stanzas each cost five minutes before the body was verified."""
     header, body = place.parts()
-    mine = keys.wrap(bytes(32), [keys.generate().public])
+    mine = age.wrap(bytes(32), [age.generate().public])
     for wrapped in ([crafted(*[TINY] * 250)] * 11, [crafted(*[X25519] * 250)] * 11, [mine] * 500):
         place.put(with_groups(header, *wrapped), body)
         for each in (team.ben, fresh(team.ben)):
@@ -159,18 +158,18 @@ def test_an_ssh_key_is_tried_if_it_is_named_and_not_hundreds_of_times() -> None:
     made = generate_private_key(65537, 2048).private_bytes(
         form.Encoding.PEM, form.PrivateFormat.OpenSSH, form.NoEncryption()
     )
-    (identity,) = keys.parse(made.decode(), "a test")
-    other = keys.generate().public
-    named = keys.wrap(bytes(32), [other, identity.public])
+    (identity,) = age.parse(made.decode(), "a test")
+    other = age.generate().public
+    named = age.wrap(bytes(32), [other, identity.public])
     with counted() as costs:
-        assert keys.unwrap(named, [identity]) == bytes(32)
-        assert keys.unwrap(keys.wrap(bytes(32), [other]), [identity]) is None
+        assert age.unwrap(named, [identity]) == bytes(32)
+        assert age.unwrap(age.wrap(bytes(32), [other]), [identity]) is None
         assert costs.calls == 1
         # One operation of RSA for each stanza of its name, some ten milliseconds.
         found = re.search(rb"-> ssh-rsa \S+\n", named)
         assert found
         body = b"\n".join([b"A" * 64] * 5 + [b"A" * 22, b""])
-        assert keys.unwrap(crafted(*[found[0] + body] * 80), [identity]) is None
+        assert age.unwrap(crafted(*[found[0] + body] * 80), [identity]) is None
         assert costs.calls == 1
 
 
@@ -195,7 +194,7 @@ def test_all_trials_of_a_passphrase_together_have_a_limit(
     team: Team, place: Place, works: list[int], most: int
 ) -> None:
     header, body = place.parts()
-    locked = tuple(Locked(keys.generate().public, "passphrase", under(work)) for work in works)
+    locked = tuple(Locked(age.generate().public, "passphrase", under(work)) for work in works)
     place.put(msgspec.structs.replace(header, locked=locked), body)
     dan = cloned(team.ana, "dan")
     dan("key", "gen")
@@ -216,23 +215,23 @@ def test_a_passphrase_costs_what_it_should_on_a_busy_machine(
         return re.sub(rb"(-> scrypt \S+) \d+", rb"\1 13", bytes(weak(data, passphrase)))
 
     monkeypatch.setattr(pyrage.passphrase, "encrypt", busy)
-    identity = keys.generate()
-    locked = keys.lock(identity, PASSPHRASE)
+    identity = age.generate()
+    locked = age.lock(identity, PASSPHRASE)
     assert re.match(rb"age-encryption\.org/v1\n-> scrypt [A-Za-z0-9+/]{22} 18\n", locked)
-    assert keys.work(locked) == 1 << 18
-    assert keys.unlock(locked, PASSPHRASE) == identity
-    assert keys.unlock(locked, f"{PASSPHRASE} ") is None
+    assert age.work(locked) == 1 << 18
+    assert age.unlock(locked, PASSPHRASE) == identity
+    assert age.unlock(locked, f"{PASSPHRASE} ") is None
     # age itself, and not only what is written here, opens it.
     assert pyrage.passphrase.decrypt(locked, PASSPHRASE) == f"{identity.secret}\n".encode()
     for place in (40, 70, 120, -70, -1):
         altered = bytearray(locked)
         altered[place] ^= 1
-        assert keys.unlock(bytes(altered), PASSPHRASE) is None
+        assert age.unlock(bytes(altered), PASSPHRASE) is None
 
 
 def test_two_locked_keys_have_nothing_in_common() -> None:
-    identity = keys.generate()
-    one, other = (keys.lock(identity, PASSPHRASE) for _ in "12")
+    identity = age.generate()
+    one, other = (age.lock(identity, PASSPHRASE) for _ in "12")
     words = [set(re.findall(rb"[A-Za-z0-9+/]{20,}", each)) for each in (one, other)]
     assert all(len(each) >= 3 for each in words)
     assert not words[0] & words[1]
@@ -243,22 +242,22 @@ def test_two_locked_keys_have_nothing_in_common() -> None:
 def test_more_work_than_is_reasonable_is_not_done(work: bytes) -> None:
     data = re.sub(rb"(-> scrypt \S+) \d+", rb"\1 " + work, under(18))
     with counted() as costs:
-        assert keys.work(data) == 0
-        assert keys.unlock(data, PASSPHRASE) is None
+        assert age.work(data) == 0
+        assert age.unlock(data, PASSPHRASE) is None
     assert not costs.work
 
 
 def test_one_file_is_one_trial() -> None:
     twice = crafted(*(b"-> scrypt %s 18\n%s\n" % (salt * 22, b"A" * 43) for salt in (b"A", b"B")))
     with counted() as costs:
-        assert keys.unlock(twice, PASSPHRASE) is None
+        assert age.unlock(twice, PASSPHRASE) is None
     assert not costs.work
 
 
 # --- what is written ------------------------------------------------------------------------
 
 
-def test_no_more_is_written_than_is_read(known: tuple[Header, Vault, keys.Identity]) -> None:
+def test_no_more_is_written_than_is_read(known: tuple[Header, Vault, age.Identity]) -> None:
     header, _, identity = known
     crowd = with_groups(header, *[crafted(*[X25519] * 256)] * 20)
     with pytest.raises(errors.UsageError, match="room"):
@@ -275,7 +274,7 @@ def test_no_more_is_written_than_is_read(known: tuple[Header, Vault, keys.Identi
     assert len(model.encode(full)) < 700 * model.KiB
 
 
-def test_there_is_an_end_to_epochs(known: tuple[Header, Vault, keys.Identity]) -> None:
+def test_there_is_an_end_to_epochs(known: tuple[Header, Vault, age.Identity]) -> None:
     header, opened, identity = known
     crowd = with_groups(header, *[b"x"] * 1023)
     with pytest.raises(errors.UsageError, match="1,024 keys"):
@@ -316,7 +315,7 @@ epoch = st.builds(
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(epoch, max_size=5), st.booleans())
 def test_any_header_is_refused_at_little_cost(
-    known: tuple[Header, Vault, keys.Identity], epochs: list[Epoch], behind: bool
+    known: tuple[Header, Vault, age.Identity], epochs: list[Epoch], behind: bool
 ) -> None:
     """None raises anything but an error of ours, and none costs much before it is known."""
     header, _, identity = known

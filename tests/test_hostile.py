@@ -22,8 +22,7 @@ from servers import Remote
 from dorky import errors
 from dorky.format import codec, model
 from dorky.format.model import ALL, Chunk, Chunks, Commit, Entry, Inline, Kind
-from dorky.keys import age as keys
-from dorky.keys import vault
+from dorky.keys import age, vault
 from dorky.remote import root as roots
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
@@ -299,7 +298,7 @@ def test_commits_that_no_clock_made(world: World, forge: Forge) -> None:
 
 def test_a_root_by_somebody_who_was_removed(world: World) -> None:
     """Eve has written to the bucket ever since, and still has the key of the first epoch."""
-    ana, eve = keys.generate(), keys.generate()
+    ana, eve = age.generate(), age.generate()
     first, _ = vault.create([ana.public, eve.public])
     eves = vault.unlock(first, [eve])
     header, _ = vault.begin_epoch(first, vault.unlock(first, [ana]), ALL, [ana.public])

@@ -12,7 +12,7 @@ from machines import Machine, started
 from servers import Remote, Server, s3_env
 from test_team import cloned
 
-from dorky.keys import age as keys
+from dorky.keys import age
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def test_a_key_is_made_once(ana: Machine) -> None:
     made = ben("key", "gen", "--json").json
     assert made["source"] == str(ben.identity)
     assert ben.identity.stat().st_mode & 0o777 == 0o600
-    assert keys.load(ben.identity)[0].public == made["recipient"]
+    assert age.load(ben.identity)[0].public == made["recipient"]
     assert "never overwritten" in ben("key", "gen", code=5).error
     other = ben("key", "gen", ben.base / "other").out
     assert "AGE-SECRET-KEY" not in other
@@ -126,7 +126,7 @@ def test_a_command_may_not_come_with_git(ana: Machine) -> None:
 
 
 def test_the_environment_goes_before_files(ana: Machine) -> None:
-    stranger = keys.generate()
+    stranger = age.generate()
     ana.env["DORKY_IDENTITY"] = stranger.secret
     said = ana("rotate", code=6)
     assert stranger.public in said.error
@@ -176,7 +176,7 @@ def test_who_comes_back_with_another_key_asks_the_remote_first(ana: Machine) -> 
     ben = cloned(ana, "ben")
     ben.env["DORKY_IDENTITY"] = ana.identity.read_text()
     ben("pull")
-    made = keys.generate()
+    made = age.generate()
     ana("team", "add", "ben", made.public)
     ana("group", "add", "prod", "*.env", "--member", "ana", "--member", "ben")
     ben.env["DORKY_IDENTITY"] = made.secret
@@ -187,7 +187,7 @@ def test_who_comes_back_with_another_key_asks_the_remote_first(ana: Machine) -> 
 
 
 def test_a_clone_that_two_keys_use(ana: Machine) -> None:
-    outside, inside = keys.generate(), keys.generate()
+    outside, inside = age.generate(), age.generate()
     for name, key in (("outside", outside), ("inside", inside)):
         ana("team", "add", name, key.public)
     ana.commit({"env/prod.env": "P=1\n"})

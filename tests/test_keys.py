@@ -21,7 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dorky import errors
-from dorky.keys import age as keys
+from dorky.keys import age
 from dorky.keys.age import Identity
 
 # The scalar of 32 bytes 0x2a: nobody's key.
@@ -48,19 +48,19 @@ def umask(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 def test_vectors() -> None:
-    (identity,) = keys.parse(SECRET, "here")
+    (identity,) = age.parse(SECRET, "here")
     assert identity == Identity(SECRET, PUBLIC)
-    assert keys.unwrap(bytes.fromhex(WRAPPED), [identity]) == bytes(range(32))
+    assert age.unwrap(bytes.fromhex(WRAPPED), [identity]) == bytes(range(32))
 
 
 # --- identity files -------------------------------------------------------------------------
 
 
 def test_an_identity_survives(tmp_path: Path, umask: None) -> None:
-    identity = keys.generate()
+    identity = age.generate()
     path = tmp_path / "home" / ".dorky" / "identity"
-    keys.save(identity, path)
-    assert keys.load(path) == [identity]
+    age.save(identity, path)
+    assert age.load(path) == [identity]
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
     assert list(path.parent.iterdir()) == [path]
@@ -68,10 +68,10 @@ def test_an_identity_survives(tmp_path: Path, umask: None) -> None:
 
 def test_a_secret_key_is_never_overwritten(tmp_path: Path) -> None:
     path = tmp_path / "identity"
-    keys.save(keys.generate(), path)
+    age.save(age.generate(), path)
     before = path.read_bytes()
     with pytest.raises(errors.DiskError, match="exists"):
-        keys.save(keys.generate(), path)
+        age.save(age.generate(), path)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
 
@@ -79,47 +79,47 @@ def test_a_secret_key_is_never_overwritten(tmp_path: Path) -> None:
 def test_a_home_that_can_not_be_is_named(tmp_path: Path) -> None:
     (tmp_path / ".dorky").touch()
     with pytest.raises(errors.DiskError, match=r"\.dorky"):
-        keys.save(keys.generate(), tmp_path / ".dorky" / "identity")
+        age.save(age.generate(), tmp_path / ".dorky" / "identity")
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o644, 0o660, 0o602, 0o610, 0o601, 0o777])
 def test_a_file_that_others_can_read_is_refused(tmp_path: Path, mode: int) -> None:
     path = tmp_path / "identity"
-    keys.save(keys.generate(), path)
+    age.save(age.generate(), path)
     path.chmod(mode)
     with pytest.raises(errors.IdentityExposed, match=f"{mode:04o}") as caught:
-        keys.load(path)
+        age.load(path)
     assert caught.value.hint == f"chmod 600 {path}"
     path.chmod(0o400)
-    assert keys.load(path)
+    assert age.load(path)
 
 
 def test_the_file_may_be_a_link_to_one_that_is_private(tmp_path: Path) -> None:
     path, link = tmp_path / "identity", tmp_path / "link"
-    keys.save(keys.generate(), path)
+    age.save(age.generate(), path)
     link.symlink_to(path)
-    assert keys.load(link) == keys.load(path)
+    assert age.load(link) == age.load(path)
     path.chmod(0o644)
     with pytest.raises(errors.IdentityExposed):
-        keys.load(link)
+        age.load(link)
 
 
 def test_there_is_none(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for path in (tmp_path / "identity", tmp_path / "none" / "identity", tmp_path / "file" / "x"):
         with pytest.raises(errors.IdentityMissing):
-            keys.load(path)
+            age.load(path)
     with pytest.raises(errors.DiskError, match="directory"):
-        keys.load(tmp_path)
+        age.load(tmp_path)
 
 
 def test_several_keys_with_comments() -> None:
-    identities = [keys.generate() for _ in range(3)]
+    identities = [age.generate() for _ in range(3)]
     text = "# created: today\r\n\r\n" + "".join(
         f"# public key: {each.public}\n  {each.secret}\t\r\n" for each in identities
     )
-    assert keys.parse(text, "here") == identities
-    assert keys.parse(SECRET.lower(), "here")[0].public == PUBLIC
+    assert age.parse(text, "here") == identities
+    assert age.parse(SECRET.lower(), "here")[0].public == PUBLIC
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_several_keys_with_comments() -> None:
 )
 def test_what_is_no_identity_is_not_shown(text: str) -> None:
     with pytest.raises(errors.IdentityMalformed) as caught:
-        keys.parse(text, "DORKY_IDENTITY")
+        age.parse(text, "DORKY_IDENTITY")
     shown = caught.value.message + caught.value.hint
     assert "DORKY_IDENTITY" in shown
     assert SECRET[20:] not in shown
@@ -156,11 +156,11 @@ def test_an_identity_file_that_is_not_text(tmp_path: Path) -> None:
     path.write_bytes(bytes(range(256)) * 9)
     path.chmod(0o600)
     with pytest.raises(errors.IdentityMalformed):
-        keys.load(path)
+        age.load(path)
 
 
 def test_a_secret_key_does_not_show() -> None:
-    identity = keys.generate()
+    identity = age.generate()
     for text in (repr(identity), repr([identity]), f"{identity}"):
         assert identity.secret not in text
         assert identity.public in text
@@ -170,12 +170,12 @@ def test_a_secret_key_does_not_show() -> None:
 
 
 def test_each_recipient_opens_it_and_nobody_else() -> None:
-    ana, ben, eve = (keys.generate() for _ in range(3))
-    wrapped = keys.wrap(b"k" * 32, [ana.public, ben.public])
+    ana, ben, eve = (age.generate() for _ in range(3))
+    wrapped = age.wrap(b"k" * 32, [ana.public, ben.public])
     for holder in ([ana], [ben], [eve, ben], [ben, eve]):
-        assert keys.unwrap(wrapped, holder) == b"k" * 32
-    assert keys.unwrap(wrapped, [eve]) is None
-    assert keys.unwrap(wrapped, []) is None
+        assert age.unwrap(wrapped, holder) == b"k" * 32
+    assert age.unwrap(wrapped, [eve]) is None
+    assert age.unwrap(wrapped, []) is None
 
 
 @pytest.mark.parametrize(
@@ -202,9 +202,9 @@ def test_each_recipient_opens_it_and_nobody_else() -> None:
 )
 def test_what_can_not_be_sealed_to_is_refused(recipient: str) -> None:
     for refused in (
-        lambda: keys.wrap(b"k" * 32, [PUBLIC, recipient]),
-        lambda: keys.recipient(recipient),
-        lambda: keys.recipients(f"# a file\n{recipient}"),
+        lambda: age.wrap(b"k" * 32, [PUBLIC, recipient]),
+        lambda: age.recipient(recipient),
+        lambda: age.recipients(f"# a file\n{recipient}"),
     ):
         with pytest.raises(errors.BadRecipient, match="is no public key") as caught:
             refused()
@@ -218,30 +218,30 @@ def test_a_passphrase_is_not_tried() -> None:
     # At a work factor of 30, scrypt would take a terabyte of memory.
     stanza = b"age-encryption.org/v1\n-> scrypt %s 30\n%s\n--- %s\n"
     wrapped = stanza % (b"A" * 22, b"A" * 43, b"A" * 43) + bytes(64)
-    assert keys.unwrap(wrapped, keys.parse(SECRET, "here")) is None
+    assert age.unwrap(wrapped, age.parse(SECRET, "here")) is None
 
 
 def test_an_altered_wrapping_does_not_open() -> None:
     wrapped = bytes.fromhex(WRAPPED)
-    holder = keys.parse(SECRET, "here")
+    holder = age.parse(SECRET, "here")
     for place in range(len(wrapped)):
         damaged = wrapped[:place] + bytes([wrapped[place] ^ 1]) + wrapped[place + 1 :]
-        assert keys.unwrap(damaged, holder) is None
-        assert keys.unwrap(wrapped[:place], holder) is None
+        assert age.unwrap(damaged, holder) is None
+        assert age.unwrap(wrapped[:place], holder) is None
 
 
 @given(st.one_of(st.binary(), st.binary().map(lambda noise: b"age-encryption.org/v1\n" + noise)))
 def test_noise_opens_for_nobody(noise: bytes) -> None:
-    assert keys.unwrap(noise, keys.parse(SECRET, "here")) is None
+    assert age.unwrap(noise, age.parse(SECRET, "here")) is None
 
 
 @pytest.mark.skipif(not shutil.which("age"), reason="age is not installed")
 def test_age_itself_opens_it(tmp_path: Path) -> None:
-    identity = keys.generate()
-    keys.save(identity, tmp_path / "identity")
+    identity = age.generate()
+    age.save(identity, tmp_path / "identity")
     done = subprocess.run(
         ["age", "--decrypt", "--identity", tmp_path / "identity"],
-        input=keys.wrap(b"k" * 32, [identity.public]),
+        input=age.wrap(b"k" * 32, [identity.public]),
         capture_output=True,
         check=True,
     )
@@ -252,7 +252,7 @@ def test_age_itself_opens_it(tmp_path: Path) -> None:
 def test_a_key_from_age_keygen_is_read(tmp_path: Path) -> None:
     path = tmp_path / "identity"
     subprocess.run(["age-keygen", "--output", path], capture_output=True, check=True)
-    (identity,) = keys.load(path)
+    (identity,) = age.load(path)
     assert identity.public in path.read_text()
 
 
@@ -289,13 +289,13 @@ def public(path: Path) -> str:
     ("kind", "form"), [("ed25519", ""), ("rsa", ""), ("rsa", "PEM"), ("rsa", "PKCS8")]
 )
 def test_an_ssh_key_is_an_identity(ssh: Callable[..., Path], kind: str, form: str) -> None:
-    (identity,) = keys.load(ssh(kind, form=form))
+    (identity,) = age.load(ssh(kind, form=form))
     assert identity.public == " ".join(public(ssh(kind, form=form)).split()[:2])
-    assert keys.recipient(public(ssh(kind, form=form))) == identity.public
+    assert age.recipient(public(ssh(kind, form=form))) == identity.public
     assert not identity.locked
-    wrapped = keys.wrap(b"k" * 32, [PUBLIC, public(ssh(kind, form=form))])
-    assert keys.unwrap(wrapped, [keys.generate(), identity]) == b"k" * 32
-    assert keys.unwrap(wrapped, keys.parse(SECRET, "here")) == b"k" * 32
+    wrapped = age.wrap(b"k" * 32, [PUBLIC, public(ssh(kind, form=form))])
+    assert age.unwrap(wrapped, [age.generate(), identity]) == b"k" * 32
+    assert age.unwrap(wrapped, age.parse(SECRET, "here")) == b"k" * 32
     for text in (repr(identity), f"{[identity]}"):
         assert identity.secret.splitlines()[2] not in text
         assert identity.public in text
@@ -303,17 +303,17 @@ def test_an_ssh_key_is_an_identity(ssh: Callable[..., Path], kind: str, form: st
 
 def test_an_ssh_key_in_a_variable(ssh: Callable[..., Path]) -> None:
     text = ssh().read_text()
-    (identity,) = keys.parse(text, "here")
+    (identity,) = age.parse(text, "here")
     for form in (
         text.strip(),
         text.replace("\n", "\r\n"),
         text.replace("\n", " "),
         f"\ufeff{text}",
     ):
-        assert keys.parse(form, "here") == [identity]
+        assert age.parse(form, "here") == [identity]
     for form in (text[:-40], text + SECRET, text + text, text.replace("b3Bl", "b3Bm")):
         with pytest.raises(errors.IdentityMalformed):
-            keys.parse(form, "here")
+            age.parse(form, "here")
 
 
 def test_ssh_keys_that_can_not_be_used_say_why(ssh: Callable[..., Path]) -> None:
@@ -325,9 +325,9 @@ def test_ssh_keys_that_can_not_be_used_say_why(ssh: Callable[..., Path]) -> None
         (ssh("rsa", bits=1024, form="PEM"), "RSA key of 1024 bits"),
     ):
         with pytest.raises(errors.UnusableIdentity, match=why):
-            keys.load(path)
+            age.load(path)
         with pytest.raises(errors.BadRecipient, match=why):
-            keys.recipient(public(path))
+            age.recipient(public(path))
 
 
 @pytest.mark.parametrize("form", ["PEM", "PKCS8"])
@@ -338,11 +338,11 @@ def test_an_old_format_with_a_passphrase_is_converted_by_ssh_keygen(
     path.write_bytes(ssh("rsa", passphrase="horse battery", form=form).read_bytes())
     path.chmod(0o600)
     with pytest.raises(errors.UnusableIdentity) as caught:
-        keys.load(path)
+        age.load(path)
     assert caught.value.hint == f"ssh-keygen -p -f {path} converts it"
     converting = ["ssh-keygen", "-q", "-p", "-f", path, "-P", "horse battery", "-N", "new horse"]
     subprocess.run(converting, check=True, capture_output=True)
-    assert keys.load(path)[0].locked
+    assert age.load(path)[0].locked
 
 
 class Person:
@@ -361,54 +361,54 @@ class Person:
 @pytest.mark.parametrize("kind", ["ed25519", "rsa"])
 def test_a_passphrase_is_asked_for_once(ssh: Callable[..., Path], kind: str) -> None:
     path = ssh(kind, passphrase="horse")
-    (identity,) = keys.load(path)
+    (identity,) = age.load(path)
     assert identity.locked
     assert identity.public == " ".join(public(path).split()[:2])
-    wrapped = keys.wrap(b"k" * 32, [identity.public])
-    assert keys.unwrap(wrapped, [identity]) is None
+    wrapped = age.wrap(b"k" * 32, [identity.public])
+    assert age.unwrap(wrapped, [identity]) is None
     ana = Person("cow", "horse")
-    assert keys.unwrap(wrapped, [identity], ana) == b"k" * 32
+    assert age.unwrap(wrapped, [identity], ana) == b"k" * 32
     assert ana.asked == [f"Passphrase of the SSH key in {path}"] * 2
-    assert keys.unwrap(keys.wrap(b"l" * 32, [identity.public]), [identity], ana) == b"l" * 32
+    assert age.unwrap(age.wrap(b"l" * 32, [identity.public]), [identity], ana) == b"l" * 32
     assert len(ana.asked) == 2
 
 
 @needs_bcrypt
 def test_nothing_is_asked_that_is_not_needed(ssh: Callable[..., Path]) -> None:
-    (locked,) = keys.load(ssh(passphrase="horse", serial=1))
-    (other,) = keys.load(ssh())
+    (locked,) = age.load(ssh(passphrase="horse", serial=1))
+    (other,) = age.load(ssh())
     ana = Person("horse")
-    mine = keys.parse(SECRET, "here")
-    assert keys.unwrap(keys.wrap(b"k", [other.public, PUBLIC]), [locked], ana) is None
-    assert keys.unwrap(keys.wrap(b"k", [locked.public, PUBLIC]), [locked, *mine], ana) == b"k"
-    assert keys.unwrap(b"noise", [locked], ana) is None
+    mine = age.parse(SECRET, "here")
+    assert age.unwrap(age.wrap(b"k", [other.public, PUBLIC]), [locked], ana) is None
+    assert age.unwrap(age.wrap(b"k", [locked.public, PUBLIC]), [locked, *mine], ana) == b"k"
+    assert age.unwrap(b"noise", [locked], ana) is None
     assert ana.asked == []
 
 
 @needs_bcrypt
 def test_wrong_passphrases(ssh: Callable[..., Path]) -> None:
     path = ssh(passphrase="horse", serial=2)
-    (locked,) = keys.load(path)
-    wrapped = keys.wrap(b"k", [locked.public])
+    (locked,) = age.load(path)
+    wrapped = age.wrap(b"k", [locked.public])
     for ana, asked in (
         (Person("canary1", "canary2", "canary3", "horse"), 3),
         (Person("canary1", "canary1", "horse"), 2),
     ):
         with pytest.raises(errors.WrongPassphrase, match=str(path)) as caught:
-            keys.unwrap(wrapped, [locked], ana)
+            age.unwrap(wrapped, [locked], ana)
         assert "canary" not in caught.value.message + caught.value.hint
         assert len(ana.asked) == asked
     for ana in (Person(None), Person(""), Person("canary1", None)):
-        assert keys.unwrap(wrapped, [locked], ana) is None
+        assert age.unwrap(wrapped, [locked], ana) is None
 
 
 def test_without_bcrypt_it_says_what_is_missing(
     ssh: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (locked,) = keys.load(ssh(passphrase="horse", serial=3))
+    (locked,) = age.load(ssh(passphrase="horse", serial=3))
     monkeypatch.setitem(sys.modules, "bcrypt", None)
     with pytest.raises(errors.MissingLibrary, match="bcrypt"):
-        keys.unwrap(keys.wrap(b"k", [locked.public]), [locked], Person("horse"))
+        age.unwrap(age.wrap(b"k", [locked.public]), [locked], Person("horse"))
 
 
 @needs_bcrypt
@@ -416,9 +416,9 @@ def test_a_cipher_that_is_not_known(ssh: Callable[..., Path], tmp_path: Path) ->
     path = tmp_path / "odd"
     odd = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "horse", "-a", "2"]
     subprocess.run([*odd, "-Z", "chacha20-poly1305@openssh.com", "-f", path], check=True)
-    (locked,) = keys.load(path)
+    (locked,) = age.load(path)
     with pytest.raises(errors.UnusableIdentity, match="chacha20"):
-        keys.unwrap(keys.wrap(b"k", [locked.public]), [locked], Person("horse"))
+        age.unwrap(age.wrap(b"k", [locked.public]), [locked], Person("horse"))
 
 
 @pytest.mark.parametrize("kind", ["ed25519", "rsa"])
@@ -426,15 +426,15 @@ def test_a_fingerprint_is_that_of_ssh_keygen(ssh: Callable[..., Path], kind: str
     shown = subprocess.run(
         ["ssh-keygen", "-lf", ssh(kind)], capture_output=True, text=True, check=True
     ).stdout.split()[1]
-    assert keys.fingerprint(public(ssh(kind))) == shown
-    (identity,) = keys.load(ssh(kind))
-    assert keys.fingerprint(identity.public) == shown
+    assert age.fingerprint(public(ssh(kind))) == shown
+    (identity,) = age.load(ssh(kind))
+    assert age.fingerprint(identity.public) == shown
 
 
 def test_the_fingerprint_of_an_age_key() -> None:
-    assert keys.fingerprint(PUBLIC) == "SHA256:UikqZBxXdoIRmggDIzsJZs3ayGfB5nYt0rz67W0kj0A"
+    assert age.fingerprint(PUBLIC) == "SHA256:UikqZBxXdoIRmggDIzsJZs3ayGfB5nYt0rz67W0kj0A"
     with pytest.raises(errors.BadRecipient):
-        keys.fingerprint("ssh-ed25519 rubbish")
+        age.fingerprint("ssh-ed25519 rubbish")
 
 
 @pytest.mark.skipif(not shutil.which("age"), reason="age is not installed")
@@ -443,42 +443,42 @@ def test_age_itself_opens_it_with_an_ssh_key_and_seals_to_it(
     ssh: Callable[..., Path], kind: str, tmp_path: Path
 ) -> None:
     path = ssh(kind)
-    wrapped = keys.wrap(b"k" * 32, [PUBLIC, public(path)])
+    wrapped = age.wrap(b"k" * 32, [PUBLIC, public(path)])
     opening = ["age", "--decrypt", "--identity", path]
     opened = subprocess.run(opening, input=wrapped, capture_output=True, check=True).stdout
     assert opened == b"k" * 32
     sealing = ["age", "--encrypt", "--recipients-file", f"{path}.pub"]
     sealed = subprocess.run(sealing, input=b"theirs", capture_output=True, check=True).stdout
-    assert keys.unwrap(sealed, keys.load(path)) == b"theirs"
+    assert age.unwrap(sealed, age.load(path)) == b"theirs"
 
 
 # --- public keys ----------------------------------------------------------------------------
 
 
 def test_a_public_key_is_kept_in_one_form(ssh: Callable[..., Path]) -> None:
-    assert keys.recipient(f"  {PUBLIC}\n") == PUBLIC
-    assert keys.recipient(PUBLIC.upper()) == PUBLIC
+    assert age.recipient(f"  {PUBLIC}\n") == PUBLIC
+    assert age.recipient(PUBLIC.upper()) == PUBLIC
     kind, data, comment = public(ssh()).split(maxsplit=2)
-    assert keys.recipient(f"{kind}   {data}\t{comment}") == f"{kind} {data}"
+    assert age.recipient(f"{kind}   {data}\t{comment}") == f"{kind} {data}"
 
 
 def test_a_file_of_public_keys(ssh: Callable[..., Path]) -> None:
     text = f"\ufeff# the team\r\n\r\n{PUBLIC}\r\n  # Ben\r\n{public(ssh())}\n{PUBLIC}\n"
-    assert keys.recipients(text) == [PUBLIC, " ".join(public(ssh()).split()[:2])]
-    assert keys.recipients(public(ssh("rsa")))
+    assert age.recipients(text) == [PUBLIC, " ".join(public(ssh()).split()[:2])]
+    assert age.recipients(public(ssh("rsa")))
     for nothing in ("", "\n", f"# public key: {PUBLIC}\n"):
         with pytest.raises(errors.BadRecipient, match="empty"):
-            keys.recipients(nothing)
+            age.recipients(nothing)
     with pytest.raises(errors.BadRecipient, match=r"ecdsa.* in line 3"):
-        keys.recipients(f"{PUBLIC}\n\n{public(ssh('ecdsa'))}")
+        age.recipients(f"{PUBLIC}\n\n{public(ssh('ecdsa'))}")
 
 
 def test_a_file_with_a_secret_is_no_file_of_public_keys(
     ssh: Callable[..., Path], tmp_path: Path
 ) -> None:
-    keys.save(Identity(SECRET, PUBLIC), tmp_path / "identity")
+    age.save(Identity(SECRET, PUBLIC), tmp_path / "identity")
     for path in (tmp_path / "identity", ssh(), ssh("rsa", form="PEM")):
-        for read in (keys.recipient, keys.recipients):
+        for read in (age.recipient, age.recipients):
             with pytest.raises(errors.BadRecipient, match="secret key") as caught:
                 read(path.read_text())
             shown = caught.value.message + caught.value.hint
@@ -517,12 +517,12 @@ BLOBS = st.one_of(
 )
 def test_any_text_is_a_public_key_or_is_not(text: str) -> None:
     try:
-        known = keys.recipient(text)
+        known = age.recipient(text)
     except errors.BadRecipient as error:
         refused = error
     else:
-        assert keys.recipient(known) == known
-        assert keys.wrap(b"k" * 32, [known])
+        assert age.recipient(known) == known
+        assert age.wrap(b"k" * 32, [known])
         return
     assert refused.message.isprintable()
 
@@ -545,12 +545,12 @@ def test_any_private_key_is_an_identity_or_is_not(noise: bytes, label: str) -> N
     body = base64.b64encode(noise).decode()
     text = f"-----BEGIN {label}-----\n{body}\n-----END {label}-----\n"
     try:
-        (identity,) = keys.parse(text, "here")
+        (identity,) = age.parse(text, "here")
     except (errors.IdentityMalformed, errors.UnusableIdentity) as error:
         refused = error
     else:
         assert identity.locked
-        assert keys.unwrap(keys.wrap(b"k", [PUBLIC]), [identity]) is None
+        assert age.unwrap(age.wrap(b"k", [PUBLIC]), [identity]) is None
         return
     assert len(body) < 8 or body not in refused.message
 
@@ -560,7 +560,7 @@ def test_a_public_half_that_is_another_key_s(ssh: Callable[..., Path]) -> None:
     mine, other = (base64.b64decode(public(key).split()[1]) for key in (ssh(), ssh(serial=4)))
     mixed = base64.b64encode(base64.b64decode("".join(body)).replace(mine, other, 1)).decode()
     with pytest.raises(errors.IdentityMalformed):
-        keys.parse(f"{label}\n{mixed}\n{end}\n", "here")
+        age.parse(f"{label}\n{mixed}\n{end}\n", "here")
 
 
 def test_a_damaged_ssh_key_is_refused_or_whole(ssh: Callable[..., Path]) -> None:
@@ -569,11 +569,11 @@ def test_a_damaged_ssh_key_is_refused_or_whole(ssh: Callable[..., Path]) -> None
     for place in range(len(data)):
         damaged = base64.b64encode(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
         try:
-            (identity,) = keys.parse(f"{label}\n{damaged.decode()}\n{end}\n", "here")
+            (identity,) = age.parse(f"{label}\n{damaged.decode()}\n{end}\n", "here")
         except (errors.IdentityMalformed, errors.UnusableIdentity):
             continue
         if not identity.locked:
-            assert keys.unwrap(keys.wrap(b"k", [identity.public]), [identity]) == b"k"
+            assert age.unwrap(age.wrap(b"k", [identity.public]), [identity]) == b"k"
 
 
 @given(st.lists(st.binary(max_size=60), max_size=4), st.binary())
@@ -581,7 +581,7 @@ def test_headers_of_noise_ask_for_nothing(stanzas: list[bytes], noise: bytes) ->
     wrapped = b"".join(b"-> ssh-ed25519 " + each + b"\n" for each in stanzas)
     wrapped = b"age-encryption.org/v1\n" + wrapped + b"--- " + noise
     ana = Person("horse")
-    assert keys.unwrap(wrapped, keys.parse(SECRET, "here"), ana) is None
+    assert age.unwrap(wrapped, age.parse(SECRET, "here"), ana) is None
     assert ana.asked == []
 
 
@@ -591,15 +591,15 @@ def test_headers_of_noise_ask_for_nothing(stanzas: list[bytes], noise: bytes) ->
 @pytest.fixture(scope="module")
 def under_horse() -> bytes:
     """Made once: scrypt takes its time."""
-    return keys.lock(Identity(SECRET, PUBLIC), "horse é")
+    return age.lock(Identity(SECRET, PUBLIC), "horse é")
 
 
 def test_a_key_under_a_passphrase(under_horse: bytes) -> None:
-    assert keys.unlock(under_horse, "horse é") == Identity(SECRET, PUBLIC)
-    assert keys.unlock(under_horse, "wrong") is None
-    assert keys.unlock(under_horse, "") is None
+    assert age.unlock(under_horse, "horse é") == Identity(SECRET, PUBLIC)
+    assert age.unlock(under_horse, "wrong") is None
+    assert age.unlock(under_horse, "") is None
     with pytest.raises(errors.UsageError):
-        keys.lock(keys.generate(), "")
+        age.lock(age.generate(), "")
 
 
 def test_a_key_that_asks_for_too_much_work_is_not_opened(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -610,9 +610,9 @@ def test_a_key_that_asks_for_too_much_work_is_not_opened(monkeypatch: pytest.Mon
     for factor in (22, 30, 99, 0):
         stanza = b"age-encryption.org/v1\n-> scrypt %s %d\n%s\n--- %s\n"
         data = stanza % (b"A" * 22, factor, b"A" * 43, b"A" * 43) + bytes(64)
-        assert keys.unlock(data, "horse") is None
-    assert keys.unlock(b"", "horse") is None
-    assert keys.unlock(bytes.fromhex(WRAPPED), "horse") is None
+        assert age.unlock(data, "horse") is None
+    assert age.unlock(b"", "horse") is None
+    assert age.unlock(bytes.fromhex(WRAPPED), "horse") is None
 
 
 @pytest.mark.deep
@@ -642,8 +642,8 @@ def python(script: str) -> str:
 
 def test_a_program_prints_the_identity(capfd: pytest.CaptureFixture[str]) -> None:
     script = f"import sys; print('# hi', file=sys.stderr); print({SECRET!r}, sys.stdin.read())"
-    text = keys.run_command(python(script))
-    assert keys.parse(text, "here") == [Identity(SECRET, PUBLIC)]
+    text = age.run_command(python(script))
+    assert age.parse(text, "here") == [Identity(SECRET, PUBLIC)]
     shown = capfd.readouterr()
     assert shown.out == ""
     assert shown.err == "# hi\n"
@@ -656,7 +656,7 @@ def test_what_is_piped_to_dorky_is_not_for_the_program() -> None:
     kept = os.dup(0)
     os.dup2(ours, 0)
     try:
-        assert keys.run_command(python("import sys; print(len(sys.stdin.read()))")) == "0\n"
+        assert age.run_command(python("import sys; print(len(sys.stdin.read()))")) == "0\n"
         assert os.read(0, 99) == b"a value to set"
     finally:
         os.dup2(kept, 0)
@@ -665,7 +665,7 @@ def test_what_is_piped_to_dorky_is_not_for_the_program() -> None:
 
 
 def test_no_shell_is_run() -> None:
-    assert keys.run_command(python("import sys; print(sys.argv[1:])") + " '$HOME' ; *") == (
+    assert age.run_command(python("import sys; print(sys.argv[1:])") + " '$HOME' ; *") == (
         "['$HOME', ';', '*']\n"
     )
 
@@ -687,6 +687,6 @@ def test_no_shell_is_run() -> None:
 )
 def test_a_program_that_fails_is_named_and_nothing_else(command: str, says: str) -> None:
     with pytest.raises(errors.IdentityCommandFailed, match=says) as caught:
-        keys.run_command(command)
+        age.run_command(command)
     assert "canary" not in caught.value.message + caught.value.hint
     assert caught.value.__suppress_context__ or caught.value.__context__ is None

@@ -22,7 +22,7 @@ from test_merge import Pair
 
 from dorky import errors
 from dorky.repo import Repository
-from dorky.store import oplog as operations
+from dorky.store import oplog
 
 BASE = {
     ".env": file("A=1\nB=2\n", 0o600),
@@ -795,7 +795,7 @@ def test_git_ignores_what_an_undo_brings_back(pair: Pair) -> None:
 
 def test_a_merge_whose_beginning_is_forgotten_can_only_be_ended(pair: Pair) -> None:
     diverge(pair, {"a": file("theirs\n")}, {"a": file("ours\n")})
-    operations.forget(pair.ben.database)
+    oplog.forget(pair.ben.database)
     with pytest.raises(errors.UsageError, match="not known any more"):
         pair.ben.merge_abort()
     assert pair.ben.status().conflicts

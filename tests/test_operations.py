@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dorky.store import database as databases
-from dorky.store import oplog as operations
+from dorky.store import oplog
 from dorky.store.database import Database
 from dorky.store.index import Index, Row
 from dorky.store.oplog import recording
@@ -40,11 +40,11 @@ def test_the_first_old_value_of_everything_is_noted(database: Database) -> None:
         database.set_ref("main", C)
         database.set_ref("backup/1", C)
         database.set("head", A.encode())
-    found = operations.replaced(database, 1)
+    found = oplog.replaced(database, 1)
     assert found.rows == {"a": row("a"), "b": row("b"), "d": None}
     assert found.refs == {"main": A, "backup/1": None}
     assert found.values["head"] == b""
-    assert operations.named(database) == ({A}, {A})
+    assert oplog.named(database) == ({A}, {A})
 
 
 def test_what_is_not_ours_to_undo_is_not_noted(database: Database) -> None:
@@ -54,9 +54,9 @@ def test_what_is_not_ours_to_undo_is_not_noted(database: Database) -> None:
         database.set_ref("origin/main", A)
         database.set("remote.origin.place", b"x")
         index.refresh([row("a")._replace(mtime=7, seen=9)])
-    assert operations.log(database) == []
+    assert oplog.log(database) == []
     database.set_ref("main", A)
-    assert operations.log(database) == []
+    assert oplog.log(database) == []
 
 
 def test_a_file_that_is_back_on_disk_is_a_change(database: Database) -> None:
@@ -64,7 +64,7 @@ def test_a_file_that_is_back_on_disk_is_a_change(database: Database) -> None:
     index.put([row("a", absent=True)])
     with recording(database, "restore"):
         index.refresh([row("a")])
-    assert operations.replaced(database, 1).rows == {"a": row("a", absent=True)}
+    assert oplog.replaced(database, 1).rows == {"a": row("a", absent=True)}
 
 
 def test_several_operations_are_looked_at_as_one(database: Database) -> None:
@@ -72,24 +72,24 @@ def test_several_operations_are_looked_at_as_one(database: Database) -> None:
     for content in (A, B, C):
         with recording(database, f"put {content[0]}"):
             index.put([row("a", content)])
-            operations.note_disk(database, {"a": (None, row("a", content))})
+            oplog.note_disk(database, {"a": (None, row("a", content))})
             database.set_ref("main", content)
-    assert [each.command for each in operations.log(database)] == ["put c", "put b", "put a"]
-    assert [each.n for each in operations.log(database, 2)] == [3, 2]
-    since = operations.replaced(database, 2)
+    assert [each.command for each in oplog.log(database)] == ["put c", "put b", "put a"]
+    assert [each.n for each in oplog.log(database, 2)] == [3, 2]
+    since = oplog.replaced(database, 2)
     assert since.rows == {"a": row("a", A)}
     assert since.refs == {"main": A}
     assert since.disk == {"a": (None, row("a", C))}
-    assert operations.touched(database, 3) == ["a"]
+    assert oplog.touched(database, 3) == ["a"]
 
 
 def test_the_disk_is_noted_first_and_last(database: Database) -> None:
     with recording(database, "restore"):
-        operations.note_disk(database, {"a": (row("a", A), row("a", B))})
-        operations.note_disk(database, {"a": (row("a", B), row("a", C))})
-    assert operations.replaced(database, 1).disk == {"a": (row("a", A), row("a", C))}
-    operations.note_disk(database, {"b": (None, None)})
-    assert operations.replaced(database, 1).disk.keys() == {"a"}
+        oplog.note_disk(database, {"a": (row("a", A), row("a", B))})
+        oplog.note_disk(database, {"a": (row("a", B), row("a", C))})
+    assert oplog.replaced(database, 1).disk == {"a": (row("a", A), row("a", C))}
+    oplog.note_disk(database, {"b": (None, None)})
+    assert oplog.replaced(database, 1).disk.keys() == {"a"}
 
 
 def test_one_inside_another_is_part_of_it(database: Database) -> None:
@@ -97,8 +97,8 @@ def test_one_inside_another_is_part_of_it(database: Database) -> None:
         with recording(database, "inner"):
             database.set_ref("main", A)
         database.set_ref("main", B)
-    assert [each.command for each in operations.log(database)] == ["outer"]
-    assert operations.replaced(database, 1).refs == {"main": None}
+    assert [each.command for each in oplog.log(database)] == ["outer"]
+    assert oplog.replaced(database, 1).refs == {"main": None}
 
 
 def test_what_is_rolled_back_was_never_done(database: Database) -> None:
@@ -110,36 +110,36 @@ def test_what_is_rolled_back_was_never_done(database: Database) -> None:
 
     with pytest.raises(ValueError, match="no"):
         fail()
-    assert operations.log(database) == []
+    assert oplog.log(database) == []
     with recording(database, "again"):
         database.set_ref("main", A)
-    assert [each.command for each in operations.log(database)] == ["again"]
+    assert [each.command for each in oplog.log(database)] == ["again"]
 
 
 def test_commands_may_hold_anything(database: Database) -> None:
     command = "stage 'it''s' \0 \udcff; DROP TABLE operations; --"
     with recording(database, command):
         database.set_ref("main", A)
-    assert operations.log(database)[0].command.startswith("stage 'it''s' ")
+    assert oplog.log(database)[0].command.startswith("stage 'it''s' ")
 
 
 def test_old_operations_expire(database: Database) -> None:
     with recording(database, "x"):
         database.set_ref("main", A)
-    assert operations.expire(database, datetime.now(timezone.utc) - timedelta(days=1)) == 0
-    assert operations.expire(database, datetime.now(timezone.utc) + timedelta(days=1)) == 1
-    assert operations.named(database) == (set(), set())
+    assert oplog.expire(database, datetime.now(timezone.utc) - timedelta(days=1)) == 0
+    assert oplog.expire(database, datetime.now(timezone.utc) + timedelta(days=1)) == 1
+    assert oplog.named(database) == (set(), set())
 
 
 def test_all_operations_are_forgotten(database: Database) -> None:
     with recording(database, "x"):
         database.set_ref("main", A)
-        operations.forget(database)
+        oplog.forget(database)
         database.set_ref("main", B)
-    assert len(operations.log(database)) == 1
-    operations.forget(database)
-    assert operations.log(database) == []
-    assert operations.named(database) == (set(), set())
+    assert len(oplog.log(database)) == 1
+    oplog.forget(database)
+    assert oplog.log(database) == []
+    assert oplog.named(database) == (set(), set())
 
 
 def test_a_database_of_the_first_layout_is_brought_up_to_date(tmp_path: Path) -> None:
@@ -153,5 +153,5 @@ def test_a_database_of_the_first_layout_is_brought_up_to_date(tmp_path: Path) ->
         opened = Database(path)
         with recording(opened, "x"):
             opened.set_ref("main", B)
-        assert operations.replaced(opened, 1).refs == {"main": A}
+        assert oplog.replaced(opened, 1).refs == {"main": A}
         opened.close()

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from dorky import errors
 from dorky.format import codec, seal
 from dorky.format.model import ALL, Kind, Location, MiB, ObjectId, Pack
-from dorky.keys import age as keys
+from dorky.keys import age
 from dorky.keys.vault import OpenEpoch, Vault, begin_epoch, create
 from dorky.store import pack
 from dorky.store.pack import FOOTER, MAGIC, PackWriter, read_footer, read_tail
@@ -241,7 +241,7 @@ def test_the_index_of_another_repository_is_not_read() -> None:
 
 
 def test_a_pack_is_sealed_with_the_keys_that_were_in_use_when_it_was_written() -> None:
-    ana = keys.generate()
+    ana = age.generate()
     header, first = create([ana.public])
     header, second = begin_epoch(header, first, ALL, [ana.public])
     _, third = begin_epoch(header, second, ALL, [ana.public])

@@ -17,7 +17,7 @@ from servers import Remote
 
 from dorky import errors, files
 from dorky.commands import sync as sync_module
-from dorky.keys import age as keys
+from dorky.keys import age
 from dorky.project import Project
 from dorky.repo import Repository
 
@@ -283,7 +283,7 @@ def group_readable(path: Path) -> None:
 
 
 def wrong(path: Path) -> None:
-    path.write_text(keys.generate().secret)
+    path.write_text(age.generate().secret)
 
 
 BROKEN = {

@@ -12,8 +12,7 @@ from test_team import admit, cloned
 
 from dorky import errors
 from dorky.format.model import Kind
-from dorky.store import history
-from dorky.store import reachability as reach
+from dorky.store import history, reachability
 
 
 @pytest.fixture
@@ -30,14 +29,14 @@ def content_of(machine: Machine, path: str, revision: str = "") -> str:
         return found
 
 
-def named(machine: Machine) -> reach.Named:
+def named(machine: Machine) -> reachability.Named:
     with machine.repo() as repo:
-        return reach.named(repo.store)
+        return reachability.named(repo.store)
 
 
 def reachable(machine: Machine) -> set[str]:
     with machine.repo() as repo:
-        return reach.reachable(repo.store)
+        return reachability.reachable(repo.store)
 
 
 def test_refs_and_what_is_below_them(ana: Machine) -> None:
@@ -46,7 +45,7 @@ def test_refs_and_what_is_below_them(ana: Machine) -> None:
         head = repo.database.ref("main")
         assert head
         trees = history.trees_of(repo.store, head)
-        found = reach.reach(repo.store, [head])
+        found = reachability.reach(repo.store, [head])
         entries = dict(history.files_of(repo.store, trees))
     assert set(found.commits) == {head}
     assert set(trees.values()) < found.trees
@@ -62,7 +61,7 @@ def test_lists_of_chunks(ana: Machine) -> None:
     with ana.repo() as repo:
         head = repo.database.ref("main")
         assert head
-        found = reach.reach(repo.store, [head])
+        found = reachability.reach(repo.store, [head])
         assert repo.store.locate([content])[content].kind is Kind.CHUNKS
         pieces = history.chunks_of(repo.store, [content])[content]
     assert content in found.contents - found.chunks
@@ -159,11 +158,11 @@ def test_what_is_missing_is_told(ana: Machine) -> None:
         with repo.database.transaction() as db:
             db.execute("DELETE FROM objects WHERE id = ?", (bytes.fromhex(tree),))
         with pytest.raises(errors.MissingObject) as caught:
-            reach.reachable(repo.store)
+            reachability.reachable(repo.store)
         assert caught.value.args == (tree,)
         told: dict[str, errors.DorkyError] = {}
-        start = reach.named(repo.store)
-        found = reach.reach(repo.store, *start, failed=told.__setitem__)
+        start = reachability.named(repo.store)
+        found = reachability.reach(repo.store, *start, failed=told.__setitem__)
         assert isinstance(told.pop(tree), errors.MissingObject)
         assert not told
         assert found.commits
@@ -190,9 +189,9 @@ def test_tips(ana: Machine) -> None:
     with ana.repo() as repo:
         upstream = repo.database.ref("origin/main")
         assert upstream
-        known = reach.reach(repo.store, [upstream]).commits
-        lost = reach.unreached(repo.store, known)
+        known = reachability.reach(repo.store, [upstream]).commits
+        lost = reachability.unreached(repo.store, known)
         assert lost.keys() == {first, second}
-        assert reach.tips(lost) == [second]
-        (shown,) = reach.dangling({first: lost[first]})
+        assert reachability.tips(lost) == [second]
+        (shown,) = reachability.dangling({first: lost[first]})
     assert (shown.id, shown.title) == (first, "a")

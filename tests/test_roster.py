@@ -14,15 +14,14 @@ from test_paths import patterns as wild_patterns
 from dorky import errors
 from dorky.format import model
 from dorky.format.model import ALL, NAME, Group, Header, Member, Roster
-from dorky.keys import age as keys
-from dorky.keys import placement, roster, vault
+from dorky.keys import age, placement, roster, vault
 from dorky.keys.vault import Vault
 
 OPS, DATA, WEB = "0123456789abcdef", "d" * 16, "e" * 16
 IDS = (OPS, DATA, WEB)
 
 names = st.sampled_from(["ana", "ben", "ci@acme", "recovery"])
-SOUND = [keys.generate().public for _ in range(3)]
+SOUND = [age.generate().public for _ in range(3)]
 keys_of = st.lists(st.sampled_from([*SOUND, "ssh-rsa AAAA"]), max_size=3).map(tuple)
 members = st.builds(Member, names, keys_of, st.sets(st.sampled_from(IDS)).map(sorted).map(tuple))
 groups = st.builds(
@@ -208,8 +207,8 @@ def test_a_pattern_that_is_no_text() -> None:
 
 # --- what groups vouch for ------------------------------------------------------------------
 
-ANA, BEN, EVE = (keys.generate() for _ in range(3))
-SPARE, CARL, EVIL = (keys.generate().public for _ in range(3))
+ANA, BEN, EVE = (age.generate() for _ in range(3))
+SPARE, CARL, EVIL = (age.generate().public for _ in range(3))
 
 
 class Team:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dorky.format.model import Kind, Location, MiB
-from dorky.store import verify as scrub
+from dorky.store import verify
 
 DATA = random.Random(9).randbytes(2000)
 
@@ -45,7 +45,7 @@ def test_objects_are_what_lies_at_their_places(
 ) -> None:
     places = cut(lengths)
     digest = hashlib.sha256()
-    for each in scrub.scrub(blocks(DATA, sizes), places, None, digest):
+    for each in verify.scrub(blocks(DATA, sizes), places, None, digest):
         end = each.at.offset + each.at.length
         assert each.stored == DATA[each.at.offset : end]
         assert (each.error is None) is (end <= len(DATA))
@@ -56,7 +56,7 @@ def test_objects_that_overlap_are_damaged() -> None:
     places = [Location(Kind.CHUNK, "a", 0, 150), Location(Kind.CHUNK, "b", 10, 300)]
     found = {
         each.at.id: each.error
-        for each in scrub.scrub(blocks(DATA, [100]), places, None, hashlib.sha256())
+        for each in verify.scrub(blocks(DATA, [100]), places, None, hashlib.sha256())
     }
     assert found["a"] is None
 
@@ -65,7 +65,7 @@ def test_memory_does_not_grow_with_the_pack() -> None:
     lengths = [(10, MiB)] * 64
     stream = (bytes(MiB) for _ in range(65))
     tracemalloc.start()
-    for _ in scrub.scrub(stream, cut(lengths), None, hashlib.sha256()):
+    for _ in verify.scrub(stream, cut(lengths), None, hashlib.sha256()):
         pass
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
@@ -75,7 +75,7 @@ def test_memory_does_not_grow_with_the_pack() -> None:
 @pytest.mark.parametrize("t", [1, 2, 7])
 def test_every_pack_is_in_one_part(t: int) -> None:
     names = [hashlib.sha256(bytes([n])).hexdigest() for n in range(50)]
-    parts = [{name for name in names if scrub.in_part(name, (n + 1, t))} for n in range(t)]
+    parts = [{name for name in names if verify.in_part(name, (n + 1, t))} for n in range(t)]
     assert sorted(name for part in parts for name in part) == sorted(names)
 
 
@@ -84,7 +84,7 @@ def test_names(tmp_path: Path) -> None:
     for path in reversed(there):
         path.touch()
     for each in ("ab" * 31, "AB" * 32, ".tmp-ab", "ab" * 32 + "0"):
-        assert not scrub.is_name(each)
+        assert not verify.is_name(each)
         (tmp_path / each).touch()
-    assert scrub.packs_in(tmp_path) == there
-    assert scrub.packs_in(tmp_path / "elsewhere") == []
+    assert verify.packs_in(tmp_path) == there
+    assert verify.packs_in(tmp_path / "elsewhere") == []

@@ -174,9 +174,9 @@ def test_it_follows_what_is_done(ana: Machine) -> None:
     ana("undo")
     before = {path.name for path in (slot / "packs").iterdir()}
     with ana.repo() as repo:
-        from dorky.store import oplog as operations
+        from dorky.store import oplog
 
-        operations.forget(repo.database)
+        oplog.forget(repo.database)
     ana("gc", "--grace", "0")
     packs = {path.name for path in (slot / "packs").iterdir()}
     assert packs == {path.name for path in (ana.state / "packs").iterdir()} != before

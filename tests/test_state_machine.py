@@ -33,10 +33,9 @@ from dorky import errors
 from dorky.commands import inspect
 from dorky.drivers.file import FileDriver
 from dorky.format.model import Kind
-from dorky.merge import commits as merge
+from dorky.merge import commits
 from dorky.repo import Repository
-from dorky.store import database
-from dorky.store import reachability as reach
+from dorky.store import database, reachability
 
 Content = dict[str, str]
 """By path: text."""
@@ -613,7 +612,7 @@ class Machine(RuleBasedStateMachine):
                 body = repo.store.read(row.content).decode()
                 ids[row.content] = body
             clone.index[path] = ids[row.content]
-        state = merge.load(repo.database)
+        state = commits.load(repo.database)
         clone.merging = None
         if state:
             conflicts = frozenset(each.path for each in state.conflicts)
@@ -667,7 +666,7 @@ class Machine(RuleBasedStateMachine):
         clone = self.clones[n]
         repo = clone.repo
         assert not [each for each in repo.fsck(remote=True).findings if each.fatal]
-        kept = reach.reachable(repo.store)
+        kept = reachability.reachable(repo.store)
         for text in clone.owed:
             content = repo.vault.object_id(Kind.CHUNK, text.encode())
             assert content in kept, text

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 from machines import Machine
 
-from dorky import process as launch
-from dorky import steering
+from dorky import process, steering
 
 # plugins/sudoers/env.c, initial_badenv_table; a * there is one here.
 SUDO = """
@@ -50,21 +49,21 @@ USUAL = """
 
 @pytest.mark.parametrize("name", [*SUDO.split(), *OTHERS.split()])
 def test_refused(name: str) -> None:
-    assert launch.dangerous(name.replace("*", ""), "x")
+    assert process.dangerous(name.replace("*", ""), "x")
 
 
 @pytest.mark.parametrize("name", USUAL.split())
 def test_let_through(name: str) -> None:
-    assert not launch.dangerous(name, "/srv/x")
+    assert not process.dangerous(name, "/srv/x")
 
 
 def test_a_function_of_a_shell() -> None:
-    assert launch.dangerous("ANY", "() { :; }; touch x")
+    assert process.dangerous("ANY", "() { :; }; touch x")
 
 
 def test_a_pager_that_is_turned_off() -> None:
-    assert launch.dangerous("AWS_PAGER", "sh x")
-    assert not launch.dangerous("AWS_PAGER", "")
+    assert process.dangerous("AWS_PAGER", "sh x")
+    assert not process.dangerous("AWS_PAGER", "")
 
 
 @pytest.mark.skipif(not shutil.which("make"), reason="make is not installed")

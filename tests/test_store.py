@@ -20,14 +20,13 @@ from hypothesis import strategies as st
 
 from dorky import errors
 from dorky.format.model import Kind, Location, Pack
-from dorky.keys import age as keys
-from dorky.keys import vault
+from dorky.keys import age, vault
 from dorky.store import objects as store
 from dorky.store import pack
 from dorky.store.database import Database
 from dorky.store.objects import Store, Writer
 
-_, SEALED = vault.create([keys.generate().public])
+_, SEALED = vault.create([age.generate().public])
 _, PLAIN = vault.create([])
 
 kinds = st.sampled_from(list(Kind))

@@ -10,7 +10,7 @@ import pytest
 from machines import Machine, bucket, driver_of, files, started
 from servers import Remote
 
-from dorky.keys import age as keys
+from dorky.keys import age
 
 SECRET = re.compile(r"AGE-SECRET-KEY-1[0-9A-Z]+")
 
@@ -346,13 +346,13 @@ def test_what_is_destroyed_leaves_no_requests(ana: Machine, file_url: Remote) ->
 def test_a_team_begins_with_the_first_push(tmp_path: Path, file_url: Remote) -> None:
     ana = Machine(tmp_path / "ana", {})
     ana("init")
-    assert "no remote" in ana("team", "add", "ben", keys.generate().public, code=3).error
+    assert "no remote" in ana("team", "add", "ben", age.generate().public, code=3).error
     ana("remote", "add", "origin", file_url.url)
     ana.commit({".env": "A=1\n"})
     assert ana("team", "list", code=4).hint == "check the URL; dorky init starts a new repository"
-    assert ana("team", "add", "ben", keys.generate().public, code=4).hint == "dorky push"
+    assert ana("team", "add", "ben", age.generate().public, code=4).hint == "dorky push"
     ana("push")
-    ana("team", "add", "ben", keys.generate().public)
+    ana("team", "add", "ben", age.generate().public)
     assert len(ana("team", "list", "--json").json["members"]) == 2
 
 

@@ -17,7 +17,7 @@ from test_team import cloned
 
 from dorky.cli import main
 from dorky.documents.export import Form
-from dorky.keys import age as keys
+from dorky.keys import age
 
 CANARY = "canary-zq9x"
 HIDDEN = (CANARY, CANARY.upper(), "zq9x", CANARY.encode().hex(), "Y2FuYXJ5LXpxOX")
@@ -212,7 +212,7 @@ def told(tmp_path: Path, s3_url: Remote, caplog: pytest.LogCaptureFixture) -> St
     ):
         story(ana, "group", *command)
     story(ana, "rotate")
-    story(ana, "team", "add", "cleo", keys.generate().public)
+    story(ana, "team", "add", "cleo", age.generate().public)
     story(ana, "team", "remove", "cleo", "--dry-run")
     story(ana, "team", "remove", "ben")
     story(ben, "pull")

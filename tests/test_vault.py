@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 from dorky import errors
 from dorky.format import codec, model, seal
 from dorky.format.model import ALL, Epoch, Header, Kind, Locked, MiB
-from dorky.keys import age as keys
-from dorky.keys import vault
+from dorky.keys import age, vault
 from dorky.keys.vault import OpenEpoch, Vault
 
 REPOSITORY = "00112233445566778899aabbccddeeff"
@@ -189,10 +188,10 @@ def test_noise_is_no_object(opened: Vault, kind: Kind, noise: bytes) -> None:
 
 # --- keys -----------------------------------------------------------------------------------
 
-ANA, BEN, EVE = (keys.generate() for _ in range(3))
+ANA, BEN, EVE = (age.generate() for _ in range(3))
 
 
-def begun(header: Header, group: str, *members: keys.Identity) -> Header:
+def begun(header: Header, group: str, *members: age.Identity) -> Header:
     """The header after Ana, who is in all groups, has begun an epoch for ``members``."""
     opened = vault.unlock(header, [ANA])
     return vault.begin_epoch(header, opened, group, [each.public for each in members])[0]
@@ -278,7 +277,7 @@ def test_a_key_other_than_the_promised_is_not_used() -> None:
         place = len(header.epochs) - 1
         promised = header.epochs[place].commitment
         for key in (bytes(32), b"short", bytes(33), b""):
-            forged = replaced(header, place, wrapped=keys.wrap(key, [ANA.public]))
+            forged = replaced(header, place, wrapped=age.wrap(key, [ANA.public]))
             with pytest.raises(errors.WrongKey) as caught:
                 vault.unlock(forged, [ANA])
             # Both are named, the one found and the one expected, shortened.
@@ -330,9 +329,9 @@ def test_what_a_new_epoch_is_made_of() -> None:
     assert (new.group, new.epoch, new.commitment) == (ALL, 2, second.fingerprint)
     # The newest alone is wrapped, to whom it was said; it seals the one before.
     assert old.wrapped == old.previous == b""
-    key = keys.unwrap(new.wrapped, [BEN])
+    key = age.unwrap(new.wrapped, [BEN])
     assert key == second.key(ALL)
-    assert keys.unwrap(new.wrapped, [ANA]) is None
+    assert age.unwrap(new.wrapped, [ANA]) is None
     assert new.previous[:8].hex() == new.commitment[:16]
     aad = f"dorky/1\0{header.repository}\0all\0previous\0{2}\0".encode()
     cipher = seal.XAES(seal.derive(second.key(ALL), "seal"))
@@ -369,7 +368,7 @@ def test_who_was_put_out_can_tell_by_whom() -> None:
     """By somebody who had the key before; else it is not a removal but an attack."""
     first, _ = vault.create([ANA.public, EVE.public])
     header = begun(first, ALL, ANA)
-    vault.check_succession(header, first, ALL, [EVE], keys.nobody)
+    vault.check_succession(header, first, ALL, [EVE], age.nobody)
     # A key that was begun without the one before: everything about it is made up.
     forger = Vault(first.repository, [OpenEpoch(ALL, 1, seal.EpochKey(b"f" * 32))])
     forged, _ = vault.begin_epoch(first, forger, ALL, [ANA.public])
@@ -377,10 +376,10 @@ def test_who_was_put_out_can_tell_by_whom() -> None:
     other = replaced(header, 1, commitment="0" * 64)
     for bad in (forged, taken, other, replaced(header, 1, proof=b"x")):
         with pytest.raises(errors.WrongKey, match=first.epochs[0].commitment[:16]):
-            vault.check_succession(bad, first, ALL, [EVE], keys.nobody)
+            vault.check_succession(bad, first, ALL, [EVE], age.nobody)
     # Who was never in has nothing to check, and whose key is not there nothing to check it with.
-    vault.check_succession(forged, first, ALL, [keys.generate()], keys.nobody)
-    vault.check_succession(forged, first, "e" * 16, [EVE], keys.nobody)
+    vault.check_succession(forged, first, ALL, [age.generate()], age.nobody)
+    vault.check_succession(forged, first, "e" * 16, [EVE], age.nobody)
 
 
 def test_who_was_removed_does_not_pass_for_a_member() -> None:
@@ -501,7 +500,7 @@ def test_what_nobody_sealed_is_no_foreign_groups_either(two: tuple[Header, Vault
 def test_ids_and_cuts_tell_nothing_to_another_group(two: tuple[Header, Vault, Vault]) -> None:
     """Ben can't find out whether the group holds a file that he guesses."""
     header, anas, bens = two
-    first = keys.unwrap(header.epochs[1].wrapped, [ANA])
+    first = age.unwrap(header.epochs[1].wrapped, [ANA])
     assert first
     id_key = seal.EpochKey(first).id_key
     for kind in Kind:
@@ -677,7 +676,7 @@ def test_who_opens_what_after_any_changes(changes: list[tuple[str, set[int]]]) -
 # --- identities that lie in the repository --------------------------------------------------
 
 
-def unasked() -> list[keys.Identity]:
+def unasked() -> list[age.Identity]:
     raise AssertionError("asked for more identities than are needed")
 
 
@@ -691,7 +690,7 @@ def test_more_identities_are_looked_for_only_where_they_are_needed() -> None:
     assert vault.unlock(header, [ANA], more=unasked).groups == {ALL}
     asked = []
 
-    def more() -> list[keys.Identity]:
+    def more() -> list[age.Identity]:
         asked.append(1)
         return [EVE, BEN]
 

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated, List  # noqa: UP035
 
 import typer
 
-from dorky import documents, errors
-from dorky import process as launch
+from dorky import documents, errors, process
 from dorky.cli.command import Command, Json
 from dorky.cli.output import ask, confirm, name, note, opened, plural, say, show_json
 from dorky.config import Config
@@ -88,13 +87,13 @@ def run(
             repo, paths or (), only=only or (), allow=allow or (), revision=revision
         )
         inherited, places = repo.config.inheritable, repo.config.search_path
-    environment = launch.environment(found, inherited, overload=overload, pristine=pristine)
-    file = launch.find(command[0], places)
+    environment = process.environment(found, inherited, overload=overload, pristine=pristine)
+    file = process.find(command[0], places)
     if not mask:
-        launch.replace(file, command, environment)
+        process.replace(file, command, environment)
     hidden = {*found.values(), *(inherited.get(name, "") for name in found)}
     # Not typer's way to exit: 130 would be taken for an interruption of ours.
-    sys.exit(launch.masked(file, command, environment, hidden))
+    sys.exit(process.masked(file, command, environment, hidden))
 
 
 def get(
@@ -276,9 +275,9 @@ def edit(
         inherited = repo.config.inheritable
 
         def editor(draft: Path) -> None:
-            file = launch.find(command[0], repo.config.search_path)
-            environment = launch.environment({}, inherited)
-            code = launch.attend(file, [*command, str(draft)], environment)
+            file = process.find(command[0], repo.config.search_path)
+            environment = process.environment({}, inherited)
+            code = process.attend(file, [*command, str(draft)], environment)
             if code:
                 raise errors.EditorFailed(code)
 

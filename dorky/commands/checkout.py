@@ -15,12 +15,11 @@ from dorky.commands.inspect import fetch_missing, told
 from dorky.format.model import ALL, ObjectId
 from dorky.keys import placement
 from dorky.keys.roster import GroupOf
-from dorky.merge import commits as merge
+from dorky.merge import commits
 from dorky.paths import parents, shown
 from dorky.project import Project
 from dorky.results import Change, CheckedOut
-from dorky.store import history, projection
-from dorky.store import oplog as operations
+from dorky.store import history, oplog, projection
 from dorky.store.history import MAIN
 from dorky.store.index import Row
 from dorky.store.projection import View
@@ -188,7 +187,7 @@ def _note_disk(project: Project, rows: Mapping[str, Row], made: Plan, kept: Iter
     if project.database.operation is None:
         return
     held = {**rows, **made.held, **{row.path: row for row in kept}}
-    operations.note_disk(
+    oplog.note_disk(
         project.database,
         {
             path: (
@@ -249,7 +248,7 @@ def check_no_merge(project: Project) -> None:
         Unresolved: There are conflicts.
         MergeInProgress: There are none any more, but it is not committed.
     """
-    if state := merge.load(project.database):
+    if state := commits.load(project.database):
         if state.conflicts:
             raise errors.Unresolved(shown([each.path for each in state.conflicts]))
         raise errors.MergeInProgress(state.label)

@@ -23,9 +23,7 @@ from dorky.remote import root as roots
 from dorky.remote.fetch import fetch
 from dorky.remote.root import KEY, PACKS, Remote, RootSnapshot, read_header
 from dorky.results import Dangling, Finding, FsckReport
-from dorky.store import history, pack, projection, spare
-from dorky.store import reachability as reach
-from dorky.store import verify as scrub
+from dorky.store import history, pack, projection, reachability, spare, verify
 from dorky.store.index import Index
 from dorky.store.objects import Store
 from dorky.store.pack import FOOTER
@@ -73,7 +71,7 @@ class _Look:
 
     def reads(self, name: str) -> bool:
         """Whether to read a pack whole."""
-        return self.part is not None and scrub.in_part(name, self.part)
+        return self.part is not None and verify.in_part(name, self.part)
 
     def passing(self, blocks: Iterable[bytes]) -> Iterator[bytes]:
         """Count what is read."""
@@ -94,7 +92,7 @@ class _Look:
         """Read a pack whole: it must have its name, and its objects theirs."""
         digest = hashlib.sha256()
         bad = []
-        for each in scrub.scrub(self.passing(blocks), locations, vault, digest, epochs):
+        for each in verify.scrub(self.passing(blocks), locations, vault, digest, epochs):
             self.objects += 1
             if each.error:
                 bad.append(each.at.id[:12])
@@ -203,7 +201,7 @@ def _database(look: _Look) -> Store | None:
 
 
 def _here(look: _Look, store: Store | None, vault: Vault | None) -> None:
-    there = {path.name: path for path in scrub.packs_in(look.project.state / "packs")}
+    there = {path.name: path for path in verify.packs_in(look.project.state / "packs")}
     recorded = {each.id: each for each in store.packs()} if store else {}
     look.start("Reading packs", {name: path.stat().st_size for name, path in there.items()})
     for name in recorded.keys() - there.keys():
@@ -238,7 +236,7 @@ def _second_copy(look: _Look) -> None:
 def _is_whole(path: Path) -> bool:
     """Whether a pack has the name of its bytes."""
     try:
-        return pack.name_of(scrub.blocks_of(path)) == path.name
+        return pack.name_of(verify.blocks_of(path)) == path.name
     except errors.DorkyError:
         return False
 
@@ -252,11 +250,11 @@ def _pack(
     known = sorted(store.locations(name)) if store and packed else []
     locations = known if vault else []
     try:
-        size, tail = scrub.footer_of(path)
+        size, tail = verify.footer_of(path)
         if packed and (size, tail) != (packed.size, packed.tail):
             raise errors.CorruptPack(name, f"{size:,} bytes, {packed.size:,} are recorded")
         if vault:
-            _, locations = scrub.index_of(path, vault, packed.epochs if packed else None)
+            _, locations = verify.index_of(path, vault, packed.epochs if packed else None)
         if store and packed is None:
             about = "nobody knows of it: left by a command that was killed, or forgotten"
             look.add("unrecorded-pack", name, about, _REBUILD, fatal=False)
@@ -272,14 +270,14 @@ def _pack(
         look.fail(error, name, _REBUILD)
     if look.reads(name):
         try:
-            look.whole(name, scrub.blocks_of(path), locations, vault, _REBUILD)
+            look.whole(name, verify.blocks_of(path), locations, vault, _REBUILD)
         except errors.DiskError as error:
             look.fail(error, name, _REBUILD)
 
 
 def _history(look: _Look, store: Store) -> None:
     """Walk everything that is named here."""
-    start = reach.named(store)
+    start = reachability.named(store)
     mend = _REBUILD if ORIGIN in look.project.config.remotes() else _BACKUP
 
     def failed(object_id: ObjectId, error: errors.DorkyError) -> None:
@@ -287,7 +285,7 @@ def _history(look: _Look, store: Store) -> None:
         needed = f" ({by} needs it)" if by else ""
         look.add(error.code, object_id, error.message + needed, mend)
 
-    reached = reach.reach(store, *start, failed=failed)
+    reached = reachability.reach(store, *start, failed=failed)
     look.objects += len(reached.commits) + len(reached.trees)
     missing = store.missing(reached.chunks)
     for name in _remotes(store):
@@ -297,7 +295,7 @@ def _history(look: _Look, store: Store) -> None:
         _lost(look, store, reached.contents, missing)
     with contextlib.suppress(errors.DorkyError):  # what can't be read has been told
         _masked(look, store)
-    look.dangling = reach.dangling(reach.unreached(store, reached.commits))
+    look.dangling = reachability.dangling(reachability.unreached(store, reached.commits))
 
 
 def _masked(look: _Look, store: Store) -> None:
@@ -353,8 +351,8 @@ def _lost(look: _Look, store: Store, contents: Iterable[ObjectId], missing: set[
 
 
 def _blocks(driver: Driver, name: str, size: int) -> Iterator[bytes]:
-    for start in range(0, size, scrub.BLOCK):
-        yield driver.get_range(PACKS + name, start, min(start + scrub.BLOCK, size))
+    for start in range(0, size, verify.BLOCK):
+        yield driver.get_range(PACKS + name, start, min(start + verify.BLOCK, size))
 
 
 def _bucket(look: _Look, store: Store | None) -> None:
@@ -510,7 +508,9 @@ def _complete(look: _Look, remote: Remote, seen: RootSnapshot, held: set[ObjectI
     """Is all that the remote's refs need among what it lists?"""
     store = remote.store
     damaged: set[ObjectId] = set()
-    reached = reach.reach(store, seen.root.refs.values(), failed=lambda each, _: damaged.add(each))
+    reached = reachability.reach(
+        store, seen.root.refs.values(), failed=lambda each, _: damaged.add(each)
+    )
     wanted = reached.all
     for commit in reached.commits.values():
         wanted.update(commit.trees.values())

@@ -23,9 +23,7 @@ from dorky.remote import gc as remote_gc
 from dorky.remote.fetch import fetch
 from dorky.remote.root import stored
 from dorky.results import Garbage, GCReport, RemoteGCReport
-from dorky.store import oplog as operations
-from dorky.store import reachability as reach
-from dorky.store import verify as scrub
+from dorky.store import oplog, reachability, verify
 from dorky.store.objects import LOCAL, PackedObject, Store
 
 GRACE = timedelta(days=14)
@@ -82,13 +80,13 @@ def plan(
     store = project.store
     cached = _provably_there(project) if prune else set()
     try:
-        needed = reach.reachable(store)
+        needed = reachability.reachable(store)
     except errors.IntegrityError as error:
         raise type(error)(*error.args, hint="dorky fsck: until it is mended nothing goes") from None
     since = time.time() - (GRACE if grace is None else grace).total_seconds()
     packs = list(_recorded(store, since))
     doubtful = {at.id for each in packs if each.old for at in each.places} - needed
-    needed |= reach.foreign(store, doubtful)
+    needed |= reachability.foreign(store, doubtful)
     garbage: list[Garbage] = []
     rewritten: list[Garbage] = []
     moved: list[PackedObject] = []
@@ -123,14 +121,14 @@ def plan(
         moved += live
     strays, kept = _strays(project, since)
     going = {at.id for each in packs for at in each.places} - claimed.keys()
-    commits = reach.unreached(store, needed)
+    commits = reachability.unreached(store, needed)
     swept = GCReport(
         garbage=(*garbage, *strays),
         rewritten=tuple(rewritten),
         size=sum(goes.size for goes in (*garbage, *strays, *rewritten)),
         kept=kept,
-        commits=reach.dangling({each: commits[each] for each in commits.keys() & going}),
-        operations=sum(each.time < _horizon() for each in operations.log(project.database)),
+        commits=reachability.dangling({each: commits[each] for each in commits.keys() & going}),
+        operations=sum(each.time < _horizon() for each in oplog.log(project.database)),
     )
     return Plan(swept, tuple(moved), tuple(copies))
 
@@ -156,7 +154,7 @@ def _strays(project: Project, since: float) -> tuple[list[Garbage], tuple[str, .
     doomed = set(project.database.text(_DOOMED).split())
     goes: list[Garbage] = []
     stays: list[str] = []
-    for path in scrub.packs_in(store.directory):
+    for path in verify.packs_in(store.directory):
         name, stat = path.name, path.stat()
         if name in recorded:
             continue
@@ -179,7 +177,7 @@ def _worth_keeping(store: Store, path: Path) -> bool:
     A database that was lost and begun anew knows nothing of the packs before.
     """
     try:
-        _, locations = scrub.index_of(path, store.vault)
+        _, locations = verify.index_of(path, store.vault)
     except errors.IntegrityError:
         return True
     commits = {at.id for at in locations if at.kind is Kind.COMMIT}
@@ -197,7 +195,7 @@ def _provably_there(project: Project) -> set[ObjectId]:
     assert seen is not None
     there = {name: each.size for name, each in stored(remote.driver).items()}
     sure = {each.id for each in seen.root.packs if there.get(each.id) == each.size}
-    chunks = reach.reach(remote.store, seen.root.refs.values()).chunks
+    chunks = reachability.reach(remote.store, seen.root.refs.values()).chunks
     found = remote.store.locate(chunks, remote=remote.name)
     return {each for each, at in found.items() if at.kind is Kind.CHUNK and at.pack in sure}
 
@@ -234,8 +232,8 @@ def apply(project: Project, made: Plan) -> GCReport:
         if gone:
             files.sync_directory(store.directory)
     database.set(_DOOMED, b"")
-    if not database.get(operations.MERGE):  # to be aborted, it needs the operation it began with
-        operations.expire(database, _horizon())
+    if not database.get(oplog.MERGE):  # to be aborted, it needs the operation it began with
+        oplog.expire(database, _horizon())
     return msgspec.structs.replace(made.swept, done=True)
 
 

@@ -38,8 +38,7 @@ from dorky.remote.root import Remote, RootSnapshot
 from dorky.results import Exposure, GroupChange, GroupInfo, Moved, Rotation
 from dorky.store import history
 from dorky.store.history import MAIN, Placed
-from dorky.worktree import checkout, staging
-from dorky.worktree import ingest as contents
+from dorky.worktree import checkout, ingest, staging
 
 
 def list_groups(project: Project) -> list[GroupInfo]:
@@ -326,9 +325,7 @@ def _move(project: Project, head: ObjectId, moves: Mapping[str, _Move]) -> _Movi
     coming |= {(group, above) for group, path in coming for above in parents(path)}
     with project.store.writer() as writer:
         moved = {
-            path: contents.regroup(
-                project.store, writer, each.entry, each.target, source=each.source
-            )
+            path: ingest.regroup(project.store, writer, each.entry, each.target, source=each.source)
             for path, each in moves.items()
         }
         placed = [

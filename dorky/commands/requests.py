@@ -8,8 +8,7 @@ import itertools
 from dorky import errors
 from dorky.format import model
 from dorky.format.model import KiB, Request
-from dorky.keys import age as keys
-from dorky.keys import identities
+from dorky.keys import age, identities
 from dorky.project import Project
 from dorky.remote.root import Remote
 from dorky.results import JoinRequest
@@ -30,7 +29,7 @@ def waiting(project: Project, remote: Remote) -> list[JoinRequest]:
     if not seen.root.mailbox:
         return []
     try:
-        mailbox = keys.parse(seen.root.mailbox, "the mailbox")
+        mailbox = age.parse(seen.root.mailbox, "the mailbox")
     except errors.AccessError:  # any member can write anything there
         return []
     members = {key for member in seen.root.roster.members for key in member.recipients}
@@ -40,10 +39,10 @@ def waiting(project: Project, remote: Remote) -> list[JoinRequest]:
             continue
         with contextlib.suppress(*_NO_REQUEST):
             blob = remote.driver.get(stat.key, limit=_REQUEST)
-            data = keys.unwrap(blob.data, mailbox, most=_STANZAS) if blob else None
+            data = age.unwrap(blob.data, mailbox, most=_STANZAS) if blob else None
             request = model.decode(Request, data) if data else None
             if request and request.recipient not in members:
-                public = keys.recipient(request.recipient)
+                public = age.recipient(request.recipient)
                 found.append(JoinRequest(name=request.name, key=identities.describe(public)))
     project.database.set("requests", " ".join(request.name for request in found).encode())
     return found

@@ -20,8 +20,7 @@ from dorky.config import RC, Config, check, choice
 from dorky.drivers import consent, open_driver
 from dorky.format import model
 from dorky.format.model import Member, Roster
-from dorky.keys import age as keys
-from dorky.keys import identities, roster, vault
+from dorky.keys import age, identities, roster, vault
 from dorky.progress import SILENT, Progress
 from dorky.project import FIRST, ORIGIN, Project
 from dorky.remote import root as roots
@@ -48,7 +47,7 @@ def init(
     passphrase: str = "",
     options: Mapping[str, str | bool] | None = None,
     progress: Progress = SILENT,
-    ask: keys.Ask = keys.nobody,
+    ask: age.Ask = age.nobody,
 ) -> tuple[P, Initialized]:
     """Start a repository in a directory, and in the remote at ``url`` if one is given.
 
@@ -123,7 +122,7 @@ def clone(
     plain: bool = False,
     fingerprint: str = "",
     progress: Progress = SILENT,
-    ask: keys.Ask = keys.nobody,
+    ask: age.Ask = age.nobody,
 ) -> tuple[P, Transfer]:
     """Make a directory that holds the newest state of the repository at ``url``.
 
@@ -339,7 +338,7 @@ def download_from(
     options: Mapping[str, str | bool] | None = None,
     plain: bool = False,
     progress: Progress = SILENT,
-    ask: keys.Ask = keys.nobody,
+    ask: age.Ask = age.nobody,
 ) -> Path:
     """`download` without a project: everything but the file is forgotten afterwards."""
     with tempfile.TemporaryDirectory(prefix="dorky-") as scratch:

@@ -35,18 +35,16 @@ from dorky.config import RC
 from dorky.format.model import ALL, KiB, ObjectId
 from dorky.keys import placement, roster
 from dorky.keys.roster import GroupOf
-from dorky.merge import commits as merge
+from dorky.merge import commits
 from dorky.paths import shown
 from dorky.project import Project
 from dorky.results import Change, CheckedOut, LogEntry, Staged
-from dorky.store import history, projection
-from dorky.store import oplog as operations
+from dorky.store import history, oplog, projection
 from dorky.store.history import MAIN, Placed
 from dorky.store.index import Row
 from dorky.store.objects import Writer
 from dorky.store.projection import View
-from dorky.worktree import checkout, staging
-from dorky.worktree import ingest as contents
+from dorky.worktree import checkout, ingest, staging
 
 _LONGEST_MESSAGE = 64 * KiB
 _SEVERAL = 2
@@ -96,7 +94,7 @@ def _settled_by(project: Project, names: Iterable[str], chosen: staging.Selectio
     Raises:
         StillMarked: One of them is not settled.
     """
-    state = merge.load(project.database)
+    state = commits.load(project.database)
     if state is None:
         return set()
     pending = {each.path for each in state.conflicts}
@@ -129,7 +127,7 @@ def clear_conflicts(project: Project, paths: Collection[str]) -> None:
 
     Unless it was edited: then it is a file like any other.
     """
-    state = merge.load(project.database)
+    state = commits.load(project.database)
     if state is None or not paths:
         return
     besides = {each.beside for each in state.conflicts if each.beside and each.path in paths}
@@ -140,13 +138,13 @@ def clear_conflicts(project: Project, paths: Collection[str]) -> None:
         stat = project.worktree.stat(path)
         if stat and staging.holds(project.worktree, path, stat, held[path].entry):
             row = staging.row_of(path, held[path], project.vault, absent=False)
-            operations.note_disk(project.database, {path: (row, None)})
+            oplog.note_disk(project.database, {path: (row, None)})
             project.worktree.remove(path)
             gone.append(project.root / path)
     if gone and git.find(project.root):
         git.unignore(project.root, gone)
     left = tuple(each for each in state.conflicts if each.path not in paths)
-    merge.save(project.database, msgspec.structs.replace(state, conflicts=left))
+    commits.save(project.database, msgspec.structs.replace(state, conflicts=left))
 
 
 def stage_selection(
@@ -411,7 +409,7 @@ def commit(project: Project, message: str, *, all: bool = False) -> LogEntry:
         Detached: An old revision is checked out.
         Unresolved: A merge has left conflicts. Without any, the commit ends the merge.
     """
-    if not message.strip() and project.is_set_up and (state := merge.load(project.database)):
+    if not message.strip() and project.is_set_up and (state := commits.load(project.database)):
         message = f"Merge {state.label}"
     if not message.strip():
         raise errors.EmptyMessage
@@ -425,7 +423,7 @@ def commit(project: Project, message: str, *, all: bool = False) -> LogEntry:
         )
     with project.operation("commit"):
         head = attached_head(project)
-        merging = merge.load(project.database)
+        merging = commits.load(project.database)
         if merging and merging.conflicts:
             check_no_merge(project)
         if all:
@@ -469,7 +467,7 @@ def commit(project: Project, message: str, *, all: bool = False) -> LogEntry:
                 project.index.commit = commit
                 if trees.keys() - project.index.groups:
                     project.index.groups = trees.keys() | project.index.groups
-                merge.save(project.database, None)
+                commits.save(project.database, None)
         return log_entry(
             project, history.read_commit(project.store, commit), commit, tuple(changes)
         )
@@ -481,7 +479,7 @@ def _write_trees(
     head: ObjectId | None,
     rows: Mapping[str, Row],
     changes: Iterable[Change],
-    merging: merge.State | None,
+    merging: commits.State | None,
 ) -> tuple[dict[str, Row], dict[str, ObjectId]]:
     """Store the trees that hold what is staged, and contested files as they were committed.
 
@@ -529,7 +527,7 @@ def _regrouped(
             raise _would_open(project, path, row.group, group)
         entry = staging.entry_of(row, project.vault)
         fetch_missing(project, checkout.needed(project.store, [entry]))
-        entry = contents.regroup(project.store, writer, entry, group, source=row.group)
+        entry = ingest.regroup(project.store, writer, entry, group, source=row.group)
         moved[path] = staging.moved(row, Placed(group, entry), project.vault)
     return moved
 
@@ -538,7 +536,7 @@ def _carried(
     project: Project,
     head: ObjectId | None,
     trees: Mapping[str, ObjectId],
-    merging: merge.State | None,
+    merging: commits.State | None,
 ) -> dict[str, ObjectId]:
     """The trees that a commit takes over as they are: of groups that the index is not about.
 

@@ -29,8 +29,7 @@ from dorky.commands.inspect import (
     repository_paths,
 )
 from dorky.format.model import Header, ObjectId, Purge, Root
-from dorky.keys import age as keys
-from dorky.keys import roster
+from dorky.keys import age, roster
 from dorky.merge import commits as merge
 from dorky.merge import rewrite
 from dorky.paths import shown
@@ -40,8 +39,7 @@ from dorky.remote import push as remote_push
 from dorky.remote import root as roots
 from dorky.remote.root import Remote
 from dorky.results import Change, Synced, Tombstone, Transfer
-from dorky.store import history, projection
-from dorky.store import oplog as operations
+from dorky.store import history, oplog, projection
 from dorky.store.history import MAIN, Placed
 from dorky.store.projection import View
 from dorky.worktree import checkout, staging
@@ -147,7 +145,7 @@ def first_root(project: Project) -> tuple[Header, Root]:
     header = project.header
     first = roots.successor(None, roster=project.roster)
     if header.sealed:
-        mailbox = keys.generate()
+        mailbox = age.generate()
         header = msgspec.structs.replace(header, mailbox=mailbox.public)
         first = msgspec.structs.replace(first, mailbox=mailbox.secret)
     return header, first
@@ -369,10 +367,10 @@ def apply_purges(
             project.index.commit = became[MAIN]
         for name, commit in became.items():
             project.database.set_ref(name, commit)
-        operations.forget(project.database)
-    from dorky.commands import gc as garbage
+        oplog.forget(project.database)
+    from dorky.commands import gc
 
-    garbage.apply(project, garbage.plan(project, grace=timedelta(0), thorough=True))
+    gc.apply(project, gc.plan(project, grace=timedelta(0), thorough=True))
     project.keep_spare()
     # Last: until nothing is left of them here it is not done.
     project.database.set(_FOLLOWED, str(len(project.purges)).encode())
@@ -383,7 +381,7 @@ def apply_purges(
 def _following(project: Project) -> Iterator[None]:
     """Record a pull, but for the first: before that there is nothing to go back to."""
     nothing = project.database.ref(MAIN) is None and not project.index.rows()
-    if nothing and not operations.log(project.database, 1):
+    if nothing and not oplog.log(project.database, 1):
         yield
         return
     with project.operation("pull"):

@@ -21,15 +21,14 @@ from dorky.commands.sync import ensure_set_up, fetch_root
 from dorky.drivers.base import Driver
 from dorky.format import model
 from dorky.format.model import ALL, Entry, Group, Header, Locked, Member, Request, Roster
-from dorky.keys import age as keys
-from dorky.keys import identities, kms, placement, roster, vault
+from dorky.keys import age, identities, kms, placement, roster, vault
 from dorky.keys.vault import Vault
 from dorky.project import ORIGIN, Project
 from dorky.remote import fetch as remote_fetch
 from dorky.remote import root as roots
 from dorky.remote import rotate as remote_rotate
-from dorky.remote.condemned import delete
 from dorky.remote.journal import Sent
+from dorky.remote.pending_deletes import delete
 from dorky.remote.push import remember
 from dorky.remote.root import Remote, RootSnapshot
 from dorky.results import (
@@ -80,15 +79,15 @@ def by_passphrase(passphrase: str) -> Access:
             f"a passphrase has at least {_SHORTEST} characters",
             hint="whoever reads the bucket can try as many as they like: take several words",
         )
-    made = keys.generate()
-    locked = Locked(made.public, "passphrase", keys.lock(made, passphrase))
+    made = age.generate()
+    locked = Locked(made.public, "passphrase", age.lock(made, passphrase))
     return Access((made.public,), locked)
 
 
 def by_kms(spec: str, repository: str) -> Access:
     """Access for who may use a KMS key of AWS."""
     arn = kms.parse(spec)
-    made = keys.generate()
+    made = age.generate()
     data = kms.lock(made.secret, arn, repository)
     return Access((made.public,), Locked(made.public, "awskms", data, arn))
 
@@ -97,7 +96,7 @@ def recovery(kind: str, passphrase: str) -> Access:
     """A second way in: ``key``, to be written down, or ``passphrase``."""
     if kind == "passphrase":
         return by_passphrase(passphrase)
-    made = keys.generate()
+    made = age.generate()
     return Access((made.public,), secret=made.secret)
 
 
@@ -254,13 +253,13 @@ def _access(project: Project, access: str, passphrase: str) -> Access:
         path = files.expanded(access[1:])
         with files.disk_errors(path):
             text = path.read_text("utf-8", errors="replace")
-        return Access(tuple(keys.recipients(text)))
-    return Access((keys.recipient(access),))
+        return Access(tuple(age.recipients(text)))
+    return Access((age.recipient(access),))
 
 
 def generate_ci_key(project: Project, name: str) -> Generated:
     """Make a key for a CI job and let it in. The secret part is in the result alone."""
-    made = keys.generate()
+    made = age.generate()
     add(project, name, made.public, new=True)
     return Generated(key=identities.describe(made.public), secret=made.secret, member=name)
 
@@ -319,7 +318,7 @@ def remove(
                 raise errors.WouldLockOut(name)
             groups = roster.keyed(known) & {ALL, *leaver.groups}
             # Nothing was ever wrapped to what is no key, in no group.
-            sound = not all(map(keys.problem, going))
+            sound = not all(map(age.problem, going))
             if not sound:
                 groups = {ALL}
             for group in groups - opened.groups:
@@ -390,7 +389,7 @@ def begin_epochs(
         heirs_of_all = set(roster.recipients(known, ALL))
         locked = tuple(each for each in header.locked if each.recipient in heirs_of_all)
         # The leaver knows the old one's secret key.
-        mailbox = keys.generate()
+        mailbox = age.generate()
         header = msgspec.structs.replace(header, locked=locked, mailbox=mailbox.public)
         waiting: list[JoinRequest] = []
         with contextlib.suppress(errors.AccessError):
@@ -598,7 +597,7 @@ def _place(recipient: str) -> str:
 def _ask(driver: Driver, header: Header, request: JoinRequest) -> None:
     """Put a request to join into the remote, for the members' eyes only."""
     body = model.encode(Request(request.name, request.key.recipient))
-    driver.put(_place(request.key.recipient), keys.wrap(body, [header.mailbox]))
+    driver.put(_place(request.key.recipient), age.wrap(body, [header.mailbox]))
 
 
 def _check_locked(locked: Sequence[Locked]) -> None:
@@ -607,9 +606,9 @@ def _check_locked(locked: Sequence[Locked]) -> None:
     Raises:
         UsageError: They are more.
     """
-    tried = sum(keys.work(each.data) for each in locked if each.kind == "passphrase")
-    if tried > 1 << keys.MOST_WORK or len(locked) > model.LOCKED:
-        most = 1 << (keys.MOST_WORK - keys.WORK)
+    tried = sum(age.work(each.data) for each in locked if each.kind == "passphrase")
+    if tried > 1 << age.MOST_WORK or len(locked) > model.LOCKED:
+        most = 1 << (age.MOST_WORK - age.WORK)
         raise errors.UsageError(
             f"a repository has at most {most} passphrases, "
             f"and {model.LOCKED} passphrases and KMS keys together",

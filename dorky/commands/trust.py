@@ -17,8 +17,7 @@ from dorky.format import model
 from dorky.format.model import Header
 from dorky.project import FIRST, ORIGIN, Project
 from dorky.results import Trust
-from dorky.store import pack, state
-from dorky.store import verify as scrub
+from dorky.store import pack, state, verify
 from dorky.store.database import Database
 from dorky.store.history import MAIN
 from dorky.store.state import DATABASE
@@ -88,9 +87,9 @@ def _looked_at(project: Project, name: str) -> Trust:
     top = git.find(project.root)
     if top and git.tracked(top, inside):
         raise errors.UnsoundState(directory, "git tracks it, so it came with a branch")
-    packs = scrub.packs_in(directory / "packs")
+    packs = verify.packs_in(directory / "packs")
     for path in packs:
-        if pack.name_of(scrub.blocks_of(path)) != path.name:
+        if pack.name_of(verify.blocks_of(path)) != path.name:
             raise errors.UnsoundState(directory, f"pack {path.name[:12]} has another hash")
     header, url, head = _told(project, directory)
     known = project.config.text("repository.id")

@@ -10,12 +10,11 @@ from dorky.commands.checkout import carry_out, changes_on_disk, hide_from_git, i
 from dorky.commands.inspect import StrPath, repository_paths
 from dorky.commands.stage import check_unmarked, clear_conflicts, commit, stage_selection
 from dorky.format.model import ObjectId
-from dorky.merge import commits as merge
+from dorky.merge import commits
 from dorky.paths import shown
 from dorky.project import ORIGIN, Project
 from dorky.results import LogEntry, OperationEntry, Resolved, Undone
-from dorky.store import history, projection
-from dorky.store import oplog as operations
+from dorky.store import history, oplog, projection
 from dorky.store.history import MAIN, Placed
 from dorky.store.oplog import Operation
 from dorky.store.projection import View
@@ -109,13 +108,13 @@ def _take_as_it_is(project: Project, paths: Sequence[str], readers: str = "") ->
         raise errors.WouldOpen(*error.args, hint=hint) from None
 
 
-def merge_in_progress(project: Project) -> merge.State:
+def merge_in_progress(project: Project) -> commits.State:
     """Return the merge in progress.
 
     Raises:
         NothingToDo: There is none.
     """
-    state = merge.load(project.database)
+    state = commits.load(project.database)
     if state is None:
         raise errors.NothingToDo("no merge is in progress", hint="dorky status")
     return state
@@ -142,7 +141,7 @@ def merge_abort(project: Project) -> Undone:
     """
     with project.operation("merge --abort"):
         state = merge_in_progress(project)
-        if not operations.known(project.database, state.operation):
+        if not oplog.known(project.database, state.operation):
             raise errors.UsageError(
                 "what was here before the merge is not known any more: it began too long ago",
                 hint="dorky resolve FILE --ours, then dorky merge --continue",
@@ -155,7 +154,7 @@ def merge_abort(project: Project) -> Undone:
 
 def op_log(project: Project, *, limit: int | None = None) -> list[OperationEntry]:
     """What has been done here, the newest first."""
-    return _logged(project, operations.log(project.database, limit))
+    return _logged(project, oplog.log(project.database, limit))
 
 
 def _logged(project: Project, newest: Iterable[Operation]) -> list[OperationEntry]:
@@ -164,7 +163,7 @@ def _logged(project: Project, newest: Iterable[Operation]) -> list[OperationEntr
     Those are not in the log itself: beside paths nothing lies about here unsealed.
     """
     found = []
-    mains = operations.mains(project.database)
+    mains = oplog.mains(project.database)
     main = project.database.ref(MAIN)
     for n, time, command in newest:
         message = ""
@@ -172,7 +171,7 @@ def _logged(project: Project, newest: Iterable[Operation]) -> list[OperationEntr
             with contextlib.suppress(errors.IntegrityError):
                 message = history.subject(history.read_commit(project.store, main).message)
         main = mains.get(n, main)
-        paths = tuple(operations.touched(project.database, n))
+        paths = tuple(oplog.touched(project.database, n))
         found.append(
             OperationEntry(number=n, time=time, command=command, message=message, paths=paths)
         )
@@ -195,7 +194,7 @@ def undo(project: Project, count: int = 1, *, force: bool = False) -> Undone:
     if count < 1:
         raise errors.UsageError(f"{count} operations can't be undone")
     with project.locked():
-        newest = operations.log(project.database, count)
+        newest = oplog.log(project.database, count)
         if not newest:
             raise errors.NothingToDo("nothing was done here that can be undone")
         if len(newest) < count:
@@ -207,10 +206,8 @@ def undo(project: Project, count: int = 1, *, force: bool = False) -> Undone:
 
 def _undo(project: Project, since: int, *, force: bool) -> Undone:
     """Put back what operations have replaced, from one on."""
-    undone = _logged(
-        project, (each for each in operations.log(project.database) if each.n >= since)
-    )
-    found = operations.replaced(project.database, since)
+    undone = _logged(project, (each for each in oplog.log(project.database) if each.n >= since))
+    found = oplog.replaced(project.database, since)
     before = project.database.ref(MAIN)
     rows = project.index.rows()
     wanted = {
@@ -227,7 +224,7 @@ def _undo(project: Project, since: int, *, force: bool) -> Undone:
     backup, done = carry_out(project, rows, made, force=force)
     changes = changes_on_disk(made)
     # What a later one kept is not what is put back: it was edited in between.
-    later = operations.replaced(project.database, since + 1).refs.keys() - {MAIN}
+    later = oplog.replaced(project.database, since + 1).refs.keys() - {MAIN}
     written = {row.path: row for row in done.rows}
     back = [
         written[path] if path in written and written[path].same(old) else old

@@ -18,8 +18,7 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from dorky import documents, errors, files
-from dorky import process as launch
+from dorky import documents, errors, files, process
 from dorky.commands.checkout import keep_contents
 from dorky.commands.inspect import StrPath, fetch_missing, lookup_file
 from dorky.commands.stage import check_groups, stage
@@ -30,7 +29,7 @@ from dorky.documents.export import Form
 from dorky.files import FileStamp, moment
 from dorky.project import ORIGIN, Project
 from dorky.results import Edited
-from dorky.store import oplog as operations
+from dorky.store import oplog
 from dorky.store.history import MAIN
 from dorky.store.index import mode_of
 from dorky.worktree import checkout, staging
@@ -234,7 +233,7 @@ def environment(
                     f"{name!a} in {shown} can't be a variable's name",
                     hint="dorky run --only NAME takes the others",
                 )
-            if name not in allow and launch.dangerous(name, value):
+            if name not in allow and process.dangerous(name, value):
                 raise errors.UnsafeVariable(shown, name)
             found[name] = value
     for name in only:
@@ -405,7 +404,7 @@ def _save(project: Project, name: str, old: _Content | None, data: bytes) -> Edi
             project.worktree.remove(name)
         raise
     if differs:
-        operations.note_disk(project.database, {name: (was, project.index.rows()[name])})
+        oplog.note_disk(project.database, {name: (was, project.index.rows()[name])})
     what: Literal["added", "modified"] = "modified" if old else "added"
     return Edited(path=name, what=what if differs else None, ignored=staged.ignored)
 

@@ -6,22 +6,22 @@ import contextlib
 
 from dorky import errors, files
 from dorky.config import Config
-from dorky.keys import age as keys
+from dorky.keys import age
 from dorky.results import Key
 
 
-def chosen(config: Config) -> tuple[list[keys.Identity], str]:
+def chosen(config: Config) -> tuple[list[age.Identity], str]:
     """The identities that the settings name, and where they are from.
 
     Raises:
         IdentityMissing: There is none.
     """
     if text := config.identity_text:
-        return keys.parse(text, "DORKY_IDENTITY"), "DORKY_IDENTITY"
+        return age.parse(text, "DORKY_IDENTITY"), "DORKY_IDENTITY"
     if command := config.text("identity_command"):
-        return keys.parse(keys.run_command(command), "DORKY_IDENTITY_CMD"), "DORKY_IDENTITY_CMD"
+        return age.parse(age.run_command(command), "DORKY_IDENTITY_CMD"), "DORKY_IDENTITY_CMD"
     try:
-        return keys.load(config.identity_path), str(config.identity_path)
+        return age.load(config.identity_path), str(config.identity_path)
     except errors.IdentityMissing:
         if "DORKY_IDENTITY" in config.environment:
             # A CI job that may not see its secrets (of a fork, say) gets an empty one.
@@ -29,7 +29,7 @@ def chosen(config: Config) -> tuple[list[keys.Identity], str]:
         raise
 
 
-def usable(config: Config) -> list[tuple[keys.Identity, str]]:
+def usable(config: Config) -> list[tuple[age.Identity, str]]:
     """The identities to open a repository with: the chosen ones, else the user's SSH keys.
 
     Raises:
@@ -45,25 +45,25 @@ def usable(config: Config) -> list[tuple[keys.Identity, str]]:
     return of_ssh(config)
 
 
-def of_ssh(config: Config) -> list[tuple[keys.Identity, str]]:
+def of_ssh(config: Config) -> list[tuple[age.Identity, str]]:
     """The user's SSH keys; none if the settings name another identity."""
-    result: list[tuple[keys.Identity, str]] = []
+    result: list[tuple[age.Identity, str]] = []
     named = config.identity_text or config.text("identity_command") or config.text("identity")
     for path in () if named else config.ssh_keys:
         # A key of a kind that can't open anything here is no reason to fail.
         with contextlib.suppress(errors.AccessError):
-            result += [(each, str(path)) for each in keys.load(path)]
+            result += [(each, str(path)) for each in age.load(path)]
     return result
 
 
-def own(config: Config) -> tuple[keys.Identity, bool]:
+def own(config: Config) -> tuple[age.Identity, bool]:
     """The user's identity, made if there is none; and whether it was made."""
     try:
         return chosen(config)[0][0], False
     except errors.IdentityMissing:
-        identity = keys.generate()
+        identity = age.generate()
         try:
-            keys.save(identity, config.identity_path)
+            age.save(identity, config.identity_path)
         except errors.DiskError:
             if not config.identity_path.exists():
                 raise
@@ -85,8 +85,8 @@ def make(config: Config, path: str = "") -> Key:
         raise errors.Conflict(
             f"{target} exists, and a key is never overwritten", hint="dorky key show"
         )
-    identity = keys.generate()
-    keys.save(identity, target)
+    identity = age.generate()
+    age.save(identity, target)
     return describe(identity.public, str(target))
 
 
@@ -107,7 +107,7 @@ def here(config: Config) -> list[Key]:
     found = [describe(each.public, source) for each, source in usable(config)]
     for path in (config.home / "identity", *config.ssh_keys):
         with contextlib.suppress(errors.AccessError):
-            found += [describe(each.public, str(path)) for each in keys.load(path)]
+            found += [describe(each.public, str(path)) for each in age.load(path)]
     first: dict[str, Key] = {}
     for each in found:
         first.setdefault(each.recipient, each)
@@ -127,12 +127,12 @@ def use(config: Config, path: str) -> list[Key]:
             f"{path} is the public half of a key",
             hint=f"dorky key use {errors.quoted(target.with_suffix(''))}",
         )
-    found = keys.load(target)
+    found = age.load(target)
     config.set("identity", str(target), scope="user")
     return [describe(each.public, str(target)) for each in found]
 
 
 def describe(recipient: str, source: str = "", problem: str = "") -> Key:
     """A public key as it is shown; with what is wrong with it, it may be any text."""
-    fingerprint = keys.anonymous(recipient) if problem else keys.fingerprint(recipient)
+    fingerprint = age.anonymous(recipient) if problem else age.fingerprint(recipient)
     return Key(recipient=recipient, fingerprint=fingerprint, source=source, problem=problem)

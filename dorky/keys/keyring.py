@@ -15,8 +15,7 @@ from dorky import errors
 from dorky.config import RC, Config
 from dorky.format import model
 from dorky.format.model import Header
-from dorky.keys import age as keys
-from dorky.keys import vault
+from dorky.keys import age, vault
 from dorky.keys.vault import Vault
 
 
@@ -29,14 +28,14 @@ class Keyring:
         ask: Asks the user for a passphrase; None if there is nobody to ask.
     """
 
-    def __init__(self, root: Path, config: Config, ask: keys.Ask | None) -> None:
+    def __init__(self, root: Path, config: Config, ask: age.Ask | None) -> None:
         self._root = root
         self._config = config
-        self._ask = ask or keys.nobody
+        self._ask = ask or age.nobody
         self._header: Header | None = None
         self.newest: Vault | None = None
         """The keys that were opened last."""
-        self._identities: list[keys.Identity] | None = None
+        self._identities: list[age.Identity] | None = None
 
     @property
     def publics(self) -> set[str]:
@@ -140,7 +139,7 @@ class Keyring:
     def _ssh_passphrase(self, prompt: str) -> str | None:
         return self._config.ssh_passphrase or self._ask(prompt)
 
-    def _other_identities(self, header: Header) -> Iterator[keys.Identity]:
+    def _other_identities(self, header: Header) -> Iterator[age.Identity]:
         """What else may open a header that the user's own identities don't."""
         from dorky.keys import identities
 
@@ -151,27 +150,27 @@ class Keyring:
                 yield each
         yield from self._locked_away(header)
 
-    def _locked_away(self, header: Header) -> Iterator[keys.Identity]:
+    def _locked_away(self, header: Header) -> Iterator[age.Identity]:
         """The identity that lies in the repository and that the user can unlock."""
         assert self._identities is not None
         passphrase = None
-        budget = 1 << keys.MOST_WORK
+        budget = 1 << age.MOST_WORK
         for each in header.locked:
-            found: keys.Identity | None = None
+            found: age.Identity | None = None
             if each.kind == "awskms":
                 from dorky.keys import kms
 
                 # What is wrong with one way in leaves the others.
                 with contextlib.suppress(errors.DorkyError):
-                    (found,) = keys.parse(
+                    (found,) = age.parse(
                         kms.unlock(each.data, each.key, header.repository), each.key
                     )
-            elif 0 < keys.work(each.data) <= budget:
-                budget -= keys.work(each.data)
+            elif 0 < age.work(each.data) <= budget:
+                budget -= age.work(each.data)
                 if passphrase is None:
                     prompt = f"Passphrase of {self._place} (Enter if you have none)"
                     passphrase = self._config.passphrase or self._ask(prompt) or ""
-                found = keys.unlock(each.data, passphrase) if passphrase else None
+                found = age.unlock(each.data, passphrase) if passphrase else None
             if found and found.public == each.recipient:
                 # Remembered: a command may meet several headers.
                 self._identities.append(found)

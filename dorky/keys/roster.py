@@ -90,19 +90,19 @@ def unused(roster: Roster, group: str = ALL) -> dict[str, str]:
 
 def _judged(roster: Roster, group: str) -> Iterator[tuple[str, str]]:
     """The public keys of a group's readers, each with what is wrong with it."""
-    from dorky.keys import age as keys
+    from dorky.keys import age
 
-    taken, room = 0, keys.ROOM
+    taken, room = 0, age.ROOM
     for reader in readers(roster, group):
         held = 0
         for key in reader.recipients:
-            problem = keys.problem(key)
+            problem = age.problem(key)
             if not problem and held == KEYS:
                 problem = f"{reader.name} has more than {KEYS} keys"
-            if not problem and (taken == keys.RECIPIENTS or room < keys.cost(key)):
+            if not problem and (taken == age.RECIPIENTS or room < age.cost(key)):
                 problem = "the team has more keys than a root has room for"
             if not problem:
-                held, taken, room = held + 1, taken + 1, room - keys.cost(key)
+                held, taken, room = held + 1, taken + 1, room - age.cost(key)
             yield key, problem
 
 

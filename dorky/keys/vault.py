@@ -26,7 +26,7 @@ import msgspec
 from dorky import errors
 from dorky.format import codec, seal
 from dorky.format.model import ALL, FORMAT, Epoch, Header, KiB, Kind, Locked, ObjectId
-from dorky.keys import age as keys
+from dorky.keys import age
 
 _KEY_ID = 8
 _STANZAS = 4096  # of all wrapped keys of a header: more are not opened, nor written
@@ -265,7 +265,7 @@ def begin_epoch(
         alone = Vault(header.repository, [made])
         previous = alone.close(opened.key(group), f"previous\0{number}", group=group)
         proof = opened.close(bytes.fromhex(key.commitment), f"next\0{number}", group=group)
-    wrapped = keys.wrap(key.key, recipients)
+    wrapped = age.wrap(key.key, recipients)
     epoch = Epoch(group, number, key.commitment, wrapped, previous, proof)
     epochs = [
         msgspec.structs.replace(each, wrapped=b"") if each is old else each
@@ -278,7 +278,7 @@ def begin_epoch(
 def wrap_anew(header: Header, opened: Vault, group: str, recipients: Sequence[str]) -> Header:
     """Wrap a group's newest key to ``recipients``, in place of whom it was wrapped to."""
     old = header.newest(group)
-    wrapped = keys.wrap(opened.key(group), recipients)
+    wrapped = age.wrap(opened.key(group), recipients)
     epochs = tuple(
         msgspec.structs.replace(each, wrapped=wrapped) if each is old else each
         for each in header.epochs
@@ -295,7 +295,7 @@ def check_room(before: Header, after: Header) -> None:
 
     def measured(header: Header) -> tuple[int, int]:
         wrapped = [epoch.wrapped for epoch in header.epochs if epoch.wrapped]
-        return sum(map(keys.stanzas, wrapped)), sum(map(len, wrapped))
+        return sum(map(age.stanzas, wrapped)), sum(map(len, wrapped))
 
     limits = (_STANZAS, _WRAPPED)
     for old, new, most in zip(measured(before), measured(after), limits, strict=True):
@@ -308,10 +308,10 @@ def check_room(before: Header, after: Header) -> None:
 
 def unlock(
     header: Header,
-    identities: Sequence[keys.Identity],
+    identities: Sequence[age.Identity],
     *,
-    ask: keys.Ask = keys.nobody,
-    more: Callable[[], Iterable[keys.Identity]] = tuple,
+    ask: age.Ask = age.nobody,
+    more: Callable[[], Iterable[age.Identity]] = tuple,
     verify: Callable[[Vault], None] = lambda _: None,
 ) -> Vault:
     """Open a repository's keys.
@@ -333,7 +333,7 @@ def unlock(
         CorruptRoot: It holds more wrapped keys than any writer makes.
     """
     place = f"repository {header.repository[:12]}"
-    if sum(keys.stanzas(epoch.wrapped) for epoch in header.epochs) > _STANZAS:
+    if sum(age.stanzas(epoch.wrapped) for epoch in header.epochs) > _STANZAS:
         raise errors.CorruptRoot(place, "its header holds more wrapped keys than any writer makes")
     held = list(identities)
     opened: list[OpenEpoch] = []
@@ -351,11 +351,11 @@ def unlock(
         if after:
             raw = _previous(header, after, opened)
         else:
-            raw = keys.unwrap(epoch.wrapped, held, ask)
+            raw = age.unwrap(epoch.wrapped, held, ask)
             if raw is None and epoch.group == ALL:
                 further = list(more())
                 held += further
-                raw = keys.unwrap(epoch.wrapped, further, ask)
+                raw = age.unwrap(epoch.wrapped, further, ask)
         if raw is None:
             if epoch.group == ALL:
                 raise errors.NoKey(", ".join(identity.public for identity in held))
@@ -369,7 +369,7 @@ def unlock(
 
 
 def check_succession(
-    header: Header, seen: Header, group: str, identities: Sequence[keys.Identity], ask: keys.Ask
+    header: Header, seen: Header, group: str, identities: Sequence[age.Identity], ask: age.Ask
 ) -> None:
     """Make sure that who can't open a group any more was put out by somebody who was in it.
 
@@ -384,7 +384,7 @@ def check_succession(
         WrongKey: It did, and the key is the same, or a new one that was begun without it.
     """
     old = seen.newest(group)
-    raw = keys.unwrap(old.wrapped, identities, ask) if old else None
+    raw = age.unwrap(old.wrapped, identities, ask) if old else None
     if old is None or raw is None:
         return
     held = Vault(header.repository, [OpenEpoch(group, old.epoch, seal.EpochKey(raw))])

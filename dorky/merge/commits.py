@@ -386,9 +386,9 @@ def _combined(
         )
     if combined is None:
         return _Found(_sealed_for(store, writer, ours, group), Unmerged(path=path, why="binary"))
-    from dorky.worktree import ingest as contents
+    from dorky.worktree import ingest
 
-    entry = contents.store_bytes(store, writer, ours.entry.name, mode, combined.data, group=group)
+    entry = ingest.store_bytes(store, writer, ours.entry.name, mode, combined.data, group=group)
     conflict = Unmerged(path=path, why="changed by both", places=combined.conflicts)
     return _Found(Placed(group, entry), conflict if combined.conflicts else None)
 
@@ -410,9 +410,9 @@ def _read(store: Store, side: Placed) -> bytes:
 def _sealed_for(store: Store, writer: Writer, side: Placed, group: str) -> Placed:
     if side.group == group:
         return side
-    from dorky.worktree import ingest as contents
+    from dorky.worktree import ingest
 
-    return Placed(group, contents.regroup(store, writer, side.entry, group, source=side.group))
+    return Placed(group, ingest.regroup(store, writer, side.entry, group, source=side.group))
 
 
 def _beside(

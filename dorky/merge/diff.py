@@ -17,7 +17,7 @@ import msgspec
 from dorky import errors
 from dorky.documents import Leaf, parse, syntax_of
 from dorky.documents.export import masked
-from dorky.merge import linediff as lines
+from dorky.merge import linediff
 from dorky.merge.linediff import Hunk, Lines
 from dorky.results import FileDiff, KeyChange
 
@@ -82,7 +82,7 @@ def compare(
     before, after = _lines(old), _lines(new)
     if before is None or after is None:
         return found
-    hunks = list(lines.hunks(before, after))
+    hunks = list(linediff.hunks(before, after))
     return msgspec.structs.replace(
         found,
         kind="text",
@@ -149,7 +149,7 @@ def _lines(version: Version | None) -> Lines | None:
         version.data.decode()
     except UnicodeDecodeError:
         return None
-    return lines.split(version.data)
+    return linediff.split(version.data)
 
 
 def _unified(old: Lines, new: Lines, hunks: list[Hunk], hide: bool) -> Iterator[str]:

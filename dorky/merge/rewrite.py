@@ -341,8 +341,7 @@ def _moved(
     bring: Callable[[Iterable[Entry]], object],
 ) -> dict[str, ObjectId]:
     """Return the trees of a commit with files moved to their owners; None for left out."""
-    from dorky.worktree import ingest as contents
-    from dorky.worktree import staging
+    from dorky.worktree import ingest, staging
 
     touched = {group for group, _ in moves} | {owner for owner in moves.values() if owner}
     held = {
@@ -361,7 +360,7 @@ def _moved(
     for (owner, path), (group, entry) in coming.items():
         # In the right tree, but encrypted for others: only everybody's content is taken over.
         source = ALL if group == owner else group
-        kept[owner, path] = contents.regroup(store, writer, entry, owner, source=source)
+        kept[owner, path] = ingest.regroup(store, writer, entry, owner, source=source)
     placed = ((path, group, entry) for (group, path), entry in kept.items())
     made = staging.write_placed(placed, writer, touched & commit.trees.keys())
     rest = {group: tree for group, tree in commit.trees.items() if group not in touched}

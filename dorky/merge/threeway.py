@@ -21,7 +21,7 @@ from typing import NamedTuple, TypeAlias
 
 from dorky import errors
 from dorky.documents import Document, Kind, Leaf, Syntax, parse, syntax_of
-from dorky.merge import linediff as lines
+from dorky.merge import linediff
 from dorky.merge.linediff import Lines
 
 _TEXT = 4 * 1024 * 1024
@@ -124,14 +124,16 @@ def _merged(base: bytes | None, ours: bytes, theirs: bytes) -> list[_Part]:
     """The parts of a merge by lines."""
     if base is None:
         return _compared(ours, theirs)
-    old = lines.split(base)
-    sides = (lines.split(ours), lines.split(theirs))
-    hunks = sorted((hunk, side) for side, new in enumerate(sides) for hunk in lines.hunks(old, new))
+    old = linediff.split(base)
+    sides = (linediff.split(ours), linediff.split(theirs))
+    hunks = sorted(
+        (hunk, side) for side, new in enumerate(sides) for hunk in linediff.hunks(old, new)
+    )
     parts: list[_Part] = []
     done = at = 0
     while at < len(hunks):
         low, high = hunks[at][0].low, hunks[at][0].high
-        touching: tuple[list[lines.Hunk], list[lines.Hunk]] = ([], [])
+        touching: tuple[list[linediff.Hunk], list[linediff.Hunk]] = ([], [])
         while at < len(hunks) and hunks[at][0].low <= high:
             hunk, side = hunks[at]
             touching[side].append(hunk)
@@ -169,10 +171,10 @@ def _clash(base: Lines, ours: Lines, theirs: Lines) -> list[_Part]:
 
 def _compared(ours: bytes, theirs: bytes) -> list[_Part]:
     """The parts of two versions without a base: whatever differs is a clash."""
-    our, their = lines.split(ours), lines.split(theirs)
+    our, their = linediff.split(ours), linediff.split(theirs)
     parts: list[_Part] = []
     done = 0
-    for hunk in lines.hunks(our, their):
+    for hunk in linediff.hunks(our, their):
         parts.append(our[done : hunk.low])
         parts.append(_Clash([], our[hunk.low : hunk.high], their[hunk.new_low : hunk.new_high]))
         done = hunk.high

@@ -30,8 +30,7 @@ from dorky.remote.push import SMALL, build, remember, send
 from dorky.remote.root import PACKS, Remote, RootSnapshot
 from dorky.remote.rotate import renewed
 from dorky.results import Garbage, RemoteGCReport
-from dorky.store import pack
-from dorky.store import reachability as reach
+from dorky.store import pack, reachability
 
 GRACE = timedelta(days=7)
 """How long a pack that no root lists is left alone: somebody may be about to list it."""
@@ -164,7 +163,7 @@ def _rewritten(
         The packs with their reasons; everything that is reachable; of that what has to be moved.
     """
     store = remote.store
-    alive = reach.reach(store, seen.root.refs.values()).all
+    alive = reachability.reach(store, seen.root.refs.values()).all
     all_open = {each.group for each in seen.header.epochs} <= store.vault.groups
     judged: list[tuple[Pack, dict[ObjectId, int]]] = []
     taken: set[ObjectId] = set()

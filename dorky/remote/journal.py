@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from dorky import errors
 from dorky.format.model import Location, ObjectId, Pack, Root
-from dorky.remote.condemned import delete
+from dorky.remote.pending_deletes import delete
 from dorky.remote.root import Remote, stored
 
 

@@ -13,13 +13,13 @@ from dorky import errors
 from dorky.format.model import Inline, Purge
 from dorky.progress import SILENT, Progress
 from dorky.remote import root as roots
-from dorky.remote.condemned import condemn
 from dorky.remote.fetch import fetch, fetch_objects
 from dorky.remote.journal import Sent, remaining
+from dorky.remote.pending_deletes import condemn
 from dorky.remote.push import build, remember, send
 from dorky.remote.root import INLINE, PACKS, Remote
 from dorky.remote.rotate import renewed
-from dorky.store import reachability as reach
+from dorky.store import reachability
 from dorky.store.history import MAIN
 
 _ATTEMPTS = 10
@@ -46,7 +46,7 @@ def purge(remote: Remote, record: Purge, progress: Progress = SILENT) -> Purged:
         ServerBusy: Others keep changing the root.
     """
     store = remote.store
-    alive = reach.reach(store, [record.new]).all
+    alive = reachability.reach(store, [record.new]).all
     sent: list[Sent] = []
     for _ in range(_ATTEMPTS):
         seen = remote.seen

@@ -23,9 +23,9 @@ from dorky.keys.vault import Vault
 from dorky.parallel import in_order
 from dorky.progress import SILENT, Progress
 from dorky.remote import root as roots
-from dorky.remote.condemned import condemn, delete
 from dorky.remote.fetch import fetch
 from dorky.remote.journal import Journal, Sent
+from dorky.remote.pending_deletes import condemn, delete
 from dorky.remote.root import INLINE, PACKS, Remote, RootSnapshot
 from dorky.store import history, outgoing, pack
 from dorky.store.history import MAIN

@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 from dorky.format.model import ALL, Inline, ObjectId
 from dorky.keys.vault import Vault
 from dorky.progress import Progress
-from dorky.remote.condemned import condemn
 from dorky.remote.fetch import fetch_objects
 from dorky.remote.journal import Sent
+from dorky.remote.pending_deletes import condemn
 from dorky.remote.push import Stored, build, send
 from dorky.remote.root import Remote, RootSnapshot
 from dorky.store import history

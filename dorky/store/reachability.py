@@ -13,8 +13,7 @@ from dorky import errors
 from dorky.format import model
 from dorky.format.model import ALL, Commit, Kind, ObjectId
 from dorky.results import Dangling
-from dorky.store import history
-from dorky.store import oplog as operations
+from dorky.store import history, oplog
 from dorky.store.index import Index
 from dorky.store.objects import Store, batches
 
@@ -73,14 +72,14 @@ def _named(store: Store) -> Named:
         commits[refs[name]] = name
     for row in Index(database).rows().values():
         contents[row.content] = row.path
-    merging = set(_ids_in(database.get(operations.MERGE)))
-    undone, replaced = operations.named(database)
+    merging = set(_ids_in(database.get(oplog.MERGE)))
+    undone, replaced = oplog.named(database)
     for each in undone:
         commits.setdefault(each, "the operation log")
     for each in replaced:
         contents.setdefault(each, "the operation log")
     for (value,) in database.connection.execute(
-        "SELECT old FROM replaced WHERE what = 'value' AND key = ?", (operations.MERGE,)
+        "SELECT old FROM replaced WHERE what = 'value' AND key = ?", (oplog.MERGE,)
     ):
         merging.update(_ids_in(value))
     trees = set()

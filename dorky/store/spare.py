@@ -420,7 +420,7 @@ def bring_packs(slot: Slot, state: Path) -> int:
     They are hard links, or copies, that nothing knows of yet: whether they are sound is for the
     caller to find out.
     """
-    from dorky.store import verify as scrub
+    from dorky.store import verify
 
     made = 0
     target = state / PACKS
@@ -429,7 +429,7 @@ def bring_packs(slot: Slot, state: Path) -> int:
         into = os.open(target, _ONLY)
         try:
             with _opened(slot) as (_, packs):
-                for name in filter(scrub.is_name, os.listdir(packs)):  # noqa: PTH208
+                for name in filter(verify.is_name, os.listdir(packs)):  # noqa: PTH208
                     with contextlib.suppress(FileExistsError):
                         try:
                             os.link(
@@ -466,9 +466,9 @@ def seed(database: Database, record: Record, *, values: bool, refs: bool) -> Non
 
 def copies(slot: Slot, state: Path) -> Iterator[tuple[Path, Path]]:
     """Yield the packs of a second copy that are no links to the state's, each with that one."""
-    from dorky.store import verify as scrub
+    from dorky.store import verify
 
-    for path in scrub.packs_in(slot.path / PACKS):
+    for path in verify.packs_in(slot.path / PACKS):
         own = state / PACKS / path.name
         if not (own.exists() and own.samefile(path)):
             yield path, own
@@ -476,7 +476,6 @@ def copies(slot: Slot, state: Path) -> Iterator[tuple[Path, Path]]:
 
 def is_sound(path: Path) -> bool:
     """Return whether a pack has the name of its bytes."""
-    from dorky.store import pack
-    from dorky.store import verify as scrub
+    from dorky.store import pack, verify
 
-    return not path.is_symlink() and pack.name_of(scrub.blocks_of(path)) == path.name
+    return not path.is_symlink() and pack.name_of(verify.blocks_of(path)) == path.name

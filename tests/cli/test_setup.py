@@ -8,7 +8,7 @@ from machines import Machine
 from servers import Remote
 
 from cli.conftest import Terminal
-from dorky.keys import age as keys
+from dorky.keys import age
 from dorky.results import DestroyPlan, Initialized, Transfer
 
 
@@ -16,7 +16,7 @@ def test_init_in_words(ana: Machine, file_url: Remote) -> None:
     lines = ana("init", file_url.url, "--name", "ana").out.splitlines()
     assert lines[0] == f"Started a sealed repository in {ana.project}"
     assert lines[1] == f"Remote: file://{file_url.url}"
-    (mine,) = keys.parse(ana.identity.read_text(), "")
+    (mine,) = age.parse(ana.identity.read_text(), "")
     assert lines[2] == f"Sealed to ana: {mine.public}"
     assert lines[-1] == "Commit .dorkyrc to git; it holds no secrets."
     assert all(len(line) <= 80 for line in lines if str(ana.base) not in line)

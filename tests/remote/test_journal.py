@@ -24,8 +24,7 @@ from dorky.format import model
 from dorky.format.model import ALL, Kind, Tree
 from dorky.remote import gc, push
 from dorky.remote import root as roots
-from dorky.store import history, pack
-from dorky.store import reachability as reach
+from dorky.store import history, pack, reachability
 
 KiB, MiB = 1 << 10, 1 << 20
 HERE = Path(__file__).parent
@@ -146,7 +145,7 @@ def test_packs_that_hold_what_nobody_wants_are_not_listed(
             new = history.add_commit(writer, {ALL: tree}, [before], author="Ana", message="new")
             writer.save()
         push.push(remote, functools.partial(sync.first_root, repo), new)
-        wanted = reach.reach(store, [new]).all
+        wanted = reachability.reach(store, [new]).all
         listed = {f"packs/{each.id}" for each in root_of(ana).packs}
         assert listed & sent.keys()
         assert sent.keys() - listed

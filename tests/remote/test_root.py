@@ -33,12 +33,11 @@ from dorky.format.model import (
     Root,
     Roster,
 )
-from dorky.keys import age as keys
-from dorky.keys import vault
+from dorky.keys import age, vault
 from dorky.remote import root as roots
 from dorky.remote.root import Remote
 
-IDENTITY = keys.generate()
+IDENTITY = age.generate()
 SEALED = vault.create([IDENTITY.public])
 PLAIN = vault.create([])
 
@@ -247,7 +246,7 @@ def test_the_root_of_another_repository(world: World, tmp_path: Path) -> None:
 
 def test_a_repository_with_the_same_id_and_another_key(world: World) -> None:
     """As somebody could make it who may write to the bucket and knows whom to seal it to."""
-    (identity,) = keys.load(world.ana.identity)
+    (identity,) = age.load(world.ana.identity)
     header, _ = vault.create([identity.public])
     header = msgspec.structs.replace(header, repository=world.header.repository)
     forger = vault.unlock(header, [identity])
@@ -270,7 +269,7 @@ def test_what_a_directory_without_dorkyrc_has_seen_it_holds_the_bucket_to(
     bare = world.ana.another("bare")
     bare.env["DORKY_URL"] = file_url.url
     bare("pull")
-    (identity,) = keys.load(world.ana.identity)
+    (identity,) = age.load(world.ana.identity)
     header, _ = vault.create([] if plain else [identity.public])
     header = msgspec.structs.replace(header, repository=world.header.repository)
     root = msgspec.structs.replace(world.root, generation=1000, refs={}, inline=())
@@ -283,7 +282,7 @@ def test_a_stranger_is_told_that_it_is_not_sealed_for_him(world: World, file_url
     stranger = world.ana.another("stranger", identity=False)
     stranger("init", "--plain")
     stranger("destroy", "--yes")
-    stranger.env["DORKY_IDENTITY"] = (mine := keys.generate()).secret
+    stranger.env["DORKY_IDENTITY"] = (mine := age.generate()).secret
     said = stranger("clone", file_url.url, "here", code=6)
     assert mine.public in said.error
     assert mine.secret not in said.err
@@ -363,7 +362,7 @@ def test_bytes_that_anybody_may_have_written(data: bytes, cut: int) -> None:
 
 def wrapped_to_another(world: World) -> Header:
     """Whoever was a recipient once may have kept a wrapping that they can open."""
-    (ana,) = keys.load(world.ana.identity)
+    (ana,) = age.load(world.ana.identity)
     return vault.wrap_anew(world.header, world.vault, ALL, [ana.public, IDENTITY.public])
 
 
@@ -377,7 +376,7 @@ def with_a_secret_key(world: World) -> Header:
 
 
 def with_another_group(world: World) -> Header:
-    made = Epoch("f" * 16, 1, "0" * 64, keys.wrap(bytes(32), [IDENTITY.public]))
+    made = Epoch("f" * 16, 1, "0" * 64, age.wrap(bytes(32), [IDENTITY.public]))
     return msgspec.structs.replace(world.header, epochs=(*world.header.epochs, made))
 
 
