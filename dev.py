@@ -69,13 +69,13 @@ def lower_bounds() -> list[str]:
     return [f"{name}=={version}" for name, version in found]
 
 
-def lint() -> int:
-    """Check style, format and that imports go down the house's floors."""
+def lint(**_: bool) -> int:
+    """Check style, format, import contracts and the mechanical part of the rules of English."""
     return run("ruff", "check") | run("ruff", "format", "--check") | run("lint-imports")
 
 
 def format() -> int:
-    """Mend what can be mended of style, and format."""
+    """Repair what can be repaired of style, and format."""
     return run("ruff", "check", "--fix-only") | run("ruff", "format")
 
 
@@ -85,7 +85,7 @@ def types() -> int:
 
 
 def docs(*, check: bool) -> int:
-    """Write docs/reference/ anew from the code."""
+    """Write docs/reference/ from the code."""
     return run("python", "docs/generate.py", *(["--check"] if check else []))
 
 
@@ -113,6 +113,7 @@ def main() -> int:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     flags: dict[Callable[..., int], list[tuple[str, str]]] = {
         test: [("--deep", "the slow, thorough tests instead")],
+        lint: [("--check", "change nothing, as always")],
         docs: [("--check", "write nothing, fail if a page is stale")],
         bounds: [("--lowest", "the lowest versions instead")],
         bench: [("--peers", "measure DVC, rclone, s5cmd, restic and git, too")],
@@ -165,7 +166,7 @@ def install() -> None:
 
 
 def make_venv(where: Path) -> None:
-    """Make a virtual environment anew, with a pip in it."""
+    """Make a virtual environment, with a pip in it, in place of any that is there."""
     if find_spec("ensurepip"):
         quietly(sys.executable, "-m", "venv", "--clear", where)
     elif (pip := find_spec("pip")) and pip.origin:

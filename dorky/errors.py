@@ -303,13 +303,13 @@ class WritableByAll(SetupError):
 class ConfigTooNew(SetupError):
     """{0} was written by a newer dorky (format {1}, this one reads up to {2})."""
 
-    advice = "pip install --upgrade dorky"
+    advice = "install a newer dorky, then run the command again"
 
 
 class FormatTooNew(SetupError):
     """{0} was written by a newer dorky (format {1})."""
 
-    advice = "pip install --upgrade dorky"
+    advice = "install a newer dorky, then run the command again"
 
 
 class NoRemote(SetupError):

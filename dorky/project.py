@@ -447,7 +447,8 @@ class Project:
         return placement.owner(self.roster)
 
     @cached_property
-    def _keyring(self) -> Keyring:
+    def keyring(self) -> Keyring:
+        """The user's keys, and what they have opened."""
         from dorky.keys.keyring import Keyring
 
         return Keyring(self.root, self.config, self.ask)
@@ -455,13 +456,13 @@ class Project:
     @property
     def vault(self) -> Vault:
         """The repository's keys, opened with the user's identity."""
-        return self._keyring.newest or self.unlock(self.header)
+        return self.keyring.newest or self.unlock(self.header)
 
     @property
     def publics(self) -> set[str]:
         """The public keys of the user's identities, of one unlocked in the repository, too."""
         assert self.vault
-        return self._keyring.publics
+        return self.keyring.publics
 
     def unlock(self, header: Header, verify: Callable[[Vault], None] = lambda _: None) -> Vault:
         """Open a header's keys, if it is this project's header.
@@ -477,12 +478,12 @@ class Project:
             NoKey: None of the user's identities opens it.
             IdentityMissing: The user has none.
         """
-        opened = self._keyring.opened(header)
+        opened = self.keyring.opened(header)
         if opened is None:
             seen = self.header if self.is_set_up and self.database.get("header") else None
             if seen is None:
                 self._check_noted(header)
-            opened = self._keyring.unlock(header, seen, verify)
+            opened = self.keyring.unlock(header, seen, verify)
         return opened
 
     def _check_noted(self, header: Header) -> None:
@@ -512,7 +513,7 @@ class Project:
         Raises:
             WrongKey: It has not: it is older, or another.
         """
-        self._keyring.check_pin(self.header)
+        self.keyring.check_pin(self.header)
 
     @property
     def author(self) -> str:

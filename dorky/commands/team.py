@@ -401,7 +401,7 @@ def begin_epochs(
         changes = {**resealed.changes, "roster": known, "mailbox": mailbox.secret}
         if lock_out and project.publics.isdisjoint(heirs_of_all):
             # The user leaves: the new keys are used once more, for the swap.
-            project._keyring.adopt(header, opened)
+            project.keyring.adopt(header, opened)
         return RootChange(header, changes, resealed.sent)
 
     remote = change_keys(project, change)
@@ -502,7 +502,7 @@ def change_keys(
         before = seen.root.roster
         after = following.changes.get("roster", before)
         heirs = roster.recipients(after, ALL)
-        leaves = project._keyring.opened(following.header) is not None
+        leaves = project.keyring.opened(following.header) is not None
         if project.publics.isdisjoint(heirs) and not leaves:
             raise errors.UsageError("no key of yours would be used", hint="dorky team list")
         roster.check_room(before, after)

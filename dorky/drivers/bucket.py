@@ -176,7 +176,7 @@ def of_gcs(bucket: Bucket, keep: Sequence[str]) -> Iterator[Advice]:
         )
     command = f"gcloud storage buckets describe {place} --format='default(lifecycle_config)'"
     # Not `lifecycle_rules`: it warns of actions that are newer than the library.
-    rules = bucket._properties.get("lifecycle", {}).get("rule", ())
+    rules = bucket._properties.get("lifecycle", {}).get("rule", ())  # noqa: SLF001
     yield _lifecycle(map(_rule_of_gcs, rules), keep, command)
     if bucket.retention_period:
         yield Advice(

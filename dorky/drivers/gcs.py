@@ -218,9 +218,9 @@ class GCSDriver:
             client = Client(project=self._options.get("project"), credentials=credentials)
         # Recent versions have a thread ask for the bucket's metadata beside the first request, for
         # traces that nobody has turned on; object users may not even be allowed to.
-        client._bucket_metadata_cache = None
+        client._bucket_metadata_cache = None  # noqa: SLF001
         # Both what asks for objects and what asks for tokens.
-        for session in (client._http, client._http._auth_request.session):
+        for session in (client._http, client._http._auth_request.session):  # noqa: SLF001
             session.hooks["response"].append(partial(_hold, self.url))
         for name in ("google", "urllib3"):
             # What they log on the way to an error would else reach stderr by logging's last resort.
@@ -372,7 +372,7 @@ def _hold(url: str, response: Any, *_: object, stream: bool = False, **__: objec
         if len(body) > _ANSWER:
             response.close()
             raise errors.BadEndpoint(url, f"its answer has more than {_ANSWER:,} bytes")
-    response._content = bytes(body)
+    response._content = bytes(body)  # noqa: SLF001
 
 
 def _upload(found: Object, data: bytes, **how: Any) -> None:

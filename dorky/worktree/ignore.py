@@ -155,8 +155,8 @@ class Ignore:
             if rule and rule.ignores:
                 return rule
             here = here.enter(parent)
-        target = Path(here._directory, last)
-        rule = here._decide(last, is_dir=target.is_dir() and not target.is_symlink())
+        target = Path(here._directory, last)  # noqa: SLF001
+        rule = here._decide(last, is_dir=target.is_dir() and not target.is_symlink())  # noqa: SLF001
         return rule if rule and rule.ignores else None
 
     def ignored(self, path: str) -> bool:
