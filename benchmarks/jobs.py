@@ -32,7 +32,7 @@ class Job:
 
     Attributes:
         name: For `--only`.
-        tools: Who does it, where installed.
+        tools: The tools that do it, where they are installed.
         rounds: How often at most: some take minutes.
         run: Does it with one tool, once.
         titles: What its measured parts are called, by the names they are noted under.

@@ -50,7 +50,7 @@ class RequestScanner:
             found = self._head.find(end)
             if found < 0:
                 break
-            # What was kept from before ends with none of it.
+            # The bytes kept from before end with none of it.
             at = len(data) - (len(self._head) - found - len(end))
             head = bytes(self._head[:found])
             self._head.clear()
@@ -73,7 +73,7 @@ class RequestScanner:
 def as_s3_says(data: bytes) -> bytes:
     """An answer as S3 would give it.
 
-    rclone's server heeds ranges, but says 200 where HTTP wants 206, which clients with a mind to
+    rclone's server honours ranges, but says 200 where HTTP wants 206, which clients with a mind to
     HTTP take for the whole object and refuse. No bucket does that.
 
     Args:

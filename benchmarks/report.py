@@ -1,4 +1,4 @@
-"""What was measured, as tables, as JSON and as a plot."""
+"""The measurements, as tables, as JSON and as a plot."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ BUCKET = "acme-bench"
 def bucket_server(rclone: str, directory: Path) -> Iterator[str]:
     """Serve a fresh bucket over S3; yields the endpoint.
 
-    It checks keys, and takes conditional headers without heeding them.
+    It checks keys, and accepts conditional headers and ignores them.
 
     Args:
         rclone: The program.
