@@ -1,6 +1,6 @@
-"""What is wrong with a project, or soon will be: each check with its mend.
+"""Doctor: find what is wrong with a project, or soon will be, and say how to repair it.
 
-A check that fails says so in its own line; the others are made all the same.
+A check that fails reports the failure in its own line; the other checks still run.
 """
 
 from __future__ import annotations
@@ -40,7 +40,10 @@ _GONE = (errors.Unavailable, errors.SetupError, errors.AccessError, errors.Bucke
 
 
 def examine(project: Project) -> Iterator[Check]:
-    """Check one thing after the other. Asks the remote, and takes over what is new there."""
+    """Run one check after the other.
+
+    The checks ask the remote, and what is new in it is fetched.
+    """
     yield from _owner(project)
     yield from _made("settings", _settings, project)
     yield from _made("identity", _identity, project)
@@ -61,7 +64,7 @@ def examine(project: Project) -> Iterator[Check]:
     except errors.DorkyError as error:
         reached = not isinstance(error, _GONE)
         yield _failed("remote", error)
-    # The look at the remote may have made it.
+    # The checks of the remote may have set the project up.
     if set_up or _is_set_up(project):
         yield from _made("key", _key, project)
         yield from _made("recovery", _recovery, project)
@@ -75,7 +78,10 @@ def examine(project: Project) -> Iterator[Check]:
 
 
 def _is_set_up(project: Project) -> bool:
-    """Whether there is state to look at; where it is not to be trusted, its own check says so."""
+    """Return whether there is local state to look at.
+
+    Whether the state can be trusted is the subject of a check of its own.
+    """
     try:
         return project.is_set_up
     except errors.DorkyError:
@@ -111,8 +117,11 @@ def _fail(name: str, about: str, mend: str) -> Check:
 
 
 def _owner(project: Project) -> Iterator[Check]:
-    """Tell of an exception that makes the project be trusted; without one it is the user's."""
-    with contextlib.suppress(OSError):  # gone: the other checks say so
+    """Report the exception that makes dorky trust the project.
+
+    Without an exception the project belongs to the user.
+    """
+    with contextlib.suppress(OSError):  # if the directory is gone, the other checks report it
         if project.root.stat().st_uid not in project.config.owners:
             yield _warn(
                 "owner",
@@ -141,7 +150,7 @@ def _of_origin() -> list[str]:
 
 
 def _hidden(project: Project) -> Iterator[str]:
-    """What is set about the remote in a file, but otherwise in a place that goes before it."""
+    """Yield the settings of the remote that one file makes and a stronger source overrides."""
     config = project.config
     for scope in ("project", "user"):
         path = config.path(scope)
@@ -176,7 +185,7 @@ def _state(project: Project) -> Check:
             raise why
         return _warn("state", "nothing pulled yet", "dorky pull")
     base = project.base
-    # What is too open, `state.find` has closed; what is another's, it has refused.
+    # `state.find` has closed what was too open, and refused what belongs to another user.
     files_in = [Path(parent, name) for parent, _, names in os.walk(base) for name in names]
     top = git.find(project.root)
     if top and git.tracked(top, files_in):
@@ -203,7 +212,7 @@ def _merge(project: Project) -> Check:
 
 
 def _files(project: Project) -> Check:
-    """Whether what was private when it was committed is private here."""
+    """Check whether files that were private when they were committed are private on disk."""
     exposed = []
     for path, row in project.index.rows().items():
         if stat.S_ISREG(row.mode) and not row.mode & 0o077:
@@ -220,7 +229,10 @@ def _files(project: Project) -> Check:
 
 
 def _second_copy(project: Project) -> Check:
-    """Whether unpushed work is kept where git can't delete it, and what other work trees left."""
+    """Check whether unpushed work is kept where git can't delete it.
+
+    Second copies that other work trees left are reported, too.
+    """
     slot = project.spare
     if slot is None:
         return _ok("second copy", "not needed: no git repository of yours holds this project")
@@ -324,7 +336,7 @@ def _hooks(project: Project) -> Check:
 
 
 def _text(path: Path) -> str:
-    """What a file holds, as far as it matters; nothing if it can't be read."""
+    """Return the part of a file's content that matters; nothing if it can't be read."""
     try:
         with path.open("rb") as file:
             return file.read(1 << 20).decode(errors="replace")
@@ -351,7 +363,7 @@ def _remote(project: Project) -> Check:
 
 
 def _known(project: Project) -> Check:
-    """Whether a rewound remote would be told from the newest, also without `.dorky/`."""
+    """Check whether a rewound remote could be told from the newest one, even without `.dorky/`."""
     remote, newest = project.remote(), noted(project.database)
     if newest is None:
         return _ok("known", "nothing has been seen of the remote yet")
@@ -365,12 +377,12 @@ def _known(project: Project) -> Check:
 
 
 def _writing(project: Project) -> Check:
-    """Whether the remote can be written to, and keeps those apart who write at once."""
+    """Check whether the remote can be written to and keeps concurrent writers apart."""
     try:
         with project.locked():
             remote = project.remote()
             project.check_swaps(remote)
-        # The verdict may be an old one, from before permissions were taken away.
+        # The recorded verdict may be older than a change of permissions.
         _touch(remote.driver)
     except errors.AccessDenied as error:
         return _warn("writing", f"you can pull, but not push: {error.message}")
@@ -386,7 +398,7 @@ def _writing(project: Project) -> Check:
 def _touch(driver: Driver) -> None:
     scratch = f"{probe.PREFIX}{secrets.token_hex(8)}"
     driver.put(scratch, b"")
-    # Who may write need not be allowed to delete.
+    # A member who may write need not be allowed to delete.
     with contextlib.suppress(errors.AccessDenied):
         driver.delete([scratch])
 
