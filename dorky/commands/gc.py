@@ -1,9 +1,10 @@
-"""Collecting garbage here: what nothing needs any more, and is old enough that nothing is about to.
+"""Garbage collection in the local store: delete old objects that nothing needs any more.
 
-Packs without anything that is needed are deleted, those that are half dead are written anew.
-Before anything goes, all that is needed of it is elsewhere, durable and verified. Interrupted
-anywhere, the repository is as it was or as it is going to be; what is left on disk goes with the
-next collection.
+Packs that hold nothing needed are deleted; packs that are half unneeded are rewritten. Before
+anything is deleted, all that is needed of it is stored elsewhere, durable and verified. If the
+collection is interrupted, the repository is in its old or in its new state; the next collection
+deletes what is left on disk. Objects that are not needed but new stay, since something may be about
+to need them.
 """
 
 from __future__ import annotations
@@ -36,12 +37,12 @@ _DOOMED = "gc.doomed"
 
 
 class Plan(NamedTuple):
-    """What a collection is going to do.
+    """The plan of a collection.
 
     Attributes:
-        swept: That, for people.
-        moved: What is written anew.
-        copies: Where objects stay that go from another pack.
+        swept: The report for people.
+        moved: The objects to rewrite.
+        copies: Where the remaining copies are of objects that another pack loses.
     """
 
     swept: GCReport
@@ -50,7 +51,7 @@ class Plan(NamedTuple):
 
 
 class _Pack(NamedTuple):
-    """A pack and the objects of it that are needed. ``old`` is whether its grace is over."""
+    """A pack and those of its objects that are needed. ``old`` says whether its grace is over."""
 
     name: str
     size: int
@@ -65,13 +66,13 @@ def plan(
     prune: bool = False,
     thorough: bool = False,
 ) -> Plan:
-    """Find out what can go. Nothing is changed, but that ``prune`` fetches.
+    """Find out what can be deleted. Nothing is changed, except that ``prune`` fetches.
 
     Args:
-        project: Its lock is held.
-        grace: How old a pack must be for what is not needed to go; `GRACE` by default.
-        prune: Whether chunks go, too, that the remote provably has.
-        thorough: Whether every byte that is not needed goes, however few there are in a pack.
+        project: The project; its lock is held.
+        grace: How old a pack must be before unneeded objects in it are deleted; `GRACE` by default.
+        prune: Whether to delete chunks, too, that the remote provably has.
+        thorough: Whether to delete every unneeded byte, however few of them a pack has.
 
     Raises:
         MissingObject: Something is missing, so what is needed can't be told.
@@ -101,7 +102,7 @@ def plan(
     def worth(each: _Pack) -> float:
         return sum(at.length for at in wanted(each)) / max(each.size, 1)
 
-    # Of an object that is in several packs the copy in the liveliest of them stays.
+    # If several packs hold an object, keep the copy in the pack that has most to keep.
     for each in sorted(packs, key=worth, reverse=True):
         live = [at for at in wanted(each) if at.id not in claimed]
         copies += [claimed[at.id] for at in wanted(each) if at.id in claimed]
@@ -148,7 +149,7 @@ def _recorded(store: Store, since: float) -> Iterator[_Pack]:
 
 
 def _strays(project: Project, since: float) -> tuple[list[Garbage], tuple[str, ...]]:
-    """Packs that are not recorded: which go, and which stay."""
+    """Return the packs that are not recorded: those to delete, and those to keep."""
     store = project.store
     recorded = {each.id for each in store.packs()}
     doomed = set(project.database.text(_DOOMED).split())
@@ -172,9 +173,10 @@ def _strays(project: Project, since: float) -> tuple[list[Garbage], tuple[str, .
 
 
 def _worth_keeping(store: Store, path: Path) -> bool:
-    """Whether a pack that is not recorded must stay: it can't be judged, or has the only copy.
+    """Return whether a pack that is not recorded must stay.
 
-    A database that was lost and begun anew knows nothing of the packs before.
+    It must if it can't be judged, or holds the only copy of an object. A new database that replaced
+    a lost one knows nothing of the packs written before.
     """
     try:
         _, locations = verify.index_of(path, store.vault)
@@ -185,9 +187,9 @@ def _worth_keeping(store: Store, path: Path) -> bool:
 
 
 def _provably_there(project: Project) -> set[ObjectId]:
-    """The chunks that the remote needs itself, and has, in stored packs that its root lists.
+    """Return the chunks that the remote needs itself and stores in packs that its root lists.
 
-    What it has, but does not need, may go there any time.
+    Chunks that the remote stores but does not need may be deleted from it at any time.
     """
     remote = project.remote()
     fetch(remote, project.progress)
@@ -204,10 +206,10 @@ def _provably_there(project: Project) -> set[ObjectId]:
 
 
 def apply(project: Project, made: Plan) -> GCReport:
-    """Do what was planned, under the same lock.
+    """Carry out a plan under the same lock.
 
     Raises:
-        CorruptObject: Something that is needed is damaged; nothing has gone.
+        CorruptObject: Something that is needed is damaged; nothing has been deleted.
     """
     store, database = project.store, project.database
     gone = [each.name for each in (*made.swept.garbage, *made.swept.rewritten)]
@@ -216,7 +218,7 @@ def apply(project: Project, made: Plan) -> GCReport:
     with store.writer() as writer:
         for at in made.copies:
             _checked(store, at)
-        # Data first: metadata is kept back by the writer, and ends up in the last pack.
+        # Data first: the writer holds metadata back, so that it ends up in the last pack.
         for at in sorted(made.moved, key=lambda at: (not at.kind.is_data, at.pack, at.offset)):
             writer.append(at.kind, at.id, _checked(store, at))
             project.progress.advance(at.length)
@@ -232,13 +234,13 @@ def apply(project: Project, made: Plan) -> GCReport:
         if gone:
             files.sync_directory(store.directory)
     database.set(_DOOMED, b"")
-    if not database.get(oplog.MERGE):  # to be aborted, it needs the operation it began with
+    if not database.get(oplog.MERGE):  # aborting the merge needs the operation that it began with
         oplog.expire(database, _horizon())
     return msgspec.structs.replace(made.swept, done=True)
 
 
 def _checked(store: Store, at: PackedObject) -> bytes:
-    """The stored form of an object, verified, and sealed anew if its key has been retired."""
+    """Return the verified stored form of an object, re-encrypted if its key has been retired."""
     stored = store.stored(at)
     if store.vault.group_of(stored) is None:
         return stored
@@ -257,12 +259,14 @@ def collect(
     prune_remote_verified: bool = False,
     dry_run: bool = False,
 ) -> GCReport:
-    """Delete what nothing here needs any more.
+    """Delete what nothing in the local store needs any more.
 
     Args:
-        grace: How old a pack must be for what is not needed to go; two weeks by default.
-        prune_remote_verified: Whether content goes, too, that the remote provably has.
-        dry_run: Whether to say only what would go.
+        project: The project.
+        grace: How old a pack must be before unneeded objects in it are deleted; two weeks by
+            default.
+        prune_remote_verified: Whether to delete content, too, that the remote provably has.
+        dry_run: Whether to report only what would be deleted.
 
     Raises:
         MissingObject: Something is missing, so what is needed can't be told.
@@ -275,11 +279,12 @@ def collect(
 def collect_remote(
     project: Project, *, grace: timedelta | None = None, dry_run: bool = False
 ) -> RemoteGCReport:
-    """Delete what nobody needs any more from the remote, and pack anew what is scattered.
+    """Delete from the remote what nobody needs any more, and repack what is scattered.
 
     Args:
-        grace: How old packs that no root lists must be to go; a week by default.
-        dry_run: Whether to say only what would go.
+        project: The project.
+        grace: How old packs that no root lists must be before they are deleted; a week by default.
+        dry_run: Whether to report only what would be deleted.
 
     Raises:
         AccessDenied: Deleting is not allowed.

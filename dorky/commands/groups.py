@@ -1,7 +1,7 @@
-"""Groups of readers: files that only some of the team can read.
+"""Groups of readers: files that only some members of the team can read.
 
-A group's files are sealed with its own key, names included, and lie in a tree of their own in each
-commit. Who is not in the group carries that tree forward unchanged.
+A group's files are encrypted with the group's own key, names included, and lie in a tree of their
+own in each commit. A member who is not in the group carries that tree forward unchanged.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from dorky.worktree import checkout, ingest, staging
 
 
 def list_groups(project: Project) -> list[GroupInfo]:
-    """The groups, as last fetched."""
+    """Return the groups as last fetched."""
     return list(group_infos(project, project.roster))
 
 
@@ -54,17 +54,18 @@ def add(
     *,
     dry_run: bool = False,
 ) -> GroupChange:
-    """Seal files for a group: a new one, or one that has others already.
+    """Encrypt files for a group: a new one, or one that already has other files.
 
     Args:
-        name: What to call it.
-        patterns: Which files (see `placement`), from the current directory.
-        members: Who is to be in it; the user alone without any.
-        dry_run: Whether to only say what would become of whom.
+        project: The project.
+        name: The group's name.
+        patterns: The files (see `placement`), from the current directory.
+        members: The members of the group; the user alone if none are given.
+        dry_run: Whether to report only who would gain and lose access to what.
 
     Raises:
-        Conflict: Commits that are not pushed or not pulled, changes to the files that move, or
-            patterns that overlap those of another group.
+        Conflict: There are commits that are not pushed or not pulled, changes to the files that
+            move, or patterns that overlap those of another group.
     """
     roster.check_name(name, "group")
     wanted = roster.check_patterns([project.worktree.relative(each) for each in patterns])
@@ -93,9 +94,10 @@ def remove(
     """Give a group's files, or those that patterns select, to everybody.
 
     Args:
-        name: Which group.
-        patterns: Of those that it has; all of them without any.
-        dry_run: Whether to only say what would become of whom.
+        project: The project.
+        name: The group's name.
+        patterns: Some of the group's patterns; all of them if none are given.
+        dry_run: Whether to report only who would gain and lose access to what.
     """
     wanted = roster.check_patterns([project.worktree.relative(each) for each in patterns])
 
@@ -119,10 +121,10 @@ def remove(
 def change_members(
     project: Project, name: str, *, add: Iterable[str] = (), remove: Iterable[str] = ()
 ) -> tuple[GroupInfo, Rotation | None]:
-    """Let members of the team into a group, or take its files away from some.
+    """Add members of the team to a group, or take its files away from some.
 
     Returns:
-        The group, and what the removal came to.
+        The group, and the rotation that a removal caused.
 
     Raises:
         ForeignGroup: The user is not in the group.
@@ -188,8 +190,9 @@ def _regroup(
     """Change which files belong to a group, and move those that are committed.
 
     Args:
-        choose: Gives the roster to be, and the id of the group that changes.
-        dry_run: Whether to only plan.
+        project: The project.
+        choose: Gives the new roster, and the id of the group that changes.
+        dry_run: Whether to plan only.
     """
     with ensure_set_up(project):
         head = attached_head(project)
@@ -200,13 +203,13 @@ def _regroup(
             known, group = choose(before)
             header = seen.header
             _check_up_to_date(project, known, head, opened)
-            # A group that nobody is left in can be ended by anyone: it opens nothing.
+            # Anyone can end a group that has no readers left: ending it reveals nothing.
             if header.newest(group) and roster.readers(before, group):
                 _check_in(next(g for g in known.groups if g.id == group), opened)
             _check_apart(before, known, group)
             if known == before:
                 raise errors.NothingToDo("the group is like that already")
-            # Each head: a file that stays in one of them goes on counting as everybody's.
+            # Look at every head: a file that stays in one of them still counts as everybody's.
             moves = {
                 ref: _moves(project, before, known, commit, {*opened.groups, group})
                 for ref, commit in seen.root.refs.items()
@@ -221,7 +224,7 @@ def _regroup(
                 return None
             heirs = roster.recipients(known, group)
             if header.newest(group):
-                # Who was in a group that ends goes on reading its history.
+                # Former readers of a group that ends keep reading its history.
                 if heirs:
                     header = vault.wrap_anew(header, opened, group, heirs)
             else:
@@ -252,11 +255,11 @@ def _regroup(
 def _check_up_to_date(
     project: Project, known: Roster, head: ObjectId | None, opened: Vault
 ) -> None:
-    """Refuse to change who reads what while there is anything that others have not seen.
+    """Refuse to change who reads what while some work is not shared.
 
     Raises:
-        Conflict: Commits that are not pushed, or not pulled.
-        NotPulled: Files of a group that the user has been let into since the last pull.
+        Conflict: There are commits that are not pushed or not pulled.
+        NotPulled: There are files of a group that the user has joined since the last pull.
     """
     if head != project.database.ref(f"{ORIGIN}/{MAIN}"):
         raise errors.Conflict(
@@ -270,12 +273,12 @@ def _check_up_to_date(
 def _moves(
     project: Project, old: Roster, new: Roster, commit: ObjectId, own: set[str]
 ) -> dict[str, _Move]:
-    """Find the files of a head that change groups.
+    """Return the files of a head that change groups.
 
     Only a file in its owner's tree counts and so moves. Contested files stay where they are.
 
     Raises:
-        ForeignGroup: One would go into a group that the user is not in.
+        ForeignGroup: A file would move into a group that the user is not in.
     """
     source_of, target_of = placement.owner(old), placement.owner(new)
     found: dict[str, _Move] = {}
@@ -334,7 +337,7 @@ def _move(project: Project, head: ObjectId, moves: Mapping[str, _Move]) -> _Movi
             else (path, source, entry)
             for source, tree in opened.items()
             for path, entry in history.files_of(project.store, {source: tree})
-            # What does not count makes room for what does.
+            # An entry that does not count gives way to one that does.
             if (source, path) not in coming
             and not any(above in moves and (source, above) in coming for above in parents(path))
         ]
@@ -353,7 +356,7 @@ def _move(project: Project, head: ObjectId, moves: Mapping[str, _Move]) -> _Movi
 
 
 def _follow(project: Project, head: ObjectId | None, group: str, made: _Moving | None) -> None:
-    """Make the index and ``main`` follow files that have changed groups."""
+    """Update the index and ``main`` to follow files that have changed groups."""
     rows = project.index.rows()
     clean = project.index.commit == head
     name = roster.name_of(project.roster, group)
@@ -375,7 +378,7 @@ def _follow(project: Project, head: ObjectId | None, group: str, made: _Moving |
 
 
 class _Move(NamedTuple):
-    """A committed file that goes from one group's tree to another's."""
+    """A committed file that moves from one group's tree to another's."""
 
     source: str
     target: str
@@ -383,7 +386,7 @@ class _Move(NamedTuple):
 
 
 class _Moving(NamedTuple):
-    """Files as they are committed for other groups."""
+    """The result of committing files for other groups."""
 
     commit: ObjectId
     entries: dict[str, Placed]
@@ -393,7 +396,7 @@ def _check_apart(old: Roster, new: Roster, group: str) -> None:
     """Refuse new patterns of a group that overlap those of another.
 
     Raises:
-        Conflict: One does.
+        Conflict: A pattern overlaps.
     """
     before = {pattern for each in old.groups if each.id == group for pattern in each.patterns}
     own = next(each for each in new.groups if each.id == group)
@@ -410,7 +413,7 @@ def _check_apart(old: Roster, new: Roster, group: str) -> None:
 def _regrouping(
     old: Roster, new: Roster, group: str, moves: Mapping[str, Mapping[str, _Move]]
 ) -> GroupChange:
-    """Say who gains and who loses what."""
+    """Return who gains and who loses access to what."""
     gains: set[str] = set()
     loses: set[str] = set()
     moved = set()
@@ -434,13 +437,13 @@ def _regrouping(
 
 
 def _leave(known: Roster, member: Member, group: str) -> Roster:
-    """The roster without a member in a group."""
+    """Return the roster without a member in a group."""
     groups = tuple(held for held in member.groups if held != group)
     return roster.put(known, msgspec.structs.replace(member, groups=groups))
 
 
 def _join(known: Roster, name: str, group: str) -> Roster:
-    """The roster with a member in a group."""
+    """Return the roster with a member in a group."""
     member = roster.member(known, name)
     groups = tuple(dict.fromkeys((*member.groups, group)))
     return roster.put(known, msgspec.structs.replace(member, groups=groups))
