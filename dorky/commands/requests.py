@@ -23,14 +23,14 @@ _NO_REQUEST = (errors.KeyNotFound, errors.IntegrityError, errors.UsageError, mod
 
 
 def waiting(project: Project, remote: Remote) -> list[JoinRequest]:
-    """Return the requests to join in the remote; those that can't be read are passed over."""
+    """Return the requests to join in the remote; skip those that can't be read."""
     seen = remote.seen
     assert seen is not None
     if not seen.root.mailbox:
         return []
     try:
         mailbox = age.parse(seen.root.mailbox, "the mailbox")
-    except errors.AccessError:  # any member can write anything there
+    except errors.AccessError:  # anyone who can write to the remote can put anything there
         return []
     members = {key for member in seen.root.roster.members for key in member.recipients}
     found = []
