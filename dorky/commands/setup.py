@@ -211,7 +211,7 @@ def _beginning(project: Project, command: str) -> Iterator[None]:
 
 
 def _was_killed(project: Project, command: str) -> bool:
-    """Return whether an earlier ``init`` or ``clone`` was killed before the project was complete."""
+    """Return whether an ``init`` or ``clone`` was killed before the project was complete."""
     if not project.is_set_up:
         return False
     begun = project.database.get("header") or (project.root / RC).exists()

@@ -527,7 +527,7 @@ def change_keys(
             remote_fetch.fetch(remote, project.progress)
             continue
         except BaseException:
-            # Go back to the known header: the new keys must not be used if nobody else ever sees them.
+            # Return to the known header: new keys that nobody else ever sees must not be used.
             project.unlock(seen.header)
             raise
         try:
