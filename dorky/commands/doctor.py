@@ -33,10 +33,10 @@ from dorky.store.oplog import MERGE
 _GUIDE = "see the guide on git hooks"
 _PULLING = ("post-merge", "post-checkout")
 _SPARE = 1 << 30
-"""Bytes that a disk should have left."""
+"""The number of bytes that a disk should have left."""
 _SKEW = timedelta(minutes=2)
 _GONE = (errors.Unavailable, errors.SetupError, errors.AccessError, errors.BucketNotFound)
-"""Errors after which there is nothing to be learned of the remote."""
+"""Errors after which further checks of the remote are pointless."""
 
 
 def examine(project: Project) -> Iterator[Check]:

@@ -30,7 +30,7 @@ from dorky.store.pack import FOOTER
 from dorky.store.state import DATABASE
 
 Part = tuple[int, int]
-"""The n-th of t parts of all packs."""
+"""A part of all packs: the n-th of t parts."""
 
 _REBUILD = "dorky fsck --rebuild"
 _REPAIR = "dorky fsck --repair"

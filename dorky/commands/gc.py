@@ -28,9 +28,9 @@ from dorky.store import oplog, reachability, verify
 from dorky.store.objects import LOCAL, PackedObject, Store
 
 GRACE = timedelta(days=14)
-"""Younger packs keep what nothing needs."""
+"""The age below which a pack keeps even what nothing needs."""
 MEMORY = timedelta(days=90)
-"""Operations older than this are forgotten, and with them what only undoing them would need."""
+"""The age at which operations are forgotten, with what only undoing them would need."""
 
 _DOOMED = "gc.doomed"
 """The single value that names packs which have been replaced and are being deleted."""

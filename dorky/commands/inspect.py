@@ -31,7 +31,7 @@ StrPath = str | os.PathLike[str]
 
 _SHOWN = 10
 _MASKED = "masked"
-"""The single value that remembers what does not count of a commit."""
+"""The single value that caches the entries of a commit that do not count."""
 _Noted = tuple[str, list[Masked]]
 
 

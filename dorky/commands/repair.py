@@ -54,11 +54,11 @@ DAMAGED = "damaged"
 """The directory in the state that damaged packs are moved to."""
 
 _BACKUP = "before they were replaced"
-"""How the messages of backups end (see `checkout.backup`)."""
+"""The end of the message of every backup commit (see `checkout.backup`)."""
 _TABLES = frozenset({"meta", "refs", "files", "operations", "replaced"})
-"""What nothing but the database knows."""
+"""The tables with content that exists only in the database."""
 _LOST = "rebuild.lost"
-"""The single value that names those of them that were lost, until they are mended."""
+"""The single value that names those of them that were lost, until they are repaired."""
 
 
 class _Made:

@@ -14,12 +14,12 @@ from dorky.remote.root import Remote
 from dorky.results import JoinRequest
 
 JOIN = "join/"
-"""Where requests to join lie in the remote."""
+"""The prefix of requests to join in the remote."""
 _REQUEST = 8 * KiB
 _REQUESTS = 100
 _STANZAS = 8
 _NO_REQUEST = (errors.KeyNotFound, errors.IntegrityError, errors.UsageError, model.Malformed)
-"""What is found in place of a request that somebody made."""
+"""Errors of an object that is not a request to join."""
 
 
 def waiting(project: Project, remote: Remote) -> list[JoinRequest]:

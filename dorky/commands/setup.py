@@ -33,7 +33,7 @@ P = TypeVar("P", bound=Project)
 
 _CHOSEN = ("endpoint", "profile")
 _UNFINISHED = "unfinished"
-"""The single value that names the command which is making the project."""
+"""The single value that names the command that is making the project."""
 
 
 def init(

@@ -46,7 +46,7 @@ from dorky.worktree import checkout, staging
 
 _FOLLOWED = "purges.followed"
 OWN_PURGE = "purges.own"
-"""The single value that tells which commit the last purge that began here leads to."""
+"""The single value with the commit that the last purge begun in this clone leads to."""
 _ROUNDS = 100
 
 

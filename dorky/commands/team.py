@@ -47,11 +47,11 @@ from dorky.store.history import MAIN
 from dorky.worktree import checkout
 
 UNUSED = "unused"
-"""Stands for the fingerprints of all keys of a member that can't be used."""
+"""The word for the fingerprints of all keys of a member that can't be used."""
 
 _ATTEMPTS = 5
 _SHORTEST = 12
-"""Characters of a passphrase: it can be tried at leisure by who reads the bucket."""
+"""The fewest characters of a passphrase: anyone who can read the bucket can try guesses."""
 
 
 class Access(NamedTuple):

@@ -35,7 +35,7 @@ from dorky.store.index import mode_of
 from dorky.worktree import checkout, staging
 
 DOTENV = ".env"
-"""The file that is meant when none is named."""
+"""The file to read when none is named."""
 
 _NEW = 0o600
 _LINKS = 10
@@ -158,7 +158,7 @@ def get_variable(project: Project, path: StrPath, key: str, revision: str = "") 
         project: The project.
         path: The file.
         key: A variable, or a path of keys such as ``db.hosts.0``.
-        revision: The revision that holds the file (see `read`).
+        revision: The revision that holds the file (see `read_file`).
 
     Raises:
         NoSuchVariable: There is no such variable.
@@ -180,7 +180,7 @@ def variables(
         project: The project.
         path: The file.
         only: If given, the keys that are wanted.
-        revision: The revision that holds the file (see `read`).
+        revision: The revision that holds the file (see `read_file`).
 
     Raises:
         NoSuchVariable: The file lacks one of ``only``.
@@ -221,7 +221,7 @@ def environment(
             one in the project's root.
         only: If given, the variables that are wanted.
         allow: Variables that may be set though they change how programs are loaded.
-        revision: The revision that holds the files (see `read`).
+        revision: The revision that holds the files (see `read_file`).
 
     Raises:
         UnsafeVariable: A variable is not allowed.
