@@ -22,7 +22,7 @@ from dorky.format import model
 T = TypeVar("T")
 
 PURGES = "purges"
-"""The single value that tells what was purged from the last root seen."""
+"""The single value with the purges in the last root seen."""
 
 _FULL = 1 << 16
 
@@ -71,7 +71,7 @@ CREATE TABLE replaced (
 """
 
 _LAYOUTS = (_SCHEMA, _OPERATIONS)
-"""What each layout of the database added to the one before."""
+"""The statements that each layout of the database added to the one before."""
 _VERSION = len(_LAYOUTS)
 
 _COMMENT = re.compile(r"^--.*$", re.MULTILINE)
@@ -213,7 +213,7 @@ class Database:
     """
 
     operation: tuple[int, int, str] | None = None
-    """The operation that is being recorded (see `operations`): its number, time and command."""
+    """The operation that is being recorded (see `oplog`): its number, time and command."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

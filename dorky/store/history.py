@@ -41,7 +41,7 @@ class Difference(NamedTuple):
     old: Entry | None
     new: Entry | None
     group: str = ALL
-    """Whom ``new`` is for."""
+    """The group that ``new`` is encrypted for."""
 
 
 # --- trees ----------------------------------------------------------------------------------

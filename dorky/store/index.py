@@ -34,7 +34,7 @@ _PROOFS = f"""
 """  # noqa: S608
 
 SINCE = "index.since"
-"""The single value that says at which paths rows may differ from a commit."""
+"""The single value with a commit and the paths at which rows may differ from it."""
 _FEW = 1000
 
 

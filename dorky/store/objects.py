@@ -30,7 +30,7 @@ _ENOUGH = 2 * MiB
 _OPENED = 16 * MiB
 _SMALL = 64 * KiB
 LOCAL = ""
-"""The name under which packs that are here are recorded, beside the remotes' names."""
+"""The name under which local packs are recorded; a remote's are under its own name."""
 
 
 class PackedObject(NamedTuple):

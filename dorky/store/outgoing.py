@@ -19,7 +19,7 @@ from dorky.store.history import Node
 from dorky.store.objects import Store
 
 _KEY_ID = 16
-"""How many bytes of a stored object tell whom it is encrypted for."""
+"""The number of bytes of a stored object that name the group it is encrypted for."""
 
 
 class Stray(NamedTuple):

@@ -63,10 +63,10 @@ class PackWriter:
         self._metadata: list[tuple[Kind, ObjectId, bytes | memoryview]] = []
         self.locations: list[Location] = []
         self.size = len(MAGIC) + _SALT + codec.OVERHEAD + OVERHEAD + FOOTER
-        """How many bytes the pack will have at the most, if nothing is added.
+        """The most bytes that the pack will have if nothing is added.
 
-        What is kept back counts, and so does the index: else a commit of nothing but directories,
-        or of millions of tiny files, would make a pack that no reader accepts.
+        The metadata held back counts, and so does the index: otherwise a commit of directories
+        only, or of millions of tiny files, would make a pack that no reader accepts.
         """
         self._end = 0
         self._pending: list[bytes | memoryview] = []

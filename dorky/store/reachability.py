@@ -23,7 +23,7 @@ from dorky.store.objects import Store, batches
 _KEY_ID = 8
 
 Failed = Callable[[ObjectId, errors.DorkyError], None]
-"""Is told what can't be read, and why; it may raise."""
+"""A function that receives what can't be read, and why; it may raise."""
 
 
 class Named(NamedTuple):

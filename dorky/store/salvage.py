@@ -11,7 +11,7 @@ from dorky.store.database import Database
 
 _ID = "typeof({0}) = 'text' AND length({0}) = 64 AND {0} NOT GLOB '*[^0-9a-f]*'"
 _FIRST = {"meta", "refs", "roots", "packs", "objects", "files"}
-"""The tables of the first layout: the others may never have been there."""
+"""The tables of the first layout: the others may never have existed."""
 # sqlite3 can fail to decode even SQLite's own message about invalid text.
 _ERRORS = (sqlite3.Error, UnicodeDecodeError)
 # A page of other data can look like rows.

@@ -29,13 +29,13 @@ from dorky.store.history import MAIN
 from dorky.store.objects import LOCAL, Store
 
 DIRECTORY = "dorky"
-"""The directory in git's."""
+"""The directory of second copies, in git's directory."""
 KNOWN = "dorky.remote.known"
-"""The one that names the repository of each project."""
+"""The directory, in git's, of the files that name each project's repository."""
 PACKS = "packs"
 RECORD = "record"
 ALSO = ("header", "roster", PURGES, "purges.followed", "purges.own", "newest", "head")
-"""The single values of the database that are kept."""
+"""The single values of the database that a record keeps."""
 
 _PURPOSE = "dorky second copy"
 _MAC = 32
