@@ -540,7 +540,7 @@ class Project:
     def author(self) -> str:
         """Return the author of commits.
 
-        The name is as configured, else as git knows it, else the name of the account.
+        The name comes from the configuration, from git, or from the account, in this order.
         """
         if name := self.config.text("user.name"):
             return name
@@ -577,7 +577,7 @@ class Project:
         place = f"{driver.url}\0{endpoint}".encode()
         known = self.database.get(f"remote.{name}.place")
         if known is not None and known != place:
-            # What was seen at another place says nothing about this one.
+            # The records of another place say nothing about this one.
             self.database.forget_remote(name)
             known = None
         if known is None:

@@ -196,7 +196,7 @@ class Repository(Project):
         return commands.set_remote_url(self, name, url)
 
     def remote_remove(self, name: str) -> None:
-        """Forget a remote. What the remote holds stays."""
+        """Forget a remote. Its content stays."""
         from dorky.commands import setup as commands
 
         return commands.remove_remote(self, name)
@@ -429,7 +429,7 @@ class Repository(Project):
         return commands.rm(self, paths, cached=cached, force=force)
 
     def commit(self, message: str, *, all: bool = False) -> LogEntry:
-        """Record what is staged.
+        """Commit what is staged.
 
         Args:
             message: The commit's message.
@@ -457,7 +457,7 @@ class Repository(Project):
     ) -> CheckedOut | Staged:
         """Put files back as they are staged, or as a revision holds them.
 
-        What would be lost is kept as a backup commit first.
+        Content that would be lost is kept as a backup commit first.
 
         Args:
             paths: Files, directories, patterns.

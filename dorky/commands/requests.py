@@ -30,7 +30,7 @@ def waiting(project: Project, remote: Remote) -> list[JoinRequest]:
         return []
     try:
         mailbox = age.parse(seen.root.mailbox, "the mailbox")
-    except errors.AccessError:  # anyone who can write to the remote can put anything there
+    except errors.AccessError:  # anyone who can write to the remote can replace it
         return []
     members = {key for member in seen.root.roster.members for key in member.recipients}
     found = []

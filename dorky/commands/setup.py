@@ -299,7 +299,7 @@ def naming(project: Project, name: str) -> Iterator[None]:
 
 
 def remove_remote(project: Project, name: str) -> None:
-    """Forget a remote. What the remote holds stays."""
+    """Forget a remote. Its content stays."""
     project.config.url(name)
     for value in project.config.items():
         if value.key.startswith(f"remotes.{name}."):

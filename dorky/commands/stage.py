@@ -398,7 +398,7 @@ def _delete(
 
 
 def commit(project: Project, message: str, *, all: bool = False) -> LogEntry:
-    """Record what is staged.
+    """Commit what is staged.
 
     Args:
         project: The project.
@@ -570,7 +570,7 @@ def restore(
 ) -> CheckedOut | Staged:
     """Put files back as they are staged, or as a revision holds them.
 
-    What would be lost is kept as a backup commit first.
+    Content that would be lost is kept as a backup commit first.
 
     Args:
         project: The project.

@@ -309,8 +309,8 @@ def _follow_purges(project: Project) -> tuple[tuple[Tombstone, ...], tuple[Chang
     """Take files out of the local history that were purged from the remote's since the last pull.
 
     Files that were edited (or that an interrupted purge began with) become untracked; the others
-    are deleted. What this clone kept of purged files is deleted, too, and with it the operation
-    log.
+    are deleted. The copies that this clone kept of purged files are deleted, too, and with them the
+    operation log.
     """
     followed = int(project.database.text(_FOLLOWED) or "0")
     fresh = project.purges[followed:]

@@ -160,8 +160,8 @@ def _rewritten(
 ) -> tuple[dict[ObjectId, str], set[ObjectId], set[ObjectId]]:
     """Return which listed packs to rewrite, and why.
 
-    What lies below a closed group's trees can't be known. So while there is a closed group, nothing
-    counts as dead, and a pack in which anything may be that group's is left alone.
+    The objects below a closed group's trees can't be known. So while there is a closed group,
+    nothing counts as dead, and a pack in which anything may be that group's is left alone.
 
     Returns:
         The packs with their reasons; everything that is reachable; of that, what has to be moved.

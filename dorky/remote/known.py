@@ -1,4 +1,4 @@
-"""What this user has seen of a repository: the newest root of each of its URLs.
+"""Known roots: the newest root that this user has seen at each URL of a repository.
 
 The record lies in ``~/.dorky/known/REPOSITORY``, outside every project, so that nobody who changes
 a project's directory or its `.dorkyrc` can make this machine forget it.

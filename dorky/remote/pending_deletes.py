@@ -1,7 +1,7 @@
 """Pending deletes: packs that no root lists any more, and how they are deleted.
 
 A swap first names each pack in the root's ``condemned``; the pack is deleted after that swap. As
-long as the pack is named there, no client lists it again, whatever it remembers. Once the pack is
+long as the root names the pack, no client lists it again, whatever it remembers. Once the pack is
 known to be gone, its name can be dropped.
 """
 

@@ -389,7 +389,7 @@ def _foldable(remote: Remote, root: Root) -> list[PackedObject]:
 def _is_sound(store: Store, at: PackedObject) -> bool:
     """Return whether the local copy of an object can be read.
 
-    What is damaged locally, or encrypted for others, stays in the remote as it is.
+    A damaged local copy, or one encrypted for others, is not pushed: the remote keeps its own.
     """
     try:
         store.open(at)

@@ -194,7 +194,7 @@ class Remote:
         driver: The driver of the remote's place.
         store: The local store, whose database remembers the root.
         unlock: Opens a header's keys.
-        known: What this user knows of the place, whatever the local store says.
+        known: The user's own record of the place, independent of the local store.
     """
 
     def __init__(

@@ -55,7 +55,7 @@ def reseal(
 
     Args:
         remote: The remote; the local store knows everything that its last seen root lists.
-        seen: That root.
+        seen: The last root seen.
         opened: The keys, with the new ones.
         groups: The groups whose keys are new.
         all_history: Whether to re-encrypt old revisions, too.

@@ -225,9 +225,9 @@ class Store:
 
         Args:
             at: The object's location.
-            group: If given, the group that the object must be encrypted for. What everybody's trees
-                name must be everybody's: otherwise somebody outside a group could make a member
-                publish its files.
+            group: If given, the group that the object must be encrypted for. An object that
+                everybody's trees name must be everybody's: otherwise somebody outside a group could
+                make a member publish its files.
 
         Raises:
             CorruptObject: The object is damaged, or encrypted for others.

@@ -54,7 +54,7 @@ class Operation(NamedTuple):
 
 
 class Replaced(NamedTuple):
-    """What operations have replaced: the values before the first of them; None for no value."""
+    """The values that operations have replaced, before the first of them; None for no value."""
 
     refs: dict[str, ObjectId | None]
     values: dict[str, bytes | None]

@@ -40,7 +40,7 @@ class Stray(NamedTuple):
 
 
 def strays(store: Store, node: Node, owner_of: Owner) -> Iterator[Stray]:
-    """Yield the files of a commit that lie where they do not belong, and that no parent has there.
+    """Yield the files of a commit that lie where they do not belong, except those of a parent.
 
     Trees of groups that the user can't read are skipped: they came from the remote.
     """

@@ -35,7 +35,7 @@ class Named(NamedTuple):
 
 
 class Reached(NamedTuple):
-    """What is reachable: commits, trees, contents (chunks or lists of them), and their chunks.
+    """The reachable objects: commits, trees, contents (chunks or lists of them), and their chunks.
 
     A content that is no list is a chunk, too. The objects of closed groups are not included: they
     can't be walked (see `foreign`).
