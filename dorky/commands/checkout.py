@@ -187,7 +187,7 @@ def hide_from_git(project: Project, paths: Iterable[str]) -> list[str]:
     tracked = git.tracked(top, exposed) if exposed else set()
     # If a rule of git's includes the path again, `stage` reports it.
     with contextlib.suppress(errors.GitDoesNotIgnore):
-        return git.ignore(project.root, [each for each in exposed if each not in tracked])
+        return git.ignore(project.root, [path for path in exposed if path not in tracked])
     return []
 
 
@@ -259,5 +259,5 @@ def check_no_merge(project: Project) -> None:
     """
     if state := commits.load(project.database):
         if state.conflicts:
-            raise errors.Unresolved(shown([each.path for each in state.conflicts]))
+            raise errors.Unresolved(shown([conflict.path for conflict in state.conflicts]))
         raise errors.MergeInProgress(state.label)

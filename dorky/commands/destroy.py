@@ -38,7 +38,7 @@ def plan_destroy(project: Project, *, remote: bool = False) -> DestroyPlan:
         root=str(project.root),
         url=there.url,
         keys=len(found),
-        size=sum(each.size for each in found),
+        size=sum(stat.size for stat in found),
         unpushed=unpushed,
     )
 
@@ -66,7 +66,7 @@ def destroy(project: Project, plan: DestroyPlan) -> None:
             driver = there.driver
             # The root goes first: without it, nobody begins to read what is about to be deleted.
             driver.delete([roots.KEY])
-            driver.delete(each.key for each in _ours(driver))
+            driver.delete(stat.key for stat in _ours(driver))
         project.tear_down()
         if project.spare:
             from dorky.store import spare
@@ -81,6 +81,6 @@ def _ours(driver: Driver) -> Iterator[Stat]:
 
     A bucket without a prefix may hold other things, too.
     """
-    yield from (each for each in driver.list(roots.KEY) if each.key == roots.KEY)
+    yield from (stat for stat in driver.list(roots.KEY) if stat.key == roots.KEY)
     for prefix in (roots.PACKS, probe.PREFIX, requests.JOIN):
         yield from driver.list(prefix)

@@ -134,7 +134,7 @@ def _settings(project: Project) -> Check:
     if hidden := list(_hidden(project)):
         return _warn("settings", "; ".join(hidden), "if that is not meant: unset the one that wins")
     config = project.config
-    found = {each.key: each.source for each in config.items()}
+    found = {value.key: value.source for value in config.items()}
     for key in _of_origin():
         if value := config.find(key):
             found[key] = value.source
@@ -172,7 +172,7 @@ def _identity(project: Project) -> Check:
     if _is_set_up(project) and project.database.get("header") and not project.header.sealed:
         return _ok("identity", "none needed, the repository is plain")
     found = identities.shown(project.config)
-    about = ", ".join(f"{each.fingerprint} in {each.source}" for each in found)
+    about = ", ".join(f"{identity.fingerprint} in {identity.source}" for identity in found)
     return _ok("identity", about)
 
 
@@ -240,7 +240,9 @@ def _second_copy(project: Project) -> Check:
         project.keep_spare()
         found = spare.find(slot, project.config)
     if left := spare.orphans(slot, project.config):
-        about = "; ".join(f"{each.lost} of {each.root}, which is gone" for each in left.values())
+        about = "; ".join(
+            f"{record.lost} of {record.root}, which is gone" for record in left.values()
+        )
         return _warn("second copy", f"{slot.parent} keeps {about}", "dorky fsck --repair")
     if found is None:
         return _ok("second copy", "not needed: everything is pushed")
@@ -254,7 +256,7 @@ def _drafts(project: Project) -> Check:
     for place in places:
         with contextlib.suppress(OSError):
             found = sorted(place.glob("dorky-*"))
-            left += [str(each) for each in found if each.lstat().st_uid == os.geteuid()]
+            left += [str(path) for path in found if path.lstat().st_uid == os.geteuid()]
     if left:
         return _warn(
             "drafts",
@@ -268,7 +270,7 @@ def _drafts(project: Project) -> Check:
 def _space(project: Project) -> Check:
     free = shutil.disk_usage(project.root).free
     packs = project.state / "packs" if _is_set_up(project) else None
-    used = sum(each.stat().st_size for each in packs.iterdir()) if packs and packs.is_dir() else 0
+    used = sum(path.stat().st_size for path in packs.iterdir()) if packs and packs.is_dir() else 0
     about = f"{_size(free)} free, packs take {_size(used)}"
     if free < max(_SPARE, 2 * used):
         return _warn("space", f"{about}; large files may not fit", "free some space")
@@ -426,8 +428,8 @@ def _bucket(project: Project) -> Iterator[Check]:
     driver = project.driver()
     if isinstance(driver, Inspected):
         try:
-            for each in driver.inspect((KEY, PACKS)):
-                yield Check(**each._asdict())
+            for finding in driver.inspect((KEY, PACKS)):
+                yield Check(**finding._asdict())
         except errors.DorkyError as error:
             yield _warn("bucket", f"can't tell how it is set up: {error.message}", error.hint)
 
@@ -449,7 +451,7 @@ def _key(project: Project) -> Check:
             f"dorky config set repository.fingerprint {opened.fingerprint}, and commit {RC}",
         )
     living = roster.living(project.roster)
-    closed = [each.name for each in living if each.id not in opened.groups]
+    closed = [group.name for group in living if group.id not in opened.groups]
     but = f", except the files of {', '.join(closed)}" if closed else ""
     return _ok("key", f"yours opens {opened.fingerprint[:16]}{but}")
 
@@ -480,7 +482,7 @@ def _recovery(project: Project) -> Check:
         )
     for group in roster.living(project.roster):
         if len(found := roster.recipients(project.roster, group.id)) < 2:
-            only = ", ".join(each.name for each in roster.readers(project.roster, group.id))
+            only = ", ".join(member.name for member in roster.readers(project.roster, group.id))
             return _warn(
                 "recovery",
                 f"{len(found)} key only opens the files of the group {group.name}: {only}'s",

@@ -92,10 +92,10 @@ class _Look:
         """Read a pack whole: its name must match its bytes, and each id its object."""
         digest = hashlib.sha256()
         bad = []
-        for each in verify.scrub(self.passing(blocks), locations, vault, digest, epochs):
+        for scrubbed in verify.scrub(self.passing(blocks), locations, vault, digest, epochs):
             self.objects += 1
-            if each.error:
-                bad.append(each.at.id[:12])
+            if scrubbed.error:
+                bad.append(scrubbed.at.id[:12])
         about = []
         if digest.hexdigest() != name:
             about.append("its bytes have another hash")
@@ -202,7 +202,7 @@ def _database(look: _Look) -> Store | None:
 
 def _here(look: _Look, store: Store | None, vault: Vault | None) -> None:
     there = {path.name: path for path in verify.packs_in(look.project.state / "packs")}
-    recorded = {each.id: each for each in store.packs()} if store else {}
+    recorded = {packed.id: packed for packed in store.packs()} if store else {}
     look.start("Reading packs", {name: path.stat().st_size for name, path in there.items()})
     for name in recorded.keys() - there.keys():
         look.add("missing-pack", name, "it is recorded, but not there", _REBUILD)
@@ -290,7 +290,7 @@ def _history(look: _Look, store: Store) -> None:
     missing = store.missing(reached.chunks)
     for name in _remotes(store):
         found = store.locate(missing, remote=name)
-        missing -= {each for each, at in found.items() if at.kind is Kind.CHUNK}
+        missing -= {chunk for chunk, at in found.items() if at.kind is Kind.CHUNK}
     if missing:
         _lost(look, store, reached.contents, missing)
     with contextlib.suppress(errors.DorkyError):  # unreadable objects are reported elsewhere
@@ -301,16 +301,16 @@ def _history(look: _Look, store: Store) -> None:
 def _masked(look: _Look, store: Store) -> None:
     """Report the entries of the newest commit that do not count."""
     known = look.project.roster
-    for each in projection.current(store, history.head_of(store)).reported():
-        names = [group.name for group in placement.claimants(known, each.path)]
-        if each.above:
-            about = f"it does not count: {each.above} needs a directory there"
-        elif each.owner is None:
+    for masked in projection.current(store, history.head_of(store)).reported():
+        names = [group.name for group in placement.claimants(known, masked.path)]
+        if masked.above:
+            about = f"it does not count: {masked.above} needs a directory there"
+        elif masked.owner is None:
             about = f"it is frozen: {' and '.join(names)} claim it"
         else:
             about = f"it does not count: it belongs to {' '.join(names) or 'all'}"
-            about += f", but is in the tree of {roster.name_of(known, each.group)}"
-        look.add("masked-entry", each.path, about, "dorky status", fatal=False)
+            about += f", but is in the tree of {roster.name_of(known, masked.group)}"
+        look.add("masked-entry", masked.path, about, "dorky status", fatal=False)
 
 
 def _remotes(store: Store) -> list[str]:
@@ -378,19 +378,19 @@ def _bucket(look: _Look, store: Store | None) -> None:
     listed = store.packs(ORIGIN) if store and seen and seen[0] == version else []
     for packed in listed:
         _listed(look, packed, stored, driver.url)
-    look.start("Reading the remote's packs", {name: each.size for name, each in stored.items()})
-    for name, each in stored.items():
+    look.start("Reading the remote's packs", {name: stat.size for name, stat in stored.items()})
+    for name, stat in stored.items():
         look.packs += 1
-        if each.size > pack.LIMIT:
-            look.fail(errors.CorruptPack(name, f"{each.size:,} bytes"), name, _BACKUP)
+        if stat.size > pack.LIMIT:
+            look.fail(errors.CorruptPack(name, f"{stat.size:,} bytes"), name, _BACKUP)
             continue
         try:
-            end = driver.get_range(PACKS + name, max(0, each.size - FOOTER), each.size)
-            pack.read_footer(name, end, each.size)
+            end = driver.get_range(PACKS + name, max(0, stat.size - FOOTER), stat.size)
+            pack.read_footer(name, end, stat.size)
         except errors.IntegrityError as error:
             look.fail(error, name, _BACKUP)
         if look.reads(name):
-            look.whole(name, _blocks(driver, name, each.size), (), None, _BACKUP)
+            look.whole(name, _blocks(driver, name, stat.size), (), None, _BACKUP)
         elif not look.part:
             project.progress.advance(1)
 
@@ -428,7 +428,7 @@ def _remote(look: _Look, remote: Remote) -> None:
     look.unlisted_size = sum(stored[name].size for name in others)
     held = _inline(look, remote, seen)
     look.start("Reading the remote's packs", {packed.id: packed.size for packed in listed})
-    work = in_order(lambda each: _tail(remote, each), listed, threads=_THREADS, ahead=_THREADS)
+    work = in_order(lambda packed: _tail(remote, packed), listed, threads=_THREADS, ahead=_THREADS)
     for packed, (locations, count, wrong) in zip(listed, work, strict=True):
         look.packs += 1
         look.objects += count
@@ -458,7 +458,7 @@ def _settled(remote: Remote) -> tuple[RootSnapshot, dict[str, Stat]]:
         assert answer is not None
         stored = roots.stored(remote.driver)
         # A garbage collection may have run between the two reads.
-        gone = {each.id for each in answer[0].root.packs} - stored.keys()
+        gone = {packed.id for packed in answer[0].root.packs} - stored.keys()
         if not gone or remote.driver.get(KEY, unless=answer[0].version) is None:
             return answer[0], stored
     raise errors.ServerBusy(remote.url, "its root keeps changing")
@@ -468,17 +468,17 @@ def _inline(look: _Look, remote: Remote, seen: RootSnapshot) -> set[ObjectId]:
     """Check the objects that the root holds inline; return their ids."""
     vault = remote.store.vault
 
-    def check(each: Inline) -> None:
-        if not vault.is_foreign(each.data):
-            vault.read(each.kind, each.id, each.data, epochs=len(seen.header.epochs))
+    def check(item: Inline) -> None:
+        if not vault.is_foreign(item.data):
+            vault.read(item.kind, item.id, item.data, epochs=len(seen.header.epochs))
 
-    for each in seen.root.inline:
+    for item in seen.root.inline:
         look.objects += 1
         try:
-            check(each)
+            check(item)
         except errors.IntegrityError as error:
-            look.fail(error, each.id, _BACKUP)
-    return {each.id for each in seen.root.inline}
+            look.fail(error, item.id, _BACKUP)
+    return {item.id for item in seen.root.inline}
 
 
 def _tail(remote: Remote, packed: Pack) -> tuple[list[Location], int, list[errors.DorkyError]]:
@@ -509,13 +509,13 @@ def _complete(look: _Look, remote: Remote, seen: RootSnapshot, held: set[ObjectI
     store = remote.store
     damaged: set[ObjectId] = set()
     reached = reachability.reach(
-        store, seen.root.refs.values(), failed=lambda each, _: damaged.add(each)
+        store, seen.root.refs.values(), failed=lambda object_id, _: damaged.add(object_id)
     )
     wanted = reached.all
     for commit in reached.commits.values():
         wanted.update(commit.trees.values())
     missing = sorted(wanted - held)
     if missing:
-        shown = ", ".join(each[:12] for each in missing[:_SHOWN])
+        shown = ", ".join(object_id[:12] for object_id in missing[:_SHOWN])
         about = f"{len(missing)} objects that its history needs are in no pack it lists: {shown}"
         look.add("missing-object", remote.url, about, _BACKUP)

@@ -86,7 +86,7 @@ def plan(
         raise type(error)(*error.args, hint="dorky fsck: until it is mended nothing goes") from None
     since = time.time() - (GRACE if grace is None else grace).total_seconds()
     packs = list(_recorded(store, since))
-    doubtful = {at.id for each in packs if each.old for at in each.places} - needed
+    doubtful = {at.id for pack in packs if pack.old for at in pack.places} - needed
     needed |= reachability.foreign(store, doubtful)
     garbage: list[Garbage] = []
     rewritten: list[Garbage] = []
@@ -94,64 +94,66 @@ def plan(
     copies: list[PackedObject] = []
     claimed: dict[ObjectId, PackedObject] = {}
 
-    def wanted(each: _Pack) -> list[PackedObject]:
+    def wanted(pack: _Pack) -> list[PackedObject]:
         return [
-            at for at in each.places if at.id not in cached and (at.id in needed or not each.old)
+            at for at in pack.places if at.id not in cached and (at.id in needed or not pack.old)
         ]
 
-    def worth(each: _Pack) -> float:
-        return sum(at.length for at in wanted(each)) / max(each.size, 1)
+    def worth(pack: _Pack) -> float:
+        return sum(at.length for at in wanted(pack)) / max(pack.size, 1)
 
     # If several packs hold an object, keep the copy in the pack that has most to keep.
-    for each in sorted(packs, key=worth, reverse=True):
-        live = [at for at in wanted(each) if at.id not in claimed]
-        copies += [claimed[at.id] for at in wanted(each) if at.id in claimed]
+    for pack in sorted(packs, key=worth, reverse=True):
+        live = [at for at in wanted(pack) if at.id not in claimed]
+        copies += [claimed[at.id] for at in wanted(pack) if at.id in claimed]
         claimed.update((at.id, at) for at in live)
-        total = sum(at.length for at in each.places)
+        total = sum(at.length for at in pack.places)
         left = sum(at.length for at in live)
         if live and (left == total if thorough else 2 * left > total):
             continue
         why = "half of it or more is not needed" if live else "nothing in it is needed"
-        if any(at.id in cached for at in each.places):
+        if any(at.id in cached for at in pack.places):
             why = "the remote has what it holds"
             if live:
                 why = "the remote has half of what it holds, or more"
-        size = total - left if live else each.size
+        size = total - left if live else pack.size
         goes = rewritten if live else garbage
-        goes.append(Garbage(name=each.name, size=size, reason=why))
+        goes.append(Garbage(name=pack.name, size=size, reason=why))
         moved += live
     strays, kept = _strays(project, since)
-    going = {at.id for each in packs for at in each.places} - claimed.keys()
+    going = {at.id for pack in packs for at in pack.places} - claimed.keys()
     commits = reachability.unreached(store, needed)
     swept = GCReport(
         garbage=(*garbage, *strays),
         rewritten=tuple(rewritten),
         size=sum(goes.size for goes in (*garbage, *strays, *rewritten)),
         kept=kept,
-        commits=reachability.dangling({each: commits[each] for each in commits.keys() & going}),
-        operations=sum(each.time < _horizon() for each in oplog.log(project.database)),
+        commits=reachability.dangling(
+            {commit: commits[commit] for commit in commits.keys() & going}
+        ),
+        operations=sum(operation.time < _horizon() for operation in oplog.log(project.database)),
     )
     return Plan(swept, tuple(moved), tuple(copies))
 
 
 def _recorded(store: Store, since: float) -> Iterator[_Pack]:
-    for each in store.packs():
-        path = store.directory / each.id
+    for packed in store.packs():
+        path = store.directory / packed.id
         try:
             old = path.stat().st_mtime <= since
         except FileNotFoundError:
-            raise errors.CorruptPack(each.id, "it is gone", hint="dorky fsck") from None
+            raise errors.CorruptPack(packed.id, "it is gone", hint="dorky fsck") from None
         places = [
-            PackedObject(at.kind, at.id, each.id, at.offset, at.length)
-            for at in store.locations(each.id)
+            PackedObject(at.kind, at.id, packed.id, at.offset, at.length)
+            for at in store.locations(packed.id)
         ]
-        yield _Pack(each.id, each.size, places, old)
+        yield _Pack(packed.id, packed.size, places, old)
 
 
 def _strays(project: Project, since: float) -> tuple[list[Garbage], tuple[str, ...]]:
     """Return the packs that are not recorded: those to delete, and those to keep."""
     store = project.store
-    recorded = {each.id for each in store.packs()}
+    recorded = {packed.id for packed in store.packs()}
     doomed = set(project.database.text(_DOOMED).split())
     goes: list[Garbage] = []
     stays: list[str] = []
@@ -195,11 +197,11 @@ def _provably_there(project: Project) -> set[ObjectId]:
     fetch(remote, project.progress)
     seen = remote.seen
     assert seen is not None
-    there = {name: each.size for name, each in stored(remote.driver).items()}
-    sure = {each.id for each in seen.root.packs if there.get(each.id) == each.size}
+    there = {name: stat.size for name, stat in stored(remote.driver).items()}
+    sure = {packed.id for packed in seen.root.packs if there.get(packed.id) == packed.size}
     chunks = reachability.reach(remote.store, seen.root.refs.values()).chunks
     found = remote.store.locate(chunks, remote=remote.name)
-    return {each for each, at in found.items() if at.kind is Kind.CHUNK and at.pack in sure}
+    return {chunk for chunk, at in found.items() if at.kind is Kind.CHUNK and at.pack in sure}
 
 
 # --- carrying it out ------------------------------------------------------------------------
@@ -212,7 +214,7 @@ def apply(project: Project, made: Plan) -> GCReport:
         CorruptObject: Something that is needed is damaged; nothing has been deleted.
     """
     store, database = project.store, project.database
-    gone = [each.name for each in (*made.swept.garbage, *made.swept.rewritten)]
+    gone = [pack.name for pack in (*made.swept.garbage, *made.swept.rewritten)]
     size = sum(at.length for at in made.moved)
     project.progress.start("Writing packs anew", size, "B")
     with store.writer() as writer:
@@ -224,7 +226,7 @@ def apply(project: Project, made: Plan) -> GCReport:
             project.progress.advance(at.length)
         with database.transaction():
             writer.save()
-            store.retain(LOCAL, {each.id for each in store.packs()} - set(gone))
+            store.retain(LOCAL, {packed.id for packed in store.packs()} - set(gone))
             database.set(_DOOMED, " ".join(gone).encode())
     project.progress.finish()
     store.close()

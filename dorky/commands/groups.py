@@ -68,7 +68,7 @@ def add(
             move, or patterns that overlap those of another group.
     """
     roster.check_name(name, "group")
-    wanted = roster.check_patterns([project.worktree.relative(each) for each in patterns])
+    wanted = roster.check_patterns([project.worktree.relative(pattern) for pattern in patterns])
     names = list(dict.fromkeys(members))
 
     def add(known: Roster) -> tuple[Roster, str]:
@@ -78,11 +78,11 @@ def add(
         if old is None and names and me.name not in names:
             raise errors.UsageError("you would lock yourself out", hint=f"add --member {me.name}")
         made = old or Group(secrets.token_hex(8), name, ())
-        held = {fold(each) for each in made.patterns}
-        both = (*made.patterns, *(each for each in wanted if fold(each) not in held))
+        held = {fold(pattern) for pattern in made.patterns}
+        both = (*made.patterns, *(pattern for pattern in wanted if fold(pattern) not in held))
         known = roster.put_group(known, msgspec.structs.replace(made, patterns=both))
-        for each in names or ([] if old else [me.name]):
-            known = _join(known, each, made.id)
+        for member in names or ([] if old else [me.name]):
+            known = _join(known, member, made.id)
         return known, made.id
 
     return _regroup(project, add, dry_run=dry_run)
@@ -99,18 +99,18 @@ def remove(
         patterns: Some of the group's patterns; all of them if none are given.
         dry_run: Whether to report only who would gain and lose access to what.
     """
-    wanted = roster.check_patterns([project.worktree.relative(each) for each in patterns])
+    wanted = roster.check_patterns([project.worktree.relative(pattern) for pattern in patterns])
 
     def remove(known: Roster) -> tuple[Roster, str]:
         old = roster.group(known, name)
-        held = {fold(each) for each in old.patterns}
-        for each in wanted:
-            if fold(each) not in held:
+        held = {fold(pattern) for pattern in old.patterns}
+        for pattern in wanted:
+            if fold(pattern) not in held:
                 raise errors.NotFound(
-                    f"the group {name} has no pattern {each}", hint="dorky group list"
+                    f"the group {name} has no pattern {pattern}", hint="dorky group list"
                 )
-        ended = {fold(each) for each in wanted} or held
-        left = tuple(each for each in old.patterns if fold(each) not in ended)
+        ended = {fold(pattern) for pattern in wanted} or held
+        left = tuple(pattern for pattern in old.patterns if fold(pattern) not in ended)
         for member in roster.readers(known, old.id) if not left else ():
             known = _leave(known, member, old.id)
         return roster.put_group(known, msgspec.structs.replace(old, patterns=left)), old.id
@@ -146,8 +146,8 @@ def _let_in(seen: RootSnapshot, opened: Vault, name: str, coming: Sequence[str])
     known = seen.root.roster
     group = roster.group(known, name)
     _check_in(group, opened)
-    for each in coming:
-        known = _join(known, each, group.id)
+    for newcomer in coming:
+        known = _join(known, newcomer, group.id)
     if known == seen.root.roster:
         raise errors.NothingToDo(f"{', '.join(coming)}: in {name} already")
     heirs = roster.recipients(known, group.id)
@@ -162,12 +162,12 @@ def _put_out(
     def leave(known: Roster, opened: Vault) -> tuple[Roster, set[str]]:
         group = roster.group(known, name)
         _check_in(group, opened)
-        for each in coming:
-            known = _join(known, each, group.id)
-        for each in leaving:
-            if group.id not in roster.member(known, each).groups:
-                raise errors.NotFound(f"{each} is not in the group {name}")
-            member = other_member(project, known, each)
+        for newcomer in coming:
+            known = _join(known, newcomer, group.id)
+        for leaver in leaving:
+            if group.id not in roster.member(known, leaver).groups:
+                raise errors.NotFound(f"{leaver} is not in the group {name}")
+            member = other_member(project, known, leaver)
             known = _leave(known, member, group.id)
         exposed[:] = exposures_of_groups(project, {group.id})
         return known, {group.id}
@@ -237,9 +237,9 @@ def _regroup(
                 return RootChange(header, {"roster": known})
             did[:] = [(group, plan, made)]
             sent: list[Sent] = []
-            fresh = push.unlisted(remote, seen, [each.commit for each in made.values()], known)
+            fresh = push.unlisted(remote, seen, [moving.commit for moving in made.values()], known)
             changes = push.upload(remote, opened, seen.root, fresh, sent, project.progress)
-            refs = {**seen.root.refs, **{ref: each.commit for ref, each in made.items()}}
+            refs = {**seen.root.refs, **{ref: moving.commit for ref, moving in made.items()}}
             return RootChange(header, {**changes, "roster": known, "refs": refs}, sent)
 
         change_keys(project, change)
@@ -301,7 +301,7 @@ def _check_settled(project: Project, paths: Iterable[str]) -> None:
         Conflict: There are such files.
     """
     changed = {
-        each.path for each in staging.staged(project.store, project.index, project.index.rows())
+        change.path for change in staging.staged(project.store, project.index, project.index.rows())
     }
     for path in sorted(changed.intersection(paths)):
         raise errors.Conflict(f"changes to {path} are staged", hint="commit or unstage them first")
@@ -321,15 +321,15 @@ def _count(
 
 def _move(project: Project, head: ObjectId, moves: Mapping[str, _Move]) -> _Moving:
     """Commit files into the trees of their new groups."""
-    fetch_missing(project, checkout.needed(project.store, (each.entry for each in moves.values())))
+    fetch_missing(project, checkout.needed(project.store, (move.entry for move in moves.values())))
     trees = history.read_commit(project.store, head).trees
     opened = history.trees_of(project.store, head)
-    coming = {(each.target, path) for path, each in moves.items()}
+    coming = {(move.target, path) for path, move in moves.items()}
     coming |= {(group, above) for group, path in coming for above in parents(path)}
     with project.store.writer() as writer:
         moved = {
-            path: ingest.regroup(project.store, writer, each.entry, each.target, source=each.source)
-            for path, each in moves.items()
+            path: ingest.regroup(project.store, writer, move.entry, move.target, source=move.source)
+            for path, move in moves.items()
         }
         placed = [
             (path, moves[path].target, moved[path])
@@ -342,7 +342,7 @@ def _move(project: Project, head: ObjectId, moves: Mapping[str, _Move]) -> _Movi
             and not any(above in moves and (source, above) in coming for above in parents(path))
         ]
         own = staging.write_placed(placed, writer, opened.keys())
-        sealed = {each: trees[each] for each in trees.keys() - project.vault.groups}
+        sealed = {other: trees[other] for other in trees.keys() - project.vault.groups}
         count = "1 file" if len(moves) == 1 else f"{len(moves):,} files"
         commit = history.add_commit(
             writer,
@@ -418,16 +418,16 @@ def _regrouping(
     loses: set[str] = set()
     moved = set()
     for path, move in (item for of_ref in moves.values() for item in of_ref.items()):
-        before = {each.name for each in roster.readers(old, move.source)}
-        after = {each.name for each in roster.readers(new, move.target)}
+        before = {member.name for member in roster.readers(old, move.source)}
+        after = {member.name for member in roster.readers(new, move.target)}
         gains |= after - before
         loses |= before - after
         names = (roster.name_of(old, move.source), roster.name_of(new, move.target))
         moved.add((path, *names))
     held = next(each for each in new.groups if each.id == group)
     if held.patterns and group in roster.keyed(old):
-        inside = {each.name for each in roster.readers(old, group)}
-        gains |= {each.name for each in roster.readers(new, group)} - inside
+        inside = {member.name for member in roster.readers(old, group)}
+        gains |= {member.name for member in roster.readers(new, group)} - inside
     return GroupChange(
         group=described(new, held, {group}),
         moved=tuple(Moved(path=path, old=was, new=now) for path, was, now in sorted(moved)),

@@ -54,10 +54,10 @@ def status(project: Project) -> Status:
     known = project.roster
     own = project.index.groups
     owner = placement.owner(known)
-    closed = tuple(each.name for each in roster.living(known) if each.id not in own)
+    closed = tuple(group.name for group in roster.living(known) if group.id not in own)
     merging = merge.load(project.database)
-    pending = {each.path for each in merging.conflicts} if merging else set()
-    aside = {each.beside for each in merging.conflicts} if merging else set()
+    pending = {conflict.path for conflict in merging.conflicts} if merging else set()
+    aside = {conflict.beside for conflict in merging.conflicts} if merging else set()
     purged = tombstone_finder(project)
     return Status(
         branch=MAIN,
@@ -68,11 +68,11 @@ def status(project: Project) -> Status:
         ahead=ahead,
         behind=behind,
         staged=tuple(
-            each
-            for each in staging.staged(project.store, project.index)
-            if each.path not in pending
+            change
+            for change in staging.staged(project.store, project.index)
+            if change.path not in pending
         ),
-        unstaged=tuple(each for each in unstaged if each.path not in pending),
+        unstaged=tuple(change for change in unstaged if change.path not in pending),
         absent=sum(row.absent for row in rows.values()),
         # A file that can't be staged anyway deserves no hint.
         secrets=tuple(
@@ -156,7 +156,7 @@ def show(project: Project, revision: str = "HEAD") -> LogEntry:
 def closed_groups(project: Project, old: ObjectId | None, new: ObjectId | None) -> tuple[str, ...]:
     """Return the groups whose files differ between two commits and that the user can't read."""
     before, after = (
-        history.read_commit(project.store, each).trees if each else {} for each in (old, new)
+        history.read_commit(project.store, commit).trees if commit else {} for commit in (old, new)
     )
     return tuple(
         roster.name_of(project.roster, group)
@@ -205,14 +205,14 @@ def masked_entries(project: Project, commit: ObjectId | None) -> tuple[Masked, .
     except msgspec.MsgspecError as error:
         raise errors.CorruptDatabase(project.database.path, error) from None
     if noted[0] != about:
-        names = {each.id: roster.name_of(known, each.id) for each in known.groups}
+        names = {group.id: roster.name_of(known, group.id) for group in known.groups}
         noted = about, []
-        for each in projection.current(project.store, commit, project.index.groups).reported():
-            owners = [group.name for group in placement.claimants(known, each.path)]
-            if each.above:
-                owners = [roster.name_of(known, each.owner or "")]
-            tree = names.get(each.group, each.group)
-            found = Masked(path=each.path, tree=tree, owners=tuple(owners), above=each.above)
+        for entry in projection.current(project.store, commit, project.index.groups).reported():
+            owners = [group.name for group in placement.claimants(known, entry.path)]
+            if entry.above:
+                owners = [roster.name_of(known, entry.owner or "")]
+            tree = names.get(entry.group, entry.group)
+            found = Masked(path=entry.path, tree=tree, owners=tuple(owners), above=entry.above)
             noted[1].append(found)
         # This only fills a cache, so it can wait while another command is writing.
         with contextlib.suppress(errors.Locked):
@@ -226,7 +226,7 @@ def ls(project: Project, revision: str = "HEAD", path: StrPath | None = None) ->
     found = committed_entries(project, commit)
     if path is not None:
         name = project.worktree.relative(path)
-        found = {each: found[each] for each in staging.tracked(found, [name], f" in {revision}")}
+        found = {kept: found[kept] for kept in staging.tracked(found, [name], f" in {revision}")}
     return [
         FileEntry(path=name, mode=f"{entry.mode:06o}", size=entry.size, content=entry.content)
         for name, entry in found.items()
@@ -276,7 +276,7 @@ def diff(
     from dorky.merge import diff
     from dorky.worktree import checkout
 
-    commits = [history.resolve(project.store, each) for each in _each(revisions)]
+    commits = [history.resolve(project.store, revision) for revision in _each(revisions)]
     if len(commits) > (1 if staged else 2):
         raise errors.UsageError(
             "a diff has two sides, these are more", hint="dorky diff A B, or dorky diff A..B"
@@ -407,7 +407,7 @@ def lookup_file(project: Project, revision: str, path: str) -> Placed:
     view = view_of(project, history.resolve(project.store, revision))
     if placed := dict(view.files([path])).get(path):
         return placed
-    if any(each.is_tree for each in history.lookup(project.store, view.trees, path)):
+    if any(entry.is_tree for entry in history.lookup(project.store, view.trees, path)):
         where = f"{errors.quoted(revision)} {errors.quoted(path)}"
         raise errors.UsageError(f"{path} is a directory", hint=f"dorky ls {where}")
     hint = tombstone_finder(project)(path) or f"dorky ls {errors.quoted(revision)}"
@@ -416,13 +416,13 @@ def lookup_file(project: Project, revision: str, path: str) -> Placed:
 
 def tombstone_finder(project: Project) -> Callable[[str], str]:
     """Return a function that gives the message for a user who looks for a purged file."""
-    purges = [(rewrite.selector(each.paths), each) for each in reversed(project.purges)]
+    purges = [(rewrite.selector(purge.paths), purge) for purge in reversed(project.purges)]
 
     def tombstone(path: str) -> str:
-        for selects, each in purges:
+        for selects, purge in purges:
             if selects(path):
-                why = f": {each.reason}" if each.reason else ""
-                return f"{each.author} took it out of all history on {each.time:%Y-%m-%d}{why}"
+                why = f": {purge.reason}" if purge.reason else ""
+                return f"{purge.author} took it out of all history on {purge.time:%Y-%m-%d}{why}"
         return ""
 
     return tombstone
@@ -442,19 +442,22 @@ def told(found: Iterable[Difference]) -> tuple[Change, ...]:
     """Return what happened to files, sorted by path."""
     return tuple(
         sorted(
-            Change(each.path, "added" if not each.old else "modified" if each.new else "deleted")
-            for each in found
+            Change(
+                difference.path,
+                "added" if not difference.old else "modified" if difference.new else "deleted",
+            )
+            for difference in found
         )
     )
 
 
 def _each(revisions: Sequence[str]) -> Iterator[str]:
     """Yield revisions, both ends of a range one by one."""
-    for each in revisions:
-        if "..." in each:
+    for revision in revisions:
+        if "..." in revision:
             hint = "dorky diff A..B compares the two"
-            raise errors.UsageError(f"{each} has three dots", hint=hint)
-        first, dots, last = each.partition("..")
+            raise errors.UsageError(f"{revision} has three dots", hint=hint)
+        first, dots, last = revision.partition("..")
         yield first or HEAD
         if dots:
             yield last or HEAD

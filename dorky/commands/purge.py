@@ -60,9 +60,9 @@ def plan_purge(project: Project, paths: StrPath | Iterable[StrPath]) -> PurgePla
             size=sum(entry.size for entry in entries.values()),
             commits=sum(old != new for old, new in became.items()),
             readers=tuple(
-                each.name
-                for each in project.roster.members
-                if ALL in groups or groups.intersection(each.groups)
+                member.name
+                for member in project.roster.members
+                if ALL in groups or groups.intersection(member.groups)
             ),
             kept=_unforgotten(project),
             head=head,
@@ -84,9 +84,9 @@ def _settled_head(project: Project) -> ObjectId:
         fetch_root(project)
         if project.database.ref(f"{ORIGIN}/{MAIN}") != head:
             raise errors.Conflict("your commits and the remote's differ", hint="dorky sync")
-    for each in project.header.epochs:
-        if each.group not in project.vault.groups:
-            name = roster.name_of(project.roster, each.group)
+    for epoch in project.header.epochs:
+        if epoch.group not in project.vault.groups:
+            name = roster.name_of(project.roster, epoch.group)
             raise errors.ForeignGroup("all history", name)
     return head
 
@@ -99,9 +99,9 @@ def _unforgotten(project: Project) -> str:
     if not isinstance(driver, Inspected):
         return ""
     found = [
-        each
-        for each in driver.inspect((KEY, PACKS))
-        if each.name == "versioning" and each.verdict == "ok"
+        finding
+        for finding in driver.inspect((KEY, PACKS))
+        if finding.name == "versioning" and finding.verdict == "ok"
     ]
     return found[0].about if found else ""
 

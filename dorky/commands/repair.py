@@ -363,7 +363,7 @@ def _forget_sent(database: Database) -> None:
 def _index(project: Project, directory: Path, made: _Made) -> None:
     """Record the content of packs; save the good objects of damaged ones."""
     store = project.store
-    recorded = {each.id: each for each in store.packs()}
+    recorded = {packed.id: packed for packed in store.packs()}
     there = scrub.packs_in(directory)
     project.progress.start("Reading packs", sum(path.stat().st_size for path in there), "B")
     gone = recorded.keys() - {path.name for path in there}
@@ -376,8 +376,8 @@ def _index(project: Project, directory: Path, made: _Made) -> None:
         packed, locations = _open(store, path, known)
         digest = hashlib.sha256()
         wrong = 0
-        for each in scrub.scrub(_told(project, path), locations, store.vault, digest):
-            wrong += each.error is not None
+        for scrubbed in scrub.scrub(_told(project, path), locations, store.vault, digest):
+            wrong += scrubbed.error is not None
         whole = digest.hexdigest() == path.name
         if packed is None and whole:
             made.notes.append(f"pack {path.name} is sealed with a key that is not known here")
@@ -414,7 +414,7 @@ def _open(store: Store, path: Path, known: Pack | None) -> tuple[Pack | None, li
 
 
 def _forget(store: Store, names: Iterable[str]) -> None:
-    store.retain(LOCAL, {each.id for each in store.packs()} - set(names))
+    store.retain(LOCAL, {packed.id for packed in store.packs()} - set(names))
 
 
 def _save(project: Project, damaged: list[tuple[Path, list[Location]]], made: _Made) -> None:
@@ -472,10 +472,10 @@ def _mend_operations(project: Project, made: _Made, *, lost: bool) -> None:
     """
     store, database = project.store, project.database
     log = operations.log(database)
-    bad = max((each.n for each in log), default=0) if lost else 0
-    for each in () if lost else log:
-        if not _undoable(store, each.n):
-            bad = each.n
+    bad = max((operation.n for operation in log), default=0) if lost else 0
+    for operation in () if lost else log:
+        if not _undoable(store, operation.n):
+            bad = operation.n
             break
     if bad:
         with database.transaction() as db:
@@ -494,7 +494,7 @@ def _undoable(store: Store, n: int) -> bool:
         contents -= store.locate(contents, remote=ORIGIN).keys()
     except errors.CorruptDatabase:
         return False
-    return not contents and all(_is_commit(store, each) for each in heads if each)
+    return not contents and all(_is_commit(store, commit) for commit in heads if commit)
 
 
 def _mend_refs(project: Project, made: _Made, *, lost: bool) -> None:
@@ -533,7 +533,7 @@ def _is_commit(store: Store, commit: str) -> bool:
 
 def _name_backups(database: Database, commits: Mapping[ObjectId, Commit]) -> None:
     """Name backups again that no ref names any more."""
-    lost = [each for each in reversed(reach.tips(commits)) if _is_backup(commits[each])]
+    lost = [tip for tip in reversed(reach.tips(commits)) if _is_backup(commits[tip])]
     for commit, name in zip(lost, _free_backups(database), strict=False):
         database.set_ref(name, commit)
 
@@ -552,11 +552,11 @@ def _newest(
     store: Store, commits: Mapping[ObjectId, Commit], upstream: ObjectId | None
 ) -> ObjectId | None:
     """Return the newest commit that descends from the remote's; any if there is no remote."""
-    own = {each: commit for each, commit in commits.items() if not _is_backup(commit)}
-    for each in reach.tips(own):
+    own = {commit_id: commit for commit_id, commit in commits.items() if not _is_backup(commit)}
+    for tip in reach.tips(own):
         with contextlib.suppress(errors.DorkyError):
-            if upstream is None or history.is_ancestor(store, upstream, each):
-                return each
+            if upstream is None or history.is_ancestor(store, upstream, tip):
+                return tip
     return None
 
 

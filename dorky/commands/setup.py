@@ -84,7 +84,7 @@ def init(
     if second:
         members.append(Member("recovery", second.recipients))
     header, opened = vault.create(
-        [key for each in members for key in each.recipients],
+        [key for member in members for key in member.recipients],
         (second.locked,) if second and second.locked else (),
     )
     with _beginning(project, "init"):
@@ -152,7 +152,7 @@ def clone(
     project = kind(place, config=Config(place, flags=flags), progress=progress, ask=ask)
     empty = not place.exists() or (
         # A clone that was killed very early has left an empty `.dorky/`.
-        place.is_dir() and all(each == project.base for each in place.iterdir())
+        place.is_dir() and all(path == project.base for path in place.iterdir())
     )
     if not empty and not _was_killed(project, "clone"):
         raise errors.Conflict(f"{place} exists and is not empty")
@@ -290,7 +290,7 @@ def naming(project: Project, name: str) -> Iterator[None]:
     if name in project.config.remotes():
         strange = consent.is_missing(project.config, name)
     else:
-        strange = any(project.config.text(f"remotes.{name}.{each}") for each in _CHOSEN)
+        strange = any(project.config.text(f"remotes.{name}.{option}") for option in _CHOSEN)
     yield
     if not strange:
         consent.allow_typed(project.config, project.config.chosen(name))
@@ -311,7 +311,7 @@ def remove_remote(project: Project, name: str) -> None:
 def _allow_typed(project: Project, name: str, settings: Mapping[str, str | bool]) -> None:
     """Record that the user has chosen a remote's profile and server."""
     url = str(settings.get(f"remotes.{name}.url", ""))
-    typed = {each: str(settings.get(f"remotes.{name}.{each}", "")) for each in _CHOSEN}
+    typed = {option: str(settings.get(f"remotes.{name}.{option}", "")) for option in _CHOSEN}
     consent.allow_typed(project.config, choice(url, **typed))
 
 

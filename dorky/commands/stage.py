@@ -98,10 +98,10 @@ def _settled_by(project: Project, names: Iterable[str], chosen: staging.Selectio
     state = commits.load(project.database)
     if state is None:
         return set()
-    pending = {each.path for each in state.conflicts}
+    pending = {conflict.path for conflict in state.conflicts}
     named = pending.intersection(names)
     check_unmarked(project, named)
-    for path in (pending - named) | {each.beside for each in state.conflicts}:
+    for path in (pending - named) | {conflict.beside for conflict in state.conflicts}:
         if path not in chosen.named:
             chosen.present.pop(path, None)
             chosen.gone.discard(path)
@@ -131,7 +131,11 @@ def clear_conflicts(project: Project, paths: Collection[str]) -> None:
     state = commits.load(project.database)
     if state is None or not paths:
         return
-    besides = {each.beside for each in state.conflicts if each.beside and each.path in paths}
+    besides = {
+        conflict.beside
+        for conflict in state.conflicts
+        if conflict.beside and conflict.path in paths
+    }
     view = View(project.store, state.trees, project.owner)
     held = dict(view.files(besides)) if besides else {}
     gone = []
@@ -144,7 +148,7 @@ def clear_conflicts(project: Project, paths: Collection[str]) -> None:
             gone.append(project.root / path)
     if gone and git.find(project.root):
         git.unignore(project.root, gone)
-    left = tuple(each for each in state.conflicts if each.path not in paths)
+    left = tuple(conflict for conflict in state.conflicts if conflict.path not in paths)
     commits.save(project.database, msgspec.structs.replace(state, conflicts=left))
 
 
@@ -190,7 +194,7 @@ def stage_selection(
         if lines:  # dorky does not keep them, so git must not ignore them either
             git.unignore(project.root, exposed)
         raise
-    added = [each.path for each in changes if each.what == "added"]
+    added = [change.path for change in changes if change.what == "added"]
     return Staged(
         changes=tuple(changes),
         ignored=tuple(lines),
@@ -213,7 +217,7 @@ def check_groups(project: Project, paths: Iterable[str]) -> None:
     for path in paths:
         group = owner(path)
         if group is None:
-            first, second = (each.name for each in placement.claimants(known, path)[:2])
+            first, second = (group.name for group in placement.claimants(known, path)[:2])
             raise errors.AmbiguousGroup(path, first, second)
         if group not in groups:
             raise errors.ForeignGroup(path, roster.name_of(known, group))
@@ -384,7 +388,7 @@ def _delete(
 ) -> str:
     """Delete files; return the ref that keeps those whose content is not committed."""
     made = checkout.plan_files(project.worktree, project.store, rows, dict.fromkeys(chosen))
-    staged = {each.path for each in staging.staged(project.store, project.index, rows)}
+    staged = {change.path for change in staging.staged(project.store, project.index, rows)}
     made.conflicts.update(staged & made.remove)
     if made.conflicts and not force:
         raise errors.LocalChanges(
@@ -444,7 +448,9 @@ def commit(project: Project, message: str, *, all: bool = False) -> LogEntry:
         if not changes and not merging:
             # The next commit leaves out what does not count, which may be its only change.
             dropped = {
-                each.path for each in masked_entries(project, head) if len(each.owners) < _SEVERAL
+                entry.path
+                for entry in masked_entries(project, head)
+                if len(entry.owners) < _SEVERAL
             }
             changes = [Change(path, "deleted") for path in sorted(dropped)]
         if not changes and not merging:
@@ -492,7 +498,7 @@ def _write_trees(
     known, owner = project.roster, project.owner
     frozen = {path for path in rows if known.groups and owner(path) is None}
     # A contested file is committed only as it was committed before.
-    check_groups(project, rows.keys() - (frozen - {each.path for each in changes}))
+    check_groups(project, rows.keys() - (frozen - {change.path for change in changes}))
     moved = _regrouped(project, rows, writer, frozen)
     about = project.index.groups & project.vault.groups
     before = projection.current(project.store, head, about)

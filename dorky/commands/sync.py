@@ -268,8 +268,8 @@ def pull(
         target = _target(project, ours, theirs)
         view = projection.View(project.store, target.trees, project.owner)
         wanted = _wanted(project, paths, view)
-        unsettled = {each.path for each in target.conflicts}
-        unsettled |= {each.beside for each in target.conflicts}
+        unsettled = {conflict.path for conflict in target.conflicts}
+        unsettled |= {conflict.beside for conflict in target.conflicts}
         rows, made = plan_checkout(
             project, ours, view, lambda path: path in unsettled or wanted(path), target.left
         )
@@ -320,10 +320,10 @@ def _follow_purges(project: Project) -> tuple[tuple[Tombstone, ...], tuple[Chang
             project.database.set(_FOLLOWED, str(len(project.purges)).encode())
         return (), ()
     own = project.database.text(OWN_PURGE)
-    changes = apply_purges(project, fresh, keep=any(each.new == own for each in fresh))
+    changes = apply_purges(project, fresh, keep=any(purge.new == own for purge in fresh))
     return tuple(
-        Tombstone(paths=each.paths, author=each.author, time=each.time, reason=each.reason)
-        for each in fresh
+        Tombstone(paths=purge.paths, author=purge.author, time=purge.time, reason=purge.reason)
+        for purge in fresh
     ), changes
 
 
@@ -347,7 +347,7 @@ def apply_purges(
         for name, commit in project.database.refs().items()
         if name == MAIN or name.startswith("backup/")
     }
-    selects = rewrite.selector(path for each in fresh for path in each.paths)
+    selects = rewrite.selector(path for purge in fresh for path in purge.paths)
     # Later commits have replaced the purges' own ones, so those need not exist any more.
     upstream = project.database.ref(f"{ORIGIN}/{MAIN}")
     there = {fresh[-1].new, *([upstream] if upstream else [])}
@@ -405,12 +405,12 @@ def _begin_merge(
     assert theirs is not None
     assert project.database.operation is not None
     before = dict(projection.current(project.store, ours).files())
-    told = [each for each in target.conflicts if each.path not in target.left]
-    project.index.remove(path for each in told for path in (each.path, each.beside))
+    told = [conflict for conflict in target.conflicts if conflict.path not in target.left]
+    project.index.remove(path for conflict in told for path in (conflict.path, conflict.beside))
     project.index.put(
-        staging.row_of(each.path, before[each.path], project.vault, absent=False)
-        for each in told
-        if each.path in before
+        staging.row_of(conflict.path, before[conflict.path], project.vault, absent=False)
+        for conflict in told
+        if conflict.path in before
     )
     state = merge.State(
         theirs=theirs,
@@ -493,7 +493,7 @@ def place_unpushed(project: Project) -> int:
 
 def _follow_rewriting(project: Project, head: ObjectId, made: ObjectId) -> None:
     """Update ``main`` and the index to follow commits that were rewritten for other groups."""
-    old, new = (history.trees_of(project.store, each) for each in (head, made))
+    old, new = (history.trees_of(project.store, commit) for commit in (head, made))
     rows = project.index.rows()
     # Compare each tree by itself: the files that move lie where no reader looks for them.
     before, after = (
@@ -508,7 +508,7 @@ def _follow_rewriting(project: Project, head: ObjectId, made: ObjectId) -> None:
         for path, entry in held.items():
             changed = entry != before.get(group, {}).get(path)
             row = rows.get(path) if changed else None
-            if row and any(staging.agree(row, each.get(path)) for each in before.values()):
+            if row and any(staging.agree(row, tree.get(path)) for tree in before.values()):
                 moved.append(staging.moved(row, Placed(group, entry), project.vault))
     clean = project.index.commit == head
     with project.database.transaction():

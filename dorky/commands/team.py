@@ -132,7 +132,7 @@ def members(project: Project, path: str = "") -> Team:
         if group is None:
             raise outgoing.contested(known, name)
         return Team(
-            members=tuple(_reader(project, each) for each in roster.readers(known, group)),
+            members=tuple(_reader(project, member) for member in roster.readers(known, group)),
             groups=() if path else group_infos(project, known),
             requests=() if path else tuple(requests.waiting(project, remote)),
             path=name,
@@ -142,24 +142,24 @@ def members(project: Project, path: str = "") -> Team:
 
 def _reader(project: Project, member: Member) -> MemberInfo:
     known, header = project.roster, project.header
-    locked = {each.recipient: each.kind for each in header.locked}
+    locked = {secret.recipient: secret.kind for secret in header.locked}
     unused = roster.unused(known)
-    alive = [each for each in roster.living(known) if each.id in member.groups]
+    alive = [group for group in roster.living(known) if group.id in member.groups]
     return MemberInfo(
         name=member.name,
         keys=tuple(
             identities.describe(key, problem=unused.get(key, "")) for key in member.recipients
         ),
-        groups=tuple(each.name for each in alive),
+        groups=tuple(group.name for group in alive),
         you=not project.publics.isdisjoint(member.recipients),
-        how=next((locked[each] for each in member.recipients if each in locked), "key"),
+        how=next((locked[key] for key in member.recipients if key in locked), "key"),
     )
 
 
 def group_infos(project: Project, known: Roster) -> tuple[GroupInfo, ...]:
     """Return the groups that have not ended."""
     own = project.vault.groups
-    return tuple(described(known, each, own) for each in roster.living(known))
+    return tuple(described(known, group, own) for group in roster.living(known))
 
 
 # --- requests --------------------------------------------------------------------------
@@ -202,7 +202,9 @@ def requests_by(project: Project, name: str) -> list[JoinRequest]:
     """Return the requests to join under a name."""
     with ensure_set_up(project):
         return [
-            each for each in requests.waiting(project, fetch_root(project)) if each.name == name
+            request
+            for request in requests.waiting(project, fetch_root(project))
+            if request.name == name
         ]
 
 
@@ -232,7 +234,7 @@ def add(
         def admit(_: Remote, seen: RootSnapshot, opened: Vault) -> RootChange:
             if not made:
                 made.append(_access(project, access, passphrase))
-            if new and any(each.name == name for each in seen.root.roster.members):
+            if new and any(member.name == name for member in seen.root.roster.members):
                 raise errors.Conflict(
                     f"there is a {name} on the team already", hint="dorky team list"
                 )
@@ -242,7 +244,7 @@ def add(
         # A member who may write need not be allowed to delete.
         with contextlib.suppress(errors.AccessError, errors.Unavailable):
             remote.driver.delete(map(_place, made[0].recipients))
-        left = [each for each in project.database.text("requests").split() if each != name]
+        left = [other for other in project.database.text("requests").split() if other != name]
         project.database.set("requests", " ".join(left).encode())
         return _reader(project, roster.member(project.roster, name))
 
@@ -309,7 +311,7 @@ def remove(
         def remove(known: Roster, opened: Vault) -> tuple[Roster, set[str]]:
             leaver = roster.member(known, name)
             going = _chosen(known, leaver, key)
-            left = tuple(each for each in leaver.recipients if each not in going)
+            left = tuple(recipient for recipient in leaver.recipients if recipient not in going)
             rest[:] = left
             stay = roster.drop(known, name)
             if left:
@@ -395,7 +397,7 @@ def begin_epochs(
                 )
             header, opened = vault.begin_epoch(header, opened, group, heirs)
         heirs_of_all = set(roster.recipients(known, ALL))
-        locked = tuple(each for each in header.locked if each.recipient in heirs_of_all)
+        locked = tuple(secret for secret in header.locked if secret.recipient in heirs_of_all)
         # The member who leaves knows the old mailbox's secret key.
         mailbox = age.generate()
         header = msgspec.structs.replace(header, locked=locked, mailbox=mailbox.public)
@@ -415,16 +417,16 @@ def begin_epochs(
     remote = change_keys(project, change)
     known = project.roster
     done = Rotation(
-        groups=tuple(sorted(roster.name_of(known, each) for each in chosen)),
+        groups=tuple(sorted(roster.name_of(known, group) for group in chosen)),
         fingerprint=project.vault.fingerprint,
-        skipped=tuple(each.name for each in group_infos(project, known) if not each.yours),
+        skipped=tuple(group.name for group in group_infos(project, known) if not group.yours),
         unused=_unused(known),
     )
     if dry_run:
         return done
     resealed, waiting = did[0]
-    for each in waiting:
-        _ask(remote.driver, project.header, each)
+    for request in waiting:
+        _ask(remote.driver, project.header, request)
     delete(remote, resealed.changes["condemned"])
     return msgspec.structs.replace(
         done, objects=resealed.objects, size=resealed.size, kept=resealed.kept, done=True
@@ -523,7 +525,7 @@ def change_keys(
             won = remote.swap(following.header, root)
         except errors.PreconditionFailed:
             project.unlock(seen.header)
-            delete(remote, [each.pack.id for each in following.sent])
+            delete(remote, [sent.pack.id for sent in following.sent])
             remote_fetch.fetch(remote, project.progress)
             continue
         except BaseException:
@@ -554,7 +556,7 @@ def described(known: Roster, group: Group, own: Collection[str]) -> GroupInfo:
     return GroupInfo(
         name=group.name,
         patterns=group.patterns,
-        members=tuple(each.name for each in roster.readers(known, group.id)),
+        members=tuple(member.name for member in roster.readers(known, group.id)),
         yours=group.id in own,
         overlaps=tuple(
             Overlap(pattern=mine, group=other.name, other=theirs)
@@ -621,7 +623,7 @@ def _check_locked(locked: Sequence[Locked]) -> None:
     Raises:
         UsageError: There are too many.
     """
-    tried = sum(age.work(each.data) for each in locked if each.kind == "passphrase")
+    tried = sum(age.work(secret.data) for secret in locked if secret.kind == "passphrase")
     if tried > 1 << age.MOST_WORK or len(locked) > model.LOCKED:
         most = 1 << (age.MOST_WORK - age.WORK)
         raise errors.UsageError(
@@ -634,14 +636,14 @@ def _check_locked(locked: Sequence[Locked]) -> None:
 def _admit(seen: RootSnapshot, opened: Vault, name: str, access: Access) -> RootChange:
     """Return the root with a new member, or with another key for a member."""
     known = seen.root.roster
-    held = {key: each.name for each in known.members for key in each.recipients}
+    held = {key: member.name for member in known.members for key in member.recipients}
     for key in access.recipients:
         if held.get(key, name) != name:
             raise errors.Conflict(f"that key is {held[key]}'s already", hint="dorky team list")
     new = [key for key in access.recipients if key not in held]
     if not new:
         raise errors.NothingToDo(f"{name} has that key already", hint="dorky team list")
-    before = next((each for each in known.members if each.name == name), Member(name, ()))
+    before = next((member for member in known.members if member.name == name), Member(name, ()))
     alive = roster.keyed(known)
     for group in alive.intersection(before.groups) - opened.groups:
         # Otherwise the new key would open less than the member's other keys do.

@@ -48,11 +48,11 @@ def plan(project: Project, name: str = "") -> Trust:
     found = state.strangers(project.base, project.config)
     if not found:
         raise project.nothing_known()
-    chosen = [each for each in found if each.startswith(name)]
+    chosen = [state_name for state_name in found if state_name.startswith(name)]
     if not chosen:
         raise errors.NotFound(f"no state in {project.base} begins with {name}", hint="dorky trust")
     if len(chosen) > 1:
-        names = ", ".join(each[:_SHOWN] for each in chosen)
+        names = ", ".join(state_name[:_SHOWN] for state_name in chosen)
         raise errors.UsageError(
             f"{project.base} holds several states: {names}",
             hint=f"dorky trust --state {chosen[0][:_SHOWN]}",
@@ -64,7 +64,7 @@ def apply(project: Project, planned: Trust) -> Trust:
     """Carry out what `plan` planned: name the state with this user's key."""
     name = planned.name
     found = state.strangers(project.base, project.config)
-    (chosen,) = [each for each in found if each.startswith(name)] or [""]
+    (chosen,) = [state_name for state_name in found if state_name.startswith(name)] or [""]
     again = _looked_at(project, chosen) if chosen else None
     if again != planned:
         raise errors.Conflict("the state has changed since it was shown", hint="dorky trust")

@@ -54,7 +54,7 @@ def resolve(
     names = repository_paths(project, paths)
     with project.operation(f"resolve {shown(names)}"):
         state = merge_in_progress(project)
-        pending = [each.path for each in state.conflicts]
+        pending = [conflict.path for conflict in state.conflicts]
         try:
             chosen = staging.tracked(pending, names)
         except errors.PathNotTracked as error:
@@ -208,7 +208,9 @@ def undo(project: Project, count: int = 1, *, force: bool = False) -> Undone:
 
 def _undo(project: Project, since: int, *, force: bool) -> Undone:
     """Restore what operations have replaced, from one on."""
-    undone = _logged(project, (each for each in oplog.log(project.database) if each.n >= since))
+    undone = _logged(
+        project, (operation for operation in oplog.log(project.database) if operation.n >= since)
+    )
     found = oplog.replaced(project.database, since)
     before = project.database.ref(MAIN)
     rows = project.index.rows()
