@@ -204,7 +204,7 @@ def _provably_there(project: Project) -> set[ObjectId]:
     return {chunk for chunk, at in found.items() if at.kind is Kind.CHUNK and at.pack in sure}
 
 
-# --- carrying it out ------------------------------------------------------------------------
+# --- applying -------------------------------------------------------------------------------
 
 
 def apply(project: Project, made: Plan) -> GCReport:

@@ -378,7 +378,7 @@ def _diff_file(
             else:
                 read = checkout.read(project.store, entry, group)
             data = b"".join(read)
-        # Show no SHA-256 of a secret; groups have keys of their own, so this id hides the content.
+        # Show a keyed id: a SHA-256 reveals a secret, and content ids differ between groups.
         shown = project.vault.object_id(Kind.CHUNK, bytes.fromhex(entry.sha256))[:_SHOWN]
         return diff.Version(entry.mode, entry.size, shown, data)
 

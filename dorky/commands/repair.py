@@ -444,7 +444,7 @@ def _save(project: Project, damaged: list[tuple[Path, list[Location]]], made: _M
     store.close()  # the store may have these packs open
 
 
-# --- the rest -------------------------------------------------------------------------------
+# --- the remote, the log, refs and rows -----------------------------------------------------
 
 
 def _fetch(project: Project, made: _Made) -> None:

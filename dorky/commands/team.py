@@ -114,7 +114,7 @@ class RootChange(NamedTuple):
     sent: Sequence[Sent] = ()
 
 
-# --- looking ---------------------------------------------------------------------------
+# --- listing ---------------------------------------------------------------------------
 
 
 def members(project: Project, path: str = "") -> Team:
@@ -208,7 +208,7 @@ def requests_by(project: Project, name: str) -> list[JoinRequest]:
         ]
 
 
-# --- letting in ------------------------------------------------------------------------
+# --- adding ----------------------------------------------------------------------------
 
 
 def add(
@@ -272,7 +272,7 @@ def generate_ci_key(project: Project, name: str) -> Generated:
     return Generated(key=identities.describe(made.public), secret=made.secret, member=name)
 
 
-# --- taking away -----------------------------------------------------------------------
+# --- removing --------------------------------------------------------------------------
 
 
 def remove(
@@ -535,7 +535,7 @@ def change_keys(
         try:
             remember(remote, won, following.sent, project.progress)
         except errors.AccessError:
-            # Others have pushed since, and the user has just left the team.
+            # Other swaps have followed, and the user has just left the team.
             if not leaves:
                 raise
         _pin(project)

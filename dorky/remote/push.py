@@ -163,7 +163,7 @@ def remember(
         remote.store.retain(remote.name, [each.id for each in won[0].root.packs])
 
 
-# --- what to send ---------------------------------------------------------------------------
+# --- what to upload -------------------------------------------------------------------------
 
 
 def listed_by(

@@ -174,7 +174,7 @@ def _unpacked(database: Database, path: str, text: str | None) -> Row | None:
         raise errors.CorruptDatabase(database.path, error) from None
 
 
-# --- looking back ---------------------------------------------------------------------------
+# --- reading --------------------------------------------------------------------------------
 
 
 def log(database: Database, limit: int | None = None) -> list[Operation]:

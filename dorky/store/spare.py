@@ -214,7 +214,7 @@ def forget(slot: Slot) -> None:
         slot.repository.unlink(missing_ok=True)
 
 
-# --- keeping it -----------------------------------------------------------------------------
+# --- writing --------------------------------------------------------------------------------
 
 
 def keep(slot: Slot, root: Path, state: Path, store: Store, config: Config, first: Path) -> None:
@@ -360,7 +360,7 @@ def remove(slot: Slot) -> None:
                 slot.parent.rmdir()
 
 
-# --- finding it -----------------------------------------------------------------------------
+# --- reading --------------------------------------------------------------------------------
 
 
 def find(slot: Slot, config: Config) -> Record | None:
@@ -416,7 +416,7 @@ def orphans(slot: Slot, config: Config) -> dict[Slot, Record]:
     return found
 
 
-# --- bringing it back -----------------------------------------------------------------------
+# --- restoring ------------------------------------------------------------------------------
 
 
 def bring_packs(slot: Slot, state: Path) -> int:

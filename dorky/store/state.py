@@ -156,7 +156,7 @@ def _saved(config: Config) -> bytes | None:
     return key
 
 
-# --- what is ours ---------------------------------------------------------------------------
+# --- ownership ------------------------------------------------------------------------------
 
 
 def foreign(found: os.stat_result, *, links: bool = False) -> str:
