@@ -99,8 +99,8 @@ class Journal:
     def _still_there(
         self, sent: Iterable[Sent], under: int, condemned: Collection[str]
     ) -> list[Sent]:
-        # After two collections a pack may have been condemned, deleted and forgotten, and then
-        # written once more by a late request.
+        # An entry leaves `condemned` with a later collection. After two, a pack may have been
+        # condemned, deleted, forgotten, and written once more by a late request.
         if not 0 <= under - self._under <= 1:
             return []
         try:

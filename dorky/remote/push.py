@@ -389,7 +389,7 @@ def _foldable(remote: Remote, root: Root) -> list[PackedObject]:
 def _is_sound(store: Store, at: PackedObject) -> bool:
     """Return whether the local copy of an object can be read.
 
-    A damaged local copy, or one encrypted for others, is not pushed: the remote keeps its own.
+    A damaged local copy, or one encrypted for others, is not folded: the remote keeps its own.
     """
     try:
         store.open(at)
