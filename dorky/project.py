@@ -1,6 +1,6 @@
-"""One project on this machine: its directory, its settings, its state, its keys, its remotes.
+"""One project on this machine: its directory, settings, state, keys and remotes.
 
-What `repo.Repository` builds commands from. Nothing is opened before it is needed: most commands
+`repo.Repository` builds the commands from it. Nothing is opened before it is needed: most commands
 need neither the keys nor a driver.
 """
 
@@ -47,20 +47,20 @@ if TYPE_CHECKING:
     from dorky.store.spare import Record, Slot
 
 FIRST = "first-root"
-"""The root that the repository began with. While there is no remote, nothing but this and the
-database has the keys."""
+"""The file of the repository's first root. While there is no remote, only this file and the
+database have the keys."""
 ORIGIN = "origin"
 _UMASKS = "umasks"
-"""The single value that lists, in octal, the umasks under which files were written."""
+"""The single value with the umasks, in octal, under which files were written."""
 
 
 class Project:
-    """A directory that dorky keeps, opened lazily. A context manager.
+    """A directory that dorky manages, opened lazily. A context manager.
 
     Args:
         root: The directory that holds `.dorkyrc`.
-        config: Its settings.
-        progress: Is told about long operations.
+        config: The project's settings.
+        progress: Receives the progress of long operations.
         ask: Asks the user for a passphrase; None if there is nobody to ask.
         agree: Asks the user whether `.dorkyrc` may choose a profile or a server; likewise.
     """
@@ -106,7 +106,8 @@ class Project:
     def root_above(start: Path) -> Path | None:
         """Return the nearest directory, from ``start`` up, that is a project; None if none is.
 
-        Whose it is, is not looked at. How far up is, see `ownership.upwards`.
+        The owner of the directory is not checked. `ownership.upwards` says how far up the search
+        goes.
         """
         start = start.resolve()
         for directory in ownership.upwards(start, Config(None).environment):
@@ -126,10 +127,10 @@ class Project:
         ask: Ask | None = None,
         agree: Agree | None = None,
     ) -> Self:
-        """The project that ``start`` lies in.
+        """Return the project that ``start`` lies in.
 
         Raises:
-            NotARepository: There is none.
+            NotARepository: There is no project.
         """
         root = cls.root_above(Path(start))
         if root is None:
@@ -137,11 +138,11 @@ class Project:
         return cls(root, progress=progress, ask=ask, agree=agree)
 
     def check_ownership(self) -> None:
-        """Make sure that the project is the user's, or of somebody whom the user trusts.
+        """Check that the project belongs to the user, or to somebody whom the user trusts.
 
         Raises:
-            DubiousOwnership: It is another user's.
-            WritableByAll: Everyone may change it.
+            DubiousOwnership: The project is another user's.
+            WritableByAll: Everyone may change the project.
         """
 
         def safe() -> bool:
@@ -156,17 +157,20 @@ class Project:
 
     @property
     def base(self) -> Path:
-        """The `.dorky/` directory. What lies in it may be anybody's; `state` is this user's."""
+        """Return the `.dorky/` directory.
+
+        Its content may come from anybody; `state` is this user's.
+        """
         return self.root / STATE
 
     @property
     def state(self) -> Path:
-        """The directory in `.dorky/` that this user's key has named (see `state`).
+        """Return the directory in `.dorky/` that this user's key has named (see `state`).
 
         Raises:
-            NotSetUp: There is none.
-            ForeignState: There is only one that another key has named.
-            UntrustedState: `.dorky/` is a link, say.
+            NotSetUp: There is no state.
+            ForeignState: All state is named with another key.
+            UntrustedState: `.dorky/` is a link, for example.
         """
         found = self._own_state()
         if found is None:
@@ -180,19 +184,25 @@ class Project:
 
     @property
     def is_set_up(self) -> bool:
-        """Whether there is local state. (A home directory has a `.dorky/` without any.)"""
+        """Return whether there is local state.
+
+        A home directory has a `.dorky/` without any.
+        """
         found = self._own_state()
         return found is not None and (found / DATABASE).is_file()
 
     @property
     def has_packs(self) -> bool:
-        """Whether there are packs here. Without a database they may hold what is nowhere else."""
+        """Return whether the local store has packs.
+
+        Without a database they may hold what is stored nowhere else.
+        """
         found = self._own_state()
         packs = found / "packs" if found else None
         return packs is not None and packs.is_dir() and any(packs.iterdir())
 
     def nothing_known(self) -> errors.DorkyError:
-        """Return what to raise where there is no database."""
+        """Return the error to raise if there is no database."""
         found = self._own_state()
         if found is None:
             return self._others_state() or self._lost() or errors.NotSetUp(self.root)
@@ -203,7 +213,7 @@ class Project:
 
     @cached_property
     def spare(self) -> Slot | None:
-        """Return where the second copy of unpushed work lies, or would; None outside of git."""
+        """Return the slot of the second copy of unpushed work; None outside of git."""
         from dorky import git
 
         if git.find(self.root) is None:
@@ -214,10 +224,10 @@ class Project:
 
     @property
     def lost(self) -> Record | None:
-        """Return what a second copy has of a state that is gone; None if it has nothing.
+        """Return the second copy of a state that is gone; None if there is none.
 
         Raises:
-            BadSpare: It can't be used.
+            BadSpare: The second copy can't be used.
         """
         from dorky.store import spare
 
@@ -225,7 +235,7 @@ class Project:
         return spare.find(slot, self.config) if slot else None
 
     def _lost(self) -> errors.DorkyError | None:
-        """Return what to raise where a state with unpushed work is gone."""
+        """Return the error to raise if a state with unpushed work is gone."""
         try:
             found = self.lost
         except errors.BadSpare as error:
@@ -236,23 +246,23 @@ class Project:
         return errors.StateLost(self.root, found.lost, newest)
 
     def keep_spare(self) -> None:
-        """Bring the second copy of unpushed work up to date. The lock is held.
+        """Bring the second copy of unpushed work up to date. The lock must be held.
 
         Raises:
-            DiskError: It can't be written.
+            DiskError: The second copy can't be written.
         """
         if self.spare and self.is_set_up and self.database.get("header"):
             from dorky.store import spare
 
-            with contextlib.suppress(errors.DiskError):  # where git's directory is read-only
+            with contextlib.suppress(errors.DiskError):  # git's directory may be read-only
                 spare.note(self.spare, self.header.repository)
             first = self.state / FIRST
             spare.keep(self.spare, self.root, self.state, self.store, self.config, first)
 
     def _others_state(self) -> errors.DorkyError | None:
-        """Return what to raise where `.dorky/` holds state, but none of this user's."""
+        """Return the error to raise if `.dorky/` holds state, but none of this user's."""
         if others := states.strangers(self.base, self.config):
-            # As much of the name as tells one from another, and gives none away.
+            # The start of the name distinguishes states without revealing a name.
             return errors.ForeignState(self.base, self.base / others[0][:8])
         return errors.OldState(self.base) if states.has_old_layout(self.base) else None
 
@@ -260,13 +270,15 @@ class Project:
         """Make the directory of this user's state, if there is none.
 
         Args:
-            key: Names it; by default the user's. Only this object finds a state of another key.
-            lost: Whether it is for what a second copy holds, which is in the way else.
+            key: The key that names it; by default the user's. The state of another key can only be
+                found through this object.
+            lost: Whether the state is for restoring a second copy, which otherwise prevents a new
+                state.
 
         Raises:
             ForeignState: There is state of another key.
-            StateLost: There was one, with work that was not pushed.
-            UntrustedState: `.dorky/` is a link, say.
+            StateLost: There was a state, with work that was not pushed.
+            UntrustedState: `.dorky/` is a link, for example.
         """
         if self._own_state() is None:
             if error := self._others_state() or (None if lost else self._lost()):
@@ -274,17 +286,17 @@ class Project:
             self._state = states.make(self.base, self.config, key=key)
 
     def take_state(self, name: str) -> None:
-        """Make the state of another key, of which ``name`` is the whole name, this user's."""
+        """Take over the state of another key; ``name`` is its whole name."""
         if found := self._own_state():
             states.delete(found)  # empty: a command was killed when it had just begun
         self._state = states.take(self.base, name, self.config)
 
     def set_up(self, *, key: bytes | None = None) -> None:
-        """Make this user's state, if it is not there (see `make_state`).
+        """Make this user's state, if it is missing (see `make_state`).
 
         Raises:
-            CorruptDatabase: Only the database is not.
-            StateLost: There was one, with work that was not pushed.
+            CorruptDatabase: Only the database is missing.
+            StateLost: There was a state, with work that was not pushed.
         """
         self.check_ownership()
         if not self.is_set_up and (self.has_packs or self._lost()):
@@ -301,14 +313,14 @@ class Project:
             held = os.open(self.state, flags)
         with states.alone(held):
             if not path.exists():
-                for left in self.state.glob(".tmp-dorky-*"):  # by one that was killed
+                for left in self.state.glob(".tmp-dorky-*"):  # left by a command that was killed
                     left.unlink()
             Database(path).close()
 
     def tear_down(self) -> None:
-        """Delete what `set_up` and later commands made in `.dorky/`, and nothing else there.
+        """Delete what `set_up` and later commands made in `.dorky/`, and nothing else in it.
 
-        In a project at the home directory it also holds the user's identity.
+        In a project at the home directory, `.dorky/` also holds the user's identity.
         """
         self.close()
         if self.spare:
@@ -321,30 +333,33 @@ class Project:
 
     @cached_property
     def database(self) -> Database:
-        """The local database."""
+        """Return the local database."""
         if not self.is_set_up:
             raise self.nothing_known()
         return Database(self.state / DATABASE)
 
     @cached_property
     def store(self) -> Store:
-        """The local object store."""
+        """Return the local object store."""
         scratch = self.state / SCRATCH
         return Store(self.state / "packs", scratch, self.database, lambda: self.vault)
 
     @cached_property
     def index(self) -> Index:
-        """The staging area."""
+        """Return the staging area."""
         return Index(self.database)
 
     @property
     def ignore(self) -> Ignore:
-        """The ignore rules of the project's root."""
+        """Return the ignore rules of the project's root."""
         return Ignore.root(self.root)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep other commands that write out of this project. Nested calls join the outer one."""
+        """Keep other commands that write out of this project.
+
+        Nested calls join the outer one.
+        """
         if not self.is_set_up:
             raise self.nothing_known()
         with self.locking():
@@ -352,7 +367,7 @@ class Project:
             yield
 
     def _umasks(self) -> set[int]:
-        """The umasks under which files were written in this clone, and the one of now."""
+        """Return the umasks under which files were written in this clone, and the current one."""
         noted = self.database.text(_UMASKS).split() if self.is_set_up else ()
         found = (int(text, 8) & 0o077 for text in noted if not text.strip("01234567"))
         return {files.umask(), *found}
@@ -364,13 +379,16 @@ class Project:
 
     @contextlib.contextmanager
     def operation(self, command: str) -> Iterator[None]:
-        """`locked`, with what is replaced noted in the operation log, as a command of that name."""
+        """Lock the project (see `locked`), and record what the block replaces in the operation log.
+
+        The operation has the command's name.
+        """
         with self.locked(), oplog.recording(self.database, command):
             yield
 
     @contextlib.contextmanager
     def locking(self) -> Iterator[None]:
-        """`locked`, also where there is no state yet but its directory."""
+        """Lock the project (see `locked`), even if its state is only a directory yet."""
         with self._mutex:
             if self._holds_lock:
                 yield
@@ -380,11 +398,12 @@ class Project:
                 try:
                     self._clear_scratch()
                     yield
-                    # What was done is done: doctor says if this can't be.
+                    # The command has succeeded; doctor reports if the second copy can't be written.
                     with contextlib.suppress(errors.DorkyError):
                         self.keep_spare()
                 except BaseException:
-                    # What a checkout had written before it failed is plaintext.
+                    # Files in the scratch directory are unencrypted, so delete them after a
+                    # failure, too.
                     with contextlib.suppress(errors.DorkyError):
                         self._clear_scratch()
                     raise
@@ -392,7 +411,7 @@ class Project:
                     self._holds_lock = False
 
     def _clear_scratch(self) -> None:
-        """Remove what a command that was killed, or has failed, left in the scratch directory."""
+        """Delete what a command that was killed, or has failed, left in the scratch directory."""
         scratch = self.state / SCRATCH
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
         with files.disk_errors(scratch):
@@ -412,7 +431,7 @@ class Project:
 
     @property
     def header(self) -> Header:
-        """The repository's id and wrapped keys.
+        """Return the repository's id and wrapped keys.
 
         Raises:
             NotSetUp: Nothing has been pulled yet.
@@ -427,12 +446,12 @@ class Project:
 
     @property
     def roster(self) -> Roster:
-        """Who may read what, as last seen; empty in a plain repository."""
+        """Return the roster last seen; empty in an unencrypted repository."""
         return self.database.roster()
 
     @property
     def purges(self) -> tuple[Purge, ...]:
-        """What was taken out of the remote's history, as last seen, the oldest first."""
+        """Return what was purged from the remote's history, as last seen, the oldest first."""
         data = self.database.get(PURGES)
         try:
             return msgspec.json.decode(data, type=tuple[Purge, ...]) if data else ()
@@ -441,7 +460,7 @@ class Project:
 
     @property
     def owner(self) -> Owner:
-        """The function that gives the owner of a path, by the roster that was seen last."""
+        """Return the function that gives the owner of a path by the roster last seen."""
         from dorky.keys import placement
 
         return placement.owner(self.roster)
@@ -455,12 +474,15 @@ class Project:
 
     @property
     def vault(self) -> Vault:
-        """The repository's keys, opened with the user's identity."""
+        """Return the repository's keys, opened with the user's identity."""
         return self.keyring.newest or self.unlock(self.header)
 
     @property
     def publics(self) -> set[str]:
-        """The public keys of the user's identities, of one unlocked in the repository, too."""
+        """Return the public keys of the user's identities.
+
+        An identity that was unlocked in the repository is included.
+        """
         assert self.vault
         return self.keyring.publics
 
@@ -468,15 +490,15 @@ class Project:
         """Open a header's keys, if it is this project's header.
 
         Args:
-            header: It.
+            header: The header.
             verify: See `vault.unlock`.
 
         Raises:
-            WrongRepository: It belongs to another repository.
-            WrongKey: Its key does not lead back to the one that `.dorkyrc` commits to, or to the
-                one seen before.
-            NoKey: None of the user's identities opens it.
-            IdentityMissing: The user has none.
+            WrongRepository: The header belongs to another repository.
+            WrongKey: The header's key does not lead back to the one that `.dorkyrc` commits to, or
+                to the one seen before.
+            NoKey: None of the user's identities opens the header.
+            IdentityMissing: The user has no identity.
         """
         opened = self.keyring.opened(header)
         if opened is None:
@@ -487,10 +509,10 @@ class Project:
         return opened
 
     def _check_noted(self, header: Header) -> None:
-        """Refuse another repository than the one that was here before git deleted `.dorky/`.
+        """Refuse another repository than the one in use before git deleted `.dorky/`.
 
         Raises:
-            WrongRepository: It is another.
+            WrongRepository: The header belongs to another repository.
         """
         if self.spare is None:
             return
@@ -508,16 +530,19 @@ class Project:
             raise errors.WrongRepository(url, header.repository[:12], noted[:12], hint=hint)
 
     def check_pin(self) -> None:
-        """Make sure, after a look at the remote, that it has the key that `.dorkyrc` commits to.
+        """Check, after reading the remote, that it has the key that `.dorkyrc` commits to.
 
         Raises:
-            WrongKey: It has not: it is older, or another.
+            WrongKey: The remote has another key, or an older one.
         """
         self.keyring.check_pin(self.header)
 
     @property
     def author(self) -> str:
-        """Who makes commits: as configured, else as git knows them, else by their account."""
+        """Return the author of commits.
+
+        The name comes from the configuration, from git, or from the account, in this order.
+        """
         if name := self.config.text("user.name"):
             return name
         from dorky import git
@@ -528,10 +553,10 @@ class Project:
     # --- remotes ---------------------------------------------------------------------------
 
     def driver(self, name: str = ORIGIN) -> Driver:
-        """The place where a remote is, for who has no local state yet.
+        """Return the driver of a remote's place, for projects without local state.
 
         Raises:
-            NoRemote: There is none of that name.
+            NoRemote: There is no remote of that name.
             NotAllowed: `.dorkyrc` chooses a profile or a server that the user has not allowed.
         """
         if self.config.chosen(name):
@@ -541,10 +566,10 @@ class Project:
         return open_driver(self.config.url(name), self.config.driver_options(name))
 
     def remote(self, name: str = ORIGIN) -> Remote:
-        """A remote, ready to talk to.
+        """Return a remote that is ready to use.
 
         Raises:
-            NoRemote: There is none of that name.
+            NoRemote: There is no remote of that name.
         """
         from dorky.remote.root import Remote
 
@@ -553,7 +578,7 @@ class Project:
         place = f"{driver.url}\0{endpoint}".encode()
         known = self.database.get(f"remote.{name}.place")
         if known is not None and known != place:
-            # What was seen elsewhere says nothing about this place.
+            # The records of another place say nothing about this one.
             self.database.forget_remote(name)
             known = None
         if known is None:
@@ -565,30 +590,33 @@ class Project:
         from dorky.remote.known import Known
 
         scheme, separator, rest = endpoint.rstrip("/").rpartition("://")
-        # An endpoint may hold a password, which is no part of the place.
+        # An endpoint may hold a password, which is not part of the place.
         server = f"{scheme}{separator}{rest.rpartition('@')[2]}"
         return Known(self.config, f"{driver.url} {server}".strip())
 
     def settle(self, name: str = ORIGIN) -> None:
-        """Note that a remote is where it is meant to be: the user said so, or it was found."""
+        """Record that the user named a remote's place, or that the repository was found in it."""
         if not self.is_named(name):
             self.database.set(f"named.{name}", self.config.named(name).encode())
 
     def moved_from(self, name: str = ORIGIN) -> str:
-        """The URL that a remote had before `.dorkyrc` was changed by no command; else empty."""
+        """Return the URL that a remote had before `.dorkyrc` was changed other than by a command.
+
+        It is empty if nothing was changed.
+        """
         noted = self.database.text(f"named.{name}")
         return "" if self.is_named(name) else noted.partition("\0")[0]
 
     def is_named(self, name: str = ORIGIN) -> bool:
-        """Whether a remote is where the user has said, or where the repository was found."""
+        """Return whether the user named a remote's place, or the repository was found in it."""
         named = self.config.named(name)
         return self.config.named_outside(name) or self.database.text(f"named.{name}") == named
 
     def check_swaps(self, remote: Remote) -> None:
-        """Make sure, once per place, that it honours conditional writes.
+        """Check, once per place, that it honours conditional writes.
 
         Raises:
-            SwapsIgnored: It doesn't, and `.dorkyrc` does not say that there is a single writer.
+            SwapsIgnored: It does not, and `.dorkyrc` does not say that there is a single writer.
         """
         key = f"remote.{remote.name}.swaps"
         if self.config.single_writer(remote.name) or self.database.get(key) == b"honoured":
@@ -600,7 +628,7 @@ class Project:
         self.database.set(key, b"honoured")
 
     def write_rc(self, opened: Vault, settings: Mapping[str, str | bool]) -> None:
-        """Write `.dorkyrc`: which repository this is, and what else is set."""
+        """Write `.dorkyrc`: the repository's id and fingerprint, and the settings."""
         values: dict[str, str | int | bool] = {
             "version": VERSION,
             "repository.id": opened.repository,
@@ -614,7 +642,7 @@ class Project:
 
 
 def _has_state(directory: Path) -> bool:
-    """Whether a directory without `.dorkyrc` holds state of this user (of an ``init``, say)."""
+    """Return whether a directory without `.dorkyrc` holds state of this user (of ``init``, say)."""
     try:
         return states.find(directory / STATE, Config(directory)) is not None
     except errors.DorkyError:

@@ -1,4 +1,4 @@
-"""Repository: a thin facade, one short method per command.
+"""The repository: a thin facade, one short method per command.
 
 Methods take plain values and return the frozen records of `dorky.results`; they never print. Each
 imports its command when it is called.
@@ -72,15 +72,15 @@ class Repository(Project):
 
         Args:
             root: The project's directory; made if it is missing.
-            url: The remote. Nothing is left behind here if it can't be used.
-            plain: Whether to leave what reaches the remote unsealed.
-            name: What to call the user on the team; made of the author's name without it.
+            url: The remote. Nothing is left behind locally if it can't be used.
+            plain: Whether to leave what reaches the remote unencrypted.
+            name: The user's name on the team; derived from the author's name by default.
             recovery: A second way in, should the user's key be lost: ``key`` makes an age key to be
                 kept on paper, ``passphrase`` takes ``passphrase``.
-            passphrase: For that.
-            options: What else to know of the remote: ``profile``, ``region``, ``endpoint``,
+            passphrase: The passphrase of ``recovery``.
+            options: Further settings of the remote: ``profile``, ``region``, ``endpoint``,
                 ``single_writer``.
-            progress: Is told about long operations.
+            progress: Receives the progress of long operations.
 
         Raises:
             AlreadyARepository: The directory is a project.
@@ -118,24 +118,24 @@ class Repository(Project):
         """Make a directory that holds the newest state of the repository at ``url``.
 
         Whether the remote honours conditional writes is found out before the first push, so that
-        those who may only read can clone.
+        users with read-only access can clone.
 
         Args:
-            url: Where the remote is.
+            url: The remote's URL.
             root: The directory; made if it is missing.
-            options: What else to know of the remote (see `init`).
-            accept_rewind: Whether to take a state that is older than one seen on this machine.
+            options: Further settings of the remote (see `init`).
+            accept_rewind: Whether to accept a state that is older than one seen on this machine.
             plain: Whether the repository may be unencrypted.
-            fingerprint: The one that it must have, as `.dorkyrc` has it.
-            progress: Is told about long operations.
+            fingerprint: The fingerprint that the repository must have, as in `.dorkyrc`.
+            progress: Receives the progress of long operations.
             ask: Asks the user for a passphrase.
 
         Raises:
-            NoRepositoryAtURL: There is none.
-            Rewound: It is older than what this user has seen of it on this machine.
+            NoRepositoryAtURL: The remote holds no repository.
+            Rewound: The repository is older than what this user has seen of it on this machine.
             Conflict: The directory is not empty.
-            Unencrypted: It is not encrypted, and ``plain`` was not given.
-            WrongKey: It has another fingerprint.
+            Unencrypted: The repository is not encrypted, and ``plain`` was not given.
+            WrongKey: The repository has another fingerprint.
         """
         from dorky.commands import setup as commands
 
@@ -164,7 +164,7 @@ class Repository(Project):
         progress: Progress = SILENT,
         ask: age.Ask = age.nobody,
     ) -> Path:
-        """`download` without a project: everything but the file is forgotten afterwards."""
+        """Run `download` without a project; everything but the file is deleted afterwards."""
         from dorky.commands import setup as commands
 
         return commands.download_from(
@@ -190,31 +190,31 @@ class Repository(Project):
         return commands.add_remote(self, name, url, options)
 
     def remote_set_url(self, name: str, url: str) -> None:
-        """Point a remote elsewhere."""
+        """Change a remote's URL."""
         from dorky.commands import setup as commands
 
         return commands.set_remote_url(self, name, url)
 
     def remote_remove(self, name: str) -> None:
-        """Forget a remote. What it holds stays."""
+        """Forget a remote. Its content stays."""
         from dorky.commands import setup as commands
 
         return commands.remove_remote(self, name)
 
     def plan_trust(self, name: str = "") -> Trust:
-        """See `trust.plan`."""
+        """Inspect state that is not this user's (see `trust.plan`)."""
         from dorky.commands import trust as commands
 
         return commands.plan(self, name)
 
     def trust(self, plan: Trust) -> Trust:
-        """Take over the state that `plan_trust` has looked at."""
+        """Take over the state that `plan_trust` has inspected."""
         from dorky.commands import trust as commands
 
         return commands.apply(self, plan)
 
     def doctor(self) -> list[Check]:
-        """Look for what is wrong, or soon will be."""
+        """Find what is wrong with the project, or soon will be."""
         from dorky.commands import doctor as commands
 
         return list(commands.examine(self))
@@ -226,13 +226,13 @@ class Repository(Project):
         read_data: tuple[int, int] | None = None,
         keyless: bool = False,
     ) -> FsckReport:
-        """Look for what is damaged or lost (see `fsck.examine`)."""
+        """Find what is damaged or lost (see `fsck.examine`)."""
         from dorky.commands import fsck as commands
 
         return commands.examine(self, remote=remote, read_data=read_data, keyless=keyless)
 
     def fsck_rebuild(self) -> RepairReport:
-        """Make the local database again (see `rebuild.rebuild`)."""
+        """Rebuild the local database (see `repair.rebuild`)."""
         from dorky.commands import repair as commands
 
         return commands.rebuild(self)
@@ -244,12 +244,13 @@ class Repository(Project):
         prune_remote_verified: bool = False,
         dry_run: bool = False,
     ) -> GCReport:
-        """Delete what nothing here needs any more.
+        """Delete what nothing in the local store needs any more.
 
         Args:
-            grace: How old a pack must be for what is not needed to go; two weeks by default.
-            prune_remote_verified: Whether content goes, too, that the remote provably has.
-            dry_run: Whether to say only what would go.
+            grace: How old a pack must be before unneeded objects in it are deleted; two weeks by
+                default.
+            prune_remote_verified: Whether to delete content, too, that the remote provably has.
+            dry_run: Whether to report only what would be deleted.
 
         Raises:
             MissingObject: Something is missing, so what is needed can't be told.
@@ -261,11 +262,12 @@ class Repository(Project):
         )
 
     def gc_remote(self, *, grace: timedelta | None = None, dry_run: bool = False) -> RemoteGCReport:
-        """Delete what nobody needs any more from the remote, and pack anew what is scattered.
+        """Delete from the remote what nobody needs any more, and repack what is scattered.
 
         Args:
-            grace: How old packs that no root lists must be to go; a week by default.
-            dry_run: Whether to say only what would go.
+            grace: How old packs that no root lists must be before they are deleted; a week by
+                default.
+            dry_run: Whether to report only what would be deleted.
 
         Raises:
             AccessDenied: Deleting is not allowed.
@@ -294,7 +296,7 @@ class Repository(Project):
         return commands.destroy(self, plan)
 
     def status(self) -> Status:
-        """How files, index, ``HEAD`` and the remote (as last seen) stand to each other."""
+        """Return how the files, the index, ``HEAD`` and the remote (as last seen) differ."""
         from dorky.commands import inspect as commands
 
         return commands.status(self)
@@ -302,35 +304,35 @@ class Repository(Project):
     def log(
         self, revision: str = "HEAD", path: StrPath | None = None, *, limit: int | None = None
     ) -> Iterator[LogEntry]:
-        """The commits that led to a revision, newest first.
+        """Return the commits that led to a revision, newest first.
 
         Args:
             revision: Where to begin.
             path: Only commits that changed this file, or something below this directory.
-            limit: At most so many.
+            limit: The largest number of commits.
         """
         from dorky.commands import inspect as commands
 
         return commands.log(self, revision, path, limit=limit)
 
     def show(self, revision: str = "HEAD") -> LogEntry:
-        """A commit, and which files it changed against its first parent."""
+        """Return a commit and the files that it changed against its first parent."""
         from dorky.commands import inspect as commands
 
         return commands.show(self, revision)
 
     def ls(self, revision: str = "HEAD", path: StrPath | None = None) -> list[FileEntry]:
-        """The files that a revision holds, all of them or those at or below a path."""
+        """Return the files that a revision holds: all of them, or those at or below a path."""
         from dorky.commands import inspect as commands
 
         return commands.ls(self, revision, path)
 
     def cat(self, revision: str, path: str) -> Iterator[bytes]:
-        """The content of a committed file, piece by piece, verified.
+        """Yield the content of a committed file, piece by piece, verified.
 
         Args:
-            revision: Of which state.
-            path: In the repository, from its root.
+            revision: The revision that holds the file.
+            path: The path in the repository, from its root.
 
         Raises:
             PathNotTracked: The revision holds no such file.
@@ -347,32 +349,33 @@ class Repository(Project):
         staged: bool = False,
         reveal: bool = False,
     ) -> Diff:
-        """How files differ: on disk from what is staged, unless something else is asked for.
+        """Return how files differ: on disk from what is staged, unless something else is asked for.
 
         Args:
-            revisions: One (on disk from this revision) or two (the second from the first), which
-                may be written as ``A..B``.
+            revisions: One revision (compared with the disk) or two (the second compared with the
+                first), which may be written as ``A..B``.
             paths: Only these files, what is below these directories, or what patterns match.
-            staged: What is staged, from ``HEAD`` or from a revision.
+            staged: Whether to compare what is staged with ``HEAD`` or with a revision.
             reveal: Whether to give values of documents, and the text of what looks like a secret.
 
         Raises:
-            UsageError: Three revisions, or two of them and ``staged``.
-            PathNotTracked: A path that neither side has.
+            UsageError: There are three revisions, or two of them and ``staged``.
+            PathNotTracked: Neither side has a path.
         """
         from dorky.commands import inspect as commands
 
         return commands.diff(self, revisions, paths, staged=staged, reveal=reveal)
 
     def checkout(self, revision: str, *, force: bool = False) -> CheckedOut:
-        """Make files and index be as a revision is.
+        """Make the files and the index match a revision.
 
         Args:
-            revision: ``main`` to go back to where commits are made; anything else is for looking.
+            revision: ``main`` to go back to where commits are made; any other revision is only for
+                looking.
             force: Whether to overwrite local changes, after keeping them as a backup commit.
 
         Raises:
-            LocalChanges: Files that would be overwritten.
+            LocalChanges: Files would be overwritten.
         """
         from dorky.commands import checkout as commands
 
@@ -386,22 +389,23 @@ class Repository(Project):
         Args:
             paths: Files, directories, patterns.
             force: Whether to stage named files that `.dorkyignore` excludes.
-            readers: The group that the files belong to, or ``all``: it may read them, even what
-                another group has closed until now.
+            readers: The group that the files belong to, or ``all``: its members may read them, even
+                what another group has closed until now.
 
         Raises:
-            PathNotFound: A path that matches nothing.
-            GitTracked: A named file that git tracks.
-            UnstorablePath: A name, or a kind of file, that can't be kept.
-            NameClash: Names that differ only in case.
-            WouldOpen: A file holds what a group has closed to those who could read it now.
+            PathNotFound: A path matches nothing.
+            GitTracked: git tracks a named file.
+            UnstorablePath: A name, or a kind of file, can't be kept.
+            NameClash: Names differ only in case.
+            WouldOpen: A file would open what a group has closed to those who could read the file
+                now.
         """
         from dorky.commands import stage as commands
 
         return commands.stage(self, paths, force=force, readers=readers)
 
     def unstage(self, paths: StrPath | Iterable[StrPath]) -> Staged:
-        """Make the next commit hold files as ``HEAD`` does. The files stay as they are."""
+        """Make the next commit hold files as ``HEAD`` does. The files on disk stay as they are."""
         from dorky.commands import stage as commands
 
         return commands.unstage(self, paths)
@@ -413,30 +417,31 @@ class Repository(Project):
 
         Args:
             paths: Files, directories, patterns.
-            cached: Whether the files stay on disk (and git's ignore rules for them go).
-            force: Whether to delete files whose content is not committed, after keeping them as
-                a backup commit.
+            cached: Whether the files stay on disk (and git's ignore rules for them are removed).
+            force: Whether to delete files whose content is not committed, after keeping them as a
+                backup commit.
 
         Raises:
-            LocalChanges: A file whose content is kept nowhere.
+            LocalChanges: The content of a file is kept nowhere.
         """
         from dorky.commands import stage as commands
 
         return commands.rm(self, paths, cached=cached, force=force)
 
     def commit(self, message: str, *, all: bool = False) -> LogEntry:
-        """Record what is staged.
+        """Commit what is staged.
 
         Args:
-            message: Why.
+            message: The commit's message.
             all: Whether to stage tracked files that changed first.
 
         Raises:
-            EmptyMessage: Nothing but white space.
+            EmptyMessage: The message is nothing but white space.
             UsageError: The message is not Unicode, or too long.
             NothingToDo: Nothing is staged.
             Detached: An old revision is checked out.
-            Unresolved: A merge has left conflicts. Without any, the commit ends the merge.
+            Unresolved: A merge has left conflicts. Without conflicts, the commit completes the
+                merge.
         """
         from dorky.commands import stage as commands
 
@@ -452,17 +457,17 @@ class Repository(Project):
     ) -> CheckedOut | Staged:
         """Put files back as they are staged, or as a revision holds them.
 
-        What would be lost is kept as a backup commit first.
+        Content that would be lost is kept as a backup commit first.
 
         Args:
             paths: Files, directories, patterns.
-            source: The revision to take them from; the index without one.
-            staged: Whether to put back the index instead of the files.
-            readers: The group that the files belong to, or ``all``: it may read them, even what
-                another group has closed until now.
+            source: The revision to take the files from; the index by default.
+            staged: Whether to restore the index instead of the files.
+            readers: The group that the files belong to, or ``all``: its members may read them, even
+                what another group has closed until now.
 
         Raises:
-            WouldOpen: A file belongs to others now than the group that closed it then.
+            WouldOpen: A file now belongs to other readers than the group that closed it then.
         """
         from dorky.commands import stage as commands
 
@@ -476,20 +481,20 @@ class Repository(Project):
         theirs: bool = False,
         readers: str = "",
     ) -> Resolved:
-        """Settle conflicts of a merge: with what the files hold now, or with one side's.
+        """Settle conflicts of a merge: with what the files hold now, or with one side's version.
 
         Args:
             paths: Files, directories, patterns.
-            ours: Whether to take what was here.
-            theirs: Whether to take the other side's.
-            readers: The group that the files belong to, or ``all``: it may read them, even what
-                another group has closed until now.
+            ours: Whether to take the local side's version.
+            theirs: Whether to take the other side's version.
+            readers: The group that the files belong to, or ``all``: its members may read them, even
+                what another group has closed until now.
 
         Raises:
             NothingToDo: No merge is in progress.
             NotFound: A path has no conflict.
             StillMarked: A file has conflict markers.
-            WouldOpen: A file belongs to others now than the group that has closed it.
+            WouldOpen: A file now belongs to other readers than the group that has closed it.
         """
         from dorky.commands import undo as commands
 
@@ -507,18 +512,18 @@ class Repository(Project):
         return commands.merge_continue(self, message)
 
     def merge_abort(self) -> Undone:
-        """Go back to how things were before the merge. Files edited since are kept as a backup.
+        """Go back to the state before the merge. Files edited since are kept as a backup.
 
         Raises:
             NothingToDo: No merge is in progress.
-            UsageError: It began so long ago that what was here before is not known any more.
+            UsageError: The merge began so long ago that the state before it is not known any more.
         """
         from dorky.commands import undo as commands
 
         return commands.merge_abort(self)
 
     def op_log(self, *, limit: int | None = None) -> list[OperationEntry]:
-        """What has been done here, the newest first."""
+        """Return the recorded operations, the newest first."""
         from dorky.commands import undo as commands
 
         return commands.op_log(self, limit=limit)
@@ -526,10 +531,10 @@ class Repository(Project):
     def undo(self, count: int = 1, *, force: bool = False) -> Undone:
         """Take back the newest operations: refs, index and files are as they were before.
 
-        An undo is an operation, too: undoing it brings everything back.
+        An undo is an operation, too: undoing it restores everything.
 
         Args:
-            count: How many.
+            count: How many operations to take back.
             force: Whether to overwrite what was edited since, after keeping it as a backup commit.
 
         Raises:
@@ -541,12 +546,12 @@ class Repository(Project):
         return commands.undo(self, count, force=force)
 
     def push(self) -> Transfer:
-        """Send the commits that the remote lacks, and make its ``main`` ours.
+        """Send the commits that the remote lacks, and move its ``main`` to the local one.
 
         Raises:
             NoCommits: There is nothing to push.
-            Rejected: The remote has commits that are not here.
-            Misplaced: A commit holds a file for others than its path belongs to.
+            Rejected: The remote has commits that the local store lacks.
+            Misplaced: A commit holds a file for other readers than its path belongs to.
             SwapsIgnored: The remote can't be written to safely.
         """
         from dorky.commands import sync as commands
@@ -561,22 +566,23 @@ class Repository(Project):
         accept_rewind: bool = False,
         plain: bool = False,
     ) -> Transfer:
-        """Fetch, and make the files here follow.
+        """Fetch, and update the local files to match.
 
-        Commits on both sides are merged. Where that leaves conflicts, the files that have none are
-        merged, those that have are prepared to be resolved, and ``main`` stays until they are.
+        Commits on both sides are merged. If the merge has conflicts, the files without a conflict
+        are merged, those with one are prepared for resolving, and ``main`` does not move until they
+        are resolved.
 
         Args:
-            paths: If given, new files appear on disk only if they are (or lie below, or match)
-                one of these; the others stay away until they are pulled.
+            paths: If given, new files appear on disk only if they are (or lie below, or match) one
+                of these; the others stay off the disk until they are pulled.
             force: Whether to overwrite local changes, after keeping them as a backup commit.
             accept_rewind: Whether to follow the remote to an older state, or to another history.
             plain: Whether a repository that is seen for the first time may be unencrypted.
 
         Raises:
-            LocalChanges: Files that would be overwritten.
-            Unencrypted: It is, and ``plain`` was not given.
-            Diverged: What both sides did can't live in one directory.
+            LocalChanges: Files would be overwritten.
+            Unencrypted: The repository is unencrypted, and ``plain`` was not given.
+            Diverged: The changes of both sides can't live in one directory.
             Detached: An old revision is checked out.
             Unresolved: An earlier merge has left conflicts.
         """
@@ -585,16 +591,17 @@ class Repository(Project):
         return commands.pull(self, paths, force=force, accept_rewind=accept_rewind, plain=plain)
 
     def sync(self, *, rewrite: bool = False) -> Synced:
-        """Pull, merge and push, until both sides have the same, or there are conflicts.
+        """Pull, merge and push, until both sides are equal or there are conflicts.
 
         Args:
             rewrite: Whether to rewrite commits that are not pushed, so that each file is encrypted
                 for the group that owns its path.
 
         Raises:
-            NoCommits: There is nothing on either side.
+            NoCommits: Neither side has commits.
             Misplaced: Commits would have to be rewritten first.
-            WouldOpen: They can't be: a file of a closed group belongs to others by now.
+            WouldOpen: The commits can't be rewritten: a file of a closed group now belongs to
+                others.
             ServerBusy: Others were faster, again and again.
         """
         from dorky.commands import sync as commands
@@ -605,9 +612,9 @@ class Repository(Project):
         """Write one committed file somewhere, without touching anything else.
 
         Args:
-            revision: Of which state; the remote is asked for what is new first.
-            path: In the repository, from its root.
-            destination: A file, or a directory to put it in.
+            revision: The revision that holds the file; the remote is asked for news first.
+            path: The path in the repository, from its root.
+            destination: A file, or a directory to put the file in.
             force: Whether to replace an existing file.
 
         Returns:
@@ -618,32 +625,33 @@ class Repository(Project):
         return commands.download(self, revision, path, destination, force=force)
 
     def read(self, path: StrPath, revision: str = "") -> bytes:
-        """The whole content of a file. Nothing is written to the worktree.
+        """Return the whole content of a file. Nothing is written to the worktree.
 
-        With a revision, as that holds it. Without, as it is on disk; if it is not there, as it is
-        staged; in a project that was never pulled, as the remote has it now.
+        With a revision, the content is the revision's. Without one, it is the content on disk; if
+        the file is not on disk, the staged content; in a project that was never pulled, the content
+        that the remote has now.
 
         Links are followed as far as they stay in the project.
 
         Raises:
             PathNotFound: There is no such file.
             PathNotTracked: The revision holds no such file.
-            ForeignGroup: It belongs to a group that the user is not in.
+            ForeignGroup: The file belongs to a group that the user is not in.
         """
         from dorky.commands import variables as commands
 
         return commands.read_file(self, path, revision)
 
     def get(self, path: StrPath, key: str, revision: str = "") -> str:
-        """One value of a `.env`, JSON, TOML or YAML file.
+        """Return one value of a `.env`, JSON, TOML or YAML file.
 
         Args:
             path: The file.
             key: A variable, or a path of keys such as ``db.hosts.0``.
-            revision: Of which state (see `read`).
+            revision: The revision that holds the file (see `read`).
 
         Raises:
-            NoSuchVariable: There is none.
+            NoSuchVariable: There is no such variable.
             BadDocument: The file is malformed.
         """
         from dorky.commands import variables as commands
@@ -653,15 +661,15 @@ class Repository(Project):
     def variables(
         self, path: StrPath, *, only: Collection[str] = (), revision: str = ""
     ) -> dict[str, str]:
-        """All values of a `.env`, JSON, TOML or YAML file, by key, in the file's order.
+        """Return all values of a `.env`, JSON, TOML or YAML file, by key, in the file's order.
 
         Args:
             path: The file.
             only: If given, the keys that are wanted.
-            revision: Of which state (see `read`).
+            revision: The revision that holds the file (see `read`).
 
         Raises:
-            NoSuchVariable: One of ``only`` is not there.
+            NoSuchVariable: The file lacks one of ``only``.
             BadDocument: The file is malformed.
         """
         from dorky.commands import variables as commands
@@ -671,7 +679,7 @@ class Repository(Project):
     def export(
         self, path: StrPath, form: Form, *, only: Collection[str] = (), revision: str = ""
     ) -> str:
-        """The values of a file, written for somebody else who reads them.
+        """Return the values of a file, written for another program to read.
 
         Raises:
             CantExport: The form can't carry one of them.
@@ -688,32 +696,33 @@ class Repository(Project):
         allow: Collection[str] = (),
         revision: str = "",
     ) -> dict[str, str]:
-        """The variables of files, for a command's environment.
+        """Return the variables of files, for a command's environment.
 
         Args:
-            paths: Later ones win. Without any, the `.env` here, else the one of the project's root.
+            paths: The files; later ones win. By default the `.env` in the current directory, else
+                the one in the project's root.
             only: If given, the variables that are wanted.
             allow: Variables that may be set though they change how programs are loaded.
-            revision: Of which state (see `read`).
+            revision: The revision that holds the files (see `read`).
 
         Raises:
-            UnsafeVariable: One that is not allowed.
-            NoSuchVariable: One of ``only`` is in none of the files.
+            UnsafeVariable: A variable is not allowed.
+            NoSuchVariable: None of the files holds one of ``only``.
         """
         from dorky.commands import variables as commands
 
         return commands.environment(self, paths, only=only, allow=allow, revision=revision)
 
     def set(self, path: StrPath, key: str, value: str) -> Edited:
-        """Give a variable a value, and stage the file. Comments and order stay.
+        """Set a variable, and stage the file. Comments and order stay.
 
         Args:
             path: A `.env`, JSON, TOML or YAML file; made if there is none.
             key: A variable, or a path of keys such as ``db.hosts.0``.
-            value: The text. Where a number or a boolean was, one stays if it is one.
+            value: The text. A number or a boolean stays one if the new text is one.
 
         Raises:
-            UsageError: It can't be written there.
+            UsageError: The file can't hold the value.
             BadDocument: The file is malformed.
             GitTracked: git tracks the file, which is as it was.
         """
@@ -722,21 +731,21 @@ class Repository(Project):
         return commands.set_variable(self, path, key, value)
 
     def check_settable(self, path: StrPath) -> None:
-        """Make sure that a variable can be set in a file, and open the keys for it.
+        """Check that a variable can be set in a file, and open the keys for it.
 
         Raises:
-            UsageError: It is no `.env`, JSON, TOML or YAML file.
-            NoKey: The user can't write to it.
+            UsageError: The file is no `.env`, JSON, TOML or YAML file.
+            NoKey: The user can't write to the file.
         """
         from dorky.commands import variables as commands
 
         return commands.check_settable(self, path)
 
     def unset(self, path: StrPath, key: str) -> Edited:
-        """Take a variable, or a key with all below it, out of a file, and stage that.
+        """Delete a variable, or a key with all below it, from a file, and stage the file.
 
         Raises:
-            NoSuchVariable: There is none.
+            NoSuchVariable: There is no such variable.
             BadDocument: The file is malformed.
         """
         from dorky.commands import variables as commands
@@ -750,15 +759,15 @@ class Repository(Project):
         *,
         again: Callable[[errors.BadDocument], bool] = lambda _: False,
     ) -> Edited:
-        """Have somebody edit a copy of a file; save it if it changed, and stage it.
+        """Let an editor change a copy of a file; save it if it changed, and stage it.
 
-        The copy lies in a directory of its own, that nobody else can enter, in memory where there
-        is such a place. It is deleted afterwards.
+        The copy lies in a directory of its own that nobody else can enter, in memory if the system
+        has such a place. It is deleted afterwards.
 
         Args:
             path: Any file; made if there is none.
-            editor: Edits the file it is given; whatever it raises, nothing is changed.
-            again: Is told that the text is malformed; whether to go on editing it.
+            editor: Edits the file it is given; if it raises, nothing is changed.
+            again: Receives the error of malformed text; returns whether to edit it again.
 
         Raises:
             NotSaved: The file was changed meanwhile, or the text is malformed, or can't be staged.
@@ -769,26 +778,26 @@ class Repository(Project):
         return commands.edit(self, path, editor, again=again)
 
     def team_list(self, path: str = "") -> Team:
-        """Who may read, and who asks to.
+        """Return who may read, and who asks to.
 
         Args:
-            path: If given, only those who may read this file.
+            path: If given, only members who may read this file.
         """
         from dorky.commands import team as commands
 
         return commands.members(self, path)
 
     def fetch(self, *, accept_rewind: bool = False) -> Transfer:
-        """Learn what the remote has, and who asks to be let in, without changing any file."""
+        """Learn what the remote has, and who asks to join, without changing any file."""
         from dorky.commands import sync as commands
 
         return commands.fetch(self, accept_rewind=accept_rewind)
 
     def team_join(self, name: str = "") -> JoinRequest:
-        """Ask to be let in: put a request into the remote, sealed to the members.
+        """Ask to join: put a request, encrypted to the members, into the remote.
 
         Args:
-            name: What the user wants to be called.
+            name: The name that the user asks for.
 
         Raises:
             NothingToDo: The user can read the repository.
@@ -798,7 +807,7 @@ class Repository(Project):
         return commands.join(self, name)
 
     def requests(self, name: str) -> list[JoinRequest]:
-        """The requests to be let in under a name."""
+        """Return the requests to join under a name."""
         from dorky.commands import team as commands
 
         return commands.requests_by(self, name)
@@ -806,24 +815,27 @@ class Repository(Project):
     def team_add(
         self, name: str, access: str, *, passphrase: str = "", new: bool = False
     ) -> MemberInfo:
-        """Let somebody in, or give a member another key.
+        """Add a member, or give a member another key.
 
         Args:
-            name: What to call them.
+            name: The member's name.
             access: ``age1…``, ``ssh-…``, ``@FILE`` of such keys, ``passphrase``, ``awskms:ARN``.
-            passphrase: For the fourth.
-            new: Whether to refuse to give somebody who is on the team another key.
+            passphrase: The passphrase, if ``access`` is ``passphrase``.
+            new: Whether to refuse another key for somebody who is on the team already.
 
         Raises:
-            NothingToDo: They have that key already.
-            Conflict: The key is somebody else's, or the name is taken and was to be new.
+            NothingToDo: The member has that key already.
+            Conflict: The key is another member's, or the name is taken and was to be new.
         """
         from dorky.commands import team as commands
 
         return commands.add(self, name, access, passphrase=passphrase, new=new)
 
     def key_gen_ci(self, name: str) -> Generated:
-        """Make a key for a CI job and let it in. The secret part is in the result alone."""
+        """Make a key for a CI job and add the job to the team.
+
+        The secret part is in the result alone.
+        """
         from dorky.commands import team as commands
 
         return commands.generate_ci_key(self, name)
@@ -837,23 +849,23 @@ class Repository(Project):
         dry_run: bool = False,
         lock_out: bool = False,
     ) -> Rotation:
-        """Take somebody's access away: new keys, for those who stay.
+        """Remove a member's access, and make new keys for those who stay.
 
         Args:
-            name: Who.
-            key: The fingerprint of the one key of theirs that goes, or ``unused`` for all that
-                can't be used; without it the member goes.
-            all_history: Whether old revisions are sealed anew, too.
-            dry_run: Whether to only tell what they can read.
-            lock_out: Whether it may be the user who can read nothing any more.
+            name: The member's name.
+            key: The fingerprint of the one key of the member to remove, or ``unused`` for all that
+                can't be used; by default the member is removed.
+            all_history: Whether to re-encrypt old revisions, too.
+            dry_run: Whether to report only what the member can read.
+            lock_out: Whether the user may lose all access.
 
         Raises:
-            NoSuchMember: There is nobody of that name.
-            NotFound: They have no such key.
-            ForeignGroup: They belong to a group that the user is not in, who so can't renew its
-                key.
+            NoSuchMember: There is no member of that name.
+            NotFound: The member has no such key.
+            ForeignGroup: The member belongs to a group that the user is not in and whose key the
+                user so can't renew.
             WouldLockOut: The user would have no access any more.
-            UsageError: Nobody would.
+            UsageError: Nobody would have access any more.
         """
         from dorky.commands import team as commands
 
@@ -862,13 +874,13 @@ class Repository(Project):
         )
 
     def rotate(self, *, all_history: bool = False) -> Rotation:
-        """Give everybody's group, and every group that the user is in, a new key."""
+        """Renew the keys of everybody's group and of every group that the user is in."""
         from dorky.commands import team as commands
 
         return commands.rotate(self, all_history=all_history)
 
     def group_list(self) -> list[GroupInfo]:
-        """The groups, as last fetched."""
+        """Return the groups as last fetched."""
         from dorky.commands import groups as commands
 
         return commands.list_groups(self)
@@ -881,17 +893,17 @@ class Repository(Project):
         *,
         dry_run: bool = False,
     ) -> GroupChange:
-        """Seal files for a group: a new one, or one that has others already.
+        """Encrypt files for a group: a new one, or one that already has other files.
 
         Args:
-            name: What to call it.
-            patterns: Which files (see `placement`), from the current directory.
-            members: Who is to be in it; the user alone without any.
-            dry_run: Whether to only say what would become of whom.
+            name: The group's name.
+            patterns: The files (see `placement`), from the current directory.
+            members: The members of the group; the user alone if none are given.
+            dry_run: Whether to report only who would gain and lose access to what.
 
         Raises:
-            Conflict: Commits that are not pushed or not pulled, changes to the files that move, or
-                patterns that overlap those of another group.
+            Conflict: There are commits that are not pushed or not pulled, changes to the files that
+                move, or patterns that overlap those of another group.
         """
         from dorky.commands import groups as commands
 
@@ -903,9 +915,9 @@ class Repository(Project):
         """Give a group's files, or those that patterns select, to everybody.
 
         Args:
-            name: Which group.
-            patterns: Of those that it has; all of them without any.
-            dry_run: Whether to only say what would become of whom.
+            name: The group's name.
+            patterns: Some of the group's patterns; all of them if none are given.
+            dry_run: Whether to report only who would gain and lose access to what.
         """
         from dorky.commands import groups as commands
 
@@ -914,10 +926,10 @@ class Repository(Project):
     def group_members(
         self, name: str, *, add: Iterable[str] = (), remove: Iterable[str] = ()
     ) -> tuple[GroupInfo, Rotation | None]:
-        """Let members of the team into a group, or take its files away from some.
+        """Add members of the team to a group, or take its files away from some.
 
         Returns:
-            The group, and what the removal came to.
+            The group, and the rotation that a removal caused.
 
         Raises:
             ForeignGroup: The user is not in the group.
@@ -933,8 +945,8 @@ class Repository(Project):
             paths: Files, directories, patterns.
 
         Raises:
-            PathNotTracked: There is no such file anywhere in history.
-            Conflict: Not everything here is in the remote, or the other way round.
+            PathNotTracked: No commit in history holds such a file.
+            Conflict: The local history and the remote's are not the same.
             ForeignGroup: The user is not in every group, so can't read all history.
         """
         from dorky.commands import purge as commands
@@ -946,7 +958,7 @@ class Repository(Project):
 
         Args:
             plan: The plan.
-            reason: Why; others are told it.
+            reason: The reason, which the other members see.
 
         Raises:
             Conflict: Somebody has pushed since the plan was made.

@@ -1,1 +1,1 @@
-"""What each command does: functions that take a project and plain values, and never print."""
+"""The commands: functions that take a project and plain values, and never print."""

@@ -1,7 +1,8 @@
-"""Putting files in place: plans for the worktree, carried out with everything noted and kept.
+"""Checkout: plan changes to the worktree and carry them out.
 
-What stands in the way of a plan becomes a backup commit, git is told to ignore what appears, and
-the operation log is told what is replaced: here, for every command that writes files.
+Files that stand in the way of a plan are kept in a backup commit, git is told to ignore the files
+that appear, and the operation log records what is replaced. Every command that writes files uses
+this module.
 """
 
 from __future__ import annotations
@@ -30,14 +31,16 @@ from dorky.worktree.ingest import store_files
 
 
 def checkout(project: Project, revision: str, *, force: bool = False) -> CheckedOut:
-    """Make files and index be as a revision is.
+    """Make the files and the index match a revision.
 
     Args:
-        revision: ``main`` to go back to where commits are made; anything else is for looking.
+        project: The project.
+        revision: ``main`` to go back to where commits are made; any other revision is only for
+            looking.
         force: Whether to overwrite local changes, after keeping them as a backup commit.
 
     Raises:
-        LocalChanges: Files that would be overwritten.
+        LocalChanges: Files would be overwritten.
     """
     with project.operation(f"checkout {revision}"):
         check_no_merge(project)
@@ -68,7 +71,7 @@ def checkout(project: Project, revision: str, *, force: bool = False) -> Checked
 def plan_checkout(
     project: Project, old: ObjectId | None, after: View, wanted: Wanted, keep: Collection[str] = ()
 ) -> tuple[dict[str, Row], Plan]:
-    """Plan to go from a commit to other trees, but for staged files that stay as they are."""
+    """Plan the way from a commit to other trees; staged files that do not change stay staged."""
     rows = project.index.rows()
     grouped = bool(project.roster.groups)
     lost = project.index.groups - project.vault.groups if grouped else frozenset()
@@ -82,20 +85,23 @@ def plan_checkout(
     made = engine.plan(
         project.worktree, project.store, rows, before, after, wanted, keep, moved=moved
     )
-    # What is in the files here can't be told any more, so they stay.
+    # The user has lost the keys of these groups, so local changes can't be told: the files stay.
     made.forget.update(path for path, row in rows.items() if row.group in lost)
     return rows, made
 
 
 def record_groups(project: Project) -> None:
-    """Note that the index is about all groups that the user is in, after a checkout."""
+    """Record, after a checkout, that the index covers all groups that the user is in."""
     if project.roster.groups:
         project.index.groups = project.vault.groups
         project.index.claims = placement.claims(project.roster)
 
 
 def follow_claims(project: Project, head: ObjectId | None) -> None:
-    """Have the index go by today's owners of paths: what begins to count is not on disk yet."""
+    """Make the index use today's owners of paths.
+
+    A file that begins to count is recorded as not on disk yet.
+    """
     claims = placement.claims(project.roster)
     if project.index.claims == claims:
         return
@@ -116,8 +122,8 @@ def follow_claims(project: Project, head: ObjectId | None) -> None:
 def readable_grouping(project: Project, rows: Mapping[str, Row]) -> GroupOf:
     """Return the function that gives the group of a file that stays on this machine.
 
-    A file that a group has closed is kept for that group, whoever owns the path today. `ALL`
-    stands for groups that the user is not in.
+    A file that a group has closed is kept for that group, whoever owns the path today. `ALL` stands
+    for groups that the user is not in.
     """
     owner, own = project.owner, project.vault.groups
 
@@ -135,11 +141,11 @@ def carry_out(
     """Carry out a plan on disk.
 
     Returns:
-        The ref that keeps what force overwrote (empty if nothing), and what the index is to
-        be told, in the transaction that moves refs.
+        The ref that keeps what ``force`` overwrote (empty if nothing), and what must be recorded in
+        the index, in the transaction that moves refs.
 
     Raises:
-        LocalChanges: There are conflicts, and no force.
+        LocalChanges: There are conflicts, and ``force`` was not given.
     """
     left_out = engine.keep_out(project.worktree, made, in_git=git.find(project.root) is not None)
     if made.conflicts and not force:
@@ -159,8 +165,8 @@ def carry_out(
             group_of=readable_grouping(project, rows),
         )
     _note_disk(project, rows, made, kept)
-    # Before they are there: git must not see them even for a moment. Of what lies beyond a
-    # link or a file that has to go first, it can't be told before.
+    # Hide the files before they exist, so that git never sees them. A path beyond a link or a file
+    # that must go first can only be hidden afterwards.
     beyond = {path for path in made.write if not made.remove.isdisjoint(parents(path))}
     ignored = hide_from_git(project, made.write.keys() - beyond)
     done = engine.apply(project.worktree, project.store, made, project.progress)
@@ -170,20 +176,23 @@ def carry_out(
 
 
 def hide_from_git(project: Project, paths: Iterable[str]) -> list[str]:
-    """Have git ignore files that have just appeared: their `.gitignore` may not be here yet."""
+    """Make git ignore files that have just appeared.
+
+    Their `.gitignore` may not be on disk yet.
+    """
     top = git.find(project.root)
     if top is None:
         return []
     exposed = git.not_ignored(top, [project.root / path for path in paths])
     tracked = git.tracked(top, exposed) if exposed else set()
-    # Where a rule of git's takes the path back, staging it is what fails.
+    # If a rule of git's includes the path again, `stage` reports it.
     with contextlib.suppress(errors.GitDoesNotIgnore):
-        return git.ignore(project.root, [each for each in exposed if each not in tracked])
+        return git.ignore(project.root, [path for path in exposed if path not in tracked])
     return []
 
 
 def _note_disk(project: Project, rows: Mapping[str, Row], made: Plan, kept: Iterable[Row]) -> None:
-    """Note in the operation log what a plan is about to do to files."""
+    """Record in the operation log what a plan is about to do to files."""
     if project.database.operation is None:
         return
     held = {**rows, **made.held, **{row.path: row for row in kept}}
@@ -202,7 +211,7 @@ def _note_disk(project: Project, rows: Mapping[str, Row], made: Plan, kept: Iter
 
 
 def keep_contents(project: Project, path: str) -> Row:
-    """Store what a file holds, for an undo to find."""
+    """Store the content of a file, so that an undo can find it."""
     group = readable_grouping(project, project.index.rows([path]))(path)
     with project.store.writer() as writer:
         (row,) = store_files(project.worktree, {path: 0}, writer, project.store, lambda _: group)
@@ -211,7 +220,7 @@ def keep_contents(project: Project, path: str) -> Row:
 
 
 def changes_on_disk(made: Plan) -> tuple[Change, ...]:
-    """How a plan is going to change files, tracked or not."""
+    """Return how a plan is going to change files, tracked or not."""
     changes = [Change(path, "deleted") for path in made.remove]
     for path in made.write:
         changes.append(Change(path, "modified" if made.judged.get(path) else "added"))
@@ -219,7 +228,7 @@ def changes_on_disk(made: Plan) -> tuple[Change, ...]:
 
 
 def is_on_disk(project: Project, path: str) -> bool:
-    """Whether a file or link (not a directory) is on disk at a path."""
+    """Return whether a file or link (not a directory) is on disk at a path."""
     stat = project.worktree.stat(path)
     return stat is not None and not stat_module.S_ISDIR(stat.st_mode)
 
@@ -231,7 +240,7 @@ def is_file_on_disk(project: Project, path: str) -> bool:
 
 
 def attached_head(project: Project) -> ObjectId | None:
-    """Return the commit of ``main``; None before the first.
+    """Return the commit of ``main``; None before the first commit.
 
     Raises:
         Detached: An old revision is checked out.
@@ -242,13 +251,13 @@ def attached_head(project: Project) -> ObjectId | None:
 
 
 def check_no_merge(project: Project) -> None:
-    """Refuse what can't be done during a merge.
+    """Refuse to continue during a merge.
 
     Raises:
-        Unresolved: There are conflicts.
-        MergeInProgress: There are none any more, but it is not committed.
+        Unresolved: The merge has conflicts.
+        MergeInProgress: The merge has no conflicts any more, but is not committed.
     """
     if state := commits.load(project.database):
         if state.conflicts:
-            raise errors.Unresolved(shown([each.path for each in state.conflicts]))
+            raise errors.Unresolved(shown([conflict.path for conflict in state.conflicts]))
         raise errors.MergeInProgress(state.label)

@@ -1,4 +1,4 @@
-"""The end of a project: what it keeps on this machine, and in the remote, is deleted."""
+"""Destroy: delete what a project keeps on this machine and, if asked for, in the remote."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ def plan_destroy(project: Project, *, remote: bool = False) -> DestroyPlan:
     """Find out what `destroy` would delete.
 
     Args:
+        project: The project.
         remote: Whether to delete the repository in the remote, too.
 
     Raises:
@@ -37,7 +38,7 @@ def plan_destroy(project: Project, *, remote: bool = False) -> DestroyPlan:
         root=str(project.root),
         url=there.url,
         keys=len(found),
-        size=sum(each.size for each in found),
+        size=sum(stat.size for stat in found),
         unpushed=unpushed,
     )
 
@@ -46,7 +47,7 @@ def _check_own(project: Project, remote: Remote) -> None:
     try:
         blob = remote.driver.get(roots.KEY)
     except errors.KeyNotFound:
-        return  # what is left of a destruction that was interrupted
+        return  # left by a destruction that was interrupted
     assert blob is not None
     header, _ = roots.read_header(blob.data, remote.url)
     own = project.header.repository
@@ -63,9 +64,9 @@ def destroy(project: Project, plan: DestroyPlan) -> None:
                 raise errors.Conflict("the remote is not the one that was planned for")
             _check_own(project, there)
             driver = there.driver
-            # Without a root nobody begins to read what is about to go.
+            # The root goes first: without it, nobody begins to read what is about to be deleted.
             driver.delete([roots.KEY])
-            driver.delete(each.key for each in _ours(driver))
+            driver.delete(stat.key for stat in _ours(driver))
         project.tear_down()
         if project.spare:
             from dorky.store import spare
@@ -76,7 +77,10 @@ def destroy(project: Project, plan: DestroyPlan) -> None:
 
 
 def _ours(driver: Driver) -> Iterator[Stat]:
-    """What dorky has written into a remote; without a prefix, a bucket may hold much else."""
-    yield from (each for each in driver.list(roots.KEY) if each.key == roots.KEY)
+    """Yield the objects that dorky has written into a remote.
+
+    A bucket without a prefix may hold other things, too.
+    """
+    yield from (stat for stat in driver.list(roots.KEY) if stat.key == roots.KEY)
     for prefix in (roots.PACKS, probe.PREFIX, requests.JOIN):
         yield from driver.list(prefix)

@@ -1,6 +1,6 @@
-"""What is wrong with a project, or soon will be: each check with its mend.
+"""Doctor: find what is wrong with a project, or soon will be, and say how to repair it.
 
-A check that fails says so in its own line; the others are made all the same.
+A check that fails reports the failure in its own line; the other checks still run.
 """
 
 from __future__ import annotations
@@ -33,14 +33,17 @@ from dorky.store.oplog import MERGE
 _GUIDE = "see the guide on git hooks"
 _PULLING = ("post-merge", "post-checkout")
 _SPARE = 1 << 30
-"""Bytes that a disk should have left."""
+"""The number of bytes that a disk should have left."""
 _SKEW = timedelta(minutes=2)
 _GONE = (errors.Unavailable, errors.SetupError, errors.AccessError, errors.BucketNotFound)
-"""Errors after which there is nothing to be learned of the remote."""
+"""Errors after which further checks of the remote are pointless."""
 
 
 def examine(project: Project) -> Iterator[Check]:
-    """Check one thing after the other. Asks the remote, and takes over what is new there."""
+    """Run one check after the other.
+
+    The checks ask the remote, and what is new in it is fetched.
+    """
     yield from _owner(project)
     yield from _made("settings", _settings, project)
     yield from _made("identity", _identity, project)
@@ -61,7 +64,7 @@ def examine(project: Project) -> Iterator[Check]:
     except errors.DorkyError as error:
         reached = not isinstance(error, _GONE)
         yield _failed("remote", error)
-    # The look at the remote may have made it.
+    # The checks of the remote may have set the project up.
     if set_up or _is_set_up(project):
         yield from _made("key", _key, project)
         yield from _made("recovery", _recovery, project)
@@ -75,7 +78,10 @@ def examine(project: Project) -> Iterator[Check]:
 
 
 def _is_set_up(project: Project) -> bool:
-    """Whether there is state to look at; where it is not to be trusted, its own check says so."""
+    """Return whether there is local state to look at.
+
+    Whether the state can be trusted is the subject of a check of its own.
+    """
     try:
         return project.is_set_up
     except errors.DorkyError:
@@ -111,8 +117,11 @@ def _fail(name: str, about: str, mend: str) -> Check:
 
 
 def _owner(project: Project) -> Iterator[Check]:
-    """Tell of an exception that makes the project be trusted; without one it is the user's."""
-    with contextlib.suppress(OSError):  # gone: the other checks say so
+    """Report the exception that makes dorky trust the project.
+
+    Without an exception the project belongs to the user.
+    """
+    with contextlib.suppress(OSError):  # if the directory is gone, the other checks report it
         if project.root.stat().st_uid not in project.config.owners:
             yield _warn(
                 "owner",
@@ -125,7 +134,7 @@ def _settings(project: Project) -> Check:
     if hidden := list(_hidden(project)):
         return _warn("settings", "; ".join(hidden), "if that is not meant: unset the one that wins")
     config = project.config
-    found = {each.key: each.source for each in config.items()}
+    found = {value.key: value.source for value in config.items()}
     for key in _of_origin():
         if value := config.find(key):
             found[key] = value.source
@@ -141,7 +150,7 @@ def _of_origin() -> list[str]:
 
 
 def _hidden(project: Project) -> Iterator[str]:
-    """What is set about the remote in a file, but otherwise in a place that goes before it."""
+    """Yield the settings of the remote that one file makes and a stronger source overrides."""
     config = project.config
     for scope in ("project", "user"):
         path = config.path(scope)
@@ -163,7 +172,7 @@ def _identity(project: Project) -> Check:
     if _is_set_up(project) and project.database.get("header") and not project.header.sealed:
         return _ok("identity", "none needed, the repository is plain")
     found = identities.shown(project.config)
-    about = ", ".join(f"{each.fingerprint} in {each.source}" for each in found)
+    about = ", ".join(f"{identity.fingerprint} in {identity.source}" for identity in found)
     return _ok("identity", about)
 
 
@@ -176,7 +185,7 @@ def _state(project: Project) -> Check:
             raise why
         return _warn("state", "nothing pulled yet", "dorky pull")
     base = project.base
-    # What is too open, `state.find` has closed; what is another's, it has refused.
+    # `state.find` has closed what was too open, and refused what belongs to another user.
     files_in = [Path(parent, name) for parent, _, names in os.walk(base) for name in names]
     top = git.find(project.root)
     if top and git.tracked(top, files_in):
@@ -203,7 +212,7 @@ def _merge(project: Project) -> Check:
 
 
 def _files(project: Project) -> Check:
-    """Whether what was private when it was committed is private here."""
+    """Check whether files that were private when they were committed are private on disk."""
     exposed = []
     for path, row in project.index.rows().items():
         if stat.S_ISREG(row.mode) and not row.mode & 0o077:
@@ -220,7 +229,10 @@ def _files(project: Project) -> Check:
 
 
 def _second_copy(project: Project) -> Check:
-    """Whether unpushed work is kept where git can't delete it, and what other work trees left."""
+    """Check whether unpushed work is kept where git can't delete it.
+
+    Second copies that other work trees left are reported, too.
+    """
     slot = project.spare
     if slot is None:
         return _ok("second copy", "not needed: no git repository of yours holds this project")
@@ -228,7 +240,9 @@ def _second_copy(project: Project) -> Check:
         project.keep_spare()
         found = spare.find(slot, project.config)
     if left := spare.orphans(slot, project.config):
-        about = "; ".join(f"{each.lost} of {each.root}, which is gone" for each in left.values())
+        about = "; ".join(
+            f"{record.lost} of {record.root}, which is gone" for record in left.values()
+        )
         return _warn("second copy", f"{slot.parent} keeps {about}", "dorky fsck --repair")
     if found is None:
         return _ok("second copy", "not needed: everything is pushed")
@@ -242,7 +256,7 @@ def _drafts(project: Project) -> Check:
     for place in places:
         with contextlib.suppress(OSError):
             found = sorted(place.glob("dorky-*"))
-            left += [str(each) for each in found if each.lstat().st_uid == os.geteuid()]
+            left += [str(path) for path in found if path.lstat().st_uid == os.geteuid()]
     if left:
         return _warn(
             "drafts",
@@ -256,7 +270,7 @@ def _drafts(project: Project) -> Check:
 def _space(project: Project) -> Check:
     free = shutil.disk_usage(project.root).free
     packs = project.state / "packs" if _is_set_up(project) else None
-    used = sum(each.stat().st_size for each in packs.iterdir()) if packs and packs.is_dir() else 0
+    used = sum(path.stat().st_size for path in packs.iterdir()) if packs and packs.is_dir() else 0
     about = f"{_size(free)} free, packs take {_size(used)}"
     if free < max(_SPARE, 2 * used):
         return _warn("space", f"{about}; large files may not fit", "free some space")
@@ -324,7 +338,7 @@ def _hooks(project: Project) -> Check:
 
 
 def _text(path: Path) -> str:
-    """What a file holds, as far as it matters; nothing if it can't be read."""
+    """Return the part of a file's content that matters; nothing if it can't be read."""
     try:
         with path.open("rb") as file:
             return file.read(1 << 20).decode(errors="replace")
@@ -351,7 +365,7 @@ def _remote(project: Project) -> Check:
 
 
 def _known(project: Project) -> Check:
-    """Whether a rewound remote would be told from the newest, also without `.dorky/`."""
+    """Check whether a rewound remote could be told from the newest one, even without `.dorky/`."""
     remote, newest = project.remote(), noted(project.database)
     if newest is None:
         return _ok("known", "nothing has been seen of the remote yet")
@@ -365,12 +379,12 @@ def _known(project: Project) -> Check:
 
 
 def _writing(project: Project) -> Check:
-    """Whether the remote can be written to, and keeps those apart who write at once."""
+    """Check whether the remote can be written to and keeps concurrent writers apart."""
     try:
         with project.locked():
             remote = project.remote()
             project.check_swaps(remote)
-        # The verdict may be an old one, from before permissions were taken away.
+        # The recorded verdict may be older than a change of permissions.
         _touch(remote.driver)
     except errors.AccessDenied as error:
         return _warn("writing", f"you can pull, but not push: {error.message}")
@@ -386,7 +400,7 @@ def _writing(project: Project) -> Check:
 def _touch(driver: Driver) -> None:
     scratch = f"{probe.PREFIX}{secrets.token_hex(8)}"
     driver.put(scratch, b"")
-    # Who may write need not be allowed to delete.
+    # A member who may write need not be allowed to delete.
     with contextlib.suppress(errors.AccessDenied):
         driver.delete([scratch])
 
@@ -414,8 +428,8 @@ def _bucket(project: Project) -> Iterator[Check]:
     driver = project.driver()
     if isinstance(driver, Inspected):
         try:
-            for each in driver.inspect((KEY, PACKS)):
-                yield Check(**each._asdict())
+            for finding in driver.inspect((KEY, PACKS)):
+                yield Check(**finding._asdict())
         except errors.DorkyError as error:
             yield _warn("bucket", f"can't tell how it is set up: {error.message}", error.hint)
 
@@ -437,7 +451,7 @@ def _key(project: Project) -> Check:
             f"dorky config set repository.fingerprint {opened.fingerprint}, and commit {RC}",
         )
     living = roster.living(project.roster)
-    closed = [each.name for each in living if each.id not in opened.groups]
+    closed = [group.name for group in living if group.id not in opened.groups]
     but = f", except the files of {', '.join(closed)}" if closed else ""
     return _ok("key", f"yours opens {opened.fingerprint[:16]}{but}")
 
@@ -468,7 +482,7 @@ def _recovery(project: Project) -> Check:
         )
     for group in roster.living(project.roster):
         if len(found := roster.recipients(project.roster, group.id)) < 2:
-            only = ", ".join(each.name for each in roster.readers(project.roster, group.id))
+            only = ", ".join(member.name for member in roster.readers(project.roster, group.id))
             return _warn(
                 "recovery",
                 f"{len(found)} key only opens the files of the group {group.name}: {only}'s",

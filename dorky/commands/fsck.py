@@ -1,8 +1,8 @@
-"""Is everything here, and in the remote, that should be, and is it what it should be?
+"""Fsck: check whether everything that should exist, locally and in the remote, exists and is sound.
 
-By default the structure is looked at: the database, the packs' sizes and indexes, all that walking
-history needs. With ``read_data`` every byte is. Nothing is changed, but that what is new in the
-remote is fetched. All that is wrong is found, not only the first of it.
+By default the structure is checked: the database, the sizes and indexes of packs, and all that
+walking history needs. With ``read_data`` every byte is checked. Nothing is changed, except that
+what is new in the remote is fetched. All errors are found, not only the first one.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from dorky.store.pack import FOOTER
 from dorky.store.state import DATABASE
 
 Part = tuple[int, int]
-"""The n-th of t parts of all packs."""
+"""A part of all packs: the n-th of t parts."""
 
 _REBUILD = "dorky fsck --rebuild"
 _REPAIR = "dorky fsck --repair"
@@ -41,7 +41,7 @@ _SHOWN = 3
 
 
 class _Look:
-    """What has been looked at so far, and what was found."""
+    """The checks made so far, and what they found."""
 
     def __init__(self, project: Project, part: Part | None) -> None:
         self.project = project
@@ -58,11 +58,11 @@ class _Look:
         self.findings[found] = None
 
     def fail(self, error: errors.DorkyError, subject: object, mend: str = "") -> None:
-        """Note an error as what it says."""
+        """Record an error with its own message."""
         self.add(error.code, subject, error.message, mend or error.hint)
 
     def start(self, label: str, sizes: Mapping[str, int]) -> None:
-        """Begin to look at packs, of which some may be read whole."""
+        """Begin to check packs, some of which may be read whole."""
         whole = sum(size for name, size in sizes.items() if self.reads(name))
         if self.part:
             self.project.progress.start(label, whole, "B")
@@ -70,11 +70,11 @@ class _Look:
             self.project.progress.start(label, len(sizes), "packs")
 
     def reads(self, name: str) -> bool:
-        """Whether to read a pack whole."""
+        """Return whether to read a pack whole."""
         return self.part is not None and verify.in_part(name, self.part)
 
     def passing(self, blocks: Iterable[bytes]) -> Iterator[bytes]:
-        """Count what is read."""
+        """Yield blocks unchanged, and count the bytes."""
         for block in blocks:
             yield block
             self.bytes_read += len(block)
@@ -89,13 +89,13 @@ class _Look:
         mend: str,
         epochs: int | None = None,
     ) -> None:
-        """Read a pack whole: it must have its name, and its objects theirs."""
+        """Read a pack whole: its name must match its bytes, and each id its object."""
         digest = hashlib.sha256()
         bad = []
-        for each in verify.scrub(self.passing(blocks), locations, vault, digest, epochs):
+        for scrubbed in verify.scrub(self.passing(blocks), locations, vault, digest, epochs):
             self.objects += 1
-            if each.error:
-                bad.append(each.at.id[:12])
+            if scrubbed.error:
+                bad.append(scrubbed.at.id[:12])
         about = []
         if digest.hexdigest() != name:
             about.append("its bytes have another hash")
@@ -117,18 +117,18 @@ def examine(
     read_data: Part | None = None,
     keyless: bool = False,
 ) -> FsckReport:
-    """Look at everything.
+    """Check everything.
 
     Args:
-        project: It need not be set up, if only its remote is looked at without a key.
-        remote: Whether to look at the remote, too.
+        project: The project. It need not be set up if only its remote is checked without a key.
+        remote: Whether to check the remote, too.
         read_data: Which part of the packs to read whole; all of them by default when ``keyless``.
-        keyless: Whether to do what can be done without a key: do packs have the names, the sizes
-            and the footers that they should have, and is the root whole?
+        keyless: Whether to check only what needs no key: whether packs have the right names, sizes
+            and footers, and whether the root is whole.
 
     Raises:
-        NotSetUp: There is nothing here.
-        FormatTooNew: The database is of a later layout.
+        NotSetUp: There is no local state.
+        FormatTooNew: The database has a later layout.
         Unavailable: The remote can't be read.
     """
     look = _Look(project, read_data or ((1, 1) if keyless else None))
@@ -166,11 +166,11 @@ def _database_errors(look: _Look) -> Iterator[None]:
         look.fail(error, error.args[0], _REBUILD)
 
 
-# --- here -----------------------------------------------------------------------------------
+# --- the local store ------------------------------------------------------------------------
 
 
 def _database(look: _Look) -> Store | None:
-    """Look at the database; None if it is of no use."""
+    """Check the database; return its store, or None if the database is of no use."""
     project = look.project
     path = project.state / DATABASE
     if not project.is_set_up:
@@ -202,7 +202,7 @@ def _database(look: _Look) -> Store | None:
 
 def _here(look: _Look, store: Store | None, vault: Vault | None) -> None:
     there = {path.name: path for path in verify.packs_in(look.project.state / "packs")}
-    recorded = {each.id: each for each in store.packs()} if store else {}
+    recorded = {packed.id: packed for packed in store.packs()} if store else {}
     look.start("Reading packs", {name: path.stat().st_size for name, path in there.items()})
     for name in recorded.keys() - there.keys():
         look.add("missing-pack", name, "it is recorded, but not there", _REBUILD)
@@ -217,7 +217,7 @@ def _here(look: _Look, store: Store | None, vault: Vault | None) -> None:
 
 
 def _second_copy(look: _Look) -> None:
-    """Look at what is kept of unpushed work in git's directory."""
+    """Check the second copy of unpushed work in git's directory."""
     slot = look.project.spare
     if slot is None:
         return
@@ -229,12 +229,12 @@ def _second_copy(look: _Look) -> None:
                 about = f"its second copy in {slot.path} is damaged"
                 look.add("second-copy", path.name, about, _REPAIR)
     except errors.BadSpare as error:
-        # The command that holds the lock makes it again.
+        # The command that holds the lock writes the second copy again.
         look.add("second-copy", slot.path, error.message, fatal=False)
 
 
 def _is_whole(path: Path) -> bool:
-    """Whether a pack has the name of its bytes."""
+    """Return whether a pack's name matches its bytes."""
     try:
         return pack.name_of(verify.blocks_of(path)) == path.name
     except errors.DorkyError:
@@ -244,7 +244,7 @@ def _is_whole(path: Path) -> bool:
 def _pack(
     look: _Look, path: Path, packed: Pack | None, store: Store | None, vault: Vault | None
 ) -> None:
-    """Look at a pack on disk."""
+    """Check a pack on disk."""
     name = path.name
     look.packs += 1
     known = sorted(store.locations(name)) if store and packed else []
@@ -263,7 +263,7 @@ def _pack(
             look.add("wrong-locations", name, about, _REBUILD)
     except errors.DorkyError as error:
         if packed is None and _is_whole(path):
-            # A rotation's, say: the key comes with the root that a pull takes over.
+            # A rotation may have written it: the key comes with the root that a pull fetches.
             about = "nobody knows of it, and it is sealed with a key that is not known (yet)"
             look.add("unrecorded-pack", name, about, "dorky pull", fatal=False)
             return
@@ -276,7 +276,7 @@ def _pack(
 
 
 def _history(look: _Look, store: Store) -> None:
-    """Walk everything that is named here."""
+    """Walk everything that the local store names."""
     start = reachability.named(store)
     mend = _REBUILD if ORIGIN in look.project.config.remotes() else _BACKUP
 
@@ -290,36 +290,36 @@ def _history(look: _Look, store: Store) -> None:
     missing = store.missing(reached.chunks)
     for name in _remotes(store):
         found = store.locate(missing, remote=name)
-        missing -= {each for each, at in found.items() if at.kind is Kind.CHUNK}
+        missing -= {chunk for chunk, at in found.items() if at.kind is Kind.CHUNK}
     if missing:
         _lost(look, store, reached.contents, missing)
-    with contextlib.suppress(errors.DorkyError):  # what can't be read has been told
+    with contextlib.suppress(errors.DorkyError):  # unreadable objects are reported elsewhere
         _masked(look, store)
     look.dangling = reachability.dangling(reachability.unreached(store, reached.commits))
 
 
 def _masked(look: _Look, store: Store) -> None:
-    """Say what the newest commit holds that does not count."""
+    """Report the entries of the newest commit that do not count."""
     known = look.project.roster
-    for each in projection.current(store, history.head_of(store)).reported():
-        names = [group.name for group in placement.claimants(known, each.path)]
-        if each.above:
-            about = f"it does not count: {each.above} needs a directory there"
-        elif each.owner is None:
+    for masked in projection.current(store, history.head_of(store)).reported():
+        names = [group.name for group in placement.claimants(known, masked.path)]
+        if masked.above:
+            about = f"it does not count: {masked.above} needs a directory there"
+        elif masked.owner is None:
             about = f"it is frozen: {' and '.join(names)} claim it"
         else:
             about = f"it does not count: it belongs to {' '.join(names) or 'all'}"
-            about += f", but is in the tree of {roster.name_of(known, each.group)}"
-        look.add("masked-entry", each.path, about, "dorky status", fatal=False)
+            about += f", but is in the tree of {roster.name_of(known, masked.group)}"
+        look.add("masked-entry", masked.path, about, "dorky status", fatal=False)
 
 
 def _remotes(store: Store) -> list[str]:
-    """The remotes of which something is known."""
+    """Return the remotes that the local store knows of."""
     return [name for (name,) in store.database.connection.execute("SELECT remote FROM roots")]
 
 
 def _lost(look: _Look, store: Store, contents: Iterable[ObjectId], missing: set[ObjectId]) -> None:
-    """Say which files have lost some of their content."""
+    """Report the files that have lost some of their content."""
     names = {row.content: path for path, row in Index(store.database).rows().items()}
     with contextlib.suppress(errors.DorkyError):
         trees = history.trees_of(store, history.head_of(store))
@@ -329,7 +329,7 @@ def _lost(look: _Look, store: Store, contents: Iterable[ObjectId], missing: set[
         try:
             pieces = history.chunks_of(store, [content])[content]
         except errors.DorkyError:
-            continue  # has been told
+            continue  # already reported
         gone = missing.intersection(pieces)
         if gone and content in names:
             path = names[content]
@@ -356,7 +356,7 @@ def _blocks(driver: Driver, name: str, size: int) -> Iterator[bytes]:
 
 
 def _bucket(look: _Look, store: Store | None) -> None:
-    """Look at the remote without a key."""
+    """Check the remote without a key."""
     project = look.project
     driver = project.driver()
     version = None
@@ -373,30 +373,30 @@ def _bucket(look: _Look, store: Store | None) -> None:
     except errors.IntegrityError as error:
         look.fail(error, driver.url)
     stored = roots.stored(driver)
-    # What the root lists is sealed, but may be known from before.
+    # The list in the root is encrypted, but may be known from an earlier fetch.
     seen = store.database.root(ORIGIN) if store else None
     listed = store.packs(ORIGIN) if store and seen and seen[0] == version else []
     for packed in listed:
         _listed(look, packed, stored, driver.url)
-    look.start("Reading the remote's packs", {name: each.size for name, each in stored.items()})
-    for name, each in stored.items():
+    look.start("Reading the remote's packs", {name: stat.size for name, stat in stored.items()})
+    for name, stat in stored.items():
         look.packs += 1
-        if each.size > pack.LIMIT:
-            look.fail(errors.CorruptPack(name, f"{each.size:,} bytes"), name, _BACKUP)
+        if stat.size > pack.LIMIT:
+            look.fail(errors.CorruptPack(name, f"{stat.size:,} bytes"), name, _BACKUP)
             continue
         try:
-            end = driver.get_range(PACKS + name, max(0, each.size - FOOTER), each.size)
-            pack.read_footer(name, end, each.size)
+            end = driver.get_range(PACKS + name, max(0, stat.size - FOOTER), stat.size)
+            pack.read_footer(name, end, stat.size)
         except errors.IntegrityError as error:
             look.fail(error, name, _BACKUP)
         if look.reads(name):
-            look.whole(name, _blocks(driver, name, each.size), (), None, _BACKUP)
+            look.whole(name, _blocks(driver, name, stat.size), (), None, _BACKUP)
         elif not look.part:
             project.progress.advance(1)
 
 
 def _listed(look: _Look, packed: Pack, stored: Mapping[str, Stat], url: str) -> bool:
-    """Whether a pack that the root lists is there, with its size."""
+    """Check that a pack that the root lists is stored, with its size."""
     found = stored.get(packed.id)
     if found is None:
         look.fail(errors.MissingPack(packed.id, url), packed.id, _BACKUP)
@@ -410,7 +410,7 @@ def _listed(look: _Look, packed: Pack, stored: Mapping[str, Stat], url: str) -> 
 
 
 def _remote(look: _Look, remote: Remote) -> None:
-    """Look at the remote: its root, the packs that it lists, all that its refs need."""
+    """Check the remote: its root, the packs that it lists, and all that its refs need."""
     trouble: errors.DorkyError | None = None
     try:
         fetch(remote, look.project.progress)
@@ -428,7 +428,7 @@ def _remote(look: _Look, remote: Remote) -> None:
     look.unlisted_size = sum(stored[name].size for name in others)
     held = _inline(look, remote, seen)
     look.start("Reading the remote's packs", {packed.id: packed.size for packed in listed})
-    work = in_order(lambda each: _tail(remote, each), listed, threads=_THREADS, ahead=_THREADS)
+    work = in_order(lambda packed: _tail(remote, packed), listed, threads=_THREADS, ahead=_THREADS)
     for packed, (locations, count, wrong) in zip(listed, work, strict=True):
         look.packs += 1
         look.objects += count
@@ -452,37 +452,37 @@ def _remote(look: _Look, remote: Remote) -> None:
 
 
 def _settled(remote: Remote) -> tuple[RootSnapshot, dict[str, Stat]]:
-    """The root, and what was stored while it was in force."""
+    """Return the root, and the packs that were stored while it was in force."""
     for _ in range(_ATTEMPTS):
         answer = remote.read()
         assert answer is not None
         stored = roots.stored(remote.driver)
-        # A collection of garbage may have come between the two.
-        gone = {each.id for each in answer[0].root.packs} - stored.keys()
+        # A garbage collection may have run between the two reads.
+        gone = {packed.id for packed in answer[0].root.packs} - stored.keys()
         if not gone or remote.driver.get(KEY, unless=answer[0].version) is None:
             return answer[0], stored
     raise errors.ServerBusy(remote.url, "its root keeps changing")
 
 
 def _inline(look: _Look, remote: Remote, seen: RootSnapshot) -> set[ObjectId]:
-    """Look at what rides in the root."""
+    """Check the objects that the root holds inline; return their ids."""
     vault = remote.store.vault
 
-    def check(each: Inline) -> None:
-        if not vault.is_foreign(each.data):
-            vault.read(each.kind, each.id, each.data, epochs=len(seen.header.epochs))
+    def check(item: Inline) -> None:
+        if not vault.is_foreign(item.data):
+            vault.read(item.kind, item.id, item.data, epochs=len(seen.header.epochs))
 
-    for each in seen.root.inline:
+    for item in seen.root.inline:
         look.objects += 1
         try:
-            check(each)
+            check(item)
         except errors.IntegrityError as error:
-            look.fail(error, each.id, _BACKUP)
-    return {each.id for each in seen.root.inline}
+            look.fail(error, item.id, _BACKUP)
+    return {item.id for item in seen.root.inline}
 
 
 def _tail(remote: Remote, packed: Pack) -> tuple[list[Location], int, list[errors.DorkyError]]:
-    """A pack's index, how many metadata objects there are, and what is wrong with them."""
+    """Return a pack's index, the number of its metadata objects, and the errors in them."""
     vault = remote.store.vault
     wrong: list[errors.DorkyError] = []
     try:
@@ -505,17 +505,17 @@ def _tail(remote: Remote, packed: Pack) -> tuple[list[Location], int, list[error
 
 
 def _complete(look: _Look, remote: Remote, seen: RootSnapshot, held: set[ObjectId]) -> None:
-    """Is all that the remote's refs need among what it lists?"""
+    """Check whether the remote lists everything that its refs need."""
     store = remote.store
     damaged: set[ObjectId] = set()
     reached = reachability.reach(
-        store, seen.root.refs.values(), failed=lambda each, _: damaged.add(each)
+        store, seen.root.refs.values(), failed=lambda object_id, _: damaged.add(object_id)
     )
     wanted = reached.all
     for commit in reached.commits.values():
         wanted.update(commit.trees.values())
     missing = sorted(wanted - held)
     if missing:
-        shown = ", ".join(each[:12] for each in missing[:_SHOWN])
+        shown = ", ".join(object_id[:12] for object_id in missing[:_SHOWN])
         about = f"{len(missing)} objects that its history needs are in no pack it lists: {shown}"
         look.add("missing-object", remote.url, about, _BACKUP)

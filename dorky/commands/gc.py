@@ -1,9 +1,10 @@
-"""Collecting garbage here: what nothing needs any more, and is old enough that nothing is about to.
+"""Garbage collection in the local store: delete old objects that nothing needs any more.
 
-Packs without anything that is needed are deleted, those that are half dead are written anew.
-Before anything goes, all that is needed of it is elsewhere, durable and verified. Interrupted
-anywhere, the repository is as it was or as it is going to be; what is left on disk goes with the
-next collection.
+Packs that hold nothing needed are deleted; packs that are half unneeded are rewritten. Before
+anything is deleted, all that is needed of it is stored elsewhere, durable and verified. If the
+collection is interrupted, the repository is in its old or in its new state; the next collection
+deletes what is left on disk. Objects that are not needed but new stay, since something may be about
+to need them.
 """
 
 from __future__ import annotations
@@ -27,21 +28,21 @@ from dorky.store import oplog, reachability, verify
 from dorky.store.objects import LOCAL, PackedObject, Store
 
 GRACE = timedelta(days=14)
-"""Younger packs keep what nothing needs."""
+"""The age below which a pack keeps even what nothing needs."""
 MEMORY = timedelta(days=90)
-"""Operations older than this are forgotten, and with them what only undoing them would need."""
+"""The age at which operations are forgotten, with what only undoing them would need."""
 
 _DOOMED = "gc.doomed"
 """The single value that names packs which have been replaced and are being deleted."""
 
 
 class Plan(NamedTuple):
-    """What a collection is going to do.
+    """The plan of a collection.
 
     Attributes:
-        swept: That, for people.
-        moved: What is written anew.
-        copies: Where objects stay that go from another pack.
+        swept: The report for people.
+        moved: The objects to rewrite.
+        copies: Where the remaining copies are of objects that another pack loses.
     """
 
     swept: GCReport
@@ -50,7 +51,7 @@ class Plan(NamedTuple):
 
 
 class _Pack(NamedTuple):
-    """A pack and the objects of it that are needed. ``old`` is whether its grace is over."""
+    """A pack and those of its objects that are needed. ``old`` says whether its grace is over."""
 
     name: str
     size: int
@@ -65,13 +66,13 @@ def plan(
     prune: bool = False,
     thorough: bool = False,
 ) -> Plan:
-    """Find out what can go. Nothing is changed, but that ``prune`` fetches.
+    """Find out what can be deleted. Nothing is changed, except that ``prune`` fetches.
 
     Args:
-        project: Its lock is held.
-        grace: How old a pack must be for what is not needed to go; `GRACE` by default.
-        prune: Whether chunks go, too, that the remote provably has.
-        thorough: Whether every byte that is not needed goes, however few there are in a pack.
+        project: The project; its lock is held.
+        grace: How old a pack must be before unneeded objects in it are deleted; `GRACE` by default.
+        prune: Whether to delete chunks, too, that the remote provably has.
+        thorough: Whether to delete every unneeded byte, however few of them a pack has.
 
     Raises:
         MissingObject: Something is missing, so what is needed can't be told.
@@ -85,7 +86,7 @@ def plan(
         raise type(error)(*error.args, hint="dorky fsck: until it is mended nothing goes") from None
     since = time.time() - (GRACE if grace is None else grace).total_seconds()
     packs = list(_recorded(store, since))
-    doubtful = {at.id for each in packs if each.old for at in each.places} - needed
+    doubtful = {at.id for pack in packs if pack.old for at in pack.places} - needed
     needed |= reachability.foreign(store, doubtful)
     garbage: list[Garbage] = []
     rewritten: list[Garbage] = []
@@ -93,64 +94,66 @@ def plan(
     copies: list[PackedObject] = []
     claimed: dict[ObjectId, PackedObject] = {}
 
-    def wanted(each: _Pack) -> list[PackedObject]:
+    def wanted(pack: _Pack) -> list[PackedObject]:
         return [
-            at for at in each.places if at.id not in cached and (at.id in needed or not each.old)
+            at for at in pack.places if at.id not in cached and (at.id in needed or not pack.old)
         ]
 
-    def worth(each: _Pack) -> float:
-        return sum(at.length for at in wanted(each)) / max(each.size, 1)
+    def worth(pack: _Pack) -> float:
+        return sum(at.length for at in wanted(pack)) / max(pack.size, 1)
 
-    # Of an object that is in several packs the copy in the liveliest of them stays.
-    for each in sorted(packs, key=worth, reverse=True):
-        live = [at for at in wanted(each) if at.id not in claimed]
-        copies += [claimed[at.id] for at in wanted(each) if at.id in claimed]
+    # If several packs hold an object, keep the copy in the pack that has most to keep.
+    for pack in sorted(packs, key=worth, reverse=True):
+        live = [at for at in wanted(pack) if at.id not in claimed]
+        copies += [claimed[at.id] for at in wanted(pack) if at.id in claimed]
         claimed.update((at.id, at) for at in live)
-        total = sum(at.length for at in each.places)
+        total = sum(at.length for at in pack.places)
         left = sum(at.length for at in live)
         if live and (left == total if thorough else 2 * left > total):
             continue
         why = "half of it or more is not needed" if live else "nothing in it is needed"
-        if any(at.id in cached for at in each.places):
+        if any(at.id in cached for at in pack.places):
             why = "the remote has what it holds"
             if live:
                 why = "the remote has half of what it holds, or more"
-        size = total - left if live else each.size
+        size = total - left if live else pack.size
         goes = rewritten if live else garbage
-        goes.append(Garbage(name=each.name, size=size, reason=why))
+        goes.append(Garbage(name=pack.name, size=size, reason=why))
         moved += live
     strays, kept = _strays(project, since)
-    going = {at.id for each in packs for at in each.places} - claimed.keys()
+    going = {at.id for pack in packs for at in pack.places} - claimed.keys()
     commits = reachability.unreached(store, needed)
     swept = GCReport(
         garbage=(*garbage, *strays),
         rewritten=tuple(rewritten),
         size=sum(goes.size for goes in (*garbage, *strays, *rewritten)),
         kept=kept,
-        commits=reachability.dangling({each: commits[each] for each in commits.keys() & going}),
-        operations=sum(each.time < _horizon() for each in oplog.log(project.database)),
+        commits=reachability.dangling(
+            {commit: commits[commit] for commit in commits.keys() & going}
+        ),
+        operations=sum(operation.time < _horizon() for operation in oplog.log(project.database)),
     )
     return Plan(swept, tuple(moved), tuple(copies))
 
 
 def _recorded(store: Store, since: float) -> Iterator[_Pack]:
-    for each in store.packs():
-        path = store.directory / each.id
+    for packed in store.packs():
+        path = store.directory / packed.id
         try:
             old = path.stat().st_mtime <= since
         except FileNotFoundError:
-            raise errors.CorruptPack(each.id, "it is gone", hint="dorky fsck") from None
+            raise errors.CorruptPack(packed.id, "it is gone", hint="dorky fsck") from None
         places = [
-            PackedObject(at.kind, at.id, each.id, at.offset, at.length)
-            for at in store.locations(each.id)
+            PackedObject(at.kind, at.id, packed.id, at.offset, at.length)
+            for at in store.locations(packed.id)
         ]
-        yield _Pack(each.id, each.size, places, old)
+        yield _Pack(packed.id, packed.size, places, old)
 
 
 def _strays(project: Project, since: float) -> tuple[list[Garbage], tuple[str, ...]]:
-    """Packs that are not recorded: which go, and which stay."""
+    """Return the packs that are not recorded: those to delete, and those to keep."""
     store = project.store
-    recorded = {each.id for each in store.packs()}
+    recorded = {packed.id for packed in store.packs()}
     doomed = set(project.database.text(_DOOMED).split())
     goes: list[Garbage] = []
     stays: list[str] = []
@@ -172,9 +175,10 @@ def _strays(project: Project, since: float) -> tuple[list[Garbage], tuple[str, .
 
 
 def _worth_keeping(store: Store, path: Path) -> bool:
-    """Whether a pack that is not recorded must stay: it can't be judged, or has the only copy.
+    """Return whether a pack that is not recorded must stay.
 
-    A database that was lost and begun anew knows nothing of the packs before.
+    It must if it can't be judged, or holds the only copy of an object. A new database that replaced
+    a lost one knows nothing of the packs written before.
     """
     try:
         _, locations = verify.index_of(path, store.vault)
@@ -185,44 +189,44 @@ def _worth_keeping(store: Store, path: Path) -> bool:
 
 
 def _provably_there(project: Project) -> set[ObjectId]:
-    """The chunks that the remote needs itself, and has, in stored packs that its root lists.
+    """Return the chunks that the remote needs itself and stores in packs that its root lists.
 
-    What it has, but does not need, may go there any time.
+    Chunks that the remote stores but does not need may be deleted from it at any time.
     """
     remote = project.remote()
     fetch(remote, project.progress)
     seen = remote.seen
     assert seen is not None
-    there = {name: each.size for name, each in stored(remote.driver).items()}
-    sure = {each.id for each in seen.root.packs if there.get(each.id) == each.size}
+    there = {name: stat.size for name, stat in stored(remote.driver).items()}
+    sure = {packed.id for packed in seen.root.packs if there.get(packed.id) == packed.size}
     chunks = reachability.reach(remote.store, seen.root.refs.values()).chunks
     found = remote.store.locate(chunks, remote=remote.name)
-    return {each for each, at in found.items() if at.kind is Kind.CHUNK and at.pack in sure}
+    return {chunk for chunk, at in found.items() if at.kind is Kind.CHUNK and at.pack in sure}
 
 
-# --- carrying it out ------------------------------------------------------------------------
+# --- applying -------------------------------------------------------------------------------
 
 
 def apply(project: Project, made: Plan) -> GCReport:
-    """Do what was planned, under the same lock.
+    """Carry out a plan under the same lock.
 
     Raises:
-        CorruptObject: Something that is needed is damaged; nothing has gone.
+        CorruptObject: Something that is needed is damaged; nothing has been deleted.
     """
     store, database = project.store, project.database
-    gone = [each.name for each in (*made.swept.garbage, *made.swept.rewritten)]
+    gone = [pack.name for pack in (*made.swept.garbage, *made.swept.rewritten)]
     size = sum(at.length for at in made.moved)
     project.progress.start("Writing packs anew", size, "B")
     with store.writer() as writer:
         for at in made.copies:
             _checked(store, at)
-        # Data first: metadata is kept back by the writer, and ends up in the last pack.
+        # Data first: the writer holds metadata back, so that it ends up in the last pack.
         for at in sorted(made.moved, key=lambda at: (not at.kind.is_data, at.pack, at.offset)):
             writer.append(at.kind, at.id, _checked(store, at))
             project.progress.advance(at.length)
         with database.transaction():
             writer.save()
-            store.retain(LOCAL, {each.id for each in store.packs()} - set(gone))
+            store.retain(LOCAL, {packed.id for packed in store.packs()} - set(gone))
             database.set(_DOOMED, " ".join(gone).encode())
     project.progress.finish()
     store.close()
@@ -232,13 +236,13 @@ def apply(project: Project, made: Plan) -> GCReport:
         if gone:
             files.sync_directory(store.directory)
     database.set(_DOOMED, b"")
-    if not database.get(oplog.MERGE):  # to be aborted, it needs the operation it began with
+    if not database.get(oplog.MERGE):  # aborting the merge needs the operation that it began with
         oplog.expire(database, _horizon())
     return msgspec.structs.replace(made.swept, done=True)
 
 
 def _checked(store: Store, at: PackedObject) -> bytes:
-    """The stored form of an object, verified, and sealed anew if its key has been retired."""
+    """Return the verified stored form of an object, re-encrypted if its key has been retired."""
     stored = store.stored(at)
     if store.vault.group_of(stored) is None:
         return stored
@@ -257,12 +261,14 @@ def collect(
     prune_remote_verified: bool = False,
     dry_run: bool = False,
 ) -> GCReport:
-    """Delete what nothing here needs any more.
+    """Delete what nothing in the local store needs any more.
 
     Args:
-        grace: How old a pack must be for what is not needed to go; two weeks by default.
-        prune_remote_verified: Whether content goes, too, that the remote provably has.
-        dry_run: Whether to say only what would go.
+        project: The project.
+        grace: How old a pack must be before unneeded objects in it are deleted; two weeks by
+            default.
+        prune_remote_verified: Whether to delete content, too, that the remote provably has.
+        dry_run: Whether to report only what would be deleted.
 
     Raises:
         MissingObject: Something is missing, so what is needed can't be told.
@@ -275,11 +281,12 @@ def collect(
 def collect_remote(
     project: Project, *, grace: timedelta | None = None, dry_run: bool = False
 ) -> RemoteGCReport:
-    """Delete what nobody needs any more from the remote, and pack anew what is scattered.
+    """Delete from the remote what nobody needs any more, and repack what is scattered.
 
     Args:
-        grace: How old packs that no root lists must be to go; a week by default.
-        dry_run: Whether to say only what would go.
+        project: The project.
+        grace: How old packs that no root lists must be before they are deleted; a week by default.
+        dry_run: Whether to report only what would be deleted.
 
     Raises:
         AccessDenied: Deleting is not allowed.

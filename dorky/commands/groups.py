@@ -1,7 +1,7 @@
-"""Groups of readers: files that only some of the team can read.
+"""Groups of readers: files that only some members of the team can read.
 
-A group's files are sealed with its own key, names included, and lie in a tree of their own in each
-commit. Who is not in the group carries that tree forward unchanged.
+A group's files are encrypted with the group's own key, names included, and lie in a tree of their
+own in each commit. A member who is not in the group carries that tree forward unchanged.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from dorky.worktree import checkout, ingest, staging
 
 
 def list_groups(project: Project) -> list[GroupInfo]:
-    """The groups, as last fetched."""
+    """Return the groups as last fetched."""
     return list(group_infos(project, project.roster))
 
 
@@ -54,20 +54,21 @@ def add(
     *,
     dry_run: bool = False,
 ) -> GroupChange:
-    """Seal files for a group: a new one, or one that has others already.
+    """Encrypt files for a group: a new one, or one that already has other files.
 
     Args:
-        name: What to call it.
-        patterns: Which files (see `placement`), from the current directory.
-        members: Who is to be in it; the user alone without any.
-        dry_run: Whether to only say what would become of whom.
+        project: The project.
+        name: The group's name.
+        patterns: The files (see `placement`), from the current directory.
+        members: The members of the group; the user alone if none are given.
+        dry_run: Whether to report only who would gain and lose access to what.
 
     Raises:
-        Conflict: Commits that are not pushed or not pulled, changes to the files that move, or
-            patterns that overlap those of another group.
+        Conflict: There are commits that are not pushed or not pulled, changes to the files that
+            move, or patterns that overlap those of another group.
     """
     roster.check_name(name, "group")
-    wanted = roster.check_patterns([project.worktree.relative(each) for each in patterns])
+    wanted = roster.check_patterns([project.worktree.relative(pattern) for pattern in patterns])
     names = list(dict.fromkeys(members))
 
     def add(known: Roster) -> tuple[Roster, str]:
@@ -77,11 +78,11 @@ def add(
         if old is None and names and me.name not in names:
             raise errors.UsageError("you would lock yourself out", hint=f"add --member {me.name}")
         made = old or Group(secrets.token_hex(8), name, ())
-        held = {fold(each) for each in made.patterns}
-        both = (*made.patterns, *(each for each in wanted if fold(each) not in held))
+        held = {fold(pattern) for pattern in made.patterns}
+        both = (*made.patterns, *(pattern for pattern in wanted if fold(pattern) not in held))
         known = roster.put_group(known, msgspec.structs.replace(made, patterns=both))
-        for each in names or ([] if old else [me.name]):
-            known = _join(known, each, made.id)
+        for member in names or ([] if old else [me.name]):
+            known = _join(known, member, made.id)
         return known, made.id
 
     return _regroup(project, add, dry_run=dry_run)
@@ -93,22 +94,23 @@ def remove(
     """Give a group's files, or those that patterns select, to everybody.
 
     Args:
-        name: Which group.
-        patterns: Of those that it has; all of them without any.
-        dry_run: Whether to only say what would become of whom.
+        project: The project.
+        name: The group's name.
+        patterns: Some of the group's patterns; all of them if none are given.
+        dry_run: Whether to report only who would gain and lose access to what.
     """
-    wanted = roster.check_patterns([project.worktree.relative(each) for each in patterns])
+    wanted = roster.check_patterns([project.worktree.relative(pattern) for pattern in patterns])
 
     def remove(known: Roster) -> tuple[Roster, str]:
         old = roster.group(known, name)
-        held = {fold(each) for each in old.patterns}
-        for each in wanted:
-            if fold(each) not in held:
+        held = {fold(pattern) for pattern in old.patterns}
+        for pattern in wanted:
+            if fold(pattern) not in held:
                 raise errors.NotFound(
-                    f"the group {name} has no pattern {each}", hint="dorky group list"
+                    f"the group {name} has no pattern {pattern}", hint="dorky group list"
                 )
-        ended = {fold(each) for each in wanted} or held
-        left = tuple(each for each in old.patterns if fold(each) not in ended)
+        ended = {fold(pattern) for pattern in wanted} or held
+        left = tuple(pattern for pattern in old.patterns if fold(pattern) not in ended)
         for member in roster.readers(known, old.id) if not left else ():
             known = _leave(known, member, old.id)
         return roster.put_group(known, msgspec.structs.replace(old, patterns=left)), old.id
@@ -119,10 +121,10 @@ def remove(
 def change_members(
     project: Project, name: str, *, add: Iterable[str] = (), remove: Iterable[str] = ()
 ) -> tuple[GroupInfo, Rotation | None]:
-    """Let members of the team into a group, or take its files away from some.
+    """Add members of the team to a group, or take its files away from some.
 
     Returns:
-        The group, and what the removal came to.
+        The group, and the rotation that a removal caused.
 
     Raises:
         ForeignGroup: The user is not in the group.
@@ -144,8 +146,8 @@ def _let_in(seen: RootSnapshot, opened: Vault, name: str, coming: Sequence[str])
     known = seen.root.roster
     group = roster.group(known, name)
     _check_in(group, opened)
-    for each in coming:
-        known = _join(known, each, group.id)
+    for newcomer in coming:
+        known = _join(known, newcomer, group.id)
     if known == seen.root.roster:
         raise errors.NothingToDo(f"{', '.join(coming)}: in {name} already")
     heirs = roster.recipients(known, group.id)
@@ -160,12 +162,12 @@ def _put_out(
     def leave(known: Roster, opened: Vault) -> tuple[Roster, set[str]]:
         group = roster.group(known, name)
         _check_in(group, opened)
-        for each in coming:
-            known = _join(known, each, group.id)
-        for each in leaving:
-            if group.id not in roster.member(known, each).groups:
-                raise errors.NotFound(f"{each} is not in the group {name}")
-            member = other_member(project, known, each)
+        for newcomer in coming:
+            known = _join(known, newcomer, group.id)
+        for leaver in leaving:
+            if group.id not in roster.member(known, leaver).groups:
+                raise errors.NotFound(f"{leaver} is not in the group {name}")
+            member = other_member(project, known, leaver)
             known = _leave(known, member, group.id)
         exposed[:] = exposures_of_groups(project, {group.id})
         return known, {group.id}
@@ -188,8 +190,9 @@ def _regroup(
     """Change which files belong to a group, and move those that are committed.
 
     Args:
-        choose: Gives the roster to be, and the id of the group that changes.
-        dry_run: Whether to only plan.
+        project: The project.
+        choose: Gives the new roster, and the id of the group that changes.
+        dry_run: Whether to plan only.
     """
     with ensure_set_up(project):
         head = attached_head(project)
@@ -200,13 +203,13 @@ def _regroup(
             known, group = choose(before)
             header = seen.header
             _check_up_to_date(project, known, head, opened)
-            # A group that nobody is left in can be ended by anyone: it opens nothing.
+            # Anyone can end a group that has no readers left: ending it reveals nothing.
             if header.newest(group) and roster.readers(before, group):
                 _check_in(next(g for g in known.groups if g.id == group), opened)
             _check_apart(before, known, group)
             if known == before:
                 raise errors.NothingToDo("the group is like that already")
-            # Each head: a file that stays in one of them goes on counting as everybody's.
+            # Look at every head: a file that stays in one of them still counts as everybody's.
             moves = {
                 ref: _moves(project, before, known, commit, {*opened.groups, group})
                 for ref, commit in seen.root.refs.items()
@@ -221,7 +224,7 @@ def _regroup(
                 return None
             heirs = roster.recipients(known, group)
             if header.newest(group):
-                # Who was in a group that ends goes on reading its history.
+                # Former readers of a group that ends keep reading its history.
                 if heirs:
                     header = vault.wrap_anew(header, opened, group, heirs)
             else:
@@ -234,9 +237,9 @@ def _regroup(
                 return RootChange(header, {"roster": known})
             did[:] = [(group, plan, made)]
             sent: list[Sent] = []
-            fresh = push.unlisted(remote, seen, [each.commit for each in made.values()], known)
+            fresh = push.unlisted(remote, seen, [moving.commit for moving in made.values()], known)
             changes = push.upload(remote, opened, seen.root, fresh, sent, project.progress)
-            refs = {**seen.root.refs, **{ref: each.commit for ref, each in made.items()}}
+            refs = {**seen.root.refs, **{ref: moving.commit for ref, moving in made.items()}}
             return RootChange(header, {**changes, "roster": known, "refs": refs}, sent)
 
         change_keys(project, change)
@@ -252,11 +255,11 @@ def _regroup(
 def _check_up_to_date(
     project: Project, known: Roster, head: ObjectId | None, opened: Vault
 ) -> None:
-    """Refuse to change who reads what while there is anything that others have not seen.
+    """Refuse to change who reads what while some work is not shared.
 
     Raises:
-        Conflict: Commits that are not pushed, or not pulled.
-        NotPulled: Files of a group that the user has been let into since the last pull.
+        Conflict: There are commits that are not pushed or not pulled.
+        NotPulled: There are files of a group that the user has joined since the last pull.
     """
     if head != project.database.ref(f"{ORIGIN}/{MAIN}"):
         raise errors.Conflict(
@@ -270,12 +273,12 @@ def _check_up_to_date(
 def _moves(
     project: Project, old: Roster, new: Roster, commit: ObjectId, own: set[str]
 ) -> dict[str, _Move]:
-    """Find the files of a head that change groups.
+    """Return the files of a head that change groups.
 
     Only a file in its owner's tree counts and so moves. Contested files stay where they are.
 
     Raises:
-        ForeignGroup: One would go into a group that the user is not in.
+        ForeignGroup: A file would move into a group that the user is not in.
     """
     source_of, target_of = placement.owner(old), placement.owner(new)
     found: dict[str, _Move] = {}
@@ -298,7 +301,7 @@ def _check_settled(project: Project, paths: Iterable[str]) -> None:
         Conflict: There are such files.
     """
     changed = {
-        each.path for each in staging.staged(project.store, project.index, project.index.rows())
+        change.path for change in staging.staged(project.store, project.index, project.index.rows())
     }
     for path in sorted(changed.intersection(paths)):
         raise errors.Conflict(f"changes to {path} are staged", hint="commit or unstage them first")
@@ -318,15 +321,15 @@ def _count(
 
 def _move(project: Project, head: ObjectId, moves: Mapping[str, _Move]) -> _Moving:
     """Commit files into the trees of their new groups."""
-    fetch_missing(project, checkout.needed(project.store, (each.entry for each in moves.values())))
+    fetch_missing(project, checkout.needed(project.store, (move.entry for move in moves.values())))
     trees = history.read_commit(project.store, head).trees
     opened = history.trees_of(project.store, head)
-    coming = {(each.target, path) for path, each in moves.items()}
+    coming = {(move.target, path) for path, move in moves.items()}
     coming |= {(group, above) for group, path in coming for above in parents(path)}
     with project.store.writer() as writer:
         moved = {
-            path: ingest.regroup(project.store, writer, each.entry, each.target, source=each.source)
-            for path, each in moves.items()
+            path: ingest.regroup(project.store, writer, move.entry, move.target, source=move.source)
+            for path, move in moves.items()
         }
         placed = [
             (path, moves[path].target, moved[path])
@@ -334,12 +337,12 @@ def _move(project: Project, head: ObjectId, moves: Mapping[str, _Move]) -> _Movi
             else (path, source, entry)
             for source, tree in opened.items()
             for path, entry in history.files_of(project.store, {source: tree})
-            # What does not count makes room for what does.
+            # An entry that does not count gives way to one that does.
             if (source, path) not in coming
             and not any(above in moves and (source, above) in coming for above in parents(path))
         ]
         own = staging.write_placed(placed, writer, opened.keys())
-        sealed = {each: trees[each] for each in trees.keys() - project.vault.groups}
+        sealed = {other: trees[other] for other in trees.keys() - project.vault.groups}
         count = "1 file" if len(moves) == 1 else f"{len(moves):,} files"
         commit = history.add_commit(
             writer,
@@ -353,7 +356,7 @@ def _move(project: Project, head: ObjectId, moves: Mapping[str, _Move]) -> _Movi
 
 
 def _follow(project: Project, head: ObjectId | None, group: str, made: _Moving | None) -> None:
-    """Make the index and ``main`` follow files that have changed groups."""
+    """Update the index and ``main`` to follow files that have changed groups."""
     rows = project.index.rows()
     clean = project.index.commit == head
     name = roster.name_of(project.roster, group)
@@ -375,7 +378,7 @@ def _follow(project: Project, head: ObjectId | None, group: str, made: _Moving |
 
 
 class _Move(NamedTuple):
-    """A committed file that goes from one group's tree to another's."""
+    """A committed file that moves from one group's tree to another's."""
 
     source: str
     target: str
@@ -383,7 +386,7 @@ class _Move(NamedTuple):
 
 
 class _Moving(NamedTuple):
-    """Files as they are committed for other groups."""
+    """The result of committing files for other groups."""
 
     commit: ObjectId
     entries: dict[str, Placed]
@@ -393,7 +396,7 @@ def _check_apart(old: Roster, new: Roster, group: str) -> None:
     """Refuse new patterns of a group that overlap those of another.
 
     Raises:
-        Conflict: One does.
+        Conflict: A pattern overlaps.
     """
     before = {pattern for each in old.groups if each.id == group for pattern in each.patterns}
     own = next(each for each in new.groups if each.id == group)
@@ -410,21 +413,21 @@ def _check_apart(old: Roster, new: Roster, group: str) -> None:
 def _regrouping(
     old: Roster, new: Roster, group: str, moves: Mapping[str, Mapping[str, _Move]]
 ) -> GroupChange:
-    """Say who gains and who loses what."""
+    """Return who gains and who loses access to what."""
     gains: set[str] = set()
     loses: set[str] = set()
     moved = set()
     for path, move in (item for of_ref in moves.values() for item in of_ref.items()):
-        before = {each.name for each in roster.readers(old, move.source)}
-        after = {each.name for each in roster.readers(new, move.target)}
+        before = {member.name for member in roster.readers(old, move.source)}
+        after = {member.name for member in roster.readers(new, move.target)}
         gains |= after - before
         loses |= before - after
         names = (roster.name_of(old, move.source), roster.name_of(new, move.target))
         moved.add((path, *names))
     held = next(each for each in new.groups if each.id == group)
     if held.patterns and group in roster.keyed(old):
-        inside = {each.name for each in roster.readers(old, group)}
-        gains |= {each.name for each in roster.readers(new, group)} - inside
+        inside = {member.name for member in roster.readers(old, group)}
+        gains |= {member.name for member in roster.readers(new, group)} - inside
     return GroupChange(
         group=described(new, held, {group}),
         moved=tuple(Moved(path=path, old=was, new=now) for path, was, now in sorted(moved)),
@@ -434,13 +437,13 @@ def _regrouping(
 
 
 def _leave(known: Roster, member: Member, group: str) -> Roster:
-    """The roster without a member in a group."""
+    """Return the roster without a member in a group."""
     groups = tuple(held for held in member.groups if held != group)
     return roster.put(known, msgspec.structs.replace(member, groups=groups))
 
 
 def _join(known: Roster, name: str, group: str) -> Roster:
-    """The roster with a member in a group."""
+    """Return the roster with a member in a group."""
     member = roster.member(known, name)
     groups = tuple(dict.fromkeys((*member.groups, group)))
     return roster.put(known, msgspec.structs.replace(member, groups=groups))

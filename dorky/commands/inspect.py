@@ -1,6 +1,6 @@
-"""Looking: what a command shows of the files, the index and the history that are here.
+"""Inspection: what a command shows of the local files, the index and the history.
 
-Methods take plain values and return the frozen records of `dorky.results`; they never print.
+The functions take plain values and return the frozen records of `dorky.results`; they never print.
 Paths are as the user types them, relative to the current directory.
 """
 
@@ -31,18 +31,18 @@ StrPath = str | os.PathLike[str]
 
 _SHOWN = 10
 _MASKED = "masked"
-"""The single value that remembers what does not count of a commit."""
+"""The single value that caches the entries of a commit that do not count."""
 _Noted = tuple[str, list[Masked]]
 
 
 def repository_paths(project: Project, paths: StrPath | Iterable[StrPath]) -> list[str]:
-    """The repository paths of what was typed, which may be a single path."""
+    """Return the repository paths of what the user typed, which may be a single path."""
     several = [paths] if isinstance(paths, str | os.PathLike) else paths
     return [project.worktree.relative(path) for path in several]
 
 
 def status(project: Project) -> Status:
-    """How files, index, ``HEAD`` and the remote (as last seen) stand to each other."""
+    """Return how the files, the index, ``HEAD`` and the remote (as last seen) differ."""
     seen = project.worktree.survey(project.ignore, project.index.proofs(), staging.looks_secret)
     rows = project.index.rows(seen.unproven) if seen.unproven else {}
     unstaged = staging.unstaged(project.worktree, project.store, project.index, rows, seen.unproven)
@@ -54,10 +54,10 @@ def status(project: Project) -> Status:
     known = project.roster
     own = project.index.groups
     owner = placement.owner(known)
-    closed = tuple(each.name for each in roster.living(known) if each.id not in own)
+    closed = tuple(group.name for group in roster.living(known) if group.id not in own)
     merging = merge.load(project.database)
-    pending = {each.path for each in merging.conflicts} if merging else set()
-    aside = {each.beside for each in merging.conflicts} if merging else set()
+    pending = {conflict.path for conflict in merging.conflicts} if merging else set()
+    aside = {conflict.beside for conflict in merging.conflicts} if merging else set()
     purged = tombstone_finder(project)
     return Status(
         branch=MAIN,
@@ -68,13 +68,13 @@ def status(project: Project) -> Status:
         ahead=ahead,
         behind=behind,
         staged=tuple(
-            each
-            for each in staging.staged(project.store, project.index)
-            if each.path not in pending
+            change
+            for change in staging.staged(project.store, project.index)
+            if change.path not in pending
         ),
-        unstaged=tuple(each for each in unstaged if each.path not in pending),
+        unstaged=tuple(change for change in unstaged if change.path not in pending),
         absent=sum(row.absent for row in rows.values()),
-        # What could not be staged anyway is not worth a hint.
+        # A file that can't be staged anyway deserves no hint.
         secrets=tuple(
             path
             for path in sorted(seen.others)
@@ -98,12 +98,13 @@ def log(
     *,
     limit: int | None = None,
 ) -> Iterator[LogEntry]:
-    """The commits that led to a revision, newest first.
+    """Return the commits that led to a revision, newest first.
 
     Args:
+        project: The project.
         revision: Where to begin.
         path: Only commits that changed this file, or something below this directory.
-        limit: At most so many.
+        limit: The largest number of commits.
     """
     name = "" if path is None else project.worktree.relative(path)
     start = history.resolve(project.store, revision)
@@ -128,7 +129,7 @@ def log_entry(
     *,
     refs: Mapping[str, ObjectId] | None = None,
 ) -> LogEntry:
-    """Return what `log` and `show` tell of a commit."""
+    """Return what `log` and `show` report of a commit."""
     if refs is None:
         refs = project.database.refs()
     return LogEntry(
@@ -144,7 +145,7 @@ def log_entry(
 
 
 def show(project: Project, revision: str = "HEAD") -> LogEntry:
-    """A commit, and which files it changed against its first parent."""
+    """Return a commit and the files that it changed against its first parent."""
     commit_id = history.resolve(project.store, revision)
     commit = history.read_commit(project.store, commit_id)
     parent = commit.parents[0] if commit.parents else None
@@ -153,9 +154,9 @@ def show(project: Project, revision: str = "HEAD") -> LogEntry:
 
 
 def closed_groups(project: Project, old: ObjectId | None, new: ObjectId | None) -> tuple[str, ...]:
-    """The groups whose files differ between two commits, and can't be read here."""
+    """Return the groups whose files differ between two commits and that the user can't read."""
     before, after = (
-        history.read_commit(project.store, each).trees if each else {} for each in (old, new)
+        history.read_commit(project.store, commit).trees if commit else {} for commit in (old, new)
     )
     return tuple(
         roster.name_of(project.roster, group)
@@ -167,12 +168,12 @@ def closed_groups(project: Project, old: ObjectId | None, new: ObjectId | None) 
 def changes_between(
     project: Project, old: ObjectId | None, new: ObjectId | None
 ) -> tuple[Change, ...]:
-    """Return which files differ between two commits."""
+    """Return the files that differ between two commits."""
     return told(projection.differences(view_of(project, old), view_of(project, new)))
 
 
 def view_of(project: Project, commit: ObjectId | None) -> View:
-    """Return a commit's view: heads by today's roster, older commits as recorded."""
+    """Return the view of a commit: a head by today's roster, an older commit as recorded."""
     names = (MAIN, f"{ORIGIN}/{MAIN}")
     heads = {history.head_of(project.store), *(project.database.ref(name) for name in names)}
     if commit in heads:
@@ -191,7 +192,10 @@ def committed_entries(project: Project, commit: ObjectId | None) -> dict[str, En
 
 
 def masked_entries(project: Project, commit: ObjectId | None) -> tuple[Masked, ...]:
-    """Return the entries of the checked-out commit that do not count, found once and kept."""
+    """Return the entries of the checked-out commit that do not count.
+
+    They are found once and cached.
+    """
     known = project.roster
     if commit is None or not known.groups:
         return ()
@@ -201,28 +205,28 @@ def masked_entries(project: Project, commit: ObjectId | None) -> tuple[Masked, .
     except msgspec.MsgspecError as error:
         raise errors.CorruptDatabase(project.database.path, error) from None
     if noted[0] != about:
-        names = {each.id: roster.name_of(known, each.id) for each in known.groups}
+        names = {group.id: roster.name_of(known, group.id) for group in known.groups}
         noted = about, []
-        for each in projection.current(project.store, commit, project.index.groups).reported():
-            owners = [group.name for group in placement.claimants(known, each.path)]
-            if each.above:
-                owners = [roster.name_of(known, each.owner or "")]
-            tree = names.get(each.group, each.group)
-            found = Masked(path=each.path, tree=tree, owners=tuple(owners), above=each.above)
+        for entry in projection.current(project.store, commit, project.index.groups).reported():
+            owners = [group.name for group in placement.claimants(known, entry.path)]
+            if entry.above:
+                owners = [roster.name_of(known, entry.owner or "")]
+            tree = names.get(entry.group, entry.group)
+            found = Masked(path=entry.path, tree=tree, owners=tuple(owners), above=entry.above)
             noted[1].append(found)
-        # Only a cache: when another command is writing, it can wait.
+        # This only fills a cache, so it can wait while another command is writing.
         with contextlib.suppress(errors.Locked):
             project.database.set(_MASKED, msgspec.json.encode(noted))
     return tuple(noted[1])
 
 
 def ls(project: Project, revision: str = "HEAD", path: StrPath | None = None) -> list[FileEntry]:
-    """The files that a revision holds, all of them or those at or below a path."""
+    """Return the files that a revision holds: all of them, or those at or below a path."""
     commit = history.resolve(project.store, revision)
     found = committed_entries(project, commit)
     if path is not None:
         name = project.worktree.relative(path)
-        found = {each: found[each] for each in staging.tracked(found, [name], f" in {revision}")}
+        found = {kept: found[kept] for kept in staging.tracked(found, [name], f" in {revision}")}
     return [
         FileEntry(path=name, mode=f"{entry.mode:06o}", size=entry.size, content=entry.content)
         for name, entry in found.items()
@@ -230,11 +234,12 @@ def ls(project: Project, revision: str = "HEAD", path: StrPath | None = None) ->
 
 
 def cat(project: Project, revision: str, path: str) -> Iterator[bytes]:
-    """The content of a committed file, piece by piece, verified.
+    """Yield the content of a committed file, piece by piece, verified.
 
     Args:
-        revision: Of which state.
-        path: In the repository, from its root.
+        project: The project.
+        revision: The revision that holds the file.
+        path: The path in the repository, from its root.
 
     Raises:
         PathNotTracked: The revision holds no such file.
@@ -254,23 +259,24 @@ def diff(
     staged: bool = False,
     reveal: bool = False,
 ) -> Diff:
-    """How files differ: on disk from what is staged, unless something else is asked for.
+    """Return how files differ: on disk from what is staged, unless something else is asked for.
 
     Args:
-        revisions: One (on disk from this revision) or two (the second from the first), which
-            may be written as ``A..B``.
+        project: The project.
+        revisions: One revision (compared with the disk) or two (the second compared with the
+            first), which may be written as ``A..B``.
         paths: Only these files, what is below these directories, or what patterns match.
-        staged: What is staged, from ``HEAD`` or from a revision.
+        staged: Whether to compare what is staged with ``HEAD`` or with a revision.
         reveal: Whether to give values of documents, and the text of what looks like a secret.
 
     Raises:
-        UsageError: Three revisions, or two of them and ``staged``.
-        PathNotTracked: A path that neither side has.
+        UsageError: There are three revisions, or two of them and ``staged``.
+        PathNotTracked: Neither side has a path.
     """
     from dorky.merge import diff
     from dorky.worktree import checkout
 
-    commits = [history.resolve(project.store, each) for each in _each(revisions)]
+    commits = [history.resolve(project.store, revision) for revision in _each(revisions)]
     if len(commits) > (1 if staged else 2):
         raise errors.UsageError(
             "a diff has two sides, these are more", hint="dorky diff A B, or dorky diff A..B"
@@ -306,7 +312,7 @@ def diff(
 def _diff_sides(
     project: Project, commits: Sequence[ObjectId], names: Sequence[str], *, staged: bool
 ) -> tuple[dict[str, Placed], dict[str, Placed], set[str]]:
-    """What each side of a diff holds at the paths, and the paths to be read from the disk."""
+    """Return what each side of a diff holds at the paths, and the paths to read from the disk."""
     if len(commits) > 1:
         old, new = map(functools.partial(placed_files, project), commits)
         chosen = staging.tracked({**old, **new}, names) if names else [*old, *new]
@@ -329,7 +335,7 @@ def _diff_sides(
 
 
 def _diff_unstaged(project: Project, rows: Mapping[str, Row]) -> dict[str, Placed | None]:
-    """What files on disk hold that are not as staged; None for those that are gone."""
+    """Return the files on disk that differ from what is staged; None for those that are gone."""
     found: dict[str, Placed | None] = {}
     stats = dict(project.worktree.stats(rows))
     for change in staging.unstaged(project.worktree, project.store, project.index, rows, stats):
@@ -372,7 +378,7 @@ def _diff_file(
             else:
                 read = checkout.read(project.store, entry, group)
             data = b"".join(read)
-        # Of a secret no plain hash is shown; and groups have keys of their own.
+        # Show a keyed id: a SHA-256 reveals a secret, and content ids differ between groups.
         shown = project.vault.object_id(Kind.CHUNK, bytes.fromhex(entry.sha256))[:_SHOWN]
         return diff.Version(entry.mode, entry.size, shown, data)
 
@@ -396,12 +402,12 @@ def lookup_file(project: Project, revision: str, path: str) -> Placed:
 
     Raises:
         PathNotTracked: The revision holds no such file.
-        UsageError: It is a directory.
+        UsageError: The path is a directory.
     """
     view = view_of(project, history.resolve(project.store, revision))
     if placed := dict(view.files([path])).get(path):
         return placed
-    if any(each.is_tree for each in history.lookup(project.store, view.trees, path)):
+    if any(entry.is_tree for entry in history.lookup(project.store, view.trees, path)):
         where = f"{errors.quoted(revision)} {errors.quoted(path)}"
         raise errors.UsageError(f"{path} is a directory", hint=f"dorky ls {where}")
     hint = tombstone_finder(project)(path) or f"dorky ls {errors.quoted(revision)}"
@@ -409,21 +415,21 @@ def lookup_file(project: Project, revision: str, path: str) -> Placed:
 
 
 def tombstone_finder(project: Project) -> Callable[[str], str]:
-    """What knows what to tell somebody who looks for a file that was purged."""
-    purges = [(rewrite.selector(each.paths), each) for each in reversed(project.purges)]
+    """Return a function that gives the message for a user who looks for a purged file."""
+    purges = [(rewrite.selector(purge.paths), purge) for purge in reversed(project.purges)]
 
     def tombstone(path: str) -> str:
-        for selects, each in purges:
+        for selects, purge in purges:
             if selects(path):
-                why = f": {each.reason}" if each.reason else ""
-                return f"{each.author} took it out of all history on {each.time:%Y-%m-%d}{why}"
+                why = f": {purge.reason}" if purge.reason else ""
+                return f"{purge.author} took it out of all history on {purge.time:%Y-%m-%d}{why}"
         return ""
 
     return tombstone
 
 
 def fetch_missing(project: Project, chunks: Iterable[ObjectId]) -> None:
-    """Fetch chunks that are not here."""
+    """Fetch the chunks that are missing from the local store."""
     missing = project.store.missing(chunks)
     if missing:
         from dorky.remote.fetch import fetch_objects
@@ -436,26 +442,32 @@ def told(found: Iterable[Difference]) -> tuple[Change, ...]:
     """Return what happened to files, sorted by path."""
     return tuple(
         sorted(
-            Change(each.path, "added" if not each.old else "modified" if each.new else "deleted")
-            for each in found
+            Change(
+                difference.path,
+                "added" if not difference.old else "modified" if difference.new else "deleted",
+            )
+            for difference in found
         )
     )
 
 
 def _each(revisions: Sequence[str]) -> Iterator[str]:
-    """Revisions, those of a range one by one."""
-    for each in revisions:
-        if "..." in each:
+    """Yield revisions, both ends of a range one by one."""
+    for revision in revisions:
+        if "..." in revision:
             hint = "dorky diff A..B compares the two"
-            raise errors.UsageError(f"{each} has three dots", hint=hint)
-        first, dots, last = each.partition("..")
+            raise errors.UsageError(f"{revision} has three dots", hint=hint)
+        first, dots, last = revision.partition("..")
         yield first or HEAD
         if dots:
             yield last or HEAD
 
 
 def _content(placed: Placed | None) -> tuple[str, int] | None:
-    """What makes two files the same; the content's id differs from group to group."""
+    """Return what makes two files the same.
+
+    The id of the content can't be compared, since it differs from group to group.
+    """
     return (placed.entry.sha256, placed.entry.mode) if placed else None
 
 

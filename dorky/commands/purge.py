@@ -1,4 +1,4 @@
-"""Taking a leaked file out of all history: planned, then carried out, here and in the remote."""
+"""Purge: take a leaked file out of all history, in the local store and in the remote."""
 
 from __future__ import annotations
 
@@ -28,11 +28,12 @@ def plan_purge(project: Project, paths: StrPath | Iterable[StrPath]) -> PurgePla
     """Find out what taking files out of all history would do.
 
     Args:
+        project: The project.
         paths: Files, directories, patterns.
 
     Raises:
-        PathNotTracked: There is no such file anywhere in history.
-        Conflict: Not everything here is in the remote, or the other way round.
+        PathNotTracked: No commit in history holds such a file.
+        Conflict: The local history and the remote's are not the same.
         ForeignGroup: The user is not in every group, so can't read all history.
     """
     names = repository_paths(project, paths)
@@ -46,7 +47,7 @@ def plan_purge(project: Project, paths: StrPath | Iterable[StrPath]) -> PurgePla
                 if hint:  # the purge may have been interrupted
                     hint += "; for what the bucket has left: dorky gc --remote --grace 0"
                 raise errors.PathNotTracked(name, " anywhere in history", hint=hint or None)
-        with project.store.writer() as writer:  # nothing of it is saved
+        with project.store.writer() as writer:  # the writer is never saved
             became = rewrite.rewrite(project.store, writer, [head], selects)
         entries = {
             content: entry for held in found.values() for (_, content), entry in held.items()
@@ -59,9 +60,9 @@ def plan_purge(project: Project, paths: StrPath | Iterable[StrPath]) -> PurgePla
             size=sum(entry.size for entry in entries.values()),
             commits=sum(old != new for old, new in became.items()),
             readers=tuple(
-                each.name
-                for each in project.roster.members
-                if ALL in groups or groups.intersection(each.groups)
+                member.name
+                for member in project.roster.members
+                if ALL in groups or groups.intersection(member.groups)
             ),
             kept=_unforgotten(project),
             head=head,
@@ -69,10 +70,10 @@ def plan_purge(project: Project, paths: StrPath | Iterable[StrPath]) -> PurgePla
 
 
 def _settled_head(project: Project) -> ObjectId:
-    """The newest commit, which must be the remote's, too, and wholly readable.
+    """Return the newest commit, which must be the remote's, too, and wholly readable.
 
     Raises:
-        Conflict: It is not the remote's.
+        Conflict: The remote's newest commit is another one.
         ForeignGroup: The user is not in every group.
     """
     head = attached_head(project)
@@ -83,24 +84,24 @@ def _settled_head(project: Project) -> ObjectId:
         fetch_root(project)
         if project.database.ref(f"{ORIGIN}/{MAIN}") != head:
             raise errors.Conflict("your commits and the remote's differ", hint="dorky sync")
-    for each in project.header.epochs:
-        if each.group not in project.vault.groups:
-            name = roster.name_of(project.roster, each.group)
+    for epoch in project.header.epochs:
+        if epoch.group not in project.vault.groups:
+            name = roster.name_of(project.roster, epoch.group)
             raise errors.ForeignGroup("all history", name)
     return head
 
 
 def _unforgotten(project: Project) -> str:
-    """What the remote says it will keep whatever is deleted."""
+    """Return what the remote says it will keep even after a deletion."""
     if ORIGIN not in project.config.remotes():
         return ""
     driver = project.driver()
     if not isinstance(driver, Inspected):
         return ""
     found = [
-        each
-        for each in driver.inspect((KEY, PACKS))
-        if each.name == "versioning" and each.verdict == "ok"
+        finding
+        for finding in driver.inspect((KEY, PACKS))
+        if finding.name == "versioning" and finding.verdict == "ok"
     ]
     return found[0].about if found else ""
 
@@ -109,8 +110,9 @@ def purge(project: Project, plan: PurgePlan, *, reason: str = "") -> PurgePlan:
     """Carry out what `plan_purge` planned. The files on disk stay, untracked.
 
     Args:
+        project: The project.
         plan: The plan.
-        reason: Why; others are told it.
+        reason: The reason, which the other members see.
 
     Raises:
         Conflict: Somebody has pushed since the plan was made.
@@ -136,12 +138,13 @@ def purge(project: Project, plan: PurgePlan, *, reason: str = "") -> PurgePlan:
         remote = project.remote() if ORIGIN in project.config.remotes() else None
         if remote:
             project.check_swaps(remote)
-            # However this ends: who purges keeps the files, also if it is a pull that ends it.
+            # The member who purges keeps the files on disk, even if a later pull completes the
+            # purge.
             project.database.set(OWN_PURGE, became.encode())
             packs = remote_purge.purge(remote, record, project.progress).packs
         apply_purges(project, [record], keep=True)
         if remote:
-            # What a push was interrupted with is in no root.
+            # Packs from an interrupted push are in no root.
             strays = gc.plan(remote, grace=timedelta(0), progress=project.progress)
             gc.apply(remote, strays, progress=project.progress)
         return msgspec.structs.replace(plan, packs=packs, head=became, done=True)

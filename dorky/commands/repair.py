@@ -1,7 +1,7 @@
-"""Making the local database again, from what can be read of it, from the packs, from the remote.
+"""Repair: rebuild the local database from its readable parts, the packs and the remote.
 
-Nothing is deleted: the old database is kept beside the new one, damaged packs are moved aside.
-Interrupted anywhere, it is simply run again.
+Nothing is deleted: the old database is kept next to the new one, and damaged packs are moved aside.
+An interrupted repair is simply run again.
 """
 
 from __future__ import annotations
@@ -54,15 +54,15 @@ DAMAGED = "damaged"
 """The directory in the state that damaged packs are moved to."""
 
 _BACKUP = "before they were replaced"
-"""How the messages of backups end (see `checkout.backup`)."""
+"""The end of the message of every backup commit (see `checkout.backup`)."""
 _TABLES = frozenset({"meta", "refs", "files", "operations", "replaced"})
-"""What nothing but the database knows."""
+"""The tables with content that exists only in the database."""
 _LOST = "rebuild.lost"
-"""The single value that names those of them that were lost, until they are mended."""
+"""The single value that names those of them that were lost, until they are repaired."""
 
 
 class _Made:
-    """What has been made so far."""
+    """The progress of a repair so far."""
 
     def __init__(self) -> None:
         self.packs = self.objects = self.saved = 0
@@ -71,13 +71,13 @@ class _Made:
 
 
 def rebuild(project: Project) -> RepairReport:
-    """Make the database again.
+    """Rebuild the database.
 
     Raises:
-        NotSetUp: There is nothing to make it of.
-        FormatTooNew: The database is of a later layout.
-        CorruptDatabase: The repository's keys are nowhere to be found.
-        NoKey: None of the user's identities opens them.
+        NotSetUp: There is nothing to rebuild it from.
+        FormatTooNew: The database has a later layout.
+        CorruptDatabase: The repository's keys can't be found.
+        NoKey: None of the user's identities opens the keys.
     """
     if project.lost:
         project.make_state(lost=True)
@@ -127,10 +127,10 @@ def rebuild(project: Project) -> RepairReport:
 def _bring_back(
     project: Project, made: _Made
 ) -> tuple[spare.Record | None, dict[spare.Slot, spare.Record]]:
-    """Put back what git has deleted, of this project and of work trees that are gone.
+    """Restore what git has deleted, of this project and of work trees that are gone.
 
     Returns:
-        The record of this project's second copy, and those of the others, by place.
+        The record of this project's second copy, and the records of the others by slot.
     """
     slot = project.spare
     if slot is None:
@@ -169,12 +169,12 @@ def _bring_back(
 
 
 def _adopt(project: Project, made: _Made, orphans: Mapping[spare.Slot, spare.Record]) -> None:
-    """Name the work of work trees that are gone as backups, and remove their second copies."""
+    """Name the work of work trees that are gone as backups, and delete their second copies."""
     database = project.database
     for slot, record in orphans.items():
         heads = set(record.refs.values())
         if not all(_is_commit(project.store, head) for head in heads):
-            continue  # its packs are damaged, say
+            continue  # for example, its packs are damaged
         for head in sorted(heads - set(database.refs().values())):
             name = next(_free_backups(database))
             database.set_ref(name, head)
@@ -190,11 +190,12 @@ def _renew(state: Path) -> tuple[str, frozenset[str]]:
     """Put a new database in place, with what can be read of the old one.
 
     Returns:
-        The file that the old one is kept in, and those of `_TABLES` that could not be read whole.
+        The file that keeps the old database, and the tables of `_TABLES` that could not be read
+        whole.
     """
     path = state / DATABASE
     if path.exists():
-        # One of a later layout is left alone.
+        # A database of a later layout is left alone.
         with contextlib.suppress(errors.CorruptDatabase):
             Database(path).close()
     with files.disk_errors(path):
@@ -204,10 +205,10 @@ def _renew(state: Path) -> tuple[str, frozenset[str]]:
         made = scratch / DATABASE
         with contextlib.closing(Database(made)) as new:
             whole = salvage(path, new)
-            # An attempt that was interrupted has left tables that are whole, and empty.
+            # An attempt that was interrupted has left tables that are whole but empty.
             lost = (_TABLES - whole).union((new.get(_LOST) or b"").decode().split())
             new.set(_LOST, " ".join(sorted(lost)).encode())
-        # The log of the old one must not be taken for that of the new one.
+        # SQLite must not take the old database's log for the new one's.
         for suffix in ("-wal", "-shm"):
             path.with_name(path.name + suffix).unlink(missing_ok=True)
         made.rename(path)
@@ -216,7 +217,7 @@ def _renew(state: Path) -> tuple[str, frozenset[str]]:
 
 
 def _keep(path: Path) -> str:
-    """Copy the old database aside, with its log."""
+    """Copy the old database, with its log, to a new name; return that name."""
     if not path.exists():
         return ""
     n = 1
@@ -234,11 +235,11 @@ def _keep(path: Path) -> str:
 
 
 def _find_keys(project: Project, made: _Made) -> None:
-    """Make sure that the repository's keys are known, and open.
+    """Make sure that the repository's keys are known, and open them.
 
     Raises:
-        CorruptDatabase: They are nowhere to be found.
-        NoKey: They are, and none of the user's identities opens them.
+        CorruptDatabase: The keys can't be found.
+        NoKey: None of the user's identities opens the keys.
     """
     database = project.database
     failed: errors.DorkyError | None = None
@@ -246,7 +247,8 @@ def _find_keys(project: Project, made: _Made) -> None:
         try:
             header, note = found()
             with database.transaction() as db:
-                # It is believed if it opens: held against `.dorkyrc`, not against what may be bad.
+                # A header that opens is trusted: it is checked against `.dorkyrc`, not the
+                # database.
                 db.execute("DELETE FROM meta WHERE key = 'header'")
                 project.unlock(header)
                 database.set("header", model.encode(header))
@@ -268,7 +270,7 @@ _Found = Callable[[], tuple[Header, str]]
 
 
 def _headers(project: Project, made: _Made) -> Iterator[_Found]:
-    """Where the repository's keys may be, the best place first, with what to say of it."""
+    """Yield headers that may hold the repository's keys, the best first, with descriptions."""
     database = project.database
     seen = _headers_seen(database, made)
     if database.get("header"):
@@ -283,7 +285,7 @@ def _headers(project: Project, made: _Made) -> Iterator[_Found]:
 
 
 def _headers_seen(database: Database, made: _Made) -> list[Header]:
-    """The headers of the roots that were seen last; those that are damaged are forgotten."""
+    """Return the headers of the roots seen last; forget damaged ones."""
     found = []
     for name, data in list(database.connection.execute("SELECT remote, data FROM roots")):
         try:
@@ -325,7 +327,7 @@ def _forget_nonsense(project: Project, made: _Made) -> None:
     for key in ("head", "index.commit", "requests"):
         if not _text(database, key).isprintable():
             forget(key)
-    forget(SINCE)  # only a cache
+    forget(SINCE)  # a cache only
     for key, read in (
         ("roster", lambda: project.roster),
         (PURGES, lambda: project.purges),
@@ -341,7 +343,7 @@ def _forget_nonsense(project: Project, made: _Made) -> None:
 
 
 def _text(database: Database, key: str) -> str:
-    """A single value; what is no text is something unprintable."""
+    """Return a single value; a value that is not text becomes something unprintable."""
     try:
         return database.text(key)
     except errors.CorruptDatabase:
@@ -349,7 +351,7 @@ def _text(database: Database, key: str) -> str:
 
 
 def _forget_sent(database: Database) -> None:
-    """Forget what an interrupted push has sent: a root must not list it if this is wrong."""
+    """Forget the packs of an interrupted push: a root must not list them if the record is wrong."""
     with database.transaction() as db:
         db.execute("DELETE FROM packs WHERE remote GLOB '*/sent'")
         db.execute("DELETE FROM meta WHERE key GLOB 'remote.*.sent'")
@@ -359,9 +361,9 @@ def _forget_sent(database: Database) -> None:
 
 
 def _index(project: Project, directory: Path, made: _Made) -> None:
-    """Record what is in the packs; save what is good in those that are damaged."""
+    """Record the content of packs; save the good objects of damaged ones."""
     store = project.store
-    recorded = {each.id: each for each in store.packs()}
+    recorded = {packed.id: packed for packed in store.packs()}
     there = scrub.packs_in(directory)
     project.progress.start("Reading packs", sum(path.stat().st_size for path in there), "B")
     gone = recorded.keys() - {path.name for path in there}
@@ -374,8 +376,8 @@ def _index(project: Project, directory: Path, made: _Made) -> None:
         packed, locations = _open(store, path, known)
         digest = hashlib.sha256()
         wrong = 0
-        for each in scrub.scrub(_told(project, path), locations, store.vault, digest):
-            wrong += each.error is not None
+        for scrubbed in scrub.scrub(_told(project, path), locations, store.vault, digest):
+            wrong += scrubbed.error is not None
         whole = digest.hexdigest() == path.name
         if packed is None and whole:
             made.notes.append(f"pack {path.name} is sealed with a key that is not known here")
@@ -388,7 +390,7 @@ def _index(project: Project, directory: Path, made: _Made) -> None:
             _forget(store, [path.name])
             store.record(LOCAL, packed, locations)
         if known is None:
-            # As if it were new: who has just got it back has time to look what is in it.
+            # Renew the pack's age, so that users have time to look at work that was just restored.
             os.utime(path)
     project.progress.finish()
     _save(project, damaged, made)
@@ -401,7 +403,7 @@ def _told(project: Project, path: Path) -> Iterator[bytes]:
 
 
 def _open(store: Store, path: Path, known: Pack | None) -> tuple[Pack | None, list[Location]]:
-    """What a pack says that it holds; what was known of it, if it can't be opened."""
+    """Return what a pack holds; if it can't be opened, what the database knew of it."""
     for epochs in (known.epochs, None) if known else (None,):
         with contextlib.suppress(errors.IntegrityError):
             return scrub.index_of(path, store.vault, epochs)
@@ -412,11 +414,11 @@ def _open(store: Store, path: Path, known: Pack | None) -> tuple[Pack | None, li
 
 
 def _forget(store: Store, names: Iterable[str]) -> None:
-    store.retain(LOCAL, {each.id for each in store.packs()} - set(names))
+    store.retain(LOCAL, {packed.id for packed in store.packs()} - set(names))
 
 
 def _save(project: Project, damaged: list[tuple[Path, list[Location]]], made: _Made) -> None:
-    """Move damaged packs aside, once the good objects in them are elsewhere."""
+    """Move damaged packs aside, once their good objects are stored elsewhere."""
     if not damaged:
         return
     store = project.store
@@ -439,20 +441,20 @@ def _save(project: Project, damaged: list[tuple[Path, list[Location]]], made: _M
         files.sync_directory(aside)
         files.sync_directory(store.directory)
     made.objects += made.saved
-    store.close()  # it may have them open
+    store.close()  # the store may have these packs open
 
 
-# --- the rest -------------------------------------------------------------------------------
+# --- the remote, the log, refs and rows -----------------------------------------------------
 
 
 def _fetch(project: Project, made: _Made) -> None:
-    """Fetch anew all that is known of the remote, if it can be reached."""
+    """Fetch all that is known of the remote once more, if it can be reached."""
     if ORIGIN not in project.config.remotes():
         return
     database = project.database
     try:
         remote = project.remote()
-        _ = remote.before  # what comes is held against it
+        _ = remote.before  # the roots fetched next are checked against it
         with database.transaction() as db:
             for table in ("roots", "packs"):
                 db.execute(f"DELETE FROM {table} WHERE remote = ?", (ORIGIN,))  # noqa: S608
@@ -464,13 +466,16 @@ def _fetch(project: Project, made: _Made) -> None:
 
 
 def _mend_operations(project: Project, made: _Made, *, lost: bool) -> None:
-    """Forget operations of which something is lost, and those before: no undo gets past one."""
+    """Forget operations that have lost something, and all older ones.
+
+    No undo gets past an incomplete operation.
+    """
     store, database = project.store, project.database
     log = operations.log(database)
-    bad = max((each.n for each in log), default=0) if lost else 0
-    for each in () if lost else log:
-        if not _undoable(store, each.n):
-            bad = each.n
+    bad = max((operation.n for operation in log), default=0) if lost else 0
+    for operation in () if lost else log:
+        if not _undoable(store, operation.n):
+            bad = operation.n
             break
     if bad:
         with database.transaction() as db:
@@ -479,7 +484,7 @@ def _mend_operations(project: Project, made: _Made, *, lost: bool) -> None:
 
 
 def _undoable(store: Store, n: int) -> bool:
-    """Whether all that undoing an operation takes is here or in the remote."""
+    """Return whether all that undoing an operation needs is in the local store or the remote."""
     try:
         was = operations.replaced(store.database, n)
         heads = {*was.refs.values(), (was.values.get("head") or b"").decode(errors="replace")}
@@ -489,7 +494,7 @@ def _undoable(store: Store, n: int) -> bool:
         contents -= store.locate(contents, remote=ORIGIN).keys()
     except errors.CorruptDatabase:
         return False
-    return not contents and all(_is_commit(store, each) for each in heads if each)
+    return not contents and all(_is_commit(store, commit) for commit in heads if commit)
 
 
 def _mend_refs(project: Project, made: _Made, *, lost: bool) -> None:
@@ -527,14 +532,14 @@ def _is_commit(store: Store, commit: str) -> bool:
 
 
 def _name_backups(database: Database, commits: Mapping[ObjectId, Commit]) -> None:
-    """Give backups that no ref names any more names again."""
-    lost = [each for each in reversed(reach.tips(commits)) if _is_backup(commits[each])]
+    """Name backups again that no ref names any more."""
+    lost = [tip for tip in reversed(reach.tips(commits)) if _is_backup(commits[tip])]
     for commit, name in zip(lost, _free_backups(database), strict=False):
         database.set_ref(name, commit)
 
 
 def _free_backups(database: Database) -> Iterator[str]:
-    """Names for backups that none has."""
+    """Yield unused names for backups."""
     taken = database.refs()
     return (name for n in itertools.count(1) if (name := f"backup/{n}") not in taken)
 
@@ -546,17 +551,17 @@ def _is_backup(commit: Commit) -> bool:
 def _newest(
     store: Store, commits: Mapping[ObjectId, Commit], upstream: ObjectId | None
 ) -> ObjectId | None:
-    """The newest commit that goes on from the remote's; any if there is no remote."""
-    own = {each: commit for each, commit in commits.items() if not _is_backup(commit)}
-    for each in reach.tips(own):
+    """Return the newest commit that descends from the remote's; any if there is no remote."""
+    own = {commit_id: commit for commit_id, commit in commits.items() if not _is_backup(commit)}
+    for tip in reach.tips(own):
         with contextlib.suppress(errors.DorkyError):
-            if upstream is None or history.is_ancestor(store, upstream, each):
-                return each
+            if upstream is None or history.is_ancestor(store, upstream, tip):
+                return tip
     return None
 
 
 def _mend_rows(project: Project, made: _Made, *, lost: bool) -> None:
-    """Take rows that are lost from HEAD; forget those whose content is."""
+    """Take lost rows from HEAD; forget rows whose content is lost."""
     store, index = project.store, project.index
     rows = index.rows()
     missing = store.missing(row.content for row in rows.values())

@@ -14,23 +14,23 @@ from dorky.remote.root import Remote
 from dorky.results import JoinRequest
 
 JOIN = "join/"
-"""Where requests to join lie in the remote."""
+"""The prefix of requests to join in the remote."""
 _REQUEST = 8 * KiB
 _REQUESTS = 100
 _STANZAS = 8
 _NO_REQUEST = (errors.KeyNotFound, errors.IntegrityError, errors.UsageError, model.Malformed)
-"""What is found in place of a request that somebody made."""
+"""Errors of an object that is not a request to join."""
 
 
 def waiting(project: Project, remote: Remote) -> list[JoinRequest]:
-    """Return the requests to join in the remote; those that can't be read are passed over."""
+    """Return the requests to join in the remote; skip those that can't be read."""
     seen = remote.seen
     assert seen is not None
     if not seen.root.mailbox:
         return []
     try:
         mailbox = age.parse(seen.root.mailbox, "the mailbox")
-    except errors.AccessError:  # any member can write anything there
+    except errors.AccessError:  # anyone who can write to the remote can replace it
         return []
     members = {key for member in seen.root.roster.members for key in member.recipients}
     found = []

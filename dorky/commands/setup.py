@@ -1,4 +1,4 @@
-"""Set-up: starting and cloning a project, naming its remotes, one file without a project."""
+"""Setup: start and clone projects, name remotes, and download one file without a project."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ P = TypeVar("P", bound=Project)
 
 _CHOSEN = ("endpoint", "profile")
 _UNFINISHED = "unfinished"
-"""The single value that names the command which is making the project."""
+"""The single value that names the command that is making the project."""
 
 
 def init(
@@ -53,15 +53,15 @@ def init(
 
     Args:
         root: The project's directory; made if it is missing.
-        url: The remote. Nothing is left behind here if it can't be used.
-        plain: Whether to leave what reaches the remote unsealed.
-        name: What to call the user on the team; made of the author's name without it.
+        url: The remote. Nothing is left behind locally if it can't be used.
+        plain: Whether to leave what reaches the remote unencrypted.
+        name: The user's name on the team; derived from the author's name by default.
         recovery: A second way in, should the user's key be lost: ``key`` makes an age key to be
             kept on paper, ``passphrase`` takes ``passphrase``.
-        passphrase: For that.
-        options: What else to know of the remote: ``profile``, ``region``, ``endpoint``,
+        passphrase: The passphrase of ``recovery``.
+        options: Further settings of the remote: ``profile``, ``region``, ``endpoint``,
             ``single_writer``.
-        progress: Is told about long operations.
+        progress: Receives the progress of long operations.
 
     Raises:
         AlreadyARepository: The directory is a project.
@@ -84,7 +84,7 @@ def init(
     if second:
         members.append(Member("recovery", second.recipients))
     header, opened = vault.create(
-        [key for each in members for key in each.recipients],
+        [key for member in members for key in member.recipients],
         (second.locked,) if second and second.locked else (),
     )
     with _beginning(project, "init"):
@@ -126,33 +126,33 @@ def clone(
 ) -> tuple[P, Transfer]:
     """Make a directory that holds the newest state of the repository at ``url``.
 
-    Whether the remote honours conditional writes is found out before the first push, so that
-    those who may only read can clone.
+    Whether the remote honours conditional writes is found out before the first push, so that users
+    with read-only access can clone.
 
     Args:
-        url: Where the remote is.
+        url: The remote's URL.
         root: The directory; made if it is missing.
-        options: What else to know of the remote (see `init`).
-        accept_rewind: Whether to take a state that is older than one seen on this machine.
+        options: Further settings of the remote (see `init`).
+        accept_rewind: Whether to accept a state that is older than one seen on this machine.
         plain: Whether the repository may be unencrypted.
-        fingerprint: The one that it must have, as `.dorkyrc` has it.
-        progress: Is told about long operations.
+        fingerprint: The fingerprint that the repository must have, as in `.dorkyrc`.
+        progress: Receives the progress of long operations.
         ask: Asks the user for a passphrase.
 
     Raises:
-        NoRepositoryAtURL: There is none.
-        Rewound: It is older than what this user has seen of it on this machine.
+        NoRepositoryAtURL: The remote holds no repository.
+        Rewound: The repository is older than what this user has seen of it on this machine.
         Conflict: The directory is not empty.
-        Unencrypted: It is not encrypted, and ``plain`` was not given.
-        WrongKey: It has another fingerprint.
+        Unencrypted: The repository is not encrypted, and ``plain`` was not given.
+        WrongKey: The repository has another fingerprint.
     """
     place = Path(root).resolve()
     settings = _remote_settings(place, ORIGIN, url, options or {})
     flags = {**settings, **_expected(plain=plain, fingerprint=fingerprint)}
     project = kind(place, config=Config(place, flags=flags), progress=progress, ask=ask)
     empty = not place.exists() or (
-        # A clone that was killed before anything else has left that much.
-        place.is_dir() and all(each == project.base for each in place.iterdir())
+        # A clone that was killed very early has left an empty `.dorky/`.
+        place.is_dir() and all(path == project.base for path in place.iterdir())
     )
     if not empty and not _was_killed(project, "clone"):
         raise errors.Conflict(f"{place} exists and is not empty")
@@ -166,17 +166,17 @@ def clone(
 
 @contextlib.contextmanager
 def _beginning(project: Project, command: str) -> Iterator[None]:
-    """Make a project where there is none, alone; if that fails, nothing of it is left.
+    """Make a project where there is none, alone; delete it again if that fails.
 
-    A clone that was killed is gone on with, an init is begun anew.
+    A clone that was killed is continued; an init that was killed is started over.
 
     Raises:
-        AlreadyARepository: There is one, or another command was faster.
+        AlreadyARepository: There is a project, or another command was faster.
     """
     made = not project.root.exists()
     project.check_ownership()
     with files.disk_errors(project.root):
-        # Not for everyone to write to, whatever the umask.
+        # Not everyone may write to it, whatever the umask.
         project.root.mkdir(mode=0o775, parents=True, exist_ok=True)
     project.make_state()
     with project.locking():
@@ -211,7 +211,7 @@ def _beginning(project: Project, command: str) -> Iterator[None]:
 
 
 def _was_killed(project: Project, command: str) -> bool:
-    """Whether an earlier ``init`` or ``clone`` was killed before this project was complete."""
+    """Return whether an ``init`` or ``clone`` was killed before the project was complete."""
     if not project.is_set_up:
         return False
     begun = project.database.get("header") or (project.root / RC).exists()
@@ -219,10 +219,10 @@ def _was_killed(project: Project, command: str) -> bool:
 
 
 def _take_back(project: Project) -> None:
-    """Remove what an init that was killed has left, here and in the remote.
+    """Delete what an init that was killed has left, locally and in the remote.
 
     Raises:
-        AlreadyARepository: It is in use by now.
+        AlreadyARepository: The repository is already in use.
     """
     if project.database.refs() or project.index.rows():
         raise errors.AlreadyARepository(project.root)
@@ -232,7 +232,7 @@ def _take_back(project: Project) -> None:
             blob = driver.get(roots.KEY)
             assert blob is not None
             header, _ = roots.read_header(blob.data, driver.url)
-            # Nobody but its maker has seen it: where it is was to be told by `.dorkyrc`.
+            # Only its maker has seen it: `.dorkyrc`, which names its place, was not written yet.
             if header.repository == project.header.repository:
                 driver.delete([roots.KEY])
     project.tear_down()
@@ -240,7 +240,7 @@ def _take_back(project: Project) -> None:
 
 
 def _remove_checked_out(project: Project) -> None:
-    """Delete the files that a clone has put in place before it failed."""
+    """Delete the files that a clone wrote before it failed."""
     if project.is_set_up:
         for path in committed_entries(project, project.database.ref(f"{ORIGIN}/{MAIN}")):
             project.worktree.remove(path)
@@ -275,7 +275,7 @@ def add_remote(project: Project, name: str, url: str, options: Mapping[str, str 
 
 
 def set_remote_url(project: Project, name: str, url: str) -> None:
-    """Point a remote elsewhere."""
+    """Change a remote's URL."""
     project.config.url(name)
     with naming(project, name):
         _set_remote(project, name, url, {})
@@ -283,14 +283,14 @@ def set_remote_url(project: Project, name: str, url: str) -> None:
 
 @contextlib.contextmanager
 def naming(project: Project, name: str) -> Iterator[None]:
-    """While the user changes what `.dorkyrc` says of a remote: that is allowed and meant.
+    """Accept what the user changes in `.dorkyrc` about a remote: the change is allowed and meant.
 
-    But not what else stands there, if the user had not allowed that before.
+    Other settings that the user had not allowed before stay disallowed.
     """
     if name in project.config.remotes():
         strange = consent.is_missing(project.config, name)
     else:
-        strange = any(project.config.text(f"remotes.{name}.{each}") for each in _CHOSEN)
+        strange = any(project.config.text(f"remotes.{name}.{option}") for option in _CHOSEN)
     yield
     if not strange:
         consent.allow_typed(project.config, project.config.chosen(name))
@@ -299,7 +299,7 @@ def naming(project: Project, name: str) -> Iterator[None]:
 
 
 def remove_remote(project: Project, name: str) -> None:
-    """Forget a remote. What it holds stays."""
+    """Forget a remote. Its content stays."""
     project.config.url(name)
     for value in project.config.items():
         if value.key.startswith(f"remotes.{name}."):
@@ -309,9 +309,9 @@ def remove_remote(project: Project, name: str) -> None:
 
 
 def _allow_typed(project: Project, name: str, settings: Mapping[str, str | bool]) -> None:
-    """Note that the user has chosen a remote's profile and server."""
+    """Record that the user has chosen a remote's profile and server."""
     url = str(settings.get(f"remotes.{name}.url", ""))
-    typed = {each: str(settings.get(f"remotes.{name}.{each}", "")) for each in _CHOSEN}
+    typed = {option: str(settings.get(f"remotes.{name}.{option}", "")) for option in _CHOSEN}
     consent.allow_typed(project.config, choice(url, **typed))
 
 
@@ -340,14 +340,14 @@ def download_from(
     progress: Progress = SILENT,
     ask: age.Ask = age.nobody,
 ) -> Path:
-    """`download` without a project: everything but the file is forgotten afterwards."""
+    """Run `download` without a project; everything but the file is deleted afterwards."""
     with tempfile.TemporaryDirectory(prefix="dorky-") as scratch:
         place = Path(scratch).resolve()
         flags = _remote_settings(place, ORIGIN, url, options or {})
         flags |= _expected(plain=plain)
         config = Config(place, flags=flags)
         with Project(place, config=config, progress=progress, ask=ask) as project:
-            # Nobody comes back to this state: it takes no key, and no home to keep one in.
+            # This state is used only once: it needs no lasting key, and no home to keep one in.
             project.set_up(key=os.urandom(32))
             with _following_by(url):
                 head = refresh(project).new
@@ -359,10 +359,10 @@ def download_from(
 def _remote_settings(
     root: Path, name: str, url: str, options: Mapping[str, str | bool]
 ) -> dict[str, str | bool]:
-    """What `.dorkyrc` in ``root`` shall say of a remote, by key.
+    """Return the settings of a remote for the `.dorkyrc` in ``root``, by key.
 
     Raises:
-        BadURL: No driver can make anything of ``url``.
+        BadURL: No driver understands ``url``.
     """
     if not url:
         return {}
@@ -370,7 +370,7 @@ def _remote_settings(
     if place.scheme == "file" and Path(unquote(place.path)).resolve().is_relative_to(root):
         raise errors.BadURL(url, "a remote inside the project would be staged with it")
     if "://" not in url and not url.startswith(("/", "~")):
-        # `.dorkyrc` is shared: a relative directory counts from where it lies.
+        # `.dorkyrc` is shared, so a relative directory is relative to it.
         url = os.path.relpath(Path.cwd() / url, root)
     settings = {"url": url, **options}
     for key, value in settings.items():
@@ -380,7 +380,7 @@ def _remote_settings(
 
 @contextlib.contextmanager
 def _following_by(url: str) -> Iterator[None]:
-    """Name the command that follows a rewound remote where there is no project to pull in."""
+    """Name the command that accepts a rewound remote where there is no project to pull in."""
     try:
         yield
     except errors.Rewound as error:
@@ -389,10 +389,10 @@ def _following_by(url: str) -> Iterator[None]:
 
 
 def _expected(*, plain: bool, fingerprint: str = "") -> dict[str, str | bool]:
-    """What a repository that is seen for the first time shall be, by setting.
+    """Return the settings that a repository seen for the first time must match.
 
     Raises:
-        UsageError: A fingerprint is not written so.
+        UsageError: ``fingerprint`` is not a fingerprint.
     """
     if fingerprint and not re.fullmatch(r"[0-9a-f]{64}", fingerprint):
         raise errors.UsageError(

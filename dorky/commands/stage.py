@@ -1,6 +1,6 @@
-"""Local work: what a command does with the files, the index and the history that are here.
+"""Local work: stage, unstage, delete, commit and restore files.
 
-Methods take plain values and return the frozen records of `dorky.results`; they never print.
+The functions take plain values and return the frozen records of `dorky.results`; they never print.
 Paths are as the user types them, relative to the current directory.
 """
 
@@ -59,17 +59,18 @@ def stage(
     """Make the next commit hold files as they are now: changed, new, or gone.
 
     Args:
+        project: The project.
         paths: Files, directories, patterns.
         force: Whether to stage named files that `.dorkyignore` excludes.
-        readers: The group that the files belong to, or ``all``: it may read them, even what
-            another group has closed until now.
+        readers: The group that the files belong to, or ``all``: its members may read them, even
+            what another group has closed until now.
 
     Raises:
-        PathNotFound: A path that matches nothing.
-        GitTracked: A named file that git tracks.
-        UnstorablePath: A name, or a kind of file, that can't be kept.
-        NameClash: Names that differ only in case.
-        WouldOpen: A file holds what a group has closed to those who could read it now.
+        PathNotFound: A path matches nothing.
+        GitTracked: git tracks a named file.
+        UnstorablePath: A name, or a kind of file, can't be kept.
+        NameClash: Names differ only in case.
+        WouldOpen: A file would open what a group has closed to those who could read the file now.
     """
     names = repository_paths(project, paths)
     with project.operation(f"stage {shown(names)}"):
@@ -89,18 +90,18 @@ def stage(
 
 
 def _settled_by(project: Project, names: Iterable[str], chosen: staging.Selection) -> set[str]:
-    """The conflicts that staging settles: files named outright. Others are passed over.
+    """Return the conflicts that staging settles: files named outright. Others are skipped.
 
     Raises:
-        StillMarked: One of them is not settled.
+        StillMarked: A named file still has conflict markers.
     """
     state = commits.load(project.database)
     if state is None:
         return set()
-    pending = {each.path for each in state.conflicts}
+    pending = {conflict.path for conflict in state.conflicts}
     named = pending.intersection(names)
     check_unmarked(project, named)
-    for path in (pending - named) | {each.beside for each in state.conflicts}:
+    for path in (pending - named) | {conflict.beside for conflict in state.conflicts}:
         if path not in chosen.named:
             chosen.present.pop(path, None)
             chosen.gone.discard(path)
@@ -111,7 +112,7 @@ def check_unmarked(project: Project, paths: Iterable[str]) -> None:
     """Refuse files that still hold conflict markers.
 
     Raises:
-        StillMarked: There is one.
+        StillMarked: There is such a file.
     """
     from dorky.merge import threeway
 
@@ -123,14 +124,18 @@ def check_unmarked(project: Project, paths: Iterable[str]) -> None:
 
 
 def clear_conflicts(project: Project, paths: Collection[str]) -> None:
-    """Note that conflicts are settled, and take away what lay beside the files for that.
+    """Record that conflicts are settled, and delete the copies that the merge put next to files.
 
-    Unless it was edited: then it is a file like any other.
+    A copy that was edited stays: it is a file like any other.
     """
     state = commits.load(project.database)
     if state is None or not paths:
         return
-    besides = {each.beside for each in state.conflicts if each.beside and each.path in paths}
+    besides = {
+        conflict.beside
+        for conflict in state.conflicts
+        if conflict.beside and conflict.path in paths
+    }
     view = View(project.store, state.trees, project.owner)
     held = dict(view.files(besides)) if besides else {}
     gone = []
@@ -143,14 +148,14 @@ def clear_conflicts(project: Project, paths: Collection[str]) -> None:
             gone.append(project.root / path)
     if gone and git.find(project.root):
         git.unignore(project.root, gone)
-    left = tuple(each for each in state.conflicts if each.path not in paths)
+    left = tuple(conflict for conflict in state.conflicts if conflict.path not in paths)
     commits.save(project.database, msgspec.structs.replace(state, conflicts=left))
 
 
 def stage_selection(
     project: Project, rows: Mapping[str, Row], chosen: staging.Selection, readers: str = ""
 ) -> Staged:
-    """Stage selected files, and have git ignore them."""
+    """Stage selected files, and make git ignore them."""
     top = git.find(project.root)
     skipped = 0
     for path in chosen.present.keys() - rows.keys():
@@ -163,7 +168,7 @@ def stage_selection(
         skipped = _leave_to_git(project, top, rows, chosen)
     new = chosen.present.keys() - rows.keys()
     portable = project.config.get("portable_names") is not False
-    # What goes makes room: a file may be renamed from Readme to README.
+    # A path that goes makes room for another: a file may be renamed from Readme to README.
     staging.check_names(new, rows.keys() - chosen.gone, portable=portable)
     _check_no_repository(project, new)
     check_groups(project, chosen.present)
@@ -171,7 +176,7 @@ def stage_selection(
     exposed: list[Path] = []
     lines: list[str] = []
     if top and chosen.present:
-        # Before anything is staged: a file that git goes on seeing is not to be kept here.
+        # Check before anything is staged: dorky must not keep a file that git still sees.
         exposed = git.not_ignored(top, [project.root / path for path in chosen.present])
         lines = git.ignore(project.root, exposed) if exposed else []
     try:
@@ -186,10 +191,10 @@ def stage_selection(
             lambda new: None if readers else _check_sources(project, rows, new),
         )
     except BaseException:
-        if lines:  # kept by nobody, they must not be hidden from git either
+        if lines:  # dorky does not keep them, so git must not ignore them either
             git.unignore(project.root, exposed)
         raise
-    added = [each.path for each in changes if each.what == "added"]
+    added = [change.path for change in changes if change.what == "added"]
     return Staged(
         changes=tuple(changes),
         ignored=tuple(lines),
@@ -199,11 +204,11 @@ def stage_selection(
 
 
 def check_groups(project: Project, paths: Iterable[str]) -> None:
-    """Refuse files that can't be sealed for whom they are meant.
+    """Refuse files that can't be encrypted for the readers they are meant for.
 
     Raises:
-        ForeignGroup: They belong to a group that the user is not in.
-        AmbiguousGroup: They belong to several groups.
+        ForeignGroup: The files belong to a group that the user is not in.
+        AmbiguousGroup: The files belong to several groups.
     """
     known = project.roster
     if not known.groups:
@@ -212,24 +217,24 @@ def check_groups(project: Project, paths: Iterable[str]) -> None:
     for path in paths:
         group = owner(path)
         if group is None:
-            first, second = (each.name for each in placement.claimants(known, path)[:2])
+            first, second = (group.name for group in placement.claimants(known, path)[:2])
             raise errors.AmbiguousGroup(path, first, second)
         if group not in groups:
             raise errors.ForeignGroup(path, roster.name_of(known, group))
 
 
 def _owning(project: Project) -> GroupOf:
-    """Return the function that gives a path's owner, for paths that `_check_groups` accepts."""
+    """Return the function that gives a path's owner, for paths that `check_groups` accepts."""
     owner = project.owner
     return lambda path: owner(path) or ALL
 
 
 def _check_readers(project: Project, paths: Iterable[str], readers: str) -> None:
-    """Make sure that files belong to the readers that were named for them, if any were.
+    """Check that files belong to the readers that were named for them, if any were.
 
     Raises:
         NoSuchGroup: There is no such group.
-        UsageError: A file belongs to others.
+        UsageError: A file belongs to other readers.
     """
     if not readers:
         return
@@ -246,13 +251,13 @@ def _check_readers(project: Project, paths: Iterable[str], readers: str) -> None
 
 
 def _check_sources(project: Project, rows: Mapping[str, Row], new: Iterable[Row]) -> None:
-    """Refuse rows that hold what a group has closed to their readers.
+    """Refuse rows that would open what a group has closed to the rows' readers.
 
-    Content tells where it comes from: a file of the group's that is staged or committed holds
-    the same, or the row that is replaced was the group's.
+    The content tells where it comes from: a file of the group that is staged or committed holds the
+    same content, or the replaced row was the group's.
 
     Raises:
-        WouldOpen: There is one.
+        WouldOpen: There is such a row.
     """
     if not project.roster.groups:
         return
@@ -271,18 +276,18 @@ def _check_sources(project: Project, rows: Mapping[str, Row], new: Iterable[Row]
 def _would_open(
     project: Project, path: str, source: str, target: str, command: str = "stage", more: str = ""
 ) -> errors.WouldOpen:
-    """Return the error, with a hint that names the command which does it on purpose."""
+    """Return the error, with a hint that names the command that opens the file on purpose."""
     old, new = (roster.name_of(project.roster, group) for group in (source, target))
     hint = f"if they may: dorky {command} {errors.quoted(path)}{more} --for {new}"
     return errors.WouldOpen(path, old, new, hint=hint)
 
 
 def _closed_contents(project: Project, rows: Mapping[str, Row]) -> dict[str, str]:
-    """Return the SHA-256 of each closed group's files, staged or committed, and the group."""
+    """Return the SHA-256 of each file of a closed group, staged or committed, with the group."""
     if project.index.groups <= {ALL}:
         return {}
     since = project.index.since
-    # Where nothing is staged, the rows are what is committed.
+    # If nothing is staged, the rows equal what is committed.
     paths = since[1] if since and since[0] == history.head_of(project.store) else None
     kept = staging.committed(project.store, project.index, rows, paths)
     found = {placed.entry.sha256: placed.group for placed in kept.values()}
@@ -291,10 +296,10 @@ def _closed_contents(project: Project, rows: Mapping[str, Row]) -> dict[str, str
 
 
 def _check_no_repository(project: Project, new: Collection[str]) -> None:
-    """Refuse to keep what would make git take a directory for a repository of its own.
+    """Refuse files that would make git take a directory for a repository of its own.
 
     Raises:
-        UnstorablePath: Everybody's git would do what its ``config`` says.
+        UnstorablePath: Every member's git would obey the ``config`` of that repository.
     """
     for directory in sorted(checkout.repositories(project.worktree, new)):
         for path in sorted(new):
@@ -309,7 +314,7 @@ def _check_no_repository(project: Project, new: Collection[str]) -> None:
 def _leave_to_git(
     project: Project, top: Path, rows: Mapping[str, Row], chosen: staging.Selection
 ) -> int:
-    """Refuse named files that git tracks; pass over those met in directories."""
+    """Refuse named files that git tracks; skip those found in directories."""
     candidates = {project.root / path: path for path in chosen.present}
     held = {candidates[path] for path in git.tracked(top, list(candidates))}
     for path in sorted(held):
@@ -321,7 +326,7 @@ def _leave_to_git(
 
 
 def unstage(project: Project, paths: StrPath | Iterable[StrPath]) -> Staged:
-    """Make the next commit hold files as ``HEAD`` does. The files stay as they are."""
+    """Make the next commit hold files as ``HEAD`` does. The files on disk stay as they are."""
     names = repository_paths(project, paths)
     with project.operation(f"unstage {shown(names)}"):
         rows = project.index.rows()
@@ -353,13 +358,14 @@ def rm(
     """Make the next commit not hold files, and delete them.
 
     Args:
+        project: The project.
         paths: Files, directories, patterns.
-        cached: Whether the files stay on disk (and git's ignore rules for them go).
-        force: Whether to delete files whose content is not committed, after keeping them as
-            a backup commit.
+        cached: Whether the files stay on disk (and git's ignore rules for them are removed).
+        force: Whether to delete files whose content is not committed, after keeping them as a
+            backup commit.
 
     Raises:
-        LocalChanges: A file whose content is kept nowhere.
+        LocalChanges: The content of a file is kept nowhere.
     """
     names = repository_paths(project, paths)
     with project.operation(f"rm {shown(names)}"):
@@ -380,9 +386,9 @@ def rm(
 def _delete(
     project: Project, rows: Mapping[str, Row], chosen: Mapping[str, Row], *, force: bool
 ) -> str:
-    """Delete files; give the ref that keeps those whose content is not committed."""
+    """Delete files; return the ref that keeps those whose content is not committed."""
     made = checkout.plan_files(project.worktree, project.store, rows, dict.fromkeys(chosen))
-    staged = {each.path for each in staging.staged(project.store, project.index, rows)}
+    staged = {change.path for change in staging.staged(project.store, project.index, rows)}
     made.conflicts.update(staged & made.remove)
     if made.conflicts and not force:
         raise errors.LocalChanges(
@@ -396,18 +402,19 @@ def _delete(
 
 
 def commit(project: Project, message: str, *, all: bool = False) -> LogEntry:
-    """Record what is staged.
+    """Commit what is staged.
 
     Args:
-        message: Why.
+        project: The project.
+        message: The commit's message.
         all: Whether to stage tracked files that changed first.
 
     Raises:
-        EmptyMessage: Nothing but white space.
+        EmptyMessage: The message is nothing but white space.
         UsageError: The message is not Unicode, or too long.
         NothingToDo: Nothing is staged.
         Detached: An old revision is checked out.
-        Unresolved: A merge has left conflicts. Without any, the commit ends the merge.
+        Unresolved: A merge has left conflicts. Without conflicts, the commit completes the merge.
     """
     if not message.strip() and project.is_set_up and (state := commits.load(project.database)):
         message = f"Merge {state.label}"
@@ -439,9 +446,11 @@ def commit(project: Project, message: str, *, all: bool = False) -> LogEntry:
         rows = project.index.rows()
         changes = staging.staged(project.store, project.index, rows)
         if not changes and not merging:
-            # The next commit leaves out what does not count: there may be nothing else to do.
+            # The next commit leaves out what does not count, which may be its only change.
             dropped = {
-                each.path for each in masked_entries(project, head) if len(each.owners) < _SEVERAL
+                entry.path
+                for entry in masked_entries(project, head)
+                if len(entry.owners) < _SEVERAL
             }
             changes = [Change(path, "deleted") for path in sorted(dropped)]
         if not changes and not merging:
@@ -488,8 +497,8 @@ def _write_trees(
     """
     known, owner = project.roster, project.owner
     frozen = {path for path in rows if known.groups and owner(path) is None}
-    # Of what is contested nothing is committed but what was committed before.
-    check_groups(project, rows.keys() - (frozen - {each.path for each in changes}))
+    # A contested file is committed only as it was committed before.
+    check_groups(project, rows.keys() - (frozen - {change.path for change in changes}))
     moved = _regrouped(project, rows, writer, frozen)
     about = project.index.groups & project.vault.groups
     before = projection.current(project.store, head, about)
@@ -509,9 +518,9 @@ def _write_trees(
 def _regrouped(
     project: Project, rows: Mapping[str, Row], writer: Writer, frozen: Collection[str]
 ) -> dict[str, Row]:
-    """Rows whose content has to be sealed for another group than it is, with that done.
+    """Return rows whose content had to be re-encrypted for another group.
 
-    A file was staged before its path became a group's, say.
+    For example, a file was staged before a group took over its path.
 
     Raises:
         WouldOpen: A group has closed the content to those who could read it then.
@@ -538,10 +547,11 @@ def _carried(
     trees: Mapping[str, ObjectId],
     merging: commits.State | None,
 ) -> dict[str, ObjectId]:
-    """The trees that a commit takes over as they are: of groups that the index is not about.
+    """Return the trees that a commit takes over unchanged: those of groups that the index omits.
 
     Raises:
-        NotPulled: Files of such a group are staged, though those that it has are not here yet.
+        NotPulled: Files of such a group are staged, though the group's own files are not pulled
+            yet.
     """
     old = history.read_commit(project.store, head).trees if head else {}
     about = project.index.groups & project.vault.groups
@@ -553,7 +563,7 @@ def _carried(
     return carried
 
 
-# --- back to files ---------------------------------------------------------------------
+# --- restoring -------------------------------------------------------------------------
 
 
 def restore(
@@ -566,17 +576,18 @@ def restore(
 ) -> CheckedOut | Staged:
     """Put files back as they are staged, or as a revision holds them.
 
-    What would be lost is kept as a backup commit first.
+    Content that would be lost is kept as a backup commit first.
 
     Args:
+        project: The project.
         paths: Files, directories, patterns.
-        source: The revision to take them from; the index without one.
-        staged: Whether to put back the index instead of the files.
-        readers: The group that the files belong to, or ``all``: it may read them, even what
-            another group has closed until now.
+        source: The revision to take the files from; the index by default.
+        staged: Whether to restore the index instead of the files.
+        readers: The group that the files belong to, or ``all``: its members may read them, even
+            what another group has closed until now.
 
     Raises:
-        WouldOpen: A file belongs to others now than the group that closed it then.
+        WouldOpen: A file now belongs to other readers than the group that closed it then.
     """
     if staged:
         if source:
@@ -622,7 +633,7 @@ def _check_restored(
     """Refuse files of a group that would belong to others once they are staged.
 
     Raises:
-        WouldOpen: There is one, and these readers were not named.
+        WouldOpen: There is such a file, and its new readers were not named.
     """
     owner = project.owner
     for path, placed in () if readers else held.items():

@@ -1,4 +1,4 @@
-"""Work with the remote: push, fetch, pull, and single files of it."""
+"""Transfers: push to the remote, fetch and pull from it, and download single files."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ from dorky.worktree import checkout, staging
 
 _FOLLOWED = "purges.followed"
 OWN_PURGE = "purges.own"
-"""The single value that tells which commit the last purge that began here leads to."""
+"""The single value with the commit that the last purge begun in this clone leads to."""
 _ROUNDS = 100
 
 
 class Place(TypedDict):
-    """What a transfer tells of the place that it was made with (see `results.Transfer`)."""
+    """The facts that a transfer reports of the remote's place (see `results.Transfer`)."""
 
     moved: str
     fingerprint: str
@@ -59,12 +59,12 @@ class Place(TypedDict):
 
 
 def push(project: Project) -> Transfer:
-    """Send the commits that the remote lacks, and make its ``main`` ours.
+    """Send the commits that the remote lacks, and move its ``main`` to the local one.
 
     Raises:
         NoCommits: There is nothing to push.
-        Rejected: The remote has commits that are not here.
-        Misplaced: A commit holds a file for others than its path belongs to.
+        Rejected: The remote has commits that the local store lacks.
+        Misplaced: A commit holds a file for other readers than its path belongs to.
         SwapsIgnored: The remote can't be written to safely.
     """
     with project.locked():
@@ -100,7 +100,7 @@ def push(project: Project) -> Transfer:
 
 
 def _news(project: Project, head: ObjectId) -> str:
-    """Who has pushed what, for who has not got it yet."""
+    """Return who has pushed what, for a user who has not pulled it yet."""
     theirs = project.database.ref(f"{ORIGIN}/{MAIN}")
     ours = {node.id for node in history.ancestors(project.store, [head])}
     heads = [theirs] if theirs else []
@@ -114,7 +114,7 @@ def _news(project: Project, head: ObjectId) -> str:
 
 
 def _check_pin_first(project: Project) -> None:
-    """Look whether the remote has what a newer `.dorkyrc` promises, before relying on it."""
+    """Check first whether the remote has the key that a newer `.dorkyrc` commits to."""
     try:
         project.check_pin()
     except errors.WrongKey:
@@ -125,7 +125,7 @@ def _check_named(project: Project, remote: Remote) -> None:
     """Refuse to write to a place that the user has not named, unless it holds the repository.
 
     Raises:
-        RemoteNotNamed: Only `.dorkyrc` names it, and it is empty.
+        RemoteNotNamed: Only `.dorkyrc` names the place, and it is empty.
     """
     if project.is_named():
         return
@@ -141,7 +141,7 @@ def _check_named(project: Project, remote: Remote) -> None:
 
 
 def first_root(project: Project) -> tuple[Header, Root]:
-    """The header and the root that the repository begins with in an empty place."""
+    """Return the header and the root that the repository begins with in an empty place."""
     header = project.header
     first = roots.successor(None, roster=project.roster)
     if header.sealed:
@@ -152,15 +152,16 @@ def first_root(project: Project) -> tuple[Header, Root]:
 
 
 def fetch_root(project: Project, *, accept_rewind: bool = False) -> Remote:
-    """The remote, brought up to date, with the key that `.dorkyrc` commits to.
+    """Return the remote, brought up to date, with the key that `.dorkyrc` commits to.
 
     Args:
-        accept_rewind: Whether to follow it to an older state, or to another history.
+        project: The project.
+        accept_rewind: Whether to follow the remote to an older state, or to another history.
 
     Raises:
-        WrongKey: It has another, or an older one.
-        Rewound: It is older than what was seen.
-        HistoryReplaced: Its history does not go on from what was seen.
+        WrongKey: The remote has another key, or an older one.
+        Rewound: The remote is older than what was seen.
+        HistoryReplaced: The remote's history does not continue what was seen.
     """
     remote = project.remote()
     remote.accept_rewind = accept_rewind
@@ -188,7 +189,7 @@ def fetch(project: Project, *, accept_rewind: bool = False) -> Transfer:
 
 
 def refresh(project: Project, *, accept_rewind: bool = False) -> Transfer:
-    """Fetch, and return what that brought."""
+    """Fetch, and return what the fetch brought."""
     with ensure_set_up(project):
         old = project.database.ref(f"{ORIGIN}/{MAIN}")
         told = _news_of_place(project)
@@ -199,7 +200,7 @@ def refresh(project: Project, *, accept_rewind: bool = False) -> Transfer:
 
 
 def _news_of_place(project: Project) -> Callable[[], Place]:
-    """What tells, after a fetch, what is new of where it was made."""
+    """Return a function that reports, after a fetch, what is new about the remote's place."""
     moved, first = project.moved_from(), project.database.get("header") is None
 
     def told() -> Place:
@@ -222,22 +223,24 @@ def pull(
     accept_rewind: bool = False,
     plain: bool = False,
 ) -> Transfer:
-    """Fetch, and make the files here follow.
+    """Fetch, and update the local files to match.
 
-    Commits on both sides are merged. Where that leaves conflicts, the files that have none are
-    merged, those that have are prepared to be resolved, and ``main`` stays until they are.
+    Commits on both sides are merged. If the merge has conflicts, the files without a conflict are
+    merged, those with one are prepared for resolving, and ``main`` does not move until they are
+    resolved.
 
     Args:
-        paths: If given, new files appear on disk only if they are (or lie below, or match)
-            one of these; the others stay away until they are pulled.
+        project: The project.
+        paths: If given, new files appear on disk only if they are (or lie below, or match) one of
+            these; the others stay off the disk until they are pulled.
         force: Whether to overwrite local changes, after keeping them as a backup commit.
         accept_rewind: Whether to follow the remote to an older state, or to another history.
         plain: Whether a repository that is seen for the first time may be unencrypted.
 
     Raises:
-        LocalChanges: Files that would be overwritten.
-        Unencrypted: It is, and ``plain`` was not given.
-        Diverged: What both sides did can't live in one directory.
+        LocalChanges: Files would be overwritten.
+        Unencrypted: The repository is unencrypted, and ``plain`` was not given.
+        Diverged: The changes of both sides can't live in one directory.
         Detached: An old revision is checked out.
         Unresolved: An earlier merge has left conflicts.
     """
@@ -252,7 +255,7 @@ def pull(
         ours = project.database.ref(MAIN)
         theirs = project.database.ref(f"{ORIGIN}/{MAIN}")
         if ours == theirs and not (paths or project.roster.groups or project.index.has_absent):
-            # So that nothing new costs a request, and not even the keys are asked for.
+            # If nothing is new, one request is enough, and not even the keys are needed.
             return Transfer(
                 remote=ORIGIN,
                 url=remote.url,
@@ -265,8 +268,8 @@ def pull(
         target = _target(project, ours, theirs)
         view = projection.View(project.store, target.trees, project.owner)
         wanted = _wanted(project, paths, view)
-        unsettled = {each.path for each in target.conflicts}
-        unsettled |= {each.beside for each in target.conflicts}
+        unsettled = {conflict.path for conflict in target.conflicts}
+        unsettled |= {conflict.beside for conflict in target.conflicts}
         rows, made = plan_checkout(
             project, ours, view, lambda path: path in unsettled or wanted(path), target.left
         )
@@ -303,10 +306,10 @@ def pull(
 
 
 def _follow_purges(project: Project) -> tuple[tuple[Tombstone, ...], tuple[Change, ...]]:
-    """Take the files out of the history here that were purged from the remote's since.
+    """Take files out of the local history that were purged from the remote's since the last pull.
 
-    They become untracked where they were edited (or where a purge that was interrupted began),
-    and go where they were not. What this clone kept of them goes, too, and with it the
+    Files that were edited (or that an interrupted purge began with) become untracked; the others
+    are deleted. The copies that this clone kept of purged files are deleted, too, and with them the
     operation log.
     """
     followed = int(project.database.text(_FOLLOWED) or "0")
@@ -317,21 +320,22 @@ def _follow_purges(project: Project) -> tuple[tuple[Tombstone, ...], tuple[Chang
             project.database.set(_FOLLOWED, str(len(project.purges)).encode())
         return (), ()
     own = project.database.text(OWN_PURGE)
-    changes = apply_purges(project, fresh, keep=any(each.new == own for each in fresh))
+    changes = apply_purges(project, fresh, keep=any(purge.new == own for purge in fresh))
     return tuple(
-        Tombstone(paths=each.paths, author=each.author, time=each.time, reason=each.reason)
-        for each in fresh
+        Tombstone(paths=purge.paths, author=purge.author, time=purge.time, reason=purge.reason)
+        for purge in fresh
     ), changes
 
 
 def apply_purges(
     project: Project, fresh: Sequence[Purge], *, keep: bool = False
 ) -> tuple[Change, ...]:
-    """Rewrite what is here as purges say, and drop what is not needed any more.
+    """Rewrite the local history as purges say, and drop what is not needed any more.
 
-    Refs are moved last: what is interrupted is done again.
+    Refs move last, so an interrupted call is simply repeated.
 
     Args:
+        project: The project.
         fresh: The purges, the oldest first.
         keep: Whether the files stay on disk, untracked.
 
@@ -343,8 +347,8 @@ def apply_purges(
         for name, commit in project.database.refs().items()
         if name == MAIN or name.startswith("backup/")
     }
-    selects = rewrite.selector(path for each in fresh for path in each.paths)
-    # The purges' own commits need not be anywhere any more: later ones have replaced them.
+    selects = rewrite.selector(path for purge in fresh for path in purge.paths)
+    # Later commits have replaced the purges' own ones, so those need not exist any more.
     upstream = project.database.ref(f"{ORIGIN}/{MAIN}")
     there = {fresh[-1].new, *([upstream] if upstream else [])}
     onto = there - project.store.missing(there)
@@ -355,7 +359,7 @@ def apply_purges(
     rows, made = plan_checkout(
         project, refs[MAIN], projection.current(project.store, became[MAIN]), lambda _: False
     )
-    # What was edited is nobody's business but the user's; it stays, untracked.
+    # An edited file belongs to the user alone; it stays, untracked.
     made.forget.update(made.remove if keep else made.conflicts)
     made.remove.difference_update(made.forget)
     made.conflicts.clear()
@@ -372,14 +376,17 @@ def apply_purges(
 
     gc.apply(project, gc.plan(project, grace=timedelta(0), thorough=True))
     project.keep_spare()
-    # Last: until nothing is left of them here it is not done.
+    # Last: the purge is complete only when nothing of the files is left locally.
     project.database.set(_FOLLOWED, str(len(project.purges)).encode())
     return tuple(Change(path, "deleted") for path in made.remove)
 
 
 @contextlib.contextmanager
 def _following(project: Project) -> Iterator[None]:
-    """Record a pull, but for the first: before that there is nothing to go back to."""
+    """Record a pull in the operation log, except the first one.
+
+    Before the first pull there is nothing to go back to.
+    """
     nothing = project.database.ref(MAIN) is None and not project.index.rows()
     if nothing and not oplog.log(project.database, 1):
         yield
@@ -391,16 +398,19 @@ def _following(project: Project) -> Iterator[None]:
 def _begin_merge(
     project: Project, ours: ObjectId | None, theirs: ObjectId | None, target: merge.Merged
 ) -> None:
-    """Note a merge that has conflicts. What is staged of these files is what was here."""
+    """Record a merge that has conflicts.
+
+    The index keeps the local version of the files in conflict.
+    """
     assert theirs is not None
     assert project.database.operation is not None
     before = dict(projection.current(project.store, ours).files())
-    told = [each for each in target.conflicts if each.path not in target.left]
-    project.index.remove(path for each in told for path in (each.path, each.beside))
+    told = [conflict for conflict in target.conflicts if conflict.path not in target.left]
+    project.index.remove(path for conflict in told for path in (conflict.path, conflict.beside))
     project.index.put(
-        staging.row_of(each.path, before[each.path], project.vault, absent=False)
-        for each in told
-        if each.path in before
+        staging.row_of(conflict.path, before[conflict.path], project.vault, absent=False)
+        for conflict in told
+        if conflict.path in before
     )
     state = merge.State(
         theirs=theirs,
@@ -414,16 +424,17 @@ def _begin_merge(
 
 
 def sync(project: Project, *, rewrite: bool = False) -> Synced:
-    """Pull, merge and push, until both sides have the same, or there are conflicts.
+    """Pull, merge and push, until both sides are equal or there are conflicts.
 
     Args:
-        rewrite: Whether to rewrite commits that are not pushed, so that each file is encrypted
-            for the group that owns its path.
+        project: The project.
+        rewrite: Whether to rewrite commits that are not pushed, so that each file is encrypted for
+            the group that owns its path.
 
     Raises:
-        NoCommits: There is nothing on either side.
+        NoCommits: Neither side has commits.
         Misplaced: Commits would have to be rewritten first.
-        WouldOpen: They can't be: a file of a closed group belongs to others by now.
+        WouldOpen: The commits can't be rewritten: a file of a closed group now belongs to others.
         ServerBusy: Others were faster, again and again.
     """
     rewritten = 0
@@ -431,7 +442,7 @@ def sync(project: Project, *, rewrite: bool = False) -> Synced:
         pulled = pushed = None
         if rewrite:
             rewritten += place_unpushed(project)
-        # Nothing there yet: what is here makes a beginning.
+        # The remote is empty: the local commits become its first.
         with contextlib.suppress(errors.NoRepositoryAtURL):
             pulled = pull(project)
         same = project.database.ref(MAIN) == project.database.ref(f"{ORIGIN}/{MAIN}")
@@ -451,7 +462,7 @@ def sync(project: Project, *, rewrite: bool = False) -> Synced:
 
 
 def place_unpushed(project: Project) -> int:
-    """Rewrite the commits that are not pushed by the newest roster; give how many changed."""
+    """Rewrite the commits that are not pushed by the newest roster; return how many changed."""
     if not project.is_set_up:
         return 0
     with project.operation("sync --rewrite"):
@@ -481,10 +492,10 @@ def place_unpushed(project: Project) -> int:
 
 
 def _follow_rewriting(project: Project, head: ObjectId, made: ObjectId) -> None:
-    """Make ``main`` and the index follow commits that hold files for other groups by now."""
-    old, new = (history.trees_of(project.store, each) for each in (head, made))
+    """Update ``main`` and the index to follow commits that were rewritten for other groups."""
+    old, new = (history.trees_of(project.store, commit) for commit in (head, made))
     rows = project.index.rows()
-    # Each tree by itself: the files that move lie where no reader looks for them.
+    # Compare each tree by itself: the files that move lie where no reader looks for them.
     before, after = (
         {
             group: dict(history.files_of(project.store, {group: tree}))
@@ -497,13 +508,13 @@ def _follow_rewriting(project: Project, head: ObjectId, made: ObjectId) -> None:
         for path, entry in held.items():
             changed = entry != before.get(group, {}).get(path)
             row = rows.get(path) if changed else None
-            if row and any(staging.agree(row, each.get(path)) for each in before.values()):
+            if row and any(staging.agree(row, tree.get(path)) for tree in before.values()):
                 moved.append(staging.moved(row, Placed(group, entry), project.vault))
     clean = project.index.commit == head
     with project.database.transaction():
         project.database.set_ref(MAIN, made)
         project.index.put(moved)
-        # Of a group that had no tree the index has all that there is of it.
+        # A group that had no tree before is new, so the index covers it completely.
         project.index.groups = project.index.groups | (new.keys() - old.keys())
         if clean:
             project.index.commit = made
@@ -511,7 +522,7 @@ def _follow_rewriting(project: Project, head: ObjectId, made: ObjectId) -> None:
 
 @contextlib.contextmanager
 def ensure_set_up(project: Project) -> Iterator[None]:
-    """A project that is set up, and locked; what was made for a first pull goes if it fails."""
+    """Set the project up and lock it; if a first pull fails, delete what was made for it."""
     fresh = not project.is_set_up
     if fresh:
         project.config.url(ORIGIN)
@@ -526,7 +537,7 @@ def ensure_set_up(project: Project) -> Iterator[None]:
 
 
 def _target(project: Project, ours: ObjectId | None, theirs: ObjectId | None) -> merge.Merged:
-    """Where ``main`` goes: to the side that has both, or to a merge of the two."""
+    """Return the commit that ``main`` moves to: the side that has both, or a merge of the two."""
     if ours and theirs:
         ahead, behind = history.ahead_behind(project.store, ours, theirs)
         if ahead and behind:
@@ -569,9 +580,10 @@ def download(
     """Write one committed file somewhere, without touching anything else.
 
     Args:
-        revision: Of which state; the remote is asked for what is new first.
-        path: In the repository, from its root.
-        destination: A file, or a directory to put it in.
+        project: The project.
+        revision: The revision that holds the file; the remote is asked for news first.
+        path: The path in the repository, from its root.
+        destination: A file, or a directory to put the file in.
         force: Whether to replace an existing file.
 
     Returns:

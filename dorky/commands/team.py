@@ -1,7 +1,7 @@
-"""Who may read: the team, letting people in, taking access away, new keys.
+"""Team: list members, add them, remove them, and renew keys.
 
-Everything here is one compare-and-swap of the root: it takes effect as a whole, or not at all. What
-is uploaded before it is in no root, what is deleted after it was in none any more.
+Every change is one compare-and-swap of the root: it takes effect as a whole, or not at all. Packs
+uploaded before the swap are in no root yet; packs deleted after it are in no root any more.
 """
 
 from __future__ import annotations
@@ -47,20 +47,20 @@ from dorky.store.history import MAIN
 from dorky.worktree import checkout
 
 UNUSED = "unused"
-"""Stands for the fingerprints of all keys of a member that can't be used."""
+"""The word for the fingerprints of all keys of a member that can't be used."""
 
 _ATTEMPTS = 5
 _SHORTEST = 12
-"""Characters of a passphrase: it can be tried at leisure by who reads the bucket."""
+"""The fewest characters of a passphrase: anyone who can read the bucket can try guesses."""
 
 
 class Access(NamedTuple):
-    """What a new member is let in by.
+    """The access that a new member gets.
 
     Attributes:
-        recipients: Public keys.
+        recipients: The public keys.
         locked: The secret key of the one recipient, if it is to lie in the repository.
-        secret: The secret key, if somebody is to write it down.
+        secret: The secret key, if somebody must write it down.
     """
 
     recipients: tuple[str, ...]
@@ -69,10 +69,10 @@ class Access(NamedTuple):
 
 
 def by_passphrase(passphrase: str) -> Access:
-    """Access for who knows a passphrase.
+    """Return the access of anyone who knows a passphrase.
 
     Raises:
-        UsageError: It is too short.
+        UsageError: The passphrase is too short.
     """
     if len(passphrase) < _SHORTEST:
         raise errors.UsageError(
@@ -85,7 +85,7 @@ def by_passphrase(passphrase: str) -> Access:
 
 
 def by_kms(spec: str, repository: str) -> Access:
-    """Access for who may use a KMS key of AWS."""
+    """Return the access of anyone who may use a KMS key of AWS."""
     arn = kms.parse(spec)
     made = age.generate()
     data = kms.lock(made.secret, arn, repository)
@@ -93,7 +93,7 @@ def by_kms(spec: str, repository: str) -> Access:
 
 
 def recovery(kind: str, passphrase: str) -> Access:
-    """A second way in: ``key``, to be written down, or ``passphrase``."""
+    """Return a second way in: ``key``, to be written down, or ``passphrase``."""
     if kind == "passphrase":
         return by_passphrase(passphrase)
     made = age.generate()
@@ -101,12 +101,12 @@ def recovery(kind: str, passphrase: str) -> Access:
 
 
 class RootChange(NamedTuple):
-    """What a root is to be replaced by.
+    """The replacement of a root.
 
     Attributes:
-        header: Its header.
-        changes: What else of it changes.
-        sent: Packs that have been uploaded for it.
+        header: The new header.
+        changes: The other changes of the root.
+        sent: The packs that have been uploaded for it.
     """
 
     header: Header
@@ -114,14 +114,15 @@ class RootChange(NamedTuple):
     sent: Sequence[Sent] = ()
 
 
-# --- looking ---------------------------------------------------------------------------
+# --- listing ---------------------------------------------------------------------------
 
 
 def members(project: Project, path: str = "") -> Team:
-    """Who may read, and who asks to.
+    """Return who may read, and who asks to.
 
     Args:
-        path: If given, only those who may read this file.
+        project: The project.
+        path: If given, only members who may read this file.
     """
     with ensure_set_up(project):
         remote = fetch_root(project)
@@ -131,7 +132,7 @@ def members(project: Project, path: str = "") -> Team:
         if group is None:
             raise outgoing.contested(known, name)
         return Team(
-            members=tuple(_reader(project, each) for each in roster.readers(known, group)),
+            members=tuple(_reader(project, member) for member in roster.readers(known, group)),
             groups=() if path else group_infos(project, known),
             requests=() if path else tuple(requests.waiting(project, remote)),
             path=name,
@@ -141,34 +142,35 @@ def members(project: Project, path: str = "") -> Team:
 
 def _reader(project: Project, member: Member) -> MemberInfo:
     known, header = project.roster, project.header
-    locked = {each.recipient: each.kind for each in header.locked}
+    locked = {secret.recipient: secret.kind for secret in header.locked}
     unused = roster.unused(known)
-    alive = [each for each in roster.living(known) if each.id in member.groups]
+    alive = [group for group in roster.living(known) if group.id in member.groups]
     return MemberInfo(
         name=member.name,
         keys=tuple(
             identities.describe(key, problem=unused.get(key, "")) for key in member.recipients
         ),
-        groups=tuple(each.name for each in alive),
+        groups=tuple(group.name for group in alive),
         you=not project.publics.isdisjoint(member.recipients),
-        how=next((locked[each] for each in member.recipients if each in locked), "key"),
+        how=next((locked[key] for key in member.recipients if key in locked), "key"),
     )
 
 
 def group_infos(project: Project, known: Roster) -> tuple[GroupInfo, ...]:
     """Return the groups that have not ended."""
     own = project.vault.groups
-    return tuple(described(known, each, own) for each in roster.living(known))
+    return tuple(described(known, group, own) for group in roster.living(known))
 
 
 # --- requests --------------------------------------------------------------------------
 
 
 def join(project: Project, name: str = "") -> JoinRequest:
-    """Ask to be let in: put a request into the remote, sealed to the members.
+    """Ask to join: put a request, encrypted to the members, into the remote.
 
     Args:
-        name: What the user wants to be called.
+        project: The project.
+        name: The name that the user asks for.
 
     Raises:
         NothingToDo: The user can read the repository.
@@ -197,30 +199,33 @@ def join(project: Project, name: str = "") -> JoinRequest:
 
 
 def requests_by(project: Project, name: str) -> list[JoinRequest]:
-    """The requests to be let in under a name."""
+    """Return the requests to join under a name."""
     with ensure_set_up(project):
         return [
-            each for each in requests.waiting(project, fetch_root(project)) if each.name == name
+            request
+            for request in requests.waiting(project, fetch_root(project))
+            if request.name == name
         ]
 
 
-# --- letting in ------------------------------------------------------------------------
+# --- adding ----------------------------------------------------------------------------
 
 
 def add(
     project: Project, name: str, access: str, *, passphrase: str = "", new: bool = False
 ) -> MemberInfo:
-    """Let somebody in, or give a member another key.
+    """Add a member, or give a member another key.
 
     Args:
-        name: What to call them.
+        project: The project.
+        name: The member's name.
         access: ``age1…``, ``ssh-…``, ``@FILE`` of such keys, ``passphrase``, ``awskms:ARN``.
-        passphrase: For the fourth.
-        new: Whether to refuse to give somebody who is on the team another key.
+        passphrase: The passphrase, if ``access`` is ``passphrase``.
+        new: Whether to refuse another key for somebody who is on the team already.
 
     Raises:
-        NothingToDo: They have that key already.
-        Conflict: The key is somebody else's, or the name is taken and was to be new.
+        NothingToDo: The member has that key already.
+        Conflict: The key is another member's, or the name is taken and was to be new.
     """
     roster.check_name(name, "member")
     with ensure_set_up(project):
@@ -229,17 +234,17 @@ def add(
         def admit(_: Remote, seen: RootSnapshot, opened: Vault) -> RootChange:
             if not made:
                 made.append(_access(project, access, passphrase))
-            if new and any(each.name == name for each in seen.root.roster.members):
+            if new and any(member.name == name for member in seen.root.roster.members):
                 raise errors.Conflict(
                     f"there is a {name} on the team already", hint="dorky team list"
                 )
             return _admit(seen, opened, name, made[0])
 
         remote = change_keys(project, admit)
-        # Who may write need not be allowed to delete.
+        # A member who may write need not be allowed to delete.
         with contextlib.suppress(errors.AccessError, errors.Unavailable):
             remote.driver.delete(map(_place, made[0].recipients))
-        left = [each for each in project.database.text("requests").split() if each != name]
+        left = [other for other in project.database.text("requests").split() if other != name]
         project.database.set("requests", " ".join(left).encode())
         return _reader(project, roster.member(project.roster, name))
 
@@ -258,13 +263,16 @@ def _access(project: Project, access: str, passphrase: str) -> Access:
 
 
 def generate_ci_key(project: Project, name: str) -> Generated:
-    """Make a key for a CI job and let it in. The secret part is in the result alone."""
+    """Make a key for a CI job and add the job to the team.
+
+    The secret part is in the result alone.
+    """
     made = age.generate()
     add(project, name, made.public, new=True)
     return Generated(key=identities.describe(made.public), secret=made.secret, member=name)
 
 
-# --- taking away -----------------------------------------------------------------------
+# --- removing --------------------------------------------------------------------------
 
 
 def remove(
@@ -276,23 +284,24 @@ def remove(
     dry_run: bool = False,
     lock_out: bool = False,
 ) -> Rotation:
-    """Take somebody's access away: new keys, for those who stay.
+    """Remove a member's access, and make new keys for those who stay.
 
     Args:
-        name: Who.
-        key: The fingerprint of the one key of theirs that goes, or ``unused`` for all that
-            can't be used; without it the member goes.
-        all_history: Whether old revisions are sealed anew, too.
-        dry_run: Whether to only tell what they can read.
-        lock_out: Whether it may be the user who can read nothing any more.
+        project: The project.
+        name: The member's name.
+        key: The fingerprint of the one key of the member to remove, or ``unused`` for all that
+            can't be used; by default the member is removed.
+        all_history: Whether to re-encrypt old revisions, too.
+        dry_run: Whether to report only what the member can read.
+        lock_out: Whether the user may lose all access.
 
     Raises:
-        NoSuchMember: There is nobody of that name.
-        NotFound: They have no such key.
-        ForeignGroup: They belong to a group that the user is not in, who so can't renew its
-            key.
+        NoSuchMember: There is no member of that name.
+        NotFound: The member has no such key.
+        ForeignGroup: The member belongs to a group that the user is not in and whose key the user
+            so can't renew.
         WouldLockOut: The user would have no access any more.
-        UsageError: Nobody would.
+        UsageError: Nobody would have access any more.
     """
     with ensure_set_up(project):
         exposed: list[Exposure] = []
@@ -302,7 +311,7 @@ def remove(
         def remove(known: Roster, opened: Vault) -> tuple[Roster, set[str]]:
             leaver = roster.member(known, name)
             going = _chosen(known, leaver, key)
-            left = tuple(each for each in leaver.recipients if each not in going)
+            left = tuple(recipient for recipient in leaver.recipients if recipient not in going)
             rest[:] = left
             stay = roster.drop(known, name)
             if left:
@@ -317,12 +326,12 @@ def remove(
             if out[0] and not (lock_out or dry_run):
                 raise errors.WouldLockOut(name)
             groups = roster.keyed(known) & {ALL, *leaver.groups}
-            # Nothing was ever wrapped to what is no key, in no group.
+            # A key that is malformed was never encrypted to, in any group.
             sound = not all(map(age.problem, going))
             if not sound:
                 groups = {ALL}
             for group in groups - opened.groups:
-                # Of a group that nobody is left in there is nobody who could renew the key.
+                # A group that nobody is left in has no member who could renew its key.
                 if roster.readers(stay, group):
                     raise errors.ForeignGroup(name, roster.name_of(known, group))
             groups &= opened.groups
@@ -342,7 +351,7 @@ def remove(
 
 
 def rotate(project: Project, *, all_history: bool = False) -> Rotation:
-    """Give everybody's group, and every group that the user is in, a new key."""
+    """Renew the keys of everybody's group and of every group that the user is in."""
     with ensure_set_up(project):
         return begin_epochs(
             project,
@@ -359,10 +368,11 @@ def begin_epochs(
     dry_run: bool = False,
     lock_out: bool = False,
 ) -> Rotation:
-    """Begin new epochs and seal anew.
+    """Begin new epochs and re-encrypt.
 
     Args:
-        choose: Gives the roster to be, and the groups whose keys are renewed.
+        project: The project.
+        choose: Gives the new roster, and the groups whose keys are renewed.
         all_history: See `remote_rotate.reseal`.
         dry_run: Whether to only choose.
         lock_out: Whether the user may leave.
@@ -387,8 +397,8 @@ def begin_epochs(
                 )
             header, opened = vault.begin_epoch(header, opened, group, heirs)
         heirs_of_all = set(roster.recipients(known, ALL))
-        locked = tuple(each for each in header.locked if each.recipient in heirs_of_all)
-        # The leaver knows the old one's secret key.
+        locked = tuple(secret for secret in header.locked if secret.recipient in heirs_of_all)
+        # The member who leaves knows the old mailbox's secret key.
         mailbox = age.generate()
         header = msgspec.structs.replace(header, locked=locked, mailbox=mailbox.public)
         waiting: list[JoinRequest] = []
@@ -407,16 +417,16 @@ def begin_epochs(
     remote = change_keys(project, change)
     known = project.roster
     done = Rotation(
-        groups=tuple(sorted(roster.name_of(known, each) for each in chosen)),
+        groups=tuple(sorted(roster.name_of(known, group) for group in chosen)),
         fingerprint=project.vault.fingerprint,
-        skipped=tuple(each.name for each in group_infos(project, known) if not each.yours),
+        skipped=tuple(group.name for group in group_infos(project, known) if not group.yours),
         unused=_unused(known),
     )
     if dry_run:
         return done
     resealed, waiting = did[0]
-    for each in waiting:
-        _ask(remote.driver, project.header, each)
+    for request in waiting:
+        _ask(remote.driver, project.header, request)
     delete(remote, resealed.changes["condemned"])
     return msgspec.structs.replace(
         done, objects=resealed.objects, size=resealed.size, kept=resealed.kept, done=True
@@ -429,11 +439,11 @@ def current_member(project: Project, known: Roster) -> Member | None:
 
 
 def other_member(project: Project, known: Roster, name: str) -> Member:
-    """The member of that name, who is to be put out.
+    """Return the member of that name, who is to be removed.
 
     Raises:
         NoSuchMember: There is none.
-        UsageError: It is the user.
+        UsageError: The member is the user.
     """
     found = roster.member(known, name)
     if found == current_member(project, known):
@@ -442,7 +452,7 @@ def other_member(project: Project, known: Roster, name: str) -> Member:
 
 
 def exposures_of_groups(project: Project, groups: Collection[str]) -> list[Exposure]:
-    """What the members of groups can read now: files, and the variables in them."""
+    """Return what the members of groups can read now: files, and the variables in them."""
     head = project.database.ref(f"{ORIGIN}/{MAIN}")
     trees = history.trees_of(project.store, head, groups)
     return exposures(
@@ -451,7 +461,7 @@ def exposures_of_groups(project: Project, groups: Collection[str]) -> list[Expos
 
 
 def exposures(project: Project, found: Mapping[str, Iterable[Entry]]) -> list[Exposure]:
-    """Files, and the variables in what each of them holds or has held."""
+    """Return files, and the variables that each of them holds or has held."""
     telling = {
         path: [entry for entry in entries if entry.size < model.MiB]
         for path, entries in found.items()
@@ -476,19 +486,21 @@ def exposures(project: Project, found: Mapping[str, Iterable[Entry]]) -> list[Ex
 def change_keys(
     project: Project, change: Callable[[Remote, RootSnapshot, Vault], RootChange | None]
 ) -> Remote:
-    """Replace the remote's root by what ``change`` makes of it, and follow it in `.dorkyrc`.
+    """Replace the remote's root by what ``change`` makes of it, and update `.dorkyrc` to match.
 
     Args:
-        change: May be called again, when somebody else was faster; None for no change.
+        project: The project.
+        change: Gives the replacement, or None for no change; called again if somebody else was
+            faster.
 
     Raises:
-        UsageError: The repository is plain: it has no keys.
+        UsageError: The repository is unencrypted: it has no keys.
         ServerBusy: Others were faster, again and again.
     """
     try:
         remote = fetch_root(project)
     except errors.NoRepositoryAtURL as error:
-        # Begun here, and not there yet.
+        # The repository was started locally and is not in the remote yet.
         hint = "dorky push" if project.database.ref(MAIN) else None
         raise errors.NoRepositoryAtURL(*error.args, hint=hint) from None
     for _ in range(_ATTEMPTS):
@@ -513,17 +525,17 @@ def change_keys(
             won = remote.swap(following.header, root)
         except errors.PreconditionFailed:
             project.unlock(seen.header)
-            delete(remote, [each.pack.id for each in following.sent])
+            delete(remote, [sent.pack.id for sent in following.sent])
             remote_fetch.fetch(remote, project.progress)
             continue
         except BaseException:
-            # Keys that nobody else may ever see must not be used.
+            # Return to the known header: new keys that nobody else ever sees must not be used.
             project.unlock(seen.header)
             raise
         try:
             remember(remote, won, following.sent, project.progress)
         except errors.AccessError:
-            # Others have followed already, and the user has just left.
+            # Other swaps have followed, and the user has just left the team.
             if not leaves:
                 raise
         _pin(project)
@@ -540,11 +552,11 @@ def _pin(project: Project) -> None:
 
 
 def described(known: Roster, group: Group, own: Collection[str]) -> GroupInfo:
-    """A group as it is shown to who is in the groups ``own``."""
+    """Return a group as a member of the groups ``own`` sees it."""
     return GroupInfo(
         name=group.name,
         patterns=group.patterns,
-        members=tuple(each.name for each in roster.readers(known, group.id)),
+        members=tuple(member.name for member in roster.readers(known, group.id)),
         yours=group.id in own,
         overlaps=tuple(
             Overlap(pattern=mine, group=other.name, other=theirs)
@@ -557,10 +569,12 @@ def described(known: Roster, group: Group, own: Collection[str]) -> GroupInfo:
 
 
 def _chosen(known: Roster, member: Member, key: str) -> set[str]:
-    """The public keys of a member that a fingerprint (or the key itself) means; all without one.
+    """Return the public keys of a member that a fingerprint (or the key itself) means.
+
+    Without one, all of the member's keys are meant.
 
     Raises:
-        NotFound: There is none.
+        NotFound: The member has no such key.
     """
     problems = roster.unused(known)
     found = {
@@ -575,7 +589,7 @@ def _chosen(known: Roster, member: Member, key: str) -> set[str]:
 
 
 def _unused(known: Roster) -> tuple[Unused, ...]:
-    """The keys of members that nothing is encrypted to."""
+    """Return the keys of members that nothing is encrypted to."""
     problems = roster.unused(known)
     return tuple(
         Unused(
@@ -590,12 +604,15 @@ def _unused(known: Roster) -> tuple[Unused, ...]:
 
 
 def _place(recipient: str) -> str:
-    """Where the request of who has a key lies: one a key, and none tells the key."""
+    """Return where the request of a recipient lies.
+
+    Each key has one place, and the place does not reveal the key.
+    """
     return requests.JOIN + hashlib.sha256(recipient.encode()).hexdigest()[:32]
 
 
 def _ask(driver: Driver, header: Header, request: JoinRequest) -> None:
-    """Put a request to join into the remote, for the members' eyes only."""
+    """Put a request to join into the remote, readable by members only."""
     body = model.encode(Request(request.name, request.key.recipient))
     driver.put(_place(request.key.recipient), age.wrap(body, [header.mailbox]))
 
@@ -604,9 +621,9 @@ def _check_locked(locked: Sequence[Locked]) -> None:
     """Refuse more secret keys in a repository than a reader tries to unlock.
 
     Raises:
-        UsageError: They are more.
+        UsageError: There are too many.
     """
-    tried = sum(age.work(each.data) for each in locked if each.kind == "passphrase")
+    tried = sum(age.work(secret.data) for secret in locked if secret.kind == "passphrase")
     if tried > 1 << age.MOST_WORK or len(locked) > model.LOCKED:
         most = 1 << (age.MOST_WORK - age.WORK)
         raise errors.UsageError(
@@ -617,19 +634,19 @@ def _check_locked(locked: Sequence[Locked]) -> None:
 
 
 def _admit(seen: RootSnapshot, opened: Vault, name: str, access: Access) -> RootChange:
-    """The root with a member let in, or with another key for one."""
+    """Return the root with a new member, or with another key for a member."""
     known = seen.root.roster
-    held = {key: each.name for each in known.members for key in each.recipients}
+    held = {key: member.name for member in known.members for key in member.recipients}
     for key in access.recipients:
         if held.get(key, name) != name:
             raise errors.Conflict(f"that key is {held[key]}'s already", hint="dorky team list")
     new = [key for key in access.recipients if key not in held]
     if not new:
         raise errors.NothingToDo(f"{name} has that key already", hint="dorky team list")
-    before = next((each for each in known.members if each.name == name), Member(name, ()))
+    before = next((member for member in known.members if member.name == name), Member(name, ()))
     alive = roster.keyed(known)
     for group in alive.intersection(before.groups) - opened.groups:
-        # Else the new key would open less than the member's others do.
+        # Otherwise the new key would open less than the member's other keys do.
         raise errors.ForeignGroup(name, roster.name_of(known, group))
     member = msgspec.structs.replace(before, recipients=(*before.recipients, *new))
     known = roster.put(known, member)

@@ -1,7 +1,7 @@
-"""State that another key has named: look at it, and take it over.
+"""Trust: inspect state that another key has named, and take it over.
 
-It was copied from another machine, or outlived the key of this one. It may as well be planted, so
-it is looked at through no link, and what a git branch has brought is refused.
+The state was copied from another machine, or the user's key has changed. It may also be planted: so
+it is never read through a link, and state that a git branch has brought is refused.
 """
 
 from __future__ import annotations
@@ -29,30 +29,30 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def plan(project: Project, name: str = "") -> Trust:
-    """Look at state that is not this user's.
+    """Inspect state that is not this user's.
 
     Args:
-        project: Holds it.
-        name: How the name of the state begins, where there are several.
+        project: The project that holds the state.
+        name: The beginning of the state's name, if there are several.
 
     Raises:
-        NothingToDo: All that there is, is this user's.
-        NotSetUp: There is none.
-        OldState: It has the layout from before the first release.
-        UsageError: There are several.
-        UnsoundState: It is not what dorky would have left.
-        WrongRepository: It belongs to another repository than `.dorkyrc` names.
+        NothingToDo: All state is this user's.
+        NotSetUp: There is no state.
+        OldState: The state has the layout from before the first release.
+        UsageError: Several states match.
+        UnsoundState: The state is not what dorky would have left.
+        WrongRepository: The state belongs to another repository than `.dorkyrc` names.
     """
     if project.is_set_up or project.has_packs:
         raise errors.NothingToDo(f"the state of {project.root} is yours already")
     found = state.strangers(project.base, project.config)
     if not found:
         raise project.nothing_known()
-    chosen = [each for each in found if each.startswith(name)]
+    chosen = [state_name for state_name in found if state_name.startswith(name)]
     if not chosen:
         raise errors.NotFound(f"no state in {project.base} begins with {name}", hint="dorky trust")
     if len(chosen) > 1:
-        names = ", ".join(each[:_SHOWN] for each in chosen)
+        names = ", ".join(state_name[:_SHOWN] for state_name in chosen)
         raise errors.UsageError(
             f"{project.base} holds several states: {names}",
             hint=f"dorky trust --state {chosen[0][:_SHOWN]}",
@@ -64,7 +64,7 @@ def apply(project: Project, planned: Trust) -> Trust:
     """Carry out what `plan` planned: name the state with this user's key."""
     name = planned.name
     found = state.strangers(project.base, project.config)
-    (chosen,) = [each for each in found if each.startswith(name)] or [""]
+    (chosen,) = [state_name for state_name in found if state_name.startswith(name)] or [""]
     again = _looked_at(project, chosen) if chosen else None
     if again != planned:
         raise errors.Conflict("the state has changed since it was shown", hint="dorky trust")
@@ -106,7 +106,7 @@ def _looked_at(project: Project, name: str) -> Trust:
 
 
 def _told(project: Project, directory: Path) -> tuple[Header, str, str | None]:
-    """The repository, the remote and the head that a state tells of."""
+    """Return the repository, the remote and the head that a state records."""
     if not (directory / DATABASE).is_file():
         raise errors.UnsoundState(directory, "it holds no database")
     try:
@@ -125,10 +125,10 @@ def _told(project: Project, directory: Path) -> tuple[Header, str, str | None]:
 
 
 def _checked(base: Path, name: str) -> Iterator[Path]:
-    """Every file of a state, each of which is one that dorky may have made.
+    """Yield every file of a state, after checking that dorky may have made it.
 
     Raises:
-        UnsoundState: One is not.
+        UnsoundState: dorky can't have made a file.
     """
     directory = base / name
     held = os.open(base, _DIRECTORY)

@@ -1,4 +1,4 @@
-"""Mending: resolving conflicts, ending a merge, and taking back what was done."""
+"""Undo: resolve conflicts, complete or abort a merge, and take back operations."""
 
 from __future__ import annotations
 
@@ -31,20 +31,21 @@ def resolve(
     theirs: bool = False,
     readers: str = "",
 ) -> Resolved:
-    """Settle conflicts of a merge: with what the files hold now, or with one side's.
+    """Settle conflicts of a merge: with what the files hold now, or with one side's version.
 
     Args:
+        project: The project.
         paths: Files, directories, patterns.
-        ours: Whether to take what was here.
-        theirs: Whether to take the other side's.
-        readers: The group that the files belong to, or ``all``: it may read them, even what
-            another group has closed until now.
+        ours: Whether to take the local side's version.
+        theirs: Whether to take the other side's version.
+        readers: The group that the files belong to, or ``all``: its members may read them, even
+            what another group has closed until now.
 
     Raises:
         NothingToDo: No merge is in progress.
         NotFound: A path has no conflict.
         StillMarked: A file has conflict markers.
-        WouldOpen: A file belongs to others now than the group that has closed it.
+        WouldOpen: A file now belongs to other readers than the group that has closed it.
     """
     if ours and theirs:
         raise errors.UsageError(
@@ -53,7 +54,7 @@ def resolve(
     names = repository_paths(project, paths)
     with project.operation(f"resolve {shown(names)}"):
         state = merge_in_progress(project)
-        pending = [each.path for each in state.conflicts]
+        pending = [conflict.path for conflict in state.conflicts]
         try:
             chosen = staging.tracked(pending, names)
         except errors.PathNotTracked as error:
@@ -64,7 +65,7 @@ def resolve(
             side = history.head_of(project.store) if ours else state.theirs
             held = dict(projection.current(project.store, side).files())
             rows = project.index.rows()
-            # Of ours that does not count, only the file is left, which nobody has touched.
+            # An entry of ours that does not count exists only as the file on disk, still untouched.
             apart = [path for path in chosen if ours and path in rows and path not in held]
             _take_as_it_is(project, apart, readers)
             backup = _take(project, [p for p in chosen if p not in apart], held, state.trees)
@@ -79,7 +80,7 @@ def resolve(
 def _take(
     project: Project, paths: Sequence[str], held: Mapping[str, Placed], prepared: history.Trees
 ) -> str:
-    """Put files in place as one side holds them, unless they were edited, and stage that."""
+    """Write files as one side holds them, unless they were edited, and stage them."""
     rows = project.index.rows()
     marks = dict(View(project.store, prepared, project.owner).files())
     wanted = {path: held.get(path) for path in paths}
@@ -133,11 +134,11 @@ def merge_continue(project: Project, message: str = "") -> LogEntry:
 
 
 def merge_abort(project: Project) -> Undone:
-    """Go back to how things were before the merge. Files edited since are kept as a backup.
+    """Go back to the state before the merge. Files edited since are kept as a backup.
 
     Raises:
         NothingToDo: No merge is in progress.
-        UsageError: It began so long ago that what was here before is not known any more.
+        UsageError: The merge began so long ago that the state before it is not known any more.
     """
     with project.operation("merge --abort"):
         state = merge_in_progress(project)
@@ -153,14 +154,14 @@ def merge_abort(project: Project) -> Undone:
 
 
 def op_log(project: Project, *, limit: int | None = None) -> list[OperationEntry]:
-    """What has been done here, the newest first."""
+    """Return the recorded operations, the newest first."""
     return _logged(project, oplog.log(project.database, limit))
 
 
 def _logged(project: Project, newest: Iterable[Operation]) -> list[OperationEntry]:
-    """Operations, the newest first, with the messages of the commits that they made.
+    """Return operations, the newest first, with the messages of the commits that they made.
 
-    Those are not in the log itself: beside paths nothing lies about here unsealed.
+    The log itself does not hold messages: apart from paths, `.dorky/` holds nothing unencrypted.
     """
     found = []
     mains = oplog.mains(project.database)
@@ -181,10 +182,11 @@ def _logged(project: Project, newest: Iterable[Operation]) -> list[OperationEntr
 def undo(project: Project, count: int = 1, *, force: bool = False) -> Undone:
     """Take back the newest operations: refs, index and files are as they were before.
 
-    An undo is an operation, too: undoing it brings everything back.
+    An undo is an operation, too: undoing it restores everything.
 
     Args:
-        count: How many.
+        project: The project.
+        count: How many operations to take back.
         force: Whether to overwrite what was edited since, after keeping it as a backup commit.
 
     Raises:
@@ -205,8 +207,10 @@ def undo(project: Project, count: int = 1, *, force: bool = False) -> Undone:
 
 
 def _undo(project: Project, since: int, *, force: bool) -> Undone:
-    """Put back what operations have replaced, from one on."""
-    undone = _logged(project, (each for each in oplog.log(project.database) if each.n >= since))
+    """Restore what operations have replaced, from one on."""
+    undone = _logged(
+        project, (operation for operation in oplog.log(project.database) if operation.n >= since)
+    )
     found = oplog.replaced(project.database, since)
     before = project.database.ref(MAIN)
     rows = project.index.rows()
@@ -223,7 +227,7 @@ def _undo(project: Project, since: int, *, force: bool) -> Undone:
         )
     backup, done = carry_out(project, rows, made, force=force)
     changes = changes_on_disk(made)
-    # What a later one kept is not what is put back: it was edited in between.
+    # Backups of later operations stay: the files were edited in between.
     later = oplog.replaced(project.database, since + 1).refs.keys() - {MAIN}
     written = {row.path: row for row in done.rows}
     back = [
@@ -242,7 +246,7 @@ def _undo(project: Project, since: int, *, force: bool) -> Undone:
                 project.database.delete_ref(name)
         for key, value in found.values.items():
             project.database.set(key, value or b"")
-    # Rules of git's may have gone with what was staged.
+    # Unstaging may have removed git's ignore rules for these files.
     hide_from_git(project, (row.path for row in back if is_on_disk(project, row.path)))
     head = project.database.ref(MAIN)
     return Undone(
@@ -255,7 +259,7 @@ def _undo(project: Project, since: int, *, force: bool) -> Undone:
 
 
 def _is_published(project: Project, before: ObjectId | None, head: ObjectId | None) -> bool:
-    """Whether the remote has a commit that was ``main``'s, and is not any more."""
+    """Return whether the remote has a commit that the undo took out of ``main``."""
     upstream = project.database.ref(f"{ORIGIN}/{MAIN}")
     if before is None or upstream is None:
         return False
@@ -265,6 +269,6 @@ def _is_published(project: Project, before: ObjectId | None, head: ObjectId | No
     while before and before != head:
         if before in theirs:
             return True
-        # Not what came by a merge: that was theirs before.
+        # Follow first parents only: what came by a merge was the remote's before.
         before = next(iter(history.read_commit(project.store, before).parents), None)
     return False

@@ -1,6 +1,6 @@
-"""Using secrets: what files hold, variable by variable, for commands, scripts and people.
+"""Variables: read and change files variable by variable, for commands, scripts and people.
 
-Nothing here prints a value or puts one into an error.
+Nothing in this module prints a value or puts one into an error.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ from dorky.store.index import mode_of
 from dorky.worktree import checkout, staging
 
 DOTENV = ".env"
-"""The file that is meant when none is named."""
+"""The file to read when none is named."""
 
 _NEW = 0o600
 _LINKS = 10
 
 
 class _Content(NamedTuple):
-    """What lies at a path.
+    """The content at a path.
 
     Attributes:
         mode: Type and permission bits.
-        data: The bytes, or where a link points.
+        data: The bytes, or a link's target.
         seen: The state of the file before it was read; None if it is not on disk.
     """
 
@@ -59,23 +59,24 @@ class _Content(NamedTuple):
 
 
 def read_file(project: Project, path: StrPath, revision: str = "") -> bytes:
-    """The whole content of a file. Nothing is written to the worktree.
+    """Return the whole content of a file. Nothing is written to the worktree.
 
-    With a revision, as that holds it. Without, as it is on disk; if it is not there, as it is
-    staged; in a project that was never pulled, as the remote has it now.
+    With a revision, the content is the revision's. Without one, it is the content on disk; if the
+    file is not on disk, the staged content; in a project that was never pulled, the content that
+    the remote has now.
 
     Links are followed as far as they stay in the project.
 
     Raises:
         PathNotFound: There is no such file.
         PathNotTracked: The revision holds no such file.
-        ForeignGroup: It belongs to a group that the user is not in.
+        ForeignGroup: The file belongs to a group that the user is not in.
     """
     return _followed(project, path, revision)[1].data
 
 
 def _followed(project: Project, path: StrPath, revision: str = "") -> tuple[str, _Content]:
-    """The file that a path leads to, and what it holds."""
+    """Return the file that a path leads to, and its content."""
     name = project.worktree.relative(path)
     for _ in range(_LINKS):
         found = _committed_content(project, name, revision) if revision else _content(project, name)
@@ -124,7 +125,7 @@ def _committed_content(project: Project, name: str, revision: str) -> _Content:
 
 
 def _was_pulled(project: Project) -> bool:
-    """Whether there is anything here but, perhaps, what a fetch has brought."""
+    """Return whether the local store has anything but, perhaps, what a fetch has brought."""
     return project.is_set_up and (
         project.database.ref(MAIN) is not None
         or ORIGIN not in project.config.remotes()
@@ -139,10 +140,10 @@ def read_document(project: Project, path: StrPath, revision: str = "") -> Docume
 
 
 def _named_document(project: Project, path: StrPath, hint: str) -> str:
-    """The repository path of a file that has keys.
+    """Return the repository path of a file that has keys.
 
     Raises:
-        UsageError: By its name, it has none.
+        UsageError: By its name, the file has none.
     """
     name = project.worktree.relative(path)
     if documents.syntax_of(name) is None:
@@ -151,15 +152,16 @@ def _named_document(project: Project, path: StrPath, hint: str) -> str:
 
 
 def get_variable(project: Project, path: StrPath, key: str, revision: str = "") -> str:
-    """One value of a `.env`, JSON, TOML or YAML file.
+    """Return one value of a `.env`, JSON, TOML or YAML file.
 
     Args:
+        project: The project.
         path: The file.
         key: A variable, or a path of keys such as ``db.hosts.0``.
-        revision: Of which state (see `read`).
+        revision: The revision that holds the file (see `read_file`).
 
     Raises:
-        NoSuchVariable: There is none.
+        NoSuchVariable: There is no such variable.
         BadDocument: The file is malformed.
     """
     found = read_document(project, path, revision)
@@ -172,15 +174,16 @@ def get_variable(project: Project, path: StrPath, key: str, revision: str = "") 
 def variables(
     project: Project, path: StrPath, *, only: Collection[str] = (), revision: str = ""
 ) -> dict[str, str]:
-    """All values of a `.env`, JSON, TOML or YAML file, by key, in the file's order.
+    """Return all values of a `.env`, JSON, TOML or YAML file, by key, in the file's order.
 
     Args:
+        project: The project.
         path: The file.
         only: If given, the keys that are wanted.
-        revision: Of which state (see `read`).
+        revision: The revision that holds the file (see `read_file`).
 
     Raises:
-        NoSuchVariable: One of ``only`` is not there.
+        NoSuchVariable: The file lacks one of ``only``.
         BadDocument: The file is malformed.
     """
     found = read_document(project, path, revision)
@@ -194,7 +197,7 @@ def variables(
 def export(
     project: Project, path: StrPath, form: Form, *, only: Collection[str] = (), revision: str = ""
 ) -> str:
-    """The values of a file, written for somebody else who reads them.
+    """Return the values of a file, written for another program to read.
 
     Raises:
         CantExport: The form can't carry one of them.
@@ -210,17 +213,19 @@ def environment(
     allow: Collection[str] = (),
     revision: str = "",
 ) -> dict[str, str]:
-    """The variables of files, for a command's environment.
+    """Return the variables of files, for a command's environment.
 
     Args:
-        paths: Later ones win. Without any, the `.env` here, else the one of the project's root.
+        project: The project.
+        paths: The files; later ones win. By default the `.env` in the current directory, else the
+            one in the project's root.
         only: If given, the variables that are wanted.
         allow: Variables that may be set though they change how programs are loaded.
-        revision: Of which state (see `read`).
+        revision: The revision that holds the files (see `read_file`).
 
     Raises:
-        UnsafeVariable: One that is not allowed.
-        NoSuchVariable: One of ``only`` is in none of the files.
+        UnsafeVariable: A variable is not allowed.
+        NoSuchVariable: None of the files holds one of ``only``.
     """
     found: dict[str, str] = {}
     for path in paths or [_dotenv(project, revision)]:
@@ -244,7 +249,7 @@ def environment(
 
 
 def _dotenv(project: Project, revision: str) -> StrPath:
-    """The `.env` file that is meant when none is named."""
+    """Return the `.env` file to read when none is named."""
     if Path.cwd() != project.root:
         with contextlib.suppress(errors.NotFound, errors.OutsideWorktree):
             read_file(project, DOTENV, revision)
@@ -256,15 +261,16 @@ def _dotenv(project: Project, revision: str) -> StrPath:
 
 
 def set_variable(project: Project, path: StrPath, key: str, value: str) -> Edited:
-    """Give a variable a value, and stage the file. Comments and order stay.
+    """Set a variable, and stage the file. Comments and order stay.
 
     Args:
+        project: The project.
         path: A `.env`, JSON, TOML or YAML file; made if there is none.
         key: A variable, or a path of keys such as ``db.hosts.0``.
-        value: The text. Where a number or a boolean was, one stays if it is one.
+        value: The text. A number or a boolean stays one if the new text is one.
 
     Raises:
-        UsageError: It can't be written there.
+        UsageError: The file can't hold the value.
         BadDocument: The file is malformed.
         GitTracked: git tracks the file, which is as it was.
     """
@@ -272,11 +278,11 @@ def set_variable(project: Project, path: StrPath, key: str, value: str) -> Edite
 
 
 def check_settable(project: Project, path: StrPath) -> None:
-    """Make sure that a variable can be set in a file, and open the keys for it.
+    """Check that a variable can be set in a file, and open the keys for it.
 
     Raises:
-        UsageError: It is no `.env`, JSON, TOML or YAML file.
-        NoKey: The user can't write to it.
+        UsageError: The file is no `.env`, JSON, TOML or YAML file.
+        NoKey: The user can't write to the file.
     """
     _named_document(project, path, _command("edit", path))
     _editable(project, path, create=True)
@@ -284,10 +290,10 @@ def check_settable(project: Project, path: StrPath) -> None:
 
 
 def unset_variable(project: Project, path: StrPath, key: str) -> Edited:
-    """Take a variable, or a key with all below it, out of a file, and stage that.
+    """Delete a variable, or a key with all below it, from a file, and stage the file.
 
     Raises:
-        NoSuchVariable: There is none.
+        NoSuchVariable: There is no such variable.
         BadDocument: The file is malformed.
     """
 
@@ -325,19 +331,20 @@ def edit(
     *,
     again: Callable[[errors.BadDocument], bool] = lambda _: False,
 ) -> Edited:
-    """Have somebody edit a copy of a file; save it if it changed, and stage it.
+    """Let an editor change a copy of a file; save it if it changed, and stage it.
 
-    The copy lies in a directory of its own, that nobody else can enter, in memory where there
-    is such a place. It is deleted afterwards.
+    The copy lies in a directory of its own that nobody else can enter, in memory if the system has
+    such a place. It is deleted afterwards.
 
     Args:
+        project: The project.
         path: Any file; made if there is none.
-        editor: Edits the file it is given; whatever it raises, nothing is changed.
-        again: Is told that the text is malformed; whether to go on editing it.
+        editor: Edits the file it is given; if it raises, nothing is changed.
+        again: Receives the error of malformed text; returns whether to edit it again.
 
     Raises:
-        NotSaved: The file was changed meanwhile, or the text is malformed, or can't be staged.
-            The text is kept where the error says.
+        NotSaved: The file was changed meanwhile, or the text is malformed, or can't be staged. The
+            text is kept where the error says.
     """
     name, old = _editable(project, path, create=True)
     with _private_directory(project) as directory:
@@ -360,10 +367,10 @@ def edit(
 
 
 def _editable(project: Project, path: StrPath, *, create: bool) -> tuple[str, _Content | None]:
-    """A file to be changed: its path, and what it holds; None for a new one.
+    """Return the path of a file to change, and its content; None for a new file.
 
     Raises:
-        NotSetUp: What is to be changed has not been pulled yet.
+        NotSetUp: The file has not been pulled yet.
     """
     if not project.is_set_up or not (
         _was_pulled(project) or project.database.ref(f"{ORIGIN}/{MAIN}") is None
@@ -384,10 +391,10 @@ def _editable(project: Project, path: StrPath, *, create: bool) -> tuple[str, _C
 
 
 def _save(project: Project, name: str, old: _Content | None, data: bytes) -> Edited:
-    """Put new content in a file's place, and stage it; if that is refused, all is as it was.
+    """Write new content to a file, and stage it; if staging is refused, restore the old content.
 
     Raises:
-        LocalChanges: The file is not any more what was read.
+        LocalChanges: The file has changed since it was read.
     """
     if moment(project.worktree.stat(name)) != (old.seen if old else None):
         raise errors.LocalChanges(name, hint="it was changed just now: begin again")
@@ -410,14 +417,14 @@ def _save(project: Project, name: str, old: _Content | None, data: bytes) -> Edi
 
 
 def put_file(project: Project, name: str, mode: int, data: bytes) -> None:
-    """Put a file in place of the one in the worktree, if any."""
+    """Write a file to the worktree, replacing the old one if there is one."""
     with project.worktree.writing() as writing:
         writing.install(writing.prepare(name, mode, [data]), name)
 
 
 @contextlib.contextmanager
 def _private_directory(project: Project) -> Iterator[Path]:
-    """A directory for text in the clear; gone afterwards, unless something is kept in it."""
+    """Yield a directory for unencrypted text; delete it afterwards, unless a text is kept in it."""
     import tempfile
 
     place = project.config.memory or project.base
@@ -426,7 +433,7 @@ def _private_directory(project: Project) -> Iterator[Path]:
     try:
         yield made
     except errors.NotSaved:
-        raise  # what is in there is the only copy
+        raise  # the directory holds the only copy
     except BaseException:
         shutil.rmtree(made, ignore_errors=True)
         raise
@@ -439,12 +446,12 @@ def _missing(path: str, key: str, names: Iterable[str]) -> errors.NoSuchVariable
 
 
 def _empty(name: str) -> bytes:
-    """A document without keys."""
+    """Return a document without keys."""
     return b"{}\n" if documents.syntax_of(name) is Syntax.JSON else b""
 
 
 def _flaw(name: str, text: bytes) -> errors.BadDocument | None:
-    """Why a text can't be what a file of this name holds."""
+    """Return why a text can't be the content of a file of this name; None if it can."""
     if documents.syntax_of(name) is not None:
         try:
             documents.parse(name, text)

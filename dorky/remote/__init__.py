@@ -1,1 +1,1 @@
-"""What is done with a remote: its root, pushing, fetching."""
+"""The remote: its root, push, fetch, garbage collection and purge."""

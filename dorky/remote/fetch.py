@@ -1,7 +1,7 @@
-"""Fetching: the root, the tails of packs that are new, and the chunks that a checkout needs.
+"""Fetch: the root, the tails of packs that are new, and the chunks that a checkout needs.
 
-Readers against garbage collection: a listed pack that is not there means that the root has moved
-on, or that the repository is damaged; the root, read again, tells which.
+A reader may meet a garbage collection: a listed pack that is missing means that the root has moved
+on or that the repository is damaged. Reading the root again tells which.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _GAP = 128 * KiB
 _RANGE = 8 * MiB
 _FINE = 32 * KiB
 _OVERHEAD = 64
-"""More than an object costs its pack beside its bytes, so packs are saved before they are full."""
+"""More than an object costs its pack on top of its bytes: packs are saved before they are full."""
 
 
 class Moved(Exception):
@@ -34,13 +34,14 @@ class Moved(Exception):
 
 
 def fetch(remote: Remote, progress: Progress = SILENT) -> None:
-    """Bring what is known of a remote up to date: its root, and the metadata of all its packs.
+    """Update what is known of a remote: its root, and the metadata of all its packs.
 
-    One conditional request if nothing is new, one request if everything new is inline.
+    This takes one conditional request if nothing is new, and one request if everything new is
+    inline.
 
     Raises:
-        NoRepositoryAtURL: It holds no repository.
-        MissingPack: Its root lists a pack that is not there.
+        NoRepositoryAtURL: The remote holds no repository.
+        MissingPack: The root lists a pack that the remote does not store.
     """
     for _ in range(_ATTEMPTS):
         answer = remote.read(unless=None if _groups_changed(remote.store) else remote.version)
@@ -53,7 +54,7 @@ def fetch(remote: Remote, progress: Progress = SILENT) -> None:
 
 
 def _groups_changed(store: Store) -> bool:
-    """Whether the user has other groups' keys than when the remote was fetched last."""
+    """Return whether the user has other groups' keys than at the last fetch of the remote."""
     if not store.database.roster().groups:
         return False
     with contextlib.suppress(errors.NoKey, errors.IdentityMissing):
@@ -66,12 +67,12 @@ def _groups(store: Store) -> bytes:
 
 
 def _take(remote: Remote, seen: RootSnapshot, data: bytes, progress: Progress) -> None:
-    """Remember a root and all that it lists, or nothing."""
+    """Store a root and the metadata of all that it lists, or nothing."""
     store = remote.store
     known = {each.id for each in store.packs(remote.name)}
     groups = _groups(store)
     if groups != (store.database.get("groups") or ALL.encode()):
-        # What was passed over when its group was closed can be read now.
+        # Packs that were skipped while their group was closed can be read now.
         known.clear()
     new = [each for each in seen.root.packs if each.id not in known]
     _check_epochs(remote, seen)
@@ -92,7 +93,7 @@ def _take(remote: Remote, seen: RootSnapshot, data: bytes, progress: Progress) -
                     writer.append(at.kind, at.id, stored)
             progress.advance(1)
         progress.finish()
-        # One short transaction, with all of the waiting for the network behind us.
+        # One short transaction, after all waiting for the network.
         with remote.remembering(seen, data):
             writer.save()
             for packed, locations in learned:
@@ -103,10 +104,10 @@ def _take(remote: Remote, seen: RootSnapshot, data: bytes, progress: Progress) -
 
 
 def _check_descent(remote: Remote, before: RootSnapshot | None, seen: RootSnapshot) -> None:
-    """Refuse a history that does not go on from what was seen, unless files were purged from it.
+    """Refuse a history that does not continue what was seen, unless files were purged from it.
 
     Raises:
-        HistoryReplaced: It doesn't.
+        HistoryReplaced: The history does not continue what was seen.
     """
     old, new = (each.root.refs.get(MAIN) if each else None for each in (before, seen))
     if old is None or old == new or before is None or remote.accept_rewind:
@@ -120,7 +121,7 @@ def _check_descent(remote: Remote, before: RootSnapshot | None, seen: RootSnapsh
 
 
 def _check_epochs(remote: Remote, seen: RootSnapshot) -> None:
-    """Refuse packs that were listed after a key's retirement, but written as if before.
+    """Refuse packs that were listed after a key was retired, but written with the retired key.
 
     Raises:
         CorruptRoot: There are such packs.
@@ -141,7 +142,7 @@ Tail = tuple[Pack, list[Location], list[tuple[Location, bytes]]]
 def _tails(remote: Remote, seen: RootSnapshot, packs: Sequence[Pack]) -> Iterator[Tail]:
     """Read the tails of packs: what they hold, and their metadata objects, verified.
 
-    Those of groups that the user is not in are passed over.
+    Objects of groups that the user is not in are skipped.
     """
     vault = remote.store.vault
 
@@ -168,7 +169,7 @@ def _range(remote: Remote, seen: RootSnapshot, name: str, start: int, end: int) 
     try:
         return remote.driver.get_range(PACKS + name, start, end)
     except errors.BadEndpoint as error:
-        # The same endpoint has just given us a root, so it is the pack that is short.
+        # The same endpoint has just returned a root, so the pack is too short.
         raise errors.CorruptPack(name, f"bytes {start} to {end} can't be read") from error
     except errors.KeyNotFound:
         if remote.read(unless=seen.version) is not None:
@@ -180,7 +181,7 @@ def _range(remote: Remote, seen: RootSnapshot, name: str, start: int, end: int) 
 
 
 class Span(NamedTuple):
-    """One range of one pack, and the objects to be taken from it."""
+    """One range of one pack, and the objects to take from it."""
 
     pack: str
     start: int
@@ -189,12 +190,12 @@ class Span(NamedTuple):
 
     @property
     def fine(self) -> bool:
-        """Whether its objects are so small that one thread does more with them than several."""
+        """Return whether the objects are so small that one thread is faster than several."""
         return self.end - self.start < len(self.objects) * _FINE
 
     def cut(self, data: bytes) -> Iterator[tuple[PackedObject, bytes | memoryview]]:
-        """The objects' stored forms, from what was read of the range."""
-        # Not copied, unless the few that are wanted would keep many that are not in memory.
+        """Yield the stored forms of the objects, cut from the range that was read."""
+        # Slices save a copy, but a few small ones would keep a large buffer in memory.
         dense = sum(at.length for at in self.objects) > len(data) // 2
         whole = memoryview(data) if dense else data
         for at in self.objects:
@@ -221,14 +222,14 @@ def spans(places: Iterable[PackedObject]) -> list[Span]:
 
 
 def fetch_objects(remote: Remote, ids: Iterable[ObjectId], progress: Progress = SILENT) -> None:
-    """Bring objects here that only the remote holds. Verified one by one before they are kept.
+    """Fetch objects that only the remote holds. Each is verified before it is stored.
 
     Memory: a few ranges of 8 MiB, whatever the total.
 
     Raises:
         MissingObject: The remote does not hold one of them.
         CorruptObject: One of them is damaged.
-        MissingPack: A pack is not there.
+        MissingPack: The remote does not store a pack that the root lists.
     """
     store = remote.store
     wanted = store.missing(ids)
@@ -277,7 +278,7 @@ def _fetch_spans(remote: Remote, wanted: Sequence[Span], progress: Progress) -> 
                     writer.append(at.kind, at.id, stored)
                     unsaved += len(stored) + _OVERHEAD
                     if unsaved >= pack.TARGET:
-                        # However this ends, by a power cut even: what came need not come again.
+                        # Save even after a failure: what has arrived need not be fetched again.
                         writer.save()
                         unsaved = 0
                 progress.advance(span.end - span.start)

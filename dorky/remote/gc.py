@@ -1,12 +1,12 @@
-"""Collecting a remote's garbage: packs that no root lists, and packs better written anew.
+"""Garbage collection in the remote: delete packs that no root lists, and rewrite wasteful packs.
 
-The root is the only arbiter, as for a push. What is to go is condemned by a swap of the root, and
-deleted only after it: a pusher that had sent such a pack, and was about to list it, loses its swap
-to that, and finds the pack condemned. So nothing depends on clocks or on the grace: with none at
-all, pushers who are under way only have to send more.
+The root is the only arbiter, as for a push. A swap of the root condemns the packs to delete, and
+they are deleted only after it. A client that had uploaded such a pack and was about to list it
+loses its own swap to that one, and finds the pack condemned. So nothing depends on clocks or on the
+grace period: without a grace period, pushes that are under way only have to upload more.
 
-Interrupted anywhere, a collection is run again: what was condemned and is still there is deleted
-then, and what it has uploaded is garbage like any other.
+An interrupted collection is run again: the next run deletes the condemned packs that still exist,
+and the packs that the first run uploaded are garbage like any other.
 """
 
 from __future__ import annotations
@@ -33,28 +33,28 @@ from dorky.results import Garbage, RemoteGCReport
 from dorky.store import pack, reachability
 
 GRACE = timedelta(days=7)
-"""How long a pack that no root lists is left alone: somebody may be about to list it."""
+"""How long a pack that no root lists is kept: somebody may be about to list it."""
 _PROBING = timedelta(hours=1)
-"""How long scratch keys are left alone, whatever the grace: a probe that loses its own fails."""
+"""How long scratch keys are kept, whatever the grace: a probe fails if its key is deleted."""
 _MANY_SMALL = 8
 _MOST = 4000
-"""How many packs one swap condemns: a root has to hold their names."""
+"""The most packs that one swap condemns: a root has to hold their names."""
 _ATTEMPTS = 10
 
 
 class Plan(NamedTuple):
-    """What a collection is going to do.
+    """The plan of a collection.
 
     Attributes:
-        collection: What is told of it.
+        collection: The report of it.
         grace: How old garbage must be.
-        seen: The root that it is made for.
-        condemned: Packs which that root condemns, and which are there.
+        seen: The root that the plan is made for.
+        condemned: Packs that this root condemns and that still exist.
         strays: Packs in no root, to be condemned.
         scratch: Keys that probes have left.
-        rewritten: Listed packs that are given up.
+        rewritten: Listed packs to rewrite, with the reasons.
         alive: Everything that is reachable.
-        moved: Of that, what has to go into new packs.
+        moved: Of that, what has to move into new packs.
     """
 
     collection: RemoteGCReport
@@ -69,31 +69,35 @@ class Plan(NamedTuple):
 
     @property
     def changes_root(self) -> bool:
-        """Whether the root has to change, or only what it condemns already is to be deleted."""
+        """Return whether the root has to change.
+
+        If not, only packs that the root condemns already have to be deleted.
+        """
         gone = len(self.condemned) < len(self.seen.root.condemned)
         return bool(self.strays or self.rewritten or gone)
 
 
 def plan(remote: Remote, *, grace: timedelta = GRACE, progress: Progress = SILENT) -> Plan:
-    """Find what can go. Fetches first; changes nothing in the remote.
+    """Find what can be deleted. This fetches first, and changes nothing in the remote.
 
-    Age is told by the remote's own clock, and written a scratch key for if anything may be garbage.
+    Ages are measured by the remote's own clock. To read it, a scratch key is written if anything
+    may be garbage.
 
     Args:
-        remote: Where.
-        grace: How old what no root lists must be.
-        progress: Is told about the fetch.
+        remote: The remote.
+        grace: How old packs that no root lists must be.
+        progress: Receives the progress of the fetch.
 
     Raises:
-        NoRepositoryAtURL: It holds no repository.
-        MissingObject: What its refs name is not there.
+        NoRepositoryAtURL: The remote holds no repository.
+        MissingObject: An object that the remote's refs need is missing.
     """
     fetch(remote, progress)
     seen = remote.seen
     assert seen is not None
     root = seen.root
     listed = {each.id for each in root.packs}
-    # After the root: should another list what is found here, then our swap is lost.
+    # List after reading the root: if a newer root lists one of these packs, our swap loses.
     there = roots.stored(remote.driver)
     condemned = tuple(each for each in root.condemned if each in there and each not in listed)
     loose = [there[each] for each in sorted(there.keys() - listed - set(condemned))]
@@ -140,7 +144,7 @@ def plan(remote: Remote, *, grace: timedelta = GRACE, progress: Progress = SILEN
 def _old(
     remote: Remote, loose: list[Stat], scratch: list[Stat], grace: timedelta
 ) -> tuple[list[Stat], list[Stat]]:
-    """Of packs that no root lists, and of probes' scratch keys, those that are old enough."""
+    """Return the packs that no root lists, and the scratch keys, that are old enough to delete."""
     if not loose and not scratch:
         return [], []
     now = probe.clock(remote.driver)
@@ -154,13 +158,13 @@ def _old(
 def _rewritten(
     remote: Remote, seen: RootSnapshot
 ) -> tuple[dict[ObjectId, str], set[ObjectId], set[ObjectId]]:
-    """Which listed packs are better written anew, and why.
+    """Return which listed packs to rewrite, and why.
 
-    What hangs below a closed group's trees can't be known. So while there is one, nothing is taken
-    for dead, and a pack in which anything may be that group's is left alone.
+    The objects below a closed group's trees can't be known. So while there is a closed group,
+    nothing counts as dead, and a pack in which anything may be that group's is left alone.
 
     Returns:
-        The packs with their reasons; everything that is reachable; of that what has to be moved.
+        The packs with their reasons; everything that is reachable; of that, what has to be moved.
     """
     store = remote.store
     alive = reachability.reach(store, seen.root.refs.values()).all
@@ -177,7 +181,7 @@ def _rewritten(
     small: dict[ObjectId, str] = {}
     needed: dict[ObjectId, set[ObjectId]] = {}
     for packed, sizes in judged:
-        # Of what is in several packs one copy is needed: that in the largest.
+        # If several packs hold an object, the copy in the largest one is needed.
         needed[packed.id] = (sizes.keys() & alive) - taken
         taken |= needed[packed.id]
         total = sum(sizes.values())
@@ -191,12 +195,12 @@ def _rewritten(
 
 
 def apply(remote: Remote, made: Plan, *, progress: Progress = SILENT) -> RemoteGCReport:
-    """Do what was planned, or what has to be done by now if the root has changed since.
+    """Carry out a plan, or an updated one if the root has changed since.
 
     Raises:
         UsageError: The root would not fit any more.
-        AccessDenied: Deleting is not allowed. What was to go is condemned; who may delete can run
-            this again.
+        AccessDenied: Deleting is not allowed. The packs are condemned; a member who may delete can
+            run this again.
         ServerBusy: Others keep changing the root.
     """
     first = made.collection
@@ -230,7 +234,7 @@ def _following(made: Plan, sent: Iterable[Sent]) -> Root:
     root = made.seen.root
     new = {each.pack.id: each.pack for each in sent}
     kept = (each for each in root.packs if each.id not in made.rewritten)
-    # What was sent for a swap that was lost has been found among what no root lists.
+    # Packs uploaded for a lost swap show up among those that no root lists.
     strays = (each for each in made.strays if each not in new)
     return roots.successor(
         root,
@@ -241,9 +245,9 @@ def _following(made: Plan, sent: Iterable[Sent]) -> Root:
 
 
 def _send(remote: Remote, made: Plan, sent: list[Sent], progress: Progress) -> int:
-    """Upload new packs with what has to be moved; how many bytes they have."""
+    """Upload new packs with what has to be moved; return their size in bytes."""
     header, root = made.seen.header, made.seen.root
-    # No more new packs than old ones: those stand in for them.
+    # There are no more new packs than old ones, so the old list is an upper bound.
     crowded = msgspec.structs.replace(_following(made, ()), packs=root.packs)
     opened = remote.unlock(header)
     roots.encode(header, crowded, opened)

@@ -1,9 +1,9 @@
-"""Packs that were sent and are in no root yet: remembered here, so that they need not be sent again
-if the push that sends them is interrupted.
+"""The journal: packs that were uploaded but are in no root yet.
 
-They are written down before they are sent. Whether they have arrived the remote tells; nobody but
-this clone knows what they are, and a collection of garbage may take them away at any time. So
-before a root lists one, it is made sure that it is there, and that none did (see `Journal.take`).
+It is kept locally, so that an interrupted push need not upload them again. A pack is recorded
+before it is uploaded. Only the remote tells whether it has arrived; no other clone knows what it
+is, and a garbage collection may delete it at any time. So before a root lists such a pack, the push
+makes sure that the pack is stored and that no collection has condemned it (see `Journal.take`).
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from dorky.remote.root import Remote, stored
 
 
 class Sent(NamedTuple):
-    """A pack that is in the remote but in no root yet, and what it holds."""
+    """A pack that is in the remote but in no root yet, and its objects."""
 
     pack: Pack
     locations: list[Location]
 
     @property
     def ids(self) -> set[ObjectId]:
-        """What it holds."""
+        """Return the ids of the pack's objects."""
         return {at.id for at in self.locations}
 
 
 class Journal:
-    """The packs sent to a remote, in the local database: of this process, or of one that died.
+    """The packs uploaded to a remote, in the local database, by this process or by one that died.
 
     Args:
-        remote: Where they were sent to.
+        remote: The remote that they were uploaded to.
     """
 
     def __init__(self, remote: Remote) -> None:
@@ -55,7 +55,7 @@ class Journal:
         ]
 
     def add(self, sent: Sent) -> None:
-        """Remember a pack that is about to be sent."""
+        """Record a pack that is about to be uploaded."""
         with self._database.transaction():
             if not self._sent:
                 self._remote.store.retain(self._name, [])
@@ -69,22 +69,22 @@ class Journal:
         wanted: Collection[ObjectId],
         listed: Callable[[set[ObjectId]], set[ObjectId]],
     ) -> list[Sent]:
-        """The packs that may be listed by the root that follows ``root``; the rest is forgotten.
+        """Return the packs that the root after ``root`` may list; forget the rest.
 
-        Such a pack holds something wanted, and nothing that is neither wanted nor listed: what a
-        root lists it lists with everything below. It is sealed with no key that has been retired.
-        And no collection of garbage has taken it away, or is about to.
+        Such a pack holds something wanted, and nothing that is neither wanted nor listed: a root
+        lists an object only with everything below it. The pack is not encrypted with a retired key.
+        No garbage collection has deleted it, or is about to.
 
         Args:
             root: The root to replace, or None.
-            wanted: What it lacks.
-            listed: Says which objects it lists.
+            wanted: The objects that the root lacks.
+            listed: Returns which objects the root lists.
         """
         kept = [each for each in self._sent if _fits(each, wanted, listed)]
         epochs = self._remote.store.vault.epochs
         retired = [each for each in self._sent if each.pack.epochs != epochs]
         if retired:
-            # Somebody who has been removed since may hold the keys.
+            # A former member may hold the keys of these packs.
             delete(self._remote, [each.pack.id for each in retired])
         kept = [each for each in kept if each.pack.epochs == epochs]
         under = root.gc_epoch if root else 0
@@ -99,8 +99,8 @@ class Journal:
     def _still_there(
         self, sent: Iterable[Sent], under: int, condemned: Collection[str]
     ) -> list[Sent]:
-        # An entry of `condemned` leaves it with a later collection. After two of them a pack may
-        # have been condemned, deleted, forgotten, and written once more by a request that was late.
+        # An entry leaves `condemned` with a later collection. After two, a pack may have been
+        # condemned, deleted, forgotten, and written once more by a late request.
         if not 0 <= under - self._under <= 1:
             return []
         try:
@@ -119,7 +119,7 @@ class Journal:
             self._database.set(self._key, str(under).encode())
 
     def clear(self) -> None:
-        """Forget all of them: a root lists them now, or nobody needs them any more."""
+        """Forget all packs: a root lists them now, or nobody needs them any more."""
         if self._sent:
             self._keep([], self._under)
             self._sent = []
@@ -135,14 +135,14 @@ def _fits(
 
 
 def remaining(remote: Remote, sent: Iterable[Sent], alive: set[ObjectId], under: int) -> list[Sent]:
-    """The packs sent for a swap that was lost which its repetition may list, without a journal.
+    """Return the packs of a lost swap that the next attempt may list, without a journal.
 
     Args:
-        remote: Where they were sent to; its root has been fetched again.
-        sent: They.
-        alive: What may be listed.
+        remote: The remote that they were uploaded to; its root has been fetched again.
+        sent: The packs.
+        alive: The objects that may be listed.
         under: The ``gc_epoch`` of the root that was to be replaced. If it has moved, another
-            collection may have condemned them.
+            collection may have condemned the packs.
     """
     assert remote.seen is not None
     if remote.seen.root.gc_epoch != under:

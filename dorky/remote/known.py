@@ -1,7 +1,7 @@
-"""What this user has seen of a repository: the newest root of each of its URLs.
+"""Known roots: the newest root that this user has seen at each URL of a repository.
 
-It lies in ``~/.dorky/known/REPOSITORY``, outside every project, so that nobody who changes a
-project's directory or its `.dorkyrc` can make this machine forget it.
+The record lies in ``~/.dorky/known/REPOSITORY``, outside every project, so that nobody who changes
+a project's directory or its `.dorkyrc` can make this machine forget it.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ _LIMIT = 1 << 20
 _PLACES = 100
 _ABSENT = {errno.ENOENT, errno.ENOTDIR}
 _CLOSED = {*_ABSENT, errno.EROFS, errno.EACCES, errno.EPERM}
-"""What a home says that can't be written to, or is not there."""
+"""Errors of a home directory that is missing or can't be written to."""
 
 
 class Newest(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The newest root of one place, as far as it matters for those that follow.
+    """The newest root of one place, as far as it matters for the roots that follow.
 
     Attributes:
         generation: Counts the swaps.
-        txid: Names the root.
+        txid: The root's txid.
         recent: The txids before it, newest first.
         epochs: The commitments of all keys in its header, in order; public.
     """
@@ -47,11 +47,11 @@ class Newest(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Known:
-    """The records of one user, asked about one place.
+    """The records of one user, for one place.
 
     Args:
         config: Leads to the user's home.
-        place: Where a remote is, in one spelling.
+        place: The remote's place, in one spelling.
     """
 
     def __init__(self, config: Config, place: str) -> None:
@@ -69,8 +69,8 @@ class Known:
     def floor(self, repository: str) -> Newest | None:
         """Return the root that this place must not fall behind; None if none was ever seen.
 
-        For a place that was never seen it is the newest of all: `.dorkyrc`, which names the place,
-        can come from anybody.
+        For a place that was never seen, that is the newest root of all places: `.dorkyrc`, which
+        names the place, can come from anybody.
 
         Raises:
             BadKnown: The record can't be read.
@@ -81,23 +81,23 @@ class Known:
         return max(map(_newest, found.values()), key=lambda one: one.generation, default=None)
 
     def has_seen(self, repository: str) -> bool:
-        """Tell whether a root of the repository was ever accepted from this very place."""
+        """Return whether a root of the repository was ever accepted from this very place."""
         return self.place in self._read(repository)
 
     def note(self, repository: str, newest: Newest, *, force: bool = False) -> bool:
-        """Keep a root that was accepted, if it is newer than what is known.
+        """Record a root that was accepted, if it is newer than the one recorded.
 
         Args:
-            repository: Its id.
-            newest: What is to be known from now on.
-            force: Whether it is to be known even if it is older.
+            repository: The repository's id.
+            newest: The root to record.
+            force: Whether to record it even if it is older.
 
         Returns:
-            Whether it is known now: False if the user has no home, or one that can't be written to.
+            Whether it is recorded: False if the user has no home, or one that can't be written to.
 
         Raises:
             BadKnown: The record can't be read.
-            DiskError: It can't be written, and ``force`` depends on it.
+            DiskError: The record can't be written, and ``force`` depends on it.
         """
         old = self._read(repository).get(self.place)
         if old is not None and not _follows(_newest(old), newest, force=force):
@@ -112,7 +112,7 @@ class Known:
                 old = found.get(self.place)
                 if old is not None and not _follows(_newest(old), newest, force=force):
                     return True
-                # What a later dorky has added stays, but not where an older root is accepted.
+                # Fields that a later dorky has added stay, except where an older root is accepted.
                 kept = {} if force or old is None else old
                 found[self.place] = {**kept, **msgspec.to_builtins(newest)}
                 self._write(directory / repository, found)
@@ -141,11 +141,11 @@ class Known:
 
     def _write(self, path: Path, found: dict[str, dict[str, Any]]) -> None:
         while len(found) > _PLACES:
-            # A place that is forgotten must not fall behind the newest one.
+            # A forgotten place must not fall behind the newest root, so the oldest one is dropped.
             others = found.keys() - {self.place}
             del found[min(others, key=lambda place: _newest(found[place]).generation)]
         files.write_atomic(path, msgspec.json.encode(found), tidy=False)
-        if os.geteuid() == 0:  # by sudo in the home of another, who needs the record, too
+        if os.geteuid() == 0:  # by sudo, in the home of another user, who needs the record, too
             home = path.parent.stat()
             os.chown(path, home.st_uid, home.st_gid)
 
@@ -168,7 +168,7 @@ def _make(directory: Path) -> None:
 
 @contextmanager
 def _opened(directory: Path) -> Iterator[int]:
-    """Open the directory of the records, which must be no link."""
+    """Open the directory of the records, which must not be a link."""
     fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         yield fd
@@ -177,10 +177,10 @@ def _opened(directory: Path) -> Iterator[int]:
 
 
 def _bytes(path: Path) -> bytes | None:
-    """Return what a record holds; None if there is none.
+    """Return the bytes of a record; None if there is none.
 
     Raises:
-        BadKnown: It is no file, too large, or can't be read.
+        BadKnown: The record is no file, too large, or can't be read.
     """
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:

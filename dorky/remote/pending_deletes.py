@@ -1,7 +1,8 @@
-"""Packs that no root lists any more, and how they go.
+"""Pending deletes: packs that no root lists any more, and how they are deleted.
 
-Each is first named in the root's ``condemned`` and deleted after that swap. As long as it stands
-there no client lists it again, whatever it remembers; once it has been seen to be gone it need not.
+A swap first names each pack in the root's ``condemned``; the pack is deleted after that swap. As
+long as the root names the pack, no client lists it again, whatever it remembers. Once the pack is
+known to be gone, its name can be dropped.
 """
 
 from __future__ import annotations
@@ -18,16 +19,17 @@ from dorky.remote.root import PACKS, Remote, stored
 def condemn(
     remote: Remote, root: Root, dropped: Iterable[ObjectId], *, unasked: int = 0
 ) -> dict[str, Any]:
-    """What changes in a root so that packs which its successor does not list may be deleted.
+    """Return the changes to a root that condemn packs which its successor does not list.
 
-    Entries that are gone leave, and only together with a new ``gc_epoch``: who has sent a pack that
-    is in no root yet tells by it whether that may have been condemned meanwhile.
+    Entries of packs that are gone are dropped, but only together with a new ``gc_epoch``: a client
+    that has uploaded a pack that is in no root yet tells by it whether the pack may have been
+    condemned meanwhile.
 
     Args:
-        remote: Where they are.
+        remote: The remote that stores the packs.
         root: The root to replace.
-        dropped: What it lists, and its successor does not.
-        unasked: Up to how many older entries are kept without asking what is still there.
+        dropped: The packs that the root lists and its successor does not.
+        unasked: Up to how many older entries are kept without asking which packs still exist.
     """
     kept: Sequence[ObjectId] = root.condemned
     if len(kept) > unasked:
@@ -47,9 +49,9 @@ def _still_there(remote: Remote, condemned: Sequence[ObjectId]) -> Sequence[Obje
 def delete(remote: Remote, dropped: Iterable[ObjectId]) -> None:
     """Delete packs that no root lists any more.
 
-    Who is just reading them finds out, and starts over with the new root. Nobody who pushes relies
-    on them: a push lists what the root that it replaces does not.
+    A client that is reading them notices, and starts over with the new root. No push relies on
+    them: a push only skips what is listed by the root that it replaces.
     """
-    # Who may write need not be allowed to delete; a collection of garbage finds them.
+    # A member who may write need not be allowed to delete; a garbage collection finds them.
     with contextlib.suppress(errors.AccessError):
         remote.driver.delete([PACKS + name for name in dropped])

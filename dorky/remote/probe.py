@@ -1,9 +1,9 @@
-"""The probe: does this bucket honour conditional writes? Some S3-compatibles ignore the headers.
+"""The probe: check whether a bucket honours conditional writes. Some S3-compatibles do not.
 
 Sixteen writers race for one scratch key, first to create it, then to replace it. In a store that
 keeps the contract exactly one of them wins each round.
 
-Another scratch key tells what time it is there.
+Another scratch key tells the time of the store's clock.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ PREFIX = "probe/"
 def honours_swaps(driver: Driver) -> bool:
     """Race conditional writers against a scratch key, which is deleted afterwards.
 
-    Costs 33 requests, in two rounds of parallel ones, and one to clean up.
+    This costs 33 requests in two parallel rounds, and one to clean up.
 
     Raises:
         AccessDenied: Writing is not allowed at all.
-        ServerBusy: The store answered nobody, again and again.
+        ServerBusy: The store answered no writer, again and again.
     """
     used: list[str] = []
     try:
@@ -54,14 +54,14 @@ def honours_swaps(driver: Driver) -> bool:
 
 
 def clock(driver: Driver) -> datetime:
-    """What time it is by the store's own clock, which also says when each key was written.
+    """Return the time by the store's own clock, which also says when each key was written.
 
-    Costs three requests: a scratch key is written, listed and deleted. The local clock may be
+    This costs three requests: a scratch key is written, listed and deleted. The local clock may be
     wrong by years, and the age of a key is a difference of two times.
 
     Raises:
         AccessDenied: Writing is not allowed.
-        ServerBusy: What was written is not listed.
+        ServerBusy: The listing lacks the key that was written.
     """
     key = PREFIX + secrets.token_hex(8)
     try:
@@ -74,7 +74,7 @@ def clock(driver: Driver) -> datetime:
 
 
 def _clean_up(driver: Driver, used: Iterable[str]) -> None:
-    # Who may write need not be allowed to delete; a few bytes stay then, for `remote.gc`.
+    # A member who may write need not be allowed to delete; `remote.gc` deletes the key later.
     with contextlib.suppress(errors.AccessError, errors.Unavailable):
         driver.delete(used)
 
@@ -82,8 +82,11 @@ def _clean_up(driver: Driver, used: Iterable[str]) -> None:
 def _race(
     driver: Driver, key: str, expected: Version | None, *, writers: int = WRITERS
 ) -> list[Version]:
-    """Who is known to have won. A store may be too busy to tell some writers (S3 answers 409 to
-    those who meet; any may answer 503), which says nothing about them."""
+    """Return the versions of the writers that are known to have won.
+
+    A store may be too busy to answer some writers (S3 answers 409 to those that collide; any store
+    may answer 503), which says nothing about them.
+    """
     start = threading.Barrier(writers)
 
     def write(n: int) -> Version | None:

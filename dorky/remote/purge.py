@@ -1,8 +1,9 @@
-"""Taking files out of a remote for good: another history, and no pack that holds the old one.
+"""Purge in the remote: replace the history, and delete every pack that holds the old one.
 
-New packs are uploaded first, then one swap of the root replaces the history, drops what rides
-inline, and condemns every pack that holds anything of the old; then those are deleted. Interrupted
-anywhere, the remote is as it was, or purged but for packs that a collection of garbage deletes.
+New packs are uploaded first. Then one swap of the root replaces the history, drops what is inline,
+and condemns every pack that holds anything of the old history; then those packs are deleted. If the
+purge is interrupted, the remote is as it was, or purged except for packs that a garbage collection
+deletes.
 """
 
 from __future__ import annotations
@@ -26,23 +27,23 @@ _ATTEMPTS = 10
 
 
 class Purged(NamedTuple):
-    """What a purge has done: how many packs it gave up, and how many bytes they had."""
+    """The result of a purge: how many packs it gave up, and how many bytes they had."""
 
     packs: int
     size: int
 
 
 def purge(remote: Remote, record: Purge, progress: Progress = SILENT) -> Purged:
-    """Replace the remote's history by one without some files, which is here.
+    """Replace the remote's history by a rewritten local one without some files.
 
     Args:
-        remote: Where; every group of its header is open to the user.
-        record: The tombstone: it names both histories.
-        progress: Is told about it.
+        remote: The remote; the user can open every group of its header.
+        record: The tombstone, which names both histories.
+        progress: Receives the progress.
 
     Raises:
         Conflict: Somebody has pushed meanwhile.
-        AccessDenied: Deleting is not allowed. The root does not name the packs any more.
+        AccessDenied: Deleting is not allowed. The root does not list the packs any more.
         ServerBusy: Others keep changing the root.
     """
     store = remote.store

@@ -1,4 +1,4 @@
-"""Pushing: what the remote lacks, into the root or into packs, then one compare-and-swap.
+"""Push: upload what the remote lacks, into the root or into packs, then compare-and-swap the root.
 
 Order matters: every pack **must** be durable in the remote before the swap that lists it, because
 from that moment on readers rely on it.
@@ -34,28 +34,28 @@ from dorky.store.objects import PackedObject, Store
 SMALL = 8 * MiB
 """Packs below this size are folded into larger ones."""
 _MANY_SMALL = 16
-"""How many of them a root lists before a push begins to fold."""
+"""How many small packs a root lists before a push begins to fold them."""
 _UNASKED = 256
-"""A push that folds asks what has become of the packs condemned before, once they are more."""
+"""With more condemned packs than this, a push that folds asks which of them still exist."""
 _UPLOADS = 3
-"""Packs sent at once; each is in memory, 32 MiB and an object at the most."""
+"""How many packs are uploaded at once; each is in memory, at most 32 MiB and an object."""
 _ATTEMPTS = 30
 _PAUSE = 0.2
-"""Seconds that a push which lost waits at the most, so that those who met don't meet again."""
+"""The most seconds that a push waits after a lost swap, so that pushes do not collide again."""
 
 
 Found = Callable[[], tuple[Header, Root]]
 
 
 class Pushed(NamedTuple):
-    """What a push did.
+    """The result of a push.
 
     Attributes:
         old: The remote's head before; None if it had none.
-        new: Its head now.
-        objects: How many objects were sent.
-        size: How many bytes of them, as stored.
-        founded: Whether there was no repository before.
+        new: The remote's head now.
+        objects: How many objects were uploaded.
+        size: How many bytes they have, as stored.
+        founded: Whether the remote held no repository before.
     """
 
     old: ObjectId | None
@@ -71,26 +71,26 @@ def push(
     head: ObjectId,
     progress: Progress = SILENT,
 ) -> Pushed:
-    """Make the remote's ``main`` be ``head``.
+    """Move the remote's ``main`` to ``head``.
 
-    One request if the remote is as it was last seen and the new objects are small.
+    This takes one request if the remote is as it was last seen and the new objects are small.
 
     Args:
-        remote: Where to.
-        found: Gives the repository's header and first root, for a push into an empty place.
-        head: A commit whose objects are all here, or in the remote already.
-        progress: Is told about uploads.
+        remote: The remote to push to.
+        found: Returns the repository's header and first root, for a push into an empty place.
+        head: A commit whose objects are all in the local store or in the remote.
+        progress: Receives the progress of uploads.
 
     Raises:
         Rejected: The remote has commits that ``head`` does not descend from.
-        Misplaced: A new commit holds a file for others than its path belongs to.
+        Misplaced: A new commit holds a file for other readers than its path belongs to.
         OutcomeUnknown: The remote did not answer; pushing again is safe.
     """
     if remote.version is None:
         with contextlib.suppress(errors.NoRepositoryAtURL):
             fetch(remote, progress)
     elif remote.store.database.ref(f"{remote.name}/{MAIN}") == head:
-        # Nothing to send if that is still so: one conditional read tells.
+        # One conditional read tells whether there is still nothing to push.
         fetch(remote, progress)
         if remote.store.database.ref(f"{remote.name}/{MAIN}") == head:
             Journal(remote).clear()
@@ -106,19 +106,19 @@ def push(
             return Pushed(old, head, 0, 0)
         if old is not None and not history.is_ancestor(remote.store, old, head):
             raise errors.Rejected(remote.name, f"{old[:10]}, and what led to it")
-        # By the very root that is to be replaced: a group may have been started meanwhile.
+        # Check against the very root to be replaced: a group may have been started meanwhile.
         header, root = (
             (seen.header, roots.successor(before)) if seen else remote.following(*found())
         )
         try:
             fresh = unlisted(remote, seen, [head], root.roster)
         except (errors.Misplaced, errors.AmbiguousGroup):
-            # The swap for these was lost, and they hold what others must not read.
+            # The swap for these packs was lost, and they hold what others must not read.
             there = {each.id for each in before.packs} if before else set()
             delete(remote, {each.pack.id for each in sent} - there)
             raise
         sent = journal.take(before, {at.id for at in fresh}, listed_by(remote, seen))
-        # What was folded in for a swap that was lost is in a pack that is sent.
+        # Packs folded in for a lost swap are already in an uploaded pack.
         more = partial(_foldable, remote, before) if before and not attempt else tuple
         changes = upload(
             *(remote, remote.store.vault, before, fresh, sent, progress),
@@ -153,8 +153,8 @@ def remember(
     sent: Iterable[Sent],
     progress: Progress = SILENT,
 ) -> None:
-    """Keep what a swap that won (see `Remote.swap`) has made of the remote."""
-    if won is None:  # others have followed
+    """Record the remote's state after a swap that won (see `Remote.swap`)."""
+    if won is None:  # others have swapped since
         fetch(remote, progress)
         return
     with remote.remembering(*won):
@@ -163,13 +163,13 @@ def remember(
         remote.store.retain(remote.name, [each.id for each in won[0].root.packs])
 
 
-# --- what to send ---------------------------------------------------------------------------
+# --- what to upload -------------------------------------------------------------------------
 
 
 def listed_by(
     remote: Remote, seen: RootSnapshot | None
 ) -> Callable[[Iterable[ObjectId]], set[ObjectId]]:
-    """A function that says which of some objects the last root seen lists, or holds itself."""
+    """Return a function that returns which of some objects the last root seen lists or holds."""
     inline = {each.id for each in seen.root.inline} if seen else set()
 
     def listed(ids: Iterable[ObjectId]) -> set[ObjectId]:
@@ -183,20 +183,20 @@ def listed_by(
 def unlisted(
     remote: Remote, seen: RootSnapshot | None, heads: Collection[ObjectId], known: Roster
 ) -> list[PackedObject]:
-    """Where the objects lie that heads need and the root (about to be replaced) lacks.
+    """Return the locations of the objects that heads need and the root (to be replaced) lacks.
 
-    What a root lists it lists with everything below, so the walk stops at what is listed. Trees of
-    groups that the user is not in are always listed: they came from there.
+    A root lists an object only with everything below it, so the walk stops at what is listed. Trees
+    of groups that the user is not in are always listed: they came from the remote.
 
     Args:
-        remote: Where to.
-        seen: Its root; None if it has none yet.
+        remote: The remote to push to.
+        seen: The remote's root; None if it has none yet.
         heads: Commits.
-        known: The roster that the swap is going to write. Each new commit is placed by it.
+        known: The roster that the swap is going to write. Each new commit is checked against it.
 
     Raises:
-        MissingObject: Something is neither here nor there.
-        Misplaced: A new commit holds a file for others than its path belongs to.
+        MissingObject: An object is neither in the local store nor in the remote.
+        Misplaced: A new commit holds a file for other readers than its path belongs to.
     """
     store = remote.store
     listed = listed_by(remote, seen)
@@ -228,7 +228,7 @@ def unlisted(
     return sorted(places.values(), key=lambda at: (at.pack, at.offset))
 
 
-# --- sending it -----------------------------------------------------------------------------
+# --- uploading ------------------------------------------------------------------------------
 
 
 def upload(
@@ -242,20 +242,20 @@ def upload(
     note: Callable[[Sent], None] = lambda _: None,
     more: Callable[[], Iterable[PackedObject]] = tuple,
 ) -> dict[str, Any]:
-    """Send what does not fit into the root.
+    """Upload what does not fit into the root.
 
     Args:
-        remote: Where to.
-        vault: Seals anew what was sealed with a key that has been retired since.
+        remote: The remote to push to.
+        vault: Re-encrypts what was encrypted with a key that has been retired since.
         old: The root to replace.
-        fresh: What it lacks.
-        sent: Packs sent before, for a swap that was lost; those sent now are added.
-        progress: Is told about uploads.
-        note: Is told about each pack before it is sent.
-        more: Gives what is to go into a pack as well, if one has to be written anyway.
+        fresh: The objects that the root lacks.
+        sent: Packs uploaded before, for a swap that was lost; those uploaded now are added.
+        progress: Receives the progress of uploads.
+        note: Receives each pack before it is uploaded.
+        more: Returns what to fold into a pack, too, if one has to be written anyway.
 
     Returns:
-        What changes in the root to list everything: ``packs`` and ``inline``.
+        The changes in the root that list everything: ``packs`` and ``inline``.
     """
     inline = old.inline if old else ()
     there = {at.id for each in sent for at in each.locations}
@@ -264,7 +264,7 @@ def upload(
     if sum(at.length for at in rest) <= room:
         inline += tuple(Inline(*_renewed(remote.store, vault, at)) for at in rest)
     else:
-        # What was inline moves into a pack, so that there is room again.
+        # Objects that were inline move into a pack, so that the root has room again.
         moved = [(each.kind, each.id, each.data) for each in inline if each.id not in there]
         taken = there.union((at.id for at in rest), (object_id for _, object_id, _ in moved))
         rest += (at for at in more() if at.id not in taken)
@@ -294,11 +294,12 @@ def send(
     *,
     note: Callable[[Sent], None] = lambda _: None,
 ) -> None:
-    """Upload packs, several at once, and add each to ``sent`` once it is there.
+    """Upload packs, several at once, and add each to ``sent`` once it is stored.
 
-    Each is told to ``note`` before it is sent: so whatever ends this, what has arrived is known.
+    Each is passed to ``note`` before it is uploaded, so that whatever interrupts the upload, the
+    packs that have arrived are known.
 
-    Memory: `_UPLOADS` packs of 32 MiB and an object at the most.
+    Memory: at most `_UPLOADS` packs of 32 MiB and an object.
     """
     progress.start("Uploading", size, "B")
 
@@ -321,10 +322,11 @@ def send(
 def packs_of(
     store: Store, vault: Vault, fresh: Iterable[PackedObject], moved: Iterable[Stored]
 ) -> Iterator[Made]:
-    """The packs to send: one for each large local one that is wanted whole, and those of the rest.
+    """Yield the packs to upload: one for each large local one that is wanted whole, then the rest.
 
-    None is sent as it lies here: a name must never be used twice, since a deletion of what had it
-    before may still be under way. But whole ones can be checked against their names.
+    No pack is uploaded as it lies in the local store: a name must never be used twice, since the
+    deletion of an earlier pack of that name may still be under way. But packs that are wanted whole
+    can be checked against their names.
     """
     wanted: dict[str, list[PackedObject]] = {}
     for at in fresh:
@@ -337,14 +339,14 @@ def packs_of(
             yield from build(vault, (_renewed(store, vault, at) for at in places))
         else:
             loose += places
-    # Data first: the metadata is kept back by the writer and ends up in the last pack's tail.
+    # Data first: the writer holds metadata back, so that it ends up in the last pack's tail.
     loose.sort(key=lambda at: not at.kind.is_data)
     objects = itertools.chain(moved, (_renewed(store, vault, at) for at in loose))
     yield from build(vault, objects)
 
 
 def build(vault: Vault, objects: Iterable[Stored]) -> Iterator[Made]:
-    """New packs, made in memory: 32 MiB and an object at the most each."""
+    """Yield new packs, made in memory; each has at most 32 MiB and an object."""
     buffer = io.BytesIO()
     writer = pack.PackWriter(buffer, vault)
     for each in objects:
@@ -361,9 +363,10 @@ def build(vault: Vault, objects: Iterable[Stored]) -> Iterator[Made]:
 
 
 def _foldable(remote: Remote, root: Root) -> list[PackedObject]:
-    """What small packs hold, if the root lists many: where it lies here, so nothing is downloaded.
+    """Return the local locations of what small packs hold, if the root lists many small packs.
 
-    As much as one pack takes, the smallest first; so what is folded is not folded over and over.
+    Nothing is downloaded. The result is as much as one pack takes, the smallest packs first, so
+    that the same objects are not folded over and over.
     """
     store = remote.store
     small = sorted((each for each in root.packs if each.size < SMALL), key=lambda each: each.size)
@@ -384,7 +387,10 @@ def _foldable(remote: Remote, root: Root) -> list[PackedObject]:
 
 
 def _is_sound(store: Store, at: PackedObject) -> bool:
-    """Whether an object can be read: what is damaged here, or for others, stays as it is there."""
+    """Return whether the local copy of an object can be read.
+
+    A damaged local copy, or one encrypted for others, is not folded: the remote keeps its own.
+    """
     try:
         store.open(at)
     except errors.DorkyError:
@@ -393,7 +399,7 @@ def _is_sound(store: Store, at: PackedObject) -> bool:
 
 
 def _covered(remote: Remote, root: Root, sent: Iterable[Sent]) -> set[ObjectId]:
-    """The small packs of a root in which nothing is that is not in those which were sent."""
+    """Return the small packs of a root whose objects are all in the packs just uploaded."""
     there = {at.id for each in sent for at in each.locations}
     covered = set()
     for packed in root.packs:

@@ -1,15 +1,15 @@
-"""The root: the only object of a remote that ever changes, and the compare-and-swap of it.
+"""The root: the only object of a remote that ever changes, and its compare-and-swap.
 
     offset  size  what
     0       8     magic ``DORKYRT1``
     8       4     length of the header, big-endian
-    12      …     header: canonical JSON, in the clear (see `model.Header`)
-    …       …     body: canonical JSON (see `model.Root`), compressed and sealed; the header is in
-                  its additional data
+    12      …     header: canonical JSON, unencrypted (see `model.Header`)
+    …       …     body: canonical JSON (see `model.Root`), compressed and encrypted; the header is
+                  in its additional data
     end-32  32    SHA-256 of everything before
 
-The checksum finds accidents without a key; that nobody altered a root on purpose is what the seal
-tells.
+The checksum finds accidents without a key; the encryption proves that nobody altered a root on
+purpose.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ PACKS = "packs/"
 LIMIT = 1 * MiB
 """The largest root in bytes."""
 INLINE = 128 * KiB
-"""How many bytes of stored objects ride in a root at the most."""
+"""The most bytes of stored objects that a root holds inline."""
 RECENT = 64
 NEWEST = "newest"
-"""The single value that tells which root was accepted last, from whatever place."""
+"""The single value that names the root accepted last, from whatever place."""
 BUDGET = 60.0
-"""Seconds after which a swap without an answer is given up as unknown."""
+"""Seconds after which a swap without an answer counts as unknown."""
 
 _MAGIC = b"DORKYRT1"
 _PREFIX = struct.Struct(">8sI")
@@ -57,20 +57,20 @@ _AMBIGUOUS = (errors.PreconditionFailed, errors.ServerBusy, errors.Unreachable)
 
 
 class Unlock(Protocol):
-    """Opens a header's keys, after checking that it is the header of the right repository."""
+    """A function that opens a header's keys, after checking that it is the right repository's."""
 
     def __call__(self, header: Header, verify: Callable[[Vault], None] = ..., /) -> Vault:
-        """Open them; ``verify`` is told those of everybody first (see `vault.unlock`)."""
+        """Open the keys; ``verify`` receives everybody's keys first (see `vault.unlock`)."""
 
 
 def stored(driver: Driver) -> dict[str, Stat]:
-    """The packs that a remote stores, by name; listed by its root or not."""
+    """Return the packs that a remote stores, by name, whether the root lists them or not."""
     found = {each.key.removeprefix(PACKS): each for each in driver.list(PACKS)}
     return {name: each for name, each in found.items() if scrub.is_name(name)}
 
 
 class RootSnapshot(NamedTuple):
-    """A root as it was read: its version in the store, its header, and what it says."""
+    """A root as it was read: its version in the store, its header, and its body."""
 
     version: Version
     header: Header
@@ -78,10 +78,10 @@ class RootSnapshot(NamedTuple):
 
 
 def encode(header: Header, root: Root, vault: Vault) -> bytes:
-    """The bytes of a root.
+    """Return the bytes of a root.
 
     Raises:
-        UsageError: They would not fit.
+        UsageError: The root is too large.
     """
     clear = model.encode(header)
     body = vault.close(codec.compress(model.encode(root)), _what(clear))
@@ -98,14 +98,14 @@ def _what(header: bytes) -> str:
 
 
 def read_header(data: bytes, url: str) -> tuple[Header, bytes]:
-    """Read the clear part of a root.
+    """Read the unencrypted part of a root.
 
     Returns:
-        The header and the body as it is stored.
+        The header, and the body as it is stored.
 
     Raises:
-        CorruptRoot: Truncated, altered by accident, or not a root.
-        FormatTooNew: Of a later format.
+        CorruptRoot: The root is truncated or altered by accident, or is not a root.
+        FormatTooNew: The root has a later format.
     """
     if len(data) > LIMIT or len(data) < _PREFIX.size + _CHECKSUM:
         raise errors.CorruptRoot(url, f"{len(data)} bytes can't be a root")
@@ -129,9 +129,9 @@ def read_header(data: bytes, url: str) -> tuple[Header, bytes]:
 
 
 def verifier(header: Header, body: bytes, url: str) -> Callable[[Vault], None]:
-    """Make what refuses a body that was not sealed with a vault's key and this header.
+    """Return a function that refuses a body not encrypted with a vault's key and this header.
 
-    So a header is known to be a member's before the work is done that it asks for.
+    It shows that a header was written by a member before the work is done that the header asks for.
     """
 
     def verify(vault: Vault) -> None:
@@ -150,10 +150,10 @@ def _authentic(header: Header, body: bytes, vault: Vault, url: str) -> bytes:
 
 
 def read_body(header: Header, body: bytes, vault: Vault, url: str) -> Root:
-    """Open the sealed part of a root.
+    """Decrypt the body of a root.
 
     Raises:
-        CorruptRoot: Altered, or sealed with another key or header.
+        CorruptRoot: The body is altered, or encrypted with another key or header.
     """
     packed = _authentic(header, body, vault, url)
     try:
@@ -166,7 +166,7 @@ def noted(database: Database) -> Newest | None:
     """Return the root that a local store has accepted last, from whatever place.
 
     Raises:
-        CorruptDatabase: What it says makes no sense.
+        CorruptDatabase: The record makes no sense.
     """
     data = database.get(NEWEST)
     try:
@@ -176,7 +176,7 @@ def noted(database: Database) -> Newest | None:
 
 
 def successor(root: Root | None, **changes: object) -> Root:
-    """The root that follows ``root`` (None: the first), with another content."""
+    """Return the root that follows ``root`` (None: the first root), with other content."""
     txid = os.urandom(16).hex()
     if root is None:
         return msgspec.structs.replace(Root(1, txid), **changes)
@@ -190,11 +190,11 @@ class Remote:
     """A remote repository: its driver, and the last root that was seen of it.
 
     Args:
-        name: As in `.dorkyrc`: ``origin``.
-        driver: Where it is.
+        name: The name in `.dorkyrc`: ``origin``.
+        driver: The driver of the remote's place.
         store: The local store, whose database remembers the root.
         unlock: Opens a header's keys.
-        known: What this user knows of the place, whatever the local store says.
+        known: The user's own record of the place, independent of the local store.
     """
 
     def __init__(
@@ -211,25 +211,25 @@ class Remote:
 
     @property
     def url(self) -> str:
-        """Where it is, for messages."""
+        """Return the remote's URL, for messages."""
         return self.driver.url
 
     @property
     def version(self) -> Version | None:
-        """The version of the last root seen; needs no key, unlike `seen`."""
+        """Return the version of the last root seen; needs no key, unlike `seen`."""
         row = self.store.database.root(self.name)
         return Version(row[0]) if row else None
 
     @property
     def seen(self) -> RootSnapshot | None:
-        """The last root seen, or None."""
+        """Return the last root seen, or None."""
         if self._seen is None and (row := self.store.database.root(self.name)):
             self._seen = self._decode(Version(row[0]), row[1])
         return self._seen
 
     @property
     def before(self) -> RootSnapshot | None:
-        """The last root seen; None also if the user has other keys than when it was."""
+        """Return the last root seen; None, too, if the user's keys have changed since."""
         try:
             return self.seen
         except (errors.NoKey, errors.IdentityMissing):
@@ -247,9 +247,9 @@ class Remote:
             The root and its bytes; None if it is still at version ``unless``.
 
         Raises:
-            NoRepositoryAtURL: There is none.
-            RootVanished: There is none any more.
-            Rewound: It is older than what this clone, or this user on this machine, has seen.
+            NoRepositoryAtURL: The remote holds no repository.
+            RootVanished: The remote held a repository, but its root is gone.
+            Rewound: The root is older than what this clone, or this user on this machine, has seen.
             ForgedGroup: A group of the user's was changed by somebody who is not in it.
         """
         if unless is not None and unless == self.version and self._is_behind:
@@ -265,7 +265,7 @@ class Remote:
             self._note_again()
             return None
         seen = self.before
-        # After what is older: the keys that were opened last are those in force.
+        # Decode the new root after the old one: the keys that are opened last stay in force.
         found = self._decode(blob.version, blob.data)
         if not self.accept_rewind:
             if seen:
@@ -273,7 +273,7 @@ class Remote:
             if floor := self._floor(found.header.repository):
                 self._check_newer(floor, found.root)
                 self._check_keys(floor, found.header)
-        # Kept apart from the root seen: that is forgotten when the URL changes.
+        # The roster is kept apart from the root seen, which is forgotten when the URL changes.
         known = self.store.database.roster()
         opened = self.unlock(found.header)
         roster.check(found.header, found.root.roster, opened, known, self.url)
@@ -283,7 +283,7 @@ class Remote:
 
     @property
     def _repository(self) -> str:
-        """Return the id of the repository whose keys are here; empty if none are."""
+        """Return the id of the repository whose keys the local store has; empty if it has none."""
         database = self.store.database
         data = database.get("header")
         try:
@@ -296,16 +296,16 @@ class Remote:
         return noted(self.store.database)
 
     def _floor(self, repository: str) -> Newest | None:
-        """Return the root that the remote must not fall behind, whatever its place was called."""
+        """Return the root that the remote must not fall behind, whatever the name of its place."""
         floor, noted = self.known.floor(repository), self._noted
         if floor is None or self.known.has_seen(repository):
-            # The store's own memory is for a user without a home.
+            # The local store's own record serves users without a home.
             return floor or noted
         return noted if noted and noted.generation > floor.generation else floor
 
     @property
     def _is_behind(self) -> bool:
-        """Return whether a newer root may be known than the last one seen."""
+        """Return whether a newer root than the last one seen may be known."""
         noted, own = self._noted, self._repository
         floor = self.known.floor(own) if own else None
         if noted is None or floor is None:
@@ -313,15 +313,15 @@ class Remote:
         return floor.generation >= noted.generation and floor.txid != noted.txid
 
     def _note_again(self) -> None:
-        """Tell the user's record, should it have been lost, of the last root seen."""
+        """Write the last root seen to the user's record again, in case the record was lost."""
         own, noted = self._repository, self._noted
         if own and noted and not self.known.has_seen(own):
             self.known.note(own, noted)
 
     def following(self, header: Header, root: Root) -> tuple[Header, Root]:
-        """Let the first root of an empty place follow what is known of other places.
+        """Make the first root of an empty place follow what is known of other places.
 
-        Everybody who moves to the new place can tell then that it is no older copy.
+        Everybody who moves to the new place can then tell that it is no older copy.
         """
         if floor := self._floor(header.repository):
             recent = (floor.txid, *floor.recent)[:RECENT]
@@ -329,10 +329,10 @@ class Remote:
         return header, root
 
     def _check_keys(self, floor: Newest, header: Header) -> None:
-        """Refuse a header that does not hold every key that is known, in its place.
+        """Refuse a header that does not hold every known key in its place.
 
         Raises:
-            WrongKey: It doesn't.
+            WrongKey: The header lacks a known key.
         """
         found = [epoch.commitment for epoch in header.epochs]
         for n, commitment in enumerate(floor.epochs):
@@ -344,17 +344,17 @@ class Remote:
         steps = root.generation - old.generation
         if steps == 0 and root.txid == old.txid:
             return
-        # Within the remembered window the chain of txids must lead back to what we saw.
+        # Within the remembered window, the chain of txids must lead back to the root seen.
         broken = steps <= RECENT and old.txid not in root.recent[:steps]
         if steps <= 0 or broken:
             raise errors.Rewound(self.url, root.generation, old.generation)
 
     @contextlib.contextmanager
     def remembering(self, seen: RootSnapshot, data: bytes) -> Iterator[None]:
-        """Keep a root as the last one seen, in one transaction with what is done inside.
+        """Record a root as the last one seen, in one transaction with the block.
 
-        What its refs name becomes ``NAME/ref`` here, and the header becomes the repository's. The
-        user's own record is written last, when nothing can refuse the root any more.
+        The root's refs are stored locally as ``NAME/ref``, and the header becomes the repository's.
+        The user's own record is written last, when nothing can refuse the root any more.
         """
         epochs = tuple(epoch.commitment for epoch in seen.header.epochs)
         newest = Newest(seen.root.generation, seen.root.txid, seen.root.recent, epochs)
@@ -389,27 +389,27 @@ class Remote:
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> tuple[RootSnapshot, bytes] | None:
-        """Put ``root`` in place of the root last seen.
+        """Replace the root last seen by ``root``.
 
         The outcome is decided by the txid, never by the status alone: a server (or a client that
-        retries inside) may say "failed" of a swap that took effect.
+        retries inside) may report a failure for a swap that took effect.
 
         Returns:
-            The root as it is now in the store, and its bytes; None if the swap won but others
-            have followed it since.
+            The root as it is now in the store, and its bytes; None if the swap won but other swaps
+            have followed it.
 
         Raises:
             PreconditionFailed: Somebody else was faster.
             Unreachable: No connection could be made, so nothing was sent.
-            OutcomeUnknown: Nobody answered within `BUDGET`; doing all of it again is safe.
+            OutcomeUnknown: The store did not answer within `BUDGET`; doing all of it again is safe.
         """
         expected = self.seen.version if self.seen else None
         if self.seen and root.recent[:1] != (self.seen.root.txid,):
-            # It was made to follow another: a newer one has been fetched since.
+            # The new root was made to follow another one: a newer root has been fetched since.
             raise errors.PreconditionFailed(KEY, self.url)
         floor = self._floor(header.repository)
         if floor and root.generation <= floor.generation:
-            # Another clone on this machine has seen a newer one.
+            # Another clone on this machine has seen a newer root.
             raise errors.PreconditionFailed(KEY, self.url)
         data = encode(header, root, self.unlock(header))
         deadline = clock() + BUDGET
@@ -444,7 +444,7 @@ class Remote:
             delay = min(delay * 2, 10.0)
 
     def _look(self, expected: Version | None, error: errors.DorkyError) -> Blob | None:
-        """Read the root after a swap that did not succeed; None if that tells nothing."""
+        """Read the root after a swap that did not succeed; return None if that tells nothing."""
         try:
             return self.driver.get(KEY, limit=LIMIT)
         except errors.KeyNotFound:

@@ -1,8 +1,8 @@
-"""Sealing anew what the remote holds, after a key has been retired.
+"""Rotation: re-encrypt what the remote holds after a key has been retired.
 
 Ids stay, and so do trees and commits: only stored forms change. New packs are uploaded first, then
-one swap lists them in place of the old ones, then those are deleted: interrupted anywhere, the
-repository is in one of two states, and both can be read and rotated again.
+one swap lists them in place of the old ones, then the old ones are deleted. If a rotation is
+interrupted, the repository is in its old or in its new state; both can be read and rotated again.
 """
 
 from __future__ import annotations
@@ -24,14 +24,15 @@ from dorky.store.objects import Store
 
 
 class Resealed(NamedTuple):
-    """What sealing anew comes to.
+    """The result of re-encryption.
 
     Attributes:
-        changes: What changes in the root.
+        changes: The changes in the root.
         sent: The new packs.
-        objects: How many objects were sealed anew.
-        size: How many bytes of them, as stored.
-        kept: How many bytes stay in the bucket, of packs in which something is sealed as before.
+        objects: How many objects were re-encrypted.
+        size: How many bytes they have, as stored.
+        kept: How many bytes stay in the bucket, of packs in which something keeps its old
+            encryption.
     """
 
     changes: dict[str, Any]
@@ -50,15 +51,15 @@ def reseal(
     all_history: bool,
     progress: Progress,
 ) -> Resealed:
-    """Seal anew and upload what is reachable from the remote's heads, or all that it holds.
+    """Re-encrypt and upload what is reachable from the remote's heads, or all that it holds.
 
     Args:
-        remote: Where; its root, as last seen, lists nothing that is unknown here.
-        seen: That root.
+        remote: The remote; the local store knows everything that its last seen root lists.
+        seen: The last root seen.
         opened: The keys, with the new ones.
-        groups: Whose keys are new.
-        all_history: Whether to seal old revisions anew, too.
-        progress: Is told about it.
+        groups: The groups whose keys are new.
+        all_history: Whether to re-encrypt old revisions, too.
+        progress: Receives the progress.
     """
     store = remote.store
     inline = tuple(
@@ -81,18 +82,18 @@ def reseal(
     wanted: set[ObjectId] = set()
     for sizes in held.values():
         needed = newest.intersection(sizes)
-        # A pack that is half needed goes as a whole, else a single old commit in it would keep
-        # everything beside it in the bucket, sealed with the old key.
+        # A pack of which half is needed is replaced as a whole; otherwise one old commit in it
+        # would keep the rest in the bucket, encrypted with the old key.
         if 2 * sum(sizes[each] for each in needed) >= sum(sizes.values()):
             needed = everything.intersection(sizes)
         wanted |= needed
     fetch_objects(remote, wanted, progress)
     sent: list[Sent] = []
     size = sum(at.length for at in store.locate(wanted).values())
-    # What rides in the root as well need not be in a pack, too.
+    # An object that is inline in the root need not be in a pack, too.
     packs = build(opened, renewed(store, opened, wanted - there))
     send(remote, packs, sent, progress, size)
-    # A pack may go if nothing is in it but what is now elsewhere.
+    # A pack may be deleted if all that it holds is stored elsewhere now.
     dropped = [name for name, sizes in held.items() if sizes.keys() <= wanted | there]
     gone = set(dropped)
     kept = [each for each in seen.root.packs if each.id not in gone]
@@ -110,7 +111,7 @@ def reseal(
 
 
 def _reachable(store: Store, commits: Iterable[ObjectId], groups: Collection[str]) -> set[ObjectId]:
-    """Commits and all that they hold in the groups; not the commits before them."""
+    """Return commits and all that they hold in the groups, but not the commits before them."""
     heads = list(commits)
     roots = (history.trees_of(store, each, groups).values() for each in heads)
     found, contents = history.below(store, itertools.chain.from_iterable(roots))
@@ -122,7 +123,7 @@ def _reachable(store: Store, commits: Iterable[ObjectId], groups: Collection[str
 
 
 def renewed(store: Store, opened: Vault, ids: Iterable[ObjectId]) -> Iterator[Stored]:
-    """Objects that are held here, for a pack of now: sealed with newest keys, data first.
+    """Yield local objects in stored form, encrypted with the newest keys, data first.
 
     Raises:
         CorruptObject: One of them is damaged.
@@ -132,6 +133,6 @@ def renewed(store: Store, opened: Vault, ids: Iterable[ObjectId]) -> Iterator[St
     )
     for at in places:
         stored = store.stored(at)
-        # What is replaced by this is deleted: it must be sound.
+        # The old copy is deleted afterwards, so this one must be sound.
         opened.read(at.kind, at.id, stored)
         yield at.kind, at.id, opened.renew(at.kind, at.id, stored)

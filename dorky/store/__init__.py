@@ -1,1 +1,1 @@
-"""What is kept on this machine: the database, packs, objects, history."""
+"""The local store: the database, packs, objects and history that this machine keeps."""

@@ -1,7 +1,7 @@
 """The local database (SQLite): everything in a project's state that is not a pack.
 
-One file, so that a command's whole effect (objects recorded, files staged, a ref moved) is one
-transaction. ``synchronous=FULL``: a command that returned survives power loss.
+It is one file, so a command's whole effect (objects recorded, files staged, a ref moved) is one
+transaction. With ``synchronous=FULL`` a command that returned survives power loss.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from dorky.format import model
 T = TypeVar("T")
 
 PURGES = "purges"
-"""The single value that tells what was purged from the last root seen."""
+"""The single value with the purges in the last root seen."""
 
 _FULL = 1 << 16
 
@@ -71,27 +71,28 @@ CREATE TABLE replaced (
 """
 
 _LAYOUTS = (_SCHEMA, _OPERATIONS)
-"""What each layout of the database added to the one before."""
+"""The statements that each layout of the database added to the one before."""
 _VERSION = len(_LAYOUTS)
 
 _COMMENT = re.compile(r"^--.*$", re.MULTILINE)
 
 
 def _tables(version: int) -> set[str]:
-    """What SQLite keeps of the statements that make the tables of a layout."""
+    """Return what SQLite records of the statements that make the tables of a layout."""
     text = _COMMENT.sub("", "".join(_LAYOUTS[:version]))
     return {statement.strip() for statement in text.split(";") if statement.strip()}
 
 
 def _typed(error: sqlite3.Error | UnicodeDecodeError, path: Path) -> errors.DorkyError:
-    """What SQLite says, in the error tree's words."""
+    """Return the error of dorky's error tree for one of SQLite's."""
     said = str(error)
     if isinstance(error, sqlite3.OperationalError):
         if "full" in said:
             return errors.DiskFull(path)
         if "locked" in said or "busy" in said:
             return errors.Locked("the database is in use")
-        # Where it can't tell (its shared memory, say), a full disk is an I/O error to SQLite.
+        # Where SQLite can't tell (for its shared memory, say), it reports a full disk as an I/O
+        # error.
         with contextlib.suppress(OSError):
             if "I/O" in said and shutil.disk_usage(path.parent).free < _FULL:
                 return errors.DiskFull(path)
@@ -101,7 +102,7 @@ def _typed(error: sqlite3.Error | UnicodeDecodeError, path: Path) -> errors.Dork
 
 
 class _Connection(sqlite3.Connection):
-    """A connection whose every failure is an error of the tree."""
+    """An SQLite connection that raises only errors of dorky's error tree."""
 
     path: Path
 
@@ -115,10 +116,10 @@ class _Connection(sqlite3.Connection):
         return self.cursor(_Cursor).executescript(*args)
 
     def typed(self, method: Callable[..., T], *args: object) -> T:
-        """Call something of SQLite's."""
+        """Call a function of SQLite's; translate its errors."""
         try:
             return method(*args)
-        # sqlite3 can fail to decode even what SQLite says about text that is none.
+        # sqlite3 can fail to decode even SQLite's own message about invalid text.
         except (sqlite3.Error, UnicodeDecodeError) as error:
             raise _typed(error, self.path) from error
 
@@ -142,7 +143,7 @@ class _Cursor(sqlite3.Cursor):
         return self.connection.typed(super().fetchall)
 
     def __iter__(self) -> Any:
-        # Not `__next__`: this way rows are handed on without a Python call for each.
+        # An iterator of SQLite's own, not `__next__`, saves a Python call for each row.
         try:
             yield from iter(super().__next__, None)
         except (sqlite3.Error, UnicodeDecodeError) as error:
@@ -150,9 +151,10 @@ class _Cursor(sqlite3.Cursor):
 
 
 def _check_files(path: Path) -> None:
-    """Refuse a database that is a link, or has another name, as its log and its shared memory.
+    """Refuse a database, a log or a shared memory file that is a link or has another name.
 
-    They are only looked at: to close any of them would end the locks that SQLite holds on it.
+    The files are only looked at: closing any of them would release the locks that SQLite holds on
+    it.
     """
     for suffix in ("", "-wal", "-shm", "-journal"):
         try:
@@ -161,13 +163,13 @@ def _check_files(path: Path) -> None:
             continue
         if not stat.S_ISREG(found.st_mode):
             raise errors.DiskError(path, "it is not a regular file")
-        # One that is just being made has two names (see `files.publish`).
+        # A database that is just being made has two names (see `files.publish`).
         if found.st_nlink > 1 and not _unlink_scratch(Path(f"{path}{suffix}"), found.st_ino):
             raise errors.CorruptDatabase(path, "it has another name elsewhere (a hard link)")
 
 
 def _unlink_scratch(path: Path, inode: int) -> bool:
-    """Delete the name under which a database was made, if it still has it."""
+    """Delete the name under which a database was made, if it still has that name."""
     for other in path.parent.glob(".tmp-dorky-*"):
         with contextlib.suppress(FileNotFoundError):
             if other.lstat().st_ino == inode:
@@ -176,12 +178,15 @@ def _unlink_scratch(path: Path, inode: int) -> bool:
 
 
 def _create(path: Path) -> None:
-    """Make an empty database. It appears whole, since others may be making it as well."""
+    """Make an empty database.
+
+    The file appears whole, since other processes may be making it as well.
+    """
     scratch = files.temporary(path.parent)
     scratch.touch(mode=0o600)
     try:
         with contextlib.closing(sqlite3.connect(scratch, isolation_level=None)) as connection:
-            # Synced once, as a file: nobody knows of it before.
+            # Synced once, as a file: nobody can open it before.
             connection.executescript(
                 f"PRAGMA synchronous=OFF; PRAGMA journal_mode=WAL; BEGIN; {''.join(_LAYOUTS)}"
                 f" PRAGMA user_version={_VERSION}; COMMIT;"
@@ -202,13 +207,13 @@ class Database:
         path: The database file, created (mode 0600) if missing.
 
     Raises:
-        CorruptDatabase: Not a database.
-        FormatTooNew: Of a later layout.
-        DiskError: It can't be read or made.
+        CorruptDatabase: The file is not a database.
+        FormatTooNew: The database has a later layout.
+        DiskError: The file can't be read or made.
     """
 
     operation: tuple[int, int, str] | None = None
-    """The operation that is being recorded (see `operations`): its number, time and command."""
+    """The operation that is being recorded (see `oplog`): its number, time and command."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -217,7 +222,7 @@ class Database:
                 if not os.path.lexists(path):
                     _create(path)
                 _check_files(path)
-            # The lock of `files.locked` orders writers; the timeout covers readers alone.
+            # The lock of `files.locked` orders writers; the timeout covers readers only.
             self.connection = sqlite3.connect(
                 path,
                 timeout=10,
@@ -252,17 +257,17 @@ class Database:
         """Refuse tables, triggers and views that dorky did not make: they could change its writes.
 
         Raises:
-            CorruptDatabase: There are some, or one of ours is missing.
+            CorruptDatabase: There are some, or one of dorky's is missing.
         """
         rows = self.connection.execute("SELECT type, name, sql FROM sqlite_master").fetchall()
-        # What has no statement is the index that a key of ours implies.
+        # An entry without a statement is an index that SQLite makes for a key.
         made = {sql for _, _, sql in rows if sql is not None}
         implied = all(kind == "index" for kind, _, sql in rows if sql is None)
         if made != _tables(version) or not implied:
             raise errors.CorruptDatabase(self.path, "its tables are not those that dorky makes")
 
     def _update(self) -> None:
-        """Bring a database that an older dorky made to today's layout."""
+        """Bring a database that an older dorky made to the current layout."""
         with self.transaction() as db:
             # Another process may have done it while this one waited for the lock.
             for statement in "".join(_LAYOUTS[self._layout() :]).split(";"):
@@ -270,12 +275,15 @@ class Database:
             db.execute(f"PRAGMA user_version={_VERSION}")
 
     def close(self) -> None:
-        """Close it. Safe to call twice."""
+        """Close the database. Safe to call twice."""
         self.connection.close()
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """All of what is done inside, or nothing. Nested calls join the outer one."""
+        """Run the block in one transaction: all of it takes effect, or nothing.
+
+        Nested calls join the outer one.
+        """
         if self.connection.in_transaction:
             yield self.connection
             return
@@ -284,7 +292,7 @@ class Database:
             yield self.connection
             self.connection.execute("COMMIT")
         except BaseException:
-            # On a full disk SQLite has rolled back by itself.
+            # On a full disk SQLite has already rolled back.
             with contextlib.suppress(errors.DorkyError):
                 self.connection.execute("ROLLBACK")
             raise
@@ -292,26 +300,26 @@ class Database:
     # --- single values and refs ------------------------------------------------------------
 
     def get(self, key: str) -> bytes | None:
-        """A single value, or None."""
+        """Return a single value, or None."""
         row = self.connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
         if row is not None and not isinstance(row[0], bytes):
             raise errors.CorruptDatabase(self.path, f"{key} is no value")
         return row[0] if row else None
 
     def text(self, key: str) -> str:
-        """A single value that is text; empty if there is none."""
+        """Return a single value that is text; empty if there is none."""
         try:
             return (self.get(key) or b"").decode()
         except UnicodeDecodeError as error:
             raise errors.CorruptDatabase(self.path, error) from None
 
     def set(self, key: str, value: bytes) -> None:
-        """Remember a single value."""
+        """Store a single value."""
         with self.transaction() as db:
             db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
 
     def roster(self) -> model.Roster:
-        """Who may read what, as last seen; empty in a plain repository."""
+        """Return the roster last seen; empty in an unencrypted repository."""
         data = self.get("roster")
         try:
             return model.decode(model.Roster, data) if data else model.Roster()
@@ -319,7 +327,7 @@ class Database:
             raise errors.CorruptDatabase(self.path, error) from None
 
     def refs(self) -> dict[str, str]:
-        """Commit ids by ref name."""
+        """Return commit ids by ref name."""
         found = dict(self.connection.execute("SELECT name, id FROM refs ORDER BY name"))
         for name, commit in found.items():
             self._check_id(name, commit)
@@ -330,7 +338,7 @@ class Database:
             raise errors.CorruptDatabase(self.path, f"{name} is no commit")
 
     def ref(self, name: str) -> str | None:
-        """The commit that a ref names, or None."""
+        """Return the commit that a ref names, or None."""
         row = self.connection.execute("SELECT id FROM refs WHERE name = ?", (name,)).fetchone()
         if row is None:
             return None
@@ -343,12 +351,12 @@ class Database:
             db.execute("INSERT OR REPLACE INTO refs VALUES (?, ?)", (name, commit))
 
     def delete_ref(self, name: str) -> None:
-        """Forget a ref."""
+        """Delete a ref."""
         with self.transaction() as db:
             db.execute("DELETE FROM refs WHERE name = ?", (name,))
 
     def root(self, remote: str) -> tuple[str, bytes] | None:
-        """The version and the bytes of the last root seen of a remote, or None."""
+        """Return the version and the bytes of the last root seen of a remote, or None."""
         found = self.connection.execute(
             "SELECT version, data FROM roots WHERE remote = ?", (remote,)
         )
@@ -356,7 +364,7 @@ class Database:
         return row
 
     def forget_remote(self, remote: str) -> None:
-        """Drop everything known of a remote: its root, its packs, its refs."""
+        """Forget everything known of a remote: its root, its packs, its refs."""
         with self.transaction() as db:
             db.execute("DELETE FROM roots WHERE remote = ?", (remote,))
             db.execute("DELETE FROM packs WHERE remote = ?", (remote,))

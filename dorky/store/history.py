@@ -1,4 +1,4 @@
-"""Walking commits and trees: revisions, ancestry, what a tree holds, how two trees differ."""
+"""History: commits and trees, revisions, ancestry, and the differences between trees."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from dorky.store.objects import Store, Writer
 HEAD = "HEAD"
 MAIN = "main"
 _SHORT = 4
-_FAR = 18  # digits of a number of steps; no history is that long, and int() refuses thousands
+_FAR = 18  # digits of a number of steps; no history is longer, and int() refuses thousands
 
 
 class Node(NamedTuple):
@@ -28,27 +28,27 @@ class Node(NamedTuple):
 
 
 class Placed(NamedTuple):
-    """A file or link, and the group in whose tree it lies."""
+    """A file or link, with the group in whose tree it lies."""
 
     group: str
     entry: Entry
 
 
 class Difference(NamedTuple):
-    """One path at which two commits differ; None where it does not exist."""
+    """A path at which two commits differ; None where it does not exist."""
 
     path: str
     old: Entry | None
     new: Entry | None
     group: str = ALL
-    """Whom ``new`` is for."""
+    """The group that ``new`` is encrypted for."""
 
 
 # --- trees ----------------------------------------------------------------------------------
 
 
 def subject(message: str) -> str:
-    """Return the first line of a commit's message; nothing if a member has written none."""
+    """Return the first line of a commit's message; empty if the message is empty."""
     return next(iter(message.strip().splitlines()), "")
 
 
@@ -58,7 +58,7 @@ def read_commit(store: Store, commit: ObjectId) -> Commit:
 
 
 def read_tree(store: Store, tree: ObjectId, group: str | None = None) -> Tree:
-    """Read one directory, of a group's tree if that is given."""
+    """Read one directory, of a group's tree if a group is given."""
     return model.decode_tree(store.read(tree, group=group), tree, store.left_out)
 
 
@@ -69,29 +69,31 @@ Trees = Mapping[str, ObjectId]
 def trees_of(
     store: Store, commit: ObjectId | None, groups: Collection[str] | None = None
 ) -> dict[str, ObjectId]:
-    """The trees of a commit that can be read here, of all groups or of some."""
+    """Return the trees of a commit that the user can read, of all groups or of some."""
     if commit is None:
         return {}
     wanted = store.vault.groups if groups is None else store.vault.groups.intersection(groups)
     found = read_commit(store, commit).trees
-    # A group's tree comes first: it wins, should somebody put the same path into everybody's.
+    # A group's tree comes first, so it wins if somebody puts the same path into everybody's tree.
     return {each: found[each] for each in in_order(found) if each in wanted}
 
 
 def in_order(groups: Iterable[str]) -> list[str]:
-    """Return groups as they are walked: everybody's last."""
+    """Return groups in the order in which they are walked: everybody's last."""
     return sorted(groups, key=lambda each: (each == ALL, each))
 
 
 def files_of(
     store: Store, trees: Trees, paths: Collection[str] | None = None
 ) -> Iterator[tuple[str, Entry]]:
-    """Every file and link of a commit's trees, with its path; in tree order if there is one.
+    """Yield every file and link of a commit's trees, with its path.
+
+    A single tree is read in tree order.
 
     Args:
-        store: Where they are.
+        store: The store that holds the trees.
         trees: The root trees.
-        paths: Only what is there; other directories are not read.
+        paths: If given, only what lies at these paths; other directories are not read.
     """
     given: set[str] = set()
     for group, tree in trees.items():
@@ -108,7 +110,7 @@ def files_below(
     """Yield every file and link of one group's tree, with its path, or those at some paths."""
     chosen = None if paths is None else set(paths)
     above = {each for path in paths or () for each in parents(path)}
-    # Not recursive: a stranger's trees may be deeper than the stack.
+    # Not recursive: a tree from the remote may be deeper than the stack.
     pending = [("", entry) for entry in _reversed(store, group, tree)]
     while pending:
         parent, entry = pending.pop()
@@ -126,7 +128,7 @@ def _reversed(store: Store, group: str, tree: ObjectId) -> Iterable[Entry]:
 
 
 def lookup(store: Store, trees: Trees, path: str) -> list[Entry]:
-    """What lies at a path (a file, a link or a directory) in each of the trees that hold it."""
+    """Return the entry (a file, link or directory) at a path in each of the trees that hold it."""
     found = (_lookup(store, group, tree, path) for group, tree in trees.items())
     return [entry for entry in found if entry]
 
@@ -143,10 +145,10 @@ def _lookup(store: Store, group: str, tree: ObjectId | None, path: str) -> Entry
 
 
 def differences(store: Store, old: Trees, new: Trees) -> Iterable[Difference]:
-    """The files at which two commits differ. Reads only the directories that differ.
+    """Return the files at which two commits differ. Only directories that differ are read.
 
-    A file that went from one group to another is in another tree, sealed with another key, but it
-    is the same file: one difference.
+    A file that moved from one group to another lies in another tree and is encrypted with another
+    key, but it is the same file: one difference.
     """
     found: dict[str, Difference] = {}
     for group in in_order(old.keys() | new.keys()):
@@ -166,7 +168,7 @@ _Differing = tuple[str, Entry | None, Entry | None]
 def differing(
     store: Store, group: str, old: ObjectId | None, new: ObjectId | None
 ) -> Iterator[_Differing]:
-    """Yield each path at which two trees of a group hold different files, and what they hold."""
+    """Yield each path at which two trees of a group hold different files, and the files."""
     pending = _compare(store, group, old, new, "")
     while pending:
         path, a, b = pending.pop()
@@ -184,7 +186,7 @@ def differing(
 def _compare(
     store: Store, group: str, old: ObjectId | None, new: ObjectId | None, prefix: str
 ) -> list[_Differing]:
-    """The names, directories too, at which two directories differ; the last one first."""
+    """Return the names, directories too, at which two directories differ, in reverse order."""
     if old == new:
         return []
     left = {entry.name: entry for entry in read_tree(store, old, group).entries} if old else {}
@@ -201,12 +203,12 @@ def below(
     trees: Iterable[ObjectId],
     skip: Callable[[set[ObjectId]], set[ObjectId]] = lambda _: set(),
 ) -> tuple[set[ObjectId], set[ObjectId]]:
-    """Trees with all trees below them, and what their files and links hold.
+    """Return trees with all trees below them, and the contents of their files and links.
 
     Args:
-        store: Where they are.
-        trees: Where to begin.
-        skip: Says of some trees which are not to be looked at, and so nothing below them.
+        store: The store that holds the trees.
+        trees: The trees to begin with.
+        skip: Returns which of some trees to skip, with everything below them.
     """
     found: set[ObjectId] = set()
     contents: set[ObjectId] = set()
@@ -220,7 +222,10 @@ def below(
 
 
 def chunks_of(store: Store, contents: Iterable[ObjectId]) -> dict[ObjectId, list[ObjectId]]:
-    """The chunks that each content consists of, in order, whether they are here or not."""
+    """Return the chunks of each content, in order.
+
+    The chunks themselves need not be in the local store.
+    """
     wanted = set(contents)
     lists = {each: at for each, at in store.locate(wanted).items() if at.kind is Kind.CHUNKS}
     result = {}
@@ -234,9 +239,9 @@ def chunks_of(store: Store, contents: Iterable[ObjectId]) -> dict[ObjectId, list
 
 
 def touches(store: Store, commit: Commit, path: str) -> bool:
-    """Whether a commit holds something else at a path than each of its parents does.
+    """Return whether a commit holds something else at a path than each of its parents does.
 
-    Reads only the directories above the path that differ.
+    Only those directories above the path are read that differ.
     """
     groups = store.vault.groups
     here = {group: tree for group, tree in commit.trees.items() if group in groups}
@@ -255,7 +260,7 @@ def touches(store: Store, commit: Commit, path: str) -> bool:
 def _differs(
     store: Store, group: str, old: ObjectId | None, new: ObjectId | None, path: str
 ) -> bool:
-    """Whether two trees hold different things at a path."""
+    """Return whether two trees hold different things at a path."""
     found: _Differing | None = None
     for part in path.split("/"):
         differing = _compare(store, group, old, new, "")
@@ -272,14 +277,15 @@ def _differs(
 def ancestors(
     store: Store, heads: Iterable[ObjectId], stop: Callable[[ObjectId], bool] | None = None
 ) -> Iterator[Node]:
-    """The commits reachable from ``heads``, newest first; never a parent before its child...
+    """Yield the commits reachable from ``heads``, newest first.
 
-    ... unless clocks disagree: the order is by the commits' own times, as in git.
+    A parent comes after its children unless clocks disagree: the order is by the commits' own
+    times, as in git.
 
     Args:
-        store: Where they are.
-        heads: Where to begin.
-        stop: Commits for which it says yes are neither given nor walked past.
+        store: The store that holds the commits.
+        heads: The commits to begin with.
+        stop: If it returns true for a commit, the commit and its ancestors are skipped.
     """
     seen: set[ObjectId] = set()
     pending: list[tuple[float, int, Node]] = []
@@ -301,7 +307,7 @@ def ancestors(
 
 
 def is_ancestor(store: Store, old: ObjectId, new: ObjectId) -> bool:
-    """Whether ``old`` is ``new`` or one of its ancestors."""
+    """Return whether ``old`` is ``new`` or one of its ancestors."""
     if old == new:
         return True
     if old not in store:
@@ -310,7 +316,7 @@ def is_ancestor(store: Store, old: ObjectId, new: ObjectId) -> bool:
 
 
 def ahead_behind(store: Store, ours: ObjectId | None, theirs: ObjectId | None) -> tuple[int, int]:
-    """How many commits each side has that the other lacks."""
+    """Return how many commits each side has that the other lacks."""
     if ours and theirs:
         found = [*_sides(store, ours, theirs)[0].values()] if ours != theirs else []
         return found.count(_OURS), found.count(_THEIRS)
@@ -319,9 +325,9 @@ def ahead_behind(store: Store, ours: ObjectId | None, theirs: ObjectId | None) -
 
 
 def merge_base(store: Store, ours: ObjectId, theirs: ObjectId) -> ObjectId | None:
-    """A best common ancestor: one that is no other common ancestor's ancestor; None if unrelated.
+    """Return a best common ancestor: one that is no other common ancestor's ancestor.
 
-    Of several (criss-cross merges) it is the newest.
+    Of several (after criss-cross merges) it is the newest; None if the histories are unrelated.
     """
     sides, commits = _sides(store, ours, theirs)
     common = [each for each, side in sides.items() if side == _BOTH]
@@ -336,18 +342,18 @@ _OURS, _THEIRS, _BOTH = 1, 2, 3
 def _sides(
     store: Store, ours: ObjectId, theirs: ObjectId, *, goal: ObjectId | None = None
 ) -> tuple[dict[ObjectId, int], dict[ObjectId, Commit]]:
-    """Whose each commit is that only one side has, and those of both that lie next to them.
+    """Return the commits that one side alone has, with their side, and the nearest ones of both.
 
-    Walks from the newest on, and no further than it must: until a single commit is left to go on
-    from, which is both sides', and no first commit has been met. All that was met lies above that
-    commit then, so nothing of it lies below. This holds whatever clocks have said: times tell
-    only which way to go first.
+    The walk goes from the newest commit on and no further than it must. It stops when a single
+    commit is left to continue from, which is both sides', and no first commit has been met.
+    Everything met so far then lies above that commit, so nothing of it lies below. This holds
+    whatever clocks have said: times only decide which way to go first.
 
     Args:
-        store: Where they are.
-        ours: One side's newest commit.
-        theirs: The other's.
-        goal: Stop when this is known to be both sides'.
+        store: The store that holds the commits.
+        ours: The newest commit of one side.
+        theirs: The newest commit of the other side.
+        goal: A commit; the walk stops when it is known to be both sides'.
     """
     sides: dict[ObjectId, int] = {}
     commits: dict[ObjectId, Commit] = {}
@@ -363,7 +369,8 @@ def _sides(
         if commit_id not in commits:
             commits[commit_id] = read_commit(store, commit_id)
         if commit_id not in waiting:
-            # Again, if it was met as one side's only: what lies below is the other's, too.
+            # Walk it again if it was met as one side's only: its ancestors are the other side's,
+            # too.
             waiting.add(commit_id)
             heapq.heappush(pending, (-commits[commit_id].time.timestamp(), commit_id))
 
@@ -389,10 +396,10 @@ def add_commit(
     message: str,
     git: str = "",
 ) -> ObjectId:
-    """Store a commit made now; give its id. Parents that are None are left out."""
+    """Store a commit made now; return its id. Parents that are None are left out."""
     time = datetime.now(timezone.utc).replace(microsecond=0)
     known = tuple(parent for parent in parents if parent)
-    # An environment in another encoding must not keep anybody from committing.
+    # An environment in another encoding must not prevent a commit.
     name = author.encode(errors="surrogateescape").decode(errors="replace")
     commit = Commit(dict(trees), known, name, time, message, git)
     return writer.add(Kind.COMMIT, model.encode(commit))
@@ -402,15 +409,15 @@ def add_commit(
 
 
 def resolve(store: Store, revision: str) -> ObjectId:
-    """The commit that a revision names.
+    """Return the commit that a revision names.
 
     Understands ``HEAD``, refs (``main``, ``origin/main``), full ids, unambiguous short ids of at
     least four digits, and any of them followed by ``~N`` or ``^``.
 
     Raises:
-        UnknownRevision: It names nothing here.
-        AmbiguousRevision: A short id that several commits begin with.
-        NoCommits: ``HEAD`` before the first commit.
+        UnknownRevision: The local store has no such revision.
+        AmbiguousRevision: Several commits begin with a short id.
+        NoCommits: ``HEAD`` is asked for before the first commit.
     """
     match = re.fullmatch(r"(?P<base>.+?)(?P<steps>(?:~\d*|\^)*)", revision, re.DOTALL)
     if match is None:
@@ -454,5 +461,5 @@ def _by_prefix(store: Store, prefix: str) -> list[ObjectId]:
 
 
 def head_of(store: Store) -> ObjectId | None:
-    """The commit that is checked out; None before the first."""
+    """Return the commit that is checked out; None before the first commit."""
     return store.database.text("head") or store.database.ref(MAIN)

@@ -1,7 +1,7 @@
-"""The staging area and the stat cache: one row a file.
+"""The index: the staging area and the stat cache, one row per file.
 
-A row is what the next commit will hold at a path, with the file's stat as it was when its content
-was last known to be just that. While the stat has not changed the file need not be read.
+A row is what the next commit will hold at a path, with the file's stat at a time when the file was
+known to have that content. While the stat is unchanged, the file need not be read.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _TICK = 20_000_000
 _COARSE = 2_000_000_000
 
-# `Row.fresh` for all rows. (On Linux, links have all permissions; elsewhere they prove nothing.)
+# `Row.fresh` in SQL. (On Linux, links have all permissions; elsewhere they prove nothing.)
 _PROOFS = f"""
     SELECT path, CASE WHEN absent = 0 AND max(mtime, ctime) < seen - CASE
             WHEN mtime % 1000000000 = 0 THEN {_COARSE} ELSE {_TICK}
@@ -34,12 +34,12 @@ _PROOFS = f"""
 """  # noqa: S608
 
 SINCE = "index.since"
-"""The single value that says at which paths rows may differ from a commit."""
+"""The single value with a commit and the paths at which rows may differ from it."""
 _FEW = 1000
 
 
 def mode_of(stat: os.stat_result) -> int:
-    """File type and permission bits as they are recorded; links have none of their own."""
+    """Return the file type and permission bits to record; links have no own permissions."""
     kind = stat_module.S_IFMT(stat.st_mode)
     return kind if kind == stat_module.S_IFLNK else kind | (stat.st_mode & 0o777)
 
@@ -48,14 +48,14 @@ class Row(NamedTuple):
     """One staged path.
 
     Attributes:
-        path: In the repository.
-        mode: File type and permission bits.
-        size: Bytes.
-        content: The id of its chunk or chunk list.
-        digest: Its SHA-256, masked (`seal.mask`).
+        path: The path in the repository.
+        mode: The file type and permission bits.
+        size: The size in bytes.
+        content: The id of the file's chunk or chunk list.
+        digest: The file's SHA-256, masked (`seal.mask`).
         absent: Whether the file is deliberately not on disk: it was never checked out.
-        mtime: Of the file when it was ``seen``, in ns; so are ``ctime`` and ``inode``.
-        seen: When it was last known to hold this content, in ns; 0 for never.
+        mtime: The file's mtime when it was ``seen``, in ns; likewise ``ctime`` and ``inode``.
+        seen: When the file was last known to hold this content, in ns; 0 for never.
         group: The group that the content is encrypted for.
     """
 
@@ -72,26 +72,26 @@ class Row(NamedTuple):
     group: str = ALL
 
     def fresh(self, stat: os.stat_result) -> bool:
-        """Whether the file can't have changed since it was ``seen``, going by its stat alone.
+        """Return whether the stat alone proves that the file has not changed since it was ``seen``.
 
-        A file written in the same tick of the clock as it was looked at may be written again
-        without its times moving (git's racy index), so a stat that young proves nothing.
+        A file that was written in the same clock tick as it was looked at may be written again
+        without a change of its times (git's racy index), so a stat that young proves nothing.
         """
         if (
             stat.st_mtime_ns != self.mtime
             or stat.st_ctime_ns != self.ctime
             or stat.st_ino != self.inode
             or stat.st_size != self.size
-            # Narrower is how a umask has let it be written; any change moves the time of change.
+            # A umask may have narrowed the mode; any later change moves the ctime.
             or (mode_of(stat) | (self.mode & 0o077)) != self.mode
         ):
             return False
-        # Whole seconds: a file system that keeps no finer times (FAT even keeps only even ones).
+        # The file system keeps whole seconds only (FAT even only even ones), so a tick is longer.
         tick = _COARSE if self.mtime % 1_000_000_000 == 0 else _TICK
         return max(self.mtime, self.ctime) < self.seen - tick
 
     def known(self, stat: os.stat_result, seen: int) -> Row:
-        """This row, with the stat of a file that is known to hold its content."""
+        """Return this row with the stat of a file that is known to hold its content."""
         return self._replace(
             absent=False,
             mtime=stat.st_mtime_ns,
@@ -102,11 +102,11 @@ class Row(NamedTuple):
 
     @property
     def moment(self) -> FileStamp:
-        """The file's state when it was ``seen``."""
+        """Return the file's state when it was ``seen``."""
         return self.inode, self.size, self.mtime, self.ctime
 
     def same(self, other: Row) -> bool:
-        """Whether both would be committed alike."""
+        """Return whether both rows would be committed alike."""
         return self.content == other.content and self.mode == other.mode
 
 
@@ -117,10 +117,10 @@ class Index:
         self._database = database
 
     def rows(self, paths: Iterable[str] | None = None) -> dict[str, Row]:
-        """Every row by path, sorted by path.
+        """Return every row by path, sorted by path.
 
         Args:
-            paths: Only these.
+            paths: If given, only these.
         """
         if paths is None:
             found = self._database.connection.execute("SELECT * FROM files ORDER BY path")
@@ -134,7 +134,7 @@ class Index:
         try:
             rows = {values[0]: Row(*values) for values in found}
             bytes.fromhex("".join(row.content + row.digest for row in rows.values()))
-            # SQLite keeps a text in a column of numbers, and bytes in one of text.
+            # SQLite can store text in a numeric column, and bytes in a text column.
             "".join(row.path + row.group for row in rows.values())
             sum(row.size + row.mode + row.mtime + row.ctime + row.seen for row in rows.values())
         except (TypeError, ValueError) as error:
@@ -142,10 +142,10 @@ class Index:
         return rows
 
     def proofs(self) -> dict[str, StatProof]:
-        """By path, what proves that a file is as staged (see `Row.fresh`); of every row.
+        """Return, by path, the stat that proves that a file is as staged (see `Row.fresh`).
 
-        Of absent files, and those looked at too early, it is what no file ever is. It is far less
-        work than a `Row` for each of a hundred thousand files, of which most are as staged.
+        An absent file, or one looked at too early, gets a stat that no file ever has. This costs
+        far less than a `Row` for each of a hundred thousand files, most of which are as staged.
         """
         found = self._database.connection.execute(_PROOFS, (~umask(),)).fetchall()
         proofs = {values[0]: values[1:] for values in found}
@@ -163,16 +163,17 @@ class Index:
             self._note(row.path for row in new)
 
     def remove(self, paths: Iterable[str]) -> None:
-        """Drop rows."""
+        """Delete rows."""
         gone = list(paths)
         with self._database.transaction() as db:
             db.executemany("DELETE FROM files WHERE path = ?", ((path,) for path in gone))
             self._note(gone)
 
     def refresh(self, rows: Iterable[Row]) -> None:
-        """Remember newer stats of files that still hold what is staged.
+        """Record newer stats of files that still hold what is staged.
 
-        Touches only rows that are still as they were read: it may run beside a command that stages.
+        Only rows that have not changed since they were read are touched, so this may run
+        concurrently with a command that stages.
         """
         with self._database.transaction() as db:
             db.executemany(
@@ -186,10 +187,10 @@ class Index:
 
     @property
     def groups(self) -> frozenset[str]:
-        """The groups of readers whose files the rows are about.
+        """Return the groups of readers whose files the rows cover.
 
-        Who has been let into a group has its files only from the next checkout on. Until then a
-        commit takes that group's tree over as it is.
+        The files of a group that the user has joined appear only with the next checkout. Until then
+        a commit takes that group's tree over unchanged.
         """
         return frozenset(self._database.text("index.groups").split() or [ALL])
 
@@ -201,7 +202,7 @@ class Index:
 
     @property
     def claims(self) -> str:
-        """The owners of paths (see `placement.claims`) by which the rows were checked out."""
+        """Return the owners of paths (see `placement.claims`) as of the last checkout."""
         return self._database.text("index.claims")
 
     @claims.setter
@@ -213,7 +214,7 @@ class Index:
 
     @property
     def owner(self) -> Owner:
-        """The function that gives the owner of a path by those claims."""
+        """Return the function that gives the owner of a path by those claims."""
         from dorky.keys import placement
 
         try:
@@ -223,15 +224,15 @@ class Index:
 
     @property
     def has_absent(self) -> bool:
-        """Whether some of the files are deliberately not on disk."""
+        """Return whether some of the files are deliberately not on disk."""
         db = self._database.connection
         return db.execute("SELECT 1 FROM files WHERE absent LIMIT 1").fetchone() is not None
 
     @property
     def commit(self) -> str | None:
-        """The commit that the rows are known to equal, so that nobody need decode its trees.
+        """Return the commit that the rows are known to equal, which saves decoding its trees.
 
-        Forgotten with every change of a row; set by who holds the project's lock.
+        Every change of a row clears it; only the holder of the project's lock sets it.
         """
         return self._database.text("index.commit") or None
 
@@ -243,14 +244,14 @@ class Index:
 
     @property
     def since(self) -> tuple[str, list[str]] | None:
-        """A commit, and the few paths at which the rows may differ from it; None if not known."""
+        """Return a commit and the few paths at which rows may differ from it; None if unknown."""
         if commit := self.commit:
             return commit, []
         noted = self._database.text(SINCE).split("\0")
         return (noted[0], noted[1:]) if noted[0] else None
 
     def _note(self, paths: Iterable[str]) -> None:
-        """Rows change at these paths."""
+        """Record that rows change at these paths."""
         commit, noted = self.since or ("", [])
         changed = {*noted, *paths} if commit else set()
         self.commit = None

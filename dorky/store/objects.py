@@ -1,7 +1,7 @@
-"""The local object store: the packs that are here, and where every object lies, here and there.
+"""The local object store: its packs, and the location of every object, locally and in the remote.
 
-Writing goes through a `Writer`: packs are written under temporary names, synced and renamed, and
-only then recorded, in the caller's transaction. Until that commits nothing refers to them.
+Objects are written through a `Writer`: packs are written under temporary names, synced and renamed,
+and only then recorded, in the caller's transaction. Until that commits, nothing refers to them.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from dorky.parallel import THREADS, BackgroundWorker, in_order
 from dorky.store.database import Database
 
 if TYPE_CHECKING:
-    # Who only asks where objects are needs neither of them, nor the hashes that come with them.
+    # Locating objects needs neither of these imports, nor the hashes that come with them.
     from dorky.keys.vault import Vault
     from dorky.store.pack import PackWriter
 
 T = TypeVar("T")
 
 _OPEN_PACKS = 64
-# What is worth handing to another thread.
+# The smallest amount of data worth handing to another thread.
 _ENOUGH = 2 * MiB
 _OPENED = 16 * MiB
 _SMALL = 64 * KiB
 LOCAL = ""
-"""The name under which packs that are here are recorded, beside the remotes' names."""
+"""The name under which local packs are recorded; a remote's are under its own name."""
 
 
 class PackedObject(NamedTuple):
-    """Where an object lies: the pack's name, offset and length in bytes."""
+    """The location of an object: the pack's name, offset and length in bytes."""
 
     kind: Kind
     id: ObjectId
@@ -47,7 +47,7 @@ _KIND = {each.value: each for each in Kind}
 
 
 def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Split into lists of at most ``size``."""
+    """Split items into lists of at most ``size``."""
     batch: list[T] = []
     for item in items:
         batch.append(item)
@@ -62,10 +62,10 @@ class Store:
     """Objects by id.
 
     Args:
-        directory: Where packs are; made (0700) on the first write.
-        scratch: Where they are written, on the same file system.
+        directory: The directory of packs; made (0700) on the first write.
+        scratch: Where packs are written, on the same file system.
         database: Holds the locations.
-        vault: Gives the keys; called when they are first needed, because unwrapping them costs
+        vault: Returns the keys; called when they are first needed, because unwrapping them costs
             more than many commands do otherwise.
     """
 
@@ -85,7 +85,7 @@ class Store:
 
     @property
     def vault(self) -> Vault:
-        """The repository's keys."""
+        """Return the repository's keys."""
         return self._vault()
 
     def close(self) -> None:
@@ -101,7 +101,7 @@ class Store:
     def locate(
         self, ids: Iterable[ObjectId], *, remote: str = LOCAL
     ) -> dict[ObjectId, PackedObject]:
-        """Find which of ``ids`` are held here (or by a remote's packs), and where."""
+        """Return which of ``ids`` the local store (or a remote's packs) holds, and where."""
         found: dict[ObjectId, PackedObject] = {}
         for batch in batches(set(ids), 500):
             marks = ",".join("?" * len(batch))
@@ -119,7 +119,7 @@ class Store:
         return found
 
     def missing(self, ids: Iterable[ObjectId]) -> set[ObjectId]:
-        """Those of ``ids`` that are not held here."""
+        """Return those of ``ids`` that the local store lacks."""
         wanted = set(ids)
         return wanted - self.locate(wanted).keys()
 
@@ -133,14 +133,14 @@ class Store:
         return found.fetchone() is not None
 
     def packs(self, remote: str = LOCAL) -> list[Pack]:
-        """The packs that are recorded."""
+        """Return the packs that are recorded."""
         rows = self.database.connection.execute(
             "SELECT name, size, tail, epochs FROM packs WHERE remote = ? ORDER BY n", (remote,)
         )
         return [Pack(*row) for row in rows]
 
     def locations(self, name: str, *, remote: str = LOCAL) -> list[Location]:
-        """Everything that a pack holds which is here (or which a remote lists), in order."""
+        """Return the locations, in order, of everything that a local pack (or a remote's) holds."""
         rows = self.database.connection.execute(
             "SELECT o.kind, o.id, o.offset, o.length FROM packs p JOIN objects o ON o.pack = p.n"
             " WHERE p.remote = ? AND p.name = ? ORDER BY o.offset",
@@ -160,7 +160,7 @@ class Store:
             raise errors.CorruptDatabase(self.database.path, error) from None
 
     def record(self, remote: str, packed: Pack, locations: Sequence[Location]) -> None:
-        """Remember what a pack holds."""
+        """Record what a pack holds."""
         with self.database.transaction() as db:
             n = db.execute(
                 "INSERT INTO packs (remote, name, size, tail, epochs) VALUES (?, ?, ?, ?, ?)"
@@ -188,11 +188,11 @@ class Store:
     # --- reading ---------------------------------------------------------------------------
 
     def stored(self, at: PackedObject) -> bytes:
-        """The stored form of an object, unopened. Safe to call from several threads.
+        """Return the stored form of an object, unopened. Safe to call from several threads.
 
         Raises:
-            MissingObject: Its pack is gone.
-            CorruptObject: Its pack is truncated.
+            MissingObject: The object's pack is gone.
+            CorruptObject: The object's pack is truncated.
         """
         path = self._prefix + at.pack
         fd = self._fds.get(at.pack)
@@ -201,14 +201,14 @@ class Store:
             try:
                 fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
             except FileNotFoundError:
-                # A collection of garbage may have moved it since it was located.
+                # A garbage collection may have moved the object since it was located.
                 moved = self.locate([at.id]).get(at.id, at)
                 if moved.pack == at.pack:
                     raise errors.MissingObject(at.id) from None
                 return self.stored(moved)
             except OSError as error:
                 raise errors.DiskError(path, error.strerror) from error
-            # Another thread may have been faster; then this one's is for passing use too.
+            # If another thread has opened the pack first, this descriptor is closed after use.
             passing = passing or self._fds.setdefault(at.pack, fd) != fd
         try:
             with files.disk_errors(path):
@@ -221,15 +221,16 @@ class Store:
         return data
 
     def open(self, at: PackedObject, *, group: str | None = None) -> bytes:
-        """The body of an object, verified. Safe to call from several threads.
+        """Return the body of an object, verified. Safe to call from several threads.
 
         Args:
-            at: Where it is.
-            group: If given, whom it must be sealed for. What everybody's trees name must be
-                everybody's: else who is outside a group could have a member lay its files open.
+            at: The object's location.
+            group: If given, the group that the object must be encrypted for. An object that
+                everybody's trees name must be everybody's: otherwise somebody outside a group could
+                make a member publish its files.
 
         Raises:
-            CorruptObject: It is damaged, or for others.
+            CorruptObject: The object is damaged, or encrypted for others.
         """
         own, body = self._opened.pop(at.id, (None, None))
         if body is not None and group in {None, own}:
@@ -241,7 +242,7 @@ class Store:
         return self.vault.read(at.kind, at.id, stored)
 
     def remember(self, object_id: ObjectId, group: str | None, body: bytes) -> None:
-        """Keep a body that has just been verified for who is about to open it, if there is room.
+        """Cache a body that has just been verified, if there is room, for the next read.
 
         Opening a small object costs as much as writing it to a file.
         """
@@ -250,11 +251,11 @@ class Store:
             self._room -= len(body)
 
     def read(self, object_id: ObjectId, *, group: str | None = None) -> bytes:
-        """The body of an object, verified (see `open`).
+        """Return the body of an object, verified (see `open`).
 
         Raises:
-            MissingObject: It is not here.
-            CorruptObject: It is here, damaged, or for others.
+            MissingObject: The local store lacks the object.
+            CorruptObject: The object is damaged, or encrypted for others.
         """
         at = self.locate([object_id]).get(object_id)
         if at is None:
@@ -262,10 +263,10 @@ class Store:
         return self.open(at, group=group)
 
     def pack_bytes(self, name: str) -> bytes:
-        """A whole pack, checked against its name.
+        """Return a whole pack, checked against its name.
 
         Raises:
-            CorruptPack: Its bytes are not those that were written.
+            CorruptPack: The pack's bytes are not those that were written.
         """
         from dorky.store.pack import name_of
 
@@ -286,10 +287,10 @@ _Stored = tuple[Kind, ObjectId, "bytes | memoryview"]
 
 
 class Writer:
-    """Writes objects to new packs. A context manager: unsaved packs are dropped on leaving.
+    """A writer of objects to new packs. A context manager: unsaved packs are dropped on leaving.
 
-    Packs are hashed, written and synced in a thread of their own: nobody waits for a disk who still
-    has something to seal.
+    Packs are hashed, written and synced in a separate thread, so encryption does not wait for the
+    disk.
     """
 
     def __init__(self, store: Store) -> None:
@@ -299,7 +300,7 @@ class Writer:
         self._pending: list[_Stored] = []
         self._size = 0
         self._lane = BackgroundWorker()
-        # The lane's, until it is waited for.
+        # Only the writing thread touches it until that thread is waited for.
         self._open: tuple[Path, IO[bytes], PackWriter] | None = None
         self._finished: list[tuple[Path, Pack, list[Location]]] = []
 
@@ -309,7 +310,7 @@ class Writer:
     def __exit__(self, *exception: object) -> None:
         self._lane.close()
         if self._open:
-            # On a full disk, closing tries to write what is buffered once more.
+            # On a full disk, closing tries to write the buffered bytes once more.
             with contextlib.suppress(OSError):
                 self._open[1].close()
             self._open[0].unlink(missing_ok=True)
@@ -317,15 +318,15 @@ class Writer:
             path.unlink(missing_ok=True)
 
     def holds(self, object_id: ObjectId) -> bool:
-        """Whether the object is stored already, or about to be."""
+        """Return whether the object is stored already, or about to be."""
         return object_id in self._new or object_id in self._store
 
     def lacking(self, ids: Iterable[ObjectId]) -> set[ObjectId]:
-        """Those of ``ids`` that are neither stored nor about to be."""
+        """Return those of ``ids`` that are neither stored nor about to be."""
         return self._store.missing(set(ids) - self._new)
 
     def add(self, kind: Kind, body: bytes, *, group: str = ALL) -> ObjectId:
-        """Store a body for a group, unless it is there already; give its id."""
+        """Store a body for a group, unless it is stored already; return its id."""
         object_id = self._vault.object_id(kind, body, group=group)
         if not self.holds(object_id):
             self.append(kind, object_id, self._vault.store(kind, object_id, body, group=group))
@@ -334,7 +335,11 @@ class Writer:
     def add_all(
         self, kind: Kind, bodies: Iterable[bytes], *, group: str = ALL
     ) -> Iterator[tuple[ObjectId, int]]:
-        """Store many bodies, hashing and sealing them in threads; give ids and lengths in order."""
+        """Store many bodies, hashing and encrypting them in threads.
+
+        Yields:
+            Their ids and lengths, in order.
+        """
         vault = self._vault
 
         def identify(body: bytes) -> tuple[ObjectId, bytes]:
@@ -353,7 +358,7 @@ class Writer:
             yield object_id, length
 
     def append(self, kind: Kind, object_id: ObjectId, stored: bytes | memoryview) -> None:
-        """Store an object that is in its stored form already."""
+        """Store an object that is already in its stored form."""
         if object_id in self._new:
             return
         self._new.add(object_id)
@@ -414,7 +419,7 @@ class Writer:
         self._open = None
 
     def save(self) -> list[Pack]:
-        """Make what was written last, and record it in the caller's transaction."""
+        """Make everything written so far durable, and record it in the caller's transaction."""
         if not self._new:
             return []
         self._lane.finish(self._write_last, self._taken())
@@ -424,7 +429,7 @@ class Writer:
             while self._finished:
                 scratch, packed, locations = self._finished[0]
                 scratch.rename(directory / packed.id)
-                # Should the rest fail, nobody must look for it where it was.
+                # If the rest fails, nobody must look for this pack at its temporary path.
                 del self._finished[0]
                 self._store.record(LOCAL, packed, locations)
                 packs.append(packed)

@@ -1,11 +1,11 @@
-"""The operation log: what every command has replaced here, so that it can be undone.
+"""The operation log: what every command has replaced locally, so that it can be undone.
 
-While a command is recorded, triggers on its connection note the first old value of each ref, each
-row of the index and each single value that it changes, in the very transaction that changes it.
-What is about to be replaced on disk is noted by who is about to do it (`note_disk`).
+While a command is recorded, triggers on its connection record the first old value of each ref, each
+row of the index and each single value that it changes, in the very transaction that changes it. A
+command that is about to replace files on disk records that itself (`note_disk`).
 
-What only tells what a remote holds (``origin/main``, its root, its packs) is not noted: undoing
-here does not change what is there.
+Facts about a remote (``origin/main``, its root, its packs) are not recorded: a local undo does not
+change the remote.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from dorky.store.database import Database
 from dorky.store.index import Row
 
 MERGE = "merge"
-"""The single value that tells of a merge in progress (see `merge.State`)."""
+"""The single value that describes a merge in progress (see `merge.commits.State`)."""
 
 _VALUES = ("head", MERGE, "index.commit", "index.groups", "index.claims")
 _ROW = (
@@ -31,13 +31,13 @@ _ROW = (
 _REF = "(SELECT id FROM refs WHERE name = {0})"
 _VALUE = "(SELECT CAST(value AS TEXT) FROM meta WHERE key = {0})"
 
-# How a change is noted: its name, the table and its key, the value now, of which rows.
+# How a change is recorded: its name, the table and its key, the current value, of which rows.
 _NOTED = (
     ("row", "files", "path", _ROW, "1"),
     ("ref", "refs", "name", _REF, "{0}.name = 'main' OR {0}.name GLOB 'backup/*'"),
     ("value", "meta", "key", _VALUE, f"{{0}}.key IN {_VALUES}"),
 )
-# What an update must change to be noted. Not the stat cache: that is refreshed all the time.
+# The columns whose updates count. The stat cache is not among them: it changes constantly.
 _DIFFERS = {
     "files": "(OLD.content, OLD.mode, OLD.absent) IS NOT (NEW.content, NEW.mode, NEW.absent)",
     "refs": "OLD.id IS NOT NEW.id",
@@ -46,7 +46,7 @@ _DIFFERS = {
 
 
 class Operation(NamedTuple):
-    """One command that changed something. ``n`` counts them."""
+    """One command that changed something. ``n`` counts operations."""
 
     n: int
     time: datetime
@@ -54,7 +54,7 @@ class Operation(NamedTuple):
 
 
 class Replaced(NamedTuple):
-    """What operations have replaced: the values from before the first of them; None for nothing."""
+    """The values that operations have replaced, before the first of them; None for no value."""
 
     refs: dict[str, ObjectId | None]
     values: dict[str, bytes | None]
@@ -65,11 +65,11 @@ class Replaced(NamedTuple):
 
 @contextlib.contextmanager
 def recording(database: Database, command: str) -> Iterator[None]:
-    """Note what is replaced inside, as one operation. Nested ones are part of the outer one.
+    """Record what the block replaces, as one operation. Nested ones are part of the outer one.
 
     Args:
-        database: Of a project whose lock is held.
-        command: What to call the operation; no value of a variable.
+        database: The database of a project whose lock is held.
+        command: The name of the operation; never the value of a variable.
     """
     if database.operation is not None:
         yield
@@ -86,13 +86,13 @@ def recording(database: Database, command: str) -> Iterator[None]:
     finally:
         database.operation = None
         db.executescript(end)
-        # What made the command fail may do the same to this.
+        # The cause of the command's failure may make this fail, too.
         with contextlib.suppress(errors.DorkyError):
             _forget_unchanged(database, operation[0])
 
 
 def _triggers(n: int, now: int, command: str) -> tuple[str, str]:
-    """The statements that begin and end the recording of an operation."""
+    """Return the statements that begin and end the recording of an operation."""
     quoted = command.replace("'", "''")
     begin, end = [], []
     for what, table, key, value, when in _NOTED:
@@ -116,7 +116,7 @@ def _triggers(n: int, now: int, command: str) -> tuple[str, str]:
 
 
 def _forget_unchanged(database: Database, n: int) -> None:
-    """Drop what is as it was before: a command that has changed nothing is no operation."""
+    """Delete records of unchanged values: a command that changed nothing is no operation."""
     same = " OR ".join(
         f"(what = '{what}' AND coalesce(old, '') = coalesce({value.format('replaced.key')}, ''))"
         for what, _, _, value, _ in _NOTED
@@ -127,7 +127,7 @@ def _forget_unchanged(database: Database, n: int) -> None:
             f" WHERE operation = ? AND ({same} OR (what = 'disk' AND old IS new))",
             (n,),
         )
-        # What the index is known to equal is only a cache.
+        # The commit that the index is known to equal is only a cache.
         db.execute(
             "DELETE FROM operations WHERE n = ? AND NOT EXISTS"
             " (SELECT 1 FROM replaced WHERE operation = ? AND key != 'index.commit')",
@@ -136,9 +136,9 @@ def _forget_unchanged(database: Database, n: int) -> None:
 
 
 def note_disk(database: Database, found: Mapping[str, tuple[Row | None, Row | None]]) -> None:
-    """Note what is on disk, and what is about to take its place; None for no file.
+    """Record what is on disk, and what is about to take its place; None for no file.
 
-    What is noted first counts as the old, what is noted last as the new.
+    The first record of a path counts as the old state, the last one as the new.
     """
     if database.operation is None or not found:
         return
@@ -174,11 +174,11 @@ def _unpacked(database: Database, path: str, text: str | None) -> Row | None:
         raise errors.CorruptDatabase(database.path, error) from None
 
 
-# --- looking back ---------------------------------------------------------------------------
+# --- reading --------------------------------------------------------------------------------
 
 
 def log(database: Database, limit: int | None = None) -> list[Operation]:
-    """What has been done, the newest first."""
+    """Return the recorded operations, the newest first."""
     rows = database.connection.execute(
         "SELECT n, time, command FROM operations ORDER BY n DESC LIMIT ?",
         (-1 if limit is None else limit,),
@@ -190,13 +190,13 @@ def log(database: Database, limit: int | None = None) -> list[Operation]:
 
 
 def known(database: Database, n: int) -> bool:
-    """Whether what an operation has replaced is still known."""
+    """Return whether what an operation has replaced is still known."""
     db = database.connection
     return db.execute("SELECT 1 FROM operations WHERE n = ?", (n,)).fetchone() is not None
 
 
 def mains(database: Database) -> dict[int, ObjectId | None]:
-    """Where ``main`` was before each operation that moved it, by the operation's number."""
+    """Return where ``main`` was before each operation that moved it, by the operation's number."""
     rows = database.connection.execute(
         "SELECT operation, old FROM replaced WHERE what = 'ref' AND key = 'main'"
     )
@@ -204,7 +204,7 @@ def mains(database: Database) -> dict[int, ObjectId | None]:
 
 
 def touched(database: Database, n: int) -> list[str]:
-    """The paths whose rows or files an operation changed, sorted."""
+    """Return the paths whose rows or files an operation changed, sorted."""
     rows = database.connection.execute(
         "SELECT DISTINCT key FROM replaced WHERE operation = ? AND what IN ('row', 'disk')"
         " ORDER BY key",
@@ -214,7 +214,7 @@ def touched(database: Database, n: int) -> list[str]:
 
 
 def replaced(database: Database, since: int) -> Replaced:
-    """What the operations from ``since`` on have replaced."""
+    """Return what the operations from ``since`` on have replaced."""
     found = Replaced({}, {}, {}, {})
     rows = database.connection.execute(
         "SELECT what, key, old, new FROM replaced WHERE operation >= ? ORDER BY operation DESC",
@@ -234,7 +234,7 @@ def replaced(database: Database, since: int) -> Replaced:
 
 
 def named(database: Database) -> tuple[set[ObjectId], set[ObjectId]]:
-    """The commits and the contents that undoing would need."""
+    """Return the commits and the contents that undoing would need."""
     commits: set[ObjectId] = set()
     contents: set[ObjectId] = set()
     rows = database.connection.execute("SELECT what, key, old, new FROM replaced")
@@ -248,7 +248,7 @@ def named(database: Database) -> tuple[set[ObjectId], set[ObjectId]]:
 
 
 def expire(database: Database, before: datetime) -> int:
-    """Forget operations that are older; give how many."""
+    """Forget operations older than ``before``; return how many."""
     with database.transaction() as db:
         done = db.execute(
             "DELETE FROM operations WHERE time < ?", (int(before.timestamp()) * 1_000_000_000,)
@@ -257,6 +257,6 @@ def expire(database: Database, before: datetime) -> int:
 
 
 def forget(database: Database) -> None:
-    """Forget all operations: what they have replaced is not to be brought back."""
+    """Forget all operations: what they have replaced can't be restored any more."""
     with database.transaction() as db:
         db.execute("DELETE FROM operations")

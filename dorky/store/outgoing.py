@@ -1,7 +1,7 @@
-"""Which files of new commits lie where they don't belong: the rule of every push.
+"""The push rule: find the files of new commits that lie where they do not belong.
 
-A file that a commit adds or changes lies in the tree of the group that owns its path, and its
-content is encrypted for that group. The owner is told by the roster that the swap writes.
+A file that a commit adds or changes must lie in the tree of the group that owns its path, and its
+content must be encrypted for that group. The owner comes from the roster that the swap writes.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from dorky.store.history import Node
 from dorky.store.objects import Store
 
 _KEY_ID = 16
-"""How many bytes of a stored object tell whom it is encrypted for."""
+"""The number of bytes of a stored object that name the group it is encrypted for."""
 
 
 class Stray(NamedTuple):
     """A file that a commit adds or changes, and that does not lie where it belongs.
 
     Attributes:
-        path: In the repository.
-        entry: What the commit holds.
-        tree: The group in whose tree it is.
-        owner: The group that owns the path; None if several claim it. The same as ``tree`` if the
-            content is encrypted for others.
+        path: The path in the repository.
+        entry: The commit's entry.
+        tree: The group in whose tree the file lies.
+        owner: The group that owns the path; None if several claim it. The same as ``tree`` if only
+            the content is encrypted for others.
     """
 
     path: str
@@ -40,9 +40,9 @@ class Stray(NamedTuple):
 
 
 def strays(store: Store, node: Node, owner_of: Owner) -> Iterator[Stray]:
-    """Yield the files of a commit that lie where they don't belong, and that no parent has there.
+    """Yield the files of a commit that lie where they do not belong, except those of a parent.
 
-    Trees of groups that can't be read here are passed over: they came from the remote.
+    Trees of groups that the user can't read are skipped: they came from the remote.
     """
     parents = [history.read_commit(store, each).trees for each in node.commit.parents]
     for group in sorted(node.commit.trees.keys() & store.vault.groups):
@@ -68,7 +68,7 @@ def strays(store: Store, node: Node, owner_of: Owner) -> Iterator[Stray]:
 def _has(
     store: Store, commits: Iterable[history.Trees], group: str, path: str, entry: Entry
 ) -> bool:
-    """Return whether one of some commits holds just that at a path of a group's tree."""
+    """Return whether one of some commits holds exactly this entry at a path of a group's tree."""
     return any(
         entry in history.lookup(store, {group: trees[group]}, path)
         for trees in commits
@@ -77,9 +77,10 @@ def _has(
 
 
 def _readers(store: Store, contents: Collection[ObjectId]) -> dict[ObjectId, str]:
-    """Return whom contents are encrypted for; of the pieces of a large file the first that differs.
+    """Return the group that each content is encrypted for.
 
-    What lies in the remote only is left out: no push sends it.
+    Of the pieces of a large file, the first one that differs counts. A content that only the remote
+    holds is left out: no push sends it.
     """
     pieces = history.chunks_of(store, contents)
     places = store.locate({each for held in pieces.values() for each in held} | {*contents})
@@ -99,14 +100,14 @@ def check(store: Store, heads: Collection[ObjectId], nodes: Iterable[Node], know
     """Refuse commits that a push must not add.
 
     Args:
-        store: Where they are.
-        heads: The newest of them.
+        store: The store that holds the commits.
+        heads: The newest of the commits.
         nodes: The commits.
         known: The roster that the swap is going to write.
 
     Raises:
-        Misplaced: A file lies in another tree than in its owner's, or is encrypted for others.
-        AmbiguousGroup: A file is new or changed whose path several groups claim.
+        Misplaced: A file lies in another tree than its owner's, or is encrypted for others.
+        AmbiguousGroup: Several groups claim the path of a new or changed file.
     """
     if not known.groups:
         return
@@ -117,7 +118,7 @@ def check(store: Store, heads: Collection[ObjectId], nodes: Iterable[Node], know
 
 
 def is_held(store: Store, heads: Iterable[ObjectId], stray: Stray) -> bool:
-    """Return whether one of some commits has a file in the tree where it strays."""
+    """Return whether one of some commits holds a file at a stray's path in the stray's tree."""
     held = (history.read_commit(store, each).trees for each in heads)
     return any(
         history.lookup(store, {stray.tree: trees[stray.tree]}, stray.path)
@@ -129,7 +130,7 @@ def is_held(store: Store, heads: Iterable[ObjectId], stray: Stray) -> bool:
 def refusal(
     store: Store, heads: Collection[ObjectId], commit: ObjectId, stray: Stray, known: Roster
 ) -> errors.DorkyError:
-    """Return the error that says what is wrong with a file, and who can do something about it."""
+    """Return the error that says what is wrong with a file, and who can repair it."""
     if stray.owner is None:
         return contested(known, stray.path)
     hint = None
@@ -139,7 +140,7 @@ def refusal(
 
 
 def would_open(stray: Stray, known: Roster) -> errors.WouldOpen:
-    """Return the error for a closed group's file that belongs to other readers by now."""
+    """Return the error for a closed group's file that now belongs to other readers."""
     old, new = (roster.name_of(known, each or ALL) for each in (stray.tree, stray.owner))
     path = shlex.quote(stray.path)
     hint = f"if they may: dorky stage {path} --for {new} && dorky commit -m ..., then again"
@@ -162,5 +163,5 @@ def leave_it(path: str, members: Iterable[Member]) -> str:
 
 
 def audience(known: Roster, group: str) -> str:
-    """Return what to call the readers of a group in a message."""
+    """Return the name that messages use for the readers of a group."""
     return "everybody" if group == ALL else f"the group {roster.name_of(known, group)}"

@@ -5,14 +5,15 @@
     stored objects: chunks          …
     --- the tail ---
     stored objects: chunk lists, trees, commits
-    index, sealed (see `vault`)     …
+    index, encrypted (see `vault`)     …
     footer: start of the tail       8, big-endian
             length of the index     4, big-endian
             magic ``DORKYPK1``      8
 
 The index inflates to a 16-byte random salt (so that two packs of the same objects have different
-names) and 45 bytes an object: kind (1), id (32), offset (8), length (4). A pack's name is the
-SHA-256 of its bytes. Everything needed to walk history is in the tail, one range request away.
+names) and 45 bytes per object: kind (1), id (32), offset (8), length (4). A pack's name is the
+SHA-256 of its bytes. Everything needed to walk history is in the tail, which one range request
+reads.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ _FOOTER = struct.Struct(">QI8s")
 FOOTER = _FOOTER.size
 _ENTRY = struct.Struct(">B32sQI")
 _SALT = 16
-# Small objects are hashed and written together: each call of its own would cost more than its work.
+# Small objects are hashed and written together: a call for each would cost more than the work.
 _BUFFER = 1 * MiB
 _KINDS = {Kind.CHUNK: 1, Kind.CHUNKS: 2, Kind.TREE: 3, Kind.COMMIT: 4}
 _KIND_OF = {code: kind for kind, code in _KINDS.items()}
@@ -48,11 +49,11 @@ _INDEX = "index"
 
 
 class PackWriter:
-    """Writes one pack to a binary file, hashing as it goes.
+    """A writer of one pack to a binary file, which hashes as it goes.
 
     Args:
-        file: Open for writing, empty.
-        vault: Seals the index.
+        file: A file open for writing, empty.
+        vault: Encrypts the index.
     """
 
     def __init__(self, file: IO[bytes], vault: Vault) -> None:
@@ -62,10 +63,10 @@ class PackWriter:
         self._metadata: list[tuple[Kind, ObjectId, bytes | memoryview]] = []
         self.locations: list[Location] = []
         self.size = len(MAGIC) + _SALT + codec.OVERHEAD + OVERHEAD + FOOTER
-        """How many bytes the pack will have at the most, if nothing is added.
+        """The most bytes that the pack will have if nothing is added.
 
-        What is kept back counts, and so does the index: else a commit of nothing but directories,
-        or of millions of tiny files, would make a pack that no reader accepts.
+        The metadata held back counts, and so does the index: otherwise a commit of directories
+        only, or of millions of tiny files, would make a pack that no reader accepts.
         """
         self._end = 0
         self._pending: list[bytes | memoryview] = []
@@ -77,7 +78,7 @@ class PackWriter:
 
     @property
     def full(self) -> bool:
-        """Whether it shall be finished, and another one begun."""
+        """Return whether the pack is large enough to finish and begin another one."""
         return self.size >= TARGET
 
     def _write(self, data: bytes | memoryview) -> None:
@@ -95,7 +96,7 @@ class PackWriter:
         self._hash.update(data)
 
     def append(self, kind: Kind, object_id: ObjectId, stored: bytes | memoryview) -> None:
-        """Add a stored object. Metadata is kept back until the data is all there."""
+        """Add a stored object. Metadata is held back until all data is written."""
         if kind.is_data:
             self._place(kind, object_id, stored)
         else:
@@ -128,14 +129,14 @@ def read_footer(name: str, end: bytes, size: int) -> tuple[int, int]:
 
     Args:
         name: The pack's name, for messages.
-        end: Its last bytes, at least `FOOTER` of them.
-        size: Its size in bytes.
+        end: The pack's last bytes, at least `FOOTER` of them.
+        size: The pack's size in bytes.
 
     Returns:
         The offsets of the tail and of the index.
 
     Raises:
-        CorruptPack: Not a pack, or offsets that can't be.
+        CorruptPack: The bytes are not a pack's, or its offsets are impossible.
     """
     if len(end) < FOOTER:
         raise errors.CorruptPack(name, "truncated")
@@ -150,15 +151,15 @@ def read_tail(pack: Pack, data: bytes, vault: Vault) -> list[Location]:
     """Read a pack's index from its tail.
 
     Args:
-        pack: As the root lists it.
-        data: Its bytes from ``pack.tail`` to the end.
+        pack: The pack as the root lists it.
+        data: The pack's bytes from ``pack.tail`` to the end.
         vault: Opens the index.
 
     Returns:
-        Where every object of the pack lies. Offsets are those in the pack.
+        The location of every object of the pack. Offsets are relative to the pack.
 
     Raises:
-        CorruptPack: Altered, truncated, or an index that points outside the pack.
+        CorruptPack: The pack is altered or truncated, or its index points outside the pack.
     """
     if len(data) != pack.size - pack.tail:
         raise errors.CorruptPack(pack.id, f"a tail of {len(data)} bytes")
@@ -168,7 +169,7 @@ def read_tail(pack: Pack, data: bytes, vault: Vault) -> list[Location]:
     try:
         sealed = memoryview(data)[index - tail : -FOOTER]
         packed = vault.open(sealed, _INDEX, epochs=pack.epochs)
-        # Every object takes bytes of the pack, so a small pack can't unfold to a huge index.
+        # Every object takes bytes of the pack, so a small pack can't have a huge index.
         most = _SALT + _ENTRY.size * (index // codec.OVERHEAD)
         body = codec.inflate(packed, limit=min(most, INDEX_LIMIT))
     except (seal.SealBroken, codec.CodecError) as error:
@@ -186,7 +187,7 @@ def read_tail(pack: Pack, data: bytes, vault: Vault) -> list[Location]:
 
 
 def name_of(blocks: Iterable[bytes]) -> str:
-    """The name that bytes would have as a pack: anybody can check it, without a key."""
+    """Return the name of a pack with these bytes, which anyone can compute without a key."""
     digest = hashlib.sha256()
     for block in blocks:
         digest.update(block)

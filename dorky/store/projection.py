@@ -26,12 +26,12 @@ class _Place(NamedTuple):
 
 
 class View:
-    """The trees of a commit, and what of them counts.
+    """The entries of a commit's trees that count.
 
     Args:
-        store: Where they are.
+        store: The store that holds the trees.
         trees: The root trees by group.
-        owner: Gives the owner of a path; None to read the trees as they were recorded.
+        owner: Returns the owner of a path; None to read the trees as they were recorded.
     """
 
     def __init__(self, store: Store, trees: Trees, owner: Owner | None = None) -> None:
@@ -43,7 +43,7 @@ class View:
         self._read: dict[ObjectId, tuple[Entry, ...]] = {}
 
     def masked(self, group: str, path: str) -> Masked | None:
-        """Return why an entry of a group's tree does not count; None if it does."""
+        """Return why an entry of a group's tree does not count; None if it counts."""
         if self.owner is None:
             return None
         return judged(self.owner, group, path, self._below)
@@ -51,10 +51,10 @@ class View:
     def files(self, paths: Collection[str] | None = None) -> Iterator[tuple[str, Placed]]:
         """Yield each file and link that counts, with its path.
 
-        As recorded, a path that several trees hold is that of the first group's.
+        In a view as recorded, the first group wins a path that several trees hold.
 
         Args:
-            paths: Only what is there; other directories are not read.
+            paths: If given, only what lies at these paths; other directories are not read.
         """
         given: set[str] = set()
         for path, placed, why in self.walk(paths):
@@ -66,7 +66,7 @@ class View:
     def walk(
         self, paths: Collection[str] | None = None
     ) -> Iterator[tuple[str, Placed, Masked | None]]:
-        """Yield every file and link of the trees, with why it does not count if it does not."""
+        """Yield every file and link of the trees; for one that does not count, also the reason."""
         for group, tree in self.trees.items():
             for path, entry in history.files_below(self.store, group, tree, paths):
                 yield path, Placed(group, entry), self.masked(group, path)
@@ -76,7 +76,7 @@ class View:
         return sorted(why for _, _, why in self.walk() if why)
 
     def recorded(self, places: Mapping[str, str]) -> dict[str, Placed]:
-        """Return what trees hold at paths, each of the group given for it, counting or not."""
+        """Return the entries at paths, each of the group given for it, whether it counts or not."""
         paths: dict[str, list[str]] = {}
         for path, group in places.items():
             paths.setdefault(group, []).append(path)
@@ -89,7 +89,7 @@ class View:
         }
 
     def above(self, path: str) -> Iterator[tuple[str, Entry]]:
-        """Yield everybody's files and links where a directory above a path has to be."""
+        """Yield everybody's files and links that stand where a directory above a path has to be."""
         pending = [("", self.trees[ALL])] if ALL in self.trees else []
         for directory in parents(fold(path)):
             below = []
@@ -104,7 +104,7 @@ class View:
             pending = below
 
     def _below(self, above: str) -> Masked | None:
-        """Return a path that counts for a group or is frozen, below a path; None if none is."""
+        """Return a path below ``above`` that counts for a group or is frozen; None if none is."""
         if not self._closed:
             return None
         directory = fold(above)
@@ -116,7 +116,7 @@ class View:
         return None
 
     def _at(self, directory: str) -> list[_Place]:
-        """Return the directories of groups' trees that fold to a path."""
+        """Return the directories of groups' trees whose paths fold to the same path."""
         if (known := self._places.get(directory)) is not None:
             return known
         found = self._within(self._at(directory.rpartition("/")[0]), directory)
@@ -138,13 +138,13 @@ class View:
 
 
 def current(store: Store, commit: ObjectId | None, groups: Collection[str] | None = None) -> View:
-    """Return what counts of a commit by the roster that was seen last, of all groups or some."""
+    """Return what counts of a commit by the roster last seen, of all groups or some."""
     trees = history.trees_of(store, commit, groups)
     return View(store, trees, owner(store.database.roster()))
 
 
 def differences(old: View, new: View) -> Iterable[Difference]:
-    """Return the files at which two commits differ. Reads only the directories that differ."""
+    """Return the files at which two commits differ. Only directories that differ are read."""
     found: dict[str, Difference] = {}
 
     def note(group: str, path: str, before: Entry | None, after: Entry | None) -> None:
@@ -165,7 +165,7 @@ def differences(old: View, new: View) -> Iterable[Difference]:
         for path, before, after in history.differing(new.store, group, *trees):
             note(group, path, before, after)
             if group != ALL and (old.owner or new.owner):
-                # With a group's file, everybody's above it begins or ceases to count.
+                # A change to a group's file can change whether everybody's file above it counts.
                 for view, above in zip((old, new), everybodys, strict=True):
                     above.update(view.above(path))
     for path in sorted(everybodys[0].keys() | everybodys[1].keys()):
@@ -175,7 +175,7 @@ def differences(old: View, new: View) -> Iterable[Difference]:
 
 
 def changed(old: View, new: View) -> Iterator[tuple[str, str, Entry | None, Entry | None]]:
-    """Yield each group and path at which trees differ, whether it counts or not."""
+    """Yield each group and path at which trees differ, whether the entry counts or not."""
     for group in history.in_order(old.trees.keys() | new.trees.keys()):
         trees = old.trees.get(group), new.trees.get(group)
         for path, before, after in history.differing(new.store, group, *trees):

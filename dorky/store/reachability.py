@@ -1,5 +1,8 @@
-"""What must be kept here: everything that a ref, the index, a merge in progress, the operation log
-or another group's tree may still need."""
+"""Reachability: what the local store must keep.
+
+That is everything that a ref, the index, a merge in progress, the operation log or another group's
+tree may still need.
+"""
 
 from __future__ import annotations
 
@@ -20,11 +23,11 @@ from dorky.store.objects import Store, batches
 _KEY_ID = 8
 
 Failed = Callable[[ObjectId, errors.DorkyError], None]
-"""Is told what can't be read, and why; it may raise."""
+"""A function that receives what can't be read, and why; it may raise."""
 
 
 class Named(NamedTuple):
-    """Where walking begins, each with what names it."""
+    """The ids where walking begins, each with what names it."""
 
     commits: dict[ObjectId, str]
     contents: dict[ObjectId, str]
@@ -32,10 +35,10 @@ class Named(NamedTuple):
 
 
 class Reached(NamedTuple):
-    """What is reachable: commits, trees, contents (chunks or lists of them), their chunks.
+    """The reachable objects: commits, trees, contents (chunks or lists of them), and their chunks.
 
-    A content that is no list is a chunk, too. What closed groups hold is not there: it can't be
-    walked (see `foreign`).
+    A content that is no list is a chunk, too. The objects of closed groups are not included: they
+    can't be walked (see `foreign`).
     """
 
     commits: dict[ObjectId, Commit]
@@ -45,15 +48,15 @@ class Reached(NamedTuple):
 
     @property
     def all(self) -> set[ObjectId]:
-        """All of them."""
+        """Return all reachable ids."""
         return self.commits.keys() | self.trees | self.contents | self.chunks
 
 
 def named(store: Store) -> Named:
-    """What is named here, by whatever.
+    """Return everything that the local store names.
 
     Raises:
-        CorruptDatabase: Something in it makes no sense.
+        CorruptDatabase: A name in the database makes no sense.
     """
     try:
         return _named(store)
@@ -83,7 +86,7 @@ def _named(store: Store) -> Named:
     ):
         merging.update(_ids_in(value))
     trees = set()
-    # What is not here is there: trees of closed groups, content that was never pulled.
+    # An object missing locally is in the remote: a closed group's tree, or unpulled content.
     for each, at in store.locate(merging).items():
         if at.kind is Kind.TREE:
             trees.add(each)
@@ -94,7 +97,7 @@ def _named(store: Store) -> Named:
 
 
 def _ids_in(value: bytes | str | None) -> set[ObjectId]:
-    """Every id that a JSON text holds, whatever its shape."""
+    """Return every id in a JSON text, whatever its shape."""
     found: set[ObjectId] = set()
     pending: list[Any] = [json.loads(value)] if value else []
     while pending:
@@ -120,11 +123,11 @@ def reach(
     *,
     failed: Failed = _raise,
 ) -> Reached:
-    """Walk everything below commits, contents and trees that can be read here.
+    """Walk everything below commits, contents and trees that the user can read.
 
     Raises:
-        MissingObject: A commit, a tree or a list of chunks is not here (without ``failed``).
-        CorruptObject: It is, and damaged (without ``failed``).
+        MissingObject: A commit, a tree or a list of chunks is missing (without ``failed``).
+        CorruptObject: One of them is damaged (without ``failed``).
     """
     found = Reached({}, set(), set(contents), set())
     pending = set(trees)
@@ -132,7 +135,7 @@ def reach(
     for commit, record in _commits(store, commits, failed):
         found.commits[commit] = record
         pending.update(tree for group, tree in record.trees.items() if group in groups)
-    # Who has been let into a group has its trees with the next fetch.
+    # A member who has been let into a group gets its trees with the next fetch.
     taken = {*store.database.text("groups").split(), ALL}
     late = {
         tree
@@ -147,10 +150,10 @@ def reach(
 
 
 def reachable(store: Store) -> set[ObjectId]:
-    """Everything that must be kept here, but for what is `foreign`.
+    """Return everything that the local store must keep, except what is `foreign`.
 
     Raises:
-        MissingObject: Something is not here, so what is below it can't be told.
+        MissingObject: Something is missing, so what is below it can't be told.
         CorruptObject: Something is damaged.
     """
     start = named(store)
@@ -212,7 +215,10 @@ def _chunks(store: Store, found: Reached, failed: Failed) -> None:
 
 
 def foreign(store: Store, ids: Collection[ObjectId]) -> set[ObjectId]:
-    """Those of the objects here that are sealed with no key of the user's: they can't be judged."""
+    """Return those of the local objects that none of the user's keys opens.
+
+    Whether such an object is needed can't be judged.
+    """
     if not store.vault.sealed:
         return set()
     return {
@@ -221,7 +227,7 @@ def foreign(store: Store, ids: Collection[ObjectId]) -> set[ObjectId]:
 
 
 def unreached(store: Store, reached: Collection[ObjectId]) -> dict[ObjectId, Commit]:
-    """The commits that are here and not among those reached. Damaged ones are passed over."""
+    """Return the local commits that are not among those reached. Damaged ones are skipped."""
     rows = store.database.connection.execute(
         "SELECT DISTINCT o.id FROM objects o JOIN packs p ON p.n = o.pack"
         " WHERE p.remote = '' AND o.kind = 'commit'"
@@ -235,13 +241,13 @@ def unreached(store: Store, reached: Collection[ObjectId]) -> dict[ObjectId, Com
 
 
 def tips(commits: Mapping[ObjectId, Commit]) -> list[ObjectId]:
-    """Of some commits those that none of the others follows, the newest first."""
+    """Return those of some commits that none of the others descends from, the newest first."""
     parents = {parent for each in commits.values() for parent in each.parents}
     return sorted(commits.keys() - parents, key=lambda each: commits[each].time, reverse=True)
 
 
 def dangling(commits: Mapping[ObjectId, Commit]) -> tuple[Dangling, ...]:
-    """The newest of commits that nothing leads to, for people."""
+    """Return the newest of commits that nothing leads to, for people."""
     return tuple(
         Dangling(
             id=each,

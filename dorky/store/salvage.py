@@ -1,4 +1,4 @@
-"""What can still be read of a damaged database, copied into a new one, table by table."""
+"""Salvage: copy the readable parts of a damaged database into a new one, table by table."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from dorky.store.database import Database
 
 _ID = "typeof({0}) = 'text' AND length({0}) = 64 AND {0} NOT GLOB '*[^0-9a-f]*'"
 _FIRST = {"meta", "refs", "roots", "packs", "objects", "files"}
-"""The tables of the first layout: the others may never have been there."""
-# sqlite3 can fail to decode even what SQLite says about text that is none.
+"""The tables of the first layout: the others may never have existed."""
+# sqlite3 can fail to decode even SQLite's own message about invalid text.
 _ERRORS = (sqlite3.Error, UnicodeDecodeError)
-# A page of other data can pass for rows.
+# A page of other data can look like rows.
 _SANE = {
     "refs": "typeof(name) = 'text' AND " + _ID.format("id"),
     "roots": "typeof(remote) = 'text' AND typeof(version) = 'text' AND typeof(data) = 'blob'",
@@ -37,14 +37,14 @@ def salvage(old: Path, new: Database) -> set[str]:
 
     Args:
         old: The damaged database; it may be missing.
-        new: An empty one.
+        new: An empty database.
 
     Returns:
         The tables that were read whole.
     """
     found = new.connection.execute(
         "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
-        " ORDER BY rowid"  # as they are declared: what is referred to comes first
+        " ORDER BY rowid"  # as declared: referenced tables come first
     )
     tables = [name for (name,) in found]
     if not old.exists() or not old.stat().st_size:
@@ -54,14 +54,14 @@ def salvage(old: Path, new: Database) -> set[str]:
     except _ERRORS:
         return set()
     damaged.execute("PRAGMA trusted_schema=OFF")
-    # What is no UTF-8 any more ends one row, not the table.
+    # Text that is not UTF-8 any more must cost one row, not the table.
     damaged.text_factory = lambda raw: raw.decode(errors="surrogateescape")
     with contextlib.closing(damaged), new.transaction():
         return {table for table in tables if _copy(damaged, new, table)}
 
 
 def _copy(damaged: sqlite3.Connection, new: Database, table: str) -> bool:
-    """Copy a table; give whether all of it could be read."""
+    """Copy a table; return whether all of it could be read."""
     ours = _columns(new.connection, table)
     try:
         theirs = _columns(damaged, table)
@@ -74,7 +74,7 @@ def _copy(damaged: sqlite3.Connection, new: Database, table: str) -> bool:
     marks = ", ".join("?" * len(names))
     key = ", ".join(name for name in names if ours[name])
     whole = strange = False
-    # From both ends: what lies behind a damaged page is met on the way back.
+    # Read from both ends, to reach the rows behind a damaged page.
     for direction in ("ASC", "DESC"):
         order = ", ".join(f"{each} {direction}" for each in key.split(", "))
         sane = _SANE.get(table, "1")
@@ -97,5 +97,5 @@ def _copy(damaged: sqlite3.Connection, new: Database, table: str) -> bool:
 
 
 def _columns(connection: sqlite3.Connection, table: str) -> dict[str, int]:
-    """The columns of a table, and their places in its key (0: none)."""
+    """Return the columns of a table, and their places in its key (0: none)."""
     return {row[1]: row[5] for row in connection.execute(f"PRAGMA table_info({table})")}

@@ -1,9 +1,10 @@
-"""A second copy of unpushed work, in git's own directory: git can delete `.dorky/`, but not this.
+"""The second copy of unpushed work, in git's own directory: git can delete `.dorky/`, but not this.
 
 It lies in ``<git common directory>/dorky/SLOT/``, where SLOT stands for a work tree and the
-project's path in it: the packs that are here (hard links where possible) and a record of the refs
-and of all that opens them. There is one only while there are commits that no remote is known to
-have. Objects prove themselves by their ids, the record by a MAC under the user's key (see `state`).
+project's path in it. It holds the local packs (hard links where possible) and a record of the refs
+and of all that is needed to open them. It exists only while there are commits that no remote is
+known to have. Objects are proved by their ids, the record by a MAC under the user's key (see
+`state`).
 """
 
 from __future__ import annotations
@@ -28,13 +29,13 @@ from dorky.store.history import MAIN
 from dorky.store.objects import LOCAL, Store
 
 DIRECTORY = "dorky"
-"""The directory in git's."""
+"""The directory of second copies, in git's directory."""
 KNOWN = "dorky.remote.known"
-"""The one that names the repository of each project."""
+"""The directory, in git's, of the files that name each project's repository."""
 PACKS = "packs"
 RECORD = "record"
 ALSO = ("header", "roster", PURGES, "purges.followed", "purges.own", "newest", "head")
-"""The single values of the database that are kept."""
+"""The single values of the database that a record keeps."""
 
 _PURPOSE = "dorky second copy"
 _MAC = 32
@@ -46,13 +47,13 @@ _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class Slot(msgspec.Struct, frozen=True):
-    """Where a project's second copy lies, or would.
+    """The place of a project's second copy, whether it exists or not.
 
     Attributes:
         parent: The directory of all second copies of a git repository.
         name: The name of this one in it.
         worktree: The work tree's place in git's directory; empty for the main one.
-        project: Names the project in all work trees.
+        project: The name of the project in all work trees.
     """
 
     parent: Path
@@ -67,21 +68,22 @@ class Slot(msgspec.Struct, frozen=True):
 
     @property
     def path(self) -> Path:
-        """Return its directory."""
+        """Return the directory of this second copy."""
         return self.parent / self.name
 
 
 class Record(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What the second copy says beyond its packs.
+    """The record of a second copy: what it says beyond its packs.
 
     Attributes:
         root: The project's directory.
         worktree: See `Slot`.
         refs: ``main`` and the backups.
         upstream: The remote's ``main`` as last seen, or nothing.
-        commits: How many commits of ``main`` that one lacks, of many only the first hundred.
+        commits: How many commits of ``main`` are missing in ``upstream``; of many, only the first
+            hundred count.
         author: The author of the newest of them.
-        time: When it was made.
+        time: When the record was made.
         values: Single values of the database.
         first: The repository's first root, while no remote has it.
         rc: The project's `.dorkyrc`.
@@ -100,14 +102,14 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def repository(self) -> str:
-        """Return the id of the repository; empty if the record does not tell."""
+        """Return the id of the repository; empty if the record does not name it."""
         with contextlib.suppress(model.Malformed):
             return model.decode(model.Header, self.values.get("header", b"")).repository
         return ""
 
     @property
     def lost(self) -> str:
-        """Return what would be lost with it, for people."""
+        """Return a description, for people, of what would be lost with the second copy."""
         backups = len(self.refs.keys() - {MAIN})
         counts = ((self.commits, "commit"), (backups, "backup"))
         found = [f"{n} {what}{'s' * (n > 1)}" for n, what in counts if n]
@@ -135,7 +137,7 @@ def _named(worktree: str, project: str) -> str:
 
 
 def project_above(start: Path) -> Path | None:
-    """Return the nearest directory, from ``start`` up, that a second copy is of; None without."""
+    """Return the nearest directory, from ``start`` up, that has a second copy; None if none has."""
     top = git.find(start)
     for directory in (start, *start.parents) if top else ():
         slot = slot_of(directory)
@@ -151,10 +153,10 @@ def _is_there(slot: Slot) -> bool:
 
 
 def _open(slot: Slot, *, make: bool = False) -> tuple[int, int]:
-    """Open a slot and the packs in it, through no link, and only what is this user's.
+    """Open a slot and the packs in it, never through a link, and only if they are this user's.
 
     Raises:
-        OSError: It can't be opened, or made.
+        OSError: The slot can't be opened, or made.
     """
     opened: list[int] = []
     try:
@@ -187,15 +189,15 @@ def _opened(slot: Slot, *, make: bool = False) -> Iterator[tuple[int, int]]:
 
 
 def known(slot: Slot) -> str:
-    """Return the id of the repository that a project was set up with; empty if none is noted."""
+    """Return the id of the repository that a project was set up with; empty if none is recorded."""
     return _small(slot.repository).decode(errors="replace")
 
 
 def note(slot: Slot, repository: str) -> None:
-    """Note the repository that a project is set up with.
+    """Record the repository that a project is set up with.
 
     Raises:
-        DiskError: It can't be written.
+        DiskError: The record can't be written.
     """
     if known(slot) != repository:
         with files.disk_errors(slot.repository):
@@ -204,29 +206,32 @@ def note(slot: Slot, repository: str) -> None:
 
 
 def forget(slot: Slot) -> None:
-    """Let a project be set up with any repository: its user has just named one."""
+    """Allow a project to be set up with any repository.
+
+    Only for a repository that the user has just named.
+    """
     with files.disk_errors(slot.repository):
         slot.repository.unlink(missing_ok=True)
 
 
-# --- keeping it -----------------------------------------------------------------------------
+# --- writing --------------------------------------------------------------------------------
 
 
 def keep(slot: Slot, root: Path, state: Path, store: Store, config: Config, first: Path) -> None:
-    """Bring the second copy up to date; remove it if everything is pushed.
+    """Bring the second copy up to date; delete it if everything is pushed.
 
-    Packs come before the record that needs them, and go after it.
+    Packs are written before the record that needs them, and deleted after it.
 
     Args:
-        slot: Where it lies.
+        slot: The second copy's slot.
         root: The project's directory; its lock is held.
         state: The project's state.
-        store: Its objects.
+        store: The project's objects.
         config: Leads to the user's key.
         first: The file that holds the repository's first root, while it matters.
 
     Raises:
-        DiskError: It can't be written.
+        DiskError: The second copy can't be written.
     """
     database = store.database
     refs = {
@@ -263,7 +268,7 @@ def keep(slot: Slot, root: Path, state: Path, store: Store, config: Config, firs
 
 
 def _told(store: Store, main: str | None, upstream: str, old: Record | None) -> Record:
-    """Count what is not pushed, unless an earlier record says it."""
+    """Return a new record, counting what is not pushed unless an earlier record has the count."""
     if old and old.upstream == upstream:
         return old
     empty = Record("", "", {})
@@ -283,11 +288,11 @@ def _told(store: Store, main: str | None, upstream: str, old: Record | None) -> 
 
 
 def _add(state: Path, name: str, packs: int, store: Store) -> bool:
-    """Link a pack that is here, or copy it where links don't reach; tell whether that was done."""
+    """Link a local pack, or copy it if links are impossible; return whether that was done."""
     try:
         os.link(state / PACKS / name, name, dst_dir_fd=packs, follow_symlinks=False)
     except FileNotFoundError:
-        return False  # fsck says so
+        return False  # fsck reports it
     except OSError as error:
         if error.errno not in _NO_LINK:
             raise
@@ -336,7 +341,7 @@ def _bound(slot: Slot, data: bytes) -> bytes:
 
 
 def _small(path: Path) -> bytes:
-    """Return what a small file of the project's holds; nothing if there is none."""
+    """Return the content of a small file of the project's; nothing if there is none."""
     try:
         with open(os.open(path, _FILE), "rb") as file:
             return file.read(_LIMIT >> 2)
@@ -345,24 +350,24 @@ def _small(path: Path) -> bytes:
 
 
 def remove(slot: Slot) -> None:
-    """Remove the second copy, if there is one."""
+    """Delete the second copy, if there is one."""
     if not slot.parent.is_symlink() and slot.path.is_dir() and not slot.path.is_symlink():
         with files.disk_errors(slot.path):
-            # The record last: what is interrupted is found again.
+            # The record goes last, so that an interrupted deletion is found again.
             shutil.rmtree(slot.path / PACKS, ignore_errors=True)
             shutil.rmtree(slot.path)
             with contextlib.suppress(OSError):
                 slot.parent.rmdir()
 
 
-# --- finding it -----------------------------------------------------------------------------
+# --- reading --------------------------------------------------------------------------------
 
 
 def find(slot: Slot, config: Config) -> Record | None:
     """Return the record of a second copy; None if there is none.
 
     Raises:
-        BadSpare: It can't be read, or this user's key has not made it.
+        BadSpare: The record can't be read, or was not made with this user's key.
     """
     if not _is_there(slot):
         return None
@@ -389,7 +394,7 @@ def _record(directory: int) -> int:
 
 
 def _trusted(slot: Slot, config: Config) -> Record | None:
-    """Return the record as it was; None if nothing of it can be relied on."""
+    """Return the existing record; None if it can't be relied on."""
     try:
         return find(slot, config)
     except errors.BadSpare:
@@ -411,14 +416,14 @@ def orphans(slot: Slot, config: Config) -> dict[Slot, Record]:
     return found
 
 
-# --- bringing it back -----------------------------------------------------------------------
+# --- restoring ------------------------------------------------------------------------------
 
 
 def bring_packs(slot: Slot, state: Path) -> int:
-    """Put the packs of a second copy that are missing here back; return how many.
+    """Restore packs of a second copy that the local store lacks; return how many.
 
-    They are hard links, or copies, that nothing knows of yet: whether they are sound is for the
-    caller to find out.
+    They are hard links, or copies, that no record names yet: the caller must check whether they are
+    sound.
     """
     from dorky.store import verify
 
@@ -447,11 +452,11 @@ def bring_packs(slot: Slot, state: Path) -> int:
 
 
 def seed(database: Database, record: Record, *, values: bool, refs: bool) -> None:
-    """Tell a database that has lost them what a second copy knows.
+    """Write what a second copy knows into a database that has lost it.
 
     Args:
-        database: Made again; what it could save stays.
-        record: Of the second copy.
+        database: The new database; what it could save stays.
+        record: The record of the second copy.
         values: Whether single values were lost.
         refs: Whether refs were lost.
     """
@@ -465,7 +470,7 @@ def seed(database: Database, record: Record, *, values: bool, refs: bool) -> Non
 
 
 def copies(slot: Slot, state: Path) -> Iterator[tuple[Path, Path]]:
-    """Yield the packs of a second copy that are no links to the state's, each with that one."""
+    """Yield the packs of a second copy that are not links to the state's, each with the state's."""
     from dorky.store import verify
 
     for path in verify.packs_in(slot.path / PACKS):
@@ -475,7 +480,7 @@ def copies(slot: Slot, state: Path) -> Iterator[tuple[Path, Path]]:
 
 
 def is_sound(path: Path) -> bool:
-    """Return whether a pack has the name of its bytes."""
+    """Return whether a pack's name matches its bytes."""
     from dorky.store import pack, verify
 
     return not path.is_symlink() and pack.name_of(verify.blocks_of(path)) == path.name

@@ -1,9 +1,9 @@
-"""Whose is what lies in `.dorky/`: the key of this machine's user, and the directory it names.
+"""The state directory: which part of `.dorky/` this user's key has named.
 
-A git branch can put anything into `.dorky/`, so nothing there is believed for being there. The
-state lies in `.dorky/NAME/`, and NAME ends with a MAC of its beginning: only somebody with the key
+A git branch can put anything into `.dorky/`, so nothing in it is trusted just for being in it. The
+state lies in `.dorky/NAME/`, and NAME ends with a MAC of its beginning: only the owner of the key
 can make such a name, and no other name is opened, followed or deleted. NAME is as good as a key
-until the directory is gone: it is never shown (see `errors.redacted`).
+until the directory is deleted: it is never shown (see `errors.redacted`).
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def _sha256(data: bytes) -> bytes:
 
 
 def _hmac(key: bytes, data: bytes) -> bytes:
-    """HMAC-SHA256 (RFC 2104) under a key of at most a block."""
+    """Return the HMAC-SHA256 (RFC 2104) under a key of at most a block."""
     key = (key if len(key) <= _BLOCK else _sha256(key)).ljust(_BLOCK, b"\0")
     inner = _sha256(bytes(byte ^ 0x36 for byte in key) + data)
     return _sha256(bytes(byte ^ 0x5C for byte in key) + inner)
@@ -72,30 +72,30 @@ def mac(key: bytes, purpose: str, data: bytes) -> bytes:
 
     Args:
         key: One of `keys`.
-        purpose: What the data is, so that one sort never passes for another; without NUL.
-        data: Anything.
+        purpose: The kind of data, so that one kind never passes for another; without NUL.
+        data: Any bytes.
     """
     return _hmac(key, purpose.encode() + b"\0" + data)
 
 
 def verifies(found: list[bytes], purpose: str, data: bytes, proof: bytes) -> bool:
-    """Tell whether ``proof`` is the MAC of ``data`` under one of the keys."""
-    # No comparison in constant time: an attacker can't have it tried often enough.
+    """Return whether ``proof`` is the MAC of ``data`` under one of the keys."""
+    # Constant time is not needed: an attacker can't trigger enough comparisons.
     return any(mac(key, purpose, data) == proof for key in found)
 
 
 def keys(config: Config) -> list[bytes]:
-    """Return the keys that what is here may be authenticated by, the preferred one first.
+    """Return the keys that may authenticate local files, the preferred one first.
 
     Raises:
-        SetupError: The file with the key is not what this user made.
+        SetupError: The file with the key is not as this user made it.
     """
     found = [_derived(config), _saved(config)]
     return [key for key in found if key]
 
 
 def make_key(config: Config) -> bytes:
-    """Return the key to authenticate new files by; make it if there is none.
+    """Return the key that authenticates new files; make it if there is none.
 
     Raises:
         SetupError: There is no identity in the environment, and no home to keep a key in.
@@ -112,7 +112,7 @@ def make_key(config: Config) -> bytes:
                 return key
             key = os.urandom(_SIZE)
             files.write_atomic(directory / KEY, key, mode=0o600)
-            if os.geteuid() == 0:  # by sudo in the home of another, who needs the key, too
+            if os.geteuid() == 0:  # by sudo, in the home of another user, who needs the key, too
                 home = directory.stat()
                 os.chown(directory / KEY, home.st_uid, home.st_gid)
             return key
@@ -121,7 +121,7 @@ def make_key(config: Config) -> bytes:
 
 
 def _derived(config: Config) -> bytes | None:
-    """The key that the identity in the environment gives (HKDF, RFC 5869)."""
+    """Return the key derived from the identity in the environment (HKDF, RFC 5869)."""
     text = config.given_identity
     lines = (line.strip() for line in text.splitlines())
     secret = "\n".join(line for line in lines if line and not line.startswith("#"))
@@ -131,7 +131,7 @@ def _derived(config: Config) -> bytes | None:
 
 
 def _saved(config: Config) -> bytes | None:
-    """The key in the user's home; None if there is none, or no home."""
+    """Return the key in the user's home; None if there is none, or no home."""
     try:
         path = config.home / KEY
     except errors.SetupError:
@@ -156,14 +156,14 @@ def _saved(config: Config) -> bytes | None:
     return key
 
 
-# --- what is ours ---------------------------------------------------------------------------
+# --- ownership ------------------------------------------------------------------------------
 
 
 def foreign(found: os.stat_result, *, links: bool = False) -> str:
-    """Tell why a file or directory can't be what dorky made for this user; empty if it can.
+    """Return why a file or directory can't be one that dorky made for this user; empty if it can.
 
     Args:
-        found: Its stat, links unfollowed.
+        found: The stat of the file itself, links not followed.
         links: Whether a file may have several names.
     """
     if stat.S_ISLNK(found.st_mode):
@@ -185,17 +185,17 @@ def _reason(error: OSError) -> str:
 
 
 def _tighten(fd: int, mode: int) -> None:
-    """Take from others what they may do with a file or directory of ours."""
+    """Take away other users' permissions on a file or directory of dorky's."""
     if os.fstat(fd).st_mode & 0o7777 & ~mode:
-        with contextlib.suppress(OSError):  # a file system that is mounted for reading
+        with contextlib.suppress(OSError):  # the file system may be mounted read-only
             os.fchmod(fd, mode)
 
 
 @contextlib.contextmanager
 def alone(held: int) -> Iterator[None]:
-    """Keep others who ask out of an open directory, then close it."""
+    """Lock an open directory against other commands that lock it, then close it."""
     try:
-        # NFS locks no directory: two commands that begin at the same moment are not kept apart.
+        # NFS locks no directory: commands that begin at the same moment are not kept apart.
         with contextlib.suppress(OSError):
             fcntl.flock(held, fcntl.LOCK_EX)
         yield
@@ -207,10 +207,10 @@ def alone(held: int) -> Iterator[None]:
 
 
 def _opened(base: Path) -> int | None:
-    """Open `.dorky/`; None if there is none.
+    """Open `.dorky/`; return None if there is none.
 
     Raises:
-        UntrustedState: It is a link, no directory, or another user's.
+        UntrustedState: `.dorky/` is a link, no directory, or another user's.
     """
     try:
         fd = os.open(base, _DIRECTORY)
@@ -221,7 +221,7 @@ def _opened(base: Path) -> int | None:
             with files.disk_errors(base):
                 raise
         if not os.path.lexists(base):
-            return None  # the project's directory is none
+            return None  # the project's directory is not a directory
         link = base.is_symlink()
         why = "it is a symbolic link" if link else "it is not a directory"
         raise errors.UntrustedState(base, why) from None
@@ -232,7 +232,7 @@ def _opened(base: Path) -> int | None:
 
 
 def _candidates(fd: int) -> list[str]:
-    """The directories in `.dorky/` that are named like a state."""
+    """Return the directories in `.dorky/` that are named like a state."""
     found = []
     with os.scandir(fd) as listing:
         for entry in listing:
@@ -242,7 +242,7 @@ def _candidates(fd: int) -> list[str]:
 
 
 def _is_ours(name: str, found: list[bytes]) -> bool:
-    """Whether a name is one that one of the keys has made."""
+    """Return whether one of the keys has made a name."""
     nonce, proof = name[:_HALF], name[_HALF:]
     return any(mac(key, _PURPOSE, nonce.encode()).hex()[:_HALF] == proof for key in found)
 
@@ -251,7 +251,8 @@ def find(base: Path, config: Config) -> Path | None:
     """Return the state of this user in a project's `.dorky/`; None if there is none.
 
     Raises:
-        UntrustedState: `.dorky/` is a link, no directory, or another user's; or two are there.
+        UntrustedState: `.dorky/` is a link, no directory, or another user's; or it holds two
+            states.
     """
     fd = _opened(base)
     if fd is None:
@@ -274,7 +275,7 @@ def _found(fd: int, base: Path, config: Config) -> Path | None:
     if foreign(os.stat(ours[0], dir_fd=fd, follow_symlinks=False)):
         import shlex
 
-        # Made with this user's key, so by dorky as another: by sudo, in most cases.
+        # Named with this user's key, so made by dorky as another user: by sudo, in most cases.
         hint = f"sudo chown -R {os.geteuid()} {shlex.quote(str(base))}"
         raise errors.UntrustedState(base, "another user owns the state in it", hint=hint)
     held = os.open(ours[0], _DIRECTORY, dir_fd=fd)
@@ -285,7 +286,7 @@ def _found(fd: int, base: Path, config: Config) -> Path | None:
 
 
 def strangers(base: Path, config: Config) -> list[str]:
-    """Return the names in `.dorky/` of what looks like state, made by another key.
+    """Return the names in `.dorky/` that look like state made with another key.
 
     Raises:
         UntrustedState: `.dorky/` is a link, no directory, or another user's.
@@ -303,7 +304,7 @@ def strangers(base: Path, config: Config) -> list[str]:
 
 
 def has_old_layout(base: Path) -> bool:
-    """Tell whether a dorky from before the first release kept its state here."""
+    """Return whether a dorky from before the first release kept its state in ``base``."""
     return not base.is_symlink() and (base / DATABASE).is_file()
 
 
@@ -313,7 +314,7 @@ def make(base: Path, config: Config, *, key: bytes | None = None) -> Path:
     Args:
         base: The project's `.dorky/`, made if need be.
         config: Leads to the key.
-        key: Used instead, for a state that nobody comes back to.
+        key: A key to use instead, for a state that is used only once.
 
     Raises:
         UntrustedState: `.dorky/` is a link, no directory, or another user's.
@@ -342,7 +343,7 @@ def make(base: Path, config: Config, *, key: bytes | None = None) -> Path:
 
 
 def take(base: Path, name: str, config: Config) -> Path:
-    """Rename a state that another key has made, so that it is this user's; return its directory."""
+    """Rename a state made with another key, so that it is this user's; return its directory."""
     key = make_key(config)
     with files.disk_errors(base):
         held = _opened(base)
@@ -360,7 +361,7 @@ def take(base: Path, name: str, config: Config) -> Path:
 
 
 def delete(found: Path) -> None:
-    """Delete a state that `find` or `make` gave, and `.dorky/` where nothing else is in it."""
+    """Delete a state that `find` or `make` returned, and `.dorky/` if nothing else is in it."""
     import shutil
 
     base = found.parent
@@ -369,7 +370,7 @@ def delete(found: Path) -> None:
         if held is None:
             return
         with alone(held):
-            shutil.rmtree(found)  # through no link
+            shutil.rmtree(found)  # follows no link
             if set(os.listdir(held)) <= {_IGNORE}:  # noqa: PTH208
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(_IGNORE, dir_fd=held)
@@ -383,7 +384,7 @@ def _name(key: bytes) -> str:
 
 
 def _ignore(held: int) -> None:
-    """Have git ignore what is in an open directory.
+    """Make git ignore what is in an open directory.
 
     The state has a rule of its own, because a branch can bring another `.dorky/.gitignore`.
     """
@@ -392,7 +393,7 @@ def _ignore(held: int) -> None:
             _IGNORE, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=held
         )
     except FileExistsError:
-        return  # the user's, or a branch's
+        return  # the file is the user's, or from a branch
     try:
         os.write(fd, b"*\n")
         os.fsync(fd)

@@ -1,4 +1,4 @@
-"""Packs read whole: are these the bytes that were written, and every object what it should be?
+"""Verification of whole packs: check that the bytes and every object are what they should be.
 
 A stream of blocks, from a disk or a bucket, is hashed and cut into objects as it passes. Memory: a
 block, and the objects that threads are verifying.
@@ -32,33 +32,36 @@ class Scrubbed(NamedTuple):
 
 
 def is_name(name: str) -> bool:
-    """Whether a file of this name is meant to be a pack."""
+    """Return whether a file of this name is meant to be a pack."""
     return bool(re.fullmatch("[0-9a-f]{64}", name))
 
 
 def packs_in(directory: Path) -> list[Path]:
-    """The packs in a directory, sorted; none if it is not there."""
+    """Return the packs in a directory, sorted; none if the directory is missing."""
     found = directory.iterdir() if directory.is_dir() else ()
     return sorted(path for path in found if is_name(path.name))
 
 
 def in_part(name: str, part: tuple[int, int]) -> bool:
-    """Whether a pack belongs to the n-th of t parts. It always does to the same."""
+    """Return whether a pack belongs to the n-th of t parts.
+
+    A pack always belongs to the same part.
+    """
     n, t = part
     return int(name[:8], 16) % t == n - 1
 
 
 def blocks_of(path: Path) -> Iterator[bytes]:
-    """A file, piece by piece."""
+    """Yield a file, piece by piece."""
     with files.disk_errors(path), path.open("rb") as file:
         yield from iter(lambda: file.read(BLOCK), b"")
 
 
 def footer_of(path: Path) -> tuple[int, int]:
-    """A pack's size, and where its tail begins, going by its last bytes alone.
+    """Return a pack's size, and where its tail begins, going by its last bytes alone.
 
     Raises:
-        CorruptPack: It has no footer.
+        CorruptPack: The pack has no footer.
     """
     with files.disk_errors(path), path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
@@ -68,16 +71,16 @@ def footer_of(path: Path) -> tuple[int, int]:
 
 
 def index_of(path: Path, vault: Vault, epochs: int | None = None) -> tuple[Pack, list[Location]]:
-    """What a pack on disk says that it holds.
+    """Return what a pack on disk says that it holds.
 
     Args:
         path: The pack.
-        vault: Opens its index.
-        epochs: How many epochs there were when it was written, if that is known. If not, it is
-            taken to be as old as its key.
+        vault: Opens the pack's index.
+        epochs: How many epochs there were when the pack was written, if that is known. If not, the
+            pack is taken to be as old as its key.
 
     Raises:
-        CorruptPack: It can't be opened.
+        CorruptPack: The pack can't be opened.
     """
     size, tail = footer_of(path)
     with files.disk_errors(path), path.open("rb") as file:
@@ -101,13 +104,13 @@ def scrub(
     digest: hashlib._Hash,
     epochs: int | None = None,
 ) -> Iterator[Scrubbed]:
-    """Verify objects as a pack's bytes pass by. What is foreign can't be, and is taken as it is.
+    """Verify objects as a pack's bytes pass by. Foreign objects can't be verified and are accepted.
 
     Args:
-        blocks: All of its bytes.
-        locations: Where the objects lie.
-        vault: Opens them; without one they are only cut out.
-        digest: A SHA-256 that is told every byte.
+        blocks: All of the pack's bytes.
+        locations: The locations of the objects.
+        vault: Opens the objects; without one they are only cut out.
+        digest: A SHA-256 that receives every byte.
         epochs: See `Vault.read`.
     """
 
@@ -128,7 +131,7 @@ def scrub(
 def _cut(
     blocks: Iterable[bytes], locations: Sequence[Location], digest: hashlib._Hash
 ) -> Iterator[tuple[Location, bytes]]:
-    """Take objects out of a stream, which is read to its end."""
+    """Cut objects out of a stream, which is read to its end."""
     stream = iter(blocks)
     buffer = b""
     start = 0
@@ -137,7 +140,7 @@ def _cut(
         while start + len(buffer) < end and (block := next(stream, b"")):
             digest.update(block)
             keep = max(0, at.offset - start)
-            # What lies before this object has been given away.
+            # The bytes before this object are not needed any more.
             buffer, start = buffer[keep:] + block, start + min(keep, len(buffer))
         yield at, buffer[at.offset - start : end - start] if at.offset >= start else b""
     for block in stream:
