@@ -119,7 +119,7 @@ def replace(file: str, command: list[str], environment: Mapping[bytes, bytes]) -
     raise AssertionError
 
 
-# --- beside us ------------------------------------------------------------------------------
+# --- as a child -----------------------------------------------------------------------------
 
 _PASSED_ON = (
     *(signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTERM),

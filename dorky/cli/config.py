@@ -83,7 +83,7 @@ def set_(
 
 @contextlib.contextmanager
 def _naming(key: str, scope: settings.Scope) -> Iterator[None]:
-    """Guard the change of a setting that names a remote's place or credentials."""
+    """Take a change of a remote's settings for the user's consent to them."""
     from dorky.project import Project
 
     root = Project.root_above(Path())

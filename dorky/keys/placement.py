@@ -149,8 +149,8 @@ def judged(
         owner: Returns the owner of a path.
         group: The group whose tree holds the entry.
         path: The path of the entry.
-        below: Returns a group's path below a folded path, in a tree where it counts or is frozen;
-            None if there is none.
+        below: Returns a group's entry below a path (compared folded) that counts or is frozen; None
+            if there is none.
     """
     owned_by = owner(path)
     if owned_by != group:

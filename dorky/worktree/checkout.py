@@ -192,7 +192,7 @@ def _judge(
     kept: Row | None,
     stat: os.stat_result | None,
 ) -> None:
-    """Find out whether a file's content is stored: as staged, or elsewhere."""
+    """Note a file as held if its content is stored, staged or elsewhere; else as a conflict."""
     for each in (row, kept):
         if each and _clean(worktree, each, staging.entry_of(each, store.vault), path, stat):
             made.held[path] = each

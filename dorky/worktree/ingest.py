@@ -136,13 +136,13 @@ def _check_above(worktree: Worktree, above: Mapping[str, str]) -> None:
 
 
 def _read(worktree: Worktree, path: str, group: str, vault: Vault) -> _Read | str:
-    """Read a small file, or a link; give the path back if the file is a large one by now.
+    """Read a small file, or a link; return the path if the file has become a large one.
 
     Args:
-        worktree: Where it is.
-        path: In the repository; what is above it has been looked at.
-        group: Whom it is for.
-        vault: Gives the keys.
+        worktree: The files on disk.
+        path: The path in the repository; its parents have been checked.
+        group: The group that it is encrypted for.
+        vault: The keys.
     """
     for _ in range(_ATTEMPTS):
         seen = now()

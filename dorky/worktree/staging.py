@@ -325,7 +325,7 @@ def committed(
     rows: Mapping[str, Row],
     paths: Collection[str] | None = None,
 ) -> dict[str, Placed]:
-    """Return the files of ``HEAD`` in the groups of the index, by the owners when it was written.
+    """Return the files of ``HEAD`` in the groups of the index, by the owners in the index.
 
     Contested files are frozen: a staged one is as the group holds it that had it.
 
