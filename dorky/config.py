@@ -1,7 +1,8 @@
 """Configuration: flags > environment > .dorkyrc > ~/.dorky/config > defaults.
 
-The only module that reads the environment. `.dorkyrc` comes with a git clone and is **untrusted**:
-only the settings listed here may stand in it, and none of them names a command or a credential.
+This is the only module that reads the environment. `.dorkyrc` comes with a git clone and is
+**untrusted**: it may hold only the settings listed below, and none of them names a command or a
+credential.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ else:
 
 RC = ".dorkyrc"
 VERSION = 1
-"""The newest layout of `.dorkyrc` that this dorky reads."""
+"""The newest layout of `.dorkyrc` that this version of dorky reads."""
 
 Scope = Literal["project", "user"]
 
@@ -33,7 +34,7 @@ Plain = str | int | bool | list[str]
 
 
 class Setting(NamedTuple):
-    """What a setting is: its type, and whether `.dorkyrc` may hold it."""
+    """The type of a setting, and whether `.dorkyrc` may hold it."""
 
     type: type
     project: bool
@@ -62,23 +63,23 @@ SETTINGS: Mapping[str, Setting] = {
 }
 
 
-# The refs of a remote are NAME/…, and backup/… is what `--force` keeps.
+# The refs of a remote are NAME/…, and `--force` keeps backups at backup/….
 _RESERVED = frozenset({"backup"})
 _LIMIT = 1 << 20
-_PROJECTS_OWN = "repository.unencrypted"  # nobody wants that of all their projects
+_PROJECTS_OWN = "repository.unencrypted"  # not a setting for all of a user's projects
 _PLACE = ("url", "endpoint")
 _PROXIES = ("http_proxy", "all_proxy")
-_DOTS = 100  # in a line; tomllib takes the square of the parts of a dotted key
+_DOTS = 100  # in a line; tomllib's time grows with the square of a dotted key's parts
 _SHOWN = 80
 
-# Both become part of an address that credentials are sent to. No user, query or fragment.
+# Both become part of an address that receives credentials. No user, query or fragment.
 _REGION = re.compile(r"[A-Za-z0-9_-]{1,63}", re.ASCII)
 _HOST = r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])"
 _ENDPOINT = re.compile(rf"https?://{_HOST}(?::[0-9]{{1,5}})?(?:/[A-Za-z0-9._~/-]*)?", re.ASCII)
 
 
 class Choice(NamedTuple):
-    """What `.dorkyrc` chooses of a user's credentials, and where it has them sent.
+    """The credentials of the user that `.dorkyrc` chooses, and where they are sent.
 
     Attributes:
         place: Scheme and host of the remote's URL: ``s3://bucket``.
@@ -92,7 +93,7 @@ class Choice(NamedTuple):
 
 
 def choice(url: str, *, endpoint: str = "", profile: str = "") -> Choice | None:
-    """What is to be allowed before credentials are used so; None if nothing is.
+    """Return the choice that the user must allow for such a remote; None if there is none.
 
     A directory takes no credentials, and the driver of Google's storage takes neither option.
     """
@@ -108,20 +109,20 @@ _EXPOSED = "take them out, and change them: others may have read them"
 
 
 def exposes(key: str, value: object) -> bool:
-    """Whether the address of a remote holds a password, a signature or a token."""
+    """Return whether the address of a remote holds a password, a signature or a token."""
     text = str(value)
     return key.endswith((".url", ".endpoint")) and "://" in text and errors.redacted(text) != text
 
 
 OWN_SECRETS = ("DORKY_IDENTITY", "DORKY_IDENTITY_CMD", "DORKY_PASSPHRASE", "DORKY_SSH_PASSPHRASE")
-"""The variables that open repositories, each of them."""
+"""The variables each of which opens repositories."""
 
 
 def child_environment(environment: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return the environment for a program that dorky starts: without `OWN_SECRETS`.
 
     Args:
-        environment: Stands in for the process's.
+        environment: Replaces the process's environment.
     """
     inherited = os.environ if environment is None else environment
     return {name: value for name, value in inherited.items() if name not in OWN_SECRETS}
@@ -130,7 +131,7 @@ def child_environment(environment: Mapping[str, str] | None = None) -> dict[str,
 def find_program(name: str) -> str | None:
     """Return the path of a program in ``$PATH``; None if there is none.
 
-    Relative entries are passed over: what lies in the current directory came with the project.
+    Relative entries are skipped: files in the current directory came with the project.
     """
     places = os.environ.get("PATH", os.defpath).split(os.pathsep)
     path = os.pathsep.join(place for place in places if place.startswith("/"))
@@ -138,7 +139,7 @@ def find_program(name: str) -> str | None:
 
 
 class Value(NamedTuple):
-    """A setting in force, and where it comes from."""
+    """A setting in force, and its source."""
 
     key: str
     value: Plain
@@ -146,10 +147,10 @@ class Value(NamedTuple):
 
 
 def describe(key: str) -> Setting:
-    """What the setting ``key`` is.
+    """Return the type of the setting ``key``.
 
     Raises:
-        UsageError: There is no such setting, or a remote can't have that name.
+        UsageError: The setting does not exist, or a remote can't have that name.
     """
     parts = key.split(".")
     if len(parts) == 3 and parts[0] == "remotes":
@@ -166,7 +167,7 @@ def parse(key: str, text: str) -> Plain:
     """Read a setting's value as typed on a command line.
 
     Raises:
-        UsageError: Not a value of its type.
+        UsageError: The value is not of the setting's type.
     """
     kind = describe(key).type
     if kind is bool:
@@ -186,11 +187,11 @@ def parse(key: str, text: str) -> Plain:
 
 
 def check(key: str, value: object) -> None:
-    """Refuse a value that may stand in no file, whoever has written it.
+    """Refuse a value that no configuration file may hold.
 
     Raises:
-        UsageError: It is not one line of text, or leads requests astray. The message does not
-            repeat an address, which may hold a password.
+        UsageError: It is not one line of text, or would send requests to a wrong place. The message
+            does not repeat an address, which may hold a password.
     """
     if not isinstance(value, str):
         return
@@ -212,8 +213,8 @@ def _flatten(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 
 
 def _text(path: Path) -> str:
-    """What a configuration file holds; nothing if there is none."""
-    # git can make a link of `.dorkyrc`, to a file whose lines an error would show.
+    """Return the content of a configuration file; empty if there is none."""
+    # git can make `.dorkyrc` a link to a file whose lines an error would show.
     data = files.read_small(path, _LIMIT, follow=path.name != RC)
     if data is None:
         return ""
@@ -229,14 +230,14 @@ def read(path: Path, scope: Scope) -> dict[str, Plain]:
         Values by dotted key.
 
     Raises:
-        BadConfig: Not TOML, far too large, an unknown setting, one that may not stand there, or a
-            wrong type.
-        ConfigTooNew: Of a layout that this dorky does not know.
+        BadConfig: The file is not TOML or far too large, or a setting in it is unknown, not allowed
+            in this file, or of a wrong type.
+        ConfigTooNew: The file has a layout that this version of dorky does not know.
     """
     try:
         return _checked(path, tomllib.loads(_text(path)), scope)
-    # Not only TOML's own errors: integers of 5,000 digits, be it when they are to be shown, and
-    # endless nesting raise Python's.
+    # Besides TOML's own errors, integers of 5,000 digits and excessive nesting raise Python's, some
+    # only when the value is shown.
     except (ValueError, RecursionError) as error:
         raise errors.BadConfig(path, error) from None
 
@@ -278,7 +279,7 @@ def write(path: Path, key: str, value: Plain | None) -> bool:
         Whether the file changed.
 
     Raises:
-        BadConfig: Not TOML, or a value stands where a table should.
+        BadConfig: The file is not TOML, or has a value in place of a table.
         UsageError: The value is not UTF-8.
     """
     import tomlkit
@@ -329,8 +330,8 @@ class Config:
 
     Args:
         root: The project's directory, which holds `.dorkyrc`; None outside a project.
-        flags: Settings given on the command line, by key; they go before all others.
-        environment: Stands in for the process's, in tests.
+        flags: Settings given on the command line, by key; they override all others.
+        environment: Replaces the process's environment, in tests.
     """
 
     def __init__(
@@ -349,18 +350,18 @@ class Config:
 
     @property
     def home(self) -> Path:
-        """Where what belongs to the user lies: ``~/.dorky``.
+        """Return the directory of the user's own files: ``~/.dorky``.
 
         Raises:
             SetupError: The user has no home directory.
         """
         try:
             return Path(self.environment.get("HOME") or Path("~").expanduser()) / ".dorky"
-        except RuntimeError:  # a container that runs as an account it does not know
+        except RuntimeError:  # a container whose account has no entry
             raise errors.SetupError("you have no home directory", hint="set HOME") from None
 
     def path(self, scope: Scope) -> Path:
-        """The configuration file of a scope."""
+        """Return the configuration file of a scope."""
         if scope == "user":
             return self.home / "config"
         if self.root is None:
@@ -370,13 +371,13 @@ class Config:
     # --- values ----------------------------------------------------------------------------
 
     def reload(self) -> None:
-        """Forget what was read."""
+        """Forget the settings that were read."""
         self._files = None
 
     def _read(self) -> dict[Scope, dict[str, Plain]]:
         if self._files is None:
             path = self.path("user")
-            # It names commands that are run, and the user's key lies next to it.
+            # The file names commands that are run, and the user's key lies next to it.
             ownership.check(
                 self.home,
                 [self.home, path],
@@ -390,7 +391,7 @@ class Config:
         return self._files
 
     def find(self, key: str) -> Value | None:
-        """A setting in force and its source; None if nothing sets it."""
+        """Return a setting in force and its source; None if nothing sets it."""
         setting = describe(key)
         if key in self.flags:
             return Value(key, self.flags[key], "command line")
@@ -405,17 +406,17 @@ class Config:
         return None
 
     def get(self, key: str) -> Plain | None:
-        """A setting in force; None if nothing sets it."""
+        """Return a setting in force; None if nothing sets it."""
         found = self.find(key)
         return found.value if found else None
 
     def text(self, key: str) -> str:
-        """A text setting in force; empty if nothing sets it."""
+        """Return a text setting in force; empty if nothing sets it."""
         value = self.get(key)
         return value if isinstance(value, str) else ""
 
     def items(self) -> list[Value]:
-        """Every setting in force, sorted by key."""
+        """Return every setting in force, sorted by key."""
         keys = {key for values in self._read().values() for key in values}
         keys |= {key for key, setting in SETTINGS.items() if "*" not in key and setting.env}
         if self._environment_url():
@@ -426,7 +427,7 @@ class Config:
         """Set a value in a file.
 
         Raises:
-            UsageError: No such setting, or it may not stand in `.dorkyrc`.
+            UsageError: The setting does not exist, or `.dorkyrc` may not hold it.
         """
         if exposes(key, value):
             raise errors.UsageError(f"{key} can't hold credentials", hint=_CREDENTIALS)
@@ -441,7 +442,7 @@ class Config:
         self.reload()
 
     def unset(self, key: str, *, scope: Scope) -> bool:
-        """Remove a value from a file; False if it was not there."""
+        """Remove a value from a file; return whether it was there."""
         removed = write(self.path(scope), key, None)
         self.reload()
         return removed
@@ -459,7 +460,7 @@ class Config:
         return None
 
     def remotes(self) -> dict[str, str]:
-        """URLs by remote name, sorted by name."""
+        """Return URLs by remote name, sorted by name."""
         names = {
             key.split(".")[1]
             for values in self._read().values()
@@ -472,7 +473,7 @@ class Config:
         return {name: self.url(name) for name in named}
 
     def url(self, remote: str) -> str:
-        """The URL of a remote. A relative directory counts from the project's root.
+        """Return the URL of a remote. A relative directory counts from the project's root.
 
         Raises:
             NoRemote: There is no such remote.
@@ -485,7 +486,7 @@ class Config:
         return url
 
     def driver_options(self, remote: str) -> dict[str, str]:
-        """What a driver needs to know beside the URL (see `drivers.base.Driver.open`)."""
+        """Return a driver's options for a remote (see `drivers.base.Driver.open`)."""
         names = ("profile", "region", "endpoint", "service_account")
         options = {name: self.text(f"remotes.{remote}.{name}") for name in names}
         environment = self.environment
@@ -502,10 +503,10 @@ class Config:
         return {name: value for name, value in options.items() if value}
 
     def chosen(self, remote: str) -> Choice | None:
-        """What `.dorkyrc` alone chooses of the user's credentials; None if nothing.
+        """Return the choice of credentials that only `.dorkyrc` makes; None if there is none.
 
-        What the user has typed, set in the environment or written into ``~/.dorky/config`` is the
-        user's own choice.
+        Options that the user has typed, set in the environment or written into
+        ``~/.dorky/config`` are the user's own choice.
         """
         if self.root is None:
             return None
@@ -520,83 +521,83 @@ class Config:
                 continue
             if given.get(name) == value.value != self._read()["user"].get(key):
                 found[name] = str(value.value)
-        if "access_key_id" in given:  # no profile is looked at
+        if "access_key_id" in given:  # no profile is used
             found.pop("profile", None)
         return choice(self.url(remote), **found)
 
     def named(self, remote: str) -> str:
-        """The URL and the endpoint that `.dorkyrc` (or a command line) names, to be compared."""
+        """Return the URL and endpoint from `.dorkyrc` (or a command line), for comparison."""
         held = {**self._read().get("project", {}), **self.flags}
         return "\0".join(str(held.get(f"remotes.{remote}.{name}", "")) for name in _PLACE)
 
     def named_outside(self, remote: str) -> bool:
-        """Whether a remote's URL comes from the user's environment or file, not `.dorkyrc`."""
+        """Return whether a remote's URL comes from the user's environment or own file."""
         found = self.find(f"remotes.{remote}.url")
         if found is None or found.key in self.flags:
             return False
         return self.root is None or found.source != str(self.path("project"))
 
     def single_writer(self, remote: str) -> bool:
-        """Whether the remote's owner says that nobody else ever writes to it."""
+        """Return whether the remote's owner says that nobody else ever writes to it."""
         return self.get(f"remotes.{remote}.single_writer") is True
 
     # --- who -------------------------------------------------------------------------------
 
     @property
     def owners(self) -> frozenset[int]:
-        """The users whose files are the user's own (see `ownership.users`)."""
+        """Return the users whose files are the user's own (see `ownership.users`)."""
         return ownership.users(self.environment)
 
     @property
     def login(self) -> str:
-        """The name of the account that runs this."""
+        """Return the name of the account that runs this process."""
         import getpass
 
         try:
             return getpass.getuser()
-        except (KeyError, OSError):  # no such user in a bare container
+        except (KeyError, OSError):  # a minimal container without an entry for this user
             return "unknown"
 
     @property
     def identity_text(self) -> str:
-        """The age identity given in the environment itself; empty if there is none."""
+        """Return the age identity given in the environment itself; empty if there is none."""
         return self.environment.get("DORKY_IDENTITY", "")
 
     @property
     def given_identity(self) -> str:
-        """The identity that the environment gives, or the file that it names; empty without one."""
+        """Return the identity from the environment, or the file that it names; empty if none."""
         named = self.environment.get("DORKY_IDENTITY_FILE", "")
         if self.identity_text or not named:
             return self.identity_text
         try:
             path = files.expanded(named)
-            if not path.is_file():  # a pipe can be read once, by whatever opens the keys
+            if not path.is_file():  # a pipe can be read only once, by the code that opens the keys
                 return ""
             with path.open("rb") as file:
                 return file.read(_LIMIT).decode(errors="surrogateescape")
-        except (OSError, errors.SetupError):  # whatever needs the identity says so
+        except (OSError, errors.SetupError):  # the code that needs the identity reports it
             return ""
 
     @property
     def passphrase(self) -> str:
-        """The repository's passphrase, if it has one and it stands in the environment."""
+        """Return the repository's passphrase from the environment, if it is set."""
         return self.environment.get("DORKY_PASSPHRASE", "")
 
     @property
     def ssh_passphrase(self) -> str:
-        """The passphrase of the user's SSH key, if it stands in the environment."""
+        """Return the passphrase of the user's SSH key from the environment, if it is set."""
         return self.environment.get("DORKY_SSH_PASSPHRASE", "")
 
     @property
     def ssh_keys(self) -> list[Path]:
-        """The SSH keys of the user that there are, under the names that ssh looks for."""
+        """Return the user's existing SSH keys with the names that ssh looks for."""
         directory = self.home.parent / ".ssh"
         candidates = [directory / name for name in ("id_ed25519", "id_rsa")]
         return [path for path in candidates if path.is_file()]
 
     @property
     def identity_path(self) -> Path:
-        """Where the age identity file is, whether it exists or not."""
+        """Return the path of the age identity file, whether it exists or not."""
         named = self.text("identity")
         if not named:
             return self.home / "identity"
@@ -609,22 +610,22 @@ class Config:
 
     @property
     def inheritable(self) -> dict[str, str]:
-        """The environment for other programs: without what opens repositories."""
+        """Return the environment for other programs, without variables that open repositories."""
         return child_environment(self.environment)
 
     @property
     def search_path(self) -> str:
-        """Where commands are looked for."""
+        """Return the directories in which commands are looked for."""
         return self.environment.get("PATH", os.defpath)
 
     @property
     def editor(self) -> str:
-        """The command, as one types it, that edits files; empty if none is named."""
+        """Return the command line that edits files; empty if none is set."""
         return self.environment.get("VISUAL") or self.environment.get("EDITOR") or ""
 
     @property
     def memory(self) -> Path | None:
-        """A directory whose files lie in memory, not on a disk; None if there is none."""
+        """Return a directory whose files are in memory, not on a disk; None if there is none."""
         places = [self.environment.get("XDG_RUNTIME_DIR", ""), "/dev/shm"]  # noqa: S108
         found = (Path(place) for place in places if place.startswith("/"))
         return next((each for each in found if each.is_dir() and os.access(each, os.W_OK)), None)

@@ -1,4 +1,4 @@
-"""Files done safely: atomic writes, paths that stay inside, locks, disk errors with names."""
+"""Safe file operations: atomic writes, confined paths, locks, disk errors with file names."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from pathlib import Path
 
 from dorky import errors
 
-# What Unicode calls default-ignorable: HFS+ and ext4's casefold directories pass over (most of)
-# these when they compare names, so `.g\u200cit` opens `.git` there (git's CVE-2014-9390).
+# Unicode's default-ignorable characters: HFS+ and ext4's casefold directories ignore most of them
+# when they compare names, so `.g\u200cit` opens `.git` on them (git's CVE-2014-9390).
 IGNORABLE = dict.fromkeys(
     [
         *(0xAD, 0x34F, 0x61C, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x3164, 0xFEFF, 0xFFA0),
@@ -34,12 +34,12 @@ _BLOCK = 1 << 20
 _TEMPORARY = re.compile(r"\.tmp-dorky-[0-9a-f]{16}")
 
 _GRACE = 24 * 3600
-"""Seconds in which a file that is being written is not taken for one that was given up."""
+"""Seconds after which a half-written file counts as abandoned."""
 
-# NTFS's short names, of which the first is taken by what is there first.
+# NTFS's short names; the file that was created first gets the first number.
 _SHORT_NAME = re.compile(r"(?:git|dorky|dorkyr)~[0-9]+", re.ASCII)
 
-# ASCII only, and not the beginning of a name that is looked at more closely.
+# ASCII only, and not the beginning of a name that needs a closer check.
 _PLAIN = re.compile(r"(?!\.|git|dorky)[\x01-.0-\x7f]+", re.ASCII | re.IGNORECASE)
 _PLAIN_PATH = re.compile(f"(?:{_PLAIN.pattern}/)*{_PLAIN.pattern}", _PLAIN.flags)
 
@@ -74,7 +74,7 @@ StatProof = tuple[int, int, int, int, int]
 
 
 def moment(stat: os.stat_result | None) -> FileStamp | None:
-    """What of a stat moves when a file changes."""
+    """Return the parts of a stat that change when a file changes."""
     if stat is None:
         return None
     return stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
@@ -84,12 +84,12 @@ _UMASK = threading.Lock()
 
 
 def umask() -> int:
-    """Return what the user's umask takes from the group and from others.
+    """Return the bits that the user's umask takes from the group and from others.
 
     The owner's bits are kept as recorded: without them the files could not be used at all.
     """
     with _UMASK:
-        # It can be read only by setting it; another thread's file gets less meanwhile, never more.
+        # Only setting the umask returns it; other threads' files get fewer bits, never more.
         found = os.umask(0o077)
         os.umask(found)
     return found & 0o077
@@ -99,7 +99,7 @@ def expanded(path: str | Path) -> Path:
     """Return a path that a person wrote, with ``~`` and ``~user`` replaced by a home directory.
 
     Raises:
-        SetupError: There is no such user, or no home.
+        SetupError: The user does not exist, or has no home directory.
     """
     try:
         return Path(path).expanduser()
@@ -119,19 +119,19 @@ def sync_directory(path: Path) -> None:
 
 
 def temporary(directory: Path) -> Path:
-    """A fresh name in ``directory`` for a file that will be renamed into place."""
+    """Return a fresh name in ``directory`` for a file that will be renamed into place."""
     return directory / f".tmp-dorky-{os.urandom(8).hex()}"
 
 
 def sweep(written: str | Path, *, within: int | None = None) -> None:
-    """Delete what processes that were killed have left half written beside a file just written.
+    """Delete the half-written files that killed processes have left next to a new file.
 
     Args:
-        written: That file.
-        within: An open directory that holds it under that name; no path is followed then.
+        written: The new file.
+        within: An open directory that holds it under that name; then no path is followed.
     """
-    with contextlib.suppress(OSError):  # gone already, or somebody else's
-        # Both times are by the clock of the file system, which may be another machine's.
+    with contextlib.suppress(OSError):  # deleted already, or another user's
+        # Both times come from the file system's clock, which may be another machine's.
         long_ago = os.stat(written, dir_fd=within, follow_symlinks=False).st_mtime - _GRACE
         with os.scandir(Path(written).parent if within is None else within) as listing:
             for each in listing:
@@ -141,13 +141,13 @@ def sweep(written: str | Path, *, within: int | None = None) -> None:
 
 
 def publish(scratch: Path, path: Path) -> None:
-    """Give a file that is finished its name, unless there is such a file already.
+    """Give a finished file its name, unless such a file exists already.
 
     Raises:
-        FileExistsError: There is: somebody else was faster.
+        FileExistsError: It exists: another process was faster.
     """
     try:
-        # Unlike a rename, a link does not replace what is there.
+        # Unlike a rename, a link does not replace an existing file.
         os.link(scratch, path)
     except OSError as error:
         # Some file systems (FAT) have no hard links.
@@ -167,12 +167,12 @@ def write_atomic(
         path: The file.
         data: All of its bytes.
         mode: Its permission bits.
-        replace: Whether there may be such a file already.
-        tidy: Whether to `sweep` its directory, which is listed for that.
+        replace: Whether such a file may exist already.
+        tidy: Whether to `sweep` its directory, which takes a listing.
 
     Raises:
-        DiskFull: No space; the old file is untouched.
-        DiskError: Anything else the disk refuses.
+        DiskFull: The disk has no space; the old file is untouched.
+        DiskError: The disk refuses for another reason.
     """
     with disk_errors(path):
         scratch = temporary(path.parent)
@@ -198,19 +198,19 @@ def write_atomic(
 def read_small(
     path: Path, limit: int, *, follow: bool = False, owners: Collection[int] = ()
 ) -> bytes | None:
-    """Read a regular file whole, without waiting for a pipe or reading beyond a limit.
+    """Read a whole regular file, without waiting for a pipe or reading beyond a limit.
 
     Args:
         path: The file.
-        limit: How many bytes it may have.
+        limit: The most bytes that it may have.
         follow: Whether it may be a symbolic link.
-        owners: If given, nobody but these users may be able to write to it.
+        owners: If given, only these users may be able to write to it.
 
     Returns:
         Its bytes; None if there is no such file.
 
     Raises:
-        ValueError: It is larger, something else than a regular file, or not the user's own.
+        ValueError: It is larger, is not a regular file, or does not belong to the user.
         DiskError: The disk refuses.
     """
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | (0 if follow else os.O_NOFOLLOW)
@@ -220,7 +220,7 @@ def read_small(
         except FileNotFoundError:
             return None
         except OSError as error:
-            # A socket can't be opened at all.
+            # ENXIO is the error for a socket, which can't be opened at all.
             if error.errno in {errno.ELOOP, errno.EMLINK, errno.ENXIO}:
                 raise ValueError("it is not a regular file") from None
             raise
@@ -244,21 +244,21 @@ def write_new(
     about: str | Path,
     within: int | None = None,
 ) -> os.stat_result:
-    """Make a new file (or, going by ``mode``, a link), which is nobody else's (0600) until whole.
+    """Write a new file (or, if ``mode`` says so, a link), private (0600) until it is complete.
 
     Args:
         path: The new file.
         mode: File type and permission bits.
         blocks: The content, or the link's target.
         about: The file to name in errors.
-        within: An open directory that ``path`` is taken from.
+        within: An open directory that ``path`` is relative to.
 
     Returns:
-        Its stat, now that it is whole.
+        The stat of the complete file.
 
     Raises:
-        DiskFull: No space; nothing is left.
-        UnsafePath: A link to what no path can be.
+        DiskFull: The disk has no space; nothing is left.
+        UnsafePath: The target of a link is no possible path.
     """
     with disk_errors(about):
         try:
@@ -281,14 +281,14 @@ def write_new(
 
 
 def _write(fd: int, data: bytes) -> None:
-    # Without a file object around it, which costs a small file more than its bytes do.
+    # No file object is made, because for a small file it costs more than the write.
     done = os.write(fd, data)
     while done < len(data):
         done += os.write(fd, memoryview(data)[done:])
 
 
 def write_stream(path: Path, mode: int, blocks: Iterable[bytes]) -> None:
-    """Put a file (or link) in place of whatever is at ``path`` (see `write_new`).
+    """Put a file (or link) in place of any file at ``path`` (see `write_new`).
 
     Nobody sees half of it, and a hard link or an open descriptor keeps the old content.
     """
@@ -303,13 +303,13 @@ def write_stream(path: Path, mode: int, blocks: Iterable[bytes]) -> None:
 
 
 def move(path: str, source: int, target: str, into: int) -> None:
-    """Rename a file or link, replacing any at ``target``; copy it where that is another mount.
+    """Rename a file or link, replacing any at ``target``; copy it if that is on another mount.
 
     Args:
-        path: What to move.
-        source: An open directory that ``path`` is taken from.
+        path: The file to move.
+        source: An open directory that ``path`` is relative to.
         target: Its new name.
-        into: An open directory that ``target`` is taken from.
+        into: An open directory that ``target`` is relative to.
     """
     try:
         os.rename(path, target, src_dir_fd=source, dst_dir_fd=into)
@@ -323,7 +323,7 @@ def move(path: str, source: int, target: str, into: int) -> None:
         link = os.fsencode(os.readlink(path, dir_fd=source))
         write_new(scratch, mode, [link], about=target, within=into)
     else:
-        # Opened by its owner whatever its mode, which may be 0.
+        # Its owner must be able to open it whatever its mode, which may be 0.
         os.chmod(path, 0o600, dir_fd=source)
         with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=source), "rb") as file:
             blocks = iter(lambda: file.read(_BLOCK), b"")
@@ -337,7 +337,7 @@ def move(path: str, source: int, target: str, into: int) -> None:
 
 
 def _target(path: str | Path, blocks: Iterable[bytes]) -> str:
-    """Where a link leads, without reading more than a link can hold."""
+    """Return where a link leads, without reading more than a link can hold."""
     name = Path(path).name
     target = b""
     for block in blocks:
@@ -350,7 +350,7 @@ def _target(path: str | Path, blocks: Iterable[bytes]) -> str:
 
 
 def malformed(name: str) -> str | None:
-    """Why a path component is none at all; None if it is one."""
+    """Return why a name can't be a path component; None if it can."""
     if not name or name in {".", ".."}:
         return "it leaves its directory"
     if "/" in name or "\0" in name:
@@ -359,9 +359,9 @@ def malformed(name: str) -> str | None:
 
 
 def unsafe(name: str) -> str | None:
-    """Why one path component from a stranger must not be written to disk; None if it may.
+    """Return why an untrusted path component must not be written to disk; None if it may.
 
-    Refuses what leaves the directory (``..``, separators, NUL) and every spelling of ``.git``,
+    Refuses names that leave the directory (``..``, separators, NUL) and every spelling of ``.git``,
     ``.dorky`` and ``.dorkyrc`` that some file system takes for the same name.
     """
     if _PLAIN.fullmatch(name):
@@ -377,41 +377,41 @@ def unsafe(name: str) -> str | None:
 
 
 def folded(name: str) -> str:
-    """A path component as the file system sees it that tells the fewest names apart."""
+    """Return a path component as seen by the file system that equates the most names."""
     if not name.isascii():
-        # Compatibility forms, too: ZFS can be told to compare names by them.
+        # Compatibility forms too, because ZFS can be set to compare names by them.
         name = unicodedata.normalize("NFKD", name).translate(IGNORABLE)
     # NTFS ends a name at ':' (alternate data streams).
     return name.casefold().split(":")[0].rstrip(". ")
 
 
 GIT_DIRECTORY = ("HEAD", "commondir", "objects", "refs")
-"""The entries that git knows a repository of its own by."""
+"""The entries by which git recognises a repository."""
 
 _GITS_OWN = frozenset({".gitattributes", ".gitignore", ".gitmodules", ".dorkyignore"})
 
 
 def is_git_directory(names: Iterable[str]) -> bool:
-    """Whether git takes a directory with these entries for a repository of its own.
+    """Return whether git takes a directory with these entries for a repository of its own.
 
-    It then runs what the ``config`` in it says, at the next ``git status`` below.
-    Source: git's setup.c, is_git_directory; a ``commondir`` says where the rest is.
+    git would then run what its ``config`` says, at the next ``git status`` below the directory.
+    Source: git's setup.c, is_git_directory; a ``commondir`` names the place of the rest.
     """
-    # Most names begin otherwise, and need not be folded.
+    # Other names can't match and need not be folded.
     held = {folded(name) for name in names if name[:1] in "HhCcOoRr" or not name.isascii()}
     return "head" in held and ("commondir" in held or {"objects", "refs"} <= held)
 
 
 def is_gits_own(name: str) -> bool:
-    """Whether a file of this name tells git (or dorky) what to do with others."""
+    """Return whether a file of this name gives git (or dorky) rules for other files."""
     return name.startswith(".") and folded(name) in _GITS_OWN
 
 
 def unportable(name: str) -> str | None:
-    """Why Windows can't create a file of this name; None if it can.
+    """Return why Windows can't create a file of this name; None if it can.
 
-    Source: Microsoft, "Naming Files, Paths, and Namespaces". Control characters are let through:
-    names with newlines or tabs are kept byte for byte on the systems that have them.
+    Source: Microsoft, "Naming Files, Paths, and Namespaces". Control characters are allowed: names
+    with newlines or tabs are kept byte for byte on the systems that have them.
     """
     if _PORTABLE.fullmatch(name):
         return None
@@ -429,7 +429,7 @@ def check_path(path: str) -> None:
     """Refuse a repository path that must not reach the disk.
 
     Raises:
-        UnsafePath: Absolute, leaving the worktree, or entering a repository's own directory.
+        UnsafePath: It is absolute, leaves the worktree, or enters a repository's own directory.
     """
     if _PLAIN_PATH.fullmatch(path):
         return
@@ -444,16 +444,16 @@ def locked(path: Path, *, timeout: float = 10.0, required: bool = True) -> Itera
     The kernel drops a `flock` when its holder dies, so a killed process never blocks.
 
     Args:
-        path: The lock file; it holds the process id of whoever has the lock.
+        path: The lock file; it contains the process id of the lock's holder.
         timeout: Seconds to wait.
-        required: Whether to fail where the file system knows no locks, as some over a network.
+        required: Whether to fail if the file system has no locks, as some network ones.
 
     Raises:
-        Locked: Somebody else still has it after ``timeout``.
-        DiskError: The file system knows no locks.
+        Locked: Another process still holds it after ``timeout``.
+        DiskError: The file system has no locks.
     """
     with disk_errors(path):
-        # It is emptied below: it must be no other file, by a link of either sort.
+        # The file is emptied below, so it must not be another file through a link of either kind.
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         fd = os.open(path, flags, 0o600)
     try:
@@ -474,7 +474,7 @@ def locked(path: Path, *, timeout: float = 10.0, required: bool = True) -> Itera
                 if not required:
                     break
                 raise errors.DiskError(path, f"it can't be locked: {error.strerror}") from error
-        with contextlib.suppress(OSError):  # on a full disk the holder has no name
+        with contextlib.suppress(OSError):  # on a full disk the holder's id is missing
             os.ftruncate(fd, 0)
             os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
         yield

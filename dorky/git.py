@@ -1,4 +1,4 @@
-"""The enclosing git repository: what it tracks and ignores, and the lines that make it ignore."""
+"""The enclosing git repository: its tracked and ignored files, and its `.gitignore` lines."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from pathlib import Path
 from dorky import errors, files, ownership
 from dorky.config import Config, child_environment, find_program
 
-# No other GIT_ variable reaches git. A hook exports those of its own repository and commit, but our
-# questions are about the repository that holds the path; and some name programs, or configuration.
+# No other GIT_ variable reaches git. A hook exports those of its own repository, but dorky asks
+# about the repository that holds the path; and some name programs or configuration.
 _KEPT = frozenset(
     {
         *("GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM"),
@@ -24,13 +24,13 @@ _KEPT = frozenset(
     }
 )
 _ENVIRONMENT = {
-    # git's complaints are in English.
+    # git's messages are in English.
     **{"LC_ALL": "C", "LANGUAGE": "C"},
-    # Nothing is written, asked for, or fetched: neither by a partial clone nor by any protocol.
+    # git writes nothing, prompts for nothing, and fetches nothing, not even in a partial clone.
     **{"GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0"},
     **{"GIT_NO_LAZY_FETCH": "1", "GIT_ALLOW_PROTOCOL": ""},
 }
-# What a repository's own configuration would have git run, or take for a repository.
+# Settings of the repository that would make git run a program, or accept a repository.
 _NEUTRAL = (
     "core.fsmonitor=",
     "core.hooksPath=/dev/null",
@@ -49,8 +49,8 @@ _LONGEST_POINTER = 4096 + len("gitdir: \n")
 
 _BEGIN = b"# >>> dorky: files kept by dorky, not by git >>>"
 _END = b"# <<< dorky <<<"
-# Lines between the marks never look like a mark: after a mark that lost its partner, the block
-# must not swallow what is not ours.
+# Lines between the marks never look like a mark: otherwise a mark that lost its partner would make
+# the block include lines that are not dorky's.
 _BLOCK = re.compile(
     rb"^# >>> dorky\b.*\n((?:(?!# >>> dorky\b|# <<< dorky\b).*\n)*)# <<< dorky\b.*(?:\n|\Z)",
     re.MULTILINE,
@@ -58,7 +58,7 @@ _BLOCK = re.compile(
 
 
 def find(start: Path) -> Path | None:
-    """The top of the git work tree that holds the directory ``start``; None outside of git.
+    """Return the top of the git work tree that holds the directory ``start``; None outside of git.
 
     Links are followed, as git does. Does not run git.
 
@@ -81,7 +81,7 @@ def find(start: Path) -> Path | None:
 
 
 def _places(top: Path) -> Iterator[Path]:
-    """Yield what decides what a repository is, one after the other: none is read too early."""
+    """Yield the paths that define a repository; none is read before the caller has checked it."""
     dot_git = top / ".git"
     yield from (top, dot_git)
     directory = dot_git.resolve()
@@ -92,7 +92,7 @@ def _places(top: Path) -> Iterator[Path]:
 
 
 def _pointer(file: Path) -> str:
-    """Return the path that a file of git's holds; empty if there is no such file."""
+    """Return the path in one of git's pointer files; empty if there is no such file."""
     if not file.is_file():
         return ""
     with files.disk_errors(file), file.open("rb") as opened:
@@ -102,8 +102,8 @@ def _pointer(file: Path) -> str:
 def is_safe(directory: Path) -> bool:
     """Return whether the user trusts a directory, whoever owns it.
 
-    By `safe.directory`: of ~/.dorky/config, where ``*`` is all of them, or of git's system and
-    global configuration. What a repository or git's environment variables say does not count.
+    `safe.directory` decides: of ~/.dorky/config, where ``*`` means all directories, or of git's
+    system and global configuration. The repository and git's environment variables do not count.
     """
     named = Config(None).get("safe.directory")
     trusted = {*named} if isinstance(named, list) else set()
@@ -113,7 +113,7 @@ def is_safe(directory: Path) -> bool:
         _, output = _git(
             Path("/"),
             *("config", "-z", "--show-scope", "--get-all", "safe.directory"),
-            also=1,  # there is none
+            also=1,  # git's status if there is none
         )
     except errors.SetupError:  # git is not installed, or older than the setting
         return False
@@ -121,13 +121,13 @@ def is_safe(directory: Path) -> bool:
     declared: set[str] = set()
     for scope, value in zip(fields[::2], fields[1::2], strict=False):
         if scope in {"system", "global"}:
-            # An empty value takes back what a less specific file says.
+            # An empty value clears the values of less specific files.
             declared = declared | {value} if value else set()
     return _named(directory, declared)
 
 
 def _named(directory: Path, trusted: AbstractSet[str]) -> bool:
-    """Whether a directory is one of those listed, or lies below one that ends with ``/*``."""
+    """Return whether a directory is listed, or is below one that is listed with ``/*``."""
     for entry in trusted:
         whole = not entry.endswith("/*")
         try:
@@ -142,13 +142,13 @@ def _named(directory: Path, trusted: AbstractSet[str]) -> bool:
 
 
 def directories(top: Path) -> tuple[Path, Path] | None:
-    """Return the directory of a work tree's own in git's, and the one that all of them share.
+    """Return git's own directory of a work tree, and the one that all work trees share.
 
-    Follows `.git` as gitrepository-layout(5) has it, whatever the environment says: hooks run with
+    Follows `.git` as in gitrepository-layout(5), whatever the environment says: hooks run with
     variables of another repository. Does not run git.
 
     Args:
-        top: What `find` gave.
+        top: The result of `find`.
 
     Returns:
         Both, equal in a main work tree and in a submodule; None if they are not git's.
@@ -164,10 +164,10 @@ def directories(top: Path) -> tuple[Path, Path] | None:
 
 
 def tracked(top: Path, paths: Sequence[Path]) -> set[Path]:
-    """Those of ``paths`` that are in git's index.
+    """Return those of ``paths`` that are in git's index.
 
     Args:
-        top: What `find` gave.
+        top: The result of `find`.
         paths: Absolute, below ``top``. Those in a submodule are looked up in the submodule.
 
     Raises:
@@ -182,12 +182,12 @@ def tracked(top: Path, paths: Sequence[Path]) -> set[Path]:
 
 
 def not_ignored(top: Path, paths: Sequence[Path]) -> list[Path]:
-    """Those of ``paths`` that git would offer to add: no ignore rule of its covers them.
+    """Return those of ``paths`` that git would offer to add: no ignore rule of git's covers them.
 
-    Only the rules count: a file that git tracks already may be covered by one, see `tracked`.
+    Only the rules count: they may cover a file that git tracks already, see `tracked`.
 
     Args:
-        top: What `find` gave.
+        top: The result of `find`.
         paths: Absolute, below ``top``. Those in a submodule are matched by the submodule's rules.
 
     Raises:
@@ -195,16 +195,16 @@ def not_ignored(top: Path, paths: Sequence[Path]) -> list[Path]:
     """
     ignored: set[Path] = set()
     for repository, members in _by_repository(top, paths).items():
-        # "./": a name that begins with a colon is else read as pathspec magic.
+        # Without "./", git reads a name that begins with a colon as pathspec magic.
         names = {b"./" + name: path for path, name in members}
-        # --no-index: without it git takes a rule for void where it tracks the file.
+        # Without --no-index, git disregards a rule for a file that it tracks.
         _, output = _git(
             *(repository, "check-ignore", "--no-index", "--stdin", "-z", "--verbose"),
             stdin=b"".join(name + b"\0" for name in names),
-            also=1,  # none is ignored
+            also=1,  # git's status if none is ignored
         )
         fields = output.split(b"\0")
-        # Without --verbose, git before 2.26 lists paths that a "!" rule takes back (git 7ec8125).
+        # Without --verbose, git before 2.26 lists paths that a "!" rule un-ignores (git 7ec8125).
         for pattern, name in zip(fields[2::4], fields[3::4], strict=True):
             if not pattern.startswith(b"!"):
                 ignored.add(names[name])
@@ -214,7 +214,7 @@ def not_ignored(top: Path, paths: Sequence[Path]) -> list[Path]:
 def ignore(worktree: Path, paths: Sequence[Path]) -> list[str]:
     """Make git ignore ``paths``: a line for each in a marked block of the project's `.gitignore`.
 
-    What stands outside of the block stays as it is. Outside of git nothing is done.
+    Lines outside the block stay as they are. Outside of git nothing is done.
 
     Args:
         worktree: The directory that holds `.dorkyrc`.
@@ -224,7 +224,7 @@ def ignore(worktree: Path, paths: Sequence[Path]) -> list[str]:
         The lines that were added, sorted.
 
     Raises:
-        GitDoesNotIgnore: A later or deeper rule of git's takes a path back; the lines stay.
+        GitDoesNotIgnore: A later or deeper rule of git's un-ignores a path; the lines stay.
         SetupError: git is not installed, or refuses the repository; or `.gitignore` is a link.
     """
     top = find(worktree)
@@ -238,7 +238,7 @@ def ignore(worktree: Path, paths: Sequence[Path]) -> list[str]:
 
 
 def unignore(worktree: Path, paths: Sequence[Path]) -> list[str]:
-    """Take the lines for ``paths`` out of the block again, and the block away when it is empty.
+    """Remove the lines for ``paths`` from the block, and the block when it is empty.
 
     Args:
         worktree: The directory that holds `.dorkyrc`.
@@ -256,7 +256,7 @@ def unignore(worktree: Path, paths: Sequence[Path]) -> list[str]:
 
 
 def head(top: Path) -> str | None:
-    """The id of the commit that is checked out, in hexadecimal; None before the first.
+    """Return the id of the commit that is checked out, in hexadecimal; None before the first.
 
     Raises:
         SetupError: git is not installed, or refuses the repository.
@@ -266,12 +266,12 @@ def head(top: Path) -> str | None:
 
 
 def hooks(top: Path) -> dict[str, Path]:
-    """The hooks by name, whether or not git may run them; not the samples.
+    """Return the hooks by name, whether or not git may run them; not the samples.
 
     Raises:
         SetupError: git is not installed, or refuses the repository.
     """
-    # Heeds core.hooksPath, and what linked work trees share.
+    # git applies core.hooksPath, and the directory that linked work trees share.
     _, output = _git(top, "rev-parse", "--git-path", "hooks", hooks=True)
     place = top / os.fsdecode(output.rstrip(b"\n"))
     with files.disk_errors(place):
@@ -280,7 +280,7 @@ def hooks(top: Path) -> dict[str, Path]:
 
 
 def user(top: Path) -> str:
-    """Who git says commits here: ``Name <address>``; empty if it was never told.
+    """Return the author of git commits in a repository: ``Name <address>``; empty if not set.
 
     Raises:
         SetupError: git is not installed, or refuses the repository.
@@ -294,12 +294,12 @@ def user(top: Path) -> str:
 
 
 def last_author(path: Path) -> str:
-    """The name of who last committed a file; empty if that can't be told."""
+    """Return the author of the last commit of a file; empty if it can't be found."""
     try:
         top = find(path.parent)
         if top is None:
             return ""
-        # Not `log`, which has settings of its own. The first line is "commit" and an id.
+        # `log` would apply settings of its own. The first line is "commit" and an id.
         found = _git(top, "rev-list", "-1", "--format=%an", "HEAD", "--", str(path), also=128)
     except errors.SetupError:
         return ""
@@ -309,18 +309,18 @@ def last_author(path: Path) -> str:
 
 
 def _is_top(directory: Path) -> bool:
-    """Whether a work tree begins here. Like git, passes over a `.git` that is no repository."""
-    # A file in worktrees and submodules.
+    """Return whether a work tree begins at a directory; an invalid `.git` is ignored, as by git."""
+    # It is a file in worktrees and submodules.
     dot_git = directory / ".git"
     return dot_git.is_file() or (dot_git / "HEAD").is_file() or (dot_git / "HEAD").is_symlink()
 
 
 def _by_repository(top: Path, paths: Sequence[Path]) -> dict[Path, list[tuple[Path, bytes]]]:
-    """Sort paths by the innermost repository, each with its name there."""
+    """Group paths by their innermost repository, each with its name in it."""
     homes: dict[str, Path | None] = {str(top): top}
 
     def home(directory: str) -> Path | None:
-        # No recursion: directories may be deeper than Python's stack.
+        # No recursion, because directories may be deeper than Python's stack.
         unknown = []
         here = Path(directory)
         while str(here) not in homes and here != here.parent:
@@ -343,9 +343,9 @@ def _by_repository(top: Path, paths: Sequence[Path]) -> dict[Path, list[tuple[Pa
 
 
 def _same(name: bytes) -> bytes:
-    """The form in which two names of one file are equal."""
-    # macOS hands names out decomposed or composed, as they were written; git's index there has
-    # them composed (core.precomposeUnicode).
+    """Return the form in which two names of one file are equal."""
+    # macOS returns names as they were written, decomposed or composed; git's index has them
+    # composed on it (core.precomposeUnicode).
     if sys.platform == "darwin":
         return unicodedata.normalize("NFC", name.decode("utf-8", "surrogateescape")).encode(
             "utf-8", "surrogateescape"
@@ -356,19 +356,19 @@ def _same(name: bytes) -> bytes:
 def _git(
     top: Path, *args: str, stdin: bytes = b"", also: int = 0, hooks: bool = False
 ) -> tuple[int, bytes]:
-    """Run git in ``top``, which may be anybody's: nothing that is configured there is run.
+    """Run git in ``top``, which another user may own: nothing that its configuration names is run.
 
-    The only place where git is started.
+    This is the only function that starts git.
 
     Args:
         top: A directory.
         *args: The command, which must only read.
-        stdin: What git reads.
-        also: An exit status besides 0 that is an answer.
-        hooks: Whether `core.hooksPath` counts, which the command only asks for.
+        stdin: The input of git.
+        also: An exit status other than 0 that is an answer.
+        hooks: Whether `core.hooksPath` counts, which the command only queries.
 
     Returns:
-        The exit status and what git printed.
+        The exit status and git's output.
     """
     import subprocess
 
@@ -396,7 +396,7 @@ def _git(
             env={**environment, **_ENVIRONMENT},
             check=False,
         )
-    except FileNotFoundError:  # deleted since it was found
+    except FileNotFoundError:  # deleted after it was found
         raise gone from None
     status, output = done.returncode, done.stdout
     if status not in {0, also}:
@@ -408,10 +408,10 @@ def _git(
 
 
 def _line(worktree: Path, path: Path) -> bytes:
-    """The line of a `.gitignore` in ``worktree`` that stands for this one path."""
+    """Return the line of a `.gitignore` in ``worktree`` that matches only this path."""
     name = re.sub(rb"[\\*?\[]", rb"\\\g<0>", os.fsencode(path.relative_to(worktree)))
-    # A line can't hold a line's end. Escaped spaces at the end would not survive an editor that
-    # trims lines.
+    # A line can't hold a line end, and an editor that trims lines would break escaped spaces at its
+    # end.
     return b"/" + re.sub(rb" \Z", b"[ ]", re.sub(rb"[\r\n]", b"?", name))
 
 
@@ -421,7 +421,7 @@ def _edit(
     add: AbstractSet[bytes] = frozenset(),
     remove: AbstractSet[bytes] = frozenset(),
 ) -> set[bytes]:
-    """Rewrite the block in `.gitignore`; returns the lines that it had."""
+    """Rewrite the block in `.gitignore`; return the lines that it had."""
     file = worktree / ".gitignore"
     data, mode = b"", 0o644 & ~files.umask()
     with files.disk_errors(file):
@@ -441,7 +441,7 @@ def _edit(
     lines = (before | add) - remove
     block = b"".join(line + newline for line in [_BEGIN, *sorted(lines), _END]) if lines else b""
     if blocks:
-        # A merge of two branches can leave two blocks; the first takes them all.
+        # A merge of two branches can leave two blocks; their lines move to the first.
         rest = _BLOCK.sub(b"", data[blocks[0].end() :])
         new = data[: blocks[0].start()] + block + rest
     elif data and not data.endswith(b"\n") and block:

@@ -1,8 +1,8 @@
-"""Whose a directory is, and how far up a project is looked for.
+"""Ownership of directories, and how far up a project is looked for.
 
-What another user of the machine has put there must not decide where secrets go, or what is run.
+Files of another user of the machine must not decide where secrets go, or which programs run.
 
-Source: git's answer to CVE-2022-24765 (`ensure_valid_ownership`), and its discovery of repositories
+Source: git's fix for CVE-2022-24765 (`ensure_valid_ownership`), and its discovery of repositories
 (`setup_git_directory_gently`, `longest_ancestor_length`).
 """
 
@@ -25,7 +25,7 @@ _LONGEST = 10  # digits of a user id
 def users(environment: Mapping[str, str]) -> frozenset[int]:
     """Return the ids of the users whose files are the user's own: several only under sudo.
 
-    SUDO_UID counts for root alone: anyone else could set it to trust whomever they like.
+    SUDO_UID counts for root alone: any other user could set it to trust anybody.
     """
     own = os.geteuid()
     behind = environment.get("SUDO_UID", "")
@@ -45,15 +45,15 @@ def check(
 ) -> None:
     """Refuse files and directories that other users of this machine own, or may change.
 
-    Group members may: a umask of 002 is common.
+    Members of the file's group may change them: a umask of 002 is common.
 
     Args:
-        directory: What the paths are about, for messages.
-        paths: What is looked at, in this order; those that do not exist are passed over.
+        directory: The directory that the paths belong to, for messages.
+        paths: The paths to check, in this order; missing ones are skipped.
         owners: See `users`.
-        safe: Tells whether the user trusts the directory, whoever owns it.
-        hint: What to do about another owner, instead of trusting the directory.
-        follow: Whether links are followed, and not looked at themselves.
+        safe: Returns whether the user trusts the directory, whoever owns it.
+        hint: A hint for another owner, instead of trusting the directory.
+        follow: Whether links are followed instead of being checked themselves.
 
     Raises:
         DubiousOwnership: Another user owns one of them.
@@ -79,13 +79,13 @@ def check(
             sticky = sticky or path
         elif (stat.S_ISDIR(found.st_mode) or stat.S_ISREG(found.st_mode)) and writable:
             raise errors.WritableByAll(path)
-        # There, anyone may give a file of the user's another name.
+        # In such a directory, anyone may give a file of the user's another name.
         if sticky and stat.S_ISREG(found.st_mode) and found.st_nlink > 1:
             raise errors.WritableByAll(sticky)
 
 
 def _way_out(path: Path, owner: int, directory: Path) -> str | None:
-    """Return the hint for what root has made in a directory of the user's; None for the usual."""
+    """Return the hint for root's files in a directory of the user's; None for the usual hint."""
     if owner == ROOT and path != directory and directory.lstat().st_uid == os.geteuid():
         return f"sudo chown -R {os.geteuid()} {shlex.quote(str(path))}"
     return None
@@ -96,30 +96,30 @@ def _name(user: int) -> str:
 
     try:
         return f"{pwd.getpwuid(user).pw_name} ({user})"
-    except KeyError:  # of another machine, or of the world outside of a container
+    except KeyError:  # a user of another machine, or from outside a container
         return f"user {user}"
 
 
 def upwards(start: Path, environment: Mapping[str, str]) -> Iterator[Path]:
-    """Yield the directories in which what ``start`` belongs to is looked for, ``start`` first.
+    """Yield the directories in which the project or repository of ``start`` may be, upwards.
 
     As in git: not above the file system's border unless GIT_DISCOVERY_ACROSS_FILESYSTEM is set,
     and neither in the directories that GIT_CEILING_DIRECTORIES lists nor above them.
 
     Args:
-        start: An absolute path without links.
-        environment: Where the two variables are.
+        start: An absolute path without links; it comes first.
+        environment: Holds the two variables.
     """
     across = environment.get("GIT_DISCOVERY_ACROSS_FILESYSTEM", "").lower() in _YES
     ceilings = _ceilings(environment.get("GIT_CEILING_DIRECTORIES", ""))
-    # As in git, the directory that one is in is no ceiling.
+    # As in git, the start directory itself is no ceiling.
     above = [path for path in ceilings if path != start and start.is_relative_to(path)]
     lowest = max((len(path.parts) for path in above), default=0)
     device: int | None = None
     for directory in (start, *start.parents):
         if len(directory.parts) <= lowest:
             return
-        with contextlib.suppress(OSError):  # not there yet
+        with contextlib.suppress(OSError):  # does not exist yet
             found = directory.stat().st_dev
             if device is not None and found != device and not across:
                 return

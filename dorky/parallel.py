@@ -1,6 +1,6 @@
-"""Work spread over threads, in bounded memory and in order.
+"""Work in threads, in bounded memory and in order.
 
-Hashing, compression, encryption and reading release the interpreter's lock, so threads are enough.
+Hashing, compression, encryption and reading release the interpreter's lock, so threads suffice.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
 
 THREADS = min(8, max(2, os.cpu_count() or 2))
-"""How many threads pay for work that the processor does."""
+"""The number of threads that is useful for work of the processor."""
 
 _AHEAD = 2
 
@@ -25,17 +25,17 @@ R = TypeVar("R")
 def in_order(
     work: Callable[[T], R], items: Iterable[T], *, threads: int, ahead: int | None = None
 ) -> Iterator[R]:
-    """Run ``work`` on every item in threads; give the results in the items' order.
+    """Run ``work`` on every item in threads; yield the results in the items' order.
 
     Args:
         work: Called in several threads at once.
-        items: Drawn in the caller's thread, as room permits.
-        threads: How many work at once.
-        ahead: How many items may be under way or done but not yet taken, and so how much memory
-            is used; twice the number of threads by default.
+        items: Taken in the caller's thread, as room permits.
+        threads: The number of threads.
+        ahead: The most items that may be in progress or done but not yet taken, which bounds the
+            memory used; twice the number of threads by default.
     """
     if isinstance(items, Sequence) and len(items) < 2:
-        # Alone it need wait for nobody, and threads take 8 ms to import.
+        # One thread needs no pool, whose import takes 8 ms.
         yield from map(work, items)
         return
 
@@ -53,7 +53,7 @@ def in_order(
         while running:
             yield running.popleft().result()
     except KeyboardInterrupt:
-        # Whoever presses Ctrl-C does not want to wait for a slow upload to end.
+        # A user who presses Ctrl-C does not want to wait for the end of a slow upload.
         patient = False
         raise
     finally:
@@ -61,9 +61,9 @@ def in_order(
 
 
 class BackgroundWorker:
-    """A thread that does one thing after the other, beside its owner's.
+    """A thread that does one task after the other, in parallel to its owner's thread.
 
-    What fails is raised to the owner when it asks for more or waits; nothing is done after it.
+    An error is raised to the owner at the next task or wait; no task is done after it.
     """
 
     def __init__(self) -> None:
@@ -72,7 +72,7 @@ class BackgroundWorker:
         self._error: BaseException | None = None
 
     def do(self, work: Callable[..., object], *arguments: object) -> None:
-        """Have something done; wait if more than a little is waiting already."""
+        """Queue a task; wait if several are queued already."""
         from concurrent.futures import ThreadPoolExecutor
 
         self._pool = self._pool or ThreadPoolExecutor(max_workers=1)
@@ -90,7 +90,7 @@ class BackgroundWorker:
             raise
 
     def finish(self, work: Callable[..., object], *arguments: object) -> None:
-        """Have something done last, and wait until all is; alone it takes no thread."""
+        """Do a last task, and wait until all are done; without other tasks no thread is used."""
         if self._pool is None:
             self._try(work, arguments)
             return
@@ -99,6 +99,6 @@ class BackgroundWorker:
             self._running.popleft().result()
 
     def close(self) -> None:
-        """Give up what has not begun, and end."""
+        """Drop the tasks that have not begun, and end the thread."""
         if self._pool:
             self._pool.shutdown(cancel_futures=True)

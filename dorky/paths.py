@@ -1,4 +1,4 @@
-"""Repository paths: the directories above them, the patterns that select them, a few in words."""
+"""Repository paths: their parents, patterns that select them, and a few of them in words."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 
 
 def parents(path: str) -> Iterator[str]:
-    """The directories above a path, outermost first."""
+    """Yield the directories above a path, outermost first."""
     end = path.find("/")
     while end >= 0:
         yield path[:end]
@@ -16,27 +16,27 @@ def parents(path: str) -> Iterator[str]:
 
 
 def shown(paths: Sequence[str]) -> str:
-    """A few paths, or what else is told by name, for a message."""
+    """Return a few paths, or other names, in words for a message."""
     more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
     return ", ".join(path or "." for path in paths[:3]) + more
 
 
 def matches(path: str, pattern: str) -> bool:
-    """Whether a path matches a shell pattern (``*`` within a name, ``**`` for any directories)."""
+    """Return whether a path matches a shell pattern: ``*`` in a name, ``**`` for directories."""
     return [False, *_reached(path, pattern)][-1]
 
 
 def _reached(path: str, pattern: str) -> Iterator[bool]:
-    """Whether each directory above a path matches, outermost first, and then the path itself.
+    """Yield whether each directory above a path matches, outermost first, and then the path itself.
 
-    All ways to match are followed at once, as numbers of names of the pattern: patterns are
-    others', and trying one way after the other takes forever for some.
+    All alternatives are followed at once, as numbers of names of the pattern: patterns come from
+    others, and backtracking takes exponential time for some.
     """
     names = PurePosixPath(pattern).parts
 
     def beyond(at: set[int]) -> set[int]:
         for n, name in enumerate(names):
-            if n in at and name == "**":  # may stand for no directory
+            if n in at and name == "**":  # `**` may match no directory
                 at.add(n + 1)
         return at
 

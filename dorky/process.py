@@ -1,6 +1,6 @@
-"""Starting a command that gets secrets in its environment: in our place, or with us as its reader.
+"""Starting a command with secrets in its environment: in place of dorky, or as its child.
 
-Nothing here decides which variables there are, and nothing is read from our own environment.
+This module neither decides which variables there are nor reads dorky's own environment.
 """
 
 from __future__ import annotations
@@ -22,28 +22,28 @@ from dorky import errors, steering
 from dorky.documents import export
 
 SHORTEST = 4
-"""Characters of a value that is masked: fewer stand in any text by chance."""
+"""The fewest characters of a value that is masked: shorter ones occur in any text by chance."""
 
 _BLOCK = 1 << 16
 
-# Of every interactive sh it is a script; for half of all web services it is "production".
+# An interactive sh runs the value of ENV as a script; half of all web services set "production".
 _SCRIPT = re.compile(r"[/$`]")
 
 
 def dangerous(name: str, value: str) -> bool:
     """Return whether a variable changes how programs are found, loaded or run.
 
-    Anyone who may write a `.env` file shall not run code of theirs with everybody who uses it. The
-    names are those in `steering`; upper and lower case differ, as they do to the programs. It is no
-    sandbox: what a program's own variables make it do is the program's affair.
+    Anyone who may write a `.env` file must not be able to run code on the machines of its users.
+    The names are those in `steering`, in which case matters, as it does to the programs. This is no
+    sandbox: the effects of a program's own variables are up to the program.
     """
     if value.startswith("()"):  # a function, to an old bash; sudo refuses these, too
         return True
     if name == "ENV":
         return bool(_SCRIPT.search(value))
-    if name == "AWS_PAGER":  # an empty one is how it is turned off
+    if name == "AWS_PAGER":  # an empty value turns the pager off
         return bool(value)
-    if name.lower().startswith("npm_config_"):  # npm takes it in any case
+    if name.lower().startswith("npm_config_"):  # npm ignores the case
         name = name.lower()
     if name.startswith(steering.TOOLS) and steering.CREDENTIAL.search(name):
         return False
@@ -57,13 +57,13 @@ def environment(
     overload: bool = False,
     pristine: bool = False,
 ) -> dict[bytes, bytes]:
-    """The environment of a command.
+    """Return the environment of a command.
 
     Args:
-        variables: What is added, as UTF-8 whatever the locale is.
-        inherited: Our own environment, which goes before them.
-        overload: Whether it does not.
-        pristine: Whether the command gets nothing of it.
+        variables: The added variables, encoded as UTF-8 whatever the locale is.
+        inherited: dorky's own environment, which overrides them.
+        overload: Whether the variables override the inherited ones instead.
+        pristine: Whether the command inherits nothing.
     """
     new = {name.encode(): value.encode() for name, value in variables.items()}
     own = {} if pristine else {os.fsencode(k): os.fsencode(v) for k, v in inherited.items()}
@@ -71,14 +71,14 @@ def environment(
 
 
 def find(command: str, path: str) -> str:
-    """The file that a command's name stands for.
+    """Return the file of a command.
 
     Args:
-        command: A name to be looked for, or a path.
+        command: A name to be looked up, or a path.
         path: Directories, as in `$PATH`.
 
     Raises:
-        CommandUnusable: There is none, or it is not executable.
+        CommandUnusable: The file does not exist, or is not executable.
     """
     found = shutil.which(command, path=path)
     if found:
@@ -101,25 +101,25 @@ def _starting(command: str) -> Iterator[None]:
 
 
 def replace(file: str, command: list[str], environment: Mapping[bytes, bytes]) -> NoReturn:
-    """Become a command: it has our process id, terminal and files, so nothing stands in between.
+    """Replace this process by a command, which keeps its process id, terminal and files.
 
     Raises:
         CommandUnusable: The system can't run it.
     """
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
-    # Python ignores these, and what is ignored stays so.
+    # Python ignores these signals, and exec keeps ignored ones ignored.
     ours = {n: signal.signal(n, signal.SIG_DFL) for n in (signal.SIGPIPE, signal.SIGXFSZ)}
     try:
         with _starting(command[0]):
-            os.execve(file, command, environment)  # noqa: S606 - no shell is just what is wanted
+            os.execve(file, command, environment)  # noqa: S606 - a shell is not wanted
     finally:
         for number, before in ours.items():
             signal.signal(number, before)
     raise AssertionError
 
 
-# --- beside us ------------------------------------------------------------------------------
+# --- as a child -----------------------------------------------------------------------------
 
 _PASSED_ON = (
     *(signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTERM),
@@ -129,7 +129,7 @@ _FROM_TERMINAL = {signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGWINCH}
 
 
 def _in_foreground() -> bool:
-    """Whether what the terminal sends (control-C) goes to us, and so to our children, too."""
+    """Return whether terminal signals (Ctrl-C) reach dorky, and therefore its children, too."""
     try:
         fd = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC)
     except OSError:
@@ -146,7 +146,7 @@ def _in_foreground() -> bool:
 def _child(
     file: str, command: list[str], environment: Mapping[bytes, bytes], **how: Any
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a command beside us; signals that we get are passed on to it."""
+    """Run a command as a child; pass on the signals that dorky receives."""
     child: subprocess.Popen[bytes] | None = None
     early: list[int] = []
 
@@ -154,14 +154,14 @@ def _child(
         if child is None:
             early.append(number)
         elif child.poll() is not None:
-            # Its output is still to be written, or what it left running writes on: it is for us.
+            # The child has ended while its output is still written: signals are for dorky.
             signal.signal(number, before[number])
             signal.raise_signal(number)
-        # Twice would be once too often: many programs take the second for "at once".
+        # The terminal already signals the child: many programs stop at once at a second signal.
         elif number not in _FROM_TERMINAL or not _in_foreground():
             child.send_signal(number)
 
-    # What is ignored (nohup) stays ignored, here and in the child.
+    # Ignored signals (nohup) stay ignored, in dorky and in the child.
     heard = [n for n in _PASSED_ON if signal.getsignal(n) not in {signal.SIG_IGN, None}]
     before = {int(number): signal.signal(number, pass_on) for number in heard}
     try:
@@ -184,7 +184,7 @@ def _code(child: subprocess.Popen[bytes]) -> int:
 
 
 def attend(file: str, command: list[str], environment: Mapping[bytes, bytes]) -> int:
-    """Run a command, such as an editor, that has the terminal for itself; give its exit code."""
+    """Run a command, such as an editor, with the terminal to itself; return its exit code."""
     with _child(file, command, environment) as child:
         return _code(child)
 
@@ -198,18 +198,18 @@ def masked(
     out: int = 1,
     err: int = 2,
 ) -> int:
-    """Run a command, with its output passed on but for secret values.
+    """Run a command, and pass its output on with secret values masked.
 
     Args:
         file: The program.
         command: Its arguments, its name first.
         environment: Its environment.
-        values: What must not show.
+        values: The secret values.
         out: The descriptor for its standard output.
         err: The descriptor for its standard error.
 
     Returns:
-        Its exit code; 128 and the signal's number if it was killed.
+        Its exit code; 128 plus the signal's number if it was killed.
 
     Raises:
         CommandUnusable: The system can't run it.
@@ -228,14 +228,14 @@ def masked(
                 pipe, mask, to = key.data
                 data = os.read(key.fd, _BLOCK)
                 if not (_write(to, mask.feed(data) if data else mask.end()) and data):
-                    # Nobody reads on: closed, it is as if the command wrote there itself.
+                    # At the end, or when the reader is gone: the command sees a closed pipe.
                     selector.unregister(pipe)
                     pipe.close()
         return _code(child)
 
 
 def _write(to: int, data: bytes) -> bool:
-    """Write all of it; False if there is no reader any more."""
+    """Write all bytes; return False if there is no reader any more."""
     try:
         while data:
             data = data[os.write(to, data) :]
@@ -245,13 +245,13 @@ def _write(to: int, data: bytes) -> bool:
 
 
 class Mask:
-    """Takes values out of a stream of bytes, however it is cut into pieces.
+    """Removes values from a stream of bytes, whatever pieces it comes in.
 
-    Only what may be the beginning of a value waits for what follows, all else passes at once.
+    Only bytes that may be the beginning of a value are kept back; all others pass at once.
 
     Args:
-        values: A value of several lines is looked for as a whole and line by line; what is shorter
-            than `SHORTEST` is not.
+        values: The values. One of several lines is looked for as a whole and line by line; parts
+            shorter than `SHORTEST` are ignored.
     """
 
     def __init__(self, values: Iterable[str]) -> None:
@@ -259,19 +259,19 @@ class Mask:
         self._values = [each.encode() for each in found if len(each) >= SHORTEST]
         self._waiting = b""
         self._covered = 0
-        """How many bytes of what waits belong to a value whose mask has been given already."""
+        """The number of bytes kept back that belong to a value whose mask was already returned."""
 
     def feed(self, data: bytes) -> bytes:
-        """What can be shown now that there is more."""
+        """Return the bytes that can be shown after more input."""
         text = self._waiting + data
         return self._shown(text, len(text) - self._undecided(text))
 
     def end(self) -> bytes:
-        """What is left to be shown."""
+        """Return the rest at the end of the input."""
         return self._shown(self._waiting, len(self._waiting))
 
     def _undecided(self, text: bytes) -> int:
-        """How many bytes at the end may be the beginning of a value."""
+        """Return the number of bytes at the end that may be the beginning of a value."""
         longest = 0
         for value in self._values:
             tail = text[-(len(value) - 1) :]
@@ -296,7 +296,7 @@ class Mask:
         return b"".join(pieces)
 
     def _spans(self, text: bytes) -> list[tuple[int, int]]:
-        """Where values are, though they overlap: what two share must not show what one has more."""
+        """Return the spans of values, overlapping ones too: none may show the rest of another."""
         found = []
         for value in self._values:
             start = text.find(value)

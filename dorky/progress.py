@@ -1,4 +1,4 @@
-"""How the library tells of progress: through this protocol; it never prints."""
+"""The protocol by which the library reports progress; the library itself never prints."""
 
 from __future__ import annotations
 
@@ -6,29 +6,29 @@ from typing import Protocol
 
 
 class Progress(Protocol):
-    """Receives what long operations do. Calls come from one thread at a time."""
+    """Receives the progress of long operations. Calls come from one thread at a time."""
 
     def start(self, label: str, total: int, unit: str) -> None:
-        """A phase begins: ``total`` of ``unit`` ("B" for bytes, else a plural noun)."""
+        """Begin a phase with ``total`` of ``unit`` ("B" for bytes, else a plural noun)."""
 
     def advance(self, amount: int) -> None:
-        """``amount`` more units of the current phase are done."""
+        """Count ``amount`` more units of the current phase as done."""
 
     def finish(self) -> None:
-        """The current phase is over."""
+        """End the current phase."""
 
 
 class Silent:
-    """Progress for callers that don't want to know."""
+    """Progress for callers that don't need it."""
 
     def start(self, label: str, total: int, unit: str) -> None:
-        """Ignore."""
+        """Do nothing."""
 
     def advance(self, amount: int) -> None:
-        """Ignore."""
+        """Do nothing."""
 
     def finish(self) -> None:
-        """Ignore."""
+        """Do nothing."""
 
 
 SILENT: Progress = Silent()

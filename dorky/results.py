@@ -1,4 +1,4 @@
-"""What commands return: frozen records. ``--json`` prints exactly these."""
+"""The results of commands: frozen records. ``--json`` prints exactly these."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Change(msgspec.Struct, frozen=True, order=True):
-    """What happened to a path."""
+    """A path, and what happened to it."""
 
     path: str
     what: Literal["added", "modified", "deleted"]
@@ -26,12 +26,12 @@ class Initialized(Result, frozen=True, kw_only=True):
         root: Its directory.
         repository: The repository's id.
         url: Its remote; empty for a local project.
-        sealed: Whether what leaves the machine is encrypted.
-        public_key: What it is sealed to; empty for a plain one.
+        sealed: Whether everything that leaves the machine is encrypted.
+        public_key: The key that it is encrypted to; empty for an unencrypted repository.
         identity: The file that holds the secret key; empty if it came from the environment.
-        new_identity: Whether that file was made just now.
-        member: What the user is called on the team.
-        recovery: A secret key that opens the repository, too, to be kept on paper.
+        new_identity: Whether that file was made by this command.
+        member: The user's name on the team.
+        recovery: A second secret key that opens the repository, to be kept on paper.
     """
 
     root: str
@@ -46,14 +46,14 @@ class Initialized(Result, frozen=True, kw_only=True):
 
 
 class Staged(Result, frozen=True, kw_only=True):
-    """What staging (or unstaging, or removing) did.
+    """The result of staging, unstaging, or removing.
 
     Attributes:
-        changes: How the index changed.
+        changes: The changes of the index.
         ignored: Lines added to `.gitignore`.
-        skipped: How many files were passed over because git tracks them.
-        backup: The ref that keeps what was deleted and kept nowhere else; empty if nothing was.
-        purged: New files that were once taken out of all history.
+        skipped: The number of files that were skipped because git tracks them.
+        backup: The ref that keeps deleted content that was stored nowhere else; empty if none.
+        purged: New files that were once purged from all history.
     """
 
     changes: tuple[Change, ...] = ()
@@ -64,7 +64,7 @@ class Staged(Result, frozen=True, kw_only=True):
 
 
 class LogEntry(Result, frozen=True, kw_only=True):
-    """A commit, with what it changed if that was asked for.
+    """A commit, with its changes if they were asked for.
 
     ``closed`` names the groups whose files it changed and the user can't read.
     """
@@ -90,15 +90,15 @@ class FileEntry(Result, frozen=True, kw_only=True):
 
 
 class Unmerged(Result, frozen=True, kw_only=True, order=True):
-    """A file that a merge could not settle.
+    """A file that a merge could not combine.
 
     Attributes:
         path: The file.
-        why: What each side did. *Changed by both*: it has conflict markers. *Binary*: it is as it
-            was here, and theirs lies beside it. *Deleted*: it is what the other one made of it.
-            *Closed*: it is as it was here, for its group only; theirs is for others.
+        why: The reason. *Changed by both*: it has conflict markers. *Binary*: it is the local
+            version, and theirs lies next to it. *Deleted*: it is as the side that kept it has it.
+            *Closed*: it is the local version, for its group only; theirs is for other readers.
         places: The keys, or the lines, that both changed.
-        beside: Where theirs lies; empty if not beside it.
+        beside: The path of their version; empty if it does not lie next to the file.
     """
 
     path: str
@@ -113,8 +113,9 @@ class Masked(Result, frozen=True, kw_only=True, order=True):
     Attributes:
         path: The file or link.
         tree: The group whose tree holds it.
-        owners: The groups that claim the path; several contest it, none leaves it to everybody.
-        above: A group's file that can't exist together with it; empty if that is not the reason.
+        owners: The groups that claim the path: several contest it; if there is none, everybody
+            owns it.
+        above: A group's file that can't exist together with it; empty for another reason.
     """
 
     path: str
@@ -124,28 +125,28 @@ class Masked(Result, frozen=True, kw_only=True, order=True):
 
 
 class Status(Result, frozen=True, kw_only=True):
-    """How things stand.
+    """The state of the project.
 
     Attributes:
         branch: ``main``.
         head: The commit checked out; None before the first.
         detached: Whether that is an old revision, not the newest of ``branch``.
         remote: The remote's name; empty if there is none.
-        fetched: Whether anything is known of the remote.
-        ahead: Commits that the remote lacks, as far as is known here.
-        behind: Commits of the remote that are not here.
+        fetched: Whether the remote was ever fetched.
+        ahead: Commits that the remote lacks, as of the last fetch.
+        behind: Commits of the remote that are not merged locally.
         staged: How the index differs from ``head``.
         unstaged: How the files differ from the index.
-        absent: How many files were left out by a pull of single paths.
+        absent: The number of files that a pull of single paths left out.
         secrets: Files that look like secrets and are not tracked.
         closed: The groups whose files the user can't read.
-        requests: Who asked to be let in, when somebody looked last.
-        merging: What is being merged; empty if nothing is.
-        conflicts: What of that is not resolved yet; these files are not among the changes.
-        masked: What ``head`` holds that does not count, such as files at a group's paths that were
+        requests: Requests to join, as of the last look.
+        merging: The name of the commit that is being merged; empty if none is.
+        conflicts: Its conflicts that are not resolved yet; these files are not among the changes.
+        masked: Entries of ``head`` that do not count, such as files at a group's paths that were
             committed by somebody who is not in it.
-        moved: The URL that the remote had before `.dorkyrc` was changed by no command here; empty
-            if it was not.
+        moved: The URL that the remote had before `.dorkyrc` was changed other than by a command of
+            this clone; empty if it was not.
     """
 
     branch: str
@@ -168,12 +169,12 @@ class Status(Result, frozen=True, kw_only=True):
 
     @property
     def clean(self) -> bool:
-        """Whether the files, the index and ``head`` agree."""
+        """Return whether the files, the index and ``head`` agree."""
         return not (self.staged or self.unstaged or self.merging)
 
 
 class Tombstone(Result, frozen=True, kw_only=True):
-    """What was taken out of all history: which files, who did it, when, and why."""
+    """A purge: the files taken out of all history, its author, time and reason."""
 
     paths: tuple[str, ...]
     author: str
@@ -182,31 +183,31 @@ class Tombstone(Result, frozen=True, kw_only=True):
 
 
 class Transfer(Result, frozen=True, kw_only=True):
-    """What a push, fetch or pull did.
+    """The result of a push, fetch or pull.
 
     Attributes:
         remote: The remote's name.
-        url: Where it is.
+        url: Its URL.
         old: The head before: the remote's for a push, our view of it for a fetch, ours for a pull.
         new: The head now.
-        commits: How many commits lie between.
-        objects: How many objects were sent (push).
-        size: How many bytes of them (push).
-        changes: How files changed (pull).
-        backup: The ref that keeps what was overwritten by force; empty if nothing was.
+        commits: The number of commits between them.
+        objects: The number of objects sent (push).
+        size: Their size in bytes (push).
+        changes: The changes of files (pull).
+        backup: The ref that keeps content overwritten by force; empty if there was none.
         merged: Whether a merge commit was made.
         founded: Whether the remote held no repository before (push).
         ignored: Lines added to `.gitignore` (pull).
-        conflicts: What could not be merged: the merge is in progress, ``main`` is where it was
-            (pull).
-        purged: What was taken out of the history here because it was out of the remote's (pull).
-        masked: What the new head holds that does not count (pull).
-        dropped: Groups whose files the new head leaves out as a whole: they stay here, staged
+        conflicts: Files that could not be merged: the merge is in progress, ``main`` is where it
+            was (pull).
+        purged: Purges of the remote that were applied to the local history (pull).
+        masked: Entries of the new head that do not count (pull).
+        dropped: Groups whose files the new head leaves out as a whole: the local files stay, staged
             (pull).
         left_out: Files that were not put in place because of their names (pull).
-        moved: The URL that the remote had before `.dorkyrc` was changed by no command here; empty
-            if it was not.
-        fingerprint: That of the repository, where it was seen for the first time; else empty.
+        moved: The URL that the remote had before `.dorkyrc` was changed other than by a command of
+            this clone; empty if it was not.
+        fingerprint: The repository's fingerprint if it was seen for the first time; else empty.
         unencrypted: Whether it was seen for the first time, and is not encrypted.
     """
 
@@ -240,18 +241,18 @@ class Exposure(Result, frozen=True, kw_only=True):
 
 
 class PurgePlan(Result, frozen=True, kw_only=True):
-    """What becomes of files that are taken out of all history.
+    """A purge of files from all history, planned or done.
 
     Attributes:
-        paths: What was asked for: paths, directories, patterns.
+        paths: The arguments: paths, directories, patterns.
         files: The files, and the variables in them.
-        versions: How many contents they have had.
-        size: How many bytes those have.
-        commits: How many commits are written anew.
-        readers: Who could read the files.
-        packs: How many packs of the remote go.
-        kept: What can't be taken back there, in words; empty if nothing is known to stay.
-        head: Where ``main`` is then.
+        versions: The number of contents that they have had.
+        size: Their size in bytes.
+        commits: The number of commits that are rewritten.
+        readers: The members who could read the files.
+        packs: The number of packs that are deleted from the remote.
+        kept: Copies in the remote that can't be deleted, in words; empty if none is known.
+        head: The new head of ``main``.
         done: Whether it has been done, not only planned.
     """
 
@@ -268,13 +269,13 @@ class PurgePlan(Result, frozen=True, kw_only=True):
 
 
 class Synced(Result, frozen=True, kw_only=True):
-    """What a sync did.
+    """The result of a sync.
 
     Attributes:
-        pulled: The pull that came last; None if there was nothing there to pull.
+        pulled: The last pull; None if there was nothing to pull.
         pushed: The push; None if there was nothing to push, or there are conflicts.
-        rounds: How often it began anew because others were faster.
-        rewritten: How many commits were rewritten to hold files for their owners.
+        rounds: How often it started over because another push was faster.
+        rewritten: The number of commits rewritten to hold files for their owners.
     """
 
     pulled: Transfer | None
@@ -284,12 +285,12 @@ class Synced(Result, frozen=True, kw_only=True):
 
 
 class Resolved(Result, frozen=True, kw_only=True):
-    """Conflicts that are settled.
+    """Conflicts that are resolved.
 
     Attributes:
         paths: The files.
         left: The conflicts that remain.
-        backup: The ref that keeps what was overwritten; empty if nothing was.
+        backup: The ref that keeps overwritten content; empty if there was none.
     """
 
     paths: tuple[str, ...]
@@ -298,12 +299,12 @@ class Resolved(Result, frozen=True, kw_only=True):
 
 
 class OperationEntry(Result, frozen=True, kw_only=True):
-    """An operation: a command that changed something here.
+    """An operation: a command that changed something in this clone.
 
     Attributes:
-        number: Counts them.
-        time: When.
-        command: What it was.
+        number: Its number, in order of time.
+        time: Its time.
+        command: The command.
         message: The first line of the message of the commit that it made; empty if it made none.
         paths: The files that it changed, on disk or in the next commit.
     """
@@ -316,14 +317,14 @@ class OperationEntry(Result, frozen=True, kw_only=True):
 
 
 class Undone(Result, frozen=True, kw_only=True):
-    """What an undo did.
+    """The result of an undo.
 
     Attributes:
-        operations: What it has undone, the newest first.
-        changes: How files changed.
-        head: Where ``main`` is now.
-        backup: The ref that keeps what was overwritten; empty if nothing was.
-        published: Whether the remote has commits that were undone here.
+        operations: The operations that were undone, the newest first.
+        changes: The changes of files.
+        head: The commit that ``main`` names now.
+        backup: The ref that keeps overwritten content; empty if there was none.
+        published: Whether the remote has commits that were undone locally.
     """
 
     operations: tuple[OperationEntry, ...]
@@ -334,12 +335,12 @@ class Undone(Result, frozen=True, kw_only=True):
 
 
 class CheckedOut(Result, frozen=True, kw_only=True):
-    """What a checkout or restore did.
+    """The result of a checkout or restore.
 
     Attributes:
         commit: The revision that files were taken from; None for the index.
-        changes: How files changed.
-        backup: The ref that keeps what was overwritten; empty if nothing was.
+        changes: The changes of files.
+        backup: The ref that keeps overwritten content; empty if there was none.
         ignored: Lines added to `.gitignore`.
         left_out: Files that were not put in place because of their names.
     """
@@ -352,13 +353,13 @@ class CheckedOut(Result, frozen=True, kw_only=True):
 
 
 class DestroyPlan(Result, frozen=True, kw_only=True):
-    """What `destroy` is going to delete.
+    """The files and keys that `destroy` would delete.
 
     Attributes:
         root: The project's directory.
-        local: Whether its `.dorky/` and `.dorkyrc` go.
-        url: The remote whose keys go; empty for none.
-        keys: How many keys, and ``size`` how many bytes they hold.
+        local: Whether its `.dorky/` and `.dorkyrc` are deleted.
+        url: The remote whose keys are deleted; empty for none.
+        keys: The number of these keys; ``size`` is their size in bytes.
         unpushed: Commits that only this clone holds, as far as is known.
     """
 
@@ -371,16 +372,16 @@ class DestroyPlan(Result, frozen=True, kw_only=True):
 
 
 class Trust(Result, frozen=True, kw_only=True):
-    """State of another key, which `trust` takes over.
+    """Local state that was made with another key, and that `trust` accepts.
 
     Attributes:
-        name: How the name of its directory in `.dorky/` begins.
-        repository: The id of the repository that it belongs to.
-        url: Of the remote that it knows; empty for none.
-        head: The commit that it is at; null without commits.
-        packs: How many packs it holds, each of which has the hash of its name.
+        name: The beginning of its directory's name in `.dorky/`.
+        repository: The id of its repository.
+        url: The URL of its remote; empty for none.
+        head: The commit that is checked out; null without commits.
+        packs: The number of its packs, each of which has the hash of its name.
         size: Their size in bytes.
-        done: Whether it has been taken over.
+        done: Whether it has been accepted.
     """
 
     name: str
@@ -393,7 +394,7 @@ class Trust(Result, frozen=True, kw_only=True):
 
 
 class Garbage(Result, frozen=True, kw_only=True):
-    """A pack (or another key of the remote) that can go: its name, its size in bytes, and why."""
+    """A pack (or another key of the remote) to be deleted: its name, size in bytes, and why."""
 
     name: str
     size: int
@@ -401,18 +402,18 @@ class Garbage(Result, frozen=True, kw_only=True):
 
 
 class RemoteGCReport(Result, frozen=True, kw_only=True):
-    """What a collection of a remote's garbage comes to.
+    """A garbage collection in a remote, planned or done.
 
     Attributes:
         url: The remote.
-        garbage: What nobody needs.
-        rewritten: Packs that are given up, after what is needed of them has been packed anew.
-        kept_young: How many packs that no root lists are too young to be garbage: somebody may be
-            about to list them.
-        packs_before: How many packs the root listed.
-        packs_after: How many it lists then; an estimate until it is done.
-        size: How many bytes go.
-        sent: How many bytes are uploaded for that.
+        garbage: The packs that nobody needs.
+        rewritten: Packs that are deleted after their needed objects were packed again.
+        kept_young: The number of packs that no root lists but that are too young to be garbage:
+            another client may be about to list them.
+        packs_before: The number of packs that the root listed.
+        packs_after: The number that it lists afterwards; an estimate until it is done.
+        size: The bytes that are deleted.
+        sent: The bytes that are uploaded for it.
         done: Whether it has been done, not only planned.
     """
 
@@ -432,8 +433,8 @@ class Key(Result, frozen=True, kw_only=True):
 
     Attributes:
         recipient: The key itself: ``age1…`` or ``ssh-…``.
-        fingerprint: To be compared by people.
-        source: Where its secret part is; empty for others' keys.
+        fingerprint: The fingerprint that people compare.
+        source: The place of its secret part; empty for others' keys.
         problem: Why nothing is encrypted to it; empty for a sound key.
     """
 
@@ -448,7 +449,7 @@ class Generated(Result, frozen=True, kw_only=True):
 
     Attributes:
         key: Its public part.
-        secret: The secret part, if it was made for a CI job; it is kept nowhere.
+        secret: The secret part, if it was made for a CI job; it is stored nowhere.
         member: The name under which it was added to the team; empty if it was not.
     """
 
@@ -458,13 +459,13 @@ class Generated(Result, frozen=True, kw_only=True):
 
 
 class MemberInfo(Result, frozen=True, kw_only=True):
-    """Somebody who may read.
+    """A member of the team.
 
     Attributes:
-        name: What they are called.
+        name: The member's name.
         keys: Their public keys.
-        groups: The names of the groups that they belong to, beside everybody's.
-        you: Whether it is the user.
+        groups: The names of their groups, without the group of all members.
+        you: Whether the member is the user.
         how: ``key``, or how their key is kept in the repository: ``passphrase``, ``awskms``.
     """
 
@@ -476,12 +477,12 @@ class MemberInfo(Result, frozen=True, kw_only=True):
 
 
 class Overlap(Result, frozen=True, kw_only=True):
-    """Two patterns that select a path in common: files there are frozen until one of them ends.
+    """Two patterns that both select some path: files at it are frozen until one pattern is removed.
 
     Attributes:
-        pattern: The one.
-        group: The group that has the other.
-        other: The other.
+        pattern: The first pattern.
+        group: The group of the other pattern.
+        other: The other pattern.
     """
 
     pattern: str
@@ -493,11 +494,11 @@ class GroupInfo(Result, frozen=True, kw_only=True):
     """A group of readers.
 
     Attributes:
-        name: What it is called.
-        patterns: Which files only it can read.
-        members: Who belongs to it.
-        yours: Whether the user does.
-        overlaps: Which of its patterns overlap those of other groups.
+        name: Its name.
+        patterns: The patterns of the files that only it can read.
+        members: Its members.
+        yours: Whether the user is one of them.
+        overlaps: The overlaps of its patterns with those of other groups.
     """
 
     name: str
@@ -508,21 +509,21 @@ class GroupInfo(Result, frozen=True, kw_only=True):
 
 
 class JoinRequest(Result, frozen=True, kw_only=True):
-    """Somebody's request to be let in; the name is what they claim."""
+    """A request to join; the name is claimed by its sender."""
 
     name: str
     key: Key
 
 
 class Team(Result, frozen=True, kw_only=True):
-    """Who may read.
+    """The members of the team, or the readers of one path.
 
     Attributes:
-        members: Everybody, or those who may read the path that was asked about.
+        members: All members, or those who may read the path.
         groups: The groups of readers.
-        requests: Who asks to be let in.
+        requests: The requests to join.
         path: The path that was asked about; empty for none.
-        group: The name of the group that it belongs to.
+        group: The name of the group that owns it.
     """
 
     members: tuple[MemberInfo, ...]
@@ -536,9 +537,9 @@ class Unused(Result, frozen=True, kw_only=True):
     """A key in the roster that nothing is encrypted to.
 
     Attributes:
-        member: Whose it is.
-        fingerprint: To name it by: ``dorky team remove MEMBER --key FINGERPRINT``.
-        problem: Why.
+        member: The member whose key it is.
+        fingerprint: Its name in ``dorky team remove MEMBER --key FINGERPRINT``.
+        problem: Why nothing is encrypted to it.
     """
 
     member: str
@@ -547,20 +548,20 @@ class Unused(Result, frozen=True, kw_only=True):
 
 
 class Rotation(Result, frozen=True, kw_only=True):
-    """New keys.
+    """A change to new keys, planned or done.
 
     Attributes:
-        groups: The names of the groups that have them.
-        removed: Who has been removed; empty for a mere rotation.
-        key: By which key alone, if they have others.
-        exposed: What they could read: the list of secrets to be changed.
-        objects: How many objects were sealed anew.
-        size: How many bytes of them.
-        kept: How many bytes of packs stay as they were sealed before.
+        groups: The names of the groups with new keys.
+        removed: The member who was removed; empty for a mere rotation.
+        key: The only key of the member that was removed, if they have others.
+        exposed: The files that the member could read: the list of secrets to change.
+        objects: The number of re-encrypted objects.
+        size: Their size in bytes.
+        kept: The bytes of packs that stay encrypted with old keys.
         fingerprint: The new one, for `.dorkyrc`.
         skipped: Groups whose keys could not be renewed, because the user is not in them.
         unused: Members' keys that nothing is encrypted to, because they can't be used.
-        locked_out: Whether it was the user's own access that was taken away.
+        locked_out: Whether the user has removed their own access.
         done: Whether it has been done, not only planned.
     """
 
@@ -587,14 +588,14 @@ class Moved(Result, frozen=True, kw_only=True):
 
 
 class GroupChange(Result, frozen=True, kw_only=True):
-    """What becomes of a group.
+    """A change of a group, planned or done.
 
     Attributes:
-        group: The group as it is going to be.
-        moved: The files that change hands.
-        gains: Who can read more than before.
-        loses: Who can read less from now on. What they have read they have read.
-        files: How many committed files belong to the group then.
+        group: The group after the change.
+        moved: The files that go to another group.
+        gains: Members who can read more than before.
+        loses: Members who can read less from now on. They keep what they have read already.
+        files: The number of committed files that the group owns afterwards.
         commit: The commit that moves the files; None if there is none to move.
         done: Whether it has been done, not only planned.
     """
@@ -609,13 +610,13 @@ class GroupChange(Result, frozen=True, kw_only=True):
 
 
 class Check(Result, frozen=True, kw_only=True):
-    """One thing that `doctor` looked at.
+    """One check of `doctor`.
 
     Attributes:
-        name: What.
-        verdict: How it is.
-        about: What was found.
-        mend: The command to run, or what else to do; empty if nothing is to be done.
+        name: Its name.
+        verdict: Its outcome.
+        about: The finding.
+        mend: The command to run, or another remedy; empty if nothing is to be done.
     """
 
     name: str
@@ -625,12 +626,12 @@ class Check(Result, frozen=True, kw_only=True):
 
 
 class Edited(Result, frozen=True, kw_only=True):
-    """What became of a file that was edited, and is staged now.
+    """A file that was edited, and is now staged.
 
     Attributes:
         path: The file.
         key: The variable that was set or unset; empty if the whole file was edited.
-        what: What happened to the file; None if it held just that before.
+        what: What happened to the file; None if it has the same content as before.
         ignored: Lines added to `.gitignore`.
     """
 
@@ -641,12 +642,12 @@ class Edited(Result, frozen=True, kw_only=True):
 
 
 class Finding(Result, frozen=True, kw_only=True):
-    """Something that `fsck` found to be other than it should be.
+    """A problem that `fsck` has found.
 
     Attributes:
-        code: What sort of thing, for scripts: ``missing-pack``, ``corrupt-object``, …
-        subject: What it is about: a pack, an object, a ref, a path, a URL.
-        about: What is wrong.
+        code: Its kind, for scripts: ``missing-pack``, ``corrupt-object``, …
+        subject: The pack, object, ref, path or URL that has it.
+        about: A description of the problem.
         mend: What to do; empty if nothing is to be done.
         fatal: Whether something is damaged or lost.
     """
@@ -659,7 +660,7 @@ class Finding(Result, frozen=True, kw_only=True):
 
 
 class Dangling(Result, frozen=True, kw_only=True):
-    """A commit that nothing leads to. ``dorky checkout ID`` gets it back."""
+    """A commit that no ref leads to. ``dorky checkout ID`` gets it back."""
 
     id: str
     author: str
@@ -668,16 +669,16 @@ class Dangling(Result, frozen=True, kw_only=True):
 
 
 class FsckReport(Result, frozen=True, kw_only=True):
-    """What `fsck` has looked at, and found.
+    """The result of `fsck`.
 
     Attributes:
-        packs: How many packs, here and in the remote.
-        objects: How many objects were opened and verified.
-        bytes_read: How many bytes of packs were read whole.
-        findings: What is not as it should be.
-        dangling: The newest commits of each line that nothing leads to.
-        unlisted: How many packs the remote stores that its root does not list.
-        unlisted_size: How many bytes they have.
+        packs: The number of packs, local and in the remote.
+        objects: The number of objects that were decrypted and verified.
+        bytes_read: The bytes of packs that were read whole.
+        findings: The problems.
+        dangling: The newest commits of each line that no ref leads to.
+        unlisted: The number of packs in the remote that its root does not list.
+        unlisted_size: Their size in bytes.
     """
 
     packs: int
@@ -690,22 +691,22 @@ class FsckReport(Result, frozen=True, kw_only=True):
 
     @property
     def sound(self) -> bool:
-        """Whether nothing is damaged or lost."""
+        """Return whether nothing is damaged or lost."""
         return not any(each.fatal for each in self.findings)
 
 
 class RepairReport(Result, frozen=True, kw_only=True):
-    """What `fsck --rebuild` has made.
+    """The result of `fsck --repair`.
 
     Attributes:
-        kept: Where the old database is now; empty if there was none.
-        packs: How many packs were read.
-        objects: How many objects they hold.
+        kept: The new path of the old database; empty if there was none.
+        packs: The number of packs that were read.
+        objects: The number of objects in them.
         damaged: Packs that were moved to `damaged/` in the state.
-        saved: How many objects of those were saved.
+        saved: The number of objects saved from those.
         main: The commit that ``main`` names now.
-        notes: What could not be had back as it was, and what was taken instead.
-        dangling: See `Fscked`.
+        notes: What could not be restored, and its replacement.
+        dangling: See `FsckReport`.
     """
 
     kept: str
@@ -719,15 +720,15 @@ class RepairReport(Result, frozen=True, kw_only=True):
 
 
 class GCReport(Result, frozen=True, kw_only=True):
-    """What a collection of garbage here deletes.
+    """A garbage collection in the local store, planned or done.
 
     Attributes:
         garbage: Packs that hold nothing that is needed.
-        rewritten: Packs that are given up, after what is needed of them has been packed anew.
-        size: How many bytes are freed.
+        rewritten: Packs that are deleted after their needed objects were packed again.
+        size: The bytes that are freed.
         kept: Packs that the database does not know, and that hold commits which are nowhere else.
-        commits: The newest commits of each line that go for good.
-        operations: How many operations are forgotten.
+        commits: The newest commits of each line that is deleted permanently.
+        operations: The number of operations that are forgotten.
         done: Whether it has been done, not only planned.
     """
 
@@ -741,10 +742,10 @@ class GCReport(Result, frozen=True, kw_only=True):
 
 
 class KeyChange(Result, frozen=True, kw_only=True):
-    """A key of a document that has another value, has one now, or has none any more.
+    """A key of a document whose value was changed, added or removed.
 
     Attributes:
-        key: Which.
+        key: The key.
         what: What happened to it.
         old: Its value before, hidden unless values were asked for; None if there was none.
         new: Its value now, in the same way.
@@ -757,21 +758,21 @@ class KeyChange(Result, frozen=True, kw_only=True):
 
 
 class FileDiff(Result, frozen=True, kw_only=True):
-    """How two versions of a file differ.
+    """The differences between two versions of a file.
 
     Attributes:
-        path: Which file.
+        path: The file.
         what: What happened to it.
-        kind: How it was compared: by its ``keys``, as ``text``; ``binary`` is all that is no text,
-            or too large; ``mode`` if only the mode differs.
+        kind: How it was compared: by its ``keys``, as ``text``; ``binary`` for files that are not
+            text, or too large; ``mode`` if only the mode differs.
         keys: The keys at which a document differs.
         text: A unified diff, without the lines that name the files.
-        added: How many keys or lines are new or have changed.
-        removed: How many are gone or have changed.
-        old_size: How many bytes it had; None if it was not there.
-        new_size: How many it has; None if it is gone.
-        old_id: What stands for its content before: equal for equal content, in this repository.
-        new_id: What stands for its content now.
+        added: The number of keys or lines that are new or have changed.
+        removed: The number that are removed or have changed.
+        old_size: Its size in bytes before; None if it did not exist.
+        new_size: Its size in bytes now; None if it is deleted.
+        old_id: An id of its content before: equal for equal content, in this repository.
+        new_id: An id of its content now.
         old_mode: Its mode before, octal.
         new_mode: Its mode now.
         masked: Whether values or lines are hidden.
@@ -794,7 +795,7 @@ class FileDiff(Result, frozen=True, kw_only=True):
 
 
 class Diff(Result, frozen=True, kw_only=True):
-    """How two states of the files differ.
+    """The differences between two states of the files.
 
     Attributes:
         files: The files that differ, by path.

@@ -1,8 +1,9 @@
 """Variables that steer what programs load and run, which a `.env` file may not set unasked.
 
-Refused is what names code, a command, or configuration that can name them; also what chooses where
-code is installed from. Let through is what a program connects to, and its credentials and data:
-`DATABASE_URL`, `AWS_ACCESS_KEY_ID`, `AWS_PROFILE`, `HTTP_PROXY`, `SSL_CERT_FILE`, `NODE_ENV`.
+Refused are variables that name code, a command, or configuration that can name them, and those that
+choose where code is installed from. Allowed are the places that a program connects to, and its
+credentials and data: `DATABASE_URL`, `AWS_ACCESS_KEY_ID`, `AWS_PROFILE`, `HTTP_PROXY`,
+`SSL_CERT_FILE`, `NODE_ENV`.
 
 Sources: sudo's `initial_badenv_table` (plugins/sudoers/env.c), glibc's unsecure_envvars, and the
 manuals of the programs. The guide on secrets shows the table; a test compares both.
@@ -100,13 +101,13 @@ REFUSED: Mapping[str, str] = {
         "MAGICK_CONFIGURE_PATH"
     ),
 }
-"""By topic, the names; one that ends with * stands for all that begin so."""
+"""The names by topic; one that ends with * means every name with that beginning."""
 
 TOOLS = (
     *("ANSIBLE_", "CARGO_", "GRADLE_", "HELM_", "MAVEN_", "PIP_", "UV_", "YARN_"),
     *("npm_config_", "COREPACK_"),
 )
-"""Beginnings of which only the settings are refused: credentials are what a `.env` file is for."""
+"""Beginnings of which only the settings are refused, as `.env` files are for credentials."""
 
 CREDENTIAL = re.compile(r"(TOKEN|PASSWORD|USERNAME|PASSPHRASE|SECRET)\Z", re.IGNORECASE)
 

@@ -1,13 +1,13 @@
-"""The conformance suite that every driver must pass, ours and third parties'.
+"""The conformance suite that every driver must pass, including those of third parties.
 
-A driver makes dorky store its bytes in a new kind of place. Write a class after the protocol
+A driver makes dorky store its bytes in a new kind of place. Write a class that follows the protocol
 `dorky.drivers.base.Driver`, register it in your ``pyproject.toml`` under the URL scheme it
 serves::
 
     [project.entry-points."dorky.drivers"]
     sftp = "dorky_sftp:SFTPDriver"
 
-and hold it to the contract with pytest (this module itself does not need it)::
+and check that it meets the contract with pytest (this module itself does not need it)::
 
     import pytest
 
@@ -44,15 +44,15 @@ MISSING = "packs/no-such-key"
 class DriverConformance:
     """Tests of the contract in `dorky.drivers.base`, as methods that pytest collects.
 
-    Subclass it (the name must begin with ``Test``) and say in `make_driver` how to make yours.
-    What it needs (a server, a directory) may come from an autouse fixture of the subclass.
+    Subclass it (the name must begin with ``Test``) and make your driver in `make_driver`. An
+    autouse fixture of the subclass may prepare its needs (a server, a directory).
     """
 
     racers: int = 16
-    """Threads that race for one swap."""
+    """The number of threads that race for one swap."""
 
     listed: int = 1100
-    """Keys in the long listing: more than the 1000 that stores put on a page."""
+    """The number of keys in the long listing: more than the 1000 that stores put on a page."""
 
     def make_driver(self) -> Driver:
         """Make the driver under test, at an **empty place of its own for each call**."""
@@ -61,11 +61,11 @@ class DriverConformance:
     # --- whole objects ---------------------------------------------------------------------
 
     def test_has_a_url(self) -> None:
-        """Messages name the place by it."""
+        """Check that the driver has a URL for messages."""
         assert self.make_driver().url
 
     def test_gives_back_what_was_put(self) -> None:
-        """Every byte, for sizes around what stores and libraries treat apart."""
+        """Check every byte, for sizes around those that stores and libraries treat differently."""
         driver = self.make_driver()
         for size in (0, 1, 1 << 20, 9 << 20):
             data = os.urandom(size)
@@ -76,7 +76,7 @@ class DriverConformance:
             assert blob.data == data
 
     def test_put_replaces(self) -> None:
-        """A second write of the same key wins, and makes another version."""
+        """Check that a second write of the same key wins, and makes another version."""
         driver = self.make_driver()
         driver.put("packs/a", b"the first, which is longer")
         first = _read(driver, "packs/a")
@@ -86,7 +86,7 @@ class DriverConformance:
         assert second.version != first.version
 
     def test_keys_are_paths(self) -> None:
-        """Slashes nest; neighbours and prefixes of a key are other keys."""
+        """Check that slashes nest, and that neighbours and prefixes of a key are other keys."""
         driver = self.make_driver()
         keys = ["a", "b/c", "b/d", "b-c/e", "deep/er/and/deeper/still", "with space/ünï+%41&=#.x"]
         for key in keys:
@@ -96,7 +96,7 @@ class DriverConformance:
         assert _keys(driver, "") == sorted(keys)
 
     def test_missing_keys(self) -> None:
-        """They are `KeyNotFound`, in a place that holds nothing and in one that does."""
+        """Check that missing keys raise `KeyNotFound`, in an empty place and in another."""
         driver = self.make_driver()
         version = Version("0123456789")
         for _ in range(2):
@@ -106,7 +106,7 @@ class DriverConformance:
             driver.put("packs/other", b"x")
 
     def test_get_is_bounded(self) -> None:
-        """An object of more bytes than the limit is an error; one of as many is none."""
+        """Check that an object above the limit is an error, and one of just the limit is not."""
         driver = self.make_driver()
         for size in (1, LIMIT, LIMIT + 1, 9 << 20):
             driver.put("packs/a", bytes(size))
@@ -123,7 +123,7 @@ class DriverConformance:
     # --- parts -----------------------------------------------------------------------------
 
     def test_ranges(self) -> None:
-        """Exactly the bytes asked for."""
+        """Check that ranges give exactly the requested bytes."""
         driver = self.make_driver()
         data = os.urandom(100_000)
         driver.put("packs/a", data)
@@ -133,7 +133,7 @@ class DriverConformance:
             assert part == data[start:end]
 
     def test_ranges_beyond_the_end(self) -> None:
-        """An error, never fewer bytes than asked for."""
+        """Check that a range beyond the end is an error, never fewer bytes than requested."""
         driver = self.make_driver()
         driver.put("packs/a", b"12345")
         assert _raises(errors.BadEndpoint, lambda: driver.get_range("packs/a", 3, 6))
@@ -142,7 +142,7 @@ class DriverConformance:
     # --- lists and deletions ---------------------------------------------------------------
 
     def test_list_tells_sizes_and_times(self) -> None:
-        """Each key once, with its size and when it was written."""
+        """Check that each key is listed once, with its size and the time of its last write."""
         driver = self.make_driver()
         driver.put("packs/a", b"12345")
         (stat,) = driver.list("packs/")
@@ -150,7 +150,7 @@ class DriverConformance:
         assert abs(datetime.now(timezone.utc) - stat.modified) < timedelta(minutes=10)
 
     def test_list_takes_a_string_prefix(self) -> None:
-        """Not only whole path segments."""
+        """Check that a prefix need not consist of whole path segments."""
         driver = self.make_driver()
         keys = ["packs/aa", "packs/ab", "packs/abc/d", "packs/b", "packs-old/x", "root"]
         for key in keys:
@@ -159,11 +159,11 @@ class DriverConformance:
             assert _keys(driver, prefix) == sorted(k for k in keys if k.startswith(prefix))
 
     def test_list_of_an_empty_place(self) -> None:
-        """Nothing, and no error."""
+        """Check that the list of an empty place is empty, and raises no error."""
         assert _keys(self.make_driver(), "") == []
 
     def test_list_may_be_given_up(self) -> None:
-        """Whoever has seen enough stops; the driver goes on working."""
+        """Check that a caller may stop early, and that the driver still works afterwards."""
         driver = self.make_driver()
         for n in range(3):
             driver.put(f"packs/{n}", b"x")
@@ -173,7 +173,7 @@ class DriverConformance:
         assert _keys(driver, "") == ["packs/0", "packs/1", "packs/2"]
 
     def test_list_over_all_pages(self) -> None:
-        """Stores send a list by the thousand; the driver gives all of it."""
+        """Check that a list is complete, though stores send a thousand keys at a time."""
         driver = self.make_driver()
         keys = [f"packs/{n:05}" for n in range(self.listed)]
         with ThreadPoolExecutor(8) as pool:
@@ -183,7 +183,7 @@ class DriverConformance:
         assert _keys(driver, "") == []
 
     def test_delete(self) -> None:
-        """Only what was named; what is not there counts as deleted."""
+        """Check that only the named keys are deleted, and that missing ones count as deleted."""
         driver = self.make_driver()
         for key in ("packs/a", "packs/b", "packs/c"):
             driver.put(key, b"x")
@@ -196,7 +196,7 @@ class DriverConformance:
     # --- versions --------------------------------------------------------------------------
 
     def test_conditional_get(self) -> None:
-        """None while the version is the same, the object as soon as it is not."""
+        """Check that a get returns None while the version is the same, else the object."""
         driver = self.make_driver()
         version = driver.swap("root", b"one", expected=None)
         assert driver.get("root", unless=version) is None
@@ -206,7 +206,7 @@ class DriverConformance:
         assert driver.get("root", unless=later) is None
 
     def test_swap_creates_and_updates(self) -> None:
-        """With the version of a get and with the version of a swap."""
+        """Check swaps with the version of a get and with the version of a swap."""
         driver = self.make_driver()
         first = driver.swap("root", b"one", expected=None)
         second = driver.swap("root", b"two", expected=first)
@@ -215,7 +215,7 @@ class DriverConformance:
         assert _read(driver, "root") == Blob(b"", third)
 
     def test_swap_refuses(self) -> None:
-        """What exists when none was expected, what is stale, what is gone; and writes nothing."""
+        """Check that a swap with a wrong expected version is refused and writes nothing."""
         driver = self.make_driver()
         stale = driver.swap("root", b"one", expected=None)
         assert _raises(errors.PreconditionFailed, lambda: driver.swap("root", b"x", expected=None))
@@ -228,11 +228,11 @@ class DriverConformance:
         assert _raises(errors.KeyNotFound, lambda: driver.get(MISSING))
 
     def test_one_winner(self) -> None:
-        """Of racing swaps exactly one succeeds, creating and updating, round after round."""
+        """Check that exactly one of racing swaps succeeds, creating and updating, in each round."""
         driver = self.make_driver()
         version: Version | None = None
         for turn in range(4):
-            # All different: where versions are hashes, bytes written again are their old version.
+            # All differ, because where versions are hashes, the same bytes have their old version.
             offers = [b"racer %d, turn %d" % (racer, turn) for racer in range(self.racers)]
 
             def swap(
@@ -250,7 +250,7 @@ class DriverConformance:
             assert tuple(_read(driver, "root")) == (offers[winners[0]], version)
 
     def test_readers_see_whole_objects(self) -> None:
-        """While a writer replaces it, a reader gets one state or the other."""
+        """Check that a reader gets the old or the new state while a writer replaces an object."""
         driver = self.make_driver()
         states = [bytes([n]) * (1 << 19) * (n + 1) for n in range(2)]
         driver.put("root", states[0])
@@ -284,7 +284,7 @@ def _raises(kind: type[errors.DorkyError], call: Callable[[], object]) -> bool:
 
 
 def _race(count: int, act: Callable[[int], T]) -> list[T]:
-    """Call ``act(0)`` … ``act(count - 1)``, each in a thread of its own, all at once."""
+    """Call ``act(0)`` … ``act(count - 1)``, each in its own thread, all at once."""
     barrier = threading.Barrier(count)
 
     def start(number: int) -> T:

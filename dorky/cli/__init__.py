@@ -1,7 +1,7 @@
-"""The command line: the only place that prints or reads arguments."""
+"""The command line: the only package that prints or reads arguments."""
 
 import gc
 
-# What is imported stays: looking through it for garbage every few hundred objects is a tenth of the
-# time of a short command.
+# Imported modules stay, so searching them for garbage every few hundred objects would waste a
+# tenth of a short command's time.
 gc.set_threshold(50_000)

@@ -1,4 +1,4 @@
-"""Commands that look after what is kept: fsck, gc, purge."""
+"""Commands that maintain repositories: fsck, gc, purge."""
 
 from __future__ import annotations
 
@@ -225,7 +225,7 @@ def _show_collection(found: RemoteGCReport) -> None:
 
 
 def _show_garbage(found: GCReport | RemoteGCReport) -> str:
-    """Show what goes; give the words that stand before what has not been done yet."""
+    """Show the garbage; return the words that precede work that is only planned."""
     would = "" if found.done else "would be "
     for what, garbage in (("deleted", found.garbage), ("rewritten", found.rewritten)):
         lines = [
@@ -237,7 +237,7 @@ def _show_garbage(found: GCReport | RemoteGCReport) -> str:
 
 
 def _short(key: str) -> str:
-    """The name of a pack, or of another key, as much of it as tells."""
+    """Return the first part of the name of a pack, or of another key, that identifies it."""
     folder, slash, last = key.rpartition("/")
     return folder + slash + last[:12]
 
@@ -246,7 +246,7 @@ class FsckCommand(Command):
     """A command whose ``--read-data`` may stand alone."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Give it a value if it has none."""
+        """Give ``--read-data`` a value if it has none."""
         given = []
         for each, following in zip(args, [*args[1:], ""], strict=False):
             bare = each == "--read-data" and not _PART.match(following)
@@ -287,7 +287,7 @@ def purge(
 
 
 def _show_plan(plan: PurgePlan) -> None:
-    """What a purge will do, and what it can't, on standard error: it is to be read first."""
+    """Show on standard error what a purge will do, and what it can't: users must read it first."""
     note(
         f"In {plural(plan.commits, 'commit')}: {plural(plan.versions, 'version')}, "
         f"{size(plan.size)}, of"

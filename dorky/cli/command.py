@@ -1,4 +1,4 @@
-"""The options that every command has, before or after its name, or that many have."""
+"""Options that every command has, before or after its name, or that many commands have."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ For = Annotated[
         help="These readers (a group, or all) may see what another group has closed.",
     ),
 ]
-"""The option of commands that can hand what a group has closed to other readers."""
+"""The option of commands that can give a closed group's files to other readers."""
 
 AcceptRewind = Annotated[
     bool, typer.Option("--accept-rewind", help="Follow the remote to an older or other history.")
 ]
-"""The option of commands that take over what the remote holds."""
+"""The option of commands that accept an older or other history from the remote."""
 
 
 def _quiet(_context: Any, _option: Any, value: bool) -> None:
@@ -79,7 +79,7 @@ def _shared(
 
 @functools.cache
 def _options() -> list[Any]:
-    # typer makes them of a signature: what its own classes take changes between its versions.
+    # typer derives the options from a signature; its own classes change between its versions.
     app = typer.Typer(add_completion=False)
     app.command()(_shared)
     command: Any = typer.main.get_command(app)
@@ -103,12 +103,12 @@ class Group(TyperGroup):
 
 
 class Deferred(TyperCommand):
-    """A command as help lists it. The module that holds it is imported when it is run.
+    """A command as help lists it. Its module is imported only when the command is run.
 
     Args:
-        name: What it is called.
-        home: Where it is: a module of this package, and a function or a typer application in it.
-            A function ``x`` that needs a class of its own has it beside it, as ``XCommand``.
+        name: Its name.
+        home: A module of this package, and a function or a typer application in it. If a function
+            ``x`` needs a class of its own, that is ``XCommand`` in the same module.
         about: The first sentence of its help.
         hidden: Whether help leaves it out.
     """
@@ -120,7 +120,7 @@ class Deferred(TyperCommand):
         self.home = home
 
     def load(self) -> Any:
-        """The command itself, or the group of commands."""
+        """Return the command itself, or the group of commands."""
         place, _, thing = self.home.partition(".")
         module = import_module(f"dorky.cli.{place}")
         found = getattr(module, thing)
@@ -133,5 +133,5 @@ class Deferred(TyperCommand):
         return typer.main.get_group(app).commands[self.name]
 
     def make_context(self, *args: Any, **kwargs: Any) -> Any:
-        """Read a command line, as the command itself."""
+        """Parse a command line, as the command itself does."""
         return self.load().make_context(*args, **kwargs)

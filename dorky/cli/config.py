@@ -1,4 +1,4 @@
-"""Commands over the settings: config get, set, unset, list."""
+"""Commands for settings: config get, set, unset, list."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ User = Annotated[
 
 
 def _config(scope: settings.Scope = "project") -> settings.Config:
-    """The settings of the project that one is in, or, for the user's own, of none."""
+    """Return the settings of the current project; for the user's own, those of no project."""
     from dorky.project import Project
 
     root = Project.root_above(Path()) if scope == "project" else None
@@ -83,7 +83,7 @@ def set_(
 
 @contextlib.contextmanager
 def _naming(key: str, scope: settings.Scope) -> Iterator[None]:
-    """While a setting is changed that says where a remote is, or with which credentials."""
+    """Take a change of a remote's settings for the user's consent to them."""
     from dorky.project import Project
 
     root = Project.root_above(Path())
@@ -142,7 +142,7 @@ def list_(
 
 
 def _shown(found: settings.Value) -> settings.Value:
-    """A setting as it may be shown: the environment can hold an address with a password."""
+    """Return a setting fit to be shown: the environment can hold an address with a password."""
     if settings.exposes(found.key, found.value):
         return found._replace(value=errors.redacted(str(found.value)))
     return found

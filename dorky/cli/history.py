@@ -1,4 +1,4 @@
-"""Commands that look at what is committed, and at what is not yet: log, show, diff, ls, cat."""
+"""Commands that show committed files and uncommitted changes: log, show, diff, ls, cat."""
 
 from __future__ import annotations
 
@@ -102,12 +102,12 @@ def _commit(entry: LogEntry) -> None:
 
 
 def file_meant(error: errors.UnknownRevision, word: str, command: str) -> errors.UnknownRevision:
-    """The error with a better hint, if ``word`` is no revision but a file."""
+    """Return the error with a better hint, if ``word`` is not a revision but a file."""
     return errors.UnknownRevision(word, hint=command) if os.path.lexists(word) else error
 
 
 def split(target: str, command: str) -> tuple[str, str]:
-    """The revision and the path that REV:PATH names."""
+    """Return the revision and the path that REV:PATH names."""
     revision, colon, path = target.partition(":")
     if not (colon and path):
         file = path or revision or "PATH"
@@ -156,10 +156,10 @@ def show(
 
 
 class DiffCommand(Command):
-    """A command that remembers what came after ``--``."""
+    """A command that remembers the words after ``--``."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """As always, but only revisions come before."""
+        """Parse as usual, but take only the words before ``--`` for revisions."""
         if "--" in args:
             at = args.index("--")
             ctx.meta[_PATHS] = args[at + 1 :]
@@ -224,7 +224,7 @@ def diff(
 def _told_apart(
     repo: Project, words: list[str], after: list[str] | None
 ) -> tuple[list[str], list[str]]:
-    """The revisions and the paths among words; ``after`` are those after ``--``."""
+    """Return the revisions and the paths among words; ``after`` are those after ``--``."""
     if after is not None:
         return words, after
     revisions: list[str] = []

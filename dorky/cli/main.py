@@ -1,4 +1,4 @@
-"""The application: its commands, the options that all of them have, and the border where errors
+"""The application: its commands, the options of all commands, and the border at which errors
 become messages and exit codes."""
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ _COMMANDS = (
 
 
 class Root(Group):
-    """dorky itself: its options, and all commands, none of which is imported yet."""
+    """The command dorky itself: its options, and all commands, none of which is imported yet."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**{**settings, "commands": _COMMANDS})
@@ -101,9 +101,9 @@ app = typer.Typer(
 
 _BUG = 70
 _INTERRUPTED = 130
-# click calls what is wrong with a command line UsageError; typer re-exports only its child.
+# click's UsageError is the class of all command-line errors; typer re-exports only its child.
 _BadUsage: type[Exception] = typer.BadParameter.__bases__[0]
-# What hands that know git, and others, type.
+# Words that users of git and other tools type out of habit.
 _GITS_WORDS = {
     "delete": ["rm"],
     "rebase": ["sync"],
@@ -147,7 +147,7 @@ def help_(
 
 
 def everything() -> Any:
-    """The application as click sees it, with all its commands: for who goes through them."""
+    """Return the application as click sees it, with all its commands, for code that lists them."""
     root: Any = typer.main.get_command(app)
     root.commands = {each.name: each.load() for each in _COMMANDS}
     return root
@@ -155,32 +155,32 @@ def everything() -> Any:
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run a command line and exit with its code."""
-    # Started without them (`>&-`): what is opened next would get their numbers, and their output.
+    # Without them (`>&-`), files that are opened next would get their numbers, and their output.
     sys.stdin = sys.stdin or open(os.devnull)  # noqa: SIM115
     sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
-        # A name may hold what the terminal's encoding lacks; show it rather than fail on it.
+        # A name may hold characters that the terminal's encoding lacks: escape them, don't fail.
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-    stdout = sys.stdout  # typer puts another in its place when it meets a broken pipe
+    stdout = sys.stdout  # typer replaces it when it meets a broken pipe
     code = run(arguments)
     try:
         stdout.flush()
     except OSError as error:
         code = code or _failed(error)
-    # A plain exit would take every module apart first, and join threads that still wait for the
+    # A plain exit would first dismantle every module, and join threads that still wait for the
     # network after an interruption.
     os._exit(code)
 
 
 def run(arguments: list[str] | None = None) -> int:
-    """Run a command line; give its exit code. Errors are printed, never raised."""
+    """Run a command line; return its exit code. Errors are printed, never raised."""
     Settings.quiet, Settings.verbose, Settings.color = False, 0, True
     try:
         result = app(arguments, standalone_mode=False, prog_name=_program())
     except SystemExit as end:
-        # typer's own answer to a broken pipe is to exit with 1.
+        # typer exits with 1 after a broken pipe.
         if isinstance(end.__context__, BrokenPipeError):
             return 0
         raise
@@ -200,13 +200,13 @@ def run(arguments: list[str] | None = None) -> int:
 
 
 def _program() -> str:
-    """What we were called as; one of the two scripts, whoever really runs this."""
+    """Return the script's name that dorky was called by; the usual one for any other name."""
     name = Path(sys.argv[0]).name
     return name if name == "dorky-py" else "dorky"
 
 
 def _failed(error: BaseException) -> int:
-    """Say what went wrong; give the exit code."""
+    """Print what went wrong; return the exit code."""
     if isinstance(error, errors.DorkyError):
         return _report(error.message, error.hint, error.exit_code, error)
     if isinstance(error, (KeyboardInterrupt, typer.Abort)):
@@ -221,12 +221,12 @@ def _failed(error: BaseException) -> int:
 
 def _system_failed(error: OSError) -> int:
     if isinstance(error, BrokenPipeError):
-        return 0  # whoever reads our output has seen enough (dorky log | head)
+        return 0  # the reader of our output has seen enough (dorky log | head)
     try:
         Path.cwd()
     except FileNotFoundError:
         return _report("the current directory was deleted", "cd to another one", 3, error)
-    # Files have names; what has none is where we print to.
+    # Files have names; an error without one is about the standard output.
     about = error.filename or "standard output"
     return _report(errors.redacted(f"{about}: {error.strerror or error}"), "", 8, error)
 
@@ -255,7 +255,7 @@ def _takes(error: Any, option: str) -> bool:
 
 
 def _near(word: str, commands: list[str]) -> list[str]:
-    """The commands that were most likely meant."""
+    """Return the commands that the user most likely meant."""
     if meant := [each for each in _GITS_WORDS.get(word, ()) if each.split()[0] in commands]:
         return meant
     import difflib
@@ -272,7 +272,7 @@ def _misused(error: Any) -> int:
     path = context.command_path if context else "dorky"
     message = error.format_message().removesuffix(".")
     if type(error).__name__ == "MissingParameter":
-        # typer's versions name it differently.
+        # The attribute has other names in other versions of typer.
         kind = error.param.param_type_name
         name = error.param.opts[0] if kind == "option" else error.param.name.upper()
         message = f"Missing {kind} {name}"

@@ -1,4 +1,4 @@
-"""Commands for the day things go wrong: resolve, merge, undo, op."""
+"""Commands for when things go wrong: resolve, merge, undo, op."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ op_app = typer.Typer(
 
 
 def conflicts(found: Sequence[Unmerged]) -> None:
-    """List what a merge could not settle."""
+    """List the files that a merge could not combine."""
     here = from_here()
 
     def line(each: Unmerged) -> str:
@@ -58,7 +58,7 @@ def conflicts(found: Sequence[Unmerged]) -> None:
 
 
 def _few(places: Sequence[str]) -> str:
-    """A few keys or lines, or all of them for who wants to see more."""
+    """Return a few keys or lines in words; all of them with ``-v``."""
     shown = places if Settings.verbose else places[:_PLACES]
     more = f" and {len(places) - len(shown):,} more" if len(places) > len(shown) else ""
     return escaped(", ".join(shown)) + more
@@ -197,7 +197,7 @@ def _named(done: OperationEntry) -> str:
 
 
 def masked(found: Sequence[Masked]) -> None:
-    """List what a commit holds that does not count."""
+    """List the entries of a commit that do not count."""
     here = from_here()
 
     def line(each: Masked) -> str:
@@ -221,7 +221,7 @@ def masked(found: Sequence[Masked]) -> None:
 
 
 def kept(backup: str) -> None:
-    """Say where what was overwritten is kept, if anything was."""
+    """Tell where overwritten content is kept, if there was any."""
     if backup:
         note(f"What was there is kept: dorky restore FILE --source {backup}")
 

@@ -1,4 +1,4 @@
-"""What people and scripts see: text, JSON, colours, progress."""
+"""Output for people and scripts: text, JSON, colours, progress."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# What `say` leaves as it is: line ends, tabs, and the colours that `style` makes.
+# `say` does not escape these: line ends, tabs, and the colours of `style`.
 _OURS = re.compile("(\n|\t|\x1b\\[(?:[012]|3[0-7]|9[0-7])m)")
 _LIST = 30
 _PATIENCE = 0.5
@@ -34,7 +34,7 @@ _MARKS = {"added": ("A", "green"), "modified": ("M", "yellow"), "deleted": ("D",
 
 
 class Settings:
-    """How to talk: set by the options that every command has."""
+    """The settings for output, from the options that every command has."""
 
     quiet = False
     verbose = 0
@@ -42,7 +42,7 @@ class Settings:
 
 
 def colored(stream: TextIO | None = None) -> bool:
-    """Whether a stream, standard output by default, takes colours."""
+    """Return whether a stream (standard output by default) shows colours."""
     from dorky.config import Config
 
     environment = Config(None).environment
@@ -57,7 +57,7 @@ def style(text: str, **how: Any) -> str:
 
 
 def escaped(text: str) -> str:
-    """A text with JSON's escapes in place of what would not show, or would steer the terminal."""
+    """Return a text with unprintable and terminal control characters escaped as in JSON."""
     if text.isprintable():
         return text
     import json
@@ -66,9 +66,9 @@ def escaped(text: str) -> str:
 
 
 def harmless(text: str) -> str:
-    """A text of ours in which something of others stands: its lines and colours stay.
+    """Return dorky's text with untrusted parts escaped; its line ends and colours stay.
 
-    The last of all walls: whatever is printed for people goes through it.
+    All output for people goes through this function, as the last defence.
     """
     if text.isprintable():
         return text
@@ -77,7 +77,7 @@ def harmless(text: str) -> str:
 
 
 def name(path: str) -> str:
-    """A path for people: as it is, or quoted as in JSON if it would not show as it is."""
+    """Return a path for people: as it is, or quoted as in JSON if it is not printable."""
     if path.isprintable() and '"' not in path and "\\" not in path:
         return path
     import json
@@ -86,12 +86,12 @@ def name(path: str) -> str:
 
 
 def title(message: str) -> str:
-    """The first line of a commit's message."""
+    """Return the first line of a commit's message."""
     return escaped(message.strip().partition("\n")[0])
 
 
 def from_here() -> Callable[[str], str]:
-    """How to show paths in the repository as one types them in the current directory."""
+    """Return the function that makes repository paths relative to the current directory."""
     from dorky.project import Project
 
     root = Project.root_above(Path())
@@ -100,13 +100,13 @@ def from_here() -> Callable[[str], str]:
 
 
 def say(text: str = "") -> None:
-    """Print a line of the command's answer, unless it shall be quiet."""
+    """Print a line of the command's answer, unless the command is quiet."""
     if not Settings.quiet:
         print(harmless(text))
 
 
 def note(text: str) -> None:
-    """Print a remark to standard error, unless the command shall be quiet."""
+    """Print a remark to standard error, unless the command is quiet."""
     if not Settings.quiet:
         print(harmless(text), file=sys.stderr)
 
@@ -114,8 +114,8 @@ def note(text: str) -> None:
 def show_json(result: Any) -> None:
     """Print a result as JSON, and nothing else.
 
-    What would not show is escaped: the terminal is not steered, and a name that is not UTF-8 comes
-    as lone surrogates, which `os.fsencode` turns back into its bytes.
+    Unprintable characters are escaped, so a terminal obeys none of them. A name that is not UTF-8
+    has lone surrogates, which `os.fsencode` turns back into its bytes.
     """
     import json
 
@@ -126,7 +126,7 @@ def show_json(result: Any) -> None:
 
 
 def size(count: float) -> str:
-    """A number of bytes for people."""
+    """Return a number of bytes for people."""
     for unit in ("B", "KiB", "MiB", "GiB"):
         if round(count, 1) < 1024 or unit == "GiB":
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
@@ -135,12 +135,12 @@ def size(count: float) -> str:
 
 
 def plural(count: int, noun: str) -> str:
-    """A count and its noun: ``1 file``, ``2 files``."""
+    """Return a count and its noun: ``1 file``, ``2 files``."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def changes(found: Sequence[Change], *, whole: bool = False) -> None:
-    """List changed paths; not too many of them, unless the whole list is wanted."""
+    """List changed paths; only some of them, unless the whole list is wanted."""
     here = from_here()
 
     def line(change: Change) -> str:
@@ -150,13 +150,13 @@ def changes(found: Sequence[Change], *, whole: bool = False) -> None:
 
 
 def change_mark(what: str) -> str:
-    """The letter for what happened to a file."""
+    """Return the letter for what happened to a file."""
     mark, color = _MARKS[what]
     return style(mark, fg=color)
 
 
 def listing(items: Sequence[T], line: Callable[[T], str], *, whole: bool = False) -> None:
-    """Print a list below a heading; not too long a one, unless the whole list is wanted."""
+    """Print a list below a heading; only a part of it, unless the whole list is wanted."""
     limit = len(items) if whole or Settings.verbose else _LIST
     for each in items[:limit]:
         say(f"  {line(each)}")
@@ -165,10 +165,10 @@ def listing(items: Sequence[T], line: Callable[[T], str], *, whole: bool = False
 
 
 def ask(prompt: str) -> str | None:
-    """Ask for a secret on the terminal, unseen. Never asks without one.
+    """Ask for a secret on the terminal, without echo. Never asks without a terminal.
 
     Returns:
-        What was typed; None if there is nobody to ask.
+        The typed text; None if nobody can be asked.
     """
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         return None
@@ -178,7 +178,7 @@ def ask(prompt: str) -> str | None:
 
 
 def left_out(names: Sequence[str]) -> None:
-    """Say which files of a commit were not put in place, because of their names."""
+    """Tell which files of a commit were not put in place, because of their names."""
     if names:
         note("Left out, because of what git or dorky would do with files of these names:")
         for each in names[:_LIST]:
@@ -188,7 +188,7 @@ def left_out(names: Sequence[str]) -> None:
 
 
 def first_sight(done: Transfer) -> None:
-    """Say what a repository that was seen for the first time is to be known by."""
+    """Tell the fingerprint of a repository that was seen for the first time."""
     if done.unencrypted:
         note(f"Not encrypted: anyone who can read {name(done.url)} can read all that you push.")
     elif done.fingerprint:
@@ -200,7 +200,7 @@ def new_passphrase() -> str:
     """Ask for a new passphrase, twice.
 
     Raises:
-        UsageError: There is nobody to ask, or the two differ.
+        UsageError: Nobody can be asked, or the two differ.
     """
     first = ask("New passphrase")
     if first is None:
@@ -211,10 +211,11 @@ def new_passphrase() -> str:
 
 
 def opened(*, anywhere: bool = False) -> Project:
-    """Open the project that the current directory lies in, for a command to work on.
+    """Open the project that contains the current directory, for a command to work on.
 
     Args:
-        anywhere: Whether it may begin here, when DORKY_URL or DORKY_BUCKET says where from.
+        anywhere: Whether the current directory may become a project, if DORKY_URL or DORKY_BUCKET
+            names its remote.
     """
     from dorky.config import Config
     from dorky.project import Project
@@ -225,7 +226,7 @@ def opened(*, anywhere: bool = False) -> Project:
 
 
 def confirm(question: str, expected: str) -> bool:
-    """Ask for ``expected`` to be typed. Never asks without a terminal."""
+    """Ask the user to type ``expected``. Never asks without a terminal."""
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         return False
     print(harmless(question), end=" ", file=sys.stderr, flush=True)
@@ -233,7 +234,7 @@ def confirm(question: str, expected: str) -> bool:
 
 
 def agree(question: str) -> bool:
-    """Ask for a yes or a no, until one of them is given. Never asks without a terminal."""
+    """Ask for a yes or a no, until the user gives one. Never asks without a terminal."""
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         return False
     while True:
@@ -261,13 +262,13 @@ def allow(choice: Choice) -> bool:
 
 
 class TerminalProgress:
-    """Progress on standard error: a bar on a terminal, a plain line now and then elsewhere."""
+    """Progress on standard error: a bar on a terminal, else a line now and then."""
 
     _drawing: ClassVar[TerminalProgress | None] = None
 
     @classmethod
     def clear(cls) -> None:
-        """Take away a bar that an error left on the terminal, and show the cursor again."""
+        """Remove a bar that an error left on the terminal, and show the cursor again."""
         if cls._drawing is not None:
             cls._drawing.finish()
 
@@ -277,13 +278,13 @@ class TerminalProgress:
         self._bar: Bar | None = None
 
     def start(self, label: str, total: int, unit: str) -> None:
-        """A phase begins."""
+        """See `Progress.start`."""
         self.finish()
         self._label, self._unit, self._total, self._done = label, unit, total, 0
         self._began = self._told = time.monotonic()
 
     def advance(self, amount: int) -> None:
-        """Part of it is done."""
+        """See `Progress.advance`."""
         self._done += amount
         now = time.monotonic()
         if Settings.quiet or now - self._began < _PATIENCE:
@@ -298,7 +299,7 @@ class TerminalProgress:
             note(f"{self._label}: {self._amount(self._done)} of {self._amount(self._total)}")
 
     def finish(self) -> None:
-        """It is over."""
+        """See `Progress.finish`."""
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
@@ -308,9 +309,9 @@ class TerminalProgress:
         return size(count) if self._unit == "B" else f"{count:,} {self._unit}"
 
     def _pace(self) -> str:
-        """Speed and time left, over the whole phase.
+        """Return the speed and the time left, over the whole phase.
 
-        The bar appears when some of it is done already, which rich would take for done at once.
+        The bar appears when a part is done already, which rich would count as done at once.
         """
         speed = max(self._done, 1) / max(time.monotonic() - self._began, 0.001)
         left = timedelta(seconds=round(max(self._total - self._done, 0) / speed))
@@ -322,7 +323,7 @@ class TerminalProgress:
         from rich.text import Text
 
         class Amounts(progress.ProgressColumn):
-            """How much of how much; how fast, in the same units (rich's own columns mix them)."""
+            """The done and total amounts, and the speed, in one unit (rich mixes units)."""
 
             def render(self, task: progress.Task) -> Text:
                 done = size(task.completed)

@@ -1,4 +1,4 @@
-"""Commands that set a project up and end it: init, clone, remote, trust, destroy."""
+"""Commands that begin and end projects: init, clone, remote, trust, destroy."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Plain = Annotated[bool, typer.Option("--plain", help="Accept a repository that i
 
 
 class Recovery(str, Enum):
-    """How a repository is opened when the user's key is lost."""
+    """The way to open a repository when the user's key is lost."""
 
     KEY = "key"
     PASSPHRASE = "passphrase"  # noqa: S105

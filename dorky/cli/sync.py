@@ -51,7 +51,7 @@ def push(json: Json = False) -> None:
 
 
 def _place(done: Transfer, *, pinned: bool = True) -> None:
-    """Say what is new of the remote: that it has moved, or what it is at first sight."""
+    """Tell whether the remote has moved, or its fingerprint if it is seen for the first time."""
     if done.moved:
         note(f".dorkyrc has another URL for {done.remote} than before: {name(done.url)}")
         note(f"  before: {name(done.moved)}")
@@ -130,7 +130,7 @@ def pull(
 
 
 def _purged(done: Transfer) -> None:
-    """Say what was taken out of the history here, and who did it."""
+    """Tell which files were purged from the local history, and who did it."""
     for each in done.purged:
         why = f": {escaped(each.reason)}" if each.reason else ""
         note(
@@ -165,7 +165,7 @@ def _pulled(done: Transfer) -> None:
 
 
 def _unresolved(found: Sequence[Unmerged], *, json: bool) -> None:
-    """End a command with the conflicts that a merge has left, if it has."""
+    """Fail with the conflicts that a merge has left, if there are any."""
     if found:
         from dorky.paths import shown
 

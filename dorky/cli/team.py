@@ -1,4 +1,4 @@
-"""Commands about who may read: key, team, group, rotate."""
+"""Commands for keys and readers: key, team, group, rotate."""
 
 from __future__ import annotations
 
@@ -233,7 +233,7 @@ def team_add(
 
 
 def _asked(requests: Sequence[JoinRequest], who: str, fingerprint: str, *, known: bool) -> str:
-    """The key of the request that is granted."""
+    """Return the key of the request that is granted."""
     word = errors.quoted(who)
     if not requests and known:
         raise errors.NothingToDo(f"{who} is on the team already", hint="dorky team list")

@@ -32,13 +32,13 @@ Revision = Annotated[
 
 
 class RunCommand(Command):
-    """A command whose options end where somebody else's begin: at the first word."""
+    """A command whose options end at the first word, where those of another program begin."""
 
     allow_interspersed_args = False
 
 
 class SetCommand(Command):
-    """A command that sees what is too many itself: the usual message would quote it."""
+    """A command that checks for surplus arguments itself, as typer's message would quote them."""
 
     allow_extra_args = True
 
@@ -92,7 +92,7 @@ def run(
     if not mask:
         process.replace(file, command, environment)
     hidden = {*found.values(), *(inherited.get(name, "") for name in found)}
-    # Not typer's way to exit: 130 would be taken for an interruption of ours.
+    # With typer's exit, 130 would count as an interruption of dorky.
     sys.exit(process.masked(file, command, environment, hidden))
 
 
@@ -129,7 +129,7 @@ def get(
 
 
 def _print(answer: str) -> None:
-    """Print what was asked for just as it is, whatever the terminal's encoding; quiet or not."""
+    """Print an answer exactly, whatever the terminal's encoding, even if the command is quiet."""
     sys.stdout.flush()
     sys.stdout.buffer.write(answer.encode())
     sys.stdout.buffer.flush()
@@ -192,7 +192,7 @@ def set(
             hint=f"dorky set {shlex.join(meant)} asks for it, or reads standard input",
         )
     with opened() as repo:
-        # Before the value is asked for: a prompt for another secret could be taken for this one.
+        # Checked first, because a prompt for another secret could be taken for this one.
         variables.check_settable(repo, path)
         done = variables.set_variable(repo, path, key, _value(path, key, stdin=stdin))
     if json:
@@ -206,11 +206,11 @@ def set(
 
 
 def _value(path: str, key: str, *, stdin: bool) -> str:
-    """The value that somebody types, or that is piped to us.
+    """Return the value that the user types, or that standard input gives.
 
     Raises:
-        UsageError: There is none. An empty one is a line without anything in it, lest a program
-            that failed empties a secret.
+        UsageError: There is none. An empty value must be an empty line, so that a program that
+            failed does not empty a secret.
     """
     if not stdin and sys.stdin.isatty():
         typed = ask(f"{key} in {path}")
@@ -293,7 +293,7 @@ def edit(
 
 
 def _words(editor: str) -> list[str]:
-    """An editor and its arguments. No shell: it would not outlive the control-C of an editor."""
+    """Return an editor and its arguments. No shell is used: Ctrl-C in the editor would end it."""
     try:
         words = shlex.split(editor)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Commands on the files here: stage, unstage, rm, status, commit, restore, checkout."""
+"""Commands for local files: stage, unstage, rm, status, commit, restore, checkout."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from dorky.results import Staged, Status
 if TYPE_CHECKING:
     pass
 
-# Text, not pathlib's paths: those take an empty word (an unset variable) for the directory here.
+# Text, because a pathlib path turns an empty word (an unset variable) into the current directory.
 Paths = Annotated[List[str], typer.Argument(help="Files, directories, or quoted patterns.")]  # noqa: UP006
 
 

@@ -1,12 +1,12 @@
-"""Key/value documents (`.env`, JSON, TOML, YAML), read and edited with everything else kept.
+"""Key/value documents (`.env`, JSON, TOML, YAML), edited with all other text kept.
 
-A document is its text. An edit replaces, inserts or cuts a piece of that text, and what comes out
-is read again: unless it says exactly what was asked for, the edit is refused and nothing changed.
-TOML is edited by tomlkit, which keeps the text itself, and checked the same way by `tomllib`.
+A document is its text. An edit replaces, inserts or cuts a piece of that text, and the result is
+parsed again: unless it has exactly the wanted values, the edit is refused and nothing changes.
+TOML is edited by tomlkit, which keeps the text itself, and checked in the same way by `tomllib`.
 
-Values of a `.env` file are what `dotenv_values(interpolate=False)` of python-dotenv gives: quotes
-and escapes, no `$VARIABLE`, no command. YAML is 1.2, one document a file; a number is its digits
-as they were written. No message of any parser is passed on, because they quote what they read.
+Values of a `.env` file are those of python-dotenv's `dotenv_values(interpolate=False)`: quotes and
+escapes, no `$VARIABLE`, no command. YAML is 1.2, one document per file; a number keeps the digits
+that were written. Messages of parsers are never passed on, because they quote the text.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ __all__ = ["Document", "Kind", "Leaf", "Syntax", "key_path", "parse", "syntax_of
 
 
 def syntax_of(path: str) -> Syntax | None:
-    """Tell by its name what kind of document a file is; None when it is none of them.
+    """Return the syntax of a file by its name; None if it is not a document.
 
-    `.envrc` is none: it is a program for bash.
+    `.envrc` is not one: it is a program for bash.
     """
     name = PurePosixPath(path).name.lower()
     suffix = PurePosixPath(name).suffix
@@ -36,13 +36,13 @@ def syntax_of(path: str) -> Syntax | None:
 def parse(path: str, data: bytes) -> Document:
     """Read a document.
 
-    A byte order mark and the line ends are kept. A variable that stands in a `.env` file twice has
-    its last value, as for everybody who reads such files; elsewhere a key that stands twice is
-    refused, because readers differ.
+    A byte order mark and the line ends are kept. A variable that occurs twice in a `.env` file has
+    its last value, as in other programs that read such files; in other documents a key that occurs
+    twice is refused, because readers differ.
 
     Raises:
-        BadDocument: It is malformed.
-        UsageError: The file's name is none of a document.
+        BadDocument: The text is malformed.
+        UsageError: The file's name is not one of a document.
     """
     syntax = syntax_of(path)
     if syntax is None:

@@ -1,4 +1,4 @@
-"""What every document can do."""
+"""The interface of all documents."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LINE_END = re.compile(r"\r\n|\n|\r")
 
 
 class Syntax(Enum):
-    """How a document is written; the value is its name in messages."""
+    """The syntax of a document; the value is its name in messages."""
 
     DOTENV = "dotenv"
     JSON = "JSON"
@@ -22,7 +22,7 @@ class Syntax(Enum):
 
 
 class Kind(Enum):
-    """What a value is, besides its text."""
+    """The type of a value."""
 
     STRING = "string"
     NUMBER = "number"
@@ -30,14 +30,14 @@ class Kind(Enum):
     NULL = "null"
     TIME = "time"
     EMPTY = "empty"
-    """`{}` or `[]`: there is nothing in it that could be a value."""
+    """`{}` or `[]`: nothing in it could be a value."""
 
 
 class Leaf(NamedTuple):
     """One value of a document."""
 
     text: str
-    """A string as it is, `true` or `false`, a number's digits, nothing for null, `{}` or `[]`."""
+    """The string itself, `true` or `false`, a number's digits, nothing for null, `{}` or `[]`."""
     kind: Kind = Kind.STRING
 
 
@@ -55,18 +55,18 @@ class Document:
         self._load(self._text)
 
     def leaves(self) -> dict[str, Leaf]:
-        """Every value with its kind, in the order of the document."""
+        """Return every value with its kind, in the order of the document."""
         return self._leaves()
 
     def items(self) -> dict[str, str]:
-        """Every value as text, in the order of the document."""
+        """Return every value as text, in the order of the document."""
         return {key: leaf.text for key, leaf in self.leaves().items()}
 
     def get(self, key: str) -> str:
-        """The value of one key; compact JSON when there are several under it.
+        """Return the value of a key; compact JSON if the key has several values under it.
 
         Raises:
-            NoSuchVariable: There is none.
+            NoSuchVariable: The key does not exist.
         """
         value = self._get(key)
         if value is None:
@@ -76,15 +76,16 @@ class Document:
     def set(self, key: str, value: str) -> None:
         """Give a key a value; a missing key comes last, a missing parent is made.
 
-        A number stays one when the text is one, and so does a boolean; all else becomes a string.
+        A number stays a number if the text is one, and so does a boolean; any other text becomes a
+        string.
 
         In a `.env` file the value is quoted so that bash reads the same, as far as both syntaxes
-        allow: not when it holds a carriage return, or `$` or a backtick together with a single
+        allow: not if it holds a carriage return, or `$` or a backtick together with a single
         quote, a double backslash or one at its end.
 
         Raises:
-            UsageError: It can't be done here: the key leads through a value or an alias, or holds
-                values itself; the text can't be written.
+            UsageError: The key leads through a value or an alias, or holds values itself; or the
+                text can't be written.
         """
         was = self.leaves().get(key, Leaf("")).kind
         literal = self._literals.get(was)
@@ -92,7 +93,7 @@ class Document:
         self.put(key, Leaf(value, was if kept else Kind.STRING))
 
     def put(self, key: str, leaf: Leaf) -> None:
-        """Give a key a value of a certain kind, as `leaves` of such a document gave it.
+        """Give a key a value of a certain type, as `leaves` returns it for the same syntax.
 
         Raises:
             UsageError: As for `set`.
@@ -103,21 +104,21 @@ class Document:
             self._put(key, leaf)
 
     def unset(self, key: str) -> None:
-        """Take a key away, with all that is under it.
+        """Remove a key, with all that is under it.
 
         Raises:
-            NoSuchVariable: There is none.
-            UsageError: It can't be done here: it comes from elsewhere, by an alias.
+            NoSuchVariable: The key does not exist.
+            UsageError: The value comes from another place, by an alias.
         """
         self.get(key)
         self._unset(key)
 
     def dump(self) -> bytes:
-        """The document's bytes; those it was read from as long as nothing was changed."""
+        """Return the document's bytes; the original ones as long as nothing was changed."""
         return (self._mark + self._text).encode()
 
     _literals: ClassVar[Mapping[Kind, re.Pattern[str]]] = {}
-    """What a text must be to stay a value of its kind."""
+    """The pattern that a text must match to be a value of each type."""
 
     def _load(self, text: str) -> None:
         raise NotImplementedError
@@ -144,14 +145,14 @@ class Document:
 
 
 class Malformed(Exception):
-    """Why a text is no document; never quotes it."""
+    """The reason why a text is no document; never quotes the text."""
 
     @classmethod
     def at(cls, text: str, index: int, what: str = "is malformed") -> Malformed:
-        """One that names the line of a place in the text."""
+        """Return an error that names the line of a position in the text."""
         return cls(f"line {len(LINE_END.findall(text, 0, index)) + 1} {what}")
 
 
 def encodable(text: str) -> bool:
-    """Whether a text can be UTF-8: it has no half of a surrogate pair."""
+    """Return whether a text can be UTF-8: it has no half of a surrogate pair."""
     return not re.search("[\ud800-\udfff]", text)

@@ -13,18 +13,18 @@ if TYPE_CHECKING:
 
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 _ENV_PLAIN = re.compile(r"[A-Za-z0-9_./:@%+,=-]*")
-# The grammar of dotenv.parser, for the part of a statement before its value, and for the value.
+# The grammar of dotenv.parser: the part of a statement before its value, and the value.
 _ENV_HEAD = re.compile(r"\s*(?:export[^\S\r\n]+)?(?:'[^']+'|[^=#\s]+)[^\S\r\n]*=[^\S\r\n]*")
 _ENV_VALUE = re.compile(
     r"""'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|\S*(?:[^\S\r\n]+[^\s\#]\S*)*""",
     re.DOTALL,
 )
 _ENV_GAP = re.compile(r"[^\S\r\n]{2,}")
-_ENV_WIDEST = 1000  # python-dotenv takes the square of it
+_ENV_WIDEST = 1000  # python-dotenv's time grows with its square
 
 
 class Dotenv(Document):
-    """A `.env` file: the statements it is made of."""
+    """A `.env` file: its statements."""
 
     def _load(self, text: str) -> None:
         from dotenv.parser import parse_stream
@@ -102,7 +102,7 @@ class Dotenv(Document):
 def _env_quoted(value: str) -> str:
     if _ENV_PLAIN.fullmatch(value):
         return value
-    # bash keeps every backslash between single quotes, python-dotenv unescapes these two.
+    # bash keeps every backslash between single quotes; python-dotenv unescapes these two.
     if not re.search(r"['\r]|\\\\|\\\Z", value):
         return f"'{value}'"
     escaped = re.sub(r'([\\"])', r"\\\1", value).replace("\r", r"\r")
@@ -113,7 +113,7 @@ def _env_replaced(statement: str, quoted: str) -> str:
     head = _ENV_HEAD.match(statement)
     assert head
     at = head.end()
-    # `A= # text` is an empty value with a comment, `A=#text` a value.
+    # `A= # text` is an empty value with a comment, `A=#text` has a value.
     if not statement.startswith("#", at) or statement[at - 1] == "=":
         value = _ENV_VALUE.match(statement, at)
         assert value

@@ -1,6 +1,6 @@
-"""Variables written for those who read them: shells, parsers, docker, GitHub's runner.
+"""Writing variables for their readers: shells, parsers, docker, GitHub's runner.
 
-A value that a reader can't be told exactly is refused, never bent; and no message quotes a value.
+A value that a form can't express exactly is refused, never changed; and no message quotes a value.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from dorky import errors
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _DOTENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
-# bufio.MaxScanTokenSize of Go, which a line with its end must stay below.
+# bufio.MaxScanTokenSize of Go; a line with its end must be shorter.
 _DOCKER_LINE = 64 * 1024 - 1
-_YAML_KEY = 1000  # A key that is followed by its colon has at most 1024 characters.
+_YAML_KEY = 1000  # A key with its colon on the same line has at most 1024 characters.
 
 
 class Form(Enum):
-    """What variables are written as."""
+    """The form in which variables are written."""
 
     DOTENV = "dotenv"
     SHELL = "shell"
@@ -35,14 +35,14 @@ def export(values: Mapping[str, str], form: Form) -> str:
 
     Args:
         values: By name.
-        form: `dotenv` for python-dotenv and its kin (also for bash, unless a value has a carriage
-            return, or `$` or a backtick together with a single quote, a double backslash or one at
-            its end); `shell` for any POSIX shell; `json` and `yaml` (1.1 and 1.2) for one object;
-            `docker` for `docker run --env-file`; `github` to be added to the file `$GITHUB_ENV` of
-            a step.
+        form: `dotenv` for python-dotenv and similar readers (also for bash, unless a value has a
+            carriage return, or `$` or a backtick together with a single quote, a double backslash
+            or one at its end); `shell` for any POSIX shell; `json` and `yaml` (1.1 and 1.2) for one
+            object; `docker` for `docker run --env-file`; `github` to be appended to the file
+            `$GITHUB_ENV` of a step.
 
     Raises:
-        CantExport: The form can't carry a name, or a value, of these.
+        CantExport: The form can't express one of the names or values.
     """
     for name, value in values.items():
         reason = _unfit(name, value, form)
@@ -57,13 +57,13 @@ def export(values: Mapping[str, str], form: Form) -> str:
     return "".join(_WRITERS[form](name, value) for name, value in values.items())
 
 
-def masked(value: str) -> str:  # noqa: ARG001 - nothing of it may show, its length neither
-    """What is shown in place of a value."""
+def masked(value: str) -> str:  # noqa: ARG001 - neither the value nor its length may show
+    """Return the text that is shown in place of a value."""
     return "********"
 
 
 def _unfit(name: str, value: str, form: Form) -> str:
-    """Why a form can't carry a variable; empty when it can."""
+    """Return why a form can't express a variable; empty if it can."""
     if re.search("[\ud800-\udfff]", name + value):
         return "half of a surrogate pair is no text"
     if form is Form.JSON:
@@ -110,7 +110,7 @@ def _unfit_github(name: str, value: str) -> str:
 def _dotenv(name: str, value: str) -> str:
     if re.fullmatch(r"[A-Za-z0-9_./:@%+,=-]*", value):
         return f"{name}={value}\n"
-    # Between single quotes all is literal to bash; python-dotenv unescapes what is excluded here.
+    # bash takes all text between single quotes literally; python-dotenv unescapes these.
     if not re.search(r"['\r]|\\\\|\\\Z", value):
         return f"{name}='{value}'\n"
     escaped = re.sub(r'([\\"])', r"\\\1", value).replace("\r", r"\r")
@@ -127,7 +127,7 @@ def _yaml(name: str, value: str) -> str:
 
 
 def _yaml_string(text: str) -> str:
-    """A string in double quotes: the only style that has an escape for everything."""
+    """Return a string in double quotes: the only style that has an escape for everything."""
     return '"' + re.sub(r'["\\]|[^ -~]', _yaml_escaped, text) + '"'
 
 
@@ -148,7 +148,7 @@ def _docker(name: str, value: str) -> str:
 
 
 def _github(name: str, value: str) -> str:
-    # A value that could foresee its delimiter would set variables of its own.
+    # A value that could predict its delimiter would set variables of its own.
     import secrets
 
     delimiter = f"dorky_{secrets.token_hex(16)}"

@@ -1,4 +1,4 @@
-"""JSON, with the place of every value."""
+"""JSON, with the position of every value."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from dorky.documents.base import Kind, Leaf, Malformed
 from dorky.documents.tree import DECIMAL, DEPTH, INTEGER, Node, Place, Tree
 
-_DOTS = 1000  # in a line; tomllib takes the square of the parts of a dotted key
+_DOTS = 1000  # in a line; tomllib's time grows with the square of a dotted key's parts
 
 
 class TOML(Tree):
@@ -48,7 +48,7 @@ class TOML(Tree):
         return self._edited(place.segments, None)
 
     def _edited(self, segments: list[str], value: Callable[[], Any] | None) -> str:
-        """The text after tomlkit set a value, or removed one; as it is where tomlkit can't."""
+        """Return the text with a value set or removed by tomlkit; unchanged if it can't do that."""
         import tomlkit
 
         text = self._text
@@ -74,7 +74,7 @@ class TOML(Tree):
             else:
                 inside[last] = value()
             made = tomlkit.dumps(document)
-        except Exception:  # noqa: BLE001 - what tomlkit raises is not written down anywhere
+        except Exception:  # noqa: BLE001 - tomlkit's exceptions are not documented
             return text
         if "\r\n" in text and "\n" not in text.replace("\r\n", ""):
             made = re.sub(r"(?<!\r)\n", "\r\n", made)
@@ -82,7 +82,7 @@ class TOML(Tree):
 
 
 class _Digits(str):
-    """A decimal number as it is written."""
+    """A decimal number with the digits that were written."""
 
 
 def _toml_node(value: object, depth: int) -> Node:

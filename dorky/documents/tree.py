@@ -1,4 +1,4 @@
-"""Documents in which values lie within others."""
+"""Documents with nested values."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dorky import errors
 from dorky.documents.base import LINE_END, Document, Kind, Leaf, Malformed
 
 DEPTH = 100
-# Aliases of aliases make a page of YAML as large, as long and as deep as they like.
+# Aliases of aliases can make YAML arbitrarily large, long and deep.
 _SIZE = 1_000_000
 _LETTERS = 100_000_000
 
@@ -24,7 +24,7 @@ JSON_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?"
 
 
 def key_path(segments: list[str]) -> str:
-    """Write a path of keys as one key: joined with dots, quoted as in TOML where needed."""
+    """Return a path of keys as one key: joined with dots, quoted as in TOML where needed."""
     return ".".join(
         each if _BARE.fullmatch(each) else json.dumps(each, ensure_ascii=False) for each in segments
     )
@@ -35,25 +35,25 @@ _Plain: TypeAlias = "Leaf | dict[str, _Plain] | list[_Plain] | None"
 
 @dataclass
 class Node:
-    """One value, list or mapping, and where it stands in the text."""
+    """One value, list or mapping, and its position in the text."""
 
     leaf: Leaf | None = None
     listed: bool = False
     children: dict[str, Node] = field(default_factory=dict)
-    """By key; those of a list by number."""
+    """The children by key; those of a list by number."""
     parts: list[Node] = field(default_factory=list)
-    """What stands in the text between its ends, in that order: the children, and YAML's `<<`."""
+    """The parts of the text between its ends, in that order: the children, and YAML's `<<`."""
     start: int = 0
     end: int = 0
     entry: int = -1
-    """Where its key begins, or the dash of its item; -1 when it was merged in from elsewhere."""
+    """The start of its key, or of its item's dash; -1 if it was merged in from another place."""
     flow: bool = True
-    """Whether it has brackets; else its lines and their indentation make it."""
+    """Whether it has brackets; otherwise lines and indentation delimit it."""
     shared: bool = False
-    """Whether an alias stands here for what is written elsewhere."""
+    """Whether an alias refers to text at another place."""
     size: int = 1
     letters: int = 0
-    """Of all values in it, and of the keys that lead to them, as `walk` gives both."""
+    """The length of all its values, and of the keys that lead to them, as `walk` yields both."""
     height: int = 0
 
     def add(self, key: str, child: Node) -> None:
@@ -69,7 +69,7 @@ class Node:
             raise Malformed("it is nested too deeply")
 
     def walk(self, above: list[str]) -> Iterator[tuple[str, Leaf]]:
-        """Every value in it, with its key; ``above`` are the keys that lead here."""
+        """Yield every value in it, with its key; ``above`` are the keys that lead to this node."""
         if self.leaf is not None:
             yield key_path(above), self.leaf
         elif not self.children and above:
@@ -78,14 +78,14 @@ class Node:
             yield from child.walk([*above, key])
 
     def plain(self) -> _Plain:
-        """What is written here itself, for comparison."""
+        """Return the node's own content, for comparison."""
         if self.shared or self.leaf is not None:
             return None if self.shared else self.leaf
         own = {key: each.plain() for key, each in self.children.items() if each.entry >= 0}
         return list(own.values()) if self.listed else own
 
     def compact(self) -> str:
-        """It as JSON without spaces."""
+        """Return the node as JSON without spaces."""
         if self.leaf is None:
             inner = [(json.dumps(k, ensure_ascii=False), v) for k, v in self.children.items()]
             if self.listed:
@@ -100,7 +100,7 @@ class Node:
 
 
 class Place(NamedTuple):
-    """Where a key leads: as far as there is something, and what is missing after it."""
+    """The place of a key: the path as far as it exists, and the keys that are missing after it."""
 
     segments: list[str]
     node: Node
@@ -109,7 +109,7 @@ class Place(NamedTuple):
 
 
 class Tree(Document):
-    """A document in which values lie within others."""
+    """A document with nested values."""
 
     def _load(self, text: str) -> None:
         self._root = self._read(text)
@@ -199,11 +199,11 @@ class Tree(Document):
         raise NotImplementedError
 
     def _with(self, place: Place, leaf: Leaf) -> Iterator[str]:
-        """The texts that might say it, the best first."""
+        """Yield the texts that may give a place the value, the best first."""
         raise NotImplementedError
 
     def _without(self, place: Place) -> str:
-        """The text that does not say it any more."""
+        """Return the text without the place's value."""
         raise NotImplementedError
 
 
@@ -228,7 +228,7 @@ def _take(tree: Any, segments: list[str]) -> None:
 
 
 def _pruned(tree: _Plain) -> _Plain:
-    """Without empty mappings, which TOML has no place for after its last dotted key is gone."""
+    """Return a tree without empty mappings, which TOML can't keep without a dotted key."""
     if isinstance(tree, list):
         return [_pruned(each) for each in tree]
     if isinstance(tree, dict):
@@ -238,7 +238,7 @@ def _pruned(tree: _Plain) -> _Plain:
 
 
 class Marked(Tree):
-    """A tree whose nodes know where they stand: JSON, and YAML in brackets."""
+    """A tree whose nodes know their positions: JSON, and YAML in brackets."""
 
     def _string(self, text: str) -> str:
         return json.dumps(text, ensure_ascii=False)
@@ -249,7 +249,7 @@ class Marked(Tree):
         return leaf.text or "null"
 
     def _nested(self, missing: list[str], literal: str, indent: str | None) -> str:
-        """A value under keys that are missing, with its lines indented unless it is on one."""
+        """Return a value under missing keys, with its lines indented unless it has only one."""
         if not missing:
             return literal
         inner = None if indent is None else indent + self._step
@@ -264,12 +264,12 @@ class Marked(Tree):
         return found[1] if found else "  "
 
     def _indent(self, index: int) -> str:
-        """The white space that begins the line of a place."""
+        """Return the white space at the start of a position's line."""
         line = self._text[self._line(index) : index]
         return line[: len(line) - len(line.lstrip(" \t"))]
 
     def _line(self, index: int) -> int:
-        """Where the line of a place begins."""
+        """Return the start of a position's line."""
         before = self._text
         return max(before.rfind("\n", 0, index), before.rfind("\r", 0, index)) + 1
 
@@ -298,7 +298,7 @@ class Marked(Tree):
 
     @property
     def _spread(self) -> bool:
-        """Whether a new mapping gets lines of its own."""
+        """Return whether a new mapping gets lines of its own."""
         return False
 
     def _flow_without(self, node: Node, parent: Node) -> str:

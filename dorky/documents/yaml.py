@@ -1,4 +1,4 @@
-"""YAML, with the place of every value in the events of ruamel.yaml."""
+"""YAML, with the position of every value, from the events of ruamel.yaml."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _YAML_KINDS = {
 }
 
 
-_LONGEST = 10_000  # letters of a tag; ruamel takes the square of them
+_LONGEST = 10_000  # letters of a tag; ruamel's time grows with its square
 
 
 class YAMLDocument(Marked):
@@ -55,7 +55,7 @@ class YAMLDocument(Marked):
                 yield text[: node.start] + space + literal + text[node.end :]
 
     def _scalars(self, node: Node, leaf: Leaf) -> Iterator[str]:
-        """A value in the style of the one before it, if it can be, and quoted."""
+        """Yield a value in the style of the one before it, if possible, and quoted."""
         style = self._text[node.start : node.start + 1]
         if leaf.kind is Kind.STRING:
             if style == "|" and re.fullmatch(r"\S(?:[^\r]*\S)?\n?", leaf.text):
@@ -105,7 +105,7 @@ class YAMLDocument(Marked):
         if parent.flow:
             return self._flow_without(node, parent)
         if len(parts) == 1 and parent is not self._root:
-            # A list may stand as far left as its key; brackets may not.
+            # A list may be indented as little as its key; brackets may not.
             return text[: parent.start] + (" []" if parent.listed else "{}") + text[node.end :]
         start = self._line(node.entry)
         if text[start : node.entry].strip(" "):
@@ -137,7 +137,7 @@ def _yaml_escaped(char: str) -> str:
 
 
 class _YAMLReader:
-    """Makes nodes of the events of ruamel.yaml, which know their places exactly."""
+    """Makes nodes from the events of ruamel.yaml, which know their exact positions."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -204,7 +204,7 @@ class _YAMLReader:
         if event.style in ("|", ">"):
             piece = self._text[start:end]
             keeps = "+" in piece.splitlines()[0].split("#")[0]
-            # The blank lines after it are its own only if it keeps them.
+            # Blank lines after a scalar belong to it only if it keeps them.
             end = start + len(re.sub(r"(?:\r\n|\n|\r)\Z", "", piece) if keeps else piece.rstrip())
         if not encodable(event.value):
             raise Malformed.at(self._text, start, "holds half of a surrogate pair")
@@ -242,7 +242,7 @@ class _YAMLReader:
             key, entry = each.value, each.start_mark.index
             child = self._node(next(self._events), depth + 1)
             child.entry = entry
-            if child.start == child.end:  # Nothing at all, which the event puts anywhere after it.
+            if child.start == child.end:  # empty: the event has any position after its key
                 child.start = child.end = self._text.find(":", each.end_mark.index) + 1
             node.parts.append(child)
             sources = list(child.children.values()) if child.listed else [child]

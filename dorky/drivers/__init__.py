@@ -1,4 +1,4 @@
-"""Drivers: the places that store bytes, found by the scheme of a URL."""
+"""Drivers: the places that store bytes, chosen by the scheme of a URL."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from dorky.drivers.retry import Retrying
 
 BUILT_IN = ("file", "gs", "s3")
 GROUP = "dorky.drivers"
-"""The entry-point group in which third parties register theirs: ``scheme = "module:Class"``."""
+"""The entry-point group in which third parties register drivers: ``scheme = "module:Class"``."""
 
 
 def open_driver(url: str, options: Mapping[str, str]) -> Driver:
-    """Open the driver that serves ``url``, so wrapped that it retries what is safe to retry.
+    """Open the driver that serves ``url``, wrapped so that it retries what is safe to retry.
 
     Does no I/O on the network and imports no cloud SDK: the first request does.
 
     Args:
-        url: ``s3://bucket/prefix``, ``gs://bucket/prefix``, ``file:///dir``, a plain path, or a
-            URL of an installed third-party driver's scheme.
+        url: ``s3://bucket/prefix``, ``gs://bucket/prefix``, ``file:///dir``, a path, or a URL with
+            the scheme of an installed third-party driver.
         options: See `Driver.open`.
 
     Returns:
@@ -29,7 +29,7 @@ def open_driver(url: str, options: Mapping[str, str]) -> Driver:
 
     Raises:
         BadURL: ``url`` is malformed, or holds credentials.
-        NoDriver: Nobody serves its scheme.
+        NoDriver: No driver serves its scheme.
         MissingLibrary: The driver's package can't be imported.
     """
     if "://" in url and errors.redacted(url) != url:
@@ -42,7 +42,7 @@ def _scheme(url: str) -> str:
     if not separator:
         if not url.strip():
             raise errors.BadURL("''", "it is empty")
-        # `s3:bucket` would else quietly become a directory of that name.
+        # Otherwise `s3:bucket` would become a directory of that name.
         if ":" in url.partition("/")[0]:
             raise errors.BadURL(url, "a path with a colon is written ./like:this")
         return "file"
@@ -68,7 +68,7 @@ def _driver_class(scheme: str) -> type[Driver]:
 
 
 def _third_party(scheme: str) -> type[Driver]:
-    # Reads the metadata of every installed package (tens of ms), so it comes last.
+    # This import is slow (tens of ms): it reads the metadata of every installed package.
     from importlib.metadata import entry_points
 
     found = entry_points(group=GROUP)

@@ -10,17 +10,17 @@ from dorky.drivers import sdks
 
 
 class Chain:
-    """Gives credentials; called by obstore whenever those that it has are about to expire.
+    """Returns credentials; obstore calls it whenever its credentials are about to expire.
 
     Args:
-        url: Of the remote, for messages.
+        url: The remote's URL, for messages.
         profile: The profile's name; None for the chain's own choice.
 
     Raises:
         NoCredentials: There are none.
-        ExpiredCredentials: They have to be renewed by hand (SSO).
+        ExpiredCredentials: The user has to renew them (SSO).
         AccessDenied: AWS refuses them.
-        Unreachable: Whoever would give them can't be reached.
+        Unreachable: The service that gives them can't be reached.
     """
 
     def __init__(self, url: str, profile: str | None) -> None:
@@ -31,14 +31,14 @@ class Chain:
         self.failure: errors.DorkyError | None = None
         self.session = botocore.session.Session(profile=profile)
         self._credentials: Any = None
-        self()  # now, so that its errors are raised here and not inside obstore
+        self()  # so that errors are raised now and not inside obstore
 
     def __call__(self) -> dict[str, Any]:
-        """The credentials, as obstore takes them, and until when."""
+        """Return the credentials, in obstore's form, and their expiry."""
         from botocore.exceptions import BotoCoreError, ClientError
         from botocore.parsers import ResponseParserError
 
-        # Also what comes of a `credential_process` that is not there or prints something else.
+        # A `credential_process` that is missing or prints something else raises any of these.
         garbled = (ResponseParserError, OSError, ValueError, LookupError, TypeError, AttributeError)
         try:
             self._credentials = self._credentials or self.session.get_credentials()
@@ -52,12 +52,12 @@ class Chain:
             "access_key_id": found.access_key,
             "secret_access_key": found.secret_key,
             "token": found.token,
-            # botocore renews what has less than 10 minutes left, so this long it is good for.
+            # botocore renews credentials with less than 10 minutes left, so they last this long.
             "expires_at": datetime.now(timezone.utc) + timedelta(minutes=10),
         }
 
     def defaults(self) -> dict[str, str]:
-        """What the profile says beside credentials, in the names of our options."""
+        """Return the profile's settings other than credentials, by the names of our options."""
         from botocore.configprovider import ConfiguredEndpointProvider
 
         session = self.session
@@ -80,7 +80,7 @@ class Chain:
         if isinstance(error, expired) or "ExpiredToken" in str(error):
             return errors.ExpiredCredentials(self._url)
         if isinstance(error, exceptions.HTTPClientError | exceptions.ConnectionError):
-            # botocore has tried several times by now.
+            # botocore has retried already.
             return errors.Unreachable(
                 self._url, f"while getting credentials: {error}", lasting=True
             )

@@ -1,4 +1,4 @@
-"""The `Driver` protocol: what dorky asks of a place that stores bytes.
+"""The `Driver` protocol: the operations that dorky needs of a place that stores bytes.
 
 A driver maps keys (POSIX paths without a leading slash, ``root``, ``packs/…``) below its URL to
 bytes. It never retries (the caller knows what is safe to send twice, see `drivers.retry`), never
@@ -8,15 +8,15 @@ Contract (`dorky.testing` holds the suite that every driver must pass):
 
 - A write that returned **must** be durable, and visible to every later read and list.
 - A reader **must** see a whole object or none, never a part.
-- A driver **must not** hold more of an object than was asked for: whoever can write to the store
+- A driver **must not** hold more of an object than was asked for: anyone who can write to the store
   decides how large an object is. `get` reads no further than its limit and raises `TooLarge`,
-  `get_range` no further than its range, also where the store sends more or lies about the length.
+  `get_range` no further than its range, even if the store sends more or lies about the length.
 - `swap` **must** be atomic among all clients of the store: of any number of concurrent swaps
   that name the same expected version exactly one succeeds.
-- A failed call **must** raise from the error tree: `KeyNotFound` for a key that is not there,
+- A failed call **must** raise from the error tree: `KeyNotFound` for a key that does not exist,
   `BucketNotFound`, `AccessDenied`/`NoCredentials`/`ExpiredCredentials`, `PreconditionFailed` from
-  `swap` alone, `ServerBusy` for what may pass (429, 5xx), `Unreachable` for transport failures,
-  `BadEndpoint` for answers that make no sense. `OSError` never leaves a driver.
+  `swap` alone, `ServerBusy` for failures that may pass (429, 5xx), `Unreachable` for transport
+  failures, `BadEndpoint` for answers that make no sense. `OSError` never leaves a driver.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from typing import ClassVar, Literal, NamedTuple, NewType, Protocol, runtime_che
 from dorky import errors
 
 LIMIT = 1 << 20
-"""Bytes of an object that a reader takes if it does not say how many: a root's."""
+"""The bytes of an object that a reader takes by default: the most that a root has."""
 
 KEY_LIMIT = 1024
-"""Bytes of the longest key that stores have. Source: the limits of S3 and of GCS."""
+"""The most bytes of a key that stores allow. Source: the limits of S3 and of GCS."""
 
 LISTED = 250_000
-"""Keys that a list may have: more than a root can name, and no more than fit into memory."""
+"""The most keys in a list: more than a root can name, and few enough for memory."""
 
 Version = NewType("Version", str)
 """An opaque token naming one state of one key: an ETag, a generation, a hash."""
@@ -49,7 +49,7 @@ class Blob(NamedTuple):
 
 
 class Stat(NamedTuple):
-    """One listed key: size in bytes, and when the store says it was last written (UTC)."""
+    """One listed key: its size in bytes, and when the store says it was last written (UTC)."""
 
     key: str
     size: int
@@ -57,27 +57,27 @@ class Stat(NamedTuple):
 
 
 class Driver(Protocol):
-    """One place that stores bytes. See the module for the contract."""
+    """One place that stores bytes. The module's docstring has the contract."""
 
     scheme: ClassVar[str]
     """The URL scheme this driver serves, as in the entry-point group ``dorky.drivers``."""
 
     url: str
-    """Where it points, for messages; no credentials in it."""
+    """The URL for messages, without credentials."""
 
     @classmethod
     def open(cls, url: str, options: Mapping[str, str]) -> Driver:
         """Make a driver for ``url``.
 
-        Does no I/O on the network: the first request tells whether the place is there.
+        Does no I/O on the network: the first request tells whether the place exists.
 
         Args:
-            url: A whole URL of this driver's scheme (for ``file`` also a plain path).
-            options: What the caller's configuration says for this remote: ``profile``,
-                ``region``, ``endpoint``, ``ca_bundle`` and, when they were found in the
-                environment, ``access_key_id``, ``secret_access_key``, ``session_token``,
-                ``proxy`` (of what is not encrypted); ``service_account`` (a file) and ``project``
-                for GCS. Unknown names are ignored.
+            url: A whole URL of this driver's scheme (for ``file`` also a path).
+            options: The caller's configuration for this remote: ``profile``, ``region``,
+                ``endpoint``, ``ca_bundle`` and, when they were found in the environment,
+                ``access_key_id``, ``secret_access_key``, ``session_token``, ``proxy`` (for
+                unencrypted connections); ``service_account`` (a file) and ``project`` for GCS.
+                Unknown names are ignored.
 
         Raises:
             BadURL: The URL can't be this driver's.
@@ -87,7 +87,7 @@ class Driver(Protocol):
         """Read a whole object in **one request**.
 
         Args:
-            key: Which object.
+            key: The object's key.
             unless: A version that the caller has.
             limit: The most bytes that the object may have; no more is read.
 
@@ -95,7 +95,7 @@ class Driver(Protocol):
             The object; or None if it is still at version ``unless`` (HTTP 304).
 
         Raises:
-            KeyNotFound: There is no such key.
+            KeyNotFound: The key does not exist.
             TooLarge: The object has more bytes than ``limit``.
         """
 
@@ -103,12 +103,12 @@ class Driver(Protocol):
         """Read bytes ``start`` to ``end`` (exclusive) in one request.
 
         Raises:
-            KeyNotFound: There is no such key.
+            KeyNotFound: The key does not exist.
             BadEndpoint: The store returned another number of bytes than asked for.
         """
 
     def put(self, key: str, data: bytes) -> None:
-        """Write an object whole, replacing any (packs: their names are their hashes)."""
+        """Write a whole object, replacing any (for packs, whose names are their hashes)."""
 
     def swap(self, key: str, data: bytes, *, expected: Version | None) -> Version:
         """Write an object only if it is at version ``expected`` (None: does not exist).
@@ -116,30 +116,30 @@ class Driver(Protocol):
         Sent once, with ``Cache-Control: no-store``.
 
         Returns:
-            The version of what was written, fit for the next ``swap`` or ``get(unless=…)``.
+            The new version, fit for the next ``swap`` or ``get(unless=…)``.
 
         Raises:
-            PreconditionFailed: It is at another version, or exists while None was expected, or
-                does not exist while a version was expected.
+            PreconditionFailed: The object is at another version, or exists while None was
+                expected, or does not exist while a version was expected.
         """
 
     def list(self, prefix: str) -> Iterator[Stat]:
-        """Every key that begins with ``prefix`` (plain string prefix), over all pages.
+        """Return every key that begins with ``prefix`` (compared as strings), over all pages.
 
-        Comes page by page: the caller may stop, and what it did not ask for is not fetched.
+        Pages are fetched one by one: if the caller stops, the rest is not fetched.
         """
 
     def delete(self, keys: Iterable[str]) -> None:
-        """Delete keys; one that is not there counts as deleted."""
+        """Delete keys; a missing one counts as deleted."""
 
 
 class Advice(NamedTuple):
-    """One thing that a driver found out about its place; as `results.Check`.
+    """One finding of a driver about its place; the same as `results.Check`.
 
     Attributes:
-        name: What was looked at: ``versioning``, ``lifecycle``, …
-        verdict: How it is. What can't be found out is no failure.
-        about: What was found, or why that can't be told.
+        name: The aspect: ``versioning``, ``lifecycle``, …
+        verdict: How it is. An aspect that can't be inspected is no failure.
+        about: The finding, or why there is none.
         mend: What to do; empty if nothing is to be done.
     """
 
@@ -151,20 +151,20 @@ class Advice(NamedTuple):
 
 @runtime_checkable
 class Inspected(Protocol):
-    """A driver that can look at how its place is set up, for `dorky doctor`.
+    """A driver that can inspect how its place is set up, for `dorky doctor`.
 
-    No part of the contract: a driver may do without.
+    This is not part of the contract: drivers need not support it.
     """
 
     def inspect(self, keep: Sequence[str]) -> Iterator[Advice]:
-        """Look at one thing after the other. Changes nothing.
+        """Inspect one aspect after the other. Changes nothing.
 
         Args:
-            keep: Prefixes of keys that nobody but dorky may delete or archive.
+            keep: Prefixes of keys that only dorky may delete or archive.
 
         Yields:
-            What was found. Missing permissions and questions that the place does not understand
-            are advice, too, no errors: few who may use a bucket may administer it.
+            The findings. Missing permissions, and questions that the place does not understand,
+            are findings too, not errors: few users of a bucket may administer it.
         """
 
 
@@ -176,7 +176,7 @@ def split_bucket_url(url: str) -> tuple[str, str]:
     """
     bucket, _, prefix = url.partition("://")[2].partition("/")
     if "@" in bucket:
-        # Said without the URL: what stands before the @ may be a secret key.
+        # The error leaves out the part before the @, which may be a secret key.
         raise errors.BadURL(re.sub(r"//.*@", "//***@", url), "credentials don't belong into a URL")
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", bucket):
         raise errors.BadURL(url, "no bucket" if not bucket else f"no bucket is named {bucket}")

@@ -1,7 +1,7 @@
-"""How a bucket is set up: whether it keeps old versions, and whether its rules delete packs.
+"""The settings of a bucket: whether it keeps old versions, and whether its rules delete packs.
 
-For `dorky doctor`. Few who may use a bucket may administer it, and few servers that speak S3 know
-all of its questions, so "can't tell" is a good answer here.
+`dorky doctor` uses it. Few users of a bucket may administer it, and few servers that speak S3 know
+all of its questions, so "can't tell" is a good answer.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _KEPT = "what somebody deletes can be brought back; so can what rotate or purge delete"
 _NOT_KEPT = "whoever may delete in the bucket, or errs there, deletes for good"
 
-# What has to be asked for and waited for hours. From all other classes objects are read at once.
+# Classes whose objects must be requested and waited for; all others are readable at once.
 _FROZEN = frozenset({"GLACIER", "DEEP_ARCHIVE"})
 
 
@@ -25,9 +25,9 @@ class Rule(NamedTuple):
     """A lifecycle rule, as far as it ends the life of objects.
 
     Attributes:
-        name: As its owner calls it.
-        prefixes: Objects below any of these are meant.
-        effect: What it does to them, and when: ``deletes … 30 days after they were written``.
+        name: Its owner's name for it.
+        prefixes: The rule applies to objects below any of these.
+        effect: Its effect, and when: ``deletes … 30 days after they were written``.
     """
 
     name: str
@@ -35,7 +35,7 @@ class Rule(NamedTuple):
     effect: str
 
     def reaches(self, keep: Sequence[str]) -> bool:
-        """Whether objects below any of the prefixes ``keep`` are meant."""
+        """Return whether the rule applies to objects below any of the prefixes ``keep``."""
         return any(a.startswith(b) or b.startswith(a) for a in keep for b in self.prefixes)
 
 
@@ -55,16 +55,16 @@ def _lifecycle(rules: Iterable[Rule], keep: Sequence[str], command: str) -> Advi
 
 
 class _Untold(Exception):
-    """Why a question has no answer."""
+    """The reason why a question has no answer."""
 
 
 def of_s3(client: Any, bucket: str, keep: Sequence[str]) -> Iterator[Advice]:
-    """Look at a bucket through botocore.
+    """Inspect a bucket through botocore.
 
     Args:
-        client: For ``s3``.
-        bucket: Its name.
-        keep: Prefixes of what must not be deleted, counted from the bucket's top.
+        client: botocore's client for ``s3``.
+        bucket: The bucket's name.
+        keep: Prefixes that must not be deleted, relative to the bucket.
     """
     try:
         state = _ask(client.get_bucket_versioning, bucket, "s3:GetBucketVersioning").get("Status")
@@ -107,7 +107,7 @@ def _ask(call: Callable[..., Mapping[str, Any]], bucket: str, permission: str) -
         raise _Untold(f"the server does not know {permission} ({status} {code})") from error
     except ResponseParserError as error:
         raise _Untold(f"the server does not know {permission}") from error
-    except RecursionError as error:  # botocore asks again where a redirect leads, which redirects
+    except RecursionError as error:  # botocore follows a redirect that leads back to itself
         raise _Untold("the server redirects without an end") from error
     except (BotoCoreError, ValueError) as error:
         raise _Untold(str(error).partition("\n")[0]) from error
@@ -119,16 +119,16 @@ def _rule_of_s3(rule: Mapping[str, Any]) -> Rule:
     both = meant.get("And") or {}
     tagged = "Tag" in meant or "Tags" in both
     effect = _effect_on_s3(rule)
-    # dorky tags nothing, so a rule for tags is one for others.
+    # dorky sets no tags, so rules for tagged objects don't apply to its objects.
     if rule.get("Status") != "Enabled" or tagged or not effect:
         return Rule(name, (), "")
-    # The oldest layout has the prefix beside the filter's place.
+    # The oldest layout has the prefix outside the filter.
     prefix = rule.get("Prefix") or meant.get("Prefix") or both.get("Prefix") or ""
     return Rule(name, (prefix,), effect)
 
 
 def _effect_on_s3(rule: Mapping[str, Any]) -> str:
-    # What happens to noncurrent versions is no concern of the repository's.
+    # Rules for noncurrent versions don't concern the repository.
     expiration = rule.get("Expiration") or {}
     if when := _when(expiration):
         return f"deletes packs {when}"
@@ -146,7 +146,7 @@ def _when(action: Mapping[str, Any]) -> str:
 
 # --- Google Cloud Storage -------------------------------------------------------------------
 
-# Conditions that only objects meet which dorky never makes, or old versions of objects.
+# Conditions that only objects which dorky never makes, or old versions, meet.
 _NOT_OURS = (
     *("daysSinceCustomTime", "customTimeBefore"),
     *("daysSinceNoncurrentTime", "noncurrentTimeBefore", "numNewerVersions"),
@@ -154,14 +154,14 @@ _NOT_OURS = (
 
 
 def of_gcs(bucket: Bucket, keep: Sequence[str]) -> Iterator[Advice]:
-    """Look at a bucket whose metadata have been read.
+    """Inspect a bucket whose metadata has been read.
 
     Args:
-        bucket: After its ``reload``.
-        keep: Prefixes of what must not be deleted, counted from the bucket's top.
+        bucket: The bucket after its ``reload``.
+        keep: Prefixes that must not be deleted, relative to the bucket.
     """
     place = f"gs://{bucket.name}"
-    # Whether or not old versions are kept, soft delete (a week by default) keeps what was deleted.
+    # Soft delete (a week by default) keeps deleted objects, with and without versioning.
     days = int(bucket.soft_delete_policy.retention_duration_seconds or 0) // 86400
     if bucket.versioning_enabled:
         yield Advice("versioning", "ok", f"on: {_KEPT}")
@@ -175,7 +175,7 @@ def of_gcs(bucket: Bucket, keep: Sequence[str]) -> Iterator[Advice]:
             f"gcloud storage buckets update {place} --versioning",
         )
     command = f"gcloud storage buckets describe {place} --format='default(lifecycle_config)'"
-    # Not `lifecycle_rules`: it warns of actions that are newer than the library.
+    # `lifecycle_rules` would warn about actions that are newer than the library.
     rules = bucket._properties.get("lifecycle", {}).get("rule", ())  # noqa: SLF001
     yield _lifecycle(map(_rule_of_gcs, rules), keep, command)
     if bucket.retention_period:
@@ -190,7 +190,7 @@ def of_gcs(bucket: Bucket, keep: Sequence[str]) -> Iterator[Advice]:
 
 def _rule_of_gcs(rule: Mapping[str, Any]) -> Rule:
     condition = rule.get("condition", {})
-    # Nothing is archived: objects of every storage class are read at once.
+    # Archiving does no harm: objects of every storage class are readable at once.
     deletes = rule.get("action", {}).get("type") == "Delete"
     not_live = condition.get("isLive") is False or any(condition.get(each) for each in _NOT_OURS)
     name = f"for {_conditions(condition)}"
@@ -206,7 +206,7 @@ def _conditions(condition: Mapping[str, Any]) -> str:
 
 
 def _ends(suffixes: Iterable[str] | None) -> bool:
-    """Whether the root's name, or a pack's (hexadecimal digits), may end so."""
+    """Return whether the root's name, or a pack's (hexadecimal digits), may have such an end."""
     return suffixes is None or any(
         "root".endswith(each) or set(each) <= set("0123456789abcdef") for each in suffixes
     )

@@ -1,8 +1,8 @@
-"""What users allow of the credentials that `.dorkyrc` would use: a list in ``~/.dorky``.
+"""The user's consent to credentials that `.dorkyrc` would use: a list in ``~/.dorky``.
 
-`.dorkyrc` comes with a git clone. A profile that it names runs that profile's
-``credential_process``, and an endpoint that it names is sent the session token. So each choice
-is used only after the user has seen it, once.
+`.dorkyrc` comes with a git clone. A profile in it runs that profile's ``credential_process``, and
+an endpoint in it receives the session token. So each choice is used only after the user has seen
+it once.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ FILE = "allowed"
 _LIMIT = 1 << 20
 
 Agree = Callable[[Choice], bool]
-"""Shows the user a choice, and asks whether to allow it."""
+"""Shows the user a choice, and returns whether the user allows it."""
 
 
 def allowed(config: Config) -> list[Choice]:
-    """The choices that the user has allowed.
+    """Return the choices that the user has allowed.
 
     Raises:
-        BadConfig: The list is not the user's own, or malformed.
+        BadConfig: The list does not belong to the user, or is malformed.
     """
     path = config.home / FILE
     try:
@@ -40,7 +40,7 @@ def allowed(config: Config) -> list[Choice]:
 
 
 def allow(config: Config, choice: Choice | None) -> bool:
-    """Allow a choice from now on; False if there is nothing to allow or it is allowed already."""
+    """Allow a choice from now on; return False if it is None or allowed already."""
     if choice is None:
         return False
     found = allowed(config)
@@ -50,34 +50,34 @@ def allow(config: Config, choice: Choice | None) -> bool:
     with files.disk_errors(path):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     files.write_atomic(path, json.dumps([*found, choice], indent=0).encode())
-    if os.geteuid() == ownership.ROOT:  # by sudo in the home of another, who needs the list, too
+    if os.geteuid() == ownership.ROOT:  # under sudo, in another user's home
         home = path.parent.stat()
         os.chown(path, home.st_uid, home.st_gid)
     return True
 
 
 def allow_typed(config: Config, choice: Choice | None) -> None:
-    """Allow what the user has just typed, where there is a home to note it in."""
+    """Allow a choice that the user has just typed, if there is a home directory to note it in."""
     with contextlib.suppress(errors.DorkyError):
         allow(config, choice)
 
 
 def is_missing(config: Config, remote: str) -> bool:
-    """Whether `.dorkyrc` chooses something for a remote that the user has not allowed."""
+    """Return whether `.dorkyrc` chooses something for a remote that the user has not allowed."""
     choice = config.chosen(remote)
     return choice is not None and choice not in allowed(config)
 
 
 def check(config: Config, remote: str, agree: Agree | None) -> None:
-    """Make sure that the user allows what `.dorkyrc` chooses for a remote.
+    """Check that the user allows what `.dorkyrc` chooses for a remote.
 
     Args:
         config: The project's settings.
-        remote: Its name.
-        agree: Asks the user; None if there is nobody to ask.
+        remote: The remote's name.
+        agree: Asks the user; None if nobody can be asked.
 
     Raises:
-        NotAllowed: The user does not.
+        NotAllowed: The user does not allow it.
     """
     choice = config.chosen(remote)
     if choice is None or _is_allowed(config, choice):
@@ -99,7 +99,7 @@ def _is_allowed(config: Config, choice: Choice) -> bool:
 
 
 def described(choice: Choice) -> str:
-    """A choice in words."""
+    """Return a choice in words."""
     parts = []
     if choice.profile:
         parts.append(f"the AWS profile {choice.profile}")
@@ -110,7 +110,7 @@ def described(choice: Choice) -> str:
 
 
 def command(choice: Choice) -> str:
-    """The command that allows a choice."""
+    """Return the command that allows a choice."""
     words = ["dorky", "remote", "allow", choice.place]
     for option in ("endpoint", "profile"):
         if value := getattr(choice, option):

@@ -19,13 +19,13 @@ from dorky import errors, files
 from dorky.drivers.base import KEY_LIMIT, LIMIT, LISTED, Blob, Stat, Version
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-# O_NONBLOCK: to open a pipe would else wait for somebody who writes into it.
+# O_NONBLOCK: without it, opening a pipe would block until another process writes into it.
 _FILE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _DEPTH = 32
-"""How deep directories are looked into; every one takes a descriptor."""
+"""How deep directories are listed; every level takes a descriptor."""
 _BLOCK = 1 << 20
 _SWAPPED = 512 << 20
-"""Bytes of the largest object that is worth a look whether it is at a version: a pack's."""
+"""The most bytes of an object whose version is computed: a pack's limit."""
 _LATEST = datetime(9999, 1, 1, tzinfo=timezone.utc).timestamp()
 _KINDS = {
     stat.S_IFLNK: "a link",
@@ -41,12 +41,12 @@ class FileDriver:
 
     Writes are atomic and durable. Swaps exclude each other by ``flock`` on one file, which holds
     between processes and, over NFS, between machines. Versions are SHA-256 of the content. Names
-    that begin with a dot are the driver's own: the lock, files half written.
+    that begin with a dot are the driver's own: the lock, and half-written files.
 
-    Files are private to their owner, unless the directory is writable for its group: whoever made
-    it so wants to share it. Another user who may write there may write, replace and delete objects,
-    but lead nobody elsewhere: below the directory everything is opened relative to descriptors, no
-    link is followed, and only regular files are read.
+    Files are private to their owner, unless the directory is writable for its group: then its
+    owner wants to share it. Another user with write access may write, replace and delete objects,
+    but can't redirect anybody: below the directory everything is opened relative to descriptors,
+    no link is followed, and only regular files are read.
     """
 
     scheme: ClassVar[str] = "file"
@@ -58,7 +58,7 @@ class FileDriver:
 
     @classmethod
     def open(cls, url: str, options: Mapping[str, str]) -> FileDriver:  # noqa: ARG003
-        """See `Driver.open`; ``url`` may be a plain path, taken from the current directory."""
+        """See `Driver.open`; ``url`` may be a path, relative to the current directory."""
         path = url
         if "://" in url:
             host, slash, rest = url.partition("://")[2].partition("/")
@@ -71,7 +71,7 @@ class FileDriver:
             expanded = Path(path).expanduser()
         except RuntimeError as error:
             raise errors.BadURL(url, "there is no such user") from error
-        # Not resolve(): a symbolic link that is pointed elsewhere later is to be followed.
+        # resolve() would not follow a symbolic link that is changed later.
         return cls(Path(os.path.normpath(expanded.absolute())))
 
     def get(self, key: str, *, unless: Version | None = None, limit: int = LIMIT) -> Blob | None:
@@ -137,7 +137,7 @@ class FileDriver:
 
     @contextlib.contextmanager
     def _top(self, *, make: bool = False) -> Iterator[int]:
-        """Open the remote's directory. Links on the way to it are its user's own."""
+        """Open the remote's directory. Links in its path are the user's own, and are followed."""
         if make:
             self._make_directory(self.root)
         top = os.open(self.root, _FOLDER)
@@ -156,7 +156,7 @@ class FileDriver:
 
     @contextlib.contextmanager
     def _folder(self, top: int, key: str, *, make: bool = False) -> Iterator[tuple[int, str]]:
-        """Open the directory that holds a key; yields it and the key's last part."""
+        """Open the directory that holds a key; yield it and the key's last part."""
         *parts, name = _checked(key).split("/")
         folder = os.dup(top)
         try:
@@ -169,7 +169,7 @@ class FileDriver:
             os.close(folder)
 
     def _enter(self, folder: int, part: str, key: str, shared: int | None) -> int:
-        """Open a directory in another, making it where ``shared`` says with which mode."""
+        """Open a directory in another, and make it if ``shared`` gives a mode."""
         try:
             return os.open(part, _FOLDER | os.O_NOFOLLOW, dir_fd=folder)
         except FileNotFoundError:
@@ -205,7 +205,7 @@ class FileDriver:
                 os.close(file)
 
     def _refuse(self, folder: int, name: str, key: str) -> None:
-        """Raise for what is no file and no directory, if that is why it can't be opened."""
+        """Raise if a key can't be opened because it is neither a file nor a directory."""
         with contextlib.suppress(FileNotFoundError):
             mode = os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
             if stat.S_IFMT(mode) in _KINDS:
@@ -219,7 +219,7 @@ class FileDriver:
             raise errors.NotAFile(key, self.url, kind)
 
     def _current(self, top: int, key: str) -> Version | None:
-        """The version that an object is at; None if it does not exist."""
+        """Return the version that an object is at; None if it does not exist."""
         digest = hashlib.sha256()
         try:
             with self._opened(top, key) as file:
@@ -233,18 +233,18 @@ class FileDriver:
 
     def _walk(self, folder: int, path: str = "", depth: int = 0) -> Iterator[Stat]:
         with os.scandir(folder) as listing:
-            # Sorted, and read to its end before anything in it is deleted.
+            # Sorted, and read to the end before the caller deletes anything in it.
             names = sorted(entry.name for entry in islice(listing, LISTED + 1))
         if len(names) > LISTED:
             raise errors.TooLarge(f"the list of {path}*", self.url, f"{LISTED:,} keys")
         for name in names:
             if name.startswith(".") or len(path + name) > KEY_LIMIT:
                 continue
-            # What was deleted meanwhile, or replaced by a link, is not listed.
+            # A file that was deleted meanwhile, or replaced by a link, is not listed.
             with contextlib.suppress(FileNotFoundError, NotADirectoryError):
                 found = os.stat(name, dir_fd=folder, follow_symlinks=False)
                 if stat.S_ISREG(found.st_mode):
-                    # A time that no calendar has can be set by anybody who may write.
+                    # Anybody with write access can set a time that no calendar has.
                     moment = min(max(found.st_mtime, 0), _LATEST)
                     modified = datetime.fromtimestamp(moment, timezone.utc)
                     yield Stat(path + name, found.st_size, modified)
@@ -288,18 +288,18 @@ class FileDriver:
             found = os.fstat(lock)
             self._check(found.st_mode, ".lock")
             if found.st_uid == os.geteuid():
-                # A second name of another file of ours would open that to the group.
+                # A second hard link may be another of our files, which fchmod would expose.
                 if found.st_nlink != 1:
                     raise errors.NotAFile(".lock", self.url, "a second name of another file")
                 os.fchmod(lock, _mode(top))  # the umask may have narrowed it
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
         finally:
-            os.close(lock)  # lets go of the lock, as dying does
+            os.close(lock)  # releases the lock, as the end of the process does
 
     @contextlib.contextmanager
     def _errors(self, key: str | None = None) -> Iterator[None]:
-        """Raise from the error tree; that a ``key`` is not there is its own error."""
+        """Raise from the error tree; a missing ``key`` has its own error."""
         path = self.root / _checked(key) if key is not None else self.root
         try:
             with files.disk_errors(path):
@@ -320,7 +320,7 @@ def _checked(key: str) -> str:
 
 
 def _shared(top: int) -> int:
-    """The mode bits that give the group what the owner has; none if it is not to share."""
+    """Return the mode bits that give the group what the owner has; 0 for a private directory."""
     mode = os.fstat(top).st_mode
     return mode & 0o2070 if mode & 0o020 else 0
 

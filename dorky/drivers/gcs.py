@@ -46,19 +46,19 @@ _KINDS: Mapping[int, type[errors.DorkyError]] = {
 _ONCE: Mapping[str, Any] = {"timeout": (10, 60), "retry": None}
 
 _ANSWER = 8 << 20
-"""Bytes of the largest answer that is no object: a page of 1000 names, each byte escaped."""
+"""The most bytes of an answer that is no object: a page of 1000 names, each byte escaped."""
 _BLOCK = 1 << 16
 _EMPTY = 1000
-"""Pages of a list in a row that may be empty."""
+"""The most empty pages of a list in a row."""
 
 
 class GCSDriver:
     """A bucket, or a prefix of one, in Google Cloud Storage.
 
-    Credentials are a service account's file (the option ``service_account``), else what Google's
-    libraries find (application default credentials). Where ``STORAGE_EMULATOR_HOST`` is set they
-    go there, without any. The option ``endpoint`` is not heeded: it may stand in a file that
-    came with a git clone, and whoever is named there would be handed a bearer token.
+    Credentials are a service account's file (the option ``service_account``), else the application
+    default credentials that Google's libraries find. If ``STORAGE_EMULATOR_HOST`` is set, requests
+    go to it, without credentials. The option ``endpoint`` is ignored: it may come from a file in a
+    git clone, and the host that it names would receive a bearer token.
 
     Versions are generations.
     """
@@ -95,11 +95,11 @@ class GCSDriver:
         return Blob(data, Version(str(version)))
 
     def _get_in_two(self, key: str, unless: Version | None, limit: int) -> Blob | None:
-        """Read from a server that names no generation beside the bytes.
+        """Read from a server that sends no generation with the bytes.
 
-        The generation is asked for first. Should the object change in between, a server that
-        heeds preconditions sends nothing; from another the bytes are newer than the generation,
-        so that a swap which names it fails: nothing is lost either way.
+        The generation is requested first. If the object changes in between, a server that supports
+        preconditions sends nothing; from another the bytes are newer than the generation, so a
+        swap that names it fails. Nothing is lost either way.
         """
         try:
             with self._errors(key) as bucket:
@@ -117,7 +117,7 @@ class GCSDriver:
 
     def get_range(self, key: str, start: int, end: int) -> bytes:
         """See `Driver.get_range`."""
-        if start == end:  # a range that HTTP can't express
+        if start == end:  # HTTP can't express an empty range
             return b""
         try:
             with self._errors(key) as bucket:
@@ -199,7 +199,7 @@ class GCSDriver:
             return self._made
 
     def _connect(self) -> Bucket:
-        # Google's libraries tell users of `gcloud auth` about quota projects, and of old Pythons.
+        # Google's libraries warn about quota projects (`gcloud auth`) and old Pythons.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             from google.cloud.storage import Client
@@ -214,16 +214,16 @@ class GCSDriver:
                     )
                 except (OSError, ValueError) as error:
                     raise errors.NoCredentials(self.url, f"{path}: {error}") from error
-            # project=None: objects need none, and looking for one may fail.
+            # project=None: objects need none, and the search for one may fail.
             client = Client(project=self._options.get("project"), credentials=credentials)
-        # Recent versions have a thread ask for the bucket's metadata beside the first request, for
-        # traces that nobody has turned on; object users may not even be allowed to.
+        # Recent versions would request the bucket's metadata in a thread, for traces that nobody
+        # has turned on; users may lack the permission for it.
         client._bucket_metadata_cache = None  # noqa: SLF001
-        # Both what asks for objects and what asks for tokens.
+        # The sessions for objects and for tokens.
         for session in (client._http, client._http._auth_request.session):  # noqa: SLF001
             session.hooks["response"].append(partial(_hold, self.url))
         for name in ("google", "urllib3"):
-            # What they log on the way to an error would else reach stderr by logging's last resort.
+            # Otherwise the messages that they log before an error would reach stderr.
             logging.getLogger(name).addHandler(logging.NullHandler())
         return client.bucket(self._name)
 
@@ -231,7 +231,7 @@ class GCSDriver:
 
     @contextmanager
     def _errors(self, key: str | None) -> Iterator[Bucket]:
-        """Raise from the error tree; yields the bucket. Without a ``key`` a 404 is the bucket's."""
+        """Raise from the error tree; yield the bucket. Without a ``key`` a 404 is the bucket's."""
         try:
             yield self._bucket()
         except errors.DorkyError:
@@ -278,7 +278,7 @@ class GCSDriver:
         return kind(self.url, f"{error.code} {said}".strip())
 
     def _missing(self, key: str | None, said: str) -> errors.DorkyError:
-        """Whose 404 it is. Google says so; emulators may not, then a list tells."""
+        """Return the error for a 404: Google says what is missing; for emulators a list tells."""
         if key is None or "bucket does not exist" in said:
             return errors.BucketNotFound(self.url)
         if "No such object" not in said:
@@ -295,7 +295,7 @@ class GCSDriver:
 
         said = str(error.args[0] if error.args else error).partition("\n")[0]
         if isinstance(error, exceptions.TransportError):
-            # google-auth has tried several times by now.
+            # google-auth has retried already.
             return errors.Unreachable(self.url, f"while getting credentials: {said}", lasting=True)
         if not isinstance(error, exceptions.RefreshError):
             return errors.NoCredentials(self.url, said)
@@ -323,16 +323,16 @@ class GCSDriver:
 
 
 def _generation(version: Version | None) -> int | None:
-    """A version as a generation; None if it is another store's (the remote's URL changed)."""
+    """Return a version as a generation; None if it is another store's (after a change of URL)."""
     return int(version) if version and version.isdigit() else None
 
 
 class _Enough(Exception):
-    """More comes than may be taken."""
+    """More bytes arrive than may be taken."""
 
 
 class _Bounded:
-    """What a download is written into: no more than ``limit`` bytes, also when unpacked."""
+    """The target of a download: takes at most ``limit`` bytes, also after decompression."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -357,10 +357,10 @@ def _download(found: Object, limit: int, **how: Any) -> bytes:
 
 
 def _hold(url: str, response: Any, *_: object, stream: bool = False, **__: object) -> None:
-    """Follow no redirect, and read no endless answer: requests would do both before we see it.
+    """Refuse redirects and endless answers, which requests would handle before we see them.
 
     Raises:
-        BadEndpoint: It is one of them.
+        BadEndpoint: The answer is a redirect or too long.
     """
     if response.is_redirect:
         raise errors.BadEndpoint(url, f"it answers {response.status_code}, a redirect elsewhere")
@@ -382,12 +382,12 @@ def _upload(found: Object, data: bytes, **how: Any) -> None:
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds that an answer asks to wait; RFC 9110 allows for a number or a date."""
+    """Return the seconds that an answer asks to wait; RFC 9110 allows a number or a date."""
     after = headers.get("Retry-After", "")
     if after.isascii() and after.isdigit():
         return float(after)
     try:
-        # By the server's own clock, where it tells it: ours may be wrong.
+        # The server's own clock is used if it sends one, because ours may be wrong.
         now = headers.get("Date")
         asked = parsedate_to_datetime(after)
         since = parsedate_to_datetime(now) if now else datetime.now(timezone.utc)
@@ -397,7 +397,7 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
 
 
 def _said(response: Any) -> str:
-    """The message in an answer: JSON as documented, or the plain text that downloads get."""
+    """Return the message of an answer: JSON as documented, or the text that downloads get."""
     try:
         return str(response.json()["error"]["message"])[:200]
     except (ValueError, KeyError, TypeError):

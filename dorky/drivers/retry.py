@@ -1,6 +1,6 @@
 """`Retrying`: a driver around a driver that sends again what is safe to send twice.
 
-It also holds every driver, a third party's too, to the bounds that it was given.
+It also enforces the bounds of each call on every driver, including those of third parties.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ T = TypeVar("T")
 
 
 class Retrying:
-    """A driver that retries another's reads, plain writes, lists and deletes.
+    """A driver that retries another's reads, unconditional writes, lists and deletes.
 
     `ServerBusy` and `Unreachable` may pass, so these calls are sent again after an exponential
-    backoff with full jitter, or after what the server asked for. A host that can't be connected
-    to at all (`Unreachable.lasting`) gets `patience_offline` only, so that people without a
-    network see the error fast. `swap` is **never** sent twice: after a lost answer only its
+    backoff with full jitter, or after the time that the server asked for. A host that can't be
+    connected to at all (`Unreachable.lasting`) gets `patience_offline` only, so that people without
+    a network see the error fast. `swap` is **never** sent twice: after a lost answer only its
     caller can find out whether it took effect.
 
     Args:
         driver: The driver to wrap.
         tries: How often a call is sent at most.
-        patience: Seconds that a call may take before the last try is begun.
+        patience: Seconds that a call may take before the last try begins.
         patience_offline: The same, while no connection can be made.
         first_delay: Upper bound of the first pause in seconds; it doubles with each try.
-        sleep: How to wait, for tests.
+        sleep: The function that waits, for tests.
     """
 
     scheme: ClassVar[str] = "retrying"
@@ -94,7 +94,7 @@ class Retrying:
         return self.driver.swap(key, data, expected=expected)
 
     def list(self, prefix: str) -> Iterator[Stat]:
-        """See `Driver.list`; retried until the first key came, not after."""
+        """See `Driver.list`; retried until the first key arrives, not after."""
 
         def begin() -> Iterator[Stat]:
             stats = self.driver.list(prefix)
@@ -103,7 +103,7 @@ class Retrying:
         for count, stat in enumerate(self._retry(begin)):
             if count == LISTED:
                 raise errors.TooLarge(f"the list of {prefix}*", self.url, f"{LISTED:,} keys")
-            # No key of ours is as long, and a store that sends other keys is none.
+            # dorky's keys are shorter, so other keys of such a store are not its own.
             if len(stat.key) <= KEY_LIMIT and stat.key.startswith(prefix) and stat.size >= 0:
                 yield stat
 
@@ -113,7 +113,7 @@ class Retrying:
         self._retry(lambda: self.driver.delete(keys))
 
     def inspect(self, keep: Sequence[str]) -> Iterator[Advice]:
-        """See `base.Inspected`; sent once. A driver that can't look has nothing to say."""
+        """See `base.Inspected`; sent once. A driver that can't inspect yields nothing."""
         if isinstance(self.driver, Inspected):
             yield from self.driver.inspect(keep)
 
@@ -131,7 +131,7 @@ class Retrying:
                     pause += error.retry_after
                 offline = isinstance(error, errors.Unreachable) and error.lasting
                 patience = self._patience_offline if offline else self._patience
-                # An injected sleep may not let the clock run on.
+                # An injected sleep may not advance the clock.
                 if max(time.monotonic() - began, waited) + pause > patience:
                     raise
             self._sleep(pause)

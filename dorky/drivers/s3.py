@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from dorky.drivers.aws import Chain
 
 _KINDS: Mapping[str, type[errors.DorkyError]] = {
-    # By what S3 says (the <Code> of its answer) …
+    # First by S3's error code (the <Code> of its answer) …
     "NoSuchKey": errors.KeyNotFound,
     "NoSuchBucket": errors.BucketNotFound,
     "InvalidBucketName": errors.BucketNotFound,
@@ -34,14 +34,14 @@ _KINDS: Mapping[str, type[errors.DorkyError]] = {
     "IllegalLocationConstraintException": errors.WrongRegion,
     "PermanentRedirect": errors.WrongRegion,
     "TemporaryRedirect": errors.WrongRegion,
-    # "A conflicting operation is in progress": it may pass, and whether the write took effect is
-    # for whoever swapped to find out.
+    # "A conflicting operation is in progress": it may pass, and the caller of the swap finds out
+    # whether the write took effect.
     "ConditionalRequestConflict": errors.ServerBusy,
     "OperationAborted": errors.ServerBusy,
     "RequestTimeout": errors.ServerBusy,
     "InternalError": errors.ServerBusy,
     "SlowDown": errors.ServerBusy,
-    # … and, where that is not listed, by the status.
+    # … then, for other codes, by the HTTP status.
     "301": errors.WrongRegion,
     "307": errors.WrongRegion,
     "401": errors.AccessDenied,
@@ -58,15 +58,15 @@ _KINDS: Mapping[str, type[errors.DorkyError]] = {
     "507": errors.DiskFull,
 }
 
-# obstore raises a handful of classes for everything; what the server said is in their text, but
-# for headers: how long a Retry-After asks to wait is lost.
+# obstore has a handful of error classes; only their text has the server's answer, without headers:
+# the time that a Retry-After asks for is lost.
 _STATUS = re.compile(r"non-2xx status code: (\d{3})[^:]*: ?(.*)", re.DOTALL)
 _CODE = re.compile(r"<Code>([^<]+)</Code>|\(code: (\w+)\)")
 _MESSAGE = re.compile(r"<Message>([^<]+)</Message>")
 _REGION = re.compile(r"<Region>([A-Za-z0-9_-]{1,64})</Region>")
 _REGION_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
-# Why no answer came, by what its debug text holds; and whether waiting seldom helps.
+# Texts that say why no answer came, each with whether waiting seldom helps.
 _UNREACHED = (
     ("dns error", "its name can't be resolved", True),
     ("ConnectionRefused", "connection refused", True),
@@ -81,7 +81,7 @@ _UNREACHED = (
 
 _BULK = 1 << 20
 _PAGE = 120.0
-"""Seconds that a page of a list may take."""
+"""The most seconds that a page of a list may take."""
 _READING = {"timeout": "24h", "read_timeout": "60s"}
 
 P = ParamSpec("P")
@@ -89,10 +89,10 @@ T = TypeVar("T")
 
 
 class S3Driver:
-    """A bucket, or a prefix of one, in S3 or something that speaks its language.
+    """A bucket, or a prefix of one, in S3 or a compatible store.
 
-    Credentials given as options go straight to the Rust client; else botocore's chain finds them
-    (profiles, SSO, assumed roles, containers, instances), which costs 200 ms to import.
+    Credentials given as options go straight to the Rust client; otherwise botocore's chain finds
+    them (profiles, SSO, assumed roles, containers, instances), which costs 200 ms to import.
 
     Versions are ETags, as the server quotes them.
     """
@@ -108,7 +108,7 @@ class S3Driver:
         self._stores: dict[bool, S3Store] = {}
         self._lock = threading.Lock()
         self._partial = True
-        """Whether ranges are answered as HTTP has it, as far as is known."""
+        """Whether the server answers ranges as HTTP says, as far as is known."""
 
     @classmethod
     def open(cls, url: str, options: Mapping[str, str]) -> S3Driver:
@@ -126,7 +126,7 @@ class S3Driver:
                 found, version = self._begin(self._store(), key, options)
                 if found.meta["size"] > limit:
                     raise errors.TooLarge(key, self.url, f"{limit:,} bytes")
-                # One byte more: a server may send more than it has announced.
+                # One byte more, because a server may send more than it has announced.
                 data = _run(_cut, found, 0, limit + 1)
         except NotModifiedError:
             return None
@@ -135,7 +135,7 @@ class S3Driver:
         return Blob(data, version)
 
     def _begin(self, store: S3Store, key: str, options: GetOptions) -> tuple[GetResult, Version]:
-        """Ask for an object; what comes is an object, and not read yet."""
+        """Request an object; return the answer, with its content not yet read, and its version."""
         import obstore
 
         found = _run(obstore.get, store, self._prefix + key, options=options)
@@ -148,13 +148,13 @@ class S3Driver:
         """See `Driver.get_range`."""
         import obstore
 
-        if start == end:  # a range that HTTP can't express
+        if start == end:  # HTTP can't express an empty range
             return b""
         data = None
         try:
             if self._partial:
                 with self._errors(key):
-                    # Not obstore.get_range, which holds all that the server sends.
+                    # obstore.get_range would hold everything that the server sends.
                     where = self._prefix + key
                     part: GetOptions = {"range": (start, end)}
                     found = _run(obstore.get, self._store(), where, options=part)
@@ -172,10 +172,10 @@ class S3Driver:
         return data
 
     def _get_range(self, key: str, start: int, end: int) -> bytes:
-        """Read a range where the answer to who asks for one is 200, not 206.
+        """Read a range from a server that answers 200, not 206, to a request for one.
 
-        HTTP lets a server ignore ranges. rclone heeds them all the same, but object_store takes a
-        200 for the whole object; so it is made to ask without knowing.
+        HTTP lets a server ignore ranges. rclone serves them but still answers 200, which
+        object_store takes for the whole object; so the range is hidden from object_store.
         """
         with self._errors(key):
             store = self._connect(_READING, {"Range": f"bytes={start}-{end - 1}"})
@@ -197,7 +197,7 @@ class S3Driver:
                 mode="create" if expected is None else {"e_tag": expected},
                 attributes={"Cache-Control": "no-store"},
             )
-        except errors.KeyNotFound as error:  # S3 answers 404 to If-Match on nothing
+        except errors.KeyNotFound as error:  # S3 answers 404 to If-Match for a missing key
             raise errors.PreconditionFailed(key, self.url) from error
         return Version(etag)
 
@@ -207,7 +207,7 @@ class S3Driver:
 
         wanted = self._prefix + prefix
         with self._errors(prefix):
-            # object_store lists by whole path segments: ask for the last whole one, then sift.
+            # object_store lists whole path segments: list the last whole one, then filter.
             whole = wanted.rpartition("/")[0] or None
             pages = obstore.list(self._store(), whole, chunk_size=1000)
             while page := self._page(pages):
@@ -217,7 +217,7 @@ class S3Driver:
                         yield Stat(key, meta["size"], meta["last_modified"])
 
     def _page(self, pages: Iterator[Sequence[ObjectMeta]]) -> Sequence[ObjectMeta]:
-        # A server may send empty pages for ever, which object_store asks for without coming back.
+        # A server may send endless empty pages, which object_store requests without returning.
         try:
             return _wait(lambda: next(pages, ()), _PAGE)
         except TimeoutError as error:
@@ -268,7 +268,7 @@ class S3Driver:
         return f"{self.url} (at {endpoint})" if endpoint else self.url
 
     def _store(self, *, bulk: bool = False) -> S3Store:
-        """The client. There is a second one for large uploads, because timeouts belong to clients.
+        """Return the client. Large uploads have a second one, because timeouts belong to clients.
 
         A read timeout notices a dead connection soon, but reqwest counts the sending of the body
         as a wait for the answer, so a slow upload would be cut off (32 MiB at 4 Mbit/s: 64 s).
@@ -298,10 +298,10 @@ class S3Driver:
             client["default_headers"] = headers
         endpoint = options.get("endpoint")
         if endpoint:
-            # Not "endpoint": AWS_ENDPOINT_URL_S3 in the environment would win over it.
+            # AWS_ENDPOINT_URL_S3 in the environment would override the setting "endpoint".
             config["aws_endpoint_url_s3"] = _checked(endpoint)
-            # Where nothing is encrypted there is no certificate to verify, and to read those that
-            # the system trusts takes 4 to 12 ms. A proxy may be encrypted nevertheless.
+            # An unencrypted endpoint needs no certificates, and reading the system's takes 4 to
+            # 12 ms. A proxy may be encrypted nevertheless.
             plain = endpoint.startswith("http://")
             client["allow_http"] = plain
             if plain and not options.get("proxy"):
@@ -311,26 +311,26 @@ class S3Driver:
         return S3Store(
             self._bucket,
             region=_region(options),
-            # A name with dots (or of before 2018) is none that the certificate's wildcard covers.
+            # The certificate's wildcard does not cover a name with dots (or one from before 2018).
             virtual_hosted_style_request=not endpoint
             and re.fullmatch(r"[a-z0-9-]+", self._bucket) is not None,
             client_options=client,  # type: ignore[arg-type]
             retry_config={"max_retries": 0},
-            # Also for given keys: to those in the configuration obstore would add whatever
-            # AWS_SESSION_TOKEN is in the environment.
+            # Also for given keys: obstore would add AWS_SESSION_TOKEN from the environment to those
+            # in its configuration.
             credential_provider=provider,  # type: ignore[arg-type]
             **config,
         )
 
     def _administer(self) -> Any:
-        """botocore's client, for what obstore can't ask."""
+        """Return botocore's client, for requests that obstore does not support."""
         import botocore.session
         from botocore.config import Config
 
-        self._store()  # finds out what the profile says
+        self._store()  # reads the profile's settings
         options = self._options
         endpoint, bundle = options.get("endpoint"), options.get("ca_bundle")
-        # Given keys need no profile, so AWS_PROFILE may name one that is not there.
+        # Given keys need no profile, so a missing AWS_PROFILE does no harm.
         none = {"profile": (None, None, None, None)}
         session = self._chain.session if self._chain else botocore.session.Session(none)
         given = not self._chain
@@ -395,7 +395,7 @@ class S3Driver:
         code = (found[1] or found[2]) if found else ""
         kind = _KINDS.get(code) or _KINDS.get(status, errors.BadEndpoint)
         if body.strip() and not code and kind is not errors.ServerBusy:
-            # Whatever a web server, a portal or a proxy means by it, it is not S3's word.
+            # This answer comes from a web server, a portal or a proxy, not from S3.
             kind = errors.BadEndpoint
         message = _MESSAGE.search(body)
         said = f"{status} {code[:64]}".strip() + (f": {message[1][:200]}" if message else "")
@@ -409,14 +409,14 @@ class S3Driver:
         return kind(self._place if kind is errors.BadEndpoint else self.url, said)
 
     def _ask_region(self) -> str:
-        """The region that a 301 names in a header, which obstore drops: asked for once more."""
+        """Return the region in the header of a 301, which obstore drops, by another request."""
         import urllib.error
         import urllib.request
         from http.client import HTTPException
 
         class Staying(urllib.request.HTTPRedirectHandler):
             def redirect_request(self, *_: object) -> None:
-                """Ask nobody else: the answer is in the redirect itself."""
+                """Follow no redirect: the answer is in the redirect itself."""
 
         base = self._options.get("endpoint") or "https://s3.amazonaws.com"
         request = urllib.request.Request(f"{base}/{self._bucket}", method="HEAD")  # noqa: S310
@@ -435,8 +435,8 @@ class S3Driver:
 def _run(request: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Send a request so that Ctrl-C ends the wait for its answer.
 
-    obstore keeps signals back until it returns, which may take minutes; in a thread of its own it
-    keeps back nothing.
+    obstore blocks signals until it returns, which may take minutes; in its own thread it blocks
+    none.
     """
     if threading.current_thread() is not threading.main_thread():
         return request(*args, **kwargs)
@@ -444,10 +444,10 @@ def _run(request: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
 
 
 def _wait(request: Callable[[], T], seconds: float | None) -> T:
-    """Send a request from another thread, and wait for its answer; not longer than that.
+    """Send a request from another thread, and wait at most ``seconds`` for its answer.
 
     Raises:
-        TimeoutError: It takes longer. It goes on until the process ends.
+        TimeoutError: It takes longer. The request continues until the process ends.
     """
     answers: list[T] = []
     failures: list[BaseException] = []
@@ -458,7 +458,7 @@ def _wait(request: Callable[[], T], seconds: float | None) -> T:
         except BaseException as error:  # noqa: BLE001 (it is raised where it is waited for)
             failures.append(error)
 
-    # Not a pool: that takes 8 ms to import, and at exit waits for who is not waited for any more.
+    # A pool takes 8 ms to import, and at exit waits for abandoned threads.
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()
     thread.join(seconds)
@@ -470,7 +470,7 @@ def _wait(request: Callable[[], T], seconds: float | None) -> T:
 
 
 def _cut(found: GetResult, start: int, end: int) -> bytes:
-    """A range of what comes, of which never more is in memory: the rest is not read."""
+    """Return a range of the answer without holding more of it in memory; the rest is not read."""
     blocks: list[memoryview] = []
     at = 0
     for block in found.stream(min_chunk_size=min(end, _BULK)):
@@ -483,10 +483,10 @@ def _cut(found: GetResult, start: int, end: int) -> bytes:
 
 
 def _answer(text: str) -> tuple[str, str] | None:
-    """The status and the body that an error of obstore speaks of, if there was an answer."""
+    """Return the status and the body in the text of an obstore error; None if there are none."""
     if found := _STATUS.search(text):
         return found[1], found[2]
-    if "without LOCATION" in text:  # object_store's word for a 301 of S3
+    if "without LOCATION" in text:  # object_store's text for a 301 of S3
         return "301", ""
     if found := _CODE.search(text):  # one of many deletions failed
         return "200", found[0]
@@ -494,7 +494,7 @@ def _answer(text: str) -> tuple[str, str] | None:
 
 
 def _checked(endpoint: str) -> str:
-    # obstore panics on what is no URL; and what follows a ? would be no part of the path.
+    # obstore panics on an invalid URL, and text after a ? would not belong to the path.
     if not re.fullmatch(r"https?://[A-Za-z0-9.:\[\]_-]+(/[A-Za-z0-9/._~%-]*)?", endpoint):
         raise errors.BadEndpoint(endpoint, "an endpoint is written http://host or https://host")
     return endpoint.rstrip("/")
@@ -502,7 +502,7 @@ def _checked(endpoint: str) -> str:
 
 def _region(options: Mapping[str, str]) -> str:
     region = options.get("region") or "us-east-1"
-    # It becomes a part of the host's name, and `.dorkyrc` may set it.
+    # The region becomes a part of the host's name, and `.dorkyrc` may set it.
     if not _REGION_NAME.fullmatch(region):
         raise errors.BadConfig("The region", f"no region is named {region!a}")
     return region

@@ -1,7 +1,7 @@
-"""The cloud SDKs start programs that give credentials; those get none of dorky's secrets.
+"""Guards for the programs that cloud SDKs start: they get none of dorky's secrets.
 
 AWS's chain runs a profile's `credential_process`; Google's runs `gcloud` and the executable of an
-external account. All of them would inherit the environment, with `DORKY_IDENTITY` in it.
+external account. Both would inherit the environment, with `DORKY_IDENTITY` in it.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from dorky.config import Config
 
 
 def guard_aws() -> None:
-    """Have botocore start its programs without our secrets. To do so twice is harmless."""
+    """Make botocore start programs without dorky's secrets. A second call is harmless."""
     import subprocess
 
     from botocore.credentials import ProcessProvider
 
-    # A session makes providers in several places (source profiles of roles), and all by default.
+    # A session makes providers in several places (source profiles of roles), all with the default.
     made = ProcessProvider.__init__
     careful = {subprocess.Popen: _Children().Popen}
     made.__defaults__ = tuple(careful.get(each, each) for each in made.__defaults__ or ())
 
 
 def guard_google() -> None:
-    """Have google-auth start its programs without our secrets. To do so twice is harmless."""
+    """Make google-auth start programs without dorky's secrets. A second call is harmless."""
     from importlib import import_module
 
     for module in ("_cloud_sdk", "pluggable", "transport._mtls_helper"):
@@ -33,7 +33,7 @@ def guard_google() -> None:
 
 
 class _Children:
-    """The module `subprocess` as a library sees it, but for what its children inherit."""
+    """The module `subprocess`, except that child processes inherit none of dorky's secrets."""
 
     def __getattr__(self, name: str) -> Any:
         import subprocess

@@ -1,7 +1,7 @@
 """Cutting files into chunks by their content (FastCDC, 2020).
 
-A file of at most `WHOLE` bytes is one chunk. A larger one is cut where a rolling hash says, so
-that a byte put in front moves one boundary and not all of them.
+A file of at most `WHOLE` bytes is one chunk. A rolling hash decides where a larger one is cut, so
+that a byte inserted at the beginning moves one boundary and not all of them.
 
 Source: W. Xia et al., "The Design of Fast Content-Defined Chunking for Data Deduplication Based
 Storage Systems", IEEE TPDS 2020; as in the Rust crate `fastcdc`, with normalized chunking level 3
@@ -17,16 +17,16 @@ from dorky.format.model import KiB, MiB
 
 MIN, AVERAGE, MAX = 256 * KiB, 1 * MiB, 4 * MiB
 NORMALIZATION: Final = 3
-"""How close sizes keep to the average: what an edit sends again is about one chunk."""
+"""How close chunk sizes keep to the average: after an edit, about one chunk is sent again."""
 WHOLE = MIN
 """Files up to this size in bytes are never cut."""
 
 
 class Readable(Protocol):
-    """What `cut` reads from: an open binary file."""
+    """An open binary file, as `cut` reads it."""
 
     def readinto(self, buffer: memoryview, /) -> int:
-        """Fill ``buffer``; return how many bytes, 0 at the end."""
+        """Fill ``buffer``; return the number of bytes read, 0 at the end."""
 
 
 def cut(stream: Readable, *, seed: int) -> Iterator[bytes]:
@@ -34,8 +34,8 @@ def cut(stream: Readable, *, seed: int) -> Iterator[bytes]:
 
     Args:
         stream: Read once, front to back, in bounded memory.
-        seed: 0 to 2⁶³ - 1; alters the gear table. A sealed repository draws it from a secret, so
-            that chunk sizes don't fingerprint what was cut.
+        seed: 0 to 2⁶³ - 1; alters the gear table. An encrypted repository derives it from a
+            secret, so that chunk sizes don't fingerprint the content.
     """
     from pyfastcdc import FastCDC
 
@@ -43,5 +43,5 @@ def cut(stream: Readable, *, seed: int) -> Iterator[bytes]:
         AVERAGE, min_size=MIN, max_size=MAX, seed=seed, normalized_chunking=NORMALIZATION
     )
     for piece in chunker.cut_stream(stream):
-        # The library's view is only valid until the next piece.
+        # The library's view is valid only until the next chunk.
         yield bytes(piece.data)

@@ -1,4 +1,4 @@
-"""Compression with a stated length: the layer between an object's body and its seal.
+"""Compression with a stated length: the layer between an object's body and its encryption.
 
 offset  size  what
 0       1     codec: 0 stored as it is, 1 zstd
@@ -24,11 +24,11 @@ _SMALL = 16 * KiB
 
 
 class CodecError(ValueError):
-    """The bytes are not what their prefix says."""
+    """The bytes do not match what their prefix says."""
 
 
 def compress(body: bytes) -> bytes:
-    """Give the smaller of the two forms of ``body``."""
+    """Return the smaller of the two forms of ``body``."""
     import cramjam
 
     if not _is_hopeless(body):
@@ -39,7 +39,7 @@ def compress(body: bytes) -> bytes:
 
 
 def _is_hopeless(body: bytes) -> bool:
-    """Whether a cheaper trial tells that compressing is not worth it.
+    """Return whether a cheap trial shows that compression is not worthwhile.
 
     Media, archives and ciphertext don't shrink.
     """
@@ -48,25 +48,25 @@ def _is_hopeless(body: bytes) -> bool:
     if len(body) > 4 * _SAMPLE:
         sample = memoryview(body)[:_SAMPLE]
         return len(cramjam.zstd.compress(sample, level=1)) > 0.97 * _SAMPLE
-    # Setting up zstd takes longer than compressing a few KiB. LZ4 finds what repeats in a tenth of
-    # the time; what it can't see is that some bytes are more frequent than others, as in text and
-    # in numbers. Of 256 random bytes some 162 differ, hardly ever fewer than 145.
+    # zstd's setup is slow. LZ4 finds repetitions fast, but not skewed byte frequencies, as in text:
+    # 256 random bytes have some 162 values, hardly ever fewer than 145.
     if len(body) > _SMALL or len(set(body[:256])) < 145:
         return False
     return len(cramjam.lz4.compress_block(body, store_size=False)) >= len(body)
 
 
 def inflate(data: bytes | memoryview, *, limit: int) -> bytes:
-    """Give back the body.
+    """Return the decompressed body.
 
-    Never writes more than the stated length, whatever the compressed bytes would unfold to.
+    Never writes more than the stated length, whatever the compressed bytes would inflate to.
 
     Args:
         data: What `compress` returned.
         limit: The largest body in bytes that the caller accepts.
 
     Raises:
-        CodecError: Truncated, over the limit, of another length than stated, or of no known codec.
+        CodecError: The data is truncated, over the limit, of another length than stated, or has an
+            unknown codec.
     """
     if len(data) < _PREFIX.size:
         raise CodecError("truncated")
@@ -84,7 +84,7 @@ def inflate(data: bytes | memoryview, *, limit: int) -> bytes:
 
     out = bytearray(length)
     try:
-        # Into a buffer of the stated size: a body that would unfold further is an error, not
+        # With a buffer of the stated size, a body that inflates further is an error and takes no
         # memory (`decompress(output_len=…)` is only a hint).
         written = cramjam.zstd.decompress_into(body, out)
     except cramjam.DecompressionError as error:

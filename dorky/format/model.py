@@ -1,12 +1,12 @@
-"""Typed records and their canonical bytes: what is inside objects and the root.
+"""Typed records and their canonical bytes: the contents of objects and of the root.
 
-Every record is canonical JSON: fields in the order in which they are declared, keys of mappings
-in the order of their code points, no white space, fields that hold their default left out. The same
-record always gives the same bytes, and an object's id is taken over them.
+Every record is canonical JSON: fields in the order of their declaration, keys of mappings in the
+order of their code points, no white space, fields with their default value left out. The same
+record always gives the same bytes, and an object's id is computed from them.
 
-Decoding validates types, ranges, and the rules that JSON can't say. Unknown fields are refused: a
-client that writes a record anew would lose what a newer one had put there. What is added later goes
-into ``meta``, or comes with another `FORMAT`, which the header tells first.
+Decoding validates types, ranges, and the rules that JSON can't express. Unknown fields are refused:
+a client that rewrites a record would lose what a newer client had put into them. Additions go into
+``meta``, or come with another `FORMAT`, which the header states first.
 """
 
 from __future__ import annotations
@@ -27,35 +27,36 @@ FORMAT = 1
 KiB = 1024
 MiB = 1024 * KiB
 
-# \Z, because $ lets a newline follow.
+# \Z, because $ allows a newline at the end.
 ObjectId = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
-"""64 lower-case hex digits: HMAC-SHA256 (sealed) or SHA-256 (plain) of kind ‖ 0x00 ‖ body."""
+"""64 lower-case hex digits: HMAC-SHA256 (encrypted) or SHA-256 (unencrypted repositories) of
+kind ‖ 0x00 ‖ body."""
 
 Digest = Annotated[str, msgspec.Meta(pattern=r"^([0-9a-f]{64})?\Z")]
-"""A SHA-256 in lower-case hex, or nothing. Only ever stored inside sealed bytes."""
+"""A SHA-256 in lower-case hex, or nothing. Only ever stored inside encrypted bytes."""
 
 Token = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{32}\Z")]
-"""16 random bytes in lower-case hex: the id of a repository, the name of a root's state."""
+"""16 random bytes in lower-case hex: the id of a repository, or of one state of a root."""
 
 Size = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
-"""A number of bytes, or an offset: what SQLite and every file system can hold."""
+"""A number of bytes, or an offset, within what SQLite and every file system can hold."""
 
 GroupId = Annotated[str, msgspec.Meta(pattern=r"^(all|[0-9a-f]{16})\Z")]
-"""Names a group of readers in the clear without telling what it is called: `ALL`, or random."""
+"""A group's public id, which does not reveal its name: `ALL`, or random."""
 
 LOCKED = 16
-"""The most secret keys that lie in a repository itself."""
+"""The most secret keys that a repository itself holds."""
 
 ALL = "all"
 """The group that everybody belongs to."""
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}\Z"
 Name = Annotated[str, msgspec.Meta(pattern=NAME)]
-"""What members and groups are called: one word, fit for a command line."""
+"""The name of a member or group: one word that suits a command line."""
 
 
 class Kind(str, Enum):
-    """What an object is. The value is hashed into its id."""
+    """The kind of an object. The value is hashed into its id."""
 
     CHUNK = "chunk"
     CHUNKS = "chunks"
@@ -64,12 +65,12 @@ class Kind(str, Enum):
 
     @property
     def is_data(self) -> bool:
-        """Whether it is bulk content; the rest is metadata and lives in a pack's tail."""
+        """Return whether it is file content; the rest is metadata and lives in a pack's tail."""
         return self is Kind.CHUNK
 
     @property
     def limit(self) -> int:
-        """The largest body in bytes that a reader accepts."""
+        """Return the largest body in bytes that a reader accepts."""
         return _LIMITS[self]
 
 
@@ -102,7 +103,7 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fiel
 
     @property
     def is_tree(self) -> bool:
-        """Whether it names a directory."""
+        """Return whether it names a directory."""
         return stat.S_ISDIR(self.mode)
 
 
@@ -120,7 +121,7 @@ class Chunk(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=
 
 
 class Chunks(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A large file's pieces, in order."""
+    """A large file's chunks, in order."""
 
     chunks: tuple[Chunk, ...]
 
@@ -129,12 +130,12 @@ class Commit(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fie
     """One state of the project.
 
     Attributes:
-        trees: The root tree of each group of readers, by group. `ALL` is always there, others if
-            they hold files.
-        parents: The commits it follows: none for the first, two for a merge.
-        author: Who made it, as free text.
-        time: When, in UTC, to the second.
-        message: Why.
+        trees: The root tree of each group of readers, by group. `ALL` is always present, other
+            groups if they hold files.
+        parents: The commits before it: none for the first, two for a merge.
+        author: Its author, as free text.
+        time: Its time, in UTC, to the second.
+        message: Its message.
         git: The commit of the enclosing git repository, if there was one.
         meta: Free annotations.
     """
@@ -149,19 +150,19 @@ class Commit(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fie
 
 
 class Epoch(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One key of one group, wrapped for those who may read.
+    """One key of one group, wrapped for the group's readers.
 
     Attributes:
-        group: Whose key it is.
+        group: The group whose key it is.
         epoch: Counts from 1; a new epoch begins when somebody is removed.
-        commitment: A hash that commits to the key without telling it; its first 8 bytes are the
+        commitment: A hash that commits to the key without revealing it; its first 8 bytes are the
             key's id in stored objects.
         wrapped: An age file holding the 32-byte key, in a group's newest epoch alone. Neither it
-            nor the header tells whom it is for (but for 32 bits of a hash of each SSH key).
-        previous: The epoch before's key, sealed with this one (see `vault.unlock`); nothing in
-            the first epoch.
-        proof: The commitment, sealed with the epoch before's key: who is put out can tell that it
-            was by somebody who was in (see `vault.check_succession`); nothing in the first epoch.
+            nor the header names its readers (except for 32 bits of a hash of each SSH key).
+        previous: The key of the epoch before, encrypted with this one (see `vault.unlock`);
+            nothing in the first epoch.
+        proof: The commitment, encrypted with the key of the epoch before: it shows removed members
+            that a member removed them (see `vault.check_succession`); nothing in the first epoch.
     """
 
     group: GroupId
@@ -173,16 +174,16 @@ class Epoch(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Locked(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A secret key that lies in the repository itself, locked by something that is no age key.
+    """A secret key stored in the repository itself, encrypted by something that is no age key.
 
-    The keys of epochs are wrapped to its public key like to any other, so that they can be wrapped
-    anew by who does not know the passphrase or has no access to the KMS.
+    The epochs' keys are wrapped to its public key as to any other. So members who do not know the
+    passphrase, or have no access to the KMS, can wrap them again.
 
     Attributes:
         recipient: Its public key (age X25519).
-        kind: ``passphrase``: an age file (scrypt) holding the secret key; ``awskms``: what KMS
-            made of it.
-        data: That.
+        kind: ``passphrase``: an age file (scrypt) holding the secret key; ``awskms``: the
+            ciphertext of KMS.
+        data: The age file or the ciphertext.
         key: The ARN of the KMS key.
     """
 
@@ -193,22 +194,22 @@ class Locked(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Format(msgspec.Struct, frozen=True):
-    """The one field that a header of every format has."""
+    """The one field that a header has in every format."""
 
     format: int
 
 
 class Header(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The clear part of a root: what must be known before anything can be opened.
+    """The unencrypted part of a root, which is needed before anything can be decrypted.
 
     Attributes:
-        format: `FORMAT`. A reader looks at it before it judges the rest.
-        repository: Random; names the repository for good.
-        epochs: Every group's epochs, in the order in which they began: nothing is ever taken away
-            or put between. The first is the first of the group `ALL`; none in a plain repository.
-        locked: Secret keys that lie in the repository, at most 16: each costs a reader who has
-            no other key a second, or a request.
-        mailbox: The public key (age X25519) that requests to join are sealed to.
+        format: `FORMAT`. A reader looks at it before it validates the rest.
+        repository: The repository's id; random, and never changed.
+        epochs: Every group's epochs, in the order in which they began: none is ever removed or
+            inserted. The first is the first of the group `ALL`; none if unencrypted.
+        locked: Secret keys that the repository holds, at most 16: each costs a reader without
+            another key a second, or a request.
+        mailbox: The public key (age X25519) that requests to join are encrypted to.
     """
 
     format: Annotated[int, msgspec.Meta(ge=1)]
@@ -229,7 +230,7 @@ class Header(msgspec.Struct, frozen=True, omit_defaults=True):
             newest[each.group] = each
         if any(bool(each.wrapped) != (newest[each.group] is each) for each in self.epochs):
             raise ValueError("a key is wrapped that is not the newest, or is not wrapped")
-        # Their first 8 bytes are the ids of keys.
+        # The first 8 bytes of commitments are the ids of keys.
         if len({each.commitment[:16] for each in self.epochs}) < len(self.epochs):
             raise ValueError("two epochs have one key")
         if self.epochs and self.epochs[0].group != ALL:
@@ -237,21 +238,21 @@ class Header(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def sealed(self) -> bool:
-        """Whether the repository is sealed (a plain one has no keys)."""
+        """Return whether the repository is encrypted (an unencrypted one has no keys)."""
         return bool(self.epochs)
 
     def newest(self, group: str) -> Epoch | None:
-        """A group's newest epoch; None if there is no such group."""
+        """Return a group's newest epoch; None if there is no such group."""
         return next((each for each in reversed(self.epochs) if each.group == group), None)
 
 
 class Member(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """Somebody (or something: a CI job, a printed key) who may read.
+    """A person (or a thing: a CI job, a printed key) that may read.
 
     Attributes:
-        name: What they are called.
+        name: The member's name.
         recipients: Their public keys (age X25519 or SSH).
-        groups: The groups that they belong to beside `ALL`, by id.
+        groups: The ids of their groups other than `ALL`.
     """
 
     name: Name
@@ -263,12 +264,12 @@ class Group(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fiel
     """A group of readers, and the files that only they can read.
 
     Attributes:
-        id: Names it in headers and commits.
-        name: What people call it.
-        patterns: What files belong to it (see `placement.owner`); none once it is removed.
-        version: Counts the changes of all this and of who is in it.
+        id: Its id in headers and commits.
+        name: Its name for people.
+        patterns: The patterns of its files (see `placement.owner`); none once it is removed.
+        version: Counts the changes of its fields and of its members.
         seal: Proves, by the group's key, that its members have made it so (see `roster.sealed`):
-            the rest of the roster can be changed by everybody on the team.
+            everybody on the team can change the rest of the roster.
     """
 
     id: GroupId
@@ -279,14 +280,14 @@ class Group(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fiel
 
 
 class Roster(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """Who may read what. Empty in a plain repository."""
+    """The members and groups, so who may read what. Empty in an unencrypted repository."""
 
     members: tuple[Member, ...] = ()
     groups: tuple[Group, ...] = ()
 
 
 class Location(NamedTuple):
-    """Where a stored object lies in its pack: offset and length in bytes."""
+    """The place of a stored object in its pack: offset and length in bytes."""
 
     kind: Kind
     id: ObjectId
@@ -299,10 +300,10 @@ class Pack(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=T
 
     Attributes:
         id: Its name.
-        size: How many bytes it has.
-        tail: Where its tail begins.
-        epochs: How many epochs the header held when it was written: everything in it is sealed
-            with keys that were their groups' newest then (see `Vault.read`).
+        size: Its size in bytes.
+        tail: The offset of its tail.
+        epochs: The number of epochs in the header when the pack was written: its content is
+            encrypted with keys that were their groups' newest then (see `Vault.read`).
     """
 
     id: ObjectId
@@ -312,7 +313,7 @@ class Pack(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=T
 
 
 class Inline(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """A small object that rides in the root itself, in its stored form."""
+    """A small object inside the root itself, in its stored form."""
 
     kind: Kind
     id: ObjectId
@@ -320,15 +321,15 @@ class Inline(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
 
 
 class Purge(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """The tombstone of files that were taken out of all history.
+    """The tombstone of files that were purged from all history.
 
     Attributes:
         paths: The files: paths, directories, or patterns.
-        author: Who did it, as free text.
-        time: When, in UTC, to the second.
-        old: The head of the history with them.
-        new: What became of it.
-        reason: Why.
+        author: The author of the purge, as free text.
+        time: Its time, in UTC, to the second.
+        old: The head of the history with the files.
+        new: The head of the rewritten history.
+        reason: The reason given.
     """
 
     paths: tuple[str, ...]
@@ -340,20 +341,20 @@ class Purge(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fiel
 
 
 class Root(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """The sealed part of a root: one state of the whole repository.
+    """The encrypted part of a root: one state of the whole repository.
 
     Attributes:
         generation: Counts the swaps.
-        txid: Random; names this state.
+        txid: Names this state; random.
         recent: The txids of the states before, newest first, at most 64.
         refs: Commit ids by ref name.
         packs: Every pack that belongs to the repository.
-        inline: Objects too small to deserve a pack.
-        gc_epoch: Counts the collections of garbage.
-        condemned: Packs that a collection is about to delete.
-        roster: Who may read what.
-        mailbox: The secret key that opens requests to join.
-        purges: Files that were taken out of all history, the oldest first.
+        inline: Objects too small for a pack of their own.
+        gc_epoch: Counts the garbage collections.
+        condemned: Packs that a garbage collection is about to delete.
+        roster: Members and groups.
+        mailbox: The secret key that decrypts requests to join.
+        purges: The purges so far, the oldest first.
     """
 
     generation: Annotated[int, msgspec.Meta(ge=1, le=(1 << 63) - 1)]
@@ -370,7 +371,7 @@ class Root(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_field
 
 
 class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What somebody who can't read yet asks: to be let in under a name, with a public key."""
+    """A request to be let in under a name, with a public key."""
 
     name: Name
     recipient: Annotated[str, msgspec.Meta(max_length=2048)]
@@ -390,14 +391,14 @@ class Malformed(ValueError):
 
 
 def encode(record: Record) -> bytes:
-    """The canonical bytes of a record."""
+    """Return the canonical bytes of a record."""
     return msgspec.json.encode(_settled(record), order="deterministic")
 
 
 def _settled(value: Any) -> Any:
-    """A record whose empty tuples are *the* empty tuple.
+    """Return a record whose empty tuples are *the* empty tuple.
 
-    Python 3.10 makes others (of a generator, say), and msgspec does not take those for a default.
+    Python 3.10 makes others (of a generator, say), and msgspec does not treat those as a default.
     """
     if isinstance(value, tuple):
         settled = tuple(map(_settled, value)) or ()
@@ -410,14 +411,14 @@ def _settled(value: Any) -> Any:
 
 
 def decode(kind: type[R], body: bytes | memoryview) -> R:
-    """Read a record of any kind, from anybody.
+    """Read a record of any kind, from an untrusted source.
 
     Raises:
-        Malformed: Not such a record.
+        Malformed: The bytes are no such record.
     """
     try:
         record: R = _DECODERS[kind].decode(body)
-    # The decoder lets Python's own errors through for bad UTF-8 and for endless nesting.
+    # The decoder lets Python's own errors through for bad UTF-8 and for excessive nesting.
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise Malformed(str(error)) from None
     return record
@@ -426,16 +427,16 @@ def decode(kind: type[R], body: bytes | memoryview) -> R:
 def decode_tree(body: bytes, object_id: ObjectId, left_out: set[str] | None = None) -> Tree:
     """Read a tree, without the entries that no worktree may hold.
 
-    So whoever pushes such a name by hand neither plants it nor stops everybody else.
+    So an attacker who pushes such a name neither plants a file nor blocks the other users.
 
     Args:
         body: The tree.
         object_id: Its id, for messages.
-        left_out: Is told the names of those entries.
+        left_out: Receives the names of those entries.
 
     Raises:
-        CorruptObject: Not a tree, or its names are not sorted and unique.
-        UnsafePath: What stands for a name is a path, or no name at all.
+        CorruptObject: The body is no tree, or its names are not sorted and unique.
+        UnsafePath: A name is a path, or is no name at all.
     """
     try:
         tree = decode(Tree, body)
@@ -452,7 +453,7 @@ def decode_tree(body: bytes, object_id: ObjectId, left_out: set[str] | None = No
         if name <= previous:
             raise errors.CorruptObject(object_id, "names out of order")
         previous = name
-        # Permission bits and a type, nothing else: no setuid, no device.
+        # Only permission bits and a type are allowed: no setuid, no device.
         if entry.mode & ~0o777 not in {stat.S_IFREG, stat.S_IFLNK, stat.S_IFDIR}:
             raise errors.CorruptObject(object_id, f"mode {entry.mode:o}")
     if strange:
@@ -466,7 +467,7 @@ def decode_chunks(body: bytes, object_id: ObjectId) -> Chunks:
     """Read a chunk list.
 
     Raises:
-        CorruptObject: Not a chunk list, or a chunk of impossible length.
+        CorruptObject: The body is no chunk list, or a chunk has an impossible length.
     """
     try:
         chunks = decode(Chunks, body)
@@ -481,8 +482,8 @@ def decode_commit(body: bytes, object_id: ObjectId) -> Commit:
     """Read a commit.
 
     Raises:
-        CorruptObject: Not a commit, without a tree for `ALL`, or its time is not in UTC and in
-            whole seconds.
+        CorruptObject: The body is no commit, has no tree for `ALL`, or its time is not in UTC and
+            in whole seconds.
     """
     try:
         commit = decode(Commit, body)

@@ -1,4 +1,4 @@
-"""XAES-256-GCM and what is derived from a repository's keys.
+"""XAES-256-GCM, and derivations from a repository's keys.
 
 XAES-256-GCM (C2SP) is AES-256-GCM under a key derived from the first half of a 24-byte nonce, so
 nonces can be drawn at random for any number of messages. Source: https://c2sp.org/XAES-256-GCM
@@ -21,7 +21,7 @@ KEY = 32
 
 
 class SealBroken(ValueError):
-    """The bytes were not sealed with this key and this additional data, or were altered."""
+    """The bytes were not encrypted with this key and this additional data, or were altered."""
 
 
 class XAES:
@@ -36,7 +36,7 @@ class XAES:
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
         self._gcm = AESGCM
-        # One block at a time: ECB here is the bare AES permutation that CMAC is made of.
+        # CMAC is built from the bare AES permutation, which ECB is for a single block.
         self._block = Cipher(algorithms.AES(key), modes.ECB())  # noqa: S305
         zero = int.from_bytes(self._aes(bytes(16)), "big")
         doubled = (zero << 1) & ((1 << 128) - 1)
@@ -64,9 +64,9 @@ class XAES:
 
         Args:
             plaintext: Any number of bytes up to 64 GiB.
-            aad: Authenticated with it, not contained in the result.
+            aad: Authenticated with the plaintext, not contained in the result.
             nonce: 24 bytes, for test vectors; drawn at random otherwise.
-            head: Put in front, in the clear.
+            head: Put in front, unencrypted.
 
         Returns:
             head ‖ nonce (24) ‖ ciphertext ‖ tag (16).
@@ -82,7 +82,8 @@ class XAES:
         """Verify and decrypt what `seal` returned.
 
         Raises:
-            SealBroken: Altered, truncated, or sealed with other additional data or another key.
+            SealBroken: The bytes were altered, truncated, or encrypted with other additional data
+                or another key.
         """
         from cryptography.exceptions import InvalidTag
 
@@ -100,15 +101,15 @@ class XAES:
 
 
 def derive(key: bytes, purpose: str) -> bytes:
-    """HKDF-SHA256 of ``key`` for one purpose: 32 bytes."""
-    # One output block, so RFC 5869 is two HMACs; the standard library starts 15 ms faster than
-    # `cryptography`, and ids are needed by commands that never decrypt.
+    """Derive 32 bytes from ``key`` for one purpose, by HKDF-SHA256."""
+    # One output block of RFC 5869 is two HMACs; the standard library starts 15 ms faster than
+    # `cryptography`, and commands that never decrypt need ids, too.
     pseudorandom = hmac.digest(bytes(32), key, "sha256")
     return hmac.digest(pseudorandom, f"dorky/1 {purpose}".encode() + b"\x01", "sha256")
 
 
 class EpochKey:
-    """One group's key of one epoch, and what is derived from it.
+    """One group's key of one epoch, and the values derived from it.
 
     Args:
         key: 32 random bytes.
@@ -119,27 +120,27 @@ class EpochKey:
 
     @cached_property
     def commitment(self) -> str:
-        """Commits to the key without telling it: 64 hex digits, fit to be published."""
+        """Return a commitment to the key, which may be published: 64 hex digits."""
         return derive(self.key, "commitment").hex()
 
     @cached_property
     def id(self) -> bytes:
-        """The first 8 bytes of the commitment: names the key in stored objects."""
+        """Return the first 8 bytes of the commitment, the key's id in stored objects."""
         return bytes.fromhex(self.commitment)[:8]
 
     @cached_property
     def aead(self) -> XAES:
-        """The cipher that seals objects, pack indexes and roots."""
+        """Return the cipher that encrypts objects, pack indexes and roots."""
         return XAES(derive(self.key, "seal"))
 
     @cached_property
     def id_key(self) -> bytes:
-        """What ids are keyed with (of the first epoch only): 32 bytes."""
+        """Return the 32-byte key of ids (of the first epoch only)."""
         return derive(self.key, "id")
 
 
 def object_id(kind: str, body: bytes | memoryview, id_key: bytes | None) -> str:
-    """The id of an object: HMAC-SHA256 of kind ‖ 0x00 ‖ body, or SHA-256 without a key."""
+    """Return the id of an object: HMAC-SHA256 of kind ‖ 0x00 ‖ body, or SHA-256 without a key."""
     prefix = kind.encode() + b"\0"
     digest = hashlib.sha256(prefix) if id_key is None else hmac.new(id_key, prefix, "sha256")
     digest.update(body)
@@ -147,22 +148,22 @@ def object_id(kind: str, body: bytes | memoryview, id_key: bytes | None) -> str:
 
 
 def gear_seed(id_key: bytes | None) -> int:
-    """The seed of the chunker's gear table: 63 bits, 0 in a plain repository."""
+    """Return the seed of the chunker's gear table: 63 bits, 0 in an unencrypted repository."""
     if id_key is None:
         return 0
     return int.from_bytes(derive(id_key, "gear")[:8], "big") >> 1
 
 
 def mask(digest: str, content: str, key: bytes | None) -> str:
-    """Hide (or show again) the SHA-256 of a file that the local index remembers.
+    """Hide (or reveal) the SHA-256 of a file that the local index remembers.
 
-    The index is not sealed, and a plain hash of a secret must not lie about: it is XORed with a
+    The index is unencrypted, and the plain hash of a secret must not lie in it: it is XORed with a
     keyed hash of the content's id. One content has one digest, so each pad hides one message.
 
     Args:
-        digest: 64 hex digits, plain or masked.
+        digest: 64 hex digits, hidden or not.
         content: The id of the file's content.
-        key: 32 bytes; None in a plain repository, where nothing is hidden.
+        key: 32 bytes; None in an unencrypted repository, where nothing is hidden.
     """
     if key is None or not digest:
         return digest

@@ -1,1 +1,1 @@
-"""Keys and who has them: age, SSH and KMS keys, a repository's keys, members and groups."""
+"""Keys and their holders: age, SSH and KMS keys, a repository's keys, members and groups."""

@@ -1,8 +1,8 @@
-"""Identities (age and SSH), and wrapping a repository's keys for the people who hold them.
+"""Identities (age and SSH), and wrapping a repository's keys for their holders.
 
 pyrage is used in memory only: its file helpers create world-readable files and may leave bytes
-that were never verified. What reaches it was looked at before: on some malformed SSH keys, and on
-keys of low order, it panics.
+that were never verified. This module checks what it hands to pyrage, because pyrage panics on
+some malformed SSH keys and on keys of low order.
 
 Source: https://age-encryption.org/v1 (stanzas, and passphrases through scrypt), RFC 7748 (X25519).
 """
@@ -27,20 +27,21 @@ from dorky.config import child_environment, find_program
 from dorky.keys import ssh
 
 Ask = Callable[[str], str | None]
-"""Asks for a passphrase by a prompt (without a colon); None if there is nobody to ask."""
+"""Asks for a passphrase, given a prompt (without a colon); returns None if nobody can be asked."""
 
 TRIES = 3
 RECIPIENTS = 256
-"""The most public keys that a key is wrapped to: rage takes the square of it, half a second."""
+"""The most public keys that a key is wrapped to; the time that rage takes grows by the square of
+their number, and for this many it is half a second."""
 ROOM = 60 * 1024
-"""How many bytes their stanzas may take; see `cost`."""
+"""The most bytes that the stanzas of all recipients may take; see `cost`."""
 WORK = 18
-"""The work of scrypt (as a power of two) that a passphrase costs: 256 MiB of memory, a second."""
+"""The work of scrypt, as a power of two, for a passphrase: 256 MiB of memory, about a second."""
 MOST_WORK = 20
-"""The most work that is done for a passphrase: to open one file, and to try all of a header."""
+"""The most work of scrypt that is accepted, for one file and for all of a header."""
 
-_HEADER = 64 * 1024  # bytes before what is wrapped
-_STANZAS = RECIPIENTS + 8  # rage adds one that means nothing
+_HEADER = 64 * 1024  # bytes before the wrapped key
+_STANZAS = RECIPIENTS + 8  # rage adds one stanza that has no meaning
 _NAMESAKES = 2  # stanzas that name one SSH key by 32 bits of its hash, each an RSA operation
 
 _SECRET = re.compile("AGE-SECRET-KEY|AGE-PLUGIN-|PRIVATE KEY", re.IGNORECASE)
@@ -57,16 +58,16 @@ _LOW_ORDER = frozenset(
         0x57119FD0DD4E22D8868E1C58C45C44045BEF839C55B1D0B1248C50A3BC959C5F,
     }
 )
-"""The points of X25519 with which every secret key agrees on zero: it is known to everybody."""
+"""The points of X25519 with which every secret key agrees on zero, so on no secret."""
 
 
 class Identity(NamedTuple):
-    """A secret key, and the public key that others seal to.
+    """A secret key, and the public key that others encrypt to.
 
     Attributes:
         secret: ``AGE-SECRET-KEY-1…``, or the PEM text of an OpenSSH private key.
         public: ``age1…``, ``ssh-ed25519 AAAA…`` or ``ssh-rsa AAAA…``.
-        source: Where an SSH key is from, to ask for its passphrase by.
+        source: Where an SSH key comes from; the prompt for its passphrase shows it.
     """
 
     secret: str
@@ -75,7 +76,7 @@ class Identity(NamedTuple):
 
     @property
     def locked(self) -> bool:
-        """Whether it is an SSH key under a passphrase, which is asked for when it is needed."""
+        """Return whether this is an SSH key under a passphrase, which is asked for when needed."""
         return self.public.startswith("ssh-") and ssh.locked(self.secret)
 
     def __repr__(self) -> str:
@@ -84,7 +85,7 @@ class Identity(NamedTuple):
 
 
 def nobody(_prompt: str) -> str | None:
-    """The `Ask` of those who can't be asked."""
+    """Return None for every prompt: the `Ask` for when nobody can be asked."""
     return None
 
 
@@ -103,13 +104,13 @@ def parse(text: str, source: str) -> list[Identity]:
     """Read the identities in the text of an identity file.
 
     Args:
-        text: One age secret key a line (empty lines and ``#`` comments are passed over), or one
+        text: One age secret key per line (empty lines and ``#`` comments are skipped), or one
             SSH private key.
-        source: Where the text is from, for messages.
+        source: Where the text comes from, for messages.
 
     Raises:
-        IdentityMalformed: There is none, or one is not well formed.
-        UnusableIdentity: It is an SSH key of a type or format that can't be used.
+        IdentityMalformed: The text holds no identity, or a malformed one.
+        UnusableIdentity: It is an SSH key of a type or format that dorky can't use.
     """
     from pyrage import IdentityError, x25519
 
@@ -138,10 +139,10 @@ def load(path: Path) -> list[Identity]:
     """Read an identity file.
 
     Raises:
-        IdentityMissing: There is no such file.
-        IdentityExposed: Others than its owner can read it.
+        IdentityMissing: The file does not exist.
+        IdentityExposed: Users other than its owner can read it.
         IdentityMalformed: It holds no identity.
-        UnusableIdentity: It is an SSH key of a type or format that can't be used.
+        UnusableIdentity: It is an SSH key of a type or format that dorky can't use.
     """
     try:
         with files.disk_errors(path), path.open(encoding="utf-8", errors="replace") as file:
@@ -160,7 +161,7 @@ def save(identity: Identity, path: Path) -> None:
     """Write a new identity file, mode 0600, in the format of age-keygen.
 
     Raises:
-        DiskError: It can't be written, or there is one: a secret key is never overwritten.
+        DiskError: The file can't be written, or it exists: a secret key is never overwritten.
     """
     with files.disk_errors(path.parent):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -169,17 +170,17 @@ def save(identity: Identity, path: Path) -> None:
 
 
 def run_command(command: str) -> str:
-    """Let a program print the identity (``DORKY_IDENTITY_CMD``).
+    """Run the program that prints the identity (``DORKY_IDENTITY_CMD``).
 
     Args:
-        command: Its name and arguments, quoted as for a shell; no shell is run. Its standard
-            error is ours; it has no standard input, because what is piped to dorky is not for it.
+        command: Its name and arguments, quoted as for a shell; no shell is run. It inherits
+            standard error; it gets no standard input, because that is input for dorky.
 
     Returns:
-        What it printed: the text for `parse`.
+        The program's output: the text for `parse`.
 
     Raises:
-        IdentityCommandFailed: It can't be run, or it failed. What it printed is not shown.
+        IdentityCommandFailed: The program can't be run, or failed. Its output is not shown.
     """
     try:
         arguments = shlex.split(command)
@@ -187,7 +188,7 @@ def run_command(command: str) -> str:
         raise errors.IdentityCommandFailed("DORKY_IDENTITY_CMD", "a quote is not closed") from None
     if not arguments:
         raise errors.IdentityCommandFailed("DORKY_IDENTITY_CMD", "it is empty")
-    # TOKEN=secret before a command is for shells only, but people will try.
+    # TOKEN=secret before a command works in shells only, but people will try it.
     program = arguments[0].partition("=")[0]
     file = arguments[0] if "/" in arguments[0] else find_program(arguments[0])
     if file is None:
@@ -213,11 +214,11 @@ def run_command(command: str) -> str:
 # --- SSH keys under a passphrase --------------------------------------------------------------
 
 _OPENED: dict[Identity, Identity] = {}
-"""The SSH keys that were opened: a passphrase is asked for once, not once a group."""
+"""The unlocked SSH keys: the user is asked for a passphrase once, not once per group."""
 
 
 def _open(identity: Identity, ask: Ask) -> Identity | None:
-    """Take the passphrase off an SSH key; None if nobody gives one."""
+    """Decrypt an SSH key with its passphrase; return None if nobody gives one."""
     if find_spec("bcrypt") is None:
         raise errors.MissingLibrary("An SSH key with a passphrase", "bcrypt")
     answers: list[str] = []
@@ -225,7 +226,7 @@ def _open(identity: Identity, ask: Ask) -> Identity | None:
         answer = ask(f"Passphrase of the SSH key in {identity.source}")
         if not answer:
             return None
-        if answer in answers:  # from the environment: it won't get better
+        if answer in answers:  # from the environment: asking again is useless
             break
         if bare := ssh.opened(identity.secret, identity.public, answer, identity.source):
             opened = Identity(bare, identity.public, identity.source)
@@ -238,22 +239,22 @@ def _open(identity: Identity, ask: Ask) -> Identity | None:
 
 
 def recipient(text: str) -> str:
-    """Check a public key, and write it as dorky compares and keeps it: without a comment.
+    """Check a public key, and return it in the form that dorky compares and keeps: no comment.
 
     Raises:
-        BadRecipient: It is none that can be sealed to. The message shows nothing that may be a
+        BadRecipient: Nothing can be encrypted to it. The message shows nothing that may be a
             secret.
     """
     return _recipient(text, "")
 
 
 def recipients(text: str) -> list[str]:
-    """Read a file of public keys: one a line, with ``#`` comments; each comes out once.
+    """Read a file of public keys, one per line, with ``#`` comments; return each key once.
 
-    That is also the form of ``~/.ssh/*.pub`` and of what github.com/USER.keys answers.
+    ``~/.ssh/*.pub`` files and the answers of github.com/USER.keys have this form.
 
     Raises:
-        BadRecipient: There is none, one can't be sealed to, or the file holds a secret key.
+        BadRecipient: The file holds no key, an unusable key, or a secret key.
     """
     if _SECRET.search(text):
         raise _a_secret()
@@ -268,26 +269,26 @@ def recipients(text: str) -> list[str]:
 
 
 def problem(recipient: str) -> str:
-    """Return why a key of a roster can't be encrypted to; nothing if it can."""
+    """Return why nothing can be encrypted to a roster's key; an empty text if it is usable."""
     try:
-        # In another spelling one key would pass for two.
+        # With a second spelling, one key would count as two.
         return "" if _recipient(recipient, "") == recipient else "it is not in its usual form"
     except errors.BadRecipient as error:
         return str(error.args[1])
 
 
 def cost(recipient: str) -> int:
-    """Return how many bytes the stanza of a public key takes at the most."""
+    """Return the most bytes that the stanza of a public key takes."""
     return len(recipient) + 60
 
 
 def fingerprint(recipient: str) -> str:
-    """What people compare: for an SSH key as ``ssh-keygen -l`` prints it.
+    """Return the fingerprint that people compare; for an SSH key, the one of ``ssh-keygen -l``.
 
-    That of an age key is the SHA-256 of its text.
+    The fingerprint of an age key is the SHA-256 of its text.
 
     Raises:
-        BadRecipient: It begins like an SSH key but is none.
+        BadRecipient: The text begins like an SSH key but is none.
     """
     if recipient.startswith("ssh-"):
         return _fingerprint(ssh.blob_of(_recipient(recipient, "")))
@@ -295,7 +296,7 @@ def fingerprint(recipient: str) -> str:
 
 
 def anonymous(text: str) -> str:
-    """What tells a text apart, key or not, without a word of it: the fingerprint of an age key."""
+    """Return a fingerprint of any text, key or not, that reveals nothing of the text."""
     return _fingerprint(text.encode(errors="surrogatepass"))
 
 
@@ -310,7 +311,7 @@ def _recipient(text: str, where: str) -> str:
     if _SECRET.search(text):
         raise _a_secret()
     text = text.strip()
-    # A word that begins like no public key may be a passphrase: it is not repeated.
+    # A text that begins like no public key may be a passphrase, so it is not repeated.
     known = _PUBLIC.match(text)
     shown = f"{text[:20]!a}{where}" if known else f"What stands{where or ' there'}"
     try:
@@ -340,11 +341,11 @@ def _recipient(text: str, where: str) -> str:
 
 
 def _check_point(public: str) -> None:
-    """Refuse an age key (of a sound checksum) that is no point of X25519 fit to encrypt to."""
+    """Refuse an age key with a valid checksum that is not a point of X25519 fit to encrypt to."""
     number = 0
     for letter in public.removeprefix("age1")[:-6]:
         number = number << 5 | _BECH32[letter]
-    # 52 letters are 260 bits: the last 4 fill up.
+    # 52 letters are 260 bits: the last 4 are padding.
     point = int.from_bytes((number >> 4).to_bytes(32, "big"), "little")
     if point >= _P:
         raise ssh.Unfit(ssh.UNUSUAL)
@@ -353,7 +354,7 @@ def _check_point(public: str) -> None:
 
 
 def _try(public: str) -> None:
-    """Encrypt to a public key: whatever it says, that must succeed."""
+    """Try to encrypt to a public key, so that an unusable one is found before it is kept."""
     import pyrage
 
     try:
@@ -395,8 +396,8 @@ def wrap(key: bytes, recipients: Sequence[str]) -> bytes:
         A binary age file.
 
     Raises:
-        BadRecipient: One is no public key that age seals to.
-        UsageError: They are more than `RECIPIENTS`, or take more room than any reader accepts.
+        BadRecipient: One is not a public key that age encrypts to.
+        UsageError: There are more than `RECIPIENTS`, or they take more room than readers accept.
     """
     import pyrage
 
@@ -415,32 +416,32 @@ def wrap(key: bytes, recipients: Sequence[str]) -> bytes:
 
 
 def _too_long(data: bytes) -> bool:
-    """Whether an age file has a longer header than is read: it comes from where others write."""
+    """Return whether an age file's header is too long to be read; the file may be hostile."""
     return not 0 <= data.find(b"\n---") <= _HEADER
 
 
 def unwrap(
     wrapped: bytes, identities: Sequence[Identity], ask: Ask = nobody, *, most: int = _STANZAS
 ) -> bytes | None:
-    """Open a wrapped key.
+    """Decrypt a wrapped key.
 
     The passphrase of an SSH key is asked for once, after all other keys were tried, and only if
     the file names that key.
 
     Args:
-        wrapped: An age file, from where others can write.
+        wrapped: An age file from the bucket, so possibly hostile.
         identities: The user's.
         ask: Asks for the passphrase of an SSH key.
-        most: The most stanzas that are looked at; a file with more opens for nobody.
+        most: The most stanzas that are read; a file with more is treated as unreadable.
 
     Returns:
-        The key; None if it is not wrapped to any of the identities (or was altered: age can't
-        tell the two apart, so the caller checks the key's commitment), or to far too many.
+        The key; None if it is wrapped to none of the identities, was altered (age can't tell the
+        two apart, so the caller checks the key's commitment), or has too many stanzas.
 
     Raises:
         WrongPassphrase: Three passphrases were wrong, or the same one twice.
         UnusableIdentity: The SSH key is encrypted in a way that is not supported.
-        MissingLibrary: bcrypt is not installed, which OpenSSH's passphrases need.
+        MissingLibrary: bcrypt, which OpenSSH's passphrases need, is not installed.
     """
     import pyrage
 
@@ -475,12 +476,12 @@ def _key(identity: Identity) -> Any:
 
 
 def stanzas(wrapped: bytes) -> int:
-    """Return how many stanzas an age file's header has: what to open it costs."""
+    """Return the number of stanzas in an age file's header, which decides what opening it costs."""
     return len(_stanzas(wrapped))
 
 
 def _stanzas(wrapped: bytes) -> list[bytes]:
-    """The first two words of each stanza in an age file's header."""
+    """Return the first two words of each stanza in an age file's header."""
     header = wrapped.partition(b"\n---")[0]
     return [
         b" ".join(line.split(b" ")[1:3]) for line in header.split(b"\n") if line.startswith(b"->")
@@ -488,7 +489,7 @@ def _stanzas(wrapped: bytes) -> list[bytes]:
 
 
 def _is_named(identity: Identity, named: Sequence[bytes]) -> bool:
-    """Whether one of the stanzas may be for an identity."""
+    """Return whether one of the stanzas may be for an identity."""
     if identity.public.startswith("ssh-"):
         return 0 < named.count(ssh.tag(identity.public)) <= _NAMESAKES
     return any(stanza.startswith(b"X25519 ") for stanza in named)
@@ -498,14 +499,14 @@ def _is_named(identity: Identity, named: Sequence[bytes]) -> bool:
 
 
 def lock(identity: Identity, passphrase: str) -> bytes:
-    """Encrypt an age identity with a passphrase; takes about a second.
+    """Encrypt an age identity with a passphrase, which takes about a second.
 
-    So a passphrase can be a recipient: age forbids it beside others in one file, and a rotation
-    must be able to encrypt to it without knowing it. The file is not written by pyrage, because
-    that measures how much work the machine does in a second: on a busy one, next to none.
+    The passphrase becomes a recipient through this identity. age allows no other recipient in a
+    file with a passphrase, and a rotation must encrypt to it without knowing it. pyrage does not
+    write the file: it sets scrypt's work by the machine's speed, so a busy one gets too little.
 
     Returns:
-        A binary age file, which is an identity file for the age program.
+        A binary age file, which the age program takes as an identity file.
 
     Raises:
         UsageError: The passphrase is empty.
@@ -520,7 +521,7 @@ def lock(identity: Identity, passphrase: str) -> bytes:
     sealed = ChaCha20Poly1305(scrypt.derive(passphrase.encode())).encrypt(bytes(12), file_key, None)
     header = f"age-encryption.org/v1\n-> scrypt {_unpadded(salt)} {WORK}\n{_unpadded(sealed)}\n---"
     mac = hmac.digest(_hkdf(file_key, bytes(32), b"header"), header.encode(), "sha256")
-    # The payload is one chunk, the last: its nonce is the number 0 and a 1.
+    # The payload is a single chunk, so also the last one: its nonce is the number 0, then a 1.
     payload = ChaCha20Poly1305(_hkdf(file_key, nonce, b"payload")).encrypt(
         bytes(11) + b"\1", f"{identity.secret}\n".encode(), None
     )
@@ -528,23 +529,23 @@ def lock(identity: Identity, passphrase: str) -> bytes:
 
 
 def _hkdf(key: bytes, salt: bytes, info: bytes) -> bytes:
-    """HKDF-SHA256 (RFC 5869): 32 bytes."""
+    """Derive 32 bytes by HKDF-SHA256 (RFC 5869)."""
     return hmac.digest(hmac.digest(salt, key, "sha256"), info + b"\1", "sha256")
 
 
 def work(data: bytes) -> int:
-    """Return the work that a file of `lock` asks for; 0 if it is none, or asks for too much."""
+    """Return the scrypt work that a file of `lock` needs; 0 if invalid or too much."""
     found = _SCRYPT.match(data)
     power = int(found[1]) if found and not _too_long(data) else 0
     return 1 << power if 0 < power <= MOST_WORK else 0
 
 
 def unlock(data: bytes, passphrase: str) -> Identity | None:
-    """Open what `lock` made.
+    """Decrypt what `lock` made.
 
     Returns:
-        The identity; None if the passphrase is another, the data was altered, or it asks for
-        more work than is reasonable: it comes from where others can write.
+        The identity; None if the passphrase is wrong, the data was altered, or it needs more work
+        than is reasonable: the data comes from the bucket, so it may be hostile.
     """
     import pyrage
 

@@ -1,4 +1,4 @@
-"""The user's own keys: where they are, making one, choosing one."""
+"""The user's own keys: finding, making and choosing them."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from dorky.results import Key
 
 
 def chosen(config: Config) -> tuple[list[age.Identity], str]:
-    """The identities that the settings name, and where they are from.
+    """Return the identities that the settings name, and where they come from.
 
     Raises:
-        IdentityMissing: There is none.
+        IdentityMissing: The settings name none.
     """
     if text := config.identity_text:
         return age.parse(text, "DORKY_IDENTITY"), "DORKY_IDENTITY"
@@ -24,16 +24,16 @@ def chosen(config: Config) -> tuple[list[age.Identity], str]:
         return age.load(config.identity_path), str(config.identity_path)
     except errors.IdentityMissing:
         if "DORKY_IDENTITY" in config.environment:
-            # A CI job that may not see its secrets (of a fork, say) gets an empty one.
+            # A CI job that may not see secrets (of a fork, say) gets an empty variable.
             raise errors.IdentityMalformed("DORKY_IDENTITY, which is empty,") from None
         raise
 
 
 def usable(config: Config) -> list[tuple[age.Identity, str]]:
-    """The identities to open a repository with: the chosen ones, else the user's SSH keys.
+    """Return the identities to open a repository with: the chosen ones, else the user's SSH keys.
 
     Raises:
-        IdentityMissing: The settings name one that does not exist.
+        IdentityMissing: The settings name an identity that does not exist.
     """
     try:
         found, source = chosen(config)
@@ -46,18 +46,18 @@ def usable(config: Config) -> list[tuple[age.Identity, str]]:
 
 
 def of_ssh(config: Config) -> list[tuple[age.Identity, str]]:
-    """The user's SSH keys; none if the settings name another identity."""
+    """Return the user's SSH keys; none if the settings name another identity."""
     result: list[tuple[age.Identity, str]] = []
     named = config.identity_text or config.text("identity_command") or config.text("identity")
     for path in () if named else config.ssh_keys:
-        # A key of a kind that can't open anything here is no reason to fail.
+        # An SSH key that dorky can't use is no reason to fail.
         with contextlib.suppress(errors.AccessError):
             result += [(each, str(path)) for each in age.load(path)]
     return result
 
 
 def own(config: Config) -> tuple[age.Identity, bool]:
-    """The user's identity, made if there is none; and whether it was made."""
+    """Return the user's identity, made if there is none, and whether it was made."""
     try:
         return chosen(config)[0][0], False
     except errors.IdentityMissing:
@@ -78,7 +78,7 @@ def make(config: Config, path: str = "") -> Key:
     """Make an identity in a file that does not exist yet.
 
     Raises:
-        Conflict: It does.
+        Conflict: The file exists.
     """
     target = files.expanded(path) if path else config.home / "identity"
     if target.exists() or target.is_symlink():
@@ -91,7 +91,7 @@ def make(config: Config, path: str = "") -> Key:
 
 
 def shown(config: Config) -> list[Key]:
-    """The keys in use.
+    """Return the keys in use.
 
     Raises:
         IdentityMissing: There are none.
@@ -103,7 +103,7 @@ def shown(config: Config) -> list[Key]:
 
 
 def here(config: Config) -> list[Key]:
-    """All keys on this machine, those in use first."""
+    """Return all keys on this machine, those in use first."""
     found = [describe(each.public, source) for each, source in usable(config)]
     for path in (config.home / "identity", *config.ssh_keys):
         with contextlib.suppress(errors.AccessError):
@@ -115,11 +115,11 @@ def here(config: Config) -> list[Key]:
 
 
 def use(config: Config, path: str) -> list[Key]:
-    """Make the identities in a file the user's.
+    """Make the identities in a file the user's identities.
 
     Raises:
-        IdentityMissing: There is no such file.
-        IdentityMalformed: It holds none.
+        IdentityMissing: The file does not exist.
+        IdentityMalformed: It holds no identity.
     """
     target = files.expanded(path).absolute()
     if target.suffix == ".pub":
@@ -133,6 +133,6 @@ def use(config: Config, path: str) -> list[Key]:
 
 
 def describe(recipient: str, source: str = "", problem: str = "") -> Key:
-    """A public key as it is shown; with what is wrong with it, it may be any text."""
+    """Return a public key for display; one that has a problem may be any text."""
     fingerprint = age.anonymous(recipient) if problem else age.fingerprint(recipient)
     return Key(recipient=recipient, fingerprint=fingerprint, source=source, problem=problem)

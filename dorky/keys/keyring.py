@@ -1,7 +1,7 @@
-"""The user's identities, and the keys of a repository that they open.
+"""The user's identities, and the repository keys that they decrypt.
 
-A header is opened only if it is this project's: it must lead back to the key that `.dorkyrc`
-commits to, and hold all that was seen before.
+A header is accepted only if it belongs to this project: its keys must lead back to the key that
+`.dorkyrc` commits to, and it must hold every key that was seen before.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from dorky.keys.vault import Vault
 
 
 class Keyring:
-    """What opens a project's keys.
+    """The identities that decrypt a project's keys, and the keys once they are decrypted.
 
     Args:
         root: The directory that holds `.dorkyrc`.
         config: Its settings.
-        ask: Asks the user for a passphrase; None if there is nobody to ask.
+        ask: Asks the user for a passphrase; None if nobody can be asked.
     """
 
     def __init__(self, root: Path, config: Config, ask: age.Ask | None) -> None:
@@ -34,37 +34,37 @@ class Keyring:
         self._ask = ask or age.nobody
         self._header: Header | None = None
         self.newest: Vault | None = None
-        """The keys that were opened last."""
+        """The keys that were decrypted last."""
         self._identities: list[age.Identity] | None = None
 
     @property
     def publics(self) -> set[str]:
-        """The public keys of the identities that were looked at."""
+        """Return the public keys of the identities that were tried."""
         return {each.public for each in self._identities or ()}
 
     def opened(self, header: Header) -> Vault | None:
-        """A header's keys, if it is the one that was opened last."""
+        """Return a header's keys if they were the last to be decrypted, else None."""
         return self.newest if header == self._header else None
 
     def adopt(self, header: Header, opened: Vault) -> None:
-        """Go on with keys that were made here, though none of the user's identities opens them."""
+        """Use keys that this command made, even if the user's identities open none of them."""
         self._header, self.newest = header, opened
 
     def unlock(self, header: Header, seen: Header | None, verify: Callable[[Vault], None]) -> Vault:
-        """Open a header's keys.
+        """Decrypt a header's keys.
 
         Args:
-            header: The repository's, as it may be.
-            seen: The one that was seen before.
+            header: The repository's header, not yet trusted.
+            seen: The header that was seen before.
             verify: See `vault.unlock`.
 
         Raises:
-            WrongRepository: It belongs to another repository.
+            WrongRepository: The header belongs to another repository.
             WrongKey: Its key does not lead back to the one that `.dorkyrc` commits to, or to the
                 one seen before.
-            Unencrypted: It is not encrypted, and neither was it before nor is that said.
+            Unencrypted: It is unencrypted, was not so before, and `.dorkyrc` does not say so.
             NoKey: None of the user's identities opens it.
-            IdentityMissing: The user has none.
+            IdentityMissing: The user has no identity.
         """
         for known in (self._config.text("repository.id"), seen.repository if seen else ""):
             if known and header.repository != known:
@@ -76,8 +76,8 @@ class Keyring:
 
             self._identities = [each for each, _ in identities.usable(self._config)]
 
-        # What has been seen was checked then. git may have brought a newer `.dorkyrc` since: what
-        # is here is older than that, but what it was.
+        # A header that was seen has passed this check. git may have brought a newer `.dorkyrc`,
+        # which the older local header can't match.
         def check(everybodys: Vault) -> None:
             if header != seen:
                 self.check_pin(header)
@@ -103,7 +103,7 @@ class Keyring:
         return opened
 
     def check_pin(self, header: Header) -> None:
-        """Refuse a header whose keys (which have been opened) don't lead back to the pinned one.
+        """Refuse a header whose decrypted keys don't lead back to the pinned one.
 
         Raises:
             WrongKey: They don't.
@@ -112,15 +112,15 @@ class Keyring:
         if not (pinned or self._config.text("repository.id")):
             return
         chain = [each.commitment for each in header.epochs if each.group == model.ALL] or [""]
-        # A repository that turns up plain where a key was promised is refused here, too.
+        # This also refuses an unencrypted repository where `.dorkyrc` commits to a key.
         if pinned not in chain:
             raise errors.WrongKey(self._place, chain[-1][:16] or "none", pinned[:16] or "none")
 
     def _check_encrypted(self, header: Header, seen: Header | None) -> None:
-        """Refuse a repository that turns up unencrypted, unless it is known or said to be.
+        """Refuse an unencrypted repository, unless it was so before or `.dorkyrc` says so.
 
         Raises:
-            Unencrypted: It is not encrypted.
+            Unencrypted: It is unencrypted.
         """
         if header.sealed or seen or self._config.get("repository.unencrypted") is True:
             return
@@ -129,7 +129,7 @@ class Keyring:
         raise errors.Unencrypted(self._place, how)
 
     def _check_epochs(self, header: Header, seen: Header | None) -> None:
-        """Refuse a header that does not hold every key that has been seen, in its place."""
+        """Refuse a header that does not hold every key that was seen, in the same place."""
         for n, old in enumerate(seen.epochs if seen else ()):
             new = header.epochs[n] if n < len(header.epochs) else None
             if new is None or (new.group, new.commitment) != (old.group, old.commitment):
@@ -140,7 +140,7 @@ class Keyring:
         return self._config.ssh_passphrase or self._ask(prompt)
 
     def _other_identities(self, header: Header) -> Iterator[age.Identity]:
-        """What else may open a header that the user's own identities don't."""
+        """Yield further identities that may open a header when the user's own don't."""
         from dorky.keys import identities
 
         assert self._identities is not None
@@ -151,7 +151,7 @@ class Keyring:
         yield from self._locked_away(header)
 
     def _locked_away(self, header: Header) -> Iterator[age.Identity]:
-        """The identity that lies in the repository and that the user can unlock."""
+        """Yield the identity that is stored in the repository, if the user can unlock it."""
         assert self._identities is not None
         passphrase = None
         budget = 1 << age.MOST_WORK
@@ -160,7 +160,7 @@ class Keyring:
             if each.kind == "awskms":
                 from dorky.keys import kms
 
-                # What is wrong with one way in leaves the others.
+                # An error with one way to unlock must not stop the others.
                 with contextlib.suppress(errors.DorkyError):
                     (found,) = age.parse(
                         kms.unlock(each.data, each.key, header.repository), each.key
@@ -172,7 +172,7 @@ class Keyring:
                     passphrase = self._config.passphrase or self._ask(prompt) or ""
                 found = age.unlock(each.data, passphrase) if passphrase else None
             if found and found.public == each.recipient:
-                # Remembered: a command may meet several headers.
+                # Kept, because a command may meet several headers.
                 self._identities.append(found)
                 yield found
                 return
@@ -182,7 +182,7 @@ class Keyring:
     def _shut_out(
         self, header: Header, seen: Header | None, error: errors.NoKey
     ) -> errors.DorkyError:
-        """What to tell somebody whom a header gives no key."""
+        """Return the error for a user to whom a header gives no key."""
         hint = self._how_to_join()
         for each in self._identities or ():
             if each.locked:
@@ -194,7 +194,7 @@ class Keyring:
         return errors.NoKey(*error.args, hint=hint)
 
     def _how_to_join(self) -> str:
-        """What somebody who has no key should do, and whom they should talk to."""
+        """Return a hint on how to join, and which members to ask."""
         from dorky import git
 
         rc = self._root / RC

@@ -1,7 +1,7 @@
 """AWS KMS keys as recipients, through boto3.
 
-What is sealed for a KMS key is bound to one repository by its encryption context, so that what
-the bucket holds for one can't be passed off as another's.
+The encryption context binds each ciphertext to one repository, so that data from one repository
+can't be passed off as another's.
 Source: https://docs.aws.amazon.com/kms/latest/APIReference/API_Decrypt.html
 """
 
@@ -59,7 +59,7 @@ def parse(text: str) -> str:
         The ARN.
 
     Raises:
-        BadRecipient: It is none.
+        BadRecipient: The text is no such recipient.
     """
     arn = text.strip().removeprefix(PREFIX)
     if not _ARN.fullmatch(arn):
@@ -72,22 +72,22 @@ def parse(text: str) -> str:
 
 
 def lock(secret: str, arn: str, repository: str, *, profile: str | None = None) -> bytes:
-    """Encrypt a secret of at most 4096 bytes for whoever may use a KMS key.
+    """Encrypt a secret of at most 4096 bytes for everyone who may use a KMS key.
 
     Args:
-        secret: What to encrypt.
-        arn: The key's or an alias's ARN, which also names the region.
-        repository: The id of the repository that it is for.
+        secret: The text to encrypt.
+        arn: The ARN of a key or an alias, which also names the region.
+        repository: The id of the repository that the secret is for.
         profile: The AWS profile; by default the one that the AWS chain takes.
 
     Raises:
-        BadRecipient: It is no such ARN.
+        BadRecipient: The ARN is not one of a KMS key.
         NoCredentials: AWS's chain of credentials holds none.
         ExpiredCredentials: They have expired.
         AccessDenied: They may not use the key.
-        KMSKeyNotFound: There is no such key.
-        KMSKeyUnusable: It is disabled, or not for encryption.
-        Unreachable: No answer; ServerBusy: an answer that asks for patience.
+        KMSKeyNotFound: The key does not exist.
+        KMSKeyUnusable: The key is disabled, or not for encryption.
+        Unreachable: KMS did not answer; ServerBusy: it asked to wait.
     """
     plaintext = {"Plaintext": secret.encode()}
     return _call("encrypt", plaintext, "CiphertextBlob", arn, repository, profile)
@@ -100,7 +100,7 @@ def unlock(data: bytes, arn: str, repository: str, *, profile: str | None = None
         KMSMismatch: It was made with another key or for another repository, or was altered.
         DorkyError: As for `lock`.
     """
-    if not 0 < len(data) <= _CIPHERTEXT:  # KMS would say that the request is wrong
+    if not 0 < len(data) <= _CIPHERTEXT:  # KMS would only say that the request is wrong
         raise errors.KMSMismatch(arn)
     opened = _call("decrypt", {"CiphertextBlob": data}, "Plaintext", arn, repository, profile)
     try:
@@ -117,7 +117,7 @@ def _call(
     repository: str,
     profile: str | None,
 ) -> bytes:
-    """Ask KMS for an operation, and take one field of its answer."""
+    """Call an operation of KMS, and return one field of the answer."""
     import boto3
     from botocore.config import Config
     from botocore.exceptions import BotoCoreError, ClientError
@@ -126,9 +126,9 @@ def _call(
     sdks.guard_aws()
     found = _ARN.fullmatch(parse(arn))
     assert found
-    # Whoever has several ways to open a repository must not wait long for this one.
+    # A user with several ways to open a repository must not wait long for this one.
     patience = Config(connect_timeout=3, read_timeout=10, retries={"total_max_attempts": 2})
-    # KeyId also when decrypting: else KMS takes any key that the ciphertext names.
+    # KeyId also when decrypting: otherwise KMS takes any key that the ciphertext names.
     asked = {"KeyId": arn, "EncryptionContext": {"dorky": repository}, **given}
     try:
         session = boto3.Session(profile_name=profile, region_name=found["region"])
@@ -136,7 +136,7 @@ def _call(
             raise errors.NoCredentials(arn, "none in the environment or ~/.aws")
         answer = getattr(session.client("kms", config=patience), name)(**asked)
     except (BotoCoreError, ClientError, ResponseParserError, ValueError) as error:
-        # Not as its cause: boto3 quotes what it was given.
+        # No cause is attached, because boto3's errors quote their input.
         raise _explain(error, arn) from None
     if wanted not in answer:
         raise errors.BadEndpoint(f"AWS KMS for {arn}", f"its answer has no {wanted}")
@@ -155,7 +155,7 @@ def _explain(error: Exception, arn: str) -> errors.DorkyError:
         return errors.Unreachable(f"AWS KMS for {arn}", error, lasting=True)
     if isinstance(error, ResponseParserError):
         return errors.BadEndpoint(f"AWS KMS for {arn}", "its answer is not what KMS says")
-    if isinstance(error, ValueError):  # botocore's word for an endpoint that is no URL
+    if isinstance(error, ValueError):  # botocore raises it for an endpoint that is no URL
         return errors.BadEndpoint(f"AWS KMS for {arn}", error)
     return errors.NoCredentials(arn, error)
 

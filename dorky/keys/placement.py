@@ -1,7 +1,8 @@
-"""Which group of readers owns a path: the rule that every reader and writer goes by.
+"""The rule by which every reader and writer finds the group that owns a path.
 
-A path belongs to the one group that has it in a pattern, compared folded (see `fold`); to everybody
-if no group has; to nobody if several have: then it is contested, and no file is written for it.
+A path, compared in its folded form (see `fold`), belongs to the one group that has it in a pattern.
+If no group has, it belongs to everybody; if several have, it is contested: it belongs to nobody,
+and no file is written for it.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ _LAST = 0x10FFFF
 _SLASH = "\u2044"
 
 Owner = Callable[[str], "str | None"]
-"""Gives the id of the group that owns a path; None if several claim it."""
+"""Returns the id of the group that owns a path; None if several claim it."""
 
 
 def fold(path: str) -> str:
-    """Return a path as it is compared: names that some file system takes for one are equal.
+    """Return the form of a path for comparisons: names that some file system equates are equal.
 
     Each name is in Unicode's NFKD form, without default-ignorable characters, case-folded, and
     without dots and spaces at its end.
@@ -40,22 +41,22 @@ def fold(path: str) -> str:
 
 
 def _fold_name(name: str) -> str:
-    """Fold one name, or a character of one, but for dots and spaces at its end."""
+    """Fold one name, or a character of one, but keep dots and spaces at its end."""
     folded, before = name, ""
-    while folded != before:  # folding case can bring characters that decompose
+    while folded != before:  # case folding can produce characters that decompose
         before = folded
         folded = unicodedata.normalize("NFKD", folded).translate(IGNORABLE).casefold()
-    # Some characters are a slash and more (U+2100); no file system takes that for a directory.
+    # Some characters decompose to a slash and more (U+2100); no file system splits names there.
     return folded.replace("/", _SLASH)
 
 
 def owner(roster: Roster) -> Owner:
-    """Return the function that gives the owner of a path by this roster."""
+    """Return the function that returns a path's owner by this roster."""
     patterns = [(group.id, compiled(pattern)) for group, pattern in _claims(roster)]
     if not patterns:
         return lambda _: ALL
 
-    # Files come directory by directory: how far each pattern is in one holds for all of them.
+    # Files come directory by directory, so all files of one share the patterns' states in it.
     @functools.lru_cache(maxsize=256)
     def reached(directory: str) -> list[tuple[str, Pattern, States]]:
         if not directory:
@@ -84,7 +85,7 @@ def owner(roster: Roster) -> Owner:
 
 
 def is_widening(source: str, target: str) -> bool:
-    """Return whether content goes to readers that its group has closed it to.
+    """Return whether a move gives content to readers whom its source group excludes.
 
     Groups change, so two closed groups count as different readers whoever is in them today.
     """
@@ -92,7 +93,7 @@ def is_widening(source: str, target: str) -> bool:
 
 
 def claims(roster: Roster) -> str:
-    """Return a text that is the same for rosters by which every path has the same owner."""
+    """Return a text that is equal for rosters that give every path the same owner."""
     import json
 
     claimed = sorted((group.id, pattern) for group, pattern in _claims(roster))
@@ -100,7 +101,7 @@ def claims(roster: Roster) -> str:
 
 
 def owner_by(claims: str) -> Owner:
-    """Return the function that gives the owner of a path by a roster of which `claims` told.
+    """Return the function that returns a path's owner, from a text that `claims` returned.
 
     Raises:
         ValueError: It is no such text.
@@ -123,7 +124,7 @@ class Masked(NamedTuple):
     """An entry of a tree that does not count.
 
     Attributes:
-        path: The file or link.
+        path: The path of the file or link.
         group: The group whose tree holds it.
         owner: The group that owns the path; None if several groups claim it.
         above: A path of the owner's that can't exist together with this file; else empty.
@@ -138,18 +139,18 @@ class Masked(NamedTuple):
 def judged(
     owner: Owner, group: str, path: str, below: Callable[[str], Masked | None]
 ) -> Masked | None:
-    """Return why an entry does not count; None if it does: the one rule of reading.
+    """Return why an entry does not count; None if it does. This is the one rule of reading.
 
-    An entry counts only in the tree of its path's owner. A file of everybody's does not count
-    either if a group's file lies below its path, where a directory has to be: one that counts, or
+    An entry counts only in the tree of its path's owner. A file of everybody's also does not count
+    if its path must be a directory for a group's file below it, provided that that file counts or
     is frozen because several groups claim it.
 
     Args:
-        owner: Gives the owner of a path.
+        owner: Returns the owner of a path.
         group: The group whose tree holds the entry.
-        path: Where.
-        below: Looks for a path of a group's below a path, folded, in a tree where it counts or is
-            frozen.
+        path: The path of the entry.
+        below: Returns a group's entry below a path (compared folded) that counts or is frozen; None
+            if there is none.
     """
     owned_by = owner(path)
     if owned_by != group:
@@ -164,7 +165,7 @@ def projected(
     """Return which entries of a commit's trees count, and those that do not.
 
     Args:
-        owner: Gives the owner of a path.
+        owner: Returns the owner of a path.
         held: Each entry's path and the group whose tree holds it.
     """
     above: dict[str, Masked] = {}
@@ -196,8 +197,8 @@ def claimants(roster: Roster, path: str) -> list[Group]:
 def overlap(one: str, other: str) -> bool:
     """Return whether there is a path that two patterns select.
 
-    Both are followed name by name: what one pattern selects whole, it selects with all that is
-    below, so the two meet as soon as either has come to its end.
+    Both are followed name by name. A pattern that selects a directory selects all that is below,
+    so the two overlap as soon as one of them ends.
     """
     left, right = compiled(one).names, compiled(other).names
     pending, seen = [(0, 0)], {(0, 0)}
@@ -219,7 +220,7 @@ def overlap(one: str, other: str) -> bool:
 
 
 class Overlap(NamedTuple):
-    """Two patterns that select a path in common, each with its group."""
+    """Two patterns that both select some path, each with its group."""
 
     group: Group
     pattern: str
@@ -228,7 +229,7 @@ class Overlap(NamedTuple):
 
 
 def overlaps(roster: Roster) -> Iterator[Overlap]:
-    """Yield what several groups claim. Nothing is written at such paths: they are frozen."""
+    """Yield the overlapping patterns of several groups. Nothing is written at common paths."""
     claims = list(_claims(roster))
     for n, (group, pattern) in enumerate(claims):
         for other, of_other in claims[n + 1 :]:
@@ -244,12 +245,12 @@ def _claims(roster: Roster) -> Iterator[tuple[Group, str]]:
 
 
 class Token(NamedTuple):
-    """One place of a name in a pattern.
+    """One position of a name in a pattern.
 
     Attributes:
-        ranges: The characters that may stand there, as pairs of first and last code point.
-        repeats: Whether any number of them may (``*``).
-        marked: Whether combining marks may follow, which fold away from one character.
+        ranges: The characters allowed at it, as pairs of first and last code point.
+        repeats: Whether any number of them is allowed (``*``).
+        marked: Whether combining marks may follow; folding removes them from a character.
     """
 
     ranges: tuple[tuple[int, int], ...]
@@ -257,16 +258,16 @@ class Token(NamedTuple):
     marked: bool = False
 
     def takes(self, character: str) -> bool:
-        """Return whether a character may stand there."""
+        """Return whether a character is allowed at this position."""
         code = ord(character)
         return any(first <= code <= last for first, last in self.ranges)
 
     def takes_whole(self, unit: str) -> bool:
-        """Return whether one character may stand there that folding made this of."""
+        """Return whether this position allows a single character whose folded form is ``unit``."""
         return self.marked and len(unit) != 1 and (not unit or any(map(self.takes, unit)))
 
     def meets(self, other: Token) -> bool:
-        """Return whether some character may stand in both places."""
+        """Return whether some character is allowed at both positions."""
         return any(
             first <= last_of_other and first_of_other <= last
             for first, last in self.ranges
@@ -275,15 +276,15 @@ class Token(NamedTuple):
 
 
 Name = tuple[Token, ...]
-"""What one name of a pattern stands for."""
+"""The positions of one name in a pattern."""
 
 _ANYTHING = ((0, _LAST),)
 
 
 States = frozenset[int]
-"""How many names of a pattern a path may have matched: all ways are followed at once.
+"""How many names of a pattern a path may have matched: all alternatives are followed at once.
 
-Patterns come from others, and trying one way after the other takes exponential time for some.
+Patterns come from others, and backtracking takes exponential time for some.
 """
 
 
@@ -292,7 +293,7 @@ class Pattern:
 
     Attributes:
         names: Each of its names; None for ``**``, any number of directories.
-        start: Where each path begins.
+        start: The states at the beginning of each path.
     """
 
     def __init__(self, text: str) -> None:
@@ -302,9 +303,9 @@ class Pattern:
         self.start = self._beyond({0})
 
     def step(self, at: States, folded: str, name: str) -> States:
-        """Return how far a path has come with one more name, given folded and as it is."""
+        """Return the states after one more name of a path, given both folded and unfolded."""
         end = len(self.names)
-        if end in at:  # with a directory the pattern has all that is below
+        if end in at:  # a pattern that selects a directory selects all that is below
             return at
         after = {
             n if self.names[n] is None else n + 1 for n in at if self._matches[n](folded, name)
@@ -312,7 +313,7 @@ class Pattern:
         return self._beyond(after)
 
     def is_complete(self, at: States) -> bool:
-        """Return whether a path that has come so far, or a directory above it, matches."""
+        """Return whether a path in these states, or a directory above it, matches."""
         return len(self.names) in at
 
     def covers(self, path: Sequence[str]) -> bool:
@@ -330,11 +331,11 @@ class Pattern:
 
 
 Matches = Callable[[str, str], bool]
-"""Tells whether a name matches one of a pattern, given folded and as it is."""
+"""Returns whether a name, given folded and unfolded, matches one name of a pattern."""
 
 
 def _matcher(text: str, name: Name | None) -> Matches:
-    """Return the quickest way to tell whether a name matches one of a pattern."""
+    """Return the quickest function that matches names with one name of a pattern."""
     if name is None:
         return lambda *_: True
     if "?" in text or "[" in text or text.count("*") > 1:
@@ -350,7 +351,7 @@ def _matcher(text: str, name: Name | None) -> Matches:
 
 @functools.lru_cache(maxsize=1024)
 def compiled(pattern: str) -> Pattern:
-    """Return a pattern in its compiled form."""
+    """Return the compiled form of a pattern."""
     return Pattern(pattern)
 
 
@@ -376,34 +377,34 @@ def _tokens(name: str) -> Name:
 
 
 def _class_end(name: str, start: int) -> int:
-    """Return where the ``]`` of a class is, 0 if there is none: then the ``[`` is a literal."""
+    """Return the position of a class's ``]``; 0 if there is none: then the ``[`` is a literal."""
     first = start + 1 if name[start : start + 1] == "!" else start
-    return max(name.find("]", first + 1), 0)  # directly at the beginning it is a literal
+    return max(name.find("]", first + 1), 0)  # at the beginning of a class it is a literal
 
 
 def _class(text: str) -> tuple[tuple[int, int], ...]:
     """Return the characters of a class.
 
-    What a group claims decides who can read it. So where folding makes a class unclear, it stands
-    for more characters rather than for fewer.
+    A group's patterns decide who can read a file. So where folding makes a class unclear, it
+    stands for more characters rather than for fewer.
     """
     negated = text.startswith("!")
     items = list(text[negated:])
     ranges: list[tuple[int, int]] = []
-    unclear = text.startswith("^")  # taken for a negation by others
+    unclear = text.startswith("^")  # other programs take it for a negation
     while items:
         first = items.pop(0)
         if len(items) > 1 and items[0] == "-":
             items.pop(0)
             last = items.pop(0)
-            # Of a range that was folded, only those of digits and of letters keep their meaning.
+            # Only ranges of digits and of letters keep their meaning when they are folded.
             kinds = (str.isdecimal, str.islower)
             if any(kind(first) and kind(last) for kind in kinds) and (first + last).isascii():
                 ranges.append((ord(first), ord(last)))
             else:
                 unclear = True
         elif _is_combining(first):
-            # A character that decomposes: its mark may follow, as after every class.
+            # A character decomposes: its mark may follow, as after every class.
             if negated and ranges:
                 ranges.pop()
         else:
@@ -424,7 +425,7 @@ def _complement(ranges: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
 
 
 def _is_mark(token: Token) -> bool:
-    """Return whether a combining mark may stand in a place."""
+    """Return whether a position allows a combining mark."""
     single = len(token.ranges) == 1 and token.ranges[0][0] == token.ranges[0][1]
     return not single or _is_combining(chr(token.ranges[0][0]))
 
@@ -432,7 +433,7 @@ def _is_mark(token: Token) -> bool:
 def _name_matches(tokens: Name, folded: str, name: str) -> bool:
     """Return whether a name matches, folded or character by character.
 
-    What `?` stands for is one character, though folding may make several of it, or none.
+    `?` stands for one character, though folding may make several of it, or none.
     """
     if _are_matched(tokens, folded):
         return True
@@ -463,7 +464,7 @@ def _after(tokens: Name, at: set[int], character: str) -> set[int]:
 
 
 def _is_combining(character: str) -> bool:
-    """Return whether a character is part of the one before: a mark, or a later Hangul letter."""
+    """Return whether a character belongs to the one before: a mark, or a later Hangul letter."""
     return unicodedata.category(character).startswith("M") or "\u1160" <= character <= "\u11ff"
 
 
@@ -489,7 +490,7 @@ def _have_common_name(one: Name, other: Name) -> bool:
         ]
         steps += [(i + n, j) for n, step in _steps(one, i) if step is None]
         steps += [(i, j + n) for n, step in _steps(other, j) if step is None]
-        # Marks that one side may have after its character, and the other at this place.
+        # Combining marks that one name may have after a character, the other at this position.
         if i and one[i - 1].marked:
             steps += [(i, j + n) for n, step in _steps(other, j) if step and _is_mark(step)]
         if j and other[j - 1].marked:
@@ -500,7 +501,7 @@ def _have_common_name(one: Name, other: Name) -> bool:
 
 
 def _steps(name: Name, at: int) -> Iterator[tuple[int, Token | None]]:
-    """Yield how far a name goes on from a place, and by which character; None for by none."""
+    """Yield the next positions of a name, and the token that each consumes; None for none."""
     if at < len(name):
         token = name[at]
         if token.repeats:

@@ -1,7 +1,7 @@
-"""Who may read what: members, groups, and the group that a path belongs to.
+"""Members, groups, and the group that a path belongs to: who may read what.
 
-The roster lies in the sealed body of the root: it is as authentic as the root, and who only reads
-the bucket learns no name from it.
+The roster is in the encrypted body of the root. It is as authentic as the root, and anyone who can
+only read the bucket learns no name from it.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ GROUPS = 128
 """The most groups that a repository has, those that have ended included."""
 
 GroupOf = Callable[[str], str]
-"""The id of the group that a path belongs to."""
+"""Returns the id of the group that a path belongs to."""
 
 
 def check_name(name: str, what: str) -> str:
-    """A name that a member or group may have.
+    """Return a name if a member or group may have it.
 
     Raises:
-        UsageError: It is none.
+        UsageError: The name is not allowed.
     """
     if not re.match(NAME, name) or (what == "group" and name == ALL):
         raise errors.UsageError(
@@ -43,7 +43,7 @@ def check_name(name: str, what: str) -> str:
 
 
 def suggest_name(author: str) -> str:
-    """A member's name made of what somebody is called: ``ana-example`` of Ana Example <ana@…>."""
+    """Return a member's name made from an author: ``ana-example`` from Ana Example <ana@…>."""
     plain = author.partition("<")[0].strip().lower()
     return re.sub(r"[^a-z0-9._]+", "-", plain).strip("-._")[:64] or "me"
 
@@ -52,7 +52,7 @@ def suggest_name(author: str) -> str:
 
 
 def member(roster: Roster, name: str) -> Member:
-    """The member of that name.
+    """Return the member with a name.
 
     Raises:
         NoSuchMember: There is none.
@@ -64,32 +64,32 @@ def member(roster: Roster, name: str) -> Member:
 
 
 def me(roster: Roster, publics: Iterable[str]) -> Member | None:
-    """The member who holds one of the keys; None if nobody does."""
+    """Return the member who holds one of the keys; None if nobody does."""
     held = set(publics)
     return next((each for each in roster.members if held.intersection(each.recipients)), None)
 
 
 def readers(roster: Roster, group: str) -> list[Member]:
-    """The members of a group."""
+    """Return the members of a group."""
     return [each for each in roster.members if group == ALL or group in each.groups]
 
 
 def recipients(roster: Roster, group: str) -> list[str]:
-    """The public keys that a group's key is wrapped to."""
+    """Return the public keys that a group's key is wrapped to."""
     return [key for key, problem in _judged(roster, group) if not problem]
 
 
 def unused(roster: Roster, group: str = ALL) -> dict[str, str]:
-    """The public keys of a group's readers that its key is not wrapped to, and why not.
+    """Return the keys of a group's readers that its key is not wrapped to, each with the reason.
 
-    Any member can write any text into the roster as somebody's key: it must not keep the others
-    from letting people in or putting them out.
+    Any member can write any text into the roster as a member's key. Such a text must not stop the
+    others from adding and removing members.
     """
     return {key: problem for key, problem in _judged(roster, group) if problem}
 
 
 def _judged(roster: Roster, group: str) -> Iterator[tuple[str, str]]:
-    """The public keys of a group's readers, each with what is wrong with it."""
+    """Yield the public keys of a group's readers, each with its problem, if any."""
     from dorky.keys import age
 
     taken, room = 0, age.ROOM
@@ -107,7 +107,7 @@ def _judged(roster: Roster, group: str) -> Iterator[tuple[str, str]]:
 
 
 def check_room(before: Roster, after: Roster) -> None:
-    """Refuse to add what readers would not use.
+    """Refuse to add keys or groups that readers would not use.
 
     Raises:
         UsageError: A member would have too many keys, the team would, or there are too many
@@ -127,7 +127,7 @@ def check_room(before: Roster, after: Roster) -> None:
 
 
 def put(roster: Roster, changed: Member) -> Roster:
-    """The roster with a member added, or in place of the one of the same name."""
+    """Return the roster with a member added, or put in place of the one with the same name."""
     names = [each.name for each in roster.members]
     if changed.name in names:
         members = tuple(changed if each.name == changed.name else each for each in roster.members)
@@ -137,7 +137,7 @@ def put(roster: Roster, changed: Member) -> Roster:
 
 
 def drop(roster: Roster, name: str) -> Roster:
-    """The roster without a member."""
+    """Return the roster without a member."""
     members = tuple(each for each in roster.members if each.name != name)
     return msgspec.structs.replace(roster, members=members)
 
@@ -146,22 +146,22 @@ def drop(roster: Roster, name: str) -> Roster:
 
 
 def living(roster: Roster) -> list[Group]:
-    """The groups that have not ended: those with patterns."""
+    """Return the groups that have not ended, which are those with patterns."""
     return [each for each in roster.groups if each.patterns]
 
 
 def keyed(roster: Roster) -> set[str]:
-    """The ids of the groups whose keys are renewed and wrapped: `ALL`, and those that live."""
+    """Return the ids of the groups whose keys are renewed and wrapped: `ALL` and living ones."""
     return {ALL, *(each.id for each in living(roster))}
 
 
 def find(roster: Roster, name: str) -> Group | None:
-    """The living group of that name; None if there is none."""
+    """Return the living group with a name; None if there is none."""
     return next((each for each in living(roster) if each.name == name), None)
 
 
 def group(roster: Roster, name: str) -> Group:
-    """The living group of that name.
+    """Return the living group with a name.
 
     Raises:
         NoSuchGroup: There is none.
@@ -173,16 +173,16 @@ def group(roster: Roster, name: str) -> Group:
 
 
 def name_of(roster: Roster, group_id: str) -> str:
-    """What a group is called."""
+    """Return the name of a group."""
     if group_id == ALL:
         return ALL
     return next((each.name for each in roster.groups if each.id == group_id), group_id)
 
 
 def check_patterns(patterns: Sequence[str]) -> tuple[str, ...]:
-    """Patterns as they are kept: relative to the project, without a slash at the end.
+    """Return patterns in the form that is kept: relative to the project, no slash at the end.
 
-    Another spelling of a pattern is the same one.
+    Two spellings of one pattern become equal.
 
     Raises:
         UsageError: One is empty, absolute, or leaves the project.
@@ -202,13 +202,13 @@ def check_patterns(patterns: Sequence[str]) -> tuple[str, ...]:
 def _is_text(pattern: str) -> bool:
     try:
         pattern.encode()
-    except UnicodeEncodeError:  # an argument that is not UTF-8, as no path is that can be kept
+    except UnicodeEncodeError:  # not UTF-8, as every path that can be kept is
         return False
     return True
 
 
 def put_group(roster: Roster, changed: Group) -> Roster:
-    """The roster with a group added, or in place of the one of the same id."""
+    """Return the roster with a group added, or put in place of the one with the same id."""
     groups = tuple(each for each in roster.groups if each.id != changed.id)
     at = next((n for n, each in enumerate(roster.groups) if each.id == changed.id), len(groups))
     return msgspec.structs.replace(roster, groups=(*groups[:at], changed, *groups[at:]))
@@ -218,15 +218,15 @@ def put_group(roster: Roster, changed: Group) -> Roster:
 
 
 def sealed(before: Roster, after: Roster, opened: Vault) -> Roster:
-    """The roster with the user's groups vouched for by their keys.
+    """Return the roster with the user's groups authenticated by their keys.
 
-    Everybody on the team can write a roster, so what decides who gets a group's key, and which
-    files it closes, is authenticated with that key: the group's name, patterns, version, and its
-    members' names and keys are the additional data of an empty message.
+    Everybody on the team can write a roster. So the facts that decide who gets a group's key and
+    which files it closes are authenticated with that key: the group's name, patterns, version, and
+    its members' names and keys are the additional data of an empty message.
 
     Args:
         before: The roster that is replaced.
-        after: The roster to be.
+        after: The new roster.
         opened: The keys, with the newest.
     """
     old = {each.id: each for each in before.groups}
@@ -243,18 +243,18 @@ def sealed(before: Roster, after: Roster, opened: Vault) -> Roster:
 
 
 def check(header: Header, known: Roster, opened: Vault, seen: Roster, url: str) -> None:
-    """Refuse a roster in which somebody else has changed a group of the user's.
+    """Refuse a roster in which somebody outside a group of the user's has changed that group.
 
     Args:
-        header: That of the root; every group has its keys there.
+        header: The root's header, which holds every group's keys.
         known: The roster.
         opened: The keys.
         seen: The roster that was seen before.
-        url: Where it is from.
+        url: Where the roster comes from, for messages.
 
     Raises:
-        ForgedGroup: Its members have not made it so, it is older than what was seen, or groups
-            are missing.
+        ForgedGroup: A group was not written by its members, is older than what was seen, or is
+            missing.
     """
     _check_sound(known, url)
     ids = {each.id for each in known.groups}
@@ -269,7 +269,7 @@ def check(header: Header, known: Roster, opened: Vault, seen: Roster, url: str) 
 
 
 def _check_sound(known: Roster, url: str) -> None:
-    """Refuse a roster by which somebody could pass for another."""
+    """Refuse a roster in which one member or group could pass for another."""
     held = [key for each in known.members for key in each.recipients]
     names = [each.name for each in known.members]
     living_names = [each.name for each in living(known)]
@@ -281,7 +281,7 @@ def _check_sound(known: Roster, url: str) -> None:
 def _vouched(known: Roster, group: Group, opened: Vault) -> bool:
     from dorky.format.seal import SealBroken
 
-    if opened.group_of(group.seal) != group.id:  # with the key of all anybody could
+    if opened.group_of(group.seal) != group.id:  # anybody could make one with the key of all
         return False
     try:
         return opened.open(group.seal, _claims(known, group), newest=True) == b""
@@ -292,7 +292,7 @@ def _vouched(known: Roster, group: Group, opened: Vault) -> bool:
 def _claims(known: Roster, group: Group) -> str:
     import json
 
-    # Nobody gets the key of a group that has ended any more: its members may come and go.
+    # Nobody gets the key of a group that has ended, so its members may come and go.
     readable = readers(known, group.id) if group.patterns else []
     members = sorted([each.name, *sorted(each.recipients)] for each in readable)
     claims = [group.id, group.name, list(group.patterns), group.version, members]

@@ -1,4 +1,4 @@
-"""SSH keys: OpenSSH's private keys, with or without a passphrase, and the public keys of them.
+"""SSH keys: OpenSSH's private keys, with or without a passphrase, and their public keys.
 
 Sources: OpenSSH's PROTOCOL.key (private keys), RFC 4253 section 6.6 and RFC 8709 (public keys), RFC
 4251 section 5 (their parts), C2SP's age-ssh (how age names a key).
@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from dorky import errors
 
-_RSA_BITS = range(2048, 4097)  # what age takes, and what pyrage can
+_RSA_BITS = range(2048, 4097)  # the sizes that age takes, and that pyrage can handle
 _EXPONENTS = range(3, 1 << 33)
 _P = 2**255 - 19
 _LOW_ORDER = frozenset(
@@ -27,7 +27,7 @@ _LOW_ORDER = frozenset(
         0x7A03AC9277FDC74EC6CC392CFA53202A0F67100D760B3CBA4FD84D3D706A17C7,
     }
 )
-"""The y of the points of Ed25519 whose multiples are eight at the most."""
+"""The y of the points of Ed25519 that have at most eight multiples (those of low order)."""
 _MAGIC = b"openssh-key-v1\0"
 PEM = re.compile(r"-----BEGIN ([A-Z0-9 ]*PRIVATE KEY)-----\s(.*)-----END \1-----", re.DOTALL)
 DAMAGED = "it is cut off, mistyped or damaged"
@@ -37,18 +37,18 @@ TYPES = "age seals to SSH keys of the types ed25519 and RSA only"
 
 
 class Unfit(ValueError):
-    """A sound SSH key, but of a kind that age can't seal to; says why."""
+    """A sound SSH key, but of a kind that age can't encrypt to; the text says why."""
 
 
 class _Envelope(NamedTuple):
-    """What is in the clear in an OpenSSH private key."""
+    """The unencrypted part of an OpenSSH private key."""
 
     cipher: bytes
     blob: bytes
 
 
 def _envelope(pem: str) -> _Envelope:
-    """Read it; ValueError if it is damaged."""
+    """Read the unencrypted part of a private key; raise ValueError if it is damaged."""
     found = PEM.fullmatch(pem.strip())
     stream = BytesIO(decoded("".join(found[2].split())) if found else b"")
     if stream.read(len(_MAGIC)) != _MAGIC:
@@ -60,7 +60,7 @@ def _envelope(pem: str) -> _Envelope:
 
 
 def locked(pem: str) -> bool:
-    """Whether an OpenSSH private key has a passphrase."""
+    """Return whether an OpenSSH private key has a passphrase."""
     return _envelope(pem).cipher != b"none"
 
 
@@ -68,11 +68,11 @@ def parse(text: str, source: str) -> tuple[str, str]:
     """Read a private key: OpenSSH's format, PKCS#8 or the old PEM ones.
 
     Returns:
-        It in OpenSSH's format, still under its passphrase if it has one; and its public key.
+        The key in OpenSSH's format, still under its passphrase if it has one; and its public key.
 
     Raises:
-        IdentityMalformed: It is damaged.
-        UnusableIdentity: It is of a type or format that can't be used.
+        IdentityMalformed: The key is damaged.
+        UnusableIdentity: It is of a type or format that dorky can't use.
     """
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.serialization import (
@@ -85,7 +85,7 @@ def parse(text: str, source: str) -> tuple[str, str]:
         raise errors.IdentityMalformed(source)
     try:
         if found[1] == "OPENSSH PRIVATE KEY":
-            # Wrapped anew: secret stores of CI systems like to make blanks of newlines.
+            # Restore the line breaks, which secret stores of CI systems often turn into blanks.
             body = "\n".join(found[2].split())
             secret = f"-----BEGIN {found[1]}-----\n{body}\n-----END {found[1]}-----\n"
             cipher, blob = _envelope(secret)
@@ -100,7 +100,7 @@ def parse(text: str, source: str) -> tuple[str, str]:
             secret, public = _halves(load_pem_private_key(f"{lines}\n".encode(), None))
     except Unfit as error:
         raise errors.UnusableIdentity(source, error) from None
-    except TypeError:  # cryptography's word for: it is encrypted
+    except TypeError:  # cryptography raises it for an encrypted key
         raise errors.UnusableIdentity(
             source,
             "it has a passphrase, in a format of old",
@@ -112,7 +112,7 @@ def parse(text: str, source: str) -> tuple[str, str]:
 
 
 def _halves(key: Any) -> tuple[str, str]:
-    """A private key of `cryptography` as an OpenSSH private key, and its public key."""
+    """Return a private key of `cryptography` in OpenSSH's format, and its public key."""
     from cryptography.hazmat.primitives import serialization as form
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
@@ -126,10 +126,10 @@ def _halves(key: Any) -> tuple[str, str]:
 
 
 def opened(secret: str, public: str, passphrase: str, source: str) -> str | None:
-    """Take the passphrase off a private key in OpenSSH's format; None if it is another.
+    """Decrypt a private key in OpenSSH's format; return None if the passphrase is wrong.
 
     Raises:
-        UnusableIdentity: It is encrypted in a way that is not supported.
+        UnusableIdentity: The key is encrypted in a way that is not supported.
     """
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.serialization import load_ssh_private_key
@@ -152,7 +152,7 @@ def opened(secret: str, public: str, passphrase: str, source: str) -> str | None
 
 
 def public_of(blob: bytes) -> str:
-    """The line of an SSH public key; ValueError if it is none that age seals to."""
+    """Return the line of an SSH public key; raise ValueError if age can't encrypt to it."""
     stream = BytesIO(blob)
     kind = _string(stream)
     if kind not in {b"ssh-ed25519", b"ssh-rsa"}:
@@ -174,7 +174,7 @@ def public_of(blob: bytes) -> str:
 
 
 def _check_point(point: bytes) -> None:
-    """Refuse an Ed25519 key that is of low order, or another spelling of one."""
+    """Refuse an Ed25519 key of low order, or a second spelling of a key."""
     if len(point) != 32:
         raise ValueError(DAMAGED)
     y = int.from_bytes(point, "little") & ((1 << 255) - 1)
@@ -185,12 +185,12 @@ def _check_point(point: bytes) -> None:
 
 
 def blob_of(public: str) -> bytes:
-    """The key itself, without its name."""
+    """Return the binary key of an SSH public key's line."""
     return decoded(public.split()[1])
 
 
 def decoded(text: str) -> bytes:
-    """Read Base64; ValueError if it is none."""
+    """Decode Base64; raise ValueError if the text is malformed."""
     try:
         return base64.b64decode(text, validate=True)
     except ValueError:
@@ -198,7 +198,7 @@ def decoded(text: str) -> bytes:
 
 
 def _string(stream: BytesIO) -> bytes:
-    """The next string of an SSH format (RFC 4251, section 5)."""
+    """Read the next string of an SSH format (RFC 4251, section 5)."""
     head = stream.read(4)
     data = stream.read(int.from_bytes(head, "big"))
     if len(head) < 4 or len(data) < int.from_bytes(head, "big"):
@@ -207,7 +207,7 @@ def _string(stream: BytesIO) -> bytes:
 
 
 def _positive(stream: BytesIO) -> int:
-    """The next number (RFC 4251: mpint) that is not negative, in its one right form or as 00."""
+    """Read the next non-negative number (RFC 4251: mpint), in its one valid form or as 00."""
     data = _string(stream)
     number = int.from_bytes(data, "big")
     if data != number.to_bytes(number.bit_length() // 8 + 1, "big"):
@@ -216,6 +216,6 @@ def _positive(stream: BytesIO) -> int:
 
 
 def tag(public: str) -> bytes:
-    """How age names a key in a file's header."""
+    """Return the name by which age's headers call an SSH key."""
     digest = hashlib.sha256(blob_of(public)).digest()[:4]
     return f"{public.split(maxsplit=1)[0]} {base64.b64encode(digest).decode().rstrip('=')}".encode()

@@ -1,16 +1,16 @@
 """The vault: turns bodies into stored objects and back, with a repository's keys.
 
-The stored form of an object in a sealed repository:
+The stored form of an object in an encrypted repository:
 
     offset  size  what
-    0       8     id of the epoch key it is sealed with
+    0       8     id of the epoch key that encrypts it
     8       24    nonce
     32      …     XAES-256-GCM of the compressed body (see `codec`)
     end-16  16    tag
 
-with the additional data ``dorky/1 ‖ repository ‖ group ‖ kind ‖ id``, each followed by 0x00. In a
-plain repository the stored form is the compressed body alone. Either way it is self-contained:
-it may be copied between packs without being opened.
+with the additional data ``dorky/1 ‖ repository ‖ group ‖ kind ‖ id``, each followed by 0x00. In an
+unencrypted repository the stored form is the compressed body alone. Either form is self-contained:
+it may be copied between packs without being decrypted.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from dorky.format.model import ALL, FORMAT, Epoch, Header, KiB, Kind, Locked, Ob
 from dorky.keys import age
 
 _KEY_ID = 8
-_STANZAS = 4096  # of all wrapped keys of a header: more are not opened, nor written
-_WRAPPED = 384 * KiB  # bytes of them that are written
-_EPOCHS = 1024  # that are written: with the wrapped keys some 800 KiB of a root
+_STANZAS = 4096  # the most wrapped keys of a header that are decrypted or written
+_WRAPPED = 384 * KiB  # the most bytes of wrapped keys that are written
+_EPOCHS = 1024  # the most that are written: with the wrapped keys, some 800 KiB of a root
 OVERHEAD = _KEY_ID + seal.NONCE + seal.TAG
-"""Bytes that sealing adds."""
+"""Bytes that encryption adds."""
 
 
 class OpenEpoch(NamedTuple):
-    """An epoch's key in the clear; ``at`` is its place among the header's epochs."""
+    """The unwrapped key of an epoch; ``at`` is its place among the header's epochs."""
 
     group: str
     epoch: int
@@ -46,13 +46,13 @@ class OpenEpoch(NamedTuple):
 
 
 class Vault:
-    """The keys of one repository, opened.
+    """The unwrapped keys of one repository.
 
     Args:
         repository: Its id, 32 hex digits.
-        opened: Every epoch key that the holder's identity opens, in the header's order; empty for
-            a plain repository.
-        closed: The ids of the keys that it does not open.
+        opened: Every epoch key that the holder's identity unwraps, in the header's order; empty
+            for an unencrypted repository.
+        closed: The ids of the keys that it does not unwrap.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Vault:
         self._by_id = {entry.key.id: entry for entry in opened}
         self._closed = frozenset(closed)
         self.epochs = len(self._by_id) + len(self._closed)
-        """How many epochs the header has."""
+        """The number of epochs in the header."""
         self._current = {entry.group: entry for entry in opened}
         self._newest = frozenset(entry.key.id for entry in self._current.values())
         self._retired = {
@@ -76,38 +76,38 @@ class Vault:
 
     @property
     def sealed(self) -> bool:
-        """Whether the repository is sealed."""
+        """Return whether the repository is encrypted."""
         return bool(self._current)
 
     @property
     def groups(self) -> frozenset[str]:
-        """The groups whose files can be read here."""
+        """Return the groups whose files these keys can read."""
         return frozenset(self._current) if self.sealed else frozenset({ALL})
 
     @property
     def fingerprint(self) -> str:
-        """The commitment to the current epoch's key; empty in a plain repository."""
+        """Return the commitment to the current epoch's key; empty in an unencrypted repository."""
         return self._current[ALL].key.commitment if self.sealed else ""
 
     def key(self, group: str) -> bytes:
-        """A group's newest key itself, to be wrapped anew."""
+        """Return a group's newest key, which is to be wrapped again."""
         return self._current[group].key.key
 
     # --- objects ---------------------------------------------------------------------------
 
     def object_id(self, kind: Kind, body: bytes, *, group: str = ALL) -> ObjectId:
-        """The id of an object: keyed for each group, so that no other can guess its content."""
+        """Return an object's id. Each group keys its ids, so other groups can't guess contents."""
         return seal.object_id(kind.value, body, self._id_keys[group] if self.sealed else None)
 
     def gear_seed(self, group: str = ALL) -> int:
-        """What the cuts in a group's large files depend on."""
+        """Return the seed that decides where a group's large files are cut."""
         return seal.gear_seed(self._id_keys[group] if self.sealed else None)
 
     def store(self, kind: Kind, object_id: ObjectId, body: bytes, *, group: str = ALL) -> bytes:
-        """Give the stored form of an object.
+        """Return the stored form of an object.
 
         Raises:
-            UsageError: It is larger than any reader accepts.
+            UsageError: The object is larger than any reader accepts.
         """
         if len(body) > kind.limit:
             raise errors.UsageError(
@@ -123,18 +123,18 @@ class Vault:
         *,
         epochs: int | None = None,
     ) -> bytes:
-        """Open a stored object and verify that it is the one named.
+        """Decrypt a stored object and verify that it is the one named.
 
         Args:
-            kind: What it is.
+            kind: The object's kind.
             object_id: Its id.
             stored: Its stored form.
-            epochs: If given, how many epochs there were when its pack was written: what is sealed
-                with a key that had been retired by then, or had not begun, is refused.
+            epochs: If given, the number of epochs when its pack was written: an object under a key
+                that was retired before then, or that began later, is refused.
 
         Raises:
-            CorruptObject: Altered, swapped for another, inflating past its stated length, or
-                sealed with a key that this vault does not hold.
+            CorruptObject: The object was altered, swapped for another, inflates past its stated
+                length, or is encrypted with a key that this vault does not hold.
         """
         try:
             packed = self.open(stored, f"{kind.value}\0{object_id}", epochs=epochs)
@@ -147,25 +147,25 @@ class Vault:
         return body
 
     def group_of(self, stored: bytes | memoryview) -> str | None:
-        """Whom a stored object is for; None if for others than the holder of these keys."""
+        """Return the group of a stored object; None if these keys can't decrypt it."""
         if not self.sealed:
             return ALL
         entry = self._by_id.get(bytes(stored[:_KEY_ID]))
         return entry.group if entry else None
 
     def is_foreign(self, stored: bytes | memoryview) -> bool:
-        """Whether a stored object is for a group that the holder of these keys is not in."""
+        """Return whether a stored object is for a group that the holder of these keys is not in."""
         return bytes(stored[:_KEY_ID]) in self._closed
 
     def is_current(self, stored: bytes | memoryview) -> bool:
-        """Whether a stored object is sealed with its group's newest key."""
+        """Return whether a stored object is encrypted with its group's newest key."""
         return not self.sealed or bytes(stored[:_KEY_ID]) in self._newest
 
     def renew(self, kind: Kind, object_id: ObjectId, stored: bytes) -> bytes:
-        """Seal an object anew if its key has been retired. Its id stays.
+        """Re-encrypt an object if its key has been retired. Its id stays the same.
 
         Raises:
-            CorruptObject: It is damaged, or for others.
+            CorruptObject: The object is damaged, or for a group that the holder is not in.
         """
         if self.is_current(stored):
             return stored
@@ -176,17 +176,17 @@ class Vault:
             raise errors.CorruptObject(object_id, error) from None
 
     def mask(self, digest: str, content: ObjectId) -> str:
-        """Hide, or show again, the SHA-256 of a file for the local index (see `seal.mask`)."""
+        """Hide or reveal the SHA-256 of a file for the local index (see `seal.mask`)."""
         return seal.mask(digest, content, self._mask_key)
 
     def with_key(self, entry: OpenEpoch) -> Vault:
-        """The same keys and one more."""
+        """Return a vault with these keys and one more."""
         return Vault(self.repository, [*self._by_id.values(), entry], self._closed)
 
     # --- anything --------------------------------------------------------------------------
 
     def close(self, data: bytes, what: str, *, group: str = ALL) -> bytes:
-        """Seal bytes under ``group``'s current key, bound to ``what`` they are."""
+        """Encrypt bytes under ``group``'s current key, bound to ``what`` they are."""
         if not self.sealed:
             return data
         entry = self._current[group]
@@ -200,18 +200,18 @@ class Vault:
         newest: bool = False,
         epochs: int | None = None,
     ) -> bytes:
-        """Open what `close` returned.
+        """Decrypt what `close` returned.
 
         Args:
-            data: The sealed bytes.
-            what: They are.
-            newest: Whether to refuse the keys of past epochs. Objects are bound to their content
-                by their ids, whoever sealed them; what is not (a root) must not be taken from
-                somebody who has been removed and still has the old key.
+            data: The encrypted bytes.
+            what: The same value as for `close`.
+            newest: Whether to refuse the keys of past epochs. An object's id binds it to its
+                content, whoever encrypted it. A root has no such id, so it must not come from a
+                removed member who still has the old key.
             epochs: See `read`.
 
         Raises:
-            SealBroken: Altered, or sealed as something else, or with the wrong key.
+            SealBroken: The data was altered, or encrypted as something else or with another key.
         """
         if not self.sealed:
             return bytes(data)
@@ -234,7 +234,7 @@ class Vault:
 
 
 def create(recipients: Sequence[str], locked: Sequence[Locked] = ()) -> tuple[Header, Vault]:
-    """Start a repository: sealed to ``recipients``, or plain if there are none."""
+    """Start a repository encrypted to ``recipients``, or an unencrypted one if there are none."""
     empty = Header(FORMAT, os.urandom(16).hex(), (), tuple(locked))
     if not recipients:
         return empty, Vault(empty.repository, ())
@@ -246,7 +246,7 @@ def begin_epoch(
 ) -> tuple[Header, Vault]:
     """Give a group a new key, its first or the next, wrapped to ``recipients``.
 
-    The key before it is sealed with it: who opens the newest opens all.
+    The new key encrypts the one before it, so a holder of the newest key can open all of them.
 
     Raises:
         UsageError: The root would have no room for it.
@@ -276,7 +276,7 @@ def begin_epoch(
 
 
 def wrap_anew(header: Header, opened: Vault, group: str, recipients: Sequence[str]) -> Header:
-    """Wrap a group's newest key to ``recipients``, in place of whom it was wrapped to."""
+    """Wrap a group's newest key to ``recipients``, in place of the recipients before."""
     old = header.newest(group)
     wrapped = age.wrap(opened.key(group), recipients)
     epochs = tuple(
@@ -290,7 +290,7 @@ def check_room(before: Header, after: Header) -> None:
     """Refuse to write a header whose wrapped keys leave a root no room.
 
     Raises:
-        UsageError: They do, and are more than before: what takes keys away is never refused.
+        UsageError: They leave none, and take more than before: removing keys is never refused.
     """
 
     def measured(header: Header) -> tuple[int, int]:
@@ -314,23 +314,24 @@ def unlock(
     more: Callable[[], Iterable[age.Identity]] = tuple,
     verify: Callable[[Vault], None] = lambda _: None,
 ) -> Vault:
-    """Open a repository's keys.
+    """Unwrap a repository's keys.
 
-    Who is a member now is who opens a group's newest key; each key opens the one before it. An
-    epoch's ``previous`` is that key as `Vault.close` seals it, as ``previous ‖ 0x00 ‖ epoch``.
+    The current members are those who can unwrap a group's newest key; each key opens the one
+    before it. An epoch's ``previous`` is that earlier key as `Vault.close` encrypts it, as
+    ``previous ‖ 0x00 ‖ epoch``.
 
     Args:
-        header: Holds them. Anyone who can write to the bucket can write one.
+        header: Holds the wrapped keys. Anyone who can write to the bucket can write one.
         identities: The user's.
         ask: Asks for the passphrase of an SSH key.
-        more: Gives further identities, should those not do (see `model.Locked`).
-        verify: Is given the keys of `ALL` before any other group's wrapped key is looked at:
-            refuses a header that no member has written.
+        more: Returns further identities, for when those don't suffice (see `model.Locked`).
+        verify: Gets the keys of `ALL` before any other group's wrapped key is read, and refuses a
+            header that no member has written.
 
     Raises:
-        NoKey: None of the identities is among its recipients.
+        NoKey: None of the identities is among the recipients.
         WrongKey: A key opens but is not the one that its commitment promises.
-        CorruptRoot: It holds more wrapped keys than any writer makes.
+        CorruptRoot: The header holds more wrapped keys than any writer makes.
     """
     place = f"repository {header.repository[:12]}"
     if sum(age.stanzas(epoch.wrapped) for epoch in header.epochs) > _STANZAS:
@@ -339,7 +340,7 @@ def unlock(
     opened: list[OpenEpoch] = []
     closed: list[bytes] = []
     newer: dict[str, Epoch] = {}
-    # The group that everybody is in comes first: it decides whether more identities are needed.
+    # The group of all members comes first: it decides whether more identities are needed.
     ordered = sorted(enumerate(header.epochs), key=lambda each: (each[1].group != ALL, -each[0]))
     verified = False
     for at, epoch in ordered:
@@ -371,17 +372,18 @@ def unlock(
 def check_succession(
     header: Header, seen: Header, group: str, identities: Sequence[age.Identity], ask: age.Ask
 ) -> None:
-    """Make sure that who can't open a group any more was put out by somebody who was in it.
+    """Check that a user who can no longer open a group was removed by a member of that group.
 
     Args:
-        header: Gives the user no key of the group.
+        header: A header that gives the user no key of the group.
         seen: The header seen before, which perhaps did.
-        group: Which.
+        group: The id of the group.
         identities: The user's.
         ask: Asks for the passphrase of an SSH key.
 
     Raises:
-        WrongKey: It did, and the key is the same, or a new one that was begun without it.
+        WrongKey: The user had the group's key, and the key is the same, or its successor was
+            begun without it.
     """
     old = seen.newest(group)
     raw = age.unwrap(old.wrapped, identities, ask) if old else None
@@ -398,7 +400,7 @@ def check_succession(
 
 
 def _previous(header: Header, epoch: Epoch, opened: Sequence[OpenEpoch]) -> bytes | None:
-    """The key before an epoch's; None for those who can't open that epoch."""
+    """Return the key before an epoch's; None if the vault can't open that epoch."""
     held = [each for each in opened if (each.group, each.epoch) == (epoch.group, epoch.epoch)]
     if not held:
         return None

@@ -1,1 +1,1 @@
-"""Two versions of a file, or two lines of commits: compared and merged."""
+"""Comparing and merging: two versions of a file, or two lines of commits."""

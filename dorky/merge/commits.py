@@ -1,7 +1,7 @@
-"""Merging two lines of commits: what one side changed is taken, what both changed is combined.
+"""Merging two lines of commits: a change of one side is taken, changes of both are combined.
 
-Paths are merged three ways: against the best common ancestor. A file that both sides changed is
-combined by `threeway`; where that can't be done it is a conflict, for a person to resolve.
+Paths are merged three ways, against the best common ancestor. `threeway` combines a file that both
+sides changed; where that is impossible the file is a conflict, for a person to resolve.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ _BESIDE = ".theirs"
 _LARGEST = 4 * MiB
 
 Bring = Callable[[Iterable[Entry]], object]
-"""Sees to it that the chunks of files are here."""
+"""Fetches the chunks of files into the local store."""
 
 
 class Merged(NamedTuple):
-    """Two lines of commits, merged.
+    """The merge of two lines of commits.
 
     Attributes:
-        commit: The merge commit; no ref names it yet. None if there are conflicts.
-        trees: What it holds, or what is to be checked out for the conflicts to be resolved.
-        sealed: The trees of groups that can't be read here.
+        commit: The merge commit, which no ref names yet. None if there are conflicts.
+        trees: Its trees, or those to check out for the conflicts to be resolved.
+        sealed: The trees of groups that the user can't read.
         conflicts: Files that a person must look at.
-        left: Files of ours that are not in their owner's tree, and stay as they are.
+        left: Our files that are not in their owner's tree, and stay as they are.
         dropped: Groups whose trees the other side has left out; ``trees`` has them.
     """
 
@@ -59,11 +59,11 @@ class State(msgspec.Struct, frozen=True):
 
     Attributes:
         theirs: The commit that is merged into ``HEAD``.
-        label: What it is called.
+        label: Its name for the user.
         operation: The operation that began the merge.
-        trees: What was checked out for it; in it, files with conflict markers.
-        sealed: The trees of groups that can't be read here.
-        conflicts: What is not resolved yet.
+        trees: The trees that were checked out for it, with conflict markers in files.
+        sealed: The trees of groups that the user can't read.
+        conflicts: The conflicts that are not resolved yet.
     """
 
     theirs: ObjectId
@@ -75,10 +75,10 @@ class State(msgspec.Struct, frozen=True):
 
 
 def load(database: Database) -> State | None:
-    """The merge in progress, or None.
+    """Return the merge in progress, or None.
 
     Raises:
-        CorruptDatabase: What is noted of it can't be read.
+        CorruptDatabase: The record of it can't be read.
     """
     data = database.get(MERGE)
     try:
@@ -88,7 +88,7 @@ def load(database: Database) -> State | None:
 
 
 def save(database: Database, state: State | None) -> None:
-    """Note how far a merge is; None: it is over."""
+    """Record the state of a merge; None records its end."""
     database.set(MERGE, msgspec.json.encode(state) if state else b"")
 
 
@@ -101,7 +101,7 @@ def _same(one: Placed | None, other: Placed | None) -> bool:
 
 
 class _Three(NamedTuple):
-    """A file as the common ancestor, our side and their side have it."""
+    """A file in the common ancestor, on our side and on their side."""
 
     base: Placed | None
     ours: Placed | None
@@ -111,13 +111,13 @@ class _Three(NamedTuple):
 class _Ours(NamedTuple):
     """Our changes to files outside the trees of their owners.
 
-    It was committed before the owner was known, and is our own: nobody else has it.
+    They were committed before the owner was known, and nobody else has them.
 
     Attributes:
-        adopted: Files that belong to a group of the user's, which is no wider: as if they had been
-            committed for it; with what the common ancestor held in their place.
+        adopted: Files that belong to a group of the user's which has no further readers: they count
+            as committed for it; each with the version of the common ancestor.
         left: Other files, which stay in the tree where they are.
-        conflicts: Those of them that their side changed, too.
+        conflicts: Those of ``left`` that their side changed, too.
     """
 
     adopted: dict[str, tuple[Placed, Placed | None]]
@@ -136,25 +136,26 @@ def merge(
     rows: Mapping[str, Row],
     bring: Bring,
 ) -> Merged:
-    """Store what both sides did since they parted, as a commit unless there are conflicts.
+    """Store the changes of both sides since they diverged, as a commit if there are no conflicts.
 
-    Of each commit counts what does by today's roster, and the result is encrypted for the owners of
-    its paths. Contested files stay in the trees where they are, as whoever changed them left them.
+    Today's roster decides which entries of each commit count, and the result is encrypted for the
+    owners of its paths. Contested files stay in their trees, as the side that changed them has
+    left them.
 
     Args:
-        store: Where the commits are.
+        store: The store that holds the commits.
         ours: The first parent.
         theirs: The second parent.
-        label: What to call the other side.
-        author: Who merges.
-        known: Tells the owners of paths.
+        label: The name of the other side for the user.
+        author: The author of the merge.
+        known: The roster, which gives the owners of paths.
         rows: The staged files: only these are ours, whatever our commits hold.
         bring: Fetches files that both sides changed.
 
     Raises:
         Diverged: A name is a file on one side and a directory on the other, or both sides changed
-            contested files, or the files of a group that can't be read here.
-        NameClash: Names that differ only in case.
+            contested files, or the files of a group that the user can't read.
+        NameClash: Names differ only in case.
     """
     owner = placement.owner(known)
     living = {group.id for group in known.groups if group.patterns}
@@ -183,7 +184,7 @@ def merge(
             counted, _ = placement.projected(owner, held)
             merged = {path: merged[path] for path, _ in counted}
             conflicts = [each for each in conflicts if each.path in merged]
-        # Only now is it known which names are taken.
+        # The names in use are known only after all paths are merged.
         taken = merged.keys() | {above for path in merged for above in parents(path)}
         conflicts = [
             _beside(merged, taken, each, both[each.path].theirs, owner) for each in conflicts
@@ -192,7 +193,7 @@ def merge(
         if placement.is_contested(known):
             apart += _frozen(before, our_view, their_view, label)
         _check_names(merged.keys(), label)
-        # What lies apart is on no disk: it only must fit into its own tree.
+        # These files are on no disk: each must only fit into its own tree.
         for group in {placed.group for _, placed in apart}:
             tree = (path for path, side in (*merged.items(), *apart) if side.group == group)
             _check_names({*tree}, label)
@@ -214,9 +215,9 @@ def merge(
 def _compared(
     before: View, our_view: View, their_view: View, rows: Mapping[str, Row]
 ) -> tuple[dict[str, Placed], dict[str, _Three], _Ours]:
-    """Return what one side alone has made of files, the files that both changed, and our own."""
+    """Return the changes that one side alone made, the files that both changed, and our own."""
     done = {each.path for each in projection.differences(before, our_view)}
-    # Whole, and not looked up one by one: that would read a directory once for each of its files.
+    # Read whole: single look-ups would read a directory once for each of its files.
     original, merged = (dict(view.files()) for view in (before, our_view))
     own = _ours(before, our_view, their_view, rows)
     for path, (placed, was) in own.adopted.items():
@@ -238,7 +239,7 @@ def _compared(
 def unpushed(
     store: Store, ours: ObjectId | None, theirs: ObjectId | None, known: Roster
 ) -> frozenset[str]:
-    """Return the files that our side alone has committed outside the trees of their owners."""
+    """Return the files that only our side has committed outside the trees of their owners."""
     owner = placement.owner(known)
     before, after = (View(store, history.trees_of(store, each), owner) for each in (theirs, ours))
     return frozenset(
@@ -249,10 +250,10 @@ def unpushed(
 
 
 def without_drops(old: View, new: View, living: Collection[str]) -> tuple[View, list[str]]:
-    """Return a commit with the trees that it leaves out of groups that live, and those groups.
+    """Return a commit with the trees of living groups that it leaves out, and those groups.
 
-    Members leave an empty tree where there are no files any more. So a tree that is missing was
-    most likely left out by somebody who can't read it, and its files stay as they are.
+    Members leave an empty tree when no files are left. So a missing tree was most likely left out
+    by somebody who can't read it, and its files stay as they are.
     """
     gone = old.trees.keys() & set(living) - new.trees.keys()
     if not gone:
@@ -263,7 +264,7 @@ def without_drops(old: View, new: View, living: Collection[str]) -> tuple[View, 
 
 
 def _ours(before: View, our_view: View, their_view: View, rows: Mapping[str, Row]) -> _Ours:
-    """Find what our side has done outside the trees of the files' owners."""
+    """Return our side's changes outside the trees of the files' owners."""
     found = _Ours({}, {}, [])
     owner, readable = our_view.owner, our_view.store.vault.groups
     assert owner is not None
@@ -294,7 +295,7 @@ def _ours(before: View, our_view: View, their_view: View, rows: Mapping[str, Row
 
 
 def _frozen(before: View, our_view: View, their_view: View, label: str) -> list[tuple[str, Placed]]:
-    """Return the contested files, in the trees where they are, as one side has left them.
+    """Return the contested files, in their trees, as one side has left them.
 
     Raises:
         Diverged: Both sides changed one.
@@ -331,7 +332,7 @@ def _place(merged: dict[str, Placed], path: str, side: Placed | None) -> None:
 
 
 class _Found(NamedTuple):
-    """What becomes of a file, and what is to be decided about it."""
+    """The merged version of a file, and the conflict, if any."""
 
     side: Placed | None
     conflict: Unmerged | None = None
@@ -345,10 +346,10 @@ def _both(
     if ours is None and theirs is None:
         return _Found(None)
     group = owner(path)
-    assert group is not None  # nothing that is contested counts
+    assert group is not None  # no contested path counts
     if ours is None or theirs is None:
         kept = ours or theirs
-        if base and _same(base, kept):  # it only went to another group
+        if base and _same(base, kept):  # it only moved to another group
             return _Found(None)
         why: Literal["deleted by them", "deleted by us"]
         why = "deleted by them" if ours else "deleted by us"
@@ -364,7 +365,7 @@ def _both(
 def _combined(
     store: Store, writer: Writer, path: str, sides: _Three, group: str, label: str
 ) -> _Found:
-    """Combine what both sides made of a file, if it is a text that is not too long."""
+    """Combine two versions of a file, if it is a text that is not too long."""
     base, ours, theirs = sides
     assert ours is not None
     assert theirs is not None
@@ -422,9 +423,10 @@ def _beside(
     theirs: Placed | None,
     owner: Owner,
 ) -> Unmerged:
-    """Put the other side's file next to ours, where the two could not become one.
+    """Put the other side's file next to ours, if the two can't be combined.
 
-    Unless that name belongs to others: then theirs is only to be had by ``resolve --theirs``.
+    If that name belongs to another group, their version is available only by
+    ``resolve --theirs``.
     """
     if conflict.why != "binary" or theirs is None:
         return conflict
@@ -440,7 +442,7 @@ def _beside(
 
 
 def _check_names(paths: Collection[str], label: str) -> None:
-    """Refuse what no directory can hold.
+    """Refuse names that no directory can hold together.
 
     Raises:
         Diverged: A name is a file and a directory.
@@ -464,7 +466,7 @@ def _sealed_trees(
     label: str,
     living: Collection[str],
 ) -> dict[str, ObjectId]:
-    """The trees of groups that can't be read here, merged as a whole.
+    """Return the trees of groups that the user can't read, each merged as a whole.
 
     Raises:
         Diverged: Both sides changed the files of such a group.

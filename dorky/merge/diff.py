@@ -1,9 +1,8 @@
-"""How two versions of a file differ: documents by key, text by lines, all else by size and id.
+"""The differences between two versions of a file: documents by key, text by lines, others by id.
 
-Values of documents are hidden unless they are asked for, and so is the text of what looks like a
-secret, whose lines keep their number and their signs only. A document that differs in nothing but
-its comments, order or layout, or that is malformed, is hidden text: any line of it may hold a
-value.
+Values of documents are hidden unless they are asked for, and so is the text of likely secrets, of
+which only the number and the signs of lines are shown. A document that differs only in comments,
+order or layout, or that is malformed, is hidden text: any line of it may hold a value.
 """
 
 from __future__ import annotations
@@ -22,19 +21,19 @@ from dorky.merge.linediff import Hunk, Lines
 from dorky.results import FileDiff, KeyChange
 
 LIMIT = 4 * 1024 * 1024
-"""The size of the largest file whose content is compared."""
+"""The most bytes of a file whose content is compared."""
 
 _DOCUMENT = 1024 * 1024  # Parsers in pure Python: five seconds, for YAML.
 _CONTEXT = 3
 
 
 class Version(NamedTuple):
-    """A file as one side has it.
+    """One version of a file.
 
     Attributes:
         mode: File type and permission bits.
         size: Bytes.
-        id: What stands for its content; never a plain hash, from which a short secret is found.
+        id: An id of its content; never an unkeyed hash, which reveals a short secret.
         data: Its content; None if it is too large to be compared.
     """
 
@@ -47,12 +46,12 @@ class Version(NamedTuple):
 def compare(
     path: str, old: Version | None, new: Version | None, *, secret: bool, reveal: bool
 ) -> FileDiff:
-    """Say how two versions of a file differ.
+    """Return how two versions of a file differ.
 
     Args:
-        path: What it is called, which tells whether it is a document.
-        old: The one version; None if the file was not there.
-        new: The other one; None if it is gone.
+        path: The file's path, which tells whether it is a document.
+        old: The old version; None if the file did not exist.
+        new: The new version; None if it is deleted.
         secret: Whether the file looks like a secret.
         reveal: Whether values and secret text may be shown.
     """
@@ -97,7 +96,7 @@ def compare(
 
 
 def _keys(path: str, old: Version | None, new: Version | None, hide: bool) -> list[KeyChange]:
-    """The keys at which two documents differ; none if one of them can't be read by key."""
+    """Return the keys at which two documents differ; none if one of them can't be parsed."""
     before, after = _leaves(path, old), _leaves(path, new)
     if before is None or after is None:
         return []
@@ -118,7 +117,7 @@ def _keys(path: str, old: Version | None, new: Version | None, hide: bool) -> li
 
 
 def _shown(leaf: Leaf, other: Leaf | None, hide: bool) -> str:
-    """A value as text, with its kind if that is all that differs."""
+    """Return a value as text, with its kind if that is all that differs."""
     if hide:
         return masked(leaf.text)
     return f"{leaf.text} ({leaf.kind.value})" if other and other.text == leaf.text else leaf.text
@@ -140,7 +139,7 @@ def _leaves(path: str, version: Version | None) -> dict[str, Leaf] | None:
 
 
 def _lines(version: Version | None) -> Lines | None:
-    """The lines of a version; None if it is no text."""
+    """Return the lines of a version; None if it is not text."""
     if version is None:
         return []
     if version.data is None or b"\0" in version.data:
@@ -153,7 +152,7 @@ def _lines(version: Version | None) -> Lines | None:
 
 
 def _unified(old: Lines, new: Lines, hunks: list[Hunk], hide: bool) -> Iterator[str]:
-    """A unified diff without the names of files."""
+    """Yield a unified diff without file names."""
     at = 0
     while at < len(hunks):
         group = [hunks[at]]
@@ -176,7 +175,7 @@ def _unified(old: Lines, new: Lines, hunks: list[Hunk], hide: bool) -> Iterator[
 
 
 def _span(low: int, high: int) -> str:
-    """Which lines: the first one and how many; of none, the one before."""
+    """Return a range of lines: the first and how many; if none, the line before."""
     count = high - low
     return f"{low + 1}" if count == 1 else f"{low + 1 if count else low},{count}"
 

@@ -1,8 +1,8 @@
-"""Lines of text, and those that two versions of one share.
+"""Lines of text, and the lines that two versions share.
 
-They are found by the lines that stand once in each version (Bram Cohen's patience diff), and
-between these by difflib, up to a bound on its work: where the same few lines stand all over two
-large versions, what differs may come as one large hunk.
+Lines that occur once in each version are matched first (Bram Cohen's patience diff), and difflib
+matches those between, up to a bound on its work: if the same few lines occur all over two large
+versions, the difference may come as one large hunk.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ Lines: TypeAlias = "list[bytes]"
 
 
 def split(data: bytes) -> Lines:
-    """With their ends, which are `\\n` only, as for git."""
+    """Split text into lines with their ends; only `\\n` ends a line, as in git."""
     pieces = data.split(b"\n")
     return [each + b"\n" for each in pieces[:-1]] + [each for each in pieces[-1:] if each]
 
 
 class _Run(NamedTuple):
-    """Equal lines: where they begin in one version and in the other, and how many they are."""
+    """Equal lines: their first index in each of two versions, and their number."""
 
     a: int
     b: int
@@ -33,7 +33,7 @@ class _Run(NamedTuple):
 
 
 def _runs(a: Lines, b: Lines) -> list[_Run]:
-    """The lines that two versions share, in order; none at the end of both comes last."""
+    """Return the lines that two versions share, in order; an empty run at the end comes last."""
     found: list[_Run] = []
     left = _PAIRS
     gaps = [(0, len(a), 0, len(b))]
@@ -74,11 +74,11 @@ def _runs(a: Lines, b: Lines) -> list[_Run]:
 def _anchors(
     a: Lines, b: Lines, in_a: Mapping[bytes, int], in_b: Mapping[bytes, int]
 ) -> list[tuple[int, int]]:
-    """The longest row of lines that stand once in each version, in the same order in both."""
+    """Return the longest series of lines that occur once in each version, in the same order."""
     places = {line: j for j, line in enumerate(b) if in_b[line] == 1}
-    tops: list[int] = []  # Patience sorting: the piles' top cards,
+    tops: list[int] = []  # Patience sorting: the top cards of the piles,
     cards: list[tuple[int, int, int]] = []  # all cards, each with the one to its left,
-    piles: list[int] = []  # and which of them the top ones are.
+    piles: list[int] = []  # and the indexes of the top cards.
     for i, line in enumerate(a):
         if in_a[line] > 1 or line not in places:
             continue
@@ -96,7 +96,7 @@ def _anchors(
 
 
 class Hunk(NamedTuple):
-    """Lines of one version, from ``low`` up to ``high``, and what stands for them in another."""
+    """Lines of one version, from ``low`` up to ``high``, and their replacement in another."""
 
     low: int
     high: int
@@ -105,7 +105,7 @@ class Hunk(NamedTuple):
 
 
 def hunks(old: Lines, new: Lines) -> Iterator[Hunk]:
-    """How two versions differ; between any two hunks there is a line that both have."""
+    """Yield how two versions differ; between any two hunks there is a line that both share."""
     at = _Run(0, 0, 0)
     for run in _runs(old, new):
         hunk = Hunk(at.a + at.size, run.a, at.b + at.size, run.b)

@@ -1,7 +1,7 @@
-"""Rewriting history: without some files, as a purge does, or with each in its owner's tree.
+"""Rewriting history: without some files, as a purge does, or with each file in its owner's tree.
 
 Commits keep their authors, times and messages; only trees and parents change. Ids depend on nothing
-else, so clones that rewrite the same commits come to the same ones.
+else, so all clones that rewrite the same commits get the same ids.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from dorky.store.objects import Store, Writer
 _DEEPEST = 500
 
 Selects = Callable[[str], bool]
-"""Whether a path is to go."""
+"""Returns whether a path is to be removed."""
 
 
 def selector(paths: Iterable[str]) -> Selects:
-    """What tells whether a path is one of ``paths``, lies below one, or matches a pattern."""
+    """Return the function that selects ``paths``, all paths below them, and matches of patterns."""
     names = tuple(paths)
 
     def selects(path: str) -> bool:
@@ -39,7 +39,7 @@ def selector(paths: Iterable[str]) -> Selects:
 def versions(
     store: Store, head: ObjectId, selects: Selects
 ) -> dict[str, dict[tuple[str, ObjectId], Entry]]:
-    """Return the files in all history that are selected: what each has held, by group and id."""
+    """Return the selected files in all history, each with its versions by group and id."""
     found: dict[str, dict[tuple[str, ObjectId], Entry]] = {}
     seen: set[tuple[str, ObjectId]] = set()
     pending = [
@@ -69,19 +69,19 @@ def rewrite(
     selects: Selects,
     onto: Iterable[ObjectId] = (),
 ) -> dict[ObjectId, ObjectId]:
-    """Store the history that led to commits, without some files.
+    """Store the history of commits without some files.
 
     Args:
-        store: Where it is.
-        writer: Takes what is new.
+        store: The store that holds it.
+        writer: Receives the new objects.
         heads: The commits.
-        selects: Tells which files.
-        onto: Heads of a history of which somebody else has taken the files already. Its commits
-            stay; and what is one of them but for the files becomes that, though trees of closed
-            groups, which can't be rewritten here, were rewritten there.
+        selects: Returns which files to remove.
+        onto: Heads of a history from which somebody else has already removed the files. Its commits
+            stay. A commit that differs from one of them only in the files becomes that one, even if
+            that history has rewritten trees of groups that are closed to the user.
 
     Returns:
-        What each commit became; itself, if there is no such file in it or before it.
+        The new id of each commit; its own, if neither it nor its history holds such a file.
     """
     there = list(history.ancestors(store, onto))
     done = {node.id: node.id for node in there}
@@ -99,7 +99,7 @@ def rewrite(
     while pending:
         commit = pending[-1]
         record = history.read_commit(store, commit)
-        # Parents first; not recursive, because histories are longer than the stack.
+        # Parents first; without recursion, because histories are longer than the stack.
         ahead = [parent for parent in record.parents if parent not in done]
         if ahead and commit not in done:
             pending += ahead
@@ -133,7 +133,7 @@ def _but_trees(commit: Commit) -> bytes:
 
 
 def _opened(store: Store, commit: Commit) -> set[str]:
-    """The groups whose trees can be read: the user is in them, and was when they were fetched."""
+    """Return the groups with readable trees: the user is in them, and was at the time of fetch."""
     own = commit.trees.keys() & store.vault.groups
     missing = store.missing(commit.trees[group] for group in own - {ALL})
     return {group for group in own if commit.trees[group] not in missing}
@@ -142,7 +142,7 @@ def _opened(store: Store, commit: Commit) -> set[str]:
 def _inherited(
     store: Store, commit: Commit, group: str, after: Callable[[ObjectId], Commit]
 ) -> dict[str, ObjectId]:
-    """What becomes of a closed group's tree: who can't read it has it from a parent."""
+    """Return the new tree of a group that is closed to the user, taken from a parent."""
     tree = commit.trees[group]
     for parent in commit.parents:
         if history.read_commit(store, parent).trees.get(group) == tree:
@@ -176,7 +176,7 @@ def _without(
     selects: Selects,
     done: dict[tuple[str, ObjectId], ObjectId | None],
 ) -> ObjectId | None:
-    """A directory without the files that are to go; None if it held nothing else."""
+    """Return a directory without the selected files; None if it held nothing else."""
     if where in done:
         return done[where]
     prefix, tree = where
@@ -214,27 +214,27 @@ def place(
     known: Roster,
     bring: Callable[[Iterable[Entry]], object],
 ) -> dict[ObjectId, ObjectId]:
-    """Store commits that are not published, with each file that strays in its owner's tree.
+    """Store unpublished commits again, with each misplaced file in its owner's tree.
 
     A file of a group that the user is not in can't be encrypted for it, and a file of a closed
     group is not opened to others. Such a file is left out of commits, but only if the newest does
-    not hold it: then its author has taken it out already. What the user changed in a group before
-    they left it is left out, too.
+    not hold it: then its author has already deleted it. The user's changes in a group that they
+    have left since are left out, too.
 
     Args:
-        store: Where they are.
-        writer: Takes what is new.
+        store: The store that holds them.
+        writer: Receives the new objects.
         head: The newest commit.
-        published: Tells which commits stay as they are, with all before them, and which trees.
-        known: Tells the owners.
-        bring: Sees to it that the chunks of files are here.
+        published: Returns which commits stay as they are, with all before them, and which trees.
+        known: The roster, which gives the owners.
+        bring: Fetches the chunks of files into the local store.
 
     Returns:
-        What each commit that is not published became; itself, if nothing in it or before it moves.
+        The new id of each unpublished commit; its own, if nothing in it or before it moves.
 
     Raises:
         Misplaced: The user is not in the group that owns a file.
-        WouldOpen: A file of a closed group belongs to others by now.
+        WouldOpen: A file of a closed group now belongs to others.
         AmbiguousGroup: Several groups claim the path of a file.
     """
     from dorky.keys import placement
@@ -243,7 +243,7 @@ def place(
     owner_of = placement.owner(known)
     nodes = {node.id: node for node in history.ancestors(store, [head], stop=published)}
     done: dict[ObjectId, ObjectId] = {}
-    # A place that has none of the commits has no tree of a closed group either.
+    # A remote with none of the commits has no tree of a closed group either.
     is_based = any(each not in nodes for node in nodes.values() for each in node.commit.parents)
     made: dict[ObjectId, Mapping[str, ObjectId]] = {}
     moved: dict[ObjectId, dict[Key, str | None]] = {}
@@ -283,7 +283,7 @@ def _without_left(
     opened: Collection[str],
     published: Callable[[ObjectId], bool],
 ) -> Iterator[tuple[str, ObjectId]]:
-    """Yield a commit's trees; of a group that the user has left, the one that a parent has."""
+    """Yield a commit's trees; for a group that the user has left, a parent's tree."""
     for group, tree in trees.items():
         if group in opened or published(tree):
             yield group, tree
@@ -311,7 +311,7 @@ def _parents_first(nodes: Mapping[ObjectId, Node], head: ObjectId) -> Iterator[O
 def _inherited_moves(
     store: Store, commit: Commit, moved: Mapping[ObjectId, Mapping[Key, str | None]]
 ) -> dict[Key, str | None]:
-    """Return the files that a commit has from parents which have moved them, and from no other."""
+    """Return the files that a commit has only from parents in which they were moved."""
     found: dict[Key, str | None] = {}
     trees = {parent: history.read_commit(store, parent).trees for parent in commit.parents}
     for parent in commit.parents:
@@ -353,12 +353,12 @@ def _moved(
     coming = {
         (owner, path): (group, held[group, path])
         for (group, path), owner in moves.items()
-        # What lies in the owner's tree is what counts.
+        # An entry in the owner's tree takes precedence.
         if owner and (owner, path) not in kept
     }
     bring(entry for _, entry in coming.values())
     for (owner, path), (group, entry) in coming.items():
-        # In the right tree, but encrypted for others: only everybody's content is taken over.
+        # In the right tree, but encrypted for another group: only content of `ALL` is taken over.
         source = ALL if group == owner else group
         kept[owner, path] = ingest.regroup(store, writer, entry, owner, source=source)
     placed = ((path, group, entry) for (group, path), entry in kept.items())

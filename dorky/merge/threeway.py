@@ -1,13 +1,13 @@
-"""Two versions of a file made one, by way of the version that both come from.
+"""Merging two versions of a file, by way of the version that both come from.
 
 Text is merged by lines, as git does: hunks of the two sides that overlap or touch are a conflict,
-unless they say the same. The hunks are those of `dorky.lines`, which may be larger than git's: what
-is clean there is now and then a conflict here.
+unless they are equal. The hunks are those of `linediff`, which may be larger than git's, so dorky
+reports a conflict now and then where git would not.
 
-Documents (`.env`, JSON, TOML, YAML) are merged by key: every value on its own, except that a list
-is one value, and so is what is a single value on one side and a table on another. The text is that
-of the line merge where it says just what the merge by key says; else it is ours with the other
-side's values put in, and where both changed the same comment ours stays.
+Documents (`.env`, JSON, TOML, YAML) are merged by key. Every value is merged on its own, except
+that a list is one value, and so is a key with a single value on one side and a table on another.
+The result is the text of the line merge if its values are those of the merge by key; otherwise it
+is ours with the other side's values put in, and where both changed the same comment ours stays.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from dorky.merge.linediff import Lines
 
 _TEXT = 4 * 1024 * 1024
 _DOCUMENT = 256 * 1024  # A parser in pure Python reads 200 KB to 2 MB a second,
-_LEAVES = 10_000  # which a page of YAML's aliases can have a million of,
-_EDITS = 4 * 1024 * 1024  # and every edit reads the document again.
+_LEAVES = 10_000  # a page of YAML's aliases can have a million of them,
+_EDITS = 4 * 1024 * 1024  # and every edit parses the document again.
 
 _MARKER = re.compile(rb"^(?:<{7}|>{7})(?: |\r?$)", re.MULTILINE)
 _SEGMENT = re.compile(r'"(?:[^"\\]|\\.)*"|[^.]+')
@@ -39,11 +39,11 @@ _Leaves: TypeAlias = "dict[str, Leaf]"
 
 
 class Combined(NamedTuple):
-    """What a merge made.
+    """The result of a merge.
 
     Attributes:
         data: The merged bytes, with git's conflict markers where there are conflicts.
-        conflicts: Where they are: keys of a document, or ``line 12`` for the marker of others;
+        conflicts: Their places: keys of a document, or ``line 12`` for the marker of others;
             empty for a clean merge.
     """
 
@@ -52,7 +52,7 @@ class Combined(NamedTuple):
 
 
 class _Clash(NamedTuple):
-    """Lines that both sides changed, each in its own way."""
+    """Lines that both sides changed in different ways."""
 
     base: Lines
     ours: Lines
@@ -74,16 +74,16 @@ def combine(
     """Merge two versions of a file.
 
     Args:
-        path: What the file is called, which tells whether it is a document.
+        path: The file's path, which tells whether it is a document.
         base: The version that both come from; None if there is none.
-        ours: One side, whose comments, order and formatting a merged document has.
+        ours: Our side; a merged document keeps its comments, order and formatting.
         theirs: The other side.
-        ours_label: What conflict markers call the one side.
-        theirs_label: What they call the other side.
+        ours_label: The name of our side in conflict markers.
+        theirs_label: The name of the other side in them.
 
     Returns:
-        The merged version; None if both sides changed what is no text (UTF-8 without NUL) or is
-        larger than 4 MiB. A line without its end gets one before a conflict marker.
+        The merged version; None if both sides changed a file that is not text (UTF-8 without NUL)
+        or is larger than 4 MiB. A line without its end gets one before a conflict marker.
     """
     if theirs in (base, ours):
         return Combined(ours)
@@ -102,7 +102,7 @@ def combine(
 
 
 def marked(data: bytes) -> int | None:
-    """The number of the first line that begins or ends a conflict; None if there is none."""
+    """Return the number of the first line that begins or ends a conflict; None if there is none."""
     found = _MARKER.search(data)
     return data.count(b"\n", 0, found.start()) + 1 if found else None
 
@@ -121,7 +121,7 @@ def _is_text(data: bytes) -> bool:
 
 
 def _merged(base: bytes | None, ours: bytes, theirs: bytes) -> list[_Part]:
-    """The parts of a merge by lines."""
+    """Return the parts of a merge by lines."""
     if base is None:
         return _compared(ours, theirs)
     old = linediff.split(base)
@@ -156,7 +156,7 @@ def _merged(base: bytes | None, ours: bytes, theirs: bytes) -> list[_Part]:
 
 
 def _clash(base: Lines, ours: Lines, theirs: Lines) -> list[_Part]:
-    """A clash, without the lines at its beginning and its end that both sides share."""
+    """Return a clash, without the lines at its beginning and end that both sides share."""
     if ours == theirs:
         return [ours]
     before = after = 0
@@ -170,7 +170,7 @@ def _clash(base: Lines, ours: Lines, theirs: Lines) -> list[_Part]:
 
 
 def _compared(ours: bytes, theirs: bytes) -> list[_Part]:
-    """The parts of two versions without a base: whatever differs is a clash."""
+    """Return the parts of two versions without a base: every difference is a clash."""
     our, their = linediff.split(ours), linediff.split(theirs)
     parts: list[_Part] = []
     done = 0
@@ -182,7 +182,7 @@ def _compared(ours: bytes, theirs: bytes) -> list[_Part]:
 
 
 def _marked_up(parts: Iterable[_Part], labels: tuple[str, str]) -> Combined:
-    """The text of parts, the clashes between markers."""
+    """Return the text of parts, with clashes between markers."""
     found: Lines = []
     conflicts = []
     for part in parts:
@@ -200,21 +200,21 @@ def _marked_up(parts: Iterable[_Part], labels: tuple[str, str]) -> Combined:
 
 
 def _ended(piece: Lines, end: bytes) -> Lines:
-    """With a line end after the last one."""
+    """Return lines with a line end after the last one."""
     if not piece or piece[-1].endswith(b"\n"):
         return piece
     return [*piece[:-1], piece[-1] + end]
 
 
 def _taken(parts: Iterable[_Part], choice: Callable[[_Clash], Lines]) -> bytes:
-    """The text of parts, with a choice made at every clash."""
+    """Return the text of parts, with a choice made at every clash."""
     return b"".join(
         line for part in parts for line in (choice(part) if isinstance(part, _Clash) else part)
     )
 
 
 def _both(clash: _Clash) -> Lines:
-    """What both sides added at the same place; ours where they did more than that."""
+    """Return the additions of both sides at the same place; ours if they did more than add."""
     if clash.base:
         return clash.ours
     return [*_ended(clash.ours, b"\n"), *clash.theirs]
@@ -226,7 +226,7 @@ def _both(clash: _Clash) -> Lines:
 def _combined_by_key(
     path: str, base: bytes | None, ours: bytes, theirs: bytes, labels: tuple[str, str]
 ) -> Combined | None:
-    """None if one of the versions is malformed, or holds too much."""
+    """Merge documents by key; return None if a version is malformed, or has too many values."""
     try:
         documents = [parse(path, each) for each in (base, ours, theirs) if each is not None]
     except errors.BadDocument:
@@ -253,13 +253,13 @@ def _combined_by_key(
 
 
 def _above(key: str) -> list[str]:
-    """The keys that lead to a key, the shortest first."""
+    """Return the keys that lead to a key, the shortest first."""
     segments = _SEGMENT.findall(key)
     return [".".join(segments[:depth]) for depth in range(1, len(segments))]
 
 
 def _leaves(document: Document) -> _Leaves:
-    """Every value, and `[]` for every list before what is in it."""
+    """Return every value, and `[]` for every list before its items."""
     found = document.leaves()
     if syntax_of(document.path) is Syntax.DOTENV:
         return found
@@ -276,19 +276,19 @@ def _leaves(document: Document) -> _Leaves:
 
 
 def _is_list(leaves: _Leaves) -> bool:
-    """Whether the top level looks like a list."""
+    """Return whether the top level looks like a list."""
     top = dict.fromkeys(_SEGMENT.findall(key)[0] for key in leaves)
     return bool(top) and list(top) == [str(index) for index in range(len(top))]
 
 
 class _KeyMerge:
-    """What a document says after a merge.
+    """The content of a document after a merge.
 
-    A *unit* is what is merged as one value: a leaf, or all of a list.
+    A *unit* is merged as one value: a leaf, or all of a list.
 
     Attributes:
         first: The units with their leaves; ours where both sides changed one.
-        second: The same with theirs there.
+        second: The same, with theirs where both sides changed one.
         conflicts: The units that both sides changed.
     """
 
@@ -306,7 +306,7 @@ class _KeyMerge:
             for key, leaf in (item for each in versions for item in each.items()):
                 if key in above and leaf != _TABLE:
                     self._wholes.add(key)
-            # An empty table is no value where another version has values in it.
+            # An empty table does not count as a value if another version has values in it.
             self._tables = {
                 key
                 for each in versions
@@ -334,7 +334,7 @@ class _KeyMerge:
     def text(
         self, wanted: dict[str, _Leaves], candidates: Iterable[bytes], starts: Iterable[bytes]
     ) -> bytes | None:
-        """The first candidate that says what is wanted; else the first start that can be edited."""
+        """Return the first candidate with the wanted values; else the first editable start."""
         for each in candidates:
             if self._says(each, wanted):
                 return each
@@ -346,7 +346,7 @@ class _KeyMerge:
         return None
 
     def plausible(self, data: bytes) -> bool:
-        """Whether every unit of a text is as one of the sides has it, no mix of both."""
+        """Return whether every unit of a text is as on one of the sides, with no mix of both."""
         try:
             found = self._units(_leaves(parse(self._path, data)))
         except errors.BadDocument:
@@ -367,7 +367,7 @@ class _KeyMerge:
         return next((each for each in outer if each in self._wholes), key)
 
     def _says(self, data: bytes, wanted: dict[str, _Leaves]) -> bool:
-        """Whether a text says what is wanted, and nothing else but empty tables."""
+        """Return whether a text has the wanted values, and nothing else except empty tables."""
         try:
             found = _leaves(parse(self._path, data))
         except errors.BadDocument:
@@ -378,14 +378,14 @@ class _KeyMerge:
                     return False
         if any(leaf != _TABLE or self._unit(key) != key for key, leaf in found.items()):
             return False
-        # A variable that both sides added, at two places, would still have its value.
+        # A variable that both sides added in two places has the wanted value, but twice.
         return self._nested or _repeated(data) <= self._repeated
 
     def _edited(self, start: bytes, wanted: dict[str, _Leaves]) -> bytes:
-        """A text with values put in and taken out, so that it says what is wanted.
+        """Return a text in which values are set and removed until it has the wanted ones.
 
         Raises:
-            UsageError: The document can't be edited so.
+            UsageError: The document can't be edited in this way.
         """
         document = parse(self._path, start)
         have = self._units(_leaves(document))
@@ -402,7 +402,7 @@ class _KeyMerge:
         return document.dump()
 
     def _given(self, document: Document, unit: str, have: _Leaves, wanted: _Leaves) -> Document:
-        """A document that has other leaves in a unit, which is edited in place if it can be."""
+        """Return a document with other leaves in a unit, edited in place if possible."""
         before = document.dump()
         try:
             for key, leaf in wanted.items():
@@ -422,7 +422,7 @@ class _KeyMerge:
         return document
 
     def _cut(self, document: Document, keys: Sequence[str], kept: Collection[str]) -> None:
-        """Take keys away, the last ones first, each with what leads to it unless that is kept."""
+        """Remove keys, the last first, each with the tables that lead to it unless kept."""
         gone = set()
         for key in reversed(keys):
             outer = next((each for each in self._outer(key) if each not in kept), None)
@@ -431,15 +431,15 @@ class _KeyMerge:
                 gone.add(outer)
 
     def _outer(self, key: str) -> list[str]:
-        """A key and those that lead to it, the shortest first."""
+        """Return a key and those that lead to it, the shortest first."""
         return [*_above(key), key] if self._nested else [key]
 
     def _reached(self, keys: Iterable[str]) -> set[str]:
-        """Keys and those that lead to them."""
+        """Return keys and those that lead to them."""
         return {each for key in keys for each in self._outer(key)}
 
 
 def _repeated(data: bytes) -> set[str]:
-    """The variables that stand in a `.env` file more than once."""
+    """Return the variables that occur in a `.env` file more than once."""
     found = Counter(_ASSIGNED.findall(data.decode()))
     return {name for name, count in found.items() if count > 1}

@@ -1,1 +1,1 @@
-"""The files of a project on disk: what they are, what is staged, how they are put in place."""
+"""The files of a project on disk: walking, staging, and putting them in place."""

@@ -1,8 +1,8 @@
-"""From trees to the worktree: planned first, with nothing touched, then applied.
+"""From trees to the worktree: a plan is made first, which touches nothing, and then applied.
 
-A file is replaced only if it holds what the index says, that is, something that is kept. Every
-other file that stands in the way is a conflict; it is overwritten only by force, and only after
-its content has become part of a backup commit.
+A file is replaced only if its content is the one in the index, which is stored. Every other file in
+the way is a conflict; it is overwritten only by force, and only after its content has become part
+of a backup commit.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ _SMALL = 32 * KiB
 _TOLD = 64
 
 Wanted = Callable[[str], bool]
-"""Whether a path shall be on disk."""
+"""Returns whether a path is wanted on disk."""
 
 
 class Plan(NamedTuple):
-    """What a checkout will do, by path."""
+    """The steps of a checkout, by path."""
 
     write: dict[str, Placed]
     """Files to put in place."""
@@ -58,16 +58,16 @@ class Plan(NamedTuple):
     """Paths that only the index still has."""
 
     conflicts: set[str]
-    """Files with content that is kept nowhere; they are also in ``write`` or ``remove``."""
+    """Files whose content is stored nowhere; they are also in ``write`` or ``remove``."""
 
     judged: dict[str, FileStamp | None]
-    """The state in which files to be replaced or deleted were looked at; None for no file."""
+    """The state in which files to be replaced or deleted were inspected; None for no file."""
 
     held: dict[str, Row]
-    """What such files hold, where it is kept but is not what is staged."""
+    """The content of such files that is stored, but is not what is staged."""
 
     def changes(self, rows: Mapping[str, Row]) -> tuple[Change, ...]:
-        """How files on disk will change."""
+        """Return how files on disk will change."""
         there = {path for path, row in rows.items() if not row.absent}
         found = [Change(path, "modified" if path in there else "added") for path in self.write]
         found += [Change(path, "deleted") for path in (self.remove | self.forget) & there]
@@ -75,7 +75,7 @@ class Plan(NamedTuple):
 
 
 def nothing() -> Plan:
-    """The plan that does nothing."""
+    """Return the plan that does nothing."""
     return Plan({}, {}, {}, set(), set(), set(), {}, {})
 
 
@@ -90,17 +90,17 @@ def plan(
     *,
     moved: bool = False,
 ) -> Plan:
-    """Plan to go from one commit to another, keeping whatever the two have in common as it is.
+    """Plan the way from one commit to another; files that both have stay as they are.
 
     Contested files stay as they are: they count in neither commit.
 
     Args:
-        worktree: Where the files are.
-        store: Where the trees are.
-        rows: What is staged.
+        worktree: The files on disk.
+        store: The trees.
+        rows: The staged files.
         old: The commit that is checked out.
         new: The commit to check out.
-        wanted: Which files that are not on disk shall be.
+        wanted: Returns which files that are not on disk are to be there.
         keep: Staged files that stay as they are, too.
         moved: Whether paths have other owners in the new commit.
     """
@@ -121,7 +121,7 @@ def plan(
         else:
             _plan_writing(worktree, store, made, rows.get(path), difference, wanted, stat, seen)
     _check_room(worktree, made)
-    # What is staged and no longer on disk can be in the way, too: a beside a/b.
+    # A staged path that is missing on disk can be in the way, too: a next to a/b.
     coming = made.write.keys() | made.adopt.keys() | made.leave.keys()
     staged = staging.displaced(coming, rows.keys() - made.remove - made.forget)
     made.conflicts.update(staged)
@@ -130,9 +130,9 @@ def plan(
 
 
 def _regrouped(rows: Mapping[str, Row], old: View, new: View) -> Iterator[history.Difference]:
-    """Yield the files at which two commits differ that are read by different rosters.
+    """Yield the files that differ between two commits that are read by different rosters.
 
-    Of a staged file the old one is in the tree that it came from, whoever owned the path.
+    The old version of a staged file is in the tree that it came from, whoever owned the path.
     """
     owner = new.owner
     came_from = {path: row.group for path, row in rows.items()}
@@ -155,14 +155,14 @@ def plan_files(
     wanted: Mapping[str, Placed | None],
     kept: Mapping[str, Row] = MappingProxyType({}),
 ) -> Plan:
-    """Plan to put single files in place, or away, whatever is there.
+    """Plan to write or delete single files, whatever is on disk.
 
     Args:
-        worktree: Where the files are.
-        store: Gives the keys.
-        rows: What is staged.
-        wanted: What shall be there; None for no file.
-        kept: Contents that files may hold and that are kept, beside those that are staged.
+        worktree: The files on disk.
+        store: The store, for its keys.
+        rows: The staged files.
+        wanted: The wanted state of each path; None for no file.
+        kept: Stored contents that files may hold, other than those that are staged.
     """
     made = nothing()
     seen = now()
@@ -192,7 +192,7 @@ def _judge(
     kept: Row | None,
     stat: os.stat_result | None,
 ) -> None:
-    """Find out whether what a file holds is kept: staged, or elsewhere."""
+    """Note a file as held if its content is stored, staged or elsewhere; else as a conflict."""
     for each in (row, kept):
         if each and _clean(worktree, each, staging.entry_of(each, store.vault), path, stat):
             made.held[path] = each
@@ -207,7 +207,7 @@ def _clean(
     path: str,
     stat: os.stat_result | None,
 ) -> bool:
-    """Whether what is at a path, staged and on disk, is kept by the old tree."""
+    """Return whether the old tree holds what is staged and on disk at a path."""
     if row is None or old is None or not staging.agree(row, old):
         return False
     if stat is None or row.fresh(stat):
@@ -251,7 +251,7 @@ def _plan_writing(
     if _staged_apart(row, change):
         made.conflicts.add(path)
     if stat is not None and stat_module.S_ISDIR(stat.st_mode):
-        made.write[path] = placed  # `_check_room` looks at what is in the directory
+        made.write[path] = placed  # `_check_room` inspects the directory's content
     elif stat is not None and staging.holds(worktree, path, stat, entry):
         made.adopt[path] = staging.row_of(path, placed, store.vault).known(stat, seen)
     elif stat is None and (row is None or row.absent) and not wanted(path):
@@ -263,7 +263,7 @@ def _plan_writing(
 
 
 def _staged_apart(row: Row | None, change: history.Difference) -> bool:
-    """Whether what is staged at a path, a deletion included, is what neither tree holds."""
+    """Return whether the staged file (or deletion) at a path is in neither of two trees."""
     if row is None:
         return change.old is not None and change.new is not None
     return not (staging.agree(row, change.old) or staging.agree(row, change.new))
@@ -284,16 +284,16 @@ def _check_room(worktree: Worktree, made: Plan) -> None:
             stat = worktree.stat(parent)
             if stat is None or parent in made.remove:
                 break
-            if not stat_module.S_ISDIR(stat.st_mode):  # a link is not followed, it goes
+            if not stat_module.S_ISDIR(stat.st_mode):  # a link is deleted, not followed
                 _clear(worktree, made, [parent])
                 break
 
 
 def keep_out(worktree: Worktree, made: Plan, *, in_git: bool) -> tuple[str, ...]:
-    """Leave out of a plan what other programs would take orders from, and give its paths.
+    """Remove files from a plan that other programs would obey; return their paths.
 
-    That is all in a directory which git would take for a repository of its own, and, inside of a
-    git repository, git's own files: whether a `.gitignore` hides secrets is for git to say.
+    These are all files in a directory that git would take for a repository, and, inside a git
+    repository, git's own files: a remote must not decide whether `.gitignore` hides secrets.
     """
     shaped = repositories(worktree, made.write)
     found = set(made.write) if "" in shaped else set()
@@ -308,7 +308,7 @@ def keep_out(worktree: Worktree, made: Plan, *, in_git: bool) -> tuple[str, ...]
 
 
 def repositories(worktree: Worktree, coming: Iterable[str]) -> set[str]:
-    """The directories that git takes for repositories once some files are in place."""
+    """Return the directories that git takes for repositories once some files are in place."""
     inside: dict[str, set[str]] = {"": set()}
     for path in coming:
         name = path
@@ -319,7 +319,7 @@ def repositories(worktree: Worktree, coming: Iterable[str]) -> set[str]:
             name = "" if known else directory
     found = set()
     for directory, names in inside.items():
-        # Only what is asked for: a directory may hold a hundred thousand files.
+        # Look up single names only: a directory may hold a hundred thousand files.
         at = f"{directory}/" if directory else ""
         held = {each for each in files.GIT_DIRECTORY if worktree.exists(at + each)}
         if files.is_git_directory(names | held):
@@ -347,10 +347,10 @@ def backup(
     author: str,
     group_of: GroupOf,
 ) -> tuple[str, list[Row]]:
-    """Keep what is on disk (or only staged) where there are conflicts, as a commit of its own.
+    """Keep what is on disk (or only staged) at conflicts, as a commit of its own.
 
     Returns:
-        The ref that names it, ``backup/…``, and what is on disk.
+        The ref that names it, ``backup/…``, and the rows of the files on disk.
     """
     head = history.head_of(store)
     paths = sorted(made.conflicts)
@@ -369,7 +369,7 @@ def backup(
         parent = head
         known = {(row.path, row.content, row.mode) for row in kept}
         if any((row.path, row.content, row.mode) not in known for row in only_staged):
-            # What was staged is the backup's parent, as in git's stash.
+            # The staged state is the backup's parent, as in git's stash.
             parent = keep(only_staged, head, "Staged changes")
         commit = keep(kept, parent, "Local changes") if kept else parent
         assert commit is not None
@@ -384,7 +384,7 @@ def backup(
 
 
 def needed(store: Store, entries: Iterable[Entry]) -> set[ObjectId]:
-    """The chunks that writing ``entries`` takes."""
+    """Return the chunks that are needed to write ``entries``."""
     lists = history.chunks_of(store, (entry.content for entry in entries))
     return {piece for pieces in lists.values() for piece in pieces}
 
@@ -394,30 +394,30 @@ def _is_file(stat: os.stat_result | None) -> bool:
 
 
 class Done(NamedTuple):
-    """What the index is to be told after a plan has been carried out."""
+    """The changes of the index after a plan has been applied."""
 
     rows: list[Row]
     gone: set[str]
     ignored: tuple[str, ...] = ()
-    """Lines added to `.gitignore` for what was put in place."""
+    """Lines added to `.gitignore` for the files put in place."""
     left_out: tuple[str, ...] = ()
     """Files that were not put in place, because of their names."""
 
     def record(self, index: Index) -> None:
-        """Tell it."""
+        """Write the changes to the index."""
         index.remove(self.gone)
         index.put(self.rows)
 
 
 def apply(worktree: Worktree, store: Store, made: Plan, progress: Progress) -> Done:
-    """Carry out a plan on disk. Every chunk must be in the local store by now.
+    """Apply a plan to the disk. Every chunk must be in the local store.
 
     All new files are written, whole and verified, before the first one in the worktree is touched.
     """
     with worktree.writing() as writing:
         prepared = dict(_prepare(writing, store, made, progress)) if made.write else {}
-        # Fetching and writing took a while: what was edited meanwhile is not what was judged. Here
-        # before anything is touched, and then of each file right before it is.
+        # A file may have been edited since it was inspected. All are checked before anything is
+        # touched, and each again right before it is replaced.
         touched = made.judged.keys() & (made.write.keys() | made.remove)
         for path, stat in worktree.stats(touched):
             if moment(stat) != made.judged[path]:
@@ -427,12 +427,12 @@ def apply(worktree: Worktree, store: Store, made: Plan, progress: Progress) -> D
         assert prepared.keys() == made.write.keys()
         rows = []
         for path in list(prepared):
-            # Nothing is kept of a file but its row: there may be a hundred thousand.
+            # Only the row of each file is kept: there may be a hundred thousand.
             each = prepared.pop(path)
             stat, untouched = writing.install(each, path, judged=made.judged.get(path))
             row = staging.row_of(path, made.write[path], store.vault)
             rows.append(row.known(stat, 1 if untouched else 0))
-    # Only now is a file that was just written old enough for its stat to be trusted.
+    # The stat of a file just written is trusted only from this later moment on.
     seen = now()
     rows = [row._replace(seen=seen) if row.seen else row for row in rows]
     rows += made.adopt.values()
@@ -470,8 +470,8 @@ def _prepare(
     large = [item for item in ordered if len(lists[item[1].entry.content]) != 1]
     single = [item for item in ordered if len(lists[item[1].entry.content]) == 1]
     progress.start("Writing files", sum(entry.size for _, entry in entries.values()), "B")
-    # Large files one after the other with their chunks side by side, others side by side; small
-    # ones in one thread, which of several would wait for the interpreter's and the disk's locks.
+    # Large files are written one by one with their chunks in parallel, others in parallel; small
+    # ones in one thread, because several would wait for the interpreter's and the disk's locks.
     for path, placed in large:
         yield path, prepare_large(path, placed)
     middling = [item for item in single if item[1].entry.size > _SMALL]
@@ -494,7 +494,7 @@ def _blocks(
     group: str | None = None,
     threads: int = 1,
 ) -> Iterator[bytes]:
-    """A file's verified content, piece by piece."""
+    """Yield a file's verified content, block by block."""
     missing = next((piece for piece in pieces if piece not in places), None)
     if missing is not None:
         raise errors.MissingObject(missing)
@@ -509,12 +509,12 @@ def _blocks(
 
 
 def read(store: Store, entry: Entry, group: str | None = None) -> Iterator[bytes]:
-    """A committed file's verified content, piece by piece.
+    """Return a committed file's verified content, block by block.
 
     Args:
-        store: Where it is.
+        store: The store that holds it.
         entry: The file.
-        group: The group whose tree holds it, if that is known: its content must be that group's.
+        group: The group whose tree holds it, if known: its content must be that group's.
     """
     pieces = history.chunks_of(store, [entry.content])[entry.content]
     return _blocks(store, store.locate(pieces), pieces, entry, group=group, threads=THREADS)

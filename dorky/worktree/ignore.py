@@ -1,8 +1,8 @@
-"""What dorky leaves alone: `.dorkyignore` files, read exactly as git reads `.gitignore`.
+"""The files that dorky ignores: `.dorkyignore` files, read exactly as git reads `.gitignore`.
 
 The translation follows git's `dir.c` and `wildmatch.c`, because no class of pathspec (1.1) does:
-in a walk it differs over `data/**` with `!data/keep`, over `[[:alpha:]]`, `[\\]a]` and names beyond
-ASCII, and it raises on a backslash at the end and on `[b-a]`, which git passes over.
+in a walk it differs for `data/**` with `!data/keep`, for `[[:alpha:]]`, `[\\]a]` and names beyond
+ASCII, and it raises on a backslash at the end and on `[b-a]`, which git accepts.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ FILE = ".dorkyignore"
 _NEVER = frozenset({".git", ".dorky"})
 _ANYTHING = frozenset({".hg", ".svn", ".DS_Store", "Thumbs.db"})
 _SUFFIXES = (".swp", "~")
-# No `env`, the usual name of a virtual environment: here it is also where `.env` files live.
-# Virtual environments are known by their pyvenv.cfg instead (PEP 405).
+# `env` is missing although virtual environments often have this name, because `.env` files lie in
+# such directories, too. Virtual environments are known by their pyvenv.cfg instead (PEP 405).
 _DIRECTORIES = frozenset(
     {
         "node_modules",
@@ -40,7 +40,7 @@ _DIRECTORIES = frozenset(
     }
 )
 
-# The character classes of wildmatch.c: ASCII alone, whatever the locale.
+# The character classes of wildmatch.c: ASCII only, whatever the locale.
 _CLASSES = {
     "alnum": [*range(48, 58), *range(65, 91), *range(97, 123)],
     "alpha": [*range(65, 91), *range(97, 123)],
@@ -63,22 +63,22 @@ class Rule(NamedTuple):
     """One line of an ignore file."""
 
     file: str
-    """Its path in the repository; empty for what dorky ignores by default."""
+    """The path of its file in the repository; empty for a default rule."""
     line: int
-    """Counted from 1; 0 for a default."""
+    """The line number, from 1; 0 for a default rule."""
     pattern: str
 
     @property
     def ignores(self) -> bool:
-        """Whether the rule ignores what it matches; else it takes back what others ignore."""
+        """Return whether the rule ignores its matches; otherwise it un-ignores them."""
         return not self.pattern.startswith("!")
 
 
 class _Rules:
     """The rules of one file, as regular expressions whose groups are the rules, last first.
 
-    Rules about a name at any depth are matched against the name alone, apart from those about a
-    path: one expression for both, over whole paths, takes three times as long.
+    Rules for a name at any depth are matched with the name alone, separately from rules for a path:
+    one expression for both, over whole paths, takes three times as long.
     """
 
     def __init__(self, names: list[tuple[Rule, str]], paths: list[tuple[Rule, str]]) -> None:
@@ -88,7 +88,7 @@ class _Rules:
         self._match_path = re.compile("|".join(f"({regex})" for _, regex in reversed(paths)))
 
     def decide(self, base: str, entry: str) -> Rule | None:
-        """The last rule about an entry (NUL behind a directory's name) of ``base``."""
+        """Return the last rule that matches an entry (directory names end in NUL) of ``base``."""
         name = self._match_name.fullmatch(entry)
         path = self._match_path.fullmatch(base + entry)
         by_name = self._names[name.lastindex - 1] if name and name.lastindex else None
@@ -99,9 +99,9 @@ class _Rules:
 
 
 class Ignore:
-    """The rules that hold in one directory; made for a walk that goes down with `enter`.
+    """The rules that hold in one directory; made for a walk that descends with `enter`.
 
-    Git's rule that nothing below an ignored directory can be taken back is the walk's: it does not
+    In git, nothing below an ignored directory can be un-ignored. The walk ensures that: it does not
     enter what `match` ignores.
     """
 
@@ -109,12 +109,12 @@ class Ignore:
         own = _load(f"{directory}/{FILE}", path + FILE)
         self._directory = directory
         self._path = path
-        # Deepest first, each with the path of this directory from there.
+        # Deepest first, each with the path from its directory to this one.
         self._files = (("", own), *outer) if own else outer
 
     @classmethod
     def root(cls, worktree: Path) -> Ignore:
-        """The rules at the top of a project.
+        """Return the rules at the top of a project.
 
         Raises:
             BadConfig: Its `.dorkyignore` is not UTF-8.
@@ -123,7 +123,7 @@ class Ignore:
         return cls(os.fspath(worktree), "", ())
 
     def enter(self, name: str) -> Ignore:
-        """The rules of a child directory: these, and those of its own `.dorkyignore`, which win.
+        """Return the rules of a child directory: these, overridden by its own `.dorkyignore`.
 
         Raises:
             BadConfig: Its `.dorkyignore` is not UTF-8.
@@ -134,15 +134,15 @@ class Ignore:
         return Ignore(f"{self._directory}/{name}", f"{self._path}{name}/", outer)
 
     def match(self, name: str, *, is_dir: bool) -> bool:
-        """Whether an entry of this directory is ignored; a link is never ``is_dir``."""
+        """Return whether an entry of this directory is ignored; a link is never ``is_dir``."""
         rule = self._decide(name, is_dir=is_dir)
         return rule is not None and rule.ignores
 
     def why(self, path: str) -> Rule | None:
-        """The rule that ignores ``path``, or the nearest of its parents to here; None if none does.
+        """Return the rule that ignores ``path`` or one of its parents; None if none does.
 
         Args:
-            path: Relative to this directory. Whether it is a directory is looked up on disk.
+            path: Relative to this directory. The disk tells whether it is a directory.
 
         Raises:
             BadConfig: A `.dorkyignore` on the way is not UTF-8.
@@ -160,12 +160,12 @@ class Ignore:
         return rule if rule and rule.ignores else None
 
     def ignored(self, path: str) -> bool:
-        """Whether a walk from here passes over ``path``; takes and raises what `why` does."""
+        """Return whether a walk skips ``path``; takes the same argument and raises as `why`."""
         return self.why(path) is not None
 
     def _decide(self, name: str, *, is_dir: bool) -> Rule | None:
-        """The rule with the last word on an entry, for or against; None if none matches."""
-        if name.lower() in _NEVER:  # .GIT is .git where case does not count
+        """Return the last rule that matches an entry, either way; None if none matches."""
+        if name.lower() in _NEVER:  # .GIT is .git if the file system ignores case
             return Rule("", 0, name)
         if self._files:
             entry = _bytewise(name) + "\0" if is_dir else _bytewise(name)
@@ -191,10 +191,10 @@ def _load(file: str, path: str) -> _Rules | None:
     try:
         os.lstat(file)
     except (FileNotFoundError, NotADirectoryError, PermissionError):
-        return None  # where nothing may be looked at, the walk will say so
+        return None  # the walk reports a directory without permission
     with files.disk_errors(file):
         try:
-            # A pipe of that name would block the reader for ever.
+            # Opening a pipe of that name would block for ever.
             if not stat.S_ISREG(os.stat(file).st_mode):  # noqa: PTH116
                 return None
             data = Path(file).read_bytes()
@@ -217,23 +217,23 @@ def _load(file: str, path: str) -> _Rules | None:
 
 
 def _trim(line: str) -> str:
-    """Drop the spaces at the end, but not one behind a backslash."""
+    """Drop the spaces at the end, but not one after a backslash."""
     match = _UNTRIMMED.match(line)
-    return match[1] if match else line  # no match: a backslash is the last character
+    return match[1] if match else line  # without a match, the last character is a backslash
 
 
 def _bytewise(name: str) -> str:
-    """A name with one character a byte: git matches bytes, so that `?` is not `é`."""
+    """Return a name with one character per byte: git matches bytes, so `?` does not match `é`."""
     return name if name.isascii() else os.fsencode(name).decode("latin-1")
 
 
 def _translate(pattern: str) -> tuple[bool, str]:
-    """Make a regular expression of a pattern.
+    """Translate a pattern to a regular expression.
 
     Returns:
         Whether it matches paths from the directory of its file, not names at any depth; and the
-        expression, which expects NUL behind directories. The expression is empty if the pattern
-        can't match anything: it is empty, or its bracket or backslash has no end.
+        expression, which expects NUL after directories. The expression is empty if the pattern
+        can't match anything: it is empty, or its bracket or backslash is incomplete.
 
     Source: `parse_path_pattern`, `match_basename` and `match_pathname` in git's dir.c.
     """
@@ -252,14 +252,14 @@ def _glob(pattern: str) -> str:
     """Translate the wildcards.
 
     Raises:
-        LookupError: A bracket or an escape does not end, or a character class is unknown.
+        LookupError: A bracket or an escape is incomplete, or a character class is unknown.
 
     Source: `dowild` in git's wildmatch.c, with WM_PATHNAME.
     """
     regex = []
     at = 0
-    # Git compares what stands before the first wildcard by itself and then matches the rest alone,
-    # so that `**` right behind it counts as standing behind a slash.
+    # Git compares the part before the first wildcard by itself and then matches only the rest, so
+    # `**` right after that part counts as following a slash.
     fresh = True
     while at < len(pattern):
         char = pattern[at]
@@ -292,17 +292,17 @@ def _glob(pattern: str) -> str:
 
 
 def _bracket(pattern: str, at: int) -> tuple[str, int]:
-    """Translate a bracket expression that opened before ``at``; also returns where it ends.
+    """Translate a bracket expression that opened before ``at``; also return its end.
 
     Raises:
-        LookupError: It does not end, or names an unknown character class.
+        LookupError: It is incomplete, or names an unknown character class.
 
     Source: the case `'['` of `dowild` in git's wildmatch.c.
     """
     negated = pattern[at] in "!^"
     first = at = at + negated
     chars: set[int] = set()
-    low: int | None = None  # what a range that comes next would start from
+    low: int | None = None  # the start of a range that may follow
     while at == first or pattern[at] != "]":
         if pattern[at] == "-" and low is not None and pattern[at + 1] != "]":
             at += 2 if pattern[at + 1] == "\\" else 1

@@ -1,7 +1,7 @@
-"""What files hold, on its way into the store: read once, hashed, compressed, sealed, packed.
+"""Storing the content of files: reading once, hashing, compressing, encrypting, packing.
 
-Small files travel in batches that threads work on side by side; a large file is cut, and its
-chunks travel like that.
+Threads work on small files in parallel batches; a large file is cut, and its chunks are processed
+in the same way.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _BATCH_SIZE = 4 * MiB
 
 
 class _Read(NamedTuple):
-    """A small file or a link as it was read: its row, and what it holds."""
+    """A small file or a link after reading: its row, and its content."""
 
     row: Row
     group: str
@@ -50,22 +50,22 @@ def store_files(
     *,
     advance: Callable[[int], None] = lambda _: None,
 ) -> Iterator[Row]:
-    """Store the content of files and links, and describe each; in no particular order.
+    """Store the content of files and links, and yield a row for each; in no particular order.
 
     Memory: a few batches of 4 MiB, whatever the total.
 
     Args:
-        worktree: Where they are.
-        sizes: About how many bytes each has, by path.
-        writer: Takes the content.
-        store: Gives the keys.
-        group_of: Tells whom each is sealed for.
-        advance: Is told how many bytes have been stored, as they are.
+        worktree: The files on disk.
+        sizes: The approximate size in bytes of each, by path.
+        writer: Receives the content.
+        store: The store, for its keys.
+        group_of: Returns the group that a path is encrypted for.
+        advance: Receives the numbers of bytes as they are stored.
 
     Raises:
-        PathNotFound: A file that is gone.
-        UnstorablePath: A socket, device or pipe.
-        FileChanged: A file that would not hold still.
+        PathNotFound: A file no longer exists.
+        UnstorablePath: A file is a socket, device or pipe.
+        FileChanged: A file kept changing while it was read.
     """
     vault = store.vault
     large = [path for path, size in sizes.items() if size > chunk.WHOLE]
@@ -76,7 +76,7 @@ def store_files(
         above = {path.rpartition("/")[0]: path for path in batch}
         _check_above(worktree, above)
         found = [_read(worktree, path, group_of(path), vault) for path in batch]
-        # Once more: what was read through a link that has come since is not the project's.
+        # Checked again, because a file read through a new link is not the project's.
         _check_above(worktree, above)
         return found
 
@@ -110,7 +110,7 @@ def store_files(
 
 
 def _batches(sizes: Iterable[tuple[str, int]]) -> Iterator[list[str]]:
-    """Paths in groups that are worth a thread's while, and not much memory."""
+    """Yield paths in batches that are large enough for a thread, but need little memory."""
     batch: list[str] = []
     total = 0
     for path, size in sizes:
@@ -124,7 +124,7 @@ def _batches(sizes: Iterable[tuple[str, int]]) -> Iterator[list[str]]:
 
 
 def _check_above(worktree: Worktree, above: Mapping[str, str]) -> None:
-    """Make sure that directories are some, and no links; each is given with a path in it.
+    """Check that paths are directories, and no links; each is given with a path in it.
 
     Raises:
         PathNotFound: One is not.
@@ -136,13 +136,13 @@ def _check_above(worktree: Worktree, above: Mapping[str, str]) -> None:
 
 
 def _read(worktree: Worktree, path: str, group: str, vault: Vault) -> _Read | str:
-    """Read a small file, or a link; give the path back if the file is a large one by now.
+    """Read a small file, or a link; return the path if the file has become a large one.
 
     Args:
-        worktree: Where it is.
-        path: In the repository; what is above it has been looked at.
-        group: Whom it is for.
-        vault: Gives the keys.
+        worktree: The files on disk.
+        path: The path in the repository; its parents have been checked.
+        group: The group that it is encrypted for.
+        vault: The keys.
     """
     for _ in range(_ATTEMPTS):
         seen = now()
@@ -158,7 +158,7 @@ def _read(worktree: Worktree, path: str, group: str, vault: Vault) -> _Read | st
                 if stat.st_size > chunk.WHOLE:
                     return path
                 with files.disk_errors(Path(path)):
-                    # One more than there should be: a file that grows is told by it.
+                    # One byte more than expected shows that the file grows.
                     body = os.read(fd, stat.st_size + 1)
                 after = os.fstat(fd)
             finally:
@@ -175,9 +175,9 @@ def _read(worktree: Worktree, path: str, group: str, vault: Vault) -> _Read | st
 
 
 class _Hashing:
-    """A file whose bytes are hashed as they are read, up to one more than it had at first.
+    """A file whose bytes are hashed as they are read, up to one more than its initial size.
 
-    A file that grows as fast as it is read would else never end.
+    Otherwise reading a file that keeps growing would never end.
     """
 
     def __init__(self, fd: int, size: int) -> None:
@@ -231,7 +231,7 @@ def _store_pieces(
     group: str,
     advance: Callable[[int], None] = lambda _: None,
 ) -> ObjectId:
-    """Store what is too large for one chunk, cut; give its content id."""
+    """Cut and store what is too large for one chunk; return its content id."""
     bodies = chunk.cut(source, seed=store.vault.gear_seed(group))
     found = []
     for piece, length in writer.add_all(Kind.CHUNK, bodies, group=group):
@@ -247,7 +247,7 @@ def _store_pieces(
 def store_bytes(
     store: Store, writer: Writer, name: str, mode: int, data: bytes, *, group: str = ALL
 ) -> Entry:
-    """Store the content of a file that is not on disk; give what a tree says of it."""
+    """Store the content of a file that is not on disk; return its tree entry."""
     if len(data) <= chunk.WHOLE:
         content = writer.add(Kind.CHUNK, data, group=group)
     else:
@@ -258,16 +258,16 @@ def store_bytes(
 def regroup(
     store: Store, writer: Writer, entry: Entry, group: str, *, source: str | None = None
 ) -> Entry:
-    """Seal a file's content for another group; its chunks must be here.
+    """Encrypt a file's content for another group; its chunks must be in the local store.
 
-    Every group's ids are keyed apart, so the content gets another id, too.
+    Every group has its own key for ids, so the content gets another id, too.
 
     Args:
-        store: Where the chunks are.
-        writer: Takes the encrypted ones.
+        store: The store that holds the chunks.
+        writer: Receives the encrypted ones.
         entry: The file.
         group: The group that it is for.
-        source: The group whose tree holds it, if that is known: its chunks must be of that group.
+        source: The group whose tree holds it, if known: its chunks must be of that group.
     """
     pieces = history.chunks_of(store, [entry.content])[entry.content]
     bodies = (store.read(piece, group=source) for piece in pieces)

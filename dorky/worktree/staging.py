@@ -26,8 +26,8 @@ from dorky.worktree.worktree import Worktree, now
 if TYPE_CHECKING:
     from dorky.keys.vault import Vault
 
-# Names that nearly always hold a secret; looked for by `status`, never staged by themselves. (No
-# regular expression: every command would compile it.)
+# Names that nearly always hold a secret; `status` reports them, nothing stages them automatically.
+# (No regular expression: every command would compile it.)
 _SECRETS = frozenset(
     {
         *("id_rsa", "id_dsa", "id_ecdsa", "id_ed25519", "credentials.json", "kubeconfig"),
@@ -43,7 +43,7 @@ _HARMLESS = (".example", ".sample", ".template", ".dist", ".pub")
 
 
 def looks_secret(name: str) -> bool:
-    """Whether a file of this name most likely holds a secret."""
+    """Return whether a file with this name most likely holds a secret."""
     return (
         name in _SECRETS
         or name.endswith(_SECRET_ENDS)
@@ -56,13 +56,13 @@ def looks_secret(name: str) -> bool:
 
 
 class Selection(NamedTuple):
-    """What paths on a command line select."""
+    """The files that paths on a command line select."""
 
     present: dict[str, os.stat_result]
     """Files and links on disk."""
 
     named: set[str]
-    """Those of them that were named outright, not met in a directory or a pattern."""
+    """Those that were named directly, not found in a directory or by a pattern."""
 
     gone: set[str]
     """Staged paths that are no longer on disk."""
@@ -76,18 +76,18 @@ def select(
     *,
     force: bool = False,
 ) -> Selection:
-    """Expand files, directories, patterns that the shell left alone, and deleted files.
+    """Expand files, directories, patterns that the shell did not expand, and deleted files.
 
     Args:
-        worktree: Where they are.
+        worktree: The files on disk.
         ignore: Rules of the worktree's root.
-        rows: What is staged.
+        rows: The staged files.
         paths: Repository paths.
         force: Whether to take named files that are ignored.
 
     Raises:
-        PathNotFound: A path that selects nothing.
-        UsageError: A named file that is ignored.
+        PathNotFound: A path selects nothing.
+        UsageError: A named file is ignored.
     """
     chosen = Selection({}, set(), set())
     for path in paths:
@@ -115,7 +115,7 @@ def select(
 
 
 def _select_tracked(worktree: Worktree, row: Row, chosen: Selection) -> None:
-    """A staged path that the walk did not meet: ignored by now, gone, or never pulled."""
+    """Add a staged path that the walk did not find: one now ignored, deleted, or never pulled."""
     stat = worktree.stat(row.path)
     if stat is not None and not stat_module.S_ISDIR(stat.st_mode):
         chosen.present[row.path] = stat
@@ -138,10 +138,10 @@ def _select_pattern(
 
 
 def tracked(rows: Iterable[str], paths: Sequence[str], where: str = "") -> list[str]:
-    """The tracked paths that command-line paths select: themselves, what is below, patterns.
+    """Return the tracked paths that command-line paths (or patterns) name or have below them.
 
     Raises:
-        PathNotTracked: A path that selects nothing.
+        PathNotTracked: A path selects nothing.
     """
     names = list(rows)
     found: dict[str, None] = {}
@@ -158,11 +158,11 @@ def tracked(rows: Iterable[str], paths: Sequence[str], where: str = "") -> list[
 
 
 def check_names(paths: Iterable[str], rows: Iterable[str], *, portable: bool) -> None:
-    """Refuse names that can't be kept, or can't live side by side on every system.
+    """Refuse names that can't be kept, or can't coexist on every system.
 
     Raises:
-        UnstorablePath: A name that is not UTF-8, or that Windows can't create.
-        NameClash: Two names that differ only in case.
+        UnstorablePath: A name is not UTF-8, or Windows can't create it.
+        NameClash: Two names differ only in case.
     """
     new = set(paths)
     if not new:
@@ -202,22 +202,22 @@ def stage(
     progress: Progress,
     check: Callable[[Iterable[Row]], None] = lambda _: None,
 ) -> list[Change]:
-    """Make the index hold the chosen files as they are on disk, each sealed for its group.
+    """Put the chosen files as they are on disk into the index, each encrypted for its group.
 
-    One transaction: everything is staged, or nothing.
+    All files are staged in one transaction, or none.
 
     Args:
-        worktree: Where the files are.
-        store: Takes what they hold.
-        index: Is changed.
-        rows: What is staged.
+        worktree: The files on disk.
+        store: Receives their content.
+        index: The index to change.
+        rows: The staged files.
         chosen: The files.
-        group_of: Gives the group of a path.
-        progress: Is told about it.
+        group_of: Returns the group of a path.
+        progress: Receives the progress.
         check: Refuses rows, before anything is saved.
 
     Returns:
-        What changed in the index.
+        The changes in the index.
     """
     stale = {
         path: stat
@@ -259,7 +259,7 @@ def stage(
 
 
 def displaced(present: Collection[str], rows: Collection[str]) -> set[str]:
-    """Staged paths that can't be any more: a file where a directory is now, or the reverse."""
+    """Return staged paths that can't exist any more: a directory replaced a file, or vice versa."""
     gone = {prefix for path in present for prefix in parents(path) if prefix in rows}
     directories = {prefix for path in rows for prefix in parents(path)}
     for path in directories.intersection(present):
@@ -271,7 +271,7 @@ def displaced(present: Collection[str], rows: Collection[str]) -> set[str]:
 
 
 def holds(worktree: Worktree, path: str, stat: os.stat_result, entry: Entry) -> bool:
-    """Whether the file on disk is just what ``entry`` says. Reads it if its size fits."""
+    """Return whether a file on disk is exactly as ``entry`` says; read it if its size fits."""
     if worktree.mode(mode_of(stat), entry.mode) != entry.mode or stat.st_size != entry.size:
         return False
     return worktree.sha256(path, stat) == entry.sha256
@@ -284,16 +284,16 @@ def unstaged(
     rows: Mapping[str, Row],
     found: Mapping[str, os.stat_result | None],
 ) -> list[Change]:
-    """How the worktree differs from the index.
+    """Return how the worktree differs from the index.
 
-    Files whose stat proved nothing but whose content is as staged are remembered, so that they
-    need not be read the next time.
+    If only a file's content, not its stat, proves that it is unchanged, its new stat is noted, so
+    that the file need not be read the next time.
 
     Args:
-        worktree: Where the files are.
-        store: Gives the key that the digests are masked with.
-        index: Remembers.
-        rows: What is staged.
+        worktree: The files on disk.
+        store: The store, for the key that masks digests.
+        index: The index, which notes the stats.
+        rows: The staged files.
         found: The stat of each of these files.
     """
     changes, learned = [], []
@@ -306,14 +306,14 @@ def unstaged(
         seen = now()
         if row.fresh(stat):
             continue
-        # A mode or size that differs says enough; the key is needed only to compare content.
+        # A different mode or size suffices; the key is needed only to compare content.
         differs = worktree.mode(mode_of(stat), row.mode) != row.mode or stat.st_size != row.size
         if differs or not holds(worktree, path, stat, entry_of(row, store.vault)):
             changes.append(Change(path, "modified"))
         else:
             learned.append(row.known(stat, seen))
     if learned:
-        # Only a cache: when another command is writing, it can wait.
+        # This only updates a cache, so it yields to another command that writes.
         with contextlib.suppress(errors.Locked):
             index.refresh(learned)
     return changes
@@ -325,15 +325,15 @@ def committed(
     rows: Mapping[str, Row],
     paths: Collection[str] | None = None,
 ) -> dict[str, Placed]:
-    """Return what ``HEAD`` holds of the groups that the index is about, by the owners of then.
+    """Return the files of ``HEAD`` in the groups of the index, by the owners in the index.
 
-    Contested files are frozen: of one that is staged it is what the group holds that had it.
+    Contested files are frozen: a staged one is as the group holds it that had it.
 
     Args:
-        store: Where ``HEAD`` is.
-        index: Tells the groups.
-        rows: What is staged at these paths.
-        paths: Where; everywhere if it is None.
+        store: The store that holds ``HEAD``.
+        index: The index, which lists the groups.
+        rows: The staged files at these paths.
+        paths: The paths; all if None.
     """
     head = history.head_of(store)
     owner = index.owner
@@ -343,17 +343,17 @@ def committed(
 
 
 def staged(store: Store, index: Index, rows: Mapping[str, Row] | None = None) -> list[Change]:
-    """How the index differs from ``HEAD``.
+    """Return how the index differs from ``HEAD``.
 
     Args:
-        store: Where ``HEAD`` is.
-        index: What is staged.
+        store: The store that holds ``HEAD``.
+        index: The index.
         rows: Its rows, if they have been read.
     """
     head = history.head_of(store)
     since = index.since
     if since and since[0] == head:
-        # The rest of the trees, which may be of a hundred thousand files, need not be decoded.
+        # The rest of the trees, which may have a hundred thousand files, need not be decoded.
         if not since[1]:
             return []
         rows = index.rows(since[1])
@@ -375,21 +375,21 @@ def staged(store: Store, index: Index, rows: Mapping[str, Row] | None = None) ->
 
 
 def row_of(path: str, placed: Placed, vault: Vault, *, absent: bool = True) -> Row:
-    """The row that stands for a committed file which is not on disk (yet)."""
+    """Return the row for a committed file that is not on disk (yet)."""
     group, entry = placed
     digest = vault.mask(entry.sha256, entry.content)
     return Row(path, entry.mode, entry.size, entry.content, digest, absent=absent, group=group)
 
 
 def moved(row: Row, placed: Placed, vault: Vault) -> Row:
-    """The same file, its content sealed for another group (see `regroup`)."""
+    """Return the row of the same file with its content encrypted for another group."""
     group, entry = placed
     digest = vault.mask(entry.sha256, entry.content)
     return row._replace(content=entry.content, digest=digest, group=group)
 
 
 def agree(row: Row | None, entry: Entry | None) -> bool:
-    """Whether a row is what a tree holds; what is missing on either side agrees with nothing."""
+    """Return whether a row equals a tree's entry; a missing one on either side equals nothing."""
     return (
         row is not None
         and entry is not None
@@ -398,21 +398,21 @@ def agree(row: Row | None, entry: Entry | None) -> bool:
 
 
 def entry_of(row: Row, vault: Vault) -> Entry:
-    """The tree entry that a row is committed as."""
+    """Return the tree entry that a row is committed as."""
     name = row.path.rpartition("/")[2]
     return Entry(name, row.mode, row.content, row.size, vault.mask(row.digest, row.content))
 
 
 def placed_of(row: Row, vault: Vault) -> Placed:
-    """Return what a row is committed as, and for which group."""
+    """Return the entry and the group that a row is committed with."""
     return Placed(row.group, entry_of(row, vault))
 
 
 def write_trees(rows: Iterable[Row], writer: Writer, vault: Vault) -> dict[str, ObjectId]:
-    """Store the trees that hold ``rows``, each in the tree of its own group.
+    """Store the trees that hold ``rows``, each row in the tree of its own group.
 
     Returns:
-        The root trees by group; `ALL` is always there.
+        The root trees by group; `ALL` is always present.
     """
     return write_placed(((row.path, *placed_of(row, vault)) for row in rows), writer)
 
@@ -424,12 +424,12 @@ def write_placed(
 
     Args:
         items: The paths, groups and entries.
-        writer: Takes the trees.
-        groups: Groups that get a tree even if it is empty: a tree that is missing may have been
-            left out by somebody who is not in the group.
+        writer: Receives the trees.
+        groups: Groups that get a tree even if it is empty: otherwise it would look as if somebody
+            outside the group had left the tree out.
 
     Returns:
-        The root trees by group; `ALL` is always there.
+        The root trees by group; `ALL` is always present.
     """
     held: dict[str, list[tuple[str, Entry]]] = {group: [] for group in (ALL, *groups)}
     for path, group, entry in items:
@@ -440,7 +440,7 @@ def write_placed(
 def write_entries(
     items: Iterable[tuple[str, Entry]], writer: Writer, *, group: str = ALL
 ) -> ObjectId:
-    """Store the trees that hold a group's entries at paths; give the root's id."""
+    """Store the trees that hold a group's entries at paths; return the root tree's id."""
     directories: dict[str, list[Entry]] = {"": []}
     for path, entry in items:
         parent = path.rpartition("/")[0]
@@ -448,11 +448,11 @@ def write_entries(
             directories.setdefault(prefix, [])
         directories[parent].append(entry)
     root: ObjectId = ""
-    # Deepest first: a directory's id is an entry of its parent.
+    # Deepest first, because a directory's id is an entry of its parent.
     for directory in sorted(directories, key=lambda d: d.count("/") + bool(d), reverse=True):
         entries = sorted(directories[directory], key=lambda entry: entry.name.encode())
         for before, entry in pairwise(entries):
-            if before.name == entry.name:  # no reader would take such a tree
+            if before.name == entry.name:  # readers refuse such a tree
                 raise errors.Conflict(f"{directory or '.'} holds two of {entry.name}")
         tree = writer.add(Kind.TREE, model.encode(Tree(tuple(entries))), group=group)
         if directory:

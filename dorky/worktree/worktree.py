@@ -20,18 +20,18 @@ from dorky.worktree.ignore import Ignore
 
 STATE = ".dorky"
 SCRATCH = "tmp"
-"""The directory in a project's state where new files are written; emptied by the next command."""
-# To go on from, a directory need not be one that can be listed, where systems know the difference.
+"""The directory in a project's state where new files are written; the next command empties it."""
+# O_PATH opens a directory without permission to list it, on systems that have it.
 _DIRECTORY = os.O_DIRECTORY | os.O_CLOEXEC | getattr(os, "O_PATH", os.O_RDONLY)
 _PATH_MAX = 4096
 _BLOCK = 1 << 20
-# What systems say of a link that is not to be followed, and is no directory either.
+# The errors of different systems for a link that is not followed, and is no directory.
 _NO_DIRECTORY = {errno.ENOTDIR, errno.ELOOP, errno.EMLINK}
 _NOT_THERE = {errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG}
 
 
 class Found(NamedTuple):
-    """A file as the walk meets it: its repository path and its own stat, links unfollowed."""
+    """A file that a walk has found: its repository path and its own stat, links unfollowed."""
 
     path: str
     stat: os.stat_result
@@ -41,11 +41,11 @@ _proving = operator.attrgetter("st_mode", "st_size", "st_ino", "st_mtime_ns", "s
 
 
 class Survey(NamedTuple):
-    """What a look at the whole worktree has shown.
+    """The result of a look at the whole worktree.
 
     Attributes:
-        unproven: Tracked files whose stat proves nothing, with it; None if there is no such file.
-        others: Files that matter and are neither tracked nor ignored.
+        unproven: Tracked files whose stat proves nothing, with it; None if the file is missing.
+        others: Wanted files that are neither tracked nor ignored.
     """
 
     unproven: dict[str, os.stat_result | None]
@@ -53,7 +53,7 @@ class Survey(NamedTuple):
 
 
 class Prepared(NamedTuple):
-    """A file that was written aside: its name there, and what of its stat stays when it moves."""
+    """A file in the scratch directory: its name, and the parts of its stat that a move keeps."""
 
     name: str
     kept: tuple[int, int, int]
@@ -68,7 +68,7 @@ class Worktree:
 
     Args:
         root: An absolute path.
-        scratch: Gives the directory where new files are written before they are put in place.
+        scratch: Returns the directory where new files are written before they are put in place.
     """
 
     def __init__(self, root: Path, scratch: Callable[[], Path]) -> None:
@@ -76,20 +76,20 @@ class Worktree:
         self.scratch = scratch
         self._prefix = os.path.join(root, "")  # noqa: PTH118
         self.umasks: Callable[[], Collection[int]] = lambda: (files.umask(),)
-        """Gives the umasks under which files were written (see `mode`)."""
+        """Returns the umasks under which files were written (see `mode`)."""
 
     # --- paths -----------------------------------------------------------------------------
 
     def relative(self, path: str | os.PathLike[str]) -> str:
-        """The repository path of a path that the user named; ``""`` for the root itself.
+        """Return the repository path of a path that the user named; ``""`` for the root itself.
 
-        Links inside the project are names like others: what a revision holds at ``d/x`` can be
-        asked for though ``d`` is a link by now. Links that lead to the project are followed.
+        Links inside the project are ordinary names: a user can ask for ``d/x`` in a revision even
+        if ``d`` is now a link. Links that lead to the project are followed.
 
         Raises:
-            UsageError: It is empty (an unset shell variable, which must not mean everything).
-            OutsideWorktree: It lies elsewhere.
-            UnstorablePath: It lies in a repository's own directory.
+            UsageError: The path is empty (an unset shell variable must not mean everything).
+            OutsideWorktree: It is outside the worktree.
+            UnstorablePath: It is in a repository's own directory.
         """
         named = os.fspath(path)
         if not named:
@@ -100,7 +100,7 @@ class Worktree:
         if not absolute.is_relative_to(self.root):
             try:
                 absolute = absolute.parent.resolve() / absolute.name
-            except RuntimeError:  # links in a circle; Python 3.13 passes over them
+            except RuntimeError:  # links in a circle; Python 3.13 ignores them
                 raise errors.PathNotFound(named) from None
             if not absolute.is_relative_to(self.root):
                 raise errors.OutsideWorktree(named, self.root)
@@ -111,7 +111,7 @@ class Worktree:
         return "/".join(parts)
 
     def on_disk(self, path: str) -> Path:
-        """The disk path of a repository path.
+        """Return the disk path of a repository path.
 
         Raises:
             UnsafePath: It would leave the worktree or enter a repository's own directory.
@@ -119,15 +119,15 @@ class Worktree:
         return Path(self.at(path))
 
     def at(self, path: str) -> str:
-        """The same (see `on_disk`) as a string: for a hundred thousand files a `Path` is slow."""
+        """Return the path of `on_disk` as a string, as a `Path` is slow for 100,000 files."""
         files.check_path(path)
         return self._prefix + path
 
     def stat(self, path: str) -> os.stat_result | None:
-        """The file's own stat; None if there is no such file.
+        """Return the file's own stat; None if there is no such file.
 
-        What lies behind a symbolic link (or any other parent that is not a directory) is not the
-        project's: there is no such file either.
+        A file behind a symbolic link (or any other parent that is not a directory) is not the
+        project's, so it counts as missing.
         """
         disk = self.at(path)
         slash = len(disk) - len(path)
@@ -143,11 +143,11 @@ class Worktree:
             raise errors.UnreadableFile(path, error.strerror) from error
 
     def exists(self, path: str) -> bool:
-        """Whether there is something of this name, which is a safe one."""
+        """Return whether a path, which is a safe one, exists."""
         return os.path.lexists(self._prefix + path)
 
     def stat_in(self, path: str) -> os.stat_result | None:
-        """The same for a path whose parents have been looked at just now."""
+        """Return the stat of a path whose parents have just been checked; None if there is none."""
         try:
             return os.lstat(self.at(path))
         except OSError as error:
@@ -156,7 +156,7 @@ class Worktree:
             raise errors.UnreadableFile(path, error.strerror) from error
 
     def stats(self, paths: Iterable[str]) -> Iterator[tuple[str, os.stat_result | None]]:
-        """What `stat` says of each path; the directories above them are looked at only once."""
+        """Yield what `stat` returns for each path; directories above them are checked only once."""
         there = {"": True}
         for path in paths:
             directory = path.rpartition("/")[0]
@@ -166,16 +166,16 @@ class Worktree:
             yield path, self.stat_in(path) if there[directory] else None
 
     def link_above(self, path: str) -> str | None:
-        """The outermost directory above a path that is a symbolic link; None if none is."""
+        """Return the outermost directory above a path that is a symbolic link; None if none is."""
         parents = (path[:end] for end, char in enumerate(path) if char == "/")
         return next((each for each in parents if (self.on_disk(each)).is_symlink()), None)
 
     def mode(self, found: int, recorded: int) -> int:
-        """Return the mode to record for a file: the one recorded, if only a umask has narrowed it.
+        """Return the mode to record for a file: the recorded one, if only a umask has narrowed it.
 
         Args:
             found: Its type and permission bits on disk.
-            recorded: Those with which it is staged, or committed.
+            recorded: The mode with which it is staged, or committed.
         """
         narrowed = found == recorded or any(found == recorded & ~umask for umask in self.umasks())
         return recorded if narrowed else found
@@ -183,14 +183,14 @@ class Worktree:
     # --- walking ---------------------------------------------------------------------------
 
     def walk(self, ignore: Ignore, start: str = "") -> Iterator[Found]:
-        """Every file and link below ``start`` that is not ignored, in no particular order.
+        """Yield every file and link below ``start`` that is not ignored, in no particular order.
 
         Args:
             ignore: The rules of the worktree's root.
             start: A directory in the repository.
 
         Raises:
-            UnreadableFile: A directory that can't be listed.
+            UnreadableFile: A directory can't be listed.
         """
 
         def refuse(path: str, error: OSError) -> None:
@@ -212,7 +212,7 @@ class Worktree:
                         continue
                     stat = item.stat(follow_symlinks=False)
                 except FileNotFoundError:
-                    continue  # deleted since it was listed
+                    continue  # deleted after it was listed
                 except OSError as error:
                     refuse(path, error)
                 yield Found(path, stat)
@@ -220,17 +220,17 @@ class Worktree:
     def survey(
         self, ignore: Ignore, proofs: Mapping[str, StatProof], wanted: Callable[[str], bool]
     ) -> Survey:
-        """Look once at each tracked file, and at the names of what lies around.
+        """Look once at each tracked file, and at the names of other files.
 
-        Directories that can't be listed (some other program's data) are passed over.
+        Directories that can't be listed (some other program's data) are skipped.
 
         Args:
             ignore: The rules of the worktree's root.
-            proofs: By each tracked path, what proves that the file is as staged.
-            wanted: Tells which names of other files matter; only they are looked at more closely.
+            proofs: By each tracked path, the stat that proves that the file is as staged.
+            wanted: Returns which names of other files matter; only those are inspected further.
 
         Raises:
-            UnreadableFile: A tracked file that can't be looked at.
+            UnreadableFile: A tracked file can't be inspected.
         """
         left = dict(proofs)
         pop = left.pop
@@ -244,7 +244,7 @@ class Worktree:
                 proof = pop(path, None)
                 try:
                     if proof:
-                        # Tracked is tracked, ignored or not: no rule is asked.
+                        # Ignore rules don't apply to tracked files.
                         stat = item.stat(follow_symlinks=False)
                         if proof == _proving(stat):
                             continue
@@ -263,26 +263,26 @@ class Worktree:
     def _listed(
         self, pending: list[tuple[str, Ignore]], refuse: Callable[[str, OSError], None]
     ) -> Iterator[tuple[str, Ignore, list[os.DirEntry[str]]]]:
-        """List directories, with the rules that hold there, until none is pending any more."""
+        """Yield listings of directories, with the rules that hold in each, to the last."""
         while pending:
             directory, rules = pending.pop()
             try:
                 fd = os.open(self._prefix + directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
                 try:
-                    # Listed whole: a walk that is given up must leave no listing open. By its
-                    # descriptor, since what is in it is found faster from there than by path.
+                    # Listed whole, so that an abandoned walk leaves no listing open; by its
+                    # descriptor, because that finds entries faster than a path.
                     with os.scandir(fd) as listing:
                         items = list(listing)
                     yield f"{directory}/" if directory else "", rules, items
                 finally:
                     os.close(fd)
             except (FileNotFoundError, NotADirectoryError):
-                continue  # gone since its parent was listed
+                continue  # deleted after its parent was listed
             except OSError as error:
                 refuse(directory, error)
 
     def below(self, path: str) -> Iterator[str]:
-        """Every file and link below a directory, ignored or not."""
+        """Yield every file and link below a directory, ignored or not."""
         pending = [path]
         while pending:
             directory = pending.pop()
@@ -298,7 +298,7 @@ class Worktree:
     # --- reading ---------------------------------------------------------------------------
 
     def link_target(self, path: str) -> bytes:
-        """Where a link points, as bytes."""
+        """Return where a link points, as bytes."""
         try:
             return os.fsencode(os.readlink(self.at(path)))  # noqa: PTH115
         except OSError as error:
@@ -308,12 +308,12 @@ class Worktree:
         """Open a regular file for reading; the caller closes the descriptor.
 
         Raises:
-            PathNotFound: It is gone.
+            PathNotFound: The file no longer exists.
             UnreadableFile: It can't be opened.
-            UnstorablePath: Something else has taken its place.
+            UnstorablePath: Something other than a regular file has taken its place.
         """
         try:
-            # Without O_NONBLOCK, a pipe that took the file's place would block for ever.
+            # Without O_NONBLOCK, opening a pipe that replaced the file would block for ever.
             flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
             fd = os.open(self.at(path), flags)
         except FileNotFoundError:
@@ -326,7 +326,7 @@ class Worktree:
         raise errors.UnstorablePath(path, "it is not a regular file or a link")
 
     def sha256(self, path: str, stat: os.stat_result) -> str:
-        """The SHA-256 of a file's content, or of a link's target."""
+        """Return the SHA-256 of a file's content, or of a link's target."""
         import hashlib
 
         if stat_module.S_ISLNK(stat.st_mode):
@@ -341,7 +341,7 @@ class Worktree:
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[Writing]:
-        """Begin to put files in place, or away."""
+        """Begin to write and delete files."""
         made = Writing(self)
         try:
             yield made
@@ -355,11 +355,11 @@ class Worktree:
 
 
 class Writing:
-    """Puts files in place, and away. One thread's, but for `prepare`.
+    """Puts files in place, and deletes them. Only `prepare` may run in several threads.
 
-    The directory that is written to is held open. It is opened from the root down, each directory
-    from the one above and none through a symbolic link, and files are named from there: whoever
-    puts a link in the way after that leads nothing astray.
+    The target directory is held open. It is opened from the root down, each directory from the one
+    above and none through a symbolic link, and files are named relative to it: a link that is put
+    in the way later changes nothing.
     """
 
     def __init__(self, worktree: Worktree) -> None:
@@ -372,7 +372,7 @@ class Writing:
         self._directory = ""
 
     def close(self) -> None:
-        """Let go of what is held open."""
+        """Close the directory that is held open."""
         self._leave()
         if self._scratch >= 0:
             os.close(self._scratch)
@@ -381,17 +381,17 @@ class Writing:
     def prepare(self, path: str, mode: int, blocks: Iterable[bytes]) -> Prepared:
         """Write a file (or link) that `install` will put in its place.
 
-        It is written in the scratch directory: what a killed process leaves there is removed by
-        the next, beside its target a secret would lie about.
+        It is written in the scratch directory, from which the next command removes the leftovers
+        of a killed process; next to its target, a secret would remain in the worktree.
 
         Args:
-            path: In the repository.
+            path: The path in the repository.
             mode: File type and permission bits; the umask narrows them.
             blocks: The content, or the link's target.
 
         Raises:
             UnsafePath: The path leads out of the worktree.
-            DiskFull: No space.
+            DiskFull: The disk has no space.
         """
         target = self._worktree.at(path)
         with self._lock, files.disk_errors(target):
@@ -406,25 +406,25 @@ class Writing:
     def install(
         self, prepared: Prepared, path: str, *, judged: FileStamp | None = None
     ) -> tuple[os.stat_result, bool]:
-        """Put a prepared file in place of whatever file is there.
+        """Put a prepared file in place of any file at a path.
 
         Args:
-            prepared: What `prepare` gave.
-            path: In the repository.
-            judged: What the file that is there was like when it was judged to be replaceable.
+            prepared: The result of `prepare`.
+            path: The path in the repository.
+            judged: The state in which the present file was judged to be replaceable.
 
         Returns:
-            Its stat, and whether nobody can have touched it since it was prepared.
+            The new stat, and whether nobody can have touched the file since it was prepared.
 
         Raises:
             UnsafePath: A parent is a symbolic link, through which nothing is written.
-            LocalChanges: A parent is a file, the file there is another by now, or its directory
-                has been moved away.
+            LocalChanges: A parent is a file, the present file has changed, or its directory has
+                been moved away.
         """
         target = self._worktree.at(path)
         directory, _, name = path.rpartition("/")
         with files.disk_errors(target):
-            if len(os.fsencode(target)) >= _PATH_MAX:  # nobody could name it
+            if len(os.fsencode(target)) >= _PATH_MAX:  # no program could open it by its path
                 raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
             self._enter(directory, make=True)
             found = self._look(path, name, judged)
@@ -432,17 +432,17 @@ class Writing:
                 self._clear(name)
             files.move(prepared.name, self._scratch, name, self._held)
             try:
-                # By its path: where it should be, not where the directory that is held may be.
+                # Looked up by path, because the directory that is held may have been moved.
                 stat = os.lstat(target)
             except (FileNotFoundError, NotADirectoryError):
                 raise errors.LocalChanges(path) from None
             return stat, _staying(stat) == prepared.kept
 
     def _look(self, path: str, name: str, judged: FileStamp | None) -> os.stat_result | None:
-        """What is there, right before it is replaced or deleted.
+        """Return the stat of the present file, right before it is replaced or deleted.
 
         Raises:
-            LocalChanges: Something else than what was judged.
+            LocalChanges: It is not the file that was judged.
         """
         try:
             found = os.stat(name, dir_fd=self._held, follow_symlinks=False)
@@ -455,15 +455,15 @@ class Writing:
     def remove(self, path: str, *, judged: FileStamp | None = None) -> None:
         """Delete a file, and the directories that are empty without it.
 
-        The current directory stays: a shell that stands in it would be lost.
+        The current directory stays, because the user's shell may be in it.
 
         Args:
-            path: In the repository.
-            judged: What the file was like when it was judged to be deletable.
+            path: The path in the repository.
+            judged: The state in which the file was judged to be deletable.
 
         Raises:
             UnsafePath: A parent is a symbolic link, through which nothing is deleted.
-            LocalChanges: A parent is a file, or the file is another by now.
+            LocalChanges: A parent is a file, or the file has changed.
         """
         target = self._worktree.at(path)
         directory, _, name = path.rpartition("/")
@@ -487,10 +487,10 @@ class Writing:
                 self._held, self._directory = held, above
 
     def _enter(self, directory: str, *, make: bool = False) -> None:
-        """Hold a directory of the worktree.
+        """Open a directory of the worktree, and hold it open.
 
         Raises:
-            FileNotFoundError: It is not there, and not to be made.
+            FileNotFoundError: It does not exist, and is not to be made.
         """
         if self._held >= 0 and self._directory == directory:
             return
@@ -503,7 +503,7 @@ class Writing:
             self._held, self._directory = held, below
 
     def _open(self, path: str, name: str, *, make: bool) -> int:
-        """Open a directory below the one that is held."""
+        """Open a directory below the one that is held open."""
         flags = _DIRECTORY | os.O_NOFOLLOW
         try:
             return os.open(name, flags, dir_fd=self._held)
@@ -535,7 +535,7 @@ class Writing:
 
 
 def _here() -> Path | None:
-    """The current directory; None if it was deleted."""
+    """Return the current directory; None if it was deleted."""
     try:
         return Path.cwd()
     except FileNotFoundError:
@@ -543,5 +543,5 @@ def _here() -> Path | None:
 
 
 def now() -> int:
-    """The time in ns, on the clock that file times are taken from."""
+    """Return the time in ns, on the clock that file times are taken from."""
     return time.time_ns()

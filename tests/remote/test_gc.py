@@ -693,9 +693,10 @@ _PUSHER = """
 import sys, pathlib, random, time
 sys.path.insert(0, sys.argv[3])
 from datetime import timedelta
-from dorky import errors, pack
+from dorky import errors
 from dorky.remote import gc, push
 from dorky.repo import Repository
+from dorky.store import pack
 pack.TARGET, push.SMALL, gc.SMALL = 400 << 10, 250 << 10, 250 << 10
 name, until = sys.argv[1], time.time() + float(sys.argv[2])
 n = 0
@@ -717,9 +718,10 @@ _COLLECTOR = """
 import sys, pathlib, time
 sys.path.insert(0, sys.argv[3])
 from datetime import timedelta
-from dorky import errors, pack
+from dorky import errors
 from dorky.remote import gc, push
 from dorky.repo import Repository
+from dorky.store import pack
 pack.TARGET, push.SMALL, gc.SMALL = 400 << 10, 250 << 10, 250 << 10
 until = time.time() + float(sys.argv[2])
 done = 0
