@@ -186,8 +186,8 @@ class CantExport(UsageError):
 class UnsafeVariable(UsageError):
     """{0} sets {1}, which changes how programs are found, loaded or run.
 
-    Whoever may write the file could run code of theirs with everybody who uses it. Refused are
-    the names that the dynamic linker, shells, interpreters, git, build tools and others take orders
+    A person who may write the file could run code with everybody who uses it. Refused are the
+    names that the dynamic linker, shells, interpreters, git, build tools and others take orders
     from, such as `LD_PRELOAD`, `PATH`, `BASH_ENV`, `NODE_OPTIONS` or `MAKEFILES`: the guide on
     secrets lists them.
     """
@@ -276,7 +276,7 @@ class AlreadyARepository(SetupError):
 class BadConfig(SetupError):
     """{0} is malformed: {1}."""
 
-    advice = "mend the file, or see `dorky config list`"
+    advice = "correct the file, or see `dorky config list`"
 
 
 class DubiousOwnership(SetupError):
@@ -735,7 +735,7 @@ class UnreadableFile(AccessError):
 
 # --- 7: integrity ---------------------------------------------------------------------------
 
-_FSCK = "dorky fsck, or for the bucket dorky fsck --remote --read-data: they say what mends it"
+_FSCK = "dorky fsck, or for the bucket dorky fsck --remote --read-data: they say what remedies it"
 
 
 class IntegrityError(DorkyError):
@@ -833,8 +833,8 @@ class KMSMismatch(IntegrityError):
 class ForgedGroup(IntegrityError):
     """The group {0} was changed by somebody who is not in it, in the root of {1}.
 
-    Who is in a group and which files it closes is authenticated with the group's key. Somebody on
-    the team, who has not got that key, has written it otherwise, or put an older state back.
+    A group's members and the files that it closes are authenticated with the group's key. Somebody
+    on the team who does not have that key has changed them, or put an older state back.
     """
 
     advice = "ask who pushed last; nothing local was changed"
@@ -876,7 +876,7 @@ class UnsafePath(IntegrityError):
 class CorruptDatabase(IntegrityError):
     """The local database {0} is damaged: {1}."""
 
-    advice = "dorky fsck --rebuild"
+    advice = "dorky fsck --repair"
 
 
 class StateLost(IntegrityError):
@@ -899,10 +899,10 @@ class BadSpare(IntegrityError):
 class Damaged(IntegrityError):
     """{0} damaged or missing.
 
-    What it is has been listed, each with what mends it.
+    Each finding has been listed, with its remedy.
     """
 
-    advice = "dorky fsck --rebuild, if nothing else is said above"
+    advice = "dorky fsck --repair, if nothing else is said above"
 
 
 # --- 8: network and disk --------------------------------------------------------------------
@@ -965,4 +965,4 @@ class DiskFull(Unavailable):
 class DiskError(Unavailable):
     """{0}: {1}."""
 
-    advice = "mend that (is the disk full, or read-only?), then run the command again"
+    advice = "repair that (is the disk full, or read-only?), then run the command again"

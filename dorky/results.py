@@ -616,13 +616,13 @@ class Check(Result, frozen=True, kw_only=True):
         name: Its name.
         verdict: Its outcome.
         about: The finding.
-        mend: The command to run, or another remedy; empty if nothing is to be done.
+        remedy: The command to run, or another remedy; empty if nothing is to be done.
     """
 
     name: str
     verdict: Literal["ok", "warn", "fail"]
     about: str
-    mend: str = ""
+    remedy: str = ""
 
 
 class Edited(Result, frozen=True, kw_only=True):
@@ -648,14 +648,14 @@ class Finding(Result, frozen=True, kw_only=True):
         code: Its kind, for scripts: ``missing-pack``, ``corrupt-object``, …
         subject: The pack, object, ref, path or URL that has it.
         about: A description of the problem.
-        mend: What to do; empty if nothing is to be done.
+        remedy: What to do; empty if nothing is to be done.
         fatal: Whether something is damaged or lost.
     """
 
     code: str
     subject: str
     about: str
-    mend: str = ""
+    remedy: str = ""
     fatal: bool = True
 
 

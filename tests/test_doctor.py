@@ -1,4 +1,4 @@
-"""doctor: each thing that can be wrong is named, with what mends it."""
+"""doctor: each thing that can be wrong is named, with what remedies it."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_a_single_key(ana: Machine) -> None:
     ana("team", "remove", "recovery")
     found = checks(ana)["recovery"]
     assert found["verdict"] == "warn"
-    assert found["mend"] == "dorky team add recovery passphrase"
+    assert found["remedy"] == "dorky team add recovery passphrase"
 
 
 def test_a_dorkyrc_from_before_a_rotation(ana: Machine) -> None:
@@ -59,7 +59,7 @@ def test_a_dorkyrc_from_before_a_rotation(ana: Machine) -> None:
     (ana.project / ".dorkyrc").write_bytes(old)
     found = checks(ana)["key"]
     assert found["verdict"] == "warn"
-    command = found["mend"].partition("dorky ")[2].partition(",")[0].split()
+    command = found["remedy"].partition("dorky ")[2].partition(",")[0].split()
     ana(*command)
     assert checks(ana)["key"]["verdict"] == "ok"
 
@@ -68,7 +68,7 @@ def test_a_newcomer(ana: Machine) -> None:
     ben = cloned(ana, "ben")
     found = checks(ben, code=1)
     assert found["identity"]["verdict"] == "fail"
-    assert found["state"]["mend"] == "dorky pull"
+    assert found["state"]["remedy"] == "dorky pull"
     assert found["remote"]["verdict"] == "ok"
     assert not ben.own.exists()
     admit(ana, ben, "ben")
@@ -97,12 +97,12 @@ def test_a_remote_that_is_gone(ana: Machine, file_url: Remote) -> None:
     Path(file_url.url, "root").unlink()
     found = checks(ana, code=1)
     assert found["remote"]["verdict"] == "fail"
-    assert found["remote"]["mend"]
+    assert found["remote"]["remedy"]
 
 
 def test_an_identity_that_others_can_read(ana: Machine) -> None:
     ana.identity.chmod(0o644)
-    assert checks(ana, code=1)["identity"]["mend"] == f"chmod 600 {ana.identity}"
+    assert checks(ana, code=1)["identity"]["remedy"] == f"chmod 600 {ana.identity}"
 
 
 def test_a_state_that_others_can_read_is_closed_to_them(ana: Machine) -> None:
@@ -199,7 +199,7 @@ def test_a_damaged_database(ana: Machine) -> None:
     path.write_bytes(data)
     found = checks(ana, code=1)
     assert found["database"]["verdict"] == "fail"
-    assert found["database"]["mend"]
+    assert found["database"]["remedy"]
     assert found["files"]["verdict"] == "ok"
 
 
@@ -216,7 +216,7 @@ def test_a_merge_that_was_not_finished(ana: Machine) -> None:
         repo.database.set("merge", b"{}")
     found = checks(ana)["merge"]
     assert found["verdict"] == "warn"
-    assert "dorky merge --abort" in found["mend"]
+    assert "dorky merge --abort" in found["remedy"]
     with ana.repo() as repo:
         repo.database.set("merge", b"")
     assert checks(ana)["merge"]["verdict"] == "ok"
@@ -232,7 +232,7 @@ def test_private_files_that_others_can_read(ana: Machine) -> None:
     assert found["verdict"] == "warn"
     assert ".env, it's.key" in found["about"]
     assert "open.txt" not in found["about"]
-    subprocess.run(["sh", "-c", found["mend"]], cwd=ana.project, check=True)
+    subprocess.run(["sh", "-c", found["remedy"]], cwd=ana.project, check=True)
     assert checks(ana)["files"]["verdict"] == "ok"
 
 
@@ -242,7 +242,7 @@ def test_drafts(ana: Machine, place: str) -> None:
     at.mkdir()
     found = checks(ana)["drafts"]
     assert found["verdict"] == "warn"
-    assert str(at) in found["mend"]
+    assert str(at) in found["remedy"]
 
 
 @pytest.mark.parametrize(("free", "verdict"), [(1 << 30, "ok"), ((1 << 30) - 1, "warn")])
@@ -276,7 +276,7 @@ def in_git(ana: Machine) -> Callable[..., None]:
 def test_a_project_in_git(ana: Machine, in_git: Callable[..., None]) -> None:
     ana("stage", ".")
     found = checks(ana)["git"]
-    assert (found["verdict"], found["mend"]) == ("warn", "git add .dorkyrc, and commit it")
+    assert (found["verdict"], found["remedy"]) == ("warn", "git add .dorkyrc, and commit it")
     in_git("add", ".dorkyrc")
     assert checks(ana)["git"]["verdict"] == "ok"
 
@@ -285,12 +285,12 @@ def test_a_secret_that_git_tracks(ana: Machine, in_git: Callable[..., None]) -> 
     in_git("add", "-f", ".env")
     found = checks(ana, code=1)["git"]
     assert found["verdict"] == "fail"
-    assert found["mend"].startswith("git rm --cached -- .env")
+    assert found["remedy"].startswith("git rm --cached -- .env")
 
 
 def test_a_secret_that_git_would_take(ana: Machine, in_git: Callable[..., None]) -> None:
     found = checks(ana)["git"]
-    assert (found["verdict"], found["mend"]) == ("warn", "dorky stage .env")
+    assert (found["verdict"], found["remedy"]) == ("warn", "dorky stage .env")
     ana("stage", ".env")
     in_git("add", ".dorkyrc")
     assert checks(ana)["git"]["verdict"] == "ok"
@@ -300,7 +300,7 @@ def test_a_secret_that_git_would_take(ana: Machine, in_git: Callable[..., None])
 def test_a_state_that_git_tracks(ana: Machine, path: str, in_git: Callable[..., None]) -> None:
     in_git("add", "-f", path)
     found = checks(ana, code=1)["state"]
-    assert found["mend"] == "git rm -r --cached .dorky"
+    assert found["remedy"] == "git rm -r --cached .dorky"
 
 
 def test_hooks(ana: Machine, in_git: Callable[..., None]) -> None:
@@ -310,7 +310,7 @@ def test_hooks(ana: Machine, in_git: Callable[..., None]) -> None:
     hook.write_text("#!/bin/sh\ndorky pull || true\n")
     hook.chmod(0o644)
     found = checks(ana)["hooks"]
-    assert (found["verdict"], found["mend"]) == ("warn", f"chmod +x {hook}")
+    assert (found["verdict"], found["remedy"]) == ("warn", f"chmod +x {hook}")
     hook.chmod(0o755)
     found = checks(ana)["hooks"]
     assert (found["verdict"], found["about"]) == ("ok", "post-merge call dorky")
@@ -322,7 +322,7 @@ def test_pre_commit_that_is_not_installed(ana: Machine, in_git: Callable[..., No
     ana.write(".pre-commit-config.yaml", "repos:\n- hooks:\n  - id: dorky-pull\n")
     found = checks(ana)["hooks"]
     assert found["verdict"] == "warn"
-    assert found["mend"].startswith("pre-commit install")
+    assert found["remedy"].startswith("pre-commit install")
     hook = ana.project / ".git" / "hooks" / "post-checkout"
     hook.parent.mkdir(exist_ok=True)
     hook.write_text("#!/bin/sh\nexec python -m pre_commit hook-impl  # pre-commit\n")
@@ -361,7 +361,7 @@ def test_a_bucket_that_ignores_conditions(tmp_path: Path, rclone_url: Remote) ->
     ana("config", "unset", "remotes.origin.single_writer")
     found = checks(ana, code=1)
     assert found["writing"]["verdict"] == "fail"
-    assert "single_writer" in found["writing"]["mend"]
+    assert "single_writer" in found["writing"]["remedy"]
     assert found["clock"]["verdict"] == "ok"
 
 

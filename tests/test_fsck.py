@@ -227,7 +227,7 @@ def test_committed_content_that_is_lost_is_named_and_can_be_staged_again(ana: Ma
     found = {each["subject"]: each for each in fsck(ana, code=7)["findings"]}
     assert found.keys() == {"new", ".env"}
     assert {each["code"] for each in found.values()} == {"missing-content"}
-    assert found["new"]["mend"] == "if new is as it was: touch new, then dorky stage new"
+    assert found["new"]["remedy"] == "if new is as it was: touch new, then dorky stage new"
     for path in found:
         (ana.project / path).touch()
         ana("stage", path)
@@ -267,7 +267,7 @@ def test_a_database_that_is_lost(ana: Machine, damage: Callable[[Path], None]) -
     damage(ana.state / "dorky.db")
     found = fsck(ana, code=7)
     assert "corrupt-database" in codes(found)
-    assert found["findings"][0]["mend"] == "dorky fsck --rebuild"
+    assert found["findings"][0]["remedy"] == "dorky fsck --repair"
     made = ana("fsck", "--rebuild", "--json").json
     if damage is not remove:
         assert "/.dorky/…/" in made["kept"]
@@ -285,7 +285,7 @@ def test_a_lost_database_is_said_to_be_so(ana: Machine) -> None:
     for command in ("status", "pull", "log"):
         said = ana(command, code=7)
         assert "it is gone, though packs are here" in said.error
-        assert said.hint == "dorky fsck --rebuild"
+        assert said.hint == "dorky fsck --repair"
     assert not (ana.state / "dorky.db").exists()
 
 

@@ -224,7 +224,7 @@ def test_a_pack_with_commits_that_nobody_knows_stays(ana: Machine) -> None:
     found = gc(ana)
     assert len(found["kept"]) == 1
     assert set(found["kept"]) <= before
-    assert "dorky fsck --rebuild" in ana("gc").err
+    assert "dorky fsck --repair" in ana("gc").err
     ana("fsck", "--rebuild")
     assert gc(ana, "--dry-run")["garbage"] == []  # it is as if new
     age(ana, 100)

@@ -231,7 +231,7 @@ def test_a_damaged_database(ana: Machine) -> None:
     before = ana.files()
     said = ana("status", code=7)
     assert "is damaged" in said.error
-    assert said.hint == "dorky fsck --rebuild"
+    assert said.hint == "dorky fsck --repair"
     ana("fsck", "--rebuild")
     ana("status")
     ana("pull")

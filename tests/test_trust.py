@@ -375,7 +375,7 @@ def test_tables_that_dorky_did_not_make_are_damage(tmp_path: Path, statement: st
         connection.execute(statement)
     with pytest.raises(errors.CorruptDatabase) as caught:
         Database(path)
-    assert caught.value.hint == "dorky fsck --rebuild"
+    assert caught.value.hint == "dorky fsck --repair"
 
 
 @pytest.mark.parametrize("suffix", ["", "-wal"])
@@ -431,4 +431,4 @@ def test_doctor_tells_of_state_that_is_not_believed(restored: Machine) -> None:
     checks = restored.run("doctor", "--json").json
     (check,) = [each for each in checks if each["name"] == "state"]
     assert check["verdict"] == "fail"
-    assert check["mend"].startswith("dorky trust")
+    assert check["remedy"].startswith("dorky trust")

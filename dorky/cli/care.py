@@ -84,8 +84,8 @@ def fsck(
         _show_found(found)
     if not found.sound:
         count = sum(each.fatal for each in found.findings)
-        mends = {each.mend for each in found.findings if each.fatal}
-        hint = mends.pop() if len(mends) == 1 else None
+        remedies = {each.remedy for each in found.findings if each.fatal}
+        hint = remedies.pop() if len(remedies) == 1 else None
         raise errors.Damaged(plural(count, "thing") + (" is" if count == 1 else " are"), hint=hint)
 
 
@@ -103,8 +103,8 @@ def _show_found(found: FsckReport) -> None:
         label = "damaged" if each.fatal else "note"
         about = escaped(each.about)
         say(f"{label}: {about if each.subject in each.about else f'{name(each.subject)}: {about}'}")
-        if each.mend:
-            say(f"  → {escaped(each.mend)}")
+        if each.remedy:
+            say(f"  → {escaped(each.remedy)}")
     read = f", {size(found.bytes_read)} read whole" if found.bytes_read else ""
     say(f"Looked at {plural(found.packs, 'pack')}, {plural(found.objects, 'object')}{read}.")
     if found.unlisted:
@@ -201,7 +201,7 @@ def gc(
 def _show_swept(found: GCReport) -> None:
     would = _show_garbage(found)
     for pack in found.kept:
-        note(f"note: pack {pack[:12]} is not recorded, and may hold work: dorky fsck --rebuild")
+        note(f"note: pack {pack[:12]} is not recorded, and may hold work: dorky fsck --repair")
     if found.commits:
         say(f"Commits that nothing leads to, {would}lost:")
         _show_commits(found.commits)

@@ -21,21 +21,25 @@ _COMMANDS = (
     Deferred("init", "setup.init", "Start a repository in this directory."),
     Deferred("clone", "setup.clone", "Make a directory with the newest state of a repository."),
     Deferred(
-        "stage", "work.stage", "Put files into the next commit: changed, new, or deleted ones."
+        "stage", "stage.stage", "Put files into the next commit: changed, new, or deleted ones."
     ),
-    Deferred("unstage", "work.unstage", "Take changes out of the next commit."),
-    Deferred("rm", "work.rm", "Delete files, here and in the next commit."),
-    Deferred("status", "work.status", "Show what is staged, what is not, and what the remote has."),
-    Deferred("commit", "work.commit", "Record what is staged."),
+    Deferred("unstage", "stage.unstage", "Take changes out of the next commit."),
+    Deferred("rm", "stage.rm", "Delete files, here and in the next commit."),
     Deferred(
-        "restore", "work.restore", "Put files back as they are staged, or as a revision holds them."
+        "status", "stage.status", "Show what is staged, what is not, and what the remote has."
     ),
-    Deferred("checkout", "work.checkout", "Make all files be as a revision is."),
-    Deferred("log", "history.log", "Show the commits, newest first."),
-    Deferred("show", "history.show", "Show a commit and what it changed, or a file in it."),
-    Deferred("diff", "history.diff", "Show how files, what is staged, and commits differ."),
-    Deferred("ls", "history.ls", "List the files that a commit holds."),
-    Deferred("cat", "history.cat", "Write a committed file's content to standard output."),
+    Deferred("commit", "stage.commit", "Record what is staged."),
+    Deferred(
+        "restore",
+        "stage.restore",
+        "Put files back as they are staged, or as a revision holds them.",
+    ),
+    Deferred("checkout", "stage.checkout", "Make all files be as a revision is."),
+    Deferred("log", "inspect.log", "Show the commits, newest first."),
+    Deferred("show", "inspect.show", "Show a commit and what it changed, or a file in it."),
+    Deferred("diff", "inspect.diff", "Show how files, what is staged, and commits differ."),
+    Deferred("ls", "inspect.ls", "List the files that a commit holds."),
+    Deferred("cat", "inspect.cat", "Write a committed file's content to standard output."),
     Deferred("push", "sync.push", "Send your commits to the remote."),
     Deferred("fetch", "sync.fetch", "Learn what the remote has, without changing any file."),
     Deferred("pull", "sync.pull", "Bring the files here up to date with the remote."),
@@ -50,13 +54,13 @@ _COMMANDS = (
     Deferred("edit", "variables.edit", "Edit a file with $VISUAL or $EDITOR, and stage it."),
     Deferred("export", "variables.export", "Print a file's variables for other programs to read."),
     Deferred(
-        "rotate", "team.rotate", "Give the repository new keys, and seal everything newest anew."
+        "rotate", "team.rotate", "Give the repository new keys, and re-encrypt the current files."
     ),
     Deferred(
-        "resolve", "mend.resolve", "Settle a conflict: with the file as it is now, or one side's."
+        "resolve", "undo.resolve", "Settle a conflict: with the file as it is now, or one side's."
     ),
-    Deferred("merge", "mend.merge", "End a merge that a pull has left with conflicts."),
-    Deferred("undo", "mend.undo", "Take back what was done last: commits, staging, files."),
+    Deferred("merge", "undo.merge", "End a merge that a pull has left with conflicts."),
+    Deferred("undo", "undo.undo", "Take back what was done last: commits, staging, files."),
     Deferred("fsck", "care.fsck", "Look for what is damaged or lost, here and in the remote."),
     Deferred("gc", "care.gc", "Delete what nothing needs any more."),
     Deferred(
@@ -67,7 +71,7 @@ _COMMANDS = (
     Deferred("destroy", "setup.destroy", "Delete this project's repository."),
     Deferred(
         "add",
-        "work.stage",
+        "stage.stage",
         "Put files into the next commit: changed, new, or deleted ones.",
         hidden=True,
     ),
@@ -76,7 +80,7 @@ _COMMANDS = (
     ),
     Deferred("config", "config.app", "Read and change settings."),
     Deferred("remote", "setup.remote_app", "Name the places where the repository is kept."),
-    Deferred("op", "mend.op_app", "What was done here, to be looked at and undone."),
+    Deferred("op", "undo.op_app", "What was done here, to be looked at and undone."),
     Deferred("key", "team.key_app", "Make and choose your own key."),
     Deferred("team", "team.team_app", "Let people in, and take access away."),
     Deferred("group", "team.group_app", "Say which files only some can read."),

@@ -279,8 +279,8 @@ def doctor(json: Json = False) -> None:
         for each in found:
             color = {"ok": "green", "warn": "yellow", "fail": "red"}[each.verdict]
             say(f"{output.style(f'{each.verdict:4}', fg=color)}  {each.name}: {name(each.about)}")
-            if each.mend:
-                say(f"      → {name(each.mend)}")
+            if each.remedy:
+                say(f"      → {name(each.remedy)}")
     if any(each.verdict == "fail" for each in found):
         raise typer.Exit(1)
 

@@ -10,8 +10,7 @@ import typer
 
 from dorky import errors
 from dorky.cli.command import AcceptRewind, Json
-from dorky.cli.history import split
-from dorky.cli.mend import conflicts, kept, masked
+from dorky.cli.inspect import split
 from dorky.cli.output import (
     TerminalProgress,
     agree,
@@ -28,6 +27,7 @@ from dorky.cli.output import (
     show_json,
     size,
 )
+from dorky.cli.undo import conflicts, kept, masked
 from dorky.results import Transfer, Unmerged
 
 if TYPE_CHECKING:

@@ -335,7 +335,7 @@ def team_remove(
 
 
 def rotate(history: History = False, json: Json = False) -> None:
-    """Give the repository new keys, and seal everything newest anew.
+    """Give the repository new keys, and re-encrypt the current files.
 
     \b
     $ dorky rotate

@@ -98,19 +98,19 @@ def _made(name: str, check: Callable[[Project], Check], project: Project) -> Ite
 def _failed(name: str, error: errors.DorkyError | OSError) -> Check:
     if isinstance(error, OSError):
         return Check(name=name, verdict="fail", about=errors.redacted(str(error)))
-    return Check(name=name, verdict="fail", about=error.message, mend=error.hint)
+    return Check(name=name, verdict="fail", about=error.message, remedy=error.hint)
 
 
 def _ok(name: str, about: str) -> Check:
     return Check(name=name, verdict="ok", about=about)
 
 
-def _warn(name: str, about: str, mend: str = "") -> Check:
-    return Check(name=name, verdict="warn", about=about, mend=mend)
+def _warn(name: str, about: str, remedy: str = "") -> Check:
+    return Check(name=name, verdict="warn", about=about, remedy=remedy)
 
 
-def _fail(name: str, about: str, mend: str) -> Check:
-    return Check(name=name, verdict="fail", about=about, mend=mend)
+def _fail(name: str, about: str, remedy: str) -> Check:
+    return Check(name=name, verdict="fail", about=about, remedy=remedy)
 
 
 # --- this machine ---------------------------------------------------------------------------
@@ -178,7 +178,7 @@ def _identity(project: Project) -> Check:
 
 def _state(project: Project) -> Check:
     if not project.is_set_up and project.has_packs:
-        return _fail("state", "the local database is gone", "dorky fsck --rebuild")
+        return _fail("state", "the local database is gone", "dorky fsck --repair")
     if not project.is_set_up:
         why = project.nothing_known()
         if not isinstance(why, errors.NotSetUp):
@@ -322,8 +322,8 @@ def _hooks(project: Project) -> Check:
     calling = [name for name, text in texts.items() if "dorky" in text]
     for name in calling:
         if not os.access(found[name], os.X_OK):
-            mend = f"chmod +x {shlex.quote(str(found[name]))}"
-            return _warn("hooks", f"git skips {name}, which is not executable", mend)
+            remedy = f"chmod +x {shlex.quote(str(found[name]))}"
+            return _warn("hooks", f"git skips {name}, which is not executable", remedy)
     if "dorky" in _text(top / ".pre-commit-config.yaml"):
         calling += [name for name, text in texts.items() if "pre-commit" in text]
         if not any(name in calling for name in _PULLING):

@@ -32,7 +32,7 @@ from dorky.store.state import DATABASE
 Part = tuple[int, int]
 """A part of all packs: the n-th of t parts."""
 
-_REBUILD = "dorky fsck --rebuild"
+_REBUILD = "dorky fsck --repair"
 _REPAIR = "dorky fsck --repair"
 _BACKUP = "only another clone, a backup or the bucket's versions can have it"
 _THREADS = 8
@@ -51,15 +51,15 @@ class _Look:
         self.dangling: tuple[Dangling, ...] = ()
 
     def add(
-        self, code: str, subject: object, about: str, mend: str = "", *, fatal: bool = True
+        self, code: str, subject: object, about: str, remedy: str = "", *, fatal: bool = True
     ) -> None:
         subject, about = errors.redacted(str(subject)), errors.redacted(about)
-        found = Finding(code=code, subject=subject, about=about, mend=mend, fatal=fatal)
+        found = Finding(code=code, subject=subject, about=about, remedy=remedy, fatal=fatal)
         self.findings[found] = None
 
-    def fail(self, error: errors.DorkyError, subject: object, mend: str = "") -> None:
+    def fail(self, error: errors.DorkyError, subject: object, remedy: str = "") -> None:
         """Record an error with its own message."""
-        self.add(error.code, subject, error.message, mend or error.hint)
+        self.add(error.code, subject, error.message, remedy or error.hint)
 
     def start(self, label: str, sizes: Mapping[str, int]) -> None:
         """Begin to check packs, some of which may be read whole."""
@@ -86,7 +86,7 @@ class _Look:
         blocks: Iterable[bytes],
         locations: Sequence[Location],
         vault: Vault | None,
-        mend: str,
+        remedy: str,
         epochs: int | None = None,
     ) -> None:
         """Read a pack whole: its name must match its bytes, and each id its object."""
@@ -107,7 +107,7 @@ class _Look:
                 + more
             )
         if about:
-            self.add("corrupt-pack", name, "; ".join(about), mend)
+            self.add("corrupt-pack", name, "; ".join(about), remedy)
 
 
 def examine(
@@ -278,12 +278,12 @@ def _pack(
 def _history(look: _Look, store: Store) -> None:
     """Walk everything that the local store names."""
     start = reachability.named(store)
-    mend = _REBUILD if ORIGIN in look.project.config.remotes() else _BACKUP
+    remedy = _REBUILD if ORIGIN in look.project.config.remotes() else _BACKUP
 
     def failed(object_id: ObjectId, error: errors.DorkyError) -> None:
         by = start.commits.get(object_id) or start.contents.get(object_id)
         needed = f" ({by} needs it)" if by else ""
-        look.add(error.code, object_id, error.message + needed, mend)
+        look.add(error.code, object_id, error.message + needed, remedy)
 
     reached = reachability.reach(store, *start, failed=failed)
     look.objects += len(reached.commits) + len(reached.trees)
@@ -336,8 +336,8 @@ def _lost(look: _Look, store: Store, contents: Iterable[ObjectId], missing: set[
             about = f"{len(gone)} of its {len(pieces)} pieces are neither here nor in the remote"
             again = look.project.worktree.stat(path) is not None
             word = errors.quoted(path)
-            mend = f"if {path} is as it was: touch {word}, then dorky stage {word}"
-            look.add("missing-content", path, about, mend if again else _BACKUP)
+            remedy = f"if {path} is as it was: touch {word}, then dorky stage {word}"
+            look.add("missing-content", path, about, remedy if again else _BACKUP)
         else:
             older |= gone
     if older:

@@ -140,13 +140,13 @@ class Advice(NamedTuple):
         name: The aspect: ``versioning``, ``lifecycle``, …
         verdict: How it is. An aspect that can't be inspected is no failure.
         about: The finding, or why there is none.
-        mend: What to do; empty if nothing is to be done.
+        remedy: What to do; empty if nothing is to be done.
     """
 
     name: str
     verdict: Literal["ok", "warn", "fail"]
     about: str
-    mend: str = ""
+    remedy: str = ""
 
 
 @runtime_checkable

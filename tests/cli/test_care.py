@@ -45,12 +45,12 @@ def test_fsck_in_words(project: Machine) -> None:
 def test_fsck_names_what_is_damaged_and_what_mends_it(project: Machine) -> None:
     victim = damage(project)
     said = project("fsck", "--read-data", code=7)
-    first, mend, last = said.out.splitlines()
+    first, remedy, last = said.out.splitlines()
     assert first.startswith(f"damaged: {victim.name}: its bytes have another hash; 1 of its ")
-    assert mend == "  → dorky fsck --rebuild"
+    assert remedy == "  → dorky fsck --repair"
     assert last.startswith("Looked at ")
     assert said.error == "1 thing is damaged or missing"
-    assert said.hint == "dorky fsck --rebuild"
+    assert said.hint == "dorky fsck --repair"
 
 
 def test_fsck_as_json(project: Machine) -> None:

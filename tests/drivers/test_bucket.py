@@ -80,7 +80,7 @@ def test_versioning(s3_url: Remote, client: Any) -> None:
     found = told(s3_url)["versioning"]
     assert found.verdict == "warn"
     assert found.about.startswith("off")
-    assert f"--bucket {name_of(s3_url)} " in found.mend
+    assert f"--bucket {name_of(s3_url)} " in found.remedy
     for status, verdict in (("Enabled", "ok"), ("Suspended", "warn")):
         client.put_bucket_versioning(
             Bucket=name_of(s3_url), VersioningConfiguration={"Status": status}
@@ -147,7 +147,7 @@ def test_rules_that_harm(s3_url: Remote, client: Any, rule: dict[str, Any], abou
     assert about in found.about
     assert "tidy-up" in found.about
     assert "logs" not in found.about
-    assert "team/project/packs/" in found.mend
+    assert "team/project/packs/" in found.remedy
 
 
 TAG = {"Key": "keep", "Value": "no"}

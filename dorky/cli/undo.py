@@ -138,7 +138,7 @@ def undo(
 ) -> None:
     """Take back what was done last: commits, staging, files.
 
-    An undo can be undone, too. What was pushed stays in the remote.
+    An undo can be undone, too. Pushed commits stay in the remote.
 
     \b
     $ dorky undo

@@ -9,8 +9,7 @@ import typer
 
 from dorky import errors
 from dorky.cli.command import For, Json
-from dorky.cli.history import file_meant
-from dorky.cli.mend import conflicts, kept, masked
+from dorky.cli.inspect import file_meant
 from dorky.cli.output import (
     changes,
     from_here,
@@ -25,6 +24,7 @@ from dorky.cli.output import (
     style,
     title,
 )
+from dorky.cli.undo import conflicts, kept, masked
 from dorky.results import Staged, Status
 
 if TYPE_CHECKING:

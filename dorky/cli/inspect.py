@@ -191,9 +191,9 @@ def diff(
 ) -> None:
     """Show how files, what is staged, and commits differ.
 
-    What is on disk is compared with what is staged; with REV; or REV with REV. Of .env, JSON, TOML
-    and YAML the keys are shown, their values hidden. A word is a revision if no file is called so;
-    after -- it is a path.
+    The files on disk are compared with what is staged; with REV; or REV with REV. Of .env, JSON,
+    TOML and YAML the keys are shown, their values hidden. A word is a revision if no file is called
+    so; after -- it is a path.
 
     \b
     $ dorky diff
