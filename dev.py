@@ -71,7 +71,12 @@ def lower_bounds() -> list[str]:
 
 def lint(**_: bool) -> int:
     """Check style, format, import contracts and the mechanical part of the rules of English."""
-    return run("ruff", "check") | run("ruff", "format", "--check") | run("lint-imports")
+    return (
+        run("ruff", "check")
+        | run("ruff", "format", "--check")
+        | run("lint-imports")
+        | run("python", "docs/prose.py")
+    )
 
 
 def format() -> int:
