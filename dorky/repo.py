@@ -443,7 +443,7 @@ class Repository(Project):
             Unresolved: A merge has left conflicts. Without conflicts, the commit completes the
                 merge.
         """
-        from dorky.commands import stage as commands
+        from dorky.commands import commit as commands
 
         return commands.commit(self, message, all=all)
 
@@ -496,7 +496,7 @@ class Repository(Project):
             StillMarked: A file has conflict markers.
             WouldOpen: A file now belongs to other readers than the group that has closed it.
         """
-        from dorky.commands import undo as commands
+        from dorky.commands import resolve as commands
 
         return commands.resolve(self, paths, ours=ours, theirs=theirs, readers=readers)
 
@@ -507,7 +507,7 @@ class Repository(Project):
             NothingToDo: No merge is in progress.
             Unresolved: There are conflicts.
         """
-        from dorky.commands import undo as commands
+        from dorky.commands import resolve as commands
 
         return commands.merge_continue(self, message)
 
@@ -518,7 +518,7 @@ class Repository(Project):
             NothingToDo: No merge is in progress.
             UsageError: The merge began so long ago that the state before it is not known any more.
         """
-        from dorky.commands import undo as commands
+        from dorky.commands import resolve as commands
 
         return commands.merge_abort(self)
 

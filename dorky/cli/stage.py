@@ -237,7 +237,7 @@ def commit(
     $ dorky commit -m "rotate the staging keys"
     $ dorky commit -a "rotate the staging keys"
     """
-    from dorky.commands import stage
+    from dorky.commands import commit
 
     if words and message:
         raise errors.UsageError("the message is given twice", hint="dorky commit -m MESSAGE")
@@ -247,7 +247,7 @@ def commit(
             hint=f"quote it: dorky commit -m {errors.quoted(' '.join(words))}",
         )
     with opened() as repo:
-        done = stage.commit(repo, words[0] if words else message, all=all_)
+        done = commit.commit(repo, words[0] if words else message, all=all_)
     if json:
         show_json(done)
         return

@@ -77,10 +77,10 @@ def resolve(
     $ dorky resolve .env
     $ dorky resolve logo.png --theirs
     """
-    from dorky.commands import undo
+    from dorky.commands import resolve
 
     with opened() as repo:
-        done = undo.resolve(repo, paths, ours=ours, theirs=theirs, readers=readers)
+        done = resolve.resolve(repo, paths, ours=ours, theirs=theirs, readers=readers)
     if json:
         show_json(done)
         return
@@ -110,13 +110,13 @@ def merge(
     $ dorky merge --continue
     $ dorky merge --abort
     """
-    from dorky.commands import undo
+    from dorky.commands import resolve
 
     if continue_ == abort:
         hint = "dorky pull (or sync) is what begins a merge; dorky status shows one"
         raise errors.UsageError("merge takes --continue or --abort", hint=hint)
     with opened() as repo:
-        done = undo.merge_abort(repo) if abort else undo.merge_continue(repo, message)
+        done = resolve.merge_abort(repo) if abort else resolve.merge_continue(repo, message)
     if json:
         show_json(done)
     elif isinstance(done, Undone):

@@ -7,7 +7,6 @@ Paths are as the user types them, relative to the current directory.
 from __future__ import annotations
 
 import functools
-import stat as stat_module
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
@@ -15,40 +14,29 @@ import msgspec
 
 from dorky import errors, files, git
 from dorky.commands.checkout import (
-    attached_head,
     carry_out,
     changes_on_disk,
-    check_no_merge,
-    follow_claims,
     is_file_on_disk,
 )
 from dorky.commands.inspect import (
     StrPath,
-    fetch_missing,
-    log_entry,
-    masked_entries,
     placed_files,
     repository_paths,
     tombstone_finder,
 )
 from dorky.config import RC
-from dorky.format.model import ALL, KiB, ObjectId
+from dorky.format.model import ALL
 from dorky.keys import placement, roster
 from dorky.keys.roster import GroupOf
 from dorky.merge import commits
 from dorky.paths import shown
 from dorky.project import Project
-from dorky.results import Change, CheckedOut, LogEntry, Staged
-from dorky.store import history, oplog, projection
-from dorky.store.history import MAIN, Placed
+from dorky.results import Change, CheckedOut, Staged
+from dorky.store import history, oplog
+from dorky.store.history import Placed
 from dorky.store.index import Row
-from dorky.store.objects import Writer
 from dorky.store.projection import View
-from dorky.worktree import checkout, ingest, staging
-
-_LONGEST_MESSAGE = 64 * KiB
-_SEVERAL = 2
-
+from dorky.worktree import checkout, staging
 
 # --- staging ---------------------------------------------------------------------------
 
@@ -186,7 +174,7 @@ def stage_selection(
             project.index,
             rows,
             chosen,
-            _owning(project),
+            owning(project),
             project.progress,
             lambda new: None if readers else _check_sources(project, rows, new),
         )
@@ -223,7 +211,7 @@ def check_groups(project: Project, paths: Iterable[str]) -> None:
             raise errors.ForeignGroup(path, roster.name_of(known, group))
 
 
-def _owning(project: Project) -> GroupOf:
+def owning(project: Project) -> GroupOf:
     """Return the function that gives a path's owner, for paths that `check_groups` accepts."""
     owner = project.owner
     return lambda path: owner(path) or ALL
@@ -270,10 +258,10 @@ def _check_sources(project: Project, rows: Mapping[str, Row], new: Iterable[Row]
                 closed = _closed_contents(project, rows)
             source = closed.get(project.vault.mask(row.digest, row.content), ALL)
         if placement.is_widening(source, row.group):
-            raise _would_open(project, row.path, source, row.group)
+            raise would_open(project, row.path, source, row.group)
 
 
-def _would_open(
+def would_open(
     project: Project, path: str, source: str, target: str, command: str = "stage", more: str = ""
 ) -> errors.WouldOpen:
     """Return the error, with a hint that names the command that opens the file on purpose."""
@@ -398,171 +386,6 @@ def _delete(
     return kept
 
 
-# --- committing ------------------------------------------------------------------------
-
-
-def commit(project: Project, message: str, *, all: bool = False) -> LogEntry:
-    """Commit what is staged.
-
-    Args:
-        project: The project.
-        message: The commit's message.
-        all: Whether to stage tracked files that changed first.
-
-    Raises:
-        EmptyMessage: The message is nothing but white space.
-        UsageError: The message is not Unicode, or too long.
-        NothingToDo: Nothing is staged.
-        Detached: An old revision is checked out.
-        Unresolved: A merge has left conflicts. Without conflicts, the commit completes the merge.
-    """
-    if not message.strip() and project.is_set_up and (state := commits.load(project.database)):
-        message = f"Merge {state.label}"
-    if not message.strip():
-        raise errors.EmptyMessage
-    try:
-        length = len(message.encode())
-    except UnicodeEncodeError:
-        raise errors.UsageError("the commit message is not UTF-8") from None
-    if length > _LONGEST_MESSAGE:
-        raise errors.UsageError(
-            f"the commit message has {length:,} bytes, at most {_LONGEST_MESSAGE:,} are kept"
-        )
-    with project.operation("commit"):
-        head = attached_head(project)
-        merging = commits.load(project.database)
-        if merging and merging.conflicts:
-            check_no_merge(project)
-        if all:
-            rows = project.index.rows()
-            present = {
-                path: stat
-                for path in rows
-                if (stat := project.worktree.stat(path)) and not stat_module.S_ISDIR(stat.st_mode)
-            }
-            gone = {path for path in rows.keys() - present.keys() if not rows[path].absent}
-            stage_selection(project, rows, staging.Selection(present, set(), gone))
-        follow_claims(project, head)
-        rows = project.index.rows()
-        changes = staging.staged(project.store, project.index, rows)
-        if not changes and not merging:
-            # The next commit leaves out what does not count, which may be its only change.
-            dropped = {
-                entry.path
-                for entry in masked_entries(project, head)
-                if len(entry.owners) < _SEVERAL
-            }
-            changes = [Change(path, "deleted") for path in sorted(dropped)]
-        if not changes and not merging:
-            raise errors.NothingToDo(
-                "nothing is staged", hint="dorky stage FILE…, or dorky commit -a"
-            )
-        with project.store.writer() as writer:
-            moved, trees = _write_trees(project, writer, head, rows, changes, merging)
-            carried = _carried(project, head, trees, merging)
-            top = git.find(project.root)
-            commit = history.add_commit(
-                writer,
-                {**trees, **carried},
-                [head, merging.theirs if merging else None],
-                author=project.author,
-                message=message.strip(),
-                git=(git.head(top) or "") if top else "",
-            )
-            with project.database.transaction():
-                writer.save()
-                project.database.set_ref(MAIN, commit)
-                project.index.put(moved.values())
-                project.index.commit = commit
-                if trees.keys() - project.index.groups:
-                    project.index.groups = trees.keys() | project.index.groups
-                commits.save(project.database, None)
-        return log_entry(
-            project, history.read_commit(project.store, commit), commit, tuple(changes)
-        )
-
-
-def _write_trees(
-    project: Project,
-    writer: Writer,
-    head: ObjectId | None,
-    rows: Mapping[str, Row],
-    changes: Iterable[Change],
-    merging: commits.State | None,
-) -> tuple[dict[str, Row], dict[str, ObjectId]]:
-    """Store the trees that hold what is staged, and contested files as they were committed.
-
-    Returns:
-        The rows that had to be encrypted for other groups, and the trees by group.
-    """
-    known, owner = project.roster, project.owner
-    frozen = {path for path in rows if known.groups and owner(path) is None}
-    # A contested file is committed only as it was committed before.
-    check_groups(project, rows.keys() - (frozen - {change.path for change in changes}))
-    moved = _regrouped(project, rows, writer, frozen)
-    about = project.index.groups & project.vault.groups
-    before = projection.current(project.store, head, about)
-    if merging:
-        before = View(project.store, merging.trees, owner)
-    placed = [
-        (path, *staging.placed_of(row, project.vault))
-        for path, row in {**rows, **moved}.items()
-        if path not in frozen
-    ]
-    if placement.is_contested(known):
-        placed += [(path, *held) for path, held, why in before.walk() if why and not why.owner]
-    living = {group.id for group in roster.living(known)}
-    return moved, staging.write_placed(placed, writer, before.trees.keys() & living)
-
-
-def _regrouped(
-    project: Project, rows: Mapping[str, Row], writer: Writer, frozen: Collection[str]
-) -> dict[str, Row]:
-    """Return rows whose content had to be re-encrypted for another group.
-
-    For example, a file was staged before a group took over its path.
-
-    Raises:
-        WouldOpen: A group has closed the content to those who could read it then.
-    """
-    if not project.roster.groups:
-        return {}
-    moved = {}
-    group_of = _owning(project)
-    for path, row in rows.items():
-        if path in frozen or (group := group_of(path)) == row.group:
-            continue
-        if placement.is_widening(row.group, group):
-            raise _would_open(project, path, row.group, group)
-        entry = staging.entry_of(row, project.vault)
-        fetch_missing(project, checkout.needed(project.store, [entry]))
-        entry = ingest.regroup(project.store, writer, entry, group, source=row.group)
-        moved[path] = staging.moved(row, Placed(group, entry), project.vault)
-    return moved
-
-
-def _carried(
-    project: Project,
-    head: ObjectId | None,
-    trees: Mapping[str, ObjectId],
-    merging: commits.State | None,
-) -> dict[str, ObjectId]:
-    """Return the trees that a commit takes over unchanged: those of groups that the index omits.
-
-    Raises:
-        NotPulled: Files of such a group are staged, though the group's own files are not pulled
-            yet.
-    """
-    old = history.read_commit(project.store, head).trees if head else {}
-    about = project.index.groups & project.vault.groups
-    carried = {group: tree for group, tree in old.items() if group not in about}
-    if merging:
-        carried = merging.sealed
-    for group in carried.keys() & trees.keys():
-        raise errors.NotPulled(roster.name_of(project.roster, group))
-    return carried
-
-
 # --- restoring -------------------------------------------------------------------------
 
 
@@ -640,4 +463,4 @@ def _check_restored(
         target = owner(path)
         if target is not None and placement.is_widening(placed.group, target):
             more = f" --source {errors.quoted(source)}"
-            raise _would_open(project, path, placed.group, target, "restore", more)
+            raise would_open(project, path, placed.group, target, "restore", more)

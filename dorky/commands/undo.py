@@ -3,152 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 
 from dorky import errors
 from dorky.commands.checkout import carry_out, changes_on_disk, hide_from_git, is_on_disk
-from dorky.commands.inspect import StrPath, repository_paths
-from dorky.commands.stage import check_unmarked, clear_conflicts, commit, stage_selection
 from dorky.format.model import ObjectId
-from dorky.merge import commits
 from dorky.paths import shown
 from dorky.project import ORIGIN, Project
-from dorky.results import LogEntry, OperationEntry, Resolved, Undone
-from dorky.store import history, oplog, projection
-from dorky.store.history import MAIN, Placed
+from dorky.results import OperationEntry, Undone
+from dorky.store import history, oplog
+from dorky.store.history import MAIN
 from dorky.store.oplog import Operation
-from dorky.store.projection import View
 from dorky.worktree import checkout, staging
-
-# --- conflicts -------------------------------------------------------------------------
-
-
-def resolve(
-    project: Project,
-    paths: StrPath | Iterable[StrPath],
-    *,
-    ours: bool = False,
-    theirs: bool = False,
-    readers: str = "",
-) -> Resolved:
-    """Settle conflicts of a merge: with what the files hold now, or with one side's version.
-
-    Args:
-        project: The project.
-        paths: Files, directories, patterns.
-        ours: Whether to take the local side's version.
-        theirs: Whether to take the other side's version.
-        readers: The group that the files belong to, or ``all``: its members may read them, even
-            what another group has closed until now.
-
-    Raises:
-        NothingToDo: No merge is in progress.
-        NotFound: A path has no conflict.
-        StillMarked: A file has conflict markers.
-        WouldOpen: A file now belongs to other readers than the group that has closed it.
-    """
-    if ours and theirs:
-        raise errors.UsageError(
-            "--ours and --theirs exclude each other", hint="dorky resolve FILE --ours"
-        )
-    names = repository_paths(project, paths)
-    with project.operation(f"resolve {shown(names)}"):
-        state = merge_in_progress(project)
-        pending = [conflict.path for conflict in state.conflicts]
-        try:
-            chosen = staging.tracked(pending, names)
-        except errors.PathNotTracked as error:
-            what = f"{error.args[0]} has no conflict"
-            raise errors.NotFound(what, hint="dorky status") from None
-        backup = ""
-        if ours or theirs:
-            side = history.head_of(project.store) if ours else state.theirs
-            held = dict(projection.current(project.store, side).files())
-            rows = project.index.rows()
-            # An entry of ours that does not count exists only as the file on disk, still untouched.
-            apart = [path for path in chosen if ours and path in rows and path not in held]
-            _take_as_it_is(project, apart, readers)
-            backup = _take(project, [p for p in chosen if p not in apart], held, state.trees)
-        else:
-            check_unmarked(project, chosen)
-            _take_as_it_is(project, chosen, readers)
-        clear_conflicts(project, chosen)
-        left = merge_in_progress(project).conflicts
-        return Resolved(paths=tuple(chosen), left=left, backup=backup)
-
-
-def _take(
-    project: Project, paths: Sequence[str], held: Mapping[str, Placed], prepared: history.Trees
-) -> str:
-    """Write files as one side holds them, unless they were edited, and stage them."""
-    rows = project.index.rows()
-    marks = dict(View(project.store, prepared, project.owner).files())
-    wanted = {path: held.get(path) for path in paths}
-    marked = {
-        path: staging.row_of(path, marks[path], project.vault, absent=False)
-        for path in paths
-        if path in marks
-    }
-    made = checkout.plan_files(project.worktree, project.store, rows, wanted, marked)
-    backup, done = carry_out(project, rows, made, force=True)
-    with project.database.transaction():
-        done.record(project.index)
-        project.index.remove(path for path, placed in wanted.items() if placed is None)
-    return backup
-
-
-def _take_as_it_is(project: Project, paths: Sequence[str], readers: str = "") -> None:
-    """Stage files as they are on disk, or as gone."""
-    rows = project.index.rows()
-    stats = {path: stat for path in paths if (stat := project.worktree.stat(path))}
-    chosen = staging.Selection(stats, set(paths), set(paths) - stats.keys())
-    try:
-        stage_selection(project, rows, chosen, readers)
-    except errors.WouldOpen as error:
-        hint = error.hint.replace("dorky stage", "dorky resolve")
-        raise errors.WouldOpen(*error.args, hint=hint) from None
-
-
-def merge_in_progress(project: Project) -> commits.State:
-    """Return the merge in progress.
-
-    Raises:
-        NothingToDo: There is none.
-    """
-    state = commits.load(project.database)
-    if state is None:
-        raise errors.NothingToDo("no merge is in progress", hint="dorky status")
-    return state
-
-
-def merge_continue(project: Project, message: str = "") -> LogEntry:
-    """Commit a merge whose conflicts are resolved.
-
-    Raises:
-        NothingToDo: No merge is in progress.
-        Unresolved: There are conflicts.
-    """
-    with project.locked():
-        merge_in_progress(project)
-        return commit(project, message)
-
-
-def merge_abort(project: Project) -> Undone:
-    """Go back to the state before the merge. Files edited since are kept as a backup.
-
-    Raises:
-        NothingToDo: No merge is in progress.
-        UsageError: The merge began so long ago that the state before it is not known any more.
-    """
-    with project.operation("merge --abort"):
-        state = merge_in_progress(project)
-        if not oplog.known(project.database, state.operation):
-            raise errors.UsageError(
-                "what was here before the merge is not known any more: it began too long ago",
-                hint="dorky resolve FILE --ours, then dorky merge --continue",
-            )
-        return _undo(project, state.operation, force=True)
-
 
 # --- the operation log -----------------------------------------------------------------
 
@@ -203,10 +69,10 @@ def undo(project: Project, count: int = 1, *, force: bool = False) -> Undone:
             raise errors.UsageError(f"only {len(newest)} operations are known", hint="dorky op log")
         what = newest[0].command if count == 1 else f"{count} operations"
         with project.operation(f"undo {what}"):
-            return _undo(project, newest[-1].n, force=force)
+            return take_back(project, newest[-1].n, force=force)
 
 
-def _undo(project: Project, since: int, *, force: bool) -> Undone:
+def take_back(project: Project, since: int, *, force: bool) -> Undone:
     """Restore what operations have replaced, from one on."""
     undone = _logged(
         project, (operation for operation in oplog.log(project.database) if operation.n >= since)
