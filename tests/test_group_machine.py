@@ -914,5 +914,5 @@ def test_a_broken_rule_is_found(
 @pytest.mark.deep
 def test_no_rule_is_broken_for_long(template: type[Groups]) -> None:
     run_state_machine_as_test(
-        template, settings=settings(QUICK, max_examples=300, stateful_step_count=40)
+        template, settings=settings(QUICK, max_examples=40, stateful_step_count=40)
     )
