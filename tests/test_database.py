@@ -106,7 +106,7 @@ def test_what_returned_is_on_the_disk(database: Database) -> None:
 KILLED = """
 import os, sys
 from pathlib import Path
-from dorky.database import Database
+from dorky.store.database import Database
 
 database = Database(Path(sys.argv[1]))
 database.set("done", b"yes")

@@ -221,7 +221,7 @@ def test_a_database_of_a_later_layout(ana: Machine) -> None:
         repo.database.connection.execute("PRAGMA user_version=99")
     said = ana("status", code=3)
     assert "newer dorky" in said.error
-    assert "upgrade" in said.hint
+    assert "newer dorky" in said.hint
 
 
 def test_a_damaged_database(ana: Machine) -> None:

@@ -296,7 +296,7 @@ def test_a_stranger_is_told_that_it_is_not_sealed_for_him(world: World, file_url
 def test_a_root_of_a_newer_format(world: World) -> None:
     world.replace_by(roots.successor(world.root), msgspec.structs.replace(world.header, format=2))
     world.refused(errors.FormatTooNew, 3)
-    assert "upgrade" in world.ana("pull", code=3).hint
+    assert "newer dorky" in world.ana("pull", code=3).hint
 
 
 @pytest.mark.parametrize("cut", [0, 1, 11, 12, 43, 44, 45, -33, -32, -1])
