@@ -68,7 +68,7 @@ class Marker:
         homes: The paths at which it was staged.
         sources: The groups for which it was staged, as the clone knew it.
         meant: The groups that it was meant for when it came to the remote, or that a command named.
-        readers: Who may read it: whoever was in one of them since.
+        readers: The groups whose members, past and present, may read it.
         legitimate: Whether its author was ever allowed to write it where it is.
     """
 

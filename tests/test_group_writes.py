@@ -425,7 +425,7 @@ def test_an_overlap_written_by_hand_freezes_these_paths_only(
     )
     assert ana("sync", "--rewrite", code=6).error == said.error
     assert root_of(ana).txid == before.txid
-    # What is said, and who can end it.
+    # The messages, and the member who can end it.
     (clash,) = ana("group", "list", "--json").json[-1]["overlaps"]
     assert clash == {"pattern": "env/prod/**", "group": "zz", "other": "env/**"}
     listed = ana("group", "list")

@@ -421,7 +421,7 @@ def test_what_was_committed_before_its_group_is_not_pushed_for_everybody(
         machine("pull")
         said = machine("push", code=5)
         assert "belongs to the group sec, but commit" in said.error
-    # Who is in the group encrypts it for the group, who is not takes it out.
+    # A member of the group encrypts it for the group; anyone else takes it out.
     assert said.hint == "dorky sync --rewrite"
     cleo("sync", "--rewrite")
     ben("rm", "--cached", "sec/ben.env")

@@ -162,7 +162,7 @@ def test_a_new_place_goes_on_from_the_old_one(ana: Machine, file_url: Remote) ->
     ana("push")
     ben("pull")
     assert ben.read(".env") == b"KEY=there\n"
-    # What is known of the old place holds for it still.
+    # The record of the old place still holds for it.
     shutil.rmtree(vault_of(file_url))
     ana("remote", "set-url", "origin", file_url.url)
     assert "is gone" in ana("push", code=4).error

@@ -372,10 +372,10 @@ def _rotated(done: Rotation) -> None:
     if done.locked_out:
         what = "You can read nothing new" if done.done else "You would lock yourself out"
         note(f"{what}: tell somebody who stays to run dorky rotate.")
-    for who in dict.fromkeys(each.member for each in done.unused):
-        bad = [each.problem for each in done.unused if each.member == who]
-        note(f"Nothing is encrypted to {plural(len(bad), 'key')} of {who}: {bad[0]}")
-        note(f"  dorky team remove {who} --key unused")
+    for member in dict.fromkeys(key.member for key in done.unused):
+        bad = [key.problem for key in done.unused if key.member == member]
+        note(f"Nothing is encrypted to {plural(len(bad), 'key')} of {member}: {bad[0]}")
+        note(f"  dorky team remove {member} --key unused")
     if not done.done:
         note("Nothing has been changed.")
     if done.skipped:

@@ -216,7 +216,7 @@ def apply(project: Project, made: Plan) -> GCReport:
     store, database = project.store, project.database
     gone = [pack.name for pack in (*made.swept.garbage, *made.swept.rewritten)]
     size = sum(at.length for at in made.moved)
-    project.progress.start("Writing packs anew", size, "B")
+    project.progress.start("Rewriting packs", size, "B")
     with store.writer() as writer:
         for at in made.copies:
             _checked(store, at)
