@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -17,6 +17,20 @@ class Change(msgspec.Struct, frozen=True, order=True):
 
     path: str
     what: Literal["added", "modified", "deleted"]
+
+
+class Remedy(msgspec.Struct, frozen=True):
+    """What to do about a finding; the border names the command (`cli/hints.py`).
+
+    Attributes:
+        what: A stable name.
+        about: The names or paths that it is about.
+        error: The error whose hint it is; None for a remedy of its own.
+    """
+
+    what: str
+    about: tuple[str, ...] = ()
+    error: Any = None
 
 
 class Initialized(Result, frozen=True, kw_only=True):
@@ -622,7 +636,7 @@ class Check(Result, frozen=True, kw_only=True):
     name: str
     verdict: Literal["ok", "warn", "fail"]
     about: str
-    remedy: str = ""
+    remedy: Remedy | str = ""
 
 
 class Edited(Result, frozen=True, kw_only=True):
@@ -655,7 +669,7 @@ class Finding(Result, frozen=True, kw_only=True):
     code: str
     subject: str
     about: str
-    remedy: str = ""
+    remedy: Remedy | str = ""
     fatal: bool = True
 
 

@@ -135,7 +135,7 @@ def show(
         if json:
             raise errors.UsageError(
                 "a file's content is not shown as JSON",
-                hint=f"dorky ls {errors.quoted(revision)} {errors.quoted(path)} --json",
+                hint=f"dorky ls {shlex.quote(revision)} {shlex.quote(path)} --json",
             )
         _write(revision, path)
         return

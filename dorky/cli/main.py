@@ -212,14 +212,16 @@ def _program() -> str:
 def _failed(error: BaseException) -> int:
     """Print what went wrong; return the exit code."""
     if isinstance(error, errors.DorkyError):
-        return _report(error.message, error.hint, error.exit_code, error)
+        from dorky.cli import hints
+
+        return _report(error.message, hints.hint(error), error.exit_code, error)
     if isinstance(error, (KeyboardInterrupt, typer.Abort)):
         return _report("interrupted", "run the command again: it is safe", _INTERRUPTED, error)
     if isinstance(error, _BadUsage):
         return _misused(error)
     if isinstance(error, OSError):
         return _system_failed(error)
-    what = errors.redacted(f"a bug in dorky: {type(error).__name__}: {error}")
+    what = f"a bug in dorky: {type(error).__name__}: {error}"
     return _report(what, "run it again with -vv and report what it prints", _BUG, error)
 
 
@@ -232,16 +234,18 @@ def _system_failed(error: OSError) -> int:
         return _report("the current directory was deleted", "cd to another one", 3, error)
     # Files have names; an error without one is about the standard output.
     about = error.filename or "standard output"
-    return _report(errors.redacted(f"{about}: {error.strerror or error}"), "", 8, error)
+    return _report(f"{about}: {error.strerror or error}", "", 8, error)
 
 
 def _report(message: str, hint: str, code: int, error: BaseException) -> int:
+    from dorky.redaction import redacted
+
     if Settings.verbose > 1:
         import traceback
 
-        text = errors.redacted("".join(traceback.format_exception(error)))
+        text = redacted("".join(traceback.format_exception(error)))
         print(output.harmless(text), end="", file=sys.stderr)
-    line = output.escaped(re.sub(r"\s*\n\s*", " ", errors.redacted(message.strip())))
+    line = output.escaped(re.sub(r"\s*\n\s*", " ", redacted(message.strip())))
     print(f"{_label('error:', 'red')} {line}", file=sys.stderr)
     if hint:
         print(f"{_label('hint:', 'cyan')} {output.escaped(hint)}", file=sys.stderr)

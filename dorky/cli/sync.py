@@ -201,7 +201,7 @@ def sync(
         try:
             done = sync.sync(repo, rewrite=rewrite)
         except errors.Misplaced as error:
-            if rewrite or json or error.hint != errors.Misplaced.advice:
+            if rewrite or json or "heirs" in error.facts:
                 raise
             note(escaped(f"{error.message}."))
             if not agree("Rewrite your unpushed commits so that each file is for its group?"):

@@ -19,10 +19,11 @@ from dorky.keys import placement, roster
 from dorky.keys.vault import Vault
 from dorky.parallel import in_order
 from dorky.project import ORIGIN, Project
+from dorky.redaction import redacted
 from dorky.remote import root as roots
 from dorky.remote.fetch import fetch
 from dorky.remote.root import KEY, PACKS, Remote, RootSnapshot, read_header
-from dorky.results import Dangling, Finding, FsckReport
+from dorky.results import Dangling, Finding, FsckReport, Remedy
 from dorky.store import history, pack, projection, reachability, spare, verify
 from dorky.store.index import Index
 from dorky.store.objects import Store
@@ -32,8 +33,7 @@ from dorky.store.state import DATABASE
 Part = tuple[int, int]
 """A part of all packs: the n-th of t parts."""
 
-_REBUILD = "dorky fsck --repair"
-_REPAIR = "dorky fsck --repair"
+_REBUILD = Remedy("repair")
 _BACKUP = "only another clone, a backup or the bucket's versions can have it"
 _THREADS = 8
 _ATTEMPTS = 3
@@ -47,19 +47,25 @@ class _Look:
         self.project = project
         self.part = part
         self.packs = self.objects = self.bytes_read = self.unlisted = self.unlisted_size = 0
-        self.findings: dict[Finding, None] = {}
+        self.findings: dict[tuple[str, str, str], Finding] = {}
         self.dangling: tuple[Dangling, ...] = ()
 
     def add(
-        self, code: str, subject: object, about: str, remedy: str = "", *, fatal: bool = True
+        self,
+        code: str,
+        subject: object,
+        about: str,
+        remedy: Remedy | str = "",
+        *,
+        fatal: bool = True,
     ) -> None:
-        subject, about = errors.redacted(str(subject)), errors.redacted(about)
+        subject, about = redacted(str(subject)), redacted(about)
         found = Finding(code=code, subject=subject, about=about, remedy=remedy, fatal=fatal)
-        self.findings[found] = None
+        self.findings.setdefault((code, subject, about), found)
 
-    def fail(self, error: errors.DorkyError, subject: object, remedy: str = "") -> None:
+    def fail(self, error: errors.DorkyError, subject: object, remedy: Remedy | str = "") -> None:
         """Record an error with its own message."""
-        self.add(error.code, subject, error.message, remedy or error.hint)
+        self.add(error.code, subject, error.message, remedy or Remedy(error.code, error=error))
 
     def start(self, label: str, sizes: Mapping[str, int]) -> None:
         """Begin to check packs, some of which may be read whole."""
@@ -86,7 +92,7 @@ class _Look:
         blocks: Iterable[bytes],
         locations: Sequence[Location],
         vault: Vault | None,
-        remedy: str,
+        remedy: Remedy | str,
         epochs: int | None = None,
     ) -> None:
         """Read a pack whole: its name must match its bytes, and each id its object."""
@@ -151,7 +157,7 @@ def examine(
         packs=look.packs,
         objects=look.objects,
         bytes_read=look.bytes_read,
-        findings=tuple(look.findings),
+        findings=tuple(look.findings.values()),
         dangling=look.dangling,
         unlisted=look.unlisted,
         unlisted_size=look.unlisted_size,
@@ -227,7 +233,7 @@ def _second_copy(look: _Look) -> None:
         for path, _ in spare.copies(slot, look.project.state):
             if not spare.is_sound(path):
                 about = f"its second copy in {slot.path} is damaged"
-                look.add("second-copy", path.name, about, _REPAIR)
+                look.add("second-copy", path.name, about, _REBUILD)
     except errors.BadSpare as error:
         # The command that holds the lock writes the second copy again.
         look.add("second-copy", slot.path, error.message, fatal=False)
@@ -265,7 +271,7 @@ def _pack(
         if packed is None and _is_whole(path):
             # A rotation may have written it: the key comes with the root that a pull fetches.
             about = "nobody knows of it, and it is sealed with a key that is not known (yet)"
-            look.add("unrecorded-pack", name, about, "dorky pull", fatal=False)
+            look.add("unrecorded-pack", name, about, Remedy("pull"), fatal=False)
             return
         look.fail(error, name, _REBUILD)
     if look.reads(name):
@@ -310,7 +316,7 @@ def _masked(look: _Look, store: Store) -> None:
         else:
             about = f"it does not count: it belongs to {' '.join(names) or 'all'}"
             about += f", but is in the tree of {roster.name_of(known, masked.group)}"
-        look.add("masked-entry", masked.path, about, "dorky status", fatal=False)
+        look.add("masked-entry", masked.path, about, Remedy("status"), fatal=False)
 
 
 def _remotes(store: Store) -> list[str]:
@@ -335,9 +341,8 @@ def _lost(look: _Look, store: Store, contents: Iterable[ObjectId], missing: set[
             path = names[content]
             about = f"{len(gone)} of its {len(pieces)} pieces are neither here nor in the remote"
             again = look.project.worktree.stat(path) is not None
-            word = errors.quoted(path)
-            remedy = f"if {path} is as it was: touch {word}, then dorky stage {word}"
-            look.add("missing-content", path, about, remedy if again else _BACKUP)
+            remedy = Remedy("touch", (path,)) if again else _BACKUP
+            look.add("missing-content", path, about, remedy)
         else:
             older |= gone
     if older:

@@ -76,7 +76,7 @@ def add(
         assert me is not None
         old = roster.find(known, name)
         if old is None and names and me.name not in names:
-            raise errors.UsageError("you would lock yourself out", hint=f"add --member {me.name}")
+            raise errors.OutsideOwnGroup(me.name)
         made = old or Group(secrets.token_hex(8), name, ())
         held = {fold(pattern) for pattern in made.patterns}
         both = (*made.patterns, *(pattern for pattern in wanted if fold(pattern) not in held))
@@ -106,9 +106,7 @@ def remove(
         held = {fold(pattern) for pattern in old.patterns}
         for pattern in wanted:
             if fold(pattern) not in held:
-                raise errors.NotFound(
-                    f"the group {name} has no pattern {pattern}", hint="dorky group list"
-                )
+                raise errors.NoSuchPattern(name, pattern)
         ended = {fold(pattern) for pattern in wanted} or held
         left = tuple(pattern for pattern in old.patterns if fold(pattern) not in ended)
         for member in roster.readers(known, old.id) if not left else ():
@@ -262,10 +260,7 @@ def _check_up_to_date(
         NotPulled: There are files of a group that the user has joined since the last pull.
     """
     if head != project.database.ref(f"{ORIGIN}/{MAIN}"):
-        raise errors.Conflict(
-            "there are commits that are not pushed, or not pulled",
-            hint="dorky sync, then run the command again",
-        )
+        raise errors.Unshared
     for group in history.trees_of(project.store, head, opened.groups - project.index.groups):
         raise errors.NotPulled(roster.name_of(known, group))
 
@@ -304,7 +299,7 @@ def _check_settled(project: Project, paths: Iterable[str]) -> None:
         change.path for change in staging.staged(project.store, project.index, project.index.rows())
     }
     for path in sorted(changed.intersection(paths)):
-        raise errors.Conflict(f"changes to {path} are staged", hint="commit or unstage them first")
+        raise errors.ChangesStaged(path)
 
 
 def _count(
@@ -404,10 +399,7 @@ def _check_apart(old: Roster, new: Roster, group: str) -> None:
         for other in new.groups if mine not in before else ():
             for theirs in other.patterns if other.id != group else ():
                 if placement.overlap(mine, theirs):
-                    raise errors.Conflict(
-                        f"{mine} overlaps {theirs} of the group {other.name}",
-                        hint="a file belongs to one group: dorky group list",
-                    )
+                    raise errors.PatternsOverlap(mine, theirs, other.name)
 
 
 def _regrouping(

@@ -278,9 +278,7 @@ def diff(
 
     commits = [history.resolve(project.store, revision) for revision in _each(revisions)]
     if len(commits) > (1 if staged else 2):
-        raise errors.UsageError(
-            "a diff has two sides, these are more", hint="dorky diff A B, or dorky diff A..B"
-        )
+        raise errors.TooManyRevisions
     old, new, disk = _diff_sides(project, commits, repository_paths(project, paths), staged=staged)
     differing = {
         path: (was, now)
@@ -408,10 +406,9 @@ def lookup_file(project: Project, revision: str, path: str) -> Placed:
     if placed := dict(view.files([path])).get(path):
         return placed
     if any(entry.is_tree for entry in history.lookup(project.store, view.trees, path)):
-        where = f"{errors.quoted(revision)} {errors.quoted(path)}"
-        raise errors.UsageError(f"{path} is a directory", hint=f"dorky ls {where}")
-    hint = tombstone_finder(project)(path) or f"dorky ls {errors.quoted(revision)}"
-    raise errors.PathNotTracked(path, f" in {revision}", hint=hint)
+        raise errors.DirectoryNamed(path, revision=revision)
+    purge = tombstone_finder(project)(path)
+    raise errors.PathNotTracked(path, f" in {revision}", purge=purge, revision=revision)
 
 
 def tombstone_finder(project: Project) -> Callable[[str], str]:
@@ -422,7 +419,7 @@ def tombstone_finder(project: Project) -> Callable[[str], str]:
         for selects, purge in purges:
             if selects(path):
                 why = f": {purge.reason}" if purge.reason else ""
-                return f"{purge.author} took it out of all history on {purge.time:%Y-%m-%d}{why}"
+                return f"{purge.author} purged it from all history on {purge.time:%Y-%m-%d}{why}"
         return ""
 
     return tombstone
@@ -455,8 +452,7 @@ def _each(revisions: Sequence[str]) -> Iterator[str]:
     """Yield revisions, both ends of a range one by one."""
     for revision in revisions:
         if "..." in revision:
-            hint = "dorky diff A..B compares the two"
-            raise errors.UsageError(f"{revision} has three dots", hint=hint)
+            raise errors.BadRange(revision)
         first, dots, last = revision.partition("..")
         yield first or HEAD
         if dots:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import shlex
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -380,12 +379,12 @@ def _remote_settings(
 
 @contextlib.contextmanager
 def _following_by(url: str) -> Iterator[None]:
-    """Name the command that accepts a rewound remote where there is no project to pull in."""
+    """Note in the error of a rewound remote that it was cloned: there is no project to pull in."""
     try:
         yield
     except errors.Rewound as error:
-        hint = f"ask who restored it; to follow: dorky clone --accept-rewind {shlex.quote(url)}"
-        raise errors.Rewound(*error.args, hint=hint) from error
+        error.facts["cloning"] = url
+        raise
 
 
 def _expected(*, plain: bool, fingerprint: str = "") -> dict[str, str | bool]:
@@ -395,10 +394,7 @@ def _expected(*, plain: bool, fingerprint: str = "") -> dict[str, str | bool]:
         UsageError: ``fingerprint`` is not a fingerprint.
     """
     if fingerprint and not re.fullmatch(r"[0-9a-f]{64}", fingerprint):
-        raise errors.UsageError(
-            f"a fingerprint has 64 hex digits, unlike {fingerprint!a}",
-            hint="a member sees it by: dorky config get repository.fingerprint",
-        )
+        raise errors.BadFingerprint(ascii(fingerprint))
     found: dict[str, str | bool] = {}
     if plain:
         found["repository.unencrypted"] = True

@@ -135,8 +135,7 @@ def _check_named(project: Project, remote: Remote) -> None:
         before = project.moved_from()
         told = f" (before it was {before})" if before else ""
         url = project.config.url(ORIGIN)
-        hint = f"check the URL; if it is right: dorky remote set-url {ORIGIN} {errors.quoted(url)}"
-        raise errors.RemoteNotNamed(url, told, hint=hint) from None
+        raise errors.RemoteNotNamed(url, told) from None
     project.settle()
 
 
@@ -593,7 +592,7 @@ def download(
     if target.is_dir():
         target /= path.rpartition("/")[2]
     if not force and (target.exists() or target.is_symlink()):
-        raise errors.LocalChanges(target, hint="choose another name, or add --force")
+        raise errors.LocalChanges(target, during="download")
     if ORIGIN in project.config.remotes():
         refresh(project)
     _, entry = lookup_file(project, revision, path)

@@ -75,10 +75,7 @@ def by_passphrase(passphrase: str) -> Access:
         UsageError: The passphrase is too short.
     """
     if len(passphrase) < _SHORTEST:
-        raise errors.UsageError(
-            f"a passphrase has at least {_SHORTEST} characters",
-            hint="whoever reads the bucket can try as many as they like: take several words",
-        )
+        raise errors.ShortPassphrase(_SHORTEST)
     made = age.generate()
     locked = Locked(made.public, "passphrase", age.lock(made, passphrase))
     return Access((made.public,), locked)
@@ -189,8 +186,10 @@ def join(project: Project, name: str = "") -> JoinRequest:
         pass
     else:
         if not header.sealed:
-            raise errors.NothingToDo("the repository is plain: who gets at it can read it")
-        raise errors.NothingToDo("you can read this repository already", hint="dorky pull")
+            raise errors.NothingToDo(
+                "The repository is not encrypted: anyone who can get at it can read it"
+            )
+        raise errors.AlreadyAdmitted
     identity, made = identities.own(project.config)
     source = str(project.config.identity_path) if made else ""
     request = JoinRequest(name=name, key=identities.describe(identity.public, source))
@@ -235,9 +234,7 @@ def add(
             if not made:
                 made.append(_access(project, access, passphrase))
             if new and any(member.name == name for member in seen.root.roster.members):
-                raise errors.Conflict(
-                    f"there is a {name} on the team already", hint="dorky team list"
-                )
+                raise errors.MemberExists(name)
             return _admit(seen, opened, name, made[0])
 
         remote = change_keys(project, admit)
@@ -318,10 +315,7 @@ def remove(
                 stay = roster.put(known, msgspec.structs.replace(leaver, recipients=left))
             heirs = roster.recipients(stay, ALL)
             if not heirs:
-                raise errors.UsageError(
-                    "nobody would be left who can read this repository",
-                    hint="dorky destroy deletes it",
-                )
+                raise errors.NobodyLeft
             out[:] = [project.publics.isdisjoint(heirs)]
             if out[0] and not (lock_out or dry_run):
                 raise errors.WouldLockOut(name)
@@ -391,10 +385,7 @@ def begin_epochs(
             heirs = roster.recipients(known, group)
             if not heirs:
                 what = roster.name_of(known, group)
-                raise errors.UsageError(
-                    f"nobody would be left in the group {what}",
-                    hint=f"first: dorky group members {what} --add NAME",
-                )
+                raise errors.EmptyGroup(what)
             header, opened = vault.begin_epoch(header, opened, group, heirs)
         heirs_of_all = set(roster.recipients(known, ALL))
         locked = tuple(secret for secret in header.locked if secret.recipient in heirs_of_all)
@@ -447,7 +438,7 @@ def other_member(project: Project, known: Roster, name: str) -> Member:
     """
     found = roster.member(known, name)
     if found == current_member(project, known):
-        raise errors.UsageError("you can't remove yourself", hint="ask another member to do it")
+        raise errors.OwnRemoval
     return found
 
 
@@ -501,8 +492,8 @@ def change_keys(
         remote = fetch_root(project)
     except errors.NoRepositoryAtURL as error:
         # The repository was started locally and is not in the remote yet.
-        hint = "dorky push" if project.database.ref(MAIN) else None
-        raise errors.NoRepositoryAtURL(*error.args, hint=hint) from None
+        error.facts["unpushed"] = project.database.ref(MAIN) is not None
+        raise
     for _ in range(_ATTEMPTS):
         seen = remote.seen
         assert seen is not None
@@ -516,7 +507,7 @@ def change_keys(
         heirs = roster.recipients(after, ALL)
         leaves = project.keyring.opened(following.header) is not None
         if project.publics.isdisjoint(heirs) and not leaves:
-            raise errors.UsageError("no key of yours would be used", hint="dorky team list")
+            raise errors.UselessKeys
         roster.check_room(before, after)
         vault.check_room(seen.header, following.header)
         known = roster.sealed(before, after, project.unlock(following.header))
@@ -584,7 +575,7 @@ def _chosen(known: Roster, member: Member, key: str) -> set[str]:
         or (key == UNUSED and each in problems)
     }
     if not found:
-        raise errors.NotFound(f"{member.name} has no key {key}", hint="dorky team list")
+        raise errors.NoSuchKey(member.name, key)
     return found
 
 
@@ -626,10 +617,9 @@ def _check_locked(locked: Sequence[Locked]) -> None:
     tried = sum(age.work(secret.data) for secret in locked if secret.kind == "passphrase")
     if tried > 1 << age.MOST_WORK or len(locked) > model.LOCKED:
         most = 1 << (age.MOST_WORK - age.WORK)
-        raise errors.UsageError(
-            f"a repository has at most {most} passphrases, "
-            f"and {model.LOCKED} passphrases and KMS keys together",
-            hint="dorky team list",
+        raise errors.TooManyKeys(
+            f"A repository has at most {most} passphrases, "
+            f"and {model.LOCKED} passphrases and KMS keys together"
         )
 
 
@@ -639,10 +629,10 @@ def _admit(seen: RootSnapshot, opened: Vault, name: str, access: Access) -> Root
     held = {key: member.name for member in known.members for key in member.recipients}
     for key in access.recipients:
         if held.get(key, name) != name:
-            raise errors.Conflict(f"that key is {held[key]}'s already", hint="dorky team list")
+            raise errors.KeyTaken(held[key])
     new = [key for key in access.recipients if key not in held]
     if not new:
-        raise errors.NothingToDo(f"{name} has that key already", hint="dorky team list")
+        raise errors.KeyHeldAlready(name)
     before = next((member for member in known.members if member.name == name), Member(name, ()))
     alive = roster.keyed(known)
     for group in alive.intersection(before.groups) - opened.groups:

@@ -66,7 +66,7 @@ def undo(project: Project, count: int = 1, *, force: bool = False) -> Undone:
         if not newest:
             raise errors.NothingToDo("nothing was done here that can be undone")
         if len(newest) < count:
-            raise errors.UsageError(f"only {len(newest)} operations are known", hint="dorky op log")
+            raise errors.TooFewOperations(len(newest))
         what = newest[0].command if count == 1 else f"{count} operations"
         with project.operation(f"undo {what}"):
             return take_back(project, newest[-1].n, force=force)
@@ -87,10 +87,7 @@ def take_back(project: Project, since: int, *, force: bool) -> Undone:
     kept = {path: new for path, (_, new) in found.disk.items() if new}
     made = checkout.plan_files(project.worktree, project.store, rows, wanted, kept)
     if made.conflicts and not force:
-        again = f"dorky undo {len(undone)}" if len(undone) > 1 else "dorky undo"
-        raise errors.LocalChanges(
-            shown(sorted(made.conflicts)), hint=f"{again} --force (a backup is kept)"
-        )
+        raise errors.LocalChanges(shown(sorted(made.conflicts)), undoing=len(undone))
     backup, done = carry_out(project, rows, made, force=force)
     changes = changes_on_disk(made)
     # Backups of later operations stay: the files were edited in between.

@@ -284,7 +284,7 @@ def test_what_resolve_refuses(torn: Machine) -> None:
     assert torn("resolve", code=2).error.startswith("Missing argument")
     assert torn("resolve", "", code=2).error
     torn("merge", "--abort")
-    assert torn("resolve", ".env", code=1).error == "no merge is in progress"
+    assert torn("resolve", ".env", code=1).error == "No merge is in progress"
 
 
 # --- merge ----------------------------------------------------------------------------------
@@ -324,7 +324,7 @@ def test_what_merge_refuses(torn: Machine) -> None:
     assert torn("merge", "--continue", code=5).error.startswith(UNRESOLVED)
     torn("merge", "--abort")
     for word in ("--continue", "--abort"):
-        assert torn("merge", word, code=1).error == "no merge is in progress"
+        assert torn("merge", word, code=1).error == "No merge is in progress"
 
 
 # --- undo and op log ------------------------------------------------------------------------
@@ -386,7 +386,7 @@ def test_what_undo_refuses(ana: Machine) -> None:
     assert ana("undo", code=1).error == "nothing was done here that can be undone"
     ana.commit({"a": "1"})
     said = ana("undo", "3", code=2)
-    assert said.error == "only 2 operations are known"
+    assert said.error == "Only 2 operations are known"
     assert said.hint == "dorky op log"
     for words in (["0"], ["-1"], ["two"], ["1", "2"], ["--", "-1"]):
         assert ana("undo", *words, code=2).error
