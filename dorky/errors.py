@@ -252,7 +252,7 @@ class TooFewOperations(UsageError):
 
 
 class MergeForgotten(UsageError):
-    """What was here before the merge is not known any more: it began too long ago."""
+    """The state before the merge is not known any more: it began too long ago."""
 
 
 class SeveralStates(UsageError):

@@ -19,6 +19,22 @@ class Change(msgspec.Struct, frozen=True, order=True):
     what: Literal["added", "modified", "deleted"]
 
 
+class Failure(Result, frozen=True, kw_only=True):
+    """The reason why a command failed.
+
+    Attributes:
+        code: Its kind, for scripts: one of the codes of the errors, ``bug`` or ``interrupted``.
+        message: What failed, on what, and why.
+        hint: What to run next; empty if there is nothing useful to say.
+        exit_code: The exit code of the command.
+    """
+
+    code: str
+    message: str
+    hint: str
+    exit_code: int
+
+
 class Remedy(msgspec.Struct, frozen=True):
     """What to do about a finding; the border names the command (`cli/hints.py`).
 

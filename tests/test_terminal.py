@@ -20,7 +20,7 @@ from test_attacks import EVIL, NOW, STEERING, Forge, Team, gather
 from test_team import cloned
 
 from dorky import errors
-from dorky.cli import hints, main, output
+from dorky.cli import failures, hints, main, output
 from dorky.cli.output import Settings
 from dorky.format import model
 from dorky.format.model import Commit, Kind
@@ -94,7 +94,7 @@ def test_a_traceback_steers_nothing() -> None:
     with mock.patch.multiple(sys, stderr=err):
         with pytest.raises(ValueError, match="words") as caught:
             raise ValueError(f"a server's words: {EVIL}\nand {EVIL}")
-        assert main._failed(caught.value) == 70
+        assert failures.failed(caught.value) == 70
     assert "Traceback" in err.getvalue()
     assert "test_terminal.py" in err.getvalue()
     assert not steers(err.getvalue())

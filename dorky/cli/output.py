@@ -39,6 +39,18 @@ class Settings:
     quiet = False
     verbose = 0
     color = True
+    json = False
+    """Whether the command was called with ``--json``."""
+    answered = False
+    """Whether the command has printed its result as JSON."""
+    words: ClassVar[Sequence[str]] = ()
+    """The command line."""
+
+    @classmethod
+    def reset(cls, words: Sequence[str]) -> None:
+        """Begin a command line."""
+        cls.quiet, cls.verbose, cls.color = False, 0, True
+        cls.json, cls.answered, cls.words = False, False, words
 
 
 def colored(stream: TextIO | None = None) -> bool:
@@ -121,6 +133,7 @@ def show_json(result: Any) -> None:
 
     import msgspec
 
+    Settings.answered = True
     text = json.dumps(msgspec.to_builtins(result), indent=2, ensure_ascii=False)
     print("\n".join(escaped(line) for line in text.split("\n")))
 
