@@ -17,7 +17,7 @@ from machines import Machine, files
 from dorky import errors
 from dorky.format.model import ALL
 from dorky.repo import Repository
-from dorky.results import Transfer
+from dorky.results import PullResult
 from dorky.store import history
 from dorky.worktree import checkout
 
@@ -42,7 +42,7 @@ class Pair(NamedTuple):
         if repo.status().staged:
             repo.commit("work")
 
-    def meet(self, theirs: Tree, ours: Tree) -> Transfer:
+    def meet(self, theirs: Tree, ours: Tree) -> PullResult:
         """Ana commits and pushes ``theirs``, Ben commits ``ours`` and pulls."""
         self.commit(self.ana, theirs)
         self.ana.push()

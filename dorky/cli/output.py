@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from dorky.config import Choice
     from dorky.project import Project
-    from dorky.results import Change, Transfer
+    from dorky.results import Change, FetchResult, PullResult
 
 T = TypeVar("T")
 
@@ -200,7 +200,7 @@ def left_out(names: Sequence[str]) -> None:
             note(f"  … and {len(names) - _LIST:,} more")
 
 
-def first_sight(done: Transfer) -> None:
+def first_sight(done: FetchResult | PullResult) -> None:
     """Tell the fingerprint of a repository that was seen for the first time."""
     if done.unencrypted:
         note(f"Not encrypted: anyone who can read {name(done.url)} can read all that you push.")

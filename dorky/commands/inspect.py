@@ -97,6 +97,7 @@ def log(
     path: StrPath | None = None,
     *,
     limit: int | None = None,
+    changes: bool = False,
 ) -> Iterator[LogEntry]:
     """Return the commits that led to a revision, newest first.
 
@@ -105,6 +106,7 @@ def log(
         revision: Where to begin.
         path: Only commits that changed this file, or something below this directory.
         limit: The largest number of commits.
+        changes: Whether to tell the files that each commit changed, which reads its trees.
     """
     name = "" if path is None else project.worktree.relative(path)
     start = history.resolve(project.store, revision)
@@ -116,7 +118,8 @@ def log(
         if name and not history.touches(project.store, node.commit, name):
             continue
         found += 1
-        yield log_entry(project, node.commit, node.id, refs=refs)
+        entry = log_entry(project, node.commit, node.id, refs=refs)
+        yield _with_changes(project, entry) if changes else entry
     if name and not found:
         raise errors.PathNotTracked(name, f" anywhere in the history of {revision}")
 
@@ -148,9 +151,17 @@ def show(project: Project, revision: str = "HEAD") -> LogEntry:
     """Return a commit and the files that it changed against its first parent."""
     commit_id = history.resolve(project.store, revision)
     commit = history.read_commit(project.store, commit_id)
-    parent = commit.parents[0] if commit.parents else None
-    entry = log_entry(project, commit, commit_id, changes_between(project, parent, commit_id))
-    return msgspec.structs.replace(entry, closed=closed_groups(project, parent, commit_id))
+    return _with_changes(project, log_entry(project, commit, commit_id))
+
+
+def _with_changes(project: Project, entry: LogEntry) -> LogEntry:
+    """Return an entry with the files that it changed against its first parent."""
+    parent = entry.parents[0] if entry.parents else None
+    return msgspec.structs.replace(
+        entry,
+        changes=changes_between(project, parent, entry.id),
+        closed=closed_groups(project, parent, entry.id),
+    )
 
 
 def closed_groups(project: Project, old: ObjectId | None, new: ObjectId | None) -> tuple[str, ...]:

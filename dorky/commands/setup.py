@@ -25,7 +25,7 @@ from dorky.project import FIRST, ORIGIN, Project
 from dorky.remote import root as roots
 from dorky.remote.push import remember
 from dorky.remote.root import Remote
-from dorky.results import Initialized, Transfer
+from dorky.results import Initialized, PullResult
 from dorky.store.history import MAIN
 
 P = TypeVar("P", bound=Project)
@@ -122,7 +122,7 @@ def clone(
     fingerprint: str = "",
     progress: Progress = SILENT,
     ask: age.Ask = age.nobody,
-) -> tuple[P, Transfer]:
+) -> tuple[P, PullResult]:
     """Make a directory that holds the newest state of the repository at ``url``.
 
     Whether the remote honours conditional writes is found out before the first push, so that users

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 from machines import Machine
 
-from dorky.results import OperationEntry, Resolved, Result, Synced, Transfer, Undone
+from dorky.results import OperationEntry, PullResult, Resolved, Result, Synced, Undone
 
 
 class Pair(NamedTuple):
@@ -113,8 +113,8 @@ def test_what_a_merge_leaves(ben: Machine, command: str) -> None:
 
 def test_conflicts_of_a_pull_as_json(ben: Machine) -> None:
     said = ben("pull", "--json", code=5)
-    found = record(Transfer, said.raw)
-    assert isinstance(found, Transfer)
+    found = record(PullResult, said.raw)
+    assert isinstance(found, PullResult)
     assert [(each.path, each.why, each.places, each.beside) for each in found.conflicts] == [
         (".env", "changed by both", ("KEY",), ""),
         ("keys/mine.pem", "deleted by them", (), ""),
