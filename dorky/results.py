@@ -61,7 +61,7 @@ class Initialized(Result, frozen=True, kw_only=True):
         root: Its directory.
         repository: The repository's id.
         url: Its remote; empty for a local project.
-        sealed: Whether everything that leaves the machine is encrypted.
+        encrypted: Whether everything that leaves the machine is encrypted.
         public_key: The key that it is encrypted to; empty for an unencrypted repository.
         identity: The file that holds the secret key; empty if it came from the environment.
         new_identity: Whether that file was made by this command.
@@ -72,7 +72,7 @@ class Initialized(Result, frozen=True, kw_only=True):
     root: str
     repository: str
     url: str = ""
-    sealed: bool = True
+    encrypted: bool = True
     public_key: str = ""
     identity: str = ""
     new_identity: bool = False

@@ -68,14 +68,14 @@ def test_init_json(tmp_path: Path, file_url: Remote) -> None:
     said = ana("init", file_url.url, "--json").json
     assert said["url"] == Path(file_url.url).as_uri()
     assert said["identity"] == str(ana.identity)
-    assert said["new_identity"] is said["sealed"] is True
+    assert said["new_identity"] is said["encrypted"] is True
     assert re.fullmatch("[0-9a-f]{32}", said["repository"])
 
 
 def test_init_plain_needs_no_identity(tmp_path: Path, file_url: Remote) -> None:
     ana = Machine(tmp_path / "ana", {})
     said = ana("init", file_url.url, "--plain")
-    assert "not sealed" in said.out
+    assert "unencrypted" in said.out
     assert not ana.identity.exists()
     assert "fingerprint" not in ana.read(".dorkyrc").decode()
 

@@ -380,7 +380,7 @@ def _index(project: Project, directory: Path, made: _Made) -> None:
             wrong += scrubbed.error is not None
         whole = digest.hexdigest() == path.name
         if packed is None and whole:
-            made.notes.append(f"pack {path.name} is sealed with a key that is not known here")
+            made.notes.append(f"pack {path.name} is encrypted with a key that is not known here")
             continue
         if packed is None or wrong or not whole:
             damaged.append((path, locations))

@@ -498,7 +498,7 @@ def change_keys(
         seen = remote.seen
         assert seen is not None
         if not seen.header.sealed:
-            raise errors.UsageError("a plain repository has no keys, and so no team")
+            raise errors.UsageError("an unencrypted repository has no keys, and so no team")
         following = change(remote, seen, project.unlock(seen.header))
         if following is None:
             return remote
