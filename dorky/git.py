@@ -275,7 +275,7 @@ def hooks(top: Path) -> dict[str, Path]:
     place = top / os.fsdecode(output.rstrip(b"\n"))
     with files.disk_errors(place):
         found = sorted(place.iterdir()) if place.is_dir() else []
-    return {each.name: each for each in found if each.is_file() and not each.suffix}
+    return {path.name: path for path in found if path.is_file() and not path.suffix}
 
 
 def user(top: Path) -> str:
@@ -326,8 +326,8 @@ def _by_repository(top: Path, paths: Sequence[Path]) -> dict[Path, list[tuple[Pa
             unknown.append(here)
             here = here.parent
         found = homes.get(str(here))
-        for each in reversed(unknown):
-            found = homes[str(each)] = each if found and _is_top(each) else found
+        for path in reversed(unknown):
+            found = homes[str(path)] = path if found and _is_top(path) else found
         return found
 
     members: dict[Path, list[tuple[Path, bytes]]] = {}

@@ -255,8 +255,8 @@ class Mask:
     """
 
     def __init__(self, values: Iterable[str]) -> None:
-        found = {each for value in values for each in (value, *map(str.strip, value.splitlines()))}
-        self._values = [each.encode() for each in found if len(each) >= SHORTEST]
+        found = {text for value in values for text in (value, *map(str.strip, value.splitlines()))}
+        self._values = [text.encode() for text in found if len(text) >= SHORTEST]
         self._waiting = b""
         self._covered = 0
         """The number of bytes kept back that belong to a value whose mask was already returned."""
