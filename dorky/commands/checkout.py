@@ -16,7 +16,7 @@ from dorky.commands.inspect import fetch_missing, told
 from dorky.format.model import ALL, ObjectId
 from dorky.keys import placement
 from dorky.keys.roster import GroupOf
-from dorky.merge import commits
+from dorky.merge import pending
 from dorky.paths import parents, shown
 from dorky.project import Project
 from dorky.results import Change, CheckedOut
@@ -257,7 +257,7 @@ def check_no_merge(project: Project) -> None:
         Unresolved: The merge has conflicts.
         MergeInProgress: The merge has no conflicts any more, but is not committed.
     """
-    if state := commits.load(project.database):
+    if state := pending.load(project.database):
         if state.conflicts:
             raise errors.Unresolved(shown([conflict.path for conflict in state.conflicts]))
         raise errors.MergeInProgress(state.label)

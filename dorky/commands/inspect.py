@@ -17,8 +17,7 @@ import msgspec
 from dorky import errors
 from dorky.format.model import Commit, Entry, Kind, ObjectId
 from dorky.keys import placement, roster
-from dorky.merge import commits as merge
-from dorky.merge import rewrite
+from dorky.merge import pending, rewrite
 from dorky.project import ORIGIN, Project
 from dorky.results import Change, Diff, FileDiff, FileEntry, LogEntry, Masked, Status
 from dorky.store import history, projection
@@ -55,8 +54,8 @@ def status(project: Project) -> Status:
     own = project.index.groups
     owner = placement.owner(known)
     closed = tuple(group.name for group in roster.living(known) if group.id not in own)
-    merging = merge.load(project.database)
-    pending = {conflict.path for conflict in merging.conflicts} if merging else set()
+    merging = pending.load(project.database)
+    unsettled = {conflict.path for conflict in merging.conflicts} if merging else set()
     aside = {conflict.beside for conflict in merging.conflicts} if merging else set()
     purged = tombstone_finder(project)
     return Status(
@@ -70,15 +69,15 @@ def status(project: Project) -> Status:
         staged=tuple(
             change
             for change in staging.staged(project.store, project.index)
-            if change.path not in pending
+            if change.path not in unsettled
         ),
-        unstaged=tuple(change for change in unstaged if change.path not in pending),
+        unstaged=tuple(change for change in unstaged if change.path not in unsettled),
         absent=sum(row.absent for row in rows.values()),
         # A file that can't be staged anyway deserves no hint.
         secrets=tuple(
             path
             for path in sorted(seen.others)
-            if path not in aside | pending
+            if path not in aside | unsettled
             and (not known.groups or owner(path) in own)
             and not purged(path)
         ),

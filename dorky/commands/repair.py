@@ -21,7 +21,7 @@ from dorky.config import RC
 from dorky.format import model
 from dorky.format.model import Commit, Header, Location, ObjectId, Pack
 from dorky.keys import placement
-from dorky.merge import commits as merge
+from dorky.merge import pending
 from dorky.paths import shown
 from dorky.project import FIRST, ORIGIN, Project
 from dorky.remote.fetch import fetch
@@ -332,7 +332,7 @@ def _forget_nonsense(project: Project, made: _Made) -> None:
         ("roster", lambda: project.roster),
         (PURGES, lambda: project.purges),
         (NEWEST, lambda: noted(database)),
-        (operations.MERGE, lambda: merge.load(database)),
+        (operations.MERGE, lambda: pending.load(database)),
     ):
         try:
             read()

@@ -30,8 +30,8 @@ from dorky.commands.inspect import (
 )
 from dorky.format.model import Header, ObjectId, Purge, Root
 from dorky.keys import age, roster
-from dorky.merge import commits as merge
-from dorky.merge import rewrite
+from dorky.merge import pending, rewrite
+from dorky.merge.commits import Merged, merge, unpushed, without_drops
 from dorky.paths import shown
 from dorky.project import ORIGIN, Project
 from dorky.remote import fetch as remote_fetch
@@ -396,7 +396,7 @@ def _following(project: Project) -> Iterator[None]:
 
 
 def _begin_merge(
-    project: Project, ours: ObjectId | None, theirs: ObjectId | None, target: merge.Merged
+    project: Project, ours: ObjectId | None, theirs: ObjectId | None, target: Merged
 ) -> None:
     """Record a merge that has conflicts.
 
@@ -412,7 +412,7 @@ def _begin_merge(
         for conflict in told
         if conflict.path in before
     )
-    state = merge.State(
+    state = pending.State(
         theirs=theirs,
         label=f"{ORIGIN}/{MAIN}",
         operation=project.database.operation[0],
@@ -420,7 +420,7 @@ def _begin_merge(
         sealed=target.sealed,
         conflicts=target.conflicts,
     )
-    merge.save(project.database, state)
+    pending.save(project.database, state)
 
 
 def sync(project: Project, *, rewrite: bool = False) -> Synced:
@@ -536,12 +536,12 @@ def ensure_set_up(project: Project) -> Iterator[None]:
             raise
 
 
-def _target(project: Project, ours: ObjectId | None, theirs: ObjectId | None) -> merge.Merged:
+def _target(project: Project, ours: ObjectId | None, theirs: ObjectId | None) -> Merged:
     """Return the commit that ``main`` moves to: the side that has both, or a merge of the two."""
     if ours and theirs:
         ahead, behind = history.ahead_behind(project.store, ours, theirs)
         if ahead and behind:
-            return merge.merge(
+            return merge(
                 project.store,
                 ours,
                 theirs,
@@ -557,13 +557,13 @@ def _target(project: Project, ours: ObjectId | None, theirs: ObjectId | None) ->
             old = projection.current(project.store, ours)
             living = {group.id for group in roster.living(project.roster)}
             new = projection.current(project.store, theirs)
-            view, dropped = merge.without_drops(old, new, living)
-            return merge.Merged(theirs, dict(view.trees), {}, (), dropped=tuple(dropped))
-        left = merge.unpushed(project.store, ours, theirs, project.roster)
-        return merge.Merged(ours, history.trees_of(project.store, ours), {}, (), left)
+            view, dropped = without_drops(old, new, living)
+            return Merged(theirs, dict(view.trees), {}, (), dropped=tuple(dropped))
+        left = unpushed(project.store, ours, theirs, project.roster)
+        return Merged(ours, history.trees_of(project.store, ours), {}, (), left)
     commit = ours or theirs
-    left = merge.unpushed(project.store, ours, None, project.roster)
-    return merge.Merged(commit, history.trees_of(project.store, commit), {}, (), left)
+    left = unpushed(project.store, ours, None, project.roster)
+    return Merged(commit, history.trees_of(project.store, commit), {}, (), left)
 
 
 def _wanted(project: Project, paths: StrPath | Iterable[StrPath], view: View) -> checkout.Wanted:
