@@ -58,7 +58,7 @@ def checkout(project: Project, revision: str, *, force: bool = False) -> Checked
             record_groups(project)
             project.database.set("head", detached)
             if clean:
-                project.index.commit = target
+                project.index.set_commit(target)
         return CheckedOut(
             commit=target,
             changes=changes,
@@ -93,8 +93,8 @@ def plan_checkout(
 def record_groups(project: Project) -> None:
     """Record, after a checkout, that the index covers all groups that the user is in."""
     if project.roster.groups:
-        project.index.groups = project.vault.groups
-        project.index.claims = placement.claims(project.roster)
+        project.index.set_groups(project.vault.groups)
+        project.index.set_claims(placement.claims(project.roster))
 
 
 def follow_claims(project: Project, head: ObjectId | None) -> None:
@@ -115,8 +115,8 @@ def follow_claims(project: Project, head: ObjectId | None) -> None:
     ]
     with project.database.transaction():
         project.index.put(new)
-        project.index.claims = claims
-        project.index.commit = None
+        project.index.set_claims(claims)
+        project.index.set_commit(None)
 
 
 def readable_grouping(project: Project, rows: Mapping[str, Row]) -> GroupOf:

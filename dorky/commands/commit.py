@@ -105,9 +105,9 @@ def commit(project: Project, message: str, *, all: bool = False) -> LogEntry:
                 writer.save()
                 project.database.set_ref(MAIN, commit)
                 project.index.put(moved.values())
-                project.index.commit = commit
+                project.index.set_commit(commit)
                 if trees.keys() - project.index.groups:
-                    project.index.groups = trees.keys() | project.index.groups
+                    project.index.set_groups(trees.keys() | project.index.groups)
                 pending.save(project.database, None)
         return log_entry(
             project, history.read_commit(project.store, commit), commit, tuple(changes)

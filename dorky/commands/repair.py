@@ -582,7 +582,7 @@ def _mend_rows(project: Project, made: _Made, *, lost: bool) -> None:
             if path not in rows or path in gone
         )
     with project.database.transaction():
-        index.groups = store.vault.groups
-        index.claims = placement.claims(project.roster)
-        index.commit = None
+        index.set_groups(store.vault.groups)
+        index.set_claims(placement.claims(project.roster))
+        index.set_commit(None)
     made.notes.append("what was staged, and not committed, may have to be staged again")

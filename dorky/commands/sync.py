@@ -284,7 +284,7 @@ def pull(
             elif target.commit is not None:
                 project.database.set_ref(MAIN, target.commit)
                 if clean:
-                    project.index.commit = target.commit
+                    project.index.set_commit(target.commit)
         commits, _ = history.ahead_behind(project.store, target.commit or ours, ours)
         return Transfer(
             remote=ORIGIN,
@@ -368,7 +368,7 @@ def apply_purges(
     with project.database.transaction():
         done_here.record(project.index)
         if clean:
-            project.index.commit = became[MAIN]
+            project.index.set_commit(became[MAIN])
         for name, commit in became.items():
             project.database.set_ref(name, commit)
         oplog.forget(project.database)
@@ -515,9 +515,9 @@ def _follow_rewriting(project: Project, head: ObjectId, made: ObjectId) -> None:
         project.database.set_ref(MAIN, made)
         project.index.put(moved)
         # A group that had no tree before is new, so the index covers it completely.
-        project.index.groups = project.index.groups | (new.keys() - old.keys())
+        project.index.set_groups(project.index.groups | (new.keys() - old.keys()))
         if clean:
-            project.index.commit = made
+            project.index.set_commit(made)
 
 
 @contextlib.contextmanager
