@@ -147,7 +147,7 @@ def carry_out(
     Raises:
         LocalChanges: There are conflicts, and ``force`` was not given.
     """
-    left_out = engine.keep_out(project.worktree, made, in_git=git.find(project.root) is not None)
+    left_out = leave_out(project, made)
     if made.conflicts and not force:
         raise errors.LocalChanges(shown(sorted(made.conflicts)))
     fetch_missing(
@@ -173,6 +173,11 @@ def carry_out(
     ignored += hide_from_git(project, beyond)
     left_out = tuple(sorted({*left_out, *project.store.left_out}))
     return name, done._replace(ignored=tuple(sorted(ignored)), left_out=left_out)
+
+
+def leave_out(project: Project, made: Plan) -> tuple[str, ...]:
+    """Remove files from a plan that other programs would obey; return their paths."""
+    return engine.keep_out(project.worktree, made, in_git=git.find(project.root) is not None)
 
 
 def hide_from_git(project: Project, paths: Iterable[str]) -> list[str]:

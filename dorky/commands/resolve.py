@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from dorky import errors
+from dorky.commands import undo
 from dorky.commands.checkout import carry_out
 from dorky.commands.commit import commit
 from dorky.commands.inspect import StrPath, repository_paths
 from dorky.commands.stage import check_unmarked, clear_conflicts, stage_selection
-from dorky.commands.undo import take_back
 from dorky.merge import pending
 from dorky.paths import shown
 from dorky.project import Project
@@ -144,4 +144,5 @@ def merge_abort(project: Project) -> Undone:
                 "what was here before the merge is not known any more: it began too long ago",
                 hint="dorky resolve FILE --ours, then dorky merge --continue",
             )
-        return take_back(project, state.operation, force=True)
+        plan = undo.plan_undo(project, state.operation, force=True)
+        return undo.apply(project, plan, force=True)

@@ -748,7 +748,7 @@ def race(ana: Machine, place: Place, *, pushers: int, collectors: int, seconds: 
         code = _PUSHER if n < pushers else _COLLECTOR
         with machine.here():
             running[name] = subprocess.Popen(
-                [sys.executable, "-c", code, name, str(seconds), str(HERE.parents[1])],
+                [sys.executable, "-c", code, name, str(seconds), str(HERE.parents[2])],
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
             )

@@ -327,7 +327,7 @@ def killed(machine: Machine, command: list[str], when: Callable[[], bool]) -> bo
     with machine.here():
         process = subprocess.Popen(
             [sys.executable, "-m", "dorky", *command],
-            env={**os.environ, "PYTHONPATH": str(HERE.parents[1])},
+            env={**os.environ, "PYTHONPATH": str(HERE.parents[2])},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
@@ -361,7 +361,7 @@ def test_a_pull_goes_on_where_the_power_went(
     ana.commit({f"{n:02}.bin": noise(250 * KiB, n) for n in range(16)}, "much")
     ana("push")
     with ben.here():
-        arguments = [sys.executable, "-c", _PULLER, str(HERE.parents[1])]
+        arguments = [sys.executable, "-c", _PULLER, str(HERE.parents[2])]
         assert subprocess.run(arguments, capture_output=True, check=False).returncode == 9
     with ben.repo() as repo:
         saved = sum(each.size for each in repo.store.packs())

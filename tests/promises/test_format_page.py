@@ -26,7 +26,7 @@ from dorky.format import codec, seal
 from dorky.format.model import Kind
 from dorky.keys.vault import OpenEpoch, Vault
 
-PAGE = (Path(__file__).parent.parent / "docs" / "internals" / "format.md").read_text("utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "internals" / "format.md").read_text("utf-8")
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 (PROGRAM,) = (block for kind, block in FENCED.findall(PAGE) if kind == "python")
 EXAMPLE = PAGE[PAGE.index("## A worked example") :]

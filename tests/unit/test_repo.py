@@ -440,7 +440,7 @@ def test_a_pull_that_was_interrupted_is_simply_run_again(
 
 _DYING = """
 import os, sys
-sys.path[:0] = sys.argv[1].split(":")
+sys.path.insert(0, sys.argv[1])
 import pytest
 from faults import Faults
 from dorky.cli.main import run
@@ -470,10 +470,10 @@ def test_a_process_that_dies_is_simply_started_again(
         ana("push")
         dying = ben
     before = ben.files()
-    here = Path(__file__).parent
+    support = Path(servers.__file__).parent
     with dying.here():
         code = subprocess.run(
-            [sys.executable, "-c", _DYING, f"{here}:{here.parent}", command, verb, when, str(n)],
+            [sys.executable, "-c", _DYING, str(support), command, verb, when, str(n)],
             check=False,
         ).returncode
     assert code == 9

@@ -17,7 +17,7 @@ import pytest
 import servers
 from servers import Canned
 from test_gcs import CALLS, service_account
-from test_hostile_s3 import HUGE, TESTS, answering, at_most, send
+from test_hostile_s3 import HUGE, SUPPORT, answering, at_most, send
 
 from dorky import errors
 from dorky.drivers import open_driver
@@ -80,7 +80,7 @@ print(peak() - before)
 @pytest.mark.parametrize("answer", ANSWERS.values(), ids=ANSWERS.keys())
 def test_no_answer_fills_the_memory(answer: Callable[[Any], None]) -> None:
     with answering(answer) as endpoint:
-        path = [*filter(None, sys.path), str(TESTS), str(Path(__file__).parent)]
+        path = [*filter(None, sys.path), str(SUPPORT), str(Path(__file__).parent)]
         done = subprocess.run(
             [sys.executable, "-c", _PEAK],
             env={

@@ -1356,7 +1356,7 @@ def test_a_removal_that_ends_between_the_swap_and_what_is_remembered(
         raise Killed
 
     with monkeypatch.context() as patched, interrupted.team.ana.repo() as repo:
-        patched.setattr("dorky.commands.team.remember", kill)
+        patched.setattr("dorky.commands.root_change.remember", kill)
         with pytest.raises(Killed):
             repo.team_remove("cleo")
     interrupted.settle()

@@ -25,7 +25,7 @@ from dorky.drivers.base import LIMIT, Version
 from dorky.drivers.s3 import S3Driver
 
 MiB = 1 << 20
-TESTS = Path(__file__).parents[1]
+SUPPORT = Path(servers.__file__).parent
 
 
 @contextmanager
@@ -119,7 +119,7 @@ print(peak() - before)
 @pytest.mark.parametrize("body", BODIES.values(), ids=BODIES.keys())
 def test_no_body_fills_the_memory(body: Callable[[Any], None]) -> None:
     with answering(body) as endpoint:
-        path = [*filter(None, sys.path), str(TESTS)]
+        path = [*filter(None, sys.path), str(SUPPORT)]
         done = subprocess.run(
             [sys.executable, "-c", _PEAK, endpoint],
             env={**os.environ, "PYTHONPATH": os.pathsep.join(path)},
@@ -203,7 +203,7 @@ def test_a_list_of_empty_pages(monkeypatch: pytest.MonkeyPatch) -> None:
         "except errors.Unreachable as error: print(error)\n"
     )
     with servers.stub_server(lambda method, target: Canned(200, page([]))) as server:
-        path = [*filter(None, sys.path), str(TESTS)]
+        path = [*filter(None, sys.path), str(SUPPORT)]
         done = subprocess.run(
             [sys.executable, "-c", program, server.endpoint],
             env={**os.environ, "PYTHONPATH": os.pathsep.join(path)},

@@ -33,7 +33,7 @@ def peak(machine: Machine, *arguments: str) -> int:
     with machine.here():
         done = subprocess.run(
             [sys.executable, "-c", _MEASURE, *arguments],
-            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
             capture_output=True,
             text=True,
             check=False,

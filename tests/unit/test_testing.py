@@ -146,5 +146,5 @@ def test_a_bad_driver_is_caught(driver: type[FileDriver], caught_by: str, tmp_pa
 
 def test_it_needs_no_pytest() -> None:
     program = "import sys; sys.modules['pytest'] = None; import dorky.testing"
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     subprocess.run([sys.executable, "-c", program], check=True, cwd=root)

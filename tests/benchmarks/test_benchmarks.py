@@ -13,7 +13,7 @@ import pytest
 from servers import Canned, stub_server
 
 # They are no part of the package: dev.py runs them from the root of the checkout.
-sys.path.append(str(Path(__file__).resolve().parent.parent))
+sys.path.append(str(Path(__file__).resolve().parents[2]))
 
 from benchmarks.bars import Bar, Verdict, judge
 from benchmarks.bench import Sample

@@ -23,7 +23,7 @@ from dorky.format import chunk
 
 KiB, MiB = 1 << 10, 1 << 20
 HERE = Path(__file__)
-PAGE = HERE.parent.parent / "docs" / "internals" / "protocol.md"
+PAGE = HERE.parents[2] / "docs" / "internals" / "protocol.md"
 UNITS = {"": 1, "KiB": KiB, "MiB": MiB}
 
 

@@ -4,7 +4,7 @@
 by atheris, too, which looks for bytes that lead to code not run before:
 
     pip install atheris
-    python3 dev.py test --deep tests/test_fuzz.py      # FUZZ_SECONDS a target, 20 if it is not set
+    python3 dev.py test --deep tests/promises/test_fuzz.py  # FUZZ_SECONDS a target, else 20
 """
 
 from __future__ import annotations
@@ -21,12 +21,15 @@ from typing import Any
 
 import cramjam
 import pytest
+import targets
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from targets import BEN, BODIES, REPOSITORIES, TARGETS, Target
 
 from dorky import errors
 from dorky.keys import age
+
+SUPPORT = Path(targets.__file__).parent
 
 every_target = pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
 
@@ -316,6 +319,7 @@ def test_bombs_cost_little_time_and_memory() -> None:
     done = subprocess.run(
         [sys.executable, "-c", run],
         cwd=Path(__file__).parent,
+        env={**os.environ, "PYTHONPATH": str(SUPPORT)},
         timeout=300,
         check=False,
         stdout=subprocess.PIPE,
@@ -378,7 +382,7 @@ def test_bytes_that_lead_to_other_code(target: Target, tmp_path: Path) -> None:
     limits = [f"-max_total_time={seconds}", "-timeout=10", "-rss_limit_mb=2048", f"-dict={words}"]
     done = subprocess.run(
         [sys.executable, "-c", FUZZ, name, *limits, f"-artifact_prefix={tmp_path}/", str(corpus)],
-        cwd=Path(__file__).parent,
+        cwd=SUPPORT,
         check=False,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
