@@ -21,7 +21,7 @@ from dorky.config import RC
 from dorky.format import model
 from dorky.format.model import Commit, Header, Location, ObjectId, Pack
 from dorky.keys import placement
-from dorky.merge import commits as merge
+from dorky.merge import pending
 from dorky.paths import shown
 from dorky.project import FIRST, ORIGIN, Project
 from dorky.remote.fetch import fetch
@@ -332,7 +332,7 @@ def _forget_nonsense(project: Project, made: _Made) -> None:
         ("roster", lambda: project.roster),
         (PURGES, lambda: project.purges),
         (NEWEST, lambda: noted(database)),
-        (operations.MERGE, lambda: merge.load(database)),
+        (operations.MERGE, lambda: pending.load(database)),
     ):
         try:
             read()
@@ -582,7 +582,7 @@ def _mend_rows(project: Project, made: _Made, *, lost: bool) -> None:
             if path not in rows or path in gone
         )
     with project.database.transaction():
-        index.groups = store.vault.groups
-        index.claims = placement.claims(project.roster)
-        index.commit = None
+        index.set_groups(store.vault.groups)
+        index.set_claims(placement.claims(project.roster))
+        index.set_commit(None)
     made.notes.append("what was staged, and not committed, may have to be staged again")
