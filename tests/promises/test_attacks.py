@@ -12,23 +12,22 @@ import os
 import shutil
 import struct
 from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime, timezone
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 import pytest
+from attacks import DIRECTORY, EVIL, STEERING, Forge, Place, changed, everything, refused, rewrite
 from faults import OFFLINE, RESET, Faults
-from machines import Machine, bucket, driver_of, known
+from machines import Machine, bucket
 from servers import Remote
-from test_team import admit, cloned, follow, start
+from teams import Team, admit, cloned, follow, fresh, gather, public
 
 from dorky import errors
 from dorky.format import model, seal
 from dorky.format.model import (
     ALL,
-    Commit,
     Entry,
     Epoch,
     Header,
@@ -38,37 +37,13 @@ from dorky.format.model import (
     Member,
     Root,
     Roster,
-    Tree,
 )
 from dorky.keys import age as keys
 from dorky.keys import roster, vault
 from dorky.keys.vault import OpenEpoch, Vault
 from dorky.remote import root as roots
-from dorky.remote.fetch import fetch
 from dorky.store import history
 from dorky.store.pack import PackWriter
-
-NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
-FILE, DIRECTORY = 0o100600, 0o040000
-COMMANDS: Sequence[Sequence[str]] = (["fetch"], ["pull"], ["team", "list"], ["rotate"])
-STEERING = "\x1b\x07\r\x9b\u202e"
-
-
-class Team(NamedTuple):
-    """Ana starts the repository, Ben and Cleo are let in."""
-
-    ana: Machine
-    ben: Machine
-    cleo: Machine
-
-
-def gather(tmp_path: Path, remote: Remote) -> Team:
-    ana = start(tmp_path, remote)
-    others = [cloned(ana, name) for name in ("ben", "cleo")]
-    for each in others:
-        admit(ana, each, each.base.name)
-        each("pull")
-    return Team(ana, *others)
 
 
 @pytest.fixture
@@ -81,36 +56,6 @@ def place(file_url: Remote) -> Place:
     return Place(file_url)
 
 
-class Place:
-    """The bucket, for who can write there and knows the format."""
-
-    def __init__(self, remote: Remote) -> None:
-        self.remote = remote
-        self.driver = driver_of(remote)
-
-    @property
-    def root(self) -> bytes:
-        blob = self.driver.get("root")
-        assert blob
-        return blob.data
-
-    def parts(self) -> tuple[Header, bytes]:
-        return roots.read_header(self.root, "")
-
-    def put(self, header: Header, body: bytes) -> None:
-        """Put together what need not belong together."""
-        self.driver.put("root", assembled(header, body))
-
-    def keep(self, data: bytes) -> None:
-        self.driver.put("root", data)
-
-
-def assembled(header: Header, body: bytes) -> bytes:
-    clear = model.encode(header)
-    data = struct.pack(">8sI", b"DORKYRT1", len(clear)) + clear + body
-    return data + sha256(data).digest()
-
-
 def newest(header: Header, **changes: object) -> Header:
     """The header with another newest epoch of all."""
     old = header.newest(ALL)
@@ -120,57 +65,13 @@ def newest(header: Header, **changes: object) -> Header:
     return msgspec.structs.replace(header, epochs=epochs)
 
 
-def public(machine: Machine) -> str:
-    return machine("key", "show").out.strip()
-
-
 def pinned(machine: Machine) -> str:
     text = (machine.project / ".dorkyrc").read_text()
     (found,) = [line for line in text.splitlines() if line.startswith("fingerprint")]
     return found.split('"')[1]
 
 
-def everything(machine: Machine) -> object:
-    """All that is on a machine, but what is learned by merely looking."""
-    rc = (machine.project / ".dorkyrc").read_bytes()
-    if not machine.state.exists():
-        return machine.files(), rc
-    with machine.repo() as repo:
-        database = repo.database
-        told = [database.get(key) for key in ("header", "roster", "head", "groups")]
-        packs = sorted(each.name for each in (machine.state / "packs").glob("*"))
-        return machine.files(), rc, known(repo), told, packs
-
-
-def refused(
-    machine: Machine,
-    remote: Remote,
-    error: type[errors.DorkyError],
-    *names: str,
-    commands: Iterable[Sequence[str]] = COMMANDS,
-) -> None:
-    """Every command fails in the same way, says why, and changes nothing, here and there."""
-    before, there = everything(machine), bucket(remote)
-    for command in commands:
-        said = machine(*command, code=error.exit_code)
-        for each in names:
-            assert each in said.error, said
-    with machine.repo() as repo, pytest.raises(error):
-        repo.fetch()
-    assert everything(machine) == before
-    assert bucket(remote) == there
-
-
 # --- keys that are swapped, wrapped anew, begun by others -----------------------------------
-
-
-def fresh(machine: Machine) -> Machine:
-    """The same person at another computer, with what git has brought."""
-    name = f"{machine.base.name}-fresh"
-    shutil.rmtree(machine.base.parent / name, ignore_errors=True)
-    made = machine.another(name)
-    follow(made, machine)
-    return made
 
 
 def test_another_key_wrapped_to_the_victim(team: Team, place: Place) -> None:
@@ -503,63 +404,10 @@ def test_an_index_sealed_anew_under_the_retired_key(left: Left) -> None:
     refused(fresh(left.team.ben), left.place.remote, errors.CorruptPack, "was not in use then")
 
 
-class Forge:
-    """Makes objects as a member can, and a root that lists them."""
-
-    def __init__(self, machine: Machine, sealer: Vault | None = None) -> None:
-        self.machine = machine
-        self.sealer = sealer
-        self.inline: list[Inline] = []
-
-    def __enter__(self) -> Forge:
-        self._open = self.machine.repo()
-        self.repo = self._open.__enter__()
-        self.remote = self.repo.remote()
-        fetch(self.remote)
-        assert self.remote.seen
-        self.seen = self.remote.seen
-        self.head = self.seen.root.refs["main"]
-        self.trees = dict(history.read_commit(self.repo.store, self.head).trees)
-        return self
-
-    def __exit__(self, *exception: Any) -> None:
-        self._open.__exit__(*exception)
-
-    def add(self, kind: Kind, body: bytes) -> str:
-        opened = self.sealer or self.repo.vault
-        made = opened.object_id(kind, body)
-        self.inline.append(Inline(kind, made, opened.store(kind, made, body)))
-        return made
-
-    def tree(self, *entries: Entry) -> str:
-        ordered = sorted(entries, key=lambda each: each.name.encode())
-        return self.add(Kind.TREE, model.encode(Tree(tuple(ordered))))
-
-    def file(self, name: str, body: bytes) -> Entry:
-        return Entry(name, FILE, self.add(Kind.CHUNK, body), len(body))
-
-    def everybodys(self) -> tuple[Entry, ...]:
-        return history.read_tree(self.repo.store, self.trees[ALL]).entries
-
-    def commit(self, tree: str) -> str:
-        trees = {**self.trees, ALL: tree}
-        made = Commit(trees, (self.head,), "Ben", NOW, "a gift")
-        return self.add(Kind.COMMIT, model.encode(made))
-
-    def publish(self, head: str = "", **changes: Any) -> None:
-        root = self.seen.root
-        refs = {**root.refs, "main": head or self.head}
-        changes = {"refs": refs, "inline": (*root.inline, *self.inline), **changes}
-        won = self.remote.swap(self.seen.header, roots.successor(root, **changes))
-        assert won
-        with self.remote.remembering(*won):
-            pass
-
-
 def test_what_a_leaver_sealed_does_not_ride_in_a_root(left: Left) -> None:
     """Ana is talked into listing what Cleo has sealed with the old key."""
     with Forge(left.team.ana, left.cleos) as forge:
-        forge.publish(forge.commit(forge.tree(forge.file("gift", b"evil"))))
+        forge.publish(forge.commit({ALL: forge.tree(forge.file("gift", b"evil"))}))
     for each in left.readers:
         refused(each, left.place.remote, errors.CorruptObject, "not in use then")
 
@@ -613,7 +461,7 @@ def test_objects_under_another_name_kind_or_group(team: Team, place: Place) -> N
     with Forge(team.ana) as forge:
         groups = forge.seen.header.epochs[1].group
         held = {each.id: each for each in forge.seen.root.inline}
-        (ours,) = [each for each in forge.everybodys() if each.name == "notes"]
+        (ours,) = [each for each in forge.entries() if each.name == "notes"]
         prod = held[forge.trees[groups]]
         everybody, chunk = held[forge.trees[ALL]], held[ours.content]
         absent = "ab" * 32
@@ -639,7 +487,7 @@ def test_objects_under_another_name_kind_or_group(team: Team, place: Place) -> N
 
 def gift(ben: Machine, build: Callable[[Forge], str]) -> None:
     with Forge(ben) as forge:
-        forge.publish(forge.commit(build(forge)))
+        forge.publish(forge.commit({ALL: build(forge)}))
 
 
 def closed(team: Team) -> None:
@@ -656,7 +504,7 @@ def test_a_groups_objects_in_everybodys_tree(team: Team, place: Place) -> None:
 
     def build(forge: Forge) -> str:
         (prod,) = [tree for group, tree in forge.trees.items() if group != ALL]
-        return forge.tree(*forge.everybodys(), Entry("pub", DIRECTORY, prod))
+        return forge.tree(*forge.entries(), Entry("pub", DIRECTORY, prod))
 
     gift(team.ben, build)
     before = team.ana.files()
@@ -671,7 +519,7 @@ def test_everybodys_files_at_a_groups_paths(team: Team, place: Place) -> None:
     def build(forge: Forge) -> str:
         directory = forge.tree(forge.file("api.env", b"PIN=0000\n"))
         env = forge.tree(Entry("prod", DIRECTORY, directory))
-        rest = [each for each in forge.everybodys() if each.name != "env"]
+        rest = [each for each in forge.entries() if each.name != "env"]
         return forge.tree(*rest, Entry("env", DIRECTORY, env))
 
     gift(team.ben, build)
@@ -1141,19 +989,6 @@ def test_a_passphrase_is_not_tried_without_end(
     dan.env["DORKY_PASSPHRASE"] = "correct horse battery"
     assert dan.run("pull").code in {6, 7}
     assert len(tries) <= 100
-
-
-def rewrite(machine: Machine, change: Callable[[Roster], Roster]) -> None:
-    with Forge(machine) as forge:
-        forge.publish(roster=change(forge.seen.root.roster))
-
-
-def changed(known: Roster, name: str, **fields: Any) -> Roster:
-    found = roster.member(known, name)
-    return roster.put(known, msgspec.structs.replace(found, **fields))
-
-
-EVIL = "x\x1b]0;owned\x07\x1b[2J\r\x9b31m\u202e"
 
 
 def test_names_in_a_roster_that_steer_the_terminal(team: Team, place: Place) -> None:

@@ -20,6 +20,7 @@ from unittest import mock
 
 import msgspec
 import pytest
+from attacks import DIRECTORY, FILE, LINK, Forge
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -31,8 +32,7 @@ from hypothesis.stateful import (
 )
 from machines import Machine, Said, files, noise, started
 from servers import Remote, RequestLog
-from test_group_rules import DIRECTORY, FILE, LINK, Forge
-from test_team import admit, cloned, follow
+from teams import admit, cloned, follow
 
 from dorky import errors
 from dorky.format import codec, model

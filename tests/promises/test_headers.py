@@ -16,11 +16,11 @@ from typing import Any
 import msgspec
 import pyrage
 import pytest
+from attacks import Place
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from servers import Remote
-from test_attacks import Place, Team, fresh, gather
-from test_team import cloned
+from teams import Team, cloned, fresh, gather
 
 from dorky import errors
 from dorky.format import model

@@ -14,10 +14,10 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
+from attacks import EVIL, NOW, STEERING, Forge
 from machines import Machine, started
 from servers import Remote
-from test_attacks import EVIL, NOW, STEERING, Forge, Team, gather
-from test_team import cloned
+from teams import Team, cloned, gather
 
 from dorky import errors
 from dorky.cli import main, output

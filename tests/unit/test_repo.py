@@ -470,10 +470,9 @@ def test_a_process_that_dies_is_simply_started_again(
         ana("push")
         dying = ben
     before = ben.files()
-    support = Path(servers.__file__).parent
     with dying.here():
         code = subprocess.run(
-            [sys.executable, "-c", _DYING, str(support), command, verb, when, str(n)],
+            [sys.executable, "-c", _DYING, str(servers.SUPPORT), command, verb, when, str(n)],
             check=False,
         ).returncode
     assert code == 9
