@@ -55,6 +55,12 @@ def public(machine: Machine) -> str:
     return machine("key", "show").out.strip()
 
 
+def pinned(machine: Machine) -> str:
+    text = (machine.project / ".dorkyrc").read_text()
+    (found,) = [line for line in text.splitlines() if line.startswith("fingerprint")]
+    return found.split('"')[1]
+
+
 def fresh(machine: Machine) -> Machine:
     """The same person at another computer, with what git has brought."""
     name = f"{machine.base.name}-fresh"
