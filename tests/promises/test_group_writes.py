@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from machines import Machine, bucket, noise, root_of, started
 from servers import Remote, RequestLog
-from test_team import admit, cloned, follow
+from teams import admit, cloned, follow
 
 from dorky.format import codec, model
 from dorky.format.model import ALL, Entry, Group, Inline, Kind, Pack, Roster, Tree
