@@ -9,8 +9,15 @@ from __future__ import annotations
 import base64
 from typing import Any, NamedTuple
 
+import msgspec
+
+from dorky.format import model
+from dorky.format.model import TeamEntry
 from dorky.keys import age, sshsig
 from dorky.keys.sshsig import Namespace
+
+VERSION = 2
+"""The format whose records are signed."""
 
 _INFO = b"dorky signing ed25519 v1"
 _KIND = b"ssh-ed25519"
@@ -78,3 +85,15 @@ def _public(key: Any) -> str:
     parts = (_KIND, key.public_key().public_bytes_raw())
     blob = b"".join(len(part).to_bytes(4, "big") + part for part in parts)
     return f"{_KIND.decode()} {base64.b64encode(blob).decode()}"
+
+
+# --- records --------------------------------------------------------------------------------
+
+
+def message(repository: str, record: TeamEntry) -> bytes:
+    """Return the bytes that are signed of a record: everything but its signature.
+
+    They name the format and the repository, so that no signature is valid in another one.
+    """
+    unsigned = msgspec.structs.replace(record, signature=b"")
+    return f"dorky/{VERSION}\0{repository}\0".encode() + model.encode(unsigned)

@@ -1,7 +1,7 @@
 """SSH signatures: one form for everything that is signed, with keys that people have.
 
-A signature is an SSHSIG blob with SHA-512, as ``ssh-keygen -Y sign`` makes it. What is stored is
-the raw signature alone; `armour` builds the blob again, for ``ssh-keygen -Y verify``.
+A signature is an SSHSIG blob with SHA-512, as ``ssh-keygen -Y sign`` makes it. Only the raw
+signature is stored; `armour` builds the blob again, for ``ssh-keygen -Y verify``.
 
 Keys are Ed25519, or RSA of 2048 to 4096 bits with rsa-sha2-512. Their signatures are deterministic,
 so the same commit always has the same id. ECDSA and hardware (sk) keys sign otherwise each time.
