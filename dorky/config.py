@@ -385,9 +385,10 @@ class Config:
                 place="home",
                 follow=True,
             )
-            self._files = {"user": read(path, "user")}
+            found: dict[Scope, dict[str, Plain]] = {"user": read(path, "user")}
             if self.root is not None:
-                self._files["project"] = read(self.path("project"), "project")
+                found["project"] = read(self.path("project"), "project")
+            self._files = found  # whole, since other threads may be reading
         return self._files
 
     def find(self, key: str) -> Value | None:
