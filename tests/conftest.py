@@ -14,7 +14,7 @@ from servers import Remote, RequestLog, Server
 
 from dorky.repo import Repository
 
-pytest.register_assert_rewrite("dorky.testing")
+pytest.register_assert_rewrite("attacks", "clones", "dorky.testing", "teams", "watcher")
 
 # Of what does not say how many: the suite has four minutes. `--deep` runs what needs more.
 settings.register_profile("quick", max_examples=60)

@@ -17,8 +17,7 @@ import msgspec
 from dorky import errors
 from dorky.format.model import Commit, Entry, Kind, ObjectId
 from dorky.keys import placement, roster
-from dorky.merge import commits as merge
-from dorky.merge import rewrite
+from dorky.merge import pending, rewrite
 from dorky.project import ORIGIN, Project
 from dorky.results import Change, Diff, FileDiff, FileEntry, LogEntry, Masked, Status
 from dorky.store import history, projection
@@ -44,7 +43,7 @@ def repository_paths(project: Project, paths: StrPath | Iterable[StrPath]) -> li
 def status(project: Project) -> Status:
     """Return how the files, the index, ``HEAD`` and the remote (as last seen) differ."""
     seen = project.worktree.survey(project.ignore, project.index.proofs(), staging.looks_secret)
-    merging = merge.load(project.database)
+    merging = pending.load(project.database)
     unmerged = {conflict.path for conflict in merging.conflicts} if merging else set()
     unstaged, absent = _unstaged(project, seen.unproven, unmerged)
     remote = ORIGIN if ORIGIN in project.config.remotes() else ""
@@ -94,7 +93,7 @@ def _unstaged(
 
 
 def _secrets(
-    project: Project, others: Iterable[str], merging: merge.State | None
+    project: Project, others: Iterable[str], merging: pending.State | None
 ) -> tuple[str, ...]:
     """Return the files that look like secrets and that could be staged."""
     known, own = project.roster, project.index.groups

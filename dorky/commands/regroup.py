@@ -272,12 +272,12 @@ def _follow(project: Project, head: ObjectId | None, group: str, made: _Moving |
                 if path in rows
             )
             if clean:
-                project.index.commit = made.commit
-        project.index.groups = project.index.groups | {group}
+                project.index.set_commit(made.commit)
+        project.index.set_groups(project.index.groups | {group})
         clean = project.index.commit is not None
         follow_claims(project, made.commit if made else head)
         if clean:
-            project.index.commit = made.commit if made else head
+            project.index.set_commit(made.commit if made else head)
 
 
 def _check_apart(old: Roster, new: Roster, group: str) -> None:

@@ -20,7 +20,7 @@ from dorky.commands.repair_packs import Repairs, bring_back, index_packs
 from dorky.format import model
 from dorky.format.model import Commit, Header, ObjectId
 from dorky.keys import placement
-from dorky.merge import commits as merge
+from dorky.merge import pending
 from dorky.paths import shown
 from dorky.project import FIRST, ORIGIN, Project
 from dorky.remote.fetch import fetch
@@ -246,7 +246,7 @@ def _forget_nonsense(project: Project, repairs: Repairs) -> None:
         ("roster", lambda: project.roster),
         (PURGES, lambda: project.purges),
         (NEWEST, lambda: noted(database)),
-        (operations.MERGE, lambda: merge.load(database)),
+        (operations.MERGE, lambda: pending.load(database)),
     ):
         try:
             read()
@@ -426,7 +426,7 @@ def _mend_rows(project: Project, repairs: Repairs, *, lost: bool) -> None:
             if path not in rows or path in gone
         )
     with project.database.transaction():
-        index.groups = store.vault.groups
-        index.claims = placement.claims(project.roster)
-        index.commit = None
+        index.set_groups(store.vault.groups)
+        index.set_claims(placement.claims(project.roster))
+        index.set_commit(None)
     repairs.notes.append("what was staged, and not committed, may have to be staged again")

@@ -10,7 +10,7 @@ from dorky.commands.checkout import carry_out
 from dorky.commands.commit import commit
 from dorky.commands.inspect import StrPath, repository_paths
 from dorky.commands.stage import check_unmarked, clear_conflicts, stage_selection
-from dorky.merge import commits
+from dorky.merge import pending
 from dorky.paths import shown
 from dorky.project import Project
 from dorky.results import LogEntry, Resolved, Undone
@@ -106,13 +106,13 @@ def _take_as_it_is(project: Project, paths: Sequence[str], readers: str = "") ->
         raise errors.WouldOpen(*error.args, hint=hint) from None
 
 
-def merge_in_progress(project: Project) -> commits.State:
+def merge_in_progress(project: Project) -> pending.State:
     """Return the merge in progress.
 
     Raises:
         NothingToDo: There is none.
     """
-    state = commits.load(project.database)
+    state = pending.load(project.database)
     if state is None:
         raise errors.NothingToDo("no merge is in progress", hint="dorky status")
     return state

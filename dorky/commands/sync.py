@@ -30,8 +30,8 @@ from dorky.commands.inspect import (
 )
 from dorky.format.model import Header, ObjectId, Purge, Root
 from dorky.keys import age, roster
-from dorky.merge import commits as merge
-from dorky.merge import rewrite
+from dorky.merge import pending, rewrite
+from dorky.merge.commits import Merged, merge, unpushed, without_drops
 from dorky.paths import shown
 from dorky.project import ORIGIN, Project
 from dorky.remote import fetch as remote_fetch
@@ -284,7 +284,7 @@ def pull(
             elif target.commit is not None:
                 project.database.set_ref(MAIN, target.commit)
                 if clean:
-                    project.index.commit = target.commit
+                    project.index.set_commit(target.commit)
         commits, _ = history.ahead_behind(project.store, target.commit or ours, ours)
         return Transfer(
             remote=ORIGIN,
@@ -368,7 +368,7 @@ def apply_purges(
     with project.database.transaction():
         done_here.record(project.index)
         if clean:
-            project.index.commit = became[MAIN]
+            project.index.set_commit(became[MAIN])
         for name, commit in became.items():
             project.database.set_ref(name, commit)
         oplog.forget(project.database)
@@ -396,7 +396,7 @@ def _following(project: Project) -> Iterator[None]:
 
 
 def _begin_merge(
-    project: Project, ours: ObjectId | None, theirs: ObjectId | None, target: merge.Merged
+    project: Project, ours: ObjectId | None, theirs: ObjectId | None, target: Merged
 ) -> None:
     """Record a merge that has conflicts.
 
@@ -412,7 +412,7 @@ def _begin_merge(
         for conflict in told
         if conflict.path in before
     )
-    state = merge.State(
+    state = pending.State(
         theirs=theirs,
         label=f"{ORIGIN}/{MAIN}",
         operation=project.database.operation[0],
@@ -420,7 +420,7 @@ def _begin_merge(
         sealed=target.sealed,
         conflicts=target.conflicts,
     )
-    merge.save(project.database, state)
+    pending.save(project.database, state)
 
 
 def sync(project: Project, *, rewrite: bool = False) -> Synced:
@@ -515,9 +515,9 @@ def _follow_rewriting(project: Project, head: ObjectId, made: ObjectId) -> None:
         project.database.set_ref(MAIN, made)
         project.index.put(moved)
         # A group that had no tree before is new, so the index covers it completely.
-        project.index.groups = project.index.groups | (new.keys() - old.keys())
+        project.index.set_groups(project.index.groups | (new.keys() - old.keys()))
         if clean:
-            project.index.commit = made
+            project.index.set_commit(made)
 
 
 @contextlib.contextmanager
@@ -536,12 +536,12 @@ def ensure_set_up(project: Project) -> Iterator[None]:
             raise
 
 
-def _target(project: Project, ours: ObjectId | None, theirs: ObjectId | None) -> merge.Merged:
+def _target(project: Project, ours: ObjectId | None, theirs: ObjectId | None) -> Merged:
     """Return the commit that ``main`` moves to: the side that has both, or a merge of the two."""
     if ours and theirs:
         ahead, behind = history.ahead_behind(project.store, ours, theirs)
         if ahead and behind:
-            return merge.merge(
+            return merge(
                 project.store,
                 ours,
                 theirs,
@@ -557,13 +557,13 @@ def _target(project: Project, ours: ObjectId | None, theirs: ObjectId | None) ->
             old = projection.current(project.store, ours)
             living = {group.id for group in roster.living(project.roster)}
             new = projection.current(project.store, theirs)
-            view, dropped = merge.without_drops(old, new, living)
-            return merge.Merged(theirs, dict(view.trees), {}, (), dropped=tuple(dropped))
-        left = merge.unpushed(project.store, ours, theirs, project.roster)
-        return merge.Merged(ours, history.trees_of(project.store, ours), {}, (), left)
+            view, dropped = without_drops(old, new, living)
+            return Merged(theirs, dict(view.trees), {}, (), dropped=tuple(dropped))
+        left = unpushed(project.store, ours, theirs, project.roster)
+        return Merged(ours, history.trees_of(project.store, ours), {}, (), left)
     commit = ours or theirs
-    left = merge.unpushed(project.store, ours, None, project.roster)
-    return merge.Merged(commit, history.trees_of(project.store, commit), {}, (), left)
+    left = unpushed(project.store, ours, None, project.roster)
+    return Merged(commit, history.trees_of(project.store, commit), {}, (), left)
 
 
 def _wanted(project: Project, paths: StrPath | Iterable[StrPath], view: View) -> checkout.Wanted:

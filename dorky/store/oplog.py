@@ -22,7 +22,7 @@ from dorky.store.database import Database
 from dorky.store.index import Row
 
 MERGE = "merge"
-"""The single value that describes a merge in progress (see `merge.commits.State`)."""
+"""The single value that describes a merge in progress (see `merge.pending.State`)."""
 
 _VALUES = ("head", MERGE, "index.commit", "index.groups", "index.claims")
 _ROW = (

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives import serialization as form
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from machines import Machine, files, flip
 from servers import Remote
-from test_team import cloned
+from teams import cloned
 
 from dorky.format import codec, seal
 from dorky.format.model import Kind

@@ -21,15 +21,13 @@ from typing import Any
 
 import cramjam
 import pytest
-import targets
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from servers import SUPPORT
 from targets import BEN, BODIES, REPOSITORIES, TARGETS, Target
 
 from dorky import errors
 from dorky.keys import age
-
-SUPPORT = Path(targets.__file__).parent
 
 every_target = pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
 

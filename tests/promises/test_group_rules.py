@@ -8,31 +8,26 @@ from __future__ import annotations
 import contextlib
 import unicodedata
 from collections.abc import Callable
-from datetime import datetime, timezone
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from attacks import DIRECTORY, FILE, LINK, Forge
 from hypothesis import example, given
 from hypothesis import strategies as st
 from machines import Machine, bucket, started
 from servers import Remote
-from test_team import admit, cloned
+from teams import admit, cloned
 
 from dorky import errors
 from dorky.format import model
-from dorky.format.model import ALL, Commit, Entry, Group, Inline, Kind, Roster, Tree
+from dorky.format.model import ALL, Entry, Group, Inline, Roster, Tree
 from dorky.keys import placement, roster, vault
-from dorky.keys.vault import Vault
-from dorky.remote import root as roots
-from dorky.remote.fetch import fetch
 from dorky.store import history, projection
 from dorky.store.projection import View
 
-FILE, DIRECTORY, LINK = 0o100600, 0o040000, 0o120000
-NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
 TRUE, EVIL = b"URL=postgres://db/shop\nPASSWORD=hunter2\n", b"URL=postgres://evil/shop\n"
 PROD = "env/prod/.env"
 ZZ = "0" * 15 + "1"
@@ -62,70 +57,6 @@ def clone(ana: Machine, name: str = "cleo") -> Machine:
 
 
 # --- a member who writes trees and roots by hand --------------------------------------------
-
-
-class Forge:
-    """Makes objects for a group, and commits of them."""
-
-    def __init__(self, machine: Machine) -> None:
-        self.machine = machine
-        self.inline: list[Inline] = []
-
-    def __enter__(self) -> Forge:
-        self.stack = contextlib.ExitStack()
-        self.repo = self.stack.enter_context(self.machine.repo())
-        self.remote = self.repo.remote()
-        fetch(self.remote)
-        assert self.remote.seen
-        self.seen = self.remote.seen
-        self.vault: Vault = self.repo.vault
-        self.head = self.seen.root.refs["main"]
-        self.trees = dict(history.read_commit(self.repo.store, self.head).trees)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stack.close()
-
-    def add(self, kind: Kind, body: bytes, group: str = ALL) -> str:
-        made = self.vault.object_id(kind, body, group=group)
-        stored = self.vault.store(kind, made, body, group=group)
-        self.inline.append(Inline(kind, made, stored))
-        return made
-
-    def tree(self, *entries: Entry, group: str = ALL) -> str:
-        ordered = sorted(entries, key=lambda entry: entry.name.encode())
-        return self.add(Kind.TREE, model.encode(Tree(tuple(ordered))), group)
-
-    def at(self, path: str, body: bytes, mode: int = FILE, group: str = ALL) -> Entry:
-        """The entry of the root directory that leads to a file."""
-        *above, name = path.split("/")
-        content = self.add(Kind.CHUNK, body, group)
-        found = Entry(name, mode, content, len(body), sha256(body).hexdigest())
-        for directory in reversed(above):
-            found = Entry(directory, DIRECTORY, self.tree(found, group=group))
-        return found
-
-    def everybodys(self, *new: Entry) -> str:
-        """The tree of all, with entries added to its root, or put in the place of others."""
-        names = {entry.name for entry in new}
-        old = history.read_tree(self.repo.store, self.trees[ALL]).entries
-        return self.tree(*(entry for entry in old if entry.name not in names), *new)
-
-    def commit(self, trees: dict[str, str], *, without: str = "") -> str:
-        held = {group: tree for group, tree in self.trees.items() if group != without}
-        made = Commit({**held, **trees}, (self.head,), "Ana", NOW, "a gift")
-        return self.add(Kind.COMMIT, model.encode(made))
-
-    def publish(self, head: str, **changes: Any) -> None:
-        header = changes.pop("header", self.seen.header)
-        root = self.seen.root
-        changes = {
-            "refs": {**root.refs, "main": head},
-            "inline": (*root.inline, *self.inline),
-            **changes,
-        }
-        won = self.remote.swap(header, roots.successor(root, **changes))
-        assert won
 
 
 def gift(ben: Machine, *files: tuple[str, bytes], mode: int = FILE) -> None:
@@ -422,6 +353,31 @@ def test_a_claim_over_everybodys_files_closes_them_and_keeps_nobody_from_working
     ana.commit({".env": "A=2\n"}, "on")
     ana("push")
     assert set(ana("ls").out.split()) == {".env", PROD}
+
+
+@pytest.mark.parametrize("path", ["env", "env/prod", "ENV"])
+@pytest.mark.parametrize("work", ["none", "committed"])
+def test_a_link_above_contested_files_keeps_nobody_from_working(
+    ana: Machine, ben: Machine, path: str, work: str
+) -> None:
+    claim(ben, b"EVIL=1\n")
+    if path == "env/prod":
+        gift(ben, ("env/prod", b"notes"), mode=LINK)
+    else:
+        gift(ben, (path, b"pub"), mode=LINK)
+    if work == "committed":
+        ana.commit({"notes": "n2\n"}, "mine")
+    ana("pull")
+    assert ana.read(PROD) == TRUE
+    assert path not in ana.files()
+    ana.commit({".env": "A=2\n"}, "on")
+    ana("push")
+    assert ana("status", "--json").json["staged"] == []
+    assert ana("status", "--json").json["unstaged"] == []
+    unclaim(ben)
+    for machine in (ana, clone(ana)):
+        machine("pull")
+        assert machine.read(PROD) == TRUE
 
 
 # --- a group's tree that somebody leaves out ------------------------------------------------

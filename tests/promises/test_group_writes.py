@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from machines import Machine, bucket, noise, root_of, started
 from servers import Remote, RequestLog
-from test_team import admit, cloned, follow
+from teams import admit, cloned, follow
 
 from dorky.format import codec, model
 from dorky.format.model import ALL, Entry, Group, Inline, Kind, Pack, Roster, Tree
@@ -583,7 +583,7 @@ def test_what_does_not_count_never_moves(ana: Machine, ben: Machine, file_url: R
         fetch(repo.remote())
         upstream = repo.database.ref("origin/main")
         repo.database.set_ref("main", upstream)
-        repo.index.commit = upstream
+        repo.index.set_commit(upstream)
     ana("group", "add", "prod", "notes")
     main = held(ana, root_of(ana).refs["main"])
     assert main["prod"] == {"env/prod/api.env", "notes"}
@@ -605,7 +605,7 @@ def test_a_file_above_a_group_s_path_makes_room_when_it_moves(ana: Machine, ben:
         fetch(repo.remote())
         upstream = repo.database.ref("origin/main")
         repo.database.set_ref("main", upstream)
-        repo.index.commit = upstream
+        repo.index.set_commit(upstream)
         repo.group_remove("prod")
     assert held(ana, root_of(ana).refs["main"])["all"] == {".env", "env/prod/api.env", "notes"}
 

@@ -9,18 +9,19 @@ import base64
 import contextlib
 import os
 import re
+import shutil
+import struct
 from collections.abc import Iterator
-from pathlib import Path
+from hashlib import sha256
 from typing import Any
 
 import msgspec
 import pyrage
 import pytest
+from attacks import STEERING, Place, everything, refused
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from servers import Remote
-from test_attacks import Place, Team, fresh, gather
-from test_team import cloned
+from teams import Team, cloned, fresh, public
 
 from dorky import errors
 from dorky.format import model
@@ -71,16 +72,6 @@ X25519 = b"-> X25519 " + b"A" * 43 + b"\n" + b"A" * 43 + b"\n"
 def with_groups(header: Header, *wrapped: bytes) -> Header:
     made = (Epoch(os.urandom(8).hex(), 1, os.urandom(32).hex(), each) for each in wrapped)
     return msgspec.structs.replace(header, epochs=(*header.epochs, *made))
-
-
-@pytest.fixture
-def team(tmp_path: Path, file_url: Remote) -> Team:
-    return gather(tmp_path, file_url)
-
-
-@pytest.fixture
-def place(file_url: Remote) -> Place:
-    return Place(file_url)
 
 
 @pytest.fixture(scope="module")
@@ -343,3 +334,131 @@ def test_any_header_is_refused_at_little_cost(
             vault.unlock(made, [identity])
         assert costs.calls <= 1 + len(made.epochs)
         assert costs.stanzas <= 4096 * 2
+
+
+# --- headers that are made to harm ----------------------------------------------------------
+
+
+def many_groups(header: Header, wrapped: bytes) -> Header:
+    made = (Epoch(os.urandom(8).hex(), 1, os.urandom(32).hex(), wrapped) for _ in range(_MANY))
+    return msgspec.structs.replace(header, epochs=(*header.epochs, *made))
+
+
+def many_epochs(header: Header) -> Header:
+    (ours,) = header.epochs
+    first = msgspec.structs.replace(ours, wrapped=b"")
+    made = [Epoch(ALL, n, os.urandom(32).hex(), b"", b"x" * 80, b"x" * 80) for n in range(2, _MANY)]
+    made[-1] = msgspec.structs.replace(made[-1], wrapped=ours.wrapped)
+    return msgspec.structs.replace(header, epochs=(first, *made))
+
+
+_MANY = 1200
+
+
+def test_headers_of_thousands_of_epochs(team: Team, place: Place) -> None:
+    header, body = place.parts()
+    mine = age.wrap(bytes(32), [public(team.ben)])
+    for altered, error in (
+        (many_groups(header, b"x"), errors.CorruptRoot),
+        (many_groups(header, mine), errors.CorruptRoot),
+        (many_epochs(header), errors.WrongKey),
+    ):
+        place.put(altered, body)
+        refused(team.ben, place.remote, error, commands=[["pull"]])
+        cloned(team.ben, "nobody")("pull", code=6)
+        shutil.rmtree(team.ana.base.parent / "nobody")
+
+
+def test_headers_that_are_none(team: Team, place: Place) -> None:
+    header, body = place.parts()
+    fields = msgspec.json.decode(model.encode(header))
+    (epoch,) = fields["epochs"]
+    for changes in (
+        {"epochs": [epoch, epoch]},
+        {"epochs": [{**epoch, "group": "0" * 16}]},
+        {"epochs": [{**epoch, "epoch": 2}]},
+        {"epochs": [{**epoch, "epoch": -1}]},
+        {"epochs": [{**epoch, "epoch": 1 << 70}]},
+        {"epochs": [{**epoch, "wrapped": "*"}]},
+        {"epochs": [{**epoch, "commitment": "x"}]},
+        {"epochs": [{**epoch, "group": "\x1b[2J"}]},
+        {"locked": [{}]},
+        {"locked": [{"recipient": "x", "kind": "\x1b[2J", "data": ""}]},
+        {"locked": {"a": 1}},
+        {"mailbox": 1},
+        {"repository": "\x1b[2J"},
+        {"format": 0},
+    ):
+        clear = msgspec.json.encode({**fields, **changes})
+        data = struct.pack(">8sI", b"DORKYRT1", len(clear)) + clear + body
+        place.keep(data + sha256(data).digest())
+        before = everything(team.ben)
+        for each in (team.ben, fresh(team.ben)):
+            for command in (["pull"], ["team", "join"]):
+                said = each(*command, code=7)
+                assert not set(said.err) & set(STEERING)
+        assert everything(team.ben) == before
+
+
+GARBAGE = ("", "x", "\x1b[2J\x9b", "age1", "age1" + "q" * 58, "ssh-rsa AAAA", "\0", "x" * 100_000)
+
+
+def test_mailboxes_and_locked_identities_that_are_garbage(team: Team, place: Place) -> None:
+    """The first that a newcomer meets, with nothing to check it by."""
+    header, body = place.parts()
+    dan = cloned(team.ana, "dan")
+    dan("key", "gen")
+    for text in GARBAGE:
+        for altered in (
+            msgspec.structs.replace(header, mailbox=text),
+            msgspec.structs.replace(header, locked=(Locked(text, "awskms", b"x", text),)),
+            msgspec.structs.replace(header, locked=(Locked(text, "passphrase", text.encode()),)),
+        ):
+            place.put(altered, body)
+            dan.env["DORKY_PASSPHRASE"] = "correct horse battery"
+            before = everything(dan)
+            for command in (["pull"], ["team", "join"]):
+                said = dan.run(*command)
+                assert said.code in ({2, 6, 7} if command == ["pull"] else {0, 2, 6, 7})
+                assert not set(said.err) & set(STEERING)
+            assert everything(dan) == before
+            # Whom another key lets in does not even look.
+            refused(team.ben, place.remote, errors.CorruptRoot, commands=[["pull"]])
+
+
+def test_a_passphrase_is_not_tried_at_any_price(
+    team: Team, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each try takes as much memory and time as the header says, up to a limit."""
+    tries: list[object] = []
+    monkeypatch.setattr("pyrage.passphrase.decrypt", lambda *_: tries.append(1) or b"")
+    header, body = place.parts()
+    dan = cloned(team.ana, "dan")
+    dan("key", "gen")
+    dan.env["DORKY_PASSPHRASE"] = "correct horse battery"
+    for work in (b"22", b"30", b"63", b"99", b"-1", b"1000", b"18 -> scrypt A 18"):
+        data = b"age-encryption.org/v1\n-> scrypt AAAAAAAAAAAAAAAAAAAAAA " + work + b"\n"
+        locked = Locked(age.generate().public, "passphrase", data + bytes(200))
+        place.put(msgspec.structs.replace(header, locked=(locked,)), body)
+        dan("pull", code=6)
+    assert not tries
+
+
+def test_a_passphrase_is_not_tried_without_end(
+    team: Team, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second and half a GiB each: a header has room for hours of it."""
+    header, body = place.parts()
+    tries: list[bytes] = []
+
+    def unlock(data: bytes, _: str) -> None:
+        tries.append(data)
+
+    monkeypatch.setattr(age, "unlock", unlock)
+    one = Locked(age.generate().public, "passphrase", b"x" * 100)
+    place.put(msgspec.structs.replace(header, locked=(one,) * 1000), body)
+    dan = cloned(team.ana, "dan")
+    dan("key", "gen")
+    dan.env["DORKY_PASSPHRASE"] = "correct horse battery"
+    assert dan.run("pull").code in {6, 7}
+    assert len(tries) <= 100

@@ -7,26 +7,22 @@ Eve writes objects as no dorky would, and Ben, who has a clone, pulls.
 from __future__ import annotations
 
 import itertools
-import stat
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import cramjam
-import msgspec
 import pytest
+from attacks import DIRECTORY, LINK, RawForge
+from attacks import READABLE as FILE
 from machines import Machine, Said, files
 from servers import Remote
 
 from dorky import errors
 from dorky.format import codec, model
-from dorky.format.model import ALL, Chunk, Chunks, Commit, Entry, Inline, Kind
+from dorky.format.model import ALL, Chunk, Chunks, Kind
 from dorky.keys import age, vault
 from dorky.remote import root as roots
-
-NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
-FILE, LINK, DIRECTORY = stat.S_IFREG | 0o644, stat.S_IFLNK, stat.S_IFDIR
 
 AFTER_THE_FACT = "checkout.apply finds it when other files have been replaced or deleted already"
 
@@ -68,56 +64,13 @@ def world(request: pytest.FixtureRequest, tmp_path: Path, file_url: Remote) -> W
     return World(eve, ben, outside, file_url.url)
 
 
-class Forge:
-    """Makes objects of any content, and a root that lists them."""
-
-    def __init__(self, repo: Any) -> None:
-        self.repo = repo
-        self.objects: dict[tuple[Kind, str], bytes] = {}
-
-    def add(self, kind: Kind, body: bytes, *, stored: bytes | None = None) -> str:
-        object_id: str = self.repo.vault.object_id(kind, body)
-        self.objects[kind, object_id] = stored or self.repo.vault.store(kind, object_id, body)
-        return object_id
-
-    def chunk(self, body: bytes) -> str:
-        return self.add(Kind.CHUNK, body)
-
-    def tree(self, *entries: dict[str, Any] | Entry) -> str:
-        """A tree of entries as they are given, which need not be right."""
-        return self.add(Kind.TREE, msgspec.json.encode({"entries": entries}))
-
-    def file(self, name: str, body: bytes = b"evil", **more: Any) -> dict[str, Any]:
-        entry = {"name": name, "mode": FILE, "content": self.chunk(body), "size": len(body)}
-        return {**entry, **more}
-
-    def commit(self, tree: str, **more: Any) -> str:
-        head = self.repo.database.ref("main")
-        commit = Commit({"all": tree}, (head,), "Eve", NOW, "a gift")
-        fields = {**msgspec.json.decode(model.encode(commit)), **more}
-        return self.add(Kind.COMMIT, msgspec.json.encode(fields))
-
-    def publish(self, head: str, refs: dict[str, str] | None = None) -> None:
-        remote = self.repo.remote()
-        assert remote.seen
-        inline = tuple(Inline(*named, stored) for named, stored in self.objects.items())
-        root = roots.successor(
-            remote.seen.root,
-            refs={"main": head, **(refs or {})},
-            inline=(*remote.seen.root.inline, *inline),
-        )
-        won = remote.swap(remote.seen.header, root)
-        with remote.remembering(*won):
-            pass
-
-
 @pytest.fixture
-def forge(world: World) -> Iterator[Forge]:
+def forge(world: World) -> Iterator[RawForge]:
     with world.eve.repo() as repo:
-        yield Forge(repo)
+        yield RawForge(repo)
 
 
-def test_a_gift_that_is_none(world: World, forge: Forge) -> None:
+def test_a_gift_that_is_none(world: World, forge: RawForge) -> None:
     """What the others differ from: well formed, it is taken."""
     forge.publish(forge.commit(forge.tree(forge.file("fine"))))
     world.ben("pull")
@@ -129,7 +82,7 @@ def test_a_gift_that_is_none(world: World, forge: Forge) -> None:
 PATHS = ["..", ".", "", "../x", "/etc/x", "a/b", "a\0b", "../../outside/theirs"]
 
 
-def test_names_that_lead_elsewhere(world: World, forge: Forge) -> None:
+def test_names_that_lead_elsewhere(world: World, forge: RawForge) -> None:
     inner = forge.tree(forge.file("hooks"))
 
     def trees(name: str) -> list[str]:
@@ -156,13 +109,13 @@ def test_names_that_lead_elsewhere(world: World, forge: Forge) -> None:
     world.ben("restore", ".env")
 
 
-def test_nothing_is_left_of_a_clone_that_is_refused(world: World, forge: Forge) -> None:
+def test_nothing_is_left_of_a_clone_that_is_refused(world: World, forge: RawForge) -> None:
     forge.publish(forge.commit(forge.tree(forge.file("a"), forge.file("../x"))))
     world.refused("clone", world.url, "elsewhere")
     assert not (world.ben.project / "elsewhere").exists()
 
 
-def test_a_link_of_bens_is_not_written_through(world: World, forge: Forge) -> None:
+def test_a_link_of_bens_is_not_written_through(world: World, forge: RawForge) -> None:
     (world.ben.project / "a").symlink_to(world.outside)
     inner = forge.tree(forge.file("theirs"))
     forge.publish(forge.commit(forge.tree({"name": "a", "mode": DIRECTORY, "content": inner})))
@@ -173,7 +126,9 @@ def test_a_link_of_bens_is_not_written_through(world: World, forge: Forge) -> No
     assert files(world.outside) == before
 
 
-def test_a_link_that_becomes_a_directory_is_not_written_through(world: World, forge: Forge) -> None:
+def test_a_link_that_becomes_a_directory_is_not_written_through(
+    world: World, forge: RawForge
+) -> None:
     target = bytes(world.outside)
     link = {"name": "a", "mode": LINK, "content": forge.chunk(target), "size": len(target)}
     forge.publish(forge.commit(forge.tree({**link, "sha256": ""})))
@@ -188,7 +143,7 @@ def test_a_link_that_becomes_a_directory_is_not_written_through(world: World, fo
     assert files(world.outside) == before
 
 
-def test_a_dorkyrc_does_not_come_with_a_pull(world: World, forge: Forge) -> None:
+def test_a_dorkyrc_does_not_come_with_a_pull(world: World, forge: RawForge) -> None:
     rc = b'version = 1\n[remotes.origin]\nurl = "/somewhere/else"\n'
     forge.publish(forge.commit(forge.tree(forge.file(".dorkyrc", rc))))
     before = (world.ben.project / ".dorkyrc").read_bytes()
@@ -198,13 +153,13 @@ def test_a_dorkyrc_does_not_come_with_a_pull(world: World, forge: Forge) -> None
 
 
 @pytest.mark.parametrize("mode", [0o104755, 0o102755, 0o020666, 0o140755, 0, -1, 1 << 70])
-def test_files_that_are_more_than_files(world: World, forge: Forge, mode: int) -> None:
+def test_files_that_are_more_than_files(world: World, forge: RawForge, mode: int) -> None:
     forge.publish(forge.commit(forge.tree(forge.file("a"), forge.file("b", mode=mode))))
     world.refused("pull")
 
 
 @pytest.mark.parametrize("target", [b"", b"a\0b", b"\0", b"x" * 5000], ids=lambda t: ascii(t[:5]))
-def test_links_to_nowhere_that_can_be(world: World, forge: Forge, target: bytes) -> None:
+def test_links_to_nowhere_that_can_be(world: World, forge: RawForge, target: bytes) -> None:
     link = {"name": "a", "mode": LINK, "content": forge.chunk(target), "size": len(target)}
     forge.publish(forge.commit(forge.tree(link)))
     world.refused("pull", codes=(7, 8))
@@ -213,7 +168,7 @@ def test_links_to_nowhere_that_can_be(world: World, forge: Forge, target: bytes)
 # --- objects that are not what they should be -----------------------------------------------
 
 
-def test_objects_of_another_kind(world: World, forge: Forge) -> None:
+def test_objects_of_another_kind(world: World, forge: RawForge) -> None:
     chunk, tree = forge.chunk(b'{"entries":[]}'), forge.tree()
     pieces = forge.add(Kind.CHUNKS, model.encode(Chunks((Chunk(chunk, 14),))))
     nested = forge.add(Kind.CHUNKS, model.encode(Chunks((Chunk(pieces, 14),))))
@@ -237,7 +192,7 @@ def test_objects_of_another_kind(world: World, forge: Forge) -> None:
             assert world.ben.run(command).code in {0, 5, 7}
 
 
-def test_objects_that_are_not_there(world: World, forge: Forge) -> None:
+def test_objects_that_are_not_there(world: World, forge: RawForge) -> None:
     nothing = "ab" * 32
     for head in (
         nothing,
@@ -251,14 +206,16 @@ def test_objects_that_are_not_there(world: World, forge: Forge) -> None:
 
 
 @pytest.mark.parametrize("size", [0, 3, 5, 1 << 40])
-def test_sizes_that_lie(world: World, forge: Forge, size: int) -> None:
+def test_sizes_that_lie(world: World, forge: RawForge, size: int) -> None:
     files_ = [forge.file("a", b"good"), forge.file("b", b"evil", size=size)]
     forge.publish(forge.commit(forge.tree(*files_)))
     world.refused("pull")
 
 
 @pytest.mark.parametrize("lengths", [(4, 1), (1, 4), (4, 5), (9, 9)])
-def test_lengths_of_chunks_that_lie(world: World, forge: Forge, lengths: tuple[int, int]) -> None:
+def test_lengths_of_chunks_that_lie(
+    world: World, forge: RawForge, lengths: tuple[int, int]
+) -> None:
     pieces = tuple(
         Chunk(forge.chunk(body), n) for body, n in zip((b"good", b"evil"), lengths, strict=True)
     )
@@ -268,7 +225,7 @@ def test_lengths_of_chunks_that_lie(world: World, forge: Forge, lengths: tuple[i
     assert said.code == 7 or files(world.ben.project)["a"] == (FILE, b"goodevil")
 
 
-def test_objects_that_unfold_past_their_length(world: World, forge: Forge) -> None:
+def test_objects_that_unfold_past_their_length(world: World, forge: RawForge) -> None:
     bomb = bytes(cramjam.zstd.compress(bytes(1 << 26), level=19))
     for kind in Kind:
         for claimed in (4, kind.limit, kind.limit + 1):
@@ -282,7 +239,7 @@ def test_objects_that_unfold_past_their_length(world: World, forge: Forge) -> No
             forge.objects.clear()
 
 
-def test_commits_that_no_clock_made(world: World, forge: Forge) -> None:
+def test_commits_that_no_clock_made(world: World, forge: RawForge) -> None:
     for time in ("0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z"):
         forge.publish(forge.commit(forge.tree(forge.file("a")), time=time))
         world.ben("pull", "--accept-rewind")
@@ -317,7 +274,7 @@ def test_a_root_by_somebody_who_was_removed(world: World) -> None:
 # --- what is shown --------------------------------------------------------------------------
 
 
-def test_nothing_from_the_bucket_steers_the_terminal(world: World, forge: Forge) -> None:
+def test_nothing_from_the_bucket_steers_the_terminal(world: World, forge: RawForge) -> None:
     evil = "x\x1b]0;owned\x07\x1b[2J\r\x9b31m\u202e"
     tree = forge.tree(forge.file(f"{evil}.txt"))
     head = forge.commit(tree, message=evil, author=evil, git=evil)
@@ -343,7 +300,7 @@ def test_nothing_from_the_bucket_steers_the_terminal(world: World, forge: Forge)
 # --- much of it -----------------------------------------------------------------------------
 
 
-def test_directories_without_end(world: World, forge: Forge) -> None:
+def test_directories_without_end(world: World, forge: RawForge) -> None:
     tree = forge.tree(forge.file("a"))
     for _ in range(3000):
         tree = forge.tree({"name": "d", "mode": DIRECTORY, "content": tree})

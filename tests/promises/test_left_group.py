@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from machines import Machine, started
 from servers import Remote
-from test_team import admit, cloned
+from teams import admit, cloned
 
 KEY = "env/prod/key"
 

@@ -9,12 +9,12 @@ from typing import Any
 import msgspec
 import pyrage
 import pytest
+from attacks import STEERING, changed, rewrite
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from machines import Machine
 from servers import Remote
-from test_attacks import STEERING, Team, changed, gather, public, rewrite
-from test_team import admit, cloned
+from teams import Team, admit, cloned, gather, public
 
 from dorky import errors, native
 from dorky.format import codec, model, seal

@@ -33,7 +33,7 @@ from dorky import errors
 from dorky.commands import inspect
 from dorky.drivers.file import FileDriver
 from dorky.format.model import Kind
-from dorky.merge import commits
+from dorky.merge import pending
 from dorky.repo import Repository
 from dorky.store import database, reachability
 
@@ -612,7 +612,7 @@ class Machine(RuleBasedStateMachine):
                 body = repo.store.read(row.content).decode()
                 ids[row.content] = body
             clone.index[path] = ids[row.content]
-        state = commits.load(repo.database)
+        state = pending.load(repo.database)
         clone.merging = None
         if state:
             conflicts = frozenset(each.path for each in state.conflicts)

@@ -13,17 +13,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
 
+import msgspec
 import pytest
+from attacks import EVIL, NOW, STEERING, Forge, Place, changed, everything, rewrite
 from machines import Machine, started
 from servers import Remote
-from test_attacks import EVIL, NOW, STEERING, Forge, Team, gather
-from test_team import cloned
+from teams import Team, cloned, gather
 
 from dorky import errors
 from dorky.cli import main, output
 from dorky.cli.output import Settings
 from dorky.format import model
-from dorky.format.model import Commit, Kind
+from dorky.format.model import Commit, Kind, Member
+from dorky.keys import age
+from dorky.remote import root as roots
 from dorky.store import history
 
 NASTY = "a b; touch pwned $(touch pwned) 'x\"`touch pwned`\\"
@@ -259,3 +262,44 @@ def test_an_operation_whose_message_has_no_line(tmp_path: Path, file_url: Remote
 
     with mock.patch.object(history, "read_commit", empty):
         ana("op", "log")
+
+
+# --- rosters --------------------------------------------------------------------------------
+
+
+def test_names_in_a_roster_that_steer_the_terminal(team: Team, place: Place) -> None:
+    for name in (EVIL, "", "a b", "a\n", "x" * 65):
+        with Forge(team.ben) as forge:
+            known = forge.seen.root.roster
+            evil = msgspec.structs.replace(
+                known, members=(*known.members, Member(name, (age.generate().public,)))
+            )
+            root = roots.successor(forge.seen.root, roster=evil)
+            place.keep(roots.encode(forge.seen.header, root, forge.repo.vault))
+            before = everything(team.ana)
+            said = team.ana("pull", code=7)
+            assert not set(said.err) & set(STEERING)
+            assert everything(team.ana) == before
+            place.keep(roots.encode(forge.seen.header, forge.seen.root, forge.repo.vault))
+        team.ben("pull")
+
+
+def test_patterns_and_keys_in_a_roster_that_steer_the_terminal(team: Team) -> None:
+    team.ana("group", "add", "prod", f"env/{EVIL}/**")
+    team.ana("rotate")
+    for each in team:
+        each("pull")
+        for command in (
+            ["group", "list"],
+            ["group", "list", "--json"],
+            ["team", "list"],
+            ["status"],
+            ["stage", f"env/{EVIL}/x"],
+            ["team", "list", f"env/{EVIL}/x"],
+        ):
+            said = each.run(*command)
+            assert not set(said.out + said.err) & set(STEERING), command
+    rewrite(team.ben, lambda known: changed(known, "ben", recipients=(f"age1{EVIL}", EVIL)))
+    for command in (["pull"], ["team", "list"], ["team", "list", "--json"], ["rotate"], ["status"]):
+        said = team.ana.run(*command)
+        assert not set(said.out + said.err) & set(STEERING), command

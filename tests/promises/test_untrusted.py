@@ -13,9 +13,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from attacks import DIRECTORY, RawForge
 from machines import Machine
 from servers import Remote
-from test_hostile import DIRECTORY, Forge
 
 from dorky import config, errors, files
 from dorky.config import Choice, Config
@@ -210,21 +210,21 @@ SPELLINGS = [
 
 
 @pytest.fixture
-def forge(ana: Machine) -> Iterator[Forge]:
+def forge(ana: Machine) -> Iterator[RawForge]:
     with ana.repo() as repo:
-        yield Forge(repo)
+        yield RawForge(repo)
 
 
-def directory(forge: Forge, name: str, *entries: dict[str, object]) -> dict[str, object]:
+def directory(forge: RawForge, name: str, *entries: dict[str, object]) -> dict[str, object]:
     ordered = sorted(entries, key=lambda entry: str(entry["name"]).encode())
     return {"name": name, "mode": DIRECTORY, "content": forge.tree(*ordered)}
 
 
-def file(forge: Forge, name: str, body: bytes = b"evil", **more: object) -> dict[str, object]:
+def file(forge: RawForge, name: str, body: bytes = b"evil", **more: object) -> dict[str, object]:
     return forge.file(name, body, sha256=hashlib.sha256(body).hexdigest(), **more)
 
 
-def publish(forge: Forge, *entries: dict[str, object], parent: str = "") -> str:
+def publish(forge: RawForge, *entries: dict[str, object], parent: str = "") -> str:
     """Make a commit of these entries the newest, as somebody by hand."""
     tree = str(directory(forge, "", *entries)["content"])
     head = forge.commit(tree, **({"parents": [parent]} if parent else {}))
@@ -233,7 +233,7 @@ def publish(forge: Forge, *entries: dict[str, object], parent: str = "") -> str:
 
 
 @pytest.mark.parametrize("name", SPELLINGS, ids=ascii)
-def test_a_dorkyrc_does_not_come_out_of_a_bucket(ana: Machine, forge: Forge, name: str) -> None:
+def test_a_dorkyrc_does_not_come_out_of_a_bucket(ana: Machine, forge: RawForge, name: str) -> None:
     ben = cloned(ana, "ben")
     ben("pull")
     inner = directory(forge, "sub", file(forge, name, RC), file(forge, "fine"))
@@ -294,7 +294,9 @@ def git(cwd: Path, *words: str, home: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def repository(forge: Forge, name: str, config: bytes, spell: Sequence[str]) -> dict[str, object]:
+def repository(
+    forge: RawForge, name: str, config: bytes, spell: Sequence[str]
+) -> dict[str, object]:
     head, objects, refs = spell
     return directory(
         forge,
@@ -313,7 +315,7 @@ def repository(forge: Forge, name: str, config: bytes, spell: Sequence[str]) -> 
     ids=["git's", "other"],
 )
 def test_a_tree_that_git_takes_for_a_repository(
-    ana: Machine, forge: Forge, tmp_path: Path, spell: Sequence[str]
+    ana: Machine, forge: RawForge, tmp_path: Path, spell: Sequence[str]
 ) -> None:
     owned = tmp_path / "owned"
     made = repository(forge, "sub", CONFIG % os.fsencode(owned), spell)
@@ -339,7 +341,7 @@ def test_a_tree_that_git_takes_for_a_repository(
 
 
 def test_a_repository_made_of_what_is_there_and_what_comes(
-    ana: Machine, forge: Forge, tmp_path: Path
+    ana: Machine, forge: RawForge, tmp_path: Path
 ) -> None:
     ben = cloned(ana, "ben")
     ben("pull")
@@ -390,7 +392,7 @@ GITS = [".gitignore", ".gitattributes", ".gitmodules", ".dorkyignore", ".GitIgno
 
 
 @pytest.mark.parametrize("name", GITS)
-def test_what_git_takes_orders_from_stays_gits(ana: Machine, forge: Forge, name: str) -> None:
+def test_what_git_takes_orders_from_stays_gits(ana: Machine, forge: RawForge, name: str) -> None:
     """In a git repository; elsewhere it is a file like any other."""
     inner = directory(forge, "sub", file(forge, name, b"!.env\n"), file(forge, ".envrc"))
     publish(forge, inner)

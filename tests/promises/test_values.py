@@ -13,7 +13,7 @@ from unittest import mock
 import pytest
 from machines import Machine, Said
 from servers import Remote
-from test_team import cloned
+from teams import cloned
 
 from dorky.cli import main
 from dorky.documents.export import Form

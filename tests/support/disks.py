@@ -11,10 +11,14 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import strategies as st
 from machines import files
+
+from dorky import errors
+from dorky.worktree.worktree import Writing
 
 # --- trees ----------------------------------------------------------------------------------
 
@@ -182,3 +186,23 @@ def on_a_small_disk(disk: Path, script: str, *arguments: object, size: str = "4M
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+class Stopped:
+    """Lets some files be put into the worktree, and then no more."""
+
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, error: BaseException | None, *, after: int
+    ) -> None:
+        left = after
+        error = error or errors.DiskFull("here")
+
+        def install(self: Writing, *arguments: Any, **options: Any) -> os.stat_result:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise error
+            return real(self, *arguments, **options)
+
+        real = Writing.install
+        monkeypatch.setattr(Writing, "install", install)

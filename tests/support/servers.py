@@ -8,6 +8,7 @@ what users run; nothing in dorky is patched.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import re
 import ssl
@@ -25,6 +26,9 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
 from urllib.request import Request, urlopen
+
+SUPPORT = Path(__file__).parent
+"""For the path of programs that import what lies here."""
 
 ACCESS_KEY, SECRET_KEY = "AKIATESTTESTTESTTEST", "secret-of-the-tests"
 
@@ -348,3 +352,51 @@ def stub_server(
 
     with serving(Handler, tls) as endpoint:
         yield Server(endpoint, log)
+
+
+# --- answers written by hand -----------------------------------------------------------------
+
+
+_DATE = "Thu, 01 Jan 2026 00:00:00 GMT"
+ZEROS = bytes(1 << 20)
+HUGE = str(3 << 30)
+
+
+@contextlib.contextmanager
+def answering(act: Callable[[Any], None]) -> Iterator[str]:
+    """A server whose answers are written by hand."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def handle_any(self) -> None:
+            self.body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            self.close_connection = True
+            try:
+                act(self)
+            except OSError:
+                """Whoever asked has gone."""
+
+        do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = handle_any
+
+        def log_message(self, *args: object) -> None:
+            """Not to stderr."""
+
+    with serving(Handler) as endpoint:
+        yield endpoint
+
+
+def send(handler: Any, status: int, headers: dict[str, str], blocks: Iterator[bytes]) -> None:
+    handler.send_response(status)
+    for name, value in {"ETag": '"x"', "Last-Modified": _DATE, **headers}.items():
+        handler.send_header(name, value)
+    handler.end_headers()
+    for block in blocks:
+        if "Transfer-Encoding" in headers:
+            block = b"%x\r\n%s\r\n" % (len(block), block)
+        handler.wfile.write(block)
+
+
+def at_most(count: int) -> Iterator[bytes]:
+    """Much more than anybody should read, so that a fault ends."""
+    return itertools.repeat(ZEROS, count)

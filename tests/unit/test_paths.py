@@ -7,29 +7,9 @@ import re
 
 import pytest
 from hypothesis import example, given
-from hypothesis import strategies as st
+from strategies import patterns, some_paths
 
 from dorky.paths import matches, parents, shown
-
-names = st.sampled_from(["a", "b", "ab", "ba", "A", "aab", ".a", "a.b", "*", "[ab]", "a\nb", "é"])
-some_paths = st.lists(names, min_size=1, max_size=5).map("/".join)
-wild = [
-    "**",
-    "*",
-    "?",
-    "a*",
-    "*b",
-    "*a*",
-    "a?b",
-    "[ab]",
-    "[!a]",
-    "[ab]*",
-    ".*",
-    "a.b",
-    "[*]",
-    "**b",
-]
-patterns = st.lists(st.one_of(names, st.sampled_from(wild)), min_size=1, max_size=5).map("/".join)
 
 
 def stated(pattern: str) -> str:

@@ -15,7 +15,7 @@ import servers
 from faults import Faults, failing
 from machines import Machine, bucket
 from servers import Remote
-from test_team import admit, cloned
+from teams import admit, cloned
 
 from dorky import errors
 from dorky.remote import probe

@@ -13,7 +13,7 @@ import pytest
 from faults import Faults, failing
 from machines import Machine, bucket, driver_of, flip
 from servers import Remote
-from test_team import admit, cloned
+from teams import admit, cloned
 
 from dorky import errors
 from dorky.format.model import Inline

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from machines import Machine, flip, forget
 from servers import Remote
-from test_team import admit, cloned
+from teams import admit, cloned
 
 from dorky.remote import root as roots
 from dorky.store import oplog, reachability

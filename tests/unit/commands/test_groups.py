@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from machines import Machine, bucket, started
 from servers import Remote
-from test_team import admit, cloned
+from teams import admit, cloned
 
 from dorky.format.model import Roster
 from dorky.keys import age, roster

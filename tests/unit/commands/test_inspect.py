@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from machines import Machine, known
 from servers import Remote
-from test_team import admit, cloned
+from teams import admit, cloned
 
 from dorky import errors
 from dorky.merge.diff import LIMIT

@@ -10,7 +10,7 @@ import pytest
 from faults import RESET, Faults, failing
 from machines import Machine
 from servers import Remote
-from test_team import admit, cloned
+from teams import admit, cloned
 
 from dorky import errors
 from dorky.commands import gc as garbage

@@ -7,36 +7,13 @@ import re
 from pathlib import Path
 
 import pytest
-from machines import Machine, bucket, driver_of, files, started
+from machines import Machine, bucket, driver_of, files
 from servers import Remote
+from teams import admit, cloned, follow, start
 
 from dorky.keys import age
 
 SECRET = re.compile(r"AGE-SECRET-KEY-1[0-9A-Z]+")
-
-
-def cloned(machine: Machine, name: str) -> Machine:
-    """Another person's computer with what git carries of the project: `.dorkyrc`."""
-    made = Machine(machine.base.parent / name, machine.env)
-    (made.project / ".dorkyrc").write_bytes((machine.project / ".dorkyrc").read_bytes())
-    return made
-
-
-def follow(machine: Machine, other: Machine) -> None:
-    """git pull: take over the other's `.dorkyrc`."""
-    (machine.project / ".dorkyrc").write_bytes((other.project / ".dorkyrc").read_bytes())
-
-
-def admit(ana: Machine, newcomer: Machine, name: str) -> None:
-    """A newcomer asks, tells the fingerprint, and is let in."""
-    told = newcomer("team", "join", name, "--json").json["key"]["fingerprint"]
-    ana("team", "add", name, "--fingerprint", told)
-
-
-def start(tmp_path: Path, remote: Remote) -> Machine:
-    """Who starts a repository, with three files in two directories."""
-    content = {".env": "A=1\nB=2\n", "env/prod/api.env": "P=1\n", "notes": "n\n"}
-    return started(tmp_path / "ana", remote, content, "--name", "ana")
 
 
 @pytest.fixture

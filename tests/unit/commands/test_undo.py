@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from clones import Pair
 from disks import Tree, file, link, plant
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from machines import Machine, files
 from servers import Remote
-from test_merge import Pair
 
 from dorky import errors
 from dorky.repo import Repository

@@ -12,6 +12,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import servers
+from calls import calls
+from credentials import service_account
 from servers import Canned, Remote
 
 from dorky import errors
@@ -23,17 +25,7 @@ def error(code: int, message: str) -> str:
     return json.dumps({"error": {"code": code, "message": message, "errors": []}})
 
 
-CALLS: dict[str, Callable[[GCSDriver], object]] = {
-    "get": lambda d: d.get("root"),
-    "get_unless": lambda d: d.get("root", unless=Version("17")),
-    "get_range": lambda d: d.get_range("packs/a", 0, 10),
-    "put": lambda d: d.put("packs/a", b"x"),
-    "put_large": lambda d: d.put("packs/a", b"x" * (9 << 20)),
-    "create": lambda d: d.swap("root", b"x", expected=None),
-    "update": lambda d: d.swap("root", b"x", expected=Version("17")),
-    "list": lambda d: list(d.list("packs/")),
-    "delete": lambda d: d.delete(["packs/a", "packs/b"]),
-}
+CALLS = calls("17", large=9 << 20)
 
 FAULTS = [
     (403, error(403, "x does not have storage.objects.get access"), errors.AccessDenied),
@@ -262,25 +254,6 @@ def test_an_endpoint_in_the_options_gets_no_token(gcs_url: Remote) -> None:
     driver = GCSDriver.open(gcs_url.url, {"endpoint": "http://127.0.0.1:1"})
     driver.put("a", b"x")
     assert len(gcs_url.log) == 1
-
-
-def service_account(path: Path, token_uri: str) -> str:
-    from cryptography.hazmat.primitives import serialization
-    from cryptography.hazmat.primitives.asymmetric import rsa
-
-    key = rsa.generate_private_key(public_exponent=65537, key_size=2048).private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
-    fields = {
-        "type": "service_account",
-        "client_email": "robot@example.iam.gserviceaccount.com",
-        "private_key": key.decode(),
-        "token_uri": token_uri,
-    }
-    path.write_text(json.dumps(fields))
-    return str(path)
 
 
 @pytest.mark.parametrize(

@@ -15,9 +15,9 @@ from urllib.parse import urlsplit
 
 import pytest
 import servers
-from servers import Canned
-from test_gcs import CALLS, service_account
-from test_hostile_s3 import HUGE, SUPPORT, answering, at_most, send
+from calls import calls
+from credentials import service_account
+from servers import HUGE, SUPPORT, Canned, answering, at_most, send
 
 from dorky import errors
 from dorky.drivers import open_driver
@@ -61,14 +61,14 @@ _PEAK = """
 import resource, sys
 from dorky import errors
 from dorky.drivers import gcs
-from test_gcs import CALLS
+from calls import calls
 driver = gcs.GCSDriver.open("gs://bucket/x", {})
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 driver._bucket()
 big = bytes(9 << 20)
 before = peak()
-for name, call in CALLS.items():
+for name, call in calls("17", large=9 << 20).items():
     try:
         print(name, "took", call(driver))
     except errors.DorkyError as error:
@@ -80,7 +80,7 @@ print(peak() - before)
 @pytest.mark.parametrize("answer", ANSWERS.values(), ids=ANSWERS.keys())
 def test_no_answer_fills_the_memory(answer: Callable[[Any], None]) -> None:
     with answering(answer) as endpoint:
-        path = [*filter(None, sys.path), str(SUPPORT), str(Path(__file__).parent)]
+        path = [*filter(None, sys.path), str(SUPPORT)]
         done = subprocess.run(
             [sys.executable, "-c", _PEAK],
             env={
@@ -94,7 +94,7 @@ def test_no_answer_fills_the_memory(answer: Callable[[Any], None]) -> None:
             timeout=120,
         )
     *codes, peak = done.stdout.splitlines()
-    assert len(codes) == len(CALLS)
+    assert len(codes) == len(calls("17", large=9 << 20))
     assert not any("took" in code for code in codes)
     # Two answers of 8 MiB, and what is uploaded with its copies.
     assert int(peak) < 80, "MiB"
@@ -181,7 +181,7 @@ def test_no_redirect_is_followed(emulated: Emulated, status: int) -> None:
 
         with servers.stub_server(redirect) as server:
             driver = emulated(server.endpoint)
-            for call in CALLS.values():
+            for call in calls("17", large=9 << 20).values():
                 with pytest.raises(errors.BadEndpoint, match="redirect"):
                     call(driver)
     assert asked == []

@@ -1,5 +1,4 @@
 """S3 servers that mean harm: endless answers, false lengths, redirects, regions that are hosts."""
-# ruff: noqa: N815 (http.server names its methods so)
 
 from __future__ import annotations
 
@@ -9,15 +8,13 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import servers
-from servers import Canned
+from credentials import self_signed
+from servers import HUGE, SUPPORT, Canned, answering, at_most, send
 
 from dorky import errors
 from dorky.drivers import open_driver
@@ -25,52 +22,6 @@ from dorky.drivers.base import LIMIT, Version
 from dorky.drivers.s3 import S3Driver
 
 MiB = 1 << 20
-SUPPORT = Path(servers.__file__).parent
-
-
-@contextmanager
-def answering(act: Callable[[Any], None]) -> Iterator[str]:
-    """A server whose answers are written by hand."""
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def handle_any(self) -> None:
-            self.body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            self.close_connection = True
-            try:
-                act(self)
-            except OSError:
-                """Whoever asked has gone."""
-
-        do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = handle_any
-
-        def log_message(self, *args: object) -> None:
-            """Not to stderr."""
-
-    with servers.serving(Handler) as endpoint:
-        yield endpoint
-
-
-def send(handler: Any, status: int, headers: dict[str, str], blocks: Iterator[bytes]) -> None:
-    handler.send_response(status)
-    for name, value in {"ETag": '"x"', "Last-Modified": _DATE, **headers}.items():
-        handler.send_header(name, value)
-    handler.end_headers()
-    for block in blocks:
-        if "Transfer-Encoding" in headers:
-            block = b"%x\r\n%s\r\n" % (len(block), block)
-        handler.wfile.write(block)
-
-
-_DATE = "Thu, 01 Jan 2026 00:00:00 GMT"
-ZEROS = bytes(MiB)
-HUGE = str(3 << 30)
-
-
-def at_most(count: int) -> Iterator[bytes]:
-    """Much more than anybody should read, so that a fault ends."""
-    return itertools.repeat(ZEROS, count)
 
 
 BODIES: dict[str, Callable[[Any], None]] = {
@@ -141,7 +92,7 @@ def test_what_is_too_large_is_told_before_it_is_read() -> None:
     def act(handler: Any) -> None:
         send(handler, 200, {"Content-Length": HUGE}, iter(()))
         for _ in range(3 << 10):
-            handler.wfile.write(ZEROS)
+            handler.wfile.write(bytes(MiB))
             sent.append(MiB)
 
     with answering(act) as endpoint:
@@ -284,8 +235,6 @@ def test_where_a_redirect_leads(status: int) -> None:
 
 
 def test_no_redirect_leads_out_of_tls(tmp_path: Any) -> None:
-    from test_s3 import self_signed
-
     asked: list[str] = []
 
     def elsewhere(handler: Any) -> None:

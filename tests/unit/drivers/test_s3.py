@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import http.server
 import socket
-import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import datetime, timedelta, timezone
-from ipaddress import ip_address
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
 import servers
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from calls import calls
+from credentials import self_signed
 from servers import Canned, Remote
 
 from dorky import errors
@@ -36,16 +31,7 @@ def error(code: str, *, message: str = "said so", region: str = "") -> str:
     )
 
 
-CALLS: dict[str, Callable[[S3Driver], object]] = {
-    "get": lambda d: d.get("root"),
-    "get_unless": lambda d: d.get("root", unless=Version('"etag"')),
-    "get_range": lambda d: d.get_range("packs/a", 0, 10),
-    "put": lambda d: d.put("packs/a", b"x"),
-    "create": lambda d: d.swap("root", b"x", expected=None),
-    "update": lambda d: d.swap("root", b"x", expected=Version('"etag"')),
-    "list": lambda d: list(d.list("packs/")),
-    "delete": lambda d: d.delete(["packs/a", "packs/b"]),
-}
+CALLS = calls('"etag"')
 
 FAULTS = [
     (400, error("ExpiredToken"), errors.ExpiredCredentials),
@@ -461,36 +447,6 @@ def test_unusable_certificates(tmp_path: Path) -> None:
     bundle.write_text("not a certificate")
     with pytest.raises(errors.BadConfig):
         S3Driver.open("s3://bucket", options).get("root")
-
-
-def self_signed(directory: Path) -> tuple[str, ssl.SSLContext]:
-    """A certificate for 127.0.0.1, and a server's context that shows it."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test")])
-    now = datetime.now(timezone.utc)
-    certificate = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False
-        )
-        .sign(key, hashes.SHA256())
-    )
-    pem = directory / "server.pem"
-    pem.write_bytes(
-        certificate.public_bytes(serialization.Encoding.PEM)
-        + key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
-    bundle = directory / "ca.pem"
-    bundle.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(pem)
-    return str(bundle), context
 
 
 def test_private_certificates(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import boto3
 import pytest
 from machines import Machine, started
 from servers import Remote, Server, s3_env
-from test_team import cloned
+from teams import cloned
 
 from dorky.keys import age
 

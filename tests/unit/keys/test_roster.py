@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from test_paths import patterns as wild_patterns
+from strategies import patterns
 
 from dorky import errors
 from dorky.format import model
@@ -28,7 +28,7 @@ groups = st.builds(
     Group,
     st.sampled_from(IDS),
     st.sampled_from(["ops", "data", "web"]),
-    st.lists(wild_patterns, max_size=3).map(tuple),
+    st.lists(patterns, max_size=3).map(tuple),
 )
 rosters = st.builds(
     Roster,

@@ -2,61 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
-from disks import Tree, file, link, plant, trees
+from clones import Pair, two_clones
+from disks import Tree, file, link, trees
 from hypothesis import HealthCheck, given, settings
 from machines import Machine, files
 
 from dorky import errors
 from dorky.format.model import ALL
-from dorky.repo import Repository
-from dorky.results import Transfer
 from dorky.store import history
 from dorky.worktree import checkout
-
-
-class Pair(NamedTuple):
-    """Two clones of one repository. Ana pushes first, Ben pulls."""
-
-    ana: Repository
-    ben: Repository
-
-    def start(self, tree: Tree) -> None:
-        """Give both the same state."""
-        self.commit(self.ana, tree)
-        self.ana.push()
-        self.ben.pull()
-        assert files(self.ben.root) == dict(tree)
-
-    def commit(self, repo: Repository, tree: Tree) -> None:
-        plant(repo.root, tree)
-        os.chdir(repo.root)
-        repo.stage(["."])
-        if repo.status().staged:
-            repo.commit("work")
-
-    def meet(self, theirs: Tree, ours: Tree) -> Transfer:
-        """Ana commits and pushes ``theirs``, Ben commits ``ours`` and pulls."""
-        self.commit(self.ana, theirs)
-        self.ana.push()
-        self.commit(self.ben, ours)
-        return self.ben.pull()
-
-
-@contextlib.contextmanager
-def two_clones(directory: Path) -> Iterator[Pair]:
-    url = str(directory / "vault")
-    ana, _ = Repository.init(directory / "ana", url)
-    ben, _ = Repository.clone(url, directory / "ben")
-    with ana, ben:
-        yield Pair(ana, ben)
 
 
 @pytest.fixture

@@ -1,28 +1,25 @@
-"""Repository: setting up, pushing and pulling, getting single files, and the end."""
+"""Pushing, pulling and downloading: nothing that is only here is lost, whatever fails."""
 
 from __future__ import annotations
 
 import errno
 import os
-import re
 import shutil
 import stat
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import servers
-from faults import OFFLINE, Faults, failing
-from machines import Machine, bucket, driver_of, files, noise, started
+from disks import Stopped
+from faults import Faults
+from machines import Machine, noise, started
 from servers import Canned, Remote
 
 from dorky import errors
-from dorky.commands import sync as sync_module
 from dorky.repo import Repository
-from dorky.worktree.worktree import Writing
 
 
 @pytest.fixture
@@ -36,187 +33,6 @@ def ben(ana: Machine, file_url: Remote) -> Machine:
     machine = ana.another("ben")
     machine("clone", file_url.url, ".")
     return machine
-
-
-# --- init -----------------------------------------------------------------------------------
-
-
-def test_init_makes_an_identity_and_says_so(tmp_path: Path, file_url: Remote) -> None:
-    ana = Machine(tmp_path / "ana", {})
-    said = ana("init", file_url.url)
-    text = ana.identity.read_text()
-    (public,) = re.findall(r"age1[0-9a-z]+", said.out)
-    assert f"# public key: {public}" in text
-    assert "AGE-SECRET-KEY-1" in text
-    assert "AGE-SECRET-KEY" not in said.out
-    assert "keep a copy" in said.out
-    assert stat.S_IMODE(ana.identity.stat().st_mode) == 0o600
-    assert stat.S_IMODE(ana.identity.parent.stat().st_mode) == 0o700
-    rc = ana.read(".dorkyrc").decode()
-    assert "AGE-SECRET" not in rc
-    assert file_url.url in rc
-    assert (ana.own / ".gitignore").read_text() == "*\n"
-
-    ana.project = ana.base / "second"
-    ana.project.mkdir()
-    said = ana("init", "--json").json and ana("status")
-    assert ana.identity.read_text() == text
-
-
-def test_init_json(tmp_path: Path, file_url: Remote) -> None:
-    ana = Machine(tmp_path / "ana", {})
-    said = ana("init", file_url.url, "--json").json
-    assert said["url"] == Path(file_url.url).as_uri()
-    assert said["identity"] == str(ana.identity)
-    assert said["new_identity"] is said["sealed"] is True
-    assert re.fullmatch("[0-9a-f]{32}", said["repository"])
-
-
-def test_init_plain_needs_no_identity(tmp_path: Path, file_url: Remote) -> None:
-    ana = Machine(tmp_path / "ana", {})
-    said = ana("init", file_url.url, "--plain")
-    assert "not sealed" in said.out
-    assert not ana.identity.exists()
-    assert "fingerprint" not in ana.read(".dorkyrc").decode()
-
-
-def test_init_where_a_project_is(ana: Machine) -> None:
-    before = ana.read(".dorkyrc")
-    said = ana("init", code=3)
-    assert "already" in said.error
-    assert said.hint == "dorky status"
-    assert ana.read(".dorkyrc") == before
-
-
-def test_init_where_the_remote_holds_a_repository(tmp_path: Path, remote: Remote) -> None:
-    first = Machine(tmp_path / "first", remote.env)
-    first("init", remote.url)
-    before = bucket(remote)
-    second = first.another("second", identity=False)
-    said = second("init", remote.url, code=5)
-    assert "holds a dorky repository already" in said.error
-    assert said.hint.startswith("dorky clone ")
-    assert list(second.project.iterdir()) == []
-    assert bucket(remote) == before
-
-
-def test_init_that_fails_leaves_nothing_behind_and_may_be_repeated(
-    tmp_path: Path, file_url: Remote, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    faults = Faults.installed(monkeypatch)
-    ana = Machine(tmp_path / "ana", {})
-    ana.write("kept", "1")
-    for verb in ("get", "swap"):
-        faults.before(verb, failing(OFFLINE), times=100)
-        said = ana("init", file_url.url, code=8)
-        assert "can't be reached" in said.error
-        assert [path.name for path in ana.project.iterdir()] == ["kept"]
-        faults.clear()
-    ana("init", file_url.url)
-
-
-# --- clone ----------------------------------------------------------------------------------
-
-
-def test_clone_names_its_directory_after_the_url(ana: Machine, tmp_path: Path) -> None:
-    url = re.findall(r'url = "(.*)"', ana.read(".dorkyrc").decode())[0]
-    carl = ana.another("carl")
-    said = carl("clone", url)
-    name = url.rpartition("/")[2]
-    assert files(carl.project / name) == ana.files()
-    assert "2 files" in said.out
-
-
-def test_clone_of_an_empty_place(tmp_path: Path, remote: Remote) -> None:
-    ana = Machine(tmp_path / "ana", remote.env)
-    said = ana("clone", remote.url, "here", code=4)
-    assert "holds no dorky repository" in said.error
-    assert said.hint.startswith("check the URL")
-    assert list(ana.project.iterdir()) == []
-    (ana.project / "empty").mkdir()
-    ana("clone", remote.url, "empty", code=4)
-    assert list((ana.project / "empty").iterdir()) == []
-
-
-def test_clone_of_a_repository_without_commits(tmp_path: Path, remote: Remote) -> None:
-    ana = Machine(tmp_path / "ana", remote.env)
-    ana("init", remote.url)
-    ben = ana.another("ben")
-    assert "no commits yet" in ben("clone", remote.url, ".").out
-    assert "no commits yet" in ben("pull").out
-    ben.commit({"a": "1"})
-    ben("push")
-    ana("pull")
-    assert ana.files() == ben.files()
-
-
-@pytest.mark.parametrize("there", ["full/file", "file"])
-def test_clone_into_what_is_not_empty(ana: Machine, file_url: Remote, there: str) -> None:
-    carl = ana.another("carl")
-    carl.write(there, "mine")
-    said = carl("clone", file_url.url, there.split("/")[0], code=5)
-    assert "is not empty" in said.error
-    assert carl.files().keys() == {there}
-    assert carl.read(there) == b"mine"
-
-
-@pytest.mark.parametrize(
-    "there",
-    [
-        False,
-        pytest.param(True),
-    ],
-    ids=["made", "there"],
-)
-def test_a_clone_that_was_interrupted_is_simply_run_again(
-    ana: Machine, file_url: Remote, monkeypatch: pytest.MonkeyPatch, there: bool
-) -> None:
-    ana.commit({f"{n:02}/file": f"{n}" for n in range(20)})
-    ana("push")
-    carl = ana.another("carl")
-    if there:
-        (carl.project / "here").mkdir()
-    for cut in ("KeyboardInterrupt", "disk"):
-        with monkeypatch.context() as patched:
-            Stopped(patched, KeyboardInterrupt() if cut[0] == "K" else None, after=10)
-            carl("clone", file_url.url, "here", code=130 if cut[0] == "K" else 8)
-        assert sorted(carl.project.glob("here/*")) == []
-    carl("clone", file_url.url, "here")
-    assert files(carl.project / "here") == ana.files()
-
-
-class Stopped:
-    """Lets some files be put into the worktree, and then no more."""
-
-    def __init__(
-        self, monkeypatch: pytest.MonkeyPatch, error: BaseException | None, *, after: int
-    ) -> None:
-        left = after
-        error = error or errors.DiskFull("here")
-
-        def install(self: Writing, *arguments: Any, **options: Any) -> os.stat_result:
-            nonlocal left
-            left -= 1
-            if left < 0:
-                raise error
-            return real(self, *arguments, **options)
-
-        real = Writing.install
-        monkeypatch.setattr(Writing, "install", install)
-
-
-def test_a_remote_inside_the_project(ana: Machine) -> None:
-    """As somebody tries who wants to see how it works: it must not be taken into itself."""
-    new = ana.another("new")
-    new.write(".env", "KEY=1\n")
-    said = new.run("init", "vault")
-    if said.code:
-        assert said.code in {2, 5}
-        return
-    new("stage", ".")
-    new("commit", "-m", "all")
-    new("push")
-    assert new("ls").out == ".env\n"
 
 
 # --- pull never overwrites what is only here ------------------------------------------------
@@ -334,7 +150,9 @@ def test_force_keeps_what_only_the_index_holds(
 
 
 @pytest.mark.parametrize("old", ["file", "directory"])
-def test_a_file_becomes_a_directory_and_the_reverse(ana: Machine, ben: Machine, old: str) -> None:
+def test_a_file_becomes_a_directory_and_the_reverse(
+    ana: Machine, ben: Machine, file_url: Remote, old: str
+) -> None:
     before, after = ("thing", "thing/inside") if old == "file" else ("thing/inside", "thing")
     ana.commit({before: "1"})
     ana("push")
@@ -347,7 +165,7 @@ def test_a_file_becomes_a_directory_and_the_reverse(ana: Machine, ben: Machine, 
     ana("commit", "-m", "turned round")
     ana("push")
     carl = ana.another("carl")
-    carl("clone", driver_of(Remote(str(origin(ana)), {}, {}, servers.RequestLog())).url, ".")
+    carl("clone", file_url.url, ".")
     assert carl.files() == ana.files()
 
     edited = ana.another("edited")
@@ -361,11 +179,6 @@ def test_a_file_becomes_a_directory_and_the_reverse(ana: Machine, ben: Machine, 
     edited.write(before, "1")
     edited("pull")
     assert edited.files() == ana.files()
-
-
-def origin(machine: Machine) -> Path:
-    with machine.repo() as repo:
-        return Path(repo.config.url("origin"))
 
 
 def test_a_file_deleted_here_and_changed_there(ana: Machine, ben: Machine) -> None:
@@ -470,10 +283,9 @@ def test_a_process_that_dies_is_simply_started_again(
         ana("push")
         dying = ben
     before = ben.files()
-    support = Path(servers.__file__).parent
     with dying.here():
         code = subprocess.run(
-            [sys.executable, "-c", _DYING, str(support), command, verb, when, str(n)],
+            [sys.executable, "-c", _DYING, str(servers.SUPPORT), command, verb, when, str(n)],
             check=False,
         ).returncode
     assert code == 9
@@ -700,185 +512,6 @@ def test_download_into_a_directory_that_is_not_there(ana: Machine) -> None:
     assert not (ana.project / "no").exists()
 
 
-# --- remotes --------------------------------------------------------------------------------
-
-
-def test_remotes(ana: Machine, tmp_path: Path) -> None:
-    assert ana("remote", "list", "--json").json == {"origin": str(origin(ana))}
-    said = ana("remote", "add", "origin", "s3://acme/x", code=3)
-    assert said.hint == "dorky remote set-url origin URL"
-    ana("remote", "add", "second", "s3://acme-backup/x", "--profile", "acme")
-    assert ana("remote", "list", "--json").json["second"] == "s3://acme-backup/x"
-    assert ana("config", "get", "remotes.second.profile").out == "acme\n"
-    ana("remote", "set-url", "second", "gs://acme-backup/x")
-    ana("remote", "remove", "second")
-    assert "second" not in ana.read(".dorkyrc").decode()
-    for name, url, code in (
-        # Its refs would be taken for those that keep what force overwrote.
-        ("backup", "s3://acme/x", 2),
-        ("a/b", "s3://acme/x", 2),
-        ("ok", "s3://", 2),
-        ("ok", "ftp://acme/x", 3),
-        ("ok", "s3://user:key@acme/x", 2),
-    ):
-        before = ana.read(".dorkyrc")
-        assert "key@" not in ana("remote", "add", name, url, code=code).err
-        assert ana.read(".dorkyrc") == before
-    assert ana("remote", "remove", "gone", code=3).hint
-    assert ana("remote", "set-url", "gone", "s3://acme/x", code=3).hint
-
-
-def test_another_url_is_another_place(ana: Machine, ben: Machine, tmp_path: Path) -> None:
-    """It may be an older copy, which has to be said once."""
-    (tmp_path / "moved").mkdir()
-    for path in origin(ana).iterdir():
-        if path.is_file() and path.name == "root":
-            (tmp_path / "moved" / "root").write_bytes(path.read_bytes())
-    ana.commit({".env": "KEY=2\n"})
-    ana("push")
-    ana("remote", "set-url", "origin", tmp_path / "moved")
-    assert "is older" in ana("pull", code=7).error
-    ana("pull", "--accept-rewind")
-    assert ana("status", "--json").json["ahead"] == 1
-    ana("push")
-    ben("remote", "set-url", "origin", tmp_path / "moved")
-    ben("pull")
-    assert ben.files() == ana.files()
-
-
-def test_a_relative_url_counts_from_the_project(ana: Machine, tmp_path: Path) -> None:
-    carl = ana.another("carl")
-    carl("init", "../vault")
-    carl.commit({"sub/file": "1"})
-    with carl.here():
-        os.chdir("sub")
-        with Repository.find() as repo:
-            repo.push()
-    assert (carl.base / "vault" / "root").exists()
-
-
-def test_a_bucket_named_by_the_environment(ana: Machine, s3_url: Remote) -> None:
-    """DORKY_BUCKET: the project's directory is the prefix."""
-    carl = ana.another("carl")
-    name = s3_url.url.split("/")[2]
-    carl.env |= {**s3_url.env, "DORKY_BUCKET": name}
-    carl("init")
-    carl.commit({".env": "KEY=1\n"})
-    carl("push")
-    dora = carl.another("dora")
-    dora("pull")
-    assert dora.files() == carl.files()
-    assert f"s3://{name}/project" in dora("remote", "list").out
-
-
-# --- destroy --------------------------------------------------------------------------------
-
-
-def test_destroy_is_planned_first(ana: Machine, file_url: Remote) -> None:
-    ana.commit({".env": "KEY=2\n"})
-    before, held = ana.files(), bucket(file_url)
-    plan = ana("destroy", "--dry-run", "--json").json
-    assert plan["unpushed"] == 1
-    assert plan["url"] == ""
-    assert plan["root"] == str(ana.project)
-    plan = ana("destroy", "--remote", "--dry-run", "--json").json
-    assert plan["keys"] == 1
-    assert plan["size"] == len(held["root"])
-    assert "1 commit that no remote" in ana("destroy", "--dry-run").err
-    # Nobody is asked without a terminal.
-    for command in (("destroy",), ("destroy", "--json"), ("destroy", "--remote")):
-        assert "--yes" in ana(*command, code=5).hint
-    assert ana.files() == before
-    assert ana.own.is_dir()
-    assert bucket(file_url) == held
-    ana("status")
-
-
-def test_destroy_here_keeps_files_and_remote(ana: Machine, ben: Machine, file_url: Remote) -> None:
-    before, held = ana.files(), bucket(file_url)
-    assert "Deleted" in ana("destroy", "--yes").out
-    assert ana.files() == before
-    assert not ana.own.exists()
-    assert not (ana.project / ".dorkyrc").exists()
-    assert bucket(file_url) == held
-    ana("status", code=3)
-    ben("pull")
-
-
-def test_destroy_in_the_remote_lists_every_page(tmp_path: Path, remote: Remote) -> None:
-    from moto.core import DEFAULT_ACCOUNT_ID
-    from moto.s3.models import s3_backends
-
-    ana = Machine(tmp_path / "ana", remote.env)
-    ana("init", remote.url)
-    ana.commit({"data": noise(300_000)})
-    ana("push")
-    driver = driver_of(remote)
-    _, _, prefix = remote.url.partition("://")
-    # moto's own way in is ten times faster, and so are bare files; the GCS emulator has but one
-    # page.
-    count = 30 if remote.url.startswith("gs:") else 1100
-    for n in range(count):
-        key = f"packs/{n:064x}"
-        if remote.url.startswith("s3:"):
-            name, _, folder = prefix.partition("/")
-            s3_backends[DEFAULT_ACCOUNT_ID]["aws"].put_object(name, f"{folder}/{key}", b"")
-        elif remote.url.startswith("gs:"):
-            driver.put(key, b"")
-        else:
-            Path(remote.url, key).write_bytes(b"")
-    others = {"packs.txt": b"1", "other/packs/x": b"2", "rooted": b"3", "root.txt": b"4"}
-    for key, data in others.items():
-        driver.put(key, data)
-    plan = ana("destroy", "--remote", "--dry-run", "--json").json
-    assert plan["keys"] == count + 2
-    before = ana.files()
-    ana("destroy", "--remote", "--yes")
-    assert bucket(remote) == others
-    assert ana.files() == before
-    assert not ana.own.exists()
-    ana("init", remote.url)
-
-
-def test_destroy_that_was_interrupted_goes_on(
-    ana: Machine, ben: Machine, file_url: Remote, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ana.commit({"data": noise(300_000)})
-    ana("push")
-    faults = Faults.installed(monkeypatch)
-    faults.before("delete", lambda: None)
-    faults.before("delete", failing(OFFLINE), times=100)
-    ana("destroy", "--remote", "--yes", code=8)
-    assert "root" not in bucket(file_url)
-    assert ana.own.is_dir()
-    faults.clear()
-    assert ben("pull", code=4).error.startswith("The root of")
-    ana("destroy", "--remote", "--yes")
-    assert bucket(file_url) == {}
-
-
-def test_destroy_spares_another_repository(ana: Machine, tmp_path: Path) -> None:
-    other = ana.another("other")
-    other("init", tmp_path / "place")
-    before = (tmp_path / "place" / "root").read_bytes()
-    ana("remote", "set-url", "origin", tmp_path / "place")
-    assert "another repository" in ana("destroy", "--remote", "--yes", code=7).error
-    assert (tmp_path / "place" / "root").read_bytes() == before
-    assert ana.own.is_dir()
-
-
-def test_destroy_at_home_keeps_the_identity(tmp_path: Path) -> None:
-    """~/.dorky is the user's and the state of a project in the home directory."""
-    ana = Machine(tmp_path / "ana", {})
-    ana.project = ana.home
-    ana("init", tmp_path / "place")
-    ana.commit({".env": "KEY=1\n"})
-    secret = ana.identity.read_bytes()
-    ana("destroy", "--yes")
-    assert ana.identity.read_bytes() == secret
-    assert ana.read(".env") == b"KEY=1\n"
-
-
 # --- what goes wrong between here and a bucket ----------------------------------------------
 
 
@@ -983,21 +616,15 @@ def test_a_pull_that_could_not_set_up_leaves_nothing_behind(ana: Machine, tmp_pa
     new("init")
 
 
-def test_an_error_is_one_class_for_the_library(ana: Machine, tmp_path: Path) -> None:
+def test_an_error_is_one_class_for_the_library(
+    ana: Machine, file_url: Remote, tmp_path: Path
+) -> None:
     with ana.here(), pytest.raises(errors.RepositoryExists) as caught:
-        Repository.init(tmp_path / "again", str(origin(ana)))
+        Repository.init(tmp_path / "again", file_url.url)
     assert caught.value.code == "repository-exists"
     with ana.here(), pytest.raises(errors.NoRepositoryAtURL):
         Repository.clone(str(tmp_path / "nowhere"), tmp_path / "clone")
     assert not (tmp_path / "clone").exists()
-
-
-@pytest.mark.parametrize("name", ["my vault", "vault", "\u00e9"])
-def test_no_spelling_of_a_remote_inside_the_project(tmp_path: Path, name: str) -> None:
-    ana = Machine(tmp_path / "ana", {})
-    inside = (ana.project / name).as_uri()
-    assert "inside the project" in ana("init", inside, code=2).error
-    assert list(ana.project.iterdir()) == []
 
 
 def test_a_single_path_is_one_path(tmp_path: Path) -> None:
@@ -1011,24 +638,3 @@ def test_a_single_path_is_one_path(tmp_path: Path) -> None:
         repo.rm(str(tmp_path / ".a"))
         assert list(repo.index.rows()) == ["a"]
         assert (tmp_path / "a").exists()
-
-
-def test_init_that_fails_leaves_no_directory(tmp_path: Path) -> None:
-    with pytest.raises(errors.BadURL):
-        Repository.init(tmp_path / "n" / "m", "s3://")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_clone_that_fails_leaves_what_others_put_there(
-    ana: Machine, file_url: Remote, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    carl = ana.another("carl")
-    (carl.project / "here").mkdir()
-
-    def fail(*_: Any) -> None:
-        (carl.project / "here" / "notes").write_text("mine")
-        raise errors.ServerBusy("x", "503")
-
-    monkeypatch.setattr(sync_module.remote_fetch, "fetch", fail)
-    carl("clone", file_url.url, "here", code=8)
-    assert [path.name for path in (carl.project / "here").iterdir()] == ["notes"]
