@@ -17,8 +17,8 @@ from dorky.commands.exposures import exposures_of_groups
 from dorky.commands.regroup import check_in, regroup
 from dorky.commands.root_change import RootChange, change_root, fetch_keyed_root
 from dorky.commands.rotation import RotationPlan
-from dorky.commands.sync import ensure_set_up, fetch_root
 from dorky.commands.team import current_member, described, group_infos, other_member
+from dorky.commands.upstream import ensure_set_up, fetch_root
 from dorky.format.model import Group, Member, Roster
 from dorky.keys import roster, vault
 from dorky.keys.placement import fold

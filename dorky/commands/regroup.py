@@ -11,8 +11,8 @@ from dorky import errors
 from dorky.commands.checkout import attached_head, follow_claims
 from dorky.commands.inspect import fetch_missing
 from dorky.commands.root_change import RootChange, change_root, fetch_keyed_root
-from dorky.commands.sync import ensure_set_up
 from dorky.commands.team import described
+from dorky.commands.upstream import ensure_set_up
 from dorky.format.model import Entry, Group, ObjectId, Roster
 from dorky.keys import placement, roster, vault
 from dorky.keys.vault import Vault

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from dorky import errors
-from dorky.commands.sync import fetch_root
+from dorky.commands.upstream import fetch_root
 from dorky.format.model import ALL, Header
 from dorky.keys import roster, vault
 from dorky.keys.vault import Vault

@@ -14,7 +14,8 @@ from urllib.parse import unquote, urlsplit
 from dorky import errors, files
 from dorky.commands.access import recovery as second_way
 from dorky.commands.inspect import StrPath, committed_entries
-from dorky.commands.sync import download, first_root, pull, refresh
+from dorky.commands.sync import download, pull, refresh
+from dorky.commands.upstream import first_root
 from dorky.config import RC, Config, check, choice
 from dorky.drivers import consent, open_driver
 from dorky.format import model

@@ -13,7 +13,7 @@ from dorky.commands.access import Access
 from dorky.commands.exposures import exposures_of_groups
 from dorky.commands.root_change import RootChange, change_root, fetch_keyed_root
 from dorky.commands.rotation import RotationPlan
-from dorky.commands.sync import ensure_set_up, fetch_root
+from dorky.commands.upstream import ensure_set_up, fetch_root
 from dorky.format import model
 from dorky.format.model import ALL, Group, Locked, Member, Roster
 from dorky.keys import age, identities, placement, roster, vault

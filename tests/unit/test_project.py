@@ -16,7 +16,7 @@ from machines import Machine, started
 from servers import Remote
 
 from dorky import errors, files
-from dorky.commands import sync as sync_module
+from dorky.commands import upstream
 from dorky.keys import age
 from dorky.project import Project
 from dorky.repo import Repository
@@ -465,14 +465,14 @@ def test_the_second_of_two_first_pulls_leaves_the_first_alone(
     ben = ana.another("ben")
     ben.write(".dorkyrc", ana.read(".dorkyrc"))
     with ben.here(), Repository(ben.project) as first:
-        fetch = sync_module.remote_fetch.fetch
+        fetch = upstream.remote_fetch.fetch
 
         def slowly(*arguments: Any) -> None:
             with Repository(ben.project) as second, pytest.raises(errors.Locked):
                 second.pull()
             fetch(*arguments)
 
-        monkeypatch.setattr(sync_module.remote_fetch, "fetch", slowly)
+        monkeypatch.setattr(upstream.remote_fetch, "fetch", slowly)
         assert first.pull().new
     assert ben.read(".env") == ana.read(".env")
 

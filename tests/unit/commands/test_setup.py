@@ -16,7 +16,7 @@ from machines import Machine, bucket, files, started
 from servers import Remote
 
 from dorky import errors
-from dorky.commands import sync as sync_module
+from dorky.commands import upstream
 from dorky.repo import Repository
 
 
@@ -218,7 +218,7 @@ def test_a_clone_that_fails_leaves_what_others_put_there(
         (carl.project / "here" / "notes").write_text("mine")
         raise errors.ServerBusy("x", "503")
 
-    monkeypatch.setattr(sync_module.remote_fetch, "fetch", fail)
+    monkeypatch.setattr(upstream.remote_fetch, "fetch", fail)
     carl("clone", file_url.url, "here", code=8)
     assert [path.name for path in (carl.project / "here").iterdir()] == ["notes"]
 
