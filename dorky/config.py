@@ -627,4 +627,11 @@ class Config:
         """Return a directory whose files are in memory, not on a disk; None if there is none."""
         places = [self.environment.get("XDG_RUNTIME_DIR", ""), "/dev/shm"]  # noqa: S108
         found = (Path(place) for place in places if place.startswith("/"))
-        return next((each for each in found if each.is_dir() and os.access(each, os.W_OK)), None)
+        return next(
+            (
+                directory
+                for directory in found
+                if directory.is_dir() and os.access(directory, os.W_OK)
+            ),
+            None,
+        )

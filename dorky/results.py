@@ -779,7 +779,7 @@ class FsckReport(Result, frozen=True, kw_only=True):
     @property
     def sound(self) -> bool:
         """Return whether nothing is damaged or lost."""
-        return not any(each.fatal for each in self.findings)
+        return not any(finding.fatal for finding in self.findings)
 
 
 class RepairReport(Result, frozen=True, kw_only=True):
