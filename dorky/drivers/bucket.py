@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from google.cloud.storage import Bucket
 
 _KEPT = "what somebody deletes can be brought back; so can what rotate or purge delete"
-_NOT_KEPT = "whoever may delete in the bucket, or errs there, deletes for good"
+_NOT_KEPT = "whoever may delete in the bucket, or errs there, deletes permanently"
 
 # Classes whose objects must be requested and waited for; all others are readable at once.
 _FROZEN = frozenset({"GLACIER", "DEEP_ARCHIVE"})

@@ -496,8 +496,8 @@ def _check_unforked(path: Path) -> None:
         found = path.stat()
         if (found.st_dev, found.st_ino) in _forked:
             raise errors.Locked(
-                "it was in use when this process was forked",
-                hint="close the project before the fork, or start the process by spawn",
+                "it was in use when this process was forked: close the project before the fork, "
+                "or start the process by spawn"
             )
 
 

@@ -67,7 +67,7 @@ def test_who_has_no_key_is_told_what_to_do(ana: Machine) -> None:
     assert not ben.own.exists()
     ben("key", "gen")
     said = ben("pull", code=6)
-    assert "not sealed for you" in said.error
+    assert "not encrypted for you" in said.error
     assert "dorky team join" in said.hint
 
 
@@ -216,7 +216,7 @@ def test_who_is_removed_reads_nothing_new(tmp_path: Path, remote: Remote) -> Non
     ana.commit({".env": "A=3\nB=4\n"})
     ana("push")
     said = ben("pull", code=6)
-    assert "not sealed for you" in said.error
+    assert "not encrypted for you" in said.error
     assert ben.read(".env") == b"A=1\nB=2\n"
     assert [each["name"] for each in ana("team", "list", "--json").json["members"]] == ["ana"]
 
