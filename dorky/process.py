@@ -255,8 +255,8 @@ class Mask:
     """
 
     def __init__(self, values: Iterable[str]) -> None:
-        found = {text for value in values for text in (value, *map(str.strip, value.splitlines()))}
-        self._values = [text.encode() for text in found if len(text) >= SHORTEST]
+        found = {line for value in values for line in (value, *map(str.strip, value.splitlines()))}
+        self._values = [line.encode() for line in found if len(line) >= SHORTEST]
         self._waiting = b""
         self._covered = 0
         """The number of bytes kept back that belong to a value whose mask was already returned."""

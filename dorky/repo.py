@@ -536,7 +536,7 @@ class Repository(Project):
 
         return commands.op_log(self, limit=limit)
 
-    def undo(self, count: int = 1, *, force: bool = False) -> Undone:
+    def undo(self, count: int = 1, *, force: bool = False, dry_run: bool = False) -> Undone:
         """Take back the newest operations: refs, index and files are as they were before.
 
         An undo is an operation, too: undoing it restores everything.
@@ -544,6 +544,7 @@ class Repository(Project):
         Args:
             count: How many operations to take back.
             force: Whether to overwrite what was edited since, after keeping it as a backup commit.
+            dry_run: Whether to report only what would be taken back.
 
         Raises:
             NothingToDo: There is nothing to undo.
@@ -551,7 +552,7 @@ class Repository(Project):
         """
         from dorky.commands import undo as commands
 
-        return commands.undo(self, count, force=force)
+        return commands.undo(self, count, force=force, dry_run=dry_run)
 
     def push(self) -> PushResult:
         """Send the commits that the remote lacks, and move its ``main`` to the local one.

@@ -426,14 +426,15 @@ class OperationEntry(Result, frozen=True, kw_only=True):
 
 
 class Undone(Result, frozen=True, kw_only=True):
-    """The result of an undo.
+    """An undo, planned or done.
 
     Attributes:
-        operations: The operations that were undone, the newest first.
+        operations: The operations that are undone, the newest first.
         changes: The changes of files.
-        head: The commit that ``main`` names now.
+        head: The commit that ``main`` names afterwards.
         backup: The ref that keeps overwritten content; empty if there was none.
-        published: Whether the remote has commits that were undone locally.
+        published: Whether the remote has commits that are undone locally.
+        done: Whether it has been done, not only planned.
     """
 
     operations: tuple[OperationEntry, ...]
@@ -441,6 +442,7 @@ class Undone(Result, frozen=True, kw_only=True):
     head: str | None = None
     backup: str = ""
     published: bool = False
+    done: bool = False
 
 
 class CheckedOut(Result, frozen=True, kw_only=True):
@@ -826,7 +828,7 @@ class FsckReport(Result, frozen=True, kw_only=True):
     @property
     def sound(self) -> bool:
         """Return whether nothing is damaged or lost."""
-        return not any(each.fatal for each in self.findings)
+        return not any(finding.fatal for finding in self.findings)
 
 
 class RepairReport(Result, frozen=True, kw_only=True):

@@ -138,6 +138,9 @@ def undo(
     force: Annotated[
         bool, typer.Option("--force", "-f", help="Overwrite later edits (a backup is kept).")
     ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only show what would be undone.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Take back what was done last: commits, staging, files.
@@ -146,24 +149,27 @@ def undo(
 
     \b
     $ dorky undo
+    $ dorky undo 3 --dry-run
     $ dorky undo 3
     """
     from dorky.commands import undo
 
     with opened() as repo:
-        done = undo.undo(repo, count, force=force)
+        done = undo.undo(repo, count, force=force, dry_run=dry_run)
     if json:
         show_json(done)
         return
     for operation in done.operations:
-        say(f"Undone: {_named(operation)}")
+        say(f"{'Would undo' if dry_run else 'Undone'}: {_named(operation)}")
     changes(done.changes)
     kept(done.backup)
     if done.published:
         note(
-            "The remote has what was undone: dorky pull brings it back, a new commit takes it "
-            "back for everybody"
+            f"The remote has what {'would be' if dry_run else 'was'} undone: dorky pull brings it "
+            "back, a new commit takes it back for everybody"
         )
+    if dry_run:
+        note("Nothing has been changed.")
 
 
 def op_log(

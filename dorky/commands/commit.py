@@ -19,7 +19,7 @@ from dorky.commands.inspect import (
 from dorky.commands.stage import check_groups, owning, stage_selection, would_open
 from dorky.format.model import KiB, ObjectId
 from dorky.keys import placement, roster
-from dorky.merge import commits
+from dorky.merge import pending
 from dorky.project import Project
 from dorky.results import Change, LogEntry
 from dorky.store import history, projection
@@ -48,7 +48,7 @@ def commit(project: Project, message: str, *, all: bool = False) -> LogEntry:
         Detached: An old revision is checked out.
         Unresolved: A merge has left conflicts. Without conflicts, the commit completes the merge.
     """
-    if not message.strip() and project.is_set_up and (state := commits.load(project.database)):
+    if not message.strip() and project.is_set_up and (state := pending.load(project.database)):
         message = f"Merge {state.label}"
     if not message.strip():
         raise errors.EmptyMessage
@@ -62,7 +62,7 @@ def commit(project: Project, message: str, *, all: bool = False) -> LogEntry:
         )
     with project.operation("commit"):
         head = attached_head(project)
-        merging = commits.load(project.database)
+        merging = pending.load(project.database)
         if merging and merging.conflicts:
             check_no_merge(project)
         if all:
@@ -103,10 +103,10 @@ def commit(project: Project, message: str, *, all: bool = False) -> LogEntry:
                 writer.save()
                 project.database.set_ref(MAIN, commit)
                 project.index.put(moved.values())
-                project.index.commit = commit
+                project.index.set_commit(commit)
                 if trees.keys() - project.index.groups:
-                    project.index.groups = trees.keys() | project.index.groups
-                commits.save(project.database, None)
+                    project.index.set_groups(trees.keys() | project.index.groups)
+                pending.save(project.database, None)
         return log_entry(
             project, history.read_commit(project.store, commit), commit, tuple(changes)
         )
@@ -118,7 +118,7 @@ def _write_trees(
     head: ObjectId | None,
     rows: Mapping[str, Row],
     changes: Iterable[Change],
-    merging: commits.State | None,
+    merging: pending.State | None,
 ) -> tuple[dict[str, Row], dict[str, ObjectId]]:
     """Store the trees that hold what is staged, and contested files as they were committed.
 
@@ -175,7 +175,7 @@ def _carried(
     project: Project,
     head: ObjectId | None,
     trees: Mapping[str, ObjectId],
-    merging: commits.State | None,
+    merging: pending.State | None,
 ) -> dict[str, ObjectId]:
     """Return the trees that a commit takes over unchanged: those of groups that the index omits.
 

@@ -10,15 +10,14 @@ import contextlib
 import functools
 import os
 import stat as stat_module
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
 from dorky import errors
 from dorky.format.model import Commit, Entry, Kind, ObjectId
 from dorky.keys import placement, roster
-from dorky.merge import commits as merge
-from dorky.merge import rewrite
+from dorky.merge import pending, rewrite
 from dorky.project import ORIGIN, Project
 from dorky.results import Change, Diff, FileDiff, FileEntry, LogEntry, Masked, Status
 from dorky.store import history, projection
@@ -44,51 +43,74 @@ def repository_paths(project: Project, paths: StrPath | Iterable[StrPath]) -> li
 def status(project: Project) -> Status:
     """Return how the files, the index, ``HEAD`` and the remote (as last seen) differ."""
     seen = project.worktree.survey(project.ignore, project.index.proofs(), staging.looks_secret)
-    rows = project.index.rows(seen.unproven) if seen.unproven else {}
-    unstaged = staging.unstaged(project.worktree, project.store, project.index, rows, seen.unproven)
-    ahead = behind = 0
+    merging = pending.load(project.database)
+    unmerged = {conflict.path for conflict in merging.conflicts} if merging else set()
+    unstaged, absent = _unstaged(project, seen.unproven, unmerged)
     remote = ORIGIN if ORIGIN in project.config.remotes() else ""
-    if remote:
-        upstream = project.database.ref(f"{remote}/{MAIN}")
-        ahead, behind = history.ahead_behind(project.store, project.database.ref(MAIN), upstream)
-    known = project.roster
-    own = project.index.groups
-    owner = placement.owner(known)
-    closed = tuple(group.name for group in roster.living(known) if group.id not in own)
-    merging = merge.load(project.database)
-    pending = {conflict.path for conflict in merging.conflicts} if merging else set()
-    aside = {conflict.beside for conflict in merging.conflicts} if merging else set()
-    purged = tombstone_finder(project)
+    ahead, behind = _ahead_behind(project) if remote else (0, 0)
+    head = history.head_of(project.store)
     return Status(
         branch=MAIN,
-        head=history.head_of(project.store),
+        head=head,
         detached=bool(project.database.get("head")),
         remote=remote,
         fetched=project.database.root(ORIGIN) is not None,
         ahead=ahead,
         behind=behind,
-        staged=tuple(
-            change
-            for change in staging.staged(project.store, project.index)
-            if change.path not in pending
-        ),
-        unstaged=tuple(change for change in unstaged if change.path not in pending),
-        absent=sum(row.absent for row in rows.values()),
-        # A file that can't be staged anyway deserves no hint.
-        secrets=tuple(
-            path
-            for path in sorted(seen.others)
-            if path not in aside | pending
-            and (not known.groups or owner(path) in own)
-            and not purged(path)
-        ),
-        closed=closed,
-        masked=masked_entries(project, history.head_of(project.store)),
+        staged=_staged(project, unmerged),
+        unstaged=unstaged,
+        absent=absent,
+        secrets=_secrets(project, seen.others, merging),
+        closed=_closed(project),
+        masked=masked_entries(project, head),
         requests=tuple(project.database.text("requests").split()),
         merging=merging.label if merging else "",
         conflicts=merging.conflicts if merging else (),
         moved=project.moved_from() if remote else "",
     )
+
+
+def _ahead_behind(project: Project) -> tuple[int, int]:
+    upstream = project.database.ref(f"{ORIGIN}/{MAIN}")
+    return history.ahead_behind(project.store, project.database.ref(MAIN), upstream)
+
+
+def _staged(project: Project, unmerged: Collection[str]) -> tuple[Change, ...]:
+    changes = staging.staged(project.store, project.index)
+    return tuple(change for change in changes if change.path not in unmerged)
+
+
+def _unstaged(
+    project: Project, unproven: Mapping[str, os.stat_result | None], unmerged: Collection[str]
+) -> tuple[tuple[Change, ...], int]:
+    """Return the changes that are not staged, and how many staged files are not on disk yet."""
+    rows = project.index.rows(unproven) if unproven else {}
+    changes = staging.unstaged(project.worktree, project.store, project.index, rows, unproven)
+    return (
+        tuple(change for change in changes if change.path not in unmerged),
+        sum(row.absent for row in rows.values()),
+    )
+
+
+def _secrets(
+    project: Project, others: Iterable[str], merging: pending.State | None
+) -> tuple[str, ...]:
+    """Return the files that look like secrets and that could be staged."""
+    known, own = project.roster, project.index.groups
+    owner, purged = placement.owner(known), tombstone_finder(project)
+    conflicts = merging.conflicts if merging else ()
+    in_merge = {path for conflict in conflicts for path in (conflict.path, conflict.beside)}
+    return tuple(
+        path
+        for path in sorted(others)
+        if path not in in_merge and (not known.groups or owner(path) in own) and not purged(path)
+    )
+
+
+def _closed(project: Project) -> tuple[str, ...]:
+    """Return the groups whose files the user can't read."""
+    own = project.index.groups
+    return tuple(group.name for group in roster.living(project.roster) if group.id not in own)
 
 
 def log(

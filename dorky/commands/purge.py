@@ -9,9 +9,10 @@ import msgspec
 
 from dorky import errors
 from dorky.commands.checkout import attached_head, check_no_merge
+from dorky.commands.exposures import exposures
 from dorky.commands.inspect import StrPath, repository_paths, tombstone_finder
-from dorky.commands.sync import OWN_PURGE, apply_purges, fetch_root
-from dorky.commands.team import exposures
+from dorky.commands.purges import OWN_PURGE, apply_purges
+from dorky.commands.upstream import fetch_root
 from dorky.drivers.base import Inspected
 from dorky.format.model import ALL, ObjectId, Purge
 from dorky.keys import roster

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import itertools
+from collections.abc import Iterable
 
 from dorky import errors
+from dorky.drivers.base import Driver
 from dorky.format import model
-from dorky.format.model import KiB, Request
+from dorky.format.model import Header, KiB, Request
 from dorky.keys import age, identities
 from dorky.project import Project
 from dorky.remote.root import Remote
@@ -46,3 +49,26 @@ def waiting(project: Project, remote: Remote) -> list[JoinRequest]:
                 found.append(JoinRequest(name=request.name, key=identities.describe(public)))
     project.database.set("requests", " ".join(request.name for request in found).encode())
     return found
+
+
+def ask(driver: Driver, header: Header, request: JoinRequest) -> None:
+    """Put a request to join into the remote, readable by members only."""
+    body = model.encode(Request(request.name, request.key.recipient))
+    driver.put(_place(request.key.recipient), age.wrap(body, [header.mailbox]))
+
+
+def forget(project: Project, remote: Remote, name: str, recipients: Iterable[str]) -> None:
+    """Delete the requests of somebody who has been added."""
+    # A member who may write need not be allowed to delete.
+    with contextlib.suppress(errors.AccessError, errors.Unavailable):
+        remote.driver.delete(map(_place, recipients))
+    left = [other for other in project.database.text("requests").split() if other != name]
+    project.database.set("requests", " ".join(left).encode())
+
+
+def _place(recipient: str) -> str:
+    """Return where the request of a recipient lies.
+
+    Each key has one place, and the place does not reveal the key.
+    """
+    return JOIN + hashlib.sha256(recipient.encode()).hexdigest()[:32]

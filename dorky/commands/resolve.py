@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from dorky import errors
+from dorky.commands import undo
 from dorky.commands.checkout import carry_out
 from dorky.commands.commit import commit
 from dorky.commands.inspect import StrPath, repository_paths
 from dorky.commands.stage import check_unmarked, clear_conflicts, stage_selection
-from dorky.commands.undo import take_back
-from dorky.merge import commits
+from dorky.merge import pending
 from dorky.paths import shown
 from dorky.project import Project
 from dorky.results import LogEntry, Resolved, Undone
@@ -103,13 +103,13 @@ def _take_as_it_is(project: Project, paths: Sequence[str], readers: str = "") ->
         raise
 
 
-def merge_in_progress(project: Project) -> commits.State:
+def merge_in_progress(project: Project) -> pending.State:
     """Return the merge in progress.
 
     Raises:
         NothingToDo: There is none.
     """
-    state = commits.load(project.database)
+    state = pending.load(project.database)
     if state is None:
         raise errors.NoMerge
     return state
@@ -138,4 +138,5 @@ def merge_abort(project: Project) -> Undone:
         state = merge_in_progress(project)
         if not oplog.known(project.database, state.operation):
             raise errors.MergeForgotten
-        return take_back(project, state.operation, force=True)
+        plan = undo.plan_undo(project, state.operation, force=True)
+        return undo.apply(project, plan, force=True)

@@ -28,7 +28,7 @@ from dorky.config import RC
 from dorky.format.model import ALL
 from dorky.keys import placement, roster
 from dorky.keys.roster import GroupOf
-from dorky.merge import commits
+from dorky.merge import pending
 from dorky.paths import shown
 from dorky.project import Project
 from dorky.results import Change, CheckedOut, Staged
@@ -83,13 +83,13 @@ def _settled_by(project: Project, names: Iterable[str], chosen: staging.Selectio
     Raises:
         StillMarked: A named file still has conflict markers.
     """
-    state = commits.load(project.database)
+    state = pending.load(project.database)
     if state is None:
         return set()
-    pending = {conflict.path for conflict in state.conflicts}
-    named = pending.intersection(names)
+    unsettled = {conflict.path for conflict in state.conflicts}
+    named = unsettled.intersection(names)
     check_unmarked(project, named)
-    for path in (pending - named) | {conflict.beside for conflict in state.conflicts}:
+    for path in (unsettled - named) | {conflict.beside for conflict in state.conflicts}:
         if path not in chosen.named:
             chosen.present.pop(path, None)
             chosen.gone.discard(path)
@@ -116,7 +116,7 @@ def clear_conflicts(project: Project, paths: Collection[str]) -> None:
 
     A copy that was edited stays: it is a file like any other.
     """
-    state = commits.load(project.database)
+    state = pending.load(project.database)
     if state is None or not paths:
         return
     besides = {
@@ -137,7 +137,7 @@ def clear_conflicts(project: Project, paths: Collection[str]) -> None:
     if gone and git.find(project.root):
         git.unignore(project.root, gone)
     left = tuple(conflict for conflict in state.conflicts if conflict.path not in paths)
-    commits.save(project.database, msgspec.structs.replace(state, conflicts=left))
+    pending.save(project.database, msgspec.structs.replace(state, conflicts=left))
 
 
 def stage_selection(

@@ -26,7 +26,8 @@ JSON_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?"
 def key_path(segments: list[str]) -> str:
     """Return a path of keys as one key: joined with dots, quoted as in TOML where needed."""
     return ".".join(
-        part if _BARE.fullmatch(part) else json.dumps(part, ensure_ascii=False) for part in segments
+        segment if _BARE.fullmatch(segment) else json.dumps(segment, ensure_ascii=False)
+        for segment in segments
     )
 
 

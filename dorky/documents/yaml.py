@@ -222,31 +222,31 @@ class _YAMLReader:
         from ruamel.yaml.events import SequenceEndEvent
 
         node = Node(listed=True, flow=bool(event.flow_style), start=event.end_mark.index - 1)
-        while not isinstance(event := next(self._events), SequenceEndEvent):
-            child = self._node(event, depth + 1)
+        while not isinstance(inner := next(self._events), SequenceEndEvent):
+            child = self._node(inner, depth + 1)
             child.entry = child.start if node.flow else self._text.rfind("-", 0, child.start)
             if child.start == child.end:
                 child.start = child.end = child.entry + 1
             node.add(str(len(node.parts)), child)
             node.parts.append(child)
-        return self._closed(node, event)
+        return self._closed(node, inner)
 
     def _mapping(self, event: Any, depth: int) -> Node:
         from ruamel.yaml.events import MappingEndEvent, ScalarEvent
 
         node = Node(flow=bool(event.flow_style), start=event.end_mark.index - 1)
         merged: list[Node] = []
-        while not isinstance(event := next(self._events), MappingEndEvent):
-            if not isinstance(event, ScalarEvent):
-                raise Malformed.at(self._text, event.start_mark.index, "has a key that is no text")
-            key, entry = event.value, event.start_mark.index
+        while not isinstance(inner := next(self._events), MappingEndEvent):
+            if not isinstance(inner, ScalarEvent):
+                raise Malformed.at(self._text, inner.start_mark.index, "has a key that is no text")
+            key, entry = inner.value, inner.start_mark.index
             child = self._node(next(self._events), depth + 1)
             child.entry = entry
             if child.start == child.end:  # empty: the event has any position after its key
-                child.start = child.end = self._text.find(":", event.end_mark.index) + 1
+                child.start = child.end = self._text.find(":", inner.end_mark.index) + 1
             node.parts.append(child)
             sources = list(child.children.values()) if child.listed else [child]
-            if key == "<<" and event.implicit[0] and all(s.leaf is None for s in sources):
+            if key == "<<" and inner.implicit[0] and all(s.leaf is None for s in sources):
                 merged += sources
                 continue
             if key in node.children:
@@ -258,7 +258,7 @@ class _YAMLReader:
             for key, child in source.children.items():
                 if key not in node.children:
                     node.add(key, replace(child, entry=-1, shared=True))
-        return self._closed(node, event)
+        return self._closed(node, inner)
 
     def _closed(self, node: Node, event: Any) -> Node:
         if node.flow:

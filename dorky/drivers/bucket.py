@@ -148,8 +148,11 @@ def _when(action: Mapping[str, Any]) -> str:
 
 # Conditions that only objects which dorky never makes, or old versions, meet.
 _NOT_OURS = (
-    *("daysSinceCustomTime", "customTimeBefore"),
-    *("daysSinceNoncurrentTime", "noncurrentTimeBefore", "numNewerVersions"),
+    "customTimeBefore",
+    "daysSinceCustomTime",
+    "daysSinceNoncurrentTime",
+    "noncurrentTimeBefore",
+    "numNewerVersions",
 )
 
 

@@ -183,6 +183,13 @@ def _check_point(point: bytes) -> None:
         raise Unfit(LOW_ORDER)
 
 
+def numbers_of(blob: bytes) -> tuple[int, int]:
+    """Return the exponent and the modulus of an RSA key that `public_of` accepts."""
+    stream = BytesIO(blob)
+    _string(stream)
+    return _positive(stream), _positive(stream)
+
+
 def blob_of(public: str) -> bytes:
     """Return the binary key of an SSH public key's line."""
     return decoded(public.split()[1])

@@ -117,7 +117,7 @@ def rewrite(
         )
         for node in twins.get(_but_trees(became), ()):
             judged = (node.commit.trees.keys() & store.vault.groups) | opened
-            if all(node.commit.trees.get(each) == kept.get(each) for each in judged - closed):
+            if all(node.commit.trees.get(group) == kept.get(group) for group in judged - closed):
                 done[commit] = node.id
                 break
         else:
@@ -244,7 +244,7 @@ def place(
     nodes = {node.id: node for node in history.ancestors(store, [head], stop=published)}
     done: dict[ObjectId, ObjectId] = {}
     # A remote with none of the commits has no tree of a closed group either.
-    is_based = any(each not in nodes for node in nodes.values() for each in node.commit.parents)
+    is_based = any(parent not in nodes for node in nodes.values() for parent in node.commit.parents)
     made: dict[ObjectId, Mapping[str, ObjectId]] = {}
     moved: dict[ObjectId, dict[Key, str | None]] = {}
     for commit in _parents_first(nodes, head):
@@ -266,7 +266,9 @@ def place(
             trees = _moved(store, writer, node.commit, moves, bring)
         parents = tuple(done.get(parent, parent) for parent in node.commit.parents)
         if is_based:
-            before = [made.get(each) or history.read_commit(store, each).trees for each in parents]
+            before = [
+                made.get(parent) or history.read_commit(store, parent).trees for parent in parents
+            ]
             trees = dict(_without_left(trees, before, store.vault.groups, published))
         became = msgspec.structs.replace(node.commit, parents=parents, trees=dict(trees))
         done[commit] = (
@@ -297,7 +299,9 @@ def _parents_first(nodes: Mapping[ObjectId, Node], head: ObjectId) -> Iterator[O
     while pending:
         commit = pending[-1]
         ahead = [
-            each for each in nodes[commit].commit.parents if each in nodes and each not in given
+            parent
+            for parent in nodes[commit].commit.parents
+            if parent in nodes and parent not in given
         ]
         if ahead and commit not in given:
             pending += ahead
@@ -319,9 +323,9 @@ def _inherited_moves(
             held = _at(store, commit.trees, key)
             if held and held == _at(store, trees[parent], key):
                 keeping = (
-                    each
-                    for each in commit.parents
-                    if key not in moved.get(each, {}) and held == _at(store, trees[each], key)
+                    other
+                    for other in commit.parents
+                    if key not in moved.get(other, {}) and held == _at(store, trees[other], key)
                 )
                 if not any(keeping):
                     found[key] = owner

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from dorky import errors
+from dorky.drivers.retry import pause
 from dorky.format.model import Header, Inline, Kind, MiB, ObjectId, Root, Roster
 from dorky.keys import roster
 from dorky.keys.vault import Vault
@@ -133,9 +134,7 @@ def push(
         try:
             won = remote.swap(header, root)
         except errors.PreconditionFailed:
-            import random
-
-            time.sleep(random.uniform(0, min(_PAUSE, 0.01 * 2**attempt)))  # noqa: S311
+            time.sleep(pause(min(_PAUSE, 0.01 * 2**attempt)))
             fetch(remote, progress)
             continue
         remember(remote, won, sent)

@@ -26,6 +26,7 @@ import msgspec
 
 from dorky import errors
 from dorky.drivers.base import Blob, Driver, Stat, Version
+from dorky.drivers.retry import pause
 from dorky.format import codec, model, seal
 from dorky.format.model import Header, KiB, MiB, Root
 from dorky.keys import roster
@@ -187,7 +188,7 @@ def successor(root: Root | None, **changes: object) -> Root:
 
 
 class Remote:
-    """A remote repository: its driver, and the last root that was seen of it.
+    """A remote repository: its driver, and the last root that was seen of it. For one thread.
 
     Args:
         name: The name in `.dorkyrc`: ``origin``.
@@ -435,12 +436,10 @@ class Remote:
                     return None
                 if blob.version != expected:
                     raise errors.PreconditionFailed(KEY, self.url)
-            import random
-
-            pause = (asked or 0) + delay * random.random()  # noqa: S311
-            if clock() + max(delay, pause) > deadline:
+            wait = pause(delay, asked)
+            if clock() + max(delay, wait) > deadline:
                 raise errors.OutcomeUnknown(self.url)
-            sleep(pause)
+            sleep(wait)
             delay = min(delay * 2, 10.0)
 
     def _look(self, expected: Version | None, error: errors.DorkyError) -> Blob | None:

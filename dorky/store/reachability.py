@@ -20,8 +20,6 @@ from dorky.store import history, oplog
 from dorky.store.index import Index
 from dorky.store.objects import Store, batches
 
-_KEY_ID = 8
-
 Failed = Callable[[ObjectId, errors.DorkyError], None]
 """A function that receives what can't be read, and why; it may raise."""
 

@@ -6,8 +6,8 @@ import msgspec
 import pytest
 from machines import Machine
 from servers import Remote
+from terminals import Terminal
 
-from cli.conftest import Terminal
 from dorky.keys import age
 from dorky.results import DestroyPlan, Initialized, PullResult
 
