@@ -73,7 +73,7 @@ def init(
     settings = _remote_settings(place, ORIGIN, url, options or {})
     project = kind(place, config=Config(place, flags=settings), progress=progress, ask=ask)
     if plain and (name or recovery):
-        raise errors.UsageError("an unencrypted repository has no keys, and so no team")
+        raise errors.UsageError("An unencrypted repository has no keys, and so no team")
     if name:
         roster.check_name(name, "member")
     founders = _Founders() if plain else _founders(project, name, recovery, passphrase)
