@@ -105,13 +105,17 @@ def choice(url: str, *, endpoint: str = "", profile: str = "") -> Choice | None:
 
 
 def exposes(key: str, value: object) -> bool:
-    """Return whether the address of a remote holds a password, a signature or a token."""
-    text = str(value)
-    if not key.endswith((".url", ".endpoint")) or "://" not in text or not set("@?&") & set(text):
+    """Return whether a setting is the address of a remote, with credentials in it."""
+    return key.endswith((".url", ".endpoint")) and has_credentials(str(value))
+
+
+def has_credentials(address: str) -> bool:
+    """Return whether an address holds a password, a signature or a token."""
+    if "://" not in address or not set("@?&") & set(address):
         return False
     from dorky.redaction import redacted
 
-    return redacted(text) != text
+    return redacted(address) != address
 
 
 OWN_SECRETS = ("DORKY_IDENTITY", "DORKY_IDENTITY_CMD", "DORKY_PASSPHRASE", "DORKY_SSH_PASSPHRASE")

@@ -89,8 +89,8 @@ def fsck(
     else:
         _show_found(found)
     if not found.sound:
-        count = sum(each.fatal for each in found.findings)
-        remedies = {hints.remedy(each.remedy) for each in found.findings if each.fatal}
+        count = sum(finding.fatal for finding in found.findings)
+        remedies = {hints.remedy(finding.remedy) for finding in found.findings if finding.fatal}
         what = plural(count, "thing") + (" is" if count == 1 else " are")
         raise errors.Damaged(what, hint=remedies.pop() if len(remedies) == 1 else None)
 
@@ -107,11 +107,13 @@ def _part(text: str) -> tuple[int, int] | None:
 def _show_found(found: FsckReport) -> None:
     from dorky.cli import hints
 
-    for each in found.findings:
-        label = "damaged" if each.fatal else "note"
-        about = escaped(each.about)
-        say(f"{label}: {about if each.subject in each.about else f'{name(each.subject)}: {about}'}")
-        if remedy := hints.remedy(each.remedy):
+    for finding in found.findings:
+        label = "damaged" if finding.fatal else "note"
+        about = escaped(finding.about)
+        if finding.subject not in finding.about:
+            about = f"{name(finding.subject)}: {about}"
+        say(f"{label}: {about}")
+        if remedy := hints.remedy(finding.remedy):
             say(f"  → {escaped(remedy)}")
     read = f", {size(found.bytes_read)} read whole" if found.bytes_read else ""
     say(f"Looked at {plural(found.packs, 'pack')}, {plural(found.objects, 'object')}{read}.")
@@ -133,9 +135,9 @@ def _show_dangling(found: tuple[Dangling, ...]) -> None:
 def _show_commits(found: tuple[Dangling, ...]) -> None:
     listing(
         found,
-        lambda each: (
-            f"{each.id[:10]} {each.time:%Y-%m-%d %H:%M} {escaped(each.author)}: "
-            f"{escaped(each.title)}"
+        lambda commit: (
+            f"{commit.id[:10]} {commit.time:%Y-%m-%d %H:%M} {escaped(commit.author)}: "
+            f"{escaped(commit.title)}"
         ),
     )
 
@@ -144,8 +146,8 @@ def _show_rebuilt(made: RepairReport) -> None:
     say(f"Made the database again: {plural(made.packs, 'pack')}, {plural(made.objects, 'object')}.")
     if made.kept:
         say(f"The old one is {name(made.kept)}.")
-    for each in made.damaged:
-        say(f"Moved to .dorky/…/damaged: {each}")
+    for pack in made.damaged:
+        say(f"Moved to .dorky/…/damaged: {pack}")
     if made.damaged:
         say(f"{plural(made.saved, 'object')} saved from there.")
     for text in made.notes:
@@ -237,8 +239,8 @@ def _show_garbage(found: GCReport | RemoteGCReport) -> str:
     would = "" if found.done else "would be "
     for what, garbage in (("deleted", found.garbage), ("rewritten", found.rewritten)):
         lines = [
-            f"{would}{what}: {_short(each.name)} ({size(each.size)}): {escaped(each.reason)}"
-            for each in garbage
+            f"{would}{what}: {_short(item.name)} ({size(item.size)}): {escaped(item.reason)}"
+            for item in garbage
         ]
         listing(lines, str)
     return would
@@ -256,9 +258,9 @@ class FsckCommand(Command):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Give ``--read-data`` a value if it has none."""
         given = []
-        for each, following in zip(args, [*args[1:], ""], strict=False):
-            bare = each == "--read-data" and not _PART.match(following)
-            given.append("--read-data=1/1" if bare else each)
+        for word, following in zip(args, [*args[1:], ""], strict=False):
+            bare = word == "--read-data" and not _PART.match(following)
+            given.append("--read-data=1/1" if bare else word)
         return super().parse_args(ctx, given)
 
 
@@ -300,9 +302,9 @@ def _show_plan(plan: PurgePlan) -> None:
         f"In {plural(plan.commits, 'commit')}: {plural(plan.versions, 'version')}, "
         f"{size(plan.size)}, of"
     )
-    for each in plan.files:
-        holds = f" (with {', '.join(map(escaped, each.variables))})" if each.variables else ""
-        note(f"  {name(each.path)}{holds}")
+    for file in plan.files:
+        holds = f" (with {', '.join(map(escaped, file.variables))})" if file.variables else ""
+        note(f"  {name(file.path)}{holds}")
     note("What can't be taken back:")
     readers = ", ".join(map(escaped, plan.readers))
     note(f"  who could read it, has it, if they pulled: {readers or 'whoever reads the bucket'}")

@@ -106,16 +106,17 @@ def _label(text: str, color: str) -> str:
 
 
 def _takes(error: Any, option: str) -> bool:
-    return any(option in each.opts for each in error.ctx.command.params)
+    return any(option in parameter.opts for parameter in error.ctx.command.params)
 
 
 def _near(word: str, commands: list[str]) -> list[str]:
     """Return the commands that the user most likely meant."""
-    if meant := [each for each in _GITS_WORDS.get(word, ()) if each.split()[0] in commands]:
+    meant = [command for command in _GITS_WORDS.get(word, ()) if command.split()[0] in commands]
+    if meant:
         return meant
     import difflib
 
-    begin = [each for each in commands if word and each.startswith(word)]
+    begin = [command for command in commands if word and command.startswith(word)]
     return begin[:2] or difflib.get_close_matches(word, commands, n=1)
 
 
@@ -131,7 +132,7 @@ def _misused(error: Any) -> int:
     hint = f"{path} --help"
     if context and (unknown := re.match(r"No such command (['\"])(.*?)\1", message)):
         word = unknown[2]
-        near = [f"{path} {each}" for each in _near(word, list(context.command.commands))]
+        near = [f"{path} {command}" for command in _near(word, list(context.command.commands))]
         root = context.find_root()
         if not near and word in root.command.commands:
             near = [f"{root.command_path} {word}"]

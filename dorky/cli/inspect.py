@@ -220,14 +220,14 @@ def diff(
     if json:
         show_json(found)
     else:
-        for each in found.files:
+        for file in found.files:
             if name_only:
-                say(from_here()(each.path))
+                say(from_here()(file.path))
             else:
-                _difference(each, short=stat)
+                _difference(file, short=stat)
         for group in found.closed:
             note(f"Files of the group {escaped(group)} differ, too, and are closed to you")
-        if any(each.masked for each in found.files) and not (stat or name_only):
+        if any(file.masked for file in found.files) and not (stat or name_only):
             note("Values are hidden; --show-values shows them")
     if exit_code and (found.files or found.closed):
         raise typer.Exit(1)
@@ -241,8 +241,8 @@ def _told_apart(
         return words, after
     revisions: list[str] = []
     for word in words[:2]:
-        ends = [each for each in word.split("..") if each]
-        if os.path.lexists(word) or not all(_is_revision(repo, each) for each in ends):
+        ends = [end for end in word.split("..") if end]
+        if os.path.lexists(word) or not all(_is_revision(repo, end) for end in ends):
             break
         revisions.append(word)
     return revisions, words[len(revisions) :]
@@ -278,7 +278,7 @@ def _key(change: KeyChange) -> str:
     sign, color = {"added": ("+", "green"), "removed": ("-", "red"), "changed": ("~", "yellow")}[
         change.what
     ]
-    values = " → ".join(escaped(each) for each in (change.old, change.new) if each is not None)
+    values = " → ".join(escaped(value) for value in (change.old, change.new) if value is not None)
     return f"{style(sign, fg=color)} {escaped(change.key)} = {values}"
 
 
@@ -308,8 +308,8 @@ def ls(
     if json:
         show_json(found)
         return
-    for each in found:
-        say(f"{each.mode} {each.size:>12} {name(each.path)}" if long else name(each.path))
+    for file in found:
+        say(f"{file.mode} {file.size:>12} {name(file.path)}" if long else name(file.path))
 
 
 def cat(

@@ -135,7 +135,7 @@ def help_(
 def everything() -> Any:
     """Return the application as click sees it, with all its commands, for code that lists them."""
     root: Any = typer.main.get_command(app)
-    root.commands = {each.name: each.load() for each in _COMMANDS}
+    root.commands = {command.name: command.load() for command in _COMMANDS}
     return root
 
 

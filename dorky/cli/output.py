@@ -171,8 +171,8 @@ def change_mark(what: str) -> str:
 def listing(items: Sequence[T], line: Callable[[T], str], *, whole: bool = False) -> None:
     """Print a list below a heading; only a part of it, unless the whole list is wanted."""
     limit = len(items) if whole or Settings.verbose else _LIST
-    for each in items[:limit]:
-        say(f"  {line(each)}")
+    for item in items[:limit]:
+        say(f"  {line(item)}")
     if len(items) > limit:
         say(f"  … and {len(items) - limit:,} more (-v lists all)")
 
@@ -194,8 +194,8 @@ def left_out(names: Sequence[str]) -> None:
     """Tell which files of a commit were not put in place, because of their names."""
     if names:
         note("Left out, because of what git or dorky would do with files of these names:")
-        for each in names[:_LIST]:
-            note(f"  {name(each)}")
+        for path in names[:_LIST]:
+            note(f"  {name(path)}")
         if len(names) > _LIST:
             note(f"  … and {len(names) - _LIST:,} more")
 

@@ -280,12 +280,13 @@ def doctor(json: Json = False) -> None:
     if json:
         show_json(found)
     else:
-        for each in found:
-            color = {"ok": "green", "warn": "yellow", "fail": "red"}[each.verdict]
-            say(f"{output.style(f'{each.verdict:4}', fg=color)}  {each.name}: {name(each.about)}")
-            if remedy := hints.remedy(each.remedy):
+        for check in found:
+            color = {"ok": "green", "warn": "yellow", "fail": "red"}[check.verdict]
+            verdict = output.style(f"{check.verdict:4}", fg=color)
+            say(f"{verdict}  {check.name}: {name(check.about)}")
+            if remedy := hints.remedy(check.remedy):
                 say(f"      → {name(remedy)}")
-    if any(each.verdict == "fail" for each in found):
+    if any(check.verdict == "fail" for check in found):
         raise typer.Exit(1)
 
 
@@ -327,8 +328,8 @@ def remote_list(json: Json = False) -> None:
     if json:
         show_json(remotes)
     else:
-        for each, url in remotes.items():
-            say(f"{name(each)}\t{name(url)}")
+        for remote, url in remotes.items():
+            say(f"{name(remote)}\t{name(url)}")
 
 
 @remote_app.command("allow", cls=Command)

@@ -93,7 +93,7 @@ def _unstaged(done: Staged, *, json: bool) -> None:
     elif done.changes:
         say(f"Unstaged {plural(len(done.changes), 'file')}:")
         here = from_here()
-        listing(done.changes, lambda each: here(each.path))
+        listing(done.changes, lambda change: here(change.path))
     else:
         say("Nothing of it was staged.")
 
@@ -155,10 +155,10 @@ def status(
 def _short(found: Status) -> None:
     here = from_here()
     letters = {"added": "A", "modified": "M", "deleted": "D"}
-    staged = {each.path: letters[each.what] for each in found.staged}
-    unstaged = {each.path: letters[each.what] for each in found.unstaged}
-    for each in found.conflicts:
-        say(f"{style('UU', fg='red')} {here(each.path)}")
+    staged = {change.path: letters[change.what] for change in found.staged}
+    unstaged = {change.path: letters[change.what] for change in found.unstaged}
+    for conflict in found.conflicts:
+        say(f"{style('UU', fg='red')} {here(conflict.path)}")
     for path in sorted(staged.keys() | unstaged.keys()):
         left = style(staged.get(path, " "), fg="green")
         right = style(unstaged.get(path, " "), fg="red")

@@ -133,11 +133,11 @@ def pull(
 
 def _purged(done: PullResult) -> None:
     """Tell which files were purged from the local history, and who did it."""
-    for each in done.purged:
-        why = f": {escaped(each.reason)}" if each.reason else ""
+    for purge in done.purged:
+        why = f": {escaped(purge.reason)}" if purge.reason else ""
         note(
-            f"{escaped(each.author)} purged {', '.join(map(name, each.paths))} from all history "
-            f"on {each.time:%Y-%m-%d}{why}"
+            f"{escaped(purge.author)} purged {', '.join(map(name, purge.paths))} from all history "
+            f"on {purge.time:%Y-%m-%d}{why}"
         )
 
 
@@ -174,7 +174,7 @@ def _unresolved(found: Sequence[Unmerged], *, json: bool) -> None:
         if not json:
             say("These need you:")
             conflicts(found)
-        raise errors.Unresolved(shown([each.path for each in found]))
+        raise errors.Unresolved(shown([conflict.path for conflict in found]))
 
 
 def sync(

@@ -98,10 +98,10 @@ def key_show(json: Json = False) -> None:
     if json:
         show_json(found)
         return
-    for each in found:
-        say(each.recipient)
-        note(f"  fingerprint  {each.fingerprint}")
-        note(f"  secret part  {name(each.source)}")
+    for key in found:
+        say(key.recipient)
+        note(f"  fingerprint  {key.fingerprint}")
+        note(f"  secret part  {name(key.source)}")
 
 
 @key_app.command("list", cls=Command)
@@ -119,8 +119,8 @@ def key_list(json: Json = False) -> None:
         return
     if not found:
         say("No keys here (dorky key gen).")
-    for n, each in enumerate(found):
-        say(f"{'*' if n == 0 else ' '} {each.fingerprint}  {name(each.source)}")
+    for n, key in enumerate(found):
+        say(f"{'*' if n == 0 else ' '} {key.fingerprint}  {name(key.source)}")
 
 
 @key_app.command("use", cls=Command)
@@ -134,8 +134,8 @@ def key_use(
     """
     from dorky.keys import identities
 
-    for each in identities.use(Config(None), path):
-        say(f"In use: {each.fingerprint}  {name(each.source)}")
+    for key in identities.use(Config(None), path):
+        say(f"In use: {key.fingerprint}  {name(key.source)}")
 
 
 # --- team -----------------------------------------------------------------------------------
@@ -163,15 +163,15 @@ def team_list(
         return
     if path:
         say(f"{name(found.path)} belongs to {found.group}. Who can read it:")
-    for each in found.members:
+    for member in found.members:
         kinds = {"passphrase": "a passphrase", "awskms": "an AWS KMS key", "key": ""}
-        sound = [key.fingerprint for key in each.keys if not key.problem]
-        how = [kinds[each.how]] if kinds[each.how] else sound
-        what = f"  [{', '.join(each.groups)}]" if each.groups else ""
-        say(f"  {each.name}{' (you)' if each.you else ''}{what}")
+        sound = [key.fingerprint for key in member.keys if not key.problem]
+        how = [kinds[member.how]] if kinds[member.how] else sound
+        what = f"  [{', '.join(member.groups)}]" if member.groups else ""
+        say(f"  {member.name}{' (you)' if member.you else ''}{what}")
         for line in how:
             say(f"      {line}")
-        bad = [key for key in each.keys if key.problem]
+        bad = [key for key in member.keys if key.problem]
         listing(bad, lambda key: f"    {key.fingerprint}  CAN'T BE USED: {key.problem}")
     if found.groups:
         say("Groups:")
@@ -217,7 +217,7 @@ def team_add(
     with opened() as repo:
         if not given:
             asked = team.requests_by(repo, who)
-            known = any(each.name == who for each in repo.roster.members)
+            known = any(member.name == who for member in repo.roster.members)
             given = _asked(asked, who, fingerprint, known=known)
         elif fingerprint:
             raise errors.UsageError("--fingerprint is for requests, not for a key that is given")
@@ -243,14 +243,14 @@ def _asked(requests: Sequence[JoinRequest], who: str, fingerprint: str, *, known
             f"{who} has not asked to be let in",
             hint=f"they run dorky team join {word}; or: dorky team add {word} KEY",
         )
-    found = [each for each in requests if fingerprint in {"", each.key.fingerprint}]
+    found = [request for request in requests if fingerprint in {"", request.key.fingerprint}]
     if not found:
         raise errors.NotFound(
             f"no request of {who} has the fingerprint {fingerprint}",
             hint="somebody else may be asking in that name: let nobody in before you know",
         )
     if len(found) > 1:
-        both = " and ".join(each.key.fingerprint for each in found)
+        both = " and ".join(request.key.fingerprint for request in found)
         raise errors.Conflict(
             f"there are several requests of {who}: {both}",
             hint=f"dorky team add {word} --fingerprint FINGERPRINT",
@@ -366,8 +366,9 @@ def _rotated(done: Rotation) -> None:
         say(f"{done.removed} {could}.")
 
         def line(index: int) -> str:
-            each = done.exposed[index]
-            return f"{name(each.path)}{': ' if each.variables else ''}{', '.join(each.variables)}"
+            exposure = done.exposed[index]
+            holds = f": {', '.join(exposure.variables)}" if exposure.variables else ""
+            return f"{name(exposure.path)}{holds}"
 
         listing(range(len(done.exposed)), line, whole=True)
     if done.locked_out:
@@ -395,17 +396,17 @@ def _rotated(done: Rotation) -> None:
 
 
 def _groups(found: Sequence[GroupInfo]) -> None:
-    for each in found:
-        closed = "" if each.yours else "  (closed to you)"
-        say(f"  {each.name}: {', '.join(each.members)}{closed}")
-        for pattern in each.patterns:
+    for info in found:
+        closed = "" if info.yours else "  (closed to you)"
+        say(f"  {info.name}: {', '.join(info.members)}{closed}")
+        for pattern in info.patterns:
             say(f"      {name(pattern)}")
-        for clash in each.overlaps:
+        for clash in info.overlaps:
             say(
                 f"      frozen: {name(clash.pattern)} overlaps {name(clash.other)} of "
                 f"{escaped(clash.group)}"
             )
-    if any(each.overlaps for each in found):
+    if any(info.overlaps for info in found):
         note(
             "Files that several groups claim stay as they are, and nobody can change them, until "
             "a member ends one of the patterns: dorky group remove NAME PATTERN"
@@ -473,7 +474,7 @@ def _regrouped(done: GroupChange, *, json: bool) -> None:
     if done.moved:
         changes = "change" if would or len(done.moved) > 1 else "changes"
         say(f"{plural(len(done.moved), 'file')} {would}{changes} hands:")
-        listing(done.moved, lambda each: f"{name(each.path)}: {each.old} → {each.new}")
+        listing(done.moved, lambda file: f"{name(file.path)}: {file.old} → {file.new}")
     if done.gains:
         say(f"Can read more: {', '.join(done.gains)}")
     if done.loses:

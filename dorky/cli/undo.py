@@ -46,13 +46,13 @@ def conflicts(found: Sequence[Unmerged]) -> None:
     """List the files that a merge could not combine."""
     here = from_here()
 
-    def line(each: Unmerged) -> str:
-        what = _WHY[each.why]
-        if each.beside:
-            what += f", theirs is {here(each.beside)}"
-        elif each.places:
-            what += f": {_few(each.places)}"
-        return f"{style('U', fg='red')} {here(each.path)} ({what})"
+    def line(conflict: Unmerged) -> str:
+        what = _WHY[conflict.why]
+        if conflict.beside:
+            what += f", theirs is {here(conflict.beside)}"
+        elif conflict.places:
+            what += f": {_few(conflict.places)}"
+        return f"{style('U', fg='red')} {here(conflict.path)} ({what})"
 
     listing(found, line)
 
@@ -194,11 +194,11 @@ def op_log(
     if not found and limit:
         say("Nothing was done here yet that could be undone.")
     width = len(str(found[0].number)) if found else 0
-    for each in found:
-        number = style(f"{each.number:>{width}}", fg="yellow")
-        when = each.time.astimezone().strftime("%Y-%m-%d %H:%M")
-        files = f"  ({plural(len(each.paths), 'file')})" if each.paths else ""
-        say(f"{number}  {when}  {_named(each)}{files}")
+    for operation in found:
+        number = style(f"{operation.number:>{width}}", fg="yellow")
+        when = operation.time.astimezone().strftime("%Y-%m-%d %H:%M")
+        files = f"  ({plural(len(operation.paths), 'file')})" if operation.paths else ""
+        say(f"{number}  {when}  {_named(operation)}{files}")
 
 
 def _named(done: OperationEntry) -> str:
@@ -210,18 +210,18 @@ def masked(found: Sequence[Masked]) -> None:
     """List the entries of a commit that do not count."""
     here = from_here()
 
-    def line(each: Masked) -> str:
-        owners = escaped(" and ".join(each.owners) or "all")
-        if each.above:
-            why = f"{here(each.above)} of {owners} needs a directory there"
-        elif len(each.owners) > 1:
+    def line(entry: Masked) -> str:
+        owners = escaped(" and ".join(entry.owners) or "all")
+        if entry.above:
+            why = f"{here(entry.above)} of {owners} needs a directory there"
+        elif len(entry.owners) > 1:
             why = f"claimed by {owners}"
         else:
-            why = f"belongs to {owners}, committed for {escaped(each.tree)}"
-        return f"{style('!', fg='red')} {here(each.path)} ({why})"
+            why = f"belongs to {owners}, committed for {escaped(entry.tree)}"
+        return f"{style('!', fg='red')} {here(entry.path)} ({why})"
 
-    frozen = [each for each in found if len(each.owners) > 1]
-    ignored = [each for each in found if len(each.owners) <= 1]
+    frozen = [entry for entry in found if len(entry.owners) > 1]
+    ignored = [entry for entry in found if len(entry.owners) <= 1]
     if ignored:
         say("Does not count, for it is not in its group's tree (the next commit leaves it out):")
         listing(ignored, line)

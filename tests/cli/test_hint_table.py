@@ -98,3 +98,111 @@ def test_a_hint_of_a_class_holds_for_those_below_it() -> None:
 def test_credentials_are_taken_out_of_what_the_choice_is_made_of() -> None:
     said = hints.hint(errors.Rewound("x", 1, 2, cloning="https://me:hunter2@host/x"))
     assert "hunter2" not in said
+
+
+CHOSEN = [
+    (errors.UnstorablePath("a/b", "x", link="a"), "stage the link itself, or the file by its real"),
+    (errors.UnstorablePath("a", "x", repository="b c"), "echo '/b c/' >> .dorkyignore"),
+    (errors.UnstorablePath("a", "x"), ""),
+    (errors.BadRecipient("x", "y", kind="secret"), "give its public half, which age-keygen -y"),
+    (errors.BadRecipient("x", "y", kind="kms"), "give awskms:arn:aws:kms:REGION"),
+    (errors.BadRecipient("x", "y"), "give age1…"),
+    (errors.IgnoredPath("x"), "add --force"),
+    (errors.IgnoredPath("x", during="edit"), "remove it from there first"),
+    (errors.DirectoryNamed("a b", revision="v 1"), "dorky ls 'v 1' 'a b'"),
+    (errors.DirectoryNamed("x"), "name a file"),
+    (errors.NotADocument("x", read_from="HEAD:a b"), "dorky cat 'HEAD:a b'"),
+    (errors.NotADocument("a b"), "dorky edit 'a b'"),
+    (errors.BadConfig("x", "y", file="exposed"), "remove them, and change them"),
+    (errors.BadConfig("x", "y", file="certificates"), "see AWS_CA_BUNDLE"),
+    (errors.BadConfig("a b", "y", file="own"), "rm 'a b'"),
+    (errors.BadConfig("x", "y"), "correct the file"),
+    (errors.DubiousOwnership("x", "y", "z", place="home"), "set HOME to your own home"),
+    (errors.DubiousOwnership("x", "y", "a b", place="git"), "git config --global --add safe.dir"),
+    (errors.DubiousOwnership("x", "y", "a b"), "if you trust that user: dorky config set --add"),
+    (errors.PathNotTracked("x", "", purge="Ana purged it"), "Ana purged it"),
+    (
+        errors.PathNotTracked("x", "", purge="Ana", purging=True),
+        "Ana; for what the bucket has left",
+    ),
+    (errors.PathNotTracked("x", "", purge="", revision="v 1"), "dorky ls 'v 1'"),
+    (errors.PathNotTracked("x", "", purge="", purging=True), "dorky ls"),
+    (errors.NoSuchVariable("x", "y", near="YY"), "did you mean YY?"),
+    (errors.NoSuchVariable("x", "y", near=None), ""),
+    (errors.UnknownRevision("x", root="ab"), "ab has no parent"),
+    (errors.NoRepositoryAtURL("x", unpushed=True), "dorky push"),
+    (errors.NoRepositoryAtURL("x", unpushed=False), "check the URL; dorky init starts"),
+    (errors.Diverged("x", "y", over="contested"), "dorky group list"),
+    (errors.Diverged("x", "y", over="names"), "rename yours with mv"),
+    (errors.Diverged("x", "y", over="left group"), "dorky sync --rewrite leaves out"),
+    (errors.LocalChanges("x", during="download"), "choose another name, or add --force"),
+    (errors.LocalChanges("x", during="rm"), "commit them, or add --cached"),
+    (errors.LocalChanges("x", during="edit"), "it was changed just now: begin again"),
+    (errors.LocalChanges("x", undoing=1), "dorky undo --force (a backup is kept)"),
+    (errors.LocalChanges("x", undoing=3), "dorky undo 3 --force (a backup is kept)"),
+    (errors.LocalChanges("x"), "dorky stage and commit them, or add --force"),
+    (errors.Misplaced("a b", "y", "z", heirs="ben"), "give the file to ben, then: dorky rm --cac"),
+    (errors.Misplaced("x", "y", "z", heirs=""), "give the file to a member, then: dorky rm"),
+    (errors.Misplaced("x", "y", "z"), "dorky sync --rewrite"),
+    (errors.WouldOpen("a b", "x", "all"), "if they may: dorky stage 'a b' --for all"),
+    (
+        errors.WouldOpen("x", "y", "all", command="resolve"),
+        "if they may: dorky resolve x --for all",
+    ),
+    (
+        errors.WouldOpen("x", "y", "all", command="restore", revision="HEAD~2"),
+        "if they may: dorky restore x --source 'HEAD~2' --for all",
+    ),
+    (
+        errors.WouldOpen("x", "y", "all", committed=True),
+        "if they may: dorky stage x --for all && dorky commit -m ..., then again",
+    ),
+    (errors.NotSaved("x", "y", "z", cause=errors.DiskFull("w")), "free some space"),
+    (errors.NotSaved("x", "y", "z"), "dorky edit x, take what you need"),
+    (errors.ExpiredCredentials("x", cloud="google"), "log in again: gcloud auth"),
+    (errors.NotAllowed("x", "y", "s3://b", endpoint="", profile="a b"), "if that is right: dorky"),
+    (errors.AccessDenied("x", "y", to="kms"), "check the key's policy"),
+    (errors.IdentityMissing("x"), "dorky key gen"),
+    (errors.NoKey("x", author="Ana"), "dorky team join, then tell Ana, who committed .dorkyrc,"),
+    (errors.NoKey("x", author=""), "dorky team join, then tell a member of the team"),
+    (errors.NoKey("x", place="/a b"), "DORKY_URL='/a b' dorky team join, then tell a member"),
+    (errors.NoKey("x", author="", locked="~/k"), "if the key in ~/k should: set DORKY_SSH_PASS"),
+    (errors.UnusableIdentity("/a b", "y", needs="format"), "ssh-keygen -p -f '/a b' converts it"),
+    (errors.UnusableIdentity("stdin", "y", needs="format"), "ssh-keygen -p -f FILE converts it"),
+    (errors.UnusableIdentity("x", "y", needs="cipher"), "ssh-keygen -p -Z aes256-ctr"),
+    (errors.MissingObject("x", why="group"), "it belongs to a group that you are not in"),
+    (errors.MissingObject("x", why="elsewhere"), "it was never pulled here"),
+    (errors.WrongRepository("x", "y", "z", noted_in="/a b"), "git log -p .dorkyrc; if the project"),
+    (errors.Unencrypted("x"), "ask the person who set the project up; if it is meant: dorky pull"),
+    (errors.Rewound("x", 1, 2, cloning="/a b"), "ask who restored it; to follow: dorky clone"),
+    (errors.CorruptDatabase("/x", "y", lost="keys"), "bring back /x from a backup"),
+    (errors.CorruptObject("x", "y", blocks="gc"), "dorky fsck: until it is repaired"),
+    (errors.CorruptPack("x", "y", blocks="pack"), "dorky fsck"),
+]
+
+
+@pytest.mark.parametrize(("error", "hint"), CHOSEN, ids=lambda value: type(value).__name__)
+def test_the_hint_that_is_chosen(error: errors.DorkyError, hint: str) -> None:
+    said = hints.hint(error)
+    assert said.startswith(hint)
+    assert bool(said) == bool(hint)
+
+
+def test_every_fact_is_one_that_a_hint_knows() -> None:
+    """A misspelt fact would be passed over in silence."""
+    known = {text.value for text in texts(ast.parse(Path(hints.__file__).read_text()))}
+    seen = set()
+    for path in LIBRARY:
+        for call in calls(ast.parse(path.read_text())):
+            function = call.func
+            if isinstance(function, ast.Attribute) and hasattr(errors, function.attr):
+                for word in call.keywords:
+                    if word.arg in {None, "lasting", "retry_after"}:
+                        continue
+                    assert word.arg in known, f"{path}:{call.lineno}: {word.arg}"
+                    seen.add(word.arg)
+                    if isinstance(word.value, ast.Constant) and isinstance(word.value.value, str):
+                        assert word.value.value in known, (
+                            f"{path}:{call.lineno}: {word.value.value}"
+                        )
+    assert {"during", "over", "why", "file"} <= seen
