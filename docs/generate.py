@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from dorky import errors
+from dorky.cli import hints
 from dorky.cli.main import everything
 
 REFERENCE = Path(__file__).resolve().parent / "reference"
@@ -69,8 +70,8 @@ def _error(error: type[errors.DorkyError]) -> str:
         said = ["Any other error of this kind; the message says which."]
     else:
         said = [f"> {_filled(' '.join(message.split())).removesuffix('.')}"]
-    if error.advice:
-        said.append(f"> hint: {_filled(error.advice)}")
+    if hint := hints.usual(error):
+        said.append(f"> hint: {_filled(hint)}")
     block = "\n>\n".join(said)
     heading = f"### {error().code}\n\n`{error.__name__}`"
     return "\n\n".join(filter(None, [heading, block, explanation]))

@@ -104,14 +104,14 @@ def choice(url: str, *, endpoint: str = "", profile: str = "") -> Choice | None:
     return Choice(f"{scheme.lower()}://{rest.partition('/')[0]}", endpoint.rstrip("/"), profile)
 
 
-_CREDENTIALS = "put them into ~/.aws, or the environment"
-_EXPOSED = "take them out, and change them: others may have read them"
-
-
 def exposes(key: str, value: object) -> bool:
     """Return whether the address of a remote holds a password, a signature or a token."""
     text = str(value)
-    return key.endswith((".url", ".endpoint")) and "://" in text and errors.redacted(text) != text
+    if not key.endswith((".url", ".endpoint")) or "://" not in text or not set("@?&") & set(text):
+        return False
+    from dorky.redaction import redacted
+
+    return redacted(text) != text
 
 
 OWN_SECRETS = ("DORKY_IDENTITY", "DORKY_IDENTITY_CMD", "DORKY_PASSPHRASE", "DORKY_SSH_PASSPHRASE")
@@ -159,7 +159,7 @@ def describe(key: str) -> Setting:
         parts[1] = "*"
     setting = SETTINGS.get(".".join(parts))
     if setting is None:
-        raise errors.UsageError(f"there is no setting {key}", hint="dorky config list --all")
+        raise errors.UnknownSetting(key)
     return setting
 
 
@@ -251,7 +251,7 @@ def _checked(path: Path, table: dict[str, Any], scope: Scope) -> dict[str, Plain
         raise errors.ConfigTooNew(path, version, VERSION)
     for key, value in values.items():
         if exposes(key, value):
-            raise errors.BadConfig(path, f"{key} holds credentials", hint=_EXPOSED)
+            raise errors.BadConfig(path, f"{key} holds credentials", file="exposed")
     for key, value in values.items():
         try:
             setting = describe(key)
@@ -358,7 +358,7 @@ class Config:
         try:
             return Path(self.environment.get("HOME") or Path("~").expanduser()) / ".dorky"
         except RuntimeError:  # a container whose account has no entry
-            raise errors.SetupError("you have no home directory", hint="set HOME") from None
+            raise errors.NoHome from None
 
     def path(self, scope: Scope) -> Path:
         """Return the configuration file of a scope."""
@@ -382,7 +382,7 @@ class Config:
                 self.home,
                 [self.home, path],
                 self.owners | {ownership.ROOT},
-                hint="set HOME to your own home directory",
+                place="home",
                 follow=True,
             )
             self._files = {"user": read(path, "user")}
@@ -430,13 +430,11 @@ class Config:
             UsageError: The setting does not exist, or `.dorkyrc` may not hold it.
         """
         if exposes(key, value):
-            raise errors.UsageError(f"{key} can't hold credentials", hint=_CREDENTIALS)
+            raise errors.CredentialsInSetting(key)
         if scope == "project" and not describe(key).project:
-            raise errors.UsageError(
-                f"{key} is yours, not the project's", hint=f"dorky config set --user {key} VALUE"
-            )
+            raise errors.UsersSetting(key)
         if scope == "user" and key == _PROJECTS_OWN:
-            raise errors.UsageError(f"{key} is the project's", hint=f"dorky config set {key} VALUE")
+            raise errors.ProjectsSetting(key)
         check(key, value)
         write(self.path(scope), key, value)
         self.reload()

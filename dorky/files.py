@@ -104,9 +104,7 @@ def expanded(path: str | Path) -> Path:
     try:
         return Path(path).expanduser()
     except RuntimeError:
-        raise errors.SetupError(
-            f"{path}: there is no home directory of that name", hint="write the whole path"
-        ) from None
+        raise errors.NoSuchHome(path) from None
 
 
 def sync_directory(path: Path) -> None:

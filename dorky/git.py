@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 import stat
 import sys
 import unicodedata
@@ -75,7 +74,7 @@ def find(start: Path) -> Path | None:
             _places(top),
             config.owners,
             safe=lambda: is_safe(top),
-            hint=f"git config --global --add safe.directory {shlex.quote(str(top))}",
+            place="git",
         )
     return top
 
@@ -372,10 +371,7 @@ def _git(
     """
     import subprocess
 
-    gone = errors.SetupError(
-        f"{top} is in git, but git can't be run",
-        hint="install git: dorky must see what it tracks",
-    )
+    gone = errors.GitMissing(top)
     program = find_program("git")
     if program is None:
         raise gone
@@ -403,7 +399,7 @@ def _git(
         what = f"killed by signal {-status}" if status < 0 else f"status {status}"
         lines = done.stderr.decode(errors="replace").strip().splitlines() or [what]
         way_out = next((line.strip() for line in lines if "safe.directory" in line), "")
-        raise errors.SetupError(f"git in {top}: {lines[0].removeprefix('fatal: ')}", hint=way_out)
+        raise errors.GitFailed(top, lines[0].removeprefix("fatal: "), way_out)
     return status, output
 
 
@@ -428,10 +424,7 @@ def _edit(
         try:
             mode = stat.S_IMODE(file.lstat().st_mode)
             if file.is_symlink():
-                raise errors.SetupError(
-                    f"{file} is a symbolic link, which git does not follow",
-                    hint="put a file in its place",
-                )
+                raise errors.IgnoreFileIsLink(file)
             data = file.read_bytes()
         except FileNotFoundError:
             pass

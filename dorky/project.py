@@ -520,14 +520,9 @@ class Project:
 
         noted = spare.known(self.spare)
         if noted and header.repository != noted:
-            import shlex
-
             url = self.config.text(f"remotes.{ORIGIN}.url")
-            hint = (
-                f"git log -p {RC}; if the project has moved to another repository:"
-                f" rm {shlex.quote(str(self.spare.repository))}"
-            )
-            raise errors.WrongRepository(url, header.repository[:12], noted[:12], hint=hint)
+            place = self.spare.repository
+            raise errors.WrongRepository(url, header.repository[:12], noted[:12], noted_in=place)
 
     def check_pin(self) -> None:
         """Check, after reading the remote, that it has the key that `.dorkyrc` commits to.

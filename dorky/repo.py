@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         DestroyPlan,
         Diff,
         Edited,
+        FetchResult,
         FileEntry,
         FsckReport,
         GCReport,
@@ -36,7 +37,9 @@ if TYPE_CHECKING:
         LogEntry,
         MemberInfo,
         OperationEntry,
+        PullResult,
         PurgePlan,
+        PushResult,
         RemoteGCReport,
         RepairReport,
         Resolved,
@@ -45,7 +48,6 @@ if TYPE_CHECKING:
         Status,
         Synced,
         Team,
-        Transfer,
         Trust,
         Undone,
     )
@@ -114,7 +116,7 @@ class Repository(Project):
         fingerprint: str = "",
         progress: Progress = SILENT,
         ask: age.Ask = age.nobody,
-    ) -> tuple[Repository, Transfer]:
+    ) -> tuple[Repository, PullResult]:
         """Make a directory that holds the newest state of the repository at ``url``.
 
         Whether the remote honours conditional writes is found out before the first push, so that
@@ -302,7 +304,12 @@ class Repository(Project):
         return commands.status(self)
 
     def log(
-        self, revision: str = "HEAD", path: StrPath | None = None, *, limit: int | None = None
+        self,
+        revision: str = "HEAD",
+        path: StrPath | None = None,
+        *,
+        limit: int | None = None,
+        changes: bool = False,
     ) -> Iterator[LogEntry]:
         """Return the commits that led to a revision, newest first.
 
@@ -310,10 +317,11 @@ class Repository(Project):
             revision: Where to begin.
             path: Only commits that changed this file, or something below this directory.
             limit: The largest number of commits.
+            changes: Whether to tell the files that each commit changed, which reads its trees.
         """
         from dorky.commands import inspect as commands
 
-        return commands.log(self, revision, path, limit=limit)
+        return commands.log(self, revision, path, limit=limit, changes=changes)
 
     def show(self, revision: str = "HEAD") -> LogEntry:
         """Return a commit and the files that it changed against its first parent."""
@@ -546,7 +554,7 @@ class Repository(Project):
 
         return commands.undo(self, count, force=force, dry_run=dry_run)
 
-    def push(self) -> Transfer:
+    def push(self) -> PushResult:
         """Send the commits that the remote lacks, and move its ``main`` to the local one.
 
         Raises:
@@ -566,7 +574,7 @@ class Repository(Project):
         force: bool = False,
         accept_rewind: bool = False,
         plain: bool = False,
-    ) -> Transfer:
+    ) -> PullResult:
         """Fetch, and update the local files to match.
 
         Commits on both sides are merged. If the merge has conflicts, the files without a conflict
@@ -788,7 +796,7 @@ class Repository(Project):
 
         return commands.members(self, path)
 
-    def fetch(self, *, accept_rewind: bool = False) -> Transfer:
+    def fetch(self, *, accept_rewind: bool = False) -> FetchResult:
         """Learn what the remote has, and who asks to join, without changing any file."""
         from dorky.commands import sync as commands
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -17,6 +17,36 @@ class Change(msgspec.Struct, frozen=True, order=True):
 
     path: str
     what: Literal["added", "modified", "deleted"]
+
+
+class Failure(Result, frozen=True, kw_only=True):
+    """The reason why a command failed.
+
+    Attributes:
+        code: Its kind, for scripts: one of the codes of the errors, ``bug`` or ``interrupted``.
+        message: What failed, on what, and why.
+        hint: What to run next; empty if there is nothing useful to say.
+        exit_code: The exit code of the command.
+    """
+
+    code: str
+    message: str
+    hint: str
+    exit_code: int
+
+
+class Remedy(msgspec.Struct, frozen=True):
+    """What to do about a finding; the border names the command (`cli/hints.py`).
+
+    Attributes:
+        what: A stable name.
+        about: The names or paths that it is about.
+        error: The error whose hint it is; None for a remedy of its own.
+    """
+
+    what: str
+    about: tuple[str, ...] = ()
+    error: Any = None
 
 
 class Initialized(Result, frozen=True, kw_only=True):
@@ -64,9 +94,18 @@ class Staged(Result, frozen=True, kw_only=True):
 
 
 class LogEntry(Result, frozen=True, kw_only=True):
-    """A commit, with its changes if they were asked for.
+    """A commit.
 
-    ``closed`` names the groups whose files it changed and the user can't read.
+    Attributes:
+        id: Its id.
+        parents: The commits that it continues: none for the first, several for a merge.
+        author: Its author's name and address.
+        time: Its time, in UTC.
+        message: Its message.
+        git: The commit that git was at; empty if none was noted.
+        refs: The refs that name it.
+        changes: The files that it changed against its first parent, if they were asked for.
+        closed: The groups whose files it changed and the user can't read.
     """
 
     id: str
@@ -182,29 +221,42 @@ class Tombstone(Result, frozen=True, kw_only=True):
     reason: str = ""
 
 
-class Transfer(Result, frozen=True, kw_only=True):
-    """The result of a push, fetch or pull.
+class PushResult(Result, frozen=True, kw_only=True):
+    """The result of a push.
 
     Attributes:
         remote: The remote's name.
         url: Its URL.
-        old: The head before: the remote's for a push, our view of it for a fetch, ours for a pull.
-        new: The head now.
-        commits: The number of commits between them.
-        objects: The number of objects sent (push).
-        size: Their size in bytes (push).
-        changes: The changes of files (pull).
-        backup: The ref that keeps content overwritten by force; empty if there was none.
-        merged: Whether a merge commit was made.
-        founded: Whether the remote held no repository before (push).
-        ignored: Lines added to `.gitignore` (pull).
-        conflicts: Files that could not be merged: the merge is in progress, ``main`` is where it
-            was (pull).
-        purged: Purges of the remote that were applied to the local history (pull).
-        masked: Entries of the new head that do not count (pull).
-        dropped: Groups whose files the new head leaves out as a whole: the local files stay, staged
-            (pull).
-        left_out: Files that were not put in place because of their names (pull).
+        old: The remote's head before; None if it had no commits.
+        new: Its head now.
+        commits: The number of commits that it did not have.
+        objects: The number of objects sent.
+        size: Their size in bytes.
+        founded: Whether the remote held no repository before.
+        moved: The URL that the remote had before `.dorkyrc` was changed other than by a command of
+            this clone; empty if it was not.
+    """
+
+    remote: str
+    url: str
+    old: str | None
+    new: str
+    commits: int = 0
+    objects: int = 0
+    size: int = 0
+    founded: bool = False
+    moved: str = ""
+
+
+class FetchResult(Result, frozen=True, kw_only=True):
+    """The result of a fetch.
+
+    Attributes:
+        remote: The remote's name.
+        url: Its URL.
+        old: The remote's head as of the last fetch; None if none was known.
+        new: Its head now; None if it has no commits.
+        commits: The number of commits that are new.
         moved: The URL that the remote had before `.dorkyrc` was changed other than by a command of
             this clone; empty if it was not.
         fingerprint: The repository's fingerprint if it was seen for the first time; else empty.
@@ -216,12 +268,45 @@ class Transfer(Result, frozen=True, kw_only=True):
     old: str | None
     new: str | None
     commits: int = 0
-    objects: int = 0
-    size: int = 0
+    moved: str = ""
+    fingerprint: str = ""
+    unencrypted: bool = False
+
+
+class PullResult(Result, frozen=True, kw_only=True):
+    """The result of a pull, or of a clone.
+
+    Attributes:
+        remote: The remote's name.
+        url: Its URL.
+        old: The local head before; None before the first pull.
+        new: The local head now; None if the remote has no commits.
+        commits: The number of commits between them.
+        changes: The changes of files.
+        backup: The ref that keeps content overwritten by force; empty if there was none.
+        merged: Whether a merge commit was made.
+        ignored: Lines added to `.gitignore`.
+        conflicts: Files that could not be merged: the merge is in progress, ``main`` is where it
+            was.
+        purged: Purges of the remote that were applied to the local history.
+        masked: Entries of the new head that do not count.
+        dropped: Groups whose files the new head leaves out as a whole: the local files stay,
+            staged.
+        left_out: Files that were not put in place because of their names.
+        moved: The URL that the remote had before `.dorkyrc` was changed other than by a command of
+            this clone; empty if it was not.
+        fingerprint: The repository's fingerprint if it was seen for the first time; else empty.
+        unencrypted: Whether it was seen for the first time, and is not encrypted.
+    """
+
+    remote: str
+    url: str
+    old: str | None
+    new: str | None
+    commits: int = 0
     changes: tuple[Change, ...] = ()
     backup: str = ""
     merged: bool = False
-    founded: bool = False
     ignored: tuple[str, ...] = ()
     conflicts: tuple[Unmerged, ...] = ()
     purged: tuple[Tombstone, ...] = ()
@@ -278,8 +363,8 @@ class Synced(Result, frozen=True, kw_only=True):
         rewritten: The number of commits rewritten to hold files for their owners.
     """
 
-    pulled: Transfer | None
-    pushed: Transfer | None
+    pulled: PullResult | None
+    pushed: PushResult | None
     rounds: int = 1
     rewritten: int = 0
 
@@ -624,7 +709,7 @@ class Check(Result, frozen=True, kw_only=True):
     name: str
     verdict: Literal["ok", "warn", "fail"]
     about: str
-    remedy: str = ""
+    remedy: Remedy | str = ""
 
 
 class Edited(Result, frozen=True, kw_only=True):
@@ -657,7 +742,7 @@ class Finding(Result, frozen=True, kw_only=True):
     code: str
     subject: str
     about: str
-    remedy: str = ""
+    remedy: Remedy | str = ""
     fatal: bool = True
 
 

@@ -63,6 +63,9 @@ def fsck(
     $ dorky fsck --remote --read-data=1/7
     $ dorky fsck --repair
     """
+    import msgspec
+
+    from dorky.cli import hints
     from dorky.commands import fsck as fsck_command
     from dorky.commands import repair
 
@@ -78,15 +81,18 @@ def fsck(
                 _show_rebuilt(made)
             return
         found = fsck_command.examine(repo, remote=remote, read_data=part, keyless=keyless)
+    found = msgspec.structs.replace(
+        found, findings=tuple(map(hints.finding_in_words, found.findings))
+    )
     if json:
         show_json(found)
     else:
         _show_found(found)
     if not found.sound:
         count = sum(each.fatal for each in found.findings)
-        remedies = {each.remedy for each in found.findings if each.fatal}
-        hint = remedies.pop() if len(remedies) == 1 else None
-        raise errors.Damaged(plural(count, "thing") + (" is" if count == 1 else " are"), hint=hint)
+        remedies = {hints.remedy(each.remedy) for each in found.findings if each.fatal}
+        what = plural(count, "thing") + (" is" if count == 1 else " are")
+        raise errors.Damaged(what, hint=remedies.pop() if len(remedies) == 1 else None)
 
 
 def _part(text: str) -> tuple[int, int] | None:
@@ -99,12 +105,14 @@ def _part(text: str) -> tuple[int, int] | None:
 
 
 def _show_found(found: FsckReport) -> None:
+    from dorky.cli import hints
+
     for each in found.findings:
         label = "damaged" if each.fatal else "note"
         about = escaped(each.about)
         say(f"{label}: {about if each.subject in each.about else f'{name(each.subject)}: {about}'}")
-        if each.remedy:
-            say(f"  → {escaped(each.remedy)}")
+        if remedy := hints.remedy(each.remedy):
+            say(f"  → {escaped(remedy)}")
     read = f", {size(found.bytes_read)} read whole" if found.bytes_read else ""
     say(f"Looked at {plural(found.packs, 'pack')}, {plural(found.objects, 'object')}{read}.")
     if found.unlisted:

@@ -45,7 +45,7 @@ def get(key: Key, json: Json = False) -> None:
     found = _config().find(key)
     if found is None:
         raise errors.NotFound(
-            f"{key} is not set", hint=f"dorky config set {errors.quoted(key)} VALUE"
+            f"{key} is not set", hint=f"dorky config set {shlex.quote(key)} VALUE"
         )
     if json:
         show_json(_shown(found)._asdict())
@@ -144,7 +144,9 @@ def list_(
 def _shown(found: settings.Value) -> settings.Value:
     """Return a setting fit to be shown: the environment can hold an address with a password."""
     if settings.exposes(found.key, found.value):
-        return found._replace(value=errors.redacted(str(found.value)))
+        from dorky.redaction import redacted
+
+        return found._replace(value=redacted(str(found.value)))
     return found
 
 

@@ -41,6 +41,9 @@ def log(
         typer.Option("-n", "--number", help="At most so many.", metavar="N"),
     ] = None,
     oneline: Annotated[bool, typer.Option("--oneline", help="One line a commit.")] = False,
+    name_status: Annotated[
+        bool, typer.Option("--name-status", help="And the files that each commit changed.")
+    ] = False,
     revision: Annotated[str, typer.Option("--rev", help="Begin here.", metavar="REV")] = "HEAD",
     json: Json = False,
 ) -> None:
@@ -58,7 +61,9 @@ def log(
     with opened() as repo:
         if path and not os.path.lexists(path) and _is_revision(repo, path):
             revision, path = path, ""  # dorky log origin/main
-        entries = inspect.log(repo, revision, path or None, limit=number)
+        entries = inspect.log(
+            repo, revision, path or None, limit=number, changes=json or name_status
+        )
         if json:
             show_json(list(entries))
             return
@@ -69,6 +74,8 @@ def log(
                 if count:
                     say()
                 _commit(entry)
+            if name_status:
+                _changed(entry)
 
 
 def _is_revision(repo: Project, word: str) -> bool:
@@ -135,7 +142,7 @@ def show(
         if json:
             raise errors.UsageError(
                 "a file's content is not shown as JSON",
-                hint=f"dorky ls {errors.quoted(revision)} {errors.quoted(path)} --json",
+                hint=f"dorky ls {shlex.quote(revision)} {shlex.quote(path)} --json",
             )
         _write(revision, path)
         return
@@ -148,9 +155,14 @@ def show(
         show_json(entry)
         return
     _commit(entry)
+    _changed(entry)
+
+
+def _changed(entry: LogEntry) -> None:
+    """List the files that a commit changed."""
     if entry.changes or entry.closed:
         say()
-        changes(entry.changes, whole=True)
+    changes(entry.changes, whole=True)
     for group in entry.closed:
         say(f"  and files of the group {group}, which are closed to you")
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from dorky.config import Choice
     from dorky.project import Project
-    from dorky.results import Change, Transfer
+    from dorky.results import Change, FetchResult, PullResult
 
 T = TypeVar("T")
 
@@ -39,6 +39,18 @@ class Settings:
     quiet = False
     verbose = 0
     color = True
+    json = False
+    """Whether the command was called with ``--json``."""
+    answered = False
+    """Whether the command has printed its result as JSON."""
+    words: ClassVar[Sequence[str]] = ()
+    """The command line."""
+
+    @classmethod
+    def reset(cls, words: Sequence[str]) -> None:
+        """Begin a command line."""
+        cls.quiet, cls.verbose, cls.color = False, 0, True
+        cls.json, cls.answered, cls.words = False, False, words
 
 
 def colored(stream: TextIO | None = None) -> bool:
@@ -121,6 +133,7 @@ def show_json(result: Any) -> None:
 
     import msgspec
 
+    Settings.answered = True
     text = json.dumps(msgspec.to_builtins(result), indent=2, ensure_ascii=False)
     print("\n".join(escaped(line) for line in text.split("\n")))
 
@@ -187,7 +200,7 @@ def left_out(names: Sequence[str]) -> None:
             note(f"  … and {len(names) - _LIST:,} more")
 
 
-def first_sight(done: Transfer) -> None:
+def first_sight(done: FetchResult | PullResult) -> None:
     """Tell the fingerprint of a repository that was seen for the first time."""
     if done.unencrypted:
         note(f"Not encrypted: anyone who can read {name(done.url)} can read all that you push.")

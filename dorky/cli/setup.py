@@ -269,18 +269,19 @@ def doctor(json: Json = False) -> None:
     \b
     $ dorky doctor
     """
+    from dorky.cli import hints
     from dorky.commands import doctor as doctor_command
 
     with opened(anywhere=True) as repo:
-        found = list(doctor_command.examine(repo))
+        found = [hints.check_in_words(check) for check in doctor_command.examine(repo)]
     if json:
         show_json(found)
     else:
         for each in found:
             color = {"ok": "green", "warn": "yellow", "fail": "red"}[each.verdict]
             say(f"{output.style(f'{each.verdict:4}', fg=color)}  {each.name}: {name(each.about)}")
-            if each.remedy:
-                say(f"      → {name(each.remedy)}")
+            if remedy := hints.remedy(each.remedy):
+                say(f"      → {name(remedy)}")
     if any(each.verdict == "fail" for each in found):
         raise typer.Exit(1)
 
@@ -316,8 +317,10 @@ def remote_list(json: Json = False) -> None:
     \b
     $ dorky remote list
     """
+    from dorky.redaction import redacted
+
     with opened() as repo:
-        remotes = {key: errors.redacted(url) for key, url in repo.config.remotes().items()}
+        remotes = {key: redacted(url) for key, url in repo.config.remotes().items()}
     if json:
         show_json(remotes)
     else:

@@ -244,7 +244,7 @@ def commit(
     if words and len(words) > 1:
         raise errors.UsageError(
             "commit takes one message, and always all that is staged",
-            hint=f"quote it: dorky commit -m {errors.quoted(' '.join(words))}",
+            hint=f"quote it: dorky commit -m {shlex.quote(' '.join(words))}",
         )
     with opened() as repo:
         done = commit.commit(repo, words[0] if words else message, all=all_)
@@ -277,6 +277,10 @@ def restore(
     from dorky.commands import stage
 
     with opened() as repo:
+        if staged and source:
+            raise errors.UsageError(
+                "--staged takes no --source", hint="dorky restore --staged PATH (from HEAD)"
+            )
         done = stage.restore(repo, paths, source=source, staged=staged, readers=readers)
     if isinstance(done, Staged):
         _unstaged(done, json=json)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, List  # noqa: UP035
+from typing import Annotated, List  # noqa: UP035
 
 import typer
 
@@ -28,10 +28,7 @@ from dorky.cli.output import (
     size,
 )
 from dorky.cli.undo import conflicts, kept, masked
-from dorky.results import Transfer, Unmerged
-
-if TYPE_CHECKING:
-    pass
+from dorky.results import FetchResult, PullResult, PushResult, Unmerged
 
 
 def push(json: Json = False) -> None:
@@ -50,17 +47,22 @@ def push(json: Json = False) -> None:
         _pushed(done)
 
 
-def _place(done: Transfer, *, pinned: bool = True) -> None:
-    """Tell whether the remote has moved, or its fingerprint if it is seen for the first time."""
+def _moved(done: FetchResult | PullResult | PushResult) -> None:
+    """Tell whether the remote has moved."""
     if done.moved:
         note(f".dorkyrc has another URL for {done.remote} than before: {name(done.url)}")
         note(f"  before: {name(done.moved)}")
+
+
+def _place(done: FetchResult | PullResult, *, pinned: bool = True) -> None:
+    """Tell whether the remote has moved, or its fingerprint if it is seen for the first time."""
+    _moved(done)
     if not pinned or done.unencrypted:
         first_sight(done)
 
 
-def _pushed(done: Transfer) -> None:
-    _place(done)
+def _pushed(done: PushResult) -> None:
+    _moved(done)
     if done.old == done.new:
         say(f"Up to date: {name(done.url)} has everything.")
     else:
@@ -129,7 +131,7 @@ def pull(
     _unresolved(done.conflicts, json=json)
 
 
-def _purged(done: Transfer) -> None:
+def _purged(done: PullResult) -> None:
     """Tell which files were purged from the local history, and who did it."""
     for each in done.purged:
         why = f": {escaped(each.reason)}" if each.reason else ""
@@ -139,7 +141,7 @@ def _purged(done: Transfer) -> None:
         )
 
 
-def _pulled(done: Transfer) -> None:
+def _pulled(done: PullResult) -> None:
     if done.conflicts:
         say(f"Merging {done.remote}/main: {plural(len(done.changes), 'file')} changed")
         changes(done.changes)
@@ -201,7 +203,7 @@ def sync(
         try:
             done = sync.sync(repo, rewrite=rewrite)
         except errors.Misplaced as error:
-            if rewrite or json or error.hint != errors.Misplaced.advice:
+            if rewrite or json or "heirs" in error.facts:
                 raise
             note(escaped(f"{error.message}."))
             if not agree("Rewrite your unpushed commits so that each file is for its group?"):

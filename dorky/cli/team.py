@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from typing import Annotated, List  # noqa: UP035
 
@@ -62,7 +63,7 @@ def key_gen(
 
     if ci and path:
         raise errors.UsageError(
-            "a CI key is printed, not written", hint=f"dorky key gen --ci {errors.quoted(ci)}"
+            "a CI key is printed, not written", hint=f"dorky key gen --ci {shlex.quote(ci)}"
         )
     if ci:
         with opened() as repo:
@@ -234,7 +235,7 @@ def team_add(
 
 def _asked(requests: Sequence[JoinRequest], who: str, fingerprint: str, *, known: bool) -> str:
     """Return the key of the request that is granted."""
-    word = errors.quoted(who)
+    word = shlex.quote(who)
     if not requests and known:
         raise errors.NothingToDo(f"{who} is on the team already", hint="dorky team list")
     if not requests:

@@ -80,6 +80,10 @@ def resolve(
     from dorky.commands import resolve
 
     with opened() as repo:
+        if ours and theirs:
+            raise errors.UsageError(
+                "--ours and --theirs exclude each other", hint="dorky resolve FILE --ours"
+            )
         done = resolve.resolve(repo, paths, ours=ours, theirs=theirs, readers=readers)
     if json:
         show_json(done)

@@ -61,10 +61,7 @@ def by_passphrase(passphrase: str) -> Access:
         UsageError: The passphrase is too short.
     """
     if len(passphrase) < _SHORTEST:
-        raise errors.UsageError(
-            f"a passphrase has at least {_SHORTEST} characters",
-            hint="whoever reads the bucket can try as many as they like: take several words",
-        )
+        raise errors.ShortPassphrase(_SHORTEST)
     made = age.generate()
     locked = Locked(made.public, "passphrase", age.lock(made, passphrase))
     return Access((made.public,), locked)

@@ -86,9 +86,7 @@ def commit(project: Project, message: str, *, all: bool = False) -> LogEntry:
             }
             changes = [Change(path, "deleted") for path in sorted(dropped)]
         if not changes and not merging:
-            raise errors.NothingToDo(
-                "nothing is staged", hint="dorky stage FILE…, or dorky commit -a"
-            )
+            raise errors.NothingStaged
         with project.store.writer() as writer:
             moved, trees = _write_trees(project, writer, head, rows, changes, merging)
             carried = _carried(project, head, trees, merging)

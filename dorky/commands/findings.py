@@ -9,13 +9,14 @@ from dorky import errors
 from dorky.format.model import Location
 from dorky.keys.vault import Vault
 from dorky.project import Project
-from dorky.results import Dangling, Finding
+from dorky.redaction import redacted
+from dorky.results import Dangling, Finding, Remedy
 from dorky.store import verify
 
 Part = tuple[int, int]
 """A part of all packs: the n-th of t parts."""
 
-REBUILD = "dorky fsck --repair"
+REBUILD = Remedy("repair")
 BACKUP = "only another clone, a backup or the bucket's versions can have it"
 SHOWN = 3
 """The number of ids that a finding names."""
@@ -51,16 +52,16 @@ class Scope:
 
 
 def finding(
-    code: str, subject: object, about: str, remedy: str = "", *, fatal: bool = True
+    code: str, subject: object, about: str, remedy: Remedy | str = "", *, fatal: bool = True
 ) -> Finding:
     """Return a finding, without the secrets that its texts may name."""
-    subject, about = errors.redacted(str(subject)), errors.redacted(about)
+    subject, about = redacted(str(subject)), redacted(about)
     return Finding(code=code, subject=subject, about=about, remedy=remedy, fatal=fatal)
 
 
-def failure(error: errors.DorkyError, subject: object, remedy: str = "") -> Finding:
+def failure(error: errors.DorkyError, subject: object, remedy: Remedy | str = "") -> Finding:
     """Return the finding that reports an error with its own message."""
-    return finding(error.code, subject, error.message, remedy or error.hint)
+    return finding(error.code, subject, error.message, remedy or Remedy(error.code, error=error))
 
 
 def check_bytes(
@@ -69,7 +70,7 @@ def check_bytes(
     blocks: Iterable[bytes],
     locations: Sequence[Location],
     vault: Vault | None,
-    remedy: str,
+    remedy: Remedy | str,
     epochs: int | None = None,
 ) -> Iterator[Finding]:
     """Read a pack whole: its name must match its bytes, and each id its object."""

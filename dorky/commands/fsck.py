@@ -19,7 +19,7 @@ from dorky.keys import placement, roster
 from dorky.keys.vault import Vault
 from dorky.project import ORIGIN, Project
 from dorky.remote.root import read_header
-from dorky.results import Finding, FsckReport
+from dorky.results import Finding, FsckReport, Remedy
 from dorky.store import history, pack, projection, reachability, spare, verify
 from dorky.store.index import Index
 from dorky.store.objects import Store
@@ -48,14 +48,16 @@ def examine(
         Unavailable: The remote can't be read.
     """
     scope = Scope(project, read_data or ((1, 1) if keyless else None))
-    # Several checks may find the same.
-    findings = dict.fromkeys(_check(scope, remote=remote, keyless=keyless))
+    findings: dict[tuple[str, str, str], Finding] = {}
+    for found in _check(scope, remote=remote, keyless=keyless):
+        # Several checks may find the same.
+        findings.setdefault((found.code, found.subject, found.about), found)
     project.progress.finish()
     return FsckReport(
         packs=scope.packs,
         objects=scope.objects,
         bytes_read=scope.bytes_read,
-        findings=tuple(findings),
+        findings=tuple(findings.values()),
         dangling=scope.dangling,
         unlisted=scope.unlisted,
         unlisted_size=scope.unlisted_size,
@@ -203,7 +205,7 @@ def _pack(
         if packed is None and _is_whole(path):
             # A rotation may have written it: the key comes with the root that a pull fetches.
             about = "nobody knows of it, and it is sealed with a key that is not known (yet)"
-            yield finding("unrecorded-pack", name, about, "dorky pull", fatal=False)
+            yield finding("unrecorded-pack", name, about, Remedy("pull"), fatal=False)
             return
         yield failure(error, name, REBUILD)
     if scope.reads(name):
@@ -250,7 +252,7 @@ def _masked(project: Project, store: Store) -> Iterator[Finding]:
         else:
             about = f"it does not count: it belongs to {' '.join(names) or 'all'}"
             about += f", but is in the tree of {roster.name_of(known, masked.group)}"
-        yield finding("masked-entry", masked.path, about, "dorky status", fatal=False)
+        yield finding("masked-entry", masked.path, about, Remedy("status"), fatal=False)
 
 
 def _remotes(store: Store) -> list[str]:
@@ -277,9 +279,8 @@ def _lost(
             path = names[content]
             about = f"{len(gone)} of its {len(pieces)} pieces are neither here nor in the remote"
             again = project.worktree.stat(path) is not None
-            word = errors.quoted(path)
-            remedy = f"if {path} is as it was: touch {word}, then dorky stage {word}"
-            yield finding("missing-content", path, about, remedy if again else BACKUP)
+            remedy = Remedy("touch", (path,)) if again else BACKUP
+            yield finding("missing-content", path, about, remedy)
         else:
             older |= gone
     if older:

@@ -63,7 +63,7 @@ def add(
         assert me is not None
         old = roster.find(known, name)
         if old is None and names and me.name not in names:
-            raise errors.UsageError("you would lock yourself out", hint=f"add --member {me.name}")
+            raise errors.OutsideOwnGroup(me.name)
         made = old or Group(secrets.token_hex(8), name, ())
         held = {fold(pattern) for pattern in made.patterns}
         both = (*made.patterns, *(pattern for pattern in wanted if fold(pattern) not in held))
@@ -93,9 +93,7 @@ def remove(
         held = {fold(pattern) for pattern in old.patterns}
         for pattern in wanted:
             if fold(pattern) not in held:
-                raise errors.NotFound(
-                    f"the group {name} has no pattern {pattern}", hint="dorky group list"
-                )
+                raise errors.NoSuchPattern(name, pattern)
         ended = {fold(pattern) for pattern in wanted} or held
         left = tuple(pattern for pattern in old.patterns if fold(pattern) not in ended)
         for member in roster.readers(known, old.id) if not left else ():

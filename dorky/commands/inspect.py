@@ -17,7 +17,7 @@ import msgspec
 from dorky import errors
 from dorky.format.model import Commit, Entry, Kind, ObjectId
 from dorky.keys import placement, roster
-from dorky.merge import pending, rewrite
+from dorky.merge import pending
 from dorky.project import ORIGIN, Project
 from dorky.results import Change, Diff, FileDiff, FileEntry, LogEntry, Masked, Status
 from dorky.store import history, projection
@@ -119,6 +119,7 @@ def log(
     path: StrPath | None = None,
     *,
     limit: int | None = None,
+    changes: bool = False,
 ) -> Iterator[LogEntry]:
     """Return the commits that led to a revision, newest first.
 
@@ -127,6 +128,7 @@ def log(
         revision: Where to begin.
         path: Only commits that changed this file, or something below this directory.
         limit: The largest number of commits.
+        changes: Whether to tell the files that each commit changed, which reads its trees.
     """
     name = "" if path is None else project.worktree.relative(path)
     start = history.resolve(project.store, revision)
@@ -138,7 +140,8 @@ def log(
         if name and not history.touches(project.store, node.commit, name):
             continue
         found += 1
-        yield log_entry(project, node.commit, node.id, refs=refs)
+        entry = log_entry(project, node.commit, node.id, refs=refs)
+        yield _with_changes(project, entry) if changes else entry
     if name and not found:
         raise errors.PathNotTracked(name, f" anywhere in the history of {revision}")
 
@@ -170,9 +173,17 @@ def show(project: Project, revision: str = "HEAD") -> LogEntry:
     """Return a commit and the files that it changed against its first parent."""
     commit_id = history.resolve(project.store, revision)
     commit = history.read_commit(project.store, commit_id)
-    parent = commit.parents[0] if commit.parents else None
-    entry = log_entry(project, commit, commit_id, changes_between(project, parent, commit_id))
-    return msgspec.structs.replace(entry, closed=closed_groups(project, parent, commit_id))
+    return _with_changes(project, log_entry(project, commit, commit_id))
+
+
+def _with_changes(project: Project, entry: LogEntry) -> LogEntry:
+    """Return an entry with the files that it changed against its first parent."""
+    parent = entry.parents[0] if entry.parents else None
+    return msgspec.structs.replace(
+        entry,
+        changes=changes_between(project, parent, entry.id),
+        closed=closed_groups(project, parent, entry.id),
+    )
 
 
 def closed_groups(project: Project, old: ObjectId | None, new: ObjectId | None) -> tuple[str, ...]:
@@ -300,9 +311,7 @@ def diff(
 
     commits = [history.resolve(project.store, revision) for revision in _each(revisions)]
     if len(commits) > (1 if staged else 2):
-        raise errors.UsageError(
-            "a diff has two sides, these are more", hint="dorky diff A B, or dorky diff A..B"
-        )
+        raise errors.TooManyRevisions
     old, new, disk = _diff_sides(project, commits, repository_paths(project, paths), staged=staged)
     differing = {
         path: (was, now)
@@ -430,21 +439,24 @@ def lookup_file(project: Project, revision: str, path: str) -> Placed:
     if placed := dict(view.files([path])).get(path):
         return placed
     if any(entry.is_tree for entry in history.lookup(project.store, view.trees, path)):
-        where = f"{errors.quoted(revision)} {errors.quoted(path)}"
-        raise errors.UsageError(f"{path} is a directory", hint=f"dorky ls {where}")
-    hint = tombstone_finder(project)(path) or f"dorky ls {errors.quoted(revision)}"
-    raise errors.PathNotTracked(path, f" in {revision}", hint=hint)
+        raise errors.DirectoryNamed(path, revision=revision)
+    purge = tombstone_finder(project)(path)
+    raise errors.PathNotTracked(path, f" in {revision}", purge=purge, revision=revision)
 
 
 def tombstone_finder(project: Project) -> Callable[[str], str]:
     """Return a function that gives the message for a user who looks for a purged file."""
+    if not project.purges:
+        return lambda _: ""
+    from dorky.merge import rewrite
+
     purges = [(rewrite.selector(purge.paths), purge) for purge in reversed(project.purges)]
 
     def tombstone(path: str) -> str:
         for selects, purge in purges:
             if selects(path):
                 why = f": {purge.reason}" if purge.reason else ""
-                return f"{purge.author} took it out of all history on {purge.time:%Y-%m-%d}{why}"
+                return f"{purge.author} purged it from all history on {purge.time:%Y-%m-%d}{why}"
         return ""
 
     return tombstone
@@ -477,8 +489,7 @@ def _each(revisions: Sequence[str]) -> Iterator[str]:
     """Yield revisions, both ends of a range one by one."""
     for revision in revisions:
         if "..." in revision:
-            hint = "dorky diff A..B compares the two"
-            raise errors.UsageError(f"{revision} has three dots", hint=hint)
+            raise errors.BadRange(revision)
         first, dots, last = revision.partition("..")
         yield first or HEAD
         if dots:

@@ -165,10 +165,7 @@ def _check_up_to_date(
         NotPulled: There are files of a group that the user has joined since the last pull.
     """
     if head != project.database.ref(f"{ORIGIN}/{MAIN}"):
-        raise errors.Conflict(
-            "there are commits that are not pushed, or not pulled",
-            hint="dorky sync, then run the command again",
-        )
+        raise errors.Unshared
     for group in history.trees_of(project.store, head, opened.groups - project.index.groups):
         raise errors.NotPulled(roster.name_of(known, group))
 
@@ -207,7 +204,7 @@ def _check_settled(project: Project, paths: Iterable[str]) -> None:
         change.path for change in staging.staged(project.store, project.index, project.index.rows())
     }
     for path in sorted(changed.intersection(paths)):
-        raise errors.Conflict(f"changes to {path} are staged", hint="commit or unstage them first")
+        raise errors.ChangesStaged(path)
 
 
 def _count(
@@ -292,10 +289,7 @@ def _check_apart(old: Roster, new: Roster, group: str) -> None:
         for other in new.groups if mine not in before else ():
             for theirs in other.patterns if other.id != group else ():
                 if placement.overlap(mine, theirs):
-                    raise errors.Conflict(
-                        f"{mine} overlaps {theirs} of the group {other.name}",
-                        hint="a file belongs to one group: dorky group list",
-                    )
+                    raise errors.PatternsOverlap(mine, theirs, other.name)
 
 
 def _regrouping(

@@ -23,6 +23,7 @@ from dorky.keys import placement
 from dorky.merge import pending
 from dorky.paths import shown
 from dorky.project import FIRST, ORIGIN, Project
+from dorky.redaction import redacted
 from dorky.remote.fetch import fetch
 from dorky.remote.root import KEY, NEWEST, noted, read_body, read_header, verifier
 from dorky.results import RepairReport
@@ -86,7 +87,7 @@ def rebuild(project: Project) -> RepairReport:
         start = reach.named(project.store)
         reached = reach.reach(project.store, *start, failed=lambda *_: None)
         return RepairReport(
-            kept=errors.redacted(kept),
+            kept=redacted(kept),
             packs=repairs.packs,
             objects=repairs.objects,
             damaged=tuple(repairs.damaged),
@@ -176,8 +177,7 @@ def _find_keys(project: Project, repairs: Repairs) -> None:
         return
     if isinstance(failed, errors.AccessError):
         raise failed
-    hint = f"bring back {database.path} from a backup, or dorky clone URL elsewhere"
-    raise errors.CorruptDatabase(database.path, "its keys are lost", hint=hint)
+    raise errors.CorruptDatabase(database.path, "its keys are lost", lost="keys")
 
 
 _Found = Callable[[], tuple[Header, str]]
@@ -253,9 +253,7 @@ def _forget_nonsense(project: Project, repairs: Repairs) -> None:
         except errors.CorruptDatabase:
             forget(key)
             if key == operations.MERGE:
-                repairs.notes.append(
-                    "a merge was in progress, and is lost: dorky pull begins it anew"
-                )
+                repairs.notes.append("a merge was in progress, and is lost: a pull begins it again")
 
 
 def _text(database: Database, key: str) -> str:

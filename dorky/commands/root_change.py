@@ -52,11 +52,11 @@ def fetch_keyed_root(project: Project) -> Remote:
         remote = fetch_root(project)
     except errors.NoRepositoryAtURL as error:
         # The repository was started locally and is not in the remote yet.
-        hint = "dorky push" if project.database.ref(MAIN) else None
-        raise errors.NoRepositoryAtURL(*error.args, hint=hint) from None
+        error.facts["unpushed"] = project.database.ref(MAIN) is not None
+        raise
     assert remote.seen is not None
     if not remote.seen.header.sealed:
-        raise errors.UsageError("a plain repository has no keys, and so no team")
+        raise errors.UsageError("An unencrypted repository has no keys, and so no team")
     return remote
 
 
@@ -96,7 +96,7 @@ def _replace(project: Project, remote: Remote, seen: RootSnapshot, change: RootC
     heirs = roster.recipients(after, ALL)
     leaves = project.keyring.opened(change.header) is not None
     if project.publics.isdisjoint(heirs) and not leaves:
-        raise errors.UsageError("no key of yours would be used", hint="dorky team list")
+        raise errors.UselessKeys
     roster.check_room(before, after)
     vault.check_room(seen.header, change.header)
     known = roster.sealed(before, after, project.unlock(change.header))

@@ -139,11 +139,7 @@ def _begin_epochs(header: Header, opened: Vault, plan: RotationPlan) -> tuple[He
     for group in sorted(plan.groups):
         heirs = roster.recipients(plan.roster, group)
         if not heirs:
-            name = roster.name_of(plan.roster, group)
-            raise errors.UsageError(
-                f"nobody would be left in the group {name}",
-                hint=f"first: dorky group members {name} --add NAME",
-            )
+            raise errors.EmptyGroup(roster.name_of(plan.roster, group))
         header, opened = vault.begin_epoch(header, opened, group, heirs)
     return header, opened
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import shlex
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -28,7 +27,7 @@ from dorky.project import FIRST, ORIGIN, Project
 from dorky.remote import root as roots
 from dorky.remote.push import remember
 from dorky.remote.root import Remote
-from dorky.results import Initialized, Transfer
+from dorky.results import Initialized, PullResult
 from dorky.store.history import MAIN
 
 P = TypeVar("P", bound=Project)
@@ -176,7 +175,7 @@ def clone(
     fingerprint: str = "",
     progress: Progress = SILENT,
     ask: age.Ask = age.nobody,
-) -> tuple[P, Transfer]:
+) -> tuple[P, PullResult]:
     """Make a directory that holds the newest state of the repository at ``url``.
 
     Whether the remote honours conditional writes is found out before the first push, so that users
@@ -440,12 +439,12 @@ def _remote_settings(
 
 @contextlib.contextmanager
 def _following_by(url: str) -> Iterator[None]:
-    """Name the command that accepts a rewound remote where there is no project to pull in."""
+    """Note in the error of a rewound remote that it was cloned: there is no project to pull in."""
     try:
         yield
     except errors.Rewound as error:
-        hint = f"ask who restored it; to follow: dorky clone --accept-rewind {shlex.quote(url)}"
-        raise errors.Rewound(*error.args, hint=hint) from error
+        error.facts["cloning"] = url
+        raise
 
 
 def _expected(*, plain: bool, fingerprint: str = "") -> dict[str, str | bool]:
@@ -455,10 +454,7 @@ def _expected(*, plain: bool, fingerprint: str = "") -> dict[str, str | bool]:
         UsageError: ``fingerprint`` is not a fingerprint.
     """
     if fingerprint and not re.fullmatch(r"[0-9a-f]{64}", fingerprint):
-        raise errors.UsageError(
-            f"a fingerprint has 64 hex digits, unlike {fingerprint!a}",
-            hint="a member sees it by: dorky config get repository.fingerprint",
-        )
+        raise errors.BadFingerprint(ascii(fingerprint))
     found: dict[str, str | bool] = {}
     if plain:
         found["repository.unencrypted"] = True

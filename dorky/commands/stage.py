@@ -68,7 +68,7 @@ def stage(
                 raise errors.UnstorablePath(
                     name,
                     f"{link} is a symbolic link",
-                    hint="stage the link itself, or the file by its real path",
+                    link=link,
                 )
         chosen = staging.select(project.worktree, project.ignore, rows, names, force=force)
         settled = _settled_by(project, names, chosen)
@@ -232,10 +232,7 @@ def _check_readers(project: Project, paths: Iterable[str], readers: str) -> None
     for path in paths:
         if (group := owner(path)) not in {named, None}:
             name = roster.name_of(known, str(group))
-            raise errors.UsageError(
-                f"{path} is for {name}, not for {readers}",
-                hint="the patterns decide that: dorky group list",
-            )
+            raise errors.OtherReaders(path, name, readers)
 
 
 def _check_sources(project: Project, rows: Mapping[str, Row], new: Iterable[Row]) -> None:
@@ -262,12 +259,11 @@ def _check_sources(project: Project, rows: Mapping[str, Row], new: Iterable[Row]
 
 
 def would_open(
-    project: Project, path: str, source: str, target: str, command: str = "stage", more: str = ""
+    project: Project, path: str, source: str, target: str, **facts: object
 ) -> errors.WouldOpen:
-    """Return the error, with a hint that names the command that opens the file on purpose."""
+    """Return the error, with the names of the groups."""
     old, new = (roster.name_of(project.roster, group) for group in (source, target))
-    hint = f"if they may: dorky {command} {errors.quoted(path)}{more} --for {new}"
-    return errors.WouldOpen(path, old, new, hint=hint)
+    return errors.WouldOpen(path, old, new, **facts)
 
 
 def _closed_contents(project: Project, rows: Mapping[str, Row]) -> dict[str, str]:
@@ -295,7 +291,7 @@ def _check_no_repository(project: Project, new: Collection[str]) -> None:
                 raise errors.UnstorablePath(
                     path,
                     "git takes its directory for a repository, and would run what is in it",
-                    hint=f"echo {errors.quoted(f'/{directory}/')} >> .dorkyignore",
+                    repository=directory,
                 )
 
 
@@ -379,9 +375,7 @@ def _delete(
     staged = {change.path for change in staging.staged(project.store, project.index, rows)}
     made.conflicts.update(staged & made.remove)
     if made.conflicts and not force:
-        raise errors.LocalChanges(
-            shown(sorted(made.conflicts)), hint="commit them, or add --cached (keeps the files)"
-        )
+        raise errors.LocalChanges(shown(sorted(made.conflicts)), during="rm")
     kept, _ = carry_out(project, rows, made, force=True)
     return kept
 
@@ -414,9 +408,7 @@ def restore(
     """
     if staged:
         if source:
-            raise errors.UsageError(
-                "--staged takes no --source", hint="dorky restore --staged PATH (from HEAD)"
-            )
+            raise errors.UsageError("The index is restored from HEAD, not from another source")
         return unstage(project, paths)
     names = repository_paths(project, paths)
     with project.operation(f"restore {shown(names)}"):
@@ -462,5 +454,6 @@ def _check_restored(
     for path, placed in () if readers else held.items():
         target = owner(path)
         if target is not None and placement.is_widening(placed.group, target):
-            more = f" --source {errors.quoted(source)}"
-            raise would_open(project, path, placed.group, target, "restore", more)
+            raise would_open(
+                project, path, placed.group, target, command="restore", revision=source
+            )

@@ -40,7 +40,7 @@ from dorky.project import ORIGIN, Project
 from dorky.remote import fetch as remote_fetch
 from dorky.remote import push as remote_push
 from dorky.remote.root import Remote
-from dorky.results import Change, Synced, Tombstone, Transfer
+from dorky.results import Change, FetchResult, PullResult, PushResult, Synced, Tombstone
 from dorky.store import history, oplog, projection
 from dorky.store.history import MAIN, Placed
 from dorky.store.projection import View
@@ -50,14 +50,14 @@ _ROUNDS = 100
 
 
 class Place(TypedDict):
-    """The facts that a transfer reports of the remote's place (see `results.Transfer`)."""
+    """The facts that a transfer reports of the remote's place (see `results.FetchResult`)."""
 
     moved: str
     fingerprint: str
     unencrypted: bool
 
 
-def push(project: Project) -> Transfer:
+def push(project: Project) -> PushResult:
     """Send the commits that the remote lacks, and move its ``main`` to the local one.
 
     Raises:
@@ -85,7 +85,7 @@ def push(project: Project) -> Transfer:
         except errors.Rejected:
             raise errors.Rejected(ORIGIN, _news(project, head)) from None
         commits, _ = history.ahead_behind(project.store, head, done.old)
-        return Transfer(
+        return PushResult(
             remote=ORIGIN,
             url=remote.url,
             moved=moved,
@@ -134,12 +134,11 @@ def _check_named(project: Project, remote: Remote) -> None:
         before = project.moved_from()
         told = f" (before it was {before})" if before else ""
         url = project.config.url(ORIGIN)
-        hint = f"check the URL; if it is right: dorky remote set-url {ORIGIN} {errors.quoted(url)}"
-        raise errors.RemoteNotNamed(url, told, hint=hint) from None
+        raise errors.RemoteNotNamed(url, told) from None
     project.settle()
 
 
-def fetch(project: Project, *, accept_rewind: bool = False) -> Transfer:
+def fetch(project: Project, *, accept_rewind: bool = False) -> FetchResult:
     """Learn what the remote has, and who asks to join, without changing any file.
 
     Args:
@@ -155,7 +154,7 @@ def fetch(project: Project, *, accept_rewind: bool = False) -> Transfer:
     return done
 
 
-def refresh(project: Project, *, accept_rewind: bool = False) -> Transfer:
+def refresh(project: Project, *, accept_rewind: bool = False) -> FetchResult:
     """Fetch, and return what the fetch brought."""
     with ensure_set_up(project):
         old = project.database.ref(f"{ORIGIN}/{MAIN}")
@@ -163,7 +162,9 @@ def refresh(project: Project, *, accept_rewind: bool = False) -> Transfer:
         remote = fetch_root(project, accept_rewind=accept_rewind)
         new = project.database.ref(f"{ORIGIN}/{MAIN}")
         commits, _ = history.ahead_behind(project.store, new, old)
-        return Transfer(remote=ORIGIN, url=remote.url, old=old, new=new, commits=commits, **told())
+        return FetchResult(
+            remote=ORIGIN, url=remote.url, old=old, new=new, commits=commits, **told()
+        )
 
 
 def _news_of_place(project: Project) -> Callable[[], Place]:
@@ -189,7 +190,7 @@ def pull(
     force: bool = False,
     accept_rewind: bool = False,
     plain: bool = False,
-) -> Transfer:
+) -> PullResult:
     """Fetch, and update the local files to match.
 
     Commits on both sides are merged. If the merge has conflicts, the files without a conflict are
@@ -223,7 +224,7 @@ def pull(
         theirs = project.database.ref(f"{ORIGIN}/{MAIN}")
         if ours == theirs and not (paths or project.roster.groups or project.index.has_absent):
             # If nothing is new, one request is enough, and not even the keys are needed.
-            return Transfer(
+            return PullResult(
                 remote=ORIGIN,
                 url=remote.url,
                 old=old,
@@ -235,7 +236,7 @@ def pull(
         target = _target(project, ours, theirs)
         changes, backup, done = _check_out(project, ours, theirs, target, paths, force=force)
         commits, _ = history.ahead_behind(project.store, target.commit or ours, ours)
-        return Transfer(
+        return PullResult(
             remote=ORIGIN,
             url=remote.url,
             old=old,
@@ -499,7 +500,7 @@ def download(
     if target.is_dir():
         target /= path.rpartition("/")[2]
     if not force and (target.exists() or target.is_symlink()):
-        raise errors.LocalChanges(target, hint="choose another name, or add --force")
+        raise errors.LocalChanges(target, during="download")
     if ORIGIN in project.config.remotes():
         refresh(project)
     _, entry = lookup_file(project, revision, path)

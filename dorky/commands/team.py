@@ -111,8 +111,10 @@ def join(project: Project, name: str = "") -> JoinRequest:
         pass
     else:
         if not header.sealed:
-            raise errors.NothingToDo("the repository is plain: who gets at it can read it")
-        raise errors.NothingToDo("you can read this repository already", hint="dorky pull")
+            raise errors.NothingToDo(
+                "The repository is not encrypted: anyone who can get at it can read it"
+            )
+        raise errors.AlreadyAdmitted
     identity, made = identities.own(project.config)
     source = str(project.config.identity_path) if made else ""
     request = JoinRequest(name=name, key=identities.describe(identity.public, source))
@@ -227,10 +229,7 @@ def _plan_removal(
         stay = roster.put(known, msgspec.structs.replace(leaver, recipients=left))
     heirs = roster.recipients(stay, ALL)
     if not heirs:
-        raise errors.UsageError(
-            "nobody would be left who can read this repository",
-            hint="dorky destroy deletes it",
-        )
+        raise errors.NobodyLeft
     locked_out = project.publics.isdisjoint(heirs)
     if locked_out and not lock_out:
         raise errors.WouldLockOut(name)
@@ -276,7 +275,7 @@ def other_member(project: Project, known: Roster, name: str) -> Member:
     """
     found = roster.member(known, name)
     if found == current_member(project, known):
-        raise errors.UsageError("you can't remove yourself", hint="ask another member to do it")
+        raise errors.OwnRemoval
     return found
 
 
@@ -316,7 +315,7 @@ def _chosen(known: Roster, member: Member, key: str) -> set[str]:
         if key in {"", recipient, fingerprint} or (key == UNUSED and recipient in problems)
     }
     if not found:
-        raise errors.NotFound(f"{member.name} has no key {key}", hint="dorky team list")
+        raise errors.NoSuchKey(member.name, key)
     return found
 
 
@@ -329,10 +328,9 @@ def _check_locked(locked: Sequence[Locked]) -> None:
     tried = sum(age.work(secret.data) for secret in locked if secret.kind == "passphrase")
     if tried > 1 << age.MOST_WORK or len(locked) > model.LOCKED:
         most = 1 << (age.MOST_WORK - age.WORK)
-        raise errors.UsageError(
-            f"a repository has at most {most} passphrases, "
-            f"and {model.LOCKED} passphrases and KMS keys together",
-            hint="dorky team list",
+        raise errors.TooManyKeys(
+            f"A repository has at most {most} passphrases, "
+            f"and {model.LOCKED} passphrases and KMS keys together"
         )
 
 
@@ -342,14 +340,14 @@ def _admit(
     """Return the root with a new member, or with another key for a member."""
     known = seen.root.roster
     if new and any(member.name == name for member in known.members):
-        raise errors.Conflict(f"there is a {name} on the team already", hint="dorky team list")
+        raise errors.MemberExists(name)
     held = {key: member.name for member in known.members for key in member.recipients}
     for key in access.recipients:
         if held.get(key, name) != name:
-            raise errors.Conflict(f"that key is {held[key]}'s already", hint="dorky team list")
+            raise errors.KeyTaken(held[key])
     fresh = [key for key in access.recipients if key not in held]
     if not fresh:
-        raise errors.NothingToDo(f"{name} has that key already", hint="dorky team list")
+        raise errors.KeyHeldAlready(name)
     before = next((member for member in known.members if member.name == name), Member(name, ()))
     alive = roster.keyed(known)
     for group in alive.intersection(before.groups) - opened.groups:

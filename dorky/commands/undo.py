@@ -93,7 +93,7 @@ def undo(project: Project, count: int = 1, *, force: bool = False, dry_run: bool
         if not newest:
             raise errors.NothingToDo("nothing was done here that can be undone")
         if len(newest) < count:
-            raise errors.UsageError(f"only {len(newest)} operations are known", hint="dorky op log")
+            raise errors.TooFewOperations(len(newest))
         plan = plan_undo(project, newest[-1].n, force=force)
         if dry_run:
             return plan.undone
@@ -119,10 +119,7 @@ def plan_undo(project: Project, since: int, *, force: bool) -> UndoPlan:
     stored = {path: new for path, (_, new) in found.disk.items() if new}
     made = checkout.plan_files(project.worktree, project.store, rows, wanted, stored)
     if made.conflicts and not force:
-        again = f"dorky undo {len(undone)}" if len(undone) > 1 else "dorky undo"
-        raise errors.LocalChanges(
-            shown(sorted(made.conflicts)), hint=f"{again} --force (a backup is kept)"
-        )
+        raise errors.LocalChanges(shown(sorted(made.conflicts)), undoing=len(undone))
     leave_out(project, made)
     before = project.database.ref(MAIN)
     head = found.refs.get(MAIN, before)

@@ -32,7 +32,9 @@ def open_driver(url: str, options: Mapping[str, str]) -> Driver:
         NoDriver: No driver serves its scheme.
         MissingLibrary: The driver's package can't be imported.
     """
-    if "://" in url and errors.redacted(url) != url:
+    from dorky.redaction import redacted
+
+    if "://" in url and redacted(url) != url:
         raise errors.BadURL(url, "credentials don't belong into a URL")
     return Retrying(_driver_class(_scheme(url)).open(url, options))
 

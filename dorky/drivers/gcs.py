@@ -300,8 +300,7 @@ class GCSDriver:
         if not isinstance(error, exceptions.RefreshError):
             return errors.NoCredentials(self.url, said)
         if any(word in said.lower() for word in ("expired", "revoked", "reauth")):
-            again = "log in again: gcloud auth application-default login"
-            return errors.ExpiredCredentials(self.url, hint=again)
+            return errors.ExpiredCredentials(self.url, cloud="google")
         return errors.AccessDenied(self.url, said)
 
     def _unreached(self, error: Exception) -> errors.Unreachable:

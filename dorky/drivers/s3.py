@@ -514,5 +514,5 @@ def _certificates(bundle: str) -> bytes:
     except OSError as error:
         raise errors.UnreadableFile(bundle, error.strerror) from error
     if b"-----BEGIN CERTIFICATE" not in pem:
-        raise errors.BadConfig(bundle, "it holds no PEM certificate", hint="see AWS_CA_BUNDLE")
+        raise errors.BadConfig(bundle, "it holds no PEM certificate", file="certificates")
     return pem

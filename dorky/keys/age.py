@@ -397,11 +397,7 @@ def _encrypting(public: str) -> Any:
 
 
 def _a_secret() -> errors.BadRecipient:
-    return errors.BadRecipient(
-        "A secret key",
-        "keep it to yourself",
-        hint="give its public half, which age-keygen -y FILE or ssh-keygen -y -f FILE prints",
-    )
+    return errors.BadRecipient("A secret key", "keep it to yourself", kind="secret")
 
 
 def _unpadded(data: bytes) -> str:

@@ -82,9 +82,7 @@ def make(config: Config, path: str = "") -> Key:
     """
     target = files.expanded(path) if path else config.home / "identity"
     if target.exists() or target.is_symlink():
-        raise errors.Conflict(
-            f"{target} exists, and a key is never overwritten", hint="dorky key show"
-        )
+        raise errors.KeyExists(target)
     identity = age.generate()
     age.save(identity, target)
     return describe(identity.public, str(target))
@@ -123,10 +121,7 @@ def use(config: Config, path: str) -> list[Key]:
     """
     target = files.expanded(path).absolute()
     if target.suffix == ".pub":
-        raise errors.UsageError(
-            f"{path} is the public half of a key",
-            hint=f"dorky key use {errors.quoted(target.with_suffix(''))}",
-        )
+        raise errors.PublicHalf(path, target.with_suffix(""))
     found = age.load(target)
     config.set("identity", str(target), scope="user")
     return [describe(each.public, str(target)) for each in found]

@@ -7,7 +7,6 @@ A header is accepted only if it belongs to this project: its keys must lead back
 from __future__ import annotations
 
 import contextlib
-import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -125,8 +124,8 @@ class Keyring:
         if header.sealed or seen or self._config.get("repository.unencrypted") is True:
             return
         rc = (self._root / RC).exists()
-        how = "pull" if rc else f"clone {errors.quoted(self._place)}"
-        raise errors.Unencrypted(self._place, how)
+        facts = {} if rc else {"cloning": self._place}
+        raise errors.Unencrypted(self._place, **facts)
 
     def _check_epochs(self, header: Header, seen: Header | None) -> None:
         """Refuse a header that does not hold every key that was seen, in the same place."""
@@ -183,27 +182,22 @@ class Keyring:
         self, header: Header, seen: Header | None, error: errors.NoKey
     ) -> errors.DorkyError:
         """Return the error for a user to whom a header gives no key."""
-        hint = self._how_to_join()
-        for each in self._identities or ():
-            if each.locked:
-                hint = f"if the key in {each.source} should: set DORKY_SSH_PASSPHRASE; else {hint}"
+        facts = self._whom_to_ask()
+        for identity in self._identities or ():
+            if identity.locked:
+                facts["locked"] = identity.source
         if not self._identities:
-            return errors.IdentityMissing(self._config.identity_path, hint=hint)
+            return errors.IdentityMissing(self._config.identity_path, **facts)
         if seen:
             vault.check_succession(header, seen, model.ALL, self._identities, self._ssh_passphrase)
-        return errors.NoKey(*error.args, hint=hint)
+        return errors.NoKey(*error.args, **facts)
 
-    def _how_to_join(self) -> str:
-        """Return a hint on how to join, and which members to ask."""
+    def _whom_to_ask(self) -> dict[str, object]:
+        """Return who can let the user in: the author of `.dorkyrc`; without one, the place."""
         from dorky import git
 
         rc = self._root / RC
-        command = "dorky team join"
-        if not rc.exists():
-            command = f"DORKY_URL={shlex.quote(self._place)} {command}"
-        who = git.last_author(rc) if rc.exists() else ""
-        whom = f"{who}, who committed {RC}," if who else "a member of the team"
-        return f"{command}, then tell {whom} the fingerprint that it prints"
+        return {"author": git.last_author(rc)} if rc.exists() else {"place": self._place}
 
     @property
     def _place(self) -> str:

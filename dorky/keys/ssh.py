@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-import shlex
 from io import BytesIO
 from typing import Any, NamedTuple
 
@@ -104,7 +103,7 @@ def parse(text: str, source: str) -> tuple[str, str]:
         raise errors.UnusableIdentity(
             source,
             "it has a passphrase, in a format of old",
-            hint=f"ssh-keygen -p -f {shlex.quote(source) if '/' in source else 'FILE'} converts it",
+            needs="format",
         ) from None
     except (ValueError, UnsupportedAlgorithm):
         raise errors.IdentityMalformed(source) from None
@@ -141,7 +140,7 @@ def opened(secret: str, public: str, passphrase: str, source: str) -> str | None
         raise errors.UnusableIdentity(
             source,
             f"its cipher {cipher!a} is not supported",
-            hint="ssh-keygen -p -Z aes256-ctr -f FILE changes it",
+            needs="cipher",
         ) from None
     except ValueError:
         return None

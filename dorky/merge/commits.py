@@ -323,7 +323,7 @@ def _frozen(views: _Views, label: str) -> list[tuple[str, Placed]]:
             continue
         if (path, group) in ours and ours[path, group] != now:
             what = f"both sides changed {path}, which several groups claim"
-            raise errors.Diverged(label, what, hint="dorky group list")
+            raise errors.Diverged(label, what, over="contested")
         held.pop((path, group), None)
         if now:
             held[path, group] = Placed(group, now)
@@ -347,10 +347,8 @@ def _check_names(paths: Collection[str], label: str) -> None:
     for path in paths:
         for parent in parents(path):
             if parent in paths:
-                hint = "rename yours with mv, stage both names, commit, and pull again"
-                raise errors.Diverged(
-                    label, f"{parent} is a file here and a directory there, or was", hint=hint
-                )
+                what = f"{parent} is a file here and a directory there, or was"
+                raise errors.Diverged(label, what, over="names")
     staging.check_names(paths, (), portable=False)
 
 
@@ -371,9 +369,8 @@ def _sealed_trees(
         if group in living:  # see `without_drops`
             our, their = our or before, their or before
         if before not in {our, their} and our != their:
-            hint = "dorky sync --rewrite leaves out what you changed before you left the group"
             what = "both sides changed files of a group that you are not in"
-            raise errors.Diverged(label, what, hint=hint)
+            raise errors.Diverged(label, what, over="left group")
         merged = their if our == before else our
         if merged:
             found[group] = merged

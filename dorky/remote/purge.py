@@ -54,9 +54,7 @@ def purge(remote: Remote, record: Purge, progress: Progress = SILENT) -> Purged:
         assert seen is not None
         root = seen.root
         if root.refs.get(MAIN) != record.old:
-            raise errors.Conflict(
-                "somebody has pushed meanwhile", hint="dorky pull, then purge again"
-            )
+            raise errors.PushedMeanwhile
         held = {
             each.id: {at.id for at in store.locations(each.id, remote=remote.name)}
             for each in root.packs

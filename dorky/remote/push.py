@@ -212,18 +212,14 @@ def unlisted(
             if seen is not None:
                 name = roster.name_of(known, foreign[each])
                 raise errors.LeftGroup(node.id[:10], name)
-            hint = "it belongs to a group that you are not in: somebody who is has to push it"
-            raise errors.MissingObject(each, hint=hint)
+            raise errors.MissingObject(each, why="group")
     unlisted_trees, contents = history.below(store, trees, skip=listed)
     contents -= listed(contents)
     pieces = {piece for each in history.chunks_of(store, contents).values() for piece in each}
     wanted |= unlisted_trees | contents | (pieces - listed(pieces))
     places = store.locate(wanted)
     for each in wanted - places.keys():
-        raise errors.MissingObject(
-            each,
-            hint="it was never pulled here: copy the old remote's keys to the new place first",
-        )
+        raise errors.MissingObject(each, why="elsewhere")
     return sorted(places.values(), key=lambda at: (at.pack, at.offset))
 
 

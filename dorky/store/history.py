@@ -427,7 +427,7 @@ def resolve(store: Store, revision: str) -> ObjectId:
         for _ in range(int(step[1 : 1 + _FAR] or 1)):
             parents = read_commit(store, commit).parents
             if not parents:
-                raise errors.UnknownRevision(revision, hint=f"{commit[:10]} has no parent")
+                raise errors.UnknownRevision(revision, root=commit[:10])
             commit = parents[0]
     return commit
 

@@ -94,7 +94,7 @@ def select(
         stat = worktree.stat(path) if path else worktree.root.stat()
         if stat is not None and not stat_module.S_ISDIR(stat.st_mode):
             if not force and path not in rows and ignore.ignored(path):
-                raise errors.UsageError(f"{path} is ignored by .dorkyignore", hint="add --force")
+                raise errors.IgnoredPath(path)
             chosen.present[path] = stat
             chosen.named.add(path)
             continue
@@ -106,7 +106,7 @@ def select(
                 _select_tracked(worktree, rows[name], chosen)
         else:
             if path and not force and not below and ignore.ignored(path + "/"):
-                raise errors.UsageError(f"{path} is ignored by .dorkyignore", hint="add --force")
+                raise errors.IgnoredPath(path)
             found = dict(worktree.walk(ignore, path))
             chosen.present.update(found)
             for name in below - found.keys():

@@ -93,7 +93,7 @@ class Worktree:
         """
         named = os.fspath(path)
         if not named:
-            raise errors.UsageError("a path is empty", hint="name a file, or . for all of them")
+            raise errors.EmptyPath
         if "\0" in named:
             raise errors.PathNotFound(named)
         absolute = Path(os.path.normpath(Path.cwd() / named))

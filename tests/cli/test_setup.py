@@ -9,7 +9,7 @@ from servers import Remote
 from terminals import Terminal
 
 from dorky.keys import age
-from dorky.results import DestroyPlan, Initialized, Transfer
+from dorky.results import DestroyPlan, Initialized, PullResult
 
 
 def test_init_in_words(ana: Machine, file_url: Remote) -> None:
@@ -62,7 +62,7 @@ def test_clone_in_words_and_as_json(shared: Machine, file_url: Remote) -> None:
     assert lines[0] == f"Cloned file://{file_url.url} into vault"
     assert lines[1].startswith("2 files at ")
     assert (ben.project / "vault" / ".env").read_text() == "KEY=2\n"
-    found = msgspec.json.decode(ben("clone", file_url.url, "b", "--json").raw, type=Transfer)
+    found = msgspec.json.decode(ben("clone", file_url.url, "b", "--json").raw, type=PullResult)
     assert len(found.changes) == 2
     said = ben("clone", file_url.url, code=5)
     assert "exists and is not empty" in said.error

@@ -303,7 +303,7 @@ def test_hundreds_of_keys_before_ones_own_lock_nobody_out(team: Team) -> None:
     give(team.ben, "ana", *flood, first=True)
     team.ana("pull")
     for command in (["rotate"], ["team", "add", "dan", keys.generate().public]):
-        assert "no key of yours" in team.ana(*command, code=2).error
+        assert "No key of yours" in team.ana(*command, code=2).error
     team.ana("team", "remove", "ana", "--key", "unused", code=5)
     team.ana("team", "remove", "ana", "--key", flood[0])
     team.ana("team", "remove", "ben")

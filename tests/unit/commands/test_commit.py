@@ -15,6 +15,7 @@ from disks import file, on_a_small_disk, plant
 from machines import files
 
 from dorky import errors
+from dorky.cli import hints
 from dorky.format.model import Kind
 from dorky.repo import Repository
 from dorky.results import Change, Status
@@ -89,7 +90,7 @@ def test_an_author_in_another_encoding_can_commit(
 
 
 def test_nothing_staged_is_nothing_to_commit(repo: Repository) -> None:
-    with pytest.raises(errors.NothingToDo, match="nothing is staged"):
+    with pytest.raises(errors.NothingToDo, match="Nothing is staged"):
         repo.commit("first")
     commit(repo, a="1")
     write(a="2")
@@ -340,7 +341,7 @@ def test_an_identity_that_does_not_open(
         with pytest.raises(kind) as caught:
             again.stage(["a"])
         assert caught.value.exit_code == 6
-        assert caught.value.hint
+        assert hints.hint(caught.value)
     repo.restore(["a"])
     time.sleep(0.05)
     assert repo.status().clean

@@ -304,7 +304,7 @@ def test_a_state_that_git_tracks(ana: Machine, path: str, in_git: Callable[..., 
 
 
 def test_hooks(ana: Machine, in_git: Callable[..., None]) -> None:
-    assert "none runs dorky pull" in checks(ana)["hooks"]["about"]
+    assert "none pulls after git pull" in checks(ana)["hooks"]["about"]
     hook = ana.project / ".git" / "hooks" / "post-merge"
     hook.parent.mkdir(exist_ok=True)
     hook.write_text("#!/bin/sh\ndorky pull || true\n")
@@ -315,7 +315,7 @@ def test_hooks(ana: Machine, in_git: Callable[..., None]) -> None:
     found = checks(ana)["hooks"]
     assert (found["verdict"], found["about"]) == ("ok", "post-merge call dorky")
     in_git("config", "core.hooksPath", "elsewhere")
-    assert "none runs dorky pull" in checks(ana)["hooks"]["about"]
+    assert "none pulls after git pull" in checks(ana)["hooks"]["about"]
 
 
 def test_pre_commit_that_is_not_installed(ana: Machine, in_git: Callable[..., None]) -> None:

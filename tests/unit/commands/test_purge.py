@@ -89,7 +89,7 @@ def test_a_purged_file_is_nowhere_any_more(ana: Machine, tmp_path: Path) -> None
     assert [each["time"] for each in after] == [each["time"] for each in before]
     assert after[-1]["id"] == before[-1]["id"]
     assert after[0]["id"] != before[0]["id"]
-    assert "took it out of all history" in ana("cat", "HEAD~3:dump/all.csv", code=4).hint
+    assert "purged it from all history" in ana("cat", "HEAD~3:dump/all.csv", code=4).hint
     assert "customers" in ana("cat", "HEAD~3:dump/all.csv", code=4).hint
     assert ana("cat", "HEAD~3:secret.env").out == "TOKEN=t\n"
     assert ana("cat", "HEAD~3:dump/keep").out == "k"

@@ -222,7 +222,7 @@ def test_who_is_removed_reads_nothing_new(tmp_path: Path, remote: Remote) -> Non
 
 
 def test_the_last_reader_stays_and_a_stranger_is_told_so(ana: Machine) -> None:
-    assert "nobody would be left" in ana("team", "remove", "ana", "--yes", code=2).error
+    assert "Nobody would be left" in ana("team", "remove", "ana", "--yes", code=2).error
     assert "Nobody" in ana("team", "remove", "zoe", code=4).error
 
 
@@ -308,7 +308,7 @@ def test_a_commit_from_before_a_rotation_is_pushed_with_the_new_key(
 
 def test_a_job_has_a_name_of_its_own(ana: Machine) -> None:
     said = ana("key", "gen", "--ci", "ana", code=5)
-    assert "there is a ana" in said.error
+    assert "There is a ana" in said.error
     assert not SECRET.search(said.out)
     assert "can't be named" in ana("key", "gen", "--ci", "a b", code=2).error
     assert "printed, not written" in ana("key", "gen", "there", "--ci", "job", code=2).error

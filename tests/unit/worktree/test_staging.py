@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from machines import files
 
 from dorky import errors
+from dorky.cli import hints
 from dorky.repo import Repository
 from dorky.results import Change
 from dorky.store.objects import Writer
@@ -548,11 +549,11 @@ def test_what_git_tracks_is_refused_with_the_command_that_untracks_it(in_git: Re
     with pytest.raises(errors.GitTracked) as caught:
         in_git.stage(["a b"])
     assert caught.value.message == "git tracks a b"
-    assert caught.value.hint == "git rm --cached -- 'a b'"
+    assert hints.hint(caught.value) == "git rm --cached -- 'a b'"
     done = in_git.stage(["."])  # in a directory it is just passed over
     assert done.skipped == 2
     assert staged(in_git) == added(".env")
-    subprocess.run(caught.value.hint, shell=True, check=True, capture_output=True)
+    subprocess.run(hints.hint(caught.value), shell=True, check=True, capture_output=True)
     in_git.stage(["a b"])
     assert staged(in_git) == added(".env", "a b")
     git("add", "-f", ".env")  # somebody gives it to git after all

@@ -87,7 +87,7 @@ def test_a_repositorys_own_directory_is_refused(tree: Worktree, path: str) -> No
 
 
 def test_an_empty_path_does_not_mean_everything(tree: Worktree) -> None:
-    with pytest.raises(errors.UsageError, match="a path is empty"):
+    with pytest.raises(errors.UsageError, match="A path is empty"):
         tree.relative("")
 
 
