@@ -385,9 +385,10 @@ class Config:
                 place="home",
                 follow=True,
             )
-            self._files = {"user": read(path, "user")}
+            found: dict[Scope, dict[str, Plain]] = {"user": read(path, "user")}
             if self.root is not None:
-                self._files["project"] = read(self.path("project"), "project")
+                found["project"] = read(self.path("project"), "project")
+            self._files = found  # whole, since other threads may be reading
         return self._files
 
     def find(self, key: str) -> Value | None:
@@ -626,4 +627,11 @@ class Config:
         """Return a directory whose files are in memory, not on a disk; None if there is none."""
         places = [self.environment.get("XDG_RUNTIME_DIR", ""), "/dev/shm"]  # noqa: S108
         found = (Path(place) for place in places if place.startswith("/"))
-        return next((each for each in found if each.is_dir() and os.access(each, os.W_OK)), None)
+        return next(
+            (
+                directory
+                for directory in found
+                if directory.is_dir() and os.access(directory, os.W_OK)
+            ),
+            None,
+        )

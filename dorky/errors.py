@@ -110,7 +110,7 @@ class BadURL(UsageError):
 
 
 class BadRecipient(UsageError):
-    """{0} is no public key that dorky can seal to: {1}.
+    """{0} is no public key that dorky can encrypt to: {1}.
 
     Those are age keys, SSH keys of the types ed25519 and RSA (2048 to 4096 bits), and AWS KMS
     keys. Of what may be a secret, the message shows nothing.
@@ -556,7 +556,7 @@ class Misplaced(Conflict):
 class LeftGroup(Conflict):
     """Commit {0} changes files of the group {1}, which you are not in any more.
 
-    It was committed before you were taken out of the group, so nothing here can encrypt it for
+    It was committed before you were removed from the group, so nothing here can encrypt it for
     those who are in it. `dorky sync --rewrite` leaves these changes out of the commits that are
     not pushed; files stay on this disk.
     """
@@ -680,7 +680,7 @@ class AccessDenied(AccessError):
 class IdentityMissing(AccessError):
     """No age identity: {0} does not exist.
 
-    A sealed repository is opened with an age identity: a secret key that only you hold.
+    An encrypted repository is opened with an age identity: a secret key that only you hold.
     """
 
 
@@ -709,21 +709,21 @@ class KMSKeyUnusable(AccessError):
 
 
 class NoKey(AccessError):
-    """This repository is not sealed for you (your key: {0})."""
+    """This repository is not encrypted for you (your key: {0})."""
 
 
 class ForeignGroup(AccessError):
     """{0} belongs to the group {1}, which you are not in.
 
-    A file is sealed with its group's key, which only the group's members have.
+    A file is encrypted with its group's key, which only the group's members have.
     """
 
 
 class AmbiguousGroup(AccessError):
     """{0} belongs to the groups {1} and {2}: their patterns overlap.
 
-    A file is sealed for one group. dorky does not choose, because a member of one could otherwise
-    take the files of the other by a wider pattern.
+    A file is encrypted for one group. dorky does not choose, because a member of one could
+    otherwise take the files of the other by a wider pattern.
     """
 
 
@@ -788,7 +788,7 @@ class WrongRepository(IntegrityError):
 
 
 class WrongKey(IntegrityError):
-    """{0} is sealed with another key ({1}) than the one expected ({2}).
+    """{0} is encrypted with another key ({1}) than the one expected ({2}).
 
     Fingerprints are those of `.dorkyrc`, shortened. A new key is accepted if it leads back to the
     one that was known, as it does after a rotation. Otherwise somebody replaced the repository in
@@ -807,7 +807,7 @@ class Unencrypted(IntegrityError):
 
 
 class KMSMismatch(IntegrityError):
-    """Altered, or not sealed with the KMS key {0} for this repository."""
+    """Altered, or not encrypted with the KMS key {0} for this repository."""
 
 
 class ForgedGroup(IntegrityError):

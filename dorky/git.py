@@ -18,8 +18,11 @@ from dorky.config import Config, child_environment, find_program
 # about the repository that holds the path; and some name programs or configuration.
 _KEPT = frozenset(
     {
-        *("GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM"),
-        *("GIT_CEILING_DIRECTORIES", "GIT_DISCOVERY_ACROSS_FILESYSTEM"),
+        "GIT_CEILING_DIRECTORIES",
+        "GIT_CONFIG_GLOBAL",
+        "GIT_CONFIG_NOSYSTEM",
+        "GIT_CONFIG_SYSTEM",
+        "GIT_DISCOVERY_ACROSS_FILESYSTEM",
     }
 )
 _ENVIRONMENT = {
@@ -109,11 +112,9 @@ def is_safe(directory: Path) -> bool:
     if "*" in trusted or _named(directory, trusted):
         return True
     try:
-        _, output = _git(
-            Path("/"),
-            *("config", "-z", "--show-scope", "--get-all", "safe.directory"),
-            also=1,  # git's status if there is none
-        )
+        # git's status is 1 if there is none.
+        asked = ["config", "-z", "--show-scope", "--get-all", "safe.directory"]
+        _, output = _git(Path("/"), *asked, also=1)
     except errors.SetupError:  # git is not installed, or older than the setting
         return False
     fields = os.fsdecode(output).split("\0")
@@ -275,7 +276,7 @@ def hooks(top: Path) -> dict[str, Path]:
     place = top / os.fsdecode(output.rstrip(b"\n"))
     with files.disk_errors(place):
         found = sorted(place.iterdir()) if place.is_dir() else []
-    return {each.name: each for each in found if each.is_file() and not each.suffix}
+    return {hook.name: hook for hook in found if hook.is_file() and not hook.suffix}
 
 
 def user(top: Path) -> str:
@@ -326,8 +327,8 @@ def _by_repository(top: Path, paths: Sequence[Path]) -> dict[Path, list[tuple[Pa
             unknown.append(here)
             here = here.parent
         found = homes.get(str(here))
-        for each in reversed(unknown):
-            found = homes[str(each)] = each if found and _is_top(each) else found
+        for above in reversed(unknown):
+            found = homes[str(above)] = above if found and _is_top(above) else found
         return found
 
     members: dict[Path, list[tuple[Path, bytes]]] = {}

@@ -57,6 +57,10 @@ _UMASKS = "umasks"
 class Project:
     """A directory that dorky manages, opened lazily. A context manager.
 
+    Several threads may use a project: what it opens is opened once, reading is safe, and `locked`
+    keeps all but one thread from writing. `close` is for the last of them. A child process opens a
+    project of its own.
+
     Args:
         root: The directory that holds `.dorkyrc`.
         config: The project's settings.
@@ -84,6 +88,10 @@ class Project:
             self.check_ownership()
         self.agree = agree
         self._mutex = threading.RLock()
+        self._opening = threading.RLock()
+        self._database: Database | None = None
+        self._store: Store | None = None
+        self._keyring: Keyring | None = None
         self._holds_lock = False
         self._state: Path | None = None
 
@@ -94,13 +102,13 @@ class Project:
         self.close()
 
     def close(self) -> None:
-        """Close files and the database."""
-        if "store" in self.__dict__:
-            self.store.close()
-        if "database" in self.__dict__:
-            self.database.close()
-        for name in ("database", "store", "index"):
-            self.__dict__.pop(name, None)
+        """Close files and the database; the next use opens them again."""
+        with self._opening:
+            if self._store:
+                self._store.close()
+            if self._database:
+                self._database.close()
+            self._store = self._database = None
 
     @staticmethod
     def root_above(start: Path) -> Path | None:
@@ -331,20 +339,26 @@ class Project:
             states.delete(found)
         self._state = None
 
-    @cached_property
+    @property
     def database(self) -> Database:
         """Return the local database."""
-        if not self.is_set_up:
-            raise self.nothing_known()
-        return Database(self.state / DATABASE)
+        with self._opening:
+            if self._database is None:
+                if not self.is_set_up:
+                    raise self.nothing_known()
+                self._database = Database(self.state / DATABASE)
+            return self._database
 
-    @cached_property
+    @property
     def store(self) -> Store:
         """Return the local object store."""
-        scratch = self.state / SCRATCH
-        return Store(self.state / "packs", scratch, self.database, lambda: self.vault)
+        with self._opening:
+            if self._store is None:
+                packs, scratch = self.state / "packs", self.state / SCRATCH
+                self._store = Store(packs, scratch, self.database, lambda: self.vault)
+            return self._store
 
-    @cached_property
+    @property
     def index(self) -> Index:
         """Return the staging area."""
         return Index(self.database)
@@ -465,17 +479,23 @@ class Project:
 
         return placement.owner(self.roster)
 
-    @cached_property
+    @property
     def keyring(self) -> Keyring:
-        """The user's keys, and what they have opened."""
-        from dorky.keys.keyring import Keyring
+        """Return the user's keys, and what they have opened."""
+        with self._opening:
+            if self._keyring is None:
+                from dorky.keys.keyring import Keyring
 
-        return Keyring(self.root, self.config, self.ask)
+                self._keyring = Keyring(self.root, self.config, self.ask)
+            return self._keyring
 
     @property
     def vault(self) -> Vault:
         """Return the repository's keys, opened with the user's identity."""
-        return self.keyring.newest or self.unlock(self.header)
+        if opened := self.keyring.newest:
+            return opened
+        with self._opening:
+            return self.keyring.newest or self.unlock(self.header)
 
     @property
     def publics(self) -> set[str]:
@@ -500,13 +520,14 @@ class Project:
             NoKey: None of the user's identities opens the header.
             IdentityMissing: The user has no identity.
         """
-        opened = self.keyring.opened(header)
-        if opened is None:
-            seen = self.header if self.is_set_up and self.database.get("header") else None
-            if seen is None:
-                self._check_noted(header)
-            opened = self.keyring.unlock(header, seen, verify)
-        return opened
+        with self._opening:
+            opened = self.keyring.opened(header)
+            if opened is None:
+                seen = self.header if self.is_set_up and self.database.get("header") else None
+                if seen is None:
+                    self._check_noted(header)
+                opened = self.keyring.unlock(header, seen, verify)
+            return opened
 
     def _check_noted(self, header: Header) -> None:
         """Refuse another repository than the one in use before git deleted `.dorky/`.

@@ -13,7 +13,12 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Change(msgspec.Struct, frozen=True, order=True):
-    """A path, and what happened to it."""
+    """A change of a file.
+
+    Attributes:
+        path: The file.
+        what: What happened to it.
+    """
 
     path: str
     what: Literal["added", "modified", "deleted"]
@@ -56,7 +61,7 @@ class Initialized(Result, frozen=True, kw_only=True):
         root: Its directory.
         repository: The repository's id.
         url: Its remote; empty for a local project.
-        sealed: Whether everything that leaves the machine is encrypted.
+        encrypted: Whether everything that leaves the machine is encrypted.
         public_key: The key that it is encrypted to; empty for an unencrypted repository.
         identity: The file that holds the secret key; empty if it came from the environment.
         new_identity: Whether that file was made by this command.
@@ -67,7 +72,7 @@ class Initialized(Result, frozen=True, kw_only=True):
     root: str
     repository: str
     url: str = ""
-    sealed: bool = True
+    encrypted: bool = True
     public_key: str = ""
     identity: str = ""
     new_identity: bool = False
@@ -120,7 +125,14 @@ class LogEntry(Result, frozen=True, kw_only=True):
 
 
 class FileEntry(Result, frozen=True, kw_only=True):
-    """A committed file. ``mode`` is octal, ``size`` in bytes, ``content`` an id."""
+    """A committed file.
+
+    Attributes:
+        path: Its path.
+        mode: Its mode, octal.
+        size: Its size in bytes.
+        content: The id of its content: equal for equal content, among the files of one group.
+    """
 
     path: str
     mode: str
@@ -213,7 +225,14 @@ class Status(Result, frozen=True, kw_only=True):
 
 
 class Tombstone(Result, frozen=True, kw_only=True):
-    """A purge: the files taken out of all history, its author, time and reason."""
+    """A purge of files from all history.
+
+    Attributes:
+        paths: The files.
+        author: Its author's name and address.
+        time: Its time, in UTC.
+        reason: The reason that its author gave; empty if there is none.
+    """
 
     paths: tuple[str, ...]
     author: str
@@ -319,7 +338,12 @@ class PullResult(Result, frozen=True, kw_only=True):
 
 
 class Exposure(Result, frozen=True, kw_only=True):
-    """A file that somebody could read, and the variables in it if it is a `.env` file."""
+    """A file that somebody could read.
+
+    Attributes:
+        path: The file.
+        variables: The names of the variables in it, if it is a `.env` file.
+    """
 
     path: str
     variables: tuple[str, ...] = ()
@@ -446,7 +470,8 @@ class DestroyPlan(Result, frozen=True, kw_only=True):
         root: The project's directory.
         local: Whether its `.dorky/` and `.dorkyrc` are deleted.
         url: The remote whose keys are deleted; empty for none.
-        keys: The number of these keys; ``size`` is their size in bytes.
+        keys: The number of these keys.
+        size: Their size in bytes.
         unpushed: Commits that only this clone holds, as far as is known.
     """
 
@@ -481,7 +506,13 @@ class Trust(Result, frozen=True, kw_only=True):
 
 
 class Garbage(Result, frozen=True, kw_only=True):
-    """A pack (or another key of the remote) to be deleted: its name, size in bytes, and why."""
+    """A pack, or another key of the remote, that is to be deleted.
+
+    Attributes:
+        name: Its name.
+        size: Its size in bytes.
+        reason: Why it is deleted.
+    """
 
     name: str
     size: int
@@ -596,7 +627,12 @@ class GroupInfo(Result, frozen=True, kw_only=True):
 
 
 class JoinRequest(Result, frozen=True, kw_only=True):
-    """A request to join; the name is claimed by its sender."""
+    """A request to join.
+
+    Attributes:
+        name: The name that its sender claims.
+        key: The sender's public key.
+    """
 
     name: str
     key: Key
@@ -667,7 +703,13 @@ class Rotation(Result, frozen=True, kw_only=True):
 
 
 class Moved(Result, frozen=True, kw_only=True):
-    """A file that goes from one group to another."""
+    """A file that goes from one group to another.
+
+    Attributes:
+        path: The file.
+        old: The group that it belonged to.
+        new: The group that it belongs to now.
+    """
 
     path: str
     old: str
@@ -747,7 +789,14 @@ class Finding(Result, frozen=True, kw_only=True):
 
 
 class Dangling(Result, frozen=True, kw_only=True):
-    """A commit that no ref leads to. ``dorky checkout ID`` gets it back."""
+    """A commit that no ref leads to. A checkout of its id gets it back.
+
+    Attributes:
+        id: Its id.
+        author: Its author's name and address.
+        time: Its time, in UTC.
+        title: The first line of its message.
+    """
 
     id: str
     author: str
@@ -779,7 +828,7 @@ class FsckReport(Result, frozen=True, kw_only=True):
     @property
     def sound(self) -> bool:
         """Return whether nothing is damaged or lost."""
-        return not any(each.fatal for each in self.findings)
+        return not any(finding.fatal for finding in self.findings)
 
 
 class RepairReport(Result, frozen=True, kw_only=True):
@@ -891,3 +940,31 @@ class Diff(Result, frozen=True, kw_only=True):
 
     files: tuple[FileDiff, ...] = ()
     closed: tuple[str, ...] = ()
+
+
+class SettingValue(Result, frozen=True, kw_only=True):
+    """A setting in force.
+
+    Attributes:
+        key: Its name.
+        value: Its value.
+        source: Where it was set: a file, or a variable of the environment.
+    """
+
+    key: str
+    value: str | int | bool | list[str]
+    source: str
+
+
+class SettingInfo(Result, frozen=True, kw_only=True):
+    """A setting that there is.
+
+    Attributes:
+        key: Its name.
+        about: What it does.
+        environment: The variable of the environment that overrides it; empty if none does.
+    """
+
+    key: str
+    about: str
+    environment: str

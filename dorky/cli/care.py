@@ -54,7 +54,7 @@ def fsck(
 ) -> None:
     """Look for what is damaged or lost, here and in the remote. Exits with 7 if anything is.
 
-    Nothing is ever deleted by it. --repair keeps the old database beside the new one, and moves
+    Nothing is ever deleted by it. --repair keeps the old database next to the new one, and moves
     damaged packs to damaged/ in the state. Where git has deleted .dorky/, it brings back the
     commits that were not pushed.
 
@@ -269,7 +269,7 @@ def purge(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
     json: Json = False,
 ) -> None:
-    """Take a leaked file out of all history, here and in the remote.
+    """Purge a leaked file from all history, here and in the remote.
 
     The file on this disk stays, and is not tracked any more. Everybody else's clone follows with
     its next pull. What somebody has read can't be taken back: change the secrets.
@@ -285,13 +285,13 @@ def purge(
         if not (json and dry_run):
             _show_plan(done)
         if not dry_run:
-            if not yes and not agree("Take it out of all history, for everybody and for good?"):
+            if not yes and not agree("Purge it from all history, for everybody and permanently?"):
                 raise errors.NotConfirmed("purged")
             done = purge.purge(repo, done, reason=message)
     if json:
         show_json(done)
     elif done.done:
-        say(f"Purged: {plural(done.commits, 'commit')} written anew, now at {done.head[:10]}")
+        say(f"Purged: {plural(done.commits, 'commit')} rewritten, now at {done.head[:10]}")
 
 
 def _show_plan(plan: PurgePlan) -> None:

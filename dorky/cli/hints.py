@@ -427,14 +427,14 @@ _CHOICES: Mapping[type[Any], Callable[[DorkyError], str | None]] = {
             "kms": "give awskms:arn:aws:kms:REGION:ACCOUNT:key/ID (or :alias/NAME)",
         },
     ),
-    errors.IgnoredPath: _by("during", {"edit": "take it out of there first"}),
+    errors.IgnoredPath: _by("during", {"edit": "remove it from there first"}),
     errors.DirectoryNamed: _directory,
     errors.NotADocument: _fact("read_from", "dorky cat {0}"),
     errors.UntrustedState: _chown,
     errors.BadConfig: _by(
         "file",
         {
-            "exposed": "take them out, and change them: others may have read them",
+            "exposed": "remove them, and change them: others may have read them",
             "certificates": "see AWS_CA_BUNDLE",
             "own": "rm {0}",
         },

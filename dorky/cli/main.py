@@ -20,7 +20,7 @@ _COMMANDS = (
     Deferred(
         "stage", "stage.stage", "Put files into the next commit: changed, new, or deleted ones."
     ),
-    Deferred("unstage", "stage.unstage", "Take changes out of the next commit."),
+    Deferred("unstage", "stage.unstage", "Remove changes from the next commit."),
     Deferred("rm", "stage.rm", "Delete files, here and in the next commit."),
     Deferred(
         "status", "stage.status", "Show what is staged, what is not, and what the remote has."
@@ -47,7 +47,7 @@ _COMMANDS = (
     ),
     Deferred("get", "variables.get", "Print a variable's value, or all of a file."),
     Deferred("set", "variables.set", "Give a variable a value, and stage the file."),
-    Deferred("unset", "variables.unset", "Take a variable out of a file, and stage that."),
+    Deferred("unset", "variables.unset", "Remove a variable from a file, and stage that."),
     Deferred("edit", "variables.edit", "Edit a file with $VISUAL or $EDITOR, and stage it."),
     Deferred("export", "variables.export", "Print a file's variables for other programs to read."),
     Deferred(
@@ -61,7 +61,7 @@ _COMMANDS = (
     Deferred("fsck", "care.fsck", "Look for what is damaged or lost, here and in the remote."),
     Deferred("gc", "care.gc", "Delete what nothing needs any more."),
     Deferred(
-        "purge", "care.purge", "Take a leaked file out of all history, here and in the remote."
+        "purge", "care.purge", "Purge a leaked file from all history, here and in the remote."
     ),
     Deferred("doctor", "setup.doctor", "Look for what is wrong with this project."),
     Deferred("trust", "setup.trust", "Take over local state that was copied or restored."),
@@ -116,7 +116,7 @@ def dorky(
     ),
 ) -> None:
     """git for the files git must not hold: .env files, keys, configs and data sets, versioned and
-    sealed in your own bucket.
+    encrypted in your own bucket.
 
     \b
     $ dorky init s3://acme-vault/payments

@@ -42,7 +42,10 @@ class Recovery(str, Enum):
 def init(
     url: Annotated[str, typer.Argument(help="The remote; without one the project is local.")] = "",
     plain: Annotated[
-        bool, typer.Option("--plain", help="Do not seal: whoever reads the bucket reads all.")
+        bool,
+        typer.Option(
+            "--plain", help="Do not encrypt: anyone who can read the bucket can read everything."
+        ),
     ] = False,
     profile: Profile = "",
     region: Region = "",
@@ -68,7 +71,7 @@ def init(
 ) -> None:
     """Start a repository in this directory.
 
-    Sealed by default: what reaches the remote is encrypted here, to your age identity. The
+    Encrypted by default: files are encrypted on this machine, to your age identity. The
     identity is made at ~/.dorky/identity if you have none. Whoever loses every key loses all that
     was pushed: --recovery makes a second one.
 
@@ -108,14 +111,14 @@ def init(
     if json:
         show_json(made)
         return
-    kind = "sealed" if made.sealed else "plain (not sealed)"
-    say(f"Started a {kind} repository in {name(made.root)}")
+    kind = "an encrypted" if made.encrypted else "an unencrypted"
+    say(f"Started {kind} repository in {name(made.root)}")
     if made.url:
         say(f"Remote: {name(made.url)}")
     else:
         say("No remote yet: dorky remote add origin s3://bucket/prefix")
-    if made.sealed:
-        say(f"Sealed to {made.member}: {made.public_key}")
+    if made.encrypted:
+        say(f"Encrypted to {made.member}: {made.public_key}")
     if made.identity:
         new = "new " if made.new_identity else ""
         say(f"Your {new}secret key is in {name(made.identity)};")
@@ -123,7 +126,7 @@ def init(
     if made.recovery:
         say("The recovery key, shown only now: write it down, and keep it off this machine.")
         print(f"  {made.recovery}")
-    elif made.sealed and recovery is not Recovery.PASSPHRASE:
+    elif made.encrypted and recovery is not Recovery.PASSPHRASE:
         say("A second way in, should it be lost: dorky team add recovery passphrase")
     say("Commit .dorkyrc to git; it holds no secrets.")
 
@@ -215,7 +218,7 @@ def destroy(
             if plan.url:
                 note(
                     f"and the whole repository at {name(plan.url)}: "
-                    f"{plural(plan.keys, 'key')}, {size(plan.size)}, for everybody and for good"
+                    f"{plural(plan.keys, 'key')}, {size(plan.size)}, for everybody, permanently"
                 )
         if dry_run:
             return

@@ -69,13 +69,13 @@ def stage(
     if done.ignored:
         note(f"Told git to ignore {plural(len(done.ignored), 'file')} (in .gitignore)")
     for path in done.purged:
-        note(f"{name(path)} was taken out of all history once: dorky unstage keeps it out")
+        note(f"{name(path)} was purged from all history once: dorky unstage keeps it out")
     if done.skipped:
         note(f"Left out {plural(done.skipped, 'file')} that git tracks")
 
 
 def unstage(paths: Paths, json: Json = False) -> None:
-    """Take changes out of the next commit. The files stay as they are.
+    """Remove changes from the next commit. The files stay as they are.
 
     \b
     $ dorky unstage .env

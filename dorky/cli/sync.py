@@ -136,7 +136,7 @@ def _purged(done: PullResult) -> None:
     for each in done.purged:
         why = f": {escaped(each.reason)}" if each.reason else ""
         note(
-            f"{escaped(each.author)} took {', '.join(map(name, each.paths))} out of all history "
+            f"{escaped(each.author)} purged {', '.join(map(name, each.paths))} from all history "
             f"on {each.time:%Y-%m-%d}{why}"
         )
 
@@ -148,7 +148,7 @@ def _pulled(done: PullResult) -> None:
     elif done.old == done.new and not done.changes:
         say("Up to date." if done.new else f"{name(done.url)} has no commits yet.")
     elif done.purged and not done.commits:
-        say(f"History was written anew: now at {str(done.new)[:10]}")
+        say(f"History was rewritten: now at {str(done.new)[:10]}")
         changes(done.changes)
     elif done.old == done.new:
         say("No new commits, but these files:")

@@ -27,7 +27,7 @@ from dorky.config import Config
 from dorky.results import GroupChange, GroupInfo, JoinRequest, Rotation
 
 History = Annotated[
-    bool, typer.Option("--history", help="Seal old revisions anew, too, not only the newest.")
+    bool, typer.Option("--history", help="Re-encrypt old revisions, too, not only the newest.")
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would happen, and to whom.")]
 
@@ -359,7 +359,7 @@ def _rotated(done: Rotation) -> None:
             say(f"{done.removed} can read nothing new{scope}{done.key and ' by that key'}.")
         say(
             f"New keys: {', '.join(done.groups)} "
-            f"({plural(done.objects, 'object')}, {size(done.size)} sealed anew)"
+            f"({plural(done.objects, 'object')}, {size(done.size)} re-encrypted)"
         )
     if done.exposed:
         could = "could read these: change the secrets in them" if done.done else "can read these"
@@ -384,7 +384,7 @@ def _rotated(done: Rotation) -> None:
     if done.done:
         if done.kept:
             note(
-                f"{size(done.kept)} of older revisions stay sealed with the old keys "
+                f"{size(done.kept)} of older revisions stay encrypted with the old keys "
                 "(dorky rotate --history)"
             )
         if "all" in done.groups:
@@ -421,12 +421,14 @@ def group_add(
     ],
     members: Annotated[
         List[str] | None,  # noqa: UP006
-        typer.Option("--member", metavar="NAME", help="Who can read them; you, without any."),
+        typer.Option(
+            "--member", metavar="NAME", help="A member who can read them; without any, you."
+        ),
     ] = None,
     dry_run: DryRun = False,
     json: Json = False,
 ) -> None:
-    """Seal files for some of the team only: those that match, now and in future.
+    """Encrypt files for some of the team only: those that match, now and in future.
 
     A pattern selects what it matches and all below it: * within a name, ** for any directories.
 

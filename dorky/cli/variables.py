@@ -238,7 +238,7 @@ def unset(
     ],
     json: Json = False,
 ) -> None:
-    """Take a variable out of a file, and stage that.
+    """Remove a variable from a file, and stage that.
 
     \b
     $ dorky unset .env OLD_TOKEN

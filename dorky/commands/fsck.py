@@ -204,7 +204,7 @@ def _pack(
     except errors.DorkyError as error:
         if packed is None and _is_whole(path):
             # A rotation may have written it: the key comes with the root that a pull fetches.
-            about = "nobody knows of it, and it is sealed with a key that is not known (yet)"
+            about = "nobody knows of it, and it is encrypted with a key that is not known (yet)"
             yield finding("unrecorded-pack", name, about, Remedy("pull"), fatal=False)
             return
         yield failure(error, name, REBUILD)

@@ -106,7 +106,7 @@ def index_packs(project: Project, directory: Path, repairs: Repairs) -> None:
             wrong += scrubbed.error is not None
         whole = digest.hexdigest() == path.name
         if packed is None and whole:
-            repairs.notes.append(f"pack {path.name} is sealed with a key that is not known here")
+            repairs.notes.append(f"pack {path.name} is encrypted with a key that is not known here")
             continue
         if packed is None or wrong or not whole:
             damaged.append((path, locations))

@@ -73,7 +73,7 @@ def init(
     settings = _remote_settings(place, ORIGIN, url, options or {})
     project = kind(place, config=Config(place, flags=settings), progress=progress, ask=ask)
     if plain and (name or recovery):
-        raise errors.UsageError("a plain repository has no keys, and so no team")
+        raise errors.UsageError("an unencrypted repository has no keys, and so no team")
     if name:
         roster.check_name(name, "member")
     founders = _Founders() if plain else _founders(project, name, recovery, passphrase)
@@ -92,7 +92,7 @@ def init(
         root=str(place),
         repository=header.repository,
         url=project.remote().url if url else "",
-        sealed=not plain,
+        encrypted=not plain,
         public_key=founders.public_key,
         identity="" if plain or project.config.identity_text else str(project.config.identity_path),
         new_identity=founders.new_identity,

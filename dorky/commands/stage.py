@@ -150,7 +150,7 @@ def stage_selection(
         name = path.rpartition("/")[2]
         if name == RC or (top and files.is_gits_own(name)):
             if path in chosen.named:
-                raise errors.UnstorablePath(path, "it belongs into git, or beside the project")
+                raise errors.UnstorablePath(path, "it belongs into git, or next to the project")
             del chosen.present[path]
     if top:
         skipped = _leave_to_git(project, top, rows, chosen)

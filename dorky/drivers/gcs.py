@@ -188,7 +188,7 @@ class GCSDriver:
             yield Advice("versioning", "ok", f"can't tell: {why}")
             yield Advice("lifecycle", "ok", f"can't tell: {why}")
         else:
-            yield from bucket.of_gcs(found, [self._prefix + each for each in keep])
+            yield from bucket.of_gcs(found, [self._prefix + key for key in keep])
 
     # --- the connection --------------------------------------------------------------------
 

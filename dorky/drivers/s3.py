@@ -238,7 +238,7 @@ class S3Driver:
 
         from dorky.drivers import bucket
 
-        kept = [self._prefix + each for each in keep]
+        kept = [self._prefix + key for key in keep]
         try:
             client = self._administer()
         except (BotoCoreError, ValueError) as error:

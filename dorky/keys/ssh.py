@@ -32,7 +32,7 @@ PEM = re.compile(r"-----BEGIN ([A-Z0-9 ]*PRIVATE KEY)-----\s(.*)-----END \1-----
 DAMAGED = "it is cut off, mistyped or damaged"
 UNUSUAL = "it is not in its usual form"
 LOW_ORDER = "it is of low order: everybody could read what is encrypted to it"
-TYPES = "age seals to SSH keys of the types ed25519 and RSA only"
+TYPES = "age encrypts to SSH keys of the types ed25519 and RSA only"
 
 
 class Unfit(ValueError):

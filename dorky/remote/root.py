@@ -188,7 +188,7 @@ def successor(root: Root | None, **changes: object) -> Root:
 
 
 class Remote:
-    """A remote repository: its driver, and the last root that was seen of it.
+    """A remote repository: its driver, and the last root that was seen of it. For one thread.
 
     Args:
         name: The name in `.dorkyrc`: ``origin``.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, NamedTuple, TypeVar
@@ -59,7 +60,7 @@ def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
 
 
 class Store:
-    """Objects by id.
+    """Objects by id. Any number of threads may read; each writes through a `Writer` of its own.
 
     Args:
         directory: The directory of packs; made (0700) on the first write.
@@ -80,6 +81,7 @@ class Store:
         self._fds: dict[str, int] = {}
         self._opened: dict[ObjectId, tuple[str | None, bytes]] = {}
         self._room = _OPENED
+        self._caching = threading.Lock()
         self.left_out: set[str] = set()
         """Names in trees read so far that no worktree may hold."""
 
@@ -89,7 +91,7 @@ class Store:
         return self._vault()
 
     def close(self) -> None:
-        """Close the packs that are open."""
+        """Close the packs that are open. No other thread may be reading."""
         for fd in self._fds.values():
             os.close(fd)
         self._fds.clear()
@@ -232,9 +234,10 @@ class Store:
         Raises:
             CorruptObject: The object is damaged, or encrypted for others.
         """
-        own, body = self._opened.pop(at.id, (None, None))
+        with self._caching:
+            own, body = self._opened.pop(at.id, (None, None))
+            self._room += len(body or b"")
         if body is not None and group in {None, own}:
-            self._room += len(body)
             return body
         stored = self.stored(at)
         if group is not None and self.vault.group_of(stored) != group:
@@ -246,9 +249,10 @@ class Store:
 
         Opening a small object costs as much as writing it to a file.
         """
-        if len(body) <= min(_SMALL, self._room) and object_id not in self._opened:
-            self._opened[object_id] = group, body
-            self._room -= len(body)
+        with self._caching:
+            if len(body) <= min(_SMALL, self._room) and object_id not in self._opened:
+                self._opened[object_id] = group, body
+                self._room -= len(body)
 
     def read(self, object_id: ObjectId, *, group: str | None = None) -> bytes:
         """Return the body of an object, verified (see `open`).
@@ -287,7 +291,9 @@ _Stored = tuple[Kind, ObjectId, "bytes | memoryview"]
 
 
 class Writer:
-    """A writer of objects to new packs. A context manager: unsaved packs are dropped on leaving.
+    """A writer of objects to new packs, for one thread. A context manager.
+
+    Packs that were not saved are dropped on leaving.
 
     Packs are hashed, written and synced in a separate thread, so encryption does not wait for the
     disk.

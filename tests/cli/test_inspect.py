@@ -232,4 +232,4 @@ def test_before_the_first_commit(ana: Machine) -> None:
         said = ana(*words, code=4)
         assert said.error == "There are no commits yet"
         assert said.hint == 'dorky stage FILE && dorky commit -m "first"'
-    assert ana("log", "--json", code=4).out == ""
+    assert ana("log", "--json", code=4).json["error"]["code"] == "no-commits"

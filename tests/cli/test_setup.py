@@ -14,7 +14,7 @@ from dorky.results import DestroyPlan, Initialized, PullResult
 
 def test_init_in_words(ana: Machine, file_url: Remote) -> None:
     lines = ana("init", file_url.url, "--name", "ana").out.splitlines()
-    assert lines[0] == f"Started a sealed repository in {ana.project}"
+    assert lines[0] == f"Started an encrypted repository in {ana.project}"
     assert lines[1] == f"Remote: file://{file_url.url}"
     (mine,) = age.parse(ana.identity.read_text(), "")
     assert lines[2] == f"Sealed to ana: {mine.public}"
@@ -29,7 +29,7 @@ def test_init_without_a_name_takes_that_of_the_author(ana: Machine) -> None:
 
 def test_init_plain_and_local(ana: Machine) -> None:
     assert ana("init", "--plain").out.splitlines() == [
-        f"Started a plain (not sealed) repository in {ana.project}",
+        f"Started an unencrypted repository in {ana.project}",
         "No remote yet: dorky remote add origin s3://bucket/prefix",
         "Commit .dorkyrc to git; it holds no secrets.",
     ]
@@ -43,7 +43,7 @@ def test_init_as_json(ana: Machine, file_url: Remote) -> None:
     said = ana("init", file_url.url, "--json")
     assert said.err == ""
     found = msgspec.json.decode(said.raw, type=Initialized)
-    assert found.sealed
+    assert found.encrypted
     assert found.new_identity
     assert found.public_key.startswith("age1")
     assert "SECRET" not in said.out

@@ -292,7 +292,7 @@ BROKEN = {
     empty: "holds no age identity",
     readable: "can be read by other users",
     group_readable: "can be read by other users",
-    wrong: "not sealed for you",
+    wrong: "not encrypted for you",
 }
 
 
@@ -389,7 +389,7 @@ def test_a_dorkyrc_with_another_fingerprint(ana: Machine) -> None:
     said = fresh("pull", code=7)
     # Both are named, shortened.
     own = line.partition('"')[2][:16]
-    assert f"is sealed with another key ({own}) than the one expected ({'0' * 16})" in said.error
+    assert f"is encrypted with another key ({own}) than the one expected ({'0' * 16})" in said.error
     assert "ask the person" in said.hint
     assert fresh.files() == {}
 

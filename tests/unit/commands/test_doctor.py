@@ -82,7 +82,7 @@ def test_who_was_removed(ana: Machine) -> None:
     ben("pull")
     ana("team", "remove", "ben")
     found = checks(ben, code=1)
-    assert "not sealed for you" in found["remote"]["about"]
+    assert "not encrypted for you" in found["remote"]["about"]
 
 
 def test_a_group_that_is_closed(ana: Machine) -> None:

@@ -128,7 +128,7 @@ def test_other_clones_follow(ana: Machine) -> None:
     zoe.write("secret.env", "TOKEN=edited\n")
     ana("purge", "dump/all.csv", "secret.env", "-m", "why", "--yes")
 
-    assert "took dump/all.csv, secret.env out of all history" in ben("sync").err
+    assert "purged dump/all.csv, secret.env from all history" in ben("sync").err
     assert ben.read("mine") == b"1"
     assert not (ben.project / "secret.env").exists()
     assert ben("log", "--json").json[0]["message"] == "ben's, on top"
@@ -138,7 +138,7 @@ def test_other_clones_follow(ana: Machine) -> None:
     assert zoe.read("secret.env") == b"TOKEN=edited\n"
     # To keep it again is not suggested, and remarked upon.
     assert zoe("status", "--json").json["secrets"] == []
-    assert "was taken out of all history once" in zoe("stage", "secret.env").err
+    assert "was purged from all history once" in zoe("stage", "secret.env").err
     zoe("unstage", "secret.env")
     assert zoe.read("mine") == b"1"
     assert_forgotten(zoe)
@@ -273,7 +273,7 @@ def test_who_was_killed_while_following_forgets_with_the_next_pull(
     with monkeypatch.context() as patch:
         patch.setattr(garbage, "apply", failing(errors.DiskFull("here")))
         ben("pull", code=8)
-    assert "took dump/all.csv out of all history" in ben("pull").err
+    assert "purged dump/all.csv from all history" in ben("pull").err
     assert_forgotten(ben)
 
 

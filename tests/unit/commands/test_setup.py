@@ -63,7 +63,7 @@ def test_init_json(tmp_path: Path, file_url: Remote) -> None:
     said = ana("init", file_url.url, "--json").json
     assert said["url"] == Path(file_url.url).as_uri()
     assert said["identity"] == str(ana.identity)
-    assert said["new_identity"] is said["sealed"] is True
+    assert said["new_identity"] is said["encrypted"] is True
     assert re.fullmatch("[0-9a-f]{32}", said["repository"])
 
 
