@@ -175,13 +175,7 @@ def _long(found: Status) -> None:
         say("If you don't know why: git log -p .dorkyrc")
     if found.head is None:
         say("No commits yet.")
-    if found.conflicts:
-        say(f"Merging {found.merging}. These need you (edit, then dorky resolve FILE):")
-        conflicts(found.conflicts)
-        say("Or take one side's file: dorky resolve FILE --ours (or --theirs)")
-        say("To give up: dorky merge --abort")
-    elif found.merging:
-        say(f"Merging {found.merging}: no conflicts are left (dorky merge --continue)")
+    _merging(found)
     if found.staged:
         say("Staged for the next commit:")
         changes(found.staged)
@@ -201,6 +195,16 @@ def _long(found: Status) -> None:
         say(f"Ask to be let in: {', '.join(found.requests)} (dorky team list)")
     if found.clean and found.head is not None:
         say("Nothing to commit.")
+
+
+def _merging(found: Status) -> None:
+    if found.conflicts:
+        say(f"Merging {found.merging}. These need you (edit, then dorky resolve FILE):")
+        conflicts(found.conflicts)
+        say("Or take one side's file: dorky resolve FILE --ours (or --theirs)")
+        say("To give up: dorky merge --abort")
+    elif found.merging:
+        say(f"Merging {found.merging}: no conflicts are left (dorky merge --continue)")
 
 
 def _upstream(found: Status) -> str:

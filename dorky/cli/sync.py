@@ -28,7 +28,7 @@ from dorky.cli.output import (
     size,
 )
 from dorky.cli.undo import conflicts, kept, masked
-from dorky.results import FetchResult, PullResult, PushResult, Unmerged
+from dorky.results import FetchResult, PullResult, PushResult, Synced, Unmerged
 
 
 def push(json: Json = False) -> None:
@@ -212,20 +212,24 @@ def sync(
     if json:
         show_json(done)
     else:
-        if done.rewritten:
-            count = plural(done.rewritten, "unpushed commit")
-            say(f"Rewrote {count}: each file is encrypted for its group")
-        if done.pulled:
-            _purged(done.pulled)
-        if done.pulled and (done.pulled.old != done.pulled.new or done.pulled.changes):
-            _pulled(done.pulled)
-        if done.pulled:
-            _place(done.pulled)
-        if done.pushed:
-            _pushed(done.pushed)
-        elif not (done.pulled and done.pulled.conflicts):
-            say("Both sides have the same.")
+        _synced(done)
     _unresolved(done.pulled.conflicts if done.pulled else (), json=json)
+
+
+def _synced(done: Synced) -> None:
+    if done.rewritten:
+        count = plural(done.rewritten, "unpushed commit")
+        say(f"Rewrote {count}: each file is encrypted for its group")
+    if done.pulled:
+        _purged(done.pulled)
+    if done.pulled and (done.pulled.old != done.pulled.new or done.pulled.changes):
+        _pulled(done.pulled)
+    if done.pulled:
+        _place(done.pulled)
+    if done.pushed:
+        _pushed(done.pushed)
+    elif not (done.pulled and done.pulled.conflicts):
+        say("Both sides have the same.")
 
 
 def download(

@@ -362,15 +362,7 @@ def _rotated(done: Rotation) -> None:
             f"({plural(done.objects, 'object')}, {size(done.size)} re-encrypted)"
         )
     if done.exposed:
-        could = "could read these: change the secrets in them" if done.done else "can read these"
-        say(f"{done.removed} {could}.")
-
-        def line(index: int) -> str:
-            exposure = done.exposed[index]
-            holds = f": {', '.join(exposure.variables)}" if exposure.variables else ""
-            return f"{name(exposure.path)}{holds}"
-
-        listing(range(len(done.exposed)), line, whole=True)
+        _exposed(done)
     if done.locked_out:
         what = "You can read nothing new" if done.done else "You would lock yourself out"
         note(f"{what}: tell somebody who stays to run dorky rotate.")
@@ -390,6 +382,18 @@ def _rotated(done: Rotation) -> None:
             )
         if "all" in done.groups:
             note("Commit .dorkyrc to git: it names the new key.")
+
+
+def _exposed(done: Rotation) -> None:
+    could = "could read these: change the secrets in them" if done.done else "can read these"
+    say(f"{done.removed} {could}.")
+
+    def line(index: int) -> str:
+        exposure = done.exposed[index]
+        names = ", ".join(exposure.variables)
+        return f"{name(exposure.path)}{': ' if names else ''}{names}"
+
+    listing(range(len(done.exposed)), line, whole=True)
 
 
 # --- groups ---------------------------------------------------------------------------------
