@@ -11,6 +11,7 @@ from dorky.commands import access as accesses
 from dorky.commands import requests, rotation
 from dorky.commands.access import Access
 from dorky.commands.exposures import exposures_of_groups
+from dorky.commands.inspect import StrPath
 from dorky.commands.root_change import RootChange, change_root, fetch_keyed_root
 from dorky.commands.rotation import RotationPlan
 from dorky.commands.upstream import ensure_set_up, fetch_root
@@ -39,7 +40,7 @@ UNUSED = "unused"
 # --- listing ---------------------------------------------------------------------------
 
 
-def members(project: Project, path: str = "") -> Team:
+def members(project: Project, path: StrPath = "") -> Team:
     """Return who may read, and who asks to.
 
     Args:
@@ -49,7 +50,7 @@ def members(project: Project, path: str = "") -> Team:
     with ensure_set_up(project):
         remote = fetch_root(project)
         known = project.roster
-        name = project.worktree.relative(path) if path else ""
+        name = project.repository_path(path) if path else ""
         group = placement.owner(known)(name) if path else ALL
         if group is None:
             raise outgoing.contested(known, name)
