@@ -17,14 +17,14 @@ def test_init_in_words(ana: Machine, file_url: Remote) -> None:
     assert lines[0] == f"Started an encrypted repository in {ana.project}"
     assert lines[1] == f"Remote: file://{file_url.url}"
     (mine,) = age.parse(ana.identity.read_text(), "")
-    assert lines[2] == f"Sealed to ana: {mine.public}"
+    assert lines[2] == f"Encrypted to ana: {mine.public}"
     assert lines[-1] == "Commit .dorkyrc to git; it holds no secrets."
     assert all(len(line) <= 80 for line in lines if str(ana.base) not in line)
 
 
 def test_init_without_a_name_takes_that_of_the_author(ana: Machine) -> None:
     ana("config", "set", "--user", "user.name", "Ana Example <ana@example.test>")
-    assert "\nSealed to ana-example: age1" in ana("init").out
+    assert "\nEncrypted to ana-example: age1" in ana("init").out
 
 
 def test_init_plain_and_local(ana: Machine) -> None:
