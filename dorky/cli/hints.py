@@ -253,6 +253,7 @@ REMEDIES = {
     "end-merge": "dorky status, then dorky merge --continue or dorky merge --abort",
     "add-remote": "dorky remote add origin s3://bucket/prefix",
     "share": "if the bucket honours them: dorky config unset remotes.{0}.single_writer",
+    "team pin": f"git pull, or: dorky config set repository.team {{0}}, and commit {RC}",
     "pin": f"git pull, or: dorky config set repository.fingerprint {{0}}, and commit {RC}",
     "unclaim": "dorky group remove NAME PATTERN, by a member of {0} or of {1}",
     "recovery-key": "dorky team add recovery passphrase",

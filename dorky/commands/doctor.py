@@ -473,7 +473,7 @@ def _team(project: Project) -> Check:
         return _warn(
             "team",
             f"{RC} {what} of the team log, which has {team.n}",
-            f"git pull, or: dorky config set repository.team {team.pin}, and commit {RC}",
+            Remedy("team pin", (team.pin,)),
         )
     admins = [member.name for member in team.members.values() if member.role == "admin"]
     return _ok("team", f"administered by {', '.join(admins)}")
