@@ -234,16 +234,31 @@ def commit(
     all_: Annotated[
         bool, typer.Option("--all", "-a", help="Stage tracked files that changed first.")
     ] = False,
+    again: Annotated[
+        bool,
+        typer.Option("--re-sign", help="Sign unpushed commits again, after your key has changed."),
+    ] = False,
     json: Json = False,
 ) -> None:
     """Record what is staged.
 
+    Every commit is signed with your key: what others refuse because of the key that has signed it,
+    --re-sign signs with the key that you have now.
+
     \b
     $ dorky commit -m "rotate the staging keys"
     $ dorky commit -a "rotate the staging keys"
+    $ dorky commit --re-sign
     """
     from dorky.commands import commit
 
+    if again:
+        if words or message or all_:
+            raise errors.UsageError("--re-sign commits nothing new", hint="dorky commit --re-sign")
+        with opened() as repo:
+            count = commit.sign_again(repo)
+        say(f"Signed {plural(count, 'commit')} again.")
+        return
     if words and message:
         raise errors.UsageError("the message is given twice", hint="dorky commit -m MESSAGE")
     if words and len(words) > 1:

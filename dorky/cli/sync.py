@@ -18,6 +18,7 @@ from dorky.cli.output import (
     changes,
     escaped,
     first_sight,
+    first_team,
     left_out,
     name,
     note,
@@ -60,6 +61,7 @@ def _place(done: FetchResult | PullResult, *, pinned: bool = True) -> None:
     _moved(done)
     if not pinned or done.unencrypted:
         first_sight(done)
+    first_team(done)
 
 
 def _pushed(done: PushResult) -> None:

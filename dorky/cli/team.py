@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from typing import Annotated, List  # noqa: UP035
+from typing import Annotated, List, get_args  # noqa: UP035
 
 import typer
 
@@ -25,10 +25,15 @@ from dorky.cli.output import (
 )
 from dorky.cli.paths import repository_path, repository_paths
 from dorky.config import Config
+from dorky.format.model import Role
 from dorky.results import GroupChange, GroupInfo, JoinRequest, Rotation
 
 History = Annotated[
     bool, typer.Option("--history", help="Re-encrypt old revisions, too, not only the newest.")
+]
+RoleOption = Annotated[
+    str,
+    typer.Option("--role", metavar="ROLE", help="What they may do: admin, writer or reader."),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would happen, and to whom.")]
 
@@ -49,12 +54,13 @@ def key_gen(
         str,
         typer.Option("--ci", metavar="NAME", help="For a CI job: let it in, print its key once."),
     ] = "",
+    role: RoleOption = "",
     json: Json = False,
 ) -> None:
     """Make a key. An existing one is never overwritten.
 
-    With --ci the key is added to the team under that name and printed once: put it into the CI's
-    secret store as DORKY_IDENTITY.
+    With --ci the key is added to the team under that name, as a reader unless --role says
+    otherwise, and printed once: put it into the CI's secret store as DORKY_IDENTITY.
 
     \b
     $ dorky key gen
@@ -62,13 +68,15 @@ def key_gen(
     """
     from dorky.commands import team
 
+    if role and not ci:
+        raise errors.UsageError("--role is for --ci: members are given one when they are added")
     if ci and path:
         raise errors.UsageError(
             "a CI key is printed, not written", hint=f"dorky key gen --ci {shlex.quote(ci)}"
         )
     if ci:
         with opened() as repo:
-            done = team.generate_ci_key(repo, ci)
+            done = team.generate_ci_key(repo, ci, role=_role(role) or "reader")
         if json:
             show_json(done)
             return
@@ -82,7 +90,7 @@ def key_gen(
         show_json(made)
         return
     say(f"Your secret key is in {name(made.source)}: keep a copy somewhere safe.")
-    say(f"Your public key: {made.recipient}")
+    say(f"Your public keys: {made.recipient} {made.signer}")
     say(f"  fingerprint  {made.fingerprint}")
 
 
@@ -100,7 +108,7 @@ def key_show(json: Json = False) -> None:
         show_json(found)
         return
     for key in found:
-        say(key.recipient)
+        say(f"{key.recipient} {key.signer}".rstrip())
         note(f"  fingerprint  {key.fingerprint}")
         note(f"  secret part  {name(key.source)}")
 
@@ -170,7 +178,7 @@ def team_list(
         sound = [key.fingerprint for key in member.keys if not key.problem]
         how = [kinds[member.how]] if kinds[member.how] else sound
         what = f"  [{', '.join(member.groups)}]" if member.groups else ""
-        say(f"  {member.name}{' (you)' if member.you else ''}{what}")
+        say(f"  {member.name}{' (you)' if member.you else ''}  {member.role}{what}")
         for line in how:
             say(f"      {line}")
         bad = [key for key in member.keys if key.problem]
@@ -201,11 +209,14 @@ def team_add(
     fingerprint: Annotated[
         str, typer.Option("--fingerprint", help="Of the request to grant, as they told you.")
     ] = "",
+    role: RoleOption = "",
     json: Json = False,
 ) -> None:
     """Let somebody in: a person who asked to join, a public key, a passphrase, a KMS key.
 
-    They can read everything, its history too, except the files of groups.
+    They can read everything, its history too, except the files of groups. Unless --role says
+    otherwise they can write, too, if they have a key that signs: both keys of dorky key show, or an
+    SSH key.
 
     \b
     $ dorky team add ben
@@ -226,13 +237,25 @@ def team_add(
         secret = ""
         if given == "passphrase":
             secret = repo.config.passphrase or new_passphrase()
-        done = team.add(repo, who, given, passphrase=secret)
+        done = team.add(repo, who, given, passphrase=secret, role=_role(role))
     if json:
         show_json(done)
         return
-    say(f"{done.name} can read this repository now:")
+    more = {"reader": "", "writer": " and write to", "admin": ", write to and administer"}
+    say(f"{done.name} can read{more[done.role]} this repository now:")
     for key in done.keys:
         say(f"  {key.fingerprint}")
+
+
+def _role(text: str) -> Role | None:
+    """Return the role that a text names; None if it is empty."""
+    for role in get_args(Role):
+        if text == role:
+            found: Role = role
+            return found
+    if text:
+        raise errors.UsageError(f"{text!a} is no role", hint="admin, writer or reader")
+    return None
 
 
 def _asked(requests: Sequence[JoinRequest], who: str, fingerprint: str, *, known: bool) -> str:
@@ -268,7 +291,57 @@ def _asked(requests: Sequence[JoinRequest], who: str, fingerprint: str, *, known
                 "changed",
                 hint=f"dorky team add {word} --fingerprint, and what they told you",
             )
-    return request.key.recipient
+    return f"{request.key.recipient} {request.key.signer}".rstrip()
+
+
+@team_app.command("set-role", cls=Command)
+def team_set_role(
+    who: Annotated[str, typer.Argument(metavar="NAME", help="Whose role.")],
+    role: Annotated[str, typer.Argument(metavar="ROLE", help="admin, writer or reader.")],
+    json: Json = False,
+) -> None:
+    """Say what a member may do.
+
+    A reader reads, a writer pushes, too, and an admin changes the team as well. What a reader, or
+    somebody who has left, pushes is refused by everybody, even if the bucket lets it through.
+
+    \b
+    $ dorky team set-role ben admin
+    $ dorky team set-role deploy reader
+    """
+    from dorky.commands import team
+
+    wanted = _role(role)
+    if wanted is None:
+        raise errors.UsageError("a role is admin, writer or reader")
+    with opened() as repo:
+        done = team.set_role(repo, who, wanted)
+    if json:
+        show_json(done)
+        return
+    say(f"{done.name} is {'an' if done.role == 'admin' else 'a'} {done.role} now.")
+
+
+@team_app.command("log", cls=Command)
+def team_log(json: Json = False) -> None:
+    """Show who has changed the team, and how, the newest first, as last fetched.
+
+    Every entry is signed by an administrator of the team before it.
+
+    \b
+    $ dorky team log
+    """
+    from dorky.commands import team_log
+
+    with opened() as repo:
+        found = team_log.log(repo)
+    if json:
+        show_json(found)
+        return
+    for change in found:
+        say(f"{change.n:4}  {change.time:%Y-%m-%d %H:%M} UTC  {change.by}  {change.key}")
+        for line in change.changes:
+            say(f"      {escaped(line)}")
 
 
 @team_app.command("join", cls=Command)

@@ -11,12 +11,13 @@ import functools
 import os
 import stat as stat_module
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from dorky import errors
 from dorky.format.model import Commit, Entry, Kind, ObjectId
-from dorky.keys import placement, roster
+from dorky.keys import placement, roster, ssh
 from dorky.merge import pending
 from dorky.project import ORIGIN, Project
 from dorky.results import Change, Diff, FileDiff, FileEntry, LogEntry, Masked, Status
@@ -25,6 +26,9 @@ from dorky.store.history import HEAD, MAIN, Difference, Placed
 from dorky.store.index import Row, mode_of
 from dorky.store.projection import View
 from dorky.worktree import staging
+
+if TYPE_CHECKING:
+    from dorky.keys.teamlog import Team
 
 StrPath = str | os.PathLike[str]
 
@@ -120,6 +124,7 @@ def log(
     *,
     limit: int | None = None,
     changes: bool = False,
+    signatures: bool = False,
 ) -> Iterator[LogEntry]:
     """Return the commits that led to a revision, newest first.
 
@@ -129,18 +134,25 @@ def log(
         path: Only commits that changed this file, or something below this directory.
         limit: The largest number of commits.
         changes: Whether to tell the files that each commit changed, which reads its trees.
+        signatures: Whether to verify the signatures of the commits.
     """
     name = "" if path is None else project.repository_path(path)
     start = history.resolve(project.store, revision)
     found = 0
     refs = project.database.refs()
+    team = project.team
     for node in history.ancestors(project.store, [start]):
         if limit is not None and found >= limit:
             return
         if name and not history.touches(project.store, node.commit, name):
             continue
         found += 1
-        entry = log_entry(project, node.commit, node.id, refs=refs)
+        entry = log_entry(project, node.commit, node.id, refs=refs, team=team)
+        if signatures:
+            from dorky.store import authorship
+
+            fault = authorship.fault(project.store, team, node.id, node.commit)
+            entry = msgspec.structs.replace(entry, fault=fault)
         yield _with_changes(project, entry) if changes else entry
     if name and not found:
         raise errors.PathNotTracked(name, f" anywhere in the history of {revision}")
@@ -153,10 +165,13 @@ def log_entry(
     changes: tuple[Change, ...] = (),
     *,
     refs: Mapping[str, ObjectId] | None = None,
+    team: Team | None = None,
 ) -> LogEntry:
     """Return what `log` and `show` report of a commit."""
     if refs is None:
         refs = project.database.refs()
+    if team is None:
+        team = project.team
     return LogEntry(
         id=commit_id,
         parents=commit.parents,
@@ -166,6 +181,8 @@ def log_entry(
         git=commit.git,
         refs=tuple(ref for ref, held in refs.items() if held == commit_id),
         changes=changes,
+        signer=team.names.get(commit.signer, ""),
+        key=ssh.fingerprint(commit.signer) if commit.signer in team.names else "",
     )
 
 

@@ -55,6 +55,8 @@ class Place(TypedDict):
     moved: str
     fingerprint: str
     unencrypted: bool
+    team: str
+    admins: tuple[str, ...]
 
 
 def push(project: Project) -> PushResult:
@@ -113,10 +115,10 @@ def _news(project: Project, head: ObjectId) -> str:
 
 
 def _check_pin_first(project: Project) -> None:
-    """Check first whether the remote has the key that a newer `.dorkyrc` commits to."""
+    """Check first whether the remote has the key and the team of a newer `.dorkyrc`."""
     try:
         project.check_pin()
-    except errors.WrongKey:
+    except (errors.WrongKey, errors.TeamRewound):
         fetch_root(project)
 
 
@@ -174,8 +176,12 @@ def _news_of_place(project: Project) -> Callable[[], Place]:
     def told() -> Place:
         header = project.header if first else None
         fingerprint = project.vault.fingerprint if header else ""
+        fresh = first and not project.config.text("repository.team")
+        members = project.team.members.values() if fresh else ()
         return {
             "moved": moved,
+            "team": project.team.pin if fresh else "",
+            "admins": tuple(one.name for one in members if one.role == "admin"),
             "fingerprint": fingerprint,
             "unencrypted": bool(header and not header.sealed),
         }
