@@ -71,9 +71,10 @@ def examine(project: Project) -> Iterator[Check]:
         yield from _made("recovery", _recovery, project)
         yield from _made("groups", _groups, project)
         yield from _made("team", _team, project)
-        if ORIGIN in project.config.remotes():
+        named = _has_origin(project)
+        if named:
             yield from _made("known", _known, project)
-        if reached and ORIGIN in project.config.remotes():
+        if named and reached:
             yield from _made("writing", _writing, project)
             yield from _made("clock", _clock, project)
             yield from _bucket(project)
@@ -86,6 +87,14 @@ def _is_set_up(project: Project) -> bool:
     """
     try:
         return project.is_set_up
+    except errors.DorkyError:
+        return False
+
+
+def _has_origin(project: Project) -> bool:
+    """Return whether the settings name a remote; a check of their own reports bad ones."""
+    try:
+        return ORIGIN in project.config.remotes()
     except errors.DorkyError:
         return False
 
