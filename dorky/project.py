@@ -161,6 +161,10 @@ class Project:
         paths = (self.root, *(self.root / name for name in (RC, STATE, ".git")))
         ownership.check(self.root, paths, self.config.owners, safe=safe)
 
+    def repository_path(self, path: str | os.PathLike[str]) -> str:
+        """Return the repository path of a path that is one, or is absolute (see `relative`)."""
+        return self.worktree.relative(path)
+
     # --- state -----------------------------------------------------------------------------
 
     @property

@@ -1,7 +1,8 @@
 """The repository: a thin facade, one short method per command.
 
 Methods take plain values and return the frozen records of `dorky.results`; they never print. Each
-imports its command when it is called.
+imports its command when it is called. A path to a file of the project is either absolute, or counts
+from the project's root; the current directory never matters.
 """
 
 from __future__ import annotations
@@ -327,12 +328,12 @@ class Repository(Project):
 
         return commands.ls(self, revision, path)
 
-    def cat(self, revision: str, path: str) -> Iterator[bytes]:
+    def cat(self, revision: str, path: StrPath) -> Iterator[bytes]:
         """Yield the content of a committed file, piece by piece, verified.
 
         Args:
             revision: The revision that holds the file.
-            path: The path in the repository, from its root.
+            path: The file.
 
         Raises:
             PathNotTracked: The revision holds no such file.
@@ -608,12 +609,12 @@ class Repository(Project):
 
         return commands.sync(self, rewrite=rewrite)
 
-    def download(self, revision: str, path: str, destination: StrPath, *, force: bool) -> Path:
+    def download(self, revision: str, path: StrPath, destination: StrPath, *, force: bool) -> Path:
         """Write one committed file somewhere, without touching anything else.
 
         Args:
             revision: The revision that holds the file; the remote is asked for news first.
-            path: The path in the repository, from its root.
+            path: The file.
             destination: A file, or a directory to put the file in.
             force: Whether to replace an existing file.
 
@@ -699,8 +700,7 @@ class Repository(Project):
         """Return the variables of files, for a command's environment.
 
         Args:
-            paths: The files; later ones win. By default the `.env` in the current directory, else
-                the one in the project's root.
+            paths: The files; later ones win. By default the `.env` in the project's root.
             only: If given, the variables that are wanted.
             allow: Variables that may be set though they change how programs are loaded.
             revision: The revision that holds the files (see `read`).
@@ -777,7 +777,7 @@ class Repository(Project):
 
         return commands.edit(self, path, editor, again=again)
 
-    def team_list(self, path: str = "") -> Team:
+    def team_list(self, path: StrPath = "") -> Team:
         """Return who may read, and who asks to.
 
         Args:
@@ -897,7 +897,7 @@ class Repository(Project):
 
         Args:
             name: The group's name.
-            patterns: The files (see `placement`), from the current directory.
+            patterns: The files (see `placement`), from the project's root.
             members: The members of the group; the user alone if none are given.
             dry_run: Whether to report only who would gain and lose access to what.
 

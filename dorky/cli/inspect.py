@@ -26,6 +26,7 @@ from dorky.cli.output import (
     style,
     title,
 )
+from dorky.cli.paths import repository_path, repository_paths
 from dorky.results import FileDiff, KeyChange, LogEntry
 
 if TYPE_CHECKING:
@@ -58,7 +59,8 @@ def log(
     with opened() as repo:
         if path and not os.path.lexists(path) and _is_revision(repo, path):
             revision, path = path, ""  # dorky log origin/main
-        entries = inspect.log(repo, revision, path or None, limit=number)
+        below = repository_path(repo, path) if path else None
+        entries = inspect.log(repo, revision, below, limit=number)
         if json:
             show_json(list(entries))
             return
@@ -204,7 +206,8 @@ def diff(
 
     with opened() as repo:
         revisions, paths = _told_apart(repo, words or [], context.meta.get(_PATHS))
-        found = inspect.diff(repo, revisions, paths, staged=staged, reveal=show_values)
+        names = repository_paths(repo, paths)
+        found = inspect.diff(repo, revisions, names, staged=staged, reveal=show_values)
     if json:
         show_json(found)
     else:
@@ -292,7 +295,8 @@ def ls(
     with opened() as repo:
         if not path and not _is_revision(repo, revision):
             revision, path = "HEAD", revision  # dorky ls config
-        found = inspect.ls(repo, revision, path or None)
+        below = repository_path(repo, path) if path else None
+        found = inspect.ls(repo, revision, below)
     if json:
         show_json(found)
         return

@@ -24,6 +24,7 @@ from dorky.cli.output import (
     style,
     title,
 )
+from dorky.cli.paths import repository_paths
 from dorky.cli.undo import conflicts, kept, masked
 from dorky.results import Staged, Status
 
@@ -55,7 +56,7 @@ def stage(
     from dorky.commands import inspect, stage
 
     with opened() as repo:
-        done = stage.stage(repo, paths, force=force, readers=readers)
+        done = stage.stage(repo, repository_paths(repo, paths), force=force, readers=readers)
         passed_over = () if done.changes or json else inspect.status(repo).conflicts
     if json:
         show_json(done)
@@ -83,7 +84,7 @@ def unstage(paths: Paths, json: Json = False) -> None:
     from dorky.commands import stage
 
     with opened() as repo:
-        done = stage.unstage(repo, paths)
+        done = stage.unstage(repo, repository_paths(repo, paths))
     _unstaged(done, json=json)
 
 
@@ -117,7 +118,7 @@ def rm(
     from dorky.commands import stage
 
     with opened() as repo:
-        done = stage.rm(repo, paths, cached=cached, force=force)
+        done = stage.rm(repo, repository_paths(repo, paths), cached=cached, force=force)
     if json:
         show_json(done)
     else:
@@ -277,7 +278,8 @@ def restore(
     from dorky.commands import stage
 
     with opened() as repo:
-        done = stage.restore(repo, paths, source=source, staged=staged, readers=readers)
+        names = repository_paths(repo, paths)
+        done = stage.restore(repo, names, source=source, staged=staged, readers=readers)
     if isinstance(done, Staged):
         _unstaged(done, json=json)
     elif json:

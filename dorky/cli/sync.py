@@ -27,6 +27,7 @@ from dorky.cli.output import (
     show_json,
     size,
 )
+from dorky.cli.paths import repository_paths
 from dorky.cli.undo import conflicts, kept, masked
 from dorky.results import Transfer, Unmerged
 
@@ -118,7 +119,8 @@ def pull(
     from dorky.commands import sync
 
     with opened(anywhere=True) as repo:
-        done = sync.pull(repo, paths or (), force=force, accept_rewind=accept_rewind, plain=plain)
+        names = repository_paths(repo, paths or ())
+        done = sync.pull(repo, names, force=force, accept_rewind=accept_rewind, plain=plain)
         pinned = repo.config.text("repository.fingerprint")
     if json:
         show_json(done)

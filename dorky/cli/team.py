@@ -22,6 +22,7 @@ from dorky.cli.output import (
     show_json,
     size,
 )
+from dorky.cli.paths import repository_path, repository_paths
 from dorky.config import Config
 from dorky.results import GroupChange, GroupInfo, JoinRequest, Rotation
 
@@ -156,7 +157,8 @@ def team_list(
     from dorky.commands import team
 
     with opened() as repo:
-        found = team.members(repo, path)
+        below = repository_path(repo, path) if path else ""
+        found = team.members(repo, below)
     if json:
         show_json(found)
         return
@@ -435,7 +437,9 @@ def group_add(
     from dorky.commands import groups
 
     with opened() as repo:
-        done = groups.add(repo, group, patterns, members or (), dry_run=dry_run)
+        done = groups.add(
+            repo, group, repository_paths(repo, patterns), members or (), dry_run=dry_run
+        )
     _regrouped(done, json=json)
 
 
@@ -458,7 +462,8 @@ def group_remove(
     from dorky.commands import groups
 
     with opened() as repo:
-        done = groups.remove(repo, group, patterns or (), dry_run=dry_run)
+        selected = repository_paths(repo, patterns or ())
+        done = groups.remove(repo, group, selected, dry_run=dry_run)
     _regrouped(done, json=json)
 
 

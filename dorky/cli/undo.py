@@ -23,6 +23,7 @@ from dorky.cli.output import (
     style,
     title,
 )
+from dorky.cli.paths import repository_paths
 from dorky.results import Masked, OperationEntry, Undone, Unmerged
 
 if TYPE_CHECKING:
@@ -80,7 +81,9 @@ def resolve(
     from dorky.commands import resolve
 
     with opened() as repo:
-        done = resolve.resolve(repo, paths, ours=ours, theirs=theirs, readers=readers)
+        done = resolve.resolve(
+            repo, repository_paths(repo, paths), ours=ours, theirs=theirs, readers=readers
+        )
     if json:
         show_json(done)
         return

@@ -1,7 +1,7 @@
 """Inspection: what a command shows of the local files, the index and the history.
 
 The functions take plain values and return the frozen records of `dorky.results`; they never print.
-Paths are as the user types them, relative to the current directory.
+Paths are repository paths, or absolute.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ _Noted = tuple[str, list[Masked]]
 
 
 def repository_paths(project: Project, paths: StrPath | Iterable[StrPath]) -> list[str]:
-    """Return the repository paths of what the user typed, which may be a single path."""
+    """Return the repository paths of paths, or of a single one (see `Project.repository_path`)."""
     several = [paths] if isinstance(paths, str | os.PathLike) else paths
-    return [project.worktree.relative(path) for path in several]
+    return [project.repository_path(path) for path in several]
 
 
 def status(project: Project) -> Status:
@@ -106,7 +106,7 @@ def log(
         path: Only commits that changed this file, or something below this directory.
         limit: The largest number of commits.
     """
-    name = "" if path is None else project.worktree.relative(path)
+    name = "" if path is None else project.repository_path(path)
     start = history.resolve(project.store, revision)
     found = 0
     refs = project.database.refs()
@@ -225,7 +225,7 @@ def ls(project: Project, revision: str = "HEAD", path: StrPath | None = None) ->
     commit = history.resolve(project.store, revision)
     found = committed_entries(project, commit)
     if path is not None:
-        name = project.worktree.relative(path)
+        name = project.repository_path(path)
         found = {kept: found[kept] for kept in staging.tracked(found, [name], f" in {revision}")}
     return [
         FileEntry(path=name, mode=f"{entry.mode:06o}", size=entry.size, content=entry.content)
@@ -233,20 +233,20 @@ def ls(project: Project, revision: str = "HEAD", path: StrPath | None = None) ->
     ]
 
 
-def cat(project: Project, revision: str, path: str) -> Iterator[bytes]:
+def cat(project: Project, revision: str, path: StrPath) -> Iterator[bytes]:
     """Yield the content of a committed file, piece by piece, verified.
 
     Args:
         project: The project.
         revision: The revision that holds the file.
-        path: The path in the repository, from its root.
+        path: The file.
 
     Raises:
         PathNotTracked: The revision holds no such file.
     """
     from dorky.worktree import checkout
 
-    group, entry = lookup_file(project, revision, path)
+    group, entry = lookup_file(project, revision, project.repository_path(path))
     fetch_missing(project, checkout.needed(project.store, [entry]))
     return checkout.read(project.store, entry, group)
 

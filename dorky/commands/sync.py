@@ -246,6 +246,7 @@ def pull(
     """
     if plain:
         project.config.flags["repository.unencrypted"] = True
+    names = repository_paths(project, paths)
     with ensure_set_up(project), _following(project):
         old = attached_head(project)
         check_no_merge(project)
@@ -254,7 +255,7 @@ def pull(
         purged, taken_out = _follow_purges(project)
         ours = project.database.ref(MAIN)
         theirs = project.database.ref(f"{ORIGIN}/{MAIN}")
-        if ours == theirs and not (paths or project.roster.groups or project.index.has_absent):
+        if ours == theirs and not (names or project.roster.groups or project.index.has_absent):
             # If nothing is new, one request is enough, and not even the keys are needed.
             return Transfer(
                 remote=ORIGIN,
@@ -267,7 +268,7 @@ def pull(
             )
         target = _target(project, ours, theirs)
         view = projection.View(project.store, target.trees, project.owner)
-        wanted = _wanted(project, paths, view)
+        wanted = _wanted(names, view)
         unsettled = {conflict.path for conflict in target.conflicts}
         unsettled |= {conflict.beside for conflict in target.conflicts}
         rows, made = plan_checkout(
@@ -566,8 +567,7 @@ def _target(project: Project, ours: ObjectId | None, theirs: ObjectId | None) ->
     return merge.Merged(commit, history.trees_of(project.store, commit), {}, (), left)
 
 
-def _wanted(project: Project, paths: StrPath | Iterable[StrPath], view: View) -> checkout.Wanted:
-    names = repository_paths(project, paths)
+def _wanted(names: Sequence[str], view: View) -> checkout.Wanted:
     if not names:
         return lambda _: True
     held = dict(view.files())
@@ -575,28 +575,29 @@ def _wanted(project: Project, paths: StrPath | Iterable[StrPath], view: View) ->
 
 
 def download(
-    project: Project, revision: str, path: str, destination: StrPath, *, force: bool
+    project: Project, revision: str, path: StrPath, destination: StrPath, *, force: bool
 ) -> Path:
     """Write one committed file somewhere, without touching anything else.
 
     Args:
         project: The project.
         revision: The revision that holds the file; the remote is asked for news first.
-        path: The path in the repository, from its root.
-        destination: A file, or a directory to put the file in.
+        path: The file in the repository.
+        destination: A file, or a directory to put the file in, on the disk.
         force: Whether to replace an existing file.
 
     Returns:
         The file that was written.
     """
+    name = project.repository_path(path)
     target = Path(destination)
     if target.is_dir():
-        target /= path.rpartition("/")[2]
+        target /= name.rpartition("/")[2]
     if not force and (target.exists() or target.is_symlink()):
         raise errors.LocalChanges(target, hint="choose another name, or add --force")
     if ORIGIN in project.config.remotes():
         refresh(project)
-    _, entry = lookup_file(project, revision, path)
-    blocks = cat(project, revision, path)
+    _, entry = lookup_file(project, revision, name)
+    blocks = cat(project, revision, name)
     files.write_stream(target, entry.mode & ~files.umask(), blocks)
     return target

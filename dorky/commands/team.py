@@ -16,7 +16,7 @@ import msgspec
 
 from dorky import documents, errors, files
 from dorky.commands import requests
-from dorky.commands.inspect import fetch_missing
+from dorky.commands.inspect import StrPath, fetch_missing
 from dorky.commands.sync import ensure_set_up, fetch_root
 from dorky.drivers.base import Driver
 from dorky.format import model
@@ -117,7 +117,7 @@ class RootChange(NamedTuple):
 # --- listing ---------------------------------------------------------------------------
 
 
-def members(project: Project, path: str = "") -> Team:
+def members(project: Project, path: StrPath = "") -> Team:
     """Return who may read, and who asks to.
 
     Args:
@@ -127,7 +127,7 @@ def members(project: Project, path: str = "") -> Team:
     with ensure_set_up(project):
         remote = fetch_root(project)
         known = project.roster
-        name = project.worktree.relative(path) if path else ""
+        name = project.repository_path(path) if path else ""
         group = placement.owner(known)(name) if path else ALL
         if group is None:
             raise outgoing.contested(known, name)
