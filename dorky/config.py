@@ -46,6 +46,7 @@ SETTINGS: Mapping[str, Setting] = {
     "version": Setting(int, True, "layout of this file"),
     "repository.id": Setting(str, True, "the repository this project belongs to"),
     "repository.fingerprint": Setting(str, True, "commitment to the repository's key"),
+    "repository.team": Setting(str, True, "entry of the team log that the repository must have"),
     "repository.unencrypted": Setting(bool, True, "the repository is not encrypted, on purpose"),
     "portable_names": Setting(bool, True, "refuse names that Windows can't create (default true)"),
     "remotes.*.url": Setting(str, True, "where the remote is"),
@@ -243,7 +244,16 @@ def read(path: Path, scope: Scope) -> dict[str, Plain]:
     # Besides TOML's own errors, integers of 5,000 digits and excessive nesting raise Python's, some
     # only when the value is shown.
     except (ValueError, RecursionError) as error:
-        raise errors.BadConfig(path, error) from None
+        raise errors.BadConfig(path, error, **_conflict(path)) from None
+
+
+def _conflict(path: Path) -> dict[str, str]:
+    """Return the fact that a file holds a conflict of git's, if it does."""
+    try:
+        conflict = re.search("^<<<<<<< ", _text(path), re.MULTILINE)
+    except (ValueError, errors.DorkyError):
+        return {}
+    return {"file": "conflict"} if conflict else {}
 
 
 def _checked(path: Path, table: dict[str, Any], scope: Scope) -> dict[str, Plain]:

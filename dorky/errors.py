@@ -72,6 +72,10 @@ class AlreadyAdmitted(NothingToDo):
     """You can read this repository already."""
 
 
+class RoleHeldAlready(NothingToDo):
+    """{0} is {1} already."""
+
+
 class KeyHeldAlready(NothingToDo):
     """{0} has that key already."""
 
@@ -241,6 +245,14 @@ class OutsideOwnGroup(UsageError):
 
 class OwnRemoval(UsageError):
     """You can't remove yourself."""
+
+
+class CanOnlyRead(UsageError):
+    """{0} can only be a reader: an age key alone signs nothing."""
+
+
+class UnsoundTeam(UsageError):
+    """The team can't be changed so: {0}."""
 
 
 class UselessKeys(UsageError):
@@ -540,6 +552,10 @@ class FileChanged(Conflict):
     """{0} keeps changing while it is being read."""
 
 
+class RootMoved(Conflict):
+    """The state at {0} has changed since the plan was made."""
+
+
 class Locked(Conflict):
     """Another dorky is at work here ({0})."""
 
@@ -700,6 +716,20 @@ class WrongPassphrase(AccessError):
     """The passphrase does not open {0}."""
 
 
+class NotWriter(AccessError):
+    """You may not {0} at {1}: {2}.
+
+    Readers can pull, but nobody accepts what they push. Administrators can change the team.
+    """
+
+
+class CantSign(AccessError):
+    """Nothing can be signed with the key in {0}: nobody gave its passphrase.
+
+    Every commit is signed with the key of its author.
+    """
+
+
 class IdentityCommandFailed(AccessError):
     """The program that prints your identity ({0}) failed: {1}."""
 
@@ -815,6 +845,39 @@ class ForgedGroup(IntegrityError):
 
     A group's members and the files that it closes are authenticated with the group's key. Somebody
     on the team who does not have that key has changed them, or put an older state back.
+    """
+
+
+class ForgedRoot(IntegrityError):
+    """The state at {0} is not to be trusted: {1}.
+
+    Every state of a remote is signed by a member who may write, and changes of the team by one who
+    administers it. Somebody else with access to the bucket has written this one, or has put an
+    older team in place of the present one. Nothing was changed.
+    """
+
+
+class WrongTeam(IntegrityError):
+    """The team log at {0} has another entry {1} than `.dorkyrc` pins.
+
+    `.dorkyrc` names an entry of the team log, so that nobody can put another team in the place of
+    yours. Somebody with access to the bucket has tried to, or a git branch has brought another pin.
+    """
+
+
+class TeamRewound(IntegrityError):
+    """The team log at {0} has {1} entries, and `.dorkyrc` pins entry {2}.
+
+    The remote was put back to a state from before the last change of the team, or `.dorkyrc` is of
+    another repository.
+    """
+
+
+class ForgedCommit(IntegrityError):
+    """Commit {0} is not by a member of the team: {1}.
+
+    Each commit is signed with its author's key, and the team log says whose keys count. Somebody
+    with access to the bucket has written it by hand.
     """
 
 

@@ -104,13 +104,16 @@ class LogEntry(Result, frozen=True, kw_only=True):
     Attributes:
         id: Its id.
         parents: The commits that it continues: none for the first, several for a merge.
-        author: Its author's name and address.
+        author: Its author's name and address, as the commit says.
         time: Its time, in UTC.
         message: Its message.
         git: The commit that git was at; empty if none was noted.
         refs: The refs that name it.
         changes: The files that it changed against its first parent, if they were asked for.
         closed: The groups whose files it changed and the user can't read.
+        signer: The member whose key has signed it; empty if the team log knows no such key.
+        key: The fingerprint of that key.
+        fault: What is wrong with the signature, if that was asked for; empty if it is valid.
     """
 
     id: str
@@ -122,6 +125,9 @@ class LogEntry(Result, frozen=True, kw_only=True):
     refs: tuple[str, ...] = ()
     changes: tuple[Change, ...] = ()
     closed: tuple[str, ...] = ()
+    signer: str = ""
+    key: str = ""
+    fault: str = ""
 
 
 class FileEntry(Result, frozen=True, kw_only=True):
@@ -280,6 +286,9 @@ class FetchResult(Result, frozen=True, kw_only=True):
             this clone; empty if it was not.
         fingerprint: The repository's fingerprint if it was seen for the first time; else empty.
         unencrypted: Whether it was seen for the first time, and is not encrypted.
+        team: The newest entry of its team log if it was seen for the first time and nothing pins
+            one; else empty.
+        admins: The administrators of that team.
     """
 
     remote: str
@@ -290,6 +299,8 @@ class FetchResult(Result, frozen=True, kw_only=True):
     moved: str = ""
     fingerprint: str = ""
     unencrypted: bool = False
+    team: str = ""
+    admins: tuple[str, ...] = ()
 
 
 class PullResult(Result, frozen=True, kw_only=True):
@@ -316,6 +327,9 @@ class PullResult(Result, frozen=True, kw_only=True):
             this clone; empty if it was not.
         fingerprint: The repository's fingerprint if it was seen for the first time; else empty.
         unencrypted: Whether it was seen for the first time, and is not encrypted.
+        team: The newest entry of its team log if it was seen for the first time and nothing pins
+            one; else empty.
+        admins: The administrators of that team.
     """
 
     remote: str
@@ -335,6 +349,8 @@ class PullResult(Result, frozen=True, kw_only=True):
     moved: str = ""
     fingerprint: str = ""
     unencrypted: bool = False
+    team: str = ""
+    admins: tuple[str, ...] = ()
 
 
 class Exposure(Result, frozen=True, kw_only=True):
@@ -551,15 +567,17 @@ class Key(Result, frozen=True, kw_only=True):
 
     Attributes:
         recipient: The key itself: ``age1…`` or ``ssh-…``.
-        fingerprint: The fingerprint that people compare.
+        fingerprint: The fingerprint that people compare; it covers both keys.
         source: The place of its secret part; empty for others' keys.
         problem: Why nothing is encrypted to it; empty for a sound key.
+        signer: The key that verifies its holder's signatures, if that is another one.
     """
 
     recipient: str
     fingerprint: str
     source: str = ""
     problem: str = ""
+    signer: str = ""
 
 
 class Generated(Result, frozen=True, kw_only=True):
@@ -585,6 +603,7 @@ class MemberInfo(Result, frozen=True, kw_only=True):
         groups: The names of their groups, without the group of all members.
         you: Whether the member is the user.
         how: ``key``, or how their key is kept in the repository: ``passphrase``, ``awskms``.
+        role: What they may do.
     """
 
     name: str
@@ -592,6 +611,7 @@ class MemberInfo(Result, frozen=True, kw_only=True):
     groups: tuple[str, ...] = ()
     you: bool = False
     how: Literal["key", "passphrase", "awskms"] = "key"
+    role: Literal["admin", "writer", "reader"] = "writer"
 
 
 class Overlap(Result, frozen=True, kw_only=True):
@@ -624,6 +644,50 @@ class GroupInfo(Result, frozen=True, kw_only=True):
     members: tuple[str, ...]
     yours: bool
     overlaps: tuple[Overlap, ...] = ()
+
+
+class RootRepair(Result, frozen=True, kw_only=True):
+    """The replacement of a forged root.
+
+    Attributes:
+        url: The remote's URL.
+        error: What is wrong with the root.
+        kept: The key in the remote under which the forged root is kept.
+        version: The version of the forged root.
+        generation: The generation of the state that takes its place: the last verified one.
+        time: When that was written.
+        signer: The name of the member who has written it.
+        done: Whether the root was replaced.
+    """
+
+    url: str
+    error: str
+    kept: str
+    version: str
+    generation: int
+    time: datetime | None = None
+    signer: str = ""
+    done: bool = False
+
+
+class TeamChange(Result, frozen=True, kw_only=True):
+    """One entry of the team log.
+
+    Attributes:
+        n: Its number.
+        id: Its id; `.dorkyrc` pins both.
+        time: Its time.
+        by: The name of the administrator who has signed it.
+        key: The fingerprint of the key.
+        changes: What it has changed, for people.
+    """
+
+    n: int
+    id: str
+    time: datetime
+    by: str
+    key: str
+    changes: tuple[str, ...]
 
 
 class JoinRequest(Result, frozen=True, kw_only=True):

@@ -22,6 +22,7 @@ from dorky.cli.output import (
     show_json,
     size,
 )
+from dorky.cli.paths import repository_paths
 from dorky.results import Dangling, FsckReport, GCReport, PurgePlan, RemoteGCReport, RepairReport
 
 _LONGEST = 36_500
@@ -283,7 +284,7 @@ def purge(
     from dorky.commands import purge
 
     with opened() as repo:
-        done = purge.plan_purge(repo, paths)
+        done = purge.plan_purge(repo, repository_paths(repo, paths))
         if not (json and dry_run):
             _show_plan(done)
         if not dry_run:

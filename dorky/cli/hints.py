@@ -26,6 +26,16 @@ TEXTS: Mapping[type[DorkyError], str] = {
     errors.NoMerge: "dorky status",
     errors.AlreadyAdmitted: "dorky pull",
     errors.KeyHeldAlready: "dorky team list",
+    errors.RoleHeldAlready: "dorky team list",
+    errors.CanOnlyRead: "give both keys that dorky key show prints",
+    errors.UnsoundTeam: "dorky team list",
+    errors.RootMoved: "dorky remote repair",
+    errors.NotWriter: "dorky team join",
+    errors.CantSign: "set DORKY_SSH_PASSPHRASE",
+    errors.ForgedRoot: "tell the members, and see who can write to the bucket",
+    errors.ForgedCommit: "dorky team log",
+    errors.WrongTeam: f"git log -p {RC}",
+    errors.TeamRewound: f"git log -p {RC}",
     errors.EmptyMessage: 'dorky commit -m "say what changed"',
     errors.BadURL: "use s3://bucket/prefix, gs://bucket/prefix, file:///dir or a plain path",
     errors.BadRecipient: "give age1…, the line of an SSH key's .pub file, or awskms:ARN",
@@ -243,6 +253,7 @@ REMEDIES = {
     "end-merge": "dorky status, then dorky merge --continue or dorky merge --abort",
     "add-remote": "dorky remote add origin s3://bucket/prefix",
     "share": "if the bucket honours them: dorky config unset remotes.{0}.single_writer",
+    "team pin": f"git pull, or: dorky config set repository.team {{0}}, and commit {RC}",
     "pin": f"git pull, or: dorky config set repository.fingerprint {{0}}, and commit {RC}",
     "unclaim": "dorky group remove NAME PATTERN, by a member of {0} or of {1}",
     "recovery-key": "dorky team add recovery passphrase",
@@ -416,6 +427,15 @@ def _other_repository(error: DorkyError) -> str | None:
     return None
 
 
+def _asked_for(error: DorkyError) -> str | None:
+    """Return whom to ask for another role."""
+    facts = error.facts
+    if "member" not in facts:
+        return None
+    command = f"dorky team set-role {quoted(facts['member'])} {facts['wanted']}"
+    return f"ask {facts['admin']}: {command}"
+
+
 _CHOICES: Mapping[type[Any], Callable[[DorkyError], str | None]] = {
     errors.UnstorablePath: _unstorable,
     errors.BadRecipient: _by(
@@ -437,6 +457,9 @@ _CHOICES: Mapping[type[Any], Callable[[DorkyError], str | None]] = {
             "exposed": "remove them, and change them: others may have read them",
             "certificates": "see AWS_CA_BUNDLE",
             "own": "rm {0}",
+            "conflict": (
+                "git has left a conflict: of repository.team keep the side with the higher number"
+            ),
         },
     ),
     errors.DubiousOwnership: _dubious,
@@ -476,6 +499,8 @@ _CHOICES: Mapping[type[Any], Callable[[DorkyError], str | None]] = {
         },
     ),
     errors.WrongRepository: _other_repository,
+    errors.NotWriter: _asked_for,
+    errors.ForgedCommit: _by("own", {True: "if it is yours: dorky commit --re-sign"}),
     errors.Unencrypted: _fact(
         "cloning",
         "ask the person who set the project up; if it is meant: dorky clone {0} --plain",

@@ -26,6 +26,7 @@ from dorky.cli.output import (
     style,
     title,
 )
+from dorky.cli.paths import repository_path, repository_paths
 from dorky.results import FileDiff, KeyChange, LogEntry
 
 if TYPE_CHECKING:
@@ -45,12 +46,18 @@ def log(
         bool, typer.Option("--name-status", help="And the files that each commit changed.")
     ] = False,
     revision: Annotated[str, typer.Option("--rev", help="Begin here.", metavar="REV")] = "HEAD",
+    signatures: Annotated[
+        bool, typer.Option("--signatures", help="Verify whose key has signed each commit.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Show the commits, newest first.
 
+    The author is what the commit says; the signer is the member whose key has signed it.
+
     \b
     $ dorky log -n 5
+    $ dorky log --signatures
     $ dorky log .env --oneline
     $ dorky log origin/main
     """
@@ -61,8 +68,14 @@ def log(
     with opened() as repo:
         if path and not os.path.lexists(path) and _is_revision(repo, path):
             revision, path = path, ""  # dorky log origin/main
+        below = repository_path(repo, path) if path else None
         entries = inspect.log(
-            repo, revision, path or None, limit=number, changes=json or name_status
+            repo,
+            revision,
+            below,
+            limit=number,
+            changes=json or name_status,
+            signatures=signatures,
         )
         if json:
             show_json(list(entries))
@@ -73,7 +86,7 @@ def log(
             else:
                 if count:
                     say()
-                _commit(entry)
+                _commit(entry, key=signatures)
             if name_status:
                 _changed(entry)
 
@@ -93,19 +106,26 @@ def _refs(entry: LogEntry) -> str:
     return f" ({style(refs, fg='cyan')})" if refs else ""
 
 
-def _commit(entry: LogEntry) -> None:
+def _commit(entry: LogEntry, *, key: bool = False) -> None:
     say(style(f"commit {entry.id}", fg="yellow"))
     if entry.refs:
         say(f"Refs:   {style(escaped(', '.join(entry.refs)), fg='cyan')}")
     if len(entry.parents) > 1:
         say(f"Merge:  {' '.join(parent[:10] for parent in entry.parents)}")
     say(f"Author: {escaped(entry.author)}")
+    say(f"Signed: {_signed(entry)}{f' {entry.key}' if key and entry.key else ''}")
     say(f"Date:   {entry.time.astimezone(timezone.utc):%Y-%m-%d %H:%M:%S} UTC")
     if entry.git:
         say(f"git:    {escaped(entry.git[:10])}")
     say()
     for line in entry.message.splitlines():
         say(f"    {escaped(line.expandtabs())}".rstrip())
+
+
+def _signed(entry: LogEntry) -> str:
+    if entry.fault:
+        return style(f"NOT VALID: {entry.fault}", fg="red")
+    return entry.signer or "by nobody that the team log knows"
 
 
 def file_meant(error: errors.UnknownRevision, word: str, command: str) -> errors.UnknownRevision:
@@ -216,7 +236,8 @@ def diff(
 
     with opened() as repo:
         revisions, paths = _told_apart(repo, words or [], context.meta.get(_PATHS))
-        found = inspect.diff(repo, revisions, paths, staged=staged, reveal=show_values)
+        names = repository_paths(repo, paths)
+        found = inspect.diff(repo, revisions, names, staged=staged, reveal=show_values)
     if json:
         show_json(found)
     else:
@@ -304,7 +325,8 @@ def ls(
     with opened() as repo:
         if not path and not _is_revision(repo, revision):
             revision, path = "HEAD", revision  # dorky ls config
-        found = inspect.ls(repo, revision, path or None)
+        below = repository_path(repo, path) if path else None
+        found = inspect.ls(repo, revision, below)
     if json:
         show_json(found)
         return

@@ -209,6 +209,13 @@ def first_sight(done: FetchResult | PullResult) -> None:
         note("Compare it with a member's: dorky config get repository.fingerprint")
 
 
+def first_team(done: FetchResult | PullResult) -> None:
+    """Tell who administers a repository that was seen for the first time, if nothing pins that."""
+    if done.team:
+        note(f"Its team is administered by {', '.join(done.admins)}: entry {done.team[:20]}…")
+        note("Compare it with a member's: dorky team log")
+
+
 def new_passphrase() -> str:
     """Ask for a new passphrase, twice.
 

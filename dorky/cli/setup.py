@@ -376,6 +376,38 @@ def remote_remove(name: Annotated[str, typer.Argument(help="Its name.")]) -> Non
         setup.remove_remote(repo, name)
 
 
+@remote_app.command("repair", cls=Command)
+def remote_repair(
+    yes: Annotated[bool, typer.Option("--yes", help="Without asking.")] = False,
+    json: Json = False,
+) -> None:
+    """Put the last sound state back in the place of one that was forged.
+
+    Somebody who can write to the bucket, and is no member who may, can put a state there that
+    every clone refuses. This puts the last state that this clone has verified in its place. The
+    forged one is kept in the remote, for whoever finds out what has happened.
+
+    \b
+    $ dorky remote repair
+    """
+    from dorky.commands import forged
+
+    with opened() as repo:
+        plan = forged.plan(repo)
+        if not json:
+            when = f" of {plan.time:%Y-%m-%d %H:%M} UTC" if plan.time else ""
+            note(plan.error)
+            note(f"The last sound state here: {plan.generation}{when}, by {plan.signer}")
+        if not yes and not output.agree("Put it back?"):
+            raise errors.NotConfirmed("changed", hint="dorky remote repair --yes")
+        done = forged.repair(repo, plan)
+    if json:
+        show_json(done)
+        return
+    say(f"Put back. The forged state is kept as {done.kept[:20]}… in {name(done.url)}")
+    note("Now see who can write to the bucket, and tell the other members.")
+
+
 @remote_app.command("set-url", cls=Command)
 def remote_set_url(
     name: Annotated[str, typer.Argument(help="Its name.")],

@@ -18,6 +18,7 @@ from dorky.cli.output import (
     changes,
     escaped,
     first_sight,
+    first_team,
     left_out,
     name,
     note,
@@ -27,8 +28,9 @@ from dorky.cli.output import (
     show_json,
     size,
 )
+from dorky.cli.paths import repository_paths
 from dorky.cli.undo import conflicts, kept, masked
-from dorky.results import FetchResult, PullResult, PushResult, Unmerged
+from dorky.results import FetchResult, PullResult, PushResult, Synced, Unmerged
 
 
 def push(json: Json = False) -> None:
@@ -59,6 +61,7 @@ def _place(done: FetchResult | PullResult, *, pinned: bool = True) -> None:
     _moved(done)
     if not pinned or done.unencrypted:
         first_sight(done)
+    first_team(done)
 
 
 def _pushed(done: PushResult) -> None:
@@ -120,7 +123,8 @@ def pull(
     from dorky.commands import sync
 
     with opened(anywhere=True) as repo:
-        done = sync.pull(repo, paths or (), force=force, accept_rewind=accept_rewind, plain=plain)
+        names = repository_paths(repo, paths or ())
+        done = sync.pull(repo, names, force=force, accept_rewind=accept_rewind, plain=plain)
         pinned = repo.config.text("repository.fingerprint")
     if json:
         show_json(done)
@@ -212,20 +216,24 @@ def sync(
     if json:
         show_json(done)
     else:
-        if done.rewritten:
-            count = plural(done.rewritten, "unpushed commit")
-            say(f"Rewrote {count}: each file is encrypted for its group")
-        if done.pulled:
-            _purged(done.pulled)
-        if done.pulled and (done.pulled.old != done.pulled.new or done.pulled.changes):
-            _pulled(done.pulled)
-        if done.pulled:
-            _place(done.pulled)
-        if done.pushed:
-            _pushed(done.pushed)
-        elif not (done.pulled and done.pulled.conflicts):
-            say("Both sides have the same.")
+        _synced(done)
     _unresolved(done.pulled.conflicts if done.pulled else (), json=json)
+
+
+def _synced(done: Synced) -> None:
+    if done.rewritten:
+        count = plural(done.rewritten, "unpushed commit")
+        say(f"Rewrote {count}: each file is encrypted for its group")
+    if done.pulled:
+        _purged(done.pulled)
+    if done.pulled and (done.pulled.old != done.pulled.new or done.pulled.changes):
+        _pulled(done.pulled)
+    if done.pulled:
+        _place(done.pulled)
+    if done.pushed:
+        _pushed(done.pushed)
+    elif not (done.pulled and done.pulled.conflicts):
+        say("Both sides have the same.")
 
 
 def download(

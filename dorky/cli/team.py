@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from typing import Annotated, List  # noqa: UP035
+from typing import Annotated, List, get_args  # noqa: UP035
 
 import typer
 
@@ -23,11 +23,17 @@ from dorky.cli.output import (
     show_json,
     size,
 )
+from dorky.cli.paths import repository_path, repository_paths
 from dorky.config import Config
+from dorky.format.model import Role
 from dorky.results import GroupChange, GroupInfo, JoinRequest, Rotation
 
 History = Annotated[
     bool, typer.Option("--history", help="Re-encrypt old revisions, too, not only the newest.")
+]
+RoleOption = Annotated[
+    str,
+    typer.Option("--role", metavar="ROLE", help="What they may do: admin, writer or reader."),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would happen, and to whom.")]
 
@@ -48,12 +54,13 @@ def key_gen(
         str,
         typer.Option("--ci", metavar="NAME", help="For a CI job: let it in, print its key once."),
     ] = "",
+    role: RoleOption = "",
     json: Json = False,
 ) -> None:
     """Make a key. An existing one is never overwritten.
 
-    With --ci the key is added to the team under that name and printed once: put it into the CI's
-    secret store as DORKY_IDENTITY.
+    With --ci the key is added to the team under that name, as a reader unless --role says
+    otherwise, and printed once: put it into the CI's secret store as DORKY_IDENTITY.
 
     \b
     $ dorky key gen
@@ -61,13 +68,15 @@ def key_gen(
     """
     from dorky.commands import team
 
+    if role and not ci:
+        raise errors.UsageError("--role is for --ci: members are given one when they are added")
     if ci and path:
         raise errors.UsageError(
             "a CI key is printed, not written", hint=f"dorky key gen --ci {shlex.quote(ci)}"
         )
     if ci:
         with opened() as repo:
-            done = team.generate_ci_key(repo, ci)
+            done = team.generate_ci_key(repo, ci, role=_role(role) or "reader")
         if json:
             show_json(done)
             return
@@ -81,7 +90,7 @@ def key_gen(
         show_json(made)
         return
     say(f"Your secret key is in {name(made.source)}: keep a copy somewhere safe.")
-    say(f"Your public key: {made.recipient}")
+    say(f"Your public keys: {made.recipient} {made.signer}")
     say(f"  fingerprint  {made.fingerprint}")
 
 
@@ -99,7 +108,7 @@ def key_show(json: Json = False) -> None:
         show_json(found)
         return
     for key in found:
-        say(key.recipient)
+        say(f"{key.recipient} {key.signer}".rstrip())
         note(f"  fingerprint  {key.fingerprint}")
         note(f"  secret part  {name(key.source)}")
 
@@ -157,7 +166,8 @@ def team_list(
     from dorky.commands import team
 
     with opened() as repo:
-        found = team.members(repo, path)
+        below = repository_path(repo, path) if path else ""
+        found = team.members(repo, below)
     if json:
         show_json(found)
         return
@@ -168,7 +178,7 @@ def team_list(
         sound = [key.fingerprint for key in member.keys if not key.problem]
         how = [kinds[member.how]] if kinds[member.how] else sound
         what = f"  [{', '.join(member.groups)}]" if member.groups else ""
-        say(f"  {member.name}{' (you)' if member.you else ''}{what}")
+        say(f"  {member.name}{' (you)' if member.you else ''}  {member.role}{what}")
         for line in how:
             say(f"      {line}")
         bad = [key for key in member.keys if key.problem]
@@ -199,11 +209,14 @@ def team_add(
     fingerprint: Annotated[
         str, typer.Option("--fingerprint", help="Of the request to grant, as they told you.")
     ] = "",
+    role: RoleOption = "",
     json: Json = False,
 ) -> None:
     """Let somebody in: a person who asked to join, a public key, a passphrase, a KMS key.
 
-    They can read everything, its history too, except the files of groups.
+    They can read everything, its history too, except the files of groups. Unless --role says
+    otherwise they can write, too, if they have a key that signs: both keys of dorky key show, or an
+    SSH key.
 
     \b
     $ dorky team add ben
@@ -224,13 +237,25 @@ def team_add(
         secret = ""
         if given == "passphrase":
             secret = repo.config.passphrase or new_passphrase()
-        done = team.add(repo, who, given, passphrase=secret)
+        done = team.add(repo, who, given, passphrase=secret, role=_role(role))
     if json:
         show_json(done)
         return
-    say(f"{done.name} can read this repository now:")
+    more = {"reader": "", "writer": " and write to", "admin": ", write to and administer"}
+    say(f"{done.name} can read{more[done.role]} this repository now:")
     for key in done.keys:
         say(f"  {key.fingerprint}")
+
+
+def _role(text: str) -> Role | None:
+    """Return the role that a text names; None if it is empty."""
+    for role in get_args(Role):
+        if text == role:
+            found: Role = role
+            return found
+    if text:
+        raise errors.UsageError(f"{text!a} is no role", hint="admin, writer or reader")
+    return None
 
 
 def _asked(requests: Sequence[JoinRequest], who: str, fingerprint: str, *, known: bool) -> str:
@@ -266,7 +291,57 @@ def _asked(requests: Sequence[JoinRequest], who: str, fingerprint: str, *, known
                 "changed",
                 hint=f"dorky team add {word} --fingerprint, and what they told you",
             )
-    return request.key.recipient
+    return f"{request.key.recipient} {request.key.signer}".rstrip()
+
+
+@team_app.command("set-role", cls=Command)
+def team_set_role(
+    who: Annotated[str, typer.Argument(metavar="NAME", help="Whose role.")],
+    role: Annotated[str, typer.Argument(metavar="ROLE", help="admin, writer or reader.")],
+    json: Json = False,
+) -> None:
+    """Say what a member may do.
+
+    A reader reads, a writer pushes, too, and an admin changes the team as well. What a reader, or
+    somebody who has left, pushes is refused by everybody, even if the bucket lets it through.
+
+    \b
+    $ dorky team set-role ben admin
+    $ dorky team set-role deploy reader
+    """
+    from dorky.commands import team
+
+    wanted = _role(role)
+    if wanted is None:
+        raise errors.UsageError("a role is admin, writer or reader")
+    with opened() as repo:
+        done = team.set_role(repo, who, wanted)
+    if json:
+        show_json(done)
+        return
+    say(f"{done.name} is {'an' if done.role == 'admin' else 'a'} {done.role} now.")
+
+
+@team_app.command("log", cls=Command)
+def team_log(json: Json = False) -> None:
+    """Show who has changed the team, and how, the newest first, as last fetched.
+
+    Every entry is signed by an administrator of the team before it.
+
+    \b
+    $ dorky team log
+    """
+    from dorky.commands import team_log
+
+    with opened() as repo:
+        found = team_log.log(repo)
+    if json:
+        show_json(found)
+        return
+    for change in found:
+        say(f"{change.n:4}  {change.time:%Y-%m-%d %H:%M} UTC  {change.by}  {change.key}")
+        for line in change.changes:
+            say(f"      {escaped(line)}")
 
 
 @team_app.command("join", cls=Command)
@@ -362,15 +437,7 @@ def _rotated(done: Rotation) -> None:
             f"({plural(done.objects, 'object')}, {size(done.size)} re-encrypted)"
         )
     if done.exposed:
-        could = "could read these: change the secrets in them" if done.done else "can read these"
-        say(f"{done.removed} {could}.")
-
-        def line(index: int) -> str:
-            exposure = done.exposed[index]
-            holds = f": {', '.join(exposure.variables)}" if exposure.variables else ""
-            return f"{name(exposure.path)}{holds}"
-
-        listing(range(len(done.exposed)), line, whole=True)
+        _exposed(done)
     if done.locked_out:
         what = "You can read nothing new" if done.done else "You would lock yourself out"
         note(f"{what}: tell somebody who stays to run dorky rotate.")
@@ -390,6 +457,18 @@ def _rotated(done: Rotation) -> None:
             )
         if "all" in done.groups:
             note("Commit .dorkyrc to git: it names the new key.")
+
+
+def _exposed(done: Rotation) -> None:
+    could = "could read these: change the secrets in them" if done.done else "can read these"
+    say(f"{done.removed} {could}.")
+
+    def line(index: int) -> str:
+        exposure = done.exposed[index]
+        names = ", ".join(exposure.variables)
+        return f"{name(exposure.path)}{': ' if names else ''}{names}"
+
+    listing(range(len(done.exposed)), line, whole=True)
 
 
 # --- groups ---------------------------------------------------------------------------------
@@ -439,7 +518,9 @@ def group_add(
     from dorky.commands import groups
 
     with opened() as repo:
-        done = groups.add(repo, group, patterns, members or (), dry_run=dry_run)
+        done = groups.add(
+            repo, group, repository_paths(repo, patterns), members or (), dry_run=dry_run
+        )
     _regrouped(done, json=json)
 
 
@@ -462,7 +543,8 @@ def group_remove(
     from dorky.commands import groups
 
     with opened() as repo:
-        done = groups.remove(repo, group, patterns or (), dry_run=dry_run)
+        selected = repository_paths(repo, patterns or ())
+        done = groups.remove(repo, group, selected, dry_run=dry_run)
     _regrouped(done, json=json)
 
 

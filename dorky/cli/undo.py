@@ -23,6 +23,7 @@ from dorky.cli.output import (
     style,
     title,
 )
+from dorky.cli.paths import repository_paths
 from dorky.results import Masked, OperationEntry, Undone, Unmerged
 
 if TYPE_CHECKING:
@@ -84,7 +85,8 @@ def resolve(
             raise errors.UsageError(
                 "--ours and --theirs exclude each other", hint="dorky resolve FILE --ours"
             )
-        done = resolve.resolve(repo, paths, ours=ours, theirs=theirs, readers=readers)
+        names = repository_paths(repo, paths)
+        done = resolve.resolve(repo, names, ours=ours, theirs=theirs, readers=readers)
     if json:
         show_json(done)
         return

@@ -19,8 +19,8 @@ from dorky.commands.inspect import (
 from dorky.commands.stage import check_groups, owning, stage_selection, would_open
 from dorky.format.model import KiB, ObjectId
 from dorky.keys import placement, roster
-from dorky.merge import pending
-from dorky.project import Project
+from dorky.merge import pending, rewrite
+from dorky.project import ORIGIN, Project
 from dorky.results import Change, LogEntry
 from dorky.store import history, projection
 from dorky.store.history import MAIN, Placed
@@ -110,6 +110,44 @@ def commit(project: Project, message: str, *, all: bool = False) -> LogEntry:
         return log_entry(
             project, history.read_commit(project.store, commit), commit, tuple(changes)
         )
+
+
+def sign_again(project: Project) -> int:
+    """Sign unpushed commits again that nobody would accept; return how many.
+
+    They were signed with a key that is not on the team, or is not any more: it was replaced, say.
+
+    Raises:
+        NothingToDo: There are none.
+        NoCommits: There is no commit at all.
+    """
+    from dorky.store import authorship
+
+    with project.operation("commit --re-sign"):
+        head = attached_head(project)
+        check_no_merge(project)
+        if head is None:
+            raise errors.NoCommits
+        store, team = project.store, project.team
+        pushed = project.database.ref(f"{ORIGIN}/{MAIN}")
+        unpushed = history.added(store, [pushed] if pushed else [], [head])
+        with store.writer() as writer:
+            done = rewrite.sign_again(
+                writer,
+                head,
+                unpushed,
+                lambda commit, record: not authorship.fault(store, team, commit, record),
+            )
+            count = sum(old != new for old, new in done.items())
+            if not count:
+                raise errors.NothingToDo("Every commit is signed with a key of the team")
+            clean = project.index.commit == head
+            with project.database.transaction():
+                writer.save()
+                project.database.set_ref(MAIN, done[head])
+                if clean:
+                    project.index.set_commit(done[head])
+        return count
 
 
 def _write_trees(

@@ -70,6 +70,7 @@ def examine(project: Project) -> Iterator[Check]:
         yield from _made("key", _key, project)
         yield from _made("recovery", _recovery, project)
         yield from _made("groups", _groups, project)
+        yield from _made("team", _team, project)
         named = _has_origin(project)
         if named:
             yield from _made("known", _known, project)
@@ -471,6 +472,20 @@ def _key(project: Project) -> Check:
     closed = [group.name for group in living if group.id not in opened.groups]
     but = f", except the files of {', '.join(closed)}" if closed else ""
     return _ok("key", f"yours opens {opened.fingerprint[:16]}{but}")
+
+
+def _team(project: Project) -> Check:
+    team, pinned = project.team, project.config.text("repository.team")
+    project.check_pin()
+    if pinned != team.pin:
+        what = f"pins entry {pinned.partition(':')[0]}" if pinned else "pins no entry"
+        return _warn(
+            "team",
+            f"{RC} {what} of the team log, which has {team.n}",
+            Remedy("team pin", (team.pin,)),
+        )
+    admins = [member.name for member in team.members.values() if member.role == "admin"]
+    return _ok("team", f"administered by {', '.join(admins)}")
 
 
 def _groups(project: Project) -> Check:

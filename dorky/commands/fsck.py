@@ -48,14 +48,16 @@ def examine(
         Unavailable: The remote can't be read.
     """
     scope = Scope(project, read_data or ((1, 1) if keyless else None))
-    # Several checks may find the same.
-    findings = dict.fromkeys(_check(scope, remote=remote, keyless=keyless))
+    findings: dict[tuple[str, str, str], Finding] = {}
+    for found in _check(scope, remote=remote, keyless=keyless):
+        # Several checks may find the same.
+        findings.setdefault((found.code, found.subject, found.about), found)
     project.progress.finish()
     return FsckReport(
         packs=scope.packs,
         objects=scope.objects,
         bytes_read=scope.bytes_read,
-        findings=tuple(findings),
+        findings=tuple(findings.values()),
         dangling=scope.dangling,
         unlisted=scope.unlisted,
         unlisted_size=scope.unlisted_size,

@@ -46,7 +46,7 @@ def add(
     Args:
         project: The project.
         name: The group's name.
-        patterns: The files (see `placement`), from the current directory.
+        patterns: The files (see `placement`), from the project's root.
         members: The members of the group; the user alone if none are given.
         dry_run: Whether to report only who would gain and lose access to what.
 
@@ -55,7 +55,7 @@ def add(
             move, or patterns that overlap those of another group.
     """
     roster.check_name(name, "group")
-    wanted = roster.check_patterns([project.worktree.relative(pattern) for pattern in patterns])
+    wanted = roster.check_patterns([project.repository_path(pattern) for pattern in patterns])
     names = list(dict.fromkeys(members))
 
     def add(known: Roster) -> tuple[Roster, str]:
@@ -86,7 +86,7 @@ def remove(
         patterns: Some of the group's patterns; all of them if none are given.
         dry_run: Whether to report only who would gain and lose access to what.
     """
-    wanted = roster.check_patterns([project.worktree.relative(pattern) for pattern in patterns])
+    wanted = roster.check_patterns([project.repository_path(pattern) for pattern in patterns])
 
     def remove(known: Roster) -> tuple[Roster, str]:
         old = roster.group(known, name)

@@ -1,7 +1,7 @@
 """Inspection: what a command shows of the local files, the index and the history.
 
 The functions take plain values and return the frozen records of `dorky.results`; they never print.
-Paths are as the user types them, relative to the current directory.
+Paths are repository paths, or absolute.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ import functools
 import os
 import stat as stat_module
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from dorky import errors
 from dorky.format.model import Commit, Entry, Kind, ObjectId
-from dorky.keys import placement, roster
-from dorky.merge import pending, rewrite
+from dorky.keys import placement, roster, ssh
+from dorky.merge import pending
 from dorky.project import ORIGIN, Project
 from dorky.results import Change, Diff, FileDiff, FileEntry, LogEntry, Masked, Status
 from dorky.store import history, projection
@@ -25,6 +26,9 @@ from dorky.store.history import HEAD, MAIN, Difference, Placed
 from dorky.store.index import Row, mode_of
 from dorky.store.projection import View
 from dorky.worktree import staging
+
+if TYPE_CHECKING:
+    from dorky.keys.teamlog import Team
 
 StrPath = str | os.PathLike[str]
 
@@ -35,9 +39,9 @@ _Noted = tuple[str, list[Masked]]
 
 
 def repository_paths(project: Project, paths: StrPath | Iterable[StrPath]) -> list[str]:
-    """Return the repository paths of what the user typed, which may be a single path."""
+    """Return the repository paths of paths, or of a single one (see `Project.repository_path`)."""
     several = [paths] if isinstance(paths, str | os.PathLike) else paths
-    return [project.worktree.relative(path) for path in several]
+    return [project.repository_path(path) for path in several]
 
 
 def status(project: Project) -> Status:
@@ -120,6 +124,7 @@ def log(
     *,
     limit: int | None = None,
     changes: bool = False,
+    signatures: bool = False,
 ) -> Iterator[LogEntry]:
     """Return the commits that led to a revision, newest first.
 
@@ -129,18 +134,25 @@ def log(
         path: Only commits that changed this file, or something below this directory.
         limit: The largest number of commits.
         changes: Whether to tell the files that each commit changed, which reads its trees.
+        signatures: Whether to verify the signatures of the commits.
     """
-    name = "" if path is None else project.worktree.relative(path)
+    name = "" if path is None else project.repository_path(path)
     start = history.resolve(project.store, revision)
     found = 0
     refs = project.database.refs()
+    team = project.team
     for node in history.ancestors(project.store, [start]):
         if limit is not None and found >= limit:
             return
         if name and not history.touches(project.store, node.commit, name):
             continue
         found += 1
-        entry = log_entry(project, node.commit, node.id, refs=refs)
+        entry = log_entry(project, node.commit, node.id, refs=refs, team=team)
+        if signatures:
+            from dorky.store import authorship
+
+            fault = authorship.fault(project.store, team, node.id, node.commit)
+            entry = msgspec.structs.replace(entry, fault=fault)
         yield _with_changes(project, entry) if changes else entry
     if name and not found:
         raise errors.PathNotTracked(name, f" anywhere in the history of {revision}")
@@ -153,10 +165,13 @@ def log_entry(
     changes: tuple[Change, ...] = (),
     *,
     refs: Mapping[str, ObjectId] | None = None,
+    team: Team | None = None,
 ) -> LogEntry:
     """Return what `log` and `show` report of a commit."""
     if refs is None:
         refs = project.database.refs()
+    if team is None:
+        team = project.team
     return LogEntry(
         id=commit_id,
         parents=commit.parents,
@@ -166,6 +181,8 @@ def log_entry(
         git=commit.git,
         refs=tuple(ref for ref, held in refs.items() if held == commit_id),
         changes=changes,
+        signer=team.names.get(commit.signer, ""),
+        key=ssh.fingerprint(commit.signer) if commit.signer in team.names else "",
     )
 
 
@@ -258,7 +275,7 @@ def ls(project: Project, revision: str = "HEAD", path: StrPath | None = None) ->
     commit = history.resolve(project.store, revision)
     found = committed_entries(project, commit)
     if path is not None:
-        name = project.worktree.relative(path)
+        name = project.repository_path(path)
         found = {kept: found[kept] for kept in staging.tracked(found, [name], f" in {revision}")}
     return [
         FileEntry(path=name, mode=f"{entry.mode:06o}", size=entry.size, content=entry.content)
@@ -266,20 +283,20 @@ def ls(project: Project, revision: str = "HEAD", path: StrPath | None = None) ->
     ]
 
 
-def cat(project: Project, revision: str, path: str) -> Iterator[bytes]:
+def cat(project: Project, revision: str, path: StrPath) -> Iterator[bytes]:
     """Yield the content of a committed file, piece by piece, verified.
 
     Args:
         project: The project.
         revision: The revision that holds the file.
-        path: The path in the repository, from its root.
+        path: The file.
 
     Raises:
         PathNotTracked: The revision holds no such file.
     """
     from dorky.worktree import checkout
 
-    group, entry = lookup_file(project, revision, path)
+    group, entry = lookup_file(project, revision, project.repository_path(path))
     fetch_missing(project, checkout.needed(project.store, [entry]))
     return checkout.read(project.store, entry, group)
 
@@ -446,6 +463,10 @@ def lookup_file(project: Project, revision: str, path: str) -> Placed:
 
 def tombstone_finder(project: Project) -> Callable[[str], str]:
     """Return a function that gives the message for a user who looks for a purged file."""
+    if not project.purges:
+        return lambda _: ""
+    from dorky.merge import rewrite
+
     purges = [(rewrite.selector(purge.paths), purge) for purge in reversed(project.purges)]
 
     def tombstone(path: str) -> str:

@@ -18,8 +18,8 @@ from pathlib import Path
 from dorky import errors, files
 from dorky.commands.repair_packs import Repairs, bring_back, index_packs
 from dorky.format import model
-from dorky.format.model import Commit, Header, ObjectId
-from dorky.keys import placement
+from dorky.format.model import Commit, Header, Kind, ObjectId
+from dorky.keys import placement, teamlog
 from dorky.merge import pending
 from dorky.paths import shown
 from dorky.project import FIRST, ORIGIN, Project
@@ -224,6 +224,11 @@ def _first_header(project: Project, first: Path) -> tuple[Header, str]:
     opened = project.unlock(header, verifier(header, body, str(first)))
     root = read_body(header, body, opened, str(first))
     project.database.set("roster", model.encode(root.roster))
+    log = [each for each in root.inline if each.kind is Kind.TEAM]
+    bodies = {each.id: opened.read(each.kind, each.id, each.data) for each in log}
+    entries = [(each, model.decode_entry(body, each)) for each, body in bodies.items()]
+    entries.sort(key=lambda entered: entered[1].n)
+    project.database.set_team(teamlog.replay(entries, header.repository))
     return header, "the keys are those that the repository began with"
 
 

@@ -15,6 +15,7 @@ from dorky.format.model import ALL, Header
 from dorky.keys import roster, vault
 from dorky.keys.vault import Vault
 from dorky.project import Project
+from dorky.remote import authority
 from dorky.remote import fetch as remote_fetch
 from dorky.remote import root as roots
 from dorky.remote.journal import Sent
@@ -42,12 +43,42 @@ class RootChange(NamedTuple):
     sent: Sequence[Sent] = ()
 
 
-def fetch_keyed_root(project: Project) -> Remote:
+def fetch_keyed_root(project: Project, *, change: bool = True) -> Remote:
     """Return the remote of an encrypted repository, brought up to date.
+
+    Args:
+        project: The project.
+        change: Whether the user is going to change the team.
 
     Raises:
         UsageError: The repository is unencrypted: it has no keys.
+        NotWriter: The user does not administer the team.
     """
+    remote = fetch_team(project) if change else _fetch(project)
+    assert remote.seen is not None
+    if not remote.seen.header.sealed:
+        raise errors.UsageError("An unencrypted repository has no keys")
+    return remote
+
+
+def fetch_team(project: Project, *, leaver: str = "") -> Remote:
+    """Return the remote, brought up to date, of a team that the user may change.
+
+    Args:
+        project: The project.
+        leaver: The member whose keys are to be removed; members may remove their own.
+
+    Raises:
+        NotWriter: The user does not administer the team.
+    """
+    remote = _fetch(project)
+    holder = project.team.holder(project.signer.public)
+    own = holder is not None and holder.name == leaver
+    authority.check_writer(remote, admin=not own)
+    return remote
+
+
+def _fetch(project: Project) -> Remote:
     try:
         remote = fetch_root(project)
     except errors.NoRepositoryAtURL as error:
@@ -55,8 +86,6 @@ def fetch_keyed_root(project: Project) -> Remote:
         error.facts["unpushed"] = project.database.ref(MAIN) is not None
         raise
     assert remote.seen is not None
-    if not remote.seen.header.sealed:
-        raise errors.UsageError("An unencrypted repository has no keys, and so no team")
     return remote
 
 
@@ -95,12 +124,13 @@ def _replace(project: Project, remote: Remote, seen: RootSnapshot, change: RootC
     after = change.changes.get("roster", before)
     heirs = roster.recipients(after, ALL)
     leaves = project.keyring.opened(change.header) is not None
-    if project.publics.isdisjoint(heirs) and not leaves:
+    if change.header.sealed and project.publics.isdisjoint(heirs) and not leaves:
         raise errors.UselessKeys
     roster.check_room(before, after)
     vault.check_room(seen.header, change.header)
     known = roster.sealed(before, after, project.unlock(change.header))
     root = roots.successor(seen.root, **{**change.changes, "roster": known})
+    root, team = authority.amended(remote, change.header, root)
     try:
         won = remote.swap(change.header, root)
     except errors.PreconditionFailed:
@@ -111,7 +141,7 @@ def _replace(project: Project, remote: Remote, seen: RootSnapshot, change: RootC
         project.unlock(seen.header)
         raise
     try:
-        remember(remote, won, change.sent, project.progress)
+        remember(remote, won, change.sent, project.progress, team=team)
     except errors.AccessError:
         # Other swaps have followed, and the user has just left the team.
         if not leaves:
@@ -121,8 +151,10 @@ def _replace(project: Project, remote: Remote, seen: RootSnapshot, change: RootC
 
 
 def _pin(project: Project) -> None:
-    """Make `.dorkyrc` commit to the newest key."""
-    if project.config.text("repository.id"):
+    """Make `.dorkyrc` commit to the newest key, and pin the newest entry of the team log."""
+    if project.config.text("repository.id") and project.team.n:
+        project.config.set("repository.team", project.team.pin, scope="project")
+    if project.config.text("repository.id") and project.vault.sealed:
         fingerprint = project.vault.fingerprint
         if project.config.text("repository.fingerprint") != fingerprint:
             project.config.set("repository.fingerprint", fingerprint, scope="project")

@@ -10,15 +10,15 @@ import msgspec
 
 from dorky import errors
 from dorky.commands import requests
-from dorky.commands.root_change import RootChange, change_root, fetch_keyed_root
-from dorky.format.model import ALL, Header, Roster
+from dorky.commands.root_change import RootChange, change_root, fetch_team
+from dorky.format.model import ALL, Header, Request, Roster
 from dorky.keys import age, identities, roster, vault
 from dorky.keys.vault import Vault
 from dorky.project import Project
 from dorky.remote import rotate as remote_rotate
 from dorky.remote.pending_deletes import delete
 from dorky.remote.root import Remote, RootSnapshot
-from dorky.results import Exposure, JoinRequest, Rotation, Unused
+from dorky.results import Exposure, Rotation, Unused
 
 
 class RotationPlan(NamedTuple):
@@ -44,7 +44,7 @@ class RotationPlan(NamedTuple):
 class _Renewed(NamedTuple):
     plan: RotationPlan
     resealed: remote_rotate.Resealed
-    requests: list[JoinRequest]
+    requests: list[Request]
 
 
 def rotate(
@@ -53,6 +53,7 @@ def rotate(
     *,
     all_history: bool = False,
     lock_out: bool = False,
+    leaver: str = "",
 ) -> Rotation:
     """Begin new epochs and re-encrypt.
 
@@ -61,8 +62,9 @@ def rotate(
         plan: Plans the rotation from the remote's newest roster and keys.
         all_history: See `remote_rotate.reseal`.
         lock_out: Whether the user may leave.
+        leaver: The member whose keys are removed; members may remove their own.
     """
-    remote = fetch_keyed_root(project)
+    remote = fetch_team(project, leaver=leaver)
 
     def renew(seen: RootSnapshot, opened: Vault) -> tuple[RootChange, _Renewed]:
         planned = plan(seen.root.roster, opened)
@@ -72,7 +74,7 @@ def rotate(
 
     planned, resealed, waiting = change_root(project, remote, renew)
     for request in waiting:
-        requests.ask(remote.driver, project.header, request)
+        requests.again(remote.driver, project.header, request)
     delete(remote, resealed.changes["condemned"])
     return msgspec.structs.replace(
         describe(project, planned),
@@ -117,9 +119,9 @@ def _renew(
     # The member who leaves knows the old mailbox's secret key.
     mailbox = age.generate()
     header = msgspec.structs.replace(header, locked=locked, mailbox=mailbox.public)
-    waiting: list[JoinRequest] = []
+    waiting: list[Request] = []
     with contextlib.suppress(errors.AccessError):
-        waiting = requests.waiting(project, remote)
+        waiting = requests.read(project, remote)
     resealed = remote_rotate.reseal(
         remote, seen, opened, plan.groups, all_history=all_history, progress=project.progress
     )

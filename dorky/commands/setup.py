@@ -20,7 +20,7 @@ from dorky.config import RC, Config, check, choice
 from dorky.drivers import consent, open_driver
 from dorky.format import model
 from dorky.format.model import Header, Locked, Member, Roster
-from dorky.keys import age, identities, roster, vault
+from dorky.keys import age, identities, roster, signing, vault
 from dorky.keys.vault import Vault
 from dorky.progress import SILENT, Progress
 from dorky.project import FIRST, ORIGIN, Project
@@ -72,13 +72,14 @@ def init(
     place = Path(root).resolve()
     settings = _remote_settings(place, ORIGIN, url, options or {})
     project = kind(place, config=Config(place, flags=settings), progress=progress, ask=ask)
-    if plain and (name or recovery):
-        raise errors.UsageError("An unencrypted repository has no keys, and so no team")
+    if plain and recovery:
+        raise errors.UsageError("an unencrypted repository has no keys to recover")
     if name:
         roster.check_name(name, "member")
-    founders = _Founders() if plain else _founders(project, name, recovery, passphrase)
+    founders = _founders(project, name, recovery, passphrase)
     header, opened = vault.create(
-        [key for member in founders.members for key in member.recipients], founders.locked
+        () if plain else [key for member in founders.members for key in member.recipients],
+        founders.locked,
     )
     with _beginning(project, "init"):
         _record(project, header, opened, founders.members)
@@ -94,9 +95,9 @@ def init(
         url=project.remote().url if url else "",
         encrypted=not plain,
         public_key=founders.public_key,
-        identity="" if plain or project.config.identity_text else str(project.config.identity_path),
+        identity="" if project.config.identity_text else str(project.config.identity_path),
         new_identity=founders.new_identity,
-        member=founders.members[0].name if founders.members else "",
+        member=founders.members[0].name,
         recovery=founders.secret,
     )
 
@@ -112,9 +113,9 @@ class _Founders(NamedTuple):
         secret: The secret key of the second way in, if it is to be written down.
     """
 
-    members: tuple[Member, ...] = ()
-    public_key: str = ""
-    new_identity: bool = False
+    members: tuple[Member, ...]
+    public_key: str
+    new_identity: bool
     locked: tuple[Locked, ...] = ()
     secret: str = ""
 
@@ -122,12 +123,13 @@ class _Founders(NamedTuple):
 def _founders(project: Project, name: str, recovery: str, passphrase: str) -> _Founders:
     """Return the first members, with the user's key, which is made if there is none."""
     identity, made = identities.own(project.config)
-    user = Member(name or roster.suggest_name(project.author), (identity.public,))
+    user = signing.member(name or roster.suggest_name(project.author), identity, "admin")
     if not recovery:
         return _Founders((user,), identity.public, made)
     second = second_way(recovery, passphrase)
+    heir = Member("recovery", second.recipients, (), dict(second.signers), "admin")
     return _Founders(
-        (user, Member("recovery", second.recipients)),
+        (user, heir),
         identity.public,
         made,
         (second.locked,) if second.locked else (),
@@ -140,7 +142,8 @@ def _record(project: Project, header: Header, opened: Vault, members: tuple[Memb
     with project.database.transaction():
         project.database.set("header", model.encode(header))
         project.database.set("roster", model.encode(Roster(members)))
-    first = roots.encode(*first_root(project), opened)
+        project.found_team()
+    first = roots.encode(*first_root(project), opened, project.signer)
     files.write_atomic(project.state / FIRST, first)
 
 

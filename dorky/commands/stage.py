@@ -1,7 +1,7 @@
 """Local work: stage, unstage, delete, commit and restore files.
 
 The functions take plain values and return the frozen records of `dorky.results`; they never print.
-Paths are as the user types them, relative to the current directory.
+Paths are repository paths, or absolute.
 """
 
 from __future__ import annotations

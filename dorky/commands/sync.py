@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TypedDict
 
@@ -55,6 +55,8 @@ class Place(TypedDict):
     moved: str
     fingerprint: str
     unencrypted: bool
+    team: str
+    admins: tuple[str, ...]
 
 
 def push(project: Project) -> PushResult:
@@ -113,10 +115,10 @@ def _news(project: Project, head: ObjectId) -> str:
 
 
 def _check_pin_first(project: Project) -> None:
-    """Check first whether the remote has the key that a newer `.dorkyrc` commits to."""
+    """Check first whether the remote has the key and the team of a newer `.dorkyrc`."""
     try:
         project.check_pin()
-    except errors.WrongKey:
+    except (errors.WrongKey, errors.TeamRewound):
         fetch_root(project)
 
 
@@ -174,8 +176,12 @@ def _news_of_place(project: Project) -> Callable[[], Place]:
     def told() -> Place:
         header = project.header if first else None
         fingerprint = project.vault.fingerprint if header else ""
+        fresh = first and not project.config.text("repository.team")
+        members = project.team.members.values() if fresh else ()
         return {
             "moved": moved,
+            "team": project.team.pin if fresh else "",
+            "admins": tuple(one.name for one in members if one.role == "admin"),
             "fingerprint": fingerprint,
             "unencrypted": bool(header and not header.sealed),
         }
@@ -214,6 +220,7 @@ def pull(
     """
     if plain:
         project.config.flags["repository.unencrypted"] = True
+    names = repository_paths(project, paths)
     with ensure_set_up(project), _following(project):
         old = attached_head(project)
         check_no_merge(project)
@@ -222,7 +229,7 @@ def pull(
         purged, taken_out = _follow_purges(project)
         ours = project.database.ref(MAIN)
         theirs = project.database.ref(f"{ORIGIN}/{MAIN}")
-        if ours == theirs and not (paths or project.roster.groups or project.index.has_absent):
+        if ours == theirs and not (names or project.roster.groups or project.index.has_absent):
             # If nothing is new, one request is enough, and not even the keys are needed.
             return PullResult(
                 remote=ORIGIN,
@@ -234,7 +241,7 @@ def pull(
                 **told(),
             )
         target = _target(project, ours, theirs)
-        changes, backup, done = _check_out(project, ours, theirs, target, paths, force=force)
+        changes, backup, done = _check_out(project, ours, theirs, target, names, force=force)
         commits, _ = history.ahead_behind(project.store, target.commit or ours, ours)
         return PullResult(
             remote=ORIGIN,
@@ -271,7 +278,7 @@ def _check_out(
     ours: ObjectId | None,
     theirs: ObjectId | None,
     target: Merged,
-    paths: StrPath | Iterable[StrPath],
+    names: Sequence[str],
     *,
     force: bool,
 ) -> tuple[tuple[Change, ...], str, checkout.Done]:
@@ -281,7 +288,7 @@ def _check_out(
         The changes of files, the ref that keeps what ``force`` overwrote, and what was done.
     """
     view = projection.View(project.store, target.trees, project.owner)
-    wanted = _wanted(project, paths, view)
+    wanted = _wanted(names, view)
     unsettled = {conflict.path for conflict in target.conflicts}
     unsettled |= {conflict.beside for conflict in target.conflicts}
     rows, made = plan_checkout(
@@ -473,8 +480,7 @@ def _target(project: Project, ours: ObjectId | None, theirs: ObjectId | None) ->
     return Merged(commit, history.trees_of(project.store, commit), {}, (), left)
 
 
-def _wanted(project: Project, paths: StrPath | Iterable[StrPath], view: View) -> checkout.Wanted:
-    names = repository_paths(project, paths)
+def _wanted(names: Sequence[str], view: View) -> checkout.Wanted:
     if not names:
         return lambda _: True
     held = dict(view.files())
@@ -482,28 +488,29 @@ def _wanted(project: Project, paths: StrPath | Iterable[StrPath], view: View) ->
 
 
 def download(
-    project: Project, revision: str, path: str, destination: StrPath, *, force: bool
+    project: Project, revision: str, path: StrPath, destination: StrPath, *, force: bool
 ) -> Path:
     """Write one committed file somewhere, without touching anything else.
 
     Args:
         project: The project.
         revision: The revision that holds the file; the remote is asked for news first.
-        path: The path in the repository, from its root.
-        destination: A file, or a directory to put the file in.
+        path: The file in the repository.
+        destination: A file, or a directory to put the file in, on the disk.
         force: Whether to replace an existing file.
 
     Returns:
         The file that was written.
     """
+    name = project.repository_path(path)
     target = Path(destination)
     if target.is_dir():
-        target /= path.rpartition("/")[2]
+        target /= name.rpartition("/")[2]
     if not force and (target.exists() or target.is_symlink()):
         raise errors.LocalChanges(target, during="download")
     if ORIGIN in project.config.remotes():
         refresh(project)
-    _, entry = lookup_file(project, revision, path)
-    blocks = cat(project, revision, path)
+    _, entry = lookup_file(project, revision, name)
+    blocks = cat(project, revision, name)
     files.write_stream(target, entry.mode & ~files.umask(), blocks)
     return target

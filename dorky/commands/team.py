@@ -11,12 +11,13 @@ from dorky.commands import access as accesses
 from dorky.commands import requests, rotation
 from dorky.commands.access import Access
 from dorky.commands.exposures import exposures_of_groups
-from dorky.commands.root_change import RootChange, change_root, fetch_keyed_root
+from dorky.commands.inspect import StrPath
+from dorky.commands.root_change import RootChange, change_root, fetch_keyed_root, fetch_team
 from dorky.commands.rotation import RotationPlan
 from dorky.commands.upstream import ensure_set_up, fetch_root
 from dorky.format import model
-from dorky.format.model import ALL, Group, Locked, Member, Roster
-from dorky.keys import age, identities, placement, roster, vault
+from dorky.format.model import ALL, Group, Header, Locked, Member, Role, Roster
+from dorky.keys import age, identities, placement, roster, ssh, teamlog, vault
 from dorky.keys.vault import Vault
 from dorky.project import Project
 from dorky.remote import root as roots
@@ -39,7 +40,7 @@ UNUSED = "unused"
 # --- listing ---------------------------------------------------------------------------
 
 
-def members(project: Project, path: str = "") -> Team:
+def members(project: Project, path: StrPath = "") -> Team:
     """Return who may read, and who asks to.
 
     Args:
@@ -49,7 +50,7 @@ def members(project: Project, path: str = "") -> Team:
     with ensure_set_up(project):
         remote = fetch_root(project)
         known = project.roster
-        name = project.worktree.relative(path) if path else ""
+        name = project.repository_path(path) if path else ""
         group = placement.owner(known)(name) if path else ALL
         if group is None:
             raise outgoing.contested(known, name)
@@ -70,11 +71,15 @@ def _reader(project: Project, member: Member) -> MemberInfo:
     return MemberInfo(
         name=member.name,
         keys=tuple(
-            identities.describe(key, problem=unused.get(key, "")) for key in member.recipients
+            identities.describe(
+                key, problem=unused.get(key, ""), signer=member.signers.get(key, "")
+            )
+            for key in member.recipients
         ),
         groups=tuple(group.name for group in alive),
         you=not project.publics.isdisjoint(member.recipients),
         how=next((locked[key] for key in member.recipients if key in locked), "key"),
+        role=member.role,
     )
 
 
@@ -110,16 +115,18 @@ def join(project: Project, name: str = "") -> JoinRequest:
     except (errors.NoKey, errors.IdentityMissing):
         pass
     else:
-        if not header.sealed:
-            raise errors.NothingToDo(
-                "The repository is not encrypted: anyone who can get at it can read it"
-            )
-        raise errors.AlreadyAdmitted
+        if header.sealed or _is_known(project, header, body, driver.url):
+            raise errors.AlreadyAdmitted
     identity, made = identities.own(project.config)
+    requests.ask(driver, header, name, identity, project.ask or age.nobody)
     source = str(project.config.identity_path) if made else ""
-    request = JoinRequest(name=name, key=identities.describe(identity.public, source))
-    requests.ask(driver, header, request)
-    return request
+    return JoinRequest(name=name, key=identities.described(identity, source))
+
+
+def _is_known(project: Project, header: Header, body: bytes, url: str) -> bool:
+    """Return whether the user is on the team of an unencrypted repository."""
+    root = roots.read_body(header, body, project.keyring.newest or project.vault, url)
+    return roster.me(root.roster, project.keyring.publics) is not None
 
 
 def requests_by(project: Project, name: str) -> list[JoinRequest]:
@@ -136,43 +143,92 @@ def requests_by(project: Project, name: str) -> list[JoinRequest]:
 
 
 def add(
-    project: Project, name: str, access: str, *, passphrase: str = "", new: bool = False
+    project: Project,
+    name: str,
+    access: str,
+    *,
+    passphrase: str = "",
+    new: bool = False,
+    role: Role | None = None,
 ) -> MemberInfo:
     """Add a member, or give a member another key.
 
     Args:
         project: The project.
         name: The member's name.
-        access: ``age1…``, ``ssh-…``, ``@FILE`` of such keys, ``passphrase``, ``awskms:ARN``.
+        access: ``age1…`` (with the key that signs behind it), ``ssh-…``, ``@FILE`` of such keys,
+            ``passphrase``, ``awskms:ARN``.
         passphrase: The passphrase, if ``access`` is ``passphrase``.
         new: Whether to refuse another key for somebody who is on the team already.
+        role: What they may do; by default, who is new and can sign is a writer.
 
     Raises:
         NothingToDo: The member has that key already.
         Conflict: The key is another member's, or the name is taken and was to be new.
+        UsageError: Nothing can be signed with the key, and the role is not that of a reader.
+        NotWriter: The user does not administer the team.
     """
     roster.check_name(name, "member")
     with ensure_set_up(project):
-        remote = fetch_keyed_root(project)
+        remote = fetch_team(project)
         repository = project.header.repository
         given = accesses.parse(access, passphrase=passphrase, repository=repository)
 
         def admit(seen: RootSnapshot, opened: Vault) -> tuple[RootChange, None]:
-            return _admit(seen, opened, name, given, new=new), None
+            return _admit(seen, opened, name, given, new=new, role=role), None
 
         change_root(project, remote, admit)
         requests.forget(project, remote, name, given.recipients)
         return _reader(project, roster.member(project.roster, name))
 
 
-def generate_ci_key(project: Project, name: str) -> Generated:
+def generate_ci_key(project: Project, name: str, *, role: Role = "reader") -> Generated:
     """Make a key for a CI job and add the job to the team.
 
     The secret part is in the result alone.
+
+    Args:
+        project: The project.
+        name: The job's name on the team.
+        role: What the job may do.
     """
     made = age.generate()
-    add(project, name, made.public, new=True)
-    return Generated(key=identities.describe(made.public), secret=made.secret, member=name)
+    key = identities.described(made)
+    add(project, name, f"{key.recipient} {key.signer}", new=True, role=role)
+    return Generated(key=key, secret=made.secret, member=name)
+
+
+def set_role(project: Project, name: str, role: Role) -> MemberInfo:
+    """Change what a member may do.
+
+    Raises:
+        NoSuchMember: There is no member of that name.
+        NothingToDo: The member has that role already.
+        UsageError: The member can't sign, or nobody would administer the team.
+        NotWriter: The user does not administer the team.
+    """
+    with ensure_set_up(project):
+
+        def change(seen: RootSnapshot, _: Vault) -> tuple[RootChange, None]:
+            member = roster.member(seen.root.roster, name)
+            if member.role == role:
+                raise errors.RoleHeldAlready(name, "an admin" if role == "admin" else f"a {role}")
+            changed = msgspec.structs.replace(member, role=role)
+            _check_role(changed)
+            return RootChange(seen.header, {"roster": roster.put(seen.root.roster, changed)}), None
+
+        change_root(project, fetch_team(project), change)
+        return _reader(project, roster.member(project.roster, name))
+
+
+def _check_role(member: Member) -> None:
+    """Refuse to let somebody write who can't sign.
+
+    Raises:
+        UsageError: The member can't.
+    """
+    if member.role != "reader" and not teamlog.signing_keys(member):
+        raise errors.CanOnlyRead(member.name)
 
 
 # --- removing --------------------------------------------------------------------------
@@ -212,9 +268,11 @@ def remove(
             return _plan_removal(project, known, opened, name, key, lock_out=lock_out or dry_run)
 
         if dry_run:
-            fetch_keyed_root(project)
+            fetch_keyed_root(project, change=False)
             return rotation.describe(project, plan(project.roster, project.vault))
-        return rotation.rotate(project, plan, all_history=all_history, lock_out=lock_out)
+        return rotation.rotate(
+            project, plan, all_history=all_history, lock_out=lock_out, leaver=name
+        )
 
 
 def _plan_removal(
@@ -226,7 +284,9 @@ def _plan_removal(
     left = tuple(recipient for recipient in leaver.recipients if recipient not in going)
     stay = roster.drop(known, name)
     if left:
-        stay = roster.put(known, msgspec.structs.replace(leaver, recipients=left))
+        stay = roster.put(known, teamlog.without(leaver, left))
+    if not opened.sealed:
+        return RotationPlan(stay, frozenset(), removed=name, key=key if left else "")
     heirs = roster.recipients(stay, ALL)
     if not heirs:
         raise errors.NobodyLeft
@@ -254,6 +314,7 @@ def _plan_removal(
 def rotate(project: Project, *, all_history: bool = False) -> Rotation:
     """Renew the keys of everybody's group and of every group that the user is in."""
     with ensure_set_up(project):
+        fetch_keyed_root(project)
         return rotation.rotate(
             project,
             lambda known, opened: RotationPlan(known, opened.groups & roster.keyed(known)),
@@ -305,18 +366,27 @@ def _chosen(known: Roster, member: Member, key: str) -> set[str]:
         NotFound: The member has no such key.
     """
     problems = roster.unused(known)
-    fingerprints = {
-        recipient: identities.describe(recipient, problem=problems.get(recipient, "")).fingerprint
-        for recipient in member.recipients
-    }
     found = {
         recipient
-        for recipient, fingerprint in fingerprints.items()
-        if key in {"", recipient, fingerprint} or (key == UNUSED and recipient in problems)
+        for recipient in member.recipients
+        if key in _names(member, recipient, problems.get(recipient, ""))
+        or (key == UNUSED and recipient in problems)
     }
     if not found:
         raise errors.NoSuchKey(member.name, key)
     return found
+
+
+def _names(member: Member, recipient: str, problem: str) -> set[str]:
+    """Return what a user may call a key: itself, or a fingerprint of it or of what it signs with.
+
+    An empty text means all keys.
+    """
+    names = {"", recipient, identities.describe(recipient, problem=problem).fingerprint}
+    if signer := member.signers.get(recipient):
+        both = identities.describe(recipient, problem=problem, signer=signer).fingerprint
+        names |= {both, ssh.fingerprint(signer)}
+    return names
 
 
 def _check_locked(locked: Sequence[Locked]) -> None:
@@ -335,7 +405,13 @@ def _check_locked(locked: Sequence[Locked]) -> None:
 
 
 def _admit(
-    seen: RootSnapshot, opened: Vault, name: str, access: Access, *, new: bool
+    seen: RootSnapshot,
+    opened: Vault,
+    name: str,
+    access: Access,
+    *,
+    new: bool,
+    role: Role | None,
 ) -> RootChange:
     """Return the root with a new member, or with another key for a member."""
     known = seen.root.roster
@@ -348,17 +424,26 @@ def _admit(
     fresh = [key for key in access.recipients if key not in held]
     if not fresh:
         raise errors.KeyHeldAlready(name)
-    before = next((member for member in known.members if member.name == name), Member(name, ()))
+    default: Role = "writer" if access.can_sign else "reader"
+    before = next(
+        (member for member in known.members if member.name == name), Member(name, (), role=default)
+    )
     alive = roster.keyed(known)
     for group in alive.intersection(before.groups) - opened.groups:
         # Otherwise the new key would open less than the member's other keys do.
         raise errors.ForeignGroup(name, roster.name_of(known, group))
-    member = msgspec.structs.replace(before, recipients=(*before.recipients, *fresh))
+    member = msgspec.structs.replace(
+        before,
+        recipients=(*before.recipients, *fresh),
+        signers={**before.signers, **access.signers},
+        role=role or before.role,
+    )
+    _check_role(member)
     known = roster.put(known, member)
     header = seen.header
     if access.locked:
         _check_locked((*header.locked, access.locked))
         header = msgspec.structs.replace(header, locked=(*header.locked, access.locked))
-    for group in alive.intersection((ALL, *member.groups)):
+    for group in alive.intersection((ALL, *member.groups)) if header.sealed else ():
         header = vault.wrap_anew(header, opened, group, roster.recipients(known, group))
     return RootChange(header, {"roster": known})

@@ -7,12 +7,13 @@ from collections.abc import Iterator
 
 import msgspec
 
-from dorky.format.model import Header, Purge, Root
+from dorky.format.model import Header, Inline, Purge, Root
 from dorky.keys import age
 from dorky.project import ORIGIN, Project
 from dorky.remote import fetch as remote_fetch
 from dorky.remote import root as roots
 from dorky.remote.root import Remote
+from dorky.store import history
 from dorky.store.history import MAIN
 
 _FOLLOWED = "purges.followed"
@@ -29,6 +30,9 @@ def fetch_root(project: Project, *, accept_rewind: bool = False) -> Remote:
     Raises:
         WrongKey: The remote has another key, or an older one.
         Rewound: The remote is older than what was seen.
+        ForgedRoot: The remote's state was not written by a member who may.
+        WrongTeam: The remote has another team log than `.dorkyrc` pins.
+        TeamRewound: The remote has an older one.
         HistoryReplaced: The remote's history does not continue what was seen.
     """
     remote = project.remote()
@@ -44,13 +48,24 @@ def fetch_root(project: Project, *, accept_rewind: bool = False) -> Remote:
 
 def first_root(project: Project) -> tuple[Header, Root]:
     """Return the header and the root that the repository begins with in an empty place."""
-    header = project.header
-    first = roots.successor(None, roster=project.roster)
-    if header.sealed:
-        mailbox = age.generate()
-        header = msgspec.structs.replace(header, mailbox=mailbox.public)
-        first = msgspec.structs.replace(first, mailbox=mailbox.secret)
-    return header, first
+    header, team = project.header, project.team
+    first = roots.successor(
+        None, roster=project.roster, team=team.id, before=team.id, inline=_log(project)
+    )
+    mailbox = age.generate()
+    header = msgspec.structs.replace(header, mailbox=mailbox.public)
+    return header, msgspec.structs.replace(first, mailbox=mailbox.secret)
+
+
+def _log(project: Project) -> tuple[Inline, ...]:
+    """Return the entries of the team log as they lie in a root."""
+    store = project.store
+    found = []
+    for entered in history.entries(store, project.team.id):
+        at = store.locate([entered.id])[entered.id]
+        stored = store.vault.renew(at.kind, at.id, store.stored(at))
+        found.append(Inline(at.kind, at.id, stored))
+    return tuple(found)
 
 
 @contextlib.contextmanager

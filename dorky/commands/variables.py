@@ -77,7 +77,7 @@ def read_file(project: Project, path: StrPath, revision: str = "") -> bytes:
 
 def _followed(project: Project, path: StrPath, revision: str = "") -> tuple[str, _Content]:
     """Return the file that a path leads to, and its content."""
-    name = project.worktree.relative(path)
+    name = project.repository_path(path)
     for _ in range(_LINKS):
         found = _committed_content(project, name, revision) if revision else _content(project, name)
         if not stat_module.S_ISLNK(found.mode):
@@ -145,7 +145,7 @@ def _named_document(project: Project, path: StrPath, **facts: object) -> str:
     Raises:
         UsageError: By its name, the file has none.
     """
-    name = project.worktree.relative(path)
+    name = project.repository_path(path)
     if documents.syntax_of(name) is None:
         raise errors.NotADocument(name, **facts)
     return name
@@ -217,8 +217,7 @@ def environment(
 
     Args:
         project: The project.
-        paths: The files; later ones win. By default the `.env` in the current directory, else the
-            one in the project's root.
+        paths: The files; later ones win. By default the `.env` in the project's root.
         only: If given, the variables that are wanted.
         allow: Variables that may be set though they change how programs are loaded.
         revision: The revision that holds the files (see `read_file`).
@@ -228,8 +227,8 @@ def environment(
         NoSuchVariable: None of the files holds one of ``only``.
     """
     found: dict[str, str] = {}
-    for path in paths or [_dotenv(project, revision)]:
-        shown = project.worktree.relative(path)
+    for path in paths or [DOTENV]:
+        shown = project.repository_path(path)
         for name, value in variables(project, path, revision=revision).items():
             if only and name not in only:
                 continue
@@ -243,15 +242,6 @@ def environment(
             where = ", ".join(os.fspath(path) for path in paths) or DOTENV
             raise _missing(where, name, found)
     return found
-
-
-def _dotenv(project: Project, revision: str) -> StrPath:
-    """Return the `.env` file to read when none is named."""
-    if Path.cwd() != project.root:
-        with contextlib.suppress(errors.NotFound, errors.OutsideWorktree):
-            read_file(project, DOTENV, revision)
-            return DOTENV
-    return project.root / DOTENV
 
 
 # --- changing --------------------------------------------------------------------------
@@ -379,7 +369,7 @@ def _editable(project: Project, path: StrPath, *, create: bool) -> tuple[str, _C
     except (errors.PathNotFound, errors.NoCommits):
         if not create:
             raise
-        name = project.worktree.relative(path)
+        name = project.repository_path(path)
     if project.ignore.ignored(name) and name not in project.index.rows():
         raise errors.IgnoredPath(name, during="edit")
     return name, found

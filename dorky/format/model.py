@@ -144,6 +144,8 @@ class Commit(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fie
         message: Its message.
         git: The commit of the enclosing git repository, if there was one.
         meta: Free annotations.
+        signer: The key that has signed it.
+        signature: The signature of everything else.
     """
 
     trees: dict[GroupId, ObjectId]
@@ -153,6 +155,8 @@ class Commit(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fie
     message: str
     git: str = ""
     meta: dict[str, str] = {}
+    signer: str = ""
+    signature: bytes = b""
 
 
 class Epoch(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -325,7 +329,7 @@ class TeamEntry(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_
         purges: The histories that were purged.
         roster: The SHA-256 of the roster, seals included.
         heads: The refs of the root that it replaces.
-        by: The key that has signed it.
+        signer: The key that has signed it.
         signature: The signature of everything else.
     """
 
@@ -339,7 +343,7 @@ class TeamEntry(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_
     purges: tuple[Replaced, ...] = ()
     roster: Digest = ""
     heads: dict[str, ObjectId] = {}
-    by: str = ""
+    signer: str = ""
     signature: bytes = b""
 
 
@@ -412,6 +416,10 @@ class Root(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_field
         roster: Members and groups.
         mailbox: The secret key that decrypts requests to join.
         purges: The purges so far, the oldest first.
+        team: The newest entry of the team log.
+        before: The newest entry of the root that it replaces, or the same one.
+        time: When it was written, in UTC, to the second.
+        signer: The key that has signed it (see `remote.root.encode`).
     """
 
     generation: Annotated[int, msgspec.Meta(ge=1, le=(1 << 63) - 1)]
@@ -425,13 +433,19 @@ class Root(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_field
     roster: Roster = Roster()
     mailbox: str = ""
     purges: tuple[Purge, ...] = ()
+    team: Digest = ""
+    before: Digest = ""
+    time: datetime | None = None
+    signer: str = ""
 
 
 class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A request to be let in under a name, with a public key."""
+    """A request to be let in under a name, with a public key and the key that signs."""
 
     name: Name
     recipient: Annotated[str, msgspec.Meta(max_length=2048)]
+    signer: Annotated[str, msgspec.Meta(max_length=2048)]
+    signature: bytes = b""
 
 
 Record = Tree | Chunks | Commit | Header | Root | Roster | Request | TeamEntry

@@ -303,17 +303,14 @@ def fingerprint(recipient: str) -> str:
         BadRecipient: The text begins like an SSH key but is none.
     """
     if recipient.startswith("ssh-"):
-        return _fingerprint(ssh.blob_of(_recipient(recipient, "")))
+        return ssh.fingerprint(_recipient(recipient, ""))
     return anonymous(recipient)
 
 
 def anonymous(text: str) -> str:
     """Return a fingerprint of any text, key or not, that reveals nothing of the text."""
-    return _fingerprint(text.encode(errors="surrogatepass"))
-
-
-def _fingerprint(data: bytes) -> str:
-    return f"SHA256:{_unpadded(hashlib.sha256(data).digest())}"
+    digest = hashlib.sha256(text.encode(errors="surrogatepass")).digest()
+    return f"SHA256:{_unpadded(digest)}"
 
 
 @lru_cache(4 * RECIPIENTS)

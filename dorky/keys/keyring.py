@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dorky import errors
 from dorky.config import RC, Config
@@ -16,6 +17,13 @@ from dorky.format import model
 from dorky.format.model import Header
 from dorky.keys import age, vault
 from dorky.keys.vault import Vault
+
+if TYPE_CHECKING:
+    from dorky.keys.signing import Signer
+    from dorky.keys.teamlog import Team
+
+
+_RANK = {"admin": 0, "writer": 1, "reader": 2, None: 3}
 
 
 class Keyring:
@@ -38,12 +46,37 @@ class Keyring:
 
     @property
     def publics(self) -> set[str]:
-        """Return the public keys of the identities that were tried."""
-        return {each.public for each in self._identities or ()}
+        """Return the public keys of the user's identities."""
+        return {each.public for each in self._held()}
+
+    def _held(self) -> list[age.Identity]:
+        if self._identities is None:
+            from dorky.keys import identities
+
+            self._identities = [identity for identity, _ in identities.usable(self._config)]
+        return self._identities
 
     def opened(self, header: Header) -> Vault | None:
         """Return a header's keys if they were the last to be decrypted, else None."""
         return self.newest if header == self._header else None
+
+    def signer(self, team: Team) -> Signer:
+        """Return the key to sign with: that of the user's identity with the most rights.
+
+        Raises:
+            CantSign: Nobody gives the passphrase of the user's SSH key.
+        """
+        from dorky.keys import identities, signing
+
+        held = self._held()
+        if not held:
+            held.append(identities.own(self._config)[0])
+        ranked = [(_RANK[team.role(signing.public_of(one))], one) for one in held]
+        ranked.sort(key=lambda pair: (pair[0], pair[1].locked))
+        for rank, identity in ranked:
+            if rank == ranked[0][0] and (made := signing.signer(identity, self._ssh_passphrase)):
+                return made
+        raise errors.CantSign(ranked[0][1].source)
 
     def adopt(self, header: Header, opened: Vault) -> None:
         """Use keys that this command made, even if the user's identities open none of them."""
@@ -70,10 +103,8 @@ class Keyring:
                 raise errors.WrongRepository(self._place, header.repository[:12], known[:12])
         self._check_epochs(header, seen)
         self._check_encrypted(header, seen)
-        if self._identities is None and header.sealed:
-            from dorky.keys import identities
-
-            self._identities = [each for each, _ in identities.usable(self._config)]
+        if header.sealed:
+            self._held()
 
         # A header that was seen has passed this check. git may have brought a newer `.dorkyrc`,
         # which the older local header can't match.

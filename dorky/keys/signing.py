@@ -7,12 +7,13 @@ SSH public keys (see `sshsig`).
 from __future__ import annotations
 
 import base64
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
+from dorky import errors
 from dorky.format import model
-from dorky.format.model import TeamEntry
+from dorky.format.model import Commit, Member, Request, Role, TeamEntry
 from dorky.keys import age, sshsig
 from dorky.keys.sshsig import Namespace
 
@@ -74,6 +75,54 @@ def signer(identity: age.Identity, ask: age.Ask = age.nobody) -> Signer | None:
     return Signer(identity.public, load_ssh_private_key(opened.secret.encode(), None))
 
 
+def keys_in(text: str) -> dict[str, str]:
+    """Read public keys, one per line, with ``#`` comments.
+
+    Args:
+        text: Lines as `age.recipients` reads them; the key that signs may follow an age key.
+
+    Returns:
+        The recipients, each once, and for age keys the key that signs, or nothing.
+
+    Raises:
+        BadRecipient: The text holds no key, an unusable key, or a secret key.
+    """
+    found: dict[str, str] = {}
+    lines = []
+    if len(text.split()) == 1:
+        return {age.recipient(text): ""}
+    for line in text.splitlines():
+        first, _, rest = line.strip().partition(" ")
+        signer = rest.strip() if first.startswith("age1") else ""
+        lines.append(first if signer else line)
+        if signer:
+            found[age.recipient(first)] = _checked(signer)
+    return dict.fromkeys(age.recipients("\n".join(lines)), "") | found
+
+
+def _checked(signer: str) -> str:
+    try:
+        sshsig.check(signer)
+    except ValueError as error:
+        raise errors.BadRecipient(f"{signer[:20]!a}", error) from None
+    return signer
+
+
+def fingerprint(recipient: str, signer: str = "") -> str:
+    """Return the fingerprint that people compare: of both keys, if an age key has one that signs.
+
+    Otherwise somebody who can write to the bucket could put their own key beside a member's.
+    """
+    return age.anonymous(f"{recipient} {signer}") if signer else age.fingerprint(recipient)
+
+
+def member(name: str, identity: age.Identity, role: Role) -> Member:
+    """Return a member with one identity's keys."""
+    is_ssh = identity.public.startswith("ssh-")
+    signers = {} if is_ssh else {identity.public: public_of(identity)}
+    return Member(name, (identity.public,), (), signers, role)
+
+
 def _derived(identity: age.Identity) -> Any:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -90,7 +139,23 @@ def _public(key: Any) -> str:
 # --- records --------------------------------------------------------------------------------
 
 
-def message(repository: str, record: TeamEntry) -> bytes:
+Signed = TypeVar("Signed", Commit, TeamEntry, Request)
+
+
+def signed(record: Signed, namespace: Namespace, signer: Signer, repository: str) -> Signed:
+    """Return a record with a key's signature in place of the one that it has."""
+    unsigned = msgspec.structs.replace(record, signer=signer.public)
+    signature = signer.sign(namespace, message(repository, unsigned))
+    return msgspec.structs.replace(unsigned, signature=signature)
+
+
+def is_signed(record: Commit | TeamEntry | Request, namespace: Namespace, repository: str) -> bool:
+    """Return whether the signature of a record is one of the key that it names."""
+    signed = message(repository, record)
+    return sshsig.verify(record.signer, namespace, signed, record.signature)
+
+
+def message(repository: str, record: Commit | TeamEntry | Request) -> bytes:
     """Return the bytes that are signed of a record: everything but its signature.
 
     They name the format and the repository, so that no signature is valid in another one.

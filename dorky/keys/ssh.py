@@ -195,6 +195,12 @@ def blob_of(public: str) -> bytes:
     return decoded(public.split()[1])
 
 
+def fingerprint(public: str) -> str:
+    """Return the fingerprint of an SSH public key, as ``ssh-keygen -l`` shows it."""
+    digest = hashlib.sha256(blob_of(public)).digest()
+    return f"SHA256:{base64.b64encode(digest).decode().rstrip('=')}"
+
+
 def decoded(text: str) -> bytes:
     """Decode Base64; raise ValueError if the text is malformed."""
     try:

@@ -8,6 +8,7 @@ or the keys, whatever they can write to. Everything here is a pure function of t
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
@@ -28,12 +29,26 @@ from dorky.format.model import (
     TeamEntry,
 )
 from dorky.keys import signing, sshsig
-from dorky.keys.signing import Signer
 from dorky.keys.sshsig import Namespace
 
 
 class Refused(ValueError):
     """An entry that is not valid after the one before it; the text says why."""
+
+
+class Pin(NamedTuple):
+    """An entry that a team log must have: its number and its id, as in `.dorkyrc`."""
+
+    n: int
+    id: str
+
+    @classmethod
+    def parse(cls, text: str) -> Pin:
+        """Read ``N:ID``; raise ValueError if it is malformed."""
+        found = re.fullmatch(r"([1-9]\d{0,9}):([0-9a-f]{64})", text)
+        if found is None:
+            raise ValueError("an entry of the team log is named by N:ID")
+        return cls(int(found[1]), found[2])
 
 
 class Team(NamedTuple):
@@ -48,6 +63,7 @@ class Team(NamedTuple):
         purges: Every history that was ever purged, the oldest first.
         names: Every signing key that was ever a writer's or an administrator's, with the name of
             its holder. Commits stay valid when their author leaves.
+        insiders: Every signing key that was ever a member's of a group, by the group's id.
         roster: The SHA-256 of the roster.
         heads: The refs of the root that the entry replaced.
     """
@@ -59,8 +75,14 @@ class Team(NamedTuple):
     epochs: tuple[Begun, ...] = ()
     purges: tuple[Replaced, ...] = ()
     names: Mapping[str, str] = {}
+    insiders: Mapping[str, tuple[str, ...]] = {}
     roster: str = ""
     heads: Mapping[str, ObjectId] = {}
+
+    @property
+    def pin(self) -> str:
+        """Return the newest entry as `.dorkyrc` names it."""
+        return f"{self.n}:{self.id}" if self.n else ""
 
     def holder(self, key: str) -> Member | None:
         """Return the member who signs with a key; None if nobody does."""
@@ -104,12 +126,11 @@ def extend(team: Team, entry: TeamEntry, entry_id: ObjectId, repository: str) ->
     """
     if (entry.n, entry.prev) != (team.n + 1, team.id):
         raise Refused(f"entry {entry.n} does not follow entry {team.n}")
-    message = signing.message(repository, entry)
-    if not sshsig.verify(entry.by, Namespace.TEAM, message, entry.signature):
+    if not signing.is_signed(entry, Namespace.TEAM, repository):
         raise Refused(f"the signature of entry {entry.n} is not valid")
     after = _applied(team, entry, entry_id)
     # The first entry is its own authority: `.dorkyrc` pins it, or people compare it.
-    if (team if team.n else after).role(entry.by) != "admin" and not _is_leaving(team, entry):
+    if (team if team.n else after).role(entry.signer) != "admin" and not _is_leaving(team, entry):
         raise Refused(f"entry {entry.n} was not signed by an administrator of the team")
     return after
 
@@ -163,9 +184,19 @@ def _applied(team: Team, entry: TeamEntry, entry_id: ObjectId) -> Team:
         _epochs(team, entry, groups),
         (*team.purges, *entry.purges),
         {**team.names, **names},
+        _insiders(team, entry),
         entry.roster,
         entry.heads,
     )
+
+
+def _insiders(team: Team, entry: TeamEntry) -> dict[str, tuple[str, ...]]:
+    found = dict(team.insiders)
+    for member in entry.members:
+        for group in member.groups:
+            held = found.get(group, ())
+            found[group] = tuple(dict.fromkeys((*held, *signing_keys(member))))
+    return found
 
 
 def _groups(entry: TeamEntry) -> dict[str, Group]:
@@ -222,7 +253,7 @@ def _epochs(team: Team, entry: TeamEntry, groups: Mapping[str, Group]) -> tuple[
 
 def _is_leaving(team: Team, entry: TeamEntry) -> bool:
     """Return whether all that an entry does is to take away keys of the member who signed it."""
-    holder = team.holder(entry.by)
+    holder = team.holder(entry.signer)
     if holder is None or entry.groups or entry.purges:
         return False
     if any(epoch.group not in {ALL, *holder.groups} for epoch in entry.epochs):
@@ -304,10 +335,3 @@ def entry_for(
         roster=digest(roster),
         heads=dict(heads),
     )
-
-
-def signed(entry: TeamEntry, signer: Signer, repository: str) -> TeamEntry:
-    """Return an entry with the signature of a key."""
-    unsigned = msgspec.structs.replace(entry, by=signer.public)
-    signature = signer.sign(Namespace.TEAM, signing.message(repository, unsigned))
-    return msgspec.structs.replace(unsigned, signature=signature)

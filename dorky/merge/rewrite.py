@@ -1,7 +1,7 @@
 """Rewriting history: without some files, as a purge does, or with each file in its owner's tree.
 
-Commits keep their authors, times and messages; only trees and parents change. Ids depend on nothing
-else, so all clones that rewrite the same commits get the same ids.
+Commits keep their authors, times and messages. Whoever rewrites a commit signs it, so other clones
+take the rewritten commits from the remote.
 """
 
 from __future__ import annotations
@@ -121,15 +121,14 @@ def rewrite(
                 done[commit] = node.id
                 break
         else:
-            done[commit] = (
-                commit if became == record else writer.add(Kind.COMMIT, model.encode(became))
-            )
+            done[commit] = commit if became == record else writer.add_commit(became)
             made[done[commit]] = became
     return done
 
 
 def _but_trees(commit: Commit) -> bytes:
-    return model.encode(msgspec.structs.replace(commit, trees={}))
+    """Return what stays of a commit when somebody else rewrites it, and so signs it."""
+    return model.encode(msgspec.structs.replace(commit, trees={}, signer="", signature=b""))
 
 
 def _opened(store: Store, commit: Commit) -> set[str]:
@@ -198,6 +197,35 @@ def _without(
     else:
         done[where] = None
     return done[where]
+
+
+def sign_again(
+    writer: Writer,
+    head: ObjectId,
+    unpushed: Mapping[ObjectId, Commit],
+    is_valid: Callable[[ObjectId, Commit], bool],
+) -> dict[ObjectId, ObjectId]:
+    """Store commits again whose signatures are not valid, and those that follow them.
+
+    Args:
+        writer: Receives the new commits, and signs them.
+        head: The newest commit.
+        unpushed: The commits that may change.
+        is_valid: Returns whether the signature of a commit is valid.
+
+    Returns:
+        The new id of each of the commits; its own if nothing changes.
+    """
+    done: dict[ObjectId, ObjectId] = {}
+    nodes = {each: Node(each, commit) for each, commit in unpushed.items()}
+    for commit in _parents_first(nodes, head):
+        record = unpushed[commit]
+        parents = tuple(done.get(parent, parent) for parent in record.parents)
+        if parents == record.parents and is_valid(commit, record):
+            done[commit] = commit
+        else:
+            done[commit] = writer.add_commit(msgspec.structs.replace(record, parents=parents))
+    return done
 
 
 # --- each file into its owner's tree --------------------------------------------------------
@@ -271,9 +299,7 @@ def place(
             ]
             trees = dict(_without_left(trees, before, store.vault.groups, published))
         became = msgspec.structs.replace(node.commit, parents=parents, trees=dict(trees))
-        done[commit] = (
-            commit if became == node.commit else writer.add(Kind.COMMIT, model.encode(became))
-        )
+        done[commit] = commit if became == node.commit else writer.add_commit(became)
         made[done[commit]] = became.trees
         moved[commit] = moves
     return done

@@ -23,13 +23,20 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
 
 from dorky import errors, files
 from dorky.format import model
 
+if TYPE_CHECKING:
+    from dorky.keys.teamlog import Team
+
 T = TypeVar("T")
 
+TEAM = "team"
+"""The single value with the team as its log leaves it."""
 PURGES = "purges"
 """The single value with the purges in the last root seen."""
 
@@ -426,6 +433,20 @@ class Database:
             return model.decode(model.Roster, data) if data else model.Roster()
         except model.Malformed as error:
             raise errors.CorruptDatabase(self.path, error) from None
+
+    def team(self) -> Team:
+        """Return the team as the newest entry of its log left it, which has been verified."""
+        from dorky.keys.teamlog import Team
+
+        data = self.get(TEAM)
+        try:
+            return msgspec.json.decode(data, type=Team) if data else Team()
+        except msgspec.MsgspecError as error:
+            raise errors.CorruptDatabase(self.path, error) from None
+
+    def set_team(self, team: Team) -> None:
+        """Record the team, as `team` returns it."""
+        self.set(TEAM, msgspec.json.encode(team))
 
     def refs(self) -> dict[str, str]:
         """Return commit ids by ref name."""

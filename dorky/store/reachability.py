@@ -155,7 +155,8 @@ def reachable(store: Store) -> set[ObjectId]:
         CorruptObject: Something is damaged.
     """
     start = named(store)
-    return reach(store, *start).all
+    log = history.entries(store, store.database.team().id)
+    return reach(store, *start).all.union(entered.id for entered in log)
 
 
 def _commits(

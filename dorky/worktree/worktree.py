@@ -80,8 +80,12 @@ class Worktree:
 
     # --- paths -----------------------------------------------------------------------------
 
-    def relative(self, path: str | os.PathLike[str]) -> str:
+    def relative(self, path: str | os.PathLike[str], *, within: Path | None = None) -> str:
         """Return the repository path of a path that the user named; ``""`` for the root itself.
+
+        Args:
+            path: An absolute path, or one that counts from ``within``.
+            within: A directory; the root by default, so that a repository path stays as it is.
 
         Links inside the project are ordinary names: a user can ask for ``d/x`` in a revision even
         if ``d`` is now a link. Links that lead to the project are followed.
@@ -96,7 +100,7 @@ class Worktree:
             raise errors.EmptyPath
         if "\0" in named:
             raise errors.PathNotFound(named)
-        absolute = Path(os.path.normpath(Path.cwd() / named))
+        absolute = Path(os.path.normpath((within or self.root) / named))
         if not absolute.is_relative_to(self.root):
             try:
                 absolute = absolute.parent.resolve() / absolute.name

@@ -482,7 +482,7 @@ def test_a_request_for_many_stanzas_is_nobodys(team: Team, file_url: Remote) -> 
     assert blob
     header, _ = roots.read_header(blob.data, "")
     wrapped = keys.wrap(
-        model.encode(model.Request("dan", keys.generate().public)),
+        model.encode(model.Request("dan", keys.generate().public, "ssh-ed25519 AAAA")),
         [header.mailbox, *(keys.generate().public for _ in range(20))],
     )
     driver_of(file_url).put("join/" + "0" * 32, wrapped)

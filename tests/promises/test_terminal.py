@@ -16,7 +16,7 @@ from unittest import mock
 import msgspec
 import pytest
 from attacks import EVIL, NOW, STEERING, Forge, Place, changed, everything, rewrite
-from machines import Machine, started
+from machines import Machine, signed, started
 from servers import Remote
 from teams import Team, cloned, gather
 
@@ -233,7 +233,7 @@ def test_a_message_without_a_first_line(tmp_path: Path, file_url: Remote, messag
     team: Team = gather(tmp_path, file_url)
     with Forge(team.ben) as forge:
         made = Commit(forge.trees, (forge.head,), f"Ben {EVIL}", NOW, message)
-        forge.publish(forge.add(Kind.COMMIT, model.encode(made)))
+        forge.publish(forge.add(Kind.COMMIT, model.encode(signed(forge.repo, made))))
     team.ana.write(".env", "A=2\n")
     team.ana("commit", "-am", "mine")
     said = team.ana("push", code=5)
@@ -277,12 +277,16 @@ def test_names_in_a_roster_that_steer_the_terminal(team: Team, place: Place) -> 
                 known, members=(*known.members, Member(name, (age.generate().public,)))
             )
             root = roots.successor(forge.seen.root, roster=evil)
-            place.keep(roots.encode(forge.seen.header, root, forge.repo.vault))
+            place.keep(roots.encode(forge.seen.header, root, forge.repo.vault, forge.repo.signer))
             before = everything(team.ana)
             said = team.ana("pull", code=7)
             assert not set(said.err) & set(STEERING)
             assert everything(team.ana) == before
-            place.keep(roots.encode(forge.seen.header, forge.seen.root, forge.repo.vault))
+            place.keep(
+                roots.encode(
+                    forge.seen.header, forge.seen.root, forge.repo.vault, forge.repo.signer
+                )
+            )
         team.ben("pull")
 
 

@@ -15,7 +15,7 @@ import servers
 from faults import Faults, failing
 from machines import Machine, bucket
 from servers import Remote
-from teams import admit, cloned
+from teams import admit, cloned, follow
 
 from dorky import errors
 from dorky.remote import probe
@@ -40,8 +40,8 @@ def test_all_is_well(ana: Machine) -> None:
     assert {each["verdict"] for each in found.values()} == {"ok"}
     assert list(found) == [
         *("settings", "identity", "state", "database", "merge", "files", "second copy"),
-        *("drafts", "space", "git", "hooks", "remote", "key", "recovery", "groups", "known"),
-        *("writing", "clock"),
+        *("drafts", "space", "git", "hooks", "remote", "key", "recovery", "groups", "team"),
+        *("known", "writing", "clock"),
     ]
     assert "2 keys open" in ana("doctor").out
 
@@ -73,6 +73,9 @@ def test_a_newcomer(ana: Machine) -> None:
     assert not ben.own.exists()
     admit(ana, ben, "ben")
     ben("pull")
+    # Without the `.dorkyrc` that Ana has committed since.
+    assert [name for name, each in checks(ben).items() if each["verdict"] != "ok"] == ["team"]
+    follow(ben, ana)
     assert {each["verdict"] for each in checks(ben).values()} == {"ok"}
 
 

@@ -225,16 +225,12 @@ def test_later_files_win(project: Machine) -> None:
 
 
 def test_the_file_that_is_meant_when_none_is_named(project: Machine) -> None:
-    project.write("service/x", "")
+    project.write("service/.env", "A=service\n")
     with project.repo() as repo:
-        os.chdir("service")
-        assert repo.environment()["A"] == "1"
-        project.write("service/.env", "A=service\n")
-        assert repo.environment() == {"A": "service"}
-        assert repo.environment(revision="HEAD") == {"A": "1", "SECRET": CANARY}
-        os.chdir("/")
-        assert repo.environment()["A"] == "1"
-        os.chdir(project.project)
+        for directory in ("service", "/"):
+            os.chdir(directory)
+            assert repo.environment()["A"] == "1"
+            assert repo.environment(revision="HEAD") == {"A": "1", "SECRET": CANARY}
         with pytest.raises(errors.PathNotTracked):
             repo.environment(["service/.env"], revision="HEAD")
 

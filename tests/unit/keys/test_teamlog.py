@@ -86,7 +86,9 @@ class Place(NamedTuple):
         entry = teamlog.entry_for(
             self.team, head, roster, time=NOW, heads={"main": "cd" * 32}, purges=purges
         )
-        entry = teamlog.signed(msgspec.structs.replace(entry, **other), key(by), REPOSITORY)
+        entry = signing.signed(
+            msgspec.structs.replace(entry, **other), Namespace.TEAM, key(by), REPOSITORY
+        )
         team = teamlog.extend(self.team, entry, id_of(entry), REPOSITORY)
         return Place([*self.log, (id_of(entry), entry)], team, roster, head)
 
@@ -389,7 +391,7 @@ def test_a_fork_by_one_who_is_no_administrator(place: Place, data: st.DataObject
     by = data.draw(st.sampled_from([*sorted({*NAMES} - admins), "mallory"]))
     evil = member("mallory", "admin")
     entry = TeamEntry(at + 1, before.id, NOW, members=(evil,), roster=before.roster)
-    forged = teamlog.signed(entry, key(f"{by}0"), REPOSITORY)
+    forged = signing.signed(entry, Namespace.TEAM, key(f"{by}0"), REPOSITORY)
     assert "administrator" in refused([*place.log[:at], (id_of(forged), forged)])
     # Nor does a true entry go on from there.
     if at < len(place.log):
@@ -409,9 +411,9 @@ def test_stripped_and_borrowed_signatures(place: Place, data: st.DataObject) -> 
     signatures = [b"", bytes(64), *others]
     for changes in (
         *({"signature": signature} for signature in signatures),
-        {"by": ""},
-        {"by": key("mallory").public},
-        {"signature": b"", "by": ""},
+        {"signer": ""},
+        {"signer": key("mallory").public},
+        {"signature": b"", "signer": ""},
         {"heads": {"main": "ef" * 32}},
         {"roster": "ef" * 32},
         {"members": (*entry.members, member("mallory", "admin"))},
