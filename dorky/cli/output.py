@@ -133,8 +133,8 @@ def show_json(result: Any) -> None:
 
     import msgspec
 
-    Settings.answered = True
     text = json.dumps(msgspec.to_builtins(result), indent=2, ensure_ascii=False)
+    Settings.answered = True
     print("\n".join(escaped(line) for line in text.split("\n")))
 
 
