@@ -70,7 +70,7 @@ def test_init_json(tmp_path: Path, file_url: Remote) -> None:
 def test_init_plain_makes_a_key_that_signs(tmp_path: Path, file_url: Remote) -> None:
     ana = Machine(tmp_path / "ana", {})
     said = ana("init", file_url.url, "--plain")
-    assert "not encrypted" in said.out
+    assert "an unencrypted repository" in said.out
     assert ana.identity.exists()
     assert "fingerprint" not in ana.read(".dorkyrc").decode()
     assert 'team = "1:' in ana.read(".dorkyrc").decode()
