@@ -113,7 +113,7 @@ class LogEntry(Result, frozen=True, kw_only=True):
         closed: The groups whose files it changed and the user can't read.
         signer: The member whose key has signed it; empty if the team log knows no such key.
         key: The fingerprint of that key.
-        fault: What is wrong with the signature, if that was asked for; empty if it is valid.
+        fault: The fault of the signature, if that was asked for; empty if it is valid.
     """
 
     id: str
@@ -651,7 +651,7 @@ class RootRepair(Result, frozen=True, kw_only=True):
 
     Attributes:
         url: The remote's URL.
-        error: What is wrong with the root.
+        error: The reason why the root is refused.
         kept: The key in the remote under which the forged root is kept.
         version: The version of the forged root.
         generation: The generation of the state that takes its place: the last verified one.

@@ -122,7 +122,8 @@ def init(
     if made.identity:
         new = "new " if made.new_identity else ""
         say(f"Your {new}secret key is in {name(made.identity)};")
-        say("keep a copy somewhere safe, for without it nobody can open what you push.")
+        lost = "nobody can open what you push" if made.encrypted else "you can't push any more"
+        say(f"keep a copy somewhere safe, for without it {lost}.")
     if made.recovery:
         say("The recovery key, shown only now: write it down, and keep it off this machine.")
         print(f"  {made.recovery}")

@@ -37,6 +37,8 @@ RoleOption = Annotated[
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would happen, and to whom.")]
 
+_PINNED = "Commit .dorkyrc to git: it pins the team."
+
 key_app = typer.Typer(no_args_is_help=True, help="Make and choose your own key.")
 team_app = typer.Typer(no_args_is_help=True, help="Let people in, and take access away.")
 group_app = typer.Typer(no_args_is_help=True, help="Say which files only some can read.")
@@ -245,6 +247,7 @@ def team_add(
     say(f"{done.name} can read{more[done.role]} this repository now:")
     for key in done.keys:
         say(f"  {key.fingerprint}")
+    note(_PINNED)
 
 
 def _role(text: str) -> Role | None:
@@ -320,6 +323,7 @@ def team_set_role(
         show_json(done)
         return
     say(f"{done.name} is {'an' if done.role == 'admin' else 'a'} {done.role} now.")
+    note(_PINNED)
 
 
 @team_app.command("log", cls=Command)

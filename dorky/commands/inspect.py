@@ -17,7 +17,7 @@ import msgspec
 
 from dorky import errors
 from dorky.format.model import Commit, Entry, Kind, ObjectId
-from dorky.keys import placement, roster, ssh
+from dorky.keys import placement, roster
 from dorky.merge import pending
 from dorky.project import ORIGIN, Project
 from dorky.results import Change, Diff, FileDiff, FileEntry, LogEntry, Masked, Status
@@ -182,8 +182,14 @@ def log_entry(
         refs=tuple(ref for ref, held in refs.items() if held == commit_id),
         changes=changes,
         signer=team.names.get(commit.signer, ""),
-        key=ssh.fingerprint(commit.signer) if commit.signer in team.names else "",
+        key=_fingerprint(commit.signer) if commit.signer in team.names else "",
     )
+
+
+def _fingerprint(signer: str) -> str:
+    from dorky.keys import ssh
+
+    return ssh.fingerprint(signer)
 
 
 def show(project: Project, revision: str = "HEAD") -> LogEntry:

@@ -135,7 +135,6 @@ def _rsa() -> tuple[Any, Any]:
 def _parsed(public: str) -> Any:
     """Return a public key of `cryptography`; raise ValueError unless it has its usual form."""
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicNumbers
 
     kind, _, encoded = public.partition(" ")
     if kind not in {"ssh-ed25519", "ssh-rsa"}:
@@ -144,6 +143,9 @@ def _parsed(public: str) -> Any:
     if ssh.public_of(blob) != public:
         raise ValueError(ssh.UNUSUAL)
     if kind == "ssh-rsa":
+        # This module of `cryptography` takes long to load.
+        from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicNumbers
+
         exponent, modulus = ssh.numbers_of(blob)
         return RSAPublicNumbers(exponent, modulus).public_key()
     point = blob[-32:]

@@ -1,8 +1,8 @@
 """Authority: whether a root was written by a member who may write, and says what the log says.
 
-Whoever can write to the bucket can write a root. What it brings counts only if a writer of the team
-has signed it, if its team log goes on from what was seen, and if its keys, roster and purges are
-those of the log.
+Anyone who can write to the bucket can write a root. It counts only if a writer of the team has
+signed it, if its team log goes on from what was seen, and if its keys, roster and purges are those
+of the log.
 """
 
 from __future__ import annotations

@@ -21,12 +21,13 @@ def test_log_in_full(project: Machine) -> None:
         r"commit [0-9a-f]{64}\n"
         r"Refs:   main\n"
         r"Author: Ana Example\n"
+        r"Signed: [\w.-]+\n"
         r"Date:   \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC\n"
         r"\n"
         r"    third\n\n    because\n            tabs are kept apart\n"
         r"\n"
         r"commit [0-9a-f]{64}\n"
-        r"Author: .*\nDate:   .*\n\n    second\n",
+        r"Author: .*\nSigned: .*\nDate:   .*\n\n    second\n",
         text,
     )
 

@@ -118,6 +118,8 @@ def test_every_command_prints_what_the_page_says(
     ben = Machine(tmp_path / "ben", project.env)
     key = ben("key", "gen", "--json").json["recipient"]
     check("team", "add", "ben", key)
+    check("team", "set-role", "deploy", "writer")
+    check("team", "log")
     check("group", "add", "prod", "prod/**")
     check("group", "list")
     check("group", "members", "prod", "--add", "ben")
@@ -138,8 +140,9 @@ def test_every_command_prints_what_the_page_says(
         other(*words, "--json")
         assert is_a(shown[-1], ANSWERS[words[0]]), words
         seen.setdefault(words[0], set()).add(type(shown[-1]))
-    # These need a conflict, a stranger, or a copied state: their own tests decode the record.
-    rest = {"resolve", "merge", "trust", "team join"}
+    # These need a conflict, a stranger, a copied state or a forged root: their own tests decode the
+    # record.
+    rest = {"resolve", "merge", "trust", "team join", "remote repair"}
     assert set(ANSWERS) - seen.keys() == rest
     assert seen["gc"] == {results.GCReport, results.RemoteGCReport}
     assert seen["fsck"] == {results.FsckReport, results.RepairReport}

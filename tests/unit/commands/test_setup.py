@@ -67,12 +67,13 @@ def test_init_json(tmp_path: Path, file_url: Remote) -> None:
     assert re.fullmatch("[0-9a-f]{32}", said["repository"])
 
 
-def test_init_plain_needs_no_identity(tmp_path: Path, file_url: Remote) -> None:
+def test_init_plain_makes_a_key_that_signs(tmp_path: Path, file_url: Remote) -> None:
     ana = Machine(tmp_path / "ana", {})
     said = ana("init", file_url.url, "--plain")
-    assert "not sealed" in said.out
-    assert not ana.identity.exists()
+    assert "an unencrypted repository" in said.out
+    assert ana.identity.exists()
     assert "fingerprint" not in ana.read(".dorkyrc").decode()
+    assert 'team = "1:' in ana.read(".dorkyrc").decode()
 
 
 def test_init_where_a_project_is(ana: Machine) -> None:
