@@ -115,6 +115,7 @@ def test_every_command_prints_what_the_page_says(
     project("sync")
     check("key", "gen", "--ci", "deploy")
     check("team", "list")
+    check("team", "log")
     ben = Machine(tmp_path / "ben", project.env)
     key = ben("key", "gen", "--json").json["recipient"]
     check("team", "add", "ben", key)
@@ -138,8 +139,8 @@ def test_every_command_prints_what_the_page_says(
         other(*words, "--json")
         assert is_a(shown[-1], ANSWERS[words[0]]), words
         seen.setdefault(words[0], set()).add(type(shown[-1]))
-    # These need a conflict, a stranger, or a copied state: their own tests decode the record.
-    rest = {"resolve", "merge", "trust", "team join"}
+    # These need a conflict, a stranger, a copied state, …: see their own tests.
+    rest = {"resolve", "merge", "trust", "team join", "team set-role", "remote repair"}
     assert set(ANSWERS) - seen.keys() == rest
     assert seen["gc"] == {results.GCReport, results.RemoteGCReport}
     assert seen["fsck"] == {results.FsckReport, results.RepairReport}
