@@ -115,6 +115,7 @@ def test_every_command_prints_what_the_page_says(
     project("sync")
     check("key", "gen", "--ci", "deploy")
     check("team", "list")
+    check("team", "log")
     ben = Machine(tmp_path / "ben", project.env)
     key = ben("key", "gen", "--json").json["recipient"]
     check("team", "add", "ben", key)
