@@ -28,7 +28,7 @@ class Keyring:
         ask: Asks the user for a passphrase; None if nobody can be asked.
     """
 
-    def __init__(self, root: Path, config: Config, ask: age.Ask | None) -> None:
+    def __init__(self, root: Path | None, config: Config, ask: age.Ask | None) -> None:
         self._root = root
         self._config = config
         self._ask = ask or age.nobody
@@ -124,7 +124,7 @@ class Keyring:
         """
         if header.sealed or seen or self._config.get("repository.unencrypted") is True:
             return
-        rc = (self._root / RC).exists()
+        rc = self._root is not None and (self._root / RC).exists()
         how = "pull" if rc else f"clone {errors.quoted(self._place)}"
         raise errors.Unencrypted(self._place, how)
 
@@ -197,11 +197,11 @@ class Keyring:
         """Return a hint on how to join, and which members to ask."""
         from dorky import git
 
-        rc = self._root / RC
+        rc = self._root / RC if self._root else None
         command = "dorky team join"
-        if not rc.exists():
+        if rc is None or not rc.exists():
             command = f"DORKY_URL={shlex.quote(self._place)} {command}"
-        who = git.last_author(rc) if rc.exists() else ""
+        who = git.last_author(rc) if rc and rc.exists() else ""
         whom = f"{who}, who committed {RC}," if who else "a member of the team"
         return f"{command}, then tell {whom} the fingerprint that it prints"
 
