@@ -33,13 +33,16 @@ def demo() -> int:
     return run("python", "examples/demo.py")
 
 
-def test(*arguments: str, deep: bool) -> int:
+def test(*arguments: str, deep: bool, coverage: bool) -> int:
     """Run the tests; further arguments are pytest's."""
     # Stealing starts from long runs of neighbours: a module's servers start about once a worker.
     # One more than there are cores: some tests wait, for disks and for other processes.
     workers = min((os.cpu_count() or 1) + 1, 8)
     spread = ["-n", str(workers), "--dist", "worksteal"]
-    return run("pytest", *spread, *(["-m", "deep"] if deep else []), *arguments)
+    chosen = [*(["-m", "deep"] if deep else []), *(["--cov"] if coverage else [])]
+    # The interpreter's own events cost less than a trace function, where coverage can use them.
+    core = {"COVERAGE_CORE": "sysmon"} if coverage and sys.version_info >= (3, 12) else {}
+    return run("pytest", *spread, *chosen, *arguments, env=core)
 
 
 def bounds(*arguments: str, lowest: bool) -> int:
@@ -117,7 +120,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="dev.py", description="The one way into development.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     flags: dict[Callable[..., int], list[tuple[str, str]]] = {
-        test: [("--deep", "the slow, thorough tests instead")],
+        test: [
+            ("--deep", "the slow, thorough tests instead"),
+            ("--coverage", "measure what they run, and fail below the floor in pyproject.toml"),
+        ],
         lint: [("--check", "change nothing, as always")],
         docs: [("--check", "write nothing, fail if a page is stale")],
         bounds: [("--lowest", "the lowest versions instead")],
@@ -201,13 +207,13 @@ def quietly(*command: str | Path, env: Mapping[str, str] | None = None) -> None:
         sys.exit(f"{done.stdout}dev.py: failed: {shlex.join(map(str, command))}")
 
 
-def run(*command: str) -> int:
+def run(*command: str, env: Mapping[str, str] | None = None) -> int:
     """Run a program of the environment, which also comes first in its PATH."""
     say(shlex.join(command))
     path = os.pathsep.join([str(BIN), os.environ.get("PATH", os.defpath)])
     name, *rest = command
     return subprocess.run(
-        [BIN / name, *rest], cwd=ROOT, env={**os.environ, "PATH": path}, check=False
+        [BIN / name, *rest], cwd=ROOT, env={**os.environ, **(env or {}), "PATH": path}, check=False
     ).returncode
 
 

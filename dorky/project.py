@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from dorky.keys.age import Ask
     from dorky.keys.keyring import Keyring
     from dorky.keys.placement import Owner
+    from dorky.keys.signing import Signer
+    from dorky.keys.teamlog import Team
     from dorky.keys.vault import Vault
     from dorky.remote.known import Known
     from dorky.remote.root import Remote
@@ -399,7 +401,7 @@ class Project:
         with self._opening:
             if self._store is None:
                 packs, scratch = self.state / "packs", self.state / SCRATCH
-                self._store = Store(packs, scratch, self.database, lambda: self.vault)
+                self._store = Store(packs, scratch, self.database, lambda: self.vault, self._sign)
             return self._store
 
     @property
@@ -542,6 +544,41 @@ class Project:
             return self.keyring.newest or self.unlock(self.header)
 
     @property
+    def team(self) -> Team:
+        """Return the team: members, roles, and every key that ever signed for one."""
+        return self.database.team()
+
+    def _sign(self) -> Signer:
+        return self.signer
+
+    def found_team(self) -> None:
+        """Begin the team log with the members of the roster; the user administers the team."""
+        from dorky.keys.teamlog import Team
+        from dorky.store import authorship
+
+        members = {member.name: member for member in self.roster.members}
+        signer = self.keyring.signer(Team(members=members))
+        team, entry = authorship.enter(
+            self.store, Team(), self.header, self.roster, signer, heads={}
+        )
+        with self.store.writer() as writer, self.database.transaction():
+            writer.add(model.Kind.TEAM, entry)
+            writer.save()
+            self.database.set_team(team)
+
+    @property
+    def signer(self) -> Signer:
+        """Return the user's key that signs, one of a member with a role if there is any.
+
+        Raises:
+            CantSign: None of the user's keys can be used.
+        """
+        if self.header.sealed:
+            # An identity may lie in the repository; opening the keys finds it.
+            assert self.vault
+        return self.keyring.signer(self.team)
+
+    @property
     def publics(self) -> set[str]:
         """Return the public keys of the user's identities.
 
@@ -585,22 +622,23 @@ class Project:
 
         noted = spare.known(self.spare)
         if noted and header.repository != noted:
-            import shlex
-
             url = self.config.text(f"remotes.{ORIGIN}.url")
-            hint = (
-                f"git log -p {RC}; if the project has moved to another repository:"
-                f" rm {shlex.quote(str(self.spare.repository))}"
-            )
-            raise errors.WrongRepository(url, header.repository[:12], noted[:12], hint=hint)
+            place = self.spare.repository
+            raise errors.WrongRepository(url, header.repository[:12], noted[:12], noted_in=place)
 
     def check_pin(self) -> None:
-        """Check, after reading the remote, that it has the key that `.dorkyrc` commits to.
+        """Check, after reading the remote, that it has the key and the team of `.dorkyrc`.
 
         Raises:
             WrongKey: The remote has another key, or an older one.
+            WrongTeam: The remote has another team log.
+            TeamRewound: The remote has an older team log.
         """
+        from dorky.remote import authority
+
         self.keyring.check_pin(self.header)
+        url = self.config.text(f"remotes.{ORIGIN}.url") or str(self.root)
+        authority.check_pin(self.store, self.config.text("repository.team"), url)
 
     @property
     def author(self) -> str:
@@ -648,7 +686,10 @@ class Project:
             known = None
         if known is None:
             self.database.set(f"remote.{name}.place", place)
-        return Remote(name, driver, self.store, self.unlock, self.known(driver, endpoint))
+        own = self.known(driver, endpoint)
+        remote = Remote(name, driver, self.store, self.unlock, own, self._sign)
+        remote.pin = self.config.text("repository.team")
+        return remote
 
     def known(self, driver: Driver, endpoint: str) -> Known:
         """Return what this user knows of a remote's place, whatever happens to `.dorky/`."""
@@ -693,7 +734,7 @@ class Project:
         self.database.set(key, b"honoured")
 
     def write_rc(self, opened: Vault, settings: Mapping[str, str | bool]) -> None:
-        """Write `.dorkyrc`: the repository's id and fingerprint, and the settings."""
+        """Write `.dorkyrc`: the repository's id, fingerprint and team, and the settings."""
         values: dict[str, str | int | bool] = {
             "version": VERSION,
             "repository.id": opened.repository,
@@ -702,6 +743,7 @@ class Project:
             values["repository.fingerprint"] = opened.fingerprint
         else:
             values["repository.unencrypted"] = True
+        values["repository.team"] = self.team.pin
         for key, value in {**values, **settings}.items():
             self.config.set(key, value, scope="project")
 

@@ -2,40 +2,66 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
+import contextlib
+import faulthandler
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
 import servers
+import surroundings
 from hypothesis import settings
 from machines import Machine
 from servers import Remote, RequestLog, Server
 
 from dorky.repo import Repository
 
-pytest.register_assert_rewrite("dorky.testing")
+pytest.register_assert_rewrite("attacks", "clones", "dorky.testing", "teams", "watcher")
 
 # Of what does not say how many: the suite has four minutes. `--deep` runs what needs more.
 settings.register_profile("quick", max_examples=60)
 settings.load_profile("quick")
 
-_OURS = ("AWS_", "GOOGLE_", "GCE_", "CLOUDSDK_", "STORAGE_EMULATOR_HOST", "DORKY_", "GIT_", "XDG_")
+DEEP_LIMIT = 1800
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Give deep tests a longer time limit than the one in pyproject.toml."""
+    for item in items:
+        if item.get_closest_marker("deep") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(DEEP_LIMIT))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Let no test go on for ever, not even in code that no time limit of Python's interrupts."""
+    marker = item.get_closest_marker("timeout")
+    given = item.config.getoption("timeout")
+    limit = marker.args[0] if marker else float(item.config.getini("timeout"))
+    limit = limit if given is None else given
+    with surroundings.at_the_latest(limit + 60) if limit else contextlib.nullcontext():
+        return (yield)
+
+
+def pytest_enter_pdb() -> None:
+    """Give people all the time that they want in a debugger."""
+    faulthandler.cancel_dump_traceback_later()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def ready() -> Iterator[None]:
+    """Let nothing of whoever runs the tests in: see `surroundings`."""
+    with surroundings.made_ready():
+        yield
 
 
 @pytest.fixture(autouse=True)
 def hermetic(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Nothing of whoever runs the tests gets in: no home, credentials, configuration or proxy.
+    """Give each test an empty HOME.
 
     Returns:
-        The empty directory that is HOME.
+        That directory.
     """
-    for name in os.environ:
-        if name.startswith(_OURS) or name.lower().endswith("_proxy"):
-            monkeypatch.delenv(name)
-    # No waiting for the metadata servers of clouds that we are not in.
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    monkeypatch.setenv("NO_GCE_CHECK", "true")
     home = tmp_path_factory.mktemp("home")
     monkeypatch.setenv("HOME", str(home))
     return home

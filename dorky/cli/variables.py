@@ -141,7 +141,7 @@ def get(
     elif documents.syntax_of(path) is Syntax.DOTENV:
         _print(quoting.export(found, Form.DOTENV))
     else:
-        _print("".join(f"{name(each)} = {name(value)}\n" for each, value in found.items()))
+        _print("".join(f"{name(key)} = {name(value)}\n" for key, value in found.items()))
 
 
 def _print(answer: str) -> None:
@@ -201,7 +201,7 @@ def set(
     """
     from dorky.commands import variables
 
-    word = next((each for each in (key, path) if "=" in each and '"' not in each), "")
+    word = next((text for text in (key, path) if "=" in text and '"' not in text), "")
     if context.args or (word and (word == key or documents.syntax_of(path) is None)):
         file, variable = (path, key) if word in {"", key} else (".env", path)
         meant = [file, variable.partition("=")[0]]
@@ -257,7 +257,7 @@ def unset(
     ],
     json: Json = False,
 ) -> None:
-    """Take a variable out of a file, and stage that.
+    """Remove a variable from a file, and stage that.
 
     \b
     $ dorky unset .env OLD_TOKEN

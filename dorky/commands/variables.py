@@ -93,7 +93,7 @@ def _content(project: Project, name: str) -> _Content:
     stat = project.worktree.stat(name) if name else project.root.stat()
     if stat is not None:
         if stat_module.S_ISDIR(stat.st_mode):
-            raise errors.UsageError(f"{name or 'this'} is a directory", hint="name a file")
+            raise errors.DirectoryNamed(name or "This")
         if stat_module.S_ISLNK(stat.st_mode):
             return _Content(mode_of(stat), project.worktree.link_target(name))
         with open(project.worktree.open(name), "rb") as file, files.disk_errors(Path(name)):
@@ -135,11 +135,11 @@ def _was_pulled(project: Project) -> bool:
 
 def read_document(project: Project, path: StrPath, revision: str = "") -> Document:
     """Read a file as a document of variables."""
-    name = _named_document(project, path, _command("cat", f"{revision or 'HEAD'}:{path}"))
+    name = _named_document(project, path, read_from=f"{revision or 'HEAD'}:{path}")
     return documents.parse(name, read_file(project, path, revision))
 
 
-def _named_document(project: Project, path: StrPath, hint: str) -> str:
+def _named_document(project: Project, path: StrPath, **facts: object) -> str:
     """Return the repository path of a file that has keys.
 
     Raises:
@@ -147,7 +147,7 @@ def _named_document(project: Project, path: StrPath, hint: str) -> str:
     """
     name = project.repository_path(path)
     if documents.syntax_of(name) is None:
-        raise errors.UsageError(f"{name} is not a .env, JSON, TOML or YAML file", hint=hint)
+        raise errors.NotADocument(name, **facts)
     return name
 
 
@@ -233,10 +233,7 @@ def environment(
             if only and name not in only:
                 continue
             if not name or "=" in name:
-                raise errors.UsageError(
-                    f"{name!a} in {shown} can't be a variable's name",
-                    hint="dorky run --only NAME takes the others",
-                )
+                raise errors.UnusableName(ascii(name), shown)
             if name not in allow and process.dangerous(name, value):
                 raise errors.UnsafeVariable(shown, name)
             found[name] = value
@@ -274,7 +271,7 @@ def check_settable(project: Project, path: StrPath) -> None:
         UsageError: The file is no `.env`, JSON, TOML or YAML file.
         NoKey: The user can't write to the file.
     """
-    _named_document(project, path, _command("edit", path))
+    _named_document(project, path)
     _editable(project, path, create=True)
     assert project.vault.groups
 
@@ -306,7 +303,7 @@ def edit_document(
 ) -> Edited:
     """Change a document of variables, write it, and stage it."""
     with project.operation(f"{'set' if create else 'unset'} {key}"):
-        _named_document(project, path, _command("edit", path))
+        _named_document(project, path)
         name, old = _editable(project, path, create=create)
         document = documents.parse(name, old.data if old else _empty(name))
         change(document)
@@ -353,7 +350,7 @@ def edit(
         except (errors.BadDocument, errors.LocalChanges) as error:
             raise errors.NotSaved(name, error.message, draft) from None
         except errors.DorkyError as error:
-            raise errors.NotSaved(name, error.message, draft, hint=error.hint) from None
+            raise errors.NotSaved(name, error.message, draft, cause=error) from None
 
 
 def _editable(project: Project, path: StrPath, *, create: bool) -> tuple[str, _Content | None]:
@@ -374,9 +371,7 @@ def _editable(project: Project, path: StrPath, *, create: bool) -> tuple[str, _C
             raise
         name = project.repository_path(path)
     if project.ignore.ignored(name) and name not in project.index.rows():
-        raise errors.UsageError(
-            f"{name} is ignored by .dorkyignore", hint="take it out of there first"
-        )
+        raise errors.IgnoredPath(name, during="edit")
     return name, found
 
 
@@ -387,7 +382,7 @@ def _save(project: Project, name: str, old: _Content | None, data: bytes) -> Edi
         LocalChanges: The file has changed since it was read.
     """
     if moment(project.worktree.stat(name)) != (old.seen if old else None):
-        raise errors.LocalChanges(name, hint="it was changed just now: begin again")
+        raise errors.LocalChanges(name, during="edit")
     differs = old is None or old.data != data
     was = keep_contents(project, name) if old and old.seen and differs else None
     if differs:
@@ -432,7 +427,7 @@ def _private_directory(project: Project) -> Iterator[Path]:
 
 def _missing(path: str, key: str, names: Iterable[str]) -> errors.NoSuchVariable:
     near = difflib.get_close_matches(key, list(names), n=1)
-    return errors.NoSuchVariable(path, key, hint=f"did you mean {near[0]}?" if near else None)
+    return errors.NoSuchVariable(path, key, near=near[0] if near else None)
 
 
 def _empty(name: str) -> bytes:
@@ -453,7 +448,3 @@ def _flaw(name: str, text: bytes) -> errors.BadDocument | None:
 def _text(draft: Path) -> bytes:
     with files.disk_errors(draft):
         return draft.read_bytes()
-
-
-def _command(verb: str, path: StrPath) -> str:
-    return f"dorky {verb} {errors.quoted(path)}"

@@ -23,13 +23,20 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
 
 from dorky import errors, files
 from dorky.format import model
 
+if TYPE_CHECKING:
+    from dorky.keys.teamlog import Team
+
 T = TypeVar("T")
 
+TEAM = "team"
+"""The single value with the team as its log leaves it."""
 PURGES = "purges"
 """The single value with the purges in the last root seen."""
 
@@ -427,6 +434,20 @@ class Database:
         except model.Malformed as error:
             raise errors.CorruptDatabase(self.path, error) from None
 
+    def team(self) -> Team:
+        """Return the team as the newest entry of its log left it, which has been verified."""
+        from dorky.keys.teamlog import Team
+
+        data = self.get(TEAM)
+        try:
+            return msgspec.json.decode(data, type=Team) if data else Team()
+        except msgspec.MsgspecError as error:
+            raise errors.CorruptDatabase(self.path, error) from None
+
+    def set_team(self, team: Team) -> None:
+        """Record the team, as `team` returns it."""
+        self.set(TEAM, msgspec.json.encode(team))
+
     def refs(self) -> dict[str, str]:
         """Return commit ids by ref name."""
         found = dict(self.connection.execute("SELECT name, id FROM refs ORDER BY name"))
@@ -496,8 +517,8 @@ def _check_unforked(path: Path) -> None:
         found = path.stat()
         if (found.st_dev, found.st_ino) in _forked:
             raise errors.Locked(
-                "it was in use when this process was forked",
-                hint="close the project before the fork, or start the process by spawn",
+                "it was in use when this process was forked: close the project before the fork, "
+                "or start the process by spawn"
             )
 
 

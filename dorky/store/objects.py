@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, NamedTuple, TypeVar
 
 from dorky import errors, files
-from dorky.format.model import ALL, KiB, Kind, Location, MiB, ObjectId, Pack
+from dorky.format import model
+from dorky.format.model import ALL, Commit, KiB, Kind, Location, MiB, ObjectId, Pack
 from dorky.parallel import THREADS, BackgroundWorker, in_order
 from dorky.store.database import Database
 
 if TYPE_CHECKING:
     # Locating objects needs neither of these imports, nor the hashes that come with them.
+    from dorky.keys.signing import Signer
     from dorky.keys.vault import Vault
     from dorky.store.pack import PackWriter
 
@@ -68,16 +70,23 @@ class Store:
         database: Holds the locations.
         vault: Returns the keys; called when they are first needed, because unwrapping them costs
             more than many commands do otherwise.
+        signer: Returns the key that signs new commits; None to leave them unsigned.
     """
 
     def __init__(
-        self, directory: Path, scratch: Path, database: Database, vault: Callable[[], Vault]
+        self,
+        directory: Path,
+        scratch: Path,
+        database: Database,
+        vault: Callable[[], Vault],
+        signer: Callable[[], Signer] | None = None,
     ) -> None:
         self.directory = directory
         self._prefix = os.path.join(directory, "")  # noqa: PTH118
         self.scratch = scratch
         self.database = database
         self._vault = vault
+        self._signer = signer
         self._fds: dict[str, int] = {}
         self._opened: dict[ObjectId, tuple[str | None, bytes]] = {}
         self._room = _OPENED
@@ -89,6 +98,11 @@ class Store:
     def vault(self) -> Vault:
         """Return the repository's keys."""
         return self._vault()
+
+    @property
+    def signer(self) -> Signer | None:
+        """Return the key that signs new commits; None to leave them unsigned."""
+        return self._signer() if self._signer else None
 
     def close(self) -> None:
         """Close the packs that are open. No other thread may be reading."""
@@ -338,6 +352,16 @@ class Writer:
             self.append(kind, object_id, self._vault.store(kind, object_id, body, group=group))
         return object_id
 
+    def add_commit(self, commit: Commit) -> ObjectId:
+        """Sign a commit and store it; return its id."""
+        if signer := self._store.signer:
+            from dorky.keys import signing
+            from dorky.keys.sshsig import Namespace
+
+            repository = self._vault.repository
+            commit = signing.signed(commit, Namespace.COMMIT, signer, repository)
+        return self.add(Kind.COMMIT, model.encode(commit))
+
     def add_all(
         self, kind: Kind, bodies: Iterable[bytes], *, group: str = ALL
     ) -> Iterator[tuple[ObjectId, int]]:
@@ -423,6 +447,26 @@ class Writer:
             file.close()
         self._finished.append((path, packed, writer.locations))
         self._open = None
+
+    @contextlib.contextmanager
+    def saving(self) -> Iterator[Callable[[], list[Pack]]]:
+        """Give `save`, and delete what it has written if the block fails after all.
+
+        The caller's transaction is taken back then, so that nothing refers to the packs.
+        """
+        saved: list[Pack] = []
+
+        def save() -> list[Pack]:
+            saved.extend(self.save())
+            return saved
+
+        try:
+            yield save
+        except BaseException:
+            for packed in saved:
+                with contextlib.suppress(OSError):
+                    (self._store.directory / packed.id).unlink()
+            raise
 
     def save(self) -> list[Pack]:
         """Make everything written so far durable, and record it in the caller's transaction."""

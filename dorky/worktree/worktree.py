@@ -97,7 +97,7 @@ class Worktree:
         """
         named = os.fspath(path)
         if not named:
-            raise errors.UsageError("a path is empty", hint="name a file, or . for all of them")
+            raise errors.EmptyPath
         if "\0" in named:
             raise errors.PathNotFound(named)
         absolute = Path(os.path.normpath((within or self.root) / named))
@@ -172,7 +172,7 @@ class Worktree:
     def link_above(self, path: str) -> str | None:
         """Return the outermost directory above a path that is a symbolic link; None if none is."""
         parents = (path[:end] for end, char in enumerate(path) if char == "/")
-        return next((each for each in parents if (self.on_disk(each)).is_symlink()), None)
+        return next((parent for parent in parents if (self.on_disk(parent)).is_symlink()), None)
 
     def mode(self, found: int, recorded: int) -> int:
         """Return the mode to record for a file: the recorded one, if only a umask has narrowed it.
@@ -533,8 +533,8 @@ class Writing:
     def _clear(self, name: str) -> None:
         """Remove a directory that holds no file."""
         for _, directories, _, held in os.fwalk(name, topdown=False, dir_fd=self._held):
-            for each in directories:
-                os.rmdir(each, dir_fd=held)
+            for below in directories:
+                os.rmdir(below, dir_fd=held)
         os.rmdir(name, dir_fd=self._held)
 
 

@@ -9,8 +9,8 @@ import msgspec
 import pytest
 from machines import Machine, flip, forget
 from servers import Remote
+from terminals import Terminal
 
-from cli.conftest import Terminal
 from dorky.results import FsckReport, GCReport, RemoteGCReport, RepairReport
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 from machines import Machine
-
-from cli.conftest import Terminal
+from terminals import Terminal
 
 _RC = 'version = 1\n[remotes.origin]\nurl = "s3://acme-vault/x"\nendpoint = "http://127.0.0.1:9"\n'
 _KEYS = {"AWS_ACCESS_KEY_ID": "A", "AWS_SECRET_ACCESS_KEY": "s"}

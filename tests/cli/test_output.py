@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 from machines import Machine
+from terminals import Terminal
 
-from cli.conftest import Terminal
 from dorky.cli import output
 from dorky.cli.output import Settings, TerminalProgress
 from dorky.results import Change

@@ -16,10 +16,9 @@ from unittest import mock
 import msgspec
 import pytest
 from machines import Machine, Said
+from terminals import Terminal
 
 from dorky.results import Edited
-
-from .conftest import Terminal
 
 CANARY = "hunter2-canary-value"
 
