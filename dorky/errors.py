@@ -308,6 +308,14 @@ class NotARepository(SetupError):
     """
 
 
+class NoWorktree(SetupError):
+    """There is no worktree: {0} was opened without one.
+
+    A program has opened the repository alone, without a directory of files. What reads or writes
+    local files, or a path on the disk, needs a project with one.
+    """
+
+
 class NotSetUp(SetupError):
     """{0} has not been set up on this machine yet.
 

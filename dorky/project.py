@@ -1,4 +1,4 @@
-"""One project on this machine: its directory, settings, state, keys and remotes.
+"""One project on this machine: its settings, state, keys, remotes, and a worktree if there is one.
 
 `repo.Repository` builds the commands from it. Nothing is opened before it is needed: most commands
 need neither the keys nor a driver.
@@ -57,15 +57,20 @@ _UMASKS = "umasks"
 
 
 class Project:
-    """A directory that dorky manages, opened lazily. A context manager.
+    """A repository as one user sees it, opened lazily. A context manager.
+
+    With a root it is a directory that dorky manages. Without one there is no worktree and no
+    `.dorkyrc`, and what needs them raises `NoWorktree`.
 
     Several threads may use a project: what it opens is opened once, reading is safe, and `locked`
     keeps all but one thread from writing. `close` is for the last of them. A child process opens a
     project of its own.
 
     Args:
-        root: The directory that holds `.dorkyrc`.
+        root: The directory that holds `.dorkyrc`; None for a project without a worktree.
         config: The project's settings.
+        state: The directory for the local state of a project without a worktree. It belongs to this
+            object alone, and must be private.
         progress: Receives the progress of long operations.
         ask: Asks the user for a passphrase; None if there is nobody to ask.
         agree: Asks the user whether `.dorkyrc` may choose a profile or a server; likewise.
@@ -73,20 +78,23 @@ class Project:
 
     def __init__(
         self,
-        root: Path,
+        root: Path | None,
         *,
         config: Config | None = None,
+        state: Path | None = None,
         progress: Progress = SILENT,
         ask: Ask | None = None,
         agree: Agree | None = None,
     ) -> None:
-        self.root = root
+        self._root = root
         self.config = config or Config(root)
         self.progress = progress
-        self.worktree = Worktree(root, lambda: self.state / SCRATCH)
-        self.worktree.umasks = self._umasks
+        self._worktree: Worktree | None = None
+        if root is not None:
+            self._worktree = Worktree(root, lambda: self.state / SCRATCH)
+            self._worktree.umasks = self._umasks
         self.ask = ask
-        if any(os.path.lexists(root / name) for name in (RC, STATE)):
+        if root and any(os.path.lexists(root / name) for name in (RC, STATE)):
             self.check_ownership()
         self.agree = agree
         self._mutex = threading.RLock()
@@ -95,7 +103,7 @@ class Project:
         self._store: Store | None = None
         self._keyring: Keyring | None = None
         self._holds_lock = False
-        self._state: Path | None = None
+        self._state = None if root else state
 
     def __enter__(self) -> Self:
         return self
@@ -147,6 +155,28 @@ class Project:
             raise errors.NotARepository(Path(start).resolve())
         return cls(root, progress=progress, ask=ask, agree=agree)
 
+    @property
+    def root(self) -> Path:
+        """Return the directory that holds `.dorkyrc`.
+
+        Raises:
+            NoWorktree: The project has none.
+        """
+        if self._root is None:
+            raise errors.NoWorktree(self.config.url(ORIGIN))
+        return self._root
+
+    @property
+    def worktree(self) -> Worktree:
+        """Return the project's files on disk.
+
+        Raises:
+            NoWorktree: The project has none.
+        """
+        if self._worktree is None:
+            raise errors.NoWorktree(self.config.url(ORIGIN))
+        return self._worktree
+
     def check_ownership(self) -> None:
         """Check that the project belongs to the user, or to somebody whom the user trusts.
 
@@ -164,8 +194,19 @@ class Project:
         ownership.check(self.root, paths, self.config.owners, safe=safe)
 
     def repository_path(self, path: str | os.PathLike[str]) -> str:
-        """Return the repository path of a path that is one, or is absolute (see `relative`)."""
-        return self.worktree.relative(path)
+        """Return the repository path of a path that is one, or is absolute (see `relative`).
+
+        Raises:
+            NoWorktree: It is an absolute path, or leads out of the repository, and the project has
+                no worktree.
+        """
+        if self._worktree is None:
+            try:
+                # Nothing is on disk, so any directory serves as the root.
+                return Worktree(self.state, lambda: self.state).relative(path)
+            except errors.OutsideWorktree:
+                raise errors.NoWorktree(self.config.url(ORIGIN)) from None
+        return self._worktree.relative(path)
 
     # --- state -----------------------------------------------------------------------------
 
@@ -192,7 +233,7 @@ class Project:
         return found
 
     def _own_state(self) -> Path | None:
-        if self._state is None or not self._state.is_dir():
+        if self._root and (self._state is None or not self._state.is_dir()):
             self._state = states.find(self.base, self.config)
         return self._state
 
@@ -230,7 +271,7 @@ class Project:
         """Return the slot of the second copy of unpushed work; None outside of git."""
         from dorky import git
 
-        if git.find(self.root) is None:
+        if self._root is None or git.find(self._root) is None:
             return None
         from dorky.store import spare
 
@@ -280,12 +321,10 @@ class Project:
             return errors.ForeignState(self.base, self.base / others[0][:8])
         return errors.OldState(self.base) if states.has_old_layout(self.base) else None
 
-    def make_state(self, *, key: bytes | None = None, lost: bool = False) -> None:
+    def make_state(self, *, lost: bool = False) -> None:
         """Make the directory of this user's state, if there is none.
 
         Args:
-            key: The key that names it; by default the user's. The state of another key can only be
-                found through this object.
             lost: Whether the state is for restoring a second copy, which otherwise prevents a new
                 state.
 
@@ -297,7 +336,7 @@ class Project:
         if self._own_state() is None:
             if error := self._others_state() or (None if lost else self._lost()):
                 raise error
-            self._state = states.make(self.base, self.config, key=key)
+            self._state = states.make(self.base, self.config)
 
     def take_state(self, name: str) -> None:
         """Take over the state of another key; ``name`` is its whole name."""
@@ -305,18 +344,19 @@ class Project:
             states.delete(found)  # empty: a command was killed when it had just begun
         self._state = states.take(self.base, name, self.config)
 
-    def set_up(self, *, key: bytes | None = None) -> None:
+    def set_up(self) -> None:
         """Make this user's state, if it is missing (see `make_state`).
 
         Raises:
             CorruptDatabase: Only the database is missing.
             StateLost: There was a state, with work that was not pushed.
         """
-        self.check_ownership()
+        if self._root:
+            self.check_ownership()
         if not self.is_set_up and (self.has_packs or self._lost()):
             raise self.nothing_known()
-        self.make_state(key=key)
-        with files.disk_errors(self.base):
+        self.make_state()
+        with files.disk_errors(self.state):
             (self.state / SCRATCH).mkdir(mode=0o700, exist_ok=True)
         self._make_database()
 
@@ -458,7 +498,7 @@ class Project:
         """
         data = self.database.get("header")
         if data is None:
-            raise errors.NotSetUp(self.root)
+            raise errors.NotSetUp(self._root or self.config.url(ORIGIN))
         try:
             return model.decode(Header, data)
         except model.Malformed as error:
@@ -492,7 +532,7 @@ class Project:
             if self._keyring is None:
                 from dorky.keys.keyring import Keyring
 
-                self._keyring = Keyring(self.root, self.config, self.ask)
+                self._keyring = Keyring(self._root, self.config, self.ask)
             return self._keyring
 
     @property
@@ -610,7 +650,7 @@ class Project:
             return name
         from dorky import git
 
-        top = git.find(self.root)
+        top = git.find(self._root) if self._root else None
         return (git.user(top) if top else "") or self.config.login
 
     # --- remotes ---------------------------------------------------------------------------

@@ -403,25 +403,24 @@ def download_from(
     ask: age.Ask = age.nobody,
 ) -> Path:
     """Run `download` without a project; everything but the file is deleted afterwards."""
-    with tempfile.TemporaryDirectory(prefix="dorky-") as scratch:
-        place = Path(scratch).resolve()
-        flags = _remote_settings(place, ORIGIN, url, options or {})
-        flags |= _expected(plain=plain)
-        config = Config(place, flags=flags)
-        with Project(place, config=config, progress=progress, ask=ask) as project:
-            # This state is used only once: it needs no lasting key, and no home to keep one in.
-            project.set_up(key=os.urandom(32))
-            with _following_by(url):
-                head = refresh(project).new
-            if head:
-                project.database.set_ref(MAIN, head)
-            return download(project, revision, path, destination, force=force)
+    flags = _remote_settings(None, ORIGIN, url, options or {}) | _expected(plain=plain)
+    config = Config(None, flags=flags)
+    with (
+        tempfile.TemporaryDirectory(prefix="dorky-") as state,
+        Project(None, config=config, state=Path(state), progress=progress, ask=ask) as project,
+    ):
+        project.set_up()
+        with _following_by(url):
+            head = refresh(project).new
+        if head:
+            project.database.set_ref(MAIN, head)
+        return download(project, revision, path, destination, force=force)
 
 
 def _remote_settings(
-    root: Path, name: str, url: str, options: Mapping[str, str | bool]
+    root: Path | None, name: str, url: str, options: Mapping[str, str | bool]
 ) -> dict[str, str | bool]:
-    """Return the settings of a remote for the `.dorkyrc` in ``root``, by key.
+    """Return the settings of a remote, by key: for the `.dorkyrc` in ``root``, if it is given.
 
     Raises:
         BadURL: No driver understands ``url``.
@@ -429,9 +428,11 @@ def _remote_settings(
     if not url:
         return {}
     place = urlsplit(open_driver(url, {}).url)
-    if place.scheme == "file" and Path(unquote(place.path)).resolve().is_relative_to(root):
+    if root is None:
+        url = url if "://" in url else str(files.expanded(url).absolute())
+    elif place.scheme == "file" and Path(unquote(place.path)).resolve().is_relative_to(root):
         raise errors.BadURL(url, "a remote inside the project would be staged with it")
-    if "://" not in url and not url.startswith(("/", "~")):
+    elif "://" not in url and not url.startswith(("/", "~")):
         # `.dorkyrc` is shared, so a relative directory is relative to it.
         url = os.path.relpath(Path.cwd() / url, root)
     settings = {"url": url, **options}

@@ -35,7 +35,7 @@ class Keyring:
         ask: Asks the user for a passphrase; None if nobody can be asked.
     """
 
-    def __init__(self, root: Path, config: Config, ask: age.Ask | None) -> None:
+    def __init__(self, root: Path | None, config: Config, ask: age.Ask | None) -> None:
         self._root = root
         self._config = config
         self._ask = ask or age.nobody
@@ -154,7 +154,7 @@ class Keyring:
         """
         if header.sealed or seen or self._config.get("repository.unencrypted") is True:
             return
-        rc = (self._root / RC).exists()
+        rc = self._root is not None and (self._root / RC).exists()
         facts = {} if rc else {"cloning": self._place}
         raise errors.Unencrypted(self._place, **facts)
 
@@ -227,8 +227,8 @@ class Keyring:
         """Return who can let the user in: the author of `.dorkyrc`; without one, the place."""
         from dorky import git
 
-        rc = self._root / RC
-        return {"author": git.last_author(rc)} if rc.exists() else {"place": self._place}
+        rc = self._root / RC if self._root else None
+        return {"author": git.last_author(rc)} if rc and rc.exists() else {"place": self._place}
 
     @property
     def _place(self) -> str:

@@ -305,19 +305,18 @@ def has_old_layout(base: Path) -> bool:
     return not base.is_symlink() and (base / DATABASE).is_file()
 
 
-def make(base: Path, config: Config, *, key: bytes | None = None) -> Path:
+def make(base: Path, config: Config) -> Path:
     """Make an empty state of this user, unless there is one; return its directory.
 
     Args:
         base: The project's `.dorky/`, made if need be.
         config: Leads to the key.
-        key: A key to use instead, for a state that is used only once.
 
     Raises:
         UntrustedState: `.dorky/` is a link, no directory, or another user's.
         NoStateKey: There is no key, and no place for one.
     """
-    key = key or make_key(config)
+    key = make_key(config)
     with files.disk_errors(base):
         if not base.is_symlink():
             base.mkdir(mode=0o700, parents=True, exist_ok=True)
