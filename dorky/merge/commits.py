@@ -6,7 +6,7 @@ sides changed; where that is impossible the file is a conflict, for a person to 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from dorky import errors
@@ -16,7 +16,7 @@ from dorky.keys.placement import Owner
 from dorky.paths import parents
 from dorky.results import Unmerged
 from dorky.store import history, projection
-from dorky.store.history import Placed
+from dorky.store.history import Placed, Trees
 from dorky.store.index import Row
 from dorky.store.objects import Store
 from dorky.store.projection import View
@@ -24,10 +24,7 @@ from dorky.worktree import staging
 
 if TYPE_CHECKING:
     # A pull that only follows the other side needs none of it.
-    from dorky.merge.entries import Files, Sides
-
-Bring = Callable[[Iterable[Entry]], object]
-"""Fetches the chunks of files into the local store."""
+    from dorky.merge.entries import Bring, Files, Sides
 
 
 class Merged(NamedTuple):
@@ -50,12 +47,12 @@ class Merged(NamedTuple):
     dropped: tuple[str, ...] = ()
 
 
-class _Commits(NamedTuple):
-    """The common ancestor, if there is one, and the commits to merge."""
+class _Trees(NamedTuple):
+    """The trees of the common ancestor, and of both sides, by group."""
 
-    base: ObjectId | None
-    ours: ObjectId
-    theirs: ObjectId
+    base: Trees
+    ours: Trees
+    theirs: Trees
 
 
 class _Views(NamedTuple):
@@ -115,13 +112,14 @@ def merge(
             contested files, or the files of a group that the user can't read.
         NameClash: Names differ only in case.
     """
-    from dorky.merge import entries
+    from dorky.merge import bases, entries
 
     owner = placement.owner(known)
     living = {group.id for group in known.groups if group.patterns}
-    commits = _Commits(history.merge_base(store, ours, theirs), ours, theirs)
-    sealed = _sealed_trees(store, commits, label, living)
-    views, dropped = _views(store, commits, owner, living)
+    base = bases.ancestor(store, ours, theirs, living, bring)
+    all_trees = _Trees(base, *(history.read_commit(store, side).trees for side in (ours, theirs)))
+    sealed = _sealed_trees(store, all_trees, label, living)
+    views, dropped = _views(store, all_trees, owner, living)
     changes = _compare(views, rows)
     bring(entry for entry in changes.contested() if entry.size <= entries.LARGEST)
     with store.writer() as writer:
@@ -152,10 +150,14 @@ def merge(
 
 
 def _views(
-    store: Store, commits: _Commits, owner: Owner, living: Collection[str]
+    store: Store, trees: _Trees, owner: Owner, living: Collection[str]
 ) -> tuple[_Views, list[str]]:
-    """Return what counts of three commits, and the groups whose trees the other side left out."""
-    base, ours, theirs = (View(store, history.trees_of(store, commit), owner) for commit in commits)
+    """Return what counts of the trees, and the groups whose trees the other side left out."""
+    opened = store.vault.groups
+    base, ours, theirs = (
+        View(store, {group: side[group] for group in history.in_order(side.keys() & opened)}, owner)
+        for side in trees
+    )
     theirs, dropped = without_drops(base, theirs, living)
     return _Views(base, ours, theirs), dropped
 
@@ -353,21 +355,19 @@ def _check_names(paths: Collection[str], label: str) -> None:
 
 
 def _sealed_trees(
-    store: Store, commits: _Commits, label: str, living: Collection[str]
+    store: Store, trees: _Trees, label: str, living: Collection[str]
 ) -> dict[str, ObjectId]:
     """Return the trees of groups that the user can't read, each merged as a whole.
 
     Raises:
         Diverged: Both sides changed the files of such a group.
     """
-    base_trees, our_trees, their_trees = (
-        history.read_commit(store, commit).trees if commit else {} for commit in commits
-    )
+    from dorky.merge import bases
+
     found = {}
-    for group in (our_trees.keys() | their_trees.keys()) - store.vault.groups:
-        before, our, their = (trees.get(group) for trees in (base_trees, our_trees, their_trees))
-        if group in living:  # see `without_drops`
-            our, their = our or before, their or before
+    for group in (trees.ours.keys() | trees.theirs.keys()) - store.vault.groups:
+        before, our, their = (side.get(group) for side in trees)
+        our, their = bases.presumed(before, our, their, is_living=group in living)
         if before not in {our, their} and our != their:
             what = "both sides changed files of a group that you are not in"
             raise errors.Diverged(label, what, over="left group")

@@ -6,11 +6,12 @@
 from __future__ import annotations
 
 import stat as stat_module
+from collections.abc import Callable, Iterable
 from typing import Literal, NamedTuple
 
 import msgspec
 
-from dorky.format.model import MiB
+from dorky.format.model import Entry, MiB
 from dorky.keys.placement import Owner
 from dorky.results import Unmerged
 from dorky.store.history import MAIN, Placed
@@ -19,6 +20,10 @@ from dorky.store.objects import Store, Writer
 _BESIDE = ".theirs"
 LARGEST = 4 * MiB
 """The size of the largest file whose content is combined, in bytes."""
+
+
+Bring = Callable[[Iterable[Entry]], object]
+"""Fetches the chunks of files into the local store."""
 
 
 class Sides(NamedTuple):
@@ -87,18 +92,18 @@ def _combine(
 ) -> File:
     """Combine two versions of a file, if it is a text that is not too long."""
     mode = theirs.entry.mode if base and ours.entry.mode == base.entry.mode else ours.entry.mode
-    if theirs.entry.sha256 == ours.entry.sha256 and _are_files(ours, theirs):
+    if theirs.entry.sha256 == ours.entry.sha256 and are_files(ours, theirs):
         return File(encrypted_for(files, _with(ours, mode=mode), group))
     combined = None
-    if _are_files(ours, theirs) and max(ours.entry.size, theirs.entry.size) <= LARGEST:
-        original = base if base and _are_files(base) and base.entry.size <= LARGEST else None
+    if are_files(ours, theirs) and max(ours.entry.size, theirs.entry.size) <= LARGEST:
+        original = base if base and are_files(base) and base.entry.size <= LARGEST else None
         from dorky.merge import threeway
 
         combined = threeway.combine(
             path,
-            _read(files.store, original) if original else None,
-            _read(files.store, ours),
-            _read(files.store, theirs),
+            read(files.store, original) if original else None,
+            read(files.store, ours),
+            read(files.store, theirs),
             ours_label=MAIN,
             theirs_label=files.label,
         )
@@ -112,7 +117,8 @@ def _combine(
     return File(Placed(group, entry), conflict if combined.conflicts else None)
 
 
-def _are_files(*sides: Placed) -> bool:
+def are_files(*sides: Placed) -> bool:
+    """Return whether none of some entries is a link."""
     return all(stat_module.S_ISREG(side.entry.mode) for side in sides)
 
 
@@ -120,7 +126,8 @@ def _with(side: Placed, *, mode: int) -> Placed:
     return side._replace(entry=msgspec.structs.replace(side.entry, mode=mode))
 
 
-def _read(store: Store, side: Placed) -> bytes:
+def read(store: Store, side: Placed) -> bytes:
+    """Return the content of a file."""
     from dorky.worktree import checkout
 
     return b"".join(checkout.read(store, side.entry, side.group))

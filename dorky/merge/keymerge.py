@@ -9,6 +9,7 @@ both changed the same comment ours stays.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -37,23 +38,15 @@ def combine(
     path: str, base: bytes | None, ours: bytes, theirs: bytes, labels: Labels
 ) -> Combined | None:
     """Merge documents; return None if a version is malformed, or has too many values."""
-    try:
-        documents = [parse(path, data) for data in (base, ours, theirs) if data is not None]
-    except errors.BadDocument:
+    versions = _versions(path, base, ours, theirs)
+    if versions is None:
         return None
-    if any(len(document.leaves()) > _LEAVES for document in documents):
-        return None
-    versions = _Versions(*({}, *map(_leaves, documents))[-3:])
     if any(map(_is_list, versions)) and syntax_of(path) is not Syntax.DOTENV:
         whole = linemerge.compare(ours, theirs)
         return Combined(linemerge.mark_up(whole, labels).data, ("the list",))
     layout = _layout(path, versions)
     merge = _merge(layout, versions)
-    editing = _Editing(
-        layout,
-        kept=layout.reached(versions.ours) & layout.reached(versions.theirs),
-        repeated=_repeated(ours) | _repeated(theirs),
-    )
+    editing = _editing(layout, versions, ours, theirs)
     parts = linemerge.merge(base, ours, theirs)
     with_ours, with_theirs, with_both = (
         linemerge.settle(parts, choice)
@@ -72,6 +65,30 @@ def combine(
     if not (by_lines.conflicts and plausible):
         by_lines = linemerge.mark_up(linemerge.compare(ours, theirs), labels)
     return Combined(by_lines.data, merge.conflicts or by_lines.conflicts)
+
+
+def ancestor(path: str, base: bytes | None, ours: bytes, theirs: bytes) -> Combined | None:
+    """Merge two common ancestors of a document (see `threeway.ancestor`).
+
+    Returns:
+        The document, with a value that neither side has at each conflict; None if a version is
+        malformed, has too many values, or can't be edited.
+    """
+    versions = _versions(path, base, ours, theirs)
+    if versions is None or (any(map(_is_list, versions)) and syntax_of(path) is not Syntax.DOTENV):
+        return None
+    layout = _layout(path, versions)
+    merge = _merge(layout, versions)
+    # A value that differs from any other: also from that of an ancestor of the ancestors.
+    odd = Leaf("the-common-ancestors-disagree-" + hashlib.sha256(ours + b"\0" + theirs).hexdigest())
+    wanted = {**merge.ours, **{unit: {unit: odd} for unit in merge.conflicts}}
+    parts = linemerge.merge(base, ours, theirs)
+    candidates = (
+        linemerge.settle(parts, linemerge.additions),
+        linemerge.settle(parts, linemerge.ours),
+    )
+    text = _editing(layout, versions, ours, theirs).text(wanted, candidates, (ours, theirs))
+    return None if text is None else Combined(text, merge.conflicts)
 
 
 def _above(key: str) -> list[str]:
@@ -118,6 +135,17 @@ class _Versions(NamedTuple):
     base: _Leaves
     ours: _Leaves
     theirs: _Leaves
+
+
+def _versions(path: str, base: bytes | None, ours: bytes, theirs: bytes) -> _Versions | None:
+    """Read three versions; return None if one is malformed, or has too many values."""
+    try:
+        documents = [parse(path, data) for data in (base, ours, theirs) if data is not None]
+    except errors.BadDocument:
+        return None
+    if any(len(document.leaves()) > _LEAVES for document in documents):
+        return None
+    return _Versions(*({}, *map(_leaves, documents))[-3:])
 
 
 class _Layout(NamedTuple):
@@ -310,3 +338,11 @@ class _Editing(NamedTuple):
             if outermost is not None and outermost not in gone:
                 document.unset(outermost)
                 gone.add(outermost)
+
+
+def _editing(layout: _Layout, versions: _Versions, ours: bytes, theirs: bytes) -> _Editing:
+    return _Editing(
+        layout,
+        kept=layout.reached(versions.ours) & layout.reached(versions.theirs),
+        repeated=_repeated(ours) | _repeated(theirs),
+    )

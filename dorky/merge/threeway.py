@@ -59,6 +59,23 @@ def combine(
     return linemerge.mark_up(linemerge.merge(base, ours, theirs), labels)
 
 
+def ancestor(path: str, base: bytes | None, ours: bytes, theirs: bytes) -> Combined | None:
+    """Merge two common ancestors of a file into one that can serve as the base of a merge.
+
+    In place of a conflict it has a text that neither of them has. The arguments are those of
+    `combine`, and so is the result.
+    """
+    if not (_is_text(ours) and _is_text(theirs) and _is_text(base or b"")):
+        return None
+    if syntax_of(path) and max(len(base or b""), len(ours), len(theirs)) <= _DOCUMENT:
+        from dorky.merge import keymerge
+
+        combined = keymerge.ancestor(path, base, ours, theirs)
+        if combined:
+            return combined
+    return linemerge.mark_up(linemerge.merge(base, ours, theirs), Labels("", ""))
+
+
 def marked(data: bytes) -> int | None:
     """Return the number of the first line that begins or ends a conflict; None if there is none."""
     found = _MARKER.search(data)

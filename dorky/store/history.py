@@ -352,16 +352,24 @@ def ahead_behind(store: Store, ours: ObjectId | None, theirs: ObjectId | None) -
     return (one, 0) if ours else (0, one)
 
 
-def merge_base(store: Store, ours: ObjectId, theirs: ObjectId) -> ObjectId | None:
-    """Return a best common ancestor: one that is no other common ancestor's ancestor.
+def merge_bases(
+    store: Store, ours: Collection[ObjectId], theirs: Collection[ObjectId]
+) -> list[ObjectId]:
+    """Return the best common ancestors: those that are no other common ancestor's ancestors.
 
-    Of several (after criss-cross merges) it is the newest; None if the histories are unrelated.
+    Args:
+        store: The store that holds the commits.
+        ours: The newest commits of one side.
+        theirs: The newest commits of the other side.
+
+    Returns:
+        The newest first; several after criss-cross merges, none if the histories are unrelated.
     """
-    sides, commits = _sides(store, [ours], [theirs])
-    common = [each for each, side in sides.items() if side == _BOTH]
-    parents = {parent for each in common for parent in commits[each].parents}
-    best = (each for each in common if each not in parents)
-    return max(best, key=lambda each: (commits[each].time, each), default=None)
+    sides, commits = _sides(store, ours, theirs)
+    common = [commit for commit, side in sides.items() if side == _BOTH]
+    parents = {parent for commit in common for parent in commits[commit].parents}
+    best = [commit for commit in common if commit not in parents]
+    return sorted(best, key=lambda commit: (commits[commit].time, commit), reverse=True)
 
 
 _OURS, _THEIRS, _BOTH = 1, 2, 3
@@ -406,10 +414,10 @@ def _sides(
             waiting.add(commit_id)
             heapq.heappush(pending, (-commits[commit_id].time.timestamp(), commit_id))
 
-    for head in ours:
-        reach(head, _OURS)
-    for head in theirs:
-        reach(head, _THEIRS)
+    for commit_id in ours:
+        reach(commit_id, _OURS)
+    for commit_id in theirs:
+        reach(commit_id, _THEIRS)
     while pending and sides.get(goal or "") != _BOTH:
         if len(pending) == 1 and not beginning and sides[pending[0][1]] == _BOTH:
             break
