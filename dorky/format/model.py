@@ -373,6 +373,33 @@ class Pack(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=T
     epochs: Annotated[int, msgspec.Meta(ge=0, le=(1 << 31) - 1)] = 0
 
 
+class Table(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """A table that a root lists: an index of many packs (see `store.table`).
+
+    Attributes:
+        id: Its name: a hash of every byte of it.
+        salt: Random; decides which page an object is in.
+        page: The length of a page in bytes.
+        pages: The number of its pages of locations.
+        lists: The number of its pages of packs, which follow; none in the table of recent packs.
+        objects: The number of its locations.
+        packs: The number of packs that it is about.
+    """
+
+    id: ObjectId
+    salt: Token
+    page: Annotated[int, msgspec.Meta(ge=1, le=64 * KiB)]
+    pages: Annotated[int, msgspec.Meta(ge=1, le=1 << 24)]
+    lists: Annotated[int, msgspec.Meta(ge=0, le=1 << 14)]
+    objects: Size
+    packs: Annotated[int, msgspec.Meta(ge=0, le=1 << 24)]
+
+    @property
+    def size(self) -> int:
+        """Return its size in bytes, without the footer."""
+        return self.page * (self.pages + self.lists)
+
+
 class Inline(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """A small object inside the root itself, in its stored form."""
 
