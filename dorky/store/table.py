@@ -116,6 +116,12 @@ def build(held: Iterable[Held], vault: Vault, *, lists: bool = True) -> tuple[Ta
     return made, data
 
 
+def most(objects: int, packs: int) -> int:
+    """Return about how many bytes a table of so many objects has at the most."""
+    pages = max(1, -(-objects // FILL))
+    return objects * _ENTRY.size + pages * (min(packs, FILL) * _NAMED.size + _STEP)
+
+
 def _spread(rows: bytearray, salt: bytes, pages: int) -> list[bytearray]:
     spread = [bytearray() for _ in range(pages)]
     for start in range(0, len(rows), _ROW.size):
@@ -196,6 +202,11 @@ def page_of(table: Table, object_id: ObjectId) -> int:
     return _page(bytes.fromhex(object_id), bytes.fromhex(table.salt), table.pages)
 
 
+def footer(table: Table) -> bytes:
+    """Return the bytes that follow its pages."""
+    return _FOOTER.pack(table.page, table.pages, table.lists, MAGIC)
+
+
 def span(table: Table, page: int) -> tuple[int, int]:
     """Return where a page begins and ends."""
     return page * table.page, (page + 1) * table.page
@@ -208,7 +219,7 @@ def read_page(table: Table, page: int, data: bytes, vault: Vault) -> dict[Object
         table: The table as the root lists it.
         page: The page's number.
         data: The page's bytes (see `span`).
-        vault: Opens it.
+        vault: Opens it, with the newest key alone: a rotation makes tables again.
 
     Returns:
         The places of its objects. An object may lie in several packs.
@@ -251,21 +262,33 @@ def _opened(table: Table, page: int, data: bytes, vault: Vault) -> tuple[int, in
     length = table.page - _HASH * depth
     if len(data) != table.page or length < _HEAD.size + (OVERHEAD if vault.sealed else 0):
         raise errors.CorruptTable(table.id, f"a page of {len(data)} bytes")
-    footer = _FOOTER.pack(table.page, table.pages, table.lists, MAGIC)
     top = _leaf(memoryview(data)[:length])
     for level in range(depth):
         sibling = data[length + level * _HASH : length + (level + 1) * _HASH]
         top = _node(sibling, top) if page >> level & 1 else _node(top, sibling)
-    if _name(footer, top) != table.id:
+    if _name(footer(table), top) != table.id:
         raise errors.CorruptTable(table.id, f"page {page} is not the one that was written")
     try:
-        body = memoryview(vault.open(memoryview(data)[:length], _WHAT))
+        body = memoryview(vault.open(memoryview(data)[:length], _WHAT, newest=True))
     except seal.SealBroken as error:
         raise errors.CorruptTable(table.id, f"page {page} {error}") from None
     salt, packs, rows = _HEAD.unpack_from(body)
     if salt.hex() != table.salt:
         raise errors.CorruptTable(table.id, f"page {page} has another salt than the root says")
     return packs, rows, body
+
+
+def encode_list(packs: Iterable[Pack]) -> bytes:
+    """Return a list of packs as bytes, for the local database."""
+    rows = (_PACK.pack(bytes.fromhex(e.id), e.size, e.tail, e.epochs) for e in packs)
+    return b"".join(rows)
+
+
+def decode_list(data: bytes) -> tuple[Pack, ...] | None:
+    """Return what `encode_list` encoded; None if it is anything else."""
+    if len(data) % _PACK.size:
+        return None
+    return tuple(Pack(raw.hex(), *rest) for raw, *rest in _PACK.iter_unpack(data))
 
 
 def is_table(end: bytes) -> bool:

@@ -146,7 +146,7 @@ def _root(opened: Vault) -> Root:
         3,
         "a" * 32,
         ("b" * 32, "c" * 32),
-        {"main": ONE},
+        {"heads/main": ONE},
         (Pack(ONE, 1000, 500, opened.epochs),),
         (inline,),
         1,
