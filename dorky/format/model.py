@@ -52,8 +52,8 @@ ALL = "all"
 
 MANY_REFS, MANY_NAMES, MANY_PLACES = 2048, 4096, 16
 """The most refs, names of dropped or condemned files, and probed places of a root."""
-RECENT_PACKS, MANY_TABLES = 64, 5
-"""The most packs that a root itself lists, and the most tables."""
+RECENT_PACKS, MANY_TABLES, MANY_PACKS = 64, 5, 1 << 20
+"""The most packs that a root itself lists, the most tables, and the most packs of one."""
 
 _PART = r"[^/\x00-\x20\x7f~^:?*\[\\]+"
 RefName = Annotated[
@@ -401,9 +401,9 @@ class Table(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=
     salt: Token
     page: Annotated[int, msgspec.Meta(ge=1, le=64 * KiB)]
     pages: Annotated[int, msgspec.Meta(ge=1, le=1 << 24)]
-    lists: Annotated[int, msgspec.Meta(ge=0, le=1 << 14)]
+    lists: Annotated[int, msgspec.Meta(ge=0, le=1 << 10)]
     objects: Size
-    packs: Annotated[int, msgspec.Meta(ge=0, le=1 << 24)]
+    packs: Annotated[int, msgspec.Meta(ge=0, le=MANY_PACKS)]
 
     @property
     def size(self) -> int:

@@ -227,11 +227,8 @@ def follow(
         tables = [make(recent, lists=False)] if recent else []
         tables += [each for each, _ in others]
     else:
-        count = _objects(remote, recent, added)
-        while others and (len(others) >= OLDER or _close(others[0][0].objects, count)):
-            nearest, listed = others.pop(0)
+        for listed in _neighbours(others, _objects(remote, recent, added)):
             recent = lives(listed) + recent
-            count += nearest.objects
         tables = [make(recent, lists=True), *(each for each, _ in others)]
         recent = []
     dropped &= {packed.id for _, packs in others for packed in packs}
@@ -243,8 +240,17 @@ def follow(
     )
 
 
-def _close(objects: int, count: int) -> bool:
-    return objects <= _RATIO * count and objects + count <= _CHEAP
+def _neighbours(
+    others: list[tuple[Table, tuple[Pack, ...]]], count: int
+) -> Iterator[Sequence[Pack]]:
+    """Yield, and remove, the lists of those tables that a new one of so many locations joins."""
+    while others:
+        objects = others[0][0].objects
+        close = objects <= _RATIO * count and objects + count <= _CHEAP
+        if not close and len(others) < OLDER:
+            return
+        yield others.pop(0)[1]
+        count += objects
 
 
 def _objects(remote: Remote, packs: Iterable[Pack], added: Iterable[Sent]) -> int:

@@ -107,6 +107,7 @@ def encode(header: Header, root: Root, vault: Vault, signer: Signer | None = Non
         ("files that are to be deleted", len(root.condemned), model.MANY_NAMES),
         ("recent packs", len(root.packs), model.RECENT_PACKS),
         ("tables", len(root.tables), model.MANY_TABLES),
+        ("packs in a table", max((e.packs for e in root.tables), default=0), model.MANY_PACKS),
         ("packs that were dropped", len(root.dropped), model.MANY_NAMES),
     ):
         if count > most:
