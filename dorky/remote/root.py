@@ -547,11 +547,7 @@ class Remote:
             # Another clone on this machine has seen a newer root.
             raise errors.PreconditionFailed(KEY, self.url)
         signer = self.signer()
-        now = datetime.now(timezone.utc).replace(microsecond=0)
-        root = msgspec.structs.replace(root, time=now, signer=signer.public)
-        if self._vouches and self._place not in root.probed:
-            probed = (self._place, *root.probed)[: model.MANY_PLACES]
-            root = msgspec.structs.replace(root, probed=probed)
+        root = self._completed(root, signer)
         data = encode(header, root, self.unlock(header), signer)
         deadline = clock() + BUDGET
         delay = 0.1
@@ -581,6 +577,14 @@ class Remote:
                 raise errors.OutcomeUnknown(self.url)
             sleep(wait)
             delay = min(delay * 2, 10.0)
+
+    def _completed(self, root: Root, signer: Signer) -> Root:
+        """Return a root with its time and signer, and with the place if it is known to be good."""
+        now = datetime.now(timezone.utc).replace(microsecond=0)
+        probed = root.probed
+        if self._vouches and self._place not in probed:
+            probed = (self._place, *probed)[: model.MANY_PLACES]
+        return msgspec.structs.replace(root, time=now, signer=signer.public, probed=probed)
 
     def _look(self, expected: Version | None, error: errors.DorkyError) -> Blob | None:
         """Read the root after a swap that did not succeed; return None if that tells nothing."""

@@ -229,7 +229,7 @@ def _targets_of(name: str, header: Header, opened: Vault) -> None:
     @_target(f"{name} root body", *_ROOTS, seeds=[model.encode(_root(opened))])
     def _root_body(data: bytes) -> None:
         packed = codec.compress(data)
-        framed = struct.pack(">I", len(packed)) + packed
+        framed = struct.pack(">HI", 0, len(packed)) + packed
         framed = framed.ljust(-(-len(framed) // 4096) * 4096, b"\0")
         body = opened.close(framed, f"root\0{clear.decode()}")
         made = struct.pack(">8sI", b"DORKYRT1", len(clear)) + clear + body

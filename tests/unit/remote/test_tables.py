@@ -109,7 +109,7 @@ def test_who_may_not_delete_or_list_pushes_all_the_same(
 
 def test_the_table_of_a_lost_swap_goes(ana: Machine, file_url: Place, faults: Faults) -> None:
     with ana.repo() as repo:
-        moved = roots.encode(repo.header, roots.successor(root_of(ana)), repo.vault)
+        moved = roots.encode(repo.header, roots.successor(root_of(ana)), repo.vault, repo.signer)
     ana.commit({"data": noise(200 * KiB)})
     faults.before("swap", lambda: driver_of(file_url).put("root", moved))
     ana("push")
@@ -128,7 +128,7 @@ def test_the_table_of_a_swap_that_only_seems_lost_stays(
     def others_follow() -> None:
         root = roots.successor(roots.successor(root_of(ana)))
         with ana.repo() as repo:
-            data = roots.encode(repo.header, root, repo.vault)
+            data = roots.encode(repo.header, root, repo.vault, repo.signer)
         driver_of(file_url).put("root", data)
         raise errors.ServerBusy("the bucket", "500")
 
