@@ -49,7 +49,6 @@ ANSWERS: dict[str, Any] = {
     "config get": results.SettingValue,
     "config list": list[results.SettingValue] | list[results.SettingInfo],
     "remote list": dict[str, str],
-    "remote repair": results.RootRepair,
     "op log": list[results.OperationEntry],
     "key gen": results.Key | results.Generated,
     "key show": list[results.Key],

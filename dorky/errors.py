@@ -790,6 +790,15 @@ class CorruptPack(IntegrityError):
     """Pack {0} is damaged: {1}."""
 
 
+class CorruptTable(IntegrityError):
+    """Table {0} is damaged: {1}.
+
+    A table says in which packs a remote's objects lie. It can be made again from the packs.
+    """
+
+    advice = "dorky fsck --repair"
+
+
 class CorruptRoot(IntegrityError):
     """The root of {0} is damaged: {1}."""
 

@@ -719,19 +719,22 @@ class Project:
         return self.config.named_outside(name) or self.database.text(f"named.{name}") == named
 
     def check_swaps(self, remote: Remote) -> None:
-        """Check, once per place, that it honours conditional writes.
+        """Check, once per place, that it honours conditional writes, unless its root says so.
 
         Raises:
             SwapsIgnored: It does not, and `.dorkyrc` does not say that there is a single writer.
         """
         key = f"remote.{remote.name}.swaps"
-        if self.config.single_writer(remote.name) or self.database.get(key) == b"honoured":
+        if self.config.single_writer(remote.name):
             return
-        from dorky.remote import probe
+        if self.database.get(key) != b"honoured" and not remote.vouched:
+            from dorky.remote import probe
 
-        if not probe.honours_swaps(remote.driver):
-            raise errors.SwapsIgnored(remote.url, remote.name)
-        self.database.set(key, b"honoured")
+            if not probe.honours_swaps(remote.driver):
+                raise errors.SwapsIgnored(remote.url, remote.name)
+            self.database.set(key, b"honoured")
+        if self.database.get(key) == b"honoured":
+            remote.vouch()
 
     def write_rc(self, opened: Vault, settings: Mapping[str, str | bool]) -> None:
         """Write `.dorkyrc`: the repository's id, fingerprint and team, and the settings."""

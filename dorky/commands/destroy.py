@@ -82,5 +82,5 @@ def _ours(driver: Driver) -> Iterator[Stat]:
     A bucket without a prefix may hold other things, too.
     """
     yield from (stat for stat in driver.list(roots.KEY) if stat.key == roots.KEY)
-    for prefix in (roots.PACKS, probe.PREFIX, requests.JOIN):
+    for prefix in (roots.PACKS, roots.TABLES, probe.PREFIX, requests.JOIN):
         yield from driver.list(prefix)

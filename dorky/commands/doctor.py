@@ -26,7 +26,7 @@ from dorky.project import ORIGIN, Project
 from dorky.redaction import redacted
 from dorky.remote import probe
 from dorky.remote.fetch import fetch
-from dorky.remote.root import KEY, PACKS, noted
+from dorky.remote.root import KEY, PACKS, TABLES, noted
 from dorky.results import Check, Remedy
 from dorky.store import spare
 from dorky.store.oplog import MERGE
@@ -442,7 +442,7 @@ def _bucket(project: Project) -> Iterator[Check]:
     driver = project.driver()
     if isinstance(driver, Inspected):
         try:
-            for finding in driver.inspect((KEY, PACKS)):
+            for finding in driver.inspect((KEY, PACKS, TABLES)):
                 yield Check(**finding._asdict())
         except errors.DorkyError as error:
             about = f"can't tell how it is set up: {error.message}"

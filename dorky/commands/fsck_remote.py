@@ -13,9 +13,10 @@ from dorky.parallel import in_order
 from dorky.project import ORIGIN, Project
 from dorky.remote import root as roots
 from dorky.remote.fetch import fetch
-from dorky.remote.root import KEY, PACKS, Remote, RootSnapshot, read_header
+from dorky.remote.listing import Moved, packs_of, wrong_tables
+from dorky.remote.root import KEY, PACKS, TABLES, Remote, RootSnapshot, read_header
 from dorky.results import Finding
-from dorky.store import pack, reachability, verify
+from dorky.store import pack, reachability, table, verify
 from dorky.store.objects import Store
 from dorky.store.pack import FOOTER
 
@@ -26,9 +27,9 @@ _ATTEMPTS = 3
 # --- the remote, without a key --------------------------------------------------------------
 
 
-def _blocks(driver: Driver, name: str, size: int) -> Iterator[bytes]:
+def _blocks(driver: Driver, key: str, size: int) -> Iterator[bytes]:
     for start in range(0, size, verify.BLOCK):
-        yield driver.get_range(PACKS + name, start, min(start + verify.BLOCK, size))
+        yield driver.get_range(key, start, min(start + verify.BLOCK, size))
 
 
 def check_bucket(scope: Scope, store: Store | None) -> Iterator[Finding]:
@@ -53,6 +54,11 @@ def check_bucket(scope: Scope, store: Store | None) -> Iterator[Finding]:
     scope.start("Reading the remote's packs", {name: stat.size for name, stat in stored.items()})
     for name, stat in stored.items():
         yield from _stored_pack(scope, driver, name, stat.size)
+    for name, stat in roots.stored(driver, TABLES).items():
+        key, size = TABLES + name, stat.size
+        end = driver.get_range(key, max(0, size - table.FOOTER), size) if size else b""
+        if table.name_of(end, _blocks(driver, key, size)) != name:
+            yield failure(errors.CorruptTable(name, "its bytes have another hash"), name)
 
 
 def _check_repository(project: Project, data: bytes, url: str) -> None:
@@ -75,7 +81,7 @@ def _stored_pack(scope: Scope, driver: Driver, name: str, size: int) -> Iterator
     except errors.IntegrityError as error:
         yield failure(error, name, BACKUP)
     if scope.reads(name):
-        yield from check_bytes(scope, name, _blocks(driver, name, size), (), None, BACKUP)
+        yield from check_bytes(scope, name, _blocks(driver, PACKS + name, size), (), None, BACKUP)
     elif not scope.part:
         scope.project.progress.advance(1)
 
@@ -106,10 +112,11 @@ def check_remote(scope: Scope) -> Iterator[Finding]:
     except (errors.IntegrityError, errors.NotFound) as error:
         yield failure(error, remote.url)
         return
-    others = stored.keys() - {packed.id for packed in seen.root.packs}
+    packs = packs_of(remote, seen)
+    others = stored.keys() - {packed.id for packed in packs}
     scope.unlisted = len(others)
     scope.unlisted_size = sum(stored[name].size for name in others)
-    listed = [(packed, list(_listed(packed, stored, remote.url))) for packed in seen.root.packs]
+    listed = [(packed, list(_listed(packed, stored, remote.url))) for packed in packs]
     sound = [packed for packed, wrong in listed if not wrong]
     held: set[ObjectId] = set()
     found = False
@@ -117,6 +124,7 @@ def check_remote(scope: Scope) -> Iterator[Finding]:
         *(wrong for _, wrong in listed),
         _inline(scope, remote, seen, held),
         _remote_packs(scope, remote, sound, held),
+        _tables(remote, seen),
     ):
         found = True
         yield wrong
@@ -143,7 +151,7 @@ def _remote_packs(
             yield finding("wrong-locations", packed.id, about, REBUILD)
         held.update(at.id for at in locations)
         if scope.reads(packed.id):
-            blocks = _blocks(remote.driver, packed.id, packed.size)
+            blocks = _blocks(remote.driver, PACKS + packed.id, packed.size)
             vault = remote.store.vault
             yield from check_bytes(
                 scope, packed.id, blocks, locations, vault, BACKUP, packed.epochs
@@ -152,14 +160,28 @@ def _remote_packs(
             scope.project.progress.advance(1)
 
 
+def _tables(remote: Remote, seen: RootSnapshot) -> Iterator[Finding]:
+    """Check the tables that the root lists against what is known of its packs."""
+    store = remote.store
+    where = {
+        packed.id: store.locations(packed.id, remote=remote.name)
+        for packed in store.packs(remote.name)
+    }
+    for error in wrong_tables(remote, seen, where):
+        yield failure(error, error.args[0])
+
+
 def _settled(remote: Remote) -> tuple[RootSnapshot, dict[str, Stat]]:
     """Return the root, and the packs that were stored while it was in force."""
     for _ in range(_ATTEMPTS):
         answer = remote.read()
         assert answer is not None
         stored = roots.stored(remote.driver)
+        try:
+            gone = {packed.id for packed in packs_of(remote, answer[0])} - stored.keys()
+        except Moved:
+            continue
         # A garbage collection may have run between the two reads.
-        gone = {packed.id for packed in answer[0].root.packs} - stored.keys()
         if not gone or remote.driver.get(KEY, unless=answer[0].version) is None:
             return answer[0], stored
     raise errors.ServerBusy(remote.url, "its root keeps changing")

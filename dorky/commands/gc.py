@@ -22,6 +22,7 @@ from dorky.format.model import Kind, ObjectId
 from dorky.project import ORIGIN, Project
 from dorky.remote import gc as remote_gc
 from dorky.remote.fetch import fetch
+from dorky.remote.listing import packs_of
 from dorky.remote.root import stored
 from dorky.results import Garbage, GCReport, RemoteGCReport
 from dorky.store import oplog, reachability, verify
@@ -199,7 +200,7 @@ def _provably_there(project: Project) -> set[ObjectId]:
     seen = remote.seen
     assert seen is not None
     there = {name: stat.size for name, stat in stored(remote.driver).items()}
-    sure = {packed.id for packed in seen.root.packs if there.get(packed.id) == packed.size}
+    sure = {packed.id for packed in packs_of(remote, seen) if there.get(packed.id) == packed.size}
     chunks = reachability.reach(remote.store, seen.root.refs.values()).chunks
     found = remote.store.locate(chunks, remote=remote.name)
     return {chunk for chunk, at in found.items() if at.kind is Kind.CHUNK and at.pack in sure}

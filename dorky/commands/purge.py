@@ -20,7 +20,7 @@ from dorky.merge import rewrite
 from dorky.project import ORIGIN, Project
 from dorky.remote import gc
 from dorky.remote import purge as remote_purge
-from dorky.remote.root import KEY, PACKS
+from dorky.remote.root import KEY, PACKS, TABLES
 from dorky.results import PurgePlan
 from dorky.store.history import MAIN
 
@@ -101,7 +101,7 @@ def _unforgotten(project: Project) -> str:
         return ""
     found = [
         finding
-        for finding in driver.inspect((KEY, PACKS))
+        for finding in driver.inspect((KEY, PACKS, TABLES))
         if finding.name == "versioning" and finding.verdict == "ok"
     ]
     return found[0].about if found else ""

@@ -20,7 +20,7 @@ from dorky.paths import parents
 from dorky.project import ORIGIN, Project
 from dorky.remote import push
 from dorky.remote.journal import Sent
-from dorky.remote.root import Remote, RootSnapshot
+from dorky.remote.root import HEAD, Remote, RootSnapshot
 from dorky.results import GroupChange, Moved
 from dorky.store import history
 from dorky.store.history import MAIN, Placed
@@ -80,7 +80,7 @@ def regroup(
         ) -> tuple[RootChange, tuple[_Plan, _Moving | None]]:
             plan = _plan(project, seen, opened, head, choose)
             replacement, made = _carry_out(project, remote, seen, opened, plan)
-            return replacement, (plan, made.get(MAIN))
+            return replacement, (plan, made.get(HEAD))
 
         plan, moving = change_root(project, remote, change)
         _follow(project, head, plan.group, moving)
@@ -118,7 +118,7 @@ def _plan(
         ref: _moves(project, before, known, commit, {*opened.groups, group})
         for ref, commit in seen.root.refs.items()
     }
-    of_main = moves.get(MAIN, {})
+    of_main = moves.get(HEAD, {})
     if of_main:
         _check_settled(project, of_main)
     change = _regrouping(before, known, group, moves)
@@ -149,8 +149,10 @@ def _carry_out(
     if not made:
         return RootChange(header, {"roster": known}), made
     sent: list[Sent] = []
-    fresh = push.unlisted(remote, seen, [moving.commit for moving in made.values()], known)
-    changes = push.upload(remote, opened, seen.root, fresh, sent, project.progress)
+    heads = [moving.commit for moving in made.values()]
+    fresh = push.unlisted(remote, seen, heads, known)
+    sending = (remote, opened, seen, fresh, sent, project.progress)
+    changes = push.upload(*sending, heads=heads).changes
     refs = {**seen.root.refs, **{ref: moving.commit for ref, moving in made.items()}}
     return RootChange(header, {**changes, "roster": known, "refs": refs}, sent), made
 

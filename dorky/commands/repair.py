@@ -26,6 +26,7 @@ from dorky.project import FIRST, ORIGIN, Project
 from dorky.redaction import redacted
 from dorky.remote.fetch import fetch
 from dorky.remote.root import KEY, NEWEST, noted, read_body, read_header, verifier
+from dorky.remote.tables import renew as renew_tables
 from dorky.results import RepairReport
 from dorky.store import history, projection, spare
 from dorky.store import oplog as operations
@@ -291,6 +292,8 @@ def _fetch(project: Project, repairs: Repairs) -> None:
             for table in ("roots", "packs"):
                 db.execute(f"DELETE FROM {table} WHERE remote = ?", (ORIGIN,))  # noqa: S608
             fetch(remote, project.progress)
+        if wrong := renew_tables(remote, project.progress):
+            repairs.notes.append(f"{wrong} of the remote's tables were wrong, and are made again")
     except errors.NoRepositoryAtURL:
         return  # nothing has been pushed yet
     except errors.DorkyError as error:

@@ -21,7 +21,7 @@ from dorky.remote import root as roots
 from dorky.remote.journal import Sent
 from dorky.remote.pending_deletes import delete
 from dorky.remote.push import remember
-from dorky.remote.root import Remote, RootSnapshot
+from dorky.remote.root import PACKS, Remote, RootSnapshot
 from dorky.store.history import MAIN
 
 T = TypeVar("T")
@@ -113,7 +113,7 @@ def change_root(
         change, result = make(seen, project.unlock(seen.header))
         if _replace(project, remote, seen, change):
             return result
-        delete(remote, [sent.pack.id for sent in change.sent])
+        delete(remote, [PACKS + sent.pack.id for sent in change.sent])
         remote_fetch.fetch(remote, project.progress)
     raise errors.ServerBusy(remote.url, "others keep changing it")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from datetime import timedelta
 from typing import NamedTuple
 
 import msgspec
@@ -15,6 +16,8 @@ from dorky.format.model import ALL, Header, Request, Roster
 from dorky.keys import age, identities, roster, vault
 from dorky.keys.vault import Vault
 from dorky.project import Project
+from dorky.remote import gc as remote_gc
+from dorky.remote import root as roots
 from dorky.remote import rotate as remote_rotate
 from dorky.remote.pending_deletes import delete
 from dorky.remote.root import Remote, RootSnapshot
@@ -75,7 +78,10 @@ def rotate(
     planned, resealed, waiting = change_root(project, remote, renew)
     for request in waiting:
         requests.again(remote.driver, project.header, request)
-    delete(remote, resealed.changes["condemned"])
+    delete(remote, resealed.condemned.keys)
+    if resealed.condemned.left:
+        rest = remote_gc.plan(remote, grace=timedelta(0), progress=project.progress)
+        remote_gc.apply(remote, rest, progress=project.progress)
     return msgspec.structs.replace(
         describe(project, planned),
         objects=resealed.objects,
@@ -122,6 +128,9 @@ def _renew(
     waiting: list[Request] = []
     with contextlib.suppress(errors.AccessError):
         waiting = requests.read(project, remote)
+    # A root that has no room is refused before anything is sent.
+    following = roots.successor(seen.root, roster=plan.roster, mailbox=mailbox.secret)
+    roots.encode(header, following, opened, remote.signer())
     resealed = remote_rotate.reseal(
         remote, seen, opened, plan.groups, all_history=all_history, progress=project.progress
     )

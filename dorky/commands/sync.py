@@ -79,6 +79,10 @@ def push(project: Project) -> PushResult:
         if project.database.root(ORIGIN) is not None:
             _check_pin_first(project)
         if project.database.ref(f"{ORIGIN}/{MAIN}") != head:
+            if remote.version is None:
+                # The root says whether its place was probed already.
+                with contextlib.suppress(errors.NoRepositoryAtURL):
+                    remote_fetch.fetch(remote, project.progress)
             project.check_swaps(remote)
         try:
             done = remote_push.push(

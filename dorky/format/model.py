@@ -50,6 +50,17 @@ LOCKED = 16
 ALL = "all"
 """The group that everybody belongs to."""
 
+MANY_REFS, MANY_NAMES, MANY_PLACES = 2048, 4096, 16
+"""The most refs, names of dropped or condemned files, and probed places of a root."""
+RECENT_PACKS, MANY_TABLES, MANY_PACKS = 64, 5, 1 << 20
+"""The most packs that a root itself lists, the most tables, and the most packs of one."""
+
+_PART = r"[^/\x00-\x20\x7f~^:?*\[\\]+"
+RefName = Annotated[
+    str, msgspec.Meta(max_length=200, pattern=rf"^(attest|(heads|tags)(/{_PART})+)\Z")
+]
+"""The name of a ref: ``heads/main``, ``tags/v1``, ``attest``."""
+
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}\Z"
 Name = Annotated[str, msgspec.Meta(pattern=NAME)]
 """The name of a member or group: one word that suits a command line."""
@@ -373,6 +384,33 @@ class Pack(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=T
     epochs: Annotated[int, msgspec.Meta(ge=0, le=(1 << 31) - 1)] = 0
 
 
+class Table(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """A table that a root lists: an index of many packs (see `store.table`).
+
+    Attributes:
+        id: Its name: a hash of every byte of it.
+        salt: Random; decides which page an object is in.
+        page: The length of a page in bytes.
+        pages: The number of its pages of locations.
+        lists: The number of its pages of packs, which follow; none in the table of recent packs.
+        objects: The number of its locations.
+        packs: The number of packs that it is about.
+    """
+
+    id: ObjectId
+    salt: Token
+    page: Annotated[int, msgspec.Meta(ge=1, le=64 * KiB)]
+    pages: Annotated[int, msgspec.Meta(ge=1, le=1 << 24)]
+    lists: Annotated[int, msgspec.Meta(ge=0, le=1 << 10)]
+    objects: Size
+    packs: Annotated[int, msgspec.Meta(ge=0, le=MANY_PACKS)]
+
+    @property
+    def size(self) -> int:
+        """Return its size in bytes, without the footer."""
+        return self.page * (self.pages + self.lists)
+
+
 class Inline(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """A small object inside the root itself, in its stored form."""
 
@@ -409,10 +447,10 @@ class Root(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_field
         txid: Names this state; random.
         recent: The txids of the states before, newest first, at most 64.
         refs: Commit ids by ref name.
-        packs: Every pack that belongs to the repository.
+        packs: The recent packs; the others are listed by tables.
         inline: Objects too small for a pack of their own.
         gc_epoch: Counts the garbage collections.
-        condemned: Packs that a garbage collection is about to delete.
+        condemned: Packs and tables that are about to be deleted.
         roster: Members and groups.
         mailbox: The secret key that decrypts requests to join.
         purges: The purges so far, the oldest first.
@@ -420,16 +458,20 @@ class Root(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_field
         before: The newest entry of the root that it replaces, or the same one.
         time: When it was written, in UTC, to the second.
         signer: The key that has signed it (see `remote.root.encode`).
+        tables: Where the objects of packs lie (see `store.table`): of the recent packs first, if
+            there are any, then those that list their own packs, the newest first.
+        dropped: Packs that a table lists and that belong to the repository no more.
+        probed: Hashes of places that were seen to honour conditional writes (see `remote.probe`).
     """
 
     generation: Annotated[int, msgspec.Meta(ge=1, le=(1 << 63) - 1)]
     txid: Token
     recent: Annotated[tuple[Token, ...], msgspec.Meta(max_length=64)] = ()
-    refs: dict[str, ObjectId] = {}
-    packs: tuple[Pack, ...] = ()
+    refs: Annotated[dict[RefName, ObjectId], msgspec.Meta(max_length=MANY_REFS)] = {}
+    packs: Annotated[tuple[Pack, ...], msgspec.Meta(max_length=RECENT_PACKS)] = ()
     inline: tuple[Inline, ...] = ()
     gc_epoch: Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)] = 0
-    condemned: tuple[ObjectId, ...] = ()
+    condemned: Annotated[tuple[ObjectId, ...], msgspec.Meta(max_length=MANY_NAMES)] = ()
     roster: Roster = Roster()
     mailbox: str = ""
     purges: tuple[Purge, ...] = ()
@@ -437,6 +479,9 @@ class Root(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_field
     before: Digest = ""
     time: datetime | None = None
     signer: str = ""
+    tables: Annotated[tuple[Table, ...], msgspec.Meta(max_length=MANY_TABLES)] = ()
+    dropped: Annotated[tuple[ObjectId, ...], msgspec.Meta(max_length=MANY_NAMES)] = ()
+    probed: Annotated[tuple[ObjectId, ...], msgspec.Meta(max_length=MANY_PLACES)] = ()
 
 
 class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -85,12 +85,14 @@ def _merge(
     for group in history.in_order(ours.keys() | theirs.keys()):
         was = UNKNOWN if base is None else base.get(group)
         our, their = presumed(was, ours.get(group), theirs.get(group), group in merging.living)
-        if our in {was, their}:
+        if our == their:
+            found = our
+        elif group not in merging.store.vault.groups:
+            found = UNKNOWN  # only a member's signature on a merge of these counts
+        elif our == was:
             found = their
         elif their == was:
             found = our
-        elif group not in merging.store.vault.groups:
-            found = UNKNOWN
         else:
             found = _merge_tree(merging, group, was, our, their)
         if found:

@@ -7,7 +7,7 @@ on or that the repository is damaged. Reading the root again tells which.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from dorky import errors
@@ -15,9 +15,9 @@ from dorky.format.model import ALL, KiB, Location, MiB, ObjectId, Pack
 from dorky.parallel import in_order
 from dorky.progress import SILENT, Progress
 from dorky.remote import authority
-from dorky.remote.root import PACKS, Remote, RootSnapshot
+from dorky.remote.listing import Moved, packs_of, read_range
+from dorky.remote.root import HEAD, PACKS, Remote, RootSnapshot
 from dorky.store import history, pack
-from dorky.store.history import MAIN
 from dorky.store.objects import PackedObject, Store
 
 _THREADS = 6
@@ -28,10 +28,6 @@ _RANGE = 8 * MiB
 _FINE = 32 * KiB
 _OVERHEAD = 64
 """More than an object costs its pack on top of its bytes: packs are saved before they are full."""
-
-
-class Moved(Exception):
-    """A listed pack is gone because the root has moved on: start over."""
 
 
 def fetch(remote: Remote, progress: Progress = SILENT) -> None:
@@ -71,12 +67,13 @@ def _take(remote: Remote, seen: RootSnapshot, data: bytes, progress: Progress) -
     """Store a root and the metadata of all that it lists, or nothing."""
     store = remote.store
     known = {each.id for each in store.packs(remote.name)}
+    packs = packs_of(remote, seen)
+    _check_epochs(remote, seen, packs, known)
     groups = _groups(store)
     if groups != (store.database.get("groups") or ALL.encode()):
         # Packs that were skipped while their group was closed can be read now.
         known.clear()
-    new = [each for each in seen.root.packs if each.id not in known]
-    _check_epochs(remote, seen)
+    new = [each for each in packs if each.id not in known]
     before = remote.before
     learned: list[tuple[Pack, list[Location]]] = []
     with store.writer() as writer:
@@ -100,7 +97,7 @@ def _take(remote: Remote, seen: RootSnapshot, data: bytes, progress: Progress) -
             for packed, locations in learned:
                 store.record(remote.name, packed, locations)
             store.database.set("groups", groups)
-            store.retain(remote.name, [each.id for each in seen.root.packs])
+            store.retain(remote.name, [each.id for each in packs])
             authority.accept(remote, before, seen)
             _check_descent(remote, before, seen)
 
@@ -111,7 +108,7 @@ def _check_descent(remote: Remote, before: RootSnapshot | None, seen: RootSnapsh
     Raises:
         HistoryReplaced: The history does not continue what was seen.
     """
-    old, new = (each.root.refs.get(MAIN) if each else None for each in (before, seen))
+    old, new = (each.root.refs.get(HEAD) if each else None for each in (before, seen))
     if old is None or old == new or before is None or remote.accept_rewind:
         return
     if seen.root.purges[: len(before.root.purges)] != before.root.purges:
@@ -122,7 +119,9 @@ def _check_descent(remote: Remote, before: RootSnapshot | None, seen: RootSnapsh
         raise errors.HistoryReplaced(remote.url, old[:10])
 
 
-def _check_epochs(remote: Remote, seen: RootSnapshot) -> None:
+def _check_epochs(
+    remote: Remote, seen: RootSnapshot, packs: Iterable[Pack], known: Collection[ObjectId]
+) -> None:
     """Refuse packs that were listed after a key was retired, but written with the retired key.
 
     Raises:
@@ -131,10 +130,9 @@ def _check_epochs(remote: Remote, seen: RootSnapshot) -> None:
     old = remote.before
     if old is None:
         return
-    listed = {each.id for each in old.root.packs}
     before = len(old.header.epochs)
-    for each in seen.root.packs:
-        if each.id not in listed and not before <= each.epochs <= len(seen.header.epochs):
+    for each in packs:
+        if each.id not in known and not before <= each.epochs <= len(seen.header.epochs):
             raise errors.CorruptRoot(remote.url, f"pack {each.id} uses keys that were retired")
 
 
@@ -151,7 +149,7 @@ def _tails(remote: Remote, seen: RootSnapshot, packs: Sequence[Pack]) -> Iterato
     def read(packed: Pack) -> Tail:
         if not 0 < packed.tail < packed.size <= pack.LIMIT:
             raise errors.CorruptRoot(remote.url, f"pack {packed.id} of {packed.size} bytes")
-        tail = _range(remote, seen, packed.id, packed.tail, packed.size)
+        tail = read_range(remote, seen, PACKS + packed.id, packed.tail, packed.size)
         locations = pack.read_tail(packed, tail, vault)
         metadata = []
         for at in locations:
@@ -165,18 +163,6 @@ def _tails(remote: Remote, seen: RootSnapshot, packs: Sequence[Pack]) -> Iterato
         return packed, locations, metadata
 
     return in_order(read, packs, threads=_THREADS, ahead=_THREADS)
-
-
-def _range(remote: Remote, seen: RootSnapshot, name: str, start: int, end: int) -> bytes:
-    try:
-        return remote.driver.get_range(PACKS + name, start, end)
-    except errors.BadEndpoint as error:
-        # The same endpoint has just returned a root, so the pack is too short.
-        raise errors.CorruptPack(name, f"bytes {start} to {end} can't be read") from error
-    except errors.KeyNotFound:
-        if remote.read(unless=seen.version) is not None:
-            raise Moved from None
-        raise errors.MissingPack(name, remote.url) from None
 
 
 # --- chunks ---------------------------------------------------------------------------------
@@ -255,13 +241,13 @@ def _fetch_spans(remote: Remote, wanted: Sequence[Span], progress: Progress) -> 
     store, seen = remote.store, remote.seen
     assert seen is not None
     vault = store.vault
-    epochs = {each.id: each.epochs for each in seen.root.packs}
+    epochs = {each.id: each.epochs for each in store.packs(remote.name)}
 
     def verify(span: Span, at: PackedObject, stored: bytes | memoryview) -> bytes:
         return vault.read(at.kind, at.id, stored, epochs=epochs[span.pack])
 
     def read(span: Span) -> bytes:
-        data = _range(remote, seen, span.pack, span.start, span.end)
+        data = read_range(remote, seen, PACKS + span.pack, span.start, span.end)
         if not span.fine:
             for at, stored in span.cut(data):
                 verify(span, at, stored)

@@ -11,6 +11,7 @@ and the packs that the first run uploaded are garbage like any other.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable
 from datetime import timedelta
@@ -20,14 +21,15 @@ import msgspec
 
 from dorky import errors
 from dorky.drivers.base import Stat
-from dorky.format.model import ObjectId, Pack, Root
+from dorky.format.model import MANY_NAMES, ObjectId, Pack, Root
 from dorky.progress import SILENT, Progress
 from dorky.remote import authority, probe
 from dorky.remote import root as roots
 from dorky.remote.fetch import fetch, fetch_objects
 from dorky.remote.journal import Sent, remaining
+from dorky.remote.listing import Listing, follow, older, packs_of
 from dorky.remote.push import SMALL, build, remember, send
-from dorky.remote.root import PACKS, Remote, RootSnapshot
+from dorky.remote.root import PACKS, TABLES, Remote, RootSnapshot
 from dorky.remote.rotate import renewed
 from dorky.results import Garbage, RemoteGCReport
 from dorky.store import history, pack, reachability
@@ -37,8 +39,8 @@ GRACE = timedelta(days=7)
 _PROBING = timedelta(hours=1)
 """How long scratch keys are kept, whatever the grace: a probe fails if its key is deleted."""
 _MANY_SMALL = 8
-_MOST = 4000
-"""The most packs that one swap condemns: a root has to hold their names."""
+_MOST = 2000
+"""The most strays, and the most listed packs, that one swap condemns: a root holds their names."""
 _ATTEMPTS = 10
 
 
@@ -49,23 +51,27 @@ class Plan(NamedTuple):
         collection: The report of it.
         grace: How old garbage must be.
         seen: The root that the plan is made for.
-        condemned: Packs that this root condemns and that still exist.
-        strays: Packs in no root, to be condemned.
+        condemned: Packs and tables that this root condemns and that still exist, by name: the keys.
+        strays: Packs and tables in no root, to be condemned, by name: the keys.
         scratch: Keys that probes have left.
+        packs: The packs that the root lists.
         rewritten: Listed packs to rewrite, with the reasons.
         alive: Everything that is reachable.
         moved: Of that, what has to move into new packs.
+        more: Whether another swap has to follow: one condemns only so much.
     """
 
     collection: RemoteGCReport
     grace: timedelta
     seen: RootSnapshot
-    condemned: tuple[ObjectId, ...]
-    strays: tuple[ObjectId, ...]
+    condemned: dict[ObjectId, str]
+    strays: dict[ObjectId, str]
     scratch: tuple[str, ...]
+    packs: tuple[Pack, ...]
     rewritten: dict[ObjectId, str]
     alive: set[ObjectId]
     moved: set[ObjectId]
+    more: bool
 
     @property
     def changes_root(self) -> bool:
@@ -74,7 +80,12 @@ class Plan(NamedTuple):
         If not, only packs that the root condemns already have to be deleted.
         """
         gone = len(self.condemned) < len(self.seen.root.condemned)
-        return bool(self.strays or self.rewritten or gone)
+        return bool(self.strays or self.rewritten or gone or self.scattered)
+
+    @property
+    def scattered(self) -> bool:
+        """Return whether there is more than one table, or one that lists what was dropped."""
+        return len(self.seen.root.tables) > 1 or bool(self.seen.root.dropped)
 
 
 def plan(remote: Remote, *, grace: timedelta = GRACE, progress: Progress = SILENT) -> Plan:
@@ -96,23 +107,28 @@ def plan(remote: Remote, *, grace: timedelta = GRACE, progress: Progress = SILEN
     seen = remote.seen
     assert seen is not None
     root = seen.root
-    listed = {each.id for each in root.packs}
-    # List after reading the root: if a newer root lists one of these packs, our swap loses.
-    there = roots.stored(remote.driver)
-    condemned = tuple(each for each in root.condemned if each in there and each not in listed)
-    loose = [there[each] for each in sorted(there.keys() - listed - set(condemned))]
+    packs = packs_of(remote, seen)
+    listed = {each.id for each in packs} | {each.id for each in root.tables}
+    # List after reading the root: if a newer root lists one of these files, our swap loses.
+    there = roots.stored(remote.driver) | roots.stored(remote.driver, TABLES)
+    condemned = {
+        each: there[each].key for each in root.condemned if each in there and each not in listed
+    }
+    loose = [there[each] for each in sorted(there.keys() - listed - condemned.keys())]
     scratch = list(remote.driver.list(probe.PREFIX))
     old, left = _old(remote, loose, scratch, grace)
-    rewritten, alive, moved = _rewritten(remote, seen)
+    judged, alive, needed = _rewritten(remote, seen, packs)
+    rewritten = dict(itertools.islice(judged.items(), _MOST))
+    moved = {each for name in rewritten for each in needed[name]}
     garbage = (
         *(Garbage(name=e.key, size=e.size, reason="no root lists it") for e in old),
         *(
-            Garbage(name=PACKS + name, size=there[name].size, reason="it was condemned before")
-            for name in condemned
+            Garbage(name=key, size=there[name].size, reason="it was condemned before")
+            for name, key in condemned.items()
         ),
         *(Garbage(name=e.key, size=e.size, reason="a probe has left it") for e in left),
     )
-    sizes = {each.id: each.size for each in root.packs}
+    sizes = {each.id: each.size for each in packs}
     given_up = tuple(
         Garbage(name=PACKS + name, size=sizes[name], reason=reason)
         for name, reason in rewritten.items()
@@ -125,19 +141,21 @@ def plan(remote: Remote, *, grace: timedelta = GRACE, progress: Progress = SILEN
             garbage=garbage,
             rewritten=given_up,
             kept_young=len(loose) - len(old),
-            packs_before=len(root.packs),
-            packs_after=len(root.packs) - len(rewritten) + math.ceil(sent / pack.TARGET),
+            packs_before=len(packs),
+            packs_after=len(packs) - len(rewritten) + math.ceil(sent / pack.TARGET),
             size=sum(each.size for each in (*garbage, *given_up)),
             sent=sent,
         ),
         grace,
         seen,
         condemned,
-        tuple(each.key.removeprefix(PACKS) for each in old[:_MOST]),
+        {each.key.rpartition("/")[2]: each.key for each in old[:_MOST]},
         tuple(each.key for each in left),
+        packs,
         rewritten,
         alive,
         moved,
+        len(old) > _MOST or len(judged) > _MOST,
     )
 
 
@@ -156,15 +174,15 @@ def _old(
 
 
 def _rewritten(
-    remote: Remote, seen: RootSnapshot
-) -> tuple[dict[ObjectId, str], set[ObjectId], set[ObjectId]]:
+    remote: Remote, seen: RootSnapshot, packs: Iterable[Pack]
+) -> tuple[dict[ObjectId, str], set[ObjectId], dict[ObjectId, set[ObjectId]]]:
     """Return which listed packs to rewrite, and why.
 
     The objects below a closed group's trees can't be known. So while there is a closed group,
     nothing counts as dead, and a pack in which anything may be that group's is left alone.
 
     Returns:
-        The packs with their reasons; everything that is reachable; of that, what has to be moved.
+        The packs with their reasons; everything that is reachable; what is needed of each pack.
     """
     store = remote.store
     alive = reachability.reach(store, seen.root.refs.values()).all
@@ -172,7 +190,7 @@ def _rewritten(
     all_open = {each.group for each in seen.header.epochs} <= store.vault.groups
     judged: list[tuple[Pack, dict[ObjectId, int]]] = []
     taken: set[ObjectId] = set()
-    for packed in sorted(seen.root.packs, key=lambda each: -each.size):
+    for packed in sorted(packs, key=lambda each: -each.size):
         sizes = {at.id: at.length for at in store.locations(packed.id, remote=remote.name)}
         if sizes and (all_open or sizes.keys() <= alive):
             judged.append((packed, sizes))
@@ -192,7 +210,7 @@ def _rewritten(
         elif packed.size < SMALL:
             small[packed.id] = "it is small"
     rewritten = dead | small if len(small) >= _MANY_SMALL else dead
-    return rewritten, alive, {each for name in rewritten for each in needed[name]}
+    return rewritten, alive, needed
 
 
 def apply(remote: Remote, made: Plan, *, progress: Progress = SILENT) -> RemoteGCReport:
@@ -208,13 +226,18 @@ def apply(remote: Remote, made: Plan, *, progress: Progress = SILENT) -> RemoteG
     first = made.collection
     sent: list[Sent] = []
     uploaded = 0
-    for _ in range(_ATTEMPTS + len(first.garbage) // _MOST):
+    for _ in range(_ATTEMPTS + (len(first.garbage) + len(made.packs)) // _MOST):
         before = made.seen.root
-        doomed = made.condemned
+        doomed = list(made.condemned.values())
         if made.changes_root:
             uploaded += _send(remote, made, sent, progress)
-            following = _following(made, sent)
-            doomed = following.condemned
+            opened = remote.unlock(made.seen.header)
+            moved = bool(sent or made.rewritten) and bool(older(before))
+            listing = follow(
+                *(remote, made.seen, opened, sent, made.rewritten.keys()),
+                compact=made.scattered or moved,
+            )
+            following, doomed = _following(made, sent, listing)
             try:
                 won = remote.swap(made.seen.header, following)
             except errors.PreconditionFailed:
@@ -222,37 +245,40 @@ def apply(remote: Remote, made: Plan, *, progress: Progress = SILENT) -> RemoteG
                 sent = remaining(remote, sent, made.alive, before.gc_epoch)
                 continue
             remember(remote, won, sent, progress)
-        keys = [*(PACKS + each for each in doomed), *made.scratch]
+        keys = [*doomed, *made.scratch]
         if keys:
             remote.driver.delete(keys)
-        if len(made.strays) < _MOST:
-            after = len(before.packs) - len(made.rewritten) + len(sent)
+        if not made.more:
+            after = len(made.packs) - len(made.rewritten) + len(sent)
             return msgspec.structs.replace(first, packs_after=after, sent=uploaded, done=True)
         made, sent = plan(remote, grace=made.grace, progress=progress), []
     raise errors.ServerBusy(remote.url, "others keep changing it")
 
 
-def _following(made: Plan, sent: Iterable[Sent]) -> Root:
+def _following(made: Plan, sent: Iterable[Sent], listing: Listing) -> tuple[Root, list[str]]:
+    """Return the root that follows, and the keys of all that it condemns."""
     root = made.seen.root
-    new = {each.pack.id: each.pack for each in sent}
-    kept = (each for each in root.packs if each.id not in made.rewritten)
     # Packs uploaded for a lost swap show up among those that no root lists.
-    strays = (each for each in made.strays if each not in new)
-    return roots.successor(
-        root,
-        packs=(*kept, *new.values()),
-        condemned=(*made.condemned, *strays, *made.rewritten),
-        gc_epoch=root.gc_epoch + 1,
+    new = {each.pack.id for each in sent}
+    doomed = {
+        **made.condemned,
+        **{name: key for name, key in made.strays.items() if name not in new},
+        **{name: PACKS + name for name in made.rewritten},
+        **{name: TABLES + name for name in listing.stale},
+    }
+    # What finds no room is condemned by another swap.
+    names = list(doomed)[:MANY_NAMES]
+    following = roots.successor(
+        root, **listing.changes, condemned=tuple(names), gc_epoch=root.gc_epoch + 1
     )
+    return following, [doomed[name] for name in names]
 
 
 def _send(remote: Remote, made: Plan, sent: list[Sent], progress: Progress) -> int:
     """Upload new packs with what has to be moved; return their size in bytes."""
-    header, root = made.seen.header, made.seen.root
-    # There are no more new packs than old ones, so the old list is an upper bound.
-    crowded = msgspec.structs.replace(_following(made, ()), packs=root.packs)
+    header = made.seen.header
     opened = remote.unlock(header)
-    roots.encode(header, crowded, opened, remote.signer())
+    roots.encode(header, _following(made, (), Listing({}))[0], opened, remote.signer())
     there = {each for earlier in sent for each in earlier.ids}
     moved = made.moved - there
     fetch_objects(remote, moved, progress)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from dorky import errors
 from dorky.format.model import Location, ObjectId, Pack, Root
 from dorky.remote.pending_deletes import delete
-from dorky.remote.root import Remote, stored
+from dorky.remote.root import PACKS, Remote, stored
 
 
 class Sent(NamedTuple):
@@ -85,7 +85,7 @@ class Journal:
         retired = [each for each in self._sent if each.pack.epochs != epochs]
         if retired:
             # A former member may hold the keys of these packs.
-            delete(self._remote, [each.pack.id for each in retired])
+            delete(self._remote, [PACKS + each.pack.id for each in retired])
         kept = [each for each in kept if each.pack.epochs == epochs]
         under = root.gc_epoch if root else 0
         if kept and not (self._sure and under == self._under):

@@ -1,57 +1,92 @@
-"""Pending deletes: packs that no root lists any more, and how they are deleted.
+"""Pending deletes: packs and tables that no root lists any more, and how they are deleted.
 
-A swap first names each pack in the root's ``condemned``; the pack is deleted after that swap. As
-long as the root names the pack, no client lists it again, whatever it remembers. Once the pack is
-known to be gone, its name can be dropped.
+A swap first names each in the root's ``condemned``; it is deleted after that swap. As long as the
+root names a pack, no client lists it again, whatever it remembers. Once the pack is known to be
+gone, its name can be dropped.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Collection, Iterable
+from typing import Any, NamedTuple
 
 from dorky import errors
-from dorky.format.model import ObjectId, Root
-from dorky.remote.root import PACKS, Remote, stored
+from dorky.format.model import MANY_NAMES, ObjectId, Root
+from dorky.remote.root import PACKS, TABLES, Remote, stored
+
+
+class Condemned(NamedTuple):
+    """The result of condemning files.
+
+    Attributes:
+        changes: The changes in the root.
+        keys: The keys of files that may be deleted after the swap.
+        left: How many packs are left for a garbage collection, because the root has no more room.
+    """
+
+    changes: dict[str, Any]
+    keys: tuple[str, ...]
+    left: int = 0
 
 
 def condemn(
-    remote: Remote, root: Root, dropped: Iterable[ObjectId], *, unasked: int = 0
-) -> dict[str, Any]:
-    """Return the changes to a root that condemn packs which its successor does not list.
+    remote: Remote,
+    root: Root,
+    packs: Collection[ObjectId],
+    tables: Collection[ObjectId] = (),
+    *,
+    ask: bool = True,
+) -> Condemned:
+    """Condemn packs and tables which a root lists and its successor does not.
 
-    Entries of packs that are gone are dropped, but only together with a new ``gc_epoch``: a client
+    Entries of files that are gone are dropped, but only together with a new ``gc_epoch``: a client
     that has uploaded a pack that is in no root yet tells by it whether the pack may have been
-    condemned meanwhile.
+    condemned meanwhile. Files that find no room are left: nothing lists them, and a garbage
+    collection condemns them.
 
     Args:
-        remote: The remote that stores the packs.
+        remote: The remote that stores the files.
         root: The root to replace.
-        dropped: The packs that the root lists and its successor does not.
-        unasked: Up to how many older entries are kept without asking which packs still exist.
+        packs: The packs.
+        tables: The tables.
+        ask: Whether to find out which files that were condemned before still exist.
     """
-    kept: Sequence[ObjectId] = root.condemned
-    if len(kept) > unasked:
-        kept = _still_there(remote, kept)
+    there = _stored(remote) if ask and root.condemned else None
+    kept = [each for each in root.condemned if there is None or each in there]
+    new = [*((PACKS, each) for each in packs), *((TABLES, each) for each in tables)]
+    new = new[: MANY_NAMES - len(kept)]
+    # Keys of what was condemned before, and was found, are known now.
+    again = [there[each] for each in kept] if there is not None else []
     left = len(kept) < len(root.condemned)
-    return {"condemned": (*kept, *dropped), "gc_epoch": root.gc_epoch + left}
+    return Condemned(
+        {
+            "condemned": (*kept, *(name for _, name in new)),
+            "gc_epoch": root.gc_epoch + left,
+        },
+        (*again, *(folder + name for folder, name in new)),
+        max(0, len(packs) - len(new)),
+    )
 
 
-def _still_there(remote: Remote, condemned: Sequence[ObjectId]) -> Sequence[ObjectId]:
+def _stored(remote: Remote) -> dict[ObjectId, str] | None:
+    """Return the keys of all packs and tables; None if the user may not list them."""
     try:
-        there = stored(remote.driver)
+        return {
+            name: stat.key
+            for folder in (PACKS, TABLES)
+            for name, stat in stored(remote.driver, folder).items()
+        }
     except errors.AccessError:
-        return condemned
-    return [name for name in condemned if name in there]
+        return None
 
 
-def delete(remote: Remote, dropped: Iterable[ObjectId]) -> None:
-    """Delete packs that no root lists any more.
+def delete(remote: Remote, keys: Iterable[str]) -> None:
+    """Delete files that no root lists any more.
 
     A client that is reading them notices, and starts over with the new root. No push relies on
     them: a push only skips what is listed by the root that it replaces.
     """
     # A member who may write need not be allowed to delete; a garbage collection finds them.
     with contextlib.suppress(errors.AccessError):
-        remote.driver.delete([PACKS + name for name in dropped])
+        remote.driver.delete(list(keys))

@@ -17,12 +17,12 @@ from dorky.remote import authority
 from dorky.remote import root as roots
 from dorky.remote.fetch import fetch, fetch_objects
 from dorky.remote.journal import Sent, remaining
+from dorky.remote.listing import follow, packs_of
 from dorky.remote.pending_deletes import condemn
 from dorky.remote.push import build, remember, send
-from dorky.remote.root import INLINE, PACKS, Remote
+from dorky.remote.root import HEAD, INLINE, Remote
 from dorky.remote.rotate import renewed
 from dorky.store import history, reachability
-from dorky.store.history import MAIN
 
 _ATTEMPTS = 10
 
@@ -50,21 +50,23 @@ def purge(remote: Remote, record: Purge, progress: Progress = SILENT) -> Purged:
     """
     store = remote.store
     authority.check_writer(remote, admin=True)
-    history_alive = reachability.reach(store, [record.new]).all
     sent: list[Sent] = []
     for _ in range(_ATTEMPTS):
         seen = remote.seen
         assert seen is not None
         root = seen.root
-        alive = history_alive | {at.id for at in history.entries(store, root.team)}
-        if root.refs.get(MAIN) != record.old:
+        if root.refs.get(HEAD) != record.old:
             raise errors.PushedMeanwhile
+        others = [commit for ref, commit in root.refs.items() if ref != HEAD]
+        alive = reachability.reach(store, [record.new, *others]).all
+        alive |= {entered.id for entered in history.entries(store, root.team)}
+        packs = packs_of(remote, seen)
         held = {
             each.id: {at.id for at in store.locations(each.id, remote=remote.name)}
-            for each in root.packs
+            for each in packs
         }
-        dropped = [each for each in root.packs if not held[each.id] <= alive]
-        kept = [each for each in root.packs if held[each.id] <= alive]
+        dropped = [each for each in packs if not held[each.id] <= alive]
+        kept = [each for each in packs if held[each.id] <= alive]
         inline = tuple(each for each in root.inline if each.id in alive)
         wanted = alive - {each.id for each in inline}
         wanted -= {each for pack in kept for each in held[pack.id]}
@@ -77,12 +79,13 @@ def purge(remote: Remote, record: Purge, progress: Progress = SILENT) -> Purged:
             inline += tuple(Inline(*each) for each in objects)
         else:
             send(remote, build(opened, objects), sent, progress, size)
-        doomed = [each.id for each in dropped]
-        changes = condemn(remote, root, doomed) | {"gc_epoch": root.gc_epoch + 1}
+        doomed = {each.id for each in dropped}
+        listing = follow(remote, seen, opened, sent, doomed, compact=True)
+        condemned = condemn(remote, root, doomed, listing.stale)
+        changes = {**listing.changes, **condemned.changes, "gc_epoch": root.gc_epoch + 1}
         following = roots.successor(
             root,
-            refs={**root.refs, MAIN: record.new},
-            packs=(*kept, *(each.pack for each in sent)),
+            refs={**root.refs, HEAD: record.new},
             inline=inline,
             purges=(*root.purges, record),
             **changes,
@@ -97,6 +100,6 @@ def purge(remote: Remote, record: Purge, progress: Progress = SILENT) -> Purged:
             sent = remaining(remote, sent, alive, root.gc_epoch)
             continue
         remember(remote, won, sent, progress, team=team)
-        remote.driver.delete([PACKS + each for each in doomed])
+        remote.driver.delete(condemned.keys)
         return Purged(len(doomed), sum(each.size for each in dropped))
     raise errors.ServerBusy(remote.url, "others keep changing it")

@@ -11,14 +11,13 @@ import io
 import itertools
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 import msgspec
 
 from dorky import errors
 from dorky.drivers.retry import pause
-from dorky.format.model import Header, Inline, Kind, MiB, ObjectId, Root, Roster
+from dorky.format.model import Header, Inline, KiB, Kind, MiB, ObjectId, Root, Roster
 from dorky.keys import roster
 from dorky.keys.teamlog import Team
 from dorky.keys.vault import Vault
@@ -28,18 +27,19 @@ from dorky.remote import authority
 from dorky.remote import root as roots
 from dorky.remote.fetch import fetch
 from dorky.remote.journal import Journal, Sent
+from dorky.remote.listing import follow, packs_of
 from dorky.remote.pending_deletes import condemn, delete
-from dorky.remote.root import INLINE, PACKS, Remote, RootSnapshot
+from dorky.remote.root import HEAD, INLINE, PACKS, TABLES, Remote, RootSnapshot
 from dorky.store import authorship, history, outgoing, pack
 from dorky.store.history import MAIN
 from dorky.store.objects import PackedObject, Store
 
 SMALL = 8 * MiB
-"""Packs below this size are folded into larger ones."""
-_MANY_SMALL = 16
-"""How many small packs a root lists before a push begins to fold them."""
-_UNASKED = 256
-"""With more condemned packs than this, a push that folds asks which of them still exist."""
+"""Packs below this size are worth compacting; others are sent as they are cut here."""
+_TIDIED = 64
+"""After so many tables that pushes have replaced, one of the pushes deletes them."""
+_HEADS = 32 * KiB
+"""The most bytes of head commits and their root trees that stay inline."""
 _UPLOADS = 3
 """How many packs are uploaded at once; each is in memory, at most 32 MiB and an object."""
 _ATTEMPTS = 30
@@ -107,7 +107,7 @@ def push(
         authority.check_writer(remote)
         seen = remote.seen
         before = seen.root if seen else None
-        old = before.refs.get(MAIN) if before else None
+        old = before.refs.get(HEAD) if before else None
         if old == head:
             journal.clear()
             return Pushed(old, head, 0, 0)
@@ -122,32 +122,31 @@ def push(
             _check_signatures(remote.store, head)
         except (errors.Misplaced, errors.AmbiguousGroup):
             # The swap for these packs was lost, and they hold what others must not read.
-            there = {each.id for each in before.packs} if before else set()
-            delete(remote, {each.pack.id for each in sent} - there)
+            there = {PACKS + each.id for each in remote.store.packs(remote.name)}
+            delete(remote, {PACKS + each.pack.id for each in sent} - there)
             raise
         sent = journal.take(before, {at.id for at in fresh}, listed_by(remote, seen))
-        # Packs folded in for a lost swap are already in an uploaded pack.
-        more = partial(_foldable, remote, before) if before and not attempt else tuple
-        changes = upload(
-            *(remote, remote.store.vault, before, fresh, sent, progress),
+        # A root that has no room is refused before anything is sent.
+        empty = msgspec.structs.replace(root, inline=())
+        roots.encode(header, empty, remote.unlock(header), remote.signer())
+        others = [commit for ref, commit in root.refs.items() if ref != HEAD]
+        made = upload(
+            *(remote, remote.store.vault, seen, fresh, sent, progress),
+            heads=[head, *others],
             note=journal.add,
-            more=more,
         )
-        dropped = _covered(remote, before, sent) if before else []
-        if before and dropped:
-            packs = [each for each in changes["packs"] if each.id not in dropped]
-            changes |= {"packs": packs, **condemn(remote, before, dropped, unasked=_UNASKED)}
-        root = msgspec.structs.replace(root, refs={**root.refs, MAIN: head}, **changes)
+        root = msgspec.structs.replace(root, refs={**root.refs, HEAD: head}, **made.changes)
         try:
             won = remote.swap(header, root)
         except errors.PreconditionFailed:
             time.sleep(pause(min(_PAUSE, 0.01 * 2**attempt)))
             fetch(remote, progress)
+            _delete_unlisted(remote, made.tables)
             continue
         remember(remote, won, sent)
         journal.clear()
-        if dropped:
-            delete(remote, dropped)
+        if made.stale:
+            delete(remote, made.stale)
         size = sum(at.length for at in fresh)
         return Pushed(old, head, len(fresh), size, founded=seen is None)
     raise errors.ServerBusy(remote.url, "others keep pushing")
@@ -167,6 +166,16 @@ def _check_writer(remote: Remote, progress: Progress) -> None:
         if remote.version is None:
             raise
         fetch(remote, progress)  # an administrator may have changed that
+
+
+def _delete_unlisted(remote: Remote, tables: Collection[ObjectId]) -> None:
+    """Delete tables that were made for a lost swap, unless the newest root lists them after all.
+
+    A swap may seem lost that won, if very many have followed it.
+    """
+    listed = {each.id for each in remote.seen.root.tables} if remote.seen else set()
+    if gone := [TABLES + each for each in tables if each not in listed]:
+        delete(remote, gone)
 
 
 def remember(
@@ -189,6 +198,7 @@ def remember(
     if won is None:  # others have swapped since
         fetch(remote, progress)
         return
+    packs = packs_of(remote, won[0])
     store = remote.store
     with store.writer() as writer, remote.remembering(*won):
         # What a change of the team has added to the log is in its root alone.
@@ -201,7 +211,7 @@ def remember(
             store.database.set_team(team)
         for each in sent:
             remote.store.record(remote.name, each.pack, each.locations)
-        remote.store.retain(remote.name, [each.id for each in won[0].root.packs])
+        remote.store.retain(remote.name, [each.id for each in packs])
 
 
 # --- what to upload -------------------------------------------------------------------------
@@ -270,49 +280,93 @@ def unlisted(
 # --- uploading ------------------------------------------------------------------------------
 
 
+class Uploaded(NamedTuple):
+    """The result of an upload.
+
+    Attributes:
+        changes: The changes in the root that list everything.
+        tables: The tables that were made for this root alone.
+        stale: The keys of files that may be deleted after the swap.
+    """
+
+    changes: dict[str, Any]
+    tables: tuple[ObjectId, ...] = ()
+    stale: tuple[str, ...] = ()
+
+
 def upload(
     remote: Remote,
     vault: Vault,
-    old: Root | None,
+    seen: RootSnapshot | None,
     fresh: Sequence[PackedObject],
     sent: list[Sent],
     progress: Progress,
     *,
+    heads: Collection[ObjectId],
     note: Callable[[Sent], None] = lambda _: None,
-    more: Callable[[], Iterable[PackedObject]] = tuple,
-) -> dict[str, Any]:
-    """Upload what does not fit into the root.
+) -> Uploaded:
+    """Upload what does not fit into the root, and the tables that then say where it lies.
+
+    Head commits and their small root trees are inline in any case: whoever reads one file without
+    a local store needs them first.
 
     Args:
         remote: The remote to push to.
         vault: Re-encrypts what was encrypted with a key that has been retired since.
-        old: The root to replace.
+        seen: The root to replace; None if there is none.
         fresh: The objects that the root lacks.
         sent: Packs uploaded before, for a swap that was lost; those uploaded now are added.
         progress: Receives the progress of uploads.
+        heads: The commits that the root's refs are going to name.
         note: Receives each pack before it is uploaded.
-        more: Returns what to fold into a pack, too, if one has to be written anyway.
-
-    Returns:
-        The changes in the root that list everything: ``packs`` and ``inline``.
     """
-    inline = old.inline if old else ()
+    old = seen.root if seen else None
+    inline = {each.id: each for each in (old.inline if old else ())}
     there = {at.id for each in sent for at in each.locations}
     rest = [at for at in fresh if at.id not in there]
-    room = INLINE - sum(len(each.data) for each in inline)
-    if sum(at.length for at in rest) <= room:
-        inline += tuple(Inline(*_renewed(remote.store, vault, at)) for at in rest)
+    first = _first(remote.store, vault, heads)
+    riding = {**first, **{at.id: at for at in rest}}
+    riding = {object_id: at for object_id, at in riding.items() if object_id not in inline}
+    room = INLINE - sum(len(each.data) for each in inline.values())
+    if sum(at.length for at in riding.values()) <= room:
+        new = [Inline(*_renewed(remote.store, vault, at)) for at in riding.values()]
+        following = (*inline.values(), *new)
     else:
         # Objects that were inline move into a pack, so that the root has room again.
-        moved = [(each.kind, each.id, each.data) for each in inline if each.id not in there]
-        taken = there.union((at.id for at in rest), (object_id for _, object_id, _ in moved))
-        rest += (at for at in more() if at.id not in taken)
+        listed = remote.store.locate(inline, remote=remote.name).keys() | there
+        moved = [(e.kind, e.id, e.data) for e in inline.values() if e.id not in listed]
         size = sum(at.length for at in rest) + sum(len(data) for _, _, data in moved)
-        packed = packs_of(remote.store, vault, rest, moved)
+        packed = packs_of_objects(remote.store, vault, rest, moved)
         send(remote, packed, sent, progress, size, note=note)
-        inline = ()
-    packs = (*(old.packs if old else ()), *(each.pack for each in sent))
-    return {"inline": inline, "packs": packs}
+        following = tuple(Inline(*_renewed(remote.store, vault, at)) for at in first.values())
+    listing = follow(remote, seen, vault, sent)
+    changes = {"inline": following, **listing.changes}
+    stale: tuple[str, ...] = ()
+    if old and listing.stale:
+        count = len(old.condemned)
+        tidy = (count + len(listing.stale)) // _TIDIED > count // _TIDIED
+        condemned = condemn(remote, old, (), listing.stale, ask=tidy)
+        changes |= condemned.changes
+        stale = condemned.keys if tidy else ()
+    return Uploaded(changes, listing.made, stale)
+
+
+def _first(store: Store, vault: Vault, heads: Iterable[ObjectId]) -> dict[ObjectId, PackedObject]:
+    """Return the locations of head commits and of their root trees, as far as they are small."""
+    found: dict[ObjectId, PackedObject] = {}
+    size = 0
+    for head in heads:
+        trees = history.read_commit(store, head).trees
+        opened = [tree for group, tree in sorted(trees.items()) if group in vault.groups]
+        for object_id, at in sorted(store.locate([head, *opened]).items(), key=_by_kind):
+            if object_id not in found and size + at.length <= _HEADS:
+                found[object_id] = at
+                size += at.length
+    return found
+
+
+def _by_kind(item: tuple[ObjectId, PackedObject]) -> tuple[bool, int]:
+    return item[1].kind is not Kind.COMMIT, item[1].length
 
 
 Stored = tuple[Kind, ObjectId, bytes]
@@ -358,7 +412,7 @@ def send(
     progress.finish()
 
 
-def packs_of(
+def packs_of_objects(
     store: Store, vault: Vault, fresh: Iterable[PackedObject], moved: Iterable[Stored]
 ) -> Iterator[Made]:
     """Yield the packs to upload: one for each large local one that is wanted whole, then the rest.
@@ -396,54 +450,3 @@ def build(vault: Vault, objects: Iterable[Stored]) -> Iterator[Made]:
             writer = pack.PackWriter(buffer, vault)
     if len(writer):
         yield Sent(writer.finish(), writer.locations), buffer.getvalue()
-
-
-# --- folding --------------------------------------------------------------------------------
-
-
-def _foldable(remote: Remote, root: Root) -> list[PackedObject]:
-    """Return the local locations of what small packs hold, if the root lists many small packs.
-
-    Nothing is downloaded. The result is as much as one pack takes, the smallest packs first, so
-    that the same objects are not folded over and over.
-    """
-    store = remote.store
-    small = sorted((each for each in root.packs if each.size < SMALL), key=lambda each: each.size)
-    if len(small) < _MANY_SMALL:
-        return []
-    found: list[PackedObject] = []
-    size = folded = 0
-    for packed in small:
-        size += packed.size
-        if size > pack.TARGET:
-            break
-        ids = {at.id for at in store.locations(packed.id, remote=remote.name)}
-        places = store.locate(ids)
-        if len(places) == len(ids) and all(_is_sound(store, at) for at in places.values()):
-            found += places.values()
-            folded += 1
-    return found if folded >= _MANY_SMALL // 2 else []
-
-
-def _is_sound(store: Store, at: PackedObject) -> bool:
-    """Return whether the local copy of an object can be read.
-
-    A damaged local copy, or one encrypted for others, is not folded: the remote keeps its own.
-    """
-    try:
-        store.open(at)
-    except errors.DorkyError:
-        return False
-    return True
-
-
-def _covered(remote: Remote, root: Root, sent: Iterable[Sent]) -> set[ObjectId]:
-    """Return the small packs of a root whose objects are all in the packs just uploaded."""
-    there = {at.id for each in sent for at in each.locations}
-    covered = set()
-    for packed in root.packs:
-        if there and packed.size < SMALL:
-            ids = {at.id for at in remote.store.locations(packed.id, remote=remote.name)}
-            if ids and ids <= there:
-                covered.add(packed.id)
-    return covered

@@ -4,8 +4,9 @@
     0       8     magic ``DORKYRT1``
     8       4     length of the header, big-endian
     12      …     header: canonical JSON, unencrypted (see `model.Header`)
-    …       …     body: canonical JSON (see `model.Root`), compressed and encrypted; the header is
-                  in its additional data
+    …       …     body, encrypted, with the header in its additional data: the lengths of what
+                  follows (2, 4), a signature, canonical JSON (see `model.Root`), compressed, and
+                  zeros up to a multiple of 4 KiB
     end-32  32    SHA-256 of everything before
 
 The checksum finds accidents without a key; the encryption proves that nobody altered a root on
@@ -29,18 +30,23 @@ from dorky import errors
 from dorky.drivers.base import Blob, Driver, Stat, Version
 from dorky.drivers.retry import pause
 from dorky.format import codec, model, seal
-from dorky.format.model import Header, KiB, MiB, Root
+from dorky.format.model import Header, KiB, MiB, ObjectId, Pack, Root, Table
 from dorky.keys import roster, signing, sshsig
 from dorky.keys.signing import Signer
 from dorky.keys.sshsig import Namespace
 from dorky.keys.vault import Vault
 from dorky.remote.known import Known, Newest
+from dorky.store import table
 from dorky.store import verify as scrub
 from dorky.store.database import PURGES, Database
+from dorky.store.history import MAIN
 from dorky.store.objects import Store
 
 KEY = "root"
+HEAD = f"heads/{MAIN}"
+"""The ref that a push moves."""
 PACKS = "packs/"
+TABLES = "tables/"
 LIMIT = 1 * MiB
 """The largest root in bytes."""
 INLINE = 128 * KiB
@@ -53,9 +59,11 @@ BUDGET = 60.0
 
 _MAGIC = b"DORKYRT1"
 _PREFIX = struct.Struct(">8sI")
-_LENGTH = struct.Struct(">H")
 _CHECKSUM = 32
 _BODY_LIMIT = 16 * MiB
+_FRAME = struct.Struct(">HI")
+_STEP = 4 * KiB
+"""A body is a multiple of this, so that its length does not tell what was pushed."""
 
 _AMBIGUOUS = (errors.PreconditionFailed, errors.ServerBusy, errors.Unreachable)
 """Answers to a swap that leave open whether it took effect."""
@@ -68,9 +76,9 @@ class Unlock(Protocol):
         """Open the keys; ``verify`` receives everybody's keys first (see `vault.unlock`)."""
 
 
-def stored(driver: Driver) -> dict[str, Stat]:
-    """Return the packs that a remote stores, by name, whether the root lists them or not."""
-    found = {each.key.removeprefix(PACKS): each for each in driver.list(PACKS)}
+def stored(driver: Driver, folder: str = PACKS) -> dict[str, Stat]:
+    """Return the packs (or tables) that a remote stores, by name, listed or not."""
+    found = {each.key.removeprefix(folder): each for each in driver.list(folder)}
     return {name: each for name, each in found.items() if scrub.is_name(name)}
 
 
@@ -92,8 +100,18 @@ def encode(header: Header, root: Root, vault: Vault, signer: Signer | None = Non
         signer: The key that signs the header and the body. No reader accepts a root without.
 
     Raises:
-        UsageError: The root is too large.
+        UsageError: The root is too large, or holds more of something than readers accept.
     """
+    for what, count, most in (
+        ("branches and tags", len(root.refs), model.MANY_REFS),
+        ("files that are to be deleted", len(root.condemned), model.MANY_NAMES),
+        ("recent packs", len(root.packs), model.RECENT_PACKS),
+        ("tables", len(root.tables), model.MANY_TABLES),
+        ("packs in a table", max((e.packs for e in root.tables), default=0), model.MANY_PACKS),
+        ("packs that were dropped", len(root.dropped), model.MANY_NAMES),
+    ):
+        if count > most:
+            raise errors.UsageError(f"the root has room for {most:,} {what}, not for {count:,}")
     clear = model.encode(header)
     signature = b""
     if signer:
@@ -101,9 +119,9 @@ def encode(header: Header, root: Root, vault: Vault, signer: Signer | None = Non
     text = model.encode(root)
     if signer:
         signature = signer.sign(Namespace.ROOT, _signed(header.repository, clear, text))
-    body = vault.close(
-        _LENGTH.pack(len(signature)) + signature + codec.compress(text), _what(clear)
-    )
+    packed = codec.compress(text)
+    framed = _FRAME.pack(len(signature), len(packed)) + signature + packed
+    body = vault.close(framed.ljust(-(-len(framed) // _STEP) * _STEP, b"\0"), _what(clear))
     data = _PREFIX.pack(_MAGIC, len(clear)) + clear + body
     if len(data) + _CHECKSUM > LIMIT:
         raise errors.UsageError(
@@ -174,6 +192,17 @@ def _authentic(header: Header, body: bytes, vault: Vault, url: str) -> bytes:
         raise errors.CorruptRoot(url, error) from None
 
 
+def _unframed(framed: bytes, url: str) -> tuple[bytes, bytes]:
+    """Return the signature and the compressed text of a body."""
+    if len(framed) % _STEP or len(framed) < _FRAME.size:
+        raise errors.CorruptRoot(url, "its body is not padded as it should be")
+    signature, packed = _FRAME.unpack_from(framed)
+    middle, end = _FRAME.size + signature, _FRAME.size + signature + packed
+    if end > len(framed) or framed[end:].strip(b"\0"):
+        raise errors.CorruptRoot(url, "its body is not padded as it should be")
+    return framed[_FRAME.size : middle], framed[middle:end]
+
+
 def read_body(header: Header, body: bytes, vault: Vault, url: str, *, verify: bool = False) -> Root:
     """Decrypt the body of a root.
 
@@ -188,16 +217,15 @@ def read_body(header: Header, body: bytes, vault: Vault, url: str, *, verify: bo
         CorruptRoot: The body is altered, or encrypted with another key or header.
         ForgedRoot: The signature is not one of the key that it names.
     """
-    opened = _authentic(header, body, vault, url)
+    signature, packed = _unframed(_authentic(header, body, vault, url), url)
     try:
-        (length,) = _LENGTH.unpack_from(opened)
-        packed = opened[_LENGTH.size + length :]
         text = codec.inflate(packed, limit=_BODY_LIMIT)
         root = model.decode(Root, text)
-    except (struct.error, codec.CodecError, model.Malformed) as error:
+    except (codec.CodecError, model.Malformed) as error:
         raise errors.CorruptRoot(url, error) from None
+    if any(not each.lists for each in root.tables[1:]):
+        raise errors.CorruptRoot(url, "it has two tables of recent packs")
     if verify:
-        signature = opened[_LENGTH.size : _LENGTH.size + length]
         signed = _signed(header.repository, model.encode(header), text)
         if not sshsig.verify(root.signer, Namespace.ROOT, signed, signature):
             raise errors.ForgedRoot(url, "its signature is not valid")
@@ -260,12 +288,58 @@ class Remote:
         """The entry of the team log that `.dorkyrc` pins; see `authority.check_pin`."""
         self.accept_rewind = False
         """Whether to follow a root that is older than what was seen, or has another history."""
+        self.lists: dict[ObjectId, tuple[Pack, ...]] = {}
+        """The packs that tables list, as far as they were read or written."""
         self._seen: RootSnapshot | None = None
+        self._vouches = False
 
     @property
     def url(self) -> str:
         """Return the remote's URL, for messages."""
         return self.driver.url
+
+    def list_of(self, listed: Table) -> tuple[Pack, ...] | None:
+        """Return the packs that a table lists; None if they have to be read."""
+        if listed.id not in self.lists:
+            data = self.store.database.get(f"remote.{self.name}.list.{listed.id}")
+            found = table.decode_list(data) if data else None
+            if found is None or len(found) != listed.packs:
+                return None
+            self.lists[listed.id] = found
+        return self.lists[listed.id]
+
+    def _note_lists(self, root: Root) -> None:
+        """Record the packs that the tables of a root list; forget those of other tables."""
+        database = self.store.database
+        prefix = f"remote.{self.name}.list."
+        with database.transaction() as db:
+            rows = db.execute("SELECT key FROM meta WHERE key GLOB ? || '*'", (prefix,)).fetchall()
+            known = {key.removeprefix(prefix) for (key,) in rows}
+            listed = {each.id for each in root.tables}
+            db.executemany(
+                "DELETE FROM meta WHERE key = ?", [(prefix + each,) for each in known - listed]
+            )
+            for each in sorted(listed & self.lists.keys() - known):
+                database.set(prefix + each, table.encode_list(self.lists[each]))
+        for each in self.lists.keys() - listed:
+            del self.lists[each]
+
+    @property
+    def _place(self) -> ObjectId:
+        """Return a hash of the remote's place: its bucket, and the server that is asked."""
+        return hashlib.sha256(self.known.place.encode()).hexdigest()
+
+    @property
+    def vouched(self) -> bool:
+        """Return whether the last root seen says that the place honours conditional writes."""
+        return self.before is not None and self._place in self.before.root.probed
+
+    def vouch(self) -> None:
+        """Let the next root say that the place honours conditional writes.
+
+        A directory is no such place: whether it does depends on how each machine has mounted it.
+        """
+        self._vouches = not self.url.startswith("file:")
 
     @property
     def version(self) -> Version | None:
@@ -427,11 +501,12 @@ class Remote:
                 )
                 db.execute("DELETE FROM refs WHERE name GLOB ? || '/*'", (self.name,))
                 for ref, commit in seen.root.refs.items():
-                    database.set_ref(f"{self.name}/{ref}", commit)
+                    database.set_ref(f"{self.name}/{MAIN if ref == HEAD else ref}", commit)
                 database.set("header", model.encode(seen.header))
                 database.set("roster", model.encode(seen.root.roster))
                 database.set(PURGES, msgspec.json.encode(seen.root.purges))
                 database.set(NEWEST, msgspec.json.encode(newest))
+                self._note_lists(seen.root)
                 yield
                 self.known.note(seen.header.repository, newest, force=self.accept_rewind)
         except BaseException:
@@ -472,8 +547,7 @@ class Remote:
             # Another clone on this machine has seen a newer root.
             raise errors.PreconditionFailed(KEY, self.url)
         signer = self.signer()
-        now = datetime.now(timezone.utc).replace(microsecond=0)
-        root = msgspec.structs.replace(root, time=now, signer=signer.public)
+        root = self._completed(root, signer)
         data = encode(header, root, self.unlock(header), signer)
         deadline = clock() + BUDGET
         delay = 0.1
@@ -503,6 +577,14 @@ class Remote:
                 raise errors.OutcomeUnknown(self.url)
             sleep(wait)
             delay = min(delay * 2, 10.0)
+
+    def _completed(self, root: Root, signer: Signer) -> Root:
+        """Return a root with its time and signer, and with the place if it is known to be good."""
+        now = datetime.now(timezone.utc).replace(microsecond=0)
+        probed = root.probed
+        if self._vouches and self._place not in probed:
+            probed = (self._place, *probed)[: model.MANY_PLACES]
+        return msgspec.structs.replace(root, time=now, signer=signer.public, probed=probed)
 
     def _look(self, expected: Version | None, error: errors.DorkyError) -> Blob | None:
         """Read the root after a swap that did not succeed; return None if that tells nothing."""

@@ -16,7 +16,8 @@ from dorky.keys.vault import Vault
 from dorky.progress import Progress
 from dorky.remote.fetch import fetch_objects
 from dorky.remote.journal import Sent
-from dorky.remote.pending_deletes import condemn
+from dorky.remote.listing import follow, packs_of
+from dorky.remote.pending_deletes import Condemned, condemn
 from dorky.remote.push import Stored, build, send
 from dorky.remote.root import Remote, RootSnapshot
 from dorky.store import history
@@ -33,6 +34,7 @@ class Resealed(NamedTuple):
         size: How many bytes they have, as stored.
         kept: How many bytes stay in the bucket, of packs in which something keeps its old
             encryption.
+        condemned: The files that the swap condemns.
     """
 
     changes: dict[str, Any]
@@ -40,6 +42,7 @@ class Resealed(NamedTuple):
     objects: int
     size: int
     kept: int
+    condemned: Condemned
 
 
 def reseal(
@@ -70,9 +73,10 @@ def reseal(
     )
     stale = [old for old, new in zip(seen.root.inline, inline, strict=True) if old is not new]
     there = {each.id for each in inline}
+    packs = packs_of(remote, seen)
     held = {
         packed.id: {at.id: at.length for at in store.locations(packed.id, remote=remote.name)}
-        for packed in seen.root.packs
+        for packed in packs
     }
     heads = sorted(set(seen.root.refs.values()))
     commits = [node.id for node in history.ancestors(store, heads)]
@@ -95,22 +99,25 @@ def reseal(
     sent: list[Sent] = []
     size = sum(at.length for at in store.locate(wanted).values())
     # An object that is inline in the root need not be in a pack, too.
-    packs = build(opened, renewed(store, opened, wanted - there))
-    send(remote, packs, sent, progress, size)
+    send(remote, build(opened, renewed(store, opened, wanted - there)), sent, progress, size)
     # A pack may be deleted if all that it holds is stored elsewhere now.
     dropped = [name for name, sizes in held.items() if sizes.keys() <= wanted | there]
     gone = set(dropped)
-    kept = [each for each in seen.root.packs if each.id not in gone]
+    # One new table: whoever is removed holds the key of the old ones.
+    listing = follow(remote, seen, opened, sent, gone, compact=True)
+    condemned = condemn(remote, seen.root, dropped, listing.stale)
+    kept = sum(
+        each.size
+        for each in packs
+        if each.id not in gone and not affected.isdisjoint(held[each.id])
+    )
     return Resealed(
-        {
-            "inline": inline,
-            "packs": (*kept, *(each.pack for each in sent)),
-            **condemn(remote, seen.root, dropped),
-        },
+        {"inline": inline, **listing.changes, **condemned.changes},
         sent,
         len(wanted - there) + len(stale),
         size + sum(len(each.data) for each in stale),
-        sum(each.size for each in kept if not affected.isdisjoint(held[each.id])),
+        kept,
+        condemned,
     )
 
 

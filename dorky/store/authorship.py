@@ -128,12 +128,14 @@ def _is_inherited(
     """Return whether a commit has the tree of a group that somebody outside it must take over.
 
     Of two parents that differ, it is the tree of the one that has changed it since they diverged.
+    Where they have diverged several times and differed then, only a member can tell.
     """
     own = commit.trees.get(group)
     if len(set(before)) <= 1:
         return own == (before[0] if before else None)
     if len(before) != 2 or own not in before:
         return False
-    base = history.merge_base(store, *commit.parents)
-    old = history.read_commit(store, base).trees.get(group) if base else None
-    return old in before and own != old
+    ours, theirs = commit.parents
+    bases = history.merge_bases(store, [ours], [theirs])
+    old = {history.read_commit(store, base).trees.get(group) for base in bases} or {None}
+    return len(old) == 1 and old < {*before} and own not in old

@@ -43,8 +43,9 @@ _ENTRY = struct.Struct(">B32sQI")
 _SALT = 16
 # Small objects are hashed and written together: a call for each would cost more than the work.
 _BUFFER = 1 * MiB
-_KINDS = {Kind.CHUNK: 1, Kind.CHUNKS: 2, Kind.TREE: 3, Kind.COMMIT: 4, Kind.TEAM: 5}
-_KIND_OF = {code: kind for kind, code in _KINDS.items()}
+CODES = {Kind.CHUNK: 1, Kind.CHUNKS: 2, Kind.TREE: 3, Kind.COMMIT: 4, Kind.TEAM: 5}
+"""The numbers that stand for kinds in indexes and tables."""
+KINDS = {code: kind for kind, code in CODES.items()}
 _INDEX = "index"
 
 
@@ -114,7 +115,7 @@ class PackWriter:
             self._place(kind, object_id, stored)
         self._metadata.clear()
         index = os.urandom(_SALT) + b"".join(
-            _ENTRY.pack(_KINDS[at.kind], bytes.fromhex(at.id), at.offset, at.length)
+            _ENTRY.pack(CODES[at.kind], bytes.fromhex(at.id), at.offset, at.length)
             for at in self.locations
         )
         sealed = self._vault.close(codec.compress(index), _INDEX)
@@ -178,7 +179,7 @@ def read_tail(pack: Pack, data: bytes, vault: Vault) -> list[Location]:
         raise errors.CorruptPack(pack.id, "an index of odd length")
     locations = []
     for code, raw, offset, length in _ENTRY.iter_unpack(memoryview(body)[_SALT:]):
-        kind = _KIND_OF.get(code)
+        kind = KINDS.get(code)
         start, end = (len(MAGIC), tail) if kind is Kind.CHUNK else (tail, index)
         if kind is None or not start <= offset <= offset + length <= end:
             raise errors.CorruptPack(pack.id, "an index that points outside the pack")

@@ -38,6 +38,7 @@ from dorky.keys import age as keys
 from dorky.keys import roster, vault
 from dorky.keys.vault import OpenEpoch, Vault
 from dorky.remote import root as roots
+from dorky.remote.listing import packs_of
 from dorky.store import history
 
 
@@ -384,10 +385,17 @@ def assert_closed(
     tried = [(body, f"root\0{model.encode(header).decode()}")]
     tried += [(each.previous, f"previous\0{each.epoch}") for each in header.epochs if each.previous]
     with inside.repo() as repo:
-        seen = repo.remote().seen
+        remote = repo.remote()
+        seen = remote.seen
         assert seen
         tried += [(each.data, f"{each.kind.value}\0{each.id}") for each in seen.root.inline]
-        for packed in seen.root.packs:
+        for listed in seen.root.tables:
+            data = copy[f"tables/{listed.id}"]
+            depth = (listed.pages + listed.lists - 1).bit_length()
+            for n in range(listed.pages + listed.lists):
+                page = data[n * listed.page : (n + 1) * listed.page - 32 * depth]
+                tried.append((page, "table"))
+        for packed in packs_of(remote, seen):
             if packed.id in old:
                 continue
             data = copy[f"packs/{packed.id}"]
@@ -400,7 +408,8 @@ def assert_closed(
     # What is listed nowhere lies there, too; and without its name an object does not verify, but
     # could be read all the same.
     for name, data in copy.items():
-        if name.startswith("packs/") and name.removeprefix("packs/") not in old:
+        folder, _, pack_or_table = name.rpartition("/")
+        if folder in {"packs", "tables"} and pack_or_table not in old:
             assert not any(each.key.id in data for each in held)
     for stored, what in tried:
         assert not opens(held, header.repository, stored, what), what
@@ -456,7 +465,7 @@ def ids_seen(machine: Machine) -> set[str]:
         seen = repo.remote().seen
         assert seen
         found |= {each.id for each in seen.root.inline}
-        for node in history.ancestors(repo.store, [seen.root.refs["main"]]):
+        for node in history.ancestors(repo.store, [seen.root.refs["heads/main"]]):
             found |= set(node.commit.trees.values())
     return found
 
@@ -741,7 +750,7 @@ class Interrupted:
     def __init__(self, team: Team, place: Place, saved: Path) -> None:
         self.team, self.place, self.saved = team, place, saved
         self.held, _ = keys_of(team.cleo)
-        self.old = [key.removeprefix("packs/") for key in bucket(place.remote)]
+        self.old = [key.rpartition("/")[2] for key in bucket(place.remote)]
         self.places = [*(each.base for each in team), Path(place.remote.url)]
         for n, each in enumerate(self.places):
             shutil.copytree(each, saved / str(n), symlinks=True)

@@ -26,7 +26,8 @@ from machines import Machine, driver_of, noise
 from servers import Remote
 
 from dorky import errors
-from dorky.store import history
+from dorky.remote.listing import packs_of
+from dorky.store import history, table
 
 SECRET = "hunter2"
 """Is in every file that is small: what is sealed does not show it."""
@@ -224,11 +225,15 @@ def assert_remote_is_whole(life: Life) -> None:
         return
     reader = next(each for each in life.machines.values() if (each.state / "dorky.db").exists())
     with reader.repo() as repo:
-        read = repo.remote().read()
+        remote = repo.remote()
+        read = remote.read()
         assert read
-        for each in read[0].root.packs:
+        for each in packs_of(remote, read[0]):
             data = (life.vault / "packs" / each.id).read_bytes()
             assert hashlib.sha256(data).hexdigest() == each.id
+        for listed in read[0].root.tables:
+            data = (life.vault / "tables" / listed.id).read_bytes()
+            assert table.name_of(data[-table.FOOTER :], [data]) == listed.id
 
 
 def assert_sound(machine: Machine) -> None:

@@ -18,7 +18,7 @@ from faults import Faults
 from machines import Machine
 
 from dorky.drivers.base import Blob
-from dorky.remote import push
+from dorky.remote import listing, push
 
 THOROUGH = pytest.param(1, marks=pytest.mark.deep, id="all")
 FOUND = {3, 6, 7}
@@ -162,6 +162,36 @@ def test_packs_in_each_others_place(world: World) -> None:
     new.write_bytes(whole)
     old.write_bytes(other)
     assert pulled(world, set())
+
+
+@pytest.mark.parametrize("options", [(), ("--plain",)], ids=["encrypted", "unencrypted"])
+@pytest.mark.parametrize("stride", [101, THOROUGH])
+def test_a_flipped_byte_of_a_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stride: int, options: tuple[str, ...]
+) -> None:
+    """Here no pack is recent, so that a pull has to read the list of a table."""
+    monkeypatch.setattr(listing, "RECENT_PACKS", 0)
+    world = worlds(tmp_path, *options)
+    with world.ana.repo() as repo:
+        seen = repo.remote().seen
+        assert seen
+        listed = seen.root.tables[0]
+    path = world.vault / "tables" / listed.id
+    whole = path.read_bytes()
+    harmless = 0
+    for at in places(len(whole), stride):
+        altered = bytearray(whole)
+        altered[at] ^= 1 << at % 8
+        path.write_bytes(altered)
+        came = pulled(world, {7})
+        # Only the list is read by a pull.
+        assert came == (not listed.page * listed.pages <= at < listed.size)
+        harmless += came
+        assert world.ana("fsck", "--remote", code=7).out
+    assert harmless
+    path.write_bytes(whole)
+    assert pulled(world, set())
+    world.ana("fsck", "--remote")
 
 
 # --- on this disk ---------------------------------------------------------------------------

@@ -510,7 +510,7 @@ def evil(machine: Machine, gifts: dict[str, bytes]) -> None:
 
     def change(refs: dict[str, str], forged: Forge) -> dict[str, str]:
         with machine.repo() as repo:
-            commit = history.read_commit(repo.store, refs["main"])
+            commit = history.read_commit(repo.store, refs["heads/main"])
             files = dict(history.files_of(repo.store, {ALL: commit.trees[ALL]}))
         for path, body in gifts.items():
             name = path.rpartition("/")[2]
@@ -519,12 +519,12 @@ def evil(machine: Machine, gifts: dict[str, bytes]) -> None:
         made = msgspec.structs.replace(
             commit,
             trees={**commit.trees, ALL: forged.tree(files)},
-            parents=(refs["main"],),
+            parents=(refs["heads/main"],),
             message="a gift",
         )
         with machine.repo() as repo:
             made = signed(repo, made)
-        return {**refs, "main": forged.add(Kind.COMMIT, model.encode(made))}
+        return {**refs, "heads/main": forged.add(Kind.COMMIT, model.encode(made))}
 
     publish(machine, change)
 
@@ -555,7 +555,7 @@ class Forge(NamedTuple):
 
 
 def test_files_move_on_every_head(ana: Machine, ben: Machine, file_url: Remote) -> None:
-    first = root_of(ana).refs["main"]
+    first = root_of(ana).refs["heads/main"]
     ana.commit({NEW: SECRET}, "on main only")
     ana("push")
     publish(ana, lambda refs, _: {**refs, "dev": first})
@@ -565,7 +565,7 @@ def test_files_move_on_every_head(ana: Machine, ben: Machine, file_url: Remote) 
     assert done["moved"] == planned["moved"]
     refs = root_of(ana).refs
     assert refs["dev"] != first
-    assert held(ana, refs["main"])["prod"] == {NEW, "env/prod/api.env"}
+    assert held(ana, refs["heads/main"])["prod"] == {NEW, "env/prod/api.env"}
     assert held(ana, refs["dev"])["prod"] == {"env/prod/api.env"}
     for commit in refs.values():
         assert held(ana, commit)["all"] == {".env", "notes"}
@@ -590,14 +590,14 @@ def test_what_does_not_count_never_moves(ana: Machine, ben: Machine, file_url: R
         repo.database.set_ref("main", upstream)
         repo.index.set_commit(upstream)
     ana("group", "add", "prod", "notes")
-    main = held(ana, root_of(ana).refs["main"])
+    main = held(ana, root_of(ana).refs["heads/main"])
     assert main["prod"] == {"env/prod/api.env", "notes"}
     assert main["all"] == {".env", "env/prod/api.env", "env/prod/evil.env"}
     ana("rotate")
     with ana.repo() as repo:
         # The group's own file comes back to everybody, not the one that was put in its place.
         repo.group_remove("prod")
-        trees = history.read_commit(repo.store, root_of(ana).refs["main"]).trees
+        trees = history.read_commit(repo.store, root_of(ana).refs["heads/main"]).trees
         files = dict(history.files_of(repo.store, {ALL: trees[ALL]}))
         assert files["env/prod/api.env"].sha256 == sha256(b"P=1\n").hexdigest()
 
@@ -612,7 +612,11 @@ def test_a_file_above_a_group_s_path_makes_room_when_it_moves(ana: Machine, ben:
         repo.database.set_ref("main", upstream)
         repo.index.set_commit(upstream)
         repo.group_remove("prod")
-    assert held(ana, root_of(ana).refs["main"])["all"] == {".env", "env/prod/api.env", "notes"}
+    assert held(ana, root_of(ana).refs["heads/main"])["all"] == {
+        ".env",
+        "env/prod/api.env",
+        "notes",
+    }
 
 
 # --- Unicode --------------------------------------------------------------------------------
@@ -634,7 +638,7 @@ def test_names_are_compared_however_a_system_writes_them(
     ben("pull")
     assert not (ben.project / path).exists()
     assert not tells(ben, file_url, SECRET, b"pw.env")
-    assert held(ana, root_of(ana).refs["main"])["geheim"] == {path}
+    assert held(ana, root_of(ana).refs["heads/main"])["geheim"] == {path}
 
 
 # --- purge and rotation ---------------------------------------------------------------------
@@ -654,14 +658,14 @@ def test_a_purge_leaves_each_file_in_its_group(
     laptop.commit({"keys/laptop.key": "K=SECRET\n"}, "laptop's")
     ana("group", "add", "keys", "keys/**")
     ana("purge", "dump.sql", "--yes")
-    main = held(ana, root_of(ana).refs["main"])
+    main = held(ana, root_of(ana).refs["heads/main"])
     assert main == {"all": {".env", "notes"}, "prod": {NEW, "env/prod/api.env"}}
     assert not tells(ben, file_url, SECRET, b"leaked")
     laptop.run("pull")
     assert not tells(ben, file_url, b"K=SECRET")
     laptop("sync", "--rewrite")
     assert not tells(ben, file_url, b"K=SECRET", SECRET, b"leaked")
-    assert held(laptop, root_of(laptop).refs["main"])["keys"] == {"keys/laptop.key"}
+    assert held(laptop, root_of(laptop).refs["heads/main"])["keys"] == {"keys/laptop.key"}
     ben("pull")
     ana("pull")
     assert ana.read("keys/laptop.key") == b"K=SECRET\n"

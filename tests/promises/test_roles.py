@@ -102,7 +102,7 @@ def leave(world: World) -> None:
 
 def test_a_reader_writes_a_commit(world: World) -> None:
     forge = Forge(world.cleo)
-    world.put(forge.encode(refs={"main": forge.commit(forge.signer)}))
+    world.put(forge.encode(refs={"heads/main": forge.commit(forge.signer)}))
     world.refuse(errors.ForgedRoot, "may not write")
 
 
@@ -113,7 +113,7 @@ def test_a_reader_brings_what_a_writer_has_signed(world: World) -> None:
     world.refuse(errors.ForgedRoot, "may not write")
     with world.ben.repo() as repo:
         bens = repo.signer
-    world.put(forge.encode(refs={"main": forge.commit(bens)}))
+    world.put(forge.encode(refs={"heads/main": forge.commit(bens)}))
     world.refuse(errors.ForgedRoot, "may not write")
 
 
@@ -135,11 +135,11 @@ def test_a_leaver_goes_on(world: World) -> None:
         leave(world)
         world.mallory("pull")  # anybody can read it
         forge = Forge(world.mallory)
-        world.put(forge.encode(refs={"main": forge.commit(forge.signer)}))
+        world.put(forge.encode(refs={"heads/main": forge.commit(forge.signer)}))
         world.refuse(errors.ForgedRoot, "may not write")
     else:
         forge = Forge(world.mallory)
-        data = forge.encode(refs={"main": forge.commit(forge.signer)})
+        data = forge.encode(refs={"heads/main": forge.commit(forge.signer)})
         leave(world)
         world.put(data)
         world.refuse(errors.IntegrityError)
@@ -149,7 +149,7 @@ def test_a_leaver_forks_from_before(world: World) -> None:
     """With many states, so that the chain of txids does not tell."""
     forge = Forge(world.mallory)
     leave(world)
-    root = msgspec.structs.replace(forge.root, refs={"main": forge.commit(forge.signer)})
+    root = msgspec.structs.replace(forge.root, refs={"heads/main": forge.commit(forge.signer)})
     for _ in range(100):
         root = roots.successor(root)
     inline = (*root.inline, *forge.inline)
@@ -167,7 +167,7 @@ def test_a_leaver_brings_the_entry_that_has_removed_them(world: World) -> None:
     forge = Forge(world.mallory)
     entry = history_of(world.mallory)[-1]
     head = forge.commit(forge.signer)
-    world.put(forge.encode(refs={"main": head}, team=forge.root.team, before=entry.prev))
+    world.put(forge.encode(refs={"heads/main": head}, team=forge.root.team, before=entry.prev))
     world.refuse(errors.ForgedRoot, "but not the change of the team")
 
 
@@ -183,7 +183,7 @@ def test_one_who_leaves_alone_takes_nothing_along(world: World) -> None:
     stay = roster.drop(forge.root.roster, "mallory")
     entry = forge.entry(stay)
     head = forge.commit(forge.signer)
-    data = forge.encode(refs={"main": head}, roster=stay, team=entry, before=forge.root.team)
+    data = forge.encode(refs={"heads/main": head}, roster=stay, team=entry, before=forge.root.team)
     world.put(data)
     world.refuse(errors.ForgedRoot, "has left the team with it")
     world.put(forge.encode(roster=stay, team=entry, before=forge.root.team))
@@ -199,7 +199,7 @@ def test_a_stranger(world: World) -> None:
     else:
         forge = Forge(world.cleo)  # somebody to whom a reader has given the keys
         forge.signer = stranger()
-    world.put(forge.encode(refs={"main": forge.commit(forge.signer)}))
+    world.put(forge.encode(refs={"heads/main": forge.commit(forge.signer)}))
     world.refuse(errors.ForgedRoot, "somebody whom the team log does not know")
 
 
@@ -215,7 +215,7 @@ def test_a_repository_of_ones_own_with_the_same_name(world: World) -> None:
     entry = forge.entry(known)
     root = Root(99, "0" * 32, team=entry, before=entry, roster=known)
     root = msgspec.structs.replace(
-        root, refs={"main": forge.commit(forge.signer)}, inline=tuple(forge.inline), time=NOW
+        root, refs={"heads/main": forge.commit(forge.signer)}, inline=tuple(forge.inline), time=NOW
     )
     data = roots.encode(forge.header, root, forge.vault, forge.signer)
     world.put(data)
@@ -246,7 +246,7 @@ def of_another_repository(forge: Forge) -> str:
 )
 def test_commits_that_nobody_has_signed(world: World, made: Callable[[Forge], str]) -> None:
     forge = Forge(world.ben)
-    world.put(forge.encode(refs={"main": made(forge)}))
+    world.put(forge.encode(refs={"heads/main": made(forge)}))
     world.refuse(errors.ForgedCommit, "is not by a member of the team")
 
 
@@ -254,7 +254,7 @@ def test_a_commit_under_an_honest_one(world: World) -> None:
     """A signature covers the parents' ids alone, so all commits that are new are verified."""
     forge = Forge(world.ben)
     forge.head = forge.commit(None)
-    world.put(forge.encode(refs={"main": forge.commit(forge.signer)}))
+    world.put(forge.encode(refs={"heads/main": forge.commit(forge.signer)}))
     world.refuse(errors.ForgedCommit, "it is not signed")
 
 
@@ -262,14 +262,14 @@ def test_a_reader_is_no_author(world: World) -> None:
     with world.cleo.repo() as repo:
         cleos = repo.signer
     forge = Forge(world.ben)
-    world.put(forge.encode(refs={"main": forge.commit(cleos)}))
+    world.put(forge.encode(refs={"heads/main": forge.commit(cleos)}))
     world.refuse(errors.ForgedCommit, "never a writer's")
 
 
 def test_nobody_writes_in_anothers_name(world: World) -> None:
     """The commit says Ana, and whose key has signed it is shown next to it."""
     forge = Forge(world.ben)
-    world.put(forge.encode(refs={"main": forge.commit(forge.signer)}))
+    world.put(forge.encode(refs={"heads/main": forge.commit(forge.signer)}))
     world.ana("pull")
     said = world.ana("log", "-n", "1", "--signatures").out
     assert "Author: Ana <ana@example>\nSigned: ben SHA256:" in said
@@ -373,9 +373,9 @@ def test_a_purge_by_a_writer(world: World) -> None:
     forge = Forge(world.ben)
     first = history_heads(world.ben)[-1]
     record = Purge(("m",), "Ben", NOW, forge.head, first)
-    world.put(forge.encode(refs={"main": first}, purges=(record,)))
+    world.put(forge.encode(refs={"heads/main": first}, purges=(record,)))
     world.refuse(errors.ForgedRoot, "its purges are not those of the team log")
-    world.put(forge.encode(refs={"main": first}))
+    world.put(forge.encode(refs={"heads/main": first}))
     for machine in (world.ana, world.ben):
         assert "history" in machine("pull", code=7).error
 
@@ -391,7 +391,7 @@ def test_a_fresh_clone_does_not_fall_behind_the_log(world: World) -> None:
     world.ben("pull")
     forge = Forge(world.ben)
     first = history_heads(world.ben)[-1]
-    world.put(forge.encode(refs={"main": first}))
+    world.put(forge.encode(refs={"heads/main": first}))
     said = fresh(world.ben)("pull", code=7)
     assert "does not go on from that of entry" in said.error or "history" in said.error
 
@@ -505,7 +505,7 @@ def test_a_signing_key_that_was_exchanged(world: World) -> None:
 
 def test_a_forged_root_is_replaced_and_kept(world: World) -> None:
     forge = Forge(world.cleo)
-    evil = forge.encode(refs={"main": forge.commit(forge.signer)})
+    evil = forge.encode(refs={"heads/main": forge.commit(forge.signer)})
     world.put(evil)
     world.cleo("remote", "repair", "--yes", code=6)
     assert "may not write" in world.ben("remote", "repair", code=5).err

@@ -140,7 +140,7 @@ class Roles(RuleBasedStateMachine):
         if how == "strange":
             forge.signer = stranger()
         head = forge.commit(forge.signer if how != "none" else None)
-        changes: dict[str, object] = {"refs": {"main": head}}
+        changes: dict[str, object] = {"refs": {"heads/main": head}}
         if how == "promotion":
             known = forge.root.roster
             promoted = tuple(

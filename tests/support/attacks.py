@@ -116,7 +116,7 @@ class Forge:
         assert self.remote.seen
         self.seen = self.remote.seen
         self.vault: Vault = self.repo.vault
-        self.head = self.seen.root.refs["main"]
+        self.head = self.seen.root.refs["heads/main"]
         self.trees = dict(history.read_commit(self.repo.store, self.head).trees)
         return self
 
@@ -163,7 +163,7 @@ class Forge:
         header = changes.pop("header", self.seen.header)
         root = self.seen.root
         changes = {
-            "refs": {**root.refs, "main": head or self.head},
+            "refs": {**root.refs, "heads/main": head or self.head},
             "inline": (*root.inline, *self.inline),
             **changes,
         }
@@ -226,7 +226,7 @@ class RawForge:
         inline = tuple(Inline(*named, stored) for named, stored in self.objects.items())
         root = roots.successor(
             remote.seen.root,
-            refs={"main": head, **(refs or {})},
+            refs={"heads/main": head, **(refs or {})},
             inline=(*remote.seen.root.inline, *inline),
         )
         won = remote.swap(remote.seen.header, root)

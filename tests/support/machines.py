@@ -26,9 +26,10 @@ from dorky.cli import main
 from dorky.config import Config
 from dorky.drivers import open_driver
 from dorky.drivers.base import Driver
-from dorky.format.model import Commit, Root
+from dorky.format.model import Commit, Pack, Root
 from dorky.keys import signing
 from dorky.keys.sshsig import Namespace
+from dorky.remote.listing import packs_of
 from dorky.repo import Repository
 from dorky.store import oplog, state
 
@@ -227,6 +228,15 @@ def root_of(machine: Machine) -> Root:
 def signed(repo: Repository, commit: Commit) -> Commit:
     """A commit with the signature of whoever works in a project."""
     return signing.signed(commit, Namespace.COMMIT, repo.signer, repo.vault.repository)
+
+
+def packs_listed(machine: Machine) -> tuple[Pack, ...]:
+    """Every pack that the root in the bucket lists, itself or in a table."""
+    with machine.repo() as repo:
+        remote = repo.remote()
+        blob = remote.driver.get("root")
+        assert blob
+        return packs_of(remote, remote._decode(blob.version, blob.data))
 
 
 def bucket(remote: Remote) -> dict[str, bytes]:

@@ -28,8 +28,8 @@ class Forge:
             assert seen
             self.header, self.root, self.vault = seen.header, seen.root, repo.vault
             self.signer, self.team = repo.signer, repo.team
-            head = history.read_commit(repo.store, seen.root.refs["main"])
-        self.head, self.trees = seen.root.refs["main"], head.trees
+            head = history.read_commit(repo.store, seen.root.refs["heads/main"])
+        self.head, self.trees = seen.root.refs["heads/main"], head.trees
         self.inline: list[Inline] = []
 
     def add(self, kind: Kind, body: bytes) -> str:

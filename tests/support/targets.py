@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from unittest import mock
 
 import msgspec
@@ -47,12 +47,13 @@ from dorky.format.model import (
     Request,
     Root,
     Roster,
+    Table,
     Tree,
 )
 from dorky.keys import age, placement, roster, vault
 from dorky.keys.vault import Vault
 from dorky.remote import root as roots
-from dorky.store import pack
+from dorky.store import pack, table
 
 URL = "s3://acme-vault/payments"
 ANA, BEN = age.generate(), age.generate()
@@ -146,7 +147,7 @@ def _root(opened: Vault) -> Root:
         3,
         "a" * 32,
         ("b" * 32, "c" * 32),
-        {"main": ONE},
+        {"heads/main": ONE},
         (Pack(ONE, 1000, 500, opened.epochs),),
         (inline,),
         1,
@@ -227,10 +228,20 @@ def _targets_of(name: str, header: Header, opened: Vault) -> None:
 
     @_target(f"{name} root body", *_ROOTS, seeds=[model.encode(_root(opened))])
     def _root_body(data: bytes) -> None:
-        body = opened.close(codec.compress(data), f"root\0{clear.decode()}")
+        packed = codec.compress(data)
+        framed = struct.pack(">HI", 0, len(packed)) + packed
+        framed = framed.ljust(-(-len(framed) // 4096) * 4096, b"\0")
+        body = opened.close(framed, f"root\0{clear.decode()}")
         made = struct.pack(">8sI", b"DORKYRT1", len(clear)) + clear + body
         _read_root(mended(made + bytes(32)), opened)
 
+    @_target(f"{name} root frame", *_ROOTS, seeds=[_frame(whole, clear, opened)])
+    def _framed(data: bytes) -> None:
+        body = opened.close(data, f"root\0{clear.decode()}")
+        made = struct.pack(">8sI", b"DORKYRT1", len(clear)) + clear + body
+        _read_root(mended(made + bytes(32)), opened)
+
+    _targets_of_table(name, opened)
     packed, data = _pack(opened)
 
     @_target(f"{name} tail", errors.CorruptPack, seeds=[data[packed.tail :]])
@@ -249,6 +260,38 @@ def _targets_of(name: str, header: Header, opened: Vault) -> None:
 
     for kind, body in BODIES.items():
         _targets_of_object(name, kind, body, opened)
+
+
+def _frame(data: bytes, clear: bytes, opened: Vault) -> bytes:
+    return opened.open(data[12 + len(clear) : -32], f"root\0{clear.decode()}")
+
+
+def _targets_of_table(name: str, opened: Vault) -> None:
+    """Pages of a table: as the bucket holds them, and as a member may have made them."""
+    packed, data = _pack(opened)
+    where = pack.read_tail(packed, data[packed.tail :], opened)
+    made, whole = table.build([(packed, where)], opened)
+    for n, read in enumerate((table.read_page, table.read_list)):
+        start, end = table.span(made, n)
+        page = whole[start:end]
+
+        @_target(f"{name} table page {n}", errors.CorruptTable, seeds=[page])
+        def _page(
+            data: bytes, n: int = n, page: bytes = page, read: Callable[..., Any] = read
+        ) -> None:
+            read(made, n, data, opened)
+            assert data == page
+
+        body = opened.open(page[:-32], "table")
+
+        @_target(f"{name} table body {n}", errors.CorruptTable, seeds=[body])
+        def _body(data: bytes, read: Callable[..., Any] = read) -> None:
+            sealed = opened.close(data, "table")
+            salt = data[:16].ljust(16, b"\0").hex()
+            listed = Table(ONE, salt, max(1, len(sealed)), 1, 0, 1, 1)
+            name = table._name(table.footer(listed), table._leaf(sealed))
+            found = read(msgspec.structs.replace(listed, id=name), 0, sealed, opened)
+            assert len(found) <= len(data)
 
 
 def _targets_of_object(name: str, kind: Kind, body: bytes, opened: Vault) -> None:

@@ -90,7 +90,7 @@ class Watcher:
     def head(self) -> dict[str, dict[str, bytes]]:
         """The files of the newest commit: by group and path, the content."""
         assert self.root
-        commit = model.decode(Commit, self.bodies[self.root.refs["main"]])
+        commit = model.decode(Commit, self.bodies[self.root.refs["heads/main"]])
         return {group: dict(self._files(tree)) for group, tree in commit.trees.items()}
 
     def _files(self, tree: str, prefix: str = "") -> Iterator[tuple[str, bytes]]:

@@ -341,7 +341,9 @@ def test_another_history_is_followed_only_if_told_to(tmp_path: Path, file_url: R
         remote = repo.remote()
         assert remote.seen
         parent = history.resolve(repo.store, "HEAD~1")
-        remote.swap(remote.seen.header, roots.successor(remote.seen.root, refs={"main": parent}))
+        remote.swap(
+            remote.seen.header, roots.successor(remote.seen.root, refs={"heads/main": parent})
+        )
     said = ben("pull", code=7)
     assert "another history" in said.error
     assert "--accept-rewind" in said.hint

@@ -83,7 +83,7 @@ ROOT = Root(
     7,
     "ab" * 16,
     ("cd" * 16,),
-    {"main": ONE, "dev": TWO},
+    {"heads/main": ONE, "heads/dev": TWO},
     (Pack(TWO, 100, 40, 3),),
     (Inline(Kind.CHUNK, THREE, b"\0\1\2"),),
 )
@@ -140,7 +140,7 @@ VECTORS: dict[str, tuple[Any, str]] = {
     "root": (
         ROOT,
         f'{{"generation":7,"txid":"{"ab" * 16}","recent":["{"cd" * 16}"],'
-        f'"refs":{{"dev":"{TWO}","main":"{ONE}"}},"packs":[["{TWO}",100,40,3]],'
+        f'"refs":{{"heads/dev":"{TWO}","heads/main":"{ONE}"}},"packs":[["{TWO}",100,40,3]],'
         f'"inline":[["chunk","{THREE}","AAEC"]]}}',
     ),
     "first root": (Root(1, "ab" * 16), f'{{"generation":1,"txid":"{"ab" * 16}"}}'),
@@ -418,7 +418,7 @@ def test_ids_are_64_hex_digits_wherever_they_stand(bad: object) -> None:
         (Chunks, {"chunks": [[bad, 1]]}),
         (Commit, {**commit, "trees": {"all": bad}}),
         (Commit, {**commit, "parents": [bad]}),
-        (Root, {**root, "refs": {"main": bad}}),
+        (Root, {**root, "refs": {"heads/main": bad}}),
         (Root, {**root, "packs": [[bad, 1, 1, 1]]}),
         (Root, {**root, "inline": [["chunk", bad, ""]]}),
         (Root, {**root, "condemned": [bad]}),
@@ -519,7 +519,14 @@ def test_every_commit_has_a_tree_for_all(trees: dict[str, str]) -> None:
         {"txid": "ab" * 16 + "\n"},
         {"recent": ["x"]},
         {"recent": ["ab" * 16] * 65},
-        {"refs": {"main": None}},
+        {"refs": {"heads/main": None}},
+        *({"refs": {name: ONE}} for name in ("main", "heads/", "heads//x", "heads/a b", "notes/x")),
+        {"refs": {f"heads/{n}": ONE for n in range(2049)}},
+        {"refs": {"tags/" + "x" * 200: ONE}},
+        {"condemned": [ONE] * 4097},
+        {"probed": ["x"]},
+        {"probed": [ONE] * 17},
+        {"time": "yesterday"},
         {"packs": [[ONE, -1, 0, 0]]},
         {"packs": [[ONE, 1, -1, 0]]},
         {"packs": [[ONE, 1, 1, -1]]},

@@ -527,7 +527,7 @@ def test_an_object_that_nobody_has(ana: Machine, ben: Machine, file_url: Place) 
     with ana.repo() as repo:
         seen, header, vault, signer = repo.remote().seen, repo.header, repo.vault, repo.signer
     assert seen
-    root: Root = roots.successor(seen.root, refs={"main": "0" * 64})
+    root: Root = roots.successor(seen.root, refs={"heads/main": "0" * 64})
     driver_of(file_url).put("root", roots.encode(header, root, vault, signer))
     files = ben.files()
     said = ben("pull", code=7)

@@ -24,6 +24,12 @@ Pack = tuple[int, int]
 """Whose content it holds, and a number that tells it from others with the same content."""
 Packs = frozenset[Pack]
 NONE: Packs = frozenset()
+TABLE = 1000
+"""Added to the number of a table's maker: a table is listed, condemned and deleted as a pack is."""
+
+
+def tables(listed: Packs) -> Packs:
+    return frozenset(each for each in listed if each[0] >= TABLE)
 
 
 class Rules(NamedTuple):
@@ -41,7 +47,11 @@ class Rules(NamedTuple):
     heeds_condemned: bool = True
     """It lists nothing that is condemned, even if that is still there."""
     new_names: bool = True
-    """What is sent again gets another name (`push.packs_of`)."""
+    """What is sent again gets another name (`push.packs_of_objects`)."""
+    tables_first: bool = True
+    """A table is durable before a root lists it (`listing.follow`)."""
+    new_tables: bool = True
+    """No table is used for a second swap, not even one that was lost (`listing.follow`)."""
     two_epochs: bool = True
     """After two collections a pusher does not trust what it sees."""
     spares_own: bool = True
@@ -78,6 +88,8 @@ class Pusher(NamedTuple):
     made: int = 0
     lives: int = 1
     acknowledged: bool = False
+    tries: int = 0
+    """How many tables it has made."""
 
 
 class Collector(NamedTuple):
@@ -133,7 +145,8 @@ def steps(state: State, rules: Rules) -> Steps:
 
 def push(n: int, me: Pusher, state: State, rules: Rules) -> Iterator[tuple[str, Pusher, State]]:
     if me.lives and me.at != "end":
-        yield "dies", me._replace(at="read", sure=False, lives=me.lives - 1), state
+        lost = me._replace(at="read", sure=False, lives=me.lives - 1)
+        yield "dies", lost, state
     if me.at == "read":
         seen = state.root
         if any(content == n for content, _ in seen.listed):
@@ -141,37 +154,48 @@ def push(n: int, me: Pusher, state: State, rules: Rules) -> Iterator[tuple[str, 
         elif me.pack is None:
             yield "reads", me._replace(at="note", seen=seen), state
         elif (me.sure and me.under == seen.gc_epoch) or not rules.verifies:
-            yield "reads", me._replace(at="swap", seen=seen), state
+            yield "reads", me._replace(at="table", seen=seen), state
         else:
             yield "reads", me._replace(at="look", seen=seen), state
     elif me.at == "look":
         moved = me.seen.gc_epoch - me.under
         good = me.pack in state.stored and (moved <= 1 or not rules.two_epochs)
         if good and (me.pack not in me.seen.condemned or not rules.heeds_condemned):
-            yield "looks", me._replace(at="swap", under=me.seen.gc_epoch, sure=True), state
+            yield "looks", me._replace(at="table", under=me.seen.gc_epoch, sure=True), state
         else:
             yield "gives its pack up", me._replace(at="note", pack=None), state
     elif me.at == "note":
         pack = (n, me.made if rules.new_names else 0)
-        at = "upload" if rules.uploads_first else "swap"
+        at = "upload" if rules.uploads_first else "table"
         noted = me._replace(at=at, pack=pack, under=me.seen.gc_epoch, made=me.made + 1)
         yield f"notes {pack}", noted, state
     elif me.at == "upload":
         assert me.pack
-        done = me._replace(at="swap" if rules.uploads_first else "answer", sure=True)
+        done = me._replace(at="table" if rules.uploads_first else "answer", sure=True)
         sent = state._replace(stored=state.stored | {me.pack})
         yield "uploads", done, sent
         if not state.late:
             yield "uploads twice", done, sent._replace(late=frozenset({("upload", me.pack)}))
+    elif me.at == "table":
+        made = me._replace(at="swap", tries=me.tries + 1 if rules.new_tables else 1)
+        stored = state.stored | {(TABLE + n, made.tries)} if rules.tables_first else state.stored
+        yield "makes a table", made, state._replace(stored=stored)
     elif me.at == "swap":
         assert me.pack
+        table = (TABLE + n, me.tries)
         if state.root.version == me.seen.version or not rules.swaps:
-            listed = me.seen.listed | {me.pack}
-            root = me.seen._replace(version=state.root.version + 1, listed=listed)
+            stale = tables(me.seen.listed) - {table}
+            listed = (me.seen.listed - stale) | {me.pack, table}
+            condemned = me.seen.condemned | stale
+            root = me.seen._replace(
+                version=state.root.version + 1, listed=listed, condemned=condemned
+            )
             at = "answer" if rules.uploads_first else "upload"
             yield "swaps", me._replace(at=at), state._replace(root=root)
         else:
-            yield "loses", me._replace(at="read"), state
+            # Nobody else ever lists this table, so it is gone at once.
+            stored = state.stored - {table} if rules.new_tables else state.stored
+            yield "loses", me._replace(at="read"), state._replace(stored=stored)
     elif me.at == "answer":
         yield "is told", me._replace(at="end", acknowledged=True), state
 
@@ -189,7 +213,7 @@ def collect(
         yield "lists", found._replace(instead=None), state
         if me.instead and me.instead[0] in me.seen.listed and me.under == me.seen.gc_epoch:
             yield "goes on", found, state
-        for old in me.seen.listed:
+        for old in me.seen.listed - tables(me.seen.listed):
             new = (old[0], 100 + 10 * n + me.runs)
             changed = state._replace(stored=state.stored | {new})
             yield (
@@ -203,32 +227,45 @@ def collect(
         old, new = ({each} for each in me.instead) if me.instead else (NONE, NONE)
         if rules.spares_own:
             strays -= new
+        table = {(TABLE + 100 + n, me.runs)} if new else NONE
+        if new:
+            old = old | tables(me.seen.listed)
         condemned = kept | strays | old
         if state.root.version != me.seen.version and rules.swaps:
             yield "loses", again._replace(instead=me.instead, under=me.under), state
         else:
             root = Root(
                 state.root.version + 1,
-                (me.seen.listed - old) | new,
+                (me.seen.listed - old) | new | table,
                 condemned,
                 me.seen.gc_epoch + 1,
             )
             doomed = (me.seen.condemned & me.there) | strays | old
             at = "delete" if rules.condemns_first else "end"
             swapped = me._replace(at=at, doomed=doomed) if at == "delete" else again
-            yield "swaps", swapped, state._replace(root=root)
+            # Its table is uploaded before, as a pusher's is; that nobody else is told of it.
+            yield "swaps", swapped, state._replace(root=root, stored=state.stored | table)
     elif me.at == "delete":
         then = again if rules.condemns_first else me._replace(at="swap")
         yield "dies", again, state
         yield "deletes", then, state._replace(stored=state.stored - me.doomed)
-        late = state.late | {("deletion", each) for each in me.doomed}
-        yield "deletes, but that takes its time", then, state._replace(late=late)
+        # The name of a table never returns: it does not matter when it is deleted.
+        slow = me.doomed - tables(me.doomed) if rules.new_tables else me.doomed
+        late = state.late | {("deletion", each) for each in slow}
+        stored = state.stored - (me.doomed - slow)
+        yield (
+            "deletes, but that takes its time",
+            then,
+            state._replace(late=late, stored=stored),
+        )
 
 
 def disaster(state: State) -> str:
     """What must never be; empty if all is well."""
     if missing := state.root.listed - state.stored:
         return f"listed and not there: {sorted(missing)}"
+    if len(tables(state.root.listed)) != bool(state.root.listed):
+        return "packs without a table, or two tables"
     contents = {content for content, _ in state.root.listed}
     lost = [n for n, each in enumerate(state.pushers) if each.acknowledged and n not in contents]
     return f"acknowledged and not listed: {lost}" if lost else ""
@@ -293,7 +330,7 @@ def test_nor_among_more(start: State) -> None:
     "left_out",
     [
         *("swaps", "uploads_first", "condemns_first", "verifies", "heeds_condemned", "new_names"),
-        "spares_own",
+        *("spares_own", "tables_first", "new_tables"),
         # Each of these two stands in for the other, but for an upload that is very late.
         "two_epochs confirms",
         pytest.param("two_epochs", marks=pytest.mark.deep),

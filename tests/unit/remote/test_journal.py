@@ -100,7 +100,7 @@ def test_of_a_push_that_was_acknowledged_nothing_is_remembered(
     ana.commit({"b": noise(300 * KiB, 2)})
     faults.clear()
     ana("push")
-    assert [verb for verb, _ in faults.calls] == ["put", "swap"]
+    assert [verb for verb, _ in faults.calls] == ["put", "put", "swap"]
 
 
 def test_more_was_committed_and_merged_meanwhile(
@@ -132,7 +132,7 @@ def test_packs_that_hold_what_nobody_wants_are_not_listed(
 ) -> None:
     """What a root lists it lists with all below. Ana pushes another commit than she began with."""
     monkeypatch.setattr(pack, "TARGET", 500 * KiB)
-    before = root_of(ana).refs["main"]
+    before = root_of(ana).refs["heads/main"]
     given_up = ana.commit({f"{n:02}.bin": noise(250 * KiB, n) for n in range(6)}, "given up")
     faults.before("swap", failing(DENIED))
     ana("push", code=6)
@@ -200,7 +200,8 @@ def test_a_collection_while_pushing(
         with ben.repo() as repo:
             remote = repo.remote()
             done = gc.apply(remote, gc.plan(remote, grace=timedelta(0)))
-            assert len(done.garbage) == len(doomed) > 2
+            assert {each.name for each in done.garbage} > set(doomed)
+            assert len(doomed) > 2
 
     faults.before("swap", collect)
     pushed_at_last(ana, file_url)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -32,6 +33,7 @@ from dorky.format.model import (
     Pack,
     Root,
     Roster,
+    Table,
 )
 from dorky.keys import age, vault
 from dorky.remote import root as roots
@@ -48,7 +50,7 @@ whole_roots = st.builds(
     generation=st.integers(1, 2**62),
     txid=txids,
     recent=st.lists(txids, max_size=64).map(tuple),
-    refs=st.dictionaries(st.sampled_from(["main", "other"]), ids),
+    refs=st.dictionaries(st.sampled_from(["heads/main", "tags/v1", "attest"]), ids),
     packs=st.lists(
         st.builds(
             Pack, ids, st.integers(0, 2**40), st.integers(0, 2**40), st.integers(0, 2**31 - 1)
@@ -114,28 +116,132 @@ def test_layout() -> None:
     assert magic == b"DORKYRT1"
     assert data[12 : 12 + length] == msgspec.json.encode(header)
     assert data[-32:] == hashlib.sha256(data[:-32]).digest()
-    assert struct.unpack_from(">H", data, 12 + length) == (0,)
-    codec, size = struct.unpack_from(">BI", data, 12 + length + 2)
+    body = data[12 + length : -32]
+    assert len(body) == 4096
+    signature, packed, codec, size = struct.unpack_from(">HIBI", body)
+    assert signature == 0
     assert codec in {0, 1}
-    assert size == len(msgspec.json.encode(Root(1, "0" * 32)))
+    assert size == len(model.encode(Root(1, "0" * 32)))
+    assert not body[6 + packed :].strip(b"\0")
 
 
 def test_successors_count_and_remember_sixty_four() -> None:
-    chain = [roots.successor(None, refs={"main": "0" * 64})]
+    chain = [roots.successor(None, refs={"heads/main": "0" * 64})]
     for _ in range(70):
         chain.append(roots.successor(chain[-1]))
     last = chain[-1]
     assert last.generation == 71
-    assert last.refs == {"main": "0" * 64}
+    assert last.refs == {"heads/main": "0" * 64}
     assert len({each.txid for each in chain}) == 71
     assert last.recent == tuple(each.txid for each in reversed(chain[6:70]))
 
 
-def test_a_root_that_would_not_fit_is_not_written() -> None:
+NAME = "0" * 64
+TABLE = Table(NAME, "0" * 32, 1024, 1, 1, 1, 1)
+
+
+def names(count: int) -> tuple[str, ...]:
+    return tuple(os.urandom(32).hex() for _ in range(count))
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"packs": tuple(Pack(each, 1, 1) for each in names(65))}, "64 recent packs"),
+        ({"tables": (TABLE,) * 6}, "5 tables"),
+        ({"dropped": names(4097)}, "4,096 packs that were dropped"),
+        ({"condemned": names(4097)}, "4,096 files that are to be deleted"),
+        ({"refs": {f"tags/{n}": NAME for n in range(2049)}}, "2,048 branches and tags"),
+        ({"mailbox": os.urandom(1 << 20).hex()}, "its root would be"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_has_no_room_is_said_before_anything_is_sent(
+    changes: dict[str, Any], what: str
+) -> None:
     header, opened = SEALED
-    packs = tuple(Pack(hashlib.sha256(b"%d" % n).hexdigest(), 1, 1) for n in range(40_000))
-    with pytest.raises(errors.UsageError, match="too many packs"):
-        roots.encode(header, roots.successor(None, packs=packs), opened)
+    with pytest.raises(errors.UsageError, match=what):
+        roots.encode(header, roots.successor(None, **changes), opened)
+
+
+def test_as_much_as_there_may_be_fits() -> None:
+    """100 members, 10 groups, 2,048 refs; lists and what is inline as full as they may be."""
+    recipients = [age.generate().public for _ in range(100)]
+    header, opened = vault.create(recipients)
+    groups = [os.urandom(8).hex() for _ in range(10)]
+    for group in groups:
+        header, opened = vault.begin_epoch(header, opened, group, recipients)
+    members = tuple(
+        Member(f"member-{n}@example.com", (key,), tuple(groups)) for n, key in enumerate(recipients)
+    )
+    known = Roster(
+        members,
+        tuple(
+            Group(each, f"group-{n}", tuple(f"area-{n}/{m}/**" for m in range(20)), 1, bytes(80))
+            for n, each in enumerate(groups)
+        ),
+    )
+    full = roots.successor(
+        None,
+        recent=tuple(os.urandom(16).hex() for _ in range(64)),
+        refs={f"heads/feature/{os.urandom(8).hex()}": os.urandom(32).hex() for _ in range(2048)},
+        packs=tuple(Pack(each, 1 << 25, 1 << 24, 300) for each in names(64)),
+        inline=tuple(
+            Inline(Kind.CHUNK, each, os.urandom(roots.INLINE // 128)) for each in names(128)
+        ),
+        condemned=names(4096),
+        dropped=names(4096),
+        tables=tuple(
+            Table(each, os.urandom(16).hex(), 65_536, 1 << 20, 1 << 10, 10**9, 10**6)
+            for each in names(5)
+        ),
+        roster=known,
+        probed=names(16),
+    )
+    data = roots.encode(header, full, opened)
+    assert len(data) < 0.9 * roots.LIMIT
+    found, body = roots.read_header(data, "url")
+    assert roots.read_body(found, body, opened, "url") == full
+
+
+def test_a_body_says_nothing_of_little_changes_by_its_length() -> None:
+    header, opened = SEALED
+    sizes = {
+        len(roots.encode(header, roots.successor(None, mailbox="m" * n), opened))
+        for n in range(0, 1000, 100)
+    }
+    assert len(sizes) == 1
+
+
+@pytest.mark.parametrize("at", [0, 3, -1], ids=["length", "low byte", "padding"])
+def test_a_body_that_is_padded_otherwise_is_refused(at: int) -> None:
+    header, opened = PLAIN
+    data = roots.encode(header, roots.successor(None), opened)
+    _, body = roots.read_header(data, "url")
+    altered = bytearray(body)
+    altered[at] ^= 1
+    with pytest.raises(errors.CorruptRoot):
+        roots.read_body(header, bytes(altered), opened, "url")
+    for length in (0, 3, 100, len(body) - 1):
+        with pytest.raises(errors.CorruptRoot):
+            roots.read_body(header, body[:length], opened, "url")
+
+
+def test_only_the_first_table_is_that_of_recent_packs() -> None:
+    header, opened = SEALED
+    recent = msgspec.structs.replace(TABLE, lists=0)
+    for tables, right in (
+        ((recent, TABLE), True),
+        ((TABLE, recent), False),
+        ((recent,) * 2, False),
+    ):
+        data = roots.encode(header, roots.successor(None, tables=tables), opened)
+        found, body = roots.read_header(data, "url")
+        if right:
+            assert roots.read_body(found, body, opened, "url").tables == tables
+        else:
+            with pytest.raises(errors.CorruptRoot, match="two tables"):
+                roots.read_body(found, body, opened, "url")
 
 
 # --- what is refused ------------------------------------------------------------------------
@@ -411,7 +517,7 @@ def test_a_groups_key_is_not_taken_away_by_who_is_outside(ana: Machine, file_url
 
 
 def test_remembering_is_all_or_nothing(world: World) -> None:
-    following = roots.successor(world.root, refs={"main": "0" * 64})
+    following = roots.successor(world.root, refs={"heads/main": "0" * 64})
     data = roots.encode(world.header, following, world.vault, world.signer)
     with world.ana.repo() as repo:
         remote = repo.remote()

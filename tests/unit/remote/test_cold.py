@@ -1,0 +1,256 @@
+"""Cold reads: one file out of a remote, without a local store, by few requests."""
+
+from __future__ import annotations
+
+import random
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from machines import Machine, noise, started
+from servers import Remote as Place
+
+from dorky import errors
+from dorky.drivers.base import LIMIT, Blob, Driver, Stat, Version
+from dorky.format import model
+from dorky.format.model import Kind, Location, Pack
+from dorky.remote import listing
+from dorky.remote import root as roots
+from dorky.remote.cold import Reader
+from dorky.remote.journal import Sent
+from dorky.remote.push import remember
+from dorky.remote.root import HEAD, Remote, read_body, read_header
+from dorky.remote.root import LIMIT as ROOT
+from dorky.repo import Repository
+
+KiB, MiB = 1 << 10, 1 << 20
+
+
+class Counting:
+    """A driver that counts."""
+
+    def __init__(self, inner: Driver) -> None:
+        self.inner, self.url = inner, inner.url
+        self.asked: list[tuple[str, int]] = []
+
+    def get(self, key: str, *, unless: Version | None = None, limit: int = LIMIT) -> Blob | None:
+        found = self.inner.get(key, unless=unless, limit=limit)
+        self.asked.append((key, len(found.data) if found else 0))
+        return found
+
+    def get_range(self, key: str, start: int, end: int) -> bytes:
+        self.asked.append((key, end - start))
+        return self.inner.get_range(key, start, end)
+
+    def put(self, key: str, data: bytes) -> None:
+        raise AssertionError("a read does not write")
+
+    def swap(self, key: str, data: bytes, *, expected: Version | None) -> Version:
+        raise AssertionError("a read does not write")
+
+    def list(self, prefix: str) -> Iterator[Stat]:
+        raise AssertionError("a read does not list")
+
+    def delete(self, keys: object) -> None:
+        raise AssertionError("a read does not delete")
+
+    @property
+    def size(self) -> int:
+        return sum(size for _, size in self.asked)
+
+
+def cold_read(repo: Repository, path: str) -> tuple[bytes, Counting]:
+    """Read one file with nothing but the keys, from the root on."""
+    driver = Counting(repo.remote().driver)
+    blob = driver.get(roots.KEY, limit=ROOT)
+    assert blob
+    header, body = read_header(blob.data, driver.url)
+    vault = repo.vault
+    root = read_body(header, body, vault, driver.url)
+    reader = Reader(driver, roots.RootSnapshot(blob.version, header, root), vault)
+    head = root.refs[HEAD]
+    commit = model.decode_commit(reader.read(head), head)
+    # The roster says whose a path is: there is at most one other group.
+    closed = [group for group in commit.trees if group != model.ALL]
+    group = closed[0] if closed and path.startswith("a/b/") else model.ALL
+    content = commit.trees[group]
+    for name in path.split("/"):
+        entries = model.decode_tree(reader.read(content), content).entries
+        (entry,) = (each for each in entries if each.name == name)
+        content = entry.content
+    assert stat.S_ISREG(entry.mode)
+    data = reader.read(content)
+    if entry.size == len(data):
+        return data, driver
+    # One piece of a large file.
+    return reader.read(model.decode_chunks(data, content).chunks[0].id), driver
+
+
+def claim(remote: Remote, repo: Repository, packs: int, objects: int, *, at_once: int) -> None:
+    """List packs that nobody has written: for what lists them they are as good as any."""
+    chance = random.Random(packs)
+    epochs = repo.vault.epochs
+    for _ in range(0, packs, at_once):
+        sent = [
+            Sent(
+                Pack(chance.randbytes(32).hex(), 1 << 25, 1 << 24, epochs),
+                [
+                    Location(Kind.CHUNK, chance.randbytes(32).hex(), 8 + 9000 * n, 9000)
+                    for n in range(objects)
+                ],
+            )
+            for _ in range(at_once)
+        ]
+        assert remote.seen
+        made = listing.follow(remote, remote.seen, repo.vault, sent)
+        following = roots.successor(remote.seen.root, **made.changes)
+        remember(remote, remote.swap(remote.seen.header, following), sent)
+        remote.driver.delete(f"tables/{each}" for each in made.stale)
+
+
+def compacted(remote: Remote, repo: Repository) -> None:
+    """Do what `gc` does to tables."""
+    assert remote.seen
+    made = listing.follow(remote, remote.seen, repo.vault, compact=True)
+    following = roots.successor(remote.seen.root, **made.changes)
+    remember(remote, remote.swap(remote.seen.header, following), ())
+
+
+FILES = {
+    "a/small": noise(9000, 1),
+    "a/b/c/small": noise(9000, 2),
+    "a/large": noise(1 * MiB, 3),
+    "a/b/c/large": noise(1 * MiB, 4),
+}
+
+
+def check(repo: Repository, *, recent: int = 0, tables: int = 1) -> None:
+    """Read each file; ``recent`` is 1 if there are recent packs, beside so many other tables."""
+    for path, content in FILES.items():
+        data, driver = cold_read(repo, path)
+        assert content.startswith(data)
+        # The root; then of each object below the root tree a page and a range.
+        below = path.count("/") + 1 + ("large" in path)
+        most = 1 + recent + below * (tables + 1)
+        assert len(driver.asked) <= most, driver.asked
+        if path == "a/small" and tables == 1:
+            assert len(driver.asked) <= 6
+        assert driver.size - len(data) < 2 * MiB
+
+
+def prepared(ana: Machine) -> None:
+    ana.commit(FILES, "files")
+    ana("push")
+
+
+def test_a_cold_read(tmp_path: Path, file_url: Place) -> None:
+    ana = started(tmp_path / "ana", file_url, {".env": "KEY=1\n"})
+    prepared(ana)
+    with ana.repo() as repo, repo.locked():
+        remote = repo.remote()
+        check(repo, recent=1, tables=0)
+        claim(remote, repo, 300, 20, at_once=20)
+        check(repo, recent=1, tables=listing.OLDER)
+        compacted(remote, repo)
+        check(repo)
+        claim(remote, repo, 3, 20, at_once=1)
+        check(repo, recent=1)
+    # What is inline is one request.
+    ana.commit({".env": "KEY=2\n"})
+    ana("push")
+    with ana.repo() as repo:
+        data, driver = cold_read(repo, ".env")
+        assert data == b"KEY=2\n"
+        assert [key for key, _ in driver.asked] == ["root"]
+
+
+def test_a_cold_read_after_a_rotation_and_in_a_group(tmp_path: Path, file_url: Place) -> None:
+    ana = started(tmp_path / "ana", file_url, {".env": "KEY=1\n"})
+    ana("group", "add", "prod", "a/b/**")
+    prepared(ana)
+    with ana.repo() as repo, repo.locked():
+        check(repo, recent=1, tables=0)
+    ana("rotate")
+    with ana.repo() as repo, repo.locked():
+        check(repo)
+        claim(repo.remote(), repo, 100, 20, at_once=20)
+        check(repo, recent=1, tables=listing.OLDER)
+
+
+def test_what_is_not_there(tmp_path: Path, file_url: Place) -> None:
+    ana = started(tmp_path / "ana", file_url, {".env": "KEY=1\n"})
+    prepared(ana)
+    with ana.repo() as repo:
+        remote = repo.remote()
+        assert remote.seen
+        reader = Reader(remote.driver, remote.seen, repo.vault)
+        with pytest.raises(errors.MissingObject):
+            reader.read("0" * 64)
+        (packed,) = remote.seen.root.packs
+        lost = next(
+            at for at in repo.store.locations(packed.id, remote="origin") if at.kind.is_data
+        )
+        remote.driver.delete([f"packs/{packed.id}"])
+        with pytest.raises(errors.MissingPack):
+            reader.read(lost.id)
+
+
+def test_a_table_that_lies_can_only_deny(tmp_path: Path, file_url: Place) -> None:
+    """A member lists wrong places: what is read has another id, and is refused."""
+    ana = started(tmp_path / "ana", file_url, {".env": "KEY=1\n"})
+    prepared(ana)
+    with ana.repo() as repo, repo.locked():
+        remote = repo.remote()
+        assert remote.seen
+        (packed,) = remote.seen.root.packs
+        held = repo.store.locations(packed.id, remote="origin")
+        rotated = [
+            at._replace(offset=other.offset, length=other.length)
+            for at, other in zip(held, [*held[1:], held[0]], strict=True)
+        ]
+        made = listing.follow(
+            remote, remote.seen, repo.vault, (Sent(packed, rotated),), (packed.id,)
+        )
+        following = roots.successor(remote.seen.root, **made.changes)
+        remember(remote, remote.swap(remote.seen.header, following), ())
+        reader = Reader(remote.driver, remote.seen, repo.vault)
+        inline = {each.id for each in remote.seen.root.inline}
+        assert inline.issubset(at.id for at in held)
+        for at in held:
+            if at.id in inline:
+                continue
+            with pytest.raises(errors.CorruptObject):
+                reader.read(at.id)
+
+
+@pytest.mark.deep
+def test_a_bucket_of_33_000_packs(tmp_path: Path, file_url: Place) -> None:
+    """The first 2,000 of them by pushes of one each, without a collection in between."""
+    ana = started(tmp_path / "ana", file_url, {".env": "KEY=1\n"})
+    ana("group", "add", "prod", "a/b/**")
+    prepared(ana)
+    with ana.repo() as repo, repo.locked():
+        remote = repo.remote()
+        claim(remote, repo, 2000, 10, at_once=1)
+        check(repo, recent=1, tables=listing.OLDER)
+        claim(remote, repo, 31_000, 30, at_once=1000)
+        assert remote.seen
+        assert len(listing.packs_of(remote, remote.seen)) == 33_001
+        check(repo, recent=1, tables=listing.OLDER)
+        compacted(remote, repo)
+        check(repo)
+        blob = remote.driver.get("root")
+        assert blob
+        assert len(blob.data) < 20 * KiB
+        # Whoever fetches learns of all packs by one list.
+        remote.lists.clear()
+        (table,) = remote.seen.root.tables
+        with repo.database.transaction() as db:
+            db.execute("DELETE FROM meta WHERE key GLOB 'remote.origin.list.*'")
+        counting = Counting(remote.driver)
+        remote.driver = counting
+        assert len(listing.packs_of(remote, remote.seen)) == 33_001
+        assert len(counting.asked) == 1
+        assert counting.size < 2 * MiB
+        assert table.packs == 33_001
