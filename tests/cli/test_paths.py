@@ -88,6 +88,6 @@ def test_a_path_outside_is_refused_as_it_was_typed(
         said = below(*before, typed, *after, code=2)
         assert said.error == f"{typed} is outside the project at {below.project.parent}"
     said = below(*before, "", *after, code=2)
-    assert said.error == "a path is empty"
+    assert said.error == "A path is empty"
     said = below(*before, "../.git/config", *after, code=2)
     assert said.error.startswith("../.git/config can't be stored")

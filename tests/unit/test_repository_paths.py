@@ -145,7 +145,7 @@ def test_an_empty_path_is_not_everything(repo: Repository, method: str) -> None:
     call, _ = METHODS[method]
     if method not in CLEAN:
         edited(repo)
-    with pytest.raises(errors.UsageError, match="a path is empty"):
+    with pytest.raises(errors.UsageError, match="A path is empty"):
         call(repo, "")
 
 

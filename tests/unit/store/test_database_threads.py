@@ -237,7 +237,7 @@ def refuse():
             use()
         except errors.Locked as error:
             assert "forked" in error.message, error
-            assert "spawn" in error.hint, error
+            assert "spawn" in error.message, error
         else:
             raise AssertionError("used")
     Database(path.with_name("other.db")).set("key", b"value")
