@@ -17,7 +17,7 @@ import msgspec
 from dorky import errors
 from dorky.format.model import Commit, Entry, Kind, ObjectId
 from dorky.keys import placement, roster
-from dorky.merge import pending, rewrite
+from dorky.merge import pending
 from dorky.project import ORIGIN, Project
 from dorky.results import Change, Diff, FileDiff, FileEntry, LogEntry, Masked, Status
 from dorky.store import history, projection
@@ -446,6 +446,8 @@ def lookup_file(project: Project, revision: str, path: str) -> Placed:
 
 def tombstone_finder(project: Project) -> Callable[[str], str]:
     """Return a function that gives the message for a user who looks for a purged file."""
+    from dorky.merge import rewrite
+
     purges = [(rewrite.selector(purge.paths), purge) for purge in reversed(project.purges)]
 
     def tombstone(path: str) -> str:
