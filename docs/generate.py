@@ -13,7 +13,10 @@ from inspect import cleandoc
 from pathlib import Path
 from typing import Any
 
+import records
+
 from dorky import errors
+from dorky.cli import hints
 from dorky.cli.main import everything
 
 REFERENCE = Path(__file__).resolve().parent / "reference"
@@ -42,7 +45,8 @@ def errors_page() -> str:
         f"{NOTE}\n\n# Errors",
         "An error is one line on stderr that says what failed and on what, mostly followed by a "
         "`hint:` with what to run next. Scripts go by the exit code, or by the error's stable "
-        "code: the headings here. In Python each is a class of `dorky.errors`, below the first of "
+        "code: the headings here. With `--json` the error is [JSON](json.md#errors), too. In "
+        "Python each is a class of `dorky.errors`, below the first of "
         "its group, which is below `DorkyError`.",
         "*X*, *Y* and *Z* stand for the particulars: a path, a URL, a reason.",
         "| exit code | meaning |\n| --- | --- |\n| 0 | done |\n"
@@ -69,8 +73,8 @@ def _error(error: type[errors.DorkyError]) -> str:
         said = ["Any other error of this kind; the message says which."]
     else:
         said = [f"> {_filled(' '.join(message.split())).removesuffix('.')}"]
-    if error.advice:
-        said.append(f"> hint: {_filled(error.advice)}")
+    if hint := hints.usual(error):
+        said.append(f"> hint: {_filled(hint)}")
     block = "\n>\n".join(said)
     heading = f"### {error().code}\n\n`{error.__name__}`"
     return "\n\n".join(filter(None, [heading, block, explanation]))
@@ -100,7 +104,8 @@ def cli_page() -> str:
     commands = list(_walk(everything(), None))
     parts = [
         f"{NOTE}\n\n# Commands",
-        "Every command also takes `--help`. The exit codes are those of [errors](errors.md).",
+        "Every command also takes `--help`. The exit codes are those of [errors](errors.md). "
+        "What `--json` prints is described in [JSON](json.md).",
         "\n".join(f"- [{name}](#{_slug(name)}): {summary}" for name, summary, _ in commands[1:]),
         *(f"## {name}\n\n{body}" for name, _, body in commands),
     ]
@@ -153,7 +158,7 @@ def _cell(text: str) -> str:
 # --- writing --------------------------------------------------------------------------------
 
 
-PAGES = {"cli.md": cli_page, "errors.md": errors_page}
+PAGES = {"cli.md": cli_page, "errors.md": errors_page, "json.md": lambda: records.page(NOTE)}
 
 
 def main(arguments: list[str]) -> int:

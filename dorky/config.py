@@ -46,6 +46,7 @@ SETTINGS: Mapping[str, Setting] = {
     "version": Setting(int, True, "layout of this file"),
     "repository.id": Setting(str, True, "the repository this project belongs to"),
     "repository.fingerprint": Setting(str, True, "commitment to the repository's key"),
+    "repository.team": Setting(str, True, "entry of the team log that the repository must have"),
     "repository.unencrypted": Setting(bool, True, "the repository is not encrypted, on purpose"),
     "portable_names": Setting(bool, True, "refuse names that Windows can't create (default true)"),
     "remotes.*.url": Setting(str, True, "where the remote is"),
@@ -104,14 +105,18 @@ def choice(url: str, *, endpoint: str = "", profile: str = "") -> Choice | None:
     return Choice(f"{scheme.lower()}://{rest.partition('/')[0]}", endpoint.rstrip("/"), profile)
 
 
-_CREDENTIALS = "put them into ~/.aws, or the environment"
-_EXPOSED = "take them out, and change them: others may have read them"
-
-
 def exposes(key: str, value: object) -> bool:
-    """Return whether the address of a remote holds a password, a signature or a token."""
-    text = str(value)
-    return key.endswith((".url", ".endpoint")) and "://" in text and errors.redacted(text) != text
+    """Return whether a setting is the address of a remote, with credentials in it."""
+    return key.endswith((".url", ".endpoint")) and has_credentials(str(value))
+
+
+def has_credentials(address: str) -> bool:
+    """Return whether an address holds a password, a signature or a token."""
+    if "://" not in address or not set("@?&") & set(address):
+        return False
+    from dorky.redaction import redacted
+
+    return redacted(address) != address
 
 
 OWN_SECRETS = ("DORKY_IDENTITY", "DORKY_IDENTITY_CMD", "DORKY_PASSPHRASE", "DORKY_SSH_PASSPHRASE")
@@ -159,7 +164,7 @@ def describe(key: str) -> Setting:
         parts[1] = "*"
     setting = SETTINGS.get(".".join(parts))
     if setting is None:
-        raise errors.UsageError(f"there is no setting {key}", hint="dorky config list --all")
+        raise errors.UnknownSetting(key)
     return setting
 
 
@@ -239,7 +244,16 @@ def read(path: Path, scope: Scope) -> dict[str, Plain]:
     # Besides TOML's own errors, integers of 5,000 digits and excessive nesting raise Python's, some
     # only when the value is shown.
     except (ValueError, RecursionError) as error:
-        raise errors.BadConfig(path, error) from None
+        raise errors.BadConfig(path, error, **_conflict(path)) from None
+
+
+def _conflict(path: Path) -> dict[str, str]:
+    """Return the fact that a file holds a conflict of git's, if it does."""
+    try:
+        conflict = re.search("^<<<<<<< ", _text(path), re.MULTILINE)
+    except (ValueError, errors.DorkyError):
+        return {}
+    return {"file": "conflict"} if conflict else {}
 
 
 def _checked(path: Path, table: dict[str, Any], scope: Scope) -> dict[str, Plain]:
@@ -251,7 +265,7 @@ def _checked(path: Path, table: dict[str, Any], scope: Scope) -> dict[str, Plain
         raise errors.ConfigTooNew(path, version, VERSION)
     for key, value in values.items():
         if exposes(key, value):
-            raise errors.BadConfig(path, f"{key} holds credentials", hint=_EXPOSED)
+            raise errors.BadConfig(path, f"{key} holds credentials", file="exposed")
     for key, value in values.items():
         try:
             setting = describe(key)
@@ -358,7 +372,7 @@ class Config:
         try:
             return Path(self.environment.get("HOME") or Path("~").expanduser()) / ".dorky"
         except RuntimeError:  # a container whose account has no entry
-            raise errors.SetupError("you have no home directory", hint="set HOME") from None
+            raise errors.NoHome from None
 
     def path(self, scope: Scope) -> Path:
         """Return the configuration file of a scope."""
@@ -382,12 +396,13 @@ class Config:
                 self.home,
                 [self.home, path],
                 self.owners | {ownership.ROOT},
-                hint="set HOME to your own home directory",
+                place="home",
                 follow=True,
             )
-            self._files = {"user": read(path, "user")}
+            found: dict[Scope, dict[str, Plain]] = {"user": read(path, "user")}
             if self.root is not None:
-                self._files["project"] = read(self.path("project"), "project")
+                found["project"] = read(self.path("project"), "project")
+            self._files = found  # whole, since other threads may be reading
         return self._files
 
     def find(self, key: str) -> Value | None:
@@ -430,13 +445,11 @@ class Config:
             UsageError: The setting does not exist, or `.dorkyrc` may not hold it.
         """
         if exposes(key, value):
-            raise errors.UsageError(f"{key} can't hold credentials", hint=_CREDENTIALS)
+            raise errors.CredentialsInSetting(key)
         if scope == "project" and not describe(key).project:
-            raise errors.UsageError(
-                f"{key} is yours, not the project's", hint=f"dorky config set --user {key} VALUE"
-            )
+            raise errors.UsersSetting(key)
         if scope == "user" and key == _PROJECTS_OWN:
-            raise errors.UsageError(f"{key} is the project's", hint=f"dorky config set {key} VALUE")
+            raise errors.ProjectsSetting(key)
         check(key, value)
         write(self.path(scope), key, value)
         self.reload()
@@ -628,4 +641,11 @@ class Config:
         """Return a directory whose files are in memory, not on a disk; None if there is none."""
         places = [self.environment.get("XDG_RUNTIME_DIR", ""), "/dev/shm"]  # noqa: S108
         found = (Path(place) for place in places if place.startswith("/"))
-        return next((each for each in found if each.is_dir() and os.access(each, os.W_OK)), None)
+        return next(
+            (
+                directory
+                for directory in found
+                if directory.is_dir() and os.access(directory, os.W_OK)
+            ),
+            None,
+        )

@@ -2,7 +2,8 @@
 
 Each class is one thing that can go wrong. Its docstring's first paragraph **is** the message (a
 format string over the arguments, so code and catalogue can't drift apart), the rest explains it
-in the reference, which is generated from here.
+in the reference, which is generated from here. The command to run next is the border's to name
+(`cli/hints.py`): it knows how dorky was called.
 
     DorkyError
     ├── NothingToDo                 exit 1
@@ -21,70 +22,16 @@ from __future__ import annotations
 import re
 from typing import ClassVar
 
-_CREDENTIALS = (
-    # Of these schemes all that stands before the @; of others (sftp://me:secret@host) the password.
-    (re.compile(r"(\b(?:https?|s3|gs|file)://)[^/\s?#]*@", re.IGNORECASE), r"\1***@"),
-    (re.compile(r"(\b[a-z][a-z0-9+.-]*://[^/\s:?#@]*:)[^/\s?#]*@", re.IGNORECASE), r"\1***@"),
-    # What signs an address: S3's and GCS's presigned ones, Azure's SAS, tokens of whatever kind.
-    (
-        re.compile(
-            r"([?&](?:x-(?:amz|goog)-(?:signature|credential|security-token)|sig|signature"
-            r"|awsaccesskeyid|googleaccessid|[a-z_-]*(?:token|secret|password|passwd|api_?key"
-            r"|access_?key))=)[^&\s\"'<>#]+",
-            re.IGNORECASE,
-        ),
-        r"\1***",
-    ),
-    (
-        re.compile(
-            r"(\b(?:proxy-)?authorization[\"']?\s*[:=]|\bx-amz-security-token[\"']?\s*[:=])[^\r\n]+",
-            re.IGNORECASE,
-        ),
-        r"\1 ***",
-    ),
-    # The name of a project's state: anyone who knows it could forge one.
-    (re.compile(r"(\.dorky/)[0-9a-f]{64}(?![0-9a-f])"), r"\1…"),
-    (re.compile(r"\b(bearer|basic)\s+[a-z0-9._~+/=-]{16,}", re.IGNORECASE), r"\1 ***"),
-)
-
-
-def redacted(text: str) -> str:
-    """Return a text without the credentials, and without the names of states, in it.
-
-    Credentials are passwords before a host (``https://user:secret@host``), signatures and tokens in
-    a query, and anything that follows ``Authorization:``.
-    """
-    for pattern, replacement in _CREDENTIALS:
-        text = pattern.sub(replacement, text)
-    return text
-
-
-def quoted(word: object) -> str:
-    """Quote a path, a name or a URL for the command in a hint: it may be anything, people paste."""
-    import shlex
-
-    return shlex.quote(str(word))
-
-
-class _Word(str):
-    """An argument of an error: ``{0}`` quotes it, ``{0!s}`` does not."""
-
-    __slots__ = ()
-
-    def __format__(self, _: str) -> str:
-        return quoted(self)
-
 
 class DorkyError(Exception):
     """{0}"""
 
     exit_code: ClassVar[int] = 70
-    advice: ClassVar[str] = ""
-    """The default hint: the command to run next, formatted with the same arguments, quoted."""
 
-    def __init__(self, *args: object, hint: str | None = None) -> None:
+    def __init__(self, *args: object, **facts: object) -> None:
         super().__init__(*args)
-        self._hint = hint
+        self.facts = facts
+        """Particulars that the message leaves out, for those who advise the user."""
 
     @property
     def code(self) -> str:
@@ -95,15 +42,10 @@ class DorkyError(Exception):
     @property
     def message(self) -> str:
         """One line: what failed, and on what."""
+        from dorky.redaction import redacted  # late: most commands meet no error
+
         template = " ".join((self.__doc__ or "").split("\n\n")[0].split())
         return redacted(template.format(*self.args).removesuffix("."))
-
-    @property
-    def hint(self) -> str:
-        """One line: what to run next; empty when there is nothing useful to say."""
-        if self._hint is not None:
-            return redacted(self._hint)
-        return redacted(self.advice.format(*(_Word(word) for word in self.args)))
 
     def __str__(self) -> str:
         return self.message
@@ -116,6 +58,26 @@ class NothingToDo(DorkyError):
     """{0}."""
 
     exit_code = 1
+
+
+class NothingStaged(NothingToDo):
+    """Nothing is staged."""
+
+
+class NoMerge(NothingToDo):
+    """No merge is in progress."""
+
+
+class AlreadyAdmitted(NothingToDo):
+    """You can read this repository already."""
+
+
+class RoleHeldAlready(NothingToDo):
+    """{0} is {1} already."""
+
+
+class KeyHeldAlready(NothingToDo):
+    """{0} has that key already."""
 
 
 # --- 2: usage -------------------------------------------------------------------------------
@@ -137,8 +99,6 @@ class OutsideWorktree(UsageError):
 class EmptyMessage(UsageError):
     """The commit message is empty."""
 
-    advice = 'dorky commit -m "say what changed"'
-
 
 class UnstorablePath(UsageError):
     """{0} can't be stored: {1}.
@@ -152,17 +112,13 @@ class UnstorablePath(UsageError):
 class BadURL(UsageError):
     """{0} is not a remote URL: {1}."""
 
-    advice = "use s3://bucket/prefix, gs://bucket/prefix, file:///dir or a plain path"
-
 
 class BadRecipient(UsageError):
-    """{0} is no public key that dorky can seal to: {1}.
+    """{0} is no public key that dorky can encrypt to: {1}.
 
     Those are age keys, SSH keys of the types ed25519 and RSA (2048 to 4096 bits), and AWS KMS
     keys. Of what may be a secret, the message shows nothing.
     """
-
-    advice = "give age1…, the line of an SSH key's .pub file, or awskms:ARN"
 
 
 class BadDocument(UsageError):
@@ -171,16 +127,12 @@ class BadDocument(UsageError):
     The message names a line at most, never what stands there: it may be a secret.
     """
 
-    advice = "dorky edit {0}"
-
 
 class CantExport(UsageError):
     """{0} can't be written for {1}: {2}.
 
     Not every reader can be told every value: an env-file of docker, for one, has no quotes.
     """
-
-    advice = "use another form, or leave the variable out"
 
 
 class UnsafeVariable(UsageError):
@@ -192,7 +144,131 @@ class UnsafeVariable(UsageError):
     secrets lists them.
     """
 
-    advice = "if that is meant: dorky run --allow-env {1} …"
+
+class EmptyPath(UsageError):
+    """A path is empty.
+
+    It may come from a shell variable that is not set, so it does not mean everything.
+    """
+
+
+class IgnoredPath(UsageError):
+    """{0} is ignored by .dorkyignore."""
+
+
+class DirectoryNamed(UsageError):
+    """{0} is a directory."""
+
+
+class NotADocument(UsageError):
+    """{0} is not a .env, JSON, TOML or YAML file."""
+
+
+class UnusableName(UsageError):
+    """{0} in {1} can't be a variable's name."""
+
+
+class BadName(UsageError):
+    """A {0} can't be named {1}."""
+
+
+class BadPattern(UsageError):
+    """{0} is no pattern of paths in the project."""
+
+
+class BadFingerprint(UsageError):
+    """A fingerprint has 64 hex digits, unlike {0}."""
+
+
+class BadRange(UsageError):
+    """{0} has three dots."""
+
+
+class TooManyRevisions(UsageError):
+    """A diff has two sides, these are more."""
+
+
+class UnknownSetting(UsageError):
+    """There is no setting {0}."""
+
+
+class CredentialsInSetting(UsageError):
+    """{0} can't hold credentials."""
+
+
+class UsersSetting(UsageError):
+    """{0} is yours, not the project's."""
+
+
+class ProjectsSetting(UsageError):
+    """{0} is the project's."""
+
+
+class OtherReaders(UsageError):
+    """{0} is for {1}, not for {2}."""
+
+
+class PublicHalf(UsageError):
+    """{0} is the public half of a key."""
+
+
+class ShortPassphrase(UsageError):
+    """A passphrase has at least {0} characters."""
+
+
+class TooManyKeys(UsageError):
+    """{0}.
+
+    What a root can hold is limited: the keys of a member, those of all groups, passphrases.
+    """
+
+
+class TooManyGroups(UsageError):
+    """A repository has at most {0} groups, those that have ended included."""
+
+
+class TooManyEpochs(UsageError):
+    """The repository has had {0} keys, as many as a root has room for."""
+
+
+class NobodyLeft(UsageError):
+    """Nobody would be left who can read this repository."""
+
+
+class EmptyGroup(UsageError):
+    """Nobody would be left in the group {0}."""
+
+
+class OutsideOwnGroup(UsageError):
+    """You would lock yourself out."""
+
+
+class OwnRemoval(UsageError):
+    """You can't remove yourself."""
+
+
+class CanOnlyRead(UsageError):
+    """{0} can only be a reader: an age key alone signs nothing."""
+
+
+class UnsoundTeam(UsageError):
+    """The team can't be changed so: {0}."""
+
+
+class UselessKeys(UsageError):
+    """No key of yours would be used."""
+
+
+class TooFewOperations(UsageError):
+    """Only {0} operations are known."""
+
+
+class MergeForgotten(UsageError):
+    """The state before the merge is not known any more: it began too long ago."""
+
+
+class SeveralStates(UsageError):
+    """{0} holds several states: {1}."""
 
 
 # --- 3: set-up ------------------------------------------------------------------------------
@@ -204,6 +280,26 @@ class SetupError(DorkyError):
     exit_code = 3
 
 
+class NoHome(SetupError):
+    """You have no home directory."""
+
+
+class NoSuchHome(SetupError):
+    """{0}: there is no home directory of that name."""
+
+
+class GitMissing(SetupError):
+    """{0} is in git, but git can't be run."""
+
+
+class GitFailed(SetupError):
+    """git in {0}: {1}."""
+
+
+class IgnoreFileIsLink(SetupError):
+    """{0} is a symbolic link, which git does not follow."""
+
+
 class NotARepository(SetupError):
     """Not a dorky repository (or any parent directory): {0}.
 
@@ -211,7 +307,13 @@ class NotARepository(SetupError):
     `GIT_DISCOVERY_ACROSS_FILESYSTEM` is set, and those in `GIT_CEILING_DIRECTORIES` never.
     """
 
-    advice = "dorky init, or dorky clone URL"
+
+class NoWorktree(SetupError):
+    """There is no worktree: {0} was opened without one.
+
+    A program has opened the repository alone, without a directory of files. What reads or writes
+    local files, or a path on the disk, needs a project with one.
+    """
 
 
 class NotSetUp(SetupError):
@@ -219,8 +321,6 @@ class NotSetUp(SetupError):
 
     The project carries a `.dorkyrc`, but nothing has been fetched from its remote.
     """
-
-    advice = "dorky pull"
 
 
 class UntrustedState(SetupError):
@@ -230,8 +330,6 @@ class UntrustedState(SetupError):
     it, or behind it, was read or changed.
     """
 
-    advice = "if you did not make it so, delete or move {0}; then dorky pull"
-
 
 class ForeignState(SetupError):
     """The state in {0} was not made with your key on this machine.
@@ -240,43 +338,29 @@ class ForeignState(SetupError):
     `DORKY_IDENTITY`, or brought by a git branch. Nothing in it is believed before you say so.
     """
 
-    advice = "dorky trust shows it and asks; if it is not yours: rm -r {1}*"
-
 
 class OldState(SetupError):
     """The state in {0} has the layout from before the first release."""
-
-    advice = "push with the dorky that made it, delete {0}/dorky.db, then dorky pull"
 
 
 class UnsoundState(SetupError):
     """The state in {0} can't be taken over: {1}."""
 
-    advice = "delete it, then dorky pull; or bring back ~/.dorky/state.key from a backup"
-
 
 class UntrustedStateKey(SetupError):
     """The key {0}, which tells your state from planted state, is not used: {1}."""
-
-    advice = "delete it; in each project, dorky trust then takes over the state"
 
 
 class NoStateKey(SetupError):
     """There is no place for the key that tells your state from planted state: {0}."""
 
-    advice = "set HOME to a directory that you can write to, or set DORKY_IDENTITY"
-
 
 class AlreadyARepository(SetupError):
     """There is a dorky repository at {0} already."""
 
-    advice = "dorky status"
-
 
 class BadConfig(SetupError):
     """{0} is malformed: {1}."""
-
-    advice = "correct the file, or see `dorky config list`"
 
 
 class DubiousOwnership(SetupError):
@@ -288,8 +372,6 @@ class DubiousOwnership(SetupError):
     git's system and global configuration, names directories that you trust all the same.
     """
 
-    advice = "if you trust that user: dorky config set --add safe.directory {2}"
-
 
 class WritableByAll(SetupError):
     """Every user of this machine may change {0}.
@@ -297,25 +379,17 @@ class WritableByAll(SetupError):
     `safe.directory` is no way around this: it trusts an owner, and not everyone.
     """
 
-    advice = "chmod o-w {0}"
-
 
 class ConfigTooNew(SetupError):
     """{0} was written by a newer dorky (format {1}, this one reads up to {2})."""
-
-    advice = "install a newer dorky, then run the command again"
 
 
 class FormatTooNew(SetupError):
     """{0} was written by a newer dorky (format {1})."""
 
-    advice = "install a newer dorky, then run the command again"
-
 
 class NoRemote(SetupError):
     """This project has no remote named {0}."""
-
-    advice = "dorky remote add {0} s3://bucket/prefix"
 
 
 class RemoteNotNamed(SetupError):
@@ -325,25 +399,17 @@ class RemoteNotNamed(SetupError):
     anybody's git branch, so dorky does that only at a place that you have named by a command.
     """
 
-    advice = "check the URL; if it is right: dorky remote set-url origin {0}"
-
 
 class RemoteExists(SetupError):
     """There is a remote named {0} already."""
-
-    advice = "dorky remote set-url {0} URL"
 
 
 class NoDriver(SetupError):
     """No driver for {0}: URLs."""
 
-    advice = "known schemes: {1!s}"
-
 
 class MissingLibrary(SetupError):
     """{0} needs the Python package {1}, which can't be imported."""
-
-    advice = "pip install {1}"
 
 
 # --- 4: not found ---------------------------------------------------------------------------
@@ -358,53 +424,53 @@ class NotFound(DorkyError):
 class PathNotFound(NotFound):
     """{0} matches no file."""
 
-    advice = "dorky status shows what is here"
-
 
 class PathNotTracked(NotFound):
     """{0} is not tracked by dorky{1}."""
-
-    advice = "dorky ls"
 
 
 class NoSuchMember(NotFound):
     """Nobody on the team is called {0}."""
 
-    advice = "dorky team list"
+
+class NoSuchKey(NotFound):
+    """{0} has no key {1}."""
 
 
 class NoSuchGroup(NotFound):
     """There is no group {0}."""
 
-    advice = "dorky group list"
+
+class NoSuchPattern(NotFound):
+    """The group {0} has no pattern {1}."""
 
 
 class NoSuchVariable(NotFound):
     """{0} has no {1}."""
 
 
+class NoConflict(NotFound):
+    """{0} has no conflict."""
+
+
+class NoSuchState(NotFound):
+    """No state in {0} begins with {1}."""
+
+
 class CommandUnusable(NotFound):
     """{0} can't be run: {1}."""
-
-    advice = "check its name; dorky run -- COMMAND takes a program, not a line for a shell"
 
 
 class UnknownRevision(NotFound):
     """{0} is not a revision here."""
 
-    advice = "dorky log --oneline"
-
 
 class AmbiguousRevision(NotFound):
     """{0} is ambiguous: it begins {1}."""
 
-    advice = "give more digits"
-
 
 class NoCommits(NotFound):
     """There are no commits yet."""
-
-    advice = 'dorky stage FILE && dorky commit -m "first"'
 
 
 class KeyNotFound(NotFound):
@@ -417,19 +483,13 @@ class KeyNotFound(NotFound):
 class BucketNotFound(NotFound):
     """The bucket of {0} does not exist."""
 
-    advice = "check the URL in .dorkyrc, or create the bucket"
-
 
 class NoRepositoryAtURL(NotFound):
     """{0} holds no dorky repository."""
 
-    advice = "check the URL; dorky init starts a new repository"
-
 
 class KMSKeyNotFound(NotFound):
     """There is no KMS key {0}."""
-
-    advice = "check the ARN, and whose account it names"
 
 
 class RootVanished(NotFound):
@@ -438,8 +498,6 @@ class RootVanished(NotFound):
     Somebody deleted or moved the repository in the bucket, or the URL points elsewhere now.
     dorky never makes a new root in place of one it has seen, because that would hide a loss.
     """
-
-    advice = "check the URL; restore PREFIX/root from the bucket's versions or a backup"
 
 
 # --- 5: conflict or rejected ----------------------------------------------------------------
@@ -461,8 +519,6 @@ class PreconditionFailed(Conflict):
 class Rejected(Conflict):
     """Push to {0} rejected: it has commits that you don't have: {1}."""
 
-    advice = "dorky sync (pulls, merges and pushes), or dorky pull"
-
 
 class Diverged(Conflict):
     """Your commits and those of {0} can't be merged: {1}."""
@@ -471,64 +527,45 @@ class Diverged(Conflict):
 class Unresolved(Conflict):
     """The merge has left conflicts: {0}."""
 
-    advice = (
-        "edit the files, then dorky resolve FILE (or with --ours, or --theirs) and "
-        "dorky merge --continue; to give up: dorky merge --abort"
-    )
-
 
 class StillMarked(Conflict):
     """{0} has conflict markers still (line {1})."""
-
-    advice = "edit it, or take one side: dorky resolve {0} --ours (or --theirs)"
 
 
 class MergeInProgress(Conflict):
     """A merge of {0} is in progress."""
 
-    advice = "dorky merge --continue, or dorky merge --abort"
-
 
 class RepositoryExists(Conflict):
     """{0} holds a dorky repository already."""
-
-    advice = "dorky clone {0}"
 
 
 class LocalChanges(Conflict):
     """Local changes would be overwritten: {0}."""
 
-    advice = "dorky stage and commit them, or add --force (a backup is kept)"
-
 
 class GitTracked(Conflict):
     """git tracks {0}."""
-
-    advice = "git rm --cached -- {0}"
 
 
 class GitDoesNotIgnore(Conflict):
     """git still does not ignore {0}, whatever .gitignore says."""
 
-    advice = "a later rule un-ignores it: git check-ignore -v --no-index {0}"
-
 
 class NameClash(Conflict):
     """{0} and {1} are the same name on a case-insensitive system."""
-
-    advice = "rename one of them"
 
 
 class FileChanged(Conflict):
     """{0} keeps changing while it is being read."""
 
-    advice = "stop the program that writes it, then run the command again"
+
+class RootMoved(Conflict):
+    """The state at {0} has changed since the plan was made."""
 
 
 class Locked(Conflict):
     """Another dorky is at work here ({0})."""
-
-    advice = "wait for it to finish, then run the command again"
 
 
 class Misplaced(Conflict):
@@ -539,18 +576,14 @@ class Misplaced(Conflict):
     not pushed again, with each file encrypted for its owner; the old ones are never sent.
     """
 
-    advice = "dorky sync --rewrite"
-
 
 class LeftGroup(Conflict):
     """Commit {0} changes files of the group {1}, which you are not in any more.
 
-    It was committed before you were taken out of the group, so nothing here can encrypt it for
+    It was committed before you were removed from the group, so nothing here can encrypt it for
     those who are in it. `dorky sync --rewrite` leaves these changes out of the commits that are
     not pushed; files stay on this disk.
     """
-
-    advice = "dorky sync --rewrite"
 
 
 class WouldOpen(Conflict):
@@ -567,13 +600,49 @@ class NotPulled(Conflict):
     You have been let into the group, but what is checked out is from before.
     """
 
-    advice = "dorky pull"
-
 
 class Detached(Conflict):
     """You are looking at the old revision {0}, not at main."""
 
-    advice = "dorky checkout main"
+
+class PushedMeanwhile(Conflict):
+    """Somebody has pushed meanwhile."""
+
+
+class PlanOutdated(Conflict):
+    """There are commits since the plan."""
+
+
+class OutOfStep(Conflict):
+    """Your commits and the remote's differ."""
+
+
+class Unshared(Conflict):
+    """There are commits that are not pushed, or not pulled."""
+
+
+class ChangesStaged(Conflict):
+    """Changes to {0} are staged."""
+
+
+class PatternsOverlap(Conflict):
+    """{0} overlaps {1} of the group {2}."""
+
+
+class MemberExists(Conflict):
+    """There is a {0} on the team already."""
+
+
+class KeyTaken(Conflict):
+    """That key is {0}'s already."""
+
+
+class KeyExists(Conflict):
+    """{0} exists, and a key is never overwritten."""
+
+
+class StateChanged(Conflict):
+    """The state has changed since it was shown."""
 
 
 class SwapsIgnored(Conflict):
@@ -583,34 +652,21 @@ class SwapsIgnored(Conflict):
     preconditions on GCS). Some S3-compatible servers accept the headers and ignore them.
     """
 
-    advice = (
-        "use another server, or mark the remote as having one writer ever: "
-        "dorky config set remotes.{1}.single_writer true"
-    )
-
 
 class WouldLockOut(Conflict):
     """You would lock yourself out: {0} is you, and only a member who stays can let you in."""
-
-    advice = "if you mean it: dorky team remove {0} --yes"
 
 
 class NotConfirmed(Conflict):
     """Not confirmed: nothing was {0}."""
 
-    advice = "answer the question on a terminal, or add --yes"
-
 
 class EditorFailed(Conflict):
     """The editor ended with exit code {0}: nothing was changed."""
 
-    advice = "$VISUAL or $EDITOR names the editor"
-
 
 class NotSaved(Conflict):
     """What you wrote for {0} was not saved but kept in {2}: {1}."""
-
-    advice = "dorky edit {0}, take what you need from there, then delete it"
 
 
 # --- 6: access ------------------------------------------------------------------------------
@@ -625,13 +681,9 @@ class AccessError(DorkyError):
 class NoCredentials(AccessError):
     """No credentials for {0}: {1}."""
 
-    advice = "aws configure (or AWS_PROFILE), or gcloud auth application-default login"
-
 
 class ExpiredCredentials(AccessError):
     """The credentials for {0} have expired."""
-
-    advice = "log in again (aws sso login, or renew the token)"
 
 
 class NotAllowed(AccessError):
@@ -644,89 +696,77 @@ class NotAllowed(AccessError):
     allowed by that.
     """
 
-    advice = "if that is right: dorky remote allow {2} --endpoint URL --profile NAME"
-
 
 class AccessDenied(AccessError):
     """Access to {0} denied: {1}."""
-
-    advice = "check the bucket's policy and which account you use"
 
 
 class IdentityMissing(AccessError):
     """No age identity: {0} does not exist.
 
-    A sealed repository is opened with an age identity: a secret key that only you hold.
+    An encrypted repository is opened with an age identity: a secret key that only you hold.
     """
-
-    advice = "dorky key gen, or dorky key use PATH"
 
 
 class IdentityMalformed(AccessError):
     """{0} holds no age identity (a line that begins AGE-SECRET-KEY-1) and no SSH key."""
 
-    advice = "it is a line AGE-SECRET-KEY-1…, without quotes, or an SSH private key"
-
 
 class IdentityExposed(AccessError):
     """{0} can be read by other users (mode {1})."""
-
-    advice = "chmod 600 {0}"
 
 
 class UnusableIdentity(AccessError):
     """{0} holds an SSH key that can't be used: {1}."""
 
-    advice = "use an SSH key of the type ed25519, or an age identity"
-
 
 class WrongPassphrase(AccessError):
     """The passphrase does not open {0}."""
 
-    advice = "type it again; DORKY_PASSPHRASE or DORKY_SSH_PASSPHRASE may hold another"
+
+class NotWriter(AccessError):
+    """You may not {0} at {1}: {2}.
+
+    Readers can pull, but nobody accepts what they push. Administrators can change the team.
+    """
+
+
+class CantSign(AccessError):
+    """Nothing can be signed with the key in {0}: nobody gave its passphrase.
+
+    Every commit is signed with the key of its author.
+    """
 
 
 class IdentityCommandFailed(AccessError):
     """The program that prints your identity ({0}) failed: {1}."""
 
-    advice = "run the command in DORKY_IDENTITY_CMD by hand"
-
 
 class KMSKeyUnusable(AccessError):
     """The KMS key {0} can't be used: {1}."""
 
-    advice = "aws kms describe-key --key-id {0}"
-
 
 class NoKey(AccessError):
-    """This repository is not sealed for you (your key: {0})."""
-
-    advice = "dorky team join, then tell a member of the team the fingerprint that it prints"
+    """This repository is not encrypted for you (your key: {0})."""
 
 
 class ForeignGroup(AccessError):
     """{0} belongs to the group {1}, which you are not in.
 
-    A file is sealed with its group's key, which only the group's members have.
+    A file is encrypted with its group's key, which only the group's members have.
     """
-
-    advice = "ask one of them: dorky group members {1}"
 
 
 class AmbiguousGroup(AccessError):
     """{0} belongs to the groups {1} and {2}: their patterns overlap.
 
-    A file is sealed for one group. dorky does not choose, because a member of one could otherwise
-    take the files of the other by a wider pattern.
+    A file is encrypted for one group. dorky does not choose, because a member of one could
+    otherwise take the files of the other by a wider pattern.
     """
-
-    advice = "dorky group list; then dorky group remove NAME PATTERN for one of them"
 
 
 class NotInGroup(AccessError):
     """You are not in the group {0}, whose members alone can change it."""
-
-    advice = "dorky group list"
 
 
 class UnreadableFile(AccessError):
@@ -734,8 +774,6 @@ class UnreadableFile(AccessError):
 
 
 # --- 7: integrity ---------------------------------------------------------------------------
-
-_FSCK = "dorky fsck, or for the bucket dorky fsck --remote --read-data: they say what remedies it"
 
 
 class IntegrityError(DorkyError):
@@ -747,19 +785,13 @@ class IntegrityError(DorkyError):
 class CorruptObject(IntegrityError):
     """Object {0} is damaged: {1}."""
 
-    advice = _FSCK
-
 
 class CorruptPack(IntegrityError):
     """Pack {0} is damaged: {1}."""
 
-    advice = _FSCK
-
 
 class CorruptRoot(IntegrityError):
     """The root of {0} is damaged: {1}."""
-
-    advice = "restore PREFIX/root from the bucket's versions; nothing local was changed"
 
 
 class TooLarge(IntegrityError):
@@ -769,8 +801,6 @@ class TooLarge(IntegrityError):
     the memory of those who read it.
     """
 
-    advice = "find out who wrote it; restore it from the bucket's versions, or delete it"
-
 
 class NotAFile(IntegrityError):
     """{0} in {1} is {2}, not a file.
@@ -779,8 +809,6 @@ class NotAFile(IntegrityError):
     lead the others' dorky elsewhere, so it is never followed or opened.
     """
 
-    advice = "find out who put it there, then delete it"
-
 
 class MissingObject(IntegrityError):
     """Object {0} is missing.
@@ -788,31 +816,23 @@ class MissingObject(IntegrityError):
     Something that is kept refers to an object that no pack, here or in the remote, holds.
     """
 
-    advice = _FSCK
-
 
 class MissingPack(IntegrityError):
     """Pack {0} is listed by the root of {1} but is not there."""
-
-    advice = "dorky fsck --remote; another clone, a backup or the bucket's versions may have it"
 
 
 class WrongRepository(IntegrityError):
     """{0} holds another repository ({1}) than this project's ({2})."""
 
-    advice = "check the URL in .dorkyrc"
-
 
 class WrongKey(IntegrityError):
-    """{0} is sealed with another key ({1}) than the one expected ({2}).
+    """{0} is encrypted with another key ({1}) than the one expected ({2}).
 
     Fingerprints are those of `.dorkyrc`, shortened. A new key is accepted if it leads back to the
     one that was known, as it does after a rotation. Otherwise somebody replaced the repository in
     the bucket, put an older one back, or tampered with its keys; or `.dorkyrc` is not this
     project's.
     """
-
-    advice = "ask the person who set the project up before you go on"
 
 
 class Unencrypted(IntegrityError):
@@ -823,11 +843,9 @@ class Unencrypted(IntegrityError):
     (`repository.unencrypted`); `dorky init --plain` and `dorky clone --plain` write that.
     """
 
-    advice = "ask the person who set the project up; if it is meant: dorky {1!s} --plain"
-
 
 class KMSMismatch(IntegrityError):
-    """Altered, or not sealed with the KMS key {0} for this repository."""
+    """Altered, or not encrypted with the KMS key {0} for this repository."""
 
 
 class ForgedGroup(IntegrityError):
@@ -837,7 +855,38 @@ class ForgedGroup(IntegrityError):
     on the team who does not have that key has changed them, or put an older state back.
     """
 
-    advice = "ask who pushed last; nothing local was changed"
+
+class ForgedRoot(IntegrityError):
+    """The state at {0} is not to be trusted: {1}.
+
+    Every state of a remote is signed by a member who may write, and changes of the team by one who
+    administers it. Somebody else with access to the bucket has written this one, or has put an
+    older team in place of the present one. Nothing was changed.
+    """
+
+
+class WrongTeam(IntegrityError):
+    """The team log at {0} has another entry {1} than `.dorkyrc` pins.
+
+    `.dorkyrc` names an entry of the team log, so that nobody can put another team in the place of
+    yours. Somebody with access to the bucket has tried to, or a git branch has brought another pin.
+    """
+
+
+class TeamRewound(IntegrityError):
+    """The team log at {0} has {1} entries, and `.dorkyrc` pins entry {2}.
+
+    The remote was put back to a state from before the last change of the team, or `.dorkyrc` is of
+    another repository.
+    """
+
+
+class ForgedCommit(IntegrityError):
+    """Commit {0} is not by a member of the team: {1}.
+
+    Each commit is signed with its author's key, and the team log says whose keys count. Somebody
+    with access to the bucket has written it by hand.
+    """
 
 
 class Rewound(IntegrityError):
@@ -845,8 +894,6 @@ class Rewound(IntegrityError):
 
     The bucket's owner restored an old root, or somebody replays one to hide later commits.
     """
-
-    advice = "ask who restored it; nothing local was changed; to follow: dorky pull --accept-rewind"
 
 
 class BadKnown(IntegrityError):
@@ -856,8 +903,6 @@ class BadKnown(IntegrityError):
     you trust what the remote holds now: the next pull makes it again.
     """
 
-    advice = "delete it, if you trust the remote as it is now"
-
 
 class HistoryReplaced(IntegrityError):
     """{0} has another history than before: its newest commit does not descend from {1}.
@@ -866,8 +911,6 @@ class HistoryReplaced(IntegrityError):
     with a key has written a root by other means, or an old state was restored and pushed to.
     """
 
-    advice = "ask who did it; nothing local was changed; to follow: dorky pull --accept-rewind"
-
 
 class UnsafePath(IntegrityError):
     """The remote holds a path that dorky will not write: {0}."""
@@ -875,8 +918,6 @@ class UnsafePath(IntegrityError):
 
 class CorruptDatabase(IntegrityError):
     """The local database {0} is damaged: {1}."""
-
-    advice = "dorky fsck --repair"
 
 
 class StateLost(IntegrityError):
@@ -887,13 +928,9 @@ class StateLost(IntegrityError):
     it is back. To give it up instead, delete `dorky/` in git's directory.
     """
 
-    advice = "dorky fsck --repair"
-
 
 class BadSpare(IntegrityError):
     """The second copy of unpushed work in {0} can't be used: {1}."""
-
-    advice = "bring back ~/.dorky/state.key from a backup; if nothing in it is wanted: rm -r {0}"
 
 
 class Damaged(IntegrityError):
@@ -901,8 +938,6 @@ class Damaged(IntegrityError):
 
     Each finding has been listed, with its remedy.
     """
-
-    advice = "dorky fsck --repair, if nothing else is said above"
 
 
 # --- 8: network and disk --------------------------------------------------------------------
@@ -917,10 +952,8 @@ class Unavailable(DorkyError):
 class Unreachable(Unavailable):
     """{0} can't be reached: {1}."""
 
-    advice = "check the network and the endpoint, then run the command again"
-
-    def __init__(self, *args: object, hint: str | None = None, lasting: bool = False) -> None:
-        super().__init__(*args, hint=hint)
+    def __init__(self, *args: object, lasting: bool = False, **facts: object) -> None:
+        super().__init__(*args, **facts)
         self.lasting = lasting
         """Whether waiting seldom helps: unknown name, refused connection, bad certificate."""
 
@@ -928,12 +961,8 @@ class Unreachable(Unavailable):
 class ServerBusy(Unavailable):
     """{0} answered that it can't serve the request now: {1}."""
 
-    advice = "run the command again"
-
-    def __init__(
-        self, *args: object, hint: str | None = None, retry_after: float | None = None
-    ) -> None:
-        super().__init__(*args, hint=hint)
+    def __init__(self, *args: object, retry_after: float | None = None, **facts: object) -> None:
+        super().__init__(*args, **facts)
         self.retry_after = retry_after
         """Seconds the server asked for (its Retry-After header), if it did."""
 
@@ -941,28 +970,18 @@ class ServerBusy(Unavailable):
 class WrongRegion(Unavailable):
     """The bucket of {0} is in another region{1}."""
 
-    advice = "add --region REGION, or: dorky config set remotes.origin.region REGION"
-
 
 class BadEndpoint(Unavailable):
     """{0} does not answer like the storage service it should be: {1}."""
-
-    advice = "check the endpoint"
 
 
 class OutcomeUnknown(Unavailable):
     """{0} did not answer whether the push took effect."""
 
-    advice = "run dorky push again: it is safe"
-
 
 class DiskFull(Unavailable):
     """No space left on the disk of {0}."""
 
-    advice = "free some space, then run the command again; nothing was lost"
-
 
 class DiskError(Unavailable):
     """{0}: {1}."""
-
-    advice = "repair that (is the disk full, or read-only?), then run the command again"

@@ -104,9 +104,7 @@ def expanded(path: str | Path) -> Path:
     try:
         return Path(path).expanduser()
     except RuntimeError:
-        raise errors.SetupError(
-            f"{path}: there is no home directory of that name", hint="write the whole path"
-        ) from None
+        raise errors.NoSuchHome(path) from None
 
 
 def sync_directory(path: Path) -> None:
@@ -134,10 +132,10 @@ def sweep(written: str | Path, *, within: int | None = None) -> None:
         # Both times come from the file system's clock, which may be another machine's.
         long_ago = os.stat(written, dir_fd=within, follow_symlinks=False).st_mtime - _GRACE
         with os.scandir(Path(written).parent if within is None else within) as listing:
-            for each in listing:
-                old = each.stat(follow_symlinks=False).st_mtime < long_ago
-                if old and _TEMPORARY.fullmatch(each.name):
-                    os.unlink(each.path if within is None else each.name, dir_fd=within)
+            for entry in listing:
+                old = entry.stat(follow_symlinks=False).st_mtime < long_ago
+                if old and _TEMPORARY.fullmatch(entry.name):
+                    os.unlink(entry.path if within is None else entry.name, dir_fd=within)
 
 
 def publish(scratch: Path, path: Path) -> None:

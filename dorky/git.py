@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 import stat
 import sys
 import unicodedata
@@ -19,8 +18,11 @@ from dorky.config import Config, child_environment, find_program
 # about the repository that holds the path; and some name programs or configuration.
 _KEPT = frozenset(
     {
-        *("GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM"),
-        *("GIT_CEILING_DIRECTORIES", "GIT_DISCOVERY_ACROSS_FILESYSTEM"),
+        "GIT_CEILING_DIRECTORIES",
+        "GIT_CONFIG_GLOBAL",
+        "GIT_CONFIG_NOSYSTEM",
+        "GIT_CONFIG_SYSTEM",
+        "GIT_DISCOVERY_ACROSS_FILESYSTEM",
     }
 )
 _ENVIRONMENT = {
@@ -75,7 +77,7 @@ def find(start: Path) -> Path | None:
             _places(top),
             config.owners,
             safe=lambda: is_safe(top),
-            hint=f"git config --global --add safe.directory {shlex.quote(str(top))}",
+            place="git",
         )
     return top
 
@@ -110,11 +112,9 @@ def is_safe(directory: Path) -> bool:
     if "*" in trusted or _named(directory, trusted):
         return True
     try:
-        _, output = _git(
-            Path("/"),
-            *("config", "-z", "--show-scope", "--get-all", "safe.directory"),
-            also=1,  # git's status if there is none
-        )
+        # git's status is 1 if there is none.
+        asked = ["config", "-z", "--show-scope", "--get-all", "safe.directory"]
+        _, output = _git(Path("/"), *asked, also=1)
     except errors.SetupError:  # git is not installed, or older than the setting
         return False
     fields = os.fsdecode(output).split("\0")
@@ -276,7 +276,7 @@ def hooks(top: Path) -> dict[str, Path]:
     place = top / os.fsdecode(output.rstrip(b"\n"))
     with files.disk_errors(place):
         found = sorted(place.iterdir()) if place.is_dir() else []
-    return {each.name: each for each in found if each.is_file() and not each.suffix}
+    return {hook.name: hook for hook in found if hook.is_file() and not hook.suffix}
 
 
 def user(top: Path) -> str:
@@ -327,8 +327,8 @@ def _by_repository(top: Path, paths: Sequence[Path]) -> dict[Path, list[tuple[Pa
             unknown.append(here)
             here = here.parent
         found = homes.get(str(here))
-        for each in reversed(unknown):
-            found = homes[str(each)] = each if found and _is_top(each) else found
+        for above in reversed(unknown):
+            found = homes[str(above)] = above if found and _is_top(above) else found
         return found
 
     members: dict[Path, list[tuple[Path, bytes]]] = {}
@@ -372,10 +372,7 @@ def _git(
     """
     import subprocess
 
-    gone = errors.SetupError(
-        f"{top} is in git, but git can't be run",
-        hint="install git: dorky must see what it tracks",
-    )
+    gone = errors.GitMissing(top)
     program = find_program("git")
     if program is None:
         raise gone
@@ -403,7 +400,7 @@ def _git(
         what = f"killed by signal {-status}" if status < 0 else f"status {status}"
         lines = done.stderr.decode(errors="replace").strip().splitlines() or [what]
         way_out = next((line.strip() for line in lines if "safe.directory" in line), "")
-        raise errors.SetupError(f"git in {top}: {lines[0].removeprefix('fatal: ')}", hint=way_out)
+        raise errors.GitFailed(top, lines[0].removeprefix("fatal: "), way_out)
     return status, output
 
 
@@ -428,10 +425,7 @@ def _edit(
         try:
             mode = stat.S_IMODE(file.lstat().st_mode)
             if file.is_symlink():
-                raise errors.SetupError(
-                    f"{file} is a symbolic link, which git does not follow",
-                    hint="put a file in its place",
-                )
+                raise errors.IgnoreFileIsLink(file)
             data = file.read_bytes()
         except FileNotFoundError:
             pass

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shlex
 import stat
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -40,7 +39,7 @@ def check(
     owners: Collection[int],
     *,
     safe: Callable[[], bool] = lambda: False,
-    hint: str = "",
+    place: str = "",
     follow: bool = False,
 ) -> None:
     """Refuse files and directories that other users of this machine own, or may change.
@@ -52,7 +51,7 @@ def check(
         paths: The paths to check, in this order; missing ones are skipped.
         owners: See `users`.
         safe: Returns whether the user trusts the directory, whoever owns it.
-        hint: A hint for another owner, instead of trusting the directory.
+        place: What the directory is, if not a project: ``home``, or ``git``.
         follow: Whether links are followed instead of being checked themselves.
 
     Raises:
@@ -72,7 +71,7 @@ def check(
                 path,
                 f"{_name(found.st_uid)}, not to {_name(os.geteuid())}",
                 directory,
-                hint=hint or _way_out(path, found.st_uid, directory),
+                **_facts(path, found.st_uid, directory, place),
             )
         writable = bool(found.st_mode & stat.S_IWOTH)
         if stat.S_ISDIR(found.st_mode) and writable and found.st_mode & stat.S_ISVTX:
@@ -84,11 +83,13 @@ def check(
             raise errors.WritableByAll(sticky)
 
 
-def _way_out(path: Path, owner: int, directory: Path) -> str | None:
-    """Return the hint for root's files in a directory of the user's; None for the usual hint."""
+def _facts(path: Path, owner: int, directory: Path, place: str) -> dict[str, object]:
+    """Return what is known of a path that somebody else owns, for `DubiousOwnership`."""
+    if place:
+        return {"place": place}
     if owner == ROOT and path != directory and directory.lstat().st_uid == os.geteuid():
-        return f"sudo chown -R {os.geteuid()} {shlex.quote(str(path))}"
-    return None
+        return {"left_by_sudo": path}
+    return {}
 
 
 def _name(user: int) -> str:

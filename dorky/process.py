@@ -255,8 +255,8 @@ class Mask:
     """
 
     def __init__(self, values: Iterable[str]) -> None:
-        found = {each for value in values for each in (value, *map(str.strip, value.splitlines()))}
-        self._values = [each.encode() for each in found if len(each) >= SHORTEST]
+        found = {line for value in values for line in (value, *map(str.strip, value.splitlines()))}
+        self._values = [line.encode() for line in found if len(line) >= SHORTEST]
         self._waiting = b""
         self._covered = 0
         """The number of bytes kept back that belong to a value whose mask was already returned."""

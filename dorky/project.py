@@ -1,4 +1,4 @@
-"""One project on this machine: its directory, settings, state, keys and remotes.
+"""One project on this machine: its settings, state, keys, remotes, and a worktree if there is one.
 
 `repo.Repository` builds the commands from it. Nothing is opened before it is needed: most commands
 need neither the keys nor a driver.
@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from dorky.keys.age import Ask
     from dorky.keys.keyring import Keyring
     from dorky.keys.placement import Owner
+    from dorky.keys.signing import Signer
+    from dorky.keys.teamlog import Team
     from dorky.keys.vault import Vault
     from dorky.remote.known import Known
     from dorky.remote.root import Remote
@@ -55,11 +57,20 @@ _UMASKS = "umasks"
 
 
 class Project:
-    """A directory that dorky manages, opened lazily. A context manager.
+    """A repository as one user sees it, opened lazily. A context manager.
+
+    With a root it is a directory that dorky manages. Without one there is no worktree and no
+    `.dorkyrc`, and what needs them raises `NoWorktree`.
+
+    Several threads may use a project: what it opens is opened once, reading is safe, and `locked`
+    keeps all but one thread from writing. `close` is for the last of them. A child process opens a
+    project of its own.
 
     Args:
-        root: The directory that holds `.dorkyrc`.
+        root: The directory that holds `.dorkyrc`; None for a project without a worktree.
         config: The project's settings.
+        state: The directory for the local state of a project without a worktree. It belongs to this
+            object alone, and must be private.
         progress: Receives the progress of long operations.
         ask: Asks the user for a passphrase; None if there is nobody to ask.
         agree: Asks the user whether `.dorkyrc` may choose a profile or a server; likewise.
@@ -67,25 +78,32 @@ class Project:
 
     def __init__(
         self,
-        root: Path,
+        root: Path | None,
         *,
         config: Config | None = None,
+        state: Path | None = None,
         progress: Progress = SILENT,
         ask: Ask | None = None,
         agree: Agree | None = None,
     ) -> None:
-        self.root = root
+        self._root = root
         self.config = config or Config(root)
         self.progress = progress
-        self.worktree = Worktree(root, lambda: self.state / SCRATCH)
-        self.worktree.umasks = self._umasks
+        self._worktree: Worktree | None = None
+        if root is not None:
+            self._worktree = Worktree(root, lambda: self.state / SCRATCH)
+            self._worktree.umasks = self._umasks
         self.ask = ask
-        if any(os.path.lexists(root / name) for name in (RC, STATE)):
+        if root and any(os.path.lexists(root / name) for name in (RC, STATE)):
             self.check_ownership()
         self.agree = agree
         self._mutex = threading.RLock()
+        self._opening = threading.RLock()
+        self._database: Database | None = None
+        self._store: Store | None = None
+        self._keyring: Keyring | None = None
         self._holds_lock = False
-        self._state: Path | None = None
+        self._state = None if root else state
 
     def __enter__(self) -> Self:
         return self
@@ -94,13 +112,13 @@ class Project:
         self.close()
 
     def close(self) -> None:
-        """Close files and the database."""
-        if "store" in self.__dict__:
-            self.store.close()
-        if "database" in self.__dict__:
-            self.database.close()
-        for name in ("database", "store", "index"):
-            self.__dict__.pop(name, None)
+        """Close files and the database; the next use opens them again."""
+        with self._opening:
+            if self._store:
+                self._store.close()
+            if self._database:
+                self._database.close()
+            self._store = self._database = None
 
     @staticmethod
     def root_above(start: Path) -> Path | None:
@@ -137,6 +155,28 @@ class Project:
             raise errors.NotARepository(Path(start).resolve())
         return cls(root, progress=progress, ask=ask, agree=agree)
 
+    @property
+    def root(self) -> Path:
+        """Return the directory that holds `.dorkyrc`.
+
+        Raises:
+            NoWorktree: The project has none.
+        """
+        if self._root is None:
+            raise errors.NoWorktree(self.config.url(ORIGIN))
+        return self._root
+
+    @property
+    def worktree(self) -> Worktree:
+        """Return the project's files on disk.
+
+        Raises:
+            NoWorktree: The project has none.
+        """
+        if self._worktree is None:
+            raise errors.NoWorktree(self.config.url(ORIGIN))
+        return self._worktree
+
     def check_ownership(self) -> None:
         """Check that the project belongs to the user, or to somebody whom the user trusts.
 
@@ -152,6 +192,21 @@ class Project:
 
         paths = (self.root, *(self.root / name for name in (RC, STATE, ".git")))
         ownership.check(self.root, paths, self.config.owners, safe=safe)
+
+    def repository_path(self, path: str | os.PathLike[str]) -> str:
+        """Return the repository path of a path that is one, or is absolute (see `relative`).
+
+        Raises:
+            NoWorktree: It is an absolute path, or leads out of the repository, and the project has
+                no worktree.
+        """
+        if self._worktree is None:
+            try:
+                # Nothing is on disk, so any directory serves as the root.
+                return Worktree(self.state, lambda: self.state).relative(path)
+            except errors.OutsideWorktree:
+                raise errors.NoWorktree(self.config.url(ORIGIN)) from None
+        return self._worktree.relative(path)
 
     # --- state -----------------------------------------------------------------------------
 
@@ -178,7 +233,7 @@ class Project:
         return found
 
     def _own_state(self) -> Path | None:
-        if self._state is None or not self._state.is_dir():
+        if self._root and (self._state is None or not self._state.is_dir()):
             self._state = states.find(self.base, self.config)
         return self._state
 
@@ -216,7 +271,7 @@ class Project:
         """Return the slot of the second copy of unpushed work; None outside of git."""
         from dorky import git
 
-        if git.find(self.root) is None:
+        if self._root is None or git.find(self._root) is None:
             return None
         from dorky.store import spare
 
@@ -266,12 +321,10 @@ class Project:
             return errors.ForeignState(self.base, self.base / others[0][:8])
         return errors.OldState(self.base) if states.has_old_layout(self.base) else None
 
-    def make_state(self, *, key: bytes | None = None, lost: bool = False) -> None:
+    def make_state(self, *, lost: bool = False) -> None:
         """Make the directory of this user's state, if there is none.
 
         Args:
-            key: The key that names it; by default the user's. The state of another key can only be
-                found through this object.
             lost: Whether the state is for restoring a second copy, which otherwise prevents a new
                 state.
 
@@ -283,7 +336,7 @@ class Project:
         if self._own_state() is None:
             if error := self._others_state() or (None if lost else self._lost()):
                 raise error
-            self._state = states.make(self.base, self.config, key=key)
+            self._state = states.make(self.base, self.config)
 
     def take_state(self, name: str) -> None:
         """Take over the state of another key; ``name`` is its whole name."""
@@ -291,18 +344,19 @@ class Project:
             states.delete(found)  # empty: a command was killed when it had just begun
         self._state = states.take(self.base, name, self.config)
 
-    def set_up(self, *, key: bytes | None = None) -> None:
+    def set_up(self) -> None:
         """Make this user's state, if it is missing (see `make_state`).
 
         Raises:
             CorruptDatabase: Only the database is missing.
             StateLost: There was a state, with work that was not pushed.
         """
-        self.check_ownership()
+        if self._root:
+            self.check_ownership()
         if not self.is_set_up and (self.has_packs or self._lost()):
             raise self.nothing_known()
-        self.make_state(key=key)
-        with files.disk_errors(self.base):
+        self.make_state()
+        with files.disk_errors(self.state):
             (self.state / SCRATCH).mkdir(mode=0o700, exist_ok=True)
         self._make_database()
 
@@ -331,20 +385,26 @@ class Project:
             states.delete(found)
         self._state = None
 
-    @cached_property
+    @property
     def database(self) -> Database:
         """Return the local database."""
-        if not self.is_set_up:
-            raise self.nothing_known()
-        return Database(self.state / DATABASE)
+        with self._opening:
+            if self._database is None:
+                if not self.is_set_up:
+                    raise self.nothing_known()
+                self._database = Database(self.state / DATABASE)
+            return self._database
 
-    @cached_property
+    @property
     def store(self) -> Store:
         """Return the local object store."""
-        scratch = self.state / SCRATCH
-        return Store(self.state / "packs", scratch, self.database, lambda: self.vault)
+        with self._opening:
+            if self._store is None:
+                packs, scratch = self.state / "packs", self.state / SCRATCH
+                self._store = Store(packs, scratch, self.database, lambda: self.vault, self._sign)
+            return self._store
 
-    @cached_property
+    @property
     def index(self) -> Index:
         """Return the staging area."""
         return Index(self.database)
@@ -438,7 +498,7 @@ class Project:
         """
         data = self.database.get("header")
         if data is None:
-            raise errors.NotSetUp(self.root)
+            raise errors.NotSetUp(self._root or self.config.url(ORIGIN))
         try:
             return model.decode(Header, data)
         except model.Malformed as error:
@@ -465,17 +525,58 @@ class Project:
 
         return placement.owner(self.roster)
 
-    @cached_property
+    @property
     def keyring(self) -> Keyring:
-        """The user's keys, and what they have opened."""
-        from dorky.keys.keyring import Keyring
+        """Return the user's keys, and what they have opened."""
+        with self._opening:
+            if self._keyring is None:
+                from dorky.keys.keyring import Keyring
 
-        return Keyring(self.root, self.config, self.ask)
+                self._keyring = Keyring(self._root, self.config, self.ask)
+            return self._keyring
 
     @property
     def vault(self) -> Vault:
         """Return the repository's keys, opened with the user's identity."""
-        return self.keyring.newest or self.unlock(self.header)
+        if opened := self.keyring.newest:
+            return opened
+        with self._opening:
+            return self.keyring.newest or self.unlock(self.header)
+
+    @property
+    def team(self) -> Team:
+        """Return the team: members, roles, and every key that ever signed for one."""
+        return self.database.team()
+
+    def _sign(self) -> Signer:
+        return self.signer
+
+    def found_team(self) -> None:
+        """Begin the team log with the members of the roster; the user administers the team."""
+        from dorky.keys.teamlog import Team
+        from dorky.store import authorship
+
+        members = {member.name: member for member in self.roster.members}
+        signer = self.keyring.signer(Team(members=members))
+        team, entry = authorship.enter(
+            self.store, Team(), self.header, self.roster, signer, heads={}
+        )
+        with self.store.writer() as writer, self.database.transaction():
+            writer.add(model.Kind.TEAM, entry)
+            writer.save()
+            self.database.set_team(team)
+
+    @property
+    def signer(self) -> Signer:
+        """Return the user's key that signs, one of a member with a role if there is any.
+
+        Raises:
+            CantSign: None of the user's keys can be used.
+        """
+        if self.header.sealed:
+            # An identity may lie in the repository; opening the keys finds it.
+            assert self.vault
+        return self.keyring.signer(self.team)
 
     @property
     def publics(self) -> set[str]:
@@ -500,13 +601,14 @@ class Project:
             NoKey: None of the user's identities opens the header.
             IdentityMissing: The user has no identity.
         """
-        opened = self.keyring.opened(header)
-        if opened is None:
-            seen = self.header if self.is_set_up and self.database.get("header") else None
-            if seen is None:
-                self._check_noted(header)
-            opened = self.keyring.unlock(header, seen, verify)
-        return opened
+        with self._opening:
+            opened = self.keyring.opened(header)
+            if opened is None:
+                seen = self.header if self.is_set_up and self.database.get("header") else None
+                if seen is None:
+                    self._check_noted(header)
+                opened = self.keyring.unlock(header, seen, verify)
+            return opened
 
     def _check_noted(self, header: Header) -> None:
         """Refuse another repository than the one in use before git deleted `.dorky/`.
@@ -520,22 +622,23 @@ class Project:
 
         noted = spare.known(self.spare)
         if noted and header.repository != noted:
-            import shlex
-
             url = self.config.text(f"remotes.{ORIGIN}.url")
-            hint = (
-                f"git log -p {RC}; if the project has moved to another repository:"
-                f" rm {shlex.quote(str(self.spare.repository))}"
-            )
-            raise errors.WrongRepository(url, header.repository[:12], noted[:12], hint=hint)
+            place = self.spare.repository
+            raise errors.WrongRepository(url, header.repository[:12], noted[:12], noted_in=place)
 
     def check_pin(self) -> None:
-        """Check, after reading the remote, that it has the key that `.dorkyrc` commits to.
+        """Check, after reading the remote, that it has the key and the team of `.dorkyrc`.
 
         Raises:
             WrongKey: The remote has another key, or an older one.
+            WrongTeam: The remote has another team log.
+            TeamRewound: The remote has an older team log.
         """
+        from dorky.remote import authority
+
         self.keyring.check_pin(self.header)
+        url = self.config.text(f"remotes.{ORIGIN}.url") or str(self.root)
+        authority.check_pin(self.store, self.config.text("repository.team"), url)
 
     @property
     def author(self) -> str:
@@ -547,7 +650,7 @@ class Project:
             return name
         from dorky import git
 
-        top = git.find(self.root)
+        top = git.find(self._root) if self._root else None
         return (git.user(top) if top else "") or self.config.login
 
     # --- remotes ---------------------------------------------------------------------------
@@ -583,7 +686,10 @@ class Project:
             known = None
         if known is None:
             self.database.set(f"remote.{name}.place", place)
-        return Remote(name, driver, self.store, self.unlock, self.known(driver, endpoint))
+        own = self.known(driver, endpoint)
+        remote = Remote(name, driver, self.store, self.unlock, own, self._sign)
+        remote.pin = self.config.text("repository.team")
+        return remote
 
     def known(self, driver: Driver, endpoint: str) -> Known:
         """Return what this user knows of a remote's place, whatever happens to `.dorky/`."""
@@ -628,7 +734,7 @@ class Project:
         self.database.set(key, b"honoured")
 
     def write_rc(self, opened: Vault, settings: Mapping[str, str | bool]) -> None:
-        """Write `.dorkyrc`: the repository's id and fingerprint, and the settings."""
+        """Write `.dorkyrc`: the repository's id, fingerprint and team, and the settings."""
         values: dict[str, str | int | bool] = {
             "version": VERSION,
             "repository.id": opened.repository,
@@ -637,6 +743,7 @@ class Project:
             values["repository.fingerprint"] = opened.fingerprint
         else:
             values["repository.unencrypted"] = True
+        values["repository.team"] = self.team.pin
         for key, value in {**values, **settings}.items():
             self.config.set(key, value, scope="project")
 

@@ -1,7 +1,8 @@
 """The repository: a thin facade, one short method per command.
 
 Methods take plain values and return the frozen records of `dorky.results`; they never print. Each
-imports its command when it is called.
+imports its command when it is called. A path to a file of the project is either absolute, or counts
+from the project's root; the current directory never matters.
 """
 
 from __future__ import annotations
@@ -19,12 +20,14 @@ from dorky.project import Project
 if TYPE_CHECKING:
     from dorky.commands.inspect import StrPath
     from dorky.documents.export import Form
+    from dorky.format.model import Role
     from dorky.results import (
         Check,
         CheckedOut,
         DestroyPlan,
         Diff,
         Edited,
+        FetchResult,
         FileEntry,
         FsckReport,
         GCReport,
@@ -36,16 +39,19 @@ if TYPE_CHECKING:
         LogEntry,
         MemberInfo,
         OperationEntry,
+        PullResult,
         PurgePlan,
+        PushResult,
         RemoteGCReport,
         RepairReport,
         Resolved,
+        RootRepair,
         Rotation,
         Staged,
         Status,
         Synced,
         Team,
-        Transfer,
+        TeamChange,
         Trust,
         Undone,
     )
@@ -114,7 +120,7 @@ class Repository(Project):
         fingerprint: str = "",
         progress: Progress = SILENT,
         ask: age.Ask = age.nobody,
-    ) -> tuple[Repository, Transfer]:
+    ) -> tuple[Repository, PullResult]:
         """Make a directory that holds the newest state of the repository at ``url``.
 
         Whether the remote honours conditional writes is found out before the first push, so that
@@ -302,7 +308,13 @@ class Repository(Project):
         return commands.status(self)
 
     def log(
-        self, revision: str = "HEAD", path: StrPath | None = None, *, limit: int | None = None
+        self,
+        revision: str = "HEAD",
+        path: StrPath | None = None,
+        *,
+        limit: int | None = None,
+        changes: bool = False,
+        signatures: bool = False,
     ) -> Iterator[LogEntry]:
         """Return the commits that led to a revision, newest first.
 
@@ -310,10 +322,14 @@ class Repository(Project):
             revision: Where to begin.
             path: Only commits that changed this file, or something below this directory.
             limit: The largest number of commits.
+            changes: Whether to tell the files that each commit changed, which reads its trees.
+            signatures: Whether to verify the signatures of the commits.
         """
         from dorky.commands import inspect as commands
 
-        return commands.log(self, revision, path, limit=limit)
+        return commands.log(
+            self, revision, path, limit=limit, changes=changes, signatures=signatures
+        )
 
     def show(self, revision: str = "HEAD") -> LogEntry:
         """Return a commit and the files that it changed against its first parent."""
@@ -327,12 +343,12 @@ class Repository(Project):
 
         return commands.ls(self, revision, path)
 
-    def cat(self, revision: str, path: str) -> Iterator[bytes]:
+    def cat(self, revision: str, path: StrPath) -> Iterator[bytes]:
         """Yield the content of a committed file, piece by piece, verified.
 
         Args:
             revision: The revision that holds the file.
-            path: The path in the repository, from its root.
+            path: The file.
 
         Raises:
             PathNotTracked: The revision holds no such file.
@@ -528,7 +544,7 @@ class Repository(Project):
 
         return commands.op_log(self, limit=limit)
 
-    def undo(self, count: int = 1, *, force: bool = False) -> Undone:
+    def undo(self, count: int = 1, *, force: bool = False, dry_run: bool = False) -> Undone:
         """Take back the newest operations: refs, index and files are as they were before.
 
         An undo is an operation, too: undoing it restores everything.
@@ -536,6 +552,7 @@ class Repository(Project):
         Args:
             count: How many operations to take back.
             force: Whether to overwrite what was edited since, after keeping it as a backup commit.
+            dry_run: Whether to report only what would be taken back.
 
         Raises:
             NothingToDo: There is nothing to undo.
@@ -543,9 +560,9 @@ class Repository(Project):
         """
         from dorky.commands import undo as commands
 
-        return commands.undo(self, count, force=force)
+        return commands.undo(self, count, force=force, dry_run=dry_run)
 
-    def push(self) -> Transfer:
+    def push(self) -> PushResult:
         """Send the commits that the remote lacks, and move its ``main`` to the local one.
 
         Raises:
@@ -565,7 +582,7 @@ class Repository(Project):
         force: bool = False,
         accept_rewind: bool = False,
         plain: bool = False,
-    ) -> Transfer:
+    ) -> PullResult:
         """Fetch, and update the local files to match.
 
         Commits on both sides are merged. If the merge has conflicts, the files without a conflict
@@ -608,12 +625,12 @@ class Repository(Project):
 
         return commands.sync(self, rewrite=rewrite)
 
-    def download(self, revision: str, path: str, destination: StrPath, *, force: bool) -> Path:
+    def download(self, revision: str, path: StrPath, destination: StrPath, *, force: bool) -> Path:
         """Write one committed file somewhere, without touching anything else.
 
         Args:
             revision: The revision that holds the file; the remote is asked for news first.
-            path: The path in the repository, from its root.
+            path: The file.
             destination: A file, or a directory to put the file in.
             force: Whether to replace an existing file.
 
@@ -699,8 +716,7 @@ class Repository(Project):
         """Return the variables of files, for a command's environment.
 
         Args:
-            paths: The files; later ones win. By default the `.env` in the current directory, else
-                the one in the project's root.
+            paths: The files; later ones win. By default the `.env` in the project's root.
             only: If given, the variables that are wanted.
             allow: Variables that may be set though they change how programs are loaded.
             revision: The revision that holds the files (see `read`).
@@ -777,7 +793,7 @@ class Repository(Project):
 
         return commands.edit(self, path, editor, again=again)
 
-    def team_list(self, path: str = "") -> Team:
+    def team_list(self, path: StrPath = "") -> Team:
         """Return who may read, and who asks to.
 
         Args:
@@ -787,7 +803,7 @@ class Repository(Project):
 
         return commands.members(self, path)
 
-    def fetch(self, *, accept_rewind: bool = False) -> Transfer:
+    def fetch(self, *, accept_rewind: bool = False) -> FetchResult:
         """Learn what the remote has, and who asks to join, without changing any file."""
         from dorky.commands import sync as commands
 
@@ -813,15 +829,23 @@ class Repository(Project):
         return commands.requests_by(self, name)
 
     def team_add(
-        self, name: str, access: str, *, passphrase: str = "", new: bool = False
+        self,
+        name: str,
+        access: str,
+        *,
+        passphrase: str = "",
+        new: bool = False,
+        role: Role | None = None,
     ) -> MemberInfo:
         """Add a member, or give a member another key.
 
         Args:
             name: The member's name.
-            access: ``age1…``, ``ssh-…``, ``@FILE`` of such keys, ``passphrase``, ``awskms:ARN``.
+            access: ``age1…`` (with the key that signs behind it), ``ssh-…``, ``@FILE`` of such
+                keys, ``passphrase``, ``awskms:ARN``.
             passphrase: The passphrase, if ``access`` is ``passphrase``.
             new: Whether to refuse another key for somebody who is on the team already.
+            role: What they may do; by default, who is new and can sign is a writer.
 
         Raises:
             NothingToDo: The member has that key already.
@@ -829,16 +853,70 @@ class Repository(Project):
         """
         from dorky.commands import team as commands
 
-        return commands.add(self, name, access, passphrase=passphrase, new=new)
+        return commands.add(self, name, access, passphrase=passphrase, new=new, role=role)
 
-    def key_gen_ci(self, name: str) -> Generated:
-        """Make a key for a CI job and add the job to the team.
+    def team_set_role(self, name: str, role: Role) -> MemberInfo:
+        """Change what a member may do.
 
-        The secret part is in the result alone.
+        Raises:
+            NoSuchMember: There is no member of that name.
+            NothingToDo: The member has that role already.
+            UsageError: The member can't sign, or nobody would administer the team.
+            NotWriter: The user does not administer the team.
         """
         from dorky.commands import team as commands
 
-        return commands.generate_ci_key(self, name)
+        return commands.set_role(self, name, role)
+
+    def team_log(self) -> list[TeamChange]:
+        """Return the changes of the team, the newest first, as last fetched."""
+        from dorky.commands import team_log as commands
+
+        return commands.log(self)
+
+    def plan_remote_repair(self) -> RootRepair:
+        """Find out what is wrong with the remote's root, and what would take its place.
+
+        Raises:
+            NothingToDo: The root is sound.
+            NotWriter: The user may not write to the remote.
+        """
+        from dorky.commands import forged as commands
+
+        return commands.plan(self)
+
+    def remote_repair(self, plan: RootRepair) -> RootRepair:
+        """Put the last verified root in the place of one that was forged, which is kept.
+
+        Raises:
+            Conflict: The root has changed since the plan was made.
+        """
+        from dorky.commands import forged as commands
+
+        return commands.repair(self, plan)
+
+    def commit_resign(self) -> int:
+        """Sign unpushed commits again that nobody would accept; return how many.
+
+        Raises:
+            NothingToDo: There are none.
+        """
+        from dorky.commands import commit as commands
+
+        return commands.sign_again(self)
+
+    def key_gen_ci(self, name: str, *, role: Role = "reader") -> Generated:
+        """Make a key for a CI job and add the job to the team.
+
+        The secret part is in the result alone.
+
+        Args:
+            name: The job's name on the team.
+            role: What the job may do.
+        """
+        from dorky.commands import team as commands
+
+        return commands.generate_ci_key(self, name, role=role)
 
     def team_remove(
         self,
@@ -897,7 +975,7 @@ class Repository(Project):
 
         Args:
             name: The group's name.
-            patterns: The files (see `placement`), from the current directory.
+            patterns: The files (see `placement`), from the project's root.
             members: The members of the group; the user alone if none are given.
             dry_run: Whether to report only who would gain and lose access to what.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -13,10 +13,45 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Change(msgspec.Struct, frozen=True, order=True):
-    """A path, and what happened to it."""
+    """A change of a file.
+
+    Attributes:
+        path: The file.
+        what: What happened to it.
+    """
 
     path: str
     what: Literal["added", "modified", "deleted"]
+
+
+class Failure(Result, frozen=True, kw_only=True):
+    """The reason why a command failed.
+
+    Attributes:
+        code: Its kind, for scripts: one of the codes of the errors, ``bug`` or ``interrupted``.
+        message: What failed, on what, and why.
+        hint: What to run next; empty if there is nothing useful to say.
+        exit_code: The exit code of the command.
+    """
+
+    code: str
+    message: str
+    hint: str
+    exit_code: int
+
+
+class Remedy(msgspec.Struct, frozen=True):
+    """What to do about a finding; the border names the command (`cli/hints.py`).
+
+    Attributes:
+        what: A stable name.
+        about: The names or paths that it is about.
+        error: The error whose hint it is; None for a remedy of its own.
+    """
+
+    what: str
+    about: tuple[str, ...] = ()
+    error: Any = None
 
 
 class Initialized(Result, frozen=True, kw_only=True):
@@ -26,7 +61,7 @@ class Initialized(Result, frozen=True, kw_only=True):
         root: Its directory.
         repository: The repository's id.
         url: Its remote; empty for a local project.
-        sealed: Whether everything that leaves the machine is encrypted.
+        encrypted: Whether everything that leaves the machine is encrypted.
         public_key: The key that it is encrypted to; empty for an unencrypted repository.
         identity: The file that holds the secret key; empty if it came from the environment.
         new_identity: Whether that file was made by this command.
@@ -37,7 +72,7 @@ class Initialized(Result, frozen=True, kw_only=True):
     root: str
     repository: str
     url: str = ""
-    sealed: bool = True
+    encrypted: bool = True
     public_key: str = ""
     identity: str = ""
     new_identity: bool = False
@@ -64,9 +99,21 @@ class Staged(Result, frozen=True, kw_only=True):
 
 
 class LogEntry(Result, frozen=True, kw_only=True):
-    """A commit, with its changes if they were asked for.
+    """A commit.
 
-    ``closed`` names the groups whose files it changed and the user can't read.
+    Attributes:
+        id: Its id.
+        parents: The commits that it continues: none for the first, several for a merge.
+        author: Its author's name and address, as the commit says.
+        time: Its time, in UTC.
+        message: Its message.
+        git: The commit that git was at; empty if none was noted.
+        refs: The refs that name it.
+        changes: The files that it changed against its first parent, if they were asked for.
+        closed: The groups whose files it changed and the user can't read.
+        signer: The member whose key has signed it; empty if the team log knows no such key.
+        key: The fingerprint of that key.
+        fault: The fault of the signature, if that was asked for; empty if it is valid.
     """
 
     id: str
@@ -78,10 +125,20 @@ class LogEntry(Result, frozen=True, kw_only=True):
     refs: tuple[str, ...] = ()
     changes: tuple[Change, ...] = ()
     closed: tuple[str, ...] = ()
+    signer: str = ""
+    key: str = ""
+    fault: str = ""
 
 
 class FileEntry(Result, frozen=True, kw_only=True):
-    """A committed file. ``mode`` is octal, ``size`` in bytes, ``content`` an id."""
+    """A committed file.
+
+    Attributes:
+        path: Its path.
+        mode: Its mode, octal.
+        size: Its size in bytes.
+        content: The id of its content: equal for equal content, among the files of one group.
+    """
 
     path: str
     mode: str
@@ -174,7 +231,14 @@ class Status(Result, frozen=True, kw_only=True):
 
 
 class Tombstone(Result, frozen=True, kw_only=True):
-    """A purge: the files taken out of all history, its author, time and reason."""
+    """A purge of files from all history.
+
+    Attributes:
+        paths: The files.
+        author: Its author's name and address.
+        time: Its time, in UTC.
+        reason: The reason that its author gave; empty if there is none.
+    """
 
     paths: tuple[str, ...]
     author: str
@@ -182,33 +246,49 @@ class Tombstone(Result, frozen=True, kw_only=True):
     reason: str = ""
 
 
-class Transfer(Result, frozen=True, kw_only=True):
-    """The result of a push, fetch or pull.
+class PushResult(Result, frozen=True, kw_only=True):
+    """The result of a push.
 
     Attributes:
         remote: The remote's name.
         url: Its URL.
-        old: The head before: the remote's for a push, our view of it for a fetch, ours for a pull.
-        new: The head now.
-        commits: The number of commits between them.
-        objects: The number of objects sent (push).
-        size: Their size in bytes (push).
-        changes: The changes of files (pull).
-        backup: The ref that keeps content overwritten by force; empty if there was none.
-        merged: Whether a merge commit was made.
-        founded: Whether the remote held no repository before (push).
-        ignored: Lines added to `.gitignore` (pull).
-        conflicts: Files that could not be merged: the merge is in progress, ``main`` is where it
-            was (pull).
-        purged: Purges of the remote that were applied to the local history (pull).
-        masked: Entries of the new head that do not count (pull).
-        dropped: Groups whose files the new head leaves out as a whole: the local files stay, staged
-            (pull).
-        left_out: Files that were not put in place because of their names (pull).
+        old: The remote's head before; None if it had no commits.
+        new: Its head now.
+        commits: The number of commits that it did not have.
+        objects: The number of objects sent.
+        size: Their size in bytes.
+        founded: Whether the remote held no repository before.
+        moved: The URL that the remote had before `.dorkyrc` was changed other than by a command of
+            this clone; empty if it was not.
+    """
+
+    remote: str
+    url: str
+    old: str | None
+    new: str
+    commits: int = 0
+    objects: int = 0
+    size: int = 0
+    founded: bool = False
+    moved: str = ""
+
+
+class FetchResult(Result, frozen=True, kw_only=True):
+    """The result of a fetch.
+
+    Attributes:
+        remote: The remote's name.
+        url: Its URL.
+        old: The remote's head as of the last fetch; None if none was known.
+        new: Its head now; None if it has no commits.
+        commits: The number of commits that are new.
         moved: The URL that the remote had before `.dorkyrc` was changed other than by a command of
             this clone; empty if it was not.
         fingerprint: The repository's fingerprint if it was seen for the first time; else empty.
         unencrypted: Whether it was seen for the first time, and is not encrypted.
+        team: The newest entry of its team log if it was seen for the first time and nothing pins
+            one; else empty.
+        admins: The administrators of that team.
     """
 
     remote: str
@@ -216,12 +296,50 @@ class Transfer(Result, frozen=True, kw_only=True):
     old: str | None
     new: str | None
     commits: int = 0
-    objects: int = 0
-    size: int = 0
+    moved: str = ""
+    fingerprint: str = ""
+    unencrypted: bool = False
+    team: str = ""
+    admins: tuple[str, ...] = ()
+
+
+class PullResult(Result, frozen=True, kw_only=True):
+    """The result of a pull, or of a clone.
+
+    Attributes:
+        remote: The remote's name.
+        url: Its URL.
+        old: The local head before; None before the first pull.
+        new: The local head now; None if the remote has no commits.
+        commits: The number of commits between them.
+        changes: The changes of files.
+        backup: The ref that keeps content overwritten by force; empty if there was none.
+        merged: Whether a merge commit was made.
+        ignored: Lines added to `.gitignore`.
+        conflicts: Files that could not be merged: the merge is in progress, ``main`` is where it
+            was.
+        purged: Purges of the remote that were applied to the local history.
+        masked: Entries of the new head that do not count.
+        dropped: Groups whose files the new head leaves out as a whole: the local files stay,
+            staged.
+        left_out: Files that were not put in place because of their names.
+        moved: The URL that the remote had before `.dorkyrc` was changed other than by a command of
+            this clone; empty if it was not.
+        fingerprint: The repository's fingerprint if it was seen for the first time; else empty.
+        unencrypted: Whether it was seen for the first time, and is not encrypted.
+        team: The newest entry of its team log if it was seen for the first time and nothing pins
+            one; else empty.
+        admins: The administrators of that team.
+    """
+
+    remote: str
+    url: str
+    old: str | None
+    new: str | None
+    commits: int = 0
     changes: tuple[Change, ...] = ()
     backup: str = ""
     merged: bool = False
-    founded: bool = False
     ignored: tuple[str, ...] = ()
     conflicts: tuple[Unmerged, ...] = ()
     purged: tuple[Tombstone, ...] = ()
@@ -231,10 +349,17 @@ class Transfer(Result, frozen=True, kw_only=True):
     moved: str = ""
     fingerprint: str = ""
     unencrypted: bool = False
+    team: str = ""
+    admins: tuple[str, ...] = ()
 
 
 class Exposure(Result, frozen=True, kw_only=True):
-    """A file that somebody could read, and the variables in it if it is a `.env` file."""
+    """A file that somebody could read.
+
+    Attributes:
+        path: The file.
+        variables: The names of the variables in it, if it is a `.env` file.
+    """
 
     path: str
     variables: tuple[str, ...] = ()
@@ -278,8 +403,8 @@ class Synced(Result, frozen=True, kw_only=True):
         rewritten: The number of commits rewritten to hold files for their owners.
     """
 
-    pulled: Transfer | None
-    pushed: Transfer | None
+    pulled: PullResult | None
+    pushed: PushResult | None
     rounds: int = 1
     rewritten: int = 0
 
@@ -317,14 +442,15 @@ class OperationEntry(Result, frozen=True, kw_only=True):
 
 
 class Undone(Result, frozen=True, kw_only=True):
-    """The result of an undo.
+    """An undo, planned or done.
 
     Attributes:
-        operations: The operations that were undone, the newest first.
+        operations: The operations that are undone, the newest first.
         changes: The changes of files.
-        head: The commit that ``main`` names now.
+        head: The commit that ``main`` names afterwards.
         backup: The ref that keeps overwritten content; empty if there was none.
-        published: Whether the remote has commits that were undone locally.
+        published: Whether the remote has commits that are undone locally.
+        done: Whether it has been done, not only planned.
     """
 
     operations: tuple[OperationEntry, ...]
@@ -332,6 +458,7 @@ class Undone(Result, frozen=True, kw_only=True):
     head: str | None = None
     backup: str = ""
     published: bool = False
+    done: bool = False
 
 
 class CheckedOut(Result, frozen=True, kw_only=True):
@@ -359,7 +486,8 @@ class DestroyPlan(Result, frozen=True, kw_only=True):
         root: The project's directory.
         local: Whether its `.dorky/` and `.dorkyrc` are deleted.
         url: The remote whose keys are deleted; empty for none.
-        keys: The number of these keys; ``size`` is their size in bytes.
+        keys: The number of these keys.
+        size: Their size in bytes.
         unpushed: Commits that only this clone holds, as far as is known.
     """
 
@@ -394,7 +522,13 @@ class Trust(Result, frozen=True, kw_only=True):
 
 
 class Garbage(Result, frozen=True, kw_only=True):
-    """A pack (or another key of the remote) to be deleted: its name, size in bytes, and why."""
+    """A pack, or another key of the remote, that is to be deleted.
+
+    Attributes:
+        name: Its name.
+        size: Its size in bytes.
+        reason: Why it is deleted.
+    """
 
     name: str
     size: int
@@ -433,15 +567,17 @@ class Key(Result, frozen=True, kw_only=True):
 
     Attributes:
         recipient: The key itself: ``age1…`` or ``ssh-…``.
-        fingerprint: The fingerprint that people compare.
+        fingerprint: The fingerprint that people compare; it covers both keys.
         source: The place of its secret part; empty for others' keys.
         problem: Why nothing is encrypted to it; empty for a sound key.
+        signer: The key that verifies its holder's signatures, if that is another one.
     """
 
     recipient: str
     fingerprint: str
     source: str = ""
     problem: str = ""
+    signer: str = ""
 
 
 class Generated(Result, frozen=True, kw_only=True):
@@ -467,6 +603,7 @@ class MemberInfo(Result, frozen=True, kw_only=True):
         groups: The names of their groups, without the group of all members.
         you: Whether the member is the user.
         how: ``key``, or how their key is kept in the repository: ``passphrase``, ``awskms``.
+        role: What they may do.
     """
 
     name: str
@@ -474,6 +611,7 @@ class MemberInfo(Result, frozen=True, kw_only=True):
     groups: tuple[str, ...] = ()
     you: bool = False
     how: Literal["key", "passphrase", "awskms"] = "key"
+    role: Literal["admin", "writer", "reader"] = "writer"
 
 
 class Overlap(Result, frozen=True, kw_only=True):
@@ -508,8 +646,57 @@ class GroupInfo(Result, frozen=True, kw_only=True):
     overlaps: tuple[Overlap, ...] = ()
 
 
+class RootRepair(Result, frozen=True, kw_only=True):
+    """The replacement of a forged root.
+
+    Attributes:
+        url: The remote's URL.
+        error: The reason why the root is refused.
+        kept: The key in the remote under which the forged root is kept.
+        version: The version of the forged root.
+        generation: The generation of the state that takes its place: the last verified one.
+        time: When that was written.
+        signer: The name of the member who has written it.
+        done: Whether the root was replaced.
+    """
+
+    url: str
+    error: str
+    kept: str
+    version: str
+    generation: int
+    time: datetime | None = None
+    signer: str = ""
+    done: bool = False
+
+
+class TeamChange(Result, frozen=True, kw_only=True):
+    """One entry of the team log.
+
+    Attributes:
+        n: Its number.
+        id: Its id; `.dorkyrc` pins both.
+        time: Its time.
+        by: The name of the administrator who has signed it.
+        key: The fingerprint of the key.
+        changes: What it has changed, for people.
+    """
+
+    n: int
+    id: str
+    time: datetime
+    by: str
+    key: str
+    changes: tuple[str, ...]
+
+
 class JoinRequest(Result, frozen=True, kw_only=True):
-    """A request to join; the name is claimed by its sender."""
+    """A request to join.
+
+    Attributes:
+        name: The name that its sender claims.
+        key: The sender's public key.
+    """
 
     name: str
     key: Key
@@ -580,7 +767,13 @@ class Rotation(Result, frozen=True, kw_only=True):
 
 
 class Moved(Result, frozen=True, kw_only=True):
-    """A file that goes from one group to another."""
+    """A file that goes from one group to another.
+
+    Attributes:
+        path: The file.
+        old: The group that it belonged to.
+        new: The group that it belongs to now.
+    """
 
     path: str
     old: str
@@ -622,7 +815,7 @@ class Check(Result, frozen=True, kw_only=True):
     name: str
     verdict: Literal["ok", "warn", "fail"]
     about: str
-    remedy: str = ""
+    remedy: Remedy | str = ""
 
 
 class Edited(Result, frozen=True, kw_only=True):
@@ -655,12 +848,19 @@ class Finding(Result, frozen=True, kw_only=True):
     code: str
     subject: str
     about: str
-    remedy: str = ""
+    remedy: Remedy | str = ""
     fatal: bool = True
 
 
 class Dangling(Result, frozen=True, kw_only=True):
-    """A commit that no ref leads to. ``dorky checkout ID`` gets it back."""
+    """A commit that no ref leads to. A checkout of its id gets it back.
+
+    Attributes:
+        id: Its id.
+        author: Its author's name and address.
+        time: Its time, in UTC.
+        title: The first line of its message.
+    """
 
     id: str
     author: str
@@ -692,7 +892,7 @@ class FsckReport(Result, frozen=True, kw_only=True):
     @property
     def sound(self) -> bool:
         """Return whether nothing is damaged or lost."""
-        return not any(each.fatal for each in self.findings)
+        return not any(finding.fatal for finding in self.findings)
 
 
 class RepairReport(Result, frozen=True, kw_only=True):
@@ -804,3 +1004,31 @@ class Diff(Result, frozen=True, kw_only=True):
 
     files: tuple[FileDiff, ...] = ()
     closed: tuple[str, ...] = ()
+
+
+class SettingValue(Result, frozen=True, kw_only=True):
+    """A setting in force.
+
+    Attributes:
+        key: Its name.
+        value: Its value.
+        source: Where it was set: a file, or a variable of the environment.
+    """
+
+    key: str
+    value: str | int | bool | list[str]
+    source: str
+
+
+class SettingInfo(Result, frozen=True, kw_only=True):
+    """A setting that there is.
+
+    Attributes:
+        key: Its name.
+        about: What it does.
+        environment: The variable of the environment that overrides it; empty if none does.
+    """
+
+    key: str
+    about: str
+    environment: str

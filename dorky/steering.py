@@ -104,8 +104,16 @@ REFUSED: Mapping[str, str] = {
 """The names by topic; one that ends with * means every name with that beginning."""
 
 TOOLS = (
-    *("ANSIBLE_", "CARGO_", "GRADLE_", "HELM_", "MAVEN_", "PIP_", "UV_", "YARN_"),
-    *("npm_config_", "COREPACK_"),
+    "ANSIBLE_",
+    "CARGO_",
+    "COREPACK_",
+    "GRADLE_",
+    "HELM_",
+    "MAVEN_",
+    "PIP_",
+    "UV_",
+    "YARN_",
+    "npm_config_",
 )
 """Beginnings of which only the settings are refused, as `.env` files are for credentials."""
 

@@ -1,31 +1,46 @@
 """dorky from end to end: two people with keys of their own, one project, a directory as the bucket.
 
-Run as ``python3 dev.py demo``. Every line after a ``$`` is run as it is shown, in a temporary
-directory with a HOME for each person; nothing outside it is read or written.
+Run as ``python3 dev.py demo``. Every line after a ``$`` is run as it is shown, on a terminal of its
+own, in a temporary directory with a HOME for each person; nothing outside it is read or written.
 """
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
+import pty
 import random
 import re
+import shutil
+import struct
 import subprocess
 import sys
 import tempfile
+import termios
 from pathlib import Path
 
 SECRET = "STRIPE_KEY=sk_test_51Hn0tAR3alK3y"  # what the bucket must not give away
-BOLD, PLAIN = ("\033[1m", "\033[0m") if sys.stdout.isatty() else ("", "")
+ON_A_TERMINAL = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+BOLD, GREEN, PLAIN = ("\033[1m", "\033[32m", "\033[0m") if ON_A_TERMINAL else ("", "", "")
+CODES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+NEXT = """\
+Try this next, in a project of your own:
+  dorky init file:///path/to/a/directory     or s3://BUCKET/PREFIX, or gs://BUCKET/PREFIX
+  dorky stage .env && dorky commit -m "first" && dorky push
+  dorky --help                               every command, with examples
+  docs/tutorial.md                           the same story, slowly; then docs/guides/"""
 
 
 class Terminal:
     """One person at work: a HOME, a current directory, and what they type there."""
 
     def __init__(self, name: str, desk: Path) -> None:
-        self.home = self.cwd = desk / name.lower()
+        self.name = name.lower()
+        self.home = self.cwd = desk / self.name
         self.home.mkdir()
         (self.home / ".gitconfig").write_text(
-            f"[user]\nname = {name}\nemail = {name.lower()}@example.org\n"
+            f"[user]\nname = {name}\nemail = {self.name}@example.org\n"
             "[init]\ndefaultBranch = main\n"
         )
         self.environment = {
@@ -34,43 +49,58 @@ class Terminal:
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
             "GIT_CONFIG_NOSYSTEM": "1",
             "LC_ALL": "C.UTF-8",
+            **({"TERM": os.environ.get("TERM", "xterm")} if ON_A_TERMINAL else {"NO_COLOR": "1"}),
         }
 
-    def types(self, line: str) -> str:
-        """Show a command line and what it says; a failure ends the demo."""
-        print(f"$ {line}", flush=True)
+    def types(self, line: str, *, exit_code: int = 0) -> str:
+        """Show a command line and what it says; another exit code than expected ends the demo."""
+        print(f"{GREEN}{self.name}${PLAIN} {line}", flush=True)
         if line.startswith("cd "):
             self.cwd /= line.removeprefix("cd ")
             return ""
-        done = subprocess.run(
-            line,
-            shell=True,
-            cwd=self.cwd,
-            env=self.environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-        )
-        print(done.stdout, end="", flush=True)
-        check(done.returncode == 0, f"exit {done.returncode}: {line}")
-        return done.stdout
+        said, code = on_a_terminal(line, self.cwd, self.environment)
+        check(code == exit_code, f"exit {code}: {line}")
+        return said
+
+
+def on_a_terminal(line: str, cwd: Path, environment: dict[str, str]) -> tuple[str, int]:
+    """Run a command line, print what it says as it comes, and return that and the exit code.
+
+    On a terminal a program's two streams keep their order, and its colours.
+    """
+    ours, its = pty.openpty()
+    size = shutil.get_terminal_size((100, 40))
+    fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("4H", size.lines, size.columns, 0, 0))
+    process = subprocess.Popen(
+        line, shell=True, cwd=cwd, env=environment, stdin=subprocess.DEVNULL, stdout=its, stderr=its
+    )
+    os.close(its)
+    said = b""
+    with contextlib.suppress(OSError):  # Linux: the other end is closed
+        while block := os.read(ours, 4096):
+            said += block
+            sys.stdout.buffer.write(block.replace(b"\r\n", b"\n"))
+            sys.stdout.buffer.flush()
+    os.close(ours)
+    text = said.decode(errors="replace").replace("\r\n", "\n")
+    return CODES.sub("", text), process.wait(timeout=60)
 
 
 def main() -> None:
     """Tell the story, and check that it is true."""
     with tempfile.TemporaryDirectory(prefix="dorky-demo-") as path:
         story(Path(path))
-    print("\ndemo: ok")
+    print(f"\ndemo: ok\n\n{NEXT}")
 
 
 def story(desk: Path) -> None:
-    """Ana starts a project, lets Ben in, he changes it, Ana gets the change, and he leaves."""
+    """Ana starts a project, lets Ben in, they work, disagree and take back, and he leaves."""
     ana, ben = Terminal("Ana", desk), Terminal("Ben", desk)
     start(ana, desk)
     join(ana, ben)
     work(ana, ben)
+    meet(ana, ben)
+    take_back(ana)
     leave(ana, ben)
 
 
@@ -96,7 +126,7 @@ def start(ana: Terminal, desk: Path) -> None:
     check(".dorkyrc" in in_git, ".dorkyrc is in git")
     check(not any(name.startswith((".env", "data")) for name in in_git), "git holds no secret")
 
-    heading("The bucket learns no name and no value: everything in it is sealed.")
+    heading("The bucket learns no name and no value: everything in it is encrypted.")
     ana.types(f"find {desk}/bucket -type f -size +0 | wc -l")
     ana.types(f"grep -r -l -e sk_test -e orders.csv {desk}/bucket || echo 'nothing found'")
     check_sealed(desk / "bucket")
@@ -142,16 +172,52 @@ def work(ana: Terminal, ben: Terminal) -> None:
     check((ana.cwd / ".env").read_text() == f"{SECRET}\nDEBUG=0\n", "Ben's edit reached Ana")
 
 
+def meet(ana: Terminal, ben: Terminal) -> None:
+    """Ana and Ben change the file at the same time: other keys, then the same one."""
+    heading("Both change .env at once. Different keys merge by themselves.")
+    ana.types("echo https://shop.example | dorky set .env URL")
+    ana.types('dorky commit --quiet -m "The URL" && dorky push')
+    ben.types("echo 8080 | dorky set .env PORT")
+    ben.types('dorky commit --quiet -m "The port"')
+    ben.types("dorky push", exit_code=5)
+    ben.types("dorky sync")
+    both = {"URL=https://shop.example", "PORT=8080"}
+    check(both <= set((ben.cwd / ".env").read_text().split()), "both keys are there")
+
+    heading("The same key does not: nothing is lost, and dorky asks.")
+    ana.types("dorky pull")
+    ana.types("echo 9000 | dorky set .env PORT")
+    ana.types('dorky commit --quiet -m "Port 9000" && dorky push')
+    ben.types("echo 7000 | dorky set .env PORT")
+    ben.types('dorky commit --quiet -m "Port 7000"')
+    ben.types("dorky sync", exit_code=5)
+    ben.types("dorky status")
+    ben.types("dorky resolve .env --theirs")
+    ben.types('dorky commit --quiet -m "Ana\'s port it is" && dorky push')
+    check("PORT=9000" in (ben.cwd / ".env").read_text(), "Ana's value won")
+
+
+def take_back(ana: Terminal) -> None:
+    """Ana takes back a mistake."""
+    heading("Ana commits by mistake, and takes it back.")
+    ana.types("dorky pull")
+    ana.types("rm data/model.bin")
+    ana.types('dorky commit -a -m "Oops"')
+    ana.types("dorky undo")
+    ana.types("dorky restore data/model.bin")
+    check((ana.cwd / "data" / "model.bin").stat().st_size == 3 << 20, "the model is back")
+
+
 def leave(ana: Terminal, ben: Terminal) -> None:
     """Ana takes Ben's access away."""
     heading("Ben leaves: new keys, and a list of what he has read, to be changed.")
     left = ana.types("dorky team remove ben")
-    check(".env: STRIPE_KEY, DEBUG" in left, "the list names the secrets")
+    check(".env: STRIPE_KEY, DEBUG, PORT, URL" in left, "the list names the secrets")
     ana.types("git commit --quiet --all -m 'Ben has left'")
     ana.types("echo a-new-one | dorky set .env STRIPE_KEY")
     ana.types('dorky commit --quiet -m "A new key" && dorky push')
     ben.types("dorky pull || echo 'Ben gets nothing new'")
-    check((ben.cwd / ".env").read_text() == f"{SECRET}\nDEBUG=0\n", "Ben has what he had")
+    check(SECRET in (ben.cwd / ".env").read_text(), "Ben has what he had, and no more")
 
 
 def make_files(project: Path) -> None:

@@ -22,6 +22,7 @@ from dorky.cli.output import (
     show_json,
     size,
 )
+from dorky.cli.paths import repository_paths
 from dorky.results import Dangling, FsckReport, GCReport, PurgePlan, RemoteGCReport, RepairReport
 
 _LONGEST = 36_500
@@ -54,7 +55,7 @@ def fsck(
 ) -> None:
     """Look for what is damaged or lost, here and in the remote. Exits with 7 if anything is.
 
-    Nothing is ever deleted by it. --repair keeps the old database beside the new one, and moves
+    Nothing is ever deleted by it. --repair keeps the old database next to the new one, and moves
     damaged packs to damaged/ in the state. Where git has deleted .dorky/, it brings back the
     commits that were not pushed.
 
@@ -63,6 +64,9 @@ def fsck(
     $ dorky fsck --remote --read-data=1/7
     $ dorky fsck --repair
     """
+    import msgspec
+
+    from dorky.cli import hints
     from dorky.commands import fsck as fsck_command
     from dorky.commands import repair
 
@@ -78,15 +82,18 @@ def fsck(
                 _show_rebuilt(made)
             return
         found = fsck_command.examine(repo, remote=remote, read_data=part, keyless=keyless)
+    found = msgspec.structs.replace(
+        found, findings=tuple(map(hints.finding_in_words, found.findings))
+    )
     if json:
         show_json(found)
     else:
         _show_found(found)
     if not found.sound:
-        count = sum(each.fatal for each in found.findings)
-        remedies = {each.remedy for each in found.findings if each.fatal}
-        hint = remedies.pop() if len(remedies) == 1 else None
-        raise errors.Damaged(plural(count, "thing") + (" is" if count == 1 else " are"), hint=hint)
+        count = sum(finding.fatal for finding in found.findings)
+        remedies = {hints.remedy(finding.remedy) for finding in found.findings if finding.fatal}
+        what = plural(count, "thing") + (" is" if count == 1 else " are")
+        raise errors.Damaged(what, hint=remedies.pop() if len(remedies) == 1 else None)
 
 
 def _part(text: str) -> tuple[int, int] | None:
@@ -99,12 +106,16 @@ def _part(text: str) -> tuple[int, int] | None:
 
 
 def _show_found(found: FsckReport) -> None:
-    for each in found.findings:
-        label = "damaged" if each.fatal else "note"
-        about = escaped(each.about)
-        say(f"{label}: {about if each.subject in each.about else f'{name(each.subject)}: {about}'}")
-        if each.remedy:
-            say(f"  → {escaped(each.remedy)}")
+    from dorky.cli import hints
+
+    for finding in found.findings:
+        label = "damaged" if finding.fatal else "note"
+        about = escaped(finding.about)
+        if finding.subject not in finding.about:
+            about = f"{name(finding.subject)}: {about}"
+        say(f"{label}: {about}")
+        if remedy := hints.remedy(finding.remedy):
+            say(f"  → {escaped(remedy)}")
     read = f", {size(found.bytes_read)} read whole" if found.bytes_read else ""
     say(f"Looked at {plural(found.packs, 'pack')}, {plural(found.objects, 'object')}{read}.")
     if found.unlisted:
@@ -125,9 +136,9 @@ def _show_dangling(found: tuple[Dangling, ...]) -> None:
 def _show_commits(found: tuple[Dangling, ...]) -> None:
     listing(
         found,
-        lambda each: (
-            f"{each.id[:10]} {each.time:%Y-%m-%d %H:%M} {escaped(each.author)}: "
-            f"{escaped(each.title)}"
+        lambda commit: (
+            f"{commit.id[:10]} {commit.time:%Y-%m-%d %H:%M} {escaped(commit.author)}: "
+            f"{escaped(commit.title)}"
         ),
     )
 
@@ -136,8 +147,8 @@ def _show_rebuilt(made: RepairReport) -> None:
     say(f"Made the database again: {plural(made.packs, 'pack')}, {plural(made.objects, 'object')}.")
     if made.kept:
         say(f"The old one is {name(made.kept)}.")
-    for each in made.damaged:
-        say(f"Moved to .dorky/…/damaged: {each}")
+    for pack in made.damaged:
+        say(f"Moved to .dorky/…/damaged: {pack}")
     if made.damaged:
         say(f"{plural(made.saved, 'object')} saved from there.")
     for text in made.notes:
@@ -229,8 +240,8 @@ def _show_garbage(found: GCReport | RemoteGCReport) -> str:
     would = "" if found.done else "would be "
     for what, garbage in (("deleted", found.garbage), ("rewritten", found.rewritten)):
         lines = [
-            f"{would}{what}: {_short(each.name)} ({size(each.size)}): {escaped(each.reason)}"
-            for each in garbage
+            f"{would}{what}: {_short(item.name)} ({size(item.size)}): {escaped(item.reason)}"
+            for item in garbage
         ]
         listing(lines, str)
     return would
@@ -248,9 +259,9 @@ class FsckCommand(Command):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Give ``--read-data`` a value if it has none."""
         given = []
-        for each, following in zip(args, [*args[1:], ""], strict=False):
-            bare = each == "--read-data" and not _PART.match(following)
-            given.append("--read-data=1/1" if bare else each)
+        for word, following in zip(args, [*args[1:], ""], strict=False):
+            bare = word == "--read-data" and not _PART.match(following)
+            given.append("--read-data=1/1" if bare else word)
         return super().parse_args(ctx, given)
 
 
@@ -261,7 +272,7 @@ def purge(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
     json: Json = False,
 ) -> None:
-    """Take a leaked file out of all history, here and in the remote.
+    """Purge a leaked file from all history, here and in the remote.
 
     The file on this disk stays, and is not tracked any more. Everybody else's clone follows with
     its next pull. What somebody has read can't be taken back: change the secrets.
@@ -273,17 +284,17 @@ def purge(
     from dorky.commands import purge
 
     with opened() as repo:
-        done = purge.plan_purge(repo, paths)
+        done = purge.plan_purge(repo, repository_paths(repo, paths))
         if not (json and dry_run):
             _show_plan(done)
         if not dry_run:
-            if not yes and not agree("Take it out of all history, for everybody and for good?"):
+            if not yes and not agree("Purge it from all history, for everybody and permanently?"):
                 raise errors.NotConfirmed("purged")
             done = purge.purge(repo, done, reason=message)
     if json:
         show_json(done)
     elif done.done:
-        say(f"Purged: {plural(done.commits, 'commit')} written anew, now at {done.head[:10]}")
+        say(f"Purged: {plural(done.commits, 'commit')} rewritten, now at {done.head[:10]}")
 
 
 def _show_plan(plan: PurgePlan) -> None:
@@ -292,9 +303,9 @@ def _show_plan(plan: PurgePlan) -> None:
         f"In {plural(plan.commits, 'commit')}: {plural(plan.versions, 'version')}, "
         f"{size(plan.size)}, of"
     )
-    for each in plan.files:
-        holds = f" (with {', '.join(map(escaped, each.variables))})" if each.variables else ""
-        note(f"  {name(each.path)}{holds}")
+    for file in plan.files:
+        holds = f" (with {', '.join(map(escaped, file.variables))})" if file.variables else ""
+        note(f"  {name(file.path)}{holds}")
     note("What can't be taken back:")
     readers = ", ".join(map(escaped, plan.readers))
     note(f"  who could read it, has it, if they pulled: {readers or 'whoever reads the bucket'}")

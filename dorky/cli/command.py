@@ -12,7 +12,17 @@ from typer.core import TyperCommand, TyperGroup
 
 from dorky.cli.output import Settings
 
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+def _json(_context: Any, _option: Any, value: bool) -> bool:
+    Settings.json = value
+    return value
+
+
+Json = Annotated[
+    bool,
+    # Eager: a mistake in another option is told as JSON, too.
+    typer.Option("--json", callback=_json, is_eager=True, help="Print the result as JSON."),
+]
 """The option of commands whose result can be printed as JSON."""
 
 For = Annotated[

@@ -14,6 +14,7 @@ from dorky import config as settings
 from dorky import errors
 from dorky.cli.command import Command, Json
 from dorky.cli.output import escaped, say, show_json
+from dorky.results import SettingInfo, SettingValue
 
 app = typer.Typer(no_args_is_help=True, help="Read and change settings.")
 
@@ -45,10 +46,10 @@ def get(key: Key, json: Json = False) -> None:
     found = _config().find(key)
     if found is None:
         raise errors.NotFound(
-            f"{key} is not set", hint=f"dorky config set {errors.quoted(key)} VALUE"
+            f"{key} is not set", hint=f"dorky config set {shlex.quote(key)} VALUE"
         )
     if json:
-        show_json(_shown(found)._asdict())
+        show_json(SettingValue(**_shown(found)._asdict()))
     else:
         say(_text(_shown(found).value))
 
@@ -122,8 +123,8 @@ def list_(
     if all_ and json:
         show_json(
             [
-                {"key": key, "about": each.about, "environment": each.env}
-                for key, each in settings.SETTINGS.items()
+                SettingInfo(key=key, about=setting.about, environment=setting.env)
+                for key, setting in settings.SETTINGS.items()
             ]
         )
         return
@@ -133,18 +134,20 @@ def list_(
             if setting.env:
                 say(f"    environment: {setting.env}")
         return
-    found = [_shown(each) for each in _config().items()]
+    found = [_shown(value) for value in _config().items()]
     if json:
-        show_json([each._asdict() for each in found])
+        show_json([SettingValue(**value._asdict()) for value in found])
         return
-    for each in found:
-        say(f"{each.key} = {_text(each.value)}\t({each.source})")
+    for value in found:
+        say(f"{value.key} = {_text(value.value)}\t({value.source})")
 
 
 def _shown(found: settings.Value) -> settings.Value:
     """Return a setting fit to be shown: the environment can hold an address with a password."""
     if settings.exposes(found.key, found.value):
-        return found._replace(value=errors.redacted(str(found.value)))
+        from dorky.redaction import redacted
+
+        return found._replace(value=redacted(str(found.value)))
     return found
 
 

@@ -26,6 +26,7 @@ from dorky.cli.output import (
     style,
     title,
 )
+from dorky.cli.paths import repository_path, repository_paths
 from dorky.results import FileDiff, KeyChange, LogEntry
 
 if TYPE_CHECKING:
@@ -41,13 +42,22 @@ def log(
         typer.Option("-n", "--number", help="At most so many.", metavar="N"),
     ] = None,
     oneline: Annotated[bool, typer.Option("--oneline", help="One line a commit.")] = False,
+    name_status: Annotated[
+        bool, typer.Option("--name-status", help="And the files that each commit changed.")
+    ] = False,
     revision: Annotated[str, typer.Option("--rev", help="Begin here.", metavar="REV")] = "HEAD",
+    signatures: Annotated[
+        bool, typer.Option("--signatures", help="Verify whose key has signed each commit.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Show the commits, newest first.
 
+    The author is what the commit says; the signer is the member whose key has signed it.
+
     \b
     $ dorky log -n 5
+    $ dorky log --signatures
     $ dorky log .env --oneline
     $ dorky log origin/main
     """
@@ -58,7 +68,15 @@ def log(
     with opened() as repo:
         if path and not os.path.lexists(path) and _is_revision(repo, path):
             revision, path = path, ""  # dorky log origin/main
-        entries = inspect.log(repo, revision, path or None, limit=number)
+        below = repository_path(repo, path) if path else None
+        entries = inspect.log(
+            repo,
+            revision,
+            below,
+            limit=number,
+            changes=json or name_status,
+            signatures=signatures,
+        )
         if json:
             show_json(list(entries))
             return
@@ -68,7 +86,9 @@ def log(
             else:
                 if count:
                     say()
-                _commit(entry)
+                _commit(entry, key=signatures)
+            if name_status:
+                _changed(entry)
 
 
 def _is_revision(repo: Project, word: str) -> bool:
@@ -86,19 +106,26 @@ def _refs(entry: LogEntry) -> str:
     return f" ({style(refs, fg='cyan')})" if refs else ""
 
 
-def _commit(entry: LogEntry) -> None:
+def _commit(entry: LogEntry, *, key: bool = False) -> None:
     say(style(f"commit {entry.id}", fg="yellow"))
     if entry.refs:
         say(f"Refs:   {style(escaped(', '.join(entry.refs)), fg='cyan')}")
     if len(entry.parents) > 1:
         say(f"Merge:  {' '.join(parent[:10] for parent in entry.parents)}")
     say(f"Author: {escaped(entry.author)}")
+    say(f"Signed: {_signed(entry)}{f' {entry.key}' if key and entry.key else ''}")
     say(f"Date:   {entry.time.astimezone(timezone.utc):%Y-%m-%d %H:%M:%S} UTC")
     if entry.git:
         say(f"git:    {escaped(entry.git[:10])}")
     say()
     for line in entry.message.splitlines():
         say(f"    {escaped(line.expandtabs())}".rstrip())
+
+
+def _signed(entry: LogEntry) -> str:
+    if entry.fault:
+        return style(f"NOT VALID: {entry.fault}", fg="red")
+    return entry.signer or "by nobody that the team log knows"
 
 
 def file_meant(error: errors.UnknownRevision, word: str, command: str) -> errors.UnknownRevision:
@@ -135,7 +162,7 @@ def show(
         if json:
             raise errors.UsageError(
                 "a file's content is not shown as JSON",
-                hint=f"dorky ls {errors.quoted(revision)} {errors.quoted(path)} --json",
+                hint=f"dorky ls {shlex.quote(revision)} {shlex.quote(path)} --json",
             )
         _write(revision, path)
         return
@@ -148,9 +175,14 @@ def show(
         show_json(entry)
         return
     _commit(entry)
+    _changed(entry)
+
+
+def _changed(entry: LogEntry) -> None:
+    """List the files that a commit changed."""
     if entry.changes or entry.closed:
         say()
-        changes(entry.changes, whole=True)
+    changes(entry.changes, whole=True)
     for group in entry.closed:
         say(f"  and files of the group {group}, which are closed to you")
 
@@ -204,18 +236,19 @@ def diff(
 
     with opened() as repo:
         revisions, paths = _told_apart(repo, words or [], context.meta.get(_PATHS))
-        found = inspect.diff(repo, revisions, paths, staged=staged, reveal=show_values)
+        names = repository_paths(repo, paths)
+        found = inspect.diff(repo, revisions, names, staged=staged, reveal=show_values)
     if json:
         show_json(found)
     else:
-        for each in found.files:
+        for file in found.files:
             if name_only:
-                say(from_here()(each.path))
+                say(from_here()(file.path))
             else:
-                _difference(each, short=stat)
+                _difference(file, short=stat)
         for group in found.closed:
             note(f"Files of the group {escaped(group)} differ, too, and are closed to you")
-        if any(each.masked for each in found.files) and not (stat or name_only):
+        if any(file.masked for file in found.files) and not (stat or name_only):
             note("Values are hidden; --show-values shows them")
     if exit_code and (found.files or found.closed):
         raise typer.Exit(1)
@@ -229,8 +262,8 @@ def _told_apart(
         return words, after
     revisions: list[str] = []
     for word in words[:2]:
-        ends = [each for each in word.split("..") if each]
-        if os.path.lexists(word) or not all(_is_revision(repo, each) for each in ends):
+        ends = [end for end in word.split("..") if end]
+        if os.path.lexists(word) or not all(_is_revision(repo, end) for end in ends):
             break
         revisions.append(word)
     return revisions, words[len(revisions) :]
@@ -266,7 +299,7 @@ def _key(change: KeyChange) -> str:
     sign, color = {"added": ("+", "green"), "removed": ("-", "red"), "changed": ("~", "yellow")}[
         change.what
     ]
-    values = " → ".join(escaped(each) for each in (change.old, change.new) if each is not None)
+    values = " → ".join(escaped(value) for value in (change.old, change.new) if value is not None)
     return f"{style(sign, fg=color)} {escaped(change.key)} = {values}"
 
 
@@ -292,12 +325,13 @@ def ls(
     with opened() as repo:
         if not path and not _is_revision(repo, revision):
             revision, path = "HEAD", revision  # dorky ls config
-        found = inspect.ls(repo, revision, path or None)
+        below = repository_path(repo, path) if path else None
+        found = inspect.ls(repo, revision, below)
     if json:
         show_json(found)
         return
-    for each in found:
-        say(f"{each.mode} {each.size:>12} {name(each.path)}" if long else name(each.path))
+    for file in found:
+        say(f"{file.mode} {file.size:>12} {name(file.path)}" if long else name(file.path))
 
 
 def cat(

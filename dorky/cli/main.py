@@ -1,10 +1,8 @@
-"""The application: its commands, the options of all commands, and the border at which errors
-become messages and exit codes."""
+"""The application: its commands, and the options of all commands."""
 
 from __future__ import annotations
 
 import os
-import re
 import sys
 from pathlib import Path
 from typing import Annotated, Any, List, NoReturn  # noqa: UP035
@@ -12,8 +10,7 @@ from typing import Annotated, Any, List, NoReturn  # noqa: UP035
 import typer
 import typer.main
 
-from dorky import __version__, errors
-from dorky.cli import output
+from dorky import __version__
 from dorky.cli.command import Deferred, Group
 from dorky.cli.output import Settings, TerminalProgress
 
@@ -23,7 +20,7 @@ _COMMANDS = (
     Deferred(
         "stage", "stage.stage", "Put files into the next commit: changed, new, or deleted ones."
     ),
-    Deferred("unstage", "stage.unstage", "Take changes out of the next commit."),
+    Deferred("unstage", "stage.unstage", "Remove changes from the next commit."),
     Deferred("rm", "stage.rm", "Delete files, here and in the next commit."),
     Deferred(
         "status", "stage.status", "Show what is staged, what is not, and what the remote has."
@@ -50,7 +47,7 @@ _COMMANDS = (
     ),
     Deferred("get", "variables.get", "Print a variable's value, or all of a file."),
     Deferred("set", "variables.set", "Give a variable a value, and stage the file."),
-    Deferred("unset", "variables.unset", "Take a variable out of a file, and stage that."),
+    Deferred("unset", "variables.unset", "Remove a variable from a file, and stage that."),
     Deferred("edit", "variables.edit", "Edit a file with $VISUAL or $EDITOR, and stage it."),
     Deferred("export", "variables.export", "Print a file's variables for other programs to read."),
     Deferred(
@@ -64,7 +61,7 @@ _COMMANDS = (
     Deferred("fsck", "care.fsck", "Look for what is damaged or lost, here and in the remote."),
     Deferred("gc", "care.gc", "Delete what nothing needs any more."),
     Deferred(
-        "purge", "care.purge", "Take a leaked file out of all history, here and in the remote."
+        "purge", "care.purge", "Purge a leaked file from all history, here and in the remote."
     ),
     Deferred("doctor", "setup.doctor", "Look for what is wrong with this project."),
     Deferred("trust", "setup.trust", "Take over local state that was copied or restored."),
@@ -103,22 +100,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-_BUG = 70
 _INTERRUPTED = 130
-# click's UsageError is the class of all command-line errors; typer re-exports only its child.
-_BadUsage: type[Exception] = typer.BadParameter.__bases__[0]
-# Words that users of git and other tools type out of habit.
-_GITS_WORDS = {
-    "delete": ["rm"],
-    "rebase": ["sync"],
-    "redo": ["undo"],
-    "reflog": ["op log"],
-    "remove": ["rm"],
-    "reset": ["unstage", "restore"],
-    "revert": ["undo"],
-    "stash": ["commit"],
-    "switch": ["checkout"],
-}
 
 
 def _version(value: bool) -> None:
@@ -134,7 +116,7 @@ def dorky(
     ),
 ) -> None:
     """git for the files git must not hold: .env files, keys, configs and data sets, versioned and
-    sealed in your own bucket.
+    encrypted in your own bucket.
 
     \b
     $ dorky init s3://acme-vault/payments
@@ -153,7 +135,7 @@ def help_(
 def everything() -> Any:
     """Return the application as click sees it, with all its commands, for code that lists them."""
     root: Any = typer.main.get_command(app)
-    root.commands = {each.name: each.load() for each in _COMMANDS}
+    root.commands = {command.name: command.load() for command in _COMMANDS}
     return root
 
 
@@ -172,7 +154,9 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     try:
         stdout.flush()
     except OSError as error:
-        code = code or _failed(error)
+        from dorky.cli.failures import failed
+
+        code = code or failed(error)
     # A plain exit would first dismantle every module, and join threads that still wait for the
     # network after an interruption.
     os._exit(code)
@@ -180,7 +164,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 
 def run(arguments: list[str] | None = None) -> int:
     """Run a command line; return its exit code. Errors are printed, never raised."""
-    Settings.quiet, Settings.verbose, Settings.color = False, 0, True
+    Settings.reset(sys.argv[1:] if arguments is None else arguments)
     try:
         result = app(arguments, standalone_mode=False, prog_name=_program())
     except SystemExit as end:
@@ -195,11 +179,18 @@ def run(arguments: list[str] | None = None) -> int:
             if not native.panicked(error):
                 raise
         TerminalProgress.clear()
-        return _failed(error)
+        if type(error).__name__ == "NoArgsIsHelpError":
+            print(getattr(error, "ctx").get_help())  # noqa: B009 - click's own, in typer
+            return 0
+        from dorky.cli.failures import failed
+
+        return failed(error)
     finally:
         TerminalProgress.clear()  # typer turns an interruption into a result
     if result == _INTERRUPTED:
-        return _failed(KeyboardInterrupt())
+        from dorky.cli.failures import failed
+
+        return failed(KeyboardInterrupt())
     return result if isinstance(result, int) else 0
 
 
@@ -207,90 +198,3 @@ def _program() -> str:
     """Return the script's name that dorky was called by; the usual one for any other name."""
     name = Path(sys.argv[0]).name
     return name if name == "dorky-py" else "dorky"
-
-
-def _failed(error: BaseException) -> int:
-    """Print what went wrong; return the exit code."""
-    if isinstance(error, errors.DorkyError):
-        return _report(error.message, error.hint, error.exit_code, error)
-    if isinstance(error, (KeyboardInterrupt, typer.Abort)):
-        return _report("interrupted", "run the command again: it is safe", _INTERRUPTED, error)
-    if isinstance(error, _BadUsage):
-        return _misused(error)
-    if isinstance(error, OSError):
-        return _system_failed(error)
-    what = errors.redacted(f"a bug in dorky: {type(error).__name__}: {error}")
-    return _report(what, "run it again with -vv and report what it prints", _BUG, error)
-
-
-def _system_failed(error: OSError) -> int:
-    if isinstance(error, BrokenPipeError):
-        return 0  # the reader of our output has seen enough (dorky log | head)
-    try:
-        Path.cwd()
-    except FileNotFoundError:
-        return _report("the current directory was deleted", "cd to another one", 3, error)
-    # Files have names; an error without one is about the standard output.
-    about = error.filename or "standard output"
-    return _report(errors.redacted(f"{about}: {error.strerror or error}"), "", 8, error)
-
-
-def _report(message: str, hint: str, code: int, error: BaseException) -> int:
-    if Settings.verbose > 1:
-        import traceback
-
-        text = errors.redacted("".join(traceback.format_exception(error)))
-        print(output.harmless(text), end="", file=sys.stderr)
-    line = output.escaped(re.sub(r"\s*\n\s*", " ", errors.redacted(message.strip())))
-    print(f"{_label('error:', 'red')} {line}", file=sys.stderr)
-    if hint:
-        print(f"{_label('hint:', 'cyan')} {output.escaped(hint)}", file=sys.stderr)
-    if Settings.verbose and isinstance(error, errors.DorkyError):
-        print(f"code: {error.code}", file=sys.stderr)
-    return code
-
-
-def _label(text: str, color: str) -> str:
-    return typer.style(text, fg=color, bold=True) if output.colored(sys.stderr) else text
-
-
-def _takes(error: Any, option: str) -> bool:
-    return any(option in each.opts for each in error.ctx.command.params)
-
-
-def _near(word: str, commands: list[str]) -> list[str]:
-    """Return the commands that the user most likely meant."""
-    if meant := [each for each in _GITS_WORDS.get(word, ()) if each.split()[0] in commands]:
-        return meant
-    import difflib
-
-    begin = [each for each in commands if word and each.startswith(word)]
-    return begin[:2] or difflib.get_close_matches(word, commands, n=1)
-
-
-def _misused(error: Any) -> int:
-    if type(error).__name__ == "NoArgsIsHelpError":
-        print(error.ctx.get_help())
-        return 0
-    context = error.ctx
-    path = context.command_path if context else "dorky"
-    message = error.format_message().removesuffix(".")
-    if type(error).__name__ == "MissingParameter":
-        # The attribute has other names in other versions of typer.
-        kind = error.param.param_type_name
-        name = error.param.opts[0] if kind == "option" else error.param.name.upper()
-        message = f"Missing {kind} {name}"
-    hint = f"{path} --help"
-    if context and (unknown := re.match(r"No such command (['\"])(.*?)\1", message)):
-        word = unknown[2]
-        near = [f"{path} {each}" for each in _near(word, list(context.command.commands))]
-        root = context.find_root()
-        if not near and word in root.command.commands:
-            near = [f"{root.command_path} {word}"]
-        hint = f"did you mean {' or '.join(near)}?" if near else hint
-        message = f"{path} has no command {word}"
-    elif (number := re.fullmatch(r"No such option: -(\d+)", message)) and _takes(error, "-n"):
-        hint = f"{path} -n {number[1]}"
-    elif path.endswith(" merge") and message.startswith("Got unexpected extra argument"):
-        hint = "dorky pull, or dorky sync: they merge what the remote has"
-    return _report(message, hint, errors.UsageError.exit_code, error)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from dorky.config import Choice
     from dorky.project import Project
-    from dorky.results import Change, Transfer
+    from dorky.results import Change, FetchResult, PullResult
 
 T = TypeVar("T")
 
@@ -39,6 +39,18 @@ class Settings:
     quiet = False
     verbose = 0
     color = True
+    json = False
+    """Whether the command was called with ``--json``."""
+    answered = False
+    """Whether the command has printed its result as JSON."""
+    words: ClassVar[Sequence[str]] = ()
+    """The command line."""
+
+    @classmethod
+    def reset(cls, words: Sequence[str]) -> None:
+        """Begin a command line."""
+        cls.quiet, cls.verbose, cls.color = False, 0, True
+        cls.json, cls.answered, cls.words = False, False, words
 
 
 def colored(stream: TextIO | None = None) -> bool:
@@ -122,6 +134,7 @@ def show_json(result: Any) -> None:
     import msgspec
 
     text = json.dumps(msgspec.to_builtins(result), indent=2, ensure_ascii=False)
+    Settings.answered = True
     print("\n".join(escaped(line) for line in text.split("\n")))
 
 
@@ -158,8 +171,8 @@ def change_mark(what: str) -> str:
 def listing(items: Sequence[T], line: Callable[[T], str], *, whole: bool = False) -> None:
     """Print a list below a heading; only a part of it, unless the whole list is wanted."""
     limit = len(items) if whole or Settings.verbose else _LIST
-    for each in items[:limit]:
-        say(f"  {line(each)}")
+    for item in items[:limit]:
+        say(f"  {line(item)}")
     if len(items) > limit:
         say(f"  … and {len(items) - limit:,} more (-v lists all)")
 
@@ -181,19 +194,26 @@ def left_out(names: Sequence[str]) -> None:
     """Tell which files of a commit were not put in place, because of their names."""
     if names:
         note("Left out, because of what git or dorky would do with files of these names:")
-        for each in names[:_LIST]:
-            note(f"  {name(each)}")
+        for path in names[:_LIST]:
+            note(f"  {name(path)}")
         if len(names) > _LIST:
             note(f"  … and {len(names) - _LIST:,} more")
 
 
-def first_sight(done: Transfer) -> None:
+def first_sight(done: FetchResult | PullResult) -> None:
     """Tell the fingerprint of a repository that was seen for the first time."""
     if done.unencrypted:
         note(f"Not encrypted: anyone who can read {name(done.url)} can read all that you push.")
     elif done.fingerprint:
         note(f"Its fingerprint: {done.fingerprint}")
         note("Compare it with a member's: dorky config get repository.fingerprint")
+
+
+def first_team(done: FetchResult | PullResult) -> None:
+    """Tell who administers a repository that was seen for the first time, if nothing pins that."""
+    if done.team:
+        note(f"Its team is administered by {', '.join(done.admins)}: entry {done.team[:20]}…")
+        note("Compare it with a member's: dorky team log")
 
 
 def new_passphrase() -> str:

@@ -42,7 +42,10 @@ class Recovery(str, Enum):
 def init(
     url: Annotated[str, typer.Argument(help="The remote; without one the project is local.")] = "",
     plain: Annotated[
-        bool, typer.Option("--plain", help="Do not seal: whoever reads the bucket reads all.")
+        bool,
+        typer.Option(
+            "--plain", help="Do not encrypt: anyone who can read the bucket can read everything."
+        ),
     ] = False,
     profile: Profile = "",
     region: Region = "",
@@ -68,7 +71,7 @@ def init(
 ) -> None:
     """Start a repository in this directory.
 
-    Sealed by default: what reaches the remote is encrypted here, to your age identity. The
+    Encrypted by default: files are encrypted on this machine, to your age identity. The
     identity is made at ~/.dorky/identity if you have none. Whoever loses every key loses all that
     was pushed: --recovery makes a second one.
 
@@ -108,22 +111,23 @@ def init(
     if json:
         show_json(made)
         return
-    kind = "sealed" if made.sealed else "plain (not sealed)"
-    say(f"Started a {kind} repository in {name(made.root)}")
+    kind = "an encrypted" if made.encrypted else "an unencrypted"
+    say(f"Started {kind} repository in {name(made.root)}")
     if made.url:
         say(f"Remote: {name(made.url)}")
     else:
         say("No remote yet: dorky remote add origin s3://bucket/prefix")
-    if made.sealed:
-        say(f"Sealed to {made.member}: {made.public_key}")
+    if made.encrypted:
+        say(f"Encrypted to {made.member}: {made.public_key}")
     if made.identity:
         new = "new " if made.new_identity else ""
         say(f"Your {new}secret key is in {name(made.identity)};")
-        say("keep a copy somewhere safe, for without it nobody can open what you push.")
+        lost = "nobody can open what you push" if made.encrypted else "you can't push any more"
+        say(f"keep a copy somewhere safe, for without it {lost}.")
     if made.recovery:
         say("The recovery key, shown only now: write it down, and keep it off this machine.")
         print(f"  {made.recovery}")
-    elif made.sealed and recovery is not Recovery.PASSPHRASE:
+    elif made.encrypted and recovery is not Recovery.PASSPHRASE:
         say("A second way in, should it be lost: dorky team add recovery passphrase")
     say("Commit .dorkyrc to git; it holds no secrets.")
 
@@ -215,7 +219,7 @@ def destroy(
             if plan.url:
                 note(
                     f"and the whole repository at {name(plan.url)}: "
-                    f"{plural(plan.keys, 'key')}, {size(plan.size)}, for everybody and for good"
+                    f"{plural(plan.keys, 'key')}, {size(plan.size)}, for everybody, permanently"
                 )
         if dry_run:
             return
@@ -269,19 +273,21 @@ def doctor(json: Json = False) -> None:
     \b
     $ dorky doctor
     """
+    from dorky.cli import hints
     from dorky.commands import doctor as doctor_command
 
     with opened(anywhere=True) as repo:
-        found = list(doctor_command.examine(repo))
+        found = [hints.check_in_words(check) for check in doctor_command.examine(repo)]
     if json:
         show_json(found)
     else:
-        for each in found:
-            color = {"ok": "green", "warn": "yellow", "fail": "red"}[each.verdict]
-            say(f"{output.style(f'{each.verdict:4}', fg=color)}  {each.name}: {name(each.about)}")
-            if each.remedy:
-                say(f"      → {name(each.remedy)}")
-    if any(each.verdict == "fail" for each in found):
+        for check in found:
+            color = {"ok": "green", "warn": "yellow", "fail": "red"}[check.verdict]
+            verdict = output.style(f"{check.verdict:4}", fg=color)
+            say(f"{verdict}  {check.name}: {name(check.about)}")
+            if remedy := hints.remedy(check.remedy):
+                say(f"      → {name(remedy)}")
+    if any(check.verdict == "fail" for check in found):
         raise typer.Exit(1)
 
 
@@ -316,13 +322,15 @@ def remote_list(json: Json = False) -> None:
     \b
     $ dorky remote list
     """
+    from dorky.redaction import redacted
+
     with opened() as repo:
-        remotes = {key: errors.redacted(url) for key, url in repo.config.remotes().items()}
+        remotes = {key: redacted(url) for key, url in repo.config.remotes().items()}
     if json:
         show_json(remotes)
     else:
-        for each, url in remotes.items():
-            say(f"{name(each)}\t{name(url)}")
+        for remote, url in remotes.items():
+            say(f"{name(remote)}\t{name(url)}")
 
 
 @remote_app.command("allow", cls=Command)
@@ -367,6 +375,38 @@ def remote_remove(name: Annotated[str, typer.Argument(help="Its name.")]) -> Non
 
     with opened() as repo:
         setup.remove_remote(repo, name)
+
+
+@remote_app.command("repair", cls=Command)
+def remote_repair(
+    yes: Annotated[bool, typer.Option("--yes", help="Without asking.")] = False,
+    json: Json = False,
+) -> None:
+    """Put the last sound state back in the place of one that was forged.
+
+    Somebody who can write to the bucket, and is no member who may, can put a state there that
+    every clone refuses. This puts the last state that this clone has verified in its place. The
+    forged one is kept in the remote, for whoever finds out what has happened.
+
+    \b
+    $ dorky remote repair
+    """
+    from dorky.commands import forged
+
+    with opened() as repo:
+        plan = forged.plan(repo)
+        if not json:
+            when = f" of {plan.time:%Y-%m-%d %H:%M} UTC" if plan.time else ""
+            note(plan.error)
+            note(f"The last sound state here: {plan.generation}{when}, by {plan.signer}")
+        if not yes and not output.agree("Put it back?"):
+            raise errors.NotConfirmed("changed", hint="dorky remote repair --yes")
+        done = forged.repair(repo, plan)
+    if json:
+        show_json(done)
+        return
+    say(f"Put back. The forged state is kept as {done.kept[:20]}… in {name(done.url)}")
+    note("Now see who can write to the bucket, and tell the other members.")
 
 
 @remote_app.command("set-url", cls=Command)

@@ -24,6 +24,7 @@ from dorky.cli.output import (
     style,
     title,
 )
+from dorky.cli.paths import repository_paths
 from dorky.cli.undo import conflicts, kept, masked
 from dorky.results import Staged, Status
 
@@ -55,7 +56,7 @@ def stage(
     from dorky.commands import inspect, stage
 
     with opened() as repo:
-        done = stage.stage(repo, paths, force=force, readers=readers)
+        done = stage.stage(repo, repository_paths(repo, paths), force=force, readers=readers)
         passed_over = () if done.changes or json else inspect.status(repo).conflicts
     if json:
         show_json(done)
@@ -69,13 +70,13 @@ def stage(
     if done.ignored:
         note(f"Told git to ignore {plural(len(done.ignored), 'file')} (in .gitignore)")
     for path in done.purged:
-        note(f"{name(path)} was taken out of all history once: dorky unstage keeps it out")
+        note(f"{name(path)} was purged from all history once: dorky unstage keeps it out")
     if done.skipped:
         note(f"Left out {plural(done.skipped, 'file')} that git tracks")
 
 
 def unstage(paths: Paths, json: Json = False) -> None:
-    """Take changes out of the next commit. The files stay as they are.
+    """Remove changes from the next commit. The files stay as they are.
 
     \b
     $ dorky unstage .env
@@ -83,7 +84,7 @@ def unstage(paths: Paths, json: Json = False) -> None:
     from dorky.commands import stage
 
     with opened() as repo:
-        done = stage.unstage(repo, paths)
+        done = stage.unstage(repo, repository_paths(repo, paths))
     _unstaged(done, json=json)
 
 
@@ -93,7 +94,7 @@ def _unstaged(done: Staged, *, json: bool) -> None:
     elif done.changes:
         say(f"Unstaged {plural(len(done.changes), 'file')}:")
         here = from_here()
-        listing(done.changes, lambda each: here(each.path))
+        listing(done.changes, lambda change: here(change.path))
     else:
         say("Nothing of it was staged.")
 
@@ -117,7 +118,7 @@ def rm(
     from dorky.commands import stage
 
     with opened() as repo:
-        done = stage.rm(repo, paths, cached=cached, force=force)
+        done = stage.rm(repo, repository_paths(repo, paths), cached=cached, force=force)
     if json:
         show_json(done)
     else:
@@ -155,10 +156,10 @@ def status(
 def _short(found: Status) -> None:
     here = from_here()
     letters = {"added": "A", "modified": "M", "deleted": "D"}
-    staged = {each.path: letters[each.what] for each in found.staged}
-    unstaged = {each.path: letters[each.what] for each in found.unstaged}
-    for each in found.conflicts:
-        say(f"{style('UU', fg='red')} {here(each.path)}")
+    staged = {change.path: letters[change.what] for change in found.staged}
+    unstaged = {change.path: letters[change.what] for change in found.unstaged}
+    for conflict in found.conflicts:
+        say(f"{style('UU', fg='red')} {here(conflict.path)}")
     for path in sorted(staged.keys() | unstaged.keys()):
         left = style(staged.get(path, " "), fg="green")
         right = style(unstaged.get(path, " "), fg="red")
@@ -175,13 +176,7 @@ def _long(found: Status) -> None:
         say("If you don't know why: git log -p .dorkyrc")
     if found.head is None:
         say("No commits yet.")
-    if found.conflicts:
-        say(f"Merging {found.merging}. These need you (edit, then dorky resolve FILE):")
-        conflicts(found.conflicts)
-        say("Or take one side's file: dorky resolve FILE --ours (or --theirs)")
-        say("To give up: dorky merge --abort")
-    elif found.merging:
-        say(f"Merging {found.merging}: no conflicts are left (dorky merge --continue)")
+    _merging(found)
     if found.staged:
         say("Staged for the next commit:")
         changes(found.staged)
@@ -201,6 +196,16 @@ def _long(found: Status) -> None:
         say(f"Ask to be let in: {', '.join(found.requests)} (dorky team list)")
     if found.clean and found.head is not None:
         say("Nothing to commit.")
+
+
+def _merging(found: Status) -> None:
+    if found.conflicts:
+        say(f"Merging {found.merging}. These need you (edit, then dorky resolve FILE):")
+        conflicts(found.conflicts)
+        say("Or take one side's file: dorky resolve FILE --ours (or --theirs)")
+        say("To give up: dorky merge --abort")
+    elif found.merging:
+        say(f"Merging {found.merging}: no conflicts are left (dorky merge --continue)")
 
 
 def _upstream(found: Status) -> str:
@@ -229,22 +234,37 @@ def commit(
     all_: Annotated[
         bool, typer.Option("--all", "-a", help="Stage tracked files that changed first.")
     ] = False,
+    again: Annotated[
+        bool,
+        typer.Option("--re-sign", help="Sign unpushed commits again, after your key has changed."),
+    ] = False,
     json: Json = False,
 ) -> None:
     """Record what is staged.
 
+    Every commit is signed with your key: what others refuse because of the key that has signed it,
+    --re-sign signs with the key that you have now.
+
     \b
     $ dorky commit -m "rotate the staging keys"
     $ dorky commit -a "rotate the staging keys"
+    $ dorky commit --re-sign
     """
     from dorky.commands import commit
 
+    if again:
+        if words or message or all_:
+            raise errors.UsageError("--re-sign commits nothing new", hint="dorky commit --re-sign")
+        with opened() as repo:
+            count = commit.sign_again(repo)
+        say(f"Signed {plural(count, 'commit')} again.")
+        return
     if words and message:
         raise errors.UsageError("the message is given twice", hint="dorky commit -m MESSAGE")
     if words and len(words) > 1:
         raise errors.UsageError(
             "commit takes one message, and always all that is staged",
-            hint=f"quote it: dorky commit -m {errors.quoted(' '.join(words))}",
+            hint=f"quote it: dorky commit -m {shlex.quote(' '.join(words))}",
         )
     with opened() as repo:
         done = commit.commit(repo, words[0] if words else message, all=all_)
@@ -277,7 +297,12 @@ def restore(
     from dorky.commands import stage
 
     with opened() as repo:
-        done = stage.restore(repo, paths, source=source, staged=staged, readers=readers)
+        if staged and source:
+            raise errors.UsageError(
+                "--staged takes no --source", hint="dorky restore --staged PATH (from HEAD)"
+            )
+        names = repository_paths(repo, paths)
+        done = stage.restore(repo, names, source=source, staged=staged, readers=readers)
     if isinstance(done, Staged):
         _unstaged(done, json=json)
     elif json:

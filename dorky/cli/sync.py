@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, List  # noqa: UP035
+from typing import Annotated, List  # noqa: UP035
 
 import typer
 
@@ -18,6 +18,7 @@ from dorky.cli.output import (
     changes,
     escaped,
     first_sight,
+    first_team,
     left_out,
     name,
     note,
@@ -27,11 +28,9 @@ from dorky.cli.output import (
     show_json,
     size,
 )
+from dorky.cli.paths import repository_paths
 from dorky.cli.undo import conflicts, kept, masked
-from dorky.results import Transfer, Unmerged
-
-if TYPE_CHECKING:
-    pass
+from dorky.results import FetchResult, PullResult, PushResult, Synced, Unmerged
 
 
 def push(json: Json = False) -> None:
@@ -50,17 +49,23 @@ def push(json: Json = False) -> None:
         _pushed(done)
 
 
-def _place(done: Transfer, *, pinned: bool = True) -> None:
-    """Tell whether the remote has moved, or its fingerprint if it is seen for the first time."""
+def _moved(done: FetchResult | PullResult | PushResult) -> None:
+    """Tell whether the remote has moved."""
     if done.moved:
         note(f".dorkyrc has another URL for {done.remote} than before: {name(done.url)}")
         note(f"  before: {name(done.moved)}")
+
+
+def _place(done: FetchResult | PullResult, *, pinned: bool = True) -> None:
+    """Tell whether the remote has moved, or its fingerprint if it is seen for the first time."""
+    _moved(done)
     if not pinned or done.unencrypted:
         first_sight(done)
+    first_team(done)
 
 
-def _pushed(done: Transfer) -> None:
-    _place(done)
+def _pushed(done: PushResult) -> None:
+    _moved(done)
     if done.old == done.new:
         say(f"Up to date: {name(done.url)} has everything.")
     else:
@@ -118,7 +123,8 @@ def pull(
     from dorky.commands import sync
 
     with opened(anywhere=True) as repo:
-        done = sync.pull(repo, paths or (), force=force, accept_rewind=accept_rewind, plain=plain)
+        names = repository_paths(repo, paths or ())
+        done = sync.pull(repo, names, force=force, accept_rewind=accept_rewind, plain=plain)
         pinned = repo.config.text("repository.fingerprint")
     if json:
         show_json(done)
@@ -129,24 +135,24 @@ def pull(
     _unresolved(done.conflicts, json=json)
 
 
-def _purged(done: Transfer) -> None:
+def _purged(done: PullResult) -> None:
     """Tell which files were purged from the local history, and who did it."""
-    for each in done.purged:
-        why = f": {escaped(each.reason)}" if each.reason else ""
+    for purge in done.purged:
+        why = f": {escaped(purge.reason)}" if purge.reason else ""
         note(
-            f"{escaped(each.author)} took {', '.join(map(name, each.paths))} out of all history "
-            f"on {each.time:%Y-%m-%d}{why}"
+            f"{escaped(purge.author)} purged {', '.join(map(name, purge.paths))} from all history "
+            f"on {purge.time:%Y-%m-%d}{why}"
         )
 
 
-def _pulled(done: Transfer) -> None:
+def _pulled(done: PullResult) -> None:
     if done.conflicts:
         say(f"Merging {done.remote}/main: {plural(len(done.changes), 'file')} changed")
         changes(done.changes)
     elif done.old == done.new and not done.changes:
         say("Up to date." if done.new else f"{name(done.url)} has no commits yet.")
     elif done.purged and not done.commits:
-        say(f"History was written anew: now at {str(done.new)[:10]}")
+        say(f"History was rewritten: now at {str(done.new)[:10]}")
         changes(done.changes)
     elif done.old == done.new:
         say("No new commits, but these files:")
@@ -172,7 +178,7 @@ def _unresolved(found: Sequence[Unmerged], *, json: bool) -> None:
         if not json:
             say("These need you:")
             conflicts(found)
-        raise errors.Unresolved(shown([each.path for each in found]))
+        raise errors.Unresolved(shown([conflict.path for conflict in found]))
 
 
 def sync(
@@ -201,7 +207,7 @@ def sync(
         try:
             done = sync.sync(repo, rewrite=rewrite)
         except errors.Misplaced as error:
-            if rewrite or json or error.hint != errors.Misplaced.advice:
+            if rewrite or json or "heirs" in error.facts:
                 raise
             note(escaped(f"{error.message}."))
             if not agree("Rewrite your unpushed commits so that each file is for its group?"):
@@ -210,20 +216,24 @@ def sync(
     if json:
         show_json(done)
     else:
-        if done.rewritten:
-            count = plural(done.rewritten, "unpushed commit")
-            say(f"Rewrote {count}: each file is encrypted for its group")
-        if done.pulled:
-            _purged(done.pulled)
-        if done.pulled and (done.pulled.old != done.pulled.new or done.pulled.changes):
-            _pulled(done.pulled)
-        if done.pulled:
-            _place(done.pulled)
-        if done.pushed:
-            _pushed(done.pushed)
-        elif not (done.pulled and done.pulled.conflicts):
-            say("Both sides have the same.")
+        _synced(done)
     _unresolved(done.pulled.conflicts if done.pulled else (), json=json)
+
+
+def _synced(done: Synced) -> None:
+    if done.rewritten:
+        count = plural(done.rewritten, "unpushed commit")
+        say(f"Rewrote {count}: each file is encrypted for its group")
+    if done.pulled:
+        _purged(done.pulled)
+    if done.pulled and (done.pulled.old != done.pulled.new or done.pulled.changes):
+        _pulled(done.pulled)
+    if done.pulled:
+        _place(done.pulled)
+    if done.pushed:
+        _pushed(done.pushed)
+    elif not (done.pulled and done.pulled.conflicts):
+        say("Both sides have the same.")
 
 
 def download(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
-from typing import Annotated, List  # noqa: UP035
+from typing import Annotated, List, get_args  # noqa: UP035
 
 import typer
 
@@ -22,13 +23,21 @@ from dorky.cli.output import (
     show_json,
     size,
 )
+from dorky.cli.paths import repository_path, repository_paths
 from dorky.config import Config
+from dorky.format.model import Role
 from dorky.results import GroupChange, GroupInfo, JoinRequest, Rotation
 
 History = Annotated[
-    bool, typer.Option("--history", help="Seal old revisions anew, too, not only the newest.")
+    bool, typer.Option("--history", help="Re-encrypt old revisions, too, not only the newest.")
+]
+RoleOption = Annotated[
+    str,
+    typer.Option("--role", metavar="ROLE", help="What they may do: admin, writer or reader."),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would happen, and to whom.")]
+
+_PINNED = "Commit .dorkyrc to git: it pins the team."
 
 key_app = typer.Typer(no_args_is_help=True, help="Make and choose your own key.")
 team_app = typer.Typer(no_args_is_help=True, help="Let people in, and take access away.")
@@ -47,12 +56,13 @@ def key_gen(
         str,
         typer.Option("--ci", metavar="NAME", help="For a CI job: let it in, print its key once."),
     ] = "",
+    role: RoleOption = "",
     json: Json = False,
 ) -> None:
     """Make a key. An existing one is never overwritten.
 
-    With --ci the key is added to the team under that name and printed once: put it into the CI's
-    secret store as DORKY_IDENTITY.
+    With --ci the key is added to the team under that name, as a reader unless --role says
+    otherwise, and printed once: put it into the CI's secret store as DORKY_IDENTITY.
 
     \b
     $ dorky key gen
@@ -60,13 +70,15 @@ def key_gen(
     """
     from dorky.commands import team
 
+    if role and not ci:
+        raise errors.UsageError("--role is for --ci: members are given one when they are added")
     if ci and path:
         raise errors.UsageError(
-            "a CI key is printed, not written", hint=f"dorky key gen --ci {errors.quoted(ci)}"
+            "a CI key is printed, not written", hint=f"dorky key gen --ci {shlex.quote(ci)}"
         )
     if ci:
         with opened() as repo:
-            done = team.generate_ci_key(repo, ci)
+            done = team.generate_ci_key(repo, ci, role=_role(role) or "reader")
         if json:
             show_json(done)
             return
@@ -80,7 +92,7 @@ def key_gen(
         show_json(made)
         return
     say(f"Your secret key is in {name(made.source)}: keep a copy somewhere safe.")
-    say(f"Your public key: {made.recipient}")
+    say(f"Your public keys: {made.recipient} {made.signer}")
     say(f"  fingerprint  {made.fingerprint}")
 
 
@@ -97,10 +109,10 @@ def key_show(json: Json = False) -> None:
     if json:
         show_json(found)
         return
-    for each in found:
-        say(each.recipient)
-        note(f"  fingerprint  {each.fingerprint}")
-        note(f"  secret part  {name(each.source)}")
+    for key in found:
+        say(f"{key.recipient} {key.signer}".rstrip())
+        note(f"  fingerprint  {key.fingerprint}")
+        note(f"  secret part  {name(key.source)}")
 
 
 @key_app.command("list", cls=Command)
@@ -118,8 +130,8 @@ def key_list(json: Json = False) -> None:
         return
     if not found:
         say("No keys here (dorky key gen).")
-    for n, each in enumerate(found):
-        say(f"{'*' if n == 0 else ' '} {each.fingerprint}  {name(each.source)}")
+    for n, key in enumerate(found):
+        say(f"{'*' if n == 0 else ' '} {key.fingerprint}  {name(key.source)}")
 
 
 @key_app.command("use", cls=Command)
@@ -133,8 +145,8 @@ def key_use(
     """
     from dorky.keys import identities
 
-    for each in identities.use(Config(None), path):
-        say(f"In use: {each.fingerprint}  {name(each.source)}")
+    for key in identities.use(Config(None), path):
+        say(f"In use: {key.fingerprint}  {name(key.source)}")
 
 
 # --- team -----------------------------------------------------------------------------------
@@ -156,21 +168,22 @@ def team_list(
     from dorky.commands import team
 
     with opened() as repo:
-        found = team.members(repo, path)
+        below = repository_path(repo, path) if path else ""
+        found = team.members(repo, below)
     if json:
         show_json(found)
         return
     if path:
         say(f"{name(found.path)} belongs to {found.group}. Who can read it:")
-    for each in found.members:
+    for member in found.members:
         kinds = {"passphrase": "a passphrase", "awskms": "an AWS KMS key", "key": ""}
-        sound = [key.fingerprint for key in each.keys if not key.problem]
-        how = [kinds[each.how]] if kinds[each.how] else sound
-        what = f"  [{', '.join(each.groups)}]" if each.groups else ""
-        say(f"  {each.name}{' (you)' if each.you else ''}{what}")
+        sound = [key.fingerprint for key in member.keys if not key.problem]
+        how = [kinds[member.how]] if kinds[member.how] else sound
+        what = f"  [{', '.join(member.groups)}]" if member.groups else ""
+        say(f"  {member.name}{' (you)' if member.you else ''}  {member.role}{what}")
         for line in how:
             say(f"      {line}")
-        bad = [key for key in each.keys if key.problem]
+        bad = [key for key in member.keys if key.problem]
         listing(bad, lambda key: f"    {key.fingerprint}  CAN'T BE USED: {key.problem}")
     if found.groups:
         say("Groups:")
@@ -198,11 +211,14 @@ def team_add(
     fingerprint: Annotated[
         str, typer.Option("--fingerprint", help="Of the request to grant, as they told you.")
     ] = "",
+    role: RoleOption = "",
     json: Json = False,
 ) -> None:
     """Let somebody in: a person who asked to join, a public key, a passphrase, a KMS key.
 
-    They can read everything, its history too, except the files of groups.
+    They can read everything, its history too, except the files of groups. Unless --role says
+    otherwise they can write, too, if they have a key that signs: both keys of dorky key show, or an
+    SSH key.
 
     \b
     $ dorky team add ben
@@ -216,25 +232,38 @@ def team_add(
     with opened() as repo:
         if not given:
             asked = team.requests_by(repo, who)
-            known = any(each.name == who for each in repo.roster.members)
+            known = any(member.name == who for member in repo.roster.members)
             given = _asked(asked, who, fingerprint, known=known)
         elif fingerprint:
             raise errors.UsageError("--fingerprint is for requests, not for a key that is given")
         secret = ""
         if given == "passphrase":
             secret = repo.config.passphrase or new_passphrase()
-        done = team.add(repo, who, given, passphrase=secret)
+        done = team.add(repo, who, given, passphrase=secret, role=_role(role))
     if json:
         show_json(done)
         return
-    say(f"{done.name} can read this repository now:")
+    more = {"reader": "", "writer": " and write to", "admin": ", write to and administer"}
+    say(f"{done.name} can read{more[done.role]} this repository now:")
     for key in done.keys:
         say(f"  {key.fingerprint}")
+    note(_PINNED)
+
+
+def _role(text: str) -> Role | None:
+    """Return the role that a text names; None if it is empty."""
+    for role in get_args(Role):
+        if text == role:
+            found: Role = role
+            return found
+    if text:
+        raise errors.UsageError(f"{text!a} is no role", hint="admin, writer or reader")
+    return None
 
 
 def _asked(requests: Sequence[JoinRequest], who: str, fingerprint: str, *, known: bool) -> str:
     """Return the key of the request that is granted."""
-    word = errors.quoted(who)
+    word = shlex.quote(who)
     if not requests and known:
         raise errors.NothingToDo(f"{who} is on the team already", hint="dorky team list")
     if not requests:
@@ -242,14 +271,14 @@ def _asked(requests: Sequence[JoinRequest], who: str, fingerprint: str, *, known
             f"{who} has not asked to be let in",
             hint=f"they run dorky team join {word}; or: dorky team add {word} KEY",
         )
-    found = [each for each in requests if fingerprint in {"", each.key.fingerprint}]
+    found = [request for request in requests if fingerprint in {"", request.key.fingerprint}]
     if not found:
         raise errors.NotFound(
             f"no request of {who} has the fingerprint {fingerprint}",
             hint="somebody else may be asking in that name: let nobody in before you know",
         )
     if len(found) > 1:
-        both = " and ".join(each.key.fingerprint for each in found)
+        both = " and ".join(request.key.fingerprint for request in found)
         raise errors.Conflict(
             f"there are several requests of {who}: {both}",
             hint=f"dorky team add {word} --fingerprint FINGERPRINT",
@@ -265,7 +294,58 @@ def _asked(requests: Sequence[JoinRequest], who: str, fingerprint: str, *, known
                 "changed",
                 hint=f"dorky team add {word} --fingerprint, and what they told you",
             )
-    return request.key.recipient
+    return f"{request.key.recipient} {request.key.signer}".rstrip()
+
+
+@team_app.command("set-role", cls=Command)
+def team_set_role(
+    who: Annotated[str, typer.Argument(metavar="NAME", help="Whose role.")],
+    role: Annotated[str, typer.Argument(metavar="ROLE", help="admin, writer or reader.")],
+    json: Json = False,
+) -> None:
+    """Say what a member may do.
+
+    A reader reads, a writer pushes, too, and an admin changes the team as well. What a reader, or
+    somebody who has left, pushes is refused by everybody, even if the bucket lets it through.
+
+    \b
+    $ dorky team set-role ben admin
+    $ dorky team set-role deploy reader
+    """
+    from dorky.commands import team
+
+    wanted = _role(role)
+    if wanted is None:
+        raise errors.UsageError("a role is admin, writer or reader")
+    with opened() as repo:
+        done = team.set_role(repo, who, wanted)
+    if json:
+        show_json(done)
+        return
+    say(f"{done.name} is {'an' if done.role == 'admin' else 'a'} {done.role} now.")
+    note(_PINNED)
+
+
+@team_app.command("log", cls=Command)
+def team_log(json: Json = False) -> None:
+    """Show who has changed the team, and how, the newest first, as last fetched.
+
+    Every entry is signed by an administrator of the team before it.
+
+    \b
+    $ dorky team log
+    """
+    from dorky.commands import team_log
+
+    with opened() as repo:
+        found = team_log.log(repo)
+    if json:
+        show_json(found)
+        return
+    for change in found:
+        say(f"{change.n:4}  {change.time:%Y-%m-%d %H:%M} UTC  {change.by}  {change.key}")
+        for line in change.changes:
+            say(f"      {escaped(line)}")
 
 
 @team_app.command("join", cls=Command)
@@ -358,17 +438,10 @@ def _rotated(done: Rotation) -> None:
             say(f"{done.removed} can read nothing new{scope}{done.key and ' by that key'}.")
         say(
             f"New keys: {', '.join(done.groups)} "
-            f"({plural(done.objects, 'object')}, {size(done.size)} sealed anew)"
+            f"({plural(done.objects, 'object')}, {size(done.size)} re-encrypted)"
         )
     if done.exposed:
-        could = "could read these: change the secrets in them" if done.done else "can read these"
-        say(f"{done.removed} {could}.")
-
-        def line(index: int) -> str:
-            each = done.exposed[index]
-            return f"{name(each.path)}{': ' if each.variables else ''}{', '.join(each.variables)}"
-
-        listing(range(len(done.exposed)), line, whole=True)
+        _exposed(done)
     if done.locked_out:
         what = "You can read nothing new" if done.done else "You would lock yourself out"
         note(f"{what}: tell somebody who stays to run dorky rotate.")
@@ -383,28 +456,40 @@ def _rotated(done: Rotation) -> None:
     if done.done:
         if done.kept:
             note(
-                f"{size(done.kept)} of older revisions stay sealed with the old keys "
+                f"{size(done.kept)} of older revisions stay encrypted with the old keys "
                 "(dorky rotate --history)"
             )
         if "all" in done.groups:
             note("Commit .dorkyrc to git: it names the new key.")
 
 
+def _exposed(done: Rotation) -> None:
+    could = "could read these: change the secrets in them" if done.done else "can read these"
+    say(f"{done.removed} {could}.")
+
+    def line(index: int) -> str:
+        exposure = done.exposed[index]
+        names = ", ".join(exposure.variables)
+        return f"{name(exposure.path)}{': ' if names else ''}{names}"
+
+    listing(range(len(done.exposed)), line, whole=True)
+
+
 # --- groups ---------------------------------------------------------------------------------
 
 
 def _groups(found: Sequence[GroupInfo]) -> None:
-    for each in found:
-        closed = "" if each.yours else "  (closed to you)"
-        say(f"  {each.name}: {', '.join(each.members)}{closed}")
-        for pattern in each.patterns:
+    for info in found:
+        closed = "" if info.yours else "  (closed to you)"
+        say(f"  {info.name}: {', '.join(info.members)}{closed}")
+        for pattern in info.patterns:
             say(f"      {name(pattern)}")
-        for clash in each.overlaps:
+        for clash in info.overlaps:
             say(
                 f"      frozen: {name(clash.pattern)} overlaps {name(clash.other)} of "
                 f"{escaped(clash.group)}"
             )
-    if any(each.overlaps for each in found):
+    if any(info.overlaps for info in found):
         note(
             "Files that several groups claim stay as they are, and nobody can change them, until "
             "a member ends one of the patterns: dorky group remove NAME PATTERN"
@@ -420,12 +505,14 @@ def group_add(
     ],
     members: Annotated[
         List[str] | None,  # noqa: UP006
-        typer.Option("--member", metavar="NAME", help="Who can read them; you, without any."),
+        typer.Option(
+            "--member", metavar="NAME", help="A member who can read them; without any, you."
+        ),
     ] = None,
     dry_run: DryRun = False,
     json: Json = False,
 ) -> None:
-    """Seal files for some of the team only: those that match, now and in future.
+    """Encrypt files for some of the team only: those that match, now and in future.
 
     A pattern selects what it matches and all below it: * within a name, ** for any directories.
 
@@ -435,7 +522,9 @@ def group_add(
     from dorky.commands import groups
 
     with opened() as repo:
-        done = groups.add(repo, group, patterns, members or (), dry_run=dry_run)
+        done = groups.add(
+            repo, group, repository_paths(repo, patterns), members or (), dry_run=dry_run
+        )
     _regrouped(done, json=json)
 
 
@@ -458,7 +547,8 @@ def group_remove(
     from dorky.commands import groups
 
     with opened() as repo:
-        done = groups.remove(repo, group, patterns or (), dry_run=dry_run)
+        selected = repository_paths(repo, patterns or ())
+        done = groups.remove(repo, group, selected, dry_run=dry_run)
     _regrouped(done, json=json)
 
 
@@ -470,7 +560,7 @@ def _regrouped(done: GroupChange, *, json: bool) -> None:
     if done.moved:
         changes = "change" if would or len(done.moved) > 1 else "changes"
         say(f"{plural(len(done.moved), 'file')} {would}{changes} hands:")
-        listing(done.moved, lambda each: f"{name(each.path)}: {each.old} → {each.new}")
+        listing(done.moved, lambda file: f"{name(file.path)}: {file.old} → {file.new}")
     if done.gains:
         say(f"Can read more: {', '.join(done.gains)}")
     if done.loses:

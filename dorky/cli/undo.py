@@ -23,6 +23,7 @@ from dorky.cli.output import (
     style,
     title,
 )
+from dorky.cli.paths import repository_paths
 from dorky.results import Masked, OperationEntry, Undone, Unmerged
 
 if TYPE_CHECKING:
@@ -46,13 +47,13 @@ def conflicts(found: Sequence[Unmerged]) -> None:
     """List the files that a merge could not combine."""
     here = from_here()
 
-    def line(each: Unmerged) -> str:
-        what = _WHY[each.why]
-        if each.beside:
-            what += f", theirs is {here(each.beside)}"
-        elif each.places:
-            what += f": {_few(each.places)}"
-        return f"{style('U', fg='red')} {here(each.path)} ({what})"
+    def line(conflict: Unmerged) -> str:
+        what = _WHY[conflict.why]
+        if conflict.beside:
+            what += f", theirs is {here(conflict.beside)}"
+        elif conflict.places:
+            what += f": {_few(conflict.places)}"
+        return f"{style('U', fg='red')} {here(conflict.path)} ({what})"
 
     listing(found, line)
 
@@ -80,7 +81,12 @@ def resolve(
     from dorky.commands import resolve
 
     with opened() as repo:
-        done = resolve.resolve(repo, paths, ours=ours, theirs=theirs, readers=readers)
+        if ours and theirs:
+            raise errors.UsageError(
+                "--ours and --theirs exclude each other", hint="dorky resolve FILE --ours"
+            )
+        names = repository_paths(repo, paths)
+        done = resolve.resolve(repo, names, ours=ours, theirs=theirs, readers=readers)
     if json:
         show_json(done)
         return
@@ -134,6 +140,9 @@ def undo(
     force: Annotated[
         bool, typer.Option("--force", "-f", help="Overwrite later edits (a backup is kept).")
     ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only show what would be undone.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Take back what was done last: commits, staging, files.
@@ -142,24 +151,27 @@ def undo(
 
     \b
     $ dorky undo
+    $ dorky undo 3 --dry-run
     $ dorky undo 3
     """
     from dorky.commands import undo
 
     with opened() as repo:
-        done = undo.undo(repo, count, force=force)
+        done = undo.undo(repo, count, force=force, dry_run=dry_run)
     if json:
         show_json(done)
         return
-    for each in done.operations:
-        say(f"Undone: {_named(each)}")
+    for operation in done.operations:
+        say(f"{'Would undo' if dry_run else 'Undone'}: {_named(operation)}")
     changes(done.changes)
     kept(done.backup)
     if done.published:
         note(
-            "The remote has what was undone: dorky pull brings it back, a new commit takes it "
-            "back for everybody"
+            f"The remote has what {'would be' if dry_run else 'was'} undone: dorky pull brings it "
+            "back, a new commit takes it back for everybody"
         )
+    if dry_run:
+        note("Nothing has been changed.")
 
 
 def op_log(
@@ -184,11 +196,11 @@ def op_log(
     if not found and limit:
         say("Nothing was done here yet that could be undone.")
     width = len(str(found[0].number)) if found else 0
-    for each in found:
-        number = style(f"{each.number:>{width}}", fg="yellow")
-        when = each.time.astimezone().strftime("%Y-%m-%d %H:%M")
-        files = f"  ({plural(len(each.paths), 'file')})" if each.paths else ""
-        say(f"{number}  {when}  {_named(each)}{files}")
+    for operation in found:
+        number = style(f"{operation.number:>{width}}", fg="yellow")
+        when = operation.time.astimezone().strftime("%Y-%m-%d %H:%M")
+        files = f"  ({plural(len(operation.paths), 'file')})" if operation.paths else ""
+        say(f"{number}  {when}  {_named(operation)}{files}")
 
 
 def _named(done: OperationEntry) -> str:
@@ -200,18 +212,18 @@ def masked(found: Sequence[Masked]) -> None:
     """List the entries of a commit that do not count."""
     here = from_here()
 
-    def line(each: Masked) -> str:
-        owners = escaped(" and ".join(each.owners) or "all")
-        if each.above:
-            why = f"{here(each.above)} of {owners} needs a directory there"
-        elif len(each.owners) > 1:
+    def line(entry: Masked) -> str:
+        owners = escaped(" and ".join(entry.owners) or "all")
+        if entry.above:
+            why = f"{here(entry.above)} of {owners} needs a directory there"
+        elif len(entry.owners) > 1:
             why = f"claimed by {owners}"
         else:
-            why = f"belongs to {owners}, committed for {escaped(each.tree)}"
-        return f"{style('!', fg='red')} {here(each.path)} ({why})"
+            why = f"belongs to {owners}, committed for {escaped(entry.tree)}"
+        return f"{style('!', fg='red')} {here(entry.path)} ({why})"
 
-    frozen = [each for each in found if len(each.owners) > 1]
-    ignored = [each for each in found if len(each.owners) <= 1]
+    frozen = [entry for entry in found if len(entry.owners) > 1]
+    ignored = [entry for entry in found if len(entry.owners) <= 1]
     if ignored:
         say("Does not count, for it is not in its group's tree (the next commit leaves it out):")
         listing(ignored, line)

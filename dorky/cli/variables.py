@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import typer
 from dorky import documents, errors, process
 from dorky.cli.command import Command, Json
 from dorky.cli.output import ask, confirm, name, note, opened, plural, say, show_json
+from dorky.cli.paths import repository_path, repository_paths
 from dorky.config import Config
 from dorky.documents import Syntax
 from dorky.documents import export as quoting
@@ -19,7 +21,7 @@ from dorky.documents.export import Form
 from dorky.results import Edited
 
 if TYPE_CHECKING:
-    pass
+    from dorky.project import Project
 
 File = Annotated[str, typer.Argument(metavar="PATH", help="A .env, JSON, TOML or YAML file.")]
 Only = Annotated[
@@ -83,8 +85,9 @@ def run(
     from dorky.commands import variables
 
     with opened(anywhere=True) as repo:
+        names = repository_paths(repo, paths) if paths else [_dotenv(repo, revision)]
         found = variables.environment(
-            repo, paths or (), only=only or (), allow=allow or (), revision=revision
+            repo, names, only=only or (), allow=allow or (), revision=revision
         )
         inherited, places = repo.config.inheritable, repo.config.search_path
     environment = process.environment(found, inherited, overload=overload, pristine=pristine)
@@ -94,6 +97,18 @@ def run(
     hidden = {*found.values(), *(inherited.get(name, "") for name in found)}
     # With typer's exit, 130 would count as an interruption of dorky.
     sys.exit(process.masked(file, command, environment, hidden))
+
+
+def _dotenv(repo: Project, revision: str) -> str:
+    """Return the `.env` file to read when none is named: the current directory's, or the root's."""
+    from dorky.commands.variables import DOTENV, read_file
+
+    near = repository_path(repo, DOTENV)
+    if near != DOTENV:
+        with contextlib.suppress(errors.NotFound):
+            read_file(repo, near, revision)
+            return near
+    return DOTENV
 
 
 def get(
@@ -114,10 +129,11 @@ def get(
     from dorky.commands import variables
 
     with opened(anywhere=True) as repo:
+        file = repository_path(repo, path)
         if key:
-            found = {key: variables.get_variable(repo, path, key, revision)}
+            found = {key: variables.get_variable(repo, file, key, revision)}
         else:
-            found = variables.variables(repo, path, revision=revision)
+            found = variables.variables(repo, file, revision=revision)
     if json:
         show_json(found)
     elif key:
@@ -125,7 +141,7 @@ def get(
     elif documents.syntax_of(path) is Syntax.DOTENV:
         _print(quoting.export(found, Form.DOTENV))
     else:
-        _print("".join(f"{name(each)} = {name(value)}\n" for each, value in found.items()))
+        _print("".join(f"{name(key)} = {name(value)}\n" for key, value in found.items()))
 
 
 def _print(answer: str) -> None:
@@ -151,7 +167,9 @@ def export(
     from dorky.commands import variables
 
     with opened(anywhere=True) as repo:
-        text = variables.export(repo, path, form, only=only or (), revision=revision)
+        text = variables.export(
+            repo, repository_path(repo, path), form, only=only or (), revision=revision
+        )
     _print(text)
 
 
@@ -183,7 +201,7 @@ def set(
     """
     from dorky.commands import variables
 
-    word = next((each for each in (key, path) if "=" in each and '"' not in each), "")
+    word = next((text for text in (key, path) if "=" in text and '"' not in text), "")
     if context.args or (word and (word == key or documents.syntax_of(path) is None)):
         file, variable = (path, key) if word in {"", key} else (".env", path)
         meant = [file, variable.partition("=")[0]]
@@ -193,8 +211,9 @@ def set(
         )
     with opened() as repo:
         # Checked first, because a prompt for another secret could be taken for this one.
-        variables.check_settable(repo, path)
-        done = variables.set_variable(repo, path, key, _value(path, key, stdin=stdin))
+        named = repository_path(repo, path)
+        variables.check_settable(repo, named)
+        done = variables.set_variable(repo, named, key, _value(path, key, stdin=stdin))
     if json:
         show_json(done)
         return
@@ -238,7 +257,7 @@ def unset(
     ],
     json: Json = False,
 ) -> None:
-    """Take a variable out of a file, and stage that.
+    """Remove a variable from a file, and stage that.
 
     \b
     $ dorky unset .env OLD_TOKEN
@@ -246,7 +265,7 @@ def unset(
     from dorky.commands import variables
 
     with opened() as repo:
-        done = variables.unset_variable(repo, path, key)
+        done = variables.unset_variable(repo, repository_path(repo, path), key)
     if json:
         show_json(done)
         return
@@ -281,7 +300,7 @@ def edit(
             if code:
                 raise errors.EditorFailed(code)
 
-        done = variables.edit(repo, path, editor, again=_again)
+        done = variables.edit(repo, repository_path(repo, path), editor, again=_again)
     if json:
         show_json(done)
     elif done.what is None:

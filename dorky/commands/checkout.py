@@ -16,7 +16,7 @@ from dorky.commands.inspect import fetch_missing, told
 from dorky.format.model import ALL, ObjectId
 from dorky.keys import placement
 from dorky.keys.roster import GroupOf
-from dorky.merge import commits
+from dorky.merge import pending
 from dorky.paths import parents, shown
 from dorky.project import Project
 from dorky.results import Change, CheckedOut
@@ -58,7 +58,7 @@ def checkout(project: Project, revision: str, *, force: bool = False) -> Checked
             record_groups(project)
             project.database.set("head", detached)
             if clean:
-                project.index.commit = target
+                project.index.set_commit(target)
         return CheckedOut(
             commit=target,
             changes=changes,
@@ -93,8 +93,8 @@ def plan_checkout(
 def record_groups(project: Project) -> None:
     """Record, after a checkout, that the index covers all groups that the user is in."""
     if project.roster.groups:
-        project.index.groups = project.vault.groups
-        project.index.claims = placement.claims(project.roster)
+        project.index.set_groups(project.vault.groups)
+        project.index.set_claims(placement.claims(project.roster))
 
 
 def follow_claims(project: Project, head: ObjectId | None) -> None:
@@ -115,8 +115,8 @@ def follow_claims(project: Project, head: ObjectId | None) -> None:
     ]
     with project.database.transaction():
         project.index.put(new)
-        project.index.claims = claims
-        project.index.commit = None
+        project.index.set_claims(claims)
+        project.index.set_commit(None)
 
 
 def readable_grouping(project: Project, rows: Mapping[str, Row]) -> GroupOf:
@@ -147,7 +147,7 @@ def carry_out(
     Raises:
         LocalChanges: There are conflicts, and ``force`` was not given.
     """
-    left_out = engine.keep_out(project.worktree, made, in_git=git.find(project.root) is not None)
+    left_out = leave_out(project, made)
     if made.conflicts and not force:
         raise errors.LocalChanges(shown(sorted(made.conflicts)))
     fetch_missing(
@@ -173,6 +173,11 @@ def carry_out(
     ignored += hide_from_git(project, beyond)
     left_out = tuple(sorted({*left_out, *project.store.left_out}))
     return name, done._replace(ignored=tuple(sorted(ignored)), left_out=left_out)
+
+
+def leave_out(project: Project, made: Plan) -> tuple[str, ...]:
+    """Remove files from a plan that other programs would obey; return their paths."""
+    return engine.keep_out(project.worktree, made, in_git=git.find(project.root) is not None)
 
 
 def hide_from_git(project: Project, paths: Iterable[str]) -> list[str]:
@@ -257,7 +262,7 @@ def check_no_merge(project: Project) -> None:
         Unresolved: The merge has conflicts.
         MergeInProgress: The merge has no conflicts any more, but is not committed.
     """
-    if state := commits.load(project.database):
+    if state := pending.load(project.database):
         if state.conflicts:
             raise errors.Unresolved(shown([conflict.path for conflict in state.conflicts]))
         raise errors.MergeInProgress(state.label)

@@ -19,8 +19,8 @@ from dorky.commands.inspect import (
 from dorky.commands.stage import check_groups, owning, stage_selection, would_open
 from dorky.format.model import KiB, ObjectId
 from dorky.keys import placement, roster
-from dorky.merge import commits
-from dorky.project import Project
+from dorky.merge import pending, rewrite
+from dorky.project import ORIGIN, Project
 from dorky.results import Change, LogEntry
 from dorky.store import history, projection
 from dorky.store.history import MAIN, Placed
@@ -48,7 +48,7 @@ def commit(project: Project, message: str, *, all: bool = False) -> LogEntry:
         Detached: An old revision is checked out.
         Unresolved: A merge has left conflicts. Without conflicts, the commit completes the merge.
     """
-    if not message.strip() and project.is_set_up and (state := commits.load(project.database)):
+    if not message.strip() and project.is_set_up and (state := pending.load(project.database)):
         message = f"Merge {state.label}"
     if not message.strip():
         raise errors.EmptyMessage
@@ -62,7 +62,7 @@ def commit(project: Project, message: str, *, all: bool = False) -> LogEntry:
         )
     with project.operation("commit"):
         head = attached_head(project)
-        merging = commits.load(project.database)
+        merging = pending.load(project.database)
         if merging and merging.conflicts:
             check_no_merge(project)
         if all:
@@ -86,9 +86,7 @@ def commit(project: Project, message: str, *, all: bool = False) -> LogEntry:
             }
             changes = [Change(path, "deleted") for path in sorted(dropped)]
         if not changes and not merging:
-            raise errors.NothingToDo(
-                "nothing is staged", hint="dorky stage FILE…, or dorky commit -a"
-            )
+            raise errors.NothingStaged
         with project.store.writer() as writer:
             moved, trees = _write_trees(project, writer, head, rows, changes, merging)
             carried = _carried(project, head, trees, merging)
@@ -105,13 +103,51 @@ def commit(project: Project, message: str, *, all: bool = False) -> LogEntry:
                 writer.save()
                 project.database.set_ref(MAIN, commit)
                 project.index.put(moved.values())
-                project.index.commit = commit
+                project.index.set_commit(commit)
                 if trees.keys() - project.index.groups:
-                    project.index.groups = trees.keys() | project.index.groups
-                commits.save(project.database, None)
+                    project.index.set_groups(trees.keys() | project.index.groups)
+                pending.save(project.database, None)
         return log_entry(
             project, history.read_commit(project.store, commit), commit, tuple(changes)
         )
+
+
+def sign_again(project: Project) -> int:
+    """Sign unpushed commits again that nobody would accept; return how many.
+
+    They were signed with a key that is not on the team, or is not any more: it was replaced, say.
+
+    Raises:
+        NothingToDo: There are none.
+        NoCommits: There is no commit at all.
+    """
+    from dorky.store import authorship
+
+    with project.operation("commit --re-sign"):
+        head = attached_head(project)
+        check_no_merge(project)
+        if head is None:
+            raise errors.NoCommits
+        store, team = project.store, project.team
+        pushed = project.database.ref(f"{ORIGIN}/{MAIN}")
+        unpushed = history.added(store, [pushed] if pushed else [], [head])
+        with store.writer() as writer:
+            done = rewrite.sign_again(
+                writer,
+                head,
+                unpushed,
+                lambda commit, record: not authorship.fault(store, team, commit, record),
+            )
+            count = sum(old != new for old, new in done.items())
+            if not count:
+                raise errors.NothingToDo("Every commit is signed with a key of the team")
+            clean = project.index.commit == head
+            with project.database.transaction():
+                writer.save()
+                project.database.set_ref(MAIN, done[head])
+                if clean:
+                    project.index.set_commit(done[head])
+        return count
 
 
 def _write_trees(
@@ -120,7 +156,7 @@ def _write_trees(
     head: ObjectId | None,
     rows: Mapping[str, Row],
     changes: Iterable[Change],
-    merging: commits.State | None,
+    merging: pending.State | None,
 ) -> tuple[dict[str, Row], dict[str, ObjectId]]:
     """Store the trees that hold what is staged, and contested files as they were committed.
 
@@ -177,7 +213,7 @@ def _carried(
     project: Project,
     head: ObjectId | None,
     trees: Mapping[str, ObjectId],
-    merging: commits.State | None,
+    merging: pending.State | None,
 ) -> dict[str, ObjectId]:
     """Return the trees that a commit takes over unchanged: those of groups that the index omits.
 

@@ -23,10 +23,11 @@ from dorky.format.model import ALL
 from dorky.keys import identities, roster
 from dorky.paths import shown
 from dorky.project import ORIGIN, Project
+from dorky.redaction import redacted
 from dorky.remote import probe
 from dorky.remote.fetch import fetch
 from dorky.remote.root import KEY, PACKS, noted
-from dorky.results import Check
+from dorky.results import Check, Remedy
 from dorky.store import spare
 from dorky.store.oplog import MERGE
 
@@ -69,9 +70,11 @@ def examine(project: Project) -> Iterator[Check]:
         yield from _made("key", _key, project)
         yield from _made("recovery", _recovery, project)
         yield from _made("groups", _groups, project)
-        if ORIGIN in project.config.remotes():
+        yield from _made("team", _team, project)
+        named = _has_origin(project)
+        if named:
             yield from _made("known", _known, project)
-        if reached and ORIGIN in project.config.remotes():
+        if named and reached:
             yield from _made("writing", _writing, project)
             yield from _made("clock", _clock, project)
             yield from _bucket(project)
@@ -88,6 +91,14 @@ def _is_set_up(project: Project) -> bool:
         return False
 
 
+def _has_origin(project: Project) -> bool:
+    """Return whether the settings name a remote; a check of their own reports bad ones."""
+    try:
+        return ORIGIN in project.config.remotes()
+    except errors.DorkyError:
+        return False
+
+
 def _made(name: str, check: Callable[[Project], Check], project: Project) -> Iterator[Check]:
     try:
         yield check(project)
@@ -97,19 +108,21 @@ def _made(name: str, check: Callable[[Project], Check], project: Project) -> Ite
 
 def _failed(name: str, error: errors.DorkyError | OSError) -> Check:
     if isinstance(error, OSError):
-        return Check(name=name, verdict="fail", about=errors.redacted(str(error)))
-    return Check(name=name, verdict="fail", about=error.message, remedy=error.hint)
+        return Check(name=name, verdict="fail", about=redacted(str(error)))
+    return Check(
+        name=name, verdict="fail", about=error.message, remedy=Remedy(error.code, error=error)
+    )
 
 
 def _ok(name: str, about: str) -> Check:
     return Check(name=name, verdict="ok", about=about)
 
 
-def _warn(name: str, about: str, remedy: str = "") -> Check:
+def _warn(name: str, about: str, remedy: Remedy | str = "") -> Check:
     return Check(name=name, verdict="warn", about=about, remedy=remedy)
 
 
-def _fail(name: str, about: str, remedy: str) -> Check:
+def _fail(name: str, about: str, remedy: Remedy | str) -> Check:
     return Check(name=name, verdict="fail", about=about, remedy=remedy)
 
 
@@ -126,7 +139,7 @@ def _owner(project: Project) -> Iterator[Check]:
             yield _warn(
                 "owner",
                 f"{project.root} belongs to another user, whom safe.directory trusts",
-                "if that is not meant: dorky config unset safe.directory",
+                Remedy("distrust"),
             )
 
 
@@ -170,7 +183,7 @@ def _hidden(project: Project) -> Iterator[str]:
 
 def _identity(project: Project) -> Check:
     if _is_set_up(project) and project.database.get("header") and not project.header.sealed:
-        return _ok("identity", "none needed, the repository is plain")
+        return _ok("identity", "none needed, the repository is not encrypted")
     found = identities.shown(project.config)
     about = ", ".join(f"{identity.fingerprint} in {identity.source}" for identity in found)
     return _ok("identity", about)
@@ -178,12 +191,12 @@ def _identity(project: Project) -> Check:
 
 def _state(project: Project) -> Check:
     if not project.is_set_up and project.has_packs:
-        return _fail("state", "the local database is gone", "dorky fsck --repair")
+        return _fail("state", "the local database is gone", Remedy("repair"))
     if not project.is_set_up:
         why = project.nothing_known()
         if not isinstance(why, errors.NotSetUp):
             raise why
-        return _warn("state", "nothing pulled yet", "dorky pull")
+        return _warn("state", "nothing pulled yet", Remedy("pull"))
     base = project.base
     # `state.find` has closed what was too open, and refused what belongs to another user.
     files_in = [Path(parent, name) for parent, _, names in os.walk(base) for name in names]
@@ -206,7 +219,7 @@ def _merge(project: Project) -> Check:
         return _warn(
             "merge",
             "one was begun and not finished",
-            "dorky status, then dorky merge --continue or dorky merge --abort",
+            Remedy("end-merge"),
         )
     return _ok("merge", "none under way")
 
@@ -243,7 +256,7 @@ def _second_copy(project: Project) -> Check:
         about = "; ".join(
             f"{record.lost} of {record.root}, which is gone" for record in left.values()
         )
-        return _warn("second copy", f"{slot.parent} keeps {about}", "dorky fsck --repair")
+        return _warn("second copy", f"{slot.parent} keeps {about}", Remedy("repair"))
     if found is None:
         return _ok("second copy", "not needed: everything is pushed")
     return _ok("second copy", f"{found.lost}, not pushed, also lie in {slot.path}")
@@ -260,11 +273,11 @@ def _drafts(project: Project) -> Check:
     if left:
         return _warn(
             "drafts",
-            f"text in the clear from dorky edit: {shown(left)}",
+            f"unencrypted text that an editor was given: {shown(left)}",
             "unless one is open now: take what you need, then "
             f"rm -r {' '.join(map(shlex.quote, left[:20]))}",
         )
-    return _ok("drafts", "none left by dorky edit")
+    return _ok("drafts", "none left by an editor")
 
 
 def _space(project: Project) -> Check:
@@ -294,7 +307,8 @@ def _git(project: Project) -> Check:
         names = [str(path.relative_to(project.root)) for path in both]
         return _fail(
             "git",
-            f"git tracks {shown(names)}, which dorky keeps: who reads the git repository reads it",
+            f"git tracks {shown(names)}, which dorky keeps: anyone who can read the git repository "
+            "can read it",
             f"git rm --cached -- {' '.join(map(shlex.quote, names[:20]))}, and renew the secrets",
         )
     if open_ := git.not_ignored(top, paths):
@@ -302,7 +316,7 @@ def _git(project: Project) -> Check:
         return _warn(
             "git",
             f"git does not ignore {shown(names)}: git add . would take it",
-            f"dorky stage {' '.join(map(shlex.quote, names[:20]))}",
+            Remedy("stage", tuple(names[:20])),
         )
     if (project.root / RC).is_file() and not git.tracked(top, [project.root / RC]):
         return _warn(
@@ -333,7 +347,7 @@ def _hooks(project: Project) -> Check:
                 "pre-commit install --hook-type post-checkout --hook-type post-merge",
             )
     if not any(name in calling for name in _PULLING):
-        return _ok("hooks", f"none runs dorky pull after git pull ({_GUIDE})")
+        return _ok("hooks", f"none pulls after git pull ({_GUIDE})")
     return _ok("hooks", f"{', '.join(sorted(set(calling)))} call dorky")
 
 
@@ -354,7 +368,7 @@ def _remote(project: Project) -> Check:
         return _warn(
             "remote",
             "none: what is committed is on this machine alone",
-            "dorky remote add origin s3://bucket/prefix",
+            Remedy("add-remote"),
         )
     if project.is_set_up:
         with project.locked():
@@ -392,7 +406,7 @@ def _writing(project: Project) -> Check:
         return _warn(
             "writing",
             "conditional writes are not used, as this remote is set to have a single writer",
-            f"if the bucket honours them: dorky config unset remotes.{ORIGIN}.single_writer",
+            Remedy("share", (ORIGIN,)),
         )
     return _ok("writing", "you may push, and the bucket honours conditional writes")
 
@@ -431,7 +445,10 @@ def _bucket(project: Project) -> Iterator[Check]:
             for finding in driver.inspect((KEY, PACKS)):
                 yield Check(**finding._asdict())
         except errors.DorkyError as error:
-            yield _warn("bucket", f"can't tell how it is set up: {error.message}", error.hint)
+            about = f"can't tell how it is set up: {error.message}"
+            yield Check(
+                name="bucket", verdict="warn", about=about, remedy=Remedy(error.code, error=error)
+            )
 
 
 # --- keys -----------------------------------------------------------------------------------
@@ -440,20 +457,35 @@ def _bucket(project: Project) -> Iterator[Check]:
 def _key(project: Project) -> Check:
     opened = project.vault
     if not opened.sealed:
-        return _warn("key", "the repository is plain: who reads the bucket reads everything")
+        return _warn(
+            "key", "the repository is not encrypted: anyone who reads the bucket reads everything"
+        )
     project.check_pin()
     pinned = project.config.text("repository.fingerprint")
     if pinned and pinned != opened.fingerprint:
         return _warn(
             "key",
             f"{RC} names a key ({pinned[:16]}) from before the last rotation",
-            "git pull, or: "
-            f"dorky config set repository.fingerprint {opened.fingerprint}, and commit {RC}",
+            Remedy("pin", (opened.fingerprint,)),
         )
     living = roster.living(project.roster)
     closed = [group.name for group in living if group.id not in opened.groups]
     but = f", except the files of {', '.join(closed)}" if closed else ""
     return _ok("key", f"yours opens {opened.fingerprint[:16]}{but}")
+
+
+def _team(project: Project) -> Check:
+    team, pinned = project.team, project.config.text("repository.team")
+    project.check_pin()
+    if pinned != team.pin:
+        what = f"pins entry {pinned.partition(':')[0]}" if pinned else "pins no entry"
+        return _warn(
+            "team",
+            f"{RC} {what} of the team log, which has {team.n}",
+            Remedy("team pin", (team.pin,)),
+        )
+    admins = [member.name for member in team.members.values() if member.role == "admin"]
+    return _ok("team", f"administered by {', '.join(admins)}")
 
 
 def _groups(project: Project) -> Check:
@@ -464,8 +496,7 @@ def _groups(project: Project) -> Check:
             "groups",
             f"{clash.pattern} of the group {clash.group.name} overlaps {clash.of_other} of "
             f"{clash.other.name}: files that both claim are frozen",
-            f"dorky group remove NAME PATTERN, by a member of {clash.group.name} or of "
-            f"{clash.other.name}",
+            Remedy("unclaim", (clash.group.name, clash.other.name)),
         )
     return _ok("groups", "no file belongs to two of them")
 
@@ -478,7 +509,7 @@ def _recovery(project: Project) -> Check:
         return _warn(
             "recovery",
             "one key only opens this repository: lose it, and all is lost",
-            "dorky team add recovery passphrase",
+            Remedy("recovery-key"),
         )
     for group in roster.living(project.roster):
         if len(found := roster.recipients(project.roster, group.id)) < 2:
@@ -486,6 +517,6 @@ def _recovery(project: Project) -> Check:
             return _warn(
                 "recovery",
                 f"{len(found)} key only opens the files of the group {group.name}: {only}'s",
-                f"dorky group members {group.name} --add NAME",
+                Remedy("group-member", (group.name,)),
             )
     return _ok("recovery", f"{count} keys open this repository")

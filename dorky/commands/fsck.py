@@ -8,106 +8,22 @@ what is new in the remote is fetched. All errors are found, not only the first o
 from __future__ import annotations
 
 import contextlib
-import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from dorky import errors
-from dorky.drivers.base import Driver, Stat
-from dorky.format.model import Inline, Kind, Location, ObjectId, Pack
+from dorky.commands.findings import BACKUP, REBUILD, Part, Scope, check_bytes, failure, finding
+from dorky.commands.fsck_remote import check_bucket, check_remote
+from dorky.format.model import Kind, ObjectId, Pack
 from dorky.keys import placement, roster
 from dorky.keys.vault import Vault
-from dorky.parallel import in_order
 from dorky.project import ORIGIN, Project
-from dorky.remote import root as roots
-from dorky.remote.fetch import fetch
-from dorky.remote.root import KEY, PACKS, Remote, RootSnapshot, read_header
-from dorky.results import Dangling, Finding, FsckReport
+from dorky.remote.root import read_header
+from dorky.results import Finding, FsckReport, Remedy
 from dorky.store import history, pack, projection, reachability, spare, verify
 from dorky.store.index import Index
 from dorky.store.objects import Store
-from dorky.store.pack import FOOTER
 from dorky.store.state import DATABASE
-
-Part = tuple[int, int]
-"""A part of all packs: the n-th of t parts."""
-
-_REBUILD = "dorky fsck --repair"
-_REPAIR = "dorky fsck --repair"
-_BACKUP = "only another clone, a backup or the bucket's versions can have it"
-_THREADS = 8
-_ATTEMPTS = 3
-_SHOWN = 3
-
-
-class _Look:
-    """The checks made so far, and what they found."""
-
-    def __init__(self, project: Project, part: Part | None) -> None:
-        self.project = project
-        self.part = part
-        self.packs = self.objects = self.bytes_read = self.unlisted = self.unlisted_size = 0
-        self.findings: dict[Finding, None] = {}
-        self.dangling: tuple[Dangling, ...] = ()
-
-    def add(
-        self, code: str, subject: object, about: str, remedy: str = "", *, fatal: bool = True
-    ) -> None:
-        subject, about = errors.redacted(str(subject)), errors.redacted(about)
-        found = Finding(code=code, subject=subject, about=about, remedy=remedy, fatal=fatal)
-        self.findings[found] = None
-
-    def fail(self, error: errors.DorkyError, subject: object, remedy: str = "") -> None:
-        """Record an error with its own message."""
-        self.add(error.code, subject, error.message, remedy or error.hint)
-
-    def start(self, label: str, sizes: Mapping[str, int]) -> None:
-        """Begin to check packs, some of which may be read whole."""
-        whole = sum(size for name, size in sizes.items() if self.reads(name))
-        if self.part:
-            self.project.progress.start(label, whole, "B")
-        else:
-            self.project.progress.start(label, len(sizes), "packs")
-
-    def reads(self, name: str) -> bool:
-        """Return whether to read a pack whole."""
-        return self.part is not None and verify.in_part(name, self.part)
-
-    def passing(self, blocks: Iterable[bytes]) -> Iterator[bytes]:
-        """Yield blocks unchanged, and count the bytes."""
-        for block in blocks:
-            yield block
-            self.bytes_read += len(block)
-            self.project.progress.advance(len(block))
-
-    def whole(
-        self,
-        name: str,
-        blocks: Iterable[bytes],
-        locations: Sequence[Location],
-        vault: Vault | None,
-        remedy: str,
-        epochs: int | None = None,
-    ) -> None:
-        """Read a pack whole: its name must match its bytes, and each id its object."""
-        digest = hashlib.sha256()
-        bad = []
-        for scrubbed in verify.scrub(self.passing(blocks), locations, vault, digest, epochs):
-            self.objects += 1
-            if scrubbed.error:
-                bad.append(scrubbed.at.id[:12])
-        about = []
-        if digest.hexdigest() != name:
-            about.append("its bytes have another hash")
-        if bad:
-            more = ", …" if len(bad) > _SHOWN else ""
-            about.append(
-                f"{len(bad)} of its {len(locations)} objects damaged: "
-                + ", ".join(bad[:_SHOWN])
-                + more
-            )
-        if about:
-            self.add("corrupt-pack", name, "; ".join(about), remedy)
 
 
 def examine(
@@ -131,106 +47,130 @@ def examine(
         FormatTooNew: The database has a later layout.
         Unavailable: The remote can't be read.
     """
-    look = _Look(project, read_data or ((1, 1) if keyless else None))
-    if project.is_set_up or project.has_packs:
-        with project.locking():
-            store = _database(look)
-            with _database_errors(look):
-                _here(look, store, store.vault if store and not keyless else None)
-            if remote and store and not keyless:
-                with _database_errors(look):
-                    _remote(look, project.remote())
-            elif remote:
-                _bucket(look, store)
-    elif remote and keyless:
-        _bucket(look, None)
-    else:
-        raise project.nothing_known()
+    scope = Scope(project, read_data or ((1, 1) if keyless else None))
+    findings: dict[tuple[str, str, str], Finding] = {}
+    for found in _check(scope, remote=remote, keyless=keyless):
+        # Several checks may find the same.
+        findings.setdefault((found.code, found.subject, found.about), found)
     project.progress.finish()
     return FsckReport(
-        packs=look.packs,
-        objects=look.objects,
-        bytes_read=look.bytes_read,
-        findings=tuple(look.findings),
-        dangling=look.dangling,
-        unlisted=look.unlisted,
-        unlisted_size=look.unlisted_size,
+        packs=scope.packs,
+        objects=scope.objects,
+        bytes_read=scope.bytes_read,
+        findings=tuple(findings.values()),
+        dangling=scope.dangling,
+        unlisted=scope.unlisted,
+        unlisted_size=scope.unlisted_size,
     )
 
 
-@contextlib.contextmanager
-def _database_errors(look: _Look) -> Iterator[None]:
+def _check(scope: Scope, *, remote: bool, keyless: bool) -> Iterator[Finding]:
+    """Run every check that was asked for."""
+    project = scope.project
+    if not (project.is_set_up or project.has_packs):
+        if not (remote and keyless):
+            raise project.nothing_known()
+        yield from check_bucket(scope, None)
+        return
+    with project.locking():
+        store, wrong = _database(project)
+        yield from wrong
+        yield from _guarded(_local(scope, store, keyless=keyless))
+        if remote and store and not keyless:
+            yield from _guarded(check_remote(scope))
+        elif remote:
+            yield from check_bucket(scope, store)
+
+
+def _guarded(findings: Iterable[Finding]) -> Iterator[Finding]:
+    """Yield findings; report damage to the database that ends the search."""
     try:
-        yield
+        yield from findings
     except errors.CorruptDatabase as error:
-        look.fail(error, error.args[0], _REBUILD)
+        yield failure(error, error.args[0], REBUILD)
 
 
 # --- the local store ------------------------------------------------------------------------
 
 
-def _database(look: _Look) -> Store | None:
-    """Check the database; return its store, or None if the database is of no use."""
-    project = look.project
+def _database(project: Project) -> tuple[Store | None, list[Finding]]:
+    """Check the database.
+
+    Returns:
+        Its store, or None if the database is of no use, and the findings.
+    """
     path = project.state / DATABASE
     if not project.is_set_up:
-        look.add("corrupt-database", path, "it is gone, though packs are here", _REBUILD)
-        return None
+        about = "it is gone, though packs are here"
+        return None, [finding("corrupt-database", path, about, REBUILD)]
+    wrong = []
     try:
         found = project.database.connection.execute("PRAGMA integrity_check(10)").fetchall()
         said = [text for (text,) in found if text != "ok"]
         if said:
-            look.add("corrupt-database", path, said[0].replace("\n", " "), _REBUILD)
-        for (data,) in project.database.connection.execute("SELECT data FROM roots"):
-            try:
-                header, _ = read_header(data, "")
-            except errors.IntegrityError:
-                about = "the root that was seen last does not have its checksum"
-                raise errors.CorruptDatabase(path, about) from None
-            if header != project.header:
-                about = "its keys are not those of the root that was seen last"
-                raise errors.CorruptDatabase(path, about)
-        assert project.header
+            about = said[0].replace("\n", " ")
+            wrong.append(finding("corrupt-database", path, about, REBUILD))
+        _check_keys(project, path)
     except errors.NotSetUp:
-        look.add("corrupt-database", path, "it holds no keys of the repository", _REBUILD)
-        return None
+        about = "it holds no keys of the repository"
+        return None, [*wrong, finding("corrupt-database", path, about, REBUILD)]
     except errors.CorruptDatabase as error:
-        look.fail(error, path, _REBUILD)
-        return None
-    return project.store
+        return None, [*wrong, failure(error, path, REBUILD)]
+    return project.store, wrong
 
 
-def _here(look: _Look, store: Store | None, vault: Vault | None) -> None:
-    there = {path.name: path for path in verify.packs_in(look.project.state / "packs")}
+def _check_keys(project: Project, path: Path) -> None:
+    """Check that the database has the keys of the root that was seen last.
+
+    Raises:
+        CorruptDatabase: They are others, or the root is damaged.
+        NotSetUp: There are no keys.
+    """
+    for (data,) in project.database.connection.execute("SELECT data FROM roots"):
+        try:
+            header, _ = read_header(data, "")
+        except errors.IntegrityError:
+            about = "the root that was seen last does not have its checksum"
+            raise errors.CorruptDatabase(path, about) from None
+        if header != project.header:
+            about = "its keys are not those of the root that was seen last"
+            raise errors.CorruptDatabase(path, about)
+    assert project.header
+
+
+def _local(scope: Scope, store: Store | None, *, keyless: bool) -> Iterator[Finding]:
+    """Check the packs on disk, all that the local store names, and the second copy."""
+    vault = store.vault if store and not keyless else None
+    there = {path.name: path for path in verify.packs_in(scope.project.state / "packs")}
     recorded = {packed.id: packed for packed in store.packs()} if store else {}
-    look.start("Reading packs", {name: path.stat().st_size for name, path in there.items()})
+    scope.start("Reading packs", {name: path.stat().st_size for name, path in there.items()})
     for name in recorded.keys() - there.keys():
-        look.add("missing-pack", name, "it is recorded, but not there", _REBUILD)
+        yield finding("missing-pack", name, "it is recorded, but not there", REBUILD)
     for name, path in there.items():
-        _pack(look, path, recorded.get(name), store, vault)
-        if not look.part:
-            look.project.progress.advance(1)
+        yield from _pack(scope, path, recorded.get(name), store, vault)
+        if not scope.part:
+            scope.project.progress.advance(1)
     if store and vault:
-        _history(look, store)
-    if look.project.is_set_up:
-        _second_copy(look)
+        yield from _history(scope, store)
+    if scope.project.is_set_up:
+        yield from _second_copy(scope.project)
 
 
-def _second_copy(look: _Look) -> None:
+def _second_copy(project: Project) -> Iterator[Finding]:
     """Check the second copy of unpushed work in git's directory."""
-    slot = look.project.spare
+    slot = project.spare
     if slot is None:
         return
     try:
-        if spare.find(slot, look.project.config) is None:
+        if spare.find(slot, project.config) is None:
             return
-        for path, _ in spare.copies(slot, look.project.state):
+        for path, _ in spare.copies(slot, project.state):
             if not spare.is_sound(path):
                 about = f"its second copy in {slot.path} is damaged"
-                look.add("second-copy", path.name, about, _REPAIR)
+                yield finding("second-copy", path.name, about, REBUILD)
     except errors.BadSpare as error:
         # The command that holds the lock writes the second copy again.
-        look.add("second-copy", slot.path, error.message, fatal=False)
+        yield finding("second-copy", slot.path, error.message, fatal=False)
 
 
 def _is_whole(path: Path) -> bool:
@@ -242,11 +182,11 @@ def _is_whole(path: Path) -> bool:
 
 
 def _pack(
-    look: _Look, path: Path, packed: Pack | None, store: Store | None, vault: Vault | None
-) -> None:
+    scope: Scope, path: Path, packed: Pack | None, store: Store | None, vault: Vault | None
+) -> Iterator[Finding]:
     """Check a pack on disk."""
     name = path.name
-    look.packs += 1
+    scope.packs += 1
     known = sorted(store.locations(name)) if store and packed else []
     locations = known if vault else []
     try:
@@ -257,50 +197,52 @@ def _pack(
             _, locations = verify.index_of(path, vault, packed.epochs if packed else None)
         if store and packed is None:
             about = "nobody knows of it: left by a command that was killed, or forgotten"
-            look.add("unrecorded-pack", name, about, _REBUILD, fatal=False)
+            yield finding("unrecorded-pack", name, about, REBUILD, fatal=False)
         elif vault and store and sorted(locations) != known:
             about = "the database is wrong about where its objects lie"
-            look.add("wrong-locations", name, about, _REBUILD)
+            yield finding("wrong-locations", name, about, REBUILD)
     except errors.DorkyError as error:
         if packed is None and _is_whole(path):
             # A rotation may have written it: the key comes with the root that a pull fetches.
-            about = "nobody knows of it, and it is sealed with a key that is not known (yet)"
-            look.add("unrecorded-pack", name, about, "dorky pull", fatal=False)
+            about = "nobody knows of it, and it is encrypted with a key that is not known (yet)"
+            yield finding("unrecorded-pack", name, about, Remedy("pull"), fatal=False)
             return
-        look.fail(error, name, _REBUILD)
-    if look.reads(name):
+        yield failure(error, name, REBUILD)
+    if scope.reads(name):
         try:
-            look.whole(name, verify.blocks_of(path), locations, vault, _REBUILD)
+            blocks = verify.blocks_of(path)
+            yield from check_bytes(scope, name, blocks, locations, vault, REBUILD)
         except errors.DiskError as error:
-            look.fail(error, name, _REBUILD)
+            yield failure(error, name, REBUILD)
 
 
-def _history(look: _Look, store: Store) -> None:
+def _history(scope: Scope, store: Store) -> Iterator[Finding]:
     """Walk everything that the local store names."""
     start = reachability.named(store)
-    remedy = _REBUILD if ORIGIN in look.project.config.remotes() else _BACKUP
-
-    def failed(object_id: ObjectId, error: errors.DorkyError) -> None:
+    remedy = REBUILD if ORIGIN in scope.project.config.remotes() else BACKUP
+    failed: list[tuple[ObjectId, errors.DorkyError]] = []
+    reached = reachability.reach(
+        store, *start, failed=lambda object_id, error: failed.append((object_id, error))
+    )
+    for object_id, error in failed:
         by = start.commits.get(object_id) or start.contents.get(object_id)
         needed = f" ({by} needs it)" if by else ""
-        look.add(error.code, object_id, error.message + needed, remedy)
-
-    reached = reachability.reach(store, *start, failed=failed)
-    look.objects += len(reached.commits) + len(reached.trees)
+        yield finding(error.code, object_id, error.message + needed, remedy)
+    scope.objects += len(reached.commits) + len(reached.trees)
     missing = store.missing(reached.chunks)
     for name in _remotes(store):
         found = store.locate(missing, remote=name)
         missing -= {chunk for chunk, at in found.items() if at.kind is Kind.CHUNK}
     if missing:
-        _lost(look, store, reached.contents, missing)
+        yield from _lost(scope.project, store, reached.contents, missing)
     with contextlib.suppress(errors.DorkyError):  # unreadable objects are reported elsewhere
-        _masked(look, store)
-    look.dangling = reachability.dangling(reachability.unreached(store, reached.commits))
+        yield from _masked(scope.project, store)
+    scope.dangling = reachability.dangling(reachability.unreached(store, reached.commits))
 
 
-def _masked(look: _Look, store: Store) -> None:
+def _masked(project: Project, store: Store) -> Iterator[Finding]:
     """Report the entries of the newest commit that do not count."""
-    known = look.project.roster
+    known = project.roster
     for masked in projection.current(store, history.head_of(store)).reported():
         names = [group.name for group in placement.claimants(known, masked.path)]
         if masked.above:
@@ -310,7 +252,7 @@ def _masked(look: _Look, store: Store) -> None:
         else:
             about = f"it does not count: it belongs to {' '.join(names) or 'all'}"
             about += f", but is in the tree of {roster.name_of(known, masked.group)}"
-        look.add("masked-entry", masked.path, about, "dorky status", fatal=False)
+        yield finding("masked-entry", masked.path, about, Remedy("status"), fatal=False)
 
 
 def _remotes(store: Store) -> list[str]:
@@ -318,7 +260,9 @@ def _remotes(store: Store) -> list[str]:
     return [name for (name,) in store.database.connection.execute("SELECT remote FROM roots")]
 
 
-def _lost(look: _Look, store: Store, contents: Iterable[ObjectId], missing: set[ObjectId]) -> None:
+def _lost(
+    project: Project, store: Store, contents: Iterable[ObjectId], missing: set[ObjectId]
+) -> Iterator[Finding]:
     """Report the files that have lost some of their content."""
     names = {row.content: path for path, row in Index(store.database).rows().items()}
     with contextlib.suppress(errors.DorkyError):
@@ -334,188 +278,13 @@ def _lost(look: _Look, store: Store, contents: Iterable[ObjectId], missing: set[
         if gone and content in names:
             path = names[content]
             about = f"{len(gone)} of its {len(pieces)} pieces are neither here nor in the remote"
-            again = look.project.worktree.stat(path) is not None
-            word = errors.quoted(path)
-            remedy = f"if {path} is as it was: touch {word}, then dorky stage {word}"
-            look.add("missing-content", path, about, remedy if again else _BACKUP)
+            again = project.worktree.stat(path) is not None
+            remedy = Remedy("touch", (path,)) if again else BACKUP
+            yield finding("missing-content", path, about, remedy)
         else:
             older |= gone
     if older:
         about = (
             f"{len(older)} pieces of files in older revisions are neither here nor in the remote"
         )
-        look.add("missing-content", "older revisions", about, _BACKUP)
-
-
-# --- the remote, without a key --------------------------------------------------------------
-
-
-def _blocks(driver: Driver, name: str, size: int) -> Iterator[bytes]:
-    for start in range(0, size, verify.BLOCK):
-        yield driver.get_range(PACKS + name, start, min(start + verify.BLOCK, size))
-
-
-def _bucket(look: _Look, store: Store | None) -> None:
-    """Check the remote without a key."""
-    project = look.project
-    driver = project.driver()
-    version = None
-    try:
-        blob = driver.get(KEY)
-        assert blob is not None
-        version = blob.version
-        header, _ = read_header(blob.data, driver.url)
-        known = project.config.text("repository.id")
-        if known and header.repository != known:
-            raise errors.WrongRepository(driver.url, header.repository[:12], known[:12])
-    except errors.KeyNotFound:
-        look.fail(errors.RootVanished(driver.url), driver.url)
-    except errors.IntegrityError as error:
-        look.fail(error, driver.url)
-    stored = roots.stored(driver)
-    # The list in the root is encrypted, but may be known from an earlier fetch.
-    seen = store.database.root(ORIGIN) if store else None
-    listed = store.packs(ORIGIN) if store and seen and seen[0] == version else []
-    for packed in listed:
-        _listed(look, packed, stored, driver.url)
-    look.start("Reading the remote's packs", {name: stat.size for name, stat in stored.items()})
-    for name, stat in stored.items():
-        look.packs += 1
-        if stat.size > pack.LIMIT:
-            look.fail(errors.CorruptPack(name, f"{stat.size:,} bytes"), name, _BACKUP)
-            continue
-        try:
-            end = driver.get_range(PACKS + name, max(0, stat.size - FOOTER), stat.size)
-            pack.read_footer(name, end, stat.size)
-        except errors.IntegrityError as error:
-            look.fail(error, name, _BACKUP)
-        if look.reads(name):
-            look.whole(name, _blocks(driver, name, stat.size), (), None, _BACKUP)
-        elif not look.part:
-            project.progress.advance(1)
-
-
-def _listed(look: _Look, packed: Pack, stored: Mapping[str, Stat], url: str) -> bool:
-    """Check that a pack that the root lists is stored, with its size."""
-    found = stored.get(packed.id)
-    if found is None:
-        look.fail(errors.MissingPack(packed.id, url), packed.id, _BACKUP)
-    elif found.size != packed.size:
-        about = f"{found.size:,} bytes, the root says {packed.size:,}"
-        look.fail(errors.CorruptPack(packed.id, about), packed.id, _BACKUP)
-    return found is not None and found.size == packed.size
-
-
-# --- the remote -----------------------------------------------------------------------------
-
-
-def _remote(look: _Look, remote: Remote) -> None:
-    """Check the remote: its root, the packs that it lists, and all that its refs need."""
-    trouble: errors.DorkyError | None = None
-    try:
-        fetch(remote, look.project.progress)
-    except (errors.IntegrityError, errors.NotFound) as error:
-        trouble = error
-    try:
-        seen, stored = _settled(remote)
-    except (errors.IntegrityError, errors.NotFound) as error:
-        look.fail(error, remote.url)
-        return
-    before = len(look.findings)
-    listed = [packed for packed in seen.root.packs if _listed(look, packed, stored, remote.url)]
-    others = stored.keys() - {packed.id for packed in seen.root.packs}
-    look.unlisted = len(others)
-    look.unlisted_size = sum(stored[name].size for name in others)
-    held = _inline(look, remote, seen)
-    look.start("Reading the remote's packs", {packed.id: packed.size for packed in listed})
-    work = in_order(lambda packed: _tail(remote, packed), listed, threads=_THREADS, ahead=_THREADS)
-    for packed, (locations, count, wrong) in zip(listed, work, strict=True):
-        look.packs += 1
-        look.objects += count
-        for each in wrong:
-            look.fail(each, packed.id, _BACKUP)
-        known = sorted(remote.store.locations(packed.id, remote=remote.name))
-        if known and locations and sorted(locations) != known:
-            about = "the database is wrong about where its objects lie in the remote"
-            look.add("wrong-locations", packed.id, about, _REBUILD)
-        held.update(at.id for at in locations)
-        if look.reads(packed.id):
-            blocks = _blocks(remote.driver, packed.id, packed.size)
-            vault = remote.store.vault
-            look.whole(packed.id, blocks, locations, vault, _BACKUP, packed.epochs)
-        elif not look.part:
-            look.project.progress.advance(1)
-    if trouble and len(look.findings) == before:
-        look.fail(trouble, remote.url)
-    if trouble is None:
-        _complete(look, remote, seen, held)
-
-
-def _settled(remote: Remote) -> tuple[RootSnapshot, dict[str, Stat]]:
-    """Return the root, and the packs that were stored while it was in force."""
-    for _ in range(_ATTEMPTS):
-        answer = remote.read()
-        assert answer is not None
-        stored = roots.stored(remote.driver)
-        # A garbage collection may have run between the two reads.
-        gone = {packed.id for packed in answer[0].root.packs} - stored.keys()
-        if not gone or remote.driver.get(KEY, unless=answer[0].version) is None:
-            return answer[0], stored
-    raise errors.ServerBusy(remote.url, "its root keeps changing")
-
-
-def _inline(look: _Look, remote: Remote, seen: RootSnapshot) -> set[ObjectId]:
-    """Check the objects that the root holds inline; return their ids."""
-    vault = remote.store.vault
-
-    def check(item: Inline) -> None:
-        if not vault.is_foreign(item.data):
-            vault.read(item.kind, item.id, item.data, epochs=len(seen.header.epochs))
-
-    for item in seen.root.inline:
-        look.objects += 1
-        try:
-            check(item)
-        except errors.IntegrityError as error:
-            look.fail(error, item.id, _BACKUP)
-    return {item.id for item in seen.root.inline}
-
-
-def _tail(remote: Remote, packed: Pack) -> tuple[list[Location], int, list[errors.DorkyError]]:
-    """Return a pack's index, the number of its metadata objects, and the errors in them."""
-    vault = remote.store.vault
-    wrong: list[errors.DorkyError] = []
-    try:
-        if not 0 < packed.tail < packed.size <= pack.LIMIT:
-            raise errors.CorruptRoot(remote.url, f"pack {packed.id} of {packed.size} bytes")
-        tail = remote.driver.get_range(PACKS + packed.id, packed.tail, packed.size)
-        locations = pack.read_tail(packed, tail, vault)
-    except (errors.IntegrityError, errors.KeyNotFound) as error:
-        return [], 0, [error]
-    metadata = [at for at in locations if not at.kind.is_data]
-    for at in metadata:
-        start = at.offset - packed.tail
-        stored = tail[start : start + at.length]
-        try:
-            if not vault.is_foreign(stored):
-                vault.read(at.kind, at.id, stored, epochs=packed.epochs)
-        except errors.IntegrityError as error:
-            wrong.append(error)
-    return locations, len(metadata), wrong
-
-
-def _complete(look: _Look, remote: Remote, seen: RootSnapshot, held: set[ObjectId]) -> None:
-    """Check whether the remote lists everything that its refs need."""
-    store = remote.store
-    damaged: set[ObjectId] = set()
-    reached = reachability.reach(
-        store, seen.root.refs.values(), failed=lambda object_id, _: damaged.add(object_id)
-    )
-    wanted = reached.all
-    for commit in reached.commits.values():
-        wanted.update(commit.trees.values())
-    missing = sorted(wanted - held)
-    if missing:
-        shown = ", ".join(object_id[:12] for object_id in missing[:_SHOWN])
-        about = f"{len(missing)} objects that its history needs are in no pack it lists: {shown}"
-        look.add("missing-object", remote.url, about, _BACKUP)
+        yield finding("missing-content", "older revisions", about, BACKUP)

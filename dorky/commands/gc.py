@@ -83,7 +83,8 @@ def plan(
     try:
         needed = reachability.reachable(store)
     except errors.IntegrityError as error:
-        raise type(error)(*error.args, hint="dorky fsck: until it is mended nothing goes") from None
+        error.facts["blocks"] = "gc"
+        raise
     since = time.time() - (GRACE if grace is None else grace).total_seconds()
     packs = list(_recorded(store, since))
     doubtful = {at.id for pack in packs if pack.old for at in pack.places} - needed
@@ -142,7 +143,7 @@ def _recorded(store: Store, since: float) -> Iterator[_Pack]:
         try:
             old = path.stat().st_mtime <= since
         except FileNotFoundError:
-            raise errors.CorruptPack(packed.id, "it is gone", hint="dorky fsck") from None
+            raise errors.CorruptPack(packed.id, "it is gone", blocks="pack") from None
         places = [
             PackedObject(at.kind, at.id, packed.id, at.offset, at.length)
             for at in store.locations(packed.id)

@@ -1,7 +1,7 @@
 """Inspection: what a command shows of the local files, the index and the history.
 
 The functions take plain values and return the frozen records of `dorky.results`; they never print.
-Paths are as the user types them, relative to the current directory.
+Paths are repository paths, or absolute.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ import contextlib
 import functools
 import os
 import stat as stat_module
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from dorky import errors
 from dorky.format.model import Commit, Entry, Kind, ObjectId
 from dorky.keys import placement, roster
-from dorky.merge import commits as merge
-from dorky.merge import rewrite
+from dorky.merge import pending
 from dorky.project import ORIGIN, Project
 from dorky.results import Change, Diff, FileDiff, FileEntry, LogEntry, Masked, Status
 from dorky.store import history, projection
@@ -26,6 +26,9 @@ from dorky.store.history import HEAD, MAIN, Difference, Placed
 from dorky.store.index import Row, mode_of
 from dorky.store.projection import View
 from dorky.worktree import staging
+
+if TYPE_CHECKING:
+    from dorky.keys.teamlog import Team
 
 StrPath = str | os.PathLike[str]
 
@@ -36,59 +39,82 @@ _Noted = tuple[str, list[Masked]]
 
 
 def repository_paths(project: Project, paths: StrPath | Iterable[StrPath]) -> list[str]:
-    """Return the repository paths of what the user typed, which may be a single path."""
+    """Return the repository paths of paths, or of a single one (see `Project.repository_path`)."""
     several = [paths] if isinstance(paths, str | os.PathLike) else paths
-    return [project.worktree.relative(path) for path in several]
+    return [project.repository_path(path) for path in several]
 
 
 def status(project: Project) -> Status:
     """Return how the files, the index, ``HEAD`` and the remote (as last seen) differ."""
     seen = project.worktree.survey(project.ignore, project.index.proofs(), staging.looks_secret)
-    rows = project.index.rows(seen.unproven) if seen.unproven else {}
-    unstaged = staging.unstaged(project.worktree, project.store, project.index, rows, seen.unproven)
-    ahead = behind = 0
+    merging = pending.load(project.database)
+    unmerged = {conflict.path for conflict in merging.conflicts} if merging else set()
+    unstaged, absent = _unstaged(project, seen.unproven, unmerged)
     remote = ORIGIN if ORIGIN in project.config.remotes() else ""
-    if remote:
-        upstream = project.database.ref(f"{remote}/{MAIN}")
-        ahead, behind = history.ahead_behind(project.store, project.database.ref(MAIN), upstream)
-    known = project.roster
-    own = project.index.groups
-    owner = placement.owner(known)
-    closed = tuple(group.name for group in roster.living(known) if group.id not in own)
-    merging = merge.load(project.database)
-    pending = {conflict.path for conflict in merging.conflicts} if merging else set()
-    aside = {conflict.beside for conflict in merging.conflicts} if merging else set()
-    purged = tombstone_finder(project)
+    ahead, behind = _ahead_behind(project) if remote else (0, 0)
+    head = history.head_of(project.store)
     return Status(
         branch=MAIN,
-        head=history.head_of(project.store),
+        head=head,
         detached=bool(project.database.get("head")),
         remote=remote,
         fetched=project.database.root(ORIGIN) is not None,
         ahead=ahead,
         behind=behind,
-        staged=tuple(
-            change
-            for change in staging.staged(project.store, project.index)
-            if change.path not in pending
-        ),
-        unstaged=tuple(change for change in unstaged if change.path not in pending),
-        absent=sum(row.absent for row in rows.values()),
-        # A file that can't be staged anyway deserves no hint.
-        secrets=tuple(
-            path
-            for path in sorted(seen.others)
-            if path not in aside | pending
-            and (not known.groups or owner(path) in own)
-            and not purged(path)
-        ),
-        closed=closed,
-        masked=masked_entries(project, history.head_of(project.store)),
+        staged=_staged(project, unmerged),
+        unstaged=unstaged,
+        absent=absent,
+        secrets=_secrets(project, seen.others, merging),
+        closed=_closed(project),
+        masked=masked_entries(project, head),
         requests=tuple(project.database.text("requests").split()),
         merging=merging.label if merging else "",
         conflicts=merging.conflicts if merging else (),
         moved=project.moved_from() if remote else "",
     )
+
+
+def _ahead_behind(project: Project) -> tuple[int, int]:
+    upstream = project.database.ref(f"{ORIGIN}/{MAIN}")
+    return history.ahead_behind(project.store, project.database.ref(MAIN), upstream)
+
+
+def _staged(project: Project, unmerged: Collection[str]) -> tuple[Change, ...]:
+    changes = staging.staged(project.store, project.index)
+    return tuple(change for change in changes if change.path not in unmerged)
+
+
+def _unstaged(
+    project: Project, unproven: Mapping[str, os.stat_result | None], unmerged: Collection[str]
+) -> tuple[tuple[Change, ...], int]:
+    """Return the changes that are not staged, and how many staged files are not on disk yet."""
+    rows = project.index.rows(unproven) if unproven else {}
+    changes = staging.unstaged(project.worktree, project.store, project.index, rows, unproven)
+    return (
+        tuple(change for change in changes if change.path not in unmerged),
+        sum(row.absent for row in rows.values()),
+    )
+
+
+def _secrets(
+    project: Project, others: Iterable[str], merging: pending.State | None
+) -> tuple[str, ...]:
+    """Return the files that look like secrets and that could be staged."""
+    known, own = project.roster, project.index.groups
+    owner, purged = placement.owner(known), tombstone_finder(project)
+    conflicts = merging.conflicts if merging else ()
+    in_merge = {path for conflict in conflicts for path in (conflict.path, conflict.beside)}
+    return tuple(
+        path
+        for path in sorted(others)
+        if path not in in_merge and (not known.groups or owner(path) in own) and not purged(path)
+    )
+
+
+def _closed(project: Project) -> tuple[str, ...]:
+    """Return the groups whose files the user can't read."""
+    own = project.index.groups
+    return tuple(group.name for group in roster.living(project.roster) if group.id not in own)
 
 
 def log(
@@ -97,6 +123,8 @@ def log(
     path: StrPath | None = None,
     *,
     limit: int | None = None,
+    changes: bool = False,
+    signatures: bool = False,
 ) -> Iterator[LogEntry]:
     """Return the commits that led to a revision, newest first.
 
@@ -105,18 +133,27 @@ def log(
         revision: Where to begin.
         path: Only commits that changed this file, or something below this directory.
         limit: The largest number of commits.
+        changes: Whether to tell the files that each commit changed, which reads its trees.
+        signatures: Whether to verify the signatures of the commits.
     """
-    name = "" if path is None else project.worktree.relative(path)
+    name = "" if path is None else project.repository_path(path)
     start = history.resolve(project.store, revision)
     found = 0
     refs = project.database.refs()
+    team = project.team
     for node in history.ancestors(project.store, [start]):
         if limit is not None and found >= limit:
             return
         if name and not history.touches(project.store, node.commit, name):
             continue
         found += 1
-        yield log_entry(project, node.commit, node.id, refs=refs)
+        entry = log_entry(project, node.commit, node.id, refs=refs, team=team)
+        if signatures:
+            from dorky.store import authorship
+
+            fault = authorship.fault(project.store, team, node.id, node.commit)
+            entry = msgspec.structs.replace(entry, fault=fault)
+        yield _with_changes(project, entry) if changes else entry
     if name and not found:
         raise errors.PathNotTracked(name, f" anywhere in the history of {revision}")
 
@@ -128,10 +165,13 @@ def log_entry(
     changes: tuple[Change, ...] = (),
     *,
     refs: Mapping[str, ObjectId] | None = None,
+    team: Team | None = None,
 ) -> LogEntry:
     """Return what `log` and `show` report of a commit."""
     if refs is None:
         refs = project.database.refs()
+    if team is None:
+        team = project.team
     return LogEntry(
         id=commit_id,
         parents=commit.parents,
@@ -141,16 +181,32 @@ def log_entry(
         git=commit.git,
         refs=tuple(ref for ref, held in refs.items() if held == commit_id),
         changes=changes,
+        signer=team.names.get(commit.signer, ""),
+        key=_fingerprint(commit.signer) if commit.signer in team.names else "",
     )
+
+
+def _fingerprint(signer: str) -> str:
+    from dorky.keys import ssh
+
+    return ssh.fingerprint(signer)
 
 
 def show(project: Project, revision: str = "HEAD") -> LogEntry:
     """Return a commit and the files that it changed against its first parent."""
     commit_id = history.resolve(project.store, revision)
     commit = history.read_commit(project.store, commit_id)
-    parent = commit.parents[0] if commit.parents else None
-    entry = log_entry(project, commit, commit_id, changes_between(project, parent, commit_id))
-    return msgspec.structs.replace(entry, closed=closed_groups(project, parent, commit_id))
+    return _with_changes(project, log_entry(project, commit, commit_id))
+
+
+def _with_changes(project: Project, entry: LogEntry) -> LogEntry:
+    """Return an entry with the files that it changed against its first parent."""
+    parent = entry.parents[0] if entry.parents else None
+    return msgspec.structs.replace(
+        entry,
+        changes=changes_between(project, parent, entry.id),
+        closed=closed_groups(project, parent, entry.id),
+    )
 
 
 def closed_groups(project: Project, old: ObjectId | None, new: ObjectId | None) -> tuple[str, ...]:
@@ -225,7 +281,7 @@ def ls(project: Project, revision: str = "HEAD", path: StrPath | None = None) ->
     commit = history.resolve(project.store, revision)
     found = committed_entries(project, commit)
     if path is not None:
-        name = project.worktree.relative(path)
+        name = project.repository_path(path)
         found = {kept: found[kept] for kept in staging.tracked(found, [name], f" in {revision}")}
     return [
         FileEntry(path=name, mode=f"{entry.mode:06o}", size=entry.size, content=entry.content)
@@ -233,20 +289,20 @@ def ls(project: Project, revision: str = "HEAD", path: StrPath | None = None) ->
     ]
 
 
-def cat(project: Project, revision: str, path: str) -> Iterator[bytes]:
+def cat(project: Project, revision: str, path: StrPath) -> Iterator[bytes]:
     """Yield the content of a committed file, piece by piece, verified.
 
     Args:
         project: The project.
         revision: The revision that holds the file.
-        path: The path in the repository, from its root.
+        path: The file.
 
     Raises:
         PathNotTracked: The revision holds no such file.
     """
     from dorky.worktree import checkout
 
-    group, entry = lookup_file(project, revision, path)
+    group, entry = lookup_file(project, revision, project.repository_path(path))
     fetch_missing(project, checkout.needed(project.store, [entry]))
     return checkout.read(project.store, entry, group)
 
@@ -278,9 +334,7 @@ def diff(
 
     commits = [history.resolve(project.store, revision) for revision in _each(revisions)]
     if len(commits) > (1 if staged else 2):
-        raise errors.UsageError(
-            "a diff has two sides, these are more", hint="dorky diff A B, or dorky diff A..B"
-        )
+        raise errors.TooManyRevisions
     old, new, disk = _diff_sides(project, commits, repository_paths(project, paths), staged=staged)
     differing = {
         path: (was, now)
@@ -408,21 +462,24 @@ def lookup_file(project: Project, revision: str, path: str) -> Placed:
     if placed := dict(view.files([path])).get(path):
         return placed
     if any(entry.is_tree for entry in history.lookup(project.store, view.trees, path)):
-        where = f"{errors.quoted(revision)} {errors.quoted(path)}"
-        raise errors.UsageError(f"{path} is a directory", hint=f"dorky ls {where}")
-    hint = tombstone_finder(project)(path) or f"dorky ls {errors.quoted(revision)}"
-    raise errors.PathNotTracked(path, f" in {revision}", hint=hint)
+        raise errors.DirectoryNamed(path, revision=revision)
+    purge = tombstone_finder(project)(path)
+    raise errors.PathNotTracked(path, f" in {revision}", purge=purge, revision=revision)
 
 
 def tombstone_finder(project: Project) -> Callable[[str], str]:
     """Return a function that gives the message for a user who looks for a purged file."""
+    if not project.purges:
+        return lambda _: ""
+    from dorky.merge import rewrite
+
     purges = [(rewrite.selector(purge.paths), purge) for purge in reversed(project.purges)]
 
     def tombstone(path: str) -> str:
         for selects, purge in purges:
             if selects(path):
                 why = f": {purge.reason}" if purge.reason else ""
-                return f"{purge.author} took it out of all history on {purge.time:%Y-%m-%d}{why}"
+                return f"{purge.author} purged it from all history on {purge.time:%Y-%m-%d}{why}"
         return ""
 
     return tombstone
@@ -455,8 +512,7 @@ def _each(revisions: Sequence[str]) -> Iterator[str]:
     """Yield revisions, both ends of a range one by one."""
     for revision in revisions:
         if "..." in revision:
-            hint = "dorky diff A..B compares the two"
-            raise errors.UsageError(f"{revision} has three dots", hint=hint)
+            raise errors.BadRange(revision)
         first, dots, last = revision.partition("..")
         yield first or HEAD
         if dots:

@@ -9,9 +9,10 @@ import msgspec
 
 from dorky import errors
 from dorky.commands.checkout import attached_head, check_no_merge
+from dorky.commands.exposures import exposures
 from dorky.commands.inspect import StrPath, repository_paths, tombstone_finder
-from dorky.commands.sync import OWN_PURGE, apply_purges, fetch_root
-from dorky.commands.team import exposures
+from dorky.commands.purges import OWN_PURGE, apply_purges
+from dorky.commands.upstream import fetch_root
 from dorky.drivers.base import Inspected
 from dorky.format.model import ALL, ObjectId, Purge
 from dorky.keys import roster
@@ -43,10 +44,10 @@ def plan_purge(project: Project, paths: StrPath | Iterable[StrPath]) -> PurgePla
         found = rewrite.versions(project.store, head, selects)
         for name in names:
             if not any(map(rewrite.selector([name]), found)):
-                hint = tombstone_finder(project)(name)
-                if hint:  # the purge may have been interrupted
-                    hint += "; for what the bucket has left: dorky gc --remote --grace 0"
-                raise errors.PathNotTracked(name, " anywhere in history", hint=hint or None)
+                earlier = tombstone_finder(project)(name)
+                raise errors.PathNotTracked(
+                    name, " anywhere in history", purge=earlier, purging=True
+                )
         with project.store.writer() as writer:  # the writer is never saved
             became = rewrite.rewrite(project.store, writer, [head], selects)
         entries = {
@@ -83,7 +84,7 @@ def _settled_head(project: Project) -> ObjectId:
     if ORIGIN in project.config.remotes():
         fetch_root(project)
         if project.database.ref(f"{ORIGIN}/{MAIN}") != head:
-            raise errors.Conflict("your commits and the remote's differ", hint="dorky sync")
+            raise errors.OutOfStep
     for epoch in project.header.epochs:
         if epoch.group not in project.vault.groups:
             name = roster.name_of(project.roster, epoch.group)
@@ -121,7 +122,7 @@ def purge(project: Project, plan: PurgePlan, *, reason: str = "") -> PurgePlan:
     with project.locked():
         head = _settled_head(project)
         if head != plan.head:
-            raise errors.Conflict("there are commits since the plan", hint="plan again")
+            raise errors.PlanOutdated
         with project.store.writer() as writer:
             selects = rewrite.selector(plan.paths)
             became = rewrite.rewrite(project.store, writer, [head], selects)[head]

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from dorky import errors
+from dorky.commands import undo
 from dorky.commands.checkout import carry_out
 from dorky.commands.commit import commit
 from dorky.commands.inspect import StrPath, repository_paths
 from dorky.commands.stage import check_unmarked, clear_conflicts, stage_selection
-from dorky.commands.undo import take_back
-from dorky.merge import commits
+from dorky.merge import pending
 from dorky.paths import shown
 from dorky.project import Project
 from dorky.results import LogEntry, Resolved, Undone
@@ -45,9 +45,7 @@ def resolve(
         WouldOpen: A file now belongs to other readers than the group that has closed it.
     """
     if ours and theirs:
-        raise errors.UsageError(
-            "--ours and --theirs exclude each other", hint="dorky resolve FILE --ours"
-        )
+        raise errors.UsageError("Ours and theirs exclude each other")
     names = repository_paths(project, paths)
     with project.operation(f"resolve {shown(names)}"):
         state = merge_in_progress(project)
@@ -55,8 +53,7 @@ def resolve(
         try:
             chosen = staging.tracked(pending, names)
         except errors.PathNotTracked as error:
-            what = f"{error.args[0]} has no conflict"
-            raise errors.NotFound(what, hint="dorky status") from None
+            raise errors.NoConflict(error.args[0]) from None
         backup = ""
         if ours or theirs:
             side = history.head_of(project.store) if ours else state.theirs
@@ -102,19 +99,19 @@ def _take_as_it_is(project: Project, paths: Sequence[str], readers: str = "") ->
     try:
         stage_selection(project, rows, chosen, readers)
     except errors.WouldOpen as error:
-        hint = error.hint.replace("dorky stage", "dorky resolve")
-        raise errors.WouldOpen(*error.args, hint=hint) from None
+        error.facts["command"] = "resolve"
+        raise
 
 
-def merge_in_progress(project: Project) -> commits.State:
+def merge_in_progress(project: Project) -> pending.State:
     """Return the merge in progress.
 
     Raises:
         NothingToDo: There is none.
     """
-    state = commits.load(project.database)
+    state = pending.load(project.database)
     if state is None:
-        raise errors.NothingToDo("no merge is in progress", hint="dorky status")
+        raise errors.NoMerge
     return state
 
 
@@ -140,8 +137,6 @@ def merge_abort(project: Project) -> Undone:
     with project.operation("merge --abort"):
         state = merge_in_progress(project)
         if not oplog.known(project.database, state.operation):
-            raise errors.UsageError(
-                "what was here before the merge is not known any more: it began too long ago",
-                hint="dorky resolve FILE --ours, then dorky merge --continue",
-            )
-        return take_back(project, state.operation, force=True)
+            raise errors.MergeForgotten
+        plan = undo.plan_undo(project, state.operation, force=True)
+        return undo.apply(project, plan, force=True)

@@ -5,28 +5,29 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import shlex
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from dorky import errors, files
+from dorky.commands.access import recovery as second_way
 from dorky.commands.inspect import StrPath, committed_entries
-from dorky.commands.sync import download, first_root, pull, refresh
-from dorky.commands.team import recovery as second_way
+from dorky.commands.sync import download, pull, refresh
+from dorky.commands.upstream import first_root
 from dorky.config import RC, Config, check, choice
 from dorky.drivers import consent, open_driver
 from dorky.format import model
-from dorky.format.model import Member, Roster
-from dorky.keys import age, identities, roster, vault
+from dorky.format.model import Header, Locked, Member, Roster
+from dorky.keys import age, identities, roster, signing, vault
+from dorky.keys.vault import Vault
 from dorky.progress import SILENT, Progress
 from dorky.project import FIRST, ORIGIN, Project
 from dorky.remote import root as roots
 from dorky.remote.push import remember
 from dorky.remote.root import Remote
-from dorky.results import Initialized, Transfer
+from dorky.results import Initialized, PullResult
 from dorky.store.history import MAIN
 
 P = TypeVar("P", bound=Project)
@@ -71,45 +72,99 @@ def init(
     place = Path(root).resolve()
     settings = _remote_settings(place, ORIGIN, url, options or {})
     project = kind(place, config=Config(place, flags=settings), progress=progress, ask=ask)
-    if plain and (name or recovery):
-        raise errors.UsageError("a plain repository has no keys, and so no team")
+    if plain and recovery:
+        raise errors.UsageError("an unencrypted repository has no keys to recover")
     if name:
         roster.check_name(name, "member")
-    identity, made = (None, False) if plain else identities.own(project.config)
-    members = []
-    if identity:
-        own = name or roster.suggest_name(project.author)
-        members.append(Member(own, (identity.public,)))
-    second = second_way(recovery, passphrase) if recovery else None
-    if second:
-        members.append(Member("recovery", second.recipients))
+    founders = _founders(project, name, recovery, passphrase)
     header, opened = vault.create(
-        [key for member in members for key in member.recipients],
-        (second.locked,) if second and second.locked else (),
+        () if plain else [key for member in founders.members for key in member.recipients],
+        founders.locked,
     )
     with _beginning(project, "init"):
-        with project.database.transaction():
-            project.database.set("header", model.encode(header))
-            project.database.set("roster", model.encode(Roster(tuple(members))))
-        first = roots.encode(*first_root(project), opened)
-        files.write_atomic(project.state / FIRST, first)
+        _record(project, header, opened, founders.members)
         project.write_rc(opened, settings)
         _allow_typed(project, ORIGIN, settings)
         project.settle()
         url = project.config.text(f"remotes.{ORIGIN}.url")
         if url:
-            _found(project, project.remote())
+            _write_first_root(project, project.remote())
     return project, Initialized(
         root=str(place),
         repository=header.repository,
         url=project.remote().url if url else "",
-        sealed=not plain,
-        public_key=identity.public if identity else "",
-        identity="" if plain or project.config.identity_text else str(project.config.identity_path),
-        new_identity=made,
-        member=members[0].name if members else "",
-        recovery=second.secret if second else "",
+        encrypted=not plain,
+        public_key=founders.public_key,
+        identity="" if project.config.identity_text else str(project.config.identity_path),
+        new_identity=founders.new_identity,
+        member=founders.members[0].name,
+        recovery=founders.secret,
     )
+
+
+class _Founders(NamedTuple):
+    """The first members of a repository; none if it is unencrypted.
+
+    Attributes:
+        members: The user, and the second way in.
+        public_key: The user's public key.
+        new_identity: Whether the user's key was made for this repository.
+        locked: The secret key of the second way in, if it is to lie in the repository.
+        secret: The secret key of the second way in, if it is to be written down.
+    """
+
+    members: tuple[Member, ...]
+    public_key: str
+    new_identity: bool
+    locked: tuple[Locked, ...] = ()
+    secret: str = ""
+
+
+def _founders(project: Project, name: str, recovery: str, passphrase: str) -> _Founders:
+    """Return the first members, with the user's key, which is made if there is none."""
+    identity, made = identities.own(project.config)
+    user = signing.member(name or roster.suggest_name(project.author), identity, "admin")
+    if not recovery:
+        return _Founders((user,), identity.public, made)
+    second = second_way(recovery, passphrase)
+    heir = Member("recovery", second.recipients, (), dict(second.signers), "admin")
+    return _Founders(
+        (user, heir),
+        identity.public,
+        made,
+        (second.locked,) if second.locked else (),
+        second.secret,
+    )
+
+
+def _record(project: Project, header: Header, opened: Vault, members: tuple[Member, ...]) -> None:
+    """Record the keys and members of a new repository, and its first root, locally."""
+    with project.database.transaction():
+        project.database.set("header", model.encode(header))
+        project.database.set("roster", model.encode(Roster(members)))
+        project.found_team()
+    first = roots.encode(*first_root(project), opened, project.signer)
+    files.write_atomic(project.state / FIRST, first)
+
+
+def _write_first_root(project: Project, remote: Remote) -> None:
+    """Write the first root of a repository.
+
+    Raises:
+        RepositoryExists: The remote holds a repository.
+    """
+    try:
+        remote.driver.get(roots.KEY)
+    except errors.KeyNotFound:
+        pass
+    else:
+        raise errors.RepositoryExists(remote.url)
+    project.check_swaps(remote)
+    try:
+        won = remote.swap(*first_root(project))
+    except (errors.PreconditionFailed, errors.WrongRepository):
+        raise errors.RepositoryExists(remote.url) from None
+    remember(remote, won, ())
 
 
 def clone(
@@ -123,7 +178,7 @@ def clone(
     fingerprint: str = "",
     progress: Progress = SILENT,
     ask: age.Ask = age.nobody,
-) -> tuple[P, Transfer]:
+) -> tuple[P, PullResult]:
     """Make a directory that holds the newest state of the repository at ``url``.
 
     Whether the remote honours conditional writes is found out before the first push, so that users
@@ -173,41 +228,64 @@ def _beginning(project: Project, command: str) -> Iterator[None]:
     Raises:
         AlreadyARepository: There is a project, or another command was faster.
     """
-    made = not project.root.exists()
+    made = _make_directories(project)
+    with project.locking():
+        resumed = _resume(project, command)
+        try:
+            _begin(project, command)
+            yield
+            project.database.set(_UNFINISHED, b"")
+        except BaseException:
+            if not resumed:  # the files of a continued clone may have been edited since
+                _delete_begun(project, directory=made)
+            raise
+
+
+def _make_directories(project: Project) -> bool:
+    """Make the project's directory and state; return whether the directory was missing."""
+    missing = not project.root.exists()
     project.check_ownership()
     with files.disk_errors(project.root):
         # Not everyone may write to it, whatever the umask.
         project.root.mkdir(mode=0o775, parents=True, exist_ok=True)
     project.make_state()
-    with project.locking():
-        killed = _was_killed(project, command)
-        resumed = killed and command == "clone"
-        if killed and not resumed:
-            _take_back(project)
-        elif not resumed and (
-            project.is_set_up or project.has_packs or (project.root / RC).exists()
-        ):
-            raise errors.AlreadyARepository(project.root)
-        try:
-            project.set_up()
-            if project.spare:  # the user has just named the place
-                from dorky.store import spare
+    return missing
 
-                spare.forget(project.spare)
-            project.database.set(_UNFINISHED, command.encode())
-            yield
-            project.database.set(_UNFINISHED, b"")
-        except BaseException:
-            if resumed:  # its files may have been edited since
-                raise
-            with contextlib.suppress(errors.DorkyError, OSError):
-                _remove_checked_out(project)
-            project.tear_down()
-            (project.root / RC).unlink(missing_ok=True)
-            if made:
-                with contextlib.suppress(OSError):
-                    project.root.rmdir()
-            raise
+
+def _resume(project: Project, command: str) -> bool:
+    """Delete what a killed init has left; return whether a killed clone is continued.
+
+    Raises:
+        AlreadyARepository: There is a project, or another command was faster.
+    """
+    if _was_killed(project, command):
+        if command == "clone":
+            return True
+        _take_back(project)
+    elif project.is_set_up or project.has_packs or (project.root / RC).exists():
+        raise errors.AlreadyARepository(project.root)
+    return False
+
+
+def _begin(project: Project, command: str) -> None:
+    """Set the project up, and record which command makes it."""
+    project.set_up()
+    if project.spare:  # the user has just named the place
+        from dorky.store import spare
+
+        spare.forget(project.spare)
+    project.database.set(_UNFINISHED, command.encode())
+
+
+def _delete_begun(project: Project, *, directory: bool) -> None:
+    """Delete what a failed command has made, and its directory if ``directory``."""
+    with contextlib.suppress(errors.DorkyError, OSError):
+        _remove_checked_out(project)
+    project.tear_down()
+    (project.root / RC).unlink(missing_ok=True)
+    if directory:
+        with contextlib.suppress(OSError):
+            project.root.rmdir()
 
 
 def _was_killed(project: Project, command: str) -> bool:
@@ -244,22 +322,6 @@ def _remove_checked_out(project: Project) -> None:
     if project.is_set_up:
         for path in committed_entries(project, project.database.ref(f"{ORIGIN}/{MAIN}")):
             project.worktree.remove(path)
-
-
-def _found(project: Project, remote: Remote) -> None:
-    """Write the first root of a repository."""
-    try:
-        remote.driver.get(roots.KEY)
-    except errors.KeyNotFound:
-        pass
-    else:
-        raise errors.RepositoryExists(remote.url)
-    project.check_swaps(remote)
-    try:
-        won = remote.swap(*first_root(project))
-    except (errors.PreconditionFailed, errors.WrongRepository):
-        raise errors.RepositoryExists(remote.url) from None
-    remember(remote, won, ())
 
 
 def add_remote(project: Project, name: str, url: str, options: Mapping[str, str | bool]) -> None:
@@ -341,25 +403,24 @@ def download_from(
     ask: age.Ask = age.nobody,
 ) -> Path:
     """Run `download` without a project; everything but the file is deleted afterwards."""
-    with tempfile.TemporaryDirectory(prefix="dorky-") as scratch:
-        place = Path(scratch).resolve()
-        flags = _remote_settings(place, ORIGIN, url, options or {})
-        flags |= _expected(plain=plain)
-        config = Config(place, flags=flags)
-        with Project(place, config=config, progress=progress, ask=ask) as project:
-            # This state is used only once: it needs no lasting key, and no home to keep one in.
-            project.set_up(key=os.urandom(32))
-            with _following_by(url):
-                head = refresh(project).new
-            if head:
-                project.database.set_ref(MAIN, head)
-            return download(project, revision, path, destination, force=force)
+    flags = _remote_settings(None, ORIGIN, url, options or {}) | _expected(plain=plain)
+    config = Config(None, flags=flags)
+    with (
+        tempfile.TemporaryDirectory(prefix="dorky-") as state,
+        Project(None, config=config, state=Path(state), progress=progress, ask=ask) as project,
+    ):
+        project.set_up()
+        with _following_by(url):
+            head = refresh(project).new
+        if head:
+            project.database.set_ref(MAIN, head)
+        return download(project, revision, path, destination, force=force)
 
 
 def _remote_settings(
-    root: Path, name: str, url: str, options: Mapping[str, str | bool]
+    root: Path | None, name: str, url: str, options: Mapping[str, str | bool]
 ) -> dict[str, str | bool]:
-    """Return the settings of a remote for the `.dorkyrc` in ``root``, by key.
+    """Return the settings of a remote, by key: for the `.dorkyrc` in ``root``, if it is given.
 
     Raises:
         BadURL: No driver understands ``url``.
@@ -367,9 +428,11 @@ def _remote_settings(
     if not url:
         return {}
     place = urlsplit(open_driver(url, {}).url)
-    if place.scheme == "file" and Path(unquote(place.path)).resolve().is_relative_to(root):
+    if root is None:
+        url = url if "://" in url else str(files.expanded(url).absolute())
+    elif place.scheme == "file" and Path(unquote(place.path)).resolve().is_relative_to(root):
         raise errors.BadURL(url, "a remote inside the project would be staged with it")
-    if "://" not in url and not url.startswith(("/", "~")):
+    elif "://" not in url and not url.startswith(("/", "~")):
         # `.dorkyrc` is shared, so a relative directory is relative to it.
         url = os.path.relpath(Path.cwd() / url, root)
     settings = {"url": url, **options}
@@ -380,12 +443,12 @@ def _remote_settings(
 
 @contextlib.contextmanager
 def _following_by(url: str) -> Iterator[None]:
-    """Name the command that accepts a rewound remote where there is no project to pull in."""
+    """Note in the error of a rewound remote that it was cloned: there is no project to pull in."""
     try:
         yield
     except errors.Rewound as error:
-        hint = f"ask who restored it; to follow: dorky clone --accept-rewind {shlex.quote(url)}"
-        raise errors.Rewound(*error.args, hint=hint) from error
+        error.facts["cloning"] = url
+        raise
 
 
 def _expected(*, plain: bool, fingerprint: str = "") -> dict[str, str | bool]:
@@ -395,10 +458,7 @@ def _expected(*, plain: bool, fingerprint: str = "") -> dict[str, str | bool]:
         UsageError: ``fingerprint`` is not a fingerprint.
     """
     if fingerprint and not re.fullmatch(r"[0-9a-f]{64}", fingerprint):
-        raise errors.UsageError(
-            f"a fingerprint has 64 hex digits, unlike {fingerprint!a}",
-            hint="a member sees it by: dorky config get repository.fingerprint",
-        )
+        raise errors.BadFingerprint(ascii(fingerprint))
     found: dict[str, str | bool] = {}
     if plain:
         found["repository.unencrypted"] = True

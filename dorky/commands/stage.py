@@ -1,7 +1,7 @@
 """Local work: stage, unstage, delete, commit and restore files.
 
 The functions take plain values and return the frozen records of `dorky.results`; they never print.
-Paths are as the user types them, relative to the current directory.
+Paths are repository paths, or absolute.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from dorky.config import RC
 from dorky.format.model import ALL
 from dorky.keys import placement, roster
 from dorky.keys.roster import GroupOf
-from dorky.merge import commits
+from dorky.merge import pending
 from dorky.paths import shown
 from dorky.project import Project
 from dorky.results import Change, CheckedOut, Staged
@@ -68,7 +68,7 @@ def stage(
                 raise errors.UnstorablePath(
                     name,
                     f"{link} is a symbolic link",
-                    hint="stage the link itself, or the file by its real path",
+                    link=link,
                 )
         chosen = staging.select(project.worktree, project.ignore, rows, names, force=force)
         settled = _settled_by(project, names, chosen)
@@ -83,13 +83,13 @@ def _settled_by(project: Project, names: Iterable[str], chosen: staging.Selectio
     Raises:
         StillMarked: A named file still has conflict markers.
     """
-    state = commits.load(project.database)
+    state = pending.load(project.database)
     if state is None:
         return set()
-    pending = {conflict.path for conflict in state.conflicts}
-    named = pending.intersection(names)
+    unsettled = {conflict.path for conflict in state.conflicts}
+    named = unsettled.intersection(names)
     check_unmarked(project, named)
-    for path in (pending - named) | {conflict.beside for conflict in state.conflicts}:
+    for path in (unsettled - named) | {conflict.beside for conflict in state.conflicts}:
         if path not in chosen.named:
             chosen.present.pop(path, None)
             chosen.gone.discard(path)
@@ -116,7 +116,7 @@ def clear_conflicts(project: Project, paths: Collection[str]) -> None:
 
     A copy that was edited stays: it is a file like any other.
     """
-    state = commits.load(project.database)
+    state = pending.load(project.database)
     if state is None or not paths:
         return
     besides = {
@@ -137,7 +137,7 @@ def clear_conflicts(project: Project, paths: Collection[str]) -> None:
     if gone and git.find(project.root):
         git.unignore(project.root, gone)
     left = tuple(conflict for conflict in state.conflicts if conflict.path not in paths)
-    commits.save(project.database, msgspec.structs.replace(state, conflicts=left))
+    pending.save(project.database, msgspec.structs.replace(state, conflicts=left))
 
 
 def stage_selection(
@@ -150,7 +150,7 @@ def stage_selection(
         name = path.rpartition("/")[2]
         if name == RC or (top and files.is_gits_own(name)):
             if path in chosen.named:
-                raise errors.UnstorablePath(path, "it belongs into git, or beside the project")
+                raise errors.UnstorablePath(path, "it belongs into git, or next to the project")
             del chosen.present[path]
     if top:
         skipped = _leave_to_git(project, top, rows, chosen)
@@ -232,10 +232,7 @@ def _check_readers(project: Project, paths: Iterable[str], readers: str) -> None
     for path in paths:
         if (group := owner(path)) not in {named, None}:
             name = roster.name_of(known, str(group))
-            raise errors.UsageError(
-                f"{path} is for {name}, not for {readers}",
-                hint="the patterns decide that: dorky group list",
-            )
+            raise errors.OtherReaders(path, name, readers)
 
 
 def _check_sources(project: Project, rows: Mapping[str, Row], new: Iterable[Row]) -> None:
@@ -262,12 +259,11 @@ def _check_sources(project: Project, rows: Mapping[str, Row], new: Iterable[Row]
 
 
 def would_open(
-    project: Project, path: str, source: str, target: str, command: str = "stage", more: str = ""
+    project: Project, path: str, source: str, target: str, **facts: object
 ) -> errors.WouldOpen:
-    """Return the error, with a hint that names the command that opens the file on purpose."""
+    """Return the error, with the names of the groups."""
     old, new = (roster.name_of(project.roster, group) for group in (source, target))
-    hint = f"if they may: dorky {command} {errors.quoted(path)}{more} --for {new}"
-    return errors.WouldOpen(path, old, new, hint=hint)
+    return errors.WouldOpen(path, old, new, **facts)
 
 
 def _closed_contents(project: Project, rows: Mapping[str, Row]) -> dict[str, str]:
@@ -295,7 +291,7 @@ def _check_no_repository(project: Project, new: Collection[str]) -> None:
                 raise errors.UnstorablePath(
                     path,
                     "git takes its directory for a repository, and would run what is in it",
-                    hint=f"echo {errors.quoted(f'/{directory}/')} >> .dorkyignore",
+                    repository=directory,
                 )
 
 
@@ -379,9 +375,7 @@ def _delete(
     staged = {change.path for change in staging.staged(project.store, project.index, rows)}
     made.conflicts.update(staged & made.remove)
     if made.conflicts and not force:
-        raise errors.LocalChanges(
-            shown(sorted(made.conflicts)), hint="commit them, or add --cached (keeps the files)"
-        )
+        raise errors.LocalChanges(shown(sorted(made.conflicts)), during="rm")
     kept, _ = carry_out(project, rows, made, force=True)
     return kept
 
@@ -414,9 +408,7 @@ def restore(
     """
     if staged:
         if source:
-            raise errors.UsageError(
-                "--staged takes no --source", hint="dorky restore --staged PATH (from HEAD)"
-            )
+            raise errors.UsageError("The index is restored from HEAD, not from another source")
         return unstage(project, paths)
     names = repository_paths(project, paths)
     with project.operation(f"restore {shown(names)}"):
@@ -462,5 +454,6 @@ def _check_restored(
     for path, placed in () if readers else held.items():
         target = owner(path)
         if target is not None and placement.is_widening(placed.group, target):
-            more = f" --source {errors.quoted(source)}"
-            raise would_open(project, path, placed.group, target, "restore", more)
+            raise would_open(
+                project, path, placed.group, target, command="restore", revision=source
+            )

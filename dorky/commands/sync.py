@@ -5,14 +5,10 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import timedelta
 from pathlib import Path
 from typing import TypedDict
 
-import msgspec
-
 from dorky import errors, files
-from dorky.commands import requests
 from dorky.commands.checkout import (
     attached_head,
     carry_out,
@@ -28,37 +24,42 @@ from dorky.commands.inspect import (
     masked_entries,
     repository_paths,
 )
-from dorky.format.model import Header, ObjectId, Purge, Root
-from dorky.keys import age, roster
-from dorky.merge import commits as merge
-from dorky.merge import rewrite
+from dorky.commands.upstream import (
+    ensure_set_up,
+    fetch_root,
+    first_root,
+    record_followed,
+    unfollowed_purges,
+)
+from dorky.format.model import ObjectId
+from dorky.keys import roster
+from dorky.merge import pending
+from dorky.merge.commits import Merged, merge, unpushed, without_drops
 from dorky.paths import shown
 from dorky.project import ORIGIN, Project
 from dorky.remote import fetch as remote_fetch
 from dorky.remote import push as remote_push
-from dorky.remote import root as roots
 from dorky.remote.root import Remote
-from dorky.results import Change, Synced, Tombstone, Transfer
+from dorky.results import Change, FetchResult, PullResult, PushResult, Synced, Tombstone
 from dorky.store import history, oplog, projection
 from dorky.store.history import MAIN, Placed
 from dorky.store.projection import View
 from dorky.worktree import checkout, staging
 
-_FOLLOWED = "purges.followed"
-OWN_PURGE = "purges.own"
-"""The single value with the commit that the last purge begun in this clone leads to."""
 _ROUNDS = 100
 
 
 class Place(TypedDict):
-    """The facts that a transfer reports of the remote's place (see `results.Transfer`)."""
+    """The facts that a transfer reports of the remote's place (see `results.FetchResult`)."""
 
     moved: str
     fingerprint: str
     unencrypted: bool
+    team: str
+    admins: tuple[str, ...]
 
 
-def push(project: Project) -> Transfer:
+def push(project: Project) -> PushResult:
     """Send the commits that the remote lacks, and move its ``main`` to the local one.
 
     Raises:
@@ -86,7 +87,7 @@ def push(project: Project) -> Transfer:
         except errors.Rejected:
             raise errors.Rejected(ORIGIN, _news(project, head)) from None
         commits, _ = history.ahead_behind(project.store, head, done.old)
-        return Transfer(
+        return PushResult(
             remote=ORIGIN,
             url=remote.url,
             moved=moved,
@@ -114,10 +115,10 @@ def _news(project: Project, head: ObjectId) -> str:
 
 
 def _check_pin_first(project: Project) -> None:
-    """Check first whether the remote has the key that a newer `.dorkyrc` commits to."""
+    """Check first whether the remote has the key and the team of a newer `.dorkyrc`."""
     try:
         project.check_pin()
-    except errors.WrongKey:
+    except (errors.WrongKey, errors.TeamRewound):
         fetch_root(project)
 
 
@@ -135,52 +136,19 @@ def _check_named(project: Project, remote: Remote) -> None:
         before = project.moved_from()
         told = f" (before it was {before})" if before else ""
         url = project.config.url(ORIGIN)
-        hint = f"check the URL; if it is right: dorky remote set-url {ORIGIN} {errors.quoted(url)}"
-        raise errors.RemoteNotNamed(url, told, hint=hint) from None
+        raise errors.RemoteNotNamed(url, told) from None
     project.settle()
 
 
-def first_root(project: Project) -> tuple[Header, Root]:
-    """Return the header and the root that the repository begins with in an empty place."""
-    header = project.header
-    first = roots.successor(None, roster=project.roster)
-    if header.sealed:
-        mailbox = age.generate()
-        header = msgspec.structs.replace(header, mailbox=mailbox.public)
-        first = msgspec.structs.replace(first, mailbox=mailbox.secret)
-    return header, first
-
-
-def fetch_root(project: Project, *, accept_rewind: bool = False) -> Remote:
-    """Return the remote, brought up to date, with the key that `.dorkyrc` commits to.
-
-    Args:
-        project: The project.
-        accept_rewind: Whether to follow the remote to an older state, or to another history.
-
-    Raises:
-        WrongKey: The remote has another key, or an older one.
-        Rewound: The remote is older than what was seen.
-        HistoryReplaced: The remote's history does not continue what was seen.
-    """
-    remote = project.remote()
-    remote.accept_rewind = accept_rewind
-    before = project.database.ref(f"{ORIGIN}/{MAIN}")
-    remote_fetch.fetch(remote, project.progress)
-    if before is None and project.database.ref(MAIN) is None:
-        project.database.set(_FOLLOWED, str(len(project.purges)).encode())
-    project.check_pin()
-    project.settle()
-    return remote
-
-
-def fetch(project: Project, *, accept_rewind: bool = False) -> Transfer:
+def fetch(project: Project, *, accept_rewind: bool = False) -> FetchResult:
     """Learn what the remote has, and who asks to join, without changing any file.
 
     Args:
         project: The project.
         accept_rewind: Whether to follow the remote to an older state, or to another history.
     """
+    from dorky.commands import requests
+
     done = refresh(project, accept_rewind=accept_rewind)
     # A member who may read need not be allowed to list.
     with contextlib.suppress(errors.AccessError):
@@ -188,7 +156,7 @@ def fetch(project: Project, *, accept_rewind: bool = False) -> Transfer:
     return done
 
 
-def refresh(project: Project, *, accept_rewind: bool = False) -> Transfer:
+def refresh(project: Project, *, accept_rewind: bool = False) -> FetchResult:
     """Fetch, and return what the fetch brought."""
     with ensure_set_up(project):
         old = project.database.ref(f"{ORIGIN}/{MAIN}")
@@ -196,7 +164,9 @@ def refresh(project: Project, *, accept_rewind: bool = False) -> Transfer:
         remote = fetch_root(project, accept_rewind=accept_rewind)
         new = project.database.ref(f"{ORIGIN}/{MAIN}")
         commits, _ = history.ahead_behind(project.store, new, old)
-        return Transfer(remote=ORIGIN, url=remote.url, old=old, new=new, commits=commits, **told())
+        return FetchResult(
+            remote=ORIGIN, url=remote.url, old=old, new=new, commits=commits, **told()
+        )
 
 
 def _news_of_place(project: Project) -> Callable[[], Place]:
@@ -206,8 +176,12 @@ def _news_of_place(project: Project) -> Callable[[], Place]:
     def told() -> Place:
         header = project.header if first else None
         fingerprint = project.vault.fingerprint if header else ""
+        fresh = first and not project.config.text("repository.team")
+        members = project.team.members.values() if fresh else ()
         return {
             "moved": moved,
+            "team": project.team.pin if fresh else "",
+            "admins": tuple(one.name for one in members if one.role == "admin"),
             "fingerprint": fingerprint,
             "unencrypted": bool(header and not header.sealed),
         }
@@ -222,7 +196,7 @@ def pull(
     force: bool = False,
     accept_rewind: bool = False,
     plain: bool = False,
-) -> Transfer:
+) -> PullResult:
     """Fetch, and update the local files to match.
 
     Commits on both sides are merged. If the merge has conflicts, the files without a conflict are
@@ -246,6 +220,7 @@ def pull(
     """
     if plain:
         project.config.flags["repository.unencrypted"] = True
+    names = repository_paths(project, paths)
     with ensure_set_up(project), _following(project):
         old = attached_head(project)
         check_no_merge(project)
@@ -254,9 +229,9 @@ def pull(
         purged, taken_out = _follow_purges(project)
         ours = project.database.ref(MAIN)
         theirs = project.database.ref(f"{ORIGIN}/{MAIN}")
-        if ours == theirs and not (paths or project.roster.groups or project.index.has_absent):
+        if ours == theirs and not (names or project.roster.groups or project.index.has_absent):
             # If nothing is new, one request is enough, and not even the keys are needed.
-            return Transfer(
+            return PullResult(
                 remote=ORIGIN,
                 url=remote.url,
                 old=old,
@@ -266,33 +241,15 @@ def pull(
                 **told(),
             )
         target = _target(project, ours, theirs)
-        view = projection.View(project.store, target.trees, project.owner)
-        wanted = _wanted(project, paths, view)
-        unsettled = {conflict.path for conflict in target.conflicts}
-        unsettled |= {conflict.beside for conflict in target.conflicts}
-        rows, made = plan_checkout(
-            project, ours, view, lambda path: path in unsettled or wanted(path), target.left
-        )
-        backup, done = carry_out(project, rows, made, force=force)
-        clean = project.index.commit == ours or (ours is None and not rows)
-        clean = clean and not (target.left or target.dropped)
-        with project.database.transaction():
-            done.record(project.index)
-            record_groups(project)
-            if target.conflicts:
-                _begin_merge(project, ours, theirs, target)
-            elif target.commit is not None:
-                project.database.set_ref(MAIN, target.commit)
-                if clean:
-                    project.index.commit = target.commit
+        changes, backup, done = _check_out(project, ours, theirs, target, names, force=force)
         commits, _ = history.ahead_behind(project.store, target.commit or ours, ours)
-        return Transfer(
+        return PullResult(
             remote=ORIGIN,
             url=remote.url,
             old=old,
             new=target.commit or ours,
             commits=commits,
-            changes=tuple(sorted({*taken_out, *made.changes(rows)})),
+            changes=tuple(sorted({*taken_out, *changes})),
             backup=backup,
             merged=target.commit not in {None, ours, theirs},
             ignored=done.ignored,
@@ -306,79 +263,50 @@ def pull(
 
 
 def _follow_purges(project: Project) -> tuple[tuple[Tombstone, ...], tuple[Change, ...]]:
-    """Take files out of the local history that were purged from the remote's since the last pull.
-
-    Files that were edited (or that an interrupted purge began with) become untracked; the others
-    are deleted. The copies that this clone kept of purged files are deleted, too, and with them the
-    operation log.
-    """
-    followed = int(project.database.text(_FOLLOWED) or "0")
-    fresh = project.purges[followed:]
-    ours = project.database.ref(MAIN)
-    if not (fresh and ours):
-        if followed != len(project.purges):
-            project.database.set(_FOLLOWED, str(len(project.purges)).encode())
+    """Take files out of the local history that were purged since the last pull."""
+    fresh = unfollowed_purges(project)
+    if not fresh or project.database.ref(MAIN) is None:
+        record_followed(project)
         return (), ()
-    own = project.database.text(OWN_PURGE)
-    changes = apply_purges(project, fresh, keep=any(purge.new == own for purge in fresh))
-    return tuple(
-        Tombstone(paths=purge.paths, author=purge.author, time=purge.time, reason=purge.reason)
-        for purge in fresh
-    ), changes
+    from dorky.commands import purges
+
+    return purges.follow(project, fresh)
 
 
-def apply_purges(
-    project: Project, fresh: Sequence[Purge], *, keep: bool = False
-) -> tuple[Change, ...]:
-    """Rewrite the local history as purges say, and drop what is not needed any more.
-
-    Refs move last, so an interrupted call is simply repeated.
-
-    Args:
-        project: The project.
-        fresh: The purges, the oldest first.
-        keep: Whether the files stay on disk, untracked.
+def _check_out(
+    project: Project,
+    ours: ObjectId | None,
+    theirs: ObjectId | None,
+    target: Merged,
+    names: Sequence[str],
+    *,
+    force: bool,
+) -> tuple[tuple[Change, ...], str, checkout.Done]:
+    """Update the files, the index and ``main`` to a target, or begin the merge that it needs.
 
     Returns:
-        How files on disk changed.
+        The changes of files, the ref that keeps what ``force`` overwrote, and what was done.
     """
-    refs = {
-        name: commit
-        for name, commit in project.database.refs().items()
-        if name == MAIN or name.startswith("backup/")
-    }
-    selects = rewrite.selector(path for purge in fresh for path in purge.paths)
-    # Later commits have replaced the purges' own ones, so those need not exist any more.
-    upstream = project.database.ref(f"{ORIGIN}/{MAIN}")
-    there = {fresh[-1].new, *([upstream] if upstream else [])}
-    onto = there - project.store.missing(there)
-    with project.store.writer() as writer:
-        done = rewrite.rewrite(project.store, writer, list(refs.values()), selects, onto)
-        writer.save()
-    became = {name: done[commit] for name, commit in refs.items()}
+    view = projection.View(project.store, target.trees, project.owner)
+    wanted = _wanted(names, view)
+    unsettled = {conflict.path for conflict in target.conflicts}
+    unsettled |= {conflict.beside for conflict in target.conflicts}
     rows, made = plan_checkout(
-        project, refs[MAIN], projection.current(project.store, became[MAIN]), lambda _: False
+        project, ours, view, lambda path: path in unsettled or wanted(path), target.left
     )
-    # An edited file belongs to the user alone; it stays, untracked.
-    made.forget.update(made.remove if keep else made.conflicts)
-    made.remove.difference_update(made.forget)
-    made.conflicts.clear()
-    _, done_here = carry_out(project, rows, made, force=False)
-    clean = project.index.commit == refs[MAIN]
+    backup, done = carry_out(project, rows, made, force=force)
+    clean = project.index.commit == ours or (ours is None and not rows)
+    clean = clean and not (target.left or target.dropped)
     with project.database.transaction():
-        done_here.record(project.index)
-        if clean:
-            project.index.commit = became[MAIN]
-        for name, commit in became.items():
-            project.database.set_ref(name, commit)
-        oplog.forget(project.database)
-    from dorky.commands import gc
-
-    gc.apply(project, gc.plan(project, grace=timedelta(0), thorough=True))
-    project.keep_spare()
-    # Last: the purge is complete only when nothing of the files is left locally.
-    project.database.set(_FOLLOWED, str(len(project.purges)).encode())
-    return tuple(Change(path, "deleted") for path in made.remove)
+        done.record(project.index)
+        record_groups(project)
+        if target.conflicts:
+            _begin_merge(project, ours, theirs, target)
+        elif target.commit is not None:
+            project.database.set_ref(MAIN, target.commit)
+            if clean:
+                project.index.set_commit(target.commit)
+    return made.changes(rows), backup, done
 
 
 @contextlib.contextmanager
@@ -396,7 +324,7 @@ def _following(project: Project) -> Iterator[None]:
 
 
 def _begin_merge(
-    project: Project, ours: ObjectId | None, theirs: ObjectId | None, target: merge.Merged
+    project: Project, ours: ObjectId | None, theirs: ObjectId | None, target: Merged
 ) -> None:
     """Record a merge that has conflicts.
 
@@ -412,7 +340,7 @@ def _begin_merge(
         for conflict in told
         if conflict.path in before
     )
-    state = merge.State(
+    state = pending.State(
         theirs=theirs,
         label=f"{ORIGIN}/{MAIN}",
         operation=project.database.operation[0],
@@ -420,7 +348,7 @@ def _begin_merge(
         sealed=target.sealed,
         conflicts=target.conflicts,
     )
-    merge.save(project.database, state)
+    pending.save(project.database, state)
 
 
 def sync(project: Project, *, rewrite: bool = False) -> Synced:
@@ -463,6 +391,8 @@ def sync(project: Project, *, rewrite: bool = False) -> Synced:
 
 def place_unpushed(project: Project) -> int:
     """Rewrite the commits that are not pushed by the newest roster; return how many changed."""
+    from dorky.merge import rewrite
+
     if not project.is_set_up:
         return 0
     with project.operation("sync --rewrite"):
@@ -515,33 +445,17 @@ def _follow_rewriting(project: Project, head: ObjectId, made: ObjectId) -> None:
         project.database.set_ref(MAIN, made)
         project.index.put(moved)
         # A group that had no tree before is new, so the index covers it completely.
-        project.index.groups = project.index.groups | (new.keys() - old.keys())
+        project.index.set_groups(project.index.groups | (new.keys() - old.keys()))
         if clean:
-            project.index.commit = made
+            project.index.set_commit(made)
 
 
-@contextlib.contextmanager
-def ensure_set_up(project: Project) -> Iterator[None]:
-    """Set the project up and lock it; if a first pull fails, delete what was made for it."""
-    fresh = not project.is_set_up
-    if fresh:
-        project.config.url(ORIGIN)
-        project.set_up()
-    with project.locked():
-        try:
-            yield
-        except BaseException:
-            if fresh and project.database.root(ORIGIN) is None:
-                project.tear_down()
-            raise
-
-
-def _target(project: Project, ours: ObjectId | None, theirs: ObjectId | None) -> merge.Merged:
+def _target(project: Project, ours: ObjectId | None, theirs: ObjectId | None) -> Merged:
     """Return the commit that ``main`` moves to: the side that has both, or a merge of the two."""
     if ours and theirs:
         ahead, behind = history.ahead_behind(project.store, ours, theirs)
         if ahead and behind:
-            return merge.merge(
+            return merge(
                 project.store,
                 ours,
                 theirs,
@@ -557,17 +471,16 @@ def _target(project: Project, ours: ObjectId | None, theirs: ObjectId | None) ->
             old = projection.current(project.store, ours)
             living = {group.id for group in roster.living(project.roster)}
             new = projection.current(project.store, theirs)
-            view, dropped = merge.without_drops(old, new, living)
-            return merge.Merged(theirs, dict(view.trees), {}, (), dropped=tuple(dropped))
-        left = merge.unpushed(project.store, ours, theirs, project.roster)
-        return merge.Merged(ours, history.trees_of(project.store, ours), {}, (), left)
+            view, dropped = without_drops(old, new, living)
+            return Merged(theirs, dict(view.trees), {}, (), dropped=tuple(dropped))
+        left = unpushed(project.store, ours, theirs, project.roster)
+        return Merged(ours, history.trees_of(project.store, ours), {}, (), left)
     commit = ours or theirs
-    left = merge.unpushed(project.store, ours, None, project.roster)
-    return merge.Merged(commit, history.trees_of(project.store, commit), {}, (), left)
+    left = unpushed(project.store, ours, None, project.roster)
+    return Merged(commit, history.trees_of(project.store, commit), {}, (), left)
 
 
-def _wanted(project: Project, paths: StrPath | Iterable[StrPath], view: View) -> checkout.Wanted:
-    names = repository_paths(project, paths)
+def _wanted(names: Sequence[str], view: View) -> checkout.Wanted:
     if not names:
         return lambda _: True
     held = dict(view.files())
@@ -575,28 +488,29 @@ def _wanted(project: Project, paths: StrPath | Iterable[StrPath], view: View) ->
 
 
 def download(
-    project: Project, revision: str, path: str, destination: StrPath, *, force: bool
+    project: Project, revision: str, path: StrPath, destination: StrPath, *, force: bool
 ) -> Path:
     """Write one committed file somewhere, without touching anything else.
 
     Args:
         project: The project.
         revision: The revision that holds the file; the remote is asked for news first.
-        path: The path in the repository, from its root.
-        destination: A file, or a directory to put the file in.
+        path: The file in the repository.
+        destination: A file, or a directory to put the file in, on the disk.
         force: Whether to replace an existing file.
 
     Returns:
         The file that was written.
     """
+    name = project.repository_path(path)
     target = Path(destination)
     if target.is_dir():
-        target /= path.rpartition("/")[2]
+        target /= name.rpartition("/")[2]
     if not force and (target.exists() or target.is_symlink()):
-        raise errors.LocalChanges(target, hint="choose another name, or add --force")
+        raise errors.LocalChanges(target, during="download")
     if ORIGIN in project.config.remotes():
         refresh(project)
-    _, entry = lookup_file(project, revision, path)
-    blocks = cat(project, revision, path)
+    _, entry = lookup_file(project, revision, name)
+    blocks = cat(project, revision, name)
     files.write_stream(target, entry.mode & ~files.umask(), blocks)
     return target

@@ -1,38 +1,28 @@
-"""Team: list members, add them, remove them, and renew keys.
-
-Every change is one compare-and-swap of the root: it takes effect as a whole, or not at all. Packs
-uploaded before the swap are in no root yet; packs deleted after it are in no root any more.
-"""
+"""Team: list members, add them, remove them, and renew keys."""
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import itertools
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Collection, Sequence
 
 import msgspec
 
-from dorky import documents, errors, files
-from dorky.commands import requests
-from dorky.commands.inspect import fetch_missing
-from dorky.commands.sync import ensure_set_up, fetch_root
-from dorky.drivers.base import Driver
+from dorky import errors
+from dorky.commands import access as accesses
+from dorky.commands import requests, rotation
+from dorky.commands.access import Access
+from dorky.commands.exposures import exposures_of_groups
+from dorky.commands.inspect import StrPath
+from dorky.commands.root_change import RootChange, change_root, fetch_keyed_root, fetch_team
+from dorky.commands.rotation import RotationPlan
+from dorky.commands.upstream import ensure_set_up, fetch_root
 from dorky.format import model
-from dorky.format.model import ALL, Entry, Group, Header, Locked, Member, Request, Roster
-from dorky.keys import age, identities, kms, placement, roster, vault
+from dorky.format.model import ALL, Group, Header, Locked, Member, Role, Roster
+from dorky.keys import age, identities, placement, roster, ssh, teamlog, vault
 from dorky.keys.vault import Vault
-from dorky.project import ORIGIN, Project
-from dorky.remote import fetch as remote_fetch
+from dorky.project import Project
 from dorky.remote import root as roots
-from dorky.remote import rotate as remote_rotate
-from dorky.remote.journal import Sent
-from dorky.remote.pending_deletes import delete
-from dorky.remote.push import remember
-from dorky.remote.root import Remote, RootSnapshot
+from dorky.remote.root import RootSnapshot
 from dorky.results import (
-    Exposure,
     Generated,
     GroupInfo,
     JoinRequest,
@@ -40,84 +30,17 @@ from dorky.results import (
     Overlap,
     Rotation,
     Team,
-    Unused,
 )
-from dorky.store import history, outgoing
-from dorky.store.history import MAIN
-from dorky.worktree import checkout
+from dorky.store import outgoing
 
 UNUSED = "unused"
 """The word for the fingerprints of all keys of a member that can't be used."""
-
-_ATTEMPTS = 5
-_SHORTEST = 12
-"""The fewest characters of a passphrase: anyone who can read the bucket can try guesses."""
-
-
-class Access(NamedTuple):
-    """The access that a new member gets.
-
-    Attributes:
-        recipients: The public keys.
-        locked: The secret key of the one recipient, if it is to lie in the repository.
-        secret: The secret key, if somebody must write it down.
-    """
-
-    recipients: tuple[str, ...]
-    locked: Locked | None = None
-    secret: str = ""
-
-
-def by_passphrase(passphrase: str) -> Access:
-    """Return the access of anyone who knows a passphrase.
-
-    Raises:
-        UsageError: The passphrase is too short.
-    """
-    if len(passphrase) < _SHORTEST:
-        raise errors.UsageError(
-            f"a passphrase has at least {_SHORTEST} characters",
-            hint="whoever reads the bucket can try as many as they like: take several words",
-        )
-    made = age.generate()
-    locked = Locked(made.public, "passphrase", age.lock(made, passphrase))
-    return Access((made.public,), locked)
-
-
-def by_kms(spec: str, repository: str) -> Access:
-    """Return the access of anyone who may use a KMS key of AWS."""
-    arn = kms.parse(spec)
-    made = age.generate()
-    data = kms.lock(made.secret, arn, repository)
-    return Access((made.public,), Locked(made.public, "awskms", data, arn))
-
-
-def recovery(kind: str, passphrase: str) -> Access:
-    """Return a second way in: ``key``, to be written down, or ``passphrase``."""
-    if kind == "passphrase":
-        return by_passphrase(passphrase)
-    made = age.generate()
-    return Access((made.public,), secret=made.secret)
-
-
-class RootChange(NamedTuple):
-    """The replacement of a root.
-
-    Attributes:
-        header: The new header.
-        changes: The other changes of the root.
-        sent: The packs that have been uploaded for it.
-    """
-
-    header: Header
-    changes: dict[str, Any]
-    sent: Sequence[Sent] = ()
 
 
 # --- listing ---------------------------------------------------------------------------
 
 
-def members(project: Project, path: str = "") -> Team:
+def members(project: Project, path: StrPath = "") -> Team:
     """Return who may read, and who asks to.
 
     Args:
@@ -127,7 +50,7 @@ def members(project: Project, path: str = "") -> Team:
     with ensure_set_up(project):
         remote = fetch_root(project)
         known = project.roster
-        name = project.worktree.relative(path) if path else ""
+        name = project.repository_path(path) if path else ""
         group = placement.owner(known)(name) if path else ALL
         if group is None:
             raise outgoing.contested(known, name)
@@ -148,11 +71,15 @@ def _reader(project: Project, member: Member) -> MemberInfo:
     return MemberInfo(
         name=member.name,
         keys=tuple(
-            identities.describe(key, problem=unused.get(key, "")) for key in member.recipients
+            identities.describe(
+                key, problem=unused.get(key, ""), signer=member.signers.get(key, "")
+            )
+            for key in member.recipients
         ),
         groups=tuple(group.name for group in alive),
         you=not project.publics.isdisjoint(member.recipients),
         how=next((locked[key] for key in member.recipients if key in locked), "key"),
+        role=member.role,
     )
 
 
@@ -188,14 +115,18 @@ def join(project: Project, name: str = "") -> JoinRequest:
     except (errors.NoKey, errors.IdentityMissing):
         pass
     else:
-        if not header.sealed:
-            raise errors.NothingToDo("the repository is plain: who gets at it can read it")
-        raise errors.NothingToDo("you can read this repository already", hint="dorky pull")
+        if header.sealed or _is_known(project, header, body, driver.url):
+            raise errors.AlreadyAdmitted
     identity, made = identities.own(project.config)
+    requests.ask(driver, header, name, identity, project.ask or age.nobody)
     source = str(project.config.identity_path) if made else ""
-    request = JoinRequest(name=name, key=identities.describe(identity.public, source))
-    _ask(driver, header, request)
-    return request
+    return JoinRequest(name=name, key=identities.described(identity, source))
+
+
+def _is_known(project: Project, header: Header, body: bytes, url: str) -> bool:
+    """Return whether the user is on the team of an unencrypted repository."""
+    root = roots.read_body(header, body, project.keyring.newest or project.vault, url)
+    return roster.me(root.roster, project.keyring.publics) is not None
 
 
 def requests_by(project: Project, name: str) -> list[JoinRequest]:
@@ -212,64 +143,92 @@ def requests_by(project: Project, name: str) -> list[JoinRequest]:
 
 
 def add(
-    project: Project, name: str, access: str, *, passphrase: str = "", new: bool = False
+    project: Project,
+    name: str,
+    access: str,
+    *,
+    passphrase: str = "",
+    new: bool = False,
+    role: Role | None = None,
 ) -> MemberInfo:
     """Add a member, or give a member another key.
 
     Args:
         project: The project.
         name: The member's name.
-        access: ``age1…``, ``ssh-…``, ``@FILE`` of such keys, ``passphrase``, ``awskms:ARN``.
+        access: ``age1…`` (with the key that signs behind it), ``ssh-…``, ``@FILE`` of such keys,
+            ``passphrase``, ``awskms:ARN``.
         passphrase: The passphrase, if ``access`` is ``passphrase``.
         new: Whether to refuse another key for somebody who is on the team already.
+        role: What they may do; by default, who is new and can sign is a writer.
 
     Raises:
         NothingToDo: The member has that key already.
         Conflict: The key is another member's, or the name is taken and was to be new.
+        UsageError: Nothing can be signed with the key, and the role is not that of a reader.
+        NotWriter: The user does not administer the team.
     """
     roster.check_name(name, "member")
     with ensure_set_up(project):
-        made: list[Access] = []
+        remote = fetch_team(project)
+        repository = project.header.repository
+        given = accesses.parse(access, passphrase=passphrase, repository=repository)
 
-        def admit(_: Remote, seen: RootSnapshot, opened: Vault) -> RootChange:
-            if not made:
-                made.append(_access(project, access, passphrase))
-            if new and any(member.name == name for member in seen.root.roster.members):
-                raise errors.Conflict(
-                    f"there is a {name} on the team already", hint="dorky team list"
-                )
-            return _admit(seen, opened, name, made[0])
+        def admit(seen: RootSnapshot, opened: Vault) -> tuple[RootChange, None]:
+            return _admit(seen, opened, name, given, new=new, role=role), None
 
-        remote = change_keys(project, admit)
-        # A member who may write need not be allowed to delete.
-        with contextlib.suppress(errors.AccessError, errors.Unavailable):
-            remote.driver.delete(map(_place, made[0].recipients))
-        left = [other for other in project.database.text("requests").split() if other != name]
-        project.database.set("requests", " ".join(left).encode())
+        change_root(project, remote, admit)
+        requests.forget(project, remote, name, given.recipients)
         return _reader(project, roster.member(project.roster, name))
 
 
-def _access(project: Project, access: str, passphrase: str) -> Access:
-    if access == "passphrase":
-        return by_passphrase(passphrase)
-    if access.startswith("awskms:"):
-        return by_kms(access, project.header.repository)
-    if access.startswith("@"):
-        path = files.expanded(access[1:])
-        with files.disk_errors(path):
-            text = path.read_text("utf-8", errors="replace")
-        return Access(tuple(age.recipients(text)))
-    return Access((age.recipient(access),))
-
-
-def generate_ci_key(project: Project, name: str) -> Generated:
+def generate_ci_key(project: Project, name: str, *, role: Role = "reader") -> Generated:
     """Make a key for a CI job and add the job to the team.
 
     The secret part is in the result alone.
+
+    Args:
+        project: The project.
+        name: The job's name on the team.
+        role: What the job may do.
     """
     made = age.generate()
-    add(project, name, made.public, new=True)
-    return Generated(key=identities.describe(made.public), secret=made.secret, member=name)
+    key = identities.described(made)
+    add(project, name, f"{key.recipient} {key.signer}", new=True, role=role)
+    return Generated(key=key, secret=made.secret, member=name)
+
+
+def set_role(project: Project, name: str, role: Role) -> MemberInfo:
+    """Change what a member may do.
+
+    Raises:
+        NoSuchMember: There is no member of that name.
+        NothingToDo: The member has that role already.
+        UsageError: The member can't sign, or nobody would administer the team.
+        NotWriter: The user does not administer the team.
+    """
+    with ensure_set_up(project):
+
+        def change(seen: RootSnapshot, _: Vault) -> tuple[RootChange, None]:
+            member = roster.member(seen.root.roster, name)
+            if member.role == role:
+                raise errors.RoleHeldAlready(name, "an admin" if role == "admin" else f"a {role}")
+            changed = msgspec.structs.replace(member, role=role)
+            _check_role(changed)
+            return RootChange(seen.header, {"roster": roster.put(seen.root.roster, changed)}), None
+
+        change_root(project, fetch_team(project), change)
+        return _reader(project, roster.member(project.roster, name))
+
+
+def _check_role(member: Member) -> None:
+    """Refuse to let somebody write who can't sign.
+
+    Raises:
+        UsageError: The member can't.
+    """
+    if member.role != "reader" and not teamlog.signing_keys(member):
+        raise errors.CanOnlyRead(member.name)
 
 
 # --- removing --------------------------------------------------------------------------
@@ -304,133 +263,63 @@ def remove(
         UsageError: Nobody would have access any more.
     """
     with ensure_set_up(project):
-        exposed: list[Exposure] = []
-        out: list[bool] = []
-        rest: list[str] = []
 
-        def remove(known: Roster, opened: Vault) -> tuple[Roster, set[str]]:
-            leaver = roster.member(known, name)
-            going = _chosen(known, leaver, key)
-            left = tuple(recipient for recipient in leaver.recipients if recipient not in going)
-            rest[:] = left
-            stay = roster.drop(known, name)
-            if left:
-                stay = roster.put(known, msgspec.structs.replace(leaver, recipients=left))
-            heirs = roster.recipients(stay, ALL)
-            if not heirs:
-                raise errors.UsageError(
-                    "nobody would be left who can read this repository",
-                    hint="dorky destroy deletes it",
-                )
-            out[:] = [project.publics.isdisjoint(heirs)]
-            if out[0] and not (lock_out or dry_run):
-                raise errors.WouldLockOut(name)
-            groups = roster.keyed(known) & {ALL, *leaver.groups}
-            # A key that is malformed was never encrypted to, in any group.
-            sound = not all(map(age.problem, going))
-            if not sound:
-                groups = {ALL}
-            for group in groups - opened.groups:
-                # A group that nobody is left in has no member who could renew its key.
-                if roster.readers(stay, group):
-                    raise errors.ForeignGroup(name, roster.name_of(known, group))
-            groups &= opened.groups
-            exposed[:] = exposures_of_groups(project, groups) if sound else []
-            return stay, groups
+        def plan(known: Roster, opened: Vault) -> RotationPlan:
+            return _plan_removal(project, known, opened, name, key, lock_out=lock_out or dry_run)
 
-        done = begin_epochs(
-            project, remove, all_history=all_history, dry_run=dry_run, lock_out=lock_out
+        if dry_run:
+            fetch_keyed_root(project, change=False)
+            return rotation.describe(project, plan(project.roster, project.vault))
+        return rotation.rotate(
+            project, plan, all_history=all_history, lock_out=lock_out, leaver=name
         )
-        return msgspec.structs.replace(
-            done,
-            removed=name,
-            key=key if rest else "",
-            exposed=tuple(exposed),
-            locked_out=out[0],
-        )
+
+
+def _plan_removal(
+    project: Project, known: Roster, opened: Vault, name: str, key: str, *, lock_out: bool
+) -> RotationPlan:
+    """Plan the rotation that takes a member's keys, or one of them, out of the roster."""
+    leaver = roster.member(known, name)
+    going = _chosen(known, leaver, key)
+    left = tuple(recipient for recipient in leaver.recipients if recipient not in going)
+    stay = roster.drop(known, name)
+    if left:
+        stay = roster.put(known, teamlog.without(leaver, left))
+    if not opened.sealed:
+        return RotationPlan(stay, frozenset(), removed=name, key=key if left else "")
+    heirs = roster.recipients(stay, ALL)
+    if not heirs:
+        raise errors.NobodyLeft
+    locked_out = project.publics.isdisjoint(heirs)
+    if locked_out and not lock_out:
+        raise errors.WouldLockOut(name)
+    # A key that is malformed was never encrypted to, in any group.
+    sound = not all(map(age.problem, going))
+    groups = roster.keyed(known) & {ALL, *leaver.groups} if sound else {ALL}
+    for group in groups - opened.groups:
+        # A group that nobody is left in has no member who could renew its key.
+        if roster.readers(stay, group):
+            raise errors.ForeignGroup(name, roster.name_of(known, group))
+    groups &= opened.groups
+    return RotationPlan(
+        stay,
+        frozenset(groups),
+        removed=name,
+        key=key if left else "",
+        exposed=tuple(exposures_of_groups(project, groups)) if sound else (),
+        locked_out=locked_out,
+    )
 
 
 def rotate(project: Project, *, all_history: bool = False) -> Rotation:
     """Renew the keys of everybody's group and of every group that the user is in."""
     with ensure_set_up(project):
-        return begin_epochs(
+        fetch_keyed_root(project)
+        return rotation.rotate(
             project,
-            lambda known, opened: (known, opened.groups & roster.keyed(known)),
+            lambda known, opened: RotationPlan(known, opened.groups & roster.keyed(known)),
             all_history=all_history,
         )
-
-
-def begin_epochs(
-    project: Project,
-    choose: Callable[[Roster, Vault], tuple[Roster, Collection[str]]],
-    *,
-    all_history: bool = False,
-    dry_run: bool = False,
-    lock_out: bool = False,
-) -> Rotation:
-    """Begin new epochs and re-encrypt.
-
-    Args:
-        project: The project.
-        choose: Gives the new roster, and the groups whose keys are renewed.
-        all_history: See `remote_rotate.reseal`.
-        dry_run: Whether to only choose.
-        lock_out: Whether the user may leave.
-    """
-    chosen: set[str] = set()
-    did: list[tuple[remote_rotate.Resealed, list[JoinRequest]]] = []
-
-    def change(remote: Remote, seen: RootSnapshot, opened: Vault) -> RootChange | None:
-        known, groups = choose(seen.root.roster, opened)
-        chosen.clear()
-        chosen.update(groups)
-        if dry_run:
-            return None
-        header = seen.header
-        for group in sorted(groups):
-            heirs = roster.recipients(known, group)
-            if not heirs:
-                what = roster.name_of(known, group)
-                raise errors.UsageError(
-                    f"nobody would be left in the group {what}",
-                    hint=f"first: dorky group members {what} --add NAME",
-                )
-            header, opened = vault.begin_epoch(header, opened, group, heirs)
-        heirs_of_all = set(roster.recipients(known, ALL))
-        locked = tuple(secret for secret in header.locked if secret.recipient in heirs_of_all)
-        # The member who leaves knows the old mailbox's secret key.
-        mailbox = age.generate()
-        header = msgspec.structs.replace(header, locked=locked, mailbox=mailbox.public)
-        waiting: list[JoinRequest] = []
-        with contextlib.suppress(errors.AccessError):
-            waiting = requests.waiting(project, remote)
-        resealed = remote_rotate.reseal(
-            remote, seen, opened, groups, all_history=all_history, progress=project.progress
-        )
-        did[:] = [(resealed, waiting)]
-        changes = {**resealed.changes, "roster": known, "mailbox": mailbox.secret}
-        if lock_out and project.publics.isdisjoint(heirs_of_all):
-            # The user leaves: the new keys are used once more, for the swap.
-            project.keyring.adopt(header, opened)
-        return RootChange(header, changes, resealed.sent)
-
-    remote = change_keys(project, change)
-    known = project.roster
-    done = Rotation(
-        groups=tuple(sorted(roster.name_of(known, group) for group in chosen)),
-        fingerprint=project.vault.fingerprint,
-        skipped=tuple(group.name for group in group_infos(project, known) if not group.yours),
-        unused=_unused(known),
-    )
-    if dry_run:
-        return done
-    resealed, waiting = did[0]
-    for request in waiting:
-        _ask(remote.driver, project.header, request)
-    delete(remote, resealed.changes["condemned"])
-    return msgspec.structs.replace(
-        done, objects=resealed.objects, size=resealed.size, kept=resealed.kept, done=True
-    )
 
 
 def current_member(project: Project, known: Roster) -> Member | None:
@@ -447,108 +336,8 @@ def other_member(project: Project, known: Roster, name: str) -> Member:
     """
     found = roster.member(known, name)
     if found == current_member(project, known):
-        raise errors.UsageError("you can't remove yourself", hint="ask another member to do it")
+        raise errors.OwnRemoval
     return found
-
-
-def exposures_of_groups(project: Project, groups: Collection[str]) -> list[Exposure]:
-    """Return what the members of groups can read now: files, and the variables in them."""
-    head = project.database.ref(f"{ORIGIN}/{MAIN}")
-    trees = history.trees_of(project.store, head, groups)
-    return exposures(
-        project, {path: [entry] for path, entry in history.files_of(project.store, trees)}
-    )
-
-
-def exposures(project: Project, found: Mapping[str, Iterable[Entry]]) -> list[Exposure]:
-    """Return files, and the variables that each of them holds or has held."""
-    telling = {
-        path: [entry for entry in entries if entry.size < model.MiB]
-        for path, entries in found.items()
-        if documents.syntax_of(path) == documents.Syntax.DOTENV
-    }
-    held = itertools.chain.from_iterable(telling.values())
-    fetch_missing(project, checkout.needed(project.store, held))
-    exposed = []
-    for path in sorted(found):
-        names: dict[str, str] = {}
-        for entry in telling.get(path, ()):
-            data = b"".join(checkout.read(project.store, entry))
-            with contextlib.suppress(errors.UsageError):
-                names.update(documents.parse(path, data).items())
-        exposed.append(Exposure(path=path, variables=tuple(names)))
-    return exposed
-
-
-# --- the swap --------------------------------------------------------------------------
-
-
-def change_keys(
-    project: Project, change: Callable[[Remote, RootSnapshot, Vault], RootChange | None]
-) -> Remote:
-    """Replace the remote's root by what ``change`` makes of it, and update `.dorkyrc` to match.
-
-    Args:
-        project: The project.
-        change: Gives the replacement, or None for no change; called again if somebody else was
-            faster.
-
-    Raises:
-        UsageError: The repository is unencrypted: it has no keys.
-        ServerBusy: Others were faster, again and again.
-    """
-    try:
-        remote = fetch_root(project)
-    except errors.NoRepositoryAtURL as error:
-        # The repository was started locally and is not in the remote yet.
-        hint = "dorky push" if project.database.ref(MAIN) else None
-        raise errors.NoRepositoryAtURL(*error.args, hint=hint) from None
-    for _ in range(_ATTEMPTS):
-        seen = remote.seen
-        assert seen is not None
-        if not seen.header.sealed:
-            raise errors.UsageError("a plain repository has no keys, and so no team")
-        following = change(remote, seen, project.unlock(seen.header))
-        if following is None:
-            return remote
-        before = seen.root.roster
-        after = following.changes.get("roster", before)
-        heirs = roster.recipients(after, ALL)
-        leaves = project.keyring.opened(following.header) is not None
-        if project.publics.isdisjoint(heirs) and not leaves:
-            raise errors.UsageError("no key of yours would be used", hint="dorky team list")
-        roster.check_room(before, after)
-        vault.check_room(seen.header, following.header)
-        known = roster.sealed(before, after, project.unlock(following.header))
-        root = roots.successor(seen.root, **{**following.changes, "roster": known})
-        try:
-            won = remote.swap(following.header, root)
-        except errors.PreconditionFailed:
-            project.unlock(seen.header)
-            delete(remote, [sent.pack.id for sent in following.sent])
-            remote_fetch.fetch(remote, project.progress)
-            continue
-        except BaseException:
-            # Return to the known header: new keys that nobody else ever sees must not be used.
-            project.unlock(seen.header)
-            raise
-        try:
-            remember(remote, won, following.sent, project.progress)
-        except errors.AccessError:
-            # Other swaps have followed, and the user has just left the team.
-            if not leaves:
-                raise
-        _pin(project)
-        return remote
-    raise errors.ServerBusy(remote.url, "others keep changing it")
-
-
-def _pin(project: Project) -> None:
-    """Make `.dorkyrc` commit to the newest key."""
-    if project.config.text("repository.id"):
-        fingerprint = project.vault.fingerprint
-        if project.config.text("repository.fingerprint") != fingerprint:
-            project.config.set("repository.fingerprint", fingerprint, scope="project")
 
 
 def described(known: Roster, group: Group, own: Collection[str]) -> GroupInfo:
@@ -578,43 +367,26 @@ def _chosen(known: Roster, member: Member, key: str) -> set[str]:
     """
     problems = roster.unused(known)
     found = {
-        each
-        for each in member.recipients
-        if key in {"", each, identities.describe(each, problem=problems.get(each, "")).fingerprint}
-        or (key == UNUSED and each in problems)
+        recipient
+        for recipient in member.recipients
+        if key in _names(member, recipient, problems.get(recipient, ""))
+        or (key == UNUSED and recipient in problems)
     }
     if not found:
-        raise errors.NotFound(f"{member.name} has no key {key}", hint="dorky team list")
+        raise errors.NoSuchKey(member.name, key)
     return found
 
 
-def _unused(known: Roster) -> tuple[Unused, ...]:
-    """Return the keys of members that nothing is encrypted to."""
-    problems = roster.unused(known)
-    return tuple(
-        Unused(
-            member=member.name,
-            fingerprint=identities.describe(key, problem=problems[key]).fingerprint,
-            problem=problems[key],
-        )
-        for member in known.members
-        for key in member.recipients
-        if key in problems
-    )
+def _names(member: Member, recipient: str, problem: str) -> set[str]:
+    """Return what a user may call a key: itself, or a fingerprint of it or of what it signs with.
 
-
-def _place(recipient: str) -> str:
-    """Return where the request of a recipient lies.
-
-    Each key has one place, and the place does not reveal the key.
+    An empty text means all keys.
     """
-    return requests.JOIN + hashlib.sha256(recipient.encode()).hexdigest()[:32]
-
-
-def _ask(driver: Driver, header: Header, request: JoinRequest) -> None:
-    """Put a request to join into the remote, readable by members only."""
-    body = model.encode(Request(request.name, request.key.recipient))
-    driver.put(_place(request.key.recipient), age.wrap(body, [header.mailbox]))
+    names = {"", recipient, identities.describe(recipient, problem=problem).fingerprint}
+    if signer := member.signers.get(recipient):
+        both = identities.describe(recipient, problem=problem, signer=signer).fingerprint
+        names |= {both, ssh.fingerprint(signer)}
+    return names
 
 
 def _check_locked(locked: Sequence[Locked]) -> None:
@@ -626,34 +398,52 @@ def _check_locked(locked: Sequence[Locked]) -> None:
     tried = sum(age.work(secret.data) for secret in locked if secret.kind == "passphrase")
     if tried > 1 << age.MOST_WORK or len(locked) > model.LOCKED:
         most = 1 << (age.MOST_WORK - age.WORK)
-        raise errors.UsageError(
-            f"a repository has at most {most} passphrases, "
-            f"and {model.LOCKED} passphrases and KMS keys together",
-            hint="dorky team list",
+        raise errors.TooManyKeys(
+            f"A repository has at most {most} passphrases, "
+            f"and {model.LOCKED} passphrases and KMS keys together"
         )
 
 
-def _admit(seen: RootSnapshot, opened: Vault, name: str, access: Access) -> RootChange:
+def _admit(
+    seen: RootSnapshot,
+    opened: Vault,
+    name: str,
+    access: Access,
+    *,
+    new: bool,
+    role: Role | None,
+) -> RootChange:
     """Return the root with a new member, or with another key for a member."""
     known = seen.root.roster
+    if new and any(member.name == name for member in known.members):
+        raise errors.MemberExists(name)
     held = {key: member.name for member in known.members for key in member.recipients}
     for key in access.recipients:
         if held.get(key, name) != name:
-            raise errors.Conflict(f"that key is {held[key]}'s already", hint="dorky team list")
-    new = [key for key in access.recipients if key not in held]
-    if not new:
-        raise errors.NothingToDo(f"{name} has that key already", hint="dorky team list")
-    before = next((member for member in known.members if member.name == name), Member(name, ()))
+            raise errors.KeyTaken(held[key])
+    fresh = [key for key in access.recipients if key not in held]
+    if not fresh:
+        raise errors.KeyHeldAlready(name)
+    default: Role = "writer" if access.can_sign else "reader"
+    before = next(
+        (member for member in known.members if member.name == name), Member(name, (), role=default)
+    )
     alive = roster.keyed(known)
     for group in alive.intersection(before.groups) - opened.groups:
         # Otherwise the new key would open less than the member's other keys do.
         raise errors.ForeignGroup(name, roster.name_of(known, group))
-    member = msgspec.structs.replace(before, recipients=(*before.recipients, *new))
+    member = msgspec.structs.replace(
+        before,
+        recipients=(*before.recipients, *fresh),
+        signers={**before.signers, **access.signers},
+        role=role or before.role,
+    )
+    _check_role(member)
     known = roster.put(known, member)
     header = seen.header
     if access.locked:
         _check_locked((*header.locked, access.locked))
         header = msgspec.structs.replace(header, locked=(*header.locked, access.locked))
-    for group in alive.intersection((ALL, *member.groups)):
+    for group in alive.intersection((ALL, *member.groups)) if header.sealed else ():
         header = vault.wrap_anew(header, opened, group, roster.recipients(known, group))
     return RootChange(header, {"roster": known})

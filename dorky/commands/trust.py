@@ -50,13 +50,10 @@ def plan(project: Project, name: str = "") -> Trust:
         raise project.nothing_known()
     chosen = [state_name for state_name in found if state_name.startswith(name)]
     if not chosen:
-        raise errors.NotFound(f"no state in {project.base} begins with {name}", hint="dorky trust")
+        raise errors.NoSuchState(project.base, name)
     if len(chosen) > 1:
         names = ", ".join(state_name[:_SHOWN] for state_name in chosen)
-        raise errors.UsageError(
-            f"{project.base} holds several states: {names}",
-            hint=f"dorky trust --state {chosen[0][:_SHOWN]}",
-        )
+        raise errors.SeveralStates(project.base, names, chosen[0][:_SHOWN])
     return _looked_at(project, chosen[0])
 
 
@@ -67,7 +64,7 @@ def apply(project: Project, planned: Trust) -> Trust:
     (chosen,) = [state_name for state_name in found if state_name.startswith(name)] or [""]
     again = _looked_at(project, chosen) if chosen else None
     if again != planned:
-        raise errors.Conflict("the state has changed since it was shown", hint="dorky trust")
+        raise errors.StateChanged
     project.take_state(chosen)
     return Trust(
         name=name,

@@ -1,22 +1,30 @@
-"""Undo: resolve conflicts, complete or abort a merge, and take back operations."""
+"""Undo: list operations, and take back the newest."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable
+from typing import NamedTuple
+
+import msgspec
 
 from dorky import errors
-from dorky.commands.checkout import carry_out, changes_on_disk, hide_from_git, is_on_disk
+from dorky.commands.checkout import (
+    carry_out,
+    changes_on_disk,
+    hide_from_git,
+    is_on_disk,
+    leave_out,
+)
 from dorky.format.model import ObjectId
 from dorky.paths import shown
 from dorky.project import ORIGIN, Project
 from dorky.results import OperationEntry, Undone
 from dorky.store import history, oplog
 from dorky.store.history import MAIN
+from dorky.store.index import Row
 from dorky.store.oplog import Operation
 from dorky.worktree import checkout, staging
-
-# --- the operation log -----------------------------------------------------------------
 
 
 def op_log(project: Project, *, limit: int | None = None) -> list[OperationEntry]:
@@ -45,7 +53,25 @@ def _logged(project: Project, newest: Iterable[Operation]) -> list[OperationEntr
     return found
 
 
-def undo(project: Project, count: int = 1, *, force: bool = False) -> Undone:
+class UndoPlan(NamedTuple):
+    """The way back to the state before some operations.
+
+    Attributes:
+        since: The number of the oldest operation that is undone.
+        replaced: What the operations have replaced.
+        rows: The staged files.
+        files: The plan for the files on disk.
+        undone: The result, without a backup.
+    """
+
+    since: int
+    replaced: oplog.Replaced
+    rows: dict[str, Row]
+    files: checkout.Plan
+    undone: Undone
+
+
+def undo(project: Project, count: int = 1, *, force: bool = False, dry_run: bool = False) -> Undone:
     """Take back the newest operations: refs, index and files are as they were before.
 
     An undo is an operation, too: undoing it restores everything.
@@ -54,6 +80,7 @@ def undo(project: Project, count: int = 1, *, force: bool = False) -> Undone:
         project: The project.
         count: How many operations to take back.
         force: Whether to overwrite what was edited since, after keeping it as a backup commit.
+        dry_run: Whether to report only what would be taken back.
 
     Raises:
         NothingToDo: There is nothing to undo.
@@ -66,35 +93,56 @@ def undo(project: Project, count: int = 1, *, force: bool = False) -> Undone:
         if not newest:
             raise errors.NothingToDo("nothing was done here that can be undone")
         if len(newest) < count:
-            raise errors.UsageError(f"only {len(newest)} operations are known", hint="dorky op log")
+            raise errors.TooFewOperations(len(newest))
+        plan = plan_undo(project, newest[-1].n, force=force)
+        if dry_run:
+            return plan.undone
         what = newest[0].command if count == 1 else f"{count} operations"
         with project.operation(f"undo {what}"):
-            return take_back(project, newest[-1].n, force=force)
+            return apply(project, plan, force=force)
 
 
-def take_back(project: Project, since: int, *, force: bool) -> Undone:
-    """Restore what operations have replaced, from one on."""
-    undone = _logged(
-        project, (operation for operation in oplog.log(project.database) if operation.n >= since)
-    )
+def plan_undo(project: Project, since: int, *, force: bool) -> UndoPlan:
+    """Plan to restore what operations have replaced, from one on.
+
+    Raises:
+        LocalChanges: Files were edited since, and ``force`` was not given.
+    """
+    operations = oplog.log(project.database)
+    undone = _logged(project, (operation for operation in operations if operation.n >= since))
     found = oplog.replaced(project.database, since)
-    before = project.database.ref(MAIN)
     rows = project.index.rows()
     wanted = {
         path: staging.placed_of(old, project.vault) if old else None
         for path, (old, _) in found.disk.items()
     }
-    kept = {path: new for path, (_, new) in found.disk.items() if new}
-    made = checkout.plan_files(project.worktree, project.store, rows, wanted, kept)
+    stored = {path: new for path, (_, new) in found.disk.items() if new}
+    made = checkout.plan_files(project.worktree, project.store, rows, wanted, stored)
     if made.conflicts and not force:
-        again = f"dorky undo {len(undone)}" if len(undone) > 1 else "dorky undo"
-        raise errors.LocalChanges(
-            shown(sorted(made.conflicts)), hint=f"{again} --force (a backup is kept)"
-        )
-    backup, done = carry_out(project, rows, made, force=force)
-    changes = changes_on_disk(made)
+        raise errors.LocalChanges(shown(sorted(made.conflicts)), undoing=len(undone))
+    leave_out(project, made)
+    before = project.database.ref(MAIN)
+    head = found.refs.get(MAIN, before)
+    return UndoPlan(
+        since,
+        found,
+        rows,
+        made,
+        Undone(
+            operations=tuple(undone),
+            changes=changes_on_disk(made),
+            head=head,
+            published=_is_published(project, before, head),
+        ),
+    )
+
+
+def apply(project: Project, plan: UndoPlan, *, force: bool) -> Undone:
+    """Carry out what `plan_undo` planned, within an operation of the log."""
+    found = plan.replaced
+    backup, done = carry_out(project, plan.rows, plan.files, force=force)
     # Backups of later operations stay: the files were edited in between.
-    later = oplog.replaced(project.database, since + 1).refs.keys() - {MAIN}
+    later = oplog.replaced(project.database, plan.since + 1).refs.keys() - {MAIN}
     written = {row.path: row for row in done.rows}
     back = [
         written[path] if path in written and written[path].same(old) else old
@@ -114,14 +162,7 @@ def take_back(project: Project, since: int, *, force: bool) -> Undone:
             project.database.set(key, value or b"")
     # Unstaging may have removed git's ignore rules for these files.
     hide_from_git(project, (row.path for row in back if is_on_disk(project, row.path)))
-    head = project.database.ref(MAIN)
-    return Undone(
-        operations=tuple(undone),
-        changes=changes,
-        head=head,
-        backup=backup,
-        published=_is_published(project, before, head),
-    )
+    return msgspec.structs.replace(plan.undone, backup=backup, done=True)
 
 
 def _is_published(project: Project, before: ObjectId | None, head: ObjectId | None) -> bool:

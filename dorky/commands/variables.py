@@ -77,7 +77,7 @@ def read_file(project: Project, path: StrPath, revision: str = "") -> bytes:
 
 def _followed(project: Project, path: StrPath, revision: str = "") -> tuple[str, _Content]:
     """Return the file that a path leads to, and its content."""
-    name = project.worktree.relative(path)
+    name = project.repository_path(path)
     for _ in range(_LINKS):
         found = _committed_content(project, name, revision) if revision else _content(project, name)
         if not stat_module.S_ISLNK(found.mode):
@@ -93,7 +93,7 @@ def _content(project: Project, name: str) -> _Content:
     stat = project.worktree.stat(name) if name else project.root.stat()
     if stat is not None:
         if stat_module.S_ISDIR(stat.st_mode):
-            raise errors.UsageError(f"{name or 'this'} is a directory", hint="name a file")
+            raise errors.DirectoryNamed(name or "This")
         if stat_module.S_ISLNK(stat.st_mode):
             return _Content(mode_of(stat), project.worktree.link_target(name))
         with open(project.worktree.open(name), "rb") as file, files.disk_errors(Path(name)):
@@ -135,19 +135,19 @@ def _was_pulled(project: Project) -> bool:
 
 def read_document(project: Project, path: StrPath, revision: str = "") -> Document:
     """Read a file as a document of variables."""
-    name = _named_document(project, path, _command("cat", f"{revision or 'HEAD'}:{path}"))
+    name = _named_document(project, path, read_from=f"{revision or 'HEAD'}:{path}")
     return documents.parse(name, read_file(project, path, revision))
 
 
-def _named_document(project: Project, path: StrPath, hint: str) -> str:
+def _named_document(project: Project, path: StrPath, **facts: object) -> str:
     """Return the repository path of a file that has keys.
 
     Raises:
         UsageError: By its name, the file has none.
     """
-    name = project.worktree.relative(path)
+    name = project.repository_path(path)
     if documents.syntax_of(name) is None:
-        raise errors.UsageError(f"{name} is not a .env, JSON, TOML or YAML file", hint=hint)
+        raise errors.NotADocument(name, **facts)
     return name
 
 
@@ -217,8 +217,7 @@ def environment(
 
     Args:
         project: The project.
-        paths: The files; later ones win. By default the `.env` in the current directory, else the
-            one in the project's root.
+        paths: The files; later ones win. By default the `.env` in the project's root.
         only: If given, the variables that are wanted.
         allow: Variables that may be set though they change how programs are loaded.
         revision: The revision that holds the files (see `read_file`).
@@ -228,16 +227,13 @@ def environment(
         NoSuchVariable: None of the files holds one of ``only``.
     """
     found: dict[str, str] = {}
-    for path in paths or [_dotenv(project, revision)]:
-        shown = project.worktree.relative(path)
+    for path in paths or [DOTENV]:
+        shown = project.repository_path(path)
         for name, value in variables(project, path, revision=revision).items():
             if only and name not in only:
                 continue
             if not name or "=" in name:
-                raise errors.UsageError(
-                    f"{name!a} in {shown} can't be a variable's name",
-                    hint="dorky run --only NAME takes the others",
-                )
+                raise errors.UnusableName(ascii(name), shown)
             if name not in allow and process.dangerous(name, value):
                 raise errors.UnsafeVariable(shown, name)
             found[name] = value
@@ -246,15 +242,6 @@ def environment(
             where = ", ".join(os.fspath(path) for path in paths) or DOTENV
             raise _missing(where, name, found)
     return found
-
-
-def _dotenv(project: Project, revision: str) -> StrPath:
-    """Return the `.env` file to read when none is named."""
-    if Path.cwd() != project.root:
-        with contextlib.suppress(errors.NotFound, errors.OutsideWorktree):
-            read_file(project, DOTENV, revision)
-            return DOTENV
-    return project.root / DOTENV
 
 
 # --- changing --------------------------------------------------------------------------
@@ -284,7 +271,7 @@ def check_settable(project: Project, path: StrPath) -> None:
         UsageError: The file is no `.env`, JSON, TOML or YAML file.
         NoKey: The user can't write to the file.
     """
-    _named_document(project, path, _command("edit", path))
+    _named_document(project, path)
     _editable(project, path, create=True)
     assert project.vault.groups
 
@@ -316,7 +303,7 @@ def edit_document(
 ) -> Edited:
     """Change a document of variables, write it, and stage it."""
     with project.operation(f"{'set' if create else 'unset'} {key}"):
-        _named_document(project, path, _command("edit", path))
+        _named_document(project, path)
         name, old = _editable(project, path, create=create)
         document = documents.parse(name, old.data if old else _empty(name))
         change(document)
@@ -363,7 +350,7 @@ def edit(
         except (errors.BadDocument, errors.LocalChanges) as error:
             raise errors.NotSaved(name, error.message, draft) from None
         except errors.DorkyError as error:
-            raise errors.NotSaved(name, error.message, draft, hint=error.hint) from None
+            raise errors.NotSaved(name, error.message, draft, cause=error) from None
 
 
 def _editable(project: Project, path: StrPath, *, create: bool) -> tuple[str, _Content | None]:
@@ -382,11 +369,9 @@ def _editable(project: Project, path: StrPath, *, create: bool) -> tuple[str, _C
     except (errors.PathNotFound, errors.NoCommits):
         if not create:
             raise
-        name = project.worktree.relative(path)
+        name = project.repository_path(path)
     if project.ignore.ignored(name) and name not in project.index.rows():
-        raise errors.UsageError(
-            f"{name} is ignored by .dorkyignore", hint="take it out of there first"
-        )
+        raise errors.IgnoredPath(name, during="edit")
     return name, found
 
 
@@ -397,7 +382,7 @@ def _save(project: Project, name: str, old: _Content | None, data: bytes) -> Edi
         LocalChanges: The file has changed since it was read.
     """
     if moment(project.worktree.stat(name)) != (old.seen if old else None):
-        raise errors.LocalChanges(name, hint="it was changed just now: begin again")
+        raise errors.LocalChanges(name, during="edit")
     differs = old is None or old.data != data
     was = keep_contents(project, name) if old and old.seen and differs else None
     if differs:
@@ -442,7 +427,7 @@ def _private_directory(project: Project) -> Iterator[Path]:
 
 def _missing(path: str, key: str, names: Iterable[str]) -> errors.NoSuchVariable:
     near = difflib.get_close_matches(key, list(names), n=1)
-    return errors.NoSuchVariable(path, key, hint=f"did you mean {near[0]}?" if near else None)
+    return errors.NoSuchVariable(path, key, near=near[0] if near else None)
 
 
 def _empty(name: str) -> bytes:
@@ -463,7 +448,3 @@ def _flaw(name: str, text: bytes) -> errors.BadDocument | None:
 def _text(draft: Path) -> bytes:
     with files.disk_errors(draft):
         return draft.read_bytes()
-
-
-def _command(verb: str, path: StrPath) -> str:
-    return f"dorky {verb} {errors.quoted(path)}"

@@ -34,23 +34,23 @@ class Dotenv(Document):
                 what = f"has more than {_ENV_WIDEST} spaces in a row"
                 raise Malformed.at(text, gap.start(), what)
         self._bindings: list[Binding] = []
-        for each in parse_stream(io.StringIO(text, newline="")):
-            if each.error:
-                blank = re.match(r"\s*", each.original.string)
+        for binding in parse_stream(io.StringIO(text, newline="")):
+            if binding.error:
+                blank = re.match(r"\s*", binding.original.string)
                 before = len(LINE_END.findall(blank[0])) if blank else 0
-                raise Malformed(f"line {each.original.line + before} is not NAME=value")
-            value = each.value
-            if value is not None and "\r" in each.original.string:
+                raise Malformed(f"line {binding.original.line + before} is not NAME=value")
+            value = binding.value
+            if value is not None and "\r" in binding.original.string:
                 # python-dotenv opens files with universal line ends.
-                unified = LINE_END.sub("\n", each.original.string)
+                unified = LINE_END.sub("\n", binding.original.string)
                 value = next(parse_stream(io.StringIO(unified))).value
-            self._bindings.append(each._replace(value=value))
+            self._bindings.append(binding._replace(value=value))
 
     def _assignments(self) -> list[tuple[str, str]]:
         return [
-            (each.key, each.value)
-            for each in self._bindings
-            if each.key is not None and each.value is not None
+            (binding.key, binding.value)
+            for binding in self._bindings
+            if binding.key is not None and binding.value is not None
         ]
 
     def _leaves(self) -> dict[str, Leaf]:
@@ -60,11 +60,11 @@ class Dotenv(Document):
         return dict(self._assignments()).get(key)
 
     def _unset(self, key: str) -> None:
-        rest = [each for each in self._assignments() if each[0] != key]
+        rest = [pair for pair in self._assignments() if pair[0] != key]
         pieces = []
-        for each in self._bindings:
-            piece = each.original.string
-            if each.key == key and each.value is not None:
+        for binding in self._bindings:
+            piece = binding.original.string
+            if binding.key == key and binding.value is not None:
                 blank = piece[: len(piece) - len(piece.lstrip())]
                 piece = blank[: max(blank.rfind("\n"), blank.rfind("\r")) + 1]
             pieces.append(piece)
@@ -72,12 +72,12 @@ class Dotenv(Document):
 
     def _put(self, key: str, leaf: Leaf) -> None:
         quoted = _env_quoted(leaf.text)
-        pieces = [each.original.string for each in self._bindings]
+        pieces = [binding.original.string for binding in self._bindings]
         wanted = self._assignments()
         places = [i for i, b in enumerate(self._bindings) if b.key == key and b.value is not None]
         if places:
             pieces[places[-1]] = _env_replaced(pieces[places[-1]], quoted)
-            last = max(i for i, each in enumerate(wanted) if each[0] == key)
+            last = max(i for i, pair in enumerate(wanted) if pair[0] == key)
             wanted[last] = (key, leaf.text)
         elif _ENV_NAME.fullmatch(key):
             if self._text and self._text[-1] not in "\r\n":

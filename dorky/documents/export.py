@@ -118,6 +118,7 @@ def _dotenv(name: str, value: str) -> str:
 
 
 def _shell(name: str, value: str) -> str:
+    # Always quoted, unlike by shlex.quote: zsh replaces an unquoted `=ls` by that command's path.
     quoted = value.replace("'", "'\\''")
     return f"export {name}='{quoted}'\n"
 

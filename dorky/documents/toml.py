@@ -57,15 +57,15 @@ class TOML(Tree):
             if tomlkit.dumps(document) != text:
                 return text
             inside: Any = document
-            for each in segments[:-1]:
+            for segment in segments[:-1]:
                 if isinstance(inside, list):
-                    inside = inside[int(each)]
+                    inside = inside[int(segment)]
                     continue
-                if each not in inside:
+                if segment not in inside:
                     inline = isinstance(inside, tomlkit.items.InlineTable)
                     table = tomlkit.inline_table if inline else tomlkit.table
-                    inside[each] = table() if inline else tomlkit.table(each != segments[-2])
-                inside = inside[each]
+                    inside[segment] = table() if inline else tomlkit.table(segment != segments[-2])
+                inside = inside[segment]
             last = int(segments[-1]) if isinstance(inside, list) else segments[-1]
             if value is None:
                 del inside[last]
@@ -90,11 +90,11 @@ def _toml_node(value: object, depth: int) -> Node:
         raise Malformed("it is nested too deeply")
     node = Node(listed=isinstance(value, list), entry=0)
     if isinstance(value, dict):
-        for key, each in value.items():
-            node.add(key, _toml_node(each, depth + 1))
+        for key, child in value.items():
+            node.add(key, _toml_node(child, depth + 1))
     elif isinstance(value, list):
-        for index, each in enumerate(value):
-            node.add(str(index), _toml_node(each, depth + 1))
+        for index, child in enumerate(value):
+            node.add(str(index), _toml_node(child, depth + 1))
     elif isinstance(value, bool):
         node.leaf = Leaf(str(value).lower(), Kind.BOOLEAN)
     elif isinstance(value, (int, _Digits)):

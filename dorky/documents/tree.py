@@ -26,7 +26,8 @@ JSON_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?"
 def key_path(segments: list[str]) -> str:
     """Return a path of keys as one key: joined with dots, quoted as in TOML where needed."""
     return ".".join(
-        each if _BARE.fullmatch(each) else json.dumps(each, ensure_ascii=False) for each in segments
+        segment if _BARE.fullmatch(segment) else json.dumps(segment, ensure_ascii=False)
+        for segment in segments
     )
 
 
@@ -81,7 +82,7 @@ class Node:
         """Return the node's own content, for comparison."""
         if self.shared or self.leaf is not None:
             return None if self.shared else self.leaf
-        own = {key: each.plain() for key, each in self.children.items() if each.entry >= 0}
+        own = {key: child.plain() for key, child in self.children.items() if child.entry >= 0}
         return list(own.values()) if self.listed else own
 
     def compact(self) -> str:
@@ -89,8 +90,8 @@ class Node:
         if self.leaf is None:
             inner = [(json.dumps(k, ensure_ascii=False), v) for k, v in self.children.items()]
             if self.listed:
-                return "[" + ",".join(each.compact() for _, each in inner) + "]"
-            return "{" + ",".join(f"{key}:{each.compact()}" for key, each in inner) + "}"
+                return "[" + ",".join(child.compact() for _, child in inner) + "]"
+            return "{" + ",".join(f"{key}:{child.compact()}" for key, child in inner) + "}"
         text, kind = self.leaf
         if kind is Kind.NULL:
             return "null"
@@ -181,16 +182,16 @@ class Tree(Document):
     def _place(self, key: str) -> Place:
         node = parent = self._root
         segments = self._segments(key)
-        for depth, each in enumerate(segments):
-            if each not in node.children:
+        for depth, segment in enumerate(segments):
+            if segment not in node.children:
                 return Place(segments, node, parent, segments[depth:])
-            node, parent = node.children[each], node
+            node, parent = node.children[segment], node
         return Place(segments, node, parent, [])
 
     def _leads_elsewhere(self, segments: list[str]) -> bool:
         node = self._root
-        for each in segments:
-            node = node.children[each]
+        for segment in segments:
+            node = node.children[segment]
             if node.shared:
                 return True
         return False
@@ -211,8 +212,8 @@ def _give(tree: Any, segments: list[str], leaf: Leaf) -> None:
     value: Any = leaf
     if leaf.kind is Kind.EMPTY:
         value = [] if leaf.text == "[]" else {}
-    for depth, each in enumerate(segments):
-        at: Any = int(each) if isinstance(tree, list) else each
+    for depth, segment in enumerate(segments):
+        at: Any = int(segment) if isinstance(tree, list) else segment
         if isinstance(tree, list) and at == len(tree):
             tree.append({})
         if depth == len(segments) - 1:
@@ -222,18 +223,18 @@ def _give(tree: Any, segments: list[str], leaf: Leaf) -> None:
 
 
 def _take(tree: Any, segments: list[str]) -> None:
-    for each in segments[:-1]:
-        tree = tree[int(each)] if isinstance(tree, list) else tree[each]
+    for segment in segments[:-1]:
+        tree = tree[int(segment)] if isinstance(tree, list) else tree[segment]
     del tree[int(segments[-1]) if isinstance(tree, list) else segments[-1]]
 
 
 def _pruned(tree: _Plain) -> _Plain:
     """Return a tree without empty mappings, which TOML can't keep without a dotted key."""
     if isinstance(tree, list):
-        return [_pruned(each) for each in tree]
+        return [_pruned(child) for child in tree]
     if isinstance(tree, dict):
-        pruned = {key: _pruned(each) for key, each in tree.items()}
-        return {key: each for key, each in pruned.items() if each != {}}
+        pruned = {key: _pruned(child) for key, child in tree.items()}
+        return {key: child for key, child in pruned.items() if child != {}}
     return tree
 
 
@@ -303,7 +304,7 @@ class Marked(Tree):
 
     def _flow_without(self, node: Node, parent: Node) -> str:
         text, parts = self._text, parent.parts
-        at = next(i for i, each in enumerate(parts) if each is node)
+        at = next(i for i, part in enumerate(parts) if part is node)
         if at + 1 < len(parts):
             return text[: node.entry] + text[parts[at + 1].entry :]
         if at:

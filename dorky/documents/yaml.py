@@ -62,10 +62,10 @@ class YAMLDocument(Marked):
                 lines = leaf.text.removesuffix("\n").split("\n")
                 header = "|" if leaf.text.endswith("\n") else "|-"
                 below = self._text[node.start : node.end].splitlines()[1:]
-                old = next((each for each in below if each.strip()), "")
+                old = next((line for line in below if line.strip()), "")
                 indent = old[: len(old) - len(old.lstrip(" "))]
                 yield self._line_end.join(
-                    [header, *(indent + each if each else "" for each in lines)]
+                    [header, *(indent + line if line else "" for line in lines)]
                 )
             if style == "'" and leaf.text.isprintable():
                 yield "'" + leaf.text.replace("'", "''") + "'"
@@ -109,7 +109,7 @@ class YAMLDocument(Marked):
             return text[: parent.start] + (" []" if parent.listed else "{}") + text[node.end :]
         start = self._line(node.entry)
         if text[start : node.entry].strip(" "):
-            following = next((each for each in parts if each.entry > node.entry), None)
+            following = next((part for part in parts if part.entry > node.entry), None)
             return text[: node.entry] + text[following.entry if following else node.end :]
         found = LINE_END.search(text, node.end)
         return text[:start] + text[found.end() if found else len(text) :]
@@ -222,31 +222,31 @@ class _YAMLReader:
         from ruamel.yaml.events import SequenceEndEvent
 
         node = Node(listed=True, flow=bool(event.flow_style), start=event.end_mark.index - 1)
-        while not isinstance(each := next(self._events), SequenceEndEvent):
-            child = self._node(each, depth + 1)
+        while not isinstance(inner := next(self._events), SequenceEndEvent):
+            child = self._node(inner, depth + 1)
             child.entry = child.start if node.flow else self._text.rfind("-", 0, child.start)
             if child.start == child.end:
                 child.start = child.end = child.entry + 1
             node.add(str(len(node.parts)), child)
             node.parts.append(child)
-        return self._closed(node, each)
+        return self._closed(node, inner)
 
     def _mapping(self, event: Any, depth: int) -> Node:
         from ruamel.yaml.events import MappingEndEvent, ScalarEvent
 
         node = Node(flow=bool(event.flow_style), start=event.end_mark.index - 1)
         merged: list[Node] = []
-        while not isinstance(each := next(self._events), MappingEndEvent):
-            if not isinstance(each, ScalarEvent):
-                raise Malformed.at(self._text, each.start_mark.index, "has a key that is no text")
-            key, entry = each.value, each.start_mark.index
+        while not isinstance(inner := next(self._events), MappingEndEvent):
+            if not isinstance(inner, ScalarEvent):
+                raise Malformed.at(self._text, inner.start_mark.index, "has a key that is no text")
+            key, entry = inner.value, inner.start_mark.index
             child = self._node(next(self._events), depth + 1)
             child.entry = entry
             if child.start == child.end:  # empty: the event has any position after its key
-                child.start = child.end = self._text.find(":", each.end_mark.index) + 1
+                child.start = child.end = self._text.find(":", inner.end_mark.index) + 1
             node.parts.append(child)
             sources = list(child.children.values()) if child.listed else [child]
-            if key == "<<" and each.implicit[0] and all(s.leaf is None for s in sources):
+            if key == "<<" and inner.implicit[0] and all(s.leaf is None for s in sources):
                 merged += sources
                 continue
             if key in node.children:
@@ -258,7 +258,7 @@ class _YAMLReader:
             for key, child in source.children.items():
                 if key not in node.children:
                     node.add(key, replace(child, entry=-1, shared=True))
-        return self._closed(node, each)
+        return self._closed(node, inner)
 
     def _closed(self, node: Node, event: Any) -> Node:
         if node.flow:

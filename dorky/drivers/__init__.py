@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 
 from dorky import errors
+from dorky.config import has_credentials
 from dorky.drivers.base import Driver
 from dorky.drivers.retry import Retrying
 
@@ -32,7 +33,7 @@ def open_driver(url: str, options: Mapping[str, str]) -> Driver:
         NoDriver: No driver serves its scheme.
         MissingLibrary: The driver's package can't be imported.
     """
-    if "://" in url and errors.redacted(url) != url:
+    if has_credentials(url):
         raise errors.BadURL(url, "credentials don't belong into a URL")
     return Retrying(_driver_class(_scheme(url)).open(url, options))
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from google.cloud.storage import Bucket
 
 _KEPT = "what somebody deletes can be brought back; so can what rotate or purge delete"
-_NOT_KEPT = "whoever may delete in the bucket, or errs there, deletes for good"
+_NOT_KEPT = "whoever may delete in the bucket, or errs there, deletes permanently"
 
 # Classes whose objects must be requested and waited for; all others are readable at once.
 _FROZEN = frozenset({"GLACIER", "DEEP_ARCHIVE"})
@@ -40,13 +40,13 @@ class Rule(NamedTuple):
 
 
 def _lifecycle(rules: Iterable[Rule], keep: Sequence[str], command: str) -> Advice:
-    harmful = [each for each in rules if each.reaches(keep)]
+    harmful = [rule for rule in rules if rule.reaches(keep)]
     if not harmful:
         return Advice("lifecycle", "ok", "no rule deletes or archives packs")
     return Advice(
         "lifecycle",
         "fail",
-        "; ".join(f"the rule {each.name} {each.effect}" for each in harmful),
+        "; ".join(f"the rule {rule.name} {rule.effect}" for rule in harmful),
         f"disable it, or have it leave out {', '.join(keep)}: {command}",
     )
 
@@ -132,8 +132,8 @@ def _effect_on_s3(rule: Mapping[str, Any]) -> str:
     expiration = rule.get("Expiration") or {}
     if when := _when(expiration):
         return f"deletes packs {when}"
-    for each in rule.get("Transitions") or ():
-        if each.get("StorageClass") in _FROZEN and (when := _when(each)):
+    for transition in rule.get("Transitions") or ():
+        if transition.get("StorageClass") in _FROZEN and (when := _when(transition)):
             return f"archives packs {when}, where they can't be read at once"
     return ""
 
@@ -148,8 +148,11 @@ def _when(action: Mapping[str, Any]) -> str:
 
 # Conditions that only objects which dorky never makes, or old versions, meet.
 _NOT_OURS = (
-    *("daysSinceCustomTime", "customTimeBefore"),
-    *("daysSinceNoncurrentTime", "noncurrentTimeBefore", "numNewerVersions"),
+    "customTimeBefore",
+    "daysSinceCustomTime",
+    "daysSinceNoncurrentTime",
+    "noncurrentTimeBefore",
+    "numNewerVersions",
 )
 
 
@@ -192,7 +195,7 @@ def _rule_of_gcs(rule: Mapping[str, Any]) -> Rule:
     condition = rule.get("condition", {})
     # Archiving does no harm: objects of every storage class are readable at once.
     deletes = rule.get("action", {}).get("type") == "Delete"
-    not_live = condition.get("isLive") is False or any(condition.get(each) for each in _NOT_OURS)
+    not_live = condition.get("isLive") is False or any(condition.get(name) for name in _NOT_OURS)
     name = f"for {_conditions(condition)}"
     if not deletes or not_live or not _ends(condition.get("matchesSuffix")):
         return Rule(name, (), "")
@@ -208,5 +211,5 @@ def _conditions(condition: Mapping[str, Any]) -> str:
 def _ends(suffixes: Iterable[str] | None) -> bool:
     """Return whether the root's name, or a pack's (hexadecimal digits), may have such an end."""
     return suffixes is None or any(
-        "root".endswith(each) or set(each) <= set("0123456789abcdef") for each in suffixes
+        "root".endswith(suffix) or set(suffix) <= set("0123456789abcdef") for suffix in suffixes
     )

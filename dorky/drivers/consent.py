@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -35,7 +34,7 @@ def allowed(config: Config) -> list[Choice]:
         data = files.read_small(path, _LIMIT, owners=config.owners | {ownership.ROOT})
         found = [Choice(*map(str, fields)) for fields in json.loads(data or b"[]")]
     except (ValueError, TypeError, RecursionError) as error:
-        raise errors.BadConfig(path, error, hint=f"rm {shlex.quote(str(path))}") from None
+        raise errors.BadConfig(path, error, file="own") from None
     return found
 
 
@@ -84,8 +83,13 @@ def check(config: Config, remote: str, agree: Agree | None) -> None:
         return
     if agree is None or not agree(choice):
         where = config.path("project") if config.root else Path(RC)
-        hint = f"if that is right: {command(choice)}"
-        raise errors.NotAllowed(where, described(choice), choice.place, hint=hint)
+        raise errors.NotAllowed(
+            where,
+            described(choice),
+            choice.place,
+            endpoint=choice.endpoint,
+            profile=choice.profile,
+        )
     allow_typed(config, choice)
 
 
@@ -107,12 +111,3 @@ def described(choice: Choice) -> str:
         clear = " (not encrypted)" if choice.endpoint.startswith("http://") else ""
         parts.append(f"the server {choice.endpoint}{clear}")
     return " and ".join(parts)
-
-
-def command(choice: Choice) -> str:
-    """Return the command that allows a choice."""
-    words = ["dorky", "remote", "allow", choice.place]
-    for option in ("endpoint", "profile"):
-        if value := getattr(choice, option):
-            words += [f"--{option}", value]
-    return shlex.join(words)

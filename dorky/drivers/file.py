@@ -112,12 +112,12 @@ class FileDriver:
         try:
             with self._errors(), self._top() as top:
                 if not folder:
-                    yield from (each for each in self._walk(top) if each.key.startswith(prefix))
+                    yield from (item for item in self._walk(top) if item.key.startswith(prefix))
                     return
                 with self._folder(top, f"{folder}/any") as (inner, _):
-                    for each in self._walk(inner, f"{folder}/"):
-                        if each.key.startswith(prefix):
-                            yield each
+                    for item in self._walk(inner, f"{folder}/"):
+                        if item.key.startswith(prefix):
+                            yield item
         except errors.DiskError as error:
             if not isinstance(error.__cause__, FileNotFoundError | NotADirectoryError):
                 raise

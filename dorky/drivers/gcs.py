@@ -188,7 +188,7 @@ class GCSDriver:
             yield Advice("versioning", "ok", f"can't tell: {why}")
             yield Advice("lifecycle", "ok", f"can't tell: {why}")
         else:
-            yield from bucket.of_gcs(found, [self._prefix + each for each in keep])
+            yield from bucket.of_gcs(found, [self._prefix + key for key in keep])
 
     # --- the connection --------------------------------------------------------------------
 
@@ -300,8 +300,7 @@ class GCSDriver:
         if not isinstance(error, exceptions.RefreshError):
             return errors.NoCredentials(self.url, said)
         if any(word in said.lower() for word in ("expired", "revoked", "reauth")):
-            again = "log in again: gcloud auth application-default login"
-            return errors.ExpiredCredentials(self.url, hint=again)
+            return errors.ExpiredCredentials(self.url, cloud="google")
         return errors.AccessDenied(self.url, said)
 
     def _unreached(self, error: Exception) -> errors.Unreachable:

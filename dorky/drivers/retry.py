@@ -26,6 +26,18 @@ from dorky.drivers.base import (
 T = TypeVar("T")
 
 
+def pause(longest: float, asked: float | None = None) -> float:
+    """Return how many seconds to wait before the next try: full jitter.
+
+    Args:
+        longest: The upper bound of the random part; the caller doubles it with each try.
+        asked: The time that a server asked for, which is waited in any case.
+    """
+    import random
+
+    return random.uniform(0, longest) + (asked or 0.0)  # noqa: S311
+
+
 class Retrying:
     """A driver that retries another's reads, unconditional writes, lists and deletes.
 
@@ -124,16 +136,13 @@ class Retrying:
             try:
                 return call()
             except (errors.ServerBusy, errors.Unreachable) as error:
-                import random
-
-                pause = random.uniform(0, delay)  # noqa: S311
-                if isinstance(error, errors.ServerBusy) and error.retry_after is not None:
-                    pause += error.retry_after
+                asked = error.retry_after if isinstance(error, errors.ServerBusy) else None
+                wait = pause(delay, asked)
                 offline = isinstance(error, errors.Unreachable) and error.lasting
                 patience = self._patience_offline if offline else self._patience
                 # An injected sleep may not advance the clock.
-                if max(time.monotonic() - began, waited) + pause > patience:
+                if max(time.monotonic() - began, waited) + wait > patience:
                     raise
-            self._sleep(pause)
-            waited += pause
+            self._sleep(wait)
+            waited += wait
         return call()

@@ -238,7 +238,7 @@ class S3Driver:
 
         from dorky.drivers import bucket
 
-        kept = [self._prefix + each for each in keep]
+        kept = [self._prefix + key for key in keep]
         try:
             client = self._administer()
         except (BotoCoreError, ValueError) as error:
@@ -514,5 +514,5 @@ def _certificates(bundle: str) -> bytes:
     except OSError as error:
         raise errors.UnreadableFile(bundle, error.strerror) from error
     if b"-----BEGIN CERTIFICATE" not in pem:
-        raise errors.BadConfig(bundle, "it holds no PEM certificate", hint="see AWS_CA_BUNDLE")
+        raise errors.BadConfig(bundle, "it holds no PEM certificate", file="certificates")
     return pem

@@ -21,7 +21,7 @@ def guard_aws() -> None:
     # A session makes providers in several places (source profiles of roles), all with the default.
     made = ProcessProvider.__init__
     careful = {subprocess.Popen: _Children().Popen}
-    made.__defaults__ = tuple(careful.get(each, each) for each in made.__defaults__ or ())
+    made.__defaults__ = tuple(careful.get(default, default) for default in made.__defaults__ or ())
 
 
 def guard_google() -> None:

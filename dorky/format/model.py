@@ -55,6 +55,10 @@ Name = Annotated[str, msgspec.Meta(pattern=NAME)]
 """The name of a member or group: one word that suits a command line."""
 
 
+Role = Literal["admin", "writer", "reader"]
+"""What a member may do: change the team, write to the remote, or only read."""
+
+
 class Kind(str, Enum):
     """The kind of an object. The value is hashed into its id."""
 
@@ -62,6 +66,7 @@ class Kind(str, Enum):
     CHUNKS = "chunks"
     TREE = "tree"
     COMMIT = "commit"
+    TEAM = "team"
 
     @property
     def is_data(self) -> bool:
@@ -79,6 +84,7 @@ _LIMITS = {
     Kind.CHUNKS: 64 * MiB,
     Kind.TREE: 64 * MiB,
     Kind.COMMIT: 1 * MiB,
+    Kind.TEAM: 1 * MiB,
 }
 
 
@@ -138,6 +144,8 @@ class Commit(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fie
         message: Its message.
         git: The commit of the enclosing git repository, if there was one.
         meta: Free annotations.
+        signer: The key that has signed it.
+        signature: The signature of everything else.
     """
 
     trees: dict[GroupId, ObjectId]
@@ -147,6 +155,8 @@ class Commit(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fie
     message: str
     git: str = ""
     meta: dict[str, str] = {}
+    signer: str = ""
+    signature: bytes = b""
 
 
 class Epoch(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -253,11 +263,16 @@ class Member(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fie
         name: The member's name.
         recipients: Their public keys (age X25519 or SSH).
         groups: The ids of their groups other than `ALL`.
+        signers: The keys that verify their signatures, each by the age key that it is derived
+            from. An SSH key signs itself.
+        role: What they may do.
     """
 
     name: Name
     recipients: tuple[str, ...]
     groups: tuple[GroupId, ...] = ()
+    signers: dict[str, str] = {}
+    role: Role = "writer"
 
 
 class Group(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -284,6 +299,52 @@ class Roster(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fie
 
     members: tuple[Member, ...] = ()
     groups: tuple[Group, ...] = ()
+
+
+class Begun(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """An epoch that an entry of the team log began: the group, and the key's commitment."""
+
+    group: GroupId
+    commitment: ObjectId
+
+
+class Replaced(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """A history that was purged: its head, and the head of the one in its place."""
+
+    old: ObjectId
+    new: ObjectId
+
+
+class TeamEntry(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """One change of the team: an entry of the team log (see `teamlog`).
+
+    Attributes:
+        n: Its number, from 1.
+        prev: The id of the entry before; empty in the first.
+        time: Its time, in UTC, to the second.
+        members: Members that were added or changed, as they are from here on.
+        left: The names of members that were removed.
+        groups: Groups that were added or changed, without version and seal.
+        epochs: The keys that were made, in the header's order.
+        purges: The histories that were purged.
+        roster: The SHA-256 of the roster, seals included.
+        heads: The refs of the root that it replaces.
+        signer: The key that has signed it.
+        signature: The signature of everything else.
+    """
+
+    n: Annotated[int, msgspec.Meta(ge=1, le=(1 << 31) - 1)]
+    prev: Digest
+    time: datetime
+    members: tuple[Member, ...] = ()
+    left: tuple[Name, ...] = ()
+    groups: tuple[Group, ...] = ()
+    epochs: tuple[Begun, ...] = ()
+    purges: tuple[Replaced, ...] = ()
+    roster: Digest = ""
+    heads: dict[str, ObjectId] = {}
+    signer: str = ""
+    signature: bytes = b""
 
 
 class Location(NamedTuple):
@@ -355,6 +416,10 @@ class Root(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_field
         roster: Members and groups.
         mailbox: The secret key that decrypts requests to join.
         purges: The purges so far, the oldest first.
+        team: The newest entry of the team log.
+        before: The newest entry of the root that it replaces, or the same one.
+        time: When it was written, in UTC, to the second.
+        signer: The key that has signed it (see `remote.root.encode`).
     """
 
     generation: Annotated[int, msgspec.Meta(ge=1, le=(1 << 63) - 1)]
@@ -368,21 +433,27 @@ class Root(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_field
     roster: Roster = Roster()
     mailbox: str = ""
     purges: tuple[Purge, ...] = ()
+    team: Digest = ""
+    before: Digest = ""
+    time: datetime | None = None
+    signer: str = ""
 
 
 class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A request to be let in under a name, with a public key."""
+    """A request to be let in under a name, with a public key and the key that signs."""
 
     name: Name
     recipient: Annotated[str, msgspec.Meta(max_length=2048)]
+    signer: Annotated[str, msgspec.Meta(max_length=2048)]
+    signature: bytes = b""
 
 
-Record = Tree | Chunks | Commit | Header | Root | Roster | Request
-R = TypeVar("R", Tree, Chunks, Commit, Format, Header, Root, Roster, Request)
+Record = Tree | Chunks | Commit | Header | Root | Roster | Request | TeamEntry
+R = TypeVar("R", Tree, Chunks, Commit, Format, Header, Root, Roster, Request, TeamEntry)
 
 _DECODERS: dict[type, msgspec.json.Decoder[Any]] = {
     each: msgspec.json.Decoder(each)
-    for each in (Tree, Chunks, Commit, Format, Header, Root, Roster, Request)
+    for each in (Tree, Chunks, Commit, Format, Header, Root, Roster, Request, TeamEntry)
 }
 
 
@@ -403,7 +474,7 @@ def _settled(value: Any) -> Any:
     if isinstance(value, tuple):
         settled = tuple(map(_settled, value)) or ()
         return value if value and all(map(operator.is_, settled, value)) else settled
-    if not isinstance(value, Header | Root | Roster | Member | Group | Purge):
+    if not isinstance(value, Header | Root | Roster | Member | Group | Purge | TeamEntry):
         return value
     fields = {name: getattr(value, name) for name in value.__struct_fields__}
     changed = {n: new for n, old in fields.items() if (new := _settled(old)) is not old}
@@ -491,6 +562,26 @@ def decode_commit(body: bytes, object_id: ObjectId) -> Commit:
         raise errors.CorruptObject(object_id, error) from None
     if ALL not in commit.trees:
         raise errors.CorruptObject(object_id, "it has no tree for all")
-    if commit.time.tzinfo is not timezone.utc or commit.time.microsecond:
-        raise errors.CorruptObject(object_id, f"time {commit.time.isoformat()}")
+    _check_time(commit.time, object_id)
     return commit
+
+
+def decode_entry(body: bytes, object_id: ObjectId) -> TeamEntry:
+    """Read an entry of the team log.
+
+    Raises:
+        CorruptObject: The body is no entry, or has other bytes than `encode` gives it.
+    """
+    try:
+        entry = decode(TeamEntry, body)
+    except Malformed as error:
+        raise errors.CorruptObject(object_id, error) from None
+    _check_time(entry.time, object_id)
+    if encode(entry) != body:
+        raise errors.CorruptObject(object_id, "its bytes are not canonical")
+    return entry
+
+
+def _check_time(time: datetime, object_id: ObjectId) -> None:
+    if time.tzinfo is not timezone.utc or time.microsecond:
+        raise errors.CorruptObject(object_id, f"time {time.isoformat()}")

@@ -217,6 +217,18 @@ _OPENED: dict[Identity, Identity] = {}
 """The unlocked SSH keys: the user is asked for a passphrase once, not once per group."""
 
 
+def opened(identity: Identity, ask: Ask) -> Identity | None:
+    """Return an identity without its passphrase, asked for once; None if nobody gives one.
+
+    Raises:
+        WrongPassphrase: Three passphrases were wrong, or the same one twice.
+        UnusableIdentity: The SSH key is encrypted in a way that is not supported.
+        MissingLibrary: bcrypt, which OpenSSH's passphrases need, is not installed.
+    """
+    found: Identity | None = _OPENED.get(identity, identity)
+    return _open(found, ask) if found and found.locked else found
+
+
 def _open(identity: Identity, ask: Ask) -> Identity | None:
     """Decrypt an SSH key with its passphrase; return None if nobody gives one."""
     if find_spec("bcrypt") is None:
@@ -291,17 +303,14 @@ def fingerprint(recipient: str) -> str:
         BadRecipient: The text begins like an SSH key but is none.
     """
     if recipient.startswith("ssh-"):
-        return _fingerprint(ssh.blob_of(_recipient(recipient, "")))
+        return ssh.fingerprint(_recipient(recipient, ""))
     return anonymous(recipient)
 
 
 def anonymous(text: str) -> str:
     """Return a fingerprint of any text, key or not, that reveals nothing of the text."""
-    return _fingerprint(text.encode(errors="surrogatepass"))
-
-
-def _fingerprint(data: bytes) -> str:
-    return f"SHA256:{_unpadded(hashlib.sha256(data).digest())}"
+    digest = hashlib.sha256(text.encode(errors="surrogatepass")).digest()
+    return f"SHA256:{_unpadded(digest)}"
 
 
 @lru_cache(4 * RECIPIENTS)
@@ -342,15 +351,25 @@ def _recipient(text: str, where: str) -> str:
 
 def _check_point(public: str) -> None:
     """Refuse an age key with a valid checksum that is not a point of X25519 fit to encrypt to."""
-    number = 0
-    for letter in public.removeprefix("age1")[:-6]:
-        number = number << 5 | _BECH32[letter]
-    # 52 letters are 260 bits: the last 4 are padding.
-    point = int.from_bytes((number >> 4).to_bytes(32, "big"), "little")
+    point = int.from_bytes(_unpacked(public.removeprefix("age1")), "little")
     if point >= _P:
         raise ssh.Unfit(ssh.UNUSUAL)
     if point in _LOW_ORDER:
         raise ssh.Unfit(ssh.LOW_ORDER)
+
+
+def _unpacked(letters: str) -> bytes:
+    """Return the 32 bytes in a Bech32 text, whose prefix is cut off and whose checksum is valid."""
+    number = 0
+    for letter in letters[:-6]:
+        number = number << 5 | _BECH32[letter]
+    # 52 letters are 260 bits: the last 4 are padding.
+    return (number >> 4).to_bytes(32, "big")
+
+
+def scalar(identity: Identity) -> bytes:
+    """Return the 32 secret bytes of an age identity."""
+    return _unpacked(identity.secret.rpartition("1")[2].lower())
 
 
 def _try(public: str) -> None:
@@ -375,11 +394,7 @@ def _encrypting(public: str) -> Any:
 
 
 def _a_secret() -> errors.BadRecipient:
-    return errors.BadRecipient(
-        "A secret key",
-        "keep it to yourself",
-        hint="give its public half, which age-keygen -y FILE or ssh-keygen -y -f FILE prints",
-    )
+    return errors.BadRecipient("A secret key", "keep it to yourself", kind="secret")
 
 
 def _unpadded(data: bytes) -> str:
@@ -453,10 +468,7 @@ def unwrap(
     for each in sorted(identities, key=lambda one: one.locked and one not in _OPENED):
         if not _is_named(each, named):
             continue
-        identity: Identity | None = _OPENED.get(each, each)
-        if identity and identity.locked:
-            identity = _open(identity, ask)
-        if identity:
+        if identity := opened(each, ask):
             try:
                 return bytes(pyrage.decrypt(wrapped, [_key(identity)]))
             except pyrage.DecryptError:
@@ -520,15 +532,15 @@ def lock(identity: Identity, passphrase: str) -> bytes:
     scrypt = Scrypt(b"age-encryption.org/v1/scrypt" + salt, length=32, n=1 << WORK, r=8, p=1)
     sealed = ChaCha20Poly1305(scrypt.derive(passphrase.encode())).encrypt(bytes(12), file_key, None)
     header = f"age-encryption.org/v1\n-> scrypt {_unpadded(salt)} {WORK}\n{_unpadded(sealed)}\n---"
-    mac = hmac.digest(_hkdf(file_key, bytes(32), b"header"), header.encode(), "sha256")
+    mac = hmac.digest(hkdf(file_key, bytes(32), b"header"), header.encode(), "sha256")
     # The payload is a single chunk, so also the last one: its nonce is the number 0, then a 1.
-    payload = ChaCha20Poly1305(_hkdf(file_key, nonce, b"payload")).encrypt(
+    payload = ChaCha20Poly1305(hkdf(file_key, nonce, b"payload")).encrypt(
         bytes(11) + b"\1", f"{identity.secret}\n".encode(), None
     )
     return f"{header} {_unpadded(mac)}\n".encode() + nonce + payload
 
 
-def _hkdf(key: bytes, salt: bytes, info: bytes) -> bytes:
+def hkdf(key: bytes, salt: bytes, info: bytes) -> bytes:
     """Derive 32 bytes by HKDF-SHA256 (RFC 5869)."""
     return hmac.digest(hmac.digest(salt, key, "sha256"), info + b"\1", "sha256")
 

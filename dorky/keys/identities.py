@@ -6,7 +6,7 @@ import contextlib
 
 from dorky import errors, files
 from dorky.config import Config
-from dorky.keys import age
+from dorky.keys import age, signing
 from dorky.results import Key
 
 
@@ -82,12 +82,10 @@ def make(config: Config, path: str = "") -> Key:
     """
     target = files.expanded(path) if path else config.home / "identity"
     if target.exists() or target.is_symlink():
-        raise errors.Conflict(
-            f"{target} exists, and a key is never overwritten", hint="dorky key show"
-        )
+        raise errors.KeyExists(target)
     identity = age.generate()
     age.save(identity, target)
-    return describe(identity.public, str(target))
+    return described(identity, str(target))
 
 
 def shown(config: Config) -> list[Key]:
@@ -99,15 +97,15 @@ def shown(config: Config) -> list[Key]:
     found = usable(config)
     if not found:
         raise errors.IdentityMissing(config.identity_path)
-    return [describe(each.public, source) for each, source in found]
+    return [described(each, source) for each, source in found]
 
 
 def here(config: Config) -> list[Key]:
     """Return all keys on this machine, those in use first."""
-    found = [describe(each.public, source) for each, source in usable(config)]
+    found = [described(each, source) for each, source in usable(config)]
     for path in (config.home / "identity", *config.ssh_keys):
         with contextlib.suppress(errors.AccessError):
-            found += [describe(each.public, str(path)) for each in age.load(path)]
+            found += [described(each, str(path)) for each in age.load(path)]
     first: dict[str, Key] = {}
     for each in found:
         first.setdefault(each.recipient, each)
@@ -123,16 +121,25 @@ def use(config: Config, path: str) -> list[Key]:
     """
     target = files.expanded(path).absolute()
     if target.suffix == ".pub":
-        raise errors.UsageError(
-            f"{path} is the public half of a key",
-            hint=f"dorky key use {errors.quoted(target.with_suffix(''))}",
-        )
+        raise errors.PublicHalf(path, target.with_suffix(""))
     found = age.load(target)
     config.set("identity", str(target), scope="user")
-    return [describe(each.public, str(target)) for each in found]
+    return [described(each, str(target)) for each in found]
 
 
-def describe(recipient: str, source: str = "", problem: str = "") -> Key:
+def described(identity: age.Identity, source: str = "") -> Key:
+    """Return the public keys of an identity for display."""
+    signer = "" if identity.public.startswith("ssh-") else signing.public_of(identity)
+    return describe(identity.public, source, signer=signer)
+
+
+def describe(recipient: str, source: str = "", problem: str = "", signer: str = "") -> Key:
     """Return a public key for display; one that has a problem may be any text."""
-    fingerprint = age.anonymous(recipient) if problem else age.fingerprint(recipient)
-    return Key(recipient=recipient, fingerprint=fingerprint, source=source, problem=problem)
+    fingerprint = age.anonymous(recipient) if problem else signing.fingerprint(recipient, signer)
+    return Key(
+        recipient=recipient,
+        fingerprint=fingerprint,
+        source=source,
+        problem=problem,
+        signer=signer,
+    )

@@ -7,9 +7,9 @@ A header is accepted only if it belongs to this project: its keys must lead back
 from __future__ import annotations
 
 import contextlib
-import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dorky import errors
 from dorky.config import RC, Config
@@ -17,6 +17,13 @@ from dorky.format import model
 from dorky.format.model import Header
 from dorky.keys import age, vault
 from dorky.keys.vault import Vault
+
+if TYPE_CHECKING:
+    from dorky.keys.signing import Signer
+    from dorky.keys.teamlog import Team
+
+
+_RANK = {"admin": 0, "writer": 1, "reader": 2, None: 3}
 
 
 class Keyring:
@@ -28,7 +35,7 @@ class Keyring:
         ask: Asks the user for a passphrase; None if nobody can be asked.
     """
 
-    def __init__(self, root: Path, config: Config, ask: age.Ask | None) -> None:
+    def __init__(self, root: Path | None, config: Config, ask: age.Ask | None) -> None:
         self._root = root
         self._config = config
         self._ask = ask or age.nobody
@@ -39,12 +46,37 @@ class Keyring:
 
     @property
     def publics(self) -> set[str]:
-        """Return the public keys of the identities that were tried."""
-        return {each.public for each in self._identities or ()}
+        """Return the public keys of the user's identities."""
+        return {each.public for each in self._held()}
+
+    def _held(self) -> list[age.Identity]:
+        if self._identities is None:
+            from dorky.keys import identities
+
+            self._identities = [identity for identity, _ in identities.usable(self._config)]
+        return self._identities
 
     def opened(self, header: Header) -> Vault | None:
         """Return a header's keys if they were the last to be decrypted, else None."""
         return self.newest if header == self._header else None
+
+    def signer(self, team: Team) -> Signer:
+        """Return the key to sign with: that of the user's identity with the most rights.
+
+        Raises:
+            CantSign: Nobody gives the passphrase of the user's SSH key.
+        """
+        from dorky.keys import identities, signing
+
+        held = self._held()
+        if not held:
+            held.append(identities.own(self._config)[0])
+        ranked = [(_RANK[team.role(signing.public_of(one))], one) for one in held]
+        ranked.sort(key=lambda pair: (pair[0], pair[1].locked))
+        for rank, identity in ranked:
+            if rank == ranked[0][0] and (made := signing.signer(identity, self._ssh_passphrase)):
+                return made
+        raise errors.CantSign(ranked[0][1].source)
 
     def adopt(self, header: Header, opened: Vault) -> None:
         """Use keys that this command made, even if the user's identities open none of them."""
@@ -71,10 +103,8 @@ class Keyring:
                 raise errors.WrongRepository(self._place, header.repository[:12], known[:12])
         self._check_epochs(header, seen)
         self._check_encrypted(header, seen)
-        if self._identities is None and header.sealed:
-            from dorky.keys import identities
-
-            self._identities = [each for each, _ in identities.usable(self._config)]
+        if header.sealed:
+            self._held()
 
         # A header that was seen has passed this check. git may have brought a newer `.dorkyrc`,
         # which the older local header can't match.
@@ -124,9 +154,9 @@ class Keyring:
         """
         if header.sealed or seen or self._config.get("repository.unencrypted") is True:
             return
-        rc = (self._root / RC).exists()
-        how = "pull" if rc else f"clone {errors.quoted(self._place)}"
-        raise errors.Unencrypted(self._place, how)
+        rc = self._root is not None and (self._root / RC).exists()
+        facts = {} if rc else {"cloning": self._place}
+        raise errors.Unencrypted(self._place, **facts)
 
     def _check_epochs(self, header: Header, seen: Header | None) -> None:
         """Refuse a header that does not hold every key that was seen, in the same place."""
@@ -183,27 +213,22 @@ class Keyring:
         self, header: Header, seen: Header | None, error: errors.NoKey
     ) -> errors.DorkyError:
         """Return the error for a user to whom a header gives no key."""
-        hint = self._how_to_join()
-        for each in self._identities or ():
-            if each.locked:
-                hint = f"if the key in {each.source} should: set DORKY_SSH_PASSPHRASE; else {hint}"
+        facts = self._whom_to_ask()
+        for identity in self._identities or ():
+            if identity.locked:
+                facts["locked"] = identity.source
         if not self._identities:
-            return errors.IdentityMissing(self._config.identity_path, hint=hint)
+            return errors.IdentityMissing(self._config.identity_path, **facts)
         if seen:
             vault.check_succession(header, seen, model.ALL, self._identities, self._ssh_passphrase)
-        return errors.NoKey(*error.args, hint=hint)
+        return errors.NoKey(*error.args, **facts)
 
-    def _how_to_join(self) -> str:
-        """Return a hint on how to join, and which members to ask."""
+    def _whom_to_ask(self) -> dict[str, object]:
+        """Return who can let the user in: the author of `.dorkyrc`; without one, the place."""
         from dorky import git
 
-        rc = self._root / RC
-        command = "dorky team join"
-        if not rc.exists():
-            command = f"DORKY_URL={shlex.quote(self._place)} {command}"
-        who = git.last_author(rc) if rc.exists() else ""
-        whom = f"{who}, who committed {RC}," if who else "a member of the team"
-        return f"{command}, then tell {whom} the fingerprint that it prints"
+        rc = self._root / RC if self._root else None
+        return {"author": git.last_author(rc)} if rc and rc.exists() else {"place": self._place}
 
     @property
     def _place(self) -> str:

@@ -66,7 +66,7 @@ def parse(text: str) -> str:
         raise errors.BadRecipient(
             "What stands there",
             "the ARN of a KMS key or alias is not written so",
-            hint="give awskms:arn:aws:kms:REGION:ACCOUNT:key/ID (or :alias/NAME)",
+            kind="kms",
         )
     return arn
 
@@ -170,7 +170,5 @@ def _answered(error: Any, arn: str) -> errors.DorkyError:
     if code in _BUSY or status >= 500:
         return errors.ServerBusy(f"AWS KMS for {arn}", code)
     if status in {400, 401, 403} and code:
-        return errors.AccessDenied(
-            arn, code, hint="check the key's policy and which account you use"
-        )
+        return errors.AccessDenied(arn, code, to="kms")
     return errors.BadEndpoint(f"AWS KMS for {arn}", f"{status} {code}".strip())

@@ -35,10 +35,7 @@ def check_name(name: str, what: str) -> str:
         UsageError: The name is not allowed.
     """
     if not re.match(NAME, name) or (what == "group" and name == ALL):
-        raise errors.UsageError(
-            f"a {what} can't be named {name!a}",
-            hint="one word of at most 64 letters, digits and . _ - @ +",
-        )
+        raise errors.BadName(what, ascii(name))
     return name
 
 
@@ -118,12 +115,9 @@ def check_room(before: Roster, after: Roster) -> None:
     known = unused(before)
     if any(key not in held for each in after.members for key in each.recipients):
         for key in problems.keys() - known.keys():
-            raise errors.UsageError(f"no key can be added: {problems[key]}", hint="dorky team list")
+            raise errors.TooManyKeys(f"No key can be added: {problems[key]}")
     if len(after.groups) > max(GROUPS, len(before.groups)):
-        raise errors.UsageError(
-            f"a repository has at most {GROUPS} groups, those that have ended included",
-            hint="dorky group list",
-        )
+        raise errors.TooManyGroups(GROUPS)
 
 
 def put(roster: Roster, changed: Member) -> Roster:
@@ -192,9 +186,7 @@ def check_patterns(patterns: Sequence[str]) -> tuple[str, ...]:
         cleaned = pattern.removeprefix("./").rstrip("/")
         parts = cleaned.split("/")
         if {"", ".", ".."} & set(parts) or not _is_text(cleaned):
-            raise errors.UsageError(
-                f"{pattern!a} is no pattern of paths in the project", hint="such as 'env/prod/**'"
-            )
+            raise errors.BadPattern(ascii(pattern))
         found.setdefault(placement.fold(cleaned), cleaned)
     return tuple(found.values())
 

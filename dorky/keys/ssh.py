@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-import shlex
 from io import BytesIO
 from typing import Any, NamedTuple
 
@@ -33,7 +32,7 @@ PEM = re.compile(r"-----BEGIN ([A-Z0-9 ]*PRIVATE KEY)-----\s(.*)-----END \1-----
 DAMAGED = "it is cut off, mistyped or damaged"
 UNUSUAL = "it is not in its usual form"
 LOW_ORDER = "it is of low order: everybody could read what is encrypted to it"
-TYPES = "age seals to SSH keys of the types ed25519 and RSA only"
+TYPES = "age encrypts to SSH keys of the types ed25519 and RSA only"
 
 
 class Unfit(ValueError):
@@ -104,7 +103,7 @@ def parse(text: str, source: str) -> tuple[str, str]:
         raise errors.UnusableIdentity(
             source,
             "it has a passphrase, in a format of old",
-            hint=f"ssh-keygen -p -f {shlex.quote(source) if '/' in source else 'FILE'} converts it",
+            needs="format",
         ) from None
     except (ValueError, UnsupportedAlgorithm):
         raise errors.IdentityMalformed(source) from None
@@ -141,7 +140,7 @@ def opened(secret: str, public: str, passphrase: str, source: str) -> str | None
         raise errors.UnusableIdentity(
             source,
             f"its cipher {cipher!a} is not supported",
-            hint="ssh-keygen -p -Z aes256-ctr -f FILE changes it",
+            needs="cipher",
         ) from None
     except ValueError:
         return None
@@ -184,9 +183,22 @@ def _check_point(point: bytes) -> None:
         raise Unfit(LOW_ORDER)
 
 
+def numbers_of(blob: bytes) -> tuple[int, int]:
+    """Return the exponent and the modulus of an RSA key that `public_of` accepts."""
+    stream = BytesIO(blob)
+    _string(stream)
+    return _positive(stream), _positive(stream)
+
+
 def blob_of(public: str) -> bytes:
     """Return the binary key of an SSH public key's line."""
     return decoded(public.split()[1])
+
+
+def fingerprint(public: str) -> str:
+    """Return the fingerprint of an SSH public key, as ``ssh-keygen -l`` shows it."""
+    digest = hashlib.sha256(blob_of(public)).digest()
+    return f"SHA256:{base64.b64encode(digest).decode().rstrip('=')}"
 
 
 def decoded(text: str) -> bytes:

@@ -252,10 +252,7 @@ def begin_epoch(
         UsageError: The root would have no room for it.
     """
     if len(header.epochs) >= _EPOCHS:
-        raise errors.UsageError(
-            f"the repository has had {len(header.epochs):,} keys, as many as a root has room for",
-            hint="start another repository: dorky init URL",
-        )
+        raise errors.TooManyEpochs(f"{len(header.epochs):,}")
     key = seal.EpochKey(os.urandom(seal.KEY))
     old = header.newest(group)
     number = old.epoch + 1 if old else 1
@@ -300,9 +297,8 @@ def check_room(before: Header, after: Header) -> None:
     limits = (_STANZAS, _WRAPPED)
     for old, new, most in zip(measured(before), measured(after), limits, strict=True):
         if new > max(old, most):
-            raise errors.UsageError(
-                "the keys of all groups together are more than a root has room for",
-                hint="dorky team list",
+            raise errors.TooManyKeys(
+                "The keys of all groups together are more than a root has room for"
             )
 
 

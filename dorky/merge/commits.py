@@ -1,37 +1,30 @@
 """Merging two lines of commits: a change of one side is taken, changes of both are combined.
 
-Paths are merged three ways, against the best common ancestor. `threeway` combines a file that both
+Paths are merged three ways, against the best common ancestor. `entries` merges a file that both
 sides changed; where that is impossible the file is a conflict, for a person to resolve.
 """
 
 from __future__ import annotations
 
-import stat as stat_module
-from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Literal, NamedTuple
-
-import msgspec
+from collections.abc import Collection, Iterator, Mapping
+from typing import TYPE_CHECKING, NamedTuple
 
 from dorky import errors
-from dorky.format.model import ALL, Entry, MiB, ObjectId, Roster
+from dorky.format.model import ALL, Entry, ObjectId, Roster
 from dorky.keys import placement
 from dorky.keys.placement import Owner
 from dorky.paths import parents
 from dorky.results import Unmerged
 from dorky.store import history, projection
-from dorky.store.database import Database
-from dorky.store.history import MAIN, Placed
+from dorky.store.history import Placed, Trees
 from dorky.store.index import Row
-from dorky.store.objects import Store, Writer
-from dorky.store.oplog import MERGE
+from dorky.store.objects import Store
 from dorky.store.projection import View
 from dorky.worktree import staging
 
-_BESIDE = ".theirs"
-_LARGEST = 4 * MiB
-
-Bring = Callable[[Iterable[Entry]], object]
-"""Fetches the chunks of files into the local store."""
+if TYPE_CHECKING:
+    # A pull that only follows the other side needs none of it.
+    from dorky.merge.entries import Bring, Files, Sides
 
 
 class Merged(NamedTuple):
@@ -54,61 +47,23 @@ class Merged(NamedTuple):
     dropped: tuple[str, ...] = ()
 
 
-class State(msgspec.Struct, frozen=True):
-    """A merge in progress.
+class _Trees(NamedTuple):
+    """The trees of the common ancestor, and of both sides, by group."""
 
-    Attributes:
-        theirs: The commit that is merged into ``HEAD``.
-        label: Its name for the user.
-        operation: The operation that began the merge.
-        trees: The trees that were checked out for it, with conflict markers in files.
-        sealed: The trees of groups that the user can't read.
-        conflicts: The conflicts that are not resolved yet.
-    """
-
-    theirs: ObjectId
-    label: str
-    operation: int
-    trees: dict[str, ObjectId]
-    sealed: dict[str, ObjectId]
-    conflicts: tuple[Unmerged, ...]
+    base: Trees
+    ours: Trees
+    theirs: Trees
 
 
-def load(database: Database) -> State | None:
-    """Return the merge in progress, or None.
+class _Views(NamedTuple):
+    """What counts of the common ancestor, and of both sides."""
 
-    Raises:
-        CorruptDatabase: The record of it can't be read.
-    """
-    data = database.get(MERGE)
-    try:
-        return msgspec.json.decode(data, type=State) if data else None
-    except msgspec.MsgspecError as error:
-        raise errors.CorruptDatabase(database.path, error) from None
+    base: View
+    ours: View
+    theirs: View
 
 
-def save(database: Database, state: State | None) -> None:
-    """Record the state of a merge; None records its end."""
-    database.set(MERGE, msgspec.json.encode(state) if state else b"")
-
-
-def _same(one: Placed | None, other: Placed | None) -> bool:
-    """Return whether two files have the same content and mode. Ids differ by group."""
-    if one is None or other is None:
-        return False
-    first, second = one.entry, other.entry
-    return (first.mode, first.size, first.sha256) == (second.mode, second.size, second.sha256)
-
-
-class _Three(NamedTuple):
-    """A file in the common ancestor, on our side and on their side."""
-
-    base: Placed | None
-    ours: Placed | None
-    theirs: Placed | None
-
-
-class _Ours(NamedTuple):
+class _Misplaced(NamedTuple):
     """Our changes to files outside the trees of their owners.
 
     They were committed before the owner was known, and nobody else has them.
@@ -157,50 +112,32 @@ def merge(
             contested files, or the files of a group that the user can't read.
         NameClash: Names differ only in case.
     """
+    from dorky.merge import bases, entries
+
     owner = placement.owner(known)
     living = {group.id for group in known.groups if group.patterns}
-    base = history.merge_base(store, ours, theirs)
-    sealed = _sealed_trees(store, base, ours, theirs, label, living)
-    before, our_view = (
-        View(store, history.trees_of(store, commit), owner) for commit in (base, ours)
-    )
-    their_view = View(store, history.trees_of(store, theirs), owner)
-    their_view, dropped = without_drops(before, their_view, living)
-    merged, both, own = _compared(before, our_view, their_view, rows)
-    contested = (side.entry for sides in both.values() for side in sides if side)
-    adopted = (merged[path].entry for path in own.adopted.keys() & merged.keys())
-    bring(entry for entry in (*contested, *adopted) if entry.size <= _LARGEST)
-    conflicts = []
+    base = bases.ancestor(store, ours, theirs, living, bring)
+    all_trees = _Trees(base, *(history.read_commit(store, side).trees for side in (ours, theirs)))
+    sealed = _sealed_trees(store, all_trees, label, living)
+    views, dropped = _views(store, all_trees, owner, living)
+    changes = _compare(views, rows)
+    bring(entry for entry in changes.contested() if entry.size <= entries.LARGEST)
     with store.writer() as writer:
-        for path, sides in both.items():
-            found = _both(store, writer, path, sides, label, owner)
-            _place(merged, path, found.side)
-            if found.conflict:
-                conflicts.append(found.conflict)
-        for path in own.adopted.keys() & merged.keys() - both.keys():
-            merged[path] = _sealed_for(store, writer, merged[path], owner(path) or ALL)
-        if living:
-            held = [(path, each.group) for path, each in merged.items()]
-            counted, _ = placement.projected(owner, held)
-            merged = {path: merged[path] for path, _ in counted}
-            conflicts = [each for each in conflicts if each.path in merged]
-        # The names in use are known only after all paths are merged.
-        taken = merged.keys() | {above for path in merged for above in parents(path)}
-        conflicts = [
-            _beside(merged, taken, each, both[each.path].theirs, owner) for each in conflicts
-        ]
-        apart = [*own.left.items()]
-        if placement.is_contested(known):
-            apart += _frozen(before, our_view, their_view, label)
-        _check_names(merged.keys(), label)
+        merged, conflicts = _merge_files(
+            entries.Files(store, writer, owner, label), changes, living
+        )
         # These files are on no disk: each must only fit into its own tree.
+        apart = [*changes.misplaced.left.items()]
+        if placement.is_contested(known):
+            apart += _frozen(views, label)
+        _check_names(merged.keys(), label)
         for group in {placed.group for _, placed in apart}:
             tree = (path for path, side in (*merged.items(), *apart) if side.group == group)
             _check_names({*tree}, label)
         items = ((path, *side) for path, side in (*merged.items(), *apart))
-        kept = living & (our_view.trees.keys() | their_view.trees.keys())
+        kept = living & (views.ours.trees.keys() | views.theirs.trees.keys())
         trees = staging.write_placed(items, writer, kept)
-        conflicts += own.conflicts
+        conflicts += changes.misplaced.conflicts
         commit = None
         if not conflicts:
             message = f"Merge {label}"
@@ -208,32 +145,99 @@ def merge(
                 writer, {**trees, **sealed}, [ours, theirs], author=author, message=message
             )
         writer.save()
-    left = frozenset(own.left)
+    left = frozenset(changes.misplaced.left)
     return Merged(commit, trees, sealed, tuple(sorted(conflicts)), left, tuple(dropped))
 
 
-def _compared(
-    before: View, our_view: View, their_view: View, rows: Mapping[str, Row]
-) -> tuple[dict[str, Placed], dict[str, _Three], _Ours]:
-    """Return the changes that one side alone made, the files that both changed, and our own."""
-    done = {each.path for each in projection.differences(before, our_view)}
+def _views(
+    store: Store, trees: _Trees, owner: Owner, living: Collection[str]
+) -> tuple[_Views, list[str]]:
+    """Return what counts of the trees, and the groups whose trees the other side left out."""
+    opened = store.vault.groups
+    base, ours, theirs = (
+        View(store, {group: side[group] for group in history.in_order(side.keys() & opened)}, owner)
+        for side in trees
+    )
+    theirs, dropped = without_drops(base, theirs, living)
+    return _Views(base, ours, theirs), dropped
+
+
+class _Changes(NamedTuple):
+    """The changes of both sides since their common ancestor.
+
+    Attributes:
+        merged: Our files, with the changes that their side alone made.
+        both: The files that both sides changed.
+        misplaced: Our changes outside the trees of the files' owners.
+    """
+
+    merged: dict[str, Placed]
+    both: dict[str, Sides]
+    misplaced: _Misplaced
+
+    def adopted(self) -> Collection[str]:
+        """Return our misplaced files that are encrypted for their owner now."""
+        return self.misplaced.adopted.keys() & self.merged.keys()
+
+    def contested(self) -> Iterator[Entry]:
+        """Yield the files whose content the merge may have to read."""
+        for sides in self.both.values():
+            yield from (side.entry for side in sides if side)
+        yield from (self.merged[path].entry for path in self.adopted())
+
+
+def _compare(views: _Views, rows: Mapping[str, Row]) -> _Changes:
+    """Return the changes of both sides, without combining any."""
+    from dorky.merge import entries
+
+    done = {change.path for change in projection.differences(views.base, views.ours)}
     # Read whole: single look-ups would read a directory once for each of its files.
-    original, merged = (dict(view.files()) for view in (before, our_view))
-    own = _ours(before, our_view, their_view, rows)
-    for path, (placed, was) in own.adopted.items():
+    original, merged = (dict(view.files()) for view in (views.base, views.ours))
+    misplaced = _misplaced(views, rows)
+    for path, (placed, was) in misplaced.adopted.items():
         if path not in merged:
             merged[path] = placed
             done.add(path)
             if was and path not in original:
                 original[path] = was
-    both: dict[str, _Three] = {}
-    for each in projection.differences(before, their_view):
-        side = Placed(each.group, each.new) if each.new else None
-        if each.path in done:
-            both[each.path] = _Three(original.get(each.path), merged.get(each.path), side)
-        elif each.path not in own.left:
-            _place(merged, each.path, side)
-    return merged, both, own
+    both: dict[str, Sides] = {}
+    for change in projection.differences(views.base, views.theirs):
+        side = Placed(change.group, change.new) if change.new else None
+        if change.path in done:
+            both[change.path] = entries.Sides(
+                original.get(change.path), merged.get(change.path), side
+            )
+        elif change.path not in misplaced.left:
+            _place(merged, change.path, side)
+    return _Changes(merged, both, misplaced)
+
+
+def _merge_files(
+    files: Files, changes: _Changes, living: Collection[str]
+) -> tuple[dict[str, Placed], list[Unmerged]]:
+    """Return every merged file that counts, and the conflicts."""
+    from dorky.merge import entries
+
+    merged, conflicts = changes.merged, []
+    for path, sides in changes.both.items():
+        file = entries.merge(files, path, sides)
+        _place(merged, path, file.side)
+        if file.conflict:
+            conflicts.append(file.conflict)
+    for path in changes.adopted() - changes.both.keys():
+        merged[path] = entries.encrypted_for(files, merged[path], files.owner(path) or ALL)
+    if living:
+        held = [(path, placed.group) for path, placed in merged.items()]
+        counted, _ = placement.projected(files.owner, held)
+        merged = {path: merged[path] for path, _ in counted}
+        conflicts = [conflict for conflict in conflicts if conflict.path in merged]
+    # The names in use are known only after all paths are merged.
+    taken = merged.keys() | {above for path in merged for above in parents(path)}
+    placed = [
+        entries.put_beside(files, merged, taken, conflict, changes.both[conflict.path].theirs)
+        for conflict in conflicts
+    ]
+    return merged, placed
 
 
 def unpushed(
@@ -241,7 +245,9 @@ def unpushed(
 ) -> frozenset[str]:
     """Return the files that only our side has committed outside the trees of their owners."""
     owner = placement.owner(known)
-    before, after = (View(store, history.trees_of(store, each), owner) for each in (theirs, ours))
+    before, after = (
+        View(store, history.trees_of(store, commit), owner) for commit in (theirs, ours)
+    )
     return frozenset(
         path
         for group, path, _, now in projection.changed(before, after)
@@ -263,20 +269,22 @@ def without_drops(old: View, new: View, living: Collection[str]) -> tuple[View, 
     return View(new.store, {**kept, **new.trees}, new.owner), sorted(missed)
 
 
-def _ours(before: View, our_view: View, their_view: View, rows: Mapping[str, Row]) -> _Ours:
+def _misplaced(views: _Views, rows: Mapping[str, Row]) -> _Misplaced:
     """Return our side's changes outside the trees of the files' owners."""
-    found = _Ours({}, {}, [])
-    owner, readable = our_view.owner, our_view.store.vault.groups
+    from dorky.merge import entries
+
+    found = _Misplaced({}, {}, [])
+    owner, readable = views.ours.owner, views.ours.store.vault.groups
     assert owner is not None
     apart = {
         (group, path): (was, now)
-        for group, path, was, now in projection.changed(before, our_view)
+        for group, path, was, now in projection.changed(views.base, views.ours)
         if now and owner(path) not in {group, None} and path in rows and rows[path].group == group
     }
-    others = dict(their_view.files({path for _, path in apart})) if apart else {}
+    others = dict(views.theirs.files({path for _, path in apart})) if apart else {}
     theirs = {
         (group, path): now
-        for group, path, _, now in (projection.changed(before, their_view) if apart else ())
+        for group, path, _, now in (projection.changed(views.base, views.theirs) if apart else ())
     }
     for (group, path), (was, now) in apart.items():
         placed = Placed(group, now)
@@ -285,7 +293,7 @@ def _ours(before: View, our_view: View, their_view: View, rows: Mapping[str, Row
         other = others.get(path)
         if target in readable and not placement.is_widening(group, target):
             found.adopted[path] = placed, Placed(group, was) if was else None
-        elif not _same(placed, other):
+        elif not entries.same(placed, other):
             found.left[path] = placed
             if other:
                 found.conflicts.append(Unmerged(path=path, why="closed"))
@@ -294,7 +302,7 @@ def _ours(before: View, our_view: View, their_view: View, rows: Mapping[str, Row
     return found
 
 
-def _frozen(before: View, our_view: View, their_view: View, label: str) -> list[tuple[str, Placed]]:
+def _frozen(views: _Views, label: str) -> list[tuple[str, Placed]]:
     """Return the contested files, in their trees, as one side has left them.
 
     Raises:
@@ -302,22 +310,22 @@ def _frozen(before: View, our_view: View, their_view: View, label: str) -> list[
     """
     held = {
         (path, placed.group): placed
-        for path, placed, why in our_view.walk()
+        for path, placed, why in views.ours.walk()
         if why and why.owner is None
     }
-    owner = our_view.owner
+    owner = views.ours.owner
     assert owner is not None
     ours = {
         (path, group): now
-        for group, path, _, now in projection.changed(before, our_view)
+        for group, path, _, now in projection.changed(views.base, views.ours)
         if owner(path) is None
     }
-    for group, path, _, now in projection.changed(before, their_view):
+    for group, path, _, now in projection.changed(views.base, views.theirs):
         if owner(path) is not None:
             continue
         if (path, group) in ours and ours[path, group] != now:
             what = f"both sides changed {path}, which several groups claim"
-            raise errors.Diverged(label, what, hint="dorky group list")
+            raise errors.Diverged(label, what, over="contested")
         held.pop((path, group), None)
         if now:
             held[path, group] = Placed(group, now)
@@ -331,116 +339,6 @@ def _place(merged: dict[str, Placed], path: str, side: Placed | None) -> None:
         merged.pop(path, None)
 
 
-class _Found(NamedTuple):
-    """The merged version of a file, and the conflict, if any."""
-
-    side: Placed | None
-    conflict: Unmerged | None = None
-
-
-def _both(
-    store: Store, writer: Writer, path: str, sides: _Three, label: str, owner: Owner
-) -> _Found:
-    """Merge a file that both sides changed, in content, in mode, or in its group."""
-    base, ours, theirs = sides
-    if ours is None and theirs is None:
-        return _Found(None)
-    group = owner(path)
-    assert group is not None  # no contested path counts
-    if ours is None or theirs is None:
-        kept = ours or theirs
-        if base and _same(base, kept):  # it only moved to another group
-            return _Found(None)
-        why: Literal["deleted by them", "deleted by us"]
-        why = "deleted by them" if ours else "deleted by us"
-        assert kept is not None
-        return _Found(_sealed_for(store, writer, kept, group), Unmerged(path=path, why=why))
-    if _same(theirs, ours) or _same(base, theirs):
-        return _Found(_sealed_for(store, writer, ours, group))
-    if _same(base, ours):
-        return _Found(_sealed_for(store, writer, theirs, group))
-    return _combined(store, writer, path, sides, group, label)
-
-
-def _combined(
-    store: Store, writer: Writer, path: str, sides: _Three, group: str, label: str
-) -> _Found:
-    """Combine two versions of a file, if it is a text that is not too long."""
-    base, ours, theirs = sides
-    assert ours is not None
-    assert theirs is not None
-    mode = theirs.entry.mode if base and ours.entry.mode == base.entry.mode else ours.entry.mode
-    if theirs.entry.sha256 == ours.entry.sha256 and _are_files(ours, theirs):
-        return _Found(_sealed_for(store, writer, _with(ours, mode=mode), group))
-    combined = None
-    if _are_files(ours, theirs) and max(ours.entry.size, theirs.entry.size) <= _LARGEST:
-        original = base if base and _are_files(base) and base.entry.size <= _LARGEST else None
-        from dorky.merge import threeway
-
-        combined = threeway.combine(
-            path,
-            _read(store, original) if original else None,
-            _read(store, ours),
-            _read(store, theirs),
-            ours_label=MAIN,
-            theirs_label=label,
-        )
-    if combined is None:
-        return _Found(_sealed_for(store, writer, ours, group), Unmerged(path=path, why="binary"))
-    from dorky.worktree import ingest
-
-    entry = ingest.store_bytes(store, writer, ours.entry.name, mode, combined.data, group=group)
-    conflict = Unmerged(path=path, why="changed by both", places=combined.conflicts)
-    return _Found(Placed(group, entry), conflict if combined.conflicts else None)
-
-
-def _are_files(*sides: Placed) -> bool:
-    return all(stat_module.S_ISREG(side.entry.mode) for side in sides)
-
-
-def _with(side: Placed, *, mode: int) -> Placed:
-    return side._replace(entry=msgspec.structs.replace(side.entry, mode=mode))
-
-
-def _read(store: Store, side: Placed) -> bytes:
-    from dorky.worktree import checkout
-
-    return b"".join(checkout.read(store, side.entry, side.group))
-
-
-def _sealed_for(store: Store, writer: Writer, side: Placed, group: str) -> Placed:
-    if side.group == group:
-        return side
-    from dorky.worktree import ingest
-
-    return Placed(group, ingest.regroup(store, writer, side.entry, group, source=side.group))
-
-
-def _beside(
-    merged: dict[str, Placed],
-    taken: set[str],
-    conflict: Unmerged,
-    theirs: Placed | None,
-    owner: Owner,
-) -> Unmerged:
-    """Put the other side's file next to ours, if the two can't be combined.
-
-    If that name belongs to another group, their version is available only by
-    ``resolve --theirs``.
-    """
-    if conflict.why != "binary" or theirs is None:
-        return conflict
-    beside = conflict.path + _BESIDE
-    while beside in taken:
-        beside += _BESIDE
-    if owner(beside) != theirs.group:
-        return conflict
-    taken.add(beside)
-    name = beside.rpartition("/")[2]
-    merged[beside] = theirs._replace(entry=msgspec.structs.replace(theirs.entry, name=name))
-    return msgspec.structs.replace(conflict, beside=beside)
-
-
 def _check_names(paths: Collection[str], label: str) -> None:
     """Refuse names that no directory can hold together.
 
@@ -451,38 +349,28 @@ def _check_names(paths: Collection[str], label: str) -> None:
     for path in paths:
         for parent in parents(path):
             if parent in paths:
-                hint = "rename yours with mv, stage both names, commit, and pull again"
-                raise errors.Diverged(
-                    label, f"{parent} is a file here and a directory there, or was", hint=hint
-                )
+                what = f"{parent} is a file here and a directory there, or was"
+                raise errors.Diverged(label, what, over="names")
     staging.check_names(paths, (), portable=False)
 
 
 def _sealed_trees(
-    store: Store,
-    base: ObjectId | None,
-    ours: ObjectId,
-    theirs: ObjectId,
-    label: str,
-    living: Collection[str],
+    store: Store, trees: _Trees, label: str, living: Collection[str]
 ) -> dict[str, ObjectId]:
     """Return the trees of groups that the user can't read, each merged as a whole.
 
     Raises:
         Diverged: Both sides changed the files of such a group.
     """
-    base_trees, our_trees, their_trees = (
-        history.read_commit(store, each).trees if each else {} for each in (base, ours, theirs)
-    )
+    from dorky.merge import bases
+
     found = {}
-    for group in (our_trees.keys() | their_trees.keys()) - store.vault.groups:
-        before, our, their = (held.get(group) for held in (base_trees, our_trees, their_trees))
-        if group in living:  # see `without_drops`
-            our, their = our or before, their or before
+    for group in (trees.ours.keys() | trees.theirs.keys()) - store.vault.groups:
+        before, our, their = (side.get(group) for side in trees)
+        our, their = bases.presumed(before, our, their, is_living=group in living)
         if before not in {our, their} and our != their:
-            hint = "dorky sync --rewrite leaves out what you changed before you left the group"
             what = "both sides changed files of a group that you are not in"
-            raise errors.Diverged(label, what, hint=hint)
+            raise errors.Diverged(label, what, over="left group")
         merged = their if our == before else our
         if merged:
             found[group] = merged

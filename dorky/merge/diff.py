@@ -74,8 +74,8 @@ def compare(
             found,
             kind="keys",
             keys=tuple(keys),
-            added=sum(each.what != "removed" for each in keys),
-            removed=sum(each.what != "added" for each in keys),
+            added=sum(key.what != "removed" for key in keys),
+            removed=sum(key.what != "added" for key in keys),
             masked=hide,
         )
     before, after = _lines(old), _lines(new)
@@ -86,8 +86,8 @@ def compare(
         found,
         kind="text",
         text="".join(_unified(before, after, hunks, hide)),
-        added=sum(each.new_high - each.new_low for each in hunks),
-        removed=sum(each.high - each.low for each in hunks),
+        added=sum(hunk.new_high - hunk.new_low for hunk in hunks),
+        removed=sum(hunk.high - hunk.low for hunk in hunks),
         masked=hide,
     )
 
@@ -181,10 +181,10 @@ def _span(low: int, high: int) -> str:
 
 
 def _signed(sign: str, piece: Lines, hide: bool) -> Iterator[str]:
-    for each in piece:
+    for line in piece:
         if hide:
             yield f"{sign}{masked('')}\n"
-        elif each.endswith(b"\n"):
-            yield sign + each.decode()
+        elif line.endswith(b"\n"):
+            yield sign + line.decode()
         else:
-            yield f"{sign}{each.decode()}\n\\ No newline at end of file\n"
+            yield f"{sign}{line.decode()}\n\\ No newline at end of file\n"

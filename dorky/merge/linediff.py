@@ -21,7 +21,7 @@ Lines: TypeAlias = "list[bytes]"
 def split(data: bytes) -> Lines:
     """Split text into lines with their ends; only `\\n` ends a line, as in git."""
     pieces = data.split(b"\n")
-    return [each + b"\n" for each in pieces[:-1]] + [each for each in pieces[-1:] if each]
+    return [piece + b"\n" for piece in pieces[:-1]] + [piece for piece in pieces[-1:] if piece]
 
 
 class _Run(NamedTuple):
@@ -68,7 +68,7 @@ def _runs(a: Lines, b: Lines) -> list[_Run]:
             matcher = SequenceMatcher(None, inner, other, autojunk=False)
             for i, j, size in matcher.get_matching_blocks():
                 found.append(_Run(a_low + i, b_low + j, size))
-    return [*sorted(each for each in found if each.size), _Run(len(a), len(b), 0)]
+    return [*sorted(run for run in found if run.size), _Run(len(a), len(b), 0)]
 
 
 def _anchors(

@@ -1,7 +1,7 @@
 """Rewriting history: without some files, as a purge does, or with each file in its owner's tree.
 
-Commits keep their authors, times and messages; only trees and parents change. Ids depend on nothing
-else, so all clones that rewrite the same commits get the same ids.
+Commits keep their authors, times and messages. Whoever rewrites a commit signs it, so other clones
+take the rewritten commits from the remote.
 """
 
 from __future__ import annotations
@@ -117,19 +117,18 @@ def rewrite(
         )
         for node in twins.get(_but_trees(became), ()):
             judged = (node.commit.trees.keys() & store.vault.groups) | opened
-            if all(node.commit.trees.get(each) == kept.get(each) for each in judged - closed):
+            if all(node.commit.trees.get(group) == kept.get(group) for group in judged - closed):
                 done[commit] = node.id
                 break
         else:
-            done[commit] = (
-                commit if became == record else writer.add(Kind.COMMIT, model.encode(became))
-            )
+            done[commit] = commit if became == record else writer.add_commit(became)
             made[done[commit]] = became
     return done
 
 
 def _but_trees(commit: Commit) -> bytes:
-    return model.encode(msgspec.structs.replace(commit, trees={}))
+    """Return what stays of a commit when somebody else rewrites it, and so signs it."""
+    return model.encode(msgspec.structs.replace(commit, trees={}, signer="", signature=b""))
 
 
 def _opened(store: Store, commit: Commit) -> set[str]:
@@ -200,6 +199,35 @@ def _without(
     return done[where]
 
 
+def sign_again(
+    writer: Writer,
+    head: ObjectId,
+    unpushed: Mapping[ObjectId, Commit],
+    is_valid: Callable[[ObjectId, Commit], bool],
+) -> dict[ObjectId, ObjectId]:
+    """Store commits again whose signatures are not valid, and those that follow them.
+
+    Args:
+        writer: Receives the new commits, and signs them.
+        head: The newest commit.
+        unpushed: The commits that may change.
+        is_valid: Returns whether the signature of a commit is valid.
+
+    Returns:
+        The new id of each of the commits; its own if nothing changes.
+    """
+    done: dict[ObjectId, ObjectId] = {}
+    nodes = {each: Node(each, commit) for each, commit in unpushed.items()}
+    for commit in _parents_first(nodes, head):
+        record = unpushed[commit]
+        parents = tuple(done.get(parent, parent) for parent in record.parents)
+        if parents == record.parents and is_valid(commit, record):
+            done[commit] = commit
+        else:
+            done[commit] = writer.add_commit(msgspec.structs.replace(record, parents=parents))
+    return done
+
+
 # --- each file into its owner's tree --------------------------------------------------------
 
 Key = tuple[str, str]
@@ -244,7 +272,7 @@ def place(
     nodes = {node.id: node for node in history.ancestors(store, [head], stop=published)}
     done: dict[ObjectId, ObjectId] = {}
     # A remote with none of the commits has no tree of a closed group either.
-    is_based = any(each not in nodes for node in nodes.values() for each in node.commit.parents)
+    is_based = any(parent not in nodes for node in nodes.values() for parent in node.commit.parents)
     made: dict[ObjectId, Mapping[str, ObjectId]] = {}
     moved: dict[ObjectId, dict[Key, str | None]] = {}
     for commit in _parents_first(nodes, head):
@@ -266,12 +294,12 @@ def place(
             trees = _moved(store, writer, node.commit, moves, bring)
         parents = tuple(done.get(parent, parent) for parent in node.commit.parents)
         if is_based:
-            before = [made.get(each) or history.read_commit(store, each).trees for each in parents]
+            before = [
+                made.get(parent) or history.read_commit(store, parent).trees for parent in parents
+            ]
             trees = dict(_without_left(trees, before, store.vault.groups, published))
         became = msgspec.structs.replace(node.commit, parents=parents, trees=dict(trees))
-        done[commit] = (
-            commit if became == node.commit else writer.add(Kind.COMMIT, model.encode(became))
-        )
+        done[commit] = commit if became == node.commit else writer.add_commit(became)
         made[done[commit]] = became.trees
         moved[commit] = moves
     return done
@@ -297,7 +325,9 @@ def _parents_first(nodes: Mapping[ObjectId, Node], head: ObjectId) -> Iterator[O
     while pending:
         commit = pending[-1]
         ahead = [
-            each for each in nodes[commit].commit.parents if each in nodes and each not in given
+            parent
+            for parent in nodes[commit].commit.parents
+            if parent in nodes and parent not in given
         ]
         if ahead and commit not in given:
             pending += ahead
@@ -319,9 +349,9 @@ def _inherited_moves(
             held = _at(store, commit.trees, key)
             if held and held == _at(store, trees[parent], key):
                 keeping = (
-                    each
-                    for each in commit.parents
-                    if key not in moved.get(each, {}) and held == _at(store, trees[each], key)
+                    other
+                    for other in commit.parents
+                    if key not in moved.get(other, {}) and held == _at(store, trees[other], key)
                 )
                 if not any(keeping):
                     found[key] = owner

@@ -14,6 +14,7 @@ from dorky import errors
 from dorky.format.model import ALL, KiB, Location, MiB, ObjectId, Pack
 from dorky.parallel import in_order
 from dorky.progress import SILENT, Progress
+from dorky.remote import authority
 from dorky.remote.root import PACKS, Remote, RootSnapshot
 from dorky.store import history, pack
 from dorky.store.history import MAIN
@@ -94,12 +95,13 @@ def _take(remote: Remote, seen: RootSnapshot, data: bytes, progress: Progress) -
             progress.advance(1)
         progress.finish()
         # One short transaction, after all waiting for the network.
-        with remote.remembering(seen, data):
-            writer.save()
+        with writer.saving() as save, remote.remembering(seen, data):
+            save()
             for packed, locations in learned:
                 store.record(remote.name, packed, locations)
             store.database.set("groups", groups)
             store.retain(remote.name, [each.id for each in seen.root.packs])
+            authority.accept(remote, before, seen)
             _check_descent(remote, before, seen)
 
 

@@ -22,7 +22,7 @@ from dorky import errors
 from dorky.drivers.base import Stat
 from dorky.format.model import ObjectId, Pack, Root
 from dorky.progress import SILENT, Progress
-from dorky.remote import probe
+from dorky.remote import authority, probe
 from dorky.remote import root as roots
 from dorky.remote.fetch import fetch, fetch_objects
 from dorky.remote.journal import Sent, remaining
@@ -30,7 +30,7 @@ from dorky.remote.push import SMALL, build, remember, send
 from dorky.remote.root import PACKS, Remote, RootSnapshot
 from dorky.remote.rotate import renewed
 from dorky.results import Garbage, RemoteGCReport
-from dorky.store import pack, reachability
+from dorky.store import history, pack, reachability
 
 GRACE = timedelta(days=7)
 """How long a pack that no root lists is kept: somebody may be about to list it."""
@@ -168,6 +168,7 @@ def _rewritten(
     """
     store = remote.store
     alive = reachability.reach(store, seen.root.refs.values()).all
+    alive.update(entered.id for entered in history.entries(store, seen.root.team))
     all_open = {each.group for each in seen.header.epochs} <= store.vault.groups
     judged: list[tuple[Pack, dict[ObjectId, int]]] = []
     taken: set[ObjectId] = set()
@@ -203,6 +204,7 @@ def apply(remote: Remote, made: Plan, *, progress: Progress = SILENT) -> RemoteG
             run this again.
         ServerBusy: Others keep changing the root.
     """
+    authority.check_writer(remote)
     first = made.collection
     sent: list[Sent] = []
     uploaded = 0
@@ -250,7 +252,7 @@ def _send(remote: Remote, made: Plan, sent: list[Sent], progress: Progress) -> i
     # There are no more new packs than old ones, so the old list is an upper bound.
     crowded = msgspec.structs.replace(_following(made, ()), packs=root.packs)
     opened = remote.unlock(header)
-    roots.encode(header, crowded, opened)
+    roots.encode(header, crowded, opened, remote.signer())
     there = {each for earlier in sent for each in earlier.ids}
     moved = made.moved - there
     fetch_objects(remote, moved, progress)

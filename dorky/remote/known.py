@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shlex
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -202,4 +201,4 @@ def _bytes(path: Path) -> bytes | None:
 
 def _bad(path: Path, why: object) -> errors.BadKnown:
     target = path.parent if path.parent.is_symlink() else path
-    return errors.BadKnown(path, why, hint=f"rm {shlex.quote(str(target))}")
+    return errors.BadKnown(path, why, target)

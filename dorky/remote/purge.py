@@ -13,6 +13,7 @@ from typing import NamedTuple
 from dorky import errors
 from dorky.format.model import Inline, Purge
 from dorky.progress import SILENT, Progress
+from dorky.remote import authority
 from dorky.remote import root as roots
 from dorky.remote.fetch import fetch, fetch_objects
 from dorky.remote.journal import Sent, remaining
@@ -20,7 +21,7 @@ from dorky.remote.pending_deletes import condemn
 from dorky.remote.push import build, remember, send
 from dorky.remote.root import INLINE, PACKS, Remote
 from dorky.remote.rotate import renewed
-from dorky.store import reachability
+from dorky.store import history, reachability
 from dorky.store.history import MAIN
 
 _ATTEMPTS = 10
@@ -43,20 +44,21 @@ def purge(remote: Remote, record: Purge, progress: Progress = SILENT) -> Purged:
 
     Raises:
         Conflict: Somebody has pushed meanwhile.
+        NotWriter: The user does not administer the team.
         AccessDenied: Deleting is not allowed. The root does not list the packs any more.
         ServerBusy: Others keep changing the root.
     """
     store = remote.store
-    alive = reachability.reach(store, [record.new]).all
+    authority.check_writer(remote, admin=True)
+    history_alive = reachability.reach(store, [record.new]).all
     sent: list[Sent] = []
     for _ in range(_ATTEMPTS):
         seen = remote.seen
         assert seen is not None
         root = seen.root
+        alive = history_alive | {at.id for at in history.entries(store, root.team)}
         if root.refs.get(MAIN) != record.old:
-            raise errors.Conflict(
-                "somebody has pushed meanwhile", hint="dorky pull, then purge again"
-            )
+            raise errors.PushedMeanwhile
         held = {
             each.id: {at.id for at in store.locations(each.id, remote=remote.name)}
             for each in root.packs
@@ -85,13 +87,16 @@ def purge(remote: Remote, record: Purge, progress: Progress = SILENT) -> Purged:
             purges=(*root.purges, record),
             **changes,
         )
+        following, team = authority.amended(
+            remote, seen.header, following, purges=[authority.replaced(record)]
+        )
         try:
             won = remote.swap(seen.header, following)
         except errors.PreconditionFailed:
             fetch(remote, progress)
             sent = remaining(remote, sent, alive, root.gc_epoch)
             continue
-        remember(remote, won, sent, progress)
+        remember(remote, won, sent, progress, team=team)
         remote.driver.delete([PACKS + each for each in doomed])
         return Purged(len(doomed), sum(each.size for each in dropped))
     raise errors.ServerBusy(remote.url, "others keep changing it")

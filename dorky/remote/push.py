@@ -17,17 +17,20 @@ from typing import Any, NamedTuple
 import msgspec
 
 from dorky import errors
+from dorky.drivers.retry import pause
 from dorky.format.model import Header, Inline, Kind, MiB, ObjectId, Root, Roster
 from dorky.keys import roster
+from dorky.keys.teamlog import Team
 from dorky.keys.vault import Vault
 from dorky.parallel import in_order
 from dorky.progress import SILENT, Progress
+from dorky.remote import authority
 from dorky.remote import root as roots
 from dorky.remote.fetch import fetch
 from dorky.remote.journal import Journal, Sent
 from dorky.remote.pending_deletes import condemn, delete
 from dorky.remote.root import INLINE, PACKS, Remote, RootSnapshot
-from dorky.store import history, outgoing, pack
+from dorky.store import authorship, history, outgoing, pack
 from dorky.store.history import MAIN
 from dorky.store.objects import PackedObject, Store
 
@@ -84,6 +87,8 @@ def push(
     Raises:
         Rejected: The remote has commits that ``head`` does not descend from.
         Misplaced: A new commit holds a file for other readers than its path belongs to.
+        NotWriter: The user may not write to the remote.
+        ForgedCommit: A new commit is not signed by a key that the team log knows.
         OutcomeUnknown: The remote did not answer; pushing again is safe.
     """
     if remote.version is None:
@@ -95,9 +100,11 @@ def push(
         if remote.store.database.ref(f"{remote.name}/{MAIN}") == head:
             Journal(remote).clear()
             return Pushed(head, head, 0, 0)
+    _check_writer(remote, progress)
     journal = Journal(remote)
     sent: list[Sent] = []
     for attempt in range(_ATTEMPTS):
+        authority.check_writer(remote)
         seen = remote.seen
         before = seen.root if seen else None
         old = before.refs.get(MAIN) if before else None
@@ -112,6 +119,7 @@ def push(
         )
         try:
             fresh = unlisted(remote, seen, [head], root.roster)
+            _check_signatures(remote.store, head)
         except (errors.Misplaced, errors.AmbiguousGroup):
             # The swap for these packs was lost, and they hold what others must not read.
             there = {each.id for each in before.packs} if before else set()
@@ -133,9 +141,7 @@ def push(
         try:
             won = remote.swap(header, root)
         except errors.PreconditionFailed:
-            import random
-
-            time.sleep(random.uniform(0, min(_PAUSE, 0.01 * 2**attempt)))  # noqa: S311
+            time.sleep(pause(min(_PAUSE, 0.01 * 2**attempt)))
             fetch(remote, progress)
             continue
         remember(remote, won, sent)
@@ -147,17 +153,52 @@ def push(
     raise errors.ServerBusy(remote.url, "others keep pushing")
 
 
+def _check_signatures(store: Store, head: ObjectId) -> None:
+    try:
+        authorship.check(store, store.database.team(), [head])
+    except errors.ForgedCommit as error:
+        raise errors.ForgedCommit(*error.args, own=True) from None
+
+
+def _check_writer(remote: Remote, progress: Progress) -> None:
+    try:
+        authority.check_writer(remote)
+    except errors.NotWriter:
+        if remote.version is None:
+            raise
+        fetch(remote, progress)  # an administrator may have changed that
+
+
 def remember(
     remote: Remote,
     won: tuple[RootSnapshot, bytes] | None,
     sent: Iterable[Sent],
     progress: Progress = SILENT,
+    *,
+    team: Team | None = None,
 ) -> None:
-    """Record the remote's state after a swap that won (see `Remote.swap`)."""
+    """Record the remote's state after a swap that won (see `Remote.swap`).
+
+    Args:
+        remote: The remote.
+        won: The root as it is now.
+        sent: The packs that it lists for the first time.
+        progress: Receives the progress of a fetch.
+        team: The team, if the root has changed it.
+    """
     if won is None:  # others have swapped since
         fetch(remote, progress)
         return
-    with remote.remembering(*won):
+    store = remote.store
+    with store.writer() as writer, remote.remembering(*won):
+        # What a change of the team has added to the log is in its root alone.
+        log = {each.id: each for each in won[0].root.inline if each.kind is Kind.TEAM}
+        for new in store.missing(log):
+            writer.append(Kind.TEAM, new, log[new].data)
+        writer.save()
+        authorship.note(store.database, won[0].root.refs.values())
+        if team:
+            store.database.set_team(team)
         for each in sent:
             remote.store.record(remote.name, each.pack, each.locations)
         remote.store.retain(remote.name, [each.id for each in won[0].root.packs])
@@ -204,6 +245,8 @@ def unlisted(
     trees: set[ObjectId] = set()
     nodes = list(history.ancestors(store, heads, stop=lambda commit: bool(listed([commit]))))
     outgoing.check(store, heads, nodes, known)
+    if seen is None:
+        wanted.update(entered.id for entered in history.entries(store, store.database.team().id))
     for node in nodes:
         wanted.add(node.id)
         opened = {g: tree for g, tree in node.commit.trees.items() if g in store.vault.groups}
@@ -213,18 +256,14 @@ def unlisted(
             if seen is not None:
                 name = roster.name_of(known, foreign[each])
                 raise errors.LeftGroup(node.id[:10], name)
-            hint = "it belongs to a group that you are not in: somebody who is has to push it"
-            raise errors.MissingObject(each, hint=hint)
+            raise errors.MissingObject(each, why="group")
     unlisted_trees, contents = history.below(store, trees, skip=listed)
     contents -= listed(contents)
     pieces = {piece for each in history.chunks_of(store, contents).values() for piece in each}
     wanted |= unlisted_trees | contents | (pieces - listed(pieces))
     places = store.locate(wanted)
     for each in wanted - places.keys():
-        raise errors.MissingObject(
-            each,
-            hint="it was never pulled here: copy the old remote's keys to the new place first",
-        )
+        raise errors.MissingObject(each, why="elsewhere")
     return sorted(places.values(), key=lambda at: (at.pack, at.offset))
 
 

@@ -20,15 +20,19 @@ import os
 import struct
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime, timezone
 from typing import NamedTuple, Protocol
 
 import msgspec
 
 from dorky import errors
 from dorky.drivers.base import Blob, Driver, Stat, Version
+from dorky.drivers.retry import pause
 from dorky.format import codec, model, seal
 from dorky.format.model import Header, KiB, MiB, Root
-from dorky.keys import roster
+from dorky.keys import roster, signing, sshsig
+from dorky.keys.signing import Signer
+from dorky.keys.sshsig import Namespace
 from dorky.keys.vault import Vault
 from dorky.remote.known import Known, Newest
 from dorky.store import verify as scrub
@@ -49,6 +53,7 @@ BUDGET = 60.0
 
 _MAGIC = b"DORKYRT1"
 _PREFIX = struct.Struct(">8sI")
+_LENGTH = struct.Struct(">H")
 _CHECKSUM = 32
 _BODY_LIMIT = 16 * MiB
 
@@ -77,20 +82,40 @@ class RootSnapshot(NamedTuple):
     root: Root
 
 
-def encode(header: Header, root: Root, vault: Vault) -> bytes:
+def encode(header: Header, root: Root, vault: Vault, signer: Signer | None = None) -> bytes:
     """Return the bytes of a root.
+
+    Args:
+        header: The header.
+        root: The body; its signer is replaced by ``signer``.
+        vault: Encrypts the body.
+        signer: The key that signs the header and the body. No reader accepts a root without.
 
     Raises:
         UsageError: The root is too large.
     """
     clear = model.encode(header)
-    body = vault.close(codec.compress(model.encode(root)), _what(clear))
+    signature = b""
+    if signer:
+        root = msgspec.structs.replace(root, signer=signer.public)
+    text = model.encode(root)
+    if signer:
+        signature = signer.sign(Namespace.ROOT, _signed(header.repository, clear, text))
+    body = vault.close(
+        _LENGTH.pack(len(signature)) + signature + codec.compress(text), _what(clear)
+    )
     data = _PREFIX.pack(_MAGIC, len(clear)) + clear + body
     if len(data) + _CHECKSUM > LIMIT:
         raise errors.UsageError(
             f"the repository has too many packs: its root would be {len(data)} bytes"
         )
     return data + hashlib.sha256(data).digest()
+
+
+def _signed(repository: str, header: bytes, text: bytes) -> bytes:
+    """Return the bytes that are signed of a root: its header's hash, and the body's exact text."""
+    prefix = f"dorky/{signing.VERSION}\0{repository}\0".encode()
+    return prefix + hashlib.sha256(header).digest() + text
 
 
 def _what(header: bytes) -> str:
@@ -149,17 +174,34 @@ def _authentic(header: Header, body: bytes, vault: Vault, url: str) -> bytes:
         raise errors.CorruptRoot(url, error) from None
 
 
-def read_body(header: Header, body: bytes, vault: Vault, url: str) -> Root:
+def read_body(header: Header, body: bytes, vault: Vault, url: str, *, verify: bool = False) -> Root:
     """Decrypt the body of a root.
+
+    Args:
+        header: The header.
+        body: The body, as it is stored.
+        vault: Decrypts it.
+        url: Where the root comes from, for messages.
+        verify: Whether to verify its signature: it does not come from the local store.
 
     Raises:
         CorruptRoot: The body is altered, or encrypted with another key or header.
+        ForgedRoot: The signature is not one of the key that it names.
     """
-    packed = _authentic(header, body, vault, url)
+    opened = _authentic(header, body, vault, url)
     try:
-        return model.decode(Root, codec.inflate(packed, limit=_BODY_LIMIT))
-    except (codec.CodecError, model.Malformed) as error:
+        (length,) = _LENGTH.unpack_from(opened)
+        packed = opened[_LENGTH.size + length :]
+        text = codec.inflate(packed, limit=_BODY_LIMIT)
+        root = model.decode(Root, text)
+    except (struct.error, codec.CodecError, model.Malformed) as error:
         raise errors.CorruptRoot(url, error) from None
+    if verify:
+        signature = opened[_LENGTH.size : _LENGTH.size + length]
+        signed = _signed(header.repository, model.encode(header), text)
+        if not sshsig.verify(root.signer, Namespace.ROOT, signed, signature):
+            raise errors.ForgedRoot(url, "its signature is not valid")
+    return root
 
 
 def noted(database: Database) -> Newest | None:
@@ -181,13 +223,14 @@ def successor(root: Root | None, **changes: object) -> Root:
     if root is None:
         return msgspec.structs.replace(Root(1, txid), **changes)
     recent = (root.txid, *root.recent)[:RECENT]
+    kept: dict[str, object] = {"before": root.team, **changes}
     return msgspec.structs.replace(
-        root, generation=root.generation + 1, txid=txid, recent=recent, **changes
+        root, generation=root.generation + 1, txid=txid, recent=recent, **kept
     )
 
 
 class Remote:
-    """A remote repository: its driver, and the last root that was seen of it.
+    """A remote repository: its driver, and the last root that was seen of it. For one thread.
 
     Args:
         name: The name in `.dorkyrc`: ``origin``.
@@ -195,16 +238,26 @@ class Remote:
         store: The local store, whose database remembers the root.
         unlock: Opens a header's keys.
         known: The user's own record of the place, independent of the local store.
+        signer: Returns the key that signs new roots.
     """
 
     def __init__(
-        self, name: str, driver: Driver, store: Store, unlock: Unlock, known: Known
+        self,
+        name: str,
+        driver: Driver,
+        store: Store,
+        unlock: Unlock,
+        known: Known,
+        signer: Callable[[], Signer],
     ) -> None:
         self.name = name
         self.driver = driver
         self.store = store
         self.unlock = unlock
         self.known = known
+        self.signer = signer
+        self.pin = ""
+        """The entry of the team log that `.dorkyrc` pins; see `authority.check_pin`."""
         self.accept_rewind = False
         """Whether to follow a root that is older than what was seen, or has another history."""
         self._seen: RootSnapshot | None = None
@@ -224,7 +277,7 @@ class Remote:
     def seen(self) -> RootSnapshot | None:
         """Return the last root seen, or None."""
         if self._seen is None and (row := self.store.database.root(self.name)):
-            self._seen = self._decode(Version(row[0]), row[1])
+            self._seen = self._decode(Version(row[0]), row[1], verify=False)
         return self._seen
 
     @property
@@ -235,10 +288,15 @@ class Remote:
         except (errors.NoKey, errors.IdentityMissing):
             return None
 
-    def _decode(self, version: Version, data: bytes) -> RootSnapshot:
+    def stand_for(self, seen: RootSnapshot, version: Version) -> None:
+        """Let the next swap replace a version that was refused, not that of the last root seen."""
+        self._seen = seen._replace(version=version)
+
+    def _decode(self, version: Version, data: bytes, *, verify: bool = True) -> RootSnapshot:
         header, body = read_header(data, self.url)
         opened = self.unlock(header, verifier(header, body, self.url))
-        return RootSnapshot(version, header, read_body(header, body, opened, self.url))
+        root = read_body(header, body, opened, self.url, verify=verify)
+        return RootSnapshot(version, header, root)
 
     def read(self, *, unless: Version | None = None) -> tuple[RootSnapshot, bytes] | None:
         """Read the root, in one request.
@@ -251,6 +309,7 @@ class Remote:
             RootVanished: The remote held a repository, but its root is gone.
             Rewound: The root is older than what this clone, or this user on this machine, has seen.
             ForgedGroup: A group of the user's was changed by somebody who is not in it.
+            ForgedRoot: The signature of the root is not valid.
         """
         if unless is not None and unless == self.version and self._is_behind:
             unless = None
@@ -400,6 +459,7 @@ class Remote:
 
         Raises:
             PreconditionFailed: Somebody else was faster.
+            CantSign: None of the user's keys can be used.
             Unreachable: No connection could be made, so nothing was sent.
             OutcomeUnknown: The store did not answer within `BUDGET`; doing all of it again is safe.
         """
@@ -411,7 +471,10 @@ class Remote:
         if floor and root.generation <= floor.generation:
             # Another clone on this machine has seen a newer root.
             raise errors.PreconditionFailed(KEY, self.url)
-        data = encode(header, root, self.unlock(header))
+        signer = self.signer()
+        now = datetime.now(timezone.utc).replace(microsecond=0)
+        root = msgspec.structs.replace(root, time=now, signer=signer.public)
+        data = encode(header, root, self.unlock(header), signer)
         deadline = clock() + BUDGET
         delay = 0.1
         sent = False
@@ -428,19 +491,17 @@ class Remote:
             if blob is not None:
                 clear, body = read_header(blob.data, self.url)
                 opened = self.unlock(clear, verifier(clear, body, self.url))
-                found = read_body(clear, body, opened, self.url)
+                found = read_body(clear, body, opened, self.url, verify=True)
                 if found.txid == root.txid:
                     return RootSnapshot(blob.version, header, root), data
                 if root.txid in found.recent:
                     return None
                 if blob.version != expected:
                     raise errors.PreconditionFailed(KEY, self.url)
-            import random
-
-            pause = (asked or 0) + delay * random.random()  # noqa: S311
-            if clock() + max(delay, pause) > deadline:
+            wait = pause(delay, asked)
+            if clock() + max(delay, wait) > deadline:
                 raise errors.OutcomeUnknown(self.url)
-            sleep(pause)
+            sleep(wait)
             delay = min(delay * 2, 10.0)
 
     def _look(self, expected: Version | None, error: errors.DorkyError) -> Blob | None:

@@ -79,6 +79,10 @@ def reseal(
     everything = _reachable(store, commits, opened.groups)
     affected = _reachable(store, commits, groups)
     newest = everything if all_history else _reachable(store, heads, groups)
+    if ALL in groups:
+        # A newcomer needs the whole team log.
+        log = {entered.id for entered in history.entries(store, seen.root.team)}
+        everything, newest = everything | log, newest | log
     wanted: set[ObjectId] = set()
     for sizes in held.values():
         needed = newest.intersection(sizes)

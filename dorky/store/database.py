@@ -2,6 +2,13 @@
 
 It is one file, so a command's whole effect (objects recorded, files staged, a ref moved) is one
 transaction. With ``synchronous=FULL`` a command that returned survives power loss.
+
+A `Database` may be used by several threads at once. Each thread has a connection of its own, so it
+reads only what is committed, and its transactions are its own.
+
+After a fork, the parent and the child open connections of their own. A database that is in use
+during the fork (in a transaction, or in another thread) can't be used in the child: SQLite would
+take the parent's locks for its own.
 """
 
 from __future__ import annotations
@@ -12,17 +19,29 @@ import re
 import shutil
 import sqlite3
 import stat
+import threading
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
 
 from dorky import errors, files
 from dorky.format import model
 
+if TYPE_CHECKING:
+    from dorky.keys.teamlog import Team
+
 T = TypeVar("T")
 
+TEAM = "team"
+"""The single value with the team as its log leaves it."""
 PURGES = "purges"
 """The single value with the purges in the last root seen."""
+
+PATIENCE = 10.0
+"""The most seconds for which a writer waits for another thread or process."""
 
 _FULL = 1 << 16
 
@@ -150,6 +169,21 @@ class _Cursor(sqlite3.Cursor):
             raise _typed(error, self.connection.path) from error
 
 
+class _Closing:
+    """Closes a connection when its thread ends: SQLite's own object is part of a cycle."""
+
+    def __init__(self, connection: _Connection, opened: set[_Connection]) -> None:
+        self._connection = connection
+        self._opened = opened
+        self._process = os.getpid()
+
+    def __del__(self) -> None:
+        # In a child process, the other threads of its parent end.
+        if os.getpid() == self._process:
+            self._opened.discard(self._connection)
+            self._connection.close()
+
+
 def _check_files(path: Path) -> None:
     """Refuse a database, a log or a shared memory file that is a link or has another name.
 
@@ -201,7 +235,7 @@ def _create(path: Path) -> None:
 
 
 class Database:
-    """An open local database.
+    """An open local database, for any number of threads.
 
     Args:
         path: The database file, created (mode 0600) if missing.
@@ -213,30 +247,20 @@ class Database:
     """
 
     operation: tuple[int, int, str] | None = None
-    """The operation that is being recorded (see `oplog`): its number, time and command."""
+    """The operation that is being recorded (see `oplog`): its number, time and command. Only the
+    holder of the project's lock sets it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        try:
-            with files.disk_errors(path):
-                if not os.path.lexists(path):
+        self._closed = False
+        self.begin_again()
+        with files.disk_errors(path):
+            if not os.path.lexists(path):
+                try:
                     _create(path)
-                _check_files(path)
-            # The lock of `files.locked` orders writers; the timeout covers readers only.
-            self.connection = sqlite3.connect(
-                path,
-                timeout=10,
-                isolation_level=None,
-                check_same_thread=False,
-                factory=_Connection,
-            )
-        except sqlite3.Error as error:
-            raise _typed(error, path) from error
-        self.connection.path = path
+                except sqlite3.Error as error:
+                    raise _typed(error, path) from error
         try:
-            self.connection.executescript(
-                "PRAGMA trusted_schema=OFF; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;"
-            )
             version = self._layout()
             if version > _VERSION:
                 raise errors.FormatTooNew(path, version)
@@ -246,8 +270,65 @@ class Database:
             if version < _VERSION:
                 self._update()
         except BaseException:
-            self.connection.close()
+            self.close()
             raise
+        with _FORKING:
+            _DATABASES.add(self)
+
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """Return the calling thread's connection. It is closed when the thread ends.
+
+        Raises:
+            ValueError: The database is closed.
+            DiskError: The file can't be read.
+        """
+        try:
+            found: sqlite3.Connection = self._own.connection
+        except AttributeError:
+            found = self._connect()
+        return found
+
+    def _connect(self) -> _Connection:
+        with _FORKING, files.disk_errors(self.path):
+            if self._closed:
+                raise ValueError(f"the database {self.path} is closed")
+            _check_files(self.path)
+            _check_unforked(self.path)
+            try:
+                # The lock of `files.locked` orders writers; the timeout covers readers only.
+                made = sqlite3.connect(
+                    self.path,
+                    timeout=PATIENCE,
+                    isolation_level=None,
+                    check_same_thread=False,  # `close` may be called in any thread
+                    factory=_Connection,
+                )
+            except sqlite3.Error as error:
+                raise _typed(error, self.path) from error
+            made.path = self.path
+            self._opened.add(made)
+            self._own.closing = _Closing(made, self._opened)
+        made.executescript(
+            "PRAGMA trusted_schema=OFF; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;"
+        )
+        self._own.connection = made
+        return made
+
+    def begin_again(self) -> None:
+        """Forget the connections of all threads, without closing them."""
+        self._own = threading.local()
+        self._opened: set[_Connection] = set()
+        self._writing = threading.Lock()
+        self.operation = None
+
+    def prepare_fork(self) -> list[_Connection]:
+        """Close the connection of the only thread, if it is idle; return those that stay open."""
+        own: _Connection | None = getattr(self._own, "connection", None)
+        if own and self._opened == {own} and not own.in_transaction and self.operation is None:
+            own.close()
+            self.begin_again()
+        return list(self._opened)
 
     def _layout(self) -> int:
         (version,) = self.connection.execute("PRAGMA user_version").fetchone()
@@ -275,26 +356,53 @@ class Database:
             db.execute(f"PRAGMA user_version={_VERSION}")
 
     def close(self) -> None:
-        """Close the database. Safe to call twice."""
-        self.connection.close()
+        """Close the connections of all threads, none of which may be at work. Safe to call twice.
+
+        The last connection to a database folds its log into it.
+        """
+        with _FORKING:
+            self._closed = True
+            opened = list(self._opened)
+        for connection in opened:
+            connection.close()
+        self.begin_again()
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """Run the block in one transaction: all of it takes effect, or nothing.
 
-        Nested calls join the outer one.
+        Calls that are nested in one thread are part of the outer one: what they did takes effect
+        with it, unless they fail. Other threads wait with their own transactions, and read what
+        was committed before; so a thread in a transaction must not wait for one that writes.
+
+        Raises:
+            Locked: Another thread, or process, has been writing for too long.
         """
-        if self.connection.in_transaction:
-            yield self.connection
+        db = self.connection
+        if db.in_transaction:
+            with self._undoing(db, "SAVEPOINT nested", "RELEASE nested", "ROLLBACK TO nested"):
+                yield db
             return
-        self.connection.execute("BEGIN IMMEDIATE")
+        writing = self._writing
+        if not writing.acquire(timeout=PATIENCE):
+            raise errors.Locked("the database is in use")
         try:
-            yield self.connection
-            self.connection.execute("COMMIT")
+            with self._undoing(db, "BEGIN IMMEDIATE", "COMMIT", "ROLLBACK"):
+                yield db
+        finally:
+            writing.release()
+
+    @contextlib.contextmanager
+    def _undoing(self, db: sqlite3.Connection, begin: str, end: str, undo: str) -> Iterator[None]:
+        db.execute(begin)
+        try:
+            yield
+            self.connection.execute(end)  # refused in a child process that was forked meanwhile
         except BaseException:
-            # On a full disk SQLite has already rolled back.
-            with contextlib.suppress(errors.DorkyError):
-                self.connection.execute("ROLLBACK")
+            if getattr(self._own, "connection", None) is db:
+                # On a full disk SQLite has already rolled back.
+                with contextlib.suppress(errors.DorkyError):
+                    db.execute(undo)
             raise
 
     # --- single values and refs ------------------------------------------------------------
@@ -325,6 +433,20 @@ class Database:
             return model.decode(model.Roster, data) if data else model.Roster()
         except model.Malformed as error:
             raise errors.CorruptDatabase(self.path, error) from None
+
+    def team(self) -> Team:
+        """Return the team as the newest entry of its log left it, which has been verified."""
+        from dorky.keys.teamlog import Team
+
+        data = self.get(TEAM)
+        try:
+            return msgspec.json.decode(data, type=Team) if data else Team()
+        except msgspec.MsgspecError as error:
+            raise errors.CorruptDatabase(self.path, error) from None
+
+    def set_team(self, team: Team) -> None:
+        """Record the team, as `team` returns it."""
+        self.set(TEAM, msgspec.json.encode(team))
 
     def refs(self) -> dict[str, str]:
         """Return commit ids by ref name."""
@@ -370,3 +492,67 @@ class Database:
             db.execute("DELETE FROM packs WHERE remote = ?", (remote,))
             db.execute("DELETE FROM refs WHERE name GLOB ? || '/*'", (remote,))
             db.execute("DELETE FROM meta WHERE key GLOB 'remote.' || ? || '.*'", (remote,))
+
+
+# --- fork -----------------------------------------------------------------------------------
+
+_DATABASES: weakref.WeakSet[Database] = weakref.WeakSet()
+_FORKING = threading.Lock()
+"""Held during a fork, and while connections are opened."""
+_inherited: list[_Connection] = []
+"""The connections that are in use during a fork."""
+_forked: set[tuple[int, int]] = set()
+"""The device and inode of each database that was in use when this process was forked."""
+
+
+def _check_unforked(path: Path) -> None:
+    """Refuse a database that was in use when this process was forked.
+
+    SQLite keeps a process's locks by inode, and the child's copy of that list is wrong.
+
+    Raises:
+        Locked: It was in use.
+    """
+    if _forked:
+        found = path.stat()
+        if (found.st_dev, found.st_ino) in _forked:
+            raise errors.Locked(
+                "it was in use when this process was forked: close the project before the fork, "
+                "or start the process by spawn"
+            )
+
+
+def _before_fork() -> None:
+    _FORKING.acquire()
+    for database in _DATABASES:
+        _inherited.extend(database.prepare_fork())
+
+
+def _after_fork_in_parent() -> None:
+    _inherited.clear()
+    _FORKING.release()
+
+
+def _after_fork_in_child() -> None:
+    """Leave the parent's connections alone: closing one deletes a log that is still needed.
+
+    See https://sqlite.org/howtocorrupt.html, section 2.6.
+    """
+    for connection in _inherited:
+        import ctypes
+
+        # Not even the end of the interpreter may delete it.
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
+        with contextlib.suppress(OSError):
+            found = connection.path.stat()
+            _forked.add((found.st_dev, found.st_ino))
+    for database in _DATABASES:
+        database.begin_again()
+    _after_fork_in_parent()
+
+
+os.register_at_fork(
+    before=_before_fork,
+    after_in_parent=_after_fork_in_parent,
+    after_in_child=_after_fork_in_child,
+)

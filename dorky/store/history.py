@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from dorky import errors
 from dorky.format import model
-from dorky.format.model import ALL, Commit, Entry, Kind, ObjectId, Tree
+from dorky.format.model import ALL, Commit, Entry, Kind, ObjectId, TeamEntry, Tree
 from dorky.paths import parents
 from dorky.store.objects import Store, Writer
 
@@ -312,35 +312,75 @@ def is_ancestor(store: Store, old: ObjectId, new: ObjectId) -> bool:
         return True
     if old not in store:
         return any(node.id == old for node in ancestors(store, [new]))
-    return _sides(store, old, new, goal=old)[0][old] == _BOTH
+    return _sides(store, [old], [new], goal=old)[0][old] == _BOTH
+
+
+class Entered(NamedTuple):
+    """An entry of the team log, with its id."""
+
+    id: ObjectId
+    entry: TeamEntry
+
+
+def added(store: Store, old: Iterable[ObjectId], new: Iterable[ObjectId]) -> dict[ObjectId, Commit]:
+    """Return the commits reachable from the new heads and not from the old ones."""
+    sides, commits = _sides(store, [*old], [*new])
+    return {each: commits[each] for each, side in sides.items() if side == _THEIRS}
+
+
+def entries(store: Store, newest: ObjectId, stop: ObjectId = "") -> Iterator[Entered]:
+    """Yield the entries of the team log with their ids, the newest first.
+
+    Args:
+        store: The store that holds the entries.
+        newest: The newest entry.
+        stop: The entry to stop at, which is not yielded.
+    """
+    at = newest
+    while at and at != stop:
+        entry = model.decode_entry(store.read(at, group=ALL), at)
+        yield Entered(at, entry)
+        at = entry.prev
 
 
 def ahead_behind(store: Store, ours: ObjectId | None, theirs: ObjectId | None) -> tuple[int, int]:
     """Return how many commits each side has that the other lacks."""
     if ours and theirs:
-        found = [*_sides(store, ours, theirs)[0].values()] if ours != theirs else []
+        found = [*_sides(store, [ours], [theirs])[0].values()] if ours != theirs else []
         return found.count(_OURS), found.count(_THEIRS)
     one = sum(1 for head in (ours, theirs) if head for _ in ancestors(store, [head]))
     return (one, 0) if ours else (0, one)
 
 
-def merge_base(store: Store, ours: ObjectId, theirs: ObjectId) -> ObjectId | None:
-    """Return a best common ancestor: one that is no other common ancestor's ancestor.
+def merge_bases(
+    store: Store, ours: Collection[ObjectId], theirs: Collection[ObjectId]
+) -> list[ObjectId]:
+    """Return the best common ancestors: those that are no other common ancestor's ancestors.
 
-    Of several (after criss-cross merges) it is the newest; None if the histories are unrelated.
+    Args:
+        store: The store that holds the commits.
+        ours: The newest commits of one side.
+        theirs: The newest commits of the other side.
+
+    Returns:
+        The newest first; several after criss-cross merges, none if the histories are unrelated.
     """
     sides, commits = _sides(store, ours, theirs)
-    common = [each for each, side in sides.items() if side == _BOTH]
-    parents = {parent for each in common for parent in commits[each].parents}
-    best = (each for each in common if each not in parents)
-    return max(best, key=lambda each: (commits[each].time, each), default=None)
+    common = [commit for commit, side in sides.items() if side == _BOTH]
+    parents = {parent for commit in common for parent in commits[commit].parents}
+    best = [commit for commit in common if commit not in parents]
+    return sorted(best, key=lambda commit: (commits[commit].time, commit), reverse=True)
 
 
 _OURS, _THEIRS, _BOTH = 1, 2, 3
 
 
 def _sides(
-    store: Store, ours: ObjectId, theirs: ObjectId, *, goal: ObjectId | None = None
+    store: Store,
+    ours: Collection[ObjectId],
+    theirs: Collection[ObjectId],
+    *,
+    goal: ObjectId | None = None,
 ) -> tuple[dict[ObjectId, int], dict[ObjectId, Commit]]:
     """Return the commits that one side alone has, with their side, and the nearest ones of both.
 
@@ -351,8 +391,8 @@ def _sides(
 
     Args:
         store: The store that holds the commits.
-        ours: The newest commit of one side.
-        theirs: The newest commit of the other side.
+        ours: The newest commits of one side.
+        theirs: The newest commits of the other side.
         goal: A commit; the walk stops when it is known to be both sides'.
     """
     sides: dict[ObjectId, int] = {}
@@ -374,8 +414,10 @@ def _sides(
             waiting.add(commit_id)
             heapq.heappush(pending, (-commits[commit_id].time.timestamp(), commit_id))
 
-    reach(ours, _OURS)
-    reach(theirs, _THEIRS)
+    for commit_id in ours:
+        reach(commit_id, _OURS)
+    for commit_id in theirs:
+        reach(commit_id, _THEIRS)
     while pending and sides.get(goal or "") != _BOTH:
         if len(pending) == 1 and not beginning and sides[pending[0][1]] == _BOTH:
             break
@@ -402,7 +444,7 @@ def add_commit(
     # An environment in another encoding must not prevent a commit.
     name = author.encode(errors="surrogateescape").decode(errors="replace")
     commit = Commit(dict(trees), known, name, time, message, git)
-    return writer.add(Kind.COMMIT, model.encode(commit))
+    return writer.add_commit(commit)
 
 
 # --- revisions ------------------------------------------------------------------------------
@@ -427,7 +469,7 @@ def resolve(store: Store, revision: str) -> ObjectId:
         for _ in range(int(step[1 : 1 + _FAR] or 1)):
             parents = read_commit(store, commit).parents
             if not parents:
-                raise errors.UnknownRevision(revision, hint=f"{commit[:10]} has no parent")
+                raise errors.UnknownRevision(revision, root=commit[:10])
             commit = parents[0]
     return commit
 

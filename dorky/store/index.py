@@ -194,8 +194,8 @@ class Index:
         """
         return frozenset(self._database.text("index.groups").split() or [ALL])
 
-    @groups.setter
-    def groups(self, groups: Iterable[str]) -> None:
+    def set_groups(self, groups: Iterable[str]) -> None:
+        """Record the groups whose files the rows cover."""
         with self._database.transaction():
             self._database.set("index.groups", " ".join(sorted(groups)).encode())
             self._database.set(SINCE, b"")
@@ -205,8 +205,8 @@ class Index:
         """Return the owners of paths (see `placement.claims`) as of the last checkout."""
         return self._database.text("index.claims")
 
-    @claims.setter
-    def claims(self, claims: str) -> None:
+    def set_claims(self, claims: str) -> None:
+        """Record the owners of paths."""
         if claims != self.claims:
             with self._database.transaction():
                 self._database.set("index.claims", claims.encode())
@@ -232,12 +232,12 @@ class Index:
     def commit(self) -> str | None:
         """Return the commit that the rows are known to equal, which saves decoding its trees.
 
-        Every change of a row clears it; only the holder of the project's lock sets it.
+        Every change of a row clears it.
         """
         return self._database.text("index.commit") or None
 
-    @commit.setter
-    def commit(self, commit: str | None) -> None:
+    def set_commit(self, commit: str | None) -> None:
+        """Record the commit that the rows are known to equal; only under the project's lock."""
         with self._database.transaction():
             self._database.set("index.commit", (commit or "").encode())
             self._database.set(SINCE, b"")
@@ -254,6 +254,6 @@ class Index:
         """Record that rows change at these paths."""
         commit, noted = self.since or ("", [])
         changed = {*noted, *paths} if commit else set()
-        self.commit = None
+        self.set_commit(None)
         if commit and len(changed) <= _FEW:
             self._database.set(SINCE, "\0".join([commit, *sorted(changed)]).encode())

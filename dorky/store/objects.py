@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, NamedTuple, TypeVar
 
 from dorky import errors, files
-from dorky.format.model import ALL, KiB, Kind, Location, MiB, ObjectId, Pack
+from dorky.format import model
+from dorky.format.model import ALL, Commit, KiB, Kind, Location, MiB, ObjectId, Pack
 from dorky.parallel import THREADS, BackgroundWorker, in_order
 from dorky.store.database import Database
 
 if TYPE_CHECKING:
     # Locating objects needs neither of these imports, nor the hashes that come with them.
+    from dorky.keys.signing import Signer
     from dorky.keys.vault import Vault
     from dorky.store.pack import PackWriter
 
@@ -59,7 +62,7 @@ def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
 
 
 class Store:
-    """Objects by id.
+    """Objects by id. Any number of threads may read; each writes through a `Writer` of its own.
 
     Args:
         directory: The directory of packs; made (0700) on the first write.
@@ -67,19 +70,27 @@ class Store:
         database: Holds the locations.
         vault: Returns the keys; called when they are first needed, because unwrapping them costs
             more than many commands do otherwise.
+        signer: Returns the key that signs new commits; None to leave them unsigned.
     """
 
     def __init__(
-        self, directory: Path, scratch: Path, database: Database, vault: Callable[[], Vault]
+        self,
+        directory: Path,
+        scratch: Path,
+        database: Database,
+        vault: Callable[[], Vault],
+        signer: Callable[[], Signer] | None = None,
     ) -> None:
         self.directory = directory
         self._prefix = os.path.join(directory, "")  # noqa: PTH118
         self.scratch = scratch
         self.database = database
         self._vault = vault
+        self._signer = signer
         self._fds: dict[str, int] = {}
         self._opened: dict[ObjectId, tuple[str | None, bytes]] = {}
         self._room = _OPENED
+        self._caching = threading.Lock()
         self.left_out: set[str] = set()
         """Names in trees read so far that no worktree may hold."""
 
@@ -88,8 +99,13 @@ class Store:
         """Return the repository's keys."""
         return self._vault()
 
+    @property
+    def signer(self) -> Signer | None:
+        """Return the key that signs new commits; None to leave them unsigned."""
+        return self._signer() if self._signer else None
+
     def close(self) -> None:
-        """Close the packs that are open."""
+        """Close the packs that are open. No other thread may be reading."""
         for fd in self._fds.values():
             os.close(fd)
         self._fds.clear()
@@ -232,9 +248,10 @@ class Store:
         Raises:
             CorruptObject: The object is damaged, or encrypted for others.
         """
-        own, body = self._opened.pop(at.id, (None, None))
+        with self._caching:
+            own, body = self._opened.pop(at.id, (None, None))
+            self._room += len(body or b"")
         if body is not None and group in {None, own}:
-            self._room += len(body)
             return body
         stored = self.stored(at)
         if group is not None and self.vault.group_of(stored) != group:
@@ -246,9 +263,10 @@ class Store:
 
         Opening a small object costs as much as writing it to a file.
         """
-        if len(body) <= min(_SMALL, self._room) and object_id not in self._opened:
-            self._opened[object_id] = group, body
-            self._room -= len(body)
+        with self._caching:
+            if len(body) <= min(_SMALL, self._room) and object_id not in self._opened:
+                self._opened[object_id] = group, body
+                self._room -= len(body)
 
     def read(self, object_id: ObjectId, *, group: str | None = None) -> bytes:
         """Return the body of an object, verified (see `open`).
@@ -287,7 +305,9 @@ _Stored = tuple[Kind, ObjectId, "bytes | memoryview"]
 
 
 class Writer:
-    """A writer of objects to new packs. A context manager: unsaved packs are dropped on leaving.
+    """A writer of objects to new packs, for one thread. A context manager.
+
+    Packs that were not saved are dropped on leaving.
 
     Packs are hashed, written and synced in a separate thread, so encryption does not wait for the
     disk.
@@ -331,6 +351,16 @@ class Writer:
         if not self.holds(object_id):
             self.append(kind, object_id, self._vault.store(kind, object_id, body, group=group))
         return object_id
+
+    def add_commit(self, commit: Commit) -> ObjectId:
+        """Sign a commit and store it; return its id."""
+        if signer := self._store.signer:
+            from dorky.keys import signing
+            from dorky.keys.sshsig import Namespace
+
+            repository = self._vault.repository
+            commit = signing.signed(commit, Namespace.COMMIT, signer, repository)
+        return self.add(Kind.COMMIT, model.encode(commit))
 
     def add_all(
         self, kind: Kind, bodies: Iterable[bytes], *, group: str = ALL
@@ -417,6 +447,26 @@ class Writer:
             file.close()
         self._finished.append((path, packed, writer.locations))
         self._open = None
+
+    @contextlib.contextmanager
+    def saving(self) -> Iterator[Callable[[], list[Pack]]]:
+        """Give `save`, and delete what it has written if the block fails after all.
+
+        The caller's transaction is taken back then, so that nothing refers to the packs.
+        """
+        saved: list[Pack] = []
+
+        def save() -> list[Pack]:
+            saved.extend(self.save())
+            return saved
+
+        try:
+            yield save
+        except BaseException:
+            for packed in saved:
+                with contextlib.suppress(OSError):
+                    (self._store.directory / packed.id).unlink()
+            raise
 
     def save(self) -> list[Pack]:
         """Make everything written so far durable, and record it in the caller's transaction."""

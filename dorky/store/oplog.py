@@ -22,7 +22,7 @@ from dorky.store.database import Database
 from dorky.store.index import Row
 
 MERGE = "merge"
-"""The single value that describes a merge in progress (see `merge.commits.State`)."""
+"""The single value that describes a merge in progress (see `merge.pending.State`)."""
 
 _VALUES = ("head", MERGE, "index.commit", "index.groups", "index.claims")
 _ROW = (
@@ -244,7 +244,7 @@ def named(database: Database) -> tuple[set[ObjectId], set[ObjectId]]:
         elif what in {"row", "disk"}:
             found = (_unpacked(database, key, text) for text in (old, new))
             contents.update(row.content for row in found if row)
-    return {each for each in commits if each}, contents
+    return {commit for commit in commits if commit}, contents
 
 
 def expire(database: Database, before: datetime) -> int:

@@ -6,12 +6,11 @@ content must be encrypted for that group. The owner comes from the roster that t
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Collection, Iterable, Iterator
 from typing import NamedTuple
 
 from dorky import errors
-from dorky.format.model import ALL, Entry, Member, ObjectId, Roster
+from dorky.format.model import ALL, Entry, ObjectId, Roster
 from dorky.keys import placement, roster
 from dorky.keys.placement import Owner
 from dorky.store import history
@@ -133,33 +132,23 @@ def refusal(
     """Return the error that says what is wrong with a file, and who can repair it."""
     if stray.owner is None:
         return contested(known, stray.path)
-    hint = None
+    error = errors.Misplaced(stray.path, audience(known, stray.owner), commit[:10])
     if stray.owner not in store.vault.groups and is_held(store, heads, stray):
-        hint = leave_it(stray.path, roster.readers(known, stray.owner))
-    return errors.Misplaced(stray.path, audience(known, stray.owner), commit[:10], hint=hint)
+        readers = roster.readers(known, stray.owner)
+        error.facts["heirs"] = ", ".join(member.name for member in readers)
+    return error
 
 
 def would_open(stray: Stray, known: Roster) -> errors.WouldOpen:
     """Return the error for a closed group's file that now belongs to other readers."""
     old, new = (roster.name_of(known, each or ALL) for each in (stray.tree, stray.owner))
-    path = shlex.quote(stray.path)
-    hint = f"if they may: dorky stage {path} --for {new} && dorky commit -m ..., then again"
-    return errors.WouldOpen(stray.path, old, new, hint=hint)
+    return errors.WouldOpen(stray.path, old, new, committed=True)
 
 
 def contested(known: Roster, path: str) -> errors.AmbiguousGroup:
     """Return the error for a path that several groups claim."""
     one, other = placement.claimants(known, path)[:2]
     return errors.AmbiguousGroup(path, one.name, other.name)
-
-
-def leave_it(path: str, members: Iterable[Member]) -> str:
-    """Return the hint for a user who is outside the group that owns a file."""
-    names = ", ".join(each.name for each in members) or "a member"
-    return (
-        f"give the file to {names}, then: dorky rm --cached {shlex.quote(path)}"
-        " && dorky commit -m ... && dorky sync --rewrite"
-    )
 
 
 def audience(known: Roster, group: str) -> str:

@@ -4,7 +4,7 @@
     magic ``DORKYPK1``              8
     stored objects: chunks          …
     --- the tail ---
-    stored objects: chunk lists, trees, commits
+    stored objects: chunk lists, trees, commits, entries of the team log
     index, encrypted (see `vault`)     …
     footer: start of the tail       8, big-endian
             length of the index     4, big-endian
@@ -43,7 +43,7 @@ _ENTRY = struct.Struct(">B32sQI")
 _SALT = 16
 # Small objects are hashed and written together: a call for each would cost more than the work.
 _BUFFER = 1 * MiB
-_KINDS = {Kind.CHUNK: 1, Kind.CHUNKS: 2, Kind.TREE: 3, Kind.COMMIT: 4}
+_KINDS = {Kind.CHUNK: 1, Kind.CHUNKS: 2, Kind.TREE: 3, Kind.COMMIT: 4, Kind.TEAM: 5}
 _KIND_OF = {code: kind for kind, code in _KINDS.items()}
 _INDEX = "index"
 

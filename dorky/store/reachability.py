@@ -20,8 +20,6 @@ from dorky.store import history, oplog
 from dorky.store.index import Index
 from dorky.store.objects import Store, batches
 
-_KEY_ID = 8
-
 Failed = Callable[[ObjectId, errors.DorkyError], None]
 """A function that receives what can't be read, and why; it may raise."""
 
@@ -157,7 +155,8 @@ def reachable(store: Store) -> set[ObjectId]:
         CorruptObject: Something is damaged.
     """
     start = named(store)
-    return reach(store, *start).all
+    log = history.entries(store, store.database.team().id)
+    return reach(store, *start).all.union(entered.id for entered in log)
 
 
 def _commits(

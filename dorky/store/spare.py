@@ -24,7 +24,7 @@ from dorky.format import model
 from dorky.format.model import ObjectId
 from dorky.store import history
 from dorky.store import state as states
-from dorky.store.database import PURGES, Database
+from dorky.store.database import PURGES, TEAM, Database
 from dorky.store.history import MAIN
 from dorky.store.objects import LOCAL, Store
 
@@ -34,7 +34,7 @@ KNOWN = "dorky.remote.known"
 """The directory, in git's, of the files that name each project's repository."""
 PACKS = "packs"
 RECORD = "record"
-ALSO = ("header", "roster", PURGES, "purges.followed", "purges.own", "newest", "head")
+ALSO = ("header", "roster", TEAM, PURGES, "purges.followed", "purges.own", "newest", "head")
 """The single values of the database that a record keeps."""
 
 _PURPOSE = "dorky second copy"

@@ -3,7 +3,7 @@
 A git branch can put anything into `.dorky/`, so nothing in it is trusted just for being in it. The
 state lies in `.dorky/NAME/`, and NAME ends with a MAC of its beginning: only the owner of the key
 can make such a name, and no other name is opened, followed or deleted. NAME is as good as a key
-until the directory is deleted: it is never shown (see `errors.redacted`).
+until the directory is deleted: it is never shown (see `redaction.redacted`).
 """
 
 from __future__ import annotations
@@ -273,11 +273,8 @@ def _found(fd: int, base: Path, config: Config) -> Path | None:
     if len(ours) > 1:
         raise errors.UntrustedState(base, f"it holds {len(ours)} states of yours")
     if foreign(os.stat(ours[0], dir_fd=fd, follow_symlinks=False)):
-        import shlex
-
         # Named with this user's key, so made by dorky as another user: by sudo, in most cases.
-        hint = f"sudo chown -R {os.geteuid()} {shlex.quote(str(base))}"
-        raise errors.UntrustedState(base, "another user owns the state in it", hint=hint)
+        raise errors.UntrustedState(base, "another user owns the state in it", left_by_sudo=base)
     held = os.open(ours[0], _DIRECTORY, dir_fd=fd)
     _tighten(held, 0o700)
     os.close(held)
@@ -308,19 +305,18 @@ def has_old_layout(base: Path) -> bool:
     return not base.is_symlink() and (base / DATABASE).is_file()
 
 
-def make(base: Path, config: Config, *, key: bytes | None = None) -> Path:
+def make(base: Path, config: Config) -> Path:
     """Make an empty state of this user, unless there is one; return its directory.
 
     Args:
         base: The project's `.dorky/`, made if need be.
         config: Leads to the key.
-        key: A key to use instead, for a state that is used only once.
 
     Raises:
         UntrustedState: `.dorky/` is a link, no directory, or another user's.
         NoStateKey: There is no key, and no place for one.
     """
-    key = key or make_key(config)
+    key = make_key(config)
     with files.disk_errors(base):
         if not base.is_symlink():
             base.mkdir(mode=0o700, parents=True, exist_ok=True)

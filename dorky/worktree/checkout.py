@@ -79,6 +79,29 @@ def nothing() -> Plan:
     return Plan({}, {}, {}, set(), set(), set(), {}, {})
 
 
+class _Planning(NamedTuple):
+    """A plan in the making.
+
+    Attributes:
+        worktree: The files on disk.
+        store: The store, for its keys.
+        rows: The staged files.
+        plan: The plan.
+        seen: The time before the first file is inspected, in ns.
+    """
+
+    worktree: Worktree
+    store: Store
+    rows: Mapping[str, Row]
+    plan: Plan
+    seen: int
+
+    def adopt(self, path: str, placed: Placed, stat: os.stat_result) -> None:
+        """Note that a file holds the right content already."""
+        row = staging.row_of(path, placed, self.store.vault)
+        self.plan.adopt[path] = row.known(stat, self.seen)
+
+
 def plan(
     worktree: Worktree,
     store: Store,
@@ -104,22 +127,25 @@ def plan(
         keep: Staged files that stay as they are, too.
         moved: Whether paths have other owners in the new commit.
     """
-    made = nothing()
+    planning = _Planning(worktree, store, rows, nothing(), now())
+    made = planning.plan
     found = _regrouped(rows, old, new) if moved else projection.differences(old, new)
-    changed = {each.path: each for each in found}
+    changed = {change.path: change for change in found}
     for path in keep:
         changed.pop(path, None)
     for path, row in rows.items():
         if row.absent and path not in changed and wanted(path):
             group, entry = staging.placed_of(row, store.vault)
             changed[path] = history.Difference(path, entry, entry, group)
-    seen = now()
     for path, stat in worktree.stats(changed):
-        difference = changed[path]
-        if difference.new is None:
-            _plan_removal(worktree, made, rows.get(path), difference, stat)
+        change = changed[path]
+        made.judged[path] = moment(stat)
+        if _staged_apart(rows.get(path), change):
+            made.conflicts.add(path)
+        if change.new is None:
+            _plan_removal(planning, change, stat)
         else:
-            _plan_writing(worktree, store, made, rows.get(path), difference, wanted, stat, seen)
+            _plan_writing(planning, change, Placed(change.group, change.new), wanted, stat)
     _check_room(worktree, made)
     # A staged path that is missing on disk can be in the way, too: a next to a/b.
     coming = made.write.keys() | made.adopt.keys() | made.leave.keys()
@@ -164,38 +190,31 @@ def plan_files(
         wanted: The wanted state of each path; None for no file.
         kept: Stored contents that files may hold, other than those that are staged.
     """
-    made = nothing()
-    seen = now()
+    planning = _Planning(worktree, store, rows, nothing(), now())
+    made = planning.plan
     for path, stat in worktree.stats(wanted):
         placed = wanted[path]
         made.judged[path] = moment(stat)
         there = stat is not None and not stat_module.S_ISDIR(stat.st_mode)
         if placed and stat and there and staging.holds(worktree, path, stat, placed.entry):
-            made.adopt[path] = staging.row_of(path, placed, store.vault).known(stat, seen)
+            planning.adopt(path, placed, stat)
             continue
         if placed:
             made.write[path] = placed
         elif there:
             made.remove.add(path)
         if there:
-            _judge(worktree, store, made, path, rows.get(path), kept.get(path), stat)
+            _judge(planning, path, kept.get(path), stat)
     _check_room(worktree, made)
     return made
 
 
-def _judge(
-    worktree: Worktree,
-    store: Store,
-    made: Plan,
-    path: str,
-    row: Row | None,
-    kept: Row | None,
-    stat: os.stat_result | None,
-) -> None:
+def _judge(planning: _Planning, path: str, kept: Row | None, stat: os.stat_result | None) -> None:
     """Note a file as held if its content is stored, staged or elsewhere; else as a conflict."""
-    for each in (row, kept):
-        if each and _clean(worktree, each, staging.entry_of(each, store.vault), path, stat):
-            made.held[path] = each
+    worktree, store, rows, made, _ = planning
+    for row in (rows.get(path), kept):
+        if row and _clean(worktree, row, staging.entry_of(row, store.vault), path, stat):
+            made.held[path] = row
             return
     made.conflicts.add(path)
 
@@ -216,44 +235,31 @@ def _clean(
 
 
 def _plan_removal(
-    worktree: Worktree,
-    made: Plan,
-    row: Row | None,
-    change: history.Difference,
-    stat: os.stat_result | None,
+    planning: _Planning, change: history.Difference, stat: os.stat_result | None
 ) -> None:
-    path = change.path
-    made.judged[path] = moment(stat)
-    if _staged_apart(row, change):
-        made.conflicts.add(path)
+    path, made = change.path, planning.plan
+    row = planning.rows.get(path)
     if stat is None or stat_module.S_ISDIR(stat.st_mode) or row is None:
         made.forget.add(path)
         return
     made.remove.add(path)
-    if not _clean(worktree, row, change.old, path, stat):
+    if not _clean(planning.worktree, row, change.old, path, stat):
         made.conflicts.add(path)
 
 
 def _plan_writing(
-    worktree: Worktree,
-    store: Store,
-    made: Plan,
-    row: Row | None,
+    planning: _Planning,
     change: history.Difference,
+    placed: Placed,
     wanted: Wanted,
     stat: os.stat_result | None,
-    seen: int,
 ) -> None:
-    path, entry = change.path, change.new
-    assert entry is not None
-    placed = Placed(change.group, entry)
-    made.judged[path] = moment(stat)
-    if _staged_apart(row, change):
-        made.conflicts.add(path)
+    path, made, worktree = change.path, planning.plan, planning.worktree
+    row = planning.rows.get(path)
     if stat is not None and stat_module.S_ISDIR(stat.st_mode):
         made.write[path] = placed  # `_check_room` inspects the directory's content
-    elif stat is not None and staging.holds(worktree, path, stat, entry):
-        made.adopt[path] = staging.row_of(path, placed, store.vault).known(stat, seen)
+    elif stat is not None and staging.holds(worktree, path, stat, placed.entry):
+        planning.adopt(path, placed, stat)
     elif stat is None and (row is None or row.absent) and not wanted(path):
         made.leave[path] = placed
     else:
@@ -321,7 +327,7 @@ def repositories(worktree: Worktree, coming: Iterable[str]) -> set[str]:
     for directory, names in inside.items():
         # Look up single names only: a directory may hold a hundred thousand files.
         at = f"{directory}/" if directory else ""
-        held = {each for each in files.GIT_DIRECTORY if worktree.exists(at + each)}
+        held = {name for name in files.GIT_DIRECTORY if worktree.exists(at + name)}
         if files.is_git_directory(names | held):
             found.add(directory)
     return found

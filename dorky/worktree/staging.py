@@ -30,14 +30,29 @@ if TYPE_CHECKING:
 # (No regular expression: every command would compile it.)
 _SECRETS = frozenset(
     {
-        *("id_rsa", "id_dsa", "id_ecdsa", "id_ed25519", "credentials.json", "kubeconfig"),
-        *(".npmrc", ".pypirc", ".netrc", ".htpasswd"),
+        ".htpasswd",
+        ".netrc",
+        ".npmrc",
+        ".pypirc",
+        "credentials.json",
+        "id_dsa",
+        "id_ecdsa",
+        "id_ed25519",
+        "id_rsa",
+        "kubeconfig",
     }
 )
 _SECRET_BEGINNINGS = (".env.", "secrets.")
 _SECRET_ENDS = (
-    *(".env", ".pem", ".key", ".p12", ".pfx", ".jks"),
-    *(".keystore", ".kdbx", ".tfvars"),
+    ".env",
+    ".jks",
+    ".kdbx",
+    ".key",
+    ".keystore",
+    ".p12",
+    ".pem",
+    ".pfx",
+    ".tfvars",
 )
 _HARMLESS = (".example", ".sample", ".template", ".dist", ".pub")
 
@@ -94,7 +109,7 @@ def select(
         stat = worktree.stat(path) if path else worktree.root.stat()
         if stat is not None and not stat_module.S_ISDIR(stat.st_mode):
             if not force and path not in rows and ignore.ignored(path):
-                raise errors.UsageError(f"{path} is ignored by .dorkyignore", hint="add --force")
+                raise errors.IgnoredPath(path)
             chosen.present[path] = stat
             chosen.named.add(path)
             continue
@@ -106,7 +121,7 @@ def select(
                 _select_tracked(worktree, rows[name], chosen)
         else:
             if path and not force and not below and ignore.ignored(path + "/"):
-                raise errors.UsageError(f"{path} is ignored by .dorkyignore", hint="add --force")
+                raise errors.IgnoredPath(path)
             found = dict(worktree.walk(ignore, path))
             chosen.present.update(found)
             for name in below - found.keys():
@@ -249,7 +264,7 @@ def stage(
             with store.database.transaction():
                 writer.save()
                 index.remove(gone)
-                changed = {each.path for each in changes}
+                changed = {change.path for change in changes}
                 index.put(row for row in new if row.path in changed)
                 index.refresh(row for row in new if row.path not in changed)
         progress.finish()
@@ -434,7 +449,7 @@ def write_placed(
     held: dict[str, list[tuple[str, Entry]]] = {group: [] for group in (ALL, *groups)}
     for path, group, entry in items:
         held.setdefault(group, []).append((path, entry))
-    return {group: write_entries(each, writer, group=group) for group, each in held.items()}
+    return {group: write_entries(entries, writer, group=group) for group, entries in held.items()}
 
 
 def write_entries(

@@ -80,8 +80,12 @@ class Worktree:
 
     # --- paths -----------------------------------------------------------------------------
 
-    def relative(self, path: str | os.PathLike[str]) -> str:
+    def relative(self, path: str | os.PathLike[str], *, within: Path | None = None) -> str:
         """Return the repository path of a path that the user named; ``""`` for the root itself.
+
+        Args:
+            path: An absolute path, or one that counts from ``within``.
+            within: A directory; the root by default, so that a repository path stays as it is.
 
         Links inside the project are ordinary names: a user can ask for ``d/x`` in a revision even
         if ``d`` is now a link. Links that lead to the project are followed.
@@ -93,10 +97,10 @@ class Worktree:
         """
         named = os.fspath(path)
         if not named:
-            raise errors.UsageError("a path is empty", hint="name a file, or . for all of them")
+            raise errors.EmptyPath
         if "\0" in named:
             raise errors.PathNotFound(named)
-        absolute = Path(os.path.normpath(Path.cwd() / named))
+        absolute = Path(os.path.normpath((within or self.root) / named))
         if not absolute.is_relative_to(self.root):
             try:
                 absolute = absolute.parent.resolve() / absolute.name
@@ -168,7 +172,7 @@ class Worktree:
     def link_above(self, path: str) -> str | None:
         """Return the outermost directory above a path that is a symbolic link; None if none is."""
         parents = (path[:end] for end, char in enumerate(path) if char == "/")
-        return next((each for each in parents if (self.on_disk(each)).is_symlink()), None)
+        return next((parent for parent in parents if (self.on_disk(parent)).is_symlink()), None)
 
     def mode(self, found: int, recorded: int) -> int:
         """Return the mode to record for a file: the recorded one, if only a umask has narrowed it.
@@ -529,8 +533,8 @@ class Writing:
     def _clear(self, name: str) -> None:
         """Remove a directory that holds no file."""
         for _, directories, _, held in os.fwalk(name, topdown=False, dir_fd=self._held):
-            for each in directories:
-                os.rmdir(each, dir_fd=held)
+            for below in directories:
+                os.rmdir(below, dir_fd=held)
         os.rmdir(name, dir_fd=self._held)
 
 

@@ -58,9 +58,9 @@ def test_what_is_the_users_goes_to_the_users_file(local: Machine) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "error"),
     [
-        (["get", "nope"], 2, "there is no setting nope"),
+        (["get", "nope"], 2, "There is no setting nope"),
         (["get", "user.name"], 4, "user.name is not set"),
-        (["set", "nope", "x"], 2, "there is no setting nope"),
+        (["set", "nope", "x"], 2, "There is no setting nope"),
         (["set", "portable_names", "perhaps"], 2, "portable_names is true or false, not perhaps"),
         (["set", "user.name"], 2, "Missing argument VALUE"),
         (["lst"], 2, "dorky config has no command lst"),

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from dorky import errors, ownership
+from dorky.cli import hints
 from dorky.project import Project
 
 
@@ -17,7 +18,7 @@ def test_a_directory_with_a_space_that_everyone_may_change(tmp_path: Path) -> No
     place.chmod(0o777)
     with pytest.raises(errors.WritableByAll) as caught:
         ownership.check(place, [place], {place.stat().st_uid})
-    assert shlex.split(caught.value.hint) == ["chmod", "o-w", str(place)]
+    assert shlex.split(hints.hint(caught.value)) == ["chmod", "o-w", str(place)]
 
 
 def test_a_directory_with_a_space_of_another_user(tmp_path: Path) -> None:
@@ -25,7 +26,7 @@ def test_a_directory_with_a_space_of_another_user(tmp_path: Path) -> None:
     place.mkdir()
     with pytest.raises(errors.DubiousOwnership) as caught:
         ownership.check(place, [place], {place.stat().st_uid + 1})
-    command = caught.value.hint.partition(": ")[2]
+    command = hints.hint(caught.value).partition(": ")[2]
     assert shlex.split(command)[-1] == str(place)
 
 
@@ -34,11 +35,11 @@ def test_state_of_another_key_below_a_space(tmp_path: Path) -> None:
     (place / ".dorky" / ("ab" * 32)).mkdir(parents=True)
     error = Project(place).nothing_known()
     assert isinstance(error, errors.ForeignState)
-    command = error.hint.rpartition(": ")[2]
+    command = hints.hint(error).rpartition(": ")[2]
     assert shlex.split(command) == ["rm", "-r", f"{place}/.dorky/abababab*"]
 
 
 def test_an_unencrypted_repository_is_cloned_by_the_command_of_the_hint() -> None:
-    hint = errors.Unencrypted("/a b/vault", f"clone {shlex.quote('/a b/vault')}").hint
+    hint = hints.hint(errors.Unencrypted("/a b/vault", cloning="/a b/vault"))
     command = hint.rpartition(": ")[2]
     assert shlex.split(command) == ["dorky", "clone", "/a b/vault", "--plain"]

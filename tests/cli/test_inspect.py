@@ -21,12 +21,13 @@ def test_log_in_full(project: Machine) -> None:
         r"commit [0-9a-f]{64}\n"
         r"Refs:   main\n"
         r"Author: Ana Example\n"
+        r"Signed: [\w.-]+\n"
         r"Date:   \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC\n"
         r"\n"
         r"    third\n\n    because\n            tabs are kept apart\n"
         r"\n"
         r"commit [0-9a-f]{64}\n"
-        r"Author: .*\nDate:   .*\n\n    second\n",
+        r"Author: .*\nSigned: .*\nDate:   .*\n\n    second\n",
         text,
     )
 
@@ -155,7 +156,7 @@ def test_diff_of_what_is_staged_and_committed(project: Machine) -> None:
     assert "KEY = 2 → 1" in project("diff", "..HEAD~1", *shown).out
     assert project("diff", "HEAD~1", "HEAD", "config").out == ""
     said = project("diff", "HEAD~1", "HEAD", "--staged", code=2)
-    assert said.error == "a diff has two sides, these are more"
+    assert said.error == "A diff has two sides, these are more"
     assert project("diff", "a..b...c", code=4).code == 4
 
 
@@ -232,4 +233,4 @@ def test_before_the_first_commit(ana: Machine) -> None:
         said = ana(*words, code=4)
         assert said.error == "There are no commits yet"
         assert said.hint == 'dorky stage FILE && dorky commit -m "first"'
-    assert ana("log", "--json", code=4).out == ""
+    assert ana("log", "--json", code=4).json["error"]["code"] == "no-commits"

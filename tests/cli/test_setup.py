@@ -9,27 +9,27 @@ from servers import Remote
 from terminals import Terminal
 
 from dorky.keys import age
-from dorky.results import DestroyPlan, Initialized, Transfer
+from dorky.results import DestroyPlan, Initialized, PullResult
 
 
 def test_init_in_words(ana: Machine, file_url: Remote) -> None:
     lines = ana("init", file_url.url, "--name", "ana").out.splitlines()
-    assert lines[0] == f"Started a sealed repository in {ana.project}"
+    assert lines[0] == f"Started an encrypted repository in {ana.project}"
     assert lines[1] == f"Remote: file://{file_url.url}"
     (mine,) = age.parse(ana.identity.read_text(), "")
-    assert lines[2] == f"Sealed to ana: {mine.public}"
+    assert lines[2] == f"Encrypted to ana: {mine.public}"
     assert lines[-1] == "Commit .dorkyrc to git; it holds no secrets."
     assert all(len(line) <= 80 for line in lines if str(ana.base) not in line)
 
 
 def test_init_without_a_name_takes_that_of_the_author(ana: Machine) -> None:
     ana("config", "set", "--user", "user.name", "Ana Example <ana@example.test>")
-    assert "\nSealed to ana-example: age1" in ana("init").out
+    assert "\nEncrypted to ana-example: age1" in ana("init").out
 
 
 def test_init_plain_and_local(ana: Machine) -> None:
     assert ana("init", "--plain").out.splitlines() == [
-        f"Started a plain (not sealed) repository in {ana.project}",
+        f"Started an unencrypted repository in {ana.project}",
         "No remote yet: dorky remote add origin s3://bucket/prefix",
         "Commit .dorkyrc to git; it holds no secrets.",
     ]
@@ -43,7 +43,7 @@ def test_init_as_json(ana: Machine, file_url: Remote) -> None:
     said = ana("init", file_url.url, "--json")
     assert said.err == ""
     found = msgspec.json.decode(said.raw, type=Initialized)
-    assert found.sealed
+    assert found.encrypted
     assert found.new_identity
     assert found.public_key.startswith("age1")
     assert "SECRET" not in said.out
@@ -62,7 +62,7 @@ def test_clone_in_words_and_as_json(shared: Machine, file_url: Remote) -> None:
     assert lines[0] == f"Cloned file://{file_url.url} into vault"
     assert lines[1].startswith("2 files at ")
     assert (ben.project / "vault" / ".env").read_text() == "KEY=2\n"
-    found = msgspec.json.decode(ben("clone", file_url.url, "b", "--json").raw, type=Transfer)
+    found = msgspec.json.decode(ben("clone", file_url.url, "b", "--json").raw, type=PullResult)
     assert len(found.changes) == 2
     said = ben("clone", file_url.url, code=5)
     assert "exists and is not empty" in said.error

@@ -83,7 +83,7 @@ def test_stage_of_many_files_shows_some(ana: Machine) -> None:
     [
         ("nope", 4, "nope matches no file"),
         ("no  such *", 4, "no  such * matches no file"),
-        ("", 2, "a path is empty"),
+        ("", 2, "A path is empty"),
         ("/etc/passwd", 2, "/etc/passwd is outside the project at {root}"),
         ("../x", 2, "../x is outside the project at {root}"),
         (".git/config", 2, ".git/config can't be stored: it is a repository's own directory"),
@@ -252,7 +252,7 @@ def test_commit_as_json(project: Machine) -> None:
     [
         ([], 2, "The commit message is empty", 'dorky commit -m "say what changed"'),
         (["-m", " "], 2, "The commit message is empty", 'dorky commit -m "say what changed"'),
-        (["-m", "x"], 1, "nothing is staged", "dorky stage FILE…, or dorky commit -a"),
+        (["-m", "x"], 1, "Nothing is staged", "dorky stage FILE…, or dorky commit -a"),
         (
             ["fix", "the", "keys"],
             2,

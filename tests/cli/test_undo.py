@@ -12,7 +12,7 @@ import msgspec
 import pytest
 from machines import Machine
 
-from dorky.results import OperationEntry, Resolved, Result, Synced, Transfer, Undone
+from dorky.results import OperationEntry, PullResult, Resolved, Result, Synced, Undone
 
 
 class Pair(NamedTuple):
@@ -113,8 +113,8 @@ def test_what_a_merge_leaves(ben: Machine, command: str) -> None:
 
 def test_conflicts_of_a_pull_as_json(ben: Machine) -> None:
     said = ben("pull", "--json", code=5)
-    found = record(Transfer, said.raw)
-    assert isinstance(found, Transfer)
+    found = record(PullResult, said.raw)
+    assert isinstance(found, PullResult)
     assert [(each.path, each.why, each.places, each.beside) for each in found.conflicts] == [
         (".env", "changed by both", ("KEY",), ""),
         ("keys/mine.pem", "deleted by them", (), ""),
@@ -284,7 +284,7 @@ def test_what_resolve_refuses(torn: Machine) -> None:
     assert torn("resolve", code=2).error.startswith("Missing argument")
     assert torn("resolve", "", code=2).error
     torn("merge", "--abort")
-    assert torn("resolve", ".env", code=1).error == "no merge is in progress"
+    assert torn("resolve", ".env", code=1).error == "No merge is in progress"
 
 
 # --- merge ----------------------------------------------------------------------------------
@@ -324,7 +324,7 @@ def test_what_merge_refuses(torn: Machine) -> None:
     assert torn("merge", "--continue", code=5).error.startswith(UNRESOLVED)
     torn("merge", "--abort")
     for word in ("--continue", "--abort"):
-        assert torn("merge", word, code=1).error == "no merge is in progress"
+        assert torn("merge", word, code=1).error == "No merge is in progress"
 
 
 # --- undo and op log ------------------------------------------------------------------------
@@ -386,7 +386,7 @@ def test_what_undo_refuses(ana: Machine) -> None:
     assert ana("undo", code=1).error == "nothing was done here that can be undone"
     ana.commit({"a": "1"})
     said = ana("undo", "3", code=2)
-    assert said.error == "only 2 operations are known"
+    assert said.error == "Only 2 operations are known"
     assert said.hint == "dorky op log"
     for words in (["0"], ["-1"], ["two"], ["1", "2"], ["--", "-1"]):
         assert ana("undo", *words, code=2).error

@@ -185,7 +185,7 @@ def test_who_is_outside_begins_no_epoch_of_a_group(team: Team, place: Place) -> 
         (group,) = seen.root.roster.groups
         for heirs in ([public(team.ana)], [public(team.ben)]):
             header, _, _ = begun_by_eve(seen.header, group.id, heirs)
-            place.keep(roots.encode(header, roots.successor(seen.root), repo.vault))
+            place.keep(roots.encode(header, roots.successor(seen.root), repo.vault, repo.signer))
             ours = header.epochs[1].commitment[:16]
             refused(team.ana, place.remote, errors.WrongKey, ours)
 
@@ -293,7 +293,7 @@ def test_objects_under_another_name_kind_or_group(team: Team, place: Place) -> N
         before = forge.seen.root
         for each in cases:
             root = roots.successor(before, inline=(*before.inline, each))
-            place.keep(roots.encode(forge.seen.header, root, forge.repo.vault))
+            place.keep(roots.encode(forge.seen.header, root, forge.repo.vault, forge.repo.signer))
             refused(team.ana, place.remote, errors.CorruptObject, absent)
     assert place.driver.get("root")
 
@@ -834,11 +834,11 @@ def test_a_removal_that_ends_at_any_request(
 def test_a_removal_that_ends_between_the_swap_and_what_is_remembered(
     interrupted: Interrupted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def kill(*_: object) -> None:
+    def kill(*_: object, **__: object) -> None:
         raise Killed
 
     with monkeypatch.context() as patched, interrupted.team.ana.repo() as repo:
-        patched.setattr("dorky.commands.team.remember", kill)
+        patched.setattr("dorky.commands.root_change.remember", kill)
         with pytest.raises(Killed):
             repo.team_remove("cleo")
     interrupted.settle()

@@ -14,16 +14,16 @@ from typing import Any
 
 import msgspec
 import pytest
-from attacks import DIRECTORY, FILE, LINK, Forge
+from attacks import DIRECTORY, FILE, LINK, NOW, Forge
 from hypothesis import example, given
 from hypothesis import strategies as st
-from machines import Machine, bucket, started
+from machines import Machine, bucket, signed, started
 from servers import Remote
 from teams import joined
 
 from dorky import errors
 from dorky.format import model
-from dorky.format.model import ALL, Entry, Group, Inline, Roster, Tree
+from dorky.format.model import ALL, Commit, Entry, Group, Inline, Kind, Roster, Tree
 from dorky.keys import placement, roster, vault
 from dorky.store import history, projection
 from dorky.store.projection import View
@@ -381,22 +381,56 @@ def test_a_link_above_contested_files_keeps_nobody_from_working(
 # --- a group's tree that somebody leaves out ------------------------------------------------
 
 
-@pytest.mark.parametrize("state", [forward, merging])
-def test_a_groups_tree_that_is_left_out_is_not_deleted(
-    ana: Machine, ben: Machine, state: State
-) -> None:
+def refused_by_all(ana: Machine, name: str = "laptop") -> None:
+    """Nobody follows a commit by which somebody outside changes the group's files."""
+    before = ana.files()
+    for machine in (ana, clone(ana, name)):
+        said = machine("pull", code=7)
+        assert "it changes files of a group that ben was never in" in said.error
+    assert ana.files() == before
+
+
+def test_a_groups_tree_that_is_left_out_is_not_deleted(ana: Machine, ben: Machine) -> None:
     with Forge(ben) as forge:
         (prod,) = (group for group in forge.trees if group != ALL)
         forge.publish(forge.commit({}, without=prod))
-    if state is forward:
-        assert ana("pull", "--json").json["dropped"] == ["prod"]
-        assert ana("status", "--json").json["staged"] == [{"path": PROD, "what": "added"}]
-        ana("commit", "-m", "put back")
-    else:
-        merging(ana)
-    assert ana.read(PROD) == TRUE
-    ana("push")
+    refused_by_all(ana)
+    ana("remote", "repair", "--yes")
+    ana("pull")
     assert_true(fresh(ana))
+
+
+def test_a_groups_tree_is_not_rolled_back(ana: Machine, ben: Machine) -> None:
+    """By a commit with an older genuine tree, or a merge with the commit that has it."""
+    with Forge(ben) as forge:
+        (prod,) = (group for group in forge.trees if group != ALL)
+        old, before = forge.trees[prod], forge.head
+    ana.commit({PROD: b"URL=postgres://new/shop\n"}, "changed")
+    ana("push")
+    ben("pull")
+    with Forge(ben) as forge:
+        forge.publish(forge.commit({prod: old}))
+    refused_by_all(ana)
+    ana("remote", "repair", "--yes")
+    ana("pull")
+    ben("pull")
+    with Forge(ben) as forge:
+        forge.head, head = before, forge.head
+        aside = forge.commit({prod: old})  # no change there
+        made = Commit({**forge.trees, prod: old}, (head, aside), "Ana", NOW, "a merge")
+        forge.publish(forge.add(Kind.COMMIT, model.encode(signed(forge.repo, made))))
+    refused_by_all(ana, "tablet")
+
+
+def test_who_is_outside_merges_what_the_group_has_changed(ana: Machine, ben: Machine) -> None:
+    ben.commit({"notes": "bens\n"}, "ben's")
+    ana.commit({PROD: b"URL=postgres://new/shop\n"}, "changed")
+    ana("push")
+    ben("sync")
+    for machine in (ana, fresh(ana)):
+        machine("pull")
+        assert machine.read(PROD) == b"URL=postgres://new/shop\n"
+        assert machine.read("notes") == b"bens\n"
 
 
 def test_members_may_delete_all_files_of_their_group(ana: Machine, ben: Machine) -> None:

@@ -15,7 +15,7 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from machines import Machine, bucket, noise, root_of, started
+from machines import Machine, bucket, noise, root_of, signed, started
 from servers import Remote, RequestLog
 from teams import admit, cloned, follow, joined
 
@@ -23,6 +23,7 @@ from dorky.format import codec, model
 from dorky.format.model import ALL, Entry, Group, Inline, Kind, Pack, Roster, Tree
 from dorky.keys import roster, vault
 from dorky.keys.vault import Vault
+from dorky.remote import authority
 from dorky.remote import root as roots
 from dorky.remote.fetch import fetch
 from dorky.remote.push import remember
@@ -399,8 +400,10 @@ def forge(machine: Machine, patterns: tuple[str, ...], *members: str, name: str 
         heirs = roster.recipients(after, group)
         header, _ = vault.begin_epoch(seen.header, repo.unlock(seen.header), group, heirs)
         after = roster.sealed(known, after, repo.unlock(header))
-        won = remote.swap(header, roots.successor(seen.root, roster=after))
-        remember(remote, won, ())
+        following = roots.successor(seen.root, roster=after)
+        following, team = authority.amended(remote, header, following)
+        won = remote.swap(header, following)
+        remember(remote, won, (), team=team)
 
 
 @pytest.mark.parametrize("members", [["ben"], ["ben", "ana"]])
@@ -516,6 +519,8 @@ def evil(machine: Machine, gifts: dict[str, bytes]) -> None:
             parents=(refs["main"],),
             message="a gift",
         )
+        with machine.repo() as repo:
+            made = signed(repo, made)
         return {**refs, "main": forged.add(Kind.COMMIT, model.encode(made))}
 
     publish(machine, change)
@@ -580,7 +585,7 @@ def test_what_does_not_count_never_moves(ana: Machine, ben: Machine, file_url: R
         fetch(repo.remote())
         upstream = repo.database.ref("origin/main")
         repo.database.set_ref("main", upstream)
-        repo.index.commit = upstream
+        repo.index.set_commit(upstream)
     ana("group", "add", "prod", "notes")
     main = held(ana, root_of(ana).refs["main"])
     assert main["prod"] == {"env/prod/api.env", "notes"}
@@ -602,7 +607,7 @@ def test_a_file_above_a_group_s_path_makes_room_when_it_moves(ana: Machine, ben:
         fetch(repo.remote())
         upstream = repo.database.ref("origin/main")
         repo.database.set_ref("main", upstream)
-        repo.index.commit = upstream
+        repo.index.set_commit(upstream)
         repo.group_remove("prod")
     assert held(ana, root_of(ana).refs["main"])["all"] == {".env", "env/prod/api.env", "notes"}
 

@@ -128,7 +128,7 @@ def test_too_many_stanzas_of_everybodys_key(team: Team, place: Place, stanza: by
 def test_the_pin_is_looked_at_before_the_groups(team: Team, place: Place) -> None:
     """Keys of the writer's own, wrapped to the reader: the body verifies, but is another's."""
     header, _ = place.parts()
-    reader = team.ben("key", "show").out.strip()
+    reader = team.ben("key", "show").out.split()[0]
     own, opened = vault.create([reader])
     own = msgspec.structs.replace(own, repository=header.repository)
     held = Vault(header.repository, list(opened._by_id.values()))

@@ -86,7 +86,7 @@ def test_a_fork_from_before_the_removal(left: Left) -> None:
             root = roots.successor(root)
         readers = left.readers
         for header, opened in ((seen.header, repo.vault), ours):
-            left.place.keep(roots.encode(header, root, opened))
+            left.place.keep(roots.encode(header, root, opened, repo.signer))
             for each in readers:
                 refused(each, left.place.remote, errors.WrongKey, pinned(each)[:16])
 
@@ -168,7 +168,7 @@ def test_a_pack_that_a_leaver_wrote_after_the_removal(left: Left) -> None:
         ):
             listed = msgspec.structs.replace(packed, epochs=epochs)
             root = roots.successor(seen.root, packs=(*seen.root.packs, listed))
-            left.place.keep(roots.encode(seen.header, root, repo.vault))
+            left.place.keep(roots.encode(seen.header, root, repo.vault, repo.signer))
             refused(left.team.ben, left.place.remote, error, why)
 
 

@@ -16,6 +16,7 @@ from machines import Machine
 from users import EVE, VIC, User, as_user, needs_root
 
 from dorky import errors, git, ownership
+from dorky.cli import hints
 from dorky.config import Config
 from dorky.project import Project
 from dorky.repo import Repository
@@ -241,7 +242,7 @@ def test_a_git_repository_elsewhere(project: Machine, tmp_path: Path) -> None:
         give_away(path)
         with pytest.raises(errors.DubiousOwnership) as caught:
             git.find(top)
-        assert caught.value.hint == f"git config --global --add safe.directory {top}"
+        assert hints.hint(caught.value) == f"git config --global --add safe.directory {top}"
         project("stage", ".env", code=3)
         give_away(path, 0)
 

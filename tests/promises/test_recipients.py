@@ -303,7 +303,7 @@ def test_hundreds_of_keys_before_ones_own_lock_nobody_out(team: Team) -> None:
     give(team.ben, "ana", *flood, first=True)
     team.ana("pull")
     for command in (["rotate"], ["team", "add", "dan", keys.generate().public]):
-        assert "no key of yours" in team.ana(*command, code=2).error
+        assert "No key of yours" in team.ana(*command, code=2).error
     team.ana("team", "remove", "ana", "--key", "unused", code=5)
     team.ana("team", "remove", "ana", "--key", flood[0])
     team.ana("team", "remove", "ben")
@@ -482,7 +482,7 @@ def test_a_request_for_many_stanzas_is_nobodys(team: Team, file_url: Remote) -> 
     assert blob
     header, _ = roots.read_header(blob.data, "")
     wrapped = keys.wrap(
-        model.encode(model.Request("dan", keys.generate().public)),
+        model.encode(model.Request("dan", keys.generate().public, "ssh-ed25519 AAAA")),
         [header.mailbox, *(keys.generate().public for _ in range(20))],
     )
     driver_of(file_url).put("join/" + "0" * 32, wrapped)

@@ -8,8 +8,10 @@ from machines import Machine
 from servers import Canned, Remote
 
 from dorky import errors
+from dorky.cli import hints
 from dorky.drivers import open_driver
 from dorky.drivers.s3 import S3Driver
+from dorky.redaction import redacted
 
 SECRET = "hunter2hunter2hunter2"
 
@@ -38,12 +40,12 @@ SECRET = "hunter2hunter2hunter2"
     ],
 )
 def test_credentials_are_not_shown(text: str) -> None:
-    shown = errors.redacted(text)
+    shown = redacted(text)
     assert "hunter2" not in shown
     assert "***" in shown
-    assert errors.redacted(shown) == shown
+    assert redacted(shown) == shown
     error = errors.BadEndpoint(text, text, hint=text)
-    assert "hunter2" not in error.message + error.hint + str(error)
+    assert "hunter2" not in error.message + hints.hint(error) + str(error)
 
 
 @pytest.mark.parametrize(
@@ -60,7 +62,7 @@ def test_credentials_are_not_shown(text: str) -> None:
     ],
 )
 def test_what_holds_none_is_shown_whole(text: str) -> None:
-    assert errors.redacted(text) == text
+    assert redacted(text) == text
 
 
 URLS = [

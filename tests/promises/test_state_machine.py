@@ -9,7 +9,7 @@ import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -33,7 +33,7 @@ from dorky import errors
 from dorky.commands import inspect
 from dorky.drivers.file import FileDriver
 from dorky.format.model import Kind
-from dorky.merge import commits
+from dorky.merge import pending
 from dorky.repo import Repository
 from dorky.store import database, reachability
 
@@ -156,6 +156,12 @@ def three_ways(base: Content, ours: Content, theirs: Content) -> tuple[Content, 
     return merged, frozenset(conflicts)
 
 
+def agreed(base: Content, ours: Content, theirs: Content) -> Content:
+    """A merge of common ancestors: where they disagree, what neither side can have."""
+    merged, conflicts = three_ways(base, ours, theirs)
+    return {**merged, **{path: f"{ours.get(path)} or {theirs.get(path)}" for path in conflicts}}
+
+
 def differing(old: Mapping[str, str], new: Mapping[str, str]) -> set[str]:
     return {path for path in old.keys() | new.keys() if old.get(path) != new.get(path)}
 
@@ -226,14 +232,17 @@ class Machine(RuleBasedStateMachine):
                 pending += self.commits[each].parents
         return found
 
-    def base(self, one: str, two: str) -> str | None:
-        """The one common ancestor that none of the others follows."""
-        other = set(self.ancestors(two))
-        common = [each for each in self.ancestors(one) if each in other]
-        below = {a for each in common for a in self.ancestors(each)[1:]}
-        best = [each for each in common if each not in below]
-        assert len(best) <= 1
-        return best[0] if best else None
+    def base(self, ones: Sequence[str], twos: Sequence[str]) -> Content:
+        """The files of the best common ancestor; of several, those of a merge of them."""
+        other = {above for two in twos for above in self.ancestors(two)}
+        common = {above for one in ones for above in self.ancestors(one)} & other
+        below = {above for commit in common for above in self.ancestors(commit)[1:]}
+        best = [commit for commit in self.commits if commit in common - below]
+        files: Content = {}
+        for n, commit in enumerate(best):
+            tree = self.commits[commit].tree
+            files = agreed(self.base(best[:n], [commit]), files, tree) if n else tree
+        return files
 
     def at(self, n: int) -> Clone:
         clone = self.clones[n]
@@ -409,9 +418,9 @@ class Machine(RuleBasedStateMachine):
             target, tree = ours, self.commits[ours].tree
         elif ours and ours not in self.ancestors(theirs):
             merged = True
-            base = self.base(ours, theirs)
+            base = self.base([ours], [theirs])
             tree, conflicts = three_ways(
-                *(self.commits[each].tree for each in (base, ours, theirs))
+                base, *(self.commits[each].tree for each in (ours, theirs))
             )
         old = self.commits[ours].tree
         went = follow(clone, old, tree)
@@ -612,7 +621,7 @@ class Machine(RuleBasedStateMachine):
                 body = repo.store.read(row.content).decode()
                 ids[row.content] = body
             clone.index[path] = ids[row.content]
-        state = commits.load(repo.database)
+        state = pending.load(repo.database)
         clone.merging = None
         if state:
             conflicts = frozenset(each.path for each in state.conflicts)

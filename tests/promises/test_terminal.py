@@ -16,12 +16,12 @@ from unittest import mock
 import msgspec
 import pytest
 from attacks import EVIL, NOW, STEERING, Forge, Place, changed, everything, rewrite
-from machines import Machine, started
+from machines import Machine, signed, started
 from servers import Remote
 from teams import Team, cloned, gather
 
 from dorky import errors
-from dorky.cli import main, output
+from dorky.cli import failures, hints, main, output
 from dorky.cli.output import Settings
 from dorky.format import model
 from dorky.format.model import Commit, Kind, Member
@@ -97,7 +97,7 @@ def test_a_traceback_steers_nothing() -> None:
     with mock.patch.multiple(sys, stderr=err):
         with pytest.raises(ValueError, match="words") as caught:
             raise ValueError(f"a server's words: {EVIL}\nand {EVIL}")
-        assert main._failed(caught.value) == 70
+        assert failures.failed(caught.value) == 70
     assert "Traceback" in err.getvalue()
     assert "test_terminal.py" in err.getvalue()
     assert not steers(err.getvalue())
@@ -184,18 +184,20 @@ def test_the_prompt_for_a_dorkyrc_of_others(tmp_path: Path, file_url: Remote) ->
 CLASSES = [
     found
     for found in vars(errors).values()
-    if isinstance(found, type) and issubclass(found, errors.DorkyError) and "{" in found.advice
+    if isinstance(found, type)
+    and issubclass(found, errors.DorkyError)
+    and "{" in hints.usual(found)
 ]
 
 
 @pytest.mark.parametrize("kind", CLASSES)
 def test_what_a_hint_is_given_is_quoted_for_the_shell(kind: type[errors.DorkyError]) -> None:
     """Whatever is between the words of a hint is one word, or in no command."""
-    hint = kind(*([NASTY] * 4)).hint
+    hint = hints.hint(kind(*([NASTY] * 4)))
     # No command; a name of a group; a command that was put together, and quoted, elsewhere.
-    if kind not in {errors.NoDriver, errors.Misplaced, errors.Unencrypted}:
+    if kind not in {errors.NoDriver, errors.GitFailed}:
         assert any(NASTY in word for word in shlex.split(hint)), hint
-    plain = kind(*(["a/b.env"] * 4)).hint
+    plain = hints.hint(kind(*(["a/b.env"] * 4)))
     assert "a/b.env" in plain
     assert "'a/b.env'" not in plain
 
@@ -231,7 +233,7 @@ def test_a_message_without_a_first_line(tmp_path: Path, file_url: Remote, messag
     team: Team = gather(tmp_path, file_url)
     with Forge(team.ben) as forge:
         made = Commit(forge.trees, (forge.head,), f"Ben {EVIL}", NOW, message)
-        forge.publish(forge.add(Kind.COMMIT, model.encode(made)))
+        forge.publish(forge.add(Kind.COMMIT, model.encode(signed(forge.repo, made))))
     team.ana.write(".env", "A=2\n")
     team.ana("commit", "-am", "mine")
     said = team.ana("push", code=5)
@@ -275,12 +277,16 @@ def test_names_in_a_roster_that_steer_the_terminal(team: Team, place: Place) -> 
                 known, members=(*known.members, Member(name, (age.generate().public,)))
             )
             root = roots.successor(forge.seen.root, roster=evil)
-            place.keep(roots.encode(forge.seen.header, root, forge.repo.vault))
+            place.keep(roots.encode(forge.seen.header, root, forge.repo.vault, forge.repo.signer))
             before = everything(team.ana)
             said = team.ana("pull", code=7)
             assert not set(said.err) & set(STEERING)
             assert everything(team.ana) == before
-            place.keep(roots.encode(forge.seen.header, forge.seen.root, forge.repo.vault))
+            place.keep(
+                roots.encode(
+                    forge.seen.header, forge.seen.root, forge.repo.vault, forge.repo.signer
+                )
+            )
         team.ben("pull")
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from machines import Machine, bucket, driver_of, known
+from machines import Machine, bucket, driver_of, known, signed
 from servers import Remote
 
 from dorky import errors
@@ -20,8 +20,10 @@ from dorky.format import model
 from dorky.format.model import ALL, Commit, Entry, Header, Inline, Kind, Roster, Tree
 from dorky.keys import roster
 from dorky.keys.vault import Vault
+from dorky.remote import authority
 from dorky.remote import root as roots
 from dorky.remote.fetch import fetch
+from dorky.remote.push import remember
 from dorky.store import history
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
@@ -155,7 +157,7 @@ class Forge:
     def commit(self, trees: dict[str, str], *, without: str = "") -> str:
         held = {group: tree for group, tree in self.trees.items() if group != without}
         made = Commit({**held, **trees}, (self.head,), "Ana", NOW, "a gift")
-        return self.add(Kind.COMMIT, model.encode(made))
+        return self.add(Kind.COMMIT, model.encode(signed(self.repo, made)))
 
     def publish(self, head: str = "", **changes: Any) -> None:
         header = changes.pop("header", self.seen.header)
@@ -165,8 +167,15 @@ class Forge:
             "inline": (*root.inline, *self.inline),
             **changes,
         }
-        won = self.remote.swap(header, roots.successor(root, **changes))
+        following, team = roots.successor(root, **changes), None
+        if header is not self.seen.header or "roster" in changes:
+            # With an entry of the team log, if an administrator can make one.
+            with contextlib.suppress(errors.UsageError):
+                following, team = authority.amended(self.remote, header, following)
+        won = self.remote.swap(header, following)
         assert won
+        if team:
+            remember(self.remote, won, (), team=team)
 
 
 def rewrite(machine: Machine, change: Callable[[Roster], Roster]) -> None:
@@ -206,6 +215,9 @@ class RawForge:
         head = self.repo.database.ref("main")
         commit = Commit({"all": tree}, (head,), "Eve", NOW, "a gift")
         fields = {**msgspec.json.decode(model.encode(commit)), **more}
+        with contextlib.suppress(model.Malformed):
+            commit = signed(self.repo, model.decode(Commit, msgspec.json.encode(fields)))
+            fields = {**msgspec.json.decode(model.encode(commit)), **more}
         return self.add(Kind.COMMIT, msgspec.json.encode(fields))
 
     def publish(self, head: str, refs: dict[str, str] | None = None) -> None:

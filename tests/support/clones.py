@@ -12,7 +12,7 @@ from disks import Tree, plant
 from machines import files
 
 from dorky.repo import Repository
-from dorky.results import Transfer
+from dorky.results import PullResult
 
 
 class Pair(NamedTuple):
@@ -35,7 +35,7 @@ class Pair(NamedTuple):
         if repo.status().staged:
             repo.commit("work")
 
-    def meet(self, theirs: Tree, ours: Tree) -> Transfer:
+    def meet(self, theirs: Tree, ours: Tree) -> PullResult:
         """Ana commits and pushes ``theirs``, Ben commits ``ours`` and pulls."""
         self.commit(self.ana, theirs)
         self.ana.push()

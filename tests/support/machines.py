@@ -26,7 +26,9 @@ from dorky.cli import main
 from dorky.config import Config
 from dorky.drivers import open_driver
 from dorky.drivers.base import Driver
-from dorky.format.model import Root
+from dorky.format.model import Commit, Root
+from dorky.keys import signing
+from dorky.keys.sshsig import Namespace
 from dorky.repo import Repository
 from dorky.store import oplog, state
 
@@ -220,6 +222,11 @@ def root_of(machine: Machine) -> Root:
         blob = remote.driver.get("root")
         assert blob
         return remote._decode(blob.version, blob.data).root
+
+
+def signed(repo: Repository, commit: Commit) -> Commit:
+    """A commit with the signature of whoever works in a project."""
+    return signing.signed(commit, Namespace.COMMIT, repo.signer, repo.vault.repository)
 
 
 def bucket(remote: Remote) -> dict[str, bytes]:

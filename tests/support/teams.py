@@ -22,10 +22,10 @@ def follow(machine: Machine, other: Machine) -> None:
     (machine.project / ".dorkyrc").write_bytes((other.project / ".dorkyrc").read_bytes())
 
 
-def admit(ana: Machine, newcomer: Machine, name: str) -> None:
+def admit(ana: Machine, newcomer: Machine, name: str, role: str = "admin") -> None:
     """Let a newcomer in, who asks and tells the fingerprint."""
     told = newcomer("team", "join", name, "--json").json["key"]["fingerprint"]
-    ana("team", "add", name, "--fingerprint", told)
+    ana("team", "add", name, "--fingerprint", told, "--role", role)
 
 
 def joined(ana: Machine, name: str) -> Machine:
@@ -56,7 +56,7 @@ def gather(tmp_path: Path, remote: Remote) -> Team:
 
 
 def public(machine: Machine) -> str:
-    return machine("key", "show").out.strip()
+    return machine("key", "show").out.split()[0]
 
 
 def pinned(machine: Machine) -> str:

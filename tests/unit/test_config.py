@@ -12,6 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from dorky import config, errors
+from dorky.cli import hints
 from dorky.config import Config, Value
 
 RC = """\
@@ -177,7 +178,7 @@ def test_nobody_in_particular(project: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(pwd, "getpwuid", unknown)
     with pytest.raises(errors.SetupError, match="no home") as caught:
         Config(project).text("user.name")
-    assert caught.value.hint == "set HOME"
+    assert hints.hint(caught.value) == "set HOME"
     monkeypatch.setenv("HOME", "/nowhere")
     assert Config(project).login == "unknown"
 
@@ -485,7 +486,7 @@ def test_what_is_yours_does_not_go_into_the_projects_file(project: Path) -> None
     for key in ("identity", "user.name", "remotes.origin.service_account"):
         with pytest.raises(errors.UsageError, match="yours") as caught:
             mine.set(key, "x", scope="project")
-        assert "--user" in caught.value.hint
+        assert "--user" in hints.hint(caught.value)
     assert (project / ".dorkyrc").read_text() == RC
 
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 import dorky
 from dorky import errors, git
+from dorky.cli import hints
 
 BEGIN = "# >>> dorky: files kept by dorky, not by git >>>\n"
 END = "# <<< dorky <<<\n"
@@ -593,10 +594,11 @@ def test_git_is_not_installed(top: Path, tmp_path: Path) -> None:
     """No silence: without git nobody knows what git tracks."""
     code = (
         "import sys; from pathlib import Path; from dorky import errors, git\n"
+        "from dorky.cli import hints\n"
         "top = git.find(Path(sys.argv[1])); assert top\n"
         "for ask in (git.head, lambda top: git.tracked(top, [top / 'a'])):\n"
         "    try: ask(top)\n"
-        "    except errors.SetupError as error: print(error, error.hint, sep='|')\n"
+        "    except errors.SetupError as error: print(error, hints.hint(error), sep='|')\n"
     )
     said = python(code, str(top), PATH=str(tmp_path))
     line = f"{top} is in git, but git can't be run|install git: dorky must see what it tracks\n"
@@ -619,7 +621,7 @@ def test_git_refuses_somebody_elses_repository(top: Path) -> None:
     for ask in (git.head, lambda top: git.tracked(top, [top / "a"])):
         with pytest.raises(errors.SetupError, match="dubious ownership in repository") as caught:
             ask(top)
-        assert caught.value.hint.startswith("git config --global --add safe.directory ")
+        assert hints.hint(caught.value).startswith("git config --global --add safe.directory ")
 
 
 def test_a_git_file_that_leads_nowhere(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from machines import Machine, started
 from servers import Remote
 
 from dorky import errors, files
-from dorky.commands import sync as sync_module
+from dorky.commands import upstream
 from dorky.keys import age
 from dorky.project import Project
 from dorky.repo import Repository
@@ -292,7 +292,7 @@ BROKEN = {
     empty: "holds no age identity",
     readable: "can be read by other users",
     group_readable: "can be read by other users",
-    wrong: "not sealed for you",
+    wrong: "not encrypted for you",
 }
 
 
@@ -389,7 +389,7 @@ def test_a_dorkyrc_with_another_fingerprint(ana: Machine) -> None:
     said = fresh("pull", code=7)
     # Both are named, shortened.
     own = line.partition('"')[2][:16]
-    assert f"is sealed with another key ({own}) than the one expected ({'0' * 16})" in said.error
+    assert f"is encrypted with another key ({own}) than the one expected ({'0' * 16})" in said.error
     assert "ask the person" in said.hint
     assert fresh.files() == {}
 
@@ -465,14 +465,14 @@ def test_the_second_of_two_first_pulls_leaves_the_first_alone(
     ben = ana.another("ben")
     ben.write(".dorkyrc", ana.read(".dorkyrc"))
     with ben.here(), Repository(ben.project) as first:
-        fetch = sync_module.remote_fetch.fetch
+        fetch = upstream.remote_fetch.fetch
 
         def slowly(*arguments: Any) -> None:
             with Repository(ben.project) as second, pytest.raises(errors.Locked):
                 second.pull()
             fetch(*arguments)
 
-        monkeypatch.setattr(sync_module.remote_fetch, "fetch", slowly)
+        monkeypatch.setattr(upstream.remote_fetch, "fetch", slowly)
         assert first.pull().new
     assert ben.read(".env") == ana.read(".env")
 

@@ -15,7 +15,7 @@ import servers
 from faults import Faults, failing
 from machines import Machine, bucket
 from servers import Remote
-from teams import admit, cloned, joined
+from teams import admit, cloned, follow, joined
 
 from dorky import errors
 from dorky.remote import probe
@@ -40,8 +40,8 @@ def test_all_is_well(ana: Machine) -> None:
     assert {each["verdict"] for each in found.values()} == {"ok"}
     assert list(found) == [
         *("settings", "identity", "state", "database", "merge", "files", "second copy"),
-        *("drafts", "space", "git", "hooks", "remote", "key", "recovery", "groups", "known"),
-        *("writing", "clock"),
+        *("drafts", "space", "git", "hooks", "remote", "key", "recovery", "groups", "team"),
+        *("known", "writing", "clock"),
     ]
     assert "2 keys open" in ana("doctor").out
 
@@ -73,6 +73,9 @@ def test_a_newcomer(ana: Machine) -> None:
     assert not ben.own.exists()
     admit(ana, ben, "ben")
     ben("pull")
+    # Without the `.dorkyrc` that Ana has committed since.
+    assert [name for name, each in checks(ben).items() if each["verdict"] != "ok"] == ["team"]
+    follow(ben, ana)
     assert {each["verdict"] for each in checks(ben).values()} == {"ok"}
 
 
@@ -80,7 +83,7 @@ def test_who_was_removed(ana: Machine) -> None:
     ben = joined(ana, "ben")
     ana("team", "remove", "ben")
     found = checks(ben, code=1)
-    assert "not sealed for you" in found["remote"]["about"]
+    assert "not encrypted for you" in found["remote"]["about"]
 
 
 def test_a_group_that_is_closed(ana: Machine) -> None:
@@ -300,7 +303,7 @@ def test_a_state_that_git_tracks(ana: Machine, path: str, in_git: Callable[..., 
 
 
 def test_hooks(ana: Machine, in_git: Callable[..., None]) -> None:
-    assert "none runs dorky pull" in checks(ana)["hooks"]["about"]
+    assert "none pulls after git pull" in checks(ana)["hooks"]["about"]
     hook = ana.project / ".git" / "hooks" / "post-merge"
     hook.parent.mkdir(exist_ok=True)
     hook.write_text("#!/bin/sh\ndorky pull || true\n")
@@ -311,7 +314,7 @@ def test_hooks(ana: Machine, in_git: Callable[..., None]) -> None:
     found = checks(ana)["hooks"]
     assert (found["verdict"], found["about"]) == ("ok", "post-merge call dorky")
     in_git("config", "core.hooksPath", "elsewhere")
-    assert "none runs dorky pull" in checks(ana)["hooks"]["about"]
+    assert "none pulls after git pull" in checks(ana)["hooks"]["about"]
 
 
 def test_pre_commit_that_is_not_installed(ana: Machine, in_git: Callable[..., None]) -> None:

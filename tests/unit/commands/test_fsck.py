@@ -84,7 +84,7 @@ def test_all_is_well(ana: Machine) -> None:
     size = sum(each.stat().st_size for each in packs(ana))
     assert found["bytes_read"] > size
     assert found["objects"] > 10
-    assert ana("fsck").out.startswith("Looked at 7 packs, ")
+    assert ana("fsck").out.startswith("Looked at 8 packs, ")
 
 
 def test_parts_cover_all_packs_once(ana: Machine) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -259,12 +258,10 @@ def test_patterns_that_lead_nowhere(ana: Machine, pattern: str) -> None:
 
 
 def test_patterns_count_from_where_one_stands(ana: Machine) -> None:
-    with ana.here():
-        os.chdir("env")
-        with Repository.find() as repo:
-            done = repo.group_add("prod", ["prod/**"])
-    assert done.group.patterns == ("env/prod/**",)
-    assert done.files == 1
+    ana.project /= "env"
+    done = ana("group", "add", "prod", "prod/**", "--json").json
+    assert done["group"]["patterns"] == ["env/prod/**"]
+    assert done["files"] == 1
 
 
 def test_members_that_there_are_not(ana: Machine, ben: Machine) -> None:

@@ -16,7 +16,7 @@ from machines import Machine, bucket, files, started
 from servers import Remote
 
 from dorky import errors
-from dorky.commands import sync as sync_module
+from dorky.commands import upstream
 from dorky.repo import Repository
 
 
@@ -63,16 +63,17 @@ def test_init_json(tmp_path: Path, file_url: Remote) -> None:
     said = ana("init", file_url.url, "--json").json
     assert said["url"] == Path(file_url.url).as_uri()
     assert said["identity"] == str(ana.identity)
-    assert said["new_identity"] is said["sealed"] is True
+    assert said["new_identity"] is said["encrypted"] is True
     assert re.fullmatch("[0-9a-f]{32}", said["repository"])
 
 
-def test_init_plain_needs_no_identity(tmp_path: Path, file_url: Remote) -> None:
+def test_init_plain_makes_a_key_that_signs(tmp_path: Path, file_url: Remote) -> None:
     ana = Machine(tmp_path / "ana", {})
     said = ana("init", file_url.url, "--plain")
-    assert "not sealed" in said.out
-    assert not ana.identity.exists()
+    assert "an unencrypted repository" in said.out
+    assert ana.identity.exists()
     assert "fingerprint" not in ana.read(".dorkyrc").decode()
+    assert 'team = "1:' in ana.read(".dorkyrc").decode()
 
 
 def test_init_where_a_project_is(ana: Machine) -> None:
@@ -218,7 +219,7 @@ def test_a_clone_that_fails_leaves_what_others_put_there(
         (carl.project / "here" / "notes").write_text("mine")
         raise errors.ServerBusy("x", "503")
 
-    monkeypatch.setattr(sync_module.remote_fetch, "fetch", fail)
+    monkeypatch.setattr(upstream.remote_fetch, "fetch", fail)
     carl("clone", file_url.url, "here", code=8)
     assert [path.name for path in (carl.project / "here").iterdir()] == ["notes"]
 

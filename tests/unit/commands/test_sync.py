@@ -219,11 +219,11 @@ def test_edits_that_are_in_nobodys_way_stay(ana: Machine, ben: Machine) -> None:
 def test_paths_count_from_where_one_is(ana: Machine, file_url: Remote) -> None:
     fresh = ana.another("fresh")
     fresh.write(".dorkyrc", ana.read(".dorkyrc"))
-    (fresh.project / "config").mkdir()
-    with fresh.here():
-        os.chdir("config")
-        with Repository.find() as repo:
-            repo.pull(["app"])
+    root = fresh.project
+    fresh.project = root / "config"
+    fresh.project.mkdir()
+    fresh("pull", "app")
+    fresh.project = root
     assert fresh.files().keys() == {"config/app"}
 
 

@@ -17,6 +17,7 @@ from machines import Machine, flip
 from servers import Remote
 
 from dorky import errors, files
+from dorky.cli import hints
 from dorky.config import Config
 from dorky.store import state
 from dorky.store.database import Database
@@ -375,7 +376,7 @@ def test_tables_that_dorky_did_not_make_are_damage(tmp_path: Path, statement: st
         connection.execute(statement)
     with pytest.raises(errors.CorruptDatabase) as caught:
         Database(path)
-    assert caught.value.hint == "dorky fsck --repair"
+    assert hints.hint(caught.value) == "dorky fsck --repair"
 
 
 @pytest.mark.parametrize("suffix", ["", "-wal"])

@@ -453,7 +453,7 @@ def test_more_than_were_done_can_not_be_undone(ben: Repository) -> None:
     write(ben, "a", "2\n")
     ben.commit("2", all=True)
     before = snapshot(ben)
-    with pytest.raises(errors.UsageError, match="only 1 operation"):
+    with pytest.raises(errors.UsageError, match="Only 1 operation"):
         ben.undo(2)
     assert snapshot(ben) == before
     assert len(ben.op_log()) == 1

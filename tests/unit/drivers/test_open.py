@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from dorky import errors
+from dorky.cli import hints
 from dorky.drivers import open_driver
 from dorky.drivers.retry import Retrying
 
@@ -68,7 +69,7 @@ def test_bad_urls(url: str) -> None:
     with pytest.raises(errors.BadURL) as caught:
         open_driver(url, {})
     assert "\n" not in caught.value.message
-    assert caught.value.hint
+    assert hints.hint(caught.value)
 
 
 def test_credentials_in_a_url_are_refused_and_not_repeated() -> None:

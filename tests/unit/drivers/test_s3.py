@@ -19,6 +19,7 @@ from credentials import self_signed
 from servers import Canned, Remote
 
 from dorky import errors
+from dorky.cli import hints
 from dorky.drivers.base import Version
 from dorky.drivers.s3 import S3Driver
 
@@ -77,7 +78,7 @@ def test_answers(status: int, body: str, kind: type[errors.DorkyError]) -> None:
             assert type(caught.value) is kind, name
             assert "s3://bucket/prefix" in caught.value.message
             assert "\n" not in caught.value.message
-            assert caught.value.hint or kind is errors.ServerBusy
+            assert hints.hint(caught.value) or kind is errors.ServerBusy
 
 
 def test_what_the_server_said_is_told() -> None:

@@ -21,6 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dorky import errors
+from dorky.cli import hints
 from dorky.keys import age
 from dorky.keys.age import Identity
 
@@ -89,7 +90,7 @@ def test_a_file_that_others_can_read_is_refused(tmp_path: Path, mode: int) -> No
     path.chmod(mode)
     with pytest.raises(errors.IdentityExposed, match=f"{mode:04o}") as caught:
         age.load(path)
-    assert caught.value.hint == f"chmod 600 {path}"
+    assert hints.hint(caught.value) == f"chmod 600 {path}"
     path.chmod(0o400)
     assert age.load(path)
 
@@ -146,7 +147,7 @@ def test_several_keys_with_comments() -> None:
 def test_what_is_no_identity_is_not_shown(text: str) -> None:
     with pytest.raises(errors.IdentityMalformed) as caught:
         age.parse(text, "DORKY_IDENTITY")
-    shown = caught.value.message + caught.value.hint
+    shown = caught.value.message + hints.hint(caught.value)
     assert "DORKY_IDENTITY" in shown
     assert SECRET[20:] not in shown
 
@@ -208,7 +209,7 @@ def test_what_can_not_be_sealed_to_is_refused(recipient: str) -> None:
     ):
         with pytest.raises(errors.BadRecipient, match="is no public key") as caught:
             refused()
-        shown = caught.value.message + caught.value.hint
+        shown = caught.value.message + hints.hint(caught.value)
         assert shown.isprintable()
         for secret in (SECRET[20:], SECRET[20:].lower(), "horse", "correct"):
             assert secret not in shown
@@ -339,7 +340,7 @@ def test_an_old_format_with_a_passphrase_is_converted_by_ssh_keygen(
     path.chmod(0o600)
     with pytest.raises(errors.UnusableIdentity) as caught:
         age.load(path)
-    assert caught.value.hint == f"ssh-keygen -p -f {path} converts it"
+    assert hints.hint(caught.value) == f"ssh-keygen -p -f {path} converts it"
     converting = ["ssh-keygen", "-q", "-p", "-f", path, "-P", "horse battery", "-N", "new horse"]
     subprocess.run(converting, check=True, capture_output=True)
     assert age.load(path)[0].locked
@@ -396,7 +397,7 @@ def test_wrong_passphrases(ssh: Callable[..., Path]) -> None:
     ):
         with pytest.raises(errors.WrongPassphrase, match=str(path)) as caught:
             age.unwrap(wrapped, [locked], ana)
-        assert "canary" not in caught.value.message + caught.value.hint
+        assert "canary" not in caught.value.message + hints.hint(caught.value)
         assert len(ana.asked) == asked
     for ana in (Person(None), Person(""), Person("canary1", None)):
         assert age.unwrap(wrapped, [locked], ana) is None
@@ -481,7 +482,7 @@ def test_a_file_with_a_secret_is_no_file_of_public_keys(
         for read in (age.recipient, age.recipients):
             with pytest.raises(errors.BadRecipient, match="secret key") as caught:
                 read(path.read_text())
-            shown = caught.value.message + caught.value.hint
+            shown = caught.value.message + hints.hint(caught.value)
             assert not any(line in shown for line in path.read_text().splitlines())
 
 
@@ -688,5 +689,5 @@ def test_no_shell_is_run() -> None:
 def test_a_program_that_fails_is_named_and_nothing_else(command: str, says: str) -> None:
     with pytest.raises(errors.IdentityCommandFailed, match=says) as caught:
         age.run_command(command)
-    assert "canary" not in caught.value.message + caught.value.hint
+    assert "canary" not in caught.value.message + hints.hint(caught.value)
     assert caught.value.__suppress_context__ or caught.value.__context__ is None

@@ -93,7 +93,7 @@ def test_an_ssh_key_under_a_passphrase(ana: Machine) -> None:
     ben = cloned(ana, "ben")
     path = ssh_key(ben, "canary passphrase")
     ana("team", "add", "ben", path.with_name("id_ed25519.pub").read_text())
-    assert "not sealed for you" in ben("pull", code=6).error  # nobody to ask
+    assert "not encrypted for you" in ben("pull", code=6).error  # nobody to ask
     ben.env["DORKY_SSH_PASSPHRASE"] = "wrong"
     said = ben("pull", code=6)
     assert "passphrase" in said.error

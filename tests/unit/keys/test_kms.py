@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from servers import Canned, Server
 
 from dorky import errors
+from dorky.cli import hints
 from dorky.keys import kms
 
 SECRET = "AGE-SECRET-KEY-1CANARY"
@@ -161,7 +162,7 @@ def test_each_answer_has_its_error(
                 call()
             assert type(caught.value) is expected
             assert ARN in caught.value.message
-            assert "CANARY" not in caught.value.message + caught.value.hint
+            assert "CANARY" not in caught.value.message + hints.hint(caught.value)
         assert len(server.log) <= 4
 
 
@@ -241,7 +242,7 @@ def test_what_is_no_arn(text: str) -> None:
     ):
         with pytest.raises(errors.BadRecipient) as caught:
             call()
-        assert "canary" not in caught.value.message + caught.value.hint
+        assert "canary" not in caught.value.message + hints.hint(caught.value)
 
 
 @given(st.text())

@@ -52,7 +52,7 @@ def test_anything_else_is_none(name: str) -> None:
     for what in ("member", "group"):
         with pytest.raises(errors.UsageError) as caught:
             roster.check_name(name, what)
-        assert f"a {what} can't be named" in caught.value.message
+        assert f"A {what} can't be named" in caught.value.message
         assert caught.value.message.isascii()
         assert caught.value.message.isprintable()
 

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dorky import errors
+from dorky.cli import hints
 from dorky.format import codec, model, seal
 from dorky.format.model import ALL, Epoch, Header, Kind, Locked, MiB
 from dorky.keys import age, vault
@@ -225,7 +226,7 @@ def test_a_new_repository_opens_for_its_recipients_and_nobody_else() -> None:
     with pytest.raises(errors.NoKey) as caught:
         vault.unlock(header, [EVE])
     assert EVE.public in caught.value.message
-    assert EVE.secret not in caught.value.message + caught.value.hint
+    assert EVE.secret not in caught.value.message + hints.hint(caught.value)
     with pytest.raises(errors.NoKey):
         vault.unlock(header, [])
 

@@ -17,7 +17,8 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from dorky.documents import parse
-from dorky.merge.threeway import Combined, combine, marked
+from dorky.merge.linemerge import Combined
+from dorky.merge.threeway import combine, marked
 
 quick = settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.filter_too_much]

@@ -429,12 +429,12 @@ def test_a_range_that_comes_truncated(ben: Machine, pushed: Pushed, faults: Faul
 
 def test_a_pack_of_impossible_size(ana: Machine, ben: Machine, file_url: Place) -> None:
     with ana.repo() as repo:
-        seen, header, vault = repo.remote().seen, repo.header, repo.vault
+        seen, header, vault, signer = repo.remote().seen, repo.header, repo.vault, repo.signer
     assert seen
     for size, tail in ((pack.LIMIT + 1, 100), (100, 100), (100, 0), (100, 200)):
         listed = (Pack("0" * 64, size, tail),)
         root = roots.successor(seen.root, packs=listed)
-        driver_of(file_url).put("root", roots.encode(header, root, vault))
+        driver_of(file_url).put("root", roots.encode(header, root, vault, signer))
         Bystander(ben).refuses()
 
 
@@ -479,7 +479,7 @@ def collected(ana: Machine, place: Place) -> None:
         made = writer.finish()
         root = roots.successor(old, packs=(made,))
         driver.put(f"packs/{made.id}", buffer.getvalue())
-        driver.put("root", roots.encode(header, root, repo.vault))
+        driver.put("root", roots.encode(header, root, repo.vault, repo.signer))
         driver.delete(f"packs/{each.id}" for each in old.packs)
 
 
@@ -525,10 +525,10 @@ def test_an_old_clone_reads_what_was_packed_anew(
 def test_an_object_that_nobody_has(ana: Machine, ben: Machine, file_url: Place) -> None:
     """A head whose commit is in no pack."""
     with ana.repo() as repo:
-        seen, header, vault = repo.remote().seen, repo.header, repo.vault
+        seen, header, vault, signer = repo.remote().seen, repo.header, repo.vault, repo.signer
     assert seen
     root: Root = roots.successor(seen.root, refs={"main": "0" * 64})
-    driver_of(file_url).put("root", roots.encode(header, root, vault))
+    driver_of(file_url).put("root", roots.encode(header, root, vault, signer))
     files = ben.files()
     said = ben("pull", code=7)
     assert "missing" in said.error
@@ -539,10 +539,10 @@ def test_an_inline_object_with_another_content(ana: Machine, ben: Machine, file_
     ana.commit({".env": "KEY=2\n"})
     ana("push")
     with ana.repo() as repo:
-        seen, header, vault = repo.remote().seen, repo.header, repo.vault
+        seen, header, vault, signer = repo.remote().seen, repo.header, repo.vault, repo.signer
     assert seen
     *others, one, two = seen.root.inline
     two = msgspec.structs.replace(two, data=one.data)
     root = roots.successor(seen.root, inline=(*others, one, two))
-    driver_of(file_url).put("root", roots.encode(header, root, vault))
+    driver_of(file_url).put("root", roots.encode(header, root, vault, signer))
     Bystander(ben).refuses()

@@ -295,7 +295,7 @@ def forget_history(machine: Machine, place: Place) -> None:
         stored = store.stored(store.locate([alone])[alone])
         inline = (*root.inline, Inline(Kind.COMMIT, alone, stored))
         following = roots.successor(root, refs={"main": alone}, inline=inline)
-        driver_of(place).put("root", roots.encode(repo.header, following, repo.vault))
+        driver_of(place).put("root", roots.encode(repo.header, following, repo.vault, repo.signer))
         repo.database.set_ref("main", alone)
         remote.accept_rewind = True
         fetch(remote)
@@ -339,7 +339,7 @@ def test_of_what_is_there_twice_one_copy_is_enough(
         ((twin, data),) = push.build(repo.vault, objects)
         driver_of(file_url).put(f"packs/{twin.pack.id}", data)
         both = roots.successor(root_of(ana), packs=(only, twin.pack))
-        driver_of(file_url).put("root", roots.encode(repo.header, both, repo.vault))
+        driver_of(file_url).put("root", roots.encode(repo.header, both, repo.vault, repo.signer))
     done = collect(ana)
     assert (len(done.rewritten), done.sent, done.packs_after) == (1, 0, 1)
     assert packs(file_url) == listed(ana)
@@ -665,7 +665,7 @@ def test_a_lost_swap_does_not_fold_twice(
     faults.clear()
     moved = roots.successor(root_of(ana))
     with ana.repo() as repo:
-        data = roots.encode(repo.header, moved, repo.vault)
+        data = roots.encode(repo.header, moved, repo.vault, repo.signer)
     faults.before("swap", lambda: driver_of(file_url).put("root", data))
     ana("push")
     assert [verb for verb, _ in faults.calls].count("put") == 1

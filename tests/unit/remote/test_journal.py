@@ -40,7 +40,7 @@ def replace_root(machine: Machine, place: Place, **changes: object) -> None:
     """Do what another client may do: put a root of the same history in place."""
     root = root_of(machine)
     with machine.repo() as repo:
-        data = roots.encode(repo.header, roots.successor(root, **changes), repo.vault)
+        data = roots.encode(repo.header, roots.successor(root, **changes), repo.vault, repo.signer)
     driver_of(place).put("root", data)
 
 

@@ -221,8 +221,7 @@ def test_a_root_that_moved_without_new_commits_is_no_reason_to_refuse(
     before = root_of(ana)
     ana.commit({"data": noise(size)})
     with ana.repo() as repo:
-        header, vault = repo.header, repo.vault
-    moved = roots.encode(header, roots.successor(before), vault)
+        moved = roots.encode(repo.header, roots.successor(before), repo.vault, repo.signer)
     faults.clear()
     faults.before("swap", lambda: driver_of(file_url).put("root", moved))
     ana("push")

@@ -114,7 +114,8 @@ def test_layout() -> None:
     assert magic == b"DORKYRT1"
     assert data[12 : 12 + length] == msgspec.json.encode(header)
     assert data[-32:] == hashlib.sha256(data[:-32]).digest()
-    codec, size = struct.unpack_from(">BI", data, 12 + length)
+    assert struct.unpack_from(">H", data, 12 + length) == (0,)
+    codec, size = struct.unpack_from(">BI", data, 12 + length + 2)
     assert codec in {0, 1}
     assert size == len(msgspec.json.encode(Root(1, "0" * 32)))
 
@@ -153,14 +154,14 @@ class World:
             seen = repo.remote().seen
             assert seen
             self.header, self.root = seen.header, seen.root
-            self.vault = repo.vault
+            self.vault, self.signer = repo.vault, repo.signer
 
     def replace(self, data: bytes) -> None:
         self.driver.put("root", data)
 
     def replace_by(self, root: Root, header: Header | None = None) -> None:
         """Put a root there that somebody with the key has made."""
-        self.replace(roots.encode(header or self.header, root, self.vault))
+        self.replace(roots.encode(header or self.header, root, self.vault, self.signer))
 
     def refused(self, error: type[errors.DorkyError], code: int) -> None:
         """Fetching raises; nothing here is changed, neither by pull nor push."""
@@ -251,13 +252,15 @@ def test_a_repository_with_the_same_id_and_another_key(world: World) -> None:
     header = msgspec.structs.replace(header, repository=world.header.repository)
     forger = vault.unlock(header, [identity])
     root = roots.successor(world.root)
-    world.replace(roots.encode(header, root, forger))
+    world.replace(roots.encode(header, root, forger, world.signer))
     world.refused(errors.WrongKey, 7)
 
 
 def test_a_plain_repository_in_place_of_a_sealed_one(world: World) -> None:
     header = Header(1, world.header.repository, ())
-    world.replace(roots.encode(header, roots.successor(world.root), vault.unlock(header, [])))
+    world.replace(
+        roots.encode(header, roots.successor(world.root), vault.unlock(header, []), world.signer)
+    )
     world.refused(errors.WrongKey, 7)
 
 
@@ -273,7 +276,7 @@ def test_what_a_directory_without_dorkyrc_has_seen_it_holds_the_bucket_to(
     header, _ = vault.create([] if plain else [identity.public])
     header = msgspec.structs.replace(header, repository=world.header.repository)
     root = msgspec.structs.replace(world.root, generation=1000, refs={}, inline=())
-    world.replace(roots.encode(header, root, vault.unlock(header, [identity])))
+    world.replace(roots.encode(header, root, vault.unlock(header, [identity]), world.signer))
     bare("pull", code=7)
     assert bare.read(".env") == b"KEY=1\n"
 
@@ -409,7 +412,7 @@ def test_a_groups_key_is_not_taken_away_by_who_is_outside(ana: Machine, file_url
 
 def test_remembering_is_all_or_nothing(world: World) -> None:
     following = roots.successor(world.root, refs={"main": "0" * 64})
-    data = roots.encode(world.header, following, world.vault)
+    data = roots.encode(world.header, following, world.vault, world.signer)
     with world.ana.repo() as repo:
         remote = repo.remote()
         before = remote.seen

@@ -154,8 +154,8 @@ def test_ancestry_against_sets(
 
     common = reach[left] & reach[right]
     best = {each for each in common if not any(each in reach[o] for o in common - {each})}
-    base = history.merge_base(repo.store, ids[left], ids[right])
-    assert (here[base] in best) if base else not best
+    bases = history.merge_bases(repo.store, [ids[left]], [ids[right]])
+    assert {here[base] for base in bases} == best
 
 
 def test_children_come_before_parents_if_clocks_agree(repo: Repository) -> None:
@@ -187,7 +187,7 @@ def test_how_long_history_is_does_not_matter(repo: Repository, reads: list[Objec
     ours, theirs = ids[100], ids[102]
     assert history.ahead_behind(repo.store, ours, theirs) == (1, 2)
     assert history.ahead_behind(repo.store, ids[99], theirs) == (0, 2)
-    assert history.merge_base(repo.store, ours, theirs) == ids[99]
+    assert history.merge_bases(repo.store, [ours], [theirs]) == [ids[99]]
     assert history.is_ancestor(repo.store, ids[99], ours)
     assert not history.is_ancestor(repo.store, ours, theirs)
     assert [each.id for each in repo.log(theirs, limit=2)] == [theirs, ids[101]]

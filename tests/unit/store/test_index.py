@@ -389,11 +389,11 @@ def test_the_index_forgets_its_commit_with_every_change(tmp_path: Path) -> None:
     index = Index(database)
     row = Row("a", 0o100644, 1, "0" * 64, "")
     for change in (lambda: index.put([row]), lambda: index.remove(["a"])):
-        index.commit = "1" * 64
+        index.set_commit("1" * 64)
         change()
         assert index.commit is None
     index.put([row])
-    index.commit = "1" * 64
+    index.set_commit("1" * 64)
     index.refresh([row._replace(seen=7), row._replace(path="b")])
     assert index.commit == "1" * 64
     assert index.rows() == {"a": row._replace(seen=7)}
@@ -437,9 +437,9 @@ def test_what_is_staged_is_told_from_what_changed_since_the_commit(repo: Reposit
         found = repo.status().staged
         known += repo.index.since is not None
         commit, since = repo.index.commit, repo.database.get("index.since")
-        repo.index.commit = None
+        repo.index.set_commit(None)
         assert repo.status().staged == found
-        repo.index.commit = commit
+        repo.index.set_commit(commit)
         repo.database.set("index.since", since or b"")
     assert known > len(steps) / 2
 

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from dorky import errors
+from dorky.cli import hints
 from dorky.config import Config
 from dorky.store import state
 
@@ -106,7 +107,7 @@ def test_where_no_key_can_be_kept_the_error_tells_the_way(tmp_path: Path) -> Non
     (tmp_path / ".dorky").touch()  # root, too, can make nothing below
     with pytest.raises(errors.NoStateKey) as caught:
         state.make_key(config(tmp_path))
-    assert "DORKY_IDENTITY" in caught.value.hint
+    assert "DORKY_IDENTITY" in hints.hint(caught.value)
     assert state.make_key(config(tmp_path, DORKY_IDENTITY=IDENTITY))
 
 

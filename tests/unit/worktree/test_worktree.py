@@ -42,22 +42,26 @@ def walk(tree: Worktree, start: str = "") -> dict[str, os.stat_result]:
 # --- paths ----------------------------------------------------------------------------------
 
 
-def test_a_path_counts_from_the_current_directory(
+def test_a_path_counts_from_the_root_or_from_a_directory(
     tree: Worktree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     below = tree.root / "sub"
     below.mkdir()
-    monkeypatch.chdir(below)
-    assert tree.relative("x") == "sub/x"
-    assert tree.relative("./x/../y/") == "sub/y"
-    assert tree.relative("../x") == "x"
-    assert tree.relative(Path("../..") / tree.root.name) == ""
+    assert tree.relative("x", within=below) == "sub/x"
+    assert tree.relative("./x/../y/", within=below) == "sub/y"
+    assert tree.relative("../x", within=below) == "x"
+    assert tree.relative(Path("../..") / tree.root.name, within=below) == ""
+    for directory in (below, "/"):
+        monkeypatch.chdir(directory)
+        assert tree.relative("x") == tree.relative("./sub/..//x/") == "x"
+        assert tree.relative(Path("sub/x")) == "sub/x"
+        assert tree.relative(".") == ""
     assert tree.relative(tree.root / "a b\n") == "a b\n"
     assert tree.relative("e\u0301") != tree.relative("é")
 
 
 def test_links_to_the_project_are_followed_and_those_in_it_are_names(
-    tree: Worktree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tree: Worktree, tmp_path: Path
 ) -> None:
     (tree.root / "real").mkdir()
     (tree.root / "link").symlink_to("real")
@@ -67,8 +71,7 @@ def test_links_to_the_project_are_followed_and_those_in_it_are_names(
     assert tree.relative("link") == tree.relative("link/") == "link"
     assert tree.link_above("link/file") == "link"
     assert tree.link_above("link") is tree.link_above("real/file") is None
-    monkeypatch.chdir(tree.root / "link")
-    assert tree.relative("file") == "real/file"
+    assert tree.relative("file", within=(tree.root / "link").resolve()) == "real/file"
 
 
 @pytest.mark.parametrize("path", ["..", "../project2/x", "/", "/etc/passwd", "../out/x"])
@@ -87,7 +90,7 @@ def test_a_repositorys_own_directory_is_refused(tree: Worktree, path: str) -> No
 
 
 def test_an_empty_path_does_not_mean_everything(tree: Worktree) -> None:
-    with pytest.raises(errors.UsageError, match="a path is empty"):
+    with pytest.raises(errors.UsageError, match="A path is empty"):
         tree.relative("")
 
 

@@ -1,0 +1,519 @@
+"""The hints: what to run next after an error, and what to do about a finding.
+
+The library's errors say what failed; which command helps is known here alone. A hint is one line
+with one command, which runs as it is pasted: what stands in a gap ``{0}`` is quoted for a shell.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from dorky import errors
+from dorky.config import RC
+from dorky.errors import DorkyError
+from dorky.redaction import redacted
+from dorky.results import Check, Finding, Remedy
+
+_FSCK = "dorky fsck, or for the bucket dorky fsck --remote --read-data: they say what remedies it"
+
+TEXTS: Mapping[type[DorkyError], str] = {
+    errors.NothingStaged: "dorky stage FILE…, or dorky commit -a",
+    errors.NoMerge: "dorky status",
+    errors.AlreadyAdmitted: "dorky pull",
+    errors.KeyHeldAlready: "dorky team list",
+    errors.RoleHeldAlready: "dorky team list",
+    errors.CanOnlyRead: "give both keys that dorky key show prints",
+    errors.UnsoundTeam: "dorky team list",
+    errors.RootMoved: "dorky remote repair",
+    errors.NotWriter: "dorky team join",
+    errors.CantSign: "set DORKY_SSH_PASSPHRASE",
+    errors.ForgedRoot: "tell the members, and see who can write to the bucket",
+    errors.ForgedCommit: "dorky team log",
+    errors.WrongTeam: f"git log -p {RC}",
+    errors.TeamRewound: f"git log -p {RC}",
+    errors.EmptyMessage: 'dorky commit -m "say what changed"',
+    errors.BadURL: "use s3://bucket/prefix, gs://bucket/prefix, file:///dir or a plain path",
+    errors.BadRecipient: "give age1…, the line of an SSH key's .pub file, or awskms:ARN",
+    errors.BadDocument: "dorky edit {0}",
+    errors.CantExport: "use another form, or leave the variable out",
+    errors.UnsafeVariable: "if that is meant: dorky run --allow-env {1} …",
+    errors.EmptyPath: "name a file, or . for all of them",
+    errors.IgnoredPath: "add --force",
+    errors.DirectoryNamed: "name a file",
+    errors.NotADocument: "dorky edit {0}",
+    errors.UnusableName: "dorky run --only NAME takes the others",
+    errors.BadName: "one word of at most 64 letters, digits and . _ - @ +",
+    errors.BadPattern: "such as 'env/prod/**'",
+    errors.BadFingerprint: "a member sees it by: dorky config get repository.fingerprint",
+    errors.BadRange: "dorky diff A..B compares the two",
+    errors.TooManyRevisions: "dorky diff A B, or dorky diff A..B",
+    errors.UnknownSetting: "dorky config list --all",
+    errors.CredentialsInSetting: "put them into ~/.aws, or the environment",
+    errors.UsersSetting: "dorky config set --user {0} VALUE",
+    errors.ProjectsSetting: "dorky config set {0} VALUE",
+    errors.OtherReaders: "the patterns decide that: dorky group list",
+    errors.PublicHalf: "dorky key use {1}",
+    errors.ShortPassphrase: (
+        "whoever reads the bucket can try as many as they like: take several words"
+    ),
+    errors.TooManyKeys: "dorky team list",
+    errors.TooManyGroups: "dorky group list",
+    errors.TooManyEpochs: "start another repository: dorky init URL",
+    errors.NobodyLeft: "dorky destroy deletes it",
+    errors.EmptyGroup: "first: dorky group members {0} --add NAME",
+    errors.OutsideOwnGroup: "add --member {0}",
+    errors.OwnRemoval: "ask another member to do it",
+    errors.UselessKeys: "dorky team list",
+    errors.TooFewOperations: "dorky op log",
+    errors.MergeForgotten: "dorky resolve FILE --ours, then dorky merge --continue",
+    errors.SeveralStates: "dorky trust --state {2}",
+    errors.NoHome: "set HOME",
+    errors.NoSuchHome: "write the whole path",
+    errors.GitMissing: "install git: dorky must see what it tracks",
+    errors.GitFailed: "{2!s}",
+    errors.IgnoreFileIsLink: "put a file in its place",
+    errors.NotARepository: "dorky init, or dorky clone URL",
+    errors.NotSetUp: "dorky pull",
+    errors.UntrustedState: "if you did not make it so, delete or move {0}; then dorky pull",
+    errors.ForeignState: "dorky trust shows it and asks; if it is not yours: rm -r {1}*",
+    errors.OldState: "push with the dorky that made it, delete {0}/dorky.db, then dorky pull",
+    errors.UnsoundState: (
+        "delete it, then dorky pull; or bring back ~/.dorky/state.key from a backup"
+    ),
+    errors.UntrustedStateKey: "delete it; in each project, dorky trust then takes over the state",
+    errors.NoStateKey: "set HOME to a directory that you can write to, or set DORKY_IDENTITY",
+    errors.AlreadyARepository: "dorky status",
+    errors.BadConfig: "correct the file, or see `dorky config list`",
+    errors.DubiousOwnership: "if you trust that user: dorky config set --add safe.directory {2}",
+    errors.WritableByAll: "chmod o-w {0}",
+    errors.ConfigTooNew: "install a newer dorky, then run the command again",
+    errors.FormatTooNew: "install a newer dorky, then run the command again",
+    errors.NoRemote: "dorky remote add {0} s3://bucket/prefix",
+    errors.RemoteNotNamed: "check the URL; if it is right: dorky remote set-url origin {0}",
+    errors.RemoteExists: "dorky remote set-url {0} URL",
+    errors.NoDriver: "known schemes: {1!s}",
+    errors.MissingLibrary: "pip install {1}",
+    errors.PathNotFound: "dorky status shows what is here",
+    errors.PathNotTracked: "dorky ls",
+    errors.NoSuchMember: "dorky team list",
+    errors.NoSuchKey: "dorky team list",
+    errors.NoSuchGroup: "dorky group list",
+    errors.NoSuchPattern: "dorky group list",
+    errors.NoConflict: "dorky status",
+    errors.NoSuchState: "dorky trust",
+    errors.CommandUnusable: (
+        "check its name; dorky run -- COMMAND takes a program, not a line for a shell"
+    ),
+    errors.UnknownRevision: "dorky log --oneline",
+    errors.AmbiguousRevision: "give more digits",
+    errors.NoCommits: 'dorky stage FILE && dorky commit -m "first"',
+    errors.BucketNotFound: "check the URL in .dorkyrc, or create the bucket",
+    errors.NoRepositoryAtURL: "check the URL; dorky init starts a new repository",
+    errors.KMSKeyNotFound: "check the ARN, and whose account it names",
+    errors.RootVanished: (
+        "check the URL; restore PREFIX/root from the bucket's versions or a backup"
+    ),
+    errors.Rejected: "dorky sync (pulls, merges and pushes), or dorky pull",
+    errors.Unresolved: "edit the files, then dorky resolve FILE (or with --ours, or --theirs) and "
+    "dorky merge --continue; to give up: dorky merge --abort",
+    errors.StillMarked: "edit it, or take one side: dorky resolve {0} --ours (or --theirs)",
+    errors.MergeInProgress: "dorky merge --continue, or dorky merge --abort",
+    errors.RepositoryExists: "dorky clone {0}",
+    errors.LocalChanges: "dorky stage and commit them, or add --force (a backup is kept)",
+    errors.GitTracked: "git rm --cached -- {0}",
+    errors.GitDoesNotIgnore: "a later rule un-ignores it: git check-ignore -v --no-index {0}",
+    errors.NameClash: "rename one of them",
+    errors.FileChanged: "stop the program that writes it, then run the command again",
+    errors.Locked: "wait for it to finish, then run the command again",
+    errors.Misplaced: "dorky sync --rewrite",
+    errors.LeftGroup: "dorky sync --rewrite",
+    errors.NotPulled: "dorky pull",
+    errors.Detached: "dorky checkout main",
+    errors.PushedMeanwhile: "dorky pull, then purge again",
+    errors.PlanOutdated: "plan again",
+    errors.OutOfStep: "dorky sync",
+    errors.Unshared: "dorky sync, then run the command again",
+    errors.ChangesStaged: "commit or unstage them first",
+    errors.PatternsOverlap: "a file belongs to one group: dorky group list",
+    errors.MemberExists: "dorky team list",
+    errors.KeyTaken: "dorky team list",
+    errors.KeyExists: "dorky key show",
+    errors.StateChanged: "dorky trust",
+    errors.SwapsIgnored: "use another server, or mark the remote as having one writer ever: "
+    "dorky config set remotes.{1}.single_writer true",
+    errors.WouldLockOut: "if you mean it: dorky team remove {0} --yes",
+    errors.NotConfirmed: "answer the question on a terminal, or add --yes",
+    errors.EditorFailed: "$VISUAL or $EDITOR names the editor",
+    errors.NotSaved: "dorky edit {0}, take what you need from there, then delete it",
+    errors.NoCredentials: (
+        "aws configure (or AWS_PROFILE), or gcloud auth application-default login"
+    ),
+    errors.ExpiredCredentials: "log in again (aws sso login, or renew the token)",
+    errors.NotAllowed: "if that is right: dorky remote allow {2} --endpoint URL --profile NAME",
+    errors.AccessDenied: "check the bucket's policy and which account you use",
+    errors.IdentityMissing: "dorky key gen, or dorky key use PATH",
+    errors.IdentityMalformed: (
+        "it is a line AGE-SECRET-KEY-1…, without quotes, or an SSH private key"
+    ),
+    errors.IdentityExposed: "chmod 600 {0}",
+    errors.UnusableIdentity: "use an SSH key of the type ed25519, or an age identity",
+    errors.WrongPassphrase: (
+        "type it again; DORKY_PASSPHRASE or DORKY_SSH_PASSPHRASE may hold another"
+    ),
+    errors.IdentityCommandFailed: "run the command in DORKY_IDENTITY_CMD by hand",
+    errors.KMSKeyUnusable: "aws kms describe-key --key-id {0}",
+    errors.NoKey: "dorky team join, then tell a member of the team the fingerprint that it prints",
+    errors.ForeignGroup: "ask one of them: dorky group members {1}",
+    errors.AmbiguousGroup: "dorky group list; then dorky group remove NAME PATTERN for one of them",
+    errors.NotInGroup: "dorky group list",
+    errors.CorruptObject: _FSCK,
+    errors.CorruptPack: _FSCK,
+    errors.CorruptRoot: "restore PREFIX/root from the bucket's versions; nothing local was changed",
+    errors.TooLarge: "find out who wrote it; restore it from the bucket's versions, or delete it",
+    errors.NotAFile: "find out who put it there, then delete it",
+    errors.MissingObject: _FSCK,
+    errors.MissingPack: (
+        "dorky fsck --remote; another clone, a backup or the bucket's versions may have it"
+    ),
+    errors.WrongRepository: "check the URL in .dorkyrc",
+    errors.WrongKey: "ask the person who set the project up before you go on",
+    errors.Unencrypted: "ask the person who set the project up; if it is meant: dorky pull --plain",
+    errors.ForgedGroup: "ask who pushed last; nothing local was changed",
+    errors.Rewound: (
+        "ask who restored it; nothing local was changed; to follow: dorky pull --accept-rewind"
+    ),
+    errors.BadKnown: "rm {2}",
+    errors.HistoryReplaced: (
+        "ask who did it; nothing local was changed; to follow: dorky pull --accept-rewind"
+    ),
+    errors.CorruptDatabase: "dorky fsck --repair",
+    errors.StateLost: "dorky fsck --repair",
+    errors.BadSpare: (
+        "bring back ~/.dorky/state.key from a backup; if nothing in it is wanted: rm -r {0}"
+    ),
+    errors.Damaged: "dorky fsck --repair, if nothing else is said above",
+    errors.Unreachable: "check the network and the endpoint, then run the command again",
+    errors.ServerBusy: "run the command again",
+    errors.WrongRegion: "add --region REGION, or: dorky config set remotes.origin.region REGION",
+    errors.BadEndpoint: "check the endpoint",
+    errors.OutcomeUnknown: "run dorky push again: it is safe",
+    errors.DiskFull: "free some space, then run the command again; nothing was lost",
+    errors.DiskError: "repair that (is the disk full, or read-only?), then run the command again",
+}
+"""The usual hint of a class and of those below it, over the error's arguments."""
+
+
+def hint(error: DorkyError) -> str:
+    """Return one line that says what to run next; empty when there is nothing useful to say."""
+    if isinstance(given := error.facts.get("hint"), str):  # of an error that the CLI has raised
+        return redacted(given)
+    for kind in type(error).__mro__:
+        if (choose := _CHOICES.get(kind)) and (chosen := choose(error)) is not None:
+            return redacted(chosen)
+    return redacted(_filled(usual(type(error)), error.args))
+
+
+def usual(kind: type[DorkyError]) -> str:
+    """Return the usual hint of a class, a format string over the arguments of its errors."""
+    return next((TEXTS[base] for base in kind.__mro__ if base in TEXTS), "")
+
+
+def quoted(word: object) -> str:
+    """Quote a path, a name or a URL for the command in a hint: it may be anything, people paste."""
+    return shlex.quote(str(word))
+
+
+class _Word(str):
+    """An argument of an error: ``{0}`` quotes it, ``{0!s}`` does not."""
+
+    __slots__ = ()
+
+    def __format__(self, _: str) -> str:
+        return quoted(self)
+
+
+def _filled(text: str, words: tuple[object, ...]) -> str:
+    return text.format(*(_Word(word) for word in words))
+
+
+# --- findings -------------------------------------------------------------------------------
+
+REMEDIES = {
+    "repair": "dorky fsck --repair",
+    "pull": "dorky pull",
+    "status": "dorky status",
+    "stage": "dorky stage {0}",
+    "touch": "if {0!s} is as it was: touch {0}, then dorky stage {0}",
+    "distrust": "if that is not meant: dorky config unset safe.directory",
+    "end-merge": "dorky status, then dorky merge --continue or dorky merge --abort",
+    "add-remote": "dorky remote add origin s3://bucket/prefix",
+    "share": "if the bucket honours them: dorky config unset remotes.{0}.single_writer",
+    "team pin": f"git pull, or: dorky config set repository.team {{0}}, and commit {RC}",
+    "pin": f"git pull, or: dorky config set repository.fingerprint {{0}}, and commit {RC}",
+    "unclaim": "dorky group remove NAME PATTERN, by a member of {0} or of {1}",
+    "recovery-key": "dorky team add recovery passphrase",
+    "group-member": "dorky group members {0} --add NAME",
+}
+
+
+def remedy(found: Remedy | str) -> str:
+    """Return what to do about a finding, in words."""
+    if isinstance(found, str):
+        return found
+    if found.error is not None:
+        return hint(found.error)
+    if found.what == "stage":
+        return f"dorky stage {shlex.join(found.about)}"
+    return _filled(REMEDIES[found.what], found.about)
+
+
+def check_in_words(check: Check) -> Check:
+    """Return a check whose remedy is in words."""
+    return msgspec.structs.replace(check, remedy=remedy(check.remedy))
+
+
+def finding_in_words(finding: Finding) -> Finding:
+    """Return a finding whose remedy is in words."""
+    return msgspec.structs.replace(finding, remedy=remedy(finding.remedy))
+
+
+# --- choices --------------------------------------------------------------------------------
+
+
+def _fact(name: str, text: str) -> Callable[[DorkyError], str | None]:
+    """Return a choice: a text over one fact, for errors that have it."""
+
+    def choose(error: DorkyError) -> str | None:
+        fact = error.facts.get(name)
+        return None if fact is None else _filled(text, (fact, *error.args))
+
+    return choose
+
+
+def _by(name: str, texts: Mapping[object, str]) -> Callable[[DorkyError], str | None]:
+    """Return a choice: a text for each value of one fact, over the error's arguments."""
+
+    def choose(error: DorkyError) -> str | None:
+        text = texts.get(error.facts.get(name))
+        return None if text is None else _filled(text, error.args)
+
+    return choose
+
+
+def _unstorable(error: DorkyError) -> str | None:
+    if "link" in error.facts:
+        return "stage the link itself, or the file by its real path"
+    if "repository" in error.facts:
+        directory = f"/{error.facts['repository']}/"
+        return f"echo {quoted(directory)} >> .dorkyignore"
+    return None
+
+
+def _dubious(error: DorkyError) -> str | None:
+    place = error.facts.get("place")
+    if place == "home":
+        return "set HOME to your own home directory"
+    if place == "git":
+        return f"git config --global --add safe.directory {quoted(error.args[2])}"
+    # Root's files in a directory of the user's are left by sudo.
+    return _chown(error)
+
+
+def _chown(error: DorkyError) -> str | None:
+    if "left_by_sudo" in error.facts:
+        return f"sudo chown -R {os.geteuid()} {quoted(error.facts['left_by_sudo'])}"
+    return None
+
+
+def _unusable(error: DorkyError) -> str | None:
+    source = str(error.args[0])
+    if error.facts.get("needs") == "format":
+        return f"ssh-keygen -p -f {quoted(source) if '/' in source else 'FILE'} converts it"
+    if error.facts.get("needs") == "cipher":
+        return "ssh-keygen -p -Z aes256-ctr -f FILE changes it"
+    return None
+
+
+def _directory(error: DorkyError) -> str | None:
+    if "revision" in error.facts:
+        return f"dorky ls {quoted(error.facts['revision'])} {quoted(error.args[0])}"
+    return None
+
+
+def _untracked(error: DorkyError) -> str | None:
+    if purge := error.facts.get("purge"):
+        # If the purge was interrupted, the bucket has some of it still.
+        more = "; for what the bucket has left: dorky gc --remote --grace 0"
+        return f"{purge}{more if error.facts.get('purging') else ''}"
+    if revision := error.facts.get("revision"):
+        return f"dorky ls {quoted(revision)}"
+    return None
+
+
+def _misplaced(error: DorkyError) -> str | None:
+    if "heirs" in error.facts:
+        return (
+            f"give the file to {error.facts['heirs'] or 'a member'}, then: "
+            f"dorky rm --cached {quoted(error.args[0])}"
+            " && dorky commit -m ... && dorky sync --rewrite"
+        )
+    return None
+
+
+def _would_open(error: DorkyError) -> str:
+    path, _, new = error.args
+    command = f"dorky {error.facts.get('command', 'stage')} {quoted(path)}"
+    if revision := error.facts.get("revision"):
+        command += f" --source {quoted(revision)}"
+    more = " && dorky commit -m ..., then again" if error.facts.get("committed") else ""
+    return f"if they may: {command} --for {new}{more}"
+
+
+def _changed(error: DorkyError) -> str | None:
+    if "undoing" in error.facts:
+        count = error.facts["undoing"]
+        again = "dorky undo" if count == 1 else f"dorky undo {count}"
+        return f"{again} --force (a backup is kept)"
+    return _by(
+        "during",
+        {
+            "download": "choose another name, or add --force",
+            "rm": "commit them, or add --cached (keeps the files)",
+            "edit": "it was changed just now: begin again",
+        },
+    )(error)
+
+
+def _not_saved(error: DorkyError) -> str | None:
+    cause = error.facts.get("cause")
+    return hint(cause) if isinstance(cause, DorkyError) else None
+
+
+def _not_allowed(error: DorkyError) -> str:
+    words = ["dorky", "remote", "allow", str(error.args[2])]
+    for option in ("endpoint", "profile"):
+        if value := error.facts.get(option):
+            words += [f"--{option}", str(value)]
+    return f"if that is right: {shlex.join(words)}"
+
+
+def _shut_out(error: DorkyError) -> str | None:
+    """Return how to join, and which member to ask."""
+    facts = error.facts
+    if not {"place", "author"} & facts.keys():
+        return None
+    command = "dorky team join"
+    if "place" in facts:
+        command = f"DORKY_URL={quoted(facts['place'])} {command}"
+    who = facts.get("author")
+    whom = f"{who}, who committed {RC}," if who else "a member of the team"
+    join = f"{command}, then tell {whom} the fingerprint that it prints"
+    if locked := facts.get("locked"):
+        return f"if the key in {locked} should: set DORKY_SSH_PASSPHRASE; else {join}"
+    return join
+
+
+def _other_repository(error: DorkyError) -> str | None:
+    if "noted_in" in error.facts:
+        return (
+            f"git log -p {RC}; if the project has moved to another repository: "
+            f"rm {quoted(error.facts['noted_in'])}"
+        )
+    return None
+
+
+def _asked_for(error: DorkyError) -> str | None:
+    """Return whom to ask for another role."""
+    facts = error.facts
+    if "member" not in facts:
+        return None
+    command = f"dorky team set-role {quoted(facts['member'])} {facts['wanted']}"
+    return f"ask {facts['admin']}: {command}"
+
+
+_CHOICES: Mapping[type[Any], Callable[[DorkyError], str | None]] = {
+    errors.UnstorablePath: _unstorable,
+    errors.BadRecipient: _by(
+        "kind",
+        {
+            "secret": (
+                "give its public half, which age-keygen -y FILE or ssh-keygen -y -f FILE prints"
+            ),
+            "kms": "give awskms:arn:aws:kms:REGION:ACCOUNT:key/ID (or :alias/NAME)",
+        },
+    ),
+    errors.IgnoredPath: _by("during", {"edit": "remove it from there first"}),
+    errors.DirectoryNamed: _directory,
+    errors.NotADocument: _fact("read_from", "dorky cat {0}"),
+    errors.UntrustedState: _chown,
+    errors.BadConfig: _by(
+        "file",
+        {
+            "exposed": "remove them, and change them: others may have read them",
+            "certificates": "see AWS_CA_BUNDLE",
+            "own": "rm {0}",
+            "conflict": (
+                "git has left a conflict: of repository.team keep the side with the higher number"
+            ),
+        },
+    ),
+    errors.DubiousOwnership: _dubious,
+    errors.PathNotTracked: _untracked,
+    errors.NoSuchVariable: _fact("near", "did you mean {0!s}?"),
+    errors.UnknownRevision: _fact("root", "{0!s} has no parent"),
+    errors.NoRepositoryAtURL: _by("unpushed", {True: "dorky push"}),
+    errors.Diverged: _by(
+        "over",
+        {
+            "contested": "dorky group list",
+            "names": "rename yours with mv, stage both names, commit, and pull again",
+            "left group": (
+                "dorky sync --rewrite leaves out what you changed before you left the group"
+            ),
+        },
+    ),
+    errors.LocalChanges: _changed,
+    errors.Misplaced: _misplaced,
+    errors.WouldOpen: _would_open,
+    errors.NotSaved: _not_saved,
+    errors.ExpiredCredentials: _by(
+        "cloud", {"google": "log in again: gcloud auth application-default login"}
+    ),
+    errors.NotAllowed: _not_allowed,
+    errors.AccessDenied: _by("to", {"kms": "check the key's policy and which account you use"}),
+    errors.IdentityMissing: _shut_out,
+    errors.NoKey: _shut_out,
+    errors.UnusableIdentity: _unusable,
+    errors.MissingObject: _by(
+        "why",
+        {
+            "group": "it belongs to a group that you are not in: somebody who is has to push it",
+            "elsewhere": (
+                "it was never pulled here: copy the old remote's keys to the new place first"
+            ),
+        },
+    ),
+    errors.WrongRepository: _other_repository,
+    errors.NotWriter: _asked_for,
+    errors.ForgedCommit: _by("own", {True: "if it is yours: dorky commit --re-sign"}),
+    errors.Unencrypted: _fact(
+        "cloning",
+        "ask the person who set the project up; if it is meant: dorky clone {0} --plain",
+    ),
+    errors.Rewound: _fact(
+        "cloning", "ask who restored it; to follow: dorky clone --accept-rewind {0}"
+    ),
+    errors.CorruptDatabase: _by(
+        "lost", {"keys": "bring back {0!s} from a backup, or dorky clone URL elsewhere"}
+    ),
+    errors.IntegrityError: _by(
+        "blocks",
+        {"gc": "dorky fsck: until it is repaired nothing is deleted", "pack": "dorky fsck"},
+    ),
+}
+"""The choices of classes whose hint depends on more than the class; None means the usual one."""

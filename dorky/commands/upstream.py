@@ -1,0 +1,96 @@
+"""Upstream: the remote that a project pulls from and pushes to, and its first root."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import msgspec
+
+from dorky.format.model import Header, Inline, Purge, Root
+from dorky.keys import age
+from dorky.project import ORIGIN, Project
+from dorky.remote import fetch as remote_fetch
+from dorky.remote import root as roots
+from dorky.remote.root import Remote
+from dorky.store import history
+from dorky.store.history import MAIN
+
+_FOLLOWED = "purges.followed"
+"""The single value with the number of purges that the local history has followed."""
+
+
+def fetch_root(project: Project, *, accept_rewind: bool = False) -> Remote:
+    """Return the remote, brought up to date, with the key that `.dorkyrc` commits to.
+
+    Args:
+        project: The project.
+        accept_rewind: Whether to follow the remote to an older state, or to another history.
+
+    Raises:
+        WrongKey: The remote has another key, or an older one.
+        Rewound: The remote is older than what was seen.
+        ForgedRoot: The remote's state was not written by a member who may.
+        WrongTeam: The remote has another team log than `.dorkyrc` pins.
+        TeamRewound: The remote has an older one.
+        HistoryReplaced: The remote's history does not continue what was seen.
+    """
+    remote = project.remote()
+    remote.accept_rewind = accept_rewind
+    before = project.database.ref(f"{ORIGIN}/{MAIN}")
+    remote_fetch.fetch(remote, project.progress)
+    if before is None and project.database.ref(MAIN) is None:
+        record_followed(project)
+    project.check_pin()
+    project.settle()
+    return remote
+
+
+def first_root(project: Project) -> tuple[Header, Root]:
+    """Return the header and the root that the repository begins with in an empty place."""
+    header, team = project.header, project.team
+    first = roots.successor(
+        None, roster=project.roster, team=team.id, before=team.id, inline=_log(project)
+    )
+    mailbox = age.generate()
+    header = msgspec.structs.replace(header, mailbox=mailbox.public)
+    return header, msgspec.structs.replace(first, mailbox=mailbox.secret)
+
+
+def _log(project: Project) -> tuple[Inline, ...]:
+    """Return the entries of the team log as they lie in a root."""
+    store = project.store
+    found = []
+    for entered in history.entries(store, project.team.id):
+        at = store.locate([entered.id])[entered.id]
+        stored = store.vault.renew(at.kind, at.id, store.stored(at))
+        found.append(Inline(at.kind, at.id, stored))
+    return tuple(found)
+
+
+@contextlib.contextmanager
+def ensure_set_up(project: Project) -> Iterator[None]:
+    """Set the project up and lock it; if a first pull fails, delete what was made for it."""
+    fresh = not project.is_set_up
+    if fresh:
+        project.config.url(ORIGIN)
+        project.set_up()
+    with project.locked():
+        try:
+            yield
+        except BaseException:
+            if fresh and project.database.root(ORIGIN) is None:
+                project.tear_down()
+            raise
+
+
+def unfollowed_purges(project: Project) -> tuple[Purge, ...]:
+    """Return the purges of the remote's history that the local one has not followed."""
+    return project.purges[int(project.database.text(_FOLLOWED) or "0") :]
+
+
+def record_followed(project: Project) -> None:
+    """Record that the local history has followed every purge."""
+    count = str(len(project.purges))
+    if count != project.database.text(_FOLLOWED):
+        project.database.set(_FOLLOWED, count.encode())

@@ -1,0 +1,139 @@
+"""Authorship: who has signed commits and entries of the team log, and whether they were allowed to.
+
+A commit is valid if any key has signed it that the log ever had as a writer's. So nothing that was
+accepted once is refused when its author leaves. What makes it part of the history is the root that
+brings it (see `authority`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timezone
+
+import msgspec
+
+from dorky import errors
+from dorky.format import model
+from dorky.format.model import ALL, Commit, Header, Kind, ObjectId, Replaced, Roster
+from dorky.keys import signing, teamlog
+from dorky.keys.signing import Signer
+from dorky.keys.sshsig import Namespace
+from dorky.keys.teamlog import Team
+from dorky.store import history
+from dorky.store.database import Database
+from dorky.store.objects import Store
+
+VERIFIED = "verified"
+"""The single value with the heads of the histories that have been verified."""
+
+
+# --- the team log ---------------------------------------------------------------------------
+
+
+def enter(
+    store: Store,
+    team: Team,
+    header: Header,
+    roster: Roster,
+    signer: Signer,
+    *,
+    heads: Mapping[str, ObjectId],
+    purges: Sequence[Replaced] = (),
+) -> tuple[Team, bytes]:
+    """Make the entry that makes the log agree with a header and a roster.
+
+    Args:
+        store: The local store.
+        team: The team before the entry.
+        header: The new header.
+        roster: The new roster.
+        signer: The user's key.
+        heads: The refs of the root that is replaced.
+        purges: The histories that the same change purges.
+
+    Returns:
+        The team after the entry, and the entry's body.
+
+    Raises:
+        Refused: The user may not make this change, or nobody may.
+    """
+    time = datetime.now(timezone.utc).replace(microsecond=0)
+    entry = teamlog.entry_for(team, header, roster, time=time, heads=heads, purges=purges)
+    entry = signing.signed(entry, Namespace.TEAM, signer, header.repository)
+    body = model.encode(entry)
+    after = teamlog.extend(team, entry, store.vault.object_id(Kind.TEAM, body), header.repository)
+    return after, body
+
+
+# --- commits --------------------------------------------------------------------------------
+
+
+def check(store: Store, team: Team, heads: Iterable[ObjectId]) -> None:
+    """Refuse histories with commits that nobody has signed who could write.
+
+    Commits that were verified before are not verified again.
+
+    Raises:
+        ForgedCommit: There is such a commit.
+    """
+    known = set(verified(store.database))
+    for commit_id, commit in history.added(store, known - store.missing(known), heads).items():
+        if problem := fault(store, team, commit_id, commit):
+            raise errors.ForgedCommit(commit_id[:10], problem)
+
+
+def verified(database: Database) -> list[ObjectId]:
+    """Return the heads of the histories that have been verified."""
+    try:
+        return msgspec.json.decode(database.get(VERIFIED) or b"[]", type=list[ObjectId])
+    except msgspec.MsgspecError as error:
+        raise errors.CorruptDatabase(database.path, error) from None
+
+
+def note(database: Database, heads: Iterable[ObjectId]) -> None:
+    """Record the heads of the histories that have been verified."""
+    database.set(VERIFIED, msgspec.json.encode(sorted(set(heads))))
+
+
+def fault(store: Store, team: Team, commit_id: ObjectId, commit: Commit) -> str:
+    """Return what is wrong with the signature of a commit; an empty text if it is valid."""
+    if not commit.signature:
+        return "it is not signed"
+    if not signing.is_signed(commit, Namespace.COMMIT, store.vault.repository):
+        return "its signature is not valid"
+    if store.vault.object_id(Kind.COMMIT, model.encode(commit)) != commit_id:
+        return "its bytes are not canonical"
+    if commit.signer not in team.names:
+        return "the key that has signed it was never a writer's"
+    for group in _changed(store, commit):
+        if commit.signer not in team.insiders.get(group, ()):
+            return f"it changes files of a group that {team.names[commit.signer]} was never in"
+    return ""
+
+
+def _changed(store: Store, commit: Commit) -> list[str]:
+    """Return the groups whose tree a commit does not simply have from its parents."""
+    before = [history.read_commit(store, parent).trees for parent in commit.parents]
+    groups = {group for trees in (commit.trees, *before) for group in trees} - {ALL}
+    return [
+        group
+        for group in sorted(groups)
+        if not _is_inherited(store, group, commit, [trees.get(group) for trees in before])
+    ]
+
+
+def _is_inherited(
+    store: Store, group: str, commit: Commit, before: Sequence[ObjectId | None]
+) -> bool:
+    """Return whether a commit has the tree of a group that somebody outside it must take over.
+
+    Of two parents that differ, it is the tree of the one that has changed it since they diverged.
+    """
+    own = commit.trees.get(group)
+    if len(set(before)) <= 1:
+        return own == (before[0] if before else None)
+    if len(before) != 2 or own not in before:
+        return False
+    base = history.merge_base(store, *commit.parents)
+    old = history.read_commit(store, base).trees.get(group) if base else None
+    return old in before and own != old

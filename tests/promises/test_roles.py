@@ -1,0 +1,602 @@
+"""Roles: what somebody writes who may not is refused by every clone, whatever the bucket lets in.
+
+Ana administers the team, Ben is a writer, Cleo a reader, and Mallory was removed. Each of them can
+write to the bucket, and knows the format. Encrypted and unencrypted repositories.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+import pytest
+from attacks import everything
+from machines import Machine, bucket, driver_of, started
+from roles import NOW, Forge, stranger
+from servers import Remote
+from teams import admit, cloned, follow, fresh
+
+from dorky import errors
+from dorky.format import model
+from dorky.format.model import ALL, Inline, Member, Purge, Root, TeamEntry
+from dorky.keys import age, roster, signing, teamlog, vault
+from dorky.keys.sshsig import Namespace
+from dorky.remote import root as roots
+from dorky.store import history
+
+
+class World(NamedTuple):
+    """The team's machines, and the bucket."""
+
+    ana: Machine
+    ben: Machine
+    cleo: Machine
+    mallory: Machine
+    remote: Remote
+    plain: bool
+
+    def put(self, data: bytes) -> None:
+        driver_of(self.remote).put("root", data)
+
+    @property
+    def root(self) -> bytes:
+        blob = driver_of(self.remote).get("root")
+        assert blob
+        return blob.data
+
+    def readers(self) -> list[Machine]:
+        """Clones that have seen the newest state, and fresh ones with the newest `.dorkyrc`."""
+        follow(self.ben, self.ana)
+        return [self.ana, self.ben, fresh(self.ben)]
+
+    def refuse(self, error: type[errors.DorkyError], *words: str) -> None:
+        """Every clone refuses what the bucket holds, says why, and changes nothing."""
+        there = bucket(self.remote)
+        for machine in self.readers():
+            before = everything(machine)
+            seen = machine.state.exists()
+            for command in (["pull"], ["fetch"], ["sync"], *([["gc", "--remote"]] if seen else [])):
+                said = machine(*command, code=7)
+                for word in words:
+                    assert word in said.error, said
+            with machine.repo() as repo, pytest.raises(error):
+                repo.fetch()
+            assert everything(machine) == before
+        assert bucket(self.remote) == there
+
+
+@pytest.fixture(params=["encrypted", "plain"])
+def world(request: pytest.FixtureRequest, tmp_path: Path, file_url: Remote) -> World:
+    plain = request.param == "plain"
+    options = ["--name", "ana", *(["--plain"] if plain else [])]
+    ana = started(tmp_path / "ana", file_url, {".env": "A=1\n"}, *options)
+    people = {}
+    for name, role in (("ben", "writer"), ("cleo", "reader"), ("mallory", "writer")):
+        people[name] = cloned(ana, name)
+        if plain:
+            people[name]("pull")
+        admit(ana, people[name], name, role)
+        people[name]("pull")
+    people["mallory"].commit({"m": "1\n"}, "an honest commit")
+    people["mallory"]("push")
+    for machine in (ana, *people.values()):
+        machine("pull")
+    return World(ana, *people.values(), file_url, plain)
+
+
+def leave(world: World) -> None:
+    """Mallory is removed; everybody honest has seen it."""
+    world.ana("pull")
+    world.ana("team", "remove", "mallory")
+    world.ana.commit({"after": "1\n"}, "after")
+    world.ana("push")
+    follow(world.ben, world.ana)
+    world.ben("pull")
+
+
+# --- who may not write ----------------------------------------------------------------------
+
+
+def test_a_reader_writes_a_commit(world: World) -> None:
+    forge = Forge(world.cleo)
+    world.put(forge.encode(refs={"main": forge.commit(forge.signer)}))
+    world.refuse(errors.ForgedRoot, "may not write")
+
+
+def test_a_reader_brings_what_a_writer_has_signed(world: World) -> None:
+    """Neither another's commit nor none at all makes a reader's root count."""
+    forge = Forge(world.cleo)
+    world.put(forge.encode())
+    world.refuse(errors.ForgedRoot, "may not write")
+    with world.ben.repo() as repo:
+        bens = repo.signer
+    world.put(forge.encode(refs={"main": forge.commit(bens)}))
+    world.refuse(errors.ForgedRoot, "may not write")
+
+
+def test_readers_are_told_before_anything_is_sent(world: World) -> None:
+    world.cleo.commit({"big": "x" * 300_000})
+    before = bucket(world.remote)
+    for command in (["push"], ["sync"], ["gc", "--remote"], ["team", "set-role", "cleo", "admin"]):
+        said = world.cleo(*command, code=6)
+        assert "cleo is a reader" in said.error
+        assert said.hint.startswith("ask ana: dorky team set-role cleo")
+    assert bucket(world.remote) == before
+    world.ana("team", "set-role", "cleo", "writer")
+    world.cleo("push")
+    world.ben("pull")
+
+
+def test_a_leaver_goes_on(world: World) -> None:
+    if world.plain:
+        leave(world)
+        world.mallory("pull")  # anybody can read it
+        forge = Forge(world.mallory)
+        world.put(forge.encode(refs={"main": forge.commit(forge.signer)}))
+        world.refuse(errors.ForgedRoot, "may not write")
+    else:
+        forge = Forge(world.mallory)
+        data = forge.encode(refs={"main": forge.commit(forge.signer)})
+        leave(world)
+        world.put(data)
+        world.refuse(errors.IntegrityError)
+
+
+def test_a_leaver_forks_from_before(world: World) -> None:
+    """With many states, so that the chain of txids does not tell."""
+    forge = Forge(world.mallory)
+    leave(world)
+    root = msgspec.structs.replace(forge.root, refs={"main": forge.commit(forge.signer)})
+    for _ in range(100):
+        root = roots.successor(root)
+    inline = (*root.inline, *forge.inline)
+    root = msgspec.structs.replace(root, inline=inline, time=NOW)
+    world.put(roots.encode(forge.header, root, forge.vault, forge.signer))
+    world.refuse(errors.IntegrityError)
+
+
+def test_a_leaver_brings_the_entry_that_has_removed_them(world: World) -> None:
+    """With another history, from a state in which they could still write."""
+    if not world.plain:
+        pytest.skip("the entry can't be read any more")
+    leave(world)
+    world.mallory("pull")
+    forge = Forge(world.mallory)
+    entry = history_of(world.mallory)[-1]
+    head = forge.commit(forge.signer)
+    world.put(forge.encode(refs={"main": head}, team=forge.root.team, before=entry.prev))
+    world.refuse(errors.ForgedRoot, "but not the change of the team")
+
+
+def history_of(machine: Machine) -> list[TeamEntry]:
+    with machine.repo() as repo:
+        entries = [entered.entry for entered in history.entries(repo.store, repo.team.id)]
+        return entries[::-1]
+
+
+def test_one_who_leaves_alone_takes_nothing_along(world: World) -> None:
+    """An entry by which members remove themselves brings no other history."""
+    forge = Forge(world.mallory)
+    stay = roster.drop(forge.root.roster, "mallory")
+    entry = forge.entry(stay)
+    head = forge.commit(forge.signer)
+    data = forge.encode(refs={"main": head}, roster=stay, team=entry, before=forge.root.team)
+    world.put(data)
+    world.refuse(errors.ForgedRoot, "has left the team with it")
+    world.put(forge.encode(roster=stay, team=entry, before=forge.root.team))
+    for machine in world.readers():
+        machine("pull")
+        assert "mallory" not in machine("team", "list").out
+
+
+def test_a_stranger(world: World) -> None:
+    if world.plain:
+        forge = Forge(world.cleo)
+        forge.signer = stranger()
+    else:
+        forge = Forge(world.cleo)  # somebody to whom a reader has given the keys
+        forge.signer = stranger()
+    world.put(forge.encode(refs={"main": forge.commit(forge.signer)}))
+    world.refuse(errors.ForgedRoot, "somebody whom the team log does not know")
+
+
+def test_a_repository_of_ones_own_with_the_same_name(world: World) -> None:
+    """A log that begins with the attacker, under the repository's id."""
+    if not world.plain:
+        pytest.skip("its keys are not those that were seen")
+    forge = Forge(world.cleo)
+    forge.signer = stranger()
+    me = Member("ana", ("age1x",), (), {"age1x": forge.signer.public}, "admin")
+    forge.team = teamlog.Team()
+    known = roster.Roster((me,))
+    entry = forge.entry(known)
+    root = Root(99, "0" * 32, team=entry, before=entry, roster=known)
+    root = msgspec.structs.replace(
+        root, refs={"main": forge.commit(forge.signer)}, inline=tuple(forge.inline), time=NOW
+    )
+    data = roots.encode(forge.header, root, forge.vault, forge.signer)
+    world.put(data)
+    world.refuse(errors.IntegrityError)
+
+
+# --- signatures -----------------------------------------------------------------------------
+
+
+def unsigned(forge: Forge) -> str:
+    return forge.commit(None)
+
+
+def by_a_stranger(forge: Forge) -> str:
+    return forge.commit(stranger())
+
+
+def of_another_purpose(forge: Forge) -> str:
+    return forge.commit(forge.signer, namespace=Namespace.ROOT)
+
+
+def of_another_repository(forge: Forge) -> str:
+    return forge.commit(forge.signer, repository="ab" * 16)
+
+
+@pytest.mark.parametrize(
+    "made", [unsigned, by_a_stranger, of_another_purpose, of_another_repository]
+)
+def test_commits_that_nobody_has_signed(world: World, made: Callable[[Forge], str]) -> None:
+    forge = Forge(world.ben)
+    world.put(forge.encode(refs={"main": made(forge)}))
+    world.refuse(errors.ForgedCommit, "is not by a member of the team")
+
+
+def test_a_commit_under_an_honest_one(world: World) -> None:
+    """A signature covers the parents' ids alone, so all commits that are new are verified."""
+    forge = Forge(world.ben)
+    forge.head = forge.commit(None)
+    world.put(forge.encode(refs={"main": forge.commit(forge.signer)}))
+    world.refuse(errors.ForgedCommit, "it is not signed")
+
+
+def test_a_reader_is_no_author(world: World) -> None:
+    with world.cleo.repo() as repo:
+        cleos = repo.signer
+    forge = Forge(world.ben)
+    world.put(forge.encode(refs={"main": forge.commit(cleos)}))
+    world.refuse(errors.ForgedCommit, "never a writer's")
+
+
+def test_nobody_writes_in_anothers_name(world: World) -> None:
+    """The commit says Ana, and whose key has signed it is shown next to it."""
+    forge = Forge(world.ben)
+    world.put(forge.encode(refs={"main": forge.commit(forge.signer)}))
+    world.ana("pull")
+    said = world.ana("log", "-n", "1", "--signatures").out
+    assert "Author: Ana <ana@example>\nSigned: ben SHA256:" in said
+    (entry,) = world.ana("log", "-n", "1", "--json").json
+    assert (entry["author"], entry["signer"]) == ("Ana <ana@example>", "ben")
+    assert "Signed: ben" in world.ana("show").out
+
+
+def test_a_root_without_a_signature_or_with_anothers(world: World) -> None:
+    forge = Forge(world.ben)
+    following = roots.successor(forge.root, time=NOW, signer=forge.signer.public)
+    world.put(roots.encode(forge.header, following, forge.vault))
+    world.refuse(errors.ForgedRoot, "its signature is not valid")
+    following = msgspec.structs.replace(following, signer="")
+    world.put(roots.encode(forge.header, following, forge.vault))
+    world.refuse(errors.ForgedRoot, "its signature is not valid")
+
+
+def test_a_signature_does_not_go_with_another_header(world: World) -> None:
+    """The mailbox of one root in the header of another."""
+    header, body = roots.read_header(world.root, "")
+    other = msgspec.structs.replace(header, mailbox=age.generate().public)
+    with world.ben.repo() as repo:
+        opened = repo.vault.open(body, f"root\0{model.encode(header).decode()}")
+        moved = repo.vault.close(opened, f"root\0{model.encode(other).decode()}")
+    from attacks import assembled
+
+    world.put(assembled(other, moved))
+    world.refuse(errors.ForgedRoot, "its signature is not valid")
+
+
+# --- the team log ---------------------------------------------------------------------------
+
+
+def test_a_writer_changes_the_roster(world: World) -> None:
+    """Without an entry, with an entry of their own, or by leaving the log out."""
+    forge = Forge(world.ben)
+    ben = roster.member(forge.root.roster, "ben")
+    promoted = msgspec.structs.replace(ben, role="admin")
+    known = roster.put(forge.root.roster, promoted)
+    world.put(forge.encode(roster=known))
+    world.refuse(errors.ForgedRoot, "its roster is not that of the team log")
+    entry = forge.entry(known)
+    world.put(forge.encode(roster=known, team=entry, before=forge.root.team))
+    world.refuse(errors.ForgedRoot, "not signed by an administrator")
+    world.put(forge.encode(roster=known, team="", before=""))
+    world.refuse(errors.ForgedRoot, "it names no team log")
+
+
+def test_a_truncated_log(world: World) -> None:
+    """The state before Cleo was made a reader, with the roster of that time."""
+    forge = Forge(world.ben)
+    known = forge.root.roster
+    world.ana("team", "set-role", "ben", "reader")
+    world.ana("pull")
+    follow(world.ben, world.ana)
+    world.ben("pull")
+    with world.ben.repo() as repo:
+        seen = repo.remote().seen
+        assert seen
+    older = forge.root.team
+    changes = {"roster": known, "team": older, "before": older, "time": NOW}
+    root = roots.successor(seen.root, **changes)
+    world.put(roots.encode(seen.header, root, forge.vault, forge.signer))
+    for machine in (world.ana, world.ben):
+        said = machine("pull", code=7)
+        assert "does not go on from entry" in said.error
+    said = fresh(world.ben)("pull", code=7)
+    assert "has 4 entries, and `.dorkyrc` pins entry 5" in said.error
+
+
+def test_an_old_root_under_a_newer_log(world: World) -> None:
+    old = world.root
+    world.ana("team", "set-role", "cleo", "writer")
+    follow(world.ben, world.ana)
+    world.ben("pull")
+    new = world.root
+    world.put(old)
+    world.refuse(errors.IntegrityError)
+    world.put(new)
+    world.ben("pull")
+
+
+def test_an_epoch_without_an_entry(world: World) -> None:
+    if world.plain:
+        pytest.skip("there are no keys")
+    forge = Forge(world.ben)
+    heirs = roster.recipients(forge.root.roster, ALL)
+    header, opened = vault.begin_epoch(forge.header, forge.vault, ALL, heirs)
+    forge.vault = opened
+    inline = tuple(
+        Inline(each.kind, each.id, opened.renew(each.kind, each.id, each.data))
+        for each in forge.root.inline
+    )
+    world.put(forge.encode(header=header, inline=inline))
+    world.refuse(errors.ForgedRoot, "its keys are not those of the team log")
+
+
+def test_a_purge_by_a_writer(world: World) -> None:
+    world.ben("purge", "m", "--yes", code=6)
+    forge = Forge(world.ben)
+    first = history_heads(world.ben)[-1]
+    record = Purge(("m",), "Ben", NOW, forge.head, first)
+    world.put(forge.encode(refs={"main": first}, purges=(record,)))
+    world.refuse(errors.ForgedRoot, "its purges are not those of the team log")
+    world.put(forge.encode(refs={"main": first}))
+    for machine in (world.ana, world.ben):
+        assert "history" in machine("pull", code=7).error
+
+
+def history_heads(machine: Machine) -> list[str]:
+    return [entry["id"] for entry in machine("log", "--json").json]
+
+
+def test_a_fresh_clone_does_not_fall_behind_the_log(world: World) -> None:
+    """A writer can't show newcomers a history from before the last change of the team."""
+    world.ana("team", "set-role", "cleo", "writer")
+    follow(world.ben, world.ana)
+    world.ben("pull")
+    forge = Forge(world.ben)
+    first = history_heads(world.ben)[-1]
+    world.put(forge.encode(refs={"main": first}))
+    said = fresh(world.ben)("pull", code=7)
+    assert "does not go on from that of entry" in said.error or "history" in said.error
+
+
+# --- honest work goes on --------------------------------------------------------------------
+
+
+def test_what_was_accepted_stays(world: World) -> None:
+    """A leaver's commits and a demoted writer's, for fresh clones, too."""
+    world.ben.commit({"b": "1\n"}, "ben's")
+    world.ben("push")
+    world.ana("team", "set-role", "ben", "reader")
+    leave(world)
+    for machine in (world.ana, world.ben, fresh(world.ben)):
+        machine("pull")
+        signers = {e["message"].strip(): e["signer"] for e in machine("log", "--json").json}
+        assert signers["an honest commit"] == "mallory"
+        assert signers["ben's"] == "ben"
+        assert "NOT VALID" not in machine("log", "--signatures").out
+    world.ben("push", code=0 if world.ben("status", "--json").json["ahead"] == 0 else 6)
+
+
+def test_a_purge_is_followed_by_all(world: World) -> None:
+    world.ben.commit({"mine": "1\n"}, "not pushed")
+    world.ana("purge", "m", "--yes")
+    world.ben("pull")
+    world.ben("push")
+    for machine in (world.ana, fresh(world.ben)):
+        machine("pull")
+        assert "m" not in {entry["path"] for entry in machine("ls", "--json").json}
+        assert "NOT VALID" not in machine("log", "--signatures").out
+
+
+def test_the_log_for_people(world: World) -> None:
+    world.ana("team", "set-role", "ben", "admin")
+    said = world.ana("team", "log").out
+    assert "made ben an admin" in said
+    assert "added cleo (reader)" in said
+    newest = world.ana("team", "log", "--json").json[0]
+    assert (newest["n"], newest["by"]) == (5, "ana")
+    assert f"{newest['n']}:{newest['id']}" in (world.ana.project / ".dorkyrc").read_text()
+    world.ana("team", "set-role", "ben", "admin", code=1)
+    world.ana("team", "set-role", "nobody", "admin", code=4)
+    world.ana("team", "set-role", "ben", "owner", code=2)
+    world.ben("pull")
+    world.ben("team", "set-role", "ana", "writer")
+    assert "no administrator" in world.ben("team", "set-role", "ben", "writer", code=2).error
+
+
+def test_a_bare_key_can_only_read(world: World) -> None:
+    bare = age.generate()
+    said = world.ana("team", "add", "eve", bare.public, "--role", "writer", code=2)
+    assert "can only be a reader" in said.error
+    world.ana("team", "add", "eve", bare.public)
+    roles = {
+        each["name"]: each["role"] for each in world.ana("team", "list", "--json").json["members"]
+    }
+    assert roles == {
+        "ana": "admin",
+        "ben": "writer",
+        "cleo": "reader",
+        "mallory": "writer",
+        "eve": "reader",
+    }
+    both = age.generate()
+    keys = f"{both.public} {signing.public_of(both)}"
+    world.ana("team", "add", "fay", keys)
+    made = world.ana("key", "gen", "--ci", "deploy", "--json").json
+    roles = {
+        each["name"]: each["role"] for each in world.ana("team", "list", "--json").json["members"]
+    }
+    assert (roles["fay"], roles["deploy"]) == ("writer", "reader")
+    job = cloned(world.ana, "job")
+    job.env["DORKY_IDENTITY"] = made["secret"]
+    job("pull")
+    job.commit({"x": "1"})
+    job("push", code=6)
+    world.ana("team", "set-role", "deploy", "writer")
+    job("push")
+
+
+# --- joining --------------------------------------------------------------------------------
+
+
+def test_a_signing_key_that_was_exchanged(world: World) -> None:
+    """Somebody who writes to the bucket puts their signing key under a newcomer's key."""
+    dan = cloned(world.ana, "dan")
+    if world.plain:
+        dan("pull")
+    told = dan("team", "join", "dan", "--json").json["key"]
+    assert told["signer"].startswith("ssh-ed25519 ")
+    evil = stranger()
+    forge = Forge(world.cleo)
+    request = model.Request("dan", told["recipient"], evil.public)
+    request = signing.signed(request, Namespace.JOIN, evil, forge.header.repository)
+    (key,) = [name for name in bucket(world.remote) if name.startswith("join/")]
+    body = age.wrap(model.encode(request), [forge.header.mailbox])
+    driver_of(world.remote).put(key, body)
+    said = world.ana("team", "add", "dan", "--fingerprint", told["fingerprint"], code=4)
+    assert "no request of dan has the fingerprint" in said.error
+    # Nor one that whoever asks can't sign with.
+    with dan.repo() as repo:
+        dans = repo.keyring.signer(teamlog.Team())
+    request = msgspec.structs.replace(request, signer=dans.public)
+    driver_of(world.remote).put(key, age.wrap(model.encode(request), [forge.header.mailbox]))
+    assert world.ana("team", "list", "--json").json["requests"] == []
+
+
+# --- repair ---------------------------------------------------------------------------------
+
+
+def test_a_forged_root_is_replaced_and_kept(world: World) -> None:
+    forge = Forge(world.cleo)
+    evil = forge.encode(refs={"main": forge.commit(forge.signer)})
+    world.put(evil)
+    world.cleo("remote", "repair", "--yes", code=6)
+    assert "may not write" in world.ben("remote", "repair", code=5).err
+    assert world.root == evil
+    done = world.ben("remote", "repair", "--yes", "--json").json
+    assert done["done"]
+    assert bucket(world.remote)[done["kept"]] == evil
+    for machine in world.readers():
+        machine("pull")
+        assert machine.read(".env") == b"A=1\n"
+    world.ben("remote", "repair", "--yes", code=1)
+    world.ana.commit({"n": "1"})
+    world.ana("push")
+    world.ben("pull")
+
+
+# --- the pin in .dorkyrc --------------------------------------------------------------------
+
+
+def rc(machine: Machine) -> str:
+    return (machine.project / ".dorkyrc").read_text()
+
+
+def pin(machine: Machine, text: str) -> None:
+    lines = [line for line in rc(machine).splitlines() if not line.startswith("team = ")]
+    at = lines.index("[repository]") + 1
+    new = [*lines[:at], *([f'team = "{text}"'] if text else []), *lines[at:]]
+    (machine.project / ".dorkyrc").write_text("\n".join(new) + "\n")
+
+
+def test_pins(world: World) -> None:
+    entries = world.ana("team", "log", "--json").json
+    newest, oldest = entries[0], entries[-1]
+    for machine in (world.ben, fresh(world.ben)):
+        for entry in (newest, oldest):  # a stale one is fine
+            pin(machine, f"{entry['n']}:{entry['id']}")
+            machine("pull")
+            machine("doctor")
+        pin(machine, f"{oldest['n']}:{newest['id']}")
+        said = machine("pull", code=7)
+        assert "has another entry 1 than `.dorkyrc` pins" in said.error
+        pin(machine, f"9:{newest['id']}")
+        said = machine("pull", code=7)
+        assert "has 4 entries, and `.dorkyrc` pins entry 9" in said.error
+        machine.commit({f"x{machine.base.name}": "1"})
+        machine("push", code=7)
+        pin(machine, "4")
+        assert "N:ID" in machine("pull", code=3).error
+        pin(machine, f"{newest['n']}:{newest['id']}")
+        machine("sync")
+    (world.ben.project / ".dorkyrc").write_text(f"<<<<<<< ours\n{rc(world.ben)}")
+    assert "the higher number" in world.ben("pull", code=3).hint
+
+
+def test_without_a_pin_the_administrators_are_named(world: World) -> None:
+    machine = fresh(world.ben)
+    pin(machine, "")
+    said = machine("pull", *(["--plain"] if world.plain else []))
+    assert "administered by ana" in said.err
+    assert "team = " not in rc(machine)  # pull never edits .dorkyrc
+
+
+# --- own commits under a replaced key -------------------------------------------------------
+
+
+def test_own_commits_are_signed_again(world: World) -> None:
+    """Ben has committed, and then gets another key."""
+    world.ben.commit({"b": "1\n"}, "first")
+    world.ben.commit({"b": "2\n"}, "second")
+    shutil.move(world.ben.identity, world.ben.base / "old-identity")
+    new = world.ben("key", "gen", "--json").json
+    if not world.plain:
+        world.ana("team", "add", "ben", f"{new['recipient']} {new['signer']}")
+    else:
+        world.ana("team", "add", "benedict", f"{new['recipient']} {new['signer']}")
+    world.ben("pull")
+    # The old key was a writer's, so these are fine as they are.
+    world.ben("commit", "--re-sign", code=1)
+    world.ben("push")
+    # A key that nobody knows is not.
+    other = cloned(world.ana, "other")
+    if world.plain:
+        other("pull")
+        other.commit({"o": "1\n"}, "by nobody yet")
+        other.identity.unlink()
+        own = other("key", "gen", "--json").json
+        world.ana("team", "add", "other", f"{own['recipient']} {own['signer']}")
+        said = other("push", code=7)
+        assert "never a writer's" in said.error
+        assert "dorky commit --re-sign" in said.hint
+        assert "Signed 1 commit again" in other("commit", "--re-sign").out
+        other("push")
+        world.ana("pull")
+        assert world.ana("log", "-n", "1", "--json").json[0]["signer"] == "other"
