@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import os
 import re
 import subprocess
@@ -125,6 +126,7 @@ def test_every_promise_names_tests_that_exist() -> None:
     assert text.count("::test_") == len(NAMED.findall(text))
 
 
+@functools.cache
 def known_tests(file: str) -> dict[str, bool]:
     """The tests in a file, and whether they are deep."""
     path = ROOT / file

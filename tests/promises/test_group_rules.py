@@ -19,7 +19,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from machines import Machine, bucket, signed, started
 from servers import Remote
-from teams import admit, cloned
+from teams import joined
 
 from dorky import errors
 from dorky.format import model
@@ -40,9 +40,7 @@ def ana(tmp_path: Path, file_url: Remote) -> Machine:
 
 @pytest.fixture
 def ben(ana: Machine) -> Machine:
-    made = cloned(ana, "ben")
-    admit(ana, made, "ben")
-    made("pull")
+    made = joined(ana, "ben")
     ana("group", "add", "prod", "env/prod/**")
     ana.commit({PROD: TRUE}, "prod")
     ana("push")

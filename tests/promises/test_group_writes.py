@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from machines import Machine, bucket, noise, root_of, signed, started
 from servers import Remote, RequestLog
-from teams import admit, cloned, follow
+from teams import admit, cloned, follow, joined
 
 from dorky.format import codec, model
 from dorky.format.model import ALL, Entry, Group, Inline, Kind, Pack, Roster, Tree
@@ -43,10 +43,7 @@ def ana(tmp_path: Path, file_url: Remote) -> Machine:
 @pytest.fixture
 def ben(ana: Machine) -> Machine:
     """A member of the team who is in no group."""
-    made = cloned(ana, "ben")
-    admit(ana, made, "ben")
-    made("pull")
-    return made
+    return joined(ana, "ben")
 
 
 @pytest.fixture
@@ -721,6 +718,7 @@ def test_rewriting_opens_nothing(
     assert ben.read(NEW) == SECRET
 
 
+@pytest.mark.timeout(600)  # half a minute of work, which a busy machine makes many
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.lists(
@@ -742,9 +740,7 @@ def test_nothing_is_opened_whatever_was_done_before_and_after(
         base = Path(name)
         place = Remote(f"{base}/vault", {}, {}, RequestLog())
         ana = started(base / "ana", place, {".env": "A=1\n", "notes": "n\n"}, "--name", "ana")
-        ben = cloned(ana, "ben")
-        admit(ana, ben, "ben")
-        ben("pull")
+        ben = joined(ana, "ben")
         laptop = ana.another("laptop")
         follow(laptop, ana)
         laptop("pull")

@@ -15,7 +15,7 @@ _KEPT = ("PATH", "TMPDIR", "USER", "LOGNAME", "PYTHONPATH", "PYTHONHOME", "VIRTU
 _KEPT_BEGINNINGS = ("PYTEST_", "COV", "LD_LIBRARY_", "DYLD_", "FUZZ_", "TEST_")
 _SET = {
     # A git whose messages are translated, or that has the machine's settings, is another git.
-    "GIT_CONFIG_NOSYSTEM": "1",
+    "GIT_CONFIG_SYSTEM": "/dev/null",
     "LANG": "C.UTF-8",
     "TERM": "dumb",
     "TZ": "UTC",

@@ -28,6 +28,14 @@ def admit(ana: Machine, newcomer: Machine, name: str, role: str = "admin") -> No
     ana("team", "add", name, "--fingerprint", told, "--role", role)
 
 
+def joined(ana: Machine, name: str) -> Machine:
+    """Let another person in, who pulls everything."""
+    made = cloned(ana, name)
+    admit(ana, made, name)
+    made("pull")
+    return made
+
+
 def start(tmp_path: Path, remote: Remote) -> Machine:
     """Start a repository with three files in two directories."""
     content = {".env": "A=1\nB=2\n", "env/prod/api.env": "P=1\n", "notes": "n\n"}
@@ -44,11 +52,7 @@ class Team(NamedTuple):
 
 def gather(tmp_path: Path, remote: Remote) -> Team:
     ana = start(tmp_path, remote)
-    others = [cloned(ana, name) for name in ("ben", "cleo")]
-    for other in others:
-        admit(ana, other, other.base.name)
-        other("pull")
-    return Team(ana, *others)
+    return Team(ana, joined(ana, "ben"), joined(ana, "cleo"))
 
 
 def public(machine: Machine) -> str:

@@ -15,7 +15,7 @@ import servers
 from faults import Faults, failing
 from machines import Machine, bucket
 from servers import Remote
-from teams import admit, cloned, follow
+from teams import admit, cloned, follow, joined
 
 from dorky import errors
 from dorky.remote import probe
@@ -80,18 +80,14 @@ def test_a_newcomer(ana: Machine) -> None:
 
 
 def test_who_was_removed(ana: Machine) -> None:
-    ben = cloned(ana, "ben")
-    admit(ana, ben, "ben")
-    ben("pull")
+    ben = joined(ana, "ben")
     ana("team", "remove", "ben")
     found = checks(ben, code=1)
     assert "not encrypted for you" in found["remote"]["about"]
 
 
 def test_a_group_that_is_closed(ana: Machine) -> None:
-    ben = cloned(ana, "ben")
-    admit(ana, ben, "ben")
-    ben("pull")
+    ben = joined(ana, "ben")
     ana("group", "add", "prod", "*.env")
     assert "except the files of prod" in checks(ben)["key"]["about"]
 
@@ -343,9 +339,7 @@ def test_nothing_is_left_in_the_bucket(ana: Machine, file_url: Remote) -> None:
 
 
 def test_the_verdict_is_found_out_and_kept(ana: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    ben = cloned(ana, "ben")
-    admit(ana, ben, "ben")
-    ben("pull")
+    ben = joined(ana, "ben")
     raced = []
     monkeypatch.setattr(probe, "honours_swaps", lambda driver: not raced.append(driver))
     assert checks(ben)["writing"]["verdict"] == "ok"
@@ -380,9 +374,7 @@ def test_who_may_only_read(ana: Machine, monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_who_never_could_write(ana: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a verdict the probe is what meets the refusal; nothing is remembered."""
-    ben = cloned(ana, "ben")
-    admit(ana, ben, "ben")
-    ben("pull")
+    ben = joined(ana, "ben")
     faults = Faults.installed(monkeypatch)
     faults.before("swap", failing(errors.AccessDenied("the bucket", "403")), times=16)
     assert checks(ben)["writing"]["verdict"] == "warn"

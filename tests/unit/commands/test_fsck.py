@@ -13,7 +13,7 @@ import pytest
 from faults import Faults, failing
 from machines import Machine, bucket, driver_of, flip
 from servers import Remote
-from teams import admit, cloned
+from teams import joined
 
 from dorky import errors
 from dorky.format.model import Inline
@@ -701,9 +701,7 @@ def test_groups_that_are_closed(ana: Machine, there: Path) -> None:
     ana("commit", "-m", "fourth")
     ana("push")
     ana("group", "add", "prod", "*.env")
-    ben = cloned(ana, "ben")
-    admit(ana, ben, "ben")
-    ben("pull")
+    ben = joined(ana, "ben")
     assert fsck(ben, "--remote", "--read-data")["findings"] == []
     ben("fsck", "--rebuild")
     assert fsck(ben, "--remote", "--read-data")["findings"] == []

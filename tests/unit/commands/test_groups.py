@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from machines import Machine, bucket, started
 from servers import Remote
-from teams import admit, cloned
+from teams import admit, cloned, joined
 
 from dorky.format.model import Roster
 from dorky.keys import age, roster
@@ -29,10 +29,7 @@ def ana(tmp_path: Path, file_url: Remote) -> Machine:
 @pytest.fixture
 def ben(ana: Machine) -> Machine:
     """A member who is in no group."""
-    made = cloned(ana, "ben")
-    admit(ana, made, "ben")
-    made("pull")
-    return made
+    return joined(ana, "ben")
 
 
 def shown(machine: Machine) -> set[str]:
@@ -407,9 +404,7 @@ def test_who_is_outside_can_t_put_an_older_state_of_a_group_back(
 def test_what_was_committed_before_its_group_is_not_pushed_for_everybody(
     ana: Machine, ben: Machine
 ) -> None:
-    cleo = cloned(ana, "cleo")
-    admit(ana, cleo, "cleo")
-    cleo("pull")
+    cleo = joined(ana, "cleo")
     for machine in (ben, cleo):
         machine.commit({f"sec/{machine.base.name}.env": "S=1\n"}, "early")
     ana("group", "add", "sec", "sec/**", "--member", "ana", "--member", "cleo")

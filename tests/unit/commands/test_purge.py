@@ -10,7 +10,7 @@ import pytest
 from faults import RESET, Faults, failing
 from machines import Machine
 from servers import Remote
-from teams import admit, cloned
+from teams import admit, cloned, joined
 
 from dorky import errors
 from dorky.commands import gc as garbage
@@ -240,9 +240,7 @@ def test_what_a_purge_refuses(ana: Machine) -> None:
     assert ana("purge", "dump", "--yes", code=5).hint == "dorky sync"
     ana("pull")
     ana("group", "add", "prod", "prod/**")
-    carl = cloned(ana, "carl")
-    admit(ana, carl, "carl")
-    carl("pull")
+    carl = joined(ana, "carl")
     assert "prod" in carl("purge", "dump", "--yes", code=6).error
 
 

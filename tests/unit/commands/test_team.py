@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from machines import Machine, bucket, driver_of, files
 from servers import Remote
-from teams import admit, cloned, follow, start
+from teams import admit, cloned, follow, joined, start
 
 from dorky.keys import age
 
@@ -113,9 +113,7 @@ def test_rubbish_in_the_mailbox_is_passed_over(ana: Machine, file_url: Remote) -
     driver.put("join/rubbish", b"not an age file")
     driver.put("join/large", b"x" * 10_000)
     driver.put("join/empty", b"")
-    ben = cloned(ana, "ben")
-    admit(ana, ben, "ben")
-    ben("pull")
+    joined(ana, "ben")
 
 
 def test_who_can_read_need_not_ask(ana: Machine) -> None:
@@ -199,9 +197,7 @@ def test_a_recovery_key_opens_what_its_owner_lost(tmp_path: Path, file_url: Remo
 
 def test_who_is_removed_reads_nothing_new(tmp_path: Path, remote: Remote) -> None:
     ana = start(tmp_path, remote)
-    ben = cloned(ana, "ben")
-    admit(ana, ben, "ben")
-    ben("pull")
+    ben = joined(ana, "ben")
     planned = ana("team", "remove", "ben", "--dry-run", "--json").json
     assert not planned["done"]
     done = ana("team", "remove", "ben", "--json").json
@@ -259,9 +255,7 @@ def test_a_rotation_reseals_what_is_newest(tmp_path: Path, remote: Remote) -> No
 
 
 def test_others_follow_a_rotation_with_their_old_dorkyrc(ana: Machine) -> None:
-    ben = cloned(ana, "ben")
-    admit(ana, ben, "ben")
-    ben("pull")
+    ben = joined(ana, "ben")
     ana("rotate")
     ana("rotate", "--history")
     ana.commit({".env": "A=5\n"})
@@ -335,9 +329,7 @@ def test_a_team_begins_with_the_first_push(tmp_path: Path, file_url: Remote) -> 
 
 def test_a_remote_put_back_is_refused_by_who_only_lists(ana: Machine, file_url: Remote) -> None:
     """To this clone the old state is not older; git has brought what tells."""
-    ben = cloned(ana, "ben")
-    admit(ana, ben, "ben")
-    ben("pull")
+    ben = joined(ana, "ben")
     root = Path(file_url.url, "root")
     old = root.read_bytes()
     ana("rotate")

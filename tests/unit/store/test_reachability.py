@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from machines import Machine, forget, started
 from servers import Remote
-from teams import admit, cloned
+from teams import joined
 
 from dorky import errors
 from dorky.format.model import Kind
@@ -169,9 +169,7 @@ def test_what_is_missing_is_told(ana: Machine) -> None:
 
 
 def test_groups(ana: Machine) -> None:
-    ben = cloned(ana, "ben")
-    admit(ana, ben, "ben")
-    ben("pull")
+    ben = joined(ana, "ben")
     ana("group", "add", "prod", "*.env")
     content = content_of(ana, ".env", "HEAD")
     assert content in reachable(ana)
