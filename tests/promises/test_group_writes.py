@@ -78,8 +78,12 @@ def readable(reader: Machine, remote: Remote) -> list[bytes]:
 
 
 def tells(reader: Machine, remote: Remote, *secrets: bytes) -> bool:
-    """Whether the bucket tells somebody one of some secrets."""
-    return any(secret in body for body in readable(reader, remote) for secret in secrets)
+    """Whether the bucket tells somebody one of some secrets.
+
+    The team log is left out: all members know the groups' patterns.
+    """
+    bodies = [body for body in readable(reader, remote) if not body.startswith(b'{"n":')]
+    return any(secret in body for body in bodies for secret in secrets)
 
 
 def refused(machine: Machine, *command: str) -> str:

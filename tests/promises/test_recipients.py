@@ -348,7 +348,7 @@ def test_one_key_of_a_member_is_taken_away(team: Team) -> None:
     laptop = team.ben.another("laptop", identity=False)
     (laptop.project / ".dorkyrc").write_bytes((team.ben.project / ".dorkyrc").read_bytes())
     laptop("key", "gen")
-    team.ana("team", "add", "ben", public(laptop))
+    team.ana("team", "add", "ben", laptop("key", "show").out.strip())
     laptop("pull")
     (old, new) = (
         each("key", "show", "--json").json[0]["fingerprint"] for each in (team.ben, laptop)

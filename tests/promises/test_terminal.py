@@ -271,6 +271,7 @@ def test_an_operation_whose_message_has_no_line(tmp_path: Path, file_url: Remote
 
 def test_names_in_a_roster_that_steer_the_terminal(team: Team, place: Place) -> None:
     for name in (EVIL, "", "a b", "a\n", "x" * 65):
+        true = place.root
         with Forge(team.ben) as forge:
             known = forge.seen.root.roster
             evil = msgspec.structs.replace(
@@ -282,11 +283,7 @@ def test_names_in_a_roster_that_steer_the_terminal(team: Team, place: Place) -> 
             said = team.ana("pull", code=7)
             assert not set(said.err) & set(STEERING)
             assert everything(team.ana) == before
-            place.keep(
-                roots.encode(
-                    forge.seen.header, forge.seen.root, forge.repo.vault, forge.repo.signer
-                )
-            )
+            place.keep(true)
         team.ben("pull")
 
 

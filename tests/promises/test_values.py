@@ -214,6 +214,8 @@ def told(tmp_path: Path, s3_url: Remote, caplog: pytest.LogCaptureFixture) -> St
     story(ana, "rotate")
     story(ana, "team", "add", "cleo", age.generate().public)
     story(ana, "team", "remove", "cleo", "--dry-run")
+    story(ana, "team", "set-role", "ben", "admin")
+    story(ana, "team", "log")
     story(ana, "team", "remove", "ben")
     story(ben, "pull")
     story(ana, "doctor")
@@ -224,6 +226,7 @@ def told(tmp_path: Path, s3_url: Remote, caplog: pytest.LogCaptureFixture) -> St
         story(ana, "fsck", *options)
     for options in (["--dry-run"], ["--grace", "0"], ["--prune-remote-verified"], ["--remote"]):
         story(ana, "gc", *options)
+    story(ana, "remote", "repair", "--yes")
     story(ana, "remote", "list")
     story(ana, "remote", "set-url", "origin", s3_url.url)
     story(ana, "remote", "add", "other", s3_url.url)
