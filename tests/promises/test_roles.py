@@ -473,6 +473,23 @@ def test_a_bare_key_can_only_read(world: World) -> None:
     job("push")
 
 
+def test_states_can_be_compared(world: World) -> None:
+    """Members see which state they have, who has written it, and one from the future."""
+    found = world.ana("fetch", "--json").json
+    assert f"generation {found['generation']}, {found['txid']}" in world.ana("fetch", "-v").out
+    newest = {check["name"]: check for check in world.ana("doctor", "--json").json}["newest"]
+    assert (newest["verdict"], f"({found['txid']}) was written by" in newest["about"]) == (
+        "ok",
+        True,
+    )
+    forge = Forge(world.ben)
+    world.put(forge.encode(time=NOW.replace(year=2999)))
+    world.ana("pull")
+    newest = {check["name"]: check for check in world.ana("doctor", "--json").json}["newest"]
+    assert newest["verdict"] == "warn"
+    assert "was written by ben in the future: 2999-" in newest["about"]
+
+
 # --- joining --------------------------------------------------------------------------------
 
 
