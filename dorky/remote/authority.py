@@ -17,7 +17,7 @@ from dorky.format.model import Header, Inline, Kind, Purge, Replaced, Root, Team
 from dorky.keys import teamlog
 from dorky.keys.signing import Signer
 from dorky.keys.teamlog import Pin, Refused, Team
-from dorky.remote.root import Remote, RootSnapshot
+from dorky.remote.root import HEAD, Remote, RootSnapshot
 from dorky.store import authorship, history
 from dorky.store.history import Entered
 from dorky.store.objects import Store
@@ -136,11 +136,12 @@ def _check_signer(
 
 def _check_heads(remote: Remote, root: Root, newest: TeamEntry) -> None:
     """Refuse a history that does not go on from the one that the newest entry was made for."""
+    head, now = newest.heads.get(HEAD), root.refs.get(HEAD)
+    if head is None:
+        return
     purged = {purge.old: purge.new for purge in newest.purges}
-    for ref, head in newest.heads.items():
-        now = root.refs.get(ref)
-        if now is None or not history.is_ancestor(remote.store, purged.get(head, head), now):
-            raise Refused(f"its history does not go on from that of entry {newest.n}")
+    if now is None or not history.is_ancestor(remote.store, purged.get(head, head), now):
+        raise Refused(f"its history does not go on from that of entry {newest.n}")
 
 
 def replaced(purge: Purge) -> Replaced:
