@@ -23,7 +23,7 @@ else:
     import tomli as tomllib
 
 RC = ".dorkyrc"
-VERSION = 1
+VERSION = 2
 """The newest layout of `.dorkyrc` that this version of dorky reads."""
 
 Scope = Literal["project", "user"]
@@ -259,10 +259,12 @@ def _conflict(path: Path) -> dict[str, str]:
 def _checked(path: Path, table: dict[str, Any], scope: Scope) -> dict[str, Plain]:
     values = dict(_flatten(table))
     version = table.get("version", VERSION)
-    if not isinstance(version, int) or not 1 <= version < 1 << 31:
+    if type(version) is not int or not 1 <= version < 1 << 31:
         raise errors.BadConfig(path, f"version is {version!r}")
     if version > VERSION:
         raise errors.ConfigTooNew(path, version, VERSION)
+    if version < VERSION and scope == "project":
+        raise errors.FormatTooOld(path, version)
     for key, value in values.items():
         if exposes(key, value):
             raise errors.BadConfig(path, f"{key} holds credentials", file="exposed")

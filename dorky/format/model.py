@@ -21,7 +21,7 @@ import msgspec
 
 from dorky import errors, files
 
-FORMAT = 1
+FORMAT = 2
 """The version of every byte that this module describes."""
 
 KiB = 1024
@@ -538,6 +538,26 @@ def decode(kind: type[R], body: bytes | memoryview) -> R:
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise Malformed(str(error)) from None
     return record
+
+
+def decode_header(clear: bytes | memoryview, place: object) -> Header:
+    """Read a header, whose format decides whether the rest can be judged.
+
+    Args:
+        clear: The header.
+        place: Where it was found, for messages.
+
+    Raises:
+        FormatTooNew: It was written by a later version of dorky.
+        FormatTooOld: It was written by an earlier one.
+        Malformed: It is no header.
+    """
+    version = decode(Format, clear).format
+    if version > FORMAT:
+        raise errors.FormatTooNew(place, version)
+    if 1 <= version < FORMAT:
+        raise errors.FormatTooOld(place, version)
+    return decode(Header, clear)
 
 
 def decode_tree(body: bytes, object_id: ObjectId, left_out: set[str] | None = None) -> Tree:

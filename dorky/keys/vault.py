@@ -5,10 +5,10 @@ The stored form of an object in an encrypted repository:
     offset  size  what
     0       8     id of the epoch key that encrypts it
     8       24    nonce
-    32      …     XAES-256-GCM of the compressed body (see `codec`)
+    32      …     XAES-256-GCM of the compressed body, padded (see `codec`)
     end-16  16    tag
 
-with the additional data ``dorky/1 ‖ repository ‖ group ‖ kind ‖ id``, each followed by 0x00. In an
+with the additional data ``dorky/2 ‖ repository ‖ group ‖ kind ‖ id``, each followed by 0x00. In an
 unencrypted repository the stored form is the compressed body alone. Either form is self-contained:
 it may be copied between packs without being decrypted.
 """
@@ -113,7 +113,10 @@ class Vault:
             raise errors.UsageError(
                 f"a {kind.value} of {len(body):,} bytes is too large (at most {kind.limit:,})"
             )
-        return self.close(codec.compress(body), f"{kind.value}\0{object_id}", group=group)
+        packed = codec.compress(body)
+        if self.sealed:
+            packed = codec.pad(packed)
+        return self.close(packed, f"{kind.value}\0{object_id}", group=group)
 
     def read(
         self,
@@ -138,7 +141,7 @@ class Vault:
         """
         try:
             packed = self.open(stored, f"{kind.value}\0{object_id}", epochs=epochs)
-            body = codec.inflate(packed, limit=kind.limit)
+            body = codec.inflate(packed, limit=kind.limit, padded=self.sealed)
         except (seal.SealBroken, codec.CodecError) as error:
             raise errors.CorruptObject(object_id, error) from None
         group = self.group_of(stored) or ALL
@@ -227,7 +230,7 @@ class Vault:
         return entry.key.aead.open(data[_KEY_ID:], self._aad(entry.group, what))
 
     def _aad(self, group: str, what: str) -> bytes:
-        return f"dorky/1\0{self.repository}\0{group}\0{what}\0".encode()
+        return f"dorky/2\0{self.repository}\0{group}\0{what}\0".encode()
 
 
 # --- headers --------------------------------------------------------------------------------

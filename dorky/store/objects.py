@@ -286,11 +286,11 @@ class Store:
         Raises:
             CorruptPack: The pack's bytes are not those that were written.
         """
-        from dorky.store.pack import name_of
+        from dorky.store.pack import is_whole, read_footer
 
         with files.disk_errors(self.directory / name):
             data = (self.directory / name).read_bytes()
-        if name_of([data]) != name:
+        if not is_whole(name, [data], read_footer(name, data, len(data)).tail):
             raise errors.CorruptPack(name, "its bytes have another hash")
         return data
 

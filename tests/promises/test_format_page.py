@@ -25,6 +25,7 @@ from teams import cloned
 from dorky.format import codec, seal
 from dorky.format.model import Kind
 from dorky.keys.vault import OpenEpoch, Vault
+from dorky.store.pack import is_whole
 
 PAGE = (Path(__file__).parents[2] / "docs" / "internals" / "format.md").read_text("utf-8")
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -184,16 +185,17 @@ def test_what_the_example_says_of_its_pack_is_so() -> None:
             data += bytes.fromhex(part)
         return data
 
-    (name,) = re.findall(r"one pack of 208 bytes, named\n`(\w{64})`", EXAMPLE)
+    (name,) = re.findall(r"one pack of 482 bytes, named\n`(\w{64})`", EXAMPLE)
     data = joined(pack)
-    assert (len(data), hashlib.sha256(data).hexdigest()) == (208, name)
+    assert len(data) == 482
+    assert is_whole(name, [data], 312)
     said = dict(re.findall(r"^\| ([^|]+) \| `(\w{64})` \|$", EXAMPLE, re.MULTILINE))
     (repository,) = re.findall(rb'"repository":"(\w+)"', base64.b64decode(ROOT))
     key = seal.EpochKey(bytes.fromhex(said["epoch key"]))
     vault = Vault(repository.decode(), [OpenEpoch("all", 1, key)])
-    assert codec.inflate(vault.open(data[74:188], "index"), limit=61) == joined(index)
+    assert codec.inflate(vault.open(data[312:430], "index"), limit=61) == joined(index)
     (chunk,) = re.findall(r"^chunk (\w{64})$", OBJECTS, re.MULTILINE)
-    assert vault.read(Kind.CHUNK, chunk, data[8:74]) == b"TOKEN=abc123\n"
+    assert vault.read(Kind.CHUNK, chunk, data[8:312]) == b"TOKEN=abc123\n"
 
 
 # --- a real repository ----------------------------------------------------------------------

@@ -7,6 +7,7 @@ Eve writes objects as no dorky would, and Ben, who has a clone, pulls.
 from __future__ import annotations
 
 import itertools
+import struct
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -144,7 +145,7 @@ def test_a_link_that_becomes_a_directory_is_not_written_through(
 
 
 def test_a_dorkyrc_does_not_come_with_a_pull(world: World, forge: RawForge) -> None:
-    rc = b'version = 1\n[remotes.origin]\nurl = "/somewhere/else"\n'
+    rc = b'version = 2\n[remotes.origin]\nurl = "/somewhere/else"\n'
     forge.publish(forge.commit(forge.tree(forge.file(".dorkyrc", rc))))
     before = (world.ben.project / ".dorkyrc").read_bytes()
     said = world.ben("pull")
@@ -230,7 +231,7 @@ def test_objects_that_unfold_past_their_length(world: World, forge: RawForge) ->
     for kind in Kind:
         for claimed in (4, kind.limit, kind.limit + 1):
             object_id = forge.repo.vault.object_id(kind, b"evil")
-            packed = bytes([codec.ZSTD]) + claimed.to_bytes(4, "big") + bomb
+            packed = struct.pack(">BII", codec.ZSTD, claimed, len(bomb)) + bomb
             forge.add(
                 kind, b"evil", stored=forge.repo.vault.close(packed, f"{kind.value}\0{object_id}")
             )

@@ -396,7 +396,7 @@ def test_a_dorkyrc_with_another_fingerprint(ana: Machine) -> None:
 
 def test_a_dorkyrc_without_a_remote(ana: Machine) -> None:
     fresh = ana.another("fresh")
-    fresh.write(".dorkyrc", "version = 1\n")
+    fresh.write(".dorkyrc", "version = 2\n")
     said = fresh("pull", code=3)
     assert said.hint.startswith("dorky remote add origin")
     assert not fresh.own.exists()
