@@ -21,6 +21,7 @@ from dorky.project import ORIGIN, Project
 from dorky.remote.root import read_header
 from dorky.results import Finding, FsckReport, Remedy
 from dorky.store import history, projection, reachability, spare, verify
+from dorky.store.contents import chunks_of
 from dorky.store.index import Index
 from dorky.store.objects import Store
 from dorky.store.state import DATABASE
@@ -272,7 +273,7 @@ def _lost(
     older: set[ObjectId] = set()
     for content in contents:
         try:
-            pieces = history.chunks_of(store, [content])[content]
+            pieces = list(chunks_of(store, content))
         except errors.DorkyError:
             continue  # already reported
         gone = missing.intersection(pieces)

@@ -16,6 +16,8 @@ it may be copied between packs without being decrypted.
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import hmac
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
@@ -27,6 +29,9 @@ from dorky import errors
 from dorky.format import codec, seal
 from dorky.format.model import ALL, FORMAT, Epoch, Header, KiB, Kind, Locked, ObjectId
 from dorky.keys import age
+
+DIGITS = 16
+"""The number of digits in what `Vault.place` returns."""
 
 _KEY_ID = 8
 _STANZAS = 4096  # the most wrapped keys of a header that are decrypted or written
@@ -72,6 +77,7 @@ class Vault:
         }
         first = {entry.group: entry.key.id_key for entry in reversed(opened)}
         self._id_keys: Mapping[str, bytes] = first
+        self._place_keys: dict[str, bytes] = {}
         self._mask_key = seal.derive(first[ALL], "mask") if ALL in first else None
 
     @property
@@ -98,6 +104,15 @@ class Vault:
     def object_id(self, kind: Kind, body: bytes, *, group: str = ALL) -> ObjectId:
         """Return an object's id. Each group keys its ids, so other groups can't guess contents."""
         return seal.object_id(kind.value, body, self._id_keys[group] if self.sealed else None)
+
+    def place(self, name: str, *, group: str = ALL) -> str:
+        """Return 16 hex digits that decide in which part of a large directory a name lies."""
+        if not self.sealed:
+            return hashlib.sha256(name.encode()).hexdigest()[:DIGITS]
+        key = self._place_keys.get(group)
+        if key is None:
+            key = self._place_keys[group] = seal.derive(self._id_keys[group], "place")
+        return hmac.digest(key, name.encode(), "sha256").hex()[:DIGITS]
 
     def gear_seed(self, group: str = ALL) -> int:
         """Return the seed that decides where a group's large files are cut."""

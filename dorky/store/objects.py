@@ -315,7 +315,7 @@ class Writer:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._vault = store.vault
+        self.vault = store.vault
         self._new: set[ObjectId] = set()
         self._pending: list[_Stored] = []
         self._size = 0
@@ -347,9 +347,9 @@ class Writer:
 
     def add(self, kind: Kind, body: bytes, *, group: str = ALL) -> ObjectId:
         """Store a body for a group, unless it is stored already; return its id."""
-        object_id = self._vault.object_id(kind, body, group=group)
+        object_id = self.vault.object_id(kind, body, group=group)
         if not self.holds(object_id):
-            self.append(kind, object_id, self._vault.store(kind, object_id, body, group=group))
+            self.append(kind, object_id, self.vault.store(kind, object_id, body, group=group))
         return object_id
 
     def add_commit(self, commit: Commit) -> ObjectId:
@@ -370,7 +370,7 @@ class Writer:
         Yields:
             Their ids and lengths, in order.
         """
-        vault = self._vault
+        vault = self.vault
 
         def identify(body: bytes) -> tuple[ObjectId, bytes]:
             return vault.object_id(kind, body, group=group), body
@@ -430,7 +430,7 @@ class Writer:
         file = open(fd, "wb", buffering=1 << 20)  # noqa: SIM115
         try:
             with files.disk_errors(path):
-                self._open = (path, file, PackWriter(file, self._vault))
+                self._open = (path, file, PackWriter(file, self.vault))
         except BaseException:
             file.close()
             path.unlink(missing_ok=True)

@@ -303,11 +303,11 @@ def test_nothing_from_the_bucket_steers_the_terminal(world: World, forge: RawFor
 
 def test_directories_without_end(world: World, forge: RawForge) -> None:
     tree = forge.tree(forge.file("a"))
-    for _ in range(3000):
+    for _ in range(2000):
         tree = forge.tree({"name": "d", "mode": DIRECTORY, "content": tree})
     forge.publish(forge.commit(tree))
     world.ben("fetch")
-    path = "d/" * 3000 + "a"
+    path = "d/" * 2000 + "a"
     assert world.ben("ls", "origin/main").out == path + "\n"
     assert world.ben("show", "origin/main", "--json").json["changes"][-1]["path"] == path
     assert world.ben("cat", f"origin/main:{path}").raw == b"evil"

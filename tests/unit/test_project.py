@@ -351,7 +351,7 @@ RC = {
     "unknown setting": ("remote = 's3://acme'", 3, "no setting remote"),
     "wrong type": ("version = 'one'", 3, "malformed"),
     "a credential": ("[user]\nname = 'Ana'", 3, "may only stand in"),
-    "newer": ("version = 2", 3, "newer dorky"),
+    "newer": ("version = 3", 3, "newer dorky"),
 }
 
 

@@ -255,10 +255,10 @@ def test_whoever_swaps_the_data_of_a_pack_gains_nothing(vault: Vault) -> None:
     assert old.length == new.length
     stored = [data[at.offset : at.offset + at.length] for at in (old, new)]
     forged = codec.compress(b"bad" * 40)
-    for given in (*reversed(stored), forged.ljust(old.length, b"\0"), forged):
-        bucket = data[: old.offset] + given + data[old.offset + len(given) :]
+    for other in (*reversed(stored), forged.ljust(old.length, b"\0"), forged):
+        bucket = data[: old.offset] + other + data[old.offset + len(other) :]
         places = tail_of(packed, bucket, vault)  # the tail is right
-        if given != stored[0]:
+        if other != stored[0]:
             with pytest.raises(errors.CorruptObject):
                 body_of(places[0], bucket, vault)
             assert not whole(packed, bucket)
@@ -287,7 +287,7 @@ def test_the_root_and_the_footer_agree(vault: Vault) -> None:
             tail_of(lie, data, vault)
         # Nor if it is listed by the hash of what it says.
         lie = msgspec.structs.replace(lie, id=hashlib.sha256(data[tail:]).hexdigest())
-        with pytest.raises(errors.CorruptPack, match="not where the root says|truncated"):
+        with pytest.raises(errors.CorruptPack, match=r"not where the root says|truncated"):
             tail_of(lie, data, vault)
         assert not whole(lie, data)
     for size in (packed.size - 1, packed.size + 1):
