@@ -391,8 +391,6 @@ class FormatTooNew(SetupError):
 class FormatTooOld(SetupError):
     """{0} was written by an earlier, unreleased version of dorky (format {1})."""
 
-    advice = "take the files from a worktree, then start a new repository: dorky init URL"
-
 
 class NoRemote(SetupError):
     """This project has no remote named {0}."""

@@ -51,6 +51,7 @@ _BUFFER = 1 * MiB
 CODES = {Kind.CHUNK: 1, Kind.CHUNKS: 2, Kind.TREE: 3, Kind.COMMIT: 4, Kind.TEAM: 5}
 """The numbers that stand for kinds in indexes and tables."""
 KINDS = {code: kind for kind, code in CODES.items()}
+_LAST = {Kind.COMMIT: 1, Kind.TEAM: 2}
 _INDEX = "index"
 
 
@@ -126,8 +127,10 @@ class PackWriter:
         tail = self._end
         self._flush()
         digest, self._hash = self._hash.digest(), hashlib.sha256()
-        # Commits come last: nobody who reads a directory needs them.
-        for kind, object_id, stored in sorted(self._metadata, key=lambda m: m[0] is Kind.COMMIT):
+        # Commits and the team's log come last: nobody who reads a directory needs them.
+        for kind, object_id, stored in sorted(
+            self._metadata, key=lambda each: _LAST.get(each[0], 0)
+        ):
             self._place(kind, object_id, stored)
         self._metadata.clear()
         index = os.urandom(_SALT) + b"".join(

@@ -26,7 +26,7 @@ _SANE = {
     "packs": "typeof(size) = 'integer' AND typeof(tail) = 'integer'"
     " AND typeof(epochs) = 'integer' AND " + _ID.format("name"),
     "objects": "typeof(id) = 'blob' AND length(id) = 32 AND typeof(offset) = 'integer'"
-    " AND typeof(length) = 'integer' AND kind IN ('chunk', 'chunks', 'tree', 'commit')",
+    " AND typeof(length) = 'integer' AND kind IN ('chunk', 'chunks', 'tree', 'commit', 'team')",
 }
 
 

@@ -144,8 +144,8 @@ import resource, struct, sys
 import cramjam
 from dorky.format import codec
 
-zeros = bytes(1 << 28)
-bombs = [(tag, bytes(getattr(cramjam, name).compress(zeros))) for tag, name in (
+zeros = bytes(1 << 26)
+bombs = [(tag, bytes(getattr(cramjam, name).compress(zeros, 1))) for tag, name in (
     (1, "zstd"), (2, "gzip"), (3, "lz4"), (4, "brotli"))]
 del zeros
 # Brotli's header for a window of 1 GiB (large windows), then blocks that state 16 MiB each.
@@ -161,7 +161,7 @@ with open("/proc/self/statm") as file:
 room = held + (48 << 20)
 resource.setrlimit(resource.RLIMIT_AS, (room, room))
 for tag, bomb in bombs:
-    for length in (0, 1, 1000, 4 << 20, 1 << 28, 0xFFFFFFFF):
+    for length in (0, 1, 1000, 4 << 20, 1 << 26, 0xFFFFFFFF):
         try:
             codec.inflate(struct.pack(">BII", tag, length, len(bomb)) + bomb, limit=4 << 20)
         except codec.CodecError:
