@@ -92,20 +92,10 @@ def inflate(data: bytes | memoryview, *, limit: int, padded: bool = False) -> by
         CodecError: The data is truncated, over the limit, of other lengths than stated, or has an
             unknown codec; or something else than padding follows it.
     """
-    if len(data) < _PREFIX.size:
-        raise CodecError("truncated")
-    codec, length, coded = _PREFIX.unpack_from(data)
-    if length > limit:
-        raise CodecError(f"claims {length} bytes, over the limit of {limit}")
-    body = memoryview(data)[_PREFIX.size : _PREFIX.size + coded]
-    if len(body) != coded:
-        raise CodecError(f"holds {len(body)} bytes, claims {coded}")
-    rest = bytes(memoryview(data)[_PREFIX.size + coded :])
-    if rest and (not padded or rest.count(0) != len(rest)):
-        raise CodecError(f"is followed by {len(rest)} bytes that mean nothing")
+    codec, length, body = _parts(data, limit, padded=padded)
     if codec == NONE:
-        if coded != length:
-            raise CodecError(f"holds {coded} bytes, claims {length}")
+        if len(body) != length:
+            raise CodecError(f"holds {len(body)} bytes, claims {length}")
         return bytes(body)
     if codec not in _MODULES:
         raise CodecError(f"unknown codec {codec}")
@@ -125,3 +115,23 @@ def inflate(data: bytes | memoryview, *, limit: int, padded: bool = False) -> by
     if written != length:
         raise CodecError(f"inflates to {written} bytes, claims {length}")
     return bytes(out)
+
+
+def _parts(data: bytes | memoryview, limit: int, *, padded: bool) -> tuple[int, int, memoryview]:
+    """Return the codec, the length of the body, and the body in that codec.
+
+    Raises:
+        CodecError: See `inflate`.
+    """
+    if len(data) < _PREFIX.size:
+        raise CodecError("truncated")
+    codec, length, coded = _PREFIX.unpack_from(data)
+    if length > limit:
+        raise CodecError(f"claims {length} bytes, over the limit of {limit}")
+    body = memoryview(data)[_PREFIX.size : _PREFIX.size + coded]
+    if len(body) != coded:
+        raise CodecError(f"holds {len(body)} bytes, claims {coded}")
+    rest = bytes(memoryview(data)[_PREFIX.size + coded :])
+    if rest and (not padded or rest.count(0) != len(rest)):
+        raise CodecError(f"is followed by {len(rest)} bytes that mean nothing")
+    return codec, length, body

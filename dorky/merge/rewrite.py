@@ -12,7 +12,7 @@ import msgspec
 
 from dorky import errors
 from dorky.format import model
-from dorky.format.model import ALL, Commit, Entry, Kind, ObjectId, Roster
+from dorky.format.model import ALL, Commit, Entry, ObjectId, Roster
 from dorky.paths import matches
 from dorky.store import directories, history
 from dorky.store.history import Node

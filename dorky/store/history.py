@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from dorky import errors
 from dorky.format import model
-from dorky.format.model import ALL, Commit, Entry, Kind, ObjectId, TeamEntry
+from dorky.format.model import ALL, Commit, Entry, ObjectId, TeamEntry
 from dorky.paths import parents
 from dorky.store import directories
 from dorky.store.directories import Differing

@@ -358,7 +358,7 @@ class Writer:
             from dorky.keys import signing
             from dorky.keys.sshsig import Namespace
 
-            repository = self._vault.repository
+            repository = self.vault.repository
             commit = signing.signed(commit, Namespace.COMMIT, signer, repository)
         return self.add(Kind.COMMIT, model.encode(commit))
 
