@@ -388,6 +388,10 @@ class FormatTooNew(SetupError):
     """{0} was written by a newer dorky (format {1})."""
 
 
+class FormatTooOld(SetupError):
+    """{0} was written by an earlier, unreleased version of dorky (format {1})."""
+
+
 class NoRemote(SetupError):
     """This project has no remote named {0}."""
 

@@ -93,6 +93,7 @@ TEXTS: Mapping[type[DorkyError], str] = {
     errors.WritableByAll: "chmod o-w {0}",
     errors.ConfigTooNew: "install a newer dorky, then run the command again",
     errors.FormatTooNew: "install a newer dorky, then run the command again",
+    errors.FormatTooOld: "take the files from a worktree, then begin again: dorky init URL",
     errors.NoRemote: "dorky remote add {0} s3://bucket/prefix",
     errors.RemoteNotNamed: "check the URL; if it is right: dorky remote set-url origin {0}",
     errors.RemoteExists: "dorky remote set-url {0} URL",

@@ -363,7 +363,7 @@ def test_a_repository_with_the_same_id_and_another_key(world: World) -> None:
 
 
 def test_a_plain_repository_in_place_of_a_sealed_one(world: World) -> None:
-    header = Header(1, world.header.repository, ())
+    header = Header(model.FORMAT, world.header.repository, ())
     world.replace(
         roots.encode(header, roots.successor(world.root), vault.unlock(header, []), world.signer)
     )
@@ -403,7 +403,7 @@ def test_a_stranger_is_told_that_it_is_not_sealed_for_him(world: World, file_url
 
 
 def test_a_root_of_a_newer_format(world: World) -> None:
-    world.replace_by(roots.successor(world.root), msgspec.structs.replace(world.header, format=2))
+    world.replace_by(roots.successor(world.root), msgspec.structs.replace(world.header, format=3))
     world.refused(errors.FormatTooNew, 3)
     assert "newer dorky" in world.ana("pull", code=3).hint
 

@@ -13,6 +13,7 @@ from teams import joined
 from dorky import errors
 from dorky.format.model import Kind
 from dorky.store import history, reachability
+from dorky.store.contents import chunks_of
 
 
 @pytest.fixture
@@ -63,7 +64,7 @@ def test_lists_of_chunks(ana: Machine) -> None:
         assert head
         found = reachability.reach(repo.store, [head])
         assert repo.store.locate([content])[content].kind is Kind.CHUNKS
-        pieces = history.chunks_of(repo.store, [content])[content]
+        pieces = list(chunks_of(repo.store, content))
     assert content in found.contents - found.chunks
     assert set(pieces) <= found.chunks
 
