@@ -800,8 +800,6 @@ class CorruptTable(IntegrityError):
     A table says in which packs a remote's objects lie. It can be made again from the packs.
     """
 
-    advice = "dorky fsck --repair"
-
 
 class CorruptRoot(IntegrityError):
     """The root of {0} is damaged: {1}."""

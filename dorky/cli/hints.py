@@ -174,6 +174,7 @@ TEXTS: Mapping[type[DorkyError], str] = {
     errors.NotInGroup: "dorky group list",
     errors.CorruptObject: _FSCK,
     errors.CorruptPack: _FSCK,
+    errors.CorruptTable: "dorky fsck --repair",
     errors.CorruptRoot: "restore PREFIX/root from the bucket's versions; nothing local was changed",
     errors.TooLarge: "find out who wrote it; restore it from the bucket's versions, or delete it",
     errors.NotAFile: "find out who put it there, then delete it",
