@@ -415,6 +415,17 @@ def test_what_was_accepted_stays(world: World) -> None:
     world.ben("push", code=0 if world.ben("status", "--json").json["ahead"] == 0 else 6)
 
 
+def test_a_clone_that_has_lost_the_root_reads_it_again(world: World) -> None:
+    """The one that has brought the last change of the team, which the clone knows."""
+    world.ana("team", "set-role", "ben", "admin")
+    for machine in (world.ana, world.ben):
+        machine("pull")
+        with machine.repo() as repo:
+            repo.database.forget_remote("origin")
+        machine.commit({machine.base.name: "1\n"})
+        machine("sync")
+
+
 def test_a_purge_is_followed_by_all(world: World) -> None:
     world.ben.commit({"mine": "1\n"}, "not pushed")
     world.ana("purge", "m", "--yes")

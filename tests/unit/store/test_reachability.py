@@ -52,7 +52,10 @@ def test_refs_and_what_is_below_them(ana: Machine) -> None:
     assert set(trees.values()) < found.trees
     assert len(found.trees) == 2
     assert found.contents == found.chunks == {each.content for each in entries.values()}
-    assert found.all == reachable(ana) == {head} | found.trees | found.chunks
+    log = reachable(ana) - found.all
+    assert found.all == {head} | found.trees | found.chunks
+    with ana.repo() as repo:
+        assert log == {entered.id for entered in history.entries(repo.store, repo.team.id)}
     assert named(ana).commits == {head: "main"}
 
 
