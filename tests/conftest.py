@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import servers
 import surroundings
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from machines import Machine
 from servers import Remote, RequestLog, Server
 
@@ -19,7 +19,10 @@ from dorky.repo import Repository
 pytest.register_assert_rewrite("attacks", "clones", "dorky.testing", "teams", "watcher")
 
 # Of what does not say how many: the suite has four minutes. `--deep` runs what needs more.
-settings.register_profile("quick", max_examples=60)
+# Timing never decides whether a test passes.
+settings.register_profile(
+    "quick", max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("quick")
 
 DEEP_LIMIT = 1800
