@@ -23,7 +23,7 @@ else:
     import tomli as tomllib
 
 RC = ".dorkyrc"
-VERSION = 1
+VERSION = 2
 """The newest layout of `.dorkyrc` that this version of dorky reads."""
 
 Scope = Literal["project", "user"]
@@ -256,13 +256,25 @@ def _conflict(path: Path) -> dict[str, str]:
     return {"file": "conflict"} if conflict else {}
 
 
-def _checked(path: Path, table: dict[str, Any], scope: Scope) -> dict[str, Plain]:
-    values = dict(_flatten(table))
-    version = table.get("version", VERSION)
-    if not isinstance(version, int) or not 1 <= version < 1 << 31:
+def _check_version(path: Path, version: object, scope: Scope) -> None:
+    """Refuse another layout than this version of dorky's; users' own settings have always had it.
+
+    Raises:
+        BadConfig: It is no number of a layout.
+        ConfigTooNew: It is a later one.
+        FormatTooOld: It is an earlier one.
+    """
+    if type(version) is not int or not 1 <= version < 1 << 31:
         raise errors.BadConfig(path, f"version is {version!r}")
     if version > VERSION:
         raise errors.ConfigTooNew(path, version, VERSION)
+    if version < VERSION and scope == "project":
+        raise errors.FormatTooOld(path, version)
+
+
+def _checked(path: Path, table: dict[str, Any], scope: Scope) -> dict[str, Plain]:
+    values = dict(_flatten(table))
+    _check_version(path, table.get("version", VERSION), scope)
     for key, value in values.items():
         if exposes(key, value):
             raise errors.BadConfig(path, f"{key} holds credentials", file="exposed")

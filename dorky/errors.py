@@ -388,6 +388,10 @@ class FormatTooNew(SetupError):
     """{0} was written by a newer dorky (format {1})."""
 
 
+class FormatTooOld(SetupError):
+    """{0} was written by an earlier, unreleased version of dorky (format {1})."""
+
+
 class NoRemote(SetupError):
     """This project has no remote named {0}."""
 
@@ -795,8 +799,6 @@ class CorruptTable(IntegrityError):
 
     A table says in which packs a remote's objects lie. It can be made again from the packs.
     """
-
-    advice = "dorky fsck --repair"
 
 
 class CorruptRoot(IntegrityError):

@@ -495,12 +495,13 @@ class Project:
 
         Raises:
             NotSetUp: Nothing has been pulled yet.
+            FormatTooOld: The state was made by an earlier version of dorky.
         """
         data = self.database.get("header")
         if data is None:
             raise errors.NotSetUp(self._root or self.config.url(ORIGIN))
         try:
-            return model.decode(Header, data)
+            return model.decode_header(data, self.database.path)
         except model.Malformed as error:
             raise errors.CorruptDatabase(self.database.path, error) from None
 

@@ -282,6 +282,8 @@ class FetchResult(Result, frozen=True, kw_only=True):
         old: The remote's head as of the last fetch; None if none was known.
         new: Its head now; None if it has no commits.
         commits: The number of commits that are new.
+        generation: The number of the remote's state, which counts the writes.
+        txid: The name of that state, for people to compare.
         moved: The URL that the remote had before `.dorkyrc` was changed other than by a command of
             this clone; empty if it was not.
         fingerprint: The repository's fingerprint if it was seen for the first time; else empty.
@@ -296,6 +298,8 @@ class FetchResult(Result, frozen=True, kw_only=True):
     old: str | None
     new: str | None
     commits: int = 0
+    generation: int = 0
+    txid: str = ""
     moved: str = ""
     fingerprint: str = ""
     unencrypted: bool = False

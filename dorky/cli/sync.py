@@ -12,6 +12,7 @@ from dorky import errors
 from dorky.cli.command import AcceptRewind, Json
 from dorky.cli.inspect import split
 from dorky.cli.output import (
+    Settings,
     TerminalProgress,
     agree,
     ask,
@@ -95,6 +96,9 @@ def fetch(accept_rewind: AcceptRewind = False, json: Json = False) -> None:
     else:
         _place(done)
         say(f"{plural(done.commits, 'new commit')} at {name(done.url)} (dorky pull)")
+    if Settings.verbose and not json:
+        # For members to compare: a bucket could show each of them another state.
+        say(f"Its state: generation {done.generation}, {done.txid}")
 
 
 def pull(

@@ -73,6 +73,7 @@ def examine(project: Project) -> Iterator[Check]:
         yield from _made("team", _team, project)
         named = _has_origin(project)
         if named:
+            yield from _made("newest", _newest, project)
             yield from _made("known", _known, project)
         if named and reached:
             yield from _made("writing", _writing, project)
@@ -486,6 +487,19 @@ def _team(project: Project) -> Check:
         )
     admins = [member.name for member in team.members.values() if member.role == "admin"]
     return _ok("team", f"administered by {', '.join(admins)}")
+
+
+def _newest(project: Project) -> Check:
+    """Name the newest state, for people to compare, and check when it was written."""
+    seen = project.remote().before
+    if seen is None:
+        return _ok("newest", "nothing has been seen of the remote yet")
+    root = seen.root
+    by = project.team.names.get(root.signer, "somebody unknown")
+    about = f"generation {root.generation} ({root.txid}) was written by {by}"
+    if root.time and root.time > datetime.now(timezone.utc) + _SKEW:
+        return _warn("newest", f"{about} in the future: {root.time:%Y-%m-%d %H:%M} UTC")
+    return _ok("newest", about)
 
 
 def _groups(project: Project) -> Check:

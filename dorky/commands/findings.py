@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from dorky import errors
@@ -12,6 +11,7 @@ from dorky.project import Project
 from dorky.redaction import redacted
 from dorky.results import Dangling, Finding, Remedy
 from dorky.store import verify
+from dorky.store.pack import Check
 
 Part = tuple[int, int]
 """A part of all packs: the n-th of t parts."""
@@ -71,17 +71,19 @@ def check_bytes(
     locations: Sequence[Location],
     vault: Vault | None,
     remedy: Remedy | str,
+    *,
+    tail: int,
     epochs: int | None = None,
 ) -> Iterator[Finding]:
     """Read a pack whole: its name must match its bytes, and each id its object."""
-    digest = hashlib.sha256()
+    check = Check(tail)
     bad = []
-    for scrubbed in verify.scrub(scope.passing(blocks), locations, vault, digest, epochs):
+    for scrubbed in verify.scrub(scope.passing(blocks), locations, vault, check.update, epochs):
         scope.objects += 1
         if scrubbed.error:
             bad.append(scrubbed.at.id[:12])
     about = []
-    if digest.hexdigest() != name:
+    if not check.passes(name):
         about.append("its bytes have another hash")
     if bad:
         more = ", …" if len(bad) > SHOWN else ""

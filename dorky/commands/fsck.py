@@ -20,7 +20,8 @@ from dorky.keys.vault import Vault
 from dorky.project import ORIGIN, Project
 from dorky.remote.root import read_header
 from dorky.results import Finding, FsckReport, Remedy
-from dorky.store import history, pack, projection, reachability, spare, verify
+from dorky.store import history, projection, reachability, spare, verify
+from dorky.store.contents import chunks_of
 from dorky.store.index import Index
 from dorky.store.objects import Store
 from dorky.store.state import DATABASE
@@ -176,7 +177,7 @@ def _second_copy(project: Project) -> Iterator[Finding]:
 def _is_whole(path: Path) -> bool:
     """Return whether a pack's name matches its bytes."""
     try:
-        return pack.name_of(verify.blocks_of(path)) == path.name
+        return verify.is_whole(path)
     except errors.DorkyError:
         return False
 
@@ -189,6 +190,7 @@ def _pack(
     scope.packs += 1
     known = sorted(store.locations(name)) if store and packed else []
     locations = known if vault else []
+    tail = 0
     try:
         size, tail = verify.footer_of(path)
         if packed and (size, tail) != (packed.size, packed.tail):
@@ -211,7 +213,7 @@ def _pack(
     if scope.reads(name):
         try:
             blocks = verify.blocks_of(path)
-            yield from check_bytes(scope, name, blocks, locations, vault, REBUILD)
+            yield from check_bytes(scope, name, blocks, locations, vault, REBUILD, tail=tail)
         except errors.DiskError as error:
             yield failure(error, name, REBUILD)
 
@@ -271,7 +273,7 @@ def _lost(
     older: set[ObjectId] = set()
     for content in contents:
         try:
-            pieces = history.chunks_of(store, [content])[content]
+            pieces = list(chunks_of(store, content))
         except errors.DorkyError:
             continue  # already reported
         gone = missing.intersection(pieces)

@@ -75,13 +75,15 @@ def _stored_pack(scope: Scope, driver: Driver, name: str, size: int) -> Iterator
     if size > pack.LIMIT:
         yield failure(errors.CorruptPack(name, f"{size:,} bytes"), name, BACKUP)
         return
+    tail = 0
     try:
         end = driver.get_range(PACKS + name, max(0, size - FOOTER), size)
-        pack.read_footer(name, end, size)
+        tail = pack.read_footer(name, end, size).tail
     except errors.IntegrityError as error:
         yield failure(error, name, BACKUP)
     if scope.reads(name):
-        yield from check_bytes(scope, name, _blocks(driver, PACKS + name, size), (), None, BACKUP)
+        blocks = _blocks(driver, PACKS + name, size)
+        yield from check_bytes(scope, name, blocks, (), None, BACKUP, tail=tail)
     elif not scope.part:
         scope.project.progress.advance(1)
 
@@ -154,7 +156,9 @@ def _remote_packs(
             blocks = _blocks(remote.driver, PACKS + packed.id, packed.size)
             vault = remote.store.vault
             yield from check_bytes(
-                scope, packed.id, blocks, locations, vault, BACKUP, packed.epochs
+                *(scope, packed.id, blocks, locations, vault, BACKUP),
+                tail=packed.tail,
+                epochs=packed.epochs,
             )
         elif not scope.part:
             scope.project.progress.advance(1)

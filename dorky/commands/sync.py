@@ -39,7 +39,7 @@ from dorky.paths import shown
 from dorky.project import ORIGIN, Project
 from dorky.remote import fetch as remote_fetch
 from dorky.remote import push as remote_push
-from dorky.remote.root import Remote
+from dorky.remote.root import Remote, noted
 from dorky.results import Change, FetchResult, PullResult, PushResult, Synced, Tombstone
 from dorky.store import history, oplog, projection
 from dorky.store.history import MAIN, Placed
@@ -168,8 +168,16 @@ def refresh(project: Project, *, accept_rewind: bool = False) -> FetchResult:
         remote = fetch_root(project, accept_rewind=accept_rewind)
         new = project.database.ref(f"{ORIGIN}/{MAIN}")
         commits, _ = history.ahead_behind(project.store, new, old)
+        newest = noted(project.database)
         return FetchResult(
-            remote=ORIGIN, url=remote.url, old=old, new=new, commits=commits, **told()
+            remote=ORIGIN,
+            url=remote.url,
+            old=old,
+            new=new,
+            commits=commits,
+            generation=newest.generation if newest else 0,
+            txid=newest.txid if newest else "",
+            **told(),
         )
 
 

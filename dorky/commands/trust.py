@@ -17,7 +17,7 @@ from dorky.format import model
 from dorky.format.model import Header
 from dorky.project import FIRST, ORIGIN, Project
 from dorky.results import Trust
-from dorky.store import pack, state, verify
+from dorky.store import state, verify
 from dorky.store.database import Database
 from dorky.store.history import MAIN
 from dorky.store.state import DATABASE
@@ -84,11 +84,11 @@ def _looked_at(project: Project, name: str) -> Trust:
     top = git.find(project.root)
     if top and git.tracked(top, inside):
         raise errors.UnsoundState(directory, "git tracks it, so it came with a branch")
+    header, url, head = _told(project, directory)
     packs = verify.packs_in(directory / "packs")
     for path in packs:
-        if pack.name_of(verify.blocks_of(path)) != path.name:
+        if not verify.is_whole(path):
             raise errors.UnsoundState(directory, f"pack {path.name[:12]} has another hash")
-    header, url, head = _told(project, directory)
     known = project.config.text("repository.id")
     if known and header.repository != known:
         raise errors.WrongRepository(directory, header.repository[:12], known[:12])
@@ -114,7 +114,7 @@ def _told(project: Project, directory: Path) -> tuple[Header, str, str | None]:
             data = database.get("header")
             if data is None:
                 raise errors.UnsoundState(directory, "it holds no keys of a repository")
-            header = model.decode(Header, data)
+            header = model.decode_header(data, directory)
             place = database.text(f"remote.{ORIGIN}.place").partition("\0")[0]
             return header, place or project.config.text(f"remotes.{ORIGIN}.url"), database.ref(MAIN)
     except (errors.CorruptDatabase, errors.FormatTooNew, model.Malformed) as error:

@@ -1,10 +1,13 @@
-"""Compression with a stated length: the layer between an object's body and its encryption.
+"""Compression with stated lengths: the layer between an object's body and its encryption.
 
-offset  size  what
-0       1     codec: 0 stored as it is, 1 zstd
-1       4     length of the body in bytes, big-endian
-5       …     the body, compressed
+    offset  size  what
+    0       1     codec: 0 none, 1 zstd, 2 gzip, 3 lz4 (frames), 4 brotli
+    1       4     length of the body in bytes, big-endian
+    5       4     length n of the body in that codec
+    9       n     the body in that codec
+    9+n     …     zeros, if the object is encrypted (see `pad`)
 
+dorky writes zstd, or nothing but the body where that is not smaller.
 """
 
 from __future__ import annotations
@@ -15,12 +18,17 @@ from dorky import native
 from dorky.format.model import KiB
 
 NONE, ZSTD = 0, 1
-_PREFIX = struct.Struct(">BI")
+_MODULES = {ZSTD: "zstd", 2: "gzip", 3: "lz4", 4: "brotli"}
+"""The modules of cramjam that decompress, by codec."""
+_PREFIX = struct.Struct(">BII")
 OVERHEAD = _PREFIX.size
 """Bytes in front of every body."""
 _LEVEL = 3
 _SAMPLE = 64 * KiB
 _SMALL = 16 * KiB
+PADDED = 64 * KiB
+"""Shorter results are padded where they are encrypted."""
+_LEAST = 256
 
 
 class CodecError(ValueError):
@@ -34,8 +42,23 @@ def compress(body: bytes) -> bytes:
     if not _is_hopeless(body):
         packed = cramjam.zstd.compress(body, level=_LEVEL)
         if len(packed) < len(body):
-            return _PREFIX.pack(ZSTD, len(body)) + bytes(packed)
-    return _PREFIX.pack(NONE, len(body)) + body
+            return _PREFIX.pack(ZSTD, len(body), len(packed)) + bytes(packed)
+    return _PREFIX.pack(NONE, len(body), len(body)) + body
+
+
+def pad(packed: bytes) -> bytes:
+    """Return what `compress` returned with zeros behind it, so that its length says less.
+
+    Up to 256 bytes, all results get one length; longer ones get a length that Padmé allows, at most
+    12 % more. Source: K. Nikitin et al., "Reducing Metadata Leakage from
+    Encrypted Files and Communication with PURBs", PoPETs 2019.
+    """
+    size = len(packed)
+    if size >= PADDED:
+        return packed
+    exponent = max(size, _LEAST).bit_length() - 1
+    step = 1 << (exponent - exponent.bit_length())
+    return packed.ljust(max(_LEAST, -(-size // step) * step), b"\0")
 
 
 def _is_hopeless(body: bytes) -> bool:
@@ -55,7 +78,7 @@ def _is_hopeless(body: bytes) -> bool:
     return len(cramjam.lz4.compress_block(body, store_size=False)) >= len(body)
 
 
-def inflate(data: bytes | memoryview, *, limit: int) -> bytes:
+def inflate(data: bytes | memoryview, *, limit: int, padded: bool = False) -> bytes:
     """Return the decompressed body.
 
     Never writes more than the stated length, whatever the compressed bytes would inflate to.
@@ -63,22 +86,18 @@ def inflate(data: bytes | memoryview, *, limit: int) -> bytes:
     Args:
         data: What `compress` returned.
         limit: The largest body in bytes that the caller accepts.
+        padded: Whether zeros may follow (see `pad`).
 
     Raises:
-        CodecError: The data is truncated, over the limit, of another length than stated, or has an
-            unknown codec.
+        CodecError: The data is truncated, over the limit, of other lengths than stated, or has an
+            unknown codec; or something else than padding follows it.
     """
-    if len(data) < _PREFIX.size:
-        raise CodecError("truncated")
-    codec, length = _PREFIX.unpack_from(data)
-    if length > limit:
-        raise CodecError(f"claims {length} bytes, over the limit of {limit}")
-    body = memoryview(data)[_PREFIX.size :]
+    codec, length, body = _parts(data, limit, padded=padded)
     if codec == NONE:
         if len(body) != length:
             raise CodecError(f"holds {len(body)} bytes, claims {length}")
         return bytes(body)
-    if codec != ZSTD:
+    if codec not in _MODULES:
         raise CodecError(f"unknown codec {codec}")
     import cramjam
 
@@ -86,7 +105,7 @@ def inflate(data: bytes | memoryview, *, limit: int) -> bytes:
     try:
         # With a buffer of the stated size, a body that inflates further is an error and takes no
         # memory (`decompress(output_len=…)` is only a hint).
-        written = cramjam.zstd.decompress_into(body, out)
+        written = getattr(cramjam, _MODULES[codec]).decompress_into(body, out)
     except cramjam.DecompressionError as error:
         raise CodecError("does not inflate to its stated length") from error
     except BaseException as error:
@@ -96,3 +115,23 @@ def inflate(data: bytes | memoryview, *, limit: int) -> bytes:
     if written != length:
         raise CodecError(f"inflates to {written} bytes, claims {length}")
     return bytes(out)
+
+
+def _parts(data: bytes | memoryview, limit: int, *, padded: bool) -> tuple[int, int, memoryview]:
+    """Return the codec, the length of the body, and the body in that codec.
+
+    Raises:
+        CodecError: See `inflate`.
+    """
+    if len(data) < _PREFIX.size:
+        raise CodecError("truncated")
+    codec, length, coded = _PREFIX.unpack_from(data)
+    if length > limit:
+        raise CodecError(f"claims {length} bytes, over the limit of {limit}")
+    body = memoryview(data)[_PREFIX.size : _PREFIX.size + coded]
+    if len(body) != coded:
+        raise CodecError(f"holds {len(body)} bytes, claims {coded}")
+    rest = bytes(memoryview(data)[_PREFIX.size + coded :])
+    if rest and (not padded or rest.count(0) != len(rest)):
+        raise CodecError(f"is followed by {len(rest)} bytes that mean nothing")
+    return codec, length, body

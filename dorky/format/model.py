@@ -21,7 +21,7 @@ import msgspec
 
 from dorky import errors, files
 
-FORMAT = 1
+FORMAT = 2
 """The version of every byte that this module describes."""
 
 KiB = 1024
@@ -43,6 +43,15 @@ Size = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
 
 GroupId = Annotated[str, msgspec.Meta(pattern=r"^(all|[0-9a-f]{16})\Z")]
 """A group's public id, which does not reveal its name: `ALL`, or random."""
+
+MOST = 512
+"""The most entries that one tree object holds; larger directories have parts."""
+
+LISTED = 8192
+"""The most chunks of a file, or lists of them, that one list holds."""
+
+PARTS = 16
+"""The number of parts of a tree object that has parts."""
 
 LOCKED = 16
 """The most secret keys that a repository itself holds."""
@@ -124,10 +133,17 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fiel
         return stat.S_ISDIR(self.mode)
 
 
-class Tree(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One directory. Entries are unique and sorted by the UTF-8 bytes of their names."""
+class Tree(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """One directory, or a part of a large one (see `directories`).
+
+    Attributes:
+        entries: Its entries, at most `MOST`: unique, sorted by the UTF-8 bytes of their names.
+        parts: The trees that hold its entries instead, by the next digit of the names' hashes; an
+            empty id where there are none.
+    """
 
     entries: tuple[Entry, ...]
+    parts: tuple[Digest, ...] = ()
 
 
 class Chunk(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -137,10 +153,16 @@ class Chunk(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=
     length: int
 
 
-class Chunks(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A large file's chunks, in order."""
+class Chunks(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """A large file's chunks, in order.
+
+    Attributes:
+        chunks: At most `LISTED` chunks; for a file of more, the lists that hold them.
+        lists: Whether they are lists. Those hold chunks.
+    """
 
     chunks: tuple[Chunk, ...]
+    lists: bool = False
 
 
 class Commit(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -540,6 +562,26 @@ def decode(kind: type[R], body: bytes | memoryview) -> R:
     return record
 
 
+def decode_header(clear: bytes | memoryview, place: object) -> Header:
+    """Read a header, whose format decides whether the rest can be judged.
+
+    Args:
+        clear: The header.
+        place: Where it was found, for messages.
+
+    Raises:
+        FormatTooNew: It was written by a later version of dorky.
+        FormatTooOld: It was written by an earlier one.
+        Malformed: It is no header.
+    """
+    version = decode(Format, clear).format
+    if version > FORMAT:
+        raise errors.FormatTooNew(place, version)
+    if 1 <= version < FORMAT:
+        raise errors.FormatTooOld(place, version)
+    return decode(Header, clear)
+
+
 def decode_tree(body: bytes, object_id: ObjectId, left_out: set[str] | None = None) -> Tree:
     """Read a tree, without the entries that no worktree may hold.
 
@@ -551,13 +593,18 @@ def decode_tree(body: bytes, object_id: ObjectId, left_out: set[str] | None = No
         left_out: Receives the names of those entries.
 
     Raises:
-        CorruptObject: The body is no tree, or its names are not sorted and unique.
+        CorruptObject: The body is no tree, its names are not sorted and unique, or it has too many
+            entries or other parts than it can have.
         UnsafePath: A name is a path, or is no name at all.
     """
     try:
         tree = decode(Tree, body)
     except Malformed as error:
         raise errors.CorruptObject(object_id, error) from None
+    if len(tree.entries) > MOST:
+        raise errors.CorruptObject(object_id, f"{len(tree.entries)} entries in one object")
+    if tree.parts and (tree.entries or len(tree.parts) != PARTS or not any(tree.parts)):
+        raise errors.CorruptObject(object_id, "parts that can't be")
     previous = b""
     strange = set()
     for entry in tree.entries:
@@ -583,13 +630,17 @@ def decode_chunks(body: bytes, object_id: ObjectId) -> Chunks:
     """Read a chunk list.
 
     Raises:
-        CorruptObject: The body is no chunk list, or a chunk has an impossible length.
+        CorruptObject: The body is no chunk list, it is too long, or a chunk or a list has an
+            impossible length.
     """
     try:
         chunks = decode(Chunks, body)
     except Malformed as error:
         raise errors.CorruptObject(object_id, error) from None
-    if any(not 0 < chunk.length <= Kind.CHUNK.limit for chunk in chunks.chunks):
+    if len(chunks.chunks) > LISTED:
+        raise errors.CorruptObject(object_id, f"{len(chunks.chunks)} chunks in one list")
+    most = Kind.CHUNK.limit * (LISTED if chunks.lists else 1)
+    if any(not 0 < chunk.length <= most for chunk in chunks.chunks):
         raise errors.CorruptObject(object_id, "a chunk of impossible length")
     return chunks
 

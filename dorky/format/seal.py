@@ -105,7 +105,7 @@ def derive(key: bytes, purpose: str) -> bytes:
     # One output block of RFC 5869 is two HMACs; the standard library starts 15 ms faster than
     # `cryptography`, and commands that never decrypt need ids, too.
     pseudorandom = hmac.digest(bytes(32), key, "sha256")
-    return hmac.digest(pseudorandom, f"dorky/1 {purpose}".encode() + b"\x01", "sha256")
+    return hmac.digest(pseudorandom, f"dorky/2 {purpose}".encode() + b"\x01", "sha256")
 
 
 class EpochKey:

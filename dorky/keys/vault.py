@@ -5,10 +5,10 @@ The stored form of an object in an encrypted repository:
     offset  size  what
     0       8     id of the epoch key that encrypts it
     8       24    nonce
-    32      …     XAES-256-GCM of the compressed body (see `codec`)
+    32      …     XAES-256-GCM of the compressed body, padded (see `codec`)
     end-16  16    tag
 
-with the additional data ``dorky/1 ‖ repository ‖ group ‖ kind ‖ id``, each followed by 0x00. In an
+with the additional data ``dorky/2 ‖ repository ‖ group ‖ kind ‖ id``, each followed by 0x00. In an
 unencrypted repository the stored form is the compressed body alone. Either form is self-contained:
 it may be copied between packs without being decrypted.
 """
@@ -16,6 +16,8 @@ it may be copied between packs without being decrypted.
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import hmac
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
@@ -27,6 +29,9 @@ from dorky import errors
 from dorky.format import codec, seal
 from dorky.format.model import ALL, FORMAT, Epoch, Header, KiB, Kind, Locked, ObjectId
 from dorky.keys import age
+
+DIGITS = 16
+"""The number of digits in what `Vault.place` returns."""
 
 _KEY_ID = 8
 _STANZAS = 4096  # the most wrapped keys of a header that are decrypted or written
@@ -72,6 +77,7 @@ class Vault:
         }
         first = {entry.group: entry.key.id_key for entry in reversed(opened)}
         self._id_keys: Mapping[str, bytes] = first
+        self._place_keys: dict[str, bytes] = {}
         self._mask_key = seal.derive(first[ALL], "mask") if ALL in first else None
 
     @property
@@ -99,6 +105,15 @@ class Vault:
         """Return an object's id. Each group keys its ids, so other groups can't guess contents."""
         return seal.object_id(kind.value, body, self._id_keys[group] if self.sealed else None)
 
+    def place(self, name: str, *, group: str = ALL) -> str:
+        """Return 16 hex digits that decide in which part of a large directory a name lies."""
+        if not self.sealed:
+            return hashlib.sha256(name.encode()).hexdigest()[:DIGITS]
+        key = self._place_keys.get(group)
+        if key is None:
+            key = self._place_keys[group] = seal.derive(self._id_keys[group], "place")
+        return hmac.digest(key, name.encode(), "sha256").hex()[:DIGITS]
+
     def gear_seed(self, group: str = ALL) -> int:
         """Return the seed that decides where a group's large files are cut."""
         return seal.gear_seed(self._id_keys[group] if self.sealed else None)
@@ -113,7 +128,10 @@ class Vault:
             raise errors.UsageError(
                 f"a {kind.value} of {len(body):,} bytes is too large (at most {kind.limit:,})"
             )
-        return self.close(codec.compress(body), f"{kind.value}\0{object_id}", group=group)
+        packed = codec.compress(body)
+        if self.sealed:
+            packed = codec.pad(packed)
+        return self.close(packed, f"{kind.value}\0{object_id}", group=group)
 
     def read(
         self,
@@ -138,7 +156,7 @@ class Vault:
         """
         try:
             packed = self.open(stored, f"{kind.value}\0{object_id}", epochs=epochs)
-            body = codec.inflate(packed, limit=kind.limit)
+            body = codec.inflate(packed, limit=kind.limit, padded=self.sealed)
         except (seal.SealBroken, codec.CodecError) as error:
             raise errors.CorruptObject(object_id, error) from None
         group = self.group_of(stored) or ALL
@@ -227,7 +245,7 @@ class Vault:
         return entry.key.aead.open(data[_KEY_ID:], self._aad(entry.group, what))
 
     def _aad(self, group: str, what: str) -> bytes:
-        return f"dorky/1\0{self.repository}\0{group}\0{what}\0".encode()
+        return f"dorky/2\0{self.repository}\0{group}\0{what}\0".encode()
 
 
 # --- headers --------------------------------------------------------------------------------

@@ -12,9 +12,9 @@ import msgspec
 
 from dorky import errors
 from dorky.format import model
-from dorky.format.model import ALL, Commit, Entry, Kind, ObjectId, Roster, Tree
+from dorky.format.model import ALL, Commit, Entry, ObjectId, Roster
 from dorky.paths import matches
-from dorky.store import history
+from dorky.store import directories, history
 from dorky.store.history import Node
 from dorky.store.objects import Store, Writer
 
@@ -53,7 +53,9 @@ def versions(
         if (prefix, tree) in seen:
             continue
         seen.add((prefix, tree))
-        for entry in history.read_tree(store, tree).entries:
+        node = directories.read_node(store, tree)
+        pending += ((group, prefix, part) for part in node.parts if part)
+        for entry in node.entries:
             path = prefix + entry.name
             if entry.is_tree:
                 pending.append((group, f"{path}/", entry.content))
@@ -164,7 +166,7 @@ def _trees(
         if kept := _without(store, writer, group, ("", tree), selects, done):
             yield group, kept
         elif group == ALL:
-            yield group, writer.add(Kind.TREE, model.encode(Tree(())))
+            yield group, directories.write(writer, (), group)
 
 
 def _without(
@@ -181,7 +183,7 @@ def _without(
     prefix, tree = where
     if prefix.count("/") > _DEEPEST:
         raise errors.CorruptObject(tree, "directories deeper than any disk has them")
-    entries = history.read_tree(store, tree, group).entries
+    entries = directories.read(store, tree, group)
     kept: list[Entry] = []
     for entry in entries:
         path = prefix + entry.name
@@ -193,7 +195,7 @@ def _without(
     if tuple(kept) == entries:
         done[where] = tree
     elif kept:
-        done[where] = writer.add(Kind.TREE, model.encode(Tree(tuple(kept))), group=group)
+        done[where] = directories.write(writer, kept, group)
     else:
         done[where] = None
     return done[where]

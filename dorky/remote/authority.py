@@ -17,7 +17,7 @@ from dorky.format.model import Header, Inline, Kind, Purge, Replaced, Root, Team
 from dorky.keys import teamlog
 from dorky.keys.signing import Signer
 from dorky.keys.teamlog import Pin, Refused, Team
-from dorky.remote.root import Remote, RootSnapshot
+from dorky.remote.root import HEAD, Remote, RootSnapshot
 from dorky.store import authorship, history
 from dorky.store.history import Entered
 from dorky.store.objects import Store
@@ -59,7 +59,7 @@ def not_allowed(remote: Remote, team: Team, signer: Signer, what: str) -> errors
 # --- reading --------------------------------------------------------------------------------
 
 
-def accept(remote: Remote, before: RootSnapshot | None, seen: RootSnapshot) -> None:
+def accept(remote: Remote, seen: RootSnapshot) -> None:
     """Check a root that was read, and record the team as its log leaves it.
 
     Everything that it names must be in the local store; the caller's transaction is taken back if
@@ -67,7 +67,6 @@ def accept(remote: Remote, before: RootSnapshot | None, seen: RootSnapshot) -> N
 
     Args:
         remote: The remote.
-        before: The root that was seen before, if any.
         seen: The root.
 
     Raises:
@@ -82,8 +81,7 @@ def accept(remote: Remote, before: RootSnapshot | None, seen: RootSnapshot) -> N
         teamlog.check(team, seen.header, root.roster)
         if tuple(map(replaced, root.purges)) != team.purges:
             raise Refused("its purges are not those of the team log")
-        fresh = before is None or before.root.txid != root.txid
-        _check_signer(root, team, _newest(remote, root), known if fresh else Team(), new)
+        _check_signer(root, team, _newest(remote, root))
         if new and not remote.accept_rewind:
             _check_heads(remote, root, new[-1].entry)
     except Refused as error:
@@ -112,13 +110,12 @@ def _newest(remote: Remote, root: Root) -> TeamEntry:
     return next(history.entries(remote.store, root.team)).entry
 
 
-def _check_signer(
-    root: Root, team: Team, newest: TeamEntry, known: Team, new: Sequence[Entered]
-) -> None:
+def _check_signer(root: Root, team: Team, newest: TeamEntry) -> None:
     """Refuse a root that nobody has signed who could write in the state before it.
 
     A root that brings an entry was signed by the administrator who has signed the entry. Otherwise
-    somebody who has just been removed could bring the entry, with another history.
+    somebody who has just been removed could bring the entry, with another history. Whoever gives up
+    writing by the entry changes no ref, so bringing it again later does no harm.
     """
     name = team.names.get(root.signer, "somebody whom the team log does not know")
     if root.before == root.team:
@@ -129,18 +126,16 @@ def _check_signer(
         raise Refused(f"{name} has written it, but not the change of the team that it brings")
     if not team.may_write(root.signer) and root.refs != newest.heads:
         raise Refused(f"{name} has written it, who has left the team with it")
-    places = {known.id, *(entered.id for entered in new)}
-    if known.n and root.before not in places:
-        raise Refused(f"it goes back to entry {newest.n - 1} of the team log")
 
 
 def _check_heads(remote: Remote, root: Root, newest: TeamEntry) -> None:
     """Refuse a history that does not go on from the one that the newest entry was made for."""
+    head, now = newest.heads.get(HEAD), root.refs.get(HEAD)
+    if head is None:
+        return
     purged = {purge.old: purge.new for purge in newest.purges}
-    for ref, head in newest.heads.items():
-        now = root.refs.get(ref)
-        if now is None or not history.is_ancestor(remote.store, purged.get(head, head), now):
-            raise Refused(f"its history does not go on from that of entry {newest.n}")
+    if now is None or not history.is_ancestor(remote.store, purged.get(head, head), now):
+        raise Refused(f"its history does not go on from that of entry {newest.n}")
 
 
 def replaced(purge: Purge) -> Replaced:

@@ -98,7 +98,7 @@ def _take(remote: Remote, seen: RootSnapshot, data: bytes, progress: Progress) -
                 store.record(remote.name, packed, locations)
             store.database.set("groups", groups)
             store.retain(remote.name, [each.id for each in packs])
-            authority.accept(remote, before, seen)
+            authority.accept(remote, seen)
             _check_descent(remote, before, seen)
 
 

@@ -31,6 +31,7 @@ from dorky.remote.listing import follow, packs_of
 from dorky.remote.pending_deletes import condemn, delete
 from dorky.remote.root import HEAD, INLINE, PACKS, TABLES, Remote, RootSnapshot
 from dorky.store import authorship, history, outgoing, pack
+from dorky.store.contents import below
 from dorky.store.history import MAIN
 from dorky.store.objects import PackedObject, Store
 
@@ -269,8 +270,8 @@ def unlisted(
             raise errors.MissingObject(each, why="group")
     unlisted_trees, contents = history.below(store, trees, skip=listed)
     contents -= listed(contents)
-    pieces = {piece for each in history.chunks_of(store, contents).values() for piece in each}
-    wanted |= unlisted_trees | contents | (pieces - listed(pieces))
+    pieces = {piece for each in below(store, contents).values() for piece in each}
+    wanted |= unlisted_trees | (pieces - listed(pieces))
     places = store.locate(wanted)
     for each in wanted - places.keys():
         raise errors.MissingObject(each, why="elsewhere")

@@ -149,6 +149,7 @@ def read_header(data: bytes, url: str) -> tuple[Header, bytes]:
     Raises:
         CorruptRoot: The root is truncated or altered by accident, or is not a root.
         FormatTooNew: The root has a later format.
+        FormatTooOld: The root has an earlier one.
     """
     if len(data) > LIMIT or len(data) < _PREFIX.size + _CHECKSUM:
         raise errors.CorruptRoot(url, f"{len(data)} bytes can't be a root")
@@ -159,11 +160,7 @@ def read_header(data: bytes, url: str) -> tuple[Header, bytes]:
         raise errors.CorruptRoot(url, "its checksum does not match")
     clear = data[_PREFIX.size : _PREFIX.size + length]
     try:
-        # The format first: a later one may differ in everything else.
-        version = model.decode(model.Format, clear).format
-        if version > model.FORMAT:
-            raise errors.FormatTooNew(url, version)
-        header = model.decode(Header, clear)
+        header = model.decode_header(clear, url)
     except model.Malformed as error:
         raise errors.CorruptRoot(url, error) from None
     if model.encode(header) != clear:

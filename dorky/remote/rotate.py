@@ -21,6 +21,7 @@ from dorky.remote.pending_deletes import Condemned, condemn
 from dorky.remote.push import Stored, build, send
 from dorky.remote.root import Remote, RootSnapshot
 from dorky.store import history
+from dorky.store.contents import below
 from dorky.store.objects import Store
 
 
@@ -128,8 +129,8 @@ def _reachable(store: Store, commits: Iterable[ObjectId], groups: Collection[str
     found, contents = history.below(store, itertools.chain.from_iterable(roots))
     if ALL in groups:
         found.update(heads)
-    for content, pieces in history.chunks_of(store, contents).items():
-        found.update([content, *pieces])
+    for pieces in below(store, contents).values():
+        found.update(pieces)
     return found
 
 

@@ -77,9 +77,6 @@ CREATE TABLE files (
     inode INTEGER NOT NULL DEFAULT 0, seen INTEGER NOT NULL DEFAULT 0,
     readers TEXT NOT NULL DEFAULT 'all'
 ) WITHOUT ROWID;
-"""
-
-_OPERATIONS = """
 -- the operation log (see `operations`): commands, and what each has replaced
 CREATE TABLE operations (n INTEGER PRIMARY KEY, time INTEGER NOT NULL, command TEXT NOT NULL);
 CREATE TABLE replaced (
@@ -89,16 +86,15 @@ CREATE TABLE replaced (
 ) WITHOUT ROWID;
 """
 
-_LAYOUTS = (_SCHEMA, _OPERATIONS)
-"""The statements that each layout of the database added to the one before."""
-_VERSION = len(_LAYOUTS)
+_VERSION = 3
+"""The layout of the database."""
 
 _COMMENT = re.compile(r"^--.*$", re.MULTILINE)
 
 
-def _tables(version: int) -> set[str]:
-    """Return what SQLite records of the statements that make the tables of a layout."""
-    text = _COMMENT.sub("", "".join(_LAYOUTS[:version]))
+def _tables() -> set[str]:
+    """Return what SQLite records of the statements that make the tables."""
+    text = _COMMENT.sub("", _SCHEMA)
     return {statement.strip() for statement in text.split(";") if statement.strip()}
 
 
@@ -222,7 +218,7 @@ def _create(path: Path) -> None:
         with contextlib.closing(sqlite3.connect(scratch, isolation_level=None)) as connection:
             # Synced once, as a file: nobody can open it before.
             connection.executescript(
-                f"PRAGMA synchronous=OFF; PRAGMA journal_mode=WAL; BEGIN; {''.join(_LAYOUTS)}"
+                f"PRAGMA synchronous=OFF; PRAGMA journal_mode=WAL; BEGIN; {_SCHEMA}"
                 f" PRAGMA user_version={_VERSION}; COMMIT;"
             )
         with scratch.open("rb") as file:
@@ -243,6 +239,7 @@ class Database:
     Raises:
         CorruptDatabase: The file is not a database.
         FormatTooNew: The database has a later layout.
+        FormatTooOld: The database has an earlier one.
         DiskError: The file can't be read or made.
     """
 
@@ -266,9 +263,9 @@ class Database:
                 raise errors.FormatTooNew(path, version)
             if version < 1:
                 raise errors.CorruptDatabase(path, "it is empty")
-            self._check_schema(version)
             if version < _VERSION:
-                self._update()
+                raise errors.FormatTooOld(path, version)
+            self._check_schema()
         except BaseException:
             self.close()
             raise
@@ -334,7 +331,7 @@ class Database:
         (version,) = self.connection.execute("PRAGMA user_version").fetchone()
         return int(version)
 
-    def _check_schema(self, version: int) -> None:
+    def _check_schema(self) -> None:
         """Refuse tables, triggers and views that dorky did not make: they could change its writes.
 
         Raises:
@@ -344,16 +341,8 @@ class Database:
         # An entry without a statement is an index that SQLite makes for a key.
         made = {sql for _, _, sql in rows if sql is not None}
         implied = all(kind == "index" for kind, _, sql in rows if sql is None)
-        if made != _tables(version) or not implied:
+        if made != _tables() or not implied:
             raise errors.CorruptDatabase(self.path, "its tables are not those that dorky makes")
-
-    def _update(self) -> None:
-        """Bring a database that an older dorky made to the current layout."""
-        with self.transaction() as db:
-            # Another process may have done it while this one waited for the lock.
-            for statement in "".join(_LAYOUTS[self._layout() :]).split(";"):
-                db.execute(statement)
-            db.execute(f"PRAGMA user_version={_VERSION}")
 
     def close(self) -> None:
         """Close the connections of all threads, none of which may be at work. Safe to call twice.

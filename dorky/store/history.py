@@ -10,8 +10,10 @@ from typing import NamedTuple
 
 from dorky import errors
 from dorky.format import model
-from dorky.format.model import ALL, Commit, Entry, Kind, ObjectId, TeamEntry, Tree
+from dorky.format.model import ALL, Commit, Entry, ObjectId, TeamEntry
 from dorky.paths import parents
+from dorky.store import directories
+from dorky.store.directories import Differing
 from dorky.store.objects import Store, Writer
 
 HEAD = "HEAD"
@@ -55,11 +57,6 @@ def subject(message: str) -> str:
 def read_commit(store: Store, commit: ObjectId) -> Commit:
     """Read a commit."""
     return model.decode_commit(store.read(commit), commit)
-
-
-def read_tree(store: Store, tree: ObjectId, group: str | None = None) -> Tree:
-    """Read one directory, of a group's tree if a group is given."""
-    return model.decode_tree(store.read(tree, group=group), tree, store.left_out)
 
 
 Trees = Mapping[str, ObjectId]
@@ -110,21 +107,27 @@ def files_below(
     """Yield every file and link of one group's tree, with its path, or those at some paths."""
     chosen = None if paths is None else set(paths)
     above = {each for path in paths or () for each in parents(path)}
+    names: dict[str, set[str]] = {}
+    for path in above.union(chosen or ()):
+        directory, _, name = path.rpartition("/")
+        names.setdefault(directory, set()).add(name)
+
+    def reversed_(tree: ObjectId, directory: str) -> Iterable[Entry]:
+        if chosen is None:
+            return reversed(directories.read(store, tree, group))
+        return reversed([*directories.entries_named(store, tree, group, names[directory])])
+
     # Not recursive: a tree from the remote may be deeper than the stack.
-    pending = [("", entry) for entry in _reversed(store, group, tree)]
+    pending = [("", entry) for entry in reversed_(tree, "")] if chosen != set() else []
     while pending:
         parent, entry = pending.pop()
         path = parent + entry.name
         if entry.is_tree:
             if chosen is None or path in above:
-                below = _reversed(store, group, entry.content)
+                below = reversed_(entry.content, path)
                 pending.extend((f"{path}/", child) for child in below)
         elif chosen is None or path in chosen:
             yield path, entry
-
-
-def _reversed(store: Store, group: str, tree: ObjectId) -> Iterable[Entry]:
-    return reversed(read_tree(store, tree, group).entries)
 
 
 def lookup(store: Store, trees: Trees, path: str) -> list[Entry]:
@@ -138,8 +141,7 @@ def _lookup(store: Store, group: str, tree: ObjectId | None, path: str) -> Entry
     for part in path.split("/"):
         if tree is None:
             return None
-        entries = read_tree(store, tree, group).entries
-        found = next((entry for entry in entries if entry.name == part), None)
+        found = directories.find(store, tree, group, part)
         tree = found.content if found and found.is_tree else None
     return found
 
@@ -162,12 +164,9 @@ def differences(store: Store, old: Trees, new: Trees) -> Iterable[Difference]:
     return found.values()
 
 
-_Differing = tuple[str, Entry | None, Entry | None]
-
-
 def differing(
     store: Store, group: str, old: ObjectId | None, new: ObjectId | None
-) -> Iterator[_Differing]:
+) -> Iterator[Differing]:
     """Yield each path at which two trees of a group hold different files, and the files."""
     pending = _compare(store, group, old, new, "")
     while pending:
@@ -185,57 +184,35 @@ def differing(
 
 def _compare(
     store: Store, group: str, old: ObjectId | None, new: ObjectId | None, prefix: str
-) -> list[_Differing]:
-    """Return the names, directories too, at which two directories differ, in reverse order."""
-    if old == new:
-        return []
-    left = {entry.name: entry for entry in read_tree(store, old, group).entries} if old else {}
-    right = {entry.name: entry for entry in read_tree(store, new, group).entries} if new else {}
-    return [
-        (prefix + name, left.get(name), right.get(name))
-        for name in sorted(left.keys() | right.keys(), reverse=True)
-        if left.get(name) != right.get(name)
-    ]
+) -> list[Differing]:
+    """Return the paths, directories too, at which two directories differ, in reverse order."""
+    found = directories.compare(store, group, old, new)
+    return [(prefix + name, before, after) for name, before, after in reversed(found)]
 
 
 def below(
     store: Store,
-    trees: Iterable[ObjectId],
+    heads: Iterable[ObjectId],
     skip: Callable[[set[ObjectId]], set[ObjectId]] = lambda _: set(),
 ) -> tuple[set[ObjectId], set[ObjectId]]:
-    """Return trees with all trees below them, and the contents of their files and links.
+    """Return trees with all trees and parts below them, and the contents of files and links.
 
     Args:
         store: The store that holds the trees.
-        trees: The trees to begin with.
+        heads: The trees to begin with.
         skip: Returns which of some trees to skip, with everything below them.
     """
     found: set[ObjectId] = set()
     contents: set[ObjectId] = set()
-    pending = set(trees)
+    pending = set(heads)
     while pending := pending - found - skip(pending):
         found |= pending
-        entries = [entry for tree in pending for entry in read_tree(store, tree).entries]
+        nodes = [directories.read_node(store, tree) for tree in pending]
+        entries = [entry for node in nodes for entry in node.entries]
         contents.update(entry.content for entry in entries if not entry.is_tree)
         pending = {entry.content for entry in entries if entry.is_tree}
+        pending.update(part for node in nodes for part in node.parts if part)
     return found, contents
-
-
-def chunks_of(store: Store, contents: Iterable[ObjectId]) -> dict[ObjectId, list[ObjectId]]:
-    """Return the chunks of each content, in order.
-
-    The chunks themselves need not be in the local store.
-    """
-    wanted = set(contents)
-    lists = {each: at for each, at in store.locate(wanted).items() if at.kind is Kind.CHUNKS}
-    result = {}
-    for content in wanted:
-        if content in lists:
-            pieces = model.decode_chunks(store.open(lists[content]), content).chunks
-            result[content] = [piece.id for piece in pieces]
-        else:
-            result[content] = [content]
-    return result
 
 
 def touches(store: Store, commit: Commit, path: str) -> bool:
@@ -261,14 +238,16 @@ def _differs(
     store: Store, group: str, old: ObjectId | None, new: ObjectId | None, path: str
 ) -> bool:
     """Return whether two trees hold different things at a path."""
-    found: _Differing | None = None
     for part in path.split("/"):
-        differing = _compare(store, group, old, new, "")
-        found = next((each for each in differing if each[0] == part), None)
-        if found is None:
+        if old == new:
             return False
-        old, new = (each.content if each and each.is_tree else None for each in found[1:])
-    return found is not None
+        found = [
+            directories.find(store, tree, group, part) if tree else None for tree in (old, new)
+        ]
+        if found[0] == found[1]:
+            return False
+        old, new = (entry.content if entry and entry.is_tree else None for entry in found)
+    return True
 
 
 # --- ancestry -------------------------------------------------------------------------------

@@ -286,11 +286,11 @@ class Store:
         Raises:
             CorruptPack: The pack's bytes are not those that were written.
         """
-        from dorky.store.pack import name_of
+        from dorky.store.pack import is_whole, read_footer
 
         with files.disk_errors(self.directory / name):
             data = (self.directory / name).read_bytes()
-        if name_of([data]) != name:
+        if not is_whole(name, [data], read_footer(name, data, len(data)).tail):
             raise errors.CorruptPack(name, "its bytes have another hash")
         return data
 
@@ -315,7 +315,7 @@ class Writer:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._vault = store.vault
+        self.vault = store.vault
         self._new: set[ObjectId] = set()
         self._pending: list[_Stored] = []
         self._size = 0
@@ -347,9 +347,9 @@ class Writer:
 
     def add(self, kind: Kind, body: bytes, *, group: str = ALL) -> ObjectId:
         """Store a body for a group, unless it is stored already; return its id."""
-        object_id = self._vault.object_id(kind, body, group=group)
+        object_id = self.vault.object_id(kind, body, group=group)
         if not self.holds(object_id):
-            self.append(kind, object_id, self._vault.store(kind, object_id, body, group=group))
+            self.append(kind, object_id, self.vault.store(kind, object_id, body, group=group))
         return object_id
 
     def add_commit(self, commit: Commit) -> ObjectId:
@@ -358,7 +358,7 @@ class Writer:
             from dorky.keys import signing
             from dorky.keys.sshsig import Namespace
 
-            repository = self._vault.repository
+            repository = self.vault.repository
             commit = signing.signed(commit, Namespace.COMMIT, signer, repository)
         return self.add(Kind.COMMIT, model.encode(commit))
 
@@ -370,7 +370,7 @@ class Writer:
         Yields:
             Their ids and lengths, in order.
         """
-        vault = self._vault
+        vault = self.vault
 
         def identify(body: bytes) -> tuple[ObjectId, bytes]:
             return vault.object_id(kind, body, group=group), body
@@ -430,7 +430,7 @@ class Writer:
         file = open(fd, "wb", buffering=1 << 20)  # noqa: SIM115
         try:
             with files.disk_errors(path):
-                self._open = (path, file, PackWriter(file, self._vault))
+                self._open = (path, file, PackWriter(file, self.vault))
         except BaseException:
             file.close()
             path.unlink(missing_ok=True)

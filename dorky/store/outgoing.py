@@ -14,6 +14,7 @@ from dorky.format.model import ALL, Entry, ObjectId, Roster
 from dorky.keys import placement, roster
 from dorky.keys.placement import Owner
 from dorky.store import history
+from dorky.store.contents import below
 from dorky.store.history import Node
 from dorky.store.objects import Store
 
@@ -81,15 +82,15 @@ def _readers(store: Store, contents: Collection[ObjectId]) -> dict[ObjectId, str
     Of the pieces of a large file, the first one that differs counts. A content that only the remote
     holds is left out: no push sends it.
     """
-    pieces = history.chunks_of(store, contents)
-    places = store.locate({each for held in pieces.values() for each in held} | {*contents})
+    pieces = below(store, contents)
+    places = store.locate({each for held in pieces.values() for each in held})
     groups = {
         each: store.vault.group_of(store.stored(at._replace(length=min(at.length, _KEY_ID)))) or ""
         for each, at in places.items()
     }
     found: dict[ObjectId, str] = {}
     for content, held in pieces.items():
-        own = [groups[each] for each in (content, *held) if each in groups]
+        own = [groups[each] for each in held if each in groups]
         if own:
             found[content] = next((each for each in own if each != own[0]), own[0])
     return found

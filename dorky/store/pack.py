@@ -1,19 +1,23 @@
 """Packs: many stored objects in one file.
 
     what                            size
-    magic ``DORKYPK1``              8
+    magic ``DORKYPK2``              8
     stored objects: chunks          …
     --- the tail ---
-    stored objects: chunk lists, trees, commits, entries of the team log
+    stored objects: trees and chunk lists, commits, entries of the team's log
     index, encrypted (see `vault`)     …
     footer: start of the tail       8, big-endian
             length of the index     4, big-endian
-            magic ``DORKYPK1``      8
+            SHA-256 of all before the tail   32
+            magic ``DORKYPK2``      8
 
 The index inflates to a 16-byte random salt (so that two packs of the same objects have different
-names) and 45 bytes per object: kind (1), id (32), offset (8), length (4). A pack's name is the
-SHA-256 of its bytes. Everything needed to walk history is in the tail, which one range request
-reads.
+names) and 45 bytes per object: kind (1), id (32), offset (8), length (4). Everything needed to walk
+history is in the tail, which one range request reads.
+
+A pack's name is the SHA-256 of its tail. The root lists the name, so what was read of a tail is
+what its writer put there; and as the tail holds the hash of the rest, the name stands for every
+byte of the pack (see docs/decisions/0022).
 """
 
 from __future__ import annotations
@@ -22,7 +26,7 @@ import hashlib
 import os
 import struct
 from collections.abc import Iterable
-from typing import IO
+from typing import IO, NamedTuple
 
 from dorky import errors
 from dorky.format import codec, seal
@@ -36,8 +40,9 @@ LIMIT = 512 * MiB
 INDEX_LIMIT = 64 * MiB
 """No reader accepts an index that inflates to more. Writers stay below `TARGET` and an entry."""
 
-MAGIC = b"DORKYPK1"
-_FOOTER = struct.Struct(">QI8s")
+MAGIC = b"DORKYPK2"
+_FIRST_MAGIC = b"DORKYPK1"
+_FOOTER = struct.Struct(">QI32s8s")
 FOOTER = _FOOTER.size
 _ENTRY = struct.Struct(">B32sQI")
 _SALT = 16
@@ -46,7 +51,16 @@ _BUFFER = 1 * MiB
 CODES = {Kind.CHUNK: 1, Kind.CHUNKS: 2, Kind.TREE: 3, Kind.COMMIT: 4, Kind.TEAM: 5}
 """The numbers that stand for kinds in indexes and tables."""
 KINDS = {code: kind for kind, code in CODES.items()}
+_LAST = {Kind.COMMIT: 1, Kind.TEAM: 2}
 _INDEX = "index"
+
+
+class Footer(NamedTuple):
+    """A pack's last bytes: the offsets of its tail and of its index, and the hash of its data."""
+
+    tail: int
+    index_offset: int
+    digest: bytes
 
 
 class PackWriter:
@@ -111,7 +125,12 @@ class PackWriter:
     def finish(self) -> Pack:
         """Write the tail. The file is complete but neither flushed nor closed."""
         tail = self._end
-        for kind, object_id, stored in self._metadata:
+        self._flush()
+        digest, self._hash = self._hash.digest(), hashlib.sha256()
+        # Commits and the team's log come last: nobody who reads a directory needs them.
+        for kind, object_id, stored in sorted(
+            self._metadata, key=lambda each: _LAST.get(each[0], 0)
+        ):
             self._place(kind, object_id, stored)
         self._metadata.clear()
         index = os.urandom(_SALT) + b"".join(
@@ -120,12 +139,12 @@ class PackWriter:
         )
         sealed = self._vault.close(codec.compress(index), _INDEX)
         self._write(sealed)
-        self._write(_FOOTER.pack(tail, len(sealed), MAGIC))
+        self._write(_FOOTER.pack(tail, len(sealed), digest, MAGIC))
         self._flush()
         return Pack(self._hash.hexdigest(), self._end, tail, self._vault.epochs)
 
 
-def read_footer(name: str, end: bytes, size: int) -> tuple[int, int]:
+def read_footer(name: str, end: bytes, size: int) -> Footer:
     """Read where a pack's parts lie.
 
     Args:
@@ -133,19 +152,20 @@ def read_footer(name: str, end: bytes, size: int) -> tuple[int, int]:
         end: The pack's last bytes, at least `FOOTER` of them.
         size: The pack's size in bytes.
 
-    Returns:
-        The offsets of the tail and of the index.
-
     Raises:
         CorruptPack: The bytes are not a pack's, or its offsets are impossible.
     """
     if len(end) < FOOTER:
         raise errors.CorruptPack(name, "truncated")
-    tail, length, magic = _FOOTER.unpack(end[-FOOTER:])
+    tail, length, digest, magic = _FOOTER.unpack(end[-FOOTER:])
+    if magic == _FIRST_MAGIC:
+        raise errors.CorruptPack(
+            name, "it was written by an earlier, unreleased version of dorky (format 1)"
+        )
     index = size - FOOTER - length
     if magic != MAGIC or not len(MAGIC) <= tail <= index:
         raise errors.CorruptPack(name, "no footer")
-    return tail, index
+    return Footer(tail, index, digest)
 
 
 def read_tail(pack: Pack, data: bytes, vault: Vault) -> list[Location]:
@@ -164,7 +184,9 @@ def read_tail(pack: Pack, data: bytes, vault: Vault) -> list[Location]:
     """
     if len(data) != pack.size - pack.tail:
         raise errors.CorruptPack(pack.id, f"a tail of {len(data)} bytes")
-    tail, index = read_footer(pack.id, data, pack.size)
+    if hashlib.sha256(data).hexdigest() != pack.id:
+        raise errors.CorruptPack(pack.id, "its tail has another hash")
+    tail, index, _ = read_footer(pack.id, data, pack.size)
     if tail != pack.tail:
         raise errors.CorruptPack(pack.id, "its tail is not where the root says")
     try:
@@ -187,9 +209,45 @@ def read_tail(pack: Pack, data: bytes, vault: Vault) -> list[Location]:
     return locations
 
 
-def name_of(blocks: Iterable[bytes]) -> str:
-    """Return the name of a pack with these bytes, which anyone can compute without a key."""
-    digest = hashlib.sha256()
+class Check:
+    """The check of all of a pack's bytes against its name, which needs no key.
+
+    Args:
+        tail: The offset of the tail, as the footer states it.
+    """
+
+    def __init__(self, tail: int) -> None:
+        self._before = tail
+        self._size = 0
+        self._data = hashlib.sha256()
+        self._tail = hashlib.sha256()
+        self._end = b""
+
+    def update(self, block: bytes) -> None:
+        """Take in the pack's next bytes."""
+        split = max(0, self._before - self._size)
+        data, tail = (block, b"") if split >= len(block) else (block[:split], block[split:])
+        self._data.update(data)
+        self._tail.update(tail)
+        self._size += len(block)
+        self._end = (self._end + tail)[-FOOTER:]
+
+    def passes(self, name: str) -> bool:
+        """Return whether the bytes taken in are those of the pack with this name, all of them."""
+        try:
+            footer = read_footer(name, self._end, self._size)
+        except errors.CorruptPack:
+            return False
+        return (self._tail.hexdigest(), footer.tail, footer.digest) == (
+            name,
+            self._before,
+            self._data.digest(),
+        )
+
+
+def is_whole(name: str, blocks: Iterable[bytes], tail: int) -> bool:
+    """Return whether blocks are the bytes of the pack with this name."""
+    check = Check(tail)
     for block in blocks:
-        digest.update(block)
-    return digest.hexdigest()
+        check.update(block)
+    return check.passes(name)

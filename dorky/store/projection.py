@@ -12,7 +12,7 @@ from typing import NamedTuple
 from dorky.format.model import ALL, Entry, ObjectId
 from dorky.keys.placement import Masked, Owner, fold, judged, owner
 from dorky.paths import parents
-from dorky.store import history
+from dorky.store import directories, history
 from dorky.store.history import Difference, Placed, Trees
 from dorky.store.objects import Store
 
@@ -133,7 +133,7 @@ class View:
 
     def _entries(self, tree: ObjectId, group: str) -> tuple[Entry, ...]:
         if tree not in self._read:
-            self._read[tree] = history.read_tree(self.store, tree, group).entries
+            self._read[tree] = directories.read(self.store, tree, group)
         return self._read[tree]
 
 

@@ -33,9 +33,10 @@ class Named(NamedTuple):
 
 
 class Reached(NamedTuple):
-    """The reachable objects: commits, trees, contents (chunks or lists of them), and their chunks.
+    """The reachable objects: commits, trees, contents, and their chunks.
 
-    A content that is no list is a chunk, too. The objects of closed groups are not included: they
+    Parts of trees are trees, too. Contents are chunks or lists of them, and lists that those name;
+    a content that is no list is a chunk, too. The objects of closed groups are not included: they
     can't be walked (see `foreign`).
     """
 
@@ -188,29 +189,47 @@ def _below(store: Store, trees: Iterable[ObjectId], found: Reached, failed: Fail
             try:
                 if tree not in places:
                     raise errors.MissingObject(tree)
-                entries = model.decode_tree(store.open(places[tree]), tree).entries
+                node = model.decode_tree(store.open(places[tree]), tree)
             except errors.DorkyError as error:
                 failed(tree, error)
                 continue
-            below.update(entry.content for entry in entries if entry.is_tree)
-            found.contents.update(entry.content for entry in entries if not entry.is_tree)
+            below.update(entry.content for entry in node.entries if entry.is_tree)
+            below.update(part for part in node.parts if part)
+            found.contents.update(entry.content for entry in node.entries if not entry.is_tree)
         pending = below
 
 
 def _chunks(store: Store, found: Reached, failed: Failed) -> None:
+    lists: set[ObjectId] = set()
     for batch in batches(found.contents, 5000):
-        places = store.locate(batch)
-        for content in batch:
+        _chunks_in(store, batch, found, lists, failed)
+    found.contents.update(lists)
+    for batch in batches(lists, 5000):
+        _chunks_in(store, batch, found, set(), failed)
+
+
+def _chunks_in(
+    store: Store,
+    batch: Iterable[ObjectId],
+    found: Reached,
+    lists: set[ObjectId],
+    failed: Failed,
+) -> None:
+    """Add the chunks of contents, and collect the lists that lists of lists name."""
+    if contents := set(batch):
+        places = store.locate(contents)
+        for content in contents:
             at = places.get(content)
             if at is None or at.kind is not Kind.CHUNKS:
                 found.chunks.add(content)
                 continue
             try:
-                pieces = model.decode_chunks(store.open(at), content).chunks
+                listed = model.decode_chunks(store.open(at), content)
             except errors.DorkyError as error:
                 failed(content, error)
                 continue
-            found.chunks.update(piece.id for piece in pieces)
+            below = lists if listed.lists else found.chunks
+            below.update(piece.id for piece in listed.chunks)
 
 
 def foreign(store: Store, ids: Collection[ObjectId]) -> set[ObjectId]:

@@ -10,8 +10,6 @@ from dorky import errors
 from dorky.store.database import Database
 
 _ID = "typeof({0}) = 'text' AND length({0}) = 64 AND {0} NOT GLOB '*[^0-9a-f]*'"
-_FIRST = {"meta", "refs", "roots", "packs", "objects", "files"}
-"""The tables of the first layout: the others may never have existed."""
 # sqlite3 can fail to decode even SQLite's own message about invalid text.
 _ERRORS = (sqlite3.Error, UnicodeDecodeError)
 # A page of other data can look like rows.
@@ -28,7 +26,7 @@ _SANE = {
     "packs": "typeof(size) = 'integer' AND typeof(tail) = 'integer'"
     " AND typeof(epochs) = 'integer' AND " + _ID.format("name"),
     "objects": "typeof(id) = 'blob' AND length(id) = 32 AND typeof(offset) = 'integer'"
-    " AND typeof(length) = 'integer' AND kind IN ('chunk', 'chunks', 'tree', 'commit')",
+    " AND typeof(length) = 'integer' AND kind IN ('chunk', 'chunks', 'tree', 'commit', 'team')",
 }
 
 
@@ -69,7 +67,7 @@ def _copy(damaged: sqlite3.Connection, new: Database, table: str) -> bool:
         return False
     names = [name for name in ours if name in theirs]
     if not names:
-        return table not in _FIRST
+        return False
     columns = ", ".join(names)
     marks = ", ".join("?" * len(names))
     key = ", ".join(name for name in names if ours[name])

@@ -480,6 +480,6 @@ def copies(slot: Slot, state: Path) -> Iterator[tuple[Path, Path]]:
 
 def is_sound(path: Path) -> bool:
     """Return whether a pack's name matches its bytes."""
-    from dorky.store import pack, verify
+    from dorky.store import verify
 
-    return not path.is_symlink() and pack.name_of(verify.blocks_of(path)) == path.name
+    return not path.is_symlink() and verify.is_whole(path)

@@ -6,10 +6,9 @@ block, and the objects that threads are verifying.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -67,7 +66,20 @@ def footer_of(path: Path) -> tuple[int, int]:
         size = os.fstat(file.fileno()).st_size
         file.seek(max(0, size - FOOTER))
         end = file.read(FOOTER)
-    return size, pack.read_footer(path.name, end, size)[0]
+    return size, pack.read_footer(path.name, end, size).tail
+
+
+def is_whole(path: Path) -> bool:
+    """Return whether the bytes of a pack on disk are those that its name stands for.
+
+    Raises:
+        DiskError: The file can't be read.
+    """
+    try:
+        _, tail = footer_of(path)
+    except errors.CorruptPack:
+        return False
+    return pack.is_whole(path.name, blocks_of(path), tail)
 
 
 def index_of(path: Path, vault: Vault, epochs: int | None = None) -> tuple[Pack, list[Location]]:
@@ -101,7 +113,7 @@ def scrub(
     blocks: Iterable[bytes],
     locations: Sequence[Location],
     vault: Vault | None,
-    digest: hashlib._Hash,
+    take: Callable[[bytes], object] = lambda _: None,
     epochs: int | None = None,
 ) -> Iterator[Scrubbed]:
     """Verify objects as a pack's bytes pass by. Foreign objects can't be verified and are accepted.
@@ -110,7 +122,7 @@ def scrub(
         blocks: All of the pack's bytes.
         locations: The locations of the objects.
         vault: Opens the objects; without one they are only cut out.
-        digest: A SHA-256 that receives every byte.
+        take: Receives every block.
         epochs: See `Vault.read`.
     """
 
@@ -125,11 +137,11 @@ def scrub(
             return Scrubbed(at, stored, error)
         return Scrubbed(at, stored, None)
 
-    return in_order(verify, _cut(blocks, locations, digest), threads=THREADS)
+    return in_order(verify, _cut(blocks, locations, take), threads=THREADS)
 
 
 def _cut(
-    blocks: Iterable[bytes], locations: Sequence[Location], digest: hashlib._Hash
+    blocks: Iterable[bytes], locations: Sequence[Location], take: Callable[[bytes], object]
 ) -> Iterator[tuple[Location, bytes]]:
     """Cut objects out of a stream, which is read to its end."""
     stream = iter(blocks)
@@ -138,10 +150,10 @@ def _cut(
     for at in sorted(locations, key=lambda each: each.offset):
         end = at.offset + at.length
         while start + len(buffer) < end and (block := next(stream, b"")):
-            digest.update(block)
+            take(block)
             keep = max(0, at.offset - start)
             # The bytes before this object are not needed any more.
             buffer, start = buffer[keep:] + block, start + min(keep, len(buffer))
         yield at, buffer[at.offset - start : end - start] if at.offset >= start else b""
     for block in stream:
-        digest.update(block)
+        take(block)

@@ -11,19 +11,19 @@ import functools
 import itertools
 import os
 import stat as stat_module
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
 from dorky import errors, files
 from dorky.files import FileStamp, moment
-from dorky.format.model import ALL, Entry, KiB, ObjectId
+from dorky.format.model import ALL, Entry, KiB, Kind, ObjectId
 from dorky.keys.roster import GroupOf
 from dorky.parallel import THREADS, in_order
 from dorky.paths import parents
 from dorky.progress import Progress
 from dorky.results import Change
-from dorky.store import history, projection
+from dorky.store import contents, history, projection
 from dorky.store.history import Placed
 from dorky.store.index import Index, Row
 from dorky.store.objects import PackedObject, Store, batches
@@ -34,6 +34,7 @@ from dorky.worktree.worktree import Prepared, Worktree, Writing, now
 
 _SMALL = 32 * KiB
 _TOLD = 64
+_LOCATED = 1024
 
 Wanted = Callable[[str], bool]
 """Returns whether a path is wanted on disk."""
@@ -390,9 +391,9 @@ def backup(
 
 
 def needed(store: Store, entries: Iterable[Entry]) -> set[ObjectId]:
-    """Return the chunks that are needed to write ``entries``."""
-    lists = history.chunks_of(store, (entry.content for entry in entries))
-    return {piece for pieces in lists.values() for piece in pieces}
+    """Return the chunks, and the lists of them, that are needed to write ``entries``."""
+    found = contents.below(store, (entry.content for entry in entries))
+    return {piece for pieces in found.values() for piece in pieces}
 
 
 def _is_file(stat: os.stat_result | None) -> bool:
@@ -450,31 +451,29 @@ def _prepare(
     writing: Writing, store: Store, made: Plan, progress: Progress
 ) -> Iterator[tuple[str, Prepared]]:
     entries = made.write
-    lists = {entry.content: [entry.content] for _, entry in entries.values()}
-    places = store.locate(lists)
-    lists |= history.chunks_of(store, (each for each in places if not places[each].kind.is_data))
-    pieces = {piece for pieces in lists.values() for piece in pieces}
-    places |= store.locate(pieces - places.keys())
+    places = store.locate(entry.content for _, entry in entries.values())
+    for _, entry in entries.values():
+        if entry.content not in places:
+            raise errors.MissingObject(entry.content)
 
     def prepare(item: tuple[str, Placed]) -> tuple[str, Prepared]:
         path, (group, entry) = item
-        blocks = _blocks(store, places, lists[entry.content], entry, group=group)
+        blocks = _blocks(store, [places[entry.content]], entry, group=group)
         return path, writing.prepare(path, entry.mode, blocks)
 
     def prepare_large(path: str, placed: Placed) -> Prepared:
         group, entry = placed
 
         def blocks() -> Iterator[bytes]:
-            pieces = lists[entry.content]
-            for block in _blocks(store, places, pieces, entry, group=group, threads=THREADS):
+            for block in read(store, entry, group):
                 yield block
                 progress.advance(len(block))
 
         return writing.prepare(path, entry.mode, blocks())
 
     ordered = sorted(entries.items())
-    large = [item for item in ordered if len(lists[item[1].entry.content]) != 1]
-    single = [item for item in ordered if len(lists[item[1].entry.content]) == 1]
+    large = [item for item in ordered if places[item[1].entry.content].kind is Kind.CHUNKS]
+    single = [item for item in ordered if places[item[1].entry.content].kind is not Kind.CHUNKS]
     progress.start("Writing files", sum(entry.size for _, entry in entries.values()), "B")
     # Large files are written one by one with their chunks in parallel, others in parallel; small
     # ones in one thread, because several would wait for the interpreter's and the disk's locks.
@@ -493,21 +492,16 @@ def _prepare(
 
 def _blocks(
     store: Store,
-    places: Mapping[ObjectId, PackedObject],
-    pieces: Sequence[ObjectId],
+    chunks: Iterable[PackedObject],
     entry: Entry,
     *,
     group: str | None = None,
     threads: int = 1,
 ) -> Iterator[bytes]:
     """Yield a file's verified content, block by block."""
-    missing = next((piece for piece in pieces if piece not in places), None)
-    if missing is not None:
-        raise errors.MissingObject(missing)
-    found = (places[piece] for piece in pieces)
     size = 0
     read = functools.partial(store.open, group=group)
-    for body in in_order(read, found, threads=threads) if threads > 1 else map(read, found):
+    for body in in_order(read, chunks, threads=threads) if threads > 1 else map(read, chunks):
         size += len(body)
         yield body
     if size != entry.size:
@@ -522,5 +516,14 @@ def read(store: Store, entry: Entry, group: str | None = None) -> Iterator[bytes
         entry: The file.
         group: The group whose tree holds it, if known: its content must be that group's.
     """
-    pieces = history.chunks_of(store, [entry.content])[entry.content]
-    return _blocks(store, store.locate(pieces), pieces, entry, group=group, threads=THREADS)
+    return _blocks(store, _located(store, entry), entry, group=group, threads=THREADS)
+
+
+def _located(store: Store, entry: Entry) -> Iterator[PackedObject]:
+    """Yield the locations of a file's chunks, in order, in memory that does not grow with it."""
+    for batch in batches(contents.chunks_of(store, entry.content), _LOCATED):
+        places = store.locate(batch)
+        for chunk in batch:
+            if chunk not in places:
+                raise errors.MissingObject(chunk)
+            yield places[chunk]

@@ -18,12 +18,12 @@ import msgspec
 
 from dorky import errors, files
 from dorky.files import moment
-from dorky.format import chunk, model
-from dorky.format.model import ALL, Chunk, Chunks, Entry, Kind, MiB, ObjectId
+from dorky.format import chunk
+from dorky.format.model import ALL, Chunk, Entry, Kind, MiB, ObjectId
 from dorky.keys.roster import GroupOf
 from dorky.keys.vault import Vault
 from dorky.parallel import THREADS, in_order
-from dorky.store import history
+from dorky.store import contents
 from dorky.store.index import Row, mode_of
 from dorky.store.objects import Store, Writer
 from dorky.worktree.worktree import Worktree, now
@@ -233,15 +233,14 @@ def _store_pieces(
 ) -> ObjectId:
     """Cut and store what is too large for one chunk; return its content id."""
     bodies = chunk.cut(source, seed=store.vault.gear_seed(group))
-    found = []
-    for piece, length in writer.add_all(Kind.CHUNK, bodies, group=group):
-        found.append(Chunk(piece, length))
-        advance(length)
-    if not found:  # a large file that was emptied meanwhile
-        return writer.add(Kind.CHUNK, b"", group=group)
-    if len(found) == 1:
-        return found[0].id
-    return writer.add(Kind.CHUNKS, model.encode(Chunks(tuple(found))), group=group)
+
+    def stored() -> Iterator[Chunk]:
+        for piece, length in writer.add_all(Kind.CHUNK, bodies, group=group):
+            yield Chunk(piece, length)
+            advance(length)
+
+    # A large file may have been emptied meanwhile.
+    return contents.write(writer, stored(), group=group) or writer.add(Kind.CHUNK, b"", group=group)
 
 
 def store_bytes(
@@ -269,10 +268,10 @@ def regroup(
         group: The group that it is for.
         source: The group whose tree holds it, if known: its chunks must be of that group.
     """
-    pieces = history.chunks_of(store, [entry.content])[entry.content]
+    pieces = contents.chunks_of(store, entry.content)
     bodies = (store.read(piece, group=source) for piece in pieces)
-    moved = [Chunk(writer.add(Kind.CHUNK, body, group=group), len(body)) for body in bodies]
-    content = moved[0].id
-    if pieces != [entry.content]:
-        content = writer.add(Kind.CHUNKS, model.encode(Chunks(tuple(moved))), group=group)
+    moved = (Chunk(writer.add(Kind.CHUNK, body, group=group), len(body)) for body in bodies)
+    content = contents.write(writer, moved, group=group)
+    if content is None:
+        content = writer.add(Kind.CHUNK, b"", group=group)
     return msgspec.structs.replace(entry, content=content)

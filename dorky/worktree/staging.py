@@ -10,13 +10,12 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 from dorky import errors, files
-from dorky.format import model
-from dorky.format.model import ALL, Entry, Kind, ObjectId, Tree
+from dorky.format.model import ALL, Entry, ObjectId
 from dorky.keys.roster import GroupOf
 from dorky.paths import matches, parents
 from dorky.progress import Progress
 from dorky.results import Change
-from dorky.store import history, projection
+from dorky.store import directories, history, projection
 from dorky.store.history import Placed
 from dorky.store.index import Index, Row, mode_of
 from dorky.store.objects import Store, Writer
@@ -456,22 +455,22 @@ def write_entries(
     items: Iterable[tuple[str, Entry]], writer: Writer, *, group: str = ALL
 ) -> ObjectId:
     """Store the trees that hold a group's entries at paths; return the root tree's id."""
-    directories: dict[str, list[Entry]] = {"": []}
+    held: dict[str, list[Entry]] = {"": []}
     for path, entry in items:
         parent = path.rpartition("/")[0]
         for prefix in parents(path):
-            directories.setdefault(prefix, [])
-        directories[parent].append(entry)
+            held.setdefault(prefix, [])
+        held[parent].append(entry)
     root: ObjectId = ""
     # Deepest first, because a directory's id is an entry of its parent.
-    for directory in sorted(directories, key=lambda d: d.count("/") + bool(d), reverse=True):
-        entries = sorted(directories[directory], key=lambda entry: entry.name.encode())
+    for directory in sorted(held, key=lambda d: d.count("/") + bool(d), reverse=True):
+        entries = sorted(held[directory], key=lambda entry: entry.name.encode())
         for before, entry in pairwise(entries):
             if before.name == entry.name:  # readers refuse such a tree
                 raise errors.Conflict(f"{directory or '.'} holds two of {entry.name}")
-        tree = writer.add(Kind.TREE, model.encode(Tree(tuple(entries))), group=group)
+        tree = directories.write(writer, entries, group)
         if directory:
             parent, _, name = directory.rpartition("/")
-            directories[parent].append(Entry(name, stat_module.S_IFDIR, tree))
+            held[parent].append(Entry(name, stat_module.S_IFDIR, tree))
         root = tree
     return root

@@ -6,7 +6,7 @@ import pytest
 from machines import Machine
 from terminals import Terminal
 
-_RC = 'version = 1\n[remotes.origin]\nurl = "s3://acme-vault/x"\nendpoint = "http://127.0.0.1:9"\n'
+_RC = 'version = 2\n[remotes.origin]\nurl = "s3://acme-vault/x"\nendpoint = "http://127.0.0.1:9"\n'
 _KEYS = {"AWS_ACCESS_KEY_ID": "A", "AWS_SECRET_ACCESS_KEY": "s"}
 
 

@@ -40,6 +40,7 @@ from dorky.keys.vault import OpenEpoch, Vault
 from dorky.remote import root as roots
 from dorky.remote.listing import packs_of
 from dorky.store import history
+from dorky.store.pack import FOOTER, read_footer
 
 
 def newest(header: Header, **changes: object) -> Header:
@@ -362,7 +363,7 @@ def opens(held: Sequence[OpenEpoch], repository: str, stored: bytes, what: str) 
     for each in held:
         for group in {entry.group for entry in held}:
             try:
-                aad = f"dorky/1\0{repository}\0{group}\0{what}\0".encode()
+                aad = f"dorky/2\0{repository}\0{group}\0{what}\0".encode()
                 each.key.aead.open(stored[8:], aad)
             except seal.SealBroken:
                 continue
@@ -399,8 +400,8 @@ def assert_closed(
             if packed.id in old:
                 continue
             data = copy[f"packs/{packed.id}"]
-            length = int.from_bytes(data[-12:-8], "big")
-            tried.append((data[-20 - length : -20], "index"))
+            index = read_footer(packed.id, data, len(data)).index_offset
+            tried.append((data[index:-FOOTER], "index"))
             tried += [
                 (data[at.offset : at.offset + at.length], f"{at.kind.value}\0{at.id}")
                 for at in repo.store.locations(packed.id, remote="origin")
@@ -648,7 +649,7 @@ def test_a_dorkyrc_of_another_repository(
             (errors.WrongRepository, repository[:12], other[:12]),
         ),
         (
-            f'version = 1\n[remotes.origin]\nurl = "{url}"\n',
+            f'version = 2\n[remotes.origin]\nurl = "{url}"\n',
             (errors.WrongRepository, repository[:12], other[:12]),
         ),
     ):

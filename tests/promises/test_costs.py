@@ -374,7 +374,8 @@ def test_what_a_thousand_files_cost(ana: Machine, remote: Remote, cost: Cost) ->
     ana.commit(content)
     sent = cost.of(ana, "push", row="push of 1,000 new files of 4 KiB")
     assert sent.requests == 3  # a pack, a table and the root
-    assert sent.up <= 1.05 * sum(map(len, content.values())) + 64 * KiB
+    # The padding of 4 KiB takes 6 %.
+    assert sent.up <= 1.11 * sum(map(len, content.values())) + 64 * KiB
     ben = ana.another("ben")
     got = cost.of(ben, "clone", remote.url, ".", row="first pull of those 1,000 files")
     assert got.requests == 3  # the root, the tail, the chunks
@@ -393,7 +394,7 @@ def test_what_a_thousand_files_cost(ana: Machine, remote: Remote, cost: Cost) ->
 def test_what_a_change_in_one_of_very_many_files_costs(
     ana: Machine, remote: Remote, cost: Cost, directories: int
 ) -> None:
-    """What is sent is the list of its directory, however many others there are."""
+    """What is sent is a part of its directory's list, however much there is beside it."""
     ana("init", remote.url)
     for d in range(directories):
         directory = ana.project / f"{d:02}"
@@ -410,12 +411,11 @@ def test_what_a_change_in_one_of_very_many_files_costs(
     for n in range(3):
         ana.commit({"01/500": f"changed {n}\n"})
         sent = cost.of(ana, "push")
-        # Every other one does not fit into the root beside the one before.
-        assert sent.asked == (PACK_AND_ROOT if n == 1 else ["PUT root"])
-        assert sent.up <= 200 * KiB
+        assert sent.asked == ["PUT root"]
+        assert sent.up <= 64 * KiB
         got = cost.of(ben, "pull", "01/500")
-        assert got.asked == (ROOT_TAIL_DATA if n == 1 else ["GET root"])
-        assert got.down <= 200 * KiB
+        assert got.asked == ["GET root"]
+        assert got.down <= 64 * KiB
         assert ben.read("01/500") == ana.read("01/500")
 
 

@@ -8,7 +8,6 @@ nothing may be damaged, the same command is run again, and the end must be the s
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import random
 import re
@@ -27,7 +26,7 @@ from servers import Remote
 
 from dorky import errors
 from dorky.remote.listing import packs_of
-from dorky.store import history, table
+from dorky.store import history, table, verify
 
 SECRET = "hunter2"
 """Is in every file that is small: what is sealed does not show it."""
@@ -229,8 +228,7 @@ def assert_remote_is_whole(life: Life) -> None:
         read = remote.read()
         assert read
         for each in packs_of(remote, read[0]):
-            data = (life.vault / "packs" / each.id).read_bytes()
-            assert hashlib.sha256(data).hexdigest() == each.id
+            assert verify.is_whole(life.vault / "packs" / each.id)
         for listed in read[0].root.tables:
             data = (life.vault / "tables" / listed.id).read_bytes()
             assert table.name_of(data[-table.FOOTER :], [data]) == listed.id

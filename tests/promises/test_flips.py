@@ -255,7 +255,7 @@ def test_values_in_the_local_database_that_can_not_be(local: World) -> None:
         b"commit",
         b"chunk",
         b"all",
-        b'{"format":1',
+        b'{"format":2',
         b"CREATE TABLE files",
     ):
         at = whole.index(value)

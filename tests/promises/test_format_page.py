@@ -22,9 +22,11 @@ from machines import Machine, files, flip
 from servers import Remote
 from teams import cloned
 
-from dorky.format import codec, seal
+from dorky.format import codec, model, seal
 from dorky.format.model import Kind
 from dorky.keys.vault import OpenEpoch, Vault
+from dorky.store import contents
+from dorky.store.pack import is_whole
 
 PAGE = (Path(__file__).parents[2] / "docs" / "internals" / "format.md").read_text("utf-8")
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -184,16 +186,17 @@ def test_what_the_example_says_of_its_pack_is_so() -> None:
             data += bytes.fromhex(part)
         return data
 
-    (name,) = re.findall(r"one pack of 208 bytes, named\n`(\w{64})`", EXAMPLE)
+    (name,) = re.findall(r"one pack of 482 bytes, named\n`(\w{64})`", EXAMPLE)
     data = joined(pack)
-    assert (len(data), hashlib.sha256(data).hexdigest()) == (208, name)
+    assert len(data) == 482
+    assert is_whole(name, [data], 312)
     said = dict(re.findall(r"^\| ([^|]+) \| `(\w{64})` \|$", EXAMPLE, re.MULTILINE))
     (repository,) = re.findall(rb'"repository":"(\w+)"', base64.b64decode(ROOT))
     key = seal.EpochKey(bytes.fromhex(said["epoch key"]))
     vault = Vault(repository.decode(), [OpenEpoch("all", 1, key)])
-    assert codec.inflate(vault.open(data[74:188], "index"), limit=61) == joined(index)
+    assert codec.inflate(vault.open(data[312:430], "index"), limit=61) == joined(index)
     (chunk,) = re.findall(r"^chunk (\w{64})$", OBJECTS, re.MULTILINE)
-    assert vault.read(Kind.CHUNK, chunk, data[8:74]) == b"TOKEN=abc123\n"
+    assert vault.read(Kind.CHUNK, chunk, data[8:312]) == b"TOKEN=abc123\n"
 
 
 # --- a real repository ----------------------------------------------------------------------
@@ -217,6 +220,7 @@ def ana(tmp_path: Path, file_url: Remote) -> Machine:
             "data/numbers.csv": b"".join(b"%d,%d\n" % (n, n * n) for n in range(200_000)),
             "env/prod/api.env": "P=1\n",
             "env/prod/blob.bin": chance.randbytes(300_000),
+            **{f"many/{n}": f"{n}\n" for n in range(700)},
         },
         "first",
     )
@@ -280,10 +284,17 @@ def test_a_passphrase_suffices(
     assert restored(tmp_path / "out") == restored(ana.project)
 
 
-def test_a_plain_repository_needs_no_key(tmp_path: Path, file_url: Remote, rescue: Path) -> None:
+def test_a_plain_repository_needs_no_key(
+    tmp_path: Path, file_url: Remote, rescue: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(contents, "LISTED", 3)  # so that a file of some MB has a list of lists
     ana = Machine(tmp_path / "plain", file_url.env)
     ana("init", file_url.url, "--plain")
-    ana.commit({".env": "A=1\n", "large": random.Random(5).randbytes(1_500_000)})
+    large = random.Random(5).randbytes(8_000_000)
+    ana.commit({".env": "A=1\n", "large": large} | {f"d/{n}": "x\n" for n in range(9000)})
+    with ana.repo() as repo:
+        (entry,) = repo.ls("HEAD", "large")
+        assert model.decode_chunks(repo.store.read(entry.content), entry.content).lists
     ana("push")
     run(rescue, file_url.url, tmp_path / "out")
     assert restored(tmp_path / "out") == restored(ana.project)

@@ -75,7 +75,7 @@ JUNK = [
     ),
     *(b"&a ", b"*a", b"<<: *x", b"- ", b"? ", b"!!x ", b"|", b"#", b"export ", b".", b"a." * 50),
     *(
-        b'"format":2',
+        b'"format":3',
         b'"x":1',
         b"0x" + b"f" * 5000,
         b"\n[a]\n",
@@ -240,12 +240,13 @@ def doubled(levels: int) -> bytes:
 
 def zeros(size: int) -> bytes:
     """A zstd frame of nothing but zeros, as it is stored, that states as many as it has."""
-    return b"\1" + size.to_bytes(4, "big") + bytes(cramjam.zstd.compress(bytes(size), level=19))
+    packed = bytes(cramjam.zstd.compress(bytes(size), level=19))
+    return b"\1" + size.to_bytes(4, "big") + len(packed).to_bytes(4, "big") + packed
 
 
 KINDS = [kind.value for kind in BODIES]
 END = b"A" * 43 + b"\n" + bytes(100)
-HEADER = b'{"format":1,"repository":"%s","epochs":[' % (b"a" * 32)
+HEADER = b'{"format":2,"repository":"%s","epochs":[' % (b"a" * 32)
 BOMBS = {
     **{f"{name} {kind}, inside": [zeros(96 * MiB)] for name in REPOSITORIES for kind in KINDS},
     "compressed": [zeros(96 * MiB), b"\1\xff\xff\xff\xff" + zeros(MiB)[5:]],

@@ -38,7 +38,7 @@ from dorky import errors
 from dorky.format.model import ALL, Group, Roster
 from dorky.keys import age, roster, vault
 from dorky.remote import root as roots
-from dorky.store import history
+from dorky.store import directories, history
 
 PATTERNS = {"red": "Red/**", "green": "grün/**", "blue": "deep/b/**"}
 MEMBERS = {"red": {"ana"}, "green": {"ana", "ben"}, "blue": {"ben"}}
@@ -497,7 +497,7 @@ class Groups(RuleBasedStateMachine):
             self.markers[body.strip()].homes.add(path)
             entry = forge.at(path, body.strip() if mode == LINK else body, mode, group)
             old = (
-                history.read_tree(forge.repo.store, forge.trees[group]).entries
+                directories.read(forge.repo.store, forge.trees[group], group)
                 if group in forge.trees
                 else ()
             )

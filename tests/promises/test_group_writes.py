@@ -66,14 +66,14 @@ def readable(reader: Machine, remote: Remote) -> list[bytes]:
         for key, data in bucket(remote).items():
             if key.startswith("packs/"):
                 name = key.removeprefix("packs/")
-                tail, _ = pack.read_footer(name, data, len(data))
+                tail = pack.read_footer(name, data, len(data)).tail
                 packed = Pack(name, len(data), tail, held.epochs)
                 for at in pack.read_tail(packed, data[tail:], held):
                     stored.append((at.kind, at.id, data[at.offset : at.offset + at.length]))
         for kind, name, sealed in stored:
             if held.group_of(sealed) is not None:
                 body = held.open(sealed, f"{kind.value}\0{name}")
-                found.append(codec.inflate(body, limit=kind.limit))
+                found.append(codec.inflate(body, limit=kind.limit, padded=True))
     return found
 
 

@@ -23,7 +23,7 @@ from dorky.format.model import (
 from dorky.keys import vault
 from dorky.keys.vault import OpenEpoch, Vault
 from dorky.remote import root as roots
-from dorky.store.pack import PackWriter
+from dorky.store.pack import FOOTER, PackWriter, read_footer
 
 
 class Left(NamedTuple):
@@ -135,11 +135,10 @@ def test_an_index_sealed_anew_under_the_retired_key(left: Left) -> None:
         for packed in packs:
             blob = left.place.driver.get(f"packs/{packed.id}")
             assert blob
-            length = int.from_bytes(blob.data[-12:-8], "big")
-            start_ = len(blob.data) - 20 - length
-            index = repo.vault.open(blob.data[start_:-20], "index")
+            start_ = read_footer(packed.id, blob.data, packed.size).index_offset
+            index = repo.vault.open(blob.data[start_:-FOOTER], "index")
             patch(left.place, packed.id, start_, left.cleos.close(index, "index"))
-    refused(fresh(left.team.ben), left.place.remote, errors.CorruptPack, "was not in use then")
+    refused(fresh(left.team.ben), left.place.remote, errors.CorruptPack, "its tail has another")
 
 
 def test_what_a_leaver_sealed_does_not_ride_in_a_root(left: Left) -> None:

@@ -224,7 +224,7 @@ def test_a_link_in_place_of_the_state_is_refused(
     tmp_path: Path, file_url: Remote, target: str
 ) -> None:
     victim = Machine(tmp_path / "victim", {})
-    victim.write(".dorkyrc", f'version = 1\n[remotes.origin]\nurl = "{file_url.url}"\n')
+    victim.write(".dorkyrc", f'version = 2\n[remotes.origin]\nurl = "{file_url.url}"\n')
     victim.write("sub/file", "x")
     (victim.project / ".dorky").symlink_to(target)
     fill(victim)
@@ -244,7 +244,7 @@ def test_a_link_in_place_of_the_state_is_refused(
 
 def test_a_file_in_place_of_the_state_is_refused(tmp_path: Path, file_url: Remote) -> None:
     victim = Machine(tmp_path / "victim", {})
-    victim.write(".dorkyrc", f'version = 1\n[remotes.origin]\nurl = "{file_url.url}"\n')
+    victim.write(".dorkyrc", f'version = 2\n[remotes.origin]\nurl = "{file_url.url}"\n')
     victim.write(".dorky", "mine")
     assert "is not a directory" in victim("pull", code=3).error
     assert victim.read(".dorky") == b"mine"

@@ -7,6 +7,7 @@ write to the bucket, and knows the format. Encrypted and unencrypted repositorie
 from __future__ import annotations
 
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -414,6 +415,17 @@ def test_what_was_accepted_stays(world: World) -> None:
     world.ben("push", code=0 if world.ben("status", "--json").json["ahead"] == 0 else 6)
 
 
+def test_a_clone_that_has_lost_the_root_reads_it_again(world: World) -> None:
+    """The one that has brought the last change of the team, which the clone knows."""
+    world.ana("team", "set-role", "ben", "admin")
+    for machine in (world.ana, world.ben):
+        machine("pull")
+        with machine.repo() as repo:
+            repo.database.forget_remote("origin")
+        machine.commit({machine.base.name: "1\n"})
+        machine("sync")
+
+
 def test_a_purge_is_followed_by_all(world: World) -> None:
     world.ben.commit({"mine": "1\n"}, "not pushed")
     world.ana("purge", "m", "--yes")
@@ -471,6 +483,98 @@ def test_a_bare_key_can_only_read(world: World) -> None:
     job("push", code=6)
     world.ana("team", "set-role", "deploy", "writer")
     job("push")
+
+
+def test_states_can_be_compared(world: World) -> None:
+    """Members see which state they have, who has written it, and one from the future."""
+    found = world.ana("fetch", "--json").json
+    assert f"generation {found['generation']}, {found['txid']}" in world.ana("fetch", "-v").out
+    newest = {check["name"]: check for check in world.ana("doctor", "--json").json}["newest"]
+    assert (newest["verdict"], f"({found['txid']}) was written by" in newest["about"]) == (
+        "ok",
+        True,
+    )
+    forge = Forge(world.ben)
+    world.put(forge.encode(time=NOW.replace(year=2999)))
+    world.ana("pull")
+    newest = {check["name"]: check for check in world.ana("doctor", "--json").json}["newest"]
+    assert newest["verdict"] == "warn"
+    assert "was written by ben in the future: 2999-" in newest["about"]
+
+
+# --- keys of every kind sign ----------------------------------------------------------------
+
+
+def test_an_ssh_key_signs(tmp_path: Path, file_url: Remote) -> None:
+    ana = started(tmp_path / "ana", file_url, {".env": "A=1\n"}, "--name", "ana")
+    ben = cloned(ana, "ben")
+    path = ben.home / "key"
+    command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", str(path)]
+    subprocess.run(command, check=True, timeout=60)
+    ben("key", "use", path)
+    admit(ana, ben, "ben", "writer")
+    ben("pull")
+    ben.commit({"b": "1\n"}, "by ssh")
+    ben("push")
+    ana("pull")
+    entry = ana("log", "--json").json[0]
+    assert entry["signer"] == "ben"
+    # As ssh-keygen -l shows it.
+    shown = subprocess.run(
+        ["ssh-keygen", "-l", "-f", f"{path}.pub"], check=True, timeout=60, capture_output=True
+    )
+    assert entry["key"] in shown.stdout.decode()
+
+
+def test_a_passphrase_signs(tmp_path: Path, file_url: Remote) -> None:
+    """Who opens the repository by the recovery passphrase administers it."""
+    ana = Machine(tmp_path / "ana", {"DORKY_PASSPHRASE": "correct horse battery staple"})
+    ana("init", file_url.url, "--name", "ana", "--recovery", "passphrase")
+    ana.commit({".env": "A=1\n"})
+    ana("push")
+    other = cloned(ana, "other")
+    other("pull")
+    other.commit({"o": "1\n"}, "after the loss")
+    other("push")
+    other("team", "remove", "ana")
+    other("team", "add", "ana", other("key", "gen", "--json").json["recipient"])
+    ana("pull", code=0)  # by the passphrase, which is in the environment
+    assert ana("log", "--json").json[0]["signer"] == "recovery"
+
+
+# --- groups ---------------------------------------------------------------------------------
+
+
+def test_a_groups_keys_made_again_from_the_first_on(tmp_path: Path, file_url: Remote) -> None:
+    """By an administrator outside the group, for a clone that has seen nothing."""
+    ana = started(tmp_path / "ana", file_url, {".env": "A=1\n"}, "--name", "ana")
+    ben = cloned(ana, "ben")
+    admit(ana, ben, "ben", "admin")
+    ben("pull")
+    ana("group", "add", "prod", "env/prod/**")
+    ana.commit({"env/prod/.env": "URL=true\n"}, "prod")
+    ana("push")
+    ben("pull")
+    forge = Forge(ben)
+    (prod,) = forge.root.roster.groups
+    own = [each for each in forge.header.epochs if each.group != prod.id]
+    bare = msgspec.structs.replace(forge.header, epochs=tuple(own))
+    heirs = [key for each in forge.root.roster.members for key in each.recipients]
+    held = [each for each in forge.vault._by_id.values() if each.group != prod.id]
+    header, opened = vault.begin_epoch(bare, vault.Vault(bare.repository, held), prod.id, heirs)
+    known = roster.sealed(forge.root.roster, forge.root.roster, opened)
+    forge.vault = opened
+    inline = tuple(each for each in forge.root.inline if opened.group_of(each.data))
+    for changes in (
+        {"roster": known},
+        {"roster": known, "team": forge.entry(known, header), "before": forge.root.team},
+    ):
+        data = forge.encode(header=header, inline=(*inline, *forge.inline), **changes)
+        driver_of(file_url).put("root", data)
+        for machine in (ana, fresh(ana)):
+            before = machine.files()
+            machine("pull", code=7)
+            assert machine.files() == before
 
 
 # --- joining --------------------------------------------------------------------------------

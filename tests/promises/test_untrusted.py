@@ -86,7 +86,7 @@ def test_a_dorkyrc_without_a_word_is_no_word(plain: Machine) -> None:
     url = vault(plain)
     ben = plain.another("ben")
     for text in (
-        f'version = 1\n[remotes.origin]\nurl = "{url}"\n',
+        f'version = 2\n[remotes.origin]\nurl = "{url}"\n',
         (plain.project / ".dorkyrc").read_text().replace("unencrypted = true\n", ""),
     ):
         rc(ben, text)
@@ -132,7 +132,7 @@ def test_a_branch_does_not_turn_a_clone_into_an_open_one(
     if whole:
         rc(ana, (plain.project / ".dorkyrc").read_text())
     else:
-        text = f'version = 1\n[repository]\nunencrypted = true\n[remotes.origin]\nurl = "{url}"\n'
+        text = f'version = 2\n[repository]\nunencrypted = true\n[remotes.origin]\nurl = "{url}"\n'
         rc(ana, text)
     for command in ("push", "sync", "pull", "fetch"):
         said = ana.run(command)
@@ -161,7 +161,7 @@ def test_an_open_root_in_place_of_an_encrypted_one(ana: Machine, file_url: Remot
     path = Path(file_url.url) / "root"
     header, _ = roots.read_header(path.read_bytes(), "")
     forged = roots.encode(
-        Header(1, header.repository, ()), Root(99, "0" * 32), Vault(header.repository, ())
+        Header(2, header.repository, ()), Root(99, "0" * 32), Vault(header.repository, ())
     )
     path.write_bytes(forged)
     for machine in (ana, ben, carl):
@@ -202,7 +202,7 @@ def test_a_clone_may_demand_one(ana: Machine, file_url: Remote) -> None:
 
 # --- names in trees -----------------------------------------------------------------------------
 
-RC = b'version = 1\n[remotes.origin]\nendpoint = "https://evil.example"\nprofile = "prod-admin"\n'
+RC = b'version = 2\n[remotes.origin]\nendpoint = "https://evil.example"\nprofile = "prod-admin"\n'
 SPELLINGS = [
     *(".dorkyrc", ".DorkyRC", ".dorkyrc.", ".dorkyrc ", ".dorkyrc::$DATA", "DORKYR~1", "dorkyr~2"),
     *(".dork\u200cyrc", ".dorkyr\uff43", "\uff0edorkyrc", "git~2", "dorky~3"),
@@ -263,7 +263,7 @@ def test_a_dorkyrc_does_not_come_out_of_a_bucket(ana: Machine, forge: RawForge, 
 
 def test_no_dorkyrc_is_staged(ana: Machine) -> None:
     for name in ("sub/.dorkyrc", "sub/.DORKYRC", "sub/DORKYR~1"):
-        ana.write(name, "version = 1\n")
+        ana.write(name, "version = 2\n")
         said = ana("stage", name, code=2)
         assert "can't be stored" in said.error
     ana.write("sub/other", "1")
@@ -430,7 +430,7 @@ def victim(tmp_path: Path) -> Machine:
 
 
 def s3(machine: Machine, text: str, url: str = "s3://acme-vault/x") -> None:
-    rc(machine, f'version = 1\n[remotes.origin]\nurl = "{url}"\n{text}')
+    rc(machine, f'version = 2\n[remotes.origin]\nurl = "{url}"\n{text}')
 
 
 @pytest.mark.parametrize(
@@ -720,7 +720,7 @@ def test_a_link_shows_nothing_of_what_it_leads_to(ana: Machine, tmp_path: Path) 
 )
 def test_values_that_lead_astray(tmp_path: Path, text: str) -> None:
     path = tmp_path / ".dorkyrc"
-    path.write_text(f"version = 1\n[remotes.origin]\n{text}\n")
+    path.write_text(f"version = 2\n[remotes.origin]\n{text}\n")
     with pytest.raises(errors.BadConfig) as caught:
         config.read(path, "project")
     assert caught.value.message.isprintable()
@@ -741,7 +741,7 @@ def test_endpoints_that_there_are(endpoint: str) -> None:
 
 def test_a_byte_order_mark_is_said(tmp_path: Path) -> None:
     path = tmp_path / ".dorkyrc"
-    path.write_bytes(b"\xef\xbb\xbfversion = 1\n")
+    path.write_bytes(b"\xef\xbb\xbfversion = 2\n")
     with pytest.raises(errors.BadConfig):
         config.read(path, "project")
 

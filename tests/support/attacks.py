@@ -24,7 +24,7 @@ from dorky.remote import authority
 from dorky.remote import root as roots
 from dorky.remote.fetch import fetch
 from dorky.remote.push import remember
-from dorky.store import history
+from dorky.store import directories, history
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
 FILE, DIRECTORY, LINK = 0o100600, 0o040000, 0o120000
@@ -147,7 +147,7 @@ class Forge:
 
     def entries(self) -> tuple[Entry, ...]:
         """The root directory of all."""
-        return history.read_tree(self.repo.store, self.trees[ALL]).entries
+        return directories.read(self.repo.store, self.trees[ALL], ALL)
 
     def everybodys(self, *new: Entry) -> str:
         """The tree of all, with entries added to its root, or put in the place of others."""

@@ -184,7 +184,7 @@ def mended(data: bytes) -> bytes:
     return data[:-32] + hashlib.sha256(data[:-32]).digest()
 
 
-_ROOTS = (errors.CorruptRoot, errors.FormatTooNew, errors.ForgedGroup)
+_ROOTS = (errors.CorruptRoot, errors.FormatTooNew, errors.FormatTooOld, errors.ForgedGroup)
 
 
 def _read_root(data: bytes, opened: Vault | None) -> None:
@@ -204,7 +204,8 @@ _HEADERS += [msgspec.structs.replace(_HEADERS[0], locked=_LOCKS)]
 
 @_target(
     "header",
-    *(errors.CorruptRoot, errors.FormatTooNew, errors.NoKey, errors.WrongKey),
+    *(errors.CorruptRoot, errors.FormatTooNew, errors.FormatTooOld),
+    *(errors.NoKey, errors.WrongKey),
     seeds=[model.encode(each) for each in _HEADERS],
 )
 def _header(clear: bytes) -> None:
@@ -247,16 +248,15 @@ def _targets_of(name: str, header: Header, opened: Vault) -> None:
     @_target(f"{name} tail", errors.CorruptPack, seeds=[data[packed.tail :]])
     def _tail(tail: bytes) -> None:
         # Whoever lists a pack says how large it is: any size that the bytes may have.
-        size = packed.tail + len(tail)
-        _read_tail(msgspec.structs.replace(packed, size=size), tail, opened)
+        _read_tail(_listed(tail, packed), tail, opened)
 
     @_target(f"{name} index", errors.CorruptPack, seeds=[_index(data, opened)])
     def _index_body(body: bytes) -> None:
         index = opened.close(codec.compress(body), "index")
-        _, start = pack.read_footer(ONE, data, len(data))
-        made = data[:start] + index + struct.pack(">QI8s", packed.tail, len(index), b"DORKYPK1")
-        listed = Pack(ONE, len(made), packed.tail, opened.epochs)
-        _read_tail(listed, made[packed.tail :], opened)
+        _, start, digest = pack.read_footer(ONE, data, len(data))
+        footer = struct.pack(">QI32s8s", packed.tail, len(index), digest, b"DORKYPK2")
+        tail = data[packed.tail : start] + index + footer
+        _read_tail(_listed(tail, packed), tail, opened)
 
     for kind, body in BODIES.items():
         _targets_of_object(name, kind, body, opened)
@@ -308,8 +308,13 @@ def _targets_of_object(name: str, kind: Kind, body: bytes, opened: Vault) -> Non
         assert opened.read(kind, object_id, sealed) == body
 
 
+def _listed(tail: bytes, packed: Pack) -> Pack:
+    name, size = hashlib.sha256(tail).hexdigest(), packed.tail + len(tail)
+    return Pack(name, size, packed.tail, packed.epochs)
+
+
 def _index(data: bytes, opened: Vault) -> bytes:
-    _, start = pack.read_footer(ONE, data, len(data))
+    _, start, _ = pack.read_footer(ONE, data, len(data))
     return codec.inflate(opened.open(data[start : -pack.FOOTER], "index"), limit=1 << 20)
 
 
@@ -324,10 +329,10 @@ for _name, _made in REPOSITORIES.items():
     _targets_of(_name, *_made)
 
 
-@_target("footer", errors.CorruptPack, seeds=[_pack(REPOSITORIES["plain"][1])[1][-40:]])
+@_target("footer", errors.CorruptPack, seeds=[_pack(REPOSITORIES["plain"][1])[1][-80:]])
 def _footer(data: bytes) -> None:
     for size in (1 << 20, (1 << 63) - 1):
-        tail, index = pack.read_footer(ONE, data, size)
+        tail, index, _ = pack.read_footer(ONE, data, size)
         assert 8 <= tail <= index <= size - pack.FOOTER
 
 
@@ -436,7 +441,7 @@ def _locked(data: bytes) -> None:
 
 # --- text -----------------------------------------------------------------------------------
 
-RC = b"""version = 1
+RC = b"""version = 2
 portable_names = false # why not
 
 [repository]
@@ -457,7 +462,7 @@ def _directory() -> Path:
 
 @_target(
     ".dorkyrc",
-    *(errors.BadConfig, errors.ConfigTooNew),
+    *(errors.BadConfig, errors.ConfigTooNew, errors.FormatTooOld),
     seeds=[RC, b'remotes = { b = { url = "x" } }\n'],
 )
 def _rc(data: bytes) -> None:
@@ -481,7 +486,7 @@ def _changed_rc(data: bytes) -> None:
     except errors.DorkyError:
         assert path.read_bytes() == data
         raise
-    with contextlib.suppress(errors.BadConfig, errors.ConfigTooNew):
+    with contextlib.suppress(errors.BadConfig, errors.ConfigTooNew, errors.FormatTooOld):
         assert config.read(path, "project")["remotes.origin.url"] == "x"
 
 

@@ -49,7 +49,7 @@ class Watcher:
                 continue
             self._packs.add(path.name)
             content = path.read_bytes()
-            tail, _ = pack.read_footer(path.name, content, len(content))
+            tail, _, _ = pack.read_footer(path.name, content, len(content))
             for epochs in range(held.epochs, 0, -1):  # it may be from before a rotation
                 packed = Pack(path.name, len(content), tail, epochs)
                 with contextlib.suppress(errors.CorruptPack):
@@ -81,7 +81,7 @@ class Watcher:
         for opened in self.vaults.values():
             if opened.group_of(stored) is not None:
                 body = opened.open(stored, f"{kind.value}\0{name}")
-                self.bodies[name] = codec.inflate(body, limit=kind.limit)
+                self.bodies[name] = codec.inflate(body, limit=kind.limit, padded=True)
                 for marker in MARKER.findall(self.bodies[name]):
                     self.found.setdefault(marker, set()).add(key)
                 return

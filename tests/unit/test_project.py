@@ -351,7 +351,7 @@ RC = {
     "unknown setting": ("remote = 's3://acme'", 3, "no setting remote"),
     "wrong type": ("version = 'one'", 3, "malformed"),
     "a credential": ("[user]\nname = 'Ana'", 3, "may only stand in"),
-    "newer": ("version = 2", 3, "newer dorky"),
+    "newer": ("version = 3", 3, "newer dorky"),
 }
 
 
@@ -396,7 +396,7 @@ def test_a_dorkyrc_with_another_fingerprint(ana: Machine) -> None:
 
 def test_a_dorkyrc_without_a_remote(ana: Machine) -> None:
     fresh = ana.another("fresh")
-    fresh.write(".dorkyrc", "version = 1\n")
+    fresh.write(".dorkyrc", "version = 2\n")
     said = fresh("pull", code=3)
     assert said.hint.startswith("dorky remote add origin")
     assert not fresh.own.exists()

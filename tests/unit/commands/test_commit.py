@@ -304,10 +304,10 @@ def test_a_project_that_was_never_set_up_here(tmp_path: Path, repo: Repository) 
 @pytest.mark.parametrize(
     ("text", "kind"),
     [
-        ("version = 2\n", errors.ConfigTooNew),
+        ("version = 3\n", errors.ConfigTooNew),
         ("version = 'one'\n", errors.BadConfig),
         ("this is no TOML", errors.BadConfig),
-        ("version = 1\nno.such = 'x'\n", errors.BadConfig),
+        ("version = 2\nno.such = 'x'\n", errors.BadConfig),
         ("identity = 'x'\n", errors.BadConfig),
     ],
 )

@@ -41,7 +41,7 @@ def test_all_is_well(ana: Machine) -> None:
     assert list(found) == [
         *("settings", "identity", "state", "database", "merge", "files", "second copy"),
         *("drafts", "space", "git", "hooks", "remote", "key", "recovery", "groups", "team"),
-        *("known", "writing", "clock"),
+        *("newest", "known", "writing", "clock"),
     ]
     assert "2 keys open" in ana("doctor").out
 

@@ -124,10 +124,12 @@ def test_a_flipped_byte_of_a_commit(ana: Machine) -> None:
     with ana.repo() as repo:
         at = next(at for at in repo.store.locations(victim.name) if at.kind.value == "commit")
     flip(victim, at.offset + at.length - 1)
-    (finding,) = fsck(ana, code=7)["findings"]
+    finding, found = sorted(fsck(ana, code=7)["findings"], key=lambda each: each["code"])
     assert finding["code"] == "corrupt-object"
     assert finding["subject"] == at.id
     assert "main needs it" in finding["about"]
+    assert (found["code"], found["subject"]) == ("corrupt-pack", victim.name)
+    assert "its tail has another hash" in found["about"]
 
 
 def test_a_damaged_commit_that_the_remote_has(ana: Machine) -> None:

@@ -14,7 +14,7 @@ from dorky import errors
 from dorky.merge.diff import LIMIT
 from dorky.repo import Repository
 from dorky.results import Diff, FileDiff
-from dorky.store import history
+from dorky.store.contents import chunks_of
 
 
 def write(**contents: str) -> None:
@@ -167,7 +167,7 @@ def test_what_is_not_here_is_fetched(tmp_path: Path, file_url: Remote) -> None:
     ben("pull")
     with ben.repo() as repo:
         (old,) = repo.ls("HEAD~1")
-        pieces = history.chunks_of(repo.store, [old.content])[old.content]
+        pieces = list(chunks_of(repo.store, old.content))
         assert repo.store.missing(pieces) == set(pieces)
         assert only(repo.diff(["HEAD~1"])).added == 9000
         assert not repo.store.missing(pieces)

@@ -49,7 +49,7 @@ def everything_readable(machine: Machine) -> list[bytes]:
         for each in remote.driver.list("packs/"):
             size = each.size
             data = remote.driver.get_range(each.key, 0, size)
-            tail, _ = pack.read_footer(each.key, data[-pack.FOOTER :], size)
+            tail, _, _ = pack.read_footer(each.key, data[-pack.FOOTER :], size)
             held = pack.Pack(each.key.removeprefix("packs/"), size, tail, vault.epochs)
             for at in pack.read_tail(held, data[tail:], vault):
                 stored = data[at.offset : at.offset + at.length]

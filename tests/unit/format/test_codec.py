@@ -20,7 +20,7 @@ from dorky.format.model import KiB, MiB
 
 
 def packed(body: bytes, length: int, tag: int = codec.ZSTD) -> bytes:
-    return struct.pack(">BI", tag, length) + body
+    return struct.pack(">BII", tag, length, len(body)) + body
 
 
 def zstd(body: bytes) -> bytes:
@@ -43,9 +43,9 @@ def repeated(count: int, *, last: bool = False) -> bytes:
 @pytest.mark.parametrize(
     ("data", "body"),
     [
-        ("0000000000", b""),
-        ("00000000064b45593d310a", b"KEY=1\n"),
-        ("010000007828b52ffd20786d0000304b45593d310a01002f692902", b"KEY=1\n" * 20),
+        ("000000000000000000", b""),
+        ("0000000006000000064b45593d310a", b"KEY=1\n"),
+        ("01000000780000001628b52ffd20786d0000304b45593d310a01002f692902", b"KEY=1\n" * 20),
     ],
 )
 def test_vectors(data: str, body: bytes) -> None:
@@ -104,7 +104,7 @@ HELLO = zstd(b"hello")
         pytest.param(b"\0\0\0\0", id="half a prefix"),
         pytest.param(packed(b"hell", 5, codec.NONE), id="stored, short"),
         pytest.param(packed(b"hello!", 5, codec.NONE), id="stored, long"),
-        pytest.param(packed(b"hello", 5, 2), id="codec 2"),
+        pytest.param(packed(b"hello", 5, 5), id="codec 5"),
         pytest.param(packed(b"hello", 5, 255), id="codec 255"),
         pytest.param(packed(b"", 5), id="no frame"),
         pytest.param(packed(b"", 0), id="no frame for nothing"),
@@ -171,7 +171,8 @@ resource.setrlimit(resource.RLIMIT_AS, (room, room))
 for bomb in bombs:
     for length in (0, 1, 1000, 4 << 20, 1 << 28, 0xFFFFFFFF):
         try:
-            codec.inflate(struct.pack(">BI", 1, length) + bomb, limit=4 << 20)
+            head = struct.pack(">BII", 1, length, len(bomb))
+            codec.inflate(head + bomb, limit=4 << 20)
         except codec.CodecError:
             continue
         raise SystemExit(f"{bomb[:20]} passed as {length} bytes")

@@ -60,9 +60,9 @@ COMMIT = Commit(
     "ab" * 20,
     {"z": "1", "y": "2"},
 )
-HEADER = Header(1, REPOSITORY, (Epoch("all", 1, ONE, b"wrapped"),))
+HEADER = Header(2, REPOSITORY, (Epoch("all", 1, ONE, b"wrapped"),))
 LATER = Header(
-    1,
+    2,
     REPOSITORY,
     (
         Epoch("all", 1, ONE),
@@ -118,12 +118,12 @@ VECTORS: dict[str, tuple[Any, str]] = {
     ),
     "header": (
         HEADER,
-        f'{{"format":1,"repository":"{REPOSITORY}","epochs":[{{"group":"all","epoch":1,'
+        f'{{"format":2,"repository":"{REPOSITORY}","epochs":[{{"group":"all","epoch":1,'
         f'"commitment":"{ONE}","wrapped":"d3JhcHBlZA=="}}]}}',
     ),
     "later header": (
         LATER,
-        f'{{"format":1,"repository":"{REPOSITORY}","epochs":['
+        f'{{"format":2,"repository":"{REPOSITORY}","epochs":['
         f'{{"group":"all","epoch":1,"commitment":"{ONE}"}},'
         f'{{"group":"{OPS}","epoch":1,"commitment":"{TWO}","wrapped":"dGhlaXJz"}},'
         f'{{"group":"all","epoch":2,"commitment":"{THREE}","wrapped":"d3JhcHBlZA==",'
@@ -134,8 +134,8 @@ VECTORS: dict[str, tuple[Any, str]] = {
         '"mailbox":"age1mailbox"}',
     ),
     "plain header": (
-        Header(1, REPOSITORY, ()),
-        f'{{"format":1,"repository":"{REPOSITORY}","epochs":[]}}',
+        Header(2, REPOSITORY, ()),
+        f'{{"format":2,"repository":"{REPOSITORY}","epochs":[]}}',
     ),
     "root": (
         ROOT,
@@ -177,17 +177,17 @@ def test_canonical_bytes(name: str) -> None:
         (
             Kind.TREE,
             "99e8b9363b8d2a89c4ea8fcf64e584efeb976975d2bb78cf1806eba8247c7524",
-            "9e70771c70d8eb7a08efd1b16e10cb9bdc8cb1da6084b3cb817b80557df93316",
+            "44c4cfdcdd2d0a58041c561462e83ab180c554a1341c524567b8f5be99c80d1a",
         ),
         (
             Kind.CHUNKS,
             "fbec7deb5f405b04d73679b7455e9d1ead52a4045d51611e6db64d276c61841d",
-            "32eae4eebdda852336b5931fa0fb689c91dc6551be6e65954b3ec3ed3fc14ca3",
+            "4f728d37139c8d180729c120e62a7d276f91626b631ccb5240ce3d029331d3fa",
         ),
         (
             Kind.COMMIT,
             "79b1743dd0d6b0d397d656f0ccef90f4928ccc50e72201b521f44697511fe8f7",
-            "f841da46adc3f7e0b1e5ebc8021e0a6b0ee833c500f902355e4d75d39de6c4e3",
+            "b8eb26642b84a8e1b82bca529424fd7cae2b1087ff8affd64bd0698c25d06490",
         ),
     ],
 )
@@ -635,7 +635,7 @@ def refused(header: Header, place: int, match: str, **change: object) -> None:
     epochs = list(header.epochs)
     epochs[place] = msgspec.structs.replace(epochs[place], **change)
     with pytest.raises(ValueError, match=match):
-        Header(1, REPOSITORY, tuple(epochs))
+        Header(2, REPOSITORY, tuple(epochs))
     body = msgspec.json.encode({"format": 1, "repository": REPOSITORY, "epochs": epochs})
     with pytest.raises(Malformed, match=match):
         model.decode(Header, body)
@@ -771,7 +771,7 @@ def test_whatever_it_is_the_answer_is_a_typed_error(body: bytes) -> None:
 
 
 def test_headers_alone_may_hold_unknown_fields_but_no_endless_ones() -> None:
-    plain = b'{"format":1,"repository":"%s","epochs":[],"x":%s}'
+    plain = b'{"format":2,"repository":"%s","epochs":[],"x":%s}'
     assert model.decode(Header, plain % (REPOSITORY.encode(), b"[[1]]"))
     with contextlib.suppress(Malformed):
         model.decode(Header, plain % (REPOSITORY.encode(), DEEP))

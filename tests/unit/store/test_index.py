@@ -16,7 +16,7 @@ import pytest
 from dorky.format.model import Tree
 from dorky.repo import Repository
 from dorky.results import Change
-from dorky.store import history
+from dorky.store import directories
 from dorky.store import index as index_module
 from dorky.store.database import Database
 from dorky.store.index import Index, Row
@@ -451,13 +451,13 @@ def test_only_directories_with_staged_files_are_read(
     Path("d/a").write_text("two")
     repo.stage(["d/a"])
     trees = []
-    really = history.read_tree
+    really = directories.read_node
 
     def spy(store: Store, tree: str, group: str | None = None) -> Tree:
         trees.append(tree)
         return really(store, tree, group)
 
-    monkeypatch.setattr(history, "read_tree", spy)
+    monkeypatch.setattr(directories, "read_node", spy)
     assert repo.status().staged == (Change("d/a", "modified"),)
     assert len(trees) == 2
     monkeypatch.setattr(index_module, "_FEW", 1)

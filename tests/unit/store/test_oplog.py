@@ -1,13 +1,11 @@
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
 
-from dorky.store import database as databases
 from dorky.store import oplog
 from dorky.store.database import Database
 from dorky.store.index import Index, Row
@@ -140,18 +138,3 @@ def test_all_operations_are_forgotten(database: Database) -> None:
     oplog.forget(database)
     assert oplog.log(database) == []
     assert oplog.named(database) == (set(), set())
-
-
-def test_a_database_of_the_first_layout_is_brought_up_to_date(tmp_path: Path) -> None:
-    path = tmp_path / "dorky.db"
-    old = sqlite3.connect(path)
-    old.executescript(databases._LAYOUTS[0] + "PRAGMA user_version=1;")
-    old.execute("INSERT INTO refs VALUES ('main', ?)", (A,))
-    old.commit()
-    old.close()
-    for _ in range(2):
-        opened = Database(path)
-        with recording(opened, "x"):
-            opened.set_ref("main", B)
-        assert oplog.replaced(opened, 1).refs == {"main": A}
-        opened.close()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import random
 import struct
 from collections.abc import Iterable, Iterator
 
@@ -25,6 +27,7 @@ PLAIN = Vault(REPOSITORY, [])
 vaults = pytest.mark.parametrize("vault", [SEALED, PLAIN], ids=["sealed", "plain"])
 
 Objects = list[tuple[Kind, bytes]]
+LAST = [Kind.CHUNK, None, Kind.COMMIT, Kind.TEAM]
 SOME: Objects = [
     (Kind.TREE, b'{"entries":[]}'),
     (Kind.CHUNK, b"KEY=1\n"),
@@ -48,6 +51,10 @@ def claimed(packed: Pack, **change: int) -> Pack:
     return msgspec.structs.replace(packed, **change)
 
 
+def whole(packed: Pack, *blocks: bytes) -> bool:
+    return pack.is_whole(packed.id, blocks, packed.tail)
+
+
 def tail_of(packed: Pack, data: bytes, vault: Vault) -> list[Location]:
     return read_tail(packed, data[packed.tail :], vault)
 
@@ -62,28 +69,40 @@ VECTORS = {
     "sealed": (
         SEALED,
         """
-        444f524b59504b31914607719f98d91e6465666768696a6b6c6d6e6f707172737475767778797a7b0c58465f
-        87061da2c29140bc19b745a408f042c538ec0c525da9dc914607719f98d91e6465666768696a6b6c6d6e6f70
-        7172737475767778797a7b0c58465f8f367a9e91d43845b2ab9b357e42ffca676584757c76f44e73fe0fb782
-        b3c2914607719f98d91e6465666768696a6b6c6d6e6f707172737475767778797a7b0c58465feb293d9d98c8
-        2346bcb4d4614a6ff39940d0e5951e68ba619a695e1835c560d45ec7b2405ec37b38c3696f33f27f0e4bf28d
-        25314f9aa69121764fcba9ec0aaacc2ef5a459c1ddd931383a802518c97ab1a7b8c88209d529cbea47f7d546
-        8462dd3d76ab74cb0173e40d045ff8ef7e999697df2c120357a6ee0a4100000000000000430000009f444f52
-        4b59504b31
+        444f524b59504b32876fbaf89ba122436465666768696a6b6c6d6e6f707172737475767778797a7b23304adf
+        dba20c8352b82597a6bad86f22b60ed5166875655d0085f88fb09f8240567844701fde2b096f2d30d5af535d
+        2e1385ffc4713b53b017a873b7ca5cebace0cd010c901e56483cac5cdcacec9dddf09c8e931f71177a295fb7
+        a4dfff58a658fc6d9512272096af9eae171b32364ea60802fc555d146188a615bfbd26366006055c3d035ce5
+        7965b36c2791fb926ef0627bdcdcca237df54f36fcbe92703b49f50e1403c9c6ef2bb6be7c3e7986236cca7b
+        2eae8a98c8f32379e969586381df5c992534b2c76c27fa33d22d03fccf62bd29781fc6f727debb2b6212111f
+        b26b75b983902bb58788518975e723ba03c3f77f6ea4ca42b3ed795c93ff2df24101775aeac9546e31f3a23d
+        6ece6865876fbaf89ba122436465666768696a6b6c6d6e6f707172737475767778797a7b23304adfd3a20c83
+        5a8842abf5ffa00647c52cef4d3508655d0085f88fb09f8240567844701fde2b096f2d30d5af535d2e1385ff
+        c4713b53b017a873b7ca5cebace0cd010c901e56483cac5cdcacec9dddf09c8e931f71177a295fb7a4dfff58
+        a658fc6d9512272096af9eae171b32364ea60802fc555d146188a615bfbd26366006055c3d035ce57965b36c
+        2791fb926ef0627bdcdcca237df54f36fcbe92703b49f50e1403c9c6ef2bb6be7c3e7986236cca7b2eae8a98
+        c8f32379e969586381df5c992534b2c76c27fa33d22d03fccf62bd29781fc6f727debb2b6212111fb26b75b9
+        83902bb58788518975e723ba03c3f77f6ea4ca42b3ed795c93ff2df2945d1b67c9baf50d5c9b0857c3d03a70
+        876fbaf89ba122436465666768696a6b6c6d6e6f707172737475767778797a7b23304adfb7a20c833e9705a8
+        fce3bb0549da63bb791804172e0124b0bbcd1d7b93c6c3418d605c32cabc741f9838f30efdf59cd34d494916
+        4cdaa873b7ca5cebace8cd010da01d47bf84b86bef5580c491f1acbbfabee7d2c7ff8d4fc4abdc973ea1f8f8
+        5982062096af9eae171a0a364ea73850c95c1e4467a6cb76591424a7d8efcc0000000000000138000000a395
+        b2c56099faecf168f6697309ad80a3bf4ae148cf388173da7d6f107634fef7444f524b59504b32
         """,
-        Pack("82c660190ae75ef0387b44fee2712911c5163814c5cf81a19e3468dcf09768f6", 313, 67, 1),
-        [(8, 59), (67, 67)],
+        Pack("91ba2c3e97059e00e6b837776ba1ac6f60bcf96f024e28d6b051cd616682ba55", 831, 312, 1),
+        [(8, 304), (312, 304)],
     ),
     "plain": (
         PLAIN,
         """
-        444f524b59504b3100000000064b45593d310a000000000e7b22656e7472696573223a5b5d7d000000006a64
-        65666768696a6b6c6d6e6f7071727301c8ae12c6064cfb39a18736cbec29f9449d1f2623adaeafe28e9e9e2e
-        1ac887a800000000000000080000000b03f6c51009171c1dc96929ce90acb98639abdc1223313f1c070333c6
-        2e113ccfd500000000000000130000001300000000000000130000006f444f524b59504b31
+        444f524b59504b320000000006000000064b45593d310a000000000e0000000e7b22656e7472696573223a5b
+        5d7d000000006a0000006a6465666768696a6b6c6d6e6f7071727301c8ae12c6064cfb39a18736cbec29f944
+        9d1f2623adaeafe28e9e9e2e1ac887a800000000000000080000000f03f6c51009171c1dc96929ce90acb986
+        39abdc1223313f1c070333c62e113ccfd500000000000000170000001700000000000000170000007314bc98
+        d383e506b173dfc10f87e2c76cf366d45e3f680e01ef262a616b26738e444f524b59504b32
         """,
-        Pack("086bf51108442f3f8801911d7cb04991e6e682dee52d437b80405abddab2cc2e", 169, 19, 0),
-        [(8, 11), (19, 19)],
+        Pack("ff4f132f9114d0fd3955fab39a7b54359b0a8e0214b4a8c60d13531b3e3f8456", 213, 23, 0),
+        [(8, 15), (23, 23)],
     ),
 }
 
@@ -92,7 +111,7 @@ VECTORS = {
 def test_vectors(name: str) -> None:
     vault, text, packed, places = VECTORS[name]
     data = bytes.fromhex(text)
-    assert pack.name_of([data]) == packed.id
+    assert whole(packed, data)
     locations = tail_of(packed, data, vault)
     assert [(at.kind, at.offset, at.length) for at in locations] == [
         (Kind.CHUNK, *places[0]),
@@ -118,7 +137,8 @@ def test_what_is_written_is_found_again(objects: Objects, vault: Vault) -> None:
     assert len(writer) == len(objects)
     foreseen = writer.size
     packed, data = writer.finish(), file.getvalue()
-    name = pack.name_of([data[:5], data[5:]])
+    assert whole(packed, data[:5], data[5:])
+    name = hashlib.sha256(data[packed.tail :]).hexdigest()
     assert packed == Pack(name, len(data), packed.tail, 1 if vault.sealed else 0)
     assert packed.size <= foreseen
 
@@ -126,14 +146,15 @@ def test_what_is_written_is_found_again(objects: Objects, vault: Vault) -> None:
     assert locations == writer.locations
     found = sorted((at.kind, body_of(at, data, vault)) for at in locations)
     assert found == sorted(objects)
-    # All of the data, then all of the rest, each without gaps and in the order of writing.
+    # Data, trees and chunk lists, commits, the team's log: each without gaps, in order of writing.
     assert [at.kind for at in locations] == sorted(
-        (kind for kind, _ in objects), key=lambda kind: kind is not Kind.CHUNK
+        (kind for kind, _ in objects), key=lambda kind: LAST.index(kind) if kind in LAST else 1
     )
     ends = [8, *(at.offset + at.length for at in locations)]
     assert [at.offset for at in locations] == ends[:-1]
     assert packed.tail == 8 + sum(at.length for at in locations if at.kind is Kind.CHUNK)
-    assert read_footer(packed.id, data[-FOOTER:], len(data)) == (packed.tail, ends[-1])
+    digest = hashlib.sha256(data[: packed.tail]).digest()
+    assert read_footer(packed.id, data[-FOOTER:], len(data)) == (packed.tail, ends[-1], digest)
 
 
 @vaults
@@ -178,25 +199,69 @@ def flips(data: bytes) -> Iterator[tuple[int, bytes]]:
 def test_a_flipped_byte_never_gives_another_body(vault: Vault) -> None:
     packed, data = write(SOME, vault)
     bodies = {vault.object_id(kind, body): body for kind, body in SOME}
-    offsets = read_footer(packed.id, data, len(data))
     for place, damaged in flips(data):
-        # Whoever reads the whole pack compares its name.
-        assert pack.name_of([damaged]) != packed.id
-        try:
-            locations = tail_of(packed, damaged, vault)
-        except errors.CorruptPack:
-            assert place >= offsets[1]
+        assert not whole(packed, damaged)
+        if place >= packed.tail:
+            with pytest.raises(errors.CorruptPack, match="its tail has another hash"):
+                tail_of(packed, damaged, vault)
             continue
-        assert vault is PLAIN or place < offsets[1]
         read: dict[ObjectId, bytes] = {}
-        for at in locations:
+        for at in tail_of(packed, damaged, vault):
             try:
                 read[at.id] = body_of(at, damaged, vault)
             except errors.CorruptObject:
                 continue
         assert read.items() <= bodies.items()
-        if len(MAGIC) <= place < offsets[1]:
+        if place >= len(MAGIC):
             assert len(read) == len(bodies) - 1
+
+
+@vaults
+def test_damage_of_the_data_is_found_without_a_key(vault: Vault) -> None:
+    noise = [(Kind.CHUNK, random.Random(n).randbytes(9000)) for n in range(4)]
+    packed, data = write([*SOME, *noise], vault)
+    first, second = [at for at in tail_of(packed, data, vault) if at.length > 8000][:2]
+    a, b = (data[at.offset : at.offset + at.length] for at in (first, second))
+    swapped = data[: first.offset] + b + a + data[second.offset + second.length :]
+    page = first.offset + 4096
+    for damaged in (
+        swapped,
+        data[:page] + bytes(4096) + data[page + 4096 :],
+        data[:page] + data[page + 1 :],
+        data[:page] + b"\0" + data[page:],
+        data[: packed.tail] + b"\0" + data[packed.tail :],
+        data + b"\0",
+        data[:-1],
+        data[packed.tail :],
+        data[: packed.tail],
+        b"",
+    ):
+        assert damaged != data
+        assert not whole(packed, damaged)
+    # Nor with another tail, whoever has written it.
+    other, more = write(noise, vault)
+    assert whole(other, more)
+    assert not whole(packed, data[: packed.tail], more[other.tail :])
+    assert not pack.is_whole(other.id, [data[: packed.tail], more[other.tail :]], packed.tail)
+    for tail in (0, packed.tail - 1, packed.tail + 1, len(data)):
+        assert not pack.is_whole(packed.id, [data], tail)
+
+
+@vaults
+def test_whoever_swaps_the_data_of_a_pack_gains_nothing(vault: Vault) -> None:
+    """The root lists the name, which the tail has: its data is whatever the bucket gives."""
+    packed, data = write([(Kind.CHUNK, b"old" * 40), (Kind.CHUNK, b"new" * 40)], vault)
+    old, new = tail_of(packed, data, vault)
+    assert old.length == new.length
+    stored = [data[at.offset : at.offset + at.length] for at in (old, new)]
+    forged = codec.compress(b"bad" * 40)
+    for other in (*reversed(stored), forged.ljust(old.length, b"\0"), forged):
+        bucket = data[: old.offset] + other + data[old.offset + len(other) :]
+        places = tail_of(packed, bucket, vault)  # the tail is right
+        if other != stored[0]:
+            with pytest.raises(errors.CorruptObject):
+                body_of(places[0], bucket, vault)
+            assert not whole(packed, bucket)
 
 
 @vaults
@@ -216,11 +281,15 @@ def test_every_truncation_is_found(vault: Vault) -> None:
 @vaults
 def test_the_root_and_the_footer_agree(vault: Vault) -> None:
     packed, data = write(SOME, vault)
-    for tail in (8, packed.tail - 1, packed.tail + 1, packed.size - FOOTER):
-        with pytest.raises(errors.CorruptPack, match="not where the root says"):
-            tail_of(claimed(packed, tail=tail), data, vault)
-    with pytest.raises(errors.CorruptPack, match="truncated"):
-        tail_of(claimed(packed, tail=packed.size), data, vault)
+    for tail in (8, packed.tail - 1, packed.tail + 1, packed.size - FOOTER, packed.size):
+        lie = claimed(packed, tail=tail)
+        with pytest.raises(errors.CorruptPack, match="another hash"):
+            tail_of(lie, data, vault)
+        # Nor if it is listed by the hash of what it says.
+        lie = msgspec.structs.replace(lie, id=hashlib.sha256(data[tail:]).hexdigest())
+        with pytest.raises(errors.CorruptPack, match=r"not where the root says|truncated"):
+            tail_of(lie, data, vault)
+        assert not whole(lie, data)
     for size in (packed.size - 1, packed.size + 1):
         with pytest.raises(errors.CorruptPack, match="a tail of"):
             tail_of(claimed(packed, size=size), data, vault)
@@ -273,8 +342,10 @@ TAIL, INDEX = 48, 88
 
 def forged(body: bytes, vault: Vault) -> tuple[Pack, bytes]:
     index = vault.close(codec.compress(body), "index")
-    data = MAGIC + CONTENT + index + struct.pack(">QI8s", TAIL, len(index), MAGIC)
-    return Pack(pack.name_of([data]), len(data), TAIL, vault.epochs), data
+    data = MAGIC + CONTENT + index
+    digest = hashlib.sha256(data[:TAIL]).digest()
+    data += struct.pack(">QI32s8s", TAIL, len(index), digest, MAGIC)
+    return Pack(hashlib.sha256(data[TAIL:]).hexdigest(), len(data), TAIL, vault.epochs), data
 
 
 def entry(kind: int, offset: int, length: int) -> bytes:
@@ -290,7 +361,7 @@ def entry(kind: int, offset: int, length: int) -> bytes:
         pytest.param(bytes(17), id="odd"),
         pytest.param(bytes(16) + entry(1, 8, 1)[:-1], id="half an entry"),
         pytest.param(bytes(16) + entry(0, 8, 1), id="kind 0"),
-        pytest.param(bytes(16) + entry(5, 48, 1), id="kind 5"),
+        pytest.param(bytes(16) + entry(6, 48, 1), id="kind 6"),
         pytest.param(bytes(16) + entry(255, 48, 1), id="kind 255"),
         pytest.param(bytes(16) + entry(1, 7, 1), id="data in the magic"),
         pytest.param(bytes(16) + entry(1, 0, 0), id="data at 0"),
@@ -332,9 +403,17 @@ def test_a_small_pack_does_not_unfold_to_a_huge_index(count: int, vault: Vault) 
     [(7, 20, MAGIC), (89, 20, MAGIC), (48, 1 << 31, MAGIC), (1 << 63, 20, MAGIC), (48, 20, b"PK")],
 )
 def test_footers_that_can_not_be(tail: int, length: int, magic: bytes) -> None:
-    end = struct.pack(">QI8s", tail, length, magic)
+    end = struct.pack(">QI32s8s", tail, length, bytes(32), magic)
     with pytest.raises(errors.CorruptPack, match="no footer"):
-        read_footer("p", end, 128)
+        read_footer("p", end, 160)
+
+
+def test_a_pack_of_the_first_format_is_told_from_damage() -> None:
+    end = struct.pack(">QI8s", 8, 20, b"DORKYPK1")
+    with pytest.raises(
+        errors.CorruptPack, match=r"earlier, unreleased version of dorky \(format 1"
+    ):
+        read_footer("p", bytes(100) + end, 128)
 
 
 # --- anything -------------------------------------------------------------------------------
@@ -356,8 +435,9 @@ def test_mutilated_tails_give_places_inside_or_a_typed_error(
         at = place % len(tail)
         tail[at : at + len(patch)] = patch
     size = packed.tail + len(tail) + longer
+    listed = Pack(hashlib.sha256(tail).hexdigest(), size, packed.tail, packed.epochs)
     try:
-        found = read_tail(claimed(packed, size=size), bytes(tail), vault)
+        found = read_tail(listed, bytes(tail), vault)
     except errors.CorruptPack:
         return
     assert all(len(MAGIC) <= at.offset <= at.offset + at.length <= size for at in found)
@@ -365,10 +445,10 @@ def test_mutilated_tails_give_places_inside_or_a_typed_error(
 
 @given(st.binary(max_size=200), st.integers(0, 300), st.sampled_from([SEALED, PLAIN]))
 def test_noise_gives_places_inside_or_a_typed_error(noise: bytes, tail: int, vault: Vault) -> None:
-    for end in (b"", struct.pack(">QI8s", tail, len(noise) // 2, MAGIC)):
+    for end in (b"", struct.pack(">QI32s8s", tail, len(noise) // 2, bytes(32), MAGIC)):
         data = noise + end
         try:
-            packed = Pack("0" * 64, tail + len(data), tail, vault.epochs)
+            packed = Pack(hashlib.sha256(data).hexdigest(), tail + len(data), tail, vault.epochs)
             found = read_tail(packed, data, vault)
         except errors.CorruptPack:
             continue

@@ -13,6 +13,7 @@ from teams import joined
 from dorky import errors
 from dorky.format.model import Kind
 from dorky.store import history, reachability
+from dorky.store.contents import chunks_of
 
 
 @pytest.fixture
@@ -51,7 +52,10 @@ def test_refs_and_what_is_below_them(ana: Machine) -> None:
     assert set(trees.values()) < found.trees
     assert len(found.trees) == 2
     assert found.contents == found.chunks == {each.content for each in entries.values()}
-    assert found.all == reachable(ana) == {head} | found.trees | found.chunks
+    log = reachable(ana) - found.all
+    assert found.all == {head} | found.trees | found.chunks
+    with ana.repo() as repo:
+        assert log == {entered.id for entered in history.entries(repo.store, repo.team.id)}
     assert named(ana).commits == {head: "main"}
 
 
@@ -63,7 +67,7 @@ def test_lists_of_chunks(ana: Machine) -> None:
         assert head
         found = reachability.reach(repo.store, [head])
         assert repo.store.locate([content])[content].kind is Kind.CHUNKS
-        pieces = history.chunks_of(repo.store, [content])[content]
+        pieces = list(chunks_of(repo.store, content))
     assert content in found.contents - found.chunks
     assert set(pieces) <= found.chunks
 

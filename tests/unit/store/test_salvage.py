@@ -81,14 +81,3 @@ def test_nothing(tmp_path: Path, new: Database, content: bytes | None) -> None:
         path.write_bytes(content)
     assert salvage(path, new) == set()
     assert rows(new) == []
-
-
-def test_an_older_layout(old: Path, new: Database) -> None:
-    connection = sqlite3.connect(old)
-    with connection:
-        connection.execute("DROP TABLE replaced")
-        connection.execute("DROP TABLE operations")
-        connection.execute("PRAGMA user_version = 1")
-    connection.close()
-    assert {"files", "operations", "replaced"} <= salvage(old, new)
-    assert rows(new) == ROWS

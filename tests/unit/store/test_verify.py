@@ -45,7 +45,7 @@ def test_objects_are_what_lies_at_their_places(
 ) -> None:
     places = cut(lengths)
     digest = hashlib.sha256()
-    for each in verify.scrub(blocks(DATA, sizes), places, None, digest):
+    for each in verify.scrub(blocks(DATA, sizes), places, None, digest.update):
         end = each.at.offset + each.at.length
         assert each.stored == DATA[each.at.offset : end]
         assert (each.error is None) is (end <= len(DATA))
@@ -54,10 +54,7 @@ def test_objects_are_what_lies_at_their_places(
 
 def test_objects_that_overlap_are_damaged() -> None:
     places = [Location(Kind.CHUNK, "a", 0, 150), Location(Kind.CHUNK, "b", 10, 300)]
-    found = {
-        each.at.id: each.error
-        for each in verify.scrub(blocks(DATA, [100]), places, None, hashlib.sha256())
-    }
+    found = {each.at.id: each.error for each in verify.scrub(blocks(DATA, [100]), places, None)}
     assert found["a"] is None
 
 
@@ -65,7 +62,7 @@ def test_memory_does_not_grow_with_the_pack() -> None:
     lengths = [(10, MiB)] * 64
     stream = (bytes(MiB) for _ in range(65))
     tracemalloc.start()
-    for _ in verify.scrub(stream, cut(lengths), None, hashlib.sha256()):
+    for _ in verify.scrub(stream, cut(lengths), None):
         pass
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()

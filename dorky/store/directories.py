@@ -1,0 +1,173 @@
+"""Directories: the trees of a group one by one, each as one object or in parts.
+
+A directory of more than `MOST` entries is a tree of trees. The first hexadecimal digit of a hash of
+an entry's name decides in which of 16 parts the entry lies. A part of more than `MOST` entries is
+divided in the same way by the next digit. So a directory has the same id however it came about,
+and a change of one entry replaces one part and the objects above it.
+
+The hash is keyed as ids are: otherwise the sizes of parts would confirm a guess at the names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+
+from dorky import errors
+from dorky.format import model
+from dorky.format.model import MOST, PARTS, Entry, Kind, ObjectId, Tree
+from dorky.keys.vault import DIGITS
+from dorky.store.objects import Store, Writer
+
+Differing = tuple[str, Entry | None, Entry | None]
+"""A name or path, and what two trees hold there."""
+
+
+def read_node(store: Store, tree: ObjectId, group: str | None = None) -> Tree:
+    """Read one object: a directory, a part of one, or the list of its parts."""
+    return model.decode_tree(store.read(tree, group=group), tree, store.left_out)
+
+
+def read(store: Store, tree: ObjectId, group: str) -> tuple[Entry, ...]:
+    """Return the entries of a directory, in the order of their names' bytes.
+
+    Raises:
+        CorruptObject: A part is damaged, or holds a name that does not belong there.
+    """
+    return _Reader(store, group).entries("", tree)
+
+
+def entries_named(
+    store: Store, tree: ObjectId, group: str, names: Collection[str]
+) -> Iterable[Entry]:
+    """Return the entries of a directory that have some names. Other parts are not read."""
+    found = _Reader(store, group).entries("", tree, names)
+    return (entry for entry in found if entry.name in names)
+
+
+def find(store: Store, tree: ObjectId, group: str, name: str) -> Entry | None:
+    """Return the entry of a directory with a name; None if there is none."""
+    return next(iter(entries_named(store, tree, group, {name})), None)
+
+
+def compare(
+    store: Store, group: str, old: ObjectId | None, new: ObjectId | None
+) -> list[Differing]:
+    """Return the names at which two directories differ, in order. Equal parts are not read."""
+    found: list[Differing] = []
+    left, right = _Reader(store, group), _Reader(store, group)
+    pending = [("", old, new)]
+    while pending:
+        prefix, before, after = pending.pop()
+        if before == after:
+            continue
+        parts = left.parts(prefix, before), right.parts(prefix, after)
+        if parts[0] and parts[1]:
+            pending += (
+                (digits, one or None, other or None)
+                for (digits, one), (_, other) in zip(*parts, strict=True)
+            )
+            continue
+        was = {entry.name: entry for entry in left.entries(prefix, before)}
+        now = {entry.name: entry for entry in right.entries(prefix, after)}
+        found += (
+            (name, was.get(name), now.get(name))
+            for name in was.keys() | now.keys()
+            if was.get(name) != now.get(name)
+        )
+    return sorted(found, key=lambda each: each[0])
+
+
+class _Reader:
+    """A reader of one directory, which checks that each part is where it belongs."""
+
+    def __init__(self, store: Store, group: str) -> None:
+        self._store = store
+        self._group = group
+        self._nodes: dict[ObjectId, Tree] = {}
+        self._taken: dict[ObjectId, str] = {}
+
+    def _node(self, prefix: str, tree: ObjectId) -> Tree:
+        """Return the node to which some digits lead.
+
+        Raises:
+            CorruptObject: It is damaged, or holds a name that does not belong there.
+        """
+        node = self._nodes.get(tree)
+        if node is None:
+            node = self._nodes[tree] = read_node(self._store, tree, self._group)
+        if prefix:
+            place = self._store.vault.place
+            for entry in node.entries:
+                if not place(entry.name, group=self._group).startswith(prefix):
+                    raise errors.CorruptObject(tree, "a name that belongs to another part")
+        return node
+
+    def parts(self, prefix: str, tree: ObjectId | None) -> list[tuple[str, str]]:
+        """Return the parts of the node to which some digits lead, with those that lead to each.
+
+        Raises:
+            CorruptObject: There are more parts than names can be in, or one twice: a few objects
+                could be read billions of times.
+        """
+        parts = self._node(prefix, tree).parts if tree else ()
+        if parts and len(prefix) == DIGITS:
+            raise errors.CorruptObject(tree, "more parts than names can be in")
+        placed = [(f"{prefix}{n:x}", part) for n, part in enumerate(parts)]
+        for digits, part in placed:
+            if part and self._taken.setdefault(part, digits) != digits:
+                raise errors.CorruptObject(tree, "one part twice")
+        return placed
+
+    def entries(
+        self, prefix: str, tree: ObjectId | None, names: Collection[str] | None = None
+    ) -> tuple[Entry, ...]:
+        """Return the entries below the node to which some digits lead, in order.
+
+        Args:
+            prefix: The digits.
+            tree: The node.
+            names: If given, parts without any of these names are left out.
+        """
+        if tree is None:
+            return ()
+        node = self._node(prefix, tree)
+        if not node.parts:
+            return node.entries
+        place = self._store.vault.place
+        wanted = None if names is None else {place(name, group=self._group) for name in names}
+        found: list[Entry] = []
+        pending = self.parts(prefix, tree)
+        while pending:
+            digits, part = pending.pop()
+            if part and (wanted is None or any(each.startswith(digits) for each in wanted)):
+                found += self._node(digits, part).entries
+                pending += self.parts(digits, part)
+                del self._nodes[part]
+        return tuple(sorted(found, key=lambda entry: entry.name.encode()))
+
+
+def write(writer: Writer, entries: Sequence[Entry], group: str) -> ObjectId:
+    """Store a directory, in parts if it is large; return its id.
+
+    Args:
+        writer: Receives the objects.
+        entries: Its entries, unique, in the order of their names' bytes.
+        group: The group whose tree it is in.
+    """
+    places: dict[str, str] = {}
+    if len(entries) > MOST:
+        place = writer.vault.place
+        places = {entry.name: place(entry.name, group=group) for entry in entries}
+    return _write(writer, entries, places, 0, group)
+
+
+def _write(
+    writer: Writer, entries: Sequence[Entry], places: dict[str, str], depth: int, group: str
+) -> ObjectId:
+    if len(entries) <= MOST:
+        return writer.add(Kind.TREE, model.encode(Tree(tuple(entries) or ())), group=group)
+    parts: list[list[Entry]] = [[] for _ in range(PARTS)]
+    for entry in entries:
+        parts[int(places[entry.name][depth], PARTS)].append(entry)
+    ids = (_write(writer, part, places, depth + 1, group) if part else "" for part in parts)
+    return writer.add(Kind.TREE, model.encode(Tree((), tuple(ids))), group=group)
