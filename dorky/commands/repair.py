@@ -69,7 +69,7 @@ def rebuild(project: Project) -> RepairReport:
         kept, lost = _renew(project.state)
         project.set_up()
         if second:
-            spare.seed(project.database, second, values="meta" in lost, refs="refs" in lost)
+            _seed(project.database, second, repairs, values="meta" in lost)
         if lost == _TABLES and not second:
             repairs.notes.append("nothing could be read of the old database")
         elif lost != _TABLES:
@@ -80,9 +80,9 @@ def rebuild(project: Project) -> RepairReport:
         index_packs(project, directory, repairs)
         _fetch(project, repairs)
         _mend_operations(project, repairs, lost="replaced" in lost or "operations" in lost)
-        _mend_refs(project, repairs, lost="refs" in lost)
+        found = _mend_refs(project, repairs, lost="refs" in lost)
         _adopt(project, repairs, orphans)
-        _mend_rows(project, repairs, lost=not lost.isdisjoint({"files", "meta"}))
+        _mend_rows(project, repairs, lost=found or not lost.isdisjoint({"files", "meta"}))
         with project.database.transaction() as db:
             db.execute("DELETE FROM meta WHERE key = ?", (_LOST,))
         start = reach.named(project.store)
@@ -332,8 +332,23 @@ def _undoable(store: Store, n: int) -> bool:
     return not contents and all(_is_commit(store, commit) for commit in heads if commit)
 
 
-def _mend_refs(project: Project, repairs: Repairs, *, lost: bool) -> None:
-    """Forget refs that name no commit; find the newest work if ``main`` is lost."""
+def _seed(database: Database, second: spare.Record, repairs: Repairs, *, values: bool) -> None:
+    """Take from the second copy what the database has lost."""
+    had = database.refs().keys()
+    spare.seed(database, second, values=values)
+    for name in sorted(second.refs.keys() - had):
+        if name == MAIN:
+            repairs.notes.append(_found_main(second.refs[name], "as the second copy says"))
+        else:
+            repairs.notes.append(f"{name} is back from the second copy in git's directory")
+
+
+def _found_main(commit: ObjectId, why: str) -> str:
+    return f"main was lost: it is {commit[:10]} now, {why}"
+
+
+def _mend_refs(project: Project, repairs: Repairs, *, lost: bool) -> bool:
+    """Forget refs that name no commit; find ``main`` if it is lost, and return whether it was."""
     store, database = project.store, project.database
     for name, commit in database.refs().items():
         if not _is_commit(store, commit):
@@ -345,8 +360,60 @@ def _mend_refs(project: Project, repairs: Repairs, *, lost: bool) -> None:
         repairs.notes.append("HEAD named what is lost: it is main now")
         with database.transaction() as db:
             db.execute("DELETE FROM meta WHERE key = 'head'")
-    if not lost or database.ref(MAIN):
-        return
+    strays = _stray_refs(project)
+    is_lost = not database.ref(MAIN)
+    if is_lost:
+        # While a branch is checked out, the index equals its commit.
+        equal = "" if database.get("head") else project.index.commit
+        told = [*([equal] if equal else []), *strays.values()]
+        found = next((commit for commit in told if _is_commit(store, commit)), None)
+        if found:
+            database.set_ref(MAIN, found)
+            repairs.notes.append(_found_main(found, "which the index or a damaged ref names"))
+        elif lost or _had_main(project):
+            _guess_main(project, repairs)
+    for name, commit in strays.items():
+        database.delete_ref(name)
+        if commit not in database.refs().values():
+            backup = next(_free_backups(database))
+            database.set_ref(backup, commit)
+            repairs.notes.append(f"{backup} was named {shown([name])}")
+    return is_lost and database.ref(MAIN) is not None
+
+
+def _stray_refs(project: Project) -> dict[str, ObjectId]:
+    """Return the refs with names that no command gives."""
+    remotes = tuple(f"{name}/" for name in (ORIGIN, *project.config.remotes()))
+    return {
+        name: commit
+        for name, commit in project.database.refs().items()
+        if name != MAIN and not re.fullmatch("backup/[0-9]+", name) and not name.startswith(remotes)
+    }
+
+
+def _had_main(project: Project) -> bool:
+    """Return whether there was a ``main``, as far as the log, the packs and the index tell.
+
+    A project has none before its first commit or pull, and after that commit was undone.
+    """
+    store, database = project.store, project.database
+    moves = operations.mains(database)
+    if moves:
+        last = max(moves)
+        by = {operation.n: operation.command for operation in operations.log(database)}
+        return moves[last] is None or not by.get(last, "").startswith("undo")
+    refs = database.refs()
+    known = reach.reach(store, refs.values(), failed=lambda *_: None).commits
+    if any(not _is_backup(commit) for commit in reach.unreached(store, known).values()):
+        return True
+    upstream = refs.get(f"{ORIGIN}/{MAIN}")
+    pulled = {path for path, _ in projection.current(store, upstream).files()}
+    return bool(pulled) and pulled <= project.index.rows().keys()
+
+
+def _guess_main(project: Project, repairs: Repairs) -> None:
+    """Point ``main`` at the newest commit that descends from the remote's, or at the remote's."""
+    store, database = project.store, project.database
     upstream = database.ref(f"{ORIGIN}/{MAIN}")
     known = reach.reach(store, database.refs().values(), failed=lambda *_: None).commits
     commits = reach.unreached(store, known)
@@ -355,7 +422,7 @@ def _mend_refs(project: Project, repairs: Repairs, *, lost: bool) -> None:
     if newest:
         database.set_ref(MAIN, newest)
         what = "the remote's" if newest == upstream else "the newest commit that is here"
-        repairs.notes.append(f"main was lost: it is {newest[:10]} now, {what}")
+        repairs.notes.append(_found_main(newest, what))
 
 
 def _is_commit(store: Store, commit: str) -> bool:

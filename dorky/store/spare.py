@@ -451,22 +451,21 @@ def bring_packs(slot: Slot, state: Path) -> int:
     return made
 
 
-def seed(database: Database, record: Record, *, values: bool, refs: bool) -> None:
-    """Write what a second copy knows into a database that has lost it.
+def seed(database: Database, record: Record, *, values: bool) -> None:
+    """Write the refs of a second copy, and its values, into a database that has lost them.
 
     Args:
         database: The new database; what it could save stays.
         record: The record of the second copy.
         values: Whether single values were lost.
-        refs: Whether refs were lost.
     """
     with database.transaction() as db:
         if values:
             known = [(key, value) for key, value in record.values.items() if key in ALSO]
             db.executemany("INSERT OR IGNORE INTO meta VALUES (?, ?)", known)
-        if refs:
-            named = [*record.refs.items()]
-            db.executemany("INSERT OR IGNORE INTO refs VALUES (?, ?)", named)
+        # A damaged page can lose a ref, and be read without an error.
+        named = [*record.refs.items()]
+        db.executemany("INSERT OR IGNORE INTO refs VALUES (?, ?)", named)
 
 
 def copies(slot: Slot, state: Path) -> Iterator[tuple[Path, Path]]:

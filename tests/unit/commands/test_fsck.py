@@ -349,7 +349,10 @@ def test_many_flipped_bits(ana: Machine, tmp_path: Path) -> None:
     for seed in range(1000):
         shutil.rmtree(ana.project)
         shutil.copytree(saved, ana.project)
-        survives_flips(ana, seed)
+        try:
+            survives_flips(ana, seed)
+        except Exception as error:
+            raise AssertionError(f"seed {seed}") from error
 
 
 def test_locations_that_are_wrong(ana: Machine) -> None:

@@ -13,9 +13,11 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 import pytest
+from clones import two_clones
 from disks import Tree, file, link
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from machines import files
 
 from dorky import errors
 from dorky.format import model
@@ -252,6 +254,32 @@ def test_a_history_of_criss_crosses_without_end(repo: Repository) -> None:
         pasts += [Past(above, tree(n + 10)), Past(above, tree(n + 11)), Past(above, tree(n + 12))]
     done = merged(repo, pasts[:-1])
     assert [conflict.path for conflict in done.conflicts] == ["a"]
+
+
+def test_an_undo_after_a_push_makes_a_criss_cross(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ben merges Ana's commit, takes the merge back, merges it again and pushes."""
+    monkeypatch.chdir(tmp_path)
+    base = {"a": file("1"), "k": file("k")}
+    with two_clones(tmp_path) as pair:
+        pair.start(base)
+        pair.meet({**base, "hers": file("h")}, {**base, "his": file("b")})
+        first = pair.ben.show().id
+        pair.ben.undo()
+        pair.commit(pair.ben, {**base, "his": file("b"), "more": file("m")})
+        pair.ben.pull()
+        pair.ben.rm(["hers"])
+        pair.ben.commit("without hers")
+        pair.ben.push()
+        pair.ben.undo(6)
+        assert pair.ben.show().id == first
+        heads = [[first], [pair.ben.database.ref("origin/main") or ""]]
+        assert len(history.merge_bases(pair.ben.store, *heads)) == 2
+        done = pair.ben.pull()
+        assert done.merged
+        # Ben's first merge holds the file, but only because the commit before it does.
+        assert files(pair.ben.root) == {**base, "his": file("b"), "more": file("m")}
 
 
 # --- against git ----------------------------------------------------------------------------
