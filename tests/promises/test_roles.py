@@ -672,6 +672,29 @@ def test_without_a_pin_the_administrators_are_named(world: World) -> None:
     assert "team = " not in rc(machine)  # pull never edits .dorkyrc
 
 
+def test_a_clone_by_url_may_demand_a_team(world: World) -> None:
+    """Somebody has put another repository in the place of the one that was meant."""
+    entry = world.ana("team", "log", "--json").json[0]
+    wanted = f"{entry['n']}:{entry['id']}"
+    options = ["--plain"] if world.plain else []
+    for name in ("one", "two", "three", "four"):
+        machine = world.ana.another(name)
+        if name == "one":
+            said = machine("clone", world.remote.url, ".", *options, "--team", wanted)
+            assert "administered by" not in said.err
+            assert wanted in rc(machine)
+        elif name == "two":
+            said = machine("clone", world.remote.url, ".", *options)
+            assert "administered by ana" in said.out + said.err
+        elif name == "three":
+            other = f"{entry['n']}:{'0' * 64}"
+            machine("clone", world.remote.url, ".", *options, "--team", other, code=7)
+            assert not machine.own.exists()
+        else:
+            said = machine("clone", world.remote.url, ".", *options, "--team", "x", code=2)
+            assert "N:ID" in said.error
+
+
 # --- own commits under a replaced key -------------------------------------------------------
 
 
