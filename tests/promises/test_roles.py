@@ -426,6 +426,29 @@ def test_a_clone_that_has_lost_the_root_reads_it_again(world: World) -> None:
         machine("sync")
 
 
+@pytest.mark.parametrize("lost", ["gone", "damaged", "refetched"])
+def test_a_clone_that_has_lost_the_team_finds_it_again(world: World, lost: str) -> None:
+    """In its own packs, or in the remote; a pin that was found before is looked at again."""
+    world.ana("team", "set-role", "ben", "admin")
+    for machine in (world.ana, world.ben):
+        machine("pull")
+        with machine.repo() as repo:
+            repo.database.set("team", b"nonsense" if lost == "damaged" else b"")
+        if lost != "refetched":
+            machine("fsck", "--rebuild")
+        machine.commit({machine.base.name: "1\n"})
+        machine("sync")
+        with machine.repo() as repo:
+            assert repo.team.n == 5
+    with world.ana.repo() as repo:
+        repo.database.set("team", b"")
+    text = rc(world.ana)
+    pin(world.ana, f"5:{'0' * 64}")
+    world.ana("pull", code=7)
+    (world.ana.project / ".dorkyrc").write_text(text)
+    world.ana("pull")
+
+
 def test_a_purge_is_followed_by_all(world: World) -> None:
     world.ben.commit({"mine": "1\n"}, "not pushed")
     world.ana("purge", "m", "--yes")
