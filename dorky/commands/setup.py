@@ -143,6 +143,8 @@ def _record(project: Project, header: Header, opened: Vault, members: tuple[Memb
     with project.database.transaction():
         project.database.set("header", model.encode(header))
         project.database.set("roster", model.encode(Roster(members)))
+        # `.dorkyrc` may still be that of an attempt that was killed, so it is not asked.
+        project.keyring.adopt(header, opened)
         project.found_team()
     first = roots.encode(*first_root(project), opened, project.signer)
     files.write_atomic(project.state / FIRST, first)
