@@ -180,6 +180,10 @@ class BadFingerprint(UsageError):
     """A fingerprint has 64 hex digits, unlike {0}."""
 
 
+class BadPin(UsageError):
+    """An entry of the team log is named by N:ID, unlike {0}."""
+
+
 class BadRange(UsageError):
     """{0} has three dots."""
 

@@ -118,6 +118,7 @@ class Repository(Project):
         accept_rewind: bool = False,
         plain: bool = False,
         fingerprint: str = "",
+        team: str = "",
         progress: Progress = SILENT,
         ask: age.Ask = age.nobody,
     ) -> tuple[Repository, PullResult]:
@@ -133,6 +134,7 @@ class Repository(Project):
             accept_rewind: Whether to accept a state that is older than one seen on this machine.
             plain: Whether the repository may be unencrypted.
             fingerprint: The fingerprint that the repository must have, as in `.dorkyrc`.
+            team: An entry that its team log must have, as in `.dorkyrc`.
             progress: Receives the progress of long operations.
             ask: Asks the user for a passphrase.
 
@@ -142,6 +144,8 @@ class Repository(Project):
             Conflict: The directory is not empty.
             Unencrypted: The repository is not encrypted, and ``plain`` was not given.
             WrongKey: The repository has another fingerprint.
+            WrongTeam: Its team log has another entry.
+            TeamRewound: Its team log is older.
         """
         from dorky.commands import setup as commands
 
@@ -153,6 +157,7 @@ class Repository(Project):
             accept_rewind=accept_rewind,
             plain=plain,
             fingerprint=fingerprint,
+            team=team,
             progress=progress,
             ask=ask,
         )

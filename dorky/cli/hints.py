@@ -49,6 +49,7 @@ TEXTS: Mapping[type[DorkyError], str] = {
     errors.UnusableName: "dorky run --only NAME takes the others",
     errors.BadName: "one word of at most 64 letters, digits and . _ - @ +",
     errors.BadPattern: "such as 'env/prod/**'",
+    errors.BadPin: "a member sees it by: dorky config get repository.team",
     errors.BadFingerprint: "a member sees it by: dorky config get repository.fingerprint",
     errors.BadRange: "dorky diff A..B compares the two",
     errors.TooManyRevisions: "dorky diff A B, or dorky diff A..B",

@@ -149,13 +149,19 @@ def clone(
             "--fingerprint", metavar="HEX", help="Refuse a repository with another fingerprint."
         ),
     ] = "",
+    team: Annotated[
+        str,
+        typer.Option(
+            "--team", metavar="N:ID", help="Refuse a repository without this entry of a team log."
+        ),
+    ] = "",
     json: Json = False,
 ) -> None:
     """Make a directory with the newest state of a repository.
 
-    There is nothing yet to check the repository by: compare the fingerprint that is printed with
-    a member's, or give it with --fingerprint. A repository that is not encrypted is refused
-    without --plain.
+    There is nothing yet to check the repository by: compare the fingerprint and the team that are
+    printed with a member's, or give them with --fingerprint and --team, as they stand in a
+    member's .dorkyrc. A repository that is not encrypted is refused without --plain.
 
     \b
     $ dorky clone s3://acme-vault/payments
@@ -174,6 +180,7 @@ def clone(
         accept_rewind=accept_rewind,
         plain=plain,
         fingerprint=fingerprint,
+        team=team,
         progress=TerminalProgress(),
         ask=ask,
     )
@@ -188,6 +195,7 @@ def clone(
         say(f"{plural(len(done.changes), 'file')} at {done.new[:10]}")
     output.left_out(done.left_out)
     output.first_sight(done)
+    output.first_team(done)
 
 
 def destroy(

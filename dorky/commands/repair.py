@@ -28,10 +28,10 @@ from dorky.remote.fetch import fetch
 from dorky.remote.root import KEY, NEWEST, noted, read_body, read_header, verifier
 from dorky.remote.tables import renew as renew_tables
 from dorky.results import RepairReport
-from dorky.store import history, projection, spare
+from dorky.store import authorship, history, projection, spare
 from dorky.store import oplog as operations
 from dorky.store import reachability as reach
-from dorky.store.database import PURGES, Database
+from dorky.store.database import PURGES, TEAM, Database
 from dorky.store.history import MAIN
 from dorky.store.index import SINCE
 from dorky.store.objects import Store
@@ -78,6 +78,7 @@ def rebuild(project: Project) -> RepairReport:
         _forget_nonsense(project, repairs)
         _forget_sent(project.database)
         index_packs(project, directory, repairs)
+        _find_team(project)
         _fetch(project, repairs)
         _mend_operations(project, repairs, lost="replaced" in lost or "operations" in lost)
         found = _mend_refs(project, repairs, lost="refs" in lost)
@@ -233,6 +234,13 @@ def _first_header(project: Project, first: Path) -> tuple[Header, str]:
     return header, "the keys are those that the repository began with"
 
 
+def _find_team(project: Project) -> None:
+    """Read the team from the entries of its log, which the packs hold, if the database lost it."""
+    if not project.team.n:
+        team = authorship.replayed(project.store, project.header.repository)
+        project.database.set_team(team)
+
+
 def _forget_nonsense(project: Project, repairs: Repairs) -> None:
     """Forget single values that can't be read, and operations that can't be undone any more."""
     database = project.database
@@ -251,6 +259,8 @@ def _forget_nonsense(project: Project, repairs: Repairs) -> None:
     for key, read in (
         ("roster", lambda: project.roster),
         (PURGES, lambda: project.purges),
+        (TEAM, lambda: project.team),
+        (authorship.VERIFIED, lambda: authorship.verified(database)),
         (NEWEST, lambda: noted(database)),
         (operations.MERGE, lambda: pending.load(database)),
     ):

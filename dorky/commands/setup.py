@@ -21,6 +21,7 @@ from dorky.drivers import consent, open_driver
 from dorky.format import model
 from dorky.format.model import Header, Locked, Member, Roster
 from dorky.keys import age, identities, roster, signing, vault
+from dorky.keys.teamlog import Pin
 from dorky.keys.vault import Vault
 from dorky.progress import SILENT, Progress
 from dorky.project import FIRST, ORIGIN, Project
@@ -142,6 +143,8 @@ def _record(project: Project, header: Header, opened: Vault, members: tuple[Memb
     with project.database.transaction():
         project.database.set("header", model.encode(header))
         project.database.set("roster", model.encode(Roster(members)))
+        # `.dorkyrc` may still be that of an attempt that was killed, so it is not asked.
+        project.keyring.adopt(header, opened)
         project.found_team()
     first = roots.encode(*first_root(project), opened, project.signer)
     files.write_atomic(project.state / FIRST, first)
@@ -176,6 +179,7 @@ def clone(
     accept_rewind: bool = False,
     plain: bool = False,
     fingerprint: str = "",
+    team: str = "",
     progress: Progress = SILENT,
     ask: age.Ask = age.nobody,
 ) -> tuple[P, PullResult]:
@@ -191,6 +195,7 @@ def clone(
         accept_rewind: Whether to accept a state that is older than one seen on this machine.
         plain: Whether the repository may be unencrypted.
         fingerprint: The fingerprint that the repository must have, as in `.dorkyrc`.
+        team: An entry that its team log must have, as in `.dorkyrc`.
         progress: Receives the progress of long operations.
         ask: Asks the user for a passphrase.
 
@@ -200,10 +205,12 @@ def clone(
         Conflict: The directory is not empty.
         Unencrypted: The repository is not encrypted, and ``plain`` was not given.
         WrongKey: The repository has another fingerprint.
+        WrongTeam: Its team log has another entry.
+        TeamRewound: Its team log is older.
     """
     place = Path(root).resolve()
     settings = _remote_settings(place, ORIGIN, url, options or {})
-    flags = {**settings, **_expected(plain=plain, fingerprint=fingerprint)}
+    flags = {**settings, **_expected(plain=plain, fingerprint=fingerprint, team=team)}
     project = kind(place, config=Config(place, flags=flags), progress=progress, ask=ask)
     empty = not place.exists() or (
         # A clone that was killed very early has left an empty `.dorky/`.
@@ -451,11 +458,12 @@ def _following_by(url: str) -> Iterator[None]:
         raise
 
 
-def _expected(*, plain: bool, fingerprint: str = "") -> dict[str, str | bool]:
+def _expected(*, plain: bool, fingerprint: str = "", team: str = "") -> dict[str, str | bool]:
     """Return the settings that a repository seen for the first time must match.
 
     Raises:
-        UsageError: ``fingerprint`` is not a fingerprint.
+        BadFingerprint: ``fingerprint`` is not a fingerprint.
+        BadPin: ``team`` is not the name of an entry.
     """
     if fingerprint and not re.fullmatch(r"[0-9a-f]{64}", fingerprint):
         raise errors.BadFingerprint(ascii(fingerprint))
@@ -464,4 +472,10 @@ def _expected(*, plain: bool, fingerprint: str = "") -> dict[str, str | bool]:
         found["repository.unencrypted"] = True
     if fingerprint:
         found["repository.fingerprint"] = fingerprint
+    if team:
+        try:
+            Pin.parse(team)
+        except ValueError:
+            raise errors.BadPin(ascii(team)) from None
+        found["repository.team"] = team
     return found

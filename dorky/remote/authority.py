@@ -89,7 +89,7 @@ def accept(remote: Remote, seen: RootSnapshot) -> None:
     authorship.check(store, team, root.refs.values())
     authorship.note(store.database, root.refs.values())
     store.database.set_team(team)
-    if remote.accept_rewind:
+    if not known.n:
         store.database.set(PINNED, b"")
     check_pin(store, remote.pin, remote.url)
 

@@ -18,6 +18,7 @@ from dorky.remote import authority
 from dorky.remote.listing import Moved, packs_of, read_range
 from dorky.remote.root import HEAD, PACKS, Remote, RootSnapshot
 from dorky.store import history, pack
+from dorky.store.database import TEAM
 from dorky.store.objects import PackedObject, Store
 
 _THREADS = 6
@@ -41,7 +42,8 @@ def fetch(remote: Remote, progress: Progress = SILENT) -> None:
         MissingPack: The root lists a pack that the remote does not store.
     """
     for _ in range(_ATTEMPTS):
-        answer = remote.read(unless=None if _groups_changed(remote.store) else remote.version)
+        known = bool(remote.store.database.get(TEAM)) and not _groups_changed(remote.store)
+        answer = remote.read(unless=remote.version if known else None)
         if answer is None:
             return
         with contextlib.suppress(Moved):

@@ -7,6 +7,7 @@ brings it (see `authority`).
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 
@@ -63,6 +64,23 @@ def enter(
     body = model.encode(entry)
     after = teamlog.extend(team, entry, store.vault.object_id(Kind.TEAM, body), header.repository)
     return after, body
+
+
+def replayed(store: Store, repository: str) -> Team:
+    """Return the team as the entries that the local packs hold leave it, verified again."""
+    rows = store.database.connection.execute(
+        "SELECT DISTINCT o.id FROM objects o JOIN packs p ON p.n = o.pack"
+        " WHERE p.remote = '' AND o.kind = 'team'"
+    )
+    numbers: dict[ObjectId, int] = {}
+    for entry_id in [raw.hex() for (raw,) in rows]:
+        with contextlib.suppress(errors.DorkyError):
+            body = store.read(entry_id, group=ALL)
+            numbers[entry_id] = model.decode_entry(body, entry_id).n
+    for newest in sorted(numbers, key=lambda entry_id: -numbers[entry_id]):
+        with contextlib.suppress(errors.DorkyError, teamlog.Refused):
+            return teamlog.replay([*history.entries(store, newest)][::-1], repository)
+    return Team()
 
 
 # --- commits --------------------------------------------------------------------------------

@@ -426,6 +426,29 @@ def test_a_clone_that_has_lost_the_root_reads_it_again(world: World) -> None:
         machine("sync")
 
 
+@pytest.mark.parametrize("lost", ["gone", "damaged", "refetched"])
+def test_a_clone_that_has_lost_the_team_finds_it_again(world: World, lost: str) -> None:
+    """In its own packs, or in the remote; a pin that was found before is looked at again."""
+    world.ana("team", "set-role", "ben", "admin")
+    for machine in (world.ana, world.ben):
+        machine("pull")
+        with machine.repo() as repo:
+            repo.database.set("team", b"nonsense" if lost == "damaged" else b"")
+        if lost != "refetched":
+            machine("fsck", "--rebuild")
+        machine.commit({machine.base.name: "1\n"})
+        machine("sync")
+        with machine.repo() as repo:
+            assert repo.team.n == 5
+    with world.ana.repo() as repo:
+        repo.database.set("team", b"")
+    text = rc(world.ana)
+    pin(world.ana, f"5:{'0' * 64}")
+    world.ana("pull", code=7)
+    (world.ana.project / ".dorkyrc").write_text(text)
+    world.ana("pull")
+
+
 def test_a_purge_is_followed_by_all(world: World) -> None:
     world.ben.commit({"mine": "1\n"}, "not pushed")
     world.ana("purge", "m", "--yes")
@@ -670,6 +693,29 @@ def test_without_a_pin_the_administrators_are_named(world: World) -> None:
     said = machine("pull", *(["--plain"] if world.plain else []))
     assert "administered by ana" in said.err
     assert "team = " not in rc(machine)  # pull never edits .dorkyrc
+
+
+def test_a_clone_by_url_may_demand_a_team(world: World) -> None:
+    """Somebody has put another repository in the place of the one that was meant."""
+    entry = world.ana("team", "log", "--json").json[0]
+    wanted = f"{entry['n']}:{entry['id']}"
+    options = ["--plain"] if world.plain else []
+    for name in ("one", "two", "three", "four"):
+        machine = world.ana.another(name)
+        if name == "one":
+            said = machine("clone", world.remote.url, ".", *options, "--team", wanted)
+            assert "administered by" not in said.err
+            assert wanted in rc(machine)
+        elif name == "two":
+            said = machine("clone", world.remote.url, ".", *options)
+            assert "administered by ana" in said.out + said.err
+        elif name == "three":
+            other = f"{entry['n']}:{'0' * 64}"
+            machine("clone", world.remote.url, ".", *options, "--team", other, code=7)
+            assert not machine.own.exists()
+        else:
+            said = machine("clone", world.remote.url, ".", *options, "--team", "x", code=2)
+            assert "N:ID" in said.error
 
 
 # --- own commits under a replaced key -------------------------------------------------------
