@@ -53,6 +53,9 @@ LISTED = 8192
 PARTS = 16
 """The number of parts of a tree object that has parts."""
 
+DIGITS = 16
+"""The number of digits in the hash that places an entry in a part (see `Vault.place`)."""
+
 LOCKED = 16
 """The most secret keys that a repository itself holds."""
 

@@ -27,11 +27,8 @@ import msgspec
 
 from dorky import errors
 from dorky.format import codec, seal
-from dorky.format.model import ALL, FORMAT, Epoch, Header, KiB, Kind, Locked, ObjectId
+from dorky.format.model import ALL, DIGITS, FORMAT, Epoch, Header, KiB, Kind, Locked, ObjectId
 from dorky.keys import age
-
-DIGITS = 16
-"""The number of digits in what `Vault.place` returns."""
 
 _KEY_ID = 8
 _STANZAS = 4096  # the most wrapped keys of a header that are decrypted or written

@@ -14,8 +14,7 @@ from collections.abc import Collection, Iterable, Sequence
 
 from dorky import errors
 from dorky.format import model
-from dorky.format.model import MOST, PARTS, Entry, Kind, ObjectId, Tree
-from dorky.keys.vault import DIGITS
+from dorky.format.model import DIGITS, MOST, PARTS, Entry, Kind, ObjectId, Tree
 from dorky.store.objects import Store, Writer
 
 Differing = tuple[str, Entry | None, Entry | None]
