@@ -159,7 +159,12 @@ class Keyring:
         raise errors.Unencrypted(self._place, **facts)
 
     def _check_epochs(self, header: Header, seen: Header | None) -> None:
-        """Refuse a header that does not hold every key that was seen, in the same place."""
+        """Refuse a header that does not hold every key that was seen, in the same place.
+
+        A repository that was not encrypted never gets keys.
+        """
+        if seen and header.sealed and not seen.sealed:
+            raise errors.WrongKey(self._place, header.epochs[0].commitment[:16], "none")
         for n, old in enumerate(seen.epochs if seen else ()):
             new = header.epochs[n] if n < len(header.epochs) else None
             if new is None or (new.group, new.commitment) != (old.group, old.commitment):

@@ -13,7 +13,7 @@ import msgspec
 
 from dorky import errors
 from dorky.config import RC
-from dorky.format.model import Header, Inline, Kind, Purge, Replaced, Root, TeamEntry
+from dorky.format.model import Header, Inline, Kind, ObjectId, Purge, Replaced, Root, TeamEntry
 from dorky.keys import teamlog
 from dorky.keys.signing import Signer
 from dorky.keys.teamlog import Pin, Refused, Team
@@ -143,6 +143,11 @@ def replaced(purge: Purge) -> Replaced:
     return Replaced(purge.old, purge.new)
 
 
+def _nth(store: Store, team: Team, n: int) -> ObjectId:
+    log = history.entries(store, team.id)
+    return next(entered.id for entered in log if entered.entry.n == n)
+
+
 def check_pin(store: Store, text: str, url: str) -> None:
     """Refuse a team log without the entry that `.dorkyrc` pins. Its successors are fine.
 
@@ -165,8 +170,9 @@ def check_pin(store: Store, text: str, url: str) -> None:
     team = store.database.team()
     if pin.n > team.n:
         raise errors.TeamRewound(url, team.n, pin.n)
-    log = history.entries(store, team.id)
-    if next(entered.id for entered in log if entered.entry.n == pin.n) != pin.id:
+    # The newest entry is known without opening a key.
+    found = team.id if pin.n == team.n else _nth(store, team, pin.n)
+    if found != pin.id:
         raise errors.WrongTeam(url, pin.n)
     store.database.set(PINNED, text.encode())
 

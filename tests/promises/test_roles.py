@@ -223,6 +223,19 @@ def test_a_repository_of_ones_own_with_the_same_name(world: World) -> None:
     world.refuse(errors.IntegrityError)
 
 
+def test_an_encrypted_repository_in_place_of_an_open_one(world: World) -> None:
+    if not world.plain:
+        pytest.skip("it is encrypted")
+    forge = Forge(world.cleo)
+    header, opened = vault.create([age.generate().public])
+    header = msgspec.structs.replace(header, repository=forge.header.repository)
+    world.put(roots.encode(header, roots.successor(forge.root), opened, forge.signer))
+    for machine in (world.ana, world.ben):
+        machine("pull", code=7)
+    world.ana("remote", "repair", "--yes")
+    world.ben("pull")
+
+
 # --- signatures -----------------------------------------------------------------------------
 
 
