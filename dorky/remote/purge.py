@@ -19,7 +19,7 @@ from dorky.remote.fetch import fetch, fetch_objects
 from dorky.remote.journal import Sent, remaining
 from dorky.remote.listing import follow, packs_of
 from dorky.remote.pending_deletes import condemn
-from dorky.remote.push import build, remember, send
+from dorky.remote.push import build, first_objects, remember, send
 from dorky.remote.root import HEAD, INLINE, Remote
 from dorky.remote.rotate import renewed
 from dorky.store import history, reachability
@@ -67,12 +67,15 @@ def purge(remote: Remote, record: Purge, progress: Progress = SILENT) -> Purged:
         }
         dropped = [each for each in packs if not held[each.id] <= alive]
         kept = [each for each in packs if held[each.id] <= alive]
+        opened = remote.unlock(seen.header)
         inline = tuple(each for each in root.inline if each.id in alive)
+        first = set(first_objects(store, opened, [record.new, *others]))
+        first -= {each.id for each in inline}
+        inline += tuple(Inline(*each) for each in renewed(store, opened, first))
         wanted = alive - {each.id for each in inline}
         wanted -= {each for pack in kept for each in held[pack.id]}
         wanted -= {each for earlier in sent for each in earlier.ids}
         fetch_objects(remote, wanted, progress)
-        opened = remote.unlock(seen.header)
         size = sum(at.length for at in store.locate(wanted).values())
         objects = renewed(store, opened, wanted)
         if size + sum(len(each.data) for each in inline) <= INLINE:

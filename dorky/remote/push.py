@@ -325,7 +325,7 @@ def upload(
     inline = {each.id: each for each in (old.inline if old else ())}
     there = {at.id for each in sent for at in each.locations}
     rest = [at for at in fresh if at.id not in there]
-    first = _first(remote.store, vault, heads)
+    first = first_objects(remote.store, vault, heads)
     riding = {**first, **{at.id: at for at in rest}}
     riding = {object_id: at for object_id, at in riding.items() if object_id not in inline}
     room = INLINE - sum(len(each.data) for each in inline.values())
@@ -352,7 +352,9 @@ def upload(
     return Uploaded(changes, listing.made, stale)
 
 
-def _first(store: Store, vault: Vault, heads: Iterable[ObjectId]) -> dict[ObjectId, PackedObject]:
+def first_objects(
+    store: Store, vault: Vault, heads: Iterable[ObjectId]
+) -> dict[ObjectId, PackedObject]:
     """Return the locations of head commits and of their root trees, as far as they are small."""
     found: dict[ObjectId, PackedObject] = {}
     size = 0

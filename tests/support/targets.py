@@ -373,7 +373,7 @@ def _roster(data: bytes) -> None:
 @_target(
     "request",
     *(model.Malformed, errors.BadRecipient),
-    seeds=[model.encode(Request("carl", BEN.public))],
+    seeds=[model.encode(Request("carl", BEN.public, "ssh-ed25519 AAAA"))],
 )
 def _request(data: bytes) -> None:
     found = model.decode(Request, data)

@@ -160,7 +160,10 @@ VECTORS: dict[str, tuple[Any, str]] = {
         f'"groups":[{{"id":"{OPS}","name":"ops","patterns":["env/prod/**"]}}]}}',
     ),
     "empty roster": (Roster(), "{}"),
-    "request": (Request("ben", "age1ben"), '{"name":"ben","recipient":"age1ben"}'),
+    "request": (
+        Request("ben", "age1ben", "ssh-ed25519 AAAA"),
+        '{"name":"ben","recipient":"age1ben","signer":"ssh-ed25519 AAAA"}',
+    ),
 }
 
 
@@ -577,7 +580,7 @@ def test_members_and_groups_are_called_by_one_word(name: object) -> None:
     broken: list[tuple[type[Any], object]] = [
         (Roster, {"members": [{"name": name, "recipients": []}]}),
         (Roster, {"groups": [{"id": OPS, "name": name, "patterns": []}]}),
-        (Request, {"name": name, "recipient": "age1"}),
+        (Request, {"name": name, "recipient": "age1", "signer": "ssh"}),
     ]
     for kind, record in broken:
         with pytest.raises(Malformed):
@@ -586,17 +589,19 @@ def test_members_and_groups_are_called_by_one_word(name: object) -> None:
 
 @pytest.mark.parametrize("name", ["a", "0", "Ana.B_c-d@acme+ci", "a" * 64])
 def test_names_for_a_command_line(name: str) -> None:
-    assert model.decode(Request, model.encode(Request(name, "age1"))).name == name
+    assert model.decode(Request, model.encode(Request(name, "age1", "ssh"))).name == name
 
 
 def test_a_request_of_a_stranger_is_short_and_says_nothing_else() -> None:
-    longest = Request("ben", "x" * 2048)
+    longest = Request("ben", "x" * 2048, "x" * 2048)
     assert model.decode(Request, model.encode(longest)) == longest
     for body in (
-        model.encode(Request("ben", "x" * 2049)),
+        model.encode(Request("ben", "x" * 2049, "ssh")),
+        model.encode(Request("ben", "age1", "x" * 2049)),
         b'{"name":"ben"}',
-        b'{"recipient":"age1"}',
-        b'{"name":"ben","recipient":"age1","groups":["all"]}',
+        b'{"recipient":"age1","signer":"ssh"}',
+        b'{"name":"ben","recipient":"age1"}',
+        b'{"name":"ben","recipient":"age1","signer":"ssh","groups":["all"]}',
     ):
         with pytest.raises(Malformed):
             model.decode(Request, body)

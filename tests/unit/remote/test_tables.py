@@ -164,6 +164,8 @@ def test_who_has_seen_other_tables_follows(
     ben("pull")
     push_packs(ana, 5, first=5)
     ana(*command.split())
+    root = root_of(ana)
+    assert root.refs[roots.HEAD] in {each.id for each in root.inline}
     ben("pull")
     ana.run("stage", "1.bin")
     assert set(ana.files()) - set(ben.files()) <= {"1.bin"}
