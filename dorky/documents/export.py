@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from enum import Enum
 
 from dorky import errors
+from dorky.documents import dotenv
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _DOTENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
@@ -108,13 +109,7 @@ def _unfit_github(name: str, value: str) -> str:
 
 
 def _dotenv(name: str, value: str) -> str:
-    if re.fullmatch(r"[A-Za-z0-9_./:@%+,=-]*", value):
-        return f"{name}={value}\n"
-    # bash takes all text between single quotes literally; python-dotenv unescapes these.
-    if not re.search(r"['\r]|\\\\|\\\Z", value):
-        return f"{name}='{value}'\n"
-    escaped = re.sub(r'([\\"])', r"\\\1", value).replace("\r", r"\r")
-    return f'{name}="{escaped}"\n'
+    return f"{name}={dotenv.quoted(value)}\n"
 
 
 def _shell(name: str, value: str) -> str:
