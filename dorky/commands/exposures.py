@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Mapping
 
 from dorky import documents, errors
 from dorky.commands.inspect import fetch_missing
+from dorky.documents import names
 from dorky.format import model
 from dorky.format.model import Entry
 from dorky.project import ORIGIN, Project
@@ -37,10 +38,11 @@ def exposures(project: Project, found: Mapping[str, Iterable[Entry]]) -> list[Ex
     fetch_missing(project, checkout.needed(project.store, held))
     exposed = []
     for path in sorted(found):
-        names: dict[str, str] = {}
+        variables: dict[str, str] = {}
         for entry in telling.get(path, ()):
             data = b"".join(checkout.read(project.store, entry))
             with contextlib.suppress(errors.UsageError):
-                names.update(documents.parse(path, data).items())
-        exposed.append(Exposure(path=path, variables=tuple(names)))
+                variables.update(documents.parse(path, data).items())
+        shown = dict.fromkeys(map(names.shown, variables))
+        exposed.append(Exposure(path=path, variables=tuple(shown)))
     return exposed

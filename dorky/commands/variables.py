@@ -26,6 +26,7 @@ from dorky.commands.sync import refresh
 from dorky.documents import Document, Syntax
 from dorky.documents import export as quoting
 from dorky.documents.export import Form
+from dorky.documents.names import is_shown
 from dorky.files import FileStamp, moment
 from dorky.project import ORIGIN, Project
 from dorky.results import Edited
@@ -426,7 +427,7 @@ def _private_directory(project: Project) -> Iterator[Path]:
 
 
 def _missing(path: str, key: str, names: Iterable[str]) -> errors.NoSuchVariable:
-    near = difflib.get_close_matches(key, list(names), n=1)
+    near = difflib.get_close_matches(key, [name for name in names if is_shown(name)], n=1)
     return errors.NoSuchVariable(path, key, near=near[0] if near else None)
 
 

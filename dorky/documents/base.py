@@ -62,6 +62,10 @@ class Document:
         """Return every value as text, in the order of the document."""
         return {key: leaf.text for key, leaf in self.leaves().items()}
 
+    def repeated(self) -> set[str]:
+        """Return the variables that have a value more than once; only `.env` files can have any."""
+        return set()
+
     def get(self, key: str) -> str:
         """Return the value of a key; compact JSON if the key has several values under it.
 

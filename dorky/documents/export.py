@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from enum import Enum
 
 from dorky import errors
+from dorky.documents import dotenv, names
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _DOTENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
@@ -47,9 +48,7 @@ def export(values: Mapping[str, str], form: Form) -> str:
     for name, value in values.items():
         reason = _unfit(name, value, form)
         if reason:
-            raise errors.CantExport(
-                name if _NAME.fullmatch(name) else ascii(name), form.value, reason
-            )
+            raise errors.CantExport(ascii(names.shown(name)).strip("'"), form.value, reason)
     if form is Form.JSON:
         return json.dumps(dict(values), ensure_ascii=False, indent=2) + "\n"
     if form is Form.YAML and not values:
@@ -59,7 +58,7 @@ def export(values: Mapping[str, str], form: Form) -> str:
 
 def masked(value: str) -> str:  # noqa: ARG001 - neither the value nor its length may show
     """Return the text that is shown in place of a value."""
-    return "********"
+    return names.HIDDEN
 
 
 def _unfit(name: str, value: str, form: Form) -> str:
@@ -108,13 +107,7 @@ def _unfit_github(name: str, value: str) -> str:
 
 
 def _dotenv(name: str, value: str) -> str:
-    if re.fullmatch(r"[A-Za-z0-9_./:@%+,=-]*", value):
-        return f"{name}={value}\n"
-    # bash takes all text between single quotes literally; python-dotenv unescapes these.
-    if not re.search(r"['\r]|\\\\|\\\Z", value):
-        return f"{name}='{value}'\n"
-    escaped = re.sub(r'([\\"])', r"\\\1", value).replace("\r", r"\r")
-    return f'{name}="{escaped}"\n'
+    return f"{name}={dotenv.quoted(value)}\n"
 
 
 def _shell(name: str, value: str) -> str:

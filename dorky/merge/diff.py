@@ -14,7 +14,7 @@ from typing import NamedTuple
 import msgspec
 
 from dorky import errors
-from dorky.documents import Leaf, parse, syntax_of
+from dorky.documents import Leaf, names, parse, syntax_of
 from dorky.documents.export import masked
 from dorky.merge import linediff
 from dorky.merge.linediff import Hunk, Lines
@@ -107,7 +107,7 @@ def _keys(path: str, old: Version | None, new: Version | None, hide: bool) -> li
             continue
         found.append(
             KeyChange(
-                key=key,
+                key=names.shown(key) if hide else key,
                 what="added" if was is None else "removed" if now is None else "changed",
                 old=was and _shown(was, now, hide),
                 new=now and _shown(now, was, hide),

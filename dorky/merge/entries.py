@@ -109,11 +109,13 @@ def _combine(
         )
     if combined is None:
         return File(encrypted_for(files, ours, group), Unmerged(path=path, why="binary"))
+    from dorky.documents import names
     from dorky.worktree import ingest
 
     name = ours.entry.name
     entry = ingest.store_bytes(files.store, files.writer, name, mode, combined.data, group=group)
-    conflict = Unmerged(path=path, why="changed by both", places=combined.conflicts)
+    places = tuple(map(names.shown, combined.conflicts))
+    conflict = Unmerged(path=path, why="changed by both", places=places)
     return File(Placed(group, entry), conflict if combined.conflicts else None)
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import re
-from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import chain, pairwise
 from typing import NamedTuple, TypeAlias
@@ -25,7 +24,6 @@ _LEAVES = 10_000  # A page of YAML's aliases can have a million of them,
 _EDITS = 4 * 1024 * 1024  # and every edit parses the document again.
 
 _SEGMENT = re.compile(r'"(?:[^"\\]|\\.)*"|[^.]+')
-_ASSIGNED = re.compile(r"^[ \t]*(?:export[ \t]+)?'?([^\s=#']+)'?[ \t]*=", re.MULTILINE)
 _TABLE = Leaf("{}", Kind.EMPTY)
 _LIST = Leaf("[]", Kind.EMPTY)
 
@@ -46,7 +44,7 @@ def combine(
         return Combined(linemerge.mark_up(whole, labels).data, ("the list",))
     layout = _layout(path, versions)
     merge = _merge(layout, versions)
-    editing = _editing(layout, versions, ours, theirs)
+    editing = _editing(path, layout, versions, ours, theirs)
     parts = linemerge.merge(base, ours, theirs)
     with_ours, with_theirs, with_both = (
         linemerge.settle(parts, choice)
@@ -87,7 +85,7 @@ def ancestor(path: str, base: bytes | None, ours: bytes, theirs: bytes) -> Combi
         linemerge.settle(parts, linemerge.additions),
         linemerge.settle(parts, linemerge.ours),
     )
-    text = _editing(layout, versions, ours, theirs).text(wanted, candidates, (ours, theirs))
+    text = _editing(path, layout, versions, ours, theirs).text(wanted, candidates, (ours, theirs))
     return None if text is None else Combined(text, merge.conflicts)
 
 
@@ -118,12 +116,6 @@ def _is_list(leaves: _Leaves) -> bool:
     """Return whether the top level looks like a list."""
     top = dict.fromkeys(_SEGMENT.findall(key)[0] for key in leaves)
     return bool(top) and list(top) == [str(index) for index in range(len(top))]
-
-
-def _repeated(data: bytes) -> set[str]:
-    """Return the variables that occur in a `.env` file more than once."""
-    found = Counter(_ASSIGNED.findall(data.decode()))
-    return {name for name, count in found.items() if count > 1}
 
 
 # --- units ----------------------------------------------------------------------------------
@@ -275,9 +267,10 @@ class _Editing(NamedTuple):
     def _says(self, data: bytes, wanted: _Units) -> bool:
         """Return whether a text has the wanted values, and nothing else except empty tables."""
         try:
-            found = _leaves(parse(self.layout.path, data))
+            document = parse(self.layout.path, data)
         except errors.BadDocument:
             return False
+        found = _leaves(document)
         for unit in wanted.values():
             for key, leaf in unit.items():
                 if found.pop(key, None) != leaf:
@@ -285,7 +278,7 @@ class _Editing(NamedTuple):
         if any(leaf != _TABLE or self.layout.unit(key) != key for key, leaf in found.items()):
             return False
         # A variable that both sides added in two places has the wanted value, but twice.
-        return self.layout.nested or _repeated(data).issubset(self.repeated)
+        return document.repeated().issubset(self.repeated)
 
     def _edited(self, start: bytes, wanted: _Units) -> bytes:
         """Return a text in which values are set and removed until it has the wanted ones.
@@ -340,9 +333,11 @@ class _Editing(NamedTuple):
                 gone.add(outermost)
 
 
-def _editing(layout: _Layout, versions: _Versions, ours: bytes, theirs: bytes) -> _Editing:
+def _editing(
+    path: str, layout: _Layout, versions: _Versions, ours: bytes, theirs: bytes
+) -> _Editing:
     return _Editing(
         layout,
         kept=layout.reached(versions.ours) & layout.reached(versions.theirs),
-        repeated=_repeated(ours) | _repeated(theirs),
+        repeated=parse(path, ours).repeated() | parse(path, theirs).repeated(),
     )

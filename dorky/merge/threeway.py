@@ -1,14 +1,14 @@
 """Merging two versions of a file, by way of the version that both come from.
 
 Text is merged by lines, as git does (`linemerge`), documents by key (`keymerge`). Where a document
-can't be read, it is a text like any other.
+can't be read, it is a text like any other; in a `.env` file, every difference is a conflict then.
 """
 
 from __future__ import annotations
 
 import re
 
-from dorky.documents import syntax_of
+from dorky.documents import Syntax, syntax_of
 from dorky.merge import linemerge
 from dorky.merge.linemerge import Combined, Labels
 
@@ -56,7 +56,10 @@ def combine(
         combined = keymerge.combine(path, base, ours, theirs, labels)
         if combined:
             return combined
-    return linemerge.mark_up(linemerge.merge(base, ours, theirs), labels)
+    # Lines of a `.env` file that can't be read by key may be parts of one secret.
+    apart = syntax_of(path) is Syntax.DOTENV
+    parts = linemerge.merge(None if apart else base, ours, theirs)
+    return linemerge.mark_up(parts, labels)
 
 
 def ancestor(path: str, base: bytes | None, ours: bytes, theirs: bytes) -> Combined | None:

@@ -250,11 +250,11 @@ def test_dangerous_variables_are_refused(project: Machine) -> None:
 
 
 def test_names_that_no_variable_can_have(project: Machine) -> None:
-    project.write("x.env", "'A=B'=1\nC=2\n")
+    project.write("x.json", '{"A=B": "1", "C": "2"}')
     with project.repo() as repo:
-        with pytest.raises(errors.UsageError, match=r"'A=B' in x\.env"):
-            repo.environment(["x.env"])
-        assert repo.environment(["x.env"], only=["C"]) == {"C": "2"}
+        with pytest.raises(errors.UsageError, match=r"'A=B' in x\.json"):
+            repo.environment(["x.json"])
+        assert repo.environment(["x.json"], only=["C"]) == {"C": "2"}
 
 
 # --- set and unset --------------------------------------------------------------------------

@@ -226,9 +226,9 @@ def test_any_keys_make_a_path(keys: list[str]) -> None:
 EDITS: list[tuple[str, str, list[tuple[str, str | None]], str]] = [
     (
         ".env",
-        "# a\nexport A='x'  # hi\n\nB= # c\nC\n  D=1 2 # z\n",
+        "# a\nexport A='x'  # hi\n\nB= # c\nexport C\n  D=1 2 # z\n",
         [("A", "it's"), ("B", "q"), ("NEW", "a b"), ("C", "1")],
-        "# a\nexport A=\"it's\"  # hi\n\nB= q # c\nC\n  D=1 2 # z\nNEW='a b'\nC=1\n",
+        "# a\nexport A=\"it's\"  # hi\n\nB= q # c\nexport C\n  D=1 2 # z\nNEW='a b'\nC=1\n",
     ),
     (".env", "A=1\n\n  B='2\n3' # b\n# c\nC=3", [("B", None), ("C", None)], "A=1\n\n# c\n"),
     (".env", "A=1\nB=2\nA=3", [("A", "4")], "A=1\nB=2\nA=4"),
@@ -368,7 +368,7 @@ def env_texts(draw: st.DrawFn) -> str:
     line = st.one_of(
         st.just(""),
         st.just("# comment 'quote"),
-        st.just("BARE"),
+        st.just("export BARE"),
         st.builds(
             "{}{}{}{}{}".format,
             st.sampled_from(["", "export ", "  "]),
