@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar
 
@@ -13,6 +13,7 @@ from dorky import errors, native
 from dorky.drivers.base import LIMIT, Advice, Blob, Stat, Version, split_bucket_url
 
 if TYPE_CHECKING:
+    from botocore.exceptions import ClientError
     from obstore import GetOptions, GetResult, ObjectMeta
     from obstore.store import S3Store
 
@@ -109,6 +110,8 @@ class S3Driver:
         self._lock = threading.Lock()
         self._partial = True
         """Whether the server answers ranges as HTTP says, as far as is known."""
+        self._bulk_deletes = True
+        """Whether the server knows DeleteObjects, as far as is known."""
 
     @classmethod
     def open(cls, url: str, options: Mapping[str, str]) -> S3Driver:
@@ -228,9 +231,44 @@ class S3Driver:
         import obstore
 
         paths = [self._prefix + key for key in keys]
-        if paths:
-            with self._errors(paths[0]):
-                _run(obstore.delete, self._store(), paths)  # DeleteObjects: 1000 in a request
+        if not paths:
+            return
+        if self._bulk_deletes:
+            try:
+                with self._errors(paths[0]):
+                    _run(obstore.delete, self._store(), paths)  # DeleteObjects: 1000 in a request
+                return
+            except (errors.BadEndpoint, errors.KeyNotFound):
+                # Some stores don't know DeleteObjects, and say so in many ways.
+                self._bulk_deletes = False
+        self._delete_singly(paths)
+
+    def _delete_singly(self, paths: Iterable[str]) -> None:
+        """Send a DELETE for each key, which obstore can't: it always sends a DeleteObjects."""
+        from botocore.exceptions import BotoCoreError, ClientError
+        from botocore.parsers import ResponseParserError
+
+        try:
+            client = self._administer()
+            with closing(client):
+                for path in paths:
+                    try:
+                        client.delete_object(Bucket=self._bucket, Key=path)
+                    except ClientError as error:
+                        explained = self._refused(error, path)
+                        if not isinstance(explained, errors.KeyNotFound):
+                            raise explained from error
+        except (BotoCoreError, ResponseParserError, ValueError, RecursionError) as error:
+            reason = str(error).partition("\n")[0][:200]
+            raise errors.Unreachable(self._place, f"while deleting: {reason}") from error
+
+    def _refused(self, error: ClientError, path: str) -> errors.DorkyError:
+        said = error.response.get("Error", {})
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", "")
+        code, message = said.get("Code", ""), said.get("Message", "")
+        # botocore puts the status in place of a code that is not there.
+        body = "" if code.isdigit() else f"<Code>{code}</Code><Message>{message}</Message>"
+        return self._answered(str(status), body, path)
 
     def inspect(self, keep: Sequence[str]) -> Iterator[Advice]:
         """See `Inspected`."""
