@@ -487,16 +487,21 @@ def _rotated(done: Rotation) -> None:
     if done.skipped:
         note(f"Not renewed, because you are not in them: {', '.join(done.skipped)}")
     if done.done:
-        undeleted(done.left, "encrypted with the old keys")
-        if done.lost:
-            note(f"Requests to join were lost: {', '.join(done.lost)} must ask again.")
-        if done.kept:
-            note(
-                f"{size(done.kept)} of older revisions stay encrypted with the old keys "
-                "(dorky rotate --history)"
-            )
+        _left_behind(done)
         if "all" in done.groups:
             note("Commit .dorkyrc to git: it names the new key.")
+
+
+def _left_behind(done: Rotation) -> None:
+    """Tell what a rotation has left to do."""
+    undeleted(done.left, "encrypted with the old keys")
+    if done.lost:
+        note(f"Requests to join were lost: {', '.join(done.lost)} must ask again.")
+    if done.kept:
+        note(
+            f"{size(done.kept)} of older revisions stay encrypted with the old keys "
+            "(dorky rotate --history)"
+        )
 
 
 def _exposed(files: Sequence[Exposure]) -> None:

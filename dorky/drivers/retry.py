@@ -25,6 +25,9 @@ from dorky.drivers.base import (
 
 T = TypeVar("T")
 
+QUOTED, UNQUOTED, NONE = "quoted", "unquoted", "none"
+"""The ways to send the version that a swap expects (see `Retrying`)."""
+
 
 def pause(longest: float, asked: float | None = None) -> float:
     """Return how many seconds to wait before the next try: full jitter.
@@ -47,8 +50,14 @@ class Retrying:
     a network see the error fast. `swap` is **never** sent twice: after a lost answer only its
     caller can find out whether it took effect.
 
+    A swap names the version that it expects as the driver does (`QUOTED`), or without its quotation
+    marks (`UNQUOTED`), which is all that some S3-compatibles understand. With `NONE` nothing is
+    sent that a server could fail to support, for a remote with a single writer ever: the version is
+    read and compared, then the object is written and read again.
+
     Args:
         driver: The driver to wrap.
+        conditions: How a swap names the version that it expects.
         tries: How often a call is sent at most.
         patience: Seconds that a call may take before the last try begins.
         patience_offline: The same, while no connection can be made.
@@ -62,6 +71,7 @@ class Retrying:
         self,
         driver: Driver,
         *,
+        conditions: str = QUOTED,
         tries: int = 6,
         patience: float = 30.0,
         patience_offline: float = 3.0,
@@ -70,6 +80,7 @@ class Retrying:
     ) -> None:
         self.driver = driver
         self.url = driver.url
+        self.conditions = conditions
         self._tries = tries
         self._patience = patience
         self._patience_offline = patience_offline
@@ -103,7 +114,29 @@ class Retrying:
 
     def swap(self, key: str, data: bytes, *, expected: Version | None) -> Version:
         """See `Driver.swap`; sent once."""
+        if self.conditions == NONE:
+            return self._replace(key, data, expected)
+        if self.conditions == UNQUOTED and expected is not None:
+            expected = Version(expected.strip('"'))
         return self.driver.swap(key, data, expected=expected)
+
+    def _replace(self, key: str, data: bytes, expected: Version | None) -> Version:
+        """Swap without a condition."""
+        if self._version(key) != expected:
+            raise errors.PreconditionFailed(key, self.url)
+        self.driver.put(key, data)
+        blob = self.get(key, limit=max(LIMIT, len(data)))
+        if blob is None or blob.data != data:
+            # Somebody else writes, after all.
+            raise errors.PreconditionFailed(key, self.url)
+        return blob.version
+
+    def _version(self, key: str) -> Version | None:
+        try:
+            blob = self.get(key)
+        except errors.KeyNotFound:
+            return None
+        return blob.version if blob else None
 
     def list(self, prefix: str) -> Iterator[Stat]:
         """See `Driver.list`; retried until the first key arrives, not after."""

@@ -64,6 +64,7 @@ _KINDS: Mapping[str, type[errors.DorkyError]] = {
 _STATUS = re.compile(r"non-2xx status code: (\d{3})[^:]*: ?(.*)", re.DOTALL)
 _CODE = re.compile(r"<Code>([^<]+)</Code>|\(code: (\w+)\)")
 _MESSAGE = re.compile(r"<Message>([^<]+)</Message>")
+_UNSUPPORTED = re.compile(r"<Code>NotImplemented</Code>|conditional", re.IGNORECASE)
 _REGION = re.compile(r"<Region>([A-Za-z0-9_-]{1,64})</Region>")
 _REGION_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
@@ -202,6 +203,12 @@ class S3Driver:
             )
         except errors.KeyNotFound as error:  # S3 answers 404 to If-Match for a missing key
             raise errors.PreconditionFailed(key, self.url) from error
+        except errors.BadEndpoint as error:
+            status, body = _answer(str(error.__cause__)) or ("", "")
+            refused = status == "501" or (status == "400" and _UNSUPPORTED.search(body))
+            if refused:
+                raise errors.SwapsUnsupported(self.url, _said(status, body)) from error
+            raise
         return Version(etag)
 
     def list(self, prefix: str) -> Iterator[Stat]:
@@ -435,8 +442,7 @@ class S3Driver:
         if body.strip() and not code and kind is not errors.ServerBusy:
             # This answer comes from a web server, a portal or a proxy, not from S3.
             kind = errors.BadEndpoint
-        message = _MESSAGE.search(body)
-        said = f"{status} {code[:64]}".strip() + (f": {message[1][:200]}" if message else "")
+        said = _said(status, body)
         if kind in {errors.KeyNotFound, errors.PreconditionFailed}:
             return kind(key, self.url)
         if kind is errors.WrongRegion:
@@ -529,6 +535,13 @@ def _answer(text: str) -> tuple[str, str] | None:
     if found := _CODE.search(text):  # one of many deletions failed
         return "200", found[0]
     return None
+
+
+def _said(status: str, body: str) -> str:
+    """Return an answer in a line."""
+    code, message = _CODE.search(body), _MESSAGE.search(body)
+    named = (code[1] or code[2])[:64] if code else ""
+    return f"{status} {named}".strip() + (f": {message[1][:200]}" if message else "")
 
 
 def _checked(endpoint: str) -> str:
