@@ -28,6 +28,9 @@ T = TypeVar("T")
 QUOTED, UNQUOTED, NONE = "quoted", "unquoted", "none"
 """The ways to send the version that a swap expects (see `Retrying`)."""
 
+_STALLS = 2
+"""After so many tries that took longer than the patience, the next one to fail is the last."""
+
 
 def pause(longest: float, asked: float | None = None) -> float:
     """Return how many seconds to wait before the next try: full jitter.
@@ -59,10 +62,13 @@ class Retrying:
         driver: The driver to wrap.
         conditions: How a swap names the version that it expects.
         tries: How often a call is sent at most.
-        patience: Seconds that a call may take before the last try begins.
+        patience: The most seconds of all pauses. The time that a try takes does not count: a large
+            upload may take long and fail. But of tries that took longer than this there are
+            at most three.
         patience_offline: The same, while no connection can be made.
         first_delay: Upper bound of the first pause in seconds; it doubles with each try.
         sleep: The function that waits, for tests.
+        clock: The time in seconds, for tests.
     """
 
     scheme: ClassVar[str] = "retrying"
@@ -77,6 +83,7 @@ class Retrying:
         patience_offline: float = 3.0,
         first_delay: float = 0.5,
         sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.driver = driver
         self.url = driver.url
@@ -86,6 +93,7 @@ class Retrying:
         self._patience_offline = patience_offline
         self._first_delay = first_delay
         self._sleep = sleep
+        self._clock = clock
 
     @classmethod
     def open(cls, url: str, options: Mapping[str, str]) -> Driver:
@@ -163,9 +171,10 @@ class Retrying:
             yield from self.driver.inspect(keep)
 
     def _retry(self, call: Callable[[], T]) -> T:
-        began = time.monotonic()
         waited = 0.0
+        stalled = 0
         for delay in (self._first_delay * 2**n for n in range(self._tries - 1)):
+            began = self._clock()
             try:
                 return call()
             except (errors.ServerBusy, errors.Unreachable) as error:
@@ -173,8 +182,8 @@ class Retrying:
                 wait = pause(delay, asked)
                 offline = isinstance(error, errors.Unreachable) and error.lasting
                 patience = self._patience_offline if offline else self._patience
-                # An injected sleep may not advance the clock.
-                if max(time.monotonic() - began, waited) + wait > patience:
+                stalled += self._clock() - began > self._patience
+                if waited + wait > patience or stalled > _STALLS:
                     raise
             self._sleep(wait)
             waited += wait

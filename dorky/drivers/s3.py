@@ -84,6 +84,10 @@ _UNREACHED = (
 _BULK = 1 << 20
 _PAGE = 120.0
 """The most seconds that a page of a list may take."""
+_LEAST = 60
+"""The seconds that any upload may take."""
+_SLOWEST = 64 << 10
+"""The bytes a second at which a large upload may still arrive: 0.5 Mbit/s."""
 _READING = {"timeout": "24h", "read_timeout": "60s"}
 
 P = ParamSpec("P")
@@ -107,7 +111,7 @@ class S3Driver:
         self._prefix = f"{prefix}/" if prefix else ""
         self._options = dict(options)
         self._chain: Chain | None = None
-        self._stores: dict[bool, S3Store] = {}
+        self._stores: dict[int, S3Store] = {}
         self._lock = threading.Lock()
         self._partial = True
         """Whether the server answers ranges as HTTP says, as far as is known."""
@@ -298,7 +302,7 @@ class S3Driver:
         import obstore
 
         with self._errors(key):
-            store = self._store(bulk=len(data) > _BULK)
+            store = self._store(len(data))
             where = self._prefix + key
             etag = _run(obstore.put, store, where, data, use_multipart=False, **how)["e_tag"]
         if etag is None:
@@ -312,15 +316,18 @@ class S3Driver:
         endpoint = self._options.get("endpoint")
         return f"{self.url} (at {endpoint})" if endpoint else self.url
 
-    def _store(self, *, bulk: bool = False) -> S3Store:
-        """Return the client. Large uploads have a second one, because timeouts belong to clients.
+    def _store(self, size: int = 0) -> S3Store:
+        """Return the client. Large uploads have others, because timeouts belong to clients.
 
         A read timeout notices a dead connection soon, but reqwest counts the sending of the body
         as a wait for the answer, so a slow upload would be cut off (32 MiB at 4 Mbit/s: 64 s).
+        So their timeout is one for all of it, by their size, rounded up to a power of two.
         """
+        bulk = 1 << (size - 1).bit_length() if size > _BULK else 0
         with self._lock:
             if bulk not in self._stores:
-                self._stores[bulk] = self._connect({"timeout": "2h"} if bulk else _READING)
+                timeouts = {"timeout": f"{_LEAST + bulk // _SLOWEST}s"} if bulk else _READING
+                self._stores[bulk] = self._connect(timeouts)
             return self._stores[bulk]
 
     def _connect(

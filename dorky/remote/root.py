@@ -65,6 +65,8 @@ _FRAME = struct.Struct(">HI")
 _STEP = 4 * KiB
 """A body is a multiple of this, so that its length does not tell what was pushed."""
 
+_TRIES = 3
+"""How often a swap is sent at least: a try whose connection stalls uses up the budget alone."""
 _REFUSALS = 8
 """After so many refusals of a version that the store itself shows, it won't take it at all."""
 
@@ -580,7 +582,7 @@ class Remote:
                     raise errors.PreconditionFailed(KEY, self.url)
                 self._check_refusals(refusals, blob.version)
             wait = pause(delay, asked)
-            if clock() + max(delay, wait) > deadline:
+            if clock() + max(delay, wait) > deadline and len(refusals) >= _TRIES:
                 raise errors.OutcomeUnknown(self.url)
             sleep(wait)
             delay = min(delay * 2, 10.0)
