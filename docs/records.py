@@ -56,6 +56,7 @@ ANSWERS: dict[str, Any] = {
     "remote repair": results.RootRepair,
     "team list": results.Team,
     "team log": list[results.TeamChange],
+    "team exposed": results.Exposures,
     "team set-role": results.MemberInfo,
     "team add": results.MemberInfo,
     "team join": results.JoinRequest,

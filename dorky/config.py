@@ -525,6 +525,8 @@ class Config:
             options["access_key_id"] = environment["AWS_ACCESS_KEY_ID"]
             options["secret_access_key"] = environment["AWS_SECRET_ACCESS_KEY"]
             options["session_token"] = environment.get("AWS_SESSION_TOKEN", "")
+        if self.single_writer(remote):
+            options["conditions"] = "none"
         return {name: value for name, value in options.items() if value}
 
     def chosen(self, remote: str) -> Choice | None:

@@ -661,6 +661,15 @@ class SwapsIgnored(Conflict):
     """
 
 
+class SwapsUnsupported(Conflict):
+    """{0} does not support conditional writes: {1}.
+
+    dorky needs the bucket to honour `If-Match` and `If-None-Match` on PUT (generation
+    preconditions on GCS). Some S3-compatible servers refuse requests with these headers; a proxy
+    that compresses may change the versions (ETags) that they name.
+    """
+
+
 class WouldLockOut(Conflict):
     """You would lock yourself out: {0} is you, and only a member who stays can let you in."""
 

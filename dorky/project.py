@@ -21,6 +21,7 @@ from dorky import errors, files, ownership
 from dorky.config import RC, VERSION, Config
 from dorky.drivers import open_driver
 from dorky.drivers.base import Driver
+from dorky.drivers.retry import UNQUOTED
 from dorky.format import model
 from dorky.format.model import Header, Purge, Roster
 from dorky.progress import SILENT, Progress
@@ -656,8 +657,12 @@ class Project:
 
     # --- remotes ---------------------------------------------------------------------------
 
-    def driver(self, name: str = ORIGIN) -> Driver:
+    def driver(self, name: str = ORIGIN, *, unquoted: bool = False) -> Driver:
         """Return the driver of a remote's place, for projects without local state.
+
+        Args:
+            name: The remote's name.
+            unquoted: Whether its server understands versions only without quotation marks.
 
         Raises:
             NoRemote: There is no remote of that name.
@@ -667,7 +672,10 @@ class Project:
             from dorky.drivers import consent
 
             consent.check(self.config, name, self.agree)
-        return open_driver(self.config.url(name), self.config.driver_options(name))
+        options = self.config.driver_options(name)
+        if unquoted:
+            options.setdefault("conditions", UNQUOTED)
+        return open_driver(self.config.url(name), options)
 
     def remote(self, name: str = ORIGIN) -> Remote:
         """Return a remote that is ready to use.
@@ -687,6 +695,8 @@ class Project:
             known = None
         if known is None:
             self.database.set(f"remote.{name}.place", place)
+        if self.database.get(f"remote.{name}.swaps") == b"unquoted":
+            driver = self.driver(name, unquoted=True)
         own = self.known(driver, endpoint)
         remote = Remote(name, driver, self.store, self.unlock, own, self._sign)
         remote.pin = self.config.text("repository.team")
@@ -724,18 +734,29 @@ class Project:
 
         Raises:
             SwapsIgnored: It does not, and `.dorkyrc` does not say that there is a single writer.
+            SwapsUnsupported: It refuses them.
         """
         key = f"remote.{remote.name}.swaps"
         if self.config.single_writer(remote.name):
             return
-        if self.database.get(key) != b"honoured" and not remote.vouched:
-            from dorky.remote import probe
-
-            if not probe.honours_swaps(remote.driver):
-                raise errors.SwapsIgnored(remote.url, remote.name)
-            self.database.set(key, b"honoured")
+        if not self.database.get(key) and not remote.vouched:
+            self.database.set(key, self._probed(remote))
         if self.database.get(key) == b"honoured":
             remote.vouch()
+
+    def _probed(self, remote: Remote) -> bytes:
+        """Probe a place; return how it honours conditional writes."""
+        from dorky.remote import probe
+
+        how = b"honoured"
+        try:
+            good = probe.honours_swaps(remote.driver)
+        except errors.SwapsUnsupported:
+            remote.driver = self.driver(remote.name, unquoted=True)
+            how, good = b"unquoted", probe.honours_swaps(remote.driver)
+        if not good:
+            raise errors.SwapsIgnored(remote.url, remote.name)
+        return how
 
     def write_rc(self, opened: Vault, settings: Mapping[str, str | bool]) -> None:
         """Write `.dorkyrc`: the repository's id, fingerprint and team, and the settings."""

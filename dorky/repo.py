@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         DestroyPlan,
         Diff,
         Edited,
+        Exposures,
         FetchResult,
         FileEntry,
         FsckReport,
@@ -955,6 +956,16 @@ class Repository(Project):
         return commands.remove(
             self, name, key=key, all_history=all_history, dry_run=dry_run, lock_out=lock_out
         )
+
+    def team_exposed(self, name: str) -> Exposures:
+        """Return the files that a member can read, or could read on leaving the team.
+
+        Raises:
+            NoSuchMember: Nobody of that name is, or ever was, on the team.
+        """
+        from dorky.commands import team as commands
+
+        return commands.exposed(self, name)
 
     def rotate(self, *, all_history: bool = False) -> Rotation:
         """Renew the keys of everybody's group and of every group that the user is in."""

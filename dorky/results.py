@@ -260,12 +260,14 @@ class PushResult(Result, frozen=True, kw_only=True):
         founded: Whether the remote held no repository before.
         moved: The URL that the remote had before `.dorkyrc` was changed other than by a command of
             this clone; empty if it was not.
+        left: The number of files that nothing uses any more and that could not be deleted.
     """
 
     remote: str
     url: str
     old: str | None
     new: str
+    left: int = 0
     commits: int = 0
     objects: int = 0
     size: int = 0
@@ -367,6 +369,22 @@ class Exposure(Result, frozen=True, kw_only=True):
 
     path: str
     variables: tuple[str, ...] = ()
+
+
+class Exposures(Result, frozen=True, kw_only=True):
+    """The files that a member can read, or could read on leaving the team.
+
+    Attributes:
+        name: The member.
+        left: When the member left the team; None for a member of today.
+        files: The files, and the variables in them.
+        closed: The names of groups of the member's whose files the user can't read.
+    """
+
+    name: str
+    left: datetime | None
+    files: tuple[Exposure, ...]
+    closed: tuple[str, ...] = ()
 
 
 class PurgePlan(Result, frozen=True, kw_only=True):
@@ -753,11 +771,15 @@ class Rotation(Result, frozen=True, kw_only=True):
         skipped: Groups whose keys could not be renewed, because the user is not in them.
         unused: Members' keys that nothing is encrypted to, because they can't be used.
         locked_out: Whether the user has removed their own access.
+        left: The number of files encrypted with old keys that could not be deleted.
+        lost: The names of people whose requests to join were lost: they have to ask again.
         done: Whether it has been done, not only planned.
     """
 
     groups: tuple[str, ...]
     fingerprint: str
+    left: int = 0
+    lost: tuple[str, ...] = ()
     removed: str = ""
     key: str = ""
     exposed: tuple[Exposure, ...] = ()

@@ -148,6 +148,8 @@ TEXTS: Mapping[type[DorkyError], str] = {
     errors.StateChanged: "dorky trust",
     errors.SwapsIgnored: "use another server, or mark the remote as having one writer ever: "
     "dorky config set remotes.{1}.single_writer true",
+    errors.SwapsUnsupported: "use another server, or mark the remote as having one writer ever: "
+    "dorky config set remotes.origin.single_writer true",
     errors.WouldLockOut: "if you mean it: dorky team remove {0} --yes",
     errors.NotConfirmed: "answer the question on a terminal, or add --yes",
     errors.EditorFailed: "$VISUAL or $EDITOR names the editor",

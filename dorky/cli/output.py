@@ -152,6 +152,12 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
+def undeleted(count: int, what: str) -> None:
+    """Tell that files could not be deleted in the remote, if there are any."""
+    if count:
+        note(f"{plural(count, 'file')} {what} could not be deleted (dorky gc --remote).")
+
+
 def changes(found: Sequence[Change], *, whole: bool = False) -> None:
     """List changed paths; only some of them, unless the whole list is wanted."""
     here = from_here()

@@ -28,6 +28,7 @@ from dorky.cli.output import (
     say,
     show_json,
     size,
+    undeleted,
 )
 from dorky.cli.paths import repository_paths
 from dorky.cli.undo import conflicts, kept, masked
@@ -76,6 +77,7 @@ def _pushed(done: PushResult) -> None:
         )
         if done.founded:
             note("There was no repository: this push has started one.")
+        undeleted(done.left, "that nothing uses any more")
 
 
 def fetch(accept_rewind: AcceptRewind = False, json: Json = False) -> None:

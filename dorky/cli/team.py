@@ -22,11 +22,12 @@ from dorky.cli.output import (
     say,
     show_json,
     size,
+    undeleted,
 )
 from dorky.cli.paths import repository_path, repository_paths
 from dorky.config import Config
 from dorky.format.model import Role
-from dorky.results import GroupChange, GroupInfo, JoinRequest, Rotation
+from dorky.results import Exposure, GroupChange, GroupInfo, JoinRequest, Rotation
 
 History = Annotated[
     bool, typer.Option("--history", help="Re-encrypt old revisions, too, not only the newest.")
@@ -414,6 +415,34 @@ def team_remove(
     _rotated(done)
 
 
+@team_app.command("exposed", cls=Command)
+def team_exposed(
+    who: Annotated[str, typer.Argument(metavar="NAME", help="A member, or somebody who has left.")],
+    json: Json = False,
+) -> None:
+    """List what a member can read, or could read on leaving: the secrets to be changed.
+
+    \b
+    $ dorky team exposed ben
+    """
+    from dorky.commands import team
+
+    with opened() as repo:
+        found = team.exposed(repo, who)
+    if json:
+        show_json(found)
+        return
+    if not found.files:
+        say(f"{found.name} {'can' if found.left is None else 'could'} read no file.")
+    elif found.left is None:
+        say(f"{found.name} can read these.")
+    else:
+        say(f"{found.name} left at {found.left:%Y-%m-%d %H:%M} UTC, and could read these.")
+    _exposed(found.files)
+    if found.closed:
+        note(f"Files of groups that you are not in are missing: {', '.join(found.closed)}")
+
+
 def rotate(history: History = False, json: Json = False) -> None:
     """Give the repository new keys, and re-encrypt the current files.
 
@@ -441,7 +470,11 @@ def _rotated(done: Rotation) -> None:
             f"({plural(done.objects, 'object')}, {size(done.size)} re-encrypted)"
         )
     if done.exposed:
-        _exposed(done)
+        could = "could read these: change the secrets in them" if done.done else "can read these"
+        say(f"{done.removed} {could}.")
+        _exposed(done.exposed)
+        if done.done and not done.key:
+            note(f"The list again: dorky team exposed {shlex.quote(done.removed)}")
     if done.locked_out:
         what = "You can read nothing new" if done.done else "You would lock yourself out"
         note(f"{what}: tell somebody who stays to run dorky rotate.")
@@ -454,25 +487,30 @@ def _rotated(done: Rotation) -> None:
     if done.skipped:
         note(f"Not renewed, because you are not in them: {', '.join(done.skipped)}")
     if done.done:
-        if done.kept:
-            note(
-                f"{size(done.kept)} of older revisions stay encrypted with the old keys "
-                "(dorky rotate --history)"
-            )
+        _left_behind(done)
         if "all" in done.groups:
             note("Commit .dorkyrc to git: it names the new key.")
 
 
-def _exposed(done: Rotation) -> None:
-    could = "could read these: change the secrets in them" if done.done else "can read these"
-    say(f"{done.removed} {could}.")
+def _left_behind(done: Rotation) -> None:
+    """Tell what a rotation has left to do."""
+    undeleted(done.left, "encrypted with the old keys")
+    if done.lost:
+        note(f"Requests to join were lost: {', '.join(done.lost)} must ask again.")
+    if done.kept:
+        note(
+            f"{size(done.kept)} of older revisions stay encrypted with the old keys "
+            "(dorky rotate --history)"
+        )
 
+
+def _exposed(files: Sequence[Exposure]) -> None:
     def line(index: int) -> str:
-        exposure = done.exposed[index]
+        exposure = files[index]
         names = ", ".join(exposure.variables)
         return f"{name(exposure.path)}{': ' if names else ''}{names}"
 
-    listing(range(len(done.exposed)), line, whole=True)
+    listing(range(len(files)), line, whole=True)
 
 
 # --- groups ---------------------------------------------------------------------------------

@@ -416,7 +416,7 @@ def _touch(driver: Driver) -> None:
     scratch = f"{probe.PREFIX}{secrets.token_hex(8)}"
     driver.put(scratch, b"")
     # A member who may write need not be allowed to delete.
-    with contextlib.suppress(errors.AccessDenied):
+    with contextlib.suppress(errors.AccessError, errors.Unavailable):
         driver.delete([scratch])
 
 

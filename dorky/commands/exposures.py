@@ -10,7 +10,7 @@ from dorky import documents, errors
 from dorky.commands.inspect import fetch_missing
 from dorky.documents import names
 from dorky.format import model
-from dorky.format.model import Entry
+from dorky.format.model import Entry, ObjectId
 from dorky.project import ORIGIN, Project
 from dorky.results import Exposure
 from dorky.store import history
@@ -18,9 +18,17 @@ from dorky.store.history import MAIN
 from dorky.worktree import checkout
 
 
-def exposures_of_groups(project: Project, groups: Collection[str]) -> list[Exposure]:
-    """Return what the members of groups can read now: files, and the variables in them."""
-    head = project.database.ref(f"{ORIGIN}/{MAIN}")
+def exposures_of_groups(
+    project: Project, groups: Collection[str], head: ObjectId | None = None
+) -> list[Exposure]:
+    """Return what the members of groups can read: files, and the variables in them.
+
+    Args:
+        project: The project.
+        groups: The groups.
+        head: The commit to look at; by default the remote's head as last fetched.
+    """
+    head = head or project.database.ref(f"{ORIGIN}/{MAIN}")
     trees = history.trees_of(project.store, head, groups)
     return exposures(
         project, {path: [entry] for path, entry in history.files_of(project.store, trees)}

@@ -19,7 +19,7 @@ from dorky.project import Project
 from dorky.remote import gc as remote_gc
 from dorky.remote import root as roots
 from dorky.remote import rotate as remote_rotate
-from dorky.remote.pending_deletes import delete
+from dorky.remote.pending_deletes import Condemned, delete
 from dorky.remote.root import Remote, RootSnapshot
 from dorky.results import Exposure, Rotation, Unused
 
@@ -76,19 +76,38 @@ def rotate(
         )
 
     planned, resealed, waiting = change_root(project, remote, renew)
-    for request in waiting:
-        requests.again(remote.driver, project.header, request)
-    delete(remote, resealed.condemned.keys)
-    if resealed.condemned.left:
-        rest = remote_gc.plan(remote, grace=timedelta(0), progress=project.progress)
-        remote_gc.apply(remote, rest, progress=project.progress)
+    lost = [request.name for request in waiting if not _asked_again(project, remote, request)]
     return msgspec.structs.replace(
         describe(project, planned),
         objects=resealed.objects,
         size=resealed.size,
         kept=resealed.kept,
+        left=_clean_up(project, remote, resealed.condemned),
+        lost=tuple(lost),
         done=True,
     )
+
+
+def _asked_again(project: Project, remote: Remote, request: Request) -> bool:
+    """Put a request into the new mailbox; return whether that was possible."""
+    try:
+        requests.again(remote.driver, project.header, request)
+    except (errors.AccessError, errors.Unavailable):
+        return False
+    return True
+
+
+def _clean_up(project: Project, remote: Remote, condemned: Condemned) -> int:
+    """Delete what the rotation has replaced; return how many files may be left."""
+    left = delete(remote, condemned.keys)
+    if condemned.left and not left:
+        try:
+            rest = remote_gc.plan(remote, grace=timedelta(0), progress=project.progress)
+            remote_gc.apply(remote, rest, progress=project.progress)
+        except errors.DorkyError:
+            # The keys are new all the same.
+            return condemned.left
+    return left + condemned.left if left else 0
 
 
 def describe(project: Project, plan: RotationPlan) -> Rotation:

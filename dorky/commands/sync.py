@@ -101,6 +101,7 @@ def push(project: Project) -> PushResult:
             objects=done.objects,
             size=done.size,
             founded=done.founded,
+            left=done.left,
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from datetime import datetime
 
 import msgspec
 
@@ -16,13 +17,14 @@ from dorky.commands.root_change import RootChange, change_root, fetch_keyed_root
 from dorky.commands.rotation import RotationPlan
 from dorky.commands.upstream import ensure_set_up, fetch_root
 from dorky.format import model
-from dorky.format.model import ALL, Group, Header, Locked, Member, Role, Roster
+from dorky.format.model import ALL, Group, Header, Locked, Member, ObjectId, Role, Roster
 from dorky.keys import age, identities, placement, roster, ssh, teamlog, vault
 from dorky.keys.vault import Vault
 from dorky.project import Project
 from dorky.remote import root as roots
 from dorky.remote.root import RootSnapshot
 from dorky.results import (
+    Exposures,
     Generated,
     GroupInfo,
     JoinRequest,
@@ -31,7 +33,7 @@ from dorky.results import (
     Rotation,
     Team,
 )
-from dorky.store import outgoing
+from dorky.store import history, outgoing
 
 UNUSED = "unused"
 """The word for the fingerprints of all keys of a member that can't be used."""
@@ -309,6 +311,44 @@ def _plan_removal(
         exposed=tuple(exposures_of_groups(project, groups)) if sound else (),
         locked_out=locked_out,
     )
+
+
+def exposed(project: Project, name: str) -> Exposures:
+    """Return the files that a member can read, or could read on leaving the team.
+
+    Raises:
+        NoSuchMember: Nobody of that name is, or ever was, on the team.
+    """
+    with ensure_set_up(project):
+        fetch_root(project)
+        member, left, head = _last_seen(project, name)
+        groups = {ALL, *member.groups}
+        if head is not None and head not in project.store:
+            head = None  # purged; what is left of it is in the history of today
+        return Exposures(
+            name=name,
+            left=left,
+            files=tuple(exposures_of_groups(project, groups & project.vault.groups, head)),
+            closed=tuple(
+                sorted(
+                    roster.name_of(project.roster, each) for each in groups - project.vault.groups
+                )
+            ),
+        )
+
+
+def _last_seen(project: Project, name: str) -> tuple[Member, datetime | None, ObjectId | None]:
+    """Return a member as last on the team, when the member left, and the remote's head then."""
+    team, found = teamlog.Team(), None
+    for entry_id, entry in [*history.entries(project.store, project.team.id)][::-1]:
+        if name in entry.left:
+            found = team.members[name], entry.time, entry.heads.get(roots.HEAD)
+        team = teamlog.extend(team, entry, entry_id, project.header.repository)
+    if name in team.members:
+        return team.members[name], None, None
+    if found is None:
+        raise errors.NoSuchMember(name)
+    return found
 
 
 def rotate(project: Project, *, all_history: bool = False) -> Rotation:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dorky import errors
 from dorky.config import has_credentials
 from dorky.drivers.base import Driver
-from dorky.drivers.retry import Retrying
+from dorky.drivers.retry import QUOTED, Retrying
 
 BUILT_IN = ("file", "gs", "s3")
 GROUP = "dorky.drivers"
@@ -23,7 +23,7 @@ def open_driver(url: str, options: Mapping[str, str]) -> Driver:
     Args:
         url: ``s3://bucket/prefix``, ``gs://bucket/prefix``, ``file:///dir``, a path, or a URL with
             the scheme of an installed third-party driver.
-        options: See `Driver.open`.
+        options: See `Driver.open`; and ``conditions``, see `Retrying`.
 
     Returns:
         The driver; its ``url`` is the normal form of ``url``.
@@ -35,7 +35,8 @@ def open_driver(url: str, options: Mapping[str, str]) -> Driver:
     """
     if has_credentials(url):
         raise errors.BadURL(url, "credentials don't belong into a URL")
-    return Retrying(_driver_class(_scheme(url)).open(url, options))
+    driver = _driver_class(_scheme(url)).open(url, options)
+    return Retrying(driver, conditions=options.get("conditions", QUOTED))
 
 
 def _scheme(url: str) -> str:

@@ -168,6 +168,13 @@ class Inspected(Protocol):
         """
 
 
+def refusal(version: Version) -> str:
+    """Return why a store may refuse to replace the very version that it shows."""
+    if version.startswith("W/"):
+        return "a proxy on the way makes its versions (ETags) weak"
+    return "it refuses to replace the version (ETag) that it shows"
+
+
 def split_bucket_url(url: str) -> tuple[str, str]:
     """Split ``scheme://bucket/prefix`` into the bucket and the prefix (no slash at its ends).
 

@@ -25,6 +25,12 @@ from dorky.drivers.base import (
 
 T = TypeVar("T")
 
+QUOTED, UNQUOTED, NONE = "quoted", "unquoted", "none"
+"""The ways to send the version that a swap expects (see `Retrying`)."""
+
+_STALLS = 2
+"""After so many tries that took longer than the patience, the next one to fail is the last."""
+
 
 def pause(longest: float, asked: float | None = None) -> float:
     """Return how many seconds to wait before the next try: full jitter.
@@ -47,13 +53,22 @@ class Retrying:
     a network see the error fast. `swap` is **never** sent twice: after a lost answer only its
     caller can find out whether it took effect.
 
+    A swap names the version that it expects as the driver does (`QUOTED`), or without its quotation
+    marks (`UNQUOTED`), which is all that some S3-compatibles understand. With `NONE` nothing is
+    sent that a server could fail to support, for a remote with a single writer ever: the version is
+    read and compared, then the object is written and read again.
+
     Args:
         driver: The driver to wrap.
+        conditions: How a swap names the version that it expects.
         tries: How often a call is sent at most.
-        patience: Seconds that a call may take before the last try begins.
+        patience: The most seconds of all pauses. The time that a try takes does not count: a large
+            upload may take long and fail. But of tries that took longer than this there are
+            at most three.
         patience_offline: The same, while no connection can be made.
         first_delay: Upper bound of the first pause in seconds; it doubles with each try.
         sleep: The function that waits, for tests.
+        clock: The time in seconds, for tests.
     """
 
     scheme: ClassVar[str] = "retrying"
@@ -62,19 +77,23 @@ class Retrying:
         self,
         driver: Driver,
         *,
+        conditions: str = QUOTED,
         tries: int = 6,
         patience: float = 30.0,
         patience_offline: float = 3.0,
         first_delay: float = 0.5,
         sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.driver = driver
         self.url = driver.url
+        self.conditions = conditions
         self._tries = tries
         self._patience = patience
         self._patience_offline = patience_offline
         self._first_delay = first_delay
         self._sleep = sleep
+        self._clock = clock
 
     @classmethod
     def open(cls, url: str, options: Mapping[str, str]) -> Driver:
@@ -103,7 +122,29 @@ class Retrying:
 
     def swap(self, key: str, data: bytes, *, expected: Version | None) -> Version:
         """See `Driver.swap`; sent once."""
+        if self.conditions == NONE:
+            return self._replace(key, data, expected)
+        if self.conditions == UNQUOTED and expected is not None:
+            expected = Version(expected.strip('"'))
         return self.driver.swap(key, data, expected=expected)
+
+    def _replace(self, key: str, data: bytes, expected: Version | None) -> Version:
+        """Swap without a condition."""
+        if self._version(key) != expected:
+            raise errors.PreconditionFailed(key, self.url)
+        self.driver.put(key, data)
+        blob = self.get(key, limit=max(LIMIT, len(data)))
+        if blob is None or blob.data != data:
+            # Somebody else writes, after all.
+            raise errors.PreconditionFailed(key, self.url)
+        return blob.version
+
+    def _version(self, key: str) -> Version | None:
+        try:
+            blob = self.get(key)
+        except errors.KeyNotFound:
+            return None
+        return blob.version if blob else None
 
     def list(self, prefix: str) -> Iterator[Stat]:
         """See `Driver.list`; retried until the first key arrives, not after."""
@@ -130,9 +171,10 @@ class Retrying:
             yield from self.driver.inspect(keep)
 
     def _retry(self, call: Callable[[], T]) -> T:
-        began = time.monotonic()
         waited = 0.0
+        stalled = 0
         for delay in (self._first_delay * 2**n for n in range(self._tries - 1)):
+            began = self._clock()
             try:
                 return call()
             except (errors.ServerBusy, errors.Unreachable) as error:
@@ -140,8 +182,8 @@ class Retrying:
                 wait = pause(delay, asked)
                 offline = isinstance(error, errors.Unreachable) and error.lasting
                 patience = self._patience_offline if offline else self._patience
-                # An injected sleep may not advance the clock.
-                if max(time.monotonic() - began, waited) + wait > patience:
+                stalled += self._clock() - began > self._patience
+                if waited + wait > patience or stalled > _STALLS:
                     raise
             self._sleep(wait)
             waited += wait

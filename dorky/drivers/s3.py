@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar
 
@@ -13,6 +13,7 @@ from dorky import errors, native
 from dorky.drivers.base import LIMIT, Advice, Blob, Stat, Version, split_bucket_url
 
 if TYPE_CHECKING:
+    from botocore.exceptions import ClientError
     from obstore import GetOptions, GetResult, ObjectMeta
     from obstore.store import S3Store
 
@@ -63,6 +64,7 @@ _KINDS: Mapping[str, type[errors.DorkyError]] = {
 _STATUS = re.compile(r"non-2xx status code: (\d{3})[^:]*: ?(.*)", re.DOTALL)
 _CODE = re.compile(r"<Code>([^<]+)</Code>|\(code: (\w+)\)")
 _MESSAGE = re.compile(r"<Message>([^<]+)</Message>")
+_UNSUPPORTED = re.compile(r"<Code>NotImplemented</Code>|conditional", re.IGNORECASE)
 _REGION = re.compile(r"<Region>([A-Za-z0-9_-]{1,64})</Region>")
 _REGION_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
@@ -82,6 +84,10 @@ _UNREACHED = (
 _BULK = 1 << 20
 _PAGE = 120.0
 """The most seconds that a page of a list may take."""
+_LEAST = 60
+"""The seconds that any upload may take."""
+_SLOWEST = 64 << 10
+"""The bytes a second at which a large upload may still arrive: 0.5 Mbit/s."""
 _READING = {"timeout": "24h", "read_timeout": "60s"}
 
 P = ParamSpec("P")
@@ -105,10 +111,12 @@ class S3Driver:
         self._prefix = f"{prefix}/" if prefix else ""
         self._options = dict(options)
         self._chain: Chain | None = None
-        self._stores: dict[bool, S3Store] = {}
+        self._stores: dict[int, S3Store] = {}
         self._lock = threading.Lock()
         self._partial = True
         """Whether the server answers ranges as HTTP says, as far as is known."""
+        self._bulk_deletes = True
+        """Whether the server knows DeleteObjects, as far as is known."""
 
     @classmethod
     def open(cls, url: str, options: Mapping[str, str]) -> S3Driver:
@@ -199,6 +207,12 @@ class S3Driver:
             )
         except errors.KeyNotFound as error:  # S3 answers 404 to If-Match for a missing key
             raise errors.PreconditionFailed(key, self.url) from error
+        except errors.BadEndpoint as error:
+            status, body = _answer(str(error.__cause__)) or ("", "")
+            refused = status == "501" or (status == "400" and _UNSUPPORTED.search(body))
+            if refused:
+                raise errors.SwapsUnsupported(self.url, _said(status, body)) from error
+            raise
         return Version(etag)
 
     def list(self, prefix: str) -> Iterator[Stat]:
@@ -228,9 +242,44 @@ class S3Driver:
         import obstore
 
         paths = [self._prefix + key for key in keys]
-        if paths:
-            with self._errors(paths[0]):
-                _run(obstore.delete, self._store(), paths)  # DeleteObjects: 1000 in a request
+        if not paths:
+            return
+        if self._bulk_deletes:
+            try:
+                with self._errors(paths[0]):
+                    _run(obstore.delete, self._store(), paths)  # DeleteObjects: 1000 in a request
+                return
+            except (errors.BadEndpoint, errors.KeyNotFound):
+                # Some stores don't know DeleteObjects, and say so in many ways.
+                self._bulk_deletes = False
+        self._delete_singly(paths)
+
+    def _delete_singly(self, paths: Iterable[str]) -> None:
+        """Send a DELETE for each key, which obstore can't: it always sends a DeleteObjects."""
+        from botocore.exceptions import BotoCoreError, ClientError
+        from botocore.parsers import ResponseParserError
+
+        try:
+            client = self._administer()
+            with closing(client):
+                for path in paths:
+                    try:
+                        client.delete_object(Bucket=self._bucket, Key=path)
+                    except ClientError as error:
+                        explained = self._refused(error, path)
+                        if not isinstance(explained, errors.KeyNotFound):
+                            raise explained from error
+        except (BotoCoreError, ResponseParserError, ValueError, RecursionError) as error:
+            reason = str(error).partition("\n")[0][:200]
+            raise errors.Unreachable(self._place, f"while deleting: {reason}") from error
+
+    def _refused(self, error: ClientError, path: str) -> errors.DorkyError:
+        said = error.response.get("Error", {})
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", "")
+        code, message = said.get("Code", ""), said.get("Message", "")
+        # botocore puts the status in place of a code that is not there.
+        body = "" if code.isdigit() else f"<Code>{code}</Code><Message>{message}</Message>"
+        return self._answered(str(status), body, path)
 
     def inspect(self, keep: Sequence[str]) -> Iterator[Advice]:
         """See `Inspected`."""
@@ -253,7 +302,7 @@ class S3Driver:
         import obstore
 
         with self._errors(key):
-            store = self._store(bulk=len(data) > _BULK)
+            store = self._store(len(data))
             where = self._prefix + key
             etag = _run(obstore.put, store, where, data, use_multipart=False, **how)["e_tag"]
         if etag is None:
@@ -267,15 +316,18 @@ class S3Driver:
         endpoint = self._options.get("endpoint")
         return f"{self.url} (at {endpoint})" if endpoint else self.url
 
-    def _store(self, *, bulk: bool = False) -> S3Store:
-        """Return the client. Large uploads have a second one, because timeouts belong to clients.
+    def _store(self, size: int = 0) -> S3Store:
+        """Return the client. Large uploads have others, because timeouts belong to clients.
 
         A read timeout notices a dead connection soon, but reqwest counts the sending of the body
         as a wait for the answer, so a slow upload would be cut off (32 MiB at 4 Mbit/s: 64 s).
+        So their timeout is one for all of it, by their size, rounded up to a power of two.
         """
+        bulk = 1 << (size - 1).bit_length() if size > _BULK else 0
         with self._lock:
             if bulk not in self._stores:
-                self._stores[bulk] = self._connect({"timeout": "2h"} if bulk else _READING)
+                timeouts = {"timeout": f"{_LEAST + bulk // _SLOWEST}s"} if bulk else _READING
+                self._stores[bulk] = self._connect(timeouts)
             return self._stores[bulk]
 
     def _connect(
@@ -397,8 +449,7 @@ class S3Driver:
         if body.strip() and not code and kind is not errors.ServerBusy:
             # This answer comes from a web server, a portal or a proxy, not from S3.
             kind = errors.BadEndpoint
-        message = _MESSAGE.search(body)
-        said = f"{status} {code[:64]}".strip() + (f": {message[1][:200]}" if message else "")
+        said = _said(status, body)
         if kind in {errors.KeyNotFound, errors.PreconditionFailed}:
             return kind(key, self.url)
         if kind is errors.WrongRegion:
@@ -491,6 +542,13 @@ def _answer(text: str) -> tuple[str, str] | None:
     if found := _CODE.search(text):  # one of many deletions failed
         return "200", found[0]
     return None
+
+
+def _said(status: str, body: str) -> str:
+    """Return an answer in a line."""
+    code, message = _CODE.search(body), _MESSAGE.search(body)
+    named = (code[1] or code[2])[:64] if code else ""
+    return f"{status} {named}".strip() + (f": {message[1][:200]}" if message else "")
 
 
 def _checked(endpoint: str) -> str:

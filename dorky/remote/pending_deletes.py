@@ -7,7 +7,6 @@ gone, its name can be dropped.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Collection, Iterable
 from typing import Any, NamedTuple
 
@@ -81,12 +80,19 @@ def _stored(remote: Remote) -> dict[ObjectId, str] | None:
         return None
 
 
-def delete(remote: Remote, keys: Iterable[str]) -> None:
-    """Delete files that no root lists any more.
+def delete(remote: Remote, keys: Iterable[str]) -> int:
+    """Delete files that no root lists any more, if that is possible.
 
     A client that is reading them notices, and starts over with the new root. No push relies on
     them: a push only skips what is listed by the root that it replaces.
+
+    Returns:
+        How many may be left for a garbage collection. The user may lack the permission, the store
+        may not be able to delete, or the network may be gone; what was done before stays done.
     """
-    # A member who may write need not be allowed to delete; a garbage collection finds them.
-    with contextlib.suppress(errors.AccessError):
-        remote.driver.delete(list(keys))
+    going = list(keys)
+    try:
+        remote.driver.delete(going)
+    except errors.DorkyError:
+        return len(going)
+    return 0

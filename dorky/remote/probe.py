@@ -11,46 +11,86 @@ from __future__ import annotations
 import contextlib
 import secrets
 import threading
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
+from typing import NamedTuple
 
 from dorky import errors
-from dorky.drivers.base import Driver, Version
+from dorky.drivers.base import Driver, Version, refusal
 
 WRITERS = 16
 _ROUNDS = 3
+_SECOND = 1.2
+"""The seconds after which a store that takes one write a second for each key takes another."""
 PREFIX = "probe/"
 
 
-def honours_swaps(driver: Driver) -> bool:
+class _Race(NamedTuple):
+    """The outcome of a race: the versions of the winners, and whether anybody was refused."""
+
+    won: list[Version]
+    refused: bool
+
+
+def honours_swaps(driver: Driver, *, sleep: Callable[[float], None] = time.sleep) -> bool:
     """Race conditional writers against a scratch key, which is deleted afterwards.
 
-    This costs 33 requests in two parallel rounds, and one to clean up.
+    This costs 34 requests in two parallel rounds, and one to clean up. A store that takes one write
+    a second for each key answers most writers that it is busy: then they race for it again.
+
+    Args:
+        driver: The driver of the place.
+        sleep: Waits, for tests.
 
     Raises:
         AccessDenied: Writing is not allowed at all.
+        SwapsUnsupported: The store refuses conditional writes, or every replacement.
         ServerBusy: The store answered no writer, again and again.
     """
     used: list[str] = []
+    shown: Version | None = None
     try:
         for _ in range(_ROUNDS):
             key = PREFIX + secrets.token_hex(8)
             used.append(key)
-            won = _race(driver, key, None)
-            if len(won) > 1:
+            created = _race(driver, key, None)
+            if len(created.won) > 1:
                 return False
-            if not won:
+            if not created.won:
                 continue
-            replaced = _race(driver, key, won[0])
-            if len(replaced) > 1:
+            (first,) = created.won
+            if not created.refused and _later(driver, key, None, sleep).won:
                 return False
-            # A late writer with an outdated version must lose, too.
-            if replaced:
-                return not _race(driver, key, won[0], writers=1)
+            replaced = _race(driver, key, first)
+            if not replaced.won and not replaced.refused:
+                replaced = _later(driver, key, first, sleep)
+            if len(replaced.won) > 1:
+                return False
+            if replaced.won:
+                return _refuses_late(driver, key, first, used, sleep)
+            shown = first if replaced.refused else shown
+        if shown is not None:
+            raise errors.SwapsUnsupported(driver.url, refusal(shown))
         raise errors.ServerBusy(driver.url, "no conditional write got through")
     finally:
         _clean_up(driver, used)
+
+
+def _refuses_late(
+    driver: Driver, key: str, old: Version, used: list[str], sleep: Callable[[float], None]
+) -> bool:
+    """Return whether an outdated version loses, and any version of a key that does not exist."""
+    missing = PREFIX + secrets.token_hex(8)
+    used.append(missing)
+    for target in (key, missing):
+        late = _race(driver, target, old, writers=1)
+        if not late.won and not late.refused:
+            late = _later(driver, target, old, sleep, writers=1)
+        if late.won:
+            return False
+    return True
 
 
 def clock(driver: Driver) -> datetime:
@@ -79,22 +119,40 @@ def _clean_up(driver: Driver, used: Iterable[str]) -> None:
         driver.delete(used)
 
 
-def _race(
-    driver: Driver, key: str, expected: Version | None, *, writers: int = WRITERS
-) -> list[Version]:
-    """Return the versions of the writers that are known to have won.
+def _later(
+    driver: Driver,
+    key: str,
+    expected: Version | None,
+    sleep: Callable[[float], None],
+    *,
+    writers: int = WRITERS,
+) -> _Race:
+    """Race for a key again, as soon as a store that takes one write a second takes another."""
+    for _ in range(_ROUNDS):
+        sleep(_SECOND)
+        race = _race(driver, key, expected, writers=writers)
+        if race.won or race.refused:
+            return race
+    return race
+
+
+def _race(driver: Driver, key: str, expected: Version | None, *, writers: int = WRITERS) -> _Race:
+    """Return the outcome of a race.
 
     A store may be too busy to answer some writers (S3 answers 409 to those that collide; any store
     may answer 503), which says nothing about them.
     """
     start = threading.Barrier(writers)
 
-    def write(n: int) -> Version | None:
+    def write(n: int) -> Version | bool:
         start.wait()
         try:
             return driver.swap(key, f"{n} {secrets.token_hex(8)}".encode(), expected=expected)
-        except (errors.PreconditionFailed, errors.ServerBusy):
-            return None
+        except errors.PreconditionFailed:
+            return True
+        except errors.ServerBusy:
+            return False
 
     with ThreadPoolExecutor(max_workers=writers) as pool:
-        return [version for version in pool.map(write, range(writers)) if version is not None]
+        found = list(pool.map(write, range(writers)))
+    return _Race([each for each in found if isinstance(each, str)], True in found)

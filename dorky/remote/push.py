@@ -60,6 +60,7 @@ class Pushed(NamedTuple):
         objects: How many objects were uploaded.
         size: How many bytes they have, as stored.
         founded: Whether the remote held no repository before.
+        left: How many files that no root lists could not be deleted.
     """
 
     old: ObjectId | None
@@ -67,6 +68,7 @@ class Pushed(NamedTuple):
     objects: int
     size: int
     founded: bool = False
+    left: int = 0
 
 
 def push(
@@ -146,10 +148,9 @@ def push(
             continue
         remember(remote, won, sent)
         journal.clear()
-        if made.stale:
-            delete(remote, made.stale)
+        left = delete(remote, made.stale) if made.stale else 0
         size = sum(at.length for at in fresh)
-        return Pushed(old, head, len(fresh), size, founded=seen is None)
+        return Pushed(old, head, len(fresh), size, founded=seen is None, left=left)
     raise errors.ServerBusy(remote.url, "others keep pushing")
 
 
@@ -197,7 +198,9 @@ def remember(
         team: The team, if the root has changed it.
     """
     if won is None:  # others have swapped since
-        fetch(remote, progress)
+        # The swap has won, whether or not what followed it can be read: the next fetch does.
+        with contextlib.suppress(errors.Unavailable):
+            fetch(remote, progress)
         return
     packs = packs_of(remote, won[0])
     store = remote.store

@@ -20,14 +20,14 @@ import hashlib
 import os
 import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timezone
 from typing import NamedTuple, Protocol
 
 import msgspec
 
 from dorky import errors
-from dorky.drivers.base import Blob, Driver, Stat, Version
+from dorky.drivers.base import Blob, Driver, Stat, Version, refusal
 from dorky.drivers.retry import pause
 from dorky.format import codec, model, seal
 from dorky.format.model import Header, KiB, MiB, ObjectId, Pack, Root, Table
@@ -64,6 +64,11 @@ _BODY_LIMIT = 16 * MiB
 _FRAME = struct.Struct(">HI")
 _STEP = 4 * KiB
 """A body is a multiple of this, so that its length does not tell what was pushed."""
+
+_TRIES = 3
+"""How often a swap is sent at least: a try whose connection stalls uses up the budget alone."""
+_REFUSALS = 8
+"""After so many refusals of a version that the store itself shows, it won't take it at all."""
 
 _AMBIGUOUS = (errors.PreconditionFailed, errors.ServerBusy, errors.Unreachable)
 """Answers to a swap that leave open whether it took effect."""
@@ -533,6 +538,7 @@ class Remote:
             PreconditionFailed: Somebody else was faster.
             CantSign: None of the user's keys can be used.
             Unreachable: No connection could be made, so nothing was sent.
+            SwapsUnsupported: The store refuses every conditional write.
             OutcomeUnknown: The store did not answer within `BUDGET`; doing all of it again is safe.
         """
         expected = self.seen.version if self.seen else None
@@ -549,6 +555,7 @@ class Remote:
         deadline = clock() + BUDGET
         delay = 0.1
         sent = False
+        refusals: list[bool] = []
         while True:
             try:
                 version = self.driver.swap(KEY, data, expected=expected)
@@ -557,6 +564,7 @@ class Remote:
                 if isinstance(error, errors.Unreachable) and error.lasting and not sent:
                     raise
                 sent = True
+                refusals.append(isinstance(error, errors.PreconditionFailed))
                 asked = error.retry_after if isinstance(error, errors.ServerBusy) else None
                 blob = self._look(expected, error)
             if blob is not None:
@@ -569,11 +577,17 @@ class Remote:
                     return None
                 if blob.version != expected:
                     raise errors.PreconditionFailed(KEY, self.url)
+                self._check_refusals(refusals, blob.version)
             wait = pause(delay, asked)
-            if clock() + max(delay, wait) > deadline:
+            if clock() + max(delay, wait) > deadline and len(refusals) >= _TRIES:
                 raise errors.OutcomeUnknown(self.url)
             sleep(wait)
             delay = min(delay * 2, 10.0)
+
+    def _check_refusals(self, refusals: Sequence[bool], version: Version) -> None:
+        """Give up if a store has refused nothing but the very version that it shows."""
+        if all(refusals) and (len(refusals) == _REFUSALS or version.startswith("W/")):
+            raise errors.SwapsUnsupported(self.url, refusal(version))
 
     def _completed(self, root: Root, signer: Signer) -> Root:
         """Return a root with its time and signer, and with the place if it is known to be good."""

@@ -126,6 +126,7 @@ def test_every_command_prints_what_the_page_says(
     check("group", "members", "prod", "--add", "ben")
     check("group", "members", "prod", "--remove", "ben")
     check("group", "remove", "prod", "--dry-run")
+    check("team", "exposed", "ben")
     check("team", "remove", "ben", "--yes")
     check("rotate")
     project("sync")

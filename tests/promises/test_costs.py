@@ -240,7 +240,7 @@ def test_the_bucket_is_probed_once(ana: Machine, remote: Remote, cost: Cost) -> 
     """By whoever makes the repository; the root tells all others."""
     init = cost.of(ana, "init", remote.url, row="init")
     assert init.asked[0] == "GET root"
-    assert init.asked[1:-1] == ["PUT probe/"] * 33 + ["POST"]
+    assert init.asked[1:-1] == ["PUT probe/"] * 34 + ["POST"]
     assert init.asked[-1] == "PUT root"
     ana.commit({".env": "KEY=1\n"})
     assert cost.of(ana, "push").asked == ["PUT root"]
@@ -258,7 +258,7 @@ def test_another_place_is_probed_by_itself(ana: Machine, remote: Remote, cost: C
     ana("push")
     ana("remote", "set-url", "origin", f"{remote.url}/elsewhere")
     moved = cost.of(ana, "push").asked
-    assert moved.count("PUT elsewhere/probe/") == 33
+    assert moved.count("PUT elsewhere/probe/") == 34
     ana("remote", "set-url", "origin", remote.url)
     # Once more in the first place, whose root still vouches for it.
     assert not [each for each in cost.of(ana, "push").asked if "probe" in each]

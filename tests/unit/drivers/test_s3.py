@@ -516,7 +516,7 @@ def test_slow_uploads_are_not_cut_off() -> None:
         driver = S3Driver.open("s3://bucket", servers.s3_options(server.endpoint))
         driver.put("small", b"x")
         driver.put("large", b"x" * (2 << 20))
-        small, large = driver._store(), driver._store(bulk=True)
+        small, large = driver._store(), driver._store(2 << 20)
     assert "read_timeout" in small.client_options  # type: ignore[operator]
     assert "read_timeout" not in large.client_options  # type: ignore[operator]
 

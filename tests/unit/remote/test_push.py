@@ -126,6 +126,7 @@ def test_json_says_what_was_done(ana: Machine, file_url: Place) -> None:
         **{"remote": "origin", "url": Path(file_url.url).as_uri(), "old": old, "new": new},
         **{"commits": 1, "objects": 3, "changes": [], "backup": "", "merged": False},
         "founded": False,
+        "left": 0,
         "conflicts": [],
         "purged": [],
         "ignored": [],

@@ -713,3 +713,35 @@ def test_the_second_of_two_founders(
     assert said.hint.startswith("dorky clone")
     assert (place / "root").read_bytes() == world.data
     assert list(founder.project.iterdir()) == []
+
+
+# --- stores that refuse ---------------------------------------------------------------------
+
+
+def test_a_store_that_refuses_the_version_that_it_shows(world: World, faults: Faults) -> None:
+    faults.before("swap", failing(LOST), times=1000)
+    with ready(world) as (_, swap), pytest.raises(errors.SwapsUnsupported):
+        swap(roots.successor(world.root))
+    assert [verb for verb, _ in faults.calls].count("swap") == 8
+
+
+def test_refusals_after_a_try_without_an_answer_tell_nothing(world: World, faults: Faults) -> None:
+    faults.before("swap", failing(RESET))
+    faults.before("swap", failing(LOST), times=1000)
+    with ready(world) as (_, swap), pytest.raises(errors.OutcomeUnknown):
+        swap(roots.successor(world.root))
+
+
+def test_tries_that_take_long_are_followed_by_others(world: World, faults: Faults) -> None:
+    now = [0.0]
+
+    def stall() -> None:
+        now[0] += 61.0
+        raise RESET
+
+    faults.before("swap", stall, times=2)
+    with ready(world) as (remote, _):
+        following = roots.successor(world.root)
+        won = remote.swap(world.header, following, sleep=lambda _: None, clock=lambda: now[0])
+    assert won
+    assert won[0].root == following
