@@ -111,10 +111,12 @@ def _news(project: Project, head: ObjectId) -> str:
     ours = {node.id for node in history.ancestors(project.store, [head])}
     heads = [theirs] if theirs else []
     new = history.ancestors(project.store, heads, stop=ours.__contains__)
+    # By whose key, not by what the commit says of its author.
+    names = project.team.names
     told = [
-        f"{node.commit.author}'s {history.subject(node.commit.message)!r}"
-        f" ({node.commit.time:%Y-%m-%d %H:%M} UTC)"
-        for node in new
+        f"{names.get(commit.signer, commit.author)}'s {history.subject(commit.message)!r}"
+        f" ({commit.time:%Y-%m-%d %H:%M} UTC)"
+        for _, commit in new
     ]
     return shown(told)
 

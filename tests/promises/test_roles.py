@@ -292,6 +292,13 @@ def test_nobody_writes_in_anothers_name(world: World) -> None:
     assert "Signed: ben" in world.ana("show").out
 
 
+def test_a_rejected_push_names_whose_key_it_was(world: World) -> None:
+    forge = Forge(world.ben)
+    world.put(forge.encode(refs={"heads/main": forge.commit(forge.signer)}))
+    world.ana.commit({"a": "1\n"})
+    assert "ben's 'a gift'" in world.ana("push", code=5).error
+
+
 def test_a_root_without_a_signature_or_with_anothers(world: World) -> None:
     forge = Forge(world.ben)
     following = roots.successor(forge.root, time=NOW, signer=forge.signer.public)
