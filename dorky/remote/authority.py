@@ -59,6 +59,23 @@ def not_allowed(remote: Remote, team: Team, signer: Signer, what: str) -> errors
 # --- reading --------------------------------------------------------------------------------
 
 
+def check_early(remote: Remote, seen: RootSnapshot) -> None:
+    """Refuse a root by its signer alone, before anything is fetched that it lists.
+
+    That is possible if it brings no change of the team. `accept` looks at all of it.
+
+    Raises:
+        ForgedRoot: The root was not written by a member who may.
+    """
+    known, root = remote.store.database.team(), seen.root
+    if remote.accept_rewind or not known.n or not root.before == root.team == known.id:
+        return
+    try:
+        _check_may_write(root, known)
+    except Refused as error:
+        raise errors.ForgedRoot(remote.url, error) from None
+
+
 def accept(remote: Remote, seen: RootSnapshot) -> None:
     """Check a root that was read, and record the team as its log leaves it.
 
@@ -117,15 +134,23 @@ def _check_signer(root: Root, team: Team, newest: TeamEntry) -> None:
     somebody who has just been removed could bring the entry, with another history. Whoever gives up
     writing by the entry changes no ref, so bringing it again later does no harm.
     """
-    name = team.names.get(root.signer, "somebody whom the team log does not know")
     if root.before == root.team:
-        if not team.may_write(root.signer):
-            raise Refused(f"{name} has written it, who may not write")
+        _check_may_write(root, team)
         return
+    name = _name(root, team)
     if (newest.prev, newest.signer) != (root.before, root.signer):
         raise Refused(f"{name} has written it, but not the change of the team that it brings")
     if not team.may_write(root.signer) and root.refs != newest.heads:
         raise Refused(f"{name} has written it, who has left the team with it")
+
+
+def _check_may_write(root: Root, team: Team) -> None:
+    if not team.may_write(root.signer):
+        raise Refused(f"{_name(root, team)} has written it, who may not write")
+
+
+def _name(root: Root, team: Team) -> str:
+    return team.names.get(root.signer, "somebody whom the team log does not know")
 
 
 def _check_heads(remote: Remote, root: Root, newest: TeamEntry) -> None:

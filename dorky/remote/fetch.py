@@ -67,6 +67,7 @@ def _groups(store: Store) -> bytes:
 
 def _take(remote: Remote, seen: RootSnapshot, data: bytes, progress: Progress) -> None:
     """Store a root and the metadata of all that it lists, or nothing."""
+    authority.check_early(remote, seen)
     store = remote.store
     known = {each.id for each in store.packs(remote.name)}
     packs = packs_of(remote, seen)
