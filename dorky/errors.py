@@ -168,6 +168,10 @@ class UnusableName(UsageError):
     """{0} in {1} can't be a variable's name."""
 
 
+class UnusableValue(UsageError):
+    """{0} in {1} holds a NUL character, which no variable can."""
+
+
 class BadName(UsageError):
     """A {0} can't be named {1}."""
 

@@ -47,6 +47,7 @@ TEXTS: Mapping[type[DorkyError], str] = {
     errors.DirectoryNamed: "name a file",
     errors.NotADocument: "dorky edit {0}",
     errors.UnusableName: "dorky run --only NAME takes the others",
+    errors.UnusableValue: "dorky run --only NAME takes the others",
     errors.BadName: "one word of at most 64 letters, digits and . _ - @ +",
     errors.BadPattern: "such as 'env/prod/**'",
     errors.BadPin: "a member sees it by: dorky config get repository.team",

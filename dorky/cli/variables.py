@@ -16,7 +16,7 @@ from dorky.cli.output import ask, confirm, name, note, opened, plural, say, show
 from dorky.cli.paths import repository_path, repository_paths
 from dorky.config import Config
 from dorky.documents import Syntax
-from dorky.documents import export as quoting
+from dorky.documents.dotenv import quoted
 from dorky.documents.export import Form
 from dorky.results import Edited
 
@@ -139,7 +139,7 @@ def get(
     elif key:
         _print(f"{found[key]}\n")
     elif documents.syntax_of(path) is Syntax.DOTENV:
-        _print(quoting.export(found, Form.DOTENV))
+        _print("".join(f"{key}={quoted(value)}\n" for key, value in found.items()))
     else:
         _print("".join(f"{name(key)} = {name(value)}\n" for key, value in found.items()))
 
@@ -158,6 +158,10 @@ def export(
     revision: Revision = "",
 ) -> None:
     """Print a file's variables for other programs to read.
+
+    dotenv is for python-dotenv, node's dotenv, docker compose and bash: a value that they would not
+    all read alike is refused. shell is for any POSIX shell, docker for docker run --env-file, and
+    github for $GITHUB_ENV.
 
     \b
     $ eval "$(dorky export .env -f shell)"

@@ -19,6 +19,7 @@ from dorky import errors
 from dorky.format.model import Commit, Entry, Kind, ObjectId
 from dorky.keys import placement, roster
 from dorky.merge import pending
+from dorky.paths import LOOKED_AT, OFTEN_PUBLIC, is_public, looks_secret
 from dorky.project import ORIGIN, Project
 from dorky.results import Change, Diff, FileDiff, FileEntry, LogEntry, Masked, Status
 from dorky.store import history, projection
@@ -46,7 +47,7 @@ def repository_paths(project: Project, paths: StrPath | Iterable[StrPath]) -> li
 
 def status(project: Project) -> Status:
     """Return how the files, the index, ``HEAD`` and the remote (as last seen) differ."""
-    seen = project.worktree.survey(project.ignore, project.index.proofs(), staging.looks_secret)
+    seen = project.worktree.survey(project.ignore, project.index.proofs(), looks_secret)
     merging = pending.load(project.database)
     unmerged = {conflict.path for conflict in merging.conflicts} if merging else set()
     unstaged, absent = _unstaged(project, seen.unproven, unmerged)
@@ -107,8 +108,22 @@ def _secrets(
     return tuple(
         path
         for path in sorted(others)
-        if path not in in_merge and (not known.groups or owner(path) in own) and not purged(path)
+        if path not in in_merge
+        and (not known.groups or owner(path) in own)
+        and not purged(path)
+        and not _is_public(project, path)
     )
+
+
+def _is_public(project: Project, path: str) -> bool:
+    """Return whether a file that is named like a secret shows at its beginning that it is none."""
+    if not path.lower().endswith(OFTEN_PUBLIC):
+        return False
+    try:
+        with open(project.worktree.open(path), "rb") as file:
+            return is_public(path.rpartition("/")[2], file.read(LOOKED_AT))
+    except (OSError, errors.DorkyError):
+        return False
 
 
 def _closed(project: Project) -> tuple[str, ...]:
@@ -436,7 +451,7 @@ def _diff_file(
         shown = project.vault.object_id(Kind.CHUNK, bytes.fromhex(entry.sha256))[:_SHOWN]
         return diff.Version(entry.mode, entry.size, shown, data)
 
-    secret = staging.looks_secret(path.rpartition("/")[2])
+    secret = looks_secret(path.rpartition("/")[2])
     sides = version(old, on_disk=False), version(new, on_disk=on_disk)
     return diff.compare(path, *sides, secret=secret, reveal=reveal)
 

@@ -27,6 +27,7 @@ from dorky.documents import Document, Syntax
 from dorky.documents import export as quoting
 from dorky.documents.export import Form
 from dorky.documents.names import is_shown
+from dorky.documents.names import shown as shown_name
 from dorky.files import FileStamp, moment
 from dorky.project import ORIGIN, Project
 from dorky.results import Edited
@@ -225,6 +226,7 @@ def environment(
 
     Raises:
         UnsafeVariable: A variable is not allowed.
+        UnusableValue: A variable holds a NUL character, which no environment can.
         NoSuchVariable: None of the files holds one of ``only``.
     """
     found: dict[str, str] = {}
@@ -235,6 +237,8 @@ def environment(
                 continue
             if not name or "=" in name:
                 raise errors.UnusableName(ascii(name), shown)
+            if "\0" in name + value:
+                raise errors.UnusableValue(shown_name(name), shown)
             if name not in allow and process.dangerous(name, value):
                 raise errors.UnsafeVariable(shown, name)
             found[name] = value

@@ -80,8 +80,8 @@ class Document:
     def set(self, key: str, value: str) -> None:
         """Give a key a value; a missing key comes last, a missing parent is made.
 
-        A number stays a number if the text is one, and so does a boolean; any other text becomes a
-        string.
+        A number stays a number if the text is one, and so do a boolean, a date and a time; any
+        other text becomes a string.
 
         In a `.env` file the value is quoted so that bash reads the same, as far as both syntaxes
         allow: not if it holds a carriage return, or `$` or a backtick together with a single

@@ -181,6 +181,17 @@ def quoted(value: str) -> str:
     return f'"{escaped}"'
 
 
+def is_portable(value: str) -> bool:
+    """Return whether python-dotenv, node's dotenv, docker compose and bash read `quoted` alike.
+
+    python-dotenv expands `${…}` even in single quotes, where it also unescapes a double backslash;
+    node's dotenv keeps the backslash of an escaped quote.
+    """
+    if "'" in value:
+        return not re.search(r'["\\$`\r]', value)
+    return not re.search(r"\r|\\\\|\\\Z|\$\{", value)
+
+
 def _env_replaced(statement: str, literal: str) -> str:
     head = _ENV_HEAD.match(statement)
     assert head

@@ -36,11 +36,9 @@ def export(values: Mapping[str, str], form: Form) -> str:
 
     Args:
         values: By name.
-        form: `dotenv` for python-dotenv and similar readers (also for bash, unless a value has a
-            carriage return, or `$` or a backtick together with a single quote, a double backslash
-            or one at its end); `shell` for any POSIX shell; `json` and `yaml` (1.1 and 1.2) for one
-            object; `docker` for `docker run --env-file`; `github` to be appended to the file
-            `$GITHUB_ENV` of a step.
+        form: `dotenv` for python-dotenv, node's dotenv, docker compose and bash; `shell` for any
+            POSIX shell; `json` and `yaml` (1.1 and 1.2) for one object; `docker` for
+            `docker run --env-file`; `github` to be appended to the file `$GITHUB_ENV` of a step.
 
     Raises:
         CantExport: The form can't express one of the names or values.
@@ -74,8 +72,10 @@ def _unfit(name: str, value: str, form: Form) -> str:
     return _REASONS[form](name, value)
 
 
-def _unfit_dotenv(name: str, _: str) -> str:
-    return "" if _DOTENV_NAME.fullmatch(name) else "its name is not one"
+def _unfit_dotenv(name: str, value: str) -> str:
+    if not _DOTENV_NAME.fullmatch(name):
+        return "its name is not one"
+    return "" if dotenv.is_portable(value) else "the readers of .env files differ on its value"
 
 
 def _unfit_shell(name: str, _: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import sys
@@ -9,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
 from dorky.documents.base import Kind, Leaf, Malformed
-from dorky.documents.tree import DECIMAL, DEPTH, INTEGER, Node, Place, Tree
+from dorky.documents.tree import DEPTH, FLOAT, INTEGER, Node, Place, Tree
 
 _DOTS = 1000  # in a line; tomllib's time grows with the square of a dotted key's parts
 
@@ -18,7 +19,15 @@ class TOML(Tree):
     """A TOML file."""
 
     _literals: ClassVar = {
-        Kind.NUMBER: re.compile(rf"{INTEGER}|{DECIMAL}"),
+        Kind.NUMBER: re.compile(
+            rf"{INTEGER}|{FLOAT}|0x[0-9a-fA-F]{{1,16}}|0o[0-7]{{1,21}}|0b[01]{{1,63}}"
+            r"|[-+]?(?:inf|nan)|[1-9][0-9]{0,2}(?:_[0-9]{3}){1,6}"
+        ),
+        Kind.TIME: re.compile(
+            r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
+            r"(?:[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,6})?(?:[Zz]|[-+][0-9]{2}:[0-9]{2})?)?"
+            r"|[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,6})?"
+        ),
         Kind.BOOLEAN: re.compile("true|false"),
     }
 
@@ -35,6 +44,12 @@ class TOML(Tree):
         except ValueError as error:
             line = re.search(r"\(at line ([0-9]+), column [0-9]+\)\Z", str(error))
         raise Malformed(f"line {line[1]} is malformed" if line else "it is malformed")
+
+    def _as_read(self, leaf: Leaf) -> Leaf:
+        if leaf.kind in (Kind.NUMBER, Kind.TIME):
+            with contextlib.suppress(Malformed):  # 0xff is read as 255
+                return self._read(f"x = {leaf.text}").children["x"].leaf or leaf
+        return leaf
 
     def _with(self, place: Place, leaf: Leaf) -> Iterator[str]:
         import tomlkit

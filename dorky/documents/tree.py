@@ -20,6 +20,7 @@ _BARE = re.compile(r"[^\s.\"'\\\x00-\x1f]+")
 _SEGMENT = re.compile(r'([^."][^.]*)|("(?:[^"\\]|\\.)*")')
 INTEGER = r"0|-?[1-9][0-9]{0,300}"
 DECIMAL = rf"-?(?:{INTEGER})\.[0-9]{{1,300}}"
+FLOAT = rf"-?(?:{INTEGER})(?:\.[0-9]{{1,300}})?(?:[eE][-+]?[0-9]{{1,3}})?"
 JSON_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?")
 
 
@@ -148,7 +149,7 @@ class Tree(Document):
         if not missing and node.children:
             raise self._refusal(key, "there are several values under it")
         wanted = self._root.plain()
-        _give(wanted, segments, leaf)
+        _give(wanted, segments, self._as_read(leaf))
         self._replace(key, self._with(Place(segments, node, parent, missing), leaf), wanted)
 
     def _replace(
@@ -195,6 +196,10 @@ class Tree(Document):
             if node.shared:
                 return True
         return False
+
+    def _as_read(self, leaf: Leaf) -> Leaf:
+        """Return a value as it is read after it was written."""
+        return leaf
 
     def _read(self, text: str) -> Node:
         raise NotImplementedError

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 from dorky.documents.base import LINE_END, Kind, Leaf, Malformed, encodable
-from dorky.documents.tree import DECIMAL, DEPTH, INTEGER, Marked, Node, Place
+from dorky.documents.tree import DEPTH, FLOAT, INTEGER, Marked, Node, Place
 
 _YAML_PLAIN = re.compile(r"(?!(?:y|n|yes|no|on|off|true|false|null)\Z)[a-z_][a-z0-9_./@-]*", re.I)
 _YAML_KINDS = {
@@ -33,7 +33,11 @@ class YAMLDocument(Marked):
     """A YAML file."""
 
     _literals: ClassVar = {
-        Kind.NUMBER: re.compile(rf"{INTEGER}|{DECIMAL}"),
+        Kind.NUMBER: re.compile(
+            rf"{INTEGER}|{FLOAT}|0o[0-7]{{1,21}}|0x[0-9a-fA-F]{{1,16}}"
+            r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)"
+        ),
+        Kind.TIME: _YAML_KINDS[Kind.TIME],
         Kind.BOOLEAN: re.compile("true|false"),
     }
 
@@ -57,21 +61,25 @@ class YAMLDocument(Marked):
     def _scalars(self, node: Node, leaf: Leaf) -> Iterator[str]:
         """Yield a value in the style of the one before it, if possible, and quoted."""
         style = self._text[node.start : node.start + 1]
+        comment = ""
+        if style in ("|", ">"):
+            header = re.match(r"[^\s#]*([^\S\r\n]+#[^\r\n]*)?", self._text[node.start : node.end])
+            comment = (header and header[1]) or ""
         if leaf.kind is Kind.STRING:
-            if style == "|" and re.fullmatch(r"\S(?:[^\r]*\S)?\n?", leaf.text):
+            if style in ("|", ">") and re.fullmatch(r"\S(?:[^\r]*\S)?\n?", leaf.text):
                 lines = leaf.text.removesuffix("\n").split("\n")
-                header = "|" if leaf.text.endswith("\n") else "|-"
+                opening = ("|" if leaf.text.endswith("\n") else "|-") + comment
                 below = self._text[node.start : node.end].splitlines()[1:]
                 old = next((line for line in below if line.strip()), "")
                 indent = old[: len(old) - len(old.lstrip(" "))]
                 yield self._line_end.join(
-                    [header, *(indent + line if line else "" for line in lines)]
+                    [opening, *(indent + line if line else "" for line in lines)]
                 )
             if style == "'" and leaf.text.isprintable():
                 yield "'" + leaf.text.replace("'", "''") + "'"
             if style == '"':
                 yield _yaml_quoted(leaf.text)
-        yield self._literal(leaf)
+        yield self._literal(leaf) + comment
 
     def _block_with(self, node: Node, missing: list[str], leaf: Leaf) -> str:
         text, literal, end = self._text, self._literal(leaf), self._line_end

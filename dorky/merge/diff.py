@@ -18,6 +18,7 @@ from dorky.documents import Leaf, names, parse, syntax_of
 from dorky.documents.export import masked
 from dorky.merge import linediff
 from dorky.merge.linediff import Hunk, Lines
+from dorky.paths import holds_secret
 from dorky.results import FileDiff, KeyChange
 
 LIMIT = 4 * 1024 * 1024
@@ -66,6 +67,8 @@ def compare(
         old_mode=f"{old.mode:06o}" if old else "",
         new_mode=f"{new.mode:06o}" if new else "",
     )
+    if not secret and not reveal:
+        secret = any(holds_secret(side.data or b"") for side in (old, new) if side)
     if old and new and old.id == new.id:
         return msgspec.structs.replace(found, kind="mode")
     hide = not reveal and (secret or syntax_of(path) is not None)

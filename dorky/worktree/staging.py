@@ -25,47 +25,6 @@ from dorky.worktree.worktree import Worktree, now
 if TYPE_CHECKING:
     from dorky.keys.vault import Vault
 
-# Names that nearly always hold a secret; `status` reports them, nothing stages them automatically.
-# (No regular expression: every command would compile it.)
-_SECRETS = frozenset(
-    {
-        ".htpasswd",
-        ".netrc",
-        ".npmrc",
-        ".pypirc",
-        "credentials.json",
-        "id_dsa",
-        "id_ecdsa",
-        "id_ed25519",
-        "id_rsa",
-        "kubeconfig",
-    }
-)
-_SECRET_BEGINNINGS = (".env.", "secrets.")
-_SECRET_ENDS = (
-    ".env",
-    ".jks",
-    ".kdbx",
-    ".key",
-    ".keystore",
-    ".p12",
-    ".pem",
-    ".pfx",
-    ".tfvars",
-)
-_HARMLESS = (".example", ".sample", ".template", ".dist", ".pub")
-
-
-def looks_secret(name: str) -> bool:
-    """Return whether a file with this name most likely holds a secret."""
-    return (
-        name in _SECRETS
-        or name.endswith(_SECRET_ENDS)
-        or name.startswith(_SECRET_BEGINNINGS)
-        or (name.startswith("service-account") and name.endswith(".json"))
-    ) and not name.endswith(_HARMLESS)
-
-
 # --- what a path on the command line means --------------------------------------------------
 
 

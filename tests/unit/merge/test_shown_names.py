@@ -30,3 +30,13 @@ def test_lines_of_a_wrapped_value_are_no_names() -> None:
         assert (found.kind, found.masked) == ("text", True)
         assert "c2VjcmV0" not in repr(found)
         assert "enE5eA" not in repr(found)
+
+
+def test_contents_of_secrets_are_hidden_whatever_the_name() -> None:
+    for path in ("notes.txt", ".envrc", "app.ini"):
+        found = differ(path, "[db]\nhost = a\n", "[db]\nhost = a\npassword = canary-zq9x\n")
+        assert (found.kind, found.masked) == ("text", True)
+        assert "zq9x" not in repr(found)
+        shown = differ(path, "", "password = canary-zq9x\n", reveal=True)
+        assert "zq9x" in shown.text
+    assert not differ("notes.txt", "a\n", "b\n").masked
