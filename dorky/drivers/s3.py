@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar
 
 from dorky import errors, native
-from dorky.drivers.base import LIMIT, Advice, Blob, Stat, Version, split_bucket_url
+from dorky.drivers.base import (
+    LIMIT,
+    Advice,
+    Blob,
+    Stat,
+    Version,
+    check_credentials,
+    split_bucket_url,
+)
 
 if TYPE_CHECKING:
     from botocore.exceptions import ClientError
@@ -31,6 +39,7 @@ _KINDS: Mapping[str, type[errors.DorkyError]] = {
     "RequestExpired": errors.ExpiredCredentials,
     "TokenRefreshRequired": errors.ExpiredCredentials,
     "AccessDenied": errors.AccessDenied,
+    "RequestTimeTooSkewed": errors.ClockSkew,
     "InvalidToken": errors.AccessDenied,
     "AuthorizationHeaderMalformed": errors.WrongRegion,
     "IllegalLocationConstraintException": errors.WrongRegion,
@@ -85,6 +94,7 @@ _UNREACHED = (
     ("", "the connection broke", False),
 )
 
+_SECRETS = ("access_key_id", "secret_access_key", "session_token")
 _BULK = 1 << 20
 _CHUNK = 250
 """How many listed keys are looked at together."""
@@ -216,7 +226,8 @@ class S3Driver:
             raise errors.PreconditionFailed(key, self.url) from error
         except errors.BadEndpoint as error:
             status, body = _answer(str(error.__cause__)) or ("", "")
-            refused = status == "501" or (status == "400" and _UNSUPPORTED.search(body))
+            unsupported = _CODE if status == "501" else _UNSUPPORTED
+            refused = status in {"400", "501"} and unsupported.search(body)
             if refused:
                 raise errors.SwapsUnsupported(self.url, _said(status, body)) from error
             raise
@@ -351,10 +362,16 @@ class S3Driver:
     def _put(self, key: str, data: bytes, **how: Any) -> str:
         import obstore
 
-        with self._errors(key):
-            store = self._store(len(data))
-            where = self._prefix + key
-            etag = _run(obstore.put, store, where, data, use_multipart=False, **how)["e_tag"]
+        store = self._store(len(data))
+        where = self._prefix + key
+        try:
+            with self._errors(key):
+                etag = _run(obstore.put, store, where, data, use_multipart=False, **how)["e_tag"]
+        except errors.KeyNotFound as error:
+            if isinstance(how.get("mode"), dict):
+                raise
+            # Whoever writes a new object is not told that it is missing.
+            raise errors.BucketNotFound(self.url) from error
         if etag is None:
             raise errors.BadEndpoint(self._place, "it names no version (ETag) of what it keeps")
         return etag
@@ -388,6 +405,7 @@ class S3Driver:
         options = self._options
         if options.get("access_key_id") and options.get("secret_access_key"):
             provider: Callable[[], dict[str, Any]] = self._given
+            provider()  # so that errors are raised now and not inside obstore
         else:
             from dorky.drivers.aws import Chain
 
@@ -454,6 +472,7 @@ class S3Driver:
         )
 
     def _given(self) -> dict[str, Any]:
+        check_credentials(self.url, *map(self._options.get, _SECRETS))
         return {
             "access_key_id": self._options["access_key_id"],
             "secret_access_key": self._options["secret_access_key"],
