@@ -722,6 +722,13 @@ class AccessDenied(AccessError):
     """Access to {0} denied: {1}."""
 
 
+class ClockSkew(AccessError):
+    """{0} refuses requests because this machine's clock is wrong: {1}.
+
+    Requests are signed with the time, and stores refuse those that are more than some minutes off.
+    """
+
+
 class IdentityMissing(AccessError):
     """No age identity: {0} does not exist.
 

@@ -160,6 +160,7 @@ TEXTS: Mapping[type[DorkyError], str] = {
     ),
     errors.ExpiredCredentials: "log in again (aws sso login, or renew the token)",
     errors.NotAllowed: "if that is right: dorky remote allow {2} --endpoint URL --profile NAME",
+    errors.ClockSkew: "set the clock: timedatectl set-ntp true",
     errors.AccessDenied: "check the bucket's policy and which account you use",
     errors.IdentityMissing: "dorky key gen, or dorky key use PATH",
     errors.IdentityMalformed: (

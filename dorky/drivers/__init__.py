@@ -41,6 +41,8 @@ def open_driver(url: str, options: Mapping[str, str]) -> Driver:
 
 def _scheme(url: str) -> str:
     scheme, separator, _ = url.partition("://")
+    if meant := _meant(url):
+        raise errors.BadURL(url, f"did you mean {meant}?")
     if not separator:
         if not url.strip():
             raise errors.BadURL("''", "it is empty")
@@ -51,6 +53,25 @@ def _scheme(url: str) -> str:
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*", scheme):
         raise errors.BadURL(url, "no scheme before ://")
     return scheme.lower()
+
+
+_MISTYPED = (
+    (r"(s3|gs):/*([^/:].*)", r"\1://\2"),
+    (r"https?://([a-z0-9.-]+)\.s3[.-][a-z0-9.-]*amazonaws\.com(?::\d+)?/?(.*)", r"s3://\1/\2"),
+    (r"https?://s3[.-][a-z0-9.-]*amazonaws\.com(?::\d+)?/([^/]+)/?(.*)", r"s3://\1/\2"),
+    (r"https?://([a-z0-9._-]+)\.storage\.googleapis\.com/?(.*)", r"gs://\1/\2"),
+    (r"https?://storage\.(?:googleapis|cloud\.google)\.com/([^/]+)/?(.*)", r"gs://\1/\2"),
+)
+"""Addresses that people paste from a browser or mistype, and the URLs that they mean."""
+
+
+def _meant(url: str) -> str:
+    """Return the URL that a mistyped one means; empty if it is none."""
+    for pattern, written in _MISTYPED:
+        if found := re.fullmatch(pattern, url.partition("?")[0], re.IGNORECASE):
+            meant = found.expand(written).rstrip("/")
+            return "" if url.lower().startswith(meant.lower()) else meant
+    return ""
 
 
 def _driver_class(scheme: str) -> type[Driver]:

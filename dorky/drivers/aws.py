@@ -7,6 +7,7 @@ from typing import Any
 
 from dorky import errors
 from dorky.drivers import sdks
+from dorky.drivers.base import check_credentials
 
 
 class Chain:
@@ -45,6 +46,10 @@ class Chain:
             if self._credentials is None:
                 raise errors.NoCredentials(self._url, "none in the environment or ~/.aws")
             found = self._credentials.get_frozen_credentials()
+            check_credentials(self._url, found.access_key, found.secret_key, found.token)
+        except errors.NoCredentials as error:
+            self.failure = error
+            raise
         except (BotoCoreError, ClientError, *garbled) as error:
             self.failure = self._explain(error)
             raise self.failure from error

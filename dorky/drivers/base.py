@@ -175,6 +175,19 @@ def refusal(version: Version) -> str:
     return "it refuses to replace the version (ETag) that it shows"
 
 
+def check_credentials(url: str, *values: str | None) -> None:
+    """Refuse credentials that can't be sent: the library that sends them would panic.
+
+    Raises:
+        NoCredentials: One of them holds a line break, or another character that is not printable.
+    """
+    for value in values:
+        if value and not (value.isascii() and value.isprintable() and " " not in value):
+            raise errors.NoCredentials(
+                url, "a key or token holds a space, a line break or a character that is not ASCII"
+            )
+
+
 def split_bucket_url(url: str) -> tuple[str, str]:
     """Split ``scheme://bucket/prefix`` into the bucket and the prefix (no slash at its ends).
 

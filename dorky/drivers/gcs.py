@@ -301,6 +301,8 @@ class GCSDriver:
             return errors.NoCredentials(self.url, said)
         if any(word in said.lower() for word in ("expired", "revoked", "reauth")):
             return errors.ExpiredCredentials(self.url, cloud="google")
+        if "iat and exp" in said or "short-lived token" in said:
+            return errors.ClockSkew(self.url, said)
         return errors.AccessDenied(self.url, said)
 
     def _unreached(self, error: Exception) -> errors.Unreachable:

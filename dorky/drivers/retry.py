@@ -153,9 +153,13 @@ class Retrying:
             stats = self.driver.list(prefix)
             return chain([first], stats) if (first := next(stats, None)) else iter(())
 
+        seen: set[str] = set()
         for count, stat in enumerate(self._retry(begin)):
             if count == LISTED:
                 raise errors.TooLarge(f"the list of {prefix}*", self.url, f"{LISTED:,} keys")
+            if stat.key in seen:
+                raise errors.BadEndpoint(self.url, "its list repeats itself")
+            seen.add(stat.key)
             # dorky's keys are shorter, so other keys of such a store are not its own.
             if len(stat.key) <= KEY_LIMIT and stat.key.startswith(prefix) and stat.size >= 0:
                 yield stat

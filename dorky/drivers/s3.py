@@ -6,11 +6,20 @@ import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from datetime import timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar
 
 from dorky import errors, native
-from dorky.drivers.base import LIMIT, Advice, Blob, Stat, Version, split_bucket_url
+from dorky.drivers.base import (
+    LIMIT,
+    Advice,
+    Blob,
+    Stat,
+    Version,
+    check_credentials,
+    split_bucket_url,
+)
 
 if TYPE_CHECKING:
     from botocore.exceptions import ClientError
@@ -30,6 +39,7 @@ _KINDS: Mapping[str, type[errors.DorkyError]] = {
     "RequestExpired": errors.ExpiredCredentials,
     "TokenRefreshRequired": errors.ExpiredCredentials,
     "AccessDenied": errors.AccessDenied,
+    "RequestTimeTooSkewed": errors.ClockSkew,
     "InvalidToken": errors.AccessDenied,
     "AuthorizationHeaderMalformed": errors.WrongRegion,
     "IllegalLocationConstraintException": errors.WrongRegion,
@@ -65,6 +75,9 @@ _STATUS = re.compile(r"non-2xx status code: (\d{3})[^:]*: ?(.*)", re.DOTALL)
 _CODE = re.compile(r"<Code>([^<]+)</Code>|\(code: (\w+)\)")
 _MESSAGE = re.compile(r"<Message>([^<]+)</Message>")
 _UNSUPPORTED = re.compile(r"<Code>NotImplemented</Code>|conditional", re.IGNORECASE)
+_NO_BULK = frozenset({"400", "405", "501"})
+_STRANGE = re.compile(r"(^|/)(|\.|\.\.)(/|$)")
+"""Keys with an empty part, . or .., which dorky never makes."""
 _REGION = re.compile(r"<Region>([A-Za-z0-9_-]{1,64})</Region>")
 _REGION_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
@@ -81,7 +94,11 @@ _UNREACHED = (
     ("", "the connection broke", False),
 )
 
+_SECRETS = ("access_key_id", "secret_access_key", "session_token")
 _BULK = 1 << 20
+_CHUNK = 250
+"""How many listed keys are looked at together."""
+_PAGES = 1000
 _PAGE = 120.0
 """The most seconds that a page of a list may take."""
 _LEAST = 60
@@ -209,7 +226,8 @@ class S3Driver:
             raise errors.PreconditionFailed(key, self.url) from error
         except errors.BadEndpoint as error:
             status, body = _answer(str(error.__cause__)) or ("", "")
-            refused = status == "501" or (status == "400" and _UNSUPPORTED.search(body))
+            unsupported = _CODE if status == "501" else _UNSUPPORTED
+            refused = status in {"400", "501"} and unsupported.search(body)
             if refused:
                 raise errors.SwapsUnsupported(self.url, _said(status, body)) from error
             raise
@@ -220,15 +238,46 @@ class S3Driver:
         import obstore
 
         wanted = self._prefix + prefix
-        with self._errors(prefix):
-            # object_store lists whole path segments: list the last whole one, then filter.
-            whole = wanted.rpartition("/")[0] or None
-            pages = obstore.list(self._store(), whole, chunk_size=1000)
-            while page := self._page(pages):
-                for meta in page:
-                    if meta["path"].startswith(wanted):
-                        key = meta["path"][len(self._prefix) :]
-                        yield Stat(key, meta["size"], meta["last_modified"])
+        seen = set()
+        try:
+            with self._errors(prefix):
+                # object_store lists whole path segments: list the last whole one, then filter.
+                whole = wanted.rpartition("/")[0] or None
+                pages = obstore.list(self._store(), whole, chunk_size=_CHUNK)
+                while page := self._page(pages):
+                    for meta in page:
+                        if meta["path"].startswith(wanted):
+                            seen.add(meta["path"])
+                            key = meta["path"][len(self._prefix) :]
+                            yield Stat(key, meta["size"], meta["last_modified"])
+        except errors.BadEndpoint as error:
+            if "invalid path" not in str(error.__cause__):
+                raise
+            yield from (each for each in self._all(wanted) if self._prefix + each.key not in seen)
+
+    def _all(self, wanted: str) -> Iterator[Stat]:
+        """List by botocore: obstore refuses a list that has a key such as ``a//b``.
+
+        Such keys are not dorky's, and are left out.
+        """
+        from botocore.exceptions import PaginationError
+
+        with self._administered() as client:
+            pages = client.get_paginator("list_objects_v2").paginate(
+                Bucket=self._bucket, Prefix=wanted
+            )
+            try:
+                for n, page in enumerate(pages):
+                    for found in page.get("Contents", ()):
+                        path = found["Key"]
+                        if path.startswith(wanted) and not _STRANGE.search(path):
+                            key = path[len(self._prefix) :]
+                            modified = found["LastModified"].astimezone(timezone.utc)
+                            yield Stat(key, found["Size"], modified)
+                    if n > _PAGES:
+                        raise errors.BadEndpoint(self._place, "its list does not end")
+            except PaginationError as error:
+                raise errors.BadEndpoint(self._place, "its list does not end") from error
 
     def _page(self, pages: Iterator[Sequence[ObjectMeta]]) -> Sequence[ObjectMeta]:
         # A server may send endless empty pages, which object_store requests without returning.
@@ -249,29 +298,41 @@ class S3Driver:
                 with self._errors(paths[0]):
                     _run(obstore.delete, self._store(), paths)  # DeleteObjects: 1000 in a request
                 return
-            except (errors.BadEndpoint, errors.KeyNotFound):
+            except (errors.BadEndpoint, errors.KeyNotFound) as error:
+                if (_answer(str(error.__cause__)) or ("",))[0] not in _NO_BULK:
+                    raise
                 # Some stores don't know DeleteObjects, and say so in many ways.
                 self._bulk_deletes = False
         self._delete_singly(paths)
 
     def _delete_singly(self, paths: Iterable[str]) -> None:
         """Send a DELETE for each key, which obstore can't: it always sends a DeleteObjects."""
+        from botocore.exceptions import ClientError
+
+        with self._administered() as client:
+            for path in paths:
+                try:
+                    client.delete_object(Bucket=self._bucket, Key=path)
+                except ClientError as error:
+                    explained = self._refused(error, path)
+                    if not isinstance(explained, errors.KeyNotFound):
+                        raise explained from error
+
+    @contextmanager
+    def _administered(self) -> Iterator[Any]:
+        """Yield botocore's client, and raise from the error tree."""
         from botocore.exceptions import BotoCoreError, ClientError
         from botocore.parsers import ResponseParserError
 
         try:
-            client = self._administer()
-            with closing(client):
-                for path in paths:
-                    try:
-                        client.delete_object(Bucket=self._bucket, Key=path)
-                    except ClientError as error:
-                        explained = self._refused(error, path)
-                        if not isinstance(explained, errors.KeyNotFound):
-                            raise explained from error
-        except (BotoCoreError, ResponseParserError, ValueError, RecursionError) as error:
-            reason = str(error).partition("\n")[0][:200]
-            raise errors.Unreachable(self._place, f"while deleting: {reason}") from error
+            with closing(self._administer()) as client:
+                yield client
+        except ClientError as error:
+            raise self._refused(error, self._bucket) from error
+        except (ResponseParserError, RecursionError) as error:
+            raise errors.BadEndpoint(self._place, "nobody can make sense of its answer") from error
+        except (BotoCoreError, ValueError) as error:
+            raise errors.Unreachable(self._place, str(error).partition("\n")[0][:200]) from error
 
     def _refused(self, error: ClientError, path: str) -> errors.DorkyError:
         said = error.response.get("Error", {})
@@ -301,10 +362,16 @@ class S3Driver:
     def _put(self, key: str, data: bytes, **how: Any) -> str:
         import obstore
 
-        with self._errors(key):
-            store = self._store(len(data))
-            where = self._prefix + key
-            etag = _run(obstore.put, store, where, data, use_multipart=False, **how)["e_tag"]
+        store = self._store(len(data))
+        where = self._prefix + key
+        try:
+            with self._errors(key):
+                etag = _run(obstore.put, store, where, data, use_multipart=False, **how)["e_tag"]
+        except errors.KeyNotFound as error:
+            if isinstance(how.get("mode"), dict):
+                raise
+            # Whoever writes a new object is not told that it is missing.
+            raise errors.BucketNotFound(self.url) from error
         if etag is None:
             raise errors.BadEndpoint(self._place, "it names no version (ETag) of what it keeps")
         return etag
@@ -338,13 +405,15 @@ class S3Driver:
         options = self._options
         if options.get("access_key_id") and options.get("secret_access_key"):
             provider: Callable[[], dict[str, Any]] = self._given
+            provider()  # so that errors are raised now and not inside obstore
         else:
             from dorky.drivers.aws import Chain
 
             provider = self._chain = self._chain or Chain(self.url, options.get("profile"))
             for name, value in self._chain.defaults().items():
                 options.setdefault(name, value)
-        config: dict[str, Any] = {}
+        # A bucket with Object Lock takes no write without a checksum.
+        config: dict[str, Any] = {"aws_checksum_algorithm": "sha256"}
         client: dict[str, Any] = {"connect_timeout": "10s", **timeouts}
         if headers:
             client["default_headers"] = headers
@@ -403,6 +472,7 @@ class S3Driver:
         )
 
     def _given(self) -> dict[str, Any]:
+        check_credentials(self.url, *map(self._options.get, _SECRETS))
         return {
             "access_key_id": self._options["access_key_id"],
             "secret_access_key": self._options["secret_access_key"],

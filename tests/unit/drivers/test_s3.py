@@ -41,7 +41,7 @@ FAULTS = [
     (403, error("AccessDenied"), errors.AccessDenied),
     (403, error("InvalidAccessKeyId"), errors.AccessDenied),
     (403, error("SignatureDoesNotMatch"), errors.AccessDenied),
-    (403, error("RequestTimeTooSkewed"), errors.AccessDenied),
+    (403, error("RequestTimeTooSkewed"), errors.ClockSkew),
     (403, "", errors.AccessDenied),
     (400, error("InvalidToken"), errors.AccessDenied),
     (404, error("NoSuchBucket"), errors.BucketNotFound),
@@ -61,7 +61,6 @@ FAULTS = [
     (404, '{"detail": "Not Found"}', errors.BadEndpoint),
     (405, "<html>", errors.BadEndpoint),
     (400, error("InvalidRequest"), errors.BadEndpoint),
-    (501, error("NotImplemented"), errors.BadEndpoint),
 ]
 
 

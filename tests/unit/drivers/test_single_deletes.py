@@ -13,7 +13,6 @@ REFUSALS = {
     "501": Canned(501, "<Error><Code>NotImplemented</Code><Message>no</Message></Error>"),
     "405": Canned(405, "<Error><Code>MethodNotAllowed</Code></Error>"),
     "405, empty": Canned(405),
-    "404, empty": Canned(404),
     "400": Canned(400, "<Error><Code>InvalidArgument</Code></Error>"),
 }
 
