@@ -31,9 +31,11 @@ def test_init_plain_and_local(ana: Machine) -> None:
     assert ana("init", "--plain").out.splitlines() == [
         f"Started an unencrypted repository in {ana.project}",
         "No remote yet: dorky remote add origin s3://bucket/prefix",
+        f"Your new secret key is in {ana.identity};",
+        "keep a copy somewhere safe, for without it you can't push any more.",
         "Commit .dorkyrc to git; it holds no secrets.",
     ]
-    assert not ana.identity.exists()
+    assert ana.identity.exists()  # it signs
     said = ana("init", code=3)
     assert said.error == f"There is a dorky repository at {ana.project} already"
     assert said.hint
