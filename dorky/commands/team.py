@@ -482,6 +482,8 @@ def _admit(
     known = roster.put(known, member)
     header = seen.header
     if access.locked:
+        if not header.sealed:
+            raise errors.UsageError("An unencrypted repository has no keys for others to unlock")
         _check_locked((*header.locked, access.locked))
         header = msgspec.structs.replace(header, locked=(*header.locked, access.locked))
     for group in alive.intersection((ALL, *member.groups)) if header.sealed else ():

@@ -585,6 +585,20 @@ def test_a_passphrase_signs(tmp_path: Path, file_url: Remote) -> None:
     assert ana("log", "--json").json[0]["signer"] == "recovery"
 
 
+def test_an_open_repository_keeps_no_secret_key(tmp_path: Path, file_url: Remote) -> None:
+    """A second administrator there is one with a key of their own."""
+    ana = started(tmp_path / "ana", file_url, {"a": "1\n"}, "--plain")
+    ana.env["DORKY_PASSPHRASE"] = "correct horse battery staple"
+    assert "unencrypted" in ana("team", "add", "vault", "passphrase", code=2).error
+    second = age.generate()
+    keys = f"{second.public} {signing.public_of(second)}"
+    ana("team", "add", "second", keys, "--role", "admin")
+    other = cloned(ana, "other")
+    other.env["DORKY_IDENTITY"] = second.secret
+    other("pull")
+    other("team", "set-role", "second", "writer", code=0)
+
+
 # --- groups ---------------------------------------------------------------------------------
 
 
