@@ -16,6 +16,7 @@ class Chain:
     Args:
         url: The remote's URL, for messages.
         profile: The profile's name; None for the chain's own choice.
+        region: The region for requests to get credentials, if the profile names none.
 
     Raises:
         NoCredentials: There are none.
@@ -24,13 +25,15 @@ class Chain:
         Unreachable: The service that gives them can't be reached.
     """
 
-    def __init__(self, url: str, profile: str | None) -> None:
+    def __init__(self, url: str, profile: str | None, region: str | None = None) -> None:
         import botocore.session
 
         sdks.guard_aws()
         self._url = url
         self.failure: errors.DorkyError | None = None
         self.session = botocore.session.Session(profile=profile)
+        if region and not self.session.get_config_variable("region"):
+            self.session.set_config_variable("region", region)
         self._credentials: Any = None
         self()  # so that errors are raised now and not inside obstore
 
@@ -57,9 +60,15 @@ class Chain:
             "access_key_id": found.access_key,
             "secret_access_key": found.secret_key,
             "token": found.token,
-            # botocore renews credentials with less than 10 minutes left, so they last this long.
-            "expires_at": datetime.now(timezone.utc) + timedelta(minutes=10),
+            "expires_at": self._expiry(),
         }
+
+    def _expiry(self) -> datetime:
+        # botocore renews credentials with less than 10 minutes left, so they last this long; but
+        # some never have as much.
+        longest = datetime.now(timezone.utc) + timedelta(minutes=10)
+        known = getattr(self._credentials, "_expiry_time", None)
+        return min(longest, known) if isinstance(known, datetime) else longest
 
     def defaults(self) -> dict[str, str]:
         """Return the profile's settings other than credentials, by the names of our options."""

@@ -87,7 +87,9 @@ _UNREACHED = (
     ("ConnectionRefused", "connection refused", True),
     ("NetworkUnreachable", "no network", True),
     ("HostUnreachable", "no route to it", True),
-    ("InvalidCertificate", "its TLS certificate is not trusted", True),
+    ("ExpiredContext", "its TLS certificate has expired", True),
+    ("NotValidForName", "its TLS certificate is for another name", True),
+    ("InvalidCertificate", "its TLS certificate is not trusted (AWS_CA_BUNDLE adds one)", True),
     ("InvalidContentType", "it does not speak TLS", True),
     ("TimedOut", "it did not answer in time", False),
     ("Timeout", "it did not answer in time", False),
@@ -409,7 +411,9 @@ class S3Driver:
         else:
             from dorky.drivers.aws import Chain
 
-            provider = self._chain = self._chain or Chain(self.url, options.get("profile"))
+            provider = self._chain = self._chain or Chain(
+                self.url, options.get("profile"), options.get("region")
+            )
             for name, value in self._chain.defaults().items():
                 options.setdefault(name, value)
         # A bucket with Object Lock takes no write without a checksum.

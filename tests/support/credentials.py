@@ -14,17 +14,25 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
 
-def self_signed(directory: Path) -> tuple[str, ssl.SSLContext]:
-    """A certificate for 127.0.0.1, and a server's context that shows it."""
+def self_signed(
+    directory: Path, *, address: str = "127.0.0.1", days: int = 1
+) -> tuple[str, ssl.SSLContext]:
+    """A certificate for an address, and a server's context that shows it.
+
+    Args:
+        directory: Where it goes.
+        address: The address that it is for.
+        days: How long it is valid; negative if it has expired.
+    """
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test")])
     now = datetime.now(timezone.utc)
     certificate = (
         x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
+        .not_valid_before(now - timedelta(days=30))
+        .not_valid_after(now + timedelta(days=days))
         .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False
+            x509.SubjectAlternativeName([x509.IPAddress(ip_address(address))]), critical=False
         )
         .sign(key, hashes.SHA256())
     )

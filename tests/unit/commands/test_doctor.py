@@ -381,7 +381,7 @@ def test_who_never_could_write(ana: Machine, monkeypatch: pytest.MonkeyPatch) ->
     assert faults.done
     faults.clear()
     assert checks(ben)["writing"]["verdict"] == "ok"
-    assert [verb for verb, _ in faults.calls].count("swap") == 33
+    assert [verb for verb, _ in faults.calls].count("swap") == 34
 
 
 @pytest.mark.parametrize(("minutes", "word"), [(5, "behind"), (-5, "ahead of"), (1, "agree")])
