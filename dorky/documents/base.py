@@ -39,6 +39,8 @@ class Leaf(NamedTuple):
     text: str
     """The string itself, `true` or `false`, a number's digits, nothing for null, `{}` or `[]`."""
     kind: Kind = Kind.STRING
+    tag: str = ""
+    """The tag of a YAML value, as it is written."""
 
 
 class Document:
@@ -61,6 +63,10 @@ class Document:
     def items(self) -> dict[str, str]:
         """Return every value as text, in the order of the document."""
         return {key: leaf.text for key, leaf in self.leaves().items()}
+
+    def statements(self) -> list[tuple[str, tuple[str, ...]]]:
+        """Return the pieces of the text, each with the keys that begin in it."""
+        raise NotImplementedError
 
     def repeated(self) -> set[str]:
         """Return the variables that have a value more than once; only `.env` files can have any."""

@@ -86,6 +86,18 @@ class Dotenv(Document):
             if binding.key is not None and binding.value is not None
         ]
 
+    def statements(self) -> list[tuple[str, tuple[str, ...]]]:
+        """Return the statements, and the blank lines and comments between them."""
+        found: list[tuple[str, tuple[str, ...]]] = []
+        for binding in self._bindings:
+            text = binding.original.string
+            body = len(text) - len(text.lstrip())
+            start = max(text.rfind("\n", 0, body), text.rfind("\r", 0, body)) + 1
+            found += [(line, ()) for line in text[:start].splitlines(keepends=True)]
+            if text[start:]:
+                found.append((text[start:], (binding.key,) if binding.key is not None else ()))
+        return found
+
     def repeated(self) -> set[str]:
         """Return the variables that have a value more than once."""
         found = Counter(key for key, _ in self._assignments())
@@ -192,6 +204,14 @@ def is_portable(value: str) -> bool:
     return not re.search(r"\r|\\\\|\\\Z|\$\{", value)
 
 
+def _env_styled(quote: str, literal: str) -> str:
+    """Return a literal in the quotes that were used before, if it can be."""
+    bare = literal.strip("'") if literal[:1] != '"' else ""
+    if quote == "'" and bare and literal[:1] != "'":
+        return f"'{bare}'"
+    return f'"{bare}"' if quote == '"' and bare and not re.search(r'["\\$`]', bare) else literal
+
+
 def _env_replaced(statement: str, literal: str) -> str:
     head = _ENV_HEAD.match(statement)
     assert head
@@ -200,6 +220,7 @@ def _env_replaced(statement: str, literal: str) -> str:
     if not statement.startswith("#", at) or statement[at - 1] == "=":
         value = _ENV_BACKTICKS.match(statement, at) or _ENV_VALUE.match(statement, at)
         assert value
+        literal = _env_styled(value[0][:1], literal)
         at = value.end()
     tail = statement[at:]
     return statement[: head.end()] + literal + (" " if tail.startswith("#") else "") + tail

@@ -12,6 +12,8 @@ from typing import Any, ClassVar
 from dorky.documents.base import Kind, Leaf, Malformed
 from dorky.documents.tree import DEPTH, FLOAT, INTEGER, Node, Place, Tree
 
+_TABLE = re.compile(r"\s*(\[\[?[^\]#]+\]\]?)")
+_KEY = re.compile(r"""\s*((?:[\w.-]|"[^"]*"|'[^']*'|[^\S\r\n])+?)[^\S\r\n]*=""")
 _DOTS = 1000  # in a line; tomllib's time grows with the square of a dotted key's parts
 
 
@@ -44,6 +46,19 @@ class TOML(Tree):
         except ValueError as error:
             line = re.search(r"\(at line ([0-9]+), column [0-9]+\)\Z", str(error))
         raise Malformed(f"line {line[1]} is malformed" if line else "it is malformed")
+
+    def _marks(self) -> list[tuple[int, str]]:
+        """Return where keys and tables begin; a line inside a string may be taken for one."""
+        marks, table, at = [], "", 0
+        for line in self._text.splitlines(keepends=True):
+            if header := _TABLE.match(line):
+                table = _bare(header[1].strip("[] \t"))
+                marks.append((at, table))
+            elif found := _KEY.match(line):
+                key = _bare(found[1].strip())
+                marks.append((at, f"{table}.{key}" if table else key))
+            at += len(line)
+        return marks
 
     def _as_read(self, leaf: Leaf) -> Leaf:
         if leaf.kind in (Kind.NUMBER, Kind.TIME):
@@ -94,6 +109,11 @@ class TOML(Tree):
         if "\r\n" in text and "\n" not in text.replace("\r\n", ""):
             made = re.sub(r"(?<!\r)\n", "\r\n", made)
         return made
+
+
+def _bare(key: str) -> str:
+    """Return a key as it is written without needless quotes and spaces."""
+    return re.sub(r"""["']([^\s."'\\]+)["']""", r"\1", re.sub(r"\s*\.\s*", ".", key))
 
 
 class _Digits(str):

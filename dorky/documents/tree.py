@@ -79,6 +79,14 @@ class Node:
         for key, child in self.children.items():
             yield from child.walk([*above, key])
 
+    def marks(self, above: list[str]) -> Iterator[tuple[int, str]]:
+        """Yield where each value's key begins, with its path."""
+        for key, child in self.children.items():
+            if child.entry >= 0:
+                yield child.entry, key_path([*above, key])
+                if not child.shared:
+                    yield from child.marks([*above, key])
+
     def plain(self) -> _Plain:
         """Return the node's own content, for comparison."""
         if self.shared or self.leaf is not None:
@@ -93,7 +101,7 @@ class Node:
             if self.listed:
                 return "[" + ",".join(child.compact() for _, child in inner) + "]"
             return "{" + ",".join(f"{key}:{child.compact()}" for key, child in inner) + "}"
-        text, kind = self.leaf
+        text, kind = self.leaf.text, self.leaf.kind
         if kind is Kind.NULL:
             return "null"
         if kind is Kind.BOOLEAN or (kind is Kind.NUMBER and JSON_NUMBER.fullmatch(text)):
@@ -112,6 +120,26 @@ class Place(NamedTuple):
 
 class Tree(Document):
     """A document with nested values."""
+
+    def statements(self) -> list[tuple[str, tuple[str, ...]]]:
+        """Return the lines, those without a key of their own joined to the line before."""
+        marks = self._marks()
+        found: list[tuple[str, tuple[str, ...]]] = []
+        start = 0
+        for line in self._text.splitlines(keepends=True):
+            keys = tuple(key for at, key in marks if start <= at < start + len(line))
+            bare = line.strip()
+            apart = keys or not bare or bare.startswith("#") or not bare.strip("]},")
+            if apart or not found:
+                found.append((line, keys))
+            else:
+                found[-1] = (found[-1][0] + line, found[-1][1])
+            start += len(line)
+        return found
+
+    def _marks(self) -> list[tuple[int, str]]:
+        """Return where keys begin in the text, in order."""
+        return sorted(self._root.marks([]))
 
     def _load(self, text: str) -> None:
         self._root = self._read(text)

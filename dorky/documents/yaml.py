@@ -26,6 +26,7 @@ _YAML_KINDS = {
 }
 
 
+_TAG = re.compile(r"(?:&\S+\s+)?(!\S*)")
 _LONGEST = 10_000  # letters of a tag; ruamel's time grows with its square
 
 
@@ -44,6 +45,9 @@ class YAMLDocument(Marked):
     def _string(self, text: str) -> str:
         return text if _YAML_PLAIN.fullmatch(text) else _yaml_quoted(text)
 
+    def _literal(self, leaf: Leaf) -> str:
+        return f"{leaf.tag} {super()._literal(leaf)}" if leaf.tag else super()._literal(leaf)
+
     def _read(self, text: str) -> Node:
         return _YAMLReader(text).document()
 
@@ -53,7 +57,7 @@ class YAMLDocument(Marked):
             yield self._flow_with(node, missing, leaf)
         elif missing:
             yield self._block_with(node, missing, leaf)
-        elif text[node.start : node.start + 1] not in ("&", "!"):
+        elif text[node.start : node.start + 1] not in ("&", "" if leaf.tag else "!"):
             space = " " if node.start == node.end and text[node.start - 1] in ":-?" else ""
             for literal in self._scalars(node, leaf):
                 yield text[: node.start] + space + literal + text[node.end :]
@@ -65,7 +69,7 @@ class YAMLDocument(Marked):
         if style in ("|", ">"):
             header = re.match(r"[^\s#]*([^\S\r\n]+#[^\r\n]*)?", self._text[node.start : node.end])
             comment = (header and header[1]) or ""
-        if leaf.kind is Kind.STRING:
+        if leaf.kind is Kind.STRING and not leaf.tag:
             if style in ("|", ">") and re.fullmatch(r"\S(?:[^\r]*\S)?\n?", leaf.text):
                 lines = leaf.text.removesuffix("\n").split("\n")
                 opening = ("|" if leaf.text.endswith("\n") else "|-") + comment
@@ -224,6 +228,8 @@ class _YAMLReader:
                     break
             if leaf.kind in (Kind.NULL, Kind.BOOLEAN):
                 leaf = leaf._replace(text="" if leaf.kind is Kind.NULL else leaf.text.lower())
+        if event.tag is not None and (tag := _TAG.match(self._text, start)):
+            leaf = leaf._replace(tag=tag[1])
         return Node(leaf, start=start, end=end)
 
     def _sequence(self, event: Any, depth: int) -> Node:

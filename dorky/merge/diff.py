@@ -123,7 +123,11 @@ def _shown(leaf: Leaf, other: Leaf | None, hide: bool) -> str:
     """Return a value as text, with its kind if that is all that differs."""
     if hide:
         return masked(leaf.text)
-    return f"{leaf.text} ({leaf.kind.value})" if other and other.text == leaf.text else leaf.text
+    return (
+        f"{leaf.text} ({leaf.tag or leaf.kind.value})"
+        if other and other.text == leaf.text
+        else leaf.text
+    )
 
 
 def _leaves(path: str, version: Version | None) -> dict[str, Leaf] | None:

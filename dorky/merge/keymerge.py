@@ -2,8 +2,9 @@
 
 Every value is merged on its own, except that a list is one value, and so is a key with a single
 value on one side and a table on another. The result is the text of the line merge if its values
-are those of the merge by key; otherwise it is ours with the other side's values put in, and where
-both changed the same comment ours stays.
+are those of the merge by key, or that of the merge by statement (`statements`); otherwise it is
+one of these texts with values put in. A text in which a change of spelling vanished is no clean
+merge. Where both sides changed the same comment, ours stays.
 """
 
 from __future__ import annotations
@@ -11,13 +12,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import chain, pairwise
 from typing import NamedTuple, TypeAlias
 
 from dorky import errors
 from dorky.documents import Document, Kind, Leaf, Syntax, parse, syntax_of
-from dorky.merge import linemerge
+from dorky.merge import linemerge, statements
 from dorky.merge.linemerge import Combined, Labels
 
 _LEAVES = 10_000  # A page of YAML's aliases can have a million of them,
@@ -45,12 +46,19 @@ def combine(
     layout = _layout(path, versions)
     merge = _merge(layout, versions)
     editing = _editing(path, layout, versions, ours, theirs)
+    spelled = statements.statements(path, base, ours, theirs)
     parts = linemerge.merge(base, ours, theirs)
     with_ours, with_theirs, with_both = (
         linemerge.settle(parts, choice)
         for choice in (linemerge.ours, linemerge.theirs, linemerge.additions)
     )
-    one = other = editing.text(merge.ours, (with_both, with_ours), (ours, theirs))
+    proposed = spelled.merged()
+    one = other = None
+    for keeps in (spelled.keeps, spelled.keeps_most):
+        if one is None:
+            strict = editing._replace(keeps=keeps)
+            texts = (with_both, with_ours, proposed), (proposed, ours, theirs)
+            one = other = strict.text(merge.ours, *texts)
     if one is not None and merge.conflicts:
         other = editing.text(merge.theirs, (with_theirs,), (one, theirs))
     if one is not None and other is not None:
@@ -244,23 +252,25 @@ class _Editing(NamedTuple):
         layout: The division of its keys into units.
         kept: Keys that stay, as empty tables, when nothing is left in them.
         repeated: Variables that may occur in the text more than once.
+        keeps: Returns whether a text has the changes that leave values as they are.
     """
 
     layout: _Layout
     kept: Collection[str]
     repeated: Collection[str]
+    keeps: Callable[[bytes], bool] = lambda _: True
 
     def text(
         self, wanted: _Units, candidates: Iterable[bytes], starts: Iterable[bytes]
     ) -> bytes | None:
         """Return the first candidate with the wanted values; else the first editable start."""
         for candidate in candidates:
-            if self._says(candidate, wanted):
+            if self._says(candidate, wanted) and self.keeps(candidate):
                 return candidate
         for start in starts:
             with contextlib.suppress(errors.UsageError):
                 edited = self._edited(start, wanted)
-                if self._says(edited, wanted):
+                if self._says(edited, wanted) and self.keeps(edited):
                     return edited
         return None
 
