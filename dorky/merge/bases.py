@@ -180,18 +180,18 @@ def _mode(sides: Sides) -> int:
 def _content(store: Store, path: str, sides: Sides) -> bytes:
     """Return the merged content, with a text in place of each conflict that neither side has.
 
-    A deleted file counts as an empty one; but then the whole must differ from what is left.
+    Where only one ancestor has the file, the whole is such a text: its lines must not look like
+    lines that both sides had.
     """
     from dorky.merge import threeway
 
     base, ours, theirs = sides
-    there = [side for side in sides if side]
-    if entries.are_files(*there) and max(side.entry.size for side in there) <= entries.LARGEST:
-        our, their = (entries.read(store, side) if side else b"" for side in (ours, theirs))
+    both = ours and theirs and entries.are_files(ours, theirs)
+    if ours and theirs and both and max(ours.entry.size, theirs.entry.size) <= entries.LARGEST:
         was = entries.read(store, base) if base else None
+        our, their = (entries.read(store, side) for side in (ours, theirs))
         combined = threeway.ancestor(path, was, our, their)
-        agreed = ours and theirs and combined and not combined.conflicts
-        if combined and (agreed or combined.data not in (our, their)):
+        if combined:
             return combined.data
     told = " ".join(side.entry.sha256 if side else "none" for side in sides)
     return f"\0the common ancestors disagree: {told}".encode()
