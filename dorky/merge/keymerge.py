@@ -3,8 +3,8 @@
 Every value is merged on its own, except that a list is one value, and so is a key with a single
 value on one side and a table on another. The result is the text of the line merge if its values
 are those of the merge by key, or that of the merge by statement (`statements`); otherwise it is one
-of these texts with values put in. A text in which one side's change of spelling vanished is no clean
-merge. Where both sides changed the same comment, ours stays.
+of these texts with values put in. A text in which one side's change of spelling vanished is no
+clean merge. Where both sides changed the same comment, ours stays.
 """
 
 from __future__ import annotations
