@@ -51,9 +51,8 @@ def _reached(path: str, pattern: str) -> Iterator[bool]:
 
 # --- files that most likely hold secrets ----------------------------------------------------
 
-# Sources: the path rules of gitleaks, the file patterns of git-secrets and gitrob, GitHub's
-# templates for `.gitignore`. Names that source code has, too (`auth.json`), are left out.
-# (No regular expression: every command would compile it.)
+# After the path rules of gitleaks, and what tools call their files. Names that source code has,
+# too (`auth.json`), are left out. No regular expression: every command would compile it.
 _NAME_LIST = (
     ".envrc .dev.vars .secret .secrets .renviron "
     ".netrc _netrc .pgpass pgpass.conf .my.cnf .mylogin.cnf .htpasswd .htdigest .passwd-s3fs "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
@@ -124,10 +125,12 @@ class Tree(Document):
     def statements(self) -> list[tuple[str, tuple[str, ...]]]:
         """Return the lines, those without a key of their own joined to the line before."""
         marks = self._marks()
+        places = [at for at, _ in marks]
         found: list[tuple[str, tuple[str, ...]]] = []
         start = 0
         for line in self._text.splitlines(keepends=True):
-            keys = tuple(key for at, key in marks if start <= at < start + len(line))
+            first, after = (bisect_left(places, at) for at in (start, start + len(line)))
+            keys = tuple(key for _, key in marks[first:after])
             bare = line.strip()
             apart = keys or not bare or bare.startswith("#") or not bare.strip("]},")
             if apart or not found:

@@ -55,20 +55,33 @@ class Statements(NamedTuple):
             changed_values = was is not None and our.values != was.values == their.values
             takes = was is not None and not their.same(was) and (our.same(was) or changed_values)
             made.append((label, their if takes else our))
-        before: Label | None = None
-        for label, their in self.theirs.items():
-            if label not in self.base and label not in self.ours:
-                places = [at for at, (done, _) in enumerate(made) if done == before]
-                place = places[0] + 1 if places else 0
-                while place < len(made) and made[place][0] not in {**self.base, **self.theirs}:
-                    place += 1
-                made.insert(place, (label, their))
-            before = label
+        made = self._with_additions(made)
         texts = [_ended(statement.text, self) for _, statement in made[:-1]]
         texts += [statement.text for _, statement in made[-1:]]
         if syntax_of(self.path) is Syntax.JSON:
             texts = list(_separated([label for label, _ in made], texts))
         return "".join(texts).encode()
+
+    def _with_additions(
+        self, made: list[tuple[Label, _Statement]]
+    ) -> list[tuple[Label, _Statement]]:
+        """Return statements with those that the other side added, after ours at the same place."""
+        present = dict(made)
+        after: dict[Label | None, list[tuple[Label, _Statement]]] = {}
+        anchor: Label | None = None
+        for label, their in self.theirs.items():
+            if label not in self.base and label not in self.ours:
+                after.setdefault(anchor, []).append((label, their))
+            elif label in present:
+                anchor = label
+        found: list[tuple[Label, _Statement]] = []
+        waiting = after.get(None, [])
+        for label, statement in made:
+            if label in self.base or label in self.theirs:
+                found += waiting
+                waiting = after.get(label, [])
+            found.append((label, statement))
+        return found + waiting
 
     def keeps_most(self, result: bytes) -> bool:
         """Return whether `keeps` holds, or fails only where the other side changed the value."""

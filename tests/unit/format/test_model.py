@@ -162,7 +162,7 @@ VECTORS: dict[str, tuple[Any, str]] = {
     "empty roster": (Roster(), "{}"),
     "request": (
         Request("ben", "age1ben", "ssh-ed25519 AAAA"),
-        '{"name":"ben","recipient":"age1ben","signer":"ssh-ed25519 AAAA"}',
+        '{"name":"ben","recipient":"age1ben","signer":"ssh-ed25519 AAAA","signature":""}',
     ),
 }
 

@@ -48,7 +48,7 @@ def test_a_key_is_made_once(ana: Machine) -> None:
 
 def test_a_key_is_shown_without_its_secret_part(ana: Machine) -> None:
     said = ana("key", "show")
-    assert re.fullmatch(r"age1[0-9a-z]+\n", said.out)  # fit for $(dorky key show)
+    assert re.fullmatch(r"age1[0-9a-z]+ ssh-ed25519 \S+\n", said.out)  # fit for "$(dorky key show)"
     assert "fingerprint  SHA256:" in said.err
     ben = cloned(ana, "ben")
     assert "No age identity" in ben("key", "show", code=6).error
