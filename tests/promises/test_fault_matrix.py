@@ -178,7 +178,10 @@ def _befall(
     else:
         faults.at(n, mishap)
     said = machine.run(*case.words(world))
-    assert said.code in mishap.codes, said
+    swapped = "swap" in [verb for verb, _ in faults.calls[:n]]
+    # After the swap the work is done, except for commands that are there to delete.
+    done = swapped and not case.command.startswith("gc") and said.code == 0
+    assert done or said.code in mishap.codes, said
     # A swap is sent again only after a look at what has become of the last one.
     about_root = [verb for verb, key in faults.calls if key == "root"]
     assert ("swap", "swap") not in set(itertools.pairwise(about_root))

@@ -422,7 +422,7 @@ def test_a_place_is_probed_once(
         ben.commit({"a": os.urandom(10)})
         ben("push")
     probed = [key for verb, key in faults.calls if key.startswith("probe/")]
-    assert len(probed) == 34
+    assert len(probed) == 35
     faults.calls.clear()
     ben("remote", "set-url", "origin", tmp_path / "elsewhere")
     ben("push")
