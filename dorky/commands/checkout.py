@@ -33,14 +33,7 @@ from dorky.worktree.ingest import store_files
 def checkout(project: Project, revision: str, *, force: bool = False) -> CheckedOut:
     """Make the files and the index match a revision.
 
-    Args:
-        project: The project.
-        revision: ``main`` to go back to where commits are made; any other revision is only for
-            looking.
-        force: Whether to overwrite local changes, after keeping them as a backup commit.
-
-    Raises:
-        LocalChanges: Files would be overwritten.
+    Arguments, results and errors are those of `Repository.checkout`.
     """
     with project.operation(f"checkout {revision}"):
         check_no_merge(project)

@@ -36,17 +36,7 @@ _SEVERAL = 2
 def commit(project: Project, message: str, *, all: bool = False) -> LogEntry:
     """Commit what is staged.
 
-    Args:
-        project: The project.
-        message: The commit's message.
-        all: Whether to stage tracked files that changed first.
-
-    Raises:
-        EmptyMessage: The message is nothing but white space.
-        UsageError: The message is not Unicode, or too long.
-        NothingToDo: Nothing is staged.
-        Detached: An old revision is checked out.
-        Unresolved: A merge has left conflicts. Without conflicts, the commit completes the merge.
+    Arguments, results and errors are those of `Repository.commit`.
     """
     if not message.strip() and project.is_set_up and (state := pending.load(project.database)):
         message = f"Merge {state.label}"

@@ -20,12 +20,7 @@ from dorky.store.history import MAIN
 def plan_destroy(project: Project, *, remote: bool = False) -> DestroyPlan:
     """Find out what `destroy` would delete.
 
-    Args:
-        project: The project.
-        remote: Whether to delete the repository in the remote, too.
-
-    Raises:
-        WrongRepository: The remote holds another repository.
+    Arguments, results and errors are those of `Repository.plan_destroy`.
     """
     upstream = project.database.ref(f"{ORIGIN}/{MAIN}")
     unpushed, _ = history.ahead_behind(project.store, project.database.ref(MAIN), upstream)

@@ -265,15 +265,7 @@ def collect(
 ) -> GCReport:
     """Delete what nothing in the local store needs any more.
 
-    Args:
-        project: The project.
-        grace: How old a pack must be before unneeded objects in it are deleted; two weeks by
-            default.
-        prune_remote_verified: Whether to delete content, too, that the remote provably has.
-        dry_run: Whether to report only what would be deleted.
-
-    Raises:
-        MissingObject: Something is missing, so what is needed can't be told.
+    Arguments, results and errors are those of `Repository.gc`.
     """
     with project.locked():
         found = plan(project, grace=grace, prune=prune_remote_verified)
@@ -285,13 +277,7 @@ def collect_remote(
 ) -> RemoteGCReport:
     """Delete from the remote what nobody needs any more, and repack what is scattered.
 
-    Args:
-        project: The project.
-        grace: How old packs that no root lists must be before they are deleted; a week by default.
-        dry_run: Whether to report only what would be deleted.
-
-    Raises:
-        AccessDenied: Deleting is not allowed.
+    Arguments, results and errors are those of `Repository.gc_remote`.
     """
     with project.locked():
         remote = project.remote()

@@ -43,16 +43,7 @@ def add(
 ) -> GroupChange:
     """Encrypt files for a group: a new one, or one that already has other files.
 
-    Args:
-        project: The project.
-        name: The group's name.
-        patterns: The files (see `placement`), from the project's root.
-        members: The members of the group; the user alone if none are given.
-        dry_run: Whether to report only who would gain and lose access to what.
-
-    Raises:
-        Conflict: There are commits that are not pushed or not pulled, changes to the files that
-            move, or patterns that overlap those of another group.
+    Arguments, results and errors are those of `Repository.group_add`.
     """
     roster.check_name(name, "group")
     wanted = roster.check_patterns([project.repository_path(pattern) for pattern in patterns])
@@ -80,11 +71,7 @@ def remove(
 ) -> GroupChange:
     """Give a group's files, or those that patterns select, to everybody.
 
-    Args:
-        project: The project.
-        name: The group's name.
-        patterns: Some of the group's patterns; all of them if none are given.
-        dry_run: Whether to report only who would gain and lose access to what.
+    Arguments, results and errors are those of `Repository.group_remove`.
     """
     wanted = roster.check_patterns([project.repository_path(pattern) for pattern in patterns])
 
@@ -108,11 +95,7 @@ def change_members(
 ) -> tuple[GroupInfo, Rotation | None]:
     """Add members of the team to a group, or take its files away from some.
 
-    Returns:
-        The group, and the rotation that a removal caused.
-
-    Raises:
-        ForeignGroup: The user is not in the group.
+    Arguments, results and errors are those of `Repository.group_members`.
     """
     coming, leaving = list(dict.fromkeys(add)), list(dict.fromkeys(remove))
     with ensure_set_up(project):

@@ -143,13 +143,7 @@ def log(
 ) -> Iterator[LogEntry]:
     """Return the commits that led to a revision, newest first.
 
-    Args:
-        project: The project.
-        revision: Where to begin.
-        path: Only commits that changed this file, or something below this directory.
-        limit: The largest number of commits.
-        changes: Whether to tell the files that each commit changed, which reads its trees.
-        signatures: Whether to verify the signatures of the commits.
+    Arguments, results and errors are those of `Repository.log`.
     """
     name = "" if path is None else project.repository_path(path)
     start = history.resolve(project.store, revision)
@@ -307,13 +301,7 @@ def ls(project: Project, revision: str = "HEAD", path: StrPath | None = None) ->
 def cat(project: Project, revision: str, path: StrPath) -> Iterator[bytes]:
     """Yield the content of a committed file, piece by piece, verified.
 
-    Args:
-        project: The project.
-        revision: The revision that holds the file.
-        path: The file.
-
-    Raises:
-        PathNotTracked: The revision holds no such file.
+    Arguments, results and errors are those of `Repository.cat`.
     """
     from dorky.worktree import checkout
 
@@ -332,17 +320,7 @@ def diff(
 ) -> Diff:
     """Return how files differ: on disk from what is staged, unless something else is asked for.
 
-    Args:
-        project: The project.
-        revisions: One revision (compared with the disk) or two (the second compared with the
-            first), which may be written as ``A..B``.
-        paths: Only these files, what is below these directories, or what patterns match.
-        staged: Whether to compare what is staged with ``HEAD`` or with a revision.
-        reveal: Whether to give values of documents, and the text of what looks like a secret.
-
-    Raises:
-        UsageError: There are three revisions, or two of them and ``staged``.
-        PathNotTracked: Neither side has a path.
+    Arguments, results and errors are those of `Repository.diff`.
     """
     from dorky.merge import diff
     from dorky.worktree import checkout

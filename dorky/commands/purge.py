@@ -28,14 +28,7 @@ from dorky.store.history import MAIN
 def plan_purge(project: Project, paths: StrPath | Iterable[StrPath]) -> PurgePlan:
     """Find out what taking files out of all history would do.
 
-    Args:
-        project: The project.
-        paths: Files, directories, patterns.
-
-    Raises:
-        PathNotTracked: No commit in history holds such a file.
-        Conflict: The local history and the remote's are not the same.
-        ForeignGroup: The user is not in every group, so can't read all history.
+    Arguments, results and errors are those of `Repository.plan_purge`.
     """
     names = repository_paths(project, paths)
     with project.locked():
@@ -110,14 +103,7 @@ def _unforgotten(project: Project) -> str:
 def purge(project: Project, plan: PurgePlan, *, reason: str = "") -> PurgePlan:
     """Carry out what `plan_purge` planned. The files on disk stay, untracked.
 
-    Args:
-        project: The project.
-        plan: The plan.
-        reason: The reason, which the other members see.
-
-    Raises:
-        Conflict: Somebody has pushed since the plan was made.
-        AccessDenied: Deleting in the remote is not allowed.
+    Arguments, results and errors are those of `Repository.purge`.
     """
     with project.locked():
         head = _settled_head(project)

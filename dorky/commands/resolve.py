@@ -30,19 +30,7 @@ def resolve(
 ) -> Resolved:
     """Settle conflicts of a merge: with what the files hold now, or with one side's version.
 
-    Args:
-        project: The project.
-        paths: Files, directories, patterns.
-        ours: Whether to take the local side's version.
-        theirs: Whether to take the other side's version.
-        readers: The group that the files belong to, or ``all``: its members may read them, even
-            what another group has closed until now.
-
-    Raises:
-        NothingToDo: No merge is in progress.
-        NotFound: A path has no conflict.
-        StillMarked: A file has conflict markers.
-        WouldOpen: A file now belongs to other readers than the group that has closed it.
+    Arguments, results and errors are those of `Repository.resolve`.
     """
     if ours and theirs:
         raise errors.UsageError("Ours and theirs exclude each other")
@@ -118,9 +106,7 @@ def merge_in_progress(project: Project) -> pending.State:
 def merge_continue(project: Project, message: str = "") -> LogEntry:
     """Commit a merge whose conflicts are resolved.
 
-    Raises:
-        NothingToDo: No merge is in progress.
-        Unresolved: There are conflicts.
+    Arguments, results and errors are those of `Repository.merge_continue`.
     """
     with project.locked():
         merge_in_progress(project)
@@ -130,9 +116,7 @@ def merge_continue(project: Project, message: str = "") -> LogEntry:
 def merge_abort(project: Project) -> Undone:
     """Go back to the state before the merge. Files edited since are kept as a backup.
 
-    Raises:
-        NothingToDo: No merge is in progress.
-        UsageError: The merge began so long ago that the state before it is not known any more.
+    Arguments, results and errors are those of `Repository.merge_abort`.
     """
     with project.operation("merge --abort"):
         state = merge_in_progress(project)

@@ -53,22 +53,7 @@ def init(
 ) -> tuple[P, Initialized]:
     """Start a repository in a directory, and in the remote at ``url`` if one is given.
 
-    Args:
-        root: The project's directory; made if it is missing.
-        url: The remote. Nothing is left behind locally if it can't be used.
-        plain: Whether to leave what reaches the remote unencrypted.
-        name: The user's name on the team; derived from the author's name by default.
-        recovery: A second way in, should the user's key be lost: ``key`` makes an age key to be
-            kept on paper, ``passphrase`` takes ``passphrase``.
-        passphrase: The passphrase of ``recovery``.
-        options: Further settings of the remote: ``profile``, ``region``, ``endpoint``,
-            ``single_writer``.
-        progress: Receives the progress of long operations.
-
-    Raises:
-        AlreadyARepository: The directory is a project.
-        RepositoryExists: The remote holds a repository.
-        SwapsIgnored: The remote ignores conditional writes.
+    Arguments, results and errors are those of `Repository.init`.
     """
     place = Path(root).resolve()
     settings = _remote_settings(place, ORIGIN, url, options or {})
@@ -185,28 +170,7 @@ def clone(
 ) -> tuple[P, PullResult]:
     """Make a directory that holds the newest state of the repository at ``url``.
 
-    Whether the remote honours conditional writes is found out before the first push, so that users
-    with read-only access can clone.
-
-    Args:
-        url: The remote's URL.
-        root: The directory; made if it is missing.
-        options: Further settings of the remote (see `init`).
-        accept_rewind: Whether to accept a state that is older than one seen on this machine.
-        plain: Whether the repository may be unencrypted.
-        fingerprint: The fingerprint that the repository must have, as in `.dorkyrc`.
-        team: An entry that its team log must have, as in `.dorkyrc`.
-        progress: Receives the progress of long operations.
-        ask: Asks the user for a passphrase.
-
-    Raises:
-        NoRepositoryAtURL: The remote holds no repository.
-        Rewound: The repository is older than what this user has seen of it on this machine.
-        Conflict: The directory is not empty.
-        Unencrypted: The repository is not encrypted, and ``plain`` was not given.
-        WrongKey: The repository has another fingerprint.
-        WrongTeam: Its team log has another entry.
-        TeamRewound: Its team log is older.
+    Arguments, results and errors are those of `Repository.clone`.
     """
     place = Path(root).resolve()
     settings = _remote_settings(place, ORIGIN, url, options or {})
@@ -334,8 +298,7 @@ def _remove_checked_out(project: Project) -> None:
 def add_remote(project: Project, name: str, url: str, options: Mapping[str, str | bool]) -> None:
     """Name a remote in `.dorkyrc`.
 
-    Raises:
-        RemoteExists: The name is taken.
+    Arguments, results and errors are those of `Repository.remote_add`.
     """
     if name in project.config.remotes():
         raise errors.RemoteExists(name)

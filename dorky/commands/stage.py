@@ -46,19 +46,7 @@ def stage(
 ) -> Staged:
     """Make the next commit hold files as they are now: changed, new, or gone.
 
-    Args:
-        project: The project.
-        paths: Files, directories, patterns.
-        force: Whether to stage named files that `.dorkyignore` excludes.
-        readers: The group that the files belong to, or ``all``: its members may read them, even
-            what another group has closed until now.
-
-    Raises:
-        PathNotFound: A path matches nothing.
-        GitTracked: git tracks a named file.
-        UnstorablePath: A name, or a kind of file, can't be kept.
-        NameClash: Names differ only in case.
-        WouldOpen: A file would open what a group has closed to those who could read the file now.
+    Arguments, results and errors are those of `Repository.stage`.
     """
     names = repository_paths(project, paths)
     with project.operation(f"stage {shown(names)}"):
@@ -341,15 +329,7 @@ def rm(
 ) -> Staged:
     """Make the next commit not hold files, and delete them.
 
-    Args:
-        project: The project.
-        paths: Files, directories, patterns.
-        cached: Whether the files stay on disk (and git's ignore rules for them are removed).
-        force: Whether to delete files whose content is not committed, after keeping them as a
-            backup commit.
-
-    Raises:
-        LocalChanges: The content of a file is kept nowhere.
+    Arguments, results and errors are those of `Repository.rm`.
     """
     names = repository_paths(project, paths)
     with project.operation(f"rm {shown(names)}"):
@@ -393,18 +373,7 @@ def restore(
 ) -> CheckedOut | Staged:
     """Put files back as they are staged, or as a revision holds them.
 
-    Content that would be lost is kept as a backup commit first.
-
-    Args:
-        project: The project.
-        paths: Files, directories, patterns.
-        source: The revision to take the files from; the index by default.
-        staged: Whether to restore the index instead of the files.
-        readers: The group that the files belong to, or ``all``: its members may read them, even
-            what another group has closed until now.
-
-    Raises:
-        WouldOpen: A file now belongs to other readers than the group that closed it then.
+    Arguments, results and errors are those of `Repository.restore`.
     """
     if staged:
         if source:

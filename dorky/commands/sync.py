@@ -62,11 +62,7 @@ class Place(TypedDict):
 def push(project: Project) -> PushResult:
     """Send the commits that the remote lacks, and move its ``main`` to the local one.
 
-    Raises:
-        NoCommits: There is nothing to push.
-        Rejected: The remote has commits that the local store lacks.
-        Misplaced: A commit holds a file for other readers than its path belongs to.
-        SwapsIgnored: The remote can't be written to safely.
+    Arguments, results and errors are those of `Repository.push`.
     """
     with project.locked():
         head = project.database.ref(MAIN)
@@ -214,24 +210,7 @@ def pull(
 ) -> PullResult:
     """Fetch, and update the local files to match.
 
-    Commits on both sides are merged. If the merge has conflicts, the files without a conflict are
-    merged, those with one are prepared for resolving, and ``main`` does not move until they are
-    resolved.
-
-    Args:
-        project: The project.
-        paths: If given, new files appear on disk only if they are (or lie below, or match) one of
-            these; the others stay off the disk until they are pulled.
-        force: Whether to overwrite local changes, after keeping them as a backup commit.
-        accept_rewind: Whether to follow the remote to an older state, or to another history.
-        plain: Whether a repository that is seen for the first time may be unencrypted.
-
-    Raises:
-        LocalChanges: Files would be overwritten.
-        Unencrypted: The repository is unencrypted, and ``plain`` was not given.
-        Diverged: The changes of both sides can't live in one directory.
-        Detached: An old revision is checked out.
-        Unresolved: An earlier merge has left conflicts.
+    Arguments, results and errors are those of `Repository.pull`.
     """
     if plain:
         project.config.flags["repository.unencrypted"] = True
@@ -369,16 +348,7 @@ def _begin_merge(
 def sync(project: Project, *, rewrite: bool = False) -> Synced:
     """Pull, merge and push, until both sides are equal or there are conflicts.
 
-    Args:
-        project: The project.
-        rewrite: Whether to rewrite commits that are not pushed, so that each file is encrypted for
-            the group that owns its path.
-
-    Raises:
-        NoCommits: Neither side has commits.
-        Misplaced: Commits would have to be rewritten first.
-        WouldOpen: The commits can't be rewritten: a file of a closed group now belongs to others.
-        ServerBusy: Others were faster, again and again.
+    Arguments, results and errors are those of `Repository.sync`.
     """
     rewritten = 0
     for rounds in range(1, _ROUNDS + 1):

@@ -45,9 +45,7 @@ UNUSED = "unused"
 def members(project: Project, path: StrPath = "") -> Team:
     """Return who may read, and who asks to.
 
-    Args:
-        project: The project.
-        path: If given, only members who may read this file.
+    Arguments, results and errors are those of `Repository.team_list`.
     """
     with ensure_set_up(project):
         remote = fetch_root(project)
@@ -97,12 +95,7 @@ def group_infos(project: Project, known: Roster) -> tuple[GroupInfo, ...]:
 def join(project: Project, name: str = "") -> JoinRequest:
     """Ask to join: put a request, encrypted to the members, into the remote.
 
-    Args:
-        project: The project.
-        name: The name that the user asks for.
-
-    Raises:
-        NothingToDo: The user can read the repository.
+    Arguments, results and errors are those of `Repository.team_join`.
     """
     name = roster.check_name(name or roster.suggest_name(project.author), "member")
     driver = project.driver()
@@ -187,12 +180,7 @@ def add(
 def generate_ci_key(project: Project, name: str, *, role: Role = "reader") -> Generated:
     """Make a key for a CI job and add the job to the team.
 
-    The secret part is in the result alone.
-
-    Args:
-        project: The project.
-        name: The job's name on the team.
-        role: What the job may do.
+    Arguments, results and errors are those of `Repository.key_gen_ci`.
     """
     made = age.generate()
     key = identities.described(made)
@@ -203,11 +191,7 @@ def generate_ci_key(project: Project, name: str, *, role: Role = "reader") -> Ge
 def set_role(project: Project, name: str, role: Role) -> MemberInfo:
     """Change what a member may do.
 
-    Raises:
-        NoSuchMember: There is no member of that name.
-        NothingToDo: The member has that role already.
-        UsageError: The member can't sign, or nobody would administer the team.
-        NotWriter: The user does not administer the team.
+    Arguments, results and errors are those of `Repository.team_set_role`.
     """
     with ensure_set_up(project):
 
@@ -247,22 +231,7 @@ def remove(
 ) -> Rotation:
     """Remove a member's access, and make new keys for those who stay.
 
-    Args:
-        project: The project.
-        name: The member's name.
-        key: The fingerprint of the one key of the member to remove, or ``unused`` for all that
-            can't be used; by default the member is removed.
-        all_history: Whether to re-encrypt old revisions, too.
-        dry_run: Whether to report only what the member can read.
-        lock_out: Whether the user may lose all access.
-
-    Raises:
-        NoSuchMember: There is no member of that name.
-        NotFound: The member has no such key.
-        ForeignGroup: The member belongs to a group that the user is not in and whose key the user
-            so can't renew.
-        WouldLockOut: The user would have no access any more.
-        UsageError: Nobody would have access any more.
+    Arguments, results and errors are those of `Repository.team_remove`.
     """
     with ensure_set_up(project):
 
@@ -316,8 +285,7 @@ def _plan_removal(
 def exposed(project: Project, name: str) -> Exposures:
     """Return the files that a member can read, or could read on leaving the team.
 
-    Raises:
-        NoSuchMember: Nobody of that name is, or ever was, on the team.
+    Arguments, results and errors are those of `Repository.team_exposed`.
     """
     with ensure_set_up(project):
         fetch_root(project)

@@ -74,17 +74,7 @@ class UndoPlan(NamedTuple):
 def undo(project: Project, count: int = 1, *, force: bool = False, dry_run: bool = False) -> Undone:
     """Take back the newest operations: refs, index and files are as they were before.
 
-    An undo is an operation, too: undoing it restores everything.
-
-    Args:
-        project: The project.
-        count: How many operations to take back.
-        force: Whether to overwrite what was edited since, after keeping it as a backup commit.
-        dry_run: Whether to report only what would be taken back.
-
-    Raises:
-        NothingToDo: There is nothing to undo.
-        LocalChanges: Files were edited since.
+    Arguments, results and errors are those of `Repository.undo`.
     """
     if count < 1:
         raise errors.UsageError(f"{count} operations can't be undone")

@@ -63,16 +63,7 @@ class _Content(NamedTuple):
 def read_file(project: Project, path: StrPath, revision: str = "") -> bytes:
     """Return the whole content of a file. Nothing is written to the worktree.
 
-    With a revision, the content is the revision's. Without one, it is the content on disk; if the
-    file is not on disk, the staged content; in a project that was never pulled, the content that
-    the remote has now.
-
-    Links are followed as far as they stay in the project.
-
-    Raises:
-        PathNotFound: There is no such file.
-        PathNotTracked: The revision holds no such file.
-        ForeignGroup: The file belongs to a group that the user is not in.
+    Arguments, results and errors are those of `Repository.read`.
     """
     return _followed(project, path, revision)[1].data
 
@@ -201,8 +192,7 @@ def export(
 ) -> str:
     """Return the values of a file, written for another program to read.
 
-    Raises:
-        CantExport: The form can't carry one of them.
+    Arguments, results and errors are those of `Repository.export`.
     """
     return quoting.export(variables(project, path, only=only, revision=revision), form)
 
@@ -255,16 +245,7 @@ def environment(
 def set_variable(project: Project, path: StrPath, key: str, value: str) -> Edited:
     """Set a variable, and stage the file. Comments and order stay.
 
-    Args:
-        project: The project.
-        path: A `.env`, JSON, TOML or YAML file; made if there is none.
-        key: A variable, or a path of keys such as ``db.hosts.0``.
-        value: The text. A number or a boolean stays one if the new text is one.
-
-    Raises:
-        UsageError: The file can't hold the value.
-        BadDocument: The file is malformed.
-        GitTracked: git tracks the file, which is as it was.
+    Arguments, results and errors are those of `Repository.set`.
     """
     return edit_document(project, path, key, lambda document: document.set(key, value))
 
@@ -272,9 +253,7 @@ def set_variable(project: Project, path: StrPath, key: str, value: str) -> Edite
 def check_settable(project: Project, path: StrPath) -> None:
     """Check that a variable can be set in a file, and open the keys for it.
 
-    Raises:
-        UsageError: The file is no `.env`, JSON, TOML or YAML file.
-        NoKey: The user can't write to the file.
+    Arguments, results and errors are those of `Repository.check_settable`.
     """
     _named_document(project, path)
     _editable(project, path, create=True)
@@ -284,9 +263,7 @@ def check_settable(project: Project, path: StrPath) -> None:
 def unset_variable(project: Project, path: StrPath, key: str) -> Edited:
     """Delete a variable, or a key with all below it, from a file, and stage the file.
 
-    Raises:
-        NoSuchVariable: There is no such variable.
-        BadDocument: The file is malformed.
+    Arguments, results and errors are those of `Repository.unset`.
     """
 
     def unset(document: Document) -> None:
@@ -325,18 +302,7 @@ def edit(
 ) -> Edited:
     """Let an editor change a copy of a file; save it if it changed, and stage it.
 
-    The copy lies in a directory of its own that nobody else can enter, in memory if the system has
-    such a place. It is deleted afterwards.
-
-    Args:
-        project: The project.
-        path: Any file; made if there is none.
-        editor: Edits the file it is given; if it raises, nothing is changed.
-        again: Receives the error of malformed text; returns whether to edit it again.
-
-    Raises:
-        NotSaved: The file was changed meanwhile, or the text is malformed, or can't be staged. The
-            text is kept where the error says.
+    Arguments, results and errors are those of `Repository.edit`.
     """
     name, old = _editable(project, path, create=True)
     with _private_directory(project) as directory:
