@@ -170,7 +170,7 @@ def test_bash_reads_the_dotenv_form_where_both_can() -> None:
 @settings(max_examples=100, deadline=None)
 @given(variables)
 def test_python_dotenv_reads_them(found: dict[str, str]) -> None:
-    wanted = carried({**edges, **found}, Form.DOTENV)
+    wanted = carried({**found, **edges}, Form.DOTENV)
     data = export(wanted, Form.DOTENV).encode()
     for interpolate in (False, True):
         stream = io.TextIOWrapper(io.BytesIO(data), encoding="utf-8")
@@ -241,7 +241,7 @@ def docker(data: bytes) -> dict[str, str]:
 @settings(max_examples=100, deadline=None)
 @given(st.dictionaries(names | texts, values, max_size=8))
 def test_docker_reads_them(found: dict[str, str]) -> None:
-    wanted = carried({**edges, **found}, Form.DOCKER)
+    wanted = carried({**found, **edges}, Form.DOCKER)
     assert {"", " a ", "#", "A=B", "it's $(id)", "\\n", "\u2028"} <= set(wanted.values())
     assert docker(export(wanted, Form.DOCKER).encode()) == wanted
 
@@ -299,7 +299,7 @@ def github(text: str) -> dict[str, str]:
 @settings(max_examples=100, deadline=None)
 @given(variables)
 def test_the_runner_reads_them(found: dict[str, str]) -> None:
-    wanted = carried({**edges, **found}, Form.GITHUB)
+    wanted = carried({**found, **edges}, Form.GITHUB)
     assert len(wanted) >= len(edges) - 2
     text = export(wanted, Form.GITHUB)
     assert github(text) == wanted
