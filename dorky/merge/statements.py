@@ -93,6 +93,8 @@ class Statements(NamedTuple):
         for one, other in ((self.ours, self.theirs), (self.theirs, self.ours)):
             for label, statement in one.items():
                 was = self.base.get(label)
+                if _has_lost_comment(label, statement, was, other, found):
+                    return False
                 if (
                     label[0] == "end"
                     or was is None
@@ -107,6 +109,22 @@ class Statements(NamedTuple):
                 if also_beside_values and changed and now and now.same(theirs):
                     return False
         return True
+
+
+def _has_lost_comment(
+    label: Label,
+    statement: _Statement,
+    was: _Statement | None,
+    other: _Statements,
+    found: _Statements,
+) -> bool:
+    """Return whether one side added a comment that is not in the result, though its key is."""
+    kind, key, _ = label
+    if not statement.text.lstrip().startswith("#") or was or label in other:
+        return False
+    if kind == "key" or statement.same(found.get(label)):
+        return False
+    return not key or ("key", key, 0) in found
 
 
 def statements(path: str, base: bytes | None, ours: bytes, theirs: bytes) -> Statements:

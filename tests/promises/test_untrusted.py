@@ -253,7 +253,7 @@ def test_a_dorkyrc_does_not_come_out_of_a_bucket(ana: Machine, forge: RawForge, 
         assert machine("status", "-s").out == ""
     assert "Left out" in said.err
     assert carl("clone", url, "again", "--json").json["left_out"] == [name]
-    carl("download", f"main:sub/{name}", "there", code=4)
+    carl("download", f"main:sub/{name}", "there", code=2)
     # Ben has edited meanwhile: a merge has none of it either.
     ben.commit({"fine": "ben's"})
     publish(forge, file(forge, name, RC), file(forge, "fine"), file(forge, "new"), parent=head)

@@ -216,6 +216,7 @@ def told(tmp_path: Path, s3_url: Remote, caplog: pytest.LogCaptureFixture) -> St
     story(ana, "team", "remove", "cleo", "--dry-run")
     story(ana, "team", "set-role", "ben", "admin")
     story(ana, "team", "log")
+    story(ana, "team", "exposed", "ben")
     story(ana, "team", "remove", "ben")
     story(ben, "pull")
     story(ana, "doctor")
