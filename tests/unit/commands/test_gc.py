@@ -460,9 +460,7 @@ def everything(machine: Machine) -> dict[str, bytes]:
     found = {}
     with machine.repo() as repo:
         store: Store = repo.store
-        start = reachability.named(store)
-        reached = reachability.reach(store, *start)
-        for content in reached.contents | reached.chunks | reached.trees | set(reached.commits):
+        for content in reachability.reachable(store):
             found[content] = store.read(content)
     return found
 
