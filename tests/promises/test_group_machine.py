@@ -555,7 +555,7 @@ class Groups(RuleBasedStateMachine):
         with Forge(self.machines["eve"]) as forge:
             found = roster.find(forge.seen.root.roster, group)
             if found and found.id in forge.trees and found.id not in forge.vault.groups:
-                forge.publish(forge.commit({}, without=found.id))
+                self.all_refuse_head(forge, forge.commit({}, without=found.id))
         self.settle()
 
     @rule(group=groups, back=st.integers(1, 5))
@@ -568,8 +568,28 @@ class Groups(RuleBasedStateMachine):
                 commit = parents[0] if parents else commit
             trees = history.read_commit(forge.repo.store, commit).trees
             if found and found.id in trees and found.id not in forge.vault.groups:
-                forge.publish(forge.commit({found.id: trees[found.id]}))
+                made = forge.commit({found.id: trees[found.id]})
+                if trees[found.id] == forge.trees[found.id]:
+                    forge.publish(made)
+                else:
+                    self.all_refuse_head(forge, made)
         self.settle()
+
+    def all_refuse_head(self, forge: Forge, forged: str) -> None:
+        """Nobody goes by an outsider's change to a group's tree, until the root is put right."""
+        first = root = forge.seen.root
+        for head, more in ((forged, forge.inline), (first.refs["heads/main"], [])):
+            refs = {**root.refs, "heads/main": head}
+            following = roots.successor(root, refs=refs, inline=(*first.inline, *more))
+            won = forge.remote.swap(forge.seen.header, following)
+            assert won
+            with forge.remote.remembering(*won):
+                root = won[0].root
+            for name in HONEST if head == forged else ():
+                before = self.disk(name)
+                for command in ("fetch", "pull", "sync"):
+                    assert self.machines[name].run(command).code in {1, 4, 5, 6, 7}
+                assert self.disk(name) == before
 
     @rule(group=groups, how=st.sampled_from(["out", "in", "patterns", "order"]))
     def forge_a_roster(self, group: str, how: str) -> None:
