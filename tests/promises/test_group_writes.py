@@ -559,15 +559,15 @@ def test_files_move_on_every_head(ana: Machine, ben: Machine, file_url: Remote) 
     first = root_of(ana).refs["heads/main"]
     ana.commit({NEW: SECRET}, "on main only")
     ana("push")
-    publish(ana, lambda refs, _: {**refs, "dev": first})
+    publish(ana, lambda refs, _: {**refs, "heads/dev": first})
     ana("pull")
     planned = ana("group", "add", "prod", "env/prod/**", "--dry-run", "--json").json
     done = ana("group", "add", "prod", "env/prod/**", "--json").json
     assert done["moved"] == planned["moved"]
     refs = root_of(ana).refs
-    assert refs["dev"] != first
+    assert refs["heads/dev"] != first
     assert held(ana, refs["heads/main"])["prod"] == {NEW, "env/prod/api.env"}
-    assert held(ana, refs["dev"])["prod"] == {"env/prod/api.env"}
+    assert held(ana, refs["heads/dev"])["prod"] == {"env/prod/api.env"}
     for commit in refs.values():
         assert held(ana, commit)["all"] == {".env", "notes"}
     # Old commits read as they were recorded.
@@ -575,7 +575,7 @@ def test_files_move_on_every_head(ana: Machine, ben: Machine, file_url: Remote) 
     assert ben("cat", f"{first}:env/prod/api.env").raw == b"P=1\n"
     ana("group", "remove", "prod")
     refs = root_of(ana).refs
-    assert held(ana, refs["dev"])["all"] == {".env", "notes", "env/prod/api.env"}
+    assert held(ana, refs["heads/dev"])["all"] == {".env", "notes", "env/prod/api.env"}
     ben("pull")
     assert ben.read(NEW) == SECRET
 
