@@ -736,6 +736,7 @@ def test_rewriting_opens_nothing(
     ),
 )
 @example(["secret", "other", "pull", "change"], ["other", "pull", "rm", "undo", "push"])
+@example([], ["change", "change", "undo"])
 def test_nothing_is_opened_whatever_was_done_before_and_after(
     before: list[str], after: list[str]
 ) -> None:
@@ -778,6 +779,7 @@ def test_nothing_is_opened_whatever_was_done_before_and_after(
         known = {body for body in readable(ben, place) if b"SECRET" in body}
         for each in after:
             act(each)
+        ana.run("commit", "-m", "the rest")  # an undone commit leaves it staged
         ana("sync", "--rewrite")
         assert {body for body in readable(ben, place) if b"SECRET" in body} <= known
         laptop("sync", "--rewrite")
