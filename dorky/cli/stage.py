@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from typing import TYPE_CHECKING, Annotated, List  # noqa: UP035
+from typing import Annotated, List  # noqa: UP035
 
 import typer
 
@@ -27,9 +27,6 @@ from dorky.cli.output import (
 from dorky.cli.paths import repository_paths
 from dorky.cli.undo import conflicts, kept, masked
 from dorky.results import Staged, Status
-
-if TYPE_CHECKING:
-    pass
 
 # Text, because a pathlib path turns an empty word (an unset variable) into the current directory.
 Paths = Annotated[List[str], typer.Argument(help="Files, directories, or quoted patterns.")]  # noqa: UP006

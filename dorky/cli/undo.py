@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, List  # noqa: UP035
+from typing import Annotated, List  # noqa: UP035
 
 import typer
 
@@ -25,9 +25,6 @@ from dorky.cli.output import (
 )
 from dorky.cli.paths import repository_paths
 from dorky.results import Masked, OperationEntry, Undone, Unmerged
-
-if TYPE_CHECKING:
-    pass
 
 _PLACES = 5
 _WHY = {
