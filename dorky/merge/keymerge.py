@@ -37,15 +37,16 @@ def combine(
     path: str, base: bytes | None, ours: bytes, theirs: bytes, labels: Labels
 ) -> Combined | None:
     """Merge documents; return None if a version is malformed, or has too many values."""
-    versions = _versions(path, base, ours, theirs)
-    if versions is None:
+    document = _read(path, base, ours, theirs)
+    if document is None:
         return None
+    versions = document.versions
     if any(map(_is_list, versions)) and syntax_of(path) is not Syntax.DOTENV:
         whole = linemerge.compare(ours, theirs)
         return Combined(linemerge.mark_up(whole, labels).data, ("the list",))
     layout = _layout(path, versions)
     merge = _merge(layout, versions)
-    editing = _editing(path, layout, versions, ours, theirs)
+    editing = _editing(layout, document)
     spelled = statements.statements(path, base, ours, theirs)
     parts = linemerge.merge(base, ours, theirs)
     with_ours, with_theirs, with_both = (
@@ -80,8 +81,11 @@ def ancestor(path: str, base: bytes | None, ours: bytes, theirs: bytes) -> Combi
         The document, with a value that neither side has at each conflict; None if a version is
         malformed, has too many values, or can't be edited.
     """
-    versions = _versions(path, base, ours, theirs)
-    if versions is None or (any(map(_is_list, versions)) and syntax_of(path) is not Syntax.DOTENV):
+    document = _read(path, base, ours, theirs)
+    if document is None:
+        return None
+    versions = document.versions
+    if any(map(_is_list, versions)) and syntax_of(path) is not Syntax.DOTENV:
         return None
     layout = _layout(path, versions)
     merge = _merge(layout, versions)
@@ -93,7 +97,7 @@ def ancestor(path: str, base: bytes | None, ours: bytes, theirs: bytes) -> Combi
         linemerge.settle(parts, linemerge.additions),
         linemerge.settle(parts, linemerge.ours),
     )
-    text = _editing(path, layout, versions, ours, theirs).text(wanted, candidates, (ours, theirs))
+    text = _editing(layout, document).text(wanted, candidates, (ours, theirs))
     return None if text is None else Combined(text, merge.conflicts)
 
 
@@ -137,7 +141,19 @@ class _Versions(NamedTuple):
     theirs: _Leaves
 
 
-def _versions(path: str, base: bytes | None, ours: bytes, theirs: bytes) -> _Versions | None:
+class _Document(NamedTuple):
+    """A document to be merged.
+
+    Attributes:
+        versions: Its values.
+        repeated: The variables that one of the sides has more than once.
+    """
+
+    versions: _Versions
+    repeated: set[str]
+
+
+def _read(path: str, base: bytes | None, ours: bytes, theirs: bytes) -> _Document | None:
     """Read three versions; return None if one is malformed, or has too many values."""
     try:
         documents = [parse(path, data) for data in (base, ours, theirs) if data is not None]
@@ -145,7 +161,8 @@ def _versions(path: str, base: bytes | None, ours: bytes, theirs: bytes) -> _Ver
         return None
     if any(len(document.leaves()) > _LEAVES for document in documents):
         return None
-    return _Versions(*({}, *map(_leaves, documents))[-3:])
+    versions = _Versions(*({}, *map(_leaves, documents))[-3:])
+    return _Document(versions, documents[-2].repeated() | documents[-1].repeated())
 
 
 class _Layout(NamedTuple):
@@ -343,11 +360,7 @@ class _Editing(NamedTuple):
                 gone.add(outermost)
 
 
-def _editing(
-    path: str, layout: _Layout, versions: _Versions, ours: bytes, theirs: bytes
-) -> _Editing:
-    return _Editing(
-        layout,
-        kept=layout.reached(versions.ours) & layout.reached(versions.theirs),
-        repeated=parse(path, ours).repeated() | parse(path, theirs).repeated(),
-    )
+def _editing(layout: _Layout, document: _Document) -> _Editing:
+    _, ours, theirs = document.versions
+    kept = layout.reached(ours) & layout.reached(theirs)
+    return _Editing(layout, kept=kept, repeated=document.repeated)
