@@ -8,8 +8,9 @@ brings it (see `authority`).
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timezone
+from functools import cache
 
 import msgspec
 
@@ -22,6 +23,7 @@ from dorky.keys.sshsig import Namespace
 from dorky.keys.teamlog import Team
 from dorky.store import history
 from dorky.store.database import Database
+from dorky.store.history import Trees
 from dorky.store.objects import Store
 
 VERIFIED = "verified"
@@ -133,27 +135,30 @@ def _changed(store: Store, commit: Commit) -> list[str]:
     """Return the groups whose tree a commit does not simply have from its parents."""
     before = [history.read_commit(store, parent).trees for parent in commit.parents]
     groups = {group for trees in (commit.trees, *before) for group in trees} - {ALL}
+
+    @cache
+    def ancestors() -> list[Trees]:
+        ours, theirs = commit.parents
+        bases = history.merge_bases(store, [ours], [theirs])
+        return [history.read_commit(store, base).trees for base in bases]
+
     return [
-        group
-        for group in sorted(groups)
-        if not _is_inherited(store, group, commit, [trees.get(group) for trees in before])
+        group for group in sorted(groups) if not _is_inherited(group, commit, before, ancestors)
     ]
 
 
 def _is_inherited(
-    store: Store, group: str, commit: Commit, before: Sequence[ObjectId | None]
+    group: str, commit: Commit, parents: Sequence[Trees], ancestors: Callable[[], list[Trees]]
 ) -> bool:
     """Return whether a commit has the tree of a group that somebody outside it must take over.
 
     Of two parents that differ, it is the tree of the one that has changed it since they diverged.
     Where they have diverged several times and differed then, only a member can tell.
     """
-    own = commit.trees.get(group)
+    own, before = commit.trees.get(group), [trees.get(group) for trees in parents]
     if len(set(before)) <= 1:
         return own == (before[0] if before else None)
     if len(before) != 2 or own not in before:
         return False
-    ours, theirs = commit.parents
-    bases = history.merge_bases(store, [ours], [theirs])
-    old = {history.read_commit(store, base).trees.get(group) for base in bases} or {None}
+    old = {trees.get(group) for trees in ancestors()} or {None}
     return len(old) == 1 and old < {*before} and own not in old
