@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import tracemalloc
 from collections.abc import Iterator
-from contextlib import contextmanager
 from hashlib import sha256
 from itertools import chain
 from pathlib import Path
@@ -13,31 +12,19 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from stores import opened
 
 from dorky import errors
 from dorky.format import chunk, model, seal
 from dorky.format.model import LISTED, Chunk, Chunks, Entry, KiB, Kind, MiB
 from dorky.keys.vault import OpenEpoch, Vault
 from dorky.store import contents, history, reachability
-from dorky.store.database import Database
 from dorky.store.objects import Store
 from dorky.worktree import checkout, ingest
 
 REPOSITORY = "00112233445566778899aabbccddeeff"
 SEALED = Vault(REPOSITORY, [OpenEpoch("all", 1, seal.EpochKey(bytes(range(32))))])
 PLAIN = Vault(REPOSITORY, [])
-
-
-@contextmanager
-def opened(state: Path, vault: Vault) -> Iterator[Store]:
-    (state / "tmp").mkdir(parents=True)
-    database = Database(state / "dorky.db")
-    store = Store(state / "packs", state / "tmp", database, lambda: vault)
-    try:
-        yield store
-    finally:
-        store.close()
-        database.close()
 
 
 @pytest.fixture(params=[SEALED, PLAIN], ids=["encrypted", "unencrypted"])

@@ -5,19 +5,18 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from stores import opened
 
 from dorky import errors
 from dorky.format import model, seal
 from dorky.format.model import MOST, PARTS, Entry, Kind, Tree
 from dorky.keys.vault import OpenEpoch, Vault
 from dorky.store import directories, history, reachability
-from dorky.store.database import Database
 from dorky.store.objects import Store, Writer
 from dorky.worktree import staging
 
@@ -32,18 +31,6 @@ SEALED = Vault(
 )
 PLAIN = Vault(REPOSITORY, [])
 vaults = pytest.mark.parametrize("vault", [SEALED, PLAIN], ids=["encrypted", "unencrypted"])
-
-
-@contextmanager
-def opened(state: Path, vault: Vault) -> Iterator[Store]:
-    (state / "tmp").mkdir(parents=True)
-    database = Database(state / "dorky.db")
-    store = Store(state / "packs", state / "tmp", database, lambda: vault)
-    try:
-        yield store
-    finally:
-        store.close()
-        database.close()
 
 
 @pytest.fixture(params=[SEALED, PLAIN], ids=["encrypted", "unencrypted"])
