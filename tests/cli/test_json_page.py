@@ -61,7 +61,7 @@ def test_every_command_prints_what_the_page_says(
         name = " ".join(typed[:2]) if " ".join(typed[:2]) in ANSWERS else typed[0]
         result = shown[-1]  # the library converts records of its own before
         assert is_a(result, ANSWERS[name]), (name, result)
-        # What is read back is the record that was printed: all fields, and no other.
+        # Decoding the output gives the printed record: all its fields, and no other.
         kind = type(result[0]) if isinstance(result, (list, tuple)) and result else type(result)
         first = said.json[0] if isinstance(result, (list, tuple)) and result else said.json
         if issubclass(kind, msgspec.Struct):
