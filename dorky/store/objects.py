@@ -255,7 +255,9 @@ class Store:
             return body
         stored = self.stored(at)
         if group is not None and self.vault.group_of(stored) != group:
-            raise errors.CorruptObject(at.id, "it is sealed for another group than what names it")
+            raise errors.CorruptObject(
+                at.id, "it is encrypted for another group than the one that names it"
+            )
         return self.vault.read(at.kind, at.id, stored)
 
     def remember(self, object_id: ObjectId, group: str | None, body: bytes) -> None:
