@@ -133,6 +133,11 @@ def tracked(rows: Iterable[str], paths: Sequence[str], where: str = "") -> list[
 def check_names(paths: Iterable[str], rows: Iterable[str], *, portable: bool) -> None:
     """Refuse names that can't be kept, or can't coexist on every system.
 
+    Args:
+        paths: The paths that are added.
+        rows: The paths that are there. They are not refused, whatever they are.
+        portable: Whether Windows must be able to create the names, too.
+
     Raises:
         UnstorablePath: A name is not UTF-8, or Windows can't create it.
         NameClash: Two names differ only in case.
@@ -153,16 +158,18 @@ def check_names(paths: Iterable[str], rows: Iterable[str], *, portable: bool) ->
             if reason:
                 raise errors.UnstorablePath(path, reason)
             fine.add(part)
-    spelling: dict[str, str] = {}
+    spellings: dict[str, list[str]] = {}
     above: set[str] = set()
     for path in (*rows, *new):
         directory = path.rpartition("/")[0]
         prefixes = [path] if directory in above else [*parents(path), path]
         above.add(directory)
         for prefix in prefixes:
-            other = spelling.setdefault(prefix.casefold(), prefix)
-            if other != prefix:
-                raise errors.NameClash(other, prefix)
+            others = spellings.setdefault(prefix.casefold(), [])
+            if prefix not in others:
+                if others and path in new:
+                    raise errors.NameClash(others[0], prefix)
+                others.append(prefix)
 
 
 def stage(
