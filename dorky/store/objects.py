@@ -193,9 +193,8 @@ class Store:
 
     def retain(self, remote: str, packs: Iterable[str]) -> None:
         """Forget the packs of a remote that its root no longer lists."""
-        keep = set(packs)
-        gone = [p.id for p in self.packs(remote) if p.id not in keep]
-        if gone:
+        rows = self.database.connection.execute("SELECT name FROM packs WHERE remote = ?", (remote,))
+        if gone := {name for (name,) in rows.fetchall()}.difference(packs):
             with self.database.transaction() as db:
                 db.executemany(
                     "DELETE FROM packs WHERE remote = ? AND name = ?", [(remote, n) for n in gone]
