@@ -505,8 +505,8 @@ def _left_behind(done: Rotation) -> None:
     if done.blocked:
         who = f"ask {' or '.join(done.finishers)} to" if done.finishers else "somebody in them must"
         note(
-            f"{size(done.blocked)} stay encrypted with the old keys, because they may hold files of "
-            f"groups that you are not in: {who} run dorky rotate --history"
+            f"{size(done.blocked)} stay encrypted with the old keys, because they may hold files "
+            f"of groups that you are not in: {who} run dorky rotate --history"
         )
 
 

@@ -193,8 +193,9 @@ class Store:
 
     def retain(self, remote: str, packs: Iterable[str]) -> None:
         """Forget the packs of a remote that its root no longer lists."""
-        rows = self.database.connection.execute("SELECT name FROM packs WHERE remote = ?", (remote,))
-        if gone := {name for (name,) in rows.fetchall()}.difference(packs):
+        names = "SELECT name FROM packs WHERE remote = ?"
+        rows = self.database.connection.execute(names, (remote,)).fetchall()
+        if gone := {name for (name,) in rows}.difference(packs):
             with self.database.transaction() as db:
                 db.executemany(
                     "DELETE FROM packs WHERE remote = ? AND name = ?", [(remote, n) for n in gone]
