@@ -163,7 +163,7 @@ def _check_signer(root: Root, team: Team, read: Callable[[ObjectId], TeamEntry])
     name, newest = _name(root, team), read(root.team)
     if (newest.prev, newest.signer) != (root.before, root.signer):
         raise Refused(f"{name} has written it, but not the change of the team that it brings")
-    if not team.may_write(root.signer) and root.refs != newest.heads:
+    if not team.may_write(root.signer) and teamlog.digest_of_refs(root.refs) != newest.refs:
         raise Refused(f"{name} has written it, who has left the team with it")
 
 
@@ -182,8 +182,8 @@ def _check_heads(remote: Remote, root: Root, newest: TeamEntry) -> None:
     Raises:
         ForgedRoot: The history does not go on.
     """
-    head, now = newest.heads.get(HEAD), root.refs.get(HEAD)
-    if head is None:
+    head, now = newest.head, root.refs.get(HEAD)
+    if not head:
         return
     purged = {purge.old: purge.new for purge in newest.purges}
     if now is None or not history.is_ancestor(remote.store, purged.get(head, head), now):
@@ -265,11 +265,11 @@ def amended(
     """
     store = remote.store
     before, signer = store.database.team(), remote.signer()
-    heads = remote.seen.root.refs if remote.seen else {}
+    refs = remote.seen.root.refs if remote.seen else {}
     opened = remote.unlock(header)
     try:
         team, body = authorship.enter(
-            store, before, header, root.roster, signer, heads=heads, purges=purges
+            store, before, header, root.roster, signer, refs=refs, purges=purges
         )
     except Refused as error:
         if before.role(signer.public) != "admin":

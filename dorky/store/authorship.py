@@ -41,7 +41,7 @@ def enter(
     roster: Roster,
     signer: Signer,
     *,
-    heads: Mapping[str, ObjectId],
+    refs: Mapping[str, ObjectId],
     purges: Sequence[Replaced] = (),
 ) -> tuple[Team, bytes]:
     """Make the entry that makes the log agree with a header and a roster.
@@ -52,7 +52,7 @@ def enter(
         header: The new header.
         roster: The new roster.
         signer: The user's key.
-        heads: The refs of the root that is replaced.
+        refs: The refs of the root that is replaced.
         purges: The histories that the same change purges.
 
     Returns:
@@ -62,7 +62,7 @@ def enter(
         Refused: The user may not make this change, or nobody may.
     """
     time = datetime.now(timezone.utc).replace(microsecond=0)
-    entry = teamlog.entry_for(team, header, roster, time=time, heads=heads, purges=purges)
+    entry = teamlog.entry_for(team, header, roster, time=time, refs=refs, purges=purges)
     entry = signing.signed(entry, Namespace.TEAM, signer, header.repository)
     body = model.encode(entry)
     after = teamlog.extend(team, entry, store.vault.object_id(Kind.TEAM, body), header.repository)
