@@ -561,7 +561,7 @@ class Project:
         members = {member.name: member for member in self.roster.members}
         signer = self.keyring.signer(Team(members=members))
         team, entry = authorship.enter(
-            self.store, Team(), self.header, self.roster, signer, heads={}
+            self.store, Team(), self.header, self.roster, signer, refs={}
         )
         with self.store.writer() as writer, self.database.transaction():
             writer.add(model.Kind.TEAM, entry)

@@ -766,7 +766,10 @@ class Rotation(Result, frozen=True, kw_only=True):
         exposed: The files that the member could read: the list of secrets to change.
         objects: The number of re-encrypted objects.
         size: Their size in bytes.
-        kept: The bytes of packs that stay encrypted with old keys.
+        kept: The bytes of packs with older revisions that stay encrypted with old keys.
+        blocked: The bytes of other packs that stay encrypted with old keys, because they may hold
+            files of groups that the user is not in.
+        finishers: The administrators who can re-encrypt those by a rotation.
         fingerprint: The new one, for `.dorkyrc`.
         skipped: Groups whose keys could not be renewed, because the user is not in them.
         unused: Members' keys that nothing is encrypted to, because they can't be used.
@@ -786,6 +789,8 @@ class Rotation(Result, frozen=True, kw_only=True):
     objects: int = 0
     size: int = 0
     kept: int = 0
+    blocked: int = 0
+    finishers: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()
     unused: tuple[Unused, ...] = ()
     locked_out: bool = False

@@ -502,6 +502,12 @@ def _left_behind(done: Rotation) -> None:
             f"{size(done.kept)} of older revisions stay encrypted with the old keys "
             "(dorky rotate --history)"
         )
+    if done.blocked:
+        who = f"ask {' or '.join(done.finishers)} to" if done.finishers else "somebody in them must"
+        note(
+            f"{size(done.blocked)} stay encrypted with the old keys, because they may hold files "
+            f"of groups that you are not in: {who} run dorky rotate --history"
+        )
 
 
 def _exposed(files: Sequence[Exposure]) -> None:

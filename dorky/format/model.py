@@ -364,7 +364,8 @@ class TeamEntry(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_
         epochs: The keys that were made, in the header's order.
         purges: The histories that were purged.
         roster: The SHA-256 of the roster, seals included.
-        heads: The refs of the root that it replaces.
+        head: The commit that main names in the root that it replaces; empty if it names none.
+        refs: The SHA-256 of that root's refs in canonical JSON; empty if there are none.
         signer: The key that has signed it.
         signature: The signature of everything else.
     """
@@ -378,7 +379,8 @@ class TeamEntry(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_
     epochs: tuple[Begun, ...] = ()
     purges: tuple[Replaced, ...] = ()
     roster: Digest = ""
-    heads: dict[str, ObjectId] = {}
+    head: Digest = ""
+    refs: Digest = ""
     signer: str = ""
     signature: bytes = b""
 

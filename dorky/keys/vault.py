@@ -27,13 +27,15 @@ from typing import NamedTuple
 import msgspec
 
 from dorky import errors
-from dorky.format import codec, seal
+from dorky.format import codec, model, seal
 from dorky.format.model import ALL, DIGITS, FORMAT, Epoch, Header, KiB, Kind, Locked, ObjectId
 from dorky.keys import age
 
 _KEY_ID = 8
 _STANZAS = 4096  # the most wrapped keys of a header that are decrypted or written
-_WRAPPED = 384 * KiB  # the most bytes of wrapped keys that are written
+_HEADER = (
+    384 * KiB
+)  # the most bytes of a header that are written: the rest of a root needs its room
 _EPOCHS = 1024  # the most that are written: with the wrapped keys, some 800 KiB of a root
 OVERHEAD = _KEY_ID + seal.NONCE + seal.TAG
 """Bytes that encryption adds."""
@@ -287,6 +289,7 @@ def begin_epoch(
         for listed in header.epochs
     ]
     following = msgspec.structs.replace(header, epochs=(*epochs, epoch))
+    check_room(header, following)
     return following, opened.with_key(made)
 
 
@@ -302,22 +305,21 @@ def wrap_anew(header: Header, opened: Vault, group: str, recipients: Sequence[st
 
 
 def check_room(before: Header, after: Header) -> None:
-    """Refuse to write a header whose wrapped keys leave a root no room.
+    """Refuse to write a header that leaves the rest of a root no room.
 
     Raises:
-        UsageError: They leave none, and take more than before: removing keys is never refused.
+        UsageError: It is larger than before, and no keys are removed: that is never refused.
     """
 
     def measured(header: Header) -> tuple[int, int]:
-        wrapped = [epoch.wrapped for epoch in header.epochs if epoch.wrapped]
-        return sum(map(age.stanzas, wrapped)), sum(map(len, wrapped))
+        wrapped = sum(age.stanzas(epoch.wrapped) for epoch in header.epochs if epoch.wrapped)
+        return wrapped, len(model.encode(header))
 
-    limits = (_STANZAS, _WRAPPED)
-    for old, new, most in zip(measured(before), measured(after), limits, strict=True):
-        if new > max(old, most):
-            raise errors.TooManyKeys(
-                "The keys of all groups together are more than a root has room for"
-            )
+    (old, before_size), (new, size) = measured(before), measured(after)
+    if new > max(old, _STANZAS) or (new >= old and size > max(before_size, _HEADER)):
+        raise errors.TooManyKeys(
+            "The keys of all groups together are more than a root has room for"
+        )
 
 
 def unlock(

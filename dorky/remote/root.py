@@ -130,7 +130,7 @@ def encode(header: Header, root: Root, vault: Vault, signer: Signer | None = Non
     data = _PREFIX.pack(_MAGIC, len(clear)) + clear + body
     if len(data) + _CHECKSUM > LIMIT:
         raise errors.UsageError(
-            f"the repository has too many packs: its root would be {len(data)} bytes"
+            f"the root has room for {LIMIT:,} bytes, not for {len(data) + _CHECKSUM:,}"
         )
     return data + hashlib.sha256(data).digest()
 

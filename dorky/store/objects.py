@@ -193,9 +193,9 @@ class Store:
 
     def retain(self, remote: str, packs: Iterable[str]) -> None:
         """Forget the packs of a remote that its root no longer lists."""
-        keep = set(packs)
-        gone = [p.id for p in self.packs(remote) if p.id not in keep]
-        if gone:
+        names = "SELECT name FROM packs WHERE remote = ?"
+        rows = self.database.connection.execute(names, (remote,)).fetchall()
+        if gone := {name for (name,) in rows}.difference(packs):
             with self.database.transaction() as db:
                 db.executemany(
                     "DELETE FROM packs WHERE remote = ? AND name = ?", [(remote, n) for n in gone]
