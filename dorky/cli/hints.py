@@ -473,7 +473,9 @@ _CHOICES: Mapping[type[Any], Callable[[DorkyError], str | None]] = {
     errors.PathNotTracked: _untracked,
     errors.NoSuchVariable: _fact("near", "did you mean {0!s}?"),
     errors.UnknownRevision: _fact("root", "{0!s} has no parent"),
-    errors.NoRepositoryAtURL: _by("unpushed", {True: "dorky push"}),
+    errors.NoRepositoryAtURL: _by(
+        "unpushed", {True: "check the URL; dorky push starts it with all that this clone has"}
+    ),
     errors.Diverged: _by(
         "over",
         {

@@ -422,12 +422,16 @@ def remote_set_url(
     name: Annotated[str, typer.Argument(help="Its name.")],
     url: Annotated[str, typer.Argument(help="Where it is now.")],
 ) -> None:
-    """Point a remote elsewhere.
+    """Point a remote elsewhere. The old place keeps what it holds.
 
     \b
     $ dorky remote set-url origin s3://acme-vault-eu/payments
     """
     from dorky.commands import setup
+    from dorky.project import ORIGIN
 
     with opened() as repo:
         setup.set_remote_url(repo, name, url)
+        known = repo.is_set_up and repo.database.root(name) is not None
+    if name == ORIGIN and not known:
+        note("Nothing is known of that place yet: dorky fetch; if it is empty: dorky push")

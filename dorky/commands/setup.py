@@ -311,6 +311,8 @@ def set_remote_url(project: Project, name: str, url: str) -> None:
     project.config.url(name)
     with naming(project, name):
         _set_remote(project, name, url, {})
+    if project.is_set_up:
+        project.follow_place(name)
 
 
 @contextlib.contextmanager
