@@ -510,7 +510,9 @@ class Config:
         url = self.text(f"remotes.{remote}.url")
         if not url:
             raise errors.NoRemote(remote)
-        if "://" not in url and not url.startswith(("/", "~")) and self.root is not None:
+        # With a colon it is a mistyped URL, which the error for it should show as it is.
+        relative = not url.startswith(("/", "~")) and ":" not in url.partition("/")[0]
+        if relative and self.root is not None:
             return str(self.root / url)
         return url
 

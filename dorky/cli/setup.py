@@ -40,7 +40,10 @@ class Recovery(str, Enum):
 
 
 def init(
-    url: Annotated[str, typer.Argument(help="The remote; without one the project is local.")] = "",
+    url: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Argument(help="The remote; without one the project is local."),
+    ] = None,
     plain: Annotated[
         bool,
         typer.Option(
@@ -83,6 +86,8 @@ def init(
     from dorky.commands import setup
     from dorky.project import Project
 
+    if url is not None and not url.strip():  # a variable of a script that is not set
+        raise errors.BadURL("''", "it is empty")
     options: dict[str, str | bool] = {
         "profile": profile,
         "region": region,
@@ -98,7 +103,7 @@ def init(
     repo, made = setup.init(
         Project,
         ".",
-        url,
+        url or "",
         plain=plain,
         name=member,
         recovery=recovery.value if recovery and recovery is not Recovery.NONE else "",
