@@ -189,7 +189,7 @@ class Status(Result, frozen=True, kw_only=True):
         head: The commit checked out; None before the first.
         detached: Whether that is an old revision, not the newest of ``branch``.
         remote: The remote's name; empty if there is none.
-        fetched: Whether the remote was ever fetched.
+        fetched: Whether the remote was ever fetched from its present URL.
         ahead: Commits that the remote lacks, as of the last fetch.
         behind: Commits of the remote that are not merged locally.
         staged: How the index differs from ``head``.

@@ -333,6 +333,24 @@ def _dubious(error: DorkyError) -> str | None:
     return _chown(error)
 
 
+_CERTIFICATES = {
+    "expired": "have it renewed; if this machine's clock is wrong: timedatectl set-ntp true",
+    "early": "if this machine's clock is wrong: timedatectl set-ntp true",
+    "name": "the endpoint must be a name in the certificate, which {0} does not change",
+    "authority": "{0} can't help: a server's own certificate has basicConstraints=CA:FALSE",
+    "unknown": "export {0}=FILE, the PEM certificate of its authority, or its own",
+}
+"""What to do about a server's certificate; the gap is the variable that names trusted ones."""
+
+
+def _unreached(error: DorkyError) -> str | None:
+    if variable := error.facts.get("proxy"):
+        return f"check {variable}; NO_PROXY names hosts to reach without it"
+    if fault := error.facts.get("certificate"):
+        return _CERTIFICATES[str(fault)].format(error.facts["bundle"])
+    return None
+
+
 def _chown(error: DorkyError) -> str | None:
     if "left_by_sudo" in error.facts:
         return f"sudo chown -R {os.geteuid()} {quoted(error.facts['left_by_sudo'])}"
@@ -475,8 +493,11 @@ _CHOICES: Mapping[type[Any], Callable[[DorkyError], str | None]] = {
     errors.DubiousOwnership: _dubious,
     errors.PathNotTracked: _untracked,
     errors.NoSuchVariable: _fact("near", "did you mean {0!s}?"),
+    errors.Unreachable: _unreached,
     errors.UnknownRevision: _fact("root", "{0!s} has no parent"),
-    errors.NoRepositoryAtURL: _by("unpushed", {True: "dorky push"}),
+    errors.NoRepositoryAtURL: _by(
+        "unpushed", {True: "check the URL; dorky push starts it with all that this clone has"}
+    ),
     errors.Diverged: _by(
         "over",
         {

@@ -209,7 +209,7 @@ def _upstream(found: Status) -> str:
     if not found.remote:
         return ", no remote"
     if not found.fetched:
-        return f", nothing known of {found.remote} yet"
+        return f", nothing known of {found.remote} yet (dorky fetch)"
     count = plural(found.ahead or found.behind, "commit")
     if found.ahead and found.behind:
         how, command = f"{count} ahead and {found.behind} behind", "dorky sync, or pull"

@@ -52,14 +52,16 @@ def status(project: Project) -> Status:
     unmerged = {conflict.path for conflict in merging.conflicts} if merging else set()
     unstaged, absent = _unstaged(project, seen.unproven, unmerged)
     remote = ORIGIN if ORIGIN in project.config.remotes() else ""
-    ahead, behind = _ahead_behind(project) if remote else (0, 0)
+    moved = project.moved_from() if remote else ""
+    fetched = not moved and project.database.root(ORIGIN) is not None
+    ahead, behind = _ahead_behind(project) if fetched else (0, 0)
     head = history.head_of(project.store)
     return Status(
         branch=MAIN,
         head=head,
         detached=bool(project.database.get("head")),
         remote=remote,
-        fetched=project.database.root(ORIGIN) is not None,
+        fetched=fetched,
         ahead=ahead,
         behind=behind,
         staged=_staged(project, unmerged),
@@ -71,7 +73,7 @@ def status(project: Project) -> Status:
         requests=tuple(project.database.text("requests").split()),
         merging=merging.label if merging else "",
         conflicts=merging.conflicts if merging else (),
-        moved=project.moved_from() if remote else "",
+        moved=moved,
     )
 
 

@@ -56,7 +56,7 @@ def init(
     Arguments, results and errors are those of `Repository.init`.
     """
     place = Path(root).resolve()
-    settings = _remote_settings(place, ORIGIN, url, options or {})
+    settings = _remote_settings(place, ORIGIN, url, options or {}) if url else {}
     project = kind(place, config=Config(place, flags=settings), progress=progress, ask=ask)
     if plain and recovery:
         raise errors.UsageError("an unencrypted repository has no keys to recover")
@@ -311,6 +311,8 @@ def set_remote_url(project: Project, name: str, url: str) -> None:
     project.config.url(name)
     with naming(project, name):
         _set_remote(project, name, url, {})
+    if project.is_set_up:
+        project.follow_place(name)
 
 
 @contextlib.contextmanager
@@ -395,8 +397,6 @@ def _remote_settings(
     Raises:
         BadURL: No driver understands ``url``.
     """
-    if not url:
-        return {}
     place = urlsplit(open_driver(url, {}).url)
     if root is None:
         url = url if "://" in url else str(files.expanded(url).absolute())

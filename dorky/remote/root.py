@@ -395,7 +395,8 @@ class Remote:
             own = self._repository
             if self.version is not None or (own and self.known.has_seen(own)):
                 raise errors.RootVanished(self.url) from None
-            raise errors.NoRepositoryAtURL(self.url) from None
+            local = self.store.database.ref(MAIN) is not None
+            raise errors.NoRepositoryAtURL(self.url, unpushed=local) from None
         if blob is None:
             self._note_again()
             return None
