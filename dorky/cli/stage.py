@@ -25,7 +25,7 @@ from dorky.cli.output import (
     title,
 )
 from dorky.cli.paths import repository_paths
-from dorky.cli.undo import conflicts, kept, masked
+from dorky.cli.undo import apart, conflicts, kept, masked
 from dorky.results import Staged, Status
 
 # Text, because a pathlib path turns an empty word (an unset variable) into the current directory.
@@ -265,11 +265,13 @@ def commit(
         )
     with opened() as repo:
         done = commit.commit(repo, words[0] if words else message, all=all_)
+        left = commit.left_by_merge(repo, done)
     if json:
         show_json(done)
         return
     say(f"[{style(done.id[:10], fg='yellow')}] {title(done.message)}")
     changes(done.changes)
+    apart(left)
 
 
 def restore(

@@ -283,8 +283,7 @@ def _check_out(
     """
     view = projection.View(project.store, target.trees, project.owner)
     wanted = _wanted(names, view)
-    unsettled = {conflict.path for conflict in target.conflicts}
-    unsettled |= {conflict.beside for conflict in target.conflicts}
+    unsettled = _unsettled(target)
     rows, made = plan_checkout(
         project, ours, view, lambda path: path in unsettled or wanted(path), target.left
     )
@@ -301,6 +300,11 @@ def _check_out(
             if clean:
                 project.index.set_commit(target.commit)
     return made.changes(rows), backup, done
+
+
+def _unsettled(target: Merged) -> set[str]:
+    """Return the files in conflict, and the copies of the other side next to them."""
+    return {path for conflict in target.conflicts for path in (conflict.path, conflict.beside)}
 
 
 @contextlib.contextmanager
@@ -341,6 +345,7 @@ def _begin_merge(
         trees=target.trees,
         sealed=target.sealed,
         conflicts=target.conflicts,
+        paths=tuple(sorted({*_unsettled(target), *target.left})),
     )
     pending.save(project.database, state)
 
