@@ -146,6 +146,38 @@ class FileEntry(Result, frozen=True, kw_only=True):
     content: str
 
 
+class Source(Result, frozen=True, kw_only=True):
+    """Where the content of a file that was read comes from.
+
+    Attributes:
+        path: Its path.
+        commit: The commit that holds it; empty if it is the file on disk, or is as staged.
+        time: The commit's time, in UTC.
+        age: The seconds since then.
+        behind: The commits of the remote that follow it.
+        why: Why the remote may have a newer one; empty if it was asked, or need not be.
+    """
+
+    path: str
+    commit: str = ""
+    time: datetime | None = None
+    age: int | None = None
+    behind: int = 0
+    why: str = ""
+
+
+class Values(Result, frozen=True, kw_only=True):
+    """Values of a file.
+
+    Attributes:
+        values: Each variable and its value.
+        source: Where they come from.
+    """
+
+    values: dict[str, str]
+    source: Source
+
+
 class Unmerged(Result, frozen=True, kw_only=True, order=True):
     """A file that a merge could not combine.
 
