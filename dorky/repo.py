@@ -588,6 +588,7 @@ class Repository(Project):
         force: bool = False,
         accept_rewind: bool = False,
         plain: bool = False,
+        all: bool = False,
     ) -> PullResult:
         """Fetch, and update the local files to match.
 
@@ -597,10 +598,12 @@ class Repository(Project):
 
         Args:
             paths: If given, new files appear on disk only if they are (or lie below, or match) one
-                of these; the others stay off the disk until they are pulled.
+                of these; the others stay off the disk until they are pulled. The first pull's paths
+                also limit later pulls without any, and later paths add to them.
             force: Whether to overwrite local changes, after keeping them as a backup commit.
             accept_rewind: Whether to follow the remote to an older state, or to another history.
             plain: Whether a repository that is seen for the first time may be unencrypted.
+            all: Whether to end the limits of earlier pulls, and put every file in place.
 
         Raises:
             LocalChanges: Files would be overwritten.
@@ -611,7 +614,9 @@ class Repository(Project):
         """
         from dorky.commands import sync as commands
 
-        return commands.pull(self, paths, force=force, accept_rewind=accept_rewind, plain=plain)
+        return commands.pull(
+            self, paths, force=force, accept_rewind=accept_rewind, plain=plain, all=all
+        )
 
     def sync(self, *, rewrite: bool = False) -> Synced:
         """Pull, merge and push, until both sides are equal or there are conflicts.

@@ -227,6 +227,7 @@ class Status(Result, frozen=True, kw_only=True):
         staged: How the index differs from ``head``.
         unstaged: How the files differ from the index.
         absent: The number of files that a pull of single paths left out.
+        partial: The paths that pulls are limited to since then; none for all.
         secrets: Files that look like secrets and are not tracked.
         closed: The groups whose files the user can't read.
         requests: Requests to join, as of the last look.
@@ -255,6 +256,7 @@ class Status(Result, frozen=True, kw_only=True):
     conflicts: tuple[Unmerged, ...] = ()
     masked: tuple[Masked, ...] = ()
     moved: str = ""
+    partial: tuple[str, ...] = ()
 
     @property
     def clean(self) -> bool:
@@ -361,6 +363,7 @@ class PullResult(Result, frozen=True, kw_only=True):
         dropped: Groups whose files the new head leaves out as a whole: the local files stay,
             staged.
         left_out: Files that were not put in place because of their names.
+        missing: Tracked files that are not on disk, though no pull has left them out.
         moved: The URL that the remote had before `.dorkyrc` was changed other than by a command of
             this clone; empty if it was not.
         fingerprint: The repository's fingerprint if it was seen for the first time; else empty.
@@ -384,6 +387,7 @@ class PullResult(Result, frozen=True, kw_only=True):
     masked: tuple[Masked, ...] = ()
     dropped: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
     moved: str = ""
     fingerprint: str = ""
     unencrypted: bool = False

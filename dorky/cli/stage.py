@@ -181,7 +181,10 @@ def _long(found: Status) -> None:
         say("Changed, not staged (dorky stage FILE):")
         changes(found.unstaged)
     if found.absent:
-        say(f"{plural(found.absent, 'file')} not pulled (dorky pull)")
+        way = "dorky pull --all" if found.partial else "dorky pull"
+        say(f"{plural(found.absent, 'file')} not pulled ({way})")
+    if found.partial:
+        say(f"Pulls keep to {', '.join(map(name, found.partial))} (dorky pull --all ends that)")
     if found.secrets:
         say("Look like secrets, but are not kept (dorky stage FILE):")
         here = from_here()
