@@ -437,6 +437,10 @@ class PathNotFound(NotFound):
     """{0} matches no file."""
 
 
+class NotFetched(NotFound):
+    """The content of {0} is not on this machine, and the remote must not be asked."""
+
+
 class PathNotTracked(NotFound):
     """{0} is not tracked by dorky{1}."""
 

@@ -146,6 +146,38 @@ class FileEntry(Result, frozen=True, kw_only=True):
     content: str
 
 
+class Source(Result, frozen=True, kw_only=True):
+    """Where the content of a file that was read comes from.
+
+    Attributes:
+        path: Its path.
+        commit: The commit that holds it; empty if it is the file on disk, or is as staged.
+        time: The commit's time, in UTC.
+        age: The seconds since then.
+        behind: The commits of the remote that follow it.
+        why: Why the remote may have a newer one; empty if it was asked, or need not be.
+    """
+
+    path: str
+    commit: str = ""
+    time: datetime | None = None
+    age: int | None = None
+    behind: int = 0
+    why: str = ""
+
+
+class Values(Result, frozen=True, kw_only=True):
+    """Values of a file.
+
+    Attributes:
+        values: Each variable and its value.
+        source: Where they come from.
+    """
+
+    values: dict[str, str]
+    source: Source
+
+
 class Unmerged(Result, frozen=True, kw_only=True, order=True):
     """A file that a merge could not combine.
 
@@ -195,6 +227,7 @@ class Status(Result, frozen=True, kw_only=True):
         staged: How the index differs from ``head``.
         unstaged: How the files differ from the index.
         absent: The number of files that a pull of single paths left out.
+        partial: The paths that pulls are limited to since then; none for all.
         secrets: Files that look like secrets and are not tracked.
         closed: The groups whose files the user can't read.
         requests: Requests to join, as of the last look.
@@ -223,6 +256,7 @@ class Status(Result, frozen=True, kw_only=True):
     conflicts: tuple[Unmerged, ...] = ()
     masked: tuple[Masked, ...] = ()
     moved: str = ""
+    partial: tuple[str, ...] = ()
 
     @property
     def clean(self) -> bool:
@@ -329,6 +363,7 @@ class PullResult(Result, frozen=True, kw_only=True):
         dropped: Groups whose files the new head leaves out as a whole: the local files stay,
             staged.
         left_out: Files that were not put in place because of their names.
+        missing: Tracked files that are not on disk, though no pull has left them out.
         moved: The URL that the remote had before `.dorkyrc` was changed other than by a command of
             this clone; empty if it was not.
         fingerprint: The repository's fingerprint if it was seen for the first time; else empty.
@@ -352,6 +387,7 @@ class PullResult(Result, frozen=True, kw_only=True):
     masked: tuple[Masked, ...] = ()
     dropped: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
     moved: str = ""
     fingerprint: str = ""
     unencrypted: bool = False

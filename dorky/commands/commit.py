@@ -67,6 +67,13 @@ def commit(project: Project, message: str, *, all: bool = False) -> LogEntry:
         follow_claims(project, head)
         rows = project.index.rows()
         changes = staging.staged(project.store, project.index, rows)
+        apart = _apart(project, rows, merging) if merging else {}
+        if apart:
+            rows = {path: row for path, row in {**rows, **apart}.items() if row}
+            about = {path: row for path, row in apart.items() if row}
+            kept = staging.committed(project.store, project.index, about, apart.keys())
+            changes = [change for change in changes if change.path not in apart]
+            changes = sorted([*changes, *staging.differences(kept, about)])
         if not changes and not merging:
             # The next commit leaves out what does not count, which may be its only change.
             dropped = {
@@ -92,14 +99,39 @@ def commit(project: Project, message: str, *, all: bool = False) -> LogEntry:
             with project.database.transaction():
                 writer.save()
                 project.database.set_ref(MAIN, commit)
-                project.index.put(moved.values())
-                project.index.set_commit(commit)
+                project.index.put(row for path, row in moved.items() if path not in apart)
+                project.index.set_commit(None if apart else commit)
                 if trees.keys() - project.index.groups:
                     project.index.set_groups(trees.keys() | project.index.groups)
                 pending.save(project.database, None)
         return log_entry(
             project, history.read_commit(project.store, commit), commit, tuple(changes)
         )
+
+
+def _apart(
+    project: Project, rows: Mapping[str, Row], merging: pending.State
+) -> dict[str, Row | None]:
+    """Return the staged changes that are not part of a merge, each as the merge holds its path.
+
+    They stay staged. A row is None if the merge holds no such file.
+    """
+    if merging.paths is None:
+        return {}
+    held = dict(View(project.store, merging.trees, project.owner).files())
+    own = set(merging.paths)
+    frozen = {path for path in rows if project.roster.groups and project.owner(path) is None}
+    found = {}
+    for path in (held.keys() | rows.keys()) - own - frozen:
+        placed = held.get(path)
+        if not staging.agree(rows.get(path), placed.entry if placed else None):
+            found[path] = staging.row_of(path, placed, project.vault) if placed else None
+    return found
+
+
+def left_by_merge(project: Project, done: LogEntry) -> list[Change]:
+    """Return the staged changes that a merge commit has left out; none after other commits."""
+    return staging.staged(project.store, project.index) if done.parents[1:] else []
 
 
 def sign_again(project: Project) -> int:

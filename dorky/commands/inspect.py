@@ -37,12 +37,19 @@ _SHOWN = 10
 _MASKED = "masked"
 """The single value that caches the entries of a commit that do not count."""
 _Noted = tuple[str, list[Masked]]
+PARTIAL = "pull.paths"
+"""The single value with the paths that pulls are limited to."""
 
 
 def repository_paths(project: Project, paths: StrPath | Iterable[StrPath]) -> list[str]:
     """Return the repository paths of paths, or of a single one (see `Project.repository_path`)."""
     several = [paths] if isinstance(paths, str | os.PathLike) else paths
     return [project.repository_path(path) for path in several]
+
+
+def partial(project: Project) -> list[str]:
+    """Return the paths that pulls are limited to, as the first pull named them; none for all."""
+    return project.database.text(PARTIAL).split("\0") if project.database.get(PARTIAL) else []
 
 
 def status(project: Project) -> Status:
@@ -74,6 +81,7 @@ def status(project: Project) -> Status:
         merging=merging.label if merging else "",
         conflicts=merging.conflicts if merging else (),
         moved=moved,
+        partial=tuple(partial(project)),
     )
 
 

@@ -341,6 +341,11 @@ def staged(store: Store, index: Index, rows: Mapping[str, Row] | None = None) ->
     else:
         rows = index.rows() if rows is None else rows
         kept = committed(store, index, rows)
+    return differences(kept, rows)
+
+
+def differences(kept: Mapping[str, Placed], rows: Mapping[str, Row]) -> list[Change]:
+    """Return how rows differ from committed files."""
     changes = [Change(path, "deleted") for path in kept.keys() - rows.keys()]
     for path, row in rows.items():
         placed = kept.get(path)

@@ -52,11 +52,12 @@ def test_a_command_runs_with_the_nearest_file(
         raise errors.NothingToDo("ran")
 
     monkeypatch.setattr("dorky.process.replace", replace)
-    for place, value in ((below.project, b"2"), (below.project / "deep", b"root")):
+    above = below.project.parent
+    for place, value in ((below.project / "deep", b"2"), (below.project, b"2"), (above, b"root")):
         below.project = place
         below("run", "--", "true", code=1)
         assert found[-1][b"KEY"] == value
-    below("run", "-f", "../.env", "--", "true", code=1)
+    below("run", "-f", "config/.env", "--", "true", code=1)
     assert found[-1][b"KEY"] == b"2"
 
 
