@@ -24,6 +24,18 @@ class Change(msgspec.Struct, frozen=True, order=True):
     what: Literal["added", "modified", "deleted"]
 
 
+class Unplaced(msgspec.Struct, frozen=True):
+    """A file that the file system can't show; it stays in the repository.
+
+    Attributes:
+        path: The file.
+        why: The reason.
+    """
+
+    path: str
+    why: str
+
+
 class Failure(Result, frozen=True, kw_only=True):
     """The reason why a command failed.
 
@@ -329,6 +341,7 @@ class PullResult(Result, frozen=True, kw_only=True):
         dropped: Groups whose files the new head leaves out as a whole: the local files stay,
             staged.
         left_out: Files that were not put in place because of their names.
+        unplaced: Files that this file system can't show.
         moved: The URL that the remote had before `.dorkyrc` was changed other than by a command of
             this clone; empty if it was not.
         fingerprint: The repository's fingerprint if it was seen for the first time; else empty.
@@ -352,6 +365,7 @@ class PullResult(Result, frozen=True, kw_only=True):
     masked: tuple[Masked, ...] = ()
     dropped: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
+    unplaced: tuple[Unplaced, ...] = ()
     moved: str = ""
     fingerprint: str = ""
     unencrypted: bool = False
@@ -492,6 +506,7 @@ class CheckedOut(Result, frozen=True, kw_only=True):
         backup: The ref that keeps overwritten content; empty if there was none.
         ignored: Lines added to `.gitignore`.
         left_out: Files that were not put in place because of their names.
+        unplaced: Files that this file system can't show.
     """
 
     commit: str | None
@@ -499,6 +514,7 @@ class CheckedOut(Result, frozen=True, kw_only=True):
     backup: str = ""
     ignored: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
+    unplaced: tuple[Unplaced, ...] = ()
 
 
 class DestroyPlan(Result, frozen=True, kw_only=True):

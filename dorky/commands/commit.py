@@ -57,12 +57,14 @@ def commit(project: Project, message: str, *, all: bool = False) -> LogEntry:
             check_no_merge(project)
         if all:
             rows = project.index.rows()
+            hidden = project.worktree.hidden(rows, rows)
             present = {
                 path: stat
-                for path in rows
+                for path in rows.keys() - hidden
                 if (stat := project.worktree.stat(path)) and not stat_module.S_ISDIR(stat.st_mode)
             }
-            gone = {path for path in rows.keys() - present.keys() if not rows[path].absent}
+            missing = rows.keys() - present.keys() - hidden
+            gone = {path for path in missing if not rows[path].absent}
             stage_selection(project, rows, staging.Selection(present, set(), gone))
         follow_claims(project, head)
         rows = project.index.rows()
