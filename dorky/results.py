@@ -24,6 +24,18 @@ class Change(msgspec.Struct, frozen=True, order=True):
     what: Literal["added", "modified", "deleted"]
 
 
+class Unplaced(msgspec.Struct, frozen=True):
+    """A file that the file system can't show; it stays in the repository.
+
+    Attributes:
+        path: The file.
+        why: The reason.
+    """
+
+    path: str
+    why: str
+
+
 class Failure(Result, frozen=True, kw_only=True):
     """The reason why a command failed.
 
@@ -364,6 +376,7 @@ class PullResult(Result, frozen=True, kw_only=True):
             staged.
         left_out: Files that were not put in place because of their names.
         missing: Tracked files that are not on disk, though no pull has left them out.
+        unplaced: Files that this file system can't show.
         moved: The URL that the remote had before `.dorkyrc` was changed other than by a command of
             this clone; empty if it was not.
         fingerprint: The repository's fingerprint if it was seen for the first time; else empty.
@@ -388,6 +401,7 @@ class PullResult(Result, frozen=True, kw_only=True):
     dropped: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
+    unplaced: tuple[Unplaced, ...] = ()
     moved: str = ""
     fingerprint: str = ""
     unencrypted: bool = False
@@ -528,6 +542,7 @@ class CheckedOut(Result, frozen=True, kw_only=True):
         backup: The ref that keeps overwritten content; empty if there was none.
         ignored: Lines added to `.gitignore`.
         left_out: Files that were not put in place because of their names.
+        unplaced: Files that this file system can't show.
     """
 
     commit: str | None
@@ -535,6 +550,7 @@ class CheckedOut(Result, frozen=True, kw_only=True):
     backup: str = ""
     ignored: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
+    unplaced: tuple[Unplaced, ...] = ()
 
 
 class DestroyPlan(Result, frozen=True, kw_only=True):

@@ -23,6 +23,7 @@ from dorky.cli.output import (
     show_json,
     style,
     title,
+    unplaced,
 )
 from dorky.cli.paths import repository_paths
 from dorky.cli.undo import apart, conflicts, kept, masked
@@ -314,6 +315,7 @@ def restore(
         changes(done.changes)
         kept(done.backup)
         left_out(done.left_out)
+        unplaced(done.unplaced)
 
 
 def checkout(
@@ -343,5 +345,6 @@ def checkout(
     changes(done.changes)
     kept(done.backup)
     left_out(done.left_out)
+    unplaced(done.unplaced)
     if revision != "main":
         note("To come back: dorky checkout main")

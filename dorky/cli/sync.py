@@ -32,6 +32,7 @@ from dorky.cli.output import (
     show_json,
     size,
     undeleted,
+    unplaced,
 )
 from dorky.cli.paths import repository_paths
 from dorky.cli.undo import conflicts, kept, masked
@@ -180,6 +181,7 @@ def _pulled(done: PullResult) -> None:
     if done.ignored:
         note(f"Told git to ignore {plural(len(done.ignored), 'file')} (in .gitignore)")
     left_out(done.left_out)
+    unplaced(done.unplaced)
     kept(done.backup)
     masked(done.masked)
     if done.missing:

@@ -19,7 +19,7 @@ from dorky.keys.roster import GroupOf
 from dorky.merge import pending
 from dorky.paths import parents, shown
 from dorky.project import Project
-from dorky.results import Change, CheckedOut
+from dorky.results import Change, CheckedOut, Unplaced
 from dorky.store import history, oplog, projection
 from dorky.store.history import MAIN
 from dorky.store.index import Row
@@ -58,6 +58,7 @@ def checkout(project: Project, revision: str, *, force: bool = False) -> Checked
             backup=backup,
             ignored=done.ignored,
             left_out=done.left_out,
+            unplaced=done.unplaced,
         )
 
 
@@ -165,7 +166,8 @@ def carry_out(
     done = engine.apply(project.worktree, project.store, made, project.progress)
     ignored += hide_from_git(project, beyond)
     left_out = tuple(sorted({*left_out, *project.store.left_out}))
-    return name, done._replace(ignored=tuple(sorted(ignored)), left_out=left_out)
+    unplaced = tuple(Unplaced(path, made.unplaced[path]) for path in sorted(made.unplaced))
+    return name, done._replace(ignored=tuple(sorted(ignored)), left_out=left_out, unplaced=unplaced)
 
 
 def leave_out(project: Project, made: Plan) -> tuple[str, ...]:

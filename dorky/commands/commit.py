@@ -38,32 +38,14 @@ def commit(project: Project, message: str, *, all: bool = False) -> LogEntry:
 
     Arguments, results and errors are those of `Repository.commit`.
     """
-    if not message.strip() and project.is_set_up and (state := pending.load(project.database)):
-        message = f"Merge {state.label}"
-    if not message.strip():
-        raise errors.EmptyMessage
-    try:
-        length = len(message.encode())
-    except UnicodeEncodeError:
-        raise errors.UsageError("the commit message is not UTF-8") from None
-    if length > _LONGEST_MESSAGE:
-        raise errors.UsageError(
-            f"the commit message has {length:,} bytes, at most {_LONGEST_MESSAGE:,} are kept"
-        )
+    message = _message(project, message)
     with project.operation("commit"):
         head = attached_head(project)
         merging = pending.load(project.database)
         if merging and merging.conflicts:
             check_no_merge(project)
         if all:
-            rows = project.index.rows()
-            present = {
-                path: stat
-                for path in rows
-                if (stat := project.worktree.stat(path)) and not stat_module.S_ISDIR(stat.st_mode)
-            }
-            gone = {path for path in rows.keys() - present.keys() if not rows[path].absent}
-            stage_selection(project, rows, staging.Selection(present, set(), gone))
+            _stage_tracked(project)
         follow_claims(project, head)
         rows = project.index.rows()
         changes = staging.staged(project.store, project.index, rows)
@@ -93,7 +75,7 @@ def commit(project: Project, message: str, *, all: bool = False) -> LogEntry:
                 {**trees, **carried},
                 [head, merging.theirs if merging else None],
                 author=project.author,
-                message=message.strip(),
+                message=message,
                 git=(git.head(top) or "") if top else "",
             )
             with project.database.transaction():
@@ -107,6 +89,38 @@ def commit(project: Project, message: str, *, all: bool = False) -> LogEntry:
         return log_entry(
             project, history.read_commit(project.store, commit), commit, tuple(changes)
         )
+
+
+def _message(project: Project, message: str) -> str:
+    """Return the message of a commit, which has one of its own if it ends a merge."""
+    message = message.strip()
+    if not message and project.is_set_up and (merging := pending.load(project.database)):
+        message = f"Merge {merging.label}"
+    if not message:
+        raise errors.EmptyMessage
+    try:
+        length = len(message.encode())
+    except UnicodeEncodeError:
+        raise errors.UsageError("the commit message is not UTF-8") from None
+    if length > _LONGEST_MESSAGE:
+        raise errors.UsageError(
+            f"the commit message has {length:,} bytes, at most {_LONGEST_MESSAGE:,} are kept"
+        )
+    return message
+
+
+def _stage_tracked(project: Project) -> None:
+    """Stage the changes of tracked files, as ``commit -a`` does."""
+    rows = project.index.rows()
+    hidden = project.worktree.hidden(rows, rows)
+    present = {
+        path: stat
+        for path in rows.keys() - hidden
+        if (stat := project.worktree.stat(path)) and not stat_module.S_ISDIR(stat.st_mode)
+    }
+    missing = rows.keys() - present.keys() - hidden
+    gone = {path for path in missing if not rows[path].absent}
+    stage_selection(project, rows, staging.Selection(present, set(), gone))
 
 
 def _apart(

@@ -54,7 +54,8 @@ def partial(project: Project) -> list[str]:
 
 def status(project: Project) -> Status:
     """Return how the files, the index, ``HEAD`` and the remote (as last seen) differ."""
-    seen = project.worktree.survey(project.ignore, project.index.proofs(), looks_secret)
+    modes = not project.worktree.disk().no_modes
+    seen = project.worktree.survey(project.ignore, project.index.proofs(modes=modes), looks_secret)
     merging = pending.load(project.database)
     unmerged = {conflict.path for conflict in merging.conflicts} if merging else set()
     unstaged, absent = _unstaged(project, seen.unproven, unmerged)

@@ -271,6 +271,7 @@ def pull(
             merged=target.commit not in {None, ours, theirs},
             ignored=done.ignored,
             left_out=done.left_out,
+            unplaced=done.unplaced,
             conflicts=target.conflicts,
             purged=purged,
             masked=masked_entries(project, target.commit),
