@@ -30,6 +30,7 @@ from dorky.worktree import staging
 
 if TYPE_CHECKING:
     from dorky.keys.teamlog import Team
+    from dorky.remote.fetch import Deliver
 
 StrPath = str | os.PathLike[str]
 
@@ -489,14 +490,16 @@ def tombstone_finder(project: Project) -> Callable[[str], str]:
     return tombstone
 
 
-def fetch_missing(project: Project, chunks: Iterable[ObjectId]) -> None:
-    """Fetch the chunks that are missing from the local store."""
+def fetch_missing(
+    project: Project, chunks: Iterable[ObjectId], deliver: Deliver | None = None
+) -> None:
+    """Fetch the chunks that are missing from the local store (see `fetch_objects`)."""
     missing = project.store.missing(chunks)
     if missing:
         from dorky.remote.fetch import fetch_objects
 
         with project.locked():
-            fetch_objects(project.remote(), missing, project.progress)
+            fetch_objects(project.remote(), missing, project.progress, deliver)
 
 
 def told(found: Iterable[Difference]) -> tuple[Change, ...]:
