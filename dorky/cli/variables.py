@@ -105,7 +105,7 @@ def _dotenv(repo: Project, revision: str) -> str:
 
     near = repository_path(repo, DOTENV)
     if near != DOTENV:
-        with contextlib.suppress(errors.NotFound):
+        with contextlib.suppress(errors.NotFoundError):
             read_file(repo, near, revision)
             return near
     return DOTENV

@@ -181,7 +181,7 @@ def clone(
         place.is_dir() and all(path == project.base for path in place.iterdir())
     )
     if not empty and not _was_killed(project, "clone"):
-        raise errors.Conflict(f"{place} exists and is not empty")
+        raise errors.ConflictError(f"{place} exists and is not empty")
     with _following_by(url), _beginning(project, "clone"):
         result = pull(project, accept_rewind=accept_rewind)
         project.write_rc(project.vault, settings)

@@ -47,25 +47,25 @@ _KINDS: Mapping[str, type[errors.DorkyError]] = {
     "TemporaryRedirect": errors.WrongRegion,
     # "A conflicting operation is in progress": it may pass, and the caller of the swap finds out
     # whether the write took effect.
-    "ConditionalRequestConflict": errors.ServerBusy,
-    "OperationAborted": errors.ServerBusy,
-    "RequestTimeout": errors.ServerBusy,
-    "InternalError": errors.ServerBusy,
-    "SlowDown": errors.ServerBusy,
+    "ConditionalRequestConflict": errors.ServiceUnavailableError,
+    "OperationAborted": errors.ServiceUnavailableError,
+    "RequestTimeout": errors.ServiceUnavailableError,
+    "InternalError": errors.InternalServerError,
+    "SlowDown": errors.RateLimitedError,
     # … then, for other codes, by the HTTP status.
     "301": errors.WrongRegion,
     "307": errors.WrongRegion,
     "401": errors.AccessDenied,
     "403": errors.AccessDenied,
     "404": errors.KeyNotFound,
-    "408": errors.ServerBusy,
-    "409": errors.ServerBusy,
+    "408": errors.ServiceUnavailableError,
+    "409": errors.ServiceUnavailableError,
     "412": errors.PreconditionFailed,
-    "429": errors.ServerBusy,
-    "500": errors.ServerBusy,
-    "502": errors.ServerBusy,
-    "503": errors.ServerBusy,
-    "504": errors.ServerBusy,
+    "429": errors.RateLimitedError,
+    "500": errors.InternalServerError,
+    "502": errors.ServiceUnavailableError,
+    "503": errors.ServiceUnavailableError,
+    "504": errors.ServiceUnavailableError,
     "507": errors.DiskFull,
 }
 
@@ -82,6 +82,7 @@ _REGION = re.compile(r"<Region>([A-Za-z0-9_-]{1,64})</Region>")
 _REGION_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 # Texts that say why no answer came, each with whether waiting seldom helps.
+_LATE = "it did not answer in time"
 _UNREACHED = (
     ("dns error", "its name can't be resolved", True),
     ("ConnectionRefused", "connection refused", True),
@@ -91,8 +92,8 @@ _UNREACHED = (
     ("NotValidForName", "its TLS certificate is for another name", True),
     ("InvalidCertificate", "its TLS certificate is not trusted (AWS_CA_BUNDLE adds one)", True),
     ("InvalidContentType", "it does not speak TLS", True),
-    ("TimedOut", "it did not answer in time", False),
-    ("Timeout", "it did not answer in time", False),
+    ("TimedOut", _LATE, False),
+    ("Timeout", _LATE, False),
     ("", "the connection broke", False),
 )
 
@@ -511,7 +512,8 @@ class S3Driver:
             return self._answered(*answer, key)
         if "HTTP error" in text and "Parse(" not in debug:
             reason, lasting = next((why, last) for sign, why, last in _UNREACHED if sign in debug)
-            return errors.Unreachable(self._place, reason, lasting=lasting)
+            kind = errors.TimeoutError if reason == _LATE else errors.Unreachable
+            return kind(self._place, reason, lasting=lasting)
         return errors.BadEndpoint(
             self._place, text.removeprefix("Generic S3 error: ").partition("\n")[0][:200]
         )
@@ -520,7 +522,7 @@ class S3Driver:
         found = _CODE.search(body)
         code = (found[1] or found[2]) if found else ""
         kind = _KINDS.get(code) or _KINDS.get(status, errors.BadEndpoint)
-        if body.strip() and not code and kind is not errors.ServerBusy:
+        if body.strip() and not code and not issubclass(kind, errors.ServerBusy):
             # This answer comes from a web server, a portal or a proxy, not from S3.
             kind = errors.BadEndpoint
         said = _said(status, body)

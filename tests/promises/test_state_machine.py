@@ -381,7 +381,7 @@ class Machine(RuleBasedStateMachine):
         clone = self.at(n)
         rejected = clone.head and self.remote and self.remote not in self.ancestors(clone.head)
         if clone.merging or rejected:
-            with pytest.raises(errors.Conflict):
+            with pytest.raises(errors.ConflictError):
                 clone.repo.push()
             return
         if clone.head is None:
@@ -396,7 +396,7 @@ class Machine(RuleBasedStateMachine):
     def pull(self, n: int) -> None:
         clone = self.at(n)
         if clone.merging:
-            with pytest.raises(errors.Conflict):
+            with pytest.raises(errors.ConflictError):
                 clone.repo.pull()
             return
         self._pulled(clone, clone.repo.pull)
@@ -454,7 +454,7 @@ class Machine(RuleBasedStateMachine):
     def sync(self, n: int) -> None:
         clone = self.at(n)
         if clone.merging:
-            with pytest.raises(errors.Conflict):
+            with pytest.raises(errors.ConflictError):
                 clone.repo.sync()
         elif self._pulled(clone, clone.repo.sync):
             assert clone.head
