@@ -898,7 +898,7 @@ class WrongKey(IntegrityError):
     """
 
 
-class Unencrypted(IntegrityError):
+class UnencryptedRepository(IntegrityError):
     """The repository at {0} is not encrypted, and nothing says that this is meant.
 
     Anyone who can read that place could read what you push, and anyone who can write to it could

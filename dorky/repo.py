@@ -143,7 +143,7 @@ class Repository(Project):
             NoRepositoryAtURL: The remote holds no repository.
             Rewound: The repository is older than what this user has seen of it on this machine.
             ConflictError: The directory is not empty.
-            Unencrypted: The repository is not encrypted, and ``plain`` was not given.
+            UnencryptedRepository: The repository is not encrypted, and ``plain`` was not given.
             WrongKey: The repository has another fingerprint.
             WrongTeam: Its team log has another entry.
             TeamRewound: Its team log is older.
@@ -604,7 +604,7 @@ class Repository(Project):
 
         Raises:
             LocalChanges: Files would be overwritten.
-            Unencrypted: The repository is unencrypted, and ``plain`` was not given.
+            UnencryptedRepository: The repository is unencrypted, and ``plain`` was not given.
             Diverged: The changes of both sides can't live in one directory.
             Detached: An old revision is checked out.
             Unresolved: An earlier merge has left conflicts.
