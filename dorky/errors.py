@@ -204,6 +204,18 @@ class BadRange(UsageError):
     """{0} has three dots."""
 
 
+class BadMetadata(UsageError):
+    """{0} can't be kept as metadata: {1}."""
+
+
+class ReadOnlyClient(UsageError):
+    """This client looks at the version {0}, and can't change anything."""
+
+
+class CantPickle(UsageError):
+    """A client that was given {0} can't be pickled: set {1} in the workers' environment instead."""
+
+
 class TooManyRevisions(UsageError):
     """A diff has two sides, these are more."""
 
@@ -454,6 +466,10 @@ class PathNotTracked(NotFoundError):
     """{0} is not tracked by dorky{1}."""
 
 
+class NoSuchFile(NotFoundError, FileNotFoundError):
+    """There is no file {0} in {1}."""
+
+
 class NoSuchMember(NotFoundError):
     """Nobody on the team is called {0}."""
 
@@ -542,6 +558,34 @@ class PreconditionFailed(ConflictError):
     """
 
     status_code = 412
+
+
+class UpdateConflict(ConflictError):
+    """{0} is not as you last saw it: {1} {2} it ({3} UTC), so it is {4} now, not {5}.
+
+    Nothing was overwritten. Read the file again, and decide; `force` overwrites it, and its history
+    keeps both. Versions of the content are shown by keyed hashes.
+    """
+
+
+class IdempotencyKeyReused(ConflictError):
+    """The idempotency key {0} was used for another upload, of {1}."""
+
+
+class IsADirectory(ConflictError):
+    """{0} is a directory in the repository, so it can't become a file."""
+
+
+class NotADirectory(ConflictError):
+    """{0} can't be kept: {1} is a file in the repository."""
+
+
+class BatchFailed(ConflictError):
+    """{0} of {1} files failed, {2} first: {3}."""
+
+
+class StillOpen(ConflictError):
+    """{0} is still open for writing, so the batch was not committed."""
 
 
 class Rejected(ConflictError):
