@@ -142,8 +142,8 @@ class Repository(Project):
         Raises:
             NoRepositoryAtURL: The remote holds no repository.
             Rewound: The repository is older than what this user has seen of it on this machine.
-            Conflict: The directory is not empty.
-            Unencrypted: The repository is not encrypted, and ``plain`` was not given.
+            ConflictError: The directory is not empty.
+            UnencryptedRepository: The repository is not encrypted, and ``plain`` was not given.
             WrongKey: The repository has another fingerprint.
             WrongTeam: Its team log has another entry.
             TeamRewound: Its team log is older.
@@ -514,7 +514,7 @@ class Repository(Project):
 
         Raises:
             NothingToDo: No merge is in progress.
-            NotFound: A path has no conflict.
+            NotFoundError: A path has no conflict.
             StillMarked: A file has conflict markers.
             WouldOpen: A file now belongs to other readers than the group that has closed it.
         """
@@ -607,7 +607,7 @@ class Repository(Project):
 
         Raises:
             LocalChanges: Files would be overwritten.
-            Unencrypted: The repository is unencrypted, and ``plain`` was not given.
+            UnencryptedRepository: The repository is unencrypted, and ``plain`` was not given.
             Diverged: The changes of both sides can't live in one directory.
             Detached: An old revision is checked out.
             Unresolved: An earlier merge has left conflicts.
@@ -887,7 +887,7 @@ class Repository(Project):
 
         Raises:
             NothingToDo: The member has that key already.
-            Conflict: The key is another member's, or the name is taken and was to be new.
+            ConflictError: The key is another member's, or the name is taken and was to be new.
         """
         from dorky.commands import team as commands
 
@@ -927,7 +927,7 @@ class Repository(Project):
         """Put the last verified root in the place of one that was forged, which is kept.
 
         Raises:
-            Conflict: The root has changed since the plan was made.
+            ConflictError: The root has changed since the plan was made.
         """
         from dorky.commands import forged as commands
 
@@ -977,7 +977,7 @@ class Repository(Project):
 
         Raises:
             NoSuchMember: There is no member of that name.
-            NotFound: The member has no such key.
+            NotFoundError: The member has no such key.
             ForeignGroup: The member belongs to a group that the user is not in and whose key the
                 user so can't renew.
             WouldLockOut: The user would have no access any more.
@@ -1028,8 +1028,8 @@ class Repository(Project):
             dry_run: Whether to report only who would gain and lose access to what.
 
         Raises:
-            Conflict: There are commits that are not pushed or not pulled, changes to the files that
-                move, or patterns that overlap those of another group.
+            ConflictError: There are commits that are not pushed or not pulled, changes to the files
+                that move, or patterns that overlap those of another group.
         """
         from dorky.commands import groups as commands
 
@@ -1072,7 +1072,7 @@ class Repository(Project):
 
         Raises:
             PathNotTracked: No commit in history holds such a file.
-            Conflict: The local history and the remote's are not the same.
+            ConflictError: The local history and the remote's are not the same.
             ForeignGroup: The user is not in every group, so can't read all history.
         """
         from dorky.commands import purge as commands
@@ -1087,7 +1087,7 @@ class Repository(Project):
             reason: The reason, which the other members see.
 
         Raises:
-            Conflict: Somebody has pushed since the plan was made.
+            ConflictError: Somebody has pushed since the plan was made.
             AccessDenied: Deleting in the remote is not allowed.
         """
         from dorky.commands import purge as commands

@@ -192,7 +192,9 @@ TEXTS: Mapping[type[DorkyError], str] = {
     ),
     errors.WrongRepository: "check the URL in .dorkyrc",
     errors.WrongKey: "ask the person who set the project up before you go on",
-    errors.Unencrypted: "ask the person who set the project up; if it is meant: dorky pull --plain",
+    errors.UnencryptedRepository: (
+        "ask the person who set the project up; if it is meant: dorky pull --plain"
+    ),
     errors.ForgedGroup: "ask who pushed last; nothing local was changed",
     errors.Rewound: (
         "ask who restored it; nothing local was changed; to follow: dorky pull --accept-rewind"
@@ -534,7 +536,7 @@ _CHOICES: Mapping[type[Any], Callable[[DorkyError], str | None]] = {
     errors.WrongRepository: _other_repository,
     errors.NotWriter: _asked_for,
     errors.ForgedCommit: _by("own", {True: "if it is yours: dorky commit --re-sign"}),
-    errors.Unencrypted: _fact(
+    errors.UnencryptedRepository: _fact(
         "cloning",
         "ask the person who set the project up; if it is meant: dorky clone {0} --plain",
     ),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import stat as stat_module
 from collections.abc import Collection, Iterable, Mapping
 
+import msgspec
+
 from dorky import errors, git
 from dorky.commands.checkout import (
     attached_head,
@@ -17,7 +19,7 @@ from dorky.commands.inspect import (
     masked_entries,
 )
 from dorky.commands.stage import check_groups, owning, stage_selection, would_open
-from dorky.format.model import KiB, ObjectId
+from dorky.format.model import Entry, KiB, ObjectId
 from dorky.keys import placement, roster
 from dorky.merge import pending, rewrite
 from dorky.project import ORIGIN, Project
@@ -208,11 +210,22 @@ def _write_trees(
     before = projection.current(project.store, head, about)
     if merging:
         before = View(project.store, merging.trees, owner)
-    placed = [
-        (path, *staging.placed_of(row, project.vault))
-        for path, row in {**rows, **moved}.items()
-        if path not in frozen
-    ]
+    # The index does not hold what the library notes of a file, such as its content type.
+    noted = {
+        (group, path): entry
+        for group, tree in before.trees.items()
+        for path, entry in history.files_below(project.store, group, tree)
+        if entry.meta
+    }
+    placed: list[tuple[str, str, Entry]] = []
+    for path, row in {**rows, **moved}.items():
+        if path in frozen:
+            continue
+        group, entry = staging.placed_of(row, project.vault)
+        old = noted.get((group, path))
+        if old and old.content == entry.content:
+            entry = msgspec.structs.replace(entry, meta=old.meta)
+        placed.append((path, group, entry))
     if placement.is_contested(known):
         placed += [(path, *held) for path, held, why in before.walk() if why and not why.owner]
     living = {group.id for group in roster.living(known)}

@@ -111,7 +111,7 @@ def _made(name: str, check: Callable[[Project], Check], project: Project) -> Ite
 
 
 def _failed(name: str, error: errors.DorkyError | OSError) -> Check:
-    if isinstance(error, OSError):
+    if not isinstance(error, errors.DorkyError):
         return Check(name=name, verdict="fail", about=redacted(str(error)))
     return Check(
         name=name, verdict="fail", about=error.message, remedy=Remedy(error.code, error=error)

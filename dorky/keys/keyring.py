@@ -94,7 +94,8 @@ class Keyring:
             WrongRepository: The header belongs to another repository.
             WrongKey: Its key does not lead back to the one that `.dorkyrc` commits to, or to the
                 one seen before.
-            Unencrypted: It is unencrypted, was not so before, and `.dorkyrc` does not say so.
+            UnencryptedRepository: It is unencrypted, was not so before, and `.dorkyrc` does not say
+                so.
             NoKey: None of the user's identities opens it.
             IdentityMissing: The user has no identity.
         """
@@ -150,13 +151,13 @@ class Keyring:
         """Refuse an unencrypted repository, unless it was so before or `.dorkyrc` says so.
 
         Raises:
-            Unencrypted: It is unencrypted.
+            UnencryptedRepository: It is unencrypted.
         """
         if header.sealed or seen or self._config.get("repository.unencrypted") is True:
             return
         rc = self._root is not None and (self._root / RC).exists()
         facts = {} if rc else {"cloning": self._place}
-        raise errors.Unencrypted(self._place, **facts)
+        raise errors.UnencryptedRepository(self._place, **facts)
 
     def _check_epochs(self, header: Header, seen: Header | None) -> None:
         """Refuse a header that does not hold every key that was seen, in the same place.

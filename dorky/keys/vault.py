@@ -118,8 +118,16 @@ class Vault:
         """Return the seed that decides where a group's large files are cut."""
         return seal.gear_seed(self._id_keys[group] if self.sealed else None)
 
-    def store(self, kind: Kind, object_id: ObjectId, body: bytes, *, group: str = ALL) -> bytes:
-        """Return the stored form of an object.
+    def store(
+        self,
+        kind: Kind,
+        object_id: ObjectId,
+        body: bytes,
+        *,
+        group: str = ALL,
+        how: codec.Coding | None = None,
+    ) -> bytes:
+        """Return the stored form of an object; ``how`` is how it is compressed.
 
         Raises:
             UsageError: The object is larger than any reader accepts.
@@ -128,7 +136,7 @@ class Vault:
             raise errors.UsageError(
                 f"a {kind.value} of {len(body):,} bytes is too large (at most {kind.limit:,})"
             )
-        packed = codec.compress(body)
+        packed = codec.compress(body, how or codec.DEFAULT)
         if self.sealed:
             packed = codec.pad(packed)
         return self.close(packed, f"{kind.value}\0{object_id}", group=group)

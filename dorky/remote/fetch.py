@@ -49,7 +49,7 @@ def fetch(remote: Remote, progress: Progress = SILENT) -> None:
         with contextlib.suppress(Moved):
             _take(remote, *answer, progress)
             return
-    raise errors.ServerBusy(remote.url, "its root keeps changing")
+    raise errors.ServiceUnavailableError(remote.url, "its root keeps changing")
 
 
 def _groups_changed(store: Store) -> bool:
@@ -253,7 +253,7 @@ def fetch_objects(
             wanted = store.missing(wanted)
             continue
         return
-    raise errors.ServerBusy(remote.url, "its root keeps changing")
+    raise errors.ServiceUnavailableError(remote.url, "its root keeps changing")
 
 
 def _fetch_spans(

@@ -478,7 +478,7 @@ def write_entries(
         entries = sorted(held[directory], key=lambda entry: entry.name.encode())
         for before, entry in pairwise(entries):
             if before.name == entry.name:  # readers refuse such a tree
-                raise errors.Conflict(f"{directory or '.'} holds two of {entry.name}")
+                raise errors.ConflictError(f"{directory or '.'} holds two of {entry.name}")
         tree = directories.write(writer, entries, group)
         if directory:
             parent, _, name = directory.rpartition("/")
