@@ -156,6 +156,14 @@ class IgnoredPath(UsageError):
     """{0} is ignored by .dorkyignore."""
 
 
+class NestedProject(UsageError):
+    """{0} belongs to another project, at {1}.
+
+    A directory with a `.dorkyrc`, a git repository and a submodule are projects of their own. What
+    lies in them is not kept with the files of the directories above.
+    """
+
+
 class DirectoryNamed(UsageError):
     """{0} is a directory."""
 

@@ -87,6 +87,8 @@ class Staged(Result, frozen=True, kw_only=True):
         changes: The changes of the index.
         ignored: Lines added to `.gitignore`.
         skipped: The number of files that were skipped because git tracks them.
+        nested: Directories that were skipped because they are projects of their own: they have a
+            `.dorkyrc`, or are git repositories.
         backup: The ref that keeps deleted content that was stored nowhere else; empty if none.
         purged: New files that were once purged from all history.
     """
@@ -94,6 +96,7 @@ class Staged(Result, frozen=True, kw_only=True):
     changes: tuple[Change, ...] = ()
     ignored: tuple[str, ...] = ()
     skipped: int = 0
+    nested: tuple[str, ...] = ()
     backup: str = ""
     purged: tuple[str, ...] = ()
 

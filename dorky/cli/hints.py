@@ -128,6 +128,7 @@ TEXTS: Mapping[type[DorkyError], str] = {
     errors.MergeInProgress: "dorky merge --continue, or dorky merge --abort",
     errors.RepositoryExists: "dorky clone {0}",
     errors.LocalChanges: "dorky stage and commit them, or add --force (a backup is kept)",
+    errors.NestedProject: "stage it there: cd {1} && dorky stage FILE",
     errors.GitTracked: "git rm --cached -- {0}",
     errors.GitDoesNotIgnore: "a later rule un-ignores it: git check-ignore -v --no-index {0}",
     errors.NameClash: "rename one of them",

@@ -23,9 +23,11 @@ from dorky.cli.output import (
     show_json,
     style,
     title,
+    told_git,
 )
 from dorky.cli.paths import repository_paths
 from dorky.cli.undo import conflicts, kept, masked
+from dorky.paths import shown
 from dorky.results import Staged, Status
 
 # Text, because a pathlib path turns an empty word (an unset variable) into the current directory.
@@ -64,12 +66,15 @@ def stage(
     if passed_over:
         say("Conflicts are passed over (dorky resolve FILE):")
         conflicts(passed_over)
-    if done.ignored:
-        note(f"Told git to ignore {plural(len(done.ignored), 'file')} (in .gitignore)")
+    told_git(done.ignored)
     for path in done.purged:
         note(f"{name(path)} was purged from all history once: dorky unstage keeps it out")
     if done.skipped:
         note(f"Left out {plural(done.skipped, 'file')} that git tracks")
+    if done.nested:
+        here = from_here()
+        shown_here = shown([here(path) for path in done.nested])
+        note(f"Left out what belongs to other projects: {shown_here} (cd there, then dorky stage)")
 
 
 def unstage(paths: Paths, json: Json = False) -> None:

@@ -179,14 +179,24 @@ def hide_from_git(project: Project, paths: Iterable[str]) -> list[str]:
     Their `.gitignore` may not be on disk yet.
     """
     top = git.find(project.root)
-    if top is None:
+    wanted = {project.root / path: path for path in paths} if top else {}
+    if top is None or not wanted:
         return []
-    exposed = git.not_ignored(top, [project.root / path for path in paths])
-    tracked = git.tracked(top, exposed) if exposed else set()
+    from dorky.commands.hiding import hide
+
+    tracked = git.tracked(top, list(wanted))
     # If a rule of git's includes the path again, `stage` reports it.
     with contextlib.suppress(errors.GitDoesNotIgnore):
-        return git.ignore(project.root, [path for path in exposed if path not in tracked])
+        return hide(project, (path for place, path in wanted.items() if place not in tracked))
     return []
+
+
+def show_to_git(project: Project, paths: Iterable[str]) -> None:
+    """Make git see files that dorky keeps no longer."""
+    if git.find(project.root):
+        from dorky.commands.hiding import show
+
+        show(project, paths)
 
 
 def _note_disk(project: Project, rows: Mapping[str, Row], made: Plan, kept: Iterable[Row]) -> None:

@@ -63,7 +63,7 @@ def commit(project: Project, message: str, *, all: bool = False) -> LogEntry:
                 if (stat := project.worktree.stat(path)) and not stat_module.S_ISDIR(stat.st_mode)
             }
             gone = {path for path in rows.keys() - present.keys() if not rows[path].absent}
-            stage_selection(project, rows, staging.Selection(present, set(), gone))
+            stage_selection(project, rows, staging.Selection(present, set(), gone, set(), []))
         follow_claims(project, head)
         rows = project.index.rows()
         changes = staging.staged(project.store, project.index, rows)

@@ -16,7 +16,10 @@ from dorky import errors, files, git
 from dorky.commands.checkout import (
     carry_out,
     changes_on_disk,
+    hide_from_git,
     is_file_on_disk,
+    is_on_disk,
+    show_to_git,
 )
 from dorky.commands.inspect import (
     StrPath,
@@ -121,9 +124,8 @@ def clear_conflicts(project: Project, paths: Collection[str]) -> None:
             row = staging.row_of(path, held[path], project.vault, absent=False)
             oplog.note_disk(project.database, {path: (row, None)})
             project.worktree.remove(path)
-            gone.append(project.root / path)
-    if gone and git.find(project.root):
-        git.unignore(project.root, gone)
+            gone.append(path)
+    show_to_git(project, gone)
     left = tuple(conflict for conflict in state.conflicts if conflict.path not in paths)
     pending.save(project.database, msgspec.structs.replace(state, conflicts=left))
 
@@ -149,12 +151,14 @@ def stage_selection(
     _check_no_repository(project, new)
     check_groups(project, chosen.present)
     _check_readers(project, chosen.present, readers)
-    exposed: list[Path] = []
+    for path, nested in project.worktree.inside_nested(sorted(new)):
+        raise errors.NestedProject(path, nested)
+    # Before anything is staged: dorky must not keep a file that git still sees.
     lines: list[str] = []
-    if top and chosen.present:
-        # Check before anything is staged: dorky must not keep a file that git still sees.
-        exposed = git.not_ignored(top, [project.root / path for path in chosen.present])
-        lines = git.ignore(project.root, exposed) if exposed else []
+    if top:
+        from dorky.commands.hiding import hide
+
+        lines = hide(project, chosen.present, chosen.directories)
     try:
         changes = staging.stage(
             project.worktree,
@@ -168,13 +172,14 @@ def stage_selection(
         )
     except BaseException:
         if lines:  # dorky does not keep them, so git must not ignore them either
-            git.unignore(project.root, exposed)
+            show_to_git(project, new)
         raise
     added = [change.path for change in changes if change.what == "added"]
     return Staged(
         changes=tuple(changes),
         ignored=tuple(lines),
         skipped=skipped,
+        nested=tuple(sorted({*chosen.nested})),
         purged=tuple(filter(tombstone_finder(project), added)),
     )
 
@@ -317,7 +322,10 @@ def unstage(project: Project, paths: StrPath | Iterable[StrPath]) -> Staged:
         with project.database.transaction():
             project.index.remove(gone)
             project.index.put(back)
-        return Staged(changes=tuple(sorted(changes)))
+        # Neither git nor dorky keeps these files: `git clean -x` would delete what git ignores.
+        show_to_git(project, gone)
+        there = (row.path for row in back if is_on_disk(project, row.path))
+        return Staged(changes=tuple(sorted(changes)), ignored=tuple(hide_from_git(project, there)))
 
 
 def rm(
@@ -341,8 +349,8 @@ def rm(
         with project.database.transaction():
             project.index.remove(chosen)
             clear_conflicts(project, chosen.keys())
-        if cached and git.find(project.root):
-            git.unignore(project.root, [project.root / path for path in chosen])
+        if cached:
+            show_to_git(project, chosen)
         changes = tuple(Change(path, "deleted") for path in chosen)
         return Staged(changes=changes, backup=kept)
 

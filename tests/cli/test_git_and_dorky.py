@@ -1,0 +1,217 @@
+"""A project inside a git repository: what git may see, delete and commit, and what it may not."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from machines import Machine
+
+
+def git(machine: Machine, *words: str, code: int = 0, at: Path | None = None) -> str:
+    who = ("-c", "user.name=Ana", "-c", "user.email=ana@example.test")
+    with machine.here():
+        done = subprocess.run(
+            ["git", *who, *words],
+            cwd=at or machine.project,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def untracked(machine: Machine) -> set[str]:
+    return set(git(machine, "ls-files", "--others", "--exclude-standard").splitlines())
+
+
+@pytest.fixture(params=["", "--plain"], ids=["encrypted", "unencrypted"])
+def in_git(ana: Machine, request: pytest.FixtureRequest) -> Machine:
+    """A project with a file in git, on the branch ``main``; ``old`` is from before dorky."""
+    git(ana, "init", "-q", "-b", "main")
+    ana.write("code.py", "1")
+    git(ana, "add", "code.py")
+    git(ana, "commit", "-q", "-m", "code")
+    git(ana, "branch", "old")
+    ana("init", *filter(None, [request.param]))
+    return ana
+
+
+def keep(machine: Machine, *paths: str) -> None:
+    machine("stage", *paths)
+    machine("commit", "-m", "kept")
+    git(machine, "add", ".gitignore", ".dorkyrc")
+    git(machine, "commit", "-q", "-m", "dorky")
+
+
+# --- branches from before dorky -------------------------------------------------------------
+
+
+def test_a_branch_from_before_dorky_neither_shows_nor_deletes_kept_files(in_git: Machine) -> None:
+    in_git.write(".env", "K=1\n")
+    in_git.write("data/a", "1")
+    keep(in_git, ".env", "data")
+    git(in_git, "checkout", "-q", "old")
+    assert untracked(in_git) == set()
+    git(in_git, "add", "-A")
+    assert git(in_git, "status", "--short") == ""
+    git(in_git, "checkout", "-q", "main")
+    assert (in_git.read(".env"), in_git.read("data/a")) == (b"K=1\n", b"1")
+
+
+def test_pulled_files_are_hidden_on_a_branch_from_before_dorky(
+    in_git: Machine, file_url: object
+) -> None:
+    in_git.write(".env", "K=1\n")
+    keep(in_git, ".env")
+    in_git("remote", "add", "origin", file_url.url)  # type: ignore[attr-defined]
+    in_git("push")
+    git(in_git, "add", "-A")
+    git(in_git, "commit", "-q", "-m", "remote")
+    ben = in_git.another("ben")
+    git(ben, "clone", "-q", str(in_git.project), ".")
+    git(ben, "branch", "-q", "old", "origin/old")
+    ben("pull")
+    git(ben, "checkout", "-q", "old")
+    assert untracked(ben) == set()
+    assert ben.read(".env") == b"K=1\n"
+
+
+# --- directories ----------------------------------------------------------------------------
+
+
+def test_a_directory_that_was_named_is_one_line(in_git: Machine) -> None:
+    for n in range(3):
+        in_git.write(f"data/{n}", "1")
+    said = in_git("stage", "data")
+    assert said.err == "Told git to ignore 1 directory (in .gitignore)\n"
+    assert b"\n/data/\n" in in_git.read(".gitignore")
+    assert b"/data/0" not in in_git.read(".gitignore")
+
+
+@pytest.mark.parametrize("other", ["in git", "git's own", "unkept", "a project"])
+def test_a_directory_that_holds_something_else_is_not_ignored_as_a_whole(
+    in_git: Machine, other: str
+) -> None:
+    in_git.write("data/a", "1")
+    if other == "in git":
+        in_git.write("data/code.py", "1")
+        git(in_git, "add", "data/code.py")
+    elif other == "git's own":
+        in_git.write("data/.gitignore", "*.log\n")
+    elif other == "a project":
+        in_git.write("data/pay/.dorkyrc", "version = 2\n")
+    else:
+        in_git.write("data/b", "1")
+    in_git("stage", "data/a" if other == "unkept" else "data")
+    assert b"\n/data/a\n" in in_git.read(".gitignore")
+
+
+def test_many_files_are_one_line(in_git: Machine) -> None:
+    for n in range(120):
+        in_git.write(f"a/many/{n}", "1")
+    in_git.write("a/one", "1")
+    in_git.write("b/code.py", "1")
+    for n in range(120):
+        in_git.write(f"b/{n}", "1")
+    git(in_git, "add", "b/code.py")
+    lines = in_git("stage", ".", "--json").json["ignored"]
+    assert "/a/" in lines
+    assert len([line for line in lines if line.startswith("/b/")]) == 120
+    assert len(lines) == 121
+
+
+def test_a_rule_of_the_users_is_respected(in_git: Machine) -> None:
+    in_git.write(".gitignore", "*.env\n/data/\n")
+    for path in ("a.env", "data/x", "data/y"):
+        in_git.write(path, "1")
+    said = in_git("stage", ".", "--json").json
+    assert said["ignored"] == []
+    assert in_git.read(".gitignore") == b"*.env\n/data/\n"
+    git(in_git, "checkout", "-q", "old")
+    (in_git.project / ".gitignore").unlink()
+    assert untracked(in_git) == {".dorkyrc"}
+
+
+# --- what is in neither ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("back", [("unstage", "."), ("undo",), ("restore", "--staged", ".")])
+def test_what_was_never_committed_is_shown_to_git_again(
+    in_git: Machine, back: tuple[str, ...]
+) -> None:
+    before = (in_git.project / ".git/info/exclude").read_bytes()
+    in_git.write("new", "1")
+    in_git.write("data/new", "1")
+    in_git("stage", "new", "data")
+    in_git(*back)
+    assert not (in_git.project / ".gitignore").exists()
+    assert (in_git.project / ".git/info/exclude").read_bytes() == before
+    assert untracked(in_git) == {".dorkyrc", "data/new", "new"}
+    git(in_git, "clean", "-fdX")
+    assert in_git.read("new") == in_git.read("data/new") == b"1"
+
+
+def test_what_is_committed_stays_hidden(in_git: Machine) -> None:
+    in_git.write(".env", "1")
+    keep(in_git, ".env")
+    in_git.write(".env", "2")
+    in_git("stage", ".env")
+    in_git("unstage", ".env")
+    assert untracked(in_git) == set()
+    in_git("rm", "--cached", ".env")
+    assert untracked(in_git) == {".env"}
+    in_git("unstage", ".env")
+    assert untracked(in_git) == set()
+    in_git("rm", "--cached", ".env")
+    in_git("undo")
+    assert untracked(in_git) == set()
+
+
+# --- other projects -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["project", "git", "worktree"])
+def test_what_belongs_to_another_project_is_passed_over(in_git: Machine, kind: str) -> None:
+    in_git.write("svc/own", "1")
+    in_git.write("svc/pay/.env", "PAY=1\n")
+    in_git.write("svc/pay/deep/.env", "PAY=1\n")
+    nested = in_git.project / "svc/pay"
+    if kind == "project":
+        in_git.write("svc/pay/.dorkyrc", "version = 2\n")
+    elif kind == "git":
+        git(in_git, "init", "-q", at=nested)
+    else:
+        git(in_git, "worktree", "add", "-q", "linked")
+        (in_git.project / "linked/.git").rename(nested / ".git")
+        (in_git.project / "linked/code.py").unlink()
+    assert in_git("status", "--json").json["secrets"] == []
+    said = in_git("stage", "svc", "--json").json
+    assert [change["path"] for change in said["changes"]] == ["svc/own"]
+    assert said["nested"] == ["svc/pay"]
+    assert "svc/pay" in in_git("stage", "svc/own", ".").err
+    for path in ("svc/pay", "svc/pay/.env", "svc/pay/deep", "svc/pay/deep/.env"):
+        refused = in_git("stage", path, code=2)
+        assert refused.error == f"{path} belongs to another project, at svc/pay"
+    in_git("commit", "-a", "-m", "all")
+    assert [file["path"] for file in in_git("ls", "--json").json] == ["svc/own"]
+
+
+def test_an_empty_git_directory_is_no_repository(in_git: Machine) -> None:
+    in_git.write("svc/.env", "1")
+    (in_git.project / "svc/.git").mkdir()
+    assert [c["path"] for c in in_git("stage", "svc", "--json").json["changes"]] == ["svc/.env"]
+
+
+def test_what_is_kept_of_a_directory_that_becomes_a_project_stays_kept(in_git: Machine) -> None:
+    in_git.write("svc/.env", "1")
+    in_git("stage", "svc")
+    in_git("commit", "-m", "one")
+    in_git.write("svc/.dorkyrc", "version = 2\n")
+    in_git.write("svc/.env", "2")
+    in_git.write("svc/new", "1")
+    assert [c["path"] for c in in_git("status", "--json").json["unstaged"]] == ["svc/.env"]
+    assert [c["path"] for c in in_git("stage", "svc", "--json").json["changes"]] == ["svc/.env"]
