@@ -564,6 +564,14 @@ class LocalChanges(Conflict):
     """Local changes would be overwritten: {0}."""
 
 
+class ManyDeletions(Conflict):
+    """The commit would delete {0} of {1} files, for everybody.
+
+    A command that cleans up may have taken them away. The limits are more than ten files, and more
+    than half of all.
+    """
+
+
 class GitTracked(Conflict):
     """git tracks {0}."""
 

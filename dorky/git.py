@@ -226,6 +226,21 @@ def not_ignored(
     return [path for path in paths if path not in ignored]
 
 
+def sparse_file(top: Path) -> Path | None:
+    """Return the file with the patterns of a sparse checkout; None if nothing is left out.
+
+    Raises:
+        SetupError: git is not installed, or refuses the repository.
+    """
+    found = directories(top)
+    file = found[0] / "info" / "sparse-checkout" if found else None
+    if file is None or not file.is_file():
+        return None
+    asked = ["config", "--type=bool", "--get", "core.sparseCheckout"]
+    _, output = _git(top, *asked, also=1)  # git's status if it is not set
+    return file if output == b"true\n" else None
+
+
 def head(top: Path) -> str | None:
     """Return the id of the commit that is checked out, in hexadecimal; None before the first.
 

@@ -450,14 +450,17 @@ class Repository(Project):
 
         return commands.rm(self, paths, cached=cached, force=force)
 
-    def commit(self, message: str, *, all: bool = False) -> LogEntry:
+    def commit(self, message: str, *, all: bool = False, allow_deletions: bool = False) -> LogEntry:
         """Commit what is staged.
 
         Args:
             message: The commit's message.
             all: Whether to stage tracked files that changed first.
+            allow_deletions: Whether the commit may delete more than ten files and more than half of
+                all.
 
         Raises:
+            ManyDeletions: It would delete as many, which was not allowed. Nothing is staged.
             EmptyMessage: The message is nothing but white space.
             UsageError: The message is not Unicode, or too long.
             NothingToDo: Nothing is staged.
@@ -467,7 +470,7 @@ class Repository(Project):
         """
         from dorky.commands import commit as commands
 
-        return commands.commit(self, message, all=all)
+        return commands.commit(self, message, all=all, allow_deletions=allow_deletions)
 
     def restore(
         self,

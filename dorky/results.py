@@ -197,7 +197,8 @@ class Status(Result, frozen=True, kw_only=True):
         behind: Commits of the remote that are not merged locally.
         staged: How the index differs from ``head``.
         unstaged: How the files differ from the index.
-        absent: The number of files that a pull of single paths left out.
+        absent: The number of files that a pull of single paths, or git's sparse checkout, left out.
+        sparse: How many of these the sparse checkout leaves out.
         secrets: Files that look like secrets and are not tracked.
         closed: The groups whose files the user can't read.
         requests: Requests to join, as of the last look.
@@ -226,6 +227,7 @@ class Status(Result, frozen=True, kw_only=True):
     conflicts: tuple[Unmerged, ...] = ()
     masked: tuple[Masked, ...] = ()
     moved: str = ""
+    sparse: int = 0
 
     @property
     def clean(self) -> bool:

@@ -129,6 +129,7 @@ TEXTS: Mapping[type[DorkyError], str] = {
     errors.RepositoryExists: "dorky clone {0}",
     errors.LocalChanges: "dorky stage and commit them, or add --force (a backup is kept)",
     errors.NestedProject: "stage it there: cd {1} && dorky stage FILE",
+    errors.ManyDeletions: "dorky restore . brings them back; if it is meant, add --allow-deletions",
     errors.GitTracked: "git rm --cached -- {0}",
     errors.GitDoesNotIgnore: "a later rule un-ignores it: git check-ignore -v --no-index {0}",
     errors.NameClash: "rename one of them",

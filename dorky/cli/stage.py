@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from functools import partial
 from typing import Annotated, List  # noqa: UP035
 
 import typer
@@ -11,6 +12,7 @@ from dorky import errors
 from dorky.cli.command import For, Json
 from dorky.cli.inspect import file_meant
 from dorky.cli.output import (
+    agree,
     changes,
     from_here,
     left_out,
@@ -185,8 +187,13 @@ def _long(found: Status) -> None:
     if found.unstaged:
         say("Changed, not staged (dorky stage FILE):")
         changes(found.unstaged)
-    if found.absent:
-        say(f"{plural(found.absent, 'file')} not pulled (dorky pull)")
+    if missing := found.absent - found.sparse:
+        say(f"{plural(missing, 'file')} not pulled (dorky pull)")
+    if found.sparse:
+        count = plural(found.sparse, "file")
+        say(
+            f"{count} not pulled: outside git's sparse checkout (git sparse-checkout add DIRECTORY)"
+        )
     if found.secrets:
         say("Look like secrets, but are not kept (dorky stage FILE):")
         here = from_here()
@@ -240,12 +247,16 @@ def commit(
         bool,
         typer.Option("--re-sign", help="Sign unpushed commits again, after your key has changed."),
     ] = False,
+    deletions: Annotated[
+        bool, typer.Option("--allow-deletions", help="Even if it deletes most of the files.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Record what is staged.
 
     Every commit is signed with your key: what others refuse because of the key that has signed it,
-    --re-sign signs with the key that you have now.
+    --re-sign signs with the key that you have now. A commit that deletes more than ten files, and
+    more than half of all, asks first.
 
     \b
     $ dorky commit -m "rotate the staging keys"
@@ -269,7 +280,13 @@ def commit(
             hint=f"quote it: dorky commit -m {shlex.quote(' '.join(words))}",
         )
     with opened() as repo:
-        done = commit.commit(repo, words[0] if words else message, all=all_)
+        record = partial(commit.commit, repo, words[0] if words else message, all=all_)
+        try:
+            done = record(allow_deletions=deletions)
+        except errors.ManyDeletions as error:
+            if not agree(f"{error.message}. Commit that?"):
+                raise
+            done = record(allow_deletions=True)
     if json:
         show_json(done)
         return

@@ -66,6 +66,14 @@ def plan_checkout(
 ) -> tuple[dict[str, Row], Plan]:
     """Plan the way from a commit to other trees; staged files that do not change stay staged."""
     rows = project.index.rows()
+    top = git.find(project.root)
+    if top and git.sparse_file(top):
+        from dorky.commands import sparse
+
+        found = project.worktree.stats(rows)
+        gone = sparse.left_out(project, (path for path, stat in found if stat is None))
+        rows.update((path, rows[path]._replace(absent=True)) for path in gone)
+        wanted = _inside(wanted, sparse.outside(project))
     grouped = bool(project.roster.groups)
     lost = project.index.groups - project.vault.groups if grouped else frozenset()
     gained = project.vault.groups - project.index.groups if grouped else frozenset()
@@ -81,6 +89,11 @@ def plan_checkout(
     # The user has lost the keys of these groups, so local changes can't be told: the files stay.
     made.forget.update(path for path, row in rows.items() if row.group in lost)
     return rows, made
+
+
+def _inside(wanted: Wanted, outside: Wanted | None) -> Wanted:
+    """Leave out of what is wanted what a sparse checkout of git leaves out."""
+    return wanted if outside is None else lambda path: wanted(path) and not outside(path)
 
 
 def record_groups(project: Project) -> None:

@@ -50,7 +50,7 @@ def status(project: Project) -> Status:
     seen = project.worktree.survey(project.ignore, project.index.proofs(), looks_secret)
     merging = pending.load(project.database)
     unmerged = {conflict.path for conflict in merging.conflicts} if merging else set()
-    unstaged, absent = _unstaged(project, seen.unproven, unmerged)
+    unstaged, absent, sparse = _unstaged(project, seen.unproven, unmerged)
     remote = ORIGIN if ORIGIN in project.config.remotes() else ""
     ahead, behind = _ahead_behind(project) if remote else (0, 0)
     head = history.head_of(project.store)
@@ -65,6 +65,7 @@ def status(project: Project) -> Status:
         staged=_staged(project, unmerged),
         unstaged=unstaged,
         absent=absent,
+        sparse=sparse,
         secrets=_secrets(project, seen.others, merging),
         closed=_closed(project),
         masked=masked_entries(project, head),
@@ -87,14 +88,33 @@ def _staged(project: Project, unmerged: Collection[str]) -> tuple[Change, ...]:
 
 def _unstaged(
     project: Project, unproven: Mapping[str, os.stat_result | None], unmerged: Collection[str]
-) -> tuple[tuple[Change, ...], int]:
-    """Return the changes that are not staged, and how many staged files are not on disk yet."""
+) -> tuple[tuple[Change, ...], int, int]:
+    """Return the changes that are not staged, how many staged files are not on disk yet.
+
+    The last number tells how many of these git's sparse checkout leaves out.
+    """
     rows = project.index.rows(unproven) if unproven else {}
+    sparse = _mark_sparse(project, rows, unproven)
     changes = staging.unstaged(project.worktree, project.store, project.index, rows, unproven)
     return (
         tuple(change for change in changes if change.path not in unmerged),
         sum(row.absent for row in rows.values()),
+        sparse,
     )
+
+
+def _mark_sparse(
+    project: Project, rows: dict[str, Row], found: Mapping[str, os.stat_result | None]
+) -> int:
+    """Mark rows as absent whose files a sparse checkout of git has taken away; return how many."""
+    missing = [path for path in rows if found[path] is None]
+    if not missing:
+        return 0
+    from dorky.commands import sparse
+
+    left_out = sparse.left_out(project, missing)
+    rows.update((path, rows[path]._replace(absent=True)) for path in left_out)
+    return len(left_out)
 
 
 def _secrets(
@@ -385,7 +405,9 @@ def _diff_unstaged(project: Project, rows: Mapping[str, Row]) -> dict[str, Place
     """Return the files on disk that differ from what is staged; None for those that are gone."""
     found: dict[str, Placed | None] = {}
     stats = dict(project.worktree.stats(rows))
-    for change in staging.unstaged(project.worktree, project.store, project.index, rows, stats):
+    known = dict(rows)
+    _mark_sparse(project, known, stats)
+    for change in staging.unstaged(project.worktree, project.store, project.index, known, stats):
         path = change.path
         stat = None if change.what == "deleted" else stats[path]
         if stat is None:

@@ -62,6 +62,10 @@ def stage(
                     link=link,
                 )
         chosen = staging.select(project.worktree, project.ignore, rows, names, force=force)
+        if chosen.gone:
+            from dorky.commands import sparse
+
+            chosen.gone.difference_update(sparse.left_out(project, chosen.gone))
         settled = _settled_by(project, names, chosen)
         done = stage_selection(project, rows, chosen, readers)
         clear_conflicts(project, settled)

@@ -185,6 +185,11 @@ class Index:
                 ),
             )
 
+    def leave_out(self, paths: Iterable[str]) -> None:
+        """Record that files are deliberately not on disk."""
+        with self._database.transaction() as db:
+            db.executemany("UPDATE files SET absent = 1 WHERE path = ?", ((p,) for p in paths))
+
     @property
     def groups(self) -> frozenset[str]:
         """Return the groups of readers whose files the rows cover.

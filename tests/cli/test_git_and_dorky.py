@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 from machines import Machine
+from servers import Remote
+
+from dorky import errors
 
 
 def git(machine: Machine, *words: str, code: int = 0, at: Path | None = None) -> str:
@@ -63,11 +66,11 @@ def test_a_branch_from_before_dorky_neither_shows_nor_deletes_kept_files(in_git:
 
 
 def test_pulled_files_are_hidden_on_a_branch_from_before_dorky(
-    in_git: Machine, file_url: object
+    in_git: Machine, file_url: Remote
 ) -> None:
     in_git.write(".env", "K=1\n")
     keep(in_git, ".env")
-    in_git("remote", "add", "origin", file_url.url)  # type: ignore[attr-defined]
+    in_git("remote", "add", "origin", file_url.url)
     in_git("push")
     git(in_git, "add", "-A")
     git(in_git, "commit", "-q", "-m", "remote")
@@ -215,3 +218,153 @@ def test_what_is_kept_of_a_directory_that_becomes_a_project_stays_kept(in_git: M
     in_git.write("svc/new", "1")
     assert [c["path"] for c in in_git("status", "--json").json["unstaged"]] == ["svc/.env"]
     assert [c["path"] for c in in_git("stage", "svc", "--json").json["changes"]] == ["svc/.env"]
+
+
+# --- a sparse checkout ----------------------------------------------------------------------
+
+
+def sparse(machine: Machine, mode: str, *kept: str) -> None:
+    git(machine, "sparse-checkout", "set", mode, *kept)
+
+
+@pytest.fixture
+def monorepo(in_git: Machine) -> Machine:
+    """Kept files at the top, in ``a``, ``a/deep`` and ``b``, next to files that git tracks."""
+    for path in ("a/code.py", "a/deep/code.py", "b/code.py"):
+        in_git.write(path, "1")
+    git(in_git, "add", "a", "b")
+    git(in_git, "commit", "-q", "-m", "more code")
+    for path in (".env", "a/.env", "a/deep/.env", "b/.env"):
+        in_git.write(path, "K=1\n")
+    keep(in_git, ".env", "a", "b")
+    return in_git
+
+
+def take_away(machine: Machine, *paths: str) -> None:
+    """Delete what git's cone mode deletes, which depends on git's version."""
+    for path in paths:
+        (machine.project / path).unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("mode", "kept", "gone"),
+    [
+        ("--cone", ["a"], ["b/.env"]),
+        ("--cone", ["a/deep"], ["b/.env"]),
+        ("--cone", ["b"], ["a/.env", "a/deep/.env"]),
+        ("--no-cone", ["/*", "!/a/"], ["a/.env", "a/deep/.env"]),
+        ("--no-cone", ["/*", "!/b/*", "!deep"], ["a/deep/.env", "b/.env"]),
+        ("--no-cone", ["/a/", ".env", "!/b/.env", "*.py"], ["b/.env"]),
+    ],
+)
+def test_what_a_sparse_checkout_takes_away_is_not_deleted(
+    monorepo: Machine, mode: str, kept: list[str], gone: list[str]
+) -> None:
+    sparse(monorepo, mode, *kept)
+    take_away(monorepo, *gone)
+    assert monorepo("diff", "--json").json["files"] == []
+    status = monorepo("status", "--json").json
+    assert status["unstaged"] == []
+    assert (status["absent"], status["sparse"]) == (len(gone), len(gone))
+    assert "outside git's sparse checkout" in monorepo("status").out
+    monorepo.write(".env", "K=2\n")
+    monorepo("commit", "-a", "-m", "all")
+    monorepo("stage", ".")
+    assert monorepo("status", "--json").json["staged"] == []
+    assert len(monorepo("ls", "--json").json) == 4
+    # And neither are they once everything is checked out again.
+    git(monorepo, "sparse-checkout", "disable")
+    assert monorepo("status", "--json").json["unstaged"] == []
+    monorepo("commit", "-a", "-m", "nothing", code=1)
+    monorepo("checkout", "main")
+    assert monorepo("status", "--json").json["absent"] == 0
+    assert monorepo.read(gone[0]) == b"K=1\n"
+
+
+def test_a_file_inside_the_sparse_checkout_that_is_gone_is_deleted(monorepo: Machine) -> None:
+    sparse(monorepo, "--cone", "a")
+    take_away(monorepo, "a/.env", "b/.env")
+    changes = monorepo("status", "--json").json["unstaged"]
+    assert changes == [{"path": "a/.env", "what": "deleted"}]
+
+
+def test_a_sparse_checkout_of_a_project_below_the_top(ana: Machine) -> None:
+    git(ana, "init", "-q", "-b", "main")
+    for path in ("svc/pay/code.py", "svc/pay/b/code.py", "b/code.py"):
+        ana.write(path, "1")
+    git(ana, "add", ".")
+    git(ana, "commit", "-q", "-m", "code")
+    top, ana.project = ana.project, ana.project / "svc/pay"
+    ana("init")
+    ana.commit({"b/.env": "1"})
+    git(ana, "sparse-checkout", "set", "--no-cone", "/*", "!/svc/pay/b/", at=top)
+    take_away(ana, "b/.env")
+    assert ana("status", "--json").json["sparse"] == 1
+    ana("commit", "-a", "-m", "x", code=1)
+
+
+def test_pull_leaves_a_sparse_checkout_sparse(monorepo: Machine, file_url: Remote) -> None:
+    monorepo("remote", "add", "origin", file_url.url)
+    monorepo("push")
+    ben = monorepo.another("ben")
+    git(ben, "clone", "-q", str(monorepo.project), ".")
+    (ben.project / ".dorkyrc").write_bytes(monorepo.read(".dorkyrc"))
+    sparse(ben, "--cone", "a")
+    ben("pull")
+    assert not (ben.project / "b").exists()
+    monorepo.commit({"b/.env": "K=3\n", "a/.env": "K=3\n"})
+    monorepo("push")
+    ben("pull")
+    assert ben.read("a/.env") == b"K=3\n"
+    assert not (ben.project / "b").exists()
+    assert ben("status", "--json").json["unstaged"] == []
+    git(ben, "sparse-checkout", "disable")
+    ben("pull")
+    assert ben.read("b/.env") == b"K=3\n"
+
+
+# --- commits that delete much ---------------------------------------------------------------
+
+
+@pytest.fixture
+def many(ana: Machine) -> Machine:
+    ana("init")
+    ana.commit({f"data/{n}": str(n) for n in range(20)})
+    return ana
+
+
+@pytest.mark.parametrize("how", ["commit -a", "stage", "rm"])
+def test_a_commit_that_deletes_most_files_is_refused(many: Machine, how: str) -> None:
+    for n in range(11):
+        (many.project / f"data/{n}").unlink()
+    if how != "commit -a":
+        many(how, "data" if how == "stage" else "data/?")
+        many("stage", "data")
+    before = many("status", "--json").json
+    said = many("commit", "-a", "-m", "cleaned", code=5)
+    assert said.error == "The commit would delete 11 of 20 files, for everybody"
+    assert "--allow-deletions" in said.hint
+    assert many("status", "--json").json == before
+    many("commit", "-a", "-m", "cleaned", "--allow-deletions")
+    assert len(many("ls", "--json").json) == 9
+
+
+def test_a_commit_that_deletes_half_of_the_files_is_not(many: Machine) -> None:
+    many.write("new", "1")
+    many("stage", "new")
+    for n in range(10):
+        (many.project / f"data/{n}").unlink()
+    many("commit", "-a", "-m", "cleaned")
+    for n in range(10, 20):
+        (many.project / f"data/{n}").unlink()
+    many("commit", "-a", "-m", "few files")
+    assert len(many("ls", "--json").json) == 1
+
+
+def test_the_library_refuses_it_too(many: Machine) -> None:
+    for n in range(20):
+        (many.project / f"data/{n}").unlink()
+    with many.repo() as repo:
+        with pytest.raises(errors.ManyDeletions):
+            repo.commit("cleaned", all=True)
+        assert len(repo.commit("cleaned", all=True, allow_deletions=True).changes) == 20
