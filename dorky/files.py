@@ -80,6 +80,14 @@ def moment(stat: os.stat_result | None) -> FileStamp | None:
     return stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
 
 
+def stamp(path: str | Path) -> FileStamp | None:
+    """Return the stamp of a file; None if there is none, or if it can't be inspected."""
+    try:
+        return moment(os.lstat(path))
+    except OSError:
+        return None
+
+
 _UMASK = threading.Lock()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from pathlib import PurePosixPath
 
 
@@ -14,6 +15,11 @@ def parents(path: str) -> Iterator[str]:
     while end >= 0:
         yield path[:end]
         end = path.find("/", end + 1)
+
+
+def is_below(path: str, directories: AbstractSet[str]) -> bool:
+    """Return whether a path lies in one of some directories."""
+    return bool(directories) and not directories.isdisjoint(parents(path))
 
 
 def shown(paths: Sequence[str]) -> str:

@@ -199,6 +199,10 @@ class Status(Result, frozen=True, kw_only=True):
         unstaged: How the files differ from the index.
         absent: The number of files that a pull of single paths, or git's sparse checkout, left out.
         sparse: How many of these the sparse checkout leaves out.
+        untracked: Files that are not tracked, in directories that are kept as a whole.
+        nested: Directories that were skipped because they are projects of their own.
+        tracked_by_git: Tracked files that git tracks, too.
+        not_ignored: Tracked files that git does not ignore, so that ``git add`` would take them.
         secrets: Files that look like secrets and are not tracked.
         closed: The groups whose files the user can't read.
         requests: Requests to join, as of the last look.
@@ -228,6 +232,10 @@ class Status(Result, frozen=True, kw_only=True):
     masked: tuple[Masked, ...] = ()
     moved: str = ""
     sparse: int = 0
+    untracked: tuple[str, ...] = ()
+    nested: tuple[str, ...] = ()
+    tracked_by_git: tuple[str, ...] = ()
+    not_ignored: tuple[str, ...] = ()
 
     @property
     def clean(self) -> bool:

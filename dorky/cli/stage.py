@@ -133,7 +133,10 @@ def rm(
 def status(
     short: Annotated[bool, typer.Option("--short", "-s", help="One line a file.")] = False,
     exit_code: Annotated[
-        bool, typer.Option("--exit-code", help="Exit with 1 if anything is not committed.")
+        bool,
+        typer.Option(
+            "--exit-code", help="Exit with 1 if anything is not committed, or git tracks it, too."
+        ),
     ] = False,
     json: Json = False,
 ) -> None:
@@ -153,7 +156,7 @@ def status(
         _short(found)
     else:
         _long(found)
-    if exit_code and not found.clean:
+    if exit_code and (found.tracked_by_git or not found.clean):
         raise typer.Exit(1)
 
 
@@ -168,8 +171,10 @@ def _short(found: Status) -> None:
         left = style(staged.get(path, " "), fg="green")
         right = style(unstaged.get(path, " "), fg="red")
         say(f"{left}{right} {here(path)}")
-    for path in found.secrets:
+    for path in sorted({*found.secrets, *found.untracked}):
         say(f"{style('??', fg='red')} {here(path)}")
+    for path in (*found.tracked_by_git, *found.not_ignored):
+        say(f"{style('G!', fg='red')} {here(path)}")
 
 
 def _long(found: Status) -> None:
@@ -198,6 +203,7 @@ def _long(found: Status) -> None:
         say("Look like secrets, but are not kept (dorky stage FILE):")
         here = from_here()
         listing(found.secrets, lambda path: f"{style('?', fg='red')} {here(path)}")
+    _untracked(found)
     masked(found.masked)
     if found.closed:
         say(f"Closed to you: the files of {', '.join(found.closed)} (dorky group list)")
@@ -205,6 +211,22 @@ def _long(found: Status) -> None:
         say(f"Ask to be let in: {', '.join(found.requests)} (dorky team list)")
     if found.clean and found.head is not None:
         say("Nothing to commit.")
+
+
+def _untracked(found: Status) -> None:
+    here = from_here()
+    mark = style("?", fg="red")
+    if others := sorted({*found.untracked} - {*found.secrets}):
+        say("New in directories that are kept (dorky stage FILE):")
+        listing(others, lambda path: f"{mark} {here(path)}")
+    if found.tracked_by_git:
+        say("Kept, but git tracks them, too (git rm --cached FILE):")
+        listing(found.tracked_by_git, lambda path: f"{style('!', fg='red')} {here(path)}")
+    if found.not_ignored:
+        say("Kept, but git does not ignore them (dorky stage FILE):")
+        listing(found.not_ignored, lambda path: f"{style('!', fg='red')} {here(path)}")
+    if found.nested:
+        say(f"Other projects, not looked into: {shown([here(path) for path in found.nested])}")
 
 
 def _merging(found: Status) -> None:

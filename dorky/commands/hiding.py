@@ -7,9 +7,10 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
-from dorky import git, gitignore
+from dorky import files, git, gitignore
 from dorky.paths import parents
 from dorky.project import Project
+from dorky.store.index import Sight
 
 _MANY = 100
 
@@ -77,6 +78,35 @@ def _whole(project: Project, paths: Iterable[str], named: Collection[str]) -> se
         if all(item.path in kept for item in below) and not nested:
             found.add(directory)
     return found
+
+
+def look(project: Project, kept: Collection[str]) -> Sight:
+    """Ask git which kept files it sees, and read which directories are kept as a whole.
+
+    Raises:
+        SetupError: git is not installed, or refuses the repository.
+        DubiousOwnership: Another user owns the repository.
+    """
+    top = git.find(project.root)
+    if top is None:
+        return Sight()
+    root = os.path.join(project.root, "")  # noqa: PTH118
+    above = sorted({directory for path in kept for directory in parents(path)})
+    deep = (Path(root + directory, gitignore.FILE) for directory in above)
+    # The stamps come first: what changes while git is asked makes the next look ask again.
+    places = {
+        str(file): files.stamp(file) for file in (*gitignore.places(top, project.root), *deep)
+    }
+    whole = gitignore.whole(top, project.root)
+    paths = [Path(root + path) for path in kept]
+    tracked = git.tracked(top, paths)
+    exposed = [path for path in git.not_ignored(top, paths) if path not in tracked]
+    return Sight(
+        places=places,
+        whole=tuple(sorted(whole)),
+        tracked=tuple(sorted(str(path).removeprefix(root) for path in tracked)),
+        exposed=tuple(sorted(str(path).removeprefix(root) for path in exposed)),
+    )
 
 
 def show(project: Project, paths: Iterable[str]) -> None:

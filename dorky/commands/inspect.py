@@ -16,15 +16,16 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from dorky import errors
+from dorky.files import is_gits_own, stamp
 from dorky.format.model import Commit, Entry, Kind, ObjectId
 from dorky.keys import placement, roster
 from dorky.merge import pending
-from dorky.paths import LOOKED_AT, OFTEN_PUBLIC, is_public, looks_secret
+from dorky.paths import LOOKED_AT, OFTEN_PUBLIC, is_below, is_public, looks_secret
 from dorky.project import ORIGIN, Project
 from dorky.results import Change, Diff, FileDiff, FileEntry, LogEntry, Masked, Status
 from dorky.store import history, projection
 from dorky.store.history import HEAD, MAIN, Difference, Placed
-from dorky.store.index import Row, mode_of
+from dorky.store.index import Row, Sight, mode_of
 from dorky.store.projection import View
 from dorky.worktree import staging
 
@@ -47,7 +48,14 @@ def repository_paths(project: Project, paths: StrPath | Iterable[StrPath]) -> li
 
 def status(project: Project) -> Status:
     """Return how the files, the index, ``HEAD`` and the remote (as last seen) differ."""
-    seen = project.worktree.survey(project.ignore, project.index.proofs(), looks_secret)
+    proofs = project.index.proofs()
+    sight = _sight(project, proofs)
+    whole = {*sight.whole}
+
+    def inside(path: str) -> bool:
+        return is_below(path, whole) and not is_gits_own(path.rpartition("/")[2])
+
+    seen = project.worktree.survey(project.ignore, proofs, looks_secret, whole)
     merging = pending.load(project.database)
     unmerged = {conflict.path for conflict in merging.conflicts} if merging else set()
     unstaged, absent, sparse = _unstaged(project, seen.unproven, unmerged)
@@ -67,6 +75,10 @@ def status(project: Project) -> Status:
         absent=absent,
         sparse=sparse,
         secrets=_secrets(project, seen.others, merging),
+        untracked=_stageable(project, filter(inside, seen.others), merging),
+        nested=tuple(sorted(seen.nested)),
+        tracked_by_git=sight.tracked,
+        not_ignored=tuple(path for path in sight.exposed if project.worktree.stat(path)),
         closed=_closed(project),
         masked=masked_entries(project, head),
         requests=tuple(project.database.text("requests").split()),
@@ -74,6 +86,26 @@ def status(project: Project) -> Status:
         conflicts=merging.conflicts if merging else (),
         moved=project.moved_from() if remote else "",
     )
+
+
+def _sight(project: Project, kept: Collection[str]) -> Sight:
+    """Return what git sees of the kept files; ask git only if something has changed."""
+    sight = project.index.sight
+    if sight and all(stamp(place) == known for place, known in sight.places.items()):
+        return sight
+    if not any(os.path.lexists(above / ".git") for above in (project.root, *project.root.parents)):
+        return Sight()
+    from dorky.commands import hiding
+
+    try:
+        sight = hiding.look(project, kept)
+    except errors.DorkyError:  # git is not installed, or refuses the repository; doctor says so
+        return Sight()
+    # This only fills a cache, so it can wait while another command is writing.
+    with contextlib.suppress(errors.Locked):
+        if sight.places:
+            project.index.set_sight(sight)
+    return sight
 
 
 def _ahead_behind(project: Project) -> tuple[int, int]:
@@ -121,6 +153,16 @@ def _secrets(
     project: Project, others: Iterable[str], merging: pending.State | None
 ) -> tuple[str, ...]:
     """Return the files that look like secrets and that could be staged."""
+    named = (path for path in others if looks_secret(path.rpartition("/")[2]))
+    return tuple(
+        path for path in _stageable(project, named, merging) if not _is_public(project, path)
+    )
+
+
+def _stageable(
+    project: Project, others: Iterable[str], merging: pending.State | None
+) -> tuple[str, ...]:
+    """Return those of the files that are not kept which could be staged."""
     known, own = project.roster, project.index.groups
     owner, purged = placement.owner(known), tombstone_finder(project)
     conflicts = merging.conflicts if merging else ()
@@ -128,10 +170,7 @@ def _secrets(
     return tuple(
         path
         for path in sorted(others)
-        if path not in in_merge
-        and (not known.groups or owner(path) in own)
-        and not purged(path)
-        and not _is_public(project, path)
+        if path not in in_merge and (not known.groups or owner(path) in own) and not purged(path)
     )
 
 

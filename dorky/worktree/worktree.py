@@ -11,13 +11,14 @@ import stat as stat_module
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import NamedTuple
 
 from dorky import errors, files
 from dorky.config import RC
 from dorky.files import FileStamp, StatProof, moment
-from dorky.paths import parents
+from dorky.paths import is_below, parents
 from dorky.worktree.ignore import Ignore
 
 STATE = ".dorky"
@@ -250,7 +251,11 @@ class Worktree:
                 yield Found(path, stat)
 
     def survey(
-        self, ignore: Ignore, proofs: Mapping[str, StatProof], wanted: Callable[[str], bool]
+        self,
+        ignore: Ignore,
+        proofs: Mapping[str, StatProof],
+        wanted: Callable[[str], bool],
+        whole: AbstractSet[str] = frozenset(),
     ) -> Survey:
         """Look once at each tracked file, and at the names of other files.
 
@@ -260,6 +265,7 @@ class Worktree:
             ignore: The rules of the worktree's root.
             proofs: By each tracked path, the stat that proves that the file is as staged.
             wanted: Returns which names of other files matter; only those are inspected further.
+            whole: Directories in which all other files matter.
 
         Raises:
             UnreadableFile: A tracked file can't be inspected.
@@ -271,6 +277,7 @@ class Worktree:
         nested: list[str] = []
         pending = [("", ignore)]
         for prefix, rules, items in self._listed(pending, lambda *_: None, nested):
+            matters = wanted if not is_below(prefix, whole) else lambda _: True
             for item in items:
                 name = item.name
                 path = prefix + name
@@ -285,7 +292,7 @@ class Worktree:
                     if item.is_dir(follow_symlinks=False):
                         if not rules.match(name, is_dir=True):
                             pending.append((path, rules.enter(name)))
-                    elif not proof and wanted(name) and not rules.match(name, is_dir=False):
+                    elif not proof and matters(name) and not rules.match(name, is_dir=False):
                         others.append(path)
                 except OSError:
                     if proof:

@@ -220,6 +220,119 @@ def test_what_is_kept_of_a_directory_that_becomes_a_project_stays_kept(in_git: M
     assert [c["path"] for c in in_git("stage", "svc", "--json").json["changes"]] == ["svc/.env"]
 
 
+# --- what git sees --------------------------------------------------------------------------
+
+
+def seen(machine: Machine) -> tuple[list[str], list[str]]:
+    found = machine("status", "--json").json
+    return found["tracked_by_git"], found["not_ignored"]
+
+
+def test_new_files_in_a_kept_directory_are_listed_and_not_committed(in_git: Machine) -> None:
+    in_git.write("data/a", "1")
+    keep(in_git, "data")
+    for path in ("data/deep/new", "data/new.env", "other"):
+        in_git.write(path, "1")
+    in_git.write("data/.dorkyignore", "*.log\n")
+    in_git.write("data/x.log", "1")
+    in_git.write("data/a", "2")
+    found = in_git("status", "--json").json
+    assert found["untracked"] == ["data/deep/new", "data/new.env"]
+    said = in_git("status").out
+    assert "New in directories that are kept (dorky stage FILE):\n  ? data/deep/new\n" in said
+    assert said.count("data/new.env") == 1
+    assert "?? data/deep/new\n" in in_git("status", "-s").out
+    in_git("commit", "-a", "-m", "tracked")
+    assert [file["path"] for file in in_git("ls", "--json").json] == ["data/a"]
+    assert "data/deep/new" not in untracked(in_git)
+    in_git("stage", "data")
+    assert in_git("status", "--json").json["untracked"] == []
+
+
+def test_a_clone_knows_kept_directories_from_the_gitignore(in_git: Machine) -> None:
+    in_git.write("data/a", "1")
+    keep(in_git, "data")
+    in_git.write("data/new", "1")
+    (in_git.project / ".git/info/exclude").unlink()
+    assert in_git("status", "--json").json["untracked"] == ["data/new"]
+    in_git.write("data/a", "2")
+    in_git("stage", "data/a")
+    git(in_git, "checkout", "-q", "old")
+    assert in_git("status", "--json").json["untracked"] == ["data/new"]
+
+
+def test_status_warns_when_git_tracks_a_kept_file(in_git: Machine) -> None:
+    in_git.write(".env", "1")
+    keep(in_git, ".env")
+    assert seen(in_git) == ([], [])
+    in_git("status", "--exit-code")
+    git(in_git, "add", "-f", ".env")
+    assert seen(in_git) == ([".env"], [])
+    assert "git tracks them, too (git rm --cached FILE):\n  ! .env\n" in in_git("status").out
+    assert in_git("status", "-s", "--exit-code", code=1).out == "G! .env\n"
+    git(in_git, "rm", "-q", "--cached", ".env")
+    assert seen(in_git) == ([], [])
+
+
+def test_status_warns_when_git_does_not_ignore_a_kept_file(in_git: Machine) -> None:
+    in_git.write("config/.env", "1")
+    in_git.write("code/.env", "1")
+    keep(in_git, "config", "code/.env")
+    assert seen(in_git) == ([], [])
+    in_git.write("code/.gitignore", "!.env\n")
+    assert seen(in_git) == ([], ["code/.env"])
+    (in_git.project / "code/.gitignore").unlink()
+    (in_git.project / ".gitignore").unlink()
+    assert seen(in_git) == ([], [])  # info/exclude is enough
+    (in_git.project / ".git/info/exclude").write_text("# lost\n")
+    assert seen(in_git) == ([], ["code/.env", "config/.env"])
+    in_git("status", "--exit-code")
+    in_git("stage", "code/.env", "config")
+    assert seen(in_git) == ([], [])
+    in_git("unstage", ".")
+    assert seen(in_git) == ([], [])
+
+
+def test_a_file_that_is_staged_later_is_looked_at(in_git: Machine) -> None:
+    in_git.write(".gitignore", "*.env\n")
+    for name in ("a.env", "b.env"):
+        in_git.write(name, "1")
+        in_git("stage", name)
+        assert seen(in_git) == ([], [])
+    git(in_git, "add", "-f", "b.env")
+    assert seen(in_git) == (["b.env"], [])
+
+
+def test_status_asks_git_only_when_something_has_changed(
+    in_git: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_git.write(".env", "1")
+    keep(in_git, ".env")
+    in_git("status")
+    with monkeypatch.context() as patched:
+        patched.delattr("dorky.git._git")
+        in_git("status")
+    monkeypatch.setenv("PATH", "/nowhere")
+    in_git.env["PATH"] = "/nowhere"
+    (in_git.project / ".gitignore").touch()
+    assert seen(in_git) == ([], [])  # without git, nothing is known
+
+
+def test_status_in_a_linked_worktree(in_git: Machine, file_url: Remote) -> None:
+    in_git.write(".env", "1")
+    keep(in_git, ".env")
+    in_git("remote", "add", "origin", file_url.url)
+    in_git("push")
+    git(in_git, "commit", "-q", "-am", "remote")
+    linked = in_git.another("ben")
+    linked.project.rmdir()
+    git(in_git, "worktree", "add", "-q", str(linked.project), "-b", "other")
+    linked("pull")
+    assert seen(linked) == ([], [])
+    git(linked, "add", "-f", ".env")
+    assert (seen(linked), seen(in_git)) == (([".env"], []), ([], []))
+
+
 # --- a sparse checkout ----------------------------------------------------------------------
 
 
