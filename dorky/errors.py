@@ -564,6 +564,22 @@ class LocalChanges(Conflict):
     """Local changes would be overwritten: {0}."""
 
 
+class SourceCode(Conflict):
+    """What looks like source code would be kept by dorky, not by git: {0}.
+
+    Files that git tracks are left out when a directory is staged, and files that are named are
+    taken. This is about files that a directory or a pattern brings along.
+    """
+
+
+class ManyFiles(Conflict):
+    """The first stage of this project would take {0:,} files.
+
+    A directory of dependencies, build results or caches may be among them. Later ones may take any
+    number.
+    """
+
+
 class ManyDeletions(Conflict):
     """The commit would delete {0} of {1} files, for everybody.
 

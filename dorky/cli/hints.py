@@ -129,6 +129,8 @@ TEXTS: Mapping[type[DorkyError], str] = {
     errors.RepositoryExists: "dorky clone {0}",
     errors.LocalChanges: "dorky stage and commit them, or add --force (a backup is kept)",
     errors.NestedProject: "stage it there: cd {1} && dorky stage FILE",
+    errors.SourceCode: "git add it first, or name the files; if it is meant, add --yes",
+    errors.ManyFiles: "list in .dorkyignore what is not to be kept; if it is meant, add --yes",
     errors.ManyDeletions: "dorky restore . brings them back; if it is meant, add --allow-deletions",
     errors.GitTracked: "git rm --cached -- {0}",
     errors.GitDoesNotIgnore: "a later rule un-ignores it: git check-ignore -v --no-index {0}",

@@ -42,12 +42,16 @@ def stage(
         bool, typer.Option("--force", "-f", help="Stage files that .dorkyignore excludes.")
     ] = False,
     readers: For = "",
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Take source code, or very many files, too.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Put files into the next commit: changed, new, or deleted ones. Also called add.
 
     Inside a git repository, git is told to ignore them. What a group has closed goes to other
-    readers only with --for.
+    readers only with --for. What looks like source code is taken with a directory only if you
+    confirm that; so are more than 500 files at first.
 
     \b
     $ dorky stage .env config/
@@ -57,7 +61,14 @@ def stage(
     from dorky.commands import inspect, stage
 
     with opened() as repo:
-        done = stage.stage(repo, repository_paths(repo, paths), force=force, readers=readers)
+        names = repository_paths(repo, paths)
+        take = partial(stage.stage, repo, names, force=force, readers=readers)
+        try:
+            done = take(confirmed=yes)
+        except (errors.SourceCode, errors.ManyFiles) as error:
+            if not agree(f"{error.message}. Stage that?"):
+                raise
+            done = take(confirmed=True)
         passed_over = () if done.changes or json else inspect.status(repo).conflicts
     if json:
         show_json(done)

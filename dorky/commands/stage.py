@@ -32,7 +32,7 @@ from dorky.format.model import ALL
 from dorky.keys import placement, roster
 from dorky.keys.roster import GroupOf
 from dorky.merge import pending
-from dorky.paths import shown
+from dorky.paths import looks_like_source, shown
 from dorky.project import Project
 from dorky.results import Change, CheckedOut, Staged
 from dorky.store import history, oplog
@@ -41,11 +41,18 @@ from dorky.store.index import Row
 from dorky.store.projection import View
 from dorky.worktree import checkout, staging
 
+_MANY = 500
+
 # --- staging ---------------------------------------------------------------------------
 
 
 def stage(
-    project: Project, paths: StrPath | Iterable[StrPath], *, force: bool = False, readers: str = ""
+    project: Project,
+    paths: StrPath | Iterable[StrPath],
+    *,
+    force: bool = False,
+    readers: str = "",
+    confirmed: bool = False,
 ) -> Staged:
     """Make the next commit hold files as they are now: changed, new, or gone.
 
@@ -67,7 +74,7 @@ def stage(
 
             chosen.gone.difference_update(sparse.left_out(project, chosen.gone))
         settled = _settled_by(project, names, chosen)
-        done = stage_selection(project, rows, chosen, readers)
+        done = stage_selection(project, rows, chosen, readers, confirmed=confirmed)
         clear_conflicts(project, settled)
         return done
 
@@ -135,9 +142,17 @@ def clear_conflicts(project: Project, paths: Collection[str]) -> None:
 
 
 def stage_selection(
-    project: Project, rows: Mapping[str, Row], chosen: staging.Selection, readers: str = ""
+    project: Project,
+    rows: Mapping[str, Row],
+    chosen: staging.Selection,
+    readers: str = "",
+    *,
+    confirmed: bool = False,
 ) -> Staged:
-    """Stage selected files, and make git ignore them."""
+    """Stage selected files, and make git ignore them.
+
+    Arguments and errors are those of `Repository.stage`.
+    """
     top = git.find(project.root)
     skipped = 0
     for path in chosen.present.keys() - rows.keys():
@@ -149,6 +164,8 @@ def stage_selection(
     if top:
         skipped = _leave_to_git(project, top, rows, chosen)
     new = chosen.present.keys() - rows.keys()
+    if top and not confirmed:
+        _check_found(new - chosen.named, first=not rows)
     portable = project.config.get("portable_names") is not False
     # A path that goes makes room for another: a file may be renamed from Readme to README.
     staging.check_names(new, rows.keys() - chosen.gone, portable=portable)
@@ -186,6 +203,19 @@ def stage_selection(
         nested=tuple(sorted({*chosen.nested})),
         purged=tuple(filter(tombstone_finder(project), added)),
     )
+
+
+def _check_found(found: Collection[str], *, first: bool) -> None:
+    """Refuse to take along, with a directory, what git should track.
+
+    Raises:
+        SourceCode: It looks like source code.
+        ManyFiles: It is very much, and nothing is kept yet.
+    """
+    if source := [path for path in found if looks_like_source(path.rpartition("/")[2])]:
+        raise errors.SourceCode(shown(sorted(source)))
+    if first and len(found) > _MANY:
+        raise errors.ManyFiles(len(found))
 
 
 def check_groups(project: Project, paths: Iterable[str]) -> None:

@@ -220,6 +220,62 @@ def test_what_is_kept_of_a_directory_that_becomes_a_project_stays_kept(in_git: M
     assert [c["path"] for c in in_git("stage", "svc", "--json").json["changes"]] == ["svc/.env"]
 
 
+# --- what git should track ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", [".", "src", "src/*"])
+@pytest.mark.parametrize("name", ["app.py", "Main.JAVA", "package.json", "Makefile"])
+def test_source_code_that_is_not_in_git_yet_is_not_taken_along(
+    in_git: Machine, path: str, name: str
+) -> None:
+    in_git.write("src/.env", "1")
+    in_git.write(f"src/{name}", "1")
+    said = in_git("stage", path, code=5)
+    assert f"src/{name}" in said.error
+    assert "--yes" in said.hint
+    assert not (in_git.project / ".gitignore").exists()
+    assert in_git("status", "--json").json["staged"] == []
+    in_git("stage", "src/.env", f"src/{name}")
+    in_git("unstage", ".")
+    git(in_git, "add", f"src/{name}")
+    changes = in_git("stage", path, "--json").json["changes"]
+    assert [change["path"] for change in changes] == ["src/.env"]
+
+
+def test_source_code_is_taken_if_that_is_meant(in_git: Machine) -> None:
+    in_git.write("corpus/a.py", "1")
+    in_git("stage", "corpus", "--yes")
+    in_git("commit", "-m", "corpus")
+    in_git.write("corpus/a.py", "2")
+    in_git("stage", ".")
+    in_git.write("corpus/b.py", "2")
+    in_git("stage", ".", code=5)
+
+
+def test_secrets_with_the_name_of_source_code_are_taken(in_git: Machine) -> None:
+    in_git.write("site/wp-config.php", "1")
+    in_git("stage", "site")
+
+
+def test_very_many_files_at_first_are_not_taken_along(in_git: Machine) -> None:
+    for n in range(501):
+        in_git.write(f"data/{n}", "")
+    assert "501 files" in in_git("stage", "data", code=5).error
+    with in_git.repo() as repo:
+        with pytest.raises(errors.ManyFiles):
+            repo.stage("data")
+        assert len(repo.stage("data", confirmed=True).changes) == 501
+    in_git.write("data2/x", "1")
+    in_git("stage", ".")
+
+
+def test_a_project_without_git_takes_anything(ana: Machine) -> None:
+    ana("init")
+    for n in range(501):
+        ana.write(f"src/{n}.py", "")
+    ana("stage", ".")
+
+
 # --- what git sees --------------------------------------------------------------------------
 
 
