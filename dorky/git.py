@@ -226,6 +226,37 @@ def not_ignored(
     return [path for path in paths if path not in ignored]
 
 
+def about_to_commit(top: Path) -> list[Path]:
+    """Return the files that the next commit of git adds or changes.
+
+    A hook is told the index that counts, as `git commit FILE` makes one of its own.
+
+    Raises:
+        SetupError: git is not installed, or refuses the repository.
+    """
+    found, named = directories(top), child_environment().get("GIT_INDEX_FILE", "")
+    index = (top / named).resolve() if named else None
+    if index and not (found and index.is_relative_to(found[0])):
+        index = None  # another repository's
+    asked = ["ls-files", "-z"]
+    if base := head(top):
+        # No setting lets git run a program here, or leave names out.
+        asked = ["diff-index", "--cached", "--name-only", "--no-renames", "--diff-filter=d"]
+        asked += ["--no-ext-diff", "--ignore-submodules=all", "-z", base, "--"]
+    _, listing = _git(top, *asked, index=index)
+    return [top / os.fsdecode(name) for name in listing.split(b"\0")[:-1]]
+
+
+def holding(top: Path, name: str) -> list[Path]:
+    """Return the directories in which git tracks a file of this name.
+
+    Raises:
+        SetupError: git is not installed, or refuses the repository.
+    """
+    _, listing = _git(top, "ls-files", "-z", "--", f":(glob)**/{name}")
+    return [top / Path(os.fsdecode(path)).parent for path in listing.split(b"\0")[:-1]]
+
+
 def sparse_file(top: Path) -> Path | None:
     """Return the file with the patterns of a sparse checkout; None if nothing is left out.
 
@@ -340,7 +371,12 @@ def _same(name: bytes) -> bytes:
 
 
 def _git(
-    top: Path, *args: str, stdin: bytes = b"", also: int = 0, hooks: bool = False
+    top: Path,
+    *args: str,
+    stdin: bytes = b"",
+    also: int = 0,
+    hooks: bool = False,
+    index: Path | None = None,
 ) -> tuple[int, bytes]:
     """Run git in ``top``, which another user may own: nothing that its configuration names is run.
 
@@ -352,6 +388,7 @@ def _git(
         stdin: The input of git.
         also: An exit status other than 0 that is an answer.
         hooks: Whether `core.hooksPath` counts, which the command only queries.
+        index: The index to read, if not the repository's own.
 
     Returns:
         The exit status and git's output.
@@ -368,6 +405,8 @@ def _git(
         for name, value in inherited.items()
         if not name.startswith("GIT_") or name in _KEPT
     }
+    if index:
+        environment["GIT_INDEX_FILE"] = str(index)
     settings = [setting for setting in _NEUTRAL if not (hooks and "hooksPath" in setting)]
     options = [word for setting in settings for word in ("-c", setting)]
     command = [program, "-C", str(top), "--no-pager", *options, *args]

@@ -110,6 +110,13 @@ def _block(file: Path | None) -> set[bytes]:
     return set()
 
 
+def is_listed(top: Path, worktree: Path, path: Path) -> bool:
+    """Return whether dorky has added a line for a single file."""
+    (line,) = _lines(worktree, [path])
+    local = _prefix(top, worktree) + line
+    return line in _block(worktree / FILE) or local in _block(_local(top, "exclude"))
+
+
 def whole(top: Path, worktree: Path) -> set[str]:
     """Return the repository paths of the directories that are marked as kept as a whole."""
     prefix = _prefix(top, worktree)

@@ -243,6 +243,21 @@ class Status(Result, frozen=True, kw_only=True):
         return not (self.staged or self.unstaged or self.merging)
 
 
+class PreCommit(Result, frozen=True, kw_only=True):
+    """The result of the check before a commit of git.
+
+    Attributes:
+        kept: Files that git is about to commit, though dorky keeps them; their paths in the git
+            repository.
+        secrets: Files that git is about to commit, and that look like secrets.
+        uncommitted: Projects whose files, index and head differ, or whose files git tracks.
+    """
+
+    kept: tuple[str, ...] = ()
+    secrets: tuple[str, ...] = ()
+    uncommitted: tuple[str, ...] = ()
+
+
 class Tombstone(Result, frozen=True, kw_only=True):
     """A purge of files from all history.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from functools import partial
+from pathlib import Path
 from typing import Annotated, List  # noqa: UP035
 
 import typer
@@ -30,7 +31,7 @@ from dorky.cli.output import (
 from dorky.cli.paths import repository_paths
 from dorky.cli.undo import conflicts, kept, masked
 from dorky.paths import shown
-from dorky.results import Staged, Status
+from dorky.results import PreCommit, Staged, Status
 
 # Text, because a pathlib path turns an empty word (an unset variable) into the current directory.
 Paths = Annotated[List[str], typer.Argument(help="Files, directories, or quoted patterns.")]  # noqa: UP006
@@ -149,6 +150,14 @@ def status(
             "--exit-code", help="Exit with 1 if anything is not committed, or git tracks it, too."
         ),
     ] = False,
+    hook: Annotated[
+        bool,
+        typer.Option(
+            "--hook",
+            help="As a pre-commit hook of git: fail as --exit-code does, in every project of the"
+            " repository, and if git is about to commit a kept file or a secret.",
+        ),
+    ] = False,
     json: Json = False,
 ) -> None:
     """Show what is staged, what is not, and what the remote has.
@@ -157,6 +166,9 @@ def status(
     $ dorky status
     $ dorky status -s
     """
+    if hook:
+        _before_commit(json=json)
+        return
     from dorky.commands import inspect
 
     with opened() as repo:
@@ -168,6 +180,26 @@ def status(
     else:
         _long(found)
     if exit_code and (found.tracked_by_git or not found.clean):
+        raise typer.Exit(1)
+
+
+def _before_commit(*, json: bool) -> None:
+    from dorky.commands import precommit
+
+    found, dirty = precommit.check(Path())
+    if json:
+        show_json(found)
+    if found.kept and not json:
+        say("dorky keeps these, and git is about to commit them (git rm --cached FILE):")
+        listing(found.kept, name, whole=True)
+    if found.secrets and not json:
+        say("These look like secrets, and git is about to commit them (git rm --cached FILE, then")
+        say("dorky stage FILE; or list them in .dorkyignore):")
+        listing(found.secrets, name, whole=True)
+    for project, status in () if json else dirty.items():
+        say(f"Not committed to dorky in {name(project)}:")
+        _short(status)
+    if found != PreCommit():
         raise typer.Exit(1)
 
 

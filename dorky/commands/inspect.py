@@ -20,7 +20,8 @@ from dorky.files import is_gits_own, stamp
 from dorky.format.model import Commit, Entry, Kind, ObjectId
 from dorky.keys import placement, roster
 from dorky.merge import pending
-from dorky.paths import LOOKED_AT, OFTEN_PUBLIC, is_below, is_public, looks_secret
+from dorky.paths import LOOKED_AT, OFTEN_PUBLIC, is_below, looks_secret
+from dorky.paths import is_public as shows_public
 from dorky.project import ORIGIN, Project
 from dorky.results import Change, Diff, FileDiff, FileEntry, LogEntry, Masked, Status
 from dorky.store import history, projection
@@ -155,7 +156,7 @@ def _secrets(
     """Return the files that look like secrets and that could be staged."""
     named = (path for path in others if looks_secret(path.rpartition("/")[2]))
     return tuple(
-        path for path in _stageable(project, named, merging) if not _is_public(project, path)
+        path for path in _stageable(project, named, merging) if not is_public(project, path)
     )
 
 
@@ -174,13 +175,13 @@ def _stageable(
     )
 
 
-def _is_public(project: Project, path: str) -> bool:
+def is_public(project: Project, path: str) -> bool:
     """Return whether a file that is named like a secret shows at its beginning that it is none."""
     if not path.lower().endswith(OFTEN_PUBLIC):
         return False
     try:
         with open(project.worktree.open(path), "rb") as file:
-            return is_public(path.rpartition("/")[2], file.read(LOOKED_AT))
+            return shows_public(path.rpartition("/")[2], file.read(LOOKED_AT))
     except (OSError, errors.DorkyError):
         return False
 
