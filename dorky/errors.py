@@ -168,6 +168,14 @@ class IgnoredPath(UsageError):
     """{0} is ignored by .dorkyignore."""
 
 
+class NestedProject(UsageError):
+    """{0} belongs to another project, at {1}.
+
+    A directory with a `.dorkyrc`, a git repository and a submodule are projects of their own. What
+    lies in them is not kept with the files of the directories above.
+    """
+
+
 class DirectoryNamed(UsageError):
     """{0} is a directory."""
 
@@ -618,6 +626,30 @@ class RepositoryExists(ConflictError):
 
 class LocalChanges(ConflictError):
     """Local changes would be overwritten: {0}."""
+
+
+class SourceCode(ConflictError):
+    """What looks like source code would be kept by dorky, not by git: {0}.
+
+    Files that git tracks are left out when a directory is staged, and files that are named are
+    taken. This is about files that a directory or a pattern brings along.
+    """
+
+
+class ManyFiles(ConflictError):
+    """The first stage of this project would take {0:,} files.
+
+    A directory of dependencies, build results or caches may be among them. Later ones may take any
+    number.
+    """
+
+
+class ManyDeletions(ConflictError):
+    """The commit would delete {0} of {1} files, for everybody.
+
+    A command that cleans up may have taken them away. The limits are more than ten files, and more
+    than half of all.
+    """
 
 
 class GitTracked(ConflictError):

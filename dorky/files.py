@@ -99,6 +99,14 @@ def stamp(stat: os.stat_result) -> FileStamp:
     )
 
 
+def stamp_at(path: str | Path) -> FileStamp | None:
+    """Return the stamp of a file; None if there is none, or if it can't be inspected."""
+    try:
+        return moment(os.lstat(path))
+    except OSError:
+        return None
+
+
 _UMASK = threading.Lock()
 
 

@@ -404,7 +404,12 @@ class Repository(Project):
         return commands.checkout(self, revision, force=force)
 
     def stage(
-        self, paths: StrPath | Iterable[StrPath], *, force: bool = False, readers: str = ""
+        self,
+        paths: StrPath | Iterable[StrPath],
+        *,
+        force: bool = False,
+        readers: str = "",
+        confirmed: bool = False,
     ) -> Staged:
         """Make the next commit hold files as they are now: changed, new, or gone.
 
@@ -413,9 +418,13 @@ class Repository(Project):
             force: Whether to stage named files that `.dorkyignore` excludes.
             readers: The group that the files belong to, or ``all``: its members may read them, even
                 what another group has closed until now.
+            confirmed: Whether to take all that a directory or a pattern brings along.
 
         Raises:
             PathNotFound: A path matches nothing.
+            SourceCode: In a git repository, files that were not named look like source code.
+            ManyFiles: In a git repository, the first stage takes more than 500 files that were not
+                named.
             GitTracked: git tracks a named file.
             UnstorablePath: A name, or a kind of file, can't be kept.
             NameClash: Names differ only in case.
@@ -424,7 +433,7 @@ class Repository(Project):
         """
         from dorky.commands import stage as commands
 
-        return commands.stage(self, paths, force=force, readers=readers)
+        return commands.stage(self, paths, force=force, readers=readers, confirmed=confirmed)
 
     def unstage(self, paths: StrPath | Iterable[StrPath]) -> Staged:
         """Make the next commit hold files as ``HEAD`` does. The files on disk stay as they are."""
@@ -450,14 +459,17 @@ class Repository(Project):
 
         return commands.rm(self, paths, cached=cached, force=force)
 
-    def commit(self, message: str, *, all: bool = False) -> LogEntry:
+    def commit(self, message: str, *, all: bool = False, allow_deletions: bool = False) -> LogEntry:
         """Commit what is staged.
 
         Args:
             message: The commit's message.
             all: Whether to stage tracked files that changed first.
+            allow_deletions: Whether the commit may delete more than ten files and more than half of
+                all.
 
         Raises:
+            ManyDeletions: It would delete as many, which was not allowed. Nothing is staged.
             EmptyMessage: The message is nothing but white space.
             UsageError: The message is not Unicode, or too long.
             NothingToDo: Nothing is staged.
@@ -467,7 +479,7 @@ class Repository(Project):
         """
         from dorky.commands import commit as commands
 
-        return commands.commit(self, message, all=all)
+        return commands.commit(self, message, all=all, allow_deletions=allow_deletions)
 
     def restore(
         self,

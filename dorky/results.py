@@ -99,6 +99,8 @@ class Staged(Result, frozen=True, kw_only=True):
         changes: The changes of the index.
         ignored: Lines added to `.gitignore`.
         skipped: The number of files that were skipped because git tracks them.
+        nested: Directories that were skipped because they are projects of their own: they have a
+            `.dorkyrc`, or are git repositories.
         backup: The ref that keeps deleted content that was stored nowhere else; empty if none.
         purged: New files that were once purged from all history.
     """
@@ -106,6 +108,7 @@ class Staged(Result, frozen=True, kw_only=True):
     changes: tuple[Change, ...] = ()
     ignored: tuple[str, ...] = ()
     skipped: int = 0
+    nested: tuple[str, ...] = ()
     backup: str = ""
     purged: tuple[str, ...] = ()
 
@@ -240,6 +243,12 @@ class Status(Result, frozen=True, kw_only=True):
         unstaged: How the files differ from the index.
         absent: The number of files that a pull of single paths left out.
         partial: The paths that pulls are limited to since then; none for all.
+        absent: The number of files that a pull of single paths, or git's sparse checkout, left out.
+        sparse: How many of these the sparse checkout leaves out.
+        untracked: Files that are not tracked, in directories that are kept as a whole.
+        nested: Directories that were skipped because they are projects of their own.
+        tracked_by_git: Tracked files that git tracks, too.
+        not_ignored: Tracked files that git does not ignore, so that ``git add`` would take them.
         secrets: Files that look like secrets and are not tracked.
         closed: The groups whose files the user can't read.
         requests: Requests to join, as of the last look.
@@ -269,11 +278,31 @@ class Status(Result, frozen=True, kw_only=True):
     masked: tuple[Masked, ...] = ()
     moved: str = ""
     partial: tuple[str, ...] = ()
+    sparse: int = 0
+    untracked: tuple[str, ...] = ()
+    nested: tuple[str, ...] = ()
+    tracked_by_git: tuple[str, ...] = ()
+    not_ignored: tuple[str, ...] = ()
 
     @property
     def clean(self) -> bool:
         """Return whether the files, the index and ``head`` agree."""
         return not (self.staged or self.unstaged or self.merging)
+
+
+class PreCommit(Result, frozen=True, kw_only=True):
+    """The result of the check before a commit of git.
+
+    Attributes:
+        kept: Files that git is about to commit, though dorky keeps them; their paths in the git
+            repository.
+        secrets: Files that git is about to commit, and that look like secrets.
+        uncommitted: Projects whose files, index and head differ, or whose files git tracks.
+    """
+
+    kept: tuple[str, ...] = ()
+    secrets: tuple[str, ...] = ()
+    uncommitted: tuple[str, ...] = ()
 
 
 class Tombstone(Result, frozen=True, kw_only=True):

@@ -152,6 +152,18 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
+def told_git(lines: Sequence[str]) -> None:
+    """Tell what git has been told to ignore, if anything."""
+    directories = sum(line.endswith("/") for line in lines)
+    words = []
+    if directories:
+        words.append("1 directory" if directories == 1 else f"{directories:,} directories")
+    if count := len(lines) - directories:
+        words.append(plural(count, "file"))
+    if words:
+        note(f"Told git to ignore {' and '.join(words)} (in .gitignore)")
+
+
 def undeleted(count: int, what: str) -> None:
     """Tell that files could not be deleted in the remote, if there are any."""
     if count:

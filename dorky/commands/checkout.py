@@ -68,6 +68,14 @@ def plan_checkout(
 ) -> tuple[dict[str, Row], Plan]:
     """Plan the way from a commit to other trees; staged files that do not change stay staged."""
     rows = project.index.rows()
+    top = git.find(project.root)
+    if top and git.sparse_file(top):
+        from dorky.commands import sparse
+
+        found = project.worktree.stats(rows)
+        gone = sparse.left_out(project, (path for path, stat in found if stat is None))
+        rows.update((path, rows[path]._replace(absent=True)) for path in gone)
+        wanted = _inside(wanted, sparse.outside(project))
     grouped = bool(project.roster.groups)
     lost = project.index.groups - project.vault.groups if grouped else frozenset()
     gained = project.vault.groups - project.index.groups if grouped else frozenset()
@@ -83,6 +91,11 @@ def plan_checkout(
     # The user has lost the keys of these groups, so local changes can't be told: the files stay.
     made.forget.update(path for path, row in rows.items() if row.group in lost)
     return rows, made
+
+
+def _inside(wanted: Wanted, outside: Wanted | None) -> Wanted:
+    """Leave out of what is wanted what a sparse checkout of git leaves out."""
+    return wanted if outside is None else lambda path: wanted(path) and not outside(path)
 
 
 def record_groups(project: Project) -> None:
@@ -192,14 +205,24 @@ def hide_from_git(project: Project, paths: Iterable[str]) -> list[str]:
     Their `.gitignore` may not be on disk yet.
     """
     top = git.find(project.root)
-    if top is None:
+    wanted = {project.root / path: path for path in paths} if top else {}
+    if top is None or not wanted:
         return []
-    exposed = git.not_ignored(top, [project.root / path for path in paths])
-    tracked = git.tracked(top, exposed) if exposed else set()
+    from dorky.commands.hiding import hide
+
+    tracked = git.tracked(top, list(wanted))
     # If a rule of git's includes the path again, `stage` reports it.
     with contextlib.suppress(errors.GitDoesNotIgnore):
-        return git.ignore(project.root, [path for path in exposed if path not in tracked])
+        return hide(project, (path for place, path in wanted.items() if place not in tracked))
     return []
+
+
+def show_to_git(project: Project, paths: Iterable[str]) -> None:
+    """Make git see files that dorky keeps no longer."""
+    if git.find(project.root):
+        from dorky.commands.hiding import show
+
+        show(project, paths)
 
 
 def _note_disk(project: Project, rows: Mapping[str, Row], made: Plan, kept: Iterable[Row]) -> None:

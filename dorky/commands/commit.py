@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import stat as stat_module
 from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Set as AbstractSet
 
 import msgspec
 
@@ -33,9 +34,12 @@ from dorky.worktree import checkout, ingest, staging
 
 _LONGEST_MESSAGE = 64 * KiB
 _SEVERAL = 2
+_FEW = 10
 
 
-def commit(project: Project, message: str, *, all: bool = False) -> LogEntry:
+def commit(
+    project: Project, message: str, *, all: bool = False, allow_deletions: bool = False
+) -> LogEntry:
     """Commit what is staged.
 
     Arguments, results and errors are those of `Repository.commit`.
@@ -46,8 +50,14 @@ def commit(project: Project, message: str, *, all: bool = False) -> LogEntry:
         merging = pending.load(project.database)
         if merging and merging.conflicts:
             check_no_merge(project)
+        rows = project.index.rows()
+        chosen = _tracked(project, rows) if all else staging.Selection({}, set(), set(), set(), [])
+        if not allow_deletions:
+            # What a merge deletes, the other side has committed.
+            staged = () if merging else staging.staged(project.store, project.index)
+            _check_deletions(rows, chosen.gone, staged)
         if all:
-            _stage_tracked(project)
+            stage_selection(project, rows, chosen)
         follow_claims(project, head)
         rows = project.index.rows()
         changes = staging.staged(project.store, project.index, rows)
@@ -111,9 +121,8 @@ def _message(project: Project, message: str) -> str:
     return message
 
 
-def _stage_tracked(project: Project) -> None:
-    """Stage the changes of tracked files, as ``commit -a`` does."""
-    rows = project.index.rows()
+def _tracked(project: Project, rows: Mapping[str, Row]) -> staging.Selection:
+    """Return the selection of all tracked files, as they are on disk or gone."""
     hidden = project.worktree.hidden(rows, rows)
     present = {
         path: stat
@@ -122,7 +131,26 @@ def _stage_tracked(project: Project) -> None:
     }
     missing = rows.keys() - present.keys() - hidden
     gone = {path for path in missing if not rows[path].absent}
-    stage_selection(project, rows, staging.Selection(present, set(), gone))
+    if gone:
+        from dorky.commands import sparse
+
+        gone -= sparse.left_out(project, gone)
+    return staging.Selection(present, set(), gone, set(), [])
+
+
+def _check_deletions(
+    rows: Mapping[str, Row], gone: AbstractSet[str], staged: Collection[Change]
+) -> None:
+    """Refuse a commit that deletes many files: another program may have taken them away.
+
+    Raises:
+        ManyDeletions: It would delete more than ten files, and more than half of all.
+    """
+    added = {change.path for change in staged if change.what == "added"}
+    deleted = {change.path for change in staged if change.what == "deleted"} | (gone - added)
+    total = len((rows.keys() | deleted) - added)
+    if len(deleted) > max(_FEW, total / 2):
+        raise errors.ManyDeletions(len(deleted), total)
 
 
 def _apart(

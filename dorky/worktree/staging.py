@@ -41,6 +41,12 @@ class Selection(NamedTuple):
     gone: set[str]
     """Staged paths that are no longer on disk."""
 
+    directories: set[str]
+    """Directories that were named."""
+
+    nested: list[str]
+    """The directories of other projects and git repositories, which are passed over."""
+
 
 def select(
     worktree: Worktree,
@@ -62,8 +68,9 @@ def select(
     Raises:
         PathNotFound: A path selects nothing.
         UsageError: A named file is ignored.
+        NestedProject: A named directory is another project, or git repository.
     """
-    chosen = Selection({}, set(), set())
+    chosen = Selection({}, set(), set(), set(), [])
     for path in paths:
         stat = worktree.stat(path) if path else worktree.root.stat()
         if stat is not None and not stat_module.S_ISDIR(stat.st_mode):
@@ -81,8 +88,11 @@ def select(
         else:
             if path and not force and not below and ignore.ignored(path + "/"):
                 raise errors.IgnoredPath(path)
-            found = dict(worktree.walk(ignore, path))
+            for _, nested in () if below or not path else worktree.inside_nested([f"{path}/"]):
+                raise errors.NestedProject(path, nested)
+            found = dict(worktree.walk(ignore, path, chosen.nested))
             chosen.present.update(found)
+            chosen.directories.add(path)
             for name in below - found.keys():
                 _select_tracked(worktree, rows[name], chosen)
     _respell(worktree, rows, chosen)
@@ -130,7 +140,8 @@ def _select_pattern(
 ) -> None:
     if not any(c in path for c in "*?["):
         raise errors.PathNotFound(path)
-    found = {name: stat for name, stat in worktree.walk(ignore) if matches(name, path)}
+    walk = worktree.walk(ignore, nested=chosen.nested)
+    found = {name: stat for name, stat in walk if matches(name, path)}
     tracked = [name for name in rows if name not in found and matches(name, path)]
     if not found and not tracked:
         raise errors.PathNotFound(path)
