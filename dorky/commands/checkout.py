@@ -11,14 +11,14 @@ import contextlib
 import stat as stat_module
 from collections.abc import Collection, Iterable, Mapping
 
-from dorky import errors, git
+from dorky import errors, files, git
 from dorky.commands.inspect import fetch_missing, told
 from dorky.format.model import ALL, ObjectId
 from dorky.keys import placement
 from dorky.keys.roster import GroupOf
 from dorky.merge import pending
 from dorky.paths import parents, shown
-from dorky.project import Project
+from dorky.project import ORIGIN, Project
 from dorky.results import Change, CheckedOut, Unplaced
 from dorky.store import history, oplog, projection
 from dorky.store.history import MAIN
@@ -144,6 +144,7 @@ def carry_out(
     left_out = leave_out(project, made)
     if made.conflicts and not force:
         raise errors.LocalChanges(shown(sorted(made.conflicts)))
+    _check_space(project, made)
     fetch_missing(
         project, engine.needed(project.store, (entry for _, entry in made.write.values()))
     )
@@ -168,6 +169,25 @@ def carry_out(
     left_out = tuple(sorted({*left_out, *project.store.left_out}))
     unplaced = tuple(Unplaced(path, made.unplaced[path]) for path in sorted(made.unplaced))
     return name, done._replace(ignored=tuple(sorted(ignored)), left_out=left_out, unplaced=unplaced)
+
+
+def _check_space(project: Project, made: Plan) -> None:
+    """Refuse a plan for which the disk has no room; every file is written before one is replaced.
+
+    Raises:
+        NoRoom: What must be fetched and written is more than the disk has left.
+    """
+    entries = [placed.entry for placed in made.write.values()]
+    size = sum(entry.size for entry in entries)
+    if not size:
+        return
+    missing = project.store.missing(engine.needed(project.store, entries))
+    if missing:
+        places = project.store.locate(missing, remote=ORIGIN)
+        size += sum(place.length for place in places.values())
+    free = files.free(project.root)
+    if size > free:
+        raise errors.NoRoom(project.root, f"{int(free):,} bytes", f"{size:,}")
 
 
 def leave_out(project: Project, made: Plan) -> tuple[str, ...]:

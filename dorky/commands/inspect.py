@@ -281,7 +281,7 @@ def masked_entries(project: Project, commit: ObjectId | None) -> tuple[Masked, .
             found = Masked(path=entry.path, tree=tree, owners=tuple(owners), above=entry.above)
             noted[1].append(found)
         # This only fills a cache, so it can wait while another command is writing.
-        with contextlib.suppress(errors.Locked):
+        with contextlib.suppress(errors.Locked, errors.ReadOnly, errors.DiskFull):
             project.database.set(_MASKED, msgspec.json.encode(noted))
     return tuple(noted[1])
 

@@ -327,7 +327,7 @@ def unstaged(
             learned.append(row.known(stat, seen))
     if learned:
         # This only updates a cache, so it yields to another command that writes.
-        with contextlib.suppress(errors.Locked):
+        with contextlib.suppress(errors.Locked, errors.ReadOnly, errors.DiskFull):
             index.refresh(learned)
     return changes
 
