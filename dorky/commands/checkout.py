@@ -175,7 +175,7 @@ def _check_space(project: Project, made: Plan) -> None:
     """Refuse a plan for which the disk has no room; every file is written before one is replaced.
 
     Raises:
-        NoRoom: What must be fetched and written is more than the disk has left.
+        NoRoom: The disk has less left than must be fetched and written.
     """
     entries = [placed.entry for placed in made.write.values()]
     size = sum(entry.size for entry in entries)

@@ -275,7 +275,7 @@ def collect(
             return found.swept
         done = None
         if not _has_room(project, found):
-            # What is deleted as a whole makes room for what is rewritten.
+            # Packs that go as a whole make room for those that are rewritten.
             swept = msgspec.structs.replace(
                 found.swept, rewritten=(), size=_size(found.swept.garbage)
             )
