@@ -109,6 +109,13 @@ class UnstorablePath(UsageError):
     """
 
 
+class SpecialFile(UnstorablePath):
+    """{0} can't be stored: it is {1}.
+
+    A socket, device or pipe that is found in a directory is left out.
+    """
+
+
 class BadURL(UsageError):
     """{0} is not a remote URL: {1}."""
 

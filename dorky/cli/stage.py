@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from typing import Annotated, List  # noqa: UP035
 
 import typer
@@ -12,6 +13,7 @@ from dorky.cli.command import For, Json
 from dorky.cli.inspect import file_meant
 from dorky.cli.output import (
     changes,
+    escaped,
     from_here,
     left_out,
     listing,
@@ -27,7 +29,7 @@ from dorky.cli.output import (
 )
 from dorky.cli.paths import repository_paths
 from dorky.cli.undo import conflicts, kept, masked
-from dorky.results import Staged, Status
+from dorky.results import Omission, Staged, Status
 
 # Text, because a pathlib path turns an empty word (an unset variable) into the current directory.
 Paths = Annotated[List[str], typer.Argument(help="Files, directories, or quoted patterns.")]  # noqa: UP006
@@ -58,6 +60,7 @@ def stage(
         passed_over = () if done.changes or json else inspect.status(repo).conflicts
     if json:
         show_json(done)
+        _exit_for(done.omitted)
         return
     if not done.changes:
         say("Nothing new to stage.")
@@ -71,6 +74,37 @@ def stage(
         note(f"{name(path)} was purged from all history once: dorky unstage keeps it out")
     if done.skipped:
         note(f"Left out {plural(done.skipped, 'file')} that git tracks")
+    _omitted(done.omitted)
+    _exit_for(done.omitted)
+
+
+_OMITTED = {
+    "unstorable-path": "rename it, or: dorky config set portable_names false",
+    "unreadable-file": "chmod u+r FILE, or name it in .dorkyignore",
+    "file-changed": "stop the program that writes it, then run the command again",
+    "disk-error": "run the command again when nothing else uses it",
+}
+"""What to do about files that were left out, by the code of the reason."""
+
+
+def _omitted(found: Sequence[Omission]) -> None:
+    """Tell which files in directories were not staged, and what to do about them."""
+    if found:
+        note("Not staged:")
+    here = from_here()
+    for item in found:
+        note(f"  {here(item.path)}: {escaped(item.why)}")
+    for code in _OMITTED.keys() & {item.code for item in found}:
+        note(f"hint: {_OMITTED[code]}")
+
+
+def _exit_for(found: Sequence[Omission]) -> None:
+    """Exit with 1 if a file was left out that somebody may miss.
+
+    Pipes, sockets and devices have no content, and a file may be deleted at any time.
+    """
+    if {item.code for item in found} - {"special-file", "path-not-found"}:
+        raise typer.Exit(1)
 
 
 def unstage(paths: Paths, json: Json = False) -> None:
@@ -162,6 +196,8 @@ def _short(found: Status) -> None:
         left = style(staged.get(path, " "), fg="green")
         right = style(unstaged.get(path, " "), fg="red")
         say(f"{left}{right} {here(path)}")
+    for item in found.unreadable:
+        say(f"{style(' !', fg='red')} {here(item.path)}")
     for path in found.secrets:
         say(f"{style('??', fg='red')} {here(path)}")
 
@@ -181,6 +217,11 @@ def _long(found: Status) -> None:
     if found.unstaged:
         say("Changed, not staged (dorky stage FILE):")
         changes(found.unstaged)
+    if found.unreadable:
+        say("Can't be read, so nobody knows:")
+        here = from_here()
+        mark = style("!", fg="red")
+        listing(found.unreadable, lambda item: f"{mark} {here(item.path)}: {escaped(item.why)}")
     if found.absent:
         say(f"{plural(found.absent, 'file')} not pulled (dorky pull)")
     if found.secrets:

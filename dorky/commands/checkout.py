@@ -19,7 +19,7 @@ from dorky.keys.roster import GroupOf
 from dorky.merge import pending
 from dorky.paths import parents, shown
 from dorky.project import ORIGIN, Project
-from dorky.results import Change, CheckedOut, Unplaced
+from dorky.results import Change, CheckedOut, Omission
 from dorky.store import history, oplog, projection
 from dorky.store.history import MAIN
 from dorky.store.index import Row
@@ -167,7 +167,7 @@ def carry_out(
     done = engine.apply(project.worktree, project.store, made, project.progress)
     ignored += hide_from_git(project, beyond)
     left_out = tuple(sorted({*left_out, *project.store.left_out}))
-    unplaced = tuple(Unplaced(path, made.unplaced[path]) for path in sorted(made.unplaced))
+    unplaced = tuple(Omission(path, made.unplaced[path]) for path in sorted(made.unplaced))
     return name, done._replace(ignored=tuple(sorted(ignored)), left_out=left_out, unplaced=unplaced)
 
 

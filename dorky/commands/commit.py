@@ -65,7 +65,7 @@ def commit(project: Project, message: str, *, all: bool = False) -> LogEntry:
             }
             missing = rows.keys() - present.keys() - hidden
             gone = {path for path in missing if not rows[path].absent}
-            stage_selection(project, rows, staging.Selection(present, set(), gone))
+            stage_selection(project, rows, staging.Selection(present, set(present), gone, {}))
         follow_claims(project, head)
         rows = project.index.rows()
         changes = staging.staged(project.store, project.index, rows)

@@ -21,12 +21,13 @@ from dorky.keys import placement, roster
 from dorky.merge import pending
 from dorky.paths import LOOKED_AT, OFTEN_PUBLIC, is_public, looks_secret
 from dorky.project import ORIGIN, Project
-from dorky.results import Change, Diff, FileDiff, FileEntry, LogEntry, Masked, Status
+from dorky.results import Change, Diff, FileDiff, FileEntry, LogEntry, Masked, Omission, Status
 from dorky.store import history, projection
 from dorky.store.history import HEAD, MAIN, Difference, Placed
 from dorky.store.index import Row, mode_of
 from dorky.store.projection import View
 from dorky.worktree import staging
+from dorky.worktree.worktree import Omit
 
 if TYPE_CHECKING:
     from dorky.keys.teamlog import Team
@@ -51,7 +52,8 @@ def status(project: Project) -> Status:
     seen = project.worktree.survey(project.ignore, project.index.proofs(modes=modes), looks_secret)
     merging = pending.load(project.database)
     unmerged = {conflict.path for conflict in merging.conflicts} if merging else set()
-    unstaged, absent = _unstaged(project, seen.unproven, unmerged)
+    unreadable = dict(seen.unreadable)
+    unstaged, absent = _unstaged(project, seen.unproven, unmerged, unreadable.__setitem__)
     remote = ORIGIN if ORIGIN in project.config.remotes() else ""
     ahead, behind = _ahead_behind(project) if remote else (0, 0)
     head = history.head_of(project.store)
@@ -73,6 +75,15 @@ def status(project: Project) -> Status:
         merging=merging.label if merging else "",
         conflicts=merging.conflicts if merging else (),
         moved=project.moved_from() if remote else "",
+        unreadable=omissions(unreadable),
+    )
+
+
+def omissions(found: Mapping[str, errors.DorkyError]) -> tuple[Omission, ...]:
+    """Return paths that a command has left out, with the reasons in their errors."""
+    return tuple(
+        Omission(path, str(error.args[-1]) if len(error.args) > 1 else error.message, error.code)
+        for path, error in sorted(found.items())
     )
 
 
@@ -87,11 +98,14 @@ def _staged(project: Project, unmerged: Collection[str]) -> tuple[Change, ...]:
 
 
 def _unstaged(
-    project: Project, unproven: Mapping[str, os.stat_result | None], unmerged: Collection[str]
+    project: Project,
+    unproven: Mapping[str, os.stat_result | None],
+    unmerged: Collection[str],
+    omit: Omit,
 ) -> tuple[tuple[Change, ...], int]:
     """Return the changes that are not staged, and how many staged files are not on disk yet."""
     rows = project.index.rows(unproven) if unproven else {}
-    changes = staging.unstaged(project.worktree, project.store, project.index, rows, unproven)
+    changes = staging.unstaged(project.worktree, project.store, project.index, rows, unproven, omit)
     return (
         tuple(change for change in changes if change.path not in unmerged),
         sum(row.absent for row in rows.values()),

@@ -20,6 +20,7 @@ from dorky.commands.checkout import (
 )
 from dorky.commands.inspect import (
     StrPath,
+    omissions,
     placed_files,
     repository_paths,
     tombstone_finder,
@@ -142,8 +143,9 @@ def stage_selection(
             del chosen.present[path]
     if top:
         skipped = _leave_to_git(project, top, rows, chosen)
-    new = chosen.present.keys() - rows.keys()
     portable = project.config.get("portable_names") is not False
+    staging.omit_names(chosen, rows, portable=portable)
+    new = chosen.present.keys() - rows.keys()
     # A path that goes makes room for another: a file may be renamed from Readme to README.
     staging.check_names(new, rows.keys() - chosen.gone, portable=portable)
     _check_no_repository(project, new)
@@ -170,12 +172,15 @@ def stage_selection(
         if lines:  # dorky does not keep them, so git must not ignore them either
             git.unignore(project.root, exposed)
         raise
+    if lines and (left := [path for path in chosen.omitted if path not in rows]):
+        git.unignore(project.root, [project.root / path for path in left])
     added = [change.path for change in changes if change.what == "added"]
     return Staged(
         changes=tuple(changes),
         ignored=tuple(lines),
         skipped=skipped,
         purged=tuple(filter(tombstone_finder(project), added)),
+        omitted=omissions(chosen.omitted),
     )
 
 

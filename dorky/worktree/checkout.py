@@ -22,7 +22,7 @@ from dorky.keys.roster import GroupOf
 from dorky.parallel import THREADS, in_order
 from dorky.paths import parents
 from dorky.progress import Progress
-from dorky.results import Change, Unplaced
+from dorky.results import Change, Omission
 from dorky.store import contents, history, projection
 from dorky.store.history import Placed
 from dorky.store.index import Index, Row
@@ -453,7 +453,7 @@ class Done(NamedTuple):
     """Lines added to `.gitignore` for the files put in place."""
     left_out: tuple[str, ...] = ()
     """Files that were not put in place, because of their names."""
-    unplaced: tuple[Unplaced, ...] = ()
+    unplaced: tuple[Omission, ...] = ()
     """Files that the file system can't show."""
 
     def record(self, index: Index) -> None:

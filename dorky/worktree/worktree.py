@@ -31,6 +31,10 @@ _NO_DIRECTORY = {errno.ENOTDIR, errno.ELOOP, errno.EMLINK}
 _NOT_THERE = {errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG}
 
 
+Omit = Callable[[str, errors.DorkyError], None]
+"""Receives a path that is left as it is, and why."""
+
+
 class Found(NamedTuple):
     """A file that a walk has found: its repository path and its own stat, links unfollowed."""
 
@@ -52,10 +56,12 @@ class Survey(NamedTuple):
     Attributes:
         unproven: Tracked files whose stat proves nothing, with it; None if the file is missing.
         others: Wanted files that are neither tracked nor ignored.
+        unreadable: Tracked files that can't be inspected, and why.
     """
 
     unproven: dict[str, os.stat_result | None]
     others: list[str]
+    unreadable: dict[str, errors.DorkyError]
 
 
 class Prepared(NamedTuple):
@@ -256,19 +262,23 @@ class Worktree:
 
     # --- walking ---------------------------------------------------------------------------
 
-    def walk(self, ignore: Ignore, start: str = "") -> Iterator[Found]:
+    def walk(self, ignore: Ignore, start: str = "", omit: Omit | None = None) -> Iterator[Found]:
         """Yield every file and link below ``start`` that is not ignored, in no particular order.
 
         Args:
             ignore: The rules of the worktree's root.
             start: A directory in the repository.
+            omit: Receives directories and files that can't be looked at; without it, they raise.
 
         Raises:
             UnreadableFile: A directory can't be listed.
         """
 
         def refuse(path: str, error: OSError) -> None:
-            raise errors.UnreadableFile(path or self.root, error.strerror) from error
+            refused = errors.UnreadableFile(path or self.root, error.strerror)
+            if omit is None or not path:
+                raise refused from error
+            omit(path, refused)
 
         for part in start.split("/") if start else []:
             ignore = ignore.enter(part)
@@ -290,6 +300,7 @@ class Worktree:
                     continue  # deleted after it was listed
                 except OSError as error:
                     refuse(path, error)
+                    continue
                 yield Found(path, stat)
 
     def survey(
@@ -303,9 +314,6 @@ class Worktree:
             ignore: The rules of the worktree's root.
             proofs: By each tracked path, the stat that proves that the file is as staged.
             wanted: Returns which names of other files matter; only those are inspected further.
-
-        Raises:
-            UnreadableFile: A tracked file can't be inspected.
         """
         disk = self.disk()
         proving = _proving_without_mode if disk.no_modes else _proving
@@ -334,11 +342,28 @@ class Worktree:
                 except OSError:
                     if proof:
                         left[path] = proof
-        unproven.update(self.stats(left))
+        found, unreadable = self._inspected(left)
+        unproven.update(found)
         if disk.folds:
             keys = {disk.key(path) for path in proofs}
             others = [path for path in others if disk.key(path) not in keys]
-        return Survey(unproven, others)
+        return Survey(unproven, others, unreadable)
+
+    def _inspected(
+        self, paths: Iterable[str]
+    ) -> tuple[dict[str, os.stat_result | None], dict[str, errors.DorkyError]]:
+        """Return what `stats` finds, and why some paths can't be inspected."""
+        found: dict[str, os.stat_result | None] = {}
+        try:
+            return dict(self.stats(paths)), {}
+        except errors.UnreadableFile:
+            unreadable: dict[str, errors.DorkyError] = {}
+        for path in paths:
+            try:
+                found[path] = self.stat(path)
+            except errors.UnreadableFile as error:
+                unreadable[path] = error
+        return found, unreadable
 
     def _listed(
         self, pending: list[tuple[str, Ignore]], refuse: Callable[[str, OSError], None]
