@@ -59,6 +59,8 @@ def disk_errors(path: str | Path) -> Iterator[None]:
     """Turn an `OSError` about ``path`` into the error tree's, keeping its reason."""
     try:
         yield
+    except errors.DorkyError:  # some are Python's own errors of that kind, too
+        raise
     except OSError as error:
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
             raise errors.DiskFull(path) from error

@@ -612,7 +612,7 @@ class Project:
         members = {member.name: member for member in self.roster.members}
         signer = self.keyring.signer(Team(members=members))
         team, entry = authorship.enter(
-            self.store, Team(), self.header, self.roster, signer, heads={}
+            self.store, Team(), self.header, self.roster, signer, refs={}
         )
         with self.store.writer() as writer, self.database.transaction():
             writer.add(model.Kind.TEAM, entry)
@@ -737,21 +737,31 @@ class Project:
         from dorky.remote.root import Remote
 
         driver = self.driver(name)
-        endpoint = self.config.driver_options(name).get("endpoint", "")
-        place = f"{driver.url}\0{endpoint}".encode()
-        known = self.database.get(f"remote.{name}.place")
-        if known is not None and known != place:
-            # The records of another place say nothing about this one.
-            self.database.forget_remote(name)
-            known = None
-        if known is None:
-            self.database.set(f"remote.{name}.place", place)
+        endpoint = self.follow_place(name)
         if self.database.get(f"remote.{name}.swaps") == b"unquoted":
             driver = self.driver(name, unquoted=True)
         own = self.known(driver, endpoint)
         remote = Remote(name, driver, self.store, self.unlock, own, self._sign)
         remote.pin = self.config.text("repository.team")
         return remote
+
+    def follow_place(self, name: str = ORIGIN) -> str:
+        """Forget what is known of a remote if its place is another than before.
+
+        The records of another place say nothing about this one. Nothing is requested.
+
+        Returns:
+            The endpoint of its place; empty if there is none.
+        """
+        options = self.config.driver_options(name)
+        endpoint = options.get("endpoint", "")
+        place = f"{open_driver(self.config.url(name), options).url}\0{endpoint}".encode()
+        known = self.database.get(f"remote.{name}.place")
+        if known != place:
+            if known is not None:
+                self.database.forget_remote(name)
+            self.database.set(f"remote.{name}.place", place)
+        return endpoint
 
     def known(self, driver: Driver, endpoint: str) -> Known:
         """Return what this user knows of a remote's place, whatever happens to `.dorky/`."""

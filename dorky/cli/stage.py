@@ -28,7 +28,7 @@ from dorky.cli.output import (
     unplaced,
 )
 from dorky.cli.paths import repository_paths
-from dorky.cli.undo import conflicts, kept, masked
+from dorky.cli.undo import apart, conflicts, kept, masked
 from dorky.results import Omission, Staged, Status
 
 # Text, because a pathlib path turns an empty word (an unset variable) into the current directory.
@@ -217,13 +217,12 @@ def _long(found: Status) -> None:
     if found.unstaged:
         say("Changed, not staged (dorky stage FILE):")
         changes(found.unstaged)
-    if found.unreadable:
-        say("Can't be read, so nobody knows:")
-        here = from_here()
-        mark = style("!", fg="red")
-        listing(found.unreadable, lambda item: f"{mark} {here(item.path)}: {escaped(item.why)}")
+    _unreadable(found.unreadable)
     if found.absent:
-        say(f"{plural(found.absent, 'file')} not pulled (dorky pull)")
+        way = "dorky pull --all" if found.partial else "dorky pull"
+        say(f"{plural(found.absent, 'file')} not pulled ({way})")
+    if found.partial:
+        say(f"Pulls keep to {', '.join(map(name, found.partial))} (dorky pull --all ends that)")
     if found.secrets:
         say("Look like secrets, but are not kept (dorky stage FILE):")
         here = from_here()
@@ -235,6 +234,14 @@ def _long(found: Status) -> None:
         say(f"Ask to be let in: {', '.join(found.requests)} (dorky team list)")
     if found.clean and found.head is not None:
         say("Nothing to commit.")
+
+
+def _unreadable(found: Sequence[Omission]) -> None:
+    if found:
+        say("Can't be compared, because they can't be read:")
+        here = from_here()
+        mark = style("!", fg="red")
+        listing(found, lambda item: f"{mark} {here(item.path)}: {escaped(item.why)}")
 
 
 def _merging(found: Status) -> None:
@@ -251,7 +258,7 @@ def _upstream(found: Status) -> str:
     if not found.remote:
         return ", no remote"
     if not found.fetched:
-        return f", nothing known of {found.remote} yet"
+        return f", nothing known of {found.remote} yet (dorky fetch)"
     count = plural(found.ahead or found.behind, "commit")
     if found.ahead and found.behind:
         how, command = f"{count} ahead and {found.behind} behind", "dorky sync, or pull"
@@ -307,11 +314,13 @@ def commit(
         )
     with opened() as repo:
         done = commit.commit(repo, words[0] if words else message, all=all_)
+        left = commit.left_by_merge(repo, done)
     if json:
         show_json(done)
         return
     say(f"[{style(done.id[:10], fg='yellow')}] {title(done.message)}")
     changes(done.changes)
+    apart(left)
 
 
 def restore(

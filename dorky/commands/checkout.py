@@ -145,9 +145,30 @@ def carry_out(
     if made.conflicts and not force:
         raise errors.LocalChanges(shown(sorted(made.conflicts)))
     _check_space(project, made)
-    fetch_missing(
-        project, engine.needed(project.store, (entry for _, entry in made.write.values()))
-    )
+    from dorky.worktree.incoming import Incoming
+
+    with project.worktree.writing() as writing:
+        incoming = Incoming(writing, project.store)
+        incoming.expect(made.write)
+        needed = engine.needed(project.store, (entry for _, entry in made.write.values()))
+        fetch_missing(project, needed, incoming.take)
+        name, kept = _back_up(project, rows, made)
+        _note_disk(project, rows, made, kept)
+        # Hide the files before they exist, so that git never sees them. A path beyond a link or a
+        # file that must go first can only be hidden afterwards.
+        beyond = {path for path in made.write if not made.remove.isdisjoint(parents(path))}
+        ignored = hide_from_git(project, made.write.keys() - beyond)
+        done = engine.apply(
+            project.worktree, writing, project.store, made, incoming, project.progress
+        )
+    ignored += hide_from_git(project, beyond)
+    left_out = tuple(sorted({*left_out, *project.store.left_out}))
+    unplaced = tuple(Omission(path, made.unplaced[path]) for path in sorted(made.unplaced))
+    return name, done._replace(ignored=tuple(sorted(ignored)), left_out=left_out, unplaced=unplaced)
+
+
+def _back_up(project: Project, rows: Mapping[str, Row], made: Plan) -> tuple[str, list[Row]]:
+    """Keep what a plan is going to overwrite by force (see `engine.backup`)."""
     name = ""
     kept: list[Row] = []
     if made.conflicts:
@@ -159,16 +180,7 @@ def carry_out(
             author=project.author,
             group_of=readable_grouping(project, rows),
         )
-    _note_disk(project, rows, made, kept)
-    # Hide the files before they exist, so that git never sees them. A path beyond a link or a file
-    # that must go first can only be hidden afterwards.
-    beyond = {path for path in made.write if not made.remove.isdisjoint(parents(path))}
-    ignored = hide_from_git(project, made.write.keys() - beyond)
-    done = engine.apply(project.worktree, project.store, made, project.progress)
-    ignored += hide_from_git(project, beyond)
-    left_out = tuple(sorted({*left_out, *project.store.left_out}))
-    unplaced = tuple(Omission(path, made.unplaced[path]) for path in sorted(made.unplaced))
-    return name, done._replace(ignored=tuple(sorted(ignored)), left_out=left_out, unplaced=unplaced)
+    return name, kept
 
 
 def _check_space(project: Project, made: Plan) -> None:

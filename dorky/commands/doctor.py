@@ -11,6 +11,7 @@ import secrets
 import shlex
 import shutil
 import stat
+import sys
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -46,6 +47,7 @@ def examine(project: Project) -> Iterator[Check]:
     The checks ask the remote, and what is new in it is fetched.
     """
     yield from _owner(project)
+    yield from _package()
     yield from _made("settings", _settings, project)
     yield from _made("identity", _identity, project)
     yield from _made("state", _state, project)
@@ -118,7 +120,7 @@ def _unchecked(name: str, error: errors.ReadOnly) -> Check:
 
 
 def _failed(name: str, error: errors.DorkyError | OSError) -> Check:
-    if isinstance(error, OSError):
+    if not isinstance(error, errors.DorkyError):
         return Check(name=name, verdict="fail", about=redacted(str(error)))
     return Check(
         name=name, verdict="fail", about=error.message, remedy=Remedy(error.code, error=error)
@@ -152,6 +154,20 @@ def _owner(project: Project) -> Iterator[Check]:
                 f"{project.root} belongs to another user, whom safe.directory trusts",
                 Remedy("distrust"),
             )
+
+
+def _package() -> Iterator[Check]:
+    """Report a distribution called dorky, which is another project's, or ours from before."""
+    from importlib.metadata import PackageNotFoundError, distribution
+
+    with contextlib.suppress(PackageNotFoundError):
+        found = distribution("dorky")
+        yield _warn(
+            "package",
+            f"another package called dorky is installed ({found.version}, in "
+            f"{found.locate_file('')}): its files and those of dorky-client replace each other",
+            Remedy("other-package", (sys.executable,)),
+        )
 
 
 def _settings(project: Project) -> Check:

@@ -140,6 +140,12 @@ class Index:
             raise errors.CorruptDatabase(self._database.path, error) from None
         return rows
 
+    def present(self) -> list[str]:
+        """Return the paths of all files that are not deliberately off the disk, sorted."""
+        db = self._database.connection
+        found = db.execute("SELECT path FROM files WHERE absent = 0 ORDER BY path").fetchall()
+        return [path for (path,) in found]
+
     def proofs(self, *, modes: bool = True) -> dict[str, StatProof]:
         """Return, by path, the stat that proves that a file is as staged (see `Row.fresh`).
 

@@ -13,7 +13,7 @@ import os
 import stat as stat_module
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from dorky import errors, files
 from dorky.files import FileStamp, moment
@@ -31,6 +31,10 @@ from dorky.store.projection import View
 from dorky.worktree import staging
 from dorky.worktree.ingest import store_files
 from dorky.worktree.worktree import Prepared, Worktree, Writing, now
+
+if TYPE_CHECKING:
+    # Only a command that writes files needs it.
+    from dorky.worktree.incoming import Incoming
 
 _SMALL = 32 * KiB
 _TOLD = 64
@@ -462,29 +466,46 @@ class Done(NamedTuple):
         index.put(self.rows)
 
 
-def apply(worktree: Worktree, store: Store, made: Plan, progress: Progress) -> Done:
-    """Apply a plan to the disk. Every chunk must be in the local store.
+def apply(
+    worktree: Worktree,
+    writing: Writing,
+    store: Store,
+    made: Plan,
+    incoming: Incoming,
+    progress: Progress,
+) -> Done:
+    """Apply a plan to the disk. Every chunk must be in the local store, or have come in.
 
     All new files are written, whole and verified, before the first one in the worktree is touched.
+
+    Args:
+        worktree: The files on disk.
+        writing: Writes and deletes them.
+        store: Holds their contents.
+        made: The plan.
+        incoming: Has written those of the files whose chunks were not all in the store.
+        progress: Receives the progress.
     """
-    with worktree.writing() as writing:
-        prepared = dict(_prepare(writing, store, made, progress)) if made.write else {}
-        # A file may have been edited since it was inspected. All are checked before anything is
-        # touched, and each again right before it is replaced.
-        touched = made.judged.keys() & (made.write.keys() | made.remove)
-        for path, stat in worktree.stats(touched):
-            if moment(stat) != made.judged[path]:
-                raise errors.LocalChanges(path)
-        for path in sorted(made.remove, reverse=True):
-            writing.remove(path, judged=made.judged.get(path))
-        assert prepared.keys() == made.write.keys()
-        rows = []
-        for path in list(prepared):
-            # Only the row of each file is kept: there may be a hundred thousand.
-            each = prepared.pop(path)
-            stat, untouched = writing.install(each, path, judged=made.judged.get(path))
-            row = staging.row_of(path, made.write[path], store.vault)
-            rows.append(row.known(stat, 1 if untouched else 0))
+    prepared = dict(incoming.complete())
+    if made.write.keys() != prepared.keys():
+        left = {path: each for path, each in made.write.items() if path not in prepared}
+        prepared.update(_prepare(writing, store, left, progress))
+    # A file may have been edited since it was inspected. All are checked before anything is
+    # touched, and each again right before it is replaced.
+    touched = made.judged.keys() & (made.write.keys() | made.remove)
+    for path, stat in worktree.stats(touched):
+        if moment(stat) != made.judged[path]:
+            raise errors.LocalChanges(path)
+    for path in sorted(made.remove, reverse=True):
+        writing.remove(path, judged=made.judged.get(path))
+    assert prepared.keys() == made.write.keys()
+    rows = []
+    for path in list(prepared):
+        # Only the row of each file is kept: there may be a hundred thousand.
+        each = prepared.pop(path)
+        stat, untouched = writing.install(each, path, judged=made.judged.get(path))
+        row = staging.row_of(path, made.write[path], store.vault)
+        rows.append(row.known(stat, 1 if untouched else 0))
     # The stat of a file just written is trusted only from this later moment on.
     seen = now()
     rows = [row._replace(seen=seen) if row.seen else row for row in rows]
@@ -494,9 +515,8 @@ def apply(worktree: Worktree, store: Store, made: Plan, progress: Progress) -> D
 
 
 def _prepare(
-    writing: Writing, store: Store, made: Plan, progress: Progress
+    writing: Writing, store: Store, entries: Mapping[str, Placed], progress: Progress
 ) -> Iterator[tuple[str, Prepared]]:
-    entries = made.write
     places = store.locate(entry.content for _, entry in entries.values())
     for _, entry in entries.values():
         if entry.content not in places:

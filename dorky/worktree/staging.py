@@ -199,6 +199,11 @@ def told_apart(*names: str) -> list[str]:
 def check_names(paths: Iterable[str], rows: Iterable[str], *, portable: bool) -> None:
     """Refuse names that can't be kept, or can't coexist on every system.
 
+    Args:
+        paths: The paths that are added.
+        rows: The paths that are there. They are not refused, whatever they are.
+        portable: Whether Windows must be able to create the names, too.
+
     Raises:
         UnstorablePath: A name is not UTF-8, or Windows can't create it.
         NameClash: Two names differ only in case.
@@ -219,17 +224,19 @@ def check_names(paths: Iterable[str], rows: Iterable[str], *, portable: bool) ->
             if reason:
                 raise errors.UnstorablePath(path, reason)
             fine.add(part)
-    spelling: dict[str, str] = {}
+    spellings: dict[str, list[str]] = {}
     above: set[str] = set()
     for path in (*rows, *new):
         directory = path.rpartition("/")[0]
         prefixes = [path] if directory in above else [*parents(path), path]
         above.add(directory)
         for prefix in prefixes:
-            other = spelling.setdefault(prefix.casefold(), prefix)
             # A merge can bring two such names, which must not stop others from being staged.
-            if other != prefix and path in new:
-                raise errors.NameClash(other, prefix)
+            others = spellings.setdefault(prefix.casefold(), [])
+            if prefix not in others:
+                if others and path in new:
+                    raise errors.NameClash(others[0], prefix)
+                others.append(prefix)
 
 
 def omit_names(chosen: Selection, rows: Iterable[str], *, portable: bool) -> None:
@@ -429,6 +436,11 @@ def staged(store: Store, index: Index, rows: Mapping[str, Row] | None = None) ->
     else:
         rows = index.rows() if rows is None else rows
         kept = committed(store, index, rows)
+    return differences(kept, rows)
+
+
+def differences(kept: Mapping[str, Placed], rows: Mapping[str, Row]) -> list[Change]:
+    """Return how rows differ from committed files."""
     changes = [Change(path, "deleted") for path in kept.keys() - rows.keys()]
     for path, row in rows.items():
         placed = kept.get(path)
@@ -521,7 +533,7 @@ def write_entries(
         entries = sorted(held[directory], key=lambda entry: entry.name.encode())
         for before, entry in pairwise(entries):
             if before.name == entry.name:  # readers refuse such a tree
-                raise errors.Conflict(f"{directory or '.'} holds two of {entry.name}")
+                raise errors.ConflictError(f"{directory or '.'} holds two of {entry.name}")
         tree = directories.write(writer, entries, group)
         if directory:
             parent, _, name = directory.rpartition("/")

@@ -499,14 +499,62 @@ class Writing:
             DiskFull: The disk has no space.
         """
         target = self._worktree.at(path)
+        name = self._new_name(target)
+        mode &= ~self._umask
+        made = files.write_new(name, mode, blocks, about=target, within=self._scratch)
+        return Prepared(name, _staying(made))
+
+    def _new_name(self, target: str) -> str:
+        """Return a name for a new file in the scratch directory, which is held open."""
         with self._lock, files.disk_errors(target):
             if self._scratch < 0:
                 flags = _DIRECTORY | os.O_NOFOLLOW
                 self._scratch = os.open(self._worktree.scratch(), flags)
-        name = f"{self._token}-{next(self._numbers)}"
-        mode &= ~self._umask
-        made = files.write_new(name, mode, blocks, about=target, within=self._scratch)
-        return Prepared(name, _staying(made))
+        return f"{self._token}-{next(self._numbers)}"
+
+    def begin(self, path: str) -> str:
+        """Begin a file that is written in any order; return its name for `write_at`.
+
+        It is private until it is complete.
+
+        Raises:
+            UnsafePath: The path leads out of the worktree.
+        """
+        target = self._worktree.at(path)
+        name = self._new_name(target)
+        with files.disk_errors(target):
+            os.close(self._scratch_file(name, os.O_CREAT | os.O_EXCL))
+        return name
+
+    def write_at(self, path: str, name: str, data: bytes | memoryview, offset: int) -> None:
+        """Write bytes at an offset of a file that was begun. Safe to call from several threads.
+
+        Raises:
+            DiskFull: The disk has no space.
+        """
+        with files.disk_errors(self._worktree.at(path)):
+            # Opened for each write, because a pull may write more files than it may hold open.
+            fd = self._scratch_file(name)
+            try:
+                done = os.pwrite(fd, data, offset)
+                while done < len(data):
+                    done += os.pwrite(fd, memoryview(data)[done:], offset + done)
+            finally:
+                os.close(fd)
+
+    def complete(self, path: str, name: str, mode: int) -> Prepared:
+        """Give a file that was begun, and written whole, its mode; `install` may take it then."""
+        with files.disk_errors(self._worktree.at(path)):
+            fd = self._scratch_file(name)
+            try:
+                files.set_mode(fd, mode & 0o777 & ~self._umask)
+                return Prepared(name, _staying(os.fstat(fd)))
+            finally:
+                os.close(fd)
+
+    def _scratch_file(self, name: str, flags: int = 0) -> int:
+        flags |= os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+        return os.open(name, flags, 0o600, dir_fd=self._scratch)
 
     def install(
         self, prepared: Prepared, path: str, *, judged: FileStamp | None = None

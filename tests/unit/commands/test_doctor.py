@@ -57,6 +57,20 @@ def test_all_is_well(ana: Machine) -> None:
     assert "2 keys open" in ana("doctor").out
 
 
+def test_another_package_called_dorky(
+    ana: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    metadata = tmp_path / "site" / "dorky-2.4.dist-info"
+    metadata.mkdir(parents=True)
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: dorky\nVersion: 2.4\n")
+    (metadata / "RECORD").write_text("dorky/__init__.py,,\n")
+    monkeypatch.syspath_prepend(str(metadata.parent))
+    found = checks(ana)["package"]
+    assert found["verdict"] == "warn"
+    assert f"called dorky is installed (2.4, in {metadata.parent})" in found["about"]
+    assert found["remedy"].endswith(" -m pip uninstall dorky, then install dorky-client again")
+
+
 def test_a_single_key(ana: Machine) -> None:
     ana("team", "remove", "recovery")
     found = checks(ana)["recovery"]

@@ -232,7 +232,7 @@ def test_names_that_can_not_be_kept(repo: Repository, name: str | bytes, reason:
         write("beside")
         (left,) = repo.stage(["."]).omitted
         assert reason in left.why
-        assert staged(repo) == added("beside")
+        assert staged(repo) == added("beside", "fine")
 
 
 def test_names_that_windows_lacks_may_be_allowed(repo: Repository) -> None:
