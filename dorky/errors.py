@@ -121,6 +121,13 @@ class UnstorablePath(UsageError):
     """
 
 
+class SpecialFile(UnstorablePath):
+    """{0} can't be stored: it is {1}.
+
+    A socket, device or pipe that is found in a directory is left out.
+    """
+
+
 class BadURL(UsageError):
     """{0} is not a remote URL: {1}."""
 
@@ -1156,5 +1163,20 @@ class DiskFull(Unavailable):
     """No space left on the disk of {0}."""
 
 
+class NoRoom(DiskFull):
+    """The disk of {0} has {1} free, and {2} are needed.
+
+    That is for all files that a command is going to write and fetch: it has not begun.
+    """
+
+
 class DiskError(Unavailable):
     """{0}: {1}."""
+
+
+class ReadOnly(DiskError):
+    """{0} can't be written: it is read-only here.
+
+    Commands that only read work on a read-only mount, and in a checkout that you may not write to.
+    They read a copy of the local database in memory.
+    """

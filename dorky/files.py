@@ -64,6 +64,8 @@ def disk_errors(path: str | Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
             raise errors.DiskFull(path) from error
+        if error.errno == errno.EROFS:
+            raise errors.ReadOnly(path) from error
         if error.errno in {errno.EACCES, errno.EPERM}:
             raise errors.UnreadableFile(path, error.strerror) from error
         raise errors.DiskError(path, error.strerror or error) from error
@@ -105,6 +107,12 @@ def stamp_at(path: str | Path) -> FileStamp | None:
         return moment(os.lstat(path))
     except OSError:
         return None
+
+
+def free(directory: Path) -> float:
+    """Return how many bytes a disk has left for this user; infinite if it does not tell."""
+    found = os.statvfs(directory)
+    return found.f_bavail * found.f_frsize if found.f_blocks else float("inf")
 
 
 _UMASK = threading.Lock()
@@ -569,12 +577,16 @@ def locked(path: Path, *, timeout: float = 10.0, required: bool = True) -> Itera
 
     Raises:
         Locked: Another process still holds it after ``timeout``.
+        ReadOnly: The file can't be written to.
         DiskError: The file system has no locks.
     """
     with disk_errors(path):
         # The file is emptied below, so it must not be another file through a link of either kind.
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        fd = os.open(path, flags, 0o600)
+        try:
+            fd = os.open(path, flags, 0o600)
+        except PermissionError as error:
+            raise errors.ReadOnly(path) from error
     try:
         found = os.fstat(fd)
         if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:

@@ -50,6 +50,9 @@ if TYPE_CHECKING:
     from dorky.remote.root import Remote
     from dorky.store.spare import Record, Slot
 
+RESERVE = "reserve"
+"""The file that is deleted to make room for a garbage collection on a full disk."""
+_RESERVED = 256 << 10
 FIRST = "first-root"
 """The file of the repository's first root. While there is no remote, only this file and the
 database have the keys."""
@@ -365,6 +368,22 @@ class Project:
         with files.disk_errors(self.state):
             (self.state / SCRATCH).mkdir(mode=0o700, exist_ok=True)
         self._make_database()
+        self.reserve()
+
+    def reserve(self) -> None:
+        """Keep some disk space for a garbage collection on a full disk."""
+        path = self.state / RESERVE
+        if not path.exists():
+            with contextlib.suppress(errors.DorkyError):
+                # Random, because zeros take no space on some file systems.
+                files.write_new(path, stat.S_IFREG | 0o600, [os.urandom(_RESERVED)], about=path)
+
+    def make_room(self) -> None:
+        """Give up the reserve if the disk is full."""
+        if self.is_set_up and self.database.is_full:
+            self.close()
+            with files.disk_errors(self.state):
+                (self.state / RESERVE).unlink(missing_ok=True)
 
     def _make_database(self) -> None:
         path = self.state / DATABASE
@@ -494,6 +513,14 @@ class Project:
                     raise
                 finally:
                     self._holds_lock = False
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[None]:
+        """Lock the project (see `locking`), unless it can't be written to at all."""
+        with contextlib.ExitStack() as stack:
+            with contextlib.suppress(errors.ReadOnly, errors.DiskFull):
+                stack.enter_context(self.locking())
+            yield
 
     def _clear_scratch(self) -> None:
         """Delete what a command that was killed, or has failed, left in the scratch directory."""

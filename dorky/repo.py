@@ -426,7 +426,8 @@ class Repository(Project):
             ManyFiles: In a git repository, the first stage takes more than 500 files that were not
                 named.
             GitTracked: git tracks a named file.
-            UnstorablePath: A name, or a kind of file, can't be kept.
+            UnstorablePath: A named file, by its name or kind, can't be kept. Such files in a
+                directory are left out, as are unreadable ones, and the result lists them.
             NameClash: Names differ only in case.
             WouldOpen: A file would open what a group has closed to those who could read the file
                 now.

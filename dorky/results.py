@@ -24,16 +24,18 @@ class Change(msgspec.Struct, frozen=True, order=True):
     what: Literal["added", "modified", "deleted"]
 
 
-class Unplaced(msgspec.Struct, frozen=True):
-    """A file that the file system can't show; it stays in the repository.
+class Omission(msgspec.Struct, frozen=True, order=True):
+    """A file that a command has left as it is, while it did the rest.
 
     Attributes:
         path: The file.
         why: The reason.
+        code: The code of the error that it would be by itself; empty if it would be none.
     """
 
     path: str
     why: str
+    code: str = ""
 
 
 class Failure(Result, frozen=True, kw_only=True):
@@ -103,6 +105,7 @@ class Staged(Result, frozen=True, kw_only=True):
             `.dorkyrc`, or are git repositories.
         backup: The ref that keeps deleted content that was stored nowhere else; empty if none.
         purged: New files that were once purged from all history.
+        omitted: Files found in directories that can't be staged.
     """
 
     changes: tuple[Change, ...] = ()
@@ -111,6 +114,7 @@ class Staged(Result, frozen=True, kw_only=True):
     nested: tuple[str, ...] = ()
     backup: str = ""
     purged: tuple[str, ...] = ()
+    omitted: tuple[Omission, ...] = ()
 
 
 class LogEntry(Result, frozen=True, kw_only=True):
@@ -258,6 +262,7 @@ class Status(Result, frozen=True, kw_only=True):
             committed by somebody who is not in it.
         moved: The URL that the remote had before `.dorkyrc` was changed other than by a command of
             this clone; empty if it was not.
+        unreadable: Tracked files that can't be compared.
     """
 
     branch: str
@@ -277,6 +282,7 @@ class Status(Result, frozen=True, kw_only=True):
     conflicts: tuple[Unmerged, ...] = ()
     masked: tuple[Masked, ...] = ()
     moved: str = ""
+    unreadable: tuple[Omission, ...] = ()
     partial: tuple[str, ...] = ()
     sparse: int = 0
     untracked: tuple[str, ...] = ()
@@ -287,7 +293,7 @@ class Status(Result, frozen=True, kw_only=True):
     @property
     def clean(self) -> bool:
         """Return whether the files, the index and ``head`` agree."""
-        return not (self.staged or self.unstaged or self.merging)
+        return not (self.staged or self.unstaged or self.merging or self.unreadable)
 
 
 class PreCommit(Result, frozen=True, kw_only=True):
@@ -429,8 +435,8 @@ class PullResult(Result, frozen=True, kw_only=True):
     masked: tuple[Masked, ...] = ()
     dropped: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
+    unplaced: tuple[Omission, ...] = ()
     missing: tuple[str, ...] = ()
-    unplaced: tuple[Unplaced, ...] = ()
     moved: str = ""
     fingerprint: str = ""
     unencrypted: bool = False
@@ -579,7 +585,7 @@ class CheckedOut(Result, frozen=True, kw_only=True):
     backup: str = ""
     ignored: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
-    unplaced: tuple[Unplaced, ...] = ()
+    unplaced: tuple[Omission, ...] = ()
 
 
 class DestroyPlan(Result, frozen=True, kw_only=True):

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from dorky.config import Choice
     from dorky.project import Project
-    from dorky.results import Change, FetchResult, PullResult, Unplaced
+    from dorky.results import Change, FetchResult, Omission, PullResult
 
 T = TypeVar("T")
 
@@ -218,7 +218,7 @@ def left_out(names: Sequence[str]) -> None:
             note(f"  … and {len(names) - _LIST:,} more")
 
 
-def unplaced(found: Sequence[Unplaced]) -> None:
+def unplaced(found: Sequence[Omission]) -> None:
     """Tell which files of a commit this file system can't show."""
     if found:
         note("Not on this disk; they stay in the repository, and no commit deletes them:")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, List  # noqa: UP035
@@ -15,6 +16,7 @@ from dorky.cli.inspect import file_meant
 from dorky.cli.output import (
     agree,
     changes,
+    escaped,
     from_here,
     left_out,
     listing,
@@ -32,7 +34,7 @@ from dorky.cli.output import (
 from dorky.cli.paths import repository_paths
 from dorky.cli.undo import apart, conflicts, kept, masked
 from dorky.paths import shown
-from dorky.results import PreCommit, Staged, Status
+from dorky.results import Omission, PreCommit, Staged, Status
 
 # Text, because a pathlib path turns an empty word (an unset variable) into the current directory.
 Paths = Annotated[List[str], typer.Argument(help="Files, directories, or quoted patterns.")]  # noqa: UP006
@@ -74,6 +76,7 @@ def stage(
         passed_over = () if done.changes or json else inspect.status(repo).conflicts
     if json:
         show_json(done)
+        _exit_for(done.omitted)
         return
     if not done.changes:
         say("Nothing new to stage.")
@@ -90,6 +93,37 @@ def stage(
         here = from_here()
         shown_here = shown([here(path) for path in done.nested])
         note(f"Left out what belongs to other projects: {shown_here} (cd there, then dorky stage)")
+    _omitted(done.omitted)
+    _exit_for(done.omitted)
+
+
+_OMITTED = {
+    "unstorable-path": "rename it, or: dorky config set portable_names false",
+    "unreadable-file": "chmod u+r FILE, or name it in .dorkyignore",
+    "file-changed": "stop the program that writes it, then run the command again",
+    "disk-error": "run the command again when nothing else uses it",
+}
+"""What to do about files that were left out, by the code of the reason."""
+
+
+def _omitted(found: Sequence[Omission]) -> None:
+    """Tell which files in directories were not staged, and what to do about them."""
+    if found:
+        note("Not staged:")
+    here = from_here()
+    for item in found:
+        note(f"  {here(item.path)}: {escaped(item.why)}")
+    for code in _OMITTED.keys() & {item.code for item in found}:
+        note(f"hint: {_OMITTED[code]}")
+
+
+def _exit_for(found: Sequence[Omission]) -> None:
+    """Exit with 1 if a file was left out that somebody may miss.
+
+    Pipes, sockets and devices have no content, and a file may be deleted at any time.
+    """
+    if {item.code for item in found} - {"special-file", "path-not-found"}:
+        raise typer.Exit(1)
 
 
 def unstage(paths: Paths, json: Json = False) -> None:
@@ -215,6 +249,8 @@ def _short(found: Status) -> None:
         left = style(staged.get(path, " "), fg="green")
         right = style(unstaged.get(path, " "), fg="red")
         say(f"{left}{right} {here(path)}")
+    for item in found.unreadable:
+        say(f"{style(' !', fg='red')} {here(item.path)}")
     for path in sorted({*found.secrets, *found.untracked}):
         say(f"{style('??', fg='red')} {here(path)}")
     for path in (*found.tracked_by_git, *found.not_ignored):
@@ -236,6 +272,7 @@ def _long(found: Status) -> None:
     if found.unstaged:
         say("Changed, not staged (dorky stage FILE):")
         changes(found.unstaged)
+    _unreadable(found.unreadable)
     _not_pulled(found)
     if found.secrets:
         say("Look like secrets, but are not kept (dorky stage FILE):")
@@ -278,6 +315,14 @@ def _untracked(found: Status) -> None:
         listing(found.not_ignored, lambda path: f"{style('!', fg='red')} {here(path)}")
     if found.nested:
         say(f"Other projects, not looked into: {shown([here(path) for path in found.nested])}")
+
+
+def _unreadable(found: Sequence[Omission]) -> None:
+    if found:
+        say("Can't be compared, because they can't be read:")
+        here = from_here()
+        mark = style("!", fg="red")
+        listing(found, lambda item: f"{mark} {here(item.path)}: {escaped(item.why)}")
 
 
 def _merging(found: Status) -> None:

@@ -11,15 +11,15 @@ import contextlib
 import stat as stat_module
 from collections.abc import Collection, Iterable, Mapping
 
-from dorky import errors, git
+from dorky import errors, files, git
 from dorky.commands.inspect import fetch_missing, told
 from dorky.format.model import ALL, ObjectId
 from dorky.keys import placement
 from dorky.keys.roster import GroupOf
 from dorky.merge import pending
 from dorky.paths import parents, shown
-from dorky.project import Project
-from dorky.results import Change, CheckedOut, Unplaced
+from dorky.project import ORIGIN, Project
+from dorky.results import Change, CheckedOut, Omission
 from dorky.store import history, oplog, projection
 from dorky.store.history import MAIN
 from dorky.store.index import Row
@@ -27,7 +27,6 @@ from dorky.store.projection import View
 from dorky.worktree import checkout as engine
 from dorky.worktree import staging
 from dorky.worktree.checkout import Done, Plan, Wanted
-from dorky.worktree.incoming import Incoming
 from dorky.worktree.ingest import store_files
 
 
@@ -158,6 +157,9 @@ def carry_out(
     left_out = leave_out(project, made)
     if made.conflicts and not force:
         raise errors.LocalChanges(shown(sorted(made.conflicts)))
+    _check_space(project, made)
+    from dorky.worktree.incoming import Incoming
+
     with project.worktree.writing() as writing:
         incoming = Incoming(writing, project.store)
         incoming.expect(made.write)
@@ -174,7 +176,7 @@ def carry_out(
         )
     ignored += hide_from_git(project, beyond)
     left_out = tuple(sorted({*left_out, *project.store.left_out}))
-    unplaced = tuple(Unplaced(path, made.unplaced[path]) for path in sorted(made.unplaced))
+    unplaced = tuple(Omission(path, made.unplaced[path]) for path in sorted(made.unplaced))
     return name, done._replace(ignored=tuple(sorted(ignored)), left_out=left_out, unplaced=unplaced)
 
 
@@ -192,6 +194,25 @@ def _back_up(project: Project, rows: Mapping[str, Row], made: Plan) -> tuple[str
             group_of=readable_grouping(project, rows),
         )
     return name, kept
+
+
+def _check_space(project: Project, made: Plan) -> None:
+    """Refuse a plan for which the disk has no room; every file is written before one is replaced.
+
+    Raises:
+        NoRoom: The disk has less left than must be fetched and written.
+    """
+    entries = [placed.entry for placed in made.write.values()]
+    size = sum(entry.size for entry in entries)
+    if not size:
+        return
+    missing = project.store.missing(engine.needed(project.store, entries))
+    if missing:
+        places = project.store.locate(missing, remote=ORIGIN)
+        size += sum(place.length for place in places.values())
+    free = files.free(project.root)
+    if size > free:
+        raise errors.NoRoom(project.root, f"{int(free):,} bytes", f"{size:,}")
 
 
 def leave_out(project: Project, made: Plan) -> tuple[str, ...]:

@@ -51,7 +51,7 @@ def commit(
         if merging and merging.conflicts:
             check_no_merge(project)
         rows = project.index.rows()
-        chosen = _tracked(project, rows) if all else staging.Selection({}, set(), set(), set(), [])
+        chosen = _tracked(project, rows) if all else staging.selection({}, set(), set())
         if not allow_deletions:
             # What a merge deletes, the other side has committed.
             staged = () if merging else staging.staged(project.store, project.index)
@@ -135,7 +135,7 @@ def _tracked(project: Project, rows: Mapping[str, Row]) -> staging.Selection:
         from dorky.commands import sparse
 
         gone -= sparse.left_out(project, gone)
-    return staging.Selection(present, set(), gone, set(), [])
+    return staging.selection(present, set(present), gone)
 
 
 def _check_deletions(

@@ -23,12 +23,13 @@ from dorky.merge import pending
 from dorky.paths import LOOKED_AT, OFTEN_PUBLIC, is_below, looks_secret
 from dorky.paths import is_public as shows_public
 from dorky.project import ORIGIN, Project
-from dorky.results import Change, Diff, FileDiff, FileEntry, LogEntry, Masked, Status
+from dorky.results import Change, Diff, FileDiff, FileEntry, LogEntry, Masked, Omission, Status
 from dorky.store import history, projection
 from dorky.store.history import HEAD, MAIN, Difference, Placed
 from dorky.store.index import Row, Sight, mode_of
 from dorky.store.projection import View
 from dorky.worktree import staging
+from dorky.worktree.worktree import Omit
 
 if TYPE_CHECKING:
     from dorky.keys.teamlog import Team
@@ -67,7 +68,8 @@ def status(project: Project) -> Status:
     seen = project.worktree.survey(project.ignore, proofs, looks_secret, whole)
     merging = pending.load(project.database)
     unmerged = {conflict.path for conflict in merging.conflicts} if merging else set()
-    unstaged, absent, sparse = _unstaged(project, seen.unproven, unmerged)
+    unreadable = dict(seen.unreadable)
+    unstaged, absent, sparse = _unstaged(project, seen.unproven, unmerged, unreadable.__setitem__)
     remote = ORIGIN if ORIGIN in project.config.remotes() else ""
     moved = project.moved_from() if remote else ""
     fetched = not moved and project.database.root(ORIGIN) is not None
@@ -97,6 +99,15 @@ def status(project: Project) -> Status:
         conflicts=merging.conflicts if merging else (),
         moved=moved,
         partial=tuple(partial(project)),
+        unreadable=omissions(unreadable),
+    )
+
+
+def omissions(found: Mapping[str, errors.DorkyError]) -> tuple[Omission, ...]:
+    """Return paths that a command has left out, with the reasons in their errors."""
+    return tuple(
+        Omission(path, str(error.args[-1]) if len(error.args) > 1 else error.message, error.code)
+        for path, error in sorted(found.items())
     )
 
 
@@ -131,7 +142,10 @@ def _staged(project: Project, unmerged: Collection[str]) -> tuple[Change, ...]:
 
 
 def _unstaged(
-    project: Project, unproven: Mapping[str, os.stat_result | None], unmerged: Collection[str]
+    project: Project,
+    unproven: Mapping[str, os.stat_result | None],
+    unmerged: Collection[str],
+    omit: Omit,
 ) -> tuple[tuple[Change, ...], int, int]:
     """Return the changes that are not staged, how many staged files are not on disk yet.
 
@@ -139,7 +153,7 @@ def _unstaged(
     """
     rows = project.index.rows(unproven) if unproven else {}
     sparse = _mark_sparse(project, rows, unproven)
-    changes = staging.unstaged(project.worktree, project.store, project.index, rows, unproven)
+    changes = staging.unstaged(project.worktree, project.store, project.index, rows, unproven, omit)
     return (
         tuple(change for change in changes if change.path not in unmerged),
         sum(row.absent for row in rows.values()),
@@ -351,7 +365,7 @@ def masked_entries(project: Project, commit: ObjectId | None) -> tuple[Masked, .
             found = Masked(path=entry.path, tree=tree, owners=tuple(owners), above=entry.above)
             noted[1].append(found)
         # This only fills a cache, so it can wait while another command is writing.
-        with contextlib.suppress(errors.Locked):
+        with contextlib.suppress(errors.Locked, errors.ReadOnly, errors.DiskFull):
             project.database.set(_MASKED, msgspec.json.encode(noted))
     return tuple(noted[1])
 

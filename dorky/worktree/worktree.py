@@ -35,6 +35,10 @@ _NO_DIRECTORY = {errno.ENOTDIR, errno.ELOOP, errno.EMLINK}
 _NOT_THERE = {errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG}
 
 
+Omit = Callable[[str, errors.DorkyError], None]
+"""Receives a path that is left as it is, and why."""
+
+
 class Found(NamedTuple):
     """A file that a walk has found: its repository path and its own stat, links unfollowed."""
 
@@ -57,11 +61,13 @@ class Survey(NamedTuple):
         unproven: Tracked files whose stat proves nothing, with it; None if the file is missing.
         others: Wanted files that are neither tracked nor ignored.
         nested: The directories of other projects and git repositories, which are passed over.
+        unreadable: Tracked files that can't be inspected, and why.
     """
 
     unproven: dict[str, os.stat_result | None]
     others: list[str]
     nested: list[str]
+    unreadable: dict[str, errors.DorkyError]
 
 
 class Prepared(NamedTuple):
@@ -280,7 +286,11 @@ class Worktree:
     # --- walking ---------------------------------------------------------------------------
 
     def walk(
-        self, ignore: Ignore, start: str = "", nested: list[str] | None = None
+        self,
+        ignore: Ignore,
+        start: str = "",
+        nested: list[str] | None = None,
+        omit: Omit | None = None,
     ) -> Iterator[Found]:
         """Yield every file and link below ``start`` that is not ignored, in no particular order.
 
@@ -290,13 +300,17 @@ class Worktree:
             ignore: The rules of the worktree's root.
             start: A directory in the repository.
             nested: Receives the directories of other projects and git repositories.
+            omit: Receives directories and files that can't be looked at; without it, they raise.
 
         Raises:
             UnreadableFile: A directory can't be listed.
         """
 
         def refuse(path: str, error: OSError) -> None:
-            raise errors.UnreadableFile(path or self.root, error.strerror) from error
+            refused = errors.UnreadableFile(path or self.root, error.strerror)
+            if omit is None or not path:
+                raise refused from error
+            omit(path, refused)
 
         for part in start.split("/") if start else []:
             ignore = ignore.enter(part)
@@ -319,6 +333,7 @@ class Worktree:
                     continue  # deleted after it was listed
                 except OSError as error:
                     refuse(path, error)
+                    continue
                 yield Found(path, stat)
 
     def survey(
@@ -337,9 +352,6 @@ class Worktree:
             proofs: By each tracked path, the stat that proves that the file is as staged.
             wanted: Returns which names of other files matter; only those are inspected further.
             whole: Directories in which all other files matter.
-
-        Raises:
-            UnreadableFile: A tracked file can't be inspected.
         """
         disk = self.disk()
         proving = _proving_without_mode if disk.no_modes else _proving
@@ -370,11 +382,28 @@ class Worktree:
                 except OSError:
                     if proof:
                         left[path] = proof
-        unproven.update(self.stats(left))
+        found, unreadable = self._inspected(left)
+        unproven.update(found)
         if disk.folds:
             keys = {disk.key(path) for path in proofs}
             others = [path for path in others if disk.key(path) not in keys]
-        return Survey(unproven, others, nested)
+        return Survey(unproven, others, nested, unreadable)
+
+    def _inspected(
+        self, paths: Iterable[str]
+    ) -> tuple[dict[str, os.stat_result | None], dict[str, errors.DorkyError]]:
+        """Return what `stats` finds, and why some paths can't be inspected."""
+        found: dict[str, os.stat_result | None] = {}
+        try:
+            return dict(self.stats(paths)), {}
+        except errors.UnreadableFile:
+            unreadable: dict[str, errors.DorkyError] = {}
+        for path in paths:
+            try:
+                found[path] = self.stat(path)
+            except errors.UnreadableFile as error:
+                unreadable[path] = error
+        return found, unreadable
 
     def _listed(
         self,
@@ -565,7 +594,7 @@ class Writing:
         with files.disk_errors(self._worktree.at(path)):
             fd = self._scratch_file(name)
             try:
-                os.fchmod(fd, mode & 0o777 & ~self._umask)
+                files.set_mode(fd, mode & 0o777 & ~self._umask)
                 return Prepared(name, _staying(os.fstat(fd)))
             finally:
                 os.close(fd)
