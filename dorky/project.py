@@ -52,6 +52,8 @@ if TYPE_CHECKING:
 FIRST = "first-root"
 """The file of the repository's first root. While there is no remote, only this file and the
 database have the keys."""
+MANY_PACKS = 500
+"""So many packs deserve a hint that a collection joins them."""
 ORIGIN = "origin"
 _UMASKS = "umasks"
 """The single value with the umasks, in octal, under which files were written."""
@@ -256,6 +258,14 @@ class Project:
         found = self._own_state()
         packs = found / "packs" if found else None
         return packs is not None and packs.is_dir() and any(packs.iterdir())
+
+    @property
+    def scattered(self) -> int:
+        """Return the number of packs if there are so many that they should be joined; else 0."""
+        found = self._own_state()
+        packs = found / "packs" if found else None
+        count = len(list(packs.iterdir())) if packs and packs.is_dir() else 0
+        return count if count >= MANY_PACKS else 0
 
     def nothing_known(self) -> errors.DorkyError:
         """Return the error to raise if there is no database."""

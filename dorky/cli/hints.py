@@ -257,6 +257,7 @@ REMEDIES = {
     "status": "dorky status",
     "stage": "dorky stage {0}",
     "touch": "if {0!s} is as it was: touch {0}, then dorky stage {0}",
+    "gc": "dorky gc",
     "other-package": "{0} -m pip uninstall dorky, then install dorky-client again",
     "distrust": "if that is not meant: dorky config unset safe.directory",
     "end-merge": "dorky status, then dorky merge --continue or dorky merge --abort",

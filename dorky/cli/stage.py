@@ -269,12 +269,15 @@ def commit(
     with opened() as repo:
         done = commit.commit(repo, words[0] if words else message, all=all_)
         left = commit.left_by_merge(repo, done)
+        packs = repo.scattered
     if json:
         show_json(done)
         return
     say(f"[{style(done.id[:10], fg='yellow')}] {title(done.message)}")
     changes(done.changes)
     apart(left)
+    if packs:
+        note(f"{packs:,} packs in .dorky: dorky gc joins the small ones")
 
 
 def restore(
