@@ -23,6 +23,7 @@ else:
     import tomli as tomllib
 
 RC = ".dorkyrc"
+_SSH_NAMES = ("id_ed25519", "id_rsa", "id_ecdsa", "id_ed25519_sk", "id_ecdsa_sk")
 VERSION = 2
 """The newest layout of `.dorkyrc` that this version of dorky reads."""
 
@@ -617,9 +618,12 @@ class Config:
 
     @property
     def ssh_keys(self) -> list[Path]:
-        """Return the user's existing SSH keys with the names that ssh looks for."""
+        """Return the user's existing SSH keys with the names that ssh looks for.
+
+        Of those that dorky can't use, some are of types that age does not know.
+        """
         directory = self.home.parent / ".ssh"
-        candidates = [directory / name for name in ("id_ed25519", "id_rsa")]
+        candidates = [directory / name for name in _SSH_NAMES]
         return [path for path in candidates if path.is_file()]
 
     @property

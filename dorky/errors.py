@@ -748,6 +748,18 @@ class IdentityExposed(AccessError):
     """{0} can be read by other users (mode {1})."""
 
 
+class IdentityLost(AccessError):
+    """Your key is not in {0} any more; its public half is in {1}.
+
+    dorky made the key there, and puts no other into its place: it may open what no other key does.
+    A backup, or the repository's recovery key, opens everything again.
+    """
+
+
+class IdentityUnfit(AccessError):
+    """None of your usable keys opens this repository: {0}."""
+
+
 class UnusableIdentity(AccessError):
     """{0} holds an SSH key that can't be used: {1}."""
 

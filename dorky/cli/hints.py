@@ -167,6 +167,10 @@ TEXTS: Mapping[type[DorkyError], str] = {
     errors.IdentityMalformed: (
         "it is a line AGE-SECRET-KEY-1…, without quotes, or an SSH private key"
     ),
+    errors.IdentityLost: (
+        "bring {0} back from a backup, or use the recovery key: export DORKY_IDENTITY=…; "
+        "if neither exists: rm {1}, then dorky team join"
+    ),
     errors.IdentityExposed: "chmod 600 {0}",
     errors.UnusableIdentity: "use an SSH key of the type ed25519, or an age identity",
     errors.WrongPassphrase: (
@@ -425,7 +429,22 @@ def _shut_out(error: DorkyError) -> str | None:
     join = f"{command}, then tell {whom} the fingerprint that it prints"
     if locked := facts.get("locked"):
         return f"if the key in {locked} should: set DORKY_SSH_PASSPHRASE; else {join}"
+    if "seen" in facts:
+        return (
+            "bring your key back from a backup, or use the recovery key: "
+            f"export DORKY_IDENTITY=…; else {join}"
+        )
     return join
+
+
+def _unfit(error: DorkyError) -> str | None:
+    """Return how to make a key usable; joining with another one comes second."""
+    cause = error.facts.get("cause")
+    first = hint(cause) if isinstance(cause, DorkyError) else None
+    if isinstance(cause, errors.UnreadableFile):
+        first = f"chmod 600 {quoted(cause.args[0])}"
+    join = _shut_out(error)
+    return f"{first}; for another key: {join}" if first and join else first or join
 
 
 def _other_repository(error: DorkyError) -> str | None:
@@ -499,6 +518,7 @@ _CHOICES: Mapping[type[Any], Callable[[DorkyError], str | None]] = {
     errors.IdentityMissing: _shut_out,
     errors.NoKey: _shut_out,
     errors.UnusableIdentity: _unusable,
+    errors.IdentityUnfit: _unfit,
     errors.MissingObject: _by(
         "why",
         {
