@@ -338,7 +338,7 @@ def write(path: Path, key: str, value: Plain | None) -> bool:
         data = tomlkit.dumps(document).encode()
     except UnicodeEncodeError:
         raise errors.UsageError(f"{key} is not UTF-8: {value!a}") from None
-    with files.disk_errors(path):
+    with files.disk_errors(path, writing=True):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         mode = path.stat().st_mode & 0o777 if path.exists() else 0o644 & ~files.umask()
     files.write_atomic(path, data, mode=mode)

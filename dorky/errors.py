@@ -817,6 +817,10 @@ class UnreadableFile(AccessError):
     """{0} can't be read: {1}."""
 
 
+class UnwritableFile(UnreadableFile):
+    """{0} can't be written: {1}."""
+
+
 # --- 7: integrity ---------------------------------------------------------------------------
 
 

@@ -487,11 +487,19 @@ _CHOICES: Mapping[type[Any], Callable[[DorkyError], str | None]] = {
             "certificates": "see AWS_CA_BUNDLE",
             "own": "rm {0}",
             "conflict": (
-                "git has left a conflict: of repository.team keep the side with the higher number"
+                "resolve git's conflict in it (of repository.team, take the side with the higher "
+                f"number), then: git add {RC}"
             ),
         },
     ),
     errors.DubiousOwnership: _dubious,
+    errors.CommandUnusable: _by(
+        "needs",
+        {
+            "room": "dorky run --only NAME gives it fewer variables",
+            "editor": 'EDITOR="…" dorky edit PATH',
+        },
+    ),
     errors.PathNotTracked: _untracked,
     errors.NoSuchVariable: _fact("near", "did you mean {0!s}?"),
     errors.UnknownRevision: _fact("root", "{0!s} has no parent"),

@@ -424,10 +424,15 @@ def remote_set_url(
 ) -> None:
     """Point a remote elsewhere.
 
+    The endpoint, profile and other options of the old place are taken out of .dorkyrc.
+
     \b
     $ dorky remote set-url origin s3://acme-vault-eu/payments
     """
     from dorky.commands import setup
 
     with opened() as repo:
-        setup.set_remote_url(repo, name, url)
+        gone = setup.set_remote_url(repo, name, url)
+    if gone:
+        note(f"Taken out, as they were of the old place: {', '.join(gone)}")
+        note(f"If the new one needs them, too: dorky config set remotes.{name}.{gone[0]} VALUE")

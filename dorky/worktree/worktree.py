@@ -398,7 +398,7 @@ class Writing:
             DiskFull: The disk has no space.
         """
         target = self._worktree.at(path)
-        with self._lock, files.disk_errors(target):
+        with self._lock, files.disk_errors(target, writing=True):
             if self._scratch < 0:
                 flags = _DIRECTORY | os.O_NOFOLLOW
                 self._scratch = os.open(self._worktree.scratch(), flags)
@@ -427,7 +427,7 @@ class Writing:
         """
         target = self._worktree.at(path)
         directory, _, name = path.rpartition("/")
-        with files.disk_errors(target):
+        with files.disk_errors(target, writing=True):
             if len(os.fsencode(target)) >= _PATH_MAX:  # no program could open it by its path
                 raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
             self._enter(directory, make=True)
@@ -471,7 +471,7 @@ class Writing:
         """
         target = self._worktree.at(path)
         directory, _, name = path.rpartition("/")
-        with files.disk_errors(target):
+        with files.disk_errors(target, writing=True):
             try:
                 self._enter(directory)
             except FileNotFoundError:
