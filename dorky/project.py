@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from dorky import errors, files, ownership
-from dorky.config import RC, VERSION, Config
+from dorky.config import RC, VERSION, Config, find_program
 from dorky.drivers import open_driver
 from dorky.drivers.base import Driver
 from dorky.drivers.retry import UNQUOTED
@@ -662,8 +662,15 @@ class Project:
             return name
         from dorky import git
 
-        top = git.find(self._root) if self._root else None
+        top = git.find(self._root) if self._root and not self.lacks_git else None
         return (git.user(top) if top else "") or self.config.login
+
+    @property
+    def lacks_git(self) -> bool:
+        """Return whether the project is in a git repository and git can't be run."""
+        from dorky import git
+
+        return self._root is not None and find_program("git") is None and bool(git.find(self._root))
 
     # --- remotes ---------------------------------------------------------------------------
 

@@ -151,6 +151,9 @@ def pull(
                 ) from error
             raise
         pinned = repo.config.text("repository.fingerprint")
+        lacks_git = bool(done.changes) and repo.lacks_git
+    if lacks_git:
+        note("git can't be run: nobody has checked that it ignores the files (see .gitignore)")
     if json:
         show_json(done)
     else:

@@ -176,12 +176,17 @@ def leave_out(project: Project, made: Plan) -> tuple[str, ...]:
 def hide_from_git(project: Project, paths: Iterable[str]) -> list[str]:
     """Make git ignore files that have just appeared.
 
-    Their `.gitignore` may not be on disk yet.
+    Their `.gitignore` may not be on disk yet. Where git can't be run, a line is added for each.
     """
     top = git.find(project.root)
     if top is None:
         return []
-    exposed = git.not_ignored(top, [project.root / path for path in paths])
+    there = [project.root / path for path in paths]
+    if project.lacks_git:
+        with contextlib.suppress(errors.GitMissing):  # it can't check whether the lines suffice
+            git.ignore(project.root, there)
+        return []
+    exposed = git.not_ignored(top, there)
     tracked = git.tracked(top, exposed) if exposed else set()
     # If a rule of git's includes the path again, `stage` reports it.
     with contextlib.suppress(errors.GitDoesNotIgnore):
