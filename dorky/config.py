@@ -592,6 +592,12 @@ class Config:
         return self.environment.get("DORKY_IDENTITY", "")
 
     @property
+    def state_directory(self) -> Path | None:
+        """Return the directory that DORKY_DIR names for the local state, instead of `.dorky/`."""
+        named = self.environment.get("DORKY_DIR", "")
+        return Path(named) if named else None
+
+    @property
     def given_identity(self) -> str:
         """Return the identity from the environment, or the file that it names; empty if none."""
         named = self.environment.get("DORKY_IDENTITY_FILE", "")

@@ -339,6 +339,14 @@ class UntrustedState(SetupError):
     """
 
 
+class BadStateDirectory(SetupError):
+    """DORKY_DIR can't be {0}: {1}.
+
+    dorky keeps the local state there instead of in `.dorky/`. The directory must be yours alone,
+    outside of the project, and hold nothing else; dorky makes it if it does not exist.
+    """
+
+
 class ForeignState(SetupError):
     """The state in {0} was not made with your key on this machine.
 

@@ -215,11 +215,18 @@ class Project:
 
     @property
     def base(self) -> Path:
-        """Return the `.dorky/` directory.
+        """Return the `.dorky/` directory, or the one that DORKY_DIR names.
 
         Its content may come from anybody; `state` is this user's.
+
+        Raises:
+            BadStateDirectory: DORKY_DIR names a directory that can't hold the state.
         """
-        return self.root / STATE
+        outside = self.config.state_directory
+        if outside is None:
+            return self.root / STATE
+        states.check_outside(outside, self.root)
+        return outside
 
     @property
     def state(self) -> Path:
@@ -403,8 +410,29 @@ class Project:
             if self._database is None:
                 if not self.is_set_up:
                     raise self.nothing_known()
-                self._database = Database(self.state / DATABASE)
+                opened = Database(self.state / DATABASE)
+                if self._root and self.config.state_directory:
+                    self._check_bound(opened)
+                self._database = opened
             return self._database
+
+    def _check_bound(self, database: Database) -> None:
+        """Refuse a state outside of the project that is of another repository.
+
+        Raises:
+            BadStateDirectory: It is.
+        """
+        named, data = self.config.text("repository.id"), database.get("header")
+        if not (named and data):
+            return
+        try:
+            held = model.decode_header(data, database.path).repository
+        except model.Malformed as error:
+            raise errors.CorruptDatabase(database.path, error) from None
+        if held != named:
+            database.close()
+            why = f"it holds the state of repository {held[:12]}, and this is {named[:12]}"
+            raise errors.BadStateDirectory(self.base, why)
 
     @property
     def store(self) -> Store:
@@ -435,7 +463,19 @@ class Project:
             raise self.nothing_known()
         with self.locking():
             self._note_umask()
+            if self._root and self.config.state_directory:
+                self._follow_checkout()
             yield
+
+    def _follow_checkout(self) -> None:
+        """Take all files for not pulled if none is on disk: it is a fresh checkout."""
+        rows = self.index.rows()
+        if rows and all(stat is None for _, stat in self.worktree.stats(rows)):
+            gone = [row for row in rows.values() if not row.absent]
+            with self.database.transaction():
+                clean = self.index.commit
+                self.index.put(row._replace(absent=True, seen=0) for row in gone)
+                self.index.set_commit(clean)
 
     def _umasks(self) -> set[int]:
         """Return the umasks under which files were written in this clone, and the current one."""

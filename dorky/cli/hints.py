@@ -83,6 +83,7 @@ TEXTS: Mapping[type[DorkyError], str] = {
     errors.NotARepository: "dorky init, or dorky clone URL",
     errors.NotSetUp: "dorky pull",
     errors.UntrustedState: "if you did not make it so, delete or move {0}; then dorky pull",
+    errors.BadStateDirectory: "name another directory, or unset DORKY_DIR",
     errors.ForeignState: "dorky trust shows it and asks; if it is not yours: rm -r {1}*",
     errors.OldState: "push with the dorky that made it, delete {0}/dorky.db, then dorky pull",
     errors.UnsoundState: (
