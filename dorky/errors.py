@@ -378,6 +378,14 @@ class UntrustedState(SetupError):
     """
 
 
+class BadStateDirectory(SetupError):
+    """DORKY_DIR can't be {0}: {1}.
+
+    dorky keeps the local state there instead of in `.dorky/`. The directory must be yours alone,
+    outside of the project, and hold nothing else; dorky makes it if it does not exist.
+    """
+
+
 class ForeignState(SetupError):
     """The state in {0} was not made with your key on this machine.
 
@@ -859,6 +867,18 @@ class IdentityExposed(UnauthorizedError):
     """{0} can be read by other users (mode {1})."""
 
 
+class IdentityLost(UnauthorizedError):
+    """Your key is not in {0} any more; its public half is in {1}.
+
+    dorky made the key there, and puts no other into its place: it may open what no other key does.
+    A backup, or the repository's recovery key, opens everything again.
+    """
+
+
+class IdentityUnfit(UnauthorizedError):
+    """None of your usable keys opens this repository: {0}."""
+
+
 class UnusableIdentity(UnauthorizedError):
     """{0} holds an SSH key that can't be used: {1}."""
 
@@ -914,6 +934,10 @@ class NotInGroup(ForbiddenError):
 
 class UnreadableFile(ForbiddenError):
     """{0} can't be read: {1}."""
+
+
+class UnwritableFile(UnreadableFile):
+    """{0} can't be written: {1}."""
 
 
 # --- 7: integrity ---------------------------------------------------------------------------

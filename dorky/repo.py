@@ -201,8 +201,12 @@ class Repository(Project):
 
         return commands.add_remote(self, name, url, options)
 
-    def remote_set_url(self, name: str, url: str) -> None:
-        """Change a remote's URL."""
+    def remote_set_url(self, name: str, url: str) -> tuple[str, ...]:
+        """Change a remote's URL, and take out what `.dorkyrc` says of its old place.
+
+        Returns:
+            The options that were taken out, such as ``endpoint``.
+        """
         from dorky.commands import setup as commands
 
         return commands.set_remote_url(self, name, url)

@@ -406,12 +406,15 @@ def commit(
                 raise
             done = record(allow_deletions=True)
         left = commit.left_by_merge(repo, done)
+        packs = repo.scattered
     if json:
         show_json(done)
         return
     say(f"[{style(done.id[:10], fg='yellow')}] {title(done.message)}")
     changes(done.changes)
     apart(left)
+    if packs:
+        note(f"{packs:,} packs in .dorky: dorky gc joins the small ones")
 
 
 def restore(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, List  # noqa: UP035
@@ -10,7 +11,7 @@ import typer
 
 from dorky import errors
 from dorky.cli.command import AcceptRewind, Json
-from dorky.cli.inspect import split
+from dorky.cli.inspect import from_current, split
 from dorky.cli.output import (
     Settings,
     TerminalProgress,
@@ -140,10 +141,21 @@ def pull(
 
     with opened(anywhere=True) as repo:
         names = repository_paths(repo, paths or ())
-        done = sync.pull(
-            repo, names, force=force, accept_rewind=accept_rewind, plain=plain, all=all_
-        )
+        try:
+            done = sync.pull(
+                repo, names, force=force, accept_rewind=accept_rewind, plain=plain, all=all_
+            )
+        except errors.PathNotTracked as error:
+            if paths and paths[0] in repo.config.remotes() and not os.path.lexists(paths[0]):
+                raise errors.UsageError(
+                    "pull takes files, not a remote and a branch: it always pulls main of origin",
+                    hint="dorky pull",
+                ) from error
+            raise
         pinned = repo.config.text("repository.fingerprint")
+        lacks_git = bool(done.changes) and repo.lacks_git
+    if lacks_git:
+        note("git can't be run: nobody has checked that it ignores the files (see .gitignore)")
     if json:
         show_json(done)
     else:
@@ -295,5 +307,6 @@ def download(
         )
     else:
         with opened() as repo:
-            written = sync.download(repo, revision, path, destination, force=force)
+            file = from_current(repo, path)
+            written = sync.download(repo, revision, file, destination, force=force)
     say(f"Wrote {name(str(written))}")

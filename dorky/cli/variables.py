@@ -352,9 +352,13 @@ def edit(
         inherited = repo.config.inheritable
 
         def editor(draft: Path) -> None:
-            file = process.find(command[0], repo.config.search_path)
-            environment = process.environment({}, inherited)
-            code = process.attend(file, [*command, str(draft)], environment)
+            try:
+                file = process.find(command[0], repo.config.search_path)
+                environment = process.environment({}, inherited)
+                code = process.attend(file, [*command, str(draft)], environment)
+            except errors.CommandUnusable as error:
+                error.facts["needs"] = "editor"
+                raise
             if code:
                 raise errors.EditorFailed(code)
 

@@ -223,11 +223,17 @@ def leave_out(project: Project, made: Plan) -> tuple[str, ...]:
 def hide_from_git(project: Project, paths: Iterable[str]) -> list[str]:
     """Make git ignore files that have just appeared.
 
-    Their `.gitignore` may not be on disk yet.
+    Their `.gitignore` may not be on disk yet. Where git can't be run, a line is added for each.
     """
     top = git.find(project.root)
     wanted = {project.root / path: path for path in paths} if top else {}
     if top is None or not wanted:
+        return []
+    if project.lacks_git:
+        from dorky import gitignore
+
+        with contextlib.suppress(errors.GitMissing):  # it can't check whether the lines suffice
+            gitignore.ignore(project.root, list(wanted))
         return []
     from dorky.commands.hiding import hide
 

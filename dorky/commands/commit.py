@@ -81,7 +81,7 @@ def commit(
         with project.store.writer() as writer:
             moved, trees = _write_trees(project, writer, head, rows, changes, merging)
             carried = _carried(project, head, trees, merging)
-            top = git.find(project.root)
+            top = None if project.lacks_git else git.find(project.root)
             commit = history.add_commit(
                 writer,
                 {**trees, **carried},

@@ -553,7 +553,7 @@ class Writing:
 
     def _new_name(self, target: str) -> str:
         """Return a name for a new file in the scratch directory, which is held open."""
-        with self._lock, files.disk_errors(target):
+        with self._lock, files.disk_errors(target, writing=True):
             if self._scratch < 0:
                 flags = _DIRECTORY | os.O_NOFOLLOW
                 self._scratch = os.open(self._worktree.scratch(), flags)
@@ -623,7 +623,7 @@ class Writing:
         """
         target = self._worktree.at(path)
         directory, _, name = path.rpartition("/")
-        with files.disk_errors(target):
+        with files.disk_errors(target, writing=True):
             if len(os.fsencode(target)) >= _PATH_MAX:  # no program could open it by its path
                 raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
             self._enter(directory, make=True)
@@ -667,7 +667,7 @@ class Writing:
         """
         target = self._worktree.at(path)
         directory, _, name = path.rpartition("/")
-        with files.disk_errors(target):
+        with files.disk_errors(target, writing=True):
             try:
                 self._enter(directory)
             except FileNotFoundError:
