@@ -24,6 +24,18 @@ class Change(msgspec.Struct, frozen=True, order=True):
     what: Literal["added", "modified", "deleted"]
 
 
+class Unplaced(msgspec.Struct, frozen=True):
+    """A file that the file system can't show; it stays in the repository.
+
+    Attributes:
+        path: The file.
+        why: The reason.
+    """
+
+    path: str
+    why: str
+
+
 class Failure(Result, frozen=True, kw_only=True):
     """The reason why a command failed.
 
@@ -146,6 +158,38 @@ class FileEntry(Result, frozen=True, kw_only=True):
     content: str
 
 
+class Source(Result, frozen=True, kw_only=True):
+    """Where the content of a file that was read comes from.
+
+    Attributes:
+        path: Its path.
+        commit: The commit that holds it; empty if it is the file on disk, or is as staged.
+        time: The commit's time, in UTC.
+        age: The seconds since then.
+        behind: The commits of the remote that follow it.
+        why: Why the remote may have a newer one; empty if it was asked, or need not be.
+    """
+
+    path: str
+    commit: str = ""
+    time: datetime | None = None
+    age: int | None = None
+    behind: int = 0
+    why: str = ""
+
+
+class Values(Result, frozen=True, kw_only=True):
+    """Values of a file.
+
+    Attributes:
+        values: Each variable and its value.
+        source: Where they come from.
+    """
+
+    values: dict[str, str]
+    source: Source
+
+
 class Unmerged(Result, frozen=True, kw_only=True, order=True):
     """A file that a merge could not combine.
 
@@ -195,6 +239,7 @@ class Status(Result, frozen=True, kw_only=True):
         staged: How the index differs from ``head``.
         unstaged: How the files differ from the index.
         absent: The number of files that a pull of single paths left out.
+        partial: The paths that pulls are limited to since then; none for all.
         secrets: Files that look like secrets and are not tracked.
         closed: The groups whose files the user can't read.
         requests: Requests to join, as of the last look.
@@ -223,6 +268,7 @@ class Status(Result, frozen=True, kw_only=True):
     conflicts: tuple[Unmerged, ...] = ()
     masked: tuple[Masked, ...] = ()
     moved: str = ""
+    partial: tuple[str, ...] = ()
 
     @property
     def clean(self) -> bool:
@@ -329,6 +375,8 @@ class PullResult(Result, frozen=True, kw_only=True):
         dropped: Groups whose files the new head leaves out as a whole: the local files stay,
             staged.
         left_out: Files that were not put in place because of their names.
+        missing: Tracked files that are not on disk, though no pull has left them out.
+        unplaced: Files that this file system can't show.
         moved: The URL that the remote had before `.dorkyrc` was changed other than by a command of
             this clone; empty if it was not.
         fingerprint: The repository's fingerprint if it was seen for the first time; else empty.
@@ -352,6 +400,8 @@ class PullResult(Result, frozen=True, kw_only=True):
     masked: tuple[Masked, ...] = ()
     dropped: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    unplaced: tuple[Unplaced, ...] = ()
     moved: str = ""
     fingerprint: str = ""
     unencrypted: bool = False
@@ -492,6 +542,7 @@ class CheckedOut(Result, frozen=True, kw_only=True):
         backup: The ref that keeps overwritten content; empty if there was none.
         ignored: Lines added to `.gitignore`.
         left_out: Files that were not put in place because of their names.
+        unplaced: Files that this file system can't show.
     """
 
     commit: str | None
@@ -499,6 +550,7 @@ class CheckedOut(Result, frozen=True, kw_only=True):
     backup: str = ""
     ignored: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
+    unplaced: tuple[Unplaced, ...] = ()
 
 
 class DestroyPlan(Result, frozen=True, kw_only=True):
@@ -766,7 +818,10 @@ class Rotation(Result, frozen=True, kw_only=True):
         exposed: The files that the member could read: the list of secrets to change.
         objects: The number of re-encrypted objects.
         size: Their size in bytes.
-        kept: The bytes of packs that stay encrypted with old keys.
+        kept: The bytes of packs with older revisions that stay encrypted with old keys.
+        blocked: The bytes of other packs that stay encrypted with old keys, because they may hold
+            files of groups that the user is not in.
+        finishers: The administrators who can re-encrypt those by a rotation.
         fingerprint: The new one, for `.dorkyrc`.
         skipped: Groups whose keys could not be renewed, because the user is not in them.
         unused: Members' keys that nothing is encrypted to, because they can't be used.
@@ -786,6 +841,8 @@ class Rotation(Result, frozen=True, kw_only=True):
     objects: int = 0
     size: int = 0
     kept: int = 0
+    blocked: int = 0
+    finishers: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()
     unused: tuple[Unused, ...] = ()
     locked_out: bool = False

@@ -199,6 +199,7 @@ def clone(
     else:
         say(f"{plural(len(done.changes), 'file')} at {done.new[:10]}")
     output.left_out(done.left_out)
+    output.unplaced(done.unplaced)
     output.first_sight(done)
     output.first_team(done)
 

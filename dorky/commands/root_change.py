@@ -109,7 +109,7 @@ def change_root(
             return result
         delete(remote, [PACKS + sent.pack.id for sent in change.sent])
         remote_fetch.fetch(remote, project.progress)
-    raise errors.ServerBusy(remote.url, "others keep changing it")
+    raise errors.ServiceUnavailableError(remote.url, "others keep changing it")
 
 
 def _replace(project: Project, remote: Remote, seen: RootSnapshot, change: RootChange) -> bool:

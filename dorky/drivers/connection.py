@@ -42,6 +42,12 @@ class _Sign(NamedTuple):
     certificate: str = ""
 
 
+_LATE = _Sign(
+    ("TimedOut", "Timeout", "timed out"),
+    "it did not answer in time",
+    "the proxy {0} did not answer in time",
+    lasting=False,
+)
 _SIGNS = (
     _Sign(
         ("ProxyAuthRequired", "Tunnel connection failed: 407"),
@@ -99,12 +105,7 @@ _SIGNS = (
         "it does not speak TLS",
         "the proxy {0} does not speak TLS",
     ),
-    _Sign(
-        ("TimedOut", "Timeout", "timed out"),
-        "it did not answer in time",
-        "the proxy {0} did not answer in time",
-        lasting=False,
-    ),
+    _LATE,
     _Sign(("",), "the connection broke", "the connection to the proxy {0} broke", lasting=False),
 )
 _OF_PROXY = ("ConnectFailed", "TunnelUnexpectedEof", "ProxyError(")
@@ -159,4 +160,5 @@ def unreached(
         reason, facts = sign.proxy.format(proxy.url), {"proxy": proxy.variable}
     else:
         reason, facts = sign.server, {"certificate": sign.certificate, "bundle": bundle}
-    return errors.Unreachable(place, during + reason, lasting=sign.lasting, **facts)
+    kind = errors.TimeoutError if sign is _LATE else errors.Unreachable
+    return kind(place, during + reason, lasting=sign.lasting, **facts)

@@ -39,14 +39,14 @@ _KINDS: Mapping[int, type[errors.DorkyError]] = {
     401: errors.AccessDenied,
     403: errors.AccessDenied,
     404: errors.KeyNotFound,
-    408: errors.ServerBusy,
-    409: errors.ServerBusy,
+    408: errors.ServiceUnavailableError,
+    409: errors.ServiceUnavailableError,
     412: errors.PreconditionFailed,
-    429: errors.ServerBusy,
-    500: errors.ServerBusy,
-    502: errors.ServerBusy,
-    503: errors.ServerBusy,
-    504: errors.ServerBusy,
+    429: errors.RateLimitedError,
+    500: errors.InternalServerError,
+    502: errors.ServiceUnavailableError,
+    503: errors.ServiceUnavailableError,
+    504: errors.ServiceUnavailableError,
 }
 
 # Seconds to connect, and to wait for the next bytes. The library's own retries are off: the
@@ -122,7 +122,9 @@ class GCSDriver:
         except _Enough as error:
             raise errors.TooLarge(key, self.url, f"{limit:,} bytes") from error
         except errors.PreconditionFailed as error:
-            raise errors.ServerBusy(self.url, f"{key} changed while it was read") from error
+            raise errors.ServiceUnavailableError(
+                self.url, f"{key} changed while it was read"
+            ) from error
 
     def get_range(self, key: str, start: int, end: int) -> bytes:
         """See `Driver.get_range`."""
@@ -286,9 +288,9 @@ class GCSDriver:
             return self._unreached("ProxyAuthRequired")
         said = _said(error.response)
         kind = _KINDS.get(error.code, errors.BadEndpoint)
-        if kind is errors.ServerBusy:
+        if issubclass(kind, errors.ServerBusy):
             after = _retry_after(error.response.headers)
-            return errors.ServerBusy(self.url, f"{error.code} {said}".strip(), retry_after=after)
+            return kind(self.url, f"{error.code} {said}".strip(), retry_after=after)
         if said.lower().startswith(("<html", "<!doctype")):
             return errors.BadEndpoint(self.url, f"it answers {error.code} with a web page")
         if kind is errors.KeyNotFound:

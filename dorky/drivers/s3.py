@@ -48,25 +48,25 @@ _KINDS: Mapping[str, type[errors.DorkyError]] = {
     "TemporaryRedirect": errors.WrongRegion,
     # "A conflicting operation is in progress": it may pass, and the caller of the swap finds out
     # whether the write took effect.
-    "ConditionalRequestConflict": errors.ServerBusy,
-    "OperationAborted": errors.ServerBusy,
-    "RequestTimeout": errors.ServerBusy,
-    "InternalError": errors.ServerBusy,
-    "SlowDown": errors.ServerBusy,
+    "ConditionalRequestConflict": errors.ServiceUnavailableError,
+    "OperationAborted": errors.ServiceUnavailableError,
+    "RequestTimeout": errors.ServiceUnavailableError,
+    "InternalError": errors.InternalServerError,
+    "SlowDown": errors.RateLimitedError,
     # … then, for other codes, by the HTTP status.
     "301": errors.WrongRegion,
     "307": errors.WrongRegion,
     "401": errors.AccessDenied,
     "403": errors.AccessDenied,
     "404": errors.KeyNotFound,
-    "408": errors.ServerBusy,
-    "409": errors.ServerBusy,
+    "408": errors.ServiceUnavailableError,
+    "409": errors.ServiceUnavailableError,
     "412": errors.PreconditionFailed,
-    "429": errors.ServerBusy,
-    "500": errors.ServerBusy,
-    "502": errors.ServerBusy,
-    "503": errors.ServerBusy,
-    "504": errors.ServerBusy,
+    "429": errors.RateLimitedError,
+    "500": errors.InternalServerError,
+    "502": errors.ServiceUnavailableError,
+    "503": errors.ServiceUnavailableError,
+    "504": errors.ServiceUnavailableError,
     "507": errors.DiskFull,
 }
 
@@ -524,7 +524,7 @@ class S3Driver:
         found = _CODE.search(body)
         code = (found[1] or found[2]) if found else ""
         kind = _KINDS.get(code) or _KINDS.get(status, errors.BadEndpoint)
-        if body.strip() and not code and kind is not errors.ServerBusy:
+        if body.strip() and not code and not issubclass(kind, errors.ServerBusy):
             # This answer comes from a web server, a portal or a proxy, not from S3.
             kind = errors.BadEndpoint
         said = _said(status, body)

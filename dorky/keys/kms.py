@@ -167,7 +167,7 @@ def _answered(error: Any, arn: str) -> errors.DorkyError:
     if why := _UNUSABLE.get(code):
         return errors.KMSKeyUnusable(arn, why)
     if code in _BUSY or status >= 500:
-        return errors.ServerBusy(f"AWS KMS for {arn}", code)
+        return errors.ServiceUnavailableError(f"AWS KMS for {arn}", code)
     if status in {400, 401, 403} and code:
         return errors.AccessDenied(arn, code, to="kms")
     return errors.BadEndpoint(f"AWS KMS for {arn}", f"{status} {code}".strip())

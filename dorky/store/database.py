@@ -68,6 +68,7 @@ CREATE TABLE objects (
     kind TEXT NOT NULL, offset INTEGER NOT NULL, length INTEGER NOT NULL,
     PRIMARY KEY (id, pack)
 ) WITHOUT ROWID;
+CREATE INDEX contents ON objects (pack);
 
 -- the staging area and the stat cache; absent = the file is not meant to be on disk
 CREATE TABLE files (
@@ -86,7 +87,7 @@ CREATE TABLE replaced (
 ) WITHOUT ROWID;
 """
 
-_VERSION = 3
+_VERSION = 4
 """The layout of the database."""
 
 _COMMENT = re.compile(r"^--.*$", re.MULTILINE)

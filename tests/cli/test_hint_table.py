@@ -173,7 +173,10 @@ CHOSEN = [
     (errors.MissingObject("x", why="group"), "it belongs to a group that you are not in"),
     (errors.MissingObject("x", why="elsewhere"), "it was never pulled here"),
     (errors.WrongRepository("x", "y", "z", noted_in="/a b"), "git log -p .dorkyrc; if the project"),
-    (errors.Unencrypted("x"), "ask the person who set the project up; if it is meant: dorky pull"),
+    (
+        errors.UnencryptedRepository("x"),
+        "ask the person who set the project up; if it is meant: dorky pull",
+    ),
     (errors.Rewound("x", 1, 2, cloning="/a b"), "ask who restored it; to follow: dorky clone"),
     (errors.CorruptDatabase("/x", "y", lost="keys"), "bring back /x from a backup"),
     (errors.CorruptObject("x", "y", blocks="gc"), "dorky fsck: until it is repaired"),

@@ -297,6 +297,6 @@ def test_an_emulator_gets_no_credentials(tmp_path: Path) -> None:
     with servers.answering(act) as endpoint:
         key = service_account(tmp_path / "sa.json", f"{endpoint}/token")
         driver = open_driver("gs://b/x", {"emulator": endpoint, "service_account": key})
-        with pytest.raises(errors.NotFound):
+        with pytest.raises(errors.NotFoundError):
             driver.get("root")
     assert set(sent) == {None}
