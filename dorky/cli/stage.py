@@ -65,6 +65,11 @@ def stage(
     if passed_over:
         say("Conflicts are passed over (dorky resolve FILE):")
         conflicts(passed_over)
+    staged_notes(done)
+
+
+def staged_notes(done: Staged) -> None:
+    """Tell what staging did to git's rules, and what it left out."""
     if done.ignored:
         note(f"Told git to ignore {plural(len(done.ignored), 'file')} (in .gitignore)")
     for path in done.purged:
