@@ -32,6 +32,7 @@ ANSWERS: dict[str, Any] = {
     "fetch": results.FetchResult,
     "pull": results.PullResult,
     "sync": results.Synced,
+    "save": results.Saved,
     "get": results.Values,
     "set": results.Edited,
     "unset": results.Edited,

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
         Resolved,
         RootRepair,
         Rotation,
+        Saved,
         Staged,
         Status,
         Synced,
@@ -652,6 +653,39 @@ class Repository(Project):
         from dorky.commands import sync as commands
 
         return commands.sync(self, rewrite=rewrite)
+
+    def save(
+        self,
+        paths: StrPath | Iterable[StrPath] = (),
+        message: str = "",
+        *,
+        force: bool = False,
+        readers: str = "",
+    ) -> Saved:
+        """Stage what has changed, commit it and push; pull and merge first if the remote has moved.
+
+        Without paths, that is every tracked file that has changed, and all that is staged, as
+        ``commit(all=True)`` takes it. With paths, it is what lies at or below them, new files
+        included, and nothing else: other staged changes stay staged.
+
+        If nothing has changed, but an earlier commit is not pushed, that one is.
+
+        Args:
+            paths: Files, directories and patterns.
+            message: The commit's message.
+            force: Whether to take named files that are ignored.
+            readers: The group that the named files are meant for; checked if given.
+
+        Raises:
+            EmptyMessage: The message is nothing but white space.
+            NothingToDo: Nothing has changed, and nothing is left to push.
+            NoRemote: There is no remote. Nothing is committed.
+            MergeInProgress: A merge is not ended, and it holds conflicts, or paths were named.
+            Unavailable: The remote can't be reached. The commit is made; saving again pushes it.
+        """
+        from dorky.commands import save as commands
+
+        return commands.save(self, paths, message, force=force, readers=readers)
 
     def download(self, revision: str, path: StrPath, destination: StrPath, *, force: bool) -> Path:
         """Write one committed file somewhere, without touching anything else.

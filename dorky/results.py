@@ -516,6 +516,20 @@ class Synced(Result, frozen=True, kw_only=True):
     rewritten: int = 0
 
 
+class Saved(Result, frozen=True, kw_only=True):
+    """The result of a save.
+
+    Attributes:
+        staged: The files that were staged by name; None if none was named.
+        commit: The commit; None if only the push of an earlier one was missing.
+        synced: The push, after a pull if the remote had moved.
+    """
+
+    staged: Staged | None
+    commit: LogEntry | None
+    synced: Synced
+
+
 class Resolved(Result, frozen=True, kw_only=True):
     """Conflicts that are resolved.
 

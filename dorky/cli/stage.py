@@ -84,6 +84,11 @@ def stage(
     if passed_over:
         say("Conflicts are passed over (dorky resolve FILE):")
         conflicts(passed_over)
+    staged_notes(done)
+
+
+def staged_notes(done: Staged) -> None:
+    """Tell what staging did to git's rules, and what it left out."""
     told_git(done.ignored)
     for path in done.purged:
         note(f"{name(path)} was purged from all history once: dorky unstage keeps it out")

@@ -162,7 +162,7 @@ def pull(
         _purged(done)
         _pulled(done)
         _place(done, pinned=bool(pinned))
-    _unresolved(done.conflicts, json=json)
+    unresolved(done.conflicts, json=json)
 
 
 def _purged(done: PullResult) -> None:
@@ -204,7 +204,7 @@ def _pulled(done: PullResult) -> None:
         note(f"The new head leaves out all files of {escaped(group)}: they stay here, staged")
 
 
-def _unresolved(found: Sequence[Unmerged], *, json: bool) -> None:
+def unresolved(found: Sequence[Unmerged], *, json: bool) -> None:
     """Fail with the conflicts that a merge has left, if there are any."""
     if found:
         from dorky.paths import shown
@@ -250,11 +250,12 @@ def sync(
     if json:
         show_json(done)
     else:
-        _synced(done)
-    _unresolved(done.pulled.conflicts if done.pulled else (), json=json)
+        synced(done)
+    unresolved(done.pulled.conflicts if done.pulled else (), json=json)
 
 
-def _synced(done: Synced) -> None:
+def synced(done: Synced) -> None:
+    """Tell what a sync has pulled and pushed."""
     if done.rewritten:
         count = plural(done.rewritten, "unpushed commit")
         say(f"Rewrote {count}: each file is encrypted for its group")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import stat as stat_module
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 
 import msgspec
@@ -38,13 +38,24 @@ _FEW = 10
 
 
 def commit(
-    project: Project, message: str, *, all: bool = False, allow_deletions: bool = False
+    project: Project,
+    message: str,
+    *,
+    all: bool = False,
+    only: Callable[[str], bool] | None = None,
+    allow_deletions: bool = False,
 ) -> LogEntry:
     """Commit what is staged.
 
     Arguments, results and errors are those of `Repository.commit`.
+
+    Args:
+        project: The project.
+        message: The commit's message.
+        all: Whether to stage tracked files that changed first.
+        only: Tells which staged paths to commit; the others stay staged. No merge may be pending.
     """
-    message = _message(project, message)
+    message = check_message(project, message)
     with project.operation("commit"):
         head = attached_head(project)
         merging = pending.load(project.database)
@@ -59,16 +70,8 @@ def commit(
         if all:
             stage_selection(project, rows, chosen)
         follow_claims(project, head)
-        rows = project.index.rows()
-        changes = staging.staged(project.store, project.index, rows)
-        apart = _apart(project, rows, merging) if merging else {}
-        if apart:
-            rows = {path: row for path, row in {**rows, **apart}.items() if row}
-            about = {path: row for path, row in apart.items() if row}
-            kept = staging.committed(project.store, project.index, about, apart.keys())
-            changes = [change for change in changes if change.path not in apart]
-            changes = sorted([*changes, *staging.differences(kept, about)])
-        if not changes and not merging:
+        rows, changes, apart = _chosen(project, merging, only)
+        if not changes and not merging and not only:
             # The next commit leaves out what does not count, which may be its only change.
             dropped = {
                 entry.path
@@ -103,8 +106,32 @@ def commit(
         )
 
 
-def _message(project: Project, message: str) -> str:
-    """Return the message of a commit, which has one of its own if it ends a merge."""
+def _chosen(
+    project: Project, merging: pending.State | None, only: Callable[[str], bool] | None
+) -> tuple[dict[str, Row], list[Change], dict[str, Row | None]]:
+    """Return the files to commit, their changes, and what stays staged in place of other rows."""
+    rows = project.index.rows()
+    changes = staging.staged(project.store, project.index, rows)
+    apart = _apart(project, rows, merging) if merging else {}
+    if only:
+        others = [change.path for change in changes if not only(change.path)]
+        apart = _committed(project, rows, others)
+    if apart:
+        rows = {path: row for path, row in {**rows, **apart}.items() if row}
+        about = {path: row for path, row in apart.items() if row}
+        kept = staging.committed(project.store, project.index, about, apart.keys())
+        changes = [change for change in changes if change.path not in apart]
+        changes = sorted([*changes, *staging.differences(kept, about)])
+    return rows, changes, apart
+
+
+def check_message(project: Project, message: str) -> str:
+    """Return the message of a commit, which has one of its own if it ends a merge.
+
+    Raises:
+        EmptyMessage: There is none.
+        UsageError: It can't be kept.
+    """
     message = message.strip()
     if not message and project.is_set_up and (merging := pending.load(project.database)):
         message = f"Merge {merging.label}"
@@ -171,6 +198,18 @@ def _apart(
         if not staging.agree(rows.get(path), placed.entry if placed else None):
             found[path] = staging.row_of(path, placed, project.vault) if placed else None
     return found
+
+
+def _committed(
+    project: Project, rows: Mapping[str, Row], paths: Collection[str]
+) -> dict[str, Row | None]:
+    """Return the rows of paths as ``HEAD`` holds them; None where it holds no such file."""
+    about = {path: rows[path] for path in paths if path in rows}
+    kept = staging.committed(project.store, project.index, about, paths)
+    return {
+        path: staging.row_of(path, kept[path], project.vault) if path in kept else None
+        for path in paths
+    }
 
 
 def left_by_merge(project: Project, done: LogEntry) -> list[Change]:
