@@ -306,8 +306,11 @@ def cat(project: Project, revision: str, path: StrPath) -> Iterator[bytes]:
     from dorky.worktree import checkout
 
     group, entry = lookup_file(project, revision, project.repository_path(path))
-    fetch_missing(project, checkout.needed(project.store, [entry]))
-    return checkout.read(project.store, entry, group)
+    store = project.store
+    if not store.missing(checkout.needed(store, [entry])):
+        return checkout.read(store, entry, group)
+    # The beginning of a large file is not kept waiting for its end.
+    return checkout.read(store, entry, group, lambda chunks: fetch_missing(project, chunks))
 
 
 def diff(
