@@ -679,6 +679,8 @@ class RootRepair(Result, frozen=True, kw_only=True):
         generation: The generation of the state that takes its place: the last verified one.
         time: When that was written.
         signer: The name of the member who has written it.
+        lacking: The newest commits signed by members that the bucket holds and that state lacks,
+            by whose key has signed them.
         done: Whether the root was replaced.
     """
 
@@ -689,6 +691,7 @@ class RootRepair(Result, frozen=True, kw_only=True):
     generation: int
     time: datetime | None = None
     signer: str = ""
+    lacking: tuple[Dangling, ...] = ()
     done: bool = False
 
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import msgspec
 import pytest
 from attacks import everything
-from machines import Machine, bucket, driver_of, started
+from machines import Machine, bucket, driver_of, noise, started
 from roles import NOW, Forge, stranger
 from servers import Remote
 from teams import admit, cloned, follow, fresh
@@ -681,6 +681,35 @@ def test_a_forged_root_is_replaced_and_kept(world: World) -> None:
     world.ana.commit({"n": "1"})
     world.ana("push")
     world.ben("pull")
+
+
+def test_a_repair_names_what_the_last_sound_state_lacks(world: World) -> None:
+    """Ana has pushed since Ben has looked; the forged root carries a part of it."""
+    world.ana.commit({"large": noise(200_000)}, "in a pack")
+    world.ana("push")
+    newest = world.ana.commit({".env": "A=2\n"}, "in the root")
+    world.ana("push")
+    world.cleo("pull")
+    forge = Forge(world.cleo)
+    world.put(forge.encode(refs={"heads/main": forge.commit(forge.signer)}))
+    said = world.ben("remote", "repair", code=5)
+    assert "It lacks ana's 'in the root'" in said.err
+    assert "a gift" not in said.err
+    done = world.ben("remote", "repair", "--yes", "--json").json
+    assert [(each["id"], each["author"]) for each in done["lacking"]] == [(newest, "ana")]
+    # Ana, who has made them, does not lose them.
+    world.ana("pull", "--accept-rewind")
+    world.ana("push")
+    world.ben("pull")
+    assert world.ben.read(".env") == b"A=2\n"
+
+
+def test_a_repair_finds_commits_in_packs_alone(world: World) -> None:
+    made = world.ana.commit({"large": noise(200_000)}, "in a pack")
+    world.ana("push")
+    world.put(b"no root at all")
+    done = world.ben("remote", "repair", "--yes", "--json").json
+    assert [each["id"] for each in done["lacking"]] == [made]
 
 
 # --- the pin in .dorkyrc --------------------------------------------------------------------
