@@ -113,6 +113,8 @@ class LogEntry(Result, frozen=True, kw_only=True):
         closed: The groups whose files it changed and the user can't read.
         signer: The member whose key has signed it; empty if the team log knows no such key.
         key: The fingerprint of that key.
+        original: If a purge has rewritten the commit, the member whose key had signed it before, as
+            ``signer`` says, who ran the purge.
         fault: The fault of the signature, if that was asked for; empty if it is valid.
     """
 
@@ -127,6 +129,7 @@ class LogEntry(Result, frozen=True, kw_only=True):
     closed: tuple[str, ...] = ()
     signer: str = ""
     key: str = ""
+    original: str = ""
     fault: str = ""
 
 

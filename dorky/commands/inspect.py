@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from dorky import errors
-from dorky.format.model import Commit, Entry, Kind, ObjectId
+from dorky.format.model import SIGNED, Commit, Entry, Kind, ObjectId
 from dorky.keys import placement, roster
 from dorky.merge import pending
 from dorky.paths import LOOKED_AT, OFTEN_PUBLIC, is_public, looks_secret
@@ -192,7 +192,24 @@ def log_entry(
         changes=changes,
         signer=team.names.get(commit.signer, ""),
         key=_fingerprint(commit.signer) if commit.signer in team.names else "",
+        original=_original(project, commit, commit_id, team),
     )
+
+
+def _original(project: Project, commit: Commit, commit_id: ObjectId, team: Team) -> str:
+    """Return who had signed a commit that a purge has rewritten; empty if none has."""
+    name = team.names.get(commit.meta.get(SIGNED, ""))
+    if name is None:
+        return ""
+    # Anyone can write the annotation. Only a purge in the team log, by the same key, bears it out.
+    purges = (
+        purge.new
+        for _, entry in history.entries(project.store, team.id)
+        for purge in entry.purges
+        if entry.signer == commit.signer
+    )
+    rewritten = any(history.is_ancestor(project.store, commit_id, new) for new in purges)
+    return name if rewritten else ""
 
 
 def _fingerprint(signer: str) -> str:

@@ -22,7 +22,7 @@ from teams import admit, cloned, follow, fresh
 
 from dorky import errors
 from dorky.format import model
-from dorky.format.model import ALL, Inline, Member, Purge, Root, TeamEntry
+from dorky.format.model import ALL, SIGNED, Inline, Member, Purge, Root, TeamEntry
 from dorky.keys import age, roster, signing, teamlog, vault
 from dorky.keys.sshsig import Namespace
 from dorky.remote import root as roots
@@ -478,6 +478,28 @@ def test_a_purge_is_followed_by_all(world: World) -> None:
         machine("pull")
         assert "m" not in {entry["path"] for entry in machine("ls", "--json").json}
         assert "NOT VALID" not in machine("log", "--signatures").out
+
+
+def test_who_had_signed_what_a_purge_rewrote(world: World) -> None:
+    """It is told from what the purge's own key says, below the purge, and from nothing else."""
+    world.ben.commit({"secret": "1\n"}, "by ben")
+    world.ben("push")
+    world.ana("pull")
+    world.ana("purge", "secret", "--yes")
+    made = world.ana.commit({"after": "1\n"}, "by ana")
+    world.ana("push")
+    for machine in (world.ana, world.ben, fresh(world.ben)):
+        machine("pull")
+        assert "Signed: ben, rewritten by ana" in machine("log", "--signatures").out
+        assert "Signed: ana\n" in machine("show", made).out
+    # Ben claims that Ana had signed what he writes.
+    with world.ben.repo() as repo:
+        claim = history.read_commit(repo.store, made)
+        said = msgspec.structs.replace(claim, parents=(made,), meta={SIGNED: claim.signer})
+        with repo.locked(), repo.store.writer() as writer:
+            forged = writer.add_commit(said)
+            writer.save()
+    assert "Signed: ben\n" in world.ben("show", forged).out
 
 
 def test_the_log_for_people(world: World) -> None:
