@@ -22,6 +22,7 @@ from dorky.config import RC, VERSION, Config
 from dorky.drivers import open_driver
 from dorky.drivers.base import Driver
 from dorky.drivers.retry import UNQUOTED
+from dorky.files import FileSystem
 from dorky.format import model
 from dorky.format.model import Header, Purge, Roster
 from dorky.progress import SILENT, Progress
@@ -53,6 +54,8 @@ FIRST = "first-root"
 """The file of the repository's first root. While there is no remote, only this file and the
 database have the keys."""
 ORIGIN = "origin"
+_DISK = "disk"
+"""The single value with what the file system can keep, in words (see `FileSystem.text`)."""
 _UMASKS = "umasks"
 """The single value with the umasks, in octal, under which files were written."""
 
@@ -94,6 +97,7 @@ class Project:
         if root is not None:
             self._worktree = Worktree(root, lambda: self.state / SCRATCH)
             self._worktree.umasks = self._umasks
+            self._worktree.disk = self._file_system
         self.ask = ask
         if root and any(os.path.lexists(root / name) for name in (RC, STATE)):
             self.check_ownership()
@@ -104,6 +108,7 @@ class Project:
         self._store: Store | None = None
         self._keyring: Keyring | None = None
         self._holds_lock = False
+        self._disk: FileSystem | None = None
         self._state = None if root else state
 
     def __enter__(self) -> Self:
@@ -425,6 +430,9 @@ class Project:
             raise self.nothing_known()
         with self.locking():
             self._note_umask()
+            if self._root and self.database.get(_DISK) is None:
+                with contextlib.suppress(errors.DorkyError):  # a full disk, say
+                    self.look_at_disk()
             yield
 
     def _umasks(self) -> set[int]:
@@ -432,6 +440,22 @@ class Project:
         noted = self.database.text(_UMASKS).split() if self.is_set_up else ()
         found = (int(text, 8) & 0o077 for text in noted if not text.strip("01234567"))
         return {files.umask(), *found}
+
+    def _file_system(self) -> FileSystem:
+        if self._disk is None:
+            if not self.is_set_up:
+                return FileSystem()
+            self._disk = FileSystem.read(self.database.text(_DISK))
+        return self._disk
+
+    def look_at_disk(self) -> FileSystem:
+        """Try what the file system of the project's files can keep, and remember it."""
+        from dorky import filesystem
+
+        self._disk = filesystem.look(self.state / SCRATCH)
+        if self.database.get(_DISK) != self._disk.text.encode():
+            self.database.set(_DISK, self._disk.text.encode())
+        return self._disk
 
     def _note_umask(self) -> None:
         umasks = " ".join(f"{umask:o}" for umask in sorted(self._umasks()))
@@ -686,21 +710,31 @@ class Project:
         from dorky.remote.root import Remote
 
         driver = self.driver(name)
-        endpoint = self.config.driver_options(name).get("endpoint", "")
-        place = f"{driver.url}\0{endpoint}".encode()
-        known = self.database.get(f"remote.{name}.place")
-        if known is not None and known != place:
-            # The records of another place say nothing about this one.
-            self.database.forget_remote(name)
-            known = None
-        if known is None:
-            self.database.set(f"remote.{name}.place", place)
+        endpoint = self.follow_place(name)
         if self.database.get(f"remote.{name}.swaps") == b"unquoted":
             driver = self.driver(name, unquoted=True)
         own = self.known(driver, endpoint)
         remote = Remote(name, driver, self.store, self.unlock, own, self._sign)
         remote.pin = self.config.text("repository.team")
         return remote
+
+    def follow_place(self, name: str = ORIGIN) -> str:
+        """Forget what is known of a remote if its place is another than before.
+
+        The records of another place say nothing about this one. Nothing is requested.
+
+        Returns:
+            The endpoint of its place; empty if there is none.
+        """
+        options = self.config.driver_options(name)
+        endpoint = options.get("endpoint", "")
+        place = f"{open_driver(self.config.url(name), options).url}\0{endpoint}".encode()
+        known = self.database.get(f"remote.{name}.place")
+        if known != place:
+            if known is not None:
+                self.database.forget_remote(name)
+            self.database.set(f"remote.{name}.place", place)
+        return endpoint
 
     def known(self, driver: Driver, endpoint: str) -> Known:
         """Return what this user knows of a remote's place, whatever happens to `.dorky/`."""

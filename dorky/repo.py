@@ -142,8 +142,8 @@ class Repository(Project):
         Raises:
             NoRepositoryAtURL: The remote holds no repository.
             Rewound: The repository is older than what this user has seen of it on this machine.
-            Conflict: The directory is not empty.
-            Unencrypted: The repository is not encrypted, and ``plain`` was not given.
+            ConflictError: The directory is not empty.
+            UnencryptedRepository: The repository is not encrypted, and ``plain`` was not given.
             WrongKey: The repository has another fingerprint.
             WrongTeam: Its team log has another entry.
             TeamRewound: Its team log is older.
@@ -514,7 +514,7 @@ class Repository(Project):
 
         Raises:
             NothingToDo: No merge is in progress.
-            NotFound: A path has no conflict.
+            NotFoundError: A path has no conflict.
             StillMarked: A file has conflict markers.
             WouldOpen: A file now belongs to other readers than the group that has closed it.
         """
@@ -588,6 +588,7 @@ class Repository(Project):
         force: bool = False,
         accept_rewind: bool = False,
         plain: bool = False,
+        all: bool = False,
     ) -> PullResult:
         """Fetch, and update the local files to match.
 
@@ -597,21 +598,25 @@ class Repository(Project):
 
         Args:
             paths: If given, new files appear on disk only if they are (or lie below, or match) one
-                of these; the others stay off the disk until they are pulled.
+                of these; the others stay off the disk until they are pulled. The first pull's paths
+                also limit later pulls without any, and later paths add to them.
             force: Whether to overwrite local changes, after keeping them as a backup commit.
             accept_rewind: Whether to follow the remote to an older state, or to another history.
             plain: Whether a repository that is seen for the first time may be unencrypted.
+            all: Whether to end the limits of earlier pulls, and put every file in place.
 
         Raises:
             LocalChanges: Files would be overwritten.
-            Unencrypted: The repository is unencrypted, and ``plain`` was not given.
+            UnencryptedRepository: The repository is unencrypted, and ``plain`` was not given.
             Diverged: The changes of both sides can't live in one directory.
             Detached: An old revision is checked out.
             Unresolved: An earlier merge has left conflicts.
         """
         from dorky.commands import sync as commands
 
-        return commands.pull(self, paths, force=force, accept_rewind=accept_rewind, plain=plain)
+        return commands.pull(
+            self, paths, force=force, accept_rewind=accept_rewind, plain=plain, all=all
+        )
 
     def sync(self, *, rewrite: bool = False) -> Synced:
         """Pull, merge and push, until both sides are equal or there are conflicts.
@@ -647,23 +652,32 @@ class Repository(Project):
 
         return commands.download(self, revision, path, destination, force=force)
 
-    def read(self, path: StrPath, revision: str = "") -> bytes:
+    def read(
+        self, path: StrPath, revision: str = "", *, fresh: bool = False, offline: bool = False
+    ) -> bytes:
         """Return the whole content of a file. Nothing is written to the worktree.
 
-        With a revision, the content is the revision's. Without one, it is the content on disk; if
-        the file is not on disk, the staged content; in a project that was never pulled, the content
-        that the remote has now.
+        With a revision, the content is the revision's. Without one, it is the content on disk. If
+        the file is not on disk, the remote is asked: the content is as staged, or as the remote has
+        it if the remote is ahead, or if the project was never pulled.
 
         Links are followed as far as they stay in the project.
+
+        Args:
+            path: The file.
+            revision: The revision that holds it.
+            fresh: Whether a remote that can't be asked is an error. Otherwise what was last seen
+                counts.
+            offline: Whether the remote must not be asked.
 
         Raises:
             PathNotFound: There is no such file.
             PathNotTracked: The revision holds no such file.
             ForeignGroup: The file belongs to a group that the user is not in.
         """
-        from dorky.commands import variables as commands
+        from dorky.commands.reading import Reader
 
-        return commands.read_file(self, path, revision)
+        return Reader(self, revision, fresh=fresh, offline=offline).read(path)
 
     def get(self, path: StrPath, key: str, revision: str = "") -> str:
         """Return one value of a `.env`, JSON, TOML or YAML file.
@@ -678,8 +692,9 @@ class Repository(Project):
             BadDocument: The file is malformed.
         """
         from dorky.commands import variables as commands
+        from dorky.commands.reading import Reader
 
-        return commands.get_variable(self, path, key, revision)
+        return commands.get_variable(Reader(self, revision), path, key)
 
     def variables(
         self, path: StrPath, *, only: Collection[str] = (), revision: str = ""
@@ -696,20 +711,36 @@ class Repository(Project):
             BadDocument: The file is malformed.
         """
         from dorky.commands import variables as commands
+        from dorky.commands.reading import Reader
 
-        return commands.variables(self, path, only=only, revision=revision)
+        return commands.variables(Reader(self, revision), path, only=only)
 
     def export(
-        self, path: StrPath, form: Form, *, only: Collection[str] = (), revision: str = ""
+        self,
+        path: StrPath,
+        form: Form,
+        *,
+        only: Collection[str] = (),
+        allow: Collection[str] = (),
+        revision: str = "",
     ) -> str:
         """Return the values of a file, written for another program to read.
 
+        Args:
+            path: The file.
+            form: The program that reads them.
+            only: If given, the keys that are wanted.
+            allow: Variables that may be set though they change how programs are loaded.
+            revision: The revision that holds the file (see `read`).
+
         Raises:
+            UnsafeVariable: A variable is not allowed.
             CantExport: The form can't carry one of them.
         """
         from dorky.commands import variables as commands
+        from dorky.commands.reading import Reader
 
-        return commands.export(self, path, form, only=only, revision=revision)
+        return commands.export(Reader(self, revision), path, form, only=only, allow=allow)
 
     def environment(
         self,
@@ -732,8 +763,9 @@ class Repository(Project):
             NoSuchVariable: None of the files holds one of ``only``.
         """
         from dorky.commands import variables as commands
+        from dorky.commands.reading import Reader
 
-        return commands.environment(self, paths, only=only, allow=allow, revision=revision)
+        return commands.environment(Reader(self, revision), paths, only=only, allow=allow)
 
     def set(self, path: StrPath, key: str, value: str) -> Edited:
         """Set a variable, and stage the file. Comments and order stay.
@@ -855,7 +887,7 @@ class Repository(Project):
 
         Raises:
             NothingToDo: The member has that key already.
-            Conflict: The key is another member's, or the name is taken and was to be new.
+            ConflictError: The key is another member's, or the name is taken and was to be new.
         """
         from dorky.commands import team as commands
 
@@ -895,7 +927,7 @@ class Repository(Project):
         """Put the last verified root in the place of one that was forged, which is kept.
 
         Raises:
-            Conflict: The root has changed since the plan was made.
+            ConflictError: The root has changed since the plan was made.
         """
         from dorky.commands import forged as commands
 
@@ -945,7 +977,7 @@ class Repository(Project):
 
         Raises:
             NoSuchMember: There is no member of that name.
-            NotFound: The member has no such key.
+            NotFoundError: The member has no such key.
             ForeignGroup: The member belongs to a group that the user is not in and whose key the
                 user so can't renew.
             WouldLockOut: The user would have no access any more.
@@ -996,8 +1028,8 @@ class Repository(Project):
             dry_run: Whether to report only who would gain and lose access to what.
 
         Raises:
-            Conflict: There are commits that are not pushed or not pulled, changes to the files that
-                move, or patterns that overlap those of another group.
+            ConflictError: There are commits that are not pushed or not pulled, changes to the files
+                that move, or patterns that overlap those of another group.
         """
         from dorky.commands import groups as commands
 
@@ -1040,7 +1072,7 @@ class Repository(Project):
 
         Raises:
             PathNotTracked: No commit in history holds such a file.
-            Conflict: The local history and the remote's are not the same.
+            ConflictError: The local history and the remote's are not the same.
             ForeignGroup: The user is not in every group, so can't read all history.
         """
         from dorky.commands import purge as commands
@@ -1055,7 +1087,7 @@ class Repository(Project):
             reason: The reason, which the other members see.
 
         Raises:
-            Conflict: Somebody has pushed since the plan was made.
+            ConflictError: Somebody has pushed since the plan was made.
             AccessDenied: Deleting in the remote is not allowed.
         """
         from dorky.commands import purge as commands

@@ -24,6 +24,18 @@ class Change(msgspec.Struct, frozen=True, order=True):
     what: Literal["added", "modified", "deleted"]
 
 
+class Unplaced(msgspec.Struct, frozen=True):
+    """A file that the file system can't show; it stays in the repository.
+
+    Attributes:
+        path: The file.
+        why: The reason.
+    """
+
+    path: str
+    why: str
+
+
 class Failure(Result, frozen=True, kw_only=True):
     """The reason why a command failed.
 
@@ -149,6 +161,38 @@ class FileEntry(Result, frozen=True, kw_only=True):
     content: str
 
 
+class Source(Result, frozen=True, kw_only=True):
+    """Where the content of a file that was read comes from.
+
+    Attributes:
+        path: Its path.
+        commit: The commit that holds it; empty if it is the file on disk, or is as staged.
+        time: The commit's time, in UTC.
+        age: The seconds since then.
+        behind: The commits of the remote that follow it.
+        why: Why the remote may have a newer one; empty if it was asked, or need not be.
+    """
+
+    path: str
+    commit: str = ""
+    time: datetime | None = None
+    age: int | None = None
+    behind: int = 0
+    why: str = ""
+
+
+class Values(Result, frozen=True, kw_only=True):
+    """Values of a file.
+
+    Attributes:
+        values: Each variable and its value.
+        source: Where they come from.
+    """
+
+    values: dict[str, str]
+    source: Source
+
+
 class Unmerged(Result, frozen=True, kw_only=True, order=True):
     """A file that a merge could not combine.
 
@@ -192,12 +236,13 @@ class Status(Result, frozen=True, kw_only=True):
         head: The commit checked out; None before the first.
         detached: Whether that is an old revision, not the newest of ``branch``.
         remote: The remote's name; empty if there is none.
-        fetched: Whether the remote was ever fetched.
+        fetched: Whether the remote was ever fetched from its present URL.
         ahead: Commits that the remote lacks, as of the last fetch.
         behind: Commits of the remote that are not merged locally.
         staged: How the index differs from ``head``.
         unstaged: How the files differ from the index.
         absent: The number of files that a pull of single paths left out.
+        partial: The paths that pulls are limited to since then; none for all.
         secrets: Files that look like secrets and are not tracked.
         closed: The groups whose files the user can't read.
         requests: Requests to join, as of the last look.
@@ -226,6 +271,7 @@ class Status(Result, frozen=True, kw_only=True):
     conflicts: tuple[Unmerged, ...] = ()
     masked: tuple[Masked, ...] = ()
     moved: str = ""
+    partial: tuple[str, ...] = ()
 
     @property
     def clean(self) -> bool:
@@ -332,6 +378,8 @@ class PullResult(Result, frozen=True, kw_only=True):
         dropped: Groups whose files the new head leaves out as a whole: the local files stay,
             staged.
         left_out: Files that were not put in place because of their names.
+        missing: Tracked files that are not on disk, though no pull has left them out.
+        unplaced: Files that this file system can't show.
         moved: The URL that the remote had before `.dorkyrc` was changed other than by a command of
             this clone; empty if it was not.
         fingerprint: The repository's fingerprint if it was seen for the first time; else empty.
@@ -355,6 +403,8 @@ class PullResult(Result, frozen=True, kw_only=True):
     masked: tuple[Masked, ...] = ()
     dropped: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    unplaced: tuple[Unplaced, ...] = ()
     moved: str = ""
     fingerprint: str = ""
     unencrypted: bool = False
@@ -495,6 +545,7 @@ class CheckedOut(Result, frozen=True, kw_only=True):
         backup: The ref that keeps overwritten content; empty if there was none.
         ignored: Lines added to `.gitignore`.
         left_out: Files that were not put in place because of their names.
+        unplaced: Files that this file system can't show.
     """
 
     commit: str | None
@@ -502,6 +553,7 @@ class CheckedOut(Result, frozen=True, kw_only=True):
     backup: str = ""
     ignored: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
+    unplaced: tuple[Unplaced, ...] = ()
 
 
 class DestroyPlan(Result, frozen=True, kw_only=True):

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from dorky.config import Choice
     from dorky.project import Project
-    from dorky.results import Change, FetchResult, PullResult
+    from dorky.results import Change, FetchResult, PullResult, Unplaced
 
 T = TypeVar("T")
 
@@ -204,6 +204,16 @@ def left_out(names: Sequence[str]) -> None:
             note(f"  {name(path)}")
         if len(names) > _LIST:
             note(f"  … and {len(names) - _LIST:,} more")
+
+
+def unplaced(found: Sequence[Unplaced]) -> None:
+    """Tell which files of a commit this file system can't show."""
+    if found:
+        note("Not on this disk; they stay in the repository, and no commit deletes them:")
+        for item in found[:_LIST]:
+            note(f"  {name(item.path)}: {escaped(item.why)}")
+        if len(found) > _LIST:
+            note(f"  … and {len(found) - _LIST:,} more")
 
 
 def first_sight(done: FetchResult | PullResult) -> None:

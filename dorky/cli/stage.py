@@ -23,9 +23,10 @@ from dorky.cli.output import (
     show_json,
     style,
     title,
+    unplaced,
 )
 from dorky.cli.paths import repository_paths
-from dorky.cli.undo import conflicts, kept, masked
+from dorky.cli.undo import apart, conflicts, kept, masked
 from dorky.results import Staged, Status
 
 # Text, because a pathlib path turns an empty word (an unset variable) into the current directory.
@@ -181,7 +182,10 @@ def _long(found: Status) -> None:
         say("Changed, not staged (dorky stage FILE):")
         changes(found.unstaged)
     if found.absent:
-        say(f"{plural(found.absent, 'file')} not pulled (dorky pull)")
+        way = "dorky pull --all" if found.partial else "dorky pull"
+        say(f"{plural(found.absent, 'file')} not pulled ({way})")
+    if found.partial:
+        say(f"Pulls keep to {', '.join(map(name, found.partial))} (dorky pull --all ends that)")
     if found.secrets:
         say("Look like secrets, but are not kept (dorky stage FILE):")
         here = from_here()
@@ -209,7 +213,7 @@ def _upstream(found: Status) -> str:
     if not found.remote:
         return ", no remote"
     if not found.fetched:
-        return f", nothing known of {found.remote} yet"
+        return f", nothing known of {found.remote} yet (dorky fetch)"
     count = plural(found.ahead or found.behind, "commit")
     if found.ahead and found.behind:
         how, command = f"{count} ahead and {found.behind} behind", "dorky sync, or pull"
@@ -265,11 +269,13 @@ def commit(
         )
     with opened() as repo:
         done = commit.commit(repo, words[0] if words else message, all=all_)
+        left = commit.left_by_merge(repo, done)
     if json:
         show_json(done)
         return
     say(f"[{style(done.id[:10], fg='yellow')}] {title(done.message)}")
     changes(done.changes)
+    apart(left)
 
 
 def restore(
@@ -309,6 +315,7 @@ def restore(
         changes(done.changes)
         kept(done.backup)
         left_out(done.left_out)
+        unplaced(done.unplaced)
 
 
 def checkout(
@@ -338,5 +345,6 @@ def checkout(
     changes(done.changes)
     kept(done.backup)
     left_out(done.left_out)
+    unplaced(done.unplaced)
     if revision != "main":
         note("To come back: dorky checkout main")

@@ -16,11 +16,14 @@ from dorky.cli.output import (
     TerminalProgress,
     agree,
     ask,
+    change_mark,
     changes,
     escaped,
     first_sight,
     first_team,
+    from_here,
     left_out,
+    listing,
     name,
     note,
     opened,
@@ -29,6 +32,7 @@ from dorky.cli.output import (
     show_json,
     size,
     undeleted,
+    unplaced,
 )
 from dorky.cli.paths import repository_paths
 from dorky.cli.undo import conflicts, kept, masked
@@ -115,22 +119,29 @@ def pull(
     plain: Annotated[
         bool, typer.Option("--plain", help="Accept, at first, a repository that is not encrypted.")
     ] = False,
+    all_: Annotated[
+        bool, typer.Option("--all", help="Put every file in place, and so in later pulls.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Bring the files here up to date with the remote.
 
-    In a fresh git clone that carries .dorkyrc it sets everything up first. Local changes are
-    never overwritten without --force.
+    In a fresh git clone that carries .dorkyrc it sets everything up first. If that names files,
+    later pulls and syncs keep to them, until --all. Local changes are never overwritten without
+    --force.
 
     \b
     $ dorky pull
     $ dorky pull .env
+    $ dorky pull --all
     """
     from dorky.commands import sync
 
     with opened(anywhere=True) as repo:
         names = repository_paths(repo, paths or ())
-        done = sync.pull(repo, names, force=force, accept_rewind=accept_rewind, plain=plain)
+        done = sync.pull(
+            repo, names, force=force, accept_rewind=accept_rewind, plain=plain, all=all_
+        )
         pinned = repo.config.text("repository.fingerprint")
     if json:
         show_json(done)
@@ -170,8 +181,13 @@ def _pulled(done: PullResult) -> None:
     if done.ignored:
         note(f"Told git to ignore {plural(len(done.ignored), 'file')} (in .gitignore)")
     left_out(done.left_out)
+    unplaced(done.unplaced)
     kept(done.backup)
     masked(done.masked)
+    if done.missing:
+        here = from_here()
+        say("Missing on disk (dorky restore FILE brings them back):")
+        listing(done.missing, lambda path: f"{change_mark('deleted')} {here(path)}")
     for group in done.dropped:
         note(f"The new head leaves out all files of {escaped(group)}: they stay here, staged")
 
@@ -232,7 +248,9 @@ def _synced(done: Synced) -> None:
         say(f"Rewrote {count}: each file is encrypted for its group")
     if done.pulled:
         _purged(done.pulled)
-    if done.pulled and (done.pulled.old != done.pulled.new or done.pulled.changes):
+    if done.pulled and (
+        done.pulled.old != done.pulled.new or done.pulled.changes or done.pulled.missing
+    ):
         _pulled(done.pulled)
     if done.pulled:
         _place(done.pulled)

@@ -19,7 +19,7 @@ from dorky.keys.roster import GroupOf
 from dorky.merge import pending
 from dorky.paths import parents, shown
 from dorky.project import Project
-from dorky.results import Change, CheckedOut
+from dorky.results import Change, CheckedOut, Unplaced
 from dorky.store import history, oplog, projection
 from dorky.store.history import MAIN
 from dorky.store.index import Row
@@ -27,6 +27,7 @@ from dorky.store.projection import View
 from dorky.worktree import checkout as engine
 from dorky.worktree import staging
 from dorky.worktree.checkout import Done, Plan, Wanted
+from dorky.worktree.incoming import Incoming
 from dorky.worktree.ingest import store_files
 
 
@@ -58,6 +59,7 @@ def checkout(project: Project, revision: str, *, force: bool = False) -> Checked
             backup=backup,
             ignored=done.ignored,
             left_out=done.left_out,
+            unplaced=done.unplaced,
         )
 
 
@@ -143,9 +145,28 @@ def carry_out(
     left_out = leave_out(project, made)
     if made.conflicts and not force:
         raise errors.LocalChanges(shown(sorted(made.conflicts)))
-    fetch_missing(
-        project, engine.needed(project.store, (entry for _, entry in made.write.values()))
-    )
+    with project.worktree.writing() as writing:
+        incoming = Incoming(writing, project.store)
+        incoming.expect(made.write)
+        needed = engine.needed(project.store, (entry for _, entry in made.write.values()))
+        fetch_missing(project, needed, incoming.take)
+        name, kept = _back_up(project, rows, made)
+        _note_disk(project, rows, made, kept)
+        # Hide the files before they exist, so that git never sees them. A path beyond a link or a
+        # file that must go first can only be hidden afterwards.
+        beyond = {path for path in made.write if not made.remove.isdisjoint(parents(path))}
+        ignored = hide_from_git(project, made.write.keys() - beyond)
+        done = engine.apply(
+            project.worktree, writing, project.store, made, incoming, project.progress
+        )
+    ignored += hide_from_git(project, beyond)
+    left_out = tuple(sorted({*left_out, *project.store.left_out}))
+    unplaced = tuple(Unplaced(path, made.unplaced[path]) for path in sorted(made.unplaced))
+    return name, done._replace(ignored=tuple(sorted(ignored)), left_out=left_out, unplaced=unplaced)
+
+
+def _back_up(project: Project, rows: Mapping[str, Row], made: Plan) -> tuple[str, list[Row]]:
+    """Keep what a plan is going to overwrite by force (see `engine.backup`)."""
     name = ""
     kept: list[Row] = []
     if made.conflicts:
@@ -157,15 +178,7 @@ def carry_out(
             author=project.author,
             group_of=readable_grouping(project, rows),
         )
-    _note_disk(project, rows, made, kept)
-    # Hide the files before they exist, so that git never sees them. A path beyond a link or a file
-    # that must go first can only be hidden afterwards.
-    beyond = {path for path in made.write if not made.remove.isdisjoint(parents(path))}
-    ignored = hide_from_git(project, made.write.keys() - beyond)
-    done = engine.apply(project.worktree, project.store, made, project.progress)
-    ignored += hide_from_git(project, beyond)
-    left_out = tuple(sorted({*left_out, *project.store.left_out}))
-    return name, done._replace(ignored=tuple(sorted(ignored)), left_out=left_out)
+    return name, kept
 
 
 def leave_out(project: Project, made: Plan) -> tuple[str, ...]:

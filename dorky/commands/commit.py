@@ -5,6 +5,8 @@ from __future__ import annotations
 import stat as stat_module
 from collections.abc import Collection, Iterable, Mapping
 
+import msgspec
+
 from dorky import errors, git
 from dorky.commands.checkout import (
     attached_head,
@@ -17,7 +19,7 @@ from dorky.commands.inspect import (
     masked_entries,
 )
 from dorky.commands.stage import check_groups, owning, stage_selection, would_open
-from dorky.format.model import KiB, ObjectId
+from dorky.format.model import Entry, KiB, ObjectId
 from dorky.keys import placement, roster
 from dorky.merge import pending, rewrite
 from dorky.project import ORIGIN, Project
@@ -38,35 +40,24 @@ def commit(project: Project, message: str, *, all: bool = False) -> LogEntry:
 
     Arguments, results and errors are those of `Repository.commit`.
     """
-    if not message.strip() and project.is_set_up and (state := pending.load(project.database)):
-        message = f"Merge {state.label}"
-    if not message.strip():
-        raise errors.EmptyMessage
-    try:
-        length = len(message.encode())
-    except UnicodeEncodeError:
-        raise errors.UsageError("the commit message is not UTF-8") from None
-    if length > _LONGEST_MESSAGE:
-        raise errors.UsageError(
-            f"the commit message has {length:,} bytes, at most {_LONGEST_MESSAGE:,} are kept"
-        )
+    message = _message(project, message)
     with project.operation("commit"):
         head = attached_head(project)
         merging = pending.load(project.database)
         if merging and merging.conflicts:
             check_no_merge(project)
         if all:
-            rows = project.index.rows()
-            present = {
-                path: stat
-                for path in rows
-                if (stat := project.worktree.stat(path)) and not stat_module.S_ISDIR(stat.st_mode)
-            }
-            gone = {path for path in rows.keys() - present.keys() if not rows[path].absent}
-            stage_selection(project, rows, staging.Selection(present, set(), gone))
+            _stage_tracked(project)
         follow_claims(project, head)
         rows = project.index.rows()
         changes = staging.staged(project.store, project.index, rows)
+        apart = _apart(project, rows, merging) if merging else {}
+        if apart:
+            rows = {path: row for path, row in {**rows, **apart}.items() if row}
+            about = {path: row for path, row in apart.items() if row}
+            kept = staging.committed(project.store, project.index, about, apart.keys())
+            changes = [change for change in changes if change.path not in apart]
+            changes = sorted([*changes, *staging.differences(kept, about)])
         if not changes and not merging:
             # The next commit leaves out what does not count, which may be its only change.
             dropped = {
@@ -86,20 +77,77 @@ def commit(project: Project, message: str, *, all: bool = False) -> LogEntry:
                 {**trees, **carried},
                 [head, merging.theirs if merging else None],
                 author=project.author,
-                message=message.strip(),
+                message=message,
                 git=(git.head(top) or "") if top else "",
             )
             with project.database.transaction():
                 writer.save()
                 project.database.set_ref(MAIN, commit)
-                project.index.put(moved.values())
-                project.index.set_commit(commit)
+                project.index.put(row for path, row in moved.items() if path not in apart)
+                project.index.set_commit(None if apart else commit)
                 if trees.keys() - project.index.groups:
                     project.index.set_groups(trees.keys() | project.index.groups)
                 pending.save(project.database, None)
         return log_entry(
             project, history.read_commit(project.store, commit), commit, tuple(changes)
         )
+
+
+def _message(project: Project, message: str) -> str:
+    """Return the message of a commit, which has one of its own if it ends a merge."""
+    message = message.strip()
+    if not message and project.is_set_up and (merging := pending.load(project.database)):
+        message = f"Merge {merging.label}"
+    if not message:
+        raise errors.EmptyMessage
+    try:
+        length = len(message.encode())
+    except UnicodeEncodeError:
+        raise errors.UsageError("the commit message is not UTF-8") from None
+    if length > _LONGEST_MESSAGE:
+        raise errors.UsageError(
+            f"the commit message has {length:,} bytes, at most {_LONGEST_MESSAGE:,} are kept"
+        )
+    return message
+
+
+def _stage_tracked(project: Project) -> None:
+    """Stage the changes of tracked files, as ``commit -a`` does."""
+    rows = project.index.rows()
+    hidden = project.worktree.hidden(rows, rows)
+    present = {
+        path: stat
+        for path in rows.keys() - hidden
+        if (stat := project.worktree.stat(path)) and not stat_module.S_ISDIR(stat.st_mode)
+    }
+    missing = rows.keys() - present.keys() - hidden
+    gone = {path for path in missing if not rows[path].absent}
+    stage_selection(project, rows, staging.Selection(present, set(), gone))
+
+
+def _apart(
+    project: Project, rows: Mapping[str, Row], merging: pending.State
+) -> dict[str, Row | None]:
+    """Return the staged changes that are not part of a merge, each as the merge holds its path.
+
+    They stay staged. A row is None if the merge holds no such file.
+    """
+    if merging.paths is None:
+        return {}
+    held = dict(View(project.store, merging.trees, project.owner).files())
+    own = set(merging.paths)
+    frozen = {path for path in rows if project.roster.groups and project.owner(path) is None}
+    found = {}
+    for path in (held.keys() | rows.keys()) - own - frozen:
+        placed = held.get(path)
+        if not staging.agree(rows.get(path), placed.entry if placed else None):
+            found[path] = staging.row_of(path, placed, project.vault) if placed else None
+    return found
+
+
+def left_by_merge(project: Project, done: LogEntry) -> list[Change]:
+    """Return the staged changes that a merge commit has left out; none after other commits."""
+    return staging.staged(project.store, project.index) if done.parents[1:] else []
 
 
 def sign_again(project: Project) -> int:
@@ -162,11 +210,22 @@ def _write_trees(
     before = projection.current(project.store, head, about)
     if merging:
         before = View(project.store, merging.trees, owner)
-    placed = [
-        (path, *staging.placed_of(row, project.vault))
-        for path, row in {**rows, **moved}.items()
-        if path not in frozen
-    ]
+    # The index does not hold what the library notes of a file, such as its content type.
+    noted = {
+        (group, path): entry
+        for group, tree in before.trees.items()
+        for path, entry in history.files_below(project.store, group, tree)
+        if entry.meta
+    }
+    placed: list[tuple[str, str, Entry]] = []
+    for path, row in {**rows, **moved}.items():
+        if path in frozen:
+            continue
+        group, entry = staging.placed_of(row, project.vault)
+        old = noted.get((group, path))
+        if old and old.content == entry.content:
+            entry = msgspec.structs.replace(entry, meta=old.meta)
+        placed.append((path, group, entry))
     if placement.is_contested(known):
         placed += [(path, *held) for path, held, why in before.walk() if why and not why.owner]
     living = {group.id for group in roster.living(known)}

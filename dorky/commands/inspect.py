@@ -30,6 +30,7 @@ from dorky.worktree import staging
 
 if TYPE_CHECKING:
     from dorky.keys.teamlog import Team
+    from dorky.remote.fetch import Deliver
 
 StrPath = str | os.PathLike[str]
 
@@ -37,6 +38,8 @@ _SHOWN = 10
 _MASKED = "masked"
 """The single value that caches the entries of a commit that do not count."""
 _Noted = tuple[str, list[Masked]]
+PARTIAL = "pull.paths"
+"""The single value with the paths that pulls are limited to."""
 
 
 def repository_paths(project: Project, paths: StrPath | Iterable[StrPath]) -> list[str]:
@@ -45,21 +48,29 @@ def repository_paths(project: Project, paths: StrPath | Iterable[StrPath]) -> li
     return [project.repository_path(path) for path in several]
 
 
+def partial(project: Project) -> list[str]:
+    """Return the paths that pulls are limited to, as the first pull named them; none for all."""
+    return project.database.text(PARTIAL).split("\0") if project.database.get(PARTIAL) else []
+
+
 def status(project: Project) -> Status:
     """Return how the files, the index, ``HEAD`` and the remote (as last seen) differ."""
-    seen = project.worktree.survey(project.ignore, project.index.proofs(), looks_secret)
+    modes = not project.worktree.disk().no_modes
+    seen = project.worktree.survey(project.ignore, project.index.proofs(modes=modes), looks_secret)
     merging = pending.load(project.database)
     unmerged = {conflict.path for conflict in merging.conflicts} if merging else set()
     unstaged, absent = _unstaged(project, seen.unproven, unmerged)
     remote = ORIGIN if ORIGIN in project.config.remotes() else ""
-    ahead, behind = _ahead_behind(project) if remote else (0, 0)
+    moved = project.moved_from() if remote else ""
+    fetched = not moved and project.database.root(ORIGIN) is not None
+    ahead, behind = _ahead_behind(project) if fetched else (0, 0)
     head = history.head_of(project.store)
     return Status(
         branch=MAIN,
         head=head,
         detached=bool(project.database.get("head")),
         remote=remote,
-        fetched=project.database.root(ORIGIN) is not None,
+        fetched=fetched,
         ahead=ahead,
         behind=behind,
         staged=_staged(project, unmerged),
@@ -71,7 +82,8 @@ def status(project: Project) -> Status:
         requests=tuple(project.database.text("requests").split()),
         merging=merging.label if merging else "",
         conflicts=merging.conflicts if merging else (),
-        moved=project.moved_from() if remote else "",
+        moved=moved,
+        partial=tuple(partial(project)),
     )
 
 
@@ -498,14 +510,16 @@ def tombstone_finder(project: Project) -> Callable[[str], str]:
     return tombstone
 
 
-def fetch_missing(project: Project, chunks: Iterable[ObjectId]) -> None:
-    """Fetch the chunks that are missing from the local store."""
+def fetch_missing(
+    project: Project, chunks: Iterable[ObjectId], deliver: Deliver | None = None
+) -> None:
+    """Fetch the chunks that are missing from the local store (see `fetch_objects`)."""
     missing = project.store.missing(chunks)
     if missing:
         from dorky.remote.fetch import fetch_objects
 
         with project.locked():
-            fetch_objects(project.remote(), missing, project.progress)
+            fetch_objects(project.remote(), missing, project.progress, deliver)
 
 
 def told(found: Iterable[Difference]) -> tuple[Change, ...]:

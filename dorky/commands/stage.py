@@ -400,7 +400,9 @@ def restore(
         with project.database.transaction():
             # Files from another revision are changes that may be staged; the index stays.
             project.index.refresh(
-                row for row in done.rows if row.path in rows and row.same(rows[row.path])
+                row
+                for row in done.rows
+                if not row.absent and row.path in rows and row.same(rows[row.path])
             )
         return CheckedOut(
             commit=commit,
@@ -408,6 +410,7 @@ def restore(
             backup=backup,
             ignored=done.ignored,
             left_out=done.left_out,
+            unplaced=done.unplaced,
         )
 
 

@@ -255,7 +255,7 @@ def apply(remote: Remote, made: Plan, *, progress: Progress = SILENT) -> RemoteG
             after = len(made.packs) - len(made.rewritten) + len(sent)
             return msgspec.structs.replace(first, packs_after=after, sent=uploaded, done=True)
         made, sent = plan(remote, grace=made.grace, progress=progress), []
-    raise errors.ServerBusy(remote.url, "others keep changing it")
+    raise errors.ServiceUnavailableError(remote.url, "others keep changing it")
 
 
 def _following(made: Plan, sent: Iterable[Sent], listing: Listing) -> tuple[Root, list[str]]:

@@ -153,7 +153,7 @@ def push(
         left = delete(remote, made.stale) if made.stale else 0
         size = sum(at.length for at in fresh)
         return Pushed(old, head, len(fresh), size, founded=seen is None, left=left)
-    raise errors.ServerBusy(remote.url, "others keep pushing")
+    raise errors.ServiceUnavailableError(remote.url, "others keep pushing")
 
 
 def _check_signatures(store: Store, head: ObjectId) -> None:

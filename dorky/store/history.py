@@ -6,6 +6,7 @@ import heapq
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from datetime import datetime, timezone
+from types import MappingProxyType
 from typing import NamedTuple
 
 from dorky import errors
@@ -421,13 +422,14 @@ def add_commit(
     author: str,
     message: str,
     git: str = "",
+    meta: Mapping[str, str] = MappingProxyType({}),
 ) -> ObjectId:
     """Store a commit made now; return its id. Parents that are None are left out."""
     time = datetime.now(timezone.utc).replace(microsecond=0)
     known = tuple(parent for parent in parents if parent)
     # An environment in another encoding must not prevent a commit.
     name = author.encode(errors="surrogateescape").decode(errors="replace")
-    commit = Commit(dict(trees), known, name, time, message, git)
+    commit = Commit(dict(trees), known, name, time, message, git, dict(meta))
     return writer.add_commit(commit)
 
 

@@ -24,7 +24,7 @@ from dorky.keys.roster import GroupOf
 from dorky.keys.vault import Vault
 from dorky.parallel import THREADS, in_order
 from dorky.store import contents
-from dorky.store.index import Row, mode_of
+from dorky.store.index import Row
 from dorky.store.objects import Store, Writer
 from dorky.worktree.worktree import Worktree, now
 
@@ -169,7 +169,7 @@ def _read(worktree: Worktree, path: str, group: str, vault: Vault) -> _Read | st
             raise errors.UnstorablePath(path, "it is not a regular file or a link")
         content = vault.object_id(Kind.CHUNK, body, group=group)
         digest = vault.mask(hashlib.sha256(body).hexdigest(), content)
-        row = Row(path, mode_of(stat), len(body), content, digest).known(stat, seen)
+        row = Row(path, worktree.new_mode(stat), len(body), content, digest).known(stat, seen)
         return _Read(row._replace(group=group), group, body)
     raise errors.FileChanged(path)
 
@@ -219,7 +219,7 @@ def _store_large(
             os.close(fd)
         if moment(stat) == moment(after) and after.st_size == source.size:
             digest = store.vault.mask(source.sha256.hexdigest(), content)
-            row = Row(path, mode_of(after), source.size, content, digest, group=group)
+            row = Row(path, worktree.new_mode(after), source.size, content, digest, group=group)
             return row.known(after, seen)
     raise errors.FileChanged(path)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat as stat_module
+import unicodedata
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
@@ -84,7 +85,35 @@ def select(
             chosen.present.update(found)
             for name in below - found.keys():
                 _select_tracked(worktree, rows[name], chosen)
+    _respell(worktree, rows, chosen)
     return chosen
+
+
+def _respell(worktree: Worktree, rows: Mapping[str, Row], chosen: Selection) -> None:
+    """Select a file in the spelling in which it is tracked; one that was renamed, by both.
+
+    Only a file system that folds names has files with several spellings.
+    """
+    disk = worktree.disk()
+    if not disk.folds:
+        return
+    tracked = {disk.key(path): path for path in rows}
+    old = {tracked[key] for path in chosen.present if (key := disk.key(path)) in tracked}
+    spelled = worktree.misspelt(chosen.present.keys() | old)
+    for path in chosen.present.keys() - rows.keys():
+        actual = spelled.get(path, path)
+        before = tracked.get(disk.key(path))
+        name = actual if actual in rows or not disk.decomposes else path
+        if name != path:
+            stat = chosen.present.pop(path)
+            chosen.present.setdefault(name, stat)
+            if path in chosen.named:
+                chosen.named.add(name)
+        if before is not None and actual not in rows and spelled.get(before) == actual:
+            chosen.present.pop(before, None)
+            chosen.gone.add(before)
+    for path in worktree.hidden(chosen.present.keys() & rows.keys(), rows):
+        del chosen.present[path]
 
 
 def _select_tracked(worktree: Worktree, row: Row, chosen: Selection) -> None:
@@ -130,8 +159,19 @@ def tracked(rows: Iterable[str], paths: Sequence[str], where: str = "") -> list[
 # --- staging --------------------------------------------------------------------------------
 
 
+def told_apart(*names: str) -> list[str]:
+    """Return names for a message: with escapes if they look alike."""
+    alike = len({unicodedata.normalize("NFC", name) for name in names}) == 1
+    return [ascii(name)[1:-1] for name in names] if alike else list(names)
+
+
 def check_names(paths: Iterable[str], rows: Iterable[str], *, portable: bool) -> None:
     """Refuse names that can't be kept, or can't coexist on every system.
+
+    Args:
+        paths: The paths that are added.
+        rows: The paths that are there. They are not refused, whatever they are.
+        portable: Whether Windows must be able to create the names, too.
 
     Raises:
         UnstorablePath: A name is not UTF-8, or Windows can't create it.
@@ -153,16 +193,19 @@ def check_names(paths: Iterable[str], rows: Iterable[str], *, portable: bool) ->
             if reason:
                 raise errors.UnstorablePath(path, reason)
             fine.add(part)
-    spelling: dict[str, str] = {}
+    spellings: dict[str, list[str]] = {}
     above: set[str] = set()
     for path in (*rows, *new):
         directory = path.rpartition("/")[0]
         prefixes = [path] if directory in above else [*parents(path), path]
         above.add(directory)
         for prefix in prefixes:
-            other = spelling.setdefault(prefix.casefold(), prefix)
-            if other != prefix:
-                raise errors.NameClash(other, prefix)
+            # A merge can bring two such names, which must not stop others from being staged.
+            others = spellings.setdefault(prefix.casefold(), [])
+            if prefix not in others:
+                if others and path in new:
+                    raise errors.NameClash(others[0], prefix)
+                others.append(prefix)
 
 
 def stage(
@@ -198,7 +241,7 @@ def stage(
         if (row := rows.get(path)) is None
         or row.absent
         or row.group != group_of(path)
-        or not row.fresh(stat)
+        or not row.fresh(stat, modes=not worktree.disk().no_modes)
     }
     gone = (chosen.gone & rows.keys()) | displaced(chosen.present, rows)
     changes = [Change(path, "deleted") for path in sorted(gone)]
@@ -270,14 +313,18 @@ def unstaged(
         found: The stat of each of these files.
     """
     changes, learned = [], []
+    modes = not worktree.disk().no_modes
+    hidden = worktree.hidden(rows, index.rows()) if worktree.disk().folds else set()
     for path, row in rows.items():
+        if path in hidden:
+            continue  # the file on disk is the other's; this one can't be shown
         stat = found[path]
         if stat is None or stat_module.S_ISDIR(stat.st_mode):
             if not row.absent:
                 changes.append(Change(path, "deleted"))
             continue
         seen = now()
-        if row.fresh(stat):
+        if row.fresh(stat, modes=modes):
             continue
         # A different mode or size suffices; the key is needed only to compare content.
         differs = worktree.mode(mode_of(stat), row.mode) != row.mode or stat.st_size != row.size
@@ -334,6 +381,11 @@ def staged(store: Store, index: Index, rows: Mapping[str, Row] | None = None) ->
     else:
         rows = index.rows() if rows is None else rows
         kept = committed(store, index, rows)
+    return differences(kept, rows)
+
+
+def differences(kept: Mapping[str, Placed], rows: Mapping[str, Row]) -> list[Change]:
+    """Return how rows differ from committed files."""
     changes = [Change(path, "deleted") for path in kept.keys() - rows.keys()]
     for path, row in rows.items():
         placed = kept.get(path)
@@ -426,7 +478,7 @@ def write_entries(
         entries = sorted(held[directory], key=lambda entry: entry.name.encode())
         for before, entry in pairwise(entries):
             if before.name == entry.name:  # readers refuse such a tree
-                raise errors.Conflict(f"{directory or '.'} holds two of {entry.name}")
+                raise errors.ConflictError(f"{directory or '.'} holds two of {entry.name}")
         tree = directories.write(writer, entries, group)
         if directory:
             parent, _, name = directory.rpartition("/")
