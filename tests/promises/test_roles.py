@@ -25,6 +25,7 @@ from dorky.format import model
 from dorky.format.model import ALL, SIGNED, Inline, Member, Purge, Root, TeamEntry
 from dorky.keys import age, roster, signing, teamlog, vault
 from dorky.keys.sshsig import Namespace
+from dorky.remote import cold
 from dorky.remote import root as roots
 from dorky.store import history
 
@@ -53,7 +54,15 @@ class World(NamedTuple):
         follow(self.ben, self.ana)
         return [self.ana, self.ben, fresh(self.ben)]
 
-    def refuse(self, error: type[errors.DorkyError], *words: str) -> None:
+    def refuse_cold(self, error: type[errors.DorkyError]) -> None:
+        """So does whoever reads a single file, with nothing but the keys and `.dorkyrc`."""
+        for machine in (self.ana, fresh(self.ben)):
+            with machine.repo() as repo:
+                repo.set_up()
+                with pytest.raises(error):
+                    cold.opened(repo.remote())
+
+    def refuse(self, error: type[errors.DorkyError], *words: str, cold_too: bool = True) -> None:
         """Every clone refuses what the bucket holds, says why, and changes nothing."""
         there = bucket(self.remote)
         for machine in self.readers():
@@ -66,6 +75,8 @@ class World(NamedTuple):
             with machine.repo() as repo, pytest.raises(error):
                 repo.fetch()
             assert everything(machine) == before
+        if cold_too:
+            self.refuse_cold(error)
         assert bucket(self.remote) == there
 
 
@@ -269,7 +280,8 @@ def test_a_commit_under_an_honest_one(world: World) -> None:
     forge = Forge(world.ben)
     forge.head = forge.commit(None)
     world.put(forge.encode(refs={"heads/main": forge.commit(forge.signer)}))
-    world.refuse(errors.ForgedCommit, "it is not signed")
+    # A cold read does not look at what is under the head.
+    world.refuse(errors.ForgedCommit, "it is not signed", cold_too=False)
 
 
 def test_a_reader_is_no_author(world: World) -> None:
