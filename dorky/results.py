@@ -132,6 +132,8 @@ class LogEntry(Result, frozen=True, kw_only=True):
         closed: The groups whose files it changed and the user can't read.
         signer: The member whose key has signed it; empty if the team log knows no such key.
         key: The fingerprint of that key.
+        original: If a purge has rewritten the commit, the member whose key had signed it before, as
+            ``signer`` says, who ran the purge.
         fault: The fault of the signature, if that was asked for; empty if it is valid.
     """
 
@@ -146,6 +148,7 @@ class LogEntry(Result, frozen=True, kw_only=True):
     closed: tuple[str, ...] = ()
     signer: str = ""
     key: str = ""
+    original: str = ""
     fault: str = ""
 
 
@@ -780,6 +783,8 @@ class RootRepair(Result, frozen=True, kw_only=True):
         generation: The generation of the state that takes its place: the last verified one.
         time: When that was written.
         signer: The name of the member who has written it.
+        lacking: The newest commits signed by members that the bucket holds and that state lacks,
+            by whose key has signed them.
         done: Whether the root was replaced.
     """
 
@@ -790,6 +795,7 @@ class RootRepair(Result, frozen=True, kw_only=True):
     generation: int
     time: datetime | None = None
     signer: str = ""
+    lacking: tuple[Dangling, ...] = ()
     done: bool = False
 
 

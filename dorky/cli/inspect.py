@@ -126,6 +126,8 @@ def _commit(entry: LogEntry, *, key: bool = False) -> None:
 def _signed(entry: LogEntry) -> str:
     if entry.fault:
         return style(f"NOT VALID: {entry.fault}", fg="red")
+    if entry.original:
+        return f"{escaped(entry.original)}, rewritten by {escaped(entry.signer)}"
     return entry.signer or "by nobody that the team log knows"
 
 

@@ -17,7 +17,7 @@ import msgspec
 
 from dorky import errors
 from dorky.files import is_gits_own, stamp_at
-from dorky.format.model import Commit, Entry, Kind, ObjectId
+from dorky.format.model import SIGNED, Commit, Entry, Kind, ObjectId
 from dorky.keys import placement, roster
 from dorky.merge import pending
 from dorky.paths import LOOKED_AT, OFTEN_PUBLIC, is_below, looks_secret
@@ -277,7 +277,24 @@ def log_entry(
         changes=changes,
         signer=team.names.get(commit.signer, ""),
         key=_fingerprint(commit.signer) if commit.signer in team.names else "",
+        original=_original(project, commit, commit_id, team),
     )
+
+
+def _original(project: Project, commit: Commit, commit_id: ObjectId, team: Team) -> str:
+    """Return who had signed a commit that a purge has rewritten; empty if none has."""
+    name = team.names.get(commit.meta.get(SIGNED, ""))
+    if name is None:
+        return ""
+    # Anyone can write the annotation. Only a purge in the team log, by the same key, bears it out.
+    purges = (
+        purge.new
+        for _, entry in history.entries(project.store, team.id)
+        for purge in entry.purges
+        if entry.signer == commit.signer
+    )
+    rewritten = any(history.is_ancestor(project.store, commit_id, new) for new in purges)
+    return name if rewritten else ""
 
 
 def _fingerprint(signer: str) -> str:
@@ -391,8 +408,11 @@ def cat(project: Project, revision: str, path: StrPath) -> Iterator[bytes]:
     from dorky.worktree import checkout
 
     group, entry = lookup_file(project, revision, project.repository_path(path))
-    fetch_missing(project, checkout.needed(project.store, [entry]))
-    return checkout.read(project.store, entry, group)
+    store = project.store
+    if not store.missing(checkout.needed(store, [entry])):
+        return checkout.read(store, entry, group)
+    # The beginning of a large file is not kept waiting for its end.
+    return checkout.read(store, entry, group, lambda chunks: fetch_missing(project, chunks))
 
 
 def diff(
