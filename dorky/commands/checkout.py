@@ -10,9 +10,11 @@ from __future__ import annotations
 import contextlib
 import stat as stat_module
 from collections.abc import Collection, Iterable, Mapping
+from typing import TYPE_CHECKING
 
 from dorky import errors, files, git
 from dorky.commands.inspect import fetch_missing, told
+from dorky.format import chunk
 from dorky.format.model import ALL, ObjectId
 from dorky.keys import placement
 from dorky.keys.roster import GroupOf
@@ -28,6 +30,10 @@ from dorky.worktree import checkout as engine
 from dorky.worktree import staging
 from dorky.worktree.checkout import Done, Plan, Wanted
 from dorky.worktree.ingest import store_files
+from dorky.worktree.worktree import Writing
+
+if TYPE_CHECKING:
+    from dorky.worktree.incoming import Incoming
 
 
 def checkout(project: Project, revision: str, *, force: bool = False) -> CheckedOut:
@@ -161,10 +167,7 @@ def carry_out(
     from dorky.worktree.incoming import Incoming
 
     with project.worktree.writing() as writing:
-        incoming = Incoming(writing, project.store)
-        incoming.expect(made.write)
-        needed = engine.needed(project.store, (entry for _, entry in made.write.values()))
-        fetch_missing(project, needed, incoming.take)
+        incoming = _receive(project, writing, made)
         name, kept = _back_up(project, rows, made)
         _note_disk(project, rows, made, kept)
         # Hide the files before they exist, so that git never sees them. A path beyond a link or a
@@ -178,6 +181,20 @@ def carry_out(
     left_out = tuple(sorted({*left_out, *project.store.left_out}))
     unplaced = tuple(Omission(path, made.unplaced[path]) for path in sorted(made.unplaced))
     return name, done._replace(ignored=tuple(sorted(ignored)), left_out=left_out, unplaced=unplaced)
+
+
+def _receive(project: Project, writing: Writing, made: Plan) -> Incoming | None:
+    """Fetch what a plan needs, verified; large files are written aside as they arrive."""
+    needed = engine.needed(project.store, (entry for _, entry in made.write.values()))
+    if all(entry.size <= chunk.WHOLE for _, entry in made.write.values()):
+        fetch_missing(project, needed)
+        return None
+    from dorky.worktree.incoming import Incoming
+
+    incoming = Incoming(writing, project.store)
+    incoming.expect(made.write)
+    fetch_missing(project, needed, incoming.take)
+    return incoming
 
 
 def _back_up(project: Project, rows: Mapping[str, Row], made: Plan) -> tuple[str, list[Row]]:

@@ -33,7 +33,6 @@ from dorky.worktree.ingest import store_files
 from dorky.worktree.worktree import Prepared, Worktree, Writing, now
 
 if TYPE_CHECKING:
-    # Only a command that writes files needs it.
     from dorky.worktree.incoming import Incoming
 
 _SMALL = 32 * KiB
@@ -473,7 +472,7 @@ def apply(
     writing: Writing,
     store: Store,
     made: Plan,
-    incoming: Incoming,
+    incoming: Incoming | None,
     progress: Progress,
 ) -> Done:
     """Apply a plan to the disk. Every chunk must be in the local store, or have come in.
@@ -485,10 +484,10 @@ def apply(
         writing: Writes and deletes them.
         store: Holds their contents.
         made: The plan.
-        incoming: Has written those of the files whose chunks were not all in the store.
+        incoming: Has written those of the files whose chunks were not all in the store, if any.
         progress: Receives the progress.
     """
-    prepared = dict(incoming.complete())
+    prepared = dict(incoming.complete()) if incoming else {}
     if made.write.keys() != prepared.keys():
         left = {path: each for path, each in made.write.items() if path not in prepared}
         prepared.update(_prepare(writing, store, left, progress))
