@@ -164,7 +164,6 @@ def carry_out(
     if made.conflicts and not force:
         raise errors.LocalChanges(shown(sorted(made.conflicts)))
     _check_space(project, made)
-    from dorky.worktree.incoming import Incoming
 
     with project.worktree.writing() as writing:
         incoming = _receive(project, writing, made)
