@@ -59,7 +59,7 @@ database have the keys."""
 MANY_PACKS = 500
 """So many packs deserve a hint that a collection joins them."""
 ORIGIN = "origin"
-_DISK = "disk"
+DISK = "disk"
 """The single value with what the file system can keep, in words (see `FileSystem.text`)."""
 _UMASKS = "umasks"
 """The single value with the umasks, in octal, under which files were written."""
@@ -487,7 +487,7 @@ class Project:
             raise self.nothing_known()
         with self.locking():
             self._note_umask()
-            if self._root and self.database.get(_DISK) is None:
+            if self._root and self.database.get(DISK) is None:
                 with contextlib.suppress(errors.DorkyError):  # a full disk, say
                     self.look_at_disk()
             if self._root and self.config.state_directory:
@@ -514,7 +514,7 @@ class Project:
         if self._disk is None:
             if not self.is_set_up:
                 return FileSystem()
-            self._disk = FileSystem.read(self.database.text(_DISK))
+            self._disk = FileSystem.read(self.database.text(DISK))
         return self._disk
 
     def look_at_disk(self) -> FileSystem:
@@ -522,8 +522,8 @@ class Project:
         from dorky import filesystem
 
         self._disk = filesystem.look(self.state / SCRATCH)
-        if self.database.get(_DISK) != self._disk.text.encode():
-            self.database.set(_DISK, self._disk.text.encode())
+        if self.database.get(DISK) != self._disk.text.encode():
+            self.database.set(DISK, self._disk.text.encode())
         return self._disk
 
     def _note_umask(self) -> None:

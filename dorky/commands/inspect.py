@@ -26,7 +26,7 @@ from dorky.project import ORIGIN, Project
 from dorky.results import Change, Diff, FileDiff, FileEntry, LogEntry, Masked, Omission, Status
 from dorky.store import history, projection
 from dorky.store.history import HEAD, MAIN, Difference, Placed
-from dorky.store.index import Row, Sight, mode_of
+from dorky.store.index import MASKED, Row, Sight, mode_of
 from dorky.store.projection import View
 from dorky.worktree import staging
 from dorky.worktree.worktree import Omit
@@ -38,8 +38,6 @@ if TYPE_CHECKING:
 StrPath = str | os.PathLike[str]
 
 _SHOWN = 10
-_MASKED = "masked"
-"""The single value that caches the entries of a commit that do not count."""
 _Noted = tuple[str, list[Masked]]
 PARTIAL = "pull.paths"
 """The single value with the paths that pulls are limited to."""
@@ -368,7 +366,7 @@ def masked_entries(project: Project, commit: ObjectId | None) -> tuple[Masked, .
         return ()
     about = f"{commit} {' '.join(sorted(project.index.groups))} {placement.claims(known)}"
     try:
-        noted = msgspec.json.decode(project.database.get(_MASKED) or b'["",[]]', type=_Noted)
+        noted = msgspec.json.decode(project.database.get(MASKED) or b'["",[]]', type=_Noted)
     except msgspec.MsgspecError as error:
         raise errors.CorruptDatabase(project.database.path, error) from None
     if noted[0] != about:
@@ -383,7 +381,7 @@ def masked_entries(project: Project, commit: ObjectId | None) -> tuple[Masked, .
             noted[1].append(found)
         # This only fills a cache, so it can wait while another command is writing.
         with contextlib.suppress(errors.Locked, errors.ReadOnly, errors.DiskFull):
-            project.database.set(_MASKED, msgspec.json.encode(noted))
+            project.database.set(MASKED, msgspec.json.encode(noted))
     return tuple(noted[1])
 
 

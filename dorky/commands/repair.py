@@ -22,8 +22,9 @@ from dorky.format.model import Commit, Header, Kind, ObjectId
 from dorky.keys import placement, teamlog
 from dorky.merge import pending
 from dorky.paths import shown
-from dorky.project import FIRST, ORIGIN, Project
+from dorky.project import DISK, FIRST, ORIGIN, Project
 from dorky.redaction import redacted
+from dorky.remote.authority import PINNED
 from dorky.remote.fetch import fetch
 from dorky.remote.root import KEY, NEWEST, noted, read_body, read_header, verifier
 from dorky.remote.tables import renew as renew_tables
@@ -33,7 +34,7 @@ from dorky.store import oplog as operations
 from dorky.store import reachability as reach
 from dorky.store.database import PURGES, TEAM, Database
 from dorky.store.history import MAIN
-from dorky.store.index import SINCE
+from dorky.store.index import MASKED, SIGHT, SINCE
 from dorky.store.objects import Store
 from dorky.store.salvage import salvage
 from dorky.store.state import DATABASE
@@ -44,6 +45,8 @@ _BACKUP = "before they were replaced"
 """The end of the message of every backup commit (see `checkout.backup`)."""
 _TABLES = frozenset({"meta", "refs", "files", "operations", "replaced"})
 """The tables with content that exists only in the database."""
+_CACHES = frozenset({SINCE, SIGHT, DISK, PINNED, MASKED})
+"""The single values that can be found out again."""
 _LOST = "rebuild.lost"
 """The single value that names those of them that were lost, until they are repaired."""
 
@@ -235,9 +238,12 @@ def _first_header(project: Project, first: Path) -> tuple[Header, str]:
 
 
 def _find_team(project: Project) -> None:
-    """Read the team from the entries of its log, which the packs hold, if the database lost it."""
-    if not project.team.n:
-        team = authorship.replayed(project.store, project.header.repository)
+    """Read the team from the entries of its log, which the packs hold.
+
+    The database's record is a cache of them. It stays only if it tells of entries that are lost.
+    """
+    known, team = project.team, authorship.replayed(project.store, project.header.repository)
+    if team.n >= known.n or team.id == known.id:
         project.database.set_team(team)
 
 
@@ -255,7 +261,9 @@ def _forget_nonsense(project: Project, repairs: Repairs) -> None:
     for key in ("head", "index.commit", "requests"):
         if not _text(database, key).isprintable():
             forget(key)
-    forget(SINCE)  # a cache only
+    for key, value in dict(database.connection.execute("SELECT key, value FROM meta")).items():
+        if key in _CACHES or not (key.startswith("remote.") or _is_text(value)):
+            forget(key)
     for key, read in (
         ("roster", lambda: project.roster),
         (PURGES, lambda: project.purges),
@@ -270,6 +278,13 @@ def _forget_nonsense(project: Project, repairs: Repairs) -> None:
             forget(key)
             if key == operations.MERGE:
                 repairs.notes.append("a merge was in progress, and is lost: a pull begins it again")
+
+
+def _is_text(value: object) -> bool:
+    try:
+        return isinstance(value, bytes) and value.decode() is not None
+    except UnicodeDecodeError:
+        return False
 
 
 def _text(database: Database, key: str) -> str:

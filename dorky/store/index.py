@@ -36,7 +36,9 @@ _PROOFS = f"""
     END, size, inode, mtime, ctime FROM files
 """  # noqa: S608
 
-_SIGHT = "index.sight"
+MASKED = "masked"
+"""The single value that caches the entries of a commit that do not count."""
+SIGHT = "index.sight"
 SINCE = "index.since"
 """The single value with a commit and the paths at which rows may differ from it."""
 _FEW = 1000
@@ -221,7 +223,7 @@ class Index:
     @property
     def sight(self) -> Sight | None:
         """Return what git sees of the files, as of the last look; None if rows have changed."""
-        data = self._database.get(_SIGHT)
+        data = self._database.get(SIGHT)
         try:
             return msgspec.json.decode(data, type=Sight) if data else None
         except msgspec.MsgspecError as error:
@@ -229,7 +231,7 @@ class Index:
 
     def set_sight(self, sight: Sight) -> None:
         """Record what git sees of the files."""
-        self._database.set(_SIGHT, msgspec.json.encode(sight))
+        self._database.set(SIGHT, msgspec.json.encode(sight))
 
     @property
     def groups(self) -> frozenset[str]:
@@ -301,6 +303,6 @@ class Index:
         commit, noted = self.since or ("", [])
         changed = {*noted, *paths} if commit else set()
         self.set_commit(None)
-        self._database.set(_SIGHT, b"")
+        self._database.set(SIGHT, b"")
         if commit and len(changed) <= _FEW:
             self._database.set(SINCE, "\0".join([commit, *sorted(changed)]).encode())

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from faults import Faults, failing
 from machines import Machine, bucket, driver_of, flip
@@ -353,6 +354,26 @@ def test_many_flipped_bits(ana: Machine, tmp_path: Path) -> None:
             survives_flips(ana, seed)
         except Exception as error:
             raise AssertionError(f"seed {seed}") from error
+
+
+def test_a_team_that_is_recorded_wrongly(ana: Machine) -> None:
+    with ana.repo() as repo:
+        right = repo.database.team()
+    (name,) = right.members
+    member, (signer,) = right.members[name], right.names
+    for wrong in (
+        right._replace(names={}, members={}),
+        right._replace(members={name: msgspec.structs.replace(member, role="reader")}),
+        right._replace(names={signer[:-1]: name}),
+        right._replace(n=right.n + 4),
+        right._replace(id=f"{int(right.id[0], 16) ^ 1:x}{right.id[1:]}"),
+    ):
+        with ana.repo() as repo:
+            repo.database.set_team(wrong)
+        ana("fsck", "--rebuild")
+        with ana.repo() as repo:
+            assert repo.database.team() == right
+        sound(ana, "--remote")
 
 
 def test_locations_that_are_wrong(ana: Machine) -> None:
