@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, List  # noqa: UP035
@@ -15,6 +16,7 @@ from dorky.cli.inspect import file_meant
 from dorky.cli.output import (
     agree,
     changes,
+    escaped,
     from_here,
     left_out,
     listing,
@@ -27,11 +29,12 @@ from dorky.cli.output import (
     style,
     title,
     told_git,
+    unplaced,
 )
 from dorky.cli.paths import repository_paths
-from dorky.cli.undo import conflicts, kept, masked
+from dorky.cli.undo import apart, conflicts, kept, masked
 from dorky.paths import shown
-from dorky.results import PreCommit, Staged, Status
+from dorky.results import Omission, PreCommit, Staged, Status
 
 # Text, because a pathlib path turns an empty word (an unset variable) into the current directory.
 Paths = Annotated[List[str], typer.Argument(help="Files, directories, or quoted patterns.")]  # noqa: UP006
@@ -73,6 +76,7 @@ def stage(
         passed_over = () if done.changes or json else inspect.status(repo).conflicts
     if json:
         show_json(done)
+        _exit_for(done.omitted)
         return
     if not done.changes:
         say("Nothing new to stage.")
@@ -80,6 +84,11 @@ def stage(
     if passed_over:
         say("Conflicts are passed over (dorky resolve FILE):")
         conflicts(passed_over)
+    staged_notes(done)
+
+
+def staged_notes(done: Staged) -> None:
+    """Tell what staging did to git's rules, and what it left out."""
     told_git(done.ignored)
     for path in done.purged:
         note(f"{name(path)} was purged from all history once: dorky unstage keeps it out")
@@ -89,6 +98,37 @@ def stage(
         here = from_here()
         shown_here = shown([here(path) for path in done.nested])
         note(f"Left out what belongs to other projects: {shown_here} (cd there, then dorky stage)")
+    _omitted(done.omitted)
+    _exit_for(done.omitted)
+
+
+_OMITTED = {
+    "unstorable-path": "rename it, or: dorky config set portable_names false",
+    "unreadable-file": "chmod u+r FILE, or name it in .dorkyignore",
+    "file-changed": "stop the program that writes it, then run the command again",
+    "disk-error": "run the command again when nothing else uses it",
+}
+"""What to do about files that were left out, by the code of the reason."""
+
+
+def _omitted(found: Sequence[Omission]) -> None:
+    """Tell which files in directories were not staged, and what to do about them."""
+    if found:
+        note("Not staged:")
+    here = from_here()
+    for item in found:
+        note(f"  {here(item.path)}: {escaped(item.why)}")
+    for code in _OMITTED.keys() & {item.code for item in found}:
+        note(f"hint: {_OMITTED[code]}")
+
+
+def _exit_for(found: Sequence[Omission]) -> None:
+    """Exit with 1 if a file was left out that somebody may miss.
+
+    Pipes, sockets and devices have no content, and a file may be deleted at any time.
+    """
+    if {item.code for item in found} - {"special-file", "path-not-found"}:
+        raise typer.Exit(1)
 
 
 def unstage(paths: Paths, json: Json = False) -> None:
@@ -214,6 +254,8 @@ def _short(found: Status) -> None:
         left = style(staged.get(path, " "), fg="green")
         right = style(unstaged.get(path, " "), fg="red")
         say(f"{left}{right} {here(path)}")
+    for item in found.unreadable:
+        say(f"{style(' !', fg='red')} {here(item.path)}")
     for path in sorted({*found.secrets, *found.untracked}):
         say(f"{style('??', fg='red')} {here(path)}")
     for path in (*found.tracked_by_git, *found.not_ignored):
@@ -235,13 +277,8 @@ def _long(found: Status) -> None:
     if found.unstaged:
         say("Changed, not staged (dorky stage FILE):")
         changes(found.unstaged)
-    if missing := found.absent - found.sparse:
-        say(f"{plural(missing, 'file')} not pulled (dorky pull)")
-    if found.sparse:
-        count = plural(found.sparse, "file")
-        say(
-            f"{count} not pulled: outside git's sparse checkout (git sparse-checkout add DIRECTORY)"
-        )
+    _unreadable(found.unreadable)
+    _not_pulled(found)
     if found.secrets:
         say("Look like secrets, but are not kept (dorky stage FILE):")
         here = from_here()
@@ -254,6 +291,19 @@ def _long(found: Status) -> None:
         say(f"Ask to be let in: {', '.join(found.requests)} (dorky team list)")
     if found.clean and found.head is not None:
         say("Nothing to commit.")
+
+
+def _not_pulled(found: Status) -> None:
+    if missing := found.absent - found.sparse:
+        way = "dorky pull --all" if found.partial else "dorky pull"
+        say(f"{plural(missing, 'file')} not pulled ({way})")
+    if found.partial:
+        say(f"Pulls keep to {', '.join(map(name, found.partial))} (dorky pull --all ends that)")
+    if found.sparse:
+        count = plural(found.sparse, "file")
+        say(
+            f"{count} not pulled: outside git's sparse checkout (git sparse-checkout add DIRECTORY)"
+        )
 
 
 def _untracked(found: Status) -> None:
@@ -272,6 +322,14 @@ def _untracked(found: Status) -> None:
         say(f"Other projects, not looked into: {shown([here(path) for path in found.nested])}")
 
 
+def _unreadable(found: Sequence[Omission]) -> None:
+    if found:
+        say("Can't be compared, because they can't be read:")
+        here = from_here()
+        mark = style("!", fg="red")
+        listing(found, lambda item: f"{mark} {here(item.path)}: {escaped(item.why)}")
+
+
 def _merging(found: Status) -> None:
     if found.conflicts:
         say(f"Merging {found.merging}. These need you (edit, then dorky resolve FILE):")
@@ -286,7 +344,7 @@ def _upstream(found: Status) -> str:
     if not found.remote:
         return ", no remote"
     if not found.fetched:
-        return f", nothing known of {found.remote} yet"
+        return f", nothing known of {found.remote} yet (dorky fetch)"
     count = plural(found.ahead or found.behind, "commit")
     if found.ahead and found.behind:
         how, command = f"{count} ahead and {found.behind} behind", "dorky sync, or pull"
@@ -352,11 +410,16 @@ def commit(
             if not agree(f"{error.message}. Commit that?"):
                 raise
             done = record(allow_deletions=True)
+        left = commit.left_by_merge(repo, done)
+        packs = repo.scattered
     if json:
         show_json(done)
         return
     say(f"[{style(done.id[:10], fg='yellow')}] {title(done.message)}")
     changes(done.changes)
+    apart(left)
+    if packs:
+        note(f"{packs:,} packs in .dorky: dorky gc joins the small ones")
 
 
 def restore(
@@ -396,6 +459,7 @@ def restore(
         changes(done.changes)
         kept(done.backup)
         left_out(done.left_out)
+        unplaced(done.unplaced)
 
 
 def checkout(
@@ -425,5 +489,6 @@ def checkout(
     changes(done.changes)
     kept(done.backup)
     left_out(done.left_out)
+    unplaced(done.unplaced)
     if revision != "main":
         note("To come back: dorky checkout main")

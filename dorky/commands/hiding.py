@@ -95,7 +95,7 @@ def look(project: Project, kept: Collection[str]) -> Sight:
     deep = (Path(root + directory, gitignore.FILE) for directory in above)
     # The stamps come first: what changes while git is asked makes the next look ask again.
     places = {
-        str(file): files.stamp(file) for file in (*gitignore.places(top, project.root), *deep)
+        str(file): files.stamp_at(file) for file in (*gitignore.places(top, project.root), *deep)
     }
     whole = gitignore.whole(top, project.root)
     paths = [Path(root + path) for path in kept]

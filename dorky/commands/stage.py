@@ -23,6 +23,7 @@ from dorky.commands.checkout import (
 )
 from dorky.commands.inspect import (
     StrPath,
+    omissions,
     placed_files,
     repository_paths,
     tombstone_finder,
@@ -163,10 +164,11 @@ def stage_selection(
             del chosen.present[path]
     if top:
         skipped = _leave_to_git(project, top, rows, chosen)
+    portable = project.config.get("portable_names") is not False
+    staging.omit_names(chosen, rows, portable=portable)
     new = chosen.present.keys() - rows.keys()
     if top and not confirmed:
         _check_found(new - chosen.named, first=not rows)
-    portable = project.config.get("portable_names") is not False
     # A path that goes makes room for another: a file may be renamed from Readme to README.
     staging.check_names(new, rows.keys() - chosen.gone, portable=portable)
     _check_no_repository(project, new)
@@ -195,6 +197,8 @@ def stage_selection(
         if lines:  # dorky does not keep them, so git must not ignore them either
             show_to_git(project, new)
         raise
+    if lines and (left := [path for path in chosen.omitted if path not in rows]):
+        show_to_git(project, left)
     added = [change.path for change in changes if change.what == "added"]
     return Staged(
         changes=tuple(changes),
@@ -202,6 +206,7 @@ def stage_selection(
         skipped=skipped,
         nested=tuple(sorted({*chosen.nested})),
         purged=tuple(filter(tombstone_finder(project), added)),
+        omitted=omissions(chosen.omitted),
     )
 
 
@@ -442,7 +447,9 @@ def restore(
         with project.database.transaction():
             # Files from another revision are changes that may be staged; the index stays.
             project.index.refresh(
-                row for row in done.rows if row.path in rows and row.same(rows[row.path])
+                row
+                for row in done.rows
+                if not row.absent and row.path in rows and row.same(rows[row.path])
             )
         return CheckedOut(
             commit=commit,
@@ -450,6 +457,7 @@ def restore(
             backup=backup,
             ignored=done.ignored,
             left_out=done.left_out,
+            unplaced=done.unplaced,
         )
 
 

@@ -43,7 +43,7 @@ def _logged(project: Project, newest: Iterable[Operation]) -> list[OperationEntr
     main = project.database.ref(MAIN)
     for n, time, command in newest:
         message = ""
-        if n in mains and main and command == "commit":
+        if n in mains and main and command in {"commit", "save"}:
             with contextlib.suppress(errors.IntegrityError):
                 message = history.subject(history.read_commit(project.store, main).message)
         main = mains.get(n, main)

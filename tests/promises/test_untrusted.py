@@ -533,8 +533,11 @@ def test_what_is_typed_is_allowed_by_that(ana: Machine) -> None:
     rc(ana, text.replace("http://b.test", "http://evil.test"))
     assert missing()
     ana("config", "set", "remotes.origin.profile", "other")
-    ana("remote", "set-url", "origin", "s3://acme/x")
     assert missing()
+    # Another place has none of the options of the old one, so nothing is left to be allowed.
+    ana("remote", "set-url", "origin", "s3://acme/x")
+    assert "evil" not in ana.read(".dorkyrc").decode()
+    assert not missing()
 
 
 def test_init_and_clone_allow_what_is_typed(tmp_path: Path, s3_url: Remote) -> None:
