@@ -67,7 +67,10 @@ def ignore(
         _exclude(top, worktree, add=wanted)
         return []
     before, after = _edit(_shared(worktree), add=wanted)
-    _exclude(top, worktree, add=after)
+    # No others: a branch can bring any lines, and `info/exclude` holds in all branches.
+    names = (str(path.relative_to(worktree)) for path in paths)
+    above = {worktree / directory for name in names for directory in parents(name)}
+    _exclude(top, worktree, add=after & (wanted | _lines(worktree, above, b"/")))
     if exposed := git.not_ignored(top, list(paths)):
         raise errors.GitDoesNotIgnore(exposed[0].relative_to(worktree))
     return sorted(os.fsdecode(line) for line in after - before)

@@ -123,7 +123,7 @@ def _sight(project: Project, kept: Collection[str]) -> Sight:
     except errors.DorkyError:  # git is not installed, or refuses the repository; doctor says so
         return Sight()
     # This only fills a cache, so it can wait while another command is writing.
-    with contextlib.suppress(errors.Locked):
+    with contextlib.suppress(errors.Locked, errors.ReadOnly, errors.DiskFull):
         if sight.places:
             project.index.set_sight(sight)
     return sight

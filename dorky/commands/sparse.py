@@ -31,6 +31,6 @@ def left_out(project: Project, missing: Iterable[str]) -> set[str]:
     is_outside = outside(project)
     found = set(filter(is_outside, missing)) if is_outside else set()
     if found:
-        with contextlib.suppress(errors.Locked):
+        with contextlib.suppress(errors.Locked, errors.ReadOnly, errors.DiskFull):
             project.index.leave_out(found)
     return found

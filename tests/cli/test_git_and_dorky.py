@@ -10,6 +10,7 @@ from machines import Machine
 from servers import Remote
 
 from dorky import errors
+from dorky.store.index import Index
 
 
 def git(machine: Machine, *words: str, code: int = 0, at: Path | None = None) -> str:
@@ -372,6 +373,20 @@ def test_status_asks_git_only_when_something_has_changed(
     in_git.env["PATH"] = "/nowhere"
     (in_git.project / ".gitignore").touch()
     assert seen(in_git) == ([], [])  # without git, nothing is known
+
+
+@pytest.mark.parametrize("why", [errors.Locked("x"), errors.ReadOnly("x"), errors.DiskFull("x")])
+def test_status_works_where_the_last_look_cannot_be_noted(
+    in_git: Machine, monkeypatch: pytest.MonkeyPatch, why: errors.DorkyError
+) -> None:
+    def refuse(*_: object) -> None:
+        raise why
+
+    in_git.write(".env", "1")
+    keep(in_git, ".env")
+    git(in_git, "add", "-f", ".env")
+    monkeypatch.setattr(Index, "set_sight", refuse)
+    assert seen(in_git) == ([".env"], [])
 
 
 def test_status_in_a_linked_worktree(in_git: Machine, file_url: Remote) -> None:

@@ -115,6 +115,13 @@ def test_an_exclude_file_with_windows_line_ends(top: Path) -> None:
     assert git.not_ignored(top, [top / "a ", top / "a", top / "b.log"]) == [top / "a"]
 
 
+def test_lines_that_a_branch_brings_stay_in_its_gitignore(top: Path) -> None:
+    write(top / ".gitignore", text=f"{BEGIN}*\n/src/\n/d/\n/other\n{END}")
+    before = exclude(top)
+    gitignore.ignore(top, [top / "a", top / "d/b"])
+    assert exclude(top) == f"{before}{BEGIN}/a\n/d/\n{END}"
+
+
 def test_git_without_an_info_directory(top: Path) -> None:
     (top / ".git/info/exclude").unlink()
     (top / ".git/info").rmdir()
