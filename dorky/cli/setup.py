@@ -437,6 +437,8 @@ def remote_set_url(
 ) -> None:
     """Point a remote elsewhere. The old place keeps what it holds.
 
+    The endpoint, profile and other options of the old place are taken out of .dorkyrc.
+
     \b
     $ dorky remote set-url origin s3://acme-vault-eu/payments
     """
@@ -444,7 +446,10 @@ def remote_set_url(
     from dorky.project import ORIGIN
 
     with opened() as repo:
-        setup.set_remote_url(repo, name, url)
+        gone = setup.set_remote_url(repo, name, url)
         known = repo.is_set_up and repo.database.root(name) is not None
+    if gone:
+        note(f"Taken out, as they were of the old place: {', '.join(gone)}")
+        note(f"If the new one needs them, too: dorky config set remotes.{name}.{gone[0]} VALUE")
     if name == ORIGIN and not known:
         note("Nothing is known of that place yet: dorky fetch; if it is empty: dorky push")

@@ -13,7 +13,7 @@ import os
 import stat as stat_module
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from dorky import errors, files
 from dorky.files import FileStamp, moment
@@ -22,16 +22,18 @@ from dorky.keys.roster import GroupOf
 from dorky.parallel import THREADS, in_order
 from dorky.paths import parents
 from dorky.progress import Progress
-from dorky.results import Change, Unplaced
+from dorky.results import Change, Omission
 from dorky.store import contents, history, projection
 from dorky.store.history import Placed
 from dorky.store.index import Index, Row
 from dorky.store.objects import PackedObject, Store, batches
 from dorky.store.projection import View
 from dorky.worktree import staging
-from dorky.worktree.incoming import Incoming
 from dorky.worktree.ingest import store_files
 from dorky.worktree.worktree import Prepared, Worktree, Writing, now
+
+if TYPE_CHECKING:
+    from dorky.worktree.incoming import Incoming
 
 _SMALL = 32 * KiB
 _TOLD = 64
@@ -456,7 +458,7 @@ class Done(NamedTuple):
     """Lines added to `.gitignore` for the files put in place."""
     left_out: tuple[str, ...] = ()
     """Files that were not put in place, because of their names."""
-    unplaced: tuple[Unplaced, ...] = ()
+    unplaced: tuple[Omission, ...] = ()
     """Files that the file system can't show."""
 
     def record(self, index: Index) -> None:
@@ -470,7 +472,7 @@ def apply(
     writing: Writing,
     store: Store,
     made: Plan,
-    incoming: Incoming,
+    incoming: Incoming | None,
     progress: Progress,
 ) -> Done:
     """Apply a plan to the disk. Every chunk must be in the local store, or have come in.
@@ -482,10 +484,10 @@ def apply(
         writing: Writes and deletes them.
         store: Holds their contents.
         made: The plan.
-        incoming: Has written those of the files whose chunks were not all in the store.
+        incoming: Has written those of the files whose chunks were not all in the store, if any.
         progress: Receives the progress.
     """
-    prepared = dict(incoming.complete())
+    prepared = dict(incoming.complete()) if incoming else {}
     if made.write.keys() != prepared.keys():
         left = {path: each for path, each in made.write.items() if path not in prepared}
         prepared.update(_prepare(writing, store, left, progress))
