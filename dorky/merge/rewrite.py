@@ -7,17 +7,20 @@ take the rewritten commits from the remote.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from dorky import errors
 from dorky.format import model
 from dorky.format.model import ALL, SIGNED, Commit, Entry, ObjectId, Roster
-from dorky.keys.signing import Signer
 from dorky.paths import matches
 from dorky.store import directories, history
 from dorky.store.history import Node
 from dorky.store.objects import Store, Writer
+
+if TYPE_CHECKING:
+    from dorky.keys.signing import Signer
 
 _DEEPEST = 500
 

@@ -249,6 +249,11 @@ def test_all_of_a_repository_comes_back(
     ana("team", "add", "ben", public.decode())
 
     ana("group", "add", "prod", "env/prod/**")
+    # A pack in which nothing is current is left as it is by a rotation.
+    ana.commit({"data/old.bin": random.Random(5).randbytes(300_000)})
+    ana("push")
+    (ana.project / "data" / "old.bin").unlink()
+    ana("commit", "-a", "-m", "the old one goes")
     ana.commit({"data/noise.bin": random.Random(4).randbytes(2_000_000), ".env": "A=2\n"})
     ana("push")
     packs = set((bucket / "packs").iterdir())

@@ -230,7 +230,7 @@ def test_a_root_that_would_not_fit_is_found_before_anything_is_sent(
     before = bucket(file_url)
     monkeypatch.setattr(roots, "LIMIT", len(before["root"]) + 100)
     faults.clear()
-    with pytest.raises(errors.UsageError, match="would be"):
+    with pytest.raises(errors.UsageError, match="has room for"):
         collect(ana)
     assert not [key for verb, key in faults.calls if verb == "put" and key.startswith("packs/")]
     assert bucket(file_url) == before
