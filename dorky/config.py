@@ -70,7 +70,11 @@ _RESERVED = frozenset({"backup"})
 _LIMIT = 1 << 20
 _PROJECTS_OWN = "repository.unencrypted"  # not a setting for all of a user's projects
 _PLACE = ("url", "endpoint")
-_PROXIES = ("http_proxy", "all_proxy")
+_PROXIES = {
+    "proxy": ("http_proxy", "all_proxy"),
+    "tls_proxy": ("https_proxy", "all_proxy"),
+    "no_proxy": ("no_proxy",),
+}
 _DOTS = 100  # in a line; tomllib's time grows with the square of a dotted key's parts
 _SHOWN = 80
 
@@ -507,7 +511,9 @@ class Config:
         url = self.text(f"remotes.{remote}.url")
         if not url:
             raise errors.NoRemote(remote)
-        if "://" not in url and not url.startswith(("/", "~")) and self.root is not None:
+        # With a colon it is a mistyped URL, which the error for it should show as it is.
+        relative = not url.startswith(("/", "~")) and ":" not in url.partition("/")[0]
+        if relative and self.root is not None:
             return str(self.root / url)
         return url
 
@@ -520,8 +526,11 @@ class Config:
             options["endpoint"] = environment.get("AWS_ENDPOINT_URL_S3") or options["endpoint"]
         options["region"] = options["region"] or environment.get("AWS_DEFAULT_REGION", "")
         options["ca_bundle"] = environment.get("AWS_CA_BUNDLE", "")
-        proxies = (environment.get(name) for name in (*_PROXIES, *map(str.upper, _PROXIES)))
-        options["proxy"] = next(filter(None, proxies), "")
+        if emulator := environment.get("STORAGE_EMULATOR_HOST"):
+            options["emulator"] = emulator if "://" in emulator else f"http://{emulator}"
+        for option, variables in _PROXIES.items():
+            given = (environment.get(name) for name in (*variables, *map(str.upper, variables)))
+            options[option] = next(filter(None, given), "")
         if environment.get("AWS_ACCESS_KEY_ID") and environment.get("AWS_SECRET_ACCESS_KEY"):
             options["access_key_id"] = environment["AWS_ACCESS_KEY_ID"]
             options["secret_access_key"] = environment["AWS_SECRET_ACCESS_KEY"]

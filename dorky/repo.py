@@ -142,8 +142,8 @@ class Repository(Project):
         Raises:
             NoRepositoryAtURL: The remote holds no repository.
             Rewound: The repository is older than what this user has seen of it on this machine.
-            Conflict: The directory is not empty.
-            Unencrypted: The repository is not encrypted, and ``plain`` was not given.
+            ConflictError: The directory is not empty.
+            UnencryptedRepository: The repository is not encrypted, and ``plain`` was not given.
             WrongKey: The repository has another fingerprint.
             WrongTeam: Its team log has another entry.
             TeamRewound: Its team log is older.
@@ -408,7 +408,12 @@ class Repository(Project):
         return commands.checkout(self, revision, force=force)
 
     def stage(
-        self, paths: StrPath | Iterable[StrPath], *, force: bool = False, readers: str = ""
+        self,
+        paths: StrPath | Iterable[StrPath],
+        *,
+        force: bool = False,
+        readers: str = "",
+        confirmed: bool = False,
     ) -> Staged:
         """Make the next commit hold files as they are now: changed, new, or gone.
 
@@ -417,18 +422,23 @@ class Repository(Project):
             force: Whether to stage named files that `.dorkyignore` excludes.
             readers: The group that the files belong to, or ``all``: its members may read them, even
                 what another group has closed until now.
+            confirmed: Whether to take all that a directory or a pattern brings along.
 
         Raises:
             PathNotFound: A path matches nothing.
+            SourceCode: In a git repository, files that were not named look like source code.
+            ManyFiles: In a git repository, the first stage takes more than 500 files that were not
+                named.
             GitTracked: git tracks a named file.
-            UnstorablePath: A name, or a kind of file, can't be kept.
+            UnstorablePath: A named file, by its name or kind, can't be kept. Such files in a
+                directory are left out, as are unreadable ones, and the result lists them.
             NameClash: Names differ only in case.
             WouldOpen: A file would open what a group has closed to those who could read the file
                 now.
         """
         from dorky.commands import stage as commands
 
-        return commands.stage(self, paths, force=force, readers=readers)
+        return commands.stage(self, paths, force=force, readers=readers, confirmed=confirmed)
 
     def unstage(self, paths: StrPath | Iterable[StrPath]) -> Staged:
         """Make the next commit hold files as ``HEAD`` does. The files on disk stay as they are."""
@@ -454,14 +464,17 @@ class Repository(Project):
 
         return commands.rm(self, paths, cached=cached, force=force)
 
-    def commit(self, message: str, *, all: bool = False) -> LogEntry:
+    def commit(self, message: str, *, all: bool = False, allow_deletions: bool = False) -> LogEntry:
         """Commit what is staged.
 
         Args:
             message: The commit's message.
             all: Whether to stage tracked files that changed first.
+            allow_deletions: Whether the commit may delete more than ten files and more than half of
+                all.
 
         Raises:
+            ManyDeletions: It would delete as many, which was not allowed. Nothing is staged.
             EmptyMessage: The message is nothing but white space.
             UsageError: The message is not Unicode, or too long.
             NothingToDo: Nothing is staged.
@@ -471,7 +484,7 @@ class Repository(Project):
         """
         from dorky.commands import commit as commands
 
-        return commands.commit(self, message, all=all)
+        return commands.commit(self, message, all=all, allow_deletions=allow_deletions)
 
     def restore(
         self,
@@ -518,7 +531,7 @@ class Repository(Project):
 
         Raises:
             NothingToDo: No merge is in progress.
-            NotFound: A path has no conflict.
+            NotFoundError: A path has no conflict.
             StillMarked: A file has conflict markers.
             WouldOpen: A file now belongs to other readers than the group that has closed it.
         """
@@ -611,7 +624,7 @@ class Repository(Project):
 
         Raises:
             LocalChanges: Files would be overwritten.
-            Unencrypted: The repository is unencrypted, and ``plain`` was not given.
+            UnencryptedRepository: The repository is unencrypted, and ``plain`` was not given.
             Diverged: The changes of both sides can't live in one directory.
             Detached: An old revision is checked out.
             Unresolved: An earlier merge has left conflicts.
@@ -891,7 +904,7 @@ class Repository(Project):
 
         Raises:
             NothingToDo: The member has that key already.
-            Conflict: The key is another member's, or the name is taken and was to be new.
+            ConflictError: The key is another member's, or the name is taken and was to be new.
         """
         from dorky.commands import team as commands
 
@@ -931,7 +944,7 @@ class Repository(Project):
         """Put the last verified root in the place of one that was forged, which is kept.
 
         Raises:
-            Conflict: The root has changed since the plan was made.
+            ConflictError: The root has changed since the plan was made.
         """
         from dorky.commands import forged as commands
 
@@ -981,7 +994,7 @@ class Repository(Project):
 
         Raises:
             NoSuchMember: There is no member of that name.
-            NotFound: The member has no such key.
+            NotFoundError: The member has no such key.
             ForeignGroup: The member belongs to a group that the user is not in and whose key the
                 user so can't renew.
             WouldLockOut: The user would have no access any more.
@@ -1032,8 +1045,8 @@ class Repository(Project):
             dry_run: Whether to report only who would gain and lose access to what.
 
         Raises:
-            Conflict: There are commits that are not pushed or not pulled, changes to the files that
-                move, or patterns that overlap those of another group.
+            ConflictError: There are commits that are not pushed or not pulled, changes to the files
+                that move, or patterns that overlap those of another group.
         """
         from dorky.commands import groups as commands
 
@@ -1076,7 +1089,7 @@ class Repository(Project):
 
         Raises:
             PathNotTracked: No commit in history holds such a file.
-            Conflict: The local history and the remote's are not the same.
+            ConflictError: The local history and the remote's are not the same.
             ForeignGroup: The user is not in every group, so can't read all history.
         """
         from dorky.commands import purge as commands
@@ -1091,7 +1104,7 @@ class Repository(Project):
             reason: The reason, which the other members see.
 
         Raises:
-            Conflict: Somebody has pushed since the plan was made.
+            ConflictError: Somebody has pushed since the plan was made.
             AccessDenied: Deleting in the remote is not allowed.
         """
         from dorky.commands import purge as commands

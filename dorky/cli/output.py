@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from dorky.config import Choice
     from dorky.project import Project
-    from dorky.results import Change, FetchResult, PullResult
+    from dorky.results import Change, FetchResult, Omission, PullResult
 
 T = TypeVar("T")
 
@@ -154,6 +154,18 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
+def told_git(lines: Sequence[str]) -> None:
+    """Tell what git has been told to ignore, if anything."""
+    directories = sum(line.endswith("/") for line in lines)
+    words = []
+    if directories:
+        words.append("1 directory" if directories == 1 else f"{directories:,} directories")
+    if count := len(lines) - directories:
+        words.append(plural(count, "file"))
+    if words:
+        note(f"Told git to ignore {' and '.join(words)} (in .gitignore)")
+
+
 def undeleted(count: int, what: str) -> None:
     """Tell that files could not be deleted in the remote, if there are any."""
     if count:
@@ -206,6 +218,16 @@ def left_out(names: Sequence[str]) -> None:
             note(f"  {name(path)}")
         if len(names) > _LIST:
             note(f"  … and {len(names) - _LIST:,} more")
+
+
+def unplaced(found: Sequence[Omission]) -> None:
+    """Tell which files of a commit this file system can't show."""
+    if found:
+        note("Not on this disk; they stay in the repository, and no commit deletes them:")
+        for item in found[:_LIST]:
+            note(f"  {name(item.path)}: {escaped(item.why)}")
+        if len(found) > _LIST:
+            note(f"  … and {len(found) - _LIST:,} more")
 
 
 def first_sight(done: FetchResult | PullResult) -> None:

@@ -40,7 +40,10 @@ class Recovery(str, Enum):
 
 
 def init(
-    url: Annotated[str, typer.Argument(help="The remote; without one the project is local.")] = "",
+    url: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Argument(help="The remote; without one the project is local."),
+    ] = None,
     plain: Annotated[
         bool,
         typer.Option(
@@ -83,6 +86,8 @@ def init(
     from dorky.commands import setup
     from dorky.project import Project
 
+    if url is not None and not url.strip():  # a variable of a script that is not set
+        raise errors.BadURL("''", "it is empty")
     options: dict[str, str | bool] = {
         "profile": profile,
         "region": region,
@@ -98,7 +103,7 @@ def init(
     repo, made = setup.init(
         Project,
         ".",
-        url,
+        url or "",
         plain=plain,
         name=member,
         recovery=recovery.value if recovery and recovery is not Recovery.NONE else "",
@@ -194,6 +199,7 @@ def clone(
     else:
         say(f"{plural(len(done.changes), 'file')} at {done.new[:10]}")
     output.left_out(done.left_out)
+    output.unplaced(done.unplaced)
     output.first_sight(done)
     output.first_team(done)
 
@@ -422,7 +428,7 @@ def remote_set_url(
     name: Annotated[str, typer.Argument(help="Its name.")],
     url: Annotated[str, typer.Argument(help="Where it is now.")],
 ) -> None:
-    """Point a remote elsewhere.
+    """Point a remote elsewhere. The old place keeps what it holds.
 
     The endpoint, profile and other options of the old place are taken out of .dorkyrc.
 
@@ -430,9 +436,13 @@ def remote_set_url(
     $ dorky remote set-url origin s3://acme-vault-eu/payments
     """
     from dorky.commands import setup
+    from dorky.project import ORIGIN
 
     with opened() as repo:
         gone = setup.set_remote_url(repo, name, url)
+        known = repo.is_set_up and repo.database.root(name) is not None
     if gone:
         note(f"Taken out, as they were of the old place: {', '.join(gone)}")
         note(f"If the new one needs them, too: dorky config set remotes.{name}.{gone[0]} VALUE")
+    if name == ORIGIN and not known:
+        note("Nothing is known of that place yet: dorky fetch; if it is empty: dorky push")

@@ -32,7 +32,9 @@ from dorky.cli.output import (
     say,
     show_json,
     size,
+    told_git,
     undeleted,
+    unplaced,
 )
 from dorky.cli.paths import repository_paths
 from dorky.cli.undo import conflicts, kept, masked
@@ -189,9 +191,9 @@ def _pulled(done: PullResult) -> None:
         verb = "Merged" if done.merged else "Pulled"
         say(f"{verb} {plural(done.commits, 'commit')}: now at {str(done.new)[:10]}")
         changes(done.changes)
-    if done.ignored:
-        note(f"Told git to ignore {plural(len(done.ignored), 'file')} (in .gitignore)")
+    told_git(done.ignored)
     left_out(done.left_out)
+    unplaced(done.unplaced)
     kept(done.backup)
     masked(done.masked)
     if done.missing:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import stat as stat_module
 from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Set as AbstractSet
+
+import msgspec
 
 from dorky import errors, git
 from dorky.commands.checkout import (
@@ -17,7 +20,7 @@ from dorky.commands.inspect import (
     masked_entries,
 )
 from dorky.commands.stage import check_groups, owning, stage_selection, would_open
-from dorky.format.model import KiB, ObjectId
+from dorky.format.model import Entry, KiB, ObjectId
 from dorky.keys import placement, roster
 from dorky.merge import pending, rewrite
 from dorky.project import ORIGIN, Project
@@ -31,39 +34,30 @@ from dorky.worktree import checkout, ingest, staging
 
 _LONGEST_MESSAGE = 64 * KiB
 _SEVERAL = 2
+_FEW = 10
 
 
-def commit(project: Project, message: str, *, all: bool = False) -> LogEntry:
+def commit(
+    project: Project, message: str, *, all: bool = False, allow_deletions: bool = False
+) -> LogEntry:
     """Commit what is staged.
 
     Arguments, results and errors are those of `Repository.commit`.
     """
-    if not message.strip() and project.is_set_up and (state := pending.load(project.database)):
-        message = f"Merge {state.label}"
-    if not message.strip():
-        raise errors.EmptyMessage
-    try:
-        length = len(message.encode())
-    except UnicodeEncodeError:
-        raise errors.UsageError("the commit message is not UTF-8") from None
-    if length > _LONGEST_MESSAGE:
-        raise errors.UsageError(
-            f"the commit message has {length:,} bytes, at most {_LONGEST_MESSAGE:,} are kept"
-        )
+    message = _message(project, message)
     with project.operation("commit"):
         head = attached_head(project)
         merging = pending.load(project.database)
         if merging and merging.conflicts:
             check_no_merge(project)
+        rows = project.index.rows()
+        chosen = _tracked(project, rows) if all else staging.selection({}, set(), set())
+        if not allow_deletions:
+            # What a merge deletes, the other side has committed.
+            staged = () if merging else staging.staged(project.store, project.index)
+            _check_deletions(rows, chosen.gone, staged)
         if all:
-            rows = project.index.rows()
-            present = {
-                path: stat
-                for path in rows
-                if (stat := project.worktree.stat(path)) and not stat_module.S_ISDIR(stat.st_mode)
-            }
-            gone = {path for path in rows.keys() - present.keys() if not rows[path].absent}
-            stage_selection(project, rows, staging.Selection(present, set(), gone))
+            stage_selection(project, rows, chosen)
         follow_claims(project, head)
         rows = project.index.rows()
         changes = staging.staged(project.store, project.index, rows)
@@ -93,7 +87,7 @@ def commit(project: Project, message: str, *, all: bool = False) -> LogEntry:
                 {**trees, **carried},
                 [head, merging.theirs if merging else None],
                 author=project.author,
-                message=message.strip(),
+                message=message,
                 git=(git.head(top) or "") if top else "",
             )
             with project.database.transaction():
@@ -107,6 +101,56 @@ def commit(project: Project, message: str, *, all: bool = False) -> LogEntry:
         return log_entry(
             project, history.read_commit(project.store, commit), commit, tuple(changes)
         )
+
+
+def _message(project: Project, message: str) -> str:
+    """Return the message of a commit, which has one of its own if it ends a merge."""
+    message = message.strip()
+    if not message and project.is_set_up and (merging := pending.load(project.database)):
+        message = f"Merge {merging.label}"
+    if not message:
+        raise errors.EmptyMessage
+    try:
+        length = len(message.encode())
+    except UnicodeEncodeError:
+        raise errors.UsageError("the commit message is not UTF-8") from None
+    if length > _LONGEST_MESSAGE:
+        raise errors.UsageError(
+            f"the commit message has {length:,} bytes, at most {_LONGEST_MESSAGE:,} are kept"
+        )
+    return message
+
+
+def _tracked(project: Project, rows: Mapping[str, Row]) -> staging.Selection:
+    """Return the selection of all tracked files, as they are on disk or gone."""
+    hidden = project.worktree.hidden(rows, rows)
+    present = {
+        path: stat
+        for path in rows.keys() - hidden
+        if (stat := project.worktree.stat(path)) and not stat_module.S_ISDIR(stat.st_mode)
+    }
+    missing = rows.keys() - present.keys() - hidden
+    gone = {path for path in missing if not rows[path].absent}
+    if gone:
+        from dorky.commands import sparse
+
+        gone -= sparse.left_out(project, gone)
+    return staging.selection(present, set(present), gone)
+
+
+def _check_deletions(
+    rows: Mapping[str, Row], gone: AbstractSet[str], staged: Collection[Change]
+) -> None:
+    """Refuse a commit that deletes many files: another program may have taken them away.
+
+    Raises:
+        ManyDeletions: It would delete more than ten files, and more than half of all.
+    """
+    added = {change.path for change in staged if change.what == "added"}
+    deleted = {change.path for change in staged if change.what == "deleted"} | (gone - added)
+    total = len((rows.keys() | deleted) - added)
+    if len(deleted) > max(_FEW, total / 2):
+        raise errors.ManyDeletions(len(deleted), total)
 
 
 def _apart(
@@ -194,11 +238,22 @@ def _write_trees(
     before = projection.current(project.store, head, about)
     if merging:
         before = View(project.store, merging.trees, owner)
-    placed = [
-        (path, *staging.placed_of(row, project.vault))
-        for path, row in {**rows, **moved}.items()
-        if path not in frozen
-    ]
+    # The index does not hold what the library notes of a file, such as its content type.
+    noted = {
+        (group, path): entry
+        for group, tree in before.trees.items()
+        for path, entry in history.files_below(project.store, group, tree)
+        if entry.meta
+    }
+    placed: list[tuple[str, str, Entry]] = []
+    for path, row in {**rows, **moved}.items():
+        if path in frozen:
+            continue
+        group, entry = staging.placed_of(row, project.vault)
+        old = noted.get((group, path))
+        if old and old.content == entry.content:
+            entry = msgspec.structs.replace(entry, meta=old.meta)
+        placed.append((path, group, entry))
     if placement.is_contested(known):
         placed += [(path, *held) for path, held, why in before.walk() if why and not why.owner]
     living = {group.id for group in roster.living(known)}

@@ -55,6 +55,7 @@ def examine(project: Project) -> Iterator[Check]:
     if set_up:
         yield from _made("database", _database, project)
         yield from _made("merge", _merge, project)
+        yield from _made("file system", _file_system, project)
         yield from _made("files", _files, project)
         yield from _made("second copy", _second_copy, project)
     yield from _made("drafts", _drafts, project)
@@ -64,6 +65,9 @@ def examine(project: Project) -> Iterator[Check]:
     reached = True
     try:
         yield _remote(project)
+    except errors.ReadOnly as error:
+        reached = False
+        yield _unchecked("remote", error)
     except errors.DorkyError as error:
         reached = not isinstance(error, _GONE)
         yield _failed("remote", error)
@@ -105,12 +109,18 @@ def _has_origin(project: Project) -> bool:
 def _made(name: str, check: Callable[[Project], Check], project: Project) -> Iterator[Check]:
     try:
         yield check(project)
+    except errors.ReadOnly as error:
+        yield _unchecked(name, error)
     except (errors.DorkyError, OSError) as error:
         yield _failed(name, error)
 
 
+def _unchecked(name: str, error: errors.ReadOnly) -> Check:
+    return _warn(name, f"not checked: {error.message}")
+
+
 def _failed(name: str, error: errors.DorkyError | OSError) -> Check:
-    if isinstance(error, OSError):
+    if not isinstance(error, errors.DorkyError):
         return Check(name=name, verdict="fail", about=redacted(str(error)))
     return Check(
         name=name, verdict="fail", about=error.message, remedy=Remedy(error.code, error=error)
@@ -244,6 +254,8 @@ def _merge(project: Project) -> Check:
 def _files(project: Project) -> Check:
     """Check whether files that were private when they were committed are private on disk."""
     exposed = []
+    if project.worktree.disk().no_modes:
+        return _ok("files", "the file system keeps no permissions to check")
     for path, row in project.index.rows().items():
         if stat.S_ISREG(row.mode) and not row.mode & 0o077:
             found = project.worktree.stat(path)
@@ -256,6 +268,28 @@ def _files(project: Project) -> Check:
             f"chmod go= -- {' '.join(map(shlex.quote, exposed[:20]))}",
         )
     return _ok("files", "what was committed as private is private here")
+
+
+_DISKS = {
+    "no_modes": "it keeps no permission bits: recorded ones stay as they are, and its mount "
+    "options, not dorky's 0600, decide who may read the files",
+    "folds_case": "it takes names that differ only in case for one",
+    "folds_form": "it takes names that differ only in Unicode's normal form for one",
+    "decomposes": "it keeps names decomposed",
+    "no_symlinks": "it has no symbolic links",
+    "no_links": "it has no hard links",
+}
+"""What the facts of a file system mean."""
+
+
+def _file_system(project: Project) -> Check:
+    """Look at the file system again, and say in what it differs from most."""
+    with project.locked():
+        found = project.look_at_disk()._asdict()
+    said = [about for fact, about in _DISKS.items() if found[fact]]
+    if found["no_modes"]:
+        return _warn("file system", "; ".join(said))
+    return _ok("file system", "; ".join(said) or "it keeps names, permissions and links")
 
 
 def _second_copy(project: Project) -> Check:

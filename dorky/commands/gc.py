@@ -11,7 +11,7 @@ to need them.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import NamedTuple
@@ -140,7 +140,7 @@ def plan(
     swept = GCReport(
         garbage=(*garbage, *strays),
         rewritten=tuple(rewritten),
-        size=sum(goes.size for goes in (*garbage, *strays, *rewritten)),
+        size=_size((*garbage, *strays, *rewritten)),
         kept=kept,
         commits=reachability.dangling(
             {commit: commits[commit] for commit in commits.keys() & going}
@@ -279,9 +279,43 @@ def collect(
 
     Arguments, results and errors are those of `Repository.gc`.
     """
+    if not dry_run:
+        project.make_room()
     with project.locked():
         found = plan(project, grace=grace, prune=prune_remote_verified)
-        return found.swept if dry_run else apply(project, found)
+        if dry_run:
+            return found.swept
+        done = None
+        if not _has_room(project, found):
+            # Packs that go as a whole make room for those that are rewritten.
+            swept = msgspec.structs.replace(
+                found.swept, rewritten=(), size=_size(found.swept.garbage)
+            )
+            done = apply(project, Plan(swept, (), found.copies))
+            found = plan(project, grace=grace, prune=prune_remote_verified)
+        if done is None or _has_room(project, found):
+            rest = apply(project, found)
+            done = rest if done is None else _both(done, rest)
+        project.reserve()
+        return done
+
+
+def _size(packs: Iterable[Garbage]) -> int:
+    return sum(pack.size for pack in packs)
+
+
+def _both(first: GCReport, second: GCReport) -> GCReport:
+    return msgspec.structs.replace(
+        first,
+        garbage=(*first.garbage, *second.garbage),
+        rewritten=second.rewritten,
+        size=first.size + second.size,
+        commits=(*first.commits, *second.commits),
+    )
+
+
+def _has_room(project: Project, made: Plan) -> bool:
+    return sum(at.length for at in made.moved) < files.free(project.state)
 
 
 def collect_remote(

@@ -122,7 +122,7 @@ class Reader:
                 rows = self.project.index.rows(places)
                 return next(place for place in places if stats[place] or place in rows)
         for place in places[:-1]:
-            with contextlib.suppress(errors.NotFound):
+            with contextlib.suppress(errors.NotFoundError):
                 self.read(place)
                 return place
         return name

@@ -271,6 +271,7 @@ def pull(
             merged=target.commit not in {None, ours, theirs},
             ignored=done.ignored,
             left_out=done.left_out,
+            unplaced=done.unplaced,
             conflicts=target.conflicts,
             purged=purged,
             masked=masked_entries(project, target.commit),
@@ -413,7 +414,7 @@ def sync(project: Project, *, rewrite: bool = False) -> Synced:
                 raise
             continue  # a group was started just now
         return Synced(pulled=pulled, pushed=pushed, rounds=rounds, rewritten=rewritten)
-    raise errors.ServerBusy(project.driver().url, "others keep pushing")
+    raise errors.ServiceUnavailableError(project.driver().url, "others keep pushing")
 
 
 def place_unpushed(project: Project) -> int:

@@ -46,7 +46,7 @@ def usable(config: Config) -> list[tuple[age.Identity, str]]:
         if config.text("identity"):
             raise
     else:
-        return [(each, source) for each in found]
+        return [(identity, source) for identity in found]
     return of_ssh(config)
 
 
@@ -56,7 +56,7 @@ def of_ssh(config: Config) -> list[tuple[age.Identity, str]]:
     for path in _ssh_files(config):
         # An SSH key that dorky can't use is no reason to fail (see `passed_over`).
         with contextlib.suppress(errors.AccessError):
-            result += [(each, str(path)) for each in age.load(path)]
+            result += [(identity, str(path)) for identity in age.load(path)]
     return result
 
 
@@ -149,18 +149,18 @@ def shown(config: Config) -> list[Key]:
     if not found:
         check_not_lost(config)
         raise passed_over(config) or errors.IdentityMissing(config.identity_path)
-    return [described(each, source) for each, source in found]
+    return [described(identity, source) for identity, source in found]
 
 
 def here(config: Config) -> list[Key]:
     """Return all keys on this machine, those in use first."""
-    found = [described(each, source) for each, source in usable(config)]
+    found = [described(identity, source) for identity, source in usable(config)]
     for path in (config.home / IDENTITY, *config.ssh_keys):
         with contextlib.suppress(errors.AccessError):
-            found += [described(each, str(path)) for each in age.load(path)]
+            found += [described(identity, str(path)) for identity in age.load(path)]
     first: dict[str, Key] = {}
-    for each in found:
-        first.setdefault(each.recipient, each)
+    for identity in found:
+        first.setdefault(identity.recipient, identity)
     return list(first.values())
 
 
@@ -176,7 +176,7 @@ def use(config: Config, path: str) -> list[Key]:
         raise errors.PublicHalf(path, target.with_suffix(""))
     found = age.load(target)
     config.set("identity", str(target), scope="user")
-    return [described(each, str(target)) for each in found]
+    return [described(identity, str(target)) for identity in found]
 
 
 def described(identity: age.Identity, source: str = "") -> Key:

@@ -130,7 +130,7 @@ def encode(header: Header, root: Root, vault: Vault, signer: Signer | None = Non
     data = _PREFIX.pack(_MAGIC, len(clear)) + clear + body
     if len(data) + _CHECKSUM > LIMIT:
         raise errors.UsageError(
-            f"the repository has too many packs: its root would be {len(data)} bytes"
+            f"the root has room for {LIMIT:,} bytes, not for {len(data) + _CHECKSUM:,}"
         )
     return data + hashlib.sha256(data).digest()
 
@@ -188,7 +188,7 @@ def verifier(header: Header, body: bytes, url: str) -> Callable[[Vault], None]:
 def _authentic(header: Header, body: bytes, vault: Vault, url: str) -> bytes:
     try:
         if vault.group_of(body) != model.ALL:
-            raise seal.SealBroken("is sealed with another key than that of all")
+            raise seal.SealBroken("is encrypted with another key than that of all members")
         return vault.open(body, _what(model.encode(header)), newest=True)
     except seal.SealBroken as error:
         raise errors.CorruptRoot(url, error) from None
@@ -395,7 +395,8 @@ class Remote:
             own = self._repository
             if self.version is not None or (own and self.known.has_seen(own)):
                 raise errors.RootVanished(self.url) from None
-            raise errors.NoRepositoryAtURL(self.url) from None
+            local = self.store.database.ref(MAIN) is not None
+            raise errors.NoRepositoryAtURL(self.url, unpushed=local) from None
         if blob is None:
             self._note_again()
             return None

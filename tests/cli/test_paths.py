@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import pytest
 from machines import Machine
 
 from dorky import errors
+from dorky.cli import hints
 
 PATH = "config/.env"
 
@@ -57,6 +59,24 @@ def test_a_command_runs_with_the_nearest_file(
         assert found[-1][b"KEY"] == value
     below("run", "-f", "config/.env", "--", "true", code=1)
     assert found[-1][b"KEY"] == b"2"
+
+
+@pytest.mark.parametrize("typed", [".env", "../.env", "deep/a b.env"])
+def test_the_command_of_a_hint_runs_from_the_current_directory(below: Machine, typed: str) -> None:
+    below.write(typed, "A='not closed\n")
+    said = below("get", typed, "A", code=2)
+    assert shlex.split(said.hint) == ["dorky", "edit", typed]
+    said = below("cat", f"HEAD:{PATH}/x", code=4)  # as in git, from the root
+    assert said.hint == "dorky ls HEAD"
+    said = below("cat", "HEAD:config/deep", code=2)
+    assert said.hint == "dorky ls HEAD deep"
+
+
+def test_the_command_of_a_hint_outside_of_a_project(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert hints.hint(errors.BadDocument("a b", "dotenv", "")) == "dorky edit 'a b'"
 
 
 COMMANDS = (

@@ -389,7 +389,7 @@ class Machine(RuleBasedStateMachine):
         clone = self.at(n)
         rejected = clone.head and self.remote and self.remote not in self.ancestors(clone.head)
         if clone.merging or rejected:
-            with pytest.raises(errors.Conflict):
+            with pytest.raises(errors.ConflictError):
                 clone.repo.push()
             return
         if clone.head is None:
@@ -404,7 +404,7 @@ class Machine(RuleBasedStateMachine):
     def pull(self, n: int) -> None:
         clone = self.at(n)
         if clone.merging:
-            with pytest.raises(errors.Conflict):
+            with pytest.raises(errors.ConflictError):
                 clone.repo.pull()
             return
         self._pulled(clone, clone.repo.pull)
@@ -462,7 +462,7 @@ class Machine(RuleBasedStateMachine):
     def sync(self, n: int) -> None:
         clone = self.at(n)
         if clone.merging:
-            with pytest.raises(errors.Conflict):
+            with pytest.raises(errors.ConflictError):
                 clone.repo.sync()
         elif self._pulled(clone, clone.repo.sync):
             assert clone.head

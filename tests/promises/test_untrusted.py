@@ -270,8 +270,10 @@ def test_no_dorkyrc_is_staged(ana: Machine) -> None:
     (ana.project / "sub/.DORKYRC").unlink()
     (ana.project / "sub/DORKYR~1").unlink()
     # A nested project is no reason to stop; it is passed over.
+    ana.write("own", "1")
     found = ana("stage", ".", "--json").json
-    assert [each["path"] for each in found["changes"]] == ["sub/other"]
+    assert [each["path"] for each in found["changes"]] == ["own"]
+    assert found["nested"] == ["sub"]
 
 
 HEAD = b"ref: refs/heads/main\n"

@@ -39,8 +39,19 @@ def test_all_is_well(ana: Machine) -> None:
     found = checks(ana)
     assert {each["verdict"] for each in found.values()} == {"ok"}
     assert list(found) == [
-        *("settings", "identity", "state", "database", "merge", "files", "second copy"),
-        *("drafts", "space", "git", "hooks", "remote", "key", "recovery", "groups", "team"),
+        *("settings", "identity", "state", "database", "merge", "file system", "files"),
+        *(
+            "second copy",
+            "drafts",
+            "space",
+            "git",
+            "hooks",
+            "remote",
+            "key",
+            "recovery",
+            "groups",
+            "team",
+        ),
         *("newest", "known", "writing", "clock"),
     ]
     assert "2 keys open" in ana("doctor").out

@@ -381,6 +381,23 @@ def test_names_that_differ_in_case_clash_in_a_merge_too(pair: Pair) -> None:
     assert files(pair.ben.root) == {**BASE, "README": file("o")}
 
 
+def test_names_of_theirs_that_clash_lock_nobody_out(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    twins = {**BASE, "x/a": file("t"), "X/b": file("t")}
+    pair.start(BASE)
+    with monkeypatch.context() as patched:
+        patched.setattr("dorky.worktree.staging.check_names", lambda *_, **__: None)
+        pair.commit(pair.ana, twins)
+        pair.ana.push()
+    pair.commit(pair.ben, {**BASE, "a": file("o")})
+    assert pair.ben.sync().pushed
+    assert files(pair.ben.root) == {**twins, "a": file("o")}
+    pair.commit(pair.ben, {**twins, "x/c": file("o"), "X/d": file("o")})
+    with pytest.raises(errors.NameClash, match="x/A"):
+        pair.commit(pair.ben, {**twins, "x/A": file("o")})
+
+
 def test_local_edits_outlive_a_merge(pair: Pair) -> None:
     pair.start(BASE)
     pair.commit(pair.ana, {**BASE, "a": file("theirs")})

@@ -24,7 +24,7 @@ from dorky.remote.root import HEAD, Remote, read_body, read_header
 from dorky.remote.root import LIMIT as ROOT
 from dorky.repo import Repository
 
-KiB, MiB = 1 << 10, 1 << 20
+MiB = 1 << 20
 
 
 class Counting:
@@ -222,35 +222,3 @@ def test_a_table_that_lies_can_only_deny(tmp_path: Path, file_url: Place) -> Non
                 continue
             with pytest.raises(errors.CorruptObject):
                 reader.read(at.id)
-
-
-@pytest.mark.deep
-def test_a_bucket_of_33_000_packs(tmp_path: Path, file_url: Place) -> None:
-    """The first 2,000 of them by pushes of one each, without a collection in between."""
-    ana = started(tmp_path / "ana", file_url, {".env": "KEY=1\n"})
-    ana("group", "add", "prod", "a/b/**")
-    prepared(ana)
-    with ana.repo() as repo, repo.locked():
-        remote = repo.remote()
-        claim(remote, repo, 2000, 10, at_once=1)
-        check(repo, recent=1, tables=listing.OLDER)
-        claim(remote, repo, 31_000, 30, at_once=1000)
-        assert remote.seen
-        assert len(listing.packs_of(remote, remote.seen)) == 33_001
-        check(repo, recent=1, tables=listing.OLDER)
-        compacted(remote, repo)
-        check(repo)
-        blob = remote.driver.get("root")
-        assert blob
-        assert len(blob.data) < 20 * KiB
-        # Whoever fetches learns of all packs by one list.
-        remote.lists.clear()
-        (table,) = remote.seen.root.tables
-        with repo.database.transaction() as db:
-            db.execute("DELETE FROM meta WHERE key GLOB 'remote.origin.list.*'")
-        counting = Counting(remote.driver)
-        remote.driver = counting
-        assert len(listing.packs_of(remote, remote.seen)) == 33_001
-        assert len(counting.asked) == 1
-        assert counting.size < 2 * MiB
-        assert table.packs == 33_001
