@@ -741,7 +741,7 @@ def test_a_repository_moves(ana: Machine, ben: Machine, tmp_path: Path, file_url
     old, new = Path(file_url.url), tmp_path / "new"
     copied(old, new)
     ana("remote", "set-url", "origin", new)
-    assert "Nothing new" in ana("fetch").out
+    assert ana("pull").out == "Up to date.\n"
     ana("fsck", "--remote", "--read-data")
     (old / "root").rename(old / "root.moved")
     assert "is gone" in ben("pull", code=4).error
