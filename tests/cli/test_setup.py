@@ -80,8 +80,9 @@ def test_remotes(project: Machine) -> None:
     assert project("remote", "list", "--json").json == {"origin": "s3://acme-vault/payments"}
     said = project("remote", "add", "origin", "gs://other", code=3)
     assert said.hint == "dorky remote set-url origin URL"
-    project("remote", "set-url", "origin", "s3://acme-vault-eu/payments")
-    assert project("config", "get", "remotes.origin.profile").out == "acme\n"
+    said = project("remote", "set-url", "origin", "s3://acme-vault-eu/payments")
+    assert "of the old place: profile" in said.err
+    project("config", "get", "remotes.origin.profile", code=4)
     project("remote", "remove", "origin")
     assert project("remote", "list").out == ""
     assert project("remote", "remove", "origin", code=3).error

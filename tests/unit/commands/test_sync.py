@@ -725,3 +725,48 @@ def test_a_git_checkout_without_git(ana: Machine, tmp_path: Path) -> None:
     ana("push")
     job("sync")
     assert job.read(".env") == b"KEY=2\n"
+
+
+# --- copies of the bucket, as docs/guides/backup.md and moving.md make them --------------------
+
+
+def copied(old: Path, new: Path) -> None:
+    """What `rclone copy` without the root, and then of the root, leaves."""
+    ignored = shutil.ignore_patterns("root", "probe")
+    shutil.copytree(old, new, dirs_exist_ok=True, ignore=ignored)
+    shutil.copyfile(old / "root", new / "root")
+
+
+def test_a_repository_moves(ana: Machine, ben: Machine, tmp_path: Path, file_url: Remote) -> None:
+    old, new = Path(file_url.url), tmp_path / "new"
+    copied(old, new)
+    ana("remote", "set-url", "origin", new)
+    assert ana("pull").out == "Up to date.\n"
+    ana("fsck", "--remote", "--read-data")
+    (old / "root").rename(old / "root.moved")
+    assert "is gone" in ben("pull", code=4).error
+    ben.write(".dorkyrc", ana.read(".dorkyrc"))
+    assert "has another URL" in ben("pull").err
+    ben.commit({".env": "KEY=ben\n"})
+    ben("push")
+    ana("pull")
+    assert ana.read(".env") == b"KEY=ben\n"
+
+
+def test_an_older_copy_is_brought_back(ana: Machine, tmp_path: Path, file_url: Remote) -> None:
+    place, backup = Path(file_url.url), tmp_path / "backup"
+    copied(place, backup)
+    ana.commit({".env": "KEY=2\n"})
+    ana("push")
+    restored = ana.another("restored")
+    restored("clone", backup, ".")
+    assert restored.read(".env") == b"KEY=1\n"
+    shutil.rmtree(place)
+    copied(backup, place)
+    ana("pull", code=7)
+    ana("pull", "--accept-rewind")
+    ana("push")
+    fresh = ana.another("fresh")
+    fresh("clone", file_url.url, ".")
+    assert fresh.read(".env") == b"KEY=2\n"
+    fresh("fsck", "--remote", "--read-data")
