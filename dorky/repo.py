@@ -48,6 +48,7 @@ if TYPE_CHECKING:
         Resolved,
         RootRepair,
         Rotation,
+        Saved,
         Staged,
         Status,
         Synced,
@@ -201,8 +202,12 @@ class Repository(Project):
 
         return commands.add_remote(self, name, url, options)
 
-    def remote_set_url(self, name: str, url: str) -> None:
-        """Change a remote's URL."""
+    def remote_set_url(self, name: str, url: str) -> tuple[str, ...]:
+        """Change a remote's URL, and take out what `.dorkyrc` says of its old place.
+
+        Returns:
+            The options that were taken out, such as ``endpoint``.
+        """
         from dorky.commands import setup as commands
 
         return commands.set_remote_url(self, name, url)
@@ -404,7 +409,12 @@ class Repository(Project):
         return commands.checkout(self, revision, force=force)
 
     def stage(
-        self, paths: StrPath | Iterable[StrPath], *, force: bool = False, readers: str = ""
+        self,
+        paths: StrPath | Iterable[StrPath],
+        *,
+        force: bool = False,
+        readers: str = "",
+        confirmed: bool = False,
     ) -> Staged:
         """Make the next commit hold files as they are now: changed, new, or gone.
 
@@ -413,9 +423,13 @@ class Repository(Project):
             force: Whether to stage named files that `.dorkyignore` excludes.
             readers: The group that the files belong to, or ``all``: its members may read them, even
                 what another group has closed until now.
+            confirmed: Whether to take all that a directory or a pattern brings along.
 
         Raises:
             PathNotFound: A path matches nothing.
+            SourceCode: In a git repository, files that were not named look like source code.
+            ManyFiles: In a git repository, the first stage takes more than 500 files that were not
+                named.
             GitTracked: git tracks a named file.
             UnstorablePath: A named file, by its name or kind, can't be kept. Such files in a
                 directory are left out, as are unreadable ones, and the result lists them.
@@ -425,7 +439,7 @@ class Repository(Project):
         """
         from dorky.commands import stage as commands
 
-        return commands.stage(self, paths, force=force, readers=readers)
+        return commands.stage(self, paths, force=force, readers=readers, confirmed=confirmed)
 
     def unstage(self, paths: StrPath | Iterable[StrPath]) -> Staged:
         """Make the next commit hold files as ``HEAD`` does. The files on disk stay as they are."""
@@ -451,14 +465,17 @@ class Repository(Project):
 
         return commands.rm(self, paths, cached=cached, force=force)
 
-    def commit(self, message: str, *, all: bool = False) -> LogEntry:
+    def commit(self, message: str, *, all: bool = False, allow_deletions: bool = False) -> LogEntry:
         """Commit what is staged.
 
         Args:
             message: The commit's message.
             all: Whether to stage tracked files that changed first.
+            allow_deletions: Whether the commit may delete more than ten files and more than half of
+                all.
 
         Raises:
+            ManyDeletions: It would delete as many, which was not allowed. Nothing is staged.
             EmptyMessage: The message is nothing but white space.
             UsageError: The message is not Unicode, or too long.
             NothingToDo: Nothing is staged.
@@ -468,7 +485,7 @@ class Repository(Project):
         """
         from dorky.commands import commit as commands
 
-        return commands.commit(self, message, all=all)
+        return commands.commit(self, message, all=all, allow_deletions=allow_deletions)
 
     def restore(
         self,
@@ -636,6 +653,39 @@ class Repository(Project):
         from dorky.commands import sync as commands
 
         return commands.sync(self, rewrite=rewrite)
+
+    def save(
+        self,
+        paths: StrPath | Iterable[StrPath] = (),
+        message: str = "",
+        *,
+        force: bool = False,
+        readers: str = "",
+    ) -> Saved:
+        """Stage what has changed, commit it and push; pull and merge first if the remote has moved.
+
+        Without paths, that is every tracked file that has changed, and all that is staged, as
+        ``commit(all=True)`` takes it. With paths, it is what lies at or below them, new files
+        included, and nothing else: other staged changes stay staged.
+
+        If nothing has changed, but an earlier commit is not pushed, that one is.
+
+        Args:
+            paths: Files, directories and patterns.
+            message: The commit's message.
+            force: Whether to take named files that are ignored.
+            readers: The group that the named files are meant for; checked if given.
+
+        Raises:
+            EmptyMessage: The message is nothing but white space.
+            NothingToDo: Nothing has changed, and nothing is left to push.
+            NoRemote: There is no remote. Nothing is committed.
+            MergeInProgress: A merge is not ended, and it holds conflicts, or paths were named.
+            Unavailable: The remote can't be reached. The commit is made; saving again pushes it.
+        """
+        from dorky.commands import save as commands
+
+        return commands.save(self, paths, message, force=force, readers=readers)
 
     def download(self, revision: str, path: StrPath, destination: StrPath, *, force: bool) -> Path:
         """Write one committed file somewhere, without touching anything else.

@@ -101,6 +101,8 @@ class Staged(Result, frozen=True, kw_only=True):
         changes: The changes of the index.
         ignored: Lines added to `.gitignore`.
         skipped: The number of files that were skipped because git tracks them.
+        nested: Directories that were skipped because they are projects of their own: they have a
+            `.dorkyrc`, or are git repositories.
         backup: The ref that keeps deleted content that was stored nowhere else; empty if none.
         purged: New files that were once purged from all history.
         omitted: Files found in directories that can't be staged.
@@ -109,6 +111,7 @@ class Staged(Result, frozen=True, kw_only=True):
     changes: tuple[Change, ...] = ()
     ignored: tuple[str, ...] = ()
     skipped: int = 0
+    nested: tuple[str, ...] = ()
     backup: str = ""
     purged: tuple[str, ...] = ()
     omitted: tuple[Omission, ...] = ()
@@ -129,6 +132,8 @@ class LogEntry(Result, frozen=True, kw_only=True):
         closed: The groups whose files it changed and the user can't read.
         signer: The member whose key has signed it; empty if the team log knows no such key.
         key: The fingerprint of that key.
+        original: If a purge has rewritten the commit, the member whose key had signed it before, as
+            ``signer`` says, who ran the purge.
         fault: The fault of the signature, if that was asked for; empty if it is valid.
     """
 
@@ -143,6 +148,7 @@ class LogEntry(Result, frozen=True, kw_only=True):
     closed: tuple[str, ...] = ()
     signer: str = ""
     key: str = ""
+    original: str = ""
     fault: str = ""
 
 
@@ -244,6 +250,12 @@ class Status(Result, frozen=True, kw_only=True):
         unstaged: How the files differ from the index.
         absent: The number of files that a pull of single paths left out.
         partial: The paths that pulls are limited to since then; none for all.
+        absent: The number of files that a pull of single paths, or git's sparse checkout, left out.
+        sparse: How many of these the sparse checkout leaves out.
+        untracked: Files that are not tracked, in directories that are kept as a whole.
+        nested: Directories that were skipped because they are projects of their own.
+        tracked_by_git: Tracked files that git tracks, too.
+        not_ignored: Tracked files that git does not ignore, so that ``git add`` would take them.
         secrets: Files that look like secrets and are not tracked.
         closed: The groups whose files the user can't read.
         requests: Requests to join, as of the last look.
@@ -275,11 +287,31 @@ class Status(Result, frozen=True, kw_only=True):
     moved: str = ""
     unreadable: tuple[Omission, ...] = ()
     partial: tuple[str, ...] = ()
+    sparse: int = 0
+    untracked: tuple[str, ...] = ()
+    nested: tuple[str, ...] = ()
+    tracked_by_git: tuple[str, ...] = ()
+    not_ignored: tuple[str, ...] = ()
 
     @property
     def clean(self) -> bool:
         """Return whether the files, the index and ``head`` agree."""
         return not (self.staged or self.unstaged or self.merging or self.unreadable)
+
+
+class PreCommit(Result, frozen=True, kw_only=True):
+    """The result of the check before a commit of git.
+
+    Attributes:
+        kept: Files that git is about to commit, though dorky keeps them; their paths in the git
+            repository.
+        secrets: Files that git is about to commit, and that look like secrets.
+        uncommitted: Projects whose files, index and head differ, or whose files git tracks.
+    """
+
+    kept: tuple[str, ...] = ()
+    secrets: tuple[str, ...] = ()
+    uncommitted: tuple[str, ...] = ()
 
 
 class Tombstone(Result, frozen=True, kw_only=True):
@@ -485,6 +517,20 @@ class Synced(Result, frozen=True, kw_only=True):
     pushed: PushResult | None
     rounds: int = 1
     rewritten: int = 0
+
+
+class Saved(Result, frozen=True, kw_only=True):
+    """The result of a save.
+
+    Attributes:
+        staged: The files that were staged by name; None if none was named.
+        commit: The commit; None if only the push of an earlier one was missing.
+        synced: The push, after a pull if the remote had moved.
+    """
+
+    staged: Staged | None
+    commit: LogEntry | None
+    synced: Synced
 
 
 class Resolved(Result, frozen=True, kw_only=True):
@@ -737,6 +783,8 @@ class RootRepair(Result, frozen=True, kw_only=True):
         generation: The generation of the state that takes its place: the last verified one.
         time: When that was written.
         signer: The name of the member who has written it.
+        lacking: The newest commits signed by members that the bucket holds and that state lacks,
+            by whose key has signed them.
         done: Whether the root was replaced.
     """
 
@@ -747,6 +795,7 @@ class RootRepair(Result, frozen=True, kw_only=True):
     generation: int
     time: datetime | None = None
     signer: str = ""
+    lacking: tuple[Dangling, ...] = ()
     done: bool = False
 
 

@@ -28,6 +28,8 @@ T = TypeVar("T")
 # `say` does not escape these: line ends, tabs, and the colours of `style`.
 _OURS = re.compile("(\n|\t|\x1b\\[(?:[012]|3[0-7]|9[0-7])m)")
 _LIST = 30
+_NARROW = 60
+"""The columns below which a progress bar has no room next to its numbers."""
 _PATIENCE = 0.5
 _PLAIN_EVERY = 10.0
 _MARKS = {"added": ("A", "green"), "modified": ("M", "yellow"), "deleted": ("D", "red")}
@@ -150,6 +152,18 @@ def size(count: float) -> str:
 def plural(count: int, noun: str) -> str:
     """Return a count and its noun: ``1 file``, ``2 files``."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def told_git(lines: Sequence[str]) -> None:
+    """Tell what git has been told to ignore, if anything."""
+    directories = sum(line.endswith("/") for line in lines)
+    words = []
+    if directories:
+        words.append("1 directory" if directories == 1 else f"{directories:,} directories")
+    if count := len(lines) - directories:
+        words.append(plural(count, "file"))
+    if words:
+        note(f"Told git to ignore {' and '.join(words)} (in .gitignore)")
 
 
 def undeleted(count: int, what: str) -> None:
@@ -374,6 +388,9 @@ class TerminalProgress:
         else:
             columns += [progress.MofNCompleteColumn(), progress.TextColumn(self._unit)]
         columns.append(progress.TextColumn("{task.fields[pace]}"))
+        if shutil.get_terminal_size().columns < _NARROW:
+            del columns[1]  # the bar itself: the numbers say as much
+            columns = columns[:2] if self._unit == "B" else columns[:-1]
         console = Console(stderr=True, no_color=not colored(sys.stderr))
         bar = progress.Progress(*columns, console=console, transient=True)
         bar.add_task(escaped(self._label), total=self._total or None, pace="")

@@ -347,6 +347,8 @@ def _space(project: Project) -> Check:
     about = f"{_size(free)} free, packs take {_size(used)}"
     if free < max(_SPARE, 2 * used):
         return _warn("space", f"{about}; large files may not fit", "free some space")
+    if count := project.scattered if packs else 0:
+        return _warn("space", f"{about}, in {count:,} files", Remedy("gc"))
     return _ok("space", about)
 
 

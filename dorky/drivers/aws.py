@@ -105,7 +105,8 @@ class Chain:
                 self._url, f"while getting credentials: {error}", lasting=True
             )
         if isinstance(error, exceptions.ClientError):
-            return errors.AccessDenied(self._url, str(error))
+            kind = errors.ClockSkew if is_skewed(str(error)) else errors.AccessDenied
+            return kind(self._url, str(error))
         said = " ".join(str(error).split()) or type(error).__name__
         return errors.NoCredentials(self._url, said[:300])
 
@@ -129,6 +130,14 @@ def session(profile: str | None) -> Any:
 
     made.lazy_register_component("credential_provider", resolver)
     return made
+
+
+def is_skewed(said: str) -> bool:
+    """Return whether a service of AWS refuses a request because of its time."""
+    return any(sign in said for sign in _SKEWED)
+
+
+_SKEWED = ("RequestTimeTooSkewed", "Signature expired", "Signature not yet current")
 
 
 def _ask(prompt: str) -> str:

@@ -162,6 +162,8 @@ def _explain(error: Exception, arn: str) -> errors.DorkyError:
 def _answered(error: Any, arn: str) -> errors.DorkyError:
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     code = error.response.get("Error", {}).get("Code", "")
+    if aws.is_skewed(str(error)):
+        return errors.ClockSkew(f"AWS KMS for {arn}", code)
     if kind := _KINDS.get(code):
         return kind(arn)
     if why := _UNUSABLE.get(code):

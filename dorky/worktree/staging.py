@@ -48,6 +48,12 @@ class Selection(NamedTuple):
     gone: set[str]
     """Staged paths that are no longer on disk."""
 
+    directories: set[str]
+    """Directories that were named."""
+
+    nested: list[str]
+    """The directories of other projects and git repositories, which are passed over."""
+
     omitted: dict[str, errors.DorkyError]
     """Paths found in directories or by a pattern that can't be staged, and why."""
 
@@ -59,6 +65,11 @@ class Selection(NamedTuple):
     def omitting(self, path: str) -> Omit | None:
         """Return `omit` for a path that was not named; None for one that was."""
         return None if path in self.named else self.omit
+
+
+def selection(present: dict[str, os.stat_result], named: set[str], gone: set[str]) -> Selection:
+    """Return the selection of files that were not found in directories."""
+    return Selection(present, named, gone, set(), [], {})
 
 
 def select(
@@ -81,8 +92,9 @@ def select(
     Raises:
         PathNotFound: A path selects nothing.
         UsageError: A named file is ignored.
+        NestedProject: A named directory is another project, or git repository.
     """
-    chosen = Selection({}, set(), set(), {})
+    chosen = selection({}, set(), set())
     for path in paths:
         stat = worktree.stat(path) if path else worktree.root.stat()
         if stat is not None and not stat_module.S_ISDIR(stat.st_mode):
@@ -100,8 +112,11 @@ def select(
         else:
             if path and not force and not below and ignore.ignored(path + "/"):
                 raise errors.IgnoredPath(path)
-            found = dict(worktree.walk(ignore, path, chosen.omit))
+            for _, nested in () if below or not path else worktree.inside_nested([f"{path}/"]):
+                raise errors.NestedProject(path, nested)
+            found = dict(worktree.walk(ignore, path, chosen.nested, chosen.omit))
             chosen.present.update(found)
+            chosen.directories.add(path)
             for name in below - found.keys():
                 try:
                     _select_tracked(worktree, rows[name], chosen)
@@ -161,7 +176,8 @@ def _select_pattern(
 ) -> None:
     if not any(c in path for c in "*?["):
         raise errors.PathNotFound(path)
-    found = {name: stat for name, stat in worktree.walk(ignore) if matches(name, path)}
+    walk = worktree.walk(ignore, nested=chosen.nested)
+    found = {name: stat for name, stat in walk if matches(name, path)}
     tracked = [name for name in rows if name not in found and matches(name, path)]
     if not found and not tracked:
         raise errors.PathNotFound(path)

@@ -26,10 +26,15 @@ QUIRKS = (
     "no-bulk",
     "endless",
     "empty-pages",
+    "object-lock",
 )
 _NOT_IMPLEMENTED = (
     b"<Error><Code>NotImplemented</Code><Message>A header you provided implies functionality that "
     b"is not implemented</Message></Error>"
+)
+_NO_CHECKSUM = (
+    b"<Error><Code>InvalidRequest</Code><Message>Content-MD5 OR x-amz-checksum- HTTP header is "
+    b"required for Put Object requests with Object Lock parameters</Message></Error>"
 )
 _BUSY = b"<Error><Code>ServiceUnavailable</Code><Message>Reduce your rate.</Message></Error>"
 _HOPS = {"transfer-encoding", "connection", "content-length", "date", "server"}
@@ -71,6 +76,10 @@ class _Front:
             return 501, {}, _NOT_IMPLEMENTED
         if method == "GET" and "list-type=2" in target and self.quirk in {"endless", "empty-pages"}:
             return self._page(target, headers)
+        if method == "PUT" and self.quirk == "object-lock":
+            names = {name.lower() for name in headers}
+            if not names & {"content-md5", "x-amz-checksum-sha256"}:
+                return 400, {}, _NO_CHECKSUM
         if method == "PUT" and found:
             self.conditions.append((found.lower(), headers[found]))
             refused = self._refused(found.lower(), headers[found])

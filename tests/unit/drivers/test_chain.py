@@ -213,3 +213,22 @@ def test_a_profile_that_does_not_exist(hermetic: Path, region: str | None) -> No
     profile(hermetic, "[default]\n")
     with pytest.raises(errors.NoCredentials, match="nosuch"):
         Chain("s3://b", "nosuch", region)
+
+
+@pytest.mark.parametrize("said", ["expired: 20261130T080000Z is now earlier", "not yet current: 1"])
+def test_a_role_that_is_refused_by_the_clock(
+    hermetic: Path, monkeypatch: pytest.MonkeyPatch, said: str
+) -> None:
+    body = (
+        "<ErrorResponse><Error><Type>Sender</Type><Code>SignatureDoesNotMatch</Code>"
+        f"<Message>Signature {said}</Message></Error></ErrorResponse>"
+    ).encode()
+
+    def act(request: Any) -> None:
+        servers.send(request, 403, {"Content-Length": str(len(body))}, iter([body]))
+
+    with servers.answering(act) as endpoint:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_STS", endpoint)
+        profile(hermetic, ROLE.replace("mfa_serial", "# mfa_serial"))
+        with pytest.raises(errors.ClockSkew, match="clock is wrong"):
+            Chain("s3://b", None, "eu-central-1")
