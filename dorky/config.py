@@ -407,20 +407,26 @@ class Config:
 
     def _read(self) -> dict[Scope, dict[str, Plain]]:
         if self._files is None:
-            path = self.path("user")
-            # The file names commands that are run, and the user's key lies next to it.
-            ownership.check(
-                self.home,
-                [self.home, path],
-                self.owners | {ownership.ROOT},
-                place="home",
-                follow=True,
-            )
-            found: dict[Scope, dict[str, Plain]] = {"user": read(path, "user")}
+            found: dict[Scope, dict[str, Plain]] = {"user": self._read_user()}
             if self.root is not None:
                 found["project"] = read(self.path("project"), "project")
             self._files = found  # whole, since other threads may be reading
         return self._files
+
+    def _read_user(self) -> dict[str, Plain]:
+        try:
+            path = self.path("user")
+        except errors.NoHome:  # nobody has set anything
+            return {}
+        # The file names commands that are run, and the user's key lies next to it.
+        ownership.check(
+            self.home,
+            [self.home, path],
+            self.owners | {ownership.ROOT},
+            place="home",
+            follow=True,
+        )
+        return read(path, "user")
 
     def find(self, key: str) -> Value | None:
         """Return a setting in force and its source; None if nothing sets it."""
@@ -637,7 +643,10 @@ class Config:
 
         Of those that dorky can't use, some are of types that age does not know.
         """
-        directory = self.home.parent / ".ssh"
+        try:
+            directory = self.home.parent / ".ssh"
+        except errors.NoHome:
+            return []
         candidates = [directory / name for name in _SSH_NAMES]
         return [path for path in candidates if path.is_file()]
 

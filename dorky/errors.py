@@ -568,6 +568,16 @@ class RootVanished(NotFoundError):
     """
 
 
+class NotMounted(RootVanished):
+    """{0} is missing or empty, though this clone has seen a repository in it.
+
+    It is a directory on a disk that is not plugged in, or not mounted, most likely. Nothing is
+    written into the place where it belongs.
+    """
+
+    exit_code = 8
+
+
 # --- 5: conflict or rejected ----------------------------------------------------------------
 
 

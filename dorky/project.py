@@ -790,6 +790,7 @@ class Project:
 
         Raises:
             NoRemote: There is no remote of that name.
+            NotMounted: It is a directory that was seen, and is missing or empty.
         """
         from dorky.remote.root import Remote
 
@@ -800,6 +801,7 @@ class Project:
         own = self.known(driver, endpoint)
         remote = Remote(name, driver, self.store, self.unlock, own, self._sign)
         remote.pin = self.config.text("repository.team")
+        remote.check_there()
         return remote
 
     def follow_place(self, name: str = ORIGIN) -> str:

@@ -123,6 +123,7 @@ TEXTS: Mapping[type[DorkyError], str] = {
     errors.BucketNotFound: "check the URL in .dorkyrc, or create the bucket",
     errors.NoRepositoryAtURL: "check the URL; dorky init starts a new repository",
     errors.KMSKeyNotFound: "check the ARN, and whose account it names",
+    errors.NotMounted: "mount its disk, then run the command again",
     errors.RootVanished: (
         "check the URL; restore PREFIX/root from the bucket's versions or a backup"
     ),

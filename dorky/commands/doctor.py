@@ -37,7 +37,13 @@ _PULLING = ("post-merge", "post-checkout")
 _SPARE = 1 << 30
 """The number of bytes that a disk should have left."""
 _SKEW = timedelta(minutes=2)
-_GONE = (errors.Unavailable, errors.SetupError, errors.AccessError, errors.BucketNotFound)
+_GONE = (
+    errors.Unavailable,
+    errors.NotMounted,
+    errors.SetupError,
+    errors.AccessError,
+    errors.BucketNotFound,
+)
 """Errors after which further checks of the remote are pointless."""
 
 
@@ -193,7 +199,10 @@ def _hidden(project: Project) -> Iterator[str]:
     """Yield the settings of the remote that one file makes and a stronger source overrides."""
     config = project.config
     for scope in ("project", "user"):
-        path = config.path(scope)
+        try:
+            path = config.path(scope)
+        except errors.NoHome:
+            continue
         values = settings.read(path, scope)
         for key in _of_origin():
             found = config.find(key)

@@ -29,7 +29,10 @@ def allowed(config: Config) -> list[Choice]:
     Raises:
         BadConfig: The list does not belong to the user, or is malformed.
     """
-    path = config.home / FILE
+    try:
+        path = config.home / FILE
+    except errors.NoHome:
+        return []
     try:
         data = files.read_small(path, _LIMIT, owners=config.owners | {ownership.ROOT})
         found = [Choice(*map(str, fields)) for fields in json.loads(data or b"[]")]

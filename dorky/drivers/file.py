@@ -133,6 +133,15 @@ class FileDriver:
             ):
                 os.unlink(name, dir_fd=folder)
 
+    def is_bare(self) -> bool:
+        """Return whether there is nothing at all at the URL, as in a mount point without a disk."""
+        try:
+            return {*os.listdir(self.root)} <= {"lost+found"}  # noqa: PTH208
+        except FileNotFoundError:
+            return True
+        except OSError:
+            return False
+
     # --- by descriptors --------------------------------------------------------------------
 
     @contextlib.contextmanager

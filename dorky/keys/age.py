@@ -140,14 +140,14 @@ def load(path: Path) -> list[Identity]:
 
     Raises:
         IdentityMissing: The file does not exist.
-        IdentityExposed: Users other than its owner can read it.
+        IdentityExposed: Users other than its owner can read it, and the user could prevent that.
         IdentityMalformed: It holds no identity.
         UnusableIdentity: It is an SSH key of a type or format that dorky can't use.
     """
     try:
         with files.disk_errors(path), path.open(encoding="utf-8", errors="replace") as file:
             mode = os.fstat(file.fileno()).st_mode & 0o777
-            if mode & 0o077:
+            if mode & 0o077 and not _is_given(file.fileno()):
                 raise errors.IdentityExposed(path, f"{mode:04o}")
             text = file.read()
     except errors.DiskError as error:
@@ -155,6 +155,17 @@ def load(path: Path) -> list[Identity]:
             raise errors.IdentityMissing(path) from None
         raise
     return parse(text, str(path))
+
+
+def _is_given(fd: int) -> bool:
+    """Return whether an identity file is one that the user can't close to others, and need not.
+
+    Container platforms mount secrets so: read-only, or as root's files that a group may read.
+    """
+    found = os.fstat(fd)
+    if os.fstatvfs(fd).f_flag & os.ST_RDONLY:
+        return True
+    return found.st_uid == 0 != os.geteuid() and not found.st_mode & 0o022
 
 
 def save(identity: Identity, path: Path) -> None:

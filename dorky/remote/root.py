@@ -418,9 +418,30 @@ class Remote:
         except errors.KeyNotFound:
             own = self._repository
             if self.version is not None or (own and self.known.has_seen(own)):
-                raise errors.RootVanished(self.url) from None
+                raise self._vanished() from None
             local = self.store.database.ref(MAIN) is not None
             raise errors.NoRepositoryAtURL(self.url, unpushed=local) from None
+
+    def check_there(self) -> None:
+        """Check, before anything is written, that a directory that was seen is not just empty.
+
+        Raises:
+            NotMounted: It is missing or empty, as a mount point is without its disk.
+        """
+        if self.version is not None and self._is_unmounted():
+            raise errors.NotMounted(self.url)
+
+    def _vanished(self) -> errors.RootVanished:
+        if self._is_unmounted():
+            return errors.NotMounted(self.url)
+        return errors.RootVanished(self.url)
+
+    def _is_unmounted(self) -> bool:
+        if not self.url.startswith("file:"):
+            return False
+        from dorky.drivers.file import FileDriver
+
+        return FileDriver.open(self.url, {}).is_bare()
 
     # --- what this user knows --------------------------------------------------------------
 
@@ -621,7 +642,7 @@ class Remote:
             return self.driver.get(KEY, limit=LIMIT)
         except errors.KeyNotFound:
             if expected is not None:
-                raise errors.RootVanished(self.url) from error
+                raise self._vanished() from error
             return None
         except errors.Unavailable:
             return None

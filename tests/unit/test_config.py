@@ -176,8 +176,10 @@ def test_nobody_in_particular(project: Path, monkeypatch: pytest.MonkeyPatch) ->
     for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(pwd, "getpwuid", unknown)
+    assert not Config(project).text("user.name")
+    assert not Config(project).ssh_keys
     with pytest.raises(errors.SetupError, match="no home") as caught:
-        Config(project).text("user.name")
+        Config(project).set("user.name", "ana", scope="user")
     assert hints.hint(caught.value) == "set HOME"
     monkeypatch.setenv("HOME", "/nowhere")
     assert Config(project).login == "unknown"

@@ -342,7 +342,7 @@ def test_an_older_root_proves_nothing(pushed: Machine, file_url: Remote) -> None
 def test_a_remote_that_is_gone_proves_nothing(pushed: Machine, file_url: Remote) -> None:
     before = names(pushed)
     shutil.rmtree(file_url.url)
-    pushed("gc", "--prune-remote-verified", code=4)
+    pushed("gc", "--prune-remote-verified", code=8)
     assert names(pushed) == before
 
 
