@@ -405,14 +405,33 @@ class Remote:
         if not self.accept_rewind:
             if seen:
                 self._check_newer(seen.root, found.root)
-            if floor := self._floor(found.header.repository):
-                self._check_newer(floor, found.root)
-                self._check_keys(floor, found.header)
+            blob, found = self._not_behind(blob, found)
         # The roster is kept apart from the root seen, which is forgotten when the URL changes.
         known = self.store.database.roster()
         opened = self.unlock(found.header)
         roster.check(found.header, found.root.roster, opened, known, self.url)
         return found, blob.data
+
+    def _not_behind(self, blob: Blob, found: RootSnapshot) -> tuple[Blob, RootSnapshot]:
+        """Return a root that is no older than what this user knew when it was asked for.
+
+        Another process of the user's may have seen a newer one after that.
+        """
+        before: Newest | None = None
+        while floor := self._floor(found.header.repository):
+            try:
+                self._check_newer(floor, found.root)
+                self._check_keys(floor, found.header)
+            except (errors.Rewound, errors.WrongKey):
+                if floor == before:
+                    raise
+            else:
+                break
+            before = floor
+            again = self.driver.get(KEY, limit=LIMIT)
+            assert again is not None
+            blob, found = again, self._decode(again.version, again.data)
+        return blob, found
 
     # --- what this user knows --------------------------------------------------------------
 

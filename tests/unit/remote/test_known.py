@@ -14,7 +14,7 @@ import pytest
 from machines import Machine, driver_of, started
 from servers import Remote
 
-from dorky import errors
+from dorky import Repository, errors
 from dorky.config import Config
 from dorky.remote import root as roots
 from dorky.remote.known import Known, Newest
@@ -355,3 +355,31 @@ def test_a_destroyed_remote_is_not_forgotten(ana: Machine, file_url: Remote) -> 
     ana("init", file_url.url)
     ana.commit({".env": "NEW=1\n"})
     ana("push")
+
+
+@pytest.mark.parametrize("stale", [1, 9])
+def test_another_process_that_is_faster_is_no_rewind(
+    ana: Machine, file_url: Remote, stale: int
+) -> None:
+    """It has noted a newer root than the one that this process was sent just before."""
+    ana("clone", file_url.url, "../second")
+    old = driver_of(file_url).get("root")
+    moved_on(ana, file_url)
+    asked = []
+    with ana.here(), Repository(ana.base / "second") as second:
+        remote = second.remote()
+        read = remote.driver.get
+
+        def late(*args: Any, **options: Any) -> Any:
+            asked.append(args)
+            return old if len(asked) <= stale else read(*args, **options)
+
+        remote.driver.get = late  # type: ignore[method-assign]
+        if stale == 1:
+            found = remote.read()
+            assert found
+            assert found[0].root.generation == 3
+        else:  # sent once more, after the newer one was noted: somebody plays it back
+            with pytest.raises(errors.Rewound):
+                remote.read()
+    assert len(asked) == 2
