@@ -698,6 +698,8 @@ def _range(wanted: Range | None, size: int) -> tuple[int, int]:
             raise errors.UsageError(f"{wanted!r} is no range of bytes")
         if not first:
             return max(0, size - int(last)), size
+        if last and int(last) < int(first):
+            raise errors.UsageError(f"{wanted!r} is no range of bytes")
         wanted = (int(first), int(last) + 1 if last else None)
     start, end = wanted
     _check_range(start, end)

@@ -440,6 +440,14 @@ class RemoteExists(SetupError):
     """There is a remote named {0} already."""
 
 
+class UsedBeforeFork(SetupError):
+    """This process was forked from one that had used S3, whose library can't go on in it.
+
+    Its requests would never end. Start such processes by spawn (or by forkserver), or use the
+    client in the parent only after the fork.
+    """
+
+
 class NoDriver(SetupError):
     """No driver for {0}: URLs."""
 

@@ -165,6 +165,7 @@ def _commit(session: Session, batch: Sequence[Request]) -> None:
     session.check_writable()
     for attempt in range(_ATTEMPTS):
         head = session.project.database.ref(f"{ORIGIN}/{MAIN}")
+        known = session.project.roster
         commit = _write(session, batch, head)
         waiting = [request for request in batch if request.outcome is None]
         if not waiting:
@@ -172,7 +173,10 @@ def _commit(session: Session, batch: Sequence[Request]) -> None:
         try:
             if commit != head:
                 remote_push.push(session.remote, _no_root(session), commit)
-        except errors.Rejected:
+        except (errors.Rejected, errors.Misplaced, errors.LeftGroup) as error:
+            # A group may have been started or changed meanwhile, and claim a path.
+            if not isinstance(error, errors.Rejected) and known == session.project.roster:
+                raise
             time.sleep(pause(min(_PAUSE, 0.01 * 2**attempt)))
             continue
         for request in waiting:
