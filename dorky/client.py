@@ -741,7 +741,7 @@ class DorkyClient:
 
         Raises:
             NoSuchFile: There is no such file.
-            IntegrityError: What is stored is damaged.
+            IntegrityError: The stored content is damaged.
         """
         _check_range(start, end)
         _, placed = self._found(path, version)

@@ -45,7 +45,7 @@ class Put(NamedTuple):
     Attributes:
         path: The path.
         content: Its content: new, or that of a file of the repository.
-        meta: What is noted of it.
+        meta: The notes in its entry: content type, codec, metadata.
     """
 
     path: str
