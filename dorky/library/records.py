@@ -53,7 +53,7 @@ class FileInfo(Result, frozen=True, kw_only=True):
     content_type: str = ""
     last_updated: datetime | None = None
     uploaded_by: str = ""
-    custom: Mapping[str, str] = {}
+    custom: dict[str, str] = {}  # noqa: RUF012 - msgspec copies it
 
     @property
     def id(self) -> str:
