@@ -21,7 +21,7 @@ ANSWERS: dict[str, Any] = {
     "stage": results.Staged,
     "unstage": results.Staged,
     "rm": results.Staged,
-    "status": results.Status,
+    "status": results.Status | results.PreCommit,
     "commit": results.LogEntry,
     "restore": results.CheckedOut | results.Staged,
     "checkout": results.CheckedOut,
@@ -35,7 +35,8 @@ ANSWERS: dict[str, Any] = {
     "sync": results.Synced,
     "upload": list[FileInfo],
     "stat": FileInfo,
-    "get": dict[str, str],
+    "save": results.Saved,
+    "get": results.Values,
     "set": results.Edited,
     "unset": results.Edited,
     "edit": results.Edited,
@@ -73,7 +74,6 @@ ANSWERS: dict[str, Any] = {
 
 NOTES = {
     "restore": "`Staged` with `--staged`",
-    "get": "each variable and its value",
     "merge": "`Undone` with `--abort`",
     "fsck": "`RepairReport` with `--repair`",
     "gc": "`RemoteGCReport` with `--remote`",

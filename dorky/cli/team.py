@@ -248,6 +248,11 @@ def team_add(
     say(f"{done.name} can read{more[done.role]} this repository now:")
     for key in done.keys:
         say(f"  {key.fingerprint}")
+    if before := len(done.keys) - 1:
+        note(f"{done.name} had {plural(before, 'key')} already, and can use all of them.")
+        note(
+            f"If this is somebody else: dorky team remove {shlex.quote(done.name)}, and a new name"
+        )
     note(_PINNED)
 
 
@@ -501,6 +506,12 @@ def _left_behind(done: Rotation) -> None:
         note(
             f"{size(done.kept)} of older revisions stay encrypted with the old keys "
             "(dorky rotate --history)"
+        )
+    if done.blocked:
+        who = f"ask {' or '.join(done.finishers)} to" if done.finishers else "somebody in them must"
+        note(
+            f"{size(done.blocked)} stay encrypted with the old keys, because they may hold files "
+            f"of groups that you are not in: {who} run dorky rotate --history"
         )
 
 

@@ -15,7 +15,15 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from dorky import errors
 from dorky.drivers import sdks
-from dorky.drivers.base import LIMIT, Advice, Blob, Stat, Version, split_bucket_url
+from dorky.drivers.base import (
+    LIMIT,
+    Advice,
+    Blob,
+    Stat,
+    Version,
+    check_endpoint,
+    split_bucket_url,
+)
 
 if TYPE_CHECKING:
     from google.cloud.storage import Blob as Object
@@ -45,6 +53,7 @@ _KINDS: Mapping[int, type[errors.DorkyError]] = {
 # caller knows what may be sent twice.
 _ONCE: Mapping[str, Any] = {"timeout": (10, 60), "retry": None}
 
+_SERVER = "https://storage.googleapis.com"
 _ANSWER = 8 << 20
 """The most bytes of an answer that is no object: a page of 1000 names, each byte escaped."""
 _BLOCK = 1 << 16
@@ -209,7 +218,11 @@ class GCSDriver:
 
             sdks.guard_google()
             credentials = None
-            if path := self._options.get("service_account"):
+            # Google's library takes an emulator's address only with a scheme, others without, too.
+            emulator = self._options.get("emulator")
+            if emulator:
+                emulator = check_endpoint(emulator)
+            elif path := self._options.get("service_account"):
                 try:
                     credentials = Credentials.from_service_account_file(  # type: ignore[no-untyped-call]
                         path, scopes=Client.SCOPE
@@ -217,7 +230,12 @@ class GCSDriver:
                 except (OSError, ValueError) as error:
                     raise errors.NoCredentials(self.url, f"{path}: {error}") from error
             # project=None: objects need none, and the search for one may fail.
-            client = Client(project=self._options.get("project"), credentials=credentials)
+            client = Client(
+                project=self._options.get("project"),
+                credentials=credentials,
+                client_options={"api_endpoint": emulator} if emulator else None,
+                use_auth_w_custom_endpoint=False,
+            )
         # Recent versions would request the bucket's metadata in a thread, for traces that nobody
         # has turned on; users may lack the permission for it.
         client._bucket_metadata_cache = None  # noqa: SLF001
@@ -266,6 +284,8 @@ class GCSDriver:
         return None
 
     def _answered(self, error: Any, key: str | None) -> errors.DorkyError:
+        if error.code == 407:  # no server answers this, but a proxy
+            return self._unreached("ProxyAuthRequired")
         said = _said(error.response)
         kind = _KINDS.get(error.code, errors.BadEndpoint)
         if issubclass(kind, errors.ServerBusy):
@@ -297,8 +317,9 @@ class GCSDriver:
 
         said = str(error.args[0] if error.args else error).partition("\n")[0]
         if isinstance(error, exceptions.TransportError):
-            # google-auth has retried already.
-            return errors.Unreachable(self.url, f"while getting credentials: {said}", lasting=True)
+            found = self._unreached(error, "while getting credentials: ")
+            found.lasting = True  # google-auth has retried already
+            return found
         if not isinstance(error, exceptions.RefreshError):
             return errors.NoCredentials(self.url, said)
         if any(word in said.lower() for word in ("expired", "revoked", "reauth")):
@@ -307,21 +328,16 @@ class GCSDriver:
             return errors.ClockSkew(self.url, said)
         return errors.AccessDenied(self.url, said)
 
-    def _unreached(self, error: Exception) -> errors.Unreachable:
+    def _unreached(self, error: Exception | str, during: str = "") -> errors.Unreachable:
         from requests import exceptions as transport
 
-        text = str(error)
-        for sign, reason in (
-            ("NameResolutionError", "its name can't be resolved"),
-            ("Connection refused", "connection refused"),
-            ("Network is unreachable", "no network"),
-            ("CERTIFICATE_VERIFY_FAILED", "its TLS certificate is not trusted"),
-        ):
-            if sign in text:
-                return errors.Unreachable(self.url, reason, lasting=True)
-        if isinstance(error, transport.Timeout):
-            return errors.TimeoutError(self.url, "it did not answer in time")
-        return errors.Unreachable(self.url, "the connection broke")
+        from dorky.drivers import connection
+
+        said = "Timeout" if isinstance(error, transport.Timeout) else str(error)
+        proxy = connection.proxy_of(self._options, self._options.get("emulator") or _SERVER)
+        return connection.unreached(
+            self.url, said, proxy, during=during, bundle="REQUESTS_CA_BUNDLE"
+        )
 
 
 def _generation(version: Version | None) -> int | None:

@@ -7,7 +7,7 @@ on or that the repository is damaged. Reading the root again tells which.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from dorky import errors
@@ -212,10 +212,26 @@ def spans(places: Iterable[PackedObject]) -> list[Span]:
     ]
 
 
-def fetch_objects(remote: Remote, ids: Iterable[ObjectId], progress: Progress = SILENT) -> None:
+Deliver = Callable[[ObjectId, str | None, bytes], None]
+"""Receives a verified object: its id, the group that it is encrypted for, and its body."""
+
+
+def fetch_objects(
+    remote: Remote,
+    ids: Iterable[ObjectId],
+    progress: Progress = SILENT,
+    deliver: Deliver | None = None,
+) -> None:
     """Fetch objects that only the remote holds. Each is verified before it is stored.
 
     Memory: a few ranges of 8 MiB, whatever the total.
+
+    Args:
+        remote: The remote.
+        ids: The objects.
+        progress: Receives the progress.
+        deliver: Called, in several threads, with each object that is not stored yet. Once in a
+            while it gets an object twice.
 
     Raises:
         MissingObject: The remote does not hold one of them.
@@ -231,7 +247,7 @@ def fetch_objects(remote: Remote, ids: Iterable[ObjectId], progress: Progress = 
         for each in wanted - places.keys():
             raise errors.MissingObject(each)
         try:
-            _fetch_spans(remote, spans(places.values()), progress)
+            _fetch_spans(remote, spans(places.values()), progress, deliver)
         except Moved:
             fetch(remote)
             wanted = store.missing(wanted)
@@ -240,14 +256,19 @@ def fetch_objects(remote: Remote, ids: Iterable[ObjectId], progress: Progress = 
     raise errors.ServiceUnavailableError(remote.url, "its root keeps changing")
 
 
-def _fetch_spans(remote: Remote, wanted: Sequence[Span], progress: Progress) -> None:
+def _fetch_spans(
+    remote: Remote, wanted: Sequence[Span], progress: Progress, deliver: Deliver | None
+) -> None:
     store, seen = remote.store, remote.seen
     assert seen is not None
     vault = store.vault
     epochs = {each.id: each.epochs for each in store.packs(remote.name)}
 
     def verify(span: Span, at: PackedObject, stored: bytes | memoryview) -> bytes:
-        return vault.read(at.kind, at.id, stored, epochs=epochs[span.pack])
+        body = vault.read(at.kind, at.id, stored, epochs=epochs[span.pack])
+        if deliver:
+            deliver(at.id, vault.group_of(stored), body)
+        return body
 
     def read(span: Span) -> bytes:
         data = read_range(remote, seen, PACKS + span.pack, span.start, span.end)

@@ -54,12 +54,26 @@ def chunks_of(store: Store, content: ObjectId) -> Iterator[ObjectId]:
     if at is None or at.kind is not Kind.CHUNKS:
         yield content
         return
-    found = model.decode_chunks(store.open(at), content)
+    yield from (chunk.id for chunk in _pieces(store, store.open(at), content))
+
+
+def pieces(store: Store, content: ObjectId) -> Iterator[Chunk]:
+    """Yield the chunks that a list holds, in order, with their lengths in bytes.
+
+    Raises:
+        MissingObject: The local store lacks a list.
+        CorruptObject: A list is damaged, or is not as long as the list above it says.
+    """
+    yield from _pieces(store, store.read(content), content)
+
+
+def _pieces(store: Store, body: bytes, content: ObjectId) -> Iterator[Chunk]:
+    found = model.decode_chunks(body, content)
     for each in found.chunks:
         if found.lists:
-            yield from (chunk.id for chunk in _listed(store, each))
+            yield from _listed(store, each)
         else:
-            yield each.id
+            yield each
 
 
 def _listed(store: Store, each: Chunk) -> tuple[Chunk, ...]:

@@ -308,6 +308,11 @@ def added(store: Store, old: Iterable[ObjectId], new: Iterable[ObjectId]) -> dic
     return {each: commits[each] for each, side in sides.items() if side == _THEIRS}
 
 
+def read_entry(store: Store, entry_id: ObjectId) -> TeamEntry:
+    """Read an entry of the team log."""
+    return model.decode_entry(store.read(entry_id, group=ALL), entry_id)
+
+
 def entries(store: Store, newest: ObjectId, stop: ObjectId = "") -> Iterator[Entered]:
     """Yield the entries of the team log with their ids, the newest first.
 
@@ -318,7 +323,7 @@ def entries(store: Store, newest: ObjectId, stop: ObjectId = "") -> Iterator[Ent
     """
     at = newest
     while at and at != stop:
-        entry = model.decode_entry(store.read(at, group=ALL), at)
+        entry = read_entry(store, at)
         yield Entered(at, entry)
         at = entry.prev
 

@@ -194,9 +194,9 @@ class Store:
 
     def retain(self, remote: str, packs: Iterable[str]) -> None:
         """Forget the packs of a remote that its root no longer lists."""
-        keep = set(packs)
-        gone = [p.id for p in self.packs(remote) if p.id not in keep]
-        if gone:
+        names = "SELECT name FROM packs WHERE remote = ?"
+        rows = self.database.connection.execute(names, (remote,)).fetchall()
+        if gone := {name for (name,) in rows}.difference(packs):
             with self.database.transaction() as db:
                 db.executemany(
                     "DELETE FROM packs WHERE remote = ? AND name = ?", [(remote, n) for n in gone]
@@ -256,7 +256,9 @@ class Store:
             return body
         stored = self.stored(at)
         if group is not None and self.vault.group_of(stored) != group:
-            raise errors.CorruptObject(at.id, "it is sealed for another group than what names it")
+            raise errors.CorruptObject(
+                at.id, "it is encrypted for another group than the one that names it"
+            )
         return self.vault.read(at.kind, at.id, stored)
 
     def remember(self, object_id: ObjectId, group: str | None, body: bytes) -> None:
