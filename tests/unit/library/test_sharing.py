@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import threading
+import traceback
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 
@@ -150,6 +151,8 @@ def forked(client: DorkyClient) -> int:
         code = 1
         try:
             code = 0 if client.read("x") == b"x" and client.upload(b"child", "child") else 2
+        except BaseException:
+            traceback.print_exc()
         finally:
             os._exit(code)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
@@ -164,6 +167,7 @@ def test_a_fork_in_the_middle_of_everything(local: DorkyClient) -> None:
         while not ending.is_set():
             local.upload(f"{n}".encode(), "busy", force=True)
             n += 1
+            ending.wait(0.1)  # it is busy, and leaves the others a chance
 
     thread = threading.Thread(target=work)
     thread.start()
