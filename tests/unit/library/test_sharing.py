@@ -151,7 +151,7 @@ def forked(client: DorkyClient) -> int:
         code = 1
         try:
             code = 0 if client.read("x") == b"x" and client.upload(b"child", "child") else 2
-        except BaseException:
+        except Exception:  # noqa: BLE001 - the parent sees the code
             traceback.print_exc()
         finally:
             os._exit(code)
