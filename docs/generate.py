@@ -13,6 +13,7 @@ from inspect import cleandoc
 from pathlib import Path
 from typing import Any
 
+import library
 import records
 
 from dorky import errors
@@ -158,7 +159,12 @@ def _cell(text: str) -> str:
 # --- writing --------------------------------------------------------------------------------
 
 
-PAGES = {"cli.md": cli_page, "errors.md": errors_page, "json.md": lambda: records.page(NOTE)}
+PAGES = {
+    "cli.md": cli_page,
+    "errors.md": errors_page,
+    "json.md": lambda: records.page(NOTE),
+    "library.md": lambda: library.page(NOTE),
+}
 
 
 def main(arguments: list[str]) -> int:

@@ -13,6 +13,7 @@ import msgspec
 
 from dorky import results
 from dorky.cli.main import everything
+from dorky.client import FileInfo
 
 ANSWERS: dict[str, Any] = {
     "init": results.Initialized,
@@ -32,6 +33,8 @@ ANSWERS: dict[str, Any] = {
     "fetch": results.FetchResult,
     "pull": results.PullResult,
     "sync": results.Synced,
+    "upload": list[FileInfo],
+    "stat": FileInfo,
     "save": results.Saved,
     "get": results.Values,
     "set": results.Edited,

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from dorky.client import (
         ABSENT,
+        BatchResult,
         CommitInfo,
         Config,
         Credentials,
@@ -26,10 +27,12 @@ if TYPE_CHECKING:
         FileInfo,
         Progress,
         Retry,
+        Snapshot,
     )
     from dorky.drivers.base import Driver
     from dorky.errors import (
         BadRequestError,
+        BatchError,
         ConflictError,
         DorkyError,
         ForbiddenError,
@@ -50,6 +53,8 @@ __version__ = "0.1.0"
 __all__ = [
     "ABSENT",
     "BadRequestError",
+    "BatchError",
+    "BatchResult",
     "CommitInfo",
     "Config",
     "ConflictError",
@@ -69,6 +74,7 @@ __all__ = [
     "Repository",
     "Retry",
     "ServiceUnavailableError",
+    "Snapshot",
     "TimeoutError",
     "UnauthorizedError",
     "UnencryptedRepository",
@@ -78,11 +84,12 @@ __all__ = [
 
 _HOME = {
     "dorky.client": (
-        "ABSENT CommitInfo Config Credentials DorkyClient Download FileInfo Progress Retry"
+        "ABSENT BatchResult CommitInfo Config Credentials DorkyClient Download FileInfo Progress "
+        "Retry Snapshot"
     ),
     "dorky.drivers.base": "Driver",
     "dorky.errors": (
-        "BadRequestError ConflictError DorkyError ForbiddenError IntegrityError "
+        "BadRequestError BatchError ConflictError DorkyError ForbiddenError IntegrityError "
         "InternalServerError NotFoundError RateLimitedError ServiceUnavailableError TimeoutError "
         "UnauthorizedError UnencryptedRepository UpdateConflict"
     ),

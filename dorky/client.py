@@ -11,18 +11,21 @@ An upload is a commit in the remote: it has a history, is encrypted, and the com
 
 from __future__ import annotations
 
+import builtins
 import contextlib
 import functools
+import io
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
+from stat import S_ISREG
 from typing import IO, TYPE_CHECKING, Any, cast
 
 import msgspec
 
 from dorky import errors, files
 from dorky.format.codec import coding
-from dorky.library import catalog, commits, contents, sources
+from dorky.library import catalog, commits, contents, folders, sources, streams
 from dorky.library.catalog import Address
 from dorky.library.commits import Change, Delete, Expected, Put, Request
 from dorky.library.metering import Meter, Report
@@ -30,6 +33,8 @@ from dorky.library.records import (
     ABSENT,
     NOTHING,
     Absent,
+    BatchItem,
+    BatchResult,
     CommitInfo,
     Config,
     Credentials,
@@ -37,10 +42,12 @@ from dorky.library.records import (
     FileInfo,
     Progress,
     Retry,
+    Snapshot,
     StrPath,
 )
 from dorky.library.session import Session, is_secret
 from dorky.library.sources import Source
+from dorky.parallel import in_order
 from dorky.paths import matches
 from dorky.store import history
 from dorky.store.history import Node, Placed
@@ -50,6 +57,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ABSENT",
+    "BatchItem",
+    "BatchResult",
     "CommitInfo",
     "Config",
     "Credentials",
@@ -58,10 +67,12 @@ __all__ = [
     "FileInfo",
     "Progress",
     "Retry",
+    "Snapshot",
     "Source",
 ]
 
 IfVersion = str | Absent | None
+Patterns = Sequence[str] | str | None
 Range = str | tuple[int, int | None]
 
 
@@ -466,6 +477,255 @@ class DorkyClient:
         request = Request(changes, f"Move {where.path} to {path}", expected=expected)
         return self._commit_info(commits.submit(session, request).commit)
 
+    # --- many files ------------------------------------------------------------------------
+
+    def upload_batch(
+        self,
+        items: Iterable[StrPath | tuple[Source, StrPath]],
+        *,
+        prefix: str = "",
+        message: str = "",
+        compress: str = "zstd",
+        force: bool = False,
+        return_exceptions: bool = False,
+        progress: Report | None = None,
+    ) -> BatchResult:
+        """Upload many files at once, as one commit. A bad one fails alone.
+
+        Args:
+            items: Files on the disk, or pairs of a source and a path.
+            prefix: A directory to put all of them in.
+            message: The commit's message.
+            compress: As in `upload`.
+            force: As in `upload`.
+            return_exceptions: Whether to return even if some have failed.
+            progress: Receives the progress.
+
+        Raises:
+            BatchError: Some have failed; the others are uploaded.
+        """
+        session = self._writable()
+        given = [item if isinstance(item, tuple) else (item, None) for item in items]
+        base = catalog.prefix(prefix)
+        meter = Meter(progress, "upload", files=len(given))
+        view = catalog.view_of(session, session.seen or "")
+
+        def take(item: tuple[Source, StrPath | None]) -> Put:
+            path = catalog.checked(f"{base}/{_target(*item)}" if base else _target(*item))
+            meta = catalog.meta_of(NOTHING, "", compress)
+            return self._taken(item[0], path, meta, compress, None, Meter(None, "upload"))
+
+        results = (done for _, done in folders.each(take, given, self._config.max_concurrency))
+        told = message or f"Upload {len(given)} files"
+        taken: builtins.list[tuple[Put, Request] | Exception] = []
+        for done in folders.settled(session, results):
+            if isinstance(done, Exception):
+                taken.append(done)
+                continue
+            expected = {done.path: dict(view.files([done.path])).get(done.path)}
+            taken.append((done, Request([done], told, expected=None if force else expected)))
+            size = done.content.size if isinstance(done.content, contents.Content) else 0
+            meter.advance(done.path, size)
+        commits.submit_all(session, [item[1] for item in taken if isinstance(item, tuple)])
+        found = []
+        version = ""
+        for (source, named), item in zip(given, taken, strict=True):
+            path = item[0].path if isinstance(item, tuple) else str(named or source)
+            outcome = item[1].outcome if isinstance(item, tuple) else item
+            if isinstance(outcome, commits.Outcome):
+                version = outcome.commit
+                info = self._info(Address(version, path), outcome.files[path])
+                found.append(BatchItem(path=path, info=info))
+                meter.finish(path)
+            else:
+                found.append(BatchItem(path=path, error=outcome))
+        return _batch_result(found, version, return_exceptions=return_exceptions)
+
+    def download_batch(
+        self,
+        items: Iterable[StrPath],
+        dest_dir: StrPath,
+        *,
+        version: str = "",
+        return_exceptions: bool = False,
+        progress: Report | None = None,
+    ) -> BatchResult:
+        """Download many files at once into a directory, each at its own path below it.
+
+        Args:
+            items: Paths or ids.
+            dest_dir: The directory.
+            version: The version; empty: the newest.
+            return_exceptions: Whether to return even if some have failed.
+            progress: Receives the progress.
+
+        Raises:
+            BatchError: Some have failed; the others are there.
+        """
+        newest = self._version(catalog.version_of(version) if version else "")
+        folder = Path(dest_dir)
+        given = [*items]
+        meter = Meter(progress, "download", files=len(given))
+
+        def fetch(item: StrPath) -> BatchItem:
+            named = catalog.address(_text(item))
+            where, placed = self._found(named.path, named.version or newest)
+            place = folders.write(self._session, folder, where.path, placed)
+            info = self._info(where, placed)
+            return BatchItem(path=where.path, info=info, local_path=str(place))
+
+        found = []
+        for item, done in folders.each(fetch, given, self._config.max_concurrency):
+            if isinstance(done, BatchItem):
+                found.append(done)
+                meter.advance(done.path, done.info.size if done.info else 0)
+                meter.finish(done.path)
+            else:
+                found.append(BatchItem(path=_text(item), error=done))
+        return _batch_result(found, newest, return_exceptions=return_exceptions)
+
+    def upload_folder(
+        self,
+        folder: StrPath,
+        path: str = "",
+        *,
+        allow_patterns: Patterns = None,
+        ignore_patterns: Patterns = None,
+        delete: bool = False,
+        message: str = "",
+        force: bool = False,
+    ) -> CommitInfo:
+        """Upload a directory, as one commit, whole or not at all.
+
+        Args:
+            folder: The directory.
+            path: The directory in the repository.
+            allow_patterns: Only files that match one of these, in the syntax of `.gitignore`.
+            ignore_patterns: And none of these.
+            delete: Whether to delete the files there that match and that ``folder`` lacks.
+            message: The commit's message.
+            force: As in `upload`.
+
+        Raises:
+            UnstorablePath: A file is a link, for example.
+            UpdateConflict: Somebody else has changed one of the files.
+        """
+        session = self._writable()
+        base = catalog.prefix(path)
+        below = f"{base}/" if base else ""
+        selects = folders.selector(allow_patterns, ignore_patterns)
+        names = [*folders.walk(Path(folder), selects)]
+        view = catalog.view_of(session, session.seen or "")
+        there = {
+            name
+            for name, _ in catalog.listed(view, base, recursive=True)
+            if name != base and selects(name[len(below) :])
+        }
+        gone = there - {below + name for name in names} if delete else set()
+        if not names and not gone:
+            raise errors.PathNotFound(folder)
+
+        def take(name: str) -> Put:
+            meter = Meter(None, "upload")
+            return self._taken(Path(folder) / name, below + name, {}, "zstd", None, meter)
+
+        puts = in_order(take, names, threads=self._config.max_concurrency)
+        changes: builtins.list[Change] = [*folders.settled(session, puts)]
+        changes += map(Delete, sorted(gone))
+        held = dict(view.files([change.path for change in changes]))
+        expected = {change.path: held.get(change.path) for change in changes}
+        request = Request(
+            changes,
+            message or f"Upload {len(names)} files to {base or '/'}",
+            expected=None if force else expected,
+        )
+        return self._commit_info(commits.submit(session, request).commit)
+
+    def snapshot(
+        self,
+        dest: StrPath,
+        *,
+        allow_patterns: Patterns = None,
+        ignore_patterns: Patterns = None,
+        version: str = "",
+        delete: bool = False,
+        dry_run: bool = False,
+    ) -> Snapshot:
+        """Bring a directory to a version: files that it holds already are not fetched again.
+
+        Args:
+            dest: The directory; files in it are replaced.
+            allow_patterns: Only files that match one of these, in the syntax of `.gitignore`.
+            ignore_patterns: And none of these.
+            version: The version; empty: the newest.
+            delete: Whether to delete the files that match and that the version lacks.
+            dry_run: Whether only to say what would be done.
+        """
+        found = self._version(catalog.version_of(version) if version else "")
+        view = catalog.view_of(self._session, found)
+        selects = folders.selector(allow_patterns, ignore_patterns)
+        held = {path: placed for path, placed in view.files() if selects(path)}
+        unfit = folders.dangerous(held)
+        unfit |= {path for path, placed in held.items() if not S_ISREG(placed.entry.mode)}
+        wanted = {path: held[path] for path in sorted(held.keys() - unfit)}
+        folder = Path(dest)
+        same = {
+            path
+            for path, placed in wanted.items()
+            if folders.holds(folders.target(folder, path), placed)
+        }
+        coming = [path for path in wanted if path not in same]
+        gone = folders.others(folder, held, selects) if delete else []
+        if not dry_run:
+            folder.mkdir(parents=True, exist_ok=True)
+            write = functools.partial(folders.write, self._session, folder)
+            threads = self._config.max_concurrency
+            for _ in in_order(lambda path: write(path, wanted[path]), coming, threads=threads):
+                pass
+            folders.delete(folder, gone)
+        return Snapshot(
+            local_path=str(folder),
+            version=found,
+            written=tuple(coming),
+            unchanged=tuple(sorted(same)),
+            deleted=tuple(gone),
+            left_out=tuple(sorted(unfit)),
+        )
+
+    def open(
+        self,
+        path: StrPath,
+        mode: str = "rb",
+        *,
+        version: str = "",
+        encoding: str = "utf-8",
+        **upload_options: Any,
+    ) -> IO[Any]:
+        """Open a file, as Python's own `open` does.
+
+        A file open for reading is seekable, and fetches only the chunks that are touched. A file
+        open for writing is committed by `close`, unless an exception is on its way.
+
+        Args:
+            path: The file.
+            mode: ``rb``, ``r``, ``wb``, ``w``, ``xb`` or ``x``.
+            version: The version to read; empty: the newest.
+            encoding: The encoding of text.
+            upload_options: Options of `upload`.
+        """
+        what, text = streams.check_mode(mode)
+        if what == "r":
+            where, placed = self._found(path, version)
+            reader = io.BufferedReader(streams.Reader(self._session, where.path, placed))
+            return io.TextIOWrapper(reader, encoding=encoding) if text else reader
+        self._writable()
+        target = catalog.checked(_text(path))
+        if what == "x":
+            upload_options.setdefault("if_version", ABSENT)
+        upload = functools.partial(self.upload, path=target, **upload_options)
+        buffer = streams.Buffered(streams.Writer(target, upload))
+        return streams.Text(buffer, encoding=encoding) if text else buffer
+
     # --- reading ---------------------------------------------------------------------------
 
     def read(
@@ -481,7 +741,7 @@ class DorkyClient:
 
         Raises:
             NoSuchFile: There is no such file.
-            IntegrityError: What is stored is damaged.
+            IntegrityError: The stored content is damaged.
         """
         _check_range(start, end)
         _, placed = self._found(path, version)
@@ -653,6 +913,18 @@ class DorkyClient:
         return catalog.commit_info(self._session, node)
 
 
+def _batch_result(
+    found: Iterable[BatchItem], version: str, *, return_exceptions: bool
+) -> BatchResult:
+    result = BatchResult(items=tuple(found), version=version)
+    if result.failed and not return_exceptions:
+        first = result.failed[0]
+        count = f"{len(result.failed)} of {len(result.items)} files"
+        error = errors.BatchError(count, first.path, first.error, result=result)
+        raise error from first.error
+    return result
+
+
 def _unpickled(kind: type[DorkyClient], config: Config, pin: str) -> DorkyClient:
     client = kind(config=config)
     return client.at(pin) if pin else client
@@ -698,6 +970,8 @@ def _range(wanted: Range | None, size: int) -> tuple[int, int]:
             raise errors.UsageError(f"{wanted!r} is no range of bytes")
         if not first:
             return max(0, size - int(last)), size
+        if last and int(last) < int(first):
+            raise errors.UsageError(f"{wanted!r} is no range of bytes")
         wanted = (int(first), int(last) + 1 if last else None)
     start, end = wanted
     _check_range(start, end)

@@ -463,6 +463,14 @@ class RemoteExists(SetupError):
     """There is a remote named {0} already."""
 
 
+class UsedBeforeFork(SetupError):
+    """This process was forked from one that had used S3, whose library can't go on in it.
+
+    Its requests would never end. Start such processes by spawn (or by forkserver), or use the
+    client in the parent only after the fork.
+    """
+
+
 class NoDriver(SetupError):
     """No driver for {0}: URLs."""
 
@@ -598,7 +606,7 @@ class PreconditionFailed(ConflictError):
 
 
 class UpdateConflict(ConflictError):
-    """{0} is not as you last saw it: {1} {2} it ({3} UTC), so it is {4} now, not {5}.
+    """{0} is not as you last saw it: {1}, so it is {2}.
 
     Nothing was overwritten. Read the file again, and decide; `force` overwrites it, and its history
     keeps both. Versions of the content are shown by keyed hashes.
@@ -617,12 +625,11 @@ class NotADirectory(ConflictError):
     """{0} can't be kept: {1} is a file in the repository."""
 
 
-class BatchFailed(ConflictError):
-    """{0} of {1} files failed, {2} first: {3}."""
+class BatchError(ConflictError):
+    """{0} of the batch failed, the first of them {1}: {2}.
 
-
-class StillOpen(ConflictError):
-    """{0} is still open for writing, so the batch was not committed."""
+    The others are done; `result` has the outcome for each.
+    """
 
 
 class Rejected(ConflictError):

@@ -44,6 +44,12 @@ _COMMANDS = (
     Deferred("sync", "sync.sync", "Pull, merge and push, until both sides have the same."),
     Deferred("download", "sync.download", "Fetch one file, and touch nothing else."),
     Deferred(
+        "upload",
+        "remote_files.upload",
+        "Upload files, as a commit in the remote, without a worktree.",
+    ),
+    Deferred("stat", "remote_files.stat", "Show what the remote knows of a file."),
+    Deferred(
         "run", "variables.run", "Run a command with the variables of .env in its environment."
     ),
     Deferred("get", "variables.get", "Print a variable's value, or all of a file."),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -561,12 +562,31 @@ class S3Driver:
         return named if _REGION_NAME.fullmatch(named) else ""
 
 
+class _Use:
+    """Whether this process, and the one that it was forked from, have used obstore."""
+
+    here = before_fork = False
+
+    @classmethod
+    def forked(cls) -> None:
+        cls.before_fork = cls.before_fork or cls.here
+
+
+os.register_at_fork(after_in_child=_Use.forked)
+
+
 def _run(request: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Send a request so that Ctrl-C ends the wait for its answer.
 
     obstore blocks signals until it returns, which may take minutes; in its own thread it blocks
     none.
+
+    Raises:
+        UsedBeforeFork: obstore's threads are in the parent of this process.
     """
+    if _Use.before_fork:
+        raise errors.UsedBeforeFork
+    _Use.here = True
     if threading.current_thread() is not threading.main_thread():
         return request(*args, **kwargs)
     return _wait(lambda: request(*args, **kwargs), None)

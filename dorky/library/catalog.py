@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 from dorky import errors
 from dorky.format.codec import DEFAULT
 from dorky.format.model import ObjectId
-from dorky.library.records import NOTHING, CommitInfo, FileInfo
+from dorky.library.records import CommitInfo, FileInfo
 from dorky.library.session import Session
 from dorky.project import ORIGIN
 from dorky.store import contents, history, projection
@@ -214,7 +214,7 @@ def _info(
         content_type=entry.meta.get(_TYPE, "inode/symlink" if kind == "link" else guessed),
         last_updated=last.commit.time if last else None,
         uploaded_by=signer_of(session, last) if last else "",
-        custom=custom_of(entry.meta) or dict(NOTHING),
+        custom=custom_of(entry.meta),
     )
 
 

@@ -45,7 +45,7 @@ class Put(NamedTuple):
     Attributes:
         path: The path.
         content: Its content: new, or that of a file of the repository.
-        meta: What is noted of it.
+        meta: The notes in its entry: content type, codec, metadata.
     """
 
     path: str
@@ -105,6 +105,21 @@ class Request:
         return {change.path for change in self.changes} | set(self.expected or ())
 
 
+def submit_all(session: Session, requests: Sequence[Request]) -> None:
+    """Wait until requests are settled, most likely by one commit; their outcomes tell how."""
+    with session.lock:
+        session.waiting.extend(requests)
+    try:
+        while any(request.outcome is None for request in requests):
+            with session.turn:
+                if any(request.outcome is None for request in requests):
+                    _commit_waiting(session)
+    except BaseException:
+        with session.lock:
+            session.waiting[:] = [one for one in session.waiting if one not in requests]
+        raise
+
+
 def submit(session: Session, request: Request) -> Outcome:
     """Wait until a request's changes are durable in the remote.
 
@@ -114,20 +129,10 @@ def submit(session: Session, request: Request) -> Outcome:
         NotWriter: The user may not write.
         OutcomeUnknown: The remote did not answer; doing it again is safe.
     """
-    with session.lock:
-        session.waiting.append(request)
-    try:
-        while request.outcome is None:
-            with session.turn:
-                if request.outcome is None:
-                    _commit_waiting(session)
-    except BaseException:
-        with session.lock:
-            if request in session.waiting:
-                session.waiting.remove(request)
-        raise
+    submit_all(session, [request])
     if isinstance(request.outcome, Exception):
         raise request.outcome
+    assert request.outcome is not None
     return request.outcome
 
 
@@ -165,6 +170,7 @@ def _commit(session: Session, batch: Sequence[Request]) -> None:
     session.check_writable()
     for attempt in range(_ATTEMPTS):
         head = session.project.database.ref(f"{ORIGIN}/{MAIN}")
+        known = session.project.roster
         commit = _write(session, batch, head)
         waiting = [request for request in batch if request.outcome is None]
         if not waiting:
@@ -172,7 +178,10 @@ def _commit(session: Session, batch: Sequence[Request]) -> None:
         try:
             if commit != head:
                 remote_push.push(session.remote, _no_root(session), commit)
-        except errors.Rejected:
+        except (errors.Rejected, errors.Misplaced, errors.LeftGroup) as error:
+            # A group may have been started or changed meanwhile, and claim a path.
+            if not isinstance(error, errors.Rejected) and known == session.project.roster:
+                raise
             time.sleep(pause(min(_PAUSE, 0.01 * 2**attempt)))
             continue
         for request in waiting:
@@ -224,9 +233,10 @@ def _write(session: Session, batch: Sequence[Request], head: ObjectId | None) ->
 
 
 def _joined(messages: Sequence[str]) -> str:
-    if len(messages) == 1:
-        return messages[0]
-    text = f"{len(messages)} changes\n\n" + "\n".join(f"- {message}" for message in messages)
+    told = [*dict.fromkeys(messages)]
+    if len(told) == 1:
+        return told[0]
+    text = f"{len(told)} changes\n\n" + "\n".join(f"- {message}" for message in told)
     return text.encode()[:_MESSAGE].decode(errors="ignore")
 
 
@@ -335,8 +345,9 @@ def _refuse(
         who = team.names.get(last.commit.signer, last.commit.author)
         when = f"{last.commit.time:%Y-%m-%d %H:%M:%S}"
     did = "deleted" if found is None else "changed" if expected else "made"
-    shown = (_shown(session, held) for held in (found, expected))
-    raise errors.UpdateConflict(path, who, did, when, *shown, version=head or "")
+    now, before = (_shown(session, held) for held in (found, expected))
+    told = f"{who} {did} it ({when} UTC)"
+    raise errors.UpdateConflict(path, told, f"{now} now, not {before}", version=head or "")
 
 
 def _shown(session: Session, placed: Placed | None) -> str:

@@ -16,7 +16,7 @@ class Meter:
 
     Args:
         report: Receives the progress; None if nobody wants it.
-        operation: What is done with the files.
+        operation: Whether the files are uploaded or downloaded.
         files: The number of files.
         total: The bytes of all files, if that is known.
     """

@@ -53,7 +53,7 @@ class FileInfo(Result, frozen=True, kw_only=True):
     content_type: str = ""
     last_updated: datetime | None = None
     uploaded_by: str = ""
-    custom: Mapping[str, str] = {}
+    custom: dict[str, str] = {}  # noqa: RUF012 - msgspec copies it
 
     @property
     def id(self) -> str:
@@ -89,7 +89,7 @@ class Progress(Result, frozen=True, kw_only=True):
 
     Attributes:
         path: The file that has just gone on.
-        operation: What is done with it.
+        operation: Whether it is uploaded or downloaded.
         done: The bytes that are done, of all files.
         total: The bytes of all files, if that is known.
         files_done: The files that are done: all of them only once the commit is durable.
@@ -161,7 +161,7 @@ class Snapshot(Result, frozen=True, kw_only=True):
         written: The files that were written, or would be.
         unchanged: The files that were there already.
         deleted: The files that were deleted, or would be.
-        left_out: What was not written: links, and names that this system must not be given.
+        left_out: Files that were not written: links, and what git would obey.
     """
 
     local_path: str

@@ -111,10 +111,11 @@ def _opened_file(path: Path, advance: Callable[[int], None]) -> Iterator[Reading
         with files.disk_errors(path):
             raise error from None
         raise
+    before = os.fstat(fd)
+    if not stat_module.S_ISREG(before.st_mode):
+        os.close(fd)
+        raise errors.UnstorablePath(path, "it is not a regular file")
     with open(fd, "rb", buffering=0) as file:
-        before = os.fstat(fd)
-        if not stat_module.S_ISREG(before.st_mode):
-            raise errors.UnstorablePath(path, "it is not a regular file")
         mode = _REGULAR | before.st_mode & 0o777
         # One byte more than there was shows that the file grows, and reading comes to an end.
         yield Reading(_of_file(file, path, before.st_size + 1), mode, before.st_size, advance)

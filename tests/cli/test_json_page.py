@@ -132,6 +132,10 @@ def test_every_command_prints_what_the_page_says(
     check("team", "remove", "ben", "--yes")
     check("rotate")
     project("sync")
+    project.write("up", b"x")
+    check("upload", "up", "data/up")
+    check("stat", "data/up")
+    project("sync")
     check("purge", "one.env", "--dry-run")
     check("destroy", "--dry-run")
     # Commands that start something take a machine of their own.

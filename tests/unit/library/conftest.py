@@ -1,0 +1,43 @@
+"""Fixtures for the client: every way to call it, and a repository in every kind of place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from backends import BACKENDS, Backend
+from servers import Remote
+
+from dorky.client import DorkyClient
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
+    with BACKENDS[request.param]() as made:
+        yield made
+
+
+@pytest.fixture
+def place(remote: Remote, monkeypatch: pytest.MonkeyPatch) -> Remote:
+    """An empty place of every kind in turn, which this process reaches."""
+    for name, value in remote.env.items():
+        monkeypatch.setenv(name, value)
+    return remote
+
+
+@pytest.fixture
+def client(backend: Backend, place: Remote) -> DorkyClient:
+    """A client of a fresh repository in every kind of place."""
+    return backend.create(place.url)
+
+
+@pytest.fixture
+def local(backend: Backend, file_url: Remote) -> DorkyClient:
+    """A client of a fresh repository in a directory."""
+    return backend.create(file_url.url)
+
+
+@pytest.fixture
+def url(local: DorkyClient) -> str:
+    """The URL of the repository in a directory."""
+    return local.url
