@@ -43,6 +43,7 @@ TEXTS: Mapping[type[DorkyError], str] = {
     errors.CantExport: "use another form, or leave the variable out",
     errors.UnsafeVariable: "if that is meant: dorky run --allow-env {1} …",
     errors.EmptyPath: "name a file, or . for all of them",
+    errors.OnlyContents: "add --all-contents",
     errors.IgnoredPath: "add --force",
     errors.DirectoryNamed: "name a file",
     errors.NotADocument: "dorky edit {0}",
@@ -496,6 +497,10 @@ _CHOICES: Mapping[type[Any], Callable[[DorkyError], str | None]] = {
     errors.IdentityMissing: _shut_out,
     errors.NoKey: _shut_out,
     errors.UnusableIdentity: _unusable,
+    errors.Unavailable: _by(
+        "contents",
+        {True: "only the remote holds the contents: run it again when you are online"},
+    ),
     errors.MissingObject: _by(
         "why",
         {

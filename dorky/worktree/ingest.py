@@ -28,6 +28,8 @@ from dorky.store.index import Row, mode_of
 from dorky.store.objects import Store, Writer
 from dorky.worktree.worktree import Worktree, now
 
+LARGE = 8 * MiB
+"""The size in bytes from which files get packs of their own, which a clone need not keep."""
 _ATTEMPTS = 3
 _BATCH = 128
 _BATCH_SIZE = 4 * MiB
@@ -105,7 +107,13 @@ def store_files(
                 writer.append(Kind.CHUNK, row.content, stored)
             yield row
         advance(sum(row.size for row, _ in batch))
+    large.sort(key=lambda path: sizes.get(path, 0) >= LARGE)
+    before = False
     for path in large:
+        alone = sizes.get(path, 0) >= LARGE
+        if alone and not before:
+            writer.divide()
+        before = alone
         yield _store_large(worktree, path, writer, store, group_of(path), advance)
 
 

@@ -39,7 +39,8 @@ def test_all_is_well(ana: Machine) -> None:
     found = checks(ana)
     assert {each["verdict"] for each in found.values()} == {"ok"}
     assert list(found) == [
-        *("settings", "identity", "state", "database", "merge", "files", "second copy"),
+        *("settings", "identity", "state", "database", "merge", "files", "contents"),
+        "second copy",
         *("drafts", "space", "git", "hooks", "remote", "key", "recovery", "groups", "team"),
         *("newest", "known", "writing", "clock"),
     ]
