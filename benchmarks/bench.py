@@ -15,7 +15,7 @@ from pathlib import Path
 
 from benchmarks import data
 from benchmarks.proxy import Proxy
-from benchmarks.servers import BUCKET
+from benchmarks.servers import Server
 from benchmarks.tools import Command, Site, Tool
 
 _TO_MIB = 1024  # ru_maxrss is in KiB on Linux
@@ -62,13 +62,15 @@ class Bench:
     Args:
         directory: Takes everything that is written.
         proxy: The way to the bucket.
+        server: The bucket's server.
     """
 
-    def __init__(self, directory: Path, proxy: Proxy) -> None:
+    def __init__(self, directory: Path, proxy: Proxy, server: Server) -> None:
         self.samples = data.Samples(directory / "samples")
         self.measured: dict[tuple[str, str], list[Sample]] = defaultdict(list)
         self.directory = directory
         self._proxy = proxy
+        self._server = server
         self._sites = 0
 
     def site(self, source: Path, *, remote: bool = True) -> Site:
@@ -76,7 +78,8 @@ class Bench:
         self._sites += 1
         root = self.directory / "sites" / str(self._sites)
         endpoint = self._proxy.endpoint if remote else ""
-        site = Site(root, f"project-{self._sites}", endpoint, root / "vault")
+        conditions = self._server.conditions or not remote
+        site = Site(root, f"project-{self._sites}", endpoint, root / "vault", conditions)
         for path in (site.home, site.work):
             path.mkdir(parents=True)
         data.copy(source, site.data)
@@ -94,8 +97,7 @@ class Bench:
     def clear(self) -> None:
         """Remove all sites, and what is in the bucket: nothing asks for it again."""
         shutil.rmtree(self.directory / "sites", ignore_errors=True)
-        for prefix in (self.directory / "server" / "data" / BUCKET).iterdir():
-            shutil.rmtree(prefix)
+        self._server.clear()
 
     def run(self, tool: Tool, site: Site, commands: Iterable[Command]) -> Sample:
         """Run commands, one after the other, and measure them.

@@ -15,7 +15,9 @@ class Dorky(Tool):
     hint = "dev.py installs it"
 
     def init(self, site: Site) -> list[Command]:
-        where = [site.url, "--single-writer"] if site.endpoint else [str(site.vault)]
+        where = [site.url] if site.endpoint else [str(site.vault)]
+        if not site.conditions:
+            where.append("--single-writer")
         return [[self.program, "init", *where, "--name", "ana", "--recovery", "none"]]
 
     def stage(self, site: Site) -> list[Command]:

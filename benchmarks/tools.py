@@ -18,6 +18,13 @@ PEERS = Path(__file__).resolve().parent.parent / ".peers"  # dev.py installs the
 Command = list[str]
 
 
+def find(program: str) -> str:
+    """Return the path of a program, a peer's or one on the PATH; empty if there is none."""
+    here = Path(sys.executable).parent
+    places = [str(PEERS / "bin"), str(here), os.environ.get("PATH", os.defpath)]
+    return shutil.which(program, path=os.pathsep.join(places)) or ""
+
+
 @dataclass(frozen=True)
 class Site:
     """One person's machine, as far as a tool sees it.
@@ -27,12 +34,14 @@ class Site:
         prefix: The place in the bucket that the project's sites share.
         endpoint: The bucket's server; empty for a remote that is a directory.
         vault: That directory, which the project's sites share.
+        conditions: Whether the remote honours conditional writes.
     """
 
     root: Path
     prefix: str
     endpoint: str
     vault: Path
+    conditions: bool = True
 
     @property
     def home(self) -> Path:
@@ -78,10 +87,7 @@ class Tool:
     asks_version = ("--version",)
 
     def __post_init__(self) -> None:
-        here = Path(sys.executable).parent
-        places = [str(PEERS / "bin"), str(here), os.environ.get("PATH", os.defpath)]
-        program = self.name.partition(",")[0]
-        self.program = shutil.which(program, path=os.pathsep.join(places)) or ""
+        self.program = find(self.name.partition(",")[0])
 
     def version(self) -> str:
         done = subprocess.run(

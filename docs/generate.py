@@ -84,7 +84,7 @@ def _filled(template: str) -> str:
     """A format string with names for its gaps."""
     # A gap that clings to a word takes a remark, or nothing.
     template = re.sub(r"(?<=\w)\{\d\}", " […]", template)
-    return re.sub(r"\{(\d)\}", lambda gap: f"*{'XYZ'[int(gap[1])]}*", template)
+    return re.sub(r"\{(\d)(?::path)?\}", lambda gap: f"*{'XYZABC'[int(gap[1])]}*", template)
 
 
 def _title(exit_code: int) -> str:

@@ -20,7 +20,7 @@ ANSWERS: dict[str, Any] = {
     "stage": results.Staged,
     "unstage": results.Staged,
     "rm": results.Staged,
-    "status": results.Status,
+    "status": results.Status | results.PreCommit,
     "commit": results.LogEntry,
     "restore": results.CheckedOut | results.Staged,
     "checkout": results.CheckedOut,
@@ -32,7 +32,8 @@ ANSWERS: dict[str, Any] = {
     "fetch": results.FetchResult,
     "pull": results.PullResult,
     "sync": results.Synced,
-    "get": dict[str, str],
+    "save": results.Saved,
+    "get": results.Values,
     "set": results.Edited,
     "unset": results.Edited,
     "edit": results.Edited,
@@ -70,7 +71,6 @@ ANSWERS: dict[str, Any] = {
 
 NOTES = {
     "restore": "`Staged` with `--staged`",
-    "get": "each variable and its value",
     "merge": "`Undone` with `--abort`",
     "fsck": "`RepairReport` with `--repair`",
     "gc": "`RemoteGCReport` with `--remote`",

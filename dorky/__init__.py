@@ -16,25 +16,86 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from dorky.client import (
+        ABSENT,
+        CommitInfo,
+        Config,
+        Credentials,
+        DorkyClient,
+        Download,
+        FileInfo,
+        Progress,
+        Retry,
+    )
     from dorky.drivers.base import Driver
-    from dorky.errors import DorkyError
-    from dorky.progress import Progress
+    from dorky.errors import (
+        BadRequestError,
+        ConflictError,
+        DorkyError,
+        ForbiddenError,
+        IntegrityError,
+        InternalServerError,
+        NotFoundError,
+        RateLimitedError,
+        ServiceUnavailableError,
+        TimeoutError,
+        UnauthorizedError,
+        UnencryptedRepository,
+        UpdateConflict,
+    )
+    from dorky.progress import Progress as ProgressSink
     from dorky.repo import Repository
 
 __version__ = "0.1.0"
-__all__ = ["DorkyError", "Driver", "Progress", "Repository", "__version__"]
+__all__ = [
+    "ABSENT",
+    "BadRequestError",
+    "CommitInfo",
+    "Config",
+    "ConflictError",
+    "Credentials",
+    "DorkyClient",
+    "DorkyError",
+    "Download",
+    "Driver",
+    "FileInfo",
+    "ForbiddenError",
+    "IntegrityError",
+    "InternalServerError",
+    "NotFoundError",
+    "Progress",
+    "ProgressSink",
+    "RateLimitedError",
+    "Repository",
+    "Retry",
+    "ServiceUnavailableError",
+    "TimeoutError",
+    "UnauthorizedError",
+    "UnencryptedRepository",
+    "UpdateConflict",
+    "__version__",
+]
 
 _HOME = {
-    "DorkyError": "dorky.errors",
-    "Driver": "dorky.drivers.base",
-    "Progress": "dorky.progress",
-    "Repository": "dorky.repo",
+    "dorky.client": (
+        "ABSENT CommitInfo Config Credentials DorkyClient Download FileInfo Progress Retry"
+    ),
+    "dorky.drivers.base": "Driver",
+    "dorky.errors": (
+        "BadRequestError ConflictError DorkyError ForbiddenError IntegrityError "
+        "InternalServerError NotFoundError RateLimitedError ServiceUnavailableError TimeoutError "
+        "UnauthorizedError UnencryptedRepository UpdateConflict"
+    ),
+    "dorky.progress": "ProgressSink",
+    "dorky.repo": "Repository",
 }
+_NAMES = {name: home for home, names in _HOME.items() for name in names.split()}
 
 
 def __getattr__(name: str) -> object:
-    if name not in _HOME:
+    if name not in _NAMES:
         raise AttributeError(f"module 'dorky' has no attribute {name!r}")
     import importlib
 
-    return getattr(importlib.import_module(_HOME[name]), name)
+    home = importlib.import_module(_NAMES[name])
+    return getattr(home, "Progress" if name == "ProgressSink" else name)

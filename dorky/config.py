@@ -23,6 +23,7 @@ else:
     import tomli as tomllib
 
 RC = ".dorkyrc"
+_SSH_NAMES = ("id_ed25519", "id_rsa", "id_ecdsa", "id_ed25519_sk", "id_ecdsa_sk")
 VERSION = 2
 """The newest layout of `.dorkyrc` that this version of dorky reads."""
 
@@ -75,7 +76,11 @@ _RESERVED = frozenset({"backup"})
 _LIMIT = 1 << 20
 _PROJECTS_OWN = "repository.unencrypted"  # not a setting for all of a user's projects
 _PLACE = ("url", "endpoint")
-_PROXIES = ("http_proxy", "all_proxy")
+_PROXIES = {
+    "proxy": ("http_proxy", "all_proxy"),
+    "tls_proxy": ("https_proxy", "all_proxy"),
+    "no_proxy": ("no_proxy",),
+}
 _DOTS = 100  # in a line; tomllib's time grows with the square of a dotted key's parts
 _SHOWN = 80
 
@@ -345,7 +350,7 @@ def write(path: Path, key: str, value: Plain | None) -> bool:
         data = tomlkit.dumps(document).encode()
     except UnicodeEncodeError:
         raise errors.UsageError(f"{key} is not UTF-8: {value!a}") from None
-    with files.disk_errors(path):
+    with files.disk_errors(path, writing=True):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         mode = path.stat().st_mode & 0o777 if path.exists() else 0o644 & ~files.umask()
     files.write_atomic(path, data, mode=mode)
@@ -514,7 +519,9 @@ class Config:
         url = self.text(f"remotes.{remote}.url")
         if not url:
             raise errors.NoRemote(remote)
-        if "://" not in url and not url.startswith(("/", "~")) and self.root is not None:
+        # With a colon it is a mistyped URL, which the error for it should show as it is.
+        relative = not url.startswith(("/", "~")) and ":" not in url.partition("/")[0]
+        if relative and self.root is not None:
             return str(self.root / url)
         return url
 
@@ -527,8 +534,11 @@ class Config:
             options["endpoint"] = environment.get("AWS_ENDPOINT_URL_S3") or options["endpoint"]
         options["region"] = options["region"] or environment.get("AWS_DEFAULT_REGION", "")
         options["ca_bundle"] = environment.get("AWS_CA_BUNDLE", "")
-        proxies = (environment.get(name) for name in (*_PROXIES, *map(str.upper, _PROXIES)))
-        options["proxy"] = next(filter(None, proxies), "")
+        if emulator := environment.get("STORAGE_EMULATOR_HOST"):
+            options["emulator"] = emulator if "://" in emulator else f"http://{emulator}"
+        for option, variables in _PROXIES.items():
+            given = (environment.get(name) for name in (*variables, *map(str.upper, variables)))
+            options[option] = next(filter(None, given), "")
         if environment.get("AWS_ACCESS_KEY_ID") and environment.get("AWS_SECRET_ACCESS_KEY"):
             options["access_key_id"] = environment["AWS_ACCESS_KEY_ID"]
             options["secret_access_key"] = environment["AWS_SECRET_ACCESS_KEY"]
@@ -610,6 +620,12 @@ class Config:
         return self.environment.get("DORKY_IDENTITY", "")
 
     @property
+    def state_directory(self) -> Path | None:
+        """Return the directory that DORKY_DIR names for the local state, instead of `.dorky/`."""
+        named = self.environment.get("DORKY_DIR", "")
+        return Path(named) if named else None
+
+    @property
     def given_identity(self) -> str:
         """Return the identity from the environment, or the file that it names; empty if none."""
         named = self.environment.get("DORKY_IDENTITY_FILE", "")
@@ -636,9 +652,12 @@ class Config:
 
     @property
     def ssh_keys(self) -> list[Path]:
-        """Return the user's existing SSH keys with the names that ssh looks for."""
+        """Return the user's existing SSH keys with the names that ssh looks for.
+
+        Of those that dorky can't use, some are of types that age does not know.
+        """
         directory = self.home.parent / ".ssh"
-        candidates = [directory / name for name in ("id_ed25519", "id_rsa")]
+        candidates = [directory / name for name in _SSH_NAMES]
         return [path for path in candidates if path.is_file()]
 
     @property

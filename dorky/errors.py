@@ -7,10 +7,10 @@ in the reference, which is generated from here. The command to run next is the b
 
     DorkyError
     ├── NothingToDo                 exit 1
-    ├── UsageError                  exit 2
+    ├── BadRequestError             exit 2   wrong usage
     ├── SetupError                  exit 3   not a repository, bad configuration
-    ├── NotFound                    exit 4
-    ├── Conflict                    exit 5   conflict or rejected
+    ├── NotFoundError               exit 4
+    ├── ConflictError               exit 5   conflict or rejected
     ├── AccessError                 exit 6   no access, no key
     ├── IntegrityError              exit 7
     ├── Unavailable                 exit 8   network, disk
@@ -19,6 +19,7 @@ in the reference, which is generated from here. The command to run next is the b
 
 from __future__ import annotations
 
+import builtins
 import re
 from typing import ClassVar
 
@@ -27,6 +28,12 @@ class DorkyError(Exception):
     """{0}"""
 
     exit_code: ClassVar[int] = 70
+    status_code: ClassVar[int | None] = None
+    """The HTTP status that says the same; None if none does."""
+    retryable: bool = False
+    """Whether the same call may succeed later, without any change."""
+    retry_after: float | None = None
+    """Seconds that the server asked to wait for, if it did."""
 
     def __init__(self, *args: object, **facts: object) -> None:
         super().__init__(*args)
@@ -83,10 +90,15 @@ class KeyHeldAlready(NothingToDo):
 # --- 2: usage -------------------------------------------------------------------------------
 
 
-class UsageError(DorkyError):
+class BadRequestError(DorkyError):
     """{0}."""
 
     exit_code = 2
+    status_code = 400
+
+
+class UsageError(BadRequestError):
+    """{0}."""
 
 
 class OutsideWorktree(UsageError):
@@ -106,6 +118,13 @@ class UnstorablePath(UsageError):
     dorky keeps regular files and symbolic links whose names every common system can hold.
     Sockets, devices and pipes have no content to keep. Names that Windows can't create may be
     allowed for one project with `dorky config set portable_names false`.
+    """
+
+
+class SpecialFile(UnstorablePath):
+    """{0} can't be stored: it is {1}.
+
+    A socket, device or pipe that is found in a directory is left out.
     """
 
 
@@ -160,6 +179,14 @@ class IgnoredPath(UsageError):
     """{0} is ignored by .dorkyignore."""
 
 
+class NestedProject(UsageError):
+    """{0} belongs to another project, at {1}.
+
+    A directory with a `.dorkyrc`, a git repository and a submodule are projects of their own. What
+    lies in them is not kept with the files of the directories above.
+    """
+
+
 class DirectoryNamed(UsageError):
     """{0} is a directory."""
 
@@ -194,6 +221,18 @@ class BadPin(UsageError):
 
 class BadRange(UsageError):
     """{0} has three dots."""
+
+
+class BadMetadata(UsageError):
+    """{0} can't be kept as metadata: {1}."""
+
+
+class ReadOnlyClient(UsageError):
+    """This client looks at the version {0}, and can't change anything."""
+
+
+class CantPickle(UsageError):
+    """A client that was given {0} can't be pickled: set {1} in the workers' environment instead."""
 
 
 class TooManyRevisions(UsageError):
@@ -343,6 +382,14 @@ class UntrustedState(SetupError):
     """
 
 
+class BadStateDirectory(SetupError):
+    """DORKY_DIR can't be {0}: {1}.
+
+    dorky keeps the local state there instead of in `.dorky/`. The directory must be yours alone,
+    outside of the project, and hold nothing else; dorky makes it if it does not exist.
+    """
+
+
 class ForeignState(SetupError):
     """The state in {0} was not made with your key on this machine.
 
@@ -431,84 +478,93 @@ class MissingLibrary(SetupError):
 # --- 4: not found ---------------------------------------------------------------------------
 
 
-class NotFound(DorkyError):
+class NotFoundError(DorkyError):
     """{0}."""
 
     exit_code = 4
+    status_code = 404
 
 
-class PathNotFound(NotFound):
+class PathNotFound(NotFoundError):
     """{0} matches no file."""
 
 
-class PathNotTracked(NotFound):
+class NotFetched(NotFoundError):
+    """The content of {0} is not on this machine, and the remote must not be asked."""
+
+
+class PathNotTracked(NotFoundError):
     """{0} is not tracked by dorky{1}."""
 
 
-class NoSuchMember(NotFound):
+class NoSuchFile(NotFoundError, FileNotFoundError):
+    """There is no file {0} in {1}."""
+
+
+class NoSuchMember(NotFoundError):
     """Nobody on the team is called {0}."""
 
 
-class NoSuchKey(NotFound):
+class NoSuchKey(NotFoundError):
     """{0} has no key {1}."""
 
 
-class NoSuchGroup(NotFound):
+class NoSuchGroup(NotFoundError):
     """There is no group {0}."""
 
 
-class NoSuchPattern(NotFound):
+class NoSuchPattern(NotFoundError):
     """The group {0} has no pattern {1}."""
 
 
-class NoSuchVariable(NotFound):
+class NoSuchVariable(NotFoundError):
     """{0} has no {1}."""
 
 
-class NoConflict(NotFound):
+class NoConflict(NotFoundError):
     """{0} has no conflict."""
 
 
-class NoSuchState(NotFound):
+class NoSuchState(NotFoundError):
     """No state in {0} begins with {1}."""
 
 
-class CommandUnusable(NotFound):
+class CommandUnusable(NotFoundError):
     """{0} can't be run: {1}."""
 
 
-class UnknownRevision(NotFound):
+class UnknownRevision(NotFoundError):
     """{0} is not a revision here."""
 
 
-class AmbiguousRevision(NotFound):
+class AmbiguousRevision(NotFoundError):
     """{0} is ambiguous: it begins {1}."""
 
 
-class NoCommits(NotFound):
+class NoCommits(NotFoundError):
     """There are no commits yet."""
 
 
-class KeyNotFound(NotFound):
+class KeyNotFound(NotFoundError):
     """There is no object {0} in {1}.
 
     Raised by drivers when the store answers that a key does not exist.
     """
 
 
-class BucketNotFound(NotFound):
+class BucketNotFound(NotFoundError):
     """The bucket of {0} does not exist."""
 
 
-class NoRepositoryAtURL(NotFound):
+class NoRepositoryAtURL(NotFoundError):
     """{0} holds no dorky repository."""
 
 
-class KMSKeyNotFound(NotFound):
+class KMSKeyNotFound(NotFoundError):
     """There is no KMS key {0}."""
 
 
-class RootVanished(NotFound):
+class RootVanished(NotFoundError):
     """The root of {0} is gone, though this clone has seen it.
 
     Somebody deleted or moved the repository in the bucket, or the URL points elsewhere now.
@@ -519,72 +575,127 @@ class RootVanished(NotFound):
 # --- 5: conflict or rejected ----------------------------------------------------------------
 
 
-class Conflict(DorkyError):
+class ConflictError(DorkyError):
     """{0}."""
 
     exit_code = 5
+    status_code = 409
 
 
-class PreconditionFailed(Conflict):
+class PreconditionFailed(ConflictError):
     """The object {0} in {1} is not at the expected version.
 
     Raised by drivers when a compare-and-swap finds another version than the one named.
     """
 
+    status_code = 412
 
-class Rejected(Conflict):
+
+class UpdateConflict(ConflictError):
+    """{0} is not as you last saw it: {1} {2} it ({3} UTC), so it is {4} now, not {5}.
+
+    Nothing was overwritten. Read the file again, and decide; `force` overwrites it, and its history
+    keeps both. Versions of the content are shown by keyed hashes.
+    """
+
+
+class IdempotencyKeyReused(ConflictError):
+    """The idempotency key {0} was used for another upload, of {1}."""
+
+
+class IsADirectory(ConflictError):
+    """{0} is a directory in the repository, so it can't become a file."""
+
+
+class NotADirectory(ConflictError):
+    """{0} can't be kept: {1} is a file in the repository."""
+
+
+class BatchFailed(ConflictError):
+    """{0} of {1} files failed, {2} first: {3}."""
+
+
+class StillOpen(ConflictError):
+    """{0} is still open for writing, so the batch was not committed."""
+
+
+class Rejected(ConflictError):
     """Push to {0} rejected: it has commits that you don't have: {1}."""
 
 
-class Diverged(Conflict):
+class Diverged(ConflictError):
     """Your commits and those of {0} can't be merged: {1}."""
 
 
-class Unresolved(Conflict):
+class Unresolved(ConflictError):
     """The merge has left conflicts: {0}."""
 
 
-class StillMarked(Conflict):
+class StillMarked(ConflictError):
     """{0} has conflict markers still (line {1})."""
 
 
-class MergeInProgress(Conflict):
+class MergeInProgress(ConflictError):
     """A merge of {0} is in progress."""
 
 
-class RepositoryExists(Conflict):
+class RepositoryExists(ConflictError):
     """{0} holds a dorky repository already."""
 
 
-class LocalChanges(Conflict):
+class LocalChanges(ConflictError):
     """Local changes would be overwritten: {0}."""
 
 
-class GitTracked(Conflict):
+class SourceCode(ConflictError):
+    """What looks like source code would be kept by dorky, not by git: {0}.
+
+    Files that git tracks are left out when a directory is staged, and files that are named are
+    taken. This is about files that a directory or a pattern brings along.
+    """
+
+
+class ManyFiles(ConflictError):
+    """The first stage of this project would take {0:,} files.
+
+    A directory of dependencies, build results or caches may be among them. Later ones may take any
+    number.
+    """
+
+
+class ManyDeletions(ConflictError):
+    """The commit would delete {0} of {1} files, for everybody.
+
+    A command that cleans up may have taken them away. The limits are more than ten files, and more
+    than half of all.
+    """
+
+
+class GitTracked(ConflictError):
     """git tracks {0}."""
 
 
-class GitDoesNotIgnore(Conflict):
+class GitDoesNotIgnore(ConflictError):
     """git still does not ignore {0}, whatever .gitignore says."""
 
 
-class NameClash(Conflict):
+class NameClash(ConflictError):
     """{0} and {1} are the same name on a case-insensitive system."""
 
 
-class FileChanged(Conflict):
+class FileChanged(ConflictError):
     """{0} keeps changing while it is being read."""
 
 
-class RootMoved(Conflict):
+class RootMoved(ConflictError):
     """The state at {0} has changed since the plan was made."""
 
 
-class Locked(Conflict):
+class Locked(ConflictError):
     """Another dorky is at work here ({0})."""
 
 
-class Misplaced(Conflict):
+class Misplaced(ConflictError):
     """{0} belongs to {1}, but commit {2} holds it for others.
 
     It was committed before its path became the group's. Every commit of a push is checked, because
@@ -593,7 +704,7 @@ class Misplaced(Conflict):
     """
 
 
-class LeftGroup(Conflict):
+class LeftGroup(ConflictError):
     """Commit {0} changes files of the group {1}, which you are not in any more.
 
     It was committed before you were removed from the group, so nothing here can encrypt it for
@@ -602,7 +713,7 @@ class LeftGroup(Conflict):
     """
 
 
-class WouldOpen(Conflict):
+class WouldOpen(ConflictError):
     """{0} holds what is only for the group {1}; {2} would be able to read it.
 
     Its content comes from a file of the group: it was moved, restored from an older commit, or the
@@ -610,58 +721,58 @@ class WouldOpen(Conflict):
     """
 
 
-class NotPulled(Conflict):
+class NotPulled(ConflictError):
     """The files of the group {0} are not here yet.
 
     You have been let into the group, but what is checked out is from before.
     """
 
 
-class Detached(Conflict):
+class Detached(ConflictError):
     """You are looking at the old revision {0}, not at main."""
 
 
-class PushedMeanwhile(Conflict):
+class PushedMeanwhile(ConflictError):
     """Somebody has pushed meanwhile."""
 
 
-class PlanOutdated(Conflict):
+class PlanOutdated(ConflictError):
     """There are commits since the plan."""
 
 
-class OutOfStep(Conflict):
+class OutOfStep(ConflictError):
     """Your commits and the remote's differ."""
 
 
-class Unshared(Conflict):
+class Unshared(ConflictError):
     """There are commits that are not pushed, or not pulled."""
 
 
-class ChangesStaged(Conflict):
+class ChangesStaged(ConflictError):
     """Changes to {0} are staged."""
 
 
-class PatternsOverlap(Conflict):
+class PatternsOverlap(ConflictError):
     """{0} overlaps {1} of the group {2}."""
 
 
-class MemberExists(Conflict):
+class MemberExists(ConflictError):
     """There is a {0} on the team already."""
 
 
-class KeyTaken(Conflict):
+class KeyTaken(ConflictError):
     """That key is {0}'s already."""
 
 
-class KeyExists(Conflict):
+class KeyExists(ConflictError):
     """{0} exists, and a key is never overwritten."""
 
 
-class StateChanged(Conflict):
+class StateChanged(ConflictError):
     """The state has changed since it was shown."""
 
 
-class SwapsIgnored(Conflict):
+class SwapsIgnored(ConflictError):
     """{0} ignores conditional writes, so two people pushing at once would lose work.
 
     dorky needs the bucket to honour `If-Match` and `If-None-Match` on PUT (generation
@@ -669,7 +780,7 @@ class SwapsIgnored(Conflict):
     """
 
 
-class SwapsUnsupported(Conflict):
+class SwapsUnsupported(ConflictError):
     """{0} does not support conditional writes: {1}.
 
     dorky needs the bucket to honour `If-Match` and `If-None-Match` on PUT (generation
@@ -678,19 +789,19 @@ class SwapsUnsupported(Conflict):
     """
 
 
-class WouldLockOut(Conflict):
+class WouldLockOut(ConflictError):
     """You would lock yourself out: {0} is you, and only a member who stays can let you in."""
 
 
-class NotConfirmed(Conflict):
+class NotConfirmed(ConflictError):
     """Not confirmed: nothing was {0}."""
 
 
-class EditorFailed(Conflict):
+class EditorFailed(ConflictError):
     """The editor ended with exit code {0}: nothing was changed."""
 
 
-class NotSaved(Conflict):
+class NotSaved(ConflictError):
     """What you wrote for {0} was not saved but kept in {2}: {1}."""
 
 
@@ -703,15 +814,27 @@ class AccessError(DorkyError):
     exit_code = 6
 
 
-class NoCredentials(AccessError):
+class UnauthorizedError(AccessError):
+    """{0}."""
+
+    status_code = 401
+
+
+class ForbiddenError(AccessError):
+    """{0}."""
+
+    status_code = 403
+
+
+class NoCredentials(UnauthorizedError):
     """No credentials for {0}: {1}."""
 
 
-class ExpiredCredentials(AccessError):
+class ExpiredCredentials(UnauthorizedError):
     """The credentials for {0} have expired."""
 
 
-class NotAllowed(AccessError):
+class NotAllowed(ForbiddenError):
     """{0} chooses {1} for {2}, which you have not allowed yet.
 
     `.dorkyrc` comes with a git clone. A profile can run a program, and a server is sent requests
@@ -722,74 +845,86 @@ class NotAllowed(AccessError):
     """
 
 
-class AccessDenied(AccessError):
+class AccessDenied(ForbiddenError):
     """Access to {0} denied: {1}."""
 
 
-class ClockSkew(AccessError):
+class ClockSkew(UnauthorizedError):
     """{0} refuses requests because this machine's clock is wrong: {1}.
 
     Requests are signed with the time, and stores refuse those that are more than some minutes off.
     """
 
 
-class IdentityMissing(AccessError):
+class IdentityMissing(UnauthorizedError):
     """No age identity: {0} does not exist.
 
     An encrypted repository is opened with an age identity: a secret key that only you hold.
     """
 
 
-class IdentityMalformed(AccessError):
+class IdentityMalformed(UnauthorizedError):
     """{0} holds no age identity (a line that begins AGE-SECRET-KEY-1) and no SSH key."""
 
 
-class IdentityExposed(AccessError):
+class IdentityExposed(UnauthorizedError):
     """{0} can be read by other users (mode {1})."""
 
 
-class UnusableIdentity(AccessError):
+class IdentityLost(UnauthorizedError):
+    """Your key is not in {0} any more; its public half is in {1}.
+
+    dorky made the key there, and puts no other into its place: it may open what no other key does.
+    A backup, or the repository's recovery key, opens everything again.
+    """
+
+
+class IdentityUnfit(UnauthorizedError):
+    """None of your usable keys opens this repository: {0}."""
+
+
+class UnusableIdentity(UnauthorizedError):
     """{0} holds an SSH key that can't be used: {1}."""
 
 
-class WrongPassphrase(AccessError):
+class WrongPassphrase(UnauthorizedError):
     """The passphrase does not open {0}."""
 
 
-class NotWriter(AccessError):
+class NotWriter(ForbiddenError):
     """You may not {0} at {1}: {2}.
 
     Readers can pull, but nobody accepts what they push. Administrators can change the team.
     """
 
 
-class CantSign(AccessError):
+class CantSign(UnauthorizedError):
     """Nothing can be signed with the key in {0}: nobody gave its passphrase.
 
     Every commit is signed with the key of its author.
     """
 
 
-class IdentityCommandFailed(AccessError):
+class IdentityCommandFailed(UnauthorizedError):
     """The program that prints your identity ({0}) failed: {1}."""
 
 
-class KMSKeyUnusable(AccessError):
+class KMSKeyUnusable(UnauthorizedError):
     """The KMS key {0} can't be used: {1}."""
 
 
-class NoKey(AccessError):
+class NoKey(ForbiddenError):
     """This repository is not encrypted for you (your key: {0})."""
 
 
-class ForeignGroup(AccessError):
+class ForeignGroup(ForbiddenError):
     """{0} belongs to the group {1}, which you are not in.
 
     A file is encrypted with its group's key, which only the group's members have.
     """
 
 
-class AmbiguousGroup(AccessError):
+class AmbiguousGroup(ForbiddenError):
     """{0} belongs to the groups {1} and {2}: their patterns overlap.
 
     A file is encrypted for one group. dorky does not choose, because a member of one could
@@ -797,12 +932,16 @@ class AmbiguousGroup(AccessError):
     """
 
 
-class NotInGroup(AccessError):
+class NotInGroup(ForbiddenError):
     """You are not in the group {0}, whose members alone can change it."""
 
 
-class UnreadableFile(AccessError):
+class UnreadableFile(ForbiddenError):
     """{0} can't be read: {1}."""
+
+
+class UnwritableFile(UnreadableFile):
+    """{0} can't be written: {1}."""
 
 
 # --- 7: integrity ---------------------------------------------------------------------------
@@ -874,7 +1013,7 @@ class WrongKey(IntegrityError):
     """
 
 
-class Unencrypted(IntegrityError):
+class UnencryptedRepository(IntegrityError):
     """The repository at {0} is not encrypted, and nothing says that this is meant.
 
     Anyone who can read that place could read what you push, and anyone who can write to it could
@@ -991,19 +1130,46 @@ class Unavailable(DorkyError):
 class Unreachable(Unavailable):
     """{0} can't be reached: {1}."""
 
+    status_code = 503
+
     def __init__(self, *args: object, lasting: bool = False, **facts: object) -> None:
         super().__init__(*args, **facts)
         self.lasting = lasting
+        self.retryable = not lasting
         """Whether waiting seldom helps: unknown name, refused connection, bad certificate."""
+
+
+class TimeoutError(Unreachable, builtins.TimeoutError):
+    """{0} can't be reached: {1}."""
+
+    status_code = 504
 
 
 class ServerBusy(Unavailable):
     """{0} answered that it can't serve the request now: {1}."""
 
+    status_code = 503
+    retryable = True
+
     def __init__(self, *args: object, retry_after: float | None = None, **facts: object) -> None:
         super().__init__(*args, **facts)
         self.retry_after = retry_after
-        """Seconds the server asked for (its Retry-After header), if it did."""
+
+
+class RateLimitedError(ServerBusy):
+    """{0} asks for fewer requests: {1}."""
+
+    status_code = 429
+
+
+class InternalServerError(ServerBusy):
+    """{0} has met an error of its own: {1}."""
+
+    status_code = 500
+
+
+class ServiceUnavailableError(ServerBusy):
+    """{0} can't serve the request now: {1}."""
 
 
 class WrongRegion(Unavailable):
@@ -1017,10 +1183,28 @@ class BadEndpoint(Unavailable):
 class OutcomeUnknown(Unavailable):
     """{0} did not answer whether the push took effect."""
 
+    status_code = 503
+    retryable = True
+
 
 class DiskFull(Unavailable):
     """No space left on the disk of {0}."""
 
 
+class NoRoom(DiskFull):
+    """The disk of {0} has {1} free, and {2} are needed.
+
+    That is for all files that a command is going to write and fetch: it has not begun.
+    """
+
+
 class DiskError(Unavailable):
     """{0}: {1}."""
+
+
+class ReadOnly(DiskError):
+    """{0} can't be written: it is read-only here.
+
+    Commands that only read work on a read-only mount, and in a checkout that you may not write to.
+    They read a copy of the local database in memory.
+    """

@@ -13,6 +13,7 @@ import time
 import unicodedata
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from dorky import errors
 
@@ -54,15 +55,20 @@ _WINDOWS_DEVICES = frozenset(
 
 
 @contextlib.contextmanager
-def disk_errors(path: str | Path) -> Iterator[None]:
+def disk_errors(path: str | Path, *, writing: bool = False) -> Iterator[None]:
     """Turn an `OSError` about ``path`` into the error tree's, keeping its reason."""
     try:
         yield
+    except errors.DorkyError:  # some are Python's own errors of that kind, too
+        raise
     except OSError as error:
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
             raise errors.DiskFull(path) from error
+        if error.errno == errno.EROFS:
+            raise errors.ReadOnly(path) from error
         if error.errno in {errno.EACCES, errno.EPERM}:
-            raise errors.UnreadableFile(path, error.strerror) from error
+            kind = errors.UnwritableFile if writing else errors.UnreadableFile
+            raise kind(path, error.strerror) from error
         raise errors.DiskError(path, error.strerror or error) from error
 
 
@@ -73,11 +79,41 @@ StatProof = tuple[int, int, int, int, int]
 """A file's mode, size, inode, and times of modification and change in ns."""
 
 
+_LATEST = (1 << 63) - 1
+
+
 def moment(stat: os.stat_result | None) -> FileStamp | None:
-    """Return the parts of a stat that change when a file changes."""
-    if stat is None:
+    """Return the parts of a stat that change when a file changes; None for no file."""
+    return None if stat is None else stamp(stat)
+
+
+def stamp(stat: os.stat_result) -> FileStamp:
+    """Return the parts of a stat that change when a file changes, each of 64 bits with a sign.
+
+    Inodes of some file systems are larger. So are times after the year 2262, which are cut off: a
+    file from the future is read at each look anyway.
+    """
+    inode = stat.st_ino
+    return (
+        inode if inode <= _LATEST else inode - (1 << 64),
+        stat.st_size,
+        min(max(stat.st_mtime_ns, -_LATEST), _LATEST),
+        min(max(stat.st_ctime_ns, -_LATEST), _LATEST),
+    )
+
+
+def stamp_at(path: str | Path) -> FileStamp | None:
+    """Return the stamp of a file; None if there is none, or if it can't be inspected."""
+    try:
+        return moment(os.lstat(path))
+    except OSError:
         return None
-    return stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
+
+
+def free(directory: Path) -> float:
+    """Return how many bytes a disk has left for this user; infinite if it does not tell."""
+    found = os.statvfs(directory)
+    return found.f_bavail * found.f_frsize if found.f_blocks else float("inf")
 
 
 _UMASK = threading.Lock()
@@ -107,13 +143,39 @@ def expanded(path: str | Path) -> Path:
         raise errors.NoSuchHome(path) from None
 
 
+# The errors of different file systems for what they do not have at all.
+_UNSUPPORTED = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
+_REFUSED = _UNSUPPORTED | {errno.EPERM, errno.EACCES}
+
+
 def sync_directory(path: Path) -> None:
     """Make renames and new names in ``path`` survive power loss."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        os.fsync(fd)
+        sync_names(fd)
     finally:
         os.close(fd)
+
+
+def sync_names(directory: int) -> None:
+    """Do what `sync_directory` does, for an open directory.
+
+    Some network file systems refuse; their servers decide when names are durable.
+    """
+    try:
+        os.fsync(directory)
+    except OSError as error:
+        if error.errno not in _REFUSED:
+            raise
+
+
+def set_mode(fd: int, mode: int) -> None:
+    """Give an open file its permission bits, if its file system has any (FAT has none)."""
+    try:
+        os.fchmod(fd, mode)
+    except OSError as error:
+        if error.errno not in _REFUSED:
+            raise
 
 
 def temporary(directory: Path) -> Path:
@@ -149,8 +211,10 @@ def publish(scratch: Path, path: Path) -> None:
         os.link(scratch, path)
     except OSError as error:
         # Some file systems (FAT) have no hard links.
-        if error.errno not in {errno.EPERM, errno.ENOTSUP, errno.ENOSYS}:
+        if error.errno not in _REFUSED:
             raise
+        if os.path.lexists(path):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)) from None
         scratch.rename(path)
     else:
         scratch.unlink(missing_ok=True)
@@ -172,13 +236,13 @@ def write_atomic(
         DiskFull: The disk has no space; the old file is untouched.
         DiskError: The disk refuses for another reason.
     """
-    with disk_errors(path):
+    with disk_errors(path, writing=True):
         scratch = temporary(path.parent)
         fd = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             with open(fd, "wb") as file:
                 file.write(data)
-                os.fchmod(file.fileno(), mode)
+                set_mode(file.fileno(), mode)
                 file.flush()
                 os.fsync(file.fileno())
             if replace:
@@ -258,7 +322,7 @@ def write_new(
         DiskFull: The disk has no space; nothing is left.
         UnsafePath: The target of a link is no possible path.
     """
-    with disk_errors(about):
+    with disk_errors(about, writing=True):
         try:
             if stat.S_ISLNK(mode):
                 os.symlink(_target(about, blocks), path, dir_fd=within)
@@ -268,7 +332,7 @@ def write_new(
             try:
                 for block in blocks:
                     _write(fd, block)
-                os.fchmod(fd, mode & 0o777)
+                set_mode(fd, mode & 0o777)
                 return os.fstat(fd)
             finally:
                 os.close(fd)
@@ -292,7 +356,7 @@ def write_stream(path: Path, mode: int, blocks: Iterable[bytes]) -> None:
     """
     scratch = temporary(path.parent)
     write_new(scratch, mode, blocks, about=path)
-    with disk_errors(path):
+    with disk_errors(path, writing=True):
         try:
             scratch.rename(path)
         except BaseException:
@@ -322,7 +386,8 @@ def move(path: str, source: int, target: str, into: int) -> None:
         write_new(scratch, mode, [link], about=target, within=into)
     else:
         # Its owner must be able to open it whatever its mode, which may be 0.
-        os.chmod(path, 0o600, dir_fd=source)
+        with contextlib.suppress(OSError):  # refused where files have no modes
+            os.chmod(path, 0o600, dir_fd=source)
         with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=source), "rb") as file:
             blocks = iter(lambda: file.read(_BLOCK), b"")
             write_new(scratch, mode, blocks, about=target, within=into)
@@ -405,6 +470,53 @@ def is_gits_own(name: str) -> bool:
     return name.startswith(".") and folded(name) in _GITS_OWN
 
 
+class FileSystem(NamedTuple):
+    """The facts of one directory's file system, found by trying.
+
+    Attributes:
+        folds_case: Whether names that differ only in case are one name.
+        folds_form: Whether names that differ only in Unicode's normal form are one name.
+        decomposes: Whether names are kept decomposed, in whatever form they were given.
+        no_modes: Whether permission bits can't be set.
+        no_symlinks: Whether there are no symbolic links.
+        no_links: Whether there are no hard links.
+    """
+
+    folds_case: bool = False
+    folds_form: bool = False
+    decomposes: bool = False
+    no_modes: bool = False
+    no_symlinks: bool = False
+    no_links: bool = False
+
+    @property
+    def folds(self) -> bool:
+        """Return whether one file can be opened by several names."""
+        return self.folds_case or self.folds_form
+
+    def key(self, path: str) -> str:
+        """Return the same text for all paths that this file system takes for one."""
+        if self.folds_form and not path.isascii():
+            path = unicodedata.normalize("NFD", path)
+        return path.casefold() if self.folds_case else path
+
+    def given(self, name: str) -> str:
+        """Return a listed name as people type it: composed, where the file system decomposes."""
+        if self.decomposes and not name.isascii():
+            return unicodedata.normalize("NFC", name)
+        return name
+
+    @property
+    def text(self) -> str:
+        """Return the facts that hold, as words."""
+        return " ".join(name for name, holds in self._asdict().items() if holds)
+
+    @classmethod
+    def read(cls, text: str) -> FileSystem:
+        """Return the facts that `text` has put into words; unknown ones are ignored."""
+        return cls(**{name: True for name in text.split() if name in cls._fields})
+
+
 def unportable(name: str) -> str | None:
     """Return why Windows can't create a file of this name; None if it can.
 
@@ -435,11 +547,29 @@ def check_path(path: str) -> None:
         raise errors.UnsafePath(ascii(path))
 
 
+NO_LOCKS = frozenset({*_UNSUPPORTED, errno.ENOLCK})
+"""The errors of file systems without locks."""
+
+
+def _lock(fd: int) -> None:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in NO_LOCKS or not hasattr(fcntl, "F_OFD_SETLK"):
+            raise
+        import struct
+
+        # As `struct flock`: like `flock`'s, the lock is the open file's, not the process's.
+        whole = struct.pack("hhqqi0q", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, whole)
+
+
 @contextlib.contextmanager
 def locked(path: Path, *, timeout: float = 10.0, required: bool = True) -> Iterator[None]:
     """Hold an exclusive lock on ``path`` (created if missing, never removed).
 
-    The kernel drops a `flock` when its holder dies, so a killed process never blocks.
+    The kernel drops it when its holder dies, so a killed process never blocks. It is a `flock`; a
+    file system without those gets a lock on an open file's bytes, which SQLite needs there as well.
 
     Args:
         path: The lock file; it contains the process id of the lock's holder.
@@ -448,12 +578,16 @@ def locked(path: Path, *, timeout: float = 10.0, required: bool = True) -> Itera
 
     Raises:
         Locked: Another process still holds it after ``timeout``.
+        ReadOnly: The file can't be written to.
         DiskError: The file system has no locks.
     """
-    with disk_errors(path):
+    with disk_errors(path, writing=True):
         # The file is emptied below, so it must not be another file through a link of either kind.
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        fd = os.open(path, flags, 0o600)
+        try:
+            fd = os.open(path, flags, 0o600)
+        except PermissionError as error:
+            raise errors.ReadOnly(path) from error
     try:
         found = os.fstat(fd)
         if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
@@ -461,7 +595,7 @@ def locked(path: Path, *, timeout: float = 10.0, required: bool = True) -> Itera
         deadline = time.monotonic() + timeout
         while True:
             try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _lock(fd)
                 break
             except BlockingIOError:
                 if time.monotonic() >= deadline:

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
         Resolved,
         RootRepair,
         Rotation,
+        Saved,
         Staged,
         Status,
         Synced,
@@ -142,8 +143,8 @@ class Repository(Project):
         Raises:
             NoRepositoryAtURL: The remote holds no repository.
             Rewound: The repository is older than what this user has seen of it on this machine.
-            Conflict: The directory is not empty.
-            Unencrypted: The repository is not encrypted, and ``plain`` was not given.
+            ConflictError: The directory is not empty.
+            UnencryptedRepository: The repository is not encrypted, and ``plain`` was not given.
             WrongKey: The repository has another fingerprint.
             WrongTeam: Its team log has another entry.
             TeamRewound: Its team log is older.
@@ -201,8 +202,12 @@ class Repository(Project):
 
         return commands.add_remote(self, name, url, options)
 
-    def remote_set_url(self, name: str, url: str) -> None:
-        """Change a remote's URL."""
+    def remote_set_url(self, name: str, url: str) -> tuple[str, ...]:
+        """Change a remote's URL, and take out what `.dorkyrc` says of its old place.
+
+        Returns:
+            The options that were taken out, such as ``endpoint``.
+        """
         from dorky.commands import setup as commands
 
         return commands.set_remote_url(self, name, url)
@@ -404,7 +409,12 @@ class Repository(Project):
         return commands.checkout(self, revision, force=force)
 
     def stage(
-        self, paths: StrPath | Iterable[StrPath], *, force: bool = False, readers: str = ""
+        self,
+        paths: StrPath | Iterable[StrPath],
+        *,
+        force: bool = False,
+        readers: str = "",
+        confirmed: bool = False,
     ) -> Staged:
         """Make the next commit hold files as they are now: changed, new, or gone.
 
@@ -413,18 +423,23 @@ class Repository(Project):
             force: Whether to stage named files that `.dorkyignore` excludes.
             readers: The group that the files belong to, or ``all``: its members may read them, even
                 what another group has closed until now.
+            confirmed: Whether to take all that a directory or a pattern brings along.
 
         Raises:
             PathNotFound: A path matches nothing.
+            SourceCode: In a git repository, files that were not named look like source code.
+            ManyFiles: In a git repository, the first stage takes more than 500 files that were not
+                named.
             GitTracked: git tracks a named file.
-            UnstorablePath: A name, or a kind of file, can't be kept.
+            UnstorablePath: A named file, by its name or kind, can't be kept. Such files in a
+                directory are left out, as are unreadable ones, and the result lists them.
             NameClash: Names differ only in case.
             WouldOpen: A file would open what a group has closed to those who could read the file
                 now.
         """
         from dorky.commands import stage as commands
 
-        return commands.stage(self, paths, force=force, readers=readers)
+        return commands.stage(self, paths, force=force, readers=readers, confirmed=confirmed)
 
     def unstage(self, paths: StrPath | Iterable[StrPath]) -> Staged:
         """Make the next commit hold files as ``HEAD`` does. The files on disk stay as they are."""
@@ -450,14 +465,17 @@ class Repository(Project):
 
         return commands.rm(self, paths, cached=cached, force=force)
 
-    def commit(self, message: str, *, all: bool = False) -> LogEntry:
+    def commit(self, message: str, *, all: bool = False, allow_deletions: bool = False) -> LogEntry:
         """Commit what is staged.
 
         Args:
             message: The commit's message.
             all: Whether to stage tracked files that changed first.
+            allow_deletions: Whether the commit may delete more than ten files and more than half of
+                all.
 
         Raises:
+            ManyDeletions: It would delete as many, which was not allowed. Nothing is staged.
             EmptyMessage: The message is nothing but white space.
             UsageError: The message is not Unicode, or too long.
             NothingToDo: Nothing is staged.
@@ -467,7 +485,7 @@ class Repository(Project):
         """
         from dorky.commands import commit as commands
 
-        return commands.commit(self, message, all=all)
+        return commands.commit(self, message, all=all, allow_deletions=allow_deletions)
 
     def restore(
         self,
@@ -514,7 +532,7 @@ class Repository(Project):
 
         Raises:
             NothingToDo: No merge is in progress.
-            NotFound: A path has no conflict.
+            NotFoundError: A path has no conflict.
             StillMarked: A file has conflict markers.
             WouldOpen: A file now belongs to other readers than the group that has closed it.
         """
@@ -588,6 +606,7 @@ class Repository(Project):
         force: bool = False,
         accept_rewind: bool = False,
         plain: bool = False,
+        all: bool = False,
     ) -> PullResult:
         """Fetch, and update the local files to match.
 
@@ -597,21 +616,25 @@ class Repository(Project):
 
         Args:
             paths: If given, new files appear on disk only if they are (or lie below, or match) one
-                of these; the others stay off the disk until they are pulled.
+                of these; the others stay off the disk until they are pulled. The first pull's paths
+                also limit later pulls without any, and later paths add to them.
             force: Whether to overwrite local changes, after keeping them as a backup commit.
             accept_rewind: Whether to follow the remote to an older state, or to another history.
             plain: Whether a repository that is seen for the first time may be unencrypted.
+            all: Whether to end the limits of earlier pulls, and put every file in place.
 
         Raises:
             LocalChanges: Files would be overwritten.
-            Unencrypted: The repository is unencrypted, and ``plain`` was not given.
+            UnencryptedRepository: The repository is unencrypted, and ``plain`` was not given.
             Diverged: The changes of both sides can't live in one directory.
             Detached: An old revision is checked out.
             Unresolved: An earlier merge has left conflicts.
         """
         from dorky.commands import sync as commands
 
-        return commands.pull(self, paths, force=force, accept_rewind=accept_rewind, plain=plain)
+        return commands.pull(
+            self, paths, force=force, accept_rewind=accept_rewind, plain=plain, all=all
+        )
 
     def sync(self, *, rewrite: bool = False) -> Synced:
         """Pull, merge and push, until both sides are equal or there are conflicts.
@@ -631,6 +654,39 @@ class Repository(Project):
 
         return commands.sync(self, rewrite=rewrite)
 
+    def save(
+        self,
+        paths: StrPath | Iterable[StrPath] = (),
+        message: str = "",
+        *,
+        force: bool = False,
+        readers: str = "",
+    ) -> Saved:
+        """Stage what has changed, commit it and push; pull and merge first if the remote has moved.
+
+        Without paths, that is every tracked file that has changed, and all that is staged, as
+        ``commit(all=True)`` takes it. With paths, it is what lies at or below them, new files
+        included, and nothing else: other staged changes stay staged.
+
+        If nothing has changed, but an earlier commit is not pushed, that one is.
+
+        Args:
+            paths: Files, directories and patterns.
+            message: The commit's message.
+            force: Whether to take named files that are ignored.
+            readers: The group that the named files are meant for; checked if given.
+
+        Raises:
+            EmptyMessage: The message is nothing but white space.
+            NothingToDo: Nothing has changed, and nothing is left to push.
+            NoRemote: There is no remote. Nothing is committed.
+            MergeInProgress: A merge is not ended, and it holds conflicts, or paths were named.
+            Unavailable: The remote can't be reached. The commit is made; saving again pushes it.
+        """
+        from dorky.commands import save as commands
+
+        return commands.save(self, paths, message, force=force, readers=readers)
+
     def download(self, revision: str, path: StrPath, destination: StrPath, *, force: bool) -> Path:
         """Write one committed file somewhere, without touching anything else.
 
@@ -647,23 +703,32 @@ class Repository(Project):
 
         return commands.download(self, revision, path, destination, force=force)
 
-    def read(self, path: StrPath, revision: str = "") -> bytes:
+    def read(
+        self, path: StrPath, revision: str = "", *, fresh: bool = False, offline: bool = False
+    ) -> bytes:
         """Return the whole content of a file. Nothing is written to the worktree.
 
-        With a revision, the content is the revision's. Without one, it is the content on disk; if
-        the file is not on disk, the staged content; in a project that was never pulled, the content
-        that the remote has now.
+        With a revision, the content is the revision's. Without one, it is the content on disk. If
+        the file is not on disk, the remote is asked: the content is as staged, or as the remote has
+        it if the remote is ahead, or if the project was never pulled.
 
         Links are followed as far as they stay in the project.
+
+        Args:
+            path: The file.
+            revision: The revision that holds it.
+            fresh: Whether a remote that can't be asked is an error. Otherwise what was last seen
+                counts.
+            offline: Whether the remote must not be asked.
 
         Raises:
             PathNotFound: There is no such file.
             PathNotTracked: The revision holds no such file.
             ForeignGroup: The file belongs to a group that the user is not in.
         """
-        from dorky.commands import variables as commands
+        from dorky.commands.reading import Reader
 
-        return commands.read_file(self, path, revision)
+        return Reader(self, revision, fresh=fresh, offline=offline).read(path)
 
     def get(self, path: StrPath, key: str, revision: str = "") -> str:
         """Return one value of a `.env`, JSON, TOML or YAML file.
@@ -678,8 +743,9 @@ class Repository(Project):
             BadDocument: The file is malformed.
         """
         from dorky.commands import variables as commands
+        from dorky.commands.reading import Reader
 
-        return commands.get_variable(self, path, key, revision)
+        return commands.get_variable(Reader(self, revision), path, key)
 
     def variables(
         self, path: StrPath, *, only: Collection[str] = (), revision: str = ""
@@ -696,20 +762,36 @@ class Repository(Project):
             BadDocument: The file is malformed.
         """
         from dorky.commands import variables as commands
+        from dorky.commands.reading import Reader
 
-        return commands.variables(self, path, only=only, revision=revision)
+        return commands.variables(Reader(self, revision), path, only=only)
 
     def export(
-        self, path: StrPath, form: Form, *, only: Collection[str] = (), revision: str = ""
+        self,
+        path: StrPath,
+        form: Form,
+        *,
+        only: Collection[str] = (),
+        allow: Collection[str] = (),
+        revision: str = "",
     ) -> str:
         """Return the values of a file, written for another program to read.
 
+        Args:
+            path: The file.
+            form: The program that reads them.
+            only: If given, the keys that are wanted.
+            allow: Variables that may be set though they change how programs are loaded.
+            revision: The revision that holds the file (see `read`).
+
         Raises:
+            UnsafeVariable: A variable is not allowed.
             CantExport: The form can't carry one of them.
         """
         from dorky.commands import variables as commands
+        from dorky.commands.reading import Reader
 
-        return commands.export(self, path, form, only=only, revision=revision)
+        return commands.export(Reader(self, revision), path, form, only=only, allow=allow)
 
     def environment(
         self,
@@ -732,8 +814,9 @@ class Repository(Project):
             NoSuchVariable: None of the files holds one of ``only``.
         """
         from dorky.commands import variables as commands
+        from dorky.commands.reading import Reader
 
-        return commands.environment(self, paths, only=only, allow=allow, revision=revision)
+        return commands.environment(Reader(self, revision), paths, only=only, allow=allow)
 
     def set(self, path: StrPath, key: str, value: str) -> Edited:
         """Set a variable, and stage the file. Comments and order stay.
@@ -870,7 +953,7 @@ class Repository(Project):
 
         Raises:
             NothingToDo: The member has that key already.
-            Conflict: The key is another member's, or the name is taken and was to be new.
+            ConflictError: The key is another member's, or the name is taken and was to be new.
         """
         from dorky.commands import team as commands
 
@@ -910,7 +993,7 @@ class Repository(Project):
         """Put the last verified root in the place of one that was forged, which is kept.
 
         Raises:
-            Conflict: The root has changed since the plan was made.
+            ConflictError: The root has changed since the plan was made.
         """
         from dorky.commands import forged as commands
 
@@ -960,7 +1043,7 @@ class Repository(Project):
 
         Raises:
             NoSuchMember: There is no member of that name.
-            NotFound: The member has no such key.
+            NotFoundError: The member has no such key.
             ForeignGroup: The member belongs to a group that the user is not in and whose key the
                 user so can't renew.
             WouldLockOut: The user would have no access any more.
@@ -1011,8 +1094,8 @@ class Repository(Project):
             dry_run: Whether to report only who would gain and lose access to what.
 
         Raises:
-            Conflict: There are commits that are not pushed or not pulled, changes to the files that
-                move, or patterns that overlap those of another group.
+            ConflictError: There are commits that are not pushed or not pulled, changes to the files
+                that move, or patterns that overlap those of another group.
         """
         from dorky.commands import groups as commands
 
@@ -1055,7 +1138,7 @@ class Repository(Project):
 
         Raises:
             PathNotTracked: No commit in history holds such a file.
-            Conflict: The local history and the remote's are not the same.
+            ConflictError: The local history and the remote's are not the same.
             ForeignGroup: The user is not in every group, so can't read all history.
         """
         from dorky.commands import purge as commands
@@ -1070,7 +1153,7 @@ class Repository(Project):
             reason: The reason, which the other members see.
 
         Raises:
-            Conflict: Somebody has pushed since the plan was made.
+            ConflictError: Somebody has pushed since the plan was made.
             AccessDenied: Deleting in the remote is not allowed.
         """
         from dorky.commands import purge as commands

@@ -24,6 +24,20 @@ class Change(msgspec.Struct, frozen=True, order=True):
     what: Literal["added", "modified", "deleted"]
 
 
+class Omission(msgspec.Struct, frozen=True, order=True):
+    """A file that a command has left as it is, while it did the rest.
+
+    Attributes:
+        path: The file.
+        why: The reason.
+        code: The code of the error that it would be by itself; empty if it would be none.
+    """
+
+    path: str
+    why: str
+    code: str = ""
+
+
 class Failure(Result, frozen=True, kw_only=True):
     """The reason why a command failed.
 
@@ -87,15 +101,20 @@ class Staged(Result, frozen=True, kw_only=True):
         changes: The changes of the index.
         ignored: Lines added to `.gitignore`.
         skipped: The number of files that were skipped because git tracks them.
+        nested: Directories that were skipped because they are projects of their own: they have a
+            `.dorkyrc`, or are git repositories.
         backup: The ref that keeps deleted content that was stored nowhere else; empty if none.
         purged: New files that were once purged from all history.
+        omitted: Files found in directories that can't be staged.
     """
 
     changes: tuple[Change, ...] = ()
     ignored: tuple[str, ...] = ()
     skipped: int = 0
+    nested: tuple[str, ...] = ()
     backup: str = ""
     purged: tuple[str, ...] = ()
+    omitted: tuple[Omission, ...] = ()
 
 
 class LogEntry(Result, frozen=True, kw_only=True):
@@ -113,6 +132,8 @@ class LogEntry(Result, frozen=True, kw_only=True):
         closed: The groups whose files it changed and the user can't read.
         signer: The member whose key has signed it; empty if the team log knows no such key.
         key: The fingerprint of that key.
+        original: If a purge has rewritten the commit, the member whose key had signed it before, as
+            ``signer`` says, who ran the purge.
         fault: The fault of the signature, if that was asked for; empty if it is valid.
     """
 
@@ -127,6 +148,7 @@ class LogEntry(Result, frozen=True, kw_only=True):
     closed: tuple[str, ...] = ()
     signer: str = ""
     key: str = ""
+    original: str = ""
     fault: str = ""
 
 
@@ -144,6 +166,38 @@ class FileEntry(Result, frozen=True, kw_only=True):
     mode: str
     size: int
     content: str
+
+
+class Source(Result, frozen=True, kw_only=True):
+    """Where the content of a file that was read comes from.
+
+    Attributes:
+        path: Its path.
+        commit: The commit that holds it; empty if it is the file on disk, or is as staged.
+        time: The commit's time, in UTC.
+        age: The seconds since then.
+        behind: The commits of the remote that follow it.
+        why: Why the remote may have a newer one; empty if it was asked, or need not be.
+    """
+
+    path: str
+    commit: str = ""
+    time: datetime | None = None
+    age: int | None = None
+    behind: int = 0
+    why: str = ""
+
+
+class Values(Result, frozen=True, kw_only=True):
+    """Values of a file.
+
+    Attributes:
+        values: Each variable and its value.
+        source: Where they come from.
+    """
+
+    values: dict[str, str]
+    source: Source
 
 
 class Unmerged(Result, frozen=True, kw_only=True, order=True):
@@ -189,12 +243,19 @@ class Status(Result, frozen=True, kw_only=True):
         head: The commit checked out; None before the first.
         detached: Whether that is an old revision, not the newest of ``branch``.
         remote: The remote's name; empty if there is none.
-        fetched: Whether the remote was ever fetched.
+        fetched: Whether the remote was ever fetched from its present URL.
         ahead: Commits that the remote lacks, as of the last fetch.
         behind: Commits of the remote that are not merged locally.
         staged: How the index differs from ``head``.
         unstaged: How the files differ from the index.
         absent: The number of files that a pull of single paths left out.
+        partial: The paths that pulls are limited to since then; none for all.
+        absent: The number of files that a pull of single paths, or git's sparse checkout, left out.
+        sparse: How many of these the sparse checkout leaves out.
+        untracked: Files that are not tracked, in directories that are kept as a whole.
+        nested: Directories that were skipped because they are projects of their own.
+        tracked_by_git: Tracked files that git tracks, too.
+        not_ignored: Tracked files that git does not ignore, so that ``git add`` would take them.
         secrets: Files that look like secrets and are not tracked.
         closed: The groups whose files the user can't read.
         requests: Requests to join, as of the last look.
@@ -204,6 +265,7 @@ class Status(Result, frozen=True, kw_only=True):
             committed by somebody who is not in it.
         moved: The URL that the remote had before `.dorkyrc` was changed other than by a command of
             this clone; empty if it was not.
+        unreadable: Tracked files that can't be compared.
     """
 
     branch: str
@@ -223,11 +285,33 @@ class Status(Result, frozen=True, kw_only=True):
     conflicts: tuple[Unmerged, ...] = ()
     masked: tuple[Masked, ...] = ()
     moved: str = ""
+    unreadable: tuple[Omission, ...] = ()
+    partial: tuple[str, ...] = ()
+    sparse: int = 0
+    untracked: tuple[str, ...] = ()
+    nested: tuple[str, ...] = ()
+    tracked_by_git: tuple[str, ...] = ()
+    not_ignored: tuple[str, ...] = ()
 
     @property
     def clean(self) -> bool:
         """Return whether the files, the index and ``head`` agree."""
-        return not (self.staged or self.unstaged or self.merging)
+        return not (self.staged or self.unstaged or self.merging or self.unreadable)
+
+
+class PreCommit(Result, frozen=True, kw_only=True):
+    """The result of the check before a commit of git.
+
+    Attributes:
+        kept: Files that git is about to commit, though dorky keeps them; their paths in the git
+            repository.
+        secrets: Files that git is about to commit, and that look like secrets.
+        uncommitted: Projects whose files, index and head differ, or whose files git tracks.
+    """
+
+    kept: tuple[str, ...] = ()
+    secrets: tuple[str, ...] = ()
+    uncommitted: tuple[str, ...] = ()
 
 
 class Tombstone(Result, frozen=True, kw_only=True):
@@ -331,6 +415,8 @@ class PullResult(Result, frozen=True, kw_only=True):
         dropped: Groups whose files the new head leaves out as a whole: the local files stay,
             staged.
         left_out: Files that were not put in place because of their names.
+        missing: Tracked files that are not on disk, though no pull has left them out.
+        unplaced: Files that this file system can't show.
         moved: The URL that the remote had before `.dorkyrc` was changed other than by a command of
             this clone; empty if it was not.
         fingerprint: The repository's fingerprint if it was seen for the first time; else empty.
@@ -354,6 +440,8 @@ class PullResult(Result, frozen=True, kw_only=True):
     masked: tuple[Masked, ...] = ()
     dropped: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
+    unplaced: tuple[Omission, ...] = ()
+    missing: tuple[str, ...] = ()
     moved: str = ""
     fingerprint: str = ""
     unencrypted: bool = False
@@ -433,6 +521,20 @@ class Synced(Result, frozen=True, kw_only=True):
     rewritten: int = 0
 
 
+class Saved(Result, frozen=True, kw_only=True):
+    """The result of a save.
+
+    Attributes:
+        staged: The files that were staged by name; None if none was named.
+        commit: The commit; None if only the push of an earlier one was missing.
+        synced: The push, after a pull if the remote had moved.
+    """
+
+    staged: Staged | None
+    commit: LogEntry | None
+    synced: Synced
+
+
 class Resolved(Result, frozen=True, kw_only=True):
     """Conflicts that are resolved.
 
@@ -494,6 +596,7 @@ class CheckedOut(Result, frozen=True, kw_only=True):
         backup: The ref that keeps overwritten content; empty if there was none.
         ignored: Lines added to `.gitignore`.
         left_out: Files that were not put in place because of their names.
+        unplaced: Files that this file system can't show.
     """
 
     commit: str | None
@@ -501,6 +604,7 @@ class CheckedOut(Result, frozen=True, kw_only=True):
     backup: str = ""
     ignored: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
+    unplaced: tuple[Omission, ...] = ()
 
 
 class DestroyPlan(Result, frozen=True, kw_only=True):
@@ -681,6 +785,8 @@ class RootRepair(Result, frozen=True, kw_only=True):
         generation: The generation of the state that takes its place: the last verified one.
         time: When that was written.
         signer: The name of the member who has written it.
+        lacking: The newest commits signed by members that the bucket holds and that state lacks,
+            by whose key has signed them.
         done: Whether the root was replaced.
     """
 
@@ -691,6 +797,7 @@ class RootRepair(Result, frozen=True, kw_only=True):
     generation: int
     time: datetime | None = None
     signer: str = ""
+    lacking: tuple[Dangling, ...] = ()
     done: bool = False
 
 
@@ -768,7 +875,10 @@ class Rotation(Result, frozen=True, kw_only=True):
         exposed: The files that the member could read: the list of secrets to change.
         objects: The number of re-encrypted objects.
         size: Their size in bytes.
-        kept: The bytes of packs that stay encrypted with old keys.
+        kept: The bytes of packs with older revisions that stay encrypted with old keys.
+        blocked: The bytes of other packs that stay encrypted with old keys, because they may hold
+            files of groups that the user is not in.
+        finishers: The administrators who can re-encrypt those by a rotation.
         fingerprint: The new one, for `.dorkyrc`.
         skipped: Groups whose keys could not be renewed, because the user is not in them.
         unused: Members' keys that nothing is encrypted to, because they can't be used.
@@ -788,6 +898,8 @@ class Rotation(Result, frozen=True, kw_only=True):
     objects: int = 0
     size: int = 0
     kept: int = 0
+    blocked: int = 0
+    finishers: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()
     unused: tuple[Unused, ...] = ()
     locked_out: bool = False

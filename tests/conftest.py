@@ -83,6 +83,12 @@ def rclone_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="session")
+def seaweedfs_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with servers.seaweedfs_server(tmp_path_factory.mktemp("seaweedfs")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
 def gcs_server() -> Iterator[Server]:
     with servers.gcs_server() as server:
         yield server
@@ -98,6 +104,12 @@ def s3_url(s3_server: Server) -> Remote:
 def rclone_url(rclone_server: Server) -> Remote:
     endpoint = rclone_server.endpoint
     return rclone_server.remote("s3", servers.s3_options(endpoint), servers.s3_env(endpoint))
+
+
+@pytest.fixture
+def seaweedfs_url(seaweedfs_server: Server) -> Remote:
+    endpoint = seaweedfs_server.endpoint
+    return seaweedfs_server.remote("s3", servers.s3_options(endpoint), servers.s3_env(endpoint))
 
 
 @pytest.fixture

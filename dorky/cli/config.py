@@ -45,7 +45,7 @@ def get(key: Key, json: Json = False) -> None:
     """
     found = _config().find(key)
     if found is None:
-        raise errors.NotFound(
+        raise errors.NotFoundError(
             f"{key} is not set", hint=f"dorky config set {shlex.quote(key)} VALUE"
         )
     if json:

@@ -1,7 +1,8 @@
 """The hints: what to run next after an error, and what to do about a finding.
 
 The library's errors say what failed; which command helps is known here alone. A hint is one line
-with one command, which runs as it is pasted: what stands in a gap ``{0}`` is quoted for a shell.
+with one command, which runs as it is pasted: what stands in a gap ``{0}`` is quoted for a shell,
+and ``{0:path}`` is a repository path, as it is typed in the current directory.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 import msgspec
 
 from dorky import errors
+from dorky.cli.paths import as_typed
 from dorky.config import RC
 from dorky.errors import DorkyError
 from dorky.redaction import redacted
@@ -39,14 +41,15 @@ TEXTS: Mapping[type[DorkyError], str] = {
     errors.EmptyMessage: 'dorky commit -m "say what changed"',
     errors.BadURL: "use s3://bucket/prefix, gs://bucket/prefix, file:///dir or a plain path",
     errors.BadRecipient: "give age1…, the line of an SSH key's .pub file, or awskms:ARN",
-    errors.BadDocument: "dorky edit {0}",
+    errors.BadDocument: "dorky edit {0:path}",
     errors.CantExport: "use another form, or leave the variable out",
-    errors.UnsafeVariable: "if that is meant: dorky run --allow-env {1} …",
+    errors.UnsafeVariable: "if that is meant, add --allow-env {1}",
+    errors.NotFetched: "dorky pull {0:path}",
     errors.EmptyPath: "name a file, or . for all of them",
     errors.OnlyContents: "add --all-contents",
     errors.IgnoredPath: "add --force",
     errors.DirectoryNamed: "name a file",
-    errors.NotADocument: "dorky edit {0}",
+    errors.NotADocument: "dorky edit {0:path}",
     errors.UnusableName: "dorky run --only NAME takes the others",
     errors.UnusableValue: "dorky run --only NAME takes the others",
     errors.BadName: "one word of at most 64 letters, digits and . _ - @ +",
@@ -83,6 +86,7 @@ TEXTS: Mapping[type[DorkyError], str] = {
     errors.NotARepository: "dorky init, or dorky clone URL",
     errors.NotSetUp: "dorky pull",
     errors.UntrustedState: "if you did not make it so, delete or move {0}; then dorky pull",
+    errors.BadStateDirectory: "name another directory, or unset DORKY_DIR",
     errors.ForeignState: "dorky trust shows it and asks; if it is not yours: rm -r {1}*",
     errors.OldState: "push with the dorky that made it, delete {0}/dorky.db, then dorky pull",
     errors.UnsoundState: (
@@ -93,7 +97,8 @@ TEXTS: Mapping[type[DorkyError], str] = {
     errors.AlreadyARepository: "dorky status",
     errors.BadConfig: "correct the file, or see `dorky config list`",
     errors.DubiousOwnership: "if you trust that user: dorky config set --add safe.directory {2}",
-    errors.WritableByAll: "chmod o-w {0}",
+    errors.ReadOnly: "run it where the project can be written to",
+    errors.WritableByAll: "chmod o-w {0}; if the disk ignores that, mount it with umask=022",
     errors.ConfigTooNew: "install a newer dorky, then run the command again",
     errors.FormatTooNew: "install a newer dorky, then run the command again",
     errors.FormatTooOld: "take the files from a worktree, then begin again: dorky init URL",
@@ -125,12 +130,16 @@ TEXTS: Mapping[type[DorkyError], str] = {
     errors.Rejected: "dorky sync (pulls, merges and pushes), or dorky pull",
     errors.Unresolved: "edit the files, then dorky resolve FILE (or with --ours, or --theirs) and "
     "dorky merge --continue; to give up: dorky merge --abort",
-    errors.StillMarked: "edit it, or take one side: dorky resolve {0} --ours (or --theirs)",
+    errors.StillMarked: "edit it, or take one side: dorky resolve {0:path} --ours (or --theirs)",
     errors.MergeInProgress: "dorky merge --continue, or dorky merge --abort",
     errors.RepositoryExists: "dorky clone {0}",
     errors.LocalChanges: "dorky stage and commit them, or add --force (a backup is kept)",
-    errors.GitTracked: "git rm --cached -- {0}",
-    errors.GitDoesNotIgnore: "a later rule un-ignores it: git check-ignore -v --no-index {0}",
+    errors.NestedProject: "stage it there: cd {1} && dorky stage FILE",
+    errors.SourceCode: "git add it first, or name the files; if it is meant, add --yes",
+    errors.ManyFiles: "list in .dorkyignore what is not to be kept; if it is meant, add --yes",
+    errors.ManyDeletions: "dorky restore . brings them back; if it is meant, add --allow-deletions",
+    errors.GitTracked: "git rm --cached -- {0:path}",
+    errors.GitDoesNotIgnore: "a later rule un-ignores it: git check-ignore -v --no-index {0:path}",
     errors.NameClash: "rename one of them",
     errors.FileChanged: "stop the program that writes it, then run the command again",
     errors.Locked: "wait for it to finish, then run the command again",
@@ -155,7 +164,7 @@ TEXTS: Mapping[type[DorkyError], str] = {
     errors.WouldLockOut: "if you mean it: dorky team remove {0} --yes",
     errors.NotConfirmed: "answer the question on a terminal, or add --yes",
     errors.EditorFailed: "$VISUAL or $EDITOR names the editor",
-    errors.NotSaved: "dorky edit {0}, take what you need from there, then delete it",
+    errors.NotSaved: "dorky edit {0:path}, take what you need from there, then delete it",
     errors.NoCredentials: (
         "aws configure (or AWS_PROFILE), or gcloud auth application-default login"
     ),
@@ -166,6 +175,10 @@ TEXTS: Mapping[type[DorkyError], str] = {
     errors.IdentityMissing: "dorky key gen, or dorky key use PATH",
     errors.IdentityMalformed: (
         "it is a line AGE-SECRET-KEY-1…, without quotes, or an SSH private key"
+    ),
+    errors.IdentityLost: (
+        "bring {0} back from a backup, or use the recovery key: export DORKY_IDENTITY=…; "
+        "if neither exists: rm {1}, then dorky team join"
     ),
     errors.IdentityExposed: "chmod 600 {0}",
     errors.UnusableIdentity: "use an SSH key of the type ed25519, or an age identity",
@@ -190,7 +203,9 @@ TEXTS: Mapping[type[DorkyError], str] = {
     ),
     errors.WrongRepository: "check the URL in .dorkyrc",
     errors.WrongKey: "ask the person who set the project up before you go on",
-    errors.Unencrypted: "ask the person who set the project up; if it is meant: dorky pull --plain",
+    errors.UnencryptedRepository: (
+        "ask the person who set the project up; if it is meant: dorky pull --plain"
+    ),
     errors.ForgedGroup: "ask who pushed last; nothing local was changed",
     errors.Rewound: (
         "ask who restored it; nothing local was changed; to follow: dorky pull --accept-rewind"
@@ -237,12 +252,12 @@ def quoted(word: object) -> str:
 
 
 class _Word(str):
-    """An argument of an error: ``{0}`` quotes it, ``{0!s}`` does not."""
+    """An argument of an error: ``{0}`` quotes it, ``{0!s}`` does not (see the module)."""
 
     __slots__ = ()
 
-    def __format__(self, _: str) -> str:
-        return quoted(self)
+    def __format__(self, kind: str) -> str:
+        return quoted(as_typed(self) if kind == "path" else self)
 
 
 def _filled(text: str, words: tuple[object, ...]) -> str:
@@ -256,7 +271,9 @@ REMEDIES = {
     "pull": "dorky pull",
     "status": "dorky status",
     "stage": "dorky stage {0}",
-    "touch": "if {0!s} is as it was: touch {0}, then dorky stage {0}",
+    "touch": "if {0!s} is as it was: touch {0:path}, then dorky stage {0:path}",
+    "gc": "dorky gc",
+    "other-package": "{0} -m pip uninstall dorky, then install dorky-client again",
     "distrust": "if that is not meant: dorky config unset safe.directory",
     "end-merge": "dorky status, then dorky merge --continue or dorky merge --abort",
     "add-remote": "dorky remote add origin s3://bucket/prefix",
@@ -276,7 +293,7 @@ def remedy(found: Remedy | str) -> str:
     if found.error is not None:
         return hint(found.error)
     if found.what == "stage":
-        return f"dorky stage {shlex.join(found.about)}"
+        return f"dorky stage {shlex.join(as_typed(path) for path in found.about)}"
     return _filled(REMEDIES[found.what], found.about)
 
 
@@ -332,6 +349,24 @@ def _dubious(error: DorkyError) -> str | None:
     return _chown(error)
 
 
+_CERTIFICATES = {
+    "expired": "have it renewed; if this machine's clock is wrong: timedatectl set-ntp true",
+    "early": "if this machine's clock is wrong: timedatectl set-ntp true",
+    "name": "the endpoint must be a name in the certificate, which {0} does not change",
+    "authority": "{0} can't help: a server's own certificate has basicConstraints=CA:FALSE",
+    "unknown": "export {0}=FILE, the PEM certificate of its authority, or its own",
+}
+"""What to do about a server's certificate; the gap is the variable that names trusted ones."""
+
+
+def _unreached(error: DorkyError) -> str | None:
+    if variable := error.facts.get("proxy"):
+        return f"check {variable}; NO_PROXY names hosts to reach without it"
+    if fault := error.facts.get("certificate"):
+        return _CERTIFICATES[str(fault)].format(error.facts["bundle"])
+    return None
+
+
 def _chown(error: DorkyError) -> str | None:
     if "left_by_sudo" in error.facts:
         return f"sudo chown -R {os.geteuid()} {quoted(error.facts['left_by_sudo'])}"
@@ -349,7 +384,8 @@ def _unusable(error: DorkyError) -> str | None:
 
 def _directory(error: DorkyError) -> str | None:
     if "revision" in error.facts:
-        return f"dorky ls {quoted(error.facts['revision'])} {quoted(error.args[0])}"
+        path = as_typed(str(error.args[0]))
+        return f"dorky ls {quoted(error.facts['revision'])} {quoted(path)}"
     return None
 
 
@@ -367,7 +403,7 @@ def _misplaced(error: DorkyError) -> str | None:
     if "heirs" in error.facts:
         return (
             f"give the file to {error.facts['heirs'] or 'a member'}, then: "
-            f"dorky rm --cached {quoted(error.args[0])}"
+            f"dorky rm --cached {quoted(as_typed(str(error.args[0])))}"
             " && dorky commit -m ... && dorky sync --rewrite"
         )
     return None
@@ -375,7 +411,7 @@ def _misplaced(error: DorkyError) -> str | None:
 
 def _would_open(error: DorkyError) -> str:
     path, _, new = error.args
-    command = f"dorky {error.facts.get('command', 'stage')} {quoted(path)}"
+    command = f"dorky {error.facts.get('command', 'stage')} {quoted(as_typed(path))}"
     if revision := error.facts.get("revision"):
         command += f" --source {quoted(revision)}"
     more = " && dorky commit -m ..., then again" if error.facts.get("committed") else ""
@@ -423,7 +459,22 @@ def _shut_out(error: DorkyError) -> str | None:
     join = f"{command}, then tell {whom} the fingerprint that it prints"
     if locked := facts.get("locked"):
         return f"if the key in {locked} should: set DORKY_SSH_PASSPHRASE; else {join}"
+    if "seen" in facts:
+        return (
+            "bring your key back from a backup, or use the recovery key: "
+            f"export DORKY_IDENTITY=…; else {join}"
+        )
     return join
+
+
+def _unfit(error: DorkyError) -> str | None:
+    """Return how to make a key usable; joining with another one comes second."""
+    cause = error.facts.get("cause")
+    first = hint(cause) if isinstance(cause, DorkyError) else None
+    if isinstance(cause, errors.UnreadableFile):
+        first = f"chmod 600 {quoted(cause.args[0])}"
+    join = _shut_out(error)
+    return f"{first}; for another key: {join}" if first and join else first or join
 
 
 def _other_repository(error: DorkyError) -> str | None:
@@ -466,15 +517,26 @@ _CHOICES: Mapping[type[Any], Callable[[DorkyError], str | None]] = {
             "certificates": "see AWS_CA_BUNDLE",
             "own": "rm {0}",
             "conflict": (
-                "git has left a conflict: of repository.team keep the side with the higher number"
+                "resolve git's conflict in it (of repository.team, take the side with the higher "
+                f"number), then: git add {RC}"
             ),
         },
     ),
     errors.DubiousOwnership: _dubious,
+    errors.CommandUnusable: _by(
+        "needs",
+        {
+            "room": "dorky run --only NAME gives it fewer variables",
+            "editor": 'EDITOR="…" dorky edit PATH',
+        },
+    ),
     errors.PathNotTracked: _untracked,
     errors.NoSuchVariable: _fact("near", "did you mean {0!s}?"),
+    errors.Unreachable: _unreached,
     errors.UnknownRevision: _fact("root", "{0!s} has no parent"),
-    errors.NoRepositoryAtURL: _by("unpushed", {True: "dorky push"}),
+    errors.NoRepositoryAtURL: _by(
+        "unpushed", {True: "check the URL; dorky push starts it with all that this clone has"}
+    ),
     errors.Diverged: _by(
         "over",
         {
@@ -501,6 +563,7 @@ _CHOICES: Mapping[type[Any], Callable[[DorkyError], str | None]] = {
         "contents",
         {True: "only the remote holds the contents: run it again when you are online"},
     ),
+    errors.IdentityUnfit: _unfit,
     errors.MissingObject: _by(
         "why",
         {
@@ -513,7 +576,7 @@ _CHOICES: Mapping[type[Any], Callable[[DorkyError], str | None]] = {
     errors.WrongRepository: _other_repository,
     errors.NotWriter: _asked_for,
     errors.ForgedCommit: _by("own", {True: "if it is yours: dorky commit --re-sign"}),
-    errors.Unencrypted: _fact(
+    errors.UnencryptedRepository: _fact(
         "cloning",
         "ask the person who set the project up; if it is meant: dorky clone {0} --plain",
     ),

@@ -26,6 +26,7 @@ _COMMANDS = (
         "status", "stage.status", "Show what is staged, what is not, and what the remote has."
     ),
     Deferred("commit", "stage.commit", "Record what is staged."),
+    Deferred("save", "save.save", "Stage what has changed, commit it and push, in one step."),
     Deferred(
         "restore",
         "stage.restore",

@@ -40,7 +40,10 @@ class Recovery(str, Enum):
 
 
 def init(
-    url: Annotated[str, typer.Argument(help="The remote; without one the project is local.")] = "",
+    url: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Argument(help="The remote; without one the project is local."),
+    ] = None,
     plain: Annotated[
         bool,
         typer.Option(
@@ -83,6 +86,8 @@ def init(
     from dorky.commands import setup
     from dorky.project import Project
 
+    if url is not None and not url.strip():  # a variable of a script that is not set
+        raise errors.BadURL("''", "it is empty")
     options: dict[str, str | bool] = {
         "profile": profile,
         "region": region,
@@ -98,7 +103,7 @@ def init(
     repo, made = setup.init(
         Project,
         ".",
-        url,
+        url or "",
         plain=plain,
         name=member,
         recovery=recovery.value if recovery and recovery is not Recovery.NONE else "",
@@ -194,6 +199,7 @@ def clone(
     else:
         say(f"{plural(len(done.changes), 'file')} at {done.new[:10]}")
     output.left_out(done.left_out)
+    output.unplaced(done.unplaced)
     output.first_sight(done)
     output.first_team(done)
 
@@ -393,8 +399,9 @@ def remote_repair(
     """Put the last sound state back in the place of one that was forged.
 
     Somebody who can write to the bucket, and is no member who may, can put a state there that
-    every clone refuses. This puts the last state that this clone has verified in its place. The
-    forged one is kept in the remote, for whoever finds out what has happened.
+    every clone refuses. This puts the last state that this clone has verified in its place, and
+    names the members' commits in the bucket that it lacks: whoever has made them pushes again. The
+    forged state is kept in the remote, for whoever finds out what has happened.
 
     \b
     $ dorky remote repair
@@ -407,6 +414,12 @@ def remote_repair(
             when = f" of {plan.time:%Y-%m-%d %H:%M} UTC" if plan.time else ""
             note(plan.error)
             note(f"The last sound state here: {plan.generation}{when}, by {plan.signer}")
+            for commit in plan.lacking:
+                note(
+                    f"It lacks {output.escaped(commit.author)}'s {output.escaped(commit.title)!r} "
+                    f"({commit.time:%Y-%m-%d %H:%M} UTC), which the bucket holds"
+                )
+            note("A member who has pulled a newer state should run this instead.")
         if not yes and not output.agree("Put it back?"):
             raise errors.NotConfirmed("changed", hint="dorky remote repair --yes")
         done = forged.repair(repo, plan)
@@ -422,12 +435,21 @@ def remote_set_url(
     name: Annotated[str, typer.Argument(help="Its name.")],
     url: Annotated[str, typer.Argument(help="Where it is now.")],
 ) -> None:
-    """Point a remote elsewhere.
+    """Point a remote elsewhere. The old place keeps what it holds.
+
+    The endpoint, profile and other options of the old place are taken out of .dorkyrc.
 
     \b
     $ dorky remote set-url origin s3://acme-vault-eu/payments
     """
     from dorky.commands import setup
+    from dorky.project import ORIGIN
 
     with opened() as repo:
-        setup.set_remote_url(repo, name, url)
+        gone = setup.set_remote_url(repo, name, url)
+        known = repo.is_set_up and repo.database.root(name) is not None
+    if gone:
+        note(f"Taken out, as they were of the old place: {', '.join(gone)}")
+        note(f"If the new one needs them, too: dorky config set remotes.{name}.{gone[0]} VALUE")
+    if name == ORIGIN and not known:
+        note("Nothing is known of that place yet: dorky fetch; if it is empty: dorky push")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, List  # noqa: UP035
@@ -10,17 +11,20 @@ import typer
 
 from dorky import errors
 from dorky.cli.command import AcceptRewind, Json
-from dorky.cli.inspect import split
+from dorky.cli.inspect import from_current, split
 from dorky.cli.output import (
     Settings,
     TerminalProgress,
     agree,
     ask,
+    change_mark,
     changes,
     escaped,
     first_sight,
     first_team,
+    from_here,
     left_out,
+    listing,
     name,
     note,
     opened,
@@ -28,7 +32,9 @@ from dorky.cli.output import (
     say,
     show_json,
     size,
+    told_git,
     undeleted,
+    unplaced,
 )
 from dorky.cli.paths import repository_paths
 from dorky.cli.undo import conflicts, kept, masked
@@ -138,30 +144,48 @@ def pull(
     plain: Annotated[
         bool, typer.Option("--plain", help="Accept, at first, a repository that is not encrypted.")
     ] = False,
+    all_: Annotated[
+        bool, typer.Option("--all", help="Put every file in place, and so in later pulls.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Bring the files here up to date with the remote.
 
-    In a fresh git clone that carries .dorkyrc it sets everything up first. Local changes are
-    never overwritten without --force.
+    In a fresh git clone that carries .dorkyrc it sets everything up first. If that names files,
+    later pulls and syncs keep to them, until --all. Local changes are never overwritten without
+    --force.
 
     \b
     $ dorky pull
     $ dorky pull .env
+    $ dorky pull --all
     """
     from dorky.commands import sync
 
     with opened(anywhere=True) as repo:
         names = repository_paths(repo, paths or ())
-        done = sync.pull(repo, names, force=force, accept_rewind=accept_rewind, plain=plain)
+        try:
+            done = sync.pull(
+                repo, names, force=force, accept_rewind=accept_rewind, plain=plain, all=all_
+            )
+        except errors.PathNotTracked as error:
+            if paths and paths[0] in repo.config.remotes() and not os.path.lexists(paths[0]):
+                raise errors.UsageError(
+                    "pull takes files, not a remote and a branch: it always pulls main of origin",
+                    hint="dorky pull",
+                ) from error
+            raise
         pinned = repo.config.text("repository.fingerprint")
+        lacks_git = bool(done.changes) and repo.lacks_git
+    if lacks_git:
+        note("git can't be run: nobody has checked that it ignores the files (see .gitignore)")
     if json:
         show_json(done)
     else:
         _purged(done)
         _pulled(done)
         _place(done, pinned=bool(pinned))
-    _unresolved(done.conflicts, json=json)
+    unresolved(done.conflicts, json=json)
 
 
 def _purged(done: PullResult) -> None:
@@ -190,16 +214,20 @@ def _pulled(done: PullResult) -> None:
         verb = "Merged" if done.merged else "Pulled"
         say(f"{verb} {plural(done.commits, 'commit')}: now at {str(done.new)[:10]}")
         changes(done.changes)
-    if done.ignored:
-        note(f"Told git to ignore {plural(len(done.ignored), 'file')} (in .gitignore)")
+    told_git(done.ignored)
     left_out(done.left_out)
+    unplaced(done.unplaced)
     kept(done.backup)
     masked(done.masked)
+    if done.missing:
+        here = from_here()
+        say("Missing on disk (dorky restore FILE brings them back):")
+        listing(done.missing, lambda path: f"{change_mark('deleted')} {here(path)}")
     for group in done.dropped:
         note(f"The new head leaves out all files of {escaped(group)}: they stay here, staged")
 
 
-def _unresolved(found: Sequence[Unmerged], *, json: bool) -> None:
+def unresolved(found: Sequence[Unmerged], *, json: bool) -> None:
     """Fail with the conflicts that a merge has left, if there are any."""
     if found:
         from dorky.paths import shown
@@ -245,17 +273,20 @@ def sync(
     if json:
         show_json(done)
     else:
-        _synced(done)
-    _unresolved(done.pulled.conflicts if done.pulled else (), json=json)
+        synced(done)
+    unresolved(done.pulled.conflicts if done.pulled else (), json=json)
 
 
-def _synced(done: Synced) -> None:
+def synced(done: Synced) -> None:
+    """Tell what a sync has pulled and pushed."""
     if done.rewritten:
         count = plural(done.rewritten, "unpushed commit")
         say(f"Rewrote {count}: each file is encrypted for its group")
     if done.pulled:
         _purged(done.pulled)
-    if done.pulled and (done.pulled.old != done.pulled.new or done.pulled.changes):
+    if done.pulled and (
+        done.pulled.old != done.pulled.new or done.pulled.changes or done.pulled.missing
+    ):
         _pulled(done.pulled)
     if done.pulled:
         _place(done.pulled)
@@ -300,5 +331,6 @@ def download(
         )
     else:
         with opened() as repo:
-            written = sync.download(repo, revision, path, destination, force=force)
+            file = from_current(repo, path)
+            written = sync.download(repo, revision, file, destination, force=force)
     say(f"Wrote {name(str(written))}")

@@ -254,6 +254,11 @@ def team_add(
     say(f"{done.name} can read{more[done.role]} this repository now:")
     for key in done.keys:
         say(f"  {key.fingerprint}")
+    if before := len(done.keys) - 1:
+        note(f"{done.name} had {plural(before, 'key')} already, and can use all of them.")
+        note(
+            f"If this is somebody else: dorky team remove {shlex.quote(done.name)}, and a new name"
+        )
     note(_PINNED)
 
 
@@ -274,19 +279,19 @@ def _asked(requests: Sequence[JoinRequest], who: str, fingerprint: str, *, known
     if not requests and known:
         raise errors.NothingToDo(f"{who} is on the team already", hint="dorky team list")
     if not requests:
-        raise errors.NotFound(
+        raise errors.NotFoundError(
             f"{who} has not asked to be let in",
             hint=f"they run dorky team join {word}; or: dorky team add {word} KEY",
         )
     found = [request for request in requests if fingerprint in {"", request.key.fingerprint}]
     if not found:
-        raise errors.NotFound(
+        raise errors.NotFoundError(
             f"no request of {who} has the fingerprint {fingerprint}",
             hint="somebody else may be asking in that name: let nobody in before you know",
         )
     if len(found) > 1:
         both = " and ".join(request.key.fingerprint for request in found)
-        raise errors.Conflict(
+        raise errors.ConflictError(
             f"there are several requests of {who}: {both}",
             hint=f"dorky team add {word} --fingerprint FINGERPRINT",
         )
@@ -522,6 +527,12 @@ def _left_behind(done: Rotation) -> None:
         note(
             f"{size(done.kept)} of older revisions stay encrypted with the old keys "
             "(dorky rotate --history)"
+        )
+    if done.blocked:
+        who = f"ask {' or '.join(done.finishers)} to" if done.finishers else "somebody in them must"
+        note(
+            f"{size(done.blocked)} stay encrypted with the old keys, because they may hold files "
+            f"of groups that you are not in: {who} run dorky rotate --history"
         )
 
 

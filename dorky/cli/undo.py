@@ -24,7 +24,7 @@ from dorky.cli.output import (
     title,
 )
 from dorky.cli.paths import repository_paths
-from dorky.results import Masked, OperationEntry, Undone, Unmerged
+from dorky.results import Change, Masked, OperationEntry, Undone, Unmerged
 
 _PLACES = 5
 _WHY = {
@@ -113,13 +113,14 @@ def merge(
     $ dorky merge --continue
     $ dorky merge --abort
     """
-    from dorky.commands import resolve
+    from dorky.commands import commit, resolve
 
     if continue_ == abort:
         hint = "dorky pull (or sync) is what begins a merge; dorky status shows one"
         raise errors.UsageError("merge takes --continue or --abort", hint=hint)
     with opened() as repo:
         done = resolve.merge_abort(repo) if abort else resolve.merge_continue(repo, message)
+        left = [] if isinstance(done, Undone) else commit.left_by_merge(repo, done)
     if json:
         show_json(done)
     elif isinstance(done, Undone):
@@ -129,7 +130,15 @@ def merge(
     else:
         say(f"[{style(done.id[:10], fg='yellow')}] {title(done.message)}")
         changes(done.changes)
+        apart(left)
         note("To send it: dorky push")
+
+
+def apart(left: Sequence[Change]) -> None:
+    """Tell what stays staged after a merge, for it is no part of it."""
+    if left:
+        note(f"Not part of the merge, so still staged: {plural(len(left), 'file')} (dorky commit)")
+        changes(left)
 
 
 def undo(

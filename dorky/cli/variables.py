@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import shlex
 import sys
 from pathlib import Path
@@ -12,16 +11,27 @@ import typer
 
 from dorky import documents, errors, process
 from dorky.cli.command import Command, Json
-from dorky.cli.output import ask, confirm, name, note, opened, plural, say, show_json
+from dorky.cli.output import (
+    ask,
+    confirm,
+    escaped,
+    name,
+    note,
+    opened,
+    plural,
+    say,
+    show_json,
+    told_git,
+)
 from dorky.cli.paths import repository_path, repository_paths
 from dorky.config import Config
 from dorky.documents import Syntax
 from dorky.documents.dotenv import quoted
 from dorky.documents.export import Form
-from dorky.results import Edited
+from dorky.results import Edited, Values
 
 if TYPE_CHECKING:
-    from dorky.project import Project
+    from dorky.commands.reading import Reader
 
 File = Annotated[str, typer.Argument(metavar="PATH", help="A .env, JSON, TOML or YAML file.")]
 Only = Annotated[
@@ -30,6 +40,16 @@ Only = Annotated[
 ]
 Revision = Annotated[
     str, typer.Option("--rev", metavar="REV", help="As a revision holds it, not as it is here.")
+]
+Fresh = Annotated[
+    bool, typer.Option("--fresh", help="Fail if the remote can't be asked for a newer one.")
+]
+Offline = Annotated[
+    bool, typer.Option("--offline", help="Never ask the remote: say how old it is instead.")
+]
+Allow = Annotated[
+    List[str] | None,  # noqa: UP006
+    typer.Option("--allow-env", metavar="NAME", help="Let it change how programs load."),
 ]
 
 
@@ -65,17 +85,15 @@ def run(
         bool, typer.Option("--mask", help="Hide the values in what the command prints.")
     ] = False,
     revision: Revision = "",
-    allow: Annotated[
-        List[str] | None,  # noqa: UP006
-        typer.Option(
-            "--allow-env", metavar="NAME", help="Set it though it changes how programs load."
-        ),
-    ] = None,
+    allow: Allow = None,
+    fresh: Fresh = False,
+    offline: Offline = False,
 ) -> None:
     """Run a command with the variables of .env in its environment. No file is written.
 
     The command takes dorky's place: signals and its exit code are its own. Variables that are set
-    already stay as they are. In a fresh git clone nothing need be pulled first.
+    already stay as they are. The .env is the nearest one upwards. Where it is not on disk, dorky
+    asks the remote, so nothing need be pulled first.
 
     \b
     $ dorky run -- npm start
@@ -83,13 +101,14 @@ def run(
     $ dorky run --mask -- ./deploy.sh
     """
     from dorky.commands import variables
+    from dorky.commands.reading import Reader
 
     with opened(anywhere=True) as repo:
-        names = repository_paths(repo, paths) if paths else [_dotenv(repo, revision)]
-        found = variables.environment(
-            repo, names, only=only or (), allow=allow or (), revision=revision
-        )
+        reader = Reader(repo, revision, fresh=fresh, offline=offline)
+        names = repository_paths(repo, paths) if paths else [_dotenv(reader)]
+        found = variables.environment(reader, names, only=only or (), allow=allow or ())
         inherited, places = repo.config.inheritable, repo.config.search_path
+    _aged(reader)
     environment = process.environment(found, inherited, overload=overload, pristine=pristine)
     file = process.find(command[0], places)
     if not mask:
@@ -99,16 +118,39 @@ def run(
     sys.exit(process.masked(file, command, environment, hidden))
 
 
-def _dotenv(repo: Project, revision: str) -> str:
-    """Return the `.env` file to read when none is named: the current directory's, or the root's."""
-    from dorky.commands.variables import DOTENV, read_file
+def _dotenv(reader: Reader) -> str:
+    """Return the `.env` file to read when none is named: the nearest one upwards."""
+    from dorky.commands.variables import DOTENV
 
-    near = repository_path(repo, DOTENV)
-    if near != DOTENV:
-        with contextlib.suppress(errors.NotFound):
-            read_file(repo, near, revision)
-            return near
-    return DOTENV
+    here = repository_path(reader.project, DOTENV)
+    near = reader.nearest(here)
+    if here != DOTENV:
+        note(f"Using {name(near)}")
+    return near
+
+
+def _aged(reader: Reader) -> None:
+    """Tell how old files are that the remote may have newer ones of."""
+    from dorky.paths import shown
+
+    told: dict[tuple[str, str], list[str]] = {}
+    for source in reader.sources.values():
+        why = source.why
+        if source.behind and not why:
+            newer = plural(source.behind, "newer commit")
+            why = f"the remote has {newer} (dorky pull)"
+        if source.commit and why:
+            facts = f"as of commit {source.commit[:10]}, {_age(source.age or 0)} old"
+            told.setdefault((facts, why), []).append(source.path)
+    for (facts, why), paths in told.items():
+        note(escaped(f"{shown(paths)}: {facts}; {why}"))
+
+
+def _age(seconds: int) -> str:
+    for unit, length in (("day", 86400), ("hour", 3600), ("minute", 60)):
+        if seconds >= length:
+            return plural(seconds // length, unit)
+    return plural(seconds, "second")
 
 
 def get(
@@ -117,9 +159,13 @@ def get(
         str, typer.Argument(metavar="[KEY]", help="A variable, or keys such as db.hosts.0.")
     ] = "",
     revision: Revision = "",
+    fresh: Fresh = False,
+    offline: Offline = False,
     json: Json = False,
 ) -> None:
     """Print a variable's value, or all of a file.
+
+    A file that is not on disk is read as the remote has it now.
 
     \b
     $ dorky get .env DATABASE_URL
@@ -127,15 +173,18 @@ def get(
     $ dorky get .env --json
     """
     from dorky.commands import variables
+    from dorky.commands.reading import Reader
 
     with opened(anywhere=True) as repo:
+        reader = Reader(repo, revision, fresh=fresh, offline=offline)
         file = repository_path(repo, path)
         if key:
-            found = {key: variables.get_variable(repo, file, key, revision)}
+            found = {key: variables.get_variable(reader, file, key)}
         else:
-            found = variables.variables(repo, file, revision=revision)
+            found = variables.variables(reader, file)
+    _aged(reader)
     if json:
-        show_json(found)
+        show_json(Values(values=found, source=list(reader.sources.values())[-1]))
     elif key:
         _print(f"{found[key]}\n")
     elif documents.syntax_of(path) is Syntax.DOTENV:
@@ -156,6 +205,9 @@ def export(
     form: Annotated[Form, typer.Option("-f", "--format", help="For whom.")] = Form.DOTENV,
     only: Only = None,
     revision: Revision = "",
+    allow: Allow = None,
+    fresh: Fresh = False,
+    offline: Offline = False,
 ) -> None:
     """Print a file's variables for other programs to read.
 
@@ -169,11 +221,13 @@ def export(
     $ dorky export .env -f github --only TOKEN >> "$GITHUB_ENV"
     """
     from dorky.commands import variables
+    from dorky.commands.reading import Reader
 
     with opened(anywhere=True) as repo:
-        text = variables.export(
-            repo, repository_path(repo, path), form, only=only or (), revision=revision
-        )
+        reader = Reader(repo, revision, fresh=fresh, offline=offline)
+        file = repository_path(repo, path)
+        text = variables.export(reader, file, form, only=only or (), allow=allow or ())
+    _aged(reader)
     _print(text)
 
 
@@ -298,9 +352,13 @@ def edit(
         inherited = repo.config.inheritable
 
         def editor(draft: Path) -> None:
-            file = process.find(command[0], repo.config.search_path)
-            environment = process.environment({}, inherited)
-            code = process.attend(file, [*command, str(draft)], environment)
+            try:
+                file = process.find(command[0], repo.config.search_path)
+                environment = process.environment({}, inherited)
+                code = process.attend(file, [*command, str(draft)], environment)
+            except errors.CommandUnusable as error:
+                error.facts["needs"] = "editor"
+                raise
             if code:
                 raise errors.EditorFailed(code)
 
@@ -335,5 +393,4 @@ def _new(done: Edited) -> str:
 
 
 def _ignored(done: Edited) -> None:
-    if done.ignored:
-        note(f"Told git to ignore {plural(len(done.ignored), 'file')} (in .gitignore)")
+    told_git(done.ignored)

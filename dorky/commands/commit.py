@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import stat as stat_module
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Set as AbstractSet
+
+import msgspec
 
 from dorky import errors, git
 from dorky.commands.checkout import (
@@ -17,7 +20,7 @@ from dorky.commands.inspect import (
     masked_entries,
 )
 from dorky.commands.stage import check_groups, owning, stage_selection, would_open
-from dorky.format.model import KiB, ObjectId
+from dorky.format.model import Entry, KiB, ObjectId
 from dorky.keys import placement, roster
 from dorky.merge import pending, rewrite
 from dorky.project import ORIGIN, Project
@@ -31,43 +34,44 @@ from dorky.worktree import checkout, ingest, staging
 
 _LONGEST_MESSAGE = 64 * KiB
 _SEVERAL = 2
+_FEW = 10
 
 
-def commit(project: Project, message: str, *, all: bool = False) -> LogEntry:
+def commit(
+    project: Project,
+    message: str,
+    *,
+    all: bool = False,
+    only: Callable[[str], bool] | None = None,
+    allow_deletions: bool = False,
+) -> LogEntry:
     """Commit what is staged.
 
     Arguments, results and errors are those of `Repository.commit`.
+
+    Args:
+        project: The project.
+        message: The commit's message.
+        all: Whether to stage tracked files that changed first.
+        only: Tells which staged paths to commit; the others stay staged. No merge may be pending.
     """
-    if not message.strip() and project.is_set_up and (state := pending.load(project.database)):
-        message = f"Merge {state.label}"
-    if not message.strip():
-        raise errors.EmptyMessage
-    try:
-        length = len(message.encode())
-    except UnicodeEncodeError:
-        raise errors.UsageError("the commit message is not UTF-8") from None
-    if length > _LONGEST_MESSAGE:
-        raise errors.UsageError(
-            f"the commit message has {length:,} bytes, at most {_LONGEST_MESSAGE:,} are kept"
-        )
+    message = check_message(project, message)
     with project.operation("commit"):
         head = attached_head(project)
         merging = pending.load(project.database)
         if merging and merging.conflicts:
             check_no_merge(project)
-        if all:
-            rows = project.index.rows()
-            present = {
-                path: stat
-                for path in rows
-                if (stat := project.worktree.stat(path)) and not stat_module.S_ISDIR(stat.st_mode)
-            }
-            gone = {path for path in rows.keys() - present.keys() if not rows[path].absent}
-            stage_selection(project, rows, staging.Selection(present, set(), gone))
-        follow_claims(project, head)
         rows = project.index.rows()
-        changes = staging.staged(project.store, project.index, rows)
-        if not changes and not merging:
+        chosen = _tracked(project, rows) if all else staging.selection({}, set(), set())
+        if not allow_deletions:
+            # What a merge deletes, the other side has committed.
+            staged = () if merging else staging.staged(project.store, project.index)
+            _check_deletions(rows, chosen.gone, staged)
+        if all:
+            stage_selection(project, rows, chosen)
+        follow_claims(project, head)
+        rows, changes, apart = _chosen(project, merging, only)
+        if not changes and not merging and not only:
             # The next commit leaves out what does not count, which may be its only change.
             dropped = {
                 entry.path
@@ -80,26 +84,137 @@ def commit(project: Project, message: str, *, all: bool = False) -> LogEntry:
         with project.store.writer() as writer:
             moved, trees = _write_trees(project, writer, head, rows, changes, merging)
             carried = _carried(project, head, trees, merging)
-            top = git.find(project.root)
+            top = None if project.lacks_git else git.find(project.root)
             commit = history.add_commit(
                 writer,
                 {**trees, **carried},
                 [head, merging.theirs if merging else None],
                 author=project.author,
-                message=message.strip(),
+                message=message,
                 git=(git.head(top) or "") if top else "",
             )
             with project.database.transaction():
                 writer.save()
                 project.database.set_ref(MAIN, commit)
-                project.index.put(moved.values())
-                project.index.set_commit(commit)
+                project.index.put(row for path, row in moved.items() if path not in apart)
+                project.index.set_commit(None if apart else commit)
                 if trees.keys() - project.index.groups:
                     project.index.set_groups(trees.keys() | project.index.groups)
                 pending.save(project.database, None)
         return log_entry(
             project, history.read_commit(project.store, commit), commit, tuple(changes)
         )
+
+
+def _chosen(
+    project: Project, merging: pending.State | None, only: Callable[[str], bool] | None
+) -> tuple[dict[str, Row], list[Change], dict[str, Row | None]]:
+    """Return the files to commit, their changes, and what stays staged in place of other rows."""
+    rows = project.index.rows()
+    changes = staging.staged(project.store, project.index, rows)
+    apart = _apart(project, rows, merging) if merging else {}
+    if only:
+        others = [change.path for change in changes if not only(change.path)]
+        apart = _committed(project, rows, others)
+    if apart:
+        rows = {path: row for path, row in {**rows, **apart}.items() if row}
+        about = {path: row for path, row in apart.items() if row}
+        kept = staging.committed(project.store, project.index, about, apart.keys())
+        changes = [change for change in changes if change.path not in apart]
+        changes = sorted([*changes, *staging.differences(kept, about)])
+    return rows, changes, apart
+
+
+def check_message(project: Project, message: str) -> str:
+    """Return the message of a commit, which has one of its own if it ends a merge.
+
+    Raises:
+        EmptyMessage: There is none.
+        UsageError: It can't be kept.
+    """
+    message = message.strip()
+    if not message and project.is_set_up and (merging := pending.load(project.database)):
+        message = f"Merge {merging.label}"
+    if not message:
+        raise errors.EmptyMessage
+    try:
+        length = len(message.encode())
+    except UnicodeEncodeError:
+        raise errors.UsageError("the commit message is not UTF-8") from None
+    if length > _LONGEST_MESSAGE:
+        raise errors.UsageError(
+            f"the commit message has {length:,} bytes, at most {_LONGEST_MESSAGE:,} are kept"
+        )
+    return message
+
+
+def _tracked(project: Project, rows: Mapping[str, Row]) -> staging.Selection:
+    """Return the selection of all tracked files, as they are on disk or gone."""
+    hidden = project.worktree.hidden(rows, rows)
+    present = {
+        path: stat
+        for path in rows.keys() - hidden
+        if (stat := project.worktree.stat(path)) and not stat_module.S_ISDIR(stat.st_mode)
+    }
+    missing = rows.keys() - present.keys() - hidden
+    gone = {path for path in missing if not rows[path].absent}
+    if gone:
+        from dorky.commands import sparse
+
+        gone -= sparse.left_out(project, gone)
+    return staging.selection(present, set(present), gone)
+
+
+def _check_deletions(
+    rows: Mapping[str, Row], gone: AbstractSet[str], staged: Collection[Change]
+) -> None:
+    """Refuse a commit that deletes many files: another program may have taken them away.
+
+    Raises:
+        ManyDeletions: It would delete more than ten files, and more than half of all.
+    """
+    added = {change.path for change in staged if change.what == "added"}
+    deleted = {change.path for change in staged if change.what == "deleted"} | (gone - added)
+    total = len((rows.keys() | deleted) - added)
+    if len(deleted) > max(_FEW, total / 2):
+        raise errors.ManyDeletions(len(deleted), total)
+
+
+def _apart(
+    project: Project, rows: Mapping[str, Row], merging: pending.State
+) -> dict[str, Row | None]:
+    """Return the staged changes that are not part of a merge, each as the merge holds its path.
+
+    They stay staged. A row is None if the merge holds no such file.
+    """
+    if merging.paths is None:
+        return {}
+    held = dict(View(project.store, merging.trees, project.owner).files())
+    own = set(merging.paths)
+    frozen = {path for path in rows if project.roster.groups and project.owner(path) is None}
+    found = {}
+    for path in (held.keys() | rows.keys()) - own - frozen:
+        placed = held.get(path)
+        if not staging.agree(rows.get(path), placed.entry if placed else None):
+            found[path] = staging.row_of(path, placed, project.vault) if placed else None
+    return found
+
+
+def _committed(
+    project: Project, rows: Mapping[str, Row], paths: Collection[str]
+) -> dict[str, Row | None]:
+    """Return the rows of paths as ``HEAD`` holds them; None where it holds no such file."""
+    about = {path: rows[path] for path in paths if path in rows}
+    kept = staging.committed(project.store, project.index, about, paths)
+    return {
+        path: staging.row_of(path, kept[path], project.vault) if path in kept else None
+        for path in paths
+    }
+
+
+def left_by_merge(project: Project, done: LogEntry) -> list[Change]:
+    """Return the staged changes that a merge commit has left out; none after other commits."""
+    return staging.staged(project.store, project.index) if done.parents[1:] else []
 
 
 def sign_again(project: Project) -> int:
@@ -162,11 +277,22 @@ def _write_trees(
     before = projection.current(project.store, head, about)
     if merging:
         before = View(project.store, merging.trees, owner)
-    placed = [
-        (path, *staging.placed_of(row, project.vault))
-        for path, row in {**rows, **moved}.items()
-        if path not in frozen
-    ]
+    # The index does not hold what the library notes of a file, such as its content type.
+    noted = {
+        (group, path): entry
+        for group, tree in before.trees.items()
+        for path, entry in history.files_below(project.store, group, tree)
+        if entry.meta
+    }
+    placed: list[tuple[str, str, Entry]] = []
+    for path, row in {**rows, **moved}.items():
+        if path in frozen:
+            continue
+        group, entry = staging.placed_of(row, project.vault)
+        old = noted.get((group, path))
+        if old and old.content == entry.content:
+            entry = msgspec.structs.replace(entry, meta=old.meta)
+        placed.append((path, group, entry))
     if placement.is_contested(known):
         placed += [(path, *held) for path, held, why in before.walk() if why and not why.owner]
     living = {group.id for group in roster.living(known)}

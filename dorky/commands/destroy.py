@@ -56,7 +56,7 @@ def destroy(project: Project, plan: DestroyPlan) -> None:
         if plan.url:
             there = project.remote()
             if there.url != plan.url:
-                raise errors.Conflict("the remote is not the one that was planned for")
+                raise errors.ConflictError("the remote is not the one that was planned for")
             _check_own(project, there)
             driver = there.driver
             # The root goes first: without it, nobody begins to read what is about to be deleted.

@@ -11,6 +11,7 @@ import secrets
 import shlex
 import shutil
 import stat
+import sys
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -47,6 +48,7 @@ def examine(project: Project) -> Iterator[Check]:
     The checks ask the remote, and what is new in it is fetched.
     """
     yield from _owner(project)
+    yield from _package()
     yield from _made("settings", _settings, project)
     yield from _made("identity", _identity, project)
     yield from _made("state", _state, project)
@@ -54,6 +56,7 @@ def examine(project: Project) -> Iterator[Check]:
     if set_up:
         yield from _made("database", _database, project)
         yield from _made("merge", _merge, project)
+        yield from _made("file system", _file_system, project)
         yield from _made("files", _files, project)
         yield from _made("contents", _contents, project)
         yield from _made("second copy", _second_copy, project)
@@ -64,6 +67,9 @@ def examine(project: Project) -> Iterator[Check]:
     reached = True
     try:
         yield _remote(project)
+    except errors.ReadOnly as error:
+        reached = False
+        yield _unchecked("remote", error)
     except errors.DorkyError as error:
         reached = not isinstance(error, _GONE)
         yield _failed("remote", error)
@@ -105,12 +111,18 @@ def _has_origin(project: Project) -> bool:
 def _made(name: str, check: Callable[[Project], Check], project: Project) -> Iterator[Check]:
     try:
         yield check(project)
+    except errors.ReadOnly as error:
+        yield _unchecked(name, error)
     except (errors.DorkyError, OSError) as error:
         yield _failed(name, error)
 
 
+def _unchecked(name: str, error: errors.ReadOnly) -> Check:
+    return _warn(name, f"not checked: {error.message}")
+
+
 def _failed(name: str, error: errors.DorkyError | OSError) -> Check:
-    if isinstance(error, OSError):
+    if not isinstance(error, errors.DorkyError):
         return Check(name=name, verdict="fail", about=redacted(str(error)))
     return Check(
         name=name, verdict="fail", about=error.message, remedy=Remedy(error.code, error=error)
@@ -144,6 +156,20 @@ def _owner(project: Project) -> Iterator[Check]:
                 f"{project.root} belongs to another user, whom safe.directory trusts",
                 Remedy("distrust"),
             )
+
+
+def _package() -> Iterator[Check]:
+    """Report a distribution called dorky, which is another project's, or ours from before."""
+    from importlib.metadata import PackageNotFoundError, distribution
+
+    with contextlib.suppress(PackageNotFoundError):
+        found = distribution("dorky")
+        yield _warn(
+            "package",
+            f"another package called dorky is installed ({found.version}, in "
+            f"{found.locate_file('')}): its files and those of dorky-client replace each other",
+            Remedy("other-package", (sys.executable,)),
+        )
 
 
 def _settings(project: Project) -> Check:
@@ -230,6 +256,8 @@ def _merge(project: Project) -> Check:
 def _files(project: Project) -> Check:
     """Check whether files that were private when they were committed are private on disk."""
     exposed = []
+    if project.worktree.disk().no_modes:
+        return _ok("files", "the file system keeps no permissions to check")
     for path, row in project.index.rows().items():
         if stat.S_ISREG(row.mode) and not row.mode & 0o077:
             found = project.worktree.stat(path)
@@ -256,6 +284,28 @@ def _contents(project: Project) -> Check:
     return _ok(
         "contents", f"those of {shown(alone)} ({_size(total)}) are only on disk and in the remote"
     )
+
+
+_DISKS = {
+    "no_modes": "it keeps no permission bits: recorded ones stay as they are, and its mount "
+    "options, not dorky's 0600, decide who may read the files",
+    "folds_case": "it takes names that differ only in case for one",
+    "folds_form": "it takes names that differ only in Unicode's normal form for one",
+    "decomposes": "it keeps names decomposed",
+    "no_symlinks": "it has no symbolic links",
+    "no_links": "it has no hard links",
+}
+"""What the facts of a file system mean."""
+
+
+def _file_system(project: Project) -> Check:
+    """Look at the file system again, and say in what it differs from most."""
+    with project.locked():
+        found = project.look_at_disk()._asdict()
+    said = [about for fact, about in _DISKS.items() if found[fact]]
+    if found["no_modes"]:
+        return _warn("file system", "; ".join(said))
+    return _ok("file system", "; ".join(said) or "it keeps names, permissions and links")
 
 
 def _second_copy(project: Project) -> Check:
@@ -304,6 +354,8 @@ def _space(project: Project) -> Check:
     about = f"{_size(free)} free, packs take {_size(used)}"
     if free < max(_SPARE, 2 * used):
         return _warn("space", f"{about}; large files may not fit", "free some space")
+    if count := project.scattered if packs else 0:
+        return _warn("space", f"{about}, in {count:,} files", Remedy("gc"))
     return _ok("space", about)
 
 

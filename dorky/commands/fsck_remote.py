@@ -108,11 +108,11 @@ def check_remote(scope: Scope) -> Iterator[Finding]:
     trouble: errors.DorkyError | None = None
     try:
         fetch(remote, scope.project.progress)
-    except (errors.IntegrityError, errors.NotFound) as error:
+    except (errors.IntegrityError, errors.NotFoundError) as error:
         trouble = error
     try:
         seen, stored = _settled(remote)
-    except (errors.IntegrityError, errors.NotFound) as error:
+    except (errors.IntegrityError, errors.NotFoundError) as error:
         yield failure(error, remote.url)
         return
     packs = packs_of(remote, seen)
@@ -211,7 +211,7 @@ def _settled(remote: Remote) -> tuple[RootSnapshot, dict[str, Stat]]:
         # A garbage collection may have run between the two reads.
         if not gone or remote.driver.get(KEY, unless=answer[0].version) is None:
             return answer[0], stored
-    raise errors.ServerBusy(remote.url, "its root keeps changing")
+    raise errors.ServiceUnavailableError(remote.url, "its root keeps changing")
 
 
 def _inline(

@@ -145,7 +145,7 @@ def _plan_removal(
         known = _join(known, newcomer, group.id)
     for leaver in leaving:
         if group.id not in roster.member(known, leaver).groups:
-            raise errors.NotFound(f"{leaver} is not in the group {name}")
+            raise errors.NotFoundError(f"{leaver} is not in the group {name}")
         member = other_member(project, known, leaver)
         known = _leave(known, member, group.id)
     exposed = tuple(exposures_of_groups(project, {group.id}))

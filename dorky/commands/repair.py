@@ -172,7 +172,7 @@ def _find_keys(project: Project, repairs: Repairs) -> None:
         except (errors.AccessError, errors.IntegrityError) as error:
             failed = failed if isinstance(failed, errors.AccessError) else error
             continue
-        except (errors.Unavailable, errors.NotFound):
+        except (errors.Unavailable, errors.NotFoundError):
             continue
         if note:
             repairs.notes.append(note)

@@ -22,7 +22,6 @@ from dorky.remote.journal import Sent
 from dorky.remote.pending_deletes import delete
 from dorky.remote.push import remember
 from dorky.remote.root import PACKS, Remote, RootSnapshot
-from dorky.store.history import MAIN
 
 T = TypeVar("T")
 
@@ -79,12 +78,7 @@ def fetch_team(project: Project, *, leaver: str = "") -> Remote:
 
 
 def _fetch(project: Project) -> Remote:
-    try:
-        remote = fetch_root(project)
-    except errors.NoRepositoryAtURL as error:
-        # The repository was started locally and is not in the remote yet.
-        error.facts["unpushed"] = project.database.ref(MAIN) is not None
-        raise
+    remote = fetch_root(project)
     assert remote.seen is not None
     return remote
 
@@ -115,7 +109,7 @@ def change_root(
             return result
         delete(remote, [PACKS + sent.pack.id for sent in change.sent])
         remote_fetch.fetch(remote, project.progress)
-    raise errors.ServerBusy(remote.url, "others keep changing it")
+    raise errors.ServiceUnavailableError(remote.url, "others keep changing it")
 
 
 def _replace(project: Project, remote: Remote, seen: RootSnapshot, change: RootChange) -> bool:

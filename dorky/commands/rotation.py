@@ -82,6 +82,8 @@ def rotate(
         objects=resealed.objects,
         size=resealed.size,
         kept=resealed.kept,
+        blocked=resealed.blocked,
+        finishers=_finishers(project) if resealed.blocked else (),
         left=_clean_up(project, remote, resealed.condemned),
         lost=tuple(lost),
         done=True,
@@ -124,6 +126,16 @@ def describe(project: Project, plan: RotationPlan) -> Rotation:
         ),
         unused=_unused(known),
         locked_out=plan.locked_out,
+    )
+
+
+def _finishers(project: Project) -> tuple[str, ...]:
+    """Return the administrators who are in every group that the user is not in."""
+    closed = {epoch.group for epoch in project.header.epochs} - project.vault.groups
+    return tuple(
+        member.name
+        for member in project.roster.members
+        if member.role == "admin" and closed <= {*member.groups}
     )
 
 

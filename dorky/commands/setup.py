@@ -16,7 +16,7 @@ from dorky.commands.access import recovery as second_way
 from dorky.commands.inspect import StrPath, committed_entries
 from dorky.commands.sync import download, pull, refresh
 from dorky.commands.upstream import first_root
-from dorky.config import RC, Config, check, choice
+from dorky.config import RC, Config, check, choice, read
 from dorky.drivers import consent, open_driver
 from dorky.format import model
 from dorky.format.model import Header, Locked, Member, Roster
@@ -48,16 +48,19 @@ def init(
     recovery: str = "",
     passphrase: str = "",
     options: Mapping[str, str | bool] | None = None,
+    environment: Mapping[str, str] | None = None,
     progress: Progress = SILENT,
     ask: age.Ask = age.nobody,
 ) -> tuple[P, Initialized]:
     """Start a repository in a directory, and in the remote at ``url`` if one is given.
 
-    Arguments, results and errors are those of `Repository.init`.
+    Arguments, results and errors are those of `Repository.init`; ``environment`` replaces the
+    process's.
     """
     place = Path(root).resolve()
-    settings = _remote_settings(place, ORIGIN, url, options or {})
-    project = kind(place, config=Config(place, flags=settings), progress=progress, ask=ask)
+    settings = _remote_settings(place, ORIGIN, url, options or {}) if url else {}
+    config = Config(place, flags=settings, environment=environment)
+    project = kind(place, config=config, progress=progress, ask=ask)
     if plain and recovery:
         raise errors.UsageError("an unencrypted repository has no keys to recover")
     if name:
@@ -181,7 +184,7 @@ def clone(
         place.is_dir() and all(path == project.base for path in place.iterdir())
     )
     if not empty and not _was_killed(project, "clone"):
-        raise errors.Conflict(f"{place} exists and is not empty")
+        raise errors.ConflictError(f"{place} exists and is not empty")
     with _following_by(url), _beginning(project, "clone"):
         result = pull(project, accept_rewind=accept_rewind)
         project.write_rc(project.vault, settings)
@@ -306,11 +309,23 @@ def add_remote(project: Project, name: str, url: str, options: Mapping[str, str 
     _allow_typed(project, name, settings)
 
 
-def set_remote_url(project: Project, name: str, url: str) -> None:
-    """Change a remote's URL."""
+def set_remote_url(project: Project, name: str, url: str) -> tuple[str, ...]:
+    """Change a remote's URL, and take out what `.dorkyrc` says of its old place.
+
+    Returns:
+        The options that were taken out, such as ``endpoint``.
+    """
     project.config.url(name)
+    prefix = f"remotes.{name}."
     with naming(project, name):
         _set_remote(project, name, url, {})
+        old = read(project.config.path("project"), "project")
+        gone = [key for key in old if key.startswith(prefix) and key != f"{prefix}url"]
+        for key in gone:
+            project.config.unset(key, scope="project")
+    if project.is_set_up:
+        project.follow_place(name)
+    return tuple(key.removeprefix(prefix) for key in gone)
 
 
 @contextlib.contextmanager
@@ -395,8 +410,6 @@ def _remote_settings(
     Raises:
         BadURL: No driver understands ``url``.
     """
-    if not url:
-        return {}
     place = urlsplit(open_driver(url, {}).url)
     if root is None:
         url = url if "://" in url else str(files.expanded(url).absolute())

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TypedDict
+from typing import NamedTuple, TypedDict
 
 import msgspec
 
@@ -19,11 +19,13 @@ from dorky.commands.checkout import (
     record_groups,
 )
 from dorky.commands.inspect import (
+    PARTIAL,
     StrPath,
     cat,
     fetch_missing,
     lookup_file,
     masked_entries,
+    partial,
     repository_paths,
 )
 from dorky.commands.upstream import (
@@ -49,6 +51,18 @@ from dorky.store.projection import View
 from dorky.worktree import checkout, staging
 
 _ROUNDS = 100
+
+
+class _Chosen(NamedTuple):
+    """The paths whose files a pull puts in place; without any, all files.
+
+    Attributes:
+        named: Those that this pull names.
+        before: Those of earlier pulls.
+    """
+
+    named: Sequence[str]
+    before: Sequence[str]
 
 
 class Place(TypedDict):
@@ -254,6 +268,7 @@ def pull(
     force: bool = False,
     accept_rewind: bool = False,
     plain: bool = False,
+    all: bool = False,
 ) -> PullResult:
     """Fetch, and update the local files to match.
 
@@ -262,6 +277,8 @@ def pull(
     if plain:
         project.config.flags["repository.unencrypted"] = True
     names = repository_paths(project, paths)
+    if names and all:
+        raise errors.UsageError("pull takes paths or --all, not both")
     with ensure_set_up(project), _following(project):
         old = attached_head(project)
         check_no_merge(project)
@@ -270,7 +287,10 @@ def pull(
         purged, taken_out = _follow_purges(project)
         ours = project.database.ref(MAIN)
         theirs = project.database.ref(f"{ORIGIN}/{MAIN}")
-        if ours == theirs and not (names or project.roster.groups or project.index.has_absent):
+        kept = [] if all else partial(project)
+        missing = project.index.has_absent and not kept
+        if ours == theirs and not (names or project.roster.groups or missing):
+            _remember(project, kept)
             # If nothing is new, one request is enough, and not even the keys are needed.
             return PullResult(
                 remote=ORIGIN,
@@ -279,10 +299,13 @@ def pull(
                 new=ours,
                 changes=taken_out,
                 purged=purged,
+                missing=_missing(project),
                 **told(),
             )
         target = _target(project, ours, theirs)
-        changes, backup, done = _check_out(project, ours, theirs, target, names, force=force)
+        chosen = _Chosen(names, kept)
+        changes, backup, done = _check_out(project, ours, theirs, target, chosen, force=force)
+        _remember(project, [*kept, *names] if kept or ours is None else [])
         commits, _ = history.ahead_behind(project.store, target.commit or ours, ours)
         return PullResult(
             remote=ORIGIN,
@@ -295,12 +318,27 @@ def pull(
             merged=target.commit not in {None, ours, theirs},
             ignored=done.ignored,
             left_out=done.left_out,
+            unplaced=done.unplaced,
             conflicts=target.conflicts,
             purged=purged,
             masked=masked_entries(project, target.commit),
             dropped=tuple(roster.name_of(project.roster, group) for group in target.dropped),
+            missing=_missing(project),
             **told(),
         )
+
+
+def _remember(project: Project, paths: Collection[str]) -> None:
+    """Limit later pulls to paths; the root, or none, stands for all files."""
+    chosen = sorted(set(paths)) if "" not in paths else []
+    if chosen != partial(project):
+        project.database.set(PARTIAL, "\0".join(chosen).encode())
+
+
+def _missing(project: Project) -> tuple[str, ...]:
+    """Return the files that are tracked but not on disk, except those that were left out."""
+    stats = project.worktree.stats(project.index.present())
+    return tuple(path for path, stat in stats if stat is None)
 
 
 def _follow_purges(project: Project) -> tuple[tuple[Tombstone, ...], tuple[Change, ...]]:
@@ -319,7 +357,7 @@ def _check_out(
     ours: ObjectId | None,
     theirs: ObjectId | None,
     target: Merged,
-    names: Sequence[str],
+    chosen: _Chosen,
     *,
     force: bool,
 ) -> tuple[tuple[Change, ...], str, checkout.Done]:
@@ -329,9 +367,8 @@ def _check_out(
         The changes of files, the ref that keeps what ``force`` overwrote, and what was done.
     """
     view = projection.View(project.store, target.trees, project.owner)
-    wanted = _wanted(names, view)
-    unsettled = {conflict.path for conflict in target.conflicts}
-    unsettled |= {conflict.beside for conflict in target.conflicts}
+    wanted = _wanted(chosen, view)
+    unsettled = _unsettled(target)
     rows, made = plan_checkout(
         project, ours, view, lambda path: path in unsettled or wanted(path), target.left
     )
@@ -348,6 +385,11 @@ def _check_out(
             if clean:
                 project.index.set_commit(target.commit)
     return made.changes(rows), backup, done
+
+
+def _unsettled(target: Merged) -> set[str]:
+    """Return the files in conflict, and the copies of the other side next to them."""
+    return {path for conflict in target.conflicts for path in (conflict.path, conflict.beside)}
 
 
 @contextlib.contextmanager
@@ -388,6 +430,7 @@ def _begin_merge(
         trees=target.trees,
         sealed=target.sealed,
         conflicts=target.conflicts,
+        paths=tuple(sorted({*_unsettled(target), *target.left})),
     )
     pending.save(project.database, state)
 
@@ -418,7 +461,7 @@ def sync(project: Project, *, rewrite: bool = False) -> Synced:
                 raise
             continue  # a group was started just now
         return Synced(pulled=pulled, pushed=pushed, rounds=rounds, rewritten=rewritten)
-    raise errors.ServerBusy(project.driver().url, "others keep pushing")
+    raise errors.ServiceUnavailableError(project.driver().url, "others keep pushing")
 
 
 def place_unpushed(project: Project) -> int:
@@ -512,11 +555,15 @@ def _target(project: Project, ours: ObjectId | None, theirs: ObjectId | None) ->
     return Merged(commit, history.trees_of(project.store, commit), {}, (), left)
 
 
-def _wanted(names: Sequence[str], view: View) -> checkout.Wanted:
-    if not names:
+def _wanted(chosen: _Chosen, view: View) -> checkout.Wanted:
+    if not (chosen.named or chosen.before):
         return lambda _: True
     held = dict(view.files())
-    return set(staging.tracked(held, names, f" in {ORIGIN}/{MAIN}")).__contains__
+    found = set(staging.tracked(held, chosen.named, f" in {ORIGIN}/{MAIN}"))
+    for path in chosen.before:
+        with contextlib.suppress(errors.PathNotTracked):  # deleted since it was chosen
+            found.update(staging.tracked(held, [path]))
+    return found.__contains__
 
 
 def download(

@@ -310,7 +310,7 @@ def _last_seen(project: Project, name: str) -> tuple[Member, datetime | None, Ob
     team, found = teamlog.Team(), None
     for entry_id, entry in [*history.entries(project.store, project.team.id)][::-1]:
         if name in entry.left:
-            found = team.members[name], entry.time, entry.heads.get(roots.HEAD)
+            found = team.members[name], entry.time, entry.head or None
         team = teamlog.extend(team, entry, entry_id, project.header.repository)
     if name in team.members:
         return team.members[name], None, None

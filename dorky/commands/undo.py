@@ -15,6 +15,7 @@ from dorky.commands.checkout import (
     hide_from_git,
     is_on_disk,
     leave_out,
+    show_to_git,
 )
 from dorky.format.model import ObjectId
 from dorky.paths import shown
@@ -42,7 +43,7 @@ def _logged(project: Project, newest: Iterable[Operation]) -> list[OperationEntr
     main = project.database.ref(MAIN)
     for n, time, command in newest:
         message = ""
-        if n in mains and main and command == "commit":
+        if n in mains and main and command in {"commit", "save"}:
             with contextlib.suppress(errors.IntegrityError):
                 message = history.subject(history.read_commit(project.store, main).message)
         main = mains.get(n, main)
@@ -150,8 +151,11 @@ def apply(project: Project, plan: UndoPlan, *, force: bool) -> Undone:
                 project.database.delete_ref(name)
         for key, value in found.values.items():
             project.database.set(key, value or b"")
-    # Unstaging may have removed git's ignore rules for these files.
+    # Unstaging may have removed git's ignore rules for these files; for the others, which neither
+    # git nor dorky keeps any more, `git clean -x` would delete what git ignores.
     hide_from_git(project, (row.path for row in back if is_on_disk(project, row.path)))
+    gone = (path for path, old in found.rows.items() if old is None)
+    show_to_git(project, (path for path in gone if is_on_disk(project, path)))
     return msgspec.structs.replace(plan.undone, backup=backup, done=True)
 
 

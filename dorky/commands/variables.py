@@ -9,127 +9,43 @@ import contextlib
 import difflib
 import os
 import posixpath
-import re
 import shutil
 import stat as stat_module
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import msgspec
 
 from dorky import documents, errors, files, process
 from dorky.commands.checkout import keep_contents
-from dorky.commands.inspect import StrPath, fetch_missing, lookup_file
-from dorky.commands.stage import check_groups, stage
-from dorky.commands.sync import refresh
+from dorky.commands.inspect import StrPath
+from dorky.commands.reading import Content, Reader, was_pulled
+from dorky.commands.stage import stage
 from dorky.documents import Document, Syntax
 from dorky.documents import export as quoting
 from dorky.documents.export import Form
 from dorky.documents.names import is_shown
 from dorky.documents.names import shown as shown_name
-from dorky.files import FileStamp, moment
+from dorky.files import moment
 from dorky.project import ORIGIN, Project
 from dorky.results import Edited
 from dorky.store import oplog
 from dorky.store.history import MAIN
-from dorky.store.index import mode_of
-from dorky.worktree import checkout, staging
 
 DOTENV = ".env"
 """The file to read when none is named."""
 
 _NEW = 0o600
-_LINKS = 10
-
-
-class _Content(NamedTuple):
-    """The content at a path.
-
-    Attributes:
-        mode: Type and permission bits.
-        data: The bytes, or a link's target.
-        seen: The state of the file before it was read; None if it is not on disk.
-    """
-
-    mode: int
-    data: bytes
-    seen: FileStamp | None = None
 
 
 # --- reading ---------------------------------------------------------------------------
 
 
-def read_file(project: Project, path: StrPath, revision: str = "") -> bytes:
-    """Return the whole content of a file. Nothing is written to the worktree.
-
-    Arguments, results and errors are those of `Repository.read`.
-    """
-    return _followed(project, path, revision)[1].data
-
-
-def _followed(project: Project, path: StrPath, revision: str = "") -> tuple[str, _Content]:
-    """Return the file that a path leads to, and its content."""
-    name = project.repository_path(path)
-    for _ in range(_LINKS):
-        found = _committed_content(project, name, revision) if revision else _content(project, name)
-        if not stat_module.S_ISLNK(found.mode):
-            return name, found
-        target = os.fsdecode(found.data)
-        name = posixpath.normpath(posixpath.join(posixpath.dirname(name), target))
-        if name.startswith(("/", "../")) or name == "..":
-            raise errors.UsageError(f"{os.fspath(path)} is a link that leads out of here")
-    raise errors.UsageError(f"{os.fspath(path)} is a link in a circle")
-
-
-def _content(project: Project, name: str) -> _Content:
-    stat = project.worktree.stat(name) if name else project.root.stat()
-    if stat is not None:
-        if stat_module.S_ISDIR(stat.st_mode):
-            raise errors.DirectoryNamed(name or "This")
-        if stat_module.S_ISLNK(stat.st_mode):
-            return _Content(mode_of(stat), project.worktree.link_target(name))
-        with open(project.worktree.open(name), "rb") as file, files.disk_errors(Path(name)):
-            return _Content(mode_of(stat), file.read(), moment(stat))
-    if not _was_pulled(project):
-        return _committed_content(project, name, "HEAD")
-    row = project.index.rows().get(name)
-    if row is None:
-        check_groups(project, [name])
-        raise errors.PathNotFound(name)
-    entry = staging.entry_of(row, project.vault)
-    fetch_missing(project, checkout.needed(project.store, [entry]))
-    return _Content(row.mode, b"".join(checkout.read(project.store, entry, row.group)))
-
-
-def _committed_content(project: Project, name: str, revision: str) -> _Content:
-    if not _was_pulled(project):
-        refresh(project)
-        if project.database.ref(f"{ORIGIN}/{MAIN}") is None:
-            raise errors.NoCommits
-        revision = re.sub(r"\A(HEAD|@|main)(?=[~^]|\Z)", f"{ORIGIN}/{MAIN}", revision)
-    try:
-        group, entry = lookup_file(project, revision, name)
-    except errors.PathNotTracked:
-        check_groups(project, [name])
-        raise
-    fetch_missing(project, checkout.needed(project.store, [entry]))
-    return _Content(entry.mode, b"".join(checkout.read(project.store, entry, group)))
-
-
-def _was_pulled(project: Project) -> bool:
-    """Return whether the local store has anything but, perhaps, what a fetch has brought."""
-    return project.is_set_up and (
-        project.database.ref(MAIN) is not None
-        or ORIGIN not in project.config.remotes()
-        or bool(project.index.rows())
-    )
-
-
-def read_document(project: Project, path: StrPath, revision: str = "") -> Document:
+def read_document(reader: Reader, path: StrPath) -> Document:
     """Read a file as a document of variables."""
-    name = _named_document(project, path, read_from=f"{revision or 'HEAD'}:{path}")
-    return documents.parse(name, read_file(project, path, revision))
+    name = _named_document(reader.project, path, read_from=f"{reader.revision or 'HEAD'}:{path}")
+    return documents.parse(name, reader.read(path))
 
 
 def _named_document(project: Project, path: StrPath, **facts: object) -> str:
@@ -144,42 +60,38 @@ def _named_document(project: Project, path: StrPath, **facts: object) -> str:
     return name
 
 
-def get_variable(project: Project, path: StrPath, key: str, revision: str = "") -> str:
+def get_variable(reader: Reader, path: StrPath, key: str) -> str:
     """Return one value of a `.env`, JSON, TOML or YAML file.
 
     Args:
-        project: The project.
+        reader: Reads the file.
         path: The file.
         key: A variable, or a path of keys such as ``db.hosts.0``.
-        revision: The revision that holds the file (see `read_file`).
 
     Raises:
         NoSuchVariable: There is no such variable.
         BadDocument: The file is malformed.
     """
-    found = read_document(project, path, revision)
+    found = read_document(reader, path)
     try:
         return found.get(key)
     except errors.NoSuchVariable:
         raise _missing(found.path, key, found.items()) from None
 
 
-def variables(
-    project: Project, path: StrPath, *, only: Collection[str] = (), revision: str = ""
-) -> dict[str, str]:
+def variables(reader: Reader, path: StrPath, *, only: Collection[str] = ()) -> dict[str, str]:
     """Return all values of a `.env`, JSON, TOML or YAML file, by key, in the file's order.
 
     Args:
-        project: The project.
+        reader: Reads the file.
         path: The file.
         only: If given, the keys that are wanted.
-        revision: The revision that holds the file (see `read_file`).
 
     Raises:
         NoSuchVariable: The file lacks one of ``only``.
         BadDocument: The file is malformed.
     """
-    found = read_document(project, path, revision)
+    found = read_document(reader, path)
     values = found.items()
     for key in only:
         if key not in values:
@@ -188,31 +100,36 @@ def variables(
 
 
 def export(
-    project: Project, path: StrPath, form: Form, *, only: Collection[str] = (), revision: str = ""
+    reader: Reader,
+    path: StrPath,
+    form: Form,
+    *,
+    only: Collection[str] = (),
+    allow: Collection[str] = (),
 ) -> str:
     """Return the values of a file, written for another program to read.
 
     Arguments, results and errors are those of `Repository.export`.
     """
-    return quoting.export(variables(project, path, only=only, revision=revision), form)
+    found = variables(reader, path, only=only)
+    _check_safe(found, reader.project.repository_path(path), allow)
+    return quoting.export(found, form)
 
 
 def environment(
-    project: Project,
+    reader: Reader,
     paths: Sequence[StrPath] = (),
     *,
     only: Collection[str] = (),
     allow: Collection[str] = (),
-    revision: str = "",
 ) -> dict[str, str]:
     """Return the variables of files, for a command's environment.
 
     Args:
-        project: The project.
+        reader: Reads the files.
         paths: The files; later ones win. By default the `.env` in the project's root.
         only: If given, the variables that are wanted.
         allow: Variables that may be set though they change how programs are loaded.
-        revision: The revision that holds the files (see `read_file`).
 
     Raises:
         UnsafeVariable: A variable is not allowed.
@@ -221,22 +138,35 @@ def environment(
     """
     found: dict[str, str] = {}
     for path in paths or [DOTENV]:
-        shown = project.repository_path(path)
-        for name, value in variables(project, path, revision=revision).items():
-            if only and name not in only:
-                continue
+        shown = reader.project.repository_path(path)
+        held = {
+            name: value
+            for name, value in variables(reader, path).items()
+            if not only or name in only
+        }
+        for name, value in held.items():
             if not name or "=" in name:
                 raise errors.UnusableName(ascii(name), shown)
             if "\0" in name + value:
                 raise errors.UnusableValue(shown_name(name), shown)
-            if name not in allow and process.dangerous(name, value):
-                raise errors.UnsafeVariable(shown, name)
-            found[name] = value
+        _check_safe(held, shown, allow)
+        found.update(held)
     for name in only:
         if name not in found:
             where = ", ".join(os.fspath(path) for path in paths) or DOTENV
             raise _missing(where, name, found)
     return found
+
+
+def _check_safe(values: Mapping[str, str], path: str, allow: Collection[str]) -> None:
+    """Refuse variables that change how programs are found, loaded or run.
+
+    Raises:
+        UnsafeVariable: A variable is not allowed.
+    """
+    for name, value in values.items():
+        if name not in allow and process.dangerous(name, value):
+            raise errors.UnsafeVariable(path, name)
 
 
 # --- changing --------------------------------------------------------------------------
@@ -324,19 +254,19 @@ def edit(
             raise errors.NotSaved(name, error.message, draft, cause=error) from None
 
 
-def _editable(project: Project, path: StrPath, *, create: bool) -> tuple[str, _Content | None]:
+def _editable(project: Project, path: StrPath, *, create: bool) -> tuple[str, Content | None]:
     """Return the path of a file to change, and its content; None for a new file.
 
     Raises:
         NotSetUp: The file has not been pulled yet.
     """
     if not project.is_set_up or not (
-        _was_pulled(project) or project.database.ref(f"{ORIGIN}/{MAIN}") is None
+        was_pulled(project) or project.database.ref(f"{ORIGIN}/{MAIN}") is None
     ):
         raise errors.NotSetUp(project.root)
     found = None
     try:
-        name, found = _followed(project, path)
+        name, found = Reader(project, as_staged=True).follow(path)
     except (errors.PathNotFound, errors.NoCommits):
         if not create:
             raise
@@ -346,7 +276,7 @@ def _editable(project: Project, path: StrPath, *, create: bool) -> tuple[str, _C
     return name, found
 
 
-def _save(project: Project, name: str, old: _Content | None, data: bytes) -> Edited:
+def _save(project: Project, name: str, old: Content | None, data: bytes) -> Edited:
     """Write new content to a file, and stage it; if staging is refused, restore the old content.
 
     Raises:

@@ -1,11 +1,19 @@
-"""AWS's credential chain, by botocore: environment, files, SSO, processes, a machine's role."""
+"""AWS's credential chain, by botocore: environment, files, SSO, processes, a machine's role.
+
+Credentials of roles are cached in the files of the AWS CLI, so that a code for MFA is asked for
+once in a session, not once in a command, and not again after the CLI has asked.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import json
+import os
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
-from dorky import errors
+from dorky import errors, files
 from dorky.drivers import sdks
 from dorky.drivers.base import check_credentials
 
@@ -26,14 +34,10 @@ class Chain:
     """
 
     def __init__(self, url: str, profile: str | None, region: str | None = None) -> None:
-        import botocore.session
-
-        sdks.guard_aws()
         self._url = url
         self.failure: errors.DorkyError | None = None
-        self.session = botocore.session.Session(profile=profile)
-        if region and not self.session.get_config_variable("region"):
-            self.session.set_config_variable("region", region)
+        self.session = session(profile)
+        self._region = region
         self._credentials: Any = None
         self()  # so that errors are raised now and not inside obstore
 
@@ -45,6 +49,8 @@ class Chain:
         # A `credential_process` that is missing or prints something else raises any of these.
         garbled = (ResponseParserError, OSError, ValueError, LookupError, TypeError, AttributeError)
         try:
+            if self._region and not self.session.get_config_variable("region"):
+                self.session.set_config_variable("region", self._region)
             self._credentials = self._credentials or self.session.get_credentials()
             if self._credentials is None:
                 raise errors.NoCredentials(self._url, "none in the environment or ~/.aws")
@@ -99,6 +105,118 @@ class Chain:
                 self._url, f"while getting credentials: {error}", lasting=True
             )
         if isinstance(error, exceptions.ClientError):
-            return errors.AccessDenied(self._url, str(error))
+            kind = errors.ClockSkew if is_skewed(str(error)) else errors.AccessDenied
+            return kind(self._url, str(error))
         said = " ".join(str(error).split()) or type(error).__name__
         return errors.NoCredentials(self._url, said[:300])
+
+
+def session(profile: str | None) -> Any:
+    """Return a session of botocore's that caches credentials of roles in files.
+
+    Args:
+        profile: The profile's name; None for the chain's own choice.
+    """
+    import botocore.session
+    from botocore.credentials import create_credential_resolver
+
+    sdks.guard_aws()
+    made = botocore.session.Session(profile=profile)
+
+    def resolver() -> Any:
+        found = create_credential_resolver(made, cache=_RoleCache())
+        found.get_provider("assume-role")._prompter = _ask  # noqa: SLF001
+        return found
+
+    made.lazy_register_component("credential_provider", resolver)
+    return made
+
+
+def is_skewed(said: str) -> bool:
+    """Return whether a service of AWS refuses a request because of its time."""
+    return any(sign in said for sign in _SKEWED)
+
+
+_SKEWED = ("RequestTimeTooSkewed", "Signature expired", "Signature not yet current")
+
+
+def _ask(prompt: str) -> str:
+    """Ask on the terminal for a code.
+
+    Raises:
+        CredentialRetrievalError: There is no terminal.
+    """
+    import getpass
+    import warnings
+
+    from botocore.exceptions import CredentialRetrievalError
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", getpass.GetPassWarning)
+        try:
+            return getpass.getpass(prompt)
+        except (getpass.GetPassWarning, EOFError, OSError):
+            # Without a terminal, getpass would read a line of what is piped to the command.
+            raise CredentialRetrievalError(
+                provider="assume-role",
+                error_msg="the role asks for an MFA code, and there is no terminal to ask on",
+            ) from None
+
+
+_CACHED = 1 << 16
+"""The most bytes of a file in the cache."""
+_FIELDS = ("AccessKeyId", "SecretAccessKey", "SessionToken", "Expiration")
+
+
+class _RoleCache:
+    """The AWS CLI's cache of credentials of roles, as a mapping for botocore.
+
+    Files that others may have written are left alone, and so is a home that is not the user's.
+    """
+
+    def __init__(self) -> None:
+        self._directory: Path | None = None
+        with contextlib.suppress(RuntimeError, OSError):  # there is no home
+            home = Path.home()
+            if home.stat().st_uid == os.geteuid():
+                self._directory = home / ".aws" / "cli" / "cache"
+
+    def __contains__(self, key: str) -> bool:
+        return self._read(key) is not None
+
+    def __getitem__(self, key: str) -> Any:
+        found = self._read(key)
+        if found is None:
+            raise KeyError(key)
+        return found
+
+    def __setitem__(self, key: str, value: object) -> None:
+        from botocore.credentials import JSONFileCache
+
+        if self._directory is None:
+            return
+        with contextlib.suppress(OSError, ValueError):  # it is asked for again
+            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if _is_own(self._directory):
+                JSONFileCache(str(self._directory))[key] = value
+
+    def _read(self, key: str) -> Any:
+        if self._directory is None:
+            return None
+        path = self._directory / f"{key}.json"
+        try:
+            data = files.read_small(path, _CACHED, owners={os.geteuid()})
+            found = json.loads(data or b"{}")
+            given = [found["Credentials"][field] for field in _FIELDS]
+            if not all(isinstance(text, str) for text in given):
+                return None
+            end = given[-1].replace("UTC", "Z").replace("+00:00", "Z")
+            datetime.fromisoformat(end.removesuffix("Z"))
+            return found if end.endswith("Z") else None
+        except (errors.DorkyError, ValueError, LookupError, TypeError, RecursionError):
+            return None
+
+
+def _is_own(directory: Path) -> bool:
+    found = directory.stat()
+    return found.st_uid == os.geteuid() and not found.st_mode & 0o022

@@ -76,7 +76,8 @@ class Driver(Protocol):
             options: The caller's configuration for this remote: ``profile``, ``region``,
                 ``endpoint``, ``ca_bundle`` and, when they were found in the environment,
                 ``access_key_id``, ``secret_access_key``, ``session_token``, ``proxy`` (for
-                unencrypted connections); ``service_account`` (a file) and ``project`` for GCS.
+                unencrypted connections), ``tls_proxy`` and ``no_proxy``; ``service_account`` (a
+                file), ``project`` and ``emulator`` (a URL) for GCS.
                 Unknown names are ignored.
 
         Raises:
@@ -186,6 +187,18 @@ def check_credentials(url: str, *values: str | None) -> None:
             raise errors.NoCredentials(
                 url, "a key or token holds a space, a line break or a character that is not ASCII"
             )
+
+
+def check_endpoint(endpoint: str) -> str:
+    """Return the URL of a server, without a slash at its end.
+
+    Raises:
+        BadEndpoint: It is not a URL that the clients' libraries take as it is meant.
+    """
+    # obstore panics on an invalid URL, and text after a ? would not belong to the path.
+    if not re.fullmatch(r"https?://[A-Za-z0-9.:\[\]_-]+(/[A-Za-z0-9/._~%-]*)?", endpoint):
+        raise errors.BadEndpoint(endpoint, "an endpoint is written http://host or https://host")
+    return endpoint.rstrip("/")
 
 
 def split_bucket_url(url: str) -> tuple[str, str]:

@@ -183,10 +183,10 @@ class FileDriver:
             os.mkdir(part, 0o700, dir_fd=folder)
         except FileExistsError:  # another client was faster
             made = False
-        os.fsync(folder)
+        files.sync_names(folder)
         inner = self._enter(folder, part, key, None)
         if made:
-            os.fchmod(inner, 0o700 | shared)
+            files.set_mode(inner, 0o700 | shared)
         return inner
 
     @contextlib.contextmanager
@@ -263,7 +263,7 @@ class FileDriver:
             try:
                 with open(fd, "wb") as file:
                     file.write(data)
-                    os.fchmod(file.fileno(), _mode(top))
+                    files.set_mode(file.fileno(), _mode(top))
                     file.flush()
                     os.fsync(file.fileno())
                 os.rename(scratch, name, src_dir_fd=folder, dst_dir_fd=folder)
@@ -271,7 +271,7 @@ class FileDriver:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(scratch, dir_fd=folder)
                 raise
-            os.fsync(folder)
+            files.sync_names(folder)
             place = key.rpartition("/")[0]
             if place not in self._tidied:
                 self._tidied.add(place)
@@ -291,8 +291,15 @@ class FileDriver:
                 # A second hard link may be another of our files, which fchmod would expose.
                 if found.st_nlink != 1:
                     raise errors.NotAFile(".lock", self.url, "a second name of another file")
-                os.fchmod(lock, _mode(top))  # the umask may have narrowed it
-            fcntl.flock(lock, fcntl.LOCK_EX)
+                files.set_mode(lock, _mode(top))  # the umask may have narrowed it
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            except OSError as error:
+                # Another lock might bind this machine only, while others swap, too.
+                if error.errno not in files.NO_LOCKS:
+                    raise
+                why = f"its file system has no locks ({error.strerror})"
+                raise errors.SwapsUnsupported(self.url, why) from error
             yield
         finally:
             os.close(lock)  # releases the lock, as the end of the process does

@@ -15,7 +15,15 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from dorky import errors
 from dorky.drivers import sdks
-from dorky.drivers.base import LIMIT, Advice, Blob, Stat, Version, split_bucket_url
+from dorky.drivers.base import (
+    LIMIT,
+    Advice,
+    Blob,
+    Stat,
+    Version,
+    check_endpoint,
+    split_bucket_url,
+)
 
 if TYPE_CHECKING:
     from google.cloud.storage import Blob as Object
@@ -31,20 +39,21 @@ _KINDS: Mapping[int, type[errors.DorkyError]] = {
     401: errors.AccessDenied,
     403: errors.AccessDenied,
     404: errors.KeyNotFound,
-    408: errors.ServerBusy,
-    409: errors.ServerBusy,
+    408: errors.ServiceUnavailableError,
+    409: errors.ServiceUnavailableError,
     412: errors.PreconditionFailed,
-    429: errors.ServerBusy,
-    500: errors.ServerBusy,
-    502: errors.ServerBusy,
-    503: errors.ServerBusy,
-    504: errors.ServerBusy,
+    429: errors.RateLimitedError,
+    500: errors.InternalServerError,
+    502: errors.ServiceUnavailableError,
+    503: errors.ServiceUnavailableError,
+    504: errors.ServiceUnavailableError,
 }
 
 # Seconds to connect, and to wait for the next bytes. The library's own retries are off: the
 # caller knows what may be sent twice.
 _ONCE: Mapping[str, Any] = {"timeout": (10, 60), "retry": None}
 
+_SERVER = "https://storage.googleapis.com"
 _ANSWER = 8 << 20
 """The most bytes of an answer that is no object: a page of 1000 names, each byte escaped."""
 _BLOCK = 1 << 16
@@ -113,7 +122,9 @@ class GCSDriver:
         except _Enough as error:
             raise errors.TooLarge(key, self.url, f"{limit:,} bytes") from error
         except errors.PreconditionFailed as error:
-            raise errors.ServerBusy(self.url, f"{key} changed while it was read") from error
+            raise errors.ServiceUnavailableError(
+                self.url, f"{key} changed while it was read"
+            ) from error
 
     def get_range(self, key: str, start: int, end: int) -> bytes:
         """See `Driver.get_range`."""
@@ -207,7 +218,11 @@ class GCSDriver:
 
             sdks.guard_google()
             credentials = None
-            if path := self._options.get("service_account"):
+            # Google's library takes an emulator's address only with a scheme, others without, too.
+            emulator = self._options.get("emulator")
+            if emulator:
+                emulator = check_endpoint(emulator)
+            elif path := self._options.get("service_account"):
                 try:
                     credentials = Credentials.from_service_account_file(  # type: ignore[no-untyped-call]
                         path, scopes=Client.SCOPE
@@ -215,7 +230,12 @@ class GCSDriver:
                 except (OSError, ValueError) as error:
                     raise errors.NoCredentials(self.url, f"{path}: {error}") from error
             # project=None: objects need none, and the search for one may fail.
-            client = Client(project=self._options.get("project"), credentials=credentials)
+            client = Client(
+                project=self._options.get("project"),
+                credentials=credentials,
+                client_options={"api_endpoint": emulator} if emulator else None,
+                use_auth_w_custom_endpoint=False,
+            )
         # Recent versions would request the bucket's metadata in a thread, for traces that nobody
         # has turned on; users may lack the permission for it.
         client._bucket_metadata_cache = None  # noqa: SLF001
@@ -264,11 +284,13 @@ class GCSDriver:
         return None
 
     def _answered(self, error: Any, key: str | None) -> errors.DorkyError:
+        if error.code == 407:  # no server answers this, but a proxy
+            return self._unreached("ProxyAuthRequired")
         said = _said(error.response)
         kind = _KINDS.get(error.code, errors.BadEndpoint)
-        if kind is errors.ServerBusy:
+        if issubclass(kind, errors.ServerBusy):
             after = _retry_after(error.response.headers)
-            return errors.ServerBusy(self.url, f"{error.code} {said}".strip(), retry_after=after)
+            return kind(self.url, f"{error.code} {said}".strip(), retry_after=after)
         if said.lower().startswith(("<html", "<!doctype")):
             return errors.BadEndpoint(self.url, f"it answers {error.code} with a web page")
         if kind is errors.KeyNotFound:
@@ -295,8 +317,9 @@ class GCSDriver:
 
         said = str(error.args[0] if error.args else error).partition("\n")[0]
         if isinstance(error, exceptions.TransportError):
-            # google-auth has retried already.
-            return errors.Unreachable(self.url, f"while getting credentials: {said}", lasting=True)
+            found = self._unreached(error, "while getting credentials: ")
+            found.lasting = True  # google-auth has retried already
+            return found
         if not isinstance(error, exceptions.RefreshError):
             return errors.NoCredentials(self.url, said)
         if any(word in said.lower() for word in ("expired", "revoked", "reauth")):
@@ -305,21 +328,15 @@ class GCSDriver:
             return errors.ClockSkew(self.url, said)
         return errors.AccessDenied(self.url, said)
 
-    def _unreached(self, error: Exception) -> errors.Unreachable:
+    def _unreached(self, error: Exception | str, during: str = "") -> errors.Unreachable:
         from requests import exceptions as transport
 
-        text = str(error)
-        for sign, reason in (
-            ("NameResolutionError", "its name can't be resolved"),
-            ("Connection refused", "connection refused"),
-            ("Network is unreachable", "no network"),
-            ("CERTIFICATE_VERIFY_FAILED", "its TLS certificate is not trusted"),
-        ):
-            if sign in text:
-                return errors.Unreachable(self.url, reason, lasting=True)
-        timed_out = isinstance(error, transport.Timeout)
-        return errors.Unreachable(
-            self.url, "it did not answer in time" if timed_out else "the connection broke"
+        from dorky.drivers import connection
+
+        said = "Timeout" if isinstance(error, transport.Timeout) else str(error)
+        proxy = connection.proxy_of(self._options, self._options.get("emulator") or _SERVER)
+        return connection.unreached(
+            self.url, said, proxy, during=during, bundle="REQUESTS_CA_BUNDLE"
         )
 
 

@@ -18,6 +18,7 @@ from dorky.drivers.base import (
     Stat,
     Version,
     check_credentials,
+    check_endpoint,
     split_bucket_url,
 )
 
@@ -47,25 +48,25 @@ _KINDS: Mapping[str, type[errors.DorkyError]] = {
     "TemporaryRedirect": errors.WrongRegion,
     # "A conflicting operation is in progress": it may pass, and the caller of the swap finds out
     # whether the write took effect.
-    "ConditionalRequestConflict": errors.ServerBusy,
-    "OperationAborted": errors.ServerBusy,
-    "RequestTimeout": errors.ServerBusy,
-    "InternalError": errors.ServerBusy,
-    "SlowDown": errors.ServerBusy,
+    "ConditionalRequestConflict": errors.ServiceUnavailableError,
+    "OperationAborted": errors.ServiceUnavailableError,
+    "RequestTimeout": errors.ServiceUnavailableError,
+    "InternalError": errors.InternalServerError,
+    "SlowDown": errors.RateLimitedError,
     # … then, for other codes, by the HTTP status.
     "301": errors.WrongRegion,
     "307": errors.WrongRegion,
     "401": errors.AccessDenied,
     "403": errors.AccessDenied,
     "404": errors.KeyNotFound,
-    "408": errors.ServerBusy,
-    "409": errors.ServerBusy,
+    "408": errors.ServiceUnavailableError,
+    "409": errors.ServiceUnavailableError,
     "412": errors.PreconditionFailed,
-    "429": errors.ServerBusy,
-    "500": errors.ServerBusy,
-    "502": errors.ServerBusy,
-    "503": errors.ServerBusy,
-    "504": errors.ServerBusy,
+    "429": errors.RateLimitedError,
+    "500": errors.InternalServerError,
+    "502": errors.ServiceUnavailableError,
+    "503": errors.ServiceUnavailableError,
+    "504": errors.ServiceUnavailableError,
     "507": errors.DiskFull,
 }
 
@@ -80,21 +81,6 @@ _STRANGE = re.compile(r"(^|/)(|\.|\.\.)(/|$)")
 """Keys with an empty part, . or .., which dorky never makes."""
 _REGION = re.compile(r"<Region>([A-Za-z0-9_-]{1,64})</Region>")
 _REGION_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
-
-# Texts that say why no answer came, each with whether waiting seldom helps.
-_UNREACHED = (
-    ("dns error", "its name can't be resolved", True),
-    ("ConnectionRefused", "connection refused", True),
-    ("NetworkUnreachable", "no network", True),
-    ("HostUnreachable", "no route to it", True),
-    ("ExpiredContext", "its TLS certificate has expired", True),
-    ("NotValidForName", "its TLS certificate is for another name", True),
-    ("InvalidCertificate", "its TLS certificate is not trusted (AWS_CA_BUNDLE adds one)", True),
-    ("InvalidContentType", "it does not speak TLS", True),
-    ("TimedOut", "it did not answer in time", False),
-    ("Timeout", "it did not answer in time", False),
-    ("", "the connection broke", False),
-)
 
 _SECRETS = ("access_key_id", "secret_access_key", "session_token")
 _BULK = 1 << 20
@@ -323,7 +309,12 @@ class S3Driver:
     @contextmanager
     def _administered(self) -> Iterator[Any]:
         """Yield botocore's client, and raise from the error tree."""
-        from botocore.exceptions import BotoCoreError, ClientError
+        from botocore.exceptions import (
+            BotoCoreError,
+            ClientError,
+            ConnectionError,
+            HTTPClientError,
+        )
         from botocore.parsers import ResponseParserError
 
         try:
@@ -333,6 +324,8 @@ class S3Driver:
             raise self._refused(error, self._bucket) from error
         except (ResponseParserError, RecursionError) as error:
             raise errors.BadEndpoint(self._place, "nobody can make sense of its answer") from error
+        except (ConnectionError, HTTPClientError) as error:
+            raise self._unreached(repr(error.kwargs.get("error", error))) from error
         except (BotoCoreError, ValueError) as error:
             raise errors.Unreachable(self._place, str(error).partition("\n")[0][:200]) from error
 
@@ -385,6 +378,10 @@ class S3Driver:
         endpoint = self._options.get("endpoint")
         return f"{self.url} (at {endpoint})" if endpoint else self.url
 
+    @property
+    def _server(self) -> str:
+        return self._options.get("endpoint") or f"https://{self._bucket}.s3.amazonaws.com"
+
     def _store(self, size: int = 0) -> S3Store:
         """Return the client. Large uploads have others, because timeouts belong to clients.
 
@@ -424,7 +421,7 @@ class S3Driver:
         endpoint = options.get("endpoint")
         if endpoint:
             # AWS_ENDPOINT_URL_S3 in the environment would override the setting "endpoint".
-            config["aws_endpoint_url_s3"] = _checked(endpoint)
+            config["aws_endpoint_url_s3"] = check_endpoint(endpoint)
             # An unencrypted endpoint needs no certificates, and reading the system's takes 4 to
             # 12 ms. A proxy may be encrypted nevertheless.
             plain = endpoint.startswith("http://")
@@ -510,17 +507,24 @@ class S3Driver:
         if answer := _answer(text):
             return self._answered(*answer, key)
         if "HTTP error" in text and "Parse(" not in debug:
-            reason, lasting = next((why, last) for sign, why, last in _UNREACHED if sign in debug)
-            return errors.Unreachable(self._place, reason, lasting=lasting)
+            return self._unreached(debug)
         return errors.BadEndpoint(
             self._place, text.removeprefix("Generic S3 error: ").partition("\n")[0][:200]
         )
 
+    def _unreached(self, said: str) -> errors.Unreachable:
+        from dorky.drivers import connection
+
+        proxy = connection.proxy_of(self._options, self._server)
+        return connection.unreached(self._place, said, proxy, bundle="AWS_CA_BUNDLE")
+
     def _answered(self, status: str, body: str, key: str) -> errors.DorkyError:
+        if status == "407":  # no server answers this, but a proxy
+            return self._unreached("ProxyAuthRequired")
         found = _CODE.search(body)
         code = (found[1] or found[2]) if found else ""
         kind = _KINDS.get(code) or _KINDS.get(status, errors.BadEndpoint)
-        if body.strip() and not code and kind is not errors.ServerBusy:
+        if body.strip() and not code and not issubclass(kind, errors.ServerBusy):
             # This answer comes from a web server, a portal or a proxy, not from S3.
             kind = errors.BadEndpoint
         said = _said(status, body)
@@ -623,13 +627,6 @@ def _said(status: str, body: str) -> str:
     code, message = _CODE.search(body), _MESSAGE.search(body)
     named = (code[1] or code[2])[:64] if code else ""
     return f"{status} {named}".strip() + (f": {message[1][:200]}" if message else "")
-
-
-def _checked(endpoint: str) -> str:
-    # obstore panics on an invalid URL, and text after a ? would not belong to the path.
-    if not re.fullmatch(r"https?://[A-Za-z0-9.:\[\]_-]+(/[A-Za-z0-9/._~%-]*)?", endpoint):
-        raise errors.BadEndpoint(endpoint, "an endpoint is written http://host or https://host")
-    return endpoint.rstrip("/")
 
 
 def _region(options: Mapping[str, str]) -> str:

@@ -7,14 +7,16 @@
     9       n     the body in that codec
     9+n     …     zeros, if the object is encrypted (see `pad`)
 
-dorky writes zstd, or nothing but the body where that is not smaller.
+dorky writes zstd unless the caller names another codec, or nothing but the body where that is not
+smaller.
 """
 
 from __future__ import annotations
 
 import struct
+from typing import NamedTuple
 
-from dorky import native
+from dorky import errors, native
 from dorky.format.model import KiB
 
 NONE, ZSTD = 0, 1
@@ -23,7 +25,8 @@ _MODULES = {ZSTD: "zstd", 2: "gzip", 3: "lz4", 4: "brotli"}
 _PREFIX = struct.Struct(">BII")
 OVERHEAD = _PREFIX.size
 """Bytes in front of every body."""
-_LEVEL = 3
+_LEVELS = {"zstd": 3, "gzip": 6, "lz4": 4, "brotli": 5}
+_HIGHEST = {"none": 0, "zstd": 22, "gzip": 9, "lz4": 12, "brotli": 11}
 _SAMPLE = 64 * KiB
 _SMALL = 16 * KiB
 PADDED = 64 * KiB
@@ -35,14 +38,45 @@ class CodecError(ValueError):
     """The bytes do not match what their prefix says."""
 
 
-def compress(body: bytes) -> bytes:
+class Coding(NamedTuple):
+    """How a body is compressed: a codec, and its level."""
+
+    codec: int = ZSTD
+    level: int = _LEVELS["zstd"]
+
+    @property
+    def name(self) -> str:
+        """Return the codec's name."""
+        return _MODULES.get(self.codec, "none")
+
+
+DEFAULT = Coding()
+
+
+def coding(name: str, level: int | None = None) -> Coding:
+    """Return a codec by its name, with a level (None: the usual one).
+
+    Raises:
+        UsageError: There is no such codec, or it has no such level.
+    """
+    if name not in _HIGHEST:
+        raise errors.UsageError(f"there is no codec {name!r}, but {', '.join(_HIGHEST)}")
+    if level is None:
+        level = _LEVELS.get(name, 0)
+    if not 0 <= level <= _HIGHEST[name]:
+        raise errors.UsageError(f"{name} has levels up to {_HIGHEST[name]}, not {level}")
+    codecs = {module: codec for codec, module in _MODULES.items()}
+    return Coding(codecs.get(name, NONE), level)
+
+
+def compress(body: bytes, how: Coding = DEFAULT) -> bytes:
     """Return the smaller of the two forms of ``body``."""
     import cramjam
 
-    if not _is_hopeless(body):
-        packed = cramjam.zstd.compress(body, level=_LEVEL)
+    if how.codec != NONE and not _is_hopeless(body):
+        packed = getattr(cramjam, how.name).compress(body, level=how.level)
         if len(packed) < len(body):
-            return _PREFIX.pack(ZSTD, len(body), len(packed)) + bytes(packed)
+            return _PREFIX.pack(how.codec, len(body), len(packed)) + bytes(packed)
     return _PREFIX.pack(NONE, len(body), len(body)) + body
 
 

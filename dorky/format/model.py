@@ -168,6 +168,10 @@ class Chunks(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fie
     lists: bool = False
 
 
+SIGNED = "signed"
+"""The annotation of a commit that a purge has rewritten: the key that had signed it before."""
+
+
 class Commit(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """One state of the project.
 
@@ -179,7 +183,7 @@ class Commit(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fie
         time: Its time, in UTC, to the second.
         message: Its message.
         git: The commit of the enclosing git repository, if there was one.
-        meta: Free annotations.
+        meta: Free annotations; see `SIGNED`.
         signer: The key that has signed it.
         signature: The signature of everything else.
     """
@@ -266,18 +270,18 @@ class Header(msgspec.Struct, frozen=True, omit_defaults=True):
 
     def __post_init__(self) -> None:
         newest: dict[str, Epoch] = {}
-        for each in self.epochs:
-            before = newest.get(each.group)
-            later = each.epoch > 1
-            if each.epoch != (before.epoch + 1 if before else 1) or not (
-                bool(each.previous) is bool(each.proof) is later
+        for epoch in self.epochs:
+            before = newest.get(epoch.group)
+            later = epoch.epoch > 1
+            if epoch.epoch != (before.epoch + 1 if before else 1) or not (
+                bool(epoch.previous) is bool(epoch.proof) is later
             ):
-                raise ValueError(f"epoch {each.epoch} of group {each.group} is out of order")
-            newest[each.group] = each
-        if any(bool(each.wrapped) != (newest[each.group] is each) for each in self.epochs):
+                raise ValueError(f"epoch {epoch.epoch} of group {epoch.group} is out of order")
+            newest[epoch.group] = epoch
+        if any(bool(epoch.wrapped) != (newest[epoch.group] is epoch) for epoch in self.epochs):
             raise ValueError("a key is wrapped that is not the newest, or is not wrapped")
         # The first 8 bytes of commitments are the ids of keys.
-        if len({each.commitment[:16] for each in self.epochs}) < len(self.epochs):
+        if len({epoch.commitment[:16] for epoch in self.epochs}) < len(self.epochs):
             raise ValueError("two epochs have one key")
         if self.epochs and self.epochs[0].group != ALL:
             raise ValueError(f"the first epoch is not that of the group {ALL}")
@@ -289,7 +293,7 @@ class Header(msgspec.Struct, frozen=True, omit_defaults=True):
 
     def newest(self, group: str) -> Epoch | None:
         """Return a group's newest epoch; None if there is no such group."""
-        return next((each for each in reversed(self.epochs) if each.group == group), None)
+        return next((epoch for epoch in reversed(self.epochs) if epoch.group == group), None)
 
 
 class Member(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -364,7 +368,8 @@ class TeamEntry(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_
         epochs: The keys that were made, in the header's order.
         purges: The histories that were purged.
         roster: The SHA-256 of the roster, seals included.
-        heads: The refs of the root that it replaces.
+        head: The commit that main names in the root that it replaces; empty if it names none.
+        refs: The SHA-256 of that root's refs in canonical JSON; empty if there are none.
         signer: The key that has signed it.
         signature: The signature of everything else.
     """
@@ -378,7 +383,8 @@ class TeamEntry(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_
     epochs: tuple[Begun, ...] = ()
     purges: tuple[Replaced, ...] = ()
     roster: Digest = ""
-    heads: dict[str, ObjectId] = {}
+    head: Digest = ""
+    refs: Digest = ""
     signer: str = ""
     signature: bytes = b""
 
@@ -522,8 +528,8 @@ Record = Tree | Chunks | Commit | Header | Root | Roster | Request | TeamEntry
 R = TypeVar("R", Tree, Chunks, Commit, Format, Header, Root, Roster, Request, TeamEntry)
 
 _DECODERS: dict[type, msgspec.json.Decoder[Any]] = {
-    each: msgspec.json.Decoder(each)
-    for each in (Tree, Chunks, Commit, Format, Header, Root, Roster, Request, TeamEntry)
+    record: msgspec.json.Decoder(record)
+    for record in (Tree, Chunks, Commit, Format, Header, Root, Roster, Request, TeamEntry)
 }
 
 

@@ -416,11 +416,11 @@ def wrap(key: bytes, recipients: Sequence[str]) -> bytes:
     """
     import pyrage
 
-    checked = [recipient(each) for each in recipients]
+    checked = [recipient(public) for public in recipients]
     if len(checked) > RECIPIENTS:
         raise errors.UsageError(f"{len(checked)} public keys are more than a key is wrapped to")
     try:
-        wrapped = bytes(pyrage.encrypt(key, [_encrypting(each) for each in checked]))
+        wrapped = bytes(pyrage.encrypt(key, [_encrypting(public) for public in checked]))
     except BaseException as error:
         if not native.panicked(error):
             raise
@@ -465,10 +465,10 @@ def unwrap(
     named = _stanzas(wrapped)
     if len(named) > most:
         return None
-    for each in sorted(identities, key=lambda one: one.locked and one not in _OPENED):
-        if not _is_named(each, named):
+    for known in sorted(identities, key=lambda one: one.locked and one not in _OPENED):
+        if not _is_named(known, named):
             continue
-        if identity := opened(each, ask):
+        if identity := opened(known, ask):
             try:
                 return bytes(pyrage.decrypt(wrapped, [_key(identity)]))
             except pyrage.DecryptError:

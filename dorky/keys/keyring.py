@@ -47,7 +47,7 @@ class Keyring:
     @property
     def publics(self) -> set[str]:
         """Return the public keys of the user's identities."""
-        return {each.public for each in self._held()}
+        return {identity.public for identity in self._held()}
 
     def _held(self) -> list[age.Identity]:
         if self._identities is None:
@@ -94,7 +94,8 @@ class Keyring:
             WrongRepository: The header belongs to another repository.
             WrongKey: Its key does not lead back to the one that `.dorkyrc` commits to, or to the
                 one seen before.
-            Unencrypted: It is unencrypted, was not so before, and `.dorkyrc` does not say so.
+            UnencryptedRepository: It is unencrypted, was not so before, and `.dorkyrc` does not say
+                so.
             NoKey: None of the user's identities opens it.
             IdentityMissing: The user has no identity.
         """
@@ -125,7 +126,7 @@ class Keyring:
             raise self._shut_out(header, seen, error) from error
         if header != seen:
             held = self._identities or []
-            for group in {each.group for each in header.epochs} - opened.groups:
+            for group in {epoch.group for epoch in header.epochs} - opened.groups:
                 if seen:
                     vault.check_succession(header, seen, group, held, self._ssh_passphrase)
             self.check_pin(header)
@@ -141,7 +142,7 @@ class Keyring:
         pinned = self._config.text("repository.fingerprint")
         if not (pinned or self._config.text("repository.id")):
             return
-        chain = [each.commitment for each in header.epochs if each.group == model.ALL] or [""]
+        chain = [epoch.commitment for epoch in header.epochs if epoch.group == model.ALL] or [""]
         # This also refuses an unencrypted repository where `.dorkyrc` commits to a key.
         if pinned not in chain:
             raise errors.WrongKey(self._place, chain[-1][:16] or "none", pinned[:16] or "none")
@@ -150,13 +151,13 @@ class Keyring:
         """Refuse an unencrypted repository, unless it was so before or `.dorkyrc` says so.
 
         Raises:
-            Unencrypted: It is unencrypted.
+            UnencryptedRepository: It is unencrypted.
         """
         if header.sealed or seen or self._config.get("repository.unencrypted") is True:
             return
         rc = self._root is not None and (self._root / RC).exists()
         facts = {} if rc else {"cloning": self._place}
-        raise errors.Unencrypted(self._place, **facts)
+        raise errors.UnencryptedRepository(self._place, **facts)
 
     def _check_epochs(self, header: Header, seen: Header | None) -> None:
         """Refuse a header that does not hold every key that was seen, in the same place.
@@ -179,10 +180,10 @@ class Keyring:
         from dorky.keys import identities
 
         assert self._identities is not None
-        for each, _ in identities.of_ssh(self._config):
-            if each not in self._identities:
-                self._identities.append(each)
-                yield each
+        for identity, _ in identities.of_ssh(self._config):
+            if identity not in self._identities:
+                self._identities.append(identity)
+                yield identity
         yield from self._locked_away(header)
 
     def _locked_away(self, header: Header) -> Iterator[age.Identity]:
@@ -190,23 +191,23 @@ class Keyring:
         assert self._identities is not None
         passphrase = None
         budget = 1 << age.MOST_WORK
-        for each in header.locked:
+        for entry in header.locked:
             found: age.Identity | None = None
-            if each.kind == "awskms":
+            if entry.kind == "awskms":
                 from dorky.keys import kms
 
                 # An error with one way to unlock must not stop the others.
                 with contextlib.suppress(errors.DorkyError):
                     (found,) = age.parse(
-                        kms.unlock(each.data, each.key, header.repository), each.key
+                        kms.unlock(entry.data, entry.key, header.repository), entry.key
                     )
-            elif 0 < age.work(each.data) <= budget:
-                budget -= age.work(each.data)
+            elif 0 < age.work(entry.data) <= budget:
+                budget -= age.work(entry.data)
                 if passphrase is None:
                     prompt = f"Passphrase of {self._place} (Enter if you have none)"
                     passphrase = self._config.passphrase or self._ask(prompt) or ""
-                found = age.unlock(each.data, passphrase) if passphrase else None
-            if found and found.public == each.recipient:
+                found = age.unlock(entry.data, passphrase) if passphrase else None
+            if found and found.public == entry.recipient:
                 # Kept, because a command may meet several headers.
                 self._identities.append(found)
                 yield found
@@ -218,7 +219,14 @@ class Keyring:
         self, header: Header, seen: Header | None, error: errors.NoKey
     ) -> errors.DorkyError:
         """Return the error for a user to whom a header gives no key."""
+        from dorky.keys import identities
+
+        identities.check_not_lost(self._config)
         facts = self._whom_to_ask()
+        if unfit := identities.passed_over(self._config):
+            return errors.IdentityUnfit(unfit.message, cause=unfit, **facts)
+        if seen:
+            facts["seen"] = True
         for identity in self._identities or ():
             if identity.locked:
                 facts["locked"] = identity.source

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dorky import errors
-from dorky.drivers import sdks
+from dorky.drivers import aws
 
 PREFIX = "awskms:"
 
@@ -123,7 +123,6 @@ def _call(
     from botocore.exceptions import BotoCoreError, ClientError
     from botocore.parsers import ResponseParserError
 
-    sdks.guard_aws()
     found = _ARN.fullmatch(parse(arn))
     assert found
     # A user with several ways to open a repository must not wait long for this one.
@@ -131,7 +130,7 @@ def _call(
     # KeyId also when decrypting: otherwise KMS takes any key that the ciphertext names.
     asked = {"KeyId": arn, "EncryptionContext": {"dorky": repository}, **given}
     try:
-        session = boto3.Session(profile_name=profile, region_name=found["region"])
+        session = boto3.Session(botocore_session=aws.session(profile), region_name=found["region"])
         if session.get_credentials() is None:
             raise errors.NoCredentials(arn, "none in the environment or ~/.aws")
         answer = getattr(session.client("kms", config=patience), name)(**asked)
@@ -163,12 +162,14 @@ def _explain(error: Exception, arn: str) -> errors.DorkyError:
 def _answered(error: Any, arn: str) -> errors.DorkyError:
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     code = error.response.get("Error", {}).get("Code", "")
+    if aws.is_skewed(str(error)):
+        return errors.ClockSkew(f"AWS KMS for {arn}", code)
     if kind := _KINDS.get(code):
         return kind(arn)
     if why := _UNUSABLE.get(code):
         return errors.KMSKeyUnusable(arn, why)
     if code in _BUSY or status >= 500:
-        return errors.ServerBusy(f"AWS KMS for {arn}", code)
+        return errors.ServiceUnavailableError(f"AWS KMS for {arn}", code)
     if status in {400, 401, 403} and code:
         return errors.AccessDenied(arn, code, to="kms")
     return errors.BadEndpoint(f"AWS KMS for {arn}", f"{status} {code}".strip())

@@ -54,21 +54,21 @@ def member(roster: Roster, name: str) -> Member:
     Raises:
         NoSuchMember: There is none.
     """
-    for each in roster.members:
-        if each.name == name:
-            return each
+    for member in roster.members:
+        if member.name == name:
+            return member
     raise errors.NoSuchMember(name)
 
 
 def me(roster: Roster, publics: Iterable[str]) -> Member | None:
     """Return the member who holds one of the keys; None if nobody does."""
     held = set(publics)
-    return next((each for each in roster.members if held.intersection(each.recipients)), None)
+    return next((member for member in roster.members if held.intersection(member.recipients)), None)
 
 
 def readers(roster: Roster, group: str) -> list[Member]:
     """Return the members of a group."""
-    return [each for each in roster.members if group == ALL or group in each.groups]
+    return [member for member in roster.members if group == ALL or group in member.groups]
 
 
 def recipients(roster: Roster, group: str) -> list[str]:
@@ -110,10 +110,10 @@ def check_room(before: Roster, after: Roster) -> None:
         UsageError: A member would have too many keys, the team would, or there are too many
             groups.
     """
-    held = {key for each in before.members for key in each.recipients}
+    held = {key for member in before.members for key in member.recipients}
     problems = unused(after)
     known = unused(before)
-    if any(key not in held for each in after.members for key in each.recipients):
+    if any(key not in held for member in after.members for key in member.recipients):
         for key in problems.keys() - known.keys():
             raise errors.TooManyKeys(f"No key can be added: {problems[key]}")
     if len(after.groups) > max(GROUPS, len(before.groups)):
@@ -122,9 +122,11 @@ def check_room(before: Roster, after: Roster) -> None:
 
 def put(roster: Roster, changed: Member) -> Roster:
     """Return the roster with a member added, or put in place of the one with the same name."""
-    names = [each.name for each in roster.members]
+    names = [member.name for member in roster.members]
     if changed.name in names:
-        members = tuple(changed if each.name == changed.name else each for each in roster.members)
+        members = tuple(
+            changed if member.name == changed.name else member for member in roster.members
+        )
     else:
         members = (*roster.members, changed)
     return msgspec.structs.replace(roster, members=members)
@@ -132,7 +134,7 @@ def put(roster: Roster, changed: Member) -> Roster:
 
 def drop(roster: Roster, name: str) -> Roster:
     """Return the roster without a member."""
-    members = tuple(each for each in roster.members if each.name != name)
+    members = tuple(member for member in roster.members if member.name != name)
     return msgspec.structs.replace(roster, members=members)
 
 
@@ -141,17 +143,17 @@ def drop(roster: Roster, name: str) -> Roster:
 
 def living(roster: Roster) -> list[Group]:
     """Return the groups that have not ended, which are those with patterns."""
-    return [each for each in roster.groups if each.patterns]
+    return [group for group in roster.groups if group.patterns]
 
 
 def keyed(roster: Roster) -> set[str]:
     """Return the ids of the groups whose keys are renewed and wrapped: `ALL` and living ones."""
-    return {ALL, *(each.id for each in living(roster))}
+    return {ALL, *(group.id for group in living(roster))}
 
 
 def find(roster: Roster, name: str) -> Group | None:
     """Return the living group with a name; None if there is none."""
-    return next((each for each in living(roster) if each.name == name), None)
+    return next((group for group in living(roster) if group.name == name), None)
 
 
 def group(roster: Roster, name: str) -> Group:
@@ -170,7 +172,7 @@ def name_of(roster: Roster, group_id: str) -> str:
     """Return the name of a group."""
     if group_id == ALL:
         return ALL
-    return next((each.name for each in roster.groups if each.id == group_id), group_id)
+    return next((group.name for group in roster.groups if group.id == group_id), group_id)
 
 
 def check_patterns(patterns: Sequence[str]) -> tuple[str, ...]:
@@ -201,8 +203,8 @@ def _is_text(pattern: str) -> bool:
 
 def put_group(roster: Roster, changed: Group) -> Roster:
     """Return the roster with a group added, or put in place of the one with the same id."""
-    groups = tuple(each for each in roster.groups if each.id != changed.id)
-    at = next((n for n, each in enumerate(roster.groups) if each.id == changed.id), len(groups))
+    groups = tuple(group for group in roster.groups if group.id != changed.id)
+    at = next((n for n, group in enumerate(roster.groups) if group.id == changed.id), len(groups))
     return msgspec.structs.replace(roster, groups=(*groups[:at], changed, *groups[at:]))
 
 
@@ -221,16 +223,16 @@ def sealed(before: Roster, after: Roster, opened: Vault) -> Roster:
         after: The new roster.
         opened: The keys, with the newest.
     """
-    old = {each.id: each for each in before.groups}
+    old = {group.id: group for group in before.groups}
     groups = []
-    for each in after.groups:
-        if each.id in opened.groups and not _vouched(after, each, opened):
-            known = old.get(each.id)
-            following = msgspec.structs.replace(each, version=(known.version if known else 0) + 1)
+    for group in after.groups:
+        if group.id in opened.groups and not _vouched(after, group, opened):
+            known = old.get(group.id)
+            following = msgspec.structs.replace(group, version=(known.version if known else 0) + 1)
             what = _claims(after, following)
-            seal = opened.close(b"", what, group=each.id)
-            each = msgspec.structs.replace(following, seal=seal)  # noqa: PLW2901
-        groups.append(each)
+            seal = opened.close(b"", what, group=group.id)
+            group = msgspec.structs.replace(following, seal=seal)  # noqa: PLW2901
+        groups.append(group)
     return msgspec.structs.replace(after, groups=tuple(groups))
 
 
@@ -249,25 +251,25 @@ def check(header: Header, known: Roster, opened: Vault, seen: Roster, url: str) 
             missing.
     """
     _check_sound(known, url)
-    ids = {each.id for each in known.groups}
-    for group in {each.group for each in header.epochs} - {ALL} - ids:
-        raise errors.ForgedGroup(name_of(seen, group), url)
-    versions = {each.id: each.version for each in seen.groups}
-    for each in known.groups:
-        if each.id not in opened.groups:
+    ids = {group.id for group in known.groups}
+    for missing in {epoch.group for epoch in header.epochs} - {ALL} - ids:
+        raise errors.ForgedGroup(name_of(seen, missing), url)
+    versions = {group.id: group.version for group in seen.groups}
+    for group in known.groups:
+        if group.id not in opened.groups:
             continue
-        if not _vouched(known, each, opened) or each.version < versions.get(each.id, 0):
-            raise errors.ForgedGroup(each.name, url)
+        if not _vouched(known, group, opened) or group.version < versions.get(group.id, 0):
+            raise errors.ForgedGroup(group.name, url)
 
 
 def _check_sound(known: Roster, url: str) -> None:
     """Refuse a roster in which one member or group could pass for another."""
-    held = [key for each in known.members for key in each.recipients]
-    names = [each.name for each in known.members]
-    living_names = [each.name for each in living(known)]
-    for several in (held, names, living_names, [each.id for each in known.groups]):
+    held = [key for member in known.members for key in member.recipients]
+    names = [member.name for member in known.members]
+    living_names = [group.name for group in living(known)]
+    for several in (held, names, living_names, [group.id for group in known.groups]):
         if len(set(several)) < len(several):
-            raise errors.CorruptRoot(url, "its roster names somebody or something twice")
+            raise errors.CorruptRoot(url, "its roster names a member or a group twice")
 
 
 def _vouched(known: Roster, group: Group, opened: Vault) -> bool:
@@ -286,6 +288,6 @@ def _claims(known: Roster, group: Group) -> str:
 
     # Nobody gets the key of a group that has ended, so its members may come and go.
     readable = readers(known, group.id) if group.patterns else []
-    members = sorted([each.name, *sorted(each.recipients)] for each in readable)
+    members = sorted([member.name, *sorted(member.recipients)] for member in readable)
     claims = [group.id, group.name, list(group.patterns), group.version, members]
     return f"group\0{json.dumps(claims, separators=(',', ':'))}"

@@ -31,6 +31,8 @@ from dorky.format.model import (
 from dorky.keys import signing, sshsig
 from dorky.keys.sshsig import Namespace
 
+_MAIN = "heads/main"
+
 
 class Refused(ValueError):
     """An entry that is not valid after the one before it; the text says why."""
@@ -65,7 +67,7 @@ class Team(NamedTuple):
             its holder. Commits stay valid when their author leaves.
         insiders: Every signing key that was ever a member's of a group, by the group's id.
         roster: The SHA-256 of the roster.
-        heads: The refs of the root that the entry replaced.
+        head: The commit that main named in the root that the entry replaced; empty if none.
     """
 
     n: int = 0
@@ -77,7 +79,7 @@ class Team(NamedTuple):
     names: Mapping[str, str] = {}
     insiders: Mapping[str, tuple[str, ...]] = {}
     roster: str = ""
-    heads: Mapping[str, ObjectId] = {}
+    head: str = ""
 
     @property
     def pin(self) -> str:
@@ -107,6 +109,16 @@ def signing_keys(member: Member) -> tuple[str, ...]:
 def digest(roster: Roster) -> str:
     """Return the hash of a roster that entries hold."""
     return hashlib.sha256(model.encode(roster)).hexdigest()
+
+
+def digest_of_refs(refs: Mapping[str, ObjectId]) -> str:
+    """Return the hash of a root's refs that entries hold; empty if there are none.
+
+    The refs themselves would be up to 184 KiB in each entry.
+    """
+    return (
+        hashlib.sha256(msgspec.json.encode(refs, order="deterministic")).hexdigest() if refs else ""
+    )
 
 
 # --- reading --------------------------------------------------------------------------------
@@ -186,7 +198,7 @@ def _applied(team: Team, entry: TeamEntry, entry_id: ObjectId) -> Team:
         {**team.names, **names},
         _insiders(team, entry),
         entry.roster,
-        entry.heads,
+        entry.head,
     )
 
 
@@ -305,7 +317,7 @@ def entry_for(
     roster: Roster,
     *,
     time: datetime,
-    heads: Mapping[str, ObjectId],
+    refs: Mapping[str, ObjectId],
     purges: Sequence[Replaced] = (),
 ) -> TeamEntry:
     """Return the entry, not signed yet, that makes the log agree with a header and a roster.
@@ -315,7 +327,7 @@ def entry_for(
         header: The new header.
         roster: The new roster.
         time: The time, in UTC, to the second.
-        heads: The refs of the root that is replaced.
+        refs: The refs of the root that is replaced.
         purges: The histories that the same change purges.
     """
     names = {member.name for member in roster.members}
@@ -333,5 +345,6 @@ def entry_for(
         ),
         purges=tuple(purges),
         roster=digest(roster),
-        heads=dict(heads),
+        head=refs.get(_MAIN, ""),
+        refs=digest_of_refs(refs),
     )

@@ -21,18 +21,21 @@ import hmac
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
+from operator import attrgetter
 from typing import NamedTuple
 
 import msgspec
 
 from dorky import errors
-from dorky.format import codec, seal
+from dorky.format import codec, model, seal
 from dorky.format.model import ALL, DIGITS, FORMAT, Epoch, Header, KiB, Kind, Locked, ObjectId
 from dorky.keys import age
 
 _KEY_ID = 8
 _STANZAS = 4096  # the most wrapped keys of a header that are decrypted or written
-_WRAPPED = 384 * KiB  # the most bytes of wrapped keys that are written
+_HEADER = (
+    384 * KiB
+)  # the most bytes of a header that are written: the rest of a root needs its room
 _EPOCHS = 1024  # the most that are written: with the wrapped keys, some 800 KiB of a root
 OVERHEAD = _KEY_ID + seal.NONCE + seal.TAG
 """Bytes that encryption adds."""
@@ -115,8 +118,16 @@ class Vault:
         """Return the seed that decides where a group's large files are cut."""
         return seal.gear_seed(self._id_keys[group] if self.sealed else None)
 
-    def store(self, kind: Kind, object_id: ObjectId, body: bytes, *, group: str = ALL) -> bytes:
-        """Return the stored form of an object.
+    def store(
+        self,
+        kind: Kind,
+        object_id: ObjectId,
+        body: bytes,
+        *,
+        group: str = ALL,
+        how: codec.Coding | None = None,
+    ) -> bytes:
+        """Return the stored form of an object; ``how`` is how it is compressed.
 
         Raises:
             UsageError: The object is larger than any reader accepts.
@@ -125,7 +136,7 @@ class Vault:
             raise errors.UsageError(
                 f"a {kind.value} of {len(body):,} bytes is too large (at most {kind.limit:,})"
             )
-        packed = codec.compress(body)
+        packed = codec.compress(body, how or codec.DEFAULT)
         if self.sealed:
             packed = codec.pad(packed)
         return self.close(packed, f"{kind.value}\0{object_id}", group=group)
@@ -233,12 +244,14 @@ class Vault:
         name = bytes(data[:_KEY_ID])
         entry = self._by_id.get(name)
         if entry is None:
-            raise seal.SealBroken(f"is sealed with a key ({name.hex()}) that you don't have")
+            raise seal.SealBroken(f"is encrypted with a key ({name.hex()}) that you don't have")
         retired = self._retired.get(name)
         if newest and retired is not None:
-            raise seal.SealBroken(f"is sealed with a key ({name.hex()}) that has been retired")
+            raise seal.SealBroken(f"is encrypted with a key ({name.hex()}) that has been retired")
         if epochs is not None and not entry.at < epochs <= (epochs if retired is None else retired):
-            raise seal.SealBroken(f"is sealed with a key ({name.hex()}) that was not in use then")
+            raise seal.SealBroken(
+                f"is encrypted with a key ({name.hex()}) that was not in use then"
+            )
         return entry.key.aead.open(data[_KEY_ID:], self._aad(entry.group, what))
 
     def _aad(self, group: str, what: str) -> bytes:
@@ -280,10 +293,11 @@ def begin_epoch(
     wrapped = age.wrap(key.key, recipients)
     epoch = Epoch(group, number, key.commitment, wrapped, previous, proof)
     epochs = [
-        msgspec.structs.replace(each, wrapped=b"") if each is old else each
-        for each in header.epochs
+        msgspec.structs.replace(listed, wrapped=b"") if listed is old else listed
+        for listed in header.epochs
     ]
     following = msgspec.structs.replace(header, epochs=(*epochs, epoch))
+    check_room(header, following)
     return following, opened.with_key(made)
 
 
@@ -292,29 +306,28 @@ def wrap_anew(header: Header, opened: Vault, group: str, recipients: Sequence[st
     old = header.newest(group)
     wrapped = age.wrap(opened.key(group), recipients)
     epochs = tuple(
-        msgspec.structs.replace(each, wrapped=wrapped) if each is old else each
-        for each in header.epochs
+        msgspec.structs.replace(listed, wrapped=wrapped) if listed is old else listed
+        for listed in header.epochs
     )
     return msgspec.structs.replace(header, epochs=epochs)
 
 
 def check_room(before: Header, after: Header) -> None:
-    """Refuse to write a header whose wrapped keys leave a root no room.
+    """Refuse to write a header that leaves the rest of a root no room.
 
     Raises:
-        UsageError: They leave none, and take more than before: removing keys is never refused.
+        UsageError: It is larger than before, and no keys are removed: that is never refused.
     """
 
     def measured(header: Header) -> tuple[int, int]:
-        wrapped = [epoch.wrapped for epoch in header.epochs if epoch.wrapped]
-        return sum(map(age.stanzas, wrapped)), sum(map(len, wrapped))
+        wrapped = sum(age.stanzas(epoch.wrapped) for epoch in header.epochs if epoch.wrapped)
+        return wrapped, len(model.encode(header))
 
-    limits = (_STANZAS, _WRAPPED)
-    for old, new, most in zip(measured(before), measured(after), limits, strict=True):
-        if new > max(old, most):
-            raise errors.TooManyKeys(
-                "The keys of all groups together are more than a root has room for"
-            )
+    (old, before_size), (new, size) = measured(before), measured(after)
+    if new > max(old, _STANZAS) or (new >= old and size > max(before_size, _HEADER)):
+        raise errors.TooManyKeys(
+            "The keys of all groups together are more than a root has room for"
+        )
 
 
 def unlock(
@@ -352,11 +365,13 @@ def unlock(
     closed: list[bytes] = []
     newer: dict[str, Epoch] = {}
     # The group of all members comes first: it decides whether more identities are needed.
-    ordered = sorted(enumerate(header.epochs), key=lambda each: (each[1].group != ALL, -each[0]))
+    ordered = sorted(
+        enumerate(header.epochs), key=lambda numbered: (numbered[1].group != ALL, -numbered[0])
+    )
     verified = False
     for at, epoch in ordered:
         if epoch.group != ALL and not verified:
-            verify(Vault(header.repository, sorted(opened, key=lambda each: each.at)))
+            verify(Vault(header.repository, sorted(opened, key=attrgetter("at"))))
             verified = True
         after = newer.get(epoch.group)
         newer[epoch.group] = epoch
@@ -377,7 +392,7 @@ def unlock(
         if len(raw) != seal.KEY or key.commitment != epoch.commitment:
             raise errors.WrongKey(place, key.commitment[:16], epoch.commitment[:16])
         opened.append(OpenEpoch(epoch.group, epoch.epoch, key, at))
-    return Vault(header.repository, sorted(opened, key=lambda each: each.at), closed)
+    return Vault(header.repository, sorted(opened, key=attrgetter("at")), closed)
 
 
 def check_succession(
@@ -402,9 +417,9 @@ def check_succession(
         return
     held = Vault(header.repository, [OpenEpoch(group, old.epoch, seal.EpochKey(raw))])
     successors = [e for e in header.epochs if (e.group, e.epoch) == (group, old.epoch + 1)]
-    for each in successors:
+    for successor in successors:
         with contextlib.suppress(seal.SealBroken):
-            if held.open(each.proof, f"next\0{each.epoch}").hex() == each.commitment:
+            if held.open(successor.proof, f"next\0{successor.epoch}").hex() == successor.commitment:
                 return
     found = successors[0].commitment[:16] if successors else "the same, not wrapped to you"
     raise errors.WrongKey(f"repository {header.repository[:12]}", found, old.commitment[:16])
@@ -412,7 +427,7 @@ def check_succession(
 
 def _previous(header: Header, epoch: Epoch, opened: Sequence[OpenEpoch]) -> bytes | None:
     """Return the key before an epoch's; None if the vault can't open that epoch."""
-    held = [each for each in opened if (each.group, each.epoch) == (epoch.group, epoch.epoch)]
+    held = [key for key in opened if (key.group, key.epoch) == (epoch.group, epoch.epoch)]
     if not held:
         return None
     try:

@@ -6,7 +6,7 @@ sides changed; where that is impossible the file is a conflict, for a person to 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Set
 from typing import TYPE_CHECKING, NamedTuple
 
 from dorky import errors
@@ -130,10 +130,10 @@ def merge(
         apart = [*changes.misplaced.left.items()]
         if placement.is_contested(known):
             apart += _frozen(views, label)
-        _check_names(merged.keys(), label)
+        _check_names(merged.keys(), views.theirs, label)
         for group in {placed.group for _, placed in apart}:
             tree = (path for path, side in (*merged.items(), *apart) if side.group == group)
-            _check_names({*tree}, label)
+            _check_names({*tree}, views.theirs, label)
         items = ((path, *side) for path, side in (*merged.items(), *apart))
         kept = living & (views.ours.trees.keys() | views.theirs.trees.keys())
         trees = staging.write_placed(items, writer, kept)
@@ -339,8 +339,11 @@ def _place(merged: dict[str, Placed], path: str, side: Placed | None) -> None:
         merged.pop(path, None)
 
 
-def _check_names(paths: Collection[str], label: str) -> None:
+def _check_names(paths: Set[str], theirs: View, label: str) -> None:
     """Refuse names that no directory can hold together.
+
+    Names of theirs that differ only in case were there before: to refuse them keeps nobody safe,
+    and would lock out everybody who has something to merge.
 
     Raises:
         Diverged: A name is a file and a directory.
@@ -351,7 +354,11 @@ def _check_names(paths: Collection[str], label: str) -> None:
             if parent in paths:
                 what = f"{parent} is a file here and a directory there, or was"
                 raise errors.Diverged(label, what, over="names")
-    staging.check_names(paths, (), portable=False)
+    try:
+        staging.check_names(paths, (), portable=False)
+    except errors.NameClash:
+        there = {path for path, _ in theirs.files()} & paths
+        staging.check_names(paths - there, there, portable=False)
 
 
 def _sealed_trees(

@@ -21,6 +21,8 @@ class State(msgspec.Struct, frozen=True):
         trees: The trees that were checked out for it, with conflict markers in files.
         sealed: The trees of groups that the user can't read.
         conflicts: The conflicts that are not resolved yet.
+        paths: The files that the merge takes from the index; the others are those of ``trees``.
+            None if a dorky before this field began the merge: then all of the index is taken.
     """
 
     theirs: ObjectId
@@ -29,6 +31,7 @@ class State(msgspec.Struct, frozen=True):
     trees: dict[str, ObjectId]
     sealed: dict[str, ObjectId]
     conflicts: tuple[Unmerged, ...]
+    paths: tuple[str, ...] | None = None
 
 
 def load(database: Database) -> State | None:

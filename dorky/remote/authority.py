@@ -7,7 +7,7 @@ of the log.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -92,17 +92,11 @@ def accept(remote: Remote, seen: RootSnapshot) -> None:
     """
     store, root = remote.store, seen.root
     known = Team() if remote.accept_rewind else store.database.team()
-    try:
-        new = _new_entries(remote, root, known)
-        team = teamlog.replay(new, seen.header.repository, known)
-        teamlog.check(team, seen.header, root.roster)
-        if tuple(map(replaced, root.purges)) != team.purges:
-            raise Refused("its purges are not those of the team log")
-        _check_signer(root, team, _newest(remote, root))
-        if new and not remote.accept_rewind:
-            _check_heads(remote, root, new[-1].entry)
-    except Refused as error:
-        raise errors.ForgedRoot(remote.url, error) from None
+    team, new = follow_log(
+        seen, known, lambda entry_id: history.read_entry(store, entry_id), remote.url
+    )
+    if new and not remote.accept_rewind:
+        _check_heads(remote, root, new[-1].entry)
     authorship.check(store, team, root.refs.values())
     authorship.note(store.database, root.refs.values())
     store.database.set_team(team)
@@ -111,23 +105,52 @@ def accept(remote: Remote, seen: RootSnapshot) -> None:
     check_pin(store, remote.pin, remote.url)
 
 
-def _new_entries(remote: Remote, root: Root, known: Team) -> list[Entered]:
+def follow_log(
+    seen: RootSnapshot, known: Team, read: Callable[[ObjectId], TeamEntry], url: str
+) -> tuple[Team, list[Entered]]:
+    """Check that a root was written by a member who may, and says what the team log says.
+
+    Args:
+        seen: The root.
+        known: The team as it was last verified.
+        read: Reads an entry of the log.
+        url: Where the root comes from, for messages.
+
+    Returns:
+        The team as the log leaves it, and the entries that are new.
+
+    Raises:
+        ForgedRoot: One of the entries, or the root, is refused.
+    """
+    root = seen.root
+    try:
+        new = _new_entries(root, known, read)
+        team = teamlog.replay(new, seen.header.repository, known)
+        teamlog.check(team, seen.header, root.roster)
+        if tuple(map(replaced, root.purges)) != team.purges:
+            raise Refused("its purges are not those of the team log")
+        _check_signer(root, team, read)
+    except Refused as error:
+        raise errors.ForgedRoot(url, error) from None
+    return team, new
+
+
+def _new_entries(root: Root, known: Team, read: Callable[[ObjectId], TeamEntry]) -> list[Entered]:
     """Return the entries that follow the last known one, the oldest first."""
     if not root.team:
         raise Refused("it names no team log")
     found: list[Entered] = []
-    for entered in history.entries(remote.store, root.team, stop=known.id):
-        if entered.entry.n <= known.n:
+    at = root.team
+    while at and at != known.id:
+        entry = read(at)
+        if entry.n <= known.n:
             raise Refused(f"its team log does not go on from entry {known.n}, which was seen")
-        found.append(entered)
+        found.append(Entered(at, entry))
+        at = entry.prev
     return found[::-1]
 
 
-def _newest(remote: Remote, root: Root) -> TeamEntry:
-    return next(history.entries(remote.store, root.team)).entry
-
-
-def _check_signer(root: Root, team: Team, newest: TeamEntry) -> None:
+def _check_signer(root: Root, team: Team, read: Callable[[ObjectId], TeamEntry]) -> None:
     """Refuse a root that nobody has signed who could write in the state before it.
 
     A root that brings an entry was signed by the administrator who has signed the entry. Otherwise
@@ -137,10 +160,10 @@ def _check_signer(root: Root, team: Team, newest: TeamEntry) -> None:
     if root.before == root.team:
         _check_may_write(root, team)
         return
-    name = _name(root, team)
+    name, newest = _name(root, team), read(root.team)
     if (newest.prev, newest.signer) != (root.before, root.signer):
         raise Refused(f"{name} has written it, but not the change of the team that it brings")
-    if not team.may_write(root.signer) and root.refs != newest.heads:
+    if not team.may_write(root.signer) and teamlog.digest_of_refs(root.refs) != newest.refs:
         raise Refused(f"{name} has written it, who has left the team with it")
 
 
@@ -154,13 +177,18 @@ def _name(root: Root, team: Team) -> str:
 
 
 def _check_heads(remote: Remote, root: Root, newest: TeamEntry) -> None:
-    """Refuse a history that does not go on from the one that the newest entry was made for."""
-    head, now = newest.heads.get(HEAD), root.refs.get(HEAD)
-    if head is None:
+    """Refuse a history that does not go on from the one that the newest entry was made for.
+
+    Raises:
+        ForgedRoot: The history does not go on.
+    """
+    head, now = newest.head, root.refs.get(HEAD)
+    if not head:
         return
     purged = {purge.old: purge.new for purge in newest.purges}
     if now is None or not history.is_ancestor(remote.store, purged.get(head, head), now):
-        raise Refused(f"its history does not go on from that of entry {newest.n}")
+        what = f"its history does not go on from that of entry {newest.n}"
+        raise errors.ForgedRoot(remote.url, what)
 
 
 def replaced(purge: Purge) -> Replaced:
@@ -168,7 +196,8 @@ def replaced(purge: Purge) -> Replaced:
     return Replaced(purge.old, purge.new)
 
 
-def _nth(store: Store, team: Team, n: int) -> ObjectId:
+def nth(store: Store, team: Team, n: int) -> ObjectId:
+    """Return the id of an entry of the team log by its number."""
     log = history.entries(store, team.id)
     return next(entered.id for entered in log if entered.entry.n == n)
 
@@ -188,18 +217,29 @@ def check_pin(store: Store, text: str, url: str) -> None:
     """
     if not text or store.database.text(PINNED) == text:
         return
+    team = store.database.team()
+    # The newest entry is known without opening a key.
+    compare_pin(text, team, lambda n: team.id if n == team.n else nth(store, team, n), url)
+    store.database.set(PINNED, text.encode())
+
+
+def compare_pin(text: str, team: Team, nth: Callable[[int], ObjectId], url: str) -> None:
+    """Refuse a team whose log has another entry than a pin says (see `check_pin`).
+
+    Args:
+        text: The pin.
+        team: The team as the log leaves it.
+        nth: Returns the id of an entry of the log by its number.
+        url: Where the log comes from, for messages.
+    """
     try:
         pin = Pin.parse(text)
     except ValueError as error:
         raise errors.BadConfig(RC, f"repository.team: {error}") from None
-    team = store.database.team()
     if pin.n > team.n:
         raise errors.TeamRewound(url, team.n, pin.n)
-    # The newest entry is known without opening a key.
-    found = team.id if pin.n == team.n else _nth(store, team, pin.n)
-    if found != pin.id:
+    if nth(pin.n) != pin.id:
         raise errors.WrongTeam(url, pin.n)
-    store.database.set(PINNED, text.encode())
 
 
 # --- writing --------------------------------------------------------------------------------
@@ -225,11 +265,11 @@ def amended(
     """
     store = remote.store
     before, signer = store.database.team(), remote.signer()
-    heads = remote.seen.root.refs if remote.seen else {}
+    refs = remote.seen.root.refs if remote.seen else {}
     opened = remote.unlock(header)
     try:
         team, body = authorship.enter(
-            store, before, header, root.roster, signer, heads=heads, purges=purges
+            store, before, header, root.roster, signer, refs=refs, purges=purges
         )
     except Refused as error:
         if before.role(signer.public) != "admin":

@@ -49,7 +49,7 @@ def fetch(remote: Remote, progress: Progress = SILENT) -> None:
         with contextlib.suppress(Moved):
             _take(remote, *answer, progress)
             return
-    raise errors.ServerBusy(remote.url, "its root keeps changing")
+    raise errors.ServiceUnavailableError(remote.url, "its root keeps changing")
 
 
 def _groups_changed(store: Store) -> bool:
@@ -258,7 +258,7 @@ def fetch_objects(
             wanted = store.missing(wanted - delivered)
             continue
         return
-    raise errors.ServerBusy(remote.url, "its root keeps changing")
+    raise errors.ServiceUnavailableError(remote.url, "its root keeps changing")
 
 
 class _Receiving(NamedTuple):

@@ -30,7 +30,7 @@ from dorky.remote.journal import Sent, remaining
 from dorky.remote.listing import Listing, follow, older, packs_of
 from dorky.remote.push import SMALL, build, remember, send
 from dorky.remote.root import PACKS, TABLES, Remote, RootSnapshot
-from dorky.remote.rotate import renewed
+from dorky.remote.rotate import renewed, retired
 from dorky.results import Garbage, RemoteGCReport
 from dorky.store import history, pack, reachability
 
@@ -188,9 +188,10 @@ def _rewritten(
     alive = reachability.reach(store, seen.root.refs.values()).all
     alive.update(entered.id for entered in history.entries(store, seen.root.team))
     all_open = {each.group for each in seen.header.epochs} <= store.vault.groups
+    exposed = retired(remote, seen, packs)
     judged: list[tuple[Pack, dict[ObjectId, int]]] = []
     taken: set[ObjectId] = set()
-    for packed in sorted(packs, key=lambda each: -each.size):
+    for packed in sorted(packs, key=lambda each: (-each.epochs, -each.size)):
         sizes = {at.id: at.length for at in store.locations(packed.id, remote=remote.name)}
         if sizes and (all_open or sizes.keys() <= alive):
             judged.append((packed, sizes))
@@ -200,13 +201,15 @@ def _rewritten(
     small: dict[ObjectId, str] = {}
     needed: dict[ObjectId, set[ObjectId]] = {}
     for packed, sizes in judged:
-        # If several packs hold an object, the copy in the largest one is needed.
+        # If several packs hold an object, the copy under the newest keys is needed, of the largest.
         needed[packed.id] = (sizes.keys() & alive) - taken
         taken |= needed[packed.id]
         total = sum(sizes.values())
         unneeded = total - sum(sizes[each] for each in needed[packed.id])
         if 2 * unneeded >= total:
             dead[packed.id] = f"{100 * unneeded // total} % of it is not needed"
+        elif packed.id in exposed:
+            dead[packed.id] = "current files in it have a key that is retired"
         elif packed.size < SMALL:
             small[packed.id] = "it is small"
     rewritten = dead | small if len(small) >= _MANY_SMALL else dead
@@ -252,7 +255,7 @@ def apply(remote: Remote, made: Plan, *, progress: Progress = SILENT) -> RemoteG
             after = len(made.packs) - len(made.rewritten) + len(sent)
             return msgspec.structs.replace(first, packs_after=after, sent=uploaded, done=True)
         made, sent = plan(remote, grace=made.grace, progress=progress), []
-    raise errors.ServerBusy(remote.url, "others keep changing it")
+    raise errors.ServiceUnavailableError(remote.url, "others keep changing it")
 
 
 def _following(made: Plan, sent: Iterable[Sent], listing: Listing) -> tuple[Root, list[str]]:

@@ -73,7 +73,7 @@ def honours_swaps(driver: Driver, *, sleep: Callable[[float], None] = time.sleep
             shown = first if replaced.refused else shown
         if shown is not None:
             raise errors.SwapsUnsupported(driver.url, refusal(shown))
-        raise errors.ServerBusy(driver.url, "no conditional write got through")
+        raise errors.ServiceUnavailableError(driver.url, "no conditional write got through")
     finally:
         _clean_up(driver, used)
 
@@ -108,7 +108,9 @@ def clock(driver: Driver) -> datetime:
         driver.put(key, secrets.token_hex(8).encode())
         for each in driver.list(key):
             return each.modified
-        raise errors.ServerBusy(driver.url, "it does not list what was written just now")
+        raise errors.ServiceUnavailableError(
+            driver.url, "it does not list what was written just now"
+        )
     finally:
         _clean_up(driver, [key])
 

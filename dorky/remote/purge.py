@@ -105,4 +105,4 @@ def purge(remote: Remote, record: Purge, progress: Progress = SILENT) -> Purged:
         remember(remote, won, sent, progress, team=team)
         remote.driver.delete(condemned.keys)
         return Purged(len(doomed), sum(each.size for each in dropped))
-    raise errors.ServerBusy(remote.url, "others keep changing it")
+    raise errors.ServiceUnavailableError(remote.url, "others keep changing it")

@@ -41,6 +41,8 @@ _TIDIED = 64
 """After so many tables that pushes have replaced, one of the pushes deletes them."""
 _HEADS = 32 * KiB
 """The most bytes of head commits and their root trees that stay inline."""
+_LOG = 32 * KiB
+"""The most bytes of the team log that stay inline, too: every reader checks all of it."""
 _UPLOADS = 3
 """How many packs are uploaded at once; each is in memory, at most 32 MiB and an object."""
 _ATTEMPTS = 30
@@ -154,7 +156,7 @@ def push(
         size = sum(at.length for at in fresh)
         lists = tuple(at.id for at in fresh if at.kind is Kind.CHUNKS)
         return Pushed(old, head, len(fresh), size, founded=seen is None, left=left, lists=lists)
-    raise errors.ServerBusy(remote.url, "others keep pushing")
+    raise errors.ServiceUnavailableError(remote.url, "others keep pushing")
 
 
 def _check_signatures(store: Store, head: ObjectId) -> None:
@@ -314,8 +316,8 @@ def upload(
 ) -> Uploaded:
     """Upload what does not fit into the root, and the tables that then say where it lies.
 
-    Head commits and their small root trees are inline in any case: whoever reads one file without
-    a local store needs them first.
+    Head commits, their small root trees and the end of the team log are inline in any case: whoever
+    reads one file without a local store needs them first.
 
     Args:
         remote: The remote to push to.
@@ -345,7 +347,10 @@ def upload(
         size = sum(at.length for at in rest) + sum(len(data) for _, _, data in moved)
         packed = packs_of_objects(remote.store, vault, rest, moved)
         send(remote, packed, sent, progress, size, note=note)
-        following = tuple(Inline(*_renewed(remote.store, vault, at)) for at in first.values())
+        following = (
+            *(Inline(*_renewed(remote.store, vault, at)) for at in first.values()),
+            *_newest_entries(inline.values()),
+        )
     listing = follow(remote, seen, vault, sent)
     changes = {"inline": following, **listing.changes}
     stale: tuple[str, ...] = ()
@@ -356,6 +361,18 @@ def upload(
         changes |= condemned.changes
         stale = condemned.keys if tidy else ()
     return Uploaded(changes, listing.made, stale)
+
+
+def _newest_entries(inline: Iterable[Inline]) -> list[Inline]:
+    """Return the newest inline entries of the team log, as far as they have room."""
+    found: list[Inline] = []
+    size = 0
+    for entry in reversed([each for each in inline if each.kind is Kind.TEAM]):
+        size += len(entry.data)
+        if size > _LOG:
+            break
+        found.append(entry)
+    return found[::-1]
 
 
 def first_objects(

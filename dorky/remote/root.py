@@ -130,7 +130,7 @@ def encode(header: Header, root: Root, vault: Vault, signer: Signer | None = Non
     data = _PREFIX.pack(_MAGIC, len(clear)) + clear + body
     if len(data) + _CHECKSUM > LIMIT:
         raise errors.UsageError(
-            f"the repository has too many packs: its root would be {len(data)} bytes"
+            f"the root has room for {LIMIT:,} bytes, not for {len(data) + _CHECKSUM:,}"
         )
     return data + hashlib.sha256(data).digest()
 
@@ -188,7 +188,7 @@ def verifier(header: Header, body: bytes, url: str) -> Callable[[Vault], None]:
 def _authentic(header: Header, body: bytes, vault: Vault, url: str) -> bytes:
     try:
         if vault.group_of(body) != model.ALL:
-            raise seal.SealBroken("is sealed with another key than that of all")
+            raise seal.SealBroken("is encrypted with another key than that of all members")
         return vault.open(body, _what(model.encode(header)), newest=True)
     except seal.SealBroken as error:
         raise errors.CorruptRoot(url, error) from None
@@ -389,13 +389,7 @@ class Remote:
         """
         if unless is not None and unless == self.version and self._is_behind:
             unless = None
-        try:
-            blob = self.driver.get(KEY, unless=unless, limit=LIMIT)
-        except errors.KeyNotFound:
-            own = self._repository
-            if self.version is not None or (own and self.known.has_seen(own)):
-                raise errors.RootVanished(self.url) from None
-            raise errors.NoRepositoryAtURL(self.url) from None
+        blob = self._get(unless)
         if blob is None:
             self._note_again()
             return None
@@ -403,16 +397,30 @@ class Remote:
         # Decode the new root after the old one: the keys that are opened last stay in force.
         found = self._decode(blob.version, blob.data)
         if not self.accept_rewind:
-            if seen:
-                self._check_newer(seen.root, found.root)
-            if floor := self._floor(found.header.repository):
-                self._check_newer(floor, found.root)
-                self._check_keys(floor, found.header)
+            floor = self._floor(found.header.repository)
+            try:
+                self._check_follows(found, seen, floor)
+            except (errors.Rewound, errors.WrongKey):
+                # Another command of this user's may have accepted a newer root after the read.
+                if (blob := self._get(None)) is None or blob.version == found.version:
+                    raise
+                found = self._decode(blob.version, blob.data)
+                self._check_follows(found, seen, floor)
         # The roster is kept apart from the root seen, which is forgotten when the URL changes.
         known = self.store.database.roster()
         opened = self.unlock(found.header)
         roster.check(found.header, found.root.roster, opened, known, self.url)
         return found, blob.data
+
+    def _get(self, unless: Version | None) -> Blob | None:
+        try:
+            return self.driver.get(KEY, unless=unless, limit=LIMIT)
+        except errors.KeyNotFound:
+            own = self._repository
+            if self.version is not None or (own and self.known.has_seen(own)):
+                raise errors.RootVanished(self.url) from None
+            local = self.store.database.ref(MAIN) is not None
+            raise errors.NoRepositoryAtURL(self.url, unpushed=local) from None
 
     # --- what this user knows --------------------------------------------------------------
 
@@ -462,6 +470,16 @@ class Remote:
             recent = (floor.txid, *floor.recent)[:RECENT]
             root = msgspec.structs.replace(root, generation=floor.generation + 1, recent=recent)
         return header, root
+
+    def _check_follows(
+        self, found: RootSnapshot, seen: RootSnapshot | None, floor: Newest | None
+    ) -> None:
+        """Refuse a root that is older than the last one seen, or than any that this user knows."""
+        if seen:
+            self._check_newer(seen.root, found.root)
+        if floor:
+            self._check_newer(floor, found.root)
+            self._check_keys(floor, found.header)
 
     def _check_keys(self, floor: Newest, header: Header) -> None:
         """Refuse a header that does not hold every known key in its place.

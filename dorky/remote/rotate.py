@@ -11,14 +11,14 @@ import itertools
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any, NamedTuple
 
-from dorky.format.model import ALL, Inline, ObjectId
+from dorky.format.model import ALL, Inline, ObjectId, Pack
 from dorky.keys.vault import Vault
 from dorky.progress import Progress
 from dorky.remote.fetch import fetch_objects
 from dorky.remote.journal import Sent
 from dorky.remote.listing import follow, packs_of
 from dorky.remote.pending_deletes import Condemned, condemn
-from dorky.remote.push import Stored, build, send
+from dorky.remote.push import SMALL, Stored, build, send
 from dorky.remote.root import Remote, RootSnapshot
 from dorky.store import history
 from dorky.store.contents import below
@@ -33,8 +33,10 @@ class Resealed(NamedTuple):
         sent: The new packs.
         objects: How many objects were re-encrypted.
         size: How many bytes they have, as stored.
-        kept: How many bytes stay in the bucket, of packs in which something keeps its old
+        kept: How many bytes stay in the bucket, of packs with older revisions that keep their old
             encryption.
+        blocked: How many bytes stay in the bucket, of packs that should have been replaced, but may
+            hold files of groups that the user is not in.
         condemned: The files that the swap condemns.
     """
 
@@ -43,6 +45,7 @@ class Resealed(NamedTuple):
     objects: int
     size: int
     kept: int
+    blocked: int
     condemned: Condemned
 
 
@@ -82,44 +85,68 @@ def reseal(
     heads = sorted(set(seen.root.refs.values()))
     commits = [node.id for node in history.ancestors(store, heads)]
     everything = _reachable(store, commits, opened.groups)
+    everything |= {entered.id for entered in history.entries(store, seen.root.team)}
     affected = _reachable(store, commits, groups)
-    newest = everything if all_history else _reachable(store, heads, groups)
-    if ALL in groups:
-        # A newcomer needs the whole team log.
-        log = {entered.id for entered in history.entries(store, seen.root.team)}
-        everything, newest = everything | log, newest | log
+    newest = affected if all_history else _reachable(store, heads, groups)
+    all_open = {epoch.group for epoch in seen.header.epochs} <= opened.groups
     wanted: set[ObjectId] = set()
-    for sizes in held.values():
-        needed = newest.intersection(sizes)
-        # A pack of which half is needed is replaced as a whole; otherwise one old commit in it
-        # would keep the rest in the bucket, encrypted with the old key.
-        if 2 * sum(sizes[each] for each in needed) >= sum(sizes.values()):
-            needed = everything.intersection(sizes)
-        wanted |= needed
+    gone: set[ObjectId] = set()
+    blocked: set[ObjectId] = set()
+    for name, sizes in held.items():
+        if newest.isdisjoint(sizes):
+            continue
+        if all_open or sizes.keys() <= everything | there:
+            # The whole pack goes: otherwise the old copies stay for whoever has the old key.
+            wanted |= everything & sizes.keys()
+            gone.add(name)
+        else:
+            blocked.add(name)
     fetch_objects(remote, wanted, progress)
     sent: list[Sent] = []
-    size = sum(at.length for at in store.locate(wanted).values())
     # An object that is inline in the root need not be in a pack, too.
-    send(remote, build(opened, renewed(store, opened, wanted - there)), sent, progress, size)
-    # A pack may be deleted if all that it holds is stored elsewhere now.
-    dropped = [name for name, sizes in held.items() if sizes.keys() <= wanted | there]
-    gone = set(dropped)
+    moved = wanted - there
+    size = sum(at.length for at in store.locate(moved).values())
+    # Old revisions go into packs of their own, which the next rotation can leave alone.
+    for part in (moved,) if size < SMALL else (moved & newest, moved - newest):
+        send(remote, build(opened, renewed(store, opened, part)), sent, progress, size)
+    dropped = [name for name in held if name in gone]
     # One new table: whoever is removed holds the key of the old ones.
     listing = follow(remote, seen, opened, sent, gone, compact=True)
     condemned = condemn(remote, seen.root, dropped, listing.stale)
-    kept = sum(
-        each.size
-        for each in packs
-        if each.id not in gone and not affected.isdisjoint(held[each.id])
-    )
+    old = (each for each in packs if each.id not in gone and each.id not in blocked)
+    kept = sum(each.size for each in old if not affected.isdisjoint(held[each.id]))
     return Resealed(
         {"inline": inline, **listing.changes, **condemned.changes},
         sent,
-        len(wanted - there) + len(stale),
+        len(moved) + len(stale),
         size + sum(len(each.data) for each in stale),
         kept,
+        sum(each.size for each in packs if each.id in blocked),
         condemned,
     )
+
+
+def retired(remote: Remote, seen: RootSnapshot, packs: Iterable[Pack]) -> set[ObjectId]:
+    """Return packs in which something that the newest commits need has a key that is retired.
+
+    Args:
+        remote: The remote; the local store knows what the packs hold.
+        seen: The root that lists the packs.
+        packs: The packs.
+    """
+    store = remote.store
+    began = {epoch.group: n for n, epoch in enumerate(seen.header.epochs)}
+    found: set[ObjectId] = set()
+    for group in began.keys() & store.vault.groups:
+        old = [packed.id for packed in packs if packed.epochs <= began[group]]
+        if old:
+            needed = _reachable(store, set(seen.root.refs.values()), [group])
+            found.update(
+                name
+                for name in old
+                if any(at.id in needed for at in store.locations(name, remote=remote.name))
+            )
+    return found
 
 
 def _reachable(store: Store, commits: Iterable[ObjectId], groups: Collection[str]) -> set[ObjectId]:

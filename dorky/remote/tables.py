@@ -54,4 +54,4 @@ def renew(remote: Remote, progress: Progress = SILENT) -> int:
         remember(remote, won, (), progress)
         delete(remote, condemned.keys)
         return len(wrong)
-    raise errors.ServerBusy(remote.url, "others keep changing it")
+    raise errors.ServiceUnavailableError(remote.url, "others keep changing it")

@@ -21,6 +21,7 @@ from dorky.keys import signing, teamlog
 from dorky.keys.signing import Signer
 from dorky.keys.sshsig import Namespace
 from dorky.keys.teamlog import Team
+from dorky.keys.vault import Vault
 from dorky.store import history
 from dorky.store.database import Database
 from dorky.store.history import Trees
@@ -40,7 +41,7 @@ def enter(
     roster: Roster,
     signer: Signer,
     *,
-    heads: Mapping[str, ObjectId],
+    refs: Mapping[str, ObjectId],
     purges: Sequence[Replaced] = (),
 ) -> tuple[Team, bytes]:
     """Make the entry that makes the log agree with a header and a roster.
@@ -51,7 +52,7 @@ def enter(
         header: The new header.
         roster: The new roster.
         signer: The user's key.
-        heads: The refs of the root that is replaced.
+        refs: The refs of the root that is replaced.
         purges: The histories that the same change purges.
 
     Returns:
@@ -61,7 +62,7 @@ def enter(
         Refused: The user may not make this change, or nobody may.
     """
     time = datetime.now(timezone.utc).replace(microsecond=0)
-    entry = teamlog.entry_for(team, header, roster, time=time, heads=heads, purges=purges)
+    entry = teamlog.entry_for(team, header, roster, time=time, refs=refs, purges=purges)
     entry = signing.signed(entry, Namespace.TEAM, signer, header.repository)
     body = model.encode(entry)
     after = teamlog.extend(team, entry, store.vault.object_id(Kind.TEAM, body), header.repository)
@@ -117,17 +118,24 @@ def note(database: Database, heads: Iterable[ObjectId]) -> None:
 
 def fault(store: Store, team: Team, commit_id: ObjectId, commit: Commit) -> str:
     """Return what is wrong with the signature of a commit; an empty text if it is valid."""
-    if not commit.signature:
-        return "it is not signed"
-    if not signing.is_signed(commit, Namespace.COMMIT, store.vault.repository):
-        return "its signature is not valid"
-    if store.vault.object_id(Kind.COMMIT, model.encode(commit)) != commit_id:
-        return "its bytes are not canonical"
-    if commit.signer not in team.names:
-        return "the key that has signed it was never a writer's"
+    if problem := signature_fault(store.vault, team, commit_id, commit):
+        return problem
     for group in _changed(store, commit):
         if commit.signer not in team.insiders.get(group, ()):
             return f"it changes files of a group that {team.names[commit.signer]} was never in"
+    return ""
+
+
+def signature_fault(vault: Vault, team: Team, commit_id: ObjectId, commit: Commit) -> str:
+    """Return what is wrong with a signature, whatever the commit does to the trees of groups."""
+    if not commit.signature:
+        return "it is not signed"
+    if not signing.is_signed(commit, Namespace.COMMIT, vault.repository):
+        return "its signature is not valid"
+    if vault.object_id(Kind.COMMIT, model.encode(commit)) != commit_id:
+        return "its bytes are not canonical"
+    if commit.signer not in team.names:
+        return "the key that has signed it was never a writer's"
     return ""
 
 

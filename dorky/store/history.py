@@ -6,6 +6,7 @@ import heapq
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from datetime import datetime, timezone
+from types import MappingProxyType
 from typing import NamedTuple
 
 from dorky import errors
@@ -307,6 +308,11 @@ def added(store: Store, old: Iterable[ObjectId], new: Iterable[ObjectId]) -> dic
     return {each: commits[each] for each, side in sides.items() if side == _THEIRS}
 
 
+def read_entry(store: Store, entry_id: ObjectId) -> TeamEntry:
+    """Read an entry of the team log."""
+    return model.decode_entry(store.read(entry_id, group=ALL), entry_id)
+
+
 def entries(store: Store, newest: ObjectId, stop: ObjectId = "") -> Iterator[Entered]:
     """Yield the entries of the team log with their ids, the newest first.
 
@@ -317,7 +323,7 @@ def entries(store: Store, newest: ObjectId, stop: ObjectId = "") -> Iterator[Ent
     """
     at = newest
     while at and at != stop:
-        entry = model.decode_entry(store.read(at, group=ALL), at)
+        entry = read_entry(store, at)
         yield Entered(at, entry)
         at = entry.prev
 
@@ -416,13 +422,14 @@ def add_commit(
     author: str,
     message: str,
     git: str = "",
+    meta: Mapping[str, str] = MappingProxyType({}),
 ) -> ObjectId:
     """Store a commit made now; return its id. Parents that are None are left out."""
     time = datetime.now(timezone.utc).replace(microsecond=0)
     known = tuple(parent for parent in parents if parent)
     # An environment in another encoding must not prevent a commit.
     name = author.encode(errors="surrogateescape").decode(errors="replace")
-    commit = Commit(dict(trees), known, name, time, message, git)
+    commit = Commit(dict(trees), known, name, time, message, git, dict(meta))
     return writer.add_commit(commit)
 
 

@@ -11,8 +11,10 @@ import stat as stat_module
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
+import msgspec
+
 from dorky import errors
-from dorky.files import FileStamp, StatProof, umask
+from dorky.files import FileStamp, StatProof, stamp, umask
 from dorky.format.model import ALL, ObjectId
 from dorky.store.database import Database
 
@@ -21,18 +23,20 @@ if TYPE_CHECKING:
 
 _TICK = 20_000_000
 _COARSE = 2_000_000_000
+_TYPE = 0o170000
 
 # `Row.fresh` in SQL. (On Linux, links have all permissions; elsewhere they prove nothing.)
 _PROOFS = f"""
     SELECT path, CASE WHEN absent = 0 AND max(mtime, ctime) < seen - CASE
             WHEN mtime % 1000000000 = 0 THEN {_COARSE} ELSE {_TICK}
         END
-        THEN CASE mode WHEN {stat_module.S_IFLNK} THEN {stat_module.S_IFLNK | 0o777}
+        THEN CASE mode WHEN {stat_module.S_IFLNK} THEN {stat_module.S_IFLNK | 0o777} & ?
             ELSE mode & ? END
         ELSE -1
     END, size, inode, mtime, ctime FROM files
 """  # noqa: S608
 
+_SIGHT = "index.sight"
 SINCE = "index.since"
 """The single value with a commit and the paths at which rows may differ from it."""
 _FEW = 1000
@@ -71,19 +75,22 @@ class Row(NamedTuple):
     seen: int = 0
     group: str = ALL
 
-    def fresh(self, stat: os.stat_result) -> bool:
+    def fresh(self, stat: os.stat_result, *, modes: bool = True) -> bool:
         """Return whether the stat alone proves that the file has not changed since it was ``seen``.
 
         A file that was written in the same clock tick as it was looked at may be written again
         without a change of its times (git's racy index), so a stat that young proves nothing.
+
+        Args:
+            stat: The file's stat.
+            modes: Whether its file system keeps permission bits; otherwise they prove nothing.
         """
-        if (
-            stat.st_mtime_ns != self.mtime
-            or stat.st_ctime_ns != self.ctime
-            or stat.st_ino != self.inode
-            or stat.st_size != self.size
-            # A umask may have narrowed the mode; any later change moves the ctime.
-            or (mode_of(stat) | (self.mode & 0o077)) != self.mode
+        if stamp(stat) != self.moment:
+            return False
+        # A umask may have narrowed the mode; any later change moves the ctime.
+        found = mode_of(stat)
+        if (found | (self.mode & 0o077)) != self.mode and (
+            modes or stat_module.S_IFMT(found) != stat_module.S_IFMT(self.mode)
         ):
             return False
         # The file system keeps whole seconds only (FAT even only even ones), so a tick is longer.
@@ -92,13 +99,8 @@ class Row(NamedTuple):
 
     def known(self, stat: os.stat_result, seen: int) -> Row:
         """Return this row with the stat of a file that is known to hold its content."""
-        return self._replace(
-            absent=False,
-            mtime=stat.st_mtime_ns,
-            ctime=stat.st_ctime_ns,
-            inode=stat.st_ino,
-            seen=seen,
-        )
+        inode, _, mtime, ctime = stamp(stat)
+        return self._replace(absent=False, mtime=mtime, ctime=ctime, inode=inode, seen=seen)
 
     @property
     def moment(self) -> FileStamp:
@@ -108,6 +110,22 @@ class Row(NamedTuple):
     def same(self, other: Row) -> bool:
         """Return whether both rows would be committed alike."""
         return self.content == other.content and self.mode == other.mode
+
+
+class Sight(msgspec.Struct, frozen=True):
+    """What git sees of the kept files, as of the last look.
+
+    Attributes:
+        places: The files that decide that, with their stamps then; None for no file.
+        whole: The directories that are kept as a whole.
+        tracked: The files that git tracks.
+        exposed: The files that no rule of git's ignores.
+    """
+
+    places: dict[str, FileStamp | None] = {}
+    whole: tuple[str, ...] = ()
+    tracked: tuple[str, ...] = ()
+    exposed: tuple[str, ...] = ()
 
 
 class Index:
@@ -141,13 +159,23 @@ class Index:
             raise errors.CorruptDatabase(self._database.path, error) from None
         return rows
 
-    def proofs(self) -> dict[str, StatProof]:
+    def present(self) -> list[str]:
+        """Return the paths of all files that are not deliberately off the disk, sorted."""
+        db = self._database.connection
+        found = db.execute("SELECT path FROM files WHERE absent = 0 ORDER BY path").fetchall()
+        return [path for (path,) in found]
+
+    def proofs(self, *, modes: bool = True) -> dict[str, StatProof]:
         """Return, by path, the stat that proves that a file is as staged (see `Row.fresh`).
 
         An absent file, or one looked at too early, gets a stat that no file ever has. This costs
         far less than a `Row` for each of a hundred thousand files, most of which are as staged.
+
+        Args:
+            modes: Whether the modes of files have permission bits, or only the file type.
         """
-        found = self._database.connection.execute(_PROOFS, (~umask(),)).fetchall()
+        kept = ~umask() if modes else _TYPE
+        found = self._database.connection.execute(_PROOFS, (kept, kept)).fetchall()
         proofs = {values[0]: values[1:] for values in found}
         try:
             "".join(proofs)
@@ -184,6 +212,24 @@ class Index:
                     for row in rows
                 ),
             )
+
+    def leave_out(self, paths: Iterable[str]) -> None:
+        """Record that files are deliberately not on disk."""
+        with self._database.transaction() as db:
+            db.executemany("UPDATE files SET absent = 1 WHERE path = ?", ((p,) for p in paths))
+
+    @property
+    def sight(self) -> Sight | None:
+        """Return what git sees of the files, as of the last look; None if rows have changed."""
+        data = self._database.get(_SIGHT)
+        try:
+            return msgspec.json.decode(data, type=Sight) if data else None
+        except msgspec.MsgspecError as error:
+            raise errors.CorruptDatabase(self._database.path, error) from None
+
+    def set_sight(self, sight: Sight) -> None:
+        """Record what git sees of the files."""
+        self._database.set(_SIGHT, msgspec.json.encode(sight))
 
     @property
     def groups(self) -> frozenset[str]:
@@ -255,5 +301,6 @@ class Index:
         commit, noted = self.since or ("", [])
         changed = {*noted, *paths} if commit else set()
         self.set_commit(None)
+        self._database.set(_SIGHT, b"")
         if commit and len(changed) <= _FEW:
             self._database.set(SINCE, "\0".join([commit, *sorted(changed)]).encode())

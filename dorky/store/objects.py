@@ -20,7 +20,8 @@ from dorky.parallel import THREADS, BackgroundWorker, in_order
 from dorky.store.database import Database
 
 if TYPE_CHECKING:
-    # Locating objects needs neither of these imports, nor the hashes that come with them.
+    # Locating objects needs none of these imports, nor the hashes that come with them.
+    from dorky.format.codec import Coding
     from dorky.keys.signing import Signer
     from dorky.keys.vault import Vault
     from dorky.store.pack import PackWriter
@@ -193,9 +194,9 @@ class Store:
 
     def retain(self, remote: str, packs: Iterable[str]) -> None:
         """Forget the packs of a remote that its root no longer lists."""
-        keep = set(packs)
-        gone = [p.id for p in self.packs(remote) if p.id not in keep]
-        if gone:
+        names = "SELECT name FROM packs WHERE remote = ?"
+        rows = self.database.connection.execute(names, (remote,)).fetchall()
+        if gone := {name for (name,) in rows}.difference(packs):
             with self.database.transaction() as db:
                 db.executemany(
                     "DELETE FROM packs WHERE remote = ? AND name = ?", [(remote, n) for n in gone]
@@ -255,7 +256,9 @@ class Store:
             return body
         stored = self.stored(at)
         if group is not None and self.vault.group_of(stored) != group:
-            raise errors.CorruptObject(at.id, "it is sealed for another group than what names it")
+            raise errors.CorruptObject(
+                at.id, "it is encrypted for another group than the one that names it"
+            )
         return self.vault.read(at.kind, at.id, stored)
 
     def remember(self, object_id: ObjectId, group: str | None, body: bytes) -> None:
@@ -345,11 +348,21 @@ class Writer:
         """Return those of ``ids`` that are neither stored nor about to be."""
         return self._store.missing(set(ids) - self._new)
 
-    def add(self, kind: Kind, body: bytes, *, group: str = ALL) -> ObjectId:
-        """Store a body for a group, unless it is stored already; return its id."""
+    def add(
+        self, kind: Kind, body: bytes, *, group: str = ALL, how: Coding | None = None
+    ) -> ObjectId:
+        """Store a body for a group, unless it is stored already; return its id.
+
+        Args:
+            kind: The object's kind.
+            body: The object.
+            group: The group.
+            how: How it is compressed; None: as usual.
+        """
         object_id = self.vault.object_id(kind, body, group=group)
         if not self.holds(object_id):
-            self.append(kind, object_id, self.vault.store(kind, object_id, body, group=group))
+            stored = self.vault.store(kind, object_id, body, group=group, how=how)
+            self.append(kind, object_id, stored)
         return object_id
 
     def add_commit(self, commit: Commit) -> ObjectId:
@@ -363,7 +376,12 @@ class Writer:
         return self.add(Kind.COMMIT, model.encode(commit))
 
     def add_all(
-        self, kind: Kind, bodies: Iterable[bytes], *, group: str = ALL
+        self,
+        kind: Kind,
+        bodies: Iterable[bytes],
+        *,
+        group: str = ALL,
+        how: Coding | None = None,
     ) -> Iterator[tuple[ObjectId, int]]:
         """Store many bodies, hashing and encrypting them in threads.
 
@@ -377,7 +395,7 @@ class Writer:
 
         def close(item: tuple[ObjectId, bytes, bool]) -> tuple[ObjectId, int, bytes | None]:
             object_id, body, held = item
-            stored = None if held else vault.store(kind, object_id, body, group=group)
+            stored = None if held else vault.store(kind, object_id, body, group=group, how=how)
             return object_id, len(body), stored
 
         named = in_order(identify, bodies, threads=THREADS)

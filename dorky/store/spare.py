@@ -165,7 +165,7 @@ def _open(slot: Slot, *, make: bool = False) -> tuple[int, int]:
             if make:
                 with contextlib.suppress(FileExistsError):
                     os.mkdir(name, 0o700, dir_fd=opened[-1])
-                    os.fsync(opened[-1])
+                    files.sync_names(opened[-1])
             opened.append(os.open(name, _ONLY, dir_fd=opened[-1]))
             if why := states.foreign(os.fstat(opened[-1])):
                 raise OSError(errno.EPERM, why)
@@ -260,7 +260,7 @@ def keep(slot: Slot, root: Path, state: Path, store: Store, config: Config, firs
         there = set(os.listdir(packs))  # noqa: PTH208
         new = [name for name in sorted(recorded - there) if _add(state, name, packs, store)]
         if new:
-            os.fsync(packs)
+            files.sync_names(packs)
         if record != old:
             _write(slot, record, directory, config)
         for name in there - recorded:
@@ -333,7 +333,7 @@ def _write(slot: Slot, record: Record, directory: int, config: Config) -> None:
     os.fsync(fd)
     os.close(fd)
     os.rename(scratch, RECORD, src_dir_fd=directory, dst_dir_fd=directory)
-    os.fsync(directory)
+    files.sync_names(directory)
 
 
 def _bound(slot: Slot, data: bytes) -> bytes:
@@ -445,7 +445,7 @@ def bring_packs(slot: Slot, state: Path) -> int:
                                 raise
                             _copy(slot.path / PACKS / name, name, into)
                         made += 1
-            os.fsync(into)
+            files.sync_names(into)
         finally:
             os.close(into)
     return made

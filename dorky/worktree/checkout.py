@@ -22,7 +22,7 @@ from dorky.keys.roster import GroupOf
 from dorky.parallel import THREADS, in_order
 from dorky.paths import parents
 from dorky.progress import Progress
-from dorky.results import Change
+from dorky.results import Change, Omission
 from dorky.store import contents, history, projection
 from dorky.store.history import Placed
 from dorky.store.index import Index, Row
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 _SMALL = 32 * KiB
 _TOLD = 64
 _LOCATED = 1024
+# Few at first, so that the beginning comes soon; then enough for several requests at once.
+_FIRST, _FETCHED = 4, 64
 
 Wanted = Callable[[str], bool]
 """Returns whether a path is wanted on disk."""
@@ -70,6 +72,9 @@ class Plan(NamedTuple):
     held: dict[str, Row]
     """The content of such files that is stored, but is not what is staged."""
 
+    unplaced: dict[str, str]
+    """Why files, which are also in ``leave``, can't be on this file system."""
+
     def changes(self, rows: Mapping[str, Row]) -> tuple[Change, ...]:
         """Return how files on disk will change."""
         there = {path for path, row in rows.items() if not row.absent}
@@ -80,7 +85,7 @@ class Plan(NamedTuple):
 
 def nothing() -> Plan:
     """Return the plan that does nothing."""
-    return Plan({}, {}, {}, set(), set(), set(), {}, {})
+    return Plan({}, {}, {}, set(), set(), set(), {}, {}, {})
 
 
 class _Planning(NamedTuple):
@@ -141,19 +146,24 @@ def plan(
         if row.absent and path not in changed and wanted(path):
             group, entry = staging.placed_of(row, store.vault)
             changed[path] = history.Difference(path, entry, entry, group)
-    for path, stat in worktree.stats(changed):
+    coming = {path for path, change in changed.items() if change.new}
+    hidden = worktree.hidden(changed, rows, coming)
+    for path, seen in worktree.stats(changed):
         change = changed[path]
-        made.judged[path] = moment(stat)
+        stat = None if path in hidden else seen
+        if path not in hidden:
+            made.judged[path] = moment(stat)
         if _staged_apart(rows.get(path), change):
             made.conflicts.add(path)
         if change.new is None:
             _plan_removal(planning, change, stat)
         else:
             _plan_writing(planning, change, Placed(change.group, change.new), wanted, stat)
+    _set_apart(planning)
     _check_room(worktree, made)
     # A staged path that is missing on disk can be in the way, too: a next to a/b.
-    coming = made.write.keys() | made.adopt.keys() | made.leave.keys()
-    staged = staging.displaced(coming, rows.keys() - made.remove - made.forget)
+    arriving = made.write.keys() | made.adopt.keys() | made.leave.keys()
+    staged = staging.displaced(arriving, rows.keys() - made.remove - made.forget)
     made.conflicts.update(staged)
     made.forget.update(staged)
     return made
@@ -196,9 +206,12 @@ def plan_files(
     """
     planning = _Planning(worktree, store, rows, nothing(), now())
     made = planning.plan
-    for path, stat in worktree.stats(wanted):
+    hidden = worktree.hidden(wanted, rows, {path for path in wanted if wanted[path]})
+    for path, found in worktree.stats(wanted):
         placed = wanted[path]
-        made.judged[path] = moment(stat)
+        stat = None if path in hidden else found
+        if path not in hidden:
+            made.judged[path] = moment(stat)
         there = stat is not None and not stat_module.S_ISDIR(stat.st_mode)
         if placed and stat and there and staging.holds(worktree, path, stat, placed.entry):
             planning.adopt(path, placed, stat)
@@ -209,6 +222,7 @@ def plan_files(
             made.remove.add(path)
         if there:
             _judge(planning, path, kept.get(path), stat)
+    _set_apart(planning)
     _check_room(worktree, made)
     return made
 
@@ -233,7 +247,7 @@ def _clean(
     """Return whether the old tree holds what is staged and on disk at a path."""
     if row is None or old is None or not staging.agree(row, old):
         return False
-    if stat is None or row.fresh(stat):
+    if stat is None or row.fresh(stat, modes=not worktree.disk().no_modes):
         return True
     return not stat_module.S_ISDIR(stat.st_mode) and staging.holds(worktree, path, stat, old)
 
@@ -279,11 +293,43 @@ def _staged_apart(row: Row | None, change: history.Difference) -> bool:
     return not (staging.agree(row, change.old) or staging.agree(row, change.new))
 
 
+def _set_apart(planning: _Planning) -> None:
+    """Leave out what the file system can't show: one of two names that it takes for one, a link."""
+    made, disk = planning.plan, planning.worktree.disk()
+    if disk.no_symlinks:
+        for path, placed in list(made.write.items()):
+            if stat_module.S_ISLNK(placed.entry.mode):
+                _leave_out(made, path, "the file system has no symbolic links")
+    if not disk.folds:
+        return
+    gone = made.remove | made.forget
+    there = [path for path, row in planning.rows.items() if not row.absent and path not in gone]
+    taken: dict[str, str] = {}
+    directories: dict[str, str] = {}
+    for path in (*there, *sorted(made.adopt), *sorted(made.write)):
+        same = {path, *parents(path)}
+        found = [taken.get(disk.key(name)) for name in same] + [directories.get(disk.key(path))]
+        clash = next((name for name in found if name and name not in same), None)
+        if clash and path in made.write:
+            both = staging.told_apart(path, clash)
+            _leave_out(made, path, f"the file system takes {both[0]} and {both[1]} for one name")
+            continue
+        taken.setdefault(disk.key(path), path)
+        for parent in parents(path):
+            directories.setdefault(disk.key(parent), parent)
+
+
+def _leave_out(made: Plan, path: str, why: str) -> None:
+    made.leave[path] = made.write.pop(path)
+    made.conflicts.discard(path)
+    made.unplaced[path] = why
+
+
 def _check_room(worktree: Worktree, made: Plan) -> None:
     """Find files in the way of new directories, and directories in the way of new files."""
     looked: set[str] = set()
     for path in made.write:
-        stat = worktree.stat(path) if made.judged[path] else None
+        stat = worktree.stat(path) if made.judged.get(path) else None
         if stat is not None and stat_module.S_ISDIR(stat.st_mode):
             del made.judged[path]
             _clear(worktree, made, worktree.below(path))
@@ -412,6 +458,8 @@ class Done(NamedTuple):
     """Lines added to `.gitignore` for the files put in place."""
     left_out: tuple[str, ...] = ()
     """Files that were not put in place, because of their names."""
+    unplaced: tuple[Omission, ...] = ()
+    """Files that the file system can't show."""
 
     def record(self, index: Index) -> None:
         """Write the changes to the index."""
@@ -527,20 +575,35 @@ def _blocks(
         raise errors.CorruptObject(entry.content, f"{size} bytes, the tree says {entry.size}")
 
 
-def read(store: Store, entry: Entry, group: str | None = None) -> Iterator[bytes]:
+Fetch = Callable[[Collection[ObjectId]], None]
+"""A function that fetches those of some chunks that the local store lacks."""
+
+
+def read(
+    store: Store, entry: Entry, group: str | None = None, fetch: Fetch | None = None
+) -> Iterator[bytes]:
     """Return a committed file's verified content, block by block.
 
     Args:
         store: The store that holds it.
         entry: The file.
         group: The group whose tree holds it, if known: its content must be that group's.
+        fetch: Called for a few chunks after the other, before they are read. By default, all must
+            be in the local store.
     """
-    return _blocks(store, _located(store, entry), entry, group=group, threads=THREADS)
+    # Several threads would look ahead, and wait for what they see.
+    threads = 1 if fetch else THREADS
+    return _blocks(store, _located(store, entry, fetch), entry, group=group, threads=threads)
 
 
-def _located(store: Store, entry: Entry) -> Iterator[PackedObject]:
+def _located(store: Store, entry: Entry, fetch: Fetch | None = None) -> Iterator[PackedObject]:
     """Yield the locations of a file's chunks, in order, in memory that does not grow with it."""
-    for batch in batches(contents.chunks_of(store, entry.content), _LOCATED):
+    size = _FIRST if fetch else _LOCATED
+    chunks = iter(contents.chunks_of(store, entry.content))
+    while batch := list(itertools.islice(chunks, size)):
+        if fetch:
+            fetch(batch)
+            size = min(2 * size, _FETCHED)
         places = store.locate(batch)
         for chunk in batch:
             if chunk not in places:

@@ -6,6 +6,7 @@ in the same way.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import os
@@ -24,13 +25,20 @@ from dorky.keys.roster import GroupOf
 from dorky.keys.vault import Vault
 from dorky.parallel import THREADS, in_order
 from dorky.store import contents
-from dorky.store.index import Row, mode_of
+from dorky.store.index import Row
 from dorky.store.objects import Store, Writer
-from dorky.worktree.worktree import Worktree, now
+from dorky.worktree.worktree import Omit, Worktree, now
 
 LARGE = 8 * MiB
 """The size in bytes from which files get packs of their own, which a clone need not keep."""
 _ATTEMPTS = 3
+_UNREADABLE = (
+    errors.PathNotFound,
+    errors.UnreadableFile,
+    errors.UnstorablePath,
+    errors.FileChanged,
+    errors.DiskError,
+)
 _BATCH = 128
 _BATCH_SIZE = 4 * MiB
 
@@ -51,6 +59,7 @@ def store_files(
     group_of: GroupOf,
     *,
     advance: Callable[[int], None] = lambda _: None,
+    omit: Callable[[str], Omit | None] = lambda _: None,
 ) -> Iterator[Row]:
     """Store the content of files and links, and yield a row for each; in no particular order.
 
@@ -63,6 +72,7 @@ def store_files(
         store: The store, for its keys.
         group_of: Returns the group that a path is encrypted for.
         advance: Receives the numbers of bytes as they are stored.
+        omit: Returns what receives a path that can't be read; None if that raises.
 
     Raises:
         PathNotFound: A file no longer exists.
@@ -77,7 +87,10 @@ def store_files(
     def read(batch: list[str]) -> list[_Read | str]:
         above = {path.rpartition("/")[0]: path for path in batch}
         _check_above(worktree, above)
-        found = [_read(worktree, path, group_of(path), vault) for path in batch]
+        found: list[_Read | str] = []
+        for path in batch:
+            with _omitting(path, omit):
+                found.append(_read(worktree, path, group_of(path), vault))
         # Checked again, because a file read through a new link is not the project's.
         _check_above(worktree, above)
         return found
@@ -114,7 +127,19 @@ def store_files(
         if alone and not before:
             writer.divide()
         before = alone
-        yield _store_large(worktree, path, writer, store, group_of(path), advance)
+        with _omitting(path, omit):
+            yield _store_large(worktree, path, writer, store, group_of(path), advance)
+
+
+@contextlib.contextmanager
+def _omitting(path: str, omit: Callable[[str], Omit | None]) -> Iterator[None]:
+    try:
+        yield
+    except _UNREADABLE as error:
+        told = omit(path)
+        if told is None:
+            raise
+        told(path, error)
 
 
 def _batches(sizes: Iterable[tuple[str, int]]) -> Iterator[list[str]]:
@@ -177,7 +202,7 @@ def _read(worktree: Worktree, path: str, group: str, vault: Vault) -> _Read | st
             raise errors.UnstorablePath(path, "it is not a regular file or a link")
         content = vault.object_id(Kind.CHUNK, body, group=group)
         digest = vault.mask(hashlib.sha256(body).hexdigest(), content)
-        row = Row(path, mode_of(stat), len(body), content, digest).known(stat, seen)
+        row = Row(path, worktree.new_mode(stat), len(body), content, digest).known(stat, seen)
         return _Read(row._replace(group=group), group, body)
     raise errors.FileChanged(path)
 
@@ -227,7 +252,7 @@ def _store_large(
             os.close(fd)
         if moment(stat) == moment(after) and after.st_size == source.size:
             digest = store.vault.mask(source.sha256.hexdigest(), content)
-            row = Row(path, mode_of(after), source.size, content, digest, group=group)
+            row = Row(path, worktree.new_mode(after), source.size, content, digest, group=group)
             return row.known(after, seen)
     raise errors.FileChanged(path)
 

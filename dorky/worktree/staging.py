@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat as stat_module
+import unicodedata
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
@@ -20,10 +21,17 @@ from dorky.store.history import Placed
 from dorky.store.index import Index, Row, mode_of
 from dorky.store.objects import Store, Writer
 from dorky.worktree.ignore import Ignore
-from dorky.worktree.worktree import Worktree, now
+from dorky.worktree.worktree import Omit, Worktree, now
 
 if TYPE_CHECKING:
     from dorky.keys.vault import Vault
+
+_KINDS = {
+    stat_module.S_IFIFO: "a pipe",
+    stat_module.S_IFSOCK: "a socket",
+    stat_module.S_IFCHR: "a device",
+    stat_module.S_IFBLK: "a device",
+}
 
 # --- what a path on the command line means --------------------------------------------------
 
@@ -39,6 +47,29 @@ class Selection(NamedTuple):
 
     gone: set[str]
     """Staged paths that are no longer on disk."""
+
+    directories: set[str]
+    """Directories that were named."""
+
+    nested: list[str]
+    """The directories of other projects and git repositories, which are passed over."""
+
+    omitted: dict[str, errors.DorkyError]
+    """Paths found in directories or by a pattern that can't be staged, and why."""
+
+    def omit(self, path: str, error: errors.DorkyError) -> None:
+        """Leave a path out."""
+        self.omitted[path] = error
+        self.present.pop(path, None)
+
+    def omitting(self, path: str) -> Omit | None:
+        """Return `omit` for a path that was not named; None for one that was."""
+        return None if path in self.named else self.omit
+
+
+def selection(present: dict[str, os.stat_result], named: set[str], gone: set[str]) -> Selection:
+    """Return the selection of files that were not found in directories."""
+    return Selection(present, named, gone, set(), [], {})
 
 
 def select(
@@ -61,8 +92,9 @@ def select(
     Raises:
         PathNotFound: A path selects nothing.
         UsageError: A named file is ignored.
+        NestedProject: A named directory is another project, or git repository.
     """
-    chosen = Selection({}, set(), set())
+    chosen = selection({}, set(), set())
     for path in paths:
         stat = worktree.stat(path) if path else worktree.root.stat()
         if stat is not None and not stat_module.S_ISDIR(stat.st_mode):
@@ -80,11 +112,54 @@ def select(
         else:
             if path and not force and not below and ignore.ignored(path + "/"):
                 raise errors.IgnoredPath(path)
-            found = dict(worktree.walk(ignore, path))
+            for _, nested in () if below or not path else worktree.inside_nested([f"{path}/"]):
+                raise errors.NestedProject(path, nested)
+            found = dict(worktree.walk(ignore, path, chosen.nested, chosen.omit))
             chosen.present.update(found)
+            chosen.directories.add(path)
             for name in below - found.keys():
-                _select_tracked(worktree, rows[name], chosen)
+                try:
+                    _select_tracked(worktree, rows[name], chosen)
+                except errors.UnreadableFile as error:
+                    chosen.omit(name, error)
+    _respell(worktree, rows, chosen)
+    _omit_special(chosen)
     return chosen
+
+
+def _omit_special(chosen: Selection) -> None:
+    """Leave out what has no content, unless it was named."""
+    for path, stat in list(chosen.present.items()):
+        kind = stat_module.S_IFMT(stat.st_mode)
+        if path not in chosen.named and kind not in {stat_module.S_IFREG, stat_module.S_IFLNK}:
+            chosen.omit(path, errors.SpecialFile(path, _KINDS.get(kind, "of an unknown kind")))
+
+
+def _respell(worktree: Worktree, rows: Mapping[str, Row], chosen: Selection) -> None:
+    """Select a file in the spelling in which it is tracked; one that was renamed, by both.
+
+    Only a file system that folds names has files with several spellings.
+    """
+    disk = worktree.disk()
+    if not disk.folds:
+        return
+    tracked = {disk.key(path): path for path in rows}
+    old = {tracked[key] for path in chosen.present if (key := disk.key(path)) in tracked}
+    spelled = worktree.misspelt(chosen.present.keys() | old)
+    for path in chosen.present.keys() - rows.keys():
+        actual = spelled.get(path, path)
+        before = tracked.get(disk.key(path))
+        name = actual if actual in rows or not disk.decomposes else path
+        if name != path:
+            stat = chosen.present.pop(path)
+            chosen.present.setdefault(name, stat)
+            if path in chosen.named:
+                chosen.named.add(name)
+        if before is not None and actual not in rows and spelled.get(before) == actual:
+            chosen.present.pop(before, None)
+            chosen.gone.add(before)
+    for path in worktree.hidden(chosen.present.keys() & rows.keys(), rows):
+        del chosen.present[path]
 
 
 def _select_tracked(worktree: Worktree, row: Row, chosen: Selection) -> None:
@@ -101,7 +176,8 @@ def _select_pattern(
 ) -> None:
     if not any(c in path for c in "*?["):
         raise errors.PathNotFound(path)
-    found = {name: stat for name, stat in worktree.walk(ignore) if matches(name, path)}
+    walk = worktree.walk(ignore, nested=chosen.nested)
+    found = {name: stat for name, stat in walk if matches(name, path)}
     tracked = [name for name in rows if name not in found and matches(name, path)]
     if not found and not tracked:
         raise errors.PathNotFound(path)
@@ -130,8 +206,19 @@ def tracked(rows: Iterable[str], paths: Sequence[str], where: str = "") -> list[
 # --- staging --------------------------------------------------------------------------------
 
 
+def told_apart(*names: str) -> list[str]:
+    """Return names for a message: with escapes if they look alike."""
+    alike = len({unicodedata.normalize("NFC", name) for name in names}) == 1
+    return [ascii(name)[1:-1] for name in names] if alike else list(names)
+
+
 def check_names(paths: Iterable[str], rows: Iterable[str], *, portable: bool) -> None:
     """Refuse names that can't be kept, or can't coexist on every system.
+
+    Args:
+        paths: The paths that are added.
+        rows: The paths that are there. They are not refused, whatever they are.
+        portable: Whether Windows must be able to create the names, too.
 
     Raises:
         UnstorablePath: A name is not UTF-8, or Windows can't create it.
@@ -153,16 +240,28 @@ def check_names(paths: Iterable[str], rows: Iterable[str], *, portable: bool) ->
             if reason:
                 raise errors.UnstorablePath(path, reason)
             fine.add(part)
-    spelling: dict[str, str] = {}
+    spellings: dict[str, list[str]] = {}
     above: set[str] = set()
     for path in (*rows, *new):
         directory = path.rpartition("/")[0]
         prefixes = [path] if directory in above else [*parents(path), path]
         above.add(directory)
         for prefix in prefixes:
-            other = spelling.setdefault(prefix.casefold(), prefix)
-            if other != prefix:
-                raise errors.NameClash(other, prefix)
+            # A merge can bring two such names, which must not stop others from being staged.
+            others = spellings.setdefault(prefix.casefold(), [])
+            if prefix not in others:
+                if others and path in new:
+                    raise errors.NameClash(others[0], prefix)
+                others.append(prefix)
+
+
+def omit_names(chosen: Selection, rows: Iterable[str], *, portable: bool) -> None:
+    """Leave out new files that have names which can't be kept, unless they were named."""
+    for path in chosen.present.keys() - chosen.named - set(rows):
+        try:
+            check_names([path], (), portable=portable)
+        except errors.UnstorablePath as error:
+            chosen.omit(path, error)
 
 
 def stage(
@@ -198,7 +297,7 @@ def stage(
         if (row := rows.get(path)) is None
         or row.absent
         or row.group != group_of(path)
-        or not row.fresh(stat)
+        or not row.fresh(stat, modes=not worktree.disk().no_modes)
     }
     gone = (chosen.gone & rows.keys()) | displaced(chosen.present, rows)
     changes = [Change(path, "deleted") for path in sorted(gone)]
@@ -210,7 +309,13 @@ def stage(
         with store.writer() as writer:
             sizes = {path: stale[path].st_size for path in sorted(stale)}
             for found in store_files(
-                worktree, sizes, writer, store, group_of, advance=progress.advance
+                worktree,
+                sizes,
+                writer,
+                store,
+                group_of,
+                advance=progress.advance,
+                omit=chosen.omitting,
             ):
                 old = rows.get(found.path)
                 mode = worktree.mode(found.mode, old.mode) if old else found.mode
@@ -256,6 +361,7 @@ def unstaged(
     index: Index,
     rows: Mapping[str, Row],
     found: Mapping[str, os.stat_result | None],
+    omit: Omit | None = None,
 ) -> list[Change]:
     """Return how the worktree differs from the index.
 
@@ -268,26 +374,38 @@ def unstaged(
         index: The index, which notes the stats.
         rows: The staged files.
         found: The stat of each of these files.
+        omit: Receives files that can't be read; without it, they raise.
     """
     changes, learned = [], []
+    modes = not worktree.disk().no_modes
+    hidden = worktree.hidden(rows, index.rows()) if worktree.disk().folds else set()
     for path, row in rows.items():
+        if path in hidden:
+            continue  # the file on disk is the other's; this one can't be shown
         stat = found[path]
         if stat is None or stat_module.S_ISDIR(stat.st_mode):
             if not row.absent:
                 changes.append(Change(path, "deleted"))
             continue
         seen = now()
-        if row.fresh(stat):
+        if row.fresh(stat, modes=modes):
             continue
         # A different mode or size suffices; the key is needed only to compare content.
         differs = worktree.mode(mode_of(stat), row.mode) != row.mode or stat.st_size != row.size
-        if differs or not holds(worktree, path, stat, entry_of(row, store.vault)):
+        try:
+            differs = differs or not holds(worktree, path, stat, entry_of(row, store.vault))
+        except (errors.UnreadableFile, errors.DiskError) as error:
+            if omit is None:
+                raise
+            omit(path, error)
+            continue
+        if differs:
             changes.append(Change(path, "modified"))
         else:
             learned.append(row.known(stat, seen))
     if learned:
         # This only updates a cache, so it yields to another command that writes.
-        with contextlib.suppress(errors.Locked):
+        with contextlib.suppress(errors.Locked, errors.ReadOnly, errors.DiskFull):
             index.refresh(learned)
     return changes
 
@@ -334,6 +452,11 @@ def staged(store: Store, index: Index, rows: Mapping[str, Row] | None = None) ->
     else:
         rows = index.rows() if rows is None else rows
         kept = committed(store, index, rows)
+    return differences(kept, rows)
+
+
+def differences(kept: Mapping[str, Placed], rows: Mapping[str, Row]) -> list[Change]:
+    """Return how rows differ from committed files."""
     changes = [Change(path, "deleted") for path in kept.keys() - rows.keys()]
     for path, row in rows.items():
         placed = kept.get(path)
@@ -426,7 +549,7 @@ def write_entries(
         entries = sorted(held[directory], key=lambda entry: entry.name.encode())
         for before, entry in pairwise(entries):
             if before.name == entry.name:  # readers refuse such a tree
-                raise errors.Conflict(f"{directory or '.'} holds two of {entry.name}")
+                raise errors.ConflictError(f"{directory or '.'} holds two of {entry.name}")
         tree = directories.write(writer, entries, group)
         if directory:
             parent, _, name = directory.rpartition("/")

@@ -40,6 +40,6 @@ def test_state_of_another_key_below_a_space(tmp_path: Path) -> None:
 
 
 def test_an_unencrypted_repository_is_cloned_by_the_command_of_the_hint() -> None:
-    hint = hints.hint(errors.Unencrypted("/a b/vault", cloning="/a b/vault"))
+    hint = hints.hint(errors.UnencryptedRepository("/a b/vault", cloning="/a b/vault"))
     command = hint.rpartition(": ")[2]
     assert shlex.split(command) == ["dorky", "clone", "/a b/vault", "--plain"]

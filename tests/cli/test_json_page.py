@@ -97,6 +97,8 @@ def test_every_command_prints_what_the_page_says(
     check("fetch")
     check("pull")
     check("sync")
+    project.write("saved.env", b"A=1\n")
+    check("save", "saved.env", "-m", "saved")
     check("rm", "one.env", "--cached")
     check("restore", "one.env", "--staged")
     check("restore", "one.env", "--source", "HEAD")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import pytest
 from machines import Machine
 
 from dorky import errors
+from dorky.cli import hints
 
 PATH = "config/.env"
 
@@ -50,12 +52,31 @@ def test_a_command_runs_with_the_nearest_file(
         raise errors.NothingToDo("ran")
 
     monkeypatch.setattr("dorky.process.replace", replace)
-    for place, value in ((below.project, b"2"), (below.project / "deep", b"root")):
+    above = below.project.parent
+    for place, value in ((below.project / "deep", b"2"), (below.project, b"2"), (above, b"root")):
         below.project = place
         below("run", "--", "true", code=1)
         assert found[-1][b"KEY"] == value
-    below("run", "-f", "../.env", "--", "true", code=1)
+    below("run", "-f", "config/.env", "--", "true", code=1)
     assert found[-1][b"KEY"] == b"2"
+
+
+@pytest.mark.parametrize("typed", [".env", "../.env", "deep/a b.env"])
+def test_the_command_of_a_hint_runs_from_the_current_directory(below: Machine, typed: str) -> None:
+    below.write(typed, "A='not closed\n")
+    said = below("get", typed, "A", code=2)
+    assert shlex.split(said.hint) == ["dorky", "edit", typed]
+    said = below("cat", f"HEAD:{PATH}/x", code=4)  # as in git, from the root
+    assert said.hint == "dorky ls HEAD"
+    said = below("cat", "HEAD:config/deep", code=2)
+    assert said.hint == "dorky ls HEAD deep"
+
+
+def test_the_command_of_a_hint_outside_of_a_project(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert hints.hint(errors.BadDocument("a b", "dotenv", "")) == "dorky edit 'a b'"
 
 
 COMMANDS = (

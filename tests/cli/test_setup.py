@@ -130,3 +130,34 @@ def test_destroy_asks_for_the_name(
     assert "Type project to go on: " in shown.text
     assert shown.code == (0 if gone else 5)
     assert project.own.exists() is not gone
+
+
+@pytest.mark.parametrize("url", ["", " "])
+def test_an_empty_url(project: Machine, url: str) -> None:
+    """A script whose variable is not set must not make a project that nobody else can pull."""
+    new = project.another("new")
+    project("remote", "add", "origin", "s3://acme/x")
+    for machine, command in (
+        (new, ("init", url)),
+        (new, ("clone", url)),
+        (new, ("clone", url, "here")),
+        (project, ("remote", "set-url", "origin", url)),
+        (project, ("remote", "add", "second", url)),
+    ):
+        said = machine(*command, code=2)
+        assert said.error == "'' is not a remote URL: it is empty"
+    assert list(new.project.iterdir()) == []
+    assert project("remote", "list").out == "origin\ts3://acme/x\n"
+
+
+@pytest.mark.parametrize("typed", ["s3:/b/x", "s3:b/x", "https://b.s3.amazonaws.com/x"])
+@pytest.mark.parametrize("how", ["DORKY_URL", ".dorkyrc"])
+def test_a_mistyped_url_of_a_project(project: Machine, typed: str, how: str) -> None:
+    """It names no directory below the project."""
+    if how == "DORKY_URL":
+        project.env["DORKY_URL"] = typed
+    else:
+        text = project.read(".dorkyrc").decode()
+        project.write(".dorkyrc", f'{text}\n[remotes.origin]\nurl = "{typed}"\n'.encode())
+    for command in ("fetch", "push", "pull"):
+        assert "did you mean s3://b/x?" in project(command, code=2).error

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import msgspec
 import pytest
 from machines import Machine
+from servers import Remote
 
 from dorky.results import OperationEntry, PullResult, Resolved, Result, Synced, Undone
 
@@ -539,3 +540,21 @@ def test_json_is_all_that_is_printed(torn: Machine) -> None:
         said = torn(*words, "--json")
         json.loads(said.raw)
         assert said.err == "", words
+
+
+def test_a_merge_says_what_stays_staged(project: Machine, file_url: Remote) -> None:
+    project("remote", "add", "origin", file_url.url)
+    project("push")
+    ben = project.another("ben")
+    ben("clone", file_url.url, ".")
+    project.commit({"a": "theirs\n"})
+    project("push")
+    ben.commit({"a": "ours\n"})
+    ben.write(".env", "KEY=unfinished\n")
+    ben("stage", ".env")
+    ben("pull", code=5)
+    ben("resolve", "a", "--theirs")
+    said = ben("merge", "--continue")
+    assert "Not part of the merge, so still staged: 1 file (dorky commit)" in said.err
+    assert "M .env" in said.out
+    assert [each["path"] for each in ben("status", "--json").json["staged"]] == [".env"]

@@ -100,7 +100,7 @@ def test_run_refuses_what_changes_how_programs_load(secret: Machine) -> None:
     assert done.returncode == 2
     assert done.stderr.decode().endswith(
         "error: .env sets PATH, which changes how programs are found, loaded or run\n"
-        "hint: if that is meant: dorky run --allow-env PATH …\n"
+        "hint: if that is meant, add --allow-env PATH\n"
         "code: unsafe-variable\n"
     )
     assert CANARY.encode() not in done.stderr
@@ -193,8 +193,10 @@ def test_get(secret: Machine) -> None:
 
 
 def test_get_as_json(secret: Machine) -> None:
-    assert secret("get", ".env", "--json").json == {"TOKEN": CANARY, "PORT": "80"}
-    assert secret("get", ".env", "PORT", "--json").json == {"PORT": "80"}
+    said = secret("get", ".env", "--json").json
+    assert said["values"] == {"TOKEN": CANARY, "PORT": "80"}
+    assert (said["source"]["path"], said["source"]["commit"]) == (".env", "")
+    assert secret("get", ".env", "PORT", "--json").json["values"] == {"PORT": "80"}
 
 
 def test_get_what_is_not_there(secret: Machine) -> None:
@@ -232,7 +234,7 @@ def test_set_takes_the_value_from_a_pipe(secret: Machine) -> None:
 )
 def test_set_leaves_out_one_newline(secret: Machine, data: bytes, value: str) -> None:
     piped(secret, data, "set", ".env", "A")
-    assert secret("get", ".env", "A", "--json").json == {"A": value}
+    assert secret("get", ".env", "A", "--json").json["values"] == {"A": value}
 
 
 def test_set_without_a_value_changes_nothing(secret: Machine) -> None:

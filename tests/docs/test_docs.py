@@ -8,10 +8,12 @@ import os
 import re
 import subprocess
 import sys
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import pytest
+
+import dorky
 
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
@@ -136,3 +138,25 @@ def known_tests(file: str) -> dict[str, bool]:
         for node in ast.walk(tree)
         if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
     }
+
+
+def test_no_page_installs_the_other_dorky() -> None:
+    """The package dorky of PyPI is another project's."""
+    installs = re.compile(
+        r"\b(?:(?:pip3?|pipx|uv|uv tool|uv pip)\s+(?:install|run|add)|uvx)\s+(?:-\S+\s+)*dorky"
+        r"(?:\s|\[|[=<>~`]|$)",
+        re.MULTILINE,
+    )
+    assert installs.search("  pip install --user dorky==1\n")
+    assert installs.search("uvx dorky")
+    assert not installs.search("pip install dorky-client; pip install ./dorky; pipx install .")
+    pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*")]
+    pages += [*ROOT.glob(".github/**/*.y*ml"), *ROOT.glob(".*.yaml"), *ROOT.glob("dorky/**/*.py")]
+    found = [str(page) for page in pages if page.is_file() and installs.search(page.read_text())]
+    assert not found
+
+
+def test_the_package_is_called_dorky_client() -> None:
+    assert version("dorky-client") == dorky.__version__
+    with pytest.raises(PackageNotFoundError):
+        version("dorky")

@@ -146,5 +146,6 @@ def test_pushers_to_a_bucket(tmp_path: Path, kind: str, request: pytest.FixtureR
 
 
 @pytest.mark.deep
-def test_many_pushers(tmp_path: Path, remote: Remote) -> None:
-    compete(tmp_path, remote, 8, 10)
+@pytest.mark.parametrize("kind", ["file", "s3", "gcs", "seaweedfs"])
+def test_many_pushers(tmp_path: Path, kind: str, request: pytest.FixtureRequest) -> None:
+    compete(tmp_path, request.getfixturevalue(f"{kind}_url"), 8, 10)

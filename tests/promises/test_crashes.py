@@ -128,13 +128,19 @@ def _a_mistake(life: Life) -> None:
     life.ana("commit", "-a", "-m", "mistake")
 
 
-def _start_over(life: Life) -> None:
-    """A project that was not made, or cloned, to the end is not one that can be gone on with."""
-    begun = life.ben if (life.ana.state / "packs").exists() else life.ana
+def _init_again(life: Life) -> None:
+    """A project that was not made to the end is not one that can be gone on with."""
+    _clear(life.ana)
+    shutil.rmtree(life.vault, ignore_errors=True)
+
+
+def _clone_again(life: Life) -> None:
+    _clear(life.ben)
+
+
+def _clear(begun: Machine) -> None:
     shutil.rmtree(begun.project)
     begun.project.mkdir()
-    if begun is life.ana:
-        shutil.rmtree(life.vault, ignore_errors=True)
 
 
 def _identity(life: Life) -> None:
@@ -142,11 +148,11 @@ def _identity(life: Life) -> None:
 
 
 LIFE = [
-    Step("ana", "init VAULT", remedy=_start_over),
+    Step("ana", "init VAULT", remedy=_init_again),
     Step("ana", "stage .", _first_files),
     Step("ana", "commit -m first", again=(0, 1)),
     Step("ana", "push"),
-    Step("ben", "clone VAULT .", _identity, remedy=_start_over),
+    Step("ben", "clone VAULT .", _identity, remedy=_clone_again),
     Step("ana", "stage data bin", _both_sides),
     Step("ana", "commit -m changed", again=(0, 1)),
     Step("ana", "push"),

@@ -259,10 +259,18 @@ def test_no_more_is_written_than_is_read(known: tuple[Header, Vault, age.Identit
     fewer = msgspec.structs.replace(crowd, epochs=crowd.epochs[:-1])
     vault.check_room(crowd, fewer)
     vault.check_room(crowd, crowd)
-    full = with_groups(header, *[crafted(*[X25519] * 100)] * 30)
+    full = with_groups(header, *[crafted(*[X25519] * 100)] * 27)
     vault.check_room(header, full)
     assert vault.unlock(full, [identity]).groups == {ALL}
-    assert len(model.encode(full)) < 700 * model.KiB
+    assert 320 * model.KiB < len(model.encode(full)) < 384 * model.KiB
+    over = with_groups(header, *[crafted(*[X25519] * 100)] * 32)
+    with pytest.raises(errors.TooManyKeys, match="room"):
+        vault.check_room(header, over)
+    # A new key is refused before anything is encrypted with it, unless a member is removed by it.
+    _, opened, _ = known
+    recipients = [identity.public] * 100
+    with pytest.raises(errors.TooManyKeys, match="room"):
+        vault.begin_epoch(over, opened, "f" * 16, recipients)
 
 
 def test_there_is_an_end_to_epochs(known: tuple[Header, Vault, age.Identity]) -> None:

@@ -35,7 +35,8 @@ from dorky.drivers.file import FileDriver
 from dorky.format.model import Kind
 from dorky.merge import pending
 from dorky.repo import Repository
-from dorky.store import database, reachability
+from dorky.store import database, history, reachability
+from dorky.worktree import checkout
 
 Content = dict[str, str]
 """By path: text."""
@@ -106,6 +107,13 @@ class Merging(NamedTuple):
     theirs: str
     operation: int
     conflicts: frozenset[str]
+    tree: Content
+    paths: frozenset[str]
+
+    def committed(self, index: Content) -> Content:
+        """The tree of the merge commit: of what is staged only what was in conflict."""
+        kept = {path: text for path, text in self.tree.items() if path not in self.paths}
+        return {**kept, **{path: index[path] for path in self.paths if path in index}}
 
 
 class Op(NamedTuple):
@@ -373,7 +381,7 @@ class Machine(RuleBasedStateMachine):
         made = clone.repo.commit(message, all=all).id
         parents = tuple(each for each in (clone.head, merging and merging.theirs) if each)
         assert made not in self.commits
-        self.commits[made] = Commit(parents, index)
+        self.commits[made] = Commit(parents, merging.committed(index) if merging else index)
         self.keep(clone, head=made, index=index, merging=None)
 
     @rule(n=clone_numbers)
@@ -381,7 +389,7 @@ class Machine(RuleBasedStateMachine):
         clone = self.at(n)
         rejected = clone.head and self.remote and self.remote not in self.ancestors(clone.head)
         if clone.merging or rejected:
-            with pytest.raises(errors.Conflict):
+            with pytest.raises(errors.ConflictError):
                 clone.repo.push()
             return
         if clone.head is None:
@@ -396,7 +404,7 @@ class Machine(RuleBasedStateMachine):
     def pull(self, n: int) -> None:
         clone = self.at(n)
         if clone.merging:
-            with pytest.raises(errors.Conflict):
+            with pytest.raises(errors.ConflictError):
                 clone.repo.pull()
             return
         self._pulled(clone, clone.repo.pull)
@@ -439,7 +447,7 @@ class Machine(RuleBasedStateMachine):
                 index.pop(path, None)
                 if path in old:
                     index[path] = old[path]
-            merging = Merging(theirs, clone.next, conflicts)
+            merging = Merging(theirs, clone.next, conflicts, tree, conflicts)
             target = ours or ""
         elif merged:
             assert done.merged
@@ -454,7 +462,7 @@ class Machine(RuleBasedStateMachine):
     def sync(self, n: int) -> None:
         clone = self.at(n)
         if clone.merging:
-            with pytest.raises(errors.Conflict):
+            with pytest.raises(errors.ConflictError):
                 clone.repo.sync()
         elif self._pulled(clone, clone.repo.sync):
             assert clone.head
@@ -498,7 +506,8 @@ class Machine(RuleBasedStateMachine):
             return
         made = clone.repo.merge_continue().id
         assert clone.head
-        self.commits[made] = Commit((clone.head, clone.merging.theirs), dict(clone.index))
+        tree = clone.merging.committed(clone.index)
+        self.commits[made] = Commit((clone.head, clone.merging.theirs), tree)
         self.keep(clone, head=made, merging=None)
 
     @precondition(is_merging)
@@ -625,7 +634,12 @@ class Machine(RuleBasedStateMachine):
         clone.merging = None
         if state:
             conflicts = frozenset(each.path for each in state.conflicts)
-            clone.merging = Merging(state.theirs, state.operation, conflicts)
+            tree = {
+                path: b"".join(checkout.read(repo.store, entry)).decode()
+                for path, entry in history.files_of(repo.store, state.trees)
+            }
+            own = frozenset(state.paths or ())
+            clone.merging = Merging(state.theirs, state.operation, conflicts, tree, own)
             self.learn(repo, state.theirs)
         self.forget(clone)
 

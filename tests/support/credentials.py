@@ -15,27 +15,37 @@ from cryptography.x509.oid import NameOID
 
 
 def self_signed(
-    directory: Path, *, address: str = "127.0.0.1", days: int = 1
+    directory: Path,
+    *,
+    address: str = "127.0.0.1",
+    since: int = -30,
+    days: int = 1,
+    authority: bool = False,
 ) -> tuple[str, ssl.SSLContext]:
     """A certificate for an address, and a server's context that shows it.
 
     Args:
         directory: Where it goes.
         address: The address that it is for.
+        since: In how many days it begins to be valid.
         days: How long it is valid; negative if it has expired.
+        authority: Mark it as that of an authority, as `openssl req -x509` does.
     """
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test")])
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, address)])
     now = datetime.now(timezone.utc)
-    certificate = (
+    builder = (
         x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=30))
-        .not_valid_after(now + timedelta(days=days))
+        .not_valid_before(now - timedelta(days=-since))
+        .not_valid_after(now + timedelta(days=max(since, 0) + days))
         .add_extension(
             x509.SubjectAlternativeName([x509.IPAddress(ip_address(address))]), critical=False
         )
-        .sign(key, hashes.SHA256())
     )
+    if authority:
+        constraints = x509.BasicConstraints(ca=True, path_length=None)
+        builder = builder.add_extension(constraints, critical=True)
+    certificate = builder.sign(key, hashes.SHA256())
     pem = directory / "server.pem"
     pem.write_bytes(
         certificate.public_bytes(serialization.Encoding.PEM)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -23,10 +24,17 @@ QUIRKS = (
     "weak",
     "one-per-second",
     "no-bulk",
+    "endless",
+    "empty-pages",
+    "object-lock",
 )
 _NOT_IMPLEMENTED = (
     b"<Error><Code>NotImplemented</Code><Message>A header you provided implies functionality that "
     b"is not implemented</Message></Error>"
+)
+_NO_CHECKSUM = (
+    b"<Error><Code>InvalidRequest</Code><Message>Content-MD5 OR x-amz-checksum- HTTP header is "
+    b"required for Put Object requests with Object Lock parameters</Message></Error>"
 )
 _BUSY = b"<Error><Code>ServiceUnavailable</Code><Message>Reduce your rate.</Message></Error>"
 _HOPS = {"transfer-encoding", "connection", "content-length", "date", "server"}
@@ -38,6 +46,7 @@ class _Front:
     Attributes:
         conditions: The conditional headers of every write, as they arrived.
         second: How long a key stays closed after a write (``one-per-second``).
+        pages: How many pages of lists were asked for (``endless``, ``empty-pages``).
     """
 
     def __init__(self, endpoint: str, quirk: str) -> None:
@@ -45,6 +54,7 @@ class _Front:
         self.quirk = quirk
         self.conditions: list[tuple[str, str]] = []
         self.second = 0.3
+        self.pages = 0
         self._lock = threading.Lock()
         self._written: dict[str, float] = {}
 
@@ -64,6 +74,12 @@ class _Front:
         found = next((n for n in headers if n.lower() in {"if-match", "if-none-match"}), None)
         if method == "POST" and self.quirk == "no-bulk":
             return 501, {}, _NOT_IMPLEMENTED
+        if method == "GET" and "list-type=2" in target and self.quirk in {"endless", "empty-pages"}:
+            return self._page(target, headers)
+        if method == "PUT" and self.quirk == "object-lock":
+            names = {name.lower() for name in headers}
+            if not names & {"content-md5", "x-amz-checksum-sha256"}:
+                return 400, {}, _NO_CHECKSUM
         if method == "PUT" and found:
             self.conditions.append((found.lower(), headers[found]))
             refused = self._refused(found.lower(), headers[found])
@@ -86,6 +102,17 @@ class _Front:
         if self.quirk == "weak":
             sent = {n: f"W/{v}" if n.lower() == "etag" else v for n, v in sent.items()}
         return status, sent, data
+
+    def _page(self, target: str, headers: dict[str, str]) -> tuple[int, dict[str, str], bytes]:
+        """The first page of a list for ever: as it is, or without its keys."""
+        self.pages += 1
+        first = re.sub(r"&?continuation-token=[^&]*", "", target)
+        status, sent, data = self.forward("GET", first, headers, b"")
+        if self.quirk == "empty-pages":
+            data = re.sub(rb"<Contents>.*</Contents>", b"", data, flags=re.DOTALL)
+        token = b"same" if self.quirk == "endless" else b"%d" % self.pages
+        more = b"<IsTruncated>true</IsTruncated><NextContinuationToken>%s</NextContinuationToken>"
+        return status, sent, data.replace(b"<IsTruncated>false</IsTruncated>", more % token)
 
     def _refused(self, name: str, value: str) -> tuple[int, dict[str, str], bytes] | None:
         if self.quirk == "b2" or (self.quirk == "no-if-match" and name == "if-match"):

@@ -50,7 +50,7 @@ class Forge:
     def entry(self, known: roster.Roster, header: Header | None = None, **other: Any) -> str:
         """An entry of the team log, signed by whoever forges."""
         made = teamlog.entry_for(
-            self.team, header or self.header, known, time=NOW, heads=self.root.refs
+            self.team, header or self.header, known, time=NOW, refs=self.root.refs
         )
         made = msgspec.structs.replace(made, **other)
         made = signing.signed(made, Namespace.TEAM, self.signer, self.header.repository)

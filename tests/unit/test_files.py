@@ -76,15 +76,45 @@ def test_bytes_are_durable_before_the_name_and_the_name_before_the_return(
     assert happened == ["sync 5 B", "rename 640", "sync directory"]
 
 
-@pytest.mark.parametrize("call", ["fchmod", "fsync", "rename"])
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.ENOSYS])
+def test_a_disk_without_modes_is_written_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    monkeypatch.setattr(os, "fchmod", failing(number))
+    files.write_atomic(tmp_path / "file", b"1", mode=0o644)
+    files.write_stream(tmp_path / "other", FILE | 0o644, [b"2"])
+    assert mode_of(tmp_path / "file") == mode_of(tmp_path / "other") == 0o600
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EACCES])
+def test_a_disk_that_syncs_no_directories_is_written_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    fsync = os.fsync
+
+    def refuse(fd: int) -> None:
+        if stat.S_ISDIR(os.fstat(fd).st_mode):
+            raise OSError(number, os.strerror(number))
+        fsync(fd)
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    files.write_atomic(tmp_path / "file", b"1")
+    assert (tmp_path / "file").read_bytes() == b"1"
+
+
 @pytest.mark.parametrize(
-    ("number", "error"),
+    ("call", "number", "error"),
     [
-        (errno.ENOSPC, errors.DiskFull),
-        (errno.EDQUOT, errors.DiskFull),
-        (errno.EIO, errors.DiskError),
-        (errno.EROFS, errors.DiskError),
-        (errno.EACCES, errors.UnreadableFile),
+        (call, number, error)
+        for call in ("fchmod", "fsync", "rename")
+        for number, error in [
+            (errno.ENOSPC, errors.DiskFull),
+            (errno.EDQUOT, errors.DiskFull),
+            (errno.EIO, errors.DiskError),
+            (errno.EROFS, errors.DiskError),
+            (errno.EACCES, errors.UnreadableFile),
+        ]
+        if (call, number) != ("fchmod", errno.EACCES)
     ],
 )
 def test_a_failure_leaves_the_old_file_and_no_other(

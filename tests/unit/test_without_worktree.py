@@ -11,6 +11,7 @@ from servers import Remote
 
 from dorky import Repository, errors
 from dorky.commands import checkout, commit, inspect, setup, stage, sync, team, variables
+from dorky.commands.reading import Reader
 from dorky.config import RC, Config
 from dorky.project import Project
 
@@ -46,7 +47,7 @@ def test_it_reads_the_repository(bare: Project, tmp_path: Path) -> None:
     assert [found.path for found in inspect.ls(bare, head)] == sorted(FILES)
     assert [found.path for found in inspect.ls(bare, head, "./config/")] == ["config/.env"]
     assert b"".join(inspect.cat(bare, head, "config/.env")) == b"KEY=1\n"
-    assert variables.get_variable(bare, "config/.env", "KEY", head) == "1"
+    assert variables.get_variable(Reader(bare, head), "config/.env", "KEY") == "1"
     assert [entry.message for entry in inspect.log(bare, head, "readme")] == ["first"]
     assert {member.name for member in team.members(bare).members}
     written = sync.download(bare, head, "readme", tmp_path / "copy", force=False)
@@ -63,7 +64,7 @@ NEEDS: dict[str, Callable[[Project], object]] = {
     "diff": inspect.diff,
     "stage": lambda project: stage.stage(project, PATH),
     "restore": lambda project: stage.restore(project, PATH, source="origin/main"),
-    "read": lambda project: variables.read_file(project, PATH),
+    "read": lambda project: Reader(project).read(PATH),
     "set": lambda project: variables.set_variable(project, PATH, "KEY", "2"),
     "edit": lambda project: variables.edit(project, PATH, lambda _: None),
     "pull": sync.pull,

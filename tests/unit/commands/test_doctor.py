@@ -39,12 +39,37 @@ def test_all_is_well(ana: Machine) -> None:
     found = checks(ana)
     assert {each["verdict"] for each in found.values()} == {"ok"}
     assert list(found) == [
-        *("settings", "identity", "state", "database", "merge", "files", "contents"),
-        "second copy",
-        *("drafts", "space", "git", "hooks", "remote", "key", "recovery", "groups", "team"),
+        *("settings", "identity", "state", "database", "merge", "file system", "files"),
+        "contents",
+        *(
+            "second copy",
+            "drafts",
+            "space",
+            "git",
+            "hooks",
+            "remote",
+            "key",
+            "recovery",
+            "groups",
+            "team",
+        ),
         *("newest", "known", "writing", "clock"),
     ]
     assert "2 keys open" in ana("doctor").out
+
+
+def test_another_package_called_dorky(
+    ana: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    metadata = tmp_path / "site" / "dorky-2.4.dist-info"
+    metadata.mkdir(parents=True)
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: dorky\nVersion: 2.4\n")
+    (metadata / "RECORD").write_text("dorky/__init__.py,,\n")
+    monkeypatch.syspath_prepend(str(metadata.parent))
+    found = checks(ana)["package"]
+    assert found["verdict"] == "warn"
+    assert f"called dorky is installed (2.4, in {metadata.parent})" in found["about"]
+    assert found["remedy"].endswith(" -m pip uninstall dorky, then install dorky-client again")
 
 
 def test_a_single_key(ana: Machine) -> None:

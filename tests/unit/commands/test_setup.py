@@ -270,6 +270,37 @@ def test_another_url_is_another_place(
     assert ben.files() == ana.files()
 
 
+def test_an_empty_place_is_not_the_same_as_before(ana: Machine, tmp_path: Path) -> None:
+    """Nothing of the old place counts, and each command says what starts the new one."""
+    ana("push")
+    assert "same as origin" in ana("status").out
+    said = ana("remote", "set-url", "origin", tmp_path / "moved")
+    assert "dorky fetch; if it is empty: dorky push" in said.err
+    found = ana("status", "--json").json
+    assert (found["fetched"], found["ahead"], found["behind"]) == (False, 0, 0)
+    assert ana("status").out.startswith("On main, nothing known of origin yet (dorky fetch)\n")
+    for command in ("fetch", "pull", "team list", "gc --remote"):
+        said = ana(*command.split(), code=4)
+        assert "holds no dorky repository" in said.error
+        assert said.hint == "check the URL; dorky push starts it with all that this clone has"
+    assert "this push has started one" in ana("push").err
+    assert "same as origin" in ana("status").out
+    assert "nothing known" not in ana("remote", "set-url", "origin", tmp_path / "moved").err
+
+
+def test_another_url_that_came_by_git_is_not_the_same_as_before(
+    ana: Machine, file_url: Remote, tmp_path: Path
+) -> None:
+    ana("push")
+    text = ana.read(".dorkyrc").decode()
+    ana.write(".dorkyrc", text.replace(file_url.url, str(tmp_path / "moved")).encode())
+    out = ana("status").out
+    assert "nothing known of origin yet" in out
+    assert "another URL" in out
+    ana.write(".dorkyrc", text.encode())
+    assert "same as origin" in ana("status").out
+
+
 def test_a_relative_url_counts_from_the_project(ana: Machine, tmp_path: Path) -> None:
     carl = ana.another("carl")
     carl("init", "../vault")

@@ -638,3 +638,90 @@ def test_a_single_path_is_one_path(tmp_path: Path) -> None:
         repo.rm(str(tmp_path / ".a"))
         assert list(repo.index.rows()) == ["a"]
         assert (tmp_path / "a").exists()
+
+
+# --- files that are missing, and pulls of a part ---------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["pull", "sync"])
+def test_a_pull_names_what_is_missing(ana: Machine, ben: Machine, command: str) -> None:
+    (ben.project / ".env").unlink()
+    assert "  D .env\n" in ben(command).out
+    assert "dorky restore FILE" in ben(command).out
+    ana.commit({"config/app": "x = 2\n"})
+    ana("push")
+    said = ben(command, "--json").json
+    assert (said["pulled"] if command == "sync" else said)["missing"] == [".env"]
+    ben("restore", ".env")
+    assert ben("pull", "--json").json["missing"] == []
+
+
+def on_disk(machine: Machine) -> set[str]:
+    return {path for path in machine.files() if path not in {".dorkyrc", ".gitignore"}}
+
+
+def test_a_first_pull_of_a_part_is_remembered(ana: Machine) -> None:
+    fresh = ana.another("fresh")
+    fresh.write(".dorkyrc", (ana.project / ".dorkyrc").read_bytes())
+    fresh("pull", "config")
+    assert on_disk(fresh) == {"config/app"}
+    ana.commit({"config/new": "1\n", "other": "1\n", ".env": "KEY=2\n"})
+    ana("push")
+    fresh("pull")
+    assert on_disk(fresh) == {"config/app", "config/new"}
+    ana.commit({"config/app": "x = 2\n", "third": "1\n"})
+    ana("push")
+    fresh("sync")
+    assert on_disk(fresh) == {"config/app", "config/new"}
+    status = fresh("status")
+    assert "3 files not pulled (dorky pull --all)" in status.out
+    assert "Pulls keep to config (dorky pull --all ends that)" in status.out
+    assert fresh("status", "--json").json["partial"] == ["config"]
+    assert fresh("pull", "--json").json["missing"] == []
+
+    fresh("pull", ".env")
+    assert on_disk(fresh) == {"config/app", "config/new", ".env"}
+    assert fresh("status", "--json").json["partial"] == [".env", "config"]
+    ana("rm", "config", "-f")
+    ana("commit", "-m", "gone")
+    ana("push")
+    fresh("pull")  # what was chosen need not exist any more
+    assert on_disk(fresh) == {".env"}
+
+    assert "not both" in fresh("pull", ".env", "--all", code=2).error
+    fresh("pull", "--all")
+    assert on_disk(fresh) == {".env", "other", "third"}
+    assert fresh("status", "--json").json["partial"] == []
+    ana.commit({"fourth": "1\n"})
+    ana("push")
+    fresh("pull")
+    assert "fourth" in on_disk(fresh)
+
+
+def test_pulling_one_file_into_a_full_clone_is_not_remembered(ana: Machine, ben: Machine) -> None:
+    ana.commit({"new": "1\n", ".env": "KEY=2\n"})
+    ana("push")
+    ben("pull", ".env")
+    assert on_disk(ben) == {".env", "config/app"}
+    ben("pull")
+    assert on_disk(ben) == {".env", "config/app", "new"}
+
+
+def test_a_git_checkout_without_git(ana: Machine, tmp_path: Path) -> None:
+    """A small container has the checkout, and no program git."""
+    job = ana.another("job")
+    subprocess.run(["git", "init", "-q", job.project], check=True, timeout=60)
+    job.write(".dorkyrc", ana.read(".dorkyrc"))
+    empty = tmp_path / "bin"
+    empty.mkdir()
+    job.env["PATH"] = str(empty)
+    said = job("pull")
+    assert job.read(".env") == b"KEY=1\n"
+    assert said.err.count("git can't be run") == 1
+    assert b"/.env\n" in job.read(".gitignore")
+    assert "git can't be run" not in job("pull").err
+    assert job("get", ".env", "KEY").out == "1\n"
+    ana.commit({".env": "KEY=2\n"})
+    ana("push")
+    job("sync")
+    assert job.read(".env") == b"KEY=2\n"

@@ -33,3 +33,10 @@ class TestGCS(OpenEpoch):
     @pytest.fixture(autouse=True)
     def place(self, gcs_url: Remote) -> None:
         self.remote = gcs_url
+
+
+@pytest.mark.deep
+class TestSeaweedFS(OpenEpoch):
+    @pytest.fixture(autouse=True)
+    def place(self, seaweedfs_url: Remote) -> None:
+        self.remote = seaweedfs_url

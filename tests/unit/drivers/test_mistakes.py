@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import servers
-from credentials import self_signed
 from servers import Canned
 
 from dorky import errors
 from dorky.drivers import open_driver
-from dorky.drivers.s3 import S3Driver
 
 
 @pytest.mark.parametrize(
@@ -102,27 +99,3 @@ def test_what_is_not_implemented() -> None:
             driver.put("a", b"x")
         with pytest.raises(errors.SwapsUnsupported):
             driver.swap("root", b"x", expected=None)
-
-
-@pytest.mark.parametrize(
-    ("certificate", "trusted", "said"),
-    [
-        ({"days": -1}, True, "has expired"),
-        ({"address": "127.0.0.2"}, True, "is for another name"),
-        ({}, False, "is not trusted (AWS_CA_BUNDLE adds one)"),
-    ],
-    ids=["expired", "another name", "unknown"],
-)
-def test_certificates(
-    tmp_path: Path, certificate: dict[str, Any], trusted: bool, said: str
-) -> None:
-    bundle, context = self_signed(tmp_path, **certificate)
-    with servers.stub_server(lambda *_: Canned(404), tls=context) as server:
-        options = servers.s3_options(server.endpoint)
-        if trusted:
-            options["ca_bundle"] = bundle
-        driver = S3Driver.open("s3://b/x", options)
-        with pytest.raises(errors.Unreachable) as caught:
-            driver.get("root")
-        assert f"its TLS certificate {said}" in caught.value.message
-        assert caught.value.lasting

@@ -214,3 +214,32 @@ def test_readers_look_at_the_padding() -> None:
             else:
                 with pytest.raises(errors.CorruptObject, match="followed by"):
                     opened.read(Kind.CHUNK, name, stored)
+
+
+# --- choosing one ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["zstd", "gzip", "lz4", "brotli", "none"])
+def test_a_body_is_compressed_as_its_caller_says(name: str) -> None:
+    body = b"KEY=value\n" * 500
+    data = codec.compress(body, codec.coding(name))
+    assert data[0] == {"none": 0, **{made: tag for tag, (made, _) in CODECS.items()}}[name]
+    assert codec.inflate(data, limit=len(body)) == body
+    assert (len(data) < len(body)) is (name != "none")
+    noise = random.Random(name).randbytes(5000)
+    assert codec.inflate(codec.compress(noise, codec.coding(name)), limit=5000) == noise
+
+
+def test_a_vault_stores_what_is_compressed_in_any_way() -> None:
+    body = b"KEY=value\n" * 500
+    for vault in (SEALED, PLAIN):
+        object_id = vault.object_id(Kind.CHUNK, body)
+        for name in ("gzip", "none"):
+            stored = vault.store(Kind.CHUNK, object_id, body, how=codec.coding(name))
+            assert vault.read(Kind.CHUNK, object_id, stored) == body
+
+
+@pytest.mark.parametrize(("name", "level"), [("lzma", None), ("gzip", 10), ("zstd", -1), ("", 1)])
+def test_a_codec_that_there_is_not(name: str, level: int | None) -> None:
+    with pytest.raises(errors.UsageError):
+        codec.coding(name, level)

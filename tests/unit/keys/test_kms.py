@@ -141,6 +141,7 @@ def test_there_is_no_such_key(arn: str) -> None:
         ("InvalidCiphertextException", 400, errors.KMSMismatch),
         ("ThrottlingException", 400, errors.ServerBusy),
         ("KMSInternalException", 500, errors.ServerBusy),
+        ("RequestTimeTooSkewed", 400, errors.ClockSkew),
         ("Whatever", 503, errors.ServerBusy),
         ("Whatever", 404, errors.BadEndpoint),
     ],

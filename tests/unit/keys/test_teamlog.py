@@ -84,7 +84,7 @@ class Place(NamedTuple):
         roster = self.roster if roster is None else roster
         head = self.header if head is None else head
         entry = teamlog.entry_for(
-            self.team, head, roster, time=NOW, heads={"main": "cd" * 32}, purges=purges
+            self.team, head, roster, time=NOW, refs={"heads/main": "cd" * 32}, purges=purges
         )
         entry = signing.signed(
             msgspec.structs.replace(entry, **other), Namespace.TEAM, key(by), REPOSITORY
@@ -414,7 +414,7 @@ def test_stripped_and_borrowed_signatures(place: Place, data: st.DataObject) -> 
         {"signer": ""},
         {"signer": key("mallory").public},
         {"signature": b"", "signer": ""},
-        {"heads": {"main": "ef" * 32}},
+        {"head": "ef" * 32},
         {"roster": "ef" * 32},
         {"members": (*entry.members, member("mallory", "admin"))},
         {"left": (*entry.left, "ana")},

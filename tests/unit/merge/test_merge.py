@@ -187,6 +187,53 @@ def test_a_file_is_resolved_as_it_is(pair: Pair) -> None:
     assert files(pair.ana.root) == {**BASE, "a": file("both\n")}
 
 
+@pytest.mark.parametrize("when", ["before", "during"])
+@pytest.mark.parametrize("end", ["continue", "commit -a"])
+def test_a_merge_commit_holds_only_the_merge(pair: Pair, when: str, end: str) -> None:
+    """Whatever has nothing to do with a conflict stays staged, even on their file."""
+    base = {**BASE, ".env": file("K=1\n"), "gone": file("g\n"), "their": file("1\n")}
+    pair.start(base)
+    pair.commit(pair.ana, {**base, "a": file("theirs\n"), "their": file("2\n")})
+    pair.ana.push()
+    pair.commit(pair.ben, {**base, "a": file("ours\n")})
+
+    def unrelated() -> None:
+        pair.ben.set(".env", "K", "unfinished")
+        pair.ben.rm("gone")
+        (pair.ben.root / "new").write_text("n\n")
+        pair.ben.stage("new")
+
+    if when == "before":
+        unrelated()
+    assert [each.path for each in pair.ben.pull().conflicts] == ["a"]
+    if when == "during":
+        unrelated()
+        (pair.ben.root / "their").write_text("3\n")
+        pair.ben.stage("their")
+    pair.ben.resolve("a", theirs=True)
+    left = pair.ben.status().staged
+    merge = pair.ben.merge_continue() if end == "continue" else pair.ben.commit("m", all=True)
+    assert [(each.path, each.what) for each in merge.changes] == [
+        ("a", "modified"),
+        ("their", "modified"),
+    ]
+    apart = {".env", "gone", "new", *({"their"} if when == "during" else ())}
+    status = pair.ben.status()
+    assert {change.path for change in status.staged} == apart
+    assert apart <= {change.path for change in left}
+    assert not status.unstaged
+    pair.ben.push()
+    pair.ana.pull()
+    expected = {**base, "a": file("theirs\n"), "their": file("2\n")}
+    assert files(pair.ana.root) == expected
+    pair.ben.commit("the rest")
+    assert pair.ben.status().clean
+    pair.ben.push()
+    pair.ana.pull()
+    assert files(pair.ana.root) == files(pair.ben.root)
+    assert pair.ana.read(".env") == b"K=unfinished\n"
+
+
 def test_a_conflict_is_resolved_by_deleting_the_file(pair: Pair) -> None:
     pair.start(BASE)
     pair.meet({**BASE, "a": file("t"), "z": file("t")}, {**BASE, "a": file("o"), "z": file("o")})
@@ -332,6 +379,23 @@ def test_names_that_differ_in_case_clash_in_a_merge_too(pair: Pair) -> None:
     with pytest.raises(errors.NameClash, match=r"(?i)readme and readme"):
         pair.meet({**BASE, "readme": file("t")}, {**BASE, "README": file("o")})
     assert files(pair.ben.root) == {**BASE, "README": file("o")}
+
+
+def test_names_of_theirs_that_clash_lock_nobody_out(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    twins = {**BASE, "x/a": file("t"), "X/b": file("t")}
+    pair.start(BASE)
+    with monkeypatch.context() as patched:
+        patched.setattr("dorky.worktree.staging.check_names", lambda *_, **__: None)
+        pair.commit(pair.ana, twins)
+        pair.ana.push()
+    pair.commit(pair.ben, {**BASE, "a": file("o")})
+    assert pair.ben.sync().pushed
+    assert files(pair.ben.root) == {**twins, "a": file("o")}
+    pair.commit(pair.ben, {**twins, "x/c": file("o"), "X/d": file("o")})
+    with pytest.raises(errors.NameClash, match="x/A"):
+        pair.commit(pair.ben, {**twins, "x/A": file("o")})
 
 
 def test_local_edits_outlive_a_merge(pair: Pair) -> None:

@@ -8,14 +8,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from machines import Machine, noise, started
+from machines import Machine, driver_of, noise, started
+from roles import Forge
 from servers import Remote as Place
+from teams import follow, joined
 
 from dorky import errors
 from dorky.drivers.base import LIMIT, Blob, Driver, Stat, Version
 from dorky.format import model
 from dorky.format.model import Kind, Location, Pack
-from dorky.remote import listing
+from dorky.remote import cold, listing
 from dorky.remote import root as roots
 from dorky.remote.cold import Reader
 from dorky.remote.journal import Sent
@@ -24,7 +26,7 @@ from dorky.remote.root import HEAD, Remote, read_body, read_header
 from dorky.remote.root import LIMIT as ROOT
 from dorky.repo import Repository
 
-KiB, MiB = 1 << 10, 1 << 20
+MiB = 1 << 20
 
 
 class Counting:
@@ -224,33 +226,58 @@ def test_a_table_that_lies_can_only_deny(tmp_path: Path, file_url: Place) -> Non
                 reader.read(at.id)
 
 
-@pytest.mark.deep
-def test_a_bucket_of_33_000_packs(tmp_path: Path, file_url: Place) -> None:
-    """The first 2,000 of them by pushes of one each, without a collection in between."""
+def test_a_part_of_a_file(tmp_path: Path, file_url: Place) -> None:
+    """No piece is read that the part does not touch."""
     ana = started(tmp_path / "ana", file_url, {".env": "KEY=1\n"})
-    ana("group", "add", "prod", "a/b/**")
-    prepared(ana)
-    with ana.repo() as repo, repo.locked():
+    large = noise(6 * MiB, 5)
+    ana.commit({"a/large": large, "a/small": noise(9000, 6)})
+    ana("push")
+    with ana.repo() as repo:
         remote = repo.remote()
-        claim(remote, repo, 2000, 10, at_once=1)
-        check(repo, recent=1, tables=listing.OLDER)
-        claim(remote, repo, 31_000, 30, at_once=1000)
-        assert remote.seen
-        assert len(listing.packs_of(remote, remote.seen)) == 33_001
-        check(repo, recent=1, tables=listing.OLDER)
-        compacted(remote, repo)
-        check(repo)
-        blob = remote.driver.get("root")
-        assert blob
-        assert len(blob.data) < 20 * KiB
-        # Whoever fetches learns of all packs by one list.
-        remote.lists.clear()
-        (table,) = remote.seen.root.tables
-        with repo.database.transaction() as db:
-            db.execute("DELETE FROM meta WHERE key GLOB 'remote.origin.list.*'")
         counting = Counting(remote.driver)
         remote.driver = counting
-        assert len(listing.packs_of(remote, remote.seen)) == 33_001
-        assert len(counting.asked) == 1
-        assert counting.size < 2 * MiB
-        assert table.packs == 33_001
+        snapshot = cold.opened(remote)
+        found = snapshot.find("a/large")
+        assert found
+        for start, end in ((0, 1), (3 * MiB, 3 * MiB + 5), (100, None), (6 * MiB, None), (5, 5)):
+            counting.asked.clear()
+            part = b"".join(snapshot.read(found, start, end))
+            assert part == large[start:end]
+            assert counting.size < len(part) + 9 * MiB
+            if len(part) < 10:
+                assert sum(key.startswith("packs/") for key, _ in counting.asked) <= 2
+        blocks = snapshot.read(found)
+        counting.asked.clear()
+        next(blocks)
+        assert counting.size <= 4 * MiB + 64 * 1024
+        assert snapshot.find("a/none") is None
+        assert snapshot.find("a/small/none") is None
+
+
+def test_whose_tree_a_group_has(tmp_path: Path, file_url: Place) -> None:
+    """Ben, who is not in the group, may carry its tree on, and can't put an older one in place."""
+    ana = started(tmp_path / "ana", file_url, {".env": "KEY=1\n"}, "--name", "ana")
+    ben = joined(ana, "ben")
+    ana("group", "add", "prod", "prod/**", "--member", "ana")
+    ana.commit({"prod/key": "1\n"})
+    ana("push")
+    old = Forge(ana).trees
+    ana.commit({"prod/key": "2\n"})
+    ana("push")
+    ben("pull")
+    ben.commit({"other": "1\n"})
+    ben("push")
+    follow(ben, ana)
+    with ana.repo() as repo:
+        snapshot = cold.opened(repo.remote())
+        found = snapshot.find("prod/key")
+        assert found
+        assert b"".join(snapshot.read(found)) == b"2\n"
+    with ben.repo() as repo:
+        assert cold.opened(repo.remote()).find("prod/key") is None
+    forge = Forge(ben)
+    forge.trees = {**forge.trees, **{group: old[group] for group in old if group != model.ALL}}
+    root = forge.encode(refs={HEAD: forge.commit(forge.signer)})
+    driver_of(file_url).put("root", root)
+    with ana.repo() as repo, pytest.raises(errors.ForgedCommit, match="ben was never in"):
+        cold.opened(repo.remote()).find("prod/key")

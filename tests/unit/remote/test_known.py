@@ -16,6 +16,7 @@ from servers import Remote
 
 from dorky import errors
 from dorky.config import Config
+from dorky.drivers.file import FileDriver
 from dorky.remote import root as roots
 from dorky.remote.known import Known, Newest
 
@@ -355,3 +356,30 @@ def test_a_destroyed_remote_is_not_forgotten(ana: Machine, file_url: Remote) -> 
     ana("init", file_url.url)
     ana.commit({".env": "NEW=1\n"})
     ana("push")
+
+
+@pytest.mark.parametrize("command", ["fetch", "pull", "sync"])
+def test_another_clone_of_the_users_is_faster(
+    ana: Machine, file_url: Remote, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    """It accepts a newer root while an older one is on its way here: nothing was rewound."""
+    other = ana.another("other")
+    other.home = ana.home
+    other("clone", file_url.url, ".")
+    other.commit({"b": "1"})
+    real, pushed = FileDriver.get, []
+
+    def get(driver: FileDriver, key: str, **options: Any) -> Any:
+        blob = real(driver, key, **options)
+        if key == "root" and not pushed:
+            pushed.append(1)
+            other("push")
+        return blob
+
+    other("push")
+    other.commit({"b": "2"})
+    monkeypatch.setattr(FileDriver, "get", get)
+    ana(command)
+    assert pushed
+    ana("pull")
+    assert ana.read("b") == b"2"

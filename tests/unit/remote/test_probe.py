@@ -24,6 +24,12 @@ def test_buckets_that_do(remote: Remote) -> None:
         assert len([path for path in writes if "probe/" in path or "/o" in path]) >= 33
 
 
+@pytest.mark.deep
+def test_another_bucket_that_honours_them(seaweedfs_url: Remote) -> None:
+    assert probe.honours_swaps(driver_of(seaweedfs_url)) is True
+    assert bucket(seaweedfs_url) == {}
+
+
 def test_a_bucket_that_does_not(rclone_url: Remote) -> None:
     assert probe.honours_swaps(driver_of(rclone_url)) is False
     assert bucket(rclone_url) == {}

@@ -135,6 +135,27 @@ def test_bulk_deletes_are_refused(s3_server: Server, tmp_path: Path) -> None:
         assert bucket(place) == {}
 
 
+@pytest.mark.parametrize("options", [(), ("--single-writer",)], ids=["", "single"])
+def test_a_bucket_with_object_lock(
+    s3_server: Server, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    """It takes no write without a checksum: of packs, tables, requests, scratch keys, the root."""
+    with quirks.quirky(s3_server, "object-lock") as (place, _):
+        ana = Machine(tmp_path / "ana", place.env)
+        ana("init", place.url, "--name", "ana", *options)
+        ana.commit({".env": "A=1\n", "noise": bytes(range(256)) * 900})
+        ana("push")
+        ben = ana.another("ben", identity=False)
+        ben.write(".dorkyrc", ana.read(".dorkyrc"))
+        key = ben("team", "join", "ben", "--json").json["key"]
+        ana("team", "add", "ben", "--fingerprint", key["fingerprint"])
+        ben("pull")
+        ana("rotate", "--history")
+        ana("gc", "--remote", "--grace", "0")
+        ana("fsck", "--remote", "--read-data")
+        ana("doctor")
+
+
 def test_a_busy_store_is_no_verdict(s3_server: Server) -> None:
     with quirks.quirky(s3_server, "one-per-second") as (place, front):
         front.second = 1000.0

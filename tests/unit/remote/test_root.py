@@ -152,7 +152,7 @@ def names(count: int) -> tuple[str, ...]:
         ({"dropped": names(4097)}, "4,096 packs that were dropped"),
         ({"condemned": names(4097)}, "4,096 files that are to be deleted"),
         ({"refs": {f"tags/{n}": NAME for n in range(2049)}}, "2,048 branches and tags"),
-        ({"mailbox": os.urandom(1 << 20).hex()}, "its root would be"),
+        ({"mailbox": os.urandom(1 << 20).hex()}, "bytes, not for"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

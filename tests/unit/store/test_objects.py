@@ -455,3 +455,28 @@ def test_batches(sizes: list[int], size: int) -> None:
     assert [each for batch in found for each in batch] == sizes
     assert all(len(batch) == size for batch in found[:-1])
     assert all(0 < len(batch) <= size for batch in found[-1:])
+
+
+def test_what_a_pack_holds_is_found_without_looking_at_all_objects(here: Store) -> None:
+    """Nor is anything else slower that is done to one of very many packs."""
+
+    def recorded(count: int) -> Pack:
+        made = Pack(os.urandom(32).hex(), 1000, 500, 1)
+        where = [Location(Kind.CHUNK, os.urandom(32).hex(), 8 + n, 1) for n in range(count)]
+        here.record("origin", made, where)
+        return made
+
+    def steps(name: str) -> int:
+        """Count the steps of SQLite's machine, in tens."""
+        counted: list[None] = []
+        connection = here.database.connection
+        connection.set_progress_handler(lambda: counted.append(None), 10)
+        here.locations(name, remote="origin")
+        connection.execute("DELETE FROM packs WHERE name = ? AND remote = 'origin'", (name,))
+        connection.set_progress_handler(None, 0)
+        return len(counted)
+
+    few = steps(recorded(10).id)
+    for _ in range(20):
+        recorded(200)
+    assert steps(recorded(10).id) < 2 * few

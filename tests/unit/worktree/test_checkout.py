@@ -354,7 +354,7 @@ def test_whatever_was_on_disk_or_staged_is_there_or_in_a_commit(
         plant(repo.root, before)
         try:
             ACTS[act](repo)
-        except errors.Conflict:
+        except errors.ConflictError:
             assert files(repo.root) == before
             return
         assert act not in {"checkout", "pull"} or not repo.database.ref("backup/1")

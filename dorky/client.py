@@ -1,0 +1,727 @@
+"""`DorkyClient`: files in a remote repository, from Python, without a worktree.
+
+    from dorky import DorkyClient
+
+    client = DorkyClient("s3://acme-vault/models")
+    client.upload("model.bin", "models/v3.bin")
+    client.download("models/v3.bin", "out.bin")
+
+An upload is a commit in the remote: it has a history, is encrypted, and the command line sees it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path, PurePath
+from typing import IO, TYPE_CHECKING, Any, cast
+
+import msgspec
+
+from dorky import errors, files
+from dorky.format.codec import coding
+from dorky.library import catalog, commits, contents, sources
+from dorky.library.catalog import Address
+from dorky.library.commits import Change, Delete, Expected, Put, Request
+from dorky.library.metering import Meter, Report
+from dorky.library.records import (
+    ABSENT,
+    NOTHING,
+    Absent,
+    CommitInfo,
+    Config,
+    Credentials,
+    Download,
+    FileInfo,
+    Progress,
+    Retry,
+    StrPath,
+)
+from dorky.library.session import Session, is_secret
+from dorky.library.sources import Source
+from dorky.paths import matches
+from dorky.store import history
+from dorky.store.history import Node, Placed
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = [
+    "ABSENT",
+    "CommitInfo",
+    "Config",
+    "Credentials",
+    "DorkyClient",
+    "Download",
+    "FileInfo",
+    "Progress",
+    "Retry",
+    "Source",
+]
+
+IfVersion = str | Absent | None
+Range = str | tuple[int, int | None]
+
+
+class DorkyClient:
+    """A client of one repository. Any number of threads may use it, also after a fork.
+
+    Nothing is read before the first call. A client may be used as a context manager, which closes
+    it; after that the next call opens it again.
+
+    Args:
+        url: The repository: ``s3://bucket/prefix``, ``gs://bucket/prefix`` or a directory. None:
+            ``DORKY_URL``, ``DORKY_BUCKET``, or the nearest `.dorkyrc`, whose pins then apply.
+        config: The configuration; the keywords override it.
+        identity: An age identity or SSH key: the path of its file, or the age key itself. None:
+            ``DORKY_IDENTITY``, the configured one, the one in the home directory, SSH keys.
+        fingerprint: The repository's key must lead back to this one; None: ``DORKY_FINGERPRINT``.
+        unencrypted: Whether the repository may be unencrypted.
+        credentials: A key of the storage service, if the environment has none.
+        profile: An AWS profile.
+        region: An AWS region.
+        endpoint: The server, if it is not the provider's own.
+        ca_bundle: A file of certificates that are trusted.
+        retry: How requests are sent again.
+        max_concurrency: The most files that a batch transfers at once.
+        chunk_size: The bytes of the blocks of `stream`.
+        max_age: Seconds for which the newest state that was read counts as the newest.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        config: Config | None = None,
+        identity: StrPath | None = None,
+        fingerprint: str | None = None,
+        unencrypted: bool | None = None,
+        credentials: Credentials | None = None,
+        profile: str | None = None,
+        region: str | None = None,
+        endpoint: str | None = None,
+        ca_bundle: StrPath | None = None,
+        retry: Retry | None = None,
+        max_concurrency: int | None = None,
+        chunk_size: int | None = None,
+        max_age: float | None = None,
+    ) -> None:
+        given = {
+            "url": url,
+            "identity": None if identity is None else os.fspath(identity),
+            "fingerprint": fingerprint,
+            "unencrypted": unencrypted,
+            "credentials": credentials,
+            "profile": profile,
+            "region": region,
+            "endpoint": endpoint,
+            "ca_bundle": None if ca_bundle is None else os.fspath(ca_bundle),
+            "retry": retry,
+            "max_concurrency": max_concurrency,
+            "chunk_size": chunk_size,
+            "max_age": max_age,
+        }
+        chosen = {name: value for name, value in given.items() if value is not None}
+        self._config = msgspec.structs.replace(config or Config(), **chosen)
+        self._session = Session(self._config)
+        self._pin = ""
+
+    @classmethod
+    def from_env(cls, **keywords: Any) -> Self:
+        """Return a client of the repository that the environment names, or the nearest `.dorkyrc`.
+
+        Args:
+            keywords: Further keywords of the class.
+        """
+        return cls(None, **keywords)
+
+    @classmethod
+    def create(
+        cls,
+        url: str,
+        *,
+        exist_ok: bool = False,
+        unencrypted: bool = False,
+        recovery: str | None = None,
+        **keywords: Any,
+    ) -> Self:
+        """Start a repository; return a client that accepts its key alone.
+
+        Args:
+            url: An empty place.
+            exist_ok: Whether a repository may be there already.
+            unencrypted: Whether it is not to be encrypted.
+            recovery: A public key (age, or of SSH) that opens it, too.
+            keywords: Further keywords of the class.
+
+        Raises:
+            RepositoryExists: There is a repository, and ``exist_ok`` was not given.
+        """
+        from dorky.library import creation
+
+        client = cls(url, unencrypted=unencrypted or None, **keywords)
+        with contextlib.ExitStack() as stack:
+            if exist_ok:
+                stack.enter_context(contextlib.suppress(errors.RepositoryExists))
+            made = creation.create(client._config, recovery or "")
+            if made:
+                client = cls(url, **{**keywords, "unencrypted": unencrypted, "fingerprint": made})
+        return client
+
+    def at(self, version: str) -> Self:
+        """Return a client that looks at one version, and can't change anything."""
+        made = type(self)(config=self._config)
+        vars(made).update(_session=self._session, _pin=catalog.version_of(version))
+        return made
+
+    @property
+    def url(self) -> str:
+        """Return the repository's URL."""
+        return self._session.url
+
+    @property
+    def config(self) -> Config:
+        """Return the configuration."""
+        return self._config
+
+    def set_credentials(self, credentials: Credentials | None) -> None:
+        """Use another key of the storage service from now on; None: the environment's."""
+        self._config = msgspec.structs.replace(self._config, credentials=credentials)
+        self._session.reconnect(self._config)
+
+    def close(self) -> None:
+        """Close connections, and delete the local copy of the history."""
+        self._session.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"DorkyClient({self._config!r})"
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
+        """Pickle the configuration, without secrets.
+
+        Raises:
+            CantPickle: The client was given a secret by value.
+        """
+        if self._config.credentials:
+            raise errors.CantPickle("credentials", "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
+        if is_secret(self._config.identity):
+            raise errors.CantPickle("an identity", "DORKY_IDENTITY")
+        return _unpickled, (type(self), self._config, self._pin)
+
+    # --- versions --------------------------------------------------------------------------
+
+    def _version(self, named: str = "") -> str:
+        """Return the version to read: the one named, the pinned one, or the newest."""
+        return named or self._pin or self._session.refresh() or ""
+
+    def _found(self, path: StrPath, version: str) -> tuple[Address, Placed]:
+        named = catalog.address(_text(path), version)
+        where = named._replace(version=self._version(named.version))
+        view = catalog.view_of(self._session, where.version)
+        return where, catalog.find(self._session, view, where.path, where.version)
+
+    def _info(self, where: Address, placed: Placed) -> FileInfo:
+        found = catalog.infos(self._session, where.version, [(where.path, placed)])
+        return next(iter(found))
+
+    def _writable(self) -> Session:
+        """Return the session, which has read the root: it tells who may write where."""
+        if self._pin:
+            raise errors.ReadOnlyClient(self._pin[:12])
+        self._session.open()
+        return self._session
+
+    def _expected(
+        self, paths: Iterable[str], if_version: IfVersion, *, force: bool
+    ) -> Expected | None:
+        """Return what paths must hold for a change to be made; None if that does not matter."""
+        paths = [*paths]
+        if if_version is ABSENT:
+            return dict.fromkeys(paths)
+        if force and if_version is None:
+            return None
+        version = self._session.seen or ""
+        if if_version is not None:
+            version = catalog.version_of(if_version)
+        held = dict(catalog.view_of(self._session, version).files(paths))
+        return {path: held.get(path) for path in paths}
+
+    # --- writing ---------------------------------------------------------------------------
+
+    def upload(
+        self,
+        source: Source,
+        path: StrPath | None = None,
+        *,
+        message: str = "",
+        metadata: Mapping[str, str] = NOTHING,
+        content_type: str = "",
+        compress: str = "zstd",
+        level: int | None = None,
+        idempotency_key: str = "",
+        if_version: IfVersion = None,
+        force: bool = False,
+        coalesce: bool = True,
+        progress: Report | None = None,
+    ) -> FileInfo:
+        """Upload a file, as a commit in the remote. When it returns, that is durable.
+
+        Args:
+            source: The path of a file, bytes, a file open for reading (which is not closed), or an
+                iterable of bytes. It is read once, in bounded memory.
+            path: The path in the repository; with a slash at its end, a directory. None: the
+                source's own path if that is relative, else its name.
+            message: The commit's message.
+            metadata: Your own metadata, at most 8 KiB.
+            content_type: The media type; guessed by the path if it is not given.
+            compress: The codec: ``zstd``, ``gzip``, ``lz4``, ``brotli`` or ``none``.
+            level: The codec's level; None: the usual one.
+            idempotency_key: A key for this upload. If it is repeated with the same content within
+                24 hours, the first result is returned and nothing is changed.
+            if_version: The version that the path must still be at; `ABSENT`: there must be no file.
+                None: what the path holds in the newest state that this client has seen.
+            force: Whether to overwrite whatever the path holds. The old version stays in history.
+            coalesce: Whether the commit may hold other uploads that are under way.
+            progress: Receives the progress.
+
+        Raises:
+            UpdateConflict: Somebody else has changed the file.
+            IdempotencyKeyReused: The key was used for something else.
+            ForbiddenError: You may not write, or not there.
+        """
+        session = self._writable()
+        target = _target(source, path)
+        expected = self._expected([target], if_version, force=force)
+        meter = Meter(progress, "upload")
+        meta = catalog.meta_of(metadata, content_type, compress)
+        put = self._taken(source, target, meta, compress, level, meter)
+        request = Request(
+            [put],
+            message or f"Upload {target}",
+            expected=expected,
+            key=idempotency_key,
+            alone=not coalesce,
+        )
+        done = commits.submit(session, request)
+        meter.finish(target)
+        return self._info(Address(done.commit, target), done.files[target])
+
+    def _taken(
+        self,
+        source: Source,
+        path: str,
+        meta: dict[str, str],
+        compress: str,
+        level: int | None,
+        meter: Meter,
+    ) -> Put:
+        """Read a source to its end."""
+        session, how = self._session, coding(compress, level)
+        group = commits.owner_of(session, path)
+        with sources.opened(source, functools.partial(meter.advance, path)) as reading:
+            meter.total = reading.total
+            return Put(path, contents.take(session.store, reading, group, how), meta)
+
+    def set_metadata(
+        self,
+        path: StrPath,
+        metadata: Mapping[str, str],
+        *,
+        replace: bool = False,
+        if_version: IfVersion = None,
+    ) -> FileInfo:
+        """Change a file's metadata; its content is not uploaded again.
+
+        Args:
+            path: The file.
+            metadata: The metadata.
+            replace: Whether names that are not given are forgotten.
+            if_version: As in `upload`.
+        """
+        session = self._writable()
+        where, placed = self._found(path, "")
+        expected = self._expected([where.path], if_version, force=False)
+        if if_version is None:
+            expected = {where.path: placed}
+        meta = catalog.changed_meta(placed.entry.meta, metadata, replace=replace)
+        put = Put(where.path, placed, meta)
+        request = Request([put], f"Describe {where.path}", expected=expected)
+        done = commits.submit(session, request)
+        return self._info(Address(done.commit, where.path), done.files[where.path])
+
+    def delete(
+        self,
+        path: StrPath,
+        *,
+        recursive: bool = False,
+        missing_ok: bool = False,
+        message: str = "",
+        if_version: IfVersion = None,
+        force: bool = False,
+    ) -> CommitInfo | None:
+        """Delete a file. Its versions stay in history.
+
+        Args:
+            path: The file.
+            recursive: Whether ``path`` may be a directory, all of which is deleted.
+            missing_ok: Whether there may be nothing.
+            message: The commit's message.
+            if_version: As in `upload`.
+            force: As in `upload`.
+
+        Returns:
+            The commit; None if there was nothing to delete.
+
+        Raises:
+            NoSuchFile: There is no such file.
+            IsADirectory: It is a directory, and ``recursive`` was not given.
+        """
+        session = self._writable()
+        target = catalog.prefix(_text(path)) if recursive else catalog.checked(_text(path))
+        version = self._version()
+        view = catalog.view_of(session, version)
+        if recursive:
+            found = [name for name, _ in catalog.listed(view, target, recursive=True)]
+        else:
+            found = [target] if target in dict(view.files([target])) else []
+        if not found:
+            if missing_ok:
+                return None
+            catalog.find(session, view, target, version)
+            raise errors.NoSuchFile(target, session.url)
+        expected = self._expected(found, if_version, force=force)
+        changes: list[Change] = [Delete(name) for name in found]
+        request = Request(changes, message or f"Delete {target or '/'}", expected=expected)
+        return self._commit_info(commits.submit(session, request).commit)
+
+    def copy(
+        self,
+        source: StrPath,
+        target: StrPath,
+        *,
+        to: DorkyClient | None = None,
+        if_version: IfVersion = None,
+        force: bool = False,
+    ) -> FileInfo:
+        """Copy a file, with its metadata; within a repository nothing is uploaded again.
+
+        Args:
+            source: The file, perhaps of an earlier version.
+            target: The path of the copy.
+            to: The client of another repository to copy to.
+            if_version: As in `upload`, of the target.
+            force: As in `upload`.
+
+        Raises:
+            WouldOpen: The target is for readers who can't read the source.
+        """
+        where, placed = self._found(source, "")
+        path = catalog.checked(_text(target))
+        if to is None or to is self:
+            session = self._writable()
+            expected = self._expected([path], if_version, force=force)
+            put = Put(path, placed, placed.entry.meta)
+            request = Request([put], f"Copy {where.path} to {path}", expected=expected)
+            done = commits.submit(session, request)
+            return self._info(Address(done.commit, path), done.files[path])
+        info = self._info(where, placed)
+        return to.upload(
+            contents.blocks(self._session, placed),
+            path,
+            message=f"Copy {where.path} from {self._session.url}",
+            metadata=info.custom,
+            content_type=info.content_type,
+            compress=info.compression,
+            if_version=if_version,
+            force=force,
+        )
+
+    def move(self, source: StrPath, target: StrPath, *, force: bool = False) -> CommitInfo:
+        """Move a file, in one commit.
+
+        Args:
+            source: The file.
+            target: Its new path.
+            force: Whether to overwrite whatever the target holds.
+
+        Raises:
+            WouldOpen: The target is for readers who can't read the source.
+        """
+        session = self._writable()
+        where, placed = self._found(catalog.checked(_text(source)), "")
+        path = catalog.checked(_text(target))
+        expected: dict[str, Placed | None] = {where.path: placed}
+        expected |= self._expected([path], None, force=force) or {}
+        changes: list[Change] = [Delete(where.path), Put(path, placed, placed.entry.meta)]
+        if path == where.path:
+            changes = []
+        request = Request(changes, f"Move {where.path} to {path}", expected=expected)
+        return self._commit_info(commits.submit(session, request).commit)
+
+    # --- reading ---------------------------------------------------------------------------
+
+    def read(
+        self, path: StrPath, *, start: int = 0, end: int | None = None, version: str = ""
+    ) -> bytes:
+        """Return the content of a file, verified.
+
+        Args:
+            path: The file.
+            start: The first byte; only the chunks that hold the range are fetched.
+            end: The byte to stop before; None: the end.
+            version: The version; empty: the newest.
+
+        Raises:
+            NoSuchFile: There is no such file.
+            IntegrityError: What is stored is damaged.
+        """
+        _check_range(start, end)
+        _, placed = self._found(path, version)
+        return b"".join(contents.blocks(self._session, placed, start, end))
+
+    def stream(
+        self, path: StrPath, *, chunk_size: int | None = None, version: str = ""
+    ) -> Iterator[bytes]:
+        """Yield the content of a file in blocks of ``chunk_size`` bytes, in bounded memory.
+
+        Args:
+            path: The file.
+            chunk_size: The bytes of a block; only the last may be shorter.
+            version: The version; empty: the newest.
+        """
+        _, placed = self._found(path, version)
+        size = self._config.chunk_size if chunk_size is None else chunk_size
+        if size < 1:
+            raise errors.UsageError("a chunk has at least one byte")
+        return _even(contents.blocks(self._session, placed), size)
+
+    def download(
+        self,
+        path: StrPath,
+        dest: StrPath | IO[bytes] = ".",
+        *,
+        version: str = "",
+        byte_range: Range | None = None,
+        progress: Report | None = None,
+    ) -> Download:
+        """Download a file, verified. A file on the disk is replaced as a whole or not at all.
+
+        Args:
+            path: The file.
+            dest: A file, a directory to put the file in, or a file object open for writing.
+            version: The version; empty: the newest.
+            byte_range: A part of it: ``(start, end)``, or ``"bytes=0-99"`` as in HTTP.
+            progress: Receives the progress.
+
+        Raises:
+            NoSuchFile: There is no such file.
+            DiskError: It can't be written.
+        """
+        where, placed = self._found(path, version)
+        info = self._info(where, placed)
+        if info.kind == "link":
+            raise errors.UsageError(f"{where.path} is a symbolic link, which has no content")
+        start, end = _range(byte_range, info.size)
+        meter = Meter(progress, "download", total=end - start)
+
+        def counted() -> Iterator[bytes]:
+            for block in contents.blocks(self._session, placed, start, end):
+                yield block
+                meter.advance(where.path, len(block))
+
+        written = ""
+        if isinstance(dest, str | os.PathLike):
+            place = Path(dest)
+            if place.is_dir() or str(dest).endswith("/"):
+                place /= where.path.rpartition("/")[2]
+            with files.disk_errors(place.parent):
+                place.parent.mkdir(parents=True, exist_ok=True)
+            files.write_stream(place, placed.entry.mode & ~files.umask(), counted())
+            written = str(place)
+        else:
+            for block in counted():
+                dest.write(block)
+        meter.finish(where.path)
+        return Download(info=info, local_path=written)
+
+    def stat(self, path: StrPath, *, version: str = "") -> FileInfo:
+        """Return what is known of a file.
+
+        Args:
+            path: The file.
+            version: The version; empty: the newest.
+
+        Raises:
+            NoSuchFile: There is no such file.
+        """
+        return self._info(*self._found(path, version))
+
+    get_metadata = stat
+
+    def exists(self, path: StrPath, *, version: str = "") -> bool:
+        """Return whether there is such a file.
+
+        Args:
+            path: The file.
+            version: The version; empty: the newest.
+        """
+        with contextlib.suppress(errors.NoSuchFile, errors.IsADirectory):
+            self._found(path, version)
+            return True
+        return False
+
+    def list(
+        self,
+        prefix: str = "",
+        *,
+        recursive: bool = True,
+        limit: int | None = None,
+        start_after: str = "",
+        version: str = "",
+    ) -> Iterator[FileInfo]:
+        """Return the files in a directory, sorted by path.
+
+        Args:
+            prefix: The directory: ``a`` and ``a/`` have ``a/b`` in them, and not ``ab``.
+            recursive: Whether to list what is further below; if not, directories are listed, too.
+            limit: The most files.
+            start_after: Only paths after this one.
+            version: The version; empty: the newest.
+        """
+        directory = catalog.prefix(prefix)
+        found = self._version(catalog.version_of(version) if version else "")
+        view = catalog.view_of(self._session, found)
+
+        def chosen() -> Iterator[tuple[str, Placed | None]]:
+            for count, item in enumerate(
+                item
+                for item in catalog.listed(view, directory, recursive=recursive)
+                if item[0] > start_after
+            ):
+                if limit is not None and count >= limit:
+                    return
+                yield item
+
+        return catalog.infos(self._session, found, chosen())
+
+    def glob(self, pattern: str, *, version: str = "") -> Iterator[FileInfo]:
+        """Return the files that match a shell pattern: ``*`` in a name, ``**`` for directories.
+
+        Args:
+            pattern: The pattern.
+            version: The version; empty: the newest.
+        """
+        found = self._version(catalog.version_of(version) if version else "")
+        view = catalog.view_of(self._session, found)
+        held = ((path, placed) for path, placed in catalog.listed(view, "", recursive=True))
+        chosen = ((path, placed) for path, placed in held if matches(path, pattern))
+        return catalog.infos(self._session, found, chosen)
+
+    def versions(self, path: StrPath, *, limit: int | None = None) -> Iterator[FileInfo]:
+        """Return every version of a file, the newest first.
+
+        Args:
+            path: The file, whether it still exists or not.
+            limit: The most versions.
+        """
+        target = catalog.checked(_text(path))
+        head = self._version()
+        found = catalog.versions(self._session, head, target) if head else iter(())
+        return (info for _, info in zip(_counted(limit), found, strict=False))
+
+    def log(self, *, limit: int | None = None) -> Iterator[CommitInfo]:
+        """Return the commits, the newest first.
+
+        Args:
+            limit: The most commits.
+        """
+        head = self._version()
+        nodes = history.ancestors(self._session.store, [head] if head else [])
+        infos = (catalog.commit_info(self._session, node) for node in nodes)
+        return (info for _, info in zip(_counted(limit), infos, strict=False))
+
+    def _commit_info(self, commit: str) -> CommitInfo:
+        node = Node(commit, history.read_commit(self._session.store, commit))
+        return catalog.commit_info(self._session, node)
+
+
+def _unpickled(kind: type[DorkyClient], config: Config, pin: str) -> DorkyClient:
+    client = kind(config=config)
+    return client.at(pin) if pin else client
+
+
+def _text(path: StrPath) -> str:
+    return path if isinstance(path, str) else PurePath(path).as_posix()
+
+
+def _target(source: object, path: StrPath | None) -> str:
+    """Return the path that an upload puts its file at."""
+    text = "" if path is None else _text(path)
+    if text and not text.endswith("/"):
+        return catalog.checked(text)
+    if not isinstance(source, str | os.PathLike):
+        raise errors.UsageError("an upload of anything but a file on the disk needs a path")
+    own = PurePath(cast("StrPath", source))
+    keeps = not text and not own.is_absolute() and ".." not in own.parts
+    return catalog.checked(text + (own.as_posix() if keeps else own.name))
+
+
+def _check_range(start: int, end: int | None) -> None:
+    if start < 0 or (end is not None and end < start):
+        raise errors.UsageError(f"there are no bytes {start} to {end}")
+
+
+def _range(wanted: Range | None, size: int) -> tuple[int, int]:
+    """Return the first byte of a range, and the one behind its last.
+
+    Raises:
+        UsageError: There is no such range.
+    """
+    if wanted is None:
+        return 0, size
+    if isinstance(wanted, str):
+        first, dash, last = wanted.removeprefix("bytes=").partition("-")
+        numbers = [part for part in (first, last) if part]
+        if (
+            not dash
+            or not numbers
+            or not all(part.isascii() and part.isdigit() for part in numbers)
+        ):
+            raise errors.UsageError(f"{wanted!r} is no range of bytes")
+        if not first:
+            return max(0, size - int(last)), size
+        wanted = (int(first), int(last) + 1 if last else None)
+    start, end = wanted
+    _check_range(start, end)
+    stop = size if end is None else min(end, size)
+    if start > stop:
+        raise errors.UsageError(f"the file has {size} bytes, none from {start} on")
+    return start, stop
+
+
+def _even(blocks: Iterable[bytes], size: int) -> Iterator[bytes]:
+    """Yield the same bytes in blocks of one size."""
+    left = bytearray()
+    for block in blocks:
+        left += block
+        done = 0
+        while len(left) - done >= size:
+            yield bytes(left[done : done + size])
+            done += size
+        del left[:done]
+    if left:
+        yield bytes(left)
+
+
+def _counted(limit: int | None) -> Iterable[int]:
+    import itertools
+
+    return itertools.count() if limit is None else range(limit)

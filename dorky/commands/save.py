@@ -1,0 +1,88 @@
+"""Saving: stage what has changed, commit it and push, in one step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from os import PathLike
+
+from dorky import errors
+from dorky.commands import commit as committing
+from dorky.commands import stage as staging
+from dorky.commands import sync as syncing
+from dorky.commands.checkout import check_no_merge
+from dorky.commands.inspect import StrPath, repository_paths
+from dorky.merge import pending
+from dorky.paths import matches
+from dorky.project import ORIGIN, Project
+from dorky.results import LogEntry, Saved, Staged, Synced
+from dorky.store.history import MAIN
+
+
+def save(
+    project: Project,
+    paths: StrPath | Iterable[StrPath] = (),
+    message: str = "",
+    *,
+    force: bool = False,
+    readers: str = "",
+) -> Saved:
+    """Stage what has changed, commit it and push; merge first if the remote has moved.
+
+    Arguments, results and errors are those of `Repository.save`.
+    """
+    given = [paths] if isinstance(paths, (str, PathLike)) else list(paths)
+    with project.locked():
+        project.remote()  # refuses, before anything is committed, a project that has none
+        with project.operation("save"):
+            staged, commit = _commit(project, given, message, force=force, readers=readers)
+        try:
+            synced = _push(project)
+        except errors.DorkyError as error:
+            error.facts["committed"] = commit
+            raise
+        return Saved(staged=staged, commit=commit, synced=synced)
+
+
+def _commit(
+    project: Project, given: Sequence[StrPath], message: str, *, force: bool, readers: str
+) -> tuple[Staged | None, LogEntry | None]:
+    """Stage and commit; the commit is None if only the push of an earlier one is missing.
+
+    Raises:
+        NothingStaged: Nothing has changed, and nothing is left to push.
+        MergeInProgress: Single paths were named, and a merge is not ended.
+    """
+    staged = None
+    try:
+        if not given:
+            return None, committing.commit(project, message, all=True)
+        if pending.load(project.database):
+            check_no_merge(project)
+        committing.check_message(project, message)
+        names = repository_paths(project, given)
+        staged = staging.stage(project, given, force=force, readers=readers)
+        changed = {change.path for change in staged.changes}
+        commit = committing.commit(
+            project, message, only=lambda path: path in changed or _is_named(path, names)
+        )
+    except errors.NothingStaged:
+        head = project.database.ref(MAIN)
+        if head is None or head == project.database.ref(f"{ORIGIN}/{MAIN}"):
+            raise
+        return staged, None  # an earlier save was interrupted before its push
+    return staged, commit
+
+
+def _is_named(path: str, names: Sequence[str]) -> bool:
+    return any(
+        not name or path == name or path.startswith(f"{name}/") or matches(path, name)
+        for name in names
+    )
+
+
+def _push(project: Project) -> Synced:
+    """Push; pull and merge first only if the remote has moved."""
+    try:
+        return Synced(pulled=None, pushed=syncing.push(project))
+    except errors.Rejected:
+        return syncing.sync(project)

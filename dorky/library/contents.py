@@ -1,0 +1,243 @@
+"""The content of single files: stored from a stream, and read by range without a local copy."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from dorky import errors
+from dorky.format import chunk, model
+from dorky.format.codec import Coding
+from dorky.format.model import LISTED, Chunk, Entry, Kind, MiB, ObjectId
+from dorky.library.session import Session
+from dorky.library.sources import Reading
+from dorky.parallel import in_order
+from dorky.remote.fetch import Span, spans
+from dorky.remote.root import PACKS
+from dorky.store import contents
+from dorky.store.history import Placed
+from dorky.store.objects import Store, Writer
+
+_AHEAD = 8 * MiB
+"""The bytes that are asked for together."""
+_THREADS = 6
+_ATTEMPTS = 3
+
+
+class Content(NamedTuple):
+    """The content of a file that is about to be committed.
+
+    Attributes:
+        size: Its size in bytes.
+        sha256: Its SHA-256, in hex.
+        mode: File type and permission bits; 0: those of the file that it replaces, if any.
+        group: The group that it is encrypted for.
+        how: How it is compressed.
+        body: All of it, if it is so small that the commit stores it.
+        id: Its id, if it is stored already.
+    """
+
+    size: int
+    sha256: str
+    mode: int
+    group: str
+    how: Coding
+    body: bytes | None = None
+    id: ObjectId = ""
+
+    def store(self, writer: Writer) -> ObjectId:
+        """Store a small content; return the id of any."""
+        if self.body is None:
+            return self.id
+        return writer.add(Kind.CHUNK, self.body, group=self.group, how=self.how)
+
+
+def take(store: Store, reading: Reading, group: str, how: Coding) -> Content:
+    """Read a source to its end, and store what is too large for one chunk."""
+    body = reading.read_up_to(chunk.WHOLE + 1)
+    if len(body) <= chunk.WHOLE:
+        return Content(reading.size, reading.digest, reading.mode, group, how, body)
+    with store.writer() as writer:
+        bodies = chunk.cut(_Joined(body, reading), seed=store.vault.gear_seed(group))
+        pieces = (
+            Chunk(piece, length)
+            for piece, length in writer.add_all(Kind.CHUNK, bodies, group=group, how=how)
+        )
+        content = contents.write(writer, pieces, group=group)
+        assert content is not None
+        writer.save()
+    return Content(reading.size, reading.digest, reading.mode, group, how, id=content)
+
+
+class _Joined:
+    """A stream whose beginning has been read."""
+
+    def __init__(self, head: bytes, rest: Reading) -> None:
+        self._head = memoryview(head)
+        self._rest = rest
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        window = memoryview(buffer)
+        if not self._head:
+            return self._rest.readinto(window)
+        count = min(len(window), len(self._head))
+        window[:count] = self._head[:count]
+        self._head = self._head[count:]
+        return count
+
+
+# --- reading --------------------------------------------------------------------------------
+
+
+class Piece(NamedTuple):
+    """One chunk of a file, and the offset of its first byte in the file."""
+
+    start: int
+    chunk: Chunk
+
+    @property
+    def end(self) -> int:
+        """Return the offset behind its last byte."""
+        return self.start + self.chunk.length
+
+
+def pieces(store: Store, entry: Entry, start: int = 0, end: int | None = None) -> Iterator[Piece]:
+    """Yield the chunks of a file that hold the bytes from ``start`` to ``end``.
+
+    Lists of chunks outside the range are not read.
+
+    Raises:
+        CorruptObject: A list is damaged, or the file is not as long as its entry says.
+    """
+    at = store.locate([entry.content]).get(entry.content)
+    end = entry.size if end is None else min(end, entry.size)
+    if at is None or at.kind is not Kind.CHUNKS:
+        if start < end or entry.size == 0:
+            yield Piece(0, Chunk(entry.content, entry.size))
+        return
+    found = model.decode_chunks(store.open(at), entry.content)
+    if sum(each.length for each in found.chunks) != entry.size:
+        raise errors.CorruptObject(entry.content, f"it is not {entry.size} bytes long")
+    offset = 0
+    for each in found.chunks:
+        if offset < end and offset + each.length > start:
+            yield from (
+                _below(store, each, offset, start, end) if found.lists else (Piece(offset, each),)
+            )
+        offset += each.length
+
+
+def _below(store: Store, listed: Chunk, offset: int, start: int, end: int) -> Iterator[Piece]:
+    found = model.decode_chunks(store.read(listed.id), listed.id)
+    if found.lists or len(found.chunks) > LISTED:
+        raise errors.CorruptObject(listed.id, "a list of lists in another one")
+    if sum(each.length for each in found.chunks) != listed.length:
+        raise errors.CorruptObject(listed.id, f"it is not {listed.length} bytes long")
+    for each in found.chunks:
+        if offset < end and offset + each.length > start:
+            yield Piece(offset, each)
+        offset += each.length
+
+
+def bodies(session: Session, wanted: Iterable[Piece], group: str) -> Iterator[tuple[Piece, bytes]]:
+    """Yield chunks with their bytes, verified, in order. This is the one way to file content.
+
+    Memory: a few times 8 MiB, whatever the total.
+
+    Args:
+        session: The session.
+        wanted: The chunks.
+        group: The group that they must be encrypted for.
+
+    Raises:
+        MissingObject: Neither the local store nor the remote holds a chunk.
+        CorruptObject: A chunk is damaged, or encrypted for others.
+    """
+
+    def read(batch: list[Piece]) -> list[tuple[Piece, bytes]]:
+        found = _fetch(session, {piece.chunk.id for piece in batch}, group)
+        for piece in batch:
+            if len(found[piece.chunk.id]) != piece.chunk.length:
+                raise errors.CorruptObject(piece.chunk.id, f"it is not {piece.chunk.length} bytes")
+        return [(piece, found[piece.chunk.id]) for piece in batch]
+
+    batches = _batches(wanted)
+    first = [*itertools.islice(batches, 2)]  # a small file needs no thread
+    many = len(first) > 1
+    for batch in in_order(
+        read, itertools.chain(first, batches) if many else first, threads=_THREADS, ahead=2
+    ):
+        yield from batch
+
+
+def _batches(wanted: Iterable[Piece]) -> Iterator[list[Piece]]:
+    batch: list[Piece] = []
+    size = 0
+    for piece in wanted:
+        batch.append(piece)
+        size += piece.chunk.length
+        if size >= _AHEAD:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _fetch(session: Session, ids: set[ObjectId], group: str) -> dict[ObjectId, bytes]:
+    store, remote = session.store, session.remote
+    local = store.locate(ids)
+    found = {each: store.open(at, group=group) for each, at in local.items()}
+    for attempt in range(_ATTEMPTS):
+        wanted = ids - found.keys()
+        if not wanted:
+            return found
+        places = store.locate(wanted, remote=remote.name)
+        for each in wanted - places.keys():
+            raise errors.MissingObject(each)
+        epochs = {packed.id: packed.epochs for packed in store.packs(remote.name)}
+        for span in spans(places.values()):
+            try:
+                data = remote.driver.get_range(PACKS + span.pack, span.start, span.end)
+            except errors.KeyNotFound:
+                # A garbage collection has moved its objects, or the pack is lost.
+                session.refresh(force=True)
+                if attempt + 1 == _ATTEMPTS:
+                    raise errors.MissingPack(span.pack, remote.url) from None
+                break
+            found |= _opened(session, span, data, group, epochs.get(span.pack))
+    return found
+
+
+def _opened(
+    session: Session, span: Span, data: bytes, group: str, epochs: int | None
+) -> Iterator[tuple[ObjectId, bytes]]:
+    vault = session.store.vault
+    for at, stored in span.cut(data):
+        if vault.group_of(stored) != group:
+            raise errors.CorruptObject(at.id, "it is sealed for another group than what names it")
+        yield at.id, vault.read(at.kind, at.id, stored, epochs=epochs)
+
+
+def blocks(
+    session: Session, placed: Placed, start: int = 0, end: int | None = None
+) -> Iterator[bytes]:
+    """Yield the bytes of a file from ``start`` to ``end``, verified; the whole file by its hash.
+
+    Raises:
+        CorruptObject: The file is not what its entry says.
+    """
+    group, entry = placed
+    end = entry.size if end is None else min(end, entry.size)
+    whole = start == 0 and end == entry.size
+    sha256 = hashlib.sha256()
+    for piece, body in bodies(session, pieces(session.store, entry, start, end), group):
+        block = body[max(0, start - piece.start) : max(0, end - piece.start)]
+        if whole:
+            sha256.update(block)
+            if piece.end == entry.size and sha256.hexdigest() != entry.sha256:
+                # The last block is held back: nobody takes a wrong file for a whole one.
+                raise errors.CorruptObject(entry.content, "its SHA-256 is not the recorded one")
+        if block:
+            yield block

@@ -1,0 +1,47 @@
+"""Creation: start a repository in an empty place, without a worktree."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from dorky.commands import setup
+from dorky.library.records import Config
+from dorky.library.session import environment_of
+from dorky.project import Project
+
+
+def create(config: Config, recovery: str = "") -> str:
+    """Start a repository.
+
+    Args:
+        config: The client's configuration.
+        recovery: A public key that opens it, too.
+
+    Returns:
+        Its fingerprint; empty if it is unencrypted.
+
+    Raises:
+        RepositoryExists: There is one already.
+    """
+    options: dict[str, str | bool] = {
+        name: str(getattr(config, name))
+        for name in ("profile", "region", "endpoint")
+        if getattr(config, name)
+    }
+    environment = environment_of(config, dict(os.environ))
+    if config.identity and "DORKY_IDENTITY" not in environment:
+        environment["DORKY_IDENTITY_FILE"] = config.identity
+    with tempfile.TemporaryDirectory(prefix="dorky-") as place:
+        project, _ = setup.init(
+            Project,
+            Path(place) / "project",
+            config.url,
+            plain=config.unencrypted,
+            recovery=recovery,
+            options=options,
+            environment=environment,
+        )
+        with project:
+            return "" if config.unencrypted else project.vault.fingerprint

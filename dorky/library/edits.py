@@ -1,0 +1,201 @@
+"""Edits: the trees of a commit with some paths changed; other directories are not read."""
+
+from __future__ import annotations
+
+import contextlib
+import stat as stat_module
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from dorky import errors
+from dorky.format.model import ALL, Entry, ObjectId
+from dorky.keys import placement
+from dorky.paths import parents
+from dorky.store import directories, history, projection
+from dorky.store.history import Placed
+from dorky.store.objects import Store, Writer
+from dorky.store.projection import View
+
+
+class _Change(NamedTuple):
+    """What a path becomes in the tree of a group; None if it is deleted from it."""
+
+    group: str
+    path: str
+    entry: Entry | None
+
+
+class Edits:
+    """The changes of a commit that is about to be made on top of another.
+
+    Each is checked when it is added, and one that is refused changes nothing.
+
+    Args:
+        store: The store that holds the commit.
+        head: The commit; None for the first one.
+    """
+
+    def __init__(self, store: Store, head: ObjectId | None) -> None:
+        self.store = store
+        self.head = head
+        self.trees = history.read_commit(store, head).trees if head else {}
+        self.view: View = projection.current(store, head)
+        self._changes: dict[tuple[str, str], Entry | None] = {}
+        self._names: dict[str, dict[str, tuple[str, bool]]] = {}
+
+    def at(self, path: str) -> Placed | None:
+        """Return the file at a path, with what was added; None if there is none."""
+        group = placement.owner(self.store.database.roster())(path)
+        if group is not None and (group, path) in self._changes:
+            entry = self._changes[group, path]
+            return Placed(group, entry) if entry else None
+        return dict(self.view.files([path])).get(path)
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """Take back what the block has changed if it raises."""
+        before = dict(self._changes)
+        try:
+            yield
+        except BaseException:
+            self._changes = before
+            self._names.clear()
+            raise
+
+    @property
+    def are_empty(self) -> bool:
+        """Return whether no file differs from the commit's."""
+        return not self._changes
+
+    def delete(self, path: str) -> None:
+        """Delete the file at a path."""
+        old = self.at(path)
+        assert old is not None
+        self._note(old.group, path, None)
+
+    def put(self, path: str, placed: Placed) -> None:
+        """Put a file at a path.
+
+        Raises:
+            ConflictError: The path, or one above it, is a directory, or a file, instead.
+            NameClash: Another name differs from the path's only in case.
+        """
+        self._check_names(path)
+        if self.at(path) != placed:
+            self._note(placed.group, path, placed.entry)
+
+    def _note(self, group: str, path: str, entry: Entry | None) -> None:
+        self._changes[group, path] = entry
+        for above in ["", *parents(path)]:
+            self._names.pop(above, None)
+
+    def _check_names(self, path: str) -> None:
+        directory = ""
+        for place in [*parents(path), path]:
+            name = place.rpartition("/")[2]
+            known = self._listed(directory).get(name.casefold())
+            if known and known[0] != name:
+                raise errors.NameClash(f"{directory}/{known[0]}".lstrip("/"), place)
+            if known and place != path and not known[1]:
+                raise errors.NotADirectory(path, place)
+            if known and place == path and known[1]:
+                raise errors.IsADirectory(path)
+            directory = place
+
+    def _listed(self, directory: str) -> dict[str, tuple[str, bool]]:
+        """Return the names in a directory of any tree, by their folded form, and whether each is
+        one of a directory."""
+        if directory not in self._names:
+            found: dict[str, tuple[str, bool]] = {}
+            for group, tree in self.view.trees.items():
+                entries = _entries(self.store, group, tree, directory)
+                for entry in entries.values():
+                    path = f"{directory}/{entry.name}".lstrip("/")
+                    if entry.is_tree:
+                        if self._lives(group, path, entry.content):
+                            found[entry.name.casefold()] = (entry.name, True)
+                    elif (group, path) not in self._changes and not self.view.masked(group, path):
+                        found[entry.name.casefold()] = (entry.name, False)
+            prefix = f"{directory}/" if directory else ""
+            for (_, path), changed in self._changes.items():
+                if changed and path.startswith(prefix):
+                    name, below, _ = path[len(prefix) :].partition("/")
+                    found[name.casefold()] = (name, bool(below))
+            self._names[directory] = found
+        return self._names[directory]
+
+    def _lives(self, group: str, path: str, tree: ObjectId) -> bool:
+        """Return whether a directory still holds anything after the changes."""
+        gone = {
+            changed
+            for (tree_of, changed), entry in self._changes.items()
+            if tree_of == group and entry is None and changed.startswith(f"{path}/")
+        }
+        if not gone:
+            return True
+        held = history.files_below(self.store, group, tree)
+        return any(f"{path}/{name}" not in gone for name, _ in held)
+
+    def write(self, writer: Writer) -> dict[str, ObjectId]:
+        """Store the changed trees; return the root trees of all groups."""
+        trees = dict(self.trees)
+        for group in {group for group, _ in self._changes} | ({ALL} - trees.keys()):
+            edits = {path: entry for (of, path), entry in self._changes.items() if of == group}
+            trees[group] = edited(self.store, writer, group, self.trees.get(group), edits)
+        return trees
+
+
+def _entries(store: Store, group: str, tree: ObjectId | None, directory: str) -> dict[str, Entry]:
+    """Return the entries of a directory below a root tree, by name; none if there is none."""
+    for name in directory.split("/") if directory else ():
+        found = directories.find(store, tree, group, name) if tree else None
+        tree = found.content if found and found.is_tree else None
+    return {entry.name: entry for entry in directories.read(store, tree, group)} if tree else {}
+
+
+def edited(
+    store: Store,
+    writer: Writer,
+    group: str,
+    tree: ObjectId | None,
+    edits: Mapping[str, Entry | None],
+) -> ObjectId:
+    """Store the root tree of a group with other entries at some paths; return its id.
+
+    Directories that become empty are left out.
+
+    Args:
+        store: The store that holds the tree.
+        writer: Receives the new ones.
+        group: The group.
+        tree: The root tree; None if there is none.
+        edits: The entries by path; None where there is to be none.
+    """
+    held: dict[str, dict[str, Entry]] = {"": _entries(store, group, tree, "")}
+    for path in sorted({above for changed in edits for above in parents(changed)}):
+        parent, _, name = path.rpartition("/")
+        entry = held[parent].get(name)
+        inside = directories.read(store, entry.content, group) if entry and entry.is_tree else ()
+        held[path] = {each.name: each for each in inside}
+    for path, new in edits.items():
+        parent, _, name = path.rpartition("/")
+        if new is None:
+            held[parent].pop(name, None)
+        else:
+            held[parent][name] = new
+    # Deepest first, because a directory's id is an entry of its parent.
+    for path in sorted(held, key=lambda path: path.count("/") + bool(path), reverse=True):
+        if not path:
+            break
+        parent, _, name = path.rpartition("/")
+        if held[path]:
+            made = _write(writer, held[path], group)
+            held[parent][name] = Entry(name, stat_module.S_IFDIR, made)
+        elif name in held[parent] and held[parent][name].is_tree:
+            del held[parent][name]
+    return _write(writer, held[""], group)
+
+
+def _write(writer: Writer, held: Mapping[str, Entry], group: str) -> ObjectId:
+    entries = sorted(held.values(), key=lambda entry: entry.name.encode())
+    return directories.write(writer, entries, group)

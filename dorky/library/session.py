@@ -1,0 +1,256 @@
+"""A session: one repository, opened without a worktree, for all threads of a process.
+
+Its local state (history, and what is about to be uploaded) lies in a private temporary directory.
+A process that was forked opens a session of its own at the first use.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import threading
+import time
+import weakref
+from pathlib import Path
+from typing import Any
+
+from dorky.config import Config as Settings
+from dorky.config import Plain
+from dorky.drivers import open_driver
+from dorky.drivers.base import Driver
+from dorky.drivers.retry import Retrying
+from dorky.files import expanded
+from dorky.format.model import ObjectId
+from dorky.library.records import Config, Credentials
+from dorky.project import ORIGIN, Project
+from dorky.remote import fetch as remote_fetch
+from dorky.remote.root import Remote
+from dorky.store.history import MAIN
+from dorky.store.objects import Store
+
+_BY_VALUE = "AGE-SECRET-KEY-"
+_IDENTITIES = ("DORKY_IDENTITY", "DORKY_IDENTITY_FILE", "DORKY_IDENTITY_CMD")
+_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+
+
+def is_secret(identity: str) -> bool:
+    """Return whether an identity is given by value."""
+    return identity.strip().upper().startswith(_BY_VALUE)
+
+
+def environment_of(config: Config, base: dict[str, str]) -> dict[str, str]:
+    """Return the environment in which a client with this configuration works."""
+    environment = dict(base)
+    if config.identity:
+        for name in _IDENTITIES:
+            environment.pop(name, None)
+    if is_secret(config.identity):
+        environment["DORKY_IDENTITY"] = config.identity
+    if config.credentials:
+        environment |= dict(zip(_KEYS, _keys(config.credentials), strict=True))
+    if config.ca_bundle:
+        environment["AWS_CA_BUNDLE"] = config.ca_bundle
+    return environment
+
+
+def _keys(credentials: Credentials) -> tuple[str, str, str]:
+    return (
+        credentials.access_key_id,
+        credentials.secret_access_key,
+        credentials.session_token,
+    )
+
+
+def settings_of(config: Config) -> Settings:
+    """Return the engine's settings for a client; the nearest `.dorkyrc` counts if it names no URL.
+
+    Raises:
+        NotARepository: Nothing names a repository.
+        BadURL: The URL is malformed.
+    """
+    environment = environment_of(config, dict(os.environ))
+    flags: dict[str, Plain] = {
+        f"remotes.{ORIGIN}.{name}": str(getattr(config, name))
+        for name in ("profile", "region", "endpoint")
+        if getattr(config, name)
+    }
+    if config.identity and not is_secret(config.identity):
+        flags |= {"identity": str(expanded(config.identity).absolute()), "identity_command": ""}
+    fingerprint = config.fingerprint or environment.get("DORKY_FINGERPRINT", "")
+    if fingerprint:
+        flags["repository.fingerprint"] = fingerprint
+    if config.unencrypted:
+        flags["repository.unencrypted"] = True
+    named = config.url or environment.get("DORKY_URL") or environment.get("DORKY_BUCKET")
+    root = None if named else Project.find(Path.cwd()).root
+    if config.url:
+        open_driver(config.url, {})  # refuses what is no URL
+        url = config.url if "://" in config.url else str(expanded(config.url).absolute())
+        flags[f"remotes.{ORIGIN}.url"] = url
+    return Settings(root, flags=flags, environment=environment)
+
+
+class Session:
+    """A repository and its newest state, as this process has seen it.
+
+    Any number of threads may use it. `lock` is held while the state changes.
+
+    Args:
+        config: The client's configuration.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self._begin()
+        _SESSIONS.add(self)
+
+    def _begin(self) -> None:
+        self.lock = threading.RLock()
+        self.turn = threading.Lock()
+        """Held by the thread that makes a commit, for itself and for all that wait."""
+        self.waiting: list[Any] = []
+        """The changes that wait for a commit (see `commits`)."""
+        self.process = os.getpid()
+        self._project: Project | None = None
+        self._remote: Remote | None = None
+        self._asked = float("-inf")
+        self._may_write = False
+        self._closing: weakref.finalize[[str, int], Session] | None = None
+
+    def forked(self) -> None:
+        """Forget what belongs to the parent of this process."""
+        if self._closing:
+            self._closing.detach()
+        self._begin()
+
+    @property
+    def project(self) -> Project:
+        """Return the repository, opened."""
+        if self._project:  # no waiting for a thread that is just pushing
+            return self._project
+        with self.lock:
+            if self._project is None:
+                settings = settings_of(self.config)
+                state = tempfile.mkdtemp(prefix="dorky-")
+                self._closing = weakref.finalize(self, _remove, state, os.getpid())
+                project = Project(None, config=settings, state=Path(state))
+                project.set_up()
+                self._project = project
+            return self._project
+
+    @property
+    def store(self) -> Store:
+        """Return the local store: the history, and what is about to be uploaded."""
+        return self.project.store
+
+    @property
+    def url(self) -> str:
+        """Return the repository's URL, for messages."""
+        return self.remote.url
+
+    @property
+    def remote(self) -> Remote:
+        """Return the remote. Only the holder of the lock may read or write its root."""
+        if self._remote:
+            return self._remote
+        with self.lock:
+            if self._remote is None:
+                self._remote = self.project.remote()
+                self._remote.driver = self._patient(self._remote.driver)
+            return self._remote
+
+    def _patient(self, driver: Driver) -> Driver:
+        """Return a driver that sends requests again as the configuration says."""
+        retry = self.config.retry
+        if not isinstance(driver, Retrying):
+            return driver
+        return Retrying(
+            driver.driver,
+            conditions=driver.conditions,
+            tries=retry.tries,
+            patience=retry.patience,
+            patience_offline=retry.patience_offline,
+            first_delay=retry.first_delay,
+        )
+
+    def open(self) -> None:
+        """Read the root, unless it was ever read.
+
+        Raises:
+            NoRepositoryAtURL: There is no repository.
+        """
+        if self._asked == float("-inf"):
+            self.refresh()
+
+    @property
+    def seen(self) -> ObjectId | None:
+        """Return the newest head that was seen, without asking the remote; None if it has none."""
+        self.open()
+        return self.project.database.ref(f"{ORIGIN}/{MAIN}")
+
+    def refresh(self, *, force: bool = False) -> ObjectId | None:
+        """Return the remote's newest head; None if it has no commits.
+
+        Threads that ask at the same time share one request.
+
+        Args:
+            force: Whether to ask even if the configuration allows an older state.
+
+        Raises:
+            NoRepositoryAtURL: There is no repository.
+            UnencryptedRepository: It is unencrypted, and nothing says that this is meant.
+        """
+        arrived = time.monotonic()
+        with self.lock:
+            newest = self._asked if force else self._asked + self.config.max_age
+            if newest < arrived:
+                begun = time.monotonic()
+                remote_fetch.fetch(self.remote)
+                self.project.check_pin()
+                self._asked = begun
+            return self.project.database.ref(f"{ORIGIN}/{MAIN}")
+
+    def check_writable(self) -> None:
+        """Check, once, that the place honours conditional writes. The lock must be held."""
+        if not self._may_write:
+            self.project.check_swaps(self.remote)
+            self.remote.driver = self._patient(self.remote.driver)
+            self._may_write = True
+
+    def reconnect(self, config: Config) -> None:
+        """Use another configuration of the same repository, such as other credentials."""
+        with self.lock:
+            self.config = config
+            if self._project is not None:
+                self._project.config = settings_of(config)
+                self._remote = None
+
+    def close(self) -> None:
+        """Close everything, and delete the local state; the next use opens it again."""
+        with self.lock:
+            closing, project = self._closing, self._project
+            lock = self.lock
+            self._begin()
+            self.lock = lock
+        if project:
+            project.close()
+        if closing:
+            closing()
+
+
+_SESSIONS: weakref.WeakSet[Session] = weakref.WeakSet()
+
+
+def _remove(state: str, process: int) -> None:
+    if os.getpid() == process:
+        shutil.rmtree(state, ignore_errors=True)
+
+
+def _after_fork() -> None:
+    # Another thread of the parent may have held a lock, which nobody in the child would release.
+    for session in _SESSIONS:
+        session.forked()
+
+
+os.register_at_fork(after_in_child=_after_fork)
