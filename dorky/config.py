@@ -50,6 +50,9 @@ SETTINGS: Mapping[str, Setting] = {
     "repository.team": Setting(str, True, "entry of the team log that the repository must have"),
     "repository.unencrypted": Setting(bool, True, "the repository is not encrypted, on purpose"),
     "portable_names": Setting(bool, True, "refuse names that Windows can't create (default true)"),
+    "cache": Setting(
+        str, True, "the pushed contents that .dorky/ keeps, too: all, small (default) or none"
+    ),
     "remotes.*.url": Setting(str, True, "where the remote is"),
     "remotes.*.profile": Setting(str, True, "AWS profile", "AWS_PROFILE"),
     "remotes.*.region": Setting(str, True, "AWS region", "AWS_REGION"),
@@ -64,6 +67,9 @@ SETTINGS: Mapping[str, Setting] = {
     "safe.directory": Setting(list, False, "directories of other users that you trust; * for all"),
 }
 
+
+CACHES = ("none", "small", "all")
+"""The values of ``cache``, by how much is kept."""
 
 # The refs of a remote are NAME/…, and `--force` keeps backups at backup/….
 _RESERVED = frozenset({"backup"})
@@ -207,6 +213,8 @@ def check(key: str, value: object) -> None:
         return
     if not value.isprintable():  # a byte that is not UTF-8 is not printable either
         raise errors.UsageError(f"{key} is one line of text (UTF-8), not {value[:_SHOWN]!a}")
+    if key == "cache" and value not in CACHES:
+        raise errors.UsageError(f"cache is all, small or none, not {value[:_SHOWN]!a}")
     name = key.rpartition(".")[2] if key.startswith("remotes.") else ""
     if name == "region" and value and not _REGION.fullmatch(value):
         raise errors.UsageError(f"{key} is a name like eu-central-1, not {value[:_SHOWN]!a}")
@@ -583,6 +591,17 @@ class Config:
     def single_writer(self, remote: str) -> bool:
         """Return whether the remote's owner says that nobody else ever writes to it."""
         return self.get(f"remotes.{remote}.single_writer") is True
+
+    @property
+    def cache(self) -> str:
+        """Return which of the pushed contents the local store keeps, too (see `CACHES`).
+
+        `.dorkyrc` can ask for more than the user has chosen, but not for less.
+        """
+        found = self._read()
+        own = str(found["user"].get("cache", "small"))
+        asked = str(found.get("project", {}).get("cache", own))
+        return max(own, asked, key=CACHES.index)
 
     # --- who -------------------------------------------------------------------------------
 

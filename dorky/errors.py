@@ -171,6 +171,10 @@ class EmptyPath(UsageError):
     """
 
 
+class OnlyContents(UsageError):
+    """Paths say which contents to fetch, and no contents are wanted."""
+
+
 class IgnoredPath(UsageError):
     """{0} is ignored by .dorkyignore."""
 

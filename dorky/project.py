@@ -10,6 +10,7 @@ import contextlib
 import os
 import stat
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -33,7 +34,7 @@ from dorky.store.index import Index
 from dorky.store.objects import Store
 from dorky.store.state import DATABASE
 from dorky.worktree.ignore import Ignore
-from dorky.worktree.worktree import SCRATCH, STATE, Worktree
+from dorky.worktree.worktree import PARTIAL, SCRATCH, STATE, Worktree
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -59,6 +60,8 @@ database have the keys."""
 MANY_PACKS = 500
 """So many packs deserve a hint that a collection joins them."""
 ORIGIN = "origin"
+_PARTIAL_AGE = 24 * 3600
+"""Seconds after which a file that was partly fetched is deleted."""
 DISK = "disk"
 """The single value with what the file system can keep, in words (see `FileSystem.text`)."""
 _UMASKS = "umasks"
@@ -583,8 +586,11 @@ class Project:
                 return
             try:
                 for name in os.listdir(held):  # noqa: PTH208
-                    mode = os.stat(name, dir_fd=held, follow_symlinks=False).st_mode
-                    if stat.S_ISREG(mode) or stat.S_ISLNK(mode):
+                    found = os.stat(name, dir_fd=held, follow_symlinks=False)
+                    begun = name.startswith(PARTIAL) and stat.S_ISREG(found.st_mode)
+                    if begun and abs(time.time() - found.st_mtime) < _PARTIAL_AGE:
+                        continue
+                    if stat.S_ISREG(found.st_mode) or stat.S_ISLNK(found.st_mode):
                         os.unlink(name, dir_fd=held)
             finally:
                 os.close(held)

@@ -892,11 +892,26 @@ class Repository(Project):
 
         return commands.members(self, path)
 
-    def fetch(self, *, accept_rewind: bool = False) -> FetchResult:
-        """Learn what the remote has, and who asks to join, without changing any file."""
+    def fetch(
+        self,
+        paths: StrPath | Iterable[StrPath] = (),
+        *,
+        accept_rewind: bool = False,
+        all_contents: bool = False,
+    ) -> FetchResult:
+        """Learn what the remote has, and who asks to join, without changing any file.
+
+        Args:
+            paths: The files and directories whose contents are wanted; all by default.
+            accept_rewind: Whether to follow the remote to an older state, or to another history.
+            all_contents: Whether to fetch the contents of files, too, that only the remote holds.
+
+        Raises:
+            OnlyContents: Paths are given, but no contents are wanted.
+        """
         from dorky.commands import sync as commands
 
-        return commands.fetch(self, accept_rewind=accept_rewind)
+        return commands.fetch(self, paths, accept_rewind=accept_rewind, all_contents=all_contents)
 
     def team_join(self, name: str = "") -> JoinRequest:
         """Ask to join: put a request, encrypted to the members, into the remote.

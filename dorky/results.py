@@ -377,6 +377,7 @@ class FetchResult(Result, frozen=True, kw_only=True):
         team: The newest entry of its team log if it was seen for the first time and nothing pins
             one; else empty.
         admins: The administrators of that team.
+        contents: The size in bytes of the contents that were fetched in advance.
     """
 
     remote: str
@@ -384,6 +385,7 @@ class FetchResult(Result, frozen=True, kw_only=True):
     old: str | None
     new: str | None
     commits: int = 0
+    contents: int = 0
     generation: int = 0
     txid: str = ""
     moved: str = ""

@@ -46,6 +46,7 @@ TEXTS: Mapping[type[DorkyError], str] = {
     errors.UnsafeVariable: "if that is meant, add --allow-env {1}",
     errors.NotFetched: "dorky pull {0:path}",
     errors.EmptyPath: "name a file, or . for all of them",
+    errors.OnlyContents: "add --all-contents",
     errors.IgnoredPath: "add --force",
     errors.DirectoryNamed: "name a file",
     errors.NotADocument: "dorky edit {0:path}",
@@ -559,6 +560,10 @@ _CHOICES: Mapping[type[Any], Callable[[DorkyError], str | None]] = {
     errors.IdentityMissing: _shut_out,
     errors.NoKey: _shut_out,
     errors.UnusableIdentity: _unusable,
+    errors.Unavailable: _by(
+        "contents",
+        {True: "only the remote holds the contents: run it again when you are online"},
+    ),
     errors.IdentityUnfit: _unfit,
     errors.MissingObject: _by(
         "why",

@@ -86,16 +86,33 @@ def _pushed(done: PushResult) -> None:
         undeleted(done.left, "that nothing uses any more")
 
 
-def fetch(accept_rewind: AcceptRewind = False, json: Json = False) -> None:
+def fetch(
+    paths: Annotated[
+        List[str] | None,  # noqa: UP006
+        typer.Argument(help="With --all-contents: only what these files hold."),
+    ] = None,
+    accept_rewind: AcceptRewind = False,
+    all_contents: Annotated[
+        bool,
+        typer.Option("--all-contents", help="Fetch contents, too, that only the remote holds."),
+    ] = False,
+    json: Json = False,
+) -> None:
     """Learn what the remote has, without changing any file.
 
     \b
     $ dorky fetch
+    $ dorky fetch --all-contents data/
     """
     from dorky.commands import sync
 
     with opened() as repo:
-        done = sync.fetch(repo, accept_rewind=accept_rewind)
+        done = sync.fetch(
+            repo,
+            repository_paths(repo, paths or ()),
+            accept_rewind=accept_rewind,
+            all_contents=all_contents,
+        )
     if json:
         show_json(done)
     elif not done.commits:
@@ -104,6 +121,12 @@ def fetch(accept_rewind: AcceptRewind = False, json: Json = False) -> None:
     else:
         _place(done)
         say(f"{plural(done.commits, 'new commit')} at {name(done.url)} (dorky pull)")
+    if all_contents and not json:
+        say(
+            f"{size(done.contents)} of contents fetched"
+            if done.contents
+            else "All contents are here"
+        )
     if Settings.verbose and not json:
         # For members to compare: a bucket could show each of them another state.
         say(f"Its state: generation {done.generation}, {done.txid}")

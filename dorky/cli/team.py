@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from collections.abc import Sequence
-from typing import Annotated, List, get_args  # noqa: UP035
+from typing import TYPE_CHECKING, Annotated, List, get_args  # noqa: UP035
 
 import typer
 
@@ -29,6 +30,11 @@ from dorky.config import Config
 from dorky.format.model import Role
 from dorky.results import Exposure, GroupChange, GroupInfo, JoinRequest, Rotation
 
+if TYPE_CHECKING:
+    from dorky.project import Project
+
+_MUCH = 8 << 20
+"""The size in bytes of a download that is worth a question."""
 History = Annotated[
     bool, typer.Option("--history", help="Re-encrypt old revisions, too, not only the newest.")
 ]
@@ -413,6 +419,8 @@ def team_remove(
     from dorky.commands import team
 
     with opened() as repo:
+        if not dry_run:
+            _agree_to_download(repo, all_history=history)
         done = team.remove(repo, who, key=key, all_history=history, dry_run=dry_run, lock_out=yes)
     if json:
         show_json(done)
@@ -458,11 +466,24 @@ def rotate(history: History = False, json: Json = False) -> None:
     from dorky.commands import team
 
     with opened() as repo:
+        _agree_to_download(repo, all_history=history)
         done = team.rotate(repo, all_history=history)
     if json:
         show_json(done)
         return
     _rotated(done)
+
+
+def _agree_to_download(repo: Project, *, all_history: bool = False) -> None:
+    """Say how much must be fetched to be re-encrypted, and ask whether that is meant."""
+    from dorky.commands import cache
+
+    most = cache.to_download(repo, all_history=all_history) if repo.is_set_up else 0
+    if most >= _MUCH:
+        note(f"Contents that only the remote holds are downloaded first: up to {size(most)}.")
+        asked = sys.stdin.isatty() and sys.stderr.isatty()
+        if asked and not agree("Download and re-encrypt them?"):
+            raise errors.NotConfirmed("re-encrypted")
 
 
 def _rotated(done: Rotation) -> None:
@@ -666,6 +687,8 @@ def group_members(
     from dorky.commands import groups
 
     with opened() as repo:
+        if remove:
+            _agree_to_download(repo)
         found, rotation = groups.change_members(repo, group, add=add or (), remove=remove or ())
     if json:
         show_json(rotation or found)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import stat as stat_module
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from dorky import errors, files, git
@@ -166,7 +166,7 @@ def carry_out(
     _check_space(project, made)
 
     with project.worktree.writing() as writing:
-        incoming = _receive(project, writing, made)
+        incoming = _receive(project, writing, rows, made)
         name, kept = _back_up(project, rows, made)
         _note_disk(project, rows, made, kept)
         # Hide the files before they exist, so that git never sees them. A path beyond a link or a
@@ -182,18 +182,52 @@ def carry_out(
     return name, done._replace(ignored=tuple(sorted(ignored)), left_out=left_out, unplaced=unplaced)
 
 
-def _receive(project: Project, writing: Writing, made: Plan) -> Incoming | None:
+def _receive(
+    project: Project, writing: Writing, rows: Mapping[str, Row], made: Plan
+) -> Incoming | None:
     """Fetch what a plan needs, verified; large files are written aside as they arrive."""
-    needed = engine.needed(project.store, (entry for _, entry in made.write.values()))
+
+    store = project.store
+    if replaced := [row for row in _replaced(rows, made) if row.size > chunk.WHOLE]:
+        from dorky.commands import cache
+
+        cache.secure(project, replaced)
     if all(entry.size <= chunk.WHOLE for _, entry in made.write.values()):
-        fetch_missing(project, needed)
+        fetch_missing(project, engine.needed(store, (entry for _, entry in made.write.values())))
         return None
+    from dorky.commands import cache
     from dorky.worktree.incoming import Incoming
 
-    incoming = Incoming(writing, project.store)
-    incoming.expect(made.write)
-    fetch_missing(project, needed, incoming.take)
+    incoming = Incoming(writing, store, made.write)
+    passing = cache.passing(project, incoming.expected)
+    passing.difference_update(entry.content for _, entry in made.write.values())
+    try:
+        incoming.begin(passing)
+        if passing:
+            there = {placed.entry.content for placed in incoming.expected.values()}
+            sources = [
+                row
+                for row in rows.values()
+                if not row.absent and (row.path in incoming.expected or row.content in there)
+            ]
+            incoming.reuse(sources, project.worktree.open)
+        needed = engine.needed(
+            store,
+            (entry for path, (_, entry) in made.write.items() if path not in incoming.expected),
+        )
+        fetch_missing(project, needed | incoming.lacking, incoming.take, passing)
+    except errors.DiskFull:
+        incoming.discard()
+        raise
     return incoming
+
+
+def _replaced(rows: Mapping[str, Row], made: Plan) -> Iterator[Row]:
+    """Yield what is staged, or stored otherwise, of the files that a plan replaces or deletes."""
+    for path in made.judged.keys() & (made.write.keys() | made.remove):
+        row = made.held.get(path) or rows.get(path)
+        if row and made.judged[path] and path not in made.conflicts:
+            yield row
 
 
 def _back_up(project: Project, rows: Mapping[str, Row], made: Plan) -> tuple[str, list[Row]]:

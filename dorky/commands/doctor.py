@@ -30,6 +30,7 @@ from dorky.remote.fetch import fetch
 from dorky.remote.root import KEY, PACKS, TABLES, noted
 from dorky.results import Check, Remedy
 from dorky.store import spare
+from dorky.store.contents import chunks_of
 from dorky.store.oplog import MERGE
 
 _GUIDE = "see the guide on git hooks"
@@ -63,6 +64,7 @@ def examine(project: Project) -> Iterator[Check]:
         yield from _made("merge", _merge, project)
         yield from _made("file system", _file_system, project)
         yield from _made("files", _files, project)
+        yield from _made("contents", _contents, project)
         yield from _made("second copy", _second_copy, project)
     yield from _made("drafts", _drafts, project)
     yield from _made("space", _space, project)
@@ -277,6 +279,20 @@ def _files(project: Project) -> Check:
             f"chmod go= -- {' '.join(map(shlex.quote, exposed[:20]))}",
         )
     return _ok("files", "what was committed as private is private here")
+
+
+def _contents(project: Project) -> Check:
+    """Report the files whose contents are not in the local store."""
+    alone, total = [], 0
+    for path, row in project.index.rows().items():
+        if project.store.missing(chunks_of(project.store, row.content)):
+            alone.append(path)
+            total += row.size
+    if not alone:
+        return _ok("contents", "those of all files are in the local store, too")
+    return _ok(
+        "contents", f"those of {shown(alone)} ({_size(total)}) are only on disk and in the remote"
+    )
 
 
 _DISKS = {

@@ -15,8 +15,9 @@ from dorky.remote import root as roots
 from dorky.remote.fetch import fetch
 from dorky.remote.listing import Moved, packs_of, wrong_tables
 from dorky.remote.root import KEY, PACKS, TABLES, Remote, RootSnapshot, read_header
-from dorky.results import Finding
+from dorky.results import Finding, Remedy
 from dorky.store import pack, reachability, table, verify
+from dorky.store.contents import chunks_of
 from dorky.store.objects import Store
 from dorky.store.pack import FOOTER
 
@@ -119,6 +120,12 @@ def check_remote(scope: Scope) -> Iterator[Finding]:
     scope.unlisted = len(others)
     scope.unlisted_size = sum(stored[name].size for name in others)
     listed = [(packed, list(_listed(packed, stored, remote.url))) for packed in packs]
+    lost = {
+        at.id
+        for packed, wrong in listed
+        if wrong
+        for at in remote.store.locations(packed.id, remote=remote.name)
+    }
     sound = [packed for packed, wrong in listed if not wrong]
     held: set[ObjectId] = set()
     found = False
@@ -130,10 +137,26 @@ def check_remote(scope: Scope) -> Iterator[Finding]:
     ):
         found = True
         yield wrong
+    yield from _lost(scope.project, remote, lost - held)
     if trouble is None:
         yield from _complete(remote, seen, held)
     elif not found:
         yield failure(trouble, remote.url)
+
+
+def _lost(project: Project, remote: Remote, gone: set[ObjectId]) -> Iterator[Finding]:
+    """Report the files whose only stored copy was in packs that the remote has lost."""
+    gone = remote.store.missing(gone)
+    for path, row in project.index.rows().items() if gone else ():
+        try:
+            pieces = list(chunks_of(remote.store, row.content))
+        except errors.DorkyError:
+            continue  # already reported
+        if count := len(gone.intersection(pieces)):
+            about = f"{count} of its {len(pieces)} pieces are neither here nor in the remote"
+            there = project.worktree.stat(path) is not None
+            remedy = Remedy("touch", (path,)) if there else BACKUP
+            yield finding("missing-content", path, about, remedy)
 
 
 def _remote_packs(

@@ -11,7 +11,7 @@ to need them.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import NamedTuple
@@ -34,6 +34,8 @@ GRACE = timedelta(days=14)
 MEMORY = timedelta(days=90)
 """The age at which operations are forgotten, with what only undoing them would need."""
 
+_WORTH = 0.25
+"""The largest part of a pack that is moved in order to be rid of the rest."""
 _SMALL = 1 << 20
 _MANY_SMALL = 16
 """So many packs of less than `_SMALL` bytes are joined: a commit or a pull makes one at a time."""
@@ -227,15 +229,69 @@ def apply(project: Project, made: Plan) -> GCReport:
     Raises:
         CorruptObject: Something that is needed is damaged; nothing has been deleted.
     """
-    store, database = project.store, project.database
+    database = project.database
     gone = [pack.name for pack in (*made.swept.garbage, *made.swept.rewritten)]
-    size = sum(at.length for at in made.moved)
-    project.progress.start("Rewriting packs", size, "B")
+    _replace(project, gone, made.moved, made.copies)
+    if not database.get(oplog.MERGE):  # aborting the merge needs the operation that it began with
+        oplog.expire(database, _horizon())
+    return msgspec.structs.replace(made.swept, done=True)
+
+
+def shed(project: Project, chunks: Collection[ObjectId]) -> int:
+    """Delete packs that hold little else than some chunks, which the remote provably has.
+
+    What else they hold is moved to a new pack.
+
+    Args:
+        project: The project; its lock is held.
+        chunks: The chunks.
+
+    Returns:
+        The number of bytes that were saved.
+
+    Raises:
+        CorruptObject: Something that would be moved is damaged; nothing has been deleted.
+    """
+    gone: list[str] = []
+    moved: list[PackedObject] = []
+    saved = 0
+    for pack in _recorded(project.store, time.time()):
+        left = [at for at in pack.places if at.id not in chunks]
+        size = sum(at.length for at in left)
+        if len(left) < len(pack.places) and size <= _WORTH * pack.size:
+            gone.append(pack.name)
+            moved += left
+            saved += pack.size - size
+    if gone:
+        _replace(project, gone, moved)
+    return saved
+
+
+def _replace(
+    project: Project,
+    gone: Collection[str],
+    moved: Iterable[PackedObject],
+    copies: Iterable[PackedObject] = (),
+) -> None:
+    """Delete packs after objects in them were moved to new ones.
+
+    Args:
+        project: The project; its lock is held.
+        gone: The packs.
+        moved: The objects to move.
+        copies: Where the remaining copies are of objects that the packs hold, too.
+
+    Raises:
+        CorruptObject: One of them is damaged; nothing has been deleted.
+    """
+    store, database = project.store, project.database
+    moving = list(moved)
+    project.progress.start("Rewriting packs", sum(at.length for at in moving), "B")
     with store.writer() as writer:
-        for at in made.copies:
+        for at in copies:
             _checked(store, at)
         # Data first: the writer holds metadata back, so that it ends up in the last pack.
-        for at in sorted(made.moved, key=lambda at: (not at.kind.is_data, at.pack, at.offset)):
+        for at in sorted(moving, key=lambda at: (not at.kind.is_data, at.pack, at.offset)):
             writer.append(at.kind, at.id, _checked(store, at))
             project.progress.advance(at.length)
         with database.transaction():
@@ -250,9 +306,6 @@ def apply(project: Project, made: Plan) -> GCReport:
         if gone:
             files.sync_directory(store.directory)
     database.set(_DOOMED, b"")
-    if not database.get(oplog.MERGE):  # aborting the merge needs the operation that it began with
-        oplog.expire(database, _horizon())
-    return msgspec.structs.replace(made.swept, done=True)
 
 
 def _checked(store: Store, at: PackedObject) -> bytes:

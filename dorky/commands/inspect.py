@@ -10,7 +10,7 @@ import contextlib
 import functools
 import os
 import stat as stat_module
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -584,15 +584,22 @@ def tombstone_finder(project: Project) -> Callable[[str], str]:
 
 
 def fetch_missing(
-    project: Project, chunks: Iterable[ObjectId], deliver: Deliver | None = None
+    project: Project,
+    chunks: Iterable[ObjectId],
+    deliver: Deliver | None = None,
+    passing: Container[ObjectId] = frozenset(),
 ) -> None:
     """Fetch the chunks that are missing from the local store (see `fetch_objects`)."""
     missing = project.store.missing(chunks)
     if missing:
         from dorky.remote.fetch import fetch_objects
 
-        with project.locked():
-            fetch_objects(project.remote(), missing, project.progress, deliver)
+        try:
+            with project.locked():
+                fetch_objects(project.remote(), missing, project.progress, deliver, passing)
+        except errors.Unavailable as error:
+            error.facts["contents"] = True
+            raise
 
 
 def told(found: Iterable[Difference]) -> tuple[Change, ...]:

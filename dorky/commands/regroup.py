@@ -140,6 +140,9 @@ def _carry_out(
         header, opened = vault.begin_epoch(header, opened, plan.group, heirs)
     elif heirs:  # former readers of a group that ends keep reading its history
         header = vault.wrap_anew(header, opened, plan.group, heirs)
+    # Fetching reads the remote's own keys, which know nothing of the group's new one.
+    entries = (move.entry for moves in plan.moves.values() for move in moves.values())
+    fetch_missing(project, checkout.needed(project.store, entries))
     project.unlock(header)
     made = {
         ref: _move(project, seen.root.refs[ref], moves)
@@ -223,7 +226,6 @@ def _count(
 
 def _move(project: Project, head: ObjectId, moves: Mapping[str, _Move]) -> _Moving:
     """Commit files into the trees of their new groups."""
-    fetch_missing(project, checkout.needed(project.store, (move.entry for move in moves.values())))
     trees = history.read_commit(project.store, head).trees
     opened = history.trees_of(project.store, head)
     coming = {(move.target, path) for path, move in moves.items()}

@@ -8,6 +8,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypedDict
 
+import msgspec
+
 from dorky import errors, files
 from dorky.commands.checkout import (
     attached_head,
@@ -33,7 +35,7 @@ from dorky.commands.upstream import (
     record_followed,
     unfollowed_purges,
 )
-from dorky.format.model import ObjectId
+from dorky.format.model import Entry, ObjectId
 from dorky.keys import roster
 from dorky.merge import pending
 from dorky.merge.commits import Merged, merge, unpushed, without_drops
@@ -94,12 +96,30 @@ def push(project: Project) -> PushResult:
                 with contextlib.suppress(errors.NoRepositoryAtURL):
                     remote_fetch.fetch(remote, project.progress)
             project.check_swaps(remote)
+        send = functools.partial(
+            remote_push.push,
+            remote,
+            functools.partial(first_root, project),
+            head,
+            project.progress,
+        )
         try:
-            done = remote_push.push(
-                remote, functools.partial(first_root, project), head, project.progress
-            )
+            try:
+                done = send()
+            except errors.MissingObject:
+                from dorky.commands import cache
+
+                if not cache.restore(project):
+                    raise
+                done = send()
         except errors.Rejected:
             raise errors.Rejected(ORIGIN, _news(project, head)) from None
+        if done.lists:
+            from dorky.commands import cache
+
+            # The push is done, whether or not disk space can be saved.
+            with contextlib.suppress(errors.DorkyError):
+                cache.drop(project, done.lists)
         commits, _ = history.ahead_behind(project.store, head, done.old)
         return PushResult(
             remote=ORIGIN,
@@ -157,20 +177,47 @@ def _check_named(project: Project, remote: Remote) -> None:
     project.settle()
 
 
-def fetch(project: Project, *, accept_rewind: bool = False) -> FetchResult:
+def fetch(
+    project: Project,
+    paths: StrPath | Iterable[StrPath] = (),
+    *,
+    accept_rewind: bool = False,
+    all_contents: bool = False,
+) -> FetchResult:
     """Learn what the remote has, and who asks to join, without changing any file.
 
-    Args:
-        project: The project.
-        accept_rewind: Whether to follow the remote to an older state, or to another history.
+    Arguments, results and errors are those of `Repository.fetch`.
     """
     from dorky.commands import requests
 
+    names = repository_paths(project, paths)
+    if names and not all_contents:
+        raise errors.OnlyContents
     done = refresh(project, accept_rewind=accept_rewind)
     # A member who may read need not be allowed to list.
     with contextlib.suppress(errors.AccessError):
         requests.waiting(project, project.remote())
-    return done
+    if not all_contents:
+        return done
+    return msgspec.structs.replace(done, contents=_fetch_contents(project, names))
+
+
+def _fetch_contents(project: Project, names: Sequence[str]) -> int:
+    """Fetch the contents of the files of both heads; return their size in bytes, as stored."""
+    store = project.store
+    entries: dict[str, list[Entry]] = {}
+    for name in (MAIN, f"{ORIGIN}/{MAIN}"):
+        trees = history.trees_of(store, project.database.ref(name))
+        for path, entry in history.files_of(store, trees):
+            entries.setdefault(path, []).append(entry)
+    if names:
+        chosen = staging.tracked(entries, names)
+        entries = {path: entries[path] for path in chosen}
+    wanted = checkout.needed(store, (entry for held in entries.values() for entry in held))
+    missing = store.missing(wanted)
+    places = store.locate(missing, remote=ORIGIN)
+    fetch_missing(project, missing)
+    return sum(at.length for at in places.values())
 
 
 def refresh(project: Project, *, accept_rewind: bool = False) -> FetchResult:

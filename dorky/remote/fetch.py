@@ -7,7 +7,7 @@ on or that the repository is damaged. Reading the root again tells which.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from dorky import errors
@@ -221,6 +221,7 @@ def fetch_objects(
     ids: Iterable[ObjectId],
     progress: Progress = SILENT,
     deliver: Deliver | None = None,
+    passing: Container[ObjectId] = frozenset(),
 ) -> None:
     """Fetch objects that only the remote holds. Each is verified before it is stored.
 
@@ -232,6 +233,7 @@ def fetch_objects(
         progress: Receives the progress.
         deliver: Called, in several threads, with each object that is not stored yet. Once in a
             while it gets an object twice.
+        passing: Objects to deliver without storing them.
 
     Raises:
         MissingObject: The remote does not hold one of them.
@@ -240,6 +242,7 @@ def fetch_objects(
     """
     store = remote.store
     wanted = store.missing(ids)
+    delivered: set[ObjectId] = set()
     for _ in range(_ATTEMPTS):
         if not wanted:
             return
@@ -247,46 +250,66 @@ def fetch_objects(
         for each in wanted - places.keys():
             raise errors.MissingObject(each)
         try:
-            _fetch_spans(remote, spans(places.values()), progress, deliver)
+            epochs = {each.id: each.epochs for each in store.packs(remote.name)}
+            receiving = _Receiving(store, epochs, deliver, passing, delivered)
+            _fetch_spans(remote, spans(places.values()), progress, receiving)
         except Moved:
             fetch(remote)
-            wanted = store.missing(wanted)
+            wanted = store.missing(wanted - delivered)
             continue
         return
     raise errors.ServiceUnavailableError(remote.url, "its root keeps changing")
 
 
-def _fetch_spans(
-    remote: Remote, wanted: Sequence[Span], progress: Progress, deliver: Deliver | None
-) -> None:
-    store, seen = remote.store, remote.seen
-    assert seen is not None
-    vault = store.vault
-    epochs = {each.id: each.epochs for each in store.packs(remote.name)}
+class _Receiving(NamedTuple):
+    """What becomes of the objects that arrive (see `fetch_objects`)."""
 
-    def verify(span: Span, at: PackedObject, stored: bytes | memoryview) -> bytes:
-        body = vault.read(at.kind, at.id, stored, epochs=epochs[span.pack])
-        if deliver:
-            deliver(at.id, vault.group_of(stored), body)
-        return body
+    store: Store
+    epochs: dict[str, int]
+    deliver: Deliver | None
+    passing: Container[ObjectId]
+    delivered: set[ObjectId]
+
+    def open(self, span: Span, data: bytes) -> None:
+        """Verify the objects of a range, and deliver them."""
+        vault = self.store.vault
+        for at, stored in span.cut(data):
+            body = vault.read(at.kind, at.id, stored, epochs=self.epochs[span.pack])
+            group = vault.group_of(stored)
+            if self.deliver:
+                self.deliver(at.id, group, body)
+                if at.id in self.passing:
+                    self.delivered.add(at.id)
+            if span.fine:
+                self.store.remember(at.id, group, body)
+
+    def kept(self, span: Span, data: bytes) -> Iterator[tuple[PackedObject, bytes | memoryview]]:
+        """Yield the objects of a range that are to be stored."""
+        return (each for each in span.cut(data) if each[0].id not in self.passing)
+
+
+def _fetch_spans(
+    remote: Remote, wanted: Sequence[Span], progress: Progress, receiving: _Receiving
+) -> None:
+    seen = remote.seen
+    assert seen is not None
 
     def read(span: Span) -> bytes:
         data = read_range(remote, seen, PACKS + span.pack, span.start, span.end)
         if not span.fine:
-            for at, stored in span.cut(data):
-                verify(span, at, stored)
+            receiving.open(span, data)
         return data
 
     unsaved = 0
     progress.start("Downloading", sum(each.end - each.start for each in wanted), "B")
-    with store.writer() as writer:
+    with remote.store.writer() as writer:
         try:
             for span, data in zip(
                 wanted, in_order(read, wanted, threads=_THREADS, ahead=_THREADS), strict=True
             ):
-                for at, stored in span.cut(data):
-                    if span.fine:
-                        store.remember(at.id, vault.group_of(stored), verify(span, at, stored))
+                if span.fine:
+                    receiving.open(span, data)
+                for at, stored in receiving.kept(span, data):
                     writer.append(at.kind, at.id, stored)
                     unsaved += len(stored) + _OVERHEAD
                     if unsaved >= pack.TARGET:

@@ -63,6 +63,7 @@ class Pushed(NamedTuple):
         size: How many bytes they have, as stored.
         founded: Whether the remote held no repository before.
         left: How many files that no root lists could not be deleted.
+        lists: The lists of chunks that were uploaded.
     """
 
     old: ObjectId | None
@@ -71,6 +72,7 @@ class Pushed(NamedTuple):
     size: int
     founded: bool = False
     left: int = 0
+    lists: tuple[ObjectId, ...] = ()
 
 
 def push(
@@ -152,7 +154,8 @@ def push(
         journal.clear()
         left = delete(remote, made.stale) if made.stale else 0
         size = sum(at.length for at in fresh)
-        return Pushed(old, head, len(fresh), size, founded=seen is None, left=left)
+        lists = tuple(at.id for at in fresh if at.kind is Kind.CHUNKS)
+        return Pushed(old, head, len(fresh), size, founded=seen is None, left=left, lists=lists)
     raise errors.ServiceUnavailableError(remote.url, "others keep pushing")
 
 

@@ -415,6 +415,11 @@ class Writer:
         if self._size >= _ENOUGH:
             self._lane.do(self._write, self._taken())
 
+    def divide(self) -> None:
+        """Begin a new pack with the next object."""
+        if self._new:
+            self._lane.do(self._write_last, self._taken())
+
     def _taken(self) -> list[_Stored]:
         taken = self._pending
         self._pending, self._size = [], 0

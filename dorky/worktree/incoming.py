@@ -6,16 +6,20 @@ touched; `Writing.install` puts the files in place when all of them are complete
 
 from __future__ import annotations
 
+import contextlib
+import os
 import stat as stat_module
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import NamedTuple
 
 from dorky import errors
+from dorky import files as on_disk
 from dorky.format import chunk
 from dorky.format.model import Kind, ObjectId
 from dorky.parallel import THREADS, in_order
 from dorky.store import contents
 from dorky.store.history import Placed
+from dorky.store.index import Row
 from dorky.store.objects import PackedObject, Store
 from dorky.worktree.worktree import Prepared, Writing
 
@@ -28,48 +32,53 @@ class _Part(NamedTuple):
     length: int
 
 
+class _File(NamedTuple):
+    """A file that is being written.
+
+    Attributes:
+        placed: The file.
+        name: Its name in the scratch directory.
+        passing: Whether a chunk of it is stored nowhere else on this machine.
+    """
+
+    placed: Placed
+    name: str
+    passing: bool
+
+
 class Incoming:
     """Files that lack chunks in the local store, as they are written.
 
     Args:
         writing: Writes them in the scratch directory.
         store: Holds the lists of their chunks, and perhaps some of the chunks.
+        files: Files of a plan, by path. Those that are cut into chunks, and lack some in the local
+            store, are expected.
+
+    Raises:
+        CorruptObject: A list of chunks is damaged, or is not of the file's size.
     """
 
-    def __init__(self, writing: Writing, store: Store) -> None:
+    def __init__(self, writing: Writing, store: Store, files: Mapping[str, Placed]) -> None:
         self._writing = writing
         self._store = store
-        self._files: dict[str, tuple[str, Placed]] = {}
+        self._files: dict[str, _File] = {}
         self._parts: dict[ObjectId, list[_Part]] = {}
-        self._lacking: set[ObjectId] = set()
-
-    def expect(self, files: Mapping[str, Placed]) -> None:
-        """Begin to write those files that are cut into chunks and lack some in the local store.
-
-        The chunks that are there are written at once.
-
-        Raises:
-            CorruptObject: A list of chunks is damaged, or is not of the file's size.
-            DiskFull: The disk has no space.
-        """
+        self.expected: dict[str, Placed] = {}
         large = {
             path: placed
             for path, placed in files.items()
             if placed.entry.size > chunk.WHOLE and stat_module.S_ISREG(placed.entry.mode)
         }
-        if not large:
-            return
-        places = self._store.locate(entry.content for _, entry in large.values())
+        places = store.locate(entry.content for _, entry in large.values()) if large else {}
         for path, placed in large.items():
             at = places.get(placed.entry.content)
             if at and at.kind is Kind.CHUNKS:
-                self._begin(path, placed)
-        held = self._store.locate(self._parts)
-        self._lacking = self._parts.keys() - held.keys()
-        for _ in in_order(self._copy, list(held.values()), threads=THREADS):
-            pass
+                self._expect(path, placed)
+        self._lacking = set(self._parts)
+        self._passing: Collection[ObjectId] = ()
 
-    def _begin(self, path: str, placed: Placed) -> None:
+    def _expect(self, path: str, placed: Placed) -> None:
         entry = placed.entry
         parts: dict[ObjectId, list[_Part]] = {}
         size = 0
@@ -80,11 +89,80 @@ class Incoming:
             raise errors.CorruptObject(
                 entry.content, f"{size} bytes in its chunks, {entry.size} in the tree"
             )
-        if not self._store.missing(parts):
-            return
-        self._files[path] = self._writing.begin(path), placed
-        for piece_id, where in parts.items():
-            self._parts.setdefault(piece_id, []).extend(where)
+        if self._store.missing(parts):
+            self.expected[path] = placed
+            for piece_id, where in parts.items():
+                self._parts.setdefault(piece_id, []).extend(where)
+
+    def begin(self, passing: Collection[ObjectId]) -> None:
+        """Begin to write the files, with those of their chunks that are on this machine.
+
+        Args:
+            passing: Chunks that are not going to be stored. A file with such chunks outlives the
+                command while it is not complete, for the next command to go on with.
+
+        Raises:
+            CorruptObject: A chunk in the local store is damaged.
+            DiskFull: The disk has no space.
+        """
+        alone = {part.path for piece in passing for part in self._parts.get(piece, ())}
+        partial: dict[ObjectId, str] = {}
+        begun: set[str] = set()
+        for path, placed in self.expected.items():
+            content = placed.entry.content if path in alone else ""
+            if content and partial.setdefault(content, path) != path:
+                content = ""
+            name, resumed = self._writing.begin(path, placed.entry.size, resumed=content)
+            if resumed:
+                begun.add(path)
+            self._files[path] = _File(placed, name, path in alone)
+        held = self._store.locate(self._parts)
+        for _ in in_order(self._copy, list(held.values()), threads=THREADS):
+            pass
+        self._passing = passing
+        for path in begun:
+            placed, name, _ = self._files[path]
+            fd = self._writing.reopen(path, name)
+            self._reuse(fd, placed.entry.content, placed.group)
+
+    @property
+    def lacking(self) -> set[ObjectId]:
+        """Return the chunks that are still missing."""
+        return set(self._lacking)
+
+    def reuse(self, rows: Iterable[Row], open_: Callable[[str], int]) -> None:
+        """Take chunks from files in the worktree, which may hold what is not stored.
+
+        Args:
+            rows: What files are known to have held. Each chunk is verified.
+            open_: Opens a file of the worktree for reading.
+        """
+        for row in rows:
+            with contextlib.suppress(errors.DorkyError):
+                self._reuse(open_(row.path), row.content, row.group)
+
+    def _reuse(self, fd: int, content: ObjectId, group: str) -> None:
+        """Take those chunks of a content from a file that the file does hold; close it."""
+        vault = self._store.vault
+
+        def take(item: tuple[ObjectId, tuple[int, int]]) -> None:
+            piece, (offset, length) = item
+            body = os.pread(fd, length, offset)
+            if len(body) == length and vault.object_id(Kind.CHUNK, body, group=group) == piece:
+                self.take(piece, group, body)
+
+        try:
+            wanted: dict[ObjectId, tuple[int, int]] = {}
+            offset = 0
+            for piece in contents.pieces(self._store, content):
+                if piece.id in self._lacking and piece.id in self._passing:
+                    wanted[piece.id] = offset, piece.length
+                offset += piece.length
+            with on_disk.disk_errors(content):
+                for _ in in_order(take, list(wanted.items()), threads=THREADS):
+                    pass
+        finally:
+            os.close(fd)
 
     def _copy(self, at: PackedObject) -> None:
         stored = self._store.stored(at)
@@ -105,7 +183,7 @@ class Incoming:
             DiskFull: The disk has no space.
         """
         for path, offset, length in self._parts.get(object_id, ()):
-            name, placed = self._files[path]
+            placed, name, _ = self._files[path]
             if group != placed.group:
                 raise errors.CorruptObject(
                     object_id, "it is encrypted for another group than what names it"
@@ -123,5 +201,11 @@ class Incoming:
         """
         for object_id in self._lacking:
             raise errors.MissingObject(object_id)
-        for path, (name, placed) in self._files.items():
-            yield path, self._writing.complete(path, name, placed.entry.mode)
+        for path, (placed, name, passing) in self._files.items():
+            mode = placed.entry.mode
+            yield path, self._writing.complete(path, name, mode, durable=passing)
+
+    def discard(self) -> None:
+        """Delete what has been written: a disk that is full needs the room."""
+        for _, name, _ in self._files.values():
+            self._writing.discard(name)

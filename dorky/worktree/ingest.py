@@ -29,6 +29,8 @@ from dorky.store.index import Row
 from dorky.store.objects import Store, Writer
 from dorky.worktree.worktree import Omit, Worktree, now
 
+LARGE = 8 * MiB
+"""The size in bytes from which files get packs of their own, which a clone need not keep."""
 _ATTEMPTS = 3
 _UNREADABLE = (
     errors.PathNotFound,
@@ -118,7 +120,13 @@ def store_files(
                 writer.append(Kind.CHUNK, row.content, stored)
             yield row
         advance(sum(row.size for row, _ in batch))
+    large.sort(key=lambda path: sizes.get(path, 0) >= LARGE)
+    before = False
     for path in large:
+        alone = sizes.get(path, 0) >= LARGE
+        if alone and not before:
+            writer.divide()
+        before = alone
         with _omitting(path, omit):
             yield _store_large(worktree, path, writer, store, group_of(path), advance)
 

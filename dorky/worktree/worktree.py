@@ -18,11 +18,14 @@ from typing import NamedTuple
 from dorky import errors, files
 from dorky.config import RC
 from dorky.files import FileStamp, FileSystem, StatProof, moment
+from dorky.format.model import ObjectId
 from dorky.paths import is_below, parents
 from dorky.store.index import Row, mode_of
 from dorky.worktree.ignore import Ignore
 
 STATE = ".dorky"
+PARTIAL = "partial-"
+"""The beginning of the name of a new file there that the next command may go on with."""
 SCRATCH = "tmp"
 """The directory in a project's state where new files are written; the next command empties it."""
 # O_PATH opens a directory without permission to list it, on systems that have it.
@@ -559,19 +562,56 @@ class Writing:
                 self._scratch = os.open(self._worktree.scratch(), flags)
         return f"{self._token}-{next(self._numbers)}"
 
-    def begin(self, path: str) -> str:
-        """Begin a file that is written in any order; return its name for `write_at`.
+    def begin(self, path: str, size: int, *, resumed: ObjectId = "") -> tuple[str, bool]:
+        """Begin a file that is written in any order, private until it is complete.
 
-        It is private until it is complete.
+        Args:
+            path: The path in the repository.
+            size: The size that the file will have.
+            resumed: If given, its content, by which an earlier command may have begun the file.
+
+        Returns:
+            Its name for `write_at`, and whether an earlier command has begun it.
 
         Raises:
             UnsafePath: The path leads out of the worktree.
         """
         target = self._worktree.at(path)
         name = self._new_name(target)
+        if resumed:
+            name = PARTIAL + resumed
         with files.disk_errors(target):
-            os.close(self._scratch_file(name, os.O_CREAT | os.O_EXCL))
-        return name
+            fd = self._begun(name) if resumed else -1
+            begun = fd >= 0
+            if not begun:
+                fd = self._scratch_file(name, os.O_CREAT | os.O_EXCL)
+            try:
+                os.ftruncate(fd, size)
+            finally:
+                os.close(fd)
+        return name, begun
+
+    def _begun(self, name: str) -> int:
+        """Open a file that an earlier command has begun; -1 if there is none that is of use."""
+        with contextlib.suppress(OSError):
+            fd = self._scratch_file(name, os.O_NONBLOCK)
+            found = os.fstat(fd)
+            if stat_module.S_ISREG(found.st_mode) and found.st_nlink == 1:
+                os.fchmod(fd, 0o600)
+                return fd
+            os.close(fd)
+        self.discard(name)
+        return -1
+
+    def discard(self, name: str) -> None:
+        """Delete a file that was begun."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=self._scratch)
+
+    def reopen(self, path: str, name: str) -> int:
+        """Open a file that was begun, for reading; the caller closes the descriptor."""
+        with files.disk_errors(self._worktree.at(path)):
+            return self._scratch_file(name)
 
     def write_at(self, path: str, name: str, data: bytes | memoryview, offset: int) -> None:
         """Write bytes at an offset of a file that was begun. Safe to call from several threads.
@@ -589,18 +629,27 @@ class Writing:
             finally:
                 os.close(fd)
 
-    def complete(self, path: str, name: str, mode: int) -> Prepared:
-        """Give a file that was begun, and written whole, its mode; `install` may take it then."""
+    def complete(self, path: str, name: str, mode: int, *, durable: bool) -> Prepared:
+        """Give a file that was begun, and written whole, its mode; `install` may take it then.
+
+        Args:
+            path: The path in the repository.
+            name: The result of `begin`.
+            mode: Permission bits; the umask narrows them.
+            durable: Whether the content must survive power loss from now on.
+        """
         with files.disk_errors(self._worktree.at(path)):
             fd = self._scratch_file(name)
             try:
                 files.set_mode(fd, mode & 0o777 & ~self._umask)
+                if durable:
+                    os.fsync(fd)
                 return Prepared(name, _staying(os.fstat(fd)))
             finally:
                 os.close(fd)
 
     def _scratch_file(self, name: str, flags: int = 0) -> int:
-        flags |= os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+        flags |= os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
         return os.open(name, flags, 0o600, dir_fd=self._scratch)
 
     def install(

@@ -40,6 +40,7 @@ def test_all_is_well(ana: Machine) -> None:
     assert {each["verdict"] for each in found.values()} == {"ok"}
     assert list(found) == [
         *("settings", "identity", "state", "database", "merge", "file system", "files"),
+        "contents",
         *(
             "second copy",
             "drafts",

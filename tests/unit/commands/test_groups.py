@@ -223,6 +223,17 @@ def test_large_files_and_directories_change_hands(ana: Machine, ben: Machine) ->
     assert clone.files() == ana.files()
 
 
+def test_files_change_hands_whose_contents_only_the_remote_holds(ana: Machine) -> None:
+    ana.commit({"data/large.bin": random.Random(2).randbytes(3 << 20)}, "data")
+    ana("push")
+    ana("gc", "--prune-remote-verified", "--grace", "0")
+    ana("group", "add", "data", "data")
+    clone = cloned(ana, "clone")
+    clone.env["DORKY_IDENTITY"] = ana.identity.read_text()
+    clone("pull")
+    assert clone.files() == ana.files()
+
+
 def test_a_file_is_changed_while_it_changes_hands(ana: Machine, ben: Machine) -> None:
     ana("group", "members", "prod", code=4)
     ana.write("env/prod/api.env", "P=unstaged\n")
