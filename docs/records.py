@@ -20,7 +20,7 @@ ANSWERS: dict[str, Any] = {
     "stage": results.Staged,
     "unstage": results.Staged,
     "rm": results.Staged,
-    "status": results.Status,
+    "status": results.Status | results.PreCommit,
     "commit": results.LogEntry,
     "restore": results.CheckedOut | results.Staged,
     "checkout": results.CheckedOut,

@@ -23,6 +23,7 @@ else:
     import tomli as tomllib
 
 RC = ".dorkyrc"
+_SSH_NAMES = ("id_ed25519", "id_rsa", "id_ecdsa", "id_ed25519_sk", "id_ecdsa_sk")
 VERSION = 2
 """The newest layout of `.dorkyrc` that this version of dorky reads."""
 
@@ -341,7 +342,7 @@ def write(path: Path, key: str, value: Plain | None) -> bool:
         data = tomlkit.dumps(document).encode()
     except UnicodeEncodeError:
         raise errors.UsageError(f"{key} is not UTF-8: {value!a}") from None
-    with files.disk_errors(path):
+    with files.disk_errors(path, writing=True):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         mode = path.stat().st_mode & 0o777 if path.exists() else 0o644 & ~files.umask()
     files.write_atomic(path, data, mode=mode)
@@ -600,6 +601,12 @@ class Config:
         return self.environment.get("DORKY_IDENTITY", "")
 
     @property
+    def state_directory(self) -> Path | None:
+        """Return the directory that DORKY_DIR names for the local state, instead of `.dorky/`."""
+        named = self.environment.get("DORKY_DIR", "")
+        return Path(named) if named else None
+
+    @property
     def given_identity(self) -> str:
         """Return the identity from the environment, or the file that it names; empty if none."""
         named = self.environment.get("DORKY_IDENTITY_FILE", "")
@@ -626,9 +633,12 @@ class Config:
 
     @property
     def ssh_keys(self) -> list[Path]:
-        """Return the user's existing SSH keys with the names that ssh looks for."""
+        """Return the user's existing SSH keys with the names that ssh looks for.
+
+        Of those that dorky can't use, some are of types that age does not know.
+        """
         directory = self.home.parent / ".ssh"
-        candidates = [directory / name for name in ("id_ed25519", "id_rsa")]
+        candidates = [directory / name for name in _SSH_NAMES]
         return [path for path in candidates if path.is_file()]
 
     @property

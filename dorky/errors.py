@@ -121,6 +121,13 @@ class UnstorablePath(UsageError):
     """
 
 
+class SpecialFile(UnstorablePath):
+    """{0} can't be stored: it is {1}.
+
+    A socket, device or pipe that is found in a directory is left out.
+    """
+
+
 class BadURL(UsageError):
     """{0} is not a remote URL: {1}."""
 
@@ -166,6 +173,14 @@ class EmptyPath(UsageError):
 
 class IgnoredPath(UsageError):
     """{0} is ignored by .dorkyignore."""
+
+
+class NestedProject(UsageError):
+    """{0} belongs to another project, at {1}.
+
+    A directory with a `.dorkyrc`, a git repository and a submodule are projects of their own. What
+    lies in them is not kept with the files of the directories above.
+    """
 
 
 class DirectoryNamed(UsageError):
@@ -360,6 +375,14 @@ class UntrustedState(SetupError):
 
     `.dorky/` must be a directory of yours, not a link: a git branch can bring either. Nothing in
     it, or behind it, was read or changed.
+    """
+
+
+class BadStateDirectory(SetupError):
+    """DORKY_DIR can't be {0}: {1}.
+
+    dorky keeps the local state there instead of in `.dorky/`. The directory must be yours alone,
+    outside of the project, and hold nothing else; dorky makes it if it does not exist.
     """
 
 
@@ -620,6 +643,30 @@ class LocalChanges(ConflictError):
     """Local changes would be overwritten: {0}."""
 
 
+class SourceCode(ConflictError):
+    """What looks like source code would be kept by dorky, not by git: {0}.
+
+    Files that git tracks are left out when a directory is staged, and files that are named are
+    taken. This is about files that a directory or a pattern brings along.
+    """
+
+
+class ManyFiles(ConflictError):
+    """The first stage of this project would take {0:,} files.
+
+    A directory of dependencies, build results or caches may be among them. Later ones may take any
+    number.
+    """
+
+
+class ManyDeletions(ConflictError):
+    """The commit would delete {0} of {1} files, for everybody.
+
+    A command that cleans up may have taken them away. The limits are more than ten files, and more
+    than half of all.
+    """
+
+
 class GitTracked(ConflictError):
     """git tracks {0}."""
 
@@ -820,6 +867,18 @@ class IdentityExposed(UnauthorizedError):
     """{0} can be read by other users (mode {1})."""
 
 
+class IdentityLost(UnauthorizedError):
+    """Your key is not in {0} any more; its public half is in {1}.
+
+    dorky made the key there, and puts no other into its place: it may open what no other key does.
+    A backup, or the repository's recovery key, opens everything again.
+    """
+
+
+class IdentityUnfit(UnauthorizedError):
+    """None of your usable keys opens this repository: {0}."""
+
+
 class UnusableIdentity(UnauthorizedError):
     """{0} holds an SSH key that can't be used: {1}."""
 
@@ -875,6 +934,10 @@ class NotInGroup(ForbiddenError):
 
 class UnreadableFile(ForbiddenError):
     """{0} can't be read: {1}."""
+
+
+class UnwritableFile(UnreadableFile):
+    """{0} can't be written: {1}."""
 
 
 # --- 7: integrity ---------------------------------------------------------------------------
@@ -1124,5 +1187,20 @@ class DiskFull(Unavailable):
     """No space left on the disk of {0}."""
 
 
+class NoRoom(DiskFull):
+    """The disk of {0} has {1} free, and {2} are needed.
+
+    That is for all files that a command is going to write and fetch: it has not begun.
+    """
+
+
 class DiskError(Unavailable):
     """{0}: {1}."""
+
+
+class ReadOnly(DiskError):
+    """{0} can't be written: it is read-only here.
+
+    Commands that only read work on a read-only mount, and in a checkout that you may not write to.
+    They read a copy of the local database in memory.
+    """

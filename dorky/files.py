@@ -55,7 +55,7 @@ _WINDOWS_DEVICES = frozenset(
 
 
 @contextlib.contextmanager
-def disk_errors(path: str | Path) -> Iterator[None]:
+def disk_errors(path: str | Path, *, writing: bool = False) -> Iterator[None]:
     """Turn an `OSError` about ``path`` into the error tree's, keeping its reason."""
     try:
         yield
@@ -64,8 +64,11 @@ def disk_errors(path: str | Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
             raise errors.DiskFull(path) from error
+        if error.errno == errno.EROFS:
+            raise errors.ReadOnly(path) from error
         if error.errno in {errno.EACCES, errno.EPERM}:
-            raise errors.UnreadableFile(path, error.strerror) from error
+            kind = errors.UnwritableFile if writing else errors.UnreadableFile
+            raise kind(path, error.strerror) from error
         raise errors.DiskError(path, error.strerror or error) from error
 
 
@@ -97,6 +100,20 @@ def stamp(stat: os.stat_result) -> FileStamp:
         min(max(stat.st_mtime_ns, -_LATEST), _LATEST),
         min(max(stat.st_ctime_ns, -_LATEST), _LATEST),
     )
+
+
+def stamp_at(path: str | Path) -> FileStamp | None:
+    """Return the stamp of a file; None if there is none, or if it can't be inspected."""
+    try:
+        return moment(os.lstat(path))
+    except OSError:
+        return None
+
+
+def free(directory: Path) -> float:
+    """Return how many bytes a disk has left for this user; infinite if it does not tell."""
+    found = os.statvfs(directory)
+    return found.f_bavail * found.f_frsize if found.f_blocks else float("inf")
 
 
 _UMASK = threading.Lock()
@@ -219,7 +236,7 @@ def write_atomic(
         DiskFull: The disk has no space; the old file is untouched.
         DiskError: The disk refuses for another reason.
     """
-    with disk_errors(path):
+    with disk_errors(path, writing=True):
         scratch = temporary(path.parent)
         fd = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
@@ -305,7 +322,7 @@ def write_new(
         DiskFull: The disk has no space; nothing is left.
         UnsafePath: The target of a link is no possible path.
     """
-    with disk_errors(about):
+    with disk_errors(about, writing=True):
         try:
             if stat.S_ISLNK(mode):
                 os.symlink(_target(about, blocks), path, dir_fd=within)
@@ -339,7 +356,7 @@ def write_stream(path: Path, mode: int, blocks: Iterable[bytes]) -> None:
     """
     scratch = temporary(path.parent)
     write_new(scratch, mode, blocks, about=path)
-    with disk_errors(path):
+    with disk_errors(path, writing=True):
         try:
             scratch.rename(path)
         except BaseException:
@@ -561,12 +578,16 @@ def locked(path: Path, *, timeout: float = 10.0, required: bool = True) -> Itera
 
     Raises:
         Locked: Another process still holds it after ``timeout``.
+        ReadOnly: The file can't be written to.
         DiskError: The file system has no locks.
     """
-    with disk_errors(path):
+    with disk_errors(path, writing=True):
         # The file is emptied below, so it must not be another file through a link of either kind.
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        fd = os.open(path, flags, 0o600)
+        try:
+            fd = os.open(path, flags, 0o600)
+        except PermissionError as error:
+            raise errors.ReadOnly(path) from error
     try:
         found = os.fstat(fd)
         if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:

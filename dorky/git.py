@@ -1,10 +1,8 @@
-"""The enclosing git repository: its tracked and ignored files, and its `.gitignore` lines."""
+"""The enclosing git repository: its tracked and ignored files, and its settings."""
 
 from __future__ import annotations
 
 import os
-import re
-import stat
 import sys
 import unicodedata
 from collections.abc import Iterator, Sequence
@@ -47,16 +45,6 @@ _NEUTRAL = (
 )
 
 _LONGEST_POINTER = 4096 + len("gitdir: \n")
-
-
-_BEGIN = b"# >>> dorky: files kept by dorky, not by git >>>"
-_END = b"# <<< dorky <<<"
-# Lines between the marks never look like a mark: otherwise a mark that lost its partner would make
-# the block include lines that are not dorky's.
-_BLOCK = re.compile(
-    rb"^# >>> dorky\b.*\n((?:(?!# >>> dorky\b|# <<< dorky\b).*\n)*)# <<< dorky\b.*(?:\n|\Z)",
-    re.MULTILINE,
-)
 
 
 def find(start: Path) -> Path | None:
@@ -176,12 +164,38 @@ def tracked(top: Path, paths: Sequence[Path]) -> set[Path]:
     found: set[Path] = set()
     for repository, members in _by_repository(top, paths).items():
         _, listing = _git(repository, "ls-files", "-z")
-        index = {_same(name) for name in listing.split(b"\0")}
+        names = listing.split(b"\0")
+        index = {_same(name) for name in names}
         found.update(path for path, name in members if _same(name) in index)
+        spelled = dict(zip(listing.lower().split(b"\0"), names, strict=True))
+        for path, name in members:
+            # On a file system that ignores case, this is the same file.
+            other = spelled.get(name.lower())
+            if other and path not in found and _is_one_file(path, repository, other):
+                found.add(path)
     return found
 
 
-def not_ignored(top: Path, paths: Sequence[Path]) -> list[Path]:
+def _is_one_file(path: Path, repository: Path, name: bytes) -> bool:
+    try:
+        return path.samefile(repository / os.fsdecode(name)) and not path.is_symlink()
+    except OSError:
+        return False
+
+
+def tracked_below(directory: Path) -> list[str]:
+    """Return the paths of the files in git's index below a directory, relative to it.
+
+    Raises:
+        SetupError: git is not installed, or refuses the repository.
+    """
+    _, listing = _git(directory, "ls-files", "-z")
+    return os.fsdecode(listing).split("\0")[:-1]
+
+
+def not_ignored(
+    top: Path, paths: Sequence[Path], but: AbstractSet[bytes] = frozenset()
+) -> list[Path]:
     """Return those of ``paths`` that git would offer to add: no ignore rule of git's covers them.
 
     Only the rules count: they may cover a file that git tracks already, see `tracked`.
@@ -189,6 +203,7 @@ def not_ignored(top: Path, paths: Sequence[Path]) -> list[Path]:
     Args:
         top: The result of `find`.
         paths: Absolute, below ``top``. Those in a submodule are matched by the submodule's rules.
+        but: Lines of ignore files that do not count.
 
     Raises:
         SetupError: git is not installed, or refuses the repository or a path.
@@ -206,53 +221,55 @@ def not_ignored(top: Path, paths: Sequence[Path]) -> list[Path]:
         fields = output.split(b"\0")
         # Without --verbose, git before 2.26 lists paths that a "!" rule un-ignores (git 7ec8125).
         for pattern, name in zip(fields[2::4], fields[3::4], strict=True):
-            if not pattern.startswith(b"!"):
+            if not pattern.startswith(b"!") and pattern not in but:
                 ignored.add(names[name])
     return [path for path in paths if path not in ignored]
 
 
-def ignore(worktree: Path, paths: Sequence[Path]) -> list[str]:
-    """Make git ignore ``paths``: a line for each in a marked block of the project's `.gitignore`.
+def about_to_commit(top: Path) -> list[Path]:
+    """Return the files that the next commit of git adds or changes.
 
-    Lines outside the block stay as they are. Outside of git nothing is done.
-
-    Args:
-        worktree: The directory that holds `.dorkyrc`.
-        paths: Absolute, below ``worktree``.
-
-    Returns:
-        The lines that were added, sorted.
+    A hook is told the index that counts, as `git commit FILE` makes one of its own.
 
     Raises:
-        GitDoesNotIgnore: A later or deeper rule of git's un-ignores a path; the lines stay.
-        SetupError: git is not installed, or refuses the repository; or `.gitignore` is a link.
+        SetupError: git is not installed, or refuses the repository.
     """
-    top = find(worktree)
-    if top is None or not paths:
-        return []
-    wanted = {_line(worktree, path) for path in paths}
-    before = _edit(worktree, add=wanted)
-    if exposed := not_ignored(top, paths):
-        raise errors.GitDoesNotIgnore(exposed[0].relative_to(worktree))
-    return sorted(os.fsdecode(line) for line in wanted - before)
+    found, named = directories(top), child_environment().get("GIT_INDEX_FILE", "")
+    index = (top / named).resolve() if named else None
+    if index and not (found and index.is_relative_to(found[0])):
+        index = None  # another repository's
+    asked = ["ls-files", "-z"]
+    if base := head(top):
+        # No setting lets git run a program here, or leave names out.
+        asked = ["diff-index", "--cached", "--name-only", "--no-renames", "--diff-filter=d"]
+        asked += ["--no-ext-diff", "--ignore-submodules=all", "-z", base, "--"]
+    _, listing = _git(top, *asked, index=index)
+    return [top / os.fsdecode(name) for name in listing.split(b"\0")[:-1]]
 
 
-def unignore(worktree: Path, paths: Sequence[Path]) -> list[str]:
-    """Remove the lines for ``paths`` from the block, and the block when it is empty.
-
-    Args:
-        worktree: The directory that holds `.dorkyrc`.
-        paths: Absolute, below ``worktree``.
-
-    Returns:
-        The lines that were removed, sorted.
+def holding(top: Path, name: str) -> list[Path]:
+    """Return the directories in which git tracks a file of this name.
 
     Raises:
-        SetupError: `.gitignore` is a link.
+        SetupError: git is not installed, or refuses the repository.
     """
-    unwanted = {_line(worktree, path) for path in paths}
-    before = _edit(worktree, remove=unwanted)
-    return sorted(os.fsdecode(line) for line in unwanted & before)
+    _, listing = _git(top, "ls-files", "-z", "--", f":(glob)**/{name}")
+    return [top / Path(os.fsdecode(path)).parent for path in listing.split(b"\0")[:-1]]
+
+
+def sparse_file(top: Path) -> Path | None:
+    """Return the file with the patterns of a sparse checkout; None if nothing is left out.
+
+    Raises:
+        SetupError: git is not installed, or refuses the repository.
+    """
+    found = directories(top)
+    file = found[0] / "info" / "sparse-checkout" if found else None
+    if file is None or not file.is_file():
+        return None
+    asked = ["config", "--type=bool", "--get", "core.sparseCheckout"]
+    _, output = _git(top, *asked, also=1)  # git's status if it is not set
+    return file if output == b"true\n" else None
 
 
 def head(top: Path) -> str | None:
@@ -354,7 +371,12 @@ def _same(name: bytes) -> bytes:
 
 
 def _git(
-    top: Path, *args: str, stdin: bytes = b"", also: int = 0, hooks: bool = False
+    top: Path,
+    *args: str,
+    stdin: bytes = b"",
+    also: int = 0,
+    hooks: bool = False,
+    index: Path | None = None,
 ) -> tuple[int, bytes]:
     """Run git in ``top``, which another user may own: nothing that its configuration names is run.
 
@@ -366,6 +388,7 @@ def _git(
         stdin: The input of git.
         also: An exit status other than 0 that is an answer.
         hooks: Whether `core.hooksPath` counts, which the command only queries.
+        index: The index to read, if not the repository's own.
 
     Returns:
         The exit status and git's output.
@@ -382,6 +405,8 @@ def _git(
         for name, value in inherited.items()
         if not name.startswith("GIT_") or name in _KEPT
     }
+    if index:
+        environment["GIT_INDEX_FILE"] = str(index)
     settings = [setting for setting in _NEUTRAL if not (hooks and "hooksPath" in setting)]
     options = [word for setting in settings for word in ("-c", setting)]
     command = [program, "-C", str(top), "--no-pager", *options, *args]
@@ -402,50 +427,3 @@ def _git(
         way_out = next((line.strip() for line in lines if "safe.directory" in line), "")
         raise errors.GitFailed(top, lines[0].removeprefix("fatal: "), way_out)
     return status, output
-
-
-def _line(worktree: Path, path: Path) -> bytes:
-    """Return the line of a `.gitignore` in ``worktree`` that matches only this path."""
-    name = re.sub(rb"[\\*?\[]", rb"\\\g<0>", os.fsencode(path.relative_to(worktree)))
-    # A line can't hold a line end, and an editor that trims lines would break escaped spaces at its
-    # end.
-    return b"/" + re.sub(rb" \Z", b"[ ]", re.sub(rb"[\r\n]", b"?", name))
-
-
-def _edit(
-    worktree: Path,
-    *,
-    add: AbstractSet[bytes] = frozenset(),
-    remove: AbstractSet[bytes] = frozenset(),
-) -> set[bytes]:
-    """Rewrite the block in `.gitignore`; return the lines that it had."""
-    file = worktree / ".gitignore"
-    data, mode = b"", 0o644 & ~files.umask()
-    with files.disk_errors(file):
-        try:
-            mode = stat.S_IMODE(file.lstat().st_mode)
-            if file.is_symlink():
-                raise errors.IgnoreFileIsLink(file)
-            data = file.read_bytes()
-        except FileNotFoundError:
-            pass
-    newline = b"\r\n" if b"\r\n" in data else b"\n"
-    blocks = list(_BLOCK.finditer(data))
-    before = {line.rstrip(b"\r") for block in blocks for line in block[1].split(b"\n")} - {b""}
-    lines = (before | add) - remove
-    block = b"".join(line + newline for line in [_BEGIN, *sorted(lines), _END]) if lines else b""
-    if blocks:
-        # A merge of two branches can leave two blocks; their lines move to the first.
-        rest = _BLOCK.sub(b"", data[blocks[0].end() :])
-        new = data[: blocks[0].start()] + block + rest
-    elif data and not data.endswith(b"\n") and block:
-        new = data + newline + block
-    else:
-        new = data + block
-    if new == data:
-        pass
-    elif new:
-        files.write_atomic(file, new, mode=mode)
-    else:
-        file.unlink()
-    return before

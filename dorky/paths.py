@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from pathlib import PurePosixPath
 
 
@@ -14,6 +15,11 @@ def parents(path: str) -> Iterator[str]:
     while end >= 0:
         yield path[:end]
         end = path.find("/", end + 1)
+
+
+def is_below(path: str, directories: AbstractSet[str]) -> bool:
+    """Return whether a path lies in one of some directories."""
+    return bool(directories) and not directories.isdisjoint(parents(path))
 
 
 def shown(paths: Sequence[str]) -> str:
@@ -106,6 +112,27 @@ def looks_secret(name: str) -> bool:
         or (name.endswith(".json") and name.startswith(_SERVICE_ACCOUNTS))
         or (name.endswith(".json") and "-firebase-adminsdk-" in name)
     )
+
+
+# After GitHub's linguist: the languages of most repositories, and the manifests of their tools.
+_SOURCE_END_LIST = (
+    ".py .pyi .ipynb .js .mjs .cjs .jsx .ts .tsx .vue .svelte .css .scss .less .go .rs .rb .php "
+    ".java .kt .kts .scala .groovy .gradle .swift .c .h .cc .cpp .cxx .hh .hpp .cs .fs .vb .dart "
+    ".ex .exs .erl .hs .ml .clj .lua .pl .pm .jl .zig .proto .tf"
+)
+_SOURCE_ENDS = tuple(_SOURCE_END_LIST.split())
+_MANIFEST_LIST = (
+    "makefile dockerfile jenkinsfile rakefile gemfile pipfile procfile cmakelists.txt "
+    "package.json package-lock.json tsconfig.json yarn.lock pyproject.toml setup.cfg "
+    "requirements.txt cargo.toml cargo.lock go.mod go.sum pom.xml composer.json"
+)
+_MANIFESTS = frozenset(_MANIFEST_LIST.split())
+
+
+def looks_like_source(name: str) -> bool:
+    """Return whether a file with this name, without its directory, most likely is source code."""
+    name = name.lower()
+    return (name.endswith(_SOURCE_ENDS) or name in _MANIFESTS) and not looks_secret(name)
 
 
 def is_public(name: str, data: bytes) -> bool:

@@ -93,6 +93,9 @@ def _starting(command: str) -> Iterator[None]:
         yield
     except OSError as error:
         reason = error.strerror or str(error)
+        if error.errno == errno.E2BIG:
+            reason = "its variables, or its arguments, are larger than the system allows"
+            raise errors.CommandUnusable(command, reason, needs="room") from None
         if error.errno == errno.ENOEXEC:
             reason = "it is no program and does not begin with #!"
         elif error.errno == errno.ENOENT:

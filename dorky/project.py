@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from dorky import errors, files, ownership
-from dorky.config import RC, VERSION, Config
+from dorky.config import RC, VERSION, Config, find_program
 from dorky.drivers import open_driver
 from dorky.drivers.base import Driver
 from dorky.drivers.retry import UNQUOTED
@@ -50,9 +50,14 @@ if TYPE_CHECKING:
     from dorky.remote.root import Remote
     from dorky.store.spare import Record, Slot
 
+RESERVE = "reserve"
+"""The file that is deleted to make room for a garbage collection on a full disk."""
+_RESERVED = 256 << 10
 FIRST = "first-root"
 """The file of the repository's first root. While there is no remote, only this file and the
 database have the keys."""
+MANY_PACKS = 500
+"""So many packs deserve a hint that a collection joins them."""
 ORIGIN = "origin"
 _DISK = "disk"
 """The single value with what the file system can keep, in words (see `FileSystem.text`)."""
@@ -218,11 +223,18 @@ class Project:
 
     @property
     def base(self) -> Path:
-        """Return the `.dorky/` directory.
+        """Return the `.dorky/` directory, or the one that DORKY_DIR names.
 
         Its content may come from anybody; `state` is this user's.
+
+        Raises:
+            BadStateDirectory: DORKY_DIR names a directory that can't hold the state.
         """
-        return self.root / STATE
+        outside = self.config.state_directory
+        if outside is None:
+            return self.root / STATE
+        states.check_outside(outside, self.root)
+        return outside
 
     @property
     def state(self) -> Path:
@@ -261,6 +273,14 @@ class Project:
         found = self._own_state()
         packs = found / "packs" if found else None
         return packs is not None and packs.is_dir() and any(packs.iterdir())
+
+    @property
+    def scattered(self) -> int:
+        """Return the number of packs if there are so many that they should be joined; else 0."""
+        found = self._own_state()
+        packs = found / "packs" if found else None
+        count = len(list(packs.iterdir())) if packs and packs.is_dir() else 0
+        return count if count >= MANY_PACKS else 0
 
     def nothing_known(self) -> errors.DorkyError:
         """Return the error to raise if there is no database."""
@@ -365,6 +385,22 @@ class Project:
         with files.disk_errors(self.state):
             (self.state / SCRATCH).mkdir(mode=0o700, exist_ok=True)
         self._make_database()
+        self.reserve()
+
+    def reserve(self) -> None:
+        """Keep some disk space for a garbage collection on a full disk."""
+        path = self.state / RESERVE
+        if not path.exists():
+            with contextlib.suppress(errors.DorkyError):
+                # Random, because zeros take no space on some file systems.
+                files.write_new(path, stat.S_IFREG | 0o600, [os.urandom(_RESERVED)], about=path)
+
+    def make_room(self) -> None:
+        """Give up the reserve if the disk is full."""
+        if self.is_set_up and self.database.is_full:
+            self.close()
+            with files.disk_errors(self.state):
+                (self.state / RESERVE).unlink(missing_ok=True)
 
     def _make_database(self) -> None:
         path = self.state / DATABASE
@@ -398,8 +434,29 @@ class Project:
             if self._database is None:
                 if not self.is_set_up:
                     raise self.nothing_known()
-                self._database = Database(self.state / DATABASE)
+                opened = Database(self.state / DATABASE)
+                if self._root and self.config.state_directory:
+                    self._check_bound(opened)
+                self._database = opened
             return self._database
+
+    def _check_bound(self, database: Database) -> None:
+        """Refuse a state outside of the project that is of another repository.
+
+        Raises:
+            BadStateDirectory: It is.
+        """
+        named, data = self.config.text("repository.id"), database.get("header")
+        if not (named and data):
+            return
+        try:
+            held = model.decode_header(data, database.path).repository
+        except model.Malformed as error:
+            raise errors.CorruptDatabase(database.path, error) from None
+        if held != named:
+            database.close()
+            why = f"it holds the state of repository {held[:12]}, and this is {named[:12]}"
+            raise errors.BadStateDirectory(self.base, why)
 
     @property
     def store(self) -> Store:
@@ -433,7 +490,19 @@ class Project:
             if self._root and self.database.get(_DISK) is None:
                 with contextlib.suppress(errors.DorkyError):  # a full disk, say
                     self.look_at_disk()
+            if self._root and self.config.state_directory:
+                self._follow_checkout()
             yield
+
+    def _follow_checkout(self) -> None:
+        """Take all files for not pulled if none is on disk: it is a fresh checkout."""
+        rows = self.index.rows()
+        if rows and all(stat is None for _, stat in self.worktree.stats(rows)):
+            gone = [row for row in rows.values() if not row.absent]
+            with self.database.transaction():
+                clean = self.index.commit
+                self.index.put(row._replace(absent=True, seen=0) for row in gone)
+                self.index.set_commit(clean)
 
     def _umasks(self) -> set[int]:
         """Return the umasks under which files were written in this clone, and the current one."""
@@ -494,6 +563,14 @@ class Project:
                     raise
                 finally:
                     self._holds_lock = False
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[None]:
+        """Lock the project (see `locking`), unless it can't be written to at all."""
+        with contextlib.ExitStack() as stack:
+            with contextlib.suppress(errors.ReadOnly, errors.DiskFull):
+                stack.enter_context(self.locking())
+            yield
 
     def _clear_scratch(self) -> None:
         """Delete what a command that was killed, or has failed, left in the scratch directory."""
@@ -676,8 +753,15 @@ class Project:
             return name
         from dorky import git
 
-        top = git.find(self._root) if self._root else None
+        top = git.find(self._root) if self._root and not self.lacks_git else None
         return (git.user(top) if top else "") or self.config.login
+
+    @property
+    def lacks_git(self) -> bool:
+        """Return whether the project is in a git repository and git can't be run."""
+        from dorky import git
+
+        return self._root is not None and find_program("git") is None and bool(git.find(self._root))
 
     # --- remotes ---------------------------------------------------------------------------
 

@@ -202,8 +202,12 @@ class Repository(Project):
 
         return commands.add_remote(self, name, url, options)
 
-    def remote_set_url(self, name: str, url: str) -> None:
-        """Change a remote's URL."""
+    def remote_set_url(self, name: str, url: str) -> tuple[str, ...]:
+        """Change a remote's URL, and take out what `.dorkyrc` says of its old place.
+
+        Returns:
+            The options that were taken out, such as ``endpoint``.
+        """
         from dorky.commands import setup as commands
 
         return commands.set_remote_url(self, name, url)
@@ -405,7 +409,12 @@ class Repository(Project):
         return commands.checkout(self, revision, force=force)
 
     def stage(
-        self, paths: StrPath | Iterable[StrPath], *, force: bool = False, readers: str = ""
+        self,
+        paths: StrPath | Iterable[StrPath],
+        *,
+        force: bool = False,
+        readers: str = "",
+        confirmed: bool = False,
     ) -> Staged:
         """Make the next commit hold files as they are now: changed, new, or gone.
 
@@ -414,18 +423,23 @@ class Repository(Project):
             force: Whether to stage named files that `.dorkyignore` excludes.
             readers: The group that the files belong to, or ``all``: its members may read them, even
                 what another group has closed until now.
+            confirmed: Whether to take all that a directory or a pattern brings along.
 
         Raises:
             PathNotFound: A path matches nothing.
+            SourceCode: In a git repository, files that were not named look like source code.
+            ManyFiles: In a git repository, the first stage takes more than 500 files that were not
+                named.
             GitTracked: git tracks a named file.
-            UnstorablePath: A name, or a kind of file, can't be kept.
+            UnstorablePath: A named file, by its name or kind, can't be kept. Such files in a
+                directory are left out, as are unreadable ones, and the result lists them.
             NameClash: Names differ only in case.
             WouldOpen: A file would open what a group has closed to those who could read the file
                 now.
         """
         from dorky.commands import stage as commands
 
-        return commands.stage(self, paths, force=force, readers=readers)
+        return commands.stage(self, paths, force=force, readers=readers, confirmed=confirmed)
 
     def unstage(self, paths: StrPath | Iterable[StrPath]) -> Staged:
         """Make the next commit hold files as ``HEAD`` does. The files on disk stay as they are."""
@@ -451,14 +465,17 @@ class Repository(Project):
 
         return commands.rm(self, paths, cached=cached, force=force)
 
-    def commit(self, message: str, *, all: bool = False) -> LogEntry:
+    def commit(self, message: str, *, all: bool = False, allow_deletions: bool = False) -> LogEntry:
         """Commit what is staged.
 
         Args:
             message: The commit's message.
             all: Whether to stage tracked files that changed first.
+            allow_deletions: Whether the commit may delete more than ten files and more than half of
+                all.
 
         Raises:
+            ManyDeletions: It would delete as many, which was not allowed. Nothing is staged.
             EmptyMessage: The message is nothing but white space.
             UsageError: The message is not Unicode, or too long.
             NothingToDo: Nothing is staged.
@@ -468,7 +485,7 @@ class Repository(Project):
         """
         from dorky.commands import commit as commands
 
-        return commands.commit(self, message, all=all)
+        return commands.commit(self, message, all=all, allow_deletions=allow_deletions)
 
     def restore(
         self,

@@ -24,16 +24,18 @@ class Change(msgspec.Struct, frozen=True, order=True):
     what: Literal["added", "modified", "deleted"]
 
 
-class Unplaced(msgspec.Struct, frozen=True):
-    """A file that the file system can't show; it stays in the repository.
+class Omission(msgspec.Struct, frozen=True, order=True):
+    """A file that a command has left as it is, while it did the rest.
 
     Attributes:
         path: The file.
         why: The reason.
+        code: The code of the error that it would be by itself; empty if it would be none.
     """
 
     path: str
     why: str
+    code: str = ""
 
 
 class Failure(Result, frozen=True, kw_only=True):
@@ -99,15 +101,20 @@ class Staged(Result, frozen=True, kw_only=True):
         changes: The changes of the index.
         ignored: Lines added to `.gitignore`.
         skipped: The number of files that were skipped because git tracks them.
+        nested: Directories that were skipped because they are projects of their own: they have a
+            `.dorkyrc`, or are git repositories.
         backup: The ref that keeps deleted content that was stored nowhere else; empty if none.
         purged: New files that were once purged from all history.
+        omitted: Files found in directories that can't be staged.
     """
 
     changes: tuple[Change, ...] = ()
     ignored: tuple[str, ...] = ()
     skipped: int = 0
+    nested: tuple[str, ...] = ()
     backup: str = ""
     purged: tuple[str, ...] = ()
+    omitted: tuple[Omission, ...] = ()
 
 
 class LogEntry(Result, frozen=True, kw_only=True):
@@ -125,6 +132,8 @@ class LogEntry(Result, frozen=True, kw_only=True):
         closed: The groups whose files it changed and the user can't read.
         signer: The member whose key has signed it; empty if the team log knows no such key.
         key: The fingerprint of that key.
+        original: If a purge has rewritten the commit, the member whose key had signed it before, as
+            ``signer`` says, who ran the purge.
         fault: The fault of the signature, if that was asked for; empty if it is valid.
     """
 
@@ -139,6 +148,7 @@ class LogEntry(Result, frozen=True, kw_only=True):
     closed: tuple[str, ...] = ()
     signer: str = ""
     key: str = ""
+    original: str = ""
     fault: str = ""
 
 
@@ -240,6 +250,12 @@ class Status(Result, frozen=True, kw_only=True):
         unstaged: How the files differ from the index.
         absent: The number of files that a pull of single paths left out.
         partial: The paths that pulls are limited to since then; none for all.
+        absent: The number of files that a pull of single paths, or git's sparse checkout, left out.
+        sparse: How many of these the sparse checkout leaves out.
+        untracked: Files that are not tracked, in directories that are kept as a whole.
+        nested: Directories that were skipped because they are projects of their own.
+        tracked_by_git: Tracked files that git tracks, too.
+        not_ignored: Tracked files that git does not ignore, so that ``git add`` would take them.
         secrets: Files that look like secrets and are not tracked.
         closed: The groups whose files the user can't read.
         requests: Requests to join, as of the last look.
@@ -249,6 +265,7 @@ class Status(Result, frozen=True, kw_only=True):
             committed by somebody who is not in it.
         moved: The URL that the remote had before `.dorkyrc` was changed other than by a command of
             this clone; empty if it was not.
+        unreadable: Tracked files that can't be compared.
     """
 
     branch: str
@@ -268,12 +285,33 @@ class Status(Result, frozen=True, kw_only=True):
     conflicts: tuple[Unmerged, ...] = ()
     masked: tuple[Masked, ...] = ()
     moved: str = ""
+    unreadable: tuple[Omission, ...] = ()
     partial: tuple[str, ...] = ()
+    sparse: int = 0
+    untracked: tuple[str, ...] = ()
+    nested: tuple[str, ...] = ()
+    tracked_by_git: tuple[str, ...] = ()
+    not_ignored: tuple[str, ...] = ()
 
     @property
     def clean(self) -> bool:
         """Return whether the files, the index and ``head`` agree."""
-        return not (self.staged or self.unstaged or self.merging)
+        return not (self.staged or self.unstaged or self.merging or self.unreadable)
+
+
+class PreCommit(Result, frozen=True, kw_only=True):
+    """The result of the check before a commit of git.
+
+    Attributes:
+        kept: Files that git is about to commit, though dorky keeps them; their paths in the git
+            repository.
+        secrets: Files that git is about to commit, and that look like secrets.
+        uncommitted: Projects whose files, index and head differ, or whose files git tracks.
+    """
+
+    kept: tuple[str, ...] = ()
+    secrets: tuple[str, ...] = ()
+    uncommitted: tuple[str, ...] = ()
 
 
 class Tombstone(Result, frozen=True, kw_only=True):
@@ -400,8 +438,8 @@ class PullResult(Result, frozen=True, kw_only=True):
     masked: tuple[Masked, ...] = ()
     dropped: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
+    unplaced: tuple[Omission, ...] = ()
     missing: tuple[str, ...] = ()
-    unplaced: tuple[Unplaced, ...] = ()
     moved: str = ""
     fingerprint: str = ""
     unencrypted: bool = False
@@ -564,7 +602,7 @@ class CheckedOut(Result, frozen=True, kw_only=True):
     backup: str = ""
     ignored: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
-    unplaced: tuple[Unplaced, ...] = ()
+    unplaced: tuple[Omission, ...] = ()
 
 
 class DestroyPlan(Result, frozen=True, kw_only=True):
@@ -745,6 +783,8 @@ class RootRepair(Result, frozen=True, kw_only=True):
         generation: The generation of the state that takes its place: the last verified one.
         time: When that was written.
         signer: The name of the member who has written it.
+        lacking: The newest commits signed by members that the bucket holds and that state lacks,
+            by whose key has signed them.
         done: Whether the root was replaced.
     """
 
@@ -755,6 +795,7 @@ class RootRepair(Result, frozen=True, kw_only=True):
     generation: int
     time: datetime | None = None
     signer: str = ""
+    lacking: tuple[Dangling, ...] = ()
     done: bool = False
 
 

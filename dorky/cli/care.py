@@ -218,7 +218,9 @@ def _show_swept(found: GCReport) -> None:
         _show_commits(found.commits)
     if found.operations:
         say(f"{plural(found.operations, 'operation')} {would}forgotten (dorky op log)")
-    say(f"{size(found.size)} {would}freed." if found.size else "Nothing to collect.")
+    joined = f"{plural(len(found.rewritten), 'pack')} {would}rewritten."
+    nothing = joined if found.rewritten else "Nothing to collect."
+    say(f"{size(found.size)} {would}freed." if found.size else nothing)
 
 
 def _show_collection(found: RemoteGCReport) -> None:

@@ -85,6 +85,7 @@ TEXTS: Mapping[type[DorkyError], str] = {
     errors.NotARepository: "dorky init, or dorky clone URL",
     errors.NotSetUp: "dorky pull",
     errors.UntrustedState: "if you did not make it so, delete or move {0}; then dorky pull",
+    errors.BadStateDirectory: "name another directory, or unset DORKY_DIR",
     errors.ForeignState: "dorky trust shows it and asks; if it is not yours: rm -r {1}*",
     errors.OldState: "push with the dorky that made it, delete {0}/dorky.db, then dorky pull",
     errors.UnsoundState: (
@@ -95,6 +96,7 @@ TEXTS: Mapping[type[DorkyError], str] = {
     errors.AlreadyARepository: "dorky status",
     errors.BadConfig: "correct the file, or see `dorky config list`",
     errors.DubiousOwnership: "if you trust that user: dorky config set --add safe.directory {2}",
+    errors.ReadOnly: "run it where the project can be written to",
     errors.WritableByAll: "chmod o-w {0}; if the disk ignores that, mount it with umask=022",
     errors.ConfigTooNew: "install a newer dorky, then run the command again",
     errors.FormatTooNew: "install a newer dorky, then run the command again",
@@ -131,6 +133,10 @@ TEXTS: Mapping[type[DorkyError], str] = {
     errors.MergeInProgress: "dorky merge --continue, or dorky merge --abort",
     errors.RepositoryExists: "dorky clone {0}",
     errors.LocalChanges: "dorky stage and commit them, or add --force (a backup is kept)",
+    errors.NestedProject: "stage it there: cd {1} && dorky stage FILE",
+    errors.SourceCode: "git add it first, or name the files; if it is meant, add --yes",
+    errors.ManyFiles: "list in .dorkyignore what is not to be kept; if it is meant, add --yes",
+    errors.ManyDeletions: "dorky restore . brings them back; if it is meant, add --allow-deletions",
     errors.GitTracked: "git rm --cached -- {0:path}",
     errors.GitDoesNotIgnore: "a later rule un-ignores it: git check-ignore -v --no-index {0:path}",
     errors.NameClash: "rename one of them",
@@ -168,6 +174,10 @@ TEXTS: Mapping[type[DorkyError], str] = {
     errors.IdentityMissing: "dorky key gen, or dorky key use PATH",
     errors.IdentityMalformed: (
         "it is a line AGE-SECRET-KEY-1…, without quotes, or an SSH private key"
+    ),
+    errors.IdentityLost: (
+        "bring {0} back from a backup, or use the recovery key: export DORKY_IDENTITY=…; "
+        "if neither exists: rm {1}, then dorky team join"
     ),
     errors.IdentityExposed: "chmod 600 {0}",
     errors.UnusableIdentity: "use an SSH key of the type ed25519, or an age identity",
@@ -261,6 +271,7 @@ REMEDIES = {
     "status": "dorky status",
     "stage": "dorky stage {0}",
     "touch": "if {0!s} is as it was: touch {0:path}, then dorky stage {0:path}",
+    "gc": "dorky gc",
     "other-package": "{0} -m pip uninstall dorky, then install dorky-client again",
     "distrust": "if that is not meant: dorky config unset safe.directory",
     "end-merge": "dorky status, then dorky merge --continue or dorky merge --abort",
@@ -450,7 +461,22 @@ def _shut_out(error: DorkyError) -> str | None:
     join = f"{command}, then tell {whom} the fingerprint that it prints"
     if locked := facts.get("locked"):
         return f"if the key in {locked} should: set DORKY_SSH_PASSPHRASE; else {join}"
+    if "seen" in facts:
+        return (
+            "bring your key back from a backup, or use the recovery key: "
+            f"export DORKY_IDENTITY=…; else {join}"
+        )
     return join
+
+
+def _unfit(error: DorkyError) -> str | None:
+    """Return how to make a key usable; joining with another one comes second."""
+    cause = error.facts.get("cause")
+    first = hint(cause) if isinstance(cause, DorkyError) else None
+    if isinstance(cause, errors.UnreadableFile):
+        first = f"chmod 600 {quoted(cause.args[0])}"
+    join = _shut_out(error)
+    return f"{first}; for another key: {join}" if first and join else first or join
 
 
 def _other_repository(error: DorkyError) -> str | None:
@@ -493,11 +519,19 @@ _CHOICES: Mapping[type[Any], Callable[[DorkyError], str | None]] = {
             "certificates": "see AWS_CA_BUNDLE",
             "own": "rm {0}",
             "conflict": (
-                "git has left a conflict: of repository.team keep the side with the higher number"
+                "resolve git's conflict in it (of repository.team, take the side with the higher "
+                f"number), then: git add {RC}"
             ),
         },
     ),
     errors.DubiousOwnership: _dubious,
+    errors.CommandUnusable: _by(
+        "needs",
+        {
+            "room": "dorky run --only NAME gives it fewer variables",
+            "editor": 'EDITOR="…" dorky edit PATH',
+        },
+    ),
     errors.PathNotTracked: _untracked,
     errors.NoSuchVariable: _fact("near", "did you mean {0!s}?"),
     errors.SwapsIgnored: _fact("starting", _SINGLE),
@@ -529,6 +563,7 @@ _CHOICES: Mapping[type[Any], Callable[[DorkyError], str | None]] = {
     errors.IdentityMissing: _shut_out,
     errors.NoKey: _shut_out,
     errors.UnusableIdentity: _unusable,
+    errors.IdentityUnfit: _unfit,
     errors.MissingObject: _by(
         "why",
         {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import sys
 from datetime import timezone
@@ -125,12 +126,19 @@ def _commit(entry: LogEntry, *, key: bool = False) -> None:
 def _signed(entry: LogEntry) -> str:
     if entry.fault:
         return style(f"NOT VALID: {entry.fault}", fg="red")
+    if entry.original:
+        return f"{escaped(entry.original)}, rewritten by {escaped(entry.signer)}"
     return entry.signer or "by nobody that the team log knows"
 
 
 def file_meant(error: errors.UnknownRevision, word: str, command: str) -> errors.UnknownRevision:
     """Return the error with a better hint, if ``word`` is not a revision but a file."""
     return errors.UnknownRevision(word, hint=command) if os.path.lexists(word) else error
+
+
+def from_current(repo: Project, path: str) -> str:
+    """Return the path of REV:PATH: from the root, or, as in git, from here if it says so."""
+    return repository_path(repo, path) if re.match(r"\.\.?(/|$)", path) else path
 
 
 def split(target: str, command: str) -> tuple[str, str]:
@@ -349,6 +357,7 @@ def _write(revision: str, path: str) -> None:
     from dorky.commands import inspect
 
     with opened() as repo:
-        for block in inspect.cat(repo, revision or "HEAD", path):
+        file = from_current(repo, path)
+        for block in inspect.cat(repo, revision or "HEAD", file):
             sys.stdout.buffer.write(block)
         sys.stdout.buffer.flush()

@@ -21,13 +21,15 @@ if TYPE_CHECKING:
 
     from dorky.config import Choice
     from dorky.project import Project
-    from dorky.results import Change, FetchResult, PullResult, Unplaced
+    from dorky.results import Change, FetchResult, Omission, PullResult
 
 T = TypeVar("T")
 
 # `say` does not escape these: line ends, tabs, and the colours of `style`.
 _OURS = re.compile("(\n|\t|\x1b\\[(?:[012]|3[0-7]|9[0-7])m)")
 _LIST = 30
+_NARROW = 60
+"""The columns below which a progress bar has no room next to its numbers."""
 _PATIENCE = 0.5
 _PLAIN_EVERY = 10.0
 _MARKS = {"added": ("A", "green"), "modified": ("M", "yellow"), "deleted": ("D", "red")}
@@ -152,6 +154,18 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
+def told_git(lines: Sequence[str]) -> None:
+    """Tell what git has been told to ignore, if anything."""
+    directories = sum(line.endswith("/") for line in lines)
+    words = []
+    if directories:
+        words.append("1 directory" if directories == 1 else f"{directories:,} directories")
+    if count := len(lines) - directories:
+        words.append(plural(count, "file"))
+    if words:
+        note(f"Told git to ignore {' and '.join(words)} (in .gitignore)")
+
+
 def undeleted(count: int, what: str) -> None:
     """Tell that files could not be deleted in the remote, if there are any."""
     if count:
@@ -206,7 +220,7 @@ def left_out(names: Sequence[str]) -> None:
             note(f"  … and {len(names) - _LIST:,} more")
 
 
-def unplaced(found: Sequence[Unplaced]) -> None:
+def unplaced(found: Sequence[Omission]) -> None:
     """Tell which files of a commit this file system can't show."""
     if found:
         note("Not on this disk; they stay in the repository, and no commit deletes them:")
@@ -374,6 +388,9 @@ class TerminalProgress:
         else:
             columns += [progress.MofNCompleteColumn(), progress.TextColumn(self._unit)]
         columns.append(progress.TextColumn("{task.fields[pace]}"))
+        if shutil.get_terminal_size().columns < _NARROW:
+            del columns[1]  # the bar itself: the numbers say as much
+            columns = columns[:2] if self._unit == "B" else columns[:-1]
         console = Console(stderr=True, no_color=not colored(sys.stderr))
         bar = progress.Progress(*columns, console=console, transient=True)
         bar.add_task(escaped(self._label), total=self._total or None, pace="")

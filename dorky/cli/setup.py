@@ -399,8 +399,9 @@ def remote_repair(
     """Put the last sound state back in the place of one that was forged.
 
     Somebody who can write to the bucket, and is no member who may, can put a state there that
-    every clone refuses. This puts the last state that this clone has verified in its place. The
-    forged one is kept in the remote, for whoever finds out what has happened.
+    every clone refuses. This puts the last state that this clone has verified in its place, and
+    names the members' commits in the bucket that it lacks: whoever has made them pushes again. The
+    forged state is kept in the remote, for whoever finds out what has happened.
 
     \b
     $ dorky remote repair
@@ -413,6 +414,12 @@ def remote_repair(
             when = f" of {plan.time:%Y-%m-%d %H:%M} UTC" if plan.time else ""
             note(plan.error)
             note(f"The last sound state here: {plan.generation}{when}, by {plan.signer}")
+            for commit in plan.lacking:
+                note(
+                    f"It lacks {output.escaped(commit.author)}'s {output.escaped(commit.title)!r} "
+                    f"({commit.time:%Y-%m-%d %H:%M} UTC), which the bucket holds"
+                )
+            note("A member who has pulled a newer state should run this instead.")
         if not yes and not output.agree("Put it back?"):
             raise errors.NotConfirmed("changed", hint="dorky remote repair --yes")
         done = forged.repair(repo, plan)
@@ -430,6 +437,8 @@ def remote_set_url(
 ) -> None:
     """Point a remote elsewhere. The old place keeps what it holds.
 
+    The endpoint, profile and other options of the old place are taken out of .dorkyrc.
+
     \b
     $ dorky remote set-url origin s3://acme-vault-eu/payments
     """
@@ -437,7 +446,10 @@ def remote_set_url(
     from dorky.project import ORIGIN
 
     with opened() as repo:
-        setup.set_remote_url(repo, name, url)
+        gone = setup.set_remote_url(repo, name, url)
         known = repo.is_set_up and repo.database.root(name) is not None
+    if gone:
+        note(f"Taken out, as they were of the old place: {', '.join(gone)}")
+        note(f"If the new one needs them, too: dorky config set remotes.{name}.{gone[0]} VALUE")
     if name == ORIGIN and not known:
         note("Nothing is known of that place yet: dorky fetch; if it is empty: dorky push")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
 from typing import Annotated, List  # noqa: UP035
 
 import typer
@@ -11,7 +14,9 @@ from dorky import errors
 from dorky.cli.command import For, Json
 from dorky.cli.inspect import file_meant
 from dorky.cli.output import (
+    agree,
     changes,
+    escaped,
     from_here,
     left_out,
     listing,
@@ -23,11 +28,13 @@ from dorky.cli.output import (
     show_json,
     style,
     title,
+    told_git,
     unplaced,
 )
 from dorky.cli.paths import repository_paths
 from dorky.cli.undo import apart, conflicts, kept, masked
-from dorky.results import Staged, Status
+from dorky.paths import shown
+from dorky.results import Omission, PreCommit, Staged, Status
 
 # Text, because a pathlib path turns an empty word (an unset variable) into the current directory.
 Paths = Annotated[List[str], typer.Argument(help="Files, directories, or quoted patterns.")]  # noqa: UP006
@@ -39,12 +46,16 @@ def stage(
         bool, typer.Option("--force", "-f", help="Stage files that .dorkyignore excludes.")
     ] = False,
     readers: For = "",
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Take source code, or very many files, too.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Put files into the next commit: changed, new, or deleted ones. Also called add.
 
     Inside a git repository, git is told to ignore them. What a group has closed goes to other
-    readers only with --for.
+    readers only with --for. What looks like source code is taken with a directory only if you
+    confirm that; so are more than 500 files at first.
 
     \b
     $ dorky stage .env config/
@@ -54,10 +65,18 @@ def stage(
     from dorky.commands import inspect, stage
 
     with opened() as repo:
-        done = stage.stage(repo, repository_paths(repo, paths), force=force, readers=readers)
+        names = repository_paths(repo, paths)
+        take = partial(stage.stage, repo, names, force=force, readers=readers)
+        try:
+            done = take(confirmed=yes)
+        except (errors.SourceCode, errors.ManyFiles) as error:
+            if not agree(f"{error.message}. Stage that?"):
+                raise
+            done = take(confirmed=True)
         passed_over = () if done.changes or json else inspect.status(repo).conflicts
     if json:
         show_json(done)
+        _exit_for(done.omitted)
         return
     if not done.changes:
         say("Nothing new to stage.")
@@ -70,12 +89,46 @@ def stage(
 
 def staged_notes(done: Staged) -> None:
     """Tell what staging did to git's rules, and what it left out."""
-    if done.ignored:
-        note(f"Told git to ignore {plural(len(done.ignored), 'file')} (in .gitignore)")
+    told_git(done.ignored)
     for path in done.purged:
         note(f"{name(path)} was purged from all history once: dorky unstage keeps it out")
     if done.skipped:
         note(f"Left out {plural(done.skipped, 'file')} that git tracks")
+    if done.nested:
+        here = from_here()
+        shown_here = shown([here(path) for path in done.nested])
+        note(f"Left out what belongs to other projects: {shown_here} (cd there, then dorky stage)")
+    _omitted(done.omitted)
+    _exit_for(done.omitted)
+
+
+_OMITTED = {
+    "unstorable-path": "rename it, or: dorky config set portable_names false",
+    "unreadable-file": "chmod u+r FILE, or name it in .dorkyignore",
+    "file-changed": "stop the program that writes it, then run the command again",
+    "disk-error": "run the command again when nothing else uses it",
+}
+"""What to do about files that were left out, by the code of the reason."""
+
+
+def _omitted(found: Sequence[Omission]) -> None:
+    """Tell which files in directories were not staged, and what to do about them."""
+    if found:
+        note("Not staged:")
+    here = from_here()
+    for item in found:
+        note(f"  {here(item.path)}: {escaped(item.why)}")
+    for code in _OMITTED.keys() & {item.code for item in found}:
+        note(f"hint: {_OMITTED[code]}")
+
+
+def _exit_for(found: Sequence[Omission]) -> None:
+    """Exit with 1 if a file was left out that somebody may miss.
+
+    Pipes, sockets and devices have no content, and a file may be deleted at any time.
+    """
+    if {item.code for item in found} - {"special-file", "path-not-found"}:
+        raise typer.Exit(1)
 
 
 def unstage(paths: Paths, json: Json = False) -> None:
@@ -132,7 +185,18 @@ def rm(
 def status(
     short: Annotated[bool, typer.Option("--short", "-s", help="One line a file.")] = False,
     exit_code: Annotated[
-        bool, typer.Option("--exit-code", help="Exit with 1 if anything is not committed.")
+        bool,
+        typer.Option(
+            "--exit-code", help="Exit with 1 if anything is not committed, or git tracks it, too."
+        ),
+    ] = False,
+    hook: Annotated[
+        bool,
+        typer.Option(
+            "--hook",
+            help="As a pre-commit hook of git: fail as --exit-code does, in every project of the"
+            " repository, and if git is about to commit a kept file or a secret.",
+        ),
     ] = False,
     json: Json = False,
 ) -> None:
@@ -142,6 +206,9 @@ def status(
     $ dorky status
     $ dorky status -s
     """
+    if hook:
+        _before_commit(json=json)
+        return
     from dorky.commands import inspect
 
     with opened() as repo:
@@ -152,7 +219,27 @@ def status(
         _short(found)
     else:
         _long(found)
-    if exit_code and not found.clean:
+    if exit_code and (found.tracked_by_git or not found.clean):
+        raise typer.Exit(1)
+
+
+def _before_commit(*, json: bool) -> None:
+    from dorky.commands import precommit
+
+    found, dirty = precommit.check(Path())
+    if json:
+        show_json(found)
+    if found.kept and not json:
+        say("dorky keeps these, and git is about to commit them (git rm --cached FILE):")
+        listing(found.kept, name, whole=True)
+    if found.secrets and not json:
+        say("These look like secrets, and git is about to commit them (git rm --cached FILE, then")
+        say("dorky stage FILE; or list them in .dorkyignore):")
+        listing(found.secrets, name, whole=True)
+    for project, status in () if json else dirty.items():
+        say(f"Not committed to dorky in {name(project)}:")
+        _short(status)
+    if found != PreCommit():
         raise typer.Exit(1)
 
 
@@ -167,8 +254,12 @@ def _short(found: Status) -> None:
         left = style(staged.get(path, " "), fg="green")
         right = style(unstaged.get(path, " "), fg="red")
         say(f"{left}{right} {here(path)}")
-    for path in found.secrets:
+    for item in found.unreadable:
+        say(f"{style(' !', fg='red')} {here(item.path)}")
+    for path in sorted({*found.secrets, *found.untracked}):
         say(f"{style('??', fg='red')} {here(path)}")
+    for path in (*found.tracked_by_git, *found.not_ignored):
+        say(f"{style('G!', fg='red')} {here(path)}")
 
 
 def _long(found: Status) -> None:
@@ -186,15 +277,13 @@ def _long(found: Status) -> None:
     if found.unstaged:
         say("Changed, not staged (dorky stage FILE):")
         changes(found.unstaged)
-    if found.absent:
-        way = "dorky pull --all" if found.partial else "dorky pull"
-        say(f"{plural(found.absent, 'file')} not pulled ({way})")
-    if found.partial:
-        say(f"Pulls keep to {', '.join(map(name, found.partial))} (dorky pull --all ends that)")
+    _unreadable(found.unreadable)
+    _not_pulled(found)
     if found.secrets:
         say("Look like secrets, but are not kept (dorky stage FILE):")
         here = from_here()
         listing(found.secrets, lambda path: f"{style('?', fg='red')} {here(path)}")
+    _untracked(found)
     masked(found.masked)
     if found.closed:
         say(f"Closed to you: the files of {', '.join(found.closed)} (dorky group list)")
@@ -202,6 +291,43 @@ def _long(found: Status) -> None:
         say(f"Ask to be let in: {', '.join(found.requests)} (dorky team list)")
     if found.clean and found.head is not None:
         say("Nothing to commit.")
+
+
+def _not_pulled(found: Status) -> None:
+    if missing := found.absent - found.sparse:
+        way = "dorky pull --all" if found.partial else "dorky pull"
+        say(f"{plural(missing, 'file')} not pulled ({way})")
+    if found.partial:
+        say(f"Pulls keep to {', '.join(map(name, found.partial))} (dorky pull --all ends that)")
+    if found.sparse:
+        count = plural(found.sparse, "file")
+        say(
+            f"{count} not pulled: outside git's sparse checkout (git sparse-checkout add DIRECTORY)"
+        )
+
+
+def _untracked(found: Status) -> None:
+    here = from_here()
+    mark = style("?", fg="red")
+    if others := sorted({*found.untracked} - {*found.secrets}):
+        say("New in directories that are kept (dorky stage FILE):")
+        listing(others, lambda path: f"{mark} {here(path)}")
+    if found.tracked_by_git:
+        say("Kept, but git tracks them, too (git rm --cached FILE):")
+        listing(found.tracked_by_git, lambda path: f"{style('!', fg='red')} {here(path)}")
+    if found.not_ignored:
+        say("Kept, but git does not ignore them (dorky stage FILE):")
+        listing(found.not_ignored, lambda path: f"{style('!', fg='red')} {here(path)}")
+    if found.nested:
+        say(f"Other projects, not looked into: {shown([here(path) for path in found.nested])}")
+
+
+def _unreadable(found: Sequence[Omission]) -> None:
+    if found:
+        say("Can't be compared, because they can't be read:")
+        here = from_here()
+        mark = style("!", fg="red")
+        listing(found, lambda item: f"{mark} {here(item.path)}: {escaped(item.why)}")
 
 
 def _merging(found: Status) -> None:
@@ -244,12 +370,16 @@ def commit(
         bool,
         typer.Option("--re-sign", help="Sign unpushed commits again, after your key has changed."),
     ] = False,
+    deletions: Annotated[
+        bool, typer.Option("--allow-deletions", help="Even if it deletes most of the files.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Record what is staged.
 
     Every commit is signed with your key: what others refuse because of the key that has signed it,
-    --re-sign signs with the key that you have now.
+    --re-sign signs with the key that you have now. A commit that deletes more than ten files, and
+    more than half of all, asks first.
 
     \b
     $ dorky commit -m "rotate the staging keys"
@@ -273,14 +403,23 @@ def commit(
             hint=f"quote it: dorky commit -m {shlex.quote(' '.join(words))}",
         )
     with opened() as repo:
-        done = commit.commit(repo, words[0] if words else message, all=all_)
+        record = partial(commit.commit, repo, words[0] if words else message, all=all_)
+        try:
+            done = record(allow_deletions=deletions)
+        except errors.ManyDeletions as error:
+            if not agree(f"{error.message}. Commit that?"):
+                raise
+            done = record(allow_deletions=True)
         left = commit.left_by_merge(repo, done)
+        packs = repo.scattered
     if json:
         show_json(done)
         return
     say(f"[{style(done.id[:10], fg='yellow')}] {title(done.message)}")
     changes(done.changes)
     apart(left)
+    if packs:
+        note(f"{packs:,} packs in .dorky: dorky gc joins the small ones")
 
 
 def restore(

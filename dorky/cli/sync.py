@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, List  # noqa: UP035
@@ -10,7 +11,7 @@ import typer
 
 from dorky import errors
 from dorky.cli.command import AcceptRewind, Json
-from dorky.cli.inspect import split
+from dorky.cli.inspect import from_current, split
 from dorky.cli.output import (
     Settings,
     TerminalProgress,
@@ -31,6 +32,7 @@ from dorky.cli.output import (
     say,
     show_json,
     size,
+    told_git,
     undeleted,
     unplaced,
 )
@@ -139,10 +141,21 @@ def pull(
 
     with opened(anywhere=True) as repo:
         names = repository_paths(repo, paths or ())
-        done = sync.pull(
-            repo, names, force=force, accept_rewind=accept_rewind, plain=plain, all=all_
-        )
+        try:
+            done = sync.pull(
+                repo, names, force=force, accept_rewind=accept_rewind, plain=plain, all=all_
+            )
+        except errors.PathNotTracked as error:
+            if paths and paths[0] in repo.config.remotes() and not os.path.lexists(paths[0]):
+                raise errors.UsageError(
+                    "pull takes files, not a remote and a branch: it always pulls main of origin",
+                    hint="dorky pull",
+                ) from error
+            raise
         pinned = repo.config.text("repository.fingerprint")
+        lacks_git = bool(done.changes) and repo.lacks_git
+    if lacks_git:
+        note("git can't be run: nobody has checked that it ignores the files (see .gitignore)")
     if json:
         show_json(done)
     else:
@@ -178,8 +191,7 @@ def _pulled(done: PullResult) -> None:
         verb = "Merged" if done.merged else "Pulled"
         say(f"{verb} {plural(done.commits, 'commit')}: now at {str(done.new)[:10]}")
         changes(done.changes)
-    if done.ignored:
-        note(f"Told git to ignore {plural(len(done.ignored), 'file')} (in .gitignore)")
+    told_git(done.ignored)
     left_out(done.left_out)
     unplaced(done.unplaced)
     kept(done.backup)
@@ -296,5 +308,6 @@ def download(
         )
     else:
         with opened() as repo:
-            written = sync.download(repo, revision, path, destination, force=force)
+            file = from_current(repo, path)
+            written = sync.download(repo, revision, file, destination, force=force)
     say(f"Wrote {name(str(written))}")

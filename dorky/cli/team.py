@@ -248,6 +248,11 @@ def team_add(
     say(f"{done.name} can read{more[done.role]} this repository now:")
     for key in done.keys:
         say(f"  {key.fingerprint}")
+    if before := len(done.keys) - 1:
+        note(f"{done.name} had {plural(before, 'key')} already, and can use all of them.")
+        note(
+            f"If this is somebody else: dorky team remove {shlex.quote(done.name)}, and a new name"
+        )
     note(_PINNED)
 
 

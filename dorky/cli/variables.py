@@ -11,7 +11,18 @@ import typer
 
 from dorky import documents, errors, process
 from dorky.cli.command import Command, Json
-from dorky.cli.output import ask, confirm, escaped, name, note, opened, plural, say, show_json
+from dorky.cli.output import (
+    ask,
+    confirm,
+    escaped,
+    name,
+    note,
+    opened,
+    plural,
+    say,
+    show_json,
+    told_git,
+)
 from dorky.cli.paths import repository_path, repository_paths
 from dorky.config import Config
 from dorky.documents import Syntax
@@ -341,9 +352,13 @@ def edit(
         inherited = repo.config.inheritable
 
         def editor(draft: Path) -> None:
-            file = process.find(command[0], repo.config.search_path)
-            environment = process.environment({}, inherited)
-            code = process.attend(file, [*command, str(draft)], environment)
+            try:
+                file = process.find(command[0], repo.config.search_path)
+                environment = process.environment({}, inherited)
+                code = process.attend(file, [*command, str(draft)], environment)
+            except errors.CommandUnusable as error:
+                error.facts["needs"] = "editor"
+                raise
             if code:
                 raise errors.EditorFailed(code)
 
@@ -378,5 +393,4 @@ def _new(done: Edited) -> str:
 
 
 def _ignored(done: Edited) -> None:
-    if done.ignored:
-        note(f"Told git to ignore {plural(len(done.ignored), 'file')} (in .gitignore)")
+    told_git(done.ignored)

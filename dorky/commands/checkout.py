@@ -10,16 +10,18 @@ from __future__ import annotations
 import contextlib
 import stat as stat_module
 from collections.abc import Collection, Iterable, Mapping
+from typing import TYPE_CHECKING
 
-from dorky import errors, git
+from dorky import errors, files, git
 from dorky.commands.inspect import fetch_missing, told
+from dorky.format import chunk
 from dorky.format.model import ALL, ObjectId
 from dorky.keys import placement
 from dorky.keys.roster import GroupOf
 from dorky.merge import pending
 from dorky.paths import parents, shown
-from dorky.project import Project
-from dorky.results import Change, CheckedOut, Unplaced
+from dorky.project import ORIGIN, Project
+from dorky.results import Change, CheckedOut, Omission
 from dorky.store import history, oplog, projection
 from dorky.store.history import MAIN
 from dorky.store.index import Row
@@ -27,8 +29,11 @@ from dorky.store.projection import View
 from dorky.worktree import checkout as engine
 from dorky.worktree import staging
 from dorky.worktree.checkout import Done, Plan, Wanted
-from dorky.worktree.incoming import Incoming
 from dorky.worktree.ingest import store_files
+from dorky.worktree.worktree import Writing
+
+if TYPE_CHECKING:
+    from dorky.worktree.incoming import Incoming
 
 
 def checkout(project: Project, revision: str, *, force: bool = False) -> CheckedOut:
@@ -68,6 +73,14 @@ def plan_checkout(
 ) -> tuple[dict[str, Row], Plan]:
     """Plan the way from a commit to other trees; staged files that do not change stay staged."""
     rows = project.index.rows()
+    top = git.find(project.root)
+    if top and git.sparse_file(top):
+        from dorky.commands import sparse
+
+        found = project.worktree.stats(rows)
+        gone = sparse.left_out(project, (path for path, stat in found if stat is None))
+        rows.update((path, rows[path]._replace(absent=True)) for path in gone)
+        wanted = _inside(wanted, sparse.outside(project))
     grouped = bool(project.roster.groups)
     lost = project.index.groups - project.vault.groups if grouped else frozenset()
     gained = project.vault.groups - project.index.groups if grouped else frozenset()
@@ -83,6 +96,11 @@ def plan_checkout(
     # The user has lost the keys of these groups, so local changes can't be told: the files stay.
     made.forget.update(path for path, row in rows.items() if row.group in lost)
     return rows, made
+
+
+def _inside(wanted: Wanted, outside: Wanted | None) -> Wanted:
+    """Leave out of what is wanted what a sparse checkout of git leaves out."""
+    return wanted if outside is None else lambda path: wanted(path) and not outside(path)
 
 
 def record_groups(project: Project) -> None:
@@ -145,11 +163,10 @@ def carry_out(
     left_out = leave_out(project, made)
     if made.conflicts and not force:
         raise errors.LocalChanges(shown(sorted(made.conflicts)))
+    _check_space(project, made)
+
     with project.worktree.writing() as writing:
-        incoming = Incoming(writing, project.store)
-        incoming.expect(made.write)
-        needed = engine.needed(project.store, (entry for _, entry in made.write.values()))
-        fetch_missing(project, needed, incoming.take)
+        incoming = _receive(project, writing, made)
         name, kept = _back_up(project, rows, made)
         _note_disk(project, rows, made, kept)
         # Hide the files before they exist, so that git never sees them. A path beyond a link or a
@@ -161,8 +178,22 @@ def carry_out(
         )
     ignored += hide_from_git(project, beyond)
     left_out = tuple(sorted({*left_out, *project.store.left_out}))
-    unplaced = tuple(Unplaced(path, made.unplaced[path]) for path in sorted(made.unplaced))
+    unplaced = tuple(Omission(path, made.unplaced[path]) for path in sorted(made.unplaced))
     return name, done._replace(ignored=tuple(sorted(ignored)), left_out=left_out, unplaced=unplaced)
+
+
+def _receive(project: Project, writing: Writing, made: Plan) -> Incoming | None:
+    """Fetch what a plan needs, verified; large files are written aside as they arrive."""
+    needed = engine.needed(project.store, (entry for _, entry in made.write.values()))
+    if all(entry.size <= chunk.WHOLE for _, entry in made.write.values()):
+        fetch_missing(project, needed)
+        return None
+    from dorky.worktree.incoming import Incoming
+
+    incoming = Incoming(writing, project.store)
+    incoming.expect(made.write)
+    fetch_missing(project, needed, incoming.take)
+    return incoming
 
 
 def _back_up(project: Project, rows: Mapping[str, Row], made: Plan) -> tuple[str, list[Row]]:
@@ -181,6 +212,25 @@ def _back_up(project: Project, rows: Mapping[str, Row], made: Plan) -> tuple[str
     return name, kept
 
 
+def _check_space(project: Project, made: Plan) -> None:
+    """Refuse a plan for which the disk has no room; every file is written before one is replaced.
+
+    Raises:
+        NoRoom: The disk has less left than must be fetched and written.
+    """
+    entries = [placed.entry for placed in made.write.values()]
+    size = sum(entry.size for entry in entries)
+    if not size:
+        return
+    missing = project.store.missing(engine.needed(project.store, entries))
+    if missing:
+        places = project.store.locate(missing, remote=ORIGIN)
+        size += sum(place.length for place in places.values())
+    free = files.free(project.root)
+    if size > free:
+        raise errors.NoRoom(project.root, f"{int(free):,} bytes", f"{size:,}")
+
+
 def leave_out(project: Project, made: Plan) -> tuple[str, ...]:
     """Remove files from a plan that other programs would obey; return their paths."""
     return engine.keep_out(project.worktree, made, in_git=git.find(project.root) is not None)
@@ -189,17 +239,33 @@ def leave_out(project: Project, made: Plan) -> tuple[str, ...]:
 def hide_from_git(project: Project, paths: Iterable[str]) -> list[str]:
     """Make git ignore files that have just appeared.
 
-    Their `.gitignore` may not be on disk yet.
+    Their `.gitignore` may not be on disk yet. Where git can't be run, a line is added for each.
     """
     top = git.find(project.root)
-    if top is None:
+    wanted = {project.root / path: path for path in paths} if top else {}
+    if top is None or not wanted:
         return []
-    exposed = git.not_ignored(top, [project.root / path for path in paths])
-    tracked = git.tracked(top, exposed) if exposed else set()
+    if project.lacks_git:
+        from dorky import gitignore
+
+        with contextlib.suppress(errors.GitMissing):  # it can't check whether the lines suffice
+            gitignore.ignore(project.root, list(wanted))
+        return []
+    from dorky.commands.hiding import hide
+
+    tracked = git.tracked(top, list(wanted))
     # If a rule of git's includes the path again, `stage` reports it.
     with contextlib.suppress(errors.GitDoesNotIgnore):
-        return git.ignore(project.root, [path for path in exposed if path not in tracked])
+        return hide(project, (path for place, path in wanted.items() if place not in tracked))
     return []
+
+
+def show_to_git(project: Project, paths: Iterable[str]) -> None:
+    """Make git see files that dorky keeps no longer."""
+    if git.find(project.root):
+        from dorky.commands.hiding import show
+
+        show(project, paths)
 
 
 def _note_disk(project: Project, rows: Mapping[str, Row], made: Plan, kept: Iterable[Row]) -> None:

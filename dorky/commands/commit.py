@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import stat as stat_module
 from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Set as AbstractSet
 
 import msgspec
 
@@ -33,6 +34,7 @@ from dorky.worktree import checkout, ingest, staging
 
 _LONGEST_MESSAGE = 64 * KiB
 _SEVERAL = 2
+_FEW = 10
 
 
 def commit(
@@ -41,6 +43,7 @@ def commit(
     *,
     all: bool = False,
     only: Callable[[str], bool] | None = None,
+    allow_deletions: bool = False,
 ) -> LogEntry:
     """Commit what is staged.
 
@@ -58,22 +61,16 @@ def commit(
         merging = pending.load(project.database)
         if merging and merging.conflicts:
             check_no_merge(project)
-        if all:
-            _stage_tracked(project)
-        follow_claims(project, head)
         rows = project.index.rows()
-        changes = staging.staged(project.store, project.index, rows)
-        apart = _apart(project, rows, merging) if merging else {}
-        if only:
-            apart = _committed(
-                project, rows, [each.path for each in changes if not only(each.path)]
-            )
-        if apart:
-            rows = {path: row for path, row in {**rows, **apart}.items() if row}
-            about = {path: row for path, row in apart.items() if row}
-            kept = staging.committed(project.store, project.index, about, apart.keys())
-            changes = [change for change in changes if change.path not in apart]
-            changes = sorted([*changes, *staging.differences(kept, about)])
+        chosen = _tracked(project, rows) if all else staging.selection({}, set(), set())
+        if not allow_deletions:
+            # What a merge deletes, the other side has committed.
+            staged = () if merging else staging.staged(project.store, project.index)
+            _check_deletions(rows, chosen.gone, staged)
+        if all:
+            stage_selection(project, rows, chosen)
+        follow_claims(project, head)
+        rows, changes, apart = _chosen(project, merging, only)
         if not changes and not merging and not only:
             # The next commit leaves out what does not count, which may be its only change.
             dropped = {
@@ -87,7 +84,7 @@ def commit(
         with project.store.writer() as writer:
             moved, trees = _write_trees(project, writer, head, rows, changes, merging)
             carried = _carried(project, head, trees, merging)
-            top = git.find(project.root)
+            top = None if project.lacks_git else git.find(project.root)
             commit = history.add_commit(
                 writer,
                 {**trees, **carried},
@@ -107,6 +104,25 @@ def commit(
         return log_entry(
             project, history.read_commit(project.store, commit), commit, tuple(changes)
         )
+
+
+def _chosen(
+    project: Project, merging: pending.State | None, only: Callable[[str], bool] | None
+) -> tuple[dict[str, Row], list[Change], dict[str, Row | None]]:
+    """Return the files to commit, their changes, and what stays staged in place of other rows."""
+    rows = project.index.rows()
+    changes = staging.staged(project.store, project.index, rows)
+    apart = _apart(project, rows, merging) if merging else {}
+    if only:
+        others = [change.path for change in changes if not only(change.path)]
+        apart = _committed(project, rows, others)
+    if apart:
+        rows = {path: row for path, row in {**rows, **apart}.items() if row}
+        about = {path: row for path, row in apart.items() if row}
+        kept = staging.committed(project.store, project.index, about, apart.keys())
+        changes = [change for change in changes if change.path not in apart]
+        changes = sorted([*changes, *staging.differences(kept, about)])
+    return rows, changes, apart
 
 
 def check_message(project: Project, message: str) -> str:
@@ -132,9 +148,8 @@ def check_message(project: Project, message: str) -> str:
     return message
 
 
-def _stage_tracked(project: Project) -> None:
-    """Stage the changes of tracked files, as ``commit -a`` does."""
-    rows = project.index.rows()
+def _tracked(project: Project, rows: Mapping[str, Row]) -> staging.Selection:
+    """Return the selection of all tracked files, as they are on disk or gone."""
     hidden = project.worktree.hidden(rows, rows)
     present = {
         path: stat
@@ -143,7 +158,26 @@ def _stage_tracked(project: Project) -> None:
     }
     missing = rows.keys() - present.keys() - hidden
     gone = {path for path in missing if not rows[path].absent}
-    stage_selection(project, rows, staging.Selection(present, set(), gone))
+    if gone:
+        from dorky.commands import sparse
+
+        gone -= sparse.left_out(project, gone)
+    return staging.selection(present, set(present), gone)
+
+
+def _check_deletions(
+    rows: Mapping[str, Row], gone: AbstractSet[str], staged: Collection[Change]
+) -> None:
+    """Refuse a commit that deletes many files: another program may have taken them away.
+
+    Raises:
+        ManyDeletions: It would delete more than ten files, and more than half of all.
+    """
+    added = {change.path for change in staged if change.what == "added"}
+    deleted = {change.path for change in staged if change.what == "deleted"} | (gone - added)
+    total = len((rows.keys() | deleted) - added)
+    if len(deleted) > max(_FEW, total / 2):
+        raise errors.ManyDeletions(len(deleted), total)
 
 
 def _apart(

@@ -65,6 +65,9 @@ def examine(project: Project) -> Iterator[Check]:
     reached = True
     try:
         yield _remote(project)
+    except errors.ReadOnly as error:
+        reached = False
+        yield _unchecked("remote", error)
     except errors.DorkyError as error:
         reached = not isinstance(error, _GONE)
         yield _failed("remote", error)
@@ -106,8 +109,14 @@ def _has_origin(project: Project) -> bool:
 def _made(name: str, check: Callable[[Project], Check], project: Project) -> Iterator[Check]:
     try:
         yield check(project)
+    except errors.ReadOnly as error:
+        yield _unchecked(name, error)
     except (errors.DorkyError, OSError) as error:
         yield _failed(name, error)
+
+
+def _unchecked(name: str, error: errors.ReadOnly) -> Check:
+    return _warn(name, f"not checked: {error.message}")
 
 
 def _failed(name: str, error: errors.DorkyError | OSError) -> Check:
@@ -329,6 +338,8 @@ def _space(project: Project) -> Check:
     about = f"{_size(free)} free, packs take {_size(used)}"
     if free < max(_SPARE, 2 * used):
         return _warn("space", f"{about}; large files may not fit", "free some space")
+    if count := project.scattered if packs else 0:
+        return _warn("space", f"{about}, in {count:,} files", Remedy("gc"))
     return _ok("space", about)
 
 

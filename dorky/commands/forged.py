@@ -8,10 +8,12 @@ import msgspec
 
 from dorky import errors
 from dorky.project import Project
-from dorky.remote import authority, push
+from dorky.remote import authority, push, unlisted
 from dorky.remote import root as roots
 from dorky.remote.fetch import fetch
-from dorky.results import RootRepair
+from dorky.remote.root import Remote
+from dorky.results import Dangling, RootRepair
+from dorky.store import reachability
 
 FORGED = "forged/"
 """The prefix of forged roots that were replaced, each named by the hash of its bytes."""
@@ -61,15 +63,27 @@ def plan(project: Project) -> RootRepair:
                 generation=root.generation,
                 time=root.time,
                 signer=project.team.names.get(root.signer, ""),
+                lacking=_lacking(project, remote, blob.data),
             )
         raise errors.NothingToDo(f"The state at {remote.url} is sound")
+
+
+def _lacking(project: Project, remote: Remote, refused: bytes) -> tuple[Dangling, ...]:
+    """Return the newest commits of members that the last verified state lacks, for people."""
+    assert remote.before is not None
+    found = unlisted.commits(remote, remote.before, refused)
+    names = project.team.names
+    return tuple(
+        msgspec.structs.replace(tip, author=names[found[tip.id].signer])
+        for tip in reachability.dangling(found)
+    )
 
 
 def repair(project: Project, made: RootRepair) -> RootRepair:
     """Carry out what `plan` planned. The forged root is kept in the remote, under another name.
 
-    A member who has seen a newer state than this clone is told that the remote was put back, and
-    can repair it in turn.
+    A member who has seen a newer state than this clone is told that the remote was put back. Their
+    commits are not lost: after a pull that accepts the rewind they push them again.
 
     Raises:
         RootMoved: The root has changed since the plan was made.

@@ -73,7 +73,7 @@ def _check(scope: Scope, *, remote: bool, keyless: bool) -> Iterator[Finding]:
             raise project.nothing_known()
         yield from check_bucket(scope, None)
         return
-    with project.locking():
+    with project.reading():
         store, wrong = _database(project)
         yield from wrong
         yield from _guarded(_local(scope, store, keyless=keyless))

@@ -1,6 +1,7 @@
 """Garbage collection in the local store: delete old objects that nothing needs any more.
 
-Packs that hold nothing needed are deleted; packs that are half unneeded are rewritten. Before
+Packs that hold nothing needed are deleted; packs that are half unneeded are rewritten; many small
+packs are joined. Before
 anything is deleted, all that is needed of it is stored elsewhere, durable and verified. If the
 collection is interrupted, the repository is in its old or in its new state; the next collection
 deletes what is left on disk. Objects that are not needed but new stay, since something may be about
@@ -10,7 +11,7 @@ to need them.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import NamedTuple
@@ -32,6 +33,10 @@ GRACE = timedelta(days=14)
 """The age below which a pack keeps even what nothing needs."""
 MEMORY = timedelta(days=90)
 """The age at which operations are forgotten, with what only undoing them would need."""
+
+_SMALL = 1 << 20
+_MANY_SMALL = 16
+"""So many packs of less than `_SMALL` bytes are joined: a commit or a pull makes one at a time."""
 
 _DOOMED = "gc.doomed"
 """The single value that names packs which have been replaced and are being deleted."""
@@ -95,6 +100,7 @@ def plan(
     moved: list[PackedObject] = []
     copies: list[PackedObject] = []
     claimed: dict[ObjectId, PackedObject] = {}
+    small: dict[str, list[PackedObject]] = {}
 
     def wanted(pack: _Pack) -> list[PackedObject]:
         return [
@@ -112,6 +118,9 @@ def plan(
         total = sum(at.length for at in pack.places)
         left = sum(at.length for at in live)
         if live and (left == total if thorough else 2 * left > total):
+            # What nobody needs would get a new grace by moving, so such a pack waits for its end.
+            if pack.size < _SMALL and all(at.id in needed for at in pack.places):
+                small[pack.name] = live
             continue
         why = "half of it or more is not needed" if live else "nothing in it is needed"
         if any(at.id in cached for at in pack.places):
@@ -122,13 +131,16 @@ def plan(
         goes = rewritten if live else garbage
         goes.append(Garbage(name=pack.name, size=size, reason=why))
         moved += live
+    if len(small) >= _MANY_SMALL:
+        rewritten += [Garbage(name=name, size=0, reason="it is small") for name in small]
+        moved += [at for live in small.values() for at in live]
     strays, kept = _strays(project, since)
     going = {at.id for pack in packs for at in pack.places} - claimed.keys()
     commits = reachability.unreached(store, needed)
     swept = GCReport(
         garbage=(*garbage, *strays),
         rewritten=tuple(rewritten),
-        size=sum(goes.size for goes in (*garbage, *strays, *rewritten)),
+        size=_size((*garbage, *strays, *rewritten)),
         kept=kept,
         commits=reachability.dangling(
             {commit: commits[commit] for commit in commits.keys() & going}
@@ -267,9 +279,43 @@ def collect(
 
     Arguments, results and errors are those of `Repository.gc`.
     """
+    if not dry_run:
+        project.make_room()
     with project.locked():
         found = plan(project, grace=grace, prune=prune_remote_verified)
-        return found.swept if dry_run else apply(project, found)
+        if dry_run:
+            return found.swept
+        done = None
+        if not _has_room(project, found):
+            # Packs that go as a whole make room for those that are rewritten.
+            swept = msgspec.structs.replace(
+                found.swept, rewritten=(), size=_size(found.swept.garbage)
+            )
+            done = apply(project, Plan(swept, (), found.copies))
+            found = plan(project, grace=grace, prune=prune_remote_verified)
+        if done is None or _has_room(project, found):
+            rest = apply(project, found)
+            done = rest if done is None else _both(done, rest)
+        project.reserve()
+        return done
+
+
+def _size(packs: Iterable[Garbage]) -> int:
+    return sum(pack.size for pack in packs)
+
+
+def _both(first: GCReport, second: GCReport) -> GCReport:
+    return msgspec.structs.replace(
+        first,
+        garbage=(*first.garbage, *second.garbage),
+        rewritten=second.rewritten,
+        size=first.size + second.size,
+        commits=(*first.commits, *second.commits),
+    )
+
+
+def _has_room(project: Project, made: Plan) -> bool:
+    return sum(at.length for at in made.moved) < files.free(project.state)
 
 
 def collect_remote(

@@ -16,17 +16,20 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from dorky import errors
-from dorky.format.model import Commit, Entry, Kind, ObjectId
+from dorky.files import is_gits_own, stamp_at
+from dorky.format.model import SIGNED, Commit, Entry, Kind, ObjectId
 from dorky.keys import placement, roster
 from dorky.merge import pending
-from dorky.paths import LOOKED_AT, OFTEN_PUBLIC, is_public, looks_secret
+from dorky.paths import LOOKED_AT, OFTEN_PUBLIC, is_below, looks_secret
+from dorky.paths import is_public as shows_public
 from dorky.project import ORIGIN, Project
-from dorky.results import Change, Diff, FileDiff, FileEntry, LogEntry, Masked, Status
+from dorky.results import Change, Diff, FileDiff, FileEntry, LogEntry, Masked, Omission, Status
 from dorky.store import history, projection
 from dorky.store.history import HEAD, MAIN, Difference, Placed
-from dorky.store.index import Row, mode_of
+from dorky.store.index import Row, Sight, mode_of
 from dorky.store.projection import View
 from dorky.worktree import staging
+from dorky.worktree.worktree import Omit
 
 if TYPE_CHECKING:
     from dorky.keys.teamlog import Team
@@ -55,11 +58,18 @@ def partial(project: Project) -> list[str]:
 
 def status(project: Project) -> Status:
     """Return how the files, the index, ``HEAD`` and the remote (as last seen) differ."""
-    modes = not project.worktree.disk().no_modes
-    seen = project.worktree.survey(project.ignore, project.index.proofs(modes=modes), looks_secret)
+    proofs = project.index.proofs(modes=not project.worktree.disk().no_modes)
+    sight = _sight(project, proofs)
+    whole = {*sight.whole}
+
+    def inside(path: str) -> bool:
+        return is_below(path, whole) and not is_gits_own(path.rpartition("/")[2])
+
+    seen = project.worktree.survey(project.ignore, proofs, looks_secret, whole)
     merging = pending.load(project.database)
     unmerged = {conflict.path for conflict in merging.conflicts} if merging else set()
-    unstaged, absent = _unstaged(project, seen.unproven, unmerged)
+    unreadable = dict(seen.unreadable)
+    unstaged, absent, sparse = _unstaged(project, seen.unproven, unmerged, unreadable.__setitem__)
     remote = ORIGIN if ORIGIN in project.config.remotes() else ""
     moved = project.moved_from() if remote else ""
     fetched = not moved and project.database.root(ORIGIN) is not None
@@ -76,7 +86,12 @@ def status(project: Project) -> Status:
         staged=_staged(project, unmerged),
         unstaged=unstaged,
         absent=absent,
+        sparse=sparse,
         secrets=_secrets(project, seen.others, merging),
+        untracked=_stageable(project, filter(inside, seen.others), merging),
+        nested=tuple(sorted(seen.nested)),
+        tracked_by_git=sight.tracked,
+        not_ignored=tuple(path for path in sight.exposed if project.worktree.stat(path)),
         closed=_closed(project),
         masked=masked_entries(project, head),
         requests=tuple(project.database.text("requests").split()),
@@ -84,7 +99,36 @@ def status(project: Project) -> Status:
         conflicts=merging.conflicts if merging else (),
         moved=moved,
         partial=tuple(partial(project)),
+        unreadable=omissions(unreadable),
     )
+
+
+def omissions(found: Mapping[str, errors.DorkyError]) -> tuple[Omission, ...]:
+    """Return paths that a command has left out, with the reasons in their errors."""
+    return tuple(
+        Omission(path, str(error.args[-1]) if len(error.args) > 1 else error.message, error.code)
+        for path, error in sorted(found.items())
+    )
+
+
+def _sight(project: Project, kept: Collection[str]) -> Sight:
+    """Return what git sees of the kept files; ask git only if something has changed."""
+    sight = project.index.sight
+    if sight and all(stamp_at(place) == known for place, known in sight.places.items()):
+        return sight
+    if not any(os.path.lexists(above / ".git") for above in (project.root, *project.root.parents)):
+        return Sight()
+    from dorky.commands import hiding
+
+    try:
+        sight = hiding.look(project, kept)
+    except errors.DorkyError:  # git is not installed, or refuses the repository; doctor says so
+        return Sight()
+    # This only fills a cache, so it can wait while another command is writing.
+    with contextlib.suppress(errors.Locked):
+        if sight.places:
+            project.index.set_sight(sight)
+    return sight
 
 
 def _ahead_behind(project: Project) -> tuple[int, int]:
@@ -98,21 +142,53 @@ def _staged(project: Project, unmerged: Collection[str]) -> tuple[Change, ...]:
 
 
 def _unstaged(
-    project: Project, unproven: Mapping[str, os.stat_result | None], unmerged: Collection[str]
-) -> tuple[tuple[Change, ...], int]:
-    """Return the changes that are not staged, and how many staged files are not on disk yet."""
+    project: Project,
+    unproven: Mapping[str, os.stat_result | None],
+    unmerged: Collection[str],
+    omit: Omit,
+) -> tuple[tuple[Change, ...], int, int]:
+    """Return the changes that are not staged, how many staged files are not on disk yet.
+
+    The last number tells how many of these git's sparse checkout leaves out.
+    """
     rows = project.index.rows(unproven) if unproven else {}
-    changes = staging.unstaged(project.worktree, project.store, project.index, rows, unproven)
+    sparse = _mark_sparse(project, rows, unproven)
+    changes = staging.unstaged(project.worktree, project.store, project.index, rows, unproven, omit)
     return (
         tuple(change for change in changes if change.path not in unmerged),
         sum(row.absent for row in rows.values()),
+        sparse,
     )
+
+
+def _mark_sparse(
+    project: Project, rows: dict[str, Row], found: Mapping[str, os.stat_result | None]
+) -> int:
+    """Mark rows as absent whose files a sparse checkout of git has taken away; return how many."""
+    missing = [path for path in rows if found[path] is None]
+    if not missing:
+        return 0
+    from dorky.commands import sparse
+
+    left_out = sparse.left_out(project, missing)
+    rows.update((path, rows[path]._replace(absent=True)) for path in left_out)
+    return len(left_out)
 
 
 def _secrets(
     project: Project, others: Iterable[str], merging: pending.State | None
 ) -> tuple[str, ...]:
     """Return the files that look like secrets and that could be staged."""
+    named = (path for path in others if looks_secret(path.rpartition("/")[2]))
+    return tuple(
+        path for path in _stageable(project, named, merging) if not is_public(project, path)
+    )
+
+
+def _stageable(
+    project: Project, others: Iterable[str], merging: pending.State | None
+) -> tuple[str, ...]:
+    """Return those of the files that are not kept which could be staged."""
     known, own = project.roster, project.index.groups
     owner, purged = placement.owner(known), tombstone_finder(project)
     conflicts = merging.conflicts if merging else ()
@@ -120,20 +196,17 @@ def _secrets(
     return tuple(
         path
         for path in sorted(others)
-        if path not in in_merge
-        and (not known.groups or owner(path) in own)
-        and not purged(path)
-        and not _is_public(project, path)
+        if path not in in_merge and (not known.groups or owner(path) in own) and not purged(path)
     )
 
 
-def _is_public(project: Project, path: str) -> bool:
+def is_public(project: Project, path: str) -> bool:
     """Return whether a file that is named like a secret shows at its beginning that it is none."""
     if not path.lower().endswith(OFTEN_PUBLIC):
         return False
     try:
         with open(project.worktree.open(path), "rb") as file:
-            return is_public(path.rpartition("/")[2], file.read(LOOKED_AT))
+            return shows_public(path.rpartition("/")[2], file.read(LOOKED_AT))
     except (OSError, errors.DorkyError):
         return False
 
@@ -204,7 +277,24 @@ def log_entry(
         changes=changes,
         signer=team.names.get(commit.signer, ""),
         key=_fingerprint(commit.signer) if commit.signer in team.names else "",
+        original=_original(project, commit, commit_id, team),
     )
+
+
+def _original(project: Project, commit: Commit, commit_id: ObjectId, team: Team) -> str:
+    """Return who had signed a commit that a purge has rewritten; empty if none has."""
+    name = team.names.get(commit.meta.get(SIGNED, ""))
+    if name is None:
+        return ""
+    # Anyone can write the annotation. Only a purge in the team log, by the same key, bears it out.
+    purges = (
+        purge.new
+        for _, entry in history.entries(project.store, team.id)
+        for purge in entry.purges
+        if entry.signer == commit.signer
+    )
+    rewritten = any(history.is_ancestor(project.store, commit_id, new) for new in purges)
+    return name if rewritten else ""
 
 
 def _fingerprint(signer: str) -> str:
@@ -292,7 +382,7 @@ def masked_entries(project: Project, commit: ObjectId | None) -> tuple[Masked, .
             found = Masked(path=entry.path, tree=tree, owners=tuple(owners), above=entry.above)
             noted[1].append(found)
         # This only fills a cache, so it can wait while another command is writing.
-        with contextlib.suppress(errors.Locked):
+        with contextlib.suppress(errors.Locked, errors.ReadOnly, errors.DiskFull):
             project.database.set(_MASKED, msgspec.json.encode(noted))
     return tuple(noted[1])
 
@@ -318,8 +408,11 @@ def cat(project: Project, revision: str, path: StrPath) -> Iterator[bytes]:
     from dorky.worktree import checkout
 
     group, entry = lookup_file(project, revision, project.repository_path(path))
-    fetch_missing(project, checkout.needed(project.store, [entry]))
-    return checkout.read(project.store, entry, group)
+    store = project.store
+    if not store.missing(checkout.needed(store, [entry])):
+        return checkout.read(store, entry, group)
+    # The beginning of a large file is not kept waiting for its end.
+    return checkout.read(store, entry, group, lambda chunks: fetch_missing(project, chunks))
 
 
 def diff(
@@ -397,7 +490,9 @@ def _diff_unstaged(project: Project, rows: Mapping[str, Row]) -> dict[str, Place
     """Return the files on disk that differ from what is staged; None for those that are gone."""
     found: dict[str, Placed | None] = {}
     stats = dict(project.worktree.stats(rows))
-    for change in staging.unstaged(project.worktree, project.store, project.index, rows, stats):
+    known = dict(rows)
+    _mark_sparse(project, known, stats)
+    for change in staging.unstaged(project.worktree, project.store, project.index, known, stats):
         path = change.path
         stat = None if change.what == "deleted" else stats[path]
         if stat is None:

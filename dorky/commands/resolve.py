@@ -83,7 +83,7 @@ def _take_as_it_is(project: Project, paths: Sequence[str], readers: str = "") ->
     """Stage files as they are on disk, or as gone."""
     rows = project.index.rows()
     stats = {path: stat for path in paths if (stat := project.worktree.stat(path))}
-    chosen = staging.Selection(stats, set(paths), set(paths) - stats.keys())
+    chosen = staging.selection(stats, set(paths), set(paths) - stats.keys())
     try:
         stage_selection(project, rows, chosen, readers)
     except errors.WouldOpen as error:

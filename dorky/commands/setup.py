@@ -16,7 +16,7 @@ from dorky.commands.access import recovery as second_way
 from dorky.commands.inspect import StrPath, committed_entries
 from dorky.commands.sync import download, pull, refresh
 from dorky.commands.upstream import first_root
-from dorky.config import RC, Config, check, choice
+from dorky.config import RC, Config, check, choice, read
 from dorky.drivers import consent, open_driver
 from dorky.format import model
 from dorky.format.model import Header, Locked, Member, Roster
@@ -313,13 +313,23 @@ def add_remote(project: Project, name: str, url: str, options: Mapping[str, str 
     _allow_typed(project, name, settings)
 
 
-def set_remote_url(project: Project, name: str, url: str) -> None:
-    """Change a remote's URL."""
+def set_remote_url(project: Project, name: str, url: str) -> tuple[str, ...]:
+    """Change a remote's URL, and take out what `.dorkyrc` says of its old place.
+
+    Returns:
+        The options that were taken out, such as ``endpoint``.
+    """
     project.config.url(name)
+    prefix = f"remotes.{name}."
     with naming(project, name):
         _set_remote(project, name, url, {})
+        old = read(project.config.path("project"), "project")
+        gone = [key for key in old if key.startswith(prefix) and key != f"{prefix}url"]
+        for key in gone:
+            project.config.unset(key, scope="project")
     if project.is_set_up:
         project.follow_place(name)
+    return tuple(key.removeprefix(prefix) for key in gone)
 
 
 @contextlib.contextmanager

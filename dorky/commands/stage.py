@@ -16,10 +16,14 @@ from dorky import errors, files, git
 from dorky.commands.checkout import (
     carry_out,
     changes_on_disk,
+    hide_from_git,
     is_file_on_disk,
+    is_on_disk,
+    show_to_git,
 )
 from dorky.commands.inspect import (
     StrPath,
+    omissions,
     placed_files,
     repository_paths,
     tombstone_finder,
@@ -29,7 +33,7 @@ from dorky.format.model import ALL
 from dorky.keys import placement, roster
 from dorky.keys.roster import GroupOf
 from dorky.merge import pending
-from dorky.paths import shown
+from dorky.paths import looks_like_source, shown
 from dorky.project import Project
 from dorky.results import Change, CheckedOut, Staged
 from dorky.store import history, oplog
@@ -38,11 +42,18 @@ from dorky.store.index import Row
 from dorky.store.projection import View
 from dorky.worktree import checkout, staging
 
+_MANY = 500
+
 # --- staging ---------------------------------------------------------------------------
 
 
 def stage(
-    project: Project, paths: StrPath | Iterable[StrPath], *, force: bool = False, readers: str = ""
+    project: Project,
+    paths: StrPath | Iterable[StrPath],
+    *,
+    force: bool = False,
+    readers: str = "",
+    confirmed: bool = False,
 ) -> Staged:
     """Make the next commit hold files as they are now: changed, new, or gone.
 
@@ -59,8 +70,12 @@ def stage(
                     link=link,
                 )
         chosen = staging.select(project.worktree, project.ignore, rows, names, force=force)
+        if chosen.gone:
+            from dorky.commands import sparse
+
+            chosen.gone.difference_update(sparse.left_out(project, chosen.gone))
         settled = _settled_by(project, names, chosen)
-        done = stage_selection(project, rows, chosen, readers)
+        done = stage_selection(project, rows, chosen, readers, confirmed=confirmed)
         clear_conflicts(project, settled)
         return done
 
@@ -121,17 +136,24 @@ def clear_conflicts(project: Project, paths: Collection[str]) -> None:
             row = staging.row_of(path, held[path], project.vault, absent=False)
             oplog.note_disk(project.database, {path: (row, None)})
             project.worktree.remove(path)
-            gone.append(project.root / path)
-    if gone and git.find(project.root):
-        git.unignore(project.root, gone)
+            gone.append(path)
+    show_to_git(project, gone)
     left = tuple(conflict for conflict in state.conflicts if conflict.path not in paths)
     pending.save(project.database, msgspec.structs.replace(state, conflicts=left))
 
 
 def stage_selection(
-    project: Project, rows: Mapping[str, Row], chosen: staging.Selection, readers: str = ""
+    project: Project,
+    rows: Mapping[str, Row],
+    chosen: staging.Selection,
+    readers: str = "",
+    *,
+    confirmed: bool = False,
 ) -> Staged:
-    """Stage selected files, and make git ignore them."""
+    """Stage selected files, and make git ignore them.
+
+    Arguments and errors are those of `Repository.stage`.
+    """
     top = git.find(project.root)
     skipped = 0
     for path in chosen.present.keys() - rows.keys():
@@ -142,19 +164,24 @@ def stage_selection(
             del chosen.present[path]
     if top:
         skipped = _leave_to_git(project, top, rows, chosen)
-    new = chosen.present.keys() - rows.keys()
     portable = project.config.get("portable_names") is not False
+    staging.omit_names(chosen, rows, portable=portable)
+    new = chosen.present.keys() - rows.keys()
+    if top and not confirmed:
+        _check_found(new - chosen.named, first=not rows)
     # A path that goes makes room for another: a file may be renamed from Readme to README.
     staging.check_names(new, rows.keys() - chosen.gone, portable=portable)
     _check_no_repository(project, new)
     check_groups(project, chosen.present)
     _check_readers(project, chosen.present, readers)
-    exposed: list[Path] = []
+    for path, nested in project.worktree.inside_nested(sorted(new)):
+        raise errors.NestedProject(path, nested)
+    # Before anything is staged: dorky must not keep a file that git still sees.
     lines: list[str] = []
-    if top and chosen.present:
-        # Check before anything is staged: dorky must not keep a file that git still sees.
-        exposed = git.not_ignored(top, [project.root / path for path in chosen.present])
-        lines = git.ignore(project.root, exposed) if exposed else []
+    if top:
+        from dorky.commands.hiding import hide
+
+        lines = hide(project, chosen.present, chosen.directories)
     try:
         changes = staging.stage(
             project.worktree,
@@ -168,15 +195,32 @@ def stage_selection(
         )
     except BaseException:
         if lines:  # dorky does not keep them, so git must not ignore them either
-            git.unignore(project.root, exposed)
+            show_to_git(project, new)
         raise
+    if lines and (left := [path for path in chosen.omitted if path not in rows]):
+        show_to_git(project, left)
     added = [change.path for change in changes if change.what == "added"]
     return Staged(
         changes=tuple(changes),
         ignored=tuple(lines),
         skipped=skipped,
+        nested=tuple(sorted({*chosen.nested})),
         purged=tuple(filter(tombstone_finder(project), added)),
+        omitted=omissions(chosen.omitted),
     )
+
+
+def _check_found(found: Collection[str], *, first: bool) -> None:
+    """Refuse to take along, with a directory, what git should track.
+
+    Raises:
+        SourceCode: It looks like source code.
+        ManyFiles: It is very much, and nothing is kept yet.
+    """
+    if source := [path for path in found if looks_like_source(path.rpartition("/")[2])]:
+        raise errors.SourceCode(shown(sorted(source)))
+    if first and len(found) > _MANY:
+        raise errors.ManyFiles(len(found))
 
 
 def check_groups(project: Project, paths: Iterable[str]) -> None:
@@ -317,7 +361,10 @@ def unstage(project: Project, paths: StrPath | Iterable[StrPath]) -> Staged:
         with project.database.transaction():
             project.index.remove(gone)
             project.index.put(back)
-        return Staged(changes=tuple(sorted(changes)))
+        # Neither git nor dorky keeps these files: `git clean -x` would delete what git ignores.
+        show_to_git(project, gone)
+        there = (row.path for row in back if is_on_disk(project, row.path))
+        return Staged(changes=tuple(sorted(changes)), ignored=tuple(hide_from_git(project, there)))
 
 
 def rm(
@@ -341,8 +388,8 @@ def rm(
         with project.database.transaction():
             project.index.remove(chosen)
             clear_conflicts(project, chosen.keys())
-        if cached and git.find(project.root):
-            git.unignore(project.root, [project.root / path for path in chosen])
+        if cached:
+            show_to_git(project, chosen)
         changes = tuple(Change(path, "deleted") for path in chosen)
         return Staged(changes=changes, backup=kept)
 

@@ -15,6 +15,7 @@ from dorky.commands.checkout import (
     hide_from_git,
     is_on_disk,
     leave_out,
+    show_to_git,
 )
 from dorky.format.model import ObjectId
 from dorky.paths import shown
@@ -150,8 +151,11 @@ def apply(project: Project, plan: UndoPlan, *, force: bool) -> Undone:
                 project.database.delete_ref(name)
         for key, value in found.values.items():
             project.database.set(key, value or b"")
-    # Unstaging may have removed git's ignore rules for these files.
+    # Unstaging may have removed git's ignore rules for these files; for the others, which neither
+    # git nor dorky keeps any more, `git clean -x` would delete what git ignores.
     hide_from_git(project, (row.path for row in back if is_on_disk(project, row.path)))
+    gone = (path for path, old in found.rows.items() if old is None)
+    show_to_git(project, (path for path in gone if is_on_disk(project, path)))
     return msgspec.structs.replace(plan.undone, backup=backup, done=True)
 
 

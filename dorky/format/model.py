@@ -168,6 +168,10 @@ class Chunks(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fie
     lists: bool = False
 
 
+SIGNED = "signed"
+"""The annotation of a commit that a purge has rewritten: the key that had signed it before."""
+
+
 class Commit(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """One state of the project.
 
@@ -179,7 +183,7 @@ class Commit(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fie
         time: Its time, in UTC, to the second.
         message: Its message.
         git: The commit of the enclosing git repository, if there was one.
-        meta: Free annotations.
+        meta: Free annotations; see `SIGNED`.
         signer: The key that has signed it.
         signature: The signature of everything else.
     """

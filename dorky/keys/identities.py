@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import os
+from pathlib import Path
 
 from dorky import errors, files
 from dorky.config import Config
 from dorky.keys import age, signing
 from dorky.results import Key
+
+IDENTITY = "identity"
+"""The file in ``~/.dorky`` for the identity that dorky makes; its public key is in a second one."""
 
 
 def chosen(config: Config) -> tuple[list[age.Identity], str]:
@@ -48,12 +53,49 @@ def usable(config: Config) -> list[tuple[age.Identity, str]]:
 def of_ssh(config: Config) -> list[tuple[age.Identity, str]]:
     """Return the user's SSH keys; none if the settings name another identity."""
     result: list[tuple[age.Identity, str]] = []
-    named = config.identity_text or config.text("identity_command") or config.text("identity")
-    for path in () if named else config.ssh_keys:
-        # An SSH key that dorky can't use is no reason to fail.
+    for path in _ssh_files(config):
+        # An SSH key that dorky can't use is no reason to fail (see `passed_over`).
         with contextlib.suppress(errors.AccessError):
             result += [(identity, str(path)) for identity in age.load(path)]
     return result
+
+
+def passed_over(config: Config) -> errors.AccessError | None:
+    """Return why the first of the user's SSH keys that can't be used can't; None if all can."""
+    for path in _ssh_files(config):
+        try:
+            age.load(path)
+        except errors.AccessError as error:
+            return error
+    return None
+
+
+def _ssh_files(config: Config) -> list[Path]:
+    named = config.identity_text or config.text("identity_command") or config.text("identity")
+    return [] if named else config.ssh_keys
+
+
+def check_not_lost(config: Config) -> None:
+    """Refuse to go on without the identity that dorky once made: its place is for a backup.
+
+    Raises:
+        IdentityLost: The identity is gone.
+    """
+    if config.identity_text or config.text("identity_command") or config.text("identity"):
+        return
+    with contextlib.suppress(errors.SetupError):
+        path = config.home / IDENTITY
+        note = path.with_name(f"{IDENTITY}.pub")
+        if note.is_file() and not os.path.lexists(path):
+            raise errors.IdentityLost(path, note)
+
+
+def _keep(config: Config, identity: age.Identity) -> None:
+    """Save a new identity in its usual place, and note its public key next to it."""
+    path = config.home / IDENTITY
+    age.save(identity, path)
+    note = path.with_name(f"{IDENTITY}.pub")
+    files.write_atomic(note, f"{identity.public}\n".encode(), mode=0o600)
 
 
 def own(config: Config) -> tuple[age.Identity, bool]:
@@ -61,9 +103,13 @@ def own(config: Config) -> tuple[age.Identity, bool]:
     try:
         return chosen(config)[0][0], False
     except errors.IdentityMissing:
+        check_not_lost(config)
         identity = age.generate()
         try:
-            age.save(identity, config.identity_path)
+            if config.identity_path == config.home / IDENTITY:
+                _keep(config, identity)
+            else:
+                age.save(identity, config.identity_path)
         except errors.DiskError:
             if not config.identity_path.exists():
                 raise
@@ -79,12 +125,17 @@ def make(config: Config, path: str = "") -> Key:
 
     Raises:
         Conflict: The file exists.
+        IdentityLost: It is the usual place, and the identity that was in it is gone.
     """
-    target = files.expanded(path) if path else config.home / "identity"
+    target = files.expanded(path) if path else config.home / IDENTITY
     if target.exists() or target.is_symlink():
         raise errors.KeyExists(target)
     identity = age.generate()
-    age.save(identity, target)
+    if path:
+        age.save(identity, target)
+    else:
+        check_not_lost(config)
+        _keep(config, identity)
     return described(identity, str(target))
 
 
@@ -96,14 +147,15 @@ def shown(config: Config) -> list[Key]:
     """
     found = usable(config)
     if not found:
-        raise errors.IdentityMissing(config.identity_path)
+        check_not_lost(config)
+        raise passed_over(config) or errors.IdentityMissing(config.identity_path)
     return [described(identity, source) for identity, source in found]
 
 
 def here(config: Config) -> list[Key]:
     """Return all keys on this machine, those in use first."""
     found = [described(identity, source) for identity, source in usable(config)]
-    for path in (config.home / "identity", *config.ssh_keys):
+    for path in (config.home / IDENTITY, *config.ssh_keys):
         with contextlib.suppress(errors.AccessError):
             found += [described(identity, str(path)) for identity in age.load(path)]
     first: dict[str, Key] = {}

@@ -219,7 +219,14 @@ class Keyring:
         self, header: Header, seen: Header | None, error: errors.NoKey
     ) -> errors.DorkyError:
         """Return the error for a user to whom a header gives no key."""
+        from dorky.keys import identities
+
+        identities.check_not_lost(self._config)
         facts = self._whom_to_ask()
+        if unfit := identities.passed_over(self._config):
+            return errors.IdentityUnfit(unfit.message, cause=unfit, **facts)
+        if seen:
+            facts["seen"] = True
         for identity in self._identities or ():
             if identity.locked:
                 facts["locked"] = identity.source

@@ -114,7 +114,7 @@ def digest(roster: Roster) -> str:
 def digest_of_refs(refs: Mapping[str, ObjectId]) -> str:
     """Return the hash of a root's refs that entries hold; empty if there are none.
 
-    The refs themselves would be up to 184 KiB in each entry, for good.
+    The refs themselves would be up to 184 KiB in each entry.
     """
     return (
         hashlib.sha256(msgspec.json.encode(refs, order="deterministic")).hexdigest() if refs else ""

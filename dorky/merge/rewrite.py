@@ -12,7 +12,8 @@ import msgspec
 
 from dorky import errors
 from dorky.format import model
-from dorky.format.model import ALL, Commit, Entry, ObjectId, Roster
+from dorky.format.model import ALL, SIGNED, Commit, Entry, ObjectId, Roster
+from dorky.keys.signing import Signer
 from dorky.paths import matches
 from dorky.store import directories, history
 from dorky.store.history import Node
@@ -123,14 +124,25 @@ def rewrite(
                 done[commit] = node.id
                 break
         else:
-            done[commit] = commit if became == record else writer.add_commit(became)
+            signed = _attributed(became, store.signer)
+            done[commit] = commit if became == record else writer.add_commit(signed)
             made[done[commit]] = became
     return done
 
 
+def _attributed(commit: Commit, signer: Signer | None) -> Commit:
+    """Let a commit that somebody else is about to sign tell whose key had signed it."""
+    if signer is None or not commit.signer or commit.signer == signer.public:
+        return commit
+    return msgspec.structs.replace(commit, meta={SIGNED: commit.signer, **commit.meta})
+
+
 def _but_trees(commit: Commit) -> bytes:
     """Return what stays of a commit when somebody else rewrites it, and so signs it."""
-    return model.encode(msgspec.structs.replace(commit, trees={}, signer="", signature=b""))
+    meta = {name: value for name, value in commit.meta.items() if name != SIGNED}
+    return model.encode(
+        msgspec.structs.replace(commit, trees={}, meta=meta, signer="", signature=b"")
+    )
 
 
 def _opened(store: Store, commit: Commit) -> set[str]:

@@ -4,9 +4,9 @@ Each object costs two requests: a page of a table, and the range of the pack. Th
 commits, small root trees and the newest part of the team log; the table of recent packs is read
 whole, once. Right after a garbage collection there is one other table, and never more than four.
 
-What is read is checked as after a fetch, as far as it is read: the root and its signature, the
-whole team log, the signature of the head commit, and each object by its id. The commits before the
-head are not looked at, except where they must tell whose tree a group has.
+Everything that is read is checked as after a fetch: the root and its signature, the whole team log,
+the signature of the head commit, and each object by its id. The commits before the head are not
+looked at, except where they must tell whose tree a group has.
 """
 
 from __future__ import annotations

@@ -113,11 +113,8 @@ def reseal(
     # One new table: whoever is removed holds the key of the old ones.
     listing = follow(remote, seen, opened, sent, gone, compact=True)
     condemned = condemn(remote, seen.root, dropped, listing.stale)
-    kept = sum(
-        each.size
-        for each in packs
-        if each.id not in gone | blocked and not affected.isdisjoint(held[each.id])
-    )
+    old = (each for each in packs if each.id not in gone and each.id not in blocked)
+    kept = sum(each.size for each in old if not affected.isdisjoint(held[each.id]))
     return Resealed(
         {"inline": inline, **listing.changes, **condemned.changes},
         sent,

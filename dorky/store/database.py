@@ -6,6 +6,9 @@ transaction. With ``synchronous=FULL`` a command that returned survives power lo
 A `Database` may be used by several threads at once. Each thread has a connection of its own, so it
 reads only what is committed, and its transactions are its own.
 
+Where the database can't be written to (on a read-only mount or a full disk), each thread reads a
+copy in memory: SQLite needs to write even to read a database with a log.
+
 After a fork, the parent and the child open connections of their own. A database that is in use
 during the fork (in a transaction, or in another thread) can't be used in the child: SQLite would
 take the parent's locks for its own.
@@ -44,6 +47,7 @@ PATIENCE = 10.0
 """The most seconds for which a writer waits for another thread or process."""
 
 _FULL = 1 << 16
+_ATTEMPTS = 5
 
 _SCHEMA = """
 -- header, head, remote probes and other single values
@@ -112,7 +116,9 @@ def _typed(error: sqlite3.Error | UnicodeDecodeError, path: Path) -> errors.Dork
         with contextlib.suppress(OSError):
             if "I/O" in said and shutil.disk_usage(path.parent).free < _FULL:
                 return errors.DiskFull(path)
-        if "readonly" in said or "unable to open" in said or "I/O" in said:
+        if "readonly" in said:
+            return errors.ReadOnly(path)
+        if "unable to open" in said or "I/O" in said:
             return errors.DiskError(path, said)
     return errors.CorruptDatabase(path, said)
 
@@ -121,6 +127,8 @@ class _Connection(sqlite3.Connection):
     """An SQLite connection that raises only errors of dorky's error tree."""
 
     path: Path
+    refusal: Callable[[Path], errors.DorkyError] | None = None
+    """Returns why nothing can be written, if this is a copy."""
 
     def execute(self, *args: Any) -> Any:
         return self.cursor(_Cursor).execute(*args)
@@ -137,6 +145,8 @@ class _Connection(sqlite3.Connection):
             return method(*args)
         # sqlite3 can fail to decode even SQLite's own message about invalid text.
         except (sqlite3.Error, UnicodeDecodeError) as error:
+            if self.refusal and "readonly" in str(error):
+                raise self.refusal(self.path) from error
             raise _typed(error, self.path) from error
 
 
@@ -231,6 +241,43 @@ def _create(path: Path) -> None:
     files.sync_directory(path.parent)
 
 
+def _fill(made: _Connection, path: Path) -> None:
+    """Copy a database into an empty one, without writing next to it."""
+
+    def stamps() -> list[files.FileStamp | None]:
+        found: list[files.FileStamp | None] = []
+        for suffix in ("", "-wal"):
+            try:
+                found.append(files.stamp(Path(f"{path}{suffix}").stat()))
+            except FileNotFoundError:
+                found.append(None)
+        return found
+
+    for _ in range(_ATTEMPTS):
+        before = stamps()
+        with contextlib.ExitStack() as stack:
+            source = f"{path.absolute().as_uri()}?immutable=1"
+            if before[1] and before[1][1]:  # only SQLite can read the log, and writes next to it
+                import tempfile
+
+                scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="dorky-"))
+                for suffix in ("", "-wal"):
+                    with contextlib.suppress(FileNotFoundError):
+                        shutil.copyfile(f"{path}{suffix}", f"{scratch}/copy{suffix}")
+                source = Path(scratch, "copy").as_uri()
+            opened = sqlite3.connect(source, uri=True)
+            stack.callback(opened.close)
+            opened.backup(made)
+        if stamps() == before:
+            return
+    raise errors.Locked("the database is in use")
+
+
+def _can_write(path: Path) -> bool:
+    effective = os.access in os.supports_effective_ids
+    return all(os.access(part, os.W_OK, effective_ids=effective) for part in (path, path.parent))
+
+
 class Database:
     """An open local database, for any number of threads.
 
@@ -250,7 +297,7 @@ class Database:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._closed = False
+        self._closed = self._full = False
         self.begin_again()
         with files.disk_errors(path):
             if not os.path.lexists(path):
@@ -259,7 +306,12 @@ class Database:
                 except sqlite3.Error as error:
                     raise _typed(error, path) from error
         try:
-            version = self._layout()
+            try:
+                version = self._layout()
+            except errors.DiskFull:  # it can still be read
+                self.close()
+                self._closed, self._full = False, True
+                version = self._layout()
             if version > _VERSION:
                 raise errors.FormatTooNew(path, version)
             if version < 1:
@@ -272,6 +324,11 @@ class Database:
             raise
         with _FORKING:
             _DATABASES.add(self)
+
+    @property
+    def is_full(self) -> bool:
+        """Return whether the disk is too full to write to the database."""
+        return self._full
 
     @property
     def connection(self) -> sqlite3.Connection:
@@ -293,15 +350,19 @@ class Database:
                 raise ValueError(f"the database {self.path} is closed")
             _check_files(self.path)
             _check_unforked(self.path)
+            copied = self._full or not _can_write(self.path)
             try:
                 # The lock of `files.locked` orders writers; the timeout covers readers only.
                 made = sqlite3.connect(
-                    self.path,
+                    ":memory:" if copied else self.path,
                     timeout=PATIENCE,
                     isolation_level=None,
                     check_same_thread=False,  # `close` may be called in any thread
                     factory=_Connection,
                 )
+                if copied:
+                    made.refusal = errors.DiskFull if self._full else errors.ReadOnly
+                    _fill(made, self.path)
             except sqlite3.Error as error:
                 raise _typed(error, self.path) from error
             made.path = self.path
@@ -309,6 +370,7 @@ class Database:
             self._own.closing = _Closing(made, self._opened)
         made.executescript(
             "PRAGMA trusted_schema=OFF; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;"
+            f" PRAGMA query_only={int(copied)};"
         )
         self._own.connection = made
         return made

@@ -11,6 +11,8 @@ import stat as stat_module
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
+import msgspec
+
 from dorky import errors
 from dorky.files import FileStamp, StatProof, stamp, umask
 from dorky.format.model import ALL, ObjectId
@@ -34,6 +36,7 @@ _PROOFS = f"""
     END, size, inode, mtime, ctime FROM files
 """  # noqa: S608
 
+_SIGHT = "index.sight"
 SINCE = "index.since"
 """The single value with a commit and the paths at which rows may differ from it."""
 _FEW = 1000
@@ -107,6 +110,22 @@ class Row(NamedTuple):
     def same(self, other: Row) -> bool:
         """Return whether both rows would be committed alike."""
         return self.content == other.content and self.mode == other.mode
+
+
+class Sight(msgspec.Struct, frozen=True):
+    """What git sees of the kept files, as of the last look.
+
+    Attributes:
+        places: The files that decide that, with their stamps then; None for no file.
+        whole: The directories that are kept as a whole.
+        tracked: The files that git tracks.
+        exposed: The files that no rule of git's ignores.
+    """
+
+    places: dict[str, FileStamp | None] = {}
+    whole: tuple[str, ...] = ()
+    tracked: tuple[str, ...] = ()
+    exposed: tuple[str, ...] = ()
 
 
 class Index:
@@ -194,6 +213,24 @@ class Index:
                 ),
             )
 
+    def leave_out(self, paths: Iterable[str]) -> None:
+        """Record that files are deliberately not on disk."""
+        with self._database.transaction() as db:
+            db.executemany("UPDATE files SET absent = 1 WHERE path = ?", ((p,) for p in paths))
+
+    @property
+    def sight(self) -> Sight | None:
+        """Return what git sees of the files, as of the last look; None if rows have changed."""
+        data = self._database.get(_SIGHT)
+        try:
+            return msgspec.json.decode(data, type=Sight) if data else None
+        except msgspec.MsgspecError as error:
+            raise errors.CorruptDatabase(self._database.path, error) from None
+
+    def set_sight(self, sight: Sight) -> None:
+        """Record what git sees of the files."""
+        self._database.set(_SIGHT, msgspec.json.encode(sight))
+
     @property
     def groups(self) -> frozenset[str]:
         """Return the groups of readers whose files the rows cover.
@@ -264,5 +301,6 @@ class Index:
         commit, noted = self.since or ("", [])
         changed = {*noted, *paths} if commit else set()
         self.set_commit(None)
+        self._database.set(_SIGHT, b"")
         if commit and len(changed) <= _FEW:
             self._database.set(SINCE, "\0".join([commit, *sorted(changed)]).encode())

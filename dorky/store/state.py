@@ -231,6 +231,37 @@ def _opened(base: Path) -> int | None:
     return fd
 
 
+def check_outside(base: Path, root: Path) -> None:
+    """Check that a directory outside of the project may hold its state.
+
+    Raises:
+        BadStateDirectory: It may not.
+    """
+    if why := _unfit(base, root):
+        raise errors.BadStateDirectory(base, why)
+
+
+def _unfit(base: Path, root: Path) -> str:
+    if not base.is_absolute() or ".." in base.parts:
+        return "it is not an absolute path"
+    if base.resolve().is_relative_to(root.resolve()):
+        return "it is inside the project"
+    try:
+        fd = os.open(base, _DIRECTORY)
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        return "it is a symbolic link" if base.is_symlink() else _reason(error)
+    try:
+        found = os.fstat(fd)
+        others = {name for name in os.listdir(fd) if not _NAME.fullmatch(name)}  # noqa: PTH208
+    finally:
+        os.close(fd)
+    if found.st_mode & 0o077:
+        return foreign(found) or f"other users may enter it (mode {found.st_mode & 0o7777:04o})"
+    return foreign(found) or ("it holds other files" if others - {_IGNORE} else "")
+
+
 def _candidates(fd: int) -> list[str]:
     """Return the directories in `.dorky/` that are named like a state."""
     found = []

@@ -13,7 +13,7 @@ import os
 import stat as stat_module
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from dorky import errors, files
 from dorky.files import FileStamp, moment
@@ -22,20 +22,24 @@ from dorky.keys.roster import GroupOf
 from dorky.parallel import THREADS, in_order
 from dorky.paths import parents
 from dorky.progress import Progress
-from dorky.results import Change, Unplaced
+from dorky.results import Change, Omission
 from dorky.store import contents, history, projection
 from dorky.store.history import Placed
 from dorky.store.index import Index, Row
 from dorky.store.objects import PackedObject, Store, batches
 from dorky.store.projection import View
 from dorky.worktree import staging
-from dorky.worktree.incoming import Incoming
 from dorky.worktree.ingest import store_files
 from dorky.worktree.worktree import Prepared, Worktree, Writing, now
+
+if TYPE_CHECKING:
+    from dorky.worktree.incoming import Incoming
 
 _SMALL = 32 * KiB
 _TOLD = 64
 _LOCATED = 1024
+# Few at first, so that the beginning comes soon; then enough for several requests at once.
+_FIRST, _FETCHED = 4, 64
 
 Wanted = Callable[[str], bool]
 """Returns whether a path is wanted on disk."""
@@ -454,7 +458,7 @@ class Done(NamedTuple):
     """Lines added to `.gitignore` for the files put in place."""
     left_out: tuple[str, ...] = ()
     """Files that were not put in place, because of their names."""
-    unplaced: tuple[Unplaced, ...] = ()
+    unplaced: tuple[Omission, ...] = ()
     """Files that the file system can't show."""
 
     def record(self, index: Index) -> None:
@@ -468,7 +472,7 @@ def apply(
     writing: Writing,
     store: Store,
     made: Plan,
-    incoming: Incoming,
+    incoming: Incoming | None,
     progress: Progress,
 ) -> Done:
     """Apply a plan to the disk. Every chunk must be in the local store, or have come in.
@@ -480,10 +484,10 @@ def apply(
         writing: Writes and deletes them.
         store: Holds their contents.
         made: The plan.
-        incoming: Has written those of the files whose chunks were not all in the store.
+        incoming: Has written those of the files whose chunks were not all in the store, if any.
         progress: Receives the progress.
     """
-    prepared = dict(incoming.complete())
+    prepared = dict(incoming.complete()) if incoming else {}
     if made.write.keys() != prepared.keys():
         left = {path: each for path, each in made.write.items() if path not in prepared}
         prepared.update(_prepare(writing, store, left, progress))
@@ -571,20 +575,35 @@ def _blocks(
         raise errors.CorruptObject(entry.content, f"{size} bytes, the tree says {entry.size}")
 
 
-def read(store: Store, entry: Entry, group: str | None = None) -> Iterator[bytes]:
+Fetch = Callable[[Collection[ObjectId]], None]
+"""A function that fetches those of some chunks that the local store lacks."""
+
+
+def read(
+    store: Store, entry: Entry, group: str | None = None, fetch: Fetch | None = None
+) -> Iterator[bytes]:
     """Return a committed file's verified content, block by block.
 
     Args:
         store: The store that holds it.
         entry: The file.
         group: The group whose tree holds it, if known: its content must be that group's.
+        fetch: Called for a few chunks after the other, before they are read. By default, all must
+            be in the local store.
     """
-    return _blocks(store, _located(store, entry), entry, group=group, threads=THREADS)
+    # Several threads would look ahead, and wait for what they see.
+    threads = 1 if fetch else THREADS
+    return _blocks(store, _located(store, entry, fetch), entry, group=group, threads=threads)
 
 
-def _located(store: Store, entry: Entry) -> Iterator[PackedObject]:
+def _located(store: Store, entry: Entry, fetch: Fetch | None = None) -> Iterator[PackedObject]:
     """Yield the locations of a file's chunks, in order, in memory that does not grow with it."""
-    for batch in batches(contents.chunks_of(store, entry.content), _LOCATED):
+    size = _FIRST if fetch else _LOCATED
+    chunks = iter(contents.chunks_of(store, entry.content))
+    while batch := list(itertools.islice(chunks, size)):
+        if fetch:
+            fetch(batch)
+            size = min(2 * size, _FETCHED)
         places = store.locate(batch)
         for chunk in batch:
             if chunk not in places:

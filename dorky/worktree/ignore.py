@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -186,6 +187,29 @@ class Ignore:
         return None
 
 
+def sparse_rules(file: Path) -> Callable[[str], bool]:
+    """Read the patterns of a sparse checkout; return which paths are checked out.
+
+    Source: `path_in_sparse_checkout_1` in git's dir.c. Patterns of the cone mode have the same
+    meaning when they are read as patterns.
+    """
+    with files.disk_errors(file):
+        text = os.fsdecode(file.read_bytes())
+    rules = _parsed(text, file.name)
+
+    def includes(path: str) -> bool:
+        entry = _bytewise(path)
+        while entry and rules:
+            directory, _, name = entry.rstrip("\0").rpartition("/")
+            end = "\0" if entry.endswith("\0") else ""
+            if rule := rules.decide(f"{directory}/" if directory else "", name + end):
+                return rule.ignores
+            entry = f"{directory}\0" if directory else ""
+        return False
+
+    return includes
+
+
 def _load(file: str, path: str) -> _Rules | None:
     """Read one `.dorkyignore`; None if it is missing or without rules."""
     try:
@@ -204,13 +228,18 @@ def _load(file: str, path: str) -> _Rules | None:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise errors.BadConfig(path, f"it is not UTF-8 (byte {error.start})") from None
+    return _parsed(text, path)
+
+
+def _parsed(text: str, path: str) -> _Rules | None:
+    """Parse the text of one file of rules; None if it has none."""
     names: list[tuple[Rule, str]] = []
     paths: list[tuple[Rule, str]] = []
     for number, line in enumerate(text.split("\n"), 1):
         pattern = _trim(line.removesuffix("\r"))
         if pattern.startswith("#"):
             continue
-        anchored, regex = _translate(pattern.removeprefix("!").encode().decode("latin-1"))
+        anchored, regex = _translate(_bytewise(pattern.removeprefix("!")))
         if regex:
             (paths if anchored else names).append((Rule(path, number, pattern), regex))
     return _Rules(names, paths) if names or paths else None

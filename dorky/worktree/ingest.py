@@ -6,6 +6,7 @@ in the same way.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import os
@@ -26,9 +27,16 @@ from dorky.parallel import THREADS, in_order
 from dorky.store import contents
 from dorky.store.index import Row
 from dorky.store.objects import Store, Writer
-from dorky.worktree.worktree import Worktree, now
+from dorky.worktree.worktree import Omit, Worktree, now
 
 _ATTEMPTS = 3
+_UNREADABLE = (
+    errors.PathNotFound,
+    errors.UnreadableFile,
+    errors.UnstorablePath,
+    errors.FileChanged,
+    errors.DiskError,
+)
 _BATCH = 128
 _BATCH_SIZE = 4 * MiB
 
@@ -49,6 +57,7 @@ def store_files(
     group_of: GroupOf,
     *,
     advance: Callable[[int], None] = lambda _: None,
+    omit: Callable[[str], Omit | None] = lambda _: None,
 ) -> Iterator[Row]:
     """Store the content of files and links, and yield a row for each; in no particular order.
 
@@ -61,6 +70,7 @@ def store_files(
         store: The store, for its keys.
         group_of: Returns the group that a path is encrypted for.
         advance: Receives the numbers of bytes as they are stored.
+        omit: Returns what receives a path that can't be read; None if that raises.
 
     Raises:
         PathNotFound: A file no longer exists.
@@ -75,7 +85,10 @@ def store_files(
     def read(batch: list[str]) -> list[_Read | str]:
         above = {path.rpartition("/")[0]: path for path in batch}
         _check_above(worktree, above)
-        found = [_read(worktree, path, group_of(path), vault) for path in batch]
+        found: list[_Read | str] = []
+        for path in batch:
+            with _omitting(path, omit):
+                found.append(_read(worktree, path, group_of(path), vault))
         # Checked again, because a file read through a new link is not the project's.
         _check_above(worktree, above)
         return found
@@ -106,7 +119,19 @@ def store_files(
             yield row
         advance(sum(row.size for row, _ in batch))
     for path in large:
-        yield _store_large(worktree, path, writer, store, group_of(path), advance)
+        with _omitting(path, omit):
+            yield _store_large(worktree, path, writer, store, group_of(path), advance)
+
+
+@contextlib.contextmanager
+def _omitting(path: str, omit: Callable[[str], Omit | None]) -> Iterator[None]:
+    try:
+        yield
+    except _UNREADABLE as error:
+        told = omit(path)
+        if told is None:
+            raise
+        told(path, error)
 
 
 def _batches(sizes: Iterable[tuple[str, int]]) -> Iterator[list[str]]:

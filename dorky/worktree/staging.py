@@ -21,10 +21,17 @@ from dorky.store.history import Placed
 from dorky.store.index import Index, Row, mode_of
 from dorky.store.objects import Store, Writer
 from dorky.worktree.ignore import Ignore
-from dorky.worktree.worktree import Worktree, now
+from dorky.worktree.worktree import Omit, Worktree, now
 
 if TYPE_CHECKING:
     from dorky.keys.vault import Vault
+
+_KINDS = {
+    stat_module.S_IFIFO: "a pipe",
+    stat_module.S_IFSOCK: "a socket",
+    stat_module.S_IFCHR: "a device",
+    stat_module.S_IFBLK: "a device",
+}
 
 # --- what a path on the command line means --------------------------------------------------
 
@@ -40,6 +47,29 @@ class Selection(NamedTuple):
 
     gone: set[str]
     """Staged paths that are no longer on disk."""
+
+    directories: set[str]
+    """Directories that were named."""
+
+    nested: list[str]
+    """The directories of other projects and git repositories, which are passed over."""
+
+    omitted: dict[str, errors.DorkyError]
+    """Paths found in directories or by a pattern that can't be staged, and why."""
+
+    def omit(self, path: str, error: errors.DorkyError) -> None:
+        """Leave a path out."""
+        self.omitted[path] = error
+        self.present.pop(path, None)
+
+    def omitting(self, path: str) -> Omit | None:
+        """Return `omit` for a path that was not named; None for one that was."""
+        return None if path in self.named else self.omit
+
+
+def selection(present: dict[str, os.stat_result], named: set[str], gone: set[str]) -> Selection:
+    """Return the selection of files that were not found in directories."""
+    return Selection(present, named, gone, set(), [], {})
 
 
 def select(
@@ -62,8 +92,9 @@ def select(
     Raises:
         PathNotFound: A path selects nothing.
         UsageError: A named file is ignored.
+        NestedProject: A named directory is another project, or git repository.
     """
-    chosen = Selection({}, set(), set())
+    chosen = selection({}, set(), set())
     for path in paths:
         stat = worktree.stat(path) if path else worktree.root.stat()
         if stat is not None and not stat_module.S_ISDIR(stat.st_mode):
@@ -81,12 +112,27 @@ def select(
         else:
             if path and not force and not below and ignore.ignored(path + "/"):
                 raise errors.IgnoredPath(path)
-            found = dict(worktree.walk(ignore, path))
+            for _, nested in () if below or not path else worktree.inside_nested([f"{path}/"]):
+                raise errors.NestedProject(path, nested)
+            found = dict(worktree.walk(ignore, path, chosen.nested, chosen.omit))
             chosen.present.update(found)
+            chosen.directories.add(path)
             for name in below - found.keys():
-                _select_tracked(worktree, rows[name], chosen)
+                try:
+                    _select_tracked(worktree, rows[name], chosen)
+                except errors.UnreadableFile as error:
+                    chosen.omit(name, error)
     _respell(worktree, rows, chosen)
+    _omit_special(chosen)
     return chosen
+
+
+def _omit_special(chosen: Selection) -> None:
+    """Leave out what has no content, unless it was named."""
+    for path, stat in list(chosen.present.items()):
+        kind = stat_module.S_IFMT(stat.st_mode)
+        if path not in chosen.named and kind not in {stat_module.S_IFREG, stat_module.S_IFLNK}:
+            chosen.omit(path, errors.SpecialFile(path, _KINDS.get(kind, "of an unknown kind")))
 
 
 def _respell(worktree: Worktree, rows: Mapping[str, Row], chosen: Selection) -> None:
@@ -130,7 +176,8 @@ def _select_pattern(
 ) -> None:
     if not any(c in path for c in "*?["):
         raise errors.PathNotFound(path)
-    found = {name: stat for name, stat in worktree.walk(ignore) if matches(name, path)}
+    walk = worktree.walk(ignore, nested=chosen.nested)
+    found = {name: stat for name, stat in walk if matches(name, path)}
     tracked = [name for name in rows if name not in found and matches(name, path)]
     if not found and not tracked:
         raise errors.PathNotFound(path)
@@ -208,6 +255,15 @@ def check_names(paths: Iterable[str], rows: Iterable[str], *, portable: bool) ->
                 others.append(prefix)
 
 
+def omit_names(chosen: Selection, rows: Iterable[str], *, portable: bool) -> None:
+    """Leave out new files that have names which can't be kept, unless they were named."""
+    for path in chosen.present.keys() - chosen.named - set(rows):
+        try:
+            check_names([path], (), portable=portable)
+        except errors.UnstorablePath as error:
+            chosen.omit(path, error)
+
+
 def stage(
     worktree: Worktree,
     store: Store,
@@ -253,7 +309,13 @@ def stage(
         with store.writer() as writer:
             sizes = {path: stale[path].st_size for path in sorted(stale)}
             for found in store_files(
-                worktree, sizes, writer, store, group_of, advance=progress.advance
+                worktree,
+                sizes,
+                writer,
+                store,
+                group_of,
+                advance=progress.advance,
+                omit=chosen.omitting,
             ):
                 old = rows.get(found.path)
                 mode = worktree.mode(found.mode, old.mode) if old else found.mode
@@ -299,6 +361,7 @@ def unstaged(
     index: Index,
     rows: Mapping[str, Row],
     found: Mapping[str, os.stat_result | None],
+    omit: Omit | None = None,
 ) -> list[Change]:
     """Return how the worktree differs from the index.
 
@@ -311,6 +374,7 @@ def unstaged(
         index: The index, which notes the stats.
         rows: The staged files.
         found: The stat of each of these files.
+        omit: Receives files that can't be read; without it, they raise.
     """
     changes, learned = [], []
     modes = not worktree.disk().no_modes
@@ -328,13 +392,20 @@ def unstaged(
             continue
         # A different mode or size suffices; the key is needed only to compare content.
         differs = worktree.mode(mode_of(stat), row.mode) != row.mode or stat.st_size != row.size
-        if differs or not holds(worktree, path, stat, entry_of(row, store.vault)):
+        try:
+            differs = differs or not holds(worktree, path, stat, entry_of(row, store.vault))
+        except (errors.UnreadableFile, errors.DiskError) as error:
+            if omit is None:
+                raise
+            omit(path, error)
+            continue
+        if differs:
             changes.append(Change(path, "modified"))
         else:
             learned.append(row.known(stat, seen))
     if learned:
         # This only updates a cache, so it yields to another command that writes.
-        with contextlib.suppress(errors.Locked):
+        with contextlib.suppress(errors.Locked, errors.ReadOnly, errors.DiskFull):
             index.refresh(learned)
     return changes
 

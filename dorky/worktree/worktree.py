@@ -11,11 +11,14 @@ import stat as stat_module
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import NamedTuple
 
 from dorky import errors, files
+from dorky.config import RC
 from dorky.files import FileStamp, FileSystem, StatProof, moment
+from dorky.paths import is_below, parents
 from dorky.store.index import Row, mode_of
 from dorky.worktree.ignore import Ignore
 
@@ -26,9 +29,14 @@ SCRATCH = "tmp"
 _DIRECTORY = os.O_DIRECTORY | os.O_CLOEXEC | getattr(os, "O_PATH", os.O_RDONLY)
 _PATH_MAX = 4096
 _BLOCK = 1 << 20
+_BEGINNINGS = frozenset({RC, ".git"})
 # The errors of different systems for a link that is not followed, and is no directory.
 _NO_DIRECTORY = {errno.ENOTDIR, errno.ELOOP, errno.EMLINK}
 _NOT_THERE = {errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG}
+
+
+Omit = Callable[[str, errors.DorkyError], None]
+"""Receives a path that is left as it is, and why."""
 
 
 class Found(NamedTuple):
@@ -52,10 +60,14 @@ class Survey(NamedTuple):
     Attributes:
         unproven: Tracked files whose stat proves nothing, with it; None if the file is missing.
         others: Wanted files that are neither tracked nor ignored.
+        nested: The directories of other projects and git repositories, which are passed over.
+        unreadable: Tracked files that can't be inspected, and why.
     """
 
     unproven: dict[str, os.stat_result | None]
     others: list[str]
+    nested: list[str]
+    unreadable: dict[str, errors.DorkyError]
 
 
 class Prepared(NamedTuple):
@@ -177,6 +189,23 @@ class Worktree:
                 there[directory] = above is not None and stat_module.S_ISDIR(above.st_mode)
             yield path, self.stat_in(path) if there[directory] else None
 
+    def is_nested(self, directory: str) -> bool:
+        """Return whether a directory below the root is another project, or git repository."""
+        at = self._prefix + directory
+        # As in git, an empty `.git` means nothing.
+        return any(map(os.path.isfile, (f"{at}/{RC}", f"{at}/.git", f"{at}/.git/HEAD")))
+
+    def inside_nested(self, paths: Iterable[str]) -> Iterator[tuple[str, str]]:
+        """Yield the paths that lie in another project or git repository, with its directory."""
+        known: dict[str, bool] = {}
+        for path in paths:
+            for directory in parents(path):
+                if directory not in known:
+                    known[directory] = self.is_nested(directory)
+                if known[directory]:
+                    yield path, directory
+                    break
+
     def link_above(self, path: str) -> str | None:
         """Return the outermost directory above a path that is a symbolic link; None if none is."""
         parents = (path[:end] for end, char in enumerate(path) if char == "/")
@@ -256,25 +285,39 @@ class Worktree:
 
     # --- walking ---------------------------------------------------------------------------
 
-    def walk(self, ignore: Ignore, start: str = "") -> Iterator[Found]:
+    def walk(
+        self,
+        ignore: Ignore,
+        start: str = "",
+        nested: list[str] | None = None,
+        omit: Omit | None = None,
+    ) -> Iterator[Found]:
         """Yield every file and link below ``start`` that is not ignored, in no particular order.
+
+        Other projects and git repositories are passed over.
 
         Args:
             ignore: The rules of the worktree's root.
             start: A directory in the repository.
+            nested: Receives the directories of other projects and git repositories.
+            omit: Receives directories and files that can't be looked at; without it, they raise.
 
         Raises:
             UnreadableFile: A directory can't be listed.
         """
 
         def refuse(path: str, error: OSError) -> None:
-            raise errors.UnreadableFile(path or self.root, error.strerror) from error
+            refused = errors.UnreadableFile(path or self.root, error.strerror)
+            if omit is None or not path:
+                raise refused from error
+            omit(path, refused)
 
         for part in start.split("/") if start else []:
             ignore = ignore.enter(part)
         given = self.disk().given
         pending = [(start, ignore)]
-        for prefix, rules, items in self._listed(pending, refuse):
+        passed = [] if nested is None else nested
+        for prefix, rules, items in self._listed(pending, refuse, passed):
             for item in items:
                 name = given(item.name)
                 path = prefix + name
@@ -290,10 +333,15 @@ class Worktree:
                     continue  # deleted after it was listed
                 except OSError as error:
                     refuse(path, error)
+                    continue
                 yield Found(path, stat)
 
     def survey(
-        self, ignore: Ignore, proofs: Mapping[str, StatProof], wanted: Callable[[str], bool]
+        self,
+        ignore: Ignore,
+        proofs: Mapping[str, StatProof],
+        wanted: Callable[[str], bool],
+        whole: AbstractSet[str] = frozenset(),
     ) -> Survey:
         """Look once at each tracked file, and at the names of other files.
 
@@ -303,9 +351,7 @@ class Worktree:
             ignore: The rules of the worktree's root.
             proofs: By each tracked path, the stat that proves that the file is as staged.
             wanted: Returns which names of other files matter; only those are inspected further.
-
-        Raises:
-            UnreadableFile: A tracked file can't be inspected.
+            whole: Directories in which all other files matter.
         """
         disk = self.disk()
         proving = _proving_without_mode if disk.no_modes else _proving
@@ -313,8 +359,10 @@ class Worktree:
         pop = left.pop
         unproven: dict[str, os.stat_result | None] = {}
         others: list[str] = []
+        nested: list[str] = []
         pending = [("", ignore)]
-        for prefix, rules, items in self._listed(pending, lambda *_: None):
+        for prefix, rules, items in self._listed(pending, lambda *_: None, nested):
+            matters = wanted if not is_below(prefix, whole) else lambda _: True
             for item in items:
                 name = disk.given(item.name) if disk.decomposes else item.name
                 path = prefix + name
@@ -329,19 +377,39 @@ class Worktree:
                     if item.is_dir(follow_symlinks=False):
                         if not rules.match(name, is_dir=True):
                             pending.append((path, rules.enter(name)))
-                    elif not proof and wanted(name) and not rules.match(name, is_dir=False):
+                    elif not proof and matters(name) and not rules.match(name, is_dir=False):
                         others.append(path)
                 except OSError:
                     if proof:
                         left[path] = proof
-        unproven.update(self.stats(left))
+        found, unreadable = self._inspected(left)
+        unproven.update(found)
         if disk.folds:
             keys = {disk.key(path) for path in proofs}
             others = [path for path in others if disk.key(path) not in keys]
-        return Survey(unproven, others)
+        return Survey(unproven, others, nested, unreadable)
+
+    def _inspected(
+        self, paths: Iterable[str]
+    ) -> tuple[dict[str, os.stat_result | None], dict[str, errors.DorkyError]]:
+        """Return what `stats` finds, and why some paths can't be inspected."""
+        found: dict[str, os.stat_result | None] = {}
+        try:
+            return dict(self.stats(paths)), {}
+        except errors.UnreadableFile:
+            unreadable: dict[str, errors.DorkyError] = {}
+        for path in paths:
+            try:
+                found[path] = self.stat(path)
+            except errors.UnreadableFile as error:
+                unreadable[path] = error
+        return found, unreadable
 
     def _listed(
-        self, pending: list[tuple[str, Ignore]], refuse: Callable[[str, OSError], None]
+        self,
+        pending: list[tuple[str, Ignore]],
+        refuse: Callable[[str, OSError], None],
+        nested: list[str],
     ) -> Iterator[tuple[str, Ignore, list[os.DirEntry[str]]]]:
         """Yield listings of directories, with the rules that hold in each, to the last."""
         while pending:
@@ -353,6 +421,10 @@ class Worktree:
                     # descriptor, because that finds entries faster than a path.
                     with os.scandir(fd) as listing:
                         items = list(listing)
+                    names = (item.name for item in items) if directory else ()
+                    if not _BEGINNINGS.isdisjoint(names) and self.is_nested(directory):
+                        nested.append(directory)
+                        continue
                     yield f"{directory}/" if directory else "", rules, items
                 finally:
                     os.close(fd)
@@ -481,7 +553,7 @@ class Writing:
 
     def _new_name(self, target: str) -> str:
         """Return a name for a new file in the scratch directory, which is held open."""
-        with self._lock, files.disk_errors(target):
+        with self._lock, files.disk_errors(target, writing=True):
             if self._scratch < 0:
                 flags = _DIRECTORY | os.O_NOFOLLOW
                 self._scratch = os.open(self._worktree.scratch(), flags)
@@ -522,7 +594,7 @@ class Writing:
         with files.disk_errors(self._worktree.at(path)):
             fd = self._scratch_file(name)
             try:
-                os.fchmod(fd, mode & 0o777 & ~self._umask)
+                files.set_mode(fd, mode & 0o777 & ~self._umask)
                 return Prepared(name, _staying(os.fstat(fd)))
             finally:
                 os.close(fd)
@@ -551,7 +623,7 @@ class Writing:
         """
         target = self._worktree.at(path)
         directory, _, name = path.rpartition("/")
-        with files.disk_errors(target):
+        with files.disk_errors(target, writing=True):
             if len(os.fsencode(target)) >= _PATH_MAX:  # no program could open it by its path
                 raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
             self._enter(directory, make=True)
@@ -595,7 +667,7 @@ class Writing:
         """
         target = self._worktree.at(path)
         directory, _, name = path.rpartition("/")
-        with files.disk_errors(target):
+        with files.disk_errors(target, writing=True):
             try:
                 self._enter(directory)
             except FileNotFoundError:

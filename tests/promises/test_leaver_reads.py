@@ -20,7 +20,7 @@ from dorky.remote import gc, push, rotate
 from dorky.store import history, pack, verify
 from dorky.store.contents import below
 
-STEPS = ("write", "write", "delete", "push", "push", "remove", "rotate", "history", "gc")
+STEPS = ("write", "secret", "delete", "push", "push", "out", "remove", "rotate", "history", "gc")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -35,15 +35,15 @@ def _small_packs() -> Iterator[None]:
         yield
 
 
-def current(machine: Machine, *groups: str) -> set[ObjectId]:
-    """The commit that the remote's main names, and all that it holds."""
+def current(machine: Machine, group: str = ALL) -> set[ObjectId]:
+    """The commit that the remote's main names, and all that it holds for a group."""
     with machine.repo() as repo:
         head = repo.database.ref("origin/main")
         assert head
-        trees = history.trees_of(repo.store, head, groups or {ALL}).values()
+        trees = history.trees_of(repo.store, head, {group}).values()
         found, contents = history.below(repo.store, trees)
         pieces = {piece for each in below(repo.store, contents).values() for piece in each}
-        return {head, *found, *pieces}
+        return {*found, *pieces, *([head] if group == ALL else [])}
 
 
 def opened(machine: Machine, place: Remote, leaver: Vault) -> set[ObjectId]:
@@ -73,22 +73,34 @@ def size_of_packs(place: Remote) -> int:
 
 
 class Story:
-    """Ana works, Ben is removed at some time."""
+    """Ana works, Ben is removed at some time, perhaps from a group before."""
 
     def __init__(self, base: Path, place: Remote) -> None:
         self.place = place
         self.ana = start(base, place)
         self.ben = joined(self.ana, "ben")
+        self.ana("group", "add", "prod", "prod/**", "--member", "ana", "--member", "ben")
+        with self.ana.repo() as repo:
+            (self.group,) = repo.vault.groups - {ALL}
         self.left: Vault | None = None
+        """The keys that Ben had when he was removed."""
+        self.was_in: Vault | None = None
+        """The keys that Ben had when he was taken out of the group."""
         self.guarded: set[ObjectId] = set()
+        self.closed: set[ObjectId] = set()
         self.count = 0
 
     def write(self) -> None:
         self.count += 1
         self.ana.commit({f"file{self.count % 4}": noise(1700 * self.count % 9000, self.count)})
 
+    def secret(self) -> None:
+        self.count += 1
+        name = f"prod/file{self.count % 3}"
+        self.ana.commit({name: noise(1300 * self.count % 9000, self.count)})
+
     def delete(self) -> None:
-        files = sorted(self.ana.project.glob("file*"))
+        files = sorted(self.ana.project.glob("**/file*"))
         if files:
             files[0].unlink()
             self.ana("commit", "-a", "-m", "gone")
@@ -98,10 +110,19 @@ class Story:
 
     def remove(self) -> None:
         if self.left is None:
-            self.ben("fetch")
-            with self.ben.repo() as repo:
-                self.left = repo.vault
+            self.left = self.keys()
+            self.was_in = self.was_in or self.left
             self.ana("team", "remove", "ben")
+
+    def out(self) -> None:
+        if self.was_in is None:
+            self.was_in = self.keys()
+            self.ana("group", "members", "prod", "--remove", "ben")
+
+    def keys(self) -> Vault:
+        self.ben("fetch")
+        with self.ben.repo() as repo:
+            return repo.vault
 
     def rotate(self) -> None:
         self.ana("rotate")
@@ -116,6 +137,9 @@ class Story:
         if self.left:
             self.guarded |= current(self.ana)
             assert not opened(self.ana, self.place, self.left) & self.guarded
+        if self.was_in:
+            self.closed |= current(self.ana, self.group)
+            assert not opened(self.ana, self.place, self.was_in) & self.closed
 
     def run(self, *steps: str) -> None:
         for step in steps:
@@ -161,7 +185,7 @@ def test_gc_keeps_the_copy_under_the_newest_key(tmp_path: Path, file_url: Remote
     story = Story(tmp_path, file_url)
     ana, ben = story.ana, story.ben
     cleo = joined(ana, "cleo")
-    ana("group", "add", "prod", "prod/**", "--member", "ana")
+    ana("group", "members", "prod", "--remove", "ben")
     ana.commit({"prod/key": noise(900, 1), "file": noise(900, 2), "prod/big": noise(9000, 3)})
     ana("push")
     for each in (ben, cleo):

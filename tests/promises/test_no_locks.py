@@ -19,6 +19,10 @@ def test_where_the_project_lies_is_named(ana: Machine, monkeypatch: pytest.Monke
     ana("init")
     ana.write("new", "1")
     monkeypatch.setattr(fcntl, "flock", refuse)
+    if hasattr(fcntl, "F_OFD_SETLK"):
+        ana("stage", "new")
+        ana.write("new", "2")
+        monkeypatch.setattr(fcntl, "fcntl", refuse)
     said = ana("stage", "new", code=8)
     assert said.error.endswith("lock: it can't be locked: No locks available")
 

@@ -15,16 +15,17 @@ from typing import NamedTuple
 import msgspec
 import pytest
 from attacks import everything
-from machines import Machine, bucket, driver_of, started
+from machines import Machine, bucket, driver_of, noise, started
 from roles import NOW, Forge, stranger
 from servers import Remote
 from teams import admit, cloned, follow, fresh
 
 from dorky import errors
 from dorky.format import model
-from dorky.format.model import ALL, Inline, Member, Purge, Root, TeamEntry
+from dorky.format.model import ALL, SIGNED, Inline, Member, Purge, Root, TeamEntry
 from dorky.keys import age, roster, signing, teamlog, vault
 from dorky.keys.sshsig import Namespace
+from dorky.remote import cold
 from dorky.remote import root as roots
 from dorky.store import history
 
@@ -53,7 +54,15 @@ class World(NamedTuple):
         follow(self.ben, self.ana)
         return [self.ana, self.ben, fresh(self.ben)]
 
-    def refuse(self, error: type[errors.DorkyError], *words: str) -> None:
+    def refuse_cold(self, error: type[errors.DorkyError]) -> None:
+        """So does whoever reads a single file, with nothing but the keys and `.dorkyrc`."""
+        for machine in (self.ana, fresh(self.ben)):
+            with machine.repo() as repo:
+                repo.set_up()
+                with pytest.raises(error):
+                    cold.opened(repo.remote())
+
+    def refuse(self, error: type[errors.DorkyError], *words: str, cold_too: bool = True) -> None:
         """Every clone refuses what the bucket holds, says why, and changes nothing."""
         there = bucket(self.remote)
         for machine in self.readers():
@@ -66,6 +75,8 @@ class World(NamedTuple):
             with machine.repo() as repo, pytest.raises(error):
                 repo.fetch()
             assert everything(machine) == before
+        if cold_too:
+            self.refuse_cold(error)
         assert bucket(self.remote) == there
 
 
@@ -269,7 +280,8 @@ def test_a_commit_under_an_honest_one(world: World) -> None:
     forge = Forge(world.ben)
     forge.head = forge.commit(None)
     world.put(forge.encode(refs={"heads/main": forge.commit(forge.signer)}))
-    world.refuse(errors.ForgedCommit, "it is not signed")
+    # A cold read does not look at what is under the head.
+    world.refuse(errors.ForgedCommit, "it is not signed", cold_too=False)
 
 
 def test_a_reader_is_no_author(world: World) -> None:
@@ -480,6 +492,28 @@ def test_a_purge_is_followed_by_all(world: World) -> None:
         assert "NOT VALID" not in machine("log", "--signatures").out
 
 
+def test_who_had_signed_what_a_purge_rewrote(world: World) -> None:
+    """It is told from what the purge's own key says, below the purge, and from nothing else."""
+    world.ben.commit({"secret": "1\n"}, "by ben")
+    world.ben("push")
+    world.ana("pull")
+    world.ana("purge", "secret", "--yes")
+    made = world.ana.commit({"after": "1\n"}, "by ana")
+    world.ana("push")
+    for machine in (world.ana, world.ben, fresh(world.ben)):
+        machine("pull")
+        assert "Signed: ben, rewritten by ana" in machine("log", "--signatures").out
+        assert "Signed: ana\n" in machine("show", made).out
+    # Ben claims that Ana had signed what he writes.
+    with world.ben.repo() as repo:
+        claim = history.read_commit(repo.store, made)
+        said = msgspec.structs.replace(claim, parents=(made,), meta={SIGNED: claim.signer})
+        with repo.locked(), repo.store.writer() as writer:
+            forged = writer.add_commit(said)
+            writer.save()
+    assert "Signed: ben\n" in world.ben("show", forged).out
+
+
 def test_the_log_for_people(world: World) -> None:
     world.ana("team", "set-role", "ben", "admin")
     said = world.ana("team", "log").out
@@ -681,6 +715,35 @@ def test_a_forged_root_is_replaced_and_kept(world: World) -> None:
     world.ana.commit({"n": "1"})
     world.ana("push")
     world.ben("pull")
+
+
+def test_a_repair_names_what_the_last_sound_state_lacks(world: World) -> None:
+    """Ana has pushed since Ben has looked; the forged root carries a part of it."""
+    world.ana.commit({"large": noise(200_000)}, "in a pack")
+    world.ana("push")
+    newest = world.ana.commit({".env": "A=2\n"}, "in the root")
+    world.ana("push")
+    world.cleo("pull")
+    forge = Forge(world.cleo)
+    world.put(forge.encode(refs={"heads/main": forge.commit(forge.signer)}))
+    said = world.ben("remote", "repair", code=5)
+    assert "It lacks ana's 'in the root'" in said.err
+    assert "a gift" not in said.err
+    done = world.ben("remote", "repair", "--yes", "--json").json
+    assert [(each["id"], each["author"]) for each in done["lacking"]] == [(newest, "ana")]
+    # Ana, who has made them, does not lose them.
+    world.ana("pull", "--accept-rewind")
+    world.ana("push")
+    world.ben("pull")
+    assert world.ben.read(".env") == b"A=2\n"
+
+
+def test_a_repair_finds_commits_in_packs_alone(world: World) -> None:
+    made = world.ana.commit({"large": noise(200_000)}, "in a pack")
+    world.ana("push")
+    world.put(b"no root at all")
+    done = world.ben("remote", "repair", "--yes", "--json").json
+    assert [each["id"] for each in done["lacking"]] == [made]
 
 
 # --- the pin in .dorkyrc --------------------------------------------------------------------

@@ -102,9 +102,20 @@ class Roles(RuleBasedStateMachine):
         else:
             assert said.code == 6, said
 
+    def is_shut_out(self, name: str) -> bool:
+        """Whether somebody has begun afresh and has no key: then there is nothing to work in."""
+        machine = self.machines[name]
+        if (machine.state / "dorky.db").exists() or not machine.run("pull").code:
+            return False
+        assert name not in self.roles
+        assert not self.plain
+        return True
+
     @rule(name=PEOPLE)
     def work(self, name: str) -> None:
         machine, n = self.machines[name], next(self.number)
+        if self.is_shut_out(name):
+            return
         machine.commit({f"{name}{n}": f"{n}\n"}, f"{name} {n}")
         said = machine.run("sync")
         if self.may_write(name):
@@ -131,6 +142,8 @@ class Roles(RuleBasedStateMachine):
     def attack(self, name: str, how: str) -> None:
         """Somebody without the right writes a root by hand."""
         machine = self.machines[name]
+        if self.is_shut_out(name):
+            return
         machine.run("pull")
         self.ana("pull")  # a repair brings back what she has seen
         if how == "own" and self.may_write(name):

@@ -270,8 +270,10 @@ def test_no_dorkyrc_is_staged(ana: Machine) -> None:
     (ana.project / "sub/.DORKYRC").unlink()
     (ana.project / "sub/DORKYR~1").unlink()
     # A nested project is no reason to stop; it is passed over.
+    ana.write("own", "1")
     found = ana("stage", ".", "--json").json
-    assert [each["path"] for each in found["changes"]] == ["sub/other"]
+    assert [each["path"] for each in found["changes"]] == ["own"]
+    assert found["nested"] == ["sub"]
 
 
 HEAD = b"ref: refs/heads/main\n"
@@ -531,8 +533,11 @@ def test_what_is_typed_is_allowed_by_that(ana: Machine) -> None:
     rc(ana, text.replace("http://b.test", "http://evil.test"))
     assert missing()
     ana("config", "set", "remotes.origin.profile", "other")
-    ana("remote", "set-url", "origin", "s3://acme/x")
     assert missing()
+    # Another place has none of the options of the old one, so nothing is left to be allowed.
+    ana("remote", "set-url", "origin", "s3://acme/x")
+    assert "evil" not in ana.read(".dorkyrc").decode()
+    assert not missing()
 
 
 def test_init_and_clone_allow_what_is_typed(tmp_path: Path, s3_url: Remote) -> None:

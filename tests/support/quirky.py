@@ -324,21 +324,63 @@ def mounted(directory: Path, *quirks: str) -> Iterator[Path]:
         reason = os.strerror(ctypes.get_errno())
         os.close(device)
         pytest.skip(f"the kernel mounts no FUSE: {reason}")
+    code = [sys.executable, __file__, str(backing), str(device), *quirks]
+    server = subprocess.Popen(code, pass_fds=[device])
+    os.close(device)
     try:
-        code = [sys.executable, __file__, str(backing), str(device), *quirks]
-        server = subprocess.Popen(code, pass_fds=[device])
-        os.close(device)
-        try:
-            yield mount
-        finally:
-            _libc().umount2(os.fsencode(mount), 2)
-            try:
-                server.wait(10)
-            finally:
-                server.kill()
-                server.wait()
+        yield mount
     finally:
-        _libc().umount2(os.fsencode(mount), 2)
+        try:
+            _unmount(mount)
+            server.wait(10)
+        finally:
+            server.kill()
+            server.wait()
+
+
+def _unmount(target: Path) -> None:
+    if _libc().umount2(os.fsencode(target), 2):  # MNT_DETACH
+        raise OSError(ctypes.get_errno(), f"{target} stays mounted")
+
+
+_BIND, _REMOUNT, _READ_ONLY = 4096, 32, 1
+
+
+def _mount(source: str, target: Path, kind: str, flags: int, options: str = "") -> None:
+    values = [os.fsencode(text) for text in (source, target, kind)]
+    if _libc().mount(*values, flags, options.encode()):
+        pytest.skip(f"can't mount: {os.strerror(ctypes.get_errno())}")
+
+
+@contextlib.contextmanager
+def read_only(directory: Path) -> Iterator[None]:
+    """Make a directory read-only, as a mount in a container is."""
+    _mount(str(directory), directory, "none", _BIND)
+    try:
+        _mount(str(directory), directory, "none", _BIND | _REMOUNT | _READ_ONLY)
+        yield
+    finally:
+        _unmount(directory)
+
+
+@contextlib.contextmanager
+def small(directory: Path, size: int) -> Iterator[Path]:
+    """Mount a disk of a few bytes."""
+    directory.mkdir()
+    _mount("none", directory, "tmpfs", 0, f"size={size},mode=700")
+    try:
+        yield directory
+    finally:
+        _unmount(directory)
+
+
+def fill(disk: Path) -> Path:
+    """Leave no byte of a disk free; return the file that takes them."""
+    path = disk / "full"
+    with contextlib.suppress(OSError), path.open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+    return path
 
 
 if __name__ == "__main__":

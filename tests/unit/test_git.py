@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import dorky
-from dorky import errors, git
+from dorky import errors, git, gitignore
 from dorky.cli import hints
 
 BEGIN = "# >>> dorky: files kept by dorky, not by git >>>\n"
@@ -121,7 +121,7 @@ def test_find_follows_links_as_git_does(top: Path) -> None:
 
 def test_find_runs_nothing(top: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from dorky import git;"
+        "import sys; from pathlib import Path; from dorky import git, gitignore;"
         f"assert git.find(Path({str(top)!r})); assert 'subprocess' not in sys.modules"
     )
     python(code)
@@ -230,7 +230,7 @@ def test_not_ignored_weird_names(top: Path) -> None:
 
 def test_ignore(top: Path) -> None:
     write(top / "config/.env", top / ".env", top / "b")
-    added = git.ignore(top, [top / "config/.env", top / ".env"])
+    added = gitignore.ignore(top, [top / "config/.env", top / ".env"])
     assert added == ["/.env", "/config/.env"]
     assert (top / ".gitignore").read_text() == f"{BEGIN}/.env\n/config/.env\n{END}"
     assert untracked(top) == {".gitignore", "b"}
@@ -238,76 +238,76 @@ def test_ignore(top: Path) -> None:
 
 def test_ignore_anchors(top: Path) -> None:
     write(top / ".env", top / "x/.env")
-    git.ignore(top, [top / ".env"])
+    gitignore.ignore(top, [top / ".env"])
     assert untracked(top) == {".gitignore", "x/.env"}
 
 
 def test_ignore_keeps_the_rest_and_is_idempotent(top: Path) -> None:
     write(top / ".gitignore", text="# mine\n\n*.log\n")
-    assert git.ignore(top, [top / "b", top / "a"]) == ["/a", "/b"]
+    assert gitignore.ignore(top, [top / "b", top / "a"]) == ["/a", "/b"]
     expected = f"# mine\n\n*.log\n{BEGIN}/a\n/b\n{END}"
     assert (top / ".gitignore").read_text() == expected
     stat = (top / ".gitignore").stat()
-    assert git.ignore(top, [top / "a"]) == []
+    assert gitignore.ignore(top, [top / "a"]) == []
     assert (top / ".gitignore").read_text() == expected
     assert (top / ".gitignore").stat().st_ino == stat.st_ino
 
 
 def test_ignore_updates_the_block_where_it_stands(top: Path) -> None:
     write(top / ".gitignore", text=f"one\n{BEGIN}/b\n*.pem\n{END}two\n")
-    assert git.ignore(top, [top / "a"]) == ["/a"]
+    assert gitignore.ignore(top, [top / "a"]) == ["/a"]
     assert (top / ".gitignore").read_text() == f"one\n{BEGIN}*.pem\n/a\n/b\n{END}two\n"
 
 
 def test_ignore_joins_two_blocks(top: Path) -> None:
     write(top / ".gitignore", text=f"{BEGIN}/a\n{END}mine\n{BEGIN}/b\n{END}too\n")
-    git.ignore(top, [top / "c"])
+    gitignore.ignore(top, [top / "c"])
     assert (top / ".gitignore").read_text() == f"{BEGIN}/a\n/b\n/c\n{END}mine\ntoo\n"
 
 
 @pytest.mark.parametrize("broken", [f"{BEGIN}/b\n*.pem\n", f"/b\n{END}*.pem\n"])
 def test_a_mark_without_its_partner_is_left_alone(top: Path, broken: str) -> None:
     write(top / ".gitignore", text=broken)
-    git.ignore(top, [top / "a"])
-    git.ignore(top, [top / "c"])
+    gitignore.ignore(top, [top / "a"])
+    gitignore.ignore(top, [top / "c"])
     assert (top / ".gitignore").read_text() == f"{broken}{BEGIN}/a\n/c\n{END}"
 
 
 def test_ignore_without_a_newline_at_the_end(top: Path) -> None:
     write(top / ".gitignore", text="*.log")
-    git.ignore(top, [top / "a"])
+    gitignore.ignore(top, [top / "a"])
     assert (top / ".gitignore").read_text() == f"*.log\n{BEGIN}/a\n{END}"
 
 
 def test_ignore_when_the_block_ends_without_a_newline(top: Path) -> None:
     write(top / ".gitignore", text=f"{BEGIN}/b\n{END}".rstrip("\n"))
-    git.ignore(top, [top / "a"])
+    gitignore.ignore(top, [top / "a"])
     assert (top / ".gitignore").read_text() == f"{BEGIN}/a\n/b\n{END}"
 
 
 def test_ignore_keeps_windows_line_ends(top: Path) -> None:
     file = top / ".gitignore"
     file.write_bytes(b"*.log\r\nb")
-    git.ignore(top, [top / "a "])
-    git.ignore(top, [top / "c"])
+    gitignore.ignore(top, [top / "a "])
+    gitignore.ignore(top, [top / "c"])
     block = f"{BEGIN}/a[ ]\n/c\n{END}".replace("\n", "\r\n").encode()
     assert file.read_bytes() == b"*.log\r\nb\r\n" + block
     assert git.not_ignored(top, [top / name for name in ("a ", "c", "a")]) == [top / "a"]
-    git.unignore(top, [top / "a ", top / "c"])
+    gitignore.unignore(top, [top / "a ", top / "c"])
     assert file.read_bytes() == b"*.log\r\nb\r\n"
 
 
 def test_ignore_keeps_bytes_that_are_no_text(top: Path) -> None:
     file = top / ".gitignore"
     file.write_bytes(b"\xef\xbb\xbf*.log\n\xff\xfe\n")
-    git.ignore(top, [top / "a"])
+    gitignore.ignore(top, [top / "a"])
     assert file.read_bytes() == b"\xef\xbb\xbf*.log\n\xff\xfe\n" + f"{BEGIN}/a\n{END}".encode()
 
 
 def test_ignore_keeps_the_mode(top: Path) -> None:
     write(top / ".gitignore")
     (top / ".gitignore").chmod(0o640)
-    git.ignore(top, [top / "a"])
+    gitignore.ignore(top, [top / "a"])
     assert (top / ".gitignore").stat().st_mode & 0o777 == 0o640
     assert {path.name for path in top.iterdir()} == {".git", ".gitignore"}
 
@@ -317,10 +317,10 @@ def test_ignore_weird_names(top: Path) -> None:
     write(*(top / near for near in ("axb", "a", "b", "starx", "questx", "back", "two", "ab")))
     before = untracked(top)
     names = [*WEIRD, *(f"x/{name}" for name in WEIRD)]
-    added = git.ignore(top, [top / name for name in names])
+    added = gitignore.ignore(top, [top / name for name in names])
     assert len(added) == len(names)
     assert untracked(top) == before - set(names) | {".gitignore"}
-    assert git.ignore(top, [top / name for name in names]) == []
+    assert gitignore.ignore(top, [top / name for name in names]) == []
 
 
 @settings(deadline=None, max_examples=60)
@@ -335,22 +335,22 @@ def test_ignore_any_name(tmp_path_factory: pytest.TempPathFactory, name: str) ->
     top.mkdir()
     run(top, "init", "--quiet")
     write(top / name)
-    git.ignore(top, [top / name])
+    gitignore.ignore(top, [top / name])
     assert untracked(top) == {".gitignore"}
-    git.unignore(top, [top / name])
+    gitignore.unignore(top, [top / name])
     assert untracked(top) == {name}
 
 
 def test_ignore_a_thousand(top: Path) -> None:
     names = [f"data/{number:04}.bin" for number in range(1000)]
-    assert len(git.ignore(top, [top / name for name in names])) == 1000
+    assert len(gitignore.ignore(top, [top / name for name in names])) == 1000
     assert (top / ".gitignore").read_text().count("\n") == 1002
 
 
 def test_ignore_from_a_project_below_the_top(top: Path) -> None:
     project = top / "services/pay"
     write(project / "config/.env", top / "config/.env")
-    assert git.ignore(project, [project / "config/.env"]) == ["/config/.env"]
+    assert gitignore.ignore(project, [project / "config/.env"]) == ["/config/.env"]
     assert not (top / ".gitignore").exists()
     assert untracked(top) == {"services/pay/.gitignore", "config/.env"}
 
@@ -358,18 +358,18 @@ def test_ignore_from_a_project_below_the_top(top: Path) -> None:
 def test_a_later_rule_takes_it_back(top: Path) -> None:
     write(top / ".gitignore", text=f"{BEGIN}{END}!*.env\n")
     with pytest.raises(errors.GitDoesNotIgnore, match=r"git still does not ignore x/a\.env"):
-        git.ignore(top, [top / "b", top / "x/a.env"])
+        gitignore.ignore(top, [top / "b", top / "x/a.env"])
     assert git.not_ignored(top, [top / "b"]) == []
 
 
 def test_a_deeper_rule_takes_it_back(top: Path) -> None:
     write(top / "x/.gitignore", text="!a\n")
     with pytest.raises(errors.GitDoesNotIgnore):
-        git.ignore(top, [top / "x/a"])
+        gitignore.ignore(top, [top / "x/a"])
 
 
 def test_ignore_outside_of_git(tmp_path: Path) -> None:
-    assert git.ignore(tmp_path, [tmp_path / "a"]) == []
+    assert gitignore.ignore(tmp_path, [tmp_path / "a"]) == []
     assert list(tmp_path.iterdir()) == []
 
 
@@ -377,7 +377,7 @@ def test_ignore_refuses_a_link(top: Path) -> None:
     write(top / "shared")
     (top / ".gitignore").symlink_to("shared")
     with pytest.raises(errors.SetupError, match="symbolic link"):
-        git.ignore(top, [top / "a"])
+        gitignore.ignore(top, [top / "a"])
     assert (top / ".gitignore").is_symlink()
 
 
@@ -394,23 +394,23 @@ def test_paths_may_be_deeper_than_pythons_stack(top: Path) -> None:
 def test_unignore(top: Path) -> None:
     original = "*.log\n\n# mine\n"
     write(top / ".gitignore", text=original)
-    git.ignore(top, [top / "a", top / "b "])
-    assert git.unignore(top, [top / "b ", top / "c"]) == ["/b[ ]"]
+    gitignore.ignore(top, [top / "a", top / "b "])
+    assert gitignore.unignore(top, [top / "b ", top / "c"]) == ["/b[ ]"]
     assert (top / ".gitignore").read_text() == f"{original}{BEGIN}/a\n{END}"
-    assert git.unignore(top, [top / "a"]) == ["/a"]
+    assert gitignore.unignore(top, [top / "a"]) == ["/a"]
     assert (top / ".gitignore").read_text() == original
 
 
 def test_unignore_removes_a_file_that_held_nothing_else(top: Path) -> None:
-    git.ignore(top, [top / "a"])
-    git.unignore(top, [top / "a"])
+    gitignore.ignore(top, [top / "a"])
+    gitignore.unignore(top, [top / "a"])
     assert not (top / ".gitignore").exists()
-    assert git.unignore(top, [top / "a"]) == []
+    assert gitignore.unignore(top, [top / "a"]) == []
 
 
 def test_unignore_leaves_rules_outside_of_the_block(top: Path) -> None:
     write(top / ".gitignore", text="/a\n")
-    assert git.unignore(top, [top / "a"]) == []
+    assert gitignore.unignore(top, [top / "a"]) == []
     assert (top / ".gitignore").read_text() == "/a\n"
 
 
@@ -461,7 +461,7 @@ def test_a_linked_worktree(top: Path) -> None:
     assert git.tracked(other, [other / "a", other / "b", other / "c"]) == {other / "a", other / "b"}
     assert git.tracked(top, [top / "a", top / "b"]) == {top / "a"}
     assert git.head(other) == run(top, "rev-parse", "side").strip() != git.head(top)
-    git.ignore(other, [other / "c"])
+    gitignore.ignore(other, [other / "c"])
     assert (other / ".gitignore").exists()
     assert not (top / ".gitignore").exists()
 
@@ -491,7 +491,7 @@ def test_files_in_a_submodule_are_its_own(top: Path, module: Path) -> None:
 def test_the_outer_repository_can_not_ignore_in_a_submodule(top: Path, module: Path) -> None:
     write(module / ".env")
     with pytest.raises(errors.GitDoesNotIgnore):
-        git.ignore(top, [module / ".env"])
+        gitignore.ignore(top, [module / ".env"])
 
 
 # --- inside a hook --------------------------------------------------------------------------
@@ -499,7 +499,7 @@ def test_the_outer_repository_can_not_ignore_in_a_submodule(top: Path, module: P
 HOOK = """
 import json, os, sys
 from pathlib import Path
-from dorky import git
+from dorky import git, gitignore
 top, other, report = map(Path, sys.argv[1:])
 def look(at):
     paths = [at / name for name in ("a", "b", "x.env")]
@@ -507,7 +507,7 @@ def look(at):
         "find": str(git.find(at)), "head": git.head(at),
         "tracked": sorted(path.name for path in git.tracked(at, paths)),
         "not_ignored": sorted(path.name for path in git.not_ignored(at, paths)),
-        "added": git.ignore(at, [at / "secret"]),
+        "added": gitignore.ignore(at, [at / "secret"]),
     }
 exported = sorted(name for name in os.environ if name in ("GIT_DIR", "GIT_INDEX_FILE"))
 report.write_text(json.dumps([exported, look(top), look(other)]))
@@ -578,7 +578,7 @@ def test_a_variable_that_points_elsewhere(
     monkeypatch.setenv(variable, str(top.parent / "nowhere"))
     assert git.head(top) == head
     assert git.tracked(top, [top / "a"]) == {top / "a"}
-    assert git.ignore(top, [top / "b"]) == ["/b"]
+    assert gitignore.ignore(top, [top / "b"]) == ["/b"]
 
 
 def test_literal_pathspecs(top: Path, monkeypatch: pytest.MonkeyPatch) -> None:

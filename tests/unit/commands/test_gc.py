@@ -6,6 +6,7 @@ import os
 import random
 import shutil
 import time
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -495,3 +496,59 @@ def test_whatever_somebody_does_nothing_that_is_named_goes(
     assert gc_again["size"] == 0
     for _ in log:
         machine("undo")
+
+
+# --- small packs ----------------------------------------------------------------------------
+
+
+def many(machine: Machine, count: int) -> None:
+    with machine.repo() as repo:
+        for n in range(count):
+            (repo.root / ".env").write_text(f"A={n}\n")
+            repo.stage(".env")
+            repo.commit(f"commit {n}")
+
+
+@pytest.mark.parametrize("days", [0, 30])
+def test_many_small_packs_are_joined(ana: Machine, days: int) -> None:
+    many(ana, 40)
+    age(ana, days)
+    before, log = held(ana), ana("log", "--oneline").out
+    assert len(names(ana)) >= 40
+    planned = gc(ana, "--dry-run")
+    assert {each["reason"] for each in planned["rewritten"]} == {"it is small"}
+    assert len(names(ana)) >= 40
+    gc(ana)
+    assert len(names(ana)) <= 2
+    assert held(ana) == before
+    assert ana("log", "--oneline").out == log
+    ana("fsck", "--read-data")
+    assert gc(ana)["rewritten"] == []
+
+
+def test_joining_gives_no_new_grace_to_what_nobody_needs(ana: Machine) -> None:
+    for n in range(20):
+        ana.write("scratch", f"{n}\n")
+        ana("stage", "scratch")
+        ana("unstage", "scratch")
+    many(ana, 20)
+    with ana.repo() as repo:
+        oplog.expire(repo.database, datetime.now(timezone.utc) + timedelta(days=1))
+    before = names(ana)
+    gc(ana)
+    left = before & names(ana)
+    assert len(left) >= 20
+    age(ana, 15)
+    gc(ana)
+    assert not left & names(ana)
+
+
+def test_a_hint_where_there_are_many(ana: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "dorky gc" not in ana("doctor").out
+    monkeypatch.setattr("dorky.project.MANY_PACKS", 5)
+    many(ana, 5)
+    ana.write(".env", "A=last\n")
+    ana("stage", ".env")
+    assert "packs in .dorky: dorky gc joins the small ones" in ana("commit", "-m", "x").err
+    (check,) = [each for each in ana("doctor", "--json").json if each["name"] == "space"]
+    assert (check["verdict"], check["remedy"]) == ("warn", "dorky gc")

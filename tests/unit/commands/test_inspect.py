@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 
 import pytest
-from machines import Machine, known
+from machines import Machine, known, noise
 from servers import Remote
 from teams import admit, cloned
 
@@ -15,6 +15,7 @@ from dorky.merge.diff import LIMIT
 from dorky.repo import Repository
 from dorky.results import Diff, FileDiff
 from dorky.store.contents import chunks_of
+from dorky.worktree import checkout
 
 
 def write(**contents: str) -> None:
@@ -200,3 +201,29 @@ def test_closed_files_are_left_out_with_a_remark(team: tuple[Machine, Machine]) 
     assert "env/prod/api.env" in ana("diff", "HEAD~1", "HEAD").out
     # Another key for the same content makes no difference.
     assert ana("diff", "HEAD~2", "HEAD~1").out == ""
+
+
+def test_a_large_file_comes_piece_by_piece(
+    tmp_path: Path, remote: Remote, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its beginning is there before the rest is fetched, and whatever has come stays."""
+    monkeypatch.setattr(checkout, "_FIRST", 1)
+    ana = Machine(tmp_path / "ana", remote.env)
+    ana("init", remote.url)
+    large = noise(6 << 20)
+    ana.commit({"large": large, ".env": "A=1\n"})
+    ana("push")
+    ben = cloned(ana, "ben")
+    admit(ana, ben, "ben")
+    ben("pull", ".env")
+    with ben.repo() as repo:
+        (entry,) = (each for each in repo.ls("HEAD") if each.path == "large")
+        chunks = set(chunks_of(repo.store, entry.content))
+        assert len(chunks) > 3
+        assert repo.store.missing(chunks) == chunks
+        blocks = repo.cat("HEAD", "large")
+        first = next(blocks)
+        assert large.startswith(first)
+        assert repo.store.missing(chunks)
+        assert first + b"".join(blocks) == large
+        assert not repo.store.missing(chunks)

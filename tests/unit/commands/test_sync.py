@@ -705,3 +705,23 @@ def test_pulling_one_file_into_a_full_clone_is_not_remembered(ana: Machine, ben:
     assert on_disk(ben) == {".env", "config/app"}
     ben("pull")
     assert on_disk(ben) == {".env", "config/app", "new"}
+
+
+def test_a_git_checkout_without_git(ana: Machine, tmp_path: Path) -> None:
+    """A small container has the checkout, and no program git."""
+    job = ana.another("job")
+    subprocess.run(["git", "init", "-q", job.project], check=True, timeout=60)
+    job.write(".dorkyrc", ana.read(".dorkyrc"))
+    empty = tmp_path / "bin"
+    empty.mkdir()
+    job.env["PATH"] = str(empty)
+    said = job("pull")
+    assert job.read(".env") == b"KEY=1\n"
+    assert said.err.count("git can't be run") == 1
+    assert b"/.env\n" in job.read(".gitignore")
+    assert "git can't be run" not in job("pull").err
+    assert job("get", ".env", "KEY").out == "1\n"
+    ana.commit({".env": "KEY=2\n"})
+    ana("push")
+    job("sync")
+    assert job.read(".env") == b"KEY=2\n"

@@ -8,14 +8,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from machines import Machine, noise, started
+from machines import Machine, driver_of, noise, started
+from roles import Forge
 from servers import Remote as Place
+from teams import follow, joined
 
 from dorky import errors
 from dorky.drivers.base import LIMIT, Blob, Driver, Stat, Version
 from dorky.format import model
 from dorky.format.model import Kind, Location, Pack
-from dorky.remote import listing
+from dorky.remote import cold, listing
 from dorky.remote import root as roots
 from dorky.remote.cold import Reader
 from dorky.remote.journal import Sent
@@ -222,3 +224,60 @@ def test_a_table_that_lies_can_only_deny(tmp_path: Path, file_url: Place) -> Non
                 continue
             with pytest.raises(errors.CorruptObject):
                 reader.read(at.id)
+
+
+def test_a_part_of_a_file(tmp_path: Path, file_url: Place) -> None:
+    """No piece is read that the part does not touch."""
+    ana = started(tmp_path / "ana", file_url, {".env": "KEY=1\n"})
+    large = noise(6 * MiB, 5)
+    ana.commit({"a/large": large, "a/small": noise(9000, 6)})
+    ana("push")
+    with ana.repo() as repo:
+        remote = repo.remote()
+        counting = Counting(remote.driver)
+        remote.driver = counting
+        snapshot = cold.opened(remote)
+        found = snapshot.find("a/large")
+        assert found
+        for start, end in ((0, 1), (3 * MiB, 3 * MiB + 5), (100, None), (6 * MiB, None), (5, 5)):
+            counting.asked.clear()
+            part = b"".join(snapshot.read(found, start, end))
+            assert part == large[start:end]
+            assert counting.size < len(part) + 9 * MiB
+            if len(part) < 10:
+                assert sum(key.startswith("packs/") for key, _ in counting.asked) <= 2
+        blocks = snapshot.read(found)
+        counting.asked.clear()
+        next(blocks)
+        assert counting.size <= 4 * MiB + 64 * 1024
+        assert snapshot.find("a/none") is None
+        assert snapshot.find("a/small/none") is None
+
+
+def test_whose_tree_a_group_has(tmp_path: Path, file_url: Place) -> None:
+    """Ben, who is not in the group, may carry its tree on, and can't put an older one in place."""
+    ana = started(tmp_path / "ana", file_url, {".env": "KEY=1\n"}, "--name", "ana")
+    ben = joined(ana, "ben")
+    ana("group", "add", "prod", "prod/**", "--member", "ana")
+    ana.commit({"prod/key": "1\n"})
+    ana("push")
+    old = Forge(ana).trees
+    ana.commit({"prod/key": "2\n"})
+    ana("push")
+    ben("pull")
+    ben.commit({"other": "1\n"})
+    ben("push")
+    follow(ben, ana)
+    with ana.repo() as repo:
+        snapshot = cold.opened(repo.remote())
+        found = snapshot.find("prod/key")
+        assert found
+        assert b"".join(snapshot.read(found)) == b"2\n"
+    with ben.repo() as repo:
+        assert cold.opened(repo.remote()).find("prod/key") is None
+    forge = Forge(ben)
+    forge.trees = {**forge.trees, **{group: old[group] for group in old if group != model.ALL}}
+    root = forge.encode(refs={HEAD: forge.commit(forge.signer)})
+    driver_of(file_url).put("root", root)
+    with ana.repo() as repo, pytest.raises(errors.ForgedCommit, match="ben was never in"):
+        cold.opened(repo.remote()).find("prod/key")

@@ -1,0 +1,81 @@
+"""Unlisted commits: what members have signed and the bucket holds, but no verified root lists.
+
+Whoever repairs a remote learns by them what the last state that was verified may lack. A signature
+proves who has made a commit, not that it was ever part of the history: a push that lost its swap
+leaves commits, too. So they are reported, and nothing is taken over.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Iterator
+
+from dorky import errors
+from dorky.format import model
+from dorky.format.model import Commit, Kind, ObjectId, Pack
+from dorky.remote import root as roots
+from dorky.remote.root import PACKS, Remote, RootSnapshot
+from dorky.store import authorship, pack
+
+_MOST = 1000
+"""The most packs to look into, the newest first."""
+
+Stored = tuple[Kind, ObjectId, bytes]
+
+
+def commits(remote: Remote, seen: RootSnapshot, refused: bytes) -> dict[ObjectId, Commit]:
+    """Return the commits of members that the bucket holds and the local store lacks.
+
+    Small pushes are inline in their root, so those after the last root seen may be lost with it.
+
+    Args:
+        remote: The remote; what its last verified root lists is in the local store.
+        seen: That root.
+        refused: The bytes of the root that was refused: its inline objects are looked at, too.
+    """
+    store = remote.store
+    vault, team = store.vault, store.database.team()
+    found: dict[ObjectId, Commit] = {}
+    for kind, object_id, stored in itertools.chain(_inline(remote, refused), _packed(remote, seen)):
+        if kind is not Kind.COMMIT or object_id in store:
+            continue
+        with contextlib.suppress(errors.IntegrityError):
+            commit = model.decode_commit(vault.read(kind, object_id, stored), object_id)
+            if not authorship.signature_fault(vault, team, object_id, commit):
+                found[object_id] = commit
+    return found
+
+
+def _inline(remote: Remote, refused: bytes) -> Iterator[Stored]:
+    """Yield what rides in a root, if the keys of the last verified one open it."""
+    with contextlib.suppress(errors.IntegrityError):
+        header, body = roots.read_header(refused, remote.url)
+        root = roots.read_body(header, body, remote.store.vault, remote.url)
+        yield from ((each.kind, each.id, each.data) for each in root.inline)
+
+
+def _packed(remote: Remote, seen: RootSnapshot) -> Iterator[Stored]:
+    """Yield the metadata of packs that the last verified root neither lists nor condemns."""
+    known = {packed.id for packed in remote.store.packs(remote.name)} | {*seen.root.condemned}
+    there = [stat for name, stat in roots.stored(remote.driver).items() if name not in known]
+    there.sort(key=lambda stat: stat.modified, reverse=True)
+    for stat in there[:_MOST]:
+        name = stat.key.removeprefix(PACKS)
+        with contextlib.suppress(errors.IntegrityError, errors.KeyNotFound, errors.BadEndpoint):
+            yield from _metadata(remote, name, stat.size)
+
+
+def _metadata(remote: Remote, name: str, size: int) -> Iterator[Stored]:
+    key, vault = PACKS + name, remote.store.vault
+    if size < pack.FOOTER:
+        return
+    footer = pack.read_footer(name, remote.driver.get_range(key, size - pack.FOOTER, size), size)
+    data = remote.driver.get_range(key, footer.tail, size)
+    for epochs in range(vault.epochs, 0, -1) if vault.sealed else (0,):
+        with contextlib.suppress(errors.CorruptPack):
+            for at in pack.read_tail(Pack(name, size, footer.tail, epochs), data, vault):
+                if not at.kind.is_data:
+                    start = at.offset - footer.tail
+                    yield at.kind, at.id, data[start : start + at.length]
+            return

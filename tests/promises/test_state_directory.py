@@ -1,0 +1,113 @@
+"""DORKY_DIR: the state outside of the checkout, and values of it that must not be obeyed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from machines import Machine, started
+from servers import Remote
+
+
+@pytest.fixture
+def ana(tmp_path: Path, file_url: Remote) -> Machine:
+    return started(tmp_path / "ana", file_url, {".env": "KEY=1\n", "b/c": "1\n"})
+
+
+@pytest.fixture
+def job(ana: Machine, tmp_path: Path) -> Machine:
+    """A CI job with a fresh checkout, whose state lies in a cached directory."""
+    job = ana.another("job")
+    job.write(".dorkyrc", ana.read(".dorkyrc"))
+    job.env["DORKY_DIR"] = str(tmp_path / "cache")
+    return job
+
+
+def fresh(job: Machine) -> None:
+    """Check the project out again."""
+    text = job.read(".dorkyrc")
+    shutil.rmtree(job.project)
+    job.project.mkdir()
+    job.write(".dorkyrc", text)
+
+
+def test_the_state_survives_the_checkout(ana: Machine, job: Machine, tmp_path: Path) -> None:
+    job("pull")
+    assert not (job.project / ".dorky").exists()
+    assert (tmp_path / "cache").stat().st_mode & 0o777 == 0o700
+    fresh(job)
+    ana.commit({".env": "KEY=2\n"})
+    ana("push")
+    assert job("get", ".env", "KEY").out == "2\n"
+    job("pull")
+    assert job.read(".env") == b"KEY=2\n"
+    assert job.read("b/c") == b"1\n"
+
+
+def test_a_fresh_checkout_deletes_nothing(job: Machine) -> None:
+    job("pull")
+    fresh(job)
+    job("commit", "-a", "-m", "x", code=1)
+    assert {each["path"] for each in job("ls", "--json").json} == {".env", "b/c"}
+    job("pull")
+    assert job.read(".env") == b"KEY=1\n"
+
+
+def test_it_is_bound_to_its_repository(job: Machine, tmp_path: Path) -> None:
+    job("pull")
+    other = Machine(tmp_path / "other", {})
+    other("init", tmp_path / "second", "--recovery", "none")
+    other.env["DORKY_DIR"] = job.env["DORKY_DIR"]
+    # A state made with another key would not even be opened.
+    shutil.copy(job.home / ".dorky" / "state.key", other.home / ".dorky" / "state.key")
+    for command in (["status"], ["pull"], ["get", "x.env", "K"], ["stage", "x"]):
+        assert "holds the state of repository" in other(*command, code=3).error
+
+
+def exposed(place: Path) -> str:
+    place.mkdir()
+    place.chmod(0o755)
+    return "other users may enter it (mode 0755)"
+
+
+def linked(place: Path) -> str:
+    (place.parent / "real").mkdir(mode=0o700)
+    place.symlink_to("real")
+    return "it is a symbolic link"
+
+
+def foreign(place: Path) -> str:
+    place.mkdir(mode=0o700)
+    os.chown(place, 4321, 4321)
+    return "it belongs to another user"
+
+
+def filled(place: Path) -> str:
+    place.mkdir(mode=0o700)
+    (place / "letter").write_text("dear")
+    return "it holds other files"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away")
+@pytest.mark.parametrize("made", [exposed, linked, foreign, filled])
+def test_hostile_directories(job: Machine, tmp_path: Path, made: Callable[[Path], str]) -> None:
+    place = tmp_path / "cache"
+    why = made(place)
+    before = place.stat().st_mode, sorted(place.iterdir())
+    assert why in job("pull", code=3).error
+    assert (place.stat().st_mode, sorted(place.iterdir())) == before
+
+
+@pytest.mark.parametrize("value", ["relative", "../up", "/tmp/../etc"])
+def test_paths_that_are_not_absolute(job: Machine, value: str) -> None:
+    job.env["DORKY_DIR"] = value
+    assert "it is not an absolute path" in job("pull", code=3).error
+
+
+def test_a_directory_inside_the_project(job: Machine) -> None:
+    job.env["DORKY_DIR"] = str(job.project / "cache")
+    assert "it is inside the project" in job("pull", code=3).error
+    assert not (job.project / "cache").exists()
