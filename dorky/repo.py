@@ -661,6 +661,8 @@ class Repository(Project):
         *,
         force: bool = False,
         readers: str = "",
+        confirmed: bool = False,
+        allow_deletions: bool = False,
     ) -> Saved:
         """Stage what has changed, commit it and push; pull and merge first if the remote has moved.
 
@@ -675,17 +677,30 @@ class Repository(Project):
             message: The commit's message.
             force: Whether to take named files that are ignored.
             readers: The group that the named files are meant for; checked if given.
+            confirmed: Whether directories may bring source code, or very many files.
+            allow_deletions: Whether the commit may delete more than half of the files.
 
         Raises:
             EmptyMessage: The message is nothing but white space.
             NothingToDo: Nothing has changed, and nothing is left to push.
+            SourceCode: A directory brings what looks like source code.
+            ManyFiles: It brings very many files.
+            ManyDeletions: The commit would delete more than half of the files.
             NoRemote: There is no remote. Nothing is committed.
             MergeInProgress: A merge is not ended, and it holds conflicts, or paths were named.
             Unavailable: The remote can't be reached. The commit is made; saving again pushes it.
         """
         from dorky.commands import save as commands
 
-        return commands.save(self, paths, message, force=force, readers=readers)
+        return commands.save(
+            self,
+            paths,
+            message,
+            force=force,
+            readers=readers,
+            confirmed=confirmed,
+            allow_deletions=allow_deletions,
+        )
 
     def download(self, revision: str, path: StrPath, destination: StrPath, *, force: bool) -> Path:
         """Write one committed file somewhere, without touching anything else.

@@ -360,6 +360,9 @@ _CERTIFICATES = {
 """What to do about a server's certificate; the gap is the variable that names trusted ones."""
 
 
+_SINGLE = "use another server, or if nobody else ever writes: dorky init {0} --single-writer"
+
+
 def _unreached(error: DorkyError) -> str | None:
     if variable := error.facts.get("proxy"):
         return f"check {variable}; NO_PROXY names hosts to reach without it"
@@ -533,6 +536,8 @@ _CHOICES: Mapping[type[Any], Callable[[DorkyError], str | None]] = {
     ),
     errors.PathNotTracked: _untracked,
     errors.NoSuchVariable: _fact("near", "did you mean {0!s}?"),
+    errors.SwapsIgnored: _fact("starting", _SINGLE),
+    errors.SwapsUnsupported: _fact("starting", _SINGLE),
     errors.Unreachable: _unreached,
     errors.UnknownRevision: _fact("root", "{0!s} has no parent"),
     errors.NoRepositoryAtURL: _by(

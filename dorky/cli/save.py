@@ -25,6 +25,12 @@ def save(
         bool, typer.Option("--force", "-f", help="Take files that .dorkyignore excludes.")
     ] = False,
     readers: For = "",
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Take source code, or very many files, too.")
+    ] = False,
+    deletions: Annotated[
+        bool, typer.Option("--allow-deletions", help="Delete more than half of the files, too.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Stage what has changed, commit it and push, in one step.
@@ -44,7 +50,15 @@ def save(
     with opened() as repo:
         names = repository_paths(repo, paths) if paths else []
         try:
-            done = save.save(repo, names, message, force=force, readers=readers)
+            done = save.save(
+                repo,
+                names,
+                message,
+                force=force,
+                readers=readers,
+                confirmed=yes,
+                allow_deletions=deletions,
+            )
         except errors.DorkyError as error:
             if isinstance(commit := error.facts.get("committed"), LogEntry):
                 note(f"Committed, but not pushed: [{commit.id[:10]}] {title(commit.message)}")
@@ -55,7 +69,7 @@ def save(
         if done.commit:
             say(f"[{style(done.commit.id[:10], fg='yellow')}] {title(done.commit.message)}")
             changes(done.commit.changes)
-        if done.staged:
-            staged_notes(done.staged)
         synced(done.synced)
     unresolved(done.synced.pulled.conflicts if done.synced.pulled else (), json=json)
+    if done.staged:
+        staged_notes(done.staged, json=json)

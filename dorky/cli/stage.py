@@ -76,19 +76,24 @@ def stage(
         passed_over = () if done.changes or json else inspect.status(repo).conflicts
     if json:
         show_json(done)
-        _exit_for(done.omitted)
-        return
-    if not done.changes:
-        say("Nothing new to stage.")
-    changes(done.changes)
-    if passed_over:
-        say("Conflicts are passed over (dorky resolve FILE):")
-        conflicts(passed_over)
-    staged_notes(done)
+    else:
+        if not done.changes:
+            say("Nothing new to stage.")
+        changes(done.changes)
+        if passed_over:
+            say("Conflicts are passed over (dorky resolve FILE):")
+            conflicts(passed_over)
+    staged_notes(done, json=json)
 
 
-def staged_notes(done: Staged) -> None:
-    """Tell what staging did to git's rules, and what it left out."""
+def staged_notes(done: Staged, *, json: bool) -> None:
+    """Tell what staging did to git's rules, and what it left out; exit with 1 for the latter."""
+    if not json:
+        _staged_notes(done)
+    _exit_for(done.omitted)
+
+
+def _staged_notes(done: Staged) -> None:
     told_git(done.ignored)
     for path in done.purged:
         note(f"{name(path)} was purged from all history once: dorky unstage keeps it out")
@@ -99,7 +104,6 @@ def staged_notes(done: Staged) -> None:
         shown_here = shown([here(path) for path in done.nested])
         note(f"Left out what belongs to other projects: {shown_here} (cd there, then dorky stage)")
     _omitted(done.omitted)
-    _exit_for(done.omitted)
 
 
 _OMITTED = {

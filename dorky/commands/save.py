@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from os import PathLike
 
 from dorky import errors
@@ -25,6 +26,8 @@ def save(
     *,
     force: bool = False,
     readers: str = "",
+    confirmed: bool = False,
+    allow_deletions: bool = False,
 ) -> Saved:
     """Stage what has changed, commit it and push; merge first if the remote has moved.
 
@@ -34,7 +37,11 @@ def save(
     with project.locked():
         project.remote()  # refuses, before anything is committed, a project that has none
         with project.operation("save"):
-            staged, commit = _commit(project, given, message, force=force, readers=readers)
+            take = partial(
+                staging.stage, project, given, force=force, readers=readers, confirmed=confirmed
+            )
+            record = partial(committing.commit, project, allow_deletions=allow_deletions)
+            staged, commit = _commit(project, given, message, take, record)
         try:
             synced = _push(project)
         except errors.DorkyError as error:
@@ -44,7 +51,11 @@ def save(
 
 
 def _commit(
-    project: Project, given: Sequence[StrPath], message: str, *, force: bool, readers: str
+    project: Project,
+    given: Sequence[StrPath],
+    message: str,
+    take: Callable[[], Staged],
+    record: Callable[..., LogEntry],
 ) -> tuple[Staged | None, LogEntry | None]:
     """Stage and commit; the commit is None if only the push of an earlier one is missing.
 
@@ -55,16 +66,14 @@ def _commit(
     staged = None
     try:
         if not given:
-            return None, committing.commit(project, message, all=True)
+            return None, record(message, all=True)
         if pending.load(project.database):
             check_no_merge(project)
         committing.check_message(project, message)
         names = repository_paths(project, given)
-        staged = staging.stage(project, given, force=force, readers=readers)
+        staged = take()
         changed = {change.path for change in staged.changes}
-        commit = committing.commit(
-            project, message, only=lambda path: path in changed or _is_named(path, names)
-        )
+        commit = record(message, only=lambda path: path in changed or _is_named(path, names))
     except errors.NothingStaged:
         head = project.database.ref(MAIN)
         if head is None or head == project.database.ref(f"{ORIGIN}/{MAIN}"):

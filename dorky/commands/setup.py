@@ -150,7 +150,11 @@ def _write_first_root(project: Project, remote: Remote) -> None:
         pass
     else:
         raise errors.RepositoryExists(remote.url)
-    project.check_swaps(remote)
+    try:
+        project.check_swaps(remote)
+    except (errors.SwapsIgnored, errors.SwapsUnsupported) as error:
+        error.facts["starting"] = project.config.url(ORIGIN)  # there is no project to configure
+        raise
     try:
         won = remote.swap(*first_root(project))
     except (errors.PreconditionFailed, errors.WrongRepository):

@@ -74,7 +74,10 @@ class Chain:
         # some never have as much.
         longest = datetime.now(timezone.utc) + timedelta(minutes=10)
         known = getattr(self._credentials, "_expiry_time", None)
-        return min(longest, known) if isinstance(known, datetime) else longest
+        if not isinstance(known, datetime):
+            return longest
+        # obstore takes no other time zone object, and botocore's comes from dateutil.
+        return min(longest, known).astimezone(timezone.utc)
 
     def defaults(self) -> dict[str, str]:
         """Return the profile's settings other than credentials, by the names of our options."""

@@ -17,7 +17,7 @@ import msgspec
 
 from dorky import errors
 from dorky.drivers.retry import pause
-from dorky.format.model import Header, Inline, KiB, Kind, MiB, ObjectId, Root, Roster
+from dorky.format.model import Header, Inline, KiB, Kind, MiB, ObjectId, Pack, Root, Roster
 from dorky.keys import roster
 from dorky.keys.teamlog import Team
 from dorky.keys.vault import Vault
@@ -454,14 +454,31 @@ def packs_of_objects(
     for packed in store.packs():
         places = wanted.get(packed.id, [])
         if packed.size >= SMALL and places and len(places) == len(store.locations(packed.id)):
-            store.pack_bytes(packed.id)
-            yield from build(vault, (_renewed(store, vault, at) for at in places))
+            yield _copy(store, vault, packed, places)
         else:
             loose += places
     # Data first: the writer holds metadata back, so that it ends up in the last pack's tail.
     loose.sort(key=lambda at: not at.kind.is_data)
     objects = itertools.chain(moved, (_renewed(store, vault, at) for at in loose))
     yield from build(vault, objects)
+
+
+def _copy(store: Store, vault: Vault, packed: Pack, places: Iterable[PackedObject]) -> Made:
+    """Return a new pack of all objects of a local one, whose data are hashed once for both.
+
+    Raises:
+        CorruptPack: The local pack's bytes are not those that were written.
+    """
+    digest = store.data_digest(packed)
+    buffer = io.BytesIO()
+    writer = pack.PackWriter(buffer, vault)
+    for at in places:
+        writer.append(*_renewed(store, vault, at))
+    made = writer.finish()
+    if writer.digest != digest:
+        # Objects were encrypted again, or the pack is damaged: then this raises.
+        store.pack_bytes(packed.id)
+    return Sent(made, writer.locations), buffer.getvalue()
 
 
 def build(vault: Vault, objects: Iterable[Stored]) -> Iterator[Made]:

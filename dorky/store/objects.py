@@ -297,6 +297,24 @@ class Store:
             raise errors.CorruptPack(name, "its bytes have another hash")
         return data
 
+    def data_digest(self, packed: Pack) -> bytes:
+        """Return the SHA-256 that a pack's data must have, from its tail, checked against its name.
+
+        Raises:
+            CorruptPack: The tail is not as it was written.
+        """
+        import hashlib
+
+        from dorky.store.pack import read_footer
+
+        path = self.directory / packed.id
+        with files.disk_errors(path), path.open("rb") as file:
+            file.seek(packed.tail)
+            tail = file.read()
+        if hashlib.sha256(tail).hexdigest() != packed.id:
+            raise errors.CorruptPack(packed.id, "its bytes have another hash")
+        return read_footer(packed.id, tail, packed.tail + len(tail)).digest
+
     # --- writing ---------------------------------------------------------------------------
 
     def writer(self) -> Writer:

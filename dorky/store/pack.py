@@ -83,6 +83,8 @@ class PackWriter:
         The metadata held back counts, and so does the index: otherwise a commit of directories
         only, or of millions of tiny files, would make a pack that no reader accepts.
         """
+        self.digest = b""
+        """The SHA-256 of the data, once the pack is finished."""
         self._end = 0
         self._pending: list[bytes | memoryview] = []
         self._unwritten = 0
@@ -126,7 +128,8 @@ class PackWriter:
         """Write the tail. The file is complete but neither flushed nor closed."""
         tail = self._end
         self._flush()
-        digest, self._hash = self._hash.digest(), hashlib.sha256()
+        digest = self.digest = self._hash.digest()
+        self._hash = hashlib.sha256()
         # Commits and the team's log come last: nobody who reads a directory needs them.
         for kind, object_id, stored in sorted(
             self._metadata, key=lambda each: _LAST.get(each[0], 0)

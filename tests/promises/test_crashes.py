@@ -128,6 +128,11 @@ def _a_mistake(life: Life) -> None:
     life.ana("commit", "-a", "-m", "mistake")
 
 
+def _to_save(life: Life) -> None:
+    life.ana.write("data", noise(170_000, 4))
+    life.ana.write("saved", f"{SECRET} saved")
+
+
 def _init_again(life: Life) -> None:
     """A project that was not made to the end is not one that can be gone on with."""
     _clear(life.ana)
@@ -181,6 +186,7 @@ LIFE = [
     Step("ana", "gc --grace 0"),
     Step("ana", "gc --remote --grace 0"),
     Step("ana", "gc --prune-remote-verified"),
+    Step("ana", "save data saved -m saved", _to_save, again=(0, 1)),
     Step("ben", "sync"),
 ]
 

@@ -221,3 +221,35 @@ def test_the_library_saves(ana: Machine) -> None:
         found = repo.save(ana.project / ".env", "two")
     assert found.commit
     assert found.synced.pushed
+
+
+def test_what_must_be_confirmed(ana: Machine) -> None:
+    """As for stage and commit: source code, and a commit that deletes most files."""
+    subprocess.run(["git", "init", "-q"], cwd=ana.project, check=True, timeout=60)
+    ana.write("src/main.py", "x")
+    said = ana("save", "src", "-m", "x", code=5)
+    assert "--yes" in said.hint
+    assert "main.py" not in ana("ls").out
+    ana("save", "src", "-m", "x", "--yes")
+    ana.write("src/one.dat", "1")
+    for n in range(20):
+        ana.write(f"many/{n}", f"{n}")
+    ana("save", "many", "-m", "many", "--yes")
+    for n in range(20):
+        (ana.project / "many" / f"{n}").unlink()
+    said = ana("save", "-m", "gone", code=5)
+    assert "--allow-deletions" in said.hint
+    assert "Committed" not in said.err
+    ana("save", "-m", "gone", "--allow-deletions")
+    assert "many" not in ana("ls").out
+
+
+def test_a_file_that_can_not_be_kept_is_told(ana: Machine) -> None:
+    """The rest is saved; the exit code says that something is missing, as of stage."""
+    ana.write("new/good", "1")
+    ana.write("new/bad:name", "1")
+    for flag in ((), ("--json",)):
+        ana.write("new/good", f"{flag}")
+        ana("save", "new", "-m", "x", *flag, code=1)
+        assert "same as origin" in ana("status").out
+    assert ana("ls", "HEAD", "new").out.split() == ["new/good"]

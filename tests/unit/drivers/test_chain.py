@@ -40,6 +40,11 @@ def test_credentials_last_as_long_as_they_say(hermetic: Path, minutes: int) -> N
     assert expires <= end
     assert expires <= datetime.now(timezone.utc) + timedelta(minutes=10)
     assert expires > now
+    assert expires.tzinfo is timezone.utc  # obstore refuses any other
+    with servers.stub_server(lambda *_: servers.Canned(404)) as server:
+        driver = open_driver("s3://b/x", {"endpoint": server.endpoint, "region": "eu-central-1"})
+        with pytest.raises(errors.KeyNotFound):
+            driver.get("root")
 
 
 def test_a_role_is_asked_for_in_the_region_of_the_remote(

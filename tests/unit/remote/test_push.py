@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from faults import BUSY, LOST, OFFLINE, RESET, Faults, failing
-from machines import Machine, bucket, driver_of, noise, root_of
+from machines import Machine, bucket, driver_of, noise, root_of, started
 from servers import Remote as Place
 
 from dorky import errors
@@ -365,3 +365,35 @@ def test_packs_are_listed_in_the_order_they_came(ana: Machine) -> None:
     assert [each.id for each in root_of(ana).packs][:1] == [root.packs[0].id]
     # The head commit and its small tree are inline in any case.
     assert [each.kind for each in root_of(ana).inline] == [Kind.COMMIT, Kind.TREE]
+
+
+@pytest.mark.parametrize("where", ["data", "tail", "end", "cut"])
+@pytest.mark.parametrize("renewed", [False, True], ids=["", "renewed"])
+def test_a_damaged_local_pack_is_never_sent(
+    tmp_path: Path, s3_url: Place, where: str, renewed: bool
+) -> None:
+    """Large packs are copied whole: their data are hashed once, for the old and the new name."""
+    ana = started(tmp_path / "ana", s3_url, {".env": "KEY=1\n"})
+    ana.commit({"big": noise(12 << 20)}, "big")
+    if renewed:
+        other = ana.another("other")
+        other("clone", s3_url.url, ".")
+        other("rotate")
+        ana("fetch")
+    with ana.repo() as repo:
+        packed = max(repo.store.packs(), key=lambda each: each.size)
+        path = repo.store.directory / packed.id
+    data = bytearray(path.read_bytes())
+    at = {"data": packed.tail // 2, "tail": packed.tail + 5, "end": len(data) - 1, "cut": 0}[where]
+    data[at] ^= bool(at)
+    path.chmod(0o600)
+    path.write_bytes(data if where != "cut" else data[:-1])
+    before = {each.key for each in driver_of(s3_url).list("packs/")}
+    ana("push", code=7)
+    assert {each.key for each in driver_of(s3_url).list("packs/")} == before
+    path.write_bytes(data)
+    if at:
+        data[at] ^= 1
+        path.write_bytes(data)
+    ana("push")
+    ana("fsck", "--remote", "--read-data")
