@@ -580,16 +580,6 @@ class RootVanished(NotFoundError):
     """
 
 
-class NotMounted(RootVanished):
-    """{0} is missing or empty, though this clone has seen a repository in it.
-
-    It is a directory on a disk that is not plugged in, or not mounted, most likely. Nothing is
-    written into the place where it belongs.
-    """
-
-    exit_code = 8
-
-
 # --- 5: conflict or rejected ----------------------------------------------------------------
 
 
@@ -673,7 +663,7 @@ class SourceCode(ConflictError):
 
 
 class ManyFiles(ConflictError):
-    """The first stage of this project would take {0:,} files.
+    """The first stage of this project would take {0} files.
 
     A directory of dependencies, build results or caches may be among them. Later ones may take any
     number.
@@ -1142,6 +1132,14 @@ class Unavailable(DorkyError):
     """{0}."""
 
     exit_code = 8
+
+
+class NotMounted(Unavailable):
+    """{0} is missing or empty, though this clone has seen a repository in it.
+
+    It is a directory on a disk that is not plugged in, or not mounted, most likely. Nothing is
+    written into the place where it belongs.
+    """
 
 
 class Unreachable(Unavailable):

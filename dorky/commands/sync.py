@@ -169,7 +169,7 @@ def _check_named(project: Project, remote: Remote) -> None:
         return
     try:
         remote_fetch.fetch(remote, project.progress)
-    except (errors.NoRepositoryAtURL, errors.RootVanished):
+    except (errors.NoRepositoryAtURL, errors.RootVanished, errors.NotMounted):
         before = project.moved_from()
         told = f" (before it was {before})" if before else ""
         url = project.config.url(ORIGIN)

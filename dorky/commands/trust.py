@@ -15,7 +15,7 @@ from pathlib import Path
 from dorky import errors, files, git
 from dorky.format import model
 from dorky.format.model import Header
-from dorky.project import FIRST, ORIGIN, Project
+from dorky.project import FIRST, ORIGIN, RESERVE, Project
 from dorky.results import Trust
 from dorky.store import state, verify
 from dorky.store.database import Database
@@ -24,7 +24,7 @@ from dorky.store.state import DATABASE
 
 _SHOWN = 8
 _DIRECTORIES = {"packs", "damaged", "tmp"}
-_FILES = {DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", FIRST, "lock", ".gitignore"}
+_FILES = {DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", FIRST, RESERVE, "lock", ".gitignore"}
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 

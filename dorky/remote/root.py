@@ -431,7 +431,7 @@ class Remote:
         if self.version is not None and self._is_unmounted():
             raise errors.NotMounted(self.url)
 
-    def _vanished(self) -> errors.RootVanished:
+    def _vanished(self) -> errors.DorkyError:
         if self._is_unmounted():
             return errors.NotMounted(self.url)
         return errors.RootVanished(self.url)
