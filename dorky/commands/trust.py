@@ -134,15 +134,15 @@ def _checked(base: Path, name: str) -> Iterator[Path]:
             raise errors.UnsoundState(directory, "it belongs to another user")
         for path, directories, names, inside in os.fwalk(name, dir_fd=held):
             below = path.removeprefix(name).strip("/")
-            for each in [*directories, *names]:
-                found = os.stat(each, dir_fd=inside, follow_symlinks=False)
-                shown = f"{below}/{each}".strip("/")
-                why = state.foreign(found, links=bool(below)) or _misplaced(below, each, found)
+            for item in [*directories, *names]:
+                found = os.stat(item, dir_fd=inside, follow_symlinks=False)
+                shown = f"{below}/{item}".strip("/")
+                why = state.foreign(found, links=bool(below)) or _misplaced(below, item, found)
                 if not why and found.st_uid != os.geteuid():
                     why = "it belongs to another user"
                 if why:
                     raise errors.UnsoundState(directory, f"{shown!a}: {why}")
-                if each in names:
+                if item in names:
                     yield directory / shown
     finally:
         os.close(held)
