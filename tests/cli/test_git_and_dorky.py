@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -339,8 +340,11 @@ def test_new_files_in_a_kept_directory_are_listed_and_not_committed(in_git: Mach
     in_git.write("data/.dorkyignore", "*.log\n")
     in_git.write("data/x.log", "1")
     in_git.write("data/a", "2")
+    os.mkfifo(in_git.project / "data/pipe")  # neither can be staged
+    os.mkfifo(in_git.project / "id_rsa")
     found = in_git("status", "--json").json
     assert found["untracked"] == ["data/deep/new", "data/new.env"]
+    assert found["secrets"] == ["data/new.env"]
     said = in_git("status").out
     assert "New in directories that are kept (dorky stage FILE):\n  ? data/deep/new\n" in said
     assert said.count("data/new.env") == 1
