@@ -629,7 +629,7 @@ class IdempotencyKeyReused(ConflictError):
 
 
 class IsADirectory(ConflictError):
-    """{0} is a directory in the repository, so it can't become a file."""
+    """{0} is a directory in the repository, not a file."""
 
 
 class NotADirectory(ConflictError):
