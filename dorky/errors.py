@@ -455,6 +455,13 @@ class NoRemote(SetupError):
     """This project has no remote named {0}."""
 
 
+class NoProjectFile(NoRemote):
+    """There is no `.dorkyrc` in {0}, so no remote named {1} is known.
+
+    A git branch from before dorky has none. The files that dorky keeps stay where they are.
+    """
+
+
 class RemoteNotNamed(SetupError):
     """There is no repository at {0}, which only `.dorkyrc` names{1}.
 
@@ -612,7 +619,7 @@ class IdempotencyKeyReused(ConflictError):
 
 
 class IsADirectory(ConflictError):
-    """{0} is a directory in the repository, so it can't become a file."""
+    """{0} is a directory in the repository, not a file."""
 
 
 class NotADirectory(ConflictError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, List  # noqa: UP035
@@ -318,6 +319,9 @@ def download(
     from dorky.commands import setup, sync
 
     revision, path = split(target, "download")
+    if str(destination) == "-":
+        hint = "name a file or a directory" if remote else f"dorky cat {shlex.quote(target)}"
+        raise errors.UsageError("download writes a file, not to standard output", hint=hint)
     if remote:
         written = setup.download_from(
             remote,

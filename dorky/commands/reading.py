@@ -33,7 +33,7 @@ from dorky.worktree import checkout, staging
 _LINKS = 10
 _UPSTREAM = f"{ORIGIN}/{MAIN}"
 _NEWEST = re.compile(rf"\A(HEAD|@|{MAIN})(?=[~^]|\Z)")
-_UNASKED = (errors.Unavailable, errors.AccessError, errors.Locked)
+_UNASKED = (errors.Unavailable, errors.NotMounted, errors.AccessError, errors.Locked)
 """Failures to ask a remote that say nothing against the state that is already known."""
 
 
@@ -209,6 +209,7 @@ class Reader:
 
         Raises:
             Unavailable: The remote can't be reached, though it has to be.
+            NotMounted: Its disk is not mounted, likewise.
             AccessError: It refuses access, likewise.
         """
         if self._why is not None:
