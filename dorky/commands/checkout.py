@@ -294,12 +294,12 @@ def hide_from_git(project: Project, paths: Iterable[str]) -> list[str]:
     return []
 
 
-def show_to_git(project: Project, paths: Iterable[str]) -> None:
-    """Make git see files that dorky keeps no longer."""
+def show_to_git(project: Project, paths: Iterable[str], lines: Iterable[str] | None = None) -> None:
+    """Make git see files that dorky keeps no longer (see `hiding.show`)."""
     if git.find(project.root):
         from dorky.commands.hiding import show
 
-        show(project, paths)
+        show(project, paths, lines)
 
 
 def _note_disk(project: Project, rows: Mapping[str, Row], made: Plan, kept: Iterable[Row]) -> None:
