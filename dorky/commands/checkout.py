@@ -202,7 +202,8 @@ def _receive(
     passing = cache.passing(project, incoming.expected)
     passing.difference_update(entry.content for _, entry in made.write.values())
     try:
-        incoming.begin(passing)
+        # A job saves the directory that DORKY_DIR names where others may read it.
+        incoming.begin(passing, resume=project.config.state_directory is None)
         if passing:
             there = {placed.entry.content for placed in incoming.expected.values()}
             sources = [
