@@ -287,7 +287,7 @@ def test_a_directory_that_a_job_caches_keeps_nothing_of_it(
 
     faults.before("get_range", stop, key="packs/", times=99)
     job("pull", code=8)
-    left = [path for path in (tmp_path / "cached").rglob("tmp/*")]
+    left = list((tmp_path / "cached").rglob("tmp/*"))
     faults.clear()
     assert left == []
     job("pull")
