@@ -81,6 +81,22 @@ def test_a_project_that_names_no_repository_gets_nothing_of_it(
     assert [path.name for path in evil.project.iterdir()] == [".dorkyrc"]
 
 
+@pytest.mark.parametrize("part", ["lock", "dorky.db", "tmp"])
+def test_its_name_is_not_shown(job: Machine, tmp_path: Path, part: str) -> None:
+    """Somebody who knows it could plant a state in a branch; the log of a job may be public."""
+    job("pull")
+    (state,) = (path for path in (tmp_path / "cache").iterdir() if path.is_dir())
+    if (state / part).is_dir():
+        shutil.rmtree(state / part)
+    (state / part).unlink(missing_ok=True)
+    (state / part).symlink_to("/etc")
+    (job.project / ".env").unlink()
+    for options in (["-vv"], []):
+        said = job.run(*options, "pull")
+        assert said.code != 0
+        assert state.name not in said.out + said.err
+
+
 def exposed(place: Path) -> str:
     place.mkdir()
     place.chmod(0o755)
