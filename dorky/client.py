@@ -566,10 +566,13 @@ class DorkyClient:
         folder = Path(dest_dir)
         given = [*items]
         meter = Meter(progress, "download", files=len(given))
+        unfit = folders.in_repositories(catalog.path_in(_text(item)) for item in given)
 
         def fetch(item: StrPath) -> BatchItem:
             named = catalog.address(_text(item))
             where, placed = self._found(named.path, named.version or newest)
+            if where.path in unfit:
+                raise errors.UnsafePath(f"{where.path!a}, in what git takes for a repository")
             place = folders.write(self._session, folder, where.path, placed)
             info = self._info(where, placed)
             return BatchItem(path=where.path, info=info, local_path=str(place))

@@ -102,6 +102,23 @@ def unignore(worktree: Path, paths: Collection[Path], kept: Iterable[str] = ()) 
     return sorted(os.fsdecode(line) for line in unwanted & before)
 
 
+def ignored_by(worktree: Path, lines: Iterable[str], paths: Iterable[Path]) -> list[Path]:
+    """Return those paths that have one of these lines, or that are below a directory with one.
+
+    Args:
+        worktree: The directory that holds `.dorkyrc`.
+        lines: A result of `ignore`.
+        paths: Absolute, below ``worktree``.
+    """
+    given = {os.fsencode(line) for line in lines}
+
+    def is_given(path: Path) -> bool:
+        above = [worktree / name for name in parents(str(path.relative_to(worktree)))]
+        return not given.isdisjoint(_lines(worktree, [path]) | _lines(worktree, above, b"/"))
+
+    return list(filter(is_given, paths))
+
+
 def own_lines(top: Path, worktree: Path) -> set[bytes]:
     """Return the lines that dorky has added to a project's `.gitignore` and to `info/exclude`."""
     return _block(worktree / FILE) | _block(_local(top, "exclude"))

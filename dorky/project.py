@@ -450,7 +450,8 @@ class Project:
             BadStateDirectory: It is.
         """
         named, data = self.config.text("repository.id"), database.get("header")
-        if not (named and data):
+        # Before `init` or `clone` ends, there is no `.dorkyrc`.
+        if not data or not (named or self.config.path("project").is_file()):
             return
         try:
             held = model.decode_header(data, database.path).repository
@@ -458,7 +459,8 @@ class Project:
             raise errors.CorruptDatabase(database.path, error) from None
         if held != named:
             database.close()
-            why = f"it holds the state of repository {held[:12]}, and this is {named[:12]}"
+            this = f"this is {named[:12]}" if named else f"{RC} names none"
+            why = f"it holds the state of repository {held[:12]}, and {this}"
             raise errors.BadStateDirectory(self.base, why)
 
     @property

@@ -25,8 +25,15 @@ _CREDENTIALS = (
         ),
         r"\1 ***",
     ),
-    # The name of a project's state: anyone who knows it could forge one.
+    # The name of a project's state: anyone who knows it could forge one. DORKY_DIR is absolute.
     (re.compile(r"(\.dorky/)[0-9a-f]{64}(?![0-9a-f])"), r"\1…"),
+    (
+        re.compile(
+            r"((?<![\w:/.-])/(?:[^/\n\"']+/)*)(?<!/packs/)(?<!/tables/)(?<!/damaged/)(?<!/forged/)"
+            r"[0-9a-f]{64}(?![0-9a-f])"
+        ),
+        r"\1…",
+    ),
     (re.compile(r"\b(bearer|basic)\s+[a-z0-9._~+/=-]{16,}", re.IGNORECASE), r"\1 ***"),
 )
 

@@ -202,7 +202,8 @@ def _receive(
     passing = cache.passing(project, incoming.expected)
     passing.difference_update(entry.content for _, entry in made.write.values())
     try:
-        incoming.begin(passing)
+        # A job saves the directory that DORKY_DIR names where others may read it.
+        incoming.begin(passing, resume=project.config.state_directory is None)
         if passing:
             there = {placed.entry.content for placed in incoming.expected.values()}
             sources = [
@@ -294,12 +295,12 @@ def hide_from_git(project: Project, paths: Iterable[str]) -> list[str]:
     return []
 
 
-def show_to_git(project: Project, paths: Iterable[str]) -> None:
-    """Make git see files that dorky keeps no longer."""
+def show_to_git(project: Project, paths: Iterable[str], lines: Iterable[str] | None = None) -> None:
+    """Make git see files that dorky keeps no longer (see `hiding.show`)."""
     if git.find(project.root):
         from dorky.commands.hiding import show
 
-        show(project, paths)
+        show(project, paths, lines)
 
 
 def _note_disk(project: Project, rows: Mapping[str, Row], made: Plan, kept: Iterable[Row]) -> None:

@@ -112,7 +112,15 @@ def look(project: Project, kept: Collection[str]) -> Sight:
     )
 
 
-def show(project: Project, paths: Iterable[str]) -> None:
-    """Make git see files that dorky keeps no longer."""
+def show(project: Project, paths: Iterable[str], lines: Iterable[str] | None = None) -> None:
+    """Make git see files that dorky keeps no longer.
+
+    Args:
+        project: The project.
+        paths: Their repository paths.
+        lines: If given, only files that git ignores by one of these lines.
+    """
     gone = [project.root / path for path in paths]
+    if lines is not None:
+        gone = gitignore.ignored_by(project.root, lines, gone)
     gitignore.unignore(project.root, gone, project.index.proofs())

@@ -194,11 +194,13 @@ def stage_selection(
             lambda new: None if readers else _check_sources(project, rows, new),
         )
     except BaseException:
-        if lines:  # dorky does not keep them, so git must not ignore them either
-            show_to_git(project, new)
+        # dorky does not keep them, so git must not ignore them either. Other lines may be for files
+        # of other members that were not pulled yet.
+        if lines:
+            show_to_git(project, new, lines)
         raise
     if lines and (left := [path for path in chosen.omitted if path not in rows]):
-        show_to_git(project, left)
+        show_to_git(project, left, lines)
     added = [change.path for change in changes if change.what == "added"]
     return Staged(
         changes=tuple(changes),

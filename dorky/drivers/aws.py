@@ -102,6 +102,14 @@ class Chain:
         expired = (exceptions.SSOError, exceptions.TokenRetrievalError)
         if isinstance(error, expired) or "ExpiredToken" in str(error):
             return errors.ExpiredCredentials(self._url)
+        if type(error) is exceptions.HTTPClientError:
+            # It repeats an error of any library, which may show a part of a proxy's password.
+            from dorky.drivers import connection
+
+            during = "while getting credentials: "
+            found = connection.unreached(self._url, repr(error), during=during)
+            found.lasting = True
+            return found
         if isinstance(error, exceptions.HTTPClientError | exceptions.ConnectionError):
             # botocore has retried already.
             return errors.Unreachable(

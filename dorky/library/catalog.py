@@ -51,6 +51,12 @@ def address(path: object, version: str = "") -> Address:
     return Address(version_of(version) if version else "", checked(text))
 
 
+def path_in(text: str) -> str:
+    """Return the path in a path, or in an id of a file; neither is checked."""
+    found = _ID.fullmatch(text)
+    return found[2] if found else text
+
+
 def version_of(text: str) -> str:
     """Return the version in a version, or in the id of a file.
 

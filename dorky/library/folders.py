@@ -139,6 +139,13 @@ def target(folder: Path, path: str) -> Path:
 
 def dangerous(paths: Iterable[str]) -> set[str]:
     """Return paths that git would obey in a directory: its own files, and what looks like it."""
+    held = [*paths]
+    own = {path for path in held if files.is_gits_own(path.rpartition("/")[2])}
+    return own | in_repositories(held)
+
+
+def in_repositories(paths: Iterable[str]) -> set[str]:
+    """Return the paths below a directory that git would take for a repository of its own."""
     names: dict[str, set[str]] = {}
     held = [*paths]
     for path in held:
@@ -146,13 +153,7 @@ def dangerous(paths: Iterable[str]) -> set[str]:
             directory, _, name = place.rpartition("/")
             names.setdefault(directory, set()).add(name)
     shaped = {directory for directory, inside in names.items() if files.is_git_directory(inside)}
-    return {
-        path
-        for path in held
-        if files.is_gits_own(path.rpartition("/")[2])
-        or "" in shaped
-        or not shaped.isdisjoint(parents(path))
-    }
+    return {path for path in held if "" in shaped or not shaped.isdisjoint(parents(path))}
 
 
 def holds(place: Path, placed: Placed) -> bool:
@@ -171,8 +172,14 @@ def holds(place: Path, placed: Placed) -> bool:
 
 
 def write(session: Session, folder: Path, path: str, placed: Placed) -> Path:
-    """Write a file into a directory, as a whole or not at all."""
+    """Write a file into a directory, as a whole or not at all.
+
+    Raises:
+        UnsafePath: It would lie outside, or behind a link, or is a link itself.
+    """
     place = target(folder, path)
+    if not stat_module.S_ISREG(placed.entry.mode):
+        raise errors.UnsafePath(f"{path!a}, a symbolic link")
     with files.disk_errors(place.parent):
         place.parent.mkdir(parents=True, exist_ok=True)
     target(folder, path)  # again, now that what is above it exists

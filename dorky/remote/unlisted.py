@@ -68,7 +68,7 @@ def _packed(remote: Remote, seen: RootSnapshot) -> Iterator[Stored]:
 
 def _metadata(remote: Remote, name: str, size: int) -> Iterator[Stored]:
     key, vault = PACKS + name, remote.store.vault
-    if size < pack.FOOTER:
+    if not pack.FOOTER <= size <= pack.LIMIT:
         return
     footer = pack.read_footer(name, remote.driver.get_range(key, size - pack.FOOTER, size), size)
     data = remote.driver.get_range(key, footer.tail, size)

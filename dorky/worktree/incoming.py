@@ -94,12 +94,13 @@ class Incoming:
             for piece_id, where in parts.items():
                 self._parts.setdefault(piece_id, []).extend(where)
 
-    def begin(self, passing: Collection[ObjectId]) -> None:
+    def begin(self, passing: Collection[ObjectId], *, resume: bool = True) -> None:
         """Begin to write the files, with those of their chunks that are on this machine.
 
         Args:
             passing: Chunks that are not going to be stored. A file with such chunks outlives the
                 command while it is not complete, for the next command to go on with.
+            resume: Whether it does; it is not encrypted.
 
         Raises:
             CorruptObject: A chunk in the local store is damaged.
@@ -109,7 +110,7 @@ class Incoming:
         partial: dict[ObjectId, str] = {}
         begun: set[str] = set()
         for path, placed in self.expected.items():
-            content = placed.entry.content if path in alone else ""
+            content = placed.entry.content if resume and path in alone else ""
             if content and partial.setdefault(content, path) != path:
                 content = ""
             name, resumed = self._writing.begin(path, placed.entry.size, resumed=content)

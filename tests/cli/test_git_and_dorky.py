@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from machines import Machine
@@ -12,6 +13,7 @@ from servers import Remote
 
 from dorky import errors
 from dorky.store.index import Index
+from dorky.worktree import staging
 
 
 def git(machine: Machine, *words: str, code: int = 0, at: Path | None = None) -> str:
@@ -204,6 +206,25 @@ def test_what_was_never_committed_is_shown_to_git_again(
     assert untracked(in_git) == {".dorkyrc", "data/new", "new"}
     git(in_git, "clean", "-fdX")
     assert in_git.read("new") == in_git.read("data/new") == b"1"
+
+
+@pytest.mark.parametrize("line", ["/x", "/d/"])
+def test_a_line_of_somebody_elses_outlives_a_stage_that_fails(
+    in_git: Machine, monkeypatch: pytest.MonkeyPatch, line: str
+) -> None:
+    """The line came with a branch, before the file that it is for was pulled."""
+    begin, end = "# >>> dorky: files kept by dorky, not by git >>>", "# <<< dorky <<<"
+    in_git.write(".gitignore", f"{begin}\n{line}\n{end}\n")
+    git(in_git, "add", ".gitignore", ".dorkyrc")
+    path = line.strip("/").replace("d", "d/x")
+    in_git.write(path, "secret")
+    in_git.write("y", "secret")
+    with monkeypatch.context() as patched:
+        refused = errors.UnreadableFile("y", "no reason")
+        patched.setattr(staging, "stage", mock.Mock(side_effect=refused))
+        in_git("stage", path, "y", code=6)
+    assert untracked(in_git) == {"y"}
+    assert in_git.read(".gitignore").decode().split("\n")[1] == line
 
 
 def test_what_is_committed_stays_hidden(in_git: Machine) -> None:

@@ -132,6 +132,16 @@ def test_a_project_in_a_subdirectory(ana: Machine, set_up: bool) -> None:
     assert found["secrets"] == ["svc/pay/new.env"]
 
 
+def test_a_branch_that_makes_a_project_around_a_kept_file(hooked: Machine) -> None:
+    hooked.commit({"config/plain": "K=1\n"})
+    hooked.write("config/.dorkyrc", "version = 2\n")
+    hooked.write("config/.gitignore", "!plain\n")
+    git(hooked, "add", "-f", "config")
+    said = git(hooked, "commit", "-m", "oops", code=1)
+    assert "config/plain" in said
+    assert "config/.env" in said
+
+
 def test_without_a_project(ana: Machine) -> None:
     git(ana, "init", "-q")
     ana("status", "--hook", code=3)

@@ -65,6 +65,22 @@ def test_what_holds_none_is_shown_whole(text: str) -> None:
     assert redacted(text) == text
 
 
+NAME = "5e" * 32
+
+
+@pytest.mark.parametrize("base", ["/work/p/.dorky", "/home/ana/my state", "/c", "/a:b/state"])
+@pytest.mark.parametrize("inside", ["", "/lock", "/dorky.db", f"/packs/{'ab' * 32}", "/tmp/x"])
+@pytest.mark.parametrize("around", ["{0}: full", "can't open '{0}'", "{0}", "x /y: {0}, s3://b/c"])
+def test_the_name_of_a_state_is_not_shown(base: str, inside: str, around: str) -> None:
+    text = around.format(f"{base}/{NAME}{inside}")
+    assert redacted(text) == text.replace(NAME, "…")
+
+
+@pytest.mark.parametrize("before", ["s3://b/", "file:///srv/", "/srv/vault/packs/", "Pack ", "x/"])
+def test_names_of_packs_and_places_are_shown(before: str) -> None:
+    assert redacted(f"{before}{NAME} is gone") == f"{before}{NAME} is gone"
+
+
 URLS = [
     f"s3://AKIA:{SECRET}@bucket/x",
     f"s3://{SECRET}@bucket/x",

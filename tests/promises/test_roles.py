@@ -7,6 +7,7 @@ write to the bucket, and knows the format. Encrypted and unencrypted repositorie
 from __future__ import annotations
 
 import shutil
+import struct
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -21,13 +22,14 @@ from servers import Remote
 from teams import admit, cloned, follow, fresh
 
 from dorky import errors
+from dorky.drivers.file import FileDriver
 from dorky.format import model
 from dorky.format.model import ALL, SIGNED, Inline, Member, Purge, Root, TeamEntry
 from dorky.keys import age, roster, signing, teamlog, vault
 from dorky.keys.sshsig import Namespace
 from dorky.remote import cold
 from dorky.remote import root as roots
-from dorky.store import history
+from dorky.store import history, pack
 
 
 class World(NamedTuple):
@@ -744,6 +746,26 @@ def test_a_repair_finds_commits_in_packs_alone(world: World) -> None:
     world.put(b"no root at all")
     done = world.ben("remote", "repair", "--yes", "--json").json
     assert [each["id"] for each in done["lacking"]] == [made]
+
+
+def test_a_repair_reads_no_object_that_is_larger_than_a_pack(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A writer of the bucket puts a huge file there, which is called a pack."""
+    huge = Path(world.remote.url) / "packs" / ("ab" * 32)
+    huge.parent.mkdir(exist_ok=True)
+    with huge.open("wb") as file:
+        file.seek(1 << 40)
+        file.write(struct.pack(">QI32s8s", 8, 100, bytes(32), b"DORKYPK2"))
+    real = FileDriver.get_range
+
+    def bounded(driver: FileDriver, key: str, start: int, end: int) -> bytes:
+        assert end - start <= pack.LIMIT
+        return real(driver, key, start, end)
+
+    monkeypatch.setattr(FileDriver, "get_range", bounded)
+    world.put(b"no root at all")
+    assert world.ben("remote", "repair", "--yes", "--json").json["lacking"] == []
 
 
 # --- the pin in .dorkyrc --------------------------------------------------------------------

@@ -67,6 +67,36 @@ def test_it_is_bound_to_its_repository(job: Machine, tmp_path: Path) -> None:
         assert "holds the state of repository" in other(*command, code=3).error
 
 
+@pytest.mark.parametrize("text", ["version = 2\n", '[remotes.origin]\nurl = "{0}"\n'])
+def test_a_project_that_names_no_repository_gets_nothing_of_it(
+    job: Machine, tmp_path: Path, file_url: Remote, text: str
+) -> None:
+    job("pull")
+    evil = job.another("evil")
+    evil.env["DORKY_DIR"] = job.env["DORKY_DIR"]
+    shutil.copy(job.home / ".dorky" / "state.key", evil.home / ".dorky" / "state.key")
+    evil.write(".dorkyrc", text.format(file_url.url))
+    for command in (["status"], ["pull"], ["get", ".env", "KEY"], ["restore", "."], ["ls"]):
+        assert "holds the state of repository" in evil(*command, code=3).error
+    assert [path.name for path in evil.project.iterdir()] == [".dorkyrc"]
+
+
+@pytest.mark.parametrize("part", ["lock", "dorky.db", "tmp"])
+def test_its_name_is_not_shown(job: Machine, tmp_path: Path, part: str) -> None:
+    """Somebody who knows it could plant a state in a branch; the log of a job may be public."""
+    job("pull")
+    (state,) = (path for path in (tmp_path / "cache").iterdir() if path.is_dir())
+    if (state / part).is_dir():
+        shutil.rmtree(state / part)
+    (state / part).unlink(missing_ok=True)
+    (state / part).symlink_to("/etc")
+    (job.project / ".env").unlink()
+    for options in (["-vv"], []):
+        said = job.run(*options, "pull")
+        assert said.code != 0
+        assert state.name not in said.out + said.err
+
+
 def exposed(place: Path) -> str:
     place.mkdir()
     place.chmod(0o755)

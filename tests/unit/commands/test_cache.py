@@ -273,6 +273,27 @@ def test_a_file_that_was_begun_is_deleted_after_a_day(begun: Machine) -> None:
     assert not path.exists()
 
 
+def test_a_directory_that_a_job_caches_keeps_nothing_of_it(
+    ana: Machine, begun: Machine, faults: Faults, tmp_path: Path
+) -> None:
+    """Whoever reads the cache of a job must not read contents."""
+    job = begun.another("job")
+    job.write(".dorkyrc", ana.read(".dorkyrc"))
+    job.env["DORKY_DIR"] = str(tmp_path / "cached")
+
+    def stop() -> None:
+        if received(faults) > 4:
+            raise OFFLINE
+
+    faults.before("get_range", stop, key="packs/", times=99)
+    job("pull", code=8)
+    left = list((tmp_path / "cached").rglob("tmp/*"))
+    faults.clear()
+    assert left == []
+    job("pull")
+    assert job.read("big") == HUGE
+
+
 @pytest.mark.parametrize("how", ["a link", "a hard link", "a directory", "a pipe"])
 def test_something_else_in_its_place_is_not_written_to(
     begun: Machine, tmp_path: Path, how: str

@@ -70,6 +70,24 @@ def test_a_role_is_asked_for_in_the_region_of_the_remote(
 
 
 @pytest.mark.parametrize(
+    "proxy", ["http://ana:hunt/er2@127.0.0.1:1", "ana:hunt/er2@127.0.0.1:1", "http://a:hunt er2@x"]
+)
+def test_no_part_of_a_mistyped_proxy_is_shown(
+    hermetic: Path, monkeypatch: pytest.MonkeyPatch, proxy: str
+) -> None:
+    """A slash in a password that should have been escaped makes its beginning a host."""
+    monkeypatch.setenv("HTTPS_PROXY", proxy)
+    profile(
+        hermetic,
+        "[default]\nrole_arn = arn:aws:iam::123456789012:role/r\nsource_profile = base\n"
+        "[profile base]\naws_access_key_id = A\naws_secret_access_key = B\n",
+    )
+    with pytest.raises(errors.DorkyError) as caught:
+        Chain("s3://b", None, "eu-central-1")
+    assert "hunt" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "credential_process = /no/such/program",

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from backends import Backend
-from machines import noise
+from machines import Machine, noise
 from servers import Remote
 
 import dorky
@@ -156,6 +156,24 @@ def test_links_and_what_is_gits_stay_where_they_are(local: DorkyClient, folder: 
     assert local.upload_folder(folder, ignore_patterns=["/link"])
     with pytest.raises(errors.NotFoundError):
         local.upload_folder(folder / "none")
+
+
+def test_a_batch_brings_no_link_and_no_repository_of_git(
+    ana: Machine, file_url: Remote, tmp_path: Path
+) -> None:
+    ana("init", file_url.url, "--recovery", "none")
+    (ana.project / "link").symlink_to("/etc/passwd")
+    ana("stage", "link")
+    ana.commit({"a.txt": "a"})
+    ana("push")
+    dest = tmp_path / "dest"
+    with ana.here():
+        client = DorkyClient(file_url.url)
+        client.upload_batch([(b"ref: x", "r/HEAD"), (b"x", "r/objects/x"), (b"x", "r/refs/x")])
+        names = ["a.txt", "link", "r/HEAD", "r/objects/x", "r/refs/x"]
+        done = client.download_batch(names, dest, return_exceptions=True)
+    assert [item.path for item in done.failed] == names[1:]
+    assert [path.name for path in dest.iterdir()] == ["a.txt"]
 
 
 def test_a_snapshot_follows_no_link_out_of_its_directory(
