@@ -844,7 +844,8 @@ def test_own_commits_are_signed_again(world: World) -> None:
     """Ben has committed, and then gets another key."""
     world.ben.commit({"b": "1\n"}, "first")
     world.ben.commit({"b": "2\n"}, "second")
-    shutil.move(world.ben.identity, world.ben.base / "old-identity")
+    for half in (world.ben.identity, world.ben.identity.with_suffix(".pub")):
+        shutil.move(half, world.ben.base / f"old-{half.name}")
     new = world.ben("key", "gen", "--json").json
     if not world.plain:
         world.ana("team", "add", "ben", f"{new['recipient']} {new['signer']}")
@@ -860,6 +861,7 @@ def test_own_commits_are_signed_again(world: World) -> None:
         other("pull")
         other.commit({"o": "1\n"}, "by nobody yet")
         other.identity.unlink()
+        other.identity.with_suffix(".pub").unlink()
         own = other("key", "gen", "--json").json
         world.ana("team", "add", "other", f"{own['recipient']} {own['signer']}")
         said = other("push", code=7)

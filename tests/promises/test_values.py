@@ -188,6 +188,12 @@ def told(tmp_path: Path, s3_url: Remote, caplog: pytest.LogCaptureFixture) -> St
     story(ben, "push")
     conflict(story, ana, ben)
     story(ana, "sync")
+    ana.write("config.toml", f'password = "{CANARY}-saved"\n')
+    story(ana, "save", "config.toml", "-m", "saved")
+    story(ana, "save", "-m", "nothing is left", "--json")
+    for option in ((), ("--json",)):
+        story(ana, "upload", ana.project / ".env", "copies/.env", *option)
+        story(ana, "stat", "copies/.env", *option)
     story(ana, "purge", "config.json", "--dry-run")
     story(ana, "purge", "config.json", "-m", "it leaked")
     story(ana, "purge", "config.json", "-m", "it leaked", "--yes", "--json")
