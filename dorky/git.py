@@ -47,6 +47,11 @@ _NEUTRAL = (
 _LONGEST_POINTER = 4096 + len("gitdir: \n")
 
 
+def is_installed() -> bool:
+    """Return whether there is the program git."""
+    return find_program("git") is not None
+
+
 def find(start: Path) -> Path | None:
     """Return the top of the git work tree that holds the directory ``start``; None outside of git.
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from dorky import errors, files, ownership
-from dorky.config import RC, VERSION, Config, find_program
+from dorky.config import RC, VERSION, Config
 from dorky.drivers import open_driver
 from dorky.drivers.base import Driver
 from dorky.drivers.retry import UNQUOTED
@@ -769,7 +769,7 @@ class Project:
         """Return whether the project is in a git repository and git can't be run."""
         from dorky import git
 
-        return self._root is not None and find_program("git") is None and bool(git.find(self._root))
+        return self._root is not None and not git.is_installed() and bool(git.find(self._root))
 
     # --- remotes ---------------------------------------------------------------------------
 

@@ -210,7 +210,8 @@ def test_objects_that_are_not_there(world: World, forge: RawForge) -> None:
 def test_sizes_that_lie(world: World, forge: RawForge, size: int) -> None:
     files_ = [forge.file("a", b"good"), forge.file("b", b"evil", size=size)]
     forge.publish(forge.commit(forge.tree(*files_)))
-    world.refused("pull")
+    # The disk has no room for the largest, which is looked at before anything is fetched.
+    world.refused("pull", codes=(7, 8) if size == 1 << 40 else (7,))
 
 
 @pytest.mark.parametrize("lengths", [(4, 1), (1, 4), (4, 5), (9, 9)])

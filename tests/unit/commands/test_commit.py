@@ -325,7 +325,7 @@ def test_a_dorkyrc_that_can_not_be_used(
 @pytest.mark.parametrize(
     ("act", "kind"),
     [
-        (Path.unlink, errors.IdentityMissing),
+        (Path.unlink, errors.IdentityLost),
         (lambda path: path.chmod(0o644), errors.IdentityExposed),
         (lambda path: path.write_text("nothing of the sort"), errors.IdentityMalformed),
         (lambda path: path.write_text(OTHER), errors.NoKey),
