@@ -435,7 +435,8 @@ class DubiousOwnership(SetupError):
 class WritableByAll(SetupError):
     """Every user of this machine may change {0}.
 
-    `safe.directory` is no way around this: it trusts an owner, and not everyone.
+    `safe.directory` is no way around this: it trusts an owner, and not everyone. A disk without
+    permissions has to be mounted with ``umask=022``.
     """
 
 

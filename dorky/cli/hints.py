@@ -98,7 +98,7 @@ TEXTS: Mapping[type[DorkyError], str] = {
     errors.BadConfig: "correct the file, or see `dorky config list`",
     errors.DubiousOwnership: "if you trust that user: dorky config set --add safe.directory {2}",
     errors.ReadOnly: "run it where the project can be written to",
-    errors.WritableByAll: "chmod o-w {0}; if the disk ignores that, mount it with umask=022",
+    errors.WritableByAll: "chmod o-w {0}",
     errors.ConfigTooNew: "install a newer dorky, then run the command again",
     errors.FormatTooNew: "install a newer dorky, then run the command again",
     errors.FormatTooOld: "take the files from a worktree, then begin again: dorky init URL",
