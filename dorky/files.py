@@ -564,6 +564,35 @@ def _lock(fd: int) -> None:
         fcntl.fcntl(fd, fcntl.F_OFD_SETLK, whole)
 
 
+_holding: set[int] = set()
+"""The descriptors of open files that are locked, or about to be."""
+
+
+@contextlib.contextmanager
+def closing(fd: int) -> Iterator[int]:
+    """Close a descriptor in the end, which releases its lock, and in a child that is forked.
+
+    A lock is the open file's. A child that inherits it would keep it, and could wait for itself.
+    """
+    _holding.add(fd)
+    try:
+        yield fd
+    finally:
+        if fd in _holding:  # else this is a child
+            _holding.remove(fd)
+            os.close(fd)
+
+
+def _close_in_child() -> None:
+    for fd in _holding:
+        with contextlib.suppress(OSError):
+            os.close(fd)
+    _holding.clear()
+
+
+os.register_at_fork(after_in_child=_close_in_child)
+
+
 @contextlib.contextmanager
 def locked(path: Path, *, timeout: float = 10.0, required: bool = True) -> Iterator[None]:
     """Hold an exclusive lock on ``path`` (created if missing, never removed).
@@ -588,7 +617,7 @@ def locked(path: Path, *, timeout: float = 10.0, required: bool = True) -> Itera
             fd = os.open(path, flags, 0o600)
         except PermissionError as error:
             raise errors.ReadOnly(path) from error
-    try:
+    with closing(fd):
         found = os.fstat(fd)
         if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
             raise errors.DiskError(path, "it is not a file of its own")
@@ -610,5 +639,3 @@ def locked(path: Path, *, timeout: float = 10.0, required: bool = True) -> Itera
             os.ftruncate(fd, 0)
             os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
         yield
-    finally:
-        os.close(fd)

@@ -293,7 +293,7 @@ class FileDriver:
         except OSError:
             self._refuse(top, ".lock", ".lock")
             raise
-        try:
+        with files.closing(lock):
             found = os.fstat(lock)
             self._check(found.st_mode, ".lock")
             if found.st_uid == os.geteuid():
@@ -310,8 +310,6 @@ class FileDriver:
                 why = f"its file system has no locks ({error.strerror})"
                 raise errors.SwapsUnsupported(self.url, why) from error
             yield
-        finally:
-            os.close(lock)  # releases the lock, as the end of the process does
 
     @contextlib.contextmanager
     def _errors(self, key: str | None = None) -> Iterator[None]:

@@ -194,13 +194,11 @@ def _tighten(fd: int, mode: int) -> None:
 @contextlib.contextmanager
 def alone(held: int) -> Iterator[None]:
     """Lock an open directory against other commands that lock it, then close it."""
-    try:
+    with files.closing(held):
         # NFS locks no directory: commands that begin at the same moment are not kept apart.
         with contextlib.suppress(OSError):
             fcntl.flock(held, fcntl.LOCK_EX)
         yield
-    finally:
-        os.close(held)
 
 
 # --- the directory --------------------------------------------------------------------------

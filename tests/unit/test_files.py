@@ -390,6 +390,21 @@ def test_a_lock_excludes_threads_and_can_be_had_again(tmp_path: Path) -> None:
         pass
 
 
+@pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
+def test_a_child_that_is_forked_keeps_no_lock(tmp_path: Path) -> None:
+    waiting, going = os.pipe()
+    with files.locked(tmp_path / "lock"):
+        pid = os.fork()
+        if pid == 0:
+            os.close(going)
+            os.read(waiting, 1)  # until the parent has ended, or has closed its end
+            os._exit(0)
+    with files.locked(tmp_path / "lock", timeout=5):
+        os.close(going)
+    assert os.waitpid(pid, 0)[1] == 0
+    os.close(waiting)
+
+
 def test_who_holds_a_lock_may_not_be_known(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     with files.locked(path):

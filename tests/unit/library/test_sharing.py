@@ -158,6 +158,7 @@ def forked(client: DorkyClient) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
+@pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
 def test_a_fork_in_the_middle_of_everything(local: DorkyClient) -> None:
     local.upload(b"x", "x")
     ending = threading.Event()
