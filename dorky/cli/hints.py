@@ -24,6 +24,7 @@ from dorky.results import Check, Finding, Remedy
 _FSCK = "dorky fsck, or for the bucket dorky fsck --remote --read-data: they say what remedies it"
 
 TEXTS: Mapping[type[DorkyError], str] = {
+    errors.NothingToSave: "dorky status; to save a new file, name it: dorky save FILE",
     errors.NothingStaged: "dorky stage FILE…, or dorky commit -a",
     errors.NoMerge: "dorky status",
     errors.AlreadyAdmitted: "dorky pull",
@@ -217,7 +218,7 @@ TEXTS: Mapping[type[DorkyError], str] = {
         "ask who did it; nothing local was changed; to follow: dorky pull --accept-rewind"
     ),
     errors.CorruptDatabase: "dorky fsck --repair",
-    errors.StateLost: "dorky fsck --repair",
+    errors.StateLost: "dorky fsck --repair; or, if DORKY_DIR named its place, set it as before",
     errors.BadSpare: (
         "bring back ~/.dorky/state.key from a backup; if nothing in it is wanted: rm -r {0}"
     ),
