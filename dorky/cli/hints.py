@@ -333,6 +333,12 @@ def _by(name: str, texts: Mapping[object, str]) -> Callable[[DorkyError], str | 
     return choose
 
 
+def _without_state(error: DorkyError) -> str | None:
+    if not str(error.args[0]).endswith("/.dorky"):
+        return None
+    return "export DORKY_DIR=/a/directory/of/yours, outside of the project; then run it again"
+
+
 def _unstorable(error: DorkyError) -> str | None:
     if "link" in error.facts:
         return "stage the link itself, or the file by its real path"
@@ -512,6 +518,17 @@ _CHOICES: Mapping[type[Any], Callable[[DorkyError], str | None]] = {
             "kms": "give awskms:arn:aws:kms:REGION:ACCOUNT:key/ID (or :alias/NAME)",
         },
     ),
+    errors.ManyDeletions: _by(
+        "kind",
+        {
+            "staged": (
+                "dorky unstage . && dorky restore . brings them back; if it is meant, add "
+                "--allow-deletions"
+            ),
+        },
+    ),
+    errors.EmptyMessage: _by("during", {"save": 'dorky save -m "say what changed"'}),
+    errors.ReadOnly: _without_state,
     errors.IgnoredPath: _by("during", {"edit": "remove it from there first"}),
     errors.DirectoryNamed: _directory,
     errors.NotADocument: _fact("read_from", "dorky cat {0}"),

@@ -74,6 +74,9 @@ def _commit(
         staged = take()
         changed = {change.path for change in staged.changes}
         commit = record(message, only=lambda path: path in changed or _is_named(path, names))
+    except errors.EmptyMessage as error:
+        error.facts["during"] = "save"
+        raise
     except errors.NothingStaged as error:
         head = project.database.ref(MAIN)
         if head is None or head == project.database.ref(f"{ORIGIN}/{MAIN}"):

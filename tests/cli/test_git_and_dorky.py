@@ -583,6 +583,34 @@ def test_a_commit_that_deletes_most_files_is_refused(many: Machine, how: str) ->
     assert len(many("ls", "--json").json) == 9
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["commit", "-a", "-m", "x"],
+        ["stage", "data"],
+        ["save", "-m", "x"],
+        ["save", "data", "-m", "x"],
+    ],
+    ids=" ".join,
+)
+def test_the_hint_of_a_refused_commit_brings_the_files_back(
+    many: Machine, file_url: Remote, words: list[str]
+) -> None:
+    """Also those whose deletion is staged, which ``restore`` alone leaves as staged."""
+    many("remote", "add", "origin", file_url.url)
+    before = many.files()
+    for n in range(15):
+        (many.project / f"data/{n}").unlink()
+    many.run(*words)
+    hint = many("commit", "-m", "x", *(["-a"] if "stage" not in words else []), code=5).hint
+    commands, _, _ = hint.partition(" brings")
+    assert commands.endswith("dorky restore .")
+    for command in commands.split(" && "):
+        many(*command.split()[1:])
+    assert many.files() == before
+    assert "Nothing to commit" in many("status").out
+
+
 def test_a_commit_that_deletes_half_of_the_files_is_not(many: Machine) -> None:
     many.write("new", "1")
     many("stage", "new")

@@ -67,6 +67,13 @@ def test_without_paths_it_takes_what_is_tracked_and_what_is_staged(ana: Machine)
     assert "stranger" not in ana("ls").out
 
 
+@pytest.mark.parametrize("words", [(), (".env",)])
+def test_without_a_message(ana: Machine, words: tuple[str, ...]) -> None:
+    ana.write(".env", "KEY=2\n")
+    assert ana("save", *words, code=2).hint == 'dorky save -m "say what changed"'
+    assert pending(ana) == {"staged": [], "unstaged": [".env"]}
+
+
 @pytest.mark.parametrize("words", [(), (".",), (".env", "d")])
 def test_when_nothing_has_changed(ana: Machine, words: tuple[str, ...]) -> None:
     ana.write("new", "1")
