@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from machines import Machine
 from servers import Remote
+from terminals import Terminal
 
 from dorky import errors
 from dorky.store.index import Index
@@ -609,6 +610,33 @@ def test_the_hint_of_a_refused_commit_brings_the_files_back(
         many(*command.split()[1:])
     assert many.files() == before
     assert "Nothing to commit" in many("status").out
+
+
+@pytest.mark.parametrize("words", [["commit", "-a"], ["save"], ["save", "data"]], ids=" ".join)
+@pytest.mark.parametrize("answer", ["yes", "no"])
+def test_a_terminal_is_asked_about_many_deletions(
+    many: Machine, file_url: Remote, terminal: Terminal, words: list[str], answer: str
+) -> None:
+    many("remote", "add", "origin", file_url.url)
+    for n in range(15):
+        (many.project / f"data/{n}").unlink()
+    shown = terminal(many, *words, "-m", "x", until="Commit that?", typed=f"{answer}\n")
+    assert shown.text.count("Commit that?") == 1
+    assert (shown.code, len(many("ls", "--json").json)) == ((0, 5) if answer == "yes" else (5, 20))
+
+
+def test_save_asks_a_terminal_about_source_code_and_about_deletions(
+    many: Machine, file_url: Remote, terminal: Terminal
+) -> None:
+    git(many, "init", "-q")
+    many("remote", "add", "origin", file_url.url)
+    many.write("data/code.py", "1")
+    for n in range(15):
+        (many.project / f"data/{n}").unlink()
+    shown = terminal(many, "save", "data", "-m", "x", until="Save that?", typed="yes\nyes\n")
+    assert shown.code == 0, shown.text
+    assert "Commit that?" in shown.text
+    assert "data/code.py" in many("ls").out
 
 
 def test_a_commit_that_deletes_half_of_the_files_is_not(many: Machine) -> None:
