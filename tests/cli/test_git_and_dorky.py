@@ -132,6 +132,20 @@ def test_the_remote_of_a_branch_from_before_dorky_is_not_missing(
     assert "remote add" not in said.hint
 
 
+def test_a_remote_that_is_named_again_brings_the_pins_back(
+    in_git: Machine, file_url: Remote
+) -> None:
+    """Without them, a clone of it would believe any repository at the URL."""
+    in_git.write(".env", "K=1\n")
+    in_git("remote", "add", "origin", file_url.url)
+    in_git("save", ".env", "-m", "x")
+    before = in_git.read(".dorkyrc")
+    (in_git.project / ".dorkyrc").unlink()
+    in_git("remote", "add", "origin", file_url.url)
+    assert in_git.read(".dorkyrc") == before
+    in_git("pull")
+
+
 # --- directories ----------------------------------------------------------------------------
 
 
