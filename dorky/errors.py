@@ -71,6 +71,10 @@ class NothingStaged(NothingToDo):
     """Nothing is staged."""
 
 
+class NothingToSave(NothingStaged):
+    """Nothing to save: the files are as they were committed."""
+
+
 class NoMerge(NothingToDo):
     """No merge is in progress."""
 
@@ -1118,7 +1122,8 @@ class StateLost(IntegrityError):
 
     Git deletes ignored directories (`git clean -fdx`, or a branch with a file of that name). A
     second copy of what was not pushed lies in git's own directory, and nothing new is begun before
-    it is back. To give it up instead, delete `dorky/` in git's directory.
+    it is back. The state may also lie elsewhere, if `DORKY_DIR` was set, or was another, when it was
+    made. To give the copy up instead, delete `dorky/` in git's directory.
     """
 
 

@@ -138,9 +138,12 @@ def _misused(error: Any) -> int:
         if not near and word in root.command.commands:
             near = [f"{root.command_path} {word}"]
         hint = f"did you mean {' or '.join(near)}?" if near else hint
+        hint = f"{root.command_path} --version" if word == "version" else hint
         message = f"{path} has no command {word}"
     elif (number := re.fullmatch(r"No such option: -(\d+)", message)) and _takes(error, "-n"):
         hint = f"{path} -n {number[1]}"
+    elif path.endswith(" remote") and message == "No such option: -v":
+        hint = f"{path} list"
     elif path.endswith(" merge") and message.startswith("Got unexpected extra argument"):
         hint = "dorky pull, or dorky sync: they merge what the remote has"
     usage = errors.UsageError(message)

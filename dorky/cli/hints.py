@@ -24,6 +24,7 @@ from dorky.results import Check, Finding, Remedy
 _FSCK = "dorky fsck, or for the bucket dorky fsck --remote --read-data: they say what remedies it"
 
 TEXTS: Mapping[type[DorkyError], str] = {
+    errors.NothingToSave: "dorky status; to save a new file, name it: dorky save FILE",
     errors.NothingStaged: "dorky stage FILE…, or dorky commit -a",
     errors.NoMerge: "dorky status",
     errors.AlreadyAdmitted: "dorky pull",
@@ -217,7 +218,7 @@ TEXTS: Mapping[type[DorkyError], str] = {
         "ask who did it; nothing local was changed; to follow: dorky pull --accept-rewind"
     ),
     errors.CorruptDatabase: "dorky fsck --repair",
-    errors.StateLost: "dorky fsck --repair",
+    errors.StateLost: "dorky fsck --repair; or, if DORKY_DIR named its place, set it as before",
     errors.BadSpare: (
         "bring back ~/.dorky/state.key from a backup; if nothing in it is wanted: rm -r {0}"
     ),
@@ -330,6 +331,12 @@ def _by(name: str, texts: Mapping[object, str]) -> Callable[[DorkyError], str | 
         return None if text is None else _filled(text, error.args)
 
     return choose
+
+
+def _without_state(error: DorkyError) -> str | None:
+    if not str(error.args[0]).endswith("/.dorky"):
+        return None
+    return "export DORKY_DIR=/a/directory/of/yours, outside of the project; then run it again"
 
 
 def _unstorable(error: DorkyError) -> str | None:
@@ -511,6 +518,17 @@ _CHOICES: Mapping[type[Any], Callable[[DorkyError], str | None]] = {
             "kms": "give awskms:arn:aws:kms:REGION:ACCOUNT:key/ID (or :alias/NAME)",
         },
     ),
+    errors.ManyDeletions: _by(
+        "kind",
+        {
+            "staged": (
+                "dorky unstage . && dorky restore . brings them back; if it is meant, add "
+                "--allow-deletions"
+            ),
+        },
+    ),
+    errors.EmptyMessage: _by("during", {"save": 'dorky save -m "say what changed"'}),
+    errors.ReadOnly: _without_state,
     errors.IgnoredPath: _by("during", {"edit": "remove it from there first"}),
     errors.DirectoryNamed: _directory,
     errors.NotADocument: _fact("read_from", "dorky cat {0}"),

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Annotated, List  # noqa: UP035
 
 import typer
 
 from dorky import errors
 from dorky.cli.command import For, Json
-from dorky.cli.output import changes, note, opened, say, show_json, style, title
+from dorky.cli.output import agree, changes, note, opened, say, show_json, style, title
 from dorky.cli.paths import repository_paths
 from dorky.cli.stage import staged_notes
 from dorky.cli.sync import synced, unresolved
-from dorky.results import LogEntry
+from dorky.results import LogEntry, Saved
 
 
 def save(
@@ -49,16 +51,9 @@ def save(
 
     with opened() as repo:
         names = repository_paths(repo, paths) if paths else []
+        record = partial(save.save, repo, names, message, force=force, readers=readers)
         try:
-            done = save.save(
-                repo,
-                names,
-                message,
-                force=force,
-                readers=readers,
-                confirmed=yes,
-                allow_deletions=deletions,
-            )
+            done = _agreed(record, confirmed=yes, allow_deletions=deletions)
         except errors.DorkyError as error:
             if isinstance(commit := error.facts.get("committed"), LogEntry):
                 note(f"Committed, but not pushed: [{commit.id[:10]}] {title(commit.message)}")
@@ -73,3 +68,17 @@ def save(
     unresolved(done.synced.pulled.conflicts if done.synced.pulled else (), json=json)
     if done.staged:
         staged_notes(done.staged, json=json)
+
+
+def _agreed(record: Callable[..., Saved], *, confirmed: bool, allow_deletions: bool) -> Saved:
+    """Save, and ask for what `stage` and `commit` ask for."""
+    try:
+        return record(confirmed=confirmed, allow_deletions=allow_deletions)
+    except (errors.SourceCode, errors.ManyFiles) as error:
+        if not agree(f"{error.message}. Save that?"):
+            raise
+        return _agreed(record, confirmed=True, allow_deletions=allow_deletions)
+    except errors.ManyDeletions as error:
+        if not agree(f"{error.message}. Commit that?"):
+            raise
+        return _agreed(record, confirmed=confirmed, allow_deletions=True)

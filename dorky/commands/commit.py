@@ -177,7 +177,8 @@ def _check_deletions(
     deleted = {change.path for change in staged if change.what == "deleted"} | (gone - added)
     total = len((rows.keys() | deleted) - added)
     if len(deleted) > max(_FEW, total / 2):
-        raise errors.ManyDeletions(len(deleted), total)
+        kind = "staged" if any(change.what == "deleted" for change in staged) else ""
+        raise errors.ManyDeletions(len(deleted), total, kind=kind)
 
 
 def _apart(

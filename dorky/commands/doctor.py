@@ -239,7 +239,7 @@ def _state(project: Project) -> Check:
     # `state.find` has closed what was too open, and refused what belongs to another user.
     files_in = [Path(parent, name) for parent, _, names in os.walk(base) for name in names]
     top = git.find(project.root)
-    if top and git.tracked(top, files_in):
+    if top and base.is_relative_to(project.root) and git.tracked(top, files_in):
         return _fail("state", f"git tracks files in {base}", "git rm -r --cached .dorky")
     return _ok("state", str(base))
 

@@ -60,7 +60,7 @@ def _commit(
     """Stage and commit; the commit is None if only the push of an earlier one is missing.
 
     Raises:
-        NothingStaged: Nothing has changed, and nothing is left to push.
+        NothingToSave: Nothing has changed, and nothing is left to push.
         MergeInProgress: Single paths were named, and a merge is not ended.
     """
     staged = None
@@ -74,10 +74,13 @@ def _commit(
         staged = take()
         changed = {change.path for change in staged.changes}
         commit = record(message, only=lambda path: path in changed or _is_named(path, names))
-    except errors.NothingStaged:
+    except errors.EmptyMessage as error:
+        error.facts["during"] = "save"
+        raise
+    except errors.NothingStaged as error:
         head = project.database.ref(MAIN)
         if head is None or head == project.database.ref(f"{ORIGIN}/{MAIN}"):
-            raise
+            raise errors.NothingToSave from error
         return staged, None  # an earlier save was interrupted before its push
     return staged, commit
 

@@ -310,6 +310,10 @@ def add_remote(project: Project, name: str, url: str, options: Mapping[str, str 
     """
     if name in project.config.remotes():
         raise errors.RemoteExists(name)
+    known = project.is_set_up and project.database.get("header")
+    if known and not (project.root / RC).exists():
+        # Without the pins, a clone would believe any repository at the URL.
+        project.write_rc(project.vault, {})
     settings = _set_remote(project, name, url, options)
     _allow_typed(project, name, settings)
 

@@ -10,6 +10,7 @@ from unittest import mock
 import pytest
 from machines import Machine
 from servers import Remote
+from terminals import Terminal
 
 from dorky import errors
 from dorky.store.index import Index
@@ -131,6 +132,20 @@ def test_the_remote_of_a_branch_from_before_dorky_is_not_missing(
     said = in_git(*words, code=3)
     assert ".dorkyrc" in said.error
     assert "remote add" not in said.hint
+
+
+def test_a_remote_that_is_named_again_brings_the_pins_back(
+    in_git: Machine, file_url: Remote
+) -> None:
+    """Without them, a clone of it would believe any repository at the URL."""
+    in_git.write(".env", "K=1\n")
+    in_git("remote", "add", "origin", file_url.url)
+    in_git("save", ".env", "-m", "x")
+    before = in_git.read(".dorkyrc")
+    (in_git.project / ".dorkyrc").unlink()
+    in_git("remote", "add", "origin", file_url.url)
+    assert in_git.read(".dorkyrc") == before
+    in_git("pull")
 
 
 # --- directories ----------------------------------------------------------------------------
@@ -602,6 +617,61 @@ def test_a_commit_that_deletes_most_files_is_refused(many: Machine, how: str) ->
     assert many("status", "--json").json == before
     many("commit", "-a", "-m", "cleaned", "--allow-deletions")
     assert len(many("ls", "--json").json) == 9
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["commit", "-a", "-m", "x"],
+        ["stage", "data"],
+        ["save", "-m", "x"],
+        ["save", "data", "-m", "x"],
+    ],
+    ids=" ".join,
+)
+def test_the_hint_of_a_refused_commit_brings_the_files_back(
+    many: Machine, file_url: Remote, words: list[str]
+) -> None:
+    """Also those whose deletion is staged, which ``restore`` alone leaves as staged."""
+    many("remote", "add", "origin", file_url.url)
+    before = many.files()
+    for n in range(15):
+        (many.project / f"data/{n}").unlink()
+    many.run(*words)
+    hint = many("commit", "-m", "x", *(["-a"] if "stage" not in words else []), code=5).hint
+    commands, _, _ = hint.partition(" brings")
+    assert commands.endswith("dorky restore .")
+    for command in commands.split(" && "):
+        many(*command.split()[1:])
+    assert many.files() == before
+    assert "Nothing to commit" in many("status").out
+
+
+@pytest.mark.parametrize("words", [["commit", "-a"], ["save"], ["save", "data"]], ids=" ".join)
+@pytest.mark.parametrize("answer", ["yes", "no"])
+def test_a_terminal_is_asked_about_many_deletions(
+    many: Machine, file_url: Remote, terminal: Terminal, words: list[str], answer: str
+) -> None:
+    many("remote", "add", "origin", file_url.url)
+    for n in range(15):
+        (many.project / f"data/{n}").unlink()
+    shown = terminal(many, *words, "-m", "x", until="Commit that?", typed=f"{answer}\n")
+    assert shown.text.count("Commit that?") == 1
+    assert (shown.code, len(many("ls", "--json").json)) == ((0, 5) if answer == "yes" else (5, 20))
+
+
+def test_save_asks_a_terminal_about_source_code_and_about_deletions(
+    many: Machine, file_url: Remote, terminal: Terminal
+) -> None:
+    git(many, "init", "-q")
+    many("remote", "add", "origin", file_url.url)
+    many.write("data/code.py", "1")
+    for n in range(15):
+        (many.project / f"data/{n}").unlink()
+    shown = terminal(many, "save", "data", "-m", "x", until="Save that?", typed="yes\nyes\n")
+    assert shown.code == 0, shown.text
+    assert "Commit that?" in shown.text
+    assert "data/code.py" in many("ls").out
 
 
 def test_a_commit_that_deletes_half_of_the_files_is_not(many: Machine) -> None:

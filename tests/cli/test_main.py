@@ -92,6 +92,8 @@ def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
             "'yaml', 'docker', 'github'",
             "dorky export --help",
         ),
+        (["remote", "-v"], "No such option: -v", "dorky remote list"),
+        (["version"], "dorky has no command version", "dorky --version"),
         (["st"], "dorky has no command st", "did you mean dorky stage or dorky status?"),
         (["xyzzy"], "dorky has no command xyzzy", "dorky --help"),
         (["reset"], "dorky has no command reset", "did you mean dorky unstage or dorky restore?"),

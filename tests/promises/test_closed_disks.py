@@ -88,6 +88,20 @@ def test_a_read_only_mount_is_read(ben: Machine, log: bool) -> None:
     assert ben("status").out == expected["status",]
 
 
+def test_a_read_only_checkout_without_state_is_told_where_to_have_one(
+    ben: Machine, tmp_path: Path
+) -> None:
+    fresh = ben.another("fresh")
+    fresh.write(".dorkyrc", ben.read(".dorkyrc"))
+    with quirky.read_only(fresh.project):
+        said = fresh("get", ".env", "KEY", code=8)
+        assert "read-only" in said.error
+        assert "DORKY_DIR" in said.hint
+        fresh.env["DORKY_DIR"] = str(tmp_path / "state")
+        assert fresh("get", ".env", "KEY").out == "1\n"
+        assert "DORKY_DIR" not in fresh("pull", code=8).hint
+
+
 def test_a_checkout_without_permission_to_write_is_read(ben: Machine, tmp_path: Path) -> None:
     expected = ben("status").out
     places = [ben.project, ben.own, ben.state, ben.state / "packs", ben.state / "tmp"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -141,3 +142,23 @@ def test_a_directory_inside_the_project(job: Machine) -> None:
     job.env["DORKY_DIR"] = str(job.project / "cache")
     assert "it is inside the project" in job("pull", code=3).error
     assert not (job.project / "cache").exists()
+
+
+def test_doctor_looks_at_a_state_outside_of_git(job: Machine) -> None:
+    subprocess.run(["git", "init", "-q"], cwd=job.project, check=True, timeout=60)
+    job("pull")
+    found = {check["name"]: check["verdict"] for check in job.run("doctor", "--json").json}
+    assert found["state"] == "ok"
+
+
+def test_a_place_of_the_state_that_was_forgotten(job: Machine) -> None:
+    """Unpushed work lies at the place that was named before, so naming it again is enough."""
+    subprocess.run(["git", "init", "-q"], cwd=job.project, check=True, timeout=60)
+    job("pull")
+    job.commit({".env": "KEY=2\n"}, "unpushed")
+    place = job.env.pop("DORKY_DIR")
+    said = job("status", code=7)
+    assert "dorky fsck --repair" in said.hint
+    assert "DORKY_DIR" in said.hint
+    job.env["DORKY_DIR"] = place
+    assert "1 commit ahead" in job("status").out

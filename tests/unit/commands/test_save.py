@@ -67,6 +67,24 @@ def test_without_paths_it_takes_what_is_tracked_and_what_is_staged(ana: Machine)
     assert "stranger" not in ana("ls").out
 
 
+@pytest.mark.parametrize("words", [(), (".env",)])
+def test_without_a_message(ana: Machine, words: tuple[str, ...]) -> None:
+    ana.write(".env", "KEY=2\n")
+    assert ana("save", *words, code=2).hint == 'dorky save -m "say what changed"'
+    assert pending(ana) == {"staged": [], "unstaged": [".env"]}
+
+
+@pytest.mark.parametrize("words", [(), (".",), (".env", "d")])
+def test_when_nothing_has_changed(ana: Machine, words: tuple[str, ...]) -> None:
+    ana.write("new", "1")
+    if "." not in words:
+        said = ana("save", *words, "-m", "x", code=1)
+        assert said.error == "Nothing to save: the files are as they were committed"
+        assert said.hint == "dorky status; to save a new file, name it: dorky save FILE"
+    assert ana("save", "new", "-m", "x").out
+    assert ana("save", *words, "-m", "x", code=1).error.startswith("Nothing to save")
+
+
 @pytest.mark.parametrize("path", ["d", ".env", "*.env", "d/*", "."])
 def test_with_paths_it_takes_nothing_else(ana: Machine, path: str) -> None:
     """Neither what changed elsewhere, nor what is staged there: as ``git commit PATH``."""
