@@ -96,8 +96,8 @@ def below(store: Store, contents: Iterable[ObjectId]) -> dict[ObjectId, list[Obj
     result = {content: [content] for content in wanted}
     for content, at in lists.items():
         found = model.decode_chunks(store.open(at), content)
-        for each in found.chunks:
+        for each in dict.fromkeys(found.chunks):
             result[content].append(each.id)
             if found.lists:
-                result[content] += (chunk.id for chunk in _listed(store, each))
+                result[content] += dict.fromkeys(chunk.id for chunk in _listed(store, each))
     return result
