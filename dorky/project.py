@@ -526,7 +526,10 @@ class Project:
         """Try what the file system of the project's files can keep, and remember it."""
         from dorky import filesystem
 
-        self._disk = filesystem.look(self.state / SCRATCH)
+        # The directory that DORKY_DIR names may be on another disk.
+        outside = self._root is not None and self.config.state_directory is not None
+        seen = outside and os.access(self.root, os.W_OK)
+        self._disk = filesystem.look(self.root if seen else self.state / SCRATCH)
         if self.database.get(DISK) != self._disk.text.encode():
             self.database.set(DISK, self._disk.text.encode())
         return self._disk
