@@ -521,9 +521,12 @@ class Config:
 
         Raises:
             NoRemote: There is no such remote.
+            NoProjectFile: There is no `.dorkyrc` either, as on a git branch from before dorky.
         """
         url = self.text(f"remotes.{remote}.url")
         if not url:
+            if self.root is not None and not (self.root / RC).exists():
+                raise errors.NoProjectFile(self.root, remote)
             raise errors.NoRemote(remote)
         # With a colon it is a mistyped URL, which the error for it should show as it is.
         relative = not url.startswith(("/", "~")) and ":" not in url.partition("/")[0]

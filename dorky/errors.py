@@ -455,6 +455,13 @@ class NoRemote(SetupError):
     """This project has no remote named {0}."""
 
 
+class NoProjectFile(NoRemote):
+    """There is no `.dorkyrc` in {0}, so no remote named {1} is known.
+
+    A git branch from before dorky has none. The files that dorky keeps stay where they are.
+    """
+
+
 class RemoteNotNamed(SetupError):
     """There is no repository at {0}, which only `.dorkyrc` names{1}.
 
@@ -580,16 +587,6 @@ class RootVanished(NotFoundError):
     """
 
 
-class NotMounted(RootVanished):
-    """{0} is missing or empty, though this clone has seen a repository in it.
-
-    It is a directory on a disk that is not plugged in, or not mounted, most likely. Nothing is
-    written into the place where it belongs.
-    """
-
-    exit_code = 8
-
-
 # --- 5: conflict or rejected ----------------------------------------------------------------
 
 
@@ -622,7 +619,7 @@ class IdempotencyKeyReused(ConflictError):
 
 
 class IsADirectory(ConflictError):
-    """{0} is a directory in the repository, so it can't become a file."""
+    """{0} is a directory in the repository, not a file."""
 
 
 class NotADirectory(ConflictError):
@@ -673,7 +670,7 @@ class SourceCode(ConflictError):
 
 
 class ManyFiles(ConflictError):
-    """The first stage of this project would take {0:,} files.
+    """The first stage of this project would take {0} files.
 
     A directory of dependencies, build results or caches may be among them. Later ones may take any
     number.
@@ -1142,6 +1139,14 @@ class Unavailable(DorkyError):
     """{0}."""
 
     exit_code = 8
+
+
+class NotMounted(Unavailable):
+    """{0} is missing or empty, though this clone has seen a repository in it.
+
+    It is a directory on a disk that is not plugged in, or not mounted, most likely. Nothing is
+    written into the place where it belongs.
+    """
 
 
 class Unreachable(Unavailable):

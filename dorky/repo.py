@@ -706,7 +706,8 @@ class Repository(Project):
         """Write one committed file somewhere, without touching anything else.
 
         Args:
-            revision: The revision that holds the file; the remote is asked for news first.
+            revision: The revision that holds the file; the remote is asked for news first. Empty:
+                the remote's newest.
             path: The file.
             destination: A file, or a directory to put the file in.
             force: Whether to replace an existing file.
@@ -714,7 +715,7 @@ class Repository(Project):
         Returns:
             The file that was written.
         """
-        from dorky.commands import sync as commands
+        from dorky.commands import remote_files as commands
 
         return commands.download(self, revision, path, destination, force=force)
 

@@ -123,7 +123,8 @@ def _near(word: str, commands: list[str]) -> list[str]:
 def _misused(error: Any) -> int:
     context = error.ctx
     path = context.command_path if context else "dorky"
-    message = error.format_message().removesuffix(".")
+    # Some versions of typer quote another library's kind of error.
+    message = error.format_message().removesuffix(".").replace(": Value error, ", ": ")
     if type(error).__name__ == "MissingParameter":
         # The attribute has other names in other versions of typer.
         kind = error.param.param_type_name

@@ -102,6 +102,7 @@ TEXTS: Mapping[type[DorkyError], str] = {
     errors.ConfigTooNew: "install a newer dorky, then run the command again",
     errors.FormatTooNew: "install a newer dorky, then run the command again",
     errors.FormatTooOld: "take the files from a worktree, then begin again: dorky init URL",
+    errors.NoProjectFile: "check out a git branch that has it, or: git restore .dorkyrc",
     errors.NoRemote: "dorky remote add {0} s3://bucket/prefix",
     errors.RemoteNotNamed: "check the URL; if it is right: dorky remote set-url origin {0}",
     errors.RemoteExists: "dorky remote set-url {0} URL",

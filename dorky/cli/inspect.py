@@ -320,6 +320,9 @@ def ls(
     revision: Annotated[str, typer.Argument(metavar="[REV]", help="A commit.")] = "HEAD",
     path: Annotated[str, typer.Argument(help="Only what lies at or below this.")] = "",
     long: Annotated[bool, typer.Option("--long", "-l", help="With mode and size.")] = False,
+    remote: Annotated[
+        bool, typer.Option("--remote", help="As the remote has them now, pulled or not.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """List the files that a commit holds.
@@ -327,12 +330,18 @@ def ls(
     \b
     $ dorky ls config
     $ dorky ls HEAD~1 config -l
+    $ dorky ls --remote
     """
     from dorky.commands import inspect
 
     with opened() as repo:
+        newest = "HEAD"
+        if remote:
+            from dorky.commands import remote_files
+
+            newest, revision = remote_files.newest(repo), remote_files.at_remote(revision)
         if not path and not _is_revision(repo, revision):
-            revision, path = "HEAD", revision  # dorky ls config
+            revision, path = newest, revision  # dorky ls config
         below = repository_path(repo, path) if path else None
         found = inspect.ls(repo, revision, below)
     if json:

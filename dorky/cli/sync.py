@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, List  # noqa: UP035
@@ -297,7 +298,12 @@ def synced(done: Synced) -> None:
 
 
 def download(
-    target: Annotated[str, typer.Argument(metavar="REV:PATH", help="A file in a commit.")],
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="[REV:]PATH", help="A file, as the remote has it now, or as of a commit."
+        ),
+    ],
     destination: Annotated[
         Path, typer.Argument(metavar="[DEST]", help="A file or a directory.")
     ] = Path(),
@@ -312,12 +318,16 @@ def download(
     """Fetch one file, and touch nothing else.
 
     \b
+    $ dorky download models/small.bin
     $ dorky download main:models/small.bin /tmp/
     $ dorky download main:.env .env --remote s3://acme-vault/payments
     """
-    from dorky.commands import setup, sync
+    from dorky.commands import remote_files, setup
 
-    revision, path = split(target, "download")
+    revision, path = split(target, "download") if ":" in target else ("", target)
+    if str(destination) == "-":
+        hint = "name a file or a directory" if remote else f"dorky cat {shlex.quote(target)}"
+        raise errors.UsageError("download writes a file, not to standard output", hint=hint)
     if remote:
         written = setup.download_from(
             remote,
@@ -332,5 +342,5 @@ def download(
     else:
         with opened() as repo:
             file = from_current(repo, path)
-            written = sync.download(repo, revision, file, destination, force=force)
+            written = remote_files.download(repo, revision, file, destination, force=force)
     say(f"Wrote {name(str(written))}")

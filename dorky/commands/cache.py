@@ -103,7 +103,7 @@ def drop(project: Project, pushed: Collection[ObjectId]) -> int:
     kept = (own - reached) | ({row.content for row in rows} - large)
     chunks = _chunks(project, large) - _chunks(project, kept)
     there = store.locate(chunks, remote=ORIGIN).items()
-    return gc.shed(project, {each for each, at in there if at.kind is Kind.CHUNK})
+    return gc.shed(project, {object_id for object_id, at in there if at.kind is Kind.CHUNK})
 
 
 def to_download(project: Project, *, all_history: bool = False) -> int:

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from dorky import files, git, gitignore
+from dorky.config import RC
 from dorky.paths import parents
 from dorky.project import Project
 from dorky.store.index import Sight
@@ -46,18 +47,20 @@ def hide(project: Project, paths: Iterable[str], named: Collection[str] = ()) ->
     directories = _whole(project, wanted, named)
     shared = {above for path in exposed for above in parents(path) if above in directories}
     if covered:
-        singles = [path for path in covered if directories.isdisjoint(parents(path))]
+        few = [path for path in covered if directories.isdisjoint(parents(path))]
         gitignore.ignore(
             project.root,
-            [project.root / path for path in singles] if len(singles) <= _MANY else [],
+            [project.root / path for path in few] if len(few) <= _MANY else [],
             [project.root / directory for directory in directories - shared],
             shared=False,
         )
-    return gitignore.ignore(
-        project.root,
-        [Path(root + path) for path in exposed],
-        [project.root / directory for directory in shared],
-    )
+    singles, wholes = sorted(left), [project.root / directory for directory in shared]
+    if not (project.root / RC).exists():
+        # A branch from before dorky: git could not leave it with a `.gitignore` that is ours.
+        gitignore.ignore(project.root, singles, wholes, shared=False)
+        if not git.not_ignored(top, singles):
+            return []
+    return gitignore.ignore(project.root, singles, wholes)
 
 
 def _whole(project: Project, paths: Iterable[str], named: Collection[str]) -> set[str]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import posixpath
-import re
 import stat as stat_module
 from datetime import datetime, timezone
 from pathlib import Path
@@ -19,6 +18,7 @@ from dorky import errors, files
 from dorky.commands.inspect import StrPath, fetch_missing, lookup_file
 from dorky.commands.stage import check_groups
 from dorky.commands.sync import refresh
+from dorky.commands.upstream import NEWEST, UPSTREAM, at_remote, was_pulled
 from dorky.files import FileStamp, moment
 from dorky.format.model import Entry
 from dorky.merge import pending
@@ -31,9 +31,7 @@ from dorky.store.index import mode_of
 from dorky.worktree import checkout, staging
 
 _LINKS = 10
-_UPSTREAM = f"{ORIGIN}/{MAIN}"
-_NEWEST = re.compile(rf"\A(HEAD|@|{MAIN})(?=[~^]|\Z)")
-_UNASKED = (errors.Unavailable, errors.AccessError, errors.Locked)
+_UNASKED = (errors.Unavailable, errors.NotMounted, errors.AccessError, errors.Locked)
 """Failures to ask a remote that say nothing against the state that is already known."""
 
 
@@ -143,7 +141,7 @@ class Reader:
         row = project.index.rows([name]).get(name)
         apart = self._is_apart(name)
         if not (apart or self._as_staged) and self._behind():
-            return self._committed(name, _UPSTREAM)
+            return self._committed(name, UPSTREAM)
         if row is None:
             check_groups(project, [name])
             raise errors.PathNotFound(name)
@@ -164,7 +162,7 @@ class Reader:
         """Ask the remote; return whether it has all that ``main`` has, and more."""
         self._ask()
         project = self.project
-        ours, theirs = project.database.ref(MAIN), project.database.ref(_UPSTREAM)
+        ours, theirs = project.database.ref(MAIN), project.database.ref(UPSTREAM)
         if theirs is None or ours == theirs:
             return False
         return ours is None or history.is_ancestor(project.store, ours, theirs)
@@ -176,12 +174,12 @@ class Reader:
             self._ask()
             if not project.is_set_up:
                 raise errors.NotSetUp(project.root)
-            if project.database.ref(_UPSTREAM) is None:
+            if project.database.ref(UPSTREAM) is None:
                 raise errors.NoCommits
-        elif _NEWEST.search(revision) or revision.startswith(_UPSTREAM):
+        elif NEWEST.search(revision) or revision.startswith(UPSTREAM):
             self._ask()
         if not pulled or (self._is_bare() and self._behind()):
-            revision = _NEWEST.sub(_UPSTREAM, revision)
+            revision = at_remote(revision)
         try:
             group, entry = lookup_file(project, revision, name)
         except errors.PathNotTracked:
@@ -209,6 +207,7 @@ class Reader:
 
         Raises:
             Unavailable: The remote can't be reached, though it has to be.
+            NotMounted: Its disk is not mounted, likewise.
             AccessError: It refuses access, likewise.
         """
         if self._why is not None:
@@ -235,7 +234,7 @@ class Reader:
         project = self.project
         commit = history.resolve(project.store, revision)
         made = history.read_commit(project.store, commit).time
-        head, theirs = history.head_of(project.store), project.database.ref(_UPSTREAM)
+        head, theirs = history.head_of(project.store), project.database.ref(UPSTREAM)
         behind = 0
         if commit == head and theirs:
             behind, _ = history.ahead_behind(project.store, theirs, head)
@@ -247,12 +246,3 @@ class Reader:
             behind=behind,
             why=self._why or "",
         )
-
-
-def was_pulled(project: Project) -> bool:
-    """Return whether the local store has anything but, perhaps, what a fetch has brought."""
-    return project.is_set_up and (
-        project.database.ref(MAIN) is not None
-        or ORIGIN not in project.config.remotes()
-        or bool(project.index.rows())
-    )

@@ -229,9 +229,9 @@ def _first_header(project: Project, first: Path) -> tuple[Header, str]:
     opened = project.unlock(header, verifier(header, body, str(first)))
     root = read_body(header, body, opened, str(first))
     project.database.set("roster", model.encode(root.roster))
-    log = [each for each in root.inline if each.kind is Kind.TEAM]
-    bodies = {each.id: opened.read(each.kind, each.id, each.data) for each in log}
-    entries = [(each, model.decode_entry(body, each)) for each, body in bodies.items()]
+    log = [inlined for inlined in root.inline if inlined.kind is Kind.TEAM]
+    bodies = {inlined.id: opened.read(inlined.kind, inlined.id, inlined.data) for inlined in log}
+    entries = [(inlined, model.decode_entry(body, inlined)) for inlined, body in bodies.items()]
     entries.sort(key=lambda entered: entered[1].n)
     project.database.set_team(teamlog.replay(entries, header.repository))
     return header, "the keys are those that the repository began with"

@@ -14,7 +14,8 @@ from urllib.parse import unquote, urlsplit
 from dorky import errors, files
 from dorky.commands.access import recovery as second_way
 from dorky.commands.inspect import StrPath, committed_entries
-from dorky.commands.sync import download, pull, refresh
+from dorky.commands.remote_files import download
+from dorky.commands.sync import pull
 from dorky.commands.upstream import first_root
 from dorky.config import RC, Config, check, choice, read
 from dorky.drivers import consent, open_driver
@@ -400,10 +401,7 @@ def download_from(
     ):
         project.set_up()
         with _following_by(url):
-            head = refresh(project).new
-        if head:
-            project.database.set_ref(MAIN, head)
-        return download(project, revision, path, destination, force=force)
+            return download(project, revision, path, destination, force=force)
 
 
 def _remote_settings(

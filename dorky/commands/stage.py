@@ -222,7 +222,7 @@ def _check_found(found: Collection[str], *, first: bool) -> None:
     if source := [path for path in found if looks_like_source(path.rpartition("/")[2])]:
         raise errors.SourceCode(shown(sorted(source)))
     if first and len(found) > _MANY:
-        raise errors.ManyFiles(len(found))
+        raise errors.ManyFiles(f"{len(found):,}")
 
 
 def check_groups(project: Project, paths: Iterable[str]) -> None:

@@ -1,16 +1,15 @@
-"""Transfers: push to the remote, fetch and pull from it, and download single files."""
+"""Transfers: push to the remote, and fetch and pull from it."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import NamedTuple, TypedDict
 
 import msgspec
 
-from dorky import errors, files
+from dorky import errors
 from dorky.commands.checkout import (
     attached_head,
     carry_out,
@@ -21,9 +20,7 @@ from dorky.commands.checkout import (
 from dorky.commands.inspect import (
     PARTIAL,
     StrPath,
-    cat,
     fetch_missing,
-    lookup_file,
     masked_entries,
     partial,
     repository_paths,
@@ -169,7 +166,7 @@ def _check_named(project: Project, remote: Remote) -> None:
         return
     try:
         remote_fetch.fetch(remote, project.progress)
-    except (errors.NoRepositoryAtURL, errors.RootVanished):
+    except (errors.NoRepositoryAtURL, errors.RootVanished, errors.NotMounted):
         before = project.moved_from()
         told = f" (before it was {before})" if before else ""
         url = project.config.url(ORIGIN)
@@ -564,32 +561,3 @@ def _wanted(chosen: _Chosen, view: View) -> checkout.Wanted:
         with contextlib.suppress(errors.PathNotTracked):  # deleted since it was chosen
             found.update(staging.tracked(held, [path]))
     return found.__contains__
-
-
-def download(
-    project: Project, revision: str, path: StrPath, destination: StrPath, *, force: bool
-) -> Path:
-    """Write one committed file somewhere, without touching anything else.
-
-    Args:
-        project: The project.
-        revision: The revision that holds the file; the remote is asked for news first.
-        path: The file in the repository.
-        destination: A file, or a directory to put the file in, on the disk.
-        force: Whether to replace an existing file.
-
-    Returns:
-        The file that was written.
-    """
-    name = project.repository_path(path)
-    target = Path(destination)
-    if target.is_dir():
-        target /= name.rpartition("/")[2]
-    if not force and (target.exists() or target.is_symlink()):
-        raise errors.LocalChanges(target, during="download")
-    if ORIGIN in project.config.remotes():
-        refresh(project)
-    _, entry = lookup_file(project, revision, name)
-    blocks = cat(project, revision, name)
-    files.write_stream(target, entry.mode & ~files.umask(), blocks)
-    return target

@@ -299,7 +299,7 @@ def exposed(project: Project, name: str) -> Exposures:
             files=tuple(exposures_of_groups(project, groups & project.vault.groups, head)),
             closed=tuple(
                 sorted(
-                    roster.name_of(project.roster, each) for each in groups - project.vault.groups
+                    roster.name_of(project.roster, group) for group in groups - project.vault.groups
                 )
             ),
         )

@@ -15,7 +15,7 @@ from pathlib import Path
 from dorky import errors, files, git
 from dorky.format import model
 from dorky.format.model import Header
-from dorky.project import FIRST, ORIGIN, Project
+from dorky.project import FIRST, ORIGIN, RESERVE, Project
 from dorky.results import Trust
 from dorky.store import state, verify
 from dorky.store.database import Database
@@ -24,7 +24,7 @@ from dorky.store.state import DATABASE
 
 _SHOWN = 8
 _DIRECTORIES = {"packs", "damaged", "tmp"}
-_FILES = {DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", FIRST, "lock", ".gitignore"}
+_FILES = {DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", FIRST, RESERVE, "lock", ".gitignore"}
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -134,15 +134,15 @@ def _checked(base: Path, name: str) -> Iterator[Path]:
             raise errors.UnsoundState(directory, "it belongs to another user")
         for path, directories, names, inside in os.fwalk(name, dir_fd=held):
             below = path.removeprefix(name).strip("/")
-            for each in [*directories, *names]:
-                found = os.stat(each, dir_fd=inside, follow_symlinks=False)
-                shown = f"{below}/{each}".strip("/")
-                why = state.foreign(found, links=bool(below)) or _misplaced(below, each, found)
+            for item in [*directories, *names]:
+                found = os.stat(item, dir_fd=inside, follow_symlinks=False)
+                shown = f"{below}/{item}".strip("/")
+                why = state.foreign(found, links=bool(below)) or _misplaced(below, item, found)
                 if not why and found.st_uid != os.geteuid():
                     why = "it belongs to another user"
                 if why:
                     raise errors.UnsoundState(directory, f"{shown!a}: {why}")
-                if each in names:
+                if item in names:
                     yield directory / shown
     finally:
         os.close(held)

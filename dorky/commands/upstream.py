@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
 
 import msgspec
@@ -18,6 +19,10 @@ from dorky.store.history import MAIN
 
 _FOLLOWED = "purges.followed"
 """The single value with the number of purges that the local history has followed."""
+UPSTREAM = f"{ORIGIN}/{MAIN}"
+"""The name of the newest commit of the remote, as last seen."""
+NEWEST = re.compile(rf"\A(HEAD|@|{MAIN})(?=[~^]|\Z)")
+"""Matches a revision that begins at the newest commit."""
 
 
 def fetch_root(project: Project, *, accept_rewind: bool = False) -> Remote:
@@ -82,6 +87,20 @@ def ensure_set_up(project: Project) -> Iterator[None]:
             if fresh and project.database.root(ORIGIN) is None:
                 project.tear_down()
             raise
+
+
+def was_pulled(project: Project) -> bool:
+    """Return whether the local store has anything but, perhaps, what a fetch has brought."""
+    return project.is_set_up and (
+        project.database.ref(MAIN) is not None
+        or ORIGIN not in project.config.remotes()
+        or bool(project.index.rows())
+    )
+
+
+def at_remote(revision: str) -> str:
+    """Return a revision that begins at the remote's newest commit, if this one begins at ours."""
+    return NEWEST.sub(UPSTREAM, revision)
 
 
 def unfollowed_purges(project: Project) -> tuple[Purge, ...]:

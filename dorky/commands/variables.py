@@ -20,8 +20,9 @@ import msgspec
 from dorky import documents, errors, files, process
 from dorky.commands.checkout import keep_contents
 from dorky.commands.inspect import StrPath
-from dorky.commands.reading import Content, Reader, was_pulled
+from dorky.commands.reading import Content, Reader
 from dorky.commands.stage import stage
+from dorky.commands.upstream import was_pulled
 from dorky.documents import Document, Syntax
 from dorky.documents import export as quoting
 from dorky.documents.export import Form

@@ -242,7 +242,9 @@ class S3Driver:
         except errors.BadEndpoint as error:
             if "invalid path" not in str(error.__cause__):
                 raise
-            yield from (each for each in self._all(wanted) if self._prefix + each.key not in seen)
+            yield from (
+                stored for stored in self._all(wanted) if self._prefix + stored.key not in seen
+            )
 
     def _all(self, wanted: str) -> Iterator[Stat]:
         """List by botocore: obstore refuses a list that has a key such as ``a//b``.

@@ -234,7 +234,7 @@ def sign_again(
         The new id of each of the commits; its own if nothing changes.
     """
     done: dict[ObjectId, ObjectId] = {}
-    nodes = {each: Node(each, commit) for each, commit in unpushed.items()}
+    nodes = {commit_id: Node(commit_id, commit) for commit_id, commit in unpushed.items()}
     for commit in _parents_first(nodes, head):
         record = unpushed[commit]
         parents = tuple(done.get(parent, parent) for parent in record.parents)

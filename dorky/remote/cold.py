@@ -60,7 +60,7 @@ class Reader:
         self._root = seen.root
         self._epochs = len(seen.header.epochs)
         self._vault = vault
-        self._inline = {each.id: each for each in seen.root.inline}
+        self._inline = {inlined.id: inlined for inlined in seen.root.inline}
         self._recent: dict[ObjectId, list[Place]] | None = None
         self._pages: dict[tuple[ObjectId, int], dict[ObjectId, list[Place]]] = {}
 
@@ -105,13 +105,13 @@ class Reader:
         Raises:
             CorruptTable: A table is damaged or gone; perhaps there is a newer root.
         """
-        recent = {each.id for each in self._root.packs}
+        recent = {packed.id for packed in self._root.packs}
         for place in self._recently().get(object_id, ()):
             if place.pack in recent:
                 return place
         dropped = set(self._root.dropped)
-        for each in older(self._root):
-            for place in self._page(each, table.page_of(each, object_id)).get(object_id, ()):
+        for entry in older(self._root):
+            for place in self._page(entry, table.page_of(entry, object_id)).get(object_id, ()):
                 if place.pack not in dropped:
                     return place
         return None
@@ -128,11 +128,11 @@ class Reader:
         """Return the places of all objects of the recent packs."""
         if self._recent is None:
             self._recent = {}
-            for each in self._root.tables[:1] if self._root.packs else ():
-                data = self._range(each.id, 0, each.size)
-                for page in range(each.pages):
-                    start, end = table.span(each, page)
-                    self._recent |= table.read_page(each, page, data[start:end], self._vault)
+            for entry in self._root.tables[:1] if self._root.packs else ():
+                data = self._range(entry.id, 0, entry.size)
+                for page in range(entry.pages):
+                    start, end = table.span(entry, page)
+                    self._recent |= table.read_page(entry, page, data[start:end], self._vault)
         return self._recent
 
     def _range(self, name: str, start: int, end: int) -> bytes:
@@ -240,13 +240,13 @@ class Snapshot:
             yield body[max(0, start) : stop]
             return
         listed = model.decode_chunks(body, piece.id)
-        if depth + listed.lists > 1 or sum(each.length for each in listed.chunks) != piece.length:
+        if depth + listed.lists > 1 or sum(chunk.length for chunk in listed.chunks) != piece.length:
             raise errors.CorruptObject(piece.id, f"it is not a list of {piece.length} bytes")
         at = 0
-        for each in listed.chunks:
-            if at < stop and at + each.length > start:
-                yield from self._pieces(group, each, start - at, stop - at, depth=depth + 1)
-            at += each.length
+        for chunk in listed.chunks:
+            if at < stop and at + chunk.length > start:
+                yield from self._pieces(group, chunk, start - at, stop - at, depth=depth + 1)
+            at += chunk.length
 
 
 def opened(remote: Remote) -> Snapshot:

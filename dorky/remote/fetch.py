@@ -69,22 +69,24 @@ def _take(remote: Remote, seen: RootSnapshot, data: bytes, progress: Progress) -
     """Store a root and the metadata of all that it lists, or nothing."""
     authority.check_early(remote, seen)
     store = remote.store
-    known = {each.id for each in store.packs(remote.name)}
+    known = {packed.id for packed in store.packs(remote.name)}
     packs = packs_of(remote, seen)
     _check_epochs(remote, seen, packs, known)
     groups = _groups(store)
     if groups != (store.database.get("groups") or ALL.encode()):
         # Packs that were skipped while their group was closed can be read now.
         known.clear()
-    new = [each for each in packs if each.id not in known]
+    new = [packed for packed in packs if packed.id not in known]
     before = remote.before
     learned: list[tuple[Pack, list[Location]]] = []
     with store.writer() as writer:
-        lacking = writer.lacking(each.id for each in seen.root.inline)
-        for each in seen.root.inline:
-            if each.id in lacking and not store.vault.is_foreign(each.data):
-                store.vault.read(each.kind, each.id, each.data, epochs=len(seen.header.epochs))
-                writer.append(each.kind, each.id, each.data)
+        lacking = writer.lacking(inlined.id for inlined in seen.root.inline)
+        for inlined in seen.root.inline:
+            if inlined.id in lacking and not store.vault.is_foreign(inlined.data):
+                store.vault.read(
+                    inlined.kind, inlined.id, inlined.data, epochs=len(seen.header.epochs)
+                )
+                writer.append(inlined.kind, inlined.id, inlined.data)
         progress.start("Fetching history", len(new), "packs")
         for packed, locations, metadata in _tails(remote, seen, new):
             learned.append((packed, locations))
@@ -100,7 +102,7 @@ def _take(remote: Remote, seen: RootSnapshot, data: bytes, progress: Progress) -
             for packed, locations in learned:
                 store.record(remote.name, packed, locations)
             store.database.set("groups", groups)
-            store.retain(remote.name, [each.id for each in packs])
+            store.retain(remote.name, [packed.id for packed in packs])
             authority.accept(remote, seen)
             _check_descent(remote, before, seen)
 
@@ -111,7 +113,7 @@ def _check_descent(remote: Remote, before: RootSnapshot | None, seen: RootSnapsh
     Raises:
         HistoryReplaced: The history does not continue what was seen.
     """
-    old, new = (each.root.refs.get(HEAD) if each else None for each in (before, seen))
+    old, new = (snapshot.root.refs.get(HEAD) if snapshot else None for snapshot in (before, seen))
     if old is None or old == new or before is None or remote.accept_rewind:
         return
     if seen.root.purges[: len(before.root.purges)] != before.root.purges:
@@ -134,9 +136,9 @@ def _check_epochs(
     if old is None:
         return
     before = len(old.header.epochs)
-    for each in packs:
-        if each.id not in known and not before <= each.epochs <= len(seen.header.epochs):
-            raise errors.CorruptRoot(remote.url, f"pack {each.id} uses keys that were retired")
+    for packed in packs:
+        if packed.id not in known and not before <= packed.epochs <= len(seen.header.epochs):
+            raise errors.CorruptRoot(remote.url, f"pack {packed.id} uses keys that were retired")
 
 
 Tail = tuple[Pack, list[Location], list[tuple[Location, bytes]]]
@@ -207,8 +209,8 @@ def spans(places: Iterable[PackedObject]) -> list[Span]:
             found.append([at])
         last = end
     return [
-        Span(each[0].pack, each[0].offset, each[-1].offset + each[-1].length, tuple(each))
-        for each in found
+        Span(run[0].pack, run[0].offset, run[-1].offset + run[-1].length, tuple(run))
+        for run in found
     ]
 
 
@@ -247,10 +249,10 @@ def fetch_objects(
         if not wanted:
             return
         places = store.locate(wanted, remote=remote.name)
-        for each in wanted - places.keys():
-            raise errors.MissingObject(each)
+        for object_id in wanted - places.keys():
+            raise errors.MissingObject(object_id)
         try:
-            epochs = {each.id: each.epochs for each in store.packs(remote.name)}
+            epochs = {packed.id: packed.epochs for packed in store.packs(remote.name)}
             receiving = _Receiving(store, epochs, deliver, passing, delivered)
             _fetch_spans(remote, spans(places.values()), progress, receiving)
         except Moved:
@@ -285,7 +287,7 @@ class _Receiving(NamedTuple):
 
     def kept(self, span: Span, data: bytes) -> Iterator[tuple[PackedObject, bytes | memoryview]]:
         """Yield the objects of a range that are to be stored."""
-        return (each for each in span.cut(data) if each[0].id not in self.passing)
+        return (piece for piece in span.cut(data) if piece[0].id not in self.passing)
 
 
 def _fetch_spans(
@@ -301,7 +303,7 @@ def _fetch_spans(
         return data
 
     unsaved = 0
-    progress.start("Downloading", sum(each.end - each.start for each in wanted), "B")
+    progress.start("Downloading", sum(span.end - span.start for span in wanted), "B")
     with remote.store.writer() as writer:
         try:
             for span, data in zip(

@@ -108,18 +108,18 @@ def plan(remote: Remote, *, grace: timedelta = GRACE, progress: Progress = SILEN
     assert seen is not None
     root = seen.root
     packs = packs_of(remote, seen)
-    listed = {each.id for each in packs} | {each.id for each in root.tables}
+    listed = {packed.id for packed in packs} | {entry.id for entry in root.tables}
     # List after reading the root: if a newer root lists one of these files, our swap loses.
     there = roots.stored(remote.driver) | roots.stored(remote.driver, TABLES)
     condemned = {
-        each: there[each].key for each in root.condemned if each in there and each not in listed
+        name: there[name].key for name in root.condemned if name in there and name not in listed
     }
-    loose = [there[each] for each in sorted(there.keys() - listed - condemned.keys())]
+    loose = [there[name] for name in sorted(there.keys() - listed - condemned.keys())]
     scratch = list(remote.driver.list(probe.PREFIX))
     old, left = _old(remote, loose, scratch, grace)
     judged, alive, needed = _rewritten(remote, seen, packs)
     rewritten = dict(itertools.islice(judged.items(), _MOST))
-    moved = {each for name in rewritten for each in needed[name]}
+    moved = {object_id for name in rewritten for object_id in needed[name]}
     garbage = (
         *(Garbage(name=e.key, size=e.size, reason="no root lists it") for e in old),
         *(
@@ -128,7 +128,7 @@ def plan(remote: Remote, *, grace: timedelta = GRACE, progress: Progress = SILEN
         ),
         *(Garbage(name=e.key, size=e.size, reason="a probe has left it") for e in left),
     )
-    sizes = {each.id: each.size for each in packs}
+    sizes = {packed.id: packed.size for packed in packs}
     given_up = tuple(
         Garbage(name=PACKS + name, size=sizes[name], reason=reason)
         for name, reason in rewritten.items()
@@ -143,14 +143,14 @@ def plan(remote: Remote, *, grace: timedelta = GRACE, progress: Progress = SILEN
             kept_young=len(loose) - len(old),
             packs_before=len(packs),
             packs_after=len(packs) - len(rewritten) + math.ceil(sent / pack.TARGET),
-            size=sum(each.size for each in (*garbage, *given_up)),
+            size=sum(stored.size for stored in (*garbage, *given_up)),
             sent=sent,
         ),
         grace,
         seen,
         condemned,
-        {each.key.rpartition("/")[2]: each.key for each in old[:_MOST]},
-        tuple(each.key for each in left),
+        {stored.key.rpartition("/")[2]: stored.key for stored in old[:_MOST]},
+        tuple(stored.key for stored in left),
         packs,
         rewritten,
         alive,
@@ -168,8 +168,8 @@ def _old(
     now = probe.clock(remote.driver)
     probing = max(grace, _PROBING)
     return (
-        [each for each in loose if now - each.modified >= grace],
-        [each for each in scratch if now - each.modified >= probing],
+        [stored for stored in loose if now - stored.modified >= grace],
+        [stored for stored in scratch if now - stored.modified >= probing],
     )
 
 
@@ -187,11 +187,11 @@ def _rewritten(
     store = remote.store
     alive = reachability.reach(store, seen.root.refs.values()).all
     alive.update(entered.id for entered in history.entries(store, seen.root.team))
-    all_open = {each.group for each in seen.header.epochs} <= store.vault.groups
+    all_open = {epoch.group for epoch in seen.header.epochs} <= store.vault.groups
     exposed = retired(remote, seen, packs)
     judged: list[tuple[Pack, dict[ObjectId, int]]] = []
     taken: set[ObjectId] = set()
-    for packed in sorted(packs, key=lambda each: (-each.epochs, -each.size)):
+    for packed in sorted(packs, key=lambda packed: (-packed.epochs, -packed.size)):
         sizes = {at.id: at.length for at in store.locations(packed.id, remote=remote.name)}
         if sizes and (all_open or sizes.keys() <= alive):
             judged.append((packed, sizes))
@@ -205,7 +205,7 @@ def _rewritten(
         needed[packed.id] = (sizes.keys() & alive) - taken
         taken |= needed[packed.id]
         total = sum(sizes.values())
-        unneeded = total - sum(sizes[each] for each in needed[packed.id])
+        unneeded = total - sum(sizes[object_id] for object_id in needed[packed.id])
         if 2 * unneeded >= total:
             dead[packed.id] = f"{100 * unneeded // total} % of it is not needed"
         elif packed.id in exposed:
@@ -262,7 +262,7 @@ def _following(made: Plan, sent: Iterable[Sent], listing: Listing) -> tuple[Root
     """Return the root that follows, and the keys of all that it condemns."""
     root = made.seen.root
     # Packs uploaded for a lost swap show up among those that no root lists.
-    new = {each.pack.id for each in sent}
+    new = {upload.pack.id for upload in sent}
     doomed = {
         **made.condemned,
         **{name: key for name, key in made.strays.items() if name not in new},
@@ -282,10 +282,10 @@ def _send(remote: Remote, made: Plan, sent: list[Sent], progress: Progress) -> i
     header = made.seen.header
     opened = remote.unlock(header)
     roots.encode(header, _following(made, (), Listing({}))[0], opened, remote.signer())
-    there = {each for earlier in sent for each in earlier.ids}
+    there = {object_id for earlier in sent for object_id in earlier.ids}
     moved = made.moved - there
     fetch_objects(remote, moved, progress)
     size = sum(at.length for at in remote.store.locate(moved).values())
     before = len(sent)
     send(remote, build(opened, renewed(remote.store, opened, moved)), sent, progress, size)
-    return sum(each.pack.size for each in sent[before:])
+    return sum(upload.pack.size for upload in sent[before:])

@@ -50,8 +50,8 @@ class Journal:
     def _recorded(self) -> list[Sent]:
         store = self._remote.store
         return [
-            Sent(each, store.locations(each.id, remote=self._name))
-            for each in store.packs(self._name)
+            Sent(packed, store.locations(packed.id, remote=self._name))
+            for packed in store.packs(self._name)
         ]
 
     def add(self, sent: Sent) -> None:
@@ -80,13 +80,13 @@ class Journal:
             wanted: The objects that the root lacks.
             listed: Returns which objects the root lists.
         """
-        kept = [each for each in self._sent if _fits(each, wanted, listed)]
+        kept = [upload for upload in self._sent if _fits(upload, wanted, listed)]
         epochs = self._remote.store.vault.epochs
-        retired = [each for each in self._sent if each.pack.epochs != epochs]
+        retired = [upload for upload in self._sent if upload.pack.epochs != epochs]
         if retired:
             # A former member may hold the keys of these packs.
-            delete(self._remote, [PACKS + each.pack.id for each in retired])
-        kept = [each for each in kept if each.pack.epochs == epochs]
+            delete(self._remote, [PACKS + upload.pack.id for upload in retired])
+        kept = [upload for upload in kept if upload.pack.epochs == epochs]
         under = root.gc_epoch if root else 0
         if kept and not (self._sure and under == self._under):
             kept = self._still_there(kept, under, root.condemned if root else ())
@@ -104,18 +104,18 @@ class Journal:
         if not 0 <= under - self._under <= 1:
             return []
         try:
-            there = {name: each.size for name, each in stored(self._remote.driver).items()}
+            there = {name: found.size for name, found in stored(self._remote.driver).items()}
         except errors.AccessError:
             return []
         return [
-            each
-            for each in sent
-            if each.pack.id not in condemned and there.get(each.pack.id) == each.pack.size
+            upload
+            for upload in sent
+            if upload.pack.id not in condemned and there.get(upload.pack.id) == upload.pack.size
         ]
 
     def _keep(self, sent: list[Sent], under: int) -> None:
         with self._database.transaction():
-            self._remote.store.retain(self._name, [each.pack.id for each in sent])
+            self._remote.store.retain(self._name, [upload.pack.id for upload in sent])
             self._database.set(self._key, str(under).encode())
 
     def clear(self) -> None:
@@ -148,4 +148,4 @@ def remaining(remote: Remote, sent: Iterable[Sent], alive: set[ObjectId], under:
     if remote.seen.root.gc_epoch != under:
         return []
     epochs = remote.store.vault.epochs
-    return [each for each in sent if each.pack.epochs == epochs and each.ids <= alive]
+    return [upload for upload in sent if upload.pack.epochs == epochs and upload.ids <= alive]

@@ -64,7 +64,7 @@ class Listing(NamedTuple):
 
 def older(root: Root) -> tuple[Table, ...]:
     """Return the tables that list their own packs, the newest first."""
-    return tuple(each for each in root.tables if each.lists)
+    return tuple(entry for entry in root.tables if entry.lists)
 
 
 def packs_of(remote: Remote, seen: RootSnapshot) -> tuple[Pack, ...]:
@@ -78,8 +78,8 @@ def packs_of(remote: Remote, seen: RootSnapshot) -> tuple[Pack, ...]:
     """
     dropped = set(seen.root.dropped)
     found: list[Pack] = []
-    for each in reversed(older(seen.root)):
-        found += (packed for packed in _list(remote, seen, each) if packed.id not in dropped)
+    for entry in reversed(older(seen.root)):
+        found += (packed for packed in _list(remote, seen, entry) if packed.id not in dropped)
     return (*found, *seen.root.packs)
 
 
@@ -131,14 +131,14 @@ def wrong_tables(
             for n, data in _pages(remote, seen, listed):
                 if n < listed.pages:
                     places = table.read_page(listed, n, data, remote.store.vault).values()
-                    found.update((place.pack, place.at) for each in places for place in each)
+                    found.update((place.pack, place.at) for batch in places for place in batch)
                 else:
                     table.read_list(listed, n, data, remote.store.vault)
             end = listed.size + table.FOOTER
             key = TABLES + listed.id
             if read_range(remote, seen, key, listed.size, end) != table.footer(listed):
                 raise errors.CorruptTable(listed.id, "its footer is another")
-            wanted = {(each.id, at) for each in packs for at in where.get(each.id, ())}
+            wanted = {(packed.id, at) for packed in packs for at in where.get(packed.id, ())}
             if wrong := len(wanted - found):
                 raise errors.CorruptTable(listed.id, f"{wrong} locations are wrong")
         except errors.CorruptTable as error:
@@ -197,15 +197,17 @@ def follow(
     before = root.tables if root else ()
     if not (added or gone or compact):
         return Listing({})
-    recent = [each for each in (root.packs if root else ()) if each.id not in gone]
+    recent = [packed for packed in (root.packs if root else ()) if packed.id not in gone]
     same = root is not None and not added and len(recent) == len(root.packs)
-    recent += [each.pack for each in added]
-    others = [(each, _list(remote, seen, each)) for each in (older(root) if root else ()) if seen]
+    recent += [upload.pack for upload in added]
+    others = [
+        (entry, _list(remote, seen, entry)) for entry in (older(root) if root else ()) if seen
+    ]
     dropped = {*(root.dropped if root else ()), *gone}
     dropped &= {packed.id for _, packs in others for packed in packs}
 
     def lives(packs: Iterable[Pack]) -> list[Pack]:
-        return [each for each in packs if each.id not in dropped]
+        return [packed for packed in packs if packed.id not in dropped]
 
     made: list[Table] = []
 
@@ -218,25 +220,25 @@ def follow(
         return new
 
     if compact or len(dropped) > MANY_NAMES:
-        packs = [each for _, listed in reversed(others) for each in lives(listed)] + recent
+        packs = [packed for _, listed in reversed(others) for packed in lives(listed)] + recent
         others, recent = [], []
         tables = [make(packs, lists=True)] if packs else []
     elif same:
         tables = list(before)
     elif len(recent) <= RECENT_PACKS and _size(remote, recent, added) <= RECENT_SIZE:
         tables = [make(recent, lists=False)] if recent else []
-        tables += [each for each, _ in others]
+        tables += [entry for entry, _ in others]
     else:
         for listed in _neighbours(others, _objects(remote, recent, added)):
             recent = lives(listed) + recent
-        tables = [make(recent, lists=True), *(each for each, _ in others)]
+        tables = [make(recent, lists=True), *(entry for entry, _ in others)]
         recent = []
     dropped &= {packed.id for _, packs in others for packed in packs}
-    names = {each.id for each in tables}
+    names = {entry.id for entry in tables}
     return Listing(
         {"packs": tuple(recent), "tables": tuple(tables), "dropped": tuple(sorted(dropped))},
-        tuple(each.id for each in before if each.id not in names),
-        tuple(each.id for each in made),
+        tuple(entry.id for entry in before if entry.id not in names),
+        tuple(entry.id for entry in made),
     )
 
 
@@ -267,7 +269,7 @@ def _held(remote: Remote, packs: Iterable[Pack], added: Iterable[Sent]) -> Itera
     Raises:
         CorruptDatabase: It does not know.
     """
-    own = {each.pack.id: each.locations for each in added}
+    own = {upload.pack.id: upload.locations for upload in added}
     for packed in packs:
         where = own.get(packed.id) or remote.store.locations(packed.id, remote=remote.name)
         if not where:

@@ -52,11 +52,11 @@ def condemn(
         ask: Whether to find out which files that were condemned before still exist.
     """
     there = _stored(remote) if ask and root.condemned else None
-    kept = [each for each in root.condemned if there is None or each in there]
-    new = [*((PACKS, each) for each in packs), *((TABLES, each) for each in tables)]
+    kept = [name for name in root.condemned if there is None or name in there]
+    new = [*((PACKS, packed) for packed in packs), *((TABLES, entry) for entry in tables)]
     new = new[: MANY_NAMES - len(kept)]
     # Keys of what was condemned before, and was found, are known now.
-    again = [there[each] for each in kept] if there is not None else []
+    again = [there[name] for name in kept] if there is not None else []
     left = len(kept) < len(root.condemned)
     return Condemned(
         {

@@ -106,8 +106,8 @@ def clock(driver: Driver) -> datetime:
     key = PREFIX + secrets.token_hex(8)
     try:
         driver.put(key, secrets.token_hex(8).encode())
-        for each in driver.list(key):
-            return each.modified
+        for stored in driver.list(key):
+            return stored.modified
         raise errors.ServiceUnavailableError(
             driver.url, "it does not list what was written just now"
         )
@@ -157,4 +157,4 @@ def _race(driver: Driver, key: str, expected: Version | None, *, writers: int = 
 
     with ThreadPoolExecutor(max_workers=writers) as pool:
         found = list(pool.map(write, range(writers)))
-    return _Race([each for each in found if isinstance(each, str)], True in found)
+    return _Race([stored for stored in found if isinstance(stored, str)], True in found)

@@ -62,27 +62,27 @@ def purge(remote: Remote, record: Purge, progress: Progress = SILENT) -> Purged:
         alive |= {entered.id for entered in history.entries(store, root.team)}
         packs = packs_of(remote, seen)
         held = {
-            each.id: {at.id for at in store.locations(each.id, remote=remote.name)}
-            for each in packs
+            packed.id: {at.id for at in store.locations(packed.id, remote=remote.name)}
+            for packed in packs
         }
-        dropped = [each for each in packs if not held[each.id] <= alive]
-        kept = [each for each in packs if held[each.id] <= alive]
+        dropped = [packed for packed in packs if not held[packed.id] <= alive]
+        kept = [packed for packed in packs if held[packed.id] <= alive]
         opened = remote.unlock(seen.header)
-        inline = tuple(each for each in root.inline if each.id in alive)
+        inline = tuple(inlined for inlined in root.inline if inlined.id in alive)
         first = set(first_objects(store, opened, [record.new, *others]))
-        first -= {each.id for each in inline}
-        inline += tuple(Inline(*each) for each in renewed(store, opened, first))
-        wanted = alive - {each.id for each in inline}
-        wanted -= {each for pack in kept for each in held[pack.id]}
-        wanted -= {each for earlier in sent for each in earlier.ids}
+        first -= {inlined.id for inlined in inline}
+        inline += tuple(Inline(*renewed_object) for renewed_object in renewed(store, opened, first))
+        wanted = alive - {inlined.id for inlined in inline}
+        wanted -= {object_id for pack in kept for object_id in held[pack.id]}
+        wanted -= {object_id for earlier in sent for object_id in earlier.ids}
         fetch_objects(remote, wanted, progress)
         size = sum(at.length for at in store.locate(wanted).values())
         objects = renewed(store, opened, wanted)
-        if size + sum(len(each.data) for each in inline) <= INLINE:
-            inline += tuple(Inline(*each) for each in objects)
+        if size + sum(len(inlined.data) for inlined in inline) <= INLINE:
+            inline += tuple(Inline(*renewed_object) for renewed_object in objects)
         else:
             send(remote, build(opened, objects), sent, progress, size)
-        doomed = {each.id for each in dropped}
+        doomed = {packed.id for packed in dropped}
         listing = follow(remote, seen, opened, sent, doomed, compact=True)
         condemned = condemn(remote, root, doomed, listing.stale)
         changes = {**listing.changes, **condemned.changes, "gc_epoch": root.gc_epoch + 1}
@@ -104,5 +104,5 @@ def purge(remote: Remote, record: Purge, progress: Progress = SILENT) -> Purged:
             continue
         remember(remote, won, sent, progress, team=team)
         remote.driver.delete(condemned.keys)
-        return Purged(len(doomed), sum(each.size for each in dropped))
+        return Purged(len(doomed), sum(packed.size for packed in dropped))
     raise errors.ServiceUnavailableError(remote.url, "others keep changing it")

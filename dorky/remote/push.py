@@ -129,8 +129,8 @@ def push(
             _check_signatures(remote.store, head)
         except (errors.Misplaced, errors.AmbiguousGroup):
             # The swap for these packs was lost, and they hold what others must not read.
-            there = {PACKS + each.id for each in remote.store.packs(remote.name)}
-            delete(remote, {PACKS + each.pack.id for each in sent} - there)
+            there = {PACKS + packed.id for packed in remote.store.packs(remote.name)}
+            delete(remote, {PACKS + upload.pack.id for upload in sent} - there)
             raise
         sent = journal.take(before, {at.id for at in fresh}, listed_by(remote, seen))
         # A root that has no room is refused before anything is sent.
@@ -180,8 +180,8 @@ def _delete_unlisted(remote: Remote, tables: Collection[ObjectId]) -> None:
 
     A swap may seem lost that won, if very many have followed it.
     """
-    listed = {each.id for each in remote.seen.root.tables} if remote.seen else set()
-    if gone := [TABLES + each for each in tables if each not in listed]:
+    listed = {entry.id for entry in remote.seen.root.tables} if remote.seen else set()
+    if gone := [TABLES + entry for entry in tables if entry not in listed]:
         delete(remote, gone)
 
 
@@ -211,16 +211,16 @@ def remember(
     store = remote.store
     with store.writer() as writer, remote.remembering(*won):
         # What a change of the team has added to the log is in its root alone.
-        log = {each.id: each for each in won[0].root.inline if each.kind is Kind.TEAM}
+        log = {inlined.id: inlined for inlined in won[0].root.inline if inlined.kind is Kind.TEAM}
         for new in store.missing(log):
             writer.append(Kind.TEAM, new, log[new].data)
         writer.save()
         authorship.note(store.database, won[0].root.refs.values())
         if team:
             store.database.set_team(team)
-        for each in sent:
-            remote.store.record(remote.name, each.pack, each.locations)
-        remote.store.retain(remote.name, [each.id for each in packs])
+        for upload in sent:
+            remote.store.record(remote.name, upload.pack, upload.locations)
+        remote.store.retain(remote.name, [packed.id for packed in packs])
 
 
 # --- what to upload -------------------------------------------------------------------------
@@ -230,7 +230,7 @@ def listed_by(
     remote: Remote, seen: RootSnapshot | None
 ) -> Callable[[Iterable[ObjectId]], set[ObjectId]]:
     """Return a function that returns which of some objects the last root seen lists or holds."""
-    inline = {each.id for each in seen.root.inline} if seen else set()
+    inline = {inlined.id for inlined in seen.root.inline} if seen else set()
 
     def listed(ids: Iterable[ObjectId]) -> set[ObjectId]:
         known = set(ids)
@@ -271,18 +271,18 @@ def unlisted(
         opened = {g: tree for g, tree in node.commit.trees.items() if g in store.vault.groups}
         trees.update(opened.values())
         foreign = {tree: g for g, tree in node.commit.trees.items() if g not in opened}
-        for each in foreign.keys() - listed(foreign):
+        for tree in foreign.keys() - listed(foreign):
             if seen is not None:
-                name = roster.name_of(known, foreign[each])
+                name = roster.name_of(known, foreign[tree])
                 raise errors.LeftGroup(node.id[:10], name)
-            raise errors.MissingObject(each, why="group")
+            raise errors.MissingObject(tree, why="group")
     unlisted_trees, contents = history.below(store, trees, skip=listed)
     contents -= listed(contents)
-    pieces = {piece for each in below(store, contents).values() for piece in each}
+    pieces = {piece for cut in below(store, contents).values() for piece in cut}
     wanted |= unlisted_trees | (pieces - listed(pieces))
     places = store.locate(wanted)
-    for each in wanted - places.keys():
-        raise errors.MissingObject(each, why="elsewhere")
+    for object_id in wanted - places.keys():
+        raise errors.MissingObject(object_id, why="elsewhere")
     return sorted(places.values(), key=lambda at: (at.pack, at.offset))
 
 
@@ -330,13 +330,13 @@ def upload(
         note: Receives each pack before it is uploaded.
     """
     old = seen.root if seen else None
-    inline = {each.id: each for each in (old.inline if old else ())}
-    there = {at.id for each in sent for at in each.locations}
+    inline = {inlined.id: inlined for inlined in (old.inline if old else ())}
+    there = {at.id for upload in sent for at in upload.locations}
     rest = [at for at in fresh if at.id not in there]
     first = first_objects(remote.store, vault, heads)
     riding = {**first, **{at.id: at for at in rest}}
     riding = {object_id: at for object_id, at in riding.items() if object_id not in inline}
-    room = INLINE - sum(len(each.data) for each in inline.values())
+    room = INLINE - sum(len(inlined.data) for inlined in inline.values())
     if sum(at.length for at in riding.values()) <= room:
         new = [Inline(*_renewed(remote.store, vault, at)) for at in riding.values()]
         following = (*inline.values(), *new)
@@ -367,7 +367,7 @@ def _newest_entries(inline: Iterable[Inline]) -> list[Inline]:
     """Return the newest inline entries of the team log, as far as they have room."""
     found: list[Inline] = []
     size = 0
-    for entry in reversed([each for each in inline if each.kind is Kind.TEAM]):
+    for entry in reversed([inlined for inlined in inline if inlined.kind is Kind.TEAM]):
         size += len(entry.data)
         if size > _LOG:
             break
@@ -485,8 +485,8 @@ def build(vault: Vault, objects: Iterable[Stored]) -> Iterator[Made]:
     """Yield new packs, made in memory; each has at most 32 MiB and an object."""
     buffer = io.BytesIO()
     writer = pack.PackWriter(buffer, vault)
-    for each in objects:
-        writer.append(*each)
+    for kind, object_id, stored in objects:
+        writer.append(kind, object_id, stored)
         if writer.size >= pack.TARGET:
             yield Sent(writer.finish(), writer.locations), buffer.getvalue()
             buffer = io.BytesIO()

@@ -83,8 +83,8 @@ class Unlock(Protocol):
 
 def stored(driver: Driver, folder: str = PACKS) -> dict[str, Stat]:
     """Return the packs (or tables) that a remote stores, by name, listed or not."""
-    found = {each.key.removeprefix(folder): each for each in driver.list(folder)}
-    return {name: each for name, each in found.items() if scrub.is_name(name)}
+    found = {stored.key.removeprefix(folder): stored for stored in driver.list(folder)}
+    return {name: stored for name, stored in found.items() if scrub.is_name(name)}
 
 
 class RootSnapshot(NamedTuple):
@@ -225,7 +225,7 @@ def read_body(header: Header, body: bytes, vault: Vault, url: str, *, verify: bo
         root = model.decode(Root, text)
     except (codec.CodecError, model.Malformed) as error:
         raise errors.CorruptRoot(url, error) from None
-    if any(not each.lists for each in root.tables[1:]):
+    if any(not entry.lists for entry in root.tables[1:]):
         raise errors.CorruptRoot(url, "it has two tables of recent packs")
     if verify:
         signed = _signed(header.repository, model.encode(header), text)
@@ -317,14 +317,14 @@ class Remote:
         with database.transaction() as db:
             rows = db.execute("SELECT key FROM meta WHERE key GLOB ? || '*'", (prefix,)).fetchall()
             known = {key.removeprefix(prefix) for (key,) in rows}
-            listed = {each.id for each in root.tables}
+            listed = {entry.id for entry in root.tables}
             db.executemany(
-                "DELETE FROM meta WHERE key = ?", [(prefix + each,) for each in known - listed]
+                "DELETE FROM meta WHERE key = ?", [(prefix + name,) for name in known - listed]
             )
-            for each in sorted(listed & self.lists.keys() - known):
-                database.set(prefix + each, table.encode_list(self.lists[each]))
-        for each in self.lists.keys() - listed:
-            del self.lists[each]
+            for entry_id in sorted(listed & self.lists.keys() - known):
+                database.set(prefix + entry_id, table.encode_list(self.lists[entry_id]))
+        for name in self.lists.keys() - listed:
+            del self.lists[name]
 
     @property
     def _place(self) -> ObjectId:
@@ -431,7 +431,7 @@ class Remote:
         if self.version is not None and self._is_unmounted():
             raise errors.NotMounted(self.url)
 
-    def _vanished(self) -> errors.RootVanished:
+    def _vanished(self) -> errors.DorkyError:
         if self._is_unmounted():
             return errors.NotMounted(self.url)
         return errors.RootVanished(self.url)

@@ -70,13 +70,13 @@ def reseal(
     """
     store = remote.store
     inline = tuple(
-        each
-        if opened.is_foreign(each.data) or opened.is_current(each.data)
-        else Inline(each.kind, each.id, opened.renew(each.kind, each.id, each.data))
-        for each in seen.root.inline
+        inlined
+        if opened.is_foreign(inlined.data) or opened.is_current(inlined.data)
+        else Inline(inlined.kind, inlined.id, opened.renew(inlined.kind, inlined.id, inlined.data))
+        for inlined in seen.root.inline
     )
     stale = [old for old, new in zip(seen.root.inline, inline, strict=True) if old is not new]
-    there = {each.id for each in inline}
+    there = {inlined.id for inlined in inline}
     packs = packs_of(remote, seen)
     held = {
         packed.id: {at.id: at.length for at in store.locations(packed.id, remote=remote.name)}
@@ -113,15 +113,15 @@ def reseal(
     # One new table: whoever is removed holds the key of the old ones.
     listing = follow(remote, seen, opened, sent, gone, compact=True)
     condemned = condemn(remote, seen.root, dropped, listing.stale)
-    old = (each for each in packs if each.id not in gone and each.id not in blocked)
-    kept = sum(each.size for each in old if not affected.isdisjoint(held[each.id]))
+    old = (packed for packed in packs if packed.id not in gone and packed.id not in blocked)
+    kept = sum(packed.size for packed in old if not affected.isdisjoint(held[packed.id]))
     return Resealed(
         {"inline": inline, **listing.changes, **condemned.changes},
         sent,
         len(moved) + len(stale),
-        size + sum(len(each.data) for each in stale),
+        size + sum(len(inlined.data) for inlined in stale),
         kept,
-        sum(each.size for each in packs if each.id in blocked),
+        sum(packed.size for packed in packs if packed.id in blocked),
         condemned,
     )
 
@@ -152,7 +152,7 @@ def retired(remote: Remote, seen: RootSnapshot, packs: Iterable[Pack]) -> set[Ob
 def _reachable(store: Store, commits: Iterable[ObjectId], groups: Collection[str]) -> set[ObjectId]:
     """Return commits and all that they hold in the groups, but not the commits before them."""
     heads = list(commits)
-    roots = (history.trees_of(store, each, groups).values() for each in heads)
+    roots = (history.trees_of(store, head, groups).values() for head in heads)
     found, contents = history.below(store, itertools.chain.from_iterable(roots))
     if ALL in groups:
         found.update(heads)

@@ -34,7 +34,7 @@ def renew(remote: Remote, progress: Progress = SILENT) -> int:
         if seen is None:
             return 0
         packs = store.packs(remote.name)
-        where = {each.id: store.locations(each.id, remote=remote.name) for each in packs}
+        where = {packed.id: store.locations(packed.id, remote=remote.name) for packed in packs}
         try:
             wrong = list(wrong_tables(remote, seen, where))
         except Moved:

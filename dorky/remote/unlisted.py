@@ -52,7 +52,7 @@ def _inline(remote: Remote, refused: bytes) -> Iterator[Stored]:
     with contextlib.suppress(errors.IntegrityError):
         header, body = roots.read_header(refused, remote.url)
         root = roots.read_body(header, body, remote.store.vault, remote.url)
-        yield from ((each.kind, each.id, each.data) for each in root.inline)
+        yield from ((inlined.kind, inlined.id, inlined.data) for inlined in root.inline)
 
 
 def _packed(remote: Remote, seen: RootSnapshot) -> Iterator[Stored]:

@@ -69,11 +69,11 @@ def pieces(store: Store, content: ObjectId) -> Iterator[Chunk]:
 
 def _pieces(store: Store, body: bytes, content: ObjectId) -> Iterator[Chunk]:
     found = model.decode_chunks(body, content)
-    for each in found.chunks:
+    for chunk in found.chunks:
         if found.lists:
-            yield from _listed(store, each)
+            yield from _listed(store, chunk)
         else:
-            yield each
+            yield chunk
 
 
 def _listed(store: Store, each: Chunk) -> tuple[Chunk, ...]:
@@ -92,12 +92,14 @@ def below(store: Store, contents: Iterable[ObjectId]) -> dict[ObjectId, list[Obj
     The chunks need not be in the local store.
     """
     wanted = set(contents)
-    lists = {each: at for each, at in store.locate(wanted).items() if at.kind is Kind.CHUNKS}
+    lists = {
+        object_id: at for object_id, at in store.locate(wanted).items() if at.kind is Kind.CHUNKS
+    }
     result = {content: [content] for content in wanted}
     for content, at in lists.items():
         found = model.decode_chunks(store.open(at), content)
-        for each in dict.fromkeys(found.chunks):
-            result[content].append(each.id)
+        for part in dict.fromkeys(found.chunks):
+            result[content].append(part.id)
             if found.lists:
-                result[content] += dict.fromkeys(chunk.id for chunk in _listed(store, each))
+                result[content] += dict.fromkeys(chunk.id for chunk in _listed(store, part))
     return result

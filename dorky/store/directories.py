@@ -73,7 +73,7 @@ def compare(
             for name in was.keys() | now.keys()
             if was.get(name) != now.get(name)
         )
-    return sorted(found, key=lambda each: each[0])
+    return sorted(found, key=lambda item: item[0])
 
 
 class _Reader:
@@ -138,7 +138,7 @@ class _Reader:
         pending = self.parts(prefix, tree)
         while pending:
             digits, part = pending.pop()
-            if part and (wanted is None or any(each.startswith(digits) for each in wanted)):
+            if part and (wanted is None or any(name.startswith(digits) for name in wanted)):
                 found += self._node(digits, part).entries
                 pending += self.parts(digits, part)
                 del self._nodes[part]

@@ -73,12 +73,12 @@ def trees_of(
     wanted = store.vault.groups if groups is None else store.vault.groups.intersection(groups)
     found = read_commit(store, commit).trees
     # A group's tree comes first, so it wins if somebody puts the same path into everybody's tree.
-    return {each: found[each] for each in in_order(found) if each in wanted}
+    return {group: found[group] for group in in_order(found) if group in wanted}
 
 
 def in_order(groups: Iterable[str]) -> list[str]:
     """Return groups in the order in which they are walked: everybody's last."""
-    return sorted(groups, key=lambda each: (each == ALL, each))
+    return sorted(groups, key=lambda group: (group == ALL, group))
 
 
 def files_of(
@@ -107,7 +107,7 @@ def files_below(
 ) -> Iterator[tuple[str, Entry]]:
     """Yield every file and link of one group's tree, with its path, or those at some paths."""
     chosen = None if paths is None else set(paths)
-    above = {each for path in paths or () for each in parents(path)}
+    above = {parent for path in paths or () for parent in parents(path)}
     names: dict[str, set[str]] = {}
     for path in above.union(chosen or ()):
         directory, _, name = path.rpartition("/")
@@ -305,7 +305,7 @@ class Entered(NamedTuple):
 def added(store: Store, old: Iterable[ObjectId], new: Iterable[ObjectId]) -> dict[ObjectId, Commit]:
     """Return the commits reachable from the new heads and not from the old ones."""
     sides, commits = _sides(store, [*old], [*new])
-    return {each: commits[each] for each, side in sides.items() if side == _THEIRS}
+    return {commit: commits[commit] for commit, side in sides.items() if side == _THEIRS}
 
 
 def read_entry(store: Store, entry_id: ObjectId) -> TeamEntry:
@@ -476,7 +476,7 @@ def _resolve_base(store: Store, name: str) -> ObjectId:
         if len(found) == 1:
             return found[0]
         if found:
-            raise errors.AmbiguousRevision(name, ", ".join(each[:12] for each in found[:4]))
+            raise errors.AmbiguousRevision(name, ", ".join(commit[:12] for commit in found[:4]))
     raise errors.UnknownRevision(name)
 
 

@@ -176,8 +176,9 @@ class Index:
         Args:
             modes: Whether the modes of files have permission bits, or only the file type.
         """
-        kept = ~umask() if modes else _TYPE
-        found = self._database.connection.execute(_PROOFS, (kept, kept)).fetchall()
+        # The umask narrows the mode of files, never that of links.
+        links, others = (-1, ~umask()) if modes else (_TYPE, _TYPE)
+        found = self._database.connection.execute(_PROOFS, (links, others)).fetchall()
         proofs = {values[0]: values[1:] for values in found}
         try:
             "".join(proofs)

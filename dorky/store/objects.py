@@ -47,7 +47,7 @@ class PackedObject(NamedTuple):
     length: int
 
 
-_KIND = {each.value: each for each in Kind}
+_KIND = {kind.value: kind for kind in Kind}
 
 
 def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
@@ -123,7 +123,7 @@ class Store:
         for batch in batches(set(ids), 500):
             marks = ",".join("?" * len(batch))
             with self._readable():
-                raws = [bytes.fromhex(each) for each in batch]
+                raws = [bytes.fromhex(object_id) for object_id in batch]
             rows = self.database.connection.execute(
                 "SELECT o.kind, o.id, p.name, o.offset, o.length FROM objects o"  # noqa: S608
                 f" CROSS JOIN packs p ON p.n = o.pack WHERE p.remote = ? AND o.id IN ({marks})",

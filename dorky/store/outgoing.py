@@ -44,21 +44,21 @@ def strays(store: Store, node: Node, owner_of: Owner) -> Iterator[Stray]:
 
     Trees of groups that the user can't read are skipped: they came from the remote.
     """
-    parents = [history.read_commit(store, each).trees for each in node.commit.parents]
+    parents = [history.read_commit(store, parent).trees for parent in node.commit.parents]
     for group in sorted(node.commit.trees.keys() & store.vault.groups):
         first = parents[0].get(group) if parents else None
         if first == node.commit.trees[group]:
             continue
         before = {group: first} if first else {}
         placed: dict[str, Entry] = {}
-        for each in history.differences(store, before, {group: node.commit.trees[group]}):
-            if each.new is None or _has(store, parents[1:], group, each.path, each.new):
+        for change in history.differences(store, before, {group: node.commit.trees[group]}):
+            if change.new is None or _has(store, parents[1:], group, change.path, change.new):
                 continue
-            owner = owner_of(each.path)
+            owner = owner_of(change.path)
             if owner == group:
-                placed[each.path] = each.new
+                placed[change.path] = change.new
             else:
-                yield Stray(each.path, each.new, group, owner)
+                yield Stray(change.path, change.new, group, owner)
         readers = _readers(store, {entry.content for entry in placed.values()})
         for path, entry in placed.items():
             if readers.get(entry.content, group) != group:
@@ -83,16 +83,17 @@ def _readers(store: Store, contents: Collection[ObjectId]) -> dict[ObjectId, str
     holds is left out: no push sends it.
     """
     pieces = below(store, contents)
-    places = store.locate({each for held in pieces.values() for each in held})
+    places = store.locate({object_id for held in pieces.values() for object_id in held})
     groups = {
-        each: store.vault.group_of(store.stored(at._replace(length=min(at.length, _KEY_ID)))) or ""
-        for each, at in places.items()
+        object_id: store.vault.group_of(store.stored(at._replace(length=min(at.length, _KEY_ID))))
+        or ""
+        for object_id, at in places.items()
     }
     found: dict[ObjectId, str] = {}
     for content, held in pieces.items():
-        own = [groups[each] for each in held if each in groups]
+        own = [groups[object_id] for object_id in held if object_id in groups]
         if own:
-            found[content] = next((each for each in own if each != own[0]), own[0])
+            found[content] = next((group for group in own if group != own[0]), own[0])
     return found
 
 
@@ -119,7 +120,7 @@ def check(store: Store, heads: Collection[ObjectId], nodes: Iterable[Node], know
 
 def is_held(store: Store, heads: Iterable[ObjectId], stray: Stray) -> bool:
     """Return whether one of some commits holds a file at a stray's path in the stray's tree."""
-    held = (history.read_commit(store, each).trees for each in heads)
+    held = (history.read_commit(store, head).trees for head in heads)
     return any(
         history.lookup(store, {stray.tree: trees[stray.tree]}, stray.path)
         for trees in held
@@ -142,7 +143,7 @@ def refusal(
 
 def would_open(stray: Stray, known: Roster) -> errors.WouldOpen:
     """Return the error for a closed group's file that now belongs to other readers."""
-    old, new = (roster.name_of(known, each or ALL) for each in (stray.tree, stray.owner))
+    old, new = (roster.name_of(known, group or ALL) for group in (stray.tree, stray.owner))
     return errors.WouldOpen(stray.path, old, new, committed=True)
 
 

@@ -132,7 +132,7 @@ class PackWriter:
         self._hash = hashlib.sha256()
         # Commits and the team's log come last: nobody who reads a directory needs them.
         for kind, object_id, stored in sorted(
-            self._metadata, key=lambda each: _LAST.get(each[0], 0)
+            self._metadata, key=lambda item: _LAST.get(item[0], 0)
         ):
             self._place(kind, object_id, stored)
         self._metadata.clear()

@@ -70,28 +70,28 @@ def _named(store: Store) -> Named:
     if head := database.text("head"):
         commits[head] = "HEAD"
     refs = database.refs()
-    for name in sorted(refs, key=lambda each: (each.startswith("backup/"), each), reverse=True):
+    for name in sorted(refs, key=lambda name: (name.startswith("backup/"), name), reverse=True):
         commits[refs[name]] = name
     for row in Index(database).rows().values():
         contents[row.content] = row.path
     merging = set(_ids_in(database.get(oplog.MERGE)))
     undone, replaced = oplog.named(database)
-    for each in undone:
-        commits.setdefault(each, "the operation log")
-    for each in replaced:
-        contents.setdefault(each, "the operation log")
+    for commit in undone:
+        commits.setdefault(commit, "the operation log")
+    for content in replaced:
+        contents.setdefault(content, "the operation log")
     for (value,) in database.connection.execute(
         "SELECT old FROM replaced WHERE what = 'value' AND key = ?", (oplog.MERGE,)
     ):
         merging.update(_ids_in(value))
     trees = set()
     # An object missing locally is in the remote: a closed group's tree, or unpulled content.
-    for each, at in store.locate(merging).items():
+    for object_id, at in store.locate(merging).items():
         if at.kind is Kind.TREE:
-            trees.add(each)
+            trees.add(object_id)
         else:
             where = commits if at.kind is Kind.COMMIT else contents
-            where.setdefault(each, "a merge")
+            where.setdefault(object_id, "a merge")
     return Named(commits, contents, trees)
 
 
@@ -260,18 +260,18 @@ def unreached(store: Store, reached: Collection[ObjectId]) -> dict[ObjectId, Com
 
 def tips(commits: Mapping[ObjectId, Commit]) -> list[ObjectId]:
     """Return those of some commits that none of the others descends from, the newest first."""
-    parents = {parent for each in commits.values() for parent in each.parents}
-    return sorted(commits.keys() - parents, key=lambda each: commits[each].time, reverse=True)
+    parents = {parent for commit in commits.values() for parent in commit.parents}
+    return sorted(commits.keys() - parents, key=lambda commit: commits[commit].time, reverse=True)
 
 
 def dangling(commits: Mapping[ObjectId, Commit]) -> tuple[Dangling, ...]:
     """Return the newest of commits that nothing leads to, for people."""
     return tuple(
         Dangling(
-            id=each,
-            author=commits[each].author,
-            time=commits[each].time,
-            title=commits[each].message.strip().partition("\n")[0],
+            id=commit,
+            author=commits[commit].author,
+            time=commits[commit].time,
+            title=commits[commit].message.strip().partition("\n")[0],
         )
-        for each in tips(commits)
+        for commit in tips(commits)
     )

@@ -74,7 +74,7 @@ def _copy(damaged: sqlite3.Connection, new: Database, table: str) -> bool:
     whole = strange = False
     # Read from both ends, to reach the rows behind a damaged page.
     for direction in ("ASC", "DESC"):
-        order = ", ".join(f"{each} {direction}" for each in key.split(", "))
+        order = ", ".join(f"{column} {direction}" for column in key.split(", "))
         sane = _SANE.get(table, "1")
         query = f"SELECT {sane}, {columns} FROM {table} ORDER BY {order}"  # noqa: S608
         try:

@@ -154,7 +154,8 @@ def _listed(salt: bytes, packs: Sequence[Pack]) -> Iterator[bytes]:
     for start in range(0, max(1, len(packs)), most):
         some = packs[start : start + most]
         yield _HEAD.pack(salt, len(some), 0) + b"".join(
-            _PACK.pack(bytes.fromhex(each.id), each.size, each.tail, each.epochs) for each in some
+            _PACK.pack(bytes.fromhex(packed.id), packed.size, packed.tail, packed.epochs)
+            for packed in some
         )
 
 

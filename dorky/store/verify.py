@@ -100,8 +100,8 @@ def index_of(path: Path, vault: Vault, epochs: int | None = None) -> tuple[Pack,
         data = file.read(size - tail)
     tries = range(1, vault.epochs + 1) if vault.sealed else (0,)
     error = errors.CorruptPack(path.name, "its index can't be opened")
-    for each in tries if epochs is None else (epochs,):
-        found = Pack(path.name, size, tail, each)
+    for epoch in tries if epochs is None else (epochs,):
+        found = Pack(path.name, size, tail, epoch)
         try:
             return found, pack.read_tail(found, data, vault)
         except errors.CorruptPack as failed:
@@ -147,7 +147,7 @@ def _cut(
     stream = iter(blocks)
     buffer = b""
     start = 0
-    for at in sorted(locations, key=lambda each: each.offset):
+    for at in sorted(locations, key=lambda found: found.offset):
         end = at.offset + at.length
         while start + len(buffer) < end and (block := next(stream, b"")):
             take(block)

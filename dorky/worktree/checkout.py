@@ -489,7 +489,7 @@ def apply(
     """
     prepared = dict(incoming.complete()) if incoming else {}
     if made.write.keys() != prepared.keys():
-        left = {path: each for path, each in made.write.items() if path not in prepared}
+        left = {path: placed for path, placed in made.write.items() if path not in prepared}
         prepared.update(_prepare(writing, store, left, progress))
     # A file may have been edited since it was inspected. All are checked before anything is
     # touched, and each again right before it is replaced.

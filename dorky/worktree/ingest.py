@@ -97,9 +97,9 @@ def store_files(
 
     def judged() -> Iterator[tuple[list[_Read], set[ObjectId]]]:
         for found in in_order(read, batches, threads=THREADS):
-            large.extend(each for each in found if isinstance(each, str))
-            reads = [each for each in found if not isinstance(each, str)]
-            yield reads, writer.lacking({each.row.content for each in reads})
+            large.extend(file for file in found if isinstance(file, str))
+            reads = [file for file in found if not isinstance(file, str)]
+            yield reads, writer.lacking({file.row.content for file in reads})
 
     def close(item: tuple[list[_Read], set[ObjectId]]) -> list[tuple[Row, bytes | None]]:
         reads, lacking = item

@@ -354,6 +354,7 @@ class Worktree:
             ignore: The rules of the worktree's root.
             proofs: By each tracked path, the stat that proves that the file is as staged.
             wanted: Returns which names of other files matter; only those are inspected further.
+                Pipes, sockets and devices never do.
             whole: Directories in which all other files matter.
         """
         disk = self.disk()
@@ -380,7 +381,12 @@ class Worktree:
                     if item.is_dir(follow_symlinks=False):
                         if not rules.match(name, is_dir=True):
                             pending.append((path, rules.enter(name)))
-                    elif not proof and matters(name) and not rules.match(name, is_dir=False):
+                    elif (
+                        not proof
+                        and matters(name)
+                        and (item.is_file(follow_symlinks=False) or item.is_symlink())
+                        and not rules.match(name, is_dir=False)
+                    ):
                         others.append(path)
                 except OSError:
                     if proof:

@@ -52,6 +52,13 @@ def test_download_from_the_current_directory(ana: Machine, tmp_path: Path) -> No
     assert (tmp_path / "copy").read_text() == "KEY=2\n"
 
 
+def test_download_to_standard_output_is_cat(ana: Machine) -> None:
+    """A file of the name ``-`` would be a secret that git sees."""
+    said = ana("download", "main:svc/.env", "-", code=2)
+    assert (said.out, said.hint) == ("", "dorky cat main:svc/.env")
+    assert not (ana.project / "-").exists()
+
+
 def test_an_editor_that_is_not_there(ana: Machine) -> None:
     ana.env["EDITOR"] = "nosuch --wait"
     said = ana("edit", ".env", code=4)

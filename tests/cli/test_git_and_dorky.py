@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 from unittest import mock
@@ -84,6 +85,52 @@ def test_pulled_files_are_hidden_on_a_branch_from_before_dorky(
     git(ben, "checkout", "-q", "old")
     assert untracked(ben) == set()
     assert ben.read(".env") == b"K=1\n"
+
+
+def test_what_is_staged_on_a_branch_from_before_dorky_leaves_the_way_back_open(
+    in_git: Machine,
+) -> None:
+    """A new `.gitignore`, or lines in that branch's own, would stop ``git checkout main``."""
+    in_git.write(".env", "K=1\n")
+    in_git.write("data/a", "1")
+    keep(in_git, ".env", "data")
+    git(in_git, "checkout", "-q", "old")
+    in_git.write(".env", "K=2\n")
+    in_git.write("new.pem", "k")
+    in_git("stage", ".env", "new.pem")
+    in_git("commit", "-m", "from the old branch")
+    assert not (in_git.project / ".gitignore").exists()
+    assert untracked(in_git) == set()
+    git(in_git, "checkout", "-q", "main")
+    assert (in_git.read(".env"), in_git.read("new.pem")) == (b"K=2\n", b"k")
+    in_git("stage", "new.pem")
+    assert untracked(in_git) == set()
+
+
+def test_a_branch_from_before_dorky_whose_exclude_file_cannot_be_used(in_git: Machine) -> None:
+    in_git.write(".env", "K=1\n")
+    keep(in_git, ".env")
+    git(in_git, "checkout", "-q", "old")
+    exclude = in_git.project / ".git/info/exclude"
+    exclude.unlink()
+    exclude.symlink_to(in_git.write(".git/../code.py", "1"))
+    in_git.write("new.pem", "k")
+    in_git("stage", "new.pem")
+    assert "new.pem" not in untracked(in_git)
+
+
+@pytest.mark.parametrize("words", [("pull",), ("push",), ("save", "-m", "x", ".env")])
+def test_the_remote_of_a_branch_from_before_dorky_is_not_missing(
+    in_git: Machine, file_url: Remote, words: tuple[str, ...]
+) -> None:
+    """A hint to add one would make a `.dorkyrc` without pins, which git then trips over."""
+    in_git.write(".env", "K=1\n")
+    in_git("remote", "add", "origin", file_url.url)
+    keep(in_git, ".env")
+    git(in_git, "checkout", "-q", "old")
+    said = in_git(*words, code=3)
+    assert ".dorkyrc" in said.error
+    assert "remote add" not in said.hint
 
 
 # --- directories ----------------------------------------------------------------------------
@@ -314,8 +361,11 @@ def test_new_files_in_a_kept_directory_are_listed_and_not_committed(in_git: Mach
     in_git.write("data/.dorkyignore", "*.log\n")
     in_git.write("data/x.log", "1")
     in_git.write("data/a", "2")
+    os.mkfifo(in_git.project / "data/pipe")  # neither can be staged
+    os.mkfifo(in_git.project / "id_rsa")
     found = in_git("status", "--json").json
     assert found["untracked"] == ["data/deep/new", "data/new.env"]
+    assert found["secrets"] == ["data/new.env"]
     said = in_git("status").out
     assert "New in directories that are kept (dorky stage FILE):\n  ? data/deep/new\n" in said
     assert said.count("data/new.env") == 1

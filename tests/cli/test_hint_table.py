@@ -196,6 +196,8 @@ def test_every_fact_is_one_that_a_hint_knows() -> None:
     known = {text.value for text in texts(ast.parse(Path(hints.__file__).read_text()))}
     seen = set()
     for path in LIBRARY:
+        if path.name == "client.py" or path.parent.name == "library":
+            continue  # the facts of their errors are for callers: what is there, and since when
         for call in calls(ast.parse(path.read_text())):
             function = call.func
             if isinstance(function, ast.Attribute) and hasattr(errors, function.attr):

@@ -18,7 +18,8 @@ def test_a_directory_with_a_space_that_everyone_may_change(tmp_path: Path) -> No
     place.chmod(0o777)
     with pytest.raises(errors.WritableByAll) as caught:
         ownership.check(place, [place], {place.stat().st_uid})
-    assert shlex.split(hints.hint(caught.value)) == ["chmod", "o-w", str(place)]
+    command = hints.hint(caught.value).partition(";")[0]
+    assert shlex.split(command) == ["chmod", "o-w", str(place)]
 
 
 def test_a_directory_with_a_space_of_another_user(tmp_path: Path) -> None:

@@ -86,6 +86,12 @@ def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
     ("words", "error", "hint"),
     [
         (["statsu"], "dorky has no command statsu", "did you mean dorky status?"),
+        (
+            ["export", ".env", "-f", "toml"],
+            "Invalid value for '-f' / '--format': 'toml' is not one of 'dotenv', 'shell', 'json', "
+            "'yaml', 'docker', 'github'",
+            "dorky export --help",
+        ),
         (["st"], "dorky has no command st", "did you mean dorky stage or dorky status?"),
         (["xyzzy"], "dorky has no command xyzzy", "dorky --help"),
         (["reset"], "dorky has no command reset", "did you mean dorky unstage or dorky restore?"),

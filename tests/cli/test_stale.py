@@ -125,6 +125,15 @@ def test_an_unreachable_remote(job: Machine, monkeypatch: pytest.MonkeyPatch) ->
     assert not job("get", ".env", "KEY").err
 
 
+def test_a_remote_whose_disk_is_not_mounted(ana: Machine, job: Machine, file_url: Remote) -> None:
+    place = Path(file_url.url.removeprefix("file://"))
+    place.rename(place.with_name("unplugged"))
+    said = job("get", ".env", "KEY")
+    assert said.out == "old\n"
+    assert "is missing or empty" in said.err
+    assert "is missing or empty" in job("get", ".env", "KEY", "--fresh", code=8).error
+
+
 def test_what_the_user_has_staged_is_not_replaced(ana: Machine, job: Machine) -> None:
     job.write(".env", "KEY=mine\n")
     job("stage", ".env")

@@ -10,7 +10,17 @@ import pytest
 from servers import Remote
 
 from dorky import Repository, errors
-from dorky.commands import checkout, commit, inspect, setup, stage, sync, team, variables
+from dorky.commands import (
+    checkout,
+    commit,
+    inspect,
+    remote_files,
+    setup,
+    stage,
+    sync,
+    team,
+    variables,
+)
 from dorky.commands.reading import Reader
 from dorky.config import RC, Config
 from dorky.project import Project
@@ -50,7 +60,7 @@ def test_it_reads_the_repository(bare: Project, tmp_path: Path) -> None:
     assert variables.get_variable(Reader(bare, head), "config/.env", "KEY") == "1"
     assert [entry.message for entry in inspect.log(bare, head, "readme")] == ["first"]
     assert {member.name for member in team.members(bare).members}
-    written = sync.download(bare, head, "readme", tmp_path / "copy", force=False)
+    written = remote_files.download(bare, head, "readme", tmp_path / "copy", force=False)
     assert written.read_text() == "text\n"
     assert not list((tmp_path / "state").rglob(RC))
 

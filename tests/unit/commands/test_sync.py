@@ -469,7 +469,7 @@ def test_download_without_a_project(tmp_path: Path, remote: Remote) -> None:
     stranger = first.another("stranger")
     stranger("download", "main:deep/secret", "--remote", remote.url)
     assert stranger.read("secret") == b"1\n"
-    stranger("download", "main:big", "copy", "--remote", remote.url)
+    stranger("download", "big", "copy", "--remote", remote.url)
     assert stranger.read("copy") == noise(300_000)
     stranger("download", "main:big", "copy", "--remote", remote.url, code=5)
     assert {path.name for path in stranger.project.iterdir()} == {"secret", "copy"}
@@ -498,13 +498,83 @@ def test_download_never_makes_a_file_wider_than_it_is_kept(
 
 @pytest.mark.parametrize(
     ("target", "code"),
-    [("HEAD:nothing", 4), ("HEAD:config", 2), ("HEAD", 2), ("nothing:.env", 4), (":", 2)],
+    [
+        ("HEAD:nothing", 4),
+        ("HEAD:config", 2),
+        ("nothing", 4),
+        ("config", 2),
+        ("nothing:.env", 4),
+        (":", 2),
+    ],
 )
 def test_download_of_what_is_not_there(ana: Machine, target: str, code: int) -> None:
     before = ana.files()
     said = ana("download", target, "copy", code=code)
     assert said.hint
     assert ana.files() == before
+
+
+@pytest.fixture
+def fresh(ana: Machine) -> Machine:
+    """A git clone with `.dorkyrc`, in which nothing was ever pulled."""
+    ana.commit({"config/app": "x = 2\n"})
+    ana("push")
+    made = ana.another("fresh")
+    made.write(".dorkyrc", ana.read(".dorkyrc"))
+    return made
+
+
+@pytest.mark.parametrize(
+    "target", ["config/app", "HEAD:config/app", "main:config/app", "@:config/app"]
+)
+def test_download_in_a_fresh_clone(fresh: Machine, target: str) -> None:
+    assert "There are no commits" not in fresh("download", target, "copy").err
+    assert fresh.read("copy") == b"x = 2\n"
+    fresh("download", "main~1:config/app", "old")
+    assert fresh.read("old") == b"x = 1\n"
+    fresh("pull")
+    assert fresh.read("config/app") == b"x = 2\n"
+
+
+def test_ls_of_the_remote_in_a_fresh_clone(fresh: Machine) -> None:
+    fresh("ls", code=3)
+    assert fresh("ls", "--remote").out == ".env\nconfig/app\n"
+    assert fresh("ls", "--remote", "config").out == "config/app\n"
+    assert (
+        fresh("ls", "--remote", "main~1", "config", "-l").out == "100600            6 config/app\n"
+    )
+    assert [each["path"] for each in fresh("ls", "--remote", "--json").json] == [
+        ".env",
+        "config/app",
+    ]
+    assert fresh("ls", "--remote", "nothing", code=4).hint
+    fresh("pull")
+    assert fresh("ls").out == ".env\nconfig/app\n"
+
+
+def test_the_remote_s_files_where_the_clone_is_behind(ana: Machine, ben: Machine) -> None:
+    ana.commit({"new": "1", ".env": "KEY=2\n"})
+    ana("push")
+    ana.commit({"unpushed": "1"})
+    assert ben("ls").out == ".env\nconfig/app\n"
+    assert ben("ls", "--remote").out == ".env\nconfig/app\nnew\n"
+    assert "unpushed" not in ana("ls", "--remote", "HEAD").out
+    ben("download", ".env", "newest")
+    ben("download", "HEAD:.env", "own")
+    assert (ben.read("newest"), ben.read("own")) == (b"KEY=2\n", b"KEY=1\n")
+
+
+def test_the_files_of_an_empty_or_a_missing_remote(tmp_path: Path) -> None:
+    alone = Machine(tmp_path / "alone", {})
+    alone("init")
+    alone.commit({"a": "1"})
+    alone("download", "a", "copy")
+    assert alone.read("copy") == b"1"
+    assert alone("ls", "--remote", code=3).hint
+    first = Machine(tmp_path / "first", {})
+    first("init", tmp_path / "vault")
+    for command in (("ls", "--remote"), ("download", "a")):
+        assert "There are no commits yet" in first(*command, code=4).error
 
 
 def test_download_into_a_directory_that_is_not_there(ana: Machine) -> None:

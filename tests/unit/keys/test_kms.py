@@ -139,10 +139,10 @@ def test_there_is_no_such_key(arn: str) -> None:
         ("InvalidKeyUsageException", 400, errors.KMSKeyUnusable),
         ("IncorrectKeyException", 400, errors.KMSMismatch),
         ("InvalidCiphertextException", 400, errors.KMSMismatch),
-        ("ThrottlingException", 400, errors.ServerBusy),
-        ("KMSInternalException", 500, errors.ServerBusy),
+        ("ThrottlingException", 400, errors.ServiceUnavailableError),
+        ("KMSInternalException", 500, errors.ServiceUnavailableError),
         ("RequestTimeTooSkewed", 400, errors.ClockSkew),
-        ("Whatever", 503, errors.ServerBusy),
+        ("Whatever", 503, errors.ServiceUnavailableError),
         ("Whatever", 404, errors.BadEndpoint),
     ],
 )

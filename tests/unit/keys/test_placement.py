@@ -220,7 +220,8 @@ def test_however_a_name_is_written_its_owner_is_the_same(name: str, more: str) -
         other = unicodedata.normalize(form, name)  # type: ignore[arg-type]
         assert selects(name, pattern) == selects(other, pattern)
         assert fold(name) == fold(other)
-        assert selects(name, other)
+        if set(name).isdisjoint("*?[\\"):  # no pattern, then
+            assert selects(name, other)
 
 
 @given(st.text(max_size=6))

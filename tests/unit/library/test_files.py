@@ -274,7 +274,7 @@ def test_names_that_clash(local: DorkyClient) -> None:
             local.upload(b"y", path)
         assert isinstance(caught.value, dorky.ConflictError)
     assert paths(local) == ["a/File"]
-    with pytest.raises(errors.IsADirectory):
+    with pytest.raises(errors.IsADirectory, match="a is a directory in the repository, not a file"):
         local.read("a")
     local.delete("a/File")
     assert local.upload(b"y", "a").path == "a"

@@ -166,7 +166,7 @@ def test_a_new_place_goes_on_from_the_old_one(ana: Machine, file_url: Remote) ->
     # The record of the old place still holds for it.
     shutil.rmtree(vault_of(file_url))
     ana("remote", "set-url", "origin", file_url.url)
-    assert "is gone" in ana("push", code=4).error
+    assert "is missing or empty" in ana("push", code=8).error
 
 
 def test_two_spellings_are_one_place(ana: Machine, file_url: Remote) -> None:

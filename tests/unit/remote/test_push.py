@@ -363,8 +363,9 @@ def test_packs_are_listed_in_the_order_they_came(ana: Machine) -> None:
     ana.commit({"data": noise(300_000, 2)})
     ana("push")
     assert [each.id for each in root_of(ana).packs][:1] == [root.packs[0].id]
-    # The head commit and its small tree are inline in any case.
-    assert [each.kind for each in root_of(ana).inline] == [Kind.COMMIT, Kind.TREE]
+    # The head commit, its small tree and the end of the team log are inline in any case.
+    kinds = [inlined.kind for inlined in root_of(ana).inline]
+    assert kinds == [Kind.COMMIT, Kind.TREE, Kind.TEAM]
 
 
 @pytest.mark.parametrize("where", ["data", "tail", "end", "cut"])
