@@ -86,7 +86,7 @@ def test_a_project_that_names_no_repository_gets_nothing_of_it(
 def test_the_disk_of_the_checkout_is_looked_at(
     job: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The directory may be on another disk, which tells names apart that the checkout's does not."""
+    """The directory may be on another disk, which tells more names apart than the checkout's."""
     looked: list[Path] = []
     real = filesystem.look
     monkeypatch.setattr(filesystem, "look", lambda place: looked.append(place) or real(place))
