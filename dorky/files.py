@@ -208,7 +208,7 @@ def publish(scratch: Path, path: Path) -> None:
     """
     try:
         # Unlike a rename, a link does not replace an existing file.
-        os.link(scratch, path)
+        os.link(scratch, path, follow_symlinks=False)
     except OSError as error:
         # Some file systems (FAT) have no hard links.
         if error.errno not in _REFUSED:
@@ -349,16 +349,26 @@ def _write(fd: int, data: bytes) -> None:
         done += os.write(fd, memoryview(data)[done:])
 
 
-def write_stream(path: Path, mode: int, blocks: Iterable[bytes]) -> None:
+def write_stream(path: Path, mode: int, blocks: Iterable[bytes], *, replace: bool = True) -> None:
     """Put a file (or link) in place of any file at ``path`` (see `write_new`).
 
     Nobody sees half of it, and a hard link or an open descriptor keeps the old content.
+
+    Raises:
+        LocalChanges: There is a file, perhaps since the blocks began to arrive, and ``replace`` is
+            false.
     """
     scratch = temporary(path.parent)
     write_new(scratch, mode, blocks, about=path)
     with disk_errors(path, writing=True):
         try:
-            scratch.rename(path)
+            if replace:
+                scratch.rename(path)
+            else:
+                publish(scratch, path)
+        except FileExistsError:
+            scratch.unlink()
+            raise errors.LocalChanges(path, during="download") from None
         except BaseException:
             scratch.unlink()
             raise

@@ -526,7 +526,10 @@ class Project:
         """Try what the file system of the project's files can keep, and remember it."""
         from dorky import filesystem
 
-        self._disk = filesystem.look(self.state / SCRATCH)
+        # The directory that DORKY_DIR names may be on another disk.
+        outside = self._root is not None and self.config.state_directory is not None
+        seen = outside and os.access(self.root, os.W_OK)
+        self._disk = filesystem.look(self.root if seen else self.state / SCRATCH)
         if self.database.get(DISK) != self._disk.text.encode():
             self.database.set(DISK, self._disk.text.encode())
         return self._disk
@@ -555,7 +558,7 @@ class Project:
             with files.locked(self.state / "lock"):
                 self._holds_lock = True
                 try:
-                    self._clear_scratch()
+                    self.clear_scratch()
                     yield
                     # The command has succeeded; doctor reports if the second copy can't be written.
                     with contextlib.suppress(errors.DorkyError):
@@ -564,7 +567,7 @@ class Project:
                     # Files in the scratch directory are unencrypted, so delete them after a
                     # failure, too.
                     with contextlib.suppress(errors.DorkyError):
-                        self._clear_scratch()
+                        self.clear_scratch()
                     raise
                 finally:
                     self._holds_lock = False
@@ -577,8 +580,12 @@ class Project:
                 stack.enter_context(self.locking())
             yield
 
-    def _clear_scratch(self) -> None:
-        """Delete what a command that was killed, or has failed, left in the scratch directory."""
+    def clear_scratch(self, *, begun: bool = False) -> None:
+        """Delete what a command that was killed, or has failed, left in the scratch directory.
+
+        Args:
+            begun: Whether to delete files, too, with which the next pull could go on.
+        """
         scratch = self.state / SCRATCH
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
         with files.disk_errors(scratch):
@@ -589,8 +596,9 @@ class Project:
             try:
                 for name in os.listdir(held):  # noqa: PTH208
                     found = os.stat(name, dir_fd=held, follow_symlinks=False)
-                    begun = name.startswith(PARTIAL) and stat.S_ISREG(found.st_mode)
-                    if begun and abs(time.time() - found.st_mtime) < _PARTIAL_AGE:
+                    partial = name.startswith(PARTIAL) and stat.S_ISREG(found.st_mode)
+                    recent = abs(time.time() - found.st_mtime) < _PARTIAL_AGE
+                    if partial and recent and not begun:
                         continue
                     if stat.S_ISREG(found.st_mode) or stat.S_ISLNK(found.st_mode):
                         os.unlink(name, dir_fd=held)

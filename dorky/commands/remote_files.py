@@ -59,5 +59,5 @@ def download(
     revision = revision or HEAD
     _, entry = lookup_file(project, revision, name)
     blocks = cat(project, revision, name)
-    files.write_stream(target, entry.mode & ~files.umask(), blocks)
+    files.write_stream(target, entry.mode & ~files.umask(), blocks, replace=force)
     return target

@@ -109,7 +109,11 @@ def unfollowed_purges(project: Project) -> tuple[Purge, ...]:
 
 
 def record_followed(project: Project) -> None:
-    """Record that the local history has followed every purge."""
+    """Record that the local history has followed every purge.
+
+    What a pull has begun may be a part of what was purged, so it is deleted, too.
+    """
     count = str(len(project.purges))
     if count != project.database.text(_FOLLOWED):
+        project.clear_scratch(begun=True)
         project.database.set(_FOLLOWED, count.encode())

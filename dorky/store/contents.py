@@ -98,8 +98,8 @@ def below(store: Store, contents: Iterable[ObjectId]) -> dict[ObjectId, list[Obj
     result = {content: [content] for content in wanted}
     for content, at in lists.items():
         found = model.decode_chunks(store.open(at), content)
-        for part in found.chunks:
+        for part in dict.fromkeys(found.chunks):
             result[content].append(part.id)
             if found.lists:
-                result[content] += (chunk.id for chunk in _listed(store, part))
+                result[content] += dict.fromkeys(chunk.id for chunk in _listed(store, part))
     return result

@@ -82,7 +82,12 @@ class Incoming:
         entry = placed.entry
         parts: dict[ObjectId, list[_Part]] = {}
         size = 0
-        for piece in contents.pieces(self._store, entry.content):
+        most = entry.size // chunk.MIN + 1  # only the last chunk may be shorter
+        for n, piece in enumerate(contents.pieces(self._store, entry.content)):
+            if n == most:
+                raise errors.CorruptObject(
+                    entry.content, f"it has more chunks than {entry.size} bytes have room for"
+                )
             parts.setdefault(piece.id, []).append(_Part(path, size, piece.length))
             size += piece.length
         if size != entry.size:

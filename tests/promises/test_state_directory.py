@@ -12,6 +12,8 @@ import pytest
 from machines import Machine, started
 from servers import Remote
 
+from dorky import filesystem
+
 
 @pytest.fixture
 def ana(tmp_path: Path, file_url: Remote) -> Machine:
@@ -80,6 +82,18 @@ def test_a_project_that_names_no_repository_gets_nothing_of_it(
     for command in (["status"], ["pull"], ["get", ".env", "KEY"], ["restore", "."], ["ls"]):
         assert "holds the state of repository" in evil(*command, code=3).error
     assert [path.name for path in evil.project.iterdir()] == [".dorkyrc"]
+
+
+def test_the_disk_of_the_checkout_is_looked_at(
+    job: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The directory may be on another disk, which tells more names apart than the checkout's."""
+    looked: list[Path] = []
+    real = filesystem.look
+    monkeypatch.setattr(filesystem, "look", lambda place: looked.append(place) or real(place))
+    job("pull")
+    assert set(looked) == {job.project}
+    assert sorted(path.name for path in job.project.iterdir()) == [".dorkyrc", ".env", "b"]
 
 
 @pytest.mark.parametrize("part", ["lock", "dorky.db", "tmp"])

@@ -545,3 +545,24 @@ def test_what_killed_writers_left_is_swept_up_after_a_day(tmp_path: Path) -> Non
         os.utime(path, (0, 0))
     files.write_atomic(tmp_path / "new", b"1")
     assert set(tmp_path.iterdir()) == {young, *others, tmp_path / "new"}
+
+
+@pytest.mark.parametrize("mode", [stat.S_IFREG | 0o644, stat.S_IFLNK | 0o777])
+def test_a_file_that_appears_while_another_arrives_is_not_replaced(
+    tmp_path: Path, mode: int
+) -> None:
+    path = tmp_path / "new"
+
+    def blocks() -> Iterator[bytes]:
+        yield b"theirs"
+        path.write_bytes(b"mine")
+
+    with pytest.raises(errors.LocalChanges):
+        files.write_stream(path, mode, blocks(), replace=False)
+    assert path.read_bytes() == b"mine"
+    assert list(tmp_path.iterdir()) == [path]
+    path.unlink()
+    files.write_stream(path, mode, [b"theirs"], replace=False)
+    assert str(path.readlink() if stat.S_ISLNK(mode) else path.read_text()) == "theirs"
+    files.write_stream(path, mode, [b"others"])
+    assert list(tmp_path.iterdir()) == [path]

@@ -273,6 +273,13 @@ def test_a_file_that_was_begun_is_deleted_after_a_day(begun: Machine) -> None:
     assert not path.exists()
 
 
+def test_a_purge_deletes_what_was_begun(ana: Machine, begun: Machine) -> None:
+    assert partial(begun)
+    ana("purge", "big", "--yes")
+    begun("pull")
+    assert list((begun.state / "tmp").iterdir()) == []
+
+
 def test_a_directory_that_a_job_caches_keeps_nothing_of_it(
     ana: Machine, begun: Machine, faults: Faults, tmp_path: Path
 ) -> None:

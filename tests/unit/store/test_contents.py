@@ -49,6 +49,23 @@ def read(store: Store, content: str) -> Chunks:
     return model.decode_chunks(store.read(content), content)
 
 
+def test_a_list_that_is_named_over_and_over_is_read_once(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = "ab" * 32
+    with store.writer() as writer:
+        tiny = Chunks((Chunk(one, 1),) * LISTED)
+        list_id = writer.add(Kind.CHUNKS, model.encode(tiny), group="all")
+        top = Chunks((Chunk(list_id, LISTED),) * LISTED, lists=True)
+        content = writer.add(Kind.CHUNKS, model.encode(top), group="all")
+        writer.save()
+    asked = []
+    real = store.read
+    monkeypatch.setattr(store, "read", lambda each: asked.append(each) or real(each))
+    assert contents.below(store, [content]) == {content: [content, list_id, one]}
+    assert asked == [list_id]
+
+
 @pytest.mark.parametrize("count", [2, LISTED, LISTED + 1, 2 * LISTED, 2 * LISTED + 1, 20_000])
 def test_chunks_come_back_in_order(store: Store, count: int) -> None:
     content = listed(store, count)

@@ -147,7 +147,7 @@ def test_who_comes_at_once_makes_one_database(path: Path) -> None:
 def test_a_file_system_without_hard_links_will_do(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(*_: object) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise PermissionError(errno.EPERM, "Operation not permitted")
 
     monkeypatch.setattr(os, "link", refuse)

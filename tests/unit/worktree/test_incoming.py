@@ -16,8 +16,9 @@ from servers import Remote
 
 from dorky import errors
 from dorky.format import model
-from dorky.format.model import ALL, Chunk, Chunks, Entry, Kind, MiB, ObjectId
+from dorky.format.model import ALL, LISTED, Chunk, Chunks, Entry, Kind, MiB, ObjectId
 from dorky.repo import Repository
+from dorky.store import contents
 from dorky.store.history import Placed
 from dorky.worktree.incoming import Incoming
 
@@ -232,4 +233,28 @@ def test_a_list_that_is_not_of_the_file_s_size(
 ) -> None:
     with pytest.raises(errors.CorruptObject, match="the tree"):
         arriving(PIECES, size)
+    assert list((repo.state / "tmp").iterdir()) == []
+
+
+def test_a_list_of_more_chunks_than_the_file_has_room_for(
+    repo: Repository, arriving: Callable[..., Incoming], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lists that name one list over and over take little space, and would fill the memory."""
+    seen = 0
+
+    def counted(*arguments: Any) -> Iterator[Chunk]:
+        nonlocal seen
+        for piece in pieces(*arguments):
+            seen += 1
+            yield piece
+
+    pieces = contents.pieces
+    monkeypatch.setattr(contents, "pieces", counted)
+    with repo.store.writer() as writer:
+        tiny = Chunks((Chunk(ONE, 1),) * LISTED)
+        below = Chunk(writer.add(Kind.CHUNKS, model.encode(tiny), group=ALL), LISTED)
+        writer.save()
+    with pytest.raises(errors.CorruptObject, match="more chunks than"):
+        arriving(Chunks((below,) * 64, lists=True), 64 * LISTED)
+    assert seen < 10
     assert list((repo.state / "tmp").iterdir()) == []
