@@ -17,22 +17,21 @@ import functools
 import io
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path, PurePath
+from pathlib import Path
 from stat import S_ISREG
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import IO, TYPE_CHECKING, Any
 
 import msgspec
 
 from dorky import errors, files
-from dorky.format.codec import coding
-from dorky.library import catalog, commits, contents, folders, sources, streams
+from dorky.library import catalog, commits, contents, folders, streams, uploads
+from dorky.library.batch import Batch
 from dorky.library.catalog import Address
-from dorky.library.commits import Change, Delete, Expected, Put, Request
+from dorky.library.commits import Change, Delete, Put, Request
 from dorky.library.metering import Meter, Report
 from dorky.library.records import (
     ABSENT,
     NOTHING,
-    Absent,
     BatchItem,
     BatchResult,
     CommitInfo,
@@ -40,6 +39,7 @@ from dorky.library.records import (
     Credentials,
     Download,
     FileInfo,
+    IfVersion,
     Progress,
     Retry,
     Snapshot,
@@ -50,13 +50,14 @@ from dorky.library.sources import Source
 from dorky.parallel import in_order
 from dorky.paths import matches
 from dorky.store import history
-from dorky.store.history import Node, Placed
+from dorky.store.history import Placed
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 __all__ = [
     "ABSENT",
+    "Batch",
     "BatchItem",
     "BatchResult",
     "CommitInfo",
@@ -71,7 +72,6 @@ __all__ = [
     "Source",
 ]
 
-IfVersion = str | Absent | None
 Patterns = Sequence[str] | str | None
 Range = str | tuple[int, int | None]
 
@@ -234,7 +234,7 @@ class DorkyClient:
         return named or self._pin or self._session.refresh() or ""
 
     def _found(self, path: StrPath, version: str) -> tuple[Address, Placed]:
-        named = catalog.address(_text(path), version)
+        named = catalog.address(uploads.text_of(path), version)
         where = named._replace(version=self._version(named.version))
         view = catalog.view_of(self._session, where.version)
         return where, catalog.find(self._session, view, where.path, where.version)
@@ -249,21 +249,6 @@ class DorkyClient:
             raise errors.ReadOnlyClient(self._pin[:12])
         self._session.open()
         return self._session
-
-    def _expected(
-        self, paths: Iterable[str], if_version: IfVersion, *, force: bool
-    ) -> Expected | None:
-        """Return what paths must hold for a change to be made; None if that does not matter."""
-        paths = [*paths]
-        if if_version is ABSENT:
-            return dict.fromkeys(paths)
-        if force and if_version is None:
-            return None
-        version = self._session.seen or ""
-        if if_version is not None:
-            version = catalog.version_of(if_version)
-        held = dict(catalog.view_of(self._session, version).files(paths))
-        return {path: held.get(path) for path in paths}
 
     # --- writing ---------------------------------------------------------------------------
 
@@ -309,11 +294,13 @@ class DorkyClient:
             ForbiddenError: You may not write, or not there.
         """
         session = self._writable()
-        target = _target(source, path)
-        expected = self._expected([target], if_version, force=force)
+        target = uploads.target(source, path)
+        expected = catalog.expected(session, [target], if_version, force=force)
         meter = Meter(progress, "upload")
         meta = catalog.meta_of(metadata, content_type, compress)
-        put = self._taken(source, target, meta, compress, level, meter)
+        put = uploads.taken(
+            session, source, target, meta, compress=compress, level=level, meter=meter
+        )
         request = Request(
             [put],
             message or f"Upload {target}",
@@ -324,22 +311,6 @@ class DorkyClient:
         done = commits.submit(session, request)
         meter.finish(target)
         return self._info(Address(done.commit, target), done.files[target])
-
-    def _taken(
-        self,
-        source: Source,
-        path: str,
-        meta: dict[str, str],
-        compress: str,
-        level: int | None,
-        meter: Meter,
-    ) -> Put:
-        """Read a source to its end."""
-        session, how = self._session, coding(compress, level)
-        group = commits.owner_of(session, path)
-        with sources.opened(source, functools.partial(meter.advance, path)) as reading:
-            meter.total = reading.total
-            return Put(path, contents.take(session.store, reading, group, how), meta)
 
     def set_metadata(
         self,
@@ -359,7 +330,7 @@ class DorkyClient:
         """
         session = self._writable()
         where, placed = self._found(path, "")
-        expected = self._expected([where.path], if_version, force=False)
+        expected = catalog.expected(session, [where.path], if_version, force=False)
         if if_version is None:
             expected = {where.path: placed}
         meta = catalog.changed_meta(placed.entry.meta, metadata, replace=replace)
@@ -396,7 +367,11 @@ class DorkyClient:
             IsADirectory: It is a directory, and ``recursive`` was not given.
         """
         session = self._writable()
-        target = catalog.prefix(_text(path)) if recursive else catalog.checked(_text(path))
+        target = (
+            catalog.prefix(uploads.text_of(path))
+            if recursive
+            else catalog.checked(uploads.text_of(path))
+        )
         version = self._version()
         view = catalog.view_of(session, version)
         if recursive:
@@ -408,10 +383,10 @@ class DorkyClient:
                 return None
             catalog.find(session, view, target, version)
             raise errors.NoSuchFile(target, session.url)
-        expected = self._expected(found, if_version, force=force)
+        expected = catalog.expected(session, found, if_version, force=force)
         changes: list[Change] = [Delete(name) for name in found]
         request = Request(changes, message or f"Delete {target or '/'}", expected=expected)
-        return self._commit_info(commits.submit(session, request).commit)
+        return catalog.commit_of(session, commits.submit(session, request).commit)
 
     def copy(
         self,
@@ -435,10 +410,10 @@ class DorkyClient:
             WouldOpen: The target is for readers who can't read the source.
         """
         where, placed = self._found(source, "")
-        path = catalog.checked(_text(target))
+        path = catalog.checked(uploads.text_of(target))
         if to is None or to is self:
             session = self._writable()
-            expected = self._expected([path], if_version, force=force)
+            expected = catalog.expected(session, [path], if_version, force=force)
             put = Put(path, placed, placed.entry.meta)
             request = Request([put], f"Copy {where.path} to {path}", expected=expected)
             done = commits.submit(session, request)
@@ -467,15 +442,15 @@ class DorkyClient:
             WouldOpen: The target is for readers who can't read the source.
         """
         session = self._writable()
-        where, placed = self._found(catalog.checked(_text(source)), "")
-        path = catalog.checked(_text(target))
+        where, placed = self._found(catalog.checked(uploads.text_of(source)), "")
+        path = catalog.checked(uploads.text_of(target))
         expected: dict[str, Placed | None] = {where.path: placed}
-        expected |= self._expected([path], None, force=force) or {}
+        expected |= catalog.expected(session, [path], None, force=force) or {}
         changes: list[Change] = [Delete(where.path), Put(path, placed, placed.entry.meta)]
         if path == where.path:
             changes = []
         request = Request(changes, f"Move {where.path} to {path}", expected=expected)
-        return self._commit_info(commits.submit(session, request).commit)
+        return catalog.commit_of(session, commits.submit(session, request).commit)
 
     # --- many files ------------------------------------------------------------------------
 
@@ -511,9 +486,11 @@ class DorkyClient:
         view = catalog.view_of(session, session.seen or "")
 
         def take(item: tuple[Source, StrPath | None]) -> Put:
-            path = catalog.checked(f"{base}/{_target(*item)}" if base else _target(*item))
+            path = catalog.checked(
+                f"{base}/{uploads.target(*item)}" if base else uploads.target(*item)
+            )
             meta = catalog.meta_of(NOTHING, "", compress)
-            return self._taken(item[0], path, meta, compress, None, Meter(None, "upload"))
+            return uploads.taken(session, item[0], path, meta, compress=compress)
 
         results = (done for _, done in folders.each(take, given, self._config.max_concurrency))
         told = message or f"Upload {len(given)} files"
@@ -568,7 +545,7 @@ class DorkyClient:
         meter = Meter(progress, "download", files=len(given))
 
         def fetch(item: StrPath) -> BatchItem:
-            named = catalog.address(_text(item))
+            named = catalog.address(uploads.text_of(item))
             where, placed = self._found(named.path, named.version or newest)
             place = folders.write(self._session, folder, where.path, placed)
             info = self._info(where, placed)
@@ -581,7 +558,7 @@ class DorkyClient:
                 meter.advance(done.path, done.info.size if done.info else 0)
                 meter.finish(done.path)
             else:
-                found.append(BatchItem(path=_text(item), error=done))
+                found.append(BatchItem(path=uploads.text_of(item), error=done))
         return _batch_result(found, newest, return_exceptions=return_exceptions)
 
     def upload_folder(
@@ -626,8 +603,7 @@ class DorkyClient:
             raise errors.PathNotFound(folder)
 
         def take(name: str) -> Put:
-            meter = Meter(None, "upload")
-            return self._taken(Path(folder) / name, below + name, {}, "zstd", None, meter)
+            return uploads.taken(session, Path(folder) / name, below + name, {})
 
         puts = in_order(take, names, threads=self._config.max_concurrency)
         changes: builtins.list[Change] = [*folders.settled(session, puts)]
@@ -639,7 +615,24 @@ class DorkyClient:
             message or f"Upload {len(names)} files to {base or '/'}",
             expected=None if force else expected,
         )
-        return self._commit_info(commits.submit(session, request).commit)
+        return catalog.commit_of(session, commits.submit(session, request).commit)
+
+    def batch(self, *, message: str = "", if_version: IfVersion = None) -> Batch:
+        """Return a batch: a context manager for many changes that become one commit, or none.
+
+        If an exception leaves the block, nothing is changed. If somebody else has changed one of
+        the files since the batch began, nothing is either.
+
+        Args:
+            message: The commit's message.
+            if_version: The version that all changed paths must still be at; `ABSENT`: none of them
+                may hold a file. None: what they hold when the batch begins.
+
+        Raises:
+            UpdateConflict: Somebody else has changed one of the files; at the end of the block.
+            UsageError: A file that was opened in the batch is still open at its end.
+        """
+        return Batch(self._writable(), message, if_version)
 
     def snapshot(
         self,
@@ -719,7 +712,7 @@ class DorkyClient:
             reader = io.BufferedReader(streams.Reader(self._session, where.path, placed))
             return io.TextIOWrapper(reader, encoding=encoding) if text else reader
         self._writable()
-        target = catalog.checked(_text(path))
+        target = catalog.checked(uploads.text_of(path))
         if what == "x":
             upload_options.setdefault("if_version", ABSENT)
         upload = functools.partial(self.upload, path=target, **upload_options)
@@ -892,7 +885,7 @@ class DorkyClient:
             path: The file, whether it still exists or not.
             limit: The most versions.
         """
-        target = catalog.checked(_text(path))
+        target = catalog.checked(uploads.text_of(path))
         head = self._version()
         found = catalog.versions(self._session, head, target) if head else iter(())
         return (info for _, info in zip(_counted(limit), found, strict=False))
@@ -907,10 +900,6 @@ class DorkyClient:
         nodes = history.ancestors(self._session.store, [head] if head else [])
         infos = (catalog.commit_info(self._session, node) for node in nodes)
         return (info for _, info in zip(_counted(limit), infos, strict=False))
-
-    def _commit_info(self, commit: str) -> CommitInfo:
-        node = Node(commit, history.read_commit(self._session.store, commit))
-        return catalog.commit_info(self._session, node)
 
 
 def _batch_result(
@@ -928,22 +917,6 @@ def _batch_result(
 def _unpickled(kind: type[DorkyClient], config: Config, pin: str) -> DorkyClient:
     client = kind(config=config)
     return client.at(pin) if pin else client
-
-
-def _text(path: StrPath) -> str:
-    return path if isinstance(path, str) else PurePath(path).as_posix()
-
-
-def _target(source: object, path: StrPath | None) -> str:
-    """Return the path that an upload puts its file at."""
-    text = "" if path is None else _text(path)
-    if text and not text.endswith("/"):
-        return catalog.checked(text)
-    if not isinstance(source, str | os.PathLike):
-        raise errors.UsageError("an upload of anything but a file on the disk needs a path")
-    own = PurePath(cast("StrPath", source))
-    keeps = not text and not own.is_absolute() and ".." not in own.parts
-    return catalog.checked(text + (own.as_posix() if keeps else own.name))
 
 
 def _check_range(start: int, end: int | None) -> None:
