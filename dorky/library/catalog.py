@@ -234,6 +234,11 @@ def _info(
     )
 
 
+def info(session: Session, version: str, path: str, placed: Placed) -> FileInfo:
+    """Return what is known of a file."""
+    return next(infos(session, version, [(path, placed)]))
+
+
 def signer_of(session: Session, node: Node) -> str:
     """Return the member who has signed a commit."""
     return session.project.team.names.get(node.commit.signer, node.commit.author)
