@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 import dorky
-from dorky import DorkyClient, errors
+from dorky import Batch, DorkyClient, errors
 
 _SECTION = re.compile(
     r"^(Args|Returns|Yields|Raises|Attributes):\n((?:(?:    .*)?\n?)+)", re.MULTILINE
@@ -21,11 +21,6 @@ _TITLES = {"Returns": "Returns", "Yields": "Yields", "Raises": "Raises"}
 
 def page(note: str) -> str:
     """The page: the client's methods in their order, then the records."""
-    methods = [
-        (name, member)
-        for name, member in vars(DorkyClient).items()
-        if not name.startswith("_") and name != "get_metadata"
-    ]
     records = [
         getattr(dorky, name)
         for name in dorky.__all__
@@ -38,7 +33,9 @@ def page(note: str) -> str:
         "use it; the errors are in [their own page](errors.md).",
         f"## DorkyClient\n\n```python\n{_signature('DorkyClient', DorkyClient)}\n```",
         _prose(DorkyClient.__doc__ or ""),
-        *(_method(name, member) for name, member in methods),
+        *(_method("client", name, member) for name, member in _methods(DorkyClient)),
+        f"## Batch\n\n{_prose(Batch.__doc__ or '')}",
+        *(_method("batch", name, member) for name, member in _methods(Batch)),
         "## Records",
         *(f"### {each.__name__}\n\n{_prose(each.__doc__ or '')}" for each in records),
         "## ABSENT\n\nIn the place of a version: the path must hold no file yet.",
@@ -46,13 +43,22 @@ def page(note: str) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _method(name: str, member: Any) -> str:
+def _methods(of: type) -> list[tuple[str, Any]]:
+    return [
+        (name, member)
+        for name, member in vars(of).items()
+        if not name.startswith("_") and name != "get_metadata"
+    ]
+
+
+def _method(owner: str, name: str, member: Any) -> str:
     if isinstance(member, property):
         return f"### {name}\n\n{_prose(member.fget.__doc__ or '')}"
     function = member.__func__ if isinstance(member, classmethod) else member
     also = "\n\n`get_metadata` is the same." if name == "stat" else ""
-    shown = _signature(f"{'DorkyClient' if function is not member else 'client'}.{name}", function)
-    return f"### {name}\n\n```python\n{shown}\n```\n\n{_prose(function.__doc__ or '')}{also}"
+    shown = _signature(f"{'DorkyClient' if function is not member else owner}.{name}", function)
+    title = name if owner == "client" else f"{owner}.{name}"
+    return f"### {title}\n\n```python\n{shown}\n```\n\n{_prose(function.__doc__ or '')}{also}"
 
 
 def _signature(name: str, thing: Any) -> str:

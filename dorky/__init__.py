@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from dorky.client import (
         ABSENT,
+        Batch,
         BatchResult,
         CommitInfo,
         Config,
@@ -53,6 +54,7 @@ __version__ = "0.1.0"
 __all__ = [
     "ABSENT",
     "BadRequestError",
+    "Batch",
     "BatchError",
     "BatchResult",
     "CommitInfo",
@@ -84,8 +86,8 @@ __all__ = [
 
 _HOME = {
     "dorky.client": (
-        "ABSENT BatchResult CommitInfo Config Credentials DorkyClient Download FileInfo Progress "
-        "Retry Snapshot"
+        "ABSENT Batch BatchResult CommitInfo Config Credentials DorkyClient Download FileInfo "
+        "Progress Retry Snapshot"
     ),
     "dorky.drivers.base": "Driver",
     "dorky.errors": (

@@ -11,28 +11,26 @@ An upload is a commit in the remote: it has a history, is encrypted, and the com
 
 from __future__ import annotations
 
-import builtins
 import contextlib
 import functools
 import io
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path, PurePath
-from stat import S_ISREG
-from typing import IO, TYPE_CHECKING, Any, cast
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
 
 import msgspec
 
 from dorky import errors, files
-from dorky.format.codec import coding
-from dorky.library import catalog, commits, contents, folders, sources, streams
+from dorky.library import catalog, commits, contents, folders, many, ranges, streams, uploads
+from dorky.library.batch import Batch
 from dorky.library.catalog import Address
-from dorky.library.commits import Change, Delete, Expected, Put, Request
+from dorky.library.commits import Change, Delete, Put, Request
 from dorky.library.metering import Meter, Report
+from dorky.library.ranges import Range
 from dorky.library.records import (
     ABSENT,
     NOTHING,
-    Absent,
     BatchItem,
     BatchResult,
     CommitInfo,
@@ -40,6 +38,7 @@ from dorky.library.records import (
     Credentials,
     Download,
     FileInfo,
+    IfVersion,
     Progress,
     Retry,
     Snapshot,
@@ -47,16 +46,16 @@ from dorky.library.records import (
 )
 from dorky.library.session import Session, is_secret
 from dorky.library.sources import Source
-from dorky.parallel import in_order
 from dorky.paths import matches
 from dorky.store import history
-from dorky.store.history import Node, Placed
+from dorky.store.history import Placed
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 __all__ = [
     "ABSENT",
+    "Batch",
     "BatchItem",
     "BatchResult",
     "CommitInfo",
@@ -71,9 +70,7 @@ __all__ = [
     "Source",
 ]
 
-IfVersion = str | Absent | None
 Patterns = Sequence[str] | str | None
-Range = str | tuple[int, int | None]
 
 
 class DorkyClient:
@@ -234,14 +231,13 @@ class DorkyClient:
         return named or self._pin or self._session.refresh() or ""
 
     def _found(self, path: StrPath, version: str) -> tuple[Address, Placed]:
-        named = catalog.address(_text(path), version)
+        named = catalog.address(uploads.text_of(path), version)
         where = named._replace(version=self._version(named.version))
         view = catalog.view_of(self._session, where.version)
         return where, catalog.find(self._session, view, where.path, where.version)
 
     def _info(self, where: Address, placed: Placed) -> FileInfo:
-        found = catalog.infos(self._session, where.version, [(where.path, placed)])
-        return next(iter(found))
+        return catalog.info(self._session, where.version, where.path, placed)
 
     def _writable(self) -> Session:
         """Return the session, which has read the root: it tells who may write where."""
@@ -249,21 +245,6 @@ class DorkyClient:
             raise errors.ReadOnlyClient(self._pin[:12])
         self._session.open()
         return self._session
-
-    def _expected(
-        self, paths: Iterable[str], if_version: IfVersion, *, force: bool
-    ) -> Expected | None:
-        """Return what paths must hold for a change to be made; None if that does not matter."""
-        paths = [*paths]
-        if if_version is ABSENT:
-            return dict.fromkeys(paths)
-        if force and if_version is None:
-            return None
-        version = self._session.seen or ""
-        if if_version is not None:
-            version = catalog.version_of(if_version)
-        held = dict(catalog.view_of(self._session, version).files(paths))
-        return {path: held.get(path) for path in paths}
 
     # --- writing ---------------------------------------------------------------------------
 
@@ -309,11 +290,13 @@ class DorkyClient:
             ForbiddenError: You may not write, or not there.
         """
         session = self._writable()
-        target = _target(source, path)
-        expected = self._expected([target], if_version, force=force)
+        target = uploads.target(source, path)
+        expected = catalog.expected(session, [target], if_version, force=force)
         meter = Meter(progress, "upload")
         meta = catalog.meta_of(metadata, content_type, compress)
-        put = self._taken(source, target, meta, compress, level, meter)
+        put = uploads.taken(
+            session, source, target, meta, compress=compress, level=level, meter=meter
+        )
         request = Request(
             [put],
             message or f"Upload {target}",
@@ -324,22 +307,6 @@ class DorkyClient:
         done = commits.submit(session, request)
         meter.finish(target)
         return self._info(Address(done.commit, target), done.files[target])
-
-    def _taken(
-        self,
-        source: Source,
-        path: str,
-        meta: dict[str, str],
-        compress: str,
-        level: int | None,
-        meter: Meter,
-    ) -> Put:
-        """Read a source to its end."""
-        session, how = self._session, coding(compress, level)
-        group = commits.owner_of(session, path)
-        with sources.opened(source, functools.partial(meter.advance, path)) as reading:
-            meter.total = reading.total
-            return Put(path, contents.take(session.store, reading, group, how), meta)
 
     def set_metadata(
         self,
@@ -359,7 +326,7 @@ class DorkyClient:
         """
         session = self._writable()
         where, placed = self._found(path, "")
-        expected = self._expected([where.path], if_version, force=False)
+        expected = catalog.expected(session, [where.path], if_version, force=False)
         if if_version is None:
             expected = {where.path: placed}
         meta = catalog.changed_meta(placed.entry.meta, metadata, replace=replace)
@@ -396,7 +363,11 @@ class DorkyClient:
             IsADirectory: It is a directory, and ``recursive`` was not given.
         """
         session = self._writable()
-        target = catalog.prefix(_text(path)) if recursive else catalog.checked(_text(path))
+        target = (
+            catalog.prefix(uploads.text_of(path))
+            if recursive
+            else catalog.checked(uploads.text_of(path))
+        )
         version = self._version()
         view = catalog.view_of(session, version)
         if recursive:
@@ -408,10 +379,10 @@ class DorkyClient:
                 return None
             catalog.find(session, view, target, version)
             raise errors.NoSuchFile(target, session.url)
-        expected = self._expected(found, if_version, force=force)
+        expected = catalog.expected(session, found, if_version, force=force)
         changes: list[Change] = [Delete(name) for name in found]
         request = Request(changes, message or f"Delete {target or '/'}", expected=expected)
-        return self._commit_info(commits.submit(session, request).commit)
+        return catalog.commit_of(session, commits.submit(session, request).commit)
 
     def copy(
         self,
@@ -435,10 +406,10 @@ class DorkyClient:
             WouldOpen: The target is for readers who can't read the source.
         """
         where, placed = self._found(source, "")
-        path = catalog.checked(_text(target))
+        path = catalog.checked(uploads.text_of(target))
         if to is None or to is self:
             session = self._writable()
-            expected = self._expected([path], if_version, force=force)
+            expected = catalog.expected(session, [path], if_version, force=force)
             put = Put(path, placed, placed.entry.meta)
             request = Request([put], f"Copy {where.path} to {path}", expected=expected)
             done = commits.submit(session, request)
@@ -467,15 +438,15 @@ class DorkyClient:
             WouldOpen: The target is for readers who can't read the source.
         """
         session = self._writable()
-        where, placed = self._found(catalog.checked(_text(source)), "")
-        path = catalog.checked(_text(target))
+        where, placed = self._found(catalog.checked(uploads.text_of(source)), "")
+        path = catalog.checked(uploads.text_of(target))
         expected: dict[str, Placed | None] = {where.path: placed}
-        expected |= self._expected([path], None, force=force) or {}
+        expected |= catalog.expected(session, [path], None, force=force) or {}
         changes: list[Change] = [Delete(where.path), Put(path, placed, placed.entry.meta)]
         if path == where.path:
             changes = []
         request = Request(changes, f"Move {where.path} to {path}", expected=expected)
-        return self._commit_info(commits.submit(session, request).commit)
+        return catalog.commit_of(session, commits.submit(session, request).commit)
 
     # --- many files ------------------------------------------------------------------------
 
@@ -504,42 +475,16 @@ class DorkyClient:
         Raises:
             BatchError: Some have failed; the others are uploaded.
         """
-        session = self._writable()
-        given = [item if isinstance(item, tuple) else (item, None) for item in items]
-        base = catalog.prefix(prefix)
-        meter = Meter(progress, "upload", files=len(given))
-        view = catalog.view_of(session, session.seen or "")
-
-        def take(item: tuple[Source, StrPath | None]) -> Put:
-            path = catalog.checked(f"{base}/{_target(*item)}" if base else _target(*item))
-            meta = catalog.meta_of(NOTHING, "", compress)
-            return self._taken(item[0], path, meta, compress, None, Meter(None, "upload"))
-
-        results = (done for _, done in folders.each(take, given, self._config.max_concurrency))
-        told = message or f"Upload {len(given)} files"
-        taken: builtins.list[tuple[Put, Request] | Exception] = []
-        for done in folders.settled(session, results):
-            if isinstance(done, Exception):
-                taken.append(done)
-                continue
-            expected = {done.path: dict(view.files([done.path])).get(done.path)}
-            taken.append((done, Request([done], told, expected=None if force else expected)))
-            size = done.content.size if isinstance(done.content, contents.Content) else 0
-            meter.advance(done.path, size)
-        commits.submit_all(session, [item[1] for item in taken if isinstance(item, tuple)])
-        found = []
-        version = ""
-        for (source, named), item in zip(given, taken, strict=True):
-            path = item[0].path if isinstance(item, tuple) else str(named or source)
-            outcome = item[1].outcome if isinstance(item, tuple) else item
-            if isinstance(outcome, commits.Outcome):
-                version = outcome.commit
-                info = self._info(Address(version, path), outcome.files[path])
-                found.append(BatchItem(path=path, info=info))
-                meter.finish(path)
-            else:
-                found.append(BatchItem(path=path, error=outcome))
-        return _batch_result(found, version, return_exceptions=return_exceptions)
+        result = many.upload(
+            self._writable(),
+            items,
+            catalog.prefix(prefix),
+            message=message,
+            compress=compress,
+            force=force,
+            progress=progress,
+        )
+        return many.checked(result, return_exceptions=return_exceptions)
 
     def download_batch(
         self,
@@ -563,29 +508,8 @@ class DorkyClient:
             BatchError: Some have failed; the others are there.
         """
         newest = self._version(catalog.version_of(version) if version else "")
-        folder = Path(dest_dir)
-        given = [*items]
-        meter = Meter(progress, "download", files=len(given))
-        unfit = folders.in_repositories(catalog.path_in(_text(item)) for item in given)
-
-        def fetch(item: StrPath) -> BatchItem:
-            named = catalog.address(_text(item))
-            where, placed = self._found(named.path, named.version or newest)
-            if where.path in unfit:
-                raise errors.UnsafePath(f"{where.path!a}, in what git takes for a repository")
-            place = folders.write(self._session, folder, where.path, placed)
-            info = self._info(where, placed)
-            return BatchItem(path=where.path, info=info, local_path=str(place))
-
-        found = []
-        for item, done in folders.each(fetch, given, self._config.max_concurrency):
-            if isinstance(done, BatchItem):
-                found.append(done)
-                meter.advance(done.path, done.info.size if done.info else 0)
-                meter.finish(done.path)
-            else:
-                found.append(BatchItem(path=_text(item), error=done))
-        return _batch_result(found, newest, return_exceptions=return_exceptions)
+        result = many.download(self._session, items, Path(dest_dir), newest, progress)
+        return many.checked(result, return_exceptions=return_exceptions)
 
     def upload_folder(
         self,
@@ -613,36 +537,32 @@ class DorkyClient:
             UnstorablePath: A file is a link, for example.
             UpdateConflict: Somebody else has changed one of the files.
         """
-        session = self._writable()
-        base = catalog.prefix(path)
-        below = f"{base}/" if base else ""
-        selects = folders.selector(allow_patterns, ignore_patterns)
-        names = [*folders.walk(Path(folder), selects)]
-        view = catalog.view_of(session, session.seen or "")
-        there = {
-            name
-            for name, _ in catalog.listed(view, base, recursive=True)
-            if name != base and selects(name[len(below) :])
-        }
-        gone = there - {below + name for name in names} if delete else set()
-        if not names and not gone:
-            raise errors.PathNotFound(folder)
-
-        def take(name: str) -> Put:
-            meter = Meter(None, "upload")
-            return self._taken(Path(folder) / name, below + name, {}, "zstd", None, meter)
-
-        puts = in_order(take, names, threads=self._config.max_concurrency)
-        changes: builtins.list[Change] = [*folders.settled(session, puts)]
-        changes += map(Delete, sorted(gone))
-        held = dict(view.files([change.path for change in changes]))
-        expected = {change.path: held.get(change.path) for change in changes}
-        request = Request(
-            changes,
-            message or f"Upload {len(names)} files to {base or '/'}",
-            expected=None if force else expected,
+        return many.upload_folder(
+            self._writable(),
+            Path(folder),
+            catalog.prefix(path),
+            folders.selector(allow_patterns, ignore_patterns),
+            delete=delete,
+            message=message,
+            force=force,
         )
-        return self._commit_info(commits.submit(session, request).commit)
+
+    def batch(self, *, message: str = "", if_version: IfVersion = None) -> Batch:
+        """Return a batch: a context manager for many changes that become one commit, or none.
+
+        If an exception leaves the block, nothing is changed. If somebody else has changed one of
+        the files since the batch began, nothing is either.
+
+        Args:
+            message: The commit's message.
+            if_version: The version that all changed paths must still be at; `ABSENT`: none of them
+                may hold a file. None: what they hold when the batch begins.
+
+        Raises:
+            UpdateConflict: Somebody else has changed one of the files; at the end of the block.
+            UsageError: A file that was opened in the batch is still open at its end.
+        """
+        return Batch(self._writable(), message, if_version)
 
     def snapshot(
         self,
@@ -665,34 +585,9 @@ class DorkyClient:
             dry_run: Whether only to say what would be done.
         """
         found = self._version(catalog.version_of(version) if version else "")
-        view = catalog.view_of(self._session, found)
         selects = folders.selector(allow_patterns, ignore_patterns)
-        held = {path: placed for path, placed in view.files() if selects(path)}
-        unfit = folders.dangerous(held)
-        unfit |= {path for path, placed in held.items() if not S_ISREG(placed.entry.mode)}
-        wanted = {path: held[path] for path in sorted(held.keys() - unfit)}
-        folder = Path(dest)
-        same = {
-            path
-            for path, placed in wanted.items()
-            if folders.holds(folders.target(folder, path), placed)
-        }
-        coming = [path for path in wanted if path not in same]
-        gone = folders.others(folder, held, selects) if delete else []
-        if not dry_run:
-            folder.mkdir(parents=True, exist_ok=True)
-            write = functools.partial(folders.write, self._session, folder)
-            threads = self._config.max_concurrency
-            for _ in in_order(lambda path: write(path, wanted[path]), coming, threads=threads):
-                pass
-            folders.delete(folder, gone)
-        return Snapshot(
-            local_path=str(folder),
-            version=found,
-            written=tuple(coming),
-            unchanged=tuple(sorted(same)),
-            deleted=tuple(gone),
-            left_out=tuple(sorted(unfit)),
+        return many.snapshot(
+            self._session, Path(dest), found, selects, delete=delete, dry_run=dry_run
         )
 
     def open(
@@ -722,7 +617,7 @@ class DorkyClient:
             reader = io.BufferedReader(streams.Reader(self._session, where.path, placed))
             return io.TextIOWrapper(reader, encoding=encoding) if text else reader
         self._writable()
-        target = catalog.checked(_text(path))
+        target = catalog.checked(uploads.text_of(path))
         if what == "x":
             upload_options.setdefault("if_version", ABSENT)
         upload = functools.partial(self.upload, path=target, **upload_options)
@@ -746,7 +641,7 @@ class DorkyClient:
             NoSuchFile: There is no such file.
             IntegrityError: The stored content is damaged.
         """
-        _check_range(start, end)
+        ranges.check(start, end)
         _, placed = self._found(path, version)
         return b"".join(contents.blocks(self._session, placed, start, end))
 
@@ -764,7 +659,7 @@ class DorkyClient:
         size = self._config.chunk_size if chunk_size is None else chunk_size
         if size < 1:
             raise errors.UsageError("a chunk has at least one byte")
-        return _even(contents.blocks(self._session, placed), size)
+        return ranges.even(contents.blocks(self._session, placed), size)
 
     def download(
         self,
@@ -792,7 +687,7 @@ class DorkyClient:
         info = self._info(where, placed)
         if info.kind == "link":
             raise errors.UsageError(f"{where.path} is a symbolic link, which has no content")
-        start, end = _range(byte_range, info.size)
+        start, end = ranges.resolve(byte_range, info.size)
         meter = Meter(progress, "download", total=end - start)
 
         def counted() -> Iterator[bytes]:
@@ -895,7 +790,7 @@ class DorkyClient:
             path: The file, whether it still exists or not.
             limit: The most versions.
         """
-        target = catalog.checked(_text(path))
+        target = catalog.checked(uploads.text_of(path))
         head = self._version()
         found = catalog.versions(self._session, head, target) if head else iter(())
         return (info for _, info in zip(_counted(limit), found, strict=False))
@@ -911,91 +806,10 @@ class DorkyClient:
         infos = (catalog.commit_info(self._session, node) for node in nodes)
         return (info for _, info in zip(_counted(limit), infos, strict=False))
 
-    def _commit_info(self, commit: str) -> CommitInfo:
-        node = Node(commit, history.read_commit(self._session.store, commit))
-        return catalog.commit_info(self._session, node)
-
-
-def _batch_result(
-    found: Iterable[BatchItem], version: str, *, return_exceptions: bool
-) -> BatchResult:
-    result = BatchResult(items=tuple(found), version=version)
-    if result.failed and not return_exceptions:
-        first = result.failed[0]
-        count = f"{len(result.failed)} of {len(result.items)} files"
-        error = errors.BatchError(count, first.path, first.error, result=result)
-        raise error from first.error
-    return result
-
 
 def _unpickled(kind: type[DorkyClient], config: Config, pin: str) -> DorkyClient:
     client = kind(config=config)
     return client.at(pin) if pin else client
-
-
-def _text(path: StrPath) -> str:
-    return path if isinstance(path, str) else PurePath(path).as_posix()
-
-
-def _target(source: object, path: StrPath | None) -> str:
-    """Return the path that an upload puts its file at."""
-    text = "" if path is None else _text(path)
-    if text and not text.endswith("/"):
-        return catalog.checked(text)
-    if not isinstance(source, str | os.PathLike):
-        raise errors.UsageError("an upload of anything but a file on the disk needs a path")
-    own = PurePath(cast("StrPath", source))
-    keeps = not text and not own.is_absolute() and ".." not in own.parts
-    return catalog.checked(text + (own.as_posix() if keeps else own.name))
-
-
-def _check_range(start: int, end: int | None) -> None:
-    if start < 0 or (end is not None and end < start):
-        raise errors.UsageError(f"there are no bytes {start} to {end}")
-
-
-def _range(wanted: Range | None, size: int) -> tuple[int, int]:
-    """Return the first byte of a range, and the one behind its last.
-
-    Raises:
-        UsageError: There is no such range.
-    """
-    if wanted is None:
-        return 0, size
-    if isinstance(wanted, str):
-        first, dash, last = wanted.removeprefix("bytes=").partition("-")
-        numbers = [part for part in (first, last) if part]
-        if (
-            not dash
-            or not numbers
-            or not all(part.isascii() and part.isdigit() for part in numbers)
-        ):
-            raise errors.UsageError(f"{wanted!r} is no range of bytes")
-        if not first:
-            return max(0, size - int(last)), size
-        if last and int(last) < int(first):
-            raise errors.UsageError(f"{wanted!r} is no range of bytes")
-        wanted = (int(first), int(last) + 1 if last else None)
-    start, end = wanted
-    _check_range(start, end)
-    stop = size if end is None else min(end, size)
-    if start > stop:
-        raise errors.UsageError(f"the file has {size} bytes, none from {start} on")
-    return start, stop
-
-
-def _even(blocks: Iterable[bytes], size: int) -> Iterator[bytes]:
-    """Yield the same bytes in blocks of one size."""
-    left = bytearray()
-    for block in blocks:
-        left += block
-        done = 0
-        while len(left) - done >= size:
-            yield bytes(left[done : done + size])
-            done += size
-        del left[:done]
-    if left:
-        yield bytes(left)
 
 
 def _counted(limit: int | None) -> Iterable[int]:

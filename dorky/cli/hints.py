@@ -558,6 +558,7 @@ _CHOICES: Mapping[type[Any], Callable[[DorkyError], str | None]] = {
     errors.SwapsIgnored: _fact("starting", _SINGLE),
     errors.SwapsUnsupported: _fact("starting", _SINGLE),
     errors.Unreachable: _unreached,
+    errors.NoCommits: _by("fetched", {True: "dorky pull"}),
     errors.UnknownRevision: _fact("root", "{0!s} has no parent"),
     errors.NoRepositoryAtURL: _by(
         "unpushed", {True: "check the URL; dorky push starts it with all that this clone has"}

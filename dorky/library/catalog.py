@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 from dorky import errors
 from dorky.format.codec import DEFAULT
 from dorky.format.model import ObjectId
-from dorky.library.records import CommitInfo, FileInfo
+from dorky.library.records import ABSENT, CommitInfo, FileInfo, IfVersion
 from dorky.library.session import Session
 from dorky.project import ORIGIN
 from dorky.store import contents, history, projection
@@ -164,6 +164,22 @@ def find(session: Session, view: View, path: str, version: str) -> Placed:
     raise errors.NoSuchFile(path, where)
 
 
+def expected(
+    session: Session, paths: Iterable[str], if_version: IfVersion, *, force: bool = False
+) -> dict[str, Placed | None] | None:
+    """Return what paths must hold for a change to be made; None if that does not matter."""
+    paths = [*paths]
+    if if_version is ABSENT:
+        return dict.fromkeys(paths)
+    if force and if_version is None:
+        return None
+    version = session.seen or ""
+    if if_version is not None:
+        version = version_of(str(if_version))
+    held = dict(view_of(session, version).files(paths))
+    return {path: held.get(path) for path in paths}
+
+
 def listed(view: View, directory: str, *, recursive: bool) -> Iterator[tuple[str, Placed | None]]:
     """Yield the files at or below a directory, sorted; without ``recursive``, those in it, and the
     directories in it (None)."""
@@ -224,6 +240,11 @@ def _info(
     )
 
 
+def info(session: Session, version: str, path: str, placed: Placed) -> FileInfo:
+    """Return what is known of a file."""
+    return next(infos(session, version, [(path, placed)]))
+
+
 def signer_of(session: Session, node: Node) -> str:
     """Return the member who has signed a commit."""
     return session.project.team.names.get(node.commit.signer, node.commit.author)
@@ -273,6 +294,11 @@ def commit_info(session: Session, node: Node) -> CommitInfo:
         author=signer_of(session, node),
         message=node.commit.message,
     )
+
+
+def commit_of(session: Session, commit: ObjectId) -> CommitInfo:
+    """Return what is known of the commit with an id."""
+    return commit_info(session, Node(commit, history.read_commit(session.store, commit)))
 
 
 def versions(session: Session, head: ObjectId, path: str) -> Iterator[FileInfo]:

@@ -21,7 +21,7 @@ from dorky.store.history import Placed
 
 T = TypeVar("T")
 R = TypeVar("R")
-_HELD = 32 * MiB
+HELD = 32 * MiB
 """The most bytes of small files that wait in memory for their commit."""
 _BLOCK = 1 << 20
 
@@ -86,13 +86,14 @@ def settled(session: Session, puts: Iterable[Taken]) -> Iterator[Taken]:
         held.append(put)
         content = put.content if isinstance(put, Put) else None
         size += len(content.body or b"") if isinstance(content, Content) else 0
-        if size > _HELD:
-            yield from _stored(session, held)
+        if size > HELD:
+            yield from stored(session, held)
             held, size = [], 0
     yield from held
 
 
-def _stored(session: Session, held: Sequence[Taken]) -> Iterator[Taken]:
+def stored(session: Session, held: Sequence[Taken]) -> Iterator[Taken]:
+    """Yield the same uploads, or errors, with every content stored."""
     made: list[Taken] = []
     with session.store.writer() as writer:
         for put in held:

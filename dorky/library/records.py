@@ -22,6 +22,8 @@ class Absent(Enum):
 
 ABSENT: Final = Absent.ABSENT
 """In the place of a version: the path must hold no file yet."""
+IfVersion = str | Absent | None
+"""The version that a file must still be at (see `DorkyClient.upload`)."""
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
 

@@ -465,12 +465,12 @@ def _resolve_base(store: Store, name: str) -> ObjectId:
     if name in {HEAD, "@"}:
         head = head_of(store)
         if head is None:
-            raise errors.NoCommits
+            raise _no_commits(store)
         return head
     if commit := database.ref(name):
         return commit
     if name == MAIN:
-        raise errors.NoCommits
+        raise _no_commits(store)
     if re.fullmatch(rf"[0-9a-f]{{{_SHORT},64}}", name):
         found = _by_prefix(store, name)
         if len(found) == 1:
@@ -478,6 +478,11 @@ def _resolve_base(store: Store, name: str) -> ObjectId:
         if found:
             raise errors.AmbiguousRevision(name, ", ".join(commit[:12] for commit in found[:4]))
     raise errors.UnknownRevision(name)
+
+
+def _no_commits(store: Store) -> errors.NoCommits:
+    fetched = store.database.ref(f"origin/{MAIN}") is not None
+    return errors.NoCommits(fetched=True) if fetched else errors.NoCommits()
 
 
 def _by_prefix(store: Store, prefix: str) -> list[ObjectId]:

@@ -548,6 +548,8 @@ def test_ls_of_the_remote_in_a_fresh_clone(fresh: Machine) -> None:
         "config/app",
     ]
     assert fresh("ls", "--remote", "nothing", code=4).hint
+    for words in (["ls"], ["log"], ["show", "main"], ["cat", "HEAD:.env"]):
+        assert fresh(*words, code=4).hint == "dorky pull"
     fresh("pull")
     assert fresh("ls").out == ".env\nconfig/app\n"
 

@@ -6,6 +6,7 @@ import gc
 import gzip
 import io
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,9 @@ from servers import Remote
 
 import dorky
 from dorky import errors
-from dorky.client import DorkyClient, Progress
+from dorky.client import ABSENT, DorkyClient, Progress
 from dorky.format.model import MiB
+from dorky.library import folders
 
 FILES = {"a.txt": b"a", "sub/b.bin": noise(MiB), "sub/deep/c": b"", "sub/d.log": b"log"}
 
@@ -91,11 +93,138 @@ def test_two_items_of_one_path_are_two_versions(local: DorkyClient) -> None:
 def test_small_files_do_not_pile_up_in_memory(
     local: DorkyClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from dorky.library import folders
-
-    monkeypatch.setattr(folders, "_HELD", 1000)
+    monkeypatch.setattr(folders, "HELD", 1000)
     local.upload_batch([(noise(600, n), f"{n}") for n in range(9)])
     assert held(local) == {f"{n}": noise(600, n) for n in range(9)}
+    assert len([*local.log()]) == 1
+
+
+# --- changes that are made together ---------------------------------------------------------
+
+
+def test_a_batch_of_changes_is_one_commit(client: DorkyClient, backend: Backend) -> None:
+    client.upload(b"1", "old/a", metadata={"k": "v"})
+    client.upload_batch([(b"2", "old/b"), (b"3", "gone"), (b"4", "d/x")])
+    before = len([*client.log()])
+    with client.batch(message="all at once") as batch:
+        batch.upload(noise(400_000), "big", metadata={"n": "1"}, compress="gzip")
+        batch.upload(b"first", "twice")
+        batch.upload(b"second", "twice")
+        batch.move("old/a", "new/a")
+        batch.copy("new/a", "copy")
+        batch.copy("big", "big2")
+        batch.set_metadata("old/b", {"more": "1"})
+        batch.delete("gone")
+        batch.delete("d", recursive=True)
+        batch.upload(b"a file now", "d")
+        batch.upload(b"x", "passing/by")
+        batch.delete("passing", recursive=True)
+        with batch.open("written", "w") as file:
+            file.write("text")
+        assert batch.commit is None
+        assert not client.exists("big")
+    assert batch.commit
+    assert batch.commit.message == "all at once"
+    other = backend.client(client.url)
+    assert held(other) == {
+        "big": noise(400_000),
+        "big2": noise(400_000),
+        "copy": b"1",
+        "d": b"a file now",
+        "new/a": b"1",
+        "old/b": b"2",
+        "twice": b"second",
+        "written": b"text",
+    }
+    assert other.stat("copy").custom == {"k": "v"}
+    assert other.stat("old/b").custom == {"more": "1"}
+    assert other.stat("big").compression == "gzip"
+    assert len([*other.log()]) == before + 1
+
+
+def changing(client: DorkyClient, change: Callable[[Any], object]) -> None:
+    with client.batch() as batch:
+        batch.upload(b"x", "early")
+        change(batch)
+        batch.upload(b"x", "late")
+
+
+def _raise(batch: Any) -> None:
+    raise ZeroDivisionError
+
+
+CHANGES: dict[str, tuple[Callable[[Any], object], type[Exception]]] = {
+    "an exception": (_raise, ZeroDivisionError),
+    "a file left open": (lambda batch: batch.open("w", "wb").write(b"x"), errors.BadRequestError),
+    "text left open": (lambda batch: batch.open("w", "w"), errors.BadRequestError),
+    "no source": (lambda batch: batch.upload(3, "x"), errors.UsageError),
+    "no path": (lambda batch: batch.upload(b"x"), errors.UsageError),
+    "no such file": (lambda batch: batch.delete("none"), errors.NoSuchFile),
+    "no such source": (lambda batch: batch.copy("none", "x"), errors.NoSuchFile),
+    "nor to move": (lambda batch: batch.move("none", "x"), errors.NoSuchFile),
+    "deleted in it": (
+        lambda batch: (batch.delete("dir/a"), batch.set_metadata("dir/a", {})),
+        errors.NoSuchFile,
+    ),
+    "a directory": (lambda batch: batch.delete("dir"), errors.IsADirectory),
+    "a file below a file": (lambda batch: batch.upload(b"x", "dir/a/b"), errors.NotADirectory),
+    "a name that clashes": (lambda batch: batch.upload(b"x", "DIR/b"), errors.NameClash),
+    "to be read": (lambda batch: batch.open("dir/a", "rb"), errors.UsageError),
+}
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_a_batch_is_made_whole_or_not_at_all(local: DorkyClient, what: str) -> None:
+    local.upload(b"1", "dir/a")
+    change, kind = CHANGES[what]
+    with pytest.raises(kind):
+        changing(local, change)
+    assert held(local) == {"dir/a": b"1"}
+    assert len([*local.log()]) == 1
+
+
+def test_a_batch_meets_what_others_do(local: DorkyClient, backend: Backend) -> None:
+    first = local.upload(b"1", "x")
+    other = backend.client(local.url)
+    with pytest.raises(errors.UpdateConflict):
+        changing(local, lambda batch: (batch.upload(b"3", "x"), other.upload(b"2", "x")))
+    assert held(local) == {"x": b"2"}
+    with local.batch() as batch:  # disjoint paths never conflict
+        batch.upload(b"3", "y")
+        other.upload(b"4", "z")
+    assert held(local) == {"x": b"2", "y": b"3", "z": b"4"}
+    for version in (first.version, ABSENT):
+        with pytest.raises(errors.UpdateConflict), local.batch(if_version=version) as batch:
+            batch.upload(b"5", "x")
+    with local.batch(if_version=local.stat("x").version) as batch:
+        batch.upload(b"5", "x")
+    assert local.read("x") == b"5"
+
+
+def test_a_batch_that_has_ended_takes_nothing(local: DorkyClient) -> None:
+    with local.batch() as batch:
+        pass
+    assert batch.commit is None
+    assert not [*local.log()]
+    for late in (lambda: batch.upload(b"x", "x"), lambda: batch.open("x"), batch.__enter__):
+        with pytest.raises(errors.UsageError, match="ended"):
+            late()
+    with pytest.raises(errors.UsageError), local.batch() as batch:
+        left = batch.open("x", "wb")
+    left.close()
+    assert not [*local.log()]
+    with pytest.raises(errors.ReadOnlyClient):
+        local.at(local.upload(b"x", "x").version).batch()
+
+
+def test_threads_share_a_batch_in_bounded_memory(
+    local: DorkyClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folders, "HELD", 1000)
+    with local.batch() as batch, ThreadPoolExecutor(4) as pool:
+        for done in [pool.submit(batch.upload, noise(600, n), f"{n}") for n in range(20)]:
+            done.result()
+    assert held(local) == {f"{n}": noise(600, n) for n in range(20)}
     assert len([*local.log()]) == 1
 
 

@@ -254,6 +254,38 @@ def test_groups_are_closed_to_others(tmp_path: Path, file_url: Remote, backend: 
     team.ana("fsck", "--remote", "--read-data")
 
 
+def test_a_batch_keeps_groups_apart(tmp_path: Path, file_url: Remote, backend: Backend) -> None:
+    team = gather(tmp_path, file_url)
+    team.ana("group", "add", "prod", "env/prod/**", "--member", "ana", "--member", "ben")
+    insider = backend.client(file_url.url, identity=team.ben.identity)
+    outsider = backend.client(file_url.url, identity=team.cleo.identity)
+    with insider.batch() as batch:
+        for path, data in {"small": b"open", "big": noise(MiB)}.items():
+            batch.upload(data, path)
+            batch.copy(path, f"env/prod/{path}")  # encrypted for the group, too
+    for path, data in {"small": b"open", "big": noise(MiB)}.items():
+        assert insider.read(f"env/prod/{path}") == outsider.read(path) == data
+        assert not outsider.exists(f"env/prod/{path}")
+
+    def leak(kept: int) -> None:
+        with insider.batch() as batch:
+            batch.upload(noise(kept), "env/prod/new")
+            batch.upload(b"x", "innocent")
+            batch.move("env/prod/new", "leak")
+
+    for size in (10, MiB):
+        with pytest.raises(errors.WouldOpen):
+            leak(size)
+    with pytest.raises(errors.WouldOpen), insider.batch() as batch:
+        batch.copy("env/prod/big", "leak")
+    with pytest.raises(errors.ForeignGroup), outsider.batch() as batch:
+        batch.copy("small", "env/prod/mine")
+    assert {info.path for info in outsider.list()} >= {"small", "big"}
+    assert not {info.path for info in insider.list()} & {"leak", "innocent", "env/prod/mine"}
+    team.ana("pull")
+    team.ana("fsck", "--remote", "--read-data")
+
+
 def test_a_group_that_begins_while_a_client_is_open(
     tmp_path: Path, file_url: Remote, backend: Backend
 ) -> None:

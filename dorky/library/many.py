@@ -1,0 +1,198 @@
+"""Transfers of many files: batches in which each file fails alone, and whole directories."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable
+from pathlib import Path
+from stat import S_ISREG
+
+from dorky import errors
+from dorky.library import catalog, commits, contents, folders, uploads
+from dorky.library.commits import Change, Delete, Put, Request
+from dorky.library.folders import Selects
+from dorky.library.metering import Meter, Report
+from dorky.library.records import (
+    NOTHING,
+    BatchItem,
+    BatchResult,
+    CommitInfo,
+    Snapshot,
+    StrPath,
+)
+from dorky.library.session import Session
+from dorky.library.sources import Source
+from dorky.parallel import in_order
+
+
+def upload(
+    session: Session,
+    items: Iterable[StrPath | tuple[Source, StrPath]],
+    base: str,
+    *,
+    message: str,
+    compress: str,
+    force: bool,
+    progress: Report | None,
+) -> BatchResult:
+    """Upload files into a directory, as one commit; the result tells which have failed."""
+    given = [item if isinstance(item, tuple) else (item, None) for item in items]
+    meter = Meter(progress, "upload", files=len(given))
+    view = catalog.view_of(session, session.seen or "")
+
+    def take(item: tuple[Source, StrPath | None]) -> Put:
+        path = uploads.target(*item)
+        path = catalog.checked(f"{base}/{path}" if base else path)
+        meta = catalog.meta_of(NOTHING, "", compress)
+        return uploads.taken(session, item[0], path, meta, compress=compress)
+
+    results = (done for _, done in folders.each(take, given, session.config.max_concurrency))
+    told = message or f"Upload {len(given)} files"
+    taken: list[tuple[Put, Request] | Exception] = []
+    for done in folders.settled(session, results):
+        if isinstance(done, Exception):
+            taken.append(done)
+            continue
+        expected = {done.path: dict(view.files([done.path])).get(done.path)}
+        taken.append((done, Request([done], told, expected=None if force else expected)))
+        size = done.content.size if isinstance(done.content, contents.Content) else 0
+        meter.advance(done.path, size)
+    commits.submit_all(session, [item[1] for item in taken if isinstance(item, tuple)])
+    found = []
+    version = ""
+    for (source, named), item in zip(given, taken, strict=True):
+        path = item[0].path if isinstance(item, tuple) else str(named or source)
+        outcome = item[1].outcome if isinstance(item, tuple) else item
+        if isinstance(outcome, commits.Outcome):
+            version = outcome.commit
+            info = catalog.info(session, version, path, outcome.files[path])
+            found.append(BatchItem(path=path, info=info))
+            meter.finish(path)
+        else:
+            found.append(BatchItem(path=path, error=outcome))
+    return BatchResult(items=tuple(found), version=version)
+
+
+def download(
+    session: Session,
+    items: Iterable[StrPath],
+    folder: Path,
+    newest: str,
+    progress: Report | None,
+) -> BatchResult:
+    """Download files into a directory; the result tells which have failed."""
+    given = [*items]
+    meter = Meter(progress, "download", files=len(given))
+    unfit = folders.in_repositories(catalog.path_in(uploads.text_of(item)) for item in given)
+
+    def fetch(item: StrPath) -> BatchItem:
+        named = catalog.address(uploads.text_of(item))
+        if named.path in unfit:
+            raise errors.UnsafePath(f"{named.path!a}, in what git takes for a repository")
+        version = named.version or newest
+        placed = catalog.find(session, catalog.view_of(session, version), named.path, version)
+        place = folders.write(session, folder, named.path, placed)
+        info = catalog.info(session, version, named.path, placed)
+        return BatchItem(path=named.path, info=info, local_path=str(place))
+
+    found = []
+    for item, done in folders.each(fetch, given, session.config.max_concurrency):
+        if isinstance(done, BatchItem):
+            found.append(done)
+            meter.advance(done.path, done.info.size if done.info else 0)
+            meter.finish(done.path)
+        else:
+            found.append(BatchItem(path=uploads.text_of(item), error=done))
+    return BatchResult(items=tuple(found), version=newest)
+
+
+def checked(result: BatchResult, *, return_exceptions: bool) -> BatchResult:
+    """Return a result, if nothing has failed or the caller looks for failures in it.
+
+    Raises:
+        BatchError: Something has failed.
+    """
+    if result.failed and not return_exceptions:
+        first = result.failed[0]
+        count = f"{len(result.failed)} of {len(result.items)} files"
+        error = errors.BatchError(count, first.path, first.error, result=result)
+        raise error from first.error
+    return result
+
+
+def upload_folder(
+    session: Session,
+    folder: Path,
+    base: str,
+    selects: Selects,
+    *,
+    delete: bool,
+    message: str,
+    force: bool,
+) -> CommitInfo:
+    """Upload the selected files of a directory, as one commit, whole or not at all."""
+    below = f"{base}/" if base else ""
+    names = [*folders.walk(folder, selects)]
+    view = catalog.view_of(session, session.seen or "")
+    there = {
+        name
+        for name, _ in catalog.listed(view, base, recursive=True)
+        if name != base and selects(name[len(below) :])
+    }
+    gone = there - {below + name for name in names} if delete else set()
+    if not names and not gone:
+        raise errors.PathNotFound(folder)
+
+    def take(name: str) -> Put:
+        return uploads.taken(session, folder / name, below + name, {})
+
+    puts = in_order(take, names, threads=session.config.max_concurrency)
+    changes: list[Change] = [*folders.settled(session, puts)]
+    changes += map(Delete, sorted(gone))
+    held = dict(view.files([change.path for change in changes]))
+    expected = {change.path: held.get(change.path) for change in changes}
+    request = Request(
+        changes,
+        message or f"Upload {len(names)} files to {base or '/'}",
+        expected=None if force else expected,
+    )
+    return catalog.commit_of(session, commits.submit(session, request).commit)
+
+
+def snapshot(
+    session: Session,
+    folder: Path,
+    version: str,
+    selects: Selects,
+    *,
+    delete: bool,
+    dry_run: bool,
+) -> Snapshot:
+    """Bring a directory to the selected files of a version."""
+    view = catalog.view_of(session, version)
+    held = {path: placed for path, placed in view.files() if selects(path)}
+    unfit = folders.dangerous(held)
+    unfit |= {path for path, placed in held.items() if not S_ISREG(placed.entry.mode)}
+    wanted = {path: held[path] for path in sorted(held.keys() - unfit)}
+    same = {
+        path
+        for path, placed in wanted.items()
+        if folders.holds(folders.target(folder, path), placed)
+    }
+    coming = [path for path in wanted if path not in same]
+    gone = folders.others(folder, held, selects) if delete else []
+    if not dry_run:
+        folder.mkdir(parents=True, exist_ok=True)
+        write = functools.partial(folders.write, session, folder)
+        threads = session.config.max_concurrency
+        for _ in in_order(lambda path: write(path, wanted[path]), coming, threads=threads):
+            pass
+        folders.delete(folder, gone)
+    return Snapshot(
+        local_path=str(folder),
+        version=version,
+        written=tuple(coming),
+        unchanged=tuple(sorted(same)),
+        deleted=tuple(gone),
+        left_out=tuple(sorted(unfit)),
+    )
