@@ -1122,8 +1122,8 @@ class StateLost(IntegrityError):
 
     Git deletes ignored directories (`git clean -fdx`, or a branch with a file of that name). A
     second copy of what was not pushed lies in git's own directory, and nothing new is begun before
-    it is back. The state may also lie elsewhere, if `DORKY_DIR` was set, or was another, when it
-    was made. To give the copy up instead, delete `dorky/` in git's directory.
+    it is back. The state may also lie elsewhere, if `DORKY_DIR` was another when it was made. To
+    give the copy up instead, delete `dorky/` in git's directory.
     """
 
 
