@@ -580,7 +580,7 @@ _holding: set[int] = set()
 
 @contextlib.contextmanager
 def closing(fd: int) -> Iterator[int]:
-    """Close a descriptor in the end, which releases its lock, and in a child that is forked.
+    """Release the lock of a descriptor in the end, and close it, as a forked child does at once.
 
     A lock is the open file's. A child that inherits it would keep it, and could wait for itself.
     """
@@ -590,6 +590,8 @@ def closing(fd: int) -> Iterator[int]:
     finally:
         if fd in _holding:  # else this is a child
             _holding.remove(fd)
+            with contextlib.suppress(OSError):
+                fcntl.flock(fd, fcntl.LOCK_UN)  # a child may not have closed it yet
             os.close(fd)
 
 
