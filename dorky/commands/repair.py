@@ -251,7 +251,7 @@ def _forget_nonsense(project: Project, repairs: Repairs) -> None:
     """Forget single values that can't be read, and operations that can't be undone any more."""
     database = project.database
 
-    def forget(key: str) -> None:
+    def forget(key: object) -> None:
         with database.transaction() as db:
             db.execute("DELETE FROM meta WHERE key = ?", (key,))
 
@@ -262,7 +262,7 @@ def _forget_nonsense(project: Project, repairs: Repairs) -> None:
         if not _text(database, key).isprintable():
             forget(key)
     for key, value in dict(database.connection.execute("SELECT key, value FROM meta")).items():
-        if key in _CACHES or not (key.startswith("remote.") or _is_text(value)):
+        if key in _CACHES or not (_is_of_remote(key) or _is_text(value)):
             forget(key)
     for key, read in (
         ("roster", lambda: project.roster),
@@ -278,6 +278,10 @@ def _forget_nonsense(project: Project, repairs: Repairs) -> None:
             forget(key)
             if key == operations.MERGE:
                 repairs.notes.append("a merge was in progress, and is lost: a pull begins it again")
+
+
+def _is_of_remote(key: object) -> bool:
+    return isinstance(key, str) and key.startswith("remote.")
 
 
 def _is_text(value: object) -> bool:

@@ -31,7 +31,8 @@ from dorky.store.objects import Writer
 from dorky.store.projection import View
 from dorky.worktree import ingest, staging
 
-_ATTEMPTS = 60
+_PATIENCE = 300.0
+"""Seconds for which a commit is tried again while others are faster."""
 _PAUSE = 0.3
 _MESSAGE = 60 * KiB
 _KEYS = "idempotency."
@@ -168,7 +169,8 @@ def _taken(session: Session) -> list[Request]:
 
 def _commit(session: Session, batch: Sequence[Request]) -> None:
     session.check_writable()
-    for attempt in range(_ATTEMPTS):
+    ending, longest = time.monotonic() + _PATIENCE, 0.01
+    while time.monotonic() < ending:
         head = session.project.database.ref(f"{ORIGIN}/{MAIN}")
         known = session.project.roster
         commit = _write(session, batch, head)
@@ -182,7 +184,8 @@ def _commit(session: Session, batch: Sequence[Request]) -> None:
             # A group may have been started or changed meanwhile, and claim a path.
             if not isinstance(error, errors.Rejected) and known == session.project.roster:
                 raise
-            time.sleep(pause(min(_PAUSE, 0.01 * 2**attempt)))
+            time.sleep(pause(longest))
+            longest = min(_PAUSE, longest * 2)
             continue
         for request in waiting:
             request.outcome = Outcome(commit, request.made)
