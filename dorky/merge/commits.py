@@ -209,7 +209,21 @@ def _compare(views: _Views, rows: Mapping[str, Row]) -> _Changes:
             )
         elif change.path not in misplaced.left:
             _place(merged, change.path, side)
+    for path, placed in _before_groups(views.base, both).items():
+        both[path] = both[path]._replace(base=placed)
     return _Changes(merged, both, misplaced)
+
+
+def _before_groups(base: View, both: Mapping[str, Sides]) -> dict[str, Placed]:
+    """Return files of everybody that a group has closed since the common ancestor.
+
+    Both sides may have moved such a file into the group's tree, which adds nothing. The ancestor
+    has no tree of the group, so nobody outside of it can have put the file there to mislead.
+    """
+    owner = base.owner
+    assert owner is not None
+    added = {path for path, sides in both.items() if sides.base is None}
+    return base.recorded({path: ALL for path in added if owner(path) not in base.trees})
 
 
 def _merge_files(

@@ -737,6 +737,7 @@ def test_rewriting_opens_nothing(
 )
 @example(["secret", "other", "pull", "change"], ["other", "pull", "rm", "undo", "push"])
 @example([], ["change", "change", "undo"])
+@example(["change", "push"], ["change"])
 def test_nothing_is_opened_whatever_was_done_before_and_after(
     before: list[str], after: list[str]
 ) -> None:

@@ -6,6 +6,7 @@ Either by verb and key (`Faults.before`, `Faults.after`), or by number: `Faults.
 
 from __future__ import annotations
 
+import copy
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -27,7 +28,10 @@ def failing(error: Exception) -> Callable[..., NoReturn]:
     """An action that raises."""
 
     def act(*_: object) -> NoReturn:
-        raise error
+        found = copy.copy(error)
+        if isinstance(found, errors.DorkyError):
+            found.facts = {**found.facts}  # what is noted of one is not noted of the next
+        raise found
 
     return act
 

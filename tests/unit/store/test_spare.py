@@ -282,7 +282,7 @@ def test_another_file_system_gets_copies(ana: Machine, monkeypatch: pytest.Monke
     pack.write_bytes(data[:-1] + b"x")
     said = ana("fsck", code=7)
     assert "second copy" in said.out
-    assert said.hint.startswith("dorky fsck --repair; ")
+    assert said.hint == "dorky fsck --repair"
     ana("fsck", "--repair")
     ana("fsck")
     assert pack.read_bytes() == data

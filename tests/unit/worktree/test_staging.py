@@ -169,10 +169,11 @@ def test_dorkyignore_holds_for_directories_but_not_for_what_is_tracked(repo: Rep
 @given(trees, trees)
 def test_trees_are_checked_out_elsewhere_just_so(tmp_path: Path, first: Tree, second: Tree) -> None:
     """Bytes, modes and links; and status and stage tell the same difference as dictionaries."""
-    before = os.umask(0)  # which would take from the modes
+    before, place = os.umask(0), Path.cwd()  # the umask would take from the modes
     try:
         _check_trees(tmp_path, first, second)
     finally:
+        os.chdir(place)
         os.umask(before)
 
 
