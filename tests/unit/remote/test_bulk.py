@@ -161,7 +161,7 @@ def check_care(world: World) -> None:
     ben("rotate")
     assert driver.size("range", key="packs/") <= size
     assert driver.size("put", key="packs/") <= 1.1 * size
-    assert driver.count("put") <= 5 + size // (16 * MiB)
+    assert driver.count("put") <= 5 + size // (8 * MiB)
     follow(world.ana, ben)
     check_cold_reads(world, tables=1)
     with ben.repo() as repo:
