@@ -1,4 +1,4 @@
-"""What can't be read or kept stops neither the rest of a directory nor a status."""
+"""A file that can't be read or kept stops neither the rest of a directory nor a status."""
 
 from __future__ import annotations
 

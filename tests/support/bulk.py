@@ -151,7 +151,7 @@ class _Maker:
     def __init__(self, repo: Repository) -> None:
         self.repo, self.vault, self.remote = repo, repo.vault, repo.remote()
         self.chance = random.Random(12)
-        # What was inline moves into the first pack, as by a push.
+        # Inline objects move into the first pack, as by a push.
         self.objects: list[Stored] = []
         self.sent: list[Sent] = []
         seen = self.remote.seen

@@ -1,4 +1,4 @@
-"""What is kept in `.dorky/` of the contents that the remote holds, and what is not."""
+"""Contents that the remote holds: which of them `.dorky/` keeps, and which it drops."""
 
 from __future__ import annotations
 

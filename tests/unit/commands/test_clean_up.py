@@ -25,7 +25,7 @@ NAMES = ["busy", "offline", "501", "403", "404"]
 @pytest.fixture
 def ana(tmp_path: Path, file_url: Remote) -> Machine:
     ana = started(tmp_path / "ana", file_url, {".env": "TOKEN=1\nPORT=2\n"}, "--name", "ana")
-    # What has no room in the root is in a pack, which a rotation replaces.
+    # A file with no room in the root is in a pack, which a rotation replaces.
     ana.commit({"big": random.Random(1).randbytes(300_000), "notes.txt": "n"})
     ana("push")
     ben = ana.another("ben", identity=False)

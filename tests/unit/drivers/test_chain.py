@@ -211,7 +211,7 @@ def test_a_cache_that_can_not_be_written(
 
 @pytest.mark.parametrize("command", ["get", "kms"])
 def test_a_code_without_a_terminal(hermetic: Path, command: str) -> None:
-    """What is piped to the command is not taken for a code."""
+    """Input that is piped to the command is not taken for a code."""
     profile(hermetic, ROLE)
     program = {
         "get": "from dorky.drivers import open_driver as o; o('s3://b/x', {}).get('root')",

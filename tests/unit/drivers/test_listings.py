@@ -55,7 +55,7 @@ def test_a_token_that_repeats(keys: list[str]) -> None:
 
 
 def test_object_lock_wants_a_checksum() -> None:
-    """Whatever is written; S3 answers 400 to a request without one."""
+    """Every write has a checksum; S3 answers 400 to a request without one."""
     seen: list[dict[str, str]] = []
 
     def act(request: Any) -> None:

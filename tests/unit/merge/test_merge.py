@@ -190,7 +190,7 @@ def test_a_file_is_resolved_as_it_is(pair: Pair) -> None:
 @pytest.mark.parametrize("when", ["before", "during"])
 @pytest.mark.parametrize("end", ["continue", "commit -a"])
 def test_a_merge_commit_holds_only_the_merge(pair: Pair, when: str, end: str) -> None:
-    """Whatever has nothing to do with a conflict stays staged, even on their file."""
+    """A change that has nothing to do with a conflict stays staged, even on their file."""
     base = {**BASE, ".env": file("K=1\n"), "gone": file("g\n"), "their": file("1\n")}
     pair.start(base)
     pair.commit(pair.ana, {**base, "a": file("theirs\n"), "their": file("2\n")})
