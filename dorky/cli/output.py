@@ -212,22 +212,24 @@ def ask(prompt: str) -> str | None:
 
 def left_out(names: Sequence[str]) -> None:
     """Tell which files of a commit were not put in place, because of their names."""
-    if names:
-        note("Left out, because of what git or dorky would do with files of these names:")
-        for path in names[:_LIST]:
-            note(f"  {name(path)}")
-        if len(names) > _LIST:
-            note(f"  … and {len(names) - _LIST:,} more")
+    heading = "Left out, because of what git or dorky would do with files of these names:"
+    _noted(heading, [name(path) for path in names])
 
 
 def unplaced(found: Sequence[Omission]) -> None:
     """Tell which files of a commit this file system can't show."""
-    if found:
-        note("Not on this disk; they stay in the repository, and no commit deletes them:")
-        for item in found[:_LIST]:
-            note(f"  {name(item.path)}: {escaped(item.why)}")
-        if len(found) > _LIST:
-            note(f"  … and {len(found) - _LIST:,} more")
+    heading = "Not on this disk; they stay in the repository, and no commit deletes them:"
+    _noted(heading, [f"{name(item.path)}: {escaped(item.why)}" for item in found])
+
+
+def _noted(heading: str, lines: Sequence[str]) -> None:
+    """Note the first of some lines below a heading; nothing if there are none."""
+    if lines:
+        note(heading)
+        for line in lines[:_LIST]:
+            note(f"  {line}")
+        if len(lines) > _LIST:
+            note(f"  … and {len(lines) - _LIST:,} more")
 
 
 def first_sight(done: FetchResult | PullResult) -> None:
