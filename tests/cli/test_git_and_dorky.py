@@ -3,33 +3,16 @@
 from __future__ import annotations
 
 import os
-import subprocess
-from pathlib import Path
 from unittest import mock
 
 import pytest
-from machines import Machine
+from machines import Machine, git
 from servers import Remote
 from terminals import Terminal
 
 from dorky import errors
 from dorky.store.index import Index
 from dorky.worktree import staging
-
-
-def git(machine: Machine, *words: str, code: int = 0, at: Path | None = None) -> str:
-    who = ("-c", "user.name=Ana", "-c", "user.email=ana@example.test")
-    with machine.here():
-        done = subprocess.run(
-            ["git", *who, *words],
-            cwd=at or machine.project,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-        )
-    assert done.returncode == code, done.stdout + done.stderr
-    return done.stdout + done.stderr
 
 
 def untracked(machine: Machine) -> set[str]:

@@ -2,30 +2,14 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from machines import Machine
+from machines import Machine, git
 from servers import Remote
 
 PUBLIC = "-----BEGIN CERTIFICATE-----\nx\n"
-
-
-def git(machine: Machine, *words: str, code: int = 0, at: Path | None = None) -> str:
-    who = ("-c", "user.name=Ana", "-c", "user.email=ana@example.test")
-    with machine.here():
-        done = subprocess.run(
-            ["git", *who, *words],
-            cwd=at or machine.project,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=100,
-        )
-    assert done.returncode == code, done.stdout + done.stderr
-    return done.stdout + done.stderr
 
 
 def install(top: Path) -> None:

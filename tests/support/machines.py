@@ -11,6 +11,7 @@ import io
 import os
 import random
 import stat
+import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -309,3 +310,19 @@ def _make(path: Path, n: int, chance: random.Random) -> None:
         content = (b"KEY_%d=value\n" % n * (size // 8 + 1))[:size]
     path.write_bytes(content)
     path.chmod(_MODES[n % len(_MODES)])
+
+
+def git(machine: Machine, *words: str, code: int = 0, at: Path | None = None) -> str:
+    """Run git in a machine's project; return all that it says."""
+    who = ("-c", "user.name=Ana", "-c", "user.email=ana@example.test")
+    with machine.here():
+        done = subprocess.run(
+            ["git", *who, *words],
+            cwd=at or machine.project,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=100,
+        )
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout + done.stderr
