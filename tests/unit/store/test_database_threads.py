@@ -365,7 +365,7 @@ print("done")
         "connection.execute('SELECT 1 UNION ALL SELECT pause()').fetchall()",
         "[*connection.execute('SELECT 1 UNION ALL SELECT pause()')]",
         "connection.executescript('SELECT pause();')",
-        "connection.executemany('INSERT INTO operations SELECT ?, coalesce(pause(), 0), 1', [(1,)])",
+        "connection.executemany('INSERT INTO refs SELECT ?, coalesce(pause(), 0)', [(1,)])",
     ],
 )
 def test_no_child_begins_while_sqlite_runs_in_another_thread(tmp_path: Path, use: str) -> None:
