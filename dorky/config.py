@@ -370,7 +370,8 @@ class Config:
     Args:
         root: The project's directory, which holds `.dorkyrc`; None outside a project.
         flags: Settings given on the command line, by key; they override all others.
-        environment: Replaces the process's environment, in tests.
+        environment: Replaces the process's environment.
+        connection: Options of drivers that only a program gives (see `drivers.base.Driver.open`).
     """
 
     def __init__(
@@ -379,8 +380,10 @@ class Config:
         *,
         flags: Mapping[str, Plain] | None = None,
         environment: Mapping[str, str] | None = None,
+        connection: Mapping[str, str] | None = None,
     ) -> None:
         self.root = root
+        self.connection = connection or {}
         self.flags = dict(flags or {})
         self.environment = os.environ if environment is None else environment
         self._files: dict[Scope, dict[str, Plain]] | None = None
@@ -554,7 +557,7 @@ class Config:
             options["session_token"] = environment.get("AWS_SESSION_TOKEN", "")
         if self.single_writer(remote):
             options["conditions"] = "none"
-        return {name: value for name, value in options.items() if value}
+        return {name: value for name, value in options.items() if value} | {**self.connection}
 
     def chosen(self, remote: str) -> Choice | None:
         """Return the choice of credentials that only `.dorkyrc` makes; None if there is none.

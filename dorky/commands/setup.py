@@ -50,17 +50,18 @@ def init(
     passphrase: str = "",
     options: Mapping[str, str | bool] | None = None,
     environment: Mapping[str, str] | None = None,
+    connection: Mapping[str, str] | None = None,
     progress: Progress = SILENT,
     ask: age.Ask = age.nobody,
 ) -> tuple[P, Initialized]:
     """Start a repository in a directory, and in the remote at ``url`` if one is given.
 
-    Arguments, results and errors are those of `Repository.init`; ``environment`` replaces the
-    process's.
+    Arguments, results and errors are those of `Repository.init`; ``environment`` and ``connection``
+    are those of `Config`.
     """
     place = Path(root).resolve()
     settings = _remote_settings(place, ORIGIN, url, options or {}) if url else {}
-    config = Config(place, flags=settings, environment=environment)
+    config = Config(place, flags=settings, environment=environment, connection=connection)
     project = kind(place, config=config, progress=progress, ask=ask)
     if plain and recovery:
         raise errors.UsageError("an unencrypted repository has no keys to recover")

@@ -77,7 +77,10 @@ class Driver(Protocol):
                 ``endpoint``, ``ca_bundle`` and, when they were found in the environment,
                 ``access_key_id``, ``secret_access_key``, ``session_token``, ``proxy`` (for
                 unencrypted connections), ``tls_proxy`` and ``no_proxy``; ``service_account`` (a
-                file), ``project`` and ``emulator`` (a URL) for GCS.
+                file), ``project`` and ``emulator`` (a URL) for GCS. A program may give
+                ``connect_timeout``, ``read_timeout`` and ``request_timeout`` (seconds),
+                ``user_agent``, and ``verify``: ``no`` to trust any certificate, ``yes`` if
+                ``ca_bundle`` is its own choice.
                 Unknown names are ignored.
 
         Raises:

@@ -86,15 +86,11 @@ def serve(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Se
     """Starts a server; the driver's patience with one that is silent is 0.1 seconds."""
 
     def driver_at(endpoint: str, *, silent: bool) -> Driver:
+        waits = {"read_timeout": "0.1"} if silent else {}
         if request.param == "gcs":
             monkeypatch.setenv("STORAGE_EMULATOR_HOST", endpoint)
-            if silent:
-                monkeypatch.setattr(gcs, "_ONCE", {**gcs._ONCE, "timeout": (10, 0.1)})
-            return GCSDriver.open("gs://bucket/prefix", {})
-        driver = S3Driver.open("s3://bucket/prefix", servers.s3_options(endpoint))
-        if silent:
-            driver._stores[False] = driver._connect({"read_timeout": "100ms"})
-        return driver
+            return GCSDriver.open("gs://bucket/prefix", waits)
+        return S3Driver.open("s3://bucket/prefix", {**servers.s3_options(endpoint), **waits})
 
     @contextlib.contextmanager
     def started(act: Callable[[Request], None]) -> Iterator[Place]:
