@@ -22,6 +22,7 @@ from types import FrameType
 
 from benchmarks.bench import Bench, Failed, own_memory
 from benchmarks.data import Different
+from benchmarks.growth import COUNTS, QUICK, growth
 from benchmarks.jobs import NPM, NPM_LISTING, PYTHON_THEN, Job, Sizes, jobs
 from benchmarks.peers import TOOLS, Dorky
 from benchmarks.proxy import delayed
@@ -46,7 +47,7 @@ def main() -> int:
     sizes = Sizes.quick() if options.quick else Sizes()
     if options.large:
         sizes = replace(sizes, large=10 * 1024)
-    every = jobs(sizes)
+    every = growth(QUICK if options.quick else COUNTS) if options.million else jobs(sizes)
     chosen = [job for job in every if re.search(options.only, job.name)]
     if not chosen:
         return _refuse(f"no such job; there are {', '.join(job.name for job in every)}")
@@ -63,7 +64,7 @@ def main() -> int:
     # Whatever ends us, up to 20 GiB are not to stay behind.
     signal.signal(signal.SIGTERM, _interrupt)
     with tempfile.TemporaryDirectory(prefix="dorky-bench-", dir=options.dir) as made:
-        directory = Path(made)
+        directory = Path(made).absolute()
         facts = _facts(directory, options)
         with (
             start(program, directory / "server") as server,
@@ -99,7 +100,7 @@ def _run(
     for job in chosen:
         tools: list[Tool] = []
         for name in job.tools:
-            if not peers and name not in ALONE:
+            if not peers and name not in (*ALONE, *job.always):
                 continue
             if TOOLS[name].program:
                 tools.append(TOOLS[name])
@@ -137,6 +138,11 @@ def _options() -> argparse.Namespace:
         "--against", type=Path, metavar="FILE", help="another version's dorky, in the same rounds"
     )
     parser.add_argument("--large", action="store_true", help="10 GiB as the large file")
+    parser.add_argument(
+        "--million",
+        action="store_true",
+        help="only how all grows from 10,000 files of 1 KiB to a million (an hour, 15 GiB)",
+    )
     parser.add_argument("--only", default="", metavar="PATTERN", help="only jobs of such names")
     parser.add_argument("--rounds", type=int, default=0, metavar="N", help="as many of each job")
     parser.add_argument("--dir", type=Path, metavar="DIR", help="where to work (20 GiB)")
@@ -146,7 +152,7 @@ def _options() -> argparse.Namespace:
     options = parser.parse_args()
     if options.quick:
         options.rounds = options.rounds or 1
-    if options.peers and not (options.quick or options.only or options.plot):
+    if options.peers and not (options.quick or options.only or options.plot or options.million):
         options.plot = ROOT / "docs" / "performance.svg"
     return options
 

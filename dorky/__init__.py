@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     )
     from dorky.progress import Progress as ProgressSink
     from dorky.repo import Repository
+    from dorky.results import BucketInfo, BucketReport
 
 __version__ = "0.1.0"
 __all__ = [
@@ -58,6 +59,8 @@ __all__ = [
     "Batch",
     "BatchError",
     "BatchResult",
+    "BucketInfo",
+    "BucketReport",
     "CommitInfo",
     "Config",
     "ConflictError",
@@ -99,6 +102,7 @@ _HOME = {
     ),
     "dorky.progress": "ProgressSink",
     "dorky.repo": "Repository",
+    "dorky.results": "BucketInfo BucketReport",
 }
 _NAMES = {name: home for home, names in _HOME.items() for name in names.split()}
 

@@ -22,7 +22,17 @@ from typing import IO, TYPE_CHECKING, Any
 import msgspec
 
 from dorky import errors, files
-from dorky.library import catalog, commits, contents, folders, many, ranges, streams, uploads
+from dorky.library import (
+    buckets,
+    catalog,
+    commits,
+    contents,
+    folders,
+    many,
+    ranges,
+    streams,
+    uploads,
+)
 from dorky.library.batch import Batch
 from dorky.library.catalog import Address
 from dorky.library.commits import Change, Delete, Put, Request
@@ -48,6 +58,7 @@ from dorky.library.records import (
 from dorky.library.session import Session, is_secret
 from dorky.library.sources import Source
 from dorky.paths import matches
+from dorky.results import BucketInfo, BucketReport
 from dorky.store import history
 from dorky.store.history import Placed
 
@@ -788,6 +799,55 @@ class DorkyClient:
         nodes = history.ancestors(self._session.store, [head] if head else [])
         infos = (catalog.commit_info(self._session, node) for node in nodes)
         return (info for _, info in zip(_counted(limit), infos, strict=False))
+
+    # --- buckets ---------------------------------------------------------------------------
+
+    def create_bucket(
+        self, url: str, *, region: str = "", project: str = "", exist_ok: bool = False
+    ) -> BucketInfo:
+        """Create a bucket: private, public access blocked, with versioning, over TLS alone.
+
+        Args:
+            url: ``s3://NAME`` or ``gs://NAME``.
+            region: The region, or Google's location; the usual one if it is not given.
+            project: Google's project; ``GOOGLE_CLOUD_PROJECT``, or that of the credentials.
+            exist_ok: Whether it may exist: then only its settings are made.
+
+        Returns:
+            The bucket. Its checks say which settings the server lacks, or you may not make.
+
+        Raises:
+            ConflictError: It exists.
+        """
+        return buckets.create(self._config, url, region=region, project=project, exist_ok=exist_ok)
+
+    def list_buckets(self, url: str = "s3://", *, project: str = "") -> Sequence[BucketInfo]:
+        """Return the buckets of the account, or of Google's project.
+
+        Args:
+            url: ``s3://`` or ``gs://``.
+            project: As in `create_bucket`.
+        """
+        return buckets.listed(self._config, url, project=project)
+
+    def delete_bucket(self, url: str) -> None:
+        """Delete an empty bucket.
+
+        Raises:
+            ConflictError: It holds objects, old versions, or uploads that were never finished.
+        """
+        buckets.delete(self._config, url)
+
+    def validate_bucket(self, url: str) -> BucketReport:
+        """Examine a place for a repository; it is written to, and left as it was.
+
+        Args:
+            url: A bucket, a prefix of one, or a directory.
+
+        Returns:
+            The findings, and the least rights of users who read, write and maintain.
+        """
+        return buckets.validate(self._config, url)
 
 
 def _unpickled(kind: type[DorkyClient], config: Config, pin: str) -> DorkyClient:

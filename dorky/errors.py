@@ -259,6 +259,22 @@ class ProjectsSetting(UsageError):
     """{0} is the project's."""
 
 
+class NoBuckets(UsageError):
+    """{0} is in no bucket that dorky can administer."""
+
+
+class BadBucketName(UsageError):
+    """No bucket can be named {0}."""
+
+
+class NotABucket(UsageError):
+    """{0} is a place in a bucket, not a bucket."""
+
+
+class NoProject(UsageError):
+    """Nothing says which of Google's projects {0} belongs to."""
+
+
 class OtherReaders(UsageError):
     """{0} is for {1}, not for {2}."""
 
@@ -789,6 +805,14 @@ class KeyExists(ConflictError):
 
 class StateChanged(ConflictError):
     """The state has changed since it was shown."""
+
+
+class BucketExists(ConflictError):
+    """The bucket of {0} exists: {1}."""
+
+
+class BucketNotEmpty(ConflictError):
+    """The bucket of {0} is not empty: it holds {1}."""
 
 
 class SwapsIgnored(ConflictError):

@@ -91,8 +91,8 @@ def examine(project: Project) -> Iterator[Check]:
             yield from _made("known", _known, project)
         if named and reached:
             yield from _made("writing", _writing, project)
-            yield from _made("clock", _clock, project)
-            yield from _bucket(project)
+            yield from _made("clock", lambda project: clock(project.driver()), project)
+            yield from bucket(project.driver())
 
 
 def _is_set_up(project: Project) -> bool:
@@ -497,10 +497,11 @@ def _touch(driver: Driver) -> None:
         driver.delete([scratch])
 
 
-def _clock(project: Project) -> Check:
+def clock(driver: Driver) -> Check:
+    """Compare this machine's clock with the one of a remote."""
     before = datetime.now(timezone.utc)
     try:
-        theirs = probe.clock(project.driver())
+        theirs = probe.clock(driver)
     except errors.AccessDenied as error:
         return _ok("clock", f"can't tell: {error.message}")
     after = datetime.now(timezone.utc)
@@ -516,8 +517,8 @@ def _clock(project: Project) -> Check:
     return _ok("clock", "this machine's and the remote's agree")
 
 
-def _bucket(project: Project) -> Iterator[Check]:
-    driver = project.driver()
+def bucket(driver: Driver) -> Iterator[Check]:
+    """Check whether a bucket keeps old versions, and leaves packs alone."""
     if isinstance(driver, Inspected):
         try:
             for finding in driver.inspect((KEY, PACKS, TABLES)):

@@ -17,6 +17,7 @@ from dorky import errors
 from dorky.drivers import sdks
 from dorky.drivers.base import (
     LIMIT,
+    Administration,
     Advice,
     Blob,
     Stat,
@@ -203,6 +204,14 @@ class GCSDriver:
             yield Advice("lifecycle", "ok", f"can't tell: {why}")
         else:
             yield from bucket.of_gcs(found, [self._prefix + key for key in keep])
+
+    @contextmanager
+    def administration(self) -> Iterator[Administration]:
+        """See `Administered`."""
+        from dorky.drivers.gcs_buckets import GCSBuckets
+
+        with self._errors(None) as bucket:
+            yield GCSBuckets(bucket, self.url, self._options.get("project", ""), _ONCE)
 
     # --- the connection --------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar
 from dorky import errors, native
 from dorky.drivers.base import (
     LIMIT,
+    Administration,
     Advice,
     Blob,
     Stat,
@@ -358,6 +359,14 @@ class S3Driver:
             yield from bucket.of_s3(client, self._bucket, kept)
         finally:
             client.close()
+
+    @contextmanager
+    def administration(self) -> Iterator[Administration]:
+        """See `Administered`."""
+        from dorky.drivers.s3_buckets import S3Buckets
+
+        with self._administered() as client:
+            yield S3Buckets(client, self._bucket, self.url, self._options.get("endpoint", ""))
 
     def _put(self, key: str, data: bytes, **how: Any) -> str:
         import obstore
