@@ -22,6 +22,7 @@ from typing import IO, TYPE_CHECKING, Any
 import msgspec
 
 from dorky import errors, files
+from dorky.drivers.base import check_writable
 from dorky.library import (
     buckets,
     catalog,
@@ -237,6 +238,7 @@ class DorkyClient:
         """Return the session, which has read the root: it tells who may write where."""
         if self._pin:
             raise errors.ReadOnlyClient(self._pin[:12])
+        check_writable(self._session.remote.driver)
         self._session.open()
         return self._session
 

@@ -892,6 +892,23 @@ class AccessDenied(ForbiddenError):
     """Access to {0} denied: {1}."""
 
 
+class ReadOnlyRemote(ForbiddenError):
+    """{0} is read-only: {1}.
+
+    Anybody can clone, pull and download from a remote at ``https://``. Its owners push to the
+    bucket or the directory that the web server shows.
+    """
+
+
+class PrivateHost(ForbiddenError):
+    """{0} is on a private or loopback address, and you have not allowed that.
+
+    A URL in `.dorkyrc` comes with a git clone, and could send requests of yours to hosts that
+    only you can reach. So dorky connects to public addresses alone, whatever a name resolves to,
+    except for hosts that you name in ``DORKY_PRIVATE_HOSTS`` or `~/.dorky/config`.
+    """
+
+
 class ClockSkew(UnauthorizedError):
     """{0} refuses requests because this machine's clock is wrong: {1}.
 

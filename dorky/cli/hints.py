@@ -180,6 +180,10 @@ TEXTS: Mapping[type[DorkyError], str] = {
     errors.NotAllowed: "if that is right: dorky remote allow {2} --endpoint URL --profile NAME",
     errors.ClockSkew: "set the clock: timedatectl set-ntp true",
     errors.AccessDenied: "check the bucket's policy and which account you use",
+    errors.ReadOnlyRemote: (
+        "if you may write to its bucket or directory: dorky remote set-url origin s3://bucket/prefix"
+    ),
+    errors.PrivateHost: "if you trust it: dorky config set --user private_hosts {0}",
     errors.IdentityMissing: "dorky key gen, or dorky key use PATH",
     errors.IdentityMalformed: (
         "it is a line AGE-SECRET-KEY-1…, without quotes, or an SSH private key"

@@ -19,6 +19,7 @@ from dorky.commands.sync import pull
 from dorky.commands.upstream import first_root
 from dorky.config import RC, Config, check, choice, read
 from dorky.drivers import consent, open_driver
+from dorky.drivers.base import check_writable
 from dorky.format import model
 from dorky.format.model import Header, Locked, Member, Roster
 from dorky.keys import age, identities, roster, signing, vault
@@ -61,6 +62,8 @@ def init(
     """
     place = Path(root).resolve()
     settings = _remote_settings(place, ORIGIN, url, options or {}) if url else {}
+    if url:
+        check_writable(open_driver(url, {}))
     config = Config(place, flags=settings, environment=environment, connection=connection)
     project = kind(place, config=config, progress=progress, ask=ask)
     if plain and recovery:

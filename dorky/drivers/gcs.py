@@ -8,13 +8,12 @@ import threading
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime, timezone
-from email.utils import parsedate_to_datetime
+from datetime import timezone
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from dorky import errors
-from dorky.drivers import sdks
+from dorky.drivers import connection, sdks
 from dorky.drivers.base import (
     LIMIT,
     Administration,
@@ -313,7 +312,7 @@ class GCSDriver:
         said = _said(error.response)
         kind = _KINDS.get(error.code, errors.BadEndpoint)
         if issubclass(kind, errors.ServerBusy):
-            after = _retry_after(error.response.headers)
+            after = connection.retry_after(error.response.headers)
             return kind(self.url, f"{error.code} {said}".strip(), retry_after=after)
         if said.lower().startswith(("<html", "<!doctype")):
             return errors.BadEndpoint(self.url, f"it answers {error.code} with a web page")
@@ -354,8 +353,6 @@ class GCSDriver:
 
     def _unreached(self, error: Exception | str, during: str = "") -> errors.Unreachable:
         from requests import exceptions as transport
-
-        from dorky.drivers import connection
 
         said = "Timeout" if isinstance(error, transport.Timeout) else str(error)
         proxy = connection.proxy_of(self._options, self._options.get("emulator") or _SERVER)
@@ -421,21 +418,6 @@ def _upload(found: Object, data: bytes, **how: Any) -> None:
     found.upload_from_string(
         data, content_type="application/octet-stream", checksum="crc32c", **how
     )
-
-
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds that an answer asks to wait; RFC 9110 allows a number or a date."""
-    after = headers.get("Retry-After", "")
-    if after.isascii() and after.isdigit():
-        return float(after)
-    try:
-        # The server's own clock is used if it sends one, because ours may be wrong.
-        now = headers.get("Date")
-        asked = parsedate_to_datetime(after)
-        since = parsedate_to_datetime(now) if now else datetime.now(timezone.utc)
-        return max(0.0, (asked - since).total_seconds())
-    except (TypeError, ValueError):
-        return None
 
 
 def _said(response: Any) -> str:

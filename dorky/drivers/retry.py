@@ -89,6 +89,7 @@ class Retrying:
     ) -> None:
         self.driver = driver
         self.url = driver.url
+        self.read_only = bool(getattr(driver, "read_only", False))
         self.conditions = conditions
         self._tries = tries
         self._patience = patience
