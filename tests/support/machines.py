@@ -7,6 +7,7 @@ environment, writing to streams of their own.
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import os
 import random
@@ -34,8 +35,10 @@ from dorky.remote.listing import packs_of
 from dorky.repo import Repository
 from dorky.store import oplog, state
 
-# Typer makes the commands anew from their functions at every run: three quarters of a test's time.
-_COMMANDS = typer.main.get_command(main.app)
+# Typer makes the commands from their functions again at every run: three quarters of a test's time.
+_COMMANDS: Any = typer.main.get_command(main.app)
+for _command in _COMMANDS.commands.values():
+    _command.load = functools.cache(_command.load)
 
 
 class Said(NamedTuple):
