@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 from unittest import mock
 
 import msgspec
+import snapshots
 import typer
 from servers import Remote
 
@@ -73,7 +74,7 @@ class Machine:
     """Somebody's computer.
 
     Args:
-        base: An empty directory for all of it.
+        base: A directory for all of it: an empty one, or one of a computer.
         env: Environment variables, such as those that make a remote's server be found.
     """
 
@@ -82,8 +83,8 @@ class Machine:
         self.env = dict(env)
         self.home = base / "home"
         self.project = base / "project"
-        self.home.mkdir(parents=True)
-        self.project.mkdir()
+        for directory in (self.home, self.project):
+            directory.mkdir(parents=True, exist_ok=True)
 
     @property
     def identity(self) -> Path:
@@ -180,9 +181,16 @@ class Machine:
 def started(base: Path, remote: Remote, content: Mapping[str, str], *options: str) -> Machine:
     """Somebody's computer with a project of one commit, pushed."""
     made = Machine(base, remote.env)
-    made("init", remote.url, *options)
-    made.commit(content, "first")
-    made("push")
+
+    def start() -> None:
+        made("init", remote.url, *options)
+        made.commit(content, "first")
+        made("push")
+
+    if remote.url.startswith("/") and not os.path.lexists(remote.url):
+        snapshots.once([base, Path(remote.url)], start, "started", *content.items(), *options)
+    else:
+        start()
     return made
 
 
