@@ -210,7 +210,7 @@ class GCSDriver:
         from dorky.drivers.gcs_buckets import GCSBuckets
 
         with self._errors(None) as bucket:
-            yield GCSBuckets(bucket, self.url, self._options.get("project", ""), _ONCE)
+            yield GCSBuckets(bucket, self.url, self._options.get("project", ""), self._once)
 
     # --- the connection --------------------------------------------------------------------
 
