@@ -13,7 +13,7 @@ from email.utils import parsedate_to_datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from dorky import errors
+from dorky import cancellation, errors
 from dorky.drivers import sdks
 from dorky.drivers.base import (
     LIMIT,
@@ -357,6 +357,7 @@ class _Bounded:
         self.stream = io.BytesIO()
 
     def write(self, data: bytes) -> int:
+        cancellation.check()
         if self.stream.tell() + len(data) > self.limit:
             raise _Enough
         return self.stream.write(data)
