@@ -12,7 +12,7 @@ from datetime import timezone
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from dorky import errors
+from dorky import cancellation, errors
 from dorky.drivers import connection, sdks
 from dorky.drivers.base import (
     LIMIT,
@@ -378,6 +378,7 @@ class _Bounded:
         self.stream = io.BytesIO()
 
     def write(self, data: bytes) -> int:
+        cancellation.check()
         if self.stream.tell() + len(data) > self.limit:
             raise _Enough
         return self.stream.write(data)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import ClassVar, TypeVar
 
-from dorky import errors
+from dorky import cancellation, errors
 from dorky.drivers.base import (
     KEY_LIMIT,
     LIMIT,
@@ -84,7 +84,7 @@ class Retrying:
         patience_offline: float = 3.0,
         first_delay: float = 0.5,
         total: float | None = None,
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], None] = cancellation.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.driver = driver
@@ -185,7 +185,7 @@ class Retrying:
         for delay in (self._first_delay * 2**n for n in range(self._tries - 1)):
             began = self._clock()
             try:
-                return call()
+                return cancellation.interruptible(call)
             except (errors.ServerBusy, errors.Unreachable) as error:
                 asked = error.retry_after if isinstance(error, errors.ServerBusy) else None
                 wait = pause(delay, asked)
@@ -197,4 +197,4 @@ class Retrying:
                     raise
             self._sleep(wait)
             waited += wait
-        return call()
+        return cancellation.interruptible(call)

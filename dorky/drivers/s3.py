@@ -11,7 +11,7 @@ from datetime import timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar
 
-from dorky import errors, native
+from dorky import cancellation, errors, native
 from dorky.drivers.base import (
     LIMIT,
     Administration,
@@ -86,6 +86,8 @@ _REGION_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 _SECRETS = ("access_key_id", "secret_access_key", "session_token")
 _BULK = 1 << 20
+_BLOCK = 1 << 18
+"""The bytes after which a read looks for cancellation."""
 _CHUNK = 250
 """How many listed keys are looked at together."""
 _PAGES = 1000
@@ -656,7 +658,8 @@ def _cut(found: GetResult, start: int, end: int) -> bytes:
     """Return a range of the answer without holding more of it in memory; the rest is not read."""
     blocks: list[memoryview] = []
     at = 0
-    for block in found.stream(min_chunk_size=min(end, _BULK)):
+    for block in found.stream(min_chunk_size=min(end, _BLOCK)):
+        cancellation.check()
         if at + len(block) > start:
             blocks.append(memoryview(block)[max(start - at, 0) : end - at])
         at += len(block)

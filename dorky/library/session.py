@@ -15,6 +15,7 @@ import weakref
 from pathlib import Path
 from typing import Any
 
+from dorky import cancellation
 from dorky.config import Config as Settings
 from dorky.config import Plain
 from dorky.drivers import open_driver
@@ -125,6 +126,8 @@ class Session:
         self.lock = threading.RLock()
         self.turn = threading.Lock()
         """Held by the thread that makes a commit, for itself and for all that wait."""
+        self.queue = threading.Lock()
+        """Held for moments, while `waiting` changes."""
         self.waiting: list[Any] = []
         """The changes that wait for a commit (see `commits`)."""
         self.process = os.getpid()
@@ -145,7 +148,7 @@ class Session:
         """Return the repository, opened."""
         if self._project:  # no waiting for a thread that is just pushing
             return self._project
-        with self.lock:
+        with cancellation.holding(self.lock):
             if self._project is None:
                 settings = settings_of(self.config)
                 state = tempfile.mkdtemp(prefix="dorky-")
@@ -171,7 +174,7 @@ class Session:
         """Return the remote. Only the holder of the lock may read or write its root."""
         if self._remote:
             return self._remote
-        with self.lock:
+        with cancellation.holding(self.lock):
             if self._remote is None:
                 self._remote = self.project.remote()
                 self._remote.driver = self._patient(self._remote.driver)
@@ -220,7 +223,7 @@ class Session:
             UnencryptedRepository: It is unencrypted, and nothing says that this is meant.
         """
         arrived = time.monotonic()
-        with self.lock:
+        with cancellation.holding(self.lock):
             newest = self._asked if force else self._asked + self.config.max_age
             if newest < arrived:
                 begun = time.monotonic()

@@ -9,13 +9,12 @@ from __future__ import annotations
 import contextlib
 import io
 import itertools
-import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
 
-from dorky import errors
+from dorky import cancellation, errors
 from dorky.drivers.retry import pause
 from dorky.format.model import Header, Inline, KiB, Kind, MiB, ObjectId, Pack, Root, Roster
 from dorky.keys import roster
@@ -146,13 +145,14 @@ def push(
         try:
             won = remote.swap(header, root)
         except errors.PreconditionFailed:
-            time.sleep(pause(min(_PAUSE, 0.01 * 2**attempt)))
+            cancellation.sleep(pause(min(_PAUSE, 0.01 * 2**attempt)))
             fetch(remote, progress)
             _delete_unlisted(remote, made.tables)
             continue
-        remember(remote, won, sent)
-        journal.clear()
-        left = delete(remote, made.stale) if made.stale else 0
+        with cancellation.shielded():  # the new root lists everything: what is left is to note it
+            remember(remote, won, sent)
+            journal.clear()
+            left = delete(remote, made.stale) if made.stale else 0
         size = sum(at.length for at in fresh)
         lists = tuple(at.id for at in fresh if at.kind is Kind.CHUNKS)
         return Pushed(old, head, len(fresh), size, founded=seen is None, left=left, lists=lists)

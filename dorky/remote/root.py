@@ -26,7 +26,7 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
-from dorky import errors
+from dorky import cancellation, errors
 from dorky.drivers.base import Blob, Driver, Stat, Version, refusal
 from dorky.drivers.retry import pause
 from dorky.format import codec, model, seal
@@ -562,6 +562,7 @@ class Remote:
 
     # --- the swap --------------------------------------------------------------------------
 
+    @cancellation.shielded()
     def swap(
         self,
         header: Header,
