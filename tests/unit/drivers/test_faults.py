@@ -20,7 +20,7 @@ import pytest
 import servers
 
 from dorky import errors
-from dorky.drivers import gcs
+from dorky.drivers import connection
 from dorky.drivers.base import Driver, Version
 from dorky.drivers.gcs import GCSDriver
 from dorky.drivers.retry import Retrying
@@ -307,13 +307,13 @@ def test_what_is_busy_for_a_while_is_asked_again(serve: Serve) -> None:
 )
 def test_google_says_when(status: int, after: str, now: str, seconds: float | None) -> None:
     headers = {"Retry-After": after, "Date": now} if now else {"Retry-After": after}
-    assert gcs._retry_after(headers) == seconds
+    assert connection.retry_after(headers) == seconds
 
 
 def test_google_says_when_by_our_clock() -> None:
     """If it does not tell what time it thinks it is."""
     then = datetime.now(timezone.utc) + timedelta(seconds=60)
-    found = gcs._retry_after({"Retry-After": format_datetime(then, usegmt=True)})
+    found = connection.retry_after({"Retry-After": format_datetime(then, usegmt=True)})
     assert found is not None
     assert 50 < found <= 60
 
