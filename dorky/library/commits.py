@@ -118,6 +118,7 @@ def submit_all(session: Session, requests: Sequence[Request]) -> None:
             with cancellation.holding(session.turn):
                 if any(request.outcome is None for request in requests):
                     _commit_waiting(session)
+        session.forget_glimpse()
     except BaseException:
         with session.queue:
             session.waiting[:] = [one for one in session.waiting if one not in requests]
