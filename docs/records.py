@@ -47,6 +47,7 @@ ANSWERS: dict[str, Any] = {
     "fsck": results.FsckReport | results.RepairReport,
     "gc": results.GCReport | results.RemoteGCReport,
     "purge": results.PurgePlan,
+    "mirror": results.Mirror,
     "doctor": list[results.Check],
     "trust": results.Trust,
     "destroy": results.DestroyPlan,

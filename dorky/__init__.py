@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         Progress,
         Retry,
         Snapshot,
+        Timeout,
     )
     from dorky.drivers.base import Driver
     from dorky.errors import (
@@ -80,6 +81,7 @@ __all__ = [
     "Retry",
     "ServiceUnavailableError",
     "Snapshot",
+    "Timeout",
     "TimeoutError",
     "UnauthorizedError",
     "UnencryptedRepository",
@@ -90,7 +92,7 @@ __all__ = [
 _HOME = {
     "dorky.client": (
         "ABSENT Batch BatchResult CommitInfo Config Credentials DorkyClient Download FileInfo "
-        "Progress Retry Snapshot"
+        "Progress Retry Snapshot Timeout"
     ),
     "dorky.drivers.base": "Driver",
     "dorky.errors": (

@@ -627,6 +627,36 @@ class DestroyPlan(Result, frozen=True, kw_only=True):
     unpushed: int = 0
 
 
+class Mirror(Result, frozen=True, kw_only=True):
+    """The copy of a repository in another place.
+
+    Attributes:
+        source: The repository's URL.
+        target: The URL of the copy.
+        repository: The repository's id.
+        generation: The number of the state that is copied; null without a key.
+        time: When that state was written (UTC); null without a key.
+        packs: The number of packs that are copied.
+        tables: The number of tables that are copied.
+        size: Their size in bytes.
+        held: The number of packs and tables that the copy had already.
+        root: Whether the copy gets another root.
+        done: Whether it has been done.
+    """
+
+    source: str
+    target: str
+    repository: str
+    generation: int | None = None
+    time: datetime | None = None
+    packs: int = 0
+    tables: int = 0
+    size: int = 0
+    held: int = 0
+    root: bool = False
+    done: bool = False
+
+
 class Trust(Result, frozen=True, kw_only=True):
     """Local state that was made with another key, and that `trust` accepts.
 

@@ -70,6 +70,11 @@ _COMMANDS = (
     Deferred(
         "purge", "care.purge", "Purge a leaked file from all history, here and in the remote."
     ),
+    Deferred(
+        "mirror",
+        "mirror.mirror",
+        "Copy a repository to another place as it is stored, to move it or to back it up.",
+    ),
     Deferred("doctor", "setup.doctor", "Look for what is wrong with this project."),
     Deferred("trust", "setup.trust", "Take over local state that was copied or restored."),
     Deferred("destroy", "setup.destroy", "Delete this project's repository."),

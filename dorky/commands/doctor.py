@@ -19,7 +19,7 @@ from pathlib import Path
 from dorky import config as settings
 from dorky import errors, git
 from dorky.config import RC, SETTINGS
-from dorky.drivers.base import Driver, Inspected
+from dorky.drivers.base import Driver, Inspected, check_writable
 from dorky.format.model import ALL
 from dorky.keys import identities, roster
 from dorky.paths import shown
@@ -475,9 +475,12 @@ def _writing(project: Project) -> Check:
     try:
         with project.locked():
             remote = project.remote()
+            check_writable(remote.driver)
             project.check_swaps(remote)
         # The recorded verdict may be older than a change of permissions.
         _touch(remote.driver)
+    except errors.ReadOnlyRemote as error:
+        return _ok("writing", f"you can pull, but not push: {error.message}")
     except errors.AccessDenied as error:
         return _warn("writing", f"you can pull, but not push: {error.message}")
     if project.config.single_writer(ORIGIN):
@@ -502,7 +505,7 @@ def clock(driver: Driver) -> Check:
     before = datetime.now(timezone.utc)
     try:
         theirs = probe.clock(driver)
-    except errors.AccessDenied as error:
+    except (errors.AccessDenied, errors.ReadOnlyRemote) as error:
         return _ok("clock", f"can't tell: {error.message}")
     after = datetime.now(timezone.utc)
     off = max(before - theirs, theirs - after, timedelta(0))

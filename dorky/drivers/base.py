@@ -78,7 +78,11 @@ class Driver(Protocol):
                 ``endpoint``, ``ca_bundle`` and, when they were found in the environment,
                 ``access_key_id``, ``secret_access_key``, ``session_token``, ``proxy`` (for
                 unencrypted connections), ``tls_proxy`` and ``no_proxy``; ``service_account`` (a
-                file), ``project`` and ``emulator`` (a URL) for GCS.
+                file), ``project`` and ``emulator`` (a URL) for GCS; ``private_hosts`` for https.
+                A program may give
+                ``connect_timeout``, ``read_timeout`` and ``request_timeout`` (seconds),
+                ``user_agent``, and ``verify``: ``no`` to trust any certificate, ``yes`` if
+                ``ca_bundle`` is its own choice.
                 Unknown names are ignored.
 
         Raises:
@@ -168,6 +172,18 @@ class Inspected(Protocol):
             The findings. Missing permissions, and questions that the place does not understand,
             are findings too, not errors: few users of a bucket may administer it.
         """
+
+
+def check_writable(driver: Driver) -> None:
+    """Refuse, before anything is done, to write to a place that can only be read.
+
+    A driver of such places has an attribute ``read_only`` that is true.
+
+    Raises:
+        ReadOnlyRemote: It can only be read.
+    """
+    if getattr(driver, "read_only", False):
+        raise errors.ReadOnlyRemote(driver.url, "a web server takes no files")
 
 
 class Bucket(NamedTuple):

@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from dorky import errors
+from dorky import cancellation, errors
 from dorky.format import chunk, model
 from dorky.format.codec import Coding
 from dorky.format.model import LISTED, Chunk, Entry, Kind, MiB, ObjectId
@@ -233,6 +233,7 @@ def blocks(
     whole = start == 0 and end == entry.size
     sha256 = hashlib.sha256()
     for piece, body in bodies(session, pieces(session.store, entry, start, end), group):
+        cancellation.check()
         block = body[max(0, start - piece.start) : max(0, end - piece.start)]
         if whole:
             sha256.update(block)

@@ -15,6 +15,7 @@ import weakref
 from pathlib import Path
 from typing import Any
 
+from dorky import cancellation
 from dorky.config import Config as Settings
 from dorky.config import Plain
 from dorky.drivers import open_driver
@@ -62,6 +63,22 @@ def _keys(credentials: Credentials) -> tuple[str, str, str]:
     )
 
 
+def connection_of(config: Config) -> dict[str, str]:
+    """Return the options of drivers that a client gives (see `drivers.base.Driver.open`)."""
+    waits = config.waits
+    given = {
+        "connect_timeout": str(min(waits.connect, waits.total or waits.connect)),
+        "read_timeout": str(min(waits.read, waits.total or waits.read)),
+    }
+    if waits.total:
+        given["request_timeout"] = str(waits.total)
+    if config.user_agent:
+        given["user_agent"] = config.user_agent
+    if config.ca_bundle or not config.verify:
+        given["verify"] = "yes" if config.verify else "no"
+    return given
+
+
 def settings_of(config: Config) -> Settings:
     """Return the engine's settings for a client; the nearest `.dorkyrc` counts if it names no URL.
 
@@ -88,7 +105,7 @@ def settings_of(config: Config) -> Settings:
         open_driver(config.url, {})  # refuses what is no URL
         url = config.url if "://" in config.url else str(expanded(config.url).absolute())
         flags[f"remotes.{ORIGIN}.url"] = url
-    return Settings(root, flags=flags, environment=environment)
+    return Settings(root, flags=flags, environment=environment, connection=connection_of(config))
 
 
 class Session:
@@ -109,6 +126,8 @@ class Session:
         self.lock = threading.RLock()
         self.turn = threading.Lock()
         """Held by the thread that makes a commit, for itself and for all that wait."""
+        self.queue = threading.Lock()
+        """Held for moments, while `waiting` changes."""
         self.waiting: list[Any] = []
         """The changes that wait for a commit (see `commits`)."""
         self.process = os.getpid()
@@ -129,13 +148,14 @@ class Session:
         """Return the repository, opened."""
         if self._project:  # no waiting for a thread that is just pushing
             return self._project
-        with self.lock:
+        with cancellation.holding(self.lock):
             if self._project is None:
                 settings = settings_of(self.config)
                 state = tempfile.mkdtemp(prefix="dorky-")
                 self._closing = weakref.finalize(self, _remove, state, os.getpid())
                 project = Project(None, config=settings, state=Path(state))
                 project.set_up()
+                project.store.pack_size = self.config.part_size
                 self._project = project
             return self._project
 
@@ -154,7 +174,7 @@ class Session:
         """Return the remote. Only the holder of the lock may read or write its root."""
         if self._remote:
             return self._remote
-        with self.lock:
+        with cancellation.holding(self.lock):
             if self._remote is None:
                 self._remote = self.project.remote()
                 self._remote.driver = self._patient(self._remote.driver)
@@ -172,6 +192,7 @@ class Session:
             patience=retry.patience,
             patience_offline=retry.patience_offline,
             first_delay=retry.first_delay,
+            total=self.config.waits.total,
         )
 
     def open(self) -> None:
@@ -202,7 +223,7 @@ class Session:
             UnencryptedRepository: It is unencrypted, and nothing says that this is meant.
         """
         arrived = time.monotonic()
-        with self.lock:
+        with cancellation.holding(self.lock):
             newest = self._asked if force else self._asked + self.config.max_age
             if newest < arrived:
                 begun = time.monotonic()

@@ -9,13 +9,12 @@ from __future__ import annotations
 import contextlib
 import io
 import itertools
-import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
 
-from dorky import errors
+from dorky import cancellation, errors
 from dorky.drivers.retry import pause
 from dorky.format.model import Header, Inline, KiB, Kind, MiB, ObjectId, Pack, Root, Roster
 from dorky.keys import roster
@@ -146,13 +145,14 @@ def push(
         try:
             won = remote.swap(header, root)
         except errors.PreconditionFailed:
-            time.sleep(pause(min(_PAUSE, 0.01 * 2**attempt)))
+            cancellation.sleep(pause(min(_PAUSE, 0.01 * 2**attempt)))
             fetch(remote, progress)
             _delete_unlisted(remote, made.tables)
             continue
-        remember(remote, won, sent)
-        journal.clear()
-        left = delete(remote, made.stale) if made.stale else 0
+        with cancellation.shielded():  # the new root lists everything: what is left is to note it
+            remember(remote, won, sent)
+            journal.clear()
+            left = delete(remote, made.stale) if made.stale else 0
         size = sum(at.length for at in fresh)
         lists = tuple(at.id for at in fresh if at.kind is Kind.CHUNKS)
         return Pushed(old, head, len(fresh), size, founded=seen is None, left=left, lists=lists)
@@ -460,7 +460,7 @@ def packs_of_objects(
     # Data first: the writer holds metadata back, so that it ends up in the last pack's tail.
     loose.sort(key=lambda at: not at.kind.is_data)
     objects = itertools.chain(moved, (_renewed(store, vault, at) for at in loose))
-    yield from build(vault, objects)
+    yield from build(vault, objects, store.pack_size)
 
 
 def _copy(store: Store, vault: Vault, packed: Pack, places: Iterable[PackedObject]) -> Made:
@@ -481,15 +481,15 @@ def _copy(store: Store, vault: Vault, packed: Pack, places: Iterable[PackedObjec
     return Sent(made, writer.locations), buffer.getvalue()
 
 
-def build(vault: Vault, objects: Iterable[Stored]) -> Iterator[Made]:
-    """Yield new packs, made in memory; each has at most 32 MiB and an object."""
+def build(vault: Vault, objects: Iterable[Stored], size: int = 0) -> Iterator[Made]:
+    """Yield new packs, made in memory; each has at most ``size`` (or 32 MiB) and an object."""
     buffer = io.BytesIO()
-    writer = pack.PackWriter(buffer, vault)
+    writer = pack.PackWriter(buffer, vault, size)
     for kind, object_id, stored in objects:
         writer.append(kind, object_id, stored)
-        if writer.size >= pack.TARGET:
+        if writer.full:
             yield Sent(writer.finish(), writer.locations), buffer.getvalue()
             buffer = io.BytesIO()
-            writer = pack.PackWriter(buffer, vault)
+            writer = pack.PackWriter(buffer, vault, size)
     if len(writer):
         yield Sent(writer.finish(), writer.locations), buffer.getvalue()

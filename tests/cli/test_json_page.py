@@ -137,6 +137,7 @@ def test_every_command_prints_what_the_page_says(
     check("stat", "data/up")
     project("sync")
     check("purge", "one.env", "--dry-run")
+    check("mirror", "origin", tmp_path / "copy")
     check("destroy", "--dry-run")
     # Commands that start something take a machine of their own.
     for words, machine in (
