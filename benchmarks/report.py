@@ -9,6 +9,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from benchmarks import growth
 from benchmarks.bars import Measured, Verdict, figure, judge
 from benchmarks.bench import Sample
 from benchmarks.jobs import NPM
@@ -61,9 +62,10 @@ class Report:
             previous = job
         verdicts = [["bar", "of dorky's", "figure", "limit", ""]]
         verdicts += [self._verdict(verdict) for verdict in self._verdicts()]
-        return "\n".join([
-            *facts, "", *_table(rows, left=2), "", *_table(verdicts, left=2), "", *self.missing,
-        ])  # fmt: skip
+        grown = list(growth.table(self.measured))
+        tables = [rows, grown, verdicts] if len(grown) > 1 else [rows, verdicts]
+        shown = [line for table in tables for line in ("", *_table(table, left=2))]
+        return "\n".join([*facts, *shown, "", *self.missing])
 
     def record(self) -> dict[str, Any]:
         """The same for programs: every sample, and the verdicts."""

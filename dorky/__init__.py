@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         Progress,
         Retry,
         Snapshot,
+        Timeout,
     )
     from dorky.drivers.base import Driver
     from dorky.errors import (
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     )
     from dorky.progress import Progress as ProgressSink
     from dorky.repo import Repository
+    from dorky.results import BucketInfo, BucketReport
 
 __version__ = "0.1.0"
 __all__ = [
@@ -62,6 +64,8 @@ __all__ = [
     "Batch",
     "BatchError",
     "BatchResult",
+    "BucketInfo",
+    "BucketReport",
     "CommitInfo",
     "Config",
     "ConflictError",
@@ -82,6 +86,7 @@ __all__ = [
     "Retry",
     "ServiceUnavailableError",
     "Snapshot",
+    "Timeout",
     "TimeoutError",
     "UnauthorizedError",
     "UnencryptedRepository",
@@ -93,7 +98,7 @@ _HOME = {
     "dorky.aio": "AsyncBatch AsyncDorkyClient AsyncFile AsyncItems",
     "dorky.client": (
         "ABSENT Batch BatchResult CommitInfo Config Credentials DorkyClient Download FileInfo "
-        "Progress Retry Snapshot"
+        "Progress Retry Snapshot Timeout"
     ),
     "dorky.drivers.base": "Driver",
     "dorky.errors": (
@@ -103,6 +108,7 @@ _HOME = {
     ),
     "dorky.progress": "ProgressSink",
     "dorky.repo": "Repository",
+    "dorky.results": "BucketInfo BucketReport",
 }
 _NAMES = {name: home for home, names in _HOME.items() for name in names.split()}
 

@@ -259,6 +259,22 @@ class ProjectsSetting(UsageError):
     """{0} is the project's."""
 
 
+class NoBuckets(UsageError):
+    """{0} is in no bucket that dorky can administer."""
+
+
+class BadBucketName(UsageError):
+    """No bucket can be named {0}."""
+
+
+class NotABucket(UsageError):
+    """{0} is a place in a bucket, not a bucket."""
+
+
+class NoProject(UsageError):
+    """Nothing says which of Google's projects {0} belongs to."""
+
+
 class OtherReaders(UsageError):
     """{0} is for {1}, not for {2}."""
 
@@ -710,6 +726,25 @@ class RootMoved(ConflictError):
     """The state at {0} has changed since the plan was made."""
 
 
+class CopyIsNewer(ConflictError):
+    """{0} holds a newer state than {1}.
+
+    A mirror goes forward only. Perhaps the two places were mixed up, the source was set back, or
+    somebody has pushed to the copy.
+    """
+
+
+class CopyOfAnother(ConflictError):
+    """{0} holds another repository ({1}) than {2} ({3})."""
+
+
+class CopyDiverged(ConflictError):
+    """{0} holds changes that {1} lacks.
+
+    Only the mirror may write to a copy: what somebody pushes there is in no other place.
+    """
+
+
 class Locked(ConflictError):
     """Another dorky is at work here ({0})."""
 
@@ -791,6 +826,14 @@ class StateChanged(ConflictError):
     """The state has changed since it was shown."""
 
 
+class BucketExists(ConflictError):
+    """The bucket of {0} exists: {1}."""
+
+
+class BucketNotEmpty(ConflictError):
+    """The bucket of {0} is not empty: it holds {1}."""
+
+
 class SwapsIgnored(ConflictError):
     """{0} ignores conditional writes, so two people pushing at once would lose work.
 
@@ -868,6 +911,23 @@ class AccessDenied(ForbiddenError):
     """Access to {0} denied: {1}."""
 
 
+class ReadOnlyRemote(ForbiddenError):
+    """{0} is read-only: {1}.
+
+    Anybody can clone, pull and download from a remote at ``https://``. Its owners push to the
+    bucket or the directory that the web server shows.
+    """
+
+
+class PrivateHost(ForbiddenError):
+    """{0} is on a private or loopback address, and you have not allowed that.
+
+    A URL in `.dorkyrc` comes with a git clone, and could send requests of yours to hosts that
+    only you can reach. So dorky connects to public addresses alone, whatever a name resolves to,
+    except for hosts that you name in ``DORKY_PRIVATE_HOSTS`` or `~/.dorky/config`.
+    """
+
+
 class ClockSkew(UnauthorizedError):
     """{0} refuses requests because this machine's clock is wrong: {1}.
 
@@ -934,6 +994,14 @@ class KMSKeyUnusable(UnauthorizedError):
 
 class NoKey(ForbiddenError):
     """This repository is not encrypted for you (your key: {0})."""
+
+
+class CopyUnknown(ForbiddenError):
+    """Without a key, nothing tells whether {0} holds an earlier state of {1}.
+
+    A copy that is made without a key takes the place of what such a copy has put there before, and
+    of nothing else.
+    """
 
 
 class ForeignGroup(ForbiddenError):

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         JoinRequest,
         LogEntry,
         MemberInfo,
+        Mirror,
         OperationEntry,
         PullResult,
         PurgePlan,
@@ -292,6 +293,45 @@ class Repository(Project):
         from dorky.commands import gc as commands
 
         return commands.collect_remote(self, grace=grace, dry_run=dry_run)
+
+    def mirror(
+        self,
+        source: str,
+        target: str,
+        *,
+        keyless: bool = False,
+        read_data: bool = False,
+        dry_run: bool = False,
+        accept_rewind: bool = False,
+    ) -> Mirror:
+        """Copy a repository to another place as it is stored, and check it on the way.
+
+        Args:
+            source: The name of a remote, or a URL.
+            target: Where to: nothing is there, or an earlier state of the same repository.
+            keyless: Whether to do without a key, and copy all that the source stores.
+            read_data: Whether to read what the target has, and to replace what is damaged.
+            dry_run: Whether to report only what would be copied.
+            accept_rewind: Whether the source may be older than what this user has seen.
+
+        Raises:
+            CopyIsNewer: The target has a later state than the source.
+            CopyDiverged: The target has changes that the source lacks.
+            CopyUnknown: Without a key, nothing tells whether the target's state is earlier.
+            CopyOfAnother: The target holds another repository.
+            CorruptPack: A pack of the source is damaged; the others were copied, the root was not.
+        """
+        from dorky.commands import mirror as commands
+
+        return commands.mirror(
+            *(self, source, target),
+            keyless=keyless,
+            read_data=read_data,
+            dry_run=dry_run,
+            accept_rewind=accept_rewind,
+            progress=self.progress,
+            ask=self.ask or (lambda _: None),
+        )
 
     def plan_destroy(self, *, remote: bool = False) -> DestroyPlan:
         """Find out what `destroy` would delete.

@@ -627,6 +627,36 @@ class DestroyPlan(Result, frozen=True, kw_only=True):
     unpushed: int = 0
 
 
+class Mirror(Result, frozen=True, kw_only=True):
+    """The copy of a repository in another place.
+
+    Attributes:
+        source: The repository's URL.
+        target: The URL of the copy.
+        repository: The repository's id.
+        generation: The number of the state that is copied; null without a key.
+        time: When that state was written (UTC); null without a key.
+        packs: The number of packs that are copied.
+        tables: The number of tables that are copied.
+        size: Their size in bytes.
+        held: The number of packs and tables that the copy had already.
+        root: Whether the copy gets another root.
+        done: Whether it has been done.
+    """
+
+    source: str
+    target: str
+    repository: str
+    generation: int | None = None
+    time: datetime | None = None
+    packs: int = 0
+    tables: int = 0
+    size: int = 0
+    held: int = 0
+    root: bool = False
+    done: bool = False
+
+
 class Trust(Result, frozen=True, kw_only=True):
     """Local state that was made with another key, and that `trust` accepts.
 
@@ -956,6 +986,51 @@ class Check(Result, frozen=True, kw_only=True):
     verdict: Literal["ok", "warn", "fail"]
     about: str
     remedy: Remedy | str = ""
+
+
+class BucketInfo(Result, frozen=True, kw_only=True):
+    """A bucket.
+
+    Attributes:
+        name: Its name.
+        created: When it was created, in UTC; None if nothing tells, or it is only planned.
+        region: Its region; empty if nothing tells.
+        checks: What came of each setting of a bucket that was created.
+    """
+
+    name: str
+    created: datetime | None = None
+    region: str = ""
+    checks: tuple[Check, ...] = ()
+
+
+class BucketRole(Result, frozen=True, kw_only=True):
+    """The least rights that a kind of user needs in a bucket.
+
+    Attributes:
+        name: The kind: ``read-only``, ``read-write`` or ``maintenance``.
+        commands: What such a user does.
+        policy: The rights, as the cloud's own JSON: of AWS an IAM policy, of Google the bindings of
+            one, whose ``MEMBER`` you replace.
+    """
+
+    name: str
+    commands: str
+    policy: dict[str, Any]
+
+
+class BucketReport(Result, frozen=True, kw_only=True):
+    """How a bucket suits a repository.
+
+    Attributes:
+        url: The place.
+        checks: The findings.
+        roles: The least rights for each kind of user; none for a directory.
+    """
+
+    url: str
+    checks: tuple[Check, ...]
+    roles: tuple[BucketRole, ...] = ()
 
 
 class Edited(Result, frozen=True, kw_only=True):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import itertools
+import re
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -76,14 +78,42 @@ def ready() -> Iterator[None]:
         yield
 
 
+_TESTS = itertools.count()
+
+
+@pytest.fixture
+def scene(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Path]:
+    """An empty directory that has the same path in every test, which is what `snapshots` needs.
+
+    Afterwards it has another name, by which a person can look at it.
+    """
+    base = tmp_path_factory.getbasetemp()
+    now = base / "now"
+    now.mkdir(mode=0o700)
+    yield now
+    name = re.sub(r"\W", "_", request.node.name)[:40]
+    now.rename(base / f"{next(_TESTS):05}-{name}")
+
+
+@pytest.fixture
+def tmp_path(scene: Path) -> Path:
+    """An empty directory."""
+    made = scene / "tmp"
+    made.mkdir()
+    return made
+
+
 @pytest.fixture(autouse=True)
-def hermetic(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def hermetic(monkeypatch: pytest.MonkeyPatch, scene: Path) -> Path:
     """Give each test an empty HOME.
 
     Returns:
         That directory.
     """
-    home = tmp_path_factory.mktemp("home")
+    home = scene / "home"
+    home.mkdir()
     monkeypatch.setenv("HOME", str(home))
     return home
 
@@ -140,9 +170,11 @@ def gcs_url(gcs_server: Server, monkeypatch: pytest.MonkeyPatch) -> Remote:
 
 
 @pytest.fixture
-def file_url(tmp_path_factory: pytest.TempPathFactory) -> Remote:
+def file_url(scene: Path) -> Remote:
     """A directory that does not exist yet; the log stays empty."""
-    return Remote(str(tmp_path_factory.mktemp("remote") / "vault"), {}, {}, RequestLog())
+    place = scene / "remote"
+    place.mkdir()
+    return Remote(str(place / "vault"), {}, {}, RequestLog())
 
 
 @pytest.fixture(params=["file", "s3", "gcs"])

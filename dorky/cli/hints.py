@@ -63,6 +63,10 @@ TEXTS: Mapping[type[DorkyError], str] = {
     errors.CredentialsInSetting: "put them into ~/.aws, or the environment",
     errors.UsersSetting: "dorky config set --user {0} VALUE",
     errors.ProjectsSetting: "dorky config set {0} VALUE",
+    errors.NoBuckets: "use s3://bucket or gs://bucket",
+    errors.BadBucketName: "take 3 to 63 lowercase letters, digits and hyphens",
+    errors.NotABucket: "use s3://bucket or gs://bucket",
+    errors.NoProject: "set GOOGLE_CLOUD_PROJECT",
     errors.OtherReaders: "the patterns decide that: dorky group list",
     errors.PublicHalf: "dorky key use {1}",
     errors.ShortPassphrase: (
@@ -145,6 +149,10 @@ TEXTS: Mapping[type[DorkyError], str] = {
     errors.GitDoesNotIgnore: "a later rule un-ignores it: git check-ignore -v --no-index {0:path}",
     errors.NameClash: "rename one of them",
     errors.FileChanged: "stop the program that writes it, then run the command again",
+    errors.CopyIsNewer: "if the two were mixed up: dorky mirror {0} {1}",
+    errors.CopyDiverged: "see what they are: dorky clone {0}; or copy to an empty place",
+    errors.CopyOfAnother: "dorky mirror {2} URL, of an empty place",
+    errors.CopyUnknown: "run it as a member, without --keyless, or copy to an empty place",
     errors.Locked: "wait for it to finish, then run the command again",
     errors.Misplaced: "dorky sync --rewrite",
     errors.LeftGroup: "dorky sync --rewrite",
@@ -160,6 +168,7 @@ TEXTS: Mapping[type[DorkyError], str] = {
     errors.KeyTaken: "dorky team list",
     errors.KeyExists: "dorky key show",
     errors.StateChanged: "dorky trust",
+    errors.BucketNotEmpty: "if nobody needs it, delete it with the cloud's own tools first",
     errors.SwapsIgnored: "use another server, or mark the remote as having one writer ever: "
     "dorky config set remotes.{1}.single_writer true",
     errors.SwapsUnsupported: "use another server, or mark the remote as having one writer ever: "
@@ -175,6 +184,10 @@ TEXTS: Mapping[type[DorkyError], str] = {
     errors.NotAllowed: "if that is right: dorky remote allow {2} --endpoint URL --profile NAME",
     errors.ClockSkew: "set the clock: timedatectl set-ntp true",
     errors.AccessDenied: "check the bucket's policy and which account you use",
+    errors.ReadOnlyRemote: (
+        "if you may write to its bucket or directory: dorky remote set-url origin s3://bucket/prefix"
+    ),
+    errors.PrivateHost: "if you trust it: dorky config set --user private_hosts {0}",
     errors.IdentityMissing: "dorky key gen, or dorky key use PATH",
     errors.IdentityMalformed: (
         "it is a line AGE-SECRET-KEY-1…, without quotes, or an SSH private key"
@@ -368,7 +381,30 @@ _CERTIFICATES = {
 """What to do about a server's certificate; the gap is the variable that names trusted ones."""
 
 
+_KEYLESS = "add --keyless: a copy can be made without a key"
 _SINGLE = "use another server, or if nobody else ever writes: dorky init {0} --single-writer"
+
+
+def _swaps(error: DorkyError) -> str | None:
+    if place := error.facts.get("copying"):
+        if "://" in str(place):
+            return (
+                "use another server, or name it and mark it as having one writer: "
+                f"dorky remote add copy {quoted(place)}"
+            )
+        return (
+            "use another server, or if nobody else ever writes: "
+            f"dorky config set remotes.{place}.single_writer true"
+        )
+    return _fact("starting", _SINGLE)(error)
+
+
+def _rewound(error: DorkyError) -> str | None:
+    if "copying" in error.facts:
+        return "ask who restored it; to copy it all the same, add --accept-rewind"
+    return _fact("cloning", "ask who restored it; to follow: dorky clone --accept-rewind {0}")(
+        error
+    )
 
 
 def _unreached(error: DorkyError) -> str | None:
@@ -461,6 +497,8 @@ def _not_allowed(error: DorkyError) -> str:
 def _shut_out(error: DorkyError) -> str | None:
     """Return how to join, and which member to ask."""
     facts = error.facts
+    if "keyless" in facts:
+        return _KEYLESS
     if not {"place", "author"} & facts.keys():
         return None
     command = "dorky team join"
@@ -555,8 +593,11 @@ _CHOICES: Mapping[type[Any], Callable[[DorkyError], str | None]] = {
     ),
     errors.PathNotTracked: _untracked,
     errors.NoSuchVariable: _fact("near", "did you mean {0!s}?"),
-    errors.SwapsIgnored: _fact("starting", _SINGLE),
-    errors.SwapsUnsupported: _fact("starting", _SINGLE),
+    errors.SwapsIgnored: _swaps,
+    errors.SwapsUnsupported: _swaps,
+    errors.BucketExists: _fact(
+        "visible", "to give it dorky's settings: dorky bucket create {1} --exist-ok"
+    ),
     errors.Unreachable: _unreached,
     errors.NoCommits: _by("fetched", {True: "dorky pull"}),
     errors.UnknownRevision: _fact("root", "{0!s} has no parent"),
@@ -594,9 +635,7 @@ _CHOICES: Mapping[type[Any], Callable[[DorkyError], str | None]] = {
         "why",
         {
             "group": "it belongs to a group that you are not in: somebody who is has to push it",
-            "elsewhere": (
-                "it was never pulled here: copy the old remote's keys to the new place first"
-            ),
+            "elsewhere": "first copy the old place: dorky mirror OLD-URL origin",
         },
     ),
     errors.WrongRepository: _other_repository,
@@ -606,8 +645,11 @@ _CHOICES: Mapping[type[Any], Callable[[DorkyError], str | None]] = {
         "cloning",
         "ask the person who set the project up; if it is meant: dorky clone {0} --plain",
     ),
-    errors.Rewound: _fact(
-        "cloning", "ask who restored it; to follow: dorky clone --accept-rewind {0}"
+    errors.Rewound: _rewound,
+    errors.IdentityLost: _by("keyless", {True: _KEYLESS}),
+    errors.RootMoved: _by("during", {"mirror": "run the command again"}),
+    errors.RemoteNotNamed: _fact(
+        "copying", "check the URL; if it is right: dorky config set remotes.{0!s}.url {1}"
     ),
     errors.CorruptDatabase: _by(
         "lost", {"keys": "bring back {0!s} from a backup, or dorky clone URL elsewhere"}

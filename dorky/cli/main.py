@@ -70,6 +70,11 @@ _COMMANDS = (
     Deferred(
         "purge", "care.purge", "Purge a leaked file from all history, here and in the remote."
     ),
+    Deferred(
+        "mirror",
+        "mirror.mirror",
+        "Copy a repository to another place as it is stored, to move it or to back it up.",
+    ),
     Deferred("doctor", "setup.doctor", "Look for what is wrong with this project."),
     Deferred("trust", "setup.trust", "Take over local state that was copied or restored."),
     Deferred("destroy", "setup.destroy", "Delete this project's repository."),
@@ -84,6 +89,7 @@ _COMMANDS = (
     ),
     Deferred("config", "config.app", "Read and change settings."),
     Deferred("remote", "setup.remote_app", "Name the places where the repository is kept."),
+    Deferred("bucket", "bucket.app", "Create, list, examine and delete buckets."),
     Deferred("op", "undo.op_app", "What was done here, to be looked at and undone."),
     Deferred("key", "team.key_app", "Make and choose your own key."),
     Deferred("team", "team.team_app", "Let people in, and take access away."),

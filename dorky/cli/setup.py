@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Optional
@@ -295,12 +296,7 @@ def doctor(json: Json = False) -> None:
     if json:
         show_json(found)
     else:
-        for check in found:
-            color = {"ok": "green", "warn": "yellow", "fail": "red"}[check.verdict]
-            verdict = output.style(f"{check.verdict:4}", fg=color)
-            say(f"{verdict}  {check.name}: {name(check.about)}")
-            if remedy := hints.remedy(check.remedy):
-                say(f"      → {name(remedy)}")
+        output.checks(found)
     if any(check.verdict == "fail" for check in found):
         raise typer.Exit(1)
 
@@ -444,12 +440,15 @@ def remote_set_url(
     """
     from dorky.commands import setup
     from dorky.project import ORIGIN
+    from dorky.redaction import redacted
 
     with opened() as repo:
+        old = redacted(repo.config.url(name))
         gone = setup.set_remote_url(repo, name, url)
         known = repo.is_set_up and repo.database.root(name) is not None
     if gone:
         note(f"Taken out, as they were of the old place: {', '.join(gone)}")
         note(f"If the new one needs them, too: dorky config set remotes.{name}.{gone[0]} VALUE")
     if name == ORIGIN and not known:
-        note("Nothing is known of that place yet: dorky fetch; if it is empty: dorky push")
+        note("Nothing is known of that place yet: dorky fetch")
+        note(f"If it is empty, copy the old one first: dorky mirror {shlex.quote(old)} {name}")

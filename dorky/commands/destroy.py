@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from dorky import errors, files
 from dorky.commands import requests
 from dorky.config import RC
-from dorky.drivers.base import Driver, Stat
+from dorky.drivers.base import Driver, Stat, check_writable
 from dorky.project import ORIGIN, Project
 from dorky.remote import probe
 from dorky.remote import root as roots
+from dorky.remote.mirror import COPIED
 from dorky.remote.root import Remote
 from dorky.results import DestroyPlan
 from dorky.store import history
@@ -27,6 +28,7 @@ def plan_destroy(project: Project, *, remote: bool = False) -> DestroyPlan:
     if not remote:
         return DestroyPlan(root=str(project.root), unpushed=unpushed)
     there = project.remote()
+    check_writable(there.driver)
     _check_own(project, there)
     found = list(_ours(there.driver))
     return DestroyPlan(
@@ -76,6 +78,7 @@ def _ours(driver: Driver) -> Iterator[Stat]:
 
     A bucket without a prefix may hold other things, too.
     """
-    yield from (stat for stat in driver.list(roots.KEY) if stat.key == roots.KEY)
+    for key in (roots.KEY, COPIED):
+        yield from (stat for stat in driver.list(key) if stat.key == key)
     for prefix in (roots.PACKS, roots.TABLES, probe.PREFIX, requests.JOIN):
         yield from driver.list(prefix)

@@ -12,6 +12,7 @@ from dorky.commands import stage as staging
 from dorky.commands import sync as syncing
 from dorky.commands.checkout import check_no_merge
 from dorky.commands.inspect import StrPath, repository_paths
+from dorky.drivers.base import check_writable
 from dorky.merge import pending
 from dorky.paths import matches
 from dorky.project import ORIGIN, Project
@@ -35,7 +36,8 @@ def save(
     """
     given = [paths] if isinstance(paths, (str, PathLike)) else list(paths)
     with project.locked():
-        project.remote()  # refuses, before anything is committed, a project that has none
+        # Before anything is committed, this refuses a project that has none, or one to read only.
+        check_writable(project.remote().driver)
         with project.operation("save"):
             take = partial(
                 staging.stage, project, given, force=force, readers=readers, confirmed=confirmed

@@ -32,6 +32,7 @@ from dorky.commands.upstream import (
     record_followed,
     unfollowed_purges,
 )
+from dorky.drivers.base import check_writable
 from dorky.format.model import Entry, ObjectId
 from dorky.keys import roster
 from dorky.merge import pending
@@ -83,6 +84,7 @@ def push(project: Project) -> PushResult:
             raise errors.NoCommits
         check_no_merge(project)
         remote = project.remote()
+        check_writable(remote.driver)
         moved = project.moved_from()
         _check_named(project, remote)
         if project.database.root(ORIGIN) is not None:
@@ -437,6 +439,7 @@ def sync(project: Project, *, rewrite: bool = False) -> Synced:
 
     Arguments, results and errors are those of `Repository.sync`.
     """
+    check_writable(project.driver())
     rewritten = 0
     for rounds in range(1, _ROUNDS + 1):
         pulled = pushed = None

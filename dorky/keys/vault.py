@@ -205,6 +205,11 @@ class Vault:
         """Hide or reveal the SHA-256 of a file for the local index (see `seal.mask`)."""
         return seal.mask(digest, content, self._mask_key)
 
+    def as_of(self, epochs: int) -> Vault:
+        """Return a vault with the keys of the header's first epochs, as many as are given."""
+        opened = [entry for entry in self._by_id.values() if entry.at < epochs]
+        return Vault(self.repository, opened, self._closed)
+
     def with_key(self, entry: OpenEpoch) -> Vault:
         """Return a vault with these keys and one more."""
         return Vault(self.repository, [*self._by_id.values(), entry], self._closed)

@@ -65,6 +65,22 @@ def _keys(credentials: Credentials) -> tuple[str, str, str]:
     )
 
 
+def connection_of(config: Config) -> dict[str, str]:
+    """Return the options of drivers that a client gives (see `drivers.base.Driver.open`)."""
+    waits = config.waits
+    given = {
+        "connect_timeout": str(min(waits.connect, waits.total or waits.connect)),
+        "read_timeout": str(min(waits.read, waits.total or waits.read)),
+    }
+    if waits.total:
+        given["request_timeout"] = str(waits.total)
+    if config.user_agent:
+        given["user_agent"] = config.user_agent
+    if config.ca_bundle or not config.verify:
+        given["verify"] = "yes" if config.verify else "no"
+    return given
+
+
 def settings_of(config: Config) -> Settings:
     """Return the engine's settings for a client; the nearest `.dorkyrc` counts if it names no URL.
 
@@ -91,7 +107,7 @@ def settings_of(config: Config) -> Settings:
         open_driver(config.url, {})  # refuses what is no URL
         url = config.url if "://" in config.url else str(expanded(config.url).absolute())
         flags[f"remotes.{ORIGIN}.url"] = url
-    return Settings(root, flags=flags, environment=environment)
+    return Settings(root, flags=flags, environment=environment, connection=connection_of(config))
 
 
 class Session:
@@ -143,6 +159,7 @@ class Session:
                 self._closing = weakref.finalize(self, _remove, state, os.getpid())
                 project = Project(None, config=settings, state=Path(state))
                 project.set_up()
+                project.store.pack_size = self.config.part_size
                 self._project = project
             return self._project
 
@@ -179,6 +196,7 @@ class Session:
             patience=retry.patience,
             patience_offline=retry.patience_offline,
             first_delay=retry.first_delay,
+            total=self.config.waits.total,
         )
 
     def open(self) -> None:

@@ -13,6 +13,7 @@ import msgspec
 
 from dorky import errors
 from dorky.config import RC
+from dorky.drivers.base import check_writable
 from dorky.format.model import Header, Inline, Kind, ObjectId, Purge, Replaced, Root, TeamEntry
 from dorky.keys import teamlog
 from dorky.keys.signing import Signer
@@ -35,7 +36,9 @@ def check_writer(remote: Remote, *, admin: bool = False) -> Signer:
 
     Raises:
         NotWriter: The user may not.
+        ReadOnlyRemote: Nobody may, there.
     """
+    check_writable(remote.driver)
     team, signer = remote.store.database.team(), remote.signer()
     role = team.role(signer.public)
     if role != "admin" and (admin or role != "writer"):

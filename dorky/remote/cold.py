@@ -250,7 +250,12 @@ class Snapshot:
 
 
 def opened(remote: Remote) -> Snapshot:
-    """Return the newest state of a remote, verified but not stored. Nothing is remembered of it.
+    """Return the newest state of a remote, verified but not stored (see `verified`)."""
+    return verified(remote)[2]
+
+
+def verified(remote: Remote) -> tuple[RootSnapshot, bytes, Snapshot]:
+    """Return the root of a remote, its bytes, and its newest state, without storing any of it.
 
     Takes one request, and two more for each entry of the team log that neither the local store nor
     the root holds.
@@ -264,7 +269,7 @@ def opened(remote: Remote) -> Snapshot:
     """
     answer = remote.read()
     assert answer is not None
-    seen, _ = answer
+    seen, data = answer
     authority.check_early(remote, seen)
     vault = remote.unlock(seen.header)
     reader = Reader(remote.driver, seen, vault)
@@ -282,4 +287,4 @@ def opened(remote: Remote) -> Snapshot:
             lambda n: ids.get(n) or authority.nth(remote.store, known, n),
             remote.url,
         )
-    return Snapshot(reader, seen, vault, team)
+    return seen, data, Snapshot(reader, seen, vault, team)

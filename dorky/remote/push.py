@@ -460,7 +460,7 @@ def packs_of_objects(
     # Data first: the writer holds metadata back, so that it ends up in the last pack's tail.
     loose.sort(key=lambda at: not at.kind.is_data)
     objects = itertools.chain(moved, (_renewed(store, vault, at) for at in loose))
-    yield from build(vault, objects)
+    yield from build(vault, objects, store.pack_size)
 
 
 def _copy(store: Store, vault: Vault, packed: Pack, places: Iterable[PackedObject]) -> Made:
@@ -481,15 +481,15 @@ def _copy(store: Store, vault: Vault, packed: Pack, places: Iterable[PackedObjec
     return Sent(made, writer.locations), buffer.getvalue()
 
 
-def build(vault: Vault, objects: Iterable[Stored]) -> Iterator[Made]:
-    """Yield new packs, made in memory; each has at most 32 MiB and an object."""
+def build(vault: Vault, objects: Iterable[Stored], size: int = 0) -> Iterator[Made]:
+    """Yield new packs, made in memory; each has at most ``size`` (or 32 MiB) and an object."""
     buffer = io.BytesIO()
-    writer = pack.PackWriter(buffer, vault)
+    writer = pack.PackWriter(buffer, vault, size)
     for kind, object_id, stored in objects:
         writer.append(kind, object_id, stored)
-        if writer.size >= pack.TARGET:
+        if writer.full:
             yield Sent(writer.finish(), writer.locations), buffer.getvalue()
             buffer = io.BytesIO()
-            writer = pack.PackWriter(buffer, vault)
+            writer = pack.PackWriter(buffer, vault, size)
     if len(writer):
         yield Sent(writer.finish(), writer.locations), buffer.getvalue()

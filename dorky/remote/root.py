@@ -259,6 +259,17 @@ def successor(root: Root | None, **changes: object) -> Root:
     )
 
 
+def follows(old: Root | Newest, root: Root) -> bool:
+    """Return whether a root is the old one, or may be a later one of the same line.
+
+    Within the remembered window, the chain of txids must lead back to the old root.
+    """
+    steps = root.generation - old.generation
+    if steps == 0:
+        return root.txid == old.txid
+    return steps > 0 and (steps > RECENT or old.txid in root.recent[:steps])
+
+
 class Remote:
     """A remote repository: its driver, and the last root that was seen of it. For one thread.
 
@@ -515,12 +526,7 @@ class Remote:
                 raise errors.WrongKey(self.url, other, commitment[:16])
 
     def _check_newer(self, old: Root | Newest, root: Root) -> None:
-        steps = root.generation - old.generation
-        if steps == 0 and root.txid == old.txid:
-            return
-        # Within the remembered window, the chain of txids must lead back to the root seen.
-        broken = steps <= RECENT and old.txid not in root.recent[:steps]
-        if steps <= 0 or broken:
+        if not follows(old, root):
             raise errors.Rewound(self.url, root.generation, old.generation)
 
     @contextlib.contextmanager

@@ -92,6 +92,8 @@ class Store:
         self._opened: dict[ObjectId, tuple[str | None, bytes]] = {}
         self._room = _OPENED
         self._caching = threading.Lock()
+        self.pack_size = 0
+        """The bytes that packs are closed at; 0: as usual."""
         self.left_out: set[str] = set()
         """Names in trees read so far that no worktree may hold."""
 
@@ -471,7 +473,7 @@ class Writer:
         file = open(fd, "wb", buffering=1 << 20)  # noqa: SIM115
         try:
             with files.disk_errors(path):
-                self._open = (path, file, PackWriter(file, self.vault))
+                self._open = (path, file, PackWriter(file, self.vault, self._store.pack_size))
         except BaseException:
             file.close()
             path.unlink(missing_ok=True)

@@ -69,10 +69,12 @@ class PackWriter:
     Args:
         file: A file open for writing, empty.
         vault: Encrypts the index.
+        target: The bytes that it is closed at; 0: `TARGET`.
     """
 
-    def __init__(self, file: IO[bytes], vault: Vault) -> None:
+    def __init__(self, file: IO[bytes], vault: Vault, target: int = 0) -> None:
         self._file = file
+        self._target = target or TARGET
         self._vault = vault
         self._hash = hashlib.sha256()
         self._metadata: list[tuple[Kind, ObjectId, bytes | memoryview]] = []
@@ -96,7 +98,7 @@ class PackWriter:
     @property
     def full(self) -> bool:
         """Return whether the pack is large enough to finish and begin another one."""
-        return self.size >= TARGET
+        return self.size >= self._target
 
     def _write(self, data: bytes | memoryview) -> None:
         self._pending.append(data)

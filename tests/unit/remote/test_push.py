@@ -329,7 +329,7 @@ def test_a_clone_can_not_move_chunks_that_it_never_fetched(
     carl("clone", ben("remote", "list").out.split()[1], ".")
     carl("remote", "set-url", "origin", tmp_path / "elsewhere")
     said = carl("push", code=7)
-    assert "copy the old remote's keys" in said.hint
+    assert "dorky mirror OLD-URL origin" in said.hint
 
 
 def test_a_project_without_a_remote_gets_one(tmp_path: Path) -> None:
