@@ -6,12 +6,14 @@ A process that was forked opens a session of its own at the first use.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import tempfile
 import threading
 import time
 import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +130,9 @@ class Session:
         self.turn = threading.Lock()
         """Held by the thread that makes a commit, for itself and for all that wait."""
         self.queue = threading.Lock()
-        """Held for moments, while `waiting` changes."""
+        """Held for moments, while `waiting` or `coming` changes."""
+        self.coming = 0
+        """How many sources are being read for a commit."""
         self.waiting: list[Any] = []
         """The changes that wait for a commit (see `commits`)."""
         self.process = os.getpid()
@@ -220,7 +224,7 @@ class Session:
 
     def forget_glimpse(self) -> None:
         """Count the history that was fetched as seen."""
-        with self.lock:
+        with cancellation.holding(self.lock):
             if self._asked > float("-inf"):
                 self._glimpse = None
 
@@ -238,7 +242,7 @@ class Session:
             UnencryptedRepository: It is unencrypted, and nothing says that this is meant.
         """
         arrived = time.monotonic()
-        with self.lock:
+        with cancellation.holding(self.lock):
             if self._asked > float("-inf"):
                 return None
             newest = self._glimpsed if force else self._glimpsed + self.config.max_age
@@ -276,6 +280,17 @@ class Session:
         remote_fetch.fetch(self.remote)
         self.project.check_pin()
         self._asked = begun
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[None]:
+        """Note that a source is read, whose upload soon waits for a commit."""
+        with self.queue:
+            self.coming += 1
+        try:
+            yield
+        finally:
+            with self.queue:
+                self.coming -= 1
 
     def check_writable(self) -> None:
         """Check, once, that the place honours conditional writes. The lock must be held."""

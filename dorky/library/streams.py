@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import io
 import queue
 import sys
@@ -10,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from dorky import errors
+from dorky import cancellation, errors
 from dorky.library import contents
 from dorky.library.contents import Objects, Piece
 from dorky.store.history import Placed
@@ -19,6 +20,8 @@ _KEPT = 4
 """How many chunks a reader keeps, each of at most 4 MiB."""
 _WAITING = 8
 _BLOCK = 1 << 20
+_LOOK = 0.05
+"""The seconds after which `close` looks for cancellation."""
 
 
 class Reader(io.RawIOBase):
@@ -101,7 +104,11 @@ class Writer(io.RawIOBase):
         self._error: BaseException | None = None
         self._dropped = False
         self._ended = False
-        self._thread = threading.Thread(target=self._run, args=(upload,), daemon=True)
+        # Its own call: the one that opens the file is over when another closes it.
+        self._call = cancellation.Call() if cancellation.current() else None
+        with cancellation.scope(self._call):
+            run = contextvars.copy_context().run
+        self._thread = threading.Thread(target=run, args=(self._run, upload), daemon=True)
         self._thread.start()
 
     def _run(self, upload: Callable[[Iterator[bytes]], object]) -> None:
@@ -149,7 +156,11 @@ class Writer(io.RawIOBase):
         if now is not None and now is not self._before:
             self._dropped = True
         self._blocks.put(None)
-        self._thread.join()
+        while self._thread.is_alive():
+            self._thread.join(_LOOK)
+            if self._call and cancellation.cancelled():
+                self._call.cancel()
+        cancellation.check()
         if self._error and not self._dropped:
             raise self._error
 
