@@ -43,6 +43,10 @@ CLIENT: Mapping[str, str] = {
     "glob": "items",
     "versions": "items",
     "log": "items",
+    "create_bucket": "run",
+    "list_buckets": "run",
+    "delete_bucket": "run",
+    "validate_bucket": "run",
 }
 BATCH: Mapping[str, str] = {
     "upload": "upload",
