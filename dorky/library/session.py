@@ -208,9 +208,10 @@ class Session:
         Raises:
             NoRepositoryAtURL: There is no repository.
         """
-        with self.lock:
-            if self._asked == float("-inf"):
-                self._fetch()
+        if self._asked == float("-inf"):  # else nobody waits for a commit under way
+            with cancellation.holding(self.lock):
+                if self._asked == float("-inf"):
+                    self._fetch()
 
     @property
     def seen(self) -> ObjectId | None:
@@ -224,9 +225,10 @@ class Session:
 
     def forget_glimpse(self) -> None:
         """Count the history that was fetched as seen."""
-        with cancellation.holding(self.lock):
-            if self._asked > float("-inf"):
-                self._glimpse = None
+        if self._glimpse is not None:
+            with cancellation.holding(self.lock):
+                if self._asked > float("-inf"):
+                    self._glimpse = None
 
     def glimpse(self, *, force: bool = False) -> cold.Snapshot | None:
         """Return the remote's newest state, for reading single files without its history.
@@ -242,6 +244,8 @@ class Session:
             UnencryptedRepository: It is unencrypted, and nothing says that this is meant.
         """
         arrived = time.monotonic()
+        if self._asked > float("-inf"):
+            return None
         with cancellation.holding(self.lock):
             if self._asked > float("-inf"):
                 return None
