@@ -44,6 +44,7 @@ def commit(
     all: bool = False,
     only: Callable[[str], bool] | None = None,
     allow_deletions: bool = False,
+    ahead: staging.Ahead | None = None,
 ) -> LogEntry:
     """Commit what is staged.
 
@@ -54,6 +55,7 @@ def commit(
         message: The commit's message.
         all: Whether to stage tracked files that changed first.
         only: Tells which staged paths to commit; the others stay staged. No merge may be pending.
+        ahead: See `stage_selection`.
     """
     message = check_message(project, message)
     with project.operation("commit"):
@@ -68,7 +70,7 @@ def commit(
             staged = () if merging else staging.staged(project.store, project.index)
             _check_deletions(rows, chosen.gone, staged)
         if all:
-            stage_selection(project, rows, chosen)
+            stage_selection(project, rows, chosen, ahead=ahead)
         follow_claims(project, head)
         rows, changes, apart = _chosen(project, merging, only)
         if not changes and not merging and not only:

@@ -55,11 +55,13 @@ def stage(
     readers: str = "",
     confirmed: bool = False,
     seen: bool = False,
+    ahead: staging.Ahead | None = None,
 ) -> Staged:
     """Make the next commit hold files as they are now: changed, new, or gone.
 
     Arguments, results and errors are those of `Repository.stage`; ``seen`` says that files which
-    were never pulled were made of their committed versions.
+    were never pulled were made of their committed versions, ``ahead`` is that of
+    `stage_selection`.
     """
     names = repository_paths(project, paths)
     with project.operation(f"stage {shown(names)}"):
@@ -77,8 +79,9 @@ def stage(
 
             chosen.gone.difference_update(sparse.left_out(project, chosen.gone))
         settled = _settled_by(project, names, chosen)
+        seen = seen or force
         done = stage_selection(
-            project, rows, chosen, readers, confirmed=confirmed, seen=seen or force
+            project, rows, chosen, readers, confirmed=confirmed, seen=seen, ahead=ahead
         )
         clear_conflicts(project, settled)
         return done
@@ -154,10 +157,12 @@ def stage_selection(
     *,
     confirmed: bool = False,
     seen: bool = False,
+    ahead: staging.Ahead | None = None,
 ) -> Staged:
     """Stage selected files, and make git ignore them.
 
-    Arguments and errors are those of `stage`.
+    Arguments and errors are those of `stage`; ``ahead`` returns what sends packs before all files
+    are read (see `staging.stage`).
     """
     top = git.find(project.root)
     skipped = 0
@@ -198,6 +203,7 @@ def stage_selection(
             owning(project),
             project.progress,
             lambda new: None if readers else _check_sources(project, rows, new),
+            ahead if readers or _opens_nothing(project, rows) else None,
         )
     except BaseException:
         # dorky does not keep them, so git must not ignore them either. Other lines may be for files
@@ -325,6 +331,13 @@ def _check_sources(project: Project, rows: Mapping[str, Row], new: Iterable[Row]
             source = closed.get(project.vault.mask(row.digest, row.content), ALL)
         if placement.is_widening(source, row.group):
             raise would_open(project, row.path, source, row.group)
+
+
+def _opens_nothing(project: Project, rows: Mapping[str, Row]) -> bool:
+    """Return whether `_check_sources`, which sees whole files only, refuses nothing."""
+    if not project.roster.groups:
+        return True
+    return project.index.groups <= {ALL} and all(row.group == ALL for row in rows.values())
 
 
 def would_open(
