@@ -631,9 +631,8 @@ _CHOICES: Mapping[type[Any], Callable[[DorkyError], str | None]] = {
     errors.IdentityMissing: _shut_out,
     errors.NoKey: _shut_out,
     errors.UnusableIdentity: _unusable,
-    errors.Unavailable: _by(
-        "contents",
-        {True: "only the remote holds the contents: run it again when you are online"},
+    errors.Unavailable: _fact(
+        "contents", "only the remote holds {0!s}: run it again when it can be reached"
     ),
     errors.IdentityUnfit: _unfit,
     errors.MissingObject: _by(
