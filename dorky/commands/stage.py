@@ -7,7 +7,7 @@ Paths are repository paths, or absolute.
 from __future__ import annotations
 
 import functools
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -65,7 +65,7 @@ def stage(
     """
     names = repository_paths(project, paths)
     with project.operation(f"stage {shown(names)}"):
-        rows = project.index.rows()
+        rows = _rows_about(project, names)
         for name in names:
             if name not in rows and (link := project.worktree.link_above(name)):
                 raise errors.UnstorablePath(
@@ -85,6 +85,14 @@ def stage(
         )
         clear_conflicts(project, settled)
         return done
+
+
+def _rows_about(project: Project, names: Sequence[str]) -> dict[str, Row]:
+    """Return the rows that decide what staging some paths does; all only if any may matter."""
+    everywhere = "" in names or len(names) > _MANY or any(set("*?[") & set(name) for name in names)
+    if everywhere or project.roster.groups or project.worktree.disk().folds:
+        return project.index.rows()
+    return project.index.around(names)
 
 
 def _settled_by(project: Project, names: Iterable[str], chosen: staging.Selection) -> set[str]:
@@ -179,9 +187,10 @@ def stage_selection(
     staging.omit_names(chosen, rows, portable=portable)
     new = chosen.present.keys() - rows.keys()
     if top and not confirmed:
-        _check_found(new - chosen.named, first=not rows)
+        _check_found(new - chosen.named, first=not project.index.count)
     # A path that goes makes room for another: a file may be renamed from Readme to README.
-    staging.check_names(new, rows.keys() - chosen.gone, portable=portable)
+    held = set(project.index.names()) - chosen.gone if new else ()
+    staging.check_names(new, held, portable=portable)
     _check_no_repository(project, new)
     check_groups(project, chosen.present)
     _check_readers(project, chosen.present, readers)

@@ -10,13 +10,15 @@ The hash is keyed as ids are: otherwise the sizes of parts would confirm a guess
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+import stat as stat_module
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from dorky import errors
 from dorky.format import model
 from dorky.format.model import DIGITS, MOST, PARTS, Entry, Kind, ObjectId, Tree
-from dorky.store.objects import Writer
+from dorky.paths import parents
+from dorky.store.objects import Store, Writer
 
 if TYPE_CHECKING:
     from dorky.keys.vault import Vault
@@ -189,3 +191,59 @@ def _write(
         parts[int(places[entry.name][depth], PARTS)].append(entry)
     ids = (_write(writer, part, places, depth + 1, group) if part else "" for part in parts)
     return writer.add(Kind.TREE, model.encode(Tree((), tuple(ids))), group=group)
+
+
+def at(store: Store, tree: ObjectId | None, group: str, directory: str) -> dict[str, Entry]:
+    """Return the entries of a directory below a root tree, by name; none if there is none."""
+    for name in directory.split("/") if directory else ():
+        found = find(store, tree, group, name) if tree else None
+        tree = found.content if found and found.is_tree else None
+    return {entry.name: entry for entry in read(store, tree, group)} if tree else {}
+
+
+def edit(
+    store: Store,
+    writer: Writer,
+    group: str,
+    tree: ObjectId | None,
+    edits: Mapping[str, Entry | None],
+) -> ObjectId:
+    """Store the root tree of a group with other entries at some paths; return its id.
+
+    Directories that become empty are left out.
+
+    Args:
+        store: The store that holds the tree.
+        writer: Receives the new ones.
+        group: The group.
+        tree: The root tree; None if there is none.
+        edits: The entries by path; None where there is to be none.
+    """
+    held: dict[str, dict[str, Entry]] = {"": at(store, tree, group, "")}
+    for path in sorted({above for changed in edits for above in parents(changed)}):
+        parent, _, name = path.rpartition("/")
+        entry = held[parent].get(name)
+        inside = read(store, entry.content, group) if entry and entry.is_tree else ()
+        held[path] = {one.name: one for one in inside}
+    for path, new in edits.items():
+        parent, _, name = path.rpartition("/")
+        if new is None:
+            held[parent].pop(name, None)
+        else:
+            held[parent][name] = new
+    # Deepest first, because a directory's id is an entry of its parent.
+    for path in sorted(held, key=lambda path: path.count("/") + bool(path), reverse=True):
+        if not path:
+            break
+        parent, _, name = path.rpartition("/")
+        if held[path]:
+            made = _write_held(writer, held[path], group)
+            held[parent][name] = Entry(name, stat_module.S_IFDIR, made)
+        elif name in held[parent] and held[parent][name].is_tree:
+            del held[parent][name]
+    return _write_held(writer, held[""], group)
+
+
+def _write_held(writer: Writer, held: Mapping[str, Entry], group: str) -> ObjectId:
+    entries = sorted(held.values(), key=lambda entry: entry.name.encode())
+    return write(writer, entries, group)
