@@ -73,7 +73,7 @@ _COMMANDS = (
     Deferred(
         "mirror",
         "mirror.mirror",
-        "Copy a repository to another place as it is stored, to move it or to back it up.",
+        "Copy a repository to another place as it is stored.",
     ),
     Deferred("doctor", "setup.doctor", "Look for what is wrong with this project."),
     Deferred("trust", "setup.trust", "Take over local state that was copied or restored."),

@@ -31,7 +31,7 @@ def mirror(
     ] = False,
     json: Json = False,
 ) -> None:
-    """Copy a repository to another place as it is stored, to move it or to back it up.
+    """Copy a repository to another place as it is stored.
 
     Packs, tables and the root are copied without decrypting anything, the root last, and each is
     checked. Run it again at any time: it copies what is missing. DST must be empty or hold an

@@ -45,6 +45,15 @@ SINCE = "index.since"
 _FEW = 1000
 
 
+def _is_text(path: str) -> bool:
+    """Return whether a row can have a path: no name that is not UTF-8 was ever staged."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def mode_of(stat: os.stat_result) -> int:
     """Return the file type and permission bits to record; links have no own permissions."""
     kind = stat_module.S_IFMT(stat.st_mode)
@@ -145,16 +154,14 @@ class Index:
         """
         if paths is None:
             return self._checked("SELECT * FROM files ORDER BY path")
-        import json
-
         return self._checked(
             "SELECT * FROM files WHERE path IN (SELECT value FROM json_each(?)) ORDER BY path",
-            json.dumps(list(paths)),
+            msgspec.json.encode([path for path in paths if _is_text(path)]).decode(),
         )
 
     def around(self, paths: Iterable[str]) -> dict[str, Row]:
         """Return the rows at some paths, above and below them, by path; others are not read."""
-        near = set(paths)
+        near = {path for path in paths if _is_text(path)}
         found = self.rows({*near, *(above for path in near for above in parents(path))})
         for path in near:
             # A slash, and the character after it, bound the names in a directory.

@@ -275,7 +275,8 @@ def test_an_empty_place_is_not_the_same_as_before(ana: Machine, tmp_path: Path) 
     ana("push")
     assert "same as origin" in ana("status").out
     said = ana("remote", "set-url", "origin", tmp_path / "moved")
-    assert "dorky fetch; if it is empty: dorky push" in said.err
+    assert "Nothing is known of that place yet: dorky fetch" in said.err
+    assert "dorky mirror " in said.err
     found = ana("status", "--json").json
     assert (found["fetched"], found["ahead"], found["behind"]) == (False, 0, 0)
     assert ana("status").out.startswith("On main, nothing known of origin yet (dorky fetch)\n")
