@@ -1,6 +1,7 @@
 """Contents that only the remote keeps: a push that drops them, and a pull that does not store them.
 
-Both are killed at every point, or the power goes, and then run again.
+Both are killed at every point, or the power goes, and then run again. So is a save, which sends
+what it will drop before anything is committed.
 """
 
 from __future__ import annotations
@@ -12,13 +13,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from crashes import END, NAMES, Crashes, Point, occurrences
-from machines import Machine, noise
+from crashes import DATA, END, NAMES, Crashes, Point, occurrences
+from machines import Machine, noise, packs_listed
 
 from dorky.format.model import MiB
 from dorky.store import contents
 
 OLD = noise(5 * MiB, 1)
+LARGER = noise(9 * MiB, 3)
+"""A file whose packs are sent while it is staged."""
 NEW = OLD[: 3 * MiB] + noise(MiB, 2) + OLD[4 * MiB :]
 
 
@@ -111,6 +114,63 @@ def test_a_pull_that_is_killed(life: Life, crashes: Crashes) -> None:
     life.ana("push")
     for point in points(crashes, life, life.ben, "pull"):
         interrupt(life, crashes, life.ben, "pull", point)
+
+
+def save(life: Life, crashes: Crashes, point: Point, loss: str = "") -> None:
+    """Interrupt a save, run it again, and see that everything is there."""
+    life.go_back()
+    disks = [life.vault, life.ana.state / "packs"] if loss else []
+    crashes.run(life.ana, "save", "large", "-m", "saved", at=point, loss=loss, disks=disks)
+    assert life.ana.read("large") == LARGER
+    life.ana("fsck")
+    assert life.ana.run("save", "large", "-m", "saved").code in {0, 1}  # 1: it was done
+    assert "same as origin" in life.ana("status").out
+    assert life.ana("cat", "HEAD:large").raw == LARGER
+    life.ana("fsck", "--remote", "--read-data")
+    life.ben("pull")
+    assert life.ben.read("large") == LARGER
+    assert list((life.ana.state / "tmp").iterdir()) == []
+    there = {path.name for path in (life.vault / "packs").iterdir()}
+    # What was sent is listed, or was sent for a push that never was.
+    assert len(there - {packed.id for packed in packs_listed(life.ana)}) <= 1
+
+
+def saving(life: Life, crashes: Crashes) -> list[Point]:
+    life.ana("push")
+    life.ana.write("large", LARGER)
+    life.keep()
+    ended = crashes.run(life.ana, "save", "large", "-m", "saved")
+    assert ended.code == 0, ended
+    assert not held(life.ana)
+    sent = ended.points.index("before request put packs/#")
+    assert sent < max(n for n, name in enumerate(ended.points) if name == "before COMMIT")
+    return [
+        point for point in occurrences(ended.points) if not point[0].startswith("before request g")
+    ]
+
+
+def decisive(points: list[Point]) -> list[Point]:
+    """The points at which something becomes known to others, or durable."""
+    words = ("request", "after COMMIT", "unlink")
+    return [point for point in points if any(word in point[0] for word in words)]
+
+
+def test_a_save_that_is_killed(life: Life, crashes: Crashes) -> None:
+    for point in decisive(saving(life, crashes))[::2]:
+        save(life, crashes, point)
+
+
+@pytest.mark.deep
+def test_a_save_that_is_killed_anywhere(life: Life, crashes: Crashes) -> None:
+    for point in saving(life, crashes):
+        save(life, crashes, point)
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize("loss", [NAMES, DATA])
+def test_the_power_goes_during_a_save(life: Life, crashes: Crashes, loss: str) -> None:
+    for point in [*saving(life, crashes), END]:
+        save(life, crashes, point, loss)
 
 
 @pytest.mark.parametrize("loss", [NAMES])

@@ -21,8 +21,10 @@ from faults import MISHAPS, RESET, Faults, Mishap, failing
 from machines import Machine, bucket, driver_of, noise
 from servers import Remote
 
+from dorky.remote import ahead, push
 from dorky.remote import root as roots
 from dorky.store import history
+from dorky.worktree import ingest
 
 GONE = Mishap("offline", frozenset(), frozenset({8}), before=failing(RESET))
 
@@ -50,6 +52,12 @@ def _forgotten(world: World) -> None:
     driver_of(world.remote).put(f"packs/{hashlib.sha256(data).hexdigest()}", data)
 
 
+def _changed(world: World) -> None:
+    """A large file, whose pack is sent before the push, and dropped after it."""
+    world.ana("config", "set", "--user", "cache", "none")
+    world.ana.write("data", noise(600_000, 5))
+
+
 class Case(NamedTuple):
     """A command whose requests fail.
 
@@ -75,6 +83,7 @@ CASES = {
     "pull and merge": Case("ben", "pull", _apart),
     "clone": Case("carl", "clone VAULT ."),
     "sync": Case("ben", "sync", _apart),
+    "save": Case("ana", "save data -m saved", _changed),
     "rotate": Case("ana", "rotate", _behind),
     "gc": Case("ana", "gc --remote --grace 0", _forgotten),
 }
@@ -135,6 +144,9 @@ def faults(monkeypatch: pytest.MonkeyPatch) -> Faults:
     monkeypatch.setattr(roots, "BUDGET", 0.3)
     # Hundreds of commands wait for the disk, and here the power stays.
     monkeypatch.setattr(os, "fsync", lambda _: None)
+    # So that a file of 600 kB is large.
+    for module, name in ((ahead, "SMALL"), (push, "SMALL"), (ingest, "LARGE")):
+        monkeypatch.setattr(module, name, 500_000)
     return Faults.installed(monkeypatch)
 
 

@@ -63,6 +63,14 @@ def ana(tmp_path: Path, place: Remote) -> Iterator[Machine]:
         shutil.rmtree(place.url, ignore_errors=True)
 
 
+def _saved(machine: Machine) -> int:
+    """Save a file of half the size; give the most memory that it took."""
+    with machine.write("other.bin", b"").open("wb") as file:
+        for _ in range(SIZE // MiB // 2):
+            file.write(os.urandom(MiB))
+    return peak(machine, "save", "other.bin", "-m", "other")
+
+
 @pytest.mark.deep
 def test_a_file_of_two_gib_in_less_than_300_mib(ana: Machine, place: Remote) -> None:
     large = ana.write("large.bin", b"")
@@ -77,6 +85,7 @@ def test_a_file_of_two_gib_in_less_than_300_mib(ana: Machine, place: Remote) -> 
         "commit": peak(ana, "commit", "-m", "large"),
         "push": peak(ana, "push"),
         "pull": peak(ben, "pull"),
+        "save": _saved(ana),
         "status": peak(ben, "status"),
     }
     print({command: f"{size / MiB:.0f} MiB" for command, size in taken.items()})  # noqa: T201
