@@ -54,6 +54,10 @@ ANSWERS: dict[str, Any] = {
     "config get": results.SettingValue,
     "config list": list[results.SettingValue] | list[results.SettingInfo],
     "remote list": dict[str, str],
+    "bucket create": results.BucketInfo,
+    "bucket list": list[results.BucketInfo],
+    "bucket delete": results.BucketInfo,
+    "bucket validate": results.BucketReport,
     "op log": list[results.OperationEntry],
     "key gen": results.Key | results.Generated,
     "key show": list[results.Key],
@@ -79,12 +83,14 @@ NOTES = {
     "fsck": "`RepairReport` with `--repair`",
     "gc": "`RemoteGCReport` with `--remote`",
     "destroy": "printed before anything is deleted",
+    "bucket delete": "printed before it is deleted",
     "config list": "`SettingInfo` with `--all`",
     "remote list": "each remote's name and URL",
     "key gen": "`Generated` with `--ci`",
     "group members": "`Rotation` with `--remove`",
 }
 _SIMPLE = {str: "string", int: "number", bool: "boolean", datetime: "time", type(None): "null"}
+_SIMPLE[Any] = "value"
 
 INTRODUCTION = """\
 With `--json`, standard output holds one JSON document: the command's result, or its error.

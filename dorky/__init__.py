@@ -16,6 +16,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from dorky.aio import AsyncBatch, AsyncDorkyClient, AsyncFile, AsyncItems
     from dorky.client import (
         ABSENT,
         Batch,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
         Progress,
         Retry,
         Snapshot,
+        Timeout,
     )
     from dorky.drivers.base import Driver
     from dorky.errors import (
@@ -49,14 +51,21 @@ if TYPE_CHECKING:
     )
     from dorky.progress import Progress as ProgressSink
     from dorky.repo import Repository
+    from dorky.results import BucketInfo, BucketReport
 
 __version__ = "0.1.0"
 __all__ = [
     "ABSENT",
+    "AsyncBatch",
+    "AsyncDorkyClient",
+    "AsyncFile",
+    "AsyncItems",
     "BadRequestError",
     "Batch",
     "BatchError",
     "BatchResult",
+    "BucketInfo",
+    "BucketReport",
     "CommitInfo",
     "Config",
     "ConflictError",
@@ -77,6 +86,7 @@ __all__ = [
     "Retry",
     "ServiceUnavailableError",
     "Snapshot",
+    "Timeout",
     "TimeoutError",
     "UnauthorizedError",
     "UnencryptedRepository",
@@ -85,9 +95,10 @@ __all__ = [
 ]
 
 _HOME = {
+    "dorky.aio": "AsyncBatch AsyncDorkyClient AsyncFile AsyncItems",
     "dorky.client": (
         "ABSENT Batch BatchResult CommitInfo Config Credentials DorkyClient Download FileInfo "
-        "Progress Retry Snapshot"
+        "Progress Retry Snapshot Timeout"
     ),
     "dorky.drivers.base": "Driver",
     "dorky.errors": (
@@ -97,6 +108,7 @@ _HOME = {
     ),
     "dorky.progress": "ProgressSink",
     "dorky.repo": "Repository",
+    "dorky.results": "BucketInfo BucketReport",
 }
 _NAMES = {name: home for home, names in _HOME.items() for name in names.split()}
 

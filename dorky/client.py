@@ -22,10 +22,23 @@ from typing import IO, TYPE_CHECKING, Any
 import msgspec
 
 from dorky import errors, files
-from dorky.library import catalog, commits, contents, folders, many, ranges, streams, uploads
+from dorky.drivers.base import check_writable
+from dorky.library import (
+    buckets,
+    catalog,
+    commits,
+    contents,
+    folders,
+    glimpses,
+    many,
+    ranges,
+    streams,
+    uploads,
+)
 from dorky.library.batch import Batch
 from dorky.library.catalog import Address
 from dorky.library.commits import Change, Delete, Put, Request
+from dorky.library.contents import Objects
 from dorky.library.metering import Meter, Report
 from dorky.library.ranges import Range
 from dorky.library.records import (
@@ -43,10 +56,12 @@ from dorky.library.records import (
     Retry,
     Snapshot,
     StrPath,
+    Timeout,
 )
 from dorky.library.session import Session, is_secret
 from dorky.library.sources import Source
 from dorky.paths import matches
+from dorky.results import BucketInfo, BucketReport
 from dorky.store import history
 from dorky.store.history import Placed
 
@@ -68,6 +83,7 @@ __all__ = [
     "Retry",
     "Snapshot",
     "Source",
+    "Timeout",
 ]
 
 Patterns = Sequence[str] | str | None
@@ -82,20 +98,7 @@ class DorkyClient:
     Args:
         url: The repository: ``s3://bucket/prefix``, ``gs://bucket/prefix`` or a directory. None:
             ``DORKY_URL``, ``DORKY_BUCKET``, or the nearest `.dorkyrc`, whose pins then apply.
-        config: The configuration; the keywords override it.
-        identity: An age identity or SSH key: the path of its file, or the age key itself. None:
-            ``DORKY_IDENTITY``, the configured one, the one in the home directory, SSH keys.
-        fingerprint: The repository's key must lead back to this one; None: ``DORKY_FINGERPRINT``.
-        unencrypted: Whether the repository may be unencrypted.
-        credentials: A key of the storage service, if the environment has none.
-        profile: An AWS profile.
-        region: An AWS region.
-        endpoint: The server, if it is not the provider's own.
-        ca_bundle: A file of certificates that are trusted.
-        retry: How requests are sent again.
-        max_concurrency: The most files that a batch transfers at once.
-        chunk_size: The bytes of the blocks of `stream`.
-        max_age: Seconds for which the newest state that was read counts as the newest.
+        config: The configuration. The keywords override its fields, which `Config` describes.
     """
 
     def __init__(
@@ -111,27 +114,21 @@ class DorkyClient:
         region: str | None = None,
         endpoint: str | None = None,
         ca_bundle: StrPath | None = None,
+        verify: bool | None = None,
+        user_agent: str | None = None,
         retry: Retry | None = None,
+        timeout: Timeout | float | None = None,
         max_concurrency: int | None = None,
         chunk_size: int | None = None,
+        part_size: int | None = None,
         max_age: float | None = None,
     ) -> None:
-        given = {
-            "url": url,
-            "identity": None if identity is None else os.fspath(identity),
-            "fingerprint": fingerprint,
-            "unencrypted": unencrypted,
-            "credentials": credentials,
-            "profile": profile,
-            "region": region,
-            "endpoint": endpoint,
-            "ca_bundle": None if ca_bundle is None else os.fspath(ca_bundle),
-            "retry": retry,
-            "max_concurrency": max_concurrency,
-            "chunk_size": chunk_size,
-            "max_age": max_age,
+        given = {name: value for name, value in locals().items() if value is not None}
+        chosen = {
+            name: os.fspath(value) if isinstance(value, os.PathLike) else value
+            for name, value in given.items()
+            if name in Config.__struct_fields__
         }
-        chosen = {name: value for name, value in given.items() if value is not None}
         self._config = msgspec.structs.replace(config or Config(), **chosen)
         self._session = Session(self._config)
         self._pin = ""
@@ -236,6 +233,16 @@ class DorkyClient:
         view = catalog.view_of(self._session, where.version)
         return where, catalog.find(self._session, view, where.path, where.version)
 
+    def _content(self, path: StrPath, version: str) -> tuple[str, Placed, Objects]:
+        """Return the path of a file, the file, and what it is read from."""
+        named = catalog.address(uploads.text_of(path), version)
+        if not (named.version or self._pin):
+            found = glimpses.find(self._session, named.path)
+            if isinstance(found, glimpses.File):
+                return named.path, *found
+        where, placed = self._found(path, version)
+        return where.path, placed, contents.Fetched(self._session)
+
     def _info(self, where: Address, placed: Placed) -> FileInfo:
         return catalog.info(self._session, where.version, where.path, placed)
 
@@ -243,6 +250,7 @@ class DorkyClient:
         """Return the session, which has read the root: it tells who may write where."""
         if self._pin:
             raise errors.ReadOnlyClient(self._pin[:12])
+        check_writable(self._session.remote.driver)
         self._session.open()
         return self._session
 
@@ -416,7 +424,7 @@ class DorkyClient:
             return self._info(Address(done.commit, path), done.files[path])
         info = self._info(where, placed)
         return to.upload(
-            contents.blocks(self._session, placed),
+            contents.blocks(contents.Fetched(self._session), placed),
             path,
             message=f"Copy {where.path} from {self._session.url}",
             metadata=info.custom,
@@ -613,8 +621,8 @@ class DorkyClient:
         """
         what, text = streams.check_mode(mode)
         if what == "r":
-            where, placed = self._found(path, version)
-            reader = io.BufferedReader(streams.Reader(self._session, where.path, placed))
+            name, placed, objects = self._content(path, version)
+            reader = io.BufferedReader(streams.Reader(objects, name, placed))
             return io.TextIOWrapper(reader, encoding=encoding) if text else reader
         self._writable()
         target = catalog.checked(uploads.text_of(path))
@@ -642,8 +650,8 @@ class DorkyClient:
             IntegrityError: The stored content is damaged.
         """
         ranges.check(start, end)
-        _, placed = self._found(path, version)
-        return b"".join(contents.blocks(self._session, placed, start, end))
+        _, placed, objects = self._content(path, version)
+        return b"".join(contents.blocks(objects, placed, start, end))
 
     def stream(
         self, path: StrPath, *, chunk_size: int | None = None, version: str = ""
@@ -655,11 +663,11 @@ class DorkyClient:
             chunk_size: The bytes of a block; only the last may be shorter.
             version: The version; empty: the newest.
         """
-        _, placed = self._found(path, version)
+        _, placed, objects = self._content(path, version)
         size = self._config.chunk_size if chunk_size is None else chunk_size
         if size < 1:
             raise errors.UsageError("a chunk has at least one byte")
-        return ranges.even(contents.blocks(self._session, placed), size)
+        return ranges.even(contents.blocks(objects, placed), size)
 
     def download(
         self,
@@ -691,7 +699,8 @@ class DorkyClient:
         meter = Meter(progress, "download", total=end - start)
 
         def counted() -> Iterator[bytes]:
-            for block in contents.blocks(self._session, placed, start, end):
+            objects = contents.Fetched(self._session)
+            for block in contents.blocks(objects, placed, start, end):
                 yield block
                 meter.advance(where.path, len(block))
 
@@ -731,6 +740,11 @@ class DorkyClient:
             path: The file.
             version: The version; empty: the newest.
         """
+        named = catalog.address(uploads.text_of(path), version)
+        if not (named.version or self._pin):
+            found = glimpses.find(self._session, named.path)
+            if found is not None:
+                return isinstance(found, glimpses.File)
         with contextlib.suppress(errors.NoSuchFile, errors.IsADirectory):
             self._found(path, version)
             return True
@@ -805,6 +819,55 @@ class DorkyClient:
         nodes = history.ancestors(self._session.store, [head] if head else [])
         infos = (catalog.commit_info(self._session, node) for node in nodes)
         return (info for _, info in zip(_counted(limit), infos, strict=False))
+
+    # --- buckets ---------------------------------------------------------------------------
+
+    def create_bucket(
+        self, url: str, *, region: str = "", project: str = "", exist_ok: bool = False
+    ) -> BucketInfo:
+        """Create a bucket: private, public access blocked, with versioning, over TLS alone.
+
+        Args:
+            url: ``s3://NAME`` or ``gs://NAME``.
+            region: The region, or Google's location; the usual one if it is not given.
+            project: Google's project; ``GOOGLE_CLOUD_PROJECT``, or that of the credentials.
+            exist_ok: Whether it may exist: then only its settings are made.
+
+        Returns:
+            The bucket. Its checks say which settings the server lacks, or you may not make.
+
+        Raises:
+            ConflictError: It exists.
+        """
+        return buckets.create(self._config, url, region=region, project=project, exist_ok=exist_ok)
+
+    def list_buckets(self, url: str = "s3://", *, project: str = "") -> Sequence[BucketInfo]:
+        """Return the buckets of the account, or of Google's project.
+
+        Args:
+            url: ``s3://`` or ``gs://``.
+            project: As in `create_bucket`.
+        """
+        return buckets.listed(self._config, url, project=project)
+
+    def delete_bucket(self, url: str) -> None:
+        """Delete an empty bucket.
+
+        Raises:
+            ConflictError: It holds objects, old versions, or uploads that were never finished.
+        """
+        buckets.delete(self._config, url)
+
+    def validate_bucket(self, url: str) -> BucketReport:
+        """Examine a place for a repository; it is written to, and left as it was.
+
+        Args:
+            url: A bucket, a prefix of one, or a directory.
+
+        Returns:
+            The findings, and the least rights of users who read, write and maintain.
+        """
+        return buckets.validate(self._config, url)
 
 
 def _unpickled(kind: type[DorkyClient], config: Config, pin: str) -> DorkyClient:

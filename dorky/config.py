@@ -61,6 +61,12 @@ SETTINGS: Mapping[str, Setting] = {
         bool, True, "this bucket has one writer ever: push without conditional writes"
     ),
     "remotes.*.service_account": Setting(str, False, "a Google service-account file"),
+    "private_hosts": Setting(
+        str,
+        False,
+        "hosts on private or loopback addresses that https:// remotes may be on, by commas",
+        "DORKY_PRIVATE_HOSTS",
+    ),
     "user.name": Setting(str, False, "author of commits", "DORKY_AUTHOR"),
     "identity": Setting(str, False, "age identity file, or SSH key", "DORKY_IDENTITY_FILE"),
     "identity_command": Setting(str, False, "prints an age identity", "DORKY_IDENTITY_CMD"),
@@ -90,6 +96,10 @@ _HOST = r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])"
 _ENDPOINT = re.compile(rf"https?://{_HOST}(?::[0-9]{{1,5}})?(?:/[A-Za-z0-9._~/-]*)?", re.ASCII)
 
 
+_PLAIN = frozenset({"file", "gs", "http", "https"})
+"""The schemes whose drivers take neither a profile nor an endpoint."""
+
+
 class Choice(NamedTuple):
     """The credentials of the user that `.dorkyrc` chooses, and where they are sent.
 
@@ -107,11 +117,11 @@ class Choice(NamedTuple):
 def choice(url: str, *, endpoint: str = "", profile: str = "") -> Choice | None:
     """Return the choice that the user must allow for such a remote; None if there is none.
 
-    A directory takes no credentials, and the driver of Google's storage takes neither option.
+    A directory and a web server take no credentials, and Google's storage takes neither option.
     """
     scheme, separator, rest = url.partition("://")
     profile = "" if profile == "default" else profile
-    if not separator or scheme.lower() in {"file", "gs"} or not (endpoint or profile):
+    if not separator or scheme.lower() in _PLAIN or not (endpoint or profile):
         return None
     return Choice(f"{scheme.lower()}://{rest.partition('/')[0]}", endpoint.rstrip("/"), profile)
 
@@ -370,7 +380,8 @@ class Config:
     Args:
         root: The project's directory, which holds `.dorkyrc`; None outside a project.
         flags: Settings given on the command line, by key; they override all others.
-        environment: Replaces the process's environment, in tests.
+        environment: Replaces the process's environment.
+        connection: Options of drivers that only a program gives (see `drivers.base.Driver.open`).
     """
 
     def __init__(
@@ -379,8 +390,10 @@ class Config:
         *,
         flags: Mapping[str, Plain] | None = None,
         environment: Mapping[str, str] | None = None,
+        connection: Mapping[str, str] | None = None,
     ) -> None:
         self.root = root
+        self.connection = connection or {}
         self.flags = dict(flags or {})
         self.environment = os.environ if environment is None else environment
         self._files: dict[Scope, dict[str, Plain]] | None = None
@@ -543,6 +556,7 @@ class Config:
             options["endpoint"] = environment.get("AWS_ENDPOINT_URL_S3") or options["endpoint"]
         options["region"] = options["region"] or environment.get("AWS_DEFAULT_REGION", "")
         options["ca_bundle"] = environment.get("AWS_CA_BUNDLE", "")
+        options["private_hosts"] = self.text("private_hosts")
         if emulator := environment.get("STORAGE_EMULATOR_HOST"):
             options["emulator"] = emulator if "://" in emulator else f"http://{emulator}"
         for option, variables in _PROXIES.items():
@@ -554,7 +568,7 @@ class Config:
             options["session_token"] = environment.get("AWS_SESSION_TOKEN", "")
         if self.single_writer(remote):
             options["conditions"] = "none"
-        return {name: value for name, value in options.items() if value}
+        return {name: value for name, value in options.items() if value} | {**self.connection}
 
     def chosen(self, remote: str) -> Choice | None:
         """Return the choice of credentials that only `.dorkyrc` makes; None if there is none.

@@ -259,6 +259,22 @@ class ProjectsSetting(UsageError):
     """{0} is the project's."""
 
 
+class NoBuckets(UsageError):
+    """{0} is in no bucket that dorky can administer."""
+
+
+class BadBucketName(UsageError):
+    """No bucket can be named {0}."""
+
+
+class NotABucket(UsageError):
+    """{0} is a place in a bucket, not a bucket."""
+
+
+class NoProject(UsageError):
+    """Nothing says which of Google's projects {0} belongs to."""
+
+
 class OtherReaders(UsageError):
     """{0} is for {1}, not for {2}."""
 
@@ -818,6 +834,14 @@ class StateChanged(ConflictError):
     """The state has changed since it was shown."""
 
 
+class BucketExists(ConflictError):
+    """The bucket of {0} exists: {1}."""
+
+
+class BucketNotEmpty(ConflictError):
+    """The bucket of {0} is not empty: it holds {1}."""
+
+
 class SwapsIgnored(ConflictError):
     """{0} ignores conditional writes, so two people pushing at once would lose work.
 
@@ -893,6 +917,23 @@ class NotAllowed(ForbiddenError):
 
 class AccessDenied(ForbiddenError):
     """Access to {0} denied: {1}."""
+
+
+class ReadOnlyRemote(ForbiddenError):
+    """{0} is read-only: {1}.
+
+    Anybody can clone, pull and download from a remote at ``https://``. Its owners push to the
+    bucket or the directory that the web server shows.
+    """
+
+
+class PrivateHost(ForbiddenError):
+    """{0} is on a private or loopback address, and you have not allowed that.
+
+    A URL in `.dorkyrc` comes with a git clone, and could send requests of yours to hosts that
+    only you can reach. So dorky connects to public addresses alone, whatever a name resolves to,
+    except for hosts that you name in ``DORKY_PRIVATE_HOSTS`` or `~/.dorky/config`.
+    """
 
 
 class ClockSkew(UnauthorizedError):

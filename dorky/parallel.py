@@ -5,6 +5,7 @@ Hashing, compression, encryption and reading release the interpreter's lock, so 
 
 from __future__ import annotations
 
+import contextvars
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -28,7 +29,7 @@ def in_order(
     """Run ``work`` on every item in threads; yield the results in the items' order.
 
     Args:
-        work: Called in several threads at once.
+        work: Called in several threads at once, in the caller's context.
         items: Taken in the caller's thread, as room permits.
         threads: The number of threads.
         ahead: The most items that may be in progress or done but not yet taken, which bounds the
@@ -49,7 +50,7 @@ def in_order(
         for item in items:
             if len(running) >= limit:
                 yield running.popleft().result()
-            running.append(pool.submit(work, item))
+            running.append(pool.submit(contextvars.copy_context().run, work, item))
         while running:
             yield running.popleft().result()
     except KeyboardInterrupt:

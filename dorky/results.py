@@ -988,6 +988,51 @@ class Check(Result, frozen=True, kw_only=True):
     remedy: Remedy | str = ""
 
 
+class BucketInfo(Result, frozen=True, kw_only=True):
+    """A bucket.
+
+    Attributes:
+        name: Its name.
+        created: When it was created, in UTC; None if nothing tells, or it is only planned.
+        region: Its region; empty if nothing tells.
+        checks: What came of each setting of a bucket that was created.
+    """
+
+    name: str
+    created: datetime | None = None
+    region: str = ""
+    checks: tuple[Check, ...] = ()
+
+
+class BucketRole(Result, frozen=True, kw_only=True):
+    """The least rights that a kind of user needs in a bucket.
+
+    Attributes:
+        name: The kind: ``read-only``, ``read-write`` or ``maintenance``.
+        commands: What such a user does.
+        policy: The rights, as the cloud's own JSON: of AWS an IAM policy, of Google the bindings of
+            one, whose ``MEMBER`` you replace.
+    """
+
+    name: str
+    commands: str
+    policy: dict[str, Any]
+
+
+class BucketReport(Result, frozen=True, kw_only=True):
+    """How a bucket suits a repository.
+
+    Attributes:
+        url: The place.
+        checks: The findings.
+        roles: The least rights for each kind of user; none for a directory.
+    """
+
+    url: str
+    checks: tuple[Check, ...]
+    roles: tuple[BucketRole, ...] = ()
+
+
 class Edited(Result, frozen=True, kw_only=True):
     """A file that was edited, and is now staged.
 

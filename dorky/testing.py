@@ -21,13 +21,16 @@ and check that it meets the contract with pytest (this module itself does not ne
             return SFTPDriver.open(f"sftp://localhost/{uuid.uuid4()}", {})
 
 Then ``dorky init sftp://…`` works wherever your package is installed.
+
+A driver of places that can only be read has a true attribute ``read_only`` and passes
+`ReadOnlyConformance` instead.
 """
 
 from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
 from functools import partial
@@ -263,6 +266,93 @@ class DriverConformance:
             return all(_read(driver, "root").data in states for _ in range(8))
 
         assert all(_race(4, act))
+
+
+class ReadOnlyConformance:
+    """The part of the contract that a driver keeps whose places can only be read.
+
+    Subclass it as `DriverConformance`, and make your driver in `make_driver`.
+    """
+
+    def make_driver(self, objects: Mapping[str, bytes]) -> Driver:
+        """Make the driver under test, at a place of its own that holds just ``objects``."""
+        raise NotImplementedError
+
+    def change(self, driver: Driver, key: str, data: bytes) -> None:
+        """Replace an object by the means of the place's owner."""
+        raise NotImplementedError
+
+    def test_has_a_url(self) -> None:
+        """Check that the driver has a URL for messages, and says that it only reads."""
+        driver = self.make_driver({})
+        assert driver.url
+        assert getattr(driver, "read_only", False) is True
+
+    def test_gives_what_is_there(self) -> None:
+        """Check every byte, and that keys are paths."""
+        sizes = {f"packs/{size}": os.urandom(size) for size in (0, 1, 1 << 20, 9 << 20)}
+        keys = ["a", "b/c", "b-c/e", "deep/er/and/deeper/still", "with space/ünï+%41&=#.x"]
+        objects = {**sizes, **{key: key.encode() for key in keys}}
+        driver = self.make_driver(objects)
+        for key, data in objects.items():
+            blob = driver.get(key, limit=len(data))
+            assert blob is not None
+            assert type(blob.data) is bytes
+            assert blob.data == data
+
+    def test_missing_keys(self) -> None:
+        """Check that missing keys raise `KeyNotFound`, in an empty place and in another."""
+        for driver in (self.make_driver({}), self.make_driver({"packs/other": b"x"})):
+            assert _raises(errors.KeyNotFound, partial(driver.get, MISSING))
+            assert _raises(errors.KeyNotFound, partial(driver.get_range, MISSING, 0, 1))
+
+    def test_get_is_bounded(self) -> None:
+        """Check that an object above the limit is an error, and one of just the limit is not."""
+        sizes = (1, LIMIT, LIMIT + 1, 9 << 20)
+        driver = self.make_driver({str(size): bytes(size) for size in sizes})
+        for size in sizes:
+            blob = driver.get(str(size), limit=size)
+            assert blob is not None
+            assert len(blob.data) == size
+            for limit in {0, 1, size // 2, size - 1} - {size}:
+                assert _raises(errors.TooLarge, partial(driver.get, str(size), limit=limit))
+
+    def test_ranges(self) -> None:
+        """Check that ranges give exactly the requested bytes, and none beyond the end."""
+        data = os.urandom(100_000)
+        driver = self.make_driver({"packs/a": data})
+        for start, end in ((0, 1), (0, 100_000), (99_999, 100_000), (5, 70_000), (7, 7)):
+            part = driver.get_range("packs/a", start, end)
+            assert type(part) is bytes
+            assert part == data[start:end]
+        for start, end in ((99_998, 100_001), (100_000, 100_001), (200_000, 200_001)):
+            assert _raises(errors.BadEndpoint, partial(driver.get_range, "packs/a", start, end))
+
+    def test_conditional_get(self) -> None:
+        """Check that a get returns None while the version is the same, else the object."""
+        driver = self.make_driver({"root": b"one"})
+        first = _read(driver, "root")
+        assert first.data == b"one"
+        assert driver.get("root", unless=first.version) is None
+        self.change(driver, "root", b"two")
+        second = driver.get("root", unless=first.version)
+        assert second is not None
+        assert second.data == b"two"
+        assert driver.get("root", unless=second.version) is None
+
+    def test_writes_are_refused(self) -> None:
+        """Check that nothing is written, whatever is called."""
+        driver = self.make_driver({"root": b"one"})
+        before = _read(driver, "root")
+        for write in (
+            partial(driver.put, "packs/a", b"x"),
+            partial(driver.swap, "root", b"two", expected=before.version),
+            partial(driver.swap, "other", b"two", expected=None),
+            partial(driver.delete, ["root"]),
+        ):
+            assert _raises(errors.ReadOnlyRemote, write)
+        assert _read(driver, "root") == before
+        assert _raises(errors.KeyNotFound, lambda: driver.get("packs/a"))
 
 
 def _read(driver: Driver, key: str) -> Blob:

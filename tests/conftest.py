@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import itertools
+import re
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
 import servers
+import snapshots
 import surroundings
+from backends import BACKENDS
 from hypothesis import HealthCheck, settings
 from machines import Machine
 from servers import Remote, RequestLog, Server
@@ -28,11 +32,28 @@ settings.load_profile("quick")
 DEEP_LIMIT = 1800
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let one of the ways to call the library run alone, in every kind of place."""
+    parser.addoption("--async-backend", choices=BACKENDS, help="the library's tests, in one way")
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Give deep tests a longer time limit than the one in pyproject.toml."""
+    """Choose how the library is called; give deep tests a longer limit than pyproject.toml's."""
+    if only := config.getoption("--async-backend"):
+        items[:] = [item for item in items if parameter(item, "backend") == only]
     for item in items:
+        # On event loops the library's tests run in a directory, and in the other places if asked.
+        on_loop = parameter(item, "backend") not in {None, "sync"}
+        if on_loop and not only and parameter(item, "remote") not in {None, "file"}:
+            item.add_marker(pytest.mark.deep)
         if item.get_closest_marker("deep") and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(DEEP_LIMIT))
+
+
+def parameter(item: pytest.Item, fixture: str) -> object:
+    """Return the parameter of a fixture; None if the test does not use it."""
+    return item.callspec.params.get(fixture) if hasattr(item, "callspec") else None
 
 
 @pytest.hookimpl(wrapper=True)
@@ -58,14 +79,42 @@ def ready() -> Iterator[None]:
         yield
 
 
+_TESTS = itertools.count()
+
+
+@pytest.fixture
+def scene(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Path]:
+    """An empty directory that has the same path in every test, which is what `snapshots` needs.
+
+    Afterwards it has another name, by which a person can look at it.
+    """
+    base = tmp_path_factory.getbasetemp()
+    now = base / "now"
+    now.mkdir(mode=0o700)
+    yield now
+    name = re.sub(r"\W", "_", request.node.name)[:40]
+    now.rename(base / f"{next(_TESTS):05}-{name}")
+
+
+@pytest.fixture
+def tmp_path(scene: Path) -> Path:
+    """An empty directory."""
+    made = scene / "tmp"
+    made.mkdir()
+    return made
+
+
 @pytest.fixture(autouse=True)
-def hermetic(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def hermetic(monkeypatch: pytest.MonkeyPatch, scene: Path) -> Path:
     """Give each test an empty HOME.
 
     Returns:
         That directory.
     """
-    home = tmp_path_factory.mktemp("home")
+    home = scene / "home"
+    home.mkdir()
     monkeypatch.setenv("HOME", str(home))
     return home
 
@@ -122,9 +171,11 @@ def gcs_url(gcs_server: Server, monkeypatch: pytest.MonkeyPatch) -> Remote:
 
 
 @pytest.fixture
-def file_url(tmp_path_factory: pytest.TempPathFactory) -> Remote:
+def file_url(scene: Path) -> Remote:
     """A directory that does not exist yet; the log stays empty."""
-    return Remote(str(tmp_path_factory.mktemp("remote") / "vault"), {}, {}, RequestLog())
+    place = scene / "remote"
+    place.mkdir()
+    return Remote(str(place / "vault"), {}, {}, RequestLog())
 
 
 @pytest.fixture(params=["file", "s3", "gcs"])
@@ -140,8 +191,8 @@ def repo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Repository
     root = tmp_path / "project"
     root.mkdir()
     monkeypatch.chdir(root)
-    made, _ = Repository.init()
-    with made:
+    snapshots.once([root, Path.home()], lambda: Repository.init()[0].close(), "repo")
+    with Repository(root) as made:
         yield made
 
 

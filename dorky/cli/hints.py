@@ -63,6 +63,10 @@ TEXTS: Mapping[type[DorkyError], str] = {
     errors.CredentialsInSetting: "put them into ~/.aws, or the environment",
     errors.UsersSetting: "dorky config set --user {0} VALUE",
     errors.ProjectsSetting: "dorky config set {0} VALUE",
+    errors.NoBuckets: "use s3://bucket or gs://bucket",
+    errors.BadBucketName: "take 3 to 63 lowercase letters, digits and hyphens",
+    errors.NotABucket: "use s3://bucket or gs://bucket",
+    errors.NoProject: "set GOOGLE_CLOUD_PROJECT",
     errors.OtherReaders: "the patterns decide that: dorky group list",
     errors.PublicHalf: "dorky key use {1}",
     errors.ShortPassphrase: (
@@ -168,6 +172,7 @@ TEXTS: Mapping[type[DorkyError], str] = {
     errors.KeyTaken: "dorky team list",
     errors.KeyExists: "dorky key show",
     errors.StateChanged: "dorky trust",
+    errors.BucketNotEmpty: "if nobody needs it, delete it with the cloud's own tools first",
     errors.SwapsIgnored: "use another server, or mark the remote as having one writer ever: "
     "dorky config set remotes.{1}.single_writer true",
     errors.SwapsUnsupported: "use another server, or mark the remote as having one writer ever: "
@@ -183,6 +188,10 @@ TEXTS: Mapping[type[DorkyError], str] = {
     errors.NotAllowed: "if that is right: dorky remote allow {2} --endpoint URL --profile NAME",
     errors.ClockSkew: "set the clock: timedatectl set-ntp true",
     errors.AccessDenied: "check the bucket's policy and which account you use",
+    errors.ReadOnlyRemote: (
+        "if you may write to its bucket or directory: dorky remote set-url origin s3://bucket/prefix"
+    ),
+    errors.PrivateHost: "if you trust it: dorky config set --user private_hosts {0}",
     errors.IdentityMissing: "dorky key gen, or dorky key use PATH",
     errors.IdentityMalformed: (
         "it is a line AGE-SECRET-KEY-1…, without quotes, or an SSH private key"
@@ -591,6 +600,9 @@ _CHOICES: Mapping[type[Any], Callable[[DorkyError], str | None]] = {
     errors.NoSuchVariable: _fact("near", "did you mean {0!s}?"),
     errors.SwapsIgnored: _swaps,
     errors.SwapsUnsupported: _swaps,
+    errors.BucketExists: _fact(
+        "visible", "to give it dorky's settings: dorky bucket create {1} --exist-ok"
+    ),
     errors.Unreachable: _unreached,
     errors.NoCommits: _by("fetched", {True: "dorky pull"}),
     errors.UnknownRevision: _fact("root", "{0!s} has no parent"),

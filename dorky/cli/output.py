@@ -7,7 +7,7 @@ import re
 import shutil
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TextIO, TypeVar
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from dorky.config import Choice
     from dorky.project import Project
-    from dorky.results import Change, FetchResult, Omission, PullResult
+    from dorky.results import Change, Check, FetchResult, Omission, PullResult
 
 T = TypeVar("T")
 
@@ -186,6 +186,15 @@ def change_mark(what: str) -> str:
     """Return the letter for what happened to a file."""
     mark, color = _MARKS[what]
     return style(mark, fg=color)
+
+
+def checks(found: Iterable[Check]) -> None:
+    """Print the findings of checks, whose remedies are in words."""
+    for check in found:
+        color = {"ok": "green", "warn": "yellow", "fail": "red"}[check.verdict]
+        say(f"{style(f'{check.verdict:4}', fg=color)}  {check.name}: {name(check.about)}")
+        if check.remedy:
+            say(f"      → {name(str(check.remedy))}")
 
 
 def listing(items: Sequence[T], line: Callable[[T], str], *, whole: bool = False) -> None:

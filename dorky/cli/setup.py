@@ -296,12 +296,7 @@ def doctor(json: Json = False) -> None:
     if json:
         show_json(found)
     else:
-        for check in found:
-            color = {"ok": "green", "warn": "yellow", "fail": "red"}[check.verdict]
-            verdict = output.style(f"{check.verdict:4}", fg=color)
-            say(f"{verdict}  {check.name}: {name(check.about)}")
-            if remedy := hints.remedy(check.remedy):
-                say(f"      → {name(remedy)}")
+        output.checks(found)
     if any(check.verdict == "fail" for check in found):
         raise typer.Exit(1)
 

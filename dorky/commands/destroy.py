@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dorky import errors, files
 from dorky.commands import requests
 from dorky.config import RC
-from dorky.drivers.base import Driver, Stat
+from dorky.drivers.base import Driver, Stat, check_writable
 from dorky.project import ORIGIN, Project
 from dorky.remote import probe
 from dorky.remote import root as roots
@@ -28,6 +28,7 @@ def plan_destroy(project: Project, *, remote: bool = False) -> DestroyPlan:
     if not remote:
         return DestroyPlan(root=str(project.root), unpushed=unpushed)
     there = project.remote()
+    check_writable(there.driver)
     _check_own(project, there)
     found = list(_ours(there.driver))
     return DestroyPlan(

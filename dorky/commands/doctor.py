@@ -19,7 +19,7 @@ from pathlib import Path
 from dorky import config as settings
 from dorky import errors, git
 from dorky.config import RC, SETTINGS
-from dorky.drivers.base import Driver, Inspected
+from dorky.drivers.base import Driver, Inspected, check_writable
 from dorky.format.model import ALL
 from dorky.keys import identities, roster
 from dorky.paths import shown
@@ -91,8 +91,8 @@ def examine(project: Project) -> Iterator[Check]:
             yield from _made("known", _known, project)
         if named and reached:
             yield from _made("writing", _writing, project)
-            yield from _made("clock", _clock, project)
-            yield from _bucket(project)
+            yield from _made("clock", lambda project: clock(project.driver()), project)
+            yield from bucket(project.driver())
 
 
 def _is_set_up(project: Project) -> bool:
@@ -475,9 +475,12 @@ def _writing(project: Project) -> Check:
     try:
         with project.locked():
             remote = project.remote()
+            check_writable(remote.driver)
             project.check_swaps(remote)
         # The recorded verdict may be older than a change of permissions.
         _touch(remote.driver)
+    except errors.ReadOnlyRemote as error:
+        return _ok("writing", f"you can pull, but not push: {error.message}")
     except errors.AccessDenied as error:
         return _warn("writing", f"you can pull, but not push: {error.message}")
     if project.config.single_writer(ORIGIN):
@@ -497,11 +500,12 @@ def _touch(driver: Driver) -> None:
         driver.delete([scratch])
 
 
-def _clock(project: Project) -> Check:
+def clock(driver: Driver) -> Check:
+    """Compare this machine's clock with the one of a remote."""
     before = datetime.now(timezone.utc)
     try:
-        theirs = probe.clock(project.driver())
-    except errors.AccessDenied as error:
+        theirs = probe.clock(driver)
+    except (errors.AccessDenied, errors.ReadOnlyRemote) as error:
         return _ok("clock", f"can't tell: {error.message}")
     after = datetime.now(timezone.utc)
     off = max(before - theirs, theirs - after, timedelta(0))
@@ -516,8 +520,8 @@ def _clock(project: Project) -> Check:
     return _ok("clock", "this machine's and the remote's agree")
 
 
-def _bucket(project: Project) -> Iterator[Check]:
-    driver = project.driver()
+def bucket(driver: Driver) -> Iterator[Check]:
+    """Check whether a bucket keeps old versions, and leaves packs alone."""
     if isinstance(driver, Inspected):
         try:
             for finding in driver.inspect((KEY, PACKS, TABLES)):

@@ -19,6 +19,7 @@ from typing import NamedTuple
 import msgspec
 
 from dorky import errors, files
+from dorky.drivers.base import check_writable
 from dorky.format.model import Kind, ObjectId
 from dorky.project import ORIGIN, Project
 from dorky.remote import gc as remote_gc
@@ -380,6 +381,7 @@ def collect_remote(
     """
     with project.locked():
         remote = project.remote()
+        check_writable(remote.driver)
         age = remote_gc.GRACE if grace is None else grace
         found = remote_gc.plan(remote, grace=age, progress=project.progress)
         if dry_run:

@@ -13,7 +13,7 @@ from dorky.commands.exposures import exposures
 from dorky.commands.inspect import StrPath, repository_paths, tombstone_finder
 from dorky.commands.purges import OWN_PURGE, apply_purges
 from dorky.commands.upstream import fetch_root
-from dorky.drivers.base import Inspected
+from dorky.drivers.base import Inspected, check_writable
 from dorky.format.model import ALL, ObjectId, Purge
 from dorky.keys import roster
 from dorky.merge import rewrite
@@ -75,7 +75,7 @@ def _settled_head(project: Project) -> ObjectId:
         raise errors.NoCommits
     check_no_merge(project)
     if ORIGIN in project.config.remotes():
-        fetch_root(project)
+        check_writable(fetch_root(project).driver)
         if project.database.ref(f"{ORIGIN}/{MAIN}") != head:
             raise errors.OutOfStep
     for epoch in project.header.epochs:

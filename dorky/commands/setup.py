@@ -19,6 +19,7 @@ from dorky.commands.sync import pull
 from dorky.commands.upstream import first_root
 from dorky.config import RC, Config, check, choice, read
 from dorky.drivers import consent, open_driver
+from dorky.drivers.base import check_writable
 from dorky.format import model
 from dorky.format.model import Header, Locked, Member, Roster
 from dorky.keys import age, identities, roster, signing, vault
@@ -50,17 +51,20 @@ def init(
     passphrase: str = "",
     options: Mapping[str, str | bool] | None = None,
     environment: Mapping[str, str] | None = None,
+    connection: Mapping[str, str] | None = None,
     progress: Progress = SILENT,
     ask: age.Ask = age.nobody,
 ) -> tuple[P, Initialized]:
     """Start a repository in a directory, and in the remote at ``url`` if one is given.
 
-    Arguments, results and errors are those of `Repository.init`; ``environment`` replaces the
-    process's.
+    Arguments, results and errors are those of `Repository.init`; ``environment`` and ``connection``
+    are those of `Config`.
     """
     place = Path(root).resolve()
     settings = _remote_settings(place, ORIGIN, url, options or {}) if url else {}
-    config = Config(place, flags=settings, environment=environment)
+    if url:
+        check_writable(open_driver(url, {}))
+    config = Config(place, flags=settings, environment=environment, connection=connection)
     project = kind(place, config=config, progress=progress, ask=ask)
     if plain and recovery:
         raise errors.UsageError("an unencrypted repository has no keys to recover")

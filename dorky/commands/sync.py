@@ -32,6 +32,7 @@ from dorky.commands.upstream import (
     record_followed,
     unfollowed_purges,
 )
+from dorky.drivers.base import check_writable
 from dorky.format.model import Entry, ObjectId
 from dorky.keys import roster
 from dorky.merge import pending
@@ -40,6 +41,7 @@ from dorky.paths import shown
 from dorky.project import ORIGIN, Project
 from dorky.remote import fetch as remote_fetch
 from dorky.remote import push as remote_push
+from dorky.remote.journal import Journal
 from dorky.remote.root import Remote, noted
 from dorky.results import Change, FetchResult, PullResult, PushResult, Synced, Tombstone
 from dorky.store import history, oplog, projection
@@ -72,10 +74,11 @@ class Place(TypedDict):
     admins: tuple[str, ...]
 
 
-def push(project: Project) -> PushResult:
+def push(project: Project, *, journal: Journal | None = None) -> PushResult:
     """Send the commits that the remote lacks, and move its ``main`` to the local one.
 
-    Arguments, results and errors are those of `Repository.push`.
+    Arguments, results and errors are those of `Repository.push`; ``journal`` has the packs that
+    were uploaded for it already.
     """
     with project.locked():
         head = project.database.ref(MAIN)
@@ -83,6 +86,7 @@ def push(project: Project) -> PushResult:
             raise errors.NoCommits
         check_no_merge(project)
         remote = project.remote()
+        check_writable(remote.driver)
         moved = project.moved_from()
         _check_named(project, remote)
         if project.database.root(ORIGIN) is not None:
@@ -99,6 +103,7 @@ def push(project: Project) -> PushResult:
             functools.partial(first_root, project),
             head,
             project.progress,
+            journal=journal,
         )
         try:
             try:
@@ -442,6 +447,7 @@ def sync(project: Project, *, rewrite: bool = False) -> Synced:
 
     Arguments, results and errors are those of `Repository.sync`.
     """
+    check_writable(project.driver())
     rewritten = 0
     for rounds in range(1, _ROUNDS + 1):
         pulled = pushed = None

@@ -16,6 +16,7 @@ from dorky.commands.inspect import StrPath
 from dorky.commands.root_change import RootChange, change_root, fetch_keyed_root, fetch_team
 from dorky.commands.rotation import RotationPlan
 from dorky.commands.upstream import ensure_set_up, fetch_root
+from dorky.drivers.base import check_writable
 from dorky.format import model
 from dorky.format.model import ALL, Group, Header, Locked, Member, ObjectId, Role, Roster
 from dorky.keys import age, identities, placement, roster, ssh, teamlog, vault
@@ -99,6 +100,7 @@ def join(project: Project, name: str = "") -> JoinRequest:
     """
     name = roster.check_name(name or roster.suggest_name(project.author), "member")
     driver = project.driver()
+    check_writable(driver)
     try:
         blob = driver.get(roots.KEY)
     except errors.KeyNotFound:

@@ -10,7 +10,7 @@ from dorky.config import has_credentials
 from dorky.drivers.base import Driver
 from dorky.drivers.retry import QUOTED, Retrying
 
-BUILT_IN = ("file", "gs", "s3")
+BUILT_IN = ("file", "gs", "https", "s3")
 GROUP = "dorky.drivers"
 """The entry-point group in which third parties register drivers: ``scheme = "module:Class"``."""
 
@@ -21,8 +21,9 @@ def open_driver(url: str, options: Mapping[str, str]) -> Driver:
     Does no I/O on the network and imports no cloud SDK: the first request does.
 
     Args:
-        url: ``s3://bucket/prefix``, ``gs://bucket/prefix``, ``file:///dir``, a path, or a URL with
-            the scheme of an installed third-party driver.
+        url: ``s3://bucket/prefix``, ``gs://bucket/prefix``, ``file:///dir``, a path,
+            ``https://host/path`` (read-only), or a URL with the scheme of an installed third-party
+            driver.
         options: See `Driver.open`; and ``conditions``, see `Retrying`.
 
     Returns:
@@ -87,6 +88,10 @@ def _driver_class(scheme: str) -> type[Driver]:
         from dorky.drivers.gcs import GCSDriver
 
         return GCSDriver
+    if scheme in {"https", "http"}:
+        from dorky.drivers.http import HTTPDriver
+
+        return HTTPDriver
     return _third_party(scheme)
 
 

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import ClassVar, Literal, NamedTuple, NewType, Protocol, runtime_checkable
 
@@ -77,7 +78,11 @@ class Driver(Protocol):
                 ``endpoint``, ``ca_bundle`` and, when they were found in the environment,
                 ``access_key_id``, ``secret_access_key``, ``session_token``, ``proxy`` (for
                 unencrypted connections), ``tls_proxy`` and ``no_proxy``; ``service_account`` (a
-                file), ``project`` and ``emulator`` (a URL) for GCS.
+                file), ``project`` and ``emulator`` (a URL) for GCS; ``private_hosts`` for https.
+                A program may give
+                ``connect_timeout``, ``read_timeout`` and ``request_timeout`` (seconds),
+                ``user_agent``, and ``verify``: ``no`` to trust any certificate, ``yes`` if
+                ``ca_bundle`` is its own choice.
                 Unknown names are ignored.
 
         Raises:
@@ -167,6 +172,79 @@ class Inspected(Protocol):
             The findings. Missing permissions, and questions that the place does not understand,
             are findings too, not errors: few users of a bucket may administer it.
         """
+
+
+def check_writable(driver: Driver) -> None:
+    """Refuse, before anything is done, to write to a place that can only be read.
+
+    A driver of such places has an attribute ``read_only`` that is true.
+
+    Raises:
+        ReadOnlyRemote: It can only be read.
+    """
+    if getattr(driver, "read_only", False):
+        raise errors.ReadOnlyRemote(driver.url, "a web server takes no files")
+
+
+class Bucket(NamedTuple):
+    """A bucket: its name, when it was created (UTC; None if nothing tells), and its region."""
+
+    name: str
+    created: datetime | None
+    region: str
+
+
+class Administration(Protocol):
+    """What the owner of buckets does with them. Every call is sent once."""
+
+    def find(self) -> Bucket | None:
+        """Return the driver's own bucket; None if it does not exist.
+
+        Raises:
+            AccessDenied: It is somebody else's, or the caller may not see it.
+        """
+
+    def create(self, region: str) -> Bucket:
+        """Create the bucket, private.
+
+        Args:
+            region: Where; empty for the usual place.
+
+        Raises:
+            BucketExists: There is one of this name.
+            UsageError: The service refuses the name or the region.
+        """
+
+    def protect(self) -> Iterator[Advice]:
+        """Block public access, keep old versions, refuse unencrypted requests.
+
+        Yields:
+            A finding for each setting that could not be made: other settings are made all the same.
+        """
+
+    def examine(self) -> Iterator[Advice]:
+        """Yield findings on who can get at the bucket, and how. Changes nothing."""
+
+    def content(self) -> str:
+        """Return what is in the bucket, in words; empty if nothing is."""
+
+    def delete(self) -> None:
+        """Delete the bucket, which must be empty.
+
+        Raises:
+            BucketNotEmpty: It is not.
+        """
+
+    def list(self) -> Iterator[Bucket]:
+        """Yield the buckets of the account or project."""
+
+
+@runtime_checkable
+class Administered(Protocol):
+    """A driver of places that lie in buckets. This is not part of the contract."""
+
+    def administration(self) -> AbstractContextManager[Administration]:
+        """Connect to administer buckets; errors of the service are raised from the error tree."""
 
 
 def refusal(version: Version) -> str:

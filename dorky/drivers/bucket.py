@@ -54,8 +54,17 @@ def _lifecycle(rules: Iterable[Rule], keep: Sequence[str], command: str) -> Advi
 # --- S3 -------------------------------------------------------------------------------------
 
 
-class _Untold(Exception):
-    """The reason why a question has no answer."""
+class Untold(Exception):
+    """The reason why a question has no answer, or why a setting was not made.
+
+    Args:
+        reason: It.
+        denied: Whether the caller lacks the permission; else the server does not know the call.
+    """
+
+    def __init__(self, reason: str, *, denied: bool = False) -> None:
+        super().__init__(reason)
+        self.denied = denied
 
 
 def of_s3(client: Any, bucket: str, keep: Sequence[str]) -> Iterator[Advice]:
@@ -67,7 +76,7 @@ def of_s3(client: Any, bucket: str, keep: Sequence[str]) -> Iterator[Advice]:
         keep: Prefixes that must not be deleted, relative to the bucket.
     """
     try:
-        state = _ask(client.get_bucket_versioning, bucket, "s3:GetBucketVersioning").get("Status")
+        state = ask(client.get_bucket_versioning, bucket, "s3:GetBucketVersioning").get("Status")
         if state == "Enabled":
             yield Advice("versioning", "ok", f"on: {_KEPT}")
         else:
@@ -79,38 +88,52 @@ def of_s3(client: Any, bucket: str, keep: Sequence[str]) -> Iterator[Advice]:
                 f"aws s3api put-bucket-versioning --bucket {bucket} "
                 "--versioning-configuration Status=Enabled",
             )
-    except _Untold as why:
+    except Untold as why:
         yield Advice("versioning", "ok", f"can't tell: {why}")
     try:
-        answer = _ask(
+        answer = ask(
             client.get_bucket_lifecycle_configuration, bucket, "s3:GetLifecycleConfiguration"
         )
         command = f"aws s3api get-bucket-lifecycle-configuration --bucket {bucket}"
         yield _lifecycle(map(_rule_of_s3, answer.get("Rules", ())), keep, command)
-    except _Untold as why:
+    except Untold as why:
         yield Advice("lifecycle", "ok", f"can't tell: {why}")
 
 
-def _ask(call: Callable[..., Mapping[str, Any]], bucket: str, permission: str) -> Mapping[str, Any]:
+_UNSET = frozenset({
+    "NoSuchBucketPolicy",
+    "NoSuchLifecycleConfiguration",
+    "NoSuchPublicAccessBlockConfiguration",
+})  # fmt: skip
+
+
+def ask(
+    call: Callable[..., Mapping[str, Any]], bucket: str, permission: str, **what: Any
+) -> Mapping[str, Any]:
+    """Send a request about a bucket's settings; return the answer, which is empty if none is set.
+
+    Raises:
+        Untold: There is no answer.
+    """
     from botocore.exceptions import BotoCoreError, ClientError
     from botocore.parsers import ResponseParserError
 
     try:
-        return call(Bucket=bucket)
+        return call(Bucket=bucket, **what)
     except ClientError as error:
         code = str(error.response.get("Error", {}).get("Code", ""))
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-        if code == "NoSuchLifecycleConfiguration":
+        if code in _UNSET:
             return {}
         if status in {401, 403}:
-            raise _Untold(f"no permission {permission}") from error
-        raise _Untold(f"the server does not know {permission} ({status} {code})") from error
+            raise Untold(f"no permission {permission}", denied=True) from error
+        raise Untold(f"the server does not know {permission} ({status} {code})") from error
     except ResponseParserError as error:
-        raise _Untold(f"the server does not know {permission}") from error
+        raise Untold(f"the server does not know {permission}") from error
     except RecursionError as error:  # botocore follows a redirect that leads back to itself
-        raise _Untold("the server redirects without an end") from error
+        raise Untold("the server redirects without an end") from error
     except (BotoCoreError, ValueError) as error:
-        raise _Untold(str(error).partition("\n")[0]) from error
+        raise Untold(str(error).partition("\n")[0]) from error
 
 
 def _rule_of_s3(rule: Mapping[str, Any]) -> Rule:

@@ -7,9 +7,14 @@ and OpenSSL. None of them says that it was a proxy that could not be reached.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, NamedTuple
 
 from dorky import errors
+
+if TYPE_CHECKING:
+    from email.message import Message
 
 
 class Proxy(NamedTuple):
@@ -162,3 +167,18 @@ def unreached(
         reason, facts = sign.server, {"certificate": sign.certificate, "bundle": bundle}
     kind = errors.TimeoutError if sign is _LATE else errors.Unreachable
     return kind(place, during + reason, lasting=sign.lasting, **facts)
+
+
+def retry_after(headers: Mapping[str, str] | Message) -> float | None:
+    """Return the seconds that an answer asks to wait; RFC 9110 allows a number or a date."""
+    after = headers.get("Retry-After", "")
+    if after.isascii() and after.isdigit():
+        return float(after)
+    try:
+        # The server's own clock is used if it sends one, because ours may be wrong.
+        now = headers.get("Date")
+        asked = parsedate_to_datetime(after)
+        since = parsedate_to_datetime(now) if now else datetime.now(timezone.utc)
+        return max(0.0, (asked - since).total_seconds())
+    except (TypeError, ValueError):
+        return None

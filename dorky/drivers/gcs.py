@@ -8,15 +8,15 @@ import threading
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime, timezone
-from email.utils import parsedate_to_datetime
+from datetime import timezone
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from dorky import errors
-from dorky.drivers import sdks
+from dorky import cancellation, errors
+from dorky.drivers import connection, sdks
 from dorky.drivers.base import (
     LIMIT,
+    Administration,
     Advice,
     Blob,
     Stat,
@@ -49,9 +49,8 @@ _KINDS: Mapping[int, type[errors.DorkyError]] = {
     504: errors.ServiceUnavailableError,
 }
 
-# Seconds to connect, and to wait for the next bytes. The library's own retries are off: the
-# caller knows what may be sent twice.
-_ONCE: Mapping[str, Any] = {"timeout": (10, 60), "retry": None}
+_CONNECTING, _SILENT = "10", "60"
+"""The usual seconds to connect, and to wait for the next bytes."""
 
 _SERVER = "https://storage.googleapis.com"
 _ANSWER = 8 << 20
@@ -79,6 +78,9 @@ class GCSDriver:
         self._name = bucket
         self._prefix = f"{prefix}/" if prefix else ""
         self._options = options
+        waits = (options.get("connect_timeout", _CONNECTING), options.get("read_timeout", _SILENT))
+        # The library's own retries are off: the caller knows what may be sent twice.
+        self._once: Mapping[str, Any] = {"timeout": (*map(float, waits),), "retry": None}
         self._made: Bucket | None = None
         self._lock = threading.Lock()
 
@@ -93,7 +95,8 @@ class GCSDriver:
         try:
             with self._errors(key) as bucket:
                 found = bucket.blob(self._prefix + key)
-                data = _download(found, limit, if_generation_not_match=_generation(unless))
+                told = {"if_generation_not_match": _generation(unless)}
+                data = _download(found, limit, **self._once, **told)
                 version = found.generation
         except _Unchanged:
             return None
@@ -113,11 +116,11 @@ class GCSDriver:
         try:
             with self._errors(key) as bucket:
                 found = bucket.blob(self._prefix + key)
-                found.reload(**_ONCE)
+                found.reload(**self._once)
                 version = Version(str(found.generation))
                 if version == unless:
                     return None
-                data = _download(found, limit, if_generation_match=found.generation)
+                data = _download(found, limit, **self._once, if_generation_match=found.generation)
                 return Blob(data, version)
         except _Enough as error:
             raise errors.TooLarge(key, self.url, f"{limit:,} bytes") from error
@@ -133,7 +136,7 @@ class GCSDriver:
         try:
             with self._errors(key) as bucket:
                 found = bucket.blob(self._prefix + key)
-                data = _download(found, end - start, start=start, end=end - 1)
+                data = _download(found, end - start, **self._once, start=start, end=end - 1)
         except _Enough as error:
             raise errors.BadEndpoint(
                 self.url, f"it sent more of {key} than the {end - start} bytes that were asked"
@@ -147,7 +150,7 @@ class GCSDriver:
     def put(self, key: str, data: bytes) -> None:
         """See `Driver.put`. Over 8 MiB the library sends two requests."""
         with self._errors(key) as bucket:
-            _upload(bucket.blob(self._prefix + key), data)
+            _upload(bucket.blob(self._prefix + key), data, **self._once)
 
     def swap(self, key: str, data: bytes, *, expected: Version | None) -> Version:
         """See `Driver.swap`."""
@@ -157,7 +160,7 @@ class GCSDriver:
         with self._errors(key) as bucket:
             found = bucket.blob(self._prefix + key)
             found.cache_control = "no-store"
-            _upload(found, data, if_generation_match=generation)
+            _upload(found, data, **self._once, if_generation_match=generation)
         return Version(str(found.generation))
 
     def list(self, prefix: str) -> Iterator[Stat]:
@@ -166,7 +169,7 @@ class GCSDriver:
             listing = bucket.list_blobs(
                 prefix=self._prefix + prefix,
                 fields="items(name,size,updated),nextPageToken",
-                **_ONCE,
+                **self._once,
             )
             empty = 0
             for page in listing.pages:
@@ -182,7 +185,7 @@ class GCSDriver:
         for key in keys:
             try:
                 with self._errors(key) as bucket:
-                    bucket.blob(self._prefix + key).delete(**_ONCE)
+                    bucket.blob(self._prefix + key).delete(**self._once)
             except errors.KeyNotFound:
                 continue
 
@@ -193,13 +196,21 @@ class GCSDriver:
         try:
             with self._errors(None) as shared:
                 found = shared.client.bucket(self._name)
-                found.reload(**_ONCE)
+                found.reload(**self._once)
         except errors.AccessDenied:
             why = "no permission storage.buckets.get (roles/storage.legacyBucketReader has it)"
             yield Advice("versioning", "ok", f"can't tell: {why}")
             yield Advice("lifecycle", "ok", f"can't tell: {why}")
         else:
             yield from bucket.of_gcs(found, [self._prefix + key for key in keep])
+
+    @contextmanager
+    def administration(self) -> Iterator[Administration]:
+        """See `Administered`."""
+        from dorky.drivers.gcs_buckets import GCSBuckets
+
+        with self._errors(None) as bucket:
+            yield GCSBuckets(bucket, self.url, self._options.get("project", ""), self._once)
 
     # --- the connection --------------------------------------------------------------------
 
@@ -242,10 +253,22 @@ class GCSDriver:
         # The sessions for objects and for tokens.
         for session in (client._http, client._http._auth_request.session):  # noqa: SLF001
             session.hooks["response"].append(partial(_hold, self.url))
+            if (trusted := self._trusted) is not None:
+                # A session's own attribute yields to REQUESTS_CA_BUNDLE in the environment.
+                session.request = partial(session.request, verify=trusted)
+        if agent := self._options.get("user_agent"):
+            client._connection.user_agent = agent  # noqa: SLF001
         for name in ("google", "urllib3"):
             # Otherwise the messages that they log before an error would reach stderr.
             logging.getLogger(name).addHandler(logging.NullHandler())
         return client.bucket(self._name)
+
+    @property
+    def _trusted(self) -> bool | str | None:
+        """Return what a program trusts: a file of certificates, or any (False); None: the usual."""
+        verify = self._options.get("verify")
+        # Otherwise `ca_bundle` is AWS_CA_BUNDLE, which says nothing of Google.
+        return {"yes": self._options.get("ca_bundle"), "no": False}.get(verify or "")
 
     # --- errors ----------------------------------------------------------------------------
 
@@ -289,7 +312,7 @@ class GCSDriver:
         said = _said(error.response)
         kind = _KINDS.get(error.code, errors.BadEndpoint)
         if issubclass(kind, errors.ServerBusy):
-            after = _retry_after(error.response.headers)
+            after = connection.retry_after(error.response.headers)
             return kind(self.url, f"{error.code} {said}".strip(), retry_after=after)
         if said.lower().startswith(("<html", "<!doctype")):
             return errors.BadEndpoint(self.url, f"it answers {error.code} with a web page")
@@ -331,8 +354,6 @@ class GCSDriver:
     def _unreached(self, error: Exception | str, during: str = "") -> errors.Unreachable:
         from requests import exceptions as transport
 
-        from dorky.drivers import connection
-
         said = "Timeout" if isinstance(error, transport.Timeout) else str(error)
         proxy = connection.proxy_of(self._options, self._options.get("emulator") or _SERVER)
         return connection.unreached(
@@ -357,6 +378,7 @@ class _Bounded:
         self.stream = io.BytesIO()
 
     def write(self, data: bytes) -> int:
+        cancellation.check()
         if self.stream.tell() + len(data) > self.limit:
             raise _Enough
         return self.stream.write(data)
@@ -370,7 +392,7 @@ def _download(found: Object, limit: int, **how: Any) -> bytes:
     # Whole objects come with their CRC, ranges don't.
     checksum = None if "start" in how else "crc32c"
     into = _Bounded(limit)
-    found.download_to_file(into, checksum=checksum, **how, **_ONCE)
+    found.download_to_file(into, checksum=checksum, **how)
     return into.stream.getvalue()
 
 
@@ -395,23 +417,8 @@ def _hold(url: str, response: Any, *_: object, stream: bool = False, **__: objec
 
 def _upload(found: Object, data: bytes, **how: Any) -> None:
     found.upload_from_string(
-        data, content_type="application/octet-stream", checksum="crc32c", **how, **_ONCE
+        data, content_type="application/octet-stream", checksum="crc32c", **how
     )
-
-
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds that an answer asks to wait; RFC 9110 allows a number or a date."""
-    after = headers.get("Retry-After", "")
-    if after.isascii() and after.isdigit():
-        return float(after)
-    try:
-        # The server's own clock is used if it sends one, because ours may be wrong.
-        now = headers.get("Date")
-        asked = parsedate_to_datetime(after)
-        since = parsedate_to_datetime(now) if now else datetime.now(timezone.utc)
-        return max(0.0, (asked - since).total_seconds())
-    except (TypeError, ValueError):
-        return None
 
 
 def _said(response: Any) -> str:

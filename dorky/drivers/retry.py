@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import ClassVar, TypeVar
 
-from dorky import errors
+from dorky import cancellation, errors
 from dorky.drivers.base import (
     KEY_LIMIT,
     LIMIT,
@@ -67,6 +67,7 @@ class Retrying:
             at most three.
         patience_offline: The same, while no connection can be made.
         first_delay: Upper bound of the first pause in seconds; it doubles with each try.
+        total: After so many seconds no try begins; None: whatever time the tries take.
         sleep: The function that waits, for tests.
         clock: The time in seconds, for tests.
     """
@@ -82,16 +83,19 @@ class Retrying:
         patience: float = 30.0,
         patience_offline: float = 3.0,
         first_delay: float = 0.5,
-        sleep: Callable[[float], None] = time.sleep,
+        total: float | None = None,
+        sleep: Callable[[float], None] = cancellation.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.driver = driver
         self.url = driver.url
+        self.read_only = bool(getattr(driver, "read_only", False))
         self.conditions = conditions
         self._tries = tries
         self._patience = patience
         self._patience_offline = patience_offline
         self._first_delay = first_delay
+        self._total = total
         self._sleep = sleep
         self._clock = clock
 
@@ -177,18 +181,20 @@ class Retrying:
     def _retry(self, call: Callable[[], T]) -> T:
         waited = 0.0
         stalled = 0
+        first = self._clock()
         for delay in (self._first_delay * 2**n for n in range(self._tries - 1)):
             began = self._clock()
             try:
-                return call()
+                return cancellation.interruptible(call)
             except (errors.ServerBusy, errors.Unreachable) as error:
                 asked = error.retry_after if isinstance(error, errors.ServerBusy) else None
                 wait = pause(delay, asked)
                 offline = isinstance(error, errors.Unreachable) and error.lasting
                 patience = self._patience_offline if offline else self._patience
                 stalled += self._clock() - began > self._patience
-                if waited + wait > patience or stalled > _STALLS:
+                late = self._total and self._clock() - first + wait > self._total
+                if late or waited + wait > patience or stalled > _STALLS:
                     raise
             self._sleep(wait)
             waited += wait
-        return call()
+        return cancellation.interruptible(call)

@@ -11,9 +11,10 @@ from datetime import timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar
 
-from dorky import errors, native
+from dorky import cancellation, errors, native
 from dorky.drivers.base import (
     LIMIT,
+    Administration,
     Advice,
     Blob,
     Stat,
@@ -85,16 +86,20 @@ _REGION_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 _SECRETS = ("access_key_id", "secret_access_key", "session_token")
 _BULK = 1 << 20
+_BLOCK = 1 << 18
+"""The bytes after which a read looks for cancellation."""
 _CHUNK = 250
 """How many listed keys are looked at together."""
 _PAGES = 1000
 _PAGE = 120.0
 """The most seconds that a page of a list may take."""
 _LEAST = 60
-"""The seconds that any upload may take."""
+"""The seconds for which a server may be silent, and that any upload may take."""
 _SLOWEST = 64 << 10
 """The bytes a second at which a large upload may still arrive: 0.5 Mbit/s."""
-_READING = {"timeout": "24h", "read_timeout": "60s"}
+_CONNECTING = 10
+"""The seconds that a connection may take."""
+_DAY = 24 * 3600
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -192,7 +197,7 @@ class S3Driver:
         object_store takes for the whole object; so the range is hidden from object_store.
         """
         with self._errors(key):
-            store = self._connect(_READING, {"Range": f"bytes={start}-{end - 1}"})
+            store = self._connect(self._reading, {"Range": f"bytes={start}-{end - 1}"})
             found, _ = self._begin(store, key, {})
             if found.meta["size"] == end - start:
                 return _run(_cut, found, 0, end - start)
@@ -357,6 +362,14 @@ class S3Driver:
         finally:
             client.close()
 
+    @contextmanager
+    def administration(self) -> Iterator[Administration]:
+        """See `Administered`."""
+        from dorky.drivers.s3_buckets import S3Buckets
+
+        with self._administered() as client:
+            yield S3Buckets(client, self._bucket, self.url, self._options.get("endpoint", ""))
+
     def _put(self, key: str, data: bytes, **how: Any) -> str:
         import obstore
 
@@ -395,9 +408,23 @@ class S3Driver:
         bulk = 1 << (size - 1).bit_length() if size > _BULK else 0
         with self._lock:
             if bulk not in self._stores:
-                timeouts = {"timeout": f"{_LEAST + bulk // _SLOWEST}s"} if bulk else _READING
+                longest = self._seconds("read_timeout", _LEAST) + bulk // _SLOWEST
+                longest = min(longest, self._seconds("request_timeout", longest))
+                timeouts = {"timeout": f"{longest * 1000:.0f}ms"} if bulk else self._reading
                 self._stores[bulk] = self._connect(timeouts)
             return self._stores[bulk]
+
+    def _seconds(self, option: str, usual: float) -> float:
+        return float(self._options.get(option) or usual)
+
+    @property
+    def _reading(self) -> dict[str, str]:
+        """Return the timeouts of what is no large upload."""
+        waits = {
+            "timeout": self._seconds("request_timeout", _DAY),
+            "read_timeout": self._seconds("read_timeout", _LEAST),
+        }
+        return {name: f"{seconds * 1000:.0f}ms" for name, seconds in waits.items()}
 
     def _connect(
         self, timeouts: Mapping[str, str], headers: Mapping[str, str] | None = None
@@ -418,9 +445,14 @@ class S3Driver:
                 options.setdefault(name, value)
         # A bucket with Object Lock takes no write without a checksum.
         config: dict[str, Any] = {"aws_checksum_algorithm": "sha256"}
-        client: dict[str, Any] = {"connect_timeout": "10s", **timeouts}
+        connecting = self._seconds("connect_timeout", _CONNECTING)
+        client: dict[str, Any] = {"connect_timeout": f"{connecting * 1000:.0f}ms", **timeouts}
         if headers:
             client["default_headers"] = headers
+        if agent := options.get("user_agent"):
+            client["user_agent"] = agent
+        if options.get("verify") == "no":
+            client["allow_invalid_certificates"] = True
         endpoint = options.get("endpoint")
         if endpoint:
             # AWS_ENDPOINT_URL_S3 in the environment would override the setting "endpoint".
@@ -455,6 +487,7 @@ class S3Driver:
         self._store()  # reads the profile's settings
         options = self._options
         endpoint, bundle = options.get("endpoint"), options.get("ca_bundle")
+        trusted = str(Path(bundle).expanduser()) if bundle else None
         # Given keys need no profile, so a missing AWS_PROFILE does no harm.
         none = {"profile": (None, None, None, None)}
         session = self._chain.session if self._chain else botocore.session.Session(none)
@@ -463,13 +496,14 @@ class S3Driver:
             "s3",
             region_name=_region(options),
             endpoint_url=endpoint or None,
-            verify=str(Path(bundle).expanduser()) if bundle else None,
+            verify=False if options.get("verify") == "no" else trusted,
             aws_access_key_id=options["access_key_id"] if given else None,
             aws_secret_access_key=options["secret_access_key"] if given else None,
             aws_session_token=options.get("session_token") if given else None,
             config=Config(
-                connect_timeout=10,
-                read_timeout=30,
+                connect_timeout=self._seconds("connect_timeout", _CONNECTING),
+                read_timeout=self._seconds("read_timeout", 30),
+                user_agent=options.get("user_agent"),
                 retries={"total_max_attempts": 2},
                 s3={"addressing_style": "path" if endpoint else "auto"},
             ),
@@ -624,7 +658,8 @@ def _cut(found: GetResult, start: int, end: int) -> bytes:
     """Return a range of the answer without holding more of it in memory; the rest is not read."""
     blocks: list[memoryview] = []
     at = 0
-    for block in found.stream(min_chunk_size=min(end, _BULK)):
+    for block in found.stream(min_chunk_size=min(end, _BLOCK)):
+        cancellation.check()
         if at + len(block) > start:
             blocks.append(memoryview(block)[max(start - at, 0) : end - at])
         at += len(block)

@@ -15,7 +15,7 @@ from typing import NamedTuple, NoReturn
 
 import msgspec
 
-from dorky import errors, files
+from dorky import cancellation, errors, files
 from dorky.drivers.retry import pause
 from dorky.format.model import Entry, Header, KiB, Kind, ObjectId, Root
 from dorky.keys import placement, roster
@@ -34,6 +34,9 @@ from dorky.worktree import ingest, staging
 _PATIENCE = 300.0
 """Seconds for which a commit is tried again while others are faster."""
 _PAUSE = 0.3
+_MOMENT = 0.01
+_LONGEST = 0.2
+"""The most seconds that a commit waits for those who are about to join it."""
 _MESSAGE = 60 * KiB
 _KEYS = "idempotency."
 _REMEMBERED = timedelta(hours=24)
@@ -98,6 +101,7 @@ class Request:
         self.key = key
         self.alone = alone
         self.outcome: Outcome | Exception | None = None
+        self.call = cancellation.current()
         self.made: dict[str, Placed] = {}
 
     @property
@@ -108,17 +112,30 @@ class Request:
 
 def submit_all(session: Session, requests: Sequence[Request]) -> None:
     """Wait until requests are settled, most likely by one commit; their outcomes tell how."""
-    with session.lock:
+    with session.queue:
         session.waiting.extend(requests)
     try:
+        if call := cancellation.current():
+            call.idle()
         while any(request.outcome is None for request in requests):
-            with session.turn:
+            with cancellation.holding(session.turn):
                 if any(request.outcome is None for request in requests):
+                    _linger(session)
                     _commit_waiting(session)
+        session.forget_glimpse()
     except BaseException:
-        with session.lock:
+        with session.queue:
             session.waiting[:] = [one for one in session.waiting if one not in requests]
         raise
+
+
+def _linger(session: Session) -> None:
+    """Wait for moments while others are about to join the commit, as long as some do."""
+    ending = time.monotonic() + _LONGEST
+    joined = -1
+    while session.coming and joined < len(session.waiting) and time.monotonic() < ending:
+        joined = len(session.waiting)
+        time.sleep(_MOMENT)
 
 
 def submit(session: Session, request: Request) -> Outcome:
@@ -139,15 +156,19 @@ def submit(session: Session, request: Request) -> Outcome:
 
 def _commit_waiting(session: Session) -> None:
     """Make a commit of what waits, the oldest first; tell each request how it went."""
-    with session.lock:
-        batch = _taken(session)
+    with cancellation.holding(session.lock):
+        with session.queue:
+            batch = _taken(session)
         try:
-            _commit(session, batch)
+            # It is interrupted when all callers have given up.
+            with cancellation.scope(cancellation.together(request.call for request in batch)):
+                _commit(session, batch)
         except Exception as error:  # noqa: BLE001 - each caller raises it
             for request in batch:
                 request.outcome = request.outcome or error
         except BaseException:  # this thread is interrupted, the others are not
-            session.waiting[:0] = [request for request in batch if request.outcome is None]
+            with session.queue:
+                session.waiting[:0] = [request for request in batch if request.outcome is None]
             raise
 
 
@@ -156,6 +177,8 @@ def _taken(session: Session) -> list[Request]:
     left: list[Request] = []
     taken: set[str] = set()
     for request in session.waiting:
+        if request.call and request.call.cancelled:
+            continue
         apart = request.alone or (batch and batch[0].alone)
         if (batch and apart) or not taken.isdisjoint(request.paths):
             left.append(request)
@@ -184,7 +207,7 @@ def _commit(session: Session, batch: Sequence[Request]) -> None:
             # A group may have been started or changed meanwhile, and claim a path.
             if not isinstance(error, errors.Rejected) and known == session.project.roster:
                 raise
-            time.sleep(pause(longest))
+            cancellation.sleep(pause(longest))
             longest = min(_PAUSE, longest * 2)
             continue
         for request in waiting:

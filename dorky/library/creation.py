@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dorky.commands import setup
 from dorky.library.records import Config
-from dorky.library.session import environment_of
+from dorky.library.session import connection_of, environment_of
 from dorky.project import Project
 
 
@@ -42,6 +42,7 @@ def create(config: Config, recovery: str = "") -> str:
             recovery=recovery,
             options=options,
             environment=environment,
+            connection=connection_of(config),
         )
         with project:
             return "" if config.unencrypted else project.vault.fingerprint

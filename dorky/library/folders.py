@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from dorky import errors, files
+from dorky import cancellation, errors, files
 from dorky.format.model import MiB
 from dorky.library import contents
 from dorky.library.commits import Put
@@ -166,6 +166,7 @@ def holds(place: Path, placed: Placed) -> bool:
         sha256 = hashlib.sha256()
         with place.open("rb") as file:
             while block := file.read(_BLOCK):
+                cancellation.check()
                 sha256.update(block)
     except OSError:
         return False
@@ -184,7 +185,8 @@ def write(session: Session, folder: Path, path: str, placed: Placed) -> Path:
     with files.disk_errors(place.parent):
         place.parent.mkdir(parents=True, exist_ok=True)
     target(folder, path)  # again, now that what is above it exists
-    files.write_stream(place, placed.entry.mode & ~files.umask(), contents.blocks(session, placed))
+    blocks = contents.blocks(contents.Fetched(session), placed)
+    files.write_stream(place, placed.entry.mode & ~files.umask(), blocks)
     return place
 
 

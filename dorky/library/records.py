@@ -11,6 +11,7 @@ from typing import Final, Literal
 
 import msgspec
 
+from dorky import errors
 from dorky.results import Result
 
 
@@ -25,6 +26,7 @@ ABSENT: Final = Absent.ABSENT
 IfVersion = str | Absent | None
 """The version that a file must still be at (see `DorkyClient.upload`)."""
 
+_LEAST_PART, _MOST_PART = 8 << 20, 256 << 20
 NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
@@ -210,6 +212,20 @@ class Retry(msgspec.Struct, frozen=True):
     first_delay: float = 0.5
 
 
+class Timeout(msgspec.Struct, frozen=True):
+    """How long a client waits, in seconds.
+
+    Attributes:
+        connect: For a connection.
+        read: For the next bytes of an answer.
+        total: For all of a request, however often it is sent again; None: as long as it takes.
+    """
+
+    connect: float = 10.0
+    read: float = 60.0
+    total: float | None = None
+
+
 class Config(msgspec.Struct, frozen=True, kw_only=True):
     """The configuration of a client; each field is a keyword of `DorkyClient`, too.
 
@@ -223,9 +239,13 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         region: An AWS region.
         endpoint: The server, if it is not the provider's own.
         ca_bundle: A file of certificates that are trusted.
+        verify: Whether the server's certificate must be trusted.
+        user_agent: The name that requests tell the server; empty: the library's own.
         retry: How requests are sent again.
+        timeout: How long to wait; a number: the seconds for all of a request.
         max_concurrency: The most files that a batch transfers at once.
         chunk_size: The bytes of the blocks of `stream`.
+        part_size: The bytes of the parts that large uploads are sent in: 8 MiB to 256 MiB.
         max_age: Seconds for which the newest state that was read counts as the newest.
     """
 
@@ -238,17 +258,44 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     region: str = ""
     endpoint: str = ""
     ca_bundle: str = ""
+    verify: bool = True
+    user_agent: str = ""
     retry: Retry = Retry()
+    timeout: Timeout | float = Timeout()
     max_concurrency: int = 32
     chunk_size: int = 1 << 20
+    part_size: int = 32 << 20
     max_age: float = 0.0
 
-    def __repr__(self) -> str:
-        shown = {
-            name: "…" if name == "identity" else getattr(self, name)
-            for name in self.__struct_fields__
-            if getattr(self, name)
+    def __post_init__(self) -> None:
+        """Refuse what can't be.
+
+        Raises:
+            UsageError: A number is out of its range.
+        """
+        waits = self.waits
+        times = {
+            "timeout": min(waits.connect, waits.read, 1 if waits.total is None else waits.total)
         }
+        counts = {"max_concurrency": self.max_concurrency, "chunk_size": self.chunk_size}
+        for name, value in (counts | times).items():
+            if value <= 0:
+                raise errors.UsageError(f"{name} is a positive number")
+        if not _LEAST_PART <= self.part_size <= _MOST_PART:
+            raise errors.UsageError("part_size is from 8 MiB to 256 MiB")
+
+    @property
+    def waits(self) -> Timeout:
+        """Return how long to wait, as a record."""
+        return self.timeout if isinstance(self.timeout, Timeout) else Timeout(total=self.timeout)
+
+    def __repr__(self) -> str:
+        given = {
+            name: getattr(self, name)
+            for name, usual in zip(self.__struct_fields__, self.__struct_defaults__, strict=True)
+            if getattr(self, name) != usual
+        }
+        shown = {name: "…" if name == "identity" else value for name, value in given.items()}
         return f"Config({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from dorky import errors, files
+from dorky import cancellation, errors, files
 from dorky.files import moment
 
 Source = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | Iterable[bytes]
@@ -52,6 +52,7 @@ class Reading:
 
     def readinto(self, buffer: memoryview, /) -> int:
         """Fill a buffer, or a part of it; return the number of bytes read, 0 at the end."""
+        cancellation.check()
         while not self._left:
             block = next(self._blocks, None)
             if block is None:

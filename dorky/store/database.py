@@ -94,6 +94,9 @@ CREATE TABLE replaced (
 _VERSION = 4
 """The layout of the database."""
 
+_ROWS = 256
+"""The rows of a result that are read at a time."""
+
 _COMMENT = re.compile(r"^--.*$", re.MULTILINE)
 
 
@@ -130,6 +133,11 @@ class _Connection(sqlite3.Connection):
     refusal: Callable[[Path], errors.DorkyError] | None = None
     """Returns why nothing can be written, if this is a copy."""
 
+    def __init__(self, *args: Any, **options: Any) -> None:
+        self.running = threading.RLock()
+        """Held while SQLite runs: a fork would leave its process-wide locks held in the child."""
+        super().__init__(*args, **options)
+
     def execute(self, *args: Any) -> Any:
         return self.cursor(_Cursor).execute(*args)
 
@@ -142,12 +150,17 @@ class _Connection(sqlite3.Connection):
     def typed(self, method: Callable[..., T], *args: object) -> T:
         """Call a function of SQLite's; translate its errors."""
         try:
-            return method(*args)
+            with self.running:
+                return method(*args)
         # sqlite3 can fail to decode even SQLite's own message about invalid text.
         except (sqlite3.Error, UnicodeDecodeError) as error:
             if self.refusal and "readonly" in str(error):
                 raise self.refusal(self.path) from error
             raise _typed(error, self.path) from error
+
+    def close(self) -> None:
+        with self.running:
+            super().close()
 
 
 class _Cursor(sqlite3.Cursor):
@@ -169,11 +182,14 @@ class _Cursor(sqlite3.Cursor):
         return self.connection.typed(super().fetchall)
 
     def __iter__(self) -> Any:
-        # An iterator of SQLite's own, not `__next__`, saves a Python call for each row.
-        try:
-            yield from iter(super().__next__, None)
-        except (sqlite3.Error, UnicodeDecodeError) as error:
-            raise _typed(error, self.connection.path) from error
+        # Many rows at a time save Python calls for each.
+        while rows := self.connection.typed(super().fetchmany, _ROWS):
+            yield from rows
+
+    def __del__(self) -> None:
+        # The end of a statement that is not at its end is SQLite's work as well.
+        with self.connection.running, contextlib.suppress(sqlite3.ProgrammingError):
+            self.close()
 
 
 class _Closing:
@@ -383,12 +399,19 @@ class Database:
         self.operation = None
 
     def prepare_fork(self) -> list[_Connection]:
-        """Close the connection of the only thread, if it is idle; return those that stay open."""
+        """Close the connection of the only thread, if it is idle; stop those that stay open.
+
+        Returns:
+            The connections that stay open, whose `running` the caller releases after the fork.
+        """
         own: _Connection | None = getattr(self._own, "connection", None)
         if own and self._opened == {own} and not own.in_transaction and self.operation is None:
             own.close()
             self.begin_again()
-        return list(self._opened)
+        opened = list(self._opened)
+        for connection in opened:
+            connection.running.acquire()
+        return opened
 
     def _layout(self) -> int:
         (version,) = self.connection.execute("PRAGMA user_version").fetchone()
@@ -581,6 +604,8 @@ def _before_fork() -> None:
 
 
 def _after_fork_in_parent() -> None:
+    for connection in _inherited:
+        connection.running.release()
     _inherited.clear()
     _FORKING.release()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import snapshots
 from machines import Machine
 from terminals import Terminal, run_in_terminal
 
@@ -10,9 +11,13 @@ from terminals import Terminal, run_in_terminal
 @pytest.fixture
 def project(ana: Machine) -> Machine:
     """A local project with two commits."""
-    ana("init")
-    ana.commit({".env": "KEY=1\n", "config/app.toml": "x = 1\n"}, "first")
-    ana.commit({".env": "KEY=2\n"}, "second")
+
+    def make() -> None:
+        ana("init")
+        ana.commit({".env": "KEY=1\n", "config/app.toml": "x = 1\n"}, "first")
+        ana.commit({".env": "KEY=2\n"}, "second")
+
+    snapshots.once([ana.base], make, "project")
     return ana
 
 

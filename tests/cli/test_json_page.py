@@ -149,9 +149,10 @@ def test_every_command_prints_what_the_page_says(
         other(*words, "--json")
         assert is_a(shown[-1], ANSWERS[words[0]]), words
         seen.setdefault(words[0], set()).add(type(shown[-1]))
-    # These need a conflict, a stranger, a copied state or a forged root: their own tests decode the
-    # record.
+    # These need a conflict, a stranger, a copied state, a forged root or a bucket: their own tests
+    # decode the record.
     rest = {"resolve", "merge", "trust", "team join", "remote repair"}
+    rest |= {name for name in ANSWERS if name.startswith("bucket ")}
     assert set(ANSWERS) - seen.keys() == rest
     assert seen["gc"] == {results.GCReport, results.RemoteGCReport}
     assert seen["fsck"] == {results.FsckReport, results.RepairReport}

@@ -245,11 +245,11 @@ class Trap:
         self.report = report
         self.points: list[str] = []
         self._seen: Counter[str] = Counter()
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
         self._here = threading.local()
 
     def reach(self, name: str) -> None:
-        with self._lock:
+        with self.lock:
             self.points.append(name)
             self._seen[name] += 1
             if (name, self._seen[name]) == self.at:
@@ -280,7 +280,7 @@ class Trap:
             paths = [_whole(*each) for each in zip(within, arguments[:count], strict=True)]
             self._here.inside = True
             try:
-                with self._lock:
+                with self.lock:
                     self.reach(self.named(f"before {verb}", *paths))
                     if self.disk and verb != "link":
                         self.disk.going(paths[-1])
@@ -302,7 +302,7 @@ class Trap:
 
         def fsync(fd: int) -> None:
             path = Path(f"/proc/self/fd/{fd}").readlink()
-            with self._lock:
+            with self.lock:
                 self.reach(self.named("before fsync", path))
                 # The real thing would only wait: these disks are lost as we say.
                 if self.disk:
@@ -314,7 +314,7 @@ class Trap:
         def commit(connection: Any, *arguments: Any) -> Any:
             if arguments[0] != "COMMIT":
                 return execute(connection, *arguments)
-            with self._lock:
+            with self.lock:
                 self.reach("before COMMIT")
                 found = execute(connection, *arguments)
                 self.reach("after COMMIT")
@@ -364,11 +364,13 @@ class Watched:
         self._change("delete", " ".join(keys), lambda: self.inner.delete(keys))
 
     def _change(self, verb: str, key: str, call: Callable[[], Any]) -> Any:
-        self._reach("before", verb, key)
-        try:
-            return call()
-        finally:
-            self._reach("after", verb, key)
+        # One at a time: how many writers of a probe find no directory, and make it, is chance.
+        with self.trap.lock:
+            self._reach("before", verb, key)
+            try:
+                return call()
+            finally:
+                self._reach("after", verb, key)
 
 
 def _child(job: Mapping[str, Any], report: int, said: int) -> None:

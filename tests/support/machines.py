@@ -7,6 +7,7 @@ environment, writing to streams of their own.
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import os
 import random
@@ -19,6 +20,7 @@ from typing import Any, NamedTuple
 from unittest import mock
 
 import msgspec
+import snapshots
 import typer
 from servers import Remote
 
@@ -34,8 +36,10 @@ from dorky.remote.listing import packs_of
 from dorky.repo import Repository
 from dorky.store import oplog, state
 
-# Typer makes the commands anew from their functions at every run: three quarters of a test's time.
-_COMMANDS = typer.main.get_command(main.app)
+# Typer makes the commands from their functions again at every run: three quarters of a test's time.
+_COMMANDS: Any = typer.main.get_command(main.app)
+for _command in _COMMANDS.commands.values():
+    _command.load = functools.cache(_command.load)
 
 
 class Said(NamedTuple):
@@ -70,7 +74,7 @@ class Machine:
     """Somebody's computer.
 
     Args:
-        base: An empty directory for all of it.
+        base: A directory for all of it: an empty one, or one of a computer.
         env: Environment variables, such as those that make a remote's server be found.
     """
 
@@ -79,8 +83,8 @@ class Machine:
         self.env = dict(env)
         self.home = base / "home"
         self.project = base / "project"
-        self.home.mkdir(parents=True)
-        self.project.mkdir()
+        for directory in (self.home, self.project):
+            directory.mkdir(parents=True, exist_ok=True)
 
     @property
     def identity(self) -> Path:
@@ -177,9 +181,16 @@ class Machine:
 def started(base: Path, remote: Remote, content: Mapping[str, str], *options: str) -> Machine:
     """Somebody's computer with a project of one commit, pushed."""
     made = Machine(base, remote.env)
-    made("init", remote.url, *options)
-    made.commit(content, "first")
-    made("push")
+
+    def start() -> None:
+        made("init", remote.url, *options)
+        made.commit(content, "first")
+        made("push")
+
+    if remote.url.startswith("/") and not os.path.lexists(remote.url):
+        snapshots.once([base, Path(remote.url)], start, "started", *content.items(), *options)
+    else:
+        start()
     return made
 
 

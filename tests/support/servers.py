@@ -106,6 +106,7 @@ def serving(
     server.server_bind()
     server.server_activate()
     if tls:
+        server.handle_error = lambda *_: None  # type: ignore[method-assign] # who refuses, leaves
         server.socket = tls.wrap_socket(
             server.socket, server_side=True, do_handshake_on_connect=False
         )

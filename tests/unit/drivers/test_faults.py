@@ -20,7 +20,7 @@ import pytest
 import servers
 
 from dorky import errors
-from dorky.drivers import gcs
+from dorky.drivers import connection
 from dorky.drivers.base import Driver, Version
 from dorky.drivers.gcs import GCSDriver
 from dorky.drivers.retry import Retrying
@@ -86,15 +86,11 @@ def serve(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Se
     """Starts a server; the driver's patience with one that is silent is 0.1 seconds."""
 
     def driver_at(endpoint: str, *, silent: bool) -> Driver:
+        waits = {"read_timeout": "0.1"} if silent else {}
         if request.param == "gcs":
             monkeypatch.setenv("STORAGE_EMULATOR_HOST", endpoint)
-            if silent:
-                monkeypatch.setattr(gcs, "_ONCE", {**gcs._ONCE, "timeout": (10, 0.1)})
-            return GCSDriver.open("gs://bucket/prefix", {})
-        driver = S3Driver.open("s3://bucket/prefix", servers.s3_options(endpoint))
-        if silent:
-            driver._stores[False] = driver._connect({"read_timeout": "100ms"})
-        return driver
+            return GCSDriver.open("gs://bucket/prefix", waits)
+        return S3Driver.open("s3://bucket/prefix", {**servers.s3_options(endpoint), **waits})
 
     @contextlib.contextmanager
     def started(act: Callable[[Request], None]) -> Iterator[Place]:
@@ -311,13 +307,13 @@ def test_what_is_busy_for_a_while_is_asked_again(serve: Serve) -> None:
 )
 def test_google_says_when(status: int, after: str, now: str, seconds: float | None) -> None:
     headers = {"Retry-After": after, "Date": now} if now else {"Retry-After": after}
-    assert gcs._retry_after(headers) == seconds
+    assert connection.retry_after(headers) == seconds
 
 
 def test_google_says_when_by_our_clock() -> None:
     """If it does not tell what time it thinks it is."""
     then = datetime.now(timezone.utc) + timedelta(seconds=60)
-    found = gcs._retry_after({"Retry-After": format_datetime(then, usegmt=True)})
+    found = connection.retry_after({"Retry-After": format_datetime(then, usegmt=True)})
     assert found is not None
     assert 50 < found <= 60
 

@@ -82,7 +82,7 @@ def test_credentials_in_a_url_are_refused_and_not_repeated() -> None:
 def test_unknown_schemes() -> None:
     with pytest.raises(errors.NoDriver) as caught:
         open_driver("ftp://host/dir", {})
-    assert caught.value.args == ("ftp", "file, gs, s3")
+    assert caught.value.args == ("ftp", "file, gs, https, s3")
 
 
 def test_drivers_retry() -> None:

@@ -61,8 +61,6 @@ def test_short_tries_are_not_counted() -> None:
 @pytest.mark.parametrize("method", ["GET", "PUT"])
 def test_a_stalled_connection(monkeypatch: pytest.MonkeyPatch, method: str) -> None:
     """It takes the upload and never answers, or nothing: the next connection does better."""
-    monkeypatch.setattr(s3, "_READING", {"read_timeout": "200ms"})
-    monkeypatch.setattr(s3, "_LEAST", 1)
     monkeypatch.setattr(s3, "_SLOWEST", 1 << 40)
     over = threading.Event()
     asked = []
@@ -76,7 +74,9 @@ def test_a_stalled_connection(monkeypatch: pytest.MonkeyPatch, method: str) -> N
 
     with servers.answering(act) as endpoint:
         try:
-            driver = S3Driver.open("s3://bucket/prefix", servers.s3_options(endpoint))
+            wait = "0.2" if method == "GET" else "1"
+            options = {**servers.s3_options(endpoint), "read_timeout": wait}
+            driver = S3Driver.open("s3://bucket/prefix", options)
             retrying = Retrying(driver, sleep=lambda _: None)
             if method == "GET":
                 retrying.get("root")
@@ -94,9 +94,9 @@ def test_timeouts_grow_with_the_size(monkeypatch: pytest.MonkeyPatch) -> None:
     for size in (0, MiB, MiB + 1, 32 * MiB, 33 * MiB, 512 * MiB, 512 * MiB):
         driver._store(size)
     assert given == [
-        s3._READING,
-        {"timeout": "92s"},
-        {"timeout": "572s"},
-        {"timeout": "1084s"},
-        {"timeout": "8252s"},
+        {"timeout": "86400000ms", "read_timeout": "60000ms"},
+        {"timeout": "92000ms"},
+        {"timeout": "572000ms"},
+        {"timeout": "1084000ms"},
+        {"timeout": "8252000ms"},
     ]

@@ -107,7 +107,7 @@ def test_its_package_is_broken() -> None:
 def test_it_is_named_where_a_scheme_is_unknown() -> None:
     with pytest.raises(errors.NoDriver) as caught:
         open_driver("ftp://x", {})
-    assert caught.value.args[1] == "broken, file, gs, memory, s3"
+    assert caught.value.args[1] == "broken, file, gs, https, memory, s3"
 
 
 def test_it_does_not_replace_ours() -> None:

@@ -326,3 +326,55 @@ def test_a_child_that_ends_does_not_touch_its_parents_log(tmp_path: Path) -> Non
     command = [sys.executable, script, tmp_path / "dorky.db"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr, done.stdout) == (0, "", "kept\n")
+
+
+BUSY = """
+import os, sys, threading, time
+from pathlib import Path
+from dorky.store.database import Database
+
+database = Database(Path(sys.argv[1]))
+inside, forked = threading.Event(), threading.Event()
+
+def pause():
+    inside.set()
+    forked.wait(0.5)
+    inside.clear()
+
+def work():
+    connection = database.connection
+    connection.create_function("pause", 0, pause)
+    USE
+
+worker = threading.Thread(target=work)
+worker.start()
+assert inside.wait(30)
+if (child := os.fork()) == 0:
+    os._exit(inside.is_set())
+forked.set()
+worker.join()
+assert os.waitpid(child, 0)[1] == 0
+print("done")
+"""
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        "connection.execute('SELECT pause()')",
+        "connection.execute('SELECT 1 UNION ALL SELECT pause()').fetchall()",
+        "[*connection.execute('SELECT 1 UNION ALL SELECT pause()')]",
+        "connection.executescript('SELECT pause();')",
+        "connection.executemany('INSERT INTO refs SELECT ?, coalesce(pause(), 0)', [(1,)])",
+    ],
+)
+def test_no_child_begins_while_sqlite_runs_in_another_thread(tmp_path: Path, use: str) -> None:
+    # SQLite's process-wide locks (that of its memory, for one) would stay held in the child.
+    script = BUSY.replace("USE", use)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", script, tmp_path / "dorky.db"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr, done.stdout) == (0, "", "done\n")

@@ -1,0 +1,82 @@
+"""What many tests start from: made once a process, and put back for each of them.
+
+A repository knows the paths of its projects and its remote, so this takes what `tests/conftest.py`
+gives: directories that have the same path in every test.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+
+class _Entry(NamedTuple):
+    """A directory, link or file: the latter two with what they hold."""
+
+    path: Path
+    found: os.stat_result
+    data: bytes
+
+
+_KEPT: dict[Hashable, list[_Entry]] = {}
+
+
+def once(places: Sequence[Path], make: Callable[[], object], *what: Hashable) -> None:
+    """Make what lies in directories, or put it back as it was made the first time.
+
+    Args:
+        places: The directories. They are missing, or hold nothing but directories.
+        make: Makes it, by nothing that a test has patched but the environment.
+        what: Tells it from all else that is made in the same places.
+    """
+    environment = {n: value for n, value in os.environ.items() if n != "PYTEST_CURRENT_TEST"}
+    key = (what, *places, frozenset(environment.items()), _umask())
+    if key not in _KEPT:
+        make()
+        _KEPT[key] = [entry for place in places for entry in _look(place)]
+        # Nobody is to see a difference between the first test and the others.
+        for path, found, _ in reversed(_KEPT[key]):
+            if not stat.S_ISDIR(found.st_mode):
+                path.unlink()
+            elif path not in places:  # which may be the current directory
+                path.rmdir()
+    _put_back(_KEPT[key])
+
+
+def _umask() -> int:
+    found = os.umask(0o022)
+    os.umask(found)
+    return found
+
+
+def _look(place: Path) -> Iterable[_Entry]:
+    yield _Entry(place, place.lstat(), b"")
+    for parent, directories, files in os.walk(place):
+        for name in [*directories, *files]:
+            path = Path(parent, name)
+            found = path.lstat()
+            if stat.S_ISLNK(found.st_mode):
+                yield _Entry(path, found, os.fsencode(path.readlink()))
+            else:
+                whole = path.read_bytes() if stat.S_ISREG(found.st_mode) else b""
+                yield _Entry(path, found, whole)
+
+
+def _put_back(entries: Sequence[_Entry]) -> None:
+    for path, found, data in entries:
+        if stat.S_ISDIR(found.st_mode):
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        elif stat.S_ISLNK(found.st_mode):
+            path.symlink_to(os.fsdecode(data))
+        else:
+            with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+                file.write(data)
+                os.fchmod(file.fileno(), stat.S_IMODE(found.st_mode))
+    for path, found, _ in reversed(entries):  # what a directory gets changes its time
+        if not stat.S_ISLNK(found.st_mode):
+            if stat.S_ISDIR(found.st_mode):
+                path.chmod(stat.S_IMODE(found.st_mode))
+            os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns))
