@@ -12,14 +12,17 @@ import itertools
 from collections.abc import Iterator
 
 from dorky import errors
+from dorky.drivers.base import Stat
 from dorky.format import model
-from dorky.format.model import Commit, Kind, ObjectId, Pack
+from dorky.format.model import Commit, Kind, MiB, ObjectId, Pack
+from dorky.parallel import in_order
 from dorky.remote import root as roots
 from dorky.remote.root import PACKS, Remote, RootSnapshot
 from dorky.store import authorship, pack
 
-_MOST = 1000
-"""The most packs to look into, the newest first."""
+_THREADS = 8
+_LARGE = 4 * MiB
+"""Tails over this are read one at a time."""
 
 Stored = tuple[Kind, ObjectId, bytes]
 
@@ -56,26 +59,44 @@ def _inline(remote: Remote, refused: bytes) -> Iterator[Stored]:
 
 
 def _packed(remote: Remote, seen: RootSnapshot) -> Iterator[Stored]:
-    """Yield the metadata of packs that the last verified root neither lists nor condemns."""
+    """Yield the metadata of packs that the last verified root neither lists nor condemns.
+
+    All are looked into: somebody who can write to the bucket can add any number.
+    """
     known = {packed.id for packed in remote.store.packs(remote.name)} | {*seen.root.condemned}
     there = [stat for name, stat in roots.stored(remote.driver).items() if name not in known]
-    there.sort(key=lambda stat: stat.modified, reverse=True)
-    for stat in there[:_MOST]:
-        name = stat.key.removeprefix(PACKS)
+
+    def read(stat: Stat) -> list[Stored] | None:
         with contextlib.suppress(errors.IntegrityError, errors.KeyNotFound, errors.BadEndpoint):
-            yield from _metadata(remote, name, stat.size)
+            return _metadata(remote, stat, most=_LARGE)
+        return []
+
+    large: list[Stat] = []
+    for stat, found in zip(there, in_order(read, there, threads=_THREADS), strict=True):
+        if found is None:
+            large.append(stat)
+        yield from found or ()
+    for stat in large:
+        with contextlib.suppress(errors.IntegrityError, errors.KeyNotFound, errors.BadEndpoint):
+            yield from _metadata(remote, stat, most=pack.LIMIT) or ()
 
 
-def _metadata(remote: Remote, name: str, size: int) -> Iterator[Stored]:
-    key, vault = PACKS + name, remote.store.vault
+def _metadata(remote: Remote, stat: Stat, *, most: int) -> list[Stored] | None:
+    """Return the metadata of a pack; None if its tail has more bytes than ``most``."""
+    key, vault = stat.key, remote.store.vault
+    name, size = key.removeprefix(PACKS), stat.size
     if not pack.FOOTER <= size <= pack.LIMIT:
-        return
+        return []
     footer = pack.read_footer(name, remote.driver.get_range(key, size - pack.FOOTER, size), size)
+    if size - footer.tail > most:
+        return None
     data = remote.driver.get_range(key, footer.tail, size)
+    found: list[Stored] = []
     for epochs in range(vault.epochs, 0, -1) if vault.sealed else (0,):
         with contextlib.suppress(errors.CorruptPack):
             for at in pack.read_tail(Pack(name, size, footer.tail, epochs), data, vault):
                 if not at.kind.is_data:
                     start = at.offset - footer.tail
-                    yield at.kind, at.id, data[start : start + at.length]
-            return
+                    found.append((at.kind, at.id, data[start : start + at.length]))
+            break
+    return found

@@ -27,7 +27,7 @@ from dorky.format import model
 from dorky.format.model import ALL, SIGNED, Inline, Member, Purge, Root, TeamEntry
 from dorky.keys import age, roster, signing, teamlog, vault
 from dorky.keys.sshsig import Namespace
-from dorky.remote import cold
+from dorky.remote import cold, unlisted
 from dorky.remote import root as roots
 from dorky.store import history, pack
 
@@ -744,6 +744,20 @@ def test_a_repair_finds_commits_in_packs_alone(world: World) -> None:
     made = world.ana.commit({"large": noise(200_000)}, "in a pack")
     world.ana("push")
     world.put(b"no root at all")
+    done = world.ben("remote", "repair", "--yes", "--json").json
+    assert [each["id"] for each in done["lacking"]] == [made]
+
+
+def test_a_repair_finds_commits_behind_any_number_of_planted_packs(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A writer of the bucket adds many later ones, so that the members' are overlooked."""
+    made = world.ana.commit({"large": noise(200_000)}, "in a pack")
+    world.ana("push")
+    for n in range(1001):
+        (Path(world.remote.url) / "packs" / f"{n:064x}").write_bytes(b"x" * 100)
+    world.put(b"no root at all")
+    monkeypatch.setattr(unlisted, "_LARGE", 1)
     done = world.ben("remote", "repair", "--yes", "--json").json
     assert [each["id"] for each in done["lacking"]] == [made]
 
