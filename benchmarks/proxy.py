@@ -104,8 +104,10 @@ class Traffic:
 class Proxy:
     """A running proxy; what it counts is read with `take`."""
 
-    def __init__(self, target: str, round_trip: float) -> None:
+    def __init__(self, target: str, round_trip: float, rate: float = 0) -> None:
         self.endpoint = ""
+        self._rate = rate
+        self._free = {True: 0.0, False: 0.0}  # when the link, up and down, is done with the rest
         self._target = urlsplit(target)
         self._delay = round_trip / 2
         self._traffic = Traffic()
@@ -171,7 +173,11 @@ class Proxy:
                     else:
                         self._traffic.down += len(data)
                         data = as_s3_says(data)
-                await under_way.put((now() + self._delay, data))
+                sent = now()
+                if self._rate:  # all connections share it
+                    up = scanner is not None
+                    sent = self._free[up] = max(sent, self._free[up]) + len(data) / self._rate
+                await under_way.put((sent + self._delay, data))
         await under_way.put((now() + self._delay, b""))
         await late
 
@@ -198,14 +204,15 @@ class Proxy:
 
 
 @contextlib.contextmanager
-def delayed(target: str, *, round_trip: float) -> Iterator[Proxy]:
+def delayed(target: str, *, round_trip: float, rate: float = 0) -> Iterator[Proxy]:
     """Run a proxy in front of a server, in a thread.
 
     Args:
         target: The server's endpoint, ``http://host:port``.
         round_trip: Seconds added to every request and its answer.
+        rate: The bytes a second that go through each way; 0 for as many as there are.
     """
-    proxy = Proxy(target, round_trip)
+    proxy = Proxy(target, round_trip, rate)
     started = threading.Event()
     loop = asyncio.new_event_loop()
     stop = asyncio.Event()

@@ -17,7 +17,8 @@ from benchmarks.peers import TOOLS
 
 PLOTTED = (
     "env.push.all", "env.pull", "env.pull.same", "few.push.all", "few.pull", "few.change.all",
-    "shift.all", "local", "status.many", "stage.noise",
+    "shift.all", "many.push.all", "many.pull", "large.noise.save", "large.noise.pull",
+    "large.text.save", "large.text.pull", "local", "status.many", "stage.noise",
 )  # fmt: skip
 
 
@@ -30,12 +31,26 @@ class Report:
         titles: Of the jobs, in order.
         measured: By job and tool.
         missing: What could not be run, and why.
+        where: The kind of link to the bucket (see `bars.link`).
     """
 
     facts: Mapping[str, str]
     titles: Mapping[str, str]
     measured: Measured
     missing: Sequence[str]
+    where: str = "distant"
+
+    @classmethod
+    def read(cls, path: Path) -> Report:
+        """Read a run that `write_json` has written, to draw it again."""
+        found = json.loads(path.read_text())
+        jobs = found["jobs"]
+        return cls(
+            found["facts"],
+            {job["job"]: job["title"] for job in jobs},
+            {(job["job"], job["tool"]): [Sample(**of) for of in job["samples"]] for job in jobs},
+            found["missing"],
+        )
 
     def text(self) -> str:
         """Two tables, and what one needs to know to read them."""
@@ -134,7 +149,11 @@ class Report:
         pyplot.close(chart)
 
     def _verdicts(self) -> Iterable[Verdict]:
-        return (verdict for verdict in judge(self.measured) if verdict.bar.job in self.titles)
+        return (
+            verdict
+            for verdict in judge(self.measured, self.where)
+            if verdict.bar.job in self.titles
+        )
 
     def _rows(self) -> Iterable[tuple[str, str, Sequence[Sample]]]:
         for job in self.titles:

@@ -117,6 +117,10 @@ class Tool:
         """Bring the data to the bucket."""
         return []
 
+    def save(self, site: Site) -> list[Command]:
+        """Bring to the bucket what no step has taken in yet, by as few commands as there are."""
+        return [*self.stage(site), *self.commit(site), *self.push(site)]
+
     def pull(self, site: Site) -> list[Command]:
         """Bring the data here."""
         return []

@@ -360,6 +360,11 @@ def write_stream(path: Path, mode: int, blocks: Iterable[bytes], *, replace: boo
     """
     scratch = temporary(path.parent)
     write_new(scratch, mode, blocks, about=path)
+    put(scratch, path, replace=replace)
+
+
+def put(scratch: Path, path: Path, *, replace: bool = True) -> None:
+    """Give a finished file its name; delete it if that fails (see `write_stream`)."""
     with disk_errors(path, writing=True):
         try:
             if replace:

@@ -191,6 +191,11 @@ class Project:
             raise errors.NoWorktree(self.config.url(ORIGIN))
         return self._worktree
 
+    @property
+    def has_worktree(self) -> bool:
+        """Return whether the project has files on disk."""
+        return self._worktree is not None
+
     def check_ownership(self) -> None:
         """Check that the project belongs to the user, or to somebody whom the user trusts.
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import servers
+import snapshots
 import surroundings
 from backends import BACKENDS
 from hypothesis import HealthCheck, settings
@@ -190,8 +191,8 @@ def repo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Repository
     root = tmp_path / "project"
     root.mkdir()
     monkeypatch.chdir(root)
-    made, _ = Repository.init()
-    with made:
+    snapshots.once([root, Path.home()], lambda: Repository.init()[0].close(), "repo")
+    with Repository(root) as made:
         yield made
 
 

@@ -141,6 +141,10 @@ TEXTS: Mapping[type[DorkyError], str] = {
     errors.MergeInProgress: "dorky merge --continue, or dorky merge --abort",
     errors.RepositoryExists: "dorky clone {0}",
     errors.LocalChanges: "dorky stage and commit them, or add --force (a backup is kept)",
+    errors.NeverPulled: (
+        "dorky restore {0:path} brings it, and keeps yours in a backup; to replace it: "
+        "dorky stage --force {0:path}"
+    ),
     errors.NestedProject: "stage it there: cd {1} && dorky stage FILE",
     errors.SourceCode: "git add it first, or name the files; if it is meant, add --yes",
     errors.ManyFiles: "list in .dorkyignore what is not to be kept; if it is meant, add --yes",
@@ -477,6 +481,7 @@ def _changed(error: DorkyError) -> str | None:
             "download": "choose another name, or add --force",
             "rm": "commit them, or add --cached (keeps the files)",
             "edit": "it was changed just now: begin again",
+            "first pull": "move them away, or add --force (a backup is kept)",
         },
     )(error)
 
@@ -626,9 +631,8 @@ _CHOICES: Mapping[type[Any], Callable[[DorkyError], str | None]] = {
     errors.IdentityMissing: _shut_out,
     errors.NoKey: _shut_out,
     errors.UnusableIdentity: _unusable,
-    errors.Unavailable: _by(
-        "contents",
-        {True: "only the remote holds the contents: run it again when you are online"},
+    errors.Unavailable: _fact(
+        "contents", "only the remote holds {0!s}: run it again when it can be reached"
     ),
     errors.IdentityUnfit: _unfit,
     errors.MissingObject: _by(

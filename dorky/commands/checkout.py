@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from dorky import errors, files, git
-from dorky.commands.inspect import fetch_missing, told
+from dorky.commands.inspect import fetch_missing, needing, told
 from dorky.format import chunk
 from dorky.format.model import ALL, ObjectId
 from dorky.keys import placement
@@ -166,7 +166,8 @@ def carry_out(
     _check_space(project, made)
 
     with project.worktree.writing() as writing:
-        incoming = _receive(project, writing, rows, made)
+        with needing(project, {path: placed.entry for path, placed in made.write.items()}):
+            incoming = _receive(project, writing, rows, made)
         name, kept = _back_up(project, rows, made)
         _note_disk(project, rows, made, kept)
         # Hide the files before they exist, so that git never sees them. A path beyond a link or a

@@ -20,12 +20,12 @@ from dorky.commands.inspect import (
     masked_entries,
 )
 from dorky.commands.stage import check_groups, owning, stage_selection, would_open
-from dorky.format.model import Entry, KiB, ObjectId
+from dorky.format.model import ALL, Entry, KiB, ObjectId
 from dorky.keys import placement, roster
 from dorky.merge import pending, rewrite
 from dorky.project import ORIGIN, Project
 from dorky.results import Change, LogEntry
-from dorky.store import history, projection
+from dorky.store import directories, history, projection
 from dorky.store.history import MAIN, Placed
 from dorky.store.index import Row
 from dorky.store.objects import Writer
@@ -44,6 +44,7 @@ def commit(
     all: bool = False,
     only: Callable[[str], bool] | None = None,
     allow_deletions: bool = False,
+    ahead: staging.Ahead | None = None,
 ) -> LogEntry:
     """Commit what is staged.
 
@@ -54,6 +55,7 @@ def commit(
         message: The commit's message.
         all: Whether to stage tracked files that changed first.
         only: Tells which staged paths to commit; the others stay staged. No merge may be pending.
+        ahead: See `stage_selection`.
     """
     message = check_message(project, message)
     with project.operation("commit"):
@@ -61,16 +63,21 @@ def commit(
         merging = pending.load(project.database)
         if merging and merging.conflicts:
             check_no_merge(project)
-        rows = project.index.rows()
+        rows = project.index.rows() if all else {}
         chosen = _tracked(project, rows) if all else staging.selection({}, set(), set())
         if not allow_deletions:
             # What a merge deletes, the other side has committed.
             staged = () if merging else staging.staged(project.store, project.index)
-            _check_deletions(rows, chosen.gone, staged)
+            _check_deletions(project.index.count, chosen.gone, staged)
         if all:
-            stage_selection(project, rows, chosen)
+            stage_selection(project, rows, chosen, ahead=ahead)
         follow_claims(project, head)
-        rows, changes, apart = _chosen(project, merging, only)
+        edits = None if merging else _edits(project, head, only)
+        apart: dict[str, Row | None] = {}
+        if edits:
+            changes = staging.staged(project.store, project.index)
+        else:
+            rows, changes, apart = _chosen(project, merging, only)
         if not changes and not merging and not only:
             # The next commit leaves out what does not count, which may be its only change.
             dropped = {
@@ -82,7 +89,12 @@ def commit(
         if not changes and not merging:
             raise errors.NothingStaged
         with project.store.writer() as writer:
-            moved, trees = _write_trees(project, writer, head, rows, changes, merging)
+            if edits and head:
+                old = history.read_commit(project.store, head).trees.get(ALL)
+                moved: dict[str, Row] = {}
+                trees = {ALL: directories.edit(project.store, writer, ALL, old, edits)}
+            else:
+                moved, trees = _write_trees(project, writer, head, rows, changes, merging)
             carried = _carried(project, head, trees, merging)
             top = None if project.lacks_git else git.find(project.root)
             commit = history.add_commit(
@@ -104,6 +116,38 @@ def commit(
         return log_entry(
             project, history.read_commit(project.store, commit), commit, tuple(changes)
         )
+
+
+def _edits(
+    project: Project, head: ObjectId | None, only: Callable[[str], bool] | None
+) -> dict[str, Entry | None]:
+    """Return what the trees of ``HEAD`` hold differently once all that is staged is committed.
+
+    None stands for a deleted file. Nothing is returned if that takes all rows to tell, or if other
+    changes stay staged.
+    """
+    index = project.index
+    since = index.since
+    if not head or not since or since[0] != head or project.roster.groups:
+        return {}
+    rows = index.around(since[1])
+    kept = staging.committed(project.store, index, rows, since[1])
+    changed = [change.path for change in staging.differences(kept, rows)]
+    # A row above or below another one is an error, which is found when all trees are written.
+    if rows.keys() - set(since[1]) or (only and not all(map(only, changed))):
+        return {}
+    return {
+        path: _entry(rows[path], kept.get(path), project) if path in rows else None
+        for path in changed
+    }
+
+
+def _entry(row: Row, old: Placed | None, project: Project) -> Entry:
+    """Return the entry of a row, with what the library notes of a file, such as its media type."""
+    entry = staging.entry_of(row, project.vault)
+    if old and old.entry.content == entry.content:
+        return msgspec.structs.replace(entry, meta=old.entry.meta)
+    return entry
 
 
 def _chosen(
@@ -165,17 +209,21 @@ def _tracked(project: Project, rows: Mapping[str, Row]) -> staging.Selection:
     return staging.selection(present, set(present), gone)
 
 
-def _check_deletions(
-    rows: Mapping[str, Row], gone: AbstractSet[str], staged: Collection[Change]
-) -> None:
+def _check_deletions(count: int, gone: AbstractSet[str], staged: Collection[Change]) -> None:
     """Refuse a commit that deletes many files: another program may have taken them away.
+
+    Args:
+        count: The staged files.
+        gone: Those that are not on disk any more.
+        staged: The staged changes.
 
     Raises:
         ManyDeletions: It would delete more than ten files, and more than half of all.
     """
     added = {change.path for change in staged if change.what == "added"}
-    deleted = {change.path for change in staged if change.what == "deleted"} | (gone - added)
-    total = len((rows.keys() | deleted) - added)
+    removed = {change.path for change in staged if change.what == "deleted"}
+    deleted = removed | (gone - added)
+    total = count - len(added) + len(removed)
     if len(deleted) > max(_FEW, total / 2):
         kind = "staged" if any(change.what == "deleted" for change in staged) else ""
         raise errors.ManyDeletions(len(deleted), total, kind=kind)

@@ -17,11 +17,12 @@ import msgspec
 
 from dorky import errors
 from dorky.files import is_gits_own, stamp_at
-from dorky.format.model import SIGNED, Commit, Entry, Kind, ObjectId
+from dorky.format.model import SIGNED, Chunk, Commit, Entry, Kind, MiB, ObjectId
 from dorky.keys import placement, roster
 from dorky.merge import pending
-from dorky.paths import LOOKED_AT, OFTEN_PUBLIC, is_below, looks_secret
+from dorky.paths import LOOKED_AT, OFTEN_PUBLIC, is_below, looks_secret, shown
 from dorky.paths import is_public as shows_public
+from dorky.progress import SILENT
 from dorky.project import ORIGIN, Project
 from dorky.results import Change, Diff, FileDiff, FileEntry, LogEntry, Masked, Omission, Status
 from dorky.store import history, projection
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 StrPath = str | os.PathLike[str]
 
 _SHOWN = 10
+_FIRST, _BATCH = 4 * MiB, 32 * MiB
+"""How many bytes of a large file are fetched at once: few at first, so that they come soon."""
 _Noted = tuple[str, list[Masked]]
 PARTIAL = "pull.paths"
 """The single value with the paths that pulls are limited to."""
@@ -405,12 +408,87 @@ def cat(project: Project, revision: str, path: StrPath) -> Iterator[bytes]:
     """
     from dorky.worktree import checkout
 
-    group, entry = lookup_file(project, revision, project.repository_path(path))
+    name = project.repository_path(path)
+    group, entry = lookup_file(project, revision, name)
     store = project.store
     if not store.missing(checkout.needed(store, [entry])):
         return checkout.read(store, entry, group)
+
+    if streams(project, entry):
+        return _streamed(project, name, entry, group)
+
+    def fetch(chunks: Collection[ObjectId]) -> None:
+        with needing(project, {name: entry}):
+            fetch_missing(project, chunks)
+
     # The beginning of a large file is not kept waiting for its end.
-    return checkout.read(store, entry, group, lambda chunks: fetch_missing(project, chunks))
+    return checkout.read(store, entry, group, fetch)
+
+
+def streams(project: Project, entry: Entry) -> bool:
+    """Return whether the content of a file passes through without being stored.
+
+    It is a large one, unless ``cache`` keeps all; without a worktree the store is deleted at the
+    end, so any that is cut into chunks is.
+    """
+    from dorky.worktree.ingest import LARGE
+
+    if not stat_module.S_ISREG(entry.mode):
+        return False
+    if project.has_worktree and (entry.size < LARGE or project.config.cache == "all"):
+        return False
+    at = project.store.locate([entry.content]).get(entry.content)
+    return at is not None and at.kind is Kind.CHUNKS
+
+
+def _streamed(project: Project, name: str, entry: Entry, group: str) -> Iterator[bytes]:
+    """Yield a large file's content, verified. Chunks that arrive are not stored.
+
+    Memory: up to 32 MiB of chunks, and the ranges that they are cut from.
+    """
+    from dorky.remote.fetch import fetch_objects
+    from dorky.store import contents
+
+    store, remote = project.store, project.remote()
+    pieces = contents.pieces(store, entry.content)
+    size, limit = 0, _FIRST
+    project.progress.start("Downloading", entry.size, "B")
+    while batch := _batch(pieces, limit):
+        ids = {piece.id for piece in batch}
+        arrived: dict[ObjectId, tuple[str | None, bytes]] = {}
+
+        def take(object_id: ObjectId, of: str | None, body: bytes) -> None:
+            arrived[object_id] = of, body  # noqa: B023 - called before the next batch
+
+        with needing(project, {name: entry}), project.locked():
+            fetch_objects(remote, ids, SILENT, take, ids)
+        places = store.locate(ids - arrived.keys())
+        for piece in batch:
+            if piece.id in places:
+                body = store.open(places[piece.id], group=group)
+            else:
+                of, body = arrived[piece.id]
+                if of != group:
+                    about = "it is encrypted for another group than what names it"
+                    raise errors.CorruptObject(piece.id, about)
+            if len(body) != piece.length:
+                raise errors.CorruptObject(piece.id, f"{len(body)} bytes, not {piece.length}")
+            size += len(body)
+            yield body
+            project.progress.advance(len(body))
+        limit = min(2 * limit, _BATCH)
+    project.progress.finish()
+    if size != entry.size:
+        raise errors.CorruptObject(entry.content, f"{size} bytes, the tree says {entry.size}")
+
+
+def _batch(pieces: Iterator[Chunk], limit: int) -> list[Chunk]:
+    """Take chunks of about so many bytes."""
+    found: list[Chunk] = []
+    while limit > 0 and (piece := next(pieces, None)):
+        found.append(piece)
+        limit -= piece.length
+    return found
 
 
 def diff(
@@ -437,18 +515,16 @@ def diff(
         for path in sorted(old.keys() | new.keys())
         if _content(was := old.get(path)) != _content(now := new.get(path))
     }
-    fetch_missing(
-        project,
-        checkout.needed(
-            project.store,
-            (
-                placed.entry
-                for path, (was, now) in differing.items()
-                for placed in (was, None if path in disk else now)
-                if placed is not None and placed.entry.size <= diff.LIMIT
-            ),
-        ),
-    )
+    for side in (0, 1):
+        compared = {
+            path: placed.entry
+            for path, both in differing.items()
+            if (placed := both[side]) is not None
+            and placed.entry.size <= diff.LIMIT
+            and not (side and path in disk)
+        }
+        with needing(project, compared):
+            fetch_missing(project, checkout.needed(project.store, compared.values()))
     last = commits[1] if len(commits) > 1 else history.head_of(project.store)
     return Diff(
         files=tuple(
@@ -598,8 +674,32 @@ def fetch_missing(
             with project.locked():
                 fetch_objects(project.remote(), missing, project.progress, deliver, passing)
         except errors.Unavailable as error:
-            error.facts["contents"] = True
+            error.facts["contents"] = "the contents"
             raise
+
+
+@contextlib.contextmanager
+def needing(project: Project, entries: Mapping[str, Entry]) -> Iterator[None]:
+    """Name the files whose contents only the remote holds in the error of one that is not reached.
+
+    Args:
+        project: The project.
+        entries: The files whose contents are fetched in the block, by path.
+    """
+    try:
+        yield
+    except errors.Unavailable as error:
+        from dorky.worktree import checkout
+
+        store = project.store
+        lacking = [
+            path
+            for path, entry in sorted(entries.items())
+            if store.missing(checkout.needed(store, [entry]))
+        ]
+        if lacking:
+            error.facts["contents"] = shown(lacking)
+        raise
 
 
 def told(found: Iterable[Difference]) -> tuple[Change, ...]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dorky import errors, files
-from dorky.commands.inspect import StrPath, fetch_missing, lookup_file
+from dorky.commands.inspect import StrPath, fetch_missing, lookup_file, needing
 from dorky.commands.stage import check_groups
 from dorky.commands.sync import refresh
 from dorky.commands.upstream import NEWEST, UPSTREAM, at_remote, was_pulled
@@ -199,7 +199,8 @@ class Reader:
         store, wanted = self.project.store, checkout.needed(self.project.store, [entry])
         if self._offline and store.missing(wanted):
             raise errors.NotFetched(name)
-        fetch_missing(self.project, wanted)
+        with needing(self.project, {name: entry}):
+            fetch_missing(self.project, wanted)
         return Content(entry.mode, b"".join(checkout.read(store, entry, group)))
 
     def _ask(self) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from dorky import errors, files
-from dorky.commands.inspect import StrPath, cat, lookup_file
+from dorky.commands.inspect import StrPath, cat, fetch_missing, lookup_file, needing, streams
 from dorky.commands.sync import refresh
 from dorky.commands.upstream import UPSTREAM, at_remote, was_pulled
+from dorky.format.model import Entry
 from dorky.project import ORIGIN, Project
-from dorky.store.history import HEAD
+from dorky.store.history import HEAD, Placed
+from dorky.store.index import Row
 
 __all__ = ["at_remote", "download", "newest"]
 
@@ -57,7 +60,41 @@ def download(
         revision = revision or UPSTREAM
         revision = revision if pulled else at_remote(revision)
     revision = revision or HEAD
-    _, entry = lookup_file(project, revision, name)
+    placed = lookup_file(project, revision, name)
+    if project.has_worktree and streams(project, placed.entry):
+        _receive(project, name, placed, target, force=force)
+        return target
     blocks = cat(project, revision, name)
-    files.write_stream(target, entry.mode & ~files.umask(), blocks, replace=force)
+    files.write_stream(target, placed.entry.mode & ~files.umask(), blocks, replace=force)
     return target
+
+
+def _receive(project: Project, name: str, placed: Placed, target: Path, *, force: bool) -> None:
+    """Write a large file aside as its chunks arrive, in any order, then put it in place.
+
+    A download that was interrupted is gone on with, as a pull is.
+    """
+    from dorky.store import contents
+    from dorky.worktree.incoming import Incoming
+
+    store, entry = project.store, placed.entry
+    passing = {piece.id for piece in contents.pieces(store, entry.content)}
+    resume = project.config.state_directory is None
+    with project.locked(), project.worktree.writing() as writing:
+        incoming = Incoming(writing, store, {name: placed}, whole=True)
+        try:
+            incoming.begin(passing, resume=resume)
+            incoming.reuse(_copies(project, entry), project.worktree.open)
+            with needing(project, {name: entry}):
+                fetch_missing(project, incoming.lacking, incoming.take, passing)
+        except errors.DiskFull:
+            incoming.discard()
+            raise
+        ((_, prepared),) = incoming.complete()
+        writing.export(prepared, target, replace=force)
+
+
+def _copies(project: Project, entry: Entry) -> Iterator[Row]:
+    """Yield the files in the worktree that may hold a content."""
+    rows = project.index.rows().values()
+    yield from (row for row in rows if row.content == entry.content and not row.absent)

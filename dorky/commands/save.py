@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from os import PathLike
@@ -16,8 +17,12 @@ from dorky.drivers.base import check_writable
 from dorky.merge import pending
 from dorky.paths import matches
 from dorky.project import ORIGIN, Project
+from dorky.remote import authority
+from dorky.remote.ahead import Ahead
+from dorky.remote.root import Remote
 from dorky.results import LogEntry, Saved, Staged, Synced
 from dorky.store.history import MAIN
+from dorky.store.objects import Announce
 
 
 def save(
@@ -35,21 +40,51 @@ def save(
     Arguments, results and errors are those of `Repository.save`.
     """
     given = [paths] if isinstance(paths, (str, PathLike)) else list(paths)
-    with project.locked():
+    with project.locked(), contextlib.ExitStack() as stack:
+        remote = project.remote()
         # Before anything is committed, this refuses a project that has none, or one to read only.
-        check_writable(project.remote().driver)
-        with project.operation("save"):
-            take = partial(
-                staging.stage, project, given, force=force, readers=readers, confirmed=confirmed
-            )
-            record = partial(committing.commit, project, allow_deletions=allow_deletions)
-            staged, commit = _commit(project, given, message, take, record)
+        check_writable(remote.driver)
+        begun: list[Ahead] = []
+
+        def ahead() -> Announce | None:
+            if _may_send(project, remote):
+                begun.append(stack.enter_context(Ahead(remote)))
+                return begun[-1].send
+            return None
+
+        allowed = {"force": force, "confirmed": confirmed}
+        take = partial(staging.stage, project, given, readers=readers, ahead=ahead, **allowed)
+        record = partial(committing.commit, project, allow_deletions=allow_deletions, ahead=ahead)
         try:
-            synced = _push(project)
+            with project.operation("save"):
+                staged, commit = _commit(project, given, message, take, record)
+        except errors.DorkyError:
+            for sending in begun:
+                sending.discard()
+            raise
+        try:
+            synced = _push(project, begun)
         except errors.DorkyError as error:
             error.facts["committed"] = commit
             raise
         return Saved(staged=staged, commit=commit, synced=synced)
+
+
+def _may_send(project: Project, remote: Remote) -> bool:
+    """Return whether packs may be sent before the push; if not, the push says what is wrong."""
+    try:
+        if not project.is_named():
+            return False
+        project.check_pin()
+        authority.check_writer(remote)
+        if remote.version is None:
+            with contextlib.suppress(errors.NoRepositoryAtURL):
+                remote.read()
+                return False  # a repository that is not known yet may have other groups
+        project.check_swaps(remote)
+    except errors.DorkyError:
+        return False
+    return True
 
 
 def _commit(
@@ -94,9 +129,22 @@ def _is_named(path: str, names: Sequence[str]) -> bool:
     )
 
 
-def _push(project: Project) -> Synced:
-    """Push; pull and merge first only if the remote has moved."""
+def _push(project: Project, begun: Iterable[Ahead]) -> Synced:
+    """Push; pull and merge first only if the remote has moved.
+
+    Args:
+        project: The project.
+        begun: The uploads that have begun already.
+    """
+    journal = None
+    for ahead in begun:
+        ahead.finish(project.progress)
+        journal = ahead.journal
     try:
-        return Synced(pulled=None, pushed=syncing.push(project))
+        return Synced(pulled=None, pushed=syncing.push(project, journal=journal))
     except errors.Rejected:
         return syncing.sync(project)
+    except (errors.AccessError, errors.IntegrityError):
+        for ahead in begun:
+            ahead.discard()
+        raise

@@ -7,7 +7,7 @@ Paths are repository paths, or absolute.
 from __future__ import annotations
 
 import functools
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -54,14 +54,18 @@ def stage(
     force: bool = False,
     readers: str = "",
     confirmed: bool = False,
+    seen: bool = False,
+    ahead: staging.Ahead | None = None,
 ) -> Staged:
     """Make the next commit hold files as they are now: changed, new, or gone.
 
-    Arguments, results and errors are those of `Repository.stage`.
+    Arguments, results and errors are those of `Repository.stage`; ``seen`` says that files which
+    were never pulled were made of their committed versions, ``ahead`` is that of
+    `stage_selection`.
     """
     names = repository_paths(project, paths)
     with project.operation(f"stage {shown(names)}"):
-        rows = project.index.rows()
+        rows = _rows_about(project, names)
         for name in names:
             if name not in rows and (link := project.worktree.link_above(name)):
                 raise errors.UnstorablePath(
@@ -75,9 +79,20 @@ def stage(
 
             chosen.gone.difference_update(sparse.left_out(project, chosen.gone))
         settled = _settled_by(project, names, chosen)
-        done = stage_selection(project, rows, chosen, readers, confirmed=confirmed)
+        seen = seen or force
+        done = stage_selection(
+            project, rows, chosen, readers, confirmed=confirmed, seen=seen, ahead=ahead
+        )
         clear_conflicts(project, settled)
         return done
+
+
+def _rows_about(project: Project, names: Sequence[str]) -> dict[str, Row]:
+    """Return the rows that decide what staging some paths does; all only if any may matter."""
+    everywhere = "" in names or len(names) > _MANY or any(set("*?[") & set(name) for name in names)
+    if everywhere or project.roster.groups or project.worktree.disk().folds:
+        return project.index.rows()
+    return project.index.around(names)
 
 
 def _settled_by(project: Project, names: Iterable[str], chosen: staging.Selection) -> set[str]:
@@ -149,10 +164,13 @@ def stage_selection(
     readers: str = "",
     *,
     confirmed: bool = False,
+    seen: bool = False,
+    ahead: staging.Ahead | None = None,
 ) -> Staged:
     """Stage selected files, and make git ignore them.
 
-    Arguments and errors are those of `Repository.stage`.
+    Arguments and errors are those of `stage`; ``ahead`` returns what sends packs before all files
+    are read (see `staging.stage`).
     """
     top = git.find(project.root)
     skipped = 0
@@ -164,13 +182,15 @@ def stage_selection(
             del chosen.present[path]
     if top:
         skipped = _leave_to_git(project, top, rows, chosen)
+    _check_pulled(project, rows, () if seen else list(chosen.present), chosen)
     portable = project.config.get("portable_names") is not False
     staging.omit_names(chosen, rows, portable=portable)
     new = chosen.present.keys() - rows.keys()
     if top and not confirmed:
-        _check_found(new - chosen.named, first=not rows)
+        _check_found(new - chosen.named, first=not project.index.count)
     # A path that goes makes room for another: a file may be renamed from Readme to README.
-    staging.check_names(new, rows.keys() - chosen.gone, portable=portable)
+    held = set(project.index.names()) - chosen.gone if new else ()
+    staging.check_names(new, held, portable=portable)
     _check_no_repository(project, new)
     check_groups(project, chosen.present)
     _check_readers(project, chosen.present, readers)
@@ -192,6 +212,7 @@ def stage_selection(
             owning(project),
             project.progress,
             lambda new: None if readers else _check_sources(project, rows, new),
+            ahead if readers or _opens_nothing(project, rows) else None,
         )
     except BaseException:
         # dorky does not keep them, so git must not ignore them either. Other lines may be for files
@@ -210,6 +231,35 @@ def stage_selection(
         purged=tuple(filter(tombstone_finder(project), added)),
         omitted=omissions(chosen.omitted),
     )
+
+
+def _check_pulled(
+    project: Project,
+    rows: Mapping[str, Row],
+    paths: Iterable[str],
+    chosen: staging.Selection,
+) -> None:
+    """Refuse files in place of other versions that were never on this disk.
+
+    Those that were found in directories are left out.
+
+    Raises:
+        NeverPulled: There is such a file.
+    """
+    for path in paths:
+        row = rows.get(path)
+        if row is None or not row.absent:
+            continue
+        stat = chosen.present[path]
+        try:
+            if staging.holds(project.worktree, path, stat, staging.entry_of(row, project.vault)):
+                continue
+        except (errors.UnreadableFile, errors.DiskError):
+            continue  # staging says so
+        error = errors.NeverPulled(path)
+        if path in chosen.named:
+            raise error
+        chosen.omit(path, error)
 
 
 def _check_found(found: Collection[str], *, first: bool) -> None:
@@ -290,6 +340,13 @@ def _check_sources(project: Project, rows: Mapping[str, Row], new: Iterable[Row]
             source = closed.get(project.vault.mask(row.digest, row.content), ALL)
         if placement.is_widening(source, row.group):
             raise would_open(project, row.path, source, row.group)
+
+
+def _opens_nothing(project: Project, rows: Mapping[str, Row]) -> bool:
+    """Return whether `_check_sources`, which sees whole files only, refuses nothing."""
+    if not project.roster.groups:
+        return True
+    return project.index.groups <= {ALL} and all(row.group == ALL for row in rows.values())
 
 
 def would_open(

@@ -41,6 +41,7 @@ from dorky.paths import shown
 from dorky.project import ORIGIN, Project
 from dorky.remote import fetch as remote_fetch
 from dorky.remote import push as remote_push
+from dorky.remote.journal import Journal
 from dorky.remote.root import Remote, noted
 from dorky.results import Change, FetchResult, PullResult, PushResult, Synced, Tombstone
 from dorky.store import history, oplog, projection
@@ -73,10 +74,11 @@ class Place(TypedDict):
     admins: tuple[str, ...]
 
 
-def push(project: Project) -> PushResult:
+def push(project: Project, *, journal: Journal | None = None) -> PushResult:
     """Send the commits that the remote lacks, and move its ``main`` to the local one.
 
-    Arguments, results and errors are those of `Repository.push`.
+    Arguments, results and errors are those of `Repository.push`; ``journal`` has the packs that
+    were uploaded for it already.
     """
     with project.locked():
         head = project.database.ref(MAIN)
@@ -101,6 +103,7 @@ def push(project: Project) -> PushResult:
             functools.partial(first_root, project),
             head,
             project.progress,
+            journal=journal,
         )
         try:
             try:
@@ -303,7 +306,12 @@ def pull(
             )
         target = _target(project, ours, theirs)
         chosen = _Chosen(names, kept)
-        changes, backup, done = _check_out(project, ours, theirs, target, chosen, force=force)
+        try:
+            changes, backup, done = _check_out(project, ours, theirs, target, chosen, force=force)
+        except errors.LocalChanges as error:
+            if ours is None:  # nothing can be staged before the first pull
+                error.facts.setdefault("during", "first pull")
+            raise
         _remember(project, [*kept, *names] if kept or ours is None else [])
         commits, _ = history.ahead_behind(project.store, target.commit or ours, ours)
         return PullResult(

@@ -71,13 +71,18 @@ def coding(name: str, level: int | None = None) -> Coding:
 
 def compress(body: bytes, how: Coding = DEFAULT) -> bytes:
     """Return the smaller of the two forms of ``body``."""
+    return b"".join(compress_apart(body, how))
+
+
+def compress_apart(body: bytes, how: Coding = DEFAULT) -> tuple[bytes, bytes]:
+    """Return what `compress` does, without a copy of a large body: the prefix, and what follows."""
     import cramjam
 
     if how.codec != NONE and not _is_hopeless(body):
         packed = getattr(cramjam, how.name).compress(body, level=how.level)
         if len(packed) < len(body):
-            return _PREFIX.pack(how.codec, len(body), len(packed)) + bytes(packed)
-    return _PREFIX.pack(NONE, len(body), len(body)) + body
+            return _PREFIX.pack(how.codec, len(body), len(packed)), bytes(packed)
+    return _PREFIX.pack(NONE, len(body), len(body)), body
 
 
 def pad(packed: bytes) -> bytes:

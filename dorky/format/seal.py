@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
+from collections.abc import Iterable
 from functools import cached_property
 
 from dorky import native
@@ -77,6 +78,16 @@ class XAES:
         return b"".join(
             (head, nonce, self._gcm(self._derive(nonce)).encrypt(nonce[12:], plaintext, aad))
         )
+
+    def seal_all(self, parts: Iterable[bytes], aad: bytes, *, head: bytes = b"") -> bytes:
+        """Encrypt parts as one plaintext, without the copy that joins large ones (see `seal`)."""
+        from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+
+        nonce = os.urandom(NONCE)
+        cipher = Cipher(algorithms.AES(self._derive(nonce)), modes.GCM(nonce[12:])).encryptor()
+        cipher.authenticate_additional_data(aad)
+        sealed = [cipher.update(part) for part in parts]
+        return b"".join((head, nonce, *sealed, cipher.finalize(), cipher.tag))
 
     def open(self, sealed: bytes | memoryview, aad: bytes) -> bytes:
         """Verify and decrypt what `seal` returned.

@@ -136,10 +136,14 @@ class Vault:
             raise errors.UsageError(
                 f"a {kind.value} of {len(body):,} bytes is too large (at most {kind.limit:,})"
             )
-        packed = codec.compress(body, how or codec.DEFAULT)
-        if self.sealed:
-            packed = codec.pad(packed)
-        return self.close(packed, f"{kind.value}\0{object_id}", group=group)
+        prefix, packed = codec.compress_apart(body, how or codec.DEFAULT)
+        what = f"{kind.value}\0{object_id}"
+        if not self.sealed:
+            return prefix + packed
+        if len(packed) < codec.PADDED:
+            return self.close(codec.pad(prefix + packed), what, group=group)
+        entry = self._current[group]
+        return entry.key.aead.seal_all((prefix, packed), self._aad(group, what), head=entry.key.id)
 
     def read(
         self,

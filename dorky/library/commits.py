@@ -122,6 +122,7 @@ def submit_all(session: Session, requests: Sequence[Request]) -> None:
                 if any(request.outcome is None for request in requests):
                     _linger(session)
                     _commit_waiting(session)
+        session.forget_glimpse()
     except BaseException:
         with session.queue:
             session.waiting[:] = [one for one in session.waiting if one not in requests]

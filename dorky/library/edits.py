@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import stat as stat_module
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from dorky import errors
@@ -108,7 +107,7 @@ class Edits:
         if directory not in self._names:
             found: dict[str, tuple[str, bool]] = {}
             for group, tree in self.view.trees.items():
-                entries = _entries(self.store, group, tree, directory)
+                entries = directories.at(self.store, tree, group, directory)
                 for entry in entries.values():
                     path = f"{directory}/{entry.name}".lstrip("/")
                     if entry.is_tree:
@@ -141,61 +140,5 @@ class Edits:
         trees = dict(self.trees)
         for group in {group for group, _ in self._changes} | ({ALL} - trees.keys()):
             edits = {path: entry for (of, path), entry in self._changes.items() if of == group}
-            trees[group] = edited(self.store, writer, group, self.trees.get(group), edits)
+            trees[group] = directories.edit(self.store, writer, group, self.trees.get(group), edits)
         return trees
-
-
-def _entries(store: Store, group: str, tree: ObjectId | None, directory: str) -> dict[str, Entry]:
-    """Return the entries of a directory below a root tree, by name; none if there is none."""
-    for name in directory.split("/") if directory else ():
-        found = directories.find(store, tree, group, name) if tree else None
-        tree = found.content if found and found.is_tree else None
-    return {entry.name: entry for entry in directories.read(store, tree, group)} if tree else {}
-
-
-def edited(
-    store: Store,
-    writer: Writer,
-    group: str,
-    tree: ObjectId | None,
-    edits: Mapping[str, Entry | None],
-) -> ObjectId:
-    """Store the root tree of a group with other entries at some paths; return its id.
-
-    Directories that become empty are left out.
-
-    Args:
-        store: The store that holds the tree.
-        writer: Receives the new ones.
-        group: The group.
-        tree: The root tree; None if there is none.
-        edits: The entries by path; None where there is to be none.
-    """
-    held: dict[str, dict[str, Entry]] = {"": _entries(store, group, tree, "")}
-    for path in sorted({above for changed in edits for above in parents(changed)}):
-        parent, _, name = path.rpartition("/")
-        entry = held[parent].get(name)
-        inside = directories.read(store, entry.content, group) if entry and entry.is_tree else ()
-        held[path] = {each.name: each for each in inside}
-    for path, new in edits.items():
-        parent, _, name = path.rpartition("/")
-        if new is None:
-            held[parent].pop(name, None)
-        else:
-            held[parent][name] = new
-    # Deepest first, because a directory's id is an entry of its parent.
-    for path in sorted(held, key=lambda path: path.count("/") + bool(path), reverse=True):
-        if not path:
-            break
-        parent, _, name = path.rpartition("/")
-        if held[path]:
-            made = _write(writer, held[path], group)
-            held[parent][name] = Entry(name, stat_module.S_IFDIR, made)
-        elif name in held[parent] and held[parent][name].is_tree:
-            del held[parent][name]
-    return _write(writer, held[""], group)
-
-
-def _write(writer: Writer, held: Mapping[str, Entry], group: str) -> ObjectId:
-    entries = sorted(held.values(), key=lambda entry: entry.name.encode())
-    return directories.write(writer, entries, group)

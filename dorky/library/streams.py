@@ -13,8 +13,7 @@ from typing import Any
 
 from dorky import cancellation, errors
 from dorky.library import contents
-from dorky.library.contents import Piece
-from dorky.library.session import Session
+from dorky.library.contents import Objects, Piece
 from dorky.store.history import Placed
 
 _KEPT = 4
@@ -31,10 +30,10 @@ class Reader(io.RawIOBase):
     Several threads may use it through the buffer that `open` puts around it.
     """
 
-    def __init__(self, session: Session, path: str, placed: Placed) -> None:
+    def __init__(self, objects: Objects, path: str, placed: Placed) -> None:
         super().__init__()
         self.name = path
-        self._session = session
+        self._objects = objects
         self._placed = placed
         self._at = 0
         self._kept: OrderedDict[int, tuple[Piece, bytes]] = OrderedDict()
@@ -78,8 +77,8 @@ class Reader(io.RawIOBase):
                 self._kept.move_to_end(start)
                 return piece, body
         group, entry = self._placed
-        wanted = contents.pieces(self._session.store, entry, self._at, self._at + 1)
-        found = next(contents.bodies(self._session, wanted, group))
+        wanted = contents.pieces(self._objects, entry, self._at, self._at + 1)
+        found = next(contents.bodies(self._objects, wanted, group))
         self._kept[found[0].start] = found
         if len(self._kept) > _KEPT:
             self._kept.popitem(last=False)

@@ -54,6 +54,20 @@ class Journal:
             for packed in store.packs(self._name)
         ]
 
+    @property
+    def sent(self) -> tuple[Sent, ...]:
+        """Return the packs."""
+        return tuple(self._sent)
+
+    def begin(self, root: Root | None) -> None:
+        """Prepare for packs that are uploaded before it is known which of them are wanted.
+
+        Args:
+            root: The root to replace, or None.
+        """
+        if not self._sent:
+            self._under = root.gc_epoch if root else 0
+
     def add(self, sent: Sent) -> None:
         """Record a pack that is about to be uploaded."""
         with self._database.transaction():
@@ -117,6 +131,22 @@ class Journal:
         with self._database.transaction():
             self._remote.store.retain(self._name, [upload.pack.id for upload in sent])
             self._database.set(self._key, str(under).encode())
+
+    def forget(self, sent: Sent) -> None:
+        """Forget a pack that may not have arrived."""
+        self._sent.remove(sent)
+        self._keep(self._sent, self._under)
+
+    def discard(self, sent: Collection[Sent]) -> None:
+        """Delete packs of a push that was refused, unless a root lists them, and forget them.
+
+        They may hold what others must not read.
+        """
+        listed = {packed.id for packed in self._remote.store.packs(self._remote.name)}
+        if gone := {upload.pack.id for upload in sent} - listed:
+            delete(self._remote, [PACKS + name for name in sorted(gone)])
+        self._sent = [upload for upload in self._sent if upload.pack.id not in gone]
+        self._keep(self._sent, self._under)
 
     def clear(self) -> None:
         """Forget all packs: a root lists them now, or nobody needs them any more."""

@@ -42,7 +42,7 @@ _HEADS = 32 * KiB
 """The most bytes of head commits and their root trees that stay inline."""
 _LOG = 32 * KiB
 """The most bytes of the team log that stay inline, too: every reader checks all of it."""
-_UPLOADS = 3
+UPLOADS = 3
 """How many packs are uploaded at once; each is in memory, at most 32 MiB and an object."""
 _ATTEMPTS = 30
 _PAUSE = 0.2
@@ -79,6 +79,8 @@ def push(
     found: Found,
     head: ObjectId,
     progress: Progress = SILENT,
+    *,
+    journal: Journal | None = None,
 ) -> Pushed:
     """Move the remote's ``main`` to ``head``.
 
@@ -89,6 +91,8 @@ def push(
         found: Returns the repository's header and first root, for a push into an empty place.
         head: A commit whose objects are all in the local store or in the remote.
         progress: Receives the progress of uploads.
+        journal: The packs that were uploaded for this push; None if none were, or if it is not
+            known which.
 
     Raises:
         Rejected: The remote has commits that ``head`` does not descend from.
@@ -104,10 +108,10 @@ def push(
         # One conditional read tells whether there is still nothing to push.
         fetch(remote, progress)
         if remote.store.database.ref(f"{remote.name}/{MAIN}") == head:
-            Journal(remote).clear()
+            (journal or Journal(remote)).clear()
             return Pushed(head, head, 0, 0)
     _check_writer(remote, progress)
-    journal = Journal(remote)
+    journal = journal or Journal(remote)
     sent: list[Sent] = []
     for attempt in range(_ATTEMPTS):
         authority.check_writer(remote)
@@ -127,9 +131,7 @@ def push(
             fresh = unlisted(remote, seen, [head], root.roster)
             _check_signatures(remote.store, head)
         except (errors.Misplaced, errors.AmbiguousGroup):
-            # The swap for these packs was lost, and they hold what others must not read.
-            there = {PACKS + packed.id for packed in remote.store.packs(remote.name)}
-            delete(remote, {PACKS + upload.pack.id for upload in sent} - there)
+            journal.discard(journal.sent)
             raise
         sent = journal.take(before, {at.id for at in fresh}, listed_by(remote, seen))
         # A root that has no room is refused before anything is sent.
@@ -418,7 +420,7 @@ def send(
     Each is passed to ``note`` before it is uploaded, so that whatever interrupts the upload, the
     packs that have arrived are known.
 
-    Memory: at most `_UPLOADS` packs of 32 MiB and an object.
+    Memory: at most `UPLOADS` packs of 32 MiB and an object.
     """
     progress.start("Uploading", size, "B")
 
@@ -432,7 +434,7 @@ def send(
         remote.driver.put(PACKS + new.pack.id, data)
         return new
 
-    for new in in_order(put, noted(), threads=_UPLOADS, ahead=_UPLOADS):
+    for new in in_order(put, noted(), threads=UPLOADS, ahead=UPLOADS):
         sent.append(new)
         progress.advance(sum(at.length for at in new.locations))
     progress.finish()
@@ -484,12 +486,12 @@ def _copy(store: Store, vault: Vault, packed: Pack, places: Iterable[PackedObjec
 def build(vault: Vault, objects: Iterable[Stored], size: int = 0) -> Iterator[Made]:
     """Yield new packs, made in memory; each has at most ``size`` (or 32 MiB) and an object."""
     buffer = io.BytesIO()
-    writer = pack.PackWriter(buffer, vault, size)
+    writer = pack.PackWriter(buffer, vault, target=size)
     for kind, object_id, stored in objects:
         writer.append(kind, object_id, stored)
         if writer.full:
             yield Sent(writer.finish(), writer.locations), buffer.getvalue()
             buffer = io.BytesIO()
-            writer = pack.PackWriter(buffer, vault, size)
+            writer = pack.PackWriter(buffer, vault, target=size)
     if len(writer):
         yield Sent(writer.finish(), writer.locations), buffer.getvalue()

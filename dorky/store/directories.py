@@ -10,23 +10,44 @@ The hash is keyed as ids are: otherwise the sizes of parts would confirm a guess
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+import stat as stat_module
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol
 
 from dorky import errors
 from dorky.format import model
 from dorky.format.model import DIGITS, MOST, PARTS, Entry, Kind, ObjectId, Tree
+from dorky.paths import parents
 from dorky.store.objects import Store, Writer
+
+if TYPE_CHECKING:
+    from dorky.keys.vault import Vault
+
+
+class Objects(Protocol):
+    """Objects by id: a `Store`, or what a remote's root lists."""
+
+    left_out: set[str]
+    """Receives the names in trees that no worktree may hold."""
+
+    @property
+    def vault(self) -> Vault:
+        """Return the repository's keys."""
+
+    def read(self, object_id: ObjectId, *, group: str | None = None) -> bytes:
+        """Return the body of an object, verified (see `Store.read`)."""
+
 
 Differing = tuple[str, Entry | None, Entry | None]
 """A name or path, and what two trees hold there."""
 
 
-def read_node(store: Store, tree: ObjectId, group: str | None = None) -> Tree:
+def read_node(store: Objects, tree: ObjectId, group: str | None = None) -> Tree:
     """Read one object: a directory, a part of one, or the list of its parts."""
     return model.decode_tree(store.read(tree, group=group), tree, store.left_out)
 
 
-def read(store: Store, tree: ObjectId, group: str) -> tuple[Entry, ...]:
+def read(store: Objects, tree: ObjectId, group: str) -> tuple[Entry, ...]:
     """Return the entries of a directory, in the order of their names' bytes.
 
     Raises:
@@ -36,20 +57,20 @@ def read(store: Store, tree: ObjectId, group: str) -> tuple[Entry, ...]:
 
 
 def entries_named(
-    store: Store, tree: ObjectId, group: str, names: Collection[str]
+    store: Objects, tree: ObjectId, group: str, names: Collection[str]
 ) -> Iterable[Entry]:
     """Return the entries of a directory that have some names. Other parts are not read."""
     found = _Reader(store, group).entries("", tree, names)
     return (entry for entry in found if entry.name in names)
 
 
-def find(store: Store, tree: ObjectId, group: str, name: str) -> Entry | None:
+def find(store: Objects, tree: ObjectId, group: str, name: str) -> Entry | None:
     """Return the entry of a directory with a name; None if there is none."""
     return next(iter(entries_named(store, tree, group, {name})), None)
 
 
 def compare(
-    store: Store, group: str, old: ObjectId | None, new: ObjectId | None
+    store: Objects, group: str, old: ObjectId | None, new: ObjectId | None
 ) -> list[Differing]:
     """Return the names at which two directories differ, in order. Equal parts are not read."""
     found: list[Differing] = []
@@ -79,7 +100,7 @@ def compare(
 class _Reader:
     """A reader of one directory, which checks that each part is where it belongs."""
 
-    def __init__(self, store: Store, group: str) -> None:
+    def __init__(self, store: Objects, group: str) -> None:
         self._store = store
         self._group = group
         self._nodes: dict[ObjectId, Tree] = {}
@@ -170,3 +191,59 @@ def _write(
         parts[int(places[entry.name][depth], PARTS)].append(entry)
     ids = (_write(writer, part, places, depth + 1, group) if part else "" for part in parts)
     return writer.add(Kind.TREE, model.encode(Tree((), tuple(ids))), group=group)
+
+
+def at(store: Store, tree: ObjectId | None, group: str, directory: str) -> dict[str, Entry]:
+    """Return the entries of a directory below a root tree, by name; none if there is none."""
+    for name in directory.split("/") if directory else ():
+        found = find(store, tree, group, name) if tree else None
+        tree = found.content if found and found.is_tree else None
+    return {entry.name: entry for entry in read(store, tree, group)} if tree else {}
+
+
+def edit(
+    store: Store,
+    writer: Writer,
+    group: str,
+    tree: ObjectId | None,
+    edits: Mapping[str, Entry | None],
+) -> ObjectId:
+    """Store the root tree of a group with other entries at some paths; return its id.
+
+    Directories that become empty are left out.
+
+    Args:
+        store: The store that holds the tree.
+        writer: Receives the new ones.
+        group: The group.
+        tree: The root tree; None if there is none.
+        edits: The entries by path; None where there is to be none.
+    """
+    held: dict[str, dict[str, Entry]] = {"": at(store, tree, group, "")}
+    for path in sorted({above for changed in edits for above in parents(changed)}):
+        parent, _, name = path.rpartition("/")
+        entry = held[parent].get(name)
+        inside = read(store, entry.content, group) if entry and entry.is_tree else ()
+        held[path] = {one.name: one for one in inside}
+    for path, new in edits.items():
+        parent, _, name = path.rpartition("/")
+        if new is None:
+            held[parent].pop(name, None)
+        else:
+            held[parent][name] = new
+    # Deepest first, because a directory's id is an entry of its parent.
+    for path in sorted(held, key=lambda path: path.count("/") + bool(path), reverse=True):
+        if not path:
+            break
+        parent, _, name = path.rpartition("/")
+        if held[path]:
+            made = _write_held(writer, held[path], group)
+            held[parent][name] = Entry(name, stat_module.S_IFDIR, made)
+        elif name in held[parent] and held[parent][name].is_tree:
+            del held[parent][name]
+    return _write_held(writer, held[""], group)
+
+
+def _write_held(writer: Writer, held: Mapping[str, Entry], group: str) -> ObjectId:
+    entries = sorted(held.values(), key=lambda entry: entry.name.encode())
+    return write(writer, entries, group)

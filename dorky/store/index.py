@@ -16,6 +16,7 @@ import msgspec
 from dorky import errors
 from dorky.files import FileStamp, StatProof, stamp, umask
 from dorky.format.model import ALL, ObjectId
+from dorky.paths import parents
 from dorky.store.database import Database
 
 if TYPE_CHECKING:
@@ -143,14 +144,37 @@ class Index:
             paths: If given, only these.
         """
         if paths is None:
-            found = self._database.connection.execute("SELECT * FROM files ORDER BY path")
-        else:
-            import json
+            return self._checked("SELECT * FROM files ORDER BY path")
+        import json
 
-            found = self._database.connection.execute(
-                "SELECT * FROM files WHERE path IN (SELECT value FROM json_each(?)) ORDER BY path",
-                (json.dumps(list(paths)),),
-            )
+        return self._checked(
+            "SELECT * FROM files WHERE path IN (SELECT value FROM json_each(?)) ORDER BY path",
+            json.dumps(list(paths)),
+        )
+
+    def around(self, paths: Iterable[str]) -> dict[str, Row]:
+        """Return the rows at some paths, above and below them, by path; others are not read."""
+        near = set(paths)
+        found = self.rows({*near, *(above for path in near for above in parents(path))})
+        for path in near:
+            # A slash, and the character after it, bound the names in a directory.
+            query = "SELECT * FROM files WHERE path > ? AND path < ?"
+            found |= self._checked(query, f"{path}/", f"{path}0")
+        return dict(sorted(found.items()))
+
+    def names(self) -> list[str]:
+        """Return the paths of all rows."""
+        found = self._database.connection.execute("SELECT path FROM files").fetchall()
+        return [path for (path,) in found]
+
+    @property
+    def count(self) -> int:
+        """Return how many rows there are."""
+        (count,) = self._database.connection.execute("SELECT count(*) FROM files").fetchone()
+        return int(count)
+
+    def _checked(self, query: str, *given: str) -> dict[str, Row]:
+        found = self._database.connection.execute(query, given)
         try:
             rows = {values[0]: Row(*values) for values in found}
             bytes.fromhex("".join(row.content + row.digest for row in rows.values()))

@@ -7,8 +7,10 @@ and only then recorded, in the caller's transaction. Until that commits, nothing
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, NamedTuple, TypeVar
@@ -46,6 +48,9 @@ class PackedObject(NamedTuple):
     offset: int
     length: int
 
+
+Announce = Callable[[Pack, "list[Location]", bytes], None]
+"""Receives a pack, the locations of its objects, and its bytes."""
 
 _KIND = {kind.value: kind for kind in Kind}
 
@@ -319,9 +324,9 @@ class Store:
 
     # --- writing ---------------------------------------------------------------------------
 
-    def writer(self) -> Writer:
-        """Begin to write objects."""
-        return Writer(self)
+    def writer(self, announce: Announce | None = None) -> Writer:
+        """Begin to write objects; ``announce`` receives packs before they are saved."""
+        return Writer(self, announce)
 
 
 _Stored = tuple[Kind, ObjectId, "bytes | memoryview"]
@@ -334,10 +339,16 @@ class Writer:
 
     Packs are hashed, written and synced in a separate thread, so encryption does not wait for the
     disk.
+
+    Args:
+        store: The store.
+        announce: Receives each pack, with its bytes, once it is on the disk. It is called in the
+            thread that writes objects, outside of a transaction if `complete` is.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, announce: Announce | None = None) -> None:
         self._store = store
+        self._announce = announce
         self.vault = store.vault
         self._new: set[ObjectId] = set()
         self._pending: list[_Stored] = []
@@ -345,7 +356,9 @@ class Writer:
         self._lane = BackgroundWorker()
         # Only the writing thread touches it until that thread is waited for.
         self._open: tuple[Path, IO[bytes], PackWriter] | None = None
+        self._copy = io.BytesIO() if announce else None
         self._finished: list[tuple[Path, Pack, list[Location]]] = []
+        self._news: deque[tuple[Pack, list[Location], bytes]] = deque()
 
     def __enter__(self) -> Writer:
         return self
@@ -434,6 +447,17 @@ class Writer:
         self._size += len(stored)
         if self._size >= _ENOUGH:
             self._lane.do(self._write, self._taken())
+            self._tell()
+
+    def _tell(self) -> None:
+        while self._announce and self._news:
+            self._announce(*self._news.popleft())
+
+    def complete(self) -> None:
+        """Finish the last pack, and announce it; `save` then has nothing to announce."""
+        if self._new:
+            self._lane.finish(self._write_last, self._taken())
+            self._tell()
 
     def divide(self) -> None:
         """Begin a new pack with the next object."""
@@ -473,7 +497,9 @@ class Writer:
         file = open(fd, "wb", buffering=1 << 20)  # noqa: SIM115
         try:
             with files.disk_errors(path):
-                self._open = (path, file, PackWriter(file, self.vault, self._store.pack_size))
+                target = self._store.pack_size
+                made = PackWriter(file, self.vault, self._copy, target=target)
+                self._open = (path, file, made)
         except BaseException:
             file.close()
             path.unlink(missing_ok=True)
@@ -489,6 +515,9 @@ class Writer:
             os.fsync(file.fileno())
             file.close()
         self._finished.append((path, packed, writer.locations))
+        if self._copy is not None:
+            self._news.append((packed, writer.locations, self._copy.getvalue()))
+            self._copy = io.BytesIO()
         self._open = None
 
     @contextlib.contextmanager

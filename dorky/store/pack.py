@@ -30,7 +30,7 @@ from typing import IO, NamedTuple
 
 from dorky import errors
 from dorky.format import codec, seal
-from dorky.format.model import Kind, Location, MiB, ObjectId, Pack
+from dorky.format.model import KiB, Kind, Location, MiB, ObjectId, Pack
 from dorky.keys.vault import OVERHEAD, Vault
 
 TARGET = 32 * MiB
@@ -48,6 +48,7 @@ _ENTRY = struct.Struct(">B32sQI")
 _SALT = 16
 # Small objects are hashed and written together: a call for each would cost more than the work.
 _BUFFER = 1 * MiB
+_ALONE = 64 * KiB
 CODES = {Kind.CHUNK: 1, Kind.CHUNKS: 2, Kind.TREE: 3, Kind.COMMIT: 4, Kind.TEAM: 5}
 """The numbers that stand for kinds in indexes and tables."""
 KINDS = {code: kind for kind, code in CODES.items()}
@@ -69,11 +70,15 @@ class PackWriter:
     Args:
         file: A file open for writing, empty.
         vault: Encrypts the index.
+        copy: Receives the same bytes, if given.
         target: The bytes that it is closed at; 0: `TARGET`.
     """
 
-    def __init__(self, file: IO[bytes], vault: Vault, target: int = 0) -> None:
+    def __init__(
+        self, file: IO[bytes], vault: Vault, copy: IO[bytes] | None = None, *, target: int = 0
+    ) -> None:
         self._file = file
+        self._copy = copy
         self._target = target or TARGET
         self._vault = vault
         self._hash = hashlib.sha256()
@@ -101,8 +106,12 @@ class PackWriter:
         return self.size >= self._target
 
     def _write(self, data: bytes | memoryview) -> None:
-        self._pending.append(data)
         self._end += len(data)
+        if len(data) >= _ALONE:
+            self._flush()
+            self._put(data)
+            return
+        self._pending.append(data)
         self._unwritten += len(data)
         if self._unwritten >= _BUFFER:
             self._flush()
@@ -111,7 +120,12 @@ class PackWriter:
         data = b"".join(self._pending)
         self._pending.clear()
         self._unwritten = 0
+        self._put(data)
+
+    def _put(self, data: bytes | memoryview) -> None:
         self._file.write(data)
+        if self._copy is not None:
+            self._copy.write(data)
         self._hash.update(data)
 
     def append(self, kind: Kind, object_id: ObjectId, stored: bytes | memoryview) -> None:

@@ -54,14 +54,18 @@ class Incoming:
         store: Holds the lists of their chunks, and perhaps some of the chunks.
         files: Files of a plan, by path. Those that are cut into chunks, and lack some in the local
             store, are expected.
+        whole: Whether those that lack none are expected, too.
 
     Raises:
         CorruptObject: A list of chunks is damaged, or is not of the file's size.
     """
 
-    def __init__(self, writing: Writing, store: Store, files: Mapping[str, Placed]) -> None:
+    def __init__(
+        self, writing: Writing, store: Store, files: Mapping[str, Placed], *, whole: bool = False
+    ) -> None:
         self._writing = writing
         self._store = store
+        self._whole = whole
         self._files: dict[str, _File] = {}
         self._parts: dict[ObjectId, list[_Part]] = {}
         self.expected: dict[str, Placed] = {}
@@ -94,7 +98,7 @@ class Incoming:
             raise errors.CorruptObject(
                 entry.content, f"{size} bytes in its chunks, {entry.size} in the tree"
             )
-        if self._store.missing(parts):
+        if self._whole or self._store.missing(parts):
             self.expected[path] = placed
             for piece_id, where in parts.items():
                 self._parts.setdefault(piece_id, []).extend(where)

@@ -25,6 +25,7 @@ from dorky.worktree.worktree import Omit, Worktree, now
 
 if TYPE_CHECKING:
     from dorky.keys.vault import Vault
+    from dorky.store.objects import Announce
 
 _KINDS = {
     stat_module.S_IFIFO: "a pipe",
@@ -206,6 +207,9 @@ def tracked(rows: Iterable[str], paths: Sequence[str], where: str = "") -> list[
 # --- staging --------------------------------------------------------------------------------
 
 
+Ahead = Callable[[], "Announce | None"]
+
+
 def told_apart(*names: str) -> list[str]:
     """Return names for a message: with escapes if they look alike."""
     alike = len({unicodedata.normalize("NFC", name) for name in names}) == 1
@@ -273,6 +277,7 @@ def stage(
     group_of: GroupOf,
     progress: Progress,
     check: Callable[[Iterable[Row]], None] = lambda _: None,
+    ahead: Ahead | None = None,
 ) -> list[Change]:
     """Put the chosen files as they are on disk into the index, each encrypted for its group.
 
@@ -287,6 +292,7 @@ def stage(
         group_of: Returns the group of a path.
         progress: Receives the progress.
         check: Refuses rows, before anything is saved.
+        ahead: Called if a file is large; returns what receives each pack once it is finished.
 
     Returns:
         The changes in the index.
@@ -303,11 +309,12 @@ def stage(
     changes = [Change(path, "deleted") for path in sorted(gone)]
     new: list[Row] = []
     if stale:
-        from dorky.worktree.ingest import store_files
+        from dorky.worktree.ingest import LARGE, store_files
 
-        progress.start("Staging", sum(stat.st_size for stat in stale.values()), "B")
-        with store.writer() as writer:
-            sizes = {path: stale[path].st_size for path in sorted(stale)}
+        sizes = {path: stale[path].st_size for path in sorted(stale)}
+        announce = ahead() if ahead and max(sizes.values()) >= LARGE else None
+        progress.start("Staging", sum(sizes.values()), "B")
+        with store.writer(announce) as writer:
             for found in store_files(
                 worktree,
                 sizes,
@@ -324,6 +331,7 @@ def stage(
                 if old is None or not row.same(old):
                     changes.append(Change(row.path, "modified" if old else "added"))
             check(new)
+            writer.complete()
             with store.database.transaction():
                 writer.save()
                 index.remove(gone)

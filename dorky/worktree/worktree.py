@@ -693,6 +693,21 @@ class Writing:
                 raise errors.LocalChanges(path) from None
             return stat, _staying(stat) == prepared.kept
 
+    def export(self, prepared: Prepared, target: Path, *, replace: bool) -> None:
+        """Put a prepared file anywhere on the disk.
+
+        Raises:
+            LocalChanges: There is a file, and ``replace`` is false.
+        """
+        scratch = files.temporary(target.parent)
+        with files.disk_errors(target, writing=True):
+            into = os.open(target.parent, _DIRECTORY)
+            try:
+                files.move(prepared.name, self._scratch, scratch.name, into)
+            finally:
+                os.close(into)
+        files.put(scratch, target, replace=replace)
+
     def _look(self, path: str, name: str, judged: FileStamp | None) -> os.stat_result | None:
         """Return the stat of the present file, right before it is replaced or deleted.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Iterator
 from http.client import HTTPConnection
 from pathlib import Path
@@ -15,7 +16,8 @@ from servers import Canned, stub_server
 # They are no part of the package: dev.py runs them from the root of the checkout.
 sys.path.append(str(Path(__file__).resolve().parents[2]))
 
-from benchmarks.bars import Bar, Verdict, judge
+from benchmarks import growth
+from benchmarks.bars import BARS, Bar, Verdict, judge, link
 from benchmarks.bench import Sample
 from benchmarks.data import Different, Samples, change, check_equal, copy, put_in_front
 from benchmarks.jobs import Sizes, jobs
@@ -81,6 +83,22 @@ def test_a_range_is_answered_as_s3_does() -> None:
     assert as_s3_says(whole) == whole
 
 
+def test_a_rate_is_kept_to() -> None:
+    """2 connections share 8 Mbit/s: more time than that is no fault."""
+    with (
+        stub_server(lambda _method, _target: Canned(200, ANSWER * 10)) as server,
+        delayed(server.endpoint, round_trip=0.0, rate=1e6) as running,
+    ):
+        place = urlsplit(running.endpoint)
+        began = time.monotonic()
+        for _ in range(2):
+            connection = HTTPConnection(place.hostname or "", place.port)
+            connection.request("GET", "/bucket/key")
+            assert connection.getresponse().read() == ANSWER * 10
+            connection.close()
+        assert time.monotonic() - began > 2 * 70_000 / 1e6
+
+
 # --- the data -------------------------------------------------------------------------------
 
 
@@ -142,12 +160,48 @@ def test_medians_are_judged() -> None:
 
 
 def test_every_bar_is_of_a_job_and_a_tool() -> None:
-    every = jobs(Sizes())
+    every = [*jobs(Sizes()), *growth.growth(growth.COUNTS)]
     titles = {title for job in every for title in job.titles}
-    for bar in (verdict.bar for verdict in judge({})):
+    for bar in BARS:
         assert bar.job in titles
         assert not bar.against or bar.against in {*TOOLS, *titles, "npm dorky*"}
     assert {tool for job in every for tool in job.tools} <= set(TOOLS)
+
+
+def test_some_bars_are_for_one_kind_of_link() -> None:
+    def limits(where: str) -> list[float | None]:
+        chosen = ("large.noise.pull", "s5cmd")
+        return [v.bar.limit for v in judge({}, where) if (v.bar.job, v.bar.against) == chosen]
+
+    assert [link(25, 0), link(0, 0), link(0, 2000)] == ["distant", "loopback", "slow"]
+    assert (limits("distant"), limits("loopback"), limits("slow")) == ([], [1.8], [1.1])
+
+
+def test_growth_is_by_processor_time_and_file() -> None:
+    found = {
+        ("growth.10000.stage", "dorky"): [Sample(9.0, 1.0), Sample(1.0, 1.0), Sample(2.0, 1.0)],
+        ("growth.100000.stage", "dorky"): [Sample(30.0, 15.0, 240.0)],
+        ("growth.10000.status", "git"): [Sample(0.1, 0.1)],
+    }
+    head, *rows = growth.table(found)
+    assert head[0] == "step"
+    assert [row[:4] for row in rows] == [
+        ["stage all", "10,000", "2.00", "1.00"],
+        ["stage all", "100,000", "30.00", "15.00"],
+        ["git: status, nothing changed", "10,000", "0.10", "0.10"],
+    ]
+    assert [row[-1] for row in rows] == ["", "1.50", ""]
+    titles = {f"growth.{count}.stage": "stage" for count in growth.COUNTS}
+    assert "1.50" in Report({}, titles, found, []).text()
+
+
+def test_a_run_is_drawn_again_from_its_record(tmp_path: Path) -> None:
+    titles = {name: words for job in jobs(Sizes()) for name, words in job.titles.items()}
+    report = Report({"machine": "of the tests"}, titles, measured(), ["restic: not found"])
+    report.write_json(tmp_path / "results.json")
+    again = Report.read(tmp_path / "results.json")
+    assert again.measured == measured()
+    assert again.record()["jobs"] == report.record()["jobs"]
 
 
 def test_the_report_says_all(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import os
 from unittest import mock
 
 import pytest
+from depth import deep
 from machines import Machine, git
 from servers import Remote
 from terminals import Terminal
@@ -19,7 +20,7 @@ def untracked(machine: Machine) -> set[str]:
     return set(git(machine, "ls-files", "--others", "--exclude-standard").splitlines())
 
 
-@pytest.fixture(params=["", "--plain"], ids=["encrypted", "unencrypted"])
+@pytest.fixture(params=["", *deep("--plain")], ids=["encrypted", "unencrypted"])
 def in_git(ana: Machine, request: pytest.FixtureRequest) -> Machine:
     """A project with a file in git, on the branch ``main``; ``old`` is from before dorky."""
     git(ana, "init", "-q", "-b", "main")

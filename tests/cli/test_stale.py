@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from depth import deep
 from machines import Machine, started
 from servers import Remote
 
@@ -18,7 +19,7 @@ from dorky.drivers.file import FileDriver
 Read = Callable[..., str]
 
 
-@pytest.fixture(params=["", "--plain"], ids=["encrypted", "unencrypted"])
+@pytest.fixture(params=["", *deep("--plain")], ids=["encrypted", "unencrypted"])
 def ana(tmp_path: Path, file_url: Remote, request: pytest.FixtureRequest) -> Machine:
     options = filter(None, [request.param])
     return started(tmp_path / "ana", file_url, {".env": "KEY=old\n", "svc/.env": "S=1\n"}, *options)

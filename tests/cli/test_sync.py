@@ -26,13 +26,15 @@ def ana(tmp_path: Path, remote: Remote) -> Machine:
 )
 def test_a_second_machine_gets_every_byte(ana: Machine, remote: Remote, plain: bool) -> None:
     """By a clone, by the `.dorkyrc` of a fresh git clone, and by DORKY_URL alone."""
-    make_assorted(ana.project)
+    # No name reaches a bucket: there, each one once will do.
+    count = 1000 if remote.url.startswith("/") else 300
+    make_assorted(ana.project, count)
     ana("init", remote.url, *(["--plain"] if plain else []))
     ana("stage", ".")
     ana("commit", "-m", "everything")
     ana("push")
     expected = ana.files()
-    assert len(expected) == 1000
+    assert len(expected) == count
 
     clone, fresh, bare = (ana.another(name, identity=not plain) for name in ("a", "b", "c"))
     clone("clone", remote.url, "here", *(["--plain"] if plain else []))

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from dorky import DorkyClient
+
 ROOT = Path(__file__).resolve().parents[2]
 GUIDE = ROOT / "docs" / "guides" / "library.md"
 BLOCKS = re.findall(r"^```python\n(.*?)^```", GUIDE.read_text("utf-8"), re.MULTILINE | re.DOTALL)
@@ -30,6 +32,26 @@ def test_the_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out.bin").read_bytes() == b"weights"
+
+
+def test_the_examples_of_the_file_system_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guide = GUIDE.with_name("fsspec.md").read_text("utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```", guide, re.MULTILINE | re.DOTALL)
+    assert len(blocks) == 4
+    vault = str(tmp_path / "vault")
+    DorkyClient.create(vault).close()
+    text = "\n".join(blocks).replace("s3://acme-vault/data", vault)
+    monkeypatch.chdir(tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-c", text],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_examples_are_typed(tmp_path: Path) -> None:

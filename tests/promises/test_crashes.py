@@ -389,8 +389,8 @@ def interrupt_at_all(
 
 @each_step("")
 def test_killed_at_every_point(lived: Lived, crashes: Crashes, n: int, loss: str) -> None:
-    # Every other one; `test_every_point_there_is` leaves none out.
-    interrupt_at_all(lived, crashes, n, telling(lived.points[n], loss)[n % 2 :: 2])
+    # One in four; `test_every_point_there_is` leaves none out.
+    interrupt_at_all(lived, crashes, n, telling(lived.points[n], loss)[n % 4 :: 4])
 
 
 @each_step(NAMES)

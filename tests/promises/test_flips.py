@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import targets
+from depth import deep
 from faults import Faults
 from machines import Machine
 
@@ -102,7 +103,7 @@ def test_nothing_is_wrong_with_it(world: World) -> None:
     assert pulled(world, set())
 
 
-@pytest.mark.parametrize("stride", [19, THOROUGH])
+@pytest.mark.parametrize("stride", [47, THOROUGH])
 def test_a_flipped_byte_of_a_root(world: World, stride: int) -> None:
     path = world.vault / "root"
     whole = path.read_bytes()
@@ -119,7 +120,7 @@ def test_a_flipped_byte_of_a_root(world: World, stride: int) -> None:
     assert pulled(world, set())
 
 
-@pytest.mark.parametrize("stride", [19, THOROUGH])
+@pytest.mark.parametrize("stride", [47, THOROUGH])
 def test_a_flipped_byte_of_a_pack(world: World, stride: int) -> None:
     (path,) = new_packs(world)
     whole = path.read_bytes()
@@ -230,7 +231,7 @@ def local(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return made
 
 
-@pytest.mark.parametrize("stride", [31, THOROUGH])
+@pytest.mark.parametrize("stride", [61, THOROUGH])
 def test_a_flipped_byte_of_a_local_pack(local: World, stride: int) -> None:
     turn = 0
     for name in sorted(path.name for path in (local.ben.state / "packs").iterdir()):
@@ -307,7 +308,7 @@ def faults(monkeypatch: pytest.MonkeyPatch) -> Faults:
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
-@pytest.mark.parametrize("command", ["pull", "clone"])
+@pytest.mark.parametrize("command", ["pull", *deep("clone")])
 def test_an_answer_that_is_not_what_was_asked_for(
     world: World, faults: Faults, tmp_path: Path, command: str, change: Callable[[bytes], bytes]
 ) -> None:

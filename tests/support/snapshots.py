@@ -38,11 +38,11 @@ def once(places: Sequence[Path], make: Callable[[], object], *what: Hashable) ->
         make()
         _KEPT[key] = [entry for place in places for entry in _look(place)]
         # Nobody is to see a difference between the first test and the others.
-        for entry in reversed(_KEPT[key]):
-            if stat.S_ISDIR(entry.found.st_mode):
-                entry.path.rmdir()
-            else:
-                entry.path.unlink()
+        for path, found, _ in reversed(_KEPT[key]):
+            if not stat.S_ISDIR(found.st_mode):
+                path.unlink()
+            elif path not in places:  # which may be the current directory
+                path.rmdir()
     _put_back(_KEPT[key])
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from faults import OFFLINE, Faults, failing
-from machines import Machine, noise
+from machines import Machine, flip, noise
 from servers import Remote
 
 from dorky.format.model import KiB, MiB
@@ -398,7 +398,11 @@ def test_a_remote_that_went_back_is_no_reason_to_lose_a_file(
 
 
 @pytest.mark.parametrize(
-    "command", ["cat HEAD:big", "undo", "checkout HEAD~1", "download HEAD:big copy"]
+    "command",
+    [
+        *("cat HEAD:big", "show HEAD:big", "undo", "checkout HEAD~1", "download HEAD~1:big copy"),
+        "restore big --source HEAD~1",
+    ],
 )
 def test_offline_it_is_said_that_contents_must_be_fetched(
     ana: Machine, ben: Machine, faults: Faults, command: str
@@ -408,8 +412,97 @@ def test_offline_it_is_said_that_contents_must_be_fetched(
     ben("pull")
     before = ben.files()
     faults.before("get_range", failing(OFFLINE), times=99)
-    assert "only the remote holds" in ben(*command.split(), code=8).hint
+    said = ben(*command.split(), code=8)
+    assert "can't be reached" in said.error
+    assert said.hint.startswith("only the remote holds big: ")
     assert ben.files() == before
+
+
+@pytest.fixture
+def changed(ana: Machine, ben: Machine, faults: Faults) -> Machine:
+    """A machine that holds the newest version of the large file, and no earlier one."""
+    ana.commit({"big": HUGE})
+    ana("push")
+    ben("pull")
+    faults.clear()
+    return ben
+
+
+def test_what_is_read_of_an_old_version_is_not_stored(changed: Machine, faults: Faults) -> None:
+    before = kept(changed)
+    assert changed("cat", "HEAD~1:big").raw == BIG
+    assert changed("show", "HEAD~1:big").raw == BIG
+    changed("download", "HEAD~1:big", "copy")
+    assert changed.read("copy") == BIG
+    assert received(faults) >= 3
+    assert kept(changed) < before + 1 * MiB
+    changed("restore", "big", "--source", "HEAD~1")
+    assert changed.read("big") == BIG
+
+
+def test_a_cache_of_all_keeps_what_was_read(changed: Machine, faults: Faults) -> None:
+    changed("config", "set", "--user", "cache", "all")
+    assert changed("cat", "HEAD~1:big").raw == BIG
+    faults.clear()
+    changed("download", "HEAD~1:big", "copy")
+    assert changed.read("copy") == BIG
+    assert received(faults) == 0
+
+
+def test_a_download_takes_what_the_worktree_holds(changed: Machine, faults: Faults) -> None:
+    changed("download", "HEAD:big", "copy")
+    assert changed.read("copy") == HUGE
+    assert received(faults) == 0
+    # One changed chunk is fetched; the others are verified.
+    changed.write("big", HUGE[: 20 * MiB] + b"!" + HUGE[20 * MiB + 1 :])
+    changed("download", "HEAD:big", "copy", "--force")
+    assert changed.read("copy") == HUGE
+    assert received(faults) == 1
+    assert changed("download", "HEAD:big", "copy", code=5).hint.startswith("choose another name")
+
+
+def test_a_download_goes_on_where_it_was(
+    ana: Machine, changed: Machine, faults: Faults, tmp_path: Path
+) -> None:
+    ana.commit({"big": BIG})
+    ana("push")
+    target = tmp_path / "there" / "copy"
+    target.parent.mkdir()
+    other = ana.another("other")
+    other.write(".dorkyrc", ana.read(".dorkyrc"))
+    other("pull", ".env")
+    faults.clear()
+
+    def stop() -> None:
+        if received(faults) > 2:
+            raise OFFLINE
+
+    faults.before("get_range", stop, key="packs/", times=99)
+    said = other("download", "HEAD~1:big", target, code=8)
+    assert "only the remote holds big" in said.hint
+    assert list(target.parent.iterdir()) == []
+    assert partial(other).stat().st_mode & 0o777 == 0o600
+    faults.clear()
+    other("download", "HEAD~1:big", target)
+    again = received(faults)
+    assert target.read_bytes() == HUGE
+    target.unlink()
+    faults.clear()
+    other("download", "HEAD~1:big", target)
+    assert again < received(faults) - 1
+    assert list((other.state / "tmp").iterdir()) == []
+
+
+@pytest.mark.parametrize("command", ["cat HEAD~1:big", "download HEAD~1:big copy"])
+def test_a_flipped_byte_of_what_passes_is_found(
+    changed: Machine, file_url: Remote, command: str
+) -> None:
+    for pack in Path(file_url.url, "packs").iterdir():
+        if MiB < pack.stat().st_size < 12 * MiB:
+            flip(pack, 4 * MiB)
+    said = changed(*command.split(), code=7)
+    assert len(said.raw) < len(BIG)
+    assert not (changed.project / "copy").exists()
 
 
 def test_contents_are_fetched_in_advance(ana: Machine, ben: Machine, faults: Faults) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from clones import Pair
+from depth import deep
 from disks import Tree, file, link, plant
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -46,7 +47,7 @@ def two_clones(directory: Path, *, plain: bool) -> Iterator[Pair]:
         yield Pair(ana, ben)
 
 
-@pytest.fixture(params=[True, False], ids=["plain", "sealed"])
+@pytest.fixture(params=[False, *deep(True)], ids=["sealed", "plain"])
 def pair(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Pair]:

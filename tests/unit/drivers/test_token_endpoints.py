@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import servers
+from depth import deep
 from servers import Canned, Remote
 
 from dorky import errors
@@ -16,7 +17,7 @@ from dorky.drivers.s3 import S3Driver
 # botocore leaves the connections of the clients open that it makes for credentials.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
-REDIRECTS = [301, 302, 303, 307, 308]
+REDIRECTS = [302, 307, *deep(301, 303, 308)]
 
 
 @pytest.fixture(params=REDIRECTS)

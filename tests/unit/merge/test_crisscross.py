@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import pytest
 from clones import two_clones
+from depth import deep
 from disks import Tree, file, link
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -48,7 +49,7 @@ class Met(NamedTuple):
     conflicts: Mapping[str, str]
 
 
-@pytest.fixture(params=["plain", "sealed"])
+@pytest.fixture(params=["sealed", *deep("plain")])
 def repo(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Repository]:

@@ -128,7 +128,7 @@ def test_old_versions_are_out_of_reach_offline_and_that_is_said(
         faults.before("get_range", failing(OFFLINE), times=100)
         said = ben(*command, code=8)
         assert "can't be reached" in said.error
-        assert said.hint == "only the remote holds the contents: run it again when you are online"
+        assert said.hint == "only the remote holds data: run it again when it can be reached"
         assert said.raw == b""
         assert ben.files() == before
     ben("status")

@@ -422,7 +422,13 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize(
-    ("when", "error"), [("before", Killed), ("after", Killed), ("before", errors.AccessDenied)]
+    ("when", "error"),
+    [
+        ("after", Killed),
+        ("before", errors.AccessDenied),
+        # The next request's before is this one's after.
+        pytest.param("before", Killed, marks=pytest.mark.deep),
+    ],
 )
 def test_interrupted_at_any_request_and_run_again_it_ends_the_same(
     ana: Machine,

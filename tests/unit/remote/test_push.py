@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from depth import deep
 from faults import BUSY, LOST, OFFLINE, RESET, Faults, failing
 from machines import Machine, bucket, driver_of, noise, root_of, started
 from servers import Remote as Place
@@ -264,7 +265,7 @@ def test_offline_is_said_at_once(ana: Machine, faults: Faults) -> None:
     assert len(faults.calls) == 1
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", [*range(4), *deep(*range(4, 12))])
 def test_whatever_fails_a_push_repeated_ends_well(
     ana: Machine, ben: Machine, faults: Faults, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
@@ -369,7 +370,7 @@ def test_packs_are_listed_in_the_order_they_came(ana: Machine) -> None:
 
 
 @pytest.mark.parametrize("where", ["data", "tail", "end", "cut"])
-@pytest.mark.parametrize("renewed", [False, True], ids=["", "renewed"])
+@pytest.mark.parametrize("renewed", [False, *deep(True)], ids=["", "renewed"])
 def test_a_damaged_local_pack_is_never_sent(
     tmp_path: Path, s3_url: Place, where: str, renewed: bool
 ) -> None:

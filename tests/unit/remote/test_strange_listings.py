@@ -58,7 +58,7 @@ def test_a_list_that_does_not_end(
     s3_server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quirk: str
 ) -> None:
     """Each command ends and says so; nothing is deleted by what half a list told."""
-    monkeypatch.setattr(s3, "_PAGE", 0.5)
+    monkeypatch.setattr(s3, "_PAGE", 0.2)
     with quirks.quirky(s3_server, quirk) as (place, front):
         front.quirk = ""
         ana = Machine(tmp_path / "ana", place.env)

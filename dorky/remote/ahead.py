@@ -1,0 +1,101 @@
+"""Sending ahead: packs are uploaded while those that follow are still being made.
+
+The push that comes after decides everything. It lists the packs that it needs, and uploads what did
+not arrive. So an upload that fails is no error here. Each pack is in the journal before it is sent,
+and stays in the local store until the push is done.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from dorky import errors
+from dorky.format.model import Location, ObjectId, Pack
+from dorky.progress import SILENT, Progress
+from dorky.remote.journal import Journal, Sent
+from dorky.remote.push import SMALL, UPLOADS, listed_by
+from dorky.remote.root import PACKS, Remote
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future, ThreadPoolExecutor
+
+    from typing_extensions import Self
+
+
+class Ahead:
+    """The uploads of packs that a push is going to need. A context manager, for one thread.
+
+    The user **must** be allowed to write, and the remote's last seen root is the one to replace.
+
+    Memory: at most `UPLOADS` packs of 32 MiB and an object.
+
+    Args:
+        remote: The remote.
+    """
+
+    def __init__(self, remote: Remote) -> None:
+        self._remote = remote
+        self.journal = Journal(remote)
+        self.journal.begin(remote.seen.root if remote.seen else None)
+        self._listed = listed_by(remote, remote.seen)
+        self._known: set[ObjectId] = {i for sent in self.journal.sent for i in sent.ids}
+        self._pool: ThreadPoolExecutor | None = None
+        self._running: deque[tuple[Sent, Future[None]]] = deque()
+        self._sent: list[Sent] = []
+        self._failed = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        if self._pool:
+            # A user who presses Ctrl-C does not want to wait for the end of a slow upload.
+            patient = kind is None or issubclass(kind, Exception)
+            self._pool.shutdown(wait=patient, cancel_futures=True)
+
+    def send(self, pack: Pack, locations: list[Location], data: bytes) -> None:
+        """Upload a pack in a thread, unless the push had better make another of its objects.
+
+        It had if the pack is small, or if the remote may hold some of its objects already.
+        """
+        from concurrent.futures import ThreadPoolExecutor
+
+        sent = Sent(pack, locations)
+        ids = sent.ids
+        if self._failed or pack.size < SMALL or ids & self._known or self._listed(ids):
+            return
+        self._known |= ids
+        self._sent.append(sent)
+        self.journal.add(sent)
+        while len(self._running) >= UPLOADS:
+            self._wait()
+        self._pool = self._pool or ThreadPoolExecutor(max_workers=UPLOADS)
+        put = self._remote.driver.put
+        self._running.append((sent, self._pool.submit(put, PACKS + pack.id, data)))
+
+    def _wait(self) -> int:
+        sent, upload = self._running.popleft()
+        try:
+            upload.result()
+        except errors.DorkyError:
+            self._failed = True
+            self.journal.forget(sent)
+        return sent.pack.size
+
+    def finish(self, progress: Progress = SILENT) -> None:
+        """Wait until everything that was sent has arrived, or has failed."""
+        if self._running:
+            progress.start("Uploading", sum(sent.pack.size for sent, _ in self._running), "B")
+            while self._running:
+                progress.advance(self._wait())
+            progress.finish()
+
+    def discard(self) -> None:
+        """Delete what was sent, because no push is going to need it."""
+        self.finish()
+        if self._sent:
+            self.journal.discard(self._sent)
