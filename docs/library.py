@@ -7,10 +7,11 @@ import re
 from inspect import cleandoc
 from typing import Any
 
+import asynchronous
 import msgspec
 
 import dorky
-from dorky import Batch, DorkyClient, errors
+from dorky import AsyncBatch, AsyncDorkyClient, AsyncFile, AsyncItems, Batch, DorkyClient, errors
 
 _SECTION = re.compile(
     r"^(Args|Returns|Yields|Raises|Attributes):\n((?:(?:    .*)?\n?)+)", re.MULTILINE
@@ -36,11 +37,39 @@ def page(note: str) -> str:
         *(_method("client", name, member) for name, member in _methods(DorkyClient)),
         f"## Batch\n\n{_prose(Batch.__doc__ or '')}",
         *(_method("batch", name, member) for name, member in _methods(Batch)),
+        f"## AsyncDorkyClient\n\n{_prose(AsyncDorkyClient.__doc__ or '')}",
+        _asynchronous(),
+        *(
+            f"## {each.__name__}\n\n{_prose(each.__doc__ or '')}"
+            for each in (AsyncBatch, AsyncFile, AsyncItems)
+        ),
         "## Records",
         *(f"### {each.__name__}\n\n{_prose(each.__doc__ or '')}" for each in records),
         "## ABSENT\n\nIn the place of a version: the path must hold no file yet.",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _asynchronous() -> str:
+    """How each name of the blocking client is used in the asynchronous one."""
+    uses = {
+        "items": "`async for`",
+        "open": "`async with`",
+        "batch": "`async with`",
+        **dict.fromkeys(("run", "upload", "upload_batch", "started"), "`await`"),
+    }
+    rows: dict[str, list[str]] = {}
+    for name, how in asynchronous.CLIENT.items():
+        rows.setdefault(uses.get(how, "as it is"), []).append(f"`{name}`")
+    return "\n".join(
+        [
+            "Arguments, results and errors are `DorkyClient`'s; `sync` is the blocking client.",
+            "",
+            "| use | names |",
+            "| --- | --- |",
+            *(f"| {use} | {', '.join(names)} |" for use, names in rows.items()),
+        ]
+    )
 
 
 def _methods(of: type) -> list[tuple[str, Any]]:

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import quote, unquote, urljoin, urlsplit
 
-from dorky import errors
+from dorky import cancellation, errors
 from dorky.drivers import addresses, connection
 from dorky.drivers.base import LIMIT, Advice, Blob, Stat, Version
 
@@ -347,6 +347,7 @@ class HTTPDriver:
         left = most
         buffer = memoryview(bytearray(min(_BLOCK, max(most, 1))))
         while left:
+            cancellation.check()
             count = answer.readinto(buffer[: min(left, len(buffer))])
             if not count:
                 if answer.length:

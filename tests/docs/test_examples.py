@@ -18,7 +18,7 @@ from machines import noise
 from dorky import DorkyClient
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
-COVERED = {"demo", "publish_model", "read_table", "serve_model", "upload_artifact"}
+COVERED = {"async_batch", "demo", "publish_model", "read_table", "serve_model", "upload_artifact"}
 BIG = noise(3_000_000)
 
 
@@ -76,6 +76,20 @@ def test_a_table_is_read_in_each_version(client: DorkyClient) -> None:
     client.upload(b"name,amount\na,1\nb,2.5\n", "t.csv")
     told = run(client, "read_table", "t.csv", "amount")
     assert [line.split()[1] for line in told.splitlines()] == ["3.5", "1"]
+
+
+def test_files_are_uploaded_at_once_from_asyncio(client: DorkyClient, tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    (results / "sub").mkdir(parents=True)
+    files = {f"{n}.txt": f"{n}".encode() for n in range(20)} | {"sub/big.bin": BIG}
+    for name, data in files.items():
+        (results / name).write_bytes(data)
+    told = run(client, "async_batch", results, "runs/7")
+    assert len(told.splitlines()) == len(files) + 1
+    assert client.read("latest") == b"runs/7"
+    index = json.loads(client.read("runs/7/index.json"))
+    assert index == {f"runs/7/{name}": client.stat(f"runs/7/{name}").etag for name in files}
+    assert client.read("runs/7/sub/big.bin") == BIG
 
 
 @contextlib.contextmanager

@@ -19,6 +19,7 @@ import pytest
 from loops import LOOPS
 from machines import noise
 from servers import Remote
+from slow import slowed
 
 from dorky import AsyncBatch, AsyncDorkyClient, AsyncItems, Batch, DorkyClient, errors
 from dorky.drivers.file import FileDriver
@@ -212,6 +213,33 @@ def test_two_hundred_uploads_share_a_few_swaps(run: Run, vault: str, swaps: list
 
 
 # --- cancellation ---------------------------------------------------------------------------
+
+
+def test_a_cancelled_download_closes_the_connection_and_leaves_no_file(
+    run: Run, s3_url: Remote, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name, value in s3_url.env.items():
+        monkeypatch.setenv(name, value)
+    size = 12 * MiB
+    with DorkyClient.create(s3_url.url) as made:
+        made.upload(noise(size), "big")
+    with slowed(s3_url.env["AWS_ENDPOINT_URL"]) as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", server.endpoint)
+
+        async def download() -> None:
+            async with AsyncDorkyClient(s3_url.url) as client:
+                assert await client.exists("big")
+                server.pause = 0.02
+                async with cancelled_when(server.begun) as scope:
+                    await client.download("big", tmp_path / "out")
+                assert scope.cancelled_caught
+                assert not [*tmp_path.iterdir()]
+                assert await anyio.to_thread.run_sync(server.hung_up.wait, SOON)
+                assert server.passed < size
+                server.pause = 0
+                assert await client.read("big", end=5) == noise(size)[:5]
+
+        run(download)
 
 
 class Gate:
