@@ -1,4 +1,4 @@
-"""Writes docs/reference/ from the code, so that it can't say anything else.
+"""Writes docs/reference/ and dorky/aio.py from the code, so that they can't say anything else.
 
 Run as ``python3 dev.py docs [--check]``. A page must come out the same everywhere: nothing here
 may depend on the terminal, the locale, the environment or the order of a set.
@@ -13,6 +13,7 @@ from inspect import cleandoc
 from pathlib import Path
 from typing import Any
 
+import asynchronous
 import library
 import records
 
@@ -160,6 +161,7 @@ def _cell(text: str) -> str:
 
 
 PAGES = {
+    "../../dorky/aio.py": asynchronous.module,  # first: another page imports it
     "cli.md": cli_page,
     "errors.md": errors_page,
     "json.md": lambda: records.page(NOTE),
@@ -172,11 +174,11 @@ def main(arguments: list[str]) -> int:
     check = "--check" in arguments
     stale = 0
     for name, page in PAGES.items():
-        path, text = REFERENCE / name, page()
+        path, text = (REFERENCE / name).resolve(), page()
         if path.exists() and path.read_text("utf-8") == text:
             continue
         stale += 1
-        print(f"{'stale' if check else 'written'}: docs/reference/{name}")
+        print(f"{'stale' if check else 'written'}: {path.relative_to(REFERENCE.parents[1])}")
         if not check:
             REFERENCE.mkdir(exist_ok=True)
             path.write_text(text, "utf-8")

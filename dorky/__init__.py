@@ -16,6 +16,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from dorky.aio import AsyncBatch, AsyncDorkyClient, AsyncFile, AsyncItems
     from dorky.client import (
         ABSENT,
         Batch,
@@ -55,6 +56,10 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "ABSENT",
+    "AsyncBatch",
+    "AsyncDorkyClient",
+    "AsyncFile",
+    "AsyncItems",
     "BadRequestError",
     "Batch",
     "BatchError",
@@ -90,6 +95,7 @@ __all__ = [
 ]
 
 _HOME = {
+    "dorky.aio": "AsyncBatch AsyncDorkyClient AsyncFile AsyncItems",
     "dorky.client": (
         "ABSENT Batch BatchResult CommitInfo Config Credentials DorkyClient Download FileInfo "
         "Progress Retry Snapshot Timeout"

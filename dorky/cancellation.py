@@ -97,14 +97,19 @@ def shielded() -> Iterator[None]:
         call.shield(False)
 
 
+def cancelled() -> bool:
+    """Return whether the call that this thread works for was cancelled."""
+    call = _CURRENT.get()
+    return call is not None and call.cancelled
+
+
 def check() -> None:
     """End the work of a call that was cancelled.
 
     Raises:
         Cancelled: It was.
     """
-    call = _CURRENT.get()
-    if call and call.cancelled:
+    if cancelled():
         raise Cancelled
 
 

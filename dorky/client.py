@@ -29,6 +29,7 @@ from dorky.library import (
     commits,
     contents,
     folders,
+    glimpses,
     many,
     ranges,
     streams,
@@ -37,6 +38,7 @@ from dorky.library import (
 from dorky.library.batch import Batch
 from dorky.library.catalog import Address
 from dorky.library.commits import Change, Delete, Put, Request
+from dorky.library.contents import Objects
 from dorky.library.metering import Meter, Report
 from dorky.library.ranges import Range
 from dorky.library.records import (
@@ -231,6 +233,16 @@ class DorkyClient:
         view = catalog.view_of(self._session, where.version)
         return where, catalog.find(self._session, view, where.path, where.version)
 
+    def _content(self, path: StrPath, version: str) -> tuple[str, Placed, Objects]:
+        """Return the path of a file, the file, and what it is read from."""
+        named = catalog.address(uploads.text_of(path), version)
+        if not (named.version or self._pin):
+            found = glimpses.find(self._session, named.path)
+            if isinstance(found, glimpses.File):
+                return named.path, *found
+        where, placed = self._found(path, version)
+        return where.path, placed, contents.Fetched(self._session)
+
     def _info(self, where: Address, placed: Placed) -> FileInfo:
         return catalog.info(self._session, where.version, where.path, placed)
 
@@ -412,7 +424,7 @@ class DorkyClient:
             return self._info(Address(done.commit, path), done.files[path])
         info = self._info(where, placed)
         return to.upload(
-            contents.blocks(self._session, placed),
+            contents.blocks(contents.Fetched(self._session), placed),
             path,
             message=f"Copy {where.path} from {self._session.url}",
             metadata=info.custom,
@@ -609,8 +621,8 @@ class DorkyClient:
         """
         what, text = streams.check_mode(mode)
         if what == "r":
-            where, placed = self._found(path, version)
-            reader = io.BufferedReader(streams.Reader(self._session, where.path, placed))
+            name, placed, objects = self._content(path, version)
+            reader = io.BufferedReader(streams.Reader(objects, name, placed))
             return io.TextIOWrapper(reader, encoding=encoding) if text else reader
         self._writable()
         target = catalog.checked(uploads.text_of(path))
@@ -638,8 +650,8 @@ class DorkyClient:
             IntegrityError: The stored content is damaged.
         """
         ranges.check(start, end)
-        _, placed = self._found(path, version)
-        return b"".join(contents.blocks(self._session, placed, start, end))
+        _, placed, objects = self._content(path, version)
+        return b"".join(contents.blocks(objects, placed, start, end))
 
     def stream(
         self, path: StrPath, *, chunk_size: int | None = None, version: str = ""
@@ -651,11 +663,11 @@ class DorkyClient:
             chunk_size: The bytes of a block; only the last may be shorter.
             version: The version; empty: the newest.
         """
-        _, placed = self._found(path, version)
+        _, placed, objects = self._content(path, version)
         size = self._config.chunk_size if chunk_size is None else chunk_size
         if size < 1:
             raise errors.UsageError("a chunk has at least one byte")
-        return ranges.even(contents.blocks(self._session, placed), size)
+        return ranges.even(contents.blocks(objects, placed), size)
 
     def download(
         self,
@@ -687,7 +699,8 @@ class DorkyClient:
         meter = Meter(progress, "download", total=end - start)
 
         def counted() -> Iterator[bytes]:
-            for block in contents.blocks(self._session, placed, start, end):
+            objects = contents.Fetched(self._session)
+            for block in contents.blocks(objects, placed, start, end):
                 yield block
                 meter.advance(where.path, len(block))
 
@@ -727,6 +740,11 @@ class DorkyClient:
             path: The file.
             version: The version; empty: the newest.
         """
+        named = catalog.address(uploads.text_of(path), version)
+        if not (named.version or self._pin):
+            found = glimpses.find(self._session, named.path)
+            if found is not None:
+                return isinstance(found, glimpses.File)
         with contextlib.suppress(errors.NoSuchFile, errors.IsADirectory):
             self._found(path, version)
             return True

@@ -682,6 +682,14 @@ class LocalChanges(ConflictError):
     """Local changes would be overwritten: {0}."""
 
 
+class NeverPulled(ConflictError):
+    """{0} was never pulled here, and the last commit holds another version of it.
+
+    Staging yours would replace a version that nobody has looked at in this clone, as a pull of some
+    paths alone leaves it.
+    """
+
+
 class SourceCode(ConflictError):
     """What looks like source code would be kept by dorky, not by git: {0}.
 

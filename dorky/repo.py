@@ -460,13 +460,15 @@ class Repository(Project):
 
         Args:
             paths: Files, directories, patterns.
-            force: Whether to stage named files that `.dorkyignore` excludes.
+            force: Whether to stage named files that `.dorkyignore` excludes, and files in place of
+                versions that were never pulled.
             readers: The group that the files belong to, or ``all``: its members may read them, even
                 what another group has closed until now.
             confirmed: Whether to take all that a directory or a pattern brings along.
 
         Raises:
             PathNotFound: A path matches nothing.
+            NeverPulled: A named file is not the version of the last commit, which was never pulled.
             SourceCode: In a git repository, files that were not named look like source code.
             ManyFiles: In a git repository, the first stage takes more than 500 files that were not
                 named.

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import servers
 import surroundings
+from backends import BACKENDS
 from hypothesis import HealthCheck, settings
 from machines import Machine
 from servers import Remote, RequestLog, Server
@@ -30,11 +31,28 @@ settings.load_profile("quick")
 DEEP_LIMIT = 1800
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let one of the ways to call the library run alone, in every kind of place."""
+    parser.addoption("--async-backend", choices=BACKENDS, help="the library's tests, in one way")
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Give deep tests a longer time limit than the one in pyproject.toml."""
+    """Choose how the library is called; give deep tests a longer limit than pyproject.toml's."""
+    if only := config.getoption("--async-backend"):
+        items[:] = [item for item in items if parameter(item, "backend") == only]
     for item in items:
+        # On event loops the library's tests run in a directory, and in the other places if asked.
+        on_loop = parameter(item, "backend") not in {None, "sync"}
+        if on_loop and not only and parameter(item, "remote") not in {None, "file"}:
+            item.add_marker(pytest.mark.deep)
         if item.get_closest_marker("deep") and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(DEEP_LIMIT))
+
+
+def parameter(item: pytest.Item, fixture: str) -> object:
+    """Return the parameter of a fixture; None if the test does not use it."""
+    return item.callspec.params.get(fixture) if hasattr(item, "callspec") else None
 
 
 @pytest.hookimpl(wrapper=True)

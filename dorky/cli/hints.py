@@ -141,6 +141,10 @@ TEXTS: Mapping[type[DorkyError], str] = {
     errors.MergeInProgress: "dorky merge --continue, or dorky merge --abort",
     errors.RepositoryExists: "dorky clone {0}",
     errors.LocalChanges: "dorky stage and commit them, or add --force (a backup is kept)",
+    errors.NeverPulled: (
+        "dorky restore {0:path} brings it, and keeps yours in a backup; to replace it: "
+        "dorky stage --force {0:path}"
+    ),
     errors.NestedProject: "stage it there: cd {1} && dorky stage FILE",
     errors.SourceCode: "git add it first, or name the files; if it is meant, add --yes",
     errors.ManyFiles: "list in .dorkyignore what is not to be kept; if it is meant, add --yes",
@@ -477,6 +481,7 @@ def _changed(error: DorkyError) -> str | None:
             "download": "choose another name, or add --force",
             "rm": "commit them, or add --cached (keeps the files)",
             "edit": "it was changed just now: begin again",
+            "first pull": "move them away, or add --force (a backup is kept)",
         },
     )(error)
 

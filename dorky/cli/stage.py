@@ -43,7 +43,12 @@ Paths = Annotated[List[str], typer.Argument(help="Files, directories, or quoted 
 def stage(
     paths: Paths,
     force: Annotated[
-        bool, typer.Option("--force", "-f", help="Stage files that .dorkyignore excludes.")
+        bool,
+        typer.Option(
+            "--force",
+            "-f",
+            help="Stage files that .dorkyignore excludes, or that were never pulled.",
+        ),
     ] = False,
     readers: For = "",
     yes: Annotated[
@@ -111,6 +116,7 @@ _OMITTED = {
     "unreadable-file": "chmod u+r FILE, or name it in .dorkyignore",
     "file-changed": "stop the program that writes it, then run the command again",
     "disk-error": "run the command again when nothing else uses it",
+    "never-pulled": "dorky restore FILE brings the other version, and keeps yours in a backup",
 }
 """What to do about files that were left out, by the code of the reason."""
 

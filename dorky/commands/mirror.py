@@ -127,7 +127,8 @@ def mirror(
         sent: list[File] = []
         for left in reversed(range(_ATTEMPTS)):
             try:
-                plan = _plan(work, keyless=keyless, read_data=read_data)
+                first = left == _ATTEMPTS - 1
+                plan = _plan(work, keyless=keyless, read_data=read_data and first)
                 if dry_run:
                     return _report(work, plan, plan.lacking)
                 _check_writable(work, plan)

@@ -85,7 +85,7 @@ def _take_as_it_is(project: Project, paths: Sequence[str], readers: str = "") ->
     stats = {path: stat for path in paths if (stat := project.worktree.stat(path))}
     chosen = staging.selection(stats, set(paths), set(paths) - stats.keys())
     try:
-        stage_selection(project, rows, chosen, readers)
+        stage_selection(project, rows, chosen, readers, seen=True)
     except errors.WouldOpen as error:
         error.facts["command"] = "resolve"
         raise

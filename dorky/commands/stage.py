@@ -54,10 +54,12 @@ def stage(
     force: bool = False,
     readers: str = "",
     confirmed: bool = False,
+    seen: bool = False,
 ) -> Staged:
     """Make the next commit hold files as they are now: changed, new, or gone.
 
-    Arguments, results and errors are those of `Repository.stage`.
+    Arguments, results and errors are those of `Repository.stage`; ``seen`` says that files which
+    were never pulled were made of their committed versions.
     """
     names = repository_paths(project, paths)
     with project.operation(f"stage {shown(names)}"):
@@ -75,7 +77,9 @@ def stage(
 
             chosen.gone.difference_update(sparse.left_out(project, chosen.gone))
         settled = _settled_by(project, names, chosen)
-        done = stage_selection(project, rows, chosen, readers, confirmed=confirmed)
+        done = stage_selection(
+            project, rows, chosen, readers, confirmed=confirmed, seen=seen or force
+        )
         clear_conflicts(project, settled)
         return done
 
@@ -157,10 +161,11 @@ def stage_selection(
     readers: str = "",
     *,
     confirmed: bool = False,
+    seen: bool = False,
 ) -> Staged:
     """Stage selected files, and make git ignore them.
 
-    Arguments and errors are those of `Repository.stage`.
+    Arguments and errors are those of `stage`.
     """
     top = git.find(project.root)
     skipped = 0
@@ -172,6 +177,7 @@ def stage_selection(
             del chosen.present[path]
     if top:
         skipped = _leave_to_git(project, top, rows, chosen)
+    _check_pulled(project, rows, () if seen else list(chosen.present), chosen)
     portable = project.config.get("portable_names") is not False
     staging.omit_names(chosen, rows, portable=portable)
     new = chosen.present.keys() - rows.keys()
@@ -219,6 +225,35 @@ def stage_selection(
         purged=tuple(filter(tombstone_finder(project), added)),
         omitted=omissions(chosen.omitted),
     )
+
+
+def _check_pulled(
+    project: Project,
+    rows: Mapping[str, Row],
+    paths: Iterable[str],
+    chosen: staging.Selection,
+) -> None:
+    """Refuse files in place of other versions that were never on this disk.
+
+    Those that were found in directories are left out.
+
+    Raises:
+        NeverPulled: There is such a file.
+    """
+    for path in paths:
+        row = rows.get(path)
+        if row is None or not row.absent:
+            continue
+        stat = chosen.present[path]
+        try:
+            if staging.holds(project.worktree, path, stat, staging.entry_of(row, project.vault)):
+                continue
+        except (errors.UnreadableFile, errors.DiskError):
+            continue  # staging says so
+        error = errors.NeverPulled(path)
+        if path in chosen.named:
+            raise error
+        chosen.omit(path, error)
 
 
 def _check_found(found: Collection[str], *, first: bool) -> None:

@@ -303,7 +303,12 @@ def pull(
             )
         target = _target(project, ours, theirs)
         chosen = _Chosen(names, kept)
-        changes, backup, done = _check_out(project, ours, theirs, target, chosen, force=force)
+        try:
+            changes, backup, done = _check_out(project, ours, theirs, target, chosen, force=force)
+        except errors.LocalChanges as error:
+            if ours is None:  # nothing can be staged before the first pull
+                error.facts.setdefault("during", "first pull")
+            raise
         _remember(project, [*kept, *names] if kept or ours is None else [])
         commits, _ = history.ahead_behind(project.store, target.commit or ours, ours)
         return PullResult(

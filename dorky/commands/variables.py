@@ -290,7 +290,7 @@ def _save(project: Project, name: str, old: Content | None, data: bytes) -> Edit
     if differs:
         put_file(project, name, old.mode if old else stat_module.S_IFREG | _NEW, data)
     try:
-        staged = stage(project, project.root / name)
+        staged = stage(project, project.root / name, seen=not (old and old.seen))
     except BaseException:
         if differs and old and old.seen:
             put_file(project, name, old.mode, old.data)

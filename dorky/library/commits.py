@@ -34,6 +34,9 @@ from dorky.worktree import ingest, staging
 _PATIENCE = 300.0
 """Seconds for which a commit is tried again while others are faster."""
 _PAUSE = 0.3
+_MOMENT = 0.01
+_LONGEST = 0.2
+"""The most seconds that a commit waits for those who are about to join it."""
 _MESSAGE = 60 * KiB
 _KEYS = "idempotency."
 _REMEMBERED = timedelta(hours=24)
@@ -111,17 +114,28 @@ def submit_all(session: Session, requests: Sequence[Request]) -> None:
     """Wait until requests are settled, most likely by one commit; their outcomes tell how."""
     with session.queue:
         session.waiting.extend(requests)
-    if call := cancellation.current():
-        call.idle()
     try:
+        if call := cancellation.current():
+            call.idle()
         while any(request.outcome is None for request in requests):
             with cancellation.holding(session.turn):
                 if any(request.outcome is None for request in requests):
+                    _linger(session)
                     _commit_waiting(session)
+        session.forget_glimpse()
     except BaseException:
         with session.queue:
             session.waiting[:] = [one for one in session.waiting if one not in requests]
         raise
+
+
+def _linger(session: Session) -> None:
+    """Wait for moments while others are about to join the commit, as long as some do."""
+    ending = time.monotonic() + _LONGEST
+    joined = -1
+    while session.coming and joined < len(session.waiting) and time.monotonic() < ending:
+        joined = len(session.waiting)
+        time.sleep(_MOMENT)
 
 
 def submit(session: Session, request: Request) -> Outcome:

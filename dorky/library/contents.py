@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from dorky import cancellation, errors
 from dorky.format import chunk, model
@@ -103,7 +103,41 @@ class Piece(NamedTuple):
         return self.start + self.chunk.length
 
 
-def pieces(store: Store, entry: Entry, start: int = 0, end: int | None = None) -> Iterator[Piece]:
+class Objects(Protocol):
+    """The chunks of files, and the lists that hold them together."""
+
+    def read_list(self, object_id: ObjectId) -> bytes | None:
+        """Return the body of a list, verified; None if the object is a chunk."""
+
+    def fetch(self, ids: set[ObjectId], group: str) -> dict[ObjectId, bytes]:
+        """Return the bodies of chunks, verified.
+
+        Raises:
+            MissingObject: Neither the local store nor the remote holds a chunk.
+            CorruptObject: A chunk is damaged, or encrypted for others than the group.
+        """
+
+
+class Fetched:
+    """The objects of a session that has fetched the history, with all lists in it."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def read_list(self, object_id: ObjectId) -> bytes | None:
+        """See `Objects`."""
+        store = self._session.store
+        at = store.locate([object_id]).get(object_id)
+        return store.open(at) if at and at.kind is Kind.CHUNKS else None
+
+    def fetch(self, ids: set[ObjectId], group: str) -> dict[ObjectId, bytes]:
+        """See `Objects`."""
+        return _fetch(self._session, ids, group)
+
+
+def pieces(
+    objects: Objects, entry: Entry, start: int = 0, end: int | None = None
+) -> Iterator[Piece]:
     """Yield the chunks of a file that hold the bytes from ``start`` to ``end``.
 
     Lists of chunks outside the range are not read.
@@ -111,43 +145,46 @@ def pieces(store: Store, entry: Entry, start: int = 0, end: int | None = None) -
     Raises:
         CorruptObject: A list is damaged, or the file is not as long as its entry says.
     """
-    at = store.locate([entry.content]).get(entry.content)
+    body = objects.read_list(entry.content)
     end = entry.size if end is None else min(end, entry.size)
-    if at is None or at.kind is not Kind.CHUNKS:
+    if body is None:
         if start < end or entry.size == 0:
             yield Piece(0, Chunk(entry.content, entry.size))
         return
-    found = model.decode_chunks(store.open(at), entry.content)
-    if sum(each.length for each in found.chunks) != entry.size:
+    found = model.decode_chunks(body, entry.content)
+    if sum(part.length for part in found.chunks) != entry.size:
         raise errors.CorruptObject(entry.content, f"it is not {entry.size} bytes long")
     offset = 0
-    for each in found.chunks:
-        if offset < end and offset + each.length > start:
+    for part in found.chunks:
+        if offset < end and offset + part.length > start:
             yield from (
-                _below(store, each, offset, start, end) if found.lists else (Piece(offset, each),)
+                _below(objects, part, offset, start, end) if found.lists else (Piece(offset, part),)
             )
-        offset += each.length
+        offset += part.length
 
 
-def _below(store: Store, listed: Chunk, offset: int, start: int, end: int) -> Iterator[Piece]:
-    found = model.decode_chunks(store.read(listed.id), listed.id)
+def _below(objects: Objects, listed: Chunk, offset: int, start: int, end: int) -> Iterator[Piece]:
+    body = objects.read_list(listed.id)
+    if body is None:
+        raise errors.MissingObject(listed.id)
+    found = model.decode_chunks(body, listed.id)
     if found.lists or len(found.chunks) > LISTED:
         raise errors.CorruptObject(listed.id, "a list of lists in another one")
-    if sum(each.length for each in found.chunks) != listed.length:
+    if sum(part.length for part in found.chunks) != listed.length:
         raise errors.CorruptObject(listed.id, f"it is not {listed.length} bytes long")
-    for each in found.chunks:
-        if offset < end and offset + each.length > start:
-            yield Piece(offset, each)
-        offset += each.length
+    for part in found.chunks:
+        if offset < end and offset + part.length > start:
+            yield Piece(offset, part)
+        offset += part.length
 
 
-def bodies(session: Session, wanted: Iterable[Piece], group: str) -> Iterator[tuple[Piece, bytes]]:
+def bodies(objects: Objects, wanted: Iterable[Piece], group: str) -> Iterator[tuple[Piece, bytes]]:
     """Yield chunks with their bytes, verified, in order. This is the one way to file content.
 
     Memory: a few times 8 MiB, whatever the total.
 
     Args:
-        session: The session.
+        objects: The chunks.
         wanted: The chunks.
         group: The group that they must be encrypted for.
 
@@ -157,7 +194,7 @@ def bodies(session: Session, wanted: Iterable[Piece], group: str) -> Iterator[tu
     """
 
     def read(batch: list[Piece]) -> list[tuple[Piece, bytes]]:
-        found = _fetch(session, {piece.chunk.id for piece in batch}, group)
+        found = objects.fetch({piece.chunk.id for piece in batch}, group)
         for piece in batch:
             if len(found[piece.chunk.id]) != piece.chunk.length:
                 raise errors.CorruptObject(piece.chunk.id, f"it is not {piece.chunk.length} bytes")
@@ -188,14 +225,14 @@ def _batches(wanted: Iterable[Piece]) -> Iterator[list[Piece]]:
 def _fetch(session: Session, ids: set[ObjectId], group: str) -> dict[ObjectId, bytes]:
     store, remote = session.store, session.remote
     local = store.locate(ids)
-    found = {each: store.open(at, group=group) for each, at in local.items()}
+    found = {object_id: store.open(at, group=group) for object_id, at in local.items()}
     for attempt in range(_ATTEMPTS):
         wanted = ids - found.keys()
         if not wanted:
             return found
         places = store.locate(wanted, remote=remote.name)
-        for each in wanted - places.keys():
-            raise errors.MissingObject(each)
+        for object_id in wanted - places.keys():
+            raise errors.MissingObject(object_id)
         epochs = {packed.id: packed.epochs for packed in store.packs(remote.name)}
         for span in spans(places.values()):
             try:
@@ -221,7 +258,7 @@ def _opened(
 
 
 def blocks(
-    session: Session, placed: Placed, start: int = 0, end: int | None = None
+    objects: Objects, placed: Placed, start: int = 0, end: int | None = None
 ) -> Iterator[bytes]:
     """Yield the bytes of a file from ``start`` to ``end``, verified; the whole file by its hash.
 
@@ -232,7 +269,7 @@ def blocks(
     end = entry.size if end is None else min(end, entry.size)
     whole = start == 0 and end == entry.size
     sha256 = hashlib.sha256()
-    for piece, body in bodies(session, pieces(session.store, entry, start, end), group):
+    for piece, body in bodies(objects, pieces(objects, entry, start, end), group):
         cancellation.check()
         block = body[max(0, start - piece.start) : max(0, end - piece.start)]
         if whole:

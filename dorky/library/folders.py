@@ -185,7 +185,8 @@ def write(session: Session, folder: Path, path: str, placed: Placed) -> Path:
     with files.disk_errors(place.parent):
         place.parent.mkdir(parents=True, exist_ok=True)
     target(folder, path)  # again, now that what is above it exists
-    files.write_stream(place, placed.entry.mode & ~files.umask(), contents.blocks(session, placed))
+    blocks = contents.blocks(contents.Fetched(session), placed)
+    files.write_stream(place, placed.entry.mode & ~files.umask(), blocks)
     return place
 
 

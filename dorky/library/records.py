@@ -290,11 +290,12 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         return self.timeout if isinstance(self.timeout, Timeout) else Timeout(total=self.timeout)
 
     def __repr__(self) -> str:
-        shown = {
-            name: "…" if name == "identity" else getattr(self, name)
-            for name in self.__struct_fields__
-            if getattr(self, name)
+        given = {
+            name: getattr(self, name)
+            for name, usual in zip(self.__struct_fields__, self.__struct_defaults__, strict=True)
+            if getattr(self, name) != usual
         }
+        shown = {name: "…" if name == "identity" else value for name, value in given.items()}
         return f"Config({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
 
 

@@ -6,12 +6,14 @@ A process that was forked opens a session of its own at the first use.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import tempfile
 import threading
 import time
 import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from dorky.files import expanded
 from dorky.format.model import ObjectId
 from dorky.library.records import Config, Credentials
 from dorky.project import ORIGIN, Project
+from dorky.remote import cold
 from dorky.remote import fetch as remote_fetch
 from dorky.remote.root import Remote
 from dorky.store.history import MAIN
@@ -127,13 +130,16 @@ class Session:
         self.turn = threading.Lock()
         """Held by the thread that makes a commit, for itself and for all that wait."""
         self.queue = threading.Lock()
-        """Held for moments, while `waiting` changes."""
+        """Held for moments, while `waiting` or `coming` changes."""
+        self.coming = 0
+        """How many sources are being read for a commit."""
         self.waiting: list[Any] = []
         """The changes that wait for a commit (see `commits`)."""
         self.process = os.getpid()
         self._project: Project | None = None
         self._remote: Remote | None = None
-        self._asked = float("-inf")
+        self._asked = self._glimpsed = float("-inf")
+        self._glimpse: cold.Snapshot | None = None
         self._may_write = False
         self._closing: weakref.finalize[[str, int], Session] | None = None
 
@@ -177,6 +183,7 @@ class Session:
         with cancellation.holding(self.lock):
             if self._remote is None:
                 self._remote = self.project.remote()
+                self._remote.glimpsed = self._glimpse.seen if self._glimpse else None
                 self._remote.driver = self._patient(self._remote.driver)
             return self._remote
 
@@ -196,19 +203,57 @@ class Session:
         )
 
     def open(self) -> None:
-        """Read the root, unless it was ever read.
+        """Fetch the history, unless that was ever done.
 
         Raises:
             NoRepositoryAtURL: There is no repository.
         """
-        if self._asked == float("-inf"):
-            self.refresh()
+        with self.lock:
+            if self._asked == float("-inf"):
+                self._fetch()
 
     @property
     def seen(self) -> ObjectId | None:
-        """Return the newest head that was seen, without asking the remote; None if it has none."""
+        """Return the newest head that the caller has seen; None if there was none.
+
+        A later one may have been fetched since only to make a commit.
+        """
         self.open()
-        return self.project.database.ref(f"{ORIGIN}/{MAIN}")
+        glimpse = self._glimpse
+        return glimpse.head if glimpse else self.project.database.ref(f"{ORIGIN}/{MAIN}")
+
+    def forget_glimpse(self) -> None:
+        """Count the history that was fetched as seen."""
+        with cancellation.holding(self.lock):
+            if self._asked > float("-inf"):
+                self._glimpse = None
+
+    def glimpse(self, *, force: bool = False) -> cold.Snapshot | None:
+        """Return the remote's newest state, for reading single files without its history.
+
+        Args:
+            force: Whether to ask even if the configuration allows an older state.
+
+        Returns:
+            The state; None if the history was fetched, so that there is no need for it.
+
+        Raises:
+            NoRepositoryAtURL: There is no repository.
+            UnencryptedRepository: It is unencrypted, and nothing says that this is meant.
+        """
+        arrived = time.monotonic()
+        with cancellation.holding(self.lock):
+            if self._asked > float("-inf"):
+                return None
+            newest = self._glimpsed if force else self._glimpsed + self.config.max_age
+            if newest < arrived:
+                begun = time.monotonic()
+                found = cold.opened(self.remote, self._glimpse)
+                self.project.keyring.check_pin(found.seen.header)
+                if found is not self._glimpse:
+                    cold.remember(self.remote, found)
+                self._glimpse, self._glimpsed = found, begun
+            return self._glimpse
 
     def refresh(self, *, force: bool = False) -> ObjectId | None:
         """Return the remote's newest head; None if it has no commits.
@@ -226,11 +271,26 @@ class Session:
         with cancellation.holding(self.lock):
             newest = self._asked if force else self._asked + self.config.max_age
             if newest < arrived:
-                begun = time.monotonic()
-                remote_fetch.fetch(self.remote)
-                self.project.check_pin()
-                self._asked = begun
+                self._fetch()
+            self._glimpse = None
             return self.project.database.ref(f"{ORIGIN}/{MAIN}")
+
+    def _fetch(self) -> None:
+        begun = time.monotonic()
+        remote_fetch.fetch(self.remote)
+        self.project.check_pin()
+        self._asked = begun
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[None]:
+        """Note that a source is read, whose upload soon waits for a commit."""
+        with self.queue:
+            self.coming += 1
+        try:
+            yield
+        finally:
+            with self.queue:
+                self.coming -= 1
 
     def check_writable(self) -> None:
         """Check, once, that the place honours conditional writes. The lock must be held."""
@@ -246,6 +306,8 @@ class Session:
             if self._project is not None:
                 self._project.config = settings_of(config)
                 self._remote = None
+                if self._glimpse:
+                    self._glimpse.reader.driver = self.remote.driver
 
     def close(self) -> None:
         """Close everything, and delete the local state; the next use opens it again."""

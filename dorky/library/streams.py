@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import io
 import queue
 import sys
@@ -10,16 +11,17 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from dorky import errors
+from dorky import cancellation, errors
 from dorky.library import contents
-from dorky.library.contents import Piece
-from dorky.library.session import Session
+from dorky.library.contents import Objects, Piece
 from dorky.store.history import Placed
 
 _KEPT = 4
 """How many chunks a reader keeps, each of at most 4 MiB."""
 _WAITING = 8
 _BLOCK = 1 << 20
+_LOOK = 0.05
+"""The seconds after which `close` looks for cancellation."""
 
 
 class Reader(io.RawIOBase):
@@ -28,10 +30,10 @@ class Reader(io.RawIOBase):
     Several threads may use it through the buffer that `open` puts around it.
     """
 
-    def __init__(self, session: Session, path: str, placed: Placed) -> None:
+    def __init__(self, objects: Objects, path: str, placed: Placed) -> None:
         super().__init__()
         self.name = path
-        self._session = session
+        self._objects = objects
         self._placed = placed
         self._at = 0
         self._kept: OrderedDict[int, tuple[Piece, bytes]] = OrderedDict()
@@ -75,8 +77,8 @@ class Reader(io.RawIOBase):
                 self._kept.move_to_end(start)
                 return piece, body
         group, entry = self._placed
-        wanted = contents.pieces(self._session.store, entry, self._at, self._at + 1)
-        found = next(contents.bodies(self._session, wanted, group))
+        wanted = contents.pieces(self._objects, entry, self._at, self._at + 1)
+        found = next(contents.bodies(self._objects, wanted, group))
         self._kept[found[0].start] = found
         if len(self._kept) > _KEPT:
             self._kept.popitem(last=False)
@@ -102,7 +104,11 @@ class Writer(io.RawIOBase):
         self._error: BaseException | None = None
         self._dropped = False
         self._ended = False
-        self._thread = threading.Thread(target=self._run, args=(upload,), daemon=True)
+        # Its own call: the one that opens the file is over when another closes it.
+        self._call = cancellation.Call() if cancellation.current() else None
+        with cancellation.scope(self._call):
+            run = contextvars.copy_context().run
+        self._thread = threading.Thread(target=run, args=(self._run, upload), daemon=True)
         self._thread.start()
 
     def _run(self, upload: Callable[[Iterator[bytes]], object]) -> None:
@@ -150,7 +156,11 @@ class Writer(io.RawIOBase):
         if now is not None and now is not self._before:
             self._dropped = True
         self._blocks.put(None)
-        self._thread.join()
+        while self._thread.is_alive():
+            self._thread.join(_LOOK)
+            if self._call and cancellation.cancelled():
+                self._call.cancel()
+        cancellation.check()
         if self._error and not self._dropped:
             raise self._error
 

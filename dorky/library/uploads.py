@@ -52,6 +52,7 @@ def taken(
     how = coding(compress, level)
     group = commits.owner_of(session, path)
     meter = meter or Meter(None, "upload")
-    with sources.opened(source, functools.partial(meter.advance, path)) as reading:
+    advance = functools.partial(meter.advance, path)
+    with session.reading(), sources.opened(source, advance) as reading:
         meter.total = reading.total
         return Put(path, contents.take(session.store, reading, group, how), meta)

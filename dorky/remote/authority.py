@@ -79,7 +79,7 @@ def check_early(remote: Remote, seen: RootSnapshot) -> None:
         raise errors.ForgedRoot(remote.url, error) from None
 
 
-def accept(remote: Remote, seen: RootSnapshot) -> None:
+def accept(remote: Remote, seen: RootSnapshot, *, first: bool) -> None:
     """Check a root that was read, and record the team as its log leaves it.
 
     Everything that it names must be in the local store; the caller's transaction is taken back if
@@ -88,6 +88,7 @@ def accept(remote: Remote, seen: RootSnapshot) -> None:
     Args:
         remote: The remote.
         seen: The root.
+        first: Whether no root was accepted before, though the team may be known.
 
     Raises:
         ForgedRoot: The root was not written by a member who may, or does not say what the log says.
@@ -98,8 +99,8 @@ def accept(remote: Remote, seen: RootSnapshot) -> None:
     team, new = follow_log(
         seen, known, lambda entry_id: history.read_entry(store, entry_id), remote.url
     )
-    if new and not remote.accept_rewind:
-        _check_heads(remote, root, new[-1].entry)
+    if (new or first) and not remote.accept_rewind:
+        _check_heads(remote, root, history.read_entry(store, team.id))
     authorship.check(store, team, root.refs.values())
     authorship.note(store.database, root.refs.values())
     store.database.set_team(team)

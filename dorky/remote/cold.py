@@ -11,41 +11,73 @@ looked at, except where they must tell whose tree a group has.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import NamedTuple
+import threading
+from collections.abc import Collection, Iterator
 
 from dorky import errors
 from dorky.drivers.base import Driver
 from dorky.format import model
-from dorky.format.model import ALL, Chunk, Commit, Entry, Kind, ObjectId
+from dorky.format.model import ALL, Chunk, Commit, KiB, Kind, MiB, ObjectId
+from dorky.keys import placement
 from dorky.keys.teamlog import Team
 from dorky.keys.vault import Vault
 from dorky.remote import authority
+from dorky.remote.fetch import Span, spans
 from dorky.remote.listing import older
 from dorky.remote.root import HEAD, PACKS, TABLES, Remote, RootSnapshot
 from dorky.store import authorship, history, table
+from dorky.store.history import Placed
+from dorky.store.objects import PackedObject
+from dorky.store.projection import View
 from dorky.store.table import Place
 
 _PAGES = 64
 """How many pages of tables are kept, of at most 64 KiB each."""
+_WHOLE = 512 * KiB
+"""Tables up to this size are read whole: for one object more that is cheaper than by the page."""
+_KEPT = 8 * MiB
+"""The bytes of trees, lists of chunks and commits that are kept."""
+_BACK = 16
+"""How many commits are looked at to tell whose tree a group has."""
 
 
 class NeedsHistory(Exception):
-    """Whether a group's tree is its members' can be told by a fetch alone.
+    """A fetch alone can tell whether a group's tree is its members'.
 
-    Somebody outside the group has merged two histories that differ in it.
+    Somebody outside the group has merged two histories that differ in it, or has made many commits
+    since a member did.
     """
 
 
-class Found(NamedTuple):
-    """A file, link or directory, and the group that it belongs to."""
+class Kept:
+    """Pages and objects that were read of a remote. They serve readers of all its roots."""
 
-    group: str
-    entry: Entry
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.pages: dict[tuple[ObjectId, int], dict[ObjectId, list[Place]]] = {}
+        self.bodies: dict[ObjectId, tuple[str | None, Kind, bytes]] = {}
+        self.room = _KEPT
+
+    def keep(self, object_id: ObjectId, group: str | None, kind: Kind, body: bytes) -> None:
+        """Keep an object other than a chunk; forget the oldest ones if there is no room."""
+        with self.lock:
+            if kind is Kind.CHUNK or object_id in self.bodies or len(body) > _KEPT:
+                return
+            self.bodies[object_id] = group, kind, body
+            self.room -= len(body)
+            while self.room < 0:
+                self.room += len(self.bodies.pop(next(iter(self.bodies)))[2])
+
+    def keep_page(self, key: tuple[ObjectId, int], page: dict[ObjectId, list[Place]]) -> None:
+        """Keep a page of a table, or forget the oldest one for it."""
+        with self.lock:
+            if len(self.pages) == _PAGES:
+                del self.pages[next(iter(self.pages))]
+            self.pages[key] = page
 
 
 class Reader:
-    """A reader of the objects that one root lists.
+    """A reader of the objects that one root lists. Any number of threads may use it.
 
     A table that lies about a place can only deny an object: what is read is verified by its id.
 
@@ -53,16 +85,19 @@ class Reader:
         driver: The remote's driver.
         seen: The root.
         vault: The keys.
+        kept: What readers of earlier roots have read.
     """
 
-    def __init__(self, driver: Driver, seen: RootSnapshot, vault: Vault) -> None:
-        self._driver = driver
+    def __init__(
+        self, driver: Driver, seen: RootSnapshot, vault: Vault, kept: Kept | None = None
+    ) -> None:
+        self.vault = vault
+        self.left_out: set[str] = set()
+        self.driver = driver
         self._root = seen.root
         self._epochs = len(seen.header.epochs)
-        self._vault = vault
         self._inline = {inlined.id: inlined for inlined in seen.root.inline}
-        self._recent: dict[ObjectId, list[Place]] | None = None
-        self._pages: dict[tuple[ObjectId, int], dict[ObjectId, list[Place]]] = {}
+        self.kept = kept or Kept()
 
     def read(self, object_id: ObjectId, *, group: str | None = None) -> bytes:
         """Return the body of an object, verified.
@@ -81,23 +116,70 @@ class Reader:
 
     def open(self, object_id: ObjectId, *, group: str | None = None) -> tuple[Kind, bytes]:
         """Return the kind and the body of an object (see `read`)."""
+        held = self.kept.bodies.get(object_id)
+        if held and (group is None or held[0] in {group, None}):
+            return held[1], held[2]
+        body = self.read_all({object_id}, group=group)[object_id]
+        return self.kind(object_id), body
+
+    def kind(self, object_id: ObjectId) -> Kind:
+        """Return the kind of an object, which is not read.
+
+        Raises:
+            MissingObject: The root lists no such object.
+        """
         if held := self._inline.get(object_id):
-            kind, stored, epochs = held.kind, held.data, self._epochs
-        else:
-            place = self.locate(object_id)
-            if place is None:
+            return held.kind
+        if place := self.locate(object_id):
+            return place.at.kind
+        raise errors.MissingObject(object_id)
+
+    def read_all(
+        self, ids: Collection[ObjectId], *, group: str | None = None
+    ) -> dict[ObjectId, bytes]:
+        """Return the bodies of objects, verified (see `read`); neighbours come by one request."""
+        found: dict[ObjectId, bytes] = {}
+        places: dict[ObjectId, Place] = {}
+        for object_id in ids:
+            if held := self._inline.get(object_id):
+                opened = self._opened(held.kind, object_id, held.data, group, self._epochs)
+                found[object_id] = opened
+            elif place := self.locate(object_id):
+                places[object_id] = place
+            else:
                 raise errors.MissingObject(object_id)
-            kind, epochs = place.at.kind, place.epochs
-            start, end = place.at.offset, place.at.offset + place.at.length
-            try:
-                stored = self._driver.get_range(PACKS + place.pack, start, end)
-            except errors.KeyNotFound:
-                raise errors.MissingPack(place.pack, self._driver.url) from None
-        if group is not None and self._vault.group_of(stored) not in {group, None}:
+        packed = [
+            PackedObject(at.kind, at.id, pack, at.offset, at.length)
+            for pack, _, at in places.values()
+        ]
+        for span in spans(packed):
+            for at, stored in span.cut(self._pack_range(span)):
+                epochs = places[at.id].epochs
+                found[at.id] = self._opened(at.kind, at.id, stored, group, epochs)
+        return found
+
+    def _pack_range(self, span: Span) -> bytes:
+        try:
+            return self.driver.get_range(PACKS + span.pack, span.start, span.end)
+        except errors.KeyNotFound:
+            raise errors.MissingPack(span.pack, self.driver.url) from None
+
+    def _opened(
+        self,
+        kind: Kind,
+        object_id: ObjectId,
+        stored: bytes | memoryview,
+        group: str | None,
+        epochs: int,
+    ) -> bytes:
+        own = self.vault.group_of(stored)
+        if group is not None and own not in {group, None}:
             raise errors.CorruptObject(
                 object_id, "it is sealed for another group than what names it"
             )
-        return kind, self._vault.read(kind, object_id, stored, epochs=epochs)
+        body = self.vault.read(kind, object_id, stored, epochs=epochs)
+        self.kept.keep(object_id, own, kind, body)
+        return body
 
     def locate(self, object_id: ObjectId) -> Place | None:
         """Return where a pack holds an object; None if no pack that the root lists does.
@@ -106,98 +188,89 @@ class Reader:
             CorruptTable: A table is damaged or gone; perhaps there is a newer root.
         """
         recent = {packed.id for packed in self._root.packs}
-        for place in self._recently().get(object_id, ()):
-            if place.pack in recent:
-                return place
+        for entry in self._root.tables[:1] if recent else ():
+            for place in self._page(entry, object_id).get(object_id, ()):
+                if place.pack in recent:
+                    return place
         dropped = set(self._root.dropped)
         for entry in older(self._root):
-            for place in self._page(entry, table.page_of(entry, object_id)).get(object_id, ()):
+            for place in self._page(entry, object_id).get(object_id, ()):
                 if place.pack not in dropped:
                     return place
         return None
 
-    def _page(self, listed: model.Table, page: int) -> dict[ObjectId, list[Place]]:
-        if (key := (listed.id, page)) not in self._pages:
-            data = self._range(listed.id, *table.span(listed, page))
-            if len(self._pages) == _PAGES:
-                del self._pages[next(iter(self._pages))]
-            self._pages[key] = table.read_page(listed, page, data, self._vault)
-        return self._pages[key]
-
-    def _recently(self) -> dict[ObjectId, list[Place]]:
-        """Return the places of all objects of the recent packs."""
-        if self._recent is None:
-            self._recent = {}
-            for entry in self._root.tables[:1] if self._root.packs else ():
-                data = self._range(entry.id, 0, entry.size)
-                for page in range(entry.pages):
-                    start, end = table.span(entry, page)
-                    self._recent |= table.read_page(entry, page, data[start:end], self._vault)
-        return self._recent
+    def _page(self, listed: model.Table, object_id: ObjectId) -> dict[ObjectId, list[Place]]:
+        wanted = table.page_of(listed, object_id)
+        if (page := self.kept.pages.get((listed.id, wanted))) is not None:
+            return page
+        whole = listed.pages * listed.page <= _WHOLE
+        pages = range(listed.pages) if whole else range(wanted, wanted + 1)
+        data = self._range(
+            listed.id, table.span(listed, pages[0])[0], table.span(listed, pages[-1])[1]
+        )
+        found: dict[ObjectId, list[Place]] = {}
+        for n in pages:
+            start = (n - pages[0]) * listed.page
+            read = table.read_page(listed, n, data[start : start + listed.page], self.vault)
+            self.kept.keep_page((listed.id, n), read)
+            found = read if n == wanted else found
+        return found
 
     def _range(self, name: str, start: int, end: int) -> bytes:
         try:
-            return self._driver.get_range(TABLES + name, start, end)
+            return self.driver.get_range(TABLES + name, start, end)
         except errors.KeyNotFound:
             raise errors.CorruptTable(name, "it is gone") from None
 
 
 class Snapshot:
-    """The newest commit of a remote, verified, and the files in it (see `opened`)."""
+    """The newest commit of a remote, verified, and the files in it (see `opened`).
 
-    def __init__(self, reader: Reader, seen: RootSnapshot, vault: Vault, team: Team) -> None:
+    Attributes:
+        seen: The root.
+        team: The team, as its log leaves it.
+        reader: Reads what the root lists.
+        head: The newest commit; None if there is none.
+        commit: The newest commit's record.
+    """
+
+    def __init__(self, reader: Reader, seen: RootSnapshot, team: Team) -> None:
+        self.seen = seen
         self.team = team
-        """The team, as its log leaves it."""
-        self._reader = reader
-        self._vault = vault
-        self._proven = {ALL}
+        self.reader = reader
         self.head: ObjectId | None = seen.root.refs.get(HEAD)
-        """The newest commit; None if there is none."""
         self.commit: Commit | None = self._commit(self.head) if self.head else None
-        """The newest commit's record."""
+        self._proven = {ALL}
 
     def _commit(self, commit_id: ObjectId) -> Commit:
-        commit = model.decode_commit(self._reader.read(commit_id, group=ALL), commit_id)
-        if why := authorship.signature_fault(self._vault, self.team, commit_id, commit):
+        commit = model.decode_commit(self.reader.read(commit_id, group=ALL), commit_id)
+        if why := authorship.signature_fault(self.reader.vault, self.team, commit_id, commit):
             raise errors.ForgedCommit(commit_id[:10], why)
         return commit
 
-    def find(self, path: str) -> Found | None:
-        """Return what is at a path; None if nothing is, or nothing that the user can read.
+    def find(self, path: str) -> Placed | None:
+        """Return the file or link at a path; None if there is none that the user can read.
 
         Raises:
-            ForgedCommit: The group's tree was not written by a member of the group.
+            ForgedCommit: A group's tree was not written by a member of the group.
             NeedsHistory: That can't be told without the history.
         """
-        trees = self.commit.trees if self.commit else {}
-        for group in history.in_order(trees.keys() & self._vault.groups):
-            if entry := self._lookup(group, trees[group], path):
-                self._prove(group)
-                return Found(group, entry)
-        return None
-
-    def _lookup(self, group: str, tree: ObjectId | None, path: str) -> Entry | None:
-        found = None
-        for name in path.split("/"):
-            found = self._entry(group, tree, name) if tree else None
-            tree = found.content if found and found.is_tree else None
-        return found
-
-    def _entry(self, group: str, tree: ObjectId, name: str) -> Entry | None:
-        node = model.decode_tree(self._reader.read(tree, group=group), tree)
-        for digit in self._vault.place(name, group=group):
-            if not node.parts:
-                break
-            tree = node.parts[int(digit, model.PARTS)]
-            if not tree:
-                return None
-            node = model.decode_tree(self._reader.read(tree, group=group), tree)
-        return next((entry for entry in node.entries if entry.name == name), None)
+        held = self.commit.trees if self.commit else {}
+        trees = {
+            group: held[group] for group in history.in_order(held.keys() & self.reader.vault.groups)
+        }
+        # A group's file can also decide that everybody's does not count.
+        for group in trees:
+            self._prove(group)
+        view = View(self.reader, trees, placement.owner(self.seen.root.roster))
+        return dict(view.files([path])).get(path)
 
     def _prove(self, group: str) -> None:
         """Go back to a commit that a member of a group has signed, with the same tree of it."""
         commit_id, commit = self.head, self.commit
-        while group not in self._proven:
+        for _ in range(_BACK):
+            if group in self._proven:
+                return
             assert commit_id is not None
             assert commit is not None
             if commit.signer in self.team.insiders.get(group, ()):
@@ -212,8 +285,9 @@ class Snapshot:
                 why = f"it changes files of a group that {name} was never in"
                 raise errors.ForgedCommit(commit_id[:10], why)
             commit_id, commit = commit.parents[0], before[0]
+        raise NeedsHistory
 
-    def read(self, found: Found, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+    def read(self, found: Placed, start: int = 0, end: int | None = None) -> Iterator[bytes]:
         """Yield the bytes of a file (or a link's target), piece by piece as they arrive.
 
         Memory: two chunk lists and one piece, at most 4 MiB.
@@ -233,7 +307,7 @@ class Snapshot:
     def _pieces(
         self, group: str, piece: Chunk, start: int, stop: int, *, depth: int
     ) -> Iterator[bytes]:
-        kind, body = self._reader.open(piece.id, group=group)
+        kind, body = self.reader.open(piece.id, group=group)
         if kind is not Kind.CHUNKS:
             if kind is not Kind.CHUNK or len(body) != piece.length:
                 raise errors.CorruptObject(piece.id, f"it is not {piece.length} bytes of content")
@@ -249,16 +323,23 @@ class Snapshot:
             at += chunk.length
 
 
-def opened(remote: Remote) -> Snapshot:
-    """Return the newest state of a remote, verified but not stored (see `verified`)."""
-    return verified(remote)[2]
+def verified(remote: Remote) -> tuple[RootSnapshot, bytes]:
+    """Return the root of a remote and its bytes, verified as by `opened`."""
+    answer = remote.read()
+    assert answer is not None
+    _checked(remote, answer[0], None)
+    return answer
 
 
-def verified(remote: Remote) -> tuple[RootSnapshot, bytes, Snapshot]:
-    """Return the root of a remote, its bytes, and its newest state, without storing any of it.
+def opened(remote: Remote, before: Snapshot | None = None) -> Snapshot:
+    """Return the newest state of a remote, verified but not stored. Nothing is remembered of it.
 
     Takes one request, and two more for each entry of the team log that neither the local store nor
     the root holds.
+
+    Args:
+        remote: The remote.
+        before: A state that was read; it is returned if it is still the newest.
 
     Raises:
         NoRepositoryAtURL: The remote holds no repository.
@@ -267,12 +348,17 @@ def verified(remote: Remote) -> tuple[RootSnapshot, bytes, Snapshot]:
         ForgedCommit: No member has signed the newest commit.
         WrongTeam: The team log is not the one that `.dorkyrc` pins.
     """
-    answer = remote.read()
-    assert answer is not None
-    seen, data = answer
+    answer = remote.read(unless=before.seen.version if before else None)
+    if answer is None:
+        assert before is not None
+        return before
+    return _checked(remote, answer[0], before)
+
+
+def _checked(remote: Remote, seen: RootSnapshot, before: Snapshot | None) -> Snapshot:
     authority.check_early(remote, seen)
     vault = remote.unlock(seen.header)
-    reader = Reader(remote.driver, seen, vault)
+    reader = Reader(remote.driver, seen, vault, before.reader.kept if before else None)
     known = Team() if remote.accept_rewind else remote.store.database.team()
 
     def entry(entry_id: ObjectId) -> model.TeamEntry:
@@ -287,4 +373,14 @@ def verified(remote: Remote) -> tuple[RootSnapshot, bytes, Snapshot]:
             lambda n: ids.get(n) or authority.nth(remote.store, known, n),
             remote.url,
         )
-    return seen, data, Snapshot(reader, seen, vault, team)
+    return Snapshot(reader, seen, team)
+
+
+def remember(remote: Remote, read: Snapshot) -> None:
+    """Record a state, so that an older root, another team or other keys are refused from now on.
+
+    No commit is stored: a fetch of the remote still begins with nothing.
+    """
+    with remote.store.database.transaction():
+        remote.glimpse(read.seen)
+        remote.store.database.set_team(read.team)

@@ -103,8 +103,8 @@ def _take(remote: Remote, seen: RootSnapshot, data: bytes, progress: Progress) -
                 store.record(remote.name, packed, locations)
             store.database.set("groups", groups)
             store.retain(remote.name, [packed.id for packed in packs])
-            authority.accept(remote, seen)
-            _check_descent(remote, before, seen)
+            authority.accept(remote, seen, first=before is None)
+            _check_descent(remote, before or remote.glimpsed, seen)
 
 
 def _check_descent(remote: Remote, before: RootSnapshot | None, seen: RootSnapshot) -> None:

@@ -84,7 +84,7 @@ def listed(remote: Remote) -> State:
         Rewound: It is older than what this user on this machine has seen.
         ForgedRoot: It was not written by a member who may.
     """
-    seen, data, _ = cold.verified(remote)
+    seen, data = cold.verified(remote)
     files = [File(TABLES + entry.id, entry.size + table.FOOTER) for entry in seen.root.tables]
     files += [File(PACKS + packed.id, packed.size) for packed in packs_of(remote, seen)]
     return State(data, seen.version, seen.header, seen.root, tuple(files))

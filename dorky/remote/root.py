@@ -270,6 +270,11 @@ def follows(old: Root | Newest, root: Root) -> bool:
     return steps > 0 and (steps > RECENT or old.txid in root.recent[:steps])
 
 
+def _newest(seen: RootSnapshot) -> Newest:
+    epochs = tuple(epoch.commitment for epoch in seen.header.epochs)
+    return Newest(seen.root.generation, seen.root.txid, seen.root.recent, epochs)
+
+
 class Remote:
     """A remote repository: its driver, and the last root that was seen of it. For one thread.
 
@@ -303,6 +308,8 @@ class Remote:
         """Whether to follow a root that is older than what was seen, or has another history."""
         self.lists: dict[ObjectId, tuple[Pack, ...]] = {}
         """The packs that tables list, as far as they were read or written."""
+        self.glimpsed: RootSnapshot | None = None
+        """The last root that was read without all that it lists (see `cold`)."""
         self._seen: RootSnapshot | None = None
         self._vouches = False
 
@@ -398,7 +405,8 @@ class Remote:
             ForgedGroup: A group of the user's was changed by somebody who is not in it.
             ForgedRoot: The signature of the root is not valid.
         """
-        if unless is not None and unless == self.version and self._is_behind:
+        glimpsed = self.glimpsed.version if self.glimpsed else None
+        if unless is not None and unless in {self.version, glimpsed} and self._is_behind:
             unless = None
         blob = self._get(unless)
         if blob is None:
@@ -536,8 +544,7 @@ class Remote:
         The root's refs are stored locally as ``NAME/ref``, and the header becomes the repository's.
         The user's own record is written last, when nothing can refuse the root any more.
         """
-        epochs = tuple(epoch.commitment for epoch in seen.header.epochs)
-        newest = Newest(seen.root.generation, seen.root.txid, seen.root.recent, epochs)
+        newest = _newest(seen)
         database = self.store.database
         before, self._seen = self._seen, seen
         try:
@@ -549,16 +556,28 @@ class Remote:
                 db.execute("DELETE FROM refs WHERE name GLOB ? || '/*'", (self.name,))
                 for ref, commit in seen.root.refs.items():
                     database.set_ref(f"{self.name}/{MAIN if ref == HEAD else ref}", commit)
-                database.set("header", model.encode(seen.header))
-                database.set("roster", model.encode(seen.root.roster))
-                database.set(PURGES, msgspec.json.encode(seen.root.purges))
-                database.set(NEWEST, msgspec.json.encode(newest))
+                self._note(seen, newest)
                 self._note_lists(seen.root)
                 yield
                 self.known.note(seen.header.repository, newest, force=self.accept_rewind)
         except BaseException:
             self._seen = before
             raise
+
+    def _note(self, seen: RootSnapshot, newest: Newest) -> None:
+        database = self.store.database
+        database.set("header", model.encode(seen.header))
+        database.set("roster", model.encode(seen.root.roster))
+        database.set(PURGES, msgspec.json.encode(seen.root.purges))
+        database.set(NEWEST, msgspec.json.encode(newest))
+
+    def glimpse(self, seen: RootSnapshot) -> None:
+        """Record a root that was read without all that it lists: no older one may follow it."""
+        newest = _newest(seen)
+        with self.store.database.transaction():
+            self._note(seen, newest)
+            self.known.note(seen.header.repository, newest, force=self.accept_rewind)
+        self.glimpsed = seen
 
     # --- the swap --------------------------------------------------------------------------
 

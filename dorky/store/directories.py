@@ -12,23 +12,42 @@ from __future__ import annotations
 
 import stat as stat_module
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol
 
 from dorky import errors
 from dorky.format import model
 from dorky.format.model import DIGITS, MOST, PARTS, Entry, Kind, ObjectId, Tree
 from dorky.paths import parents
-from dorky.store.objects import Store, Writer
+from dorky.store.objects import Writer
+
+if TYPE_CHECKING:
+    from dorky.keys.vault import Vault
+
+
+class Objects(Protocol):
+    """Objects by id: a `Store`, or what a remote's root lists."""
+
+    left_out: set[str]
+    """Receives the names in trees that no worktree may hold."""
+
+    @property
+    def vault(self) -> Vault:
+        """Return the repository's keys."""
+
+    def read(self, object_id: ObjectId, *, group: str | None = None) -> bytes:
+        """Return the body of an object, verified (see `Store.read`)."""
+
 
 Differing = tuple[str, Entry | None, Entry | None]
 """A name or path, and what two trees hold there."""
 
 
-def read_node(store: Store, tree: ObjectId, group: str | None = None) -> Tree:
+def read_node(store: Objects, tree: ObjectId, group: str | None = None) -> Tree:
     """Read one object: a directory, a part of one, or the list of its parts."""
     return model.decode_tree(store.read(tree, group=group), tree, store.left_out)
 
 
-def read(store: Store, tree: ObjectId, group: str) -> tuple[Entry, ...]:
+def read(store: Objects, tree: ObjectId, group: str) -> tuple[Entry, ...]:
     """Return the entries of a directory, in the order of their names' bytes.
 
     Raises:
@@ -38,20 +57,20 @@ def read(store: Store, tree: ObjectId, group: str) -> tuple[Entry, ...]:
 
 
 def entries_named(
-    store: Store, tree: ObjectId, group: str, names: Collection[str]
+    store: Objects, tree: ObjectId, group: str, names: Collection[str]
 ) -> Iterable[Entry]:
     """Return the entries of a directory that have some names. Other parts are not read."""
     found = _Reader(store, group).entries("", tree, names)
     return (entry for entry in found if entry.name in names)
 
 
-def find(store: Store, tree: ObjectId, group: str, name: str) -> Entry | None:
+def find(store: Objects, tree: ObjectId, group: str, name: str) -> Entry | None:
     """Return the entry of a directory with a name; None if there is none."""
     return next(iter(entries_named(store, tree, group, {name})), None)
 
 
 def compare(
-    store: Store, group: str, old: ObjectId | None, new: ObjectId | None
+    store: Objects, group: str, old: ObjectId | None, new: ObjectId | None
 ) -> list[Differing]:
     """Return the names at which two directories differ, in order. Equal parts are not read."""
     found: list[Differing] = []
@@ -81,7 +100,7 @@ def compare(
 class _Reader:
     """A reader of one directory, which checks that each part is where it belongs."""
 
-    def __init__(self, store: Store, group: str) -> None:
+    def __init__(self, store: Objects, group: str) -> None:
         self._store = store
         self._group = group
         self._nodes: dict[ObjectId, Tree] = {}
@@ -174,7 +193,7 @@ def _write(
     return writer.add(Kind.TREE, model.encode(Tree((), tuple(ids))), group=group)
 
 
-def at(store: Store, tree: ObjectId | None, group: str, directory: str) -> dict[str, Entry]:
+def at(store: Objects, tree: ObjectId | None, group: str, directory: str) -> dict[str, Entry]:
     """Return the entries of a directory below a root tree, by name; none if there is none."""
     for name in directory.split("/") if directory else ():
         found = find(store, tree, group, name) if tree else None
@@ -183,7 +202,7 @@ def at(store: Store, tree: ObjectId | None, group: str, directory: str) -> dict[
 
 
 def edit(
-    store: Store,
+    store: Objects,
     writer: Writer,
     group: str,
     tree: ObjectId | None,

@@ -14,7 +14,7 @@ from dorky.format import model
 from dorky.format.model import ALL, Commit, Entry, ObjectId, TeamEntry
 from dorky.paths import parents
 from dorky.store import directories
-from dorky.store.directories import Differing
+from dorky.store.directories import Differing, Objects
 from dorky.store.objects import Store, Writer
 
 HEAD = "HEAD"
@@ -82,7 +82,7 @@ def in_order(groups: Iterable[str]) -> list[str]:
 
 
 def files_of(
-    store: Store, trees: Trees, paths: Collection[str] | None = None
+    store: Objects, trees: Trees, paths: Collection[str] | None = None
 ) -> Iterator[tuple[str, Entry]]:
     """Yield every file and link of a commit's trees, with its path.
 
@@ -103,7 +103,7 @@ def files_of(
 
 
 def files_below(
-    store: Store, group: str, tree: ObjectId, paths: Collection[str] | None = None
+    store: Objects, group: str, tree: ObjectId, paths: Collection[str] | None = None
 ) -> Iterator[tuple[str, Entry]]:
     """Yield every file and link of one group's tree, with its path, or those at some paths."""
     chosen = None if paths is None else set(paths)
@@ -131,13 +131,13 @@ def files_below(
             yield path, entry
 
 
-def lookup(store: Store, trees: Trees, path: str) -> list[Entry]:
+def lookup(store: Objects, trees: Trees, path: str) -> list[Entry]:
     """Return the entry (a file, link or directory) at a path in each of the trees that hold it."""
     found = (_lookup(store, group, tree, path) for group, tree in trees.items())
     return [entry for entry in found if entry]
 
 
-def _lookup(store: Store, group: str, tree: ObjectId | None, path: str) -> Entry | None:
+def _lookup(store: Objects, group: str, tree: ObjectId | None, path: str) -> Entry | None:
     found = None
     for part in path.split("/"):
         if tree is None:
@@ -166,7 +166,7 @@ def differences(store: Store, old: Trees, new: Trees) -> Iterable[Difference]:
 
 
 def differing(
-    store: Store, group: str, old: ObjectId | None, new: ObjectId | None
+    store: Objects, group: str, old: ObjectId | None, new: ObjectId | None
 ) -> Iterator[Differing]:
     """Yield each path at which two trees of a group hold different files, and the files."""
     pending = _compare(store, group, old, new, "")
@@ -184,7 +184,7 @@ def differing(
 
 
 def _compare(
-    store: Store, group: str, old: ObjectId | None, new: ObjectId | None, prefix: str
+    store: Objects, group: str, old: ObjectId | None, new: ObjectId | None, prefix: str
 ) -> list[Differing]:
     """Return the paths, directories too, at which two directories differ, in reverse order."""
     found = directories.compare(store, group, old, new)

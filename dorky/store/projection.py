@@ -13,6 +13,7 @@ from dorky.format.model import ALL, Entry, ObjectId
 from dorky.keys.placement import Masked, Owner, fold, judged, owner
 from dorky.paths import parents
 from dorky.store import directories, history
+from dorky.store.directories import Objects
 from dorky.store.history import Difference, Placed, Trees
 from dorky.store.objects import Store
 
@@ -34,7 +35,7 @@ class View:
         owner: Returns the owner of a path; None to read the trees as they were recorded.
     """
 
-    def __init__(self, store: Store, trees: Trees, owner: Owner | None = None) -> None:
+    def __init__(self, store: Objects, trees: Trees, owner: Owner | None = None) -> None:
         self.store = store
         self.trees = trees
         self.owner = owner

@@ -493,7 +493,12 @@ class Groups(RuleBasedStateMachine):
             group = ALL
             if tree != ALL and (found := roster.find(forge.seen.root.roster, tree)):
                 group = found.id if found.id in forge.vault.groups else ALL
-            body = self.new("eve", legitimate=False)
+            # While another group claims its path, a file of a group's tree waits there.
+            inside = group != ALL and "eve" in self.members.get(tree, ())
+            owned = inside and any(
+                covers(fold(pattern), fold(path)) for pattern in self.patterns[tree]
+            )
+            body = self.new("eve", legitimate=owned)
             self.markers[body.strip()].homes.add(path)
             entry = forge.at(path, body.strip() if mode == LINK else body, mode, group)
             old = (

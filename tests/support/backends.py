@@ -1,13 +1,13 @@
-"""Ways to call a client: the tests of the library are written once, and run by each of them.
-
-An asynchronous one joins by a class that runs each call to its end.
-"""
+"""Ways to call a client: the tests of the library are written once, and run by each of them."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
+
+from loops import LOOPS, on_loop
 
 from dorky.client import DorkyClient
 
@@ -47,4 +47,7 @@ def blocking() -> Iterator[Backend]:
             client.close()
 
 
-BACKENDS: dict[str, Callable[[], contextlib.AbstractContextManager[Backend]]] = {"sync": blocking}
+BACKENDS: dict[str, Callable[[], contextlib.AbstractContextManager[Backend]]] = {
+    "sync": blocking,
+    **{name: functools.partial(on_loop, name) for name in LOOPS},
+}
