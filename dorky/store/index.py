@@ -131,6 +131,11 @@ class Sight(msgspec.Struct, frozen=True):
     exposed: tuple[str, ...] = ()
 
 
+def _decodable(path: str) -> str:
+    """Return a path without what is not UTF-8 in it."""
+    return path.encode(errors="ignore").decode()
+
+
 class Index:
     """The rows of the local database's ``files`` table."""
 
@@ -154,7 +159,8 @@ class Index:
 
     def around(self, paths: Iterable[str]) -> dict[str, Row]:
         """Return the rows at some paths, above and below them, by path; others are not read."""
-        near = set(paths)
+        # A name that is not UTF-8 is refused before it gets a row.
+        near = {path for path in paths if path.isascii() or path == _decodable(path)}
         found = self.rows({*near, *(above for path in near for above in parents(path))})
         for path in near:
             # A slash, and the character after it, bound the names in a directory.
