@@ -18,7 +18,7 @@ from dorky import errors
 from dorky.format import model
 from dorky.format.model import DIGITS, MOST, PARTS, Entry, Kind, ObjectId, Tree
 from dorky.paths import parents
-from dorky.store.objects import Store, Writer
+from dorky.store.objects import Writer
 
 if TYPE_CHECKING:
     from dorky.keys.vault import Vault
@@ -193,7 +193,7 @@ def _write(
     return writer.add(Kind.TREE, model.encode(Tree((), tuple(ids))), group=group)
 
 
-def at(store: Store, tree: ObjectId | None, group: str, directory: str) -> dict[str, Entry]:
+def at(store: Objects, tree: ObjectId | None, group: str, directory: str) -> dict[str, Entry]:
     """Return the entries of a directory below a root tree, by name; none if there is none."""
     for name in directory.split("/") if directory else ():
         found = find(store, tree, group, name) if tree else None
@@ -202,7 +202,7 @@ def at(store: Store, tree: ObjectId | None, group: str, directory: str) -> dict[
 
 
 def edit(
-    store: Store,
+    store: Objects,
     writer: Writer,
     group: str,
     tree: ObjectId | None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -16,9 +16,12 @@ from machines import files
 
 from dorky import errors
 from dorky.cli import hints
-from dorky.format.model import Kind
+from dorky.format.model import Kind, ObjectId
 from dorky.repo import Repository
 from dorky.results import Change, Status
+from dorky.store import history
+from dorky.store.index import Index, Row
+from dorky.worktree import staging
 
 
 def write(**contents: str) -> None:
@@ -41,6 +44,64 @@ def staged(repo: Repository) -> dict[str, str]:
 
 
 # --- commit ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def frugal(repo: Repository, monkeypatch: pytest.MonkeyPatch) -> Repository:
+    """A project of several directories, of which nobody reads every row any more."""
+    for name in ("a", "d/one", "d/two", "d/sub/three", "e/four"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_text(name)
+    repo.stage(["."])
+    repo.commit("first")
+    rows = Index.rows
+
+    def some(index: Index, paths: Iterable[str] | None = None) -> dict[str, Row]:
+        assert paths is not None, "every row is read"
+        return rows(index, paths)
+
+    monkeypatch.setattr(Index, "rows", some)
+    return repo
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"d/one": "other"},
+        {"new": "1", "d/sub/new": "2"},
+        {"d/sub/three": None},
+        {"e/four": None, "e/five": "5"},
+        {"a": None, "d/one": None, "d/two": "2", "f/g/h": "deep"},
+        {"d/one": None, "d/one/below": "a directory in place of a file"},
+    ],
+)
+def test_only_what_has_changed_is_read_and_written(
+    frugal: Repository, change: dict[str, str | None]
+) -> None:
+    for name, text in change.items():
+        if text is None:
+            Path(name).unlink()
+        else:
+            Path(name).parent.mkdir(parents=True, exist_ok=True)
+            Path(name).write_text(text)
+    if there := [name for name in change if Path(name).is_file()]:
+        frugal.stage(there)
+    if gone := [name for name in change if not Path(name).exists()]:
+        frugal.stage(gone)
+    made = frugal.commit("second").id
+    rows = frugal.index.around(["a", "d", "e", "f", "new"])
+    assert set(rows) == {path for path in files(Path()) if not path.startswith(".dorky")}
+    with frugal.store.writer() as writer:
+        whole = staging.write_trees(rows.values(), writer, frugal.vault)
+    assert history.read_commit(frugal.store, ObjectId(made)).trees == whole
+
+
+def test_a_directory_is_emptied(frugal: Repository) -> None:
+    for name in ("d/one", "d/two", "d/sub/three"):
+        Path(name).unlink()
+    frugal.stage(["d"])
+    frugal.commit("without d")
+    assert [entry.path for entry in frugal.ls()] == ["a", "e/four"]
 
 
 def test_a_commit_says_who_when_why_and_what(repo: Repository) -> None:
