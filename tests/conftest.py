@@ -83,7 +83,7 @@ _TESTS = itertools.count()
 
 
 @pytest.fixture
-def scene(
+def grounds(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Path]:
     """An empty directory that has the same path in every test, which is what `snapshots` needs.
@@ -93,28 +93,30 @@ def scene(
     base = tmp_path_factory.getbasetemp()
     now = base / "now"
     now.mkdir(mode=0o700)
+    snapshots.Grounds.now = now
     yield now
     name = re.sub(r"\W", "_", request.node.name)[:40]
     now.rename(base / f"{next(_TESTS):05}-{name}")
 
 
 @pytest.fixture
-def tmp_path(scene: Path) -> Path:
+def tmp_path(grounds: Path) -> Path:
     """An empty directory."""
-    made = scene / "tmp"
+    made = grounds / "tmp"
     made.mkdir()
     return made
 
 
 @pytest.fixture(autouse=True)
-def hermetic(monkeypatch: pytest.MonkeyPatch, scene: Path) -> Path:
+def hermetic(monkeypatch: pytest.MonkeyPatch, grounds: Path) -> Path:
     """Give each test an empty HOME.
 
     Returns:
         That directory.
     """
-    home = scene / "home"
+    home = grounds / "home"
     home.mkdir()
+    snapshots.Grounds.patches = monkeypatch
     monkeypatch.setenv("HOME", str(home))
     return home
 
@@ -171,9 +173,9 @@ def gcs_url(gcs_server: Server, monkeypatch: pytest.MonkeyPatch) -> Remote:
 
 
 @pytest.fixture
-def file_url(scene: Path) -> Remote:
+def file_url(grounds: Path) -> Remote:
     """A directory that does not exist yet; the log stays empty."""
-    place = scene / "remote"
+    place = grounds / "remote"
     place.mkdir()
     return Remote(str(place / "vault"), {}, {}, RequestLog())
 

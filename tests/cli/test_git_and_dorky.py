@@ -6,6 +6,7 @@ import os
 from unittest import mock
 
 import pytest
+import snapshots
 from depth import deep
 from machines import Machine, git
 from servers import Remote
@@ -23,12 +24,16 @@ def untracked(machine: Machine) -> set[str]:
 @pytest.fixture(params=["", *deep("--plain")], ids=["encrypted", "unencrypted"])
 def in_git(ana: Machine, request: pytest.FixtureRequest) -> Machine:
     """A project with a file in git, on the branch ``main``; ``old`` is from before dorky."""
-    git(ana, "init", "-q", "-b", "main")
-    ana.write("code.py", "1")
-    git(ana, "add", "code.py")
-    git(ana, "commit", "-q", "-m", "code")
-    git(ana, "branch", "old")
-    ana("init", *filter(None, [request.param]))
+
+    def make() -> None:
+        git(ana, "init", "-q", "-b", "main")
+        ana.write("code.py", "1")
+        git(ana, "add", "code.py")
+        git(ana, "commit", "-q", "-m", "code")
+        git(ana, "branch", "old")
+        ana("init", *filter(None, [request.param]))
+
+    snapshots.once([ana.base], make, "in git", request.param)
     return ana
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import snapshots
 from depth import deep
 from machines import Machine, started
 from servers import Remote
@@ -30,9 +31,13 @@ def job(ana: Machine, file_url: Remote) -> Machine:
     """A fresh checkout with a restored `.dorky`: of the tracked files none is on disk."""
     job = ana.another("job")
     plain = "fingerprint" not in (ana.project / ".dorkyrc").read_text()
-    job("clone", file_url.url, ".", *(["--plain"] if plain else []))
-    for path in (".env", "svc/.env"):
-        (job.project / path).unlink()
+
+    def make() -> None:
+        job("clone", file_url.url, ".", *(["--plain"] if plain else []))
+        for path in (".env", "svc/.env"):
+            (job.project / path).unlink()
+
+    snapshots.once([job.base, Path(file_url.url)], make, "job", plain)
     return job
 
 

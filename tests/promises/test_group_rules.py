@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 import pytest
+import snapshots
 from attacks import DIRECTORY, FILE, LINK, NOW, Forge
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -39,13 +40,18 @@ def ana(tmp_path: Path, file_url: Remote) -> Machine:
 
 
 @pytest.fixture
-def ben(ana: Machine) -> Machine:
-    made = joined(ana, "ben")
-    ana("group", "add", "prod", "env/prod/**")
-    ana.commit({PROD: TRUE}, "prod")
-    ana("push")
-    made("pull")
-    return made
+def ben(ana: Machine, file_url: Remote) -> Machine:
+    base = ana.base.parent / "ben"
+
+    def make() -> None:
+        made = joined(ana, "ben")
+        ana("group", "add", "prod", "env/prod/**")
+        ana.commit({PROD: TRUE}, "prod")
+        ana("push")
+        made("pull")
+
+    snapshots.once([ana.base, base, Path(file_url.url)], make, "closed")
+    return Machine(base, ana.env)
 
 
 def clone(ana: Machine, name: str = "cleo") -> Machine:

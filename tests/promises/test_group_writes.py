@@ -13,6 +13,7 @@ from unittest import mock
 
 import msgspec
 import pytest
+import snapshots
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from machines import Machine, bucket, noise, root_of, signed, started
@@ -41,9 +42,12 @@ def ana(tmp_path: Path, file_url: Remote) -> Machine:
 
 
 @pytest.fixture
-def ben(ana: Machine) -> Machine:
+def ben(ana: Machine, file_url: Remote) -> Machine:
     """A member of the team who is in no group."""
-    return joined(ana, "ben")
+    base = ana.base.parent / "ben"
+    places = [ana.base, base, Path(file_url.url)]
+    snapshots.once(places, lambda: joined(ana, "ben"), "a member")
+    return Machine(base, ana.env)
 
 
 @pytest.fixture

@@ -14,9 +14,10 @@ from typing import NamedTuple
 
 import cramjam
 import pytest
+import snapshots
 from attacks import DIRECTORY, LINK, RawForge
 from attacks import READABLE as FILE
-from machines import Machine, Said, files
+from machines import Machine, Said, files, started
 from servers import Remote
 
 from dorky import errors
@@ -53,12 +54,15 @@ class World(NamedTuple):
 
 @pytest.fixture(params=["sealed", "plain"])
 def world(request: pytest.FixtureRequest, tmp_path: Path, file_url: Remote) -> World:
-    eve = Machine(tmp_path / "eve", {})
-    eve("init", file_url.url, *(["--plain"] if request.param == "plain" else []))
-    eve.commit({".env": "KEY=1\n", "config/app.toml": "debug = false\n"}, "first")
-    eve("push")
+    options = ["--plain"] if request.param == "plain" else []
+    content = {".env": "KEY=1\n", "config/app.toml": "debug = false\n"}
+    eve = started(tmp_path / "eve", file_url, content, *options)
     ben = eve.another("ben")
-    ben("clone", file_url.url, ".", *(["--plain"] if request.param == "plain" else []))
+
+    def make() -> None:
+        ben("clone", file_url.url, ".", *options)
+
+    snapshots.once([ben.base, Path(file_url.url)], make, "cloned", *options)
     outside = tmp_path / "ben" / "outside"
     outside.mkdir()
     (outside / "theirs").write_text("theirs")

@@ -7,17 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from machines import Machine
+from machines import Machine, started
 from servers import Remote
 
 
 @pytest.fixture
 def ana(tmp_path: Path, file_url: Remote) -> Machine:
     """A project with two commits, of which one is pushed."""
-    made = Machine(tmp_path / "ana", {})
-    made("init", file_url.url, "--name", "ana", "--recovery", "none")
-    made.commit({".env": "A=1\n", "b": "1\n"}, "first")
-    made("push")
+    content = {".env": "A=1\n", "b": "1\n"}
+    made = started(tmp_path / "ana", file_url, content, "--name", "ana", "--recovery", "none")
     made.commit({".env": "A=2\n"}, "second")
     return made
 

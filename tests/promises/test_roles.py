@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import msgspec
 import pytest
+import snapshots
 from attacks import everything
 from machines import Machine, bucket, driver_of, noise, started
 from roles import NOW, Forge, stranger
@@ -87,18 +88,24 @@ def world(request: pytest.FixtureRequest, tmp_path: Path, file_url: Remote) -> W
     plain = request.param == "plain"
     options = ["--name", "ana", *(["--plain"] if plain else [])]
     ana = started(tmp_path / "ana", file_url, {".env": "A=1\n"}, *options)
-    people = {}
-    for name, role in (("ben", "writer"), ("cleo", "reader"), ("mallory", "writer")):
-        people[name] = cloned(ana, name)
-        if plain:
+    roles = {"ben": "writer", "cleo": "reader", "mallory": "writer"}
+
+    def make() -> None:
+        people = {}
+        for name, role in roles.items():
+            people[name] = cloned(ana, name)
+            if plain:
+                people[name]("pull")
+            admit(ana, people[name], name, role)
             people[name]("pull")
-        admit(ana, people[name], name, role)
-        people[name]("pull")
-    people["mallory"].commit({"m": "1\n"}, "an honest commit")
-    people["mallory"]("push")
-    for machine in (ana, *people.values()):
-        machine("pull")
-    return World(ana, *people.values(), file_url, plain)
+        people["mallory"].commit({"m": "1\n"}, "an honest commit")
+        people["mallory"]("push")
+        for machine in (ana, *people.values()):
+            machine("pull")
+
+    bases = [tmp_path / name for name in roles]
+    snapshots.once([ana.base, *bases, Path(file_url.url)], make, "roles", plain)
+    return World(ana, *(Machine(base, ana.env) for base in bases), file_url, plain)
 
 
 def leave(world: World) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from attacks import DIRECTORY, RawForge
-from machines import Machine
+from machines import Machine, started
 from servers import Remote
 
 from dorky import config, errors, files
@@ -39,11 +39,7 @@ def rc(machine: Machine, text: str) -> None:
 @pytest.fixture
 def ana(tmp_path: Path, file_url: Remote) -> Machine:
     """A project whose repository is encrypted, with one commit pushed."""
-    made = Machine(tmp_path / "ana", {})
-    made("init", file_url.url, "--name", "ana")
-    made.commit({".env": "A=1\n"}, "one")
-    made("push")
-    return made
+    return started(tmp_path / "ana", file_url, {".env": "A=1\n"}, "--name", "ana")
 
 
 @pytest.fixture

@@ -7,10 +7,13 @@ gives: directories that have the same path in every test.
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
+
+import pytest
 
 
 class _Entry(NamedTuple):
@@ -24,25 +27,39 @@ class _Entry(NamedTuple):
 _KEPT: dict[Hashable, list[_Entry]] = {}
 
 
+class Grounds:
+    """What `tests/conftest.py` tells of the test that runs.
+
+    Attributes:
+        now: The directory that has the same path in every test.
+        patches: What the test's fixtures have patched.
+    """
+
+    now: ClassVar[Path]
+    patches: ClassVar[pytest.MonkeyPatch]
+
+
 def once(places: Sequence[Path], make: Callable[[], object], *what: Hashable) -> None:
     """Make what lies in directories, or put it back as it was made the first time.
 
     Args:
-        places: The directories. They are missing, or hold nothing but directories.
-        make: Makes it, by nothing that a test has patched but the environment.
+        places: The directories. What they hold is always the same before.
+        make: Makes it. It is called every time if a place is elsewhere than in the grounds, or
+            a fixture has patched more than the environment.
         what: Tells it from all else that is made in the same places.
     """
+    inside = all(place.is_relative_to(Grounds.now) for place in places)
+    if not inside or Grounds.patches._setattr:
+        make()
+        return
     environment = {n: value for n, value in os.environ.items() if n != "PYTEST_CURRENT_TEST"}
     key = (what, *places, frozenset(environment.items()), _umask())
     if key not in _KEPT:
         make()
         _KEPT[key] = [entry for place in places for entry in _look(place)]
-        # Nobody is to see a difference between the first test and the others.
-        for path, found, _ in reversed(_KEPT[key]):
-            if not stat.S_ISDIR(found.st_mode):
-                path.unlink()
-            elif path not in places:  # which may be the current directory
-                path.rmdir()
+    # The first time, too: nobody is to see a difference between one test and another.
+    for place in places:
+        _clear(place)
     _put_back(_KEPT[key])
 
 
@@ -50,6 +67,16 @@ def _umask() -> int:
     found = os.umask(0o022)
     os.umask(found)
     return found
+
+
+def _clear(place: Path) -> None:
+    """Empty a directory, which may be the current one."""
+    if place.exists():
+        for path in place.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
 
 
 def _look(place: Path) -> Iterable[_Entry]:

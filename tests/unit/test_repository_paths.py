@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import snapshots
 from servers import Remote
 
 from dorky import Repository, errors
@@ -24,7 +25,8 @@ def repo(tmp_path: Path, file_url: Remote) -> Iterator[Repository]:
     (elsewhere / PATH).write_text("DECOY=1\n")
     before = Path.cwd()
     os.chdir(elsewhere)
-    try:
+
+    def make() -> None:
         with Repository.init(root, file_url.url)[0] as made:
             (root / "config").mkdir()
             for value in "12":
@@ -33,6 +35,10 @@ def repo(tmp_path: Path, file_url: Remote) -> Iterator[Repository]:
                 made.stage(root)
                 made.commit(f"commit {value}")
             made.push()
+
+    try:
+        snapshots.once([root, Path(file_url.url), Path.home()], make, "two commits")
+        with Repository(root) as made:
             yield made
             # Nothing was written, or deleted, where the process happens to be.
             left = [path for path in elsewhere.rglob("*") if path.is_file()]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+import snapshots
 from backends import BACKENDS, Backend
 from servers import Remote
 
@@ -34,7 +36,9 @@ def client(backend: Backend, place: Remote) -> DorkyClient:
 @pytest.fixture
 def local(backend: Backend, file_url: Remote) -> DorkyClient:
     """A client of a fresh repository in a directory."""
-    return backend.create(file_url.url)
+    places = [Path(file_url.url), Path.home()]
+    snapshots.once(places, lambda: DorkyClient.create(file_url.url).close(), "local")
+    return backend.client(file_url.url)
 
 
 @pytest.fixture

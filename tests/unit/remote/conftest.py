@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import snapshots
 from faults import Faults
 from machines import Machine, started
 from servers import Remote
 
 
 @pytest.fixture
-def faults(monkeypatch: pytest.MonkeyPatch) -> Faults:
-    return Faults.installed(monkeypatch)
+def faults() -> Iterator[Faults]:
+    # Patches of its own: `snapshots` minds others, which these are not.
+    with pytest.MonkeyPatch.context() as patched:
+        yield Faults.installed(patched)
 
 
 @pytest.fixture
@@ -27,6 +31,10 @@ def ana(tmp_path: Path, file_url: Remote, faults: Faults) -> Machine:
 def ben(ana: Machine, file_url: Remote, faults: Faults) -> Machine:
     """Another machine with a clone of ana's."""
     machine = ana.another("ben")
-    machine("clone", file_url.url, ".")
+
+    def make() -> None:
+        machine("clone", file_url.url, ".")
+
+    snapshots.once([machine.base, Path(file_url.url)], make, "ben")
     faults.clear()
     return machine

@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import snapshots
 from machines import Machine, started
 from servers import Remote
 
@@ -47,12 +48,16 @@ def git(machine: Machine, *arguments: str, at: Path | None = None) -> str:
 def ana(tmp_path: Path, file_url: Remote) -> Machine:
     """A project in git, pushed, with `.dorkyrc` tracked by git."""
     made = Machine(tmp_path / "ana", file_url.env)
-    git(made, "init", "-q")
-    made("init", file_url.url)
-    made.commit({".env": "KEY=1\n"}, "first")
-    made("push")
-    git(made, "add", "-A")
-    git(made, "commit", "-qm", "start")
+
+    def make() -> None:
+        git(made, "init", "-q")
+        made("init", file_url.url)
+        made.commit({".env": "KEY=1\n"}, "first")
+        made("push")
+        git(made, "add", "-A")
+        git(made, "commit", "-qm", "start")
+
+    snapshots.once([made.base, Path(file_url.url)], make, "in git")
     return made
 
 
