@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         Retry,
         Snapshot,
         Timeout,
+        UploadSession,
     )
     from dorky.drivers.base import Driver
     from dorky.errors import (
@@ -91,6 +92,7 @@ __all__ = [
     "UnauthorizedError",
     "UnencryptedRepository",
     "UpdateConflict",
+    "UploadSession",
     "__version__",
 ]
 
@@ -98,7 +100,7 @@ _HOME = {
     "dorky.aio": "AsyncBatch AsyncDorkyClient AsyncFile AsyncItems",
     "dorky.client": (
         "ABSENT Batch BatchResult CommitInfo Config Credentials DorkyClient Download FileInfo "
-        "Progress Retry Snapshot Timeout"
+        "Progress Retry Snapshot Timeout UploadSession"
     ),
     "dorky.drivers.base": "Driver",
     "dorky.errors": (
