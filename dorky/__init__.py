@@ -16,7 +16,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from dorky.aio import AsyncBatch, AsyncDorkyClient, AsyncFile, AsyncItems
+    from dorky.aio import (
+        AsyncBatch,
+        AsyncDorkyClient,
+        AsyncFile,
+        AsyncItems,
+        AsyncUploadSession,
+    )
     from dorky.client import (
         ABSENT,
         Batch,
@@ -61,6 +67,7 @@ __all__ = [
     "AsyncDorkyClient",
     "AsyncFile",
     "AsyncItems",
+    "AsyncUploadSession",
     "BadRequestError",
     "Batch",
     "BatchError",
@@ -97,7 +104,7 @@ __all__ = [
 ]
 
 _HOME = {
-    "dorky.aio": "AsyncBatch AsyncDorkyClient AsyncFile AsyncItems",
+    "dorky.aio": "AsyncBatch AsyncDorkyClient AsyncFile AsyncItems AsyncUploadSession",
     "dorky.client": (
         "ABSENT Batch BatchResult CommitInfo Config Credentials DorkyClient Download FileInfo "
         "Progress Retry Snapshot Timeout UploadSession"

@@ -19,9 +19,8 @@ from dorky.library.records import FileInfo
 from dorky.library.session import Session
 from dorky.library.sources import Source
 from dorky.parallel import THREADS, in_order
-from dorky.remote import authority, push, rotate
+from dorky.remote import authority, pending_deletes, push, rotate
 from dorky.remote.journal import Ahead, Sent
-from dorky.remote.pending_deletes import delete
 from dorky.remote.root import PACKS
 from dorky.store import contents
 
@@ -210,7 +209,9 @@ class UploadSession:
                 session.fetch()
             except errors.DorkyError:
                 return
-            delete(session.remote, [PACKS + name for name in sorted(sent - self._listed())])
+            pending_deletes.delete(
+                session.remote, [PACKS + name for name in sorted(sent - self._listed())]
+            )
 
     def _listed(self) -> set[ObjectId]:
         return {packed.id for packed in self._store.packs(self._session.remote.name)}
