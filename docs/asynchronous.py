@@ -1,7 +1,8 @@
 """Writes dorky/aio.py, the asynchronous client, from the blocking one.
 
-Signatures and docstrings are those of `dorky/client.py` and `dorky/library/batch.py`; the tables
-say how each name is called. A public name that no table knows is an error.
+Signatures and docstrings are those of `dorky/client.py`, `dorky/library/batch.py` and
+`dorky/library/parts.py`; the tables say how each name is called. A public name that no table knows
+is an error.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ CLIENT: Mapping[str, str] = {
     "download_batch": "run",
     "upload_folder": "run",
     "batch": "batch",
+    "start_upload": "start_upload",
     "snapshot": "run",
     "open": "open",
     "read": "run",
@@ -56,12 +58,19 @@ BATCH: Mapping[str, str] = {
     "copy": "run",
     "move": "run",
 }
+PARTS: Mapping[str, str] = {
+    "parts": "property",
+    "put_part": "put_part",
+    "complete": "run",
+    "abort": "run",
+}
 """How each public name is called: a coroutine that runs it in a thread, an iterator, and so on."""
 
 TYPES: tuple[tuple[str, str], ...] = (
     (r"\bIterator\[", "AsyncItems["),
     (r"\bIO\[Any\]$", "AsyncFile"),
     (r"\bBatch\b", "AsyncBatch"),
+    (r"\bUploadSession\b", "AsyncUploadSession"),
     (r"\bDorkyClient\b", "AsyncDorkyClient"),
 )
 """Types of the blocking client's signatures, and those of the asynchronous one's."""
@@ -98,7 +107,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-__all__ = ["AsyncBatch", "AsyncDorkyClient", "AsyncFile", "AsyncItems"]
+__all__ = ["AsyncBatch", "AsyncDorkyClient", "AsyncFile", "AsyncItems", "AsyncUploadSession"]
 '''
 
 ASYNC_CLIENT = '''
@@ -184,6 +193,36 @@ class AsyncBatch:
         await end(self._sync.__exit__, kind, error, trace)
 '''
 
+ASYNC_PARTS = '''
+
+class AsyncUploadSession:
+    """A file that is uploaded in parts, by any number of tasks, in an ``async with`` block.
+
+    The block gives up the upload if it ends without `complete`
+    (see `AsyncDorkyClient.start_upload`).
+    """
+
+    def __init__(self, workers: Workers, begin: Callable[[], UploadSession]) -> None:
+        self._workers = workers
+        self._begin = begin
+        self._begun: UploadSession | None = None
+
+    @property
+    def _sync(self) -> UploadSession:
+        if self._begun is None:
+            raise errors.UsageError("an upload is started by: async with client.start_upload(…)")
+        return self._begun
+
+    async def __aenter__(self) -> Self:
+        if self._begun is None:
+            self._begun = await self._workers.run(self._begin)
+        await self._workers.run(self._begun.__enter__)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._workers.finish(self._sync.__exit__)
+'''
+
 
 class Blocking:
     """A module of the blocking client, as source."""
@@ -225,8 +264,13 @@ def module() -> str:
     """Return the source of dorky/aio.py."""
     client = Blocking("dorky/client.py", "DorkyClient")
     batch = Blocking("dorky/library/batch.py", "Batch")
+    upload = Blocking("dorky/library/parts.py", "UploadSession")
     parts = []
-    for blocking, table, template in ((client, CLIENT, ASYNC_CLIENT), (batch, BATCH, ASYNC_BATCH)):
+    for blocking, table, template in (
+        (client, CLIENT, ASYNC_CLIENT),
+        (batch, BATCH, ASYNC_BATCH),
+        (upload, PARTS, ASYNC_PARTS),
+    ):
         if unknown := blocking.public() ^ table.keys():
             sys.exit(f"docs/asynchronous.py: {blocking.name}: {', '.join(sorted(unknown))}?")
         members = dict(blocking.members())
@@ -239,7 +283,7 @@ def module() -> str:
         ]
         parts += [f"\n    {name} = {same}\n" for name, same in blocking.aliases()]
     body = "".join(parts)
-    return _formatted(HEAD % _imports(body, client, batch) + body)
+    return _formatted(HEAD % _imports(body, client, batch, upload) + body)
 
 
 def _method(blocking: Blocking, node: ast.FunctionDef, how: str) -> str:
@@ -263,6 +307,11 @@ def _method(blocking: Blocking, node: ast.FunctionDef, how: str) -> str:
         calling, body = "def", f"return AsyncItems(self._workers, functools.partial({call}))"
     elif how == "batch":
         calling, body = "def", f"return AsyncBatch(self._workers, functools.partial({call}))"
+    elif how == "start_upload":
+        calling = "def"
+        body = f"return AsyncUploadSession(self._workers, functools.partial({call}))"
+    elif how == "put_part":
+        body = f"return await self._workers.upload(functools.partial({work}, n), data)"
     elif how == "open":
         calling, body = "def", f"return AsyncFile(self._workers, functools.partial({call}))"
     else:

@@ -16,7 +16,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from dorky.aio import AsyncBatch, AsyncDorkyClient, AsyncFile, AsyncItems
+    from dorky.aio import (
+        AsyncBatch,
+        AsyncDorkyClient,
+        AsyncFile,
+        AsyncItems,
+        AsyncUploadSession,
+    )
     from dorky.client import (
         ABSENT,
         Batch,
@@ -31,6 +37,7 @@ if TYPE_CHECKING:
         Retry,
         Snapshot,
         Timeout,
+        UploadSession,
     )
     from dorky.drivers.base import Driver
     from dorky.errors import (
@@ -60,6 +67,7 @@ __all__ = [
     "AsyncDorkyClient",
     "AsyncFile",
     "AsyncItems",
+    "AsyncUploadSession",
     "BadRequestError",
     "Batch",
     "BatchError",
@@ -91,14 +99,15 @@ __all__ = [
     "UnauthorizedError",
     "UnencryptedRepository",
     "UpdateConflict",
+    "UploadSession",
     "__version__",
 ]
 
 _HOME = {
-    "dorky.aio": "AsyncBatch AsyncDorkyClient AsyncFile AsyncItems",
+    "dorky.aio": "AsyncBatch AsyncDorkyClient AsyncFile AsyncItems AsyncUploadSession",
     "dorky.client": (
         "ABSENT Batch BatchResult CommitInfo Config Credentials DorkyClient Download FileInfo "
-        "Progress Retry Snapshot Timeout"
+        "Progress Retry Snapshot Timeout UploadSession"
     ),
     "dorky.drivers.base": "Driver",
     "dorky.errors": (

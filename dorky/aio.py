@@ -20,6 +20,7 @@ from dorky.client import DorkyClient, Patterns
 from dorky.library.async_file import AsyncFile
 from dorky.library.batch import Batch
 from dorky.library.metering import Report
+from dorky.library.parts import UploadSession
 from dorky.library.ranges import Range
 from dorky.library.records import (
     NOTHING,
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-__all__ = ["AsyncBatch", "AsyncDorkyClient", "AsyncFile", "AsyncItems"]
+__all__ = ["AsyncBatch", "AsyncDorkyClient", "AsyncFile", "AsyncItems", "AsyncUploadSession"]
 
 
 class AsyncDorkyClient:
@@ -446,6 +447,45 @@ class AsyncDorkyClient:
             delete=delete,
             message=message,
             force=force,
+        )
+
+    def start_upload(
+        self,
+        path: StrPath,
+        *,
+        metadata: Mapping[str, str] = NOTHING,
+        content_type: str = "",
+        compress: str = "zstd",
+        level: int | None = None,
+        if_version: IfVersion = None,
+        force: bool = False,
+    ) -> AsyncUploadSession:
+        """Start the upload of a file in parts that the caller produces.
+
+        Args:
+            path: The path in the repository.
+            metadata: As in `upload`.
+            content_type: As in `upload`.
+            compress: As in `upload`.
+            level: As in `upload`.
+            if_version: As in `upload`.
+            force: As in `upload`.
+
+        Raises:
+            ForbiddenError: You may not write, or not there.
+        """
+        return AsyncUploadSession(
+            self._workers,
+            functools.partial(
+                self._sync.start_upload,
+                path,
+                metadata=metadata,
+                content_type=content_type,
+                compress=compress,
+                level=level,
+                if_version=if_version,
+                force=force,
+            ),
         )
 
     def batch(self, *, message: str = "", if_version: IfVersion = None) -> AsyncBatch:
@@ -853,3 +893,71 @@ class AsyncBatch:
             target: Its new path.
         """
         return await self._workers.run(self._sync.move, source, target)
+
+
+class AsyncUploadSession:
+    """A file that is uploaded in parts, by any number of tasks, in an ``async with`` block.
+
+    The block gives up the upload if it ends without `complete`
+    (see `AsyncDorkyClient.start_upload`).
+    """
+
+    def __init__(self, workers: Workers, begin: Callable[[], UploadSession]) -> None:
+        self._workers = workers
+        self._begin = begin
+        self._begun: UploadSession | None = None
+
+    @property
+    def _sync(self) -> UploadSession:
+        if self._begun is None:
+            raise errors.UsageError("an upload is started by: async with client.start_upload(…)")
+        return self._begun
+
+    async def __aenter__(self) -> Self:
+        if self._begun is None:
+            self._begun = await self._workers.run(self._begin)
+        await self._workers.run(self._begun.__enter__)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._workers.finish(self._sync.__exit__)
+
+    @property
+    def parts(self) -> Mapping[int, int]:
+        """Return the sizes in bytes of the parts that were put, by number."""
+        return self._sync.parts
+
+    async def put_part(self, n: int, data: AsyncSource) -> None:
+        """Encrypt and send a part. Putting the same part again changes nothing.
+
+        Args:
+            n: Its number: the file is made of all parts in the order of their numbers, which may
+                have gaps. Another part of the same number is replaced.
+            data: Its bytes, at least one; a path, a file or an iterable, as in
+                `DorkyClient.upload`, are read in bounded memory.
+
+        Raises:
+            UsageError: The upload has ended, or the part is empty.
+        """
+        return await self._workers.upload(functools.partial(self._sync.put_part, n), data)
+
+    async def complete(self, message: str = "", *, idempotency_key: str = "") -> FileInfo:
+        """Put the file at its path, as a commit in the remote. When it returns, that is durable.
+
+        It may be called again after an error; once it has succeeded, it returns the same again.
+
+        Args:
+            message: The commit's message.
+            idempotency_key: As in `DorkyClient.upload`.
+
+        Raises:
+            UsageError: No part was put, or the upload was given up.
+            UpdateConflict: Somebody else has changed the file since the upload was started.
+        """
+        return await self._workers.run(
+            self._sync.complete, message, idempotency_key=idempotency_key
+        )
+
+    async def abort(self) -> None:
+        """Give up the upload, and delete what was sent. Does nothing after `complete`."""
+        return await self._workers.run(self._sync.abort)

@@ -23,6 +23,7 @@ import msgspec
 
 from dorky import errors, files
 from dorky.drivers.base import check_writable
+from dorky.format.codec import coding
 from dorky.library import (
     buckets,
     catalog,
@@ -40,6 +41,7 @@ from dorky.library.catalog import Address
 from dorky.library.commits import Change, Delete, Put, Request
 from dorky.library.contents import Objects
 from dorky.library.metering import Meter, Report
+from dorky.library.parts import UploadSession
 from dorky.library.ranges import Range
 from dorky.library.records import (
     ABSENT,
@@ -84,6 +86,7 @@ __all__ = [
     "Snapshot",
     "Source",
     "Timeout",
+    "UploadSession",
 ]
 
 Patterns = Sequence[str] | str | None
@@ -554,6 +557,37 @@ class DorkyClient:
             message=message,
             force=force,
         )
+
+    def start_upload(
+        self,
+        path: StrPath,
+        *,
+        metadata: Mapping[str, str] = NOTHING,
+        content_type: str = "",
+        compress: str = "zstd",
+        level: int | None = None,
+        if_version: IfVersion = None,
+        force: bool = False,
+    ) -> UploadSession:
+        """Start the upload of a file in parts that the caller produces.
+
+        Args:
+            path: The path in the repository.
+            metadata: As in `upload`.
+            content_type: As in `upload`.
+            compress: As in `upload`.
+            level: As in `upload`.
+            if_version: As in `upload`.
+            force: As in `upload`.
+
+        Raises:
+            ForbiddenError: You may not write, or not there.
+        """
+        session = self._writable()
+        target = catalog.checked(uploads.text_of(path))
+        expected = catalog.expected(session, [target], if_version, force=force)
+        meta = catalog.meta_of(metadata, content_type, compress)
+        return UploadSession(session, target, meta, coding(compress, level), expected)
 
     def batch(self, *, message: str = "", if_version: IfVersion = None) -> Batch:
         """Return a batch: a context manager for many changes that become one commit, or none.

@@ -25,6 +25,7 @@ from dorky.library.session import Session
 from dorky.project import ORIGIN
 from dorky.remote import push as remote_push
 from dorky.remote.fetch import fetch_objects
+from dorky.remote.journal import NONE, PacksAhead
 from dorky.store import contents, history
 from dorky.store.history import MAIN, Node, Placed
 from dorky.store.objects import Writer
@@ -84,6 +85,7 @@ class Request:
         expected: What the paths must hold; None to overwrite whatever they hold.
         key: An idempotency key.
         alone: Whether the commit must hold nothing else.
+        ahead: Packs that were uploaded already.
     """
 
     def __init__(
@@ -94,12 +96,14 @@ class Request:
         expected: Expected | None,
         key: str = "",
         alone: bool = False,
+        ahead: PacksAhead = NONE,
     ) -> None:
         self.changes = changes
         self.message = message
         self.expected = expected
         self.key = key
         self.alone = alone
+        self.ahead = ahead
         self.outcome: Outcome | Exception | None = None
         self.call = cancellation.current()
         self.made: dict[str, Placed] = {}
@@ -202,7 +206,8 @@ def _commit(session: Session, batch: Sequence[Request]) -> None:
             return
         try:
             if commit != head:
-                remote_push.push(session.remote, _no_root(session), commit)
+                ahead = [request.ahead for request in waiting]
+                remote_push.push(session.remote, _no_root(session), commit, ahead=ahead)
         except (errors.Rejected, errors.Misplaced, errors.LeftGroup) as error:
             # A group may have been started or changed meanwhile, and claim a path.
             if not isinstance(error, errors.Rejected) and known == session.project.roster:

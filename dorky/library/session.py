@@ -211,7 +211,7 @@ class Session:
         if self._asked == float("-inf"):  # else nobody waits for a commit under way
             with cancellation.holding(self.lock):
                 if self._asked == float("-inf"):
-                    self._fetch()
+                    self.fetch()
 
     @property
     def seen(self) -> ObjectId | None:
@@ -275,15 +275,17 @@ class Session:
         with cancellation.holding(self.lock):
             newest = self._asked if force else self._asked + self.config.max_age
             if newest < arrived:
-                self._fetch()
+                self.fetch()
             self._glimpse = None
             return self.project.database.ref(f"{ORIGIN}/{MAIN}")
 
-    def _fetch(self) -> None:
-        begun = time.monotonic()
-        remote_fetch.fetch(self.remote)
-        self.project.check_pin()
-        self._asked = begun
+    def fetch(self) -> None:
+        """Fetch the history; the caller does not count as having seen it."""
+        with self.lock:
+            begun = time.monotonic()
+            remote_fetch.fetch(self.remote)
+            self.project.check_pin()
+            self._asked = begun
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[None]:

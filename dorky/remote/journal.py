@@ -29,6 +29,21 @@ class Sent(NamedTuple):
         return {at.id for at in self.locations}
 
 
+class PacksAhead(NamedTuple):
+    """Packs that this process has uploaded ahead of a push.
+
+    Attributes:
+        sent: The packs, which are stored.
+        under: The ``gc_epoch`` of a root that was seen before any of them was uploaded.
+    """
+
+    sent: tuple[Sent, ...] = ()
+    under: int = 0
+
+
+NONE = PacksAhead()
+
+
 class Journal:
     """The packs uploaded to a remote, in the local database, by this process or by one that died.
 
@@ -76,6 +91,20 @@ class Journal:
             self._remote.store.record(self._name, sent.pack, sent.locations)
             self._database.set(self._key, str(self._under).encode())
         self._sent.append(sent)
+
+    def resume(self, ahead: PacksAhead) -> None:
+        """Record packs that are stored already."""
+        known = {upload.pack.id for upload in self._sent}
+        new = [upload for upload in ahead.sent if upload.pack.id not in known]
+        if not new:
+            return
+        if known:
+            self._sure = self._sure and self._under == ahead.under
+            self._under = min(self._under, ahead.under)
+        else:
+            self._under = ahead.under
+        for upload in new:
+            self.add(upload)
 
     def take(
         self,

@@ -25,7 +25,7 @@ from dorky.progress import SILENT, Progress
 from dorky.remote import authority
 from dorky.remote import root as roots
 from dorky.remote.fetch import fetch
-from dorky.remote.journal import Journal, Sent
+from dorky.remote.journal import Journal, PacksAhead, Sent
 from dorky.remote.listing import follow, packs_of
 from dorky.remote.pending_deletes import condemn, delete
 from dorky.remote.root import HEAD, INLINE, PACKS, TABLES, Remote, RootSnapshot
@@ -79,6 +79,7 @@ def push(
     found: Found,
     head: ObjectId,
     progress: Progress = SILENT,
+    ahead: Collection[PacksAhead] = (),
     *,
     journal: Journal | None = None,
 ) -> Pushed:
@@ -91,6 +92,7 @@ def push(
         found: Returns the repository's header and first root, for a push into an empty place.
         head: A commit whose objects are all in the local store or in the remote.
         progress: Receives the progress of uploads.
+        ahead: Packs that this process has uploaded already.
         journal: The packs that were uploaded for this push; None if none were, or if it is not
             known which.
 
@@ -112,6 +114,8 @@ def push(
             return Pushed(head, head, 0, 0)
     _check_writer(remote, progress)
     journal = journal or Journal(remote)
+    for uploaded in ahead:
+        journal.resume(uploaded)
     sent: list[Sent] = []
     for attempt in range(_ATTEMPTS):
         authority.check_writer(remote)

@@ -18,7 +18,7 @@ from typing import Any
 import anyio
 from anyio.from_thread import BlockingPortal
 
-from dorky import AsyncBatch, AsyncDorkyClient, AsyncFile, AsyncItems
+from dorky import AsyncBatch, AsyncDorkyClient, AsyncFile, AsyncItems, AsyncUploadSession
 
 LOOPS: dict[str, tuple[str, dict[str, Any]]] = {
     "asyncio": ("asyncio", {}),
@@ -92,7 +92,7 @@ class Faced:
             return self._items(first, found)
         if isinstance(found, AsyncFile):
             return FacedFile(self._loop, found)
-        if isinstance(found, AsyncBatch):
+        if isinstance(found, AsyncBatch | AsyncUploadSession):
             self._loop(found.__aenter__)
         return Faced(self._loop, found)
 
@@ -105,7 +105,8 @@ class Faced:
             self._loop(items.aclose)
 
     def __enter__(self) -> Faced:
-        if isinstance(self._inner, AsyncBatch) and not self._entered:
+        begun = isinstance(self._inner, AsyncBatch | AsyncUploadSession)
+        if begun and not self._entered:
             vars(self)["_entered"] = True  # the blocking client's begins before the block does
         else:
             self._loop(self._inner.__aenter__)

@@ -21,7 +21,16 @@ from machines import noise
 from servers import Remote
 from slow import slowed
 
-from dorky import AsyncBatch, AsyncDorkyClient, AsyncItems, Batch, DorkyClient, errors
+from dorky import (
+    AsyncBatch,
+    AsyncDorkyClient,
+    AsyncItems,
+    AsyncUploadSession,
+    Batch,
+    DorkyClient,
+    UploadSession,
+    errors,
+)
 from dorky.drivers.file import FileDriver
 from dorky.format.model import MiB
 
@@ -82,10 +91,17 @@ def shape(member: Any) -> list[tuple[str, Any, Any]]:
     return [(one.name, one.kind, one.default) for one in parameters]
 
 
-@pytest.mark.parametrize(("sync", "own"), [(DorkyClient, AsyncDorkyClient), (Batch, AsyncBatch)])
+@pytest.mark.parametrize(
+    ("sync", "own"),
+    [
+        (DorkyClient, AsyncDorkyClient),
+        (Batch, AsyncBatch),
+        (UploadSession, AsyncUploadSession),
+    ],
+)
 def test_every_name_has_the_same_signature(sync: type, own: type) -> None:
     expected, found = public(sync), public(own)
-    extra = {"sync"} if own is AsyncDorkyClient else {"commit"}
+    extra = {AsyncDorkyClient: {"sync"}, AsyncBatch: {"commit"}}.get(own, set())
     assert found.keys() == expected.keys() | extra
     for name, member in expected.items():
         assert type(found[name]) is type(member), name
@@ -142,6 +158,8 @@ def test_nothing_that_may_wait_runs_on_the_loop(run: Run) -> None:
             await use(AsyncDorkyClient, client)
             async with client.batch() as batch:
                 await use(AsyncBatch, batch)
+            async with client.start_upload("x") as upload:
+                await use(AsyncUploadSession, upload)
         assert threading.get_ident() not in threads.values()
 
     run(all_of_them)
