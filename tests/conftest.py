@@ -108,8 +108,8 @@ def tmp_path(grounds: Path) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def hermetic(monkeypatch: pytest.MonkeyPatch, grounds: Path) -> Path:
-    """Give each test an empty HOME.
+def hermetic(grounds: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Give each test an empty HOME. What it patches is put back before its directory is moved.
 
     Returns:
         That directory.

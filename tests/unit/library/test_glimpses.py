@@ -92,7 +92,7 @@ def test_a_file_of_five_thousand_chunks(
     """What 5 GiB are, but of chunks and packs of a thousandth of the size."""
     for name in ("MIN", "AVERAGE", "MAX", "WHOLE"):
         monkeypatch.setattr(chunk, name, getattr(chunk, name) >> 10)
-    local._session.store.pack_size = 32 << 10
+    getattr(local, "sync", local)._session.store.pack_size = 32 << 10
     large = noise(5 * MiB, 1)
     local.upload(large, "models/large", compress="none")
     assert len([*(Path(url_path(local)) / "packs").iterdir()]) > 100
