@@ -16,7 +16,6 @@ import dorky
 from dorky import errors
 from dorky.client import DorkyClient
 from dorky.drivers.file import FileDriver
-from dorky.format import chunk
 from dorky.remote import cold
 from dorky.remote.root import HEAD
 
@@ -84,26 +83,6 @@ def test_a_part_of_a_large_file_takes_few_requests(
     assert not reader.exists("models/none")
     assert not reader.exists("models")
     assert {key for _, key, _ in asked} == {"root"}
-
-
-def test_a_file_of_five_thousand_chunks(
-    local: DorkyClient, backend: Backend, asked: Requests, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What 5 GiB are, but of chunks and packs of a thousandth of the size."""
-    for name in ("MIN", "AVERAGE", "MAX", "WHOLE"):
-        monkeypatch.setattr(chunk, name, getattr(chunk, name) >> 10)
-    getattr(local, "sync", local)._session.store.pack_size = 32 << 10
-    large = noise(5 * MiB, 1)
-    local.upload(large, "models/large", compress="none")
-    assert len([*(Path(url_path(local)) / "packs").iterdir()]) > 100
-    for count in (20, 50):
-        pushes(local, count)
-        reader = backend.client(local.url)
-        for most, at in ((6, 4 * MiB), (2, 1 * MiB), (2, 3 * MiB)):
-            asked.clear()
-            assert reader.read("models/large", start=at, end=at + 1024) == large[at : at + 1024]
-            assert len(asked) <= most, asked
-            assert asked.size < 5 * MiB
 
 
 def test_whatever_reads_a_file_reads_it_cold(
