@@ -228,7 +228,9 @@ class DorkyClient:
 
     def _version(self, named: str = "") -> str:
         """Return the version to read: the one named, the pinned one, or the newest."""
-        return named or self._pin or self._session.refresh() or ""
+        if named := named or self._pin:
+            return catalog.known(self._session, named)
+        return self._session.refresh() or ""
 
     def _found(self, path: StrPath, version: str) -> tuple[Address, Placed]:
         named = catalog.address(uploads.text_of(path), version)

@@ -133,6 +133,19 @@ def changed_meta(
 # --- files ----------------------------------------------------------------------------------
 
 
+def known(session: Session, version: str) -> str:
+    """Return a version, after a look at the remote if it is not known yet.
+
+    Raises:
+        UnknownRevision: There is no such version.
+    """
+    if version not in session.store:
+        session.refresh(force=True)  # somebody has just told the caller of it
+    if version not in session.store:
+        raise errors.UnknownRevision(version)
+    return version
+
+
 def view_of(session: Session, version: str) -> View:
     """Return what a version holds: the newest one by today's roster, others as recorded.
 
@@ -140,12 +153,10 @@ def view_of(session: Session, version: str) -> View:
         UnknownRevision: There is no such version.
     """
     store = session.store
-    if version and version not in store:
-        session.refresh(force=True)  # somebody has just told the caller of it
+    if version:
+        known(session, version)
     if not version or version == session.project.database.ref(f"{ORIGIN}/{MAIN}"):
         return projection.current(store, version or None)
-    if version not in store:
-        raise errors.UnknownRevision(version)
     return View(store, history.trees_of(store, version))
 
 

@@ -529,3 +529,16 @@ def test_a_file_info_says_which_version_it_is(local: DorkyClient) -> None:
         info.path = "other"  # type: ignore[misc]
     with pytest.raises(errors.BadRequestError):
         local.read(info.id, version="f" * 64)
+
+
+def test_a_fresh_client_looks_at_one_version(local: DorkyClient, backend: Backend) -> None:
+    first = local.upload(b"one", "x")
+    local.upload(b"two", "x")
+    for look in (
+        lambda client: [commit.version for commit in client.log()],
+        lambda client: [info.version for info in client.versions("x")],
+        lambda client: [info.version for info in client.list()],
+    ):
+        assert look(backend.client(local.url).at(first.version)) == [first.version]
+    with pytest.raises(errors.UnknownRevision):
+        [*backend.client(local.url).at("0" * 64).log()]
