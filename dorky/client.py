@@ -381,6 +381,7 @@ class DorkyClient:
             if recursive
             else catalog.checked(uploads.text_of(path))
         )
+        seen = session.seen or ""
         version = self._version()
         view = catalog.view_of(session, version)
         if recursive:
@@ -392,7 +393,7 @@ class DorkyClient:
                 return None
             catalog.find(session, view, target, version)
             raise errors.NoSuchFile(target, session.url)
-        expected = catalog.expected(session, found, if_version, force=force)
+        expected = catalog.expected(session, found, if_version, force=force, seen=seen)
         changes: list[Change] = [Delete(name) for name in found]
         request = Request(changes, message or f"Delete {target or '/'}", expected=expected)
         return catalog.commit_of(session, commits.submit(session, request).commit)
@@ -418,11 +419,12 @@ class DorkyClient:
         Raises:
             WouldOpen: The target is for readers who can't read the source.
         """
+        seen = self._session.seen or ""
         where, placed = self._found(source, "")
         path = catalog.checked(uploads.text_of(target))
         if to is None or to is self:
             session = self._writable()
-            expected = catalog.expected(session, [path], if_version, force=force)
+            expected = catalog.expected(session, [path], if_version, force=force, seen=seen)
             put = Put(path, placed, placed.entry.meta)
             request = Request([put], f"Copy {where.path} to {path}", expected=expected)
             done = commits.submit(session, request)
@@ -451,10 +453,11 @@ class DorkyClient:
             WouldOpen: The target is for readers who can't read the source.
         """
         session = self._writable()
+        seen = session.seen or ""
         where, placed = self._found(catalog.checked(uploads.text_of(source)), "")
         path = catalog.checked(uploads.text_of(target))
         expected: dict[str, Placed | None] = {where.path: placed}
-        expected |= catalog.expected(session, [path], None, force=force) or {}
+        expected |= catalog.expected(session, [path], None, force=force, seen=seen) or {}
         changes: list[Change] = [Delete(where.path), Put(path, placed, placed.entry.meta)]
         if path == where.path:
             changes = []

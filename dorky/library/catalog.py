@@ -176,15 +176,28 @@ def find(session: Session, view: View, path: str, version: str) -> Placed:
 
 
 def expected(
-    session: Session, paths: Iterable[str], if_version: IfVersion, *, force: bool = False
+    session: Session,
+    paths: Iterable[str],
+    if_version: IfVersion,
+    *,
+    force: bool = False,
+    seen: str | None = None,
 ) -> dict[str, Placed | None] | None:
-    """Return what paths must hold for a change to be made; None if that does not matter."""
+    """Return what paths must hold for a change to be made; None if that does not matter.
+
+    Args:
+        session: The session.
+        paths: The paths.
+        if_version: The version that the caller expects, if any.
+        force: Whether nothing is expected without one.
+        seen: The version that the caller had seen when the call began, if that was noted.
+    """
     paths = [*paths]
     if if_version is ABSENT:
         return dict.fromkeys(paths)
     if force and if_version is None:
         return None
-    version = session.seen or ""
+    version = session.seen or "" if seen is None else seen
     if if_version is not None:
         version = version_of(str(if_version))
     held = dict(view_of(session, version).files(paths))

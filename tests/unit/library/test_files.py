@@ -542,3 +542,23 @@ def test_a_fresh_client_looks_at_one_version(local: DorkyClient, backend: Backen
         assert look(backend.client(local.url).at(first.version)) == [first.version]
     with pytest.raises(errors.UnknownRevision):
         [*backend.client(local.url).at("0" * 64).log()]
+
+
+@pytest.mark.parametrize("how", ["delete", "delete all", "copy", "move"])
+def test_no_change_is_lost_that_the_client_has_not_seen(
+    local: DorkyClient, backend: Backend, how: str
+) -> None:
+    local.upload(b"one", "dir/x")
+    local.upload(b"source", "source")
+    backend.client(local.url).upload(b"two", "dir/x", force=True)
+    change = {
+        "delete": lambda: local.delete("dir/x"),
+        "delete all": lambda: local.delete("dir", recursive=True),
+        "copy": lambda: local.copy("source", "dir/x"),
+        "move": lambda: local.move("source", "dir/x"),
+    }[how]
+    with pytest.raises(dorky.ConflictError):
+        change()
+    assert local.read("dir/x") == b"two"
+    assert local.read("source") == b"source"
+    change()  # now it is seen
