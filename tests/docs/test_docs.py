@@ -59,6 +59,13 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in headings}
 
 
+@pytest.mark.parametrize("folder", ["guides", "decisions", "internals"])
+def test_the_index_has_every_page(folder: str) -> None:
+    index = (ROOT / "docs" / "index.md").read_text()
+    pages = [f"{folder}/{page.name}" for page in (ROOT / "docs" / folder).glob("*.md")]
+    assert not [page for page in pages if f"({page})" not in index]
+
+
 def test_the_tour_of_the_readme_runs(tmp_path: Path) -> None:
     script = tour(README.read_text("utf-8"))
     assert "dorky push" in script, "README.md has no <!-- tour --> … <!-- /tour --> with commands"
