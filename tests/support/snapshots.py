@@ -6,6 +6,7 @@ gives: directories that have the same path in every test.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import stat
@@ -25,6 +26,8 @@ class _Entry(NamedTuple):
 
 
 _KEPT: dict[Hashable, list[_Entry]] = {}
+_MOST = 64
+"""The most states that are kept: what tests have changed at random is never needed again."""
 
 
 class Grounds:
@@ -43,7 +46,7 @@ def once(places: Sequence[Path], make: Callable[[], object], *what: Hashable) ->
     """Make what lies in directories, or put it back as it was made the first time.
 
     Args:
-        places: The directories. What they hold is always the same before.
+        places: The directories. What they held before is part of what tells states apart.
         make: Makes it. It is called every time if a place is elsewhere than in the grounds, or
             a fixture has patched more than the environment.
         what: Tells it from all else that is made in the same places.
@@ -53,14 +56,26 @@ def once(places: Sequence[Path], make: Callable[[], object], *what: Hashable) ->
         make()
         return
     environment = {n: value for n, value in os.environ.items() if n != "PYTEST_CURRENT_TEST"}
-    key = (what, *places, frozenset(environment.items()), _umask())
+    key = (what, *places, _held(places), frozenset(environment.items()), _umask())
     if key not in _KEPT:
         make()
         _KEPT[key] = [entry for place in places for entry in _look(place)]
+        if len(_KEPT) > _MOST:
+            del _KEPT[next(iter(_KEPT))]
     # The first time, too: nobody is to see a difference between one test and another.
     for place in places:
         _clear(place)
     _put_back(_KEPT[key])
+
+
+def _held(places: Iterable[Path]) -> bytes:
+    """Return a hash of what directories hold."""
+    digest = hashlib.sha256()
+    for place in places:
+        for path, found, data in sorted(_look(place)) if place.exists() else ():
+            digest.update(f"{path} {found.st_mode} {len(data)}\n".encode(errors="surrogateescape"))
+            digest.update(data)
+    return digest.digest()
 
 
 def _umask() -> int:
