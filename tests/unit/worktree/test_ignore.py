@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -64,11 +65,9 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def tree(repository: Path, tmp_path: Path) -> Path:
+def tree(repository: Path) -> Path:
     """An empty directory inside a git repository."""
-    top = repository / tmp_path.name
-    top.mkdir()
-    return top
+    return Path(tempfile.mkdtemp(dir=repository))
 
 
 # --- git is the oracle ----------------------------------------------------------------------
