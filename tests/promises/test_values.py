@@ -234,6 +234,9 @@ def told(tmp_path: Path, s3_url: Remote, caplog: pytest.LogCaptureFixture) -> St
     for options in (["--dry-run"], ["--grace", "0"], ["--prune-remote-verified"], ["--remote"]):
         story(ana, "gc", *options)
     story(ana, "remote", "repair", "--yes")
+    for command in (["create"], ["list"], ["validate"], ["delete"]):
+        story(ana, "bucket", *command, "s3://acme-more", *(["--yes"] * (command == ["delete"])))
+    story(ana, "mirror", "origin", ana.base / "mirror")
     story(ana, "remote", "list")
     story(ana, "remote", "set-url", "origin", s3_url.url)
     story(ana, "remote", "add", "other", s3_url.url)

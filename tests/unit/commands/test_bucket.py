@@ -146,6 +146,7 @@ def test_one_request_creates_a_bucket_of_google_with_its_settings() -> None:
         found = handler.command == "POST" or len(sent) == 1
         body = json.dumps(sent[0][1] if found else {}).encode()
         headers = {"Content-Length": str(len(body)), "Content-Type": "application/json"}
+        headers["Connection"] = "close"  # as the server does; nothing is sent twice here
         servers.send(handler, 200 if found else 404, headers, iter([body]))
 
     with servers.answering(act) as endpoint:
