@@ -425,7 +425,8 @@ class Endless:
             self.closed.set()
 
 
-@pytest.mark.parametrize("how", ["aclose", "drop"])
+# What is dropped ends with the garbage collector, which a busy loop can delay.
+@pytest.mark.parametrize("how", ["aclose", pytest.param("drop", marks=pytest.mark.deep)])
 def test_an_iterator_that_ends_early_closes_what_it_reads(run: Run, vault: str, how: str) -> None:
     async def iterate() -> None:
         endless = Endless()
