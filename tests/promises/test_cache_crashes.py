@@ -131,7 +131,7 @@ def save(life: Life, crashes: Crashes, point: Point, loss: str = "") -> None:
     assert life.ben.read("large") == LARGER
     assert list((life.ana.state / "tmp").iterdir()) == []
     there = {path.name for path in (life.vault / "packs").iterdir()}
-    # What was sent is listed, or was sent for a push that never was.
+    # A root lists every pack but one, which may have been sent for a push that never came.
     assert len(there - {packed.id for packed in packs_listed(life.ana)}) <= 1
 
 

@@ -15,7 +15,7 @@ _LARGE = 16
 
 
 class Slow:
-    """What stands in front of a server, and passes its answers on, in pieces with pauses.
+    """A proxy that passes a server's answers on in pieces, with pauses.
 
     Attributes:
         endpoint: Where it listens.

@@ -28,9 +28,9 @@ CHANGED = BIG[: 9 * MiB] + b"!" + BIG[9 * MiB + 1 :]
 
 @pytest.fixture
 def faults(monkeypatch: pytest.MonkeyPatch) -> Faults:
-    """What is asked of the remote, and between it "chunk" and "add".
+    """The requests to the remote, with "chunk" and "add" among them.
 
-    The one is for each chunk that is stored, the other for each pack that is about to be sent.
+    "chunk" stands for a chunk that is stored, "add" for a pack that is about to be sent.
     Packs have 2 MiB and a chunk, so that the file makes several.
     """
     found = Faults.installed(monkeypatch)
@@ -156,7 +156,7 @@ def test_a_reader_sends_nothing(ana: Machine, faults: Faults) -> None:
 
 
 def test_the_network_fails(ana: Machine, file_url: Remote, faults: Faults) -> None:
-    """What has arrived is not sent again."""
+    """A pack that has arrived is not sent again."""
     faults.before("put", lambda: None, key="packs/", times=1)
     faults.before("put", failing(OFFLINE), key="packs/", times=999)
     said = ana("save", "big", "-m", "big", code=8)
@@ -274,7 +274,7 @@ def test_the_disk_is_full(
 
 
 def test_a_group_was_started_meanwhile(ana: Machine, file_url: Remote, faults: Faults) -> None:
-    """What was sent for everybody is deleted: it is the group's now."""
+    """Packs that were sent for everybody are deleted, because the file is the group's now."""
     ben = joined(ana, "ben")
     ana("pull")
     ben("group", "add", "heavy", "heavy/**")

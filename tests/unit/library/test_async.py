@@ -1,4 +1,4 @@
-"""What only the asynchronous client has: loops, cancellation, sources and iterators."""
+"""The asynchronous client's own features: loops, cancellation, sources and iterators."""
 
 from __future__ import annotations
 
@@ -425,7 +425,7 @@ class Endless:
             self.closed.set()
 
 
-# What is dropped ends with the garbage collector, which a busy loop can delay.
+# The garbage collector closes a dropped iterator, and a busy loop can delay it.
 @pytest.mark.parametrize("how", ["aclose", pytest.param("drop", marks=pytest.mark.deep)])
 def test_an_iterator_that_ends_early_closes_what_it_reads(run: Run, vault: str, how: str) -> None:
     async def iterate() -> None:

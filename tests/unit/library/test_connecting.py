@@ -94,7 +94,7 @@ def test_a_server_that_does_not_answer(
                 backend.client(url, retry=patient, timeout=timeout).exists("x")
         finally:
             over.set()
-    # What has used up all of its time is not sent again.
+    # A request that has used up all of its time is not sent again.
     whole = timeout if isinstance(timeout, float) else timeout.total
     assert len(asked) == (1 if whole else 3)
 

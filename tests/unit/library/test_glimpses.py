@@ -23,7 +23,7 @@ MiB = 1 << 20
 
 
 class Requests(list[tuple[str, str, int]]):
-    """What is asked of a directory: verb, key and bytes."""
+    """The requests to a directory: verb, key and bytes of each."""
 
     def count(self, *_: object) -> int:
         return len(self)
