@@ -17,6 +17,15 @@ def parents(path: str) -> Iterator[str]:
         end = path.find("/", end + 1)
 
 
+def is_text(path: str) -> bool:
+    """Return whether a path, or a pattern, is UTF-8, as every path that can be kept is."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def is_below(path: str, directories: AbstractSet[str]) -> bool:
     """Return whether a path lies in one of some directories."""
     return bool(directories) and not directories.isdisjoint(parents(path))

@@ -15,6 +15,7 @@ import msgspec
 from dorky import errors
 from dorky.format.model import ALL, NAME, Group, Header, Member, Roster
 from dorky.keys import placement
+from dorky.paths import is_text
 
 if TYPE_CHECKING:
     from dorky.keys.vault import Vault
@@ -187,18 +188,10 @@ def check_patterns(patterns: Sequence[str]) -> tuple[str, ...]:
     for pattern in patterns:
         cleaned = pattern.removeprefix("./").rstrip("/")
         parts = cleaned.split("/")
-        if {"", ".", ".."} & set(parts) or not _is_text(cleaned):
+        if {"", ".", ".."} & set(parts) or not is_text(cleaned):
             raise errors.BadPattern(ascii(pattern))
         found.setdefault(placement.fold(cleaned), cleaned)
     return tuple(found.values())
-
-
-def _is_text(pattern: str) -> bool:
-    try:
-        pattern.encode()
-    except UnicodeEncodeError:  # not UTF-8, as every path that can be kept is
-        return False
-    return True
 
 
 def put_group(roster: Roster, changed: Group) -> Roster:

@@ -16,7 +16,7 @@ import msgspec
 from dorky import errors
 from dorky.files import FileStamp, StatProof, stamp, umask
 from dorky.format.model import ALL, ObjectId
-from dorky.paths import parents
+from dorky.paths import is_text, parents
 from dorky.store.database import Database
 
 if TYPE_CHECKING:
@@ -43,15 +43,6 @@ SIGHT = "index.sight"
 SINCE = "index.since"
 """The single value with a commit and the paths at which rows may differ from it."""
 _FEW = 1000
-
-
-def _is_text(path: str) -> bool:
-    """Return whether a row can have a path: no name that is not UTF-8 was ever staged."""
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def mode_of(stat: os.stat_result) -> int:
@@ -156,12 +147,12 @@ class Index:
             return self._checked("SELECT * FROM files ORDER BY path")
         return self._checked(
             "SELECT * FROM files WHERE path IN (SELECT value FROM json_each(?)) ORDER BY path",
-            msgspec.json.encode([path for path in paths if _is_text(path)]).decode(),
+            msgspec.json.encode([path for path in paths if is_text(path)]).decode(),
         )
 
     def around(self, paths: Iterable[str]) -> dict[str, Row]:
         """Return the rows at some paths, above and below them, by path; others are not read."""
-        near = {path for path in paths if _is_text(path)}
+        near = {path for path in paths if is_text(path)}
         found = self.rows({*near, *(above for path in near for above in parents(path))})
         for path in near:
             # A slash, and the character after it, bound the names in a directory.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from dorky import errors, files
 from dorky.format.model import ALL, Entry, ObjectId
 from dorky.keys.roster import GroupOf
-from dorky.paths import matches, parents
+from dorky.paths import is_text, matches, parents
 from dorky.progress import Progress
 from dorky.results import Change
 from dorky.store import directories, history, projection
@@ -233,10 +233,8 @@ def check_names(paths: Iterable[str], rows: Iterable[str], *, portable: bool) ->
         return
     fine: set[str] = set()
     for path in new:
-        try:
-            path.encode()
-        except UnicodeEncodeError:
-            raise errors.UnstorablePath(ascii(path), "its name is not UTF-8") from None
+        if not is_text(path):
+            raise errors.UnstorablePath(ascii(path), "its name is not UTF-8")
         for part in path.split("/"):
             if part in fine:
                 continue
