@@ -17,6 +17,20 @@ if TYPE_CHECKING:
     from email.message import Message
 
 
+STATUSES: Mapping[int, type[errors.DorkyError]] = {
+    401: errors.AccessDenied,
+    403: errors.AccessDenied,
+    404: errors.KeyNotFound,
+    408: errors.ServiceUnavailableError,
+    429: errors.RateLimitedError,
+    500: errors.InternalServerError,
+    502: errors.ServiceUnavailableError,
+    503: errors.ServiceUnavailableError,
+    504: errors.ServiceUnavailableError,
+}
+"""The errors that statuses of HTTP stand for, whatever the server."""
+
+
 class Proxy(NamedTuple):
     """A proxy that requests go through.
 

@@ -35,18 +35,10 @@ class _Unchanged(errors.PreconditionFailed):
 
 
 _KINDS: Mapping[int, type[errors.DorkyError]] = {
+    **connection.STATUSES,
     304: _Unchanged,
-    401: errors.AccessDenied,
-    403: errors.AccessDenied,
-    404: errors.KeyNotFound,
-    408: errors.ServiceUnavailableError,
     409: errors.ServiceUnavailableError,
     412: errors.PreconditionFailed,
-    429: errors.RateLimitedError,
-    500: errors.InternalServerError,
-    502: errors.ServiceUnavailableError,
-    503: errors.ServiceUnavailableError,
-    504: errors.ServiceUnavailableError,
 }
 
 _CONNECTING, _SILENT = "10", "60"

@@ -60,16 +60,8 @@ _SLOWEST = 64 << 10
 _BLOCK = 1 << 16
 
 _KINDS: Mapping[int, type[errors.DorkyError]] = {
-    401: errors.AccessDenied,
-    403: errors.AccessDenied,
-    404: errors.KeyNotFound,
-    408: errors.ServiceUnavailableError,
+    **connection.STATUSES,
     410: errors.KeyNotFound,
-    429: errors.RateLimitedError,
-    500: errors.InternalServerError,
-    502: errors.ServiceUnavailableError,
-    503: errors.ServiceUnavailableError,
-    504: errors.ServiceUnavailableError,
 }
 
 
