@@ -115,13 +115,13 @@ def check() -> None:
 
 def sleep(seconds: float) -> None:
     """Wait, unless the call is cancelled."""
-    call = _CURRENT.get()
+    if _CURRENT.get() is None:
+        time.sleep(seconds)
+        return
     ending = time.monotonic() + seconds
-    while call and (left := ending - time.monotonic()) > 0:
+    while (left := ending - time.monotonic()) > 0:
         check()
         time.sleep(min(left, _POLL))
-    if call is None:
-        time.sleep(seconds)
 
 
 @contextlib.contextmanager
