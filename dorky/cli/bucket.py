@@ -17,7 +17,7 @@ Profile = Annotated[str, typer.Option(help="AWS profile to use.", metavar="NAME"
 Region = Annotated[str, typer.Option(help="Region, or Google's location.", metavar="NAME")]
 Endpoint = Annotated[str, typer.Option(help="Endpoint of an S3-compatible server.", metavar="URL")]
 GoogleProject = Annotated[str, typer.Option("--project", help="Google project.", metavar="NAME")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Only look whether it can be done.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only look whether it can be.")]
 
 app = typer.Typer(no_args_is_help=True, help="Create, list, examine and delete buckets.")
 
@@ -32,9 +32,7 @@ def create(
     exist_ok: Annotated[
         bool, typer.Option("--exist-ok", help="It may exist: then only its settings are made.")
     ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only look whether it can be.")
-    ] = False,
+    dry_run: DryRun = False,
     json: Json = False,
 ) -> None:
     """Create a bucket: private, with public access blocked, versioning on, and TLS required.
@@ -101,9 +99,7 @@ def delete(
     profile: Profile = "",
     region: Region = "",
     endpoint: Endpoint = "",
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only look whether it can be.")
-    ] = False,
+    dry_run: DryRun = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
     json: Json = False,
 ) -> None:
