@@ -309,7 +309,8 @@ class Repository(Project):
         Args:
             source: The name of a remote, or a URL.
             target: Where to: nothing is there, or an earlier state of the same repository.
-            keyless: Whether to do without a key, and copy all that the source stores.
+            keyless: Whether to do without a key: every pack and table that the source stores is
+                copied, and what was copied before tells whether the target is earlier.
             read_data: Whether to read what the target has, and to replace what is damaged.
             dry_run: Whether to report only what would be copied.
             accept_rewind: Whether the source may be older than what this user has seen.
@@ -320,6 +321,7 @@ class Repository(Project):
             CopyUnknown: Without a key, nothing tells whether the target's state is earlier.
             CopyOfAnother: The target holds another repository.
             CorruptPack: A pack of the source is damaged; the others were copied, the root was not.
+            NoKey: The user can't open the repository.
         """
         from dorky.commands import mirror as commands
 

@@ -101,25 +101,8 @@ def mirror(
 
     An interrupted copy goes on with what is missing. A source that moves on meanwhile is followed.
 
-    Args:
-        project: The project whose remotes may be named, if there is one. Its state stays as it is.
-        source: The URL of a repository, or the name of a remote.
-        target: Where to; nothing is there, or an earlier state of the same repository.
-        keyless: Whether to do without a key: every pack and table that the source stores is copied,
-            and whether the target is earlier is told by what was copied there before.
-        read_data: Whether to read what the target has already, and to copy again what is damaged.
-        dry_run: Whether to report only what would be copied.
-        accept_rewind: Whether the source may be older than what this user has seen.
-        progress: Receives the progress.
-        ask: Asks for a passphrase.
-
-    Raises:
-        CopyIsNewer: The target has a later state than the source.
-        CopyDiverged: The target has changes that the source lacks.
-        CopyUnknown: Without a key, nothing tells whether the target's state is earlier.
-        CopyOfAnother: The target holds another repository.
-        CorruptPack: A pack of the source is damaged; the others were copied, the root was not.
-        NoKey: The user can't open the repository.
+    Arguments, results and errors are those of `Repository.mirror`; ``project``, if there is one, is
+    the one whose remotes may be named, and its state stays as it is.
     """
     places = _place(project, source), _place(project, target)
     with _opened(project, *places, progress, ask) as work:
