@@ -72,11 +72,9 @@ def commit(
         if all:
             stage_selection(project, rows, chosen, ahead=ahead)
         follow_claims(project, head)
-        edits = None if merging else _edits(project, head, only)
+        changes, edits = ([], {}) if merging else _edits(project, head, only)
         apart: dict[str, Row | None] = {}
-        if edits:
-            changes = staging.staged(project.store, project.index)
-        else:
+        if not edits:
             rows, changes, apart = _chosen(project, merging, only)
         if not changes and not merging and not only:
             # The next commit leaves out what does not count, which may be its only change.
@@ -120,8 +118,8 @@ def commit(
 
 def _edits(
     project: Project, head: ObjectId | None, only: Callable[[str], bool] | None
-) -> dict[str, Entry | None]:
-    """Return what the trees of ``HEAD`` hold differently once all that is staged is committed.
+) -> tuple[list[Change], dict[str, Entry | None]]:
+    """Return the staged changes, and the entries by path that a commit of them puts into trees.
 
     None stands for a deleted file. Nothing is returned if that takes all rows to tell, or if other
     changes stay staged.
@@ -129,24 +127,26 @@ def _edits(
     index = project.index
     since = index.since
     if not head or not since or since[0] != head or project.roster.groups:
-        return {}
+        return [], {}
     rows = index.around(since[1])
     kept = staging.committed(project.store, index, rows, since[1])
-    changed = [change.path for change in staging.differences(kept, rows)]
+    changes = staging.differences(kept, rows)
+    changed = [change.path for change in changes]
     # A row above or below another one is an error, which is found when all trees are written.
     if rows.keys() - set(since[1]) or (only and not all(map(only, changed))):
-        return {}
-    return {
-        path: _entry(rows[path], kept.get(path), project) if path in rows else None
-        for path in changed
-    }
+        return [], {}
+    edits: dict[str, Entry | None] = dict.fromkeys(changed)
+    for path in edits.keys() & rows.keys():
+        old = kept.get(path)
+        entry = staging.entry_of(rows[path], project.vault)
+        edits[path] = _with_notes(entry, old.entry if old else None)
+    return changes, edits
 
 
-def _entry(row: Row, old: Placed | None, project: Project) -> Entry:
-    """Return the entry of a row, with what the library notes of a file, such as its media type."""
-    entry = staging.entry_of(row, project.vault)
-    if old and old.entry.content == entry.content:
-        return msgspec.structs.replace(entry, meta=old.entry.meta)
+def _with_notes(entry: Entry, old: Entry | None) -> Entry:
+    """Return an entry with what the library noted of the same content, such as its media type."""
+    if old and old.content == entry.content:
+        return msgspec.structs.replace(entry, meta=old.meta)
     return entry
 
 
@@ -338,10 +338,7 @@ def _write_trees(
         if path in frozen:
             continue
         group, entry = staging.placed_of(row, project.vault)
-        old = noted.get((group, path))
-        if old and old.content == entry.content:
-            entry = msgspec.structs.replace(entry, meta=old.meta)
-        placed.append((path, group, entry))
+        placed.append((path, group, _with_notes(entry, noted.get((group, path)))))
     if placement.is_contested(known):
         placed += [(path, *held) for path, held, why in before.walk() if why and not why.owner]
     living = {group.id for group in roster.living(known)}
