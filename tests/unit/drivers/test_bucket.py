@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable
 from datetime import datetime, timezone
@@ -59,17 +60,8 @@ def test_what_a_prefix_reaches(prefix: str, reached: bool) -> None:
 
 @pytest.fixture
 def client(s3_url: Remote) -> Any:
-    import boto3
-
-    made = boto3.client(
-        "s3",
-        endpoint_url=s3_url.options["endpoint"],
-        region_name="us-east-1",
-        aws_access_key_id=servers.ACCESS_KEY,
-        aws_secret_access_key=servers.SECRET_KEY,
-    )
-    yield made
-    made.close()
+    with contextlib.closing(servers.s3_client(s3_url.options["endpoint"])) as made:
+        yield made
 
 
 def name_of(remote: Remote) -> str:

@@ -284,14 +284,19 @@ print("done")
 """
 
 
-def test_a_child_process_opens_its_own_or_says_why_not(tmp_path: Path) -> None:
+def outcome(script: str, directory: Path) -> tuple[int, str, str]:
+    """Run a script that forks; return its exit code, its errors and what it prints."""
     done = subprocess.run(
-        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORKED, tmp_path / "dorky.db"],
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", script, directory / "dorky.db"],
         capture_output=True,
         text=True,
         timeout=60,
     )
-    assert (done.returncode, done.stderr, done.stdout) == (0, "", "done\n")
+    return done.returncode, done.stderr, done.stdout
+
+
+def test_a_child_process_opens_its_own_or_says_why_not(tmp_path: Path) -> None:
+    assert outcome(FORKED, tmp_path) == (0, "", "done\n")
 
 
 UNUSED = """
@@ -370,11 +375,4 @@ print("done")
 )
 def test_no_child_begins_while_sqlite_runs_in_another_thread(tmp_path: Path, use: str) -> None:
     # SQLite's process-wide locks (that of its memory, for one) would stay held in the child.
-    script = BUSY.replace("USE", use)
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", script, tmp_path / "dorky.db"],
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert (done.returncode, done.stderr, done.stdout) == (0, "", "done\n")
+    assert outcome(BUSY.replace("USE", use), tmp_path) == (0, "", "done\n")
