@@ -1,1 +1,1 @@
-"""Optional families behind extras, each importable alone: none has moved in yet."""
+"""Optional families behind extras, each importable alone."""
