@@ -46,6 +46,7 @@ TEXTS: Mapping[type[DorkyError], str] = {
     errors.CantExport: "use another form, or leave the variable out",
     errors.UnsafeVariable: "if that is meant, add --allow-env {1}",
     errors.NotFetched: "dorky pull {0:path}",
+    errors.NotCached: "call it once without local_only",
     errors.EmptyPath: "name a file, or . for all of them",
     errors.OnlyContents: "add --all-contents",
     errors.IgnoredPath: "add --force",

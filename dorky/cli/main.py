@@ -90,6 +90,7 @@ _COMMANDS = (
     Deferred("config", "config.app", "Read and change settings."),
     Deferred("remote", "setup.remote_app", "Name the places where the repository is kept."),
     Deferred("bucket", "bucket.app", "Create, list, examine and delete buckets."),
+    Deferred("cache", "cache.app", "Show or empty the cache of programs that use the library."),
     Deferred("op", "undo.op_app", "What was done here, to be looked at and undone."),
     Deferred("key", "team.key_app", "Make and choose your own key."),
     Deferred("team", "team.team_app", "Let people in, and take access away."),
