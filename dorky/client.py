@@ -433,6 +433,7 @@ class DorkyClient:
         delete: bool = False,
         message: str = "",
         force: bool = False,
+        progress: Report | None = None,
     ) -> CommitInfo:
         """Upload a directory, as one commit, whole or not at all.
 
@@ -444,6 +445,7 @@ class DorkyClient:
             delete: Whether to delete the files there that match and that ``folder`` lacks.
             message: The commit's message.
             force: As in `upload`.
+            progress: Receives the progress.
 
         Raises:
             UnstorablePath: A file is a link, for example.
@@ -457,6 +459,7 @@ class DorkyClient:
             delete=delete,
             message=message,
             force=force,
+            progress=progress,
         )
 
     def start_upload(
@@ -517,6 +520,7 @@ class DorkyClient:
         delete: bool = False,
         local_only: bool = False,
         dry_run: bool = False,
+        progress: Report | None = None,
     ) -> Snapshot:
         """Bring a directory to a version: files that it holds already are not fetched again.
 
@@ -529,6 +533,7 @@ class DorkyClient:
             local_only: Whether no request may be sent: the directory and the cache must hold
                 everything. The newest version is then the newest in the cache.
             dry_run: Whether only to say what would be done.
+            progress: Receives the progress.
 
         Raises:
             NotCached: Something is missing, and ``local_only`` was given. Nothing was written.
@@ -537,7 +542,13 @@ class DorkyClient:
         with self._scope.asking(not local_only) as scope:
             found = scope.version(version)
             return many.snapshot(
-                scope.session, Path(dest), found, selects, delete=delete, dry_run=dry_run
+                scope.session,
+                Path(dest),
+                found,
+                selects,
+                delete=delete,
+                dry_run=dry_run,
+                progress=progress,
             )
 
     def open(
