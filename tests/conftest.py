@@ -40,15 +40,24 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Choose how the library is called; give deep tests a longer limit than pyproject.toml's."""
-    if only := config.getoption("--async-backend"):
-        items[:] = [item for item in items if parameter(item, "backend") == only]
+    only = config.getoption("--async-backend")
+    if only:
+        items[:] = [item for item in items if way(item) == only]
     for item in items:
-        # On event loops the library's tests run in a directory, and in the other places if asked.
-        on_loop = parameter(item, "backend") not in {None, "sync"}
-        if on_loop and not only and parameter(item, "remote") not in {None, "file"}:
+        # One loop stands for all, in a directory; the rest needs a reason, or to be asked for.
+        backend = parameter(item, "backend")
+        asyncio, other = backend == "asyncio", backend in {"uvloop", "trio"}
+        elsewhere = parameter(item, "remote") not in {None, "file"}
+        repeats = other and not item.get_closest_marker("every_loop")
+        if not only and (repeats or (elsewhere and (asyncio or other))):
             item.add_marker(pytest.mark.deep)
         if item.get_closest_marker("deep") and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(DEEP_LIMIT))
+
+
+def way(item: pytest.Item) -> object:
+    """Return the way in which a test calls the library; None if it does not choose one."""
+    return parameter(item, "backend") or parameter(item, "run")
 
 
 def parameter(item: pytest.Item, fixture: str) -> object:
