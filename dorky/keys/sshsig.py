@@ -110,7 +110,14 @@ def sign(key: Any, namespace: Namespace, message: bytes) -> bytes:
 
 def armour(public: str, namespace: Namespace, signature: bytes) -> str:
     """Return a raw signature as the file that ``ssh-keygen -Y verify`` reads."""
-    text = base64.b64encode(blob(public, namespace, signature)).decode()
+    return armour_of(blob(public, namespace, signature))
+
+
+def armour_of(blob: bytes) -> str:
+    """Return the binary form of a signature as such a file; empty if it is not one."""
+    if not blob.startswith(_MAGIC):
+        return ""
+    text = base64.b64encode(blob).decode()
     lines = (text[at : at + 70] for at in range(0, len(text), 70))
     return "\n".join(("-----BEGIN SSH SIGNATURE-----", *lines, "-----END SSH SIGNATURE-----", ""))
 

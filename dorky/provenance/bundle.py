@@ -17,6 +17,7 @@ from typing import NamedTuple
 import msgspec
 
 from dorky import errors
+from dorky.keys import sshsig
 from dorky.provenance import dsse, json, statement
 from dorky.provenance.dsse import PAYLOAD
 from dorky.provenance.private_keys import PrivateKey
@@ -178,3 +179,17 @@ def _encoded(payload: bytes, signature: bytes, keyid: str) -> bytes:
     signatures = (_Signature(signature, keyid),) if signature else ()
     envelope = _Envelope(payload, PAYLOAD, signatures)
     return msgspec.json.encode(_Bundle(MEDIA, _Material(_PublicKey(keyid)), envelope))
+
+
+def ssh_form(data: bytes) -> tuple[bytes, str] | None:
+    """Return what ``ssh-keygen -Y verify`` checks: the signed bytes, and the signature's file.
+
+    Returns:
+        Both; None if the bundle is not signed with an SSH key.
+
+    Raises:
+        BadBundle: It is malformed.
+    """
+    found = read(data)
+    armoured = sshsig.armour_of(found.signature)
+    return (found.signed, armoured) if armoured else None

@@ -56,8 +56,8 @@ class PublicKey(NamedTuple):
             return self.algorithm if self._verify_ecdsa(message, signature) else ""
         if sshsig.verify_bytes(self.line, message, signature, "SHA256"):
             return self.algorithm
-        raw = signature[-(self.key.key_size + 7) // 8 :] if self.algorithm == "RSA" else b""
-        raw = raw or signature[-64:]
+        size = (self.key.key_size + 7) // 8 if self.algorithm == "RSA" else 64
+        raw = signature[-size:]
         # Built again, so only one form of it is valid.
         if signature == sshsig.blob(self.line, Namespace.ARTIFACT, raw) and sshsig.verify(
             self.line, Namespace.ARTIFACT, message, raw
