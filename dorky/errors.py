@@ -151,6 +151,29 @@ class BadDocument(UsageError):
     """
 
 
+class BadPublicKey(UsageError):
+    """{0} holds no public key that verifies signatures: {1}.
+
+    Those are keys of the types P-256, P-384, Ed25519 and RSA (2048 to 4096 bits), in PEM or as SSH
+    keys.
+    """
+
+
+class BadPredicate(UsageError):
+    """{0} can't be attested: {1}.
+
+    An attestation has a type, which is a URI or one word, and says something as a JSON object.
+    """
+
+
+class BadSBOM(UsageError):
+    """{0} can't be attached as an SBOM: {1}.
+
+    SBOMs are SPDX or CycloneDX. JSON has to be of the format that it says it is; other forms (XML,
+    tag-value) are kept as they are. None may have more than 16 MiB.
+    """
+
+
 class CantExport(UsageError):
     """{0} can't be written for {1}: {2}.
 
@@ -440,6 +463,14 @@ class AlreadyARepository(SetupError):
 
 class BadConfig(SetupError):
     """{0} is malformed: {1}."""
+
+
+class BadSigners(SetupError):
+    """{0} is no sound list of signers: {1}.
+
+    It has the format of OpenSSH's allowed_signers: names, perhaps options, and a public key on each
+    line.
+    """
 
 
 class DubiousOwnership(SetupError):
@@ -992,6 +1023,18 @@ class CantSign(UnauthorizedError):
     """
 
 
+class SigningKeyMissing(UnauthorizedError):
+    """No signing key: {0} does not exist."""
+
+
+class BadSigningKey(UnauthorizedError):
+    """{0} holds no key that dorky can sign with: {1}.
+
+    Those are private keys of the types P-256, P-384, Ed25519 and RSA (2048 to 4096 bits), in PEM or
+    in OpenSSH's format.
+    """
+
+
 class IdentityCommandFailed(UnauthorizedError):
     """The program that prints your identity ({0}) failed: {1}."""
 
@@ -1080,6 +1123,14 @@ class NotAFile(IntegrityError):
 
     In a directory that several people share, a link, a pipe or a device in place of a file would
     lead the others' dorky elsewhere, so it is never followed or opened.
+    """
+
+
+class BadBundle(IntegrityError):
+    """{0} is no sound bundle: {1}.
+
+    A bundle holds one signed statement about one file, as in-toto, DSSE and Sigstore define it.
+    A malformed one is not valid, even if its signature is.
     """
 
 
