@@ -191,6 +191,14 @@ class UnsafeVariable(UsageError):
     """
 
 
+class BadPackage(UsageError):
+    """{0} can't be kept as a Python package: {1}.
+
+    Wheels and source distributions are kept whose filename, and whose metadata, name the same
+    project and version.
+    """
+
+
 class EmptyPath(UsageError):
     """A path is empty.
 
@@ -374,6 +382,13 @@ class SetupError(DorkyError):
     exit_code = 3
 
 
+class ExtraMissing(SetupError):
+    """This needs {0}, which is not installed.
+
+    Some commands stand on packages that dorky installs only if asked, by an extra.
+    """
+
+
 class NoHome(SetupError):
     """You have no home directory."""
 
@@ -552,6 +567,10 @@ class NotFoundError(DorkyError):
     status_code = 404
 
 
+class NoSuchPackage(NotFoundError):
+    """There is no Python package {0} in {1}."""
+
+
 class PathNotFound(NotFoundError):
     """{0} matches no file."""
 
@@ -668,6 +687,18 @@ class UpdateConflict(ConflictError):
 
 class IdempotencyKeyReused(ConflictError):
     """The idempotency key {0} was used for another upload, of {1}."""
+
+
+class PackageHeld(ConflictError):
+    """{0} is in {1} already, with other content.
+
+    The files of a version never change: installers pin them by their hashes. Give what has changed
+    a new version, or a wheel another build number.
+    """
+
+
+class ProjectClosed(ConflictError):
+    """{0} takes no files: it is {1}."""
 
 
 class IsADirectory(ConflictError):
@@ -1256,6 +1287,14 @@ class StateLost(IntegrityError):
 
 class BadSpare(IntegrityError):
     """The second copy of unpushed work in {0} can't be used: {1}."""
+
+
+class BadRecord(IntegrityError):
+    """{0} can't be used: {1}.
+
+    The records of Python packages are made from the files themselves, and checked when they are
+    read. Somebody has written this one, or its file, by other means.
+    """
 
 
 class Damaged(IntegrityError):
