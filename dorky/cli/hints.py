@@ -44,7 +44,7 @@ TEXTS: Mapping[type[DorkyError], str] = {
     errors.BadRecipient: "give age1…, the line of an SSH key's .pub file, or awskms:ARN",
     errors.BadDocument: "dorky edit {0:path}",
     errors.BadPublicKey: "give a PEM file (openssl pkey -in KEY -pubout), or a .pub file of SSH",
-    errors.BadPredicate: "its type is one word or a URI; its predicate, a file with one JSON object",
+    errors.BadPredicate: "its type is one word or a URI; its predicate is one JSON object",
     errors.BadSBOM: "give the file as its tool has written it; --format says what it is",
     errors.CantExport: "use another form, or leave the variable out",
     errors.UnsafeVariable: "if that is meant, add --allow-env {1}",
