@@ -108,6 +108,7 @@ _COMMANDS = (
     ),
     Deferred("config", "config.app", "Read and change settings."),
     Deferred("remote", "setup.remote_app", "Name the places where the repository is kept."),
+    Deferred("python", "python.app", "Keep Python packages, and be their index for pip and uv."),
     Deferred("bucket", "bucket.app", "Create, list, examine and delete buckets."),
     Deferred("sbom", "provenance.sbom_app", "Attach SBOMs to files, and read them."),
     Deferred("bundle", "provenance.bundle_app", "Exchange signatures with other programs."),
