@@ -1261,3 +1261,63 @@ class SettingInfo(Result, frozen=True, kw_only=True):
     key: str
     about: str
     environment: str
+
+
+class PythonFile(Result, frozen=True, kw_only=True):
+    """A file of a Python project: a wheel or a source distribution.
+
+    Attributes:
+        filename: Its name.
+        version: The version that it is of.
+        size: Its size in bytes.
+        sha256: Its SHA-256, in hex.
+        upload_time: When it was uploaded, in UTC, to the index that it came from.
+        requires_python: The versions of Python that it needs; empty: any.
+        yanked: Whether installers take it only if exactly this version is asked for.
+        reason: The reason for that; empty if none was given.
+        source: The page of the index that it came from; empty if it was uploaded.
+    """
+
+    filename: str
+    version: str
+    size: int
+    sha256: str
+    upload_time: datetime
+    requires_python: str = ""
+    yanked: bool = False
+    reason: str = ""
+    source: str = ""
+
+
+class PythonProject(Result, frozen=True, kw_only=True):
+    """A Python project in a package directory.
+
+    Attributes:
+        name: Its name, normalized.
+        status: Its status.
+        reason: The reason for it; empty if none was given.
+        versions: Its versions, the oldest first.
+        files: Its files, by version and name.
+    """
+
+    name: str
+    status: Literal["active", "archived", "quarantined", "deprecated"]
+    reason: str
+    versions: tuple[str, ...]
+    files: tuple[PythonFile, ...]
+
+
+class PythonRemoval(Result, frozen=True, kw_only=True):
+    """The files of a Python project that were removed, or would be.
+
+    Attributes:
+        name: The project.
+        files: The names of the files.
+        size: Their size in bytes.
+        done: Whether they were removed.
+    """
+
+    name: str
+    files: tuple[str, ...]
+    size: int
+    done: bool

@@ -89,6 +89,7 @@ _COMMANDS = (
     ),
     Deferred("config", "config.app", "Read and change settings."),
     Deferred("remote", "setup.remote_app", "Name the places where the repository is kept."),
+    Deferred("python", "python.app", "Keep Python packages, and be their index for pip and uv."),
     Deferred("bucket", "bucket.app", "Create, list, examine and delete buckets."),
     Deferred("op", "undo.op_app", "What was done here, to be looked at and undone."),
     Deferred("key", "team.key_app", "Make and choose your own key."),

@@ -10,9 +10,13 @@ from typing import Any, get_args, get_origin
 
 import msgspec
 import pytest
+import wheels
 from machines import Machine
 
 from dorky import results
+from dorky.extras.index.depot import Depot, Package
+from dorky.extras.index.records import derive
+from dorky.extras.index.storage import Directory
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 PAGE = runpy.run_path(str(DOCS / "records.py"))
@@ -138,6 +142,14 @@ def test_every_command_prints_what_the_page_says(
     project("sync")
     check("purge", "one.env", "--dry-run")
     check("mirror", "origin", tmp_path / "copy")
+    depot = project.project / "packages"
+    wheel = wheels.wheel(tmp_path)
+    Depot(Directory(depot)).add([Package(derive(wheel, wheel.name), wheel)])
+    check("python", "list", "--dir", depot)
+    check("python", "show", "acme-core", "--dir", depot)
+    check("python", "yank", "acme-core==1.0", "--dir", depot)
+    check("python", "status", "acme-core", "archived", "--dir", depot)
+    check("python", "remove", "acme-core", "--dir", depot, "--yes")
     check("destroy", "--dry-run")
     # Commands that start something take a machine of their own.
     for words, machine in (

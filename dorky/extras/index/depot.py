@@ -24,7 +24,7 @@ from dorky.extras.index.names import (
 )
 from dorky.extras.index.records import Entry, Source, States, Status
 from dorky.extras.index.storage import Opened, Storage
-from dorky.results import Result
+from dorky.results import PythonRemoval, Result
 
 _CLOSED = {"archived", "quarantined"}
 _STATUS = "project.json"
@@ -284,6 +284,7 @@ class Depot:
         Raises:
             NoSuchPackage: There is no such version.
         """
+        _check_reason(reason)
         key = normalized(name), parsed_version(version)
         yanked: bool | str = False if undo else reason or True
 
@@ -303,41 +304,54 @@ class Depot:
             raise errors.NoSuchPackage(f"{name} {version}", self.place)
         return held
 
-    def remove(self, name: str, version: str = "") -> tuple[str, ...]:
-        """Remove a version, or a project as a whole.
+    def plan_removal(self, name: str, version: str = "") -> PythonRemoval:
+        """Return what `remove` would do.
+
+        Raises:
+            NoSuchPackage: There is nothing.
+        """
+        return self._removal(self._storage, name, version)[0]
+
+    def _removal(
+        self, state: Storage, name: str, version: str
+    ) -> tuple[PythonRemoval, dict[str, Source | None]]:
+        name = normalized(name)
+        # A damaged record must not keep its project from being removed.
+        files, held = state.sizes(f"files/{name}"), [*state.sizes(f"python/{name}")]
+        if version:
+            number = parsed_version(version)
+            held = [file for file in held if file == f"{number}.json"]
+            files = {
+                file: size
+                for file, size in files.items()
+                if is_file(file) and parsed(file).version == number
+            }
+        if not files and not held:
+            raise errors.NoSuchPackage(f"{name} {version}".strip(), self.place)
+        changes: dict[str, Source | None] = {f"python/{name}/{file}": None for file in held}
+        changes |= {f"files/{name}/{file}": None for file in files}
+        removal = PythonRemoval(name=name, files=tuple(files), size=sum(files.values()), done=False)
+        return removal, changes
+
+    def remove(self, name: str, version: str = "") -> PythonRemoval:
+        """Remove a version's files, or a project as a whole.
 
         Args:
             name: The project.
             version: The version; empty: all of them, and the status.
 
-        Returns:
-            The names of the files that were removed.
-
         Raises:
             NoSuchPackage: There is nothing.
         """
-        name = normalized(name)
-        removed: list[str] = []
+        found: list[PythonRemoval] = []
 
         def changes(state: Storage) -> dict[str, Source | None]:
-            removed.clear()
-            # A damaged record must not keep its project from being removed.
-            files, held = state.names(f"files/{name}"), state.names(f"python/{name}")
-            made: dict[str, Source | None] = {}
-            if version:
-                number = parsed_version(version)
-                if f"{number}.json" in held:
-                    made[record_path(name, number)] = None
-                removed.extend(f for f in files if is_file(f) and parsed(f).version == number)
-            else:
-                made |= {f"python/{name}/{file}": None for file in held}
-                removed.extend(files)
-            if not made and not removed:
-                raise errors.NoSuchPackage(f"{name} {version}".strip(), self.place)
-            return made | {f"files/{name}/{filename}": None for filename in removed}
+            removal, made = self._removal(state, name, version)
+            found.append(removal)
+            return made
 
         self._storage.change(changes, f"Remove {name} {version}".strip())
-        return tuple(removed)
+        return msgspec.structs.replace(found[-1], done=True)
 
     def set_status(self, name: str, status: States, reason: str = "") -> Project:
         """Give a project a status (PEP 792).
@@ -350,11 +364,12 @@ class Depot:
         Raises:
             NoSuchPackage: There is no such project.
         """
+        _check_reason(reason)
         name = normalized(name)
         new = Status(status=status, reason=reason)
 
         def changes(state: Storage) -> dict[str, Source | None]:
-            if not set(state.names(f"python/{name}")) - {_STATUS}:
+            if not state.sizes(f"python/{name}").keys() - {_STATUS}:
                 raise errors.NoSuchPackage(name, self.place)
             if self._status(state, name) == new:
                 return {}
@@ -362,6 +377,16 @@ class Depot:
 
         self._storage.change(changes, f"Set the status of {name}: {status}")
         return self.project(name)
+
+
+def _check_reason(reason: str) -> None:
+    """Refuse a reason that a page can't show.
+
+    Raises:
+        UsageError: It has line ends or control characters.
+    """
+    if not reason.isprintable():
+        raise errors.UsageError(f"the reason {reason!r} is not one line of text")
 
 
 def _is_normal(name: str) -> bool:

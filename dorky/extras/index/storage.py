@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, NamedTuple, Protocol
 
 from dorky import errors
-from dorky.client import ABSENT, DorkyClient
+from dorky.client import ABSENT, DorkyClient, FileInfo
 from dorky.extras.index.records import Source, opened
 
 Changes = Mapping[str, "Source | None"]
@@ -51,8 +51,8 @@ class Storage(Protocol):
     def directories(self, path: str) -> list[str]:
         """Return the names of the directories in a directory, sorted."""
 
-    def names(self, path: str) -> list[str]:
-        """Return the names of the files that lie in a directory, sorted."""
+    def sizes(self, path: str) -> dict[str, int]:
+        """Return the size of each file that lies in a directory, by name, sorted."""
 
     def digests(self, path: str) -> dict[str, str]:
         """Return the SHA-256 of each file that lies in a directory, by name, sorted."""
@@ -97,14 +97,19 @@ class Directory:
         with self._entries(path) as entries:
             return sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
 
-    def names(self, path: str) -> list[str]:
-        """See `Storage.names`."""
+    def sizes(self, path: str) -> dict[str, int]:
+        """See `Storage.sizes`."""
         with self._entries(path) as entries:
-            return sorted(entry.name for entry in entries if entry.is_file(follow_symlinks=False))
+            found = [
+                (entry.name, entry.stat(follow_symlinks=False).st_size)
+                for entry in entries
+                if entry.is_file(follow_symlinks=False)
+            ]
+        return dict(sorted(found))
 
     def digests(self, path: str) -> dict[str, str]:
         """See `Storage.digests`."""
-        return {name: self._digest(f"{path}/{name}") for name in self.names(path)}
+        return {name: self._digest(f"{path}/{name}") for name in self.sizes(path)}
 
     def _digest(self, path: str) -> str:
         digest = hashlib.sha256()
@@ -250,16 +255,18 @@ class Remote:
         found = self._client.list(self._path(path), recursive=False)
         return [info.path.rpartition("/")[2] for info in found if info.kind == "directory"]
 
-    def names(self, path: str) -> list[str]:
-        """See `Storage.names`."""
-        return [*self.digests(path)]
+    def sizes(self, path: str) -> dict[str, int]:
+        """See `Storage.sizes`."""
+        return {name: info.size for name, info in self._files(path)}
 
     def digests(self, path: str) -> dict[str, str]:
         """See `Storage.digests`."""
-        found = self._client.list(self._path(path), recursive=False)
-        return {
-            info.path.rpartition("/")[2]: info.content_hash for info in found if info.kind == "file"
-        }
+        return {name: info.content_hash for name, info in self._files(path)}
+
+    def _files(self, path: str) -> Iterator[tuple[str, FileInfo]]:
+        for info in self._client.list(self._path(path), recursive=False):
+            if info.kind == "file":
+                yield info.path.rpartition("/")[2], info
 
     def read(self, path: str) -> bytes:
         """See `Storage.read`."""
@@ -312,9 +319,9 @@ class Nothing:
         """See `Storage.directories`."""
         return []
 
-    def names(self, path: str) -> list[str]:  # noqa: ARG002
-        """See `Storage.names`."""
-        return []
+    def sizes(self, path: str) -> dict[str, int]:  # noqa: ARG002
+        """See `Storage.sizes`."""
+        return {}
 
     def digests(self, path: str) -> dict[str, str]:  # noqa: ARG002
         """See `Storage.digests`."""

@@ -89,8 +89,8 @@ def test_a_wheel_and_an_sdist_of_one_version_are_kept(depot: Depot, tmp_path: Pa
 
 def test_the_layout(place: storage.Storage, add: Add) -> None:
     path = add()
-    assert place.names("python/acme-core") == ["1.0.json"]
-    assert place.names("files/acme-core") == [path.name]
+    assert [*place.sizes("python/acme-core")] == ["1.0.json"]
+    assert [*place.sizes("files/acme-core")] == [path.name]
     assert [*json.loads(place.read("python/acme-core/1.0.json"))] == [path.name]
 
 
@@ -131,10 +131,13 @@ def test_a_yanked_version(depot: Depot, add: Add) -> None:
 
 def test_a_version_is_removed(depot: Depot, place: storage.Storage, add: Add) -> None:
     first, second = add("1.0"), add("2.0")
-    assert depot.remove("acme-core", "1.0") == (first.name,)
+    assert depot.remove("acme-core", "1.0").files == (first.name,)
     assert depot.project("acme-core").versions == ("2.0",)
-    assert place.names("files/acme-core") == [second.name]
-    assert depot.remove("acme-core") == (second.name,)
+    assert [*place.sizes("files/acme-core")] == [second.name]
+    planned = depot.plan_removal("acme-core")
+    assert (planned.done, planned.size) == (False, second.stat().st_size)
+    removed = depot.remove("acme-core")
+    assert (removed.files, removed.done) == ((second.name,), True)
     assert depot.projects() == []
     assert place.directories("files") == []
 
