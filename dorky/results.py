@@ -1354,6 +1354,20 @@ class SettingValue(Result, frozen=True, kw_only=True):
     source: str
 
 
+class PythonToken(Result, frozen=True, kw_only=True):
+    """A token for a server of Python packages.
+
+    Attributes:
+        name: Its name.
+        token: The token, which is stored nowhere.
+        line: The line of a token file that allows it.
+    """
+
+    name: str
+    token: str
+    line: str
+
+
 class SettingInfo(Result, frozen=True, kw_only=True):
     """A setting that there is.
 
