@@ -520,7 +520,7 @@ def _copy(store: Store, vault: Vault, packed: Pack, places: Iterable[PackedObjec
         CorruptPack: The local pack's bytes are not those that were written.
     """
     digest = store.data_digest(packed)
-    buffer = io.BytesIO()
+    buffer = store.pack_memory(packed)
     writer = pack.PackWriter(buffer, vault)
     for at in places:
         writer.append(*_renewed(store, vault, at))
@@ -528,6 +528,7 @@ def _copy(store: Store, vault: Vault, packed: Pack, places: Iterable[PackedObjec
     if writer.digest != digest:
         # Objects were encrypted again, or the pack is damaged: then this raises.
         store.pack_bytes(packed.id)
+    buffer.truncate()
     return Sent(made, writer.locations), buffer.getvalue()
 
 
