@@ -6,6 +6,7 @@ import contextlib
 import faulthandler
 import itertools
 import re
+import shutil
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -89,6 +90,17 @@ def ready() -> Iterator[None]:
 
 
 _TESTS = itertools.count()
+_FAILED = pytest.StashKey[bool]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Remember whether a test has failed."""
+    report = yield
+    item.stash[_FAILED] = item.stash.get(_FAILED, False) or report.failed
+    return report
 
 
 @pytest.fixture
@@ -97,13 +109,18 @@ def grounds(
 ) -> Iterator[Path]:
     """An empty directory that has the same path in every test, which is what `snapshots` needs.
 
-    Afterwards it has another name, by which a person can look at it.
+    Afterwards it has another name, by which a person can look at it. Those of deep tests that have
+    passed are deleted: together they would take 60 GB.
     """
     base = tmp_path_factory.getbasetemp()
     now = base / "now"
     now.mkdir(mode=0o700)
     snapshots.Grounds.now = now
     yield now
+    if request.node.get_closest_marker("deep") and not request.node.stash.get(_FAILED, False):
+        shutil.rmtree(now, ignore_errors=True)
+        if not now.exists():
+            return
     name = re.sub(r"\W", "_", request.node.name)[:40]
     now.rename(base / f"{next(_TESTS):05}-{name}")
 
