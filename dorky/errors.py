@@ -600,6 +600,10 @@ class CommandUnusable(NotFoundError):
     """{0} can't be run: {1}."""
 
 
+class NoAttestation(NotFoundError):
+    """{0} has no {1}."""
+
+
 class UnknownRevision(NotFoundError):
     """{0} is not a revision here."""
 
@@ -1210,6 +1214,23 @@ class ForgedCommit(IntegrityError):
 
     Each commit is signed with its author's key, and the team log says whose keys count. Somebody
     with access to the bucket has written it by hand.
+    """
+
+
+class Unsigned(IntegrityError):
+    """{0} is not signed: {1}.
+
+    The rules for signatures in `.dorkyrc` (or yours in `~/.dorky/config`) demand that somebody
+    vouches for the file before it is used. Nothing was changed on disk.
+    """
+
+
+class BadSignature(IntegrityError):
+    """{0} is not signed by those who have to: {1}.
+
+    There are signatures, but not as many as demanded count: the key is not trusted, or was not at
+    that time, or the signature is of another content or version, or of another repository. Nothing
+    was changed on disk.
     """
 
 

@@ -440,7 +440,7 @@ def unsafe(name: str) -> str | None:
     """Return why an untrusted path component must not be written to disk; None if it may.
 
     Refuses names that leave the directory (``..``, separators, NUL) and every spelling of ``.git``,
-    ``.dorky`` and ``.dorkyrc`` that some file system takes for the same name.
+    ``.dorky``, ``.dorkyrc`` and ``.dorkysigners`` that some file system takes for the same name.
     """
     if _PLAIN.fullmatch(name):
         return None
@@ -451,6 +451,8 @@ def unsafe(name: str) -> str | None:
         return "it is a repository's own directory"
     if plain == ".dorkyrc":
         return "it tells dorky where a repository is, and belongs into git"
+    if plain == ".dorkysigners":
+        return "it says whose signatures count, and belongs into git"
     return None
 
 

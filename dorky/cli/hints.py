@@ -128,6 +128,7 @@ TEXTS: Mapping[type[DorkyError], str] = {
     errors.CommandUnusable: (
         "check its name; dorky run -- COMMAND takes a program, not a line for a shell"
     ),
+    errors.NoAttestation: "dorky signatures {0:path}, and dorky attestations {0:path}",
     errors.UnknownRevision: "dorky log --oneline",
     errors.AmbiguousRevision: "give more digits",
     errors.NoCommits: 'dorky stage FILE && dorky commit -m "first"',
@@ -233,6 +234,8 @@ TEXTS: Mapping[type[DorkyError], str] = {
         "ask the person who set the project up; if it is meant: dorky pull --plain"
     ),
     errors.BadBundle: "give it as its tool has written it; nothing local was changed",
+    errors.Unsigned: "whoever has committed it: dorky sign FILE --push",
+    errors.BadSignature: "dorky signatures FILE, and ask those who have signed it",
     errors.ForgedGroup: "ask who pushed last; nothing local was changed",
     errors.Rewound: (
         "ask who restored it; nothing local was changed; to follow: dorky pull --accept-rewind"

@@ -22,7 +22,7 @@ from dorky.paths import shown
 from dorky.project import ORIGIN, Project
 from dorky.results import OperationEntry, Undone
 from dorky.store import history, oplog
-from dorky.store.history import MAIN
+from dorky.store.history import ATTEST, MAIN
 from dorky.store.index import Row
 from dorky.store.oplog import Operation
 from dorky.worktree import checkout, staging
@@ -133,7 +133,7 @@ def apply(project: Project, plan: UndoPlan, *, force: bool) -> Undone:
     found = plan.replaced
     backup, done = carry_out(project, plan.rows, plan.files, force=force)
     # Backups of later operations stay: the files were edited in between.
-    later = oplog.replaced(project.database, plan.since + 1).refs.keys() - {MAIN}
+    later = oplog.replaced(project.database, plan.since + 1).refs.keys() - {MAIN, ATTEST}
     written = {row.path: row for row in done.rows}
     back = [
         written[path] if path in written and written[path].same(old) else old

@@ -19,6 +19,8 @@ from dorky.store.objects import Store, Writer
 
 HEAD = "HEAD"
 MAIN = "main"
+ATTEST = "attest"
+"""The ref of what vouches for files (see `attestations`), of a root as well."""
 _SHORT = 4
 _FAR = 18  # digits of a number of steps; no history is longer, and int() refuses thousands
 

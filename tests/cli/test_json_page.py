@@ -139,6 +139,18 @@ def test_every_command_prints_what_the_page_says(
     project("sync")
     check("purge", "one.env", "--dry-run")
     check("mirror", "origin", tmp_path / "copy")
+    check("sign", "saved.env")
+    check("verify", "saved.env")
+    check("signatures", "saved.env")
+    project.write("build.json", '{"by": "hand"}')
+    check("attest", "saved.env", "--type", "build", "--predicate", "build.json")
+    check("attestations", "saved.env")
+    project.write("bom.json", '{"bomFormat": "CycloneDX", "specVersion": "1.6"}')
+    check("sbom", "attach", "saved.env", "bom.json")
+    check("sbom", "get", "saved.env")
+    check("sbom", "list", "saved.env")
+    project("bundle", "export", "saved.env", "-o", "bundle.json")
+    check("bundle", "import", "saved.env", "bundle.json")
     check("destroy", "--dry-run")
     # Commands that start something take a machine of their own.
     for words, machine in (

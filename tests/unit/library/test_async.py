@@ -362,7 +362,7 @@ def test_those_who_wait_for_a_commit_leave_at_once(
                     async with anyio.create_task_group() as others:
                         for n in range(3):
                             others.start_soon(client.upload, b"x", f"late/{n}")
-                        while len(client.sync._session.waiting) < 3:
+                        while len(client.sync._scope.session.waiting) < 3:
                             await anyio.sleep(0.01)
                         waiting.set()
                         scope.cancel()
