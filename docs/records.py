@@ -68,7 +68,7 @@ ANSWERS: dict[str, Any] = {
     "bucket delete": results.BucketInfo,
     "bucket validate": results.BucketReport,
     "op log": list[results.OperationEntry],
-    "key gen": results.Key | results.Generated,
+    "key gen": results.Key | results.Generated | results.SigningKey,
     "key show": list[results.Key],
     "key list": list[results.Key],
     "remote repair": results.RootRepair,

@@ -847,6 +847,20 @@ class Key(Result, frozen=True, kw_only=True):
     signer: str = ""
 
 
+class SigningKey(Result, frozen=True, kw_only=True):
+    """A key that was made to sign files.
+
+    Attributes:
+        line: The line of a signers file by which its signatures count.
+        fingerprint: The key's fingerprint, as ``ssh-keygen -l`` shows it.
+        source: The file that holds its secret part.
+    """
+
+    line: str
+    fingerprint: str
+    source: str
+
+
 class Generated(Result, frozen=True, kw_only=True):
     """A key that was made.
 

@@ -27,6 +27,7 @@ MEDIA = "application/vnd.dev.sigstore.bundle.v0.3+json"
 LIMIT = 24 << 20
 """The largest bundle in bytes: an SBOM of 16 MiB in Base64, and something to spare."""
 
+_MORE = ("tlogEntries", "timestampVerificationData")
 _CERTIFIED = ("certificate", "x509CertificateChain")
 
 
@@ -144,9 +145,9 @@ def _parsed(data: bytes, source: str) -> tuple[Bundle, bool]:
         if "verificationMaterial" in keys:
             whole = msgspec.json.decode(data, type=_Bundle)
             _check_media(whole.media_type)
-            inner, material = whole.dsse_envelope, whole.verification_material
-            bare = not (material.tlog_entries or material.timestamp_verification_data)
-            return _opened(inner, material.public_key.hint), bare
+            hint = whole.verification_material.public_key.hint
+            more = any(found["verificationMaterial"].get(name) for name in _MORE)
+            return _opened(whole.dsse_envelope, hint), not more
         return _opened(msgspec.json.decode(data, type=_Envelope), ""), True
     except (msgspec.DecodeError, RecursionError):
         why = "it is neither a bundle v0.3 with a public key nor an envelope"

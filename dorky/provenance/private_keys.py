@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dorky import errors, files, native
-from dorky.keys import age, signing, ssh, sshsig
+from dorky.keys import age, ssh, sshsig
 from dorky.keys.sshsig import Namespace
-from dorky.provenance import public_keys
+from dorky.provenance import public_keys, signers
 from dorky.provenance.public_keys import PublicKey
+from dorky.results import SigningKey
 
 
 class PrivateKey(NamedTuple):
@@ -68,6 +69,24 @@ def generate(path: Path) -> PrivateKey:
     return PrivateKey(public_keys.of(key.public_key()), key)
 
 
+def make(path: str) -> SigningKey:
+    """Make a key in a new file (see `generate`), and return the line that trusts it.
+
+    Its name in that line is the file's, without an ending.
+
+    Raises:
+        BadName: That is not one word.
+    """
+    target = files.expanded(path)
+    signers.check_name(target.stem)
+    made = generate(target)
+    return SigningKey(
+        line=signers.line(target.stem, made.public),
+        fingerprint=made.public.fingerprint,
+        source=str(target),
+    )
+
+
 def load(path: Path, ask: age.Ask = age.nobody) -> PrivateKey:
     """Read a private key from a file.
 
@@ -100,23 +119,6 @@ def read(text: str, source: str, ask: age.Ask = age.nobody) -> PrivateKey:
     except ValueError as error:
         raise errors.BadSigningKey(source, error) from None
     return PrivateKey(public, key, is_openssh and public.line.startswith("ssh-"))
-
-
-def of_member(identity: age.Identity, ask: age.Ask = age.nobody) -> PrivateKey | None:
-    """Return the key with which a member signs: derived from an age identity, or the SSH key.
-
-    Returns:
-        The key; None if nobody gives the passphrase of an SSH key.
-
-    Raises:
-        WrongPassphrase: The passphrase is wrong.
-        UnusableIdentity: The SSH key is encrypted in a way that is not supported.
-    """
-    found = signing.signer(identity, ask)
-    if found is None:
-        return None
-    is_ssh = identity.public.startswith("ssh-")
-    return PrivateKey(public_keys.parse(found.public), found.key, is_ssh)
 
 
 def _loaded(pem: bytes, is_openssh: bool, source: str, ask: age.Ask) -> Any:

@@ -15,6 +15,7 @@ from fnmatch import fnmatchcase
 from typing import NamedTuple
 
 from dorky import errors
+from dorky.format import model
 from dorky.keys.sshsig import Namespace
 from dorky.provenance import public_keys
 from dorky.provenance.public_keys import PublicKey
@@ -84,11 +85,20 @@ def line(name: str, key: PublicKey) -> str:
     """Return the line of a signers file by which a key counts for artifacts.
 
     Raises:
-        BadName: The name can't stand in one.
+        BadName: The name is not one word.
     """
-    if not re.fullmatch(r"[^\s\",*?!#][^\s\",*?]*", name):
-        raise errors.BadName(name, "it can't stand in a signers file")
+    check_name(name)
     return f'{name} namespaces="{NAMESPACE}" {key.line}'
+
+
+def check_name(name: str) -> None:
+    """Refuse a name of a signer that is not one word.
+
+    Raises:
+        BadName: It is not.
+    """
+    if not re.fullmatch(model.NAME, name):
+        raise errors.BadName("signer", ascii(name))
 
 
 def matches(name: str, patterns: Sequence[str]) -> bool:

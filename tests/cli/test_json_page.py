@@ -114,6 +114,7 @@ def test_every_command_prints_what_the_page_says(
     check("key", "show")
     check("key", "list")
     check("key", "gen", tmp_path / "made")
+    check("key", "gen", "--signing", tmp_path / "release.pem")
     project("sync")
     check("key", "gen", "--ci", "deploy")
     check("team", "list")
