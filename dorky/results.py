@@ -440,6 +440,10 @@ class Attestation(Result, frozen=True, kw_only=True):
     problem: str = ""
 
 
+SbomFormat = Literal["spdx", "cyclonedx"]
+"""The formats of SBOMs."""
+
+
 class Sbom(Result, frozen=True, kw_only=True):
     """A software bill of materials of a file.
 
@@ -456,7 +460,7 @@ class Sbom(Result, frozen=True, kw_only=True):
 
     id: str
     path: str
-    format: str
+    format: SbomFormat
     content: str
     signed_by: str = ""
     time: datetime | None = None

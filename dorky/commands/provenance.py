@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import stat as stat_module
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
@@ -30,6 +31,87 @@ SSH = "ssh"
 """The name of the user's own SSH key among signing keys."""
 
 
+# --- statements -----------------------------------------------------------------------------
+
+
+class Origin(TypedDict):
+    """Where and when something is said: see `provenance.statement.Origin`."""
+
+    repository: str
+    commit: str
+    time: datetime
+
+
+Claim = Callable[[File, Origin], "Statement"]
+"""Returns what is said about a file."""
+
+
+def signing() -> Claim:
+    """Return the statement that a file is as its signer has seen it."""
+    from dorky.provenance import statement
+
+    return lambda file, origin: statement.signature(file.path, file.sha256, **origin)
+
+
+def attesting(kind: str, predicate: bytes) -> Claim:
+    """Return a statement of any type.
+
+    Raises:
+        UsageError: The type or the predicate is unfit.
+    """
+    from dorky.provenance import statement
+
+    uri = vouching.kind_of(kind)
+    if uri in {"", statement.SIGNATURE}:
+        raise errors.UsageError("a signature has no predicate")
+
+    def claim(file: File, origin: Origin) -> Statement:
+        try:
+            return statement.attestation(file.path, file.sha256, uri, predicate, **origin)
+        except ValueError as error:
+            raise errors.UsageError(f"The predicate can't be attached: {error}") from None
+
+    return claim
+
+
+def describing(content: bytes, format: Format | None) -> Claim:
+    """Return the statement that a file has an SBOM.
+
+    Raises:
+        BadSBOM: It is not of that format, or too large.
+    """
+    from dorky.provenance import sbom
+
+    return lambda file, origin: sbom.claim(file.path, file.sha256, content, format, **origin)
+
+
+def origin_of(
+    project: Project, file: File, held: Iterable[bytes], key: PrivateKey | None
+) -> Origin:
+    """Return where and when something is said about a file.
+
+    The time is after whatever the same key has said of other content: otherwise the later
+    statement would count as the older one.
+
+    Args:
+        project: The project.
+        file: The file.
+        held: All attestations about it.
+        key: The key that signs.
+    """
+    from dorky.provenance import bundle
+
+    time = datetime.now(timezone.utc).replace(microsecond=0)
+    for data in held if key else ():
+        with contextlib.suppress(errors.BadBundle):
+            found = bundle.read(data)
+            said = found.statement.origin
+            other = said and said.time >= time and found.statement.sha256 != file.sha256
+            if said and other and key and key.public.verify(found.signed, found.signature):
+                time = said.time + timedelta(seconds=1)
+    return Origin(repository=project.header.repository, commit=file.commit, time=time)
+
+
 # --- signing --------------------------------------------------------------------------------
 
 
@@ -45,13 +127,10 @@ def sign(
 
     Arguments, results and errors are those of `Repository.sign`.
     """
-    from dorky.provenance import statement
-
-    def claim(file: File, origin: Origin) -> Statement:
-        return statement.signature(file.path, file.sha256, **origin)
-
-    names = repository_paths(project, paths)
-    return _attach(project, names, claim, revision, key or member_key(project), push=push)
+    chosen = key or member_key(project)
+    return _attach(
+        project, repository_paths(project, paths), signing(), revision, chosen, push=push
+    )
 
 
 def attest(
@@ -69,16 +148,7 @@ def attest(
 
     Arguments, results and errors are those of `Repository.attest`.
     """
-    from dorky.provenance import statement
-
-    uri = vouching.kind_of(kind) or statement.SIGNATURE
-
-    def claim(file: File, origin: Origin) -> Statement:
-        try:
-            return statement.attestation(file.path, file.sha256, uri, predicate, **origin)
-        except ValueError as error:
-            raise errors.UsageError(f"The predicate can't be attached: {error}") from None
-
+    claim = attesting(kind, predicate)
     chosen = (key or member_key(project)) if signed else None
     return _attach(project, repository_paths(project, path), claim, revision, chosen, push=push)
 
@@ -98,11 +168,7 @@ def attach_sbom(
 
     Arguments, results and errors are those of `Repository.attach_sbom`.
     """
-    from dorky.provenance import sbom
-
-    def claim(file: File, origin: Origin) -> Statement:
-        return sbom.claim(file.path, file.sha256, content, format, **origin)
-
+    claim = describing(content, format)
     chosen = (key or member_key(project)) if signed else None
     return _attach(project, repository_paths(project, path), claim, revision, chosen, push=push)
 
@@ -141,18 +207,6 @@ def load_key(project: Project, named: str) -> PrivateKey:
     raise errors.SigningKeyMissing("~/.ssh/id_ed25519")
 
 
-class Origin(TypedDict):
-    """Where and when something is said: see `provenance.statement.Origin`."""
-
-    repository: str
-    commit: str
-    time: datetime
-
-
-Claim = Callable[[File, Origin], "Statement"]
-"""Returns what is said about a file."""
-
-
 def _attach(
     project: Project,
     names: Sequence[str],
@@ -168,37 +222,17 @@ def _attach(
     with project.operation("sign"):
         files = _committed(project, names, revision)
         held = vouching.bundles_about(project, [file.path for file in files])
-        now = datetime.now(timezone.utc).replace(microsecond=0)
         made: dict[str, bytes] = {}
         for file in files:
-            time = max([now, *(_after(data) for data in held[file.path])]) if key else now
-            repository = project.header.repository
-            said = claim(file, Origin(repository=repository, commit=file.commit, time=time))
+            said = claim(file, origin_of(project, file, held[file.path], key))
             made[file.path] = bundle.sign(said, key) if key else bundle.unsigned(said)
-        _store(project, made)
+        store(project, made)
         trust = vouching.trusted(project)
         added = tuple(
             examined(project, file, [made[file.path]], trust, Demand(kind=vouching.ANY))[0]
             for file in files
         )
     return SignResult(added=added, pushed=sync.push(project) if push else None)
-
-
-def _after(data: bytes) -> datetime:
-    """Return the first second after a bundle was made; the beginning of time if nothing says that.
-
-    What a signer signs later must have a later time, or it would count as the older of the two.
-    """
-    from dorky.provenance import bundle
-
-    beginning = datetime.fromtimestamp(0, timezone.utc)
-    try:
-        origin = bundle.read(data).statement.origin
-    except errors.BadBundle:
-        return beginning
-    now = datetime.now(timezone.utc)
-    late = origin and origin.time > now + timedelta(hours=1)  # another's clock, or a lie
-    return beginning if origin is None or late else origin.time + timedelta(seconds=1)
 
 
 def _committed(project: Project, names: Sequence[str], revision: str) -> list[File]:
@@ -221,17 +255,19 @@ def _committed(project: Project, names: Sequence[str], revision: str) -> list[Fi
     return found
 
 
-def _store(project: Project, made: Mapping[str, bytes]) -> None:
+def store(project: Project, made: Mapping[str, bytes]) -> None:
     """Store bundles by the paths that they are about, as a commit of the local history."""
-    store, owner = project.store, project.owner
-    attestations.catch_up(store, ORIGIN)
+    attestations.catch_up(project.store, ORIGIN)
+    owner = project.owner
     head = project.database.ref(ATTEST)
-    with store.writer() as writer:
+    with project.store.writer() as writer:
         added = {}
         for subject, body in made.items():
             path = attestations.path_of(subject, attestations.id_of(body))
-            added[path] = attestations.store_body(store, writer, body, owner(subject) or ALL)
-        commit = attestations.commit(store, writer, head, added, author=project.author)
+            added[path] = attestations.store_body(
+                project.store, writer, body, owner(subject) or ALL
+            )
+        commit = attestations.commit(project.store, writer, head, added, author=project.author)
         with project.database.transaction():
             writer.save()
             project.database.set_ref(ATTEST, commit)
@@ -253,7 +289,7 @@ def import_bundle(
         raise errors.BadBundle(source or "The bundle", f"it is about {claim.path!a}, not {name}")
     with project.operation("bundle import"):
         (file,) = _committed(project, [name], HEAD)
-        _store(project, {name: taken})
+        store(project, {name: taken})
         added = examined(
             project, file, [taken], vouching.trusted(project), Demand(kind=vouching.ANY)
         )

@@ -12,7 +12,7 @@ import msgspec
 from dorky import errors
 from dorky.commands import vouching
 from dorky.commands.inspect import StrPath, content_of, placed_files, repository_paths
-from dorky.commands.vouching import Demand
+from dorky.commands.vouching import Demand, Opinion
 from dorky.format.model import ObjectId
 from dorky.project import Project
 from dorky.results import Attestation, Sbom, Signature, Verification
@@ -66,15 +66,16 @@ def verify(
     for file in files:
         data = held[file.path] if bundle is None else [bundle]
         told = vouching.opinion(project, file.path, file.sha256, data, trust, demand)
-        signatures = tuple(signature_of(file.path, verdict) for verdict in told.verdicts)
-        names_of = [*dict.fromkeys(s.signed_by for s in signatures if s.state == "valid")]
-        message = told.problem or f"signed by {', '.join(names_of)}"
-        found.append(
-            Verification(
-                path=file.path, valid=not told.problem, message=message, signatures=signatures
-            )
-        )
+        found.append(verified(file.path, told))
     return found
+
+
+def verified(path: str, told: Opinion) -> Verification:
+    """Return an opinion about a file as commands report it."""
+    signed = tuple(signature_of(path, verdict) for verdict in told.verdicts)
+    names = [*dict.fromkeys(one.signed_by for one in signed if one.state == "valid")]
+    message = told.problem or f"signed by {', '.join(names)}"
+    return Verification(path=path, valid=not told.problem, message=message, signatures=signed)
 
 
 def check(found: Sequence[Verification]) -> None:
@@ -106,12 +107,17 @@ def attested(project: Project, path: StrPath, *, kind: str = "") -> list[Attesta
 
     Arguments, results and errors are those of `Repository.attestations`.
     """
-    file, data = _about(project, path)
-    wanted = vouching.kind_of(kind)
+    return attested_in(*_told(project, path), vouching.kind_of(kind))
+
+
+def attested_in(path: str, told: Opinion, kind: str = "") -> list[Attestation]:
+    """Return the statements about a file: of a type, or all but signatures."""
+    from dorky.provenance import statement
+
     return [
         Attestation(
             id=verdict.id,
-            path=file.path,
+            path=path,
             type=claim.type,
             data=claim.predicate.decode(),
             signed_by=verdict.signer,
@@ -119,8 +125,8 @@ def attested(project: Project, path: StrPath, *, kind: str = "") -> list[Attesta
             state=verdict.state,
             problem=verdict.problem,
         )
-        for verdict, claim in _statements(project, file, data)
-        if (not wanted and not _is_signature(claim)) or claim.type == wanted
+        for verdict, claim in _statements(told)
+        if claim.type == kind or (not kind and claim.type != statement.SIGNATURE)
     ]
 
 
@@ -129,11 +135,15 @@ def sboms(project: Project, path: StrPath, *, format: Format | None = None) -> l
 
     Arguments, results and errors are those of `Repository.sboms`.
     """
+    return sboms_in(*_told(project, path), format)
+
+
+def sboms_in(path: str, told: Opinion, format: Format | None = None) -> list[Sbom]:
+    """Return the SBOMs of a file, the best first."""
     from dorky.provenance import sbom
 
-    file, data = _about(project, path)
     found = []
-    for verdict, claim in _statements(project, file, data):
+    for verdict, claim in _statements(told):
         if claim.type not in sbom.TYPES.values():
             continue
         try:
@@ -144,7 +154,7 @@ def sboms(project: Project, path: StrPath, *, format: Format | None = None) -> l
             found.append(
                 Sbom(
                     id=verdict.id,
-                    path=file.path,
+                    path=path,
                     format=held,
                     content=content.decode(),
                     signed_by=verdict.signer,
@@ -162,9 +172,17 @@ def sbom(project: Project, path: StrPath, *, format: Format | None = None) -> Sb
     Raises:
         NoAttestation: It has none.
     """
-    found = sboms(project, path, format=format)
+    return best(project.repository_path(path), sboms(project, path, format=format), format)
+
+
+def best(path: str, found: Sequence[Sbom], format: Format | None) -> Sbom:
+    """Return the best of the SBOMs of a file.
+
+    Raises:
+        NoAttestation: There is none.
+    """
     if not found:
-        raise errors.NoAttestation(project.repository_path(path), f"{format or ''} SBOM".strip())
+        raise errors.NoAttestation(path, f"{format or ''} SBOM".strip())
     return found[0]
 
 
@@ -175,26 +193,15 @@ def _goodness(found: Sbom) -> tuple[int, float]:
     return _STATES.index(found.state), found.time.timestamp() if found.time else 0.0
 
 
-def _is_signature(claim: Statement) -> bool:
-    from dorky.provenance import statement
+def _told(project: Project, path: StrPath) -> tuple[str, Opinion]:
+    """Return what all attestations about a file say of it."""
+    file, data = _about(project, path)
+    trust, demand = vouching.trusted(project), Demand(kind=vouching.ANY)
+    return file.path, vouching.opinion(project, file.path, file.sha256, data, trust, demand)
 
-    return claim.type == statement.SIGNATURE
 
-
-def _statements(
-    project: Project, file: File, data: Sequence[bytes]
-) -> list[tuple[Verdict, Statement]]:
+def _statements(told: Opinion) -> list[tuple[Verdict, Statement]]:
     """Return what attestations are worth, with the statements of those that are sound."""
-    told = vouching.opinion(
-        *(
-            project,
-            file.path,
-            file.sha256,
-            data,
-            vouching.trusted(project),
-            Demand(kind=vouching.ANY),
-        )
-    )
     return [(verdict, verdict.statement) for verdict in told.verdicts if verdict.statement]
 
 
@@ -223,8 +230,11 @@ def signature_of(path: str, verdict: Verdict) -> Signature:
 
 def _chosen(project: Project, keys: Sequence[PublicKey], signers: Path | None) -> Trust:
     """Return those whose signatures count for a command."""
-    if not keys:
-        return vouching.trusted(project, signers)
+    return trust_in(keys) if keys else vouching.trusted(project, signers)
+
+
+def trust_in(keys: Iterable[PublicKey]) -> Trust:
+    """Return the trust in some keys, named by their fingerprints, and in no others."""
     from dorky.provenance.signers import Signer
     from dorky.provenance.verification import Trust
 

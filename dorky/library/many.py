@@ -8,7 +8,7 @@ from pathlib import Path
 from stat import S_ISREG
 
 from dorky import errors
-from dorky.library import catalog, commits, contents, folders, uploads
+from dorky.library import catalog, commits, contents, folders, uploads, vouching
 from dorky.library.commits import Change, Delete, Put, Request
 from dorky.library.folders import Selects
 from dorky.library.metering import Meter, Report
@@ -91,6 +91,7 @@ def download(
             raise errors.UnsafePath(f"{named.path!a}, in what git takes for a repository")
         version = named.version or newest
         placed = catalog.find(session, catalog.view_of(session, version), named.path, version)
+        vouching.check(session, {named.path: placed}, version)
         place = folders.write(session, folder, named.path, placed)
         info = catalog.info(session, version, named.path, placed)
         return BatchItem(path=named.path, info=info, local_path=str(place))
@@ -182,6 +183,7 @@ def snapshot(
     coming = [path for path in wanted if path not in same]
     gone = folders.others(folder, held, selects) if delete else []
     if not dry_run:
+        vouching.check(session, {path: wanted[path] for path in coming}, version)
         folder.mkdir(parents=True, exist_ok=True)
         write = functools.partial(folders.write, session, folder)
         threads = session.config.max_concurrency

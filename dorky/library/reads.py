@@ -49,6 +49,7 @@ def download(
 ) -> Download:
     """Download a file; see `DorkyClient.download`."""
     where, placed = scope.find(path, version)
+    scope.vouch(where, placed)
     info = scope.info(where, placed)
     if info.kind == "link":
         raise errors.UsageError(f"{where.path} is a symbolic link, which has no content")

@@ -19,7 +19,7 @@ from dorky.format.model import ALL, Chunk, Commit, Entry, Kind, ObjectId, Roster
 from dorky.keys import placement
 from dorky.keys.placement import Owner
 from dorky.paths import parents
-from dorky.store import authorship, contents, directories, history, outgoing, projection
+from dorky.store import contents, directories, history, projection
 from dorky.store.database import Database
 from dorky.store.history import ATTEST, Placed
 from dorky.store.objects import Store, Writer
@@ -242,6 +242,8 @@ def following(
 
 def _may_be_pushed(store: Store, commit_id: ObjectId, record: Commit, owner: Owner) -> bool:
     """Return whether a commit is signed by somebody who may write, and all of it in its place."""
+    from dorky.store import authorship, outgoing
+
     if authorship.fault(store, store.database.team(), commit_id, record):
         return False
     node = history.Node(commit_id, record)
