@@ -67,6 +67,7 @@ ANSWERS: dict[str, Any] = {
     "bucket list": list[results.BucketInfo],
     "bucket delete": results.BucketInfo,
     "bucket validate": results.BucketReport,
+    "python save": results.PythonTransfer,
     "python list": list[results.PythonProject],
     "python show": results.PythonProject,
     "python yank": results.PythonProject,

@@ -1444,3 +1444,19 @@ class PythonRemoval(Result, frozen=True, kw_only=True):
     files: tuple[str, ...]
     size: int
     done: bool
+
+
+class PythonTransfer(Result, frozen=True, kw_only=True):
+    """Files of Python packages that were brought to a place.
+
+    Attributes:
+        place: The directory, or the address of the index.
+        added: The names of the files that were not there.
+        kept: The names of those that were there already.
+        size: The size in bytes of what was added.
+    """
+
+    place: str
+    added: tuple[str, ...]
+    kept: tuple[str, ...]
+    size: int
