@@ -594,6 +594,10 @@ class NotFetched(NotFoundError):
     """The content of {0} is not on this machine, and the remote must not be asked."""
 
 
+class NotCached(NotFoundError):
+    """The cache lacks {1} of {0}, and the remote must not be asked."""
+
+
 class PathNotTracked(NotFoundError):
     """{0} is not tracked by dorky{1}."""
 

@@ -613,7 +613,9 @@ os.register_at_fork(after_in_child=_close_in_child)
 
 
 @contextlib.contextmanager
-def locked(path: Path, *, timeout: float = 10.0, required: bool = True) -> Iterator[None]:
+def locked(
+    path: Path, *, timeout: float = 10.0, required: bool = True, within: int | None = None
+) -> Iterator[None]:
     """Hold an exclusive lock on ``path`` (created if missing, never removed).
 
     The kernel drops it when its holder dies, so a killed process never blocks. It is a `flock`; a
@@ -623,6 +625,7 @@ def locked(path: Path, *, timeout: float = 10.0, required: bool = True) -> Itera
         path: The lock file; it contains the process id of the lock's holder.
         timeout: Seconds to wait.
         required: Whether to fail if the file system has no locks, as some network ones.
+        within: An open directory that ``path`` is relative to.
 
     Raises:
         Locked: Another process still holds it after ``timeout``.
@@ -633,7 +636,7 @@ def locked(path: Path, *, timeout: float = 10.0, required: bool = True) -> Itera
         # The file is emptied below, so it must not be another file through a link of either kind.
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         try:
-            fd = os.open(path, flags, 0o600)
+            fd = os.open(path, flags, 0o600, dir_fd=within)
         except PermissionError as error:
             raise errors.ReadOnly(path) from error
     with closing(fd):

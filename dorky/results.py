@@ -1156,6 +1156,26 @@ class BucketReport(Result, frozen=True, kw_only=True):
     roles: tuple[BucketRole, ...] = ()
 
 
+class CacheStats(Result, frozen=True, kw_only=True):
+    """The cache of clients without a worktree.
+
+    Attributes:
+        directory: Where it lies; empty if it is turned off.
+        repositories: The number of repositories in it.
+        entries: The number of files.
+        size: Their size on the disk in bytes.
+        max_size: The bytes that they take at most.
+        unusable: Why it is not used; empty if it is.
+    """
+
+    directory: str
+    repositories: int
+    entries: int
+    size: int
+    max_size: int
+    unusable: str = ""
+
+
 class Edited(Result, frozen=True, kw_only=True):
     """A file that was edited, and is now staged.
 

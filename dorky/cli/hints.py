@@ -58,6 +58,7 @@ TEXTS: Mapping[type[DorkyError], str] = {
     errors.ProjectClosed: "dorky python status {0} active",
     errors.BadRecord: "see who has changed it, and save the package again",
     errors.ExtraMissing: "pip install 'dorky-client[python]'",
+    errors.NotCached: "call it once without local_only",
     errors.EmptyPath: "name a file, or . for all of them",
     errors.OnlyContents: "add --all-contents",
     errors.IgnoredPath: "add --force",

@@ -112,6 +112,7 @@ _COMMANDS = (
     Deferred("bucket", "bucket.app", "Create, list, examine and delete buckets."),
     Deferred("sbom", "provenance.sbom_app", "Attach SBOMs to files, and read them."),
     Deferred("bundle", "provenance.bundle_app", "Exchange signatures with other programs."),
+    Deferred("cache", "cache.app", "Show or empty the cache of programs that use the library."),
     Deferred("op", "undo.op_app", "What was done here, to be looked at and undone."),
     Deferred("key", "team.key_app", "Make and choose your own key."),
     Deferred("team", "team.team_app", "Let people in, and take access away."),
