@@ -63,6 +63,7 @@ ANSWERS: dict[str, Any] = {
     "python yank": results.PythonProject,
     "python remove": results.PythonRemoval,
     "python status": results.PythonProject,
+    "python token": results.PythonToken,
     "op log": list[results.OperationEntry],
     "key gen": results.Key | results.Generated,
     "key show": list[results.Key],

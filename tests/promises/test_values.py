@@ -239,6 +239,9 @@ def told(tmp_path: Path, s3_url: Remote, caplog: pytest.LogCaptureFixture) -> St
     story(ana, "mirror", "origin", ana.base / "mirror")
     for command in (["list"], ["show"], ["yank"], ["remove"], ["status"]):
         story(ana, "python", *command, *(["acme==1"] * (command != ["list"])))
+    story(ana, "python", "serve", "--tls-cert", "missing.pem")
+    story(ana, "python", "run", "--", "true")
+    story(ana, "python", "token", "ci")
     story(ana, "remote", "list")
     story(ana, "remote", "set-url", "origin", s3_url.url)
     story(ana, "remote", "add", "other", s3_url.url)
