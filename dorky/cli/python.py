@@ -189,8 +189,8 @@ def remove(
 ) -> None:
     """Remove a version's files, or a project.
 
-    Projects that pin it can't install it any more, while a yanked version stays for them. What was
-    committed stays in history.
+    A version that others have pinned is better yanked: `dorky python yank`. The history keeps
+    every version that was committed.
 
     \b
     $ dorky python remove acme-core==1.4.0 --dry-run

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import io
 import tarfile
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import unquote
+
+from servers import RequestLog, serving
+
+from dorky import errors
+from dorky.extras.index import pages
+from dorky.extras.index.depot import Depot, Package
+from dorky.extras.index.records import derive
+from dorky.extras.index.storage import Directory
 
 EPOCH = (2020, 1, 1, 0, 0, 0)
 
@@ -127,3 +139,90 @@ def sdist(
             info.size = len(content.encode())
             archive.addfile(info, io.BytesIO(content.encode()))
     return path
+
+
+# --- an index --------------------------------------------------------------------------------
+
+
+def package(path: Path, **how: object) -> Package:
+    """Return a file with its record; ``how`` is of `derive`."""
+    return Package(derive(path, path.name, **how), path)  # type: ignore[arg-type]
+
+
+def depot_of(directory: Path, *paths: Path) -> Depot:
+    """Return a depot in a directory, with some files more."""
+    depot = Depot(Directory(directory))
+    depot.add([package(path) for path in paths])
+    return depot
+
+
+class Index(NamedTuple):
+    """A running index, as other people have one.
+
+    Attributes:
+        url: The address of the list of its projects.
+        depot: Its packages.
+        log: What it was asked.
+        statuses: The statuses of its next answers, before it answers as it should.
+    """
+
+    url: str
+    depot: Depot
+    log: RequestLog
+    statuses: list[int]
+
+
+@contextlib.contextmanager
+def index_server(directory: Path, *, password: str = "") -> Iterator[Index]:
+    """Serve a depot: the pages in JSON, its files and their metadata.
+
+    Args:
+        directory: The depot's directory.
+        password: The password that it asks of a user ``ana``; empty: it asks for none.
+    """
+    depot, log, statuses = Depot(Directory(directory)), RequestLog(), list[int]()
+    expected = "Basic " + base64.b64encode(f"ana:{password}".encode()).decode()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            log.add(self.command, self.path)
+            if statuses:
+                self.answer(statuses.pop(0), "text/plain", b"not now")
+            elif password and self.headers.get("Authorization") != expected:
+                self.answer(401, "text/plain", b"who are you?")
+            else:
+                try:
+                    self.answer(200, *content(unquote(self.path)))
+                except errors.NotFoundError:
+                    self.answer(404, "text/plain", b"nothing")
+
+        do_HEAD = do_GET
+
+        def answer(self, status: int, kind: str, body: bytes) -> None:
+            self.send_response(status)
+            if status == 401:
+                self.send_header("WWW-Authenticate", 'Basic realm="index"')
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    def content(path: str) -> tuple[str, bytes]:
+        kind, _, rest = path.strip("/").partition("/")
+        if kind == "simple":
+            page = pages.project_page(depot.project(rest)) if rest else b""
+            return pages.JSON_TYPE, page or pages.project_list(depot.projects())
+        filename = rest.rpartition("/")[2]
+        if filename.endswith(".metadata"):
+            return "text/plain", depot.metadata(filename.removesuffix(".metadata"))
+        with depot.open(filename).file as file:
+            return "application/octet-stream", file.read()
+
+    with serving(Handler) as endpoint:
+        yield Index(f"{endpoint}/simple/", depot, log, statuses)
