@@ -87,6 +87,34 @@ def listed(name: str, version: str = "99.0", **more: Any) -> dict[str, Any]:
 
 
 def page(client: Client, name: str) -> Any:
+    answer = client.get(f"/python/simple/{name}/", headers={"Accept": JSON})
+    assert answer.status_code == 200, answer.text
+    return json.loads(answer.data)
+
+
+def test_a_page_is_passed_on(client: Client, other: Other) -> None:
+    told = {"size": 5, "upload-time": "2024-01-01T00:00:00Z", "core-metadata": {"sha256": "1" * 64}}
+    other.page("requests", listed("requests", "1.0", yanked="a <b>", **told))
+    (file,) = page(client, "requests")["files"]
+    assert file["url"] == f"{other.url}/requests-1.0-py3-none-any.whl"
+    assert file | told == file
+    assert page(client, "requests")
+    assert other.asked == [("/simple/requests/", other.asked[0][1])]
+    assert other.asked[0][1].startswith("Basic ")
+    html = client.get("/python/simple/requests/").text
+    assert f'href="{file["url"]}#sha256={"0" * 64}"' in html
+    assert 'data-yanked="a &lt;b&gt;"' in html
+    tag = client.get("/python/simple/requests/").headers["ETag"]
+    assert client.get("/python/simple/requests/", headers={"If-None-Match": tag}).status_code == 304
+
+
+@pytest.mark.parametrize(
+    "name", ["acme-core", "Acme_Core", "acme-unknown", "ACME.unknown", "internal-tool"]
+)
+def test_names_of_our_own_are_never_asked_for(client: Client, other: Other, name: str) -> None:
+    """Even if the other index has a higher version of them."""
+    for spelling in ("acme-core", "acme-unknown", "internal-tool"):
+        other.page(spelling, listed(spelling))
     path = f"/python/simple/{name}/"
     answer = client.get(path, headers={"Accept": JSON})
     if answer.status_code == 308:
