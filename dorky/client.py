@@ -797,6 +797,7 @@ class DorkyClient:
         limit: int | None = None,
         start_after: str = "",
         version: str = "",
+        details: bool = True,
     ) -> Iterator[FileInfo]:
         """Return the files in a directory, sorted by path.
 
@@ -806,6 +807,8 @@ class DorkyClient:
             limit: The most files.
             start_after: Only paths after this one.
             version: The version; empty: the newest.
+            details: Whether to look up when and by whom each file was last changed, and the bytes
+                that it takes in the remote. In a long history that costs most.
         """
         directory = catalog.prefix(prefix)
         found = self._version(catalog.version_of(version) if version else "")
@@ -821,7 +824,7 @@ class DorkyClient:
                     return
                 yield item
 
-        return catalog.infos(self._session, found, chosen())
+        return catalog.infos(self._session, found, chosen(), details=details)
 
     def glob(self, pattern: str, *, version: str = "") -> Iterator[FileInfo]:
         """Return the files that match a shell pattern: ``*`` in a name, ``**`` for directories.
