@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from dorky.library.bars import rich_progress, tqdm_progress
     from dorky.progress import Progress as ProgressSink
     from dorky.repo import Repository
-    from dorky.results import BucketInfo, BucketReport
+    from dorky.results import Attestation, BucketInfo, BucketReport, Sbom, Signature, Verification
 
 __version__ = "0.1.0"
 __all__ = [
@@ -69,6 +69,7 @@ __all__ = [
     "AsyncFile",
     "AsyncItems",
     "AsyncUploadSession",
+    "Attestation",
     "BadRequestError",
     "Batch",
     "BatchError",
@@ -93,7 +94,9 @@ __all__ = [
     "RateLimitedError",
     "Repository",
     "Retry",
+    "Sbom",
     "ServiceUnavailableError",
+    "Signature",
     "Snapshot",
     "Timeout",
     "TimeoutError",
@@ -101,6 +104,7 @@ __all__ = [
     "UnencryptedRepository",
     "UpdateConflict",
     "UploadSession",
+    "Verification",
     "__version__",
     "rich_progress",
     "tqdm_progress",
@@ -121,7 +125,7 @@ _HOME = {
     "dorky.library.bars": "rich_progress tqdm_progress",
     "dorky.progress": "ProgressSink",
     "dorky.repo": "Repository",
-    "dorky.results": "BucketInfo BucketReport",
+    "dorky.results": "Attestation BucketInfo BucketReport Sbom Signature Verification",
 }
 _NAMES = {name: home for home, names in _HOME.items() for name in names.split()}
 

@@ -55,7 +55,15 @@ from dorky.library.records import (
 from dorky.library.scope import Scope, configured
 from dorky.library.session import Session, is_secret
 from dorky.library.sources import Source
-from dorky.results import BucketInfo, BucketReport
+from dorky.results import (
+    Attestation,
+    BucketInfo,
+    BucketReport,
+    Sbom,
+    SbomFormat,
+    Signature,
+    Verification,
+)
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -674,6 +682,7 @@ class DorkyClient:
         limit: int | None = None,
         start_after: str = "",
         version: str = "",
+        details: bool = True,
     ) -> Iterator[FileInfo]:
         """Return the files in a directory, sorted by path.
 
@@ -683,6 +692,8 @@ class DorkyClient:
             limit: The most files.
             start_after: Only paths after this one.
             version: The version; empty: the newest.
+            details: Whether to look up when and by whom each file was last changed, and the bytes
+                that it takes in the remote. In a long history that costs most.
         """
         return reads.listed(
             self._scope,
@@ -691,6 +702,7 @@ class DorkyClient:
             limit=limit,
             start_after=start_after,
             version=version,
+            details=details,
         )
 
     def glob(self, pattern: str, *, version: str = "") -> Iterator[FileInfo]:
@@ -767,6 +779,119 @@ class DorkyClient:
             The findings, and the least rights of users who read, write and maintain.
         """
         return buckets.validate(self._config, url)
+
+    # --- what vouches for files ------------------------------------------------------------
+
+    def sign_artifact(self, path: StrPath, private_key: StrPath | None = None) -> Signature:
+        """Sign a file of the newest version. When it returns, that is durable.
+
+        Args:
+            path: The file.
+            private_key: A private key: its file, or its text in PEM. None: the key by which the
+                team knows you.
+
+        Raises:
+            ForbiddenError: You may not write, or not there.
+        """
+        from dorky.library import provenance
+
+        return provenance.sign(self._scope, path, private_key)
+
+    def verify_signatures(
+        self,
+        path: StrPath,
+        public_keys: Iterable[StrPath] | None = None,
+        *,
+        threshold: int = 1,
+    ) -> Verification:
+        """Verify that enough signers vouch for a file of the newest version.
+
+        Args:
+            path: The file.
+            public_keys: The keys that count: their files or texts, in PEM or as SSH keys. None:
+                those of the team's writers, and those in `.dorkysigners` if there is one.
+            threshold: How many must have signed.
+        """
+        from dorky.library import provenance
+
+        return provenance.verify(self._scope, path, public_keys, threshold=threshold)
+
+    def get_signatures(self, path: StrPath) -> Sequence[Signature]:
+        """Return every signature of a file, and what it is worth to the team.
+
+        Args:
+            path: The file.
+        """
+        from dorky.library import provenance
+
+        return provenance.get_signatures(self._scope, path)
+
+    def attach_sbom(
+        self,
+        path: StrPath,
+        format: SbomFormat | None,
+        content: bytes | str,
+        *,
+        private_key: StrPath | None = None,
+    ) -> Sbom:
+        """Attach an SBOM to a file of the newest version, and sign it.
+
+        Args:
+            path: The file.
+            format: ``spdx`` or ``cyclonedx``; None to recognise it.
+            content: The SBOM, of at most 16 MiB. It comes back byte for byte.
+            private_key: As in `sign_artifact`.
+        """
+        from dorky.library import provenance
+
+        return provenance.attach_sbom(self._scope, path, format, content, private_key)
+
+    def get_sbom(self, path: StrPath, format: SbomFormat | None = None) -> Sbom:
+        """Return the SBOM of a file: the newest that somebody of the team has signed for it.
+
+        If there is none, ``state`` and ``problem`` say what is wrong with the one returned.
+
+        Args:
+            path: The file.
+            format: Only one of this format.
+
+        Raises:
+            NotFoundError: It has none.
+        """
+        from dorky.library import provenance
+
+        return provenance.get_sbom(self._scope, path, format)
+
+    def add_attestation(
+        self,
+        path: StrPath,
+        type: str,
+        data: bytes | str,
+        *,
+        private_key: StrPath | None = None,
+    ) -> Attestation:
+        """Attach a statement to a file of the newest version, and sign it.
+
+        Args:
+            path: The file.
+            type: The type of the statement: a word such as ``build``, or a URI.
+            data: A JSON object, whose text is kept.
+            private_key: As in `sign_artifact`.
+        """
+        from dorky.library import provenance
+
+        return provenance.add_attestation(self._scope, path, type, data, private_key)
+
+    def get_attestations(self, path: StrPath, *, type: str = "") -> Sequence[Attestation]:
+        """Return what was attached to a file, other than signatures, and what it is worth.
+
+        Args:
+            path: The file.
+            type: Only statements of this type.
+        """
+        from dorky.library import provenance
+
+        return provenance.get_attestations(self._scope, path, type)
 
 
 def _unpickled(kind: type[DorkyClient], config: Config, pin: str) -> DorkyClient:

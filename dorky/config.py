@@ -23,6 +23,8 @@ else:
     import tomli as tomllib
 
 RC = ".dorkyrc"
+SIGNERS = ".dorkysigners"
+"""The file next to `.dorkyrc` that says whose signatures of artifacts count, too."""
 _SSH_NAMES = ("id_ed25519", "id_rsa", "id_ecdsa", "id_ed25519_sk", "id_ecdsa_sk")
 VERSION = 2
 """The newest layout of `.dorkyrc` that this version of dorky reads."""
@@ -86,11 +88,29 @@ SETTINGS: Mapping[str, Setting] = {
 }
 
 
+class Rule(NamedTuple):
+    """A rule by which files must be signed before they are used: a table of ``signatures``.
+
+    Attributes:
+        paths: Patterns of the files, as those of groups.
+        signers: The names of those whose signatures count; empty for everybody who is trusted.
+        threshold: How many of them must have signed.
+        type: The type of statement that they must have signed; empty for a signature.
+    """
+
+    paths: tuple[str, ...]
+    signers: tuple[str, ...] = ()
+    threshold: int = 1
+    type: str = ""
+
+
 CACHES = ("none", "small", "all")
 """The values of ``cache``, by how much is kept."""
 
 # The refs of a remote are NAME/…, and `--force` keeps backups at backup/….
 _RESERVED = frozenset({"backup"})
+_RULES = "signatures"
+_MANY_RULES = 100
 _LIMIT = 1 << 20
 _PROJECTS_OWN = "repository.unencrypted"  # not a setting for all of a user's projects
 _PLACE = ("url", "endpoint")
@@ -310,7 +330,7 @@ def _check_version(path: Path, version: object, scope: Scope) -> None:
 
 
 def _checked(path: Path, table: dict[str, Any], scope: Scope) -> dict[str, Plain]:
-    values = dict(_flatten(table))
+    values = dict(_flatten({name: value for name, value in table.items() if name != _RULES}))
     _check_version(path, table.get("version", VERSION), scope)
     for key, value in values.items():
         if exposes(key, value):
@@ -332,7 +352,46 @@ def _checked(path: Path, table: dict[str, Any], scope: Scope) -> dict[str, Plain
             check(key, value)
         except errors.UsageError as error:
             raise errors.BadConfig(path, error) from None
+    _rules(path, table.get(_RULES, []))
     return values
+
+
+def read_rules(path: Path) -> tuple[Rule, ...]:
+    """Read the rules for signatures in a configuration file; a missing one has none.
+
+    Raises:
+        BadConfig: It is not TOML, or a rule is malformed.
+    """
+    try:
+        return _rules(path, tomllib.loads(_text(path)).get(_RULES, []))
+    except (ValueError, RecursionError) as error:
+        raise errors.BadConfig(path, error) from None
+
+
+def _rules(path: Path, tables: object) -> tuple[Rule, ...]:
+    if not isinstance(tables, list) or len(tables) > _MANY_RULES:
+        raise errors.BadConfig(path, f"{_RULES} is not at most {_MANY_RULES} tables")
+    return tuple(_rule(path, table) for table in tables)
+
+
+def _rule(path: Path, table: object) -> Rule:
+    if not isinstance(table, dict) or not table.keys() <= set(Rule._fields):
+        raise errors.BadConfig(path, f"a table of {_RULES} has {', '.join(Rule._fields)} alone")
+    found: dict[str, Any] = {**Rule(())._asdict(), **table}
+    for name in ("paths", "signers"):
+        texts = found[name]
+        if not isinstance(texts, list | tuple) or not all(
+            isinstance(text, str) and text.isprintable() and text for text in texts
+        ):
+            raise errors.BadConfig(path, f"{_RULES}.{name} is not a list of texts")
+        found[name] = tuple(texts)
+    if not found["paths"]:
+        raise errors.BadConfig(path, f"a table of {_RULES} names no paths")
+    if type(found["threshold"]) is not int or not 1 <= found["threshold"] <= _MANY_RULES:
+        raise errors.BadConfig(path, f"{_RULES}.threshold is not a number from 1 on")
+    if not isinstance(found["type"], str) or not found["type"].isprintable():
+        raise errors.BadConfig(path, f"{_RULES}.type is not a text")
+    return Rule(**found)
 
 
 def write(path: Path, key: str, value: Plain | None) -> bool:
@@ -622,6 +681,19 @@ class Config:
     def single_writer(self, remote: str) -> bool:
         """Return whether the remote's owner says that nobody else ever writes to it."""
         return self.get(f"remotes.{remote}.single_writer") is True
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """Return the rules for signatures: all of the project's and the user's hold.
+
+        So the user's own can only demand more.
+        """
+        self._read()
+        found = read_rules(self.path("project")) if self.root is not None else ()
+        try:
+            return found + read_rules(self.path("user"))
+        except errors.NoHome:
+            return found
 
     @property
     def cache(self) -> str:

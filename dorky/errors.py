@@ -151,6 +151,29 @@ class BadDocument(UsageError):
     """
 
 
+class BadPublicKey(UsageError):
+    """{0} holds no public key that verifies signatures: {1}.
+
+    Those are keys of the types P-256, P-384, Ed25519 and RSA (2048 to 4096 bits), in PEM or as SSH
+    keys.
+    """
+
+
+class BadPredicate(UsageError):
+    """{0} can't be attested: {1}.
+
+    An attestation has a type, which is a URI or one word, and says something as a JSON object.
+    """
+
+
+class BadSBOM(UsageError):
+    """{0} can't be attached as an SBOM: {1}.
+
+    SBOMs are SPDX or CycloneDX. JSON has to be of the format that it says it is; other forms (XML,
+    tag-value) are kept as they are. None may have more than 16 MiB.
+    """
+
+
 class CantExport(UsageError):
     """{0} can't be written for {1}: {2}.
 
@@ -165,6 +188,21 @@ class UnsafeVariable(UsageError):
     names that the dynamic linker, shells, interpreters, git, build tools and others take orders
     from, such as `LD_PRELOAD`, `PATH`, `BASH_ENV`, `NODE_OPTIONS` or `MAKEFILES`: the guide on
     secrets lists them.
+    """
+
+
+class BadPackage(UsageError):
+    """{0} can't be kept as a Python package: {1}.
+
+    Wheels and source distributions are kept whose filename, and whose metadata, name the same
+    project and version.
+    """
+
+
+class BadLock(UsageError):
+    """The lock {0} can't be used: {1}.
+
+    Files are fetched by the URL and the SHA-256 that a `pylock.toml` names.
     """
 
 
@@ -351,6 +389,13 @@ class SetupError(DorkyError):
     exit_code = 3
 
 
+class ExtraMissing(SetupError):
+    """This needs {0}, which is not installed.
+
+    Some commands stand on packages that dorky installs only if asked, by an extra.
+    """
+
+
 class NoHome(SetupError):
     """You have no home directory."""
 
@@ -442,6 +487,14 @@ class BadConfig(SetupError):
     """{0} is malformed: {1}."""
 
 
+class BadSigners(SetupError):
+    """{0} is no sound list of signers: {1}.
+
+    It has the format of OpenSSH's allowed_signers: names, perhaps options, and a public key on each
+    line.
+    """
+
+
 class DubiousOwnership(SetupError):
     """Dubious ownership: {0} belongs to {1}.
 
@@ -521,6 +574,18 @@ class NotFoundError(DorkyError):
     status_code = 404
 
 
+class NoSuchPackage(NotFoundError):
+    """There is no Python package {0} in {1}."""
+
+
+class NoSolution(NotFoundError):
+    """The requirements can't be met for {0}: {1}.
+
+    The resolver's words follow the colon. Wheels alone are taken unless source distributions are
+    asked for, since those run code of their authors'.
+    """
+
+
 class PathNotFound(NotFoundError):
     """{0} matches no file."""
 
@@ -571,6 +636,10 @@ class NoSuchState(NotFoundError):
 
 class CommandUnusable(NotFoundError):
     """{0} can't be run: {1}."""
+
+
+class NoAttestation(NotFoundError):
+    """{0} has no {1}."""
 
 
 class UnknownRevision(NotFoundError):
@@ -641,6 +710,18 @@ class UpdateConflict(ConflictError):
 
 class IdempotencyKeyReused(ConflictError):
     """The idempotency key {0} was used for another upload, of {1}."""
+
+
+class PackageHeld(ConflictError):
+    """{0} is in {1} already, with other content.
+
+    The files of a version never change: installers pin them by their hashes. Give what has changed
+    a new version, or a wheel another build number.
+    """
+
+
+class ProjectClosed(ConflictError):
+    """{0} takes no files: it is {1}."""
 
 
 class IsADirectory(ConflictError):
@@ -996,6 +1077,18 @@ class CantSign(UnauthorizedError):
     """
 
 
+class SigningKeyMissing(UnauthorizedError):
+    """No signing key: {0} does not exist."""
+
+
+class BadSigningKey(UnauthorizedError):
+    """{0} holds no key that dorky can sign with: {1}.
+
+    Those are private keys of the types P-256, P-384, Ed25519 and RSA (2048 to 4096 bits), in PEM or
+    in OpenSSH's format.
+    """
+
+
 class IdentityCommandFailed(UnauthorizedError):
     """The program that prints your identity ({0}) failed: {1}."""
 
@@ -1087,6 +1180,14 @@ class NotAFile(IntegrityError):
     """
 
 
+class BadBundle(IntegrityError):
+    """{0} is no sound bundle: {1}.
+
+    A bundle holds one signed statement about one file, as in-toto, DSSE and Sigstore define it.
+    A malformed one is not valid, even if its signature is.
+    """
+
+
 class MissingObject(IntegrityError):
     """Object {0} is missing.
 
@@ -1166,6 +1267,23 @@ class ForgedCommit(IntegrityError):
     """
 
 
+class Unsigned(IntegrityError):
+    """{0} is not signed: {1}.
+
+    The rules for signatures in `.dorkyrc` (or yours in `~/.dorky/config`) demand that somebody
+    vouches for the file before it is used. Nothing was changed on disk.
+    """
+
+
+class BadSignature(IntegrityError):
+    """{0} is not signed by those who have to: {1}.
+
+    There are signatures, but not as many as demanded count: the key is not trusted, or was not at
+    that time, or the signature is of another content or version, or of another repository. Nothing
+    was changed on disk.
+    """
+
+
 class Rewound(IntegrityError):
     """{0} is older than what this clone has seen, or leads elsewhere (generation {1}, seen {2}).
 
@@ -1209,6 +1327,21 @@ class StateLost(IntegrityError):
 
 class BadSpare(IntegrityError):
     """The second copy of unpushed work in {0} can't be used: {1}."""
+
+
+class BadRecord(IntegrityError):
+    """{0} can't be used: {1}.
+
+    The records of Python packages are made from the files themselves, and checked when they are
+    read. Somebody has written this one, or its file, by other means.
+    """
+
+
+class UnexpectedFile(IntegrityError):
+    """{0} is not what it should be: {1}.
+
+    Its bytes have another hash than the lock, the index or the requirements say. Nothing was kept.
+    """
 
 
 class Damaged(IntegrityError):

@@ -345,6 +345,7 @@ class PushResult(Result, frozen=True, kw_only=True):
         moved: The URL that the remote had before `.dorkyrc` was changed other than by a command of
             this clone; empty if it was not.
         left: The number of files that nothing uses any more and that could not be deleted.
+        attestations: The number of signatures, SBOMs and attestations that it did not have.
     """
 
     remote: str
@@ -352,11 +353,119 @@ class PushResult(Result, frozen=True, kw_only=True):
     old: str | None
     new: str
     left: int = 0
+    attestations: int = 0
     commits: int = 0
     objects: int = 0
     size: int = 0
     founded: bool = False
     moved: str = ""
+
+
+class Signature(Result, frozen=True, kw_only=True):
+    """A signed statement about a file, and what it is worth.
+
+    Attributes:
+        id: Its id: the SHA-256 of the bytes in which it is stored.
+        path: The file.
+        type: The type of what it says, a URI.
+        algorithm: The algorithm of the signature; empty if no trusted key has made it.
+        signed_by: The name of the signer; likewise.
+        time: When the signer claims to have signed; None if nothing says so.
+        key: The fingerprint of the signer's key; empty if no trusted key has signed.
+        state: ``valid``; ``untrusted``: no key that counts has signed; ``stale``: it was signed for
+            other content, or the signer has signed other content since; ``unsigned``; ``invalid``.
+        problem: Why it is not valid; empty if it is.
+    """
+
+    id: str
+    path: str
+    type: str
+    algorithm: str = ""
+    signed_by: str = ""
+    time: datetime | None = None
+    key: str = ""
+    state: Literal["valid", "untrusted", "stale", "unsigned", "invalid"] = "invalid"
+    problem: str = ""
+
+
+class Verification(Result, frozen=True, kw_only=True):
+    """Whether enough signers vouch for a file.
+
+    Attributes:
+        path: The file.
+        valid: Whether they do.
+        message: The outcome in words.
+        signatures: The signatures that were looked at.
+    """
+
+    path: str
+    valid: bool
+    message: str
+    signatures: tuple[Signature, ...] = ()
+
+
+class SignResult(Result, frozen=True, kw_only=True):
+    """The result of signing or attaching.
+
+    Attributes:
+        added: The statements that were added.
+        pushed: The result of the push, if there was one.
+    """
+
+    added: tuple[Signature, ...]
+    pushed: PushResult | None = None
+
+
+class Attestation(Result, frozen=True, kw_only=True):
+    """A statement about a file with data of its own.
+
+    Attributes:
+        id: Its id.
+        path: The file.
+        type: The type of the data, a URI.
+        data: The data: the exact text of a JSON value.
+        signed_by: The name of the signer; empty if no trusted key has signed.
+        time: When the signer claims to have signed; None if nothing says so.
+        state: As of `Signature`.
+        problem: As of `Signature`.
+    """
+
+    id: str
+    path: str
+    type: str
+    data: str
+    signed_by: str = ""
+    time: datetime | None = None
+    state: Literal["valid", "untrusted", "stale", "unsigned", "invalid"] = "invalid"
+    problem: str = ""
+
+
+SbomFormat = Literal["spdx", "cyclonedx"]
+"""The formats of SBOMs."""
+
+
+class Sbom(Result, frozen=True, kw_only=True):
+    """A software bill of materials of a file.
+
+    Attributes:
+        id: Its id.
+        path: The file.
+        format: ``spdx`` or ``cyclonedx``.
+        content: Its exact text.
+        signed_by: As of `Attestation`.
+        time: As of `Attestation`.
+        state: As of `Signature`.
+        problem: As of `Signature`.
+    """
+
+    id: str
+    path: str
+    format: SbomFormat
+    content: str
+    signed_by: str = ""
+    time: datetime | None = None
+    state: Literal["valid", "untrusted", "stale", "unsigned", "invalid"] = "invalid"
+    problem: str = ""
 
 
 class FetchResult(Result, frozen=True, kw_only=True):
@@ -736,6 +845,20 @@ class Key(Result, frozen=True, kw_only=True):
     source: str = ""
     problem: str = ""
     signer: str = ""
+
+
+class SigningKey(Result, frozen=True, kw_only=True):
+    """A key that was made to sign files.
+
+    Attributes:
+        line: The line of a signers file by which its signatures count.
+        fingerprint: The key's fingerprint, as ``ssh-keygen -l`` shows it.
+        source: The file that holds its secret part.
+    """
+
+    line: str
+    fingerprint: str
+    source: str
 
 
 class Generated(Result, frozen=True, kw_only=True):
@@ -1255,6 +1378,20 @@ class SettingValue(Result, frozen=True, kw_only=True):
     source: str
 
 
+class PythonToken(Result, frozen=True, kw_only=True):
+    """A token for a server of Python packages.
+
+    Attributes:
+        name: Its name.
+        token: The token, which is stored nowhere.
+        line: The line of a token file that allows it.
+    """
+
+    name: str
+    token: str
+    line: str
+
+
 class SettingInfo(Result, frozen=True, kw_only=True):
     """A setting that there is.
 
@@ -1267,3 +1404,79 @@ class SettingInfo(Result, frozen=True, kw_only=True):
     key: str
     about: str
     environment: str
+
+
+class PythonFile(Result, frozen=True, kw_only=True):
+    """A file of a Python project: a wheel or a source distribution.
+
+    Attributes:
+        filename: Its name.
+        version: The version that it is of.
+        size: Its size in bytes.
+        sha256: Its SHA-256, in hex.
+        upload_time: When it was uploaded, in UTC, to the index that it came from.
+        requires_python: The versions of Python that it needs; empty: any.
+        yanked: Whether installers take it only if exactly this version is asked for.
+        reason: The reason for that; empty if none was given.
+        source: The page of the index that it came from; empty if it was uploaded.
+    """
+
+    filename: str
+    version: str
+    size: int
+    sha256: str
+    upload_time: datetime
+    requires_python: str = ""
+    yanked: bool = False
+    reason: str = ""
+    source: str = ""
+
+
+class PythonProject(Result, frozen=True, kw_only=True):
+    """A Python project in a package directory.
+
+    Attributes:
+        name: Its name, normalized.
+        status: Its status.
+        reason: The reason for it; empty if none was given.
+        versions: Its versions, the oldest first.
+        files: Its files, by version and name.
+    """
+
+    name: str
+    status: Literal["active", "archived", "quarantined", "deprecated"]
+    reason: str
+    versions: tuple[str, ...]
+    files: tuple[PythonFile, ...]
+
+
+class PythonRemoval(Result, frozen=True, kw_only=True):
+    """The files of a Python project that were removed, or would be.
+
+    Attributes:
+        name: The project.
+        files: The names of the files.
+        size: Their size in bytes.
+        done: Whether they were removed.
+    """
+
+    name: str
+    files: tuple[str, ...]
+    size: int
+    done: bool
+
+
+class PythonTransfer(Result, frozen=True, kw_only=True):
+    """Files of Python packages that were brought to a place.
+
+    Attributes:
+        place: The directory, or the address of the index.
+        added: The names of the files that were not there.
+        kept: The names of those that were there already.
+        size: The size in bytes of what was added.
+    """
+
+    place: str
+    added: tuple[str, ...]
+    kept: tuple[str, ...]
+    size: int

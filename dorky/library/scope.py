@@ -11,7 +11,7 @@ import msgspec
 
 from dorky import errors
 from dorky.drivers.base import check_writable
-from dorky.library import catalog, contents, glimpses, uploads
+from dorky.library import catalog, contents, glimpses, uploads, vouching
 from dorky.library.catalog import Address
 from dorky.library.contents import Objects
 from dorky.library.records import Config, FileInfo, StrPath
@@ -60,7 +60,7 @@ class Scope(NamedTuple):
         False stands for no file, and None for a question that the history alone answers.
         """
         named = catalog.address(uploads.text_of(path), version)
-        if named.version or self.pin:
+        if named.version or self.pin or self.session.project.config.rules:
             return named.path, None
         found = glimpses.find(self.session, named.path)
         return named.path, False if isinstance(found, glimpses.Absent) else found
@@ -75,7 +75,20 @@ class Scope(NamedTuple):
         if isinstance(found, glimpses.File):
             return name, *found
         where, placed = self.find(path, version)
+        self.vouch(where, placed)
         return where.path, placed, contents.Fetched(self.session)
+
+    def vouch(self, where: Address, placed: Placed) -> None:
+        """Refuse a file that is not signed as the rules demand, or has another content than that.
+
+        Raises:
+            Unsigned: Nobody has signed it.
+            BadSignature: Its signatures are not enough.
+            CorruptObject: Its content is not the signed one.
+        """
+        if vouching.check(self.session, {where.path: placed}, where.version):
+            for _ in contents.blocks(contents.Fetched(self.session), placed):
+                pass  # a range of it could not be hashed when it is read
 
     def info(self, where: Address, placed: Placed) -> FileInfo:
         """Return what is known of a file."""

@@ -281,9 +281,10 @@ def _held(remote: Remote, packs: Iterable[Pack], added: Iterable[Sent]) -> Itera
     Raises:
         CorruptDatabase: It does not know.
     """
-    own = {upload.pack.id: upload.locations for upload in added}
+    own = {upload.pack.id: upload for upload in added}
     for packed in packs:
-        where = own.get(packed.id) or remote.store.locations(packed.id, remote=remote.name)
+        sent = own.get(packed.id)
+        where = sent.locations if sent else remote.store.locations(packed.id, remote=remote.name)
         if not where:
             path = remote.store.database.path
             raise errors.CorruptDatabase(path, f"it does not know what pack {packed.id} holds")

@@ -10,6 +10,7 @@ from typing import Any, get_args, get_origin
 
 import msgspec
 import pytest
+import wheels
 from machines import Machine
 
 from dorky import results
@@ -114,6 +115,7 @@ def test_every_command_prints_what_the_page_says(
     check("key", "show")
     check("key", "list")
     check("key", "gen", tmp_path / "made")
+    check("key", "gen", "--signing", tmp_path / "release.pem")
     project("sync")
     check("key", "gen", "--ci", "deploy")
     check("team", "list")
@@ -138,6 +140,26 @@ def test_every_command_prints_what_the_page_says(
     project("sync")
     check("purge", "one.env", "--dry-run")
     check("mirror", "origin", tmp_path / "copy")
+    check("sign", "saved.env")
+    check("verify", "saved.env")
+    check("signatures", "saved.env")
+    project.write("build.json", '{"by": "hand"}')
+    check("attest", "saved.env", "--type", "build", "--predicate", "build.json")
+    check("attestations", "saved.env")
+    project.write("bom.json", '{"bomFormat": "CycloneDX", "specVersion": "1.6"}')
+    check("sbom", "attach", "saved.env", "bom.json")
+    check("sbom", "get", "saved.env")
+    check("sbom", "list", "saved.env")
+    project("bundle", "export", "saved.env", "-o", "bundle.json")
+    check("bundle", "import", "saved.env", "bundle.json")
+    depot = project.project / "packages"
+    check("python", "save", wheels.wheel(tmp_path), "--dir", depot)
+    check("python", "list", "--dir", depot)
+    check("python", "show", "acme-core", "--dir", depot)
+    check("python", "yank", "acme-core==1.0", "--dir", depot)
+    check("python", "status", "acme-core", "archived", "--dir", depot)
+    check("python", "remove", "acme-core", "--dir", depot, "--yes")
+    check("python", "token", "ci")
     check("destroy", "--dry-run")
     # Commands that start something take a machine of their own.
     for words, machine in (
