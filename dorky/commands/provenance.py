@@ -224,7 +224,7 @@ def _attach(
         held = vouching.bundles_about(project, [file.path for file in files])
         made: dict[str, bytes] = {}
         for file in files:
-            said = claim(file, origin_of(project, file, held[file.path], key))
+            said = claim(file, origin_of(project, file, held(file.path), key))
             made[file.path] = bundle.sign(said, key) if key else bundle.unsigned(said)
         store(project, made)
         trust = vouching.trusted(project)

@@ -64,7 +64,7 @@ def verify(
     held = vouching.bundles_about(project, [file.path for file in files])
     found = []
     for file in files:
-        data = held[file.path] if bundle is None else [bundle]
+        data = held(file.path) if bundle is None else [bundle]
         told = vouching.opinion(project, file.path, file.sha256, data, trust, demand)
         found.append(verified(file.path, told))
     return found
@@ -245,7 +245,7 @@ def _about(project: Project, path: StrPath) -> tuple[File, list[bytes]]:
     """Return a file as it is now, and all attestations about it."""
     name = project.repository_path(path)
     (file,) = _named(project, [name], "", whole=False)
-    return file, vouching.bundles_about(project, [file.path])[file.path]
+    return file, vouching.bundles_about(project, [file.path])(file.path)
 
 
 def _named(
