@@ -126,7 +126,7 @@ def told(tmp_path: Path, s3_url: Remote, caplog: pytest.LogCaptureFixture) -> St
     story(ana, "help")
     for arguments in (
         ["gen"],
-        ["gen", "--signing", "~/k.pem"],
+        ["gen", "--signing", ana.base / "k.pem"],
         ["show"],
         ["list"],
         ["use", ana.identity],
