@@ -86,6 +86,8 @@ class AsyncDorkyClient:
         chunk_size: int | None = None,
         part_size: int | None = None,
         max_age: float | None = None,
+        cache: StrPath | bool | None = None,
+        cache_max_size: int | None = None,
     ) -> None:
         self._sync = DorkyClient(
             url,
@@ -106,6 +108,8 @@ class AsyncDorkyClient:
             chunk_size=chunk_size,
             part_size=part_size,
             max_age=max_age,
+            cache=cache,
+            cache_max_size=cache_max_size,
         )
         self._workers = Workers(self._sync.config.max_concurrency)
 
@@ -524,6 +528,7 @@ class AsyncDorkyClient:
         ignore_patterns: Patterns = None,
         version: str = "",
         delete: bool = False,
+        local_only: bool = False,
         dry_run: bool = False,
     ) -> Snapshot:
         """Bring a directory to a version: files that it holds already are not fetched again.
@@ -534,7 +539,12 @@ class AsyncDorkyClient:
             ignore_patterns: And none of these.
             version: The version; empty: the newest.
             delete: Whether to delete the files that match and that the version lacks.
+            local_only: Whether no request may be sent: the directory and the cache must hold
+                everything. The newest version is then the newest in the cache.
             dry_run: Whether only to say what would be done.
+
+        Raises:
+            NotCached: Something is missing, and ``local_only`` was given. Nothing was written.
         """
         return await self._workers.run(
             self._sync.snapshot,
@@ -543,6 +553,7 @@ class AsyncDorkyClient:
             ignore_patterns=ignore_patterns,
             version=version,
             delete=delete,
+            local_only=local_only,
             dry_run=dry_run,
         )
 

@@ -123,6 +123,8 @@ class DorkyClient:
         chunk_size: int | None = None,
         part_size: int | None = None,
         max_age: float | None = None,
+        cache: StrPath | bool | None = None,
+        cache_max_size: int | None = None,
     ) -> None:
         self._config = configured(config, locals())
         self._scope = Scope(Session(self._config))
@@ -521,6 +523,7 @@ class DorkyClient:
         ignore_patterns: Patterns = None,
         version: str = "",
         delete: bool = False,
+        local_only: bool = False,
         dry_run: bool = False,
     ) -> Snapshot:
         """Bring a directory to a version: files that it holds already are not fetched again.
@@ -531,13 +534,19 @@ class DorkyClient:
             ignore_patterns: And none of these.
             version: The version; empty: the newest.
             delete: Whether to delete the files that match and that the version lacks.
+            local_only: Whether no request may be sent: the directory and the cache must hold
+                everything. The newest version is then the newest in the cache.
             dry_run: Whether only to say what would be done.
+
+        Raises:
+            NotCached: Something is missing, and ``local_only`` was given. Nothing was written.
         """
         selects = folders.selector(allow_patterns, ignore_patterns)
-        found = self._scope.version(version)
-        return many.snapshot(
-            self._scope.session, Path(dest), found, selects, delete=delete, dry_run=dry_run
-        )
+        with self._scope.asking(not local_only) as scope:
+            found = scope.version(version)
+            return many.snapshot(
+                scope.session, Path(dest), found, selects, delete=delete, dry_run=dry_run
+            )
 
     def open(
         self,

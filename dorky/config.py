@@ -55,6 +55,18 @@ SETTINGS: Mapping[str, Setting] = {
     "cache": Setting(
         str, True, "the pushed contents that .dorky/ keeps, too: all, small (default) or none"
     ),
+    "client_cache": Setting(
+        str,
+        False,
+        "where clients without a worktree keep what they have read: a directory, yes or no",
+        "DORKY_CLIENT_CACHE",
+    ),
+    "client_cache_max_size": Setting(
+        int,
+        False,
+        "the bytes that this takes at most (default 2 GiB)",
+        "DORKY_CLIENT_CACHE_MAX_SIZE",
+    ),
     "remotes.*.url": Setting(str, True, "where the remote is"),
     "remotes.*.profile": Setting(str, True, "AWS profile", "AWS_PROFILE"),
     "remotes.*.region": Setting(str, True, "AWS region", "AWS_REGION"),
@@ -109,6 +121,8 @@ _PROXIES = {
 }
 _DOTS = 100  # in a line; tomllib's time grows with the square of a dotted key's parts
 _SHOWN = 80
+_CACHE, _LEAST_CACHE = 2 << 30, 1 << 20
+_YES, _NO = {"yes", "true", "1", "on"}, {"no", "false", "0", "off"}
 
 # Both become part of an address that receives credentials. No user, query or fragment.
 _REGION = re.compile(r"[A-Za-z0-9_-]{1,63}", re.ASCII)
@@ -691,6 +705,44 @@ class Config:
         own = str(found["user"].get("cache", "small"))
         asked = str(found.get("project", {}).get("cache", own))
         return max(own, asked, key=CACHES.index)
+
+    @property
+    def client_cache(self) -> Path | None:
+        """Return where clients without a worktree keep what they have read; None: nowhere."""
+        named = self.text("client_cache")
+        if named.lower() in _NO:
+            return None
+        if named and named.lower() not in _YES:
+            return files.expanded(named).absolute()
+        return self.user_cache
+
+    @property
+    def user_cache(self) -> Path | None:
+        """Return the directory in which dorky caches for this user; None if there is none."""
+        try:
+            home = self.home.parent
+            # As root in another user's home, no files are left that this user can't delete.
+            if home.stat().st_uid != os.geteuid():
+                return None
+        except (OSError, errors.NoHome):
+            return None
+        if sys.platform == "darwin":
+            return home / "Library" / "Caches" / "dorky"
+        given = self.environment.get("XDG_CACHE_HOME", "")
+        return (Path(given) if given.startswith("/") else home / ".cache") / "dorky"
+
+    @property
+    def client_cache_max_size(self) -> int:
+        """Return the bytes that `client_cache` takes at most.
+
+        Raises:
+            UsageError: It is less than 1 MiB.
+        """
+        found = self.find("client_cache_max_size")
+        size = int(str(found.value)) if found else _CACHE
+        if size < _LEAST_CACHE:
+            raise errors.UsageError(f"client_cache_max_size is at least 1 MiB, not {size:,} bytes")
+        return size
 
     # --- who -------------------------------------------------------------------------------
 

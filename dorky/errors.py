@@ -191,6 +191,21 @@ class UnsafeVariable(UsageError):
     """
 
 
+class BadPackage(UsageError):
+    """{0} can't be kept as a Python package: {1}.
+
+    Wheels and source distributions are kept whose filename, and whose metadata, name the same
+    project and version.
+    """
+
+
+class BadLock(UsageError):
+    """The lock {0} can't be used: {1}.
+
+    Files are fetched by the URL and the SHA-256 that a `pylock.toml` names.
+    """
+
+
 class EmptyPath(UsageError):
     """A path is empty.
 
@@ -374,6 +389,13 @@ class SetupError(DorkyError):
     exit_code = 3
 
 
+class ExtraMissing(SetupError):
+    """This needs {0}, which is not installed.
+
+    Some commands stand on packages that dorky installs only if asked, by an extra.
+    """
+
+
 class NoHome(SetupError):
     """You have no home directory."""
 
@@ -552,12 +574,28 @@ class NotFoundError(DorkyError):
     status_code = 404
 
 
+class NoSuchPackage(NotFoundError):
+    """There is no Python package {0} in {1}."""
+
+
+class NoSolution(NotFoundError):
+    """The requirements can't be met for {0}: {1}.
+
+    The resolver's words follow the colon. Wheels alone are taken unless source distributions are
+    asked for, since those run code of their authors'.
+    """
+
+
 class PathNotFound(NotFoundError):
     """{0} matches no file."""
 
 
 class NotFetched(NotFoundError):
     """The content of {0} is not on this machine, and the remote must not be asked."""
+
+
+class NotCached(NotFoundError):
+    """The cache lacks {1} of {0}, and the remote must not be asked."""
 
 
 class PathNotTracked(NotFoundError):
@@ -672,6 +710,18 @@ class UpdateConflict(ConflictError):
 
 class IdempotencyKeyReused(ConflictError):
     """The idempotency key {0} was used for another upload, of {1}."""
+
+
+class PackageHeld(ConflictError):
+    """{0} is in {1} already, with other content.
+
+    The files of a version never change: installers pin them by their hashes. Give what has changed
+    a new version, or a wheel another build number.
+    """
+
+
+class ProjectClosed(ConflictError):
+    """{0} takes no files: it is {1}."""
 
 
 class IsADirectory(ConflictError):
@@ -1277,6 +1327,21 @@ class StateLost(IntegrityError):
 
 class BadSpare(IntegrityError):
     """The second copy of unpushed work in {0} can't be used: {1}."""
+
+
+class BadRecord(IntegrityError):
+    """{0} can't be used: {1}.
+
+    The records of Python packages are made from the files themselves, and checked when they are
+    read. Somebody has written this one, or its file, by other means.
+    """
+
+
+class UnexpectedFile(IntegrityError):
+    """{0} is not what it should be: {1}.
+
+    Its bytes have another hash than the lock, the index or the requirements say. Nothing was kept.
+    """
 
 
 class Damaged(IntegrityError):

@@ -1156,6 +1156,26 @@ class BucketReport(Result, frozen=True, kw_only=True):
     roles: tuple[BucketRole, ...] = ()
 
 
+class CacheStats(Result, frozen=True, kw_only=True):
+    """The cache of clients without a worktree.
+
+    Attributes:
+        directory: Where it lies; empty if it is turned off.
+        repositories: The number of repositories in it.
+        entries: The number of files.
+        size: Their size on the disk in bytes.
+        max_size: The bytes that they take at most.
+        unusable: Why it is not used; empty if it is.
+    """
+
+    directory: str
+    repositories: int
+    entries: int
+    size: int
+    max_size: int
+    unusable: str = ""
+
+
 class Edited(Result, frozen=True, kw_only=True):
     """A file that was edited, and is now staged.
 
@@ -1358,6 +1378,20 @@ class SettingValue(Result, frozen=True, kw_only=True):
     source: str
 
 
+class PythonToken(Result, frozen=True, kw_only=True):
+    """A token for a server of Python packages.
+
+    Attributes:
+        name: Its name.
+        token: The token, which is stored nowhere.
+        line: The line of a token file that allows it.
+    """
+
+    name: str
+    token: str
+    line: str
+
+
 class SettingInfo(Result, frozen=True, kw_only=True):
     """A setting that there is.
 
@@ -1370,3 +1404,79 @@ class SettingInfo(Result, frozen=True, kw_only=True):
     key: str
     about: str
     environment: str
+
+
+class PythonFile(Result, frozen=True, kw_only=True):
+    """A file of a Python project: a wheel or a source distribution.
+
+    Attributes:
+        filename: Its name.
+        version: The version that it is of.
+        size: Its size in bytes.
+        sha256: Its SHA-256, in hex.
+        upload_time: When it was uploaded, in UTC, to the index that it came from.
+        requires_python: The versions of Python that it needs; empty: any.
+        yanked: Whether installers take it only if exactly this version is asked for.
+        reason: The reason for that; empty if none was given.
+        source: The page of the index that it came from; empty if it was uploaded.
+    """
+
+    filename: str
+    version: str
+    size: int
+    sha256: str
+    upload_time: datetime
+    requires_python: str = ""
+    yanked: bool = False
+    reason: str = ""
+    source: str = ""
+
+
+class PythonProject(Result, frozen=True, kw_only=True):
+    """A Python project in a package directory.
+
+    Attributes:
+        name: Its name, normalized.
+        status: Its status.
+        reason: The reason for it; empty if none was given.
+        versions: Its versions, the oldest first.
+        files: Its files, by version and name.
+    """
+
+    name: str
+    status: Literal["active", "archived", "quarantined", "deprecated"]
+    reason: str
+    versions: tuple[str, ...]
+    files: tuple[PythonFile, ...]
+
+
+class PythonRemoval(Result, frozen=True, kw_only=True):
+    """The files of a Python project that were removed, or would be.
+
+    Attributes:
+        name: The project.
+        files: The names of the files.
+        size: Their size in bytes.
+        done: Whether they were removed.
+    """
+
+    name: str
+    files: tuple[str, ...]
+    size: int
+    done: bool
+
+
+class PythonTransfer(Result, frozen=True, kw_only=True):
+    """Files of Python packages that were brought to a place.
+
+    Attributes:
+        place: The directory, or the address of the index.
+        added: The names of the files that were not there.
+        kept: The names of those that were there already.
+        size: The size in bytes of what was added.
+    """
+
+    place: str
+    added: tuple[str, ...]
+    kept: tuple[str, ...]
+    size: int

@@ -509,7 +509,7 @@ def restore(
             # Files from another revision are changes that may be staged; the index stays.
             project.index.refresh(
                 row
-                for row in done.rows
+                for row in done.rows()
                 if not row.absent and row.path in rows and row.same(rows[row.path])
             )
         return CheckedOut(

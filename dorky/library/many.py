@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from stat import S_ISREG
 
@@ -23,6 +23,7 @@ from dorky.library.records import (
 from dorky.library.session import Session
 from dorky.library.sources import Source
 from dorky.parallel import in_order
+from dorky.store.history import Placed
 
 
 def upload(
@@ -182,6 +183,8 @@ def snapshot(
     }
     coming = [path for path in wanted if path not in same]
     gone = folders.others(folder, held, selects) if delete else []
+    if session.offline:
+        _check_local(session, {path: wanted[path] for path in coming})
     if not dry_run:
         vouching.check(session, {path: wanted[path] for path in coming}, version)
         folder.mkdir(parents=True, exist_ok=True)
@@ -198,3 +201,17 @@ def snapshot(
         deleted=tuple(gone),
         left_out=tuple(sorted(unfit)),
     )
+
+
+def _check_local(session: Session, files: Mapping[str, Placed]) -> None:
+    """Refuse files that would have to be fetched.
+
+    Raises:
+        NotCached: There are such files.
+    """
+    lacking = [
+        path for path, placed in files.items() if not contents.is_local(session, placed.entry)
+    ]
+    if lacking:
+        more = f" and {len(lacking) - 1} more files" if len(lacking) > 1 else ""
+        raise errors.NotCached(session.url, f"the content of {lacking[0]}{more}")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import msgspec
@@ -23,6 +24,18 @@ class Scope(NamedTuple):
 
     session: Session
     pin: str = ""
+
+    @contextlib.contextmanager
+    def asking(self, remote: bool) -> Iterator[Scope]:
+        """Return the scope itself, or one whose session reads the cache alone until the end."""
+        if remote:
+            yield self
+            return
+        session = Session(self.session.config, offline=True)
+        try:
+            yield self._replace(session=session)
+        finally:
+            session.close()
 
     def version(self, named: str = "") -> str:
         """Return the version to read, of a version or an id: the one named, or the pinned one."""

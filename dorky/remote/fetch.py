@@ -153,13 +153,16 @@ def _tails(remote: Remote, seen: RootSnapshot, packs: Sequence[Pack]) -> Iterato
 
     Objects of groups that the user is not in are skipped.
     """
-    vault = remote.store.vault
+    vault, space = remote.store.vault, remote.space
 
     def read(packed: Pack) -> Tail:
         if not 0 < packed.tail < packed.size <= pack.LIMIT:
             raise errors.CorruptRoot(remote.url, f"pack {packed.id} of {packed.size} bytes")
-        tail = read_range(remote, seen, PACKS + packed.id, packed.tail, packed.size)
-        locations = pack.read_tail(packed, tail, vault)
+        tail, locations = space.through(
+            f"tail {packed.id}",
+            lambda: read_range(remote, seen, PACKS + packed.id, packed.tail, packed.size),
+            lambda data: (data, pack.read_tail(packed, data, vault)),
+        )
         metadata = []
         for at in locations:
             if not at.kind.is_data:

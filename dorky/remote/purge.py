@@ -17,7 +17,7 @@ from dorky.remote import authority
 from dorky.remote import root as roots
 from dorky.remote.fetch import fetch, fetch_objects
 from dorky.remote.journal import Sent, remaining
-from dorky.remote.listing import follow, packs_of
+from dorky.remote.listing import Moved, follow, packs_of
 from dorky.remote.pending_deletes import condemn
 from dorky.remote.push import build, first_objects, remember, send
 from dorky.remote.root import HEAD, INLINE, Remote
@@ -95,22 +95,22 @@ def purge(
         else:
             send(remote, build(opened, objects), sent, progress, size)
         doomed = {packed.id for packed in dropped}
-        listing = follow(remote, seen, opened, sent, doomed, compact=True)
-        condemned = condemn(remote, root, doomed, listing.stale)
-        changes = {**listing.changes, **condemned.changes, "gc_epoch": root.gc_epoch + 1}
-        following = roots.successor(
-            root,
-            refs=refs,
-            inline=inline,
-            purges=(*root.purges, record),
-            **changes,
-        )
-        following, team = authority.amended(
-            remote, seen.header, following, purges=[authority.replaced(record)]
-        )
         try:
+            listing = follow(remote, seen, opened, sent, doomed, compact=True)
+            condemned = condemn(remote, root, doomed, listing.stale)
+            changes = {**listing.changes, **condemned.changes, "gc_epoch": root.gc_epoch + 1}
+            following = roots.successor(
+                root,
+                refs=refs,
+                inline=inline,
+                purges=(*root.purges, record),
+                **changes,
+            )
+            following, team = authority.amended(
+                remote, seen.header, following, purges=[authority.replaced(record)]
+            )
             won = remote.swap(seen.header, following)
-        except errors.PreconditionFailed:
+        except (errors.PreconditionFailed, Moved):
             fetch(remote, progress)
             sent = remaining(remote, sent, alive, root.gc_epoch)
             continue

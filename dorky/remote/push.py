@@ -384,10 +384,11 @@ def upload(
     there = {at.id for upload in sent for at in upload.locations}
     rest = [at for at in fresh if at.id not in there]
     first = first_objects(remote.store, vault, heads)
-    riding = {**first, **{at.id: at for at in rest}}
-    riding = {object_id: at for object_id, at in riding.items() if object_id not in inline}
     room = INLINE - sum(len(inlined.data) for inlined in inline.values())
-    if sum(at.length for at in riding.values()) <= room:
+    few = sum(at.length for at in rest) <= room
+    riding = {**first, **{at.id: at for at in rest if few}}
+    riding = {object_id: at for object_id, at in riding.items() if object_id not in inline}
+    if few and sum(at.length for at in riding.values()) <= room:
         new = [Inline(*_renewed(remote.store, vault, at)) for at in riding.values()]
         following = (*inline.values(), *new)
     else:
@@ -520,7 +521,7 @@ def _copy(store: Store, vault: Vault, packed: Pack, places: Iterable[PackedObjec
         CorruptPack: The local pack's bytes are not those that were written.
     """
     digest = store.data_digest(packed)
-    buffer = io.BytesIO()
+    buffer = store.pack_memory(packed)
     writer = pack.PackWriter(buffer, vault)
     for at in places:
         writer.append(*_renewed(store, vault, at))
@@ -528,7 +529,8 @@ def _copy(store: Store, vault: Vault, packed: Pack, places: Iterable[PackedObjec
     if writer.digest != digest:
         # Objects were encrypted again, or the pack is damaged: then this raises.
         store.pack_bytes(packed.id)
-    return Sent(made, writer.locations), buffer.getvalue()
+    buffer.truncate()
+    return Sent(made, writer.index), buffer.getvalue()
 
 
 def build(vault: Vault, objects: Iterable[Stored], size: int = 0) -> Iterator[Made]:
@@ -538,8 +540,8 @@ def build(vault: Vault, objects: Iterable[Stored], size: int = 0) -> Iterator[Ma
     for kind, object_id, stored in objects:
         writer.append(kind, object_id, stored)
         if writer.full:
-            yield Sent(writer.finish(), writer.locations), buffer.getvalue()
+            yield Sent(writer.finish(), writer.index), buffer.getvalue()
             buffer = io.BytesIO()
             writer = pack.PackWriter(buffer, vault, target=size)
     if len(writer):
-        yield Sent(writer.finish(), writer.locations), buffer.getvalue()
+        yield Sent(writer.finish(), writer.index), buffer.getvalue()

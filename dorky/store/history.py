@@ -133,6 +133,26 @@ def files_below(
             yield path, entry
 
 
+def files_in_order(store: Objects, group: str, tree: ObjectId) -> Iterator[tuple[str, Entry]]:
+    """Yield every file and link of one group's tree, sorted by their whole paths.
+
+    Memory: the entries of a directory and of those above it.
+    """
+
+    def placed(tree: ObjectId, prefix: str) -> list[tuple[str, Entry]]:
+        found = directories.read(store, tree, group)
+        named = [(prefix + one.name + ("/" if one.is_tree else ""), one) for one in found]
+        return sorted(named, key=lambda item: item[0], reverse=True)
+
+    pending = placed(tree, "")
+    while pending:
+        path, entry = pending.pop()
+        if entry.is_tree:
+            pending += placed(entry.content, path)
+        else:
+            yield path, entry
+
+
 def lookup(store: Objects, trees: Trees, path: str) -> list[Entry]:
     """Return the entry (a file, link or directory) at a path in each of the trees that hold it."""
     found = (_lookup(store, group, tree, path) for group, tree in trees.items())

@@ -10,6 +10,7 @@ from typing import Any, get_args, get_origin
 
 import msgspec
 import pytest
+import wheels
 from machines import Machine
 
 from dorky import results
@@ -151,6 +152,13 @@ def test_every_command_prints_what_the_page_says(
     check("sbom", "list", "saved.env")
     project("bundle", "export", "saved.env", "-o", "bundle.json")
     check("bundle", "import", "saved.env", "bundle.json")
+    depot = project.project / "packages"
+    check("python", "save", wheels.wheel(tmp_path), "--dir", depot)
+    check("python", "list", "--dir", depot)
+    check("python", "show", "acme-core", "--dir", depot)
+    check("python", "yank", "acme-core==1.0", "--dir", depot)
+    check("python", "status", "acme-core", "archived", "--dir", depot)
+    check("python", "remove", "acme-core", "--dir", depot, "--yes")
     check("destroy", "--dry-run")
     # Commands that start something take a machine of their own.
     for words, machine in (

@@ -217,6 +217,7 @@ def test_a_batch_that_has_ended_takes_nothing(local: DorkyClient) -> None:
         local.at(local.upload(b"x", "x").version).batch()
 
 
+@pytest.mark.every_loop
 def test_threads_share_a_batch_in_bounded_memory(
     local: DorkyClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,362 @@
+"""Commands on Python packages: those that look at a directory of them, and those that fill it."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, List, Literal  # noqa: UP035
+
+import typer
+
+from dorky import errors
+from dorky.cli import output
+from dorky.cli.command import Command, Json
+from dorky.cli.output import TerminalProgress, name, note, plural, say, show_json, size
+from dorky.results import PythonFile, PythonProject, PythonRemoval, PythonTransfer
+
+if TYPE_CHECKING:
+    from dorky.extras.index.depot import Depot, Project
+
+_USUAL = ".depot-storage/python"
+
+Dir = Annotated[
+    str,
+    typer.Option(
+        "--dir",
+        metavar="DIR",
+        envvar="DEPOT_PYTHON_DIR",
+        show_envvar=False,
+        help=f"The packages; else DEPOT_PYTHON_DIR, else {_USUAL}.",
+    ),
+]
+"""The option of commands on a directory of packages."""
+_Name = Annotated[str, typer.Argument(metavar="NAME", help="The project.")]
+_Version = Annotated[str, typer.Argument(metavar="NAME==VERSION", help="The version.")]
+
+app = typer.Typer(
+    no_args_is_help=True, help="Keep Python packages, and be their index for pip and uv."
+)
+
+
+@contextlib.contextmanager
+def extra() -> Iterator[None]:
+    """Import what the extra brings, or name it.
+
+    Raises:
+        ExtraMissing: It is not installed.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("dorky"):
+            raise
+        raise errors.ExtraMissing(f"the package {error.name}") from None
+
+
+def depot_in(directory: str) -> Depot:
+    """Return the depot in a directory on the disk; empty: the usual one."""
+    with extra():
+        from dorky.extras.index.depot import Depot
+        from dorky.extras.index.storage import Directory
+
+    return Depot(Directory(Path(directory or _USUAL)))
+
+
+def _told(project: Project) -> PythonProject:
+    """Return a project as commands print it."""
+    return PythonProject(
+        name=project.name,
+        status=project.status.status,
+        reason=project.status.reason,
+        versions=project.versions,
+        files=tuple(
+            PythonFile(
+                filename=entry.filename,
+                version=entry.version,
+                size=entry.size,
+                sha256=entry.sha256,
+                upload_time=entry.upload_time,
+                requires_python=entry.requires_python,
+                yanked=entry.yanked is not False,
+                reason=entry.yanked if isinstance(entry.yanked, str) else "",
+                source=entry.source,
+            )
+            for entry in project.files
+        ),
+    )
+
+
+@app.command("list", cls=Command)
+def list_(directory: Dir = "", json: Json = False) -> None:
+    """List the projects, with their versions.
+
+    \b
+    $ dorky python list
+    $ dorky python list --dir vendor/python --json
+    """
+    depot = depot_in(directory)
+    found = [_told(depot.project(project)) for project in depot.projects()]
+    if json:
+        show_json(found)
+        return
+    for project in found:
+        count = f"{plural(len(project.files), 'file')}, {size(_size(project.files))}"
+        status = "" if project.status == "active" else f"  {project.status}"
+        say(f"{name(project.name)} {project.versions[-1]}  ({count}){status}")
+    if not found:
+        note(f"No packages in {name(depot.place)}.")
+
+
+def _size(files: tuple[PythonFile, ...]) -> int:
+    return sum(file.size for file in files)
+
+
+@app.command("show", cls=Command)
+def show(project: _Name, directory: Dir = "", json: Json = False) -> None:
+    """Show a project: its status, its versions, and their files.
+
+    \b
+    $ dorky python show jinja2
+    $ dorky python show acme-core --json
+    """
+    _show(_told(depot_in(directory).project(project)), json=json)
+
+
+def _show(found: PythonProject, *, json: bool) -> None:
+    if json:
+        show_json(found)
+        return
+    reason = f" ({name(found.reason)})" if found.reason else ""
+    say(f"{name(found.name)}: {found.status}{reason}")
+    for file in found.files:
+        yanked = (
+            f"  yanked{f' ({name(file.reason)})' if file.reason else ''}" if file.yanked else ""
+        )
+        needs = f"  Python {name(file.requires_python)}" if file.requires_python else ""
+        say(
+            f"  {file.upload_time:%Y-%m-%d}  {size(file.size):>10}  {name(file.filename)}"
+            f"{needs}{yanked}"
+        )
+
+
+def _parts(text: str) -> tuple[str, str]:
+    """Return the parts of ``NAME==VERSION``; the version is empty if there is none."""
+    project, _, version = text.partition("==")
+    return project.strip(), version.strip()
+
+
+@app.command("yank", cls=Command)
+def yank(
+    target: _Version,
+    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Say why.")] = "",
+    undo: Annotated[bool, typer.Option("--undo", help="Offer it again.")] = False,
+    directory: Dir = "",
+    json: Json = False,
+) -> None:
+    """Yank a version: installers take it only if exactly this version is asked for.
+
+    \b
+    $ dorky python yank acme-core==1.4.0 --reason "loses data"
+    $ dorky python yank acme-core==1.4.0 --undo
+    """
+    project, version = _parts(target)
+    if not version:
+        raise errors.UsageError(f"{target} is not NAME==VERSION")
+    if reason and undo:
+        raise errors.UsageError("--reason and --undo exclude each other")
+    found = _told(depot_in(directory).yank(project, version, reason, undo=undo))
+    if json:
+        show_json(found)
+    else:
+        say(f"{'Offered again' if undo else 'Yanked'}: {name(found.name)} {name(version)}")
+
+
+@app.command("remove", cls=Command)
+def remove(
+    target: Annotated[
+        str, typer.Argument(metavar="NAME[==VERSION]", help="A project, or one version of it.")
+    ],
+    directory: Dir = "",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only show what would be removed.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
+    json: Json = False,
+) -> None:
+    """Remove a version's files, or a project.
+
+    A version that others have pinned is better yanked: `dorky python yank`. The history keeps
+    every version that was committed.
+
+    \b
+    $ dorky python remove acme-core==1.4.0 --dry-run
+    $ dorky python remove acme-core==1.4.0
+    """
+    project, version = _parts(target)
+    if "==" in target and not version:
+        raise errors.UsageError(f"{target} is not NAME==VERSION")
+    depot = depot_in(directory)
+    planned = depot.plan_removal(project, version)
+    if not dry_run:
+        what = f"{plural(len(planned.files), 'file')} of {name(planned.name)}"
+        if not yes and not output.agree(f"Remove {what} ({size(planned.size)})?"):
+            raise errors.NotConfirmed("removed")
+        planned = depot.remove(project, version)
+    if json:
+        show_json(planned)
+        return
+    say(_removed(planned))
+    output.listing(planned.files, name)
+
+
+def _removed(plan: PythonRemoval) -> str:
+    verb = "Removed" if plan.done else "Would remove"
+    return f"{verb} {plural(len(plan.files), 'file')} of {name(plan.name)} ({size(plan.size)})"
+
+
+@app.command("status", cls=Command)
+def status(
+    project: _Name,
+    state: Annotated[
+        Literal["active", "archived", "quarantined", "deprecated"],
+        typer.Argument(metavar="STATUS", help="active, archived, quarantined or deprecated."),
+    ],
+    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Say why.")] = "",
+    directory: Dir = "",
+    json: Json = False,
+) -> None:
+    """Give a project a status, which installers show.
+
+    An archived project takes no more files. The files of a quarantined one are not offered.
+
+    \b
+    $ dorky python status acme-core archived --reason "use acme-next"
+    """
+    found = _told(depot_in(directory).set_status(project, state, reason))
+    if json:
+        show_json(found)
+    else:
+        say(f"{name(found.name)}: {found.status}")
+
+
+_ARCHIVES = (".whl", ".tar.gz", ".zip")
+_Paths = List[Path] | None  # noqa: UP006 - typer reads it at run time
+_Texts = List[str] | None  # noqa: UP006
+
+
+@app.command("save", cls=Command)
+def save(
+    requirements: Annotated[
+        _Texts,
+        typer.Argument(metavar="[REQ|FILE]...", help="Requirements, or wheels and sdists."),
+    ] = None,
+    stdin: Annotated[
+        bool, typer.Option("--stdin", help="Read requirements from standard input, too.")
+    ] = False,
+    files: Annotated[
+        _Paths, typer.Option("-r", metavar="FILE", help="A file of requirements; repeatable.")
+    ] = None,
+    constraints: Annotated[
+        _Paths, typer.Option("-c", metavar="FILE", help="A file of constraints; repeatable.")
+    ] = None,
+    lock: Annotated[
+        Path | None, typer.Option("--lock", metavar="FILE", help="Fetch what a pylock.toml names.")
+    ] = None,
+    directory: Dir = "",
+    python_versions: Annotated[
+        _Texts,
+        typer.Option("--python-version", metavar="V", help="For this Python; repeatable."),
+    ] = None,
+    platforms: Annotated[
+        _Texts,
+        typer.Option("--platform", metavar="NAME", help="For this platform; repeatable."),
+    ] = None,
+    sdist: Annotated[
+        bool, typer.Option("--sdist", help="Source distributions, too: building one runs its code.")
+    ] = False,
+    no_deps: Annotated[
+        bool, typer.Option("--no-deps", help="Leave out what the requirements depend on.")
+    ] = False,
+    require_hashes: Annotated[
+        bool,
+        typer.Option("--require-hashes", help="Only files whose hash the requirements name."),
+    ] = False,
+    index_url: Annotated[
+        str,
+        typer.Option(
+            "--index-url", metavar="URL", help="The index; else UV_DEFAULT_INDEX, or PyPI."
+        ),
+    ] = "",
+    uploaded_prior_to: Annotated[
+        str,
+        typer.Option("--uploaded-prior-to", metavar="DATE", help="Only files older than this."),
+    ] = "",
+    json: Json = False,
+) -> None:
+    """Save packages with all that they depend on: all of them, or none.
+
+    uv resolves the requirements for each Python and platform that is named. The files are fetched
+    from the index and checked against its hashes. A wheel or sdist on the disk is added as it is,
+    and nothing is looked up for it. Run it again at any time: it fetches what is missing.
+
+    \b
+    $ dorky python save jinja2==3.1.6
+    $ dorky python save -r requirements.txt --python-version 3.12 --platform manylinux_2_28_x86_64
+    $ dorky python save dist/acme_core-1.4.0-py3-none-any.whl
+    """
+    depot = depot_in(directory)
+    with extra():
+        from dorky.extras.index import saving
+        from dorky.extras.index.locks import Wanted
+
+    lines = [*(requirements or ()), *(_typed_in() if stdin else ())]
+    local = [Path(line) for line in lines if line.endswith(_ARCHIVES) and Path(line).is_file()]
+    wanted = Wanted(
+        requirements=[line for line in lines if Path(line) not in local],
+        files=files or (),
+        constraints=constraints or (),
+        python_versions=python_versions or (),
+        platforms=platforms or (),
+        sdists=sdist,
+        dependencies=not no_deps,
+        index_url=index_url,
+        uploaded_prior_to=uploaded_prior_to,
+    )
+    if not (lines or files or lock):
+        raise errors.UsageError("nothing to save: name requirements, -r FILE, --lock or --stdin")
+    done = saving.save(
+        depot,
+        wanted,
+        lock=lock,
+        local=local,
+        require_hashes=require_hashes,
+        progress=TerminalProgress(),
+    )
+    if json:
+        show_json(done)
+    else:
+        _transferred("Saved", "in", done)
+
+
+def _typed_in() -> list[str]:
+    """Return the requirements on standard input.
+
+    Raises:
+        UsageError: There is an option.
+    """
+    lines = [line.partition(" #")[0].strip() for line in sys.stdin]
+    found = [line for line in lines if line and not line.startswith("#")]
+    if options := [line for line in found if line.startswith("-")]:
+        raise errors.UsageError(f"standard input holds requirements alone, not {options[0]}")
+    return found
+
+
+def _transferred(verb: str, where: str, done: PythonTransfer) -> None:
+    if done.added:
+        count = f"{plural(len(done.added), 'file')} ({size(done.size)})"
+        say(f"{verb} {count} {where} {name(done.place)}")
+        output.listing(done.added, name)
+    if done.kept:
+        note(f"{plural(len(done.kept), 'file')} already there")

@@ -1,0 +1,1 @@
+"""Python packages in a repository, and the Simple Repository API on top."""

@@ -1,0 +1,140 @@
+"""The metadata inside wheels and source distributions."""
+
+from __future__ import annotations
+
+import gzip
+import re
+import tarfile
+import zipfile
+import zlib
+from typing import IO, NamedTuple, TypeVar
+
+from packaging.metadata import parse_email
+from packaging.version import InvalidVersion, Version
+
+from dorky import errors
+from dorky.extras.index.names import Named, normalized, parsed
+
+T = TypeVar("T")
+
+_LARGEST = 16 << 20
+"""The most bytes of metadata: descriptions of some real projects have 600 KB."""
+_UNPACKED = 16 << 30
+_BLOCK = 1 << 20
+_MEMBERS = 1_000_000
+_FIRST_STATIC = Version("2.2")
+# What a resolver reads. Another dynamic field, such as the description, leaves these as they are.
+_RESOLVED = {"requires-dist", "requires-python", "provides-extra"}
+_DAMAGE = (
+    *(OSError, EOFError, ValueError, KeyError, NotImplementedError, RuntimeError),
+    *(zipfile.BadZipFile, tarfile.TarError, zlib.error),
+)
+
+
+class Metadata(NamedTuple):
+    """The metadata of a distribution.
+
+    Attributes:
+        body: The file METADATA or PKG-INFO.
+        requires_python: The versions of Python that it needs; empty if it does not say.
+        static: Whether what a resolver reads is the same for every build.
+    """
+
+    body: bytes
+    requires_python: str
+    static: bool
+
+
+def metadata(file: IO[bytes], filename: str) -> Metadata:
+    """Return the metadata of a distribution, which must agree with its filename.
+
+    Raises:
+        BadPackage: The archive is damaged, holds no metadata or several, or names another project.
+    """
+    named = parsed(filename)
+    file.seek(0)
+    try:
+        if filename.endswith(".tar.gz"):
+            body = _of_tar(file, filename)
+        else:
+            body = _of_zip(file, filename, named)
+    except errors.BadPackage:
+        raise
+    except _DAMAGE as error:
+        raise errors.BadPackage(filename, f"the archive is damaged ({error})") from None
+    return _checked(body, filename, named)
+
+
+def _of_zip(file: IO[bytes], filename: str, named: Named) -> bytes:
+    pattern = r"[^/]+\.dist-info/METADATA" if named.kind == "wheel" else r"[^/]+/PKG-INFO"
+    with zipfile.ZipFile(file) as archive:
+        found = [info for info in archive.infolist() if re.fullmatch(pattern, info.filename)]
+        info = _only(found, filename)
+        if info.file_size > _LARGEST:
+            raise errors.BadPackage(filename, "its metadata is larger than 16 MiB")
+        with archive.open(info) as member:
+            body = member.read(_LARGEST + 1)
+    if named.kind == "wheel":
+        directory = info.filename.partition("/")[0].removesuffix(".dist-info")
+        name, _, version = directory.rpartition("-")
+        if not _agrees(named, name, version):
+            raise errors.BadPackage(filename, f"its metadata is that of {directory}")
+    return body
+
+
+def _of_tar(file: IO[bytes], filename: str) -> bytes:
+    bodies: list[bytes] = []
+    unpacked = 0
+    with gzip.GzipFile(fileobj=file) as plain, tarfile.open(fileobj=plain, mode="r|") as archive:
+        for count, member in enumerate(archive):
+            unpacked += member.size
+            if unpacked > _UNPACKED or count > _MEMBERS:
+                raise errors.BadPackage(filename, "it unpacks to more than 16 GiB")
+            if not re.fullmatch(r"(\./)?[^/]+/PKG-INFO", member.name):
+                continue
+            if not member.isreg() or member.size > _LARGEST:
+                raise errors.BadPackage(filename, "its metadata is larger than 16 MiB")
+            held = archive.extractfile(member)
+            bodies.append(held.read() if held else b"")
+        while plain.read(_BLOCK):  # the checksum is at the end
+            if plain.tell() > _UNPACKED:
+                raise errors.BadPackage(filename, "it unpacks to more than 16 GiB")
+    return _only(bodies, filename)
+
+
+def _only(found: list[T], filename: str) -> T:
+    if len(found) != 1:
+        what = "more than one METADATA or PKG-INFO" if found else "no METADATA or PKG-INFO"
+        raise errors.BadPackage(filename, f"it holds {what}")
+    return found[0]
+
+
+def _version(text: str) -> Version | None:
+    try:
+        return Version(text)
+    except InvalidVersion:
+        return None
+
+
+def _agrees(named: Named, name: str, version: str) -> bool:
+    try:
+        return normalized(name) == named.name and _version(version) == named.version
+    except errors.BadPackage:
+        return False
+
+
+def _checked(body: bytes, filename: str, named: Named) -> Metadata:
+    raw, _ = parse_email(body)
+    name, version = raw.get("name", ""), raw.get("version", "")
+    # A field that stands there twice is in neither place: it can't agree with anything.
+    if not _agrees(named, name, version):
+        raise errors.BadPackage(filename, f"its metadata is that of {name or '?'} {version or '?'}")
+    requires_python = " ".join(raw.get("requires_python", "").split())
+    if not requires_python.isprintable():
+        raise errors.BadPackage(filename, "its Requires-Python is no text")
+    format_ = _version(raw.get("metadata_version", ""))
+    dynamic = {field.lower() for field in raw.get("dynamic", ())}
+    static = named.kind == "wheel" or (
+        format_ is not None and format_ >= _FIRST_STATIC and not dynamic & _RESOLVED
+    )
+    return Metadata(body, requires_python, static)

@@ -1,0 +1,126 @@
+"""Python packages from the command line."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import wheels
+from machines import Machine
+
+from dorky.extras.index.depot import Depot
+
+
+def kept(machine: Machine, *paths: Path, directory: str = ".depot-storage/python") -> Depot:
+    """Put files into a machine's depot."""
+    return wheels.depot_of(machine.project / directory, *paths)
+
+
+def test_a_depot_is_looked_at_and_changed(ana: Machine, tmp_path: Path) -> None:
+    assert "No packages in .depot-storage/python." in ana("python", "list").err
+    kept(ana, wheels.wheel(tmp_path, requires_python=">=3.9"), wheels.sdist(tmp_path, version="2"))
+    assert ana("python", "list").out.startswith("acme-core 2  (2 files, ")
+    ana("python", "yank", "Acme.Core==1.0", "--reason", "loses data")
+    ana("python", "status", "acme-core", "archived", "--reason", "use acme-next")
+    said = ana("python", "show", "acme_core").out
+    assert said.startswith("acme-core: archived (use acme-next)\n")
+    assert "acme_core-1.0-py3-none-any.whl  Python >=3.9  yanked (loses data)" in said
+    ana("python", "yank", "acme-core==1.0", "--undo")
+    assert "yanked" not in ana("python", "show", "acme-core").out
+    assert "nothing was removed" in ana("python", "remove", "acme-core==2", code=5).error
+    said = ana("python", "remove", "acme-core==2", "--dry-run")
+    assert "Would remove 1 file of acme-core" in said.out
+    assert "acme_core-2.tar.gz" in said.out
+    ana("python", "remove", "acme-core==2", "--yes")
+    assert ana("python", "show", "acme-core", "--json").json["versions"] == ["1.0"]
+
+
+def test_the_directory_is_chosen(ana: Machine, tmp_path: Path) -> None:
+    kept(ana, wheels.wheel(tmp_path), directory="here")
+    assert "acme-core" in ana("python", "list", "--dir", "here").out
+    ana.env["DEPOT_PYTHON_DIR"] = "here"
+    assert "acme-core" in ana("python", "list").out
+    assert "acme-core" not in ana("python", "list", "--dir", "there").out
+
+
+def test_what_can_not_be_done(ana: Machine, tmp_path: Path) -> None:
+    kept(ana, wheels.wheel(tmp_path))
+    said = ana("python", "show", "nothing", code=4)
+    assert "There is no Python package nothing in .depot-storage/python" in said.error
+    assert "dorky python list" in said.err
+    ana("python", "yank", "acme-core==3", code=4)
+    ana("python", "remove", "nothing", code=4)
+    for wrong in ("acme-core", "acme-core==", "acme-core==what", "../x==1"):
+        ana("python", "yank", wrong, code=2)
+    ana("python", "remove", "acme-core==", code=2)
+    ana("python", "yank", "acme-core==1.0", "--undo", "--reason", "x", code=2)
+    ana("python", "status", "acme-core", "lost", code=2)
+
+
+def test_without_the_extra_it_is_named(ana: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.startswith("dorky.extras.index.")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "packaging.utils", None)
+    said = ana("python", "list", code=3)
+    assert "needs the package packaging" in said.error
+    assert "pip install 'dorky-client[python]'" in said.err
+
+
+def test_a_reason_obeys_no_terminal(ana: Machine, tmp_path: Path) -> None:
+    kept(ana, wheels.wheel(tmp_path))
+    ana("python", "status", "acme-core", "archived", "--reason", "a\x1b[2J", code=2)
+    ana("python", "yank", "acme-core==1.0", "--reason", "a\nb", code=2)
+    assert ana("python", "show", "acme-core", "--json").json["status"] == "active"
+
+
+# --- save ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def index(ana: Machine, tmp_path: Path) -> Iterator[wheels.Index]:
+    made = [wheels.wheel(tmp_path, "acme-app", "1.0", ["acme-core"]), wheels.wheel(tmp_path)]
+    wheels.depot_of(tmp_path / "upstream", *made)
+    with wheels.index_server(tmp_path / "upstream") as found:
+        ana.env["UV_DEFAULT_INDEX"] = found.url
+        yield found
+
+
+def test_packages_are_saved(
+    ana: Machine, index: wheels.Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    typed = "# what we need\n\nacme-app  # and more\n"
+    monkeypatch.setattr(sys, "stdin", io.StringIO(typed))
+    said = ana("python", "save", "--stdin")
+    assert said.out.startswith("Saved 2 files (")
+    assert said.out.splitlines()[0].endswith(" in .depot-storage/python")
+    assert "  acme_app-1.0-py3-none-any.whl\n" in said.out
+    again = ana("python", "save", "acme-app==1.0", "--json").json
+    assert again["added"] == []
+    assert len(again["kept"]) == 2
+
+
+def test_files_are_saved_as_they_are(ana: Machine, index: wheels.Index, tmp_path: Path) -> None:
+    """What they depend on may be private: the public index is not asked for it."""
+    path = wheels.wheel(tmp_path, "acme-tool", "3.0", ["acme-secret-sauce"])
+    assert "acme_tool" in ana("python", "save", path).out
+    assert index.log == []
+    changed = wheels.wheel(tmp_path / "changed", "acme-tool", "3.0", code="changed = 1\n")
+    said = ana("python", "save", changed, code=5)
+    assert "acme_tool-3.0-py3-none-any.whl is in .depot-storage/python already" in said.error
+    broken = tmp_path / "acme_core-1.0-py3-none-any.whl"
+    broken.write_bytes(b"PK")
+    assert "damaged" in ana("python", "save", broken, code=2).error
+
+
+def test_what_can_not_be_saved(
+    ana: Machine, index: wheels.Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ana("python", "save", code=2)
+    assert "nothing" in ana("python", "save", "nothing==9", code=4).error
+    ana("python", "save", "-r", "no-such-file", code=4)
+    ana("python", "save", "--lock", "no-such-file", code=6)
+    monkeypatch.setattr(sys, "stdin", io.StringIO("--index-url https://evil.example/\n"))
+    assert "requirements alone" in ana("python", "save", "--stdin", code=2).error
