@@ -14,6 +14,7 @@ _ID = "typeof({0}) = 'text' AND length({0}) = 64 AND {0} NOT GLOB '*[^0-9a-f]*'"
 _ERRORS = (sqlite3.Error, UnicodeDecodeError)
 # A page of other data can look like rows.
 _SANE = {
+    "meta": "typeof(key) = 'text' AND typeof(value) = 'blob'",
     "refs": "typeof(name) = 'text' AND " + _ID.format("id"),
     "roots": "typeof(remote) = 'text' AND typeof(version) = 'text' AND typeof(data) = 'blob'",
     "files": "typeof(path) = 'text' AND typeof(mode) = 'integer' AND typeof(size) = 'integer'"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import shutil
 import sqlite3
@@ -342,6 +343,19 @@ def survives_flips(machine: Machine, seed: int) -> None:
 @pytest.mark.parametrize("seed", range(6))
 def test_flipped_bits(ana: Machine, seed: int) -> None:
     survives_flips(ana, seed)
+
+
+def test_values_of_another_type(ana: Machine) -> None:
+    """A single flipped bit does that to a value; SQLite finds nothing wrong with it."""
+    with ana.repo() as repo:
+        keys = [key for (key,) in repo.database.connection.execute("SELECT key FROM meta")]
+    whole = (ana.state / "dorky.db").read_bytes()
+    for key in keys:
+        (ana.state / "dorky.db").write_bytes(whole)
+        with contextlib.closing(sqlite3.connect(ana.state / "dorky.db")) as db, db:
+            db.execute("UPDATE meta SET value = CAST(value AS TEXT) WHERE key = ?", (key,))
+        ana("fsck", "--rebuild")
+        sound(ana, "--remote")
 
 
 @pytest.mark.deep
