@@ -56,12 +56,14 @@ class Opinion(NamedTuple):
 
     Attributes:
         verdicts: What each is worth.
+        sha256: The SHA-256 of the file's content.
         signers: How many signers vouch for the file.
         problem: Why that is not enough; empty if it is.
         unsigned: Whether nobody has signed anything about the file.
     """
 
     verdicts: tuple[Verdict, ...]
+    sha256: str
     signers: int
     problem: str
     unsigned: bool
@@ -223,7 +225,7 @@ def opinion(
         found = [_in_its_time(verdict, sha256) for verdict in found]
     count = verification.count(found)
     unsigned = all(verdict.state == "unsigned" for verdict in found)
-    return Opinion(tuple(found), count, _problem(found, count, demand, sha256), unsigned)
+    return Opinion(tuple(found), sha256, count, _problem(found, count, demand, sha256), unsigned)
 
 
 def _in_its_time(verdict: Verdict, sha256: str) -> Verdict:
