@@ -256,6 +256,8 @@ def _check_exact(
     Raises:
         CorruptObject: There is such a file.
     """
+    if not paths:
+        return
     from dorky.commands import vouching
 
     for path in made.write.keys() & set(paths):
