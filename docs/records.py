@@ -75,6 +75,7 @@ ANSWERS: dict[str, Any] = {
     "python status": results.PythonProject,
     "cache stats": results.CacheStats,
     "cache clear": results.CacheStats,
+    "python token": results.PythonToken,
     "op log": list[results.OperationEntry],
     "key gen": results.Key | results.Generated | results.SigningKey,
     "key show": list[results.Key],

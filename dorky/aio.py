@@ -677,6 +677,7 @@ class AsyncDorkyClient:
         limit: int | None = None,
         start_after: str = "",
         version: str = "",
+        details: bool = True,
     ) -> AsyncItems[FileInfo]:
         """Return the files in a directory, sorted by path.
 
@@ -686,6 +687,8 @@ class AsyncDorkyClient:
             limit: The most files.
             start_after: Only paths after this one.
             version: The version; empty: the newest.
+            details: Whether to look up when and by whom each file was last changed, and the bytes
+                that it takes in the remote. In a long history that costs most.
         """
         return AsyncItems(
             self._workers,
@@ -696,6 +699,7 @@ class AsyncDorkyClient:
                 limit=limit,
                 start_after=start_after,
                 version=version,
+                details=details,
             ),
         )
 

@@ -671,6 +671,7 @@ class DorkyClient:
         limit: int | None = None,
         start_after: str = "",
         version: str = "",
+        details: bool = True,
     ) -> Iterator[FileInfo]:
         """Return the files in a directory, sorted by path.
 
@@ -680,6 +681,8 @@ class DorkyClient:
             limit: The most files.
             start_after: Only paths after this one.
             version: The version; empty: the newest.
+            details: Whether to look up when and by whom each file was last changed, and the bytes
+                that it takes in the remote. In a long history that costs most.
         """
         return reads.listed(
             self._scope,
@@ -688,6 +691,7 @@ class DorkyClient:
             limit=limit,
             start_after=start_after,
             version=version,
+            details=details,
         )
 
     def glob(self, pattern: str, *, version: str = "") -> Iterator[FileInfo]:

@@ -24,6 +24,7 @@ from dorky.store import history, projection, reachability, spare, verify
 from dorky.store.contents import chunks_of
 from dorky.store.index import Index
 from dorky.store.objects import Store
+from dorky.store.salvage import nonsense
 from dorky.store.state import DATABASE
 
 
@@ -107,10 +108,10 @@ def _database(project: Project) -> tuple[Store | None, list[Finding]]:
     wrong = []
     try:
         found = project.database.connection.execute("PRAGMA integrity_check(10)").fetchall()
-        said = [text for (text,) in found if text != "ok"]
+        said = [text for (text,) in found if text != "ok"] or nonsense(project.database)
         if said:
             about = said[0].replace("\n", " ")
-            wrong.append(finding("corrupt-database", path, about, REBUILD))
+            return None, [finding("corrupt-database", path, about, REBUILD)]
         _check_keys(project, path)
     except errors.NotSetUp:
         about = "it holds no keys of the repository"

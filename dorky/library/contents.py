@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 from collections.abc import Iterable, Iterator
@@ -145,6 +146,38 @@ class Fetched:
     def keeps(self, size: int) -> bool:
         """See `Objects`."""
         return self._session.remote.cache.keeps(size)
+
+
+class Together:
+    """The objects of a session that has fetched the history; some chunks come by few requests.
+
+    If one of these is damaged or missing, all are fetched one by one, so that only one file fails.
+
+    Args:
+        session: The session.
+        ids: The chunks to fetch at once.
+        group: The group that they must be encrypted for.
+    """
+
+    def __init__(self, session: Session, ids: set[ObjectId], group: str) -> None:
+        self._others = Fetched(session)
+        self._held: dict[ObjectId, bytes] = {}
+        with contextlib.suppress(errors.CorruptObject, errors.MissingObject, errors.MissingPack):
+            self._held = _fetch(session, ids, group, keep=True)
+
+    def read_list(self, object_id: ObjectId) -> bytes | None:
+        """See `Objects`."""
+        return self._others.read_list(object_id)
+
+    def fetch(self, ids: set[ObjectId], group: str, *, keep: bool = True) -> dict[ObjectId, bytes]:
+        """See `Objects`."""
+        if ids <= self._held.keys():
+            return {object_id: self._held[object_id] for object_id in ids}
+        return self._others.fetch(ids, group, keep=keep)
+
+    def keeps(self, size: int) -> bool:
+        """See `Objects`."""
+        return self._others.keeps(size)
 
 
 def pieces(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from stat import S_ISREG
@@ -86,26 +85,35 @@ def download(
     meter = Meter(progress, "download", files=len(given))
     unfit = folders.in_repositories(catalog.path_in(uploads.text_of(item)) for item in given)
 
-    def fetch(item: StrPath) -> BatchItem:
+    def find(item: StrPath) -> tuple[catalog.Address, Placed]:
         named = catalog.address(uploads.text_of(item))
         if named.path in unfit:
             raise errors.UnsafePath(f"{named.path!a}, in what git takes for a repository")
         version = named.version or newest
         placed = catalog.find(session, catalog.view_of(session, version), named.path, version)
         vouching.check(session, {named.path: placed}, version)
-        place = folders.write(session, folder, named.path, placed)
-        info = catalog.info(session, version, named.path, placed)
-        return BatchItem(path=named.path, info=info, local_path=str(place))
+        return named._replace(version=version), placed
 
-    found = []
-    for item, done in folders.each(fetch, given, session.config.max_concurrency):
-        if isinstance(done, BatchItem):
-            found.append(done)
-            meter.advance(done.path, done.info.size if done.info else 0)
-            meter.finish(done.path)
+    outcomes: dict[int, BatchItem] = {}
+    found: dict[int, tuple[catalog.Address, Placed]] = {}
+    for at, (item, done) in enumerate(folders.each(find, given, session.config.max_concurrency)):
+        if isinstance(done, Exception):
+            outcomes[at] = BatchItem(path=uploads.text_of(item), error=done)
         else:
-            found.append(BatchItem(path=uploads.text_of(item), error=done))
-    return BatchResult(items=tuple(found), version=newest)
+            found[at] = done
+    wanted = [(named.path, placed) for named, placed in found.values()]
+    positions = [*found]
+    for n, place in folders.write_all(session, folder, wanted):
+        at = positions[n]
+        named, placed = found[at]
+        if isinstance(place, Exception):
+            outcomes[at] = BatchItem(path=uploads.text_of(given[at]), error=place)
+            continue
+        info = catalog.info(session, named.version, named.path, placed)
+        outcomes[at] = BatchItem(path=named.path, info=info, local_path=str(place))
+        meter.advance(named.path, info.size)
+        meter.finish(named.path)
+    return BatchResult(items=tuple(outcomes[at] for at in range(len(given))), version=newest)
 
 
 def checked(result: BatchResult, *, return_exceptions: bool) -> BatchResult:
@@ -188,10 +196,9 @@ def snapshot(
     if not dry_run:
         vouching.check(session, {path: wanted[path] for path in coming}, version)
         folder.mkdir(parents=True, exist_ok=True)
-        write = functools.partial(folders.write, session, folder)
-        threads = session.config.max_concurrency
-        for _ in in_order(lambda path: write(path, wanted[path]), coming, threads=threads):
-            pass
+        for _, place in folders.write_all(session, folder, [(p, wanted[p]) for p in coming]):
+            if isinstance(place, Exception):
+                raise place
         folders.delete(folder, gone)
     return Snapshot(
         local_path=str(folder),

@@ -97,13 +97,14 @@ def listed(
     limit: int | None,
     start_after: str,
     version: str,
+    details: bool,
 ) -> Iterator[FileInfo]:
     """Return the files in a directory; see `DorkyClient.list`."""
     directory = catalog.prefix(prefix)
     found = scope.version(version)
     held = catalog.listed(catalog.view_of(scope.session, found), directory, recursive=recursive)
     chosen = (item for item in held if item[0] > start_after)
-    return catalog.infos(scope.session, found, _first(limit, chosen))
+    return catalog.infos(scope.session, found, _first(limit, chosen), details=details)
 
 
 def matching(scope: Scope, pattern: str, version: str) -> Iterator[FileInfo]:

@@ -222,7 +222,7 @@ class AsyncItems(Generic[T]):
         self._make: Callable[[], Iterator[T]] | None = make
         self._items: Iterator[T] | None = None
         self._using = threading.Lock()
-        """Held by the thread that uses the blocking iterator, which may outlive a cancellation."""
+        """Held by the thread that uses `_items`; it may outlive the cancellation."""
         self._ready: deque[T] = deque()
         self._call = Call()
         self._ended = False

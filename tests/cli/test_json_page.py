@@ -159,6 +159,7 @@ def test_every_command_prints_what_the_page_says(
     check("python", "yank", "acme-core==1.0", "--dir", depot)
     check("python", "status", "acme-core", "archived", "--dir", depot)
     check("python", "remove", "acme-core", "--dir", depot, "--yes")
+    check("python", "token", "ci")
     check("destroy", "--dry-run")
     # Commands that start something take a machine of their own.
     for words, machine in (

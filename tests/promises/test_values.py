@@ -247,6 +247,9 @@ def told(tmp_path: Path, s3_url: Remote, caplog: pytest.LogCaptureFixture) -> St
         story(ana, "python", *command, *(["acme==1"] * (command != ["list"])))
     for command in (["stats"], ["clear", "--dry-run"], ["clear"]):
         story(ana, "cache", *command)
+    story(ana, "python", "serve", "--tls-cert", "missing.pem")
+    story(ana, "python", "run", "--", "true")
+    story(ana, "python", "token", "ci")
     story(ana, "remote", "list")
     story(ana, "sign", ".env")
     story(ana, "verify", ".env")

@@ -156,11 +156,7 @@ class Upstream:
             "meta": {"api-version": "1.1"},
             "name": name,
             "versions": page.versions,
-            "files": [
-                made
-                for file in page.files
-                if (made := _listed(file, urljoin(base, file.url), name))
-            ],
+            "files": [made for file in page.files if (made := _listed(file, base, name))],
         }
 
 
@@ -169,10 +165,11 @@ def _server(url: str) -> tuple[str, str]:
     return parts.scheme, parts.netloc
 
 
-def _listed(file: _File, url: str, name: str) -> dict[str, Any] | None:
+def _listed(file: _File, base: str, name: str) -> dict[str, Any] | None:
     """Return how a file is listed; None if it can't be checked, or is another project's."""
     try:
         mine = parsed(file.filename).name == name
+        url = urljoin(base, file.url)
         scheme = urlsplit(url).scheme
     except (errors.BadPackage, ValueError):
         return None
