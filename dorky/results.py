@@ -266,6 +266,7 @@ class Status(Result, frozen=True, kw_only=True):
         moved: The URL that the remote had before `.dorkyrc` was changed other than by a command of
             this clone; empty if it was not.
         unreadable: Tracked files that can't be compared.
+        attested: Whether there are signatures, or other attestations, that the remote lacks.
     """
 
     branch: str
@@ -292,6 +293,7 @@ class Status(Result, frozen=True, kw_only=True):
     nested: tuple[str, ...] = ()
     tracked_by_git: tuple[str, ...] = ()
     not_ignored: tuple[str, ...] = ()
+    attested: bool = False
 
     @property
     def clean(self) -> bool:

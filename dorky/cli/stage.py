@@ -362,6 +362,8 @@ def _upstream(found: Status) -> str:
         how, command = f"{count} ahead of", "dorky push"
     elif found.behind:
         how, command = f"{count} behind", "dorky pull"
+    elif found.attested:
+        return f", same as {found.remote}, which lacks signatures (dorky push)"
     else:
         return f", same as {found.remote}"
     return f", {how} {found.remote}" + ("" if found.merging else f" ({command})")

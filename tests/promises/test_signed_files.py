@@ -280,7 +280,15 @@ def test_the_users_own_rules_only_demand_more(team: Team) -> None:
     ana.commit({".env": "A=8\n"})
     ana("push")
     refused(cleo, "pull", says=OTHER)
-    (cleo.home / ".dorky" / "config").write_text("")
+    # No branch says who counts for them.
+    line = key(ana, "release")
+    ana("sign", ".env", "--key", ana.base / "release", "--push")
+    (cleo.project / ".dorkysigners").write_text(f"release {line}\n")
+    refused(cleo, "pull", says="no trusted key has signed it")
+    (cleo.home / ".dorky" / "signers").write_text(f"release {line}\n")
+    (cleo.home / ".dorky" / "signers").chmod(0o666)
+    assert "signers" in cleo("pull", code=3).error
+    (cleo.home / ".dorky" / "signers").chmod(0o600)
     cleo("pull")
 
 
