@@ -156,6 +156,15 @@ def jobs(sizes: Sizes) -> list[Job]:
             bench.note("start.nothing", "python", sample)
             bench.note("start.status", NPM, Sample(NPM_LISTING * sample.seconds / PYTHON_THEN))
 
+    def signed(bench: Bench, tool: Tool) -> None:
+        for name, count in (("few", sizes.few), ("many", sizes.many)):
+            site = bench.site(bench.samples.small(count))
+            _first_push(bench, tool, site)
+            for part in ("sign", "verify"):
+                command = [[tool.program, part, "data"]]
+                bench.time(f"signed.{name}.{part}", tool, site, command)
+            bench.time(f"signed.{name}.push", tool, site, tool.push(site))
+
     def memory_large(bench: Bench, tool: Tool) -> None:
         for remote in ("directory", "s3"):
             site = bench.site(bench.samples.noise(sizes.large), remote=remote == "s3")
@@ -216,6 +225,13 @@ def jobs(sizes: Sizes) -> list[Job]:
         }),
         Job("status", ("dorky", "git"), 1, status, {
             "status.most": f"status, nothing changed in {most} files",
+        }),
+        Job("signed", ("dorky",), 3, signed, {
+            f"signed.{name}.{part}": f"{words} {what}"
+            for name, what in (("few", few), ("many", many))
+            for part, words in (
+                ("sign", "sign"), ("verify", "verify"), ("push", "push the signatures of")
+            )
         }),
         Job("memory-large", ("dorky",), 1, memory_large, {
             **parts("memory.large.directory", f"{large}, directory"),
