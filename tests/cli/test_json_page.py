@@ -143,6 +143,7 @@ def test_every_command_prints_what_the_page_says(
     check("python", "save", wheels.wheel(tmp_path), "--dir", depot)
     check("python", "list", "--dir", depot)
     check("python", "show", "acme-core", "--dir", depot)
+    check("python", "index", tmp_path / "index", "--dir", depot, "--yes")
     check("python", "yank", "acme-core==1.0", "--dir", depot)
     check("python", "status", "acme-core", "archived", "--dir", depot)
     check("python", "remove", "acme-core", "--dir", depot, "--yes")
