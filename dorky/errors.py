@@ -176,6 +176,13 @@ class BadPackage(UsageError):
     """
 
 
+class BadLock(UsageError):
+    """The lock {0} can't be used: {1}.
+
+    Files are fetched by the URL and the SHA-256 that a `pylock.toml` names.
+    """
+
+
 class EmptyPath(UsageError):
     """A path is empty.
 
@@ -538,6 +545,14 @@ class NotFoundError(DorkyError):
 
 class NoSuchPackage(NotFoundError):
     """There is no Python package {0} in {1}."""
+
+
+class NoSolution(NotFoundError):
+    """The requirements can't be met for {0}: {1}.
+
+    The resolver's words follow the colon. Wheels alone are taken unless source distributions are
+    asked for, since those run code of their authors'.
+    """
 
 
 class PathNotFound(NotFoundError):
@@ -1243,6 +1258,13 @@ class BadRecord(IntegrityError):
 
     The records of Python packages are made from the files themselves, and checked when they are
     read. Somebody has written this one, or its file, by other means.
+    """
+
+
+class UnexpectedFile(IntegrityError):
+    """{0} is not what it should be: {1}.
+
+    Its bytes have another hash than the lock, the index or the requirements say. Nothing was kept.
     """
 
 

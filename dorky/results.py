@@ -1321,3 +1321,37 @@ class PythonRemoval(Result, frozen=True, kw_only=True):
     files: tuple[str, ...]
     size: int
     done: bool
+
+
+class PythonTransfer(Result, frozen=True, kw_only=True):
+    """Files of Python packages that were brought to a place.
+
+    Attributes:
+        place: The directory, or the address of the index.
+        added: The names of the files that were not there.
+        kept: The names of those that were there already.
+        size: The size in bytes of what was added.
+    """
+
+    place: str
+    added: tuple[str, ...]
+    kept: tuple[str, ...]
+    size: int
+
+
+class PythonIndex(Result, frozen=True, kw_only=True):
+    """An index of Python packages that was published, or would be.
+
+    Attributes:
+        place: The directory or the bucket.
+        projects: The number of projects.
+        files: The number of their files.
+        size: The size of the files in bytes.
+        url: The address of the page of presigned links, which is a secret; empty if there is none.
+    """
+
+    place: str
+    projects: int
+    files: int
+    size: int
+    url: str = ""

@@ -1,19 +1,20 @@
-"""Commands on Python packages in a directory: list, show, yank, remove, status."""
+"""Commands on Python packages: those that look at a directory of them, and those that fill it."""
 
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, List, Literal  # noqa: UP035
 
 import typer
 
 from dorky import errors
 from dorky.cli import output, python_server
 from dorky.cli.command import Command, Json
-from dorky.cli.output import name, note, plural, say, show_json, size
-from dorky.results import PythonFile, PythonProject, PythonRemoval
+from dorky.cli.output import TerminalProgress, name, note, plural, say, show_json, size
+from dorky.results import PythonFile, PythonProject, PythonRemoval, PythonTransfer
 
 if TYPE_CHECKING:
     from dorky.extras.index.depot import Depot, Project
@@ -241,3 +242,201 @@ def status(
         show_json(found)
     else:
         say(f"{name(found.name)}: {found.status}")
+
+
+_ARCHIVES = (".whl", ".tar.gz", ".zip")
+_Paths = List[Path] | None  # noqa: UP006 - typer reads it at run time
+_Texts = List[str] | None  # noqa: UP006
+
+
+@app.command("save", cls=Command)
+def save(
+    requirements: Annotated[
+        _Texts,
+        typer.Argument(metavar="[REQ|FILE]...", help="Requirements, or wheels and sdists."),
+    ] = None,
+    stdin: Annotated[
+        bool, typer.Option("--stdin", help="Read requirements from standard input, too.")
+    ] = False,
+    files: Annotated[
+        _Paths, typer.Option("-r", metavar="FILE", help="A file of requirements; repeatable.")
+    ] = None,
+    constraints: Annotated[
+        _Paths, typer.Option("-c", metavar="FILE", help="A file of constraints; repeatable.")
+    ] = None,
+    lock: Annotated[
+        Path | None, typer.Option("--lock", metavar="FILE", help="Fetch what a pylock.toml names.")
+    ] = None,
+    directory: Dir = "",
+    python_versions: Annotated[
+        _Texts,
+        typer.Option("--python-version", metavar="V", help="For this Python; repeatable."),
+    ] = None,
+    platforms: Annotated[
+        _Texts,
+        typer.Option("--platform", metavar="NAME", help="For this platform; repeatable."),
+    ] = None,
+    sdist: Annotated[
+        bool, typer.Option("--sdist", help="Source distributions, too: building one runs its code.")
+    ] = False,
+    no_deps: Annotated[
+        bool, typer.Option("--no-deps", help="Leave out what the requirements depend on.")
+    ] = False,
+    require_hashes: Annotated[
+        bool,
+        typer.Option("--require-hashes", help="Only files whose hash the requirements name."),
+    ] = False,
+    index_url: Annotated[
+        str,
+        typer.Option(
+            "--index-url", metavar="URL", help="The index; else UV_DEFAULT_INDEX, or PyPI."
+        ),
+    ] = "",
+    uploaded_prior_to: Annotated[
+        str,
+        typer.Option("--uploaded-prior-to", metavar="DATE", help="Only files older than this."),
+    ] = "",
+    json: Json = False,
+) -> None:
+    """Save packages with all that they depend on: all of them, or none.
+
+    uv resolves the requirements for each Python and platform that is named. The files are fetched
+    from the index and checked against its hashes. A wheel or sdist on the disk is added as it is,
+    and nothing is looked up for it. Run it again at any time: it fetches what is missing.
+
+    \b
+    $ dorky python save jinja2==3.1.6
+    $ dorky python save -r requirements.txt --python-version 3.12 --platform manylinux_2_28_x86_64
+    $ dorky python save dist/acme_core-1.4.0-py3-none-any.whl
+    """
+    depot = depot_in(directory)
+    with extra():
+        from dorky.extras.index import saving
+        from dorky.extras.index.locks import Wanted
+
+    lines = [*(requirements or ()), *(_typed_in() if stdin else ())]
+    local = [Path(line) for line in lines if line.endswith(_ARCHIVES) and Path(line).is_file()]
+    wanted = Wanted(
+        requirements=[line for line in lines if Path(line) not in local],
+        files=files or (),
+        constraints=constraints or (),
+        python_versions=python_versions or (),
+        platforms=platforms or (),
+        sdists=sdist,
+        dependencies=not no_deps,
+        index_url=index_url,
+        uploaded_prior_to=uploaded_prior_to,
+    )
+    if not (lines or files or lock):
+        raise errors.UsageError("nothing to save: name requirements, -r FILE, --lock or --stdin")
+    done = saving.save(
+        depot,
+        wanted,
+        lock=lock,
+        local=local,
+        require_hashes=require_hashes,
+        progress=TerminalProgress(),
+    )
+    if json:
+        show_json(done)
+    else:
+        _transferred("Saved", "in", done)
+
+
+def _typed_in() -> list[str]:
+    """Return the requirements on standard input.
+
+    Raises:
+        UsageError: There is an option.
+    """
+    lines = [line.partition(" #")[0].strip() for line in sys.stdin]
+    found = [line for line in lines if line and not line.startswith("#")]
+    if options := [line for line in found if line.startswith("-")]:
+        raise errors.UsageError(f"standard input holds requirements alone, not {options[0]}")
+    return found
+
+
+def _transferred(verb: str, where: str, done: PythonTransfer) -> None:
+    if done.added:
+        count = f"{plural(len(done.added), 'file')} ({size(done.size)})"
+        say(f"{verb} {count} {where} {name(done.place)}")
+        output.listing(done.added, name)
+    if done.kept:
+        note(f"{plural(len(done.kept), 'file')} already there")
+
+
+@app.command("index", cls=Command)
+def index(
+    out: Annotated[
+        str, typer.Argument(metavar="OUT", help="Where to: a directory, s3://… or gs://….")
+    ],
+    form: Annotated[
+        Literal["json", "html"] | None,
+        typer.Option(
+            "--format",
+            metavar="FORM",
+            show_default=False,
+            help="json or html; a directory gets html, a bucket json.",
+        ),
+    ] = None,
+    presign: Annotated[
+        str,
+        typer.Option(
+            "--presign",
+            metavar="TIME",
+            help="One page of links that are valid for TIME, such as 7d.",
+        ),
+    ] = "",
+    base_url: Annotated[
+        str,
+        typer.Option("--base-url", metavar="URL", help="Where files are fetched, if elsewhere."),
+    ] = "",
+    directory: Dir = "",
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
+    json: Json = False,
+) -> None:
+    """Publish the packages as an index that needs no server of its own.
+
+    Files and pages are written unencrypted: anyone who can read OUT can install the packages. With
+    --presign the bucket stays private, and one page of presigned links is made for --find-links.
+
+    \b
+    $ dorky python index public/
+    $ dorky python index s3://acme-packages/python
+    $ dorky python index s3://acme-private/python --presign 7d
+    """
+    depot = depot_in(directory)
+    with extra():
+        from dorky.extras.index import publishing, sinks
+
+    span = publishing.duration(presign) if presign else None
+    if span and (form or base_url):
+        raise errors.UsageError("--presign makes one page of its own form, and its own addresses")
+    sink = sinks.sink_at(out)
+    if span:
+        sink.presigned(publishing.LINKS, span)  # before anything is written: it may be impossible
+        if sink.temporary:
+            note("Your AWS credentials are temporary, and the links end with them.")
+    planned = publishing.plan(depot)
+    note(
+        f"Anyone who can read {name(sink.place)} can read {plural(len(planned.files), 'file')}"
+        f" ({size(planned.size)}) of {plural(len(planned.projects), 'project')}, unencrypted."
+    )
+    if not yes and not output.agree("Publish?"):
+        raise errors.NotConfirmed("published")
+    done = publishing.publish(
+        depot,
+        planned,
+        sink,
+        form=form or ("json" if "://" in out else "html"),
+        base_url=base_url,
+        presign=span,
+        progress=TerminalProgress(),
+    )
+    if json:
+        show_json(done)
+        return
+    say(f"Published {plural(done.files, 'file')} of {plural(done.projects, 'project')}")
+    if done.url:
+        note("Keep this address secret: it installs without any credentials.")
+        say(done.url)

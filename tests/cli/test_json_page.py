@@ -14,9 +14,6 @@ import wheels
 from machines import Machine
 
 from dorky import results
-from dorky.extras.index.depot import Depot, Package
-from dorky.extras.index.records import derive
-from dorky.extras.index.storage import Directory
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 PAGE = runpy.run_path(str(DOCS / "records.py"))
@@ -143,10 +140,10 @@ def test_every_command_prints_what_the_page_says(
     check("purge", "one.env", "--dry-run")
     check("mirror", "origin", tmp_path / "copy")
     depot = project.project / "packages"
-    wheel = wheels.wheel(tmp_path)
-    Depot(Directory(depot)).add([Package(derive(wheel, wheel.name), wheel)])
+    check("python", "save", wheels.wheel(tmp_path), "--dir", depot)
     check("python", "list", "--dir", depot)
     check("python", "show", "acme-core", "--dir", depot)
+    check("python", "index", tmp_path / "index", "--dir", depot, "--yes")
     check("python", "yank", "acme-core==1.0", "--dir", depot)
     check("python", "status", "acme-core", "archived", "--dir", depot)
     check("python", "remove", "acme-core", "--dir", depot, "--yes")

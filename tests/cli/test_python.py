@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import wheels
 from machines import Machine
+from servers import Remote
 
-from dorky.extras.index.depot import Depot, Package
-from dorky.extras.index.records import derive
-from dorky.extras.index.storage import Directory
+from dorky.client import DorkyClient
+from dorky.extras.index import storage
+from dorky.extras.index.depot import Depot
 
 
 def kept(machine: Machine, *paths: Path, directory: str = ".depot-storage/python") -> Depot:
     """Put files into a machine's depot."""
-    depot = Depot(Directory(machine.project / directory))
-    depot.add([Package(derive(path, path.name), path) for path in paths])
-    return depot
+    return wheels.depot_of(machine.project / directory, *paths)
 
 
 def test_a_depot_is_looked_at_and_changed(ana: Machine, tmp_path: Path) -> None:
@@ -76,3 +77,119 @@ def test_a_reason_obeys_no_terminal(ana: Machine, tmp_path: Path) -> None:
     ana("python", "status", "acme-core", "archived", "--reason", "a\x1b[2J", code=2)
     ana("python", "yank", "acme-core==1.0", "--reason", "a\nb", code=2)
     assert ana("python", "show", "acme-core", "--json").json["status"] == "active"
+
+
+# --- save ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def index(ana: Machine, tmp_path: Path) -> Iterator[wheels.Index]:
+    made = [wheels.wheel(tmp_path, "acme-app", "1.0", ["acme-core"]), wheels.wheel(tmp_path)]
+    wheels.depot_of(tmp_path / "upstream", *made)
+    with wheels.index_server(tmp_path / "upstream") as found:
+        ana.env["UV_DEFAULT_INDEX"] = found.url
+        yield found
+
+
+def test_packages_are_saved(
+    ana: Machine, index: wheels.Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    typed = "# what we need\n\nacme-app  # and more\n"
+    monkeypatch.setattr(sys, "stdin", io.StringIO(typed))
+    said = ana("python", "save", "--stdin")
+    assert said.out.startswith("Saved 2 files (")
+    assert said.out.splitlines()[0].endswith(" in .depot-storage/python")
+    assert "  acme_app-1.0-py3-none-any.whl\n" in said.out
+    again = ana("python", "save", "acme-app==1.0", "--json").json
+    assert again["added"] == []
+    assert len(again["kept"]) == 2
+
+
+def test_files_are_saved_as_they_are(ana: Machine, index: wheels.Index, tmp_path: Path) -> None:
+    """What they depend on may be private: the public index is not asked for it."""
+    path = wheels.wheel(tmp_path, "acme-tool", "3.0", ["acme-secret-sauce"])
+    assert "acme_tool" in ana("python", "save", path).out
+    assert index.log == []
+    changed = wheels.wheel(tmp_path / "changed", "acme-tool", "3.0", code="changed = 1\n")
+    said = ana("python", "save", changed, code=5)
+    assert "acme_tool-3.0-py3-none-any.whl is in .depot-storage/python already" in said.error
+    broken = tmp_path / "acme_core-1.0-py3-none-any.whl"
+    broken.write_bytes(b"PK")
+    assert "damaged" in ana("python", "save", broken, code=2).error
+
+
+def test_what_can_not_be_saved(
+    ana: Machine, index: wheels.Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ana("python", "save", code=2)
+    assert "nothing" in ana("python", "save", "nothing==9", code=4).error
+    ana("python", "save", "-r", "no-such-file", code=4)
+    ana("python", "save", "--lock", "no-such-file", code=6)
+    monkeypatch.setattr(sys, "stdin", io.StringIO("--index-url https://evil.example/\n"))
+    assert "requirements alone" in ana("python", "save", "--stdin", code=2).error
+
+
+# --- index -----------------------------------------------------------------------------------
+
+
+def test_an_index_is_published_if_that_is_meant(ana: Machine, tmp_path: Path) -> None:
+    kept(ana, wheels.wheel(tmp_path))
+    said = ana("python", "index", "public", code=5)
+    assert "Anyone who can read public can read 1 file (" in said.err
+    assert "nothing was published" in said.error
+    assert not (ana.project / "public").exists()
+    assert "Published 1 file of 1 project\n" in ana("python", "index", "public", "--yes").out
+    assert (ana.project / "public/simple/acme-core/index.html").is_file()
+    ana("python", "index", "public", "--yes", "--presign", "7d", code=2)
+    ana("python", "index", "s3://acme/x", "--yes", "--presign", "8d", code=2)
+    ana("python", "index", "s3://acme/x", "--presign", "7d", "--format", "html", code=2)
+    ana("python", "index", "ftp://acme/x", "--yes", code=2)
+
+
+def test_links_of_a_session_are_warned_of(ana: Machine, s3_url: Remote, tmp_path: Path) -> None:
+    kept(ana, wheels.wheel(tmp_path))
+    ana.env.update(s3_url.env)
+    words = ("python", "index", f"{s3_url.url}/pkg", "--presign", "12h", "--yes")
+    said = ana(*words)
+    assert "temporary" not in said.err
+    assert "X-Amz-Expires=43200" in said.out.splitlines()[-1]
+    ana.env["AWS_SESSION_TOKEN"] = "token"
+    assert "Your AWS credentials are temporary" in ana(*words).err
+
+
+# --- all of it -------------------------------------------------------------------------------
+
+
+def test_the_bucket_learns_no_package(ana: Machine, file_url: Remote, tmp_path: Path) -> None:
+    ana("init", file_url.url)
+    ana("python", "save", wheels.wheel(tmp_path), wheels.sdist(tmp_path))
+    ana("save", ".depot-storage", "-m", "packages")
+    held = b"".join(path.read_bytes() for path in Path(file_url.url).rglob("*") if path.is_file())
+    assert held
+    assert b"acme" not in held
+    assert b"PKG-INFO" not in held
+    with ana.here(), DorkyClient() as client:
+        depot = Depot(storage.Remote(client, ".depot-storage/python"))
+        assert [entry.filename for entry in depot.project("acme-core").files] == [
+            "acme_core-1.0-py3-none-any.whl",
+            "acme_core-1.0.tar.gz",
+        ]
+        assert b"Name: acme-core" in depot.metadata("acme_core-1.0.tar.gz")
+
+
+def test_two_members_add_wheels_of_one_version(
+    ana: Machine, file_url: Remote, tmp_path: Path
+) -> None:
+    ana("init", file_url.url)
+    ana("python", "save", wheels.sdist(tmp_path))
+    ana("save", ".depot-storage", "-m", "packages")
+    ben = ana.another("ben")
+    (ben.project / ".dorkyrc").write_bytes((ana.project / ".dorkyrc").read_bytes())
+    ben("pull")
+    for machine, tag in ((ana, "cp312-cp312-win_amd64"), (ben, "cp312-cp312-linux_x86_64")):
+        machine("python", "save", wheels.wheel(tmp_path, tag=tag))
+        machine("stage", ".depot-storage")
+        machine("commit", "-m", tag)
+    ana("push")
+    ben("sync")
+    assert len(ben("python", "show", "acme-core", "--json").json["files"]) == 3

@@ -198,7 +198,8 @@ def index_server(directory: Path, *, password: str = "") -> Iterator[Index]:
                 except errors.NotFoundError:
                     self.answer(404, "text/plain", b"nothing")
 
-        do_HEAD = do_GET
+        def do_HEAD(self) -> None:
+            self.do_GET()
 
         def answer(self, status: int, kind: str, body: bytes) -> None:
             self.send_response(status)

@@ -1,0 +1,210 @@
+"""Requests to other indexes: with credentials for one server alone, and tried again."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import functools
+import http.client
+import random
+import ssl
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterable, Iterator
+from typing import IO, Any, NamedTuple
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+from dorky import errors
+
+_TRIES = 5
+_PATIENCE = 60.0
+_LONGEST_PAUSE = 20.0
+_TOLD = 400
+"""The most characters of an answer's text that a message shows."""
+_LOCAL = {"localhost", "127.0.0.1", "::1"}
+
+_REFUSALS = {
+    401: errors.UnauthorizedError,
+    403: errors.ForbiddenError,
+    405: errors.ForbiddenError,
+    409: errors.ConflictError,
+}
+
+Body = Callable[[], Iterable[bytes]]
+"""What begins a request's body again."""
+
+
+class Place(NamedTuple):
+    """A server's address, without credentials, and the header that proves who asks.
+
+    Attributes:
+        url: The address.
+        authorization: The header's value; empty if there is none.
+    """
+
+    url: str
+    authorization: str = ""
+
+
+def place_of(url: str, token: str = "") -> Place:
+    """Return an address without the credentials in it, and the header that they make.
+
+    Args:
+        url: The address, perhaps with ``user:password@``.
+        token: A token to present, if any.
+
+    Raises:
+        BadURL: It is no address of a web server.
+    """
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise errors.BadURL(url, str(error)) from None
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise errors.BadURL(url, "it is written https://host/path")
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    clean = urlunsplit(parts._replace(netloc=f"{host}:{port}" if port else host, fragment=""))
+    if token:
+        header = f"Bearer {token}"
+    elif parts.username is not None or parts.password is not None:
+        pair = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}"
+        header = "Basic " + base64.b64encode(pair.encode()).decode()
+    else:
+        return Place(clean)
+    if not header.isprintable() or not header.isascii():
+        raise errors.UsageError("a token is printable ASCII")
+    if token and parts.scheme == "http" and parts.hostname not in _LOCAL:
+        raise errors.BadURL(clean, "without TLS, anybody on the way reads the token: use https://")
+    return Place(clean, header)
+
+
+def same_server(url: str, other: str) -> bool:
+    """Return whether two addresses are of one server."""
+    return urlsplit(url)[:2] == urlsplit(other)[:2]
+
+
+class _Stubborn:
+    """A connection that reads the answer of a server that did not read all of the request."""
+
+    _gone = False
+
+    def send(self, data: Any) -> None:
+        """Send, until the server has closed its side."""
+        if self._gone:
+            return
+        try:
+            super().send(data)  # type: ignore[misc]
+        except (BrokenPipeError, ConnectionResetError):
+            self._gone = True
+
+
+class _Plain(_Stubborn, http.client.HTTPConnection):
+    pass
+
+
+class _Secure(_Stubborn, http.client.HTTPSConnection):
+    pass
+
+
+class _HTTP(urllib.request.HTTPHandler):
+    def http_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(_Plain, request)
+
+
+class _HTTPS(urllib.request.HTTPSHandler):
+    def __init__(self) -> None:
+        super().__init__()
+        self._trusted = ssl.create_default_context()
+
+    def https_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(functools.partial(_Secure, context=self._trusted), request)
+
+
+@functools.cache
+def _opener() -> urllib.request.OpenerDirector:
+    return urllib.request.build_opener(_HTTP, _HTTPS)
+
+
+def _pause(attempt: int, answer: urllib.error.HTTPError | None) -> float:
+    asked = (answer.headers.get("Retry-After", "") if answer else "").strip()
+    if asked.isdigit():
+        return min(float(asked), _LONGEST_PAUSE)
+    return random.uniform(0, min(0.5 * 2**attempt, _LONGEST_PAUSE))  # noqa: S311 - no secret
+
+
+@contextlib.contextmanager
+def asked(
+    place: Place,
+    *,
+    method: str = "GET",
+    accept: str = "*/*",
+    body: Body | None = None,
+    size: int = 0,
+    kind: str = "application/octet-stream",
+) -> Iterator[IO[bytes]]:
+    """Send a request, again if the server is busy; yield the answer, open for reading.
+
+    Credentials are sent to this server alone, and not along with a redirect.
+
+    Args:
+        place: The address.
+        method: The method.
+        accept: The media types that are wanted.
+        body: What begins the body again; None: there is none.
+        size: The bytes of the body.
+        kind: The media type of the body.
+
+    Raises:
+        UnauthorizedError: The server does not know the credentials.
+        ForbiddenError: They may not do this.
+        NoSuchFile: There is nothing at the address.
+        ConflictError: The server has something else there.
+        ServerBusy: It could not serve the request, however often it was sent.
+        Unreachable: It can't be reached.
+    """
+    for attempt in range(_TRIES):
+        last = attempt + 1 == _TRIES
+        # Its scheme is http or https: see `place_of`.
+        request = urllib.request.Request(place.url, method=method, headers={"Accept": accept})  # noqa: S310
+        if place.authorization:
+            request.add_unredirected_header("Authorization", place.authorization)
+        if body:
+            request.data = body()
+            request.add_header("Content-Length", str(size))
+            request.add_header("Content-Type", kind)
+        try:
+            answer = _opener().open(request, timeout=_PATIENCE)
+        except urllib.error.HTTPError as error:
+            with error:
+                if last or not (error.code == 429 or error.code >= 500):
+                    raise _refusal(place.url, error) from None
+                pause = _pause(attempt, error)
+        except (OSError, http.client.HTTPException) as error:
+            why = getattr(error, "reason", None) or error
+            lasting = isinstance(why, ssl.SSLCertVerificationError)
+            if last or lasting:
+                raise errors.Unreachable(place.url, str(why), lasting=lasting) from None
+            pause = _pause(attempt, None)
+        else:
+            with answer:
+                yield answer
+            return
+        time.sleep(pause)
+
+
+def _refusal(url: str, answer: urllib.error.HTTPError) -> errors.DorkyError:
+    """Return the error that a status stands for, with what the server says."""
+    said = ""
+    if "html" not in answer.headers.get("Content-Type", ""):
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            said = " ".join(answer.read(_TOLD).decode(errors="replace").split())
+    why = f"{answer.code} {said or answer.reason}"
+    if answer.code in {404, 410}:
+        return errors.NoSuchFile(urlsplit(url).path, url)
+    if answer.code == 429 or answer.code >= 500:
+        kind = errors.RateLimitedError if answer.code == 429 else errors.ServiceUnavailableError
+        return kind(url, why)
+    refused = _REFUSALS.get(answer.code, errors.BadRequestError)
+    return refused(f"{url} answered {why}")
