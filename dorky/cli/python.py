@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, List, Literal  # noqa: UP035
 import typer
 
 from dorky import errors
-from dorky.cli import output
+from dorky.cli import output, python_server
 from dorky.cli.command import Command, Json
 from dorky.cli.output import TerminalProgress, name, note, plural, say, show_json, size
 from dorky.results import PythonFile, PythonProject, PythonRemoval, PythonTransfer
@@ -38,6 +38,9 @@ _Version = Annotated[str, typer.Argument(metavar="NAME==VERSION", help="The vers
 app = typer.Typer(
     no_args_is_help=True, help="Keep Python packages, and be their index for pip and uv."
 )
+app.command("serve", cls=Command)(python_server.serve)
+app.command("run", cls=Command)(python_server.run)
+app.command("token", cls=Command)(python_server.token)
 
 
 @contextlib.contextmanager

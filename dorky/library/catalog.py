@@ -207,20 +207,14 @@ def expected(
 def listed(view: View, directory: str, *, recursive: bool) -> Iterator[tuple[str, Placed | None]]:
     """Yield the files at or below a directory, sorted; without ``recursive``, those in it, and the
     directories in it (None)."""
+    if not recursive:
+        here: dict[str, Placed | None] = dict(view.files([directory])) if directory else {}
+        yield from sorted((here | view.listing(directory)).items(), key=lambda item: item[0])
+        return
     below = f"{directory}/" if directory else ""
-    seen = set()
     for path, placed in sorted(view.files(), key=lambda item: item[0]):
-        if path == directory:
+        if path == directory or path.startswith(below):
             yield path, placed
-            continue
-        if not path.startswith(below):
-            continue
-        name, deeper, _ = path[len(below) :].partition("/")
-        if recursive or not deeper:
-            yield path, placed
-        elif name not in seen:
-            seen.add(name)
-            yield below + name, None
 
 
 def infos(
@@ -228,18 +222,28 @@ def infos(
     version: str,
     found: Iterable[tuple[str, Placed | None]],
     origins: Mapping[str, Node] | None = None,
+    *,
+    details: bool = True,
 ) -> Iterator[FileInfo]:
-    """Yield what is known of files, and of directories (None), page by page."""
+    """Yield what is known of files, and of directories (None), page by page.
+
+    Args:
+        session: The session.
+        version: The version that holds them.
+        found: The paths and the files.
+        origins: The commits that changed them last, as far as they are known.
+        details: Whether to look up that commit, and the stored size, which cost most.
+    """
     for page in batches(found, _PAGE):
         files = {path: placed for path, placed in page if placed}
-        sizes = _stored_sizes(session, files.values())
+        sizes = _stored_sizes(session, files.values()) if details else {}
         wanted = set(files) - (origins or {}).keys()
-        changed = {**changes(session, version, wanted), **(origins or {})}
+        changed = {**(changes(session, version, wanted) if details else {}), **(origins or {})}
         for path, placed in page:
             if placed is None:
                 yield FileInfo(path=path, version=version, kind="directory")
             else:
-                size = sizes[placed.entry.content]
+                size = sizes.get(placed.entry.content, 0)
                 yield _info(session, version, path, placed, size, changed.get(path))
 
 

@@ -72,6 +72,32 @@ class View:
             for path, entry in history.files_below(self.store, group, tree, paths):
                 yield path, Placed(group, entry), self.masked(group, path)
 
+    def listing(self, directory: str) -> dict[str, Placed | None]:
+        """Return the files that count in a directory, by path, and its directories (None).
+
+        A directory is one if a file below it counts. Other directories are not read.
+
+        Args:
+            directory: The directory; empty: the root.
+        """
+        above = f"{directory}/" if directory else ""
+        found: dict[str, Placed | None] = {}
+        for group, tree in self.trees.items():
+            for entry in directories.at(self.store, tree, group, directory).values():
+                path = above + entry.name
+                if path in found:
+                    continue
+                if not entry.is_tree:
+                    if not self.masked(group, path):
+                        found[path] = Placed(group, entry)
+                elif self._any_counts(group, path, entry.content):
+                    found[path] = None
+        return found
+
+    def _any_counts(self, group: str, path: str, tree: ObjectId) -> bool:
+        below = history.files_below(self.store, group, tree)
+        return any(not self.masked(group, f"{path}/{name}") for name, _ in below)
+
     def reported(self) -> list[Masked]:
         """Return every entry that does not count, sorted."""
         return sorted(why for _, _, why in self.walk() if why)

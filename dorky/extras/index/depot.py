@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import IO, NamedTuple
 
 import msgspec
@@ -241,6 +242,49 @@ class Depot:
 
         self._storage.change(changes, message or _message("Add", packages))
         return tuple(added.values())
+
+    def describe(
+        self,
+        filename: str,
+        *,
+        upload_time: datetime | None,
+        yanked: bool | str,
+        source: str,
+        provenance: str,
+    ) -> bool:
+        """Note what another index tells of a file that is here; return whether that is new.
+
+        Args:
+            filename: The file.
+            upload_time: When it was uploaded there; None: what is known already.
+            yanked: Whether it is yanked there; or the reason.
+            source: The page of that index.
+            provenance: The address of the attestations that it has of the file.
+
+        Raises:
+            NoSuchPackage: There is no such file.
+        """
+        named = parsed(filename)
+        changed = False
+
+        def changes(state: Storage) -> dict[str, Source | None]:
+            nonlocal changed
+            held = self._held(state, named.name, named.version)
+            if filename not in held:
+                raise errors.NoSuchPackage(filename, self.place)
+            new = msgspec.structs.replace(
+                held[filename],
+                upload_time=upload_time or held[filename].upload_time,
+                yanked=yanked,
+                source=source,
+                provenance=provenance,
+            )
+            changed = new != held[filename]
+            made = records.encode({**held, filename: new})
+            return {record_path(named.name, named.version): made} if changed else {}
+
+        self._storage.change(changes, f"Describe {filename}")
+        return changed
 
     def _check_open(self, state: Storage, name: str) -> None:
         status = self._status(state, name).status

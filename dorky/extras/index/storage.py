@@ -252,7 +252,7 @@ class Remote:
 
     def directories(self, path: str) -> list[str]:
         """See `Storage.directories`."""
-        found = self._client.list(self._path(path), recursive=False)
+        found = self._client.list(self._path(path), recursive=False, details=False)
         return [info.path.rpartition("/")[2] for info in found if info.kind == "directory"]
 
     def sizes(self, path: str) -> dict[str, int]:
@@ -264,7 +264,7 @@ class Remote:
         return {name: info.content_hash for name, info in self._files(path)}
 
     def _files(self, path: str) -> Iterator[tuple[str, FileInfo]]:
-        for info in self._client.list(self._path(path), recursive=False):
+        for info in self._client.list(self._path(path), recursive=False, details=False):
             if info.kind == "file":
                 yield info.path.rpartition("/")[2], info
 
@@ -274,10 +274,14 @@ class Remote:
 
     def open(self, path: str) -> Opened:
         """See `Storage.open`."""
-        info = self._client.stat(self._path(path))
+        whole = self._path(path)
+        found = self._client.list(whole, recursive=False, details=False)
+        info = next((info for info in found if info.path == whole), None)
+        if info is None:
+            raise errors.NoSuchFile(path, self.place)
         if info.kind != "file":
             raise errors.BadRecord(path, "it is a symbolic link")
-        file = self._client.open(self._path(path), version=info.version)
+        file = self._client.open(whole, version=info.version)
         return Opened(file, info.size, info.content_hash)
 
     def change(self, make: Callable[[Storage], Changes], message: str) -> None:

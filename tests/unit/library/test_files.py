@@ -10,6 +10,7 @@ import random
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 import pytest
 from backends import Backend
@@ -21,6 +22,8 @@ from dorky import errors
 from dorky.client import ABSENT, DorkyClient, FileInfo, Progress
 from dorky.format import chunk
 from dorky.format.model import MiB
+from dorky.library import catalog
+from dorky.store import directories
 
 BIG = noise(5 * MiB + 17)
 
@@ -357,6 +360,42 @@ def test_a_list_tells_who_changed_each_file_and_when(local: DorkyClient) -> None
     assert listed["a"] == one
     assert (one.last_updated, one.uploaded_by) == (first.last_updated, first.uploaded_by)
     assert one.version != first.version
+
+
+def test_a_list_without_details_asks_no_history(
+    local: DorkyClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for path in ("a/x", "a/deep/y", "a/deep/z", "a.b", "other/w"):
+        local.upload(path.encode(), path)
+    full = [*local.list("a", recursive=False)]
+    assert [(info.path, info.kind) for info in full] == [("a/deep", "directory"), ("a/x", "file")]
+    monkeypatch.setattr(catalog, "changes", None)
+    quick = [*local.list("a", recursive=False, details=False)]
+    assert [info.path for info in quick] == [info.path for info in full]
+    assert quick[1].content_hash == full[1].content_hash
+    assert (quick[1].last_updated, quick[1].stored_size) == (None, 0)
+    assert [info.path for info in local.list(recursive=False, details=False)] == [
+        *("a", "a.b", "other")
+    ]
+    assert [info.path for info in local.list("a/x", recursive=False, details=False)] == ["a/x"]
+    assert [*local.list("nowhere", recursive=False, details=False)] == []
+
+
+def test_a_list_of_one_directory_reads_no_other(
+    local: DorkyClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for n in range(8):
+        local.upload(b"1", f"many/d{n}/file")
+    read = []
+    before = directories.read_node
+
+    def counted(*args: Any) -> Any:
+        read.append(args[1])
+        return before(*args)
+
+    monkeypatch.setattr(directories, "read_node", counted)
+    assert len([*local.list("many/d3", recursive=False, details=False)]) == 1
+    assert len({*read}) <= 3
 
 
 def test_a_log_of_all_files(local: DorkyClient) -> None:

@@ -1,0 +1,66 @@
+"""The URLs of the server."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+Kind = Literal[
+    "health",
+    "ready",
+    "metrics",
+    "robots",
+    "legacy",
+    "projects",
+    "project",
+    "file",
+    "metadata",
+    "record",
+    "nothing",
+]
+
+_ALONE: dict[str, Kind] = {
+    "/health": "health",
+    "/ready": "ready",
+    "/metrics": "metrics",
+    "/robots.txt": "robots",
+    "/python/legacy": "legacy",
+    "/python/legacy/": "legacy",
+    "/python/simple": "projects",
+    "/python/simple/": "projects",
+}
+_BELOW = "/python/"
+
+
+class Route(NamedTuple):
+    """What a URL names. Neither name is checked.
+
+    Attributes:
+        kind: The kind of thing.
+        project: The project.
+        filename: The file, without the ending of its metadata or record.
+        simple: Whether it is below ``/python/simple/``.
+    """
+
+    kind: Kind
+    project: str = ""
+    filename: str = ""
+    simple: bool = True
+
+
+def find(path: str) -> Route:
+    """Return what the path of a URL names."""
+    if path in _ALONE or not path.startswith(_BELOW):
+        return Route(_ALONE.get(path, "nothing"))
+    parts = path[len(_BELOW) :].split("/")
+    simple = parts[0] == "simple"
+    parts = parts[1:] if simple else parts
+    if not parts[0] or len(parts) > 2:
+        return Route("nothing")
+    project, name = [*parts, ""][:2]
+    if not name:
+        return Route("project", project, simple=simple)
+    if name.endswith(".metadata"):
+        return Route("metadata", project, name.removesuffix(".metadata"), simple)
+    if name.endswith(".json"):
+        return Route("record", project, name.removesuffix(".json"), simple)
+    return Route("file", project, name, simple)

@@ -1,0 +1,166 @@
+"""Python packages that are served, from the command line."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import wheels
+from machines import Machine
+from servers import Remote
+
+from dorky.client import DorkyClient
+from dorky.extras.index import auth, serving
+from dorky.extras.index.depot import Depot, Package
+from dorky.extras.index.records import derive
+from dorky.extras.index.storage import Directory
+from dorky.extras.index.storage import Remote as Stored
+
+FETCH = """
+import base64, json, os, sys, urllib.request
+from urllib.parse import urlsplit
+url = urlsplit(os.environ["UV_DEFAULT_INDEX"])
+plain = url._replace(netloc=url.netloc.rpartition("@")[2]).geturl()
+pair = base64.b64encode(f"{url.username}:{url.password}".encode()).decode()
+request = urllib.request.Request(plain + "acme-core/", headers={
+    "Authorization": f"Basic {pair}", "Accept": "application/vnd.pypi.simple.v1+json"})
+page = json.load(urllib.request.urlopen(request, timeout=20))
+try:
+    urllib.request.urlopen(plain, timeout=20)
+except urllib.error.HTTPError as error:
+    page["without"] = error.code
+page["environment"] = dict(os.environ)
+json.dump(page, open(sys.argv[1], "w"))
+sys.exit(1)
+"""
+
+
+@pytest.fixture
+def stocked(ana: Machine, file_url: Remote, tmp_path: Path) -> Machine:
+    """A project whose remote holds a package, which is not pulled."""
+    ana("init", file_url.url)
+    ana.commit({"a": "1"})
+    ana("push")
+    wheel = wheels.wheel(tmp_path)
+    with ana.here(), DorkyClient() as client:
+        depot = Depot(Stored(client, ".depot-storage/python"))
+        depot.add([Package(derive(wheel, wheel.name), wheel)])
+    return ana
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_command_has_the_packages_as_its_one_index(
+    stocked: Machine, file_url: Remote, tmp_path: Path, named: bool
+) -> None:
+    stocked.env |= {
+        "PIP_FIND_LINKS": "/elsewhere",
+        "UV_INDEX": "https://elsewhere/",
+        "DEPOT_AUTH_TOKEN": "secret",
+        "HTTP_PROXY": "http://127.0.0.1:9",
+        "http_proxy": "http://127.0.0.1:9",
+        "NO_PROXY": "example.org",
+    }
+    where = ["--remote", file_url.url] if named else []
+    machine = stocked.another("other") if named else stocked
+    out = tmp_path / "out.json"
+    command = [sys.executable, "-c", FETCH, str(out)]
+    machine("python", "run", *where, "--", *command, code=1)
+    told = json.loads(out.read_text())
+    assert [file["filename"] for file in told["files"]] == ["acme_core-1.0-py3-none-any.whl"]
+    assert told["without"] == 401
+    environment = told["environment"]
+    assert environment["NO_PROXY"] == "example.org,127.0.0.1"
+    assert environment["PIP_EXTRA_INDEX_URL"] == environment["PIP_INDEX_URL"]
+    assert not {"PIP_FIND_LINKS", "UV_INDEX", "DEPOT_AUTH_TOKEN"} & environment.keys()
+    assert not (stocked.project / ".depot-storage").exists()
+
+
+def test_a_command_that_is_not_there(stocked: Machine) -> None:
+    assert "not found" in stocked("python", "run", "--", "no-such-command", code=4).error
+
+
+class Served:
+    """The server that a command would have run."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.names: list[str] = []
+        monkeypatch.setattr(serving, "run", self._run)
+
+    def _run(self, service: serving.Service, started: Any) -> None:
+        del started
+        app = service._app
+        self.names = app._state.view().depot.projects()
+        self.writes = app._uploads is not None
+        self.settings = service._settings
+
+
+def test_what_is_served(stocked: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The remote in a project, a directory if it is named, and one commit if that is."""
+    served = Served(monkeypatch)
+    stocked("python", "serve")
+    assert (served.names, served.writes) == (["acme-core"], False)
+    wheel = wheels.wheel(tmp_path, "acme-other")
+    local = Depot(Directory(stocked.project / "here"))
+    local.add([Package(derive(wheel, wheel.name), wheel)])
+    stocked("python", "serve", "--dir", "here")
+    assert served.names == ["acme-other"]
+    stocked("python", "serve", "--dir", "here", "--rev", "origin/main")
+    assert served.names == []
+    first = stocked("log", "--json").json[0]["id"]
+    stocked("python", "serve", "--rev", first)
+    assert served.names == []
+    tokens = stocked.project / "tokens"
+    stocked("python", "token", "ci", "--write", "--file", tokens)
+    options = ("--write", "--max-upload", "5MiB", "--refresh", "1m", "--host", "::1")
+    stocked("python", "serve", "--token-file", tokens, *options)
+    assert served.writes
+    assert (served.settings.max_upload, served.settings.refresh) == (5 << 20, 60)
+
+
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [
+        (["--write"], 2),
+        (["--host", "0.0.0.0"], 2),
+        (["--dir", "here", "--write", "--insecure"], 2),
+        (["--dir", "nowhere"], 4),
+        (["--rev", "other/main"], 4),
+        (["--token-file", "missing"], 3),
+        (["--tls-cert", "missing", "--tls-key", "missing"], 3),
+        (["--upstream", "file:///etc"], 2),
+        (["--upstream", "https://user:secret@example.org/simple/"], 2),
+        (["--max-upload", "0"], 2),
+        (["--max-upload", "5TB"], 2),
+        (["--refresh", "soon"], 2),
+    ],
+)
+def test_what_is_not_served(
+    stocked: Machine, options: list[str], code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving, "run", None)
+    (stocked.project / "here").mkdir()
+    said = stocked("python", "serve", *options, code=code)
+    assert "secret" not in said.err
+
+
+def test_nothing_to_serve(ana: Machine) -> None:
+    ana("python", "serve", code=3)
+
+
+def test_a_token_is_shown_once(ana: Machine) -> None:
+    file = ana.project / "tokens"
+    token = ana("python", "token", "ci", "--write", "--expires", "90d", "--file", file).out.strip()
+    assert token not in file.read_text()
+    assert auth.load(file).caller(token) == auth.Caller("ci", may_write=True)
+    ana("python", "token", "ci", "--file", file, code=3)
+    said = ana("python", "token", "reader")
+    assert said.out.strip() not in said.err
+    file.write_text(said.err.splitlines()[-1])
+    assert auth.load(file).caller(said.out.strip()) == auth.Caller("reader", may_write=False)
+    made = ana("python", "token", "x", "--expires", "2030-01-31", "--json").json
+    assert made["line"].endswith(" expires=2030-01-31")
+    for wrong in (["a b"], ["x", "--expires", "soon"]):
+        ana("python", "token", *wrong, code=2)
