@@ -49,6 +49,13 @@ CLIENT: Mapping[str, str] = {
     "list_buckets": "run",
     "delete_bucket": "run",
     "validate_bucket": "run",
+    "sign_artifact": "run",
+    "verify_signatures": "run",
+    "get_signatures": "run",
+    "attach_sbom": "run",
+    "get_sbom": "run",
+    "add_attestation": "run",
+    "get_attestations": "run",
 }
 BATCH: Mapping[str, str] = {
     "upload": "upload",

@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     )
     from dorky.progress import Progress as ProgressSink
     from dorky.repo import Repository
-    from dorky.results import BucketInfo, BucketReport
+    from dorky.results import Attestation, BucketInfo, BucketReport, Sbom, Signature, Verification
 
 __version__ = "0.1.0"
 __all__ = [
@@ -68,6 +68,7 @@ __all__ = [
     "AsyncFile",
     "AsyncItems",
     "AsyncUploadSession",
+    "Attestation",
     "BadRequestError",
     "Batch",
     "BatchError",
@@ -92,7 +93,9 @@ __all__ = [
     "RateLimitedError",
     "Repository",
     "Retry",
+    "Sbom",
     "ServiceUnavailableError",
+    "Signature",
     "Snapshot",
     "Timeout",
     "TimeoutError",
@@ -100,6 +103,7 @@ __all__ = [
     "UnencryptedRepository",
     "UpdateConflict",
     "UploadSession",
+    "Verification",
     "__version__",
 ]
 
@@ -117,7 +121,7 @@ _HOME = {
     ),
     "dorky.progress": "ProgressSink",
     "dorky.repo": "Repository",
-    "dorky.results": "BucketInfo BucketReport",
+    "dorky.results": "Attestation BucketInfo BucketReport Sbom Signature Verification",
 }
 _NAMES = {name: home for home, names in _HOME.items() for name in names.split()}
 

@@ -37,7 +37,15 @@ from dorky.library.records import (
     Timeout,
 )
 from dorky.library.workers import AsyncItems, AsyncSource, Workers
-from dorky.results import BucketInfo, BucketReport
+from dorky.results import (
+    Attestation,
+    BucketInfo,
+    BucketReport,
+    Sbom,
+    SbomFormat,
+    Signature,
+    Verification,
+)
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -78,6 +86,8 @@ class AsyncDorkyClient:
         chunk_size: int | None = None,
         part_size: int | None = None,
         max_age: float | None = None,
+        cache: StrPath | bool | None = None,
+        cache_max_size: int | None = None,
     ) -> None:
         self._sync = DorkyClient(
             url,
@@ -98,6 +108,8 @@ class AsyncDorkyClient:
             chunk_size=chunk_size,
             part_size=part_size,
             max_age=max_age,
+            cache=cache,
+            cache_max_size=cache_max_size,
         )
         self._workers = Workers(self._sync.config.max_concurrency)
 
@@ -516,6 +528,7 @@ class AsyncDorkyClient:
         ignore_patterns: Patterns = None,
         version: str = "",
         delete: bool = False,
+        local_only: bool = False,
         dry_run: bool = False,
     ) -> Snapshot:
         """Bring a directory to a version: files that it holds already are not fetched again.
@@ -526,7 +539,12 @@ class AsyncDorkyClient:
             ignore_patterns: And none of these.
             version: The version; empty: the newest.
             delete: Whether to delete the files that match and that the version lacks.
+            local_only: Whether no request may be sent: the directory and the cache must hold
+                everything. The newest version is then the newest in the cache.
             dry_run: Whether only to say what would be done.
+
+        Raises:
+            NotCached: Something is missing, and ``local_only`` was given. Nothing was written.
         """
         return await self._workers.run(
             self._sync.snapshot,
@@ -535,6 +553,7 @@ class AsyncDorkyClient:
             ignore_patterns=ignore_patterns,
             version=version,
             delete=delete,
+            local_only=local_only,
             dry_run=dry_run,
         )
 
@@ -760,6 +779,100 @@ class AsyncDorkyClient:
             The findings, and the least rights of users who read, write and maintain.
         """
         return await self._workers.run(self._sync.validate_bucket, url)
+
+    async def sign_artifact(self, path: StrPath, private_key: StrPath | None = None) -> Signature:
+        """Sign a file of the newest version. When it returns, that is durable.
+
+        Args:
+            path: The file.
+            private_key: A private key: its file, or its text in PEM. None: the key by which the
+                team knows you.
+
+        Raises:
+            ForbiddenError: You may not write, or not there.
+        """
+        return await self._workers.run(self._sync.sign_artifact, path, private_key)
+
+    async def verify_signatures(
+        self, path: StrPath, public_keys: Iterable[StrPath] | None = None, *, threshold: int = 1
+    ) -> Verification:
+        """Verify that enough signers vouch for a file of the newest version.
+
+        Args:
+            path: The file.
+            public_keys: The keys that count: their files or texts, in PEM or as SSH keys. None:
+                those of the team's writers, and those in `.dorkysigners` if there is one.
+            threshold: How many must have signed.
+        """
+        return await self._workers.run(
+            self._sync.verify_signatures, path, public_keys, threshold=threshold
+        )
+
+    async def get_signatures(self, path: StrPath) -> Sequence[Signature]:
+        """Return every signature of a file, and what it is worth to the team.
+
+        Args:
+            path: The file.
+        """
+        return await self._workers.run(self._sync.get_signatures, path)
+
+    async def attach_sbom(
+        self,
+        path: StrPath,
+        format: SbomFormat | None,
+        content: bytes | str,
+        *,
+        private_key: StrPath | None = None,
+    ) -> Sbom:
+        """Attach an SBOM to a file of the newest version, and sign it.
+
+        Args:
+            path: The file.
+            format: ``spdx`` or ``cyclonedx``; None to recognise it.
+            content: The SBOM, of at most 16 MiB. It comes back byte for byte.
+            private_key: As in `sign_artifact`.
+        """
+        return await self._workers.run(
+            self._sync.attach_sbom, path, format, content, private_key=private_key
+        )
+
+    async def get_sbom(self, path: StrPath, format: SbomFormat | None = None) -> Sbom:
+        """Return the SBOM of a file: the newest that somebody of the team has signed for it.
+
+        If there is none, ``state`` and ``problem`` say what is wrong with the one returned.
+
+        Args:
+            path: The file.
+            format: Only one of this format.
+
+        Raises:
+            NotFoundError: It has none.
+        """
+        return await self._workers.run(self._sync.get_sbom, path, format)
+
+    async def add_attestation(
+        self, path: StrPath, type: str, data: bytes | str, *, private_key: StrPath | None = None
+    ) -> Attestation:
+        """Attach a statement to a file of the newest version, and sign it.
+
+        Args:
+            path: The file.
+            type: The type of the statement: a word such as ``build``, or a URI.
+            data: A JSON object, whose text is kept.
+            private_key: As in `sign_artifact`.
+        """
+        return await self._workers.run(
+            self._sync.add_attestation, path, type, data, private_key=private_key
+        )
+
+    async def get_attestations(self, path: StrPath, *, type: str = "") -> Sequence[Attestation]:
+        """Return what was attached to a file, other than signatures, and what it is worth.
+
+        Args:
+            path: The file.
+            type: Only statements of this type.
+        """
+        return await self._workers.run(self._sync.get_attestations, path, type=type)
 
     get_metadata = stat
 

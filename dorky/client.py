@@ -11,36 +11,28 @@ An upload is a commit in the remote: it has a history, is encrypted, and the com
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import io
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import msgspec
 
-from dorky import errors, files
-from dorky.drivers.base import check_writable
+from dorky import errors
 from dorky.format.codec import coding
 from dorky.library import (
     buckets,
     catalog,
-    commits,
-    contents,
+    changes,
     folders,
-    glimpses,
     many,
-    ranges,
+    reads,
     streams,
     uploads,
 )
 from dorky.library.batch import Batch
-from dorky.library.catalog import Address
-from dorky.library.commits import Change, Delete, Put, Request
-from dorky.library.contents import Objects
-from dorky.library.metering import Meter, Report
+from dorky.library.metering import Report
 from dorky.library.parts import UploadSession
 from dorky.library.ranges import Range
 from dorky.library.records import (
@@ -60,12 +52,18 @@ from dorky.library.records import (
     StrPath,
     Timeout,
 )
+from dorky.library.scope import Scope, configured
 from dorky.library.session import Session, is_secret
 from dorky.library.sources import Source
-from dorky.paths import matches
-from dorky.results import BucketInfo, BucketReport
-from dorky.store import history
-from dorky.store.history import Placed
+from dorky.results import (
+    Attestation,
+    BucketInfo,
+    BucketReport,
+    Sbom,
+    SbomFormat,
+    Signature,
+    Verification,
+)
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -125,16 +123,11 @@ class DorkyClient:
         chunk_size: int | None = None,
         part_size: int | None = None,
         max_age: float | None = None,
+        cache: StrPath | bool | None = None,
+        cache_max_size: int | None = None,
     ) -> None:
-        given = {name: value for name, value in locals().items() if value is not None}
-        chosen = {
-            name: os.fspath(value) if isinstance(value, os.PathLike) else value
-            for name, value in given.items()
-            if name in Config.__struct_fields__
-        }
-        self._config = msgspec.structs.replace(config or Config(), **chosen)
-        self._session = Session(self._config)
-        self._pin = ""
+        self._config = configured(config, locals())
+        self._scope = Scope(Session(self._config))
 
     @classmethod
     def from_env(cls, **keywords: Any) -> Self:
@@ -170,24 +163,20 @@ class DorkyClient:
         from dorky.library import creation
 
         client = cls(url, unencrypted=unencrypted or None, **keywords)
-        with contextlib.ExitStack() as stack:
-            if exist_ok:
-                stack.enter_context(contextlib.suppress(errors.RepositoryExists))
-            made = creation.create(client._config, recovery or "")
-            if made:
-                client = cls(url, **{**keywords, "unencrypted": unencrypted, "fingerprint": made})
-        return client
+        made = creation.create(client.config, recovery or "", exist_ok=exist_ok)
+        pins = {"unencrypted": unencrypted, "fingerprint": made}
+        return cls(url, **{**keywords, **pins}) if made else client
 
     def at(self, version: str) -> Self:
         """Return a client that looks at one version, and can't change anything."""
         made = type(self)(config=self._config)
-        vars(made).update(_session=self._session, _pin=catalog.version_of(version))
+        vars(made).update(_scope=self._scope._replace(pin=catalog.version_of(version)))
         return made
 
     @property
     def url(self) -> str:
         """Return the repository's URL."""
-        return self._session.url
+        return self._scope.session.url
 
     @property
     def config(self) -> Config:
@@ -197,11 +186,11 @@ class DorkyClient:
     def set_credentials(self, credentials: Credentials | None) -> None:
         """Use another key of the storage service from now on; None: the environment's."""
         self._config = msgspec.structs.replace(self._config, credentials=credentials)
-        self._session.reconnect(self._config)
+        self._scope.session.reconnect(self._config)
 
     def close(self) -> None:
         """Close connections, and delete the local copy of the history."""
-        self._session.close()
+        self._scope.session.close()
 
     def __enter__(self) -> Self:
         return self
@@ -222,42 +211,7 @@ class DorkyClient:
             raise errors.CantPickle("credentials", "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
         if is_secret(self._config.identity):
             raise errors.CantPickle("an identity", "DORKY_IDENTITY")
-        return _unpickled, (type(self), self._config, self._pin)
-
-    # --- versions --------------------------------------------------------------------------
-
-    def _version(self, named: str = "") -> str:
-        """Return the version to read: the one named, the pinned one, or the newest."""
-        if named := named or self._pin:
-            return catalog.known(self._session, named)
-        return self._session.refresh() or ""
-
-    def _found(self, path: StrPath, version: str) -> tuple[Address, Placed]:
-        named = catalog.address(uploads.text_of(path), version)
-        where = named._replace(version=self._version(named.version))
-        view = catalog.view_of(self._session, where.version)
-        return where, catalog.find(self._session, view, where.path, where.version)
-
-    def _content(self, path: StrPath, version: str) -> tuple[str, Placed, Objects]:
-        """Return the path of a file, the file, and what it is read from."""
-        named = catalog.address(uploads.text_of(path), version)
-        if not (named.version or self._pin):
-            found = glimpses.find(self._session, named.path)
-            if isinstance(found, glimpses.File):
-                return named.path, *found
-        where, placed = self._found(path, version)
-        return where.path, placed, contents.Fetched(self._session)
-
-    def _info(self, where: Address, placed: Placed) -> FileInfo:
-        return catalog.info(self._session, where.version, where.path, placed)
-
-    def _writable(self) -> Session:
-        """Return the session, which has read the root: it tells who may write where."""
-        if self._pin:
-            raise errors.ReadOnlyClient(self._pin[:12])
-        check_writable(self._session.remote.driver)
-        self._session.open()
-        return self._session
+        return _unpickled, (type(self), self._config, self._scope.pin)
 
     # --- writing ---------------------------------------------------------------------------
 
@@ -302,24 +256,20 @@ class DorkyClient:
             IdempotencyKeyReused: The key was used for something else.
             ForbiddenError: You may not write, or not there.
         """
-        session = self._writable()
-        target = uploads.target(source, path)
-        expected = catalog.expected(session, [target], if_version, force=force)
-        meter = Meter(progress, "upload")
-        meta = catalog.meta_of(metadata, content_type, compress)
-        put = uploads.taken(
-            session, source, target, meta, compress=compress, level=level, meter=meter
-        )
-        request = Request(
-            [put],
-            message or f"Upload {target}",
-            expected=expected,
+        return changes.upload(
+            self._scope,
+            source,
+            path,
+            catalog.meta_of(metadata, content_type, compress),
+            message=message,
+            compress=compress,
+            level=level,
             key=idempotency_key,
+            if_version=if_version,
+            force=force,
             alone=not coalesce,
+            progress=progress,
         )
-        done = commits.submit(session, request)
-        meter.finish(target)
-        return self._info(Address(done.commit, target), done.files[target])
 
     def set_metadata(
         self,
@@ -337,16 +287,9 @@ class DorkyClient:
             replace: Whether names that are not given are forgotten.
             if_version: As in `upload`.
         """
-        session = self._writable()
-        where, placed = self._found(path, "")
-        expected = catalog.expected(session, [where.path], if_version, force=False)
-        if if_version is None:
-            expected = {where.path: placed}
-        meta = catalog.changed_meta(placed.entry.meta, metadata, replace=replace)
-        put = Put(where.path, placed, meta)
-        request = Request([put], f"Describe {where.path}", expected=expected)
-        done = commits.submit(session, request)
-        return self._info(Address(done.commit, where.path), done.files[where.path])
+        return changes.set_metadata(
+            self._scope, path, metadata, replace=replace, if_version=if_version
+        )
 
     def delete(
         self,
@@ -375,28 +318,15 @@ class DorkyClient:
             NoSuchFile: There is no such file.
             IsADirectory: It is a directory, and ``recursive`` was not given.
         """
-        session = self._writable()
-        target = (
-            catalog.prefix(uploads.text_of(path))
-            if recursive
-            else catalog.checked(uploads.text_of(path))
+        return changes.delete(
+            self._scope,
+            path,
+            recursive=recursive,
+            missing_ok=missing_ok,
+            message=message,
+            if_version=if_version,
+            force=force,
         )
-        seen = session.seen or ""
-        version = self._version()
-        view = catalog.view_of(session, version)
-        if recursive:
-            found = [name for name, _ in catalog.listed(view, target, recursive=True)]
-        else:
-            found = [target] if target in dict(view.files([target])) else []
-        if not found:
-            if missing_ok:
-                return None
-            catalog.find(session, view, target, version)
-            raise errors.NoSuchFile(target, session.url)
-        expected = catalog.expected(session, found, if_version, force=force, seen=seen)
-        changes: list[Change] = [Delete(name) for name in found]
-        request = Request(changes, message or f"Delete {target or '/'}", expected=expected)
-        return catalog.commit_of(session, commits.submit(session, request).commit)
 
     def copy(
         self,
@@ -419,27 +349,11 @@ class DorkyClient:
         Raises:
             WouldOpen: The target is for readers who can't read the source.
         """
-        seen = self._session.seen or ""
-        where, placed = self._found(source, "")
-        path = catalog.checked(uploads.text_of(target))
-        if to is None or to is self:
-            session = self._writable()
-            expected = catalog.expected(session, [path], if_version, force=force, seen=seen)
-            put = Put(path, placed, placed.entry.meta)
-            request = Request([put], f"Copy {where.path} to {path}", expected=expected)
-            done = commits.submit(session, request)
-            return self._info(Address(done.commit, path), done.files[path])
-        info = self._info(where, placed)
-        return to.upload(
-            contents.blocks(contents.Fetched(self._session), placed),
-            path,
-            message=f"Copy {where.path} from {self._session.url}",
-            metadata=info.custom,
-            content_type=info.content_type,
-            compress=info.compression,
-            if_version=if_version,
-            force=force,
-        )
+        if to and to is not self:
+            return changes.copy_to(
+                to.upload, self._scope, source, target, if_version=if_version, force=force
+            )
+        return changes.copy(self._scope, source, target, if_version=if_version, force=force)
 
     def move(self, source: StrPath, target: StrPath, *, force: bool = False) -> CommitInfo:
         """Move a file, in one commit.
@@ -452,17 +366,7 @@ class DorkyClient:
         Raises:
             WouldOpen: The target is for readers who can't read the source.
         """
-        session = self._writable()
-        seen = session.seen or ""
-        where, placed = self._found(catalog.checked(uploads.text_of(source)), "")
-        path = catalog.checked(uploads.text_of(target))
-        expected: dict[str, Placed | None] = {where.path: placed}
-        expected |= catalog.expected(session, [path], None, force=force, seen=seen) or {}
-        changes: list[Change] = [Delete(where.path), Put(path, placed, placed.entry.meta)]
-        if path == where.path:
-            changes = []
-        request = Request(changes, f"Move {where.path} to {path}", expected=expected)
-        return catalog.commit_of(session, commits.submit(session, request).commit)
+        return changes.move(self._scope, source, target, force=force)
 
     # --- many files ------------------------------------------------------------------------
 
@@ -492,7 +396,7 @@ class DorkyClient:
             BatchError: Some have failed; the others are uploaded.
         """
         result = many.upload(
-            self._writable(),
+            self._scope.writable(),
             items,
             catalog.prefix(prefix),
             message=message,
@@ -523,8 +427,8 @@ class DorkyClient:
         Raises:
             BatchError: Some have failed; the others are there.
         """
-        newest = self._version(catalog.version_of(version) if version else "")
-        result = many.download(self._session, items, Path(dest_dir), newest, progress)
+        newest = self._scope.version(version)
+        result = many.download(self._scope.session, items, Path(dest_dir), newest, progress)
         return many.checked(result, return_exceptions=return_exceptions)
 
     def upload_folder(
@@ -554,7 +458,7 @@ class DorkyClient:
             UpdateConflict: Somebody else has changed one of the files.
         """
         return many.upload_folder(
-            self._writable(),
+            self._scope.writable(),
             Path(folder),
             catalog.prefix(path),
             folders.selector(allow_patterns, ignore_patterns),
@@ -588,7 +492,7 @@ class DorkyClient:
         Raises:
             ForbiddenError: You may not write, or not there.
         """
-        session = self._writable()
+        session = self._scope.writable()
         target = catalog.checked(uploads.text_of(path))
         expected = catalog.expected(session, [target], if_version, force=force)
         meta = catalog.meta_of(metadata, content_type, compress)
@@ -609,7 +513,7 @@ class DorkyClient:
             UpdateConflict: Somebody else has changed one of the files; at the end of the block.
             UsageError: A file that was opened in the batch is still open at its end.
         """
-        return Batch(self._writable(), message, if_version)
+        return Batch(self._scope.writable(), message, if_version)
 
     def snapshot(
         self,
@@ -619,6 +523,7 @@ class DorkyClient:
         ignore_patterns: Patterns = None,
         version: str = "",
         delete: bool = False,
+        local_only: bool = False,
         dry_run: bool = False,
     ) -> Snapshot:
         """Bring a directory to a version: files that it holds already are not fetched again.
@@ -629,13 +534,19 @@ class DorkyClient:
             ignore_patterns: And none of these.
             version: The version; empty: the newest.
             delete: Whether to delete the files that match and that the version lacks.
+            local_only: Whether no request may be sent: the directory and the cache must hold
+                everything. The newest version is then the newest in the cache.
             dry_run: Whether only to say what would be done.
+
+        Raises:
+            NotCached: Something is missing, and ``local_only`` was given. Nothing was written.
         """
-        found = self._version(catalog.version_of(version) if version else "")
         selects = folders.selector(allow_patterns, ignore_patterns)
-        return many.snapshot(
-            self._session, Path(dest), found, selects, delete=delete, dry_run=dry_run
-        )
+        with self._scope.asking(not local_only) as scope:
+            found = scope.version(version)
+            return many.snapshot(
+                scope.session, Path(dest), found, selects, delete=delete, dry_run=dry_run
+            )
 
     def open(
         self,
@@ -660,10 +571,10 @@ class DorkyClient:
         """
         what, text = streams.check_mode(mode)
         if what == "r":
-            name, placed, objects = self._content(path, version)
+            name, placed, objects = self._scope.content(path, version)
             reader = io.BufferedReader(streams.Reader(objects, name, placed))
             return io.TextIOWrapper(reader, encoding=encoding) if text else reader
-        self._writable()
+        self._scope.writable()
         target = catalog.checked(uploads.text_of(path))
         if what == "x":
             upload_options.setdefault("if_version", ABSENT)
@@ -688,9 +599,7 @@ class DorkyClient:
             NoSuchFile: There is no such file.
             IntegrityError: The stored content is damaged.
         """
-        ranges.check(start, end)
-        _, placed, objects = self._content(path, version)
-        return b"".join(contents.blocks(objects, placed, start, end))
+        return reads.read(self._scope, path, start, end, version)
 
     def stream(
         self, path: StrPath, *, chunk_size: int | None = None, version: str = ""
@@ -702,11 +611,8 @@ class DorkyClient:
             chunk_size: The bytes of a block; only the last may be shorter.
             version: The version; empty: the newest.
         """
-        _, placed, objects = self._content(path, version)
         size = self._config.chunk_size if chunk_size is None else chunk_size
-        if size < 1:
-            raise errors.UsageError("a chunk has at least one byte")
-        return ranges.even(contents.blocks(objects, placed), size)
+        return reads.stream(self._scope, path, size, version)
 
     def download(
         self,
@@ -730,33 +636,9 @@ class DorkyClient:
             NoSuchFile: There is no such file.
             DiskError: It can't be written.
         """
-        where, placed = self._found(path, version)
-        info = self._info(where, placed)
-        if info.kind == "link":
-            raise errors.UsageError(f"{where.path} is a symbolic link, which has no content")
-        start, end = ranges.resolve(byte_range, info.size)
-        meter = Meter(progress, "download", total=end - start)
-
-        def counted() -> Iterator[bytes]:
-            objects = contents.Fetched(self._session)
-            for block in contents.blocks(objects, placed, start, end):
-                yield block
-                meter.advance(where.path, len(block))
-
-        written = ""
-        if isinstance(dest, str | os.PathLike):
-            place = Path(dest)
-            if place.is_dir() or str(dest).endswith("/"):
-                place /= where.path.rpartition("/")[2]
-            with files.disk_errors(place.parent):
-                place.parent.mkdir(parents=True, exist_ok=True)
-            files.write_stream(place, placed.entry.mode & ~files.umask(), counted())
-            written = str(place)
-        else:
-            for block in counted():
-                dest.write(block)
-        meter.finish(where.path)
-        return Download(info=info, local_path=written)
+        return reads.download(
+            self._scope, path, dest, version=version, byte_range=byte_range, progress=progress
+        )
 
     def stat(self, path: StrPath, *, version: str = "") -> FileInfo:
         """Return what is known of a file.
@@ -768,7 +650,7 @@ class DorkyClient:
         Raises:
             NoSuchFile: There is no such file.
         """
-        return self._info(*self._found(path, version))
+        return self._scope.info(*self._scope.find(path, version))
 
     get_metadata = stat
 
@@ -779,15 +661,7 @@ class DorkyClient:
             path: The file.
             version: The version; empty: the newest.
         """
-        named = catalog.address(uploads.text_of(path), version)
-        if not (named.version or self._pin):
-            found = glimpses.find(self._session, named.path)
-            if found is not None:
-                return isinstance(found, glimpses.File)
-        with contextlib.suppress(errors.NoSuchFile, errors.IsADirectory):
-            self._found(path, version)
-            return True
-        return False
+        return reads.exists(self._scope, path, version)
 
     def list(
         self,
@@ -810,21 +684,15 @@ class DorkyClient:
             details: Whether to look up when and by whom each file was last changed, and the bytes
                 that it takes in the remote. In a long history that costs most.
         """
-        directory = catalog.prefix(prefix)
-        found = self._version(catalog.version_of(version) if version else "")
-        view = catalog.view_of(self._session, found)
-
-        def chosen() -> Iterator[tuple[str, Placed | None]]:
-            for count, item in enumerate(
-                item
-                for item in catalog.listed(view, directory, recursive=recursive)
-                if item[0] > start_after
-            ):
-                if limit is not None and count >= limit:
-                    return
-                yield item
-
-        return catalog.infos(self._session, found, chosen(), details=details)
+        return reads.listed(
+            self._scope,
+            prefix,
+            recursive=recursive,
+            limit=limit,
+            start_after=start_after,
+            version=version,
+            details=details,
+        )
 
     def glob(self, pattern: str, *, version: str = "") -> Iterator[FileInfo]:
         """Return the files that match a shell pattern: ``*`` in a name, ``**`` for directories.
@@ -833,11 +701,7 @@ class DorkyClient:
             pattern: The pattern.
             version: The version; empty: the newest.
         """
-        found = self._version(catalog.version_of(version) if version else "")
-        view = catalog.view_of(self._session, found)
-        held = ((path, placed) for path, placed in catalog.listed(view, "", recursive=True))
-        chosen = ((path, placed) for path, placed in held if matches(path, pattern))
-        return catalog.infos(self._session, found, chosen)
+        return reads.matching(self._scope, pattern, version)
 
     def versions(self, path: StrPath, *, limit: int | None = None) -> Iterator[FileInfo]:
         """Return every version of a file, the newest first.
@@ -846,10 +710,7 @@ class DorkyClient:
             path: The file, whether it still exists or not.
             limit: The most versions.
         """
-        target = catalog.checked(uploads.text_of(path))
-        head = self._version()
-        found = catalog.versions(self._session, head, target) if head else iter(())
-        return (info for _, info in zip(_counted(limit), found, strict=False))
+        return reads.versions(self._scope, path, limit)
 
     def log(self, *, limit: int | None = None) -> Iterator[CommitInfo]:
         """Return the commits, the newest first.
@@ -857,10 +718,7 @@ class DorkyClient:
         Args:
             limit: The most commits.
         """
-        head = self._version()
-        nodes = history.ancestors(self._session.store, [head] if head else [])
-        infos = (catalog.commit_info(self._session, node) for node in nodes)
-        return (info for _, info in zip(_counted(limit), infos, strict=False))
+        return reads.log(self._scope, limit)
 
     # --- buckets ---------------------------------------------------------------------------
 
@@ -911,13 +769,120 @@ class DorkyClient:
         """
         return buckets.validate(self._config, url)
 
+    # --- what vouches for files ------------------------------------------------------------
+
+    def sign_artifact(self, path: StrPath, private_key: StrPath | None = None) -> Signature:
+        """Sign a file of the newest version. When it returns, that is durable.
+
+        Args:
+            path: The file.
+            private_key: A private key: its file, or its text in PEM. None: the key by which the
+                team knows you.
+
+        Raises:
+            ForbiddenError: You may not write, or not there.
+        """
+        from dorky.library import provenance
+
+        return provenance.sign(self._scope, path, private_key)
+
+    def verify_signatures(
+        self,
+        path: StrPath,
+        public_keys: Iterable[StrPath] | None = None,
+        *,
+        threshold: int = 1,
+    ) -> Verification:
+        """Verify that enough signers vouch for a file of the newest version.
+
+        Args:
+            path: The file.
+            public_keys: The keys that count: their files or texts, in PEM or as SSH keys. None:
+                those of the team's writers, and those in `.dorkysigners` if there is one.
+            threshold: How many must have signed.
+        """
+        from dorky.library import provenance
+
+        return provenance.verify(self._scope, path, public_keys, threshold=threshold)
+
+    def get_signatures(self, path: StrPath) -> Sequence[Signature]:
+        """Return every signature of a file, and what it is worth to the team.
+
+        Args:
+            path: The file.
+        """
+        from dorky.library import provenance
+
+        return provenance.get_signatures(self._scope, path)
+
+    def attach_sbom(
+        self,
+        path: StrPath,
+        format: SbomFormat | None,
+        content: bytes | str,
+        *,
+        private_key: StrPath | None = None,
+    ) -> Sbom:
+        """Attach an SBOM to a file of the newest version, and sign it.
+
+        Args:
+            path: The file.
+            format: ``spdx`` or ``cyclonedx``; None to recognise it.
+            content: The SBOM, of at most 16 MiB. It comes back byte for byte.
+            private_key: As in `sign_artifact`.
+        """
+        from dorky.library import provenance
+
+        return provenance.attach_sbom(self._scope, path, format, content, private_key)
+
+    def get_sbom(self, path: StrPath, format: SbomFormat | None = None) -> Sbom:
+        """Return the SBOM of a file: the newest that somebody of the team has signed for it.
+
+        If there is none, ``state`` and ``problem`` say what is wrong with the one returned.
+
+        Args:
+            path: The file.
+            format: Only one of this format.
+
+        Raises:
+            NotFoundError: It has none.
+        """
+        from dorky.library import provenance
+
+        return provenance.get_sbom(self._scope, path, format)
+
+    def add_attestation(
+        self,
+        path: StrPath,
+        type: str,
+        data: bytes | str,
+        *,
+        private_key: StrPath | None = None,
+    ) -> Attestation:
+        """Attach a statement to a file of the newest version, and sign it.
+
+        Args:
+            path: The file.
+            type: The type of the statement: a word such as ``build``, or a URI.
+            data: A JSON object, whose text is kept.
+            private_key: As in `sign_artifact`.
+        """
+        from dorky.library import provenance
+
+        return provenance.add_attestation(self._scope, path, type, data, private_key)
+
+    def get_attestations(self, path: StrPath, *, type: str = "") -> Sequence[Attestation]:
+        """Return what was attached to a file, other than signatures, and what it is worth.
+
+        Args:
+            path: The file.
+            type: Only statements of this type.
+        """
+        from dorky.library import provenance
+
+        return provenance.get_attestations(self._scope, path, type)
+
 
 def _unpickled(kind: type[DorkyClient], config: Config, pin: str) -> DorkyClient:
     client = kind(config=config)
     return client.at(pin) if pin else client
-
-
-def _counted(limit: int | None) -> Iterable[int]:
-    import itertools
-
-    return itertools.count() if limit is None else range(limit)

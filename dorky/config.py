@@ -23,6 +23,8 @@ else:
     import tomli as tomllib
 
 RC = ".dorkyrc"
+SIGNERS = ".dorkysigners"
+"""The file next to `.dorkyrc` that says whose signatures of artifacts count, too."""
 _SSH_NAMES = ("id_ed25519", "id_rsa", "id_ecdsa", "id_ed25519_sk", "id_ecdsa_sk")
 VERSION = 2
 """The newest layout of `.dorkyrc` that this version of dorky reads."""
@@ -53,6 +55,18 @@ SETTINGS: Mapping[str, Setting] = {
     "cache": Setting(
         str, True, "the pushed contents that .dorky/ keeps, too: all, small (default) or none"
     ),
+    "client_cache": Setting(
+        str,
+        False,
+        "where clients without a worktree keep what they have read: a directory, yes or no",
+        "DORKY_CLIENT_CACHE",
+    ),
+    "client_cache_max_size": Setting(
+        int,
+        False,
+        "the bytes that this takes at most (default 2 GiB)",
+        "DORKY_CLIENT_CACHE_MAX_SIZE",
+    ),
     "remotes.*.url": Setting(str, True, "where the remote is"),
     "remotes.*.profile": Setting(str, True, "AWS profile", "AWS_PROFILE"),
     "remotes.*.region": Setting(str, True, "AWS region", "AWS_REGION"),
@@ -74,11 +88,29 @@ SETTINGS: Mapping[str, Setting] = {
 }
 
 
+class Rule(NamedTuple):
+    """A rule by which files must be signed before they are used: a table of ``signatures``.
+
+    Attributes:
+        paths: Patterns of the files, as those of groups.
+        signers: The names of those whose signatures count; empty for everybody who is trusted.
+        threshold: How many of them must have signed.
+        type: The type of statement that they must have signed; empty for a signature.
+    """
+
+    paths: tuple[str, ...]
+    signers: tuple[str, ...] = ()
+    threshold: int = 1
+    type: str = ""
+
+
 CACHES = ("none", "small", "all")
 """The values of ``cache``, by how much is kept."""
 
 # The refs of a remote are NAME/…, and `--force` keeps backups at backup/….
 _RESERVED = frozenset({"backup"})
+_RULES = "signatures"
+_MANY_RULES = 100
 _LIMIT = 1 << 20
 _PROJECTS_OWN = "repository.unencrypted"  # not a setting for all of a user's projects
 _PLACE = ("url", "endpoint")
@@ -89,6 +121,8 @@ _PROXIES = {
 }
 _DOTS = 100  # in a line; tomllib's time grows with the square of a dotted key's parts
 _SHOWN = 80
+_CACHE, _LEAST_CACHE = 2 << 30, 1 << 20
+_YES, _NO = {"yes", "true", "1", "on"}, {"no", "false", "0", "off"}
 
 # Both become part of an address that receives credentials. No user, query or fragment.
 _REGION = re.compile(r"[A-Za-z0-9_-]{1,63}", re.ASCII)
@@ -296,7 +330,7 @@ def _check_version(path: Path, version: object, scope: Scope) -> None:
 
 
 def _checked(path: Path, table: dict[str, Any], scope: Scope) -> dict[str, Plain]:
-    values = dict(_flatten(table))
+    values = dict(_flatten({name: value for name, value in table.items() if name != _RULES}))
     _check_version(path, table.get("version", VERSION), scope)
     for key, value in values.items():
         if exposes(key, value):
@@ -318,7 +352,46 @@ def _checked(path: Path, table: dict[str, Any], scope: Scope) -> dict[str, Plain
             check(key, value)
         except errors.UsageError as error:
             raise errors.BadConfig(path, error) from None
+    _rules(path, table.get(_RULES, []))
     return values
+
+
+def read_rules(path: Path) -> tuple[Rule, ...]:
+    """Read the rules for signatures in a configuration file; a missing one has none.
+
+    Raises:
+        BadConfig: It is not TOML, or a rule is malformed.
+    """
+    try:
+        return _rules(path, tomllib.loads(_text(path)).get(_RULES, []))
+    except (ValueError, RecursionError) as error:
+        raise errors.BadConfig(path, error) from None
+
+
+def _rules(path: Path, tables: object) -> tuple[Rule, ...]:
+    if not isinstance(tables, list) or len(tables) > _MANY_RULES:
+        raise errors.BadConfig(path, f"{_RULES} is not at most {_MANY_RULES} tables")
+    return tuple(_rule(path, table) for table in tables)
+
+
+def _rule(path: Path, table: object) -> Rule:
+    if not isinstance(table, dict) or not table.keys() <= set(Rule._fields):
+        raise errors.BadConfig(path, f"a table of {_RULES} has {', '.join(Rule._fields)} alone")
+    found: dict[str, Any] = {**Rule(())._asdict(), **table}
+    for name in ("paths", "signers"):
+        texts = found[name]
+        if not isinstance(texts, list | tuple) or not all(
+            isinstance(text, str) and text.isprintable() and text for text in texts
+        ):
+            raise errors.BadConfig(path, f"{_RULES}.{name} is not a list of texts")
+        found[name] = tuple(texts)
+    if not found["paths"]:
+        raise errors.BadConfig(path, f"a table of {_RULES} names no paths")
+    if type(found["threshold"]) is not int or not 1 <= found["threshold"] <= _MANY_RULES:
+        raise errors.BadConfig(path, f"{_RULES}.threshold is not a number from 1 on")
+    if not isinstance(found["type"], str) or not found["type"].isprintable():
+        raise errors.BadConfig(path, f"{_RULES}.type is not a text")
+    return Rule(**found)
 
 
 def write(path: Path, key: str, value: Plain | None) -> bool:
@@ -610,6 +683,19 @@ class Config:
         return self.get(f"remotes.{remote}.single_writer") is True
 
     @property
+    def rules(self) -> tuple[Rule, ...]:
+        """Return the rules for signatures: all of the project's and the user's hold.
+
+        So the user's own can only demand more.
+        """
+        self._read()
+        found = read_rules(self.path("project")) if self.root is not None else ()
+        try:
+            return found + read_rules(self.path("user"))
+        except errors.NoHome:
+            return found
+
+    @property
     def cache(self) -> str:
         """Return which of the pushed contents the local store keeps, too (see `CACHES`).
 
@@ -619,6 +705,44 @@ class Config:
         own = str(found["user"].get("cache", "small"))
         asked = str(found.get("project", {}).get("cache", own))
         return max(own, asked, key=CACHES.index)
+
+    @property
+    def client_cache(self) -> Path | None:
+        """Return where clients without a worktree keep what they have read; None: nowhere."""
+        named = self.text("client_cache")
+        if named.lower() in _NO:
+            return None
+        if named and named.lower() not in _YES:
+            return files.expanded(named).absolute()
+        return self.user_cache
+
+    @property
+    def user_cache(self) -> Path | None:
+        """Return the directory in which dorky caches for this user; None if there is none."""
+        try:
+            home = self.home.parent
+            # As root in another user's home, no files are left that this user can't delete.
+            if home.stat().st_uid != os.geteuid():
+                return None
+        except (OSError, errors.NoHome):
+            return None
+        if sys.platform == "darwin":
+            return home / "Library" / "Caches" / "dorky"
+        given = self.environment.get("XDG_CACHE_HOME", "")
+        return (Path(given) if given.startswith("/") else home / ".cache") / "dorky"
+
+    @property
+    def client_cache_max_size(self) -> int:
+        """Return the bytes that `client_cache` takes at most.
+
+        Raises:
+            UsageError: It is less than 1 MiB.
+        """
+        found = self.find("client_cache_max_size")
+        size = int(str(found.value)) if found else _CACHE
+        if size < _LEAST_CACHE:
+            raise errors.UsageError(f"client_cache_max_size is at least 1 MiB, not {size:,} bytes")
+        return size
 
     # --- who -------------------------------------------------------------------------------
 

@@ -151,6 +151,29 @@ class BadDocument(UsageError):
     """
 
 
+class BadPublicKey(UsageError):
+    """{0} holds no public key that verifies signatures: {1}.
+
+    Those are keys of the types P-256, P-384, Ed25519 and RSA (2048 to 4096 bits), in PEM or as SSH
+    keys.
+    """
+
+
+class BadPredicate(UsageError):
+    """{0} can't be attested: {1}.
+
+    An attestation has a type, which is a URI or one word, and says something as a JSON object.
+    """
+
+
+class BadSBOM(UsageError):
+    """{0} can't be attached as an SBOM: {1}.
+
+    SBOMs are SPDX or CycloneDX. JSON has to be of the format that it says it is; other forms (XML,
+    tag-value) are kept as they are. None may have more than 16 MiB.
+    """
+
+
 class CantExport(UsageError):
     """{0} can't be written for {1}: {2}.
 
@@ -464,6 +487,14 @@ class BadConfig(SetupError):
     """{0} is malformed: {1}."""
 
 
+class BadSigners(SetupError):
+    """{0} is no sound list of signers: {1}.
+
+    It has the format of OpenSSH's allowed_signers: names, perhaps options, and a public key on each
+    line.
+    """
+
+
 class DubiousOwnership(SetupError):
     """Dubious ownership: {0} belongs to {1}.
 
@@ -563,6 +594,10 @@ class NotFetched(NotFoundError):
     """The content of {0} is not on this machine, and the remote must not be asked."""
 
 
+class NotCached(NotFoundError):
+    """The cache lacks {1} of {0}, and the remote must not be asked."""
+
+
 class PathNotTracked(NotFoundError):
     """{0} is not tracked by dorky{1}."""
 
@@ -601,6 +636,10 @@ class NoSuchState(NotFoundError):
 
 class CommandUnusable(NotFoundError):
     """{0} can't be run: {1}."""
+
+
+class NoAttestation(NotFoundError):
+    """{0} has no {1}."""
 
 
 class UnknownRevision(NotFoundError):
@@ -1038,6 +1077,18 @@ class CantSign(UnauthorizedError):
     """
 
 
+class SigningKeyMissing(UnauthorizedError):
+    """No signing key: {0} does not exist."""
+
+
+class BadSigningKey(UnauthorizedError):
+    """{0} holds no key that dorky can sign with: {1}.
+
+    Those are private keys of the types P-256, P-384, Ed25519 and RSA (2048 to 4096 bits), in PEM or
+    in OpenSSH's format.
+    """
+
+
 class IdentityCommandFailed(UnauthorizedError):
     """The program that prints your identity ({0}) failed: {1}."""
 
@@ -1129,6 +1180,14 @@ class NotAFile(IntegrityError):
     """
 
 
+class BadBundle(IntegrityError):
+    """{0} is no sound bundle: {1}.
+
+    A bundle holds one signed statement about one file, as in-toto, DSSE and Sigstore define it.
+    A malformed one is not valid, even if its signature is.
+    """
+
+
 class MissingObject(IntegrityError):
     """Object {0} is missing.
 
@@ -1205,6 +1264,23 @@ class ForgedCommit(IntegrityError):
 
     Each commit is signed with its author's key, and the team log says whose keys count. Somebody
     with access to the bucket has written it by hand.
+    """
+
+
+class Unsigned(IntegrityError):
+    """{0} is not signed: {1}.
+
+    The rules for signatures in `.dorkyrc` (or yours in `~/.dorky/config`) demand that somebody
+    vouches for the file before it is used. Nothing was changed on disk.
+    """
+
+
+class BadSignature(IntegrityError):
+    """{0} is not signed by those who have to: {1}.
+
+    There are signatures, but not as many as demanded count: the key is not trusted, or was not at
+    that time, or the signature is of another content or version, or of another repository. Nothing
+    was changed on disk.
     """
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import operator
 import os
 import re
 import stat
@@ -79,15 +80,33 @@ StatProof = tuple[int, int, int, int, int]
 """A file's mode, size, inode, and times of modification and change in ns."""
 
 
+class FileStat(NamedTuple):
+    """The parts of a file's stat that staging needs, in less than half of the memory."""
+
+    st_mode: int
+    st_size: int
+    st_ino: int
+    st_mtime_ns: int
+    st_ctime_ns: int
+
+
+Stat = os.stat_result | FileStat
+
 _LATEST = (1 << 63) - 1
+_parts = operator.attrgetter(*FileStat._fields)
 
 
-def moment(stat: os.stat_result | None) -> FileStamp | None:
+def file_stat(stat: os.stat_result) -> FileStat:
+    """Return those parts of a stat."""
+    return FileStat._make(_parts(stat))
+
+
+def moment(stat: Stat | None) -> FileStamp | None:
     """Return the parts of a stat that change when a file changes; None for no file."""
     return None if stat is None else stamp(stat)
 
 
-def stamp(stat: os.stat_result) -> FileStamp:
+def stamp(stat: Stat) -> FileStamp:
     """Return the parts of a stat that change when a file changes, each of 64 bits with a sign.
 
     Inodes of some file systems are larger. So are times after the year 2262, which are cut off: a
@@ -440,7 +459,7 @@ def unsafe(name: str) -> str | None:
     """Return why an untrusted path component must not be written to disk; None if it may.
 
     Refuses names that leave the directory (``..``, separators, NUL) and every spelling of ``.git``,
-    ``.dorky`` and ``.dorkyrc`` that some file system takes for the same name.
+    ``.dorky``, ``.dorkyrc`` and ``.dorkysigners`` that some file system takes for the same name.
     """
     if _PLAIN.fullmatch(name):
         return None
@@ -451,6 +470,8 @@ def unsafe(name: str) -> str | None:
         return "it is a repository's own directory"
     if plain == ".dorkyrc":
         return "it tells dorky where a repository is, and belongs into git"
+    if plain == ".dorkysigners":
+        return "it says whose signatures count, and belongs into git"
     return None
 
 
@@ -611,7 +632,9 @@ os.register_at_fork(after_in_child=_close_in_child)
 
 
 @contextlib.contextmanager
-def locked(path: Path, *, timeout: float = 10.0, required: bool = True) -> Iterator[None]:
+def locked(
+    path: Path, *, timeout: float = 10.0, required: bool = True, within: int | None = None
+) -> Iterator[None]:
     """Hold an exclusive lock on ``path`` (created if missing, never removed).
 
     The kernel drops it when its holder dies, so a killed process never blocks. It is a `flock`; a
@@ -621,6 +644,7 @@ def locked(path: Path, *, timeout: float = 10.0, required: bool = True) -> Itera
         path: The lock file; it contains the process id of the lock's holder.
         timeout: Seconds to wait.
         required: Whether to fail if the file system has no locks, as some network ones.
+        within: An open directory that ``path`` is relative to.
 
     Raises:
         Locked: Another process still holds it after ``timeout``.
@@ -631,7 +655,7 @@ def locked(path: Path, *, timeout: float = 10.0, required: bool = True) -> Itera
         # The file is emptied below, so it must not be another file through a link of either kind.
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         try:
-            fd = os.open(path, flags, 0o600)
+            fd = os.open(path, flags, 0o600, dir_fd=within)
         except PermissionError as error:
             raise errors.ReadOnly(path) from error
     with closing(fd):

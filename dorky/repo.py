@@ -19,9 +19,15 @@ from dorky.project import Project
 
 if TYPE_CHECKING:
     from dorky.commands.inspect import StrPath
+    from dorky.commands.signatures import Exported
+    from dorky.commands.signatures import Form as BundleForm
     from dorky.documents.export import Form
     from dorky.format.model import Role
+    from dorky.provenance.private_keys import PrivateKey
+    from dorky.provenance.public_keys import PublicKey
+    from dorky.provenance.sbom import Format
     from dorky.results import (
+        Attestation,
         Check,
         CheckedOut,
         DestroyPlan,
@@ -50,6 +56,9 @@ if TYPE_CHECKING:
         RootRepair,
         Rotation,
         Saved,
+        Sbom,
+        Signature,
+        SignResult,
         Staged,
         Status,
         Synced,
@@ -57,6 +66,7 @@ if TYPE_CHECKING:
         TeamChange,
         Trust,
         Undone,
+        Verification,
     )
 
 
@@ -1219,3 +1229,194 @@ class Repository(Project):
         from dorky.commands import purge as commands
 
         return commands.purge(self, plan, reason=reason)
+
+    # --- what vouches for files ------------------------------------------------------------
+
+    def sign(
+        self,
+        paths: StrPath | Iterable[StrPath],
+        *,
+        key: PrivateKey | None = None,
+        revision: str = "HEAD",
+        push: bool = False,
+    ) -> SignResult:
+        """Sign committed files.
+
+        Args:
+            paths: Files, directories, patterns.
+            key: The key that signs (see `provenance.private_keys`); the user's own as a member if
+                it is not given.
+            revision: The revision that holds the files.
+            push: Whether to push the signatures, too.
+
+        Raises:
+            PathNotTracked: The revision holds no such file.
+            ForeignGroup: A file belongs to a group that the user is not in.
+            CantSign: None of the user's keys can be used.
+        """
+        from dorky.commands import provenance as commands
+
+        return commands.sign(self, paths, key=key, revision=revision, push=push)
+
+    def verify(
+        self,
+        paths: StrPath | Iterable[StrPath],
+        *,
+        revision: str = "",
+        keys: Sequence[PublicKey] = (),
+        signers: Path | None = None,
+        names: Sequence[str] = (),
+        threshold: int = 1,
+        kind: str = "",
+        bundle: bytes | None = None,
+    ) -> list[Verification]:
+        """Verify that enough signers vouch for files, without a look at the remote.
+
+        Args:
+            paths: Files, directories, patterns.
+            revision: The revision that holds the files; empty for the files on disk.
+            keys: The only keys that count.
+            signers: A signers file, whose signers alone count. Without either, the team's writers
+                and those of `.dorkysigners` do.
+            names: The names of the signers that count; all if none are given.
+            threshold: How many must have signed each file.
+            kind: The type of statement, a word or a URI; empty for a signature.
+            bundle: A bundle to verify instead of those that the repository holds.
+        """
+        from dorky.commands import signatures as commands
+
+        return commands.verify(
+            self,
+            paths,
+            revision=revision,
+            keys=keys,
+            signers=signers,
+            names=names,
+            threshold=threshold,
+            kind=kind,
+            bundle=bundle,
+        )
+
+    def signatures(self, path: StrPath) -> list[Signature]:
+        """Return every signature of a file, and what it is worth.
+
+        Args:
+            path: The file.
+        """
+        from dorky.commands import signatures as commands
+
+        return commands.signatures(self, path)
+
+    def attest(
+        self,
+        path: StrPath,
+        kind: str,
+        predicate: bytes,
+        *,
+        key: PrivateKey | None = None,
+        signed: bool = True,
+        push: bool = False,
+    ) -> SignResult:
+        """Attach a statement with data of any type to a committed file.
+
+        Args:
+            path: The file.
+            kind: The type of the statement: a word, or a URI.
+            predicate: Its data: a JSON object, whose bytes are kept.
+            key: As in `sign`.
+            signed: Whether to sign it; if not, it counts for no rule.
+            push: Whether to push it, too.
+
+        Raises:
+            UsageError: The type or the data is unfit.
+        """
+        from dorky.commands import provenance as commands
+
+        return commands.attest(self, path, kind, predicate, key=key, signed=signed, push=push)
+
+    def attestations(self, path: StrPath, *, kind: str = "") -> list[Attestation]:
+        """Return what was attached to a file, other than signatures.
+
+        Args:
+            path: The file.
+            kind: Only statements of this type.
+        """
+        from dorky.commands import signatures as commands
+
+        return commands.attested(self, path, kind=kind)
+
+    def attach_sbom(
+        self,
+        path: StrPath,
+        content: bytes,
+        *,
+        format: Format | None = None,
+        key: PrivateKey | None = None,
+        signed: bool = True,
+        push: bool = False,
+    ) -> SignResult:
+        """Attach an SBOM to a committed file.
+
+        Args:
+            path: The file.
+            content: The SBOM, whose bytes are kept.
+            format: ``spdx`` or ``cyclonedx``; None to recognise it.
+            key: As in `sign`.
+            signed: As in `attest`.
+            push: Whether to push it, too.
+
+        Raises:
+            BadSBOM: It is not of that format, or too large.
+        """
+        from dorky.commands import provenance as commands
+
+        return commands.attach_sbom(
+            self, path, content, format=format, key=key, signed=signed, push=push
+        )
+
+    def sboms(self, path: StrPath, *, format: Format | None = None) -> list[Sbom]:
+        """Return the SBOMs of a file: the best first, which is signed, of its content, and newest.
+
+        Args:
+            path: The file.
+            format: Only those of this format.
+        """
+        from dorky.commands import signatures as commands
+
+        return commands.sboms(self, path, format=format)
+
+    def export_bundle(
+        self, path: StrPath, *, form: BundleForm = "sigstore", kind: str = "", id: str = ""
+    ) -> Exported:
+        """Return a statement about a file as other programs read it: the newest valid one.
+
+        Args:
+            path: The file.
+            form: ``sigstore`` for a bundle; ``ssh`` for what ``ssh-keygen -Y verify`` reads.
+            kind: The type of the statement; empty for a signature.
+            id: The beginning of the id of the one to export, valid or not.
+
+        Raises:
+            NoAttestation: There is none.
+        """
+        from dorky.commands import signatures as commands
+
+        return commands.export_bundle(self, path, form=form, kind=kind, id=id)
+
+    def import_bundle(
+        self, path: StrPath, data: bytes, *, source: str = "", push: bool = False
+    ) -> SignResult:
+        """Attach what another tool has signed to a committed file.
+
+        Args:
+            path: The file.
+            data: A Sigstore bundle with a public key, or a DSSE envelope.
+            source: What to call it in errors.
+            push: Whether to push it, too.
+
+        Raises:
+            BadBundle: It is malformed, or about another path.
+        """
+        from dorky.commands import provenance as commands
+
+        return commands.import_bundle(self, path, data, source=source, push=push)

@@ -345,6 +345,7 @@ class PushResult(Result, frozen=True, kw_only=True):
         moved: The URL that the remote had before `.dorkyrc` was changed other than by a command of
             this clone; empty if it was not.
         left: The number of files that nothing uses any more and that could not be deleted.
+        attestations: The number of signatures, SBOMs and attestations that it did not have.
     """
 
     remote: str
@@ -352,11 +353,119 @@ class PushResult(Result, frozen=True, kw_only=True):
     old: str | None
     new: str
     left: int = 0
+    attestations: int = 0
     commits: int = 0
     objects: int = 0
     size: int = 0
     founded: bool = False
     moved: str = ""
+
+
+class Signature(Result, frozen=True, kw_only=True):
+    """A signed statement about a file, and what it is worth.
+
+    Attributes:
+        id: Its id: the SHA-256 of the bytes in which it is stored.
+        path: The file.
+        type: The type of what it says, a URI.
+        algorithm: The algorithm of the signature; empty if no trusted key has made it.
+        signed_by: The name of the signer; likewise.
+        time: When the signer claims to have signed; None if nothing says so.
+        key: The fingerprint of the signer's key; empty if no trusted key has signed.
+        state: ``valid``; ``untrusted``: no key that counts has signed; ``stale``: it was signed for
+            other content, or the signer has signed other content since; ``unsigned``; ``invalid``.
+        problem: Why it is not valid; empty if it is.
+    """
+
+    id: str
+    path: str
+    type: str
+    algorithm: str = ""
+    signed_by: str = ""
+    time: datetime | None = None
+    key: str = ""
+    state: Literal["valid", "untrusted", "stale", "unsigned", "invalid"] = "invalid"
+    problem: str = ""
+
+
+class Verification(Result, frozen=True, kw_only=True):
+    """Whether enough signers vouch for a file.
+
+    Attributes:
+        path: The file.
+        valid: Whether they do.
+        message: The outcome in words.
+        signatures: The signatures that were looked at.
+    """
+
+    path: str
+    valid: bool
+    message: str
+    signatures: tuple[Signature, ...] = ()
+
+
+class SignResult(Result, frozen=True, kw_only=True):
+    """The result of signing or attaching.
+
+    Attributes:
+        added: The statements that were added.
+        pushed: The result of the push, if there was one.
+    """
+
+    added: tuple[Signature, ...]
+    pushed: PushResult | None = None
+
+
+class Attestation(Result, frozen=True, kw_only=True):
+    """A statement about a file with data of its own.
+
+    Attributes:
+        id: Its id.
+        path: The file.
+        type: The type of the data, a URI.
+        data: The data: the exact text of a JSON value.
+        signed_by: The name of the signer; empty if no trusted key has signed.
+        time: When the signer claims to have signed; None if nothing says so.
+        state: As of `Signature`.
+        problem: As of `Signature`.
+    """
+
+    id: str
+    path: str
+    type: str
+    data: str
+    signed_by: str = ""
+    time: datetime | None = None
+    state: Literal["valid", "untrusted", "stale", "unsigned", "invalid"] = "invalid"
+    problem: str = ""
+
+
+SbomFormat = Literal["spdx", "cyclonedx"]
+"""The formats of SBOMs."""
+
+
+class Sbom(Result, frozen=True, kw_only=True):
+    """A software bill of materials of a file.
+
+    Attributes:
+        id: Its id.
+        path: The file.
+        format: ``spdx`` or ``cyclonedx``.
+        content: Its exact text.
+        signed_by: As of `Attestation`.
+        time: As of `Attestation`.
+        state: As of `Signature`.
+        problem: As of `Signature`.
+    """
+
+    id: str
+    path: str
+    format: SbomFormat
+    content: str
+    signed_by: str = ""
+    time: datetime | None = None
+    state: Literal["valid", "untrusted", "stale", "unsigned", "invalid"] = "invalid"
+    problem: str = ""
 
 
 class FetchResult(Result, frozen=True, kw_only=True):
@@ -738,6 +847,20 @@ class Key(Result, frozen=True, kw_only=True):
     signer: str = ""
 
 
+class SigningKey(Result, frozen=True, kw_only=True):
+    """A key that was made to sign files.
+
+    Attributes:
+        line: The line of a signers file by which its signatures count.
+        fingerprint: The key's fingerprint, as ``ssh-keygen -l`` shows it.
+        source: The file that holds its secret part.
+    """
+
+    line: str
+    fingerprint: str
+    source: str
+
+
 class Generated(Result, frozen=True, kw_only=True):
     """A key that was made.
 
@@ -1031,6 +1154,26 @@ class BucketReport(Result, frozen=True, kw_only=True):
     url: str
     checks: tuple[Check, ...]
     roles: tuple[BucketRole, ...] = ()
+
+
+class CacheStats(Result, frozen=True, kw_only=True):
+    """The cache of clients without a worktree.
+
+    Attributes:
+        directory: Where it lies; empty if it is turned off.
+        repositories: The number of repositories in it.
+        entries: The number of files.
+        size: Their size on the disk in bytes.
+        max_size: The bytes that they take at most.
+        unusable: Why it is not used; empty if it is.
+    """
+
+    directory: str
+    repositories: int
+    entries: int
+    size: int
+    max_size: int
+    unusable: str = ""
 
 
 class Edited(Result, frozen=True, kw_only=True):

@@ -6,6 +6,7 @@ import contextlib
 import faulthandler
 import itertools
 import re
+import shutil
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -40,15 +41,24 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Choose how the library is called; give deep tests a longer limit than pyproject.toml's."""
-    if only := config.getoption("--async-backend"):
-        items[:] = [item for item in items if parameter(item, "backend") == only]
+    only = config.getoption("--async-backend")
+    if only:
+        items[:] = [item for item in items if way(item) == only]
     for item in items:
-        # On event loops the library's tests run in a directory, and in the other places if asked.
-        on_loop = parameter(item, "backend") not in {None, "sync"}
-        if on_loop and not only and parameter(item, "remote") not in {None, "file"}:
+        # One loop stands for all, in a directory; the rest needs a reason, or to be asked for.
+        backend = parameter(item, "backend")
+        asyncio, other = backend == "asyncio", backend in {"uvloop", "trio"}
+        elsewhere = parameter(item, "remote") not in {None, "file"}
+        repeats = other and not item.get_closest_marker("every_loop")
+        if not only and (repeats or (elsewhere and (asyncio or other))):
             item.add_marker(pytest.mark.deep)
         if item.get_closest_marker("deep") and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(DEEP_LIMIT))
+
+
+def way(item: pytest.Item) -> object:
+    """Return the way in which a test calls the library; None if it does not choose one."""
+    return parameter(item, "backend") or parameter(item, "run")
 
 
 def parameter(item: pytest.Item, fixture: str) -> object:
@@ -80,6 +90,17 @@ def ready() -> Iterator[None]:
 
 
 _TESTS = itertools.count()
+_FAILED = pytest.StashKey[bool]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Remember whether a test has failed."""
+    report = yield
+    item.stash[_FAILED] = item.stash.get(_FAILED, False) or report.failed
+    return report
 
 
 @pytest.fixture
@@ -88,13 +109,18 @@ def grounds(
 ) -> Iterator[Path]:
     """An empty directory that has the same path in every test, which is what `snapshots` needs.
 
-    Afterwards it has another name, by which a person can look at it.
+    Afterwards it has another name, by which a person can look at it. Those of deep tests that have
+    passed are deleted: together they would take 60 GB.
     """
     base = tmp_path_factory.getbasetemp()
     now = base / "now"
     now.mkdir(mode=0o700)
     snapshots.Grounds.now = now
     yield now
+    if request.node.get_closest_marker("deep") and not request.node.stash.get(_FAILED, False):
+        shutil.rmtree(now, ignore_errors=True)
+        if not now.exists():
+            return
     name = re.sub(r"\W", "_", request.node.name)[:40]
     now.rename(base / f"{next(_TESTS):05}-{name}")
 

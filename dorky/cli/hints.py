@@ -43,6 +43,9 @@ TEXTS: Mapping[type[DorkyError], str] = {
     errors.BadURL: "use s3://bucket/prefix, gs://bucket/prefix, file:///dir or a plain path",
     errors.BadRecipient: "give age1…, the line of an SSH key's .pub file, or awskms:ARN",
     errors.BadDocument: "dorky edit {0:path}",
+    errors.BadPublicKey: "give a PEM file (openssl pkey -in KEY -pubout), or a .pub file of SSH",
+    errors.BadPredicate: "its type is one word or a URI; its predicate is one JSON object",
+    errors.BadSBOM: "give the file as its tool has written it; --format says what it is",
     errors.CantExport: "use another form, or leave the variable out",
     errors.UnsafeVariable: "if that is meant, add --allow-env {1}",
     errors.NotFetched: "dorky pull {0:path}",
@@ -55,6 +58,7 @@ TEXTS: Mapping[type[DorkyError], str] = {
     errors.ProjectClosed: "dorky python status {0} active",
     errors.BadRecord: "see who has changed it, and save the package again",
     errors.ExtraMissing: "pip install 'dorky-client[python]'",
+    errors.NotCached: "call it once without local_only",
     errors.EmptyPath: "name a file, or . for all of them",
     errors.OnlyContents: "add --all-contents",
     errors.IgnoredPath: "add --force",
@@ -117,6 +121,7 @@ TEXTS: Mapping[type[DorkyError], str] = {
     errors.FormatTooNew: "install a newer dorky, then run the command again",
     errors.FormatTooOld: "take the files from a worktree, then begin again: dorky init URL",
     errors.NoProjectFile: "check out a git branch that has it, or: git restore .dorkyrc",
+    errors.BadSigners: 'a line is: NAME namespaces="dorky-artifact" ssh-ed25519 AAAA…',
     errors.NoRemote: "dorky remote add {0} s3://bucket/prefix",
     errors.RemoteNotNamed: "check the URL; if it is right: dorky remote set-url origin {0}",
     errors.RemoteExists: "dorky remote set-url {0} URL",
@@ -133,6 +138,7 @@ TEXTS: Mapping[type[DorkyError], str] = {
     errors.CommandUnusable: (
         "check its name; dorky run -- COMMAND takes a program, not a line for a shell"
     ),
+    errors.NoAttestation: "dorky signatures {0:path}, and dorky attestations {0:path}",
     errors.UnknownRevision: "dorky log --oneline",
     errors.AmbiguousRevision: "give more digits",
     errors.NoCommits: 'dorky stage FILE && dorky commit -m "first"',
@@ -210,6 +216,8 @@ TEXTS: Mapping[type[DorkyError], str] = {
         "if neither exists: rm {1}, then dorky team join"
     ),
     errors.IdentityExposed: "chmod 600 {0}",
+    errors.SigningKeyMissing: "dorky key gen --signing {0:path}",
+    errors.BadSigningKey: "dorky key gen --signing FILE makes one",
     errors.UnusableIdentity: "use an SSH key of the type ed25519, or an age identity",
     errors.WrongPassphrase: (
         "type it again; DORKY_PASSPHRASE or DORKY_SSH_PASSPHRASE may hold another"
@@ -235,6 +243,9 @@ TEXTS: Mapping[type[DorkyError], str] = {
     errors.UnencryptedRepository: (
         "ask the person who set the project up; if it is meant: dorky pull --plain"
     ),
+    errors.BadBundle: "give it as its tool has written it; nothing local was changed",
+    errors.Unsigned: "whoever has committed it: dorky sign FILE --push",
+    errors.BadSignature: "dorky signatures FILE, and ask those who have signed it",
     errors.ForgedGroup: "ask who pushed last; nothing local was changed",
     errors.Rewound: (
         "ask who restored it; nothing local was changed; to follow: dorky pull --accept-rewind"

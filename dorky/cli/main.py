@@ -75,6 +75,25 @@ _COMMANDS = (
         "mirror.mirror",
         "Copy a repository to another place as it is stored.",
     ),
+    Deferred(
+        "sign", "provenance.sign", "Sign files: say that they are as you have committed them."
+    ),
+    Deferred("verify", "provenance.verify", "Verify that files are signed, as they are on disk."),
+    Deferred(
+        "signatures",
+        "provenance.signatures",
+        "List the signatures of a file, and what each is worth.",
+    ),
+    Deferred(
+        "attest",
+        "provenance.attest",
+        "Attach a statement to a file, and sign it: how it was built, say, or who has reviewed it.",
+    ),
+    Deferred(
+        "attestations",
+        "provenance.attestations",
+        "List what was attached to a file, and what each is worth.",
+    ),
     Deferred("doctor", "setup.doctor", "Look for what is wrong with this project."),
     Deferred("trust", "setup.trust", "Take over local state that was copied or restored."),
     Deferred("destroy", "setup.destroy", "Delete this project's repository."),
@@ -91,6 +110,9 @@ _COMMANDS = (
     Deferred("remote", "setup.remote_app", "Name the places where the repository is kept."),
     Deferred("python", "python.app", "Keep Python packages, and be their index for pip and uv."),
     Deferred("bucket", "bucket.app", "Create, list, examine and delete buckets."),
+    Deferred("sbom", "provenance.sbom_app", "Attach SBOMs to files, and read them."),
+    Deferred("bundle", "provenance.bundle_app", "Exchange signatures with other programs."),
+    Deferred("cache", "cache.app", "Show or empty the cache of programs that use the library."),
     Deferred("op", "undo.op_app", "What was done here, to be looked at and undone."),
     Deferred("key", "team.key_app", "Make and choose your own key."),
     Deferred("team", "team.team_app", "Let people in, and take access away."),

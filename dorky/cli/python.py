@@ -365,6 +365,47 @@ def _transferred(verb: str, where: str, done: PythonTransfer) -> None:
         note(f"{plural(len(done.kept), 'file')} already there")
 
 
+@app.command("push", cls=Command)
+def push(
+    url: Annotated[str, typer.Argument(metavar="URL", help="The index: https://…/simple/.")],
+    packages: Annotated[
+        _Texts, typer.Argument(metavar="[PACKAGE]...", help="The projects; all if none is named.")
+    ] = None,
+    token: Annotated[
+        str,
+        typer.Option(
+            "--token",
+            metavar="TOKEN",
+            envvar="DEPOT_AUTH_TOKEN",
+            show_envvar=False,
+            help="Proves who you are. Others can see a command line: DEPOT_AUTH_TOKEN is better.",
+        ),
+    ] = "",
+    directory: Dir = "",
+    json: Json = False,
+) -> None:
+    """Push packages to an index that takes files by PUT, such as dorky python serve.
+
+    What the index has already is not sent. Run it again at any time. Exits with 5 if the index has
+    another file of that name, and with 6 if you may not push.
+
+    \b
+    $ DEPOT_AUTH_TOKEN=… dorky python push https://packages.acme.example/python/simple/
+    $ dorky python push http://127.0.0.1:8080/python/simple/ acme-core
+    """
+    depot = depot_in(directory)
+    with extra():
+        from dorky.extras.index import pushing
+
+    done = pushing.push(
+        depot, url, token=token, projects=packages or (), progress=TerminalProgress()
+    )
+    if json:
+        show_json(done)
+    else:
+        _transferred("Pushed", "to", done)
+
+
 @app.command("index", cls=Command)
 def index(
     out: Annotated[

@@ -75,11 +75,15 @@ def _place(done: FetchResult | PullResult, *, pinned: bool = True) -> None:
 
 def _pushed(done: PushResult) -> None:
     _moved(done)
-    if done.old == done.new:
+    attested = plural(done.attestations, "attestation") if done.attestations else ""
+    if done.old == done.new and attested:
+        say(f"Pushed {attested} to {name(done.url)}")
+    elif done.old == done.new:
         say(f"Up to date: {name(done.url)} has everything.")
     else:
+        what = plural(done.commits, "commit") + (f" and {attested}" if attested else "")
         say(
-            f"Pushed {plural(done.commits, 'commit')} to {name(done.url)} "
+            f"Pushed {what} to {name(done.url)} "
             f"({plural(done.objects, 'object')}, {size(done.size)})"
         )
         if done.founded:

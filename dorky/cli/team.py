@@ -63,6 +63,10 @@ def key_gen(
         str,
         typer.Option("--ci", metavar="NAME", help="For a CI job: let it in, print its key once."),
     ] = "",
+    signing: Annotated[
+        str,
+        typer.Option("--signing", metavar="FILE", help="Make a key that signs files, in FILE."),
+    ] = "",
     role: RoleOption = "",
     json: Json = False,
 ) -> None:
@@ -71,9 +75,13 @@ def key_gen(
     With --ci the key is added to the team under that name, as a reader unless --role says
     otherwise, and printed once: put it into the CI's secret store as DORKY_IDENTITY.
 
+    With --signing it is a key for dorky sign (P-256, in PKCS#8). The line that is printed goes into
+    .dorkysigners, or another list of signers: without it nobody trusts the key.
+
     \b
     $ dorky key gen
     $ dorky key gen --ci deploy
+    $ dorky key gen --signing ~/release.pem >> .dorkysigners
     """
     from dorky.commands import team
 
@@ -83,6 +91,11 @@ def key_gen(
         raise errors.UsageError(
             "a CI key is printed, not written", hint=f"dorky key gen --ci {shlex.quote(ci)}"
         )
+    if signing:
+        if ci or path:
+            raise errors.UsageError("--signing makes another kind of key: name one file, no other")
+        _signing_key(signing, json=json)
+        return
     if ci:
         with opened() as repo:
             done = team.generate_ci_key(repo, ci, role=_role(role) or "reader")
@@ -101,6 +114,18 @@ def key_gen(
     say(f"Your secret key is in {name(made.source)}: keep a copy somewhere safe.")
     say(f"Your public keys: {made.recipient} {made.signer}")
     say(f"  fingerprint  {made.fingerprint}")
+
+
+def _signing_key(path: str, *, json: bool) -> None:
+    from dorky.provenance import private_keys
+
+    made = private_keys.make(path)
+    if json:
+        show_json(made)
+        return
+    print(made.line)
+    note(f"The secret key is in {name(made.source)}: whoever has it can sign.")
+    note(f"  fingerprint  {made.fingerprint}")
 
 
 @key_app.command("show", cls=Command)

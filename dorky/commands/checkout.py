@@ -23,7 +23,7 @@ from dorky.paths import parents, shown
 from dorky.project import ORIGIN, Project
 from dorky.results import Change, CheckedOut, Omission
 from dorky.store import history, oplog, projection
-from dorky.store.history import MAIN
+from dorky.store.history import MAIN, Placed
 from dorky.store.index import Row
 from dorky.store.projection import View
 from dorky.worktree import checkout as engine
@@ -50,7 +50,8 @@ def checkout(project: Project, revision: str, *, force: bool = False) -> Checked
         changes = told(found)
         detached = b"" if revision == MAIN else target.encode()
         rows, made = plan_checkout(project, head, view, lambda _: True)
-        backup, done = carry_out(project, rows, made, force=force)
+        exact = vouched(project, made.write, target)
+        backup, done = carry_out(project, rows, made, force=force, exact=exact)
         clean = project.index.commit == head
         with project.database.transaction():
             done.record(project.index)
@@ -149,9 +150,22 @@ def readable_grouping(project: Project, rows: Mapping[str, Row]) -> GroupOf:
 
 
 def carry_out(
-    project: Project, rows: Mapping[str, Row], made: Plan, *, force: bool
+    project: Project,
+    rows: Mapping[str, Row],
+    made: Plan,
+    *,
+    force: bool,
+    exact: Collection[str] = (),
 ) -> tuple[str, Done]:
     """Carry out a plan on disk.
+
+    Args:
+        project: The project.
+        rows: The staged files.
+        made: The plan.
+        force: Whether to overwrite what is in conflict.
+        exact: Files to write whose contents must have the recorded SHA-256: somebody vouches for
+            that.
 
     Returns:
         The ref that keeps what ``force`` overwrote (empty if nothing), and what must be recorded in
@@ -168,6 +182,7 @@ def carry_out(
     with project.worktree.writing() as writing:
         with needing(project, {path: placed.entry for path, placed in made.write.items()}):
             incoming = _receive(project, writing, rows, made)
+        _check_exact(project, made, incoming, exact)
         name, kept = _back_up(project, rows, made)
         _note_disk(project, rows, made, kept)
         # Hide the files before they exist, so that git never sees them. A path beyond a link or a
@@ -222,6 +237,35 @@ def _receive(
         incoming.discard()
         raise
     return incoming
+
+
+def vouched(project: Project, found: Mapping[str, Placed], commit: ObjectId | None) -> set[str]:
+    """Refuse files of a commit that are not signed as the rules demand (see `vouching.check`)."""
+    if not project.config.rules:
+        return set()
+    from dorky.commands import vouching
+
+    return vouching.check(project, found, old=vouching.is_old(project, commit))
+
+
+def _check_exact(
+    project: Project, made: Plan, incoming: Incoming | None, paths: Collection[str]
+) -> None:
+    """Refuse files whose contents don't have the recorded SHA-256.
+
+    Raises:
+        CorruptObject: There is such a file.
+    """
+    from dorky.commands import vouching
+
+    for path in made.write.keys() & set(paths):
+        group, entry = made.write[path]
+        if incoming and path in incoming.expected:
+            blocks = incoming.written(path)
+        else:
+            blocks = engine.read(project.store, entry, group)
+        for _ in vouching.exact(blocks, entry):
+            pass
 
 
 def _replaced(rows: Mapping[str, Row], made: Plan) -> Iterator[Row]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import stat as stat_module
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 
 import msgspec
@@ -20,6 +20,7 @@ from dorky.commands.inspect import (
     masked_entries,
 )
 from dorky.commands.stage import check_groups, owning, stage_selection, would_open
+from dorky.files import file_stat
 from dorky.format.model import ALL, Entry, KiB, ObjectId
 from dorky.keys import placement, roster
 from dorky.merge import pending, rewrite
@@ -65,7 +66,7 @@ def commit(
             check_no_merge(project)
         rows = project.index.rows() if all else {}
         chosen = _tracked(project, rows) if all else staging.selection({}, set(), set())
-        if not allow_deletions:
+        if head and not allow_deletions:
             # What a merge deletes, the other side has committed.
             staged = () if merging else staging.staged(project.store, project.index)
             _check_deletions(project.index.count, chosen.gone, staged)
@@ -74,23 +75,22 @@ def commit(
         follow_claims(project, head)
         changes, edits = ([], {}) if merging else _edits(project, head, only)
         apart: dict[str, Row | None] = {}
-        if not edits:
+        plain = not (merging or only or project.roster.groups)
+        plain = plain and staging.is_everybodys(project.index)
+        if not edits and not plain:
             rows, changes, apart = _chosen(project, merging, only)
-        if not changes and not merging and not only:
-            # The next commit leaves out what does not count, which may be its only change.
-            dropped = {
-                entry.path
-                for entry in masked_entries(project, head)
-                if len(entry.owners) < _SEVERAL
-            }
-            changes = [Change(path, "deleted") for path in sorted(dropped)]
-        if not changes and not merging:
-            raise errors.NothingStaged
+            if not changes and not merging and not only:
+                changes = _dropped(project, head)
+            if not changes and not merging:
+                raise errors.NothingStaged
         with project.store.writer() as writer:
             if edits and head:
                 old = history.read_commit(project.store, head).trees.get(ALL)
                 moved: dict[str, Row] = {}
                 trees = {ALL: directories.edit(project.store, writer, ALL, old, edits)}
+            elif plain:
+                moved = {}
+                changes, trees = _write_all(project, writer, head)
             else:
                 moved, trees = _write_trees(project, writer, head, rows, changes, merging)
             carried = _carried(project, head, trees, merging)
@@ -141,6 +141,45 @@ def _edits(
         entry = staging.entry_of(rows[path], project.vault)
         edits[path] = _with_notes(entry, old.entry if old else None)
     return changes, edits
+
+
+def _dropped(project: Project, head: ObjectId | None) -> list[Change]:
+    """Return the files that the next commit leaves out, which may be its only change.
+
+    They do not count (see `placement.judged`).
+    """
+    dropped = {
+        entry.path for entry in masked_entries(project, head) if len(entry.owners) < _SEVERAL
+    }
+    return [Change(path, "deleted") for path in sorted(dropped)]
+
+
+def _write_all(
+    project: Project, writer: Writer, head: ObjectId | None
+) -> tuple[list[Change], dict[str, ObjectId]]:
+    """Store the trees that hold what is staged, all of it everybody's; return the changes as well.
+
+    Memory: the changes, and the entries of a few directories.
+
+    Raises:
+        NothingStaged: There are no changes.
+    """
+    store, index, vault = project.store, project.index, project.vault
+    if head and index.commit == head:
+        raise errors.NothingStaged
+    changes: list[Change] = []
+
+    def entries() -> Iterator[tuple[str, Entry]]:
+        for path, row, old in staging.beside_committed(store, index, head):
+            if change := staging.change(path, row, old):
+                changes.append(change)
+            if row:
+                yield path, _with_notes(staging.entry_of(row, vault), old)
+
+    tree = staging.write_sorted(entries(), writer)
+    if not changes:
+        raise errors.NothingStaged
+    return changes, {ALL: tree}
 
 
 def _with_notes(entry: Entry, old: Entry | None) -> Entry:
@@ -196,7 +235,7 @@ def _tracked(project: Project, rows: Mapping[str, Row]) -> staging.Selection:
     """Return the selection of all tracked files, as they are on disk or gone."""
     hidden = project.worktree.hidden(rows, rows)
     present = {
-        path: stat
+        path: file_stat(stat)
         for path in rows.keys() - hidden
         if (stat := project.worktree.stat(path)) and not stat_module.S_ISDIR(stat.st_mode)
     }

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 
 from dorky import errors
 from dorky.commands.findings import BACKUP, REBUILD, SHOWN, Scope, check_bytes, failure, finding
@@ -13,7 +14,7 @@ from dorky.parallel import in_order
 from dorky.project import ORIGIN, Project
 from dorky.remote import root as roots
 from dorky.remote.fetch import fetch
-from dorky.remote.listing import Moved, packs_of, wrong_tables
+from dorky.remote.listing import Moved, packs_of, read_range, wrong_tables
 from dorky.remote.root import KEY, PACKS, TABLES, Remote, RootSnapshot, read_header
 from dorky.results import Finding, Remedy
 from dorky.store import pack, reachability, table, verify
@@ -28,9 +29,9 @@ _ATTEMPTS = 3
 # --- the remote, without a key --------------------------------------------------------------
 
 
-def _blocks(driver: Driver, key: str, size: int) -> Iterator[bytes]:
+def _blocks(read: Callable[[str, int, int], bytes], key: str, size: int) -> Iterator[bytes]:
     for start in range(0, size, verify.BLOCK):
-        yield driver.get_range(key, start, min(start + verify.BLOCK, size))
+        yield read(key, start, min(start + verify.BLOCK, size))
 
 
 def check_bucket(scope: Scope, store: Store | None) -> Iterator[Finding]:
@@ -58,7 +59,7 @@ def check_bucket(scope: Scope, store: Store | None) -> Iterator[Finding]:
     for name, stat in roots.stored(driver, TABLES).items():
         key, size = TABLES + name, stat.size
         end = driver.get_range(key, max(0, size - table.FOOTER), size) if size else b""
-        if table.name_of(end, _blocks(driver, key, size)) != name:
+        if table.name_of(end, _blocks(driver.get_range, key, size)) != name:
             yield failure(errors.CorruptTable(name, "its bytes have another hash"), name)
 
 
@@ -83,7 +84,7 @@ def _stored_pack(scope: Scope, driver: Driver, name: str, size: int) -> Iterator
     except errors.IntegrityError as error:
         yield failure(error, name, BACKUP)
     if scope.reads(name):
-        blocks = _blocks(driver, PACKS + name, size)
+        blocks = _blocks(driver.get_range, PACKS + name, size)
         yield from check_bytes(scope, name, blocks, (), None, BACKUP, tail=tail)
     elif not scope.part:
         scope.project.progress.advance(1)
@@ -104,7 +105,19 @@ def _listed(packed: Pack, stored: Mapping[str, Stat], url: str) -> Iterator[Find
 
 def check_remote(scope: Scope) -> Iterator[Finding]:
     """Check the remote: its root, the packs that it lists, and all that its refs need."""
+    counted = scope.packs, scope.objects, scope.bytes_read
     remote = scope.project.remote()
+    for _ in range(_ATTEMPTS):
+        try:
+            yield from list(_check(scope, remote))
+        except Moved:  # what a garbage collection deletes meanwhile is no damage
+            scope.packs, scope.objects, scope.bytes_read = counted
+        else:
+            return
+    raise errors.ServiceUnavailableError(remote.url, "its root keeps changing")
+
+
+def _check(scope: Scope, remote: Remote) -> Iterator[Finding]:
     trouble: errors.DorkyError | None = None
     try:
         fetch(remote, scope.project.progress)
@@ -132,7 +145,7 @@ def check_remote(scope: Scope) -> Iterator[Finding]:
     for wrong in itertools.chain(
         *(wrong for _, wrong in listed),
         _inline(scope, remote, seen, held),
-        _remote_packs(scope, remote, sound, held),
+        _remote_packs(scope, remote, seen, sound, held),
         _tables(remote, seen),
     ):
         found = True
@@ -160,11 +173,17 @@ def _lost(project: Project, remote: Remote, gone: set[ObjectId]) -> Iterator[Fin
 
 
 def _remote_packs(
-    scope: Scope, remote: Remote, listed: Sequence[Pack], held: set[ObjectId]
+    scope: Scope,
+    remote: Remote,
+    seen: RootSnapshot,
+    listed: Sequence[Pack],
+    held: set[ObjectId],
 ) -> Iterator[Finding]:
     """Check packs that the root lists; add the ids of their objects to ``held``."""
     scope.start("Reading the remote's packs", {packed.id: packed.size for packed in listed})
-    work = in_order(lambda packed: _tail(remote, packed), listed, threads=_THREADS, ahead=_THREADS)
+    work = in_order(
+        lambda packed: _tail(remote, seen, packed), listed, threads=_THREADS, ahead=_THREADS
+    )
     for packed, (locations, count, wrong) in zip(listed, work, strict=True):
         scope.packs += 1
         scope.objects += count
@@ -176,7 +195,8 @@ def _remote_packs(
             yield finding("wrong-locations", packed.id, about, REBUILD)
         held.update(at.id for at in locations)
         if scope.reads(packed.id):
-            blocks = _blocks(remote.driver, PACKS + packed.id, packed.size)
+            read = partial(read_range, remote, seen)
+            blocks = _blocks(read, PACKS + packed.id, packed.size)
             vault = remote.store.vault
             yield from check_bytes(
                 *(scope, packed.id, blocks, locations, vault, BACKUP),
@@ -233,16 +253,18 @@ def _inline(
         held.add(item.id)
 
 
-def _tail(remote: Remote, packed: Pack) -> tuple[list[Location], int, list[errors.DorkyError]]:
+def _tail(
+    remote: Remote, seen: RootSnapshot, packed: Pack
+) -> tuple[list[Location], int, list[errors.DorkyError]]:
     """Return a pack's index, the number of its metadata objects, and the errors in them."""
     vault = remote.store.vault
     wrong: list[errors.DorkyError] = []
     try:
         if not 0 < packed.tail < packed.size <= pack.LIMIT:
             raise errors.CorruptRoot(remote.url, f"pack {packed.id} of {packed.size} bytes")
-        tail = remote.driver.get_range(PACKS + packed.id, packed.tail, packed.size)
+        tail = read_range(remote, seen, PACKS + packed.id, packed.tail, packed.size)
         locations = pack.read_tail(packed, tail, vault)
-    except (errors.IntegrityError, errors.KeyNotFound) as error:
+    except errors.IntegrityError as error:
         return [], 0, [error]
     metadata = [at for at in locations if not at.kind.is_data]
     for at in metadata:

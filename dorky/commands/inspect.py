@@ -406,10 +406,22 @@ def cat(project: Project, revision: str, path: StrPath) -> Iterator[bytes]:
 
     Arguments, results and errors are those of `Repository.cat`.
     """
+    name = project.repository_path(path)
+    commit = history.resolve(project.store, revision)
+    placed = lookup_file(project, revision, name)
+    if project.config.rules:
+        from dorky.commands import vouching
+
+        if vouching.check(project, {name: placed}, old=vouching.is_old(project, commit)):
+            return vouching.exact(content_of(project, name, placed), placed.entry)
+    return content_of(project, name, placed)
+
+
+def content_of(project: Project, name: str, placed: Placed) -> Iterator[bytes]:
+    """Yield the content of a committed file, whoever vouches for it, piece by piece, verified."""
     from dorky.worktree import checkout
 
-    name = project.repository_path(path)
-    group, entry = lookup_file(project, revision, name)
+    group, entry = placed
     store = project.store
     if not store.missing(checkout.needed(store, [entry])):
         return checkout.read(store, entry, group)

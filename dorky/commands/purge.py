@@ -11,7 +11,7 @@ from dorky import errors
 from dorky.commands.checkout import attached_head, check_no_merge
 from dorky.commands.exposures import exposures
 from dorky.commands.inspect import StrPath, repository_paths, tombstone_finder
-from dorky.commands.purges import OWN_PURGE, apply_purges
+from dorky.commands.purges import OWN_PURGE, apply_purges, without_purged
 from dorky.commands.upstream import fetch_root
 from dorky.drivers.base import Inspected, check_writable
 from dorky.format.model import ALL, ObjectId, Purge
@@ -20,9 +20,11 @@ from dorky.merge import rewrite
 from dorky.project import ORIGIN, Project
 from dorky.remote import gc
 from dorky.remote import purge as remote_purge
+from dorky.remote import push as remote_push
 from dorky.remote.root import KEY, PACKS, TABLES
 from dorky.results import PurgePlan
-from dorky.store.history import MAIN
+from dorky.store import attestations
+from dorky.store.history import ATTEST
 
 
 def plan_purge(project: Project, paths: StrPath | Iterable[StrPath]) -> PurgePlan:
@@ -75,8 +77,10 @@ def _settled_head(project: Project) -> ObjectId:
         raise errors.NoCommits
     check_no_merge(project)
     if ORIGIN in project.config.remotes():
-        check_writable(fetch_root(project).driver)
-        if project.database.ref(f"{ORIGIN}/{MAIN}") != head:
+        remote = fetch_root(project)
+        check_writable(remote.driver)
+        attestations.catch_up(project.store, ORIGIN)
+        if remote_push.lacks(remote, head):
             raise errors.OutOfStep
     for epoch in project.header.epochs:
         if epoch.group not in project.vault.groups:
@@ -128,7 +132,9 @@ def purge(project: Project, plan: PurgePlan, *, reason: str = "") -> PurgePlan:
             # The member who purges keeps the files on disk, even if a later pull completes the
             # purge.
             project.database.set(OWN_PURGE, became.encode())
-            packs = remote_purge.purge(remote, record, project.progress).packs
+            old = project.database.ref(f"{ORIGIN}/{ATTEST}")
+            attested = without_purged(project, old, selects) if old else None
+            packs = remote_purge.purge(remote, record, old, attested, project.progress).packs
         apply_purges(project, [record], keep=True)
         if remote:
             # Packs from an interrupted push are in no root.

@@ -7,12 +7,12 @@ from datetime import timedelta
 
 from dorky.commands.checkout import carry_out, plan_checkout
 from dorky.commands.upstream import record_followed
-from dorky.format.model import Purge
+from dorky.format.model import ObjectId, Purge
 from dorky.merge import rewrite
 from dorky.project import ORIGIN, Project
 from dorky.results import Change, Tombstone
-from dorky.store import oplog, projection
-from dorky.store.history import MAIN
+from dorky.store import attestations, oplog, projection
+from dorky.store.history import ATTEST, MAIN
 
 OWN_PURGE = "purges.own"
 """The single value with the commit that the last purge begun in this clone leads to."""
@@ -60,6 +60,7 @@ def apply_purges(
         if name == MAIN or name.startswith("backup/")
     }
     selects = rewrite.selector(path for purge in fresh for path in purge.paths)
+    attested = _attested(project, selects)
     # Later commits have replaced the purges' own ones, so those need not exist any more.
     upstream = project.database.ref(f"{ORIGIN}/{MAIN}")
     there = {fresh[-1].new, *([upstream] if upstream else [])}
@@ -83,6 +84,10 @@ def apply_purges(
             project.index.set_commit(became[MAIN])
         for name, commit in became.items():
             project.database.set_ref(name, commit)
+        if attested:
+            project.database.set_ref(ATTEST, attested)
+        else:
+            project.database.delete_ref(ATTEST)
         oplog.forget(project.database)
     from dorky.commands import gc
 
@@ -91,3 +96,27 @@ def apply_purges(
     # Last: the purge is complete only when nothing of the files is left locally.
     record_followed(project)
     return tuple(Change(path, "deleted") for path in made.remove)
+
+
+def _attested(project: Project, selects: rewrite.Selects) -> ObjectId | None:
+    """Return the history of attestations without those about purged files.
+
+    The remote's was rewritten by the purge; what only the local one has is added to it.
+    """
+    store, database = project.store, project.database
+    ours, theirs = (database.ref(name) for name in (ATTEST, f"{ORIGIN}/{ATTEST}"))
+    if theirs:
+        return attestations.following(store, project.roster, theirs, ours, without=selects)
+    return without_purged(project, ours, selects) if ours else None
+
+
+def without_purged(project: Project, head: ObjectId, selects: rewrite.Selects) -> ObjectId:
+    """Rewrite a history of attestations without those about purged files; return its head."""
+
+    def vouches(path: str) -> bool:
+        return selects(attestations.subject_of(path) or path)
+
+    with project.store.writer() as writer:
+        done = rewrite.rewrite(project.store, writer, [head], vouches)
+        writer.save()
+    return done[head]

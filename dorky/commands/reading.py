@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dorky import errors, files
+from dorky.commands import vouching
 from dorky.commands.inspect import StrPath, fetch_missing, lookup_file, needing
 from dorky.commands.stage import check_groups
 from dorky.commands.sync import refresh
@@ -26,7 +27,7 @@ from dorky.paths import parents
 from dorky.project import ORIGIN, Project
 from dorky.results import Source
 from dorky.store import history
-from dorky.store.history import MAIN
+from dorky.store.history import MAIN, Placed
 from dorky.store.index import mode_of
 from dorky.worktree import checkout, staging
 
@@ -81,6 +82,7 @@ class Reader:
         self._offline = offline
         self._as_staged = as_staged
         self._why: str | None = None
+        self._exact: set[str] = set()
         self.sources: dict[str, Source] = {}
         """Where each file that was read came from, by path."""
 
@@ -147,6 +149,8 @@ class Reader:
             raise errors.PathNotFound(name)
         entry = staging.entry_of(row, project.vault)
         self.sources[name] = Source(path=name) if apart else self._source(name, "HEAD")
+        if not apart:
+            self._vouch(name, Placed(row.group, entry), "HEAD")
         return self._fetched(name, entry, row.group)
 
     def _is_apart(self, name: str) -> bool:
@@ -186,7 +190,13 @@ class Reader:
             check_groups(project, [name])
             raise
         self.sources[name] = self._source(name, revision)
+        self._vouch(name, Placed(group, entry), revision)
         return self._fetched(name, entry, group)
+
+    def _vouch(self, name: str, placed: Placed, revision: str) -> None:
+        """Refuse a file that is not signed as the rules demand; hash it when it is read."""
+        old = vouching.is_old(self.project, history.resolve(self.project.store, revision))
+        self._exact |= vouching.check(self.project, {name: placed}, old=old)
 
     def _is_bare(self) -> bool:
         """Return whether none of the tracked files is on disk, as after a cache was restored."""
@@ -201,7 +211,10 @@ class Reader:
             raise errors.NotFetched(name)
         with needing(self.project, {name: entry}):
             fetch_missing(self.project, wanted)
-        return Content(entry.mode, b"".join(checkout.read(store, entry, group)))
+        blocks = checkout.read(store, entry, group)
+        if name in self._exact:
+            blocks = vouching.exact(blocks, entry)
+        return Content(entry.mode, b"".join(blocks))
 
     def _ask(self) -> None:
         """Ask the remote for news, once.

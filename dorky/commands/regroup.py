@@ -22,8 +22,8 @@ from dorky.remote import push
 from dorky.remote.journal import Sent
 from dorky.remote.root import HEAD, Remote, RootSnapshot
 from dorky.results import GroupChange, Moved
-from dorky.store import history
-from dorky.store.history import MAIN, Placed
+from dorky.store import attestations, history
+from dorky.store.history import ATTEST, MAIN, Placed
 from dorky.worktree import checkout, ingest, staging
 
 
@@ -115,13 +115,14 @@ def _plan(
         raise errors.NothingToDo("the group is like that already")
     # Look at every head: a file that stays in one of them still counts as everybody's.
     moves = {
-        ref: _moves(project, before, known, commit, {*opened.groups, group})
+        ref: _moves(project, ref, (before, known), commit, {*opened.groups, group})
         for ref, commit in seen.root.refs.items()
     }
     of_main = moves.get(HEAD, {})
     if of_main:
         _check_settled(project, of_main)
-    change = _regrouping(before, known, group, moves)
+    files = {ref: found for ref, found in moves.items() if ref != ATTEST}
+    change = _regrouping(before, known, group, files)
     matching = _count(project, known, group, head, of_main)
     return _Plan(known, group, moves, msgspec.structs.replace(change, files=matching))
 
@@ -152,11 +153,11 @@ def _carry_out(
     if not made:
         return RootChange(header, {"roster": known}), made
     sent: list[Sent] = []
-    heads = [moving.commit for moving in made.values()]
+    heads = {ref: moving.commit for ref, moving in made.items()}
     fresh = push.unlisted(remote, seen, heads, known)
     sending = (remote, opened, seen, fresh, sent, project.progress)
-    changes = push.upload(*sending, heads=heads).changes
-    refs = {**seen.root.refs, **{ref: moving.commit for ref, moving in made.items()}}
+    changes = push.upload(*sending, heads=heads.values()).changes
+    refs = {**seen.root.refs, **heads}
     return RootChange(header, {**changes, "roster": known, "refs": refs}, sent), made
 
 
@@ -176,7 +177,7 @@ def _check_up_to_date(
 
 
 def _moves(
-    project: Project, old: Roster, new: Roster, commit: ObjectId, own: set[str]
+    project: Project, ref: str, rosters: tuple[Roster, Roster], commit: ObjectId, own: set[str]
 ) -> dict[str, _Move]:
     """Return the files of a head that change groups.
 
@@ -185,7 +186,7 @@ def _moves(
     Raises:
         ForeignGroup: A file would move into a group that the user is not in.
     """
-    source_of, target_of = placement.owner(old), placement.owner(new)
+    source_of, target_of = (attestations.owner_in(ref, known) for known in rosters)
     found: dict[str, _Move] = {}
     for source, tree in history.trees_of(project.store, commit).items():
         for path, entry in history.files_of(project.store, {source: tree}):
@@ -194,7 +195,7 @@ def _moves(
                 continue
             assert target is not None
             if target not in own:
-                raise errors.ForeignGroup(path, roster.name_of(new, target))
+                raise errors.ForeignGroup(path, roster.name_of(rosters[1], target))
             found[path] = _Move(source, target, entry)
     return found
 

@@ -6,11 +6,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dorky import errors, files
-from dorky.commands.inspect import StrPath, cat, fetch_missing, lookup_file, needing, streams
+from dorky.commands import vouching
+from dorky.commands.inspect import (
+    StrPath,
+    content_of,
+    fetch_missing,
+    lookup_file,
+    needing,
+    streams,
+)
 from dorky.commands.sync import refresh
 from dorky.commands.upstream import UPSTREAM, at_remote, was_pulled
 from dorky.format.model import Entry
 from dorky.project import ORIGIN, Project
+from dorky.store import history
 from dorky.store.history import HEAD, Placed
 from dorky.store.index import Row
 
@@ -61,15 +70,21 @@ def download(
         revision = revision if pulled else at_remote(revision)
     revision = revision or HEAD
     placed = lookup_file(project, revision, name)
+    old = vouching.is_old(project, history.resolve(project.store, revision))
+    exact = bool(vouching.check(project, {name: placed}, old=old))
     if project.has_worktree and streams(project, placed.entry):
-        _receive(project, name, placed, target, force=force)
+        _receive(project, name, placed, target, force=force, exact=exact)
         return target
-    blocks = cat(project, revision, name)
+    blocks = content_of(project, name, placed)
+    if exact:
+        blocks = vouching.exact(blocks, placed.entry)
     files.write_stream(target, placed.entry.mode & ~files.umask(), blocks, replace=force)
     return target
 
 
-def _receive(project: Project, name: str, placed: Placed, target: Path, *, force: bool) -> None:
+def _receive(
+    project: Project, name: str, placed: Placed, target: Path, *, force: bool, exact: bool
+) -> None:
     """Write a large file aside as its chunks arrive, in any order, then put it in place.
 
     A download that was interrupted is gone on with, as a pull is.
@@ -90,6 +105,8 @@ def _receive(project: Project, name: str, placed: Placed, target: Path, *, force
         except errors.DiskFull:
             incoming.discard()
             raise
+        for _ in vouching.exact(incoming.written(name), entry) if exact else ():
+            pass
         ((_, prepared),) = incoming.complete()
         writing.export(prepared, target, replace=force)
 

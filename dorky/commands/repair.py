@@ -33,7 +33,7 @@ from dorky.store import authorship, history, projection, spare
 from dorky.store import oplog as operations
 from dorky.store import reachability as reach
 from dorky.store.database import PURGES, TEAM, Database
-from dorky.store.history import MAIN
+from dorky.store.history import ATTEST, MAIN
 from dorky.store.index import MASKED, SIGHT, SINCE
 from dorky.store.objects import Store
 from dorky.store.salvage import salvage
@@ -416,7 +416,9 @@ def _stray_refs(project: Project) -> dict[str, ObjectId]:
     return {
         name: commit
         for name, commit in project.database.refs().items()
-        if name != MAIN and not re.fullmatch("backup/[0-9]+", name) and not name.startswith(remotes)
+        if name not in {MAIN, ATTEST}
+        and not re.fullmatch("backup/[0-9]+", name)
+        and not name.startswith(remotes)
     }
 
 

@@ -10,6 +10,7 @@ from dorky.commands.checkout import carry_out
 from dorky.commands.commit import commit
 from dorky.commands.inspect import StrPath, repository_paths
 from dorky.commands.stage import check_unmarked, clear_conflicts, stage_selection
+from dorky.files import file_stat
 from dorky.merge import pending
 from dorky.paths import shown
 from dorky.project import Project
@@ -82,7 +83,8 @@ def _take(
 def _take_as_it_is(project: Project, paths: Sequence[str], readers: str = "") -> None:
     """Stage files as they are on disk, or as gone."""
     rows = project.index.rows()
-    stats = {path: stat for path in paths if (stat := project.worktree.stat(path))}
+    found = ((path, project.worktree.stat(path)) for path in paths)
+    stats = {path: file_stat(stat) for path, stat in found if stat}
     chosen = staging.selection(stats, set(paths), set(paths) - stats.keys())
     try:
         stage_selection(project, rows, chosen, readers, seen=True)

@@ -19,6 +19,7 @@ from dorky.remote import authority
 from dorky.remote import fetch as remote_fetch
 from dorky.remote import root as roots
 from dorky.remote.journal import Sent
+from dorky.remote.listing import Moved
 from dorky.remote.pending_deletes import delete
 from dorky.remote.push import remember
 from dorky.remote.root import PACKS, Remote, RootSnapshot
@@ -104,10 +105,13 @@ def change_root(
     for _ in range(_ATTEMPTS):
         seen = remote.seen
         assert seen is not None
-        change, result = make(seen, project.unlock(seen.header))
-        if _replace(project, remote, seen, change):
-            return result
-        delete(remote, [PACKS + sent.pack.id for sent in change.sent])
+        try:
+            change, result = make(seen, project.unlock(seen.header))
+            if _replace(project, remote, seen, change):
+                return result
+            delete(remote, [PACKS + sent.pack.id for sent in change.sent])
+        except Moved:  # nobody has seen the keys that it made: return to the known ones
+            project.unlock(seen.header)
         remote_fetch.fetch(remote, project.progress)
     raise errors.ServiceUnavailableError(remote.url, "others keep changing it")
 

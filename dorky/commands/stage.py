@@ -20,6 +20,7 @@ from dorky.commands.checkout import (
     is_file_on_disk,
     is_on_disk,
     show_to_git,
+    vouched,
 )
 from dorky.commands.inspect import (
     StrPath,
@@ -28,8 +29,8 @@ from dorky.commands.inspect import (
     repository_paths,
     tombstone_finder,
 )
-from dorky.config import RC
-from dorky.format.model import ALL
+from dorky.config import RC, SIGNERS
+from dorky.format.model import ALL, ObjectId
 from dorky.keys import placement, roster
 from dorky.keys.roster import GroupOf
 from dorky.merge import pending
@@ -176,7 +177,7 @@ def stage_selection(
     skipped = 0
     for path in chosen.present.keys() - rows.keys():
         name = path.rpartition("/")[2]
-        if name == RC or (top and files.is_gits_own(name)):
+        if name in {RC, SIGNERS} or (top and files.is_gits_own(name)):
             if path in chosen.named:
                 raise errors.UnstorablePath(path, "it belongs into git, or next to the project")
             del chosen.present[path]
@@ -501,13 +502,14 @@ def restore(
             _check_restored(project, {path: held[path] for path in chosen}, source, readers)
         wanted: dict[str, Placed | None] = {path: held[path] for path in chosen}
         made = checkout.plan_files(project.worktree, project.store, rows, wanted)
-        backup, done = carry_out(project, rows, made, force=True)
+        exact = _vouched(project, rows, made, commit)
+        backup, done = carry_out(project, rows, made, force=True, exact=exact)
         changes = changes_on_disk(made)
         with project.database.transaction():
             # Files from another revision are changes that may be staged; the index stays.
             project.index.refresh(
                 row
-                for row in done.rows
+                for row in done.rows()
                 if not row.absent and row.path in rows and row.same(rows[row.path])
             )
         return CheckedOut(
@@ -518,6 +520,20 @@ def restore(
             left_out=done.left_out,
             unplaced=done.unplaced,
         )
+
+
+def _vouched(
+    project: Project, rows: Mapping[str, Row], made: checkout.Plan, commit: ObjectId | None
+) -> set[str]:
+    """Refuse committed files that are not signed as the rules demand (see `vouching.check`).
+
+    What the user has staged and not committed is the user's own.
+    """
+    if commit:
+        return vouched(project, made.write, commit)
+    staged = {change.path for change in staging.staged(project.store, project.index, rows)}
+    held = {path: placed for path, placed in made.write.items() if path not in staged}
+    return vouched(project, held, history.head_of(project.store))
 
 
 def _check_restored(

@@ -45,7 +45,7 @@ from dorky.remote.journal import Journal
 from dorky.remote.root import Remote, noted
 from dorky.results import Change, FetchResult, PullResult, PushResult, Synced, Tombstone
 from dorky.store import history, oplog, projection
-from dorky.store.history import MAIN, Placed
+from dorky.store.history import ATTEST, MAIN, Placed
 from dorky.store.projection import View
 from dorky.worktree import checkout, staging
 
@@ -91,7 +91,7 @@ def push(project: Project, *, journal: Journal | None = None) -> PushResult:
         _check_named(project, remote)
         if project.database.root(ORIGIN) is not None:
             _check_pin_first(project)
-        if project.database.ref(f"{ORIGIN}/{MAIN}") != head:
+        if remote_push.lacks(remote, head):
             if remote.version is None:
                 # The root says whether its place was probed already.
                 with contextlib.suppress(errors.NoRepositoryAtURL):
@@ -134,6 +134,7 @@ def push(project: Project, *, journal: Journal | None = None) -> PushResult:
             size=done.size,
             founded=done.founded,
             left=done.left,
+            attestations=done.attestations,
         )
 
 
@@ -287,6 +288,7 @@ def pull(
         told = _news_of_place(project)
         remote = fetch_root(project, accept_rewind=accept_rewind)
         purged, taken_out = _follow_purges(project)
+        _follow_attestations(project)
         ours = project.database.ref(MAIN)
         theirs = project.database.ref(f"{ORIGIN}/{MAIN}")
         kept = [] if all else partial(project)
@@ -359,6 +361,14 @@ def _follow_purges(project: Project) -> tuple[tuple[Tombstone, ...], tuple[Chang
     return purges.follow(project, fresh)
 
 
+def _follow_attestations(project: Project) -> None:
+    """Take over the remote's history of attestations, if there is one that has all of ours."""
+    if project.database.ref(f"{ORIGIN}/{ATTEST}") != project.database.ref(ATTEST):
+        from dorky.store import attestations
+
+        attestations.catch_up(project.store, ORIGIN)
+
+
 def _check_out(
     project: Project,
     ours: ObjectId | None,
@@ -379,7 +389,8 @@ def _check_out(
     rows, made = plan_checkout(
         project, ours, view, lambda path: path in unsettled or wanted(path), target.left
     )
-    backup, done = carry_out(project, rows, made, force=force)
+    exact = _vouched(project, theirs, target, made)
+    backup, done = carry_out(project, rows, made, force=force, exact=exact)
     clean = project.index.commit == ours or (ours is None and not rows)
     clean = clean and not (target.left or target.dropped)
     with project.database.transaction():
@@ -392,6 +403,30 @@ def _check_out(
             if clean:
                 project.index.set_commit(target.commit)
     return made.changes(rows), backup, done
+
+
+def _vouched(
+    project: Project, theirs: ObjectId | None, target: Merged, made: checkout.Plan
+) -> set[str]:
+    """Refuse files of the remote's that are not signed as the rules demand (see `vouching.check`).
+
+    Of a file that was merged, somebody must vouch for the remote's version.
+    """
+    if theirs is None or not project.config.rules:
+        return set()
+    from dorky.commands import vouching
+
+    paths = made.write.keys() | {conflict.path for conflict in target.conflicts}
+    held = dict(projection.current(project.store, theirs).files(paths))
+    found = vouching.check(project, held)
+    for path in found:
+        group, entry = held[path]
+        merged = path not in made.write or made.write[path].entry != entry
+        if merged and not project.store.missing(checkout.needed(project.store, [entry])):
+            for _ in vouching.exact(checkout.read(project.store, entry, group), entry):
+                pass
+    copies = {conflict.beside for conflict in target.conflicts if conflict.path in found}
+    return found | copies
 
 
 def _unsettled(target: Merged) -> set[str]:
@@ -447,6 +482,8 @@ def sync(project: Project, *, rewrite: bool = False) -> Synced:
 
     Arguments, results and errors are those of `Repository.sync`.
     """
+    from dorky.store import attestations
+
     check_writable(project.driver())
     rewritten = 0
     for rounds in range(1, _ROUNDS + 1):
@@ -457,10 +494,11 @@ def sync(project: Project, *, rewrite: bool = False) -> Synced:
         with contextlib.suppress(errors.NoRepositoryAtURL):
             pulled = pull(project)
         same = project.database.ref(MAIN) == project.database.ref(f"{ORIGIN}/{MAIN}")
+        settled = same and not attestations.unpushed(project.database, ORIGIN)
         if pulled and not pulled.conflicts and same and pulled.new is None:
             raise errors.NoCommits
         try:
-            if not (pulled and (pulled.conflicts or same)):
+            if not (pulled and (pulled.conflicts or settled)):
                 pushed = push(project)
         except errors.Rejected:
             continue

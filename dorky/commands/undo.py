@@ -22,7 +22,7 @@ from dorky.paths import shown
 from dorky.project import ORIGIN, Project
 from dorky.results import OperationEntry, Undone
 from dorky.store import history, oplog
-from dorky.store.history import MAIN
+from dorky.store.history import ATTEST, MAIN
 from dorky.store.index import Row
 from dorky.store.oplog import Operation
 from dorky.worktree import checkout, staging
@@ -133,8 +133,8 @@ def apply(project: Project, plan: UndoPlan, *, force: bool) -> Undone:
     found = plan.replaced
     backup, done = carry_out(project, plan.rows, plan.files, force=force)
     # Backups of later operations stay: the files were edited in between.
-    later = oplog.replaced(project.database, plan.since + 1).refs.keys() - {MAIN}
-    written = {row.path: row for row in done.rows}
+    later = oplog.replaced(project.database, plan.since + 1).refs.keys() - {MAIN, ATTEST}
+    written = {row.path: row for row in done.rows()}
     back = [
         written[path] if path in written and written[path].same(old) else old
         for path, old in found.rows.items()
@@ -143,7 +143,7 @@ def apply(project: Project, plan: UndoPlan, *, force: bool) -> Undone:
     with project.database.transaction():
         project.index.put(back)
         project.index.remove(path for path, old in found.rows.items() if old is None)
-        project.index.refresh(row for row in done.rows if row.path not in found.rows)
+        project.index.refresh(row for row in done.rows() if row.path not in found.rows)
         for name, commit in found.refs.items():
             if commit:
                 project.database.set_ref(name, commit)

@@ -144,17 +144,26 @@ def load(path: Path) -> list[Identity]:
         IdentityMalformed: It holds no identity.
         UnusableIdentity: It is an SSH key of a type or format that dorky can't use.
     """
+    return parse(read_secret(path), str(path))
+
+
+def read_secret(path: Path) -> str:
+    """Return the text of a file that holds a secret key.
+
+    Raises:
+        IdentityMissing: The file does not exist.
+        IdentityExposed: Users other than its owner can read it, and the user could prevent that.
+    """
     try:
         with files.disk_errors(path), path.open(encoding="utf-8", errors="replace") as file:
             mode = os.fstat(file.fileno()).st_mode & 0o777
             if mode & 0o077 and not _is_given(file.fileno()):
                 raise errors.IdentityExposed(path, f"{mode:04o}")
-            text = file.read()
+            return file.read()
     except errors.DiskError as error:
         if isinstance(error.__cause__, FileNotFoundError | NotADirectoryError):
             raise errors.IdentityMissing(path) from None
         raise
-    return parse(text, str(path))
 
 
 def _is_given(fd: int) -> bool:

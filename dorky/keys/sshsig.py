@@ -47,7 +47,7 @@ def check(public: str) -> None:
     Raises:
         ValueError: The text says why.
     """
-    _parsed(public)
+    parsed(public)
 
 
 def verify(public: str, namespace: Namespace, message: bytes, signature: bytes) -> bool:
@@ -56,23 +56,34 @@ def verify(public: str, namespace: Namespace, message: bytes, signature: bytes) 
     All arguments may come from an attacker. Only the usual form of a key and of a signature is
     valid, so nobody can make a second signature out of one.
     """
+    return verify_bytes(public, _signed(namespace, message), signature)
+
+
+def verify_bytes(public: str, message: bytes, signature: bytes, digest: str = "SHA512") -> bool:
+    """Return whether a key has signed bytes, outside the form of SSH.
+
+    Args:
+        public: The public key, as in `check`.
+        message: The bytes.
+        signature: The raw signature.
+        digest: The hash by which an RSA key signs, as `cryptography` calls it.
+    """
     from cryptography.exceptions import InvalidSignature
 
     try:
-        key = _parsed(public)
+        key = parsed(public)
     except ValueError:
         return False
-    signed = _signed(namespace, message)
     try:
         if public.startswith("ssh-ed25519 "):
             # The length and S < L: otherwise one signature would have a second form.
             if len(signature) != 64 or int.from_bytes(signature[32:], "little") >= _ORDER:
                 return False
-            key.verify(signature, signed)
+            key.verify(signature, message)
         else:
             if len(signature) != (key.key_size + 7) // 8:
                 return False
-            key.verify(signature, signed, *_rsa())
+            key.verify(signature, message, *rsa(digest))
     except InvalidSignature:
         return False
     except BaseException as error:
@@ -93,12 +104,26 @@ def sign(key: Any, namespace: Namespace, message: bytes) -> bytes:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     signed = _signed(namespace, message)
-    raw = key.sign(signed) if isinstance(key, Ed25519PrivateKey) else key.sign(signed, *_rsa())
+    raw = key.sign(signed) if isinstance(key, Ed25519PrivateKey) else key.sign(signed, *rsa())
     return bytes(raw)
 
 
 def armour(public: str, namespace: Namespace, signature: bytes) -> str:
     """Return a raw signature as the file that ``ssh-keygen -Y verify`` reads."""
+    return armour_of(blob(public, namespace, signature))
+
+
+def armour_of(blob: bytes) -> str:
+    """Return the binary form of a signature as such a file; empty if it is not one."""
+    if not blob.startswith(_MAGIC):
+        return ""
+    text = base64.b64encode(blob).decode()
+    lines = (text[at : at + 70] for at in range(0, len(text), 70))
+    return "\n".join(("-----BEGIN SSH SIGNATURE-----", *lines, "-----END SSH SIGNATURE-----", ""))
+
+
+def blob(public: str, namespace: Namespace, signature: bytes) -> bytes:
+    """Return a raw signature as the binary form of SSHSIG: with its key and its purpose."""
     kind = b"ssh-ed25519" if public.startswith("ssh-ed25519 ") else b"rsa-sha2-512"
     parts = (
         ssh.blob_of(public),
@@ -107,10 +132,7 @@ def armour(public: str, namespace: Namespace, signature: bytes) -> str:
         _HASH,
         _string(kind) + _string(signature),
     )
-    blob = _MAGIC + (1).to_bytes(4, "big") + b"".join(map(_string, parts))
-    text = base64.b64encode(blob).decode()
-    lines = (text[at : at + 70] for at in range(0, len(text), 70))
-    return "\n".join(("-----BEGIN SSH SIGNATURE-----", *lines, "-----END SSH SIGNATURE-----", ""))
+    return _MAGIC + (1).to_bytes(4, "big") + b"".join(map(_string, parts))
 
 
 def _signed(namespace: Namespace, message: bytes) -> bytes:
@@ -124,15 +146,16 @@ def _string(data: bytes) -> bytes:
     return len(data).to_bytes(4, "big") + data
 
 
-def _rsa() -> tuple[Any, Any]:
+def rsa(digest: str = "SHA512") -> tuple[Any, Any]:
+    """Return how RSA keys sign: the padding PKCS#1 v1.5, and a hash."""
+    from cryptography.hazmat.primitives import hashes
     from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
-    from cryptography.hazmat.primitives.hashes import SHA512
 
-    return PKCS1v15(), SHA512()
+    return PKCS1v15(), getattr(hashes, digest)()
 
 
 @lru_cache(_KEYS)
-def _parsed(public: str) -> Any:
+def parsed(public: str) -> Any:
     """Return a public key of `cryptography`; raise ValueError unless it has its usual form."""
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 

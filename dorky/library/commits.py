@@ -207,7 +207,7 @@ def _commit(session: Session, batch: Sequence[Request]) -> None:
         try:
             if commit != head:
                 ahead = [request.ahead for request in waiting]
-                remote_push.push(session.remote, _no_root(session), commit, ahead=ahead)
+                push(session, commit, ahead)
         except (errors.Rejected, errors.Misplaced, errors.LeftGroup) as error:
             # A group may have been started or changed meanwhile, and claim a path.
             if not isinstance(error, errors.Rejected) and known == session.project.roster:
@@ -219,6 +219,15 @@ def _commit(session: Session, batch: Sequence[Request]) -> None:
             request.outcome = Outcome(commit, request.made)
         return
     raise errors.ServiceUnavailableError(session.url, "others keep pushing")
+
+
+def push(session: Session, commit: ObjectId, ahead: Sequence[PacksAhead] = ()) -> None:
+    """Move the remote's ``main`` to a commit. The session's locks must be held.
+
+    Raises:
+        Rejected: Somebody else was faster.
+    """
+    remote_push.push(session.remote, _no_root(session), commit, ahead=ahead)
 
 
 def _no_root(session: Session) -> remote_push.Found:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 from collections.abc import Iterable, Iterator
@@ -109,13 +110,21 @@ class Objects(Protocol):
     def read_list(self, object_id: ObjectId) -> bytes | None:
         """Return the body of a list, verified; None if the object is a chunk."""
 
-    def fetch(self, ids: set[ObjectId], group: str) -> dict[ObjectId, bytes]:
+    def fetch(self, ids: set[ObjectId], group: str, *, keep: bool = True) -> dict[ObjectId, bytes]:
         """Return the bodies of chunks, verified.
+
+        Args:
+            ids: The chunks.
+            group: The group that they must be encrypted for.
+            keep: Whether the cache keeps them.
 
         Raises:
             MissingObject: Neither the local store nor the remote holds a chunk.
             CorruptObject: A chunk is damaged, or encrypted for others than the group.
         """
+
+    def keeps(self, size: int) -> bool:
+        """Return whether the cache keeps what is read by one call of so many bytes."""
 
 
 class Fetched:
@@ -130,9 +139,45 @@ class Fetched:
         at = store.locate([object_id]).get(object_id)
         return store.open(at) if at and at.kind is Kind.CHUNKS else None
 
-    def fetch(self, ids: set[ObjectId], group: str) -> dict[ObjectId, bytes]:
+    def fetch(self, ids: set[ObjectId], group: str, *, keep: bool = True) -> dict[ObjectId, bytes]:
         """See `Objects`."""
-        return _fetch(self._session, ids, group)
+        return _fetch(self._session, ids, group, keep=keep)
+
+    def keeps(self, size: int) -> bool:
+        """See `Objects`."""
+        return self._session.remote.cache.keeps(size)
+
+
+class Together:
+    """The objects of a session that has fetched the history; some chunks come by few requests.
+
+    If one of these is damaged or missing, all are fetched one by one, so that only one file fails.
+
+    Args:
+        session: The session.
+        ids: The chunks to fetch at once.
+        group: The group that they must be encrypted for.
+    """
+
+    def __init__(self, session: Session, ids: set[ObjectId], group: str) -> None:
+        self._others = Fetched(session)
+        self._held: dict[ObjectId, bytes] = {}
+        with contextlib.suppress(errors.CorruptObject, errors.MissingObject, errors.MissingPack):
+            self._held = _fetch(session, ids, group, keep=True)
+
+    def read_list(self, object_id: ObjectId) -> bytes | None:
+        """See `Objects`."""
+        return self._others.read_list(object_id)
+
+    def fetch(self, ids: set[ObjectId], group: str, *, keep: bool = True) -> dict[ObjectId, bytes]:
+        """See `Objects`."""
+        if ids <= self._held.keys():
+            return {object_id: self._held[object_id] for object_id in ids}
+        return self._others.fetch(ids, group, keep=keep)
+
+    def keeps(self, size: int) -> bool:
+        """See `Objects`."""
+        return self._others.keeps(size)
 
 
 def pieces(
@@ -178,7 +223,9 @@ def _below(objects: Objects, listed: Chunk, offset: int, start: int, end: int) -
         offset += part.length
 
 
-def bodies(objects: Objects, wanted: Iterable[Piece], group: str) -> Iterator[tuple[Piece, bytes]]:
+def bodies(
+    objects: Objects, wanted: Iterable[Piece], group: str, *, keep: bool = True
+) -> Iterator[tuple[Piece, bytes]]:
     """Yield chunks with their bytes, verified, in order. This is the one way to file content.
 
     Memory: a few times 8 MiB, whatever the total.
@@ -187,6 +234,7 @@ def bodies(objects: Objects, wanted: Iterable[Piece], group: str) -> Iterator[tu
         objects: The chunks.
         wanted: The chunks.
         group: The group that they must be encrypted for.
+        keep: Whether the cache keeps them.
 
     Raises:
         MissingObject: Neither the local store nor the remote holds a chunk.
@@ -194,7 +242,7 @@ def bodies(objects: Objects, wanted: Iterable[Piece], group: str) -> Iterator[tu
     """
 
     def read(batch: list[Piece]) -> list[tuple[Piece, bytes]]:
-        found = objects.fetch({piece.chunk.id for piece in batch}, group)
+        found = objects.fetch({piece.chunk.id for piece in batch}, group, keep=keep)
         for piece in batch:
             if len(found[piece.chunk.id]) != piece.chunk.length:
                 raise errors.CorruptObject(piece.chunk.id, f"it is not {piece.chunk.length} bytes")
@@ -207,6 +255,13 @@ def bodies(objects: Objects, wanted: Iterable[Piece], group: str) -> Iterator[tu
         read, itertools.chain(first, batches) if many else first, threads=_THREADS, ahead=2
     ):
         yield from batch
+
+
+def is_local(session: Session, entry: Entry) -> bool:
+    """Return whether the cache and the local store hold a content, as far as their lists tell."""
+    chunks = {piece.chunk.id for piece in pieces(Fetched(session), entry)}
+    missing = chunks - session.store.locate(chunks).keys()
+    return all(map(session.remote.space.holds_object, missing))
 
 
 def _batches(wanted: Iterable[Piece]) -> Iterator[list[Piece]]:
@@ -222,10 +277,15 @@ def _batches(wanted: Iterable[Piece]) -> Iterator[list[Piece]]:
         yield batch
 
 
-def _fetch(session: Session, ids: set[ObjectId], group: str) -> dict[ObjectId, bytes]:
+def _fetch(
+    session: Session, ids: set[ObjectId], group: str, *, keep: bool
+) -> dict[ObjectId, bytes]:
     store, remote = session.store, session.remote
     local = store.locate(ids)
     found = {object_id: store.open(at, group=group) for object_id, at in local.items()}
+    for object_id in ids - found.keys():
+        if held := remote.space.object(store.vault, object_id, group):
+            found[object_id] = held.body
     for attempt in range(_ATTEMPTS):
         wanted = ids - found.keys()
         if not wanted:
@@ -243,18 +303,21 @@ def _fetch(session: Session, ids: set[ObjectId], group: str) -> dict[ObjectId, b
                 if attempt + 1 == _ATTEMPTS:
                     raise errors.MissingPack(span.pack, remote.url) from None
                 break
-            found |= _opened(session, span, data, group, epochs.get(span.pack))
+            opened = _opened(session, span, data, group, epochs.get(span.pack), keep=keep)
+            found |= opened
     return found
 
 
 def _opened(
-    session: Session, span: Span, data: bytes, group: str, epochs: int | None
+    session: Session, span: Span, data: bytes, group: str, epochs: int | None, *, keep: bool
 ) -> Iterator[tuple[ObjectId, bytes]]:
     vault = session.store.vault
     for at, stored in span.cut(data):
         if vault.group_of(stored) != group:
             raise errors.CorruptObject(at.id, "it is sealed for another group than what names it")
         yield at.id, vault.read(at.kind, at.id, stored, epochs=epochs)
+        if keep:
+            session.remote.space.keep_object(at.kind, at.id, stored)
 
 
 def blocks(
@@ -269,7 +332,8 @@ def blocks(
     end = entry.size if end is None else min(end, entry.size)
     whole = start == 0 and end == entry.size
     sha256 = hashlib.sha256()
-    for piece, body in bodies(objects, pieces(objects, entry, start, end), group):
+    wanted = pieces(objects, entry, start, end)
+    for piece, body in bodies(objects, wanted, group, keep=objects.keeps(end - start)):
         cancellation.check()
         block = body[max(0, start - piece.start) : max(0, end - piece.start)]
         if whole:

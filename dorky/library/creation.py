@@ -6,21 +6,23 @@ import os
 import tempfile
 from pathlib import Path
 
+from dorky import errors
 from dorky.commands import setup
 from dorky.library.records import Config
 from dorky.library.session import connection_of, environment_of
 from dorky.project import Project
 
 
-def create(config: Config, recovery: str = "") -> str:
+def create(config: Config, recovery: str, *, exist_ok: bool) -> str:
     """Start a repository.
 
     Args:
         config: The client's configuration.
         recovery: A public key that opens it, too.
+        exist_ok: Whether there may be one already.
 
     Returns:
-        Its fingerprint; empty if it is unencrypted.
+        Its fingerprint; empty if it is unencrypted, or was there already.
 
     Raises:
         RepositoryExists: There is one already.
@@ -34,15 +36,20 @@ def create(config: Config, recovery: str = "") -> str:
     if config.identity and "DORKY_IDENTITY" not in environment:
         environment["DORKY_IDENTITY_FILE"] = config.identity
     with tempfile.TemporaryDirectory(prefix="dorky-") as place:
-        project, _ = setup.init(
-            Project,
-            Path(place) / "project",
-            config.url,
-            plain=config.unencrypted,
-            recovery=recovery,
-            options=options,
-            environment=environment,
-            connection=connection_of(config),
-        )
+        try:
+            project, _ = setup.init(
+                Project,
+                Path(place) / "project",
+                config.url,
+                plain=config.unencrypted,
+                recovery=recovery,
+                options=options,
+                environment=environment,
+                connection=connection_of(config),
+            )
+        except errors.RepositoryExists:
+            if exist_ok:
+                return ""
+            raise
         with project:
             return "" if config.unencrypted else project.vault.fingerprint

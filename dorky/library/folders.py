@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import TypeVar
 
 from dorky import cancellation, errors, files
+from dorky.format.chunk import WHOLE
 from dorky.format.model import MiB
 from dorky.library import contents
 from dorky.library.commits import Put
-from dorky.library.contents import Content
+from dorky.library.contents import Content, Objects
 from dorky.library.session import Session
+from dorky.parallel import in_order
 from dorky.paths import parents
 from dorky.store.history import Placed
 
@@ -24,6 +26,10 @@ R = TypeVar("R")
 HELD = 32 * MiB
 """The most bytes of small files that wait in memory for their commit."""
 _BLOCK = 1 << 20
+_TOGETHER = 1 * MiB
+"""The bytes of small files that each thread asks for together."""
+_FILES = 512
+"""The most files that each thread asks for together."""
 
 Selects = Callable[[str], bool]
 """Returns whether a path is selected."""
@@ -111,7 +117,6 @@ def each(
     work: Callable[[T], R], items: Sequence[T], threads: int
 ) -> Iterator[tuple[T, R | Exception]]:
     """Work on every item in threads; yield each with its result or error, in order."""
-    from dorky.parallel import in_order
 
     def attempt(item: T) -> tuple[T, R | Exception]:
         try:
@@ -173,20 +178,55 @@ def holds(place: Path, placed: Placed) -> bool:
     return sha256.hexdigest() == placed.entry.sha256
 
 
-def write(session: Session, folder: Path, path: str, placed: Placed) -> Path:
-    """Write a file into a directory, as a whole or not at all.
+def write_all(
+    session: Session, folder: Path, wanted: Sequence[tuple[str, Placed]]
+) -> Iterator[tuple[int, Path | Exception]]:
+    """Write files into a directory, each as a whole or not at all.
 
-    Raises:
-        UnsafePath: It would lie outside, or behind a link, or is a link itself.
+    Yields:
+        The position of each file, in any order, and its place on the disk or its error.
     """
+
+    def work(batch: list[int]) -> list[tuple[int, Path | Exception]]:
+        placed = [wanted[at][1] for at in batch]
+        small = {file.entry.content for file in placed if file.entry.size <= WHOLE}
+        try:
+            objects = contents.Together(session, small, placed[0].group)
+        except Exception as error:  # noqa: BLE001 - it is told with the files
+            return [(at, error) for at in batch]
+        written = each(lambda at: _write(objects, folder, *wanted[at]), batch, threads=1)
+        return [*written]
+
+    threads = max(1, session.config.max_concurrency)
+    for done in in_order(work, _batches(placed for _, placed in wanted), threads=threads):
+        yield from done
+
+
+def _batches(wanted: Iterable[Placed]) -> Iterator[list[int]]:
+    """Yield the positions of files to fetch together: small ones of one group, or a large one."""
+    waiting: dict[str, list[int]] = {}
+    sizes: dict[str, int] = {}
+    for at, (group, entry) in enumerate(wanted):
+        if entry.size > WHOLE:
+            yield [at]
+            continue
+        waiting.setdefault(group, []).append(at)
+        sizes[group] = sizes.get(group, 0) + entry.size
+        if sizes[group] >= _TOGETHER or len(waiting[group]) == _FILES:
+            del sizes[group]
+            yield waiting.pop(group)
+    yield from waiting.values()
+
+
+def _write(objects: Objects, folder: Path, path: str, placed: Placed) -> Path:
     place = target(folder, path)
     if not stat_module.S_ISREG(placed.entry.mode):
         raise errors.UnsafePath(f"{path!a}, a symbolic link")
     with files.disk_errors(place.parent):
         place.parent.mkdir(parents=True, exist_ok=True)
     target(folder, path)  # again, now that what is above it exists
-    blocks = contents.blocks(contents.Fetched(session), placed)
-    files.write_stream(place, placed.entry.mode & ~files.umask(), blocks)
+    mode = placed.entry.mode & ~files.umask()
+    files.write_stream(place, mode, contents.blocks(objects, placed))
     return place
 
 

@@ -69,12 +69,16 @@ class _Glimpsed:
         except _MOVED:
             return self._renewed().read_list(object_id)
 
-    def fetch(self, ids: set[ObjectId], group: str) -> dict[ObjectId, bytes]:
+    def fetch(self, ids: set[ObjectId], group: str, *, keep: bool = True) -> dict[ObjectId, bytes]:
         """See `Objects`."""
         try:
-            return self._snapshot.reader.read_all(ids, group=group)
+            return self._snapshot.reader.read_all(ids, group=group, keep=keep)
         except _MOVED:
-            return self._renewed().fetch(ids, group)
+            return self._renewed().fetch(ids, group, keep=keep)
+
+    def keeps(self, size: int) -> bool:
+        """See `Objects`."""
+        return self._session.remote.cache.keeps(size)
 
     def _renewed(self) -> Objects:
         """Return the objects of the newest root; of the history, if the root is the same."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from stat import S_ISREG
 
 from dorky import errors
-from dorky.library import catalog, commits, contents, folders, uploads
+from dorky.library import catalog, commits, contents, folders, uploads, vouching
 from dorky.library.commits import Change, Delete, Put, Request
 from dorky.library.folders import Selects
 from dorky.library.metering import Meter, Report
@@ -23,6 +22,7 @@ from dorky.library.records import (
 from dorky.library.session import Session
 from dorky.library.sources import Source
 from dorky.parallel import in_order
+from dorky.store.history import Placed
 
 
 def upload(
@@ -85,25 +85,35 @@ def download(
     meter = Meter(progress, "download", files=len(given))
     unfit = folders.in_repositories(catalog.path_in(uploads.text_of(item)) for item in given)
 
-    def fetch(item: StrPath) -> BatchItem:
+    def find(item: StrPath) -> tuple[catalog.Address, Placed]:
         named = catalog.address(uploads.text_of(item))
         if named.path in unfit:
             raise errors.UnsafePath(f"{named.path!a}, in what git takes for a repository")
         version = named.version or newest
         placed = catalog.find(session, catalog.view_of(session, version), named.path, version)
-        place = folders.write(session, folder, named.path, placed)
-        info = catalog.info(session, version, named.path, placed)
-        return BatchItem(path=named.path, info=info, local_path=str(place))
+        vouching.check(session, {named.path: placed}, version)
+        return named._replace(version=version), placed
 
-    found = []
-    for item, done in folders.each(fetch, given, session.config.max_concurrency):
-        if isinstance(done, BatchItem):
-            found.append(done)
-            meter.advance(done.path, done.info.size if done.info else 0)
-            meter.finish(done.path)
+    outcomes: dict[int, BatchItem] = {}
+    found: dict[int, tuple[catalog.Address, Placed]] = {}
+    for at, (item, done) in enumerate(folders.each(find, given, session.config.max_concurrency)):
+        if isinstance(done, Exception):
+            outcomes[at] = BatchItem(path=uploads.text_of(item), error=done)
         else:
-            found.append(BatchItem(path=uploads.text_of(item), error=done))
-    return BatchResult(items=tuple(found), version=newest)
+            found[at] = done
+    wanted = [(named.path, placed) for named, placed in found.values()]
+    positions = [*found]
+    for n, place in folders.write_all(session, folder, wanted):
+        at = positions[n]
+        named, placed = found[at]
+        if isinstance(place, Exception):
+            outcomes[at] = BatchItem(path=uploads.text_of(given[at]), error=place)
+            continue
+        info = catalog.info(session, named.version, named.path, placed)
+        outcomes[at] = BatchItem(path=named.path, info=info, local_path=str(place))
+        meter.advance(named.path, info.size)
+        meter.finish(named.path)
+    return BatchResult(items=tuple(outcomes[at] for at in range(len(given))), version=newest)
 
 
 def checked(result: BatchResult, *, return_exceptions: bool) -> BatchResult:
@@ -181,12 +191,14 @@ def snapshot(
     }
     coming = [path for path in wanted if path not in same]
     gone = folders.others(folder, held, selects) if delete else []
+    if session.offline:
+        _check_local(session, {path: wanted[path] for path in coming})
     if not dry_run:
+        vouching.check(session, {path: wanted[path] for path in coming}, version)
         folder.mkdir(parents=True, exist_ok=True)
-        write = functools.partial(folders.write, session, folder)
-        threads = session.config.max_concurrency
-        for _ in in_order(lambda path: write(path, wanted[path]), coming, threads=threads):
-            pass
+        for _, place in folders.write_all(session, folder, [(p, wanted[p]) for p in coming]):
+            if isinstance(place, Exception):
+                raise place
         folders.delete(folder, gone)
     return Snapshot(
         local_path=str(folder),
@@ -196,3 +208,17 @@ def snapshot(
         deleted=tuple(gone),
         left_out=tuple(sorted(unfit)),
     )
+
+
+def _check_local(session: Session, files: Mapping[str, Placed]) -> None:
+    """Refuse files that would have to be fetched.
+
+    Raises:
+        NotCached: There are such files.
+    """
+    lacking = [
+        path for path, placed in files.items() if not contents.is_local(session, placed.entry)
+    ]
+    if lacking:
+        more = f" and {len(lacking) - 1} more files" if len(lacking) > 1 else ""
+        raise errors.NotCached(session.url, f"the content of {lacking[0]}{more}")

@@ -27,6 +27,7 @@ IfVersion = str | Absent | None
 """The version that a file must still be at (see `DorkyClient.upload`)."""
 
 _LEAST_PART, _MOST_PART = 8 << 20, 256 << 20
+_LEAST_CACHE = 1 << 20
 NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
@@ -247,6 +248,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         chunk_size: The bytes of the blocks of `stream`.
         part_size: The bytes of the parts that large uploads are sent in: 8 MiB to 256 MiB.
         max_age: Seconds for which the newest state that was read counts as the newest.
+        cache: Whether to keep what was read for other clients of this user, or the directory to
+            keep it in; None: as the environment and the user's configuration say, else True.
+        cache_max_size: The bytes that the cache takes at most; None: likewise, else 2 GiB.
     """
 
     url: str = ""
@@ -266,6 +270,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     chunk_size: int = 1 << 20
     part_size: int = 32 << 20
     max_age: float = 0.0
+    cache: str | bool | None = None
+    cache_max_size: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse what can't be.
@@ -283,6 +289,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
                 raise errors.UsageError(f"{name} is a positive number")
         if not _LEAST_PART <= self.part_size <= _MOST_PART:
             raise errors.UsageError("part_size is from 8 MiB to 256 MiB")
+        if self.cache_max_size is not None and self.cache_max_size < _LEAST_CACHE:
+            raise errors.UsageError("cache_max_size is at least 1 MiB")
 
     @property
     def waits(self) -> Timeout:

@@ -25,10 +25,12 @@ from dorky.drivers.base import Driver
 from dorky.drivers.retry import Retrying
 from dorky.files import expanded
 from dorky.format.model import ObjectId
+from dorky.library.offline import Offline
 from dorky.library.records import Config, Credentials
 from dorky.project import ORIGIN, Project
 from dorky.remote import cold
 from dorky.remote import fetch as remote_fetch
+from dorky.remote.cache import NOWHERE, Cache
 from dorky.remote.root import Remote
 from dorky.store.history import MAIN
 from dorky.store.objects import Store
@@ -111,6 +113,18 @@ def settings_of(config: Config) -> Settings:
     return Settings(root, flags=flags, environment=environment, connection=connection_of(config))
 
 
+def cache_of(config: Config, settings: Settings) -> Cache:
+    """Return the cache of a client."""
+    chosen = config.cache
+    if chosen is None:
+        directory = settings.client_cache
+    elif isinstance(chosen, str) and chosen:
+        directory = expanded(chosen).absolute()
+    else:
+        directory = settings.user_cache if chosen else None
+    return Cache(directory, config.cache_max_size or settings.client_cache_max_size)
+
+
 class Session:
     """A repository and its newest state, as this process has seen it.
 
@@ -118,10 +132,12 @@ class Session:
 
     Args:
         config: The client's configuration.
+        offline: Whether the cache alone is read, and no request is sent.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, *, offline: bool = False) -> None:
         self.config = config
+        self.offline = offline
         self._begin()
         _SESSIONS.add(self)
 
@@ -141,6 +157,7 @@ class Session:
         self._asked = self._glimpsed = float("-inf")
         self._glimpse: cold.Snapshot | None = None
         self._may_write = False
+        self._space = NOWHERE
         self._closing: weakref.finalize[[str, int], Session] | None = None
 
     def forked(self) -> None:
@@ -185,10 +202,15 @@ class Session:
                 self._remote = self.project.remote()
                 self._remote.glimpsed = self._glimpse.seen if self._glimpse else None
                 self._remote.driver = self._patient(self._remote.driver)
+                self._remote.may_be_old = self.offline
+                self._remote.cache = cache_of(self.config, self.project.config)
+                self._remote.space = self._space
             return self._remote
 
     def _patient(self, driver: Driver) -> Driver:
-        """Return a driver that sends requests again as the configuration says."""
+        """Return a driver that sends requests again as the configuration says, or none at all."""
+        if self.offline:
+            return Offline(driver.url)
         retry = self.config.retry
         if not isinstance(driver, Retrying):
             return driver
@@ -311,6 +333,7 @@ class Session:
             self.config = config
             if self._project is not None:
                 self._project.config = settings_of(config)
+                self._space = self._remote.space if self._remote else NOWHERE
                 self._remote = None
                 if self._glimpse:
                     self._glimpse.reader.driver = self.remote.driver

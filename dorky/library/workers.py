@@ -110,6 +110,7 @@ class Workers:
             raise
         finally:
             job.release()
+            call.idle = _nothing  # else an iterator that is dropped still refers to itself
 
     async def upload(
         self, work: Callable[..., T], source: AsyncSource, /, *args: Any, **options: Any
@@ -147,6 +148,10 @@ class Workers:
             threads = anyio.CapacityLimiter(self.limit * _WAITING)
             found = of_loop[self] = _Limits(anyio.CapacityLimiter(self.limit), threads)
         return found
+
+
+def _nothing() -> None:
+    """Do nothing."""
 
 
 class _Job:
@@ -209,13 +214,15 @@ class AsyncItems(Generic[T]):
     """An asynchronous iterator over what a blocking one yields, some at a time.
 
     Nothing is read before the first item is asked for. `aclose` ends it early, as
-    `contextlib.aclosing` does; one that is dropped ends by itself.
+    `contextlib.aclosing` does; one that is dropped or cancelled is ended soon, by a thread.
     """
 
     def __init__(self, workers: Workers, make: Callable[[], Iterator[T]]) -> None:
         self._workers = workers
         self._make: Callable[[], Iterator[T]] | None = make
-        self._items: Iterator[T] = iter(())
+        self._items: Iterator[T] | None = None
+        self._using = threading.Lock()
+        """Held by the thread that uses `_items`; it may outlive the cancellation."""
         self._ready: deque[T] = deque()
         self._call = Call()
         self._ended = False
@@ -228,7 +235,7 @@ class AsyncItems(Generic[T]):
             try:
                 self._ready.extend(await self._workers.run_for(self._call, self._take))
             except BaseException:
-                self._ended = True
+                self._give_up()
                 raise
         if not self._ready:
             raise StopAsyncIteration
@@ -236,16 +243,18 @@ class AsyncItems(Generic[T]):
 
     def _take(self) -> list[T]:
         """Take items: at least one, and more for moments, within bounds."""
-        if self._make:
-            self._items, self._make = self._make(), None
         taken: list[T] = []
         size = 0
-        ending = time.monotonic() + _SECONDS
-        for item in self._items:
-            taken.append(item)
-            size += len(item) if isinstance(item, bytes) else 0
-            if len(taken) >= _ITEMS or size >= _BYTES or time.monotonic() > ending:
-                return taken
+        with self._using:
+            cancellation.check()
+            if self._make:
+                self._items, self._make = self._make(), None
+            ending = time.monotonic() + _SECONDS
+            for item in self._items or ():
+                taken.append(item)
+                size += len(item) if isinstance(item, bytes) else 0
+                if len(taken) >= _ITEMS or size >= _BYTES or time.monotonic() > ending:
+                    return taken
         self._ended = True
         return taken
 
@@ -257,17 +266,22 @@ class AsyncItems(Generic[T]):
             self._call.cancel()
             await self._workers.finish(self._close)
 
+    def _give_up(self) -> None:
+        """End the iteration in a thread, since that may wait."""
+        self._ended = True
+        self._call.cancel()
+        with contextlib.suppress(RuntimeError):  # the interpreter ends
+            threading.Thread(target=self._close, daemon=True).start()
+
     def _close(self) -> None:
-        items, self._items = self._items, iter(())
-        # If a thread that was given up still runs it, that thread ends it.
-        with contextlib.suppress(ValueError):
-            cast("Any", items).close()
+        with self._using, contextlib.suppress(Cancelled):
+            items, self._items = self._items, None
+            if items is not None:
+                cast("Any", items).close()
 
     def __del__(self) -> None:
         if not self._ended and self._make is None:
-            self._call.cancel()
-            with contextlib.suppress(RuntimeError):  # the interpreter ends
-                threading.Thread(target=self._close, daemon=True).start()
+            self._give_up()
 
 
 # --- asynchronous sources -------------------------------------------------------------------

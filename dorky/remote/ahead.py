@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from dorky import errors
-from dorky.format.model import Location, ObjectId, Pack
+from dorky.format.model import ObjectId, Pack
 from dorky.progress import SILENT, Progress
 from dorky.remote.journal import Journal, Sent
 from dorky.remote.push import SMALL, UPLOADS, listed_by
@@ -57,14 +57,14 @@ class Ahead:
             patient = kind is None or issubclass(kind, Exception)
             self._pool.shutdown(wait=patient, cancel_futures=True)
 
-    def send(self, pack: Pack, locations: list[Location], data: bytes) -> None:
+    def send(self, pack: Pack, index: bytes, data: bytes) -> None:
         """Upload a pack in a thread, unless the push had better make another of its objects.
 
         It had if the pack is small, or if the remote may hold some of its objects already.
         """
         from concurrent.futures import ThreadPoolExecutor
 
-        sent = Sent(pack, locations)
+        sent = Sent(pack, index)
         ids = sent.ids
         if self._failed or pack.size < SMALL or ids & self._known or self._listed(ids):
             return

@@ -22,6 +22,7 @@ from dorky.keys import placement
 from dorky.keys.teamlog import Team
 from dorky.keys.vault import Vault
 from dorky.remote import authority
+from dorky.remote.cache import NOWHERE, Space
 from dorky.remote.fetch import Span, spans
 from dorky.remote.listing import older
 from dorky.remote.root import HEAD, PACKS, TABLES, Remote, RootSnapshot
@@ -86,10 +87,16 @@ class Reader:
         seen: The root.
         vault: The keys.
         kept: What readers of earlier roots have read.
+        space: What earlier processes have read.
     """
 
     def __init__(
-        self, driver: Driver, seen: RootSnapshot, vault: Vault, kept: Kept | None = None
+        self,
+        driver: Driver,
+        seen: RootSnapshot,
+        vault: Vault,
+        kept: Kept | None = None,
+        space: Space = NOWHERE,
     ) -> None:
         self.vault = vault
         self.left_out: set[str] = set()
@@ -98,6 +105,7 @@ class Reader:
         self._epochs = len(seen.header.epochs)
         self._inline = {inlined.id: inlined for inlined in seen.root.inline}
         self.kept = kept or Kept()
+        self._space = space
 
     def read(self, object_id: ObjectId, *, group: str | None = None) -> bytes:
         """Return the body of an object, verified.
@@ -130,20 +138,31 @@ class Reader:
         """
         if held := self._inline.get(object_id):
             return held.kind
+        if cached := self._space.object(self.vault, object_id):
+            return cached.kind
         if place := self.locate(object_id):
             return place.at.kind
         raise errors.MissingObject(object_id)
 
     def read_all(
-        self, ids: Collection[ObjectId], *, group: str | None = None
+        self, ids: Collection[ObjectId], *, group: str | None = None, keep: bool = True
     ) -> dict[ObjectId, bytes]:
-        """Return the bodies of objects, verified (see `read`); neighbours come by one request."""
+        """Return the bodies of objects, verified (see `read`); neighbours come by one request.
+
+        Args:
+            ids: The objects.
+            group: If given, the group that the objects must be encrypted for.
+            keep: Whether the cache keeps them.
+        """
         found: dict[ObjectId, bytes] = {}
         places: dict[ObjectId, Place] = {}
         for object_id in ids:
             if held := self._inline.get(object_id):
                 opened = self._opened(held.kind, object_id, held.data, group, self._epochs)
                 found[object_id] = opened
+            elif cached := self._space.object(self.vault, object_id, group):
+                found[object_id] = cached.body
+                self.kept.keep(object_id, *cached)
             elif place := self.locate(object_id):
                 places[object_id] = place
             else:
@@ -156,6 +175,8 @@ class Reader:
             for at, stored in span.cut(self._pack_range(span)):
                 epochs = places[at.id].epochs
                 found[at.id] = self._opened(at.kind, at.id, stored, group, epochs)
+                if keep:
+                    self._space.keep_object(at.kind, at.id, stored)
         return found
 
     def _pack_range(self, span: Span) -> bytes:
@@ -203,6 +224,13 @@ class Reader:
         wanted = table.page_of(listed, object_id)
         if (page := self.kept.pages.get((listed.id, wanted))) is not None:
             return page
+
+        def check(data: bytes) -> dict[ObjectId, list[Place]]:
+            return table.read_page(listed, wanted, data, self.vault)
+
+        if (page := self._space.taken(table.page_name(listed, wanted), check)) is not None:
+            self.kept.keep_page((listed.id, wanted), page)
+            return page
         whole = listed.pages * listed.page <= _WHOLE
         pages = range(listed.pages) if whole else range(wanted, wanted + 1)
         data = self._range(
@@ -211,7 +239,9 @@ class Reader:
         found: dict[ObjectId, list[Place]] = {}
         for n in pages:
             start = (n - pages[0]) * listed.page
-            read = table.read_page(listed, n, data[start : start + listed.page], self.vault)
+            part = data[start : start + listed.page]
+            read = table.read_page(listed, n, part, self.vault)
+            self._space.keep(table.page_name(listed, n), part)
             self.kept.keep_page((listed.id, n), read)
             found = read if n == wanted else found
         return found
@@ -358,7 +388,8 @@ def opened(remote: Remote, before: Snapshot | None = None) -> Snapshot:
 def _checked(remote: Remote, seen: RootSnapshot, before: Snapshot | None) -> Snapshot:
     authority.check_early(remote, seen)
     vault = remote.unlock(seen.header)
-    reader = Reader(remote.driver, seen, vault, before.reader.kept if before else None)
+    kept = before.reader.kept if before else None
+    reader = Reader(remote.driver, seen, vault, kept, remote.space)
     known = Team() if remote.accept_rewind else remote.store.database.team()
 
     def entry(entry_id: ObjectId) -> model.TeamEntry:

@@ -19,6 +19,7 @@ from dorky.remote.listing import Moved, packs_of, read_range
 from dorky.remote.root import HEAD, PACKS, Remote, RootSnapshot
 from dorky.store import history, pack
 from dorky.store.database import TEAM
+from dorky.store.history import ATTEST
 from dorky.store.objects import PackedObject, Store
 
 _THREADS = 6
@@ -113,15 +114,18 @@ def _check_descent(remote: Remote, before: RootSnapshot | None, seen: RootSnapsh
     Raises:
         HistoryReplaced: The history does not continue what was seen.
     """
-    old, new = (snapshot.root.refs.get(HEAD) if snapshot else None for snapshot in (before, seen))
-    if old is None or old == new or before is None or remote.accept_rewind:
+    if before is None or remote.accept_rewind:
         return
-    if seen.root.purges[: len(before.root.purges)] != before.root.purges:
-        raise errors.HistoryReplaced(remote.url, old[:10])
-    if len(seen.root.purges) == len(before.root.purges) and not (
-        new and history.is_ancestor(remote.store, old, new)
-    ):
-        raise errors.HistoryReplaced(remote.url, old[:10])
+    for ref in (HEAD, ATTEST):
+        old, new = (snapshot.root.refs.get(ref) for snapshot in (before, seen))
+        if old is None or old == new:
+            continue
+        if seen.root.purges[: len(before.root.purges)] != before.root.purges:
+            raise errors.HistoryReplaced(remote.url, old[:10])
+        if len(seen.root.purges) == len(before.root.purges) and not (
+            new and history.is_ancestor(remote.store, old, new)
+        ):
+            raise errors.HistoryReplaced(remote.url, old[:10])
 
 
 def _check_epochs(
@@ -149,13 +153,16 @@ def _tails(remote: Remote, seen: RootSnapshot, packs: Sequence[Pack]) -> Iterato
 
     Objects of groups that the user is not in are skipped.
     """
-    vault = remote.store.vault
+    vault, space = remote.store.vault, remote.space
 
     def read(packed: Pack) -> Tail:
         if not 0 < packed.tail < packed.size <= pack.LIMIT:
             raise errors.CorruptRoot(remote.url, f"pack {packed.id} of {packed.size} bytes")
-        tail = read_range(remote, seen, PACKS + packed.id, packed.tail, packed.size)
-        locations = pack.read_tail(packed, tail, vault)
+        tail, locations = space.through(
+            f"tail {packed.id}",
+            lambda: read_range(remote, seen, PACKS + packed.id, packed.tail, packed.size),
+            lambda data: (data, pack.read_tail(packed, data, vault)),
+        )
         metadata = []
         for at in locations:
             if not at.kind.is_data:

@@ -27,7 +27,7 @@ from dorky.remote import authority, probe
 from dorky.remote import root as roots
 from dorky.remote.fetch import fetch, fetch_objects
 from dorky.remote.journal import Sent, remaining
-from dorky.remote.listing import Listing, follow, older, packs_of
+from dorky.remote.listing import Listing, Moved, follow, older, packs_of
 from dorky.remote.push import SMALL, build, remember, send
 from dorky.remote.root import PACKS, TABLES, Remote, RootSnapshot
 from dorky.remote.rotate import renewed, retired
@@ -236,14 +236,14 @@ def apply(remote: Remote, made: Plan, *, progress: Progress = SILENT) -> RemoteG
             uploaded += _send(remote, made, sent, progress)
             opened = remote.unlock(made.seen.header)
             moved = bool(sent or made.rewritten) and bool(older(before))
-            listing = follow(
-                *(remote, made.seen, opened, sent, made.rewritten.keys()),
-                compact=made.scattered or moved,
-            )
-            following, doomed = _following(made, sent, listing)
             try:
+                listing = follow(
+                    *(remote, made.seen, opened, sent, made.rewritten.keys()),
+                    compact=made.scattered or moved,
+                )
+                following, doomed = _following(made, sent, listing)
                 won = remote.swap(made.seen.header, following)
-            except errors.PreconditionFailed:
+            except (errors.PreconditionFailed, Moved):
                 made = plan(remote, grace=made.grace, progress=progress)
                 sent = remaining(remote, sent, made.alive, before.gc_epoch)
                 continue

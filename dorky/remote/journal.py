@@ -15,13 +15,19 @@ from dorky import errors
 from dorky.format.model import Location, ObjectId, Pack, Root
 from dorky.remote.pending_deletes import delete
 from dorky.remote.root import PACKS, Remote, stored
+from dorky.store import pack
 
 
 class Sent(NamedTuple):
-    """A pack that is in the remote but in no root yet, and its objects."""
+    """A pack that is in the remote but in no root yet, and its objects (see `pack.read_index`)."""
 
     pack: Pack
-    locations: list[Location]
+    where: bytes
+
+    @property
+    def locations(self) -> list[Location]:
+        """Return where the pack's objects lie in it."""
+        return pack.read_index(self.where)
 
     @property
     def ids(self) -> set[ObjectId]:
@@ -65,7 +71,7 @@ class Journal:
     def _recorded(self) -> list[Sent]:
         store = self._remote.store
         return [
-            Sent(packed, store.locations(packed.id, remote=self._name))
+            Sent(packed, pack.make_index(store.locations(packed.id, remote=self._name)))
             for packed in store.packs(self._name)
         ]
 
@@ -189,8 +195,9 @@ def _fits(
     wanted: Collection[ObjectId],
     listed: Callable[[set[ObjectId]], set[ObjectId]],
 ) -> bool:
-    rest = sent.ids.difference(wanted)
-    return len(rest) < len(sent.locations) and rest == listed(rest)
+    ids = sent.ids
+    rest = ids.difference(wanted)
+    return len(rest) < len(ids) and rest == listed(rest)
 
 
 def remaining(remote: Remote, sent: Iterable[Sent], alive: set[ObjectId], under: int) -> list[Sent]:

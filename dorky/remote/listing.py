@@ -10,6 +10,7 @@ was never used before, and none is taken over from a swap that was lost.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -86,10 +87,21 @@ def packs_of(remote: Remote, seen: RootSnapshot) -> tuple[Pack, ...]:
 def _list(remote: Remote, seen: RootSnapshot, listed: Table) -> tuple[Pack, ...]:
     if (known := remote.list_of(listed)) is not None:
         return known
-    vault = remote.store.vault
+    vault, space = remote.store.vault, remote.space
     found: list[Pack] = []
-    for n, data in _pages(remote, seen, listed, listed.pages):
-        found += table.read_list(listed, n, data, vault)
+    numbers = range(listed.pages, listed.pages + listed.lists)
+    for n in numbers:
+        page = space.taken(
+            table.page_name(listed, n), functools.partial(table.read_list, listed, n, vault=vault)
+        )
+        if page is None:
+            found = []
+            break
+        found += page
+    if not found:
+        for n, data in _pages(remote, seen, listed, listed.pages):
+            found += table.read_list(listed, n, data, vault)
+            space.keep(table.page_name(listed, n), data)
     if len(found) != listed.packs:
         raise errors.CorruptTable(listed.id, f"it lists {len(found)} packs")
     remote.lists[listed.id] = tuple(found)
@@ -269,9 +281,10 @@ def _held(remote: Remote, packs: Iterable[Pack], added: Iterable[Sent]) -> Itera
     Raises:
         CorruptDatabase: It does not know.
     """
-    own = {upload.pack.id: upload.locations for upload in added}
+    own = {upload.pack.id: upload for upload in added}
     for packed in packs:
-        where = own.get(packed.id) or remote.store.locations(packed.id, remote=remote.name)
+        sent = own.get(packed.id)
+        where = sent.locations if sent else remote.store.locations(packed.id, remote=remote.name)
         if not where:
             path = remote.store.database.path
             raise errors.CorruptDatabase(path, f"it does not know what pack {packed.id} holds")

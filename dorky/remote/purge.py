@@ -11,18 +11,19 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from dorky import errors
-from dorky.format.model import Inline, Purge
+from dorky.format.model import Inline, ObjectId, Purge
 from dorky.progress import SILENT, Progress
 from dorky.remote import authority
 from dorky.remote import root as roots
 from dorky.remote.fetch import fetch, fetch_objects
 from dorky.remote.journal import Sent, remaining
-from dorky.remote.listing import follow, packs_of
+from dorky.remote.listing import Moved, follow, packs_of
 from dorky.remote.pending_deletes import condemn
 from dorky.remote.push import build, first_objects, remember, send
 from dorky.remote.root import HEAD, INLINE, Remote
 from dorky.remote.rotate import renewed
 from dorky.store import history, reachability
+from dorky.store.history import ATTEST
 
 _ATTEMPTS = 10
 
@@ -34,12 +35,20 @@ class Purged(NamedTuple):
     size: int
 
 
-def purge(remote: Remote, record: Purge, progress: Progress = SILENT) -> Purged:
+def purge(
+    remote: Remote,
+    record: Purge,
+    old: ObjectId | None,
+    attested: ObjectId | None,
+    progress: Progress = SILENT,
+) -> Purged:
     """Replace the remote's history by a rewritten local one without some files.
 
     Args:
         remote: The remote; the user can open every group of its header.
         record: The tombstone, which names both histories.
+        old: The head of the remote's history of attestations; None if it has none.
+        attested: The head of the one in its place, without those about the files.
         progress: Receives the progress.
 
     Raises:
@@ -55,10 +64,13 @@ def purge(remote: Remote, record: Purge, progress: Progress = SILENT) -> Purged:
         seen = remote.seen
         assert seen is not None
         root = seen.root
-        if root.refs.get(HEAD) != record.old:
+        if (root.refs.get(HEAD), root.refs.get(ATTEST)) != (record.old, old):
             raise errors.PushedMeanwhile
-        others = [commit for ref, commit in root.refs.items() if ref != HEAD]
-        alive = reachability.reach(store, [record.new, *others]).all
+        refs = {**root.refs, HEAD: record.new}
+        if attested:
+            refs[ATTEST] = attested
+        heads = [record.new, *(commit for ref, commit in refs.items() if ref != HEAD)]
+        alive = reachability.reach(store, heads).all
         alive |= {entered.id for entered in history.entries(store, root.team)}
         packs = packs_of(remote, seen)
         held = {
@@ -69,7 +81,7 @@ def purge(remote: Remote, record: Purge, progress: Progress = SILENT) -> Purged:
         kept = [packed for packed in packs if held[packed.id] <= alive]
         opened = remote.unlock(seen.header)
         inline = tuple(inlined for inlined in root.inline if inlined.id in alive)
-        first = set(first_objects(store, opened, [record.new, *others]))
+        first = set(first_objects(store, opened, heads))
         first -= {inlined.id for inlined in inline}
         inline += tuple(Inline(*renewed_object) for renewed_object in renewed(store, opened, first))
         wanted = alive - {inlined.id for inlined in inline}
@@ -83,22 +95,22 @@ def purge(remote: Remote, record: Purge, progress: Progress = SILENT) -> Purged:
         else:
             send(remote, build(opened, objects), sent, progress, size)
         doomed = {packed.id for packed in dropped}
-        listing = follow(remote, seen, opened, sent, doomed, compact=True)
-        condemned = condemn(remote, root, doomed, listing.stale)
-        changes = {**listing.changes, **condemned.changes, "gc_epoch": root.gc_epoch + 1}
-        following = roots.successor(
-            root,
-            refs={**root.refs, HEAD: record.new},
-            inline=inline,
-            purges=(*root.purges, record),
-            **changes,
-        )
-        following, team = authority.amended(
-            remote, seen.header, following, purges=[authority.replaced(record)]
-        )
         try:
+            listing = follow(remote, seen, opened, sent, doomed, compact=True)
+            condemned = condemn(remote, root, doomed, listing.stale)
+            changes = {**listing.changes, **condemned.changes, "gc_epoch": root.gc_epoch + 1}
+            following = roots.successor(
+                root,
+                refs=refs,
+                inline=inline,
+                purges=(*root.purges, record),
+                **changes,
+            )
+            following, team = authority.amended(
+                remote, seen.header, following, purges=[authority.replaced(record)]
+            )
             won = remote.swap(seen.header, following)
-        except errors.PreconditionFailed:
+        except (errors.PreconditionFailed, Moved):
             fetch(remote, progress)
             sent = remaining(remote, sent, alive, root.gc_epoch)
             continue

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import itertools
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -29,9 +29,9 @@ from dorky.remote.journal import Journal, PacksAhead, Sent
 from dorky.remote.listing import follow, packs_of
 from dorky.remote.pending_deletes import condemn, delete
 from dorky.remote.root import HEAD, INLINE, PACKS, TABLES, Remote, RootSnapshot
-from dorky.store import authorship, history, outgoing, pack
+from dorky.store import attestations, authorship, history, outgoing, pack
 from dorky.store.contents import below
-from dorky.store.history import MAIN
+from dorky.store.history import ATTEST, MAIN, Node
 from dorky.store.objects import PackedObject, Store
 
 SMALL = 8 * MiB
@@ -63,6 +63,7 @@ class Pushed(NamedTuple):
         founded: Whether the remote held no repository before.
         left: How many files that no root lists could not be deleted.
         lists: The lists of chunks that were uploaded.
+        attestations: How many attestations the remote has got.
     """
 
     old: ObjectId | None
@@ -72,6 +73,7 @@ class Pushed(NamedTuple):
     founded: bool = False
     left: int = 0
     lists: tuple[ObjectId, ...] = ()
+    attestations: int = 0
 
 
 def push(
@@ -83,7 +85,7 @@ def push(
     *,
     journal: Journal | None = None,
 ) -> Pushed:
-    """Move the remote's ``main`` to ``head``.
+    """Move the remote's ``main`` to ``head``, and add what vouches for files, in one swap.
 
     This takes one request if the remote is as it was last seen and the new objects are small.
 
@@ -103,15 +105,9 @@ def push(
         ForgedCommit: A new commit is not signed by a key that the team log knows.
         OutcomeUnknown: The remote did not answer; pushing again is safe.
     """
-    if remote.version is None:
-        with contextlib.suppress(errors.NoRepositoryAtURL):
-            fetch(remote, progress)
-    elif remote.store.database.ref(f"{remote.name}/{MAIN}") == head:
-        # One conditional read tells whether there is still nothing to push.
-        fetch(remote, progress)
-        if remote.store.database.ref(f"{remote.name}/{MAIN}") == head:
-            (journal or Journal(remote)).clear()
-            return Pushed(head, head, 0, 0)
+    if _is_settled(remote, head, progress):
+        (journal or Journal(remote)).clear()
+        return Pushed(head, head, 0, 0)
     _check_writer(remote, progress)
     journal = journal or Journal(remote)
     for uploaded in ahead:
@@ -121,19 +117,21 @@ def push(
         authority.check_writer(remote)
         seen = remote.seen
         before = seen.root if seen else None
-        old = before.refs.get(HEAD) if before else None
-        if old == head:
-            journal.clear()
-            return Pushed(old, head, 0, 0)
+        refs = before.refs if before else {}
+        old = refs.get(HEAD)
         if old is not None and not history.is_ancestor(remote.store, old, head):
             raise errors.Rejected(remote.name, f"{old[:10]}, and what led to it")
         # Check against the very root to be replaced: a group may have been started meanwhile.
         header, root = (
             (seen.header, roots.successor(before)) if seen else remote.following(*found())
         )
+        heads = _heads(remote.store, root.roster, refs, head)
+        if heads.items() <= refs.items():
+            journal.clear()
+            return Pushed(old, head, 0, 0)
         try:
-            fresh = unlisted(remote, seen, [head], root.roster)
-            _check_signatures(remote.store, head)
+            fresh = unlisted(remote, seen, heads, root.roster)
+            _check_signatures(remote.store, heads.values())
         except (errors.Misplaced, errors.AmbiguousGroup):
             journal.discard(journal.sent)
             raise
@@ -141,13 +139,13 @@ def push(
         # A root that has no room is refused before anything is sent.
         empty = msgspec.structs.replace(root, inline=())
         roots.encode(header, empty, remote.unlock(header), remote.signer())
-        others = [commit for ref, commit in root.refs.items() if ref != HEAD]
+        refs = {**heads, **refs, **heads}
         made = upload(
             *(remote, remote.store.vault, seen, fresh, sent, progress),
-            heads=[head, *others],
+            heads=refs.values(),
             note=journal.add,
         )
-        root = msgspec.structs.replace(root, refs={**root.refs, HEAD: head}, **made.changes)
+        root = msgspec.structs.replace(root, refs=refs, **made.changes)
         try:
             won = remote.swap(header, root)
         except errors.PreconditionFailed:
@@ -156,18 +154,61 @@ def push(
             _delete_unlisted(remote, made.tables)
             continue
         with cancellation.shielded():  # the new root lists everything: what is left is to note it
+            added = _follow(remote.store, before, heads)
             remember(remote, won, sent)
             journal.clear()
             left = delete(remote, made.stale) if made.stale else 0
         size = sum(at.length for at in fresh)
         lists = tuple(at.id for at in fresh if at.kind is Kind.CHUNKS)
-        return Pushed(old, head, len(fresh), size, founded=seen is None, left=left, lists=lists)
+        founded = seen is None
+        return Pushed(old, head, len(fresh), size, founded, left, lists, added)
     raise errors.ServiceUnavailableError(remote.url, "others keep pushing")
 
 
-def _check_signatures(store: Store, head: ObjectId) -> None:
+def _is_settled(remote: Remote, head: ObjectId, progress: Progress) -> bool:
+    """Return whether there is nothing to push, after a look at a remote that seems to have all."""
+    if remote.store.database.ref(ATTEST):
+        attestations.catch_up(remote.store, remote.name)
+    if remote.version is None:
+        with contextlib.suppress(errors.NoRepositoryAtURL):
+            fetch(remote, progress)
+        return False
+    if lacks(remote, head):
+        return False
+    # One conditional read tells whether there is still nothing to push.
+    fetch(remote, progress)
+    return not lacks(remote, head)
+
+
+def lacks(remote: Remote, head: ObjectId) -> bool:
+    """Return whether the remote lacks something that is about to be pushed, as last seen."""
+    database = remote.store.database
+    if attestations.unpushed(database, remote.name):
+        return True
+    return database.ref(f"{remote.name}/{MAIN}") != head
+
+
+def _heads(
+    store: Store, known: Roster, refs: Mapping[str, ObjectId], head: ObjectId
+) -> dict[str, ObjectId]:
+    """Return the refs that a push moves."""
+    attested = attestations.following(store, known, refs.get(ATTEST), store.database.ref(ATTEST))
+    return {HEAD: head, ATTEST: attested} if attested else {HEAD: head}
+
+
+def _follow(store: Store, before: Root | None, heads: Mapping[str, ObjectId]) -> int:
+    """Update the local history of attestations; return how many have been pushed."""
+    old, new = before.refs.get(ATTEST) if before else None, heads.get(ATTEST)
+    if new is None or new == old:
+        return 0
+    store.database.set_ref(ATTEST, new)
+    trees = (history.trees_of(store, commit) for commit in (old, new))
+    return sum(1 for _ in history.differences(store, *trees))
+
+
+def _check_signatures(store: Store, heads: Iterable[ObjectId]) -> None:
     try:
-        authorship.check(store, store.database.team(), [head])
+        authorship.check(store, store.database.team(), heads)
     except errors.ForgedCommit as error:
         raise errors.ForgedCommit(*error.args, own=True) from None
 
@@ -247,7 +288,7 @@ def listed_by(
 
 
 def unlisted(
-    remote: Remote, seen: RootSnapshot | None, heads: Collection[ObjectId], known: Roster
+    remote: Remote, seen: RootSnapshot | None, heads: Mapping[str, ObjectId], known: Roster
 ) -> list[PackedObject]:
     """Return the locations of the objects that heads need and the root (to be replaced) lacks.
 
@@ -257,7 +298,7 @@ def unlisted(
     Args:
         remote: The remote to push to.
         seen: The remote's root; None if it has none yet.
-        heads: Commits.
+        heads: Commits by the names of their refs.
         known: The roster that the swap is going to write. Each new commit is checked against it.
 
     Raises:
@@ -268,8 +309,11 @@ def unlisted(
     listed = listed_by(remote, seen)
     wanted: set[ObjectId] = set()
     trees: set[ObjectId] = set()
-    nodes = list(history.ancestors(store, heads, stop=lambda commit: bool(listed([commit]))))
-    outgoing.check(store, heads, nodes, known)
+    nodes: list[Node] = []
+    for ref, head in heads.items():
+        new = [*history.ancestors(store, [head], stop=lambda commit: bool(listed([commit])))]
+        outgoing.check(store, [head], new, known, attestations.owner_in(ref, known))
+        nodes += new
     if seen is None:
         wanted.update(entered.id for entered in history.entries(store, store.database.team().id))
     for node in nodes:
@@ -340,10 +384,11 @@ def upload(
     there = {at.id for upload in sent for at in upload.locations}
     rest = [at for at in fresh if at.id not in there]
     first = first_objects(remote.store, vault, heads)
-    riding = {**first, **{at.id: at for at in rest}}
-    riding = {object_id: at for object_id, at in riding.items() if object_id not in inline}
     room = INLINE - sum(len(inlined.data) for inlined in inline.values())
-    if sum(at.length for at in riding.values()) <= room:
+    few = sum(at.length for at in rest) <= room
+    riding = {**first, **{at.id: at for at in rest if few}}
+    riding = {object_id: at for object_id, at in riding.items() if object_id not in inline}
+    if few and sum(at.length for at in riding.values()) <= room:
         new = [Inline(*_renewed(remote.store, vault, at)) for at in riding.values()]
         following = (*inline.values(), *new)
     else:
@@ -476,7 +521,7 @@ def _copy(store: Store, vault: Vault, packed: Pack, places: Iterable[PackedObjec
         CorruptPack: The local pack's bytes are not those that were written.
     """
     digest = store.data_digest(packed)
-    buffer = io.BytesIO()
+    buffer = store.pack_memory(packed)
     writer = pack.PackWriter(buffer, vault)
     for at in places:
         writer.append(*_renewed(store, vault, at))
@@ -484,7 +529,8 @@ def _copy(store: Store, vault: Vault, packed: Pack, places: Iterable[PackedObjec
     if writer.digest != digest:
         # Objects were encrypted again, or the pack is damaged: then this raises.
         store.pack_bytes(packed.id)
-    return Sent(made, writer.locations), buffer.getvalue()
+    buffer.truncate()
+    return Sent(made, writer.index), buffer.getvalue()
 
 
 def build(vault: Vault, objects: Iterable[Stored], size: int = 0) -> Iterator[Made]:
@@ -494,8 +540,8 @@ def build(vault: Vault, objects: Iterable[Stored], size: int = 0) -> Iterator[Ma
     for kind, object_id, stored in objects:
         writer.append(kind, object_id, stored)
         if writer.full:
-            yield Sent(writer.finish(), writer.locations), buffer.getvalue()
+            yield Sent(writer.finish(), writer.index), buffer.getvalue()
             buffer = io.BytesIO()
             writer = pack.PackWriter(buffer, vault, target=size)
     if len(writer):
-        yield Sent(writer.finish(), writer.locations), buffer.getvalue()
+        yield Sent(writer.finish(), writer.index), buffer.getvalue()

@@ -35,6 +35,7 @@ from dorky.keys import roster, signing, sshsig
 from dorky.keys.signing import Signer
 from dorky.keys.sshsig import Namespace
 from dorky.keys.vault import Vault
+from dorky.remote.cache import NONE, NOWHERE, Cache, Space
 from dorky.remote.known import Known, Newest
 from dorky.store import table
 from dorky.store import verify as scrub
@@ -310,6 +311,12 @@ class Remote:
         """The packs that tables list, as far as they were read or written."""
         self.glimpsed: RootSnapshot | None = None
         """The last root that was read without all that it lists (see `cold`)."""
+        self.may_be_old = False
+        """Whether roots may be older than what this user has seen: the cache alone is read."""
+        self.cache: Cache = NONE
+        """What this user has read of remotes before."""
+        self.space: Space = NOWHERE
+        """The part of the cache that the repository has, once its root was read."""
         self._seen: RootSnapshot | None = None
         self._vouches = False
 
@@ -408,7 +415,17 @@ class Remote:
         glimpsed = self.glimpsed.version if self.glimpsed else None
         if unless is not None and unless in {self.version, glimpsed} and self._is_behind:
             unless = None
-        blob = self._get(unless)
+        if unless is None and (held := self.cache.root(self._place)):
+            # A root that is damaged, or that somebody has planted, is read from the remote.
+            with contextlib.suppress(errors.IntegrityError, errors.SetupError, errors.AccessError):
+                return self._read(held.version, held)
+            self.cache.discard_root(self._place)
+        return self._read(unless)
+
+    def _read(
+        self, unless: Version | None, held: Blob | None = None
+    ) -> tuple[RootSnapshot, bytes] | None:
+        blob = self._get(unless) or held
         if blob is None:
             self._note_again()
             return None
@@ -429,6 +446,11 @@ class Remote:
         known = self.store.database.roster()
         opened = self.unlock(found.header)
         roster.check(found.header, found.root.roster, opened, known, self.url)
+        if blob is not held:
+            self.cache.keep_root(self._place, blob)
+        self.space = self.cache.settle(
+            found.header.repository, msgspec.json.encode(found.root.purges)
+        )
         return found, blob.data
 
     def _get(self, unless: Version | None) -> Blob | None:
@@ -480,6 +502,8 @@ class Remote:
 
     def _floor(self, repository: str) -> Newest | None:
         """Return the root that the remote must not fall behind, whatever the name of its place."""
+        if self.may_be_old:
+            return None
         floor, noted = self.known.floor(repository), self._noted
         if floor is None or self.known.has_seen(repository):
             # The local store's own record serves users without a home.

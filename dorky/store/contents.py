@@ -11,7 +11,9 @@ from collections.abc import Iterable, Iterator
 from dorky import errors
 from dorky.format import model
 from dorky.format.model import LISTED, Chunk, Chunks, Kind, ObjectId
-from dorky.store.objects import Store, Writer
+from dorky.store.objects import Store, Writer, batches
+
+_LOCATED = 5000
 
 
 def write(writer: Writer, chunks: Iterable[Chunk], *, group: str) -> ObjectId | None:
@@ -91,12 +93,11 @@ def below(store: Store, contents: Iterable[ObjectId]) -> dict[ObjectId, list[Obj
 
     The chunks need not be in the local store.
     """
-    wanted = set(contents)
-    lists = {
-        object_id: at for object_id, at in store.locate(wanted).items() if at.kind is Kind.CHUNKS
-    }
-    result = {content: [content] for content in wanted}
-    for content, at in lists.items():
+    result = {content: [content] for content in contents}
+    # The places of a million small files would take much memory, and few are lists.
+    places = (store.locate(batch).items() for batch in batches(result, _LOCATED))
+    lists = [item for found in places for item in found if item[1].kind is Kind.CHUNKS]
+    for content, at in lists:
         found = model.decode_chunks(store.open(at), content)
         for part in dict.fromkeys(found.chunks):
             result[content].append(part.id)

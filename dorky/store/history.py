@@ -19,6 +19,8 @@ from dorky.store.objects import Store, Writer
 
 HEAD = "HEAD"
 MAIN = "main"
+ATTEST = "attest"
+"""The ref of what vouches for files (see `attestations`), of a root as well."""
 _SHORT = 4
 _FAR = 18  # digits of a number of steps; no history is longer, and int() refuses thousands
 
@@ -128,6 +130,26 @@ def files_below(
                 below = reversed_(entry.content, path)
                 pending.extend((f"{path}/", child) for child in below)
         elif chosen is None or path in chosen:
+            yield path, entry
+
+
+def files_in_order(store: Objects, group: str, tree: ObjectId) -> Iterator[tuple[str, Entry]]:
+    """Yield every file and link of one group's tree, sorted by their whole paths.
+
+    Memory: the entries of a directory and of those above it.
+    """
+
+    def placed(tree: ObjectId, prefix: str) -> list[tuple[str, Entry]]:
+        found = directories.read(store, tree, group)
+        named = [(prefix + one.name + ("/" if one.is_tree else ""), one) for one in found]
+        return sorted(named, key=lambda item: item[0], reverse=True)
+
+    pending = placed(tree, "")
+    while pending:
+        path, entry = pending.pop()
+        if entry.is_tree:
+            pending += placed(entry.content, path)
+        else:
             yield path, entry
 
 

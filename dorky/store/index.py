@@ -6,15 +6,16 @@ known to have that content. While the stat is unchanged, the file need not be re
 
 from __future__ import annotations
 
+import itertools
 import os
 import stat as stat_module
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
 from dorky import errors
-from dorky.files import FileStamp, StatProof, stamp, umask
+from dorky.files import FileStamp, Stat, StatProof, stamp, umask
 from dorky.format.model import ALL, ObjectId
 from dorky.paths import is_text, parents
 from dorky.store.database import Database
@@ -45,7 +46,7 @@ SINCE = "index.since"
 _FEW = 1000
 
 
-def mode_of(stat: os.stat_result) -> int:
+def mode_of(stat: Stat) -> int:
     """Return the file type and permission bits to record; links have no own permissions."""
     kind = stat_module.S_IFMT(stat.st_mode)
     return kind if kind == stat_module.S_IFLNK else kind | (stat.st_mode & 0o777)
@@ -78,7 +79,7 @@ class Row(NamedTuple):
     seen: int = 0
     group: str = ALL
 
-    def fresh(self, stat: os.stat_result, *, modes: bool = True) -> bool:
+    def fresh(self, stat: Stat, *, modes: bool = True) -> bool:
         """Return whether the stat alone proves that the file has not changed since it was ``seen``.
 
         A file that was written in the same clock tick as it was looked at may be written again
@@ -171,17 +172,36 @@ class Index:
         (count,) = self._database.connection.execute("SELECT count(*) FROM files").fetchone()
         return int(count)
 
+    def in_order(self) -> Iterator[Row]:
+        """Yield every row, sorted by path, in memory that does not grow with their number.
+
+        Nothing may be written to the index meanwhile.
+        """
+        found = self._database.connection.execute("SELECT * FROM files ORDER BY path")
+        rest = iter(found)
+        while rows := [Row(*values) for values in itertools.islice(rest, _FEW)]:
+            self._check(rows)
+            yield from rows
+
     def _checked(self, query: str, *given: str) -> dict[str, Row]:
         found = self._database.connection.execute(query, given)
+        rows = {values[0]: Row(*values) for values in found}
+        self._check(rows.values())
+        return rows
+
+    def _check(self, rows: Collection[Row]) -> None:
+        """Refuse rows that dorky can't have written.
+
+        Raises:
+            CorruptDatabase: There is one.
+        """
         try:
-            rows = {values[0]: Row(*values) for values in found}
-            bytes.fromhex("".join(row.content + row.digest for row in rows.values()))
+            bytes.fromhex("".join(row.content + row.digest for row in rows))
             # SQLite can store text in a numeric column, and bytes in a text column.
-            "".join(row.path + row.group for row in rows.values())
-            sum(row.size + row.mode + row.mtime + row.ctime + row.seen for row in rows.values())
+            "".join(row.path + row.group for row in rows)
+            sum(row.size + row.mode + row.mtime + row.ctime + row.seen for row in rows)
         except (TypeError, ValueError) as error:
             raise errors.CorruptDatabase(self._database.path, error) from None
-        return rows
 
     def present(self) -> list[str]:
         """Return the paths of all files that are not deliberately off the disk, sorted."""
@@ -210,10 +230,17 @@ class Index:
 
     def put(self, rows: Iterable[Row]) -> None:
         """Add or replace rows."""
-        new = list(rows)
+        paths: set[str] = set()
+
+        def noted() -> Iterator[Row]:
+            for row in rows:
+                if len(paths) <= _FEW:  # of more, nothing is noted
+                    paths.add(row.path)
+                yield row
+
         with self._database.transaction() as db:
-            db.executemany("INSERT OR REPLACE INTO files VALUES (?,?,?,?,?,?,?,?,?,?,?)", new)
-            self._note(row.path for row in new)
+            db.executemany("INSERT OR REPLACE INTO files VALUES (?,?,?,?,?,?,?,?,?,?,?)", noted())
+            self._note(paths)
 
     def remove(self, paths: Iterable[str]) -> None:
         """Delete rows."""

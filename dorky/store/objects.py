@@ -49,8 +49,8 @@ class PackedObject(NamedTuple):
     length: int
 
 
-Announce = Callable[[Pack, "list[Location]", bytes], None]
-"""Receives a pack, the locations of its objects, and its bytes."""
+Announce = Callable[[Pack, bytes, bytes], None]
+"""Receives a pack, the locations of its objects (see `pack.read_index`), and its bytes."""
 
 _KIND = {kind.value: kind for kind in Kind}
 
@@ -127,10 +127,11 @@ class Store:
     ) -> dict[ObjectId, PackedObject]:
         """Return which of ``ids`` the local store (or a remote's packs) holds, and where."""
         found: dict[ObjectId, PackedObject] = {}
+        names: dict[str, str] = {}
         for batch in batches(set(ids), 500):
             marks = ",".join("?" * len(batch))
             with self._readable():
-                raws = [bytes.fromhex(object_id) for object_id in batch]
+                raws = {bytes.fromhex(object_id): object_id for object_id in batch}
             rows = self.database.connection.execute(
                 "SELECT o.kind, o.id, p.name, o.offset, o.length FROM objects o"  # noqa: S608
                 f" CROSS JOIN packs p ON p.n = o.pack WHERE p.remote = ? AND o.id IN ({marks})",
@@ -138,8 +139,9 @@ class Store:
             )
             with self._readable():
                 for kind, raw, name, offset, length in rows.fetchall():
-                    each = raw.hex()
-                    found[each] = PackedObject(_KIND[kind], each, name, offset, length)
+                    # One string for each id and pack: there may be a million.
+                    found_id, pack = raws[raw], names.setdefault(name, name)
+                    found[found_id] = PackedObject(_KIND[kind], found_id, pack, offset, length)
         return found
 
     def missing(self, ids: Iterable[ObjectId]) -> set[ObjectId]:
@@ -304,6 +306,17 @@ class Store:
             raise errors.CorruptPack(name, "its bytes have another hash")
         return data
 
+    def pack_memory(self, packed: Pack) -> io.BytesIO:
+        """Return a file in memory with a pack's bytes, unchecked, to be written over.
+
+        The kernel gets the memory here, without Python's lock: that takes longer than the copying.
+        """
+        path = self.directory / packed.id
+        buffer = io.BytesIO(bytes(packed.size))
+        with files.disk_errors(path), path.open("rb", 0) as file, buffer.getbuffer() as view:
+            file.readinto(view)
+        return buffer
+
     def data_digest(self, packed: Pack) -> bytes:
         """Return the SHA-256 that a pack's data must have, from its tail, checked against its name.
 
@@ -357,8 +370,8 @@ class Writer:
         # Only the writing thread touches it until that thread is waited for.
         self._open: tuple[Path, IO[bytes], PackWriter] | None = None
         self._copy = io.BytesIO() if announce else None
-        self._finished: list[tuple[Path, Pack, list[Location]]] = []
-        self._news: deque[tuple[Pack, list[Location], bytes]] = deque()
+        self._finished: list[tuple[Path, Pack, bytes]] = []
+        self._news: deque[tuple[Pack, bytes, bytes]] = deque()
 
     def __enter__(self) -> Writer:
         return self
@@ -514,9 +527,9 @@ class Writer:
             file.flush()
             os.fsync(file.fileno())
             file.close()
-        self._finished.append((path, packed, writer.locations))
+        self._finished.append((path, packed, writer.index))
         if self._copy is not None:
-            self._news.append((packed, writer.locations, self._copy.getvalue()))
+            self._news.append((packed, writer.index, self._copy.getvalue()))
             self._copy = io.BytesIO()
         self._open = None
 
@@ -545,15 +558,17 @@ class Writer:
         if not self._new:
             return []
         self._lane.finish(self._write_last, self._taken())
+        from dorky.store.pack import read_index
+
         directory = self._store.directory
         packs = []
         with files.disk_errors(directory), self._store.database.transaction():
             while self._finished:
-                scratch, packed, locations = self._finished[0]
+                scratch, packed, index = self._finished[0]
                 scratch.rename(directory / packed.id)
                 # If the rest fails, nobody must look for this pack at its temporary path.
                 del self._finished[0]
-                self._store.record(LOCAL, packed, locations)
+                self._store.record(LOCAL, packed, read_index(index))
                 packs.append(packed)
             if packs:
                 files.sync_directory(directory)

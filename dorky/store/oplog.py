@@ -34,7 +34,7 @@ _VALUE = "(SELECT CAST(value AS TEXT) FROM meta WHERE key = {0})"
 # How a change is recorded: its name, the table and its key, the current value, of which rows.
 _NOTED = (
     ("row", "files", "path", _ROW, "1"),
-    ("ref", "refs", "name", _REF, "{0}.name = 'main' OR {0}.name GLOB 'backup/*'"),
+    ("ref", "refs", "name", _REF, "{0}.name IN ('main', 'attest') OR {0}.name GLOB 'backup/*'"),
     ("value", "meta", "key", _VALUE, f"{{0}}.key IN {_VALUES}"),
 )
 # The columns whose updates count. The stat cache is not among them: it changes constantly.

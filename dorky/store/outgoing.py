@@ -97,7 +97,13 @@ def _readers(store: Store, contents: Collection[ObjectId]) -> dict[ObjectId, str
     return found
 
 
-def check(store: Store, heads: Collection[ObjectId], nodes: Iterable[Node], known: Roster) -> None:
+def check(
+    store: Store,
+    heads: Collection[ObjectId],
+    nodes: Iterable[Node],
+    known: Roster,
+    owner_of: Owner,
+) -> None:
     """Refuse commits that a push must not add.
 
     Args:
@@ -105,6 +111,7 @@ def check(store: Store, heads: Collection[ObjectId], nodes: Iterable[Node], know
         heads: The newest of the commits.
         nodes: The commits.
         known: The roster that the swap is going to write.
+        owner_of: Returns the owner of a path by it.
 
     Raises:
         Misplaced: A file lies in another tree than its owner's, or is encrypted for others.
@@ -112,7 +119,6 @@ def check(store: Store, heads: Collection[ObjectId], nodes: Iterable[Node], know
     """
     if not known.groups:
         return
-    owner_of = placement.owner(known)
     for node in nodes:
         for stray in strays(store, node, owner_of):
             raise refusal(store, heads, node.id, stray, known)

@@ -83,7 +83,7 @@ class PackWriter:
         self._vault = vault
         self._hash = hashlib.sha256()
         self._metadata: list[tuple[Kind, ObjectId, bytes | memoryview]] = []
-        self.locations: list[Location] = []
+        self._index = bytearray()
         self.size = len(MAGIC) + _SALT + codec.OVERHEAD + OVERHEAD + FOOTER
         """The most bytes that the pack will have if nothing is added.
 
@@ -98,7 +98,12 @@ class PackWriter:
         self._write(MAGIC)
 
     def __len__(self) -> int:
-        return len(self.locations) + len(self._metadata)
+        return len(self._index) // _ENTRY.size + len(self._metadata)
+
+    @property
+    def index(self) -> bytes:
+        """Return where the objects lie, as `read_index` reads it: 45 bytes for each."""
+        return bytes(self._index)
 
     @property
     def full(self) -> bool:
@@ -137,7 +142,7 @@ class PackWriter:
         self.size += len(stored) + _ENTRY.size
 
     def _place(self, kind: Kind, object_id: ObjectId, stored: bytes | memoryview) -> None:
-        self.locations.append(Location(kind, object_id, self._end, len(stored)))
+        self._index += _entry(Location(kind, object_id, self._end, len(stored)))
         self._write(stored)
 
     def finish(self) -> Pack:
@@ -152,15 +157,28 @@ class PackWriter:
         ):
             self._place(kind, object_id, stored)
         self._metadata.clear()
-        index = os.urandom(_SALT) + b"".join(
-            _ENTRY.pack(CODES[at.kind], bytes.fromhex(at.id), at.offset, at.length)
-            for at in self.locations
-        )
-        sealed = self._vault.close(codec.compress(index), _INDEX)
+        sealed = self._vault.close(codec.compress(os.urandom(_SALT) + self._index), _INDEX)
         self._write(sealed)
         self._write(_FOOTER.pack(tail, len(sealed), digest, MAGIC))
         self._flush()
         return Pack(self._hash.hexdigest(), self._end, tail, self._vault.epochs)
+
+
+def _entry(at: Location) -> bytes:
+    return _ENTRY.pack(CODES[at.kind], bytes.fromhex(at.id), at.offset, at.length)
+
+
+def make_index(locations: Iterable[Location]) -> bytes:
+    """Return locations in as little memory as `PackWriter.index` takes."""
+    return b"".join(map(_entry, locations))
+
+
+def read_index(index: bytes) -> list[Location]:
+    """Return the locations that `PackWriter.index` or `make_index` holds."""
+    return [
+        Location(KINDS[code], raw.hex(), offset, length)
+        for code, raw, offset, length in _ENTRY.iter_unpack(index)
+    ]
 
 
 def read_footer(name: str, end: bytes, size: int) -> Footer:

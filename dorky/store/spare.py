@@ -25,7 +25,7 @@ from dorky.format.model import ObjectId
 from dorky.store import history
 from dorky.store import state as states
 from dorky.store.database import PURGES, TEAM, Database
-from dorky.store.history import MAIN
+from dorky.store.history import ATTEST, MAIN
 from dorky.store.objects import LOCAL, Store
 
 DIRECTORY = "dorky"
@@ -78,7 +78,7 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
     Attributes:
         root: The project's directory.
         worktree: See `Slot`.
-        refs: ``main`` and the backups.
+        refs: ``main``, the backups, and ``attest`` if the remote has another one.
         upstream: The remote's ``main`` as last seen, or nothing.
         commits: How many commits of ``main`` are missing in ``upstream``; of many, only the first
             hundred count.
@@ -110,9 +110,10 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
     @property
     def lost(self) -> str:
         """Return a description, for people, of what would be lost with the second copy."""
-        backups = len(self.refs.keys() - {MAIN})
+        backups = len(self.refs.keys() - {MAIN, ATTEST})
         counts = ((self.commits, "commit"), (backups, "backup"))
         found = [f"{n} {what}{'s' * (n > 1)}" for n, what in counts if n]
+        found += ["attestations"] if ATTEST in self.refs else []
         more = " or more" if self.commits == _COUNTED else ""
         return " and ".join(found) + more
 
@@ -234,10 +235,13 @@ def keep(slot: Slot, root: Path, state: Path, store: Store, config: Config, firs
         DiskError: The second copy can't be written.
     """
     database = store.database
+    named = database.refs()
     refs = {
         name: commit
-        for name, commit in database.refs().items()
-        if name == MAIN or name.startswith("backup/")
+        for name, commit in named.items()
+        if name == MAIN
+        or name.startswith("backup/")
+        or (name == ATTEST and commit != named.get(f"origin/{ATTEST}"))
     }
     upstream = database.ref(f"origin/{MAIN}") or ""
     old = _trusted(slot, config)

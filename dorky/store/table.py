@@ -203,6 +203,11 @@ def page_of(table: Table, object_id: ObjectId) -> int:
     return _page(bytes.fromhex(object_id), bytes.fromhex(table.salt), table.pages)
 
 
+def page_name(table: Table, page: int) -> str:
+    """Return a name for a page that no other page of any table has."""
+    return f"page {table.id} {page}"
+
+
 def footer(table: Table) -> bytes:
     """Return the bytes that follow its pages."""
     return _FOOTER.pack(table.page, table.pages, table.lists, MAGIC)

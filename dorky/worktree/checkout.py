@@ -28,6 +28,7 @@ from dorky.store.history import Placed
 from dorky.store.index import Index, Row
 from dorky.store.objects import PackedObject, Store, batches
 from dorky.store.projection import View
+from dorky.store.spool import Spool
 from dorky.worktree import staging
 from dorky.worktree.ingest import store_files
 from dorky.worktree.worktree import Prepared, Worktree, Writing, now
@@ -452,8 +453,12 @@ def _is_file(stat: os.stat_result | None) -> bool:
 class Done(NamedTuple):
     """The changes of the index after a plan has been applied."""
 
-    rows: list[Row]
+    written: Spool
+    """The rows of files put in place; ``seen`` is 1 if their stat proves something from now on."""
+    others: list[Row]
+    """The rows of files that were there already, or are not wanted on disk."""
     gone: set[str]
+    seen: int
     ignored: tuple[str, ...] = ()
     """Lines added to `.gitignore` for the files put in place."""
     left_out: tuple[str, ...] = ()
@@ -461,10 +466,17 @@ class Done(NamedTuple):
     unplaced: tuple[Omission, ...] = ()
     """Files that the file system can't show."""
 
+    def rows(self) -> Iterator[Row]:
+        """Yield all new rows."""
+        # The stat of a file just written is trusted only from this later moment on.
+        for row in self.written:
+            yield row._replace(seen=self.seen) if row.seen else row
+        yield from self.others
+
     def record(self, index: Index) -> None:
         """Write the changes to the index."""
         index.remove(self.gone)
-        index.put(self.rows)
+        index.put(self.rows())
 
 
 def apply(
@@ -500,19 +512,15 @@ def apply(
     for path in sorted(made.remove, reverse=True):
         writing.remove(path, judged=made.judged.get(path))
     assert prepared.keys() == made.write.keys()
-    rows = []
+    rows = Spool(store.scratch)
     for path in list(prepared):
-        # Only the row of each file is kept: there may be a hundred thousand.
         each = prepared.pop(path)
         stat, untouched = writing.install(each, path, judged=made.judged.get(path))
         row = staging.row_of(path, made.write[path], store.vault)
-        rows.append(row.known(stat, 1 if untouched else 0))
-    # The stat of a file just written is trusted only from this later moment on.
-    seen = now()
-    rows = [row._replace(seen=seen) if row.seen else row for row in rows]
-    rows += made.adopt.values()
-    rows += [staging.row_of(path, placed, store.vault) for path, placed in made.leave.items()]
-    return Done(rows, made.remove | made.forget)
+        rows.add(row.known(stat, 1 if untouched else 0))
+    others = [*made.adopt.values()]
+    others += [staging.row_of(path, placed, store.vault) for path, placed in made.leave.items()]
+    return Done(rows, others, made.remove | made.forget, now())
 
 
 def _prepare(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat as stat_module
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from dorky import errors
@@ -22,6 +22,8 @@ from dorky.store.history import Placed
 from dorky.store.index import Row
 from dorky.store.objects import PackedObject, Store
 from dorky.worktree.worktree import Prepared, Writing
+
+_BLOCK = 1 << 20
 
 
 class _Part(NamedTuple):
@@ -214,6 +216,13 @@ class Incoming:
         for path, (placed, name, passing) in self._files.items():
             mode = placed.entry.mode
             yield path, self._writing.complete(path, name, mode, durable=passing)
+
+    def written(self, path: str) -> Iterator[bytes]:
+        """Yield the content of an expected file as it has been written aside."""
+        fd = self._writing.reopen(path, self._files[path].name)
+        with open(fd, "rb") as file, on_disk.disk_errors(path):
+            while block := file.read(_BLOCK):
+                yield block
 
     def discard(self) -> None:
         """Delete what has been written: a disk that is full needs the room."""

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import stat as stat_module
 import unicodedata
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 from dorky import errors, files
+from dorky.files import FileStat, Stat, file_stat
 from dorky.format.model import ALL, Entry, ObjectId
 from dorky.keys.roster import GroupOf
 from dorky.paths import is_text, matches, parents
@@ -40,7 +42,7 @@ _KINDS = {
 class Selection(NamedTuple):
     """The files that paths on a command line select."""
 
-    present: dict[str, os.stat_result]
+    present: dict[str, FileStat]
     """Files and links on disk."""
 
     named: set[str]
@@ -68,7 +70,7 @@ class Selection(NamedTuple):
         return None if path in self.named else self.omit
 
 
-def selection(present: dict[str, os.stat_result], named: set[str], gone: set[str]) -> Selection:
+def selection(present: dict[str, FileStat], named: set[str], gone: set[str]) -> Selection:
     """Return the selection of files that were not found in directories."""
     return Selection(present, named, gone, set(), [], {})
 
@@ -101,7 +103,7 @@ def select(
         if stat is not None and not stat_module.S_ISDIR(stat.st_mode):
             if not force and path not in rows and ignore.ignored(path):
                 raise errors.IgnoredPath(path)
-            chosen.present[path] = stat
+            chosen.present[path] = file_stat(stat)
             chosen.named.add(path)
             continue
         below = {name for name in rows if not path or name == path or name.startswith(path + "/")}
@@ -167,7 +169,7 @@ def _select_tracked(worktree: Worktree, row: Row, chosen: Selection) -> None:
     """Add a staged path that the walk did not find: one now ignored, deleted, or never pulled."""
     stat = worktree.stat(row.path)
     if stat is not None and not stat_module.S_ISDIR(stat.st_mode):
-        chosen.present[row.path] = stat
+        chosen.present[row.path] = file_stat(stat)
     elif not row.absent:
         chosen.gone.add(row.path)
 
@@ -296,7 +298,7 @@ def stage(
         The changes in the index.
     """
     stale = {
-        path: stat
+        path: stat.st_size
         for path, stat in chosen.present.items()
         if (row := rows.get(path)) is None
         or row.absent
@@ -305,11 +307,13 @@ def stage(
     }
     gone = (chosen.gone & rows.keys()) | displaced(chosen.present, rows)
     changes = [Change(path, "deleted") for path in sorted(gone)]
-    new: list[Row] = []
     if stale:
+        from dorky.store.spool import Spool
         from dorky.worktree.ingest import LARGE, store_files
 
-        sizes = {path: stale[path].st_size for path in sorted(stale)}
+        new, same = Spool(store.scratch), Spool(store.scratch)
+
+        sizes = {path: stale.pop(path) for path in sorted(stale)}
         announce = ahead() if ahead and max(sizes.values()) >= LARGE else None
         progress.start("Staging", sum(sizes.values()), "B")
         with store.writer(announce) as writer:
@@ -325,21 +329,23 @@ def stage(
                 old = rows.get(found.path)
                 mode = worktree.mode(found.mode, old.mode) if old else found.mode
                 row = found._replace(mode=mode)
-                new.append(row)
                 if old is None or not row.same(old):
+                    new.add(row)
                     changes.append(Change(row.path, "modified" if old else "added"))
-            check(new)
+                else:
+                    same.add(row)
+            check(itertools.chain(new, same))
             writer.complete()
             with store.database.transaction():
                 writer.save()
                 index.remove(gone)
-                changed = {change.path for change in changes}
-                index.put(row for row in new if row.path in changed)
-                index.refresh(row for row in new if row.path not in changed)
+                index.put(new)
+                index.refresh(same)
         progress.finish()
     elif gone:
         index.remove(gone)
-    return sorted(changes)
+    changes.sort()
+    return changes
 
 
 def displaced(present: Collection[str], rows: Collection[str]) -> set[str]:
@@ -354,7 +360,7 @@ def displaced(present: Collection[str], rows: Collection[str]) -> set[str]:
 # --- comparing ------------------------------------------------------------------------------
 
 
-def holds(worktree: Worktree, path: str, stat: os.stat_result, entry: Entry) -> bool:
+def holds(worktree: Worktree, path: str, stat: Stat, entry: Entry) -> bool:
     """Return whether a file on disk is exactly as ``entry`` says; read it if its size fits."""
     if worktree.mode(mode_of(stat), entry.mode) != entry.mode or stat.st_size != entry.size:
         return False
@@ -455,22 +461,64 @@ def staged(store: Store, index: Index, rows: Mapping[str, Row] | None = None) ->
             return []
         rows = index.rows(since[1])
         kept = committed(store, index, rows, since[1])
+    elif rows is None and is_everybodys(index):
+        pairs = beside_committed(store, index, head)
+        return [found for path, row, old in pairs if (found := change(path, row, old))]
     else:
         rows = index.rows() if rows is None else rows
         kept = committed(store, index, rows)
     return differences(kept, rows)
 
 
+def is_everybodys(index: Index) -> bool:
+    """Return whether all files are everybody's, by the last checkout: no group has any."""
+    return index.groups <= {ALL} and not index.claims
+
+
+def beside_committed(
+    store: Store, index: Index, head: ObjectId | None
+) -> Iterator[tuple[str, Row | None, Entry | None]]:
+    """Yield each path that is staged or committed, with its row and its entry, sorted by path.
+
+    Memory does not grow with their number. All files **must** be everybody's.
+
+    Args:
+        store: The store that holds the commit.
+        index: The index.
+        head: The commit; None if there is none.
+    """
+    tree = history.read_commit(store, head).trees.get(ALL) if head else None
+    kept = history.files_in_order(store, ALL, tree) if tree else iter(())
+    before = next(kept, None)
+    for row in index.in_order():
+        while before and before[0] < row.path:
+            yield before[0], None, before[1]
+            before = next(kept, None)
+        old = before[1] if before and before[0] == row.path else None
+        yield row.path, row, old
+        if old:
+            before = next(kept, None)
+    if before:
+        for path, entry in itertools.chain([before], kept):
+            yield path, None, entry
+
+
+def change(path: str, row: Row | None, old: Entry | None) -> Change | None:
+    """Return how what is staged at a path differs from what is committed; None if it does not."""
+    if row is None:
+        return Change(path, "deleted")
+    if old is None:
+        return Change(path, "added")
+    return None if agree(row, old) else Change(path, "modified")
+
+
 def differences(kept: Mapping[str, Placed], rows: Mapping[str, Row]) -> list[Change]:
     """Return how rows differ from committed files."""
-    changes = [Change(path, "deleted") for path in kept.keys() - rows.keys()]
-    for path, row in rows.items():
-        placed = kept.get(path)
-        if placed is None:
-            changes.append(Change(path, "added"))
-        elif not agree(row, placed.entry):
-            changes.append(Change(path, "modified"))
-    return sorted(changes)
+    pairs = (
+        (path, rows.get(path), kept[path].entry if path in kept else None)
+        for path in rows.keys() | kept.keys()
+    )
+    return sorted(found for pair in pairs if (found := change(*pair)))
 
 
 # --- trees ----------------------------------------------------------------------------------
@@ -543,22 +591,37 @@ def write_entries(
     items: Iterable[tuple[str, Entry]], writer: Writer, *, group: str = ALL
 ) -> ObjectId:
     """Store the trees that hold a group's entries at paths; return the root tree's id."""
-    held: dict[str, list[Entry]] = {"": []}
-    for path, entry in items:
-        parent = path.rpartition("/")[0]
-        for prefix in parents(path):
-            held.setdefault(prefix, [])
-        held[parent].append(entry)
-    root: ObjectId = ""
-    # Deepest first, because a directory's id is an entry of its parent.
-    for directory in sorted(held, key=lambda d: d.count("/") + bool(d), reverse=True):
-        entries = sorted(held[directory], key=lambda entry: entry.name.encode())
+    return write_sorted(sorted(items, key=lambda item: item[0]), writer, group=group)
+
+
+def write_sorted(
+    items: Iterable[tuple[str, Entry]], writer: Writer, *, group: str = ALL
+) -> ObjectId:
+    """Store the trees of entries that are sorted by their paths, in which directories are whole.
+
+    Memory: the entries of a directory and of those above it.
+    """
+    opened: list[tuple[str, list[Entry]]] = [("", [])]
+
+    def close() -> ObjectId:
+        directory, held = opened.pop()
+        entries = sorted(held, key=lambda entry: entry.name.encode())
         for before, entry in pairwise(entries):
             if before.name == entry.name:  # readers refuse such a tree
                 raise errors.ConflictError(f"{directory or '.'} holds two of {entry.name}")
         tree = directories.write(writer, entries, group)
         if directory:
-            parent, _, name = directory.rpartition("/")
-            held[parent].append(Entry(name, stat_module.S_IFDIR, tree))
-        root = tree
-    return root
+            name = directory.rpartition("/")[2]
+            opened[-1][1].append(Entry(name, stat_module.S_IFDIR, tree))
+        return tree
+
+    for path, entry in items:
+        parent = path.rpartition("/")[0]
+        while opened[-1][0] and not f"{parent}/".startswith(f"{opened[-1][0]}/"):
+            close()
+        at = len(opened[-1][0])
+        opened += ((above, []) for above in parents(path) if len(above) > at)
+        opened[-1][1].append(entry)
+    while len(opened) > 1:
+        close()
+    return close()

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from dorky import errors, files
 from dorky.config import RC
-from dorky.files import FileStamp, FileSystem, StatProof, moment
+from dorky.files import FileStamp, FileStat, FileSystem, Stat, StatProof, file_stat, moment
 from dorky.format.model import ObjectId
 from dorky.paths import is_below, parents
 from dorky.store.index import Row, mode_of
@@ -46,7 +46,7 @@ class Found(NamedTuple):
     """A file that a walk has found: its repository path and its own stat, links unfollowed."""
 
     path: str
-    stat: os.stat_result
+    stat: FileStat
 
 
 _proving = operator.attrgetter("st_mode", "st_size", "st_ino", "st_mtime_ns", "st_ctime_ns")
@@ -337,7 +337,7 @@ class Worktree:
                 except OSError as error:
                     refuse(path, error)
                     continue
-                yield Found(path, stat)
+                yield Found(path, file_stat(stat))
 
     def survey(
         self,
@@ -486,7 +486,7 @@ class Worktree:
         os.close(fd)
         raise errors.UnstorablePath(path, "it is not a regular file or a link")
 
-    def sha256(self, path: str, stat: os.stat_result) -> str:
+    def sha256(self, path: str, stat: Stat) -> str:
         """Return the SHA-256 of a file's content, or of a link's target."""
         import hashlib
 

@@ -129,6 +129,31 @@ def test_what_can_not_be_saved(
     assert "requirements alone" in ana("python", "save", "--stdin", code=2).error
 
 
+# --- push ------------------------------------------------------------------------------------
+
+
+def test_a_push_tells_why_it_failed_and_no_token(
+    ana: Machine, index: wheels.Index, tmp_path: Path
+) -> None:
+    """An index that takes no files is asked."""
+    kept(ana, wheels.wheel(tmp_path, version="7"))
+    ana.env["DEPOT_AUTH_TOKEN"] = "s3cret-t0ken"
+    said = ana("python", "push", index.url, "-vv", code=6)
+    assert "501" in said.error
+    assert "s3cret-t0ken" not in said.err + said.out
+    said = ana("python", "push", "http://acme.example/simple/", code=2)
+    assert "without TLS" in said.error
+    ana("python", "push", index.url, "nothing", code=4)
+    other = wheels.wheel(tmp_path / "other", code="other = 1\n")
+    kept(ana, other)
+    said = ana("python", "push", index.url, "acme-core", code=5)
+    assert f"{other.name} is in {index.url} already" in said.error
+    wheels.depot_of(tmp_path / "upstream", wheels.wheel(tmp_path, version="7"))
+    ana("python", "remove", "acme-core==1.0", "--yes")
+    done = ana("python", "push", index.url, "--json").json
+    assert (done["added"], done["kept"]) == ([], ["acme_core-7-py3-none-any.whl"])
+
+
 # --- index -----------------------------------------------------------------------------------
 
 

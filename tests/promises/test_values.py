@@ -237,12 +237,35 @@ def told(tmp_path: Path, s3_url: Remote, caplog: pytest.LogCaptureFixture) -> St
     for command in (["create"], ["list"], ["validate"], ["delete"]):
         story(ana, "bucket", *command, "s3://acme-more", *(["--yes"] * (command == ["delete"])))
     story(ana, "mirror", "origin", ana.base / "mirror")
-    for command in (["list"], ["show"], ["yank"], ["remove"], ["status"], ["save"], ["index"]):
+    for command in (
+        ["list"],
+        ["show"],
+        ["yank"],
+        ["remove"],
+        ["status"],
+        ["save"],
+        ["index"],
+        ["push"],
+    ):
         story(ana, "python", *command, *(["acme==1"] * (command != ["list"])))
+    for command in (["stats"], ["clear", "--dry-run"], ["clear"]):
+        story(ana, "cache", *command)
     story(ana, "python", "serve", "--tls-cert", "missing.pem")
     story(ana, "python", "run", "--", "true")
     story(ana, "python", "token", "ci")
     story(ana, "remote", "list")
+    story(ana, "sign", ".env")
+    story(ana, "verify", ".env")
+    story(ana, "signatures", ".env")
+    ana.write("build.json", "{}")
+    story(ana, "attest", ".env", "--type", "build", "--predicate", "build.json")
+    story(ana, "attestations", ".env")
+    ana.write("bom.json", '{"bomFormat": "CycloneDX", "specVersion": "1.6"}')
+    story(ana, "sbom", "attach", ".env", "bom.json")
+    story(ana, "sbom", "get", ".env")
+    story(ana, "sbom", "list", ".env")
+    story(ana, "bundle", "export", ".env", "-o", "bundle.json")
+    story(ana, "bundle", "import", ".env", "bundle.json")
     story(ana, "remote", "set-url", "origin", s3_url.url)
     story(ana, "remote", "add", "other", s3_url.url)
     story(ana, "remote", "remove", "other")

@@ -1,4 +1,4 @@
-"""Every call that a driver takes, for servers that fail it or mean harm."""
+"""Every call that a driver takes, for servers that fail it or mean harm; and calls, counted."""
 
 from __future__ import annotations
 
@@ -27,3 +27,14 @@ def calls(version: str, *, large: int = 0) -> dict[str, Callable[[Driver], objec
     if large:
         found["put_large"] = lambda d: d.put("packs/a", bytes(large))
     return found
+
+
+class Requests(list[tuple[str, str, int]]):
+    """The requests to a directory: verb, key and bytes of each."""
+
+    def count(self, *_: object) -> int:
+        return len(self)
+
+    @property
+    def size(self) -> int:
+        return sum(size for _, _, size in self)

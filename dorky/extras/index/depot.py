@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import msgspec
 from packaging.version import Version
@@ -28,6 +28,8 @@ from dorky.results import PythonRemoval, Result
 
 _CLOSED = {"archived", "quarantined"}
 _STATUS = "project.json"
+_OTHER = "it is not the file of which its record tells"
+_BLOCK = 1 << 20
 
 
 class Project(Result, frozen=True, kw_only=True):
@@ -163,8 +165,25 @@ class Depot:
             raise errors.BadRecord(path, "the file is missing") from None
         if found.size != entry.size or found.sha256 not in {"", entry.sha256}:
             found.file.close()
-            raise errors.BadRecord(path, "it is not the file of which its record tells")
+            raise errors.BadRecord(path, _OTHER)
         return found._replace(sha256=entry.sha256)
+
+    def verified(self, filename: str) -> IO[bytes]:
+        """Open a file for reading, after all of it was read and compared with its record.
+
+        Raises:
+            NoSuchPackage: There is no such file.
+            BadRecord: It is not the one of which its record tells.
+        """
+        file, _, expected = self.open(filename)
+        digest = hashlib.sha256()
+        while block := file.read(_BLOCK):
+            digest.update(block)
+        if digest.hexdigest() != expected:
+            file.close()
+            raise errors.BadRecord(file_path(filename), _OTHER)
+        file.seek(0)
+        return file
 
     def metadata(self, filename: str) -> bytes:
         """Return the metadata inside a file, for which its record has ``core_metadata``.

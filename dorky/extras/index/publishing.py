@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
-from typing import IO, NamedTuple
+from typing import NamedTuple
 from urllib.parse import quote, urljoin
 
 import msgspec
@@ -27,14 +26,13 @@ LINKS = "links.html"
 
 _MANIFEST = "published.json"
 _THREADS = 8
-_BLOCK = 1 << 20
 _OURS = re.compile(r"(?:simple|files)/(?:[A-Za-z0-9][A-Za-z0-9._+!-]*/?)*")
 _LONGEST = timedelta(days=7)
 _UNITS = {"d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
 
 
 class Plan(NamedTuple):
-    """What is to be published.
+    """The projects and files to publish.
 
     Attributes:
         projects: The projects.
@@ -133,9 +131,7 @@ def _bare(entry: Entry) -> Entry:
 def _put_file(depot: Depot, sink: Sink, meter: Meter, entry: Entry) -> None:
     key = file_path(entry.filename)
     if not sink.holds(key, entry.sha256, entry.size):
-        with depot.open(entry.filename).file as file:
-            if _digest(file) != entry.sha256:
-                raise errors.BadRecord(key, "it is not the file of which its record tells")
+        with depot.verified(entry.filename) as file:
             sink.put(key, file, "application/octet-stream", entry.sha256)
     if _has(entry):
         digest = entry.core_metadata["sha256"]
@@ -143,14 +139,6 @@ def _put_file(depot: Depot, sink: Sink, meter: Meter, entry: Entry) -> None:
             body = depot.metadata(entry.filename)
             sink.put(f"{key}.metadata", body, "text/plain; charset=utf-8", digest)
     meter.advance(entry.size)
-
-
-def _digest(file: IO[bytes]) -> str:
-    digest = hashlib.sha256()
-    while block := file.read(_BLOCK):
-        digest.update(block)
-    file.seek(0)
-    return digest.hexdigest()
 
 
 def _put_pages(planned: Plan, sink: Sink, form: str, base_url: str) -> set[str]:

@@ -54,13 +54,7 @@ def frugal(repo: Repository, monkeypatch: pytest.MonkeyPatch) -> Repository:
         Path(name).write_text(name)
     repo.stage(["."])
     repo.commit("first")
-    rows = Index.rows
-
-    def some(index: Index, paths: Iterable[str] | None = None) -> dict[str, Row]:
-        assert paths is not None, "every row is read"
-        return rows(index, paths)
-
-    monkeypatch.setattr(Index, "rows", some)
+    refuse_all_rows(monkeypatch)
     return repo
 
 
@@ -94,6 +88,63 @@ def test_only_what_has_changed_is_read_and_written(
     with frugal.store.writer() as writer:
         whole = staging.write_trees(rows.values(), writer, frugal.vault)
     assert history.read_commit(frugal.store, ObjectId(made)).trees == whole
+
+
+def refuse_all_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = Index.rows
+
+    def some(index: Index, paths: Iterable[str] | None = None) -> dict[str, Row]:
+        assert paths is not None, "every row is in memory at once"
+        return rows(index, paths)
+
+    monkeypatch.setattr(Index, "rows", some)
+
+
+def test_a_first_commit_takes_row_by_row(repo: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("a", "a-b", "a0", "d-e", "d/one", "d/sub/three", "d0", "é/z")
+    for name in names:
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_text(name)
+    repo.stage(["."])
+    with monkeypatch.context() as patch:
+        refuse_all_rows(patch)
+        made = repo.commit("first")
+    assert made.changes == tuple(Change(name, "added") for name in sorted(names))
+    assert {entry.path for entry in repo.ls()} == set(names)
+    with repo.store.writer() as writer:
+        whole = staging.write_trees(repo.index.rows().values(), writer, repo.vault)
+    assert history.read_commit(repo.store, ObjectId(made.id)).trees == whole
+
+
+def test_more_changes_than_are_noted(repo: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was noted of a media type stays, files come and go, and nothing else changes."""
+    for name in ("a", "b/c", "b-c", "b/d/e", "z"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_text(name)
+    repo.stage(["."])
+    repo.commit("first")
+    Path("b/c").write_text("other")
+    Path("b/f").write_text("new")
+    for name in ("b/d/e", "z"):
+        Path(name).unlink()
+    repo.stage(["."])
+    noted = tuple(repo.status().staged)
+    repo.index.set_commit(None)
+    assert repo.index.since is None
+    with monkeypatch.context() as patch:
+        refuse_all_rows(patch)
+        assert tuple(staging.staged(repo.store, repo.index)) == noted
+        made = repo.commit("second")
+    assert made.changes == noted == (
+        Change("b/c", "modified"),
+        Change("b/d/e", "deleted"),
+        Change("b/f", "added"),
+        Change("z", "deleted"),
+    )  # fmt: skip
+    assert {entry.path for entry in repo.ls()} == {"a", "b-c", "b/c", "b/f"}
+    repo.index.set_commit(None)
+    with pytest.raises(errors.NothingStaged):
+        repo.commit("nothing")
 
 
 def test_a_directory_is_emptied(frugal: Repository) -> None:

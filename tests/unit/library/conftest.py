@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import snapshots
 from backends import BACKENDS, Backend
+from calls import Requests
 from servers import Remote
 
 from dorky.client import DorkyClient
+from dorky.drivers.file import FileDriver
 
 
 @pytest.fixture(params=BACKENDS)
@@ -45,3 +48,22 @@ def local(backend: Backend, file_url: Remote) -> DorkyClient:
 def url(local: DorkyClient) -> str:
     """The URL of the repository in a directory."""
     return local.url
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> Requests:
+    """Counts the requests of all clients of directories."""
+    log = Requests()
+    for verb in ("get", "get_range", "put", "swap", "list"):
+        own = getattr(FileDriver, verb)
+
+        def counted(
+            self: FileDriver, key: str, *args: Any, own: Any = own, verb: str = verb, **how: Any
+        ) -> Any:
+            found = own(self, key, *args, **how)
+            data = getattr(found, "data", found)
+            log.append((verb, key, len(data) if isinstance(data, bytes) else 0))
+            return found
+
+        monkeypatch.setattr(FileDriver, verb, counted)
+    return log

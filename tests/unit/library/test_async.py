@@ -362,7 +362,7 @@ def test_those_who_wait_for_a_commit_leave_at_once(
                     async with anyio.create_task_group() as others:
                         for n in range(3):
                             others.start_soon(client.upload, b"x", f"late/{n}")
-                        while len(client.sync._session.waiting) < 3:
+                        while len(client.sync._scope.session.waiting) < 3:
                             await anyio.sleep(0.01)
                         waiting.set()
                         scope.cancel()
@@ -425,8 +425,18 @@ class Endless:
             self.closed.set()
 
 
-# The garbage collector closes a dropped iterator, and a busy loop can delay it.
-@pytest.mark.parametrize("how", ["aclose", pytest.param("drop", marks=pytest.mark.deep)])
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    """Let nothing that refers to itself be freed."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+@pytest.mark.usefixtures("no_collector")
+@pytest.mark.parametrize("how", ["aclose", "break", "drop", "cancel"])
 def test_an_iterator_that_ends_early_closes_what_it_reads(run: Run, vault: str, how: str) -> None:
     async def iterate() -> None:
         endless = Endless()
@@ -439,12 +449,64 @@ def test_an_iterator_that_ends_early_closes_what_it_reads(run: Run, vault: str, 
                     pass
                 assert endless.closed.is_set()
                 assert [item async for item in items] == []
+            elif how == "break":
+                async for _ in items:
+                    break
+            elif how == "cancel":
+                with anyio.CancelScope() as scope:
+                    scope.cancel()
+                    async for _ in items:
+                        pass
+                assert scope.cancelled_caught
+                assert await anyio.to_thread.run_sync(endless.closed.wait, SOON)
+                assert [item async for item in items] == []
             del items
-            gc.collect()
             assert await anyio.to_thread.run_sync(endless.closed.wait, SOON)
             assert endless.thread != threading.get_ident()
 
     run(iterate)
+
+
+def test_an_iterator_that_is_cancelled_at_work_is_closed_afterwards(run: Run, vault: str) -> None:
+    reached, go, closed = threading.Event(), threading.Event(), threading.Event()
+
+    def stuck() -> Iterator[int]:
+        try:
+            reached.set()
+            assert go.wait(SOON)
+            yield 1
+        finally:
+            closed.set()
+
+    async def iterate() -> None:
+        async with AsyncDorkyClient(vault) as client:
+            items = AsyncItems(client._workers, stuck)
+            async with cancelled_when(reached) as scope:
+                await items.__anext__()
+            assert scope.cancelled_caught
+            assert not closed.is_set()
+            go.set()
+            assert await anyio.to_thread.run_sync(closed.wait, SOON)
+
+    run(iterate)
+
+
+def test_an_iterator_may_be_closed_unread(run: Run, vault: str) -> None:
+    endless = Endless()
+
+    async def close() -> None:
+        async with AsyncDorkyClient(vault) as client:
+            items = AsyncItems(client._workers, endless)
+            await items.aclose()
+            assert [item async for item in items] == []
+            with anyio.CancelScope() as scope:
+                scope.cancel()
+                async for _ in AsyncItems(client._workers, endless):
+                    pass
+            assert scope.cancelled_caught
+
+    run(close)
+    assert not endless.closed.is_set()
 
 
 def test_a_stream_fetches_no_more_than_is_taken(run: Run, vault: str) -> None:

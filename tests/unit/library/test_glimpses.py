@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 from backends import Backend
+from calls import Requests
 from machines import Machine, driver_of, noise
 from roles import Forge
 from servers import Remote
@@ -15,41 +15,10 @@ from teams import joined, start
 import dorky
 from dorky import errors
 from dorky.client import DorkyClient
-from dorky.drivers.file import FileDriver
 from dorky.remote import cold
 from dorky.remote.root import HEAD
 
 MiB = 1 << 20
-
-
-class Requests(list[tuple[str, str, int]]):
-    """The requests to a directory: verb, key and bytes of each."""
-
-    def count(self, *_: object) -> int:
-        return len(self)
-
-    @property
-    def size(self) -> int:
-        return sum(size for _, _, size in self)
-
-
-@pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> Requests:
-    """Counts the requests of all clients of directories."""
-    log = Requests()
-    for verb in ("get", "get_range", "put", "swap", "list"):
-        own = getattr(FileDriver, verb)
-
-        def counted(
-            self: FileDriver, key: str, *args: Any, own: Any = own, verb: str = verb, **how: Any
-        ) -> Any:
-            found = own(self, key, *args, **how)
-            data = getattr(found, "data", found)
-            log.append((verb, key, len(data) if isinstance(data, bytes) else 0))
-            return found
-
-        monkeypatch.setattr(FileDriver, verb, counted)
-    return log
 
 
 def pushes(client: DorkyClient, count: int) -> None:

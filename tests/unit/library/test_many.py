@@ -19,6 +19,7 @@ from servers import Remote
 import dorky
 from dorky import errors
 from dorky.client import ABSENT, DorkyClient, Progress
+from dorky.drivers.file import FileDriver
 from dorky.format.model import MiB
 from dorky.library import folders
 
@@ -217,6 +218,7 @@ def test_a_batch_that_has_ended_takes_nothing(local: DorkyClient) -> None:
         local.at(local.upload(b"x", "x").version).batch()
 
 
+@pytest.mark.every_loop
 def test_threads_share_a_batch_in_bounded_memory(
     local: DorkyClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -245,6 +247,57 @@ def test_a_directory_goes_up_and_comes_down(
     assert on_disk(dest / "data") == FILES
     again = client.snapshot(dest)
     assert (again.written, len(again.unchanged)) == ((), 4)
+
+
+@pytest.fixture
+def ranges(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The sizes of the ranges that are asked for."""
+    sizes: list[int] = []
+    get_range = FileDriver.get_range
+
+    def counted(self: FileDriver, key: str, start: int, end: int) -> bytes:
+        sizes.append(end - start)
+        return get_range(self, key, start, end)
+
+    monkeypatch.setattr(FileDriver, "get_range", counted)
+    return sizes
+
+
+@pytest.mark.parametrize("how", ["snapshot", "batch"])
+def test_small_files_come_together(
+    local: DorkyClient, backend: Backend, tmp_path: Path, ranges: list[int], how: str
+) -> None:
+    files = {f"dir/{n:03}": noise(3000 + n) for n in range(400)} | {"large": noise(3 * MiB)}
+    local.upload_batch([(data, path) for path, data in files.items()])
+    other = backend.client(local.url)
+    assert other.read("dir/000") == files["dir/000"]
+    ranges.clear()
+    if how == "snapshot":
+        other.snapshot(tmp_path / "out")
+    else:
+        done = other.download_batch([*files], tmp_path / "out")
+        assert [item.path for item in done.items] == [*files]
+    assert on_disk(tmp_path / "out") == files
+    assert len(ranges) <= 10
+
+
+def test_a_damaged_file_among_many_fails_alone(
+    local: DorkyClient, backend: Backend, tmp_path: Path, file_url: Remote
+) -> None:
+    files = {f"{n}": noise(100_000 + n) for n in range(4)}
+    local.upload_batch([(data, path) for path, data in files.items()])
+    (pack,) = (Path(file_url.url) / "packs").iterdir()
+    flipped = bytearray(pack.read_bytes())
+    flipped[50_000] ^= 1
+    pack.write_bytes(flipped)
+    client = backend.client(local.url)
+    found = client.download_batch([*files], tmp_path / "out", return_exceptions=True)
+    (failed,) = found.failed
+    assert isinstance(failed.error, errors.CorruptObject)
+    del files[failed.path]
+    assert on_disk(tmp_path / "out") == files
+    with pytest.raises(errors.CorruptObject):
+        client.snapshot(tmp_path / "other")
 
 
 def test_patterns_select_as_in_gitignore(local: DorkyClient, folder: Path, tmp_path: Path) -> None:

@@ -220,6 +220,7 @@ def test_parts_take_bounded_memory(local: DorkyClient) -> None:
     assert most < 120 * MiB
 
 
+@pytest.mark.every_loop
 def test_two_threads_complete_once(local: DorkyClient) -> None:
     upload = local.start_upload("x")
     upload.put_part(0, PARTS[0])

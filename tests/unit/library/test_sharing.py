@@ -21,6 +21,7 @@ from dorky.client import ABSENT, DorkyClient
 from dorky.format.model import MiB
 
 
+@pytest.mark.every_loop
 def test_threads_share_a_client_and_its_commits(local: DorkyClient) -> None:
     together = threading.Barrier(16)
     big = noise(2 * MiB)
@@ -40,6 +41,7 @@ def test_threads_share_a_client_and_its_commits(local: DorkyClient) -> None:
     assert sum(len(commit.parents) for commit in commits) == len(commits) - 1
 
 
+@pytest.mark.every_loop
 def test_threads_that_write_one_path(local: DorkyClient) -> None:
     """Of one expectation exactly one upload wins; forced ones all land, each in its own commit."""
     together = threading.Barrier(8)
@@ -66,6 +68,7 @@ def test_threads_that_write_one_path(local: DorkyClient) -> None:
     )
 
 
+@pytest.mark.every_loop
 def test_a_bad_upload_fails_alone(local: DorkyClient) -> None:
     together = threading.Barrier(6)
 
@@ -158,6 +161,7 @@ def forked(client: DorkyClient) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
+@pytest.mark.every_loop
 @pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
 def test_a_fork_in_the_middle_of_everything(local: DorkyClient) -> None:
     local.upload(b"x", "x")

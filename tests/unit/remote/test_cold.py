@@ -25,6 +25,7 @@ from dorky.remote.push import remember
 from dorky.remote.root import HEAD, Remote, read_body, read_header
 from dorky.remote.root import LIMIT as ROOT
 from dorky.repo import Repository
+from dorky.store.pack import make_index
 
 MiB = 1 << 20
 
@@ -97,10 +98,10 @@ def claim(remote: Remote, repo: Repository, packs: int, objects: int, *, at_once
         sent = [
             Sent(
                 Pack(chance.randbytes(32).hex(), 1 << 25, 1 << 24, epochs),
-                [
+                make_index(
                     Location(Kind.CHUNK, chance.randbytes(32).hex(), 8 + 9000 * n, 9000)
                     for n in range(objects)
-                ],
+                ),
             )
             for _ in range(at_once)
         ]
@@ -212,7 +213,7 @@ def test_a_table_that_lies_can_only_deny(tmp_path: Path, file_url: Place) -> Non
             for at, other in zip(held, [*held[1:], held[0]], strict=True)
         ]
         made = listing.follow(
-            remote, remote.seen, repo.vault, (Sent(packed, rotated),), (packed.id,)
+            remote, remote.seen, repo.vault, (Sent(packed, make_index(rotated)),), (packed.id,)
         )
         following = roots.successor(remote.seen.root, **made.changes)
         remember(remote, remote.swap(remote.seen.header, following), ())

@@ -21,7 +21,7 @@ from servers import Remote as Place
 
 from dorky import errors
 from dorky.format.model import Inline, Kind
-from dorky.remote import gc, push
+from dorky.remote import gc, listing, push
 from dorky.remote import root as roots
 from dorky.remote.fetch import fetch
 from dorky.results import RemoteGCReport
@@ -537,6 +537,38 @@ def test_a_root_that_is_learned_of_while_downloading(
     assert ben.files() == ana.files()
 
 
+@pytest.mark.parametrize(
+    "work",
+    [
+        ("gc", "--remote", "--grace", "0"),
+        ("purge", "small1", "--yes"),
+        ("rotate",),
+        ("fsck", "--remote"),
+        ("fsck", "--remote", "--read-data"),
+    ],
+    ids=" ".join,
+)
+def test_tables_that_go_while_others_work(
+    ana: Machine,
+    ben: Machine,
+    file_url: Place,
+    faults: Faults,
+    small_packs: None,
+    monkeypatch: pytest.MonkeyPatch,
+    work: tuple[str, ...],
+) -> None:
+    """The root that listed them is not the newest: no damage is reported, and nothing is lost."""
+    monkeypatch.setattr(listing, "RECENT_PACKS", 2)
+    push_small_packs(ana, 9)
+    ben("pull", "small1")
+    faults.before("get_range", lambda: collect(ana), key="packs/")
+    ben(*work)
+    assert faults.done
+    assert listed(ben) <= packs(file_url)  # what a rotation sent in vain is left to a collection
+    ana("pull")
+    check_all_readable(ana, file_url)
+
+
 def test_another_collection_in_between(
     ana: Machine, ben: Machine, file_url: Place, faults: Faults, small_packs: None
 ) -> None:
@@ -599,7 +631,7 @@ import sys, pathlib, random, time
 sys.path.insert(0, sys.argv[3])
 from datetime import timedelta
 from dorky import errors
-from dorky.remote import gc, push
+from dorky.remote import gc, listing, push
 from dorky.repo import Repository
 from dorky.store import pack
 pack.TARGET, push.SMALL, gc.SMALL = 400 << 10, 250 << 10, 250 << 10
@@ -624,7 +656,7 @@ import sys, pathlib, time
 sys.path.insert(0, sys.argv[3])
 from datetime import timedelta
 from dorky import errors
-from dorky.remote import gc, push
+from dorky.remote import gc, listing, push
 from dorky.repo import Repository
 from dorky.store import pack
 pack.TARGET, push.SMALL, gc.SMALL = 400 << 10, 250 << 10, 250 << 10

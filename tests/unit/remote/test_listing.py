@@ -23,6 +23,7 @@ from dorky.remote.push import remember
 from dorky.remote.root import Remote, RootSnapshot
 from dorky.remote.tables import renew
 from dorky.repo import Repository
+from dorky.store.pack import make_index
 
 
 class World(NamedTuple):
@@ -72,7 +73,7 @@ class World(NamedTuple):
 def claimed(objects: int = 3) -> Sent:
     """A pack that nobody has written."""
     where = [Location(Kind.CHUNK, os.urandom(32).hex(), 8 + n, 1) for n in range(objects)]
-    return Sent(Pack(os.urandom(32).hex(), 1000, 900, 1), where)
+    return Sent(Pack(os.urandom(32).hex(), 1000, 900, 1), make_index(where))
 
 
 @pytest.fixture
@@ -183,7 +184,7 @@ def test_a_copy_in_a_dropped_pack_does_not_hide_the_other(
 ) -> None:
     monkeypatch.setattr(listing, "RECENT_PACKS", 1)
     one = claimed()
-    twin = Sent(Pack(os.urandom(32).hex(), 1000, 900, 1), one.locations)
+    twin = Sent(Pack(os.urandom(32).hex(), 1000, 900, 1), one.where)
     made = listing.follow(world.remote, world.seen, world.repo.vault, (one, twin))
     following = root.successor(world.seen.root, **made.changes)
     remember(world.remote, world.remote.swap(world.seen.header, following), (one, twin))
@@ -279,7 +280,7 @@ def test_a_damaged_table_is_found_and_made_again(
 def test_a_table_that_a_member_has_made_wrong_is_made_again(world: World) -> None:
     """Its bytes are what they were written as, but they lie."""
     (sent,) = world.follow(1)
-    false = Sent(sent.pack, [at._replace(offset=at.offset + 1) for at in sent.locations])
+    false = Sent(sent.pack, make_index(at._replace(offset=at.offset + 1) for at in sent.locations))
     made = listing.follow(world.remote, world.seen, world.repo.vault, (false,), (sent.pack.id,))
     following = root.successor(world.seen.root, **made.changes)
     remember(world.remote, world.remote.swap(world.seen.header, following), ())

@@ -125,7 +125,7 @@ def test_json_says_what_was_done(ana: Machine, file_url: Place) -> None:
     assert said.pop("size") > 100
     assert said == {
         **{"remote": "origin", "url": Path(file_url.url).as_uri(), "old": old, "new": new},
-        **{"commits": 1, "objects": 3, "founded": False, "left": 0, "moved": ""},
+        **{"commits": 1, "attestations": 0, "objects": 3, "founded": False, "left": 0, "moved": ""},
     }
     assert ana("push", "--json").json["objects"] == 0
 

@@ -16,6 +16,7 @@ from dorky import errors
 from dorky.format import model, seal
 from dorky.format.model import MOST, PARTS, Entry, Kind, Tree
 from dorky.keys.vault import OpenEpoch, Vault
+from dorky.paths import parents
 from dorky.store import directories, history, reachability
 from dorky.store.objects import Store, Writer
 from dorky.worktree import staging
@@ -145,6 +146,25 @@ def test_the_way_does_not_matter(
         assert directories.read(store, again, "all") == final
     with opened(tmp_path_factory.mktemp("state") / "s", vault) as fresh:
         assert written(fresh, final) == again
+
+
+names = st.text(alphabet="-/0a\u00e9\U0001f600", min_size=1, max_size=9)
+
+
+@given(st.sets(names.filter(lambda path: all(path.split("/")))))
+def test_files_come_in_the_order_of_their_whole_paths(
+    tmp_path_factory: pytest.TempPathFactory, paths: set[str]
+) -> None:
+    """As the index has them: `a-b` before `a/b`, and both before `a0`."""
+    held = {path for path in paths if not any(above in paths for above in parents(path))}
+    expected = [(path, entry(path.rpartition("/")[2])) for path in sorted(held)]
+    with opened(tmp_path_factory.mktemp("state") / "s", PLAIN) as store:
+        with store.writer() as writer:
+            root = staging.write_sorted(expected, writer)
+            assert staging.write_entries(reversed(expected), writer) == root
+            writer.save()
+        assert [*history.files_in_order(store, "all", root)] == expected
+        assert sorted(history.files_below(store, "all", root)) == expected
 
 
 def test_each_group_has_its_own_parts(tmp_path: Path) -> None:

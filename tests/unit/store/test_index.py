@@ -21,6 +21,7 @@ from dorky.store import index as index_module
 from dorky.store.database import Database
 from dorky.store.index import Index, Row
 from dorky.store.objects import Store
+from dorky.store.spool import Spool
 from dorky.worktree import staging
 from dorky.worktree.worktree import Worktree
 
@@ -475,3 +476,37 @@ def test_what_another_command_staged_meanwhile_is_not_kept_from_view(repo: Repos
         row = other.index.rows()["file"]
         repo.index.put([row._replace(content="1" * 64, seen=0, mtime=0, ctime=0, inode=0)])
         assert other.status().unstaged == MODIFIED
+
+
+# --- on the way in --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", [0, 1, 999, 1000, 3500])
+def test_rows_are_kept_in_a_file_without_a_name(tmp_path: Path, count: int) -> None:
+    rows = [
+        Row(
+            f"é/{n}", 0o100600, n, f"{n:064x}", "ab" * 32, absent=n % 2 == 0, mtime=-n, seen=1 << 62
+        )
+        for n in range(count)
+    ]
+    spool = Spool(tmp_path)
+    for n, row in enumerate(rows):
+        spool.add(row)
+        if n % 1500 == 7:
+            assert list(spool) == rows[: n + 1]
+    assert list(spool) == list(spool) == rows
+    assert all(isinstance(row, Row) for row in spool)
+    assert not list(tmp_path.iterdir())
+
+
+def test_more_rows_than_are_noted_are_put(repo: Repository) -> None:
+    head = repo.index.commit
+    (row,) = repo.index.rows().values()
+    few = [row._replace(path=f"few-{n}") for n in range(3)]
+    repo.index.put(iter(few))
+    assert repo.index.since == (head, ["few-0", "few-1", "few-2"])
+    many = [row._replace(path=f"many-{n:04}") for n in range(2500)]
+    repo.index.put(iter(many))
+    assert repo.index.since is None
+    assert [*repo.index.in_order()] == sorted([row, *few, *many])
+    assert repo.index.rows() == {each.path: each for each in repo.index.in_order()}

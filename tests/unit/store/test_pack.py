@@ -19,7 +19,7 @@ from dorky.format.model import ALL, Kind, Location, MiB, ObjectId, Pack
 from dorky.keys import age
 from dorky.keys.vault import OpenEpoch, Vault, begin_epoch, create
 from dorky.store import pack
-from dorky.store.pack import FOOTER, MAGIC, PackWriter, read_footer, read_tail
+from dorky.store.pack import FOOTER, MAGIC, PackWriter, read_footer, read_index, read_tail
 
 REPOSITORY = "00112233445566778899aabbccddeeff"
 SEALED = Vault(REPOSITORY, [OpenEpoch("all", 1, seal.EpochKey(bytes(range(32))))])
@@ -143,7 +143,7 @@ def test_what_is_written_is_found_again(objects: Objects, vault: Vault) -> None:
     assert packed.size <= foreseen
 
     locations = tail_of(packed, data, vault)
-    assert locations == writer.locations
+    assert locations == read_index(writer.index)
     found = sorted((at.kind, body_of(at, data, vault)) for at in locations)
     assert found == sorted(objects)
     # Data, trees and chunk lists, commits, the team's log: each without gaps, in order of writing.
