@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
+from functools import partial
 from typing import IO, NamedTuple
 
 import msgspec
@@ -28,6 +30,8 @@ from dorky.results import PythonRemoval, Result
 
 _CLOSED = {"archived", "quarantined"}
 _STATUS = "project.json"
+_READERS = 8
+_FEW = 3
 _OTHER = "it is not the file of which its record tells"
 _BLOCK = 1 << 20
 
@@ -107,14 +111,24 @@ class Depot:
         """
         name = normalized(name)
         digests = self._digests(name)
-        found: dict[Version, list[Entry]] = {}
-        for file in digests.keys() - {_STATUS}:
-            entries = self._entries(self._storage, name, parsed_version(file[: -len(".json")]))
-            if entries:
-                found[parsed_version(file[: -len(".json")])] = [*entries.values()]
+        versions = [
+            parsed_version(file.removesuffix(".json")) for file in digests.keys() - {_STATUS}
+        ]
+        read = partial(self._entries, self._storage, name)
+        if len(versions) > _FEW:  # each may be a request to the bucket
+            with ThreadPoolExecutor(_READERS) as pool:
+                entries = [*pool.map(read, versions)]
+        else:
+            entries = [*map(read, versions)]
+        found = {
+            version: [*held.values()]
+            for version, held in zip(versions, entries, strict=True)
+            if held
+        }
+        known = _STATUS in digests
         return Project(
             name=name,
-            status=self._status(self._storage, name),
+            status=self._status(self._storage, name) if known else Status(),
             files=tuple(
                 entry
                 for version in sorted(found)
@@ -175,11 +189,12 @@ class Depot:
             NoSuchPackage: There is no such file.
             BadRecord: It is not the one of which its record tells.
         """
-        file, _, expected = self.open(filename)
+        opened = self.open(filename)
+        file = opened.file
         digest = hashlib.sha256()
         while block := file.read(_BLOCK):
             digest.update(block)
-        if digest.hexdigest() != expected:
+        if digest.hexdigest() != opened.sha256:
             file.close()
             raise errors.BadRecord(file_path(filename), _OTHER)
         file.seek(0)
