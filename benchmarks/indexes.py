@@ -6,6 +6,7 @@ one after the other, each with the same projects. A cold page is the first after
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import http.client
 import io
@@ -55,8 +56,8 @@ class Server:
     """A running index.
 
     Attributes:
-        page: The URL of the page of a project is this with ``{}`` for its name.
-        legacy: The URL of uploads; empty if it takes none.
+        page: The path of a project's page, with ``{}`` for its name.
+        legacy: The path of uploads; empty if it takes none.
     """
 
     def __init__(self, command: list[str], page: str, legacy: str, home: Path) -> None:
@@ -139,7 +140,7 @@ def timed(work: Callable[[], object], rounds: int = 1) -> float:
     return statistics.median(found)
 
 
-def measure(server: Server, restarted: Callable[[], Server], projects: int) -> dict[str, float]:
+def measure(server: Server, projects: int) -> dict[str, float]:
     """Return what a server takes for each job, in milliseconds."""
     found: dict[str, float] = {}
     last = f"p{projects - 1:05}"
@@ -149,14 +150,13 @@ def measure(server: Server, restarted: Callable[[], Server], projects: int) -> d
         _, _, tag = get(client, page)
         found["page, again"] = timed(lambda: get(client, page), 100)
         if tag:
-            found["page, unchanged"] = timed(lambda: get(client, page, If_None_Match=tag), 1)
             found["page, unchanged"] = timed(
                 lambda: get(client, page, **{"If-None-Match": tag}), 100
             )
         found["other pages"] = timed(_pages(client, server, projects), 50)
         found["list, cold"] = timed(lambda: get(client, root))
         found["list, again"] = timed(lambda: get(client, root), 10)
-        status, body, _ = get(client, server.page.format("large"))
+        _, body, _ = get(client, server.page.format("large"))
         url = _first_url(body, server.page.format("large"))
         found["20 MiB file"] = timed(lambda: get(client, url), 5)
         if server.legacy:
@@ -198,8 +198,7 @@ def dorky(place: Path, files: dict[str, bytes]) -> Server:
     with DorkyClient.create(str(vault)) as client:
         depot = Depot(Remote(client, ".depot-storage/python"))
         depot.add([Package(derive(body, name), body) for name, body in files.items()])
-    command = [sys.executable, "-m", "dorky", "-q", "python", "serve", "--remote", str(vault)]
-    command.remove("-q")
+    command = [sys.executable, "-m", "dorky", "python", "serve", "--remote", str(vault)]
     options = ["--port", "PORT", "--write", "--insecure", "-q"]
     return Server([*command, *options], "/python/simple/{}/", "/python/legacy/", home)
 
@@ -235,8 +234,6 @@ def devpi(place: Path, files: dict[str, bytes]) -> Server:
         login = json.dumps({"user": "root", "password": ""})
         client.request("POST", "/+login", login, {"Content-Type": "application/json"})
         told = json.loads(client.getresponse().read())
-        import base64
-
         pair = f"root:{told['result']['password']}".encode()
         headers["X-Devpi-Auth"] = base64.b64encode(pair).decode()
         index = json.dumps(
@@ -280,7 +277,7 @@ def main() -> None:
             begun = time.perf_counter()
             server = start(place, files)
             print(f"{name}: filled in {time.perf_counter() - begun:.1f} s", flush=True)
-            measured[name] = measure(server, lambda: server, projects)
+            measured[name] = measure(server, projects)
     jobs = [*dict.fromkeys(job for found in measured.values() for job in found)]
     print(f"\n{projects:,} projects; milliseconds")
     print(" " * 18 + "".join(f"{name:>26}" for name in measured))
