@@ -216,10 +216,18 @@ def test_an_index_with_a_password(tmp_path: Path, depot: Depot) -> None:
         index.depot.add([package(wheels.wheel(tmp_path))])
         host = index.url.removeprefix("http://")
         wanted = Wanted(["acme-core"], index_url=f"http://ana:secret@{host}")
+        with pytest.raises(errors.AccessDenied, match="401"):
+            saving.save(depot, Wanted(["acme-core"], index_url=index.url))
         saving.save(depot, wanted)
         entry = depot.entry("acme_core-1.0-py3-none-any.whl")
         assert entry.source == f"{index.url}acme-core/"
         assert b"secret" not in records.encode({entry.filename: entry})
+
+
+def test_an_index_that_is_not_there(depot: Depot, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UV_HTTP_RETRIES", "0")
+    with pytest.raises(errors.Unreachable):
+        saving.save(depot, Wanted(["acme-core"], index_url="http://127.0.0.1:9/simple/"))
 
 
 # --- the resolver ----------------------------------------------------------------------------
