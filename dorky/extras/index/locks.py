@@ -103,7 +103,9 @@ def _resolved(wanted: Wanted, version: str, platform: str) -> list[Locked]:
     words = [_uv(), "pip", "compile", "--format", "pylock.toml", "--no-header", "--quiet"]
     words += [] if wanted.sdists else ["--only-binary", ":all:"]
     words += [] if wanted.dependencies else ["--no-deps"]
-    words += ["--python-version", version] if version else []
+    if version:
+        # Looking for that very Python takes long, and only building a source needs one.
+        words += ["--python-version", version, "--python", sys.executable]
     words += ["--python-platform", platform_name(platform)] if platform else []
     words += ["--exclude-newer", wanted.uploaded_prior_to] if wanted.uploaded_prior_to else []
     for path in wanted.constraints:
