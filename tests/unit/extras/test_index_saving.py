@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
@@ -36,6 +37,7 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Index]:
         )
         found.depot.yank("acme-core", "1.0", "leaks")
         monkeypatch.setenv("UV_DEFAULT_INDEX", found.url)
+        monkeypatch.setenv("UV_PYTHON", sys.executable)  # looking for others takes long
         monkeypatch.setattr(web.time, "sleep", lambda _: None)
         yield found
 
