@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import io
 import json
 import threading
 from collections.abc import Iterator
+from datetime import datetime, timezone
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
+import installers
 import pytest
 import wheels
 from servers import serving
 
 from dorky import errors
-from dorky.extras.index import pages, pushing, web
+from dorky.client import DorkyClient
+from dorky.extras.index import (
+    auth,
+    locks,
+    operations,
+    pages,
+    pushing,
+    saving,
+    state,
+    storage,
+    web,
+)
+from dorky.extras.index import serving as serving_
 from dorky.extras.index.depot import Depot
 
 TOKEN = "s3cret-t0ken"
@@ -196,3 +212,78 @@ def test_a_damaged_package_is_not_sent(taker: Taker, depot: Depot, tmp_path: Pat
 def test_a_token_needs_tls(depot: Depot) -> None:
     with pytest.raises(errors.BadURL, match="TLS"):
         pushing.push(depot, "http://packages.acme.example/simple/", token=TOKEN)
+
+
+def test_no_proxy_is_told_the_token_of_a_server_here(
+    taker: Taker, depot: Depot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    assert pushing.push(depot, taker.url, token=TOKEN, projects=["acme-app"]).added
+
+
+# --- with dorky's own server -----------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def server(tmp_path: Path) -> Iterator[str]:
+    """The server of packages, in an unencrypted repository; yields its index's address."""
+    tokens = tmp_path / "tokens"
+    tokens.write_text(auth.line_of("ci", TOKEN, write=True))
+    client = DorkyClient.create(str(tmp_path / "vault"), unencrypted=True)
+    service = serving_.Service(
+        serving_.Settings(tokens=tokens, port=0, threads=8),
+        state.of_client(client, "", pinned="", refresh=0, failed=print),
+        depot=Depot(storage.Remote(client)),
+        log=operations.Log(io.StringIO()),
+    )
+    service.start()
+    try:
+        yield service.url
+    finally:
+        service.stop()
+        client.close()
+
+
+def test_a_server_of_dorkys_takes_what_is_pushed(tmp_path: Path) -> None:
+    made = tmp_path / "made"
+    before = datetime(2019, 5, 6, 7, 8, 9, 123456, timezone.utc)
+    depot = wheels.depot_of(tmp_path / "depot", wheels.sdist(made))
+    depot.add([wheels.package(wheels.wheel(made), upload_time=before, yanked="leaks")])
+    with server(tmp_path) as url:
+        done = pushing.push(depot, url, token=TOKEN)
+        assert (len(done.added), done.kept) == (2, ())
+        again = pushing.push(depot, url, token=TOKEN)
+        assert (again.added, len(again.kept)) == ((), 2)
+        with web.asked(web.place_of(f"{url}acme-core/", TOKEN), accept=pages.JSON_TYPE) as page:
+            wheel, sdist = json.load(page)["files"]
+        assert (wheel["upload-time"], wheel["yanked"]) == ("2019-05-06T07:08:09.123456Z", "leaks")
+        assert sdist["hashes"]["sha256"] == depot.entry("acme_core-1.0.tar.gz").sha256
+        with pytest.raises(errors.UnauthorizedError):
+            pushing.push(depot, url, token="guessed")
+        other = wheels.depot_of(tmp_path / "other", wheels.sdist(tmp_path / "o", extra="X: y\n"))
+        with pytest.raises(errors.PackageHeld):
+            pushing.push(other, url, token=TOKEN)
+
+
+@pytest.mark.deep
+def test_from_the_public_index_to_an_installer(tmp_path: Path) -> None:
+    """jinja2 is saved and pushed; pip and uv install it from dorky's server, and nowhere else."""
+    depot = wheels.depot_of(tmp_path / "depot")
+    page = f"{saving.PUBLIC_INDEX}jinja2/"
+    try:
+        with web.asked(web.place_of(page), accept=pages.JSON_TYPE) as answer:
+            files = {file["filename"]: file for file in json.load(answer)["files"]}
+    except errors.Unreachable:
+        pytest.skip("no public index can be reached")
+    saving.save(depot, locks.Wanted(["jinja2==3.1.6"]))
+    assert depot.projects() == ["jinja2", "markupsafe"]
+    with server(tmp_path) as url:
+        pushing.push(depot, url, token=TOKEN)
+        index = ["--index-url", url.replace("://", f"://ci:{TOKEN}@"), "jinja2"]
+        for installer in (installers.uv, installers.pip):
+            found = installer(tmp_path / installer.__name__, *index)
+            assert found.keys() == {"jinja2", "markupsafe"}
+        with web.asked(web.place_of(f"{url}jinja2/", TOKEN), accept=pages.JSON_TYPE) as answer:
+            [file] = json.load(answer)["files"]
+    assert file["upload-time"] == files[file["filename"]]["upload-time"]
