@@ -47,6 +47,7 @@ class Job:
     always: tuple[str, ...] = ()
 
 
+LIBRARIES = ("DorkyClient", "boto3", "obstore", "transfer_manager", "dvc.api")
 BUCKETS = ("dorky", "rclone", "rclone, tuned", "s5cmd", "dvc", "restic")
 # What the npm package of this name took to list a small repository, and what starting Python took
 # then, on the machine that the bars were set on.
@@ -177,6 +178,23 @@ def jobs(sizes: Sizes) -> list[Job]:
         data.change(site.data)
         _push(bench, tool, site, "most.change")
 
+    def library(bench: Bench, tool: Tool) -> None:
+        for name, sample in (
+            ("few", bench.samples.small(sizes.few)),
+            ("large", bench.samples.noise(sizes.large)),
+        ):
+            site = bench.site(sample)
+            bench.run(tool, site, tool.init(site))
+            bench.time(f"library.{name}.up", tool, site, tool.push(site))
+            clone = bench.clone(tool, site)
+            bench.time(f"library.{name}.down", tool, clone, tool.pull(clone))
+            data.check_equal(site.data, clone.data)
+            if name == "large":
+                clone, at = bench.clone(tool, site), sizes.large << 19
+                bench.time("library.read", tool, clone, tool.read(clone, at))
+                data.check_piece(sample / "large.bin", at, clone.work / "piece")
+            bench.clear()
+
     def pushes(name: str, what: str) -> dict[str, str]:
         return {name: what, f"{name}.all": f"{what}, stage and commit included"}
 
@@ -214,6 +232,13 @@ def jobs(sizes: Sizes) -> list[Job]:
                 both_ways(f"large.{kind}", f"{large}, {words}"))
             for kind, words in (("noise", "random"), ("text", "text"))
         ),
+        Job("library", LIBRARIES, 3, library, {
+            "library.few.up": f"upload {few}",
+            "library.few.down": f"download {few}",
+            "library.large.up": f"upload {large}",
+            "library.large.down": f"download {large}",
+            "library.read": f"read 1 KiB of {large}",
+        }, always=("boto3", "obstore", "transfer_manager")),
         Job("shift", BUCKETS, 3, shift, pushes("shift", f"push {shifted}, a byte put in front")),
         Job("local", ("dorky", "git", "dvc", "restic"), 5, local, {
             "local": f"stage and commit {many}",
