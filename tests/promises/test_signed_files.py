@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import teams
-from machines import Machine, bucket, driver_of, files, root_of
+from machines import Machine, bucket, driver_of, files, noise, root_of
 from roles import Forge
 from servers import Remote
 from teams import Team
@@ -260,6 +260,59 @@ def lie(repo: object, path: str, body: bytes) -> None:
         made = history.add_commit(writer, {**old, ALL: tree}, [head], author="ben", message="x")
         writer.save()
     repo.database.set_ref("main", made)
+
+
+@pytest.mark.deep
+def test_large_files_are_checked_as_they_arrive(team: Team, tmp_path: Path) -> None:
+    """Their chunks are written aside, and are in no store."""
+    ana, ben, cleo = team
+    body = noise(9 << 20)
+    ana.commit({"env/large.bin": body})
+    ana("sign", "env", "--push")
+    cleo("download", "env/large.bin", tmp_path / "large")
+    assert (tmp_path / "large").read_bytes() == body
+    cleo("pull")
+    assert cleo.read("env/large.bin") == body
+    cleo("verify", "env")
+    ben("pull")
+    other = noise(9 << 20, 2)
+    ben.commit({"other": other})
+    with ben.repo() as repo, repo.operation("plant"):
+        exchange(repo, "env/large.bin", "other")
+    ben("push")
+    fresh = teams.fresh(cleo)
+    for machine, words in (
+        (fresh, ("pull",)),
+        (cleo, ("download", "env/large.bin", tmp_path / "x")),
+        (cleo, ("cat", "origin/main:env/large.bin")),
+    ):
+        before = files(machine.project)
+        said = machine(*words, code=7)
+        assert "its SHA-256 is not the recorded one" in said.error
+        assert files(machine.project) == before
+        assert len(said.raw) < len(other)
+    assert not (tmp_path / "x").exists()
+
+
+def exchange(repo: object, path: str, other: str) -> None:
+    """Commit a file's content under the hash of another one, which somebody has signed."""
+    import msgspec
+
+    from dorky.format.model import ALL
+    from dorky.repo import Repository
+    from dorky.store import directories, history
+
+    assert isinstance(repo, Repository)
+    store, head = repo.store, repo.database.ref("main")
+    assert head
+    trees = history.read_commit(store, head).trees
+    ((entry,), (by,)) = (history.lookup(store, {ALL: trees[ALL]}, one) for one in (path, other))
+    with store.writer() as writer:
+        made = msgspec.structs.replace(entry, content=by.content, size=by.size)
+        tree = directories.edit(store, writer, ALL, trees[ALL], {path: made})
+        commit = history.add_commit(writer, {**trees, ALL: tree}, [head], author="ben", message="x")
+        writer.save()
+    repo.database.set_ref("main", commit)
 
 
 def test_a_link_in_place_of_a_signed_file_is_refused(team: Team) -> None:
