@@ -267,6 +267,8 @@ class Status(Result, frozen=True, kw_only=True):
             this clone; empty if it was not.
         unreadable: Tracked files that can't be compared.
         attested: Whether there are signatures, or other attestations, that the remote lacks.
+        remote_only: Large files whose staged contents this clone does not store: the remote does.
+        remote_only_size: Their size in bytes.
     """
 
     branch: str
@@ -294,6 +296,8 @@ class Status(Result, frozen=True, kw_only=True):
     tracked_by_git: tuple[str, ...] = ()
     not_ignored: tuple[str, ...] = ()
     attested: bool = False
+    remote_only: tuple[str, ...] = ()
+    remote_only_size: int = 0
 
     @property
     def clean(self) -> bool:

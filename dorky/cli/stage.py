@@ -26,6 +26,7 @@ from dorky.cli.output import (
     plural,
     say,
     show_json,
+    size,
     style,
     title,
     told_git,
@@ -309,6 +310,12 @@ def _not_pulled(found: Status) -> None:
         say(f"{plural(missing, 'file')} not pulled ({way})")
     if found.partial:
         say(f"Pulls keep to {', '.join(map(name, found.partial))} (dorky pull --all ends that)")
+    if found.remote_only:
+        count, total = plural(len(found.remote_only), "file"), size(found.remote_only_size)
+        say(
+            f"The stored contents of {count} ({total}) are only in {found.remote}"
+            " (dorky fetch --all-contents)"
+        )
     if found.sparse:
         count = plural(found.sparse, "file")
         say(

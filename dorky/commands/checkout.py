@@ -239,6 +239,8 @@ def _receive(
             (entry for path, (_, entry) in made.write.items() if path not in incoming.expected),
         )
         fetch_missing(project, needed | incoming.lacking, incoming.take, passing)
+        if passing:
+            cache.note(project, there)
     except errors.DiskFull:
         incoming.discard()
         raise

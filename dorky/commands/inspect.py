@@ -76,6 +76,7 @@ def status(project: Project) -> Status:
     fetched = not moved and project.database.root(ORIGIN) is not None
     ahead, behind = _ahead_behind(project) if fetched else (0, 0)
     head = history.head_of(project.store)
+    only = project.index.remote_only(project.store.missing) if remote else []
     return Status(
         branch=MAIN,
         head=head,
@@ -102,6 +103,8 @@ def status(project: Project) -> Status:
         partial=tuple(partial(project)),
         attested=fetched and _lacks_attestations(project),
         unreadable=omissions(unreadable),
+        remote_only=tuple(found.path for found in only),
+        remote_only_size=sum(found.size for found in only),
     )
 
 

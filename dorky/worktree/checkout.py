@@ -25,10 +25,9 @@ from dorky.progress import Progress
 from dorky.results import Change, Omission
 from dorky.store import contents, history, projection
 from dorky.store.history import Placed
-from dorky.store.index import Index, Row
+from dorky.store.index import Index, Row, Spool
 from dorky.store.objects import PackedObject, Store, batches
 from dorky.store.projection import View
-from dorky.store.spool import Spool
 from dorky.worktree import staging
 from dorky.worktree.ingest import store_files
 from dorky.worktree.worktree import Prepared, Worktree, Writing, now
