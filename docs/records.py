@@ -68,6 +68,8 @@ ANSWERS: dict[str, Any] = {
     "bucket delete": results.BucketInfo,
     "bucket validate": results.BucketReport,
     "python save": results.PythonTransfer,
+    "python push": results.PythonTransfer,
+    "python index": results.PythonIndex,
     "python list": list[results.PythonProject],
     "python show": results.PythonProject,
     "python yank": results.PythonProject,

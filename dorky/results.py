@@ -266,6 +266,9 @@ class Status(Result, frozen=True, kw_only=True):
         moved: The URL that the remote had before `.dorkyrc` was changed other than by a command of
             this clone; empty if it was not.
         unreadable: Tracked files that can't be compared.
+        attested: Whether there are signatures, or other attestations, that the remote lacks.
+        remote_only: Large files whose staged contents this clone does not store: the remote does.
+        remote_only_size: Their size in bytes.
     """
 
     branch: str
@@ -292,6 +295,9 @@ class Status(Result, frozen=True, kw_only=True):
     nested: tuple[str, ...] = ()
     tracked_by_git: tuple[str, ...] = ()
     not_ignored: tuple[str, ...] = ()
+    attested: bool = False
+    remote_only: tuple[str, ...] = ()
+    remote_only_size: int = 0
 
     @property
     def clean(self) -> bool:
@@ -1480,3 +1486,21 @@ class PythonTransfer(Result, frozen=True, kw_only=True):
     added: tuple[str, ...]
     kept: tuple[str, ...]
     size: int
+
+
+class PythonIndex(Result, frozen=True, kw_only=True):
+    """An index of Python packages that was published, or would be.
+
+    Attributes:
+        place: The directory or the bucket.
+        projects: The number of projects.
+        files: The number of their files.
+        size: The size of the files in bytes.
+        url: The address of the page of presigned links, which is a secret; empty if there is none.
+    """
+
+    place: str
+    projects: int
+    files: int
+    size: int
+    url: str = ""

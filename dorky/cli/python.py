@@ -363,3 +363,121 @@ def _transferred(verb: str, where: str, done: PythonTransfer) -> None:
         output.listing(done.added, name)
     if done.kept:
         note(f"{plural(len(done.kept), 'file')} already there")
+
+
+@app.command("push", cls=Command)
+def push(
+    url: Annotated[str, typer.Argument(metavar="URL", help="The index: https://…/simple/.")],
+    packages: Annotated[
+        _Texts, typer.Argument(metavar="[PACKAGE]...", help="The projects; all if none is named.")
+    ] = None,
+    token: Annotated[
+        str,
+        typer.Option(
+            "--token",
+            metavar="TOKEN",
+            envvar="DEPOT_AUTH_TOKEN",
+            show_envvar=False,
+            help="Proves who you are. Others can see a command line: DEPOT_AUTH_TOKEN is better.",
+        ),
+    ] = "",
+    directory: Dir = "",
+    json: Json = False,
+) -> None:
+    """Push packages to an index that takes files by PUT, such as dorky python serve.
+
+    What the index has already is not sent. Run it again at any time. Exits with 5 if the index has
+    another file of that name, and with 6 if you may not push.
+
+    \b
+    $ DEPOT_AUTH_TOKEN=… dorky python push https://packages.acme.example/python/simple/
+    $ dorky python push http://127.0.0.1:8080/python/simple/ acme-core
+    """
+    depot = depot_in(directory)
+    with extra():
+        from dorky.extras.index import pushing
+
+    done = pushing.push(
+        depot, url, token=token, projects=packages or (), progress=TerminalProgress()
+    )
+    if json:
+        show_json(done)
+    else:
+        _transferred("Pushed", "to", done)
+
+
+@app.command("index", cls=Command)
+def index(
+    out: Annotated[
+        str, typer.Argument(metavar="OUT", help="Where to: a directory, s3://… or gs://….")
+    ],
+    form: Annotated[
+        Literal["json", "html"] | None,
+        typer.Option(
+            "--format",
+            metavar="FORM",
+            show_default=False,
+            help="json or html; a directory gets html, a bucket json.",
+        ),
+    ] = None,
+    presign: Annotated[
+        str,
+        typer.Option(
+            "--presign",
+            metavar="TIME",
+            help="One page of links that are valid for TIME, such as 7d.",
+        ),
+    ] = "",
+    base_url: Annotated[
+        str,
+        typer.Option("--base-url", metavar="URL", help="Where files are fetched, if elsewhere."),
+    ] = "",
+    directory: Dir = "",
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
+    json: Json = False,
+) -> None:
+    """Publish the packages as an index that needs no server of its own.
+
+    Files and pages are written unencrypted: anyone who can read OUT can install the packages. With
+    --presign the bucket stays private, and one page of presigned links is made for --find-links.
+
+    \b
+    $ dorky python index public/
+    $ dorky python index s3://acme-packages/python
+    $ dorky python index s3://acme-private/python --presign 7d
+    """
+    depot = depot_in(directory)
+    with extra():
+        from dorky.extras.index import publishing, sinks
+
+    span = publishing.duration(presign) if presign else None
+    if span and (form or base_url):
+        raise errors.UsageError("--presign makes one page of its own form, and its own addresses")
+    sink = sinks.sink_at(out)
+    if span:
+        sink.presigned(publishing.LINKS, span)  # before anything is written: it may be impossible
+        if sink.temporary:
+            note("Your AWS credentials are temporary, and the links end with them.")
+    planned = publishing.plan(depot)
+    note(
+        f"Anyone who can read {name(sink.place)} can read {plural(len(planned.files), 'file')}"
+        f" ({size(planned.size)}) of {plural(len(planned.projects), 'project')}, unencrypted."
+    )
+    if not yes and not output.agree("Publish?"):
+        raise errors.NotConfirmed("published")
+    done = publishing.publish(
+        depot,
+        planned,
+        sink,
+        form=form or ("json" if "://" in out else "html"),
+        base_url=base_url,
+        presign=span,
+        progress=TerminalProgress(),
+    )
+    if json:
+        show_json(done)
+        return
+    say(f"Published {plural(done.files, 'file')} of {plural(done.projects, 'project')}")
+    if done.url:
+        note("Keep this address secret: it installs without any credentials.")
+        say(done.url)

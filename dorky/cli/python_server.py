@@ -143,7 +143,7 @@ def serve(
 
     \b
     $ dorky python serve
-    $ dorky python serve --remote s3://acme-vault/wheels --token-file tokens --write
+    $ dorky python serve --write --token-file tokens
     $ dorky python serve --upstream https://pypi.org/simple/ --private 'acme-*'
     """
     from dorky.cli.python import extra
@@ -204,7 +204,7 @@ def run(
 
     \b
     $ dorky python run -- pip install acme-core
-    $ dorky python run --upstream https://pypi.org/simple/ --private 'acme-*' -- uv sync
+    $ dorky python run --upstream https://pypi.org/simple/ -- uv sync
     """
     from dorky.cli.python import extra
 

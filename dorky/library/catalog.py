@@ -156,8 +156,8 @@ def view_of(session: Session, version: str) -> View:
     if version:
         known(session, version)
     if not version or version == session.project.database.ref(f"{ORIGIN}/{MAIN}"):
-        return projection.current(store, version or None)
-    return View(store, history.trees_of(store, version))
+        return projection.current(store, version or None, objects=session.nodes)
+    return View(session.nodes, history.trees_of(store, version))
 
 
 def find(session: Session, view: View, path: str, version: str) -> Placed:
@@ -169,7 +169,7 @@ def find(session: Session, view: View, path: str, version: str) -> Placed:
     """
     if found := dict(view.files([path])).get(path):
         return found
-    if any(entry.is_tree for entry in history.lookup(session.store, view.trees, path)):
+    if any(entry.is_tree for entry in history.lookup(view.store, view.trees, path)):
         raise errors.IsADirectory(path)
     where = f"{session.url}, version {version[:12]}" if version else session.url
     raise errors.NoSuchFile(path, where)

@@ -25,6 +25,7 @@ from dorky.drivers.base import Driver
 from dorky.drivers.retry import Retrying
 from dorky.files import expanded
 from dorky.format.model import ObjectId
+from dorky.library.nodes import Nodes
 from dorky.library.offline import Offline
 from dorky.library.records import Config, Credentials
 from dorky.project import ORIGIN, Project
@@ -153,6 +154,7 @@ class Session:
         """The changes that wait for a commit (see `commits`)."""
         self.process = os.getpid()
         self._project: Project | None = None
+        self._nodes: Nodes | None = None
         self._remote: Remote | None = None
         self._asked = self._glimpsed = float("-inf")
         self._glimpse: cold.Snapshot | None = None
@@ -186,6 +188,14 @@ class Session:
     def store(self) -> Store:
         """Return the local store: the history, and what is about to be uploaded."""
         return self.project.store
+
+    @property
+    def nodes(self) -> Nodes:
+        """Return the directories in the store."""
+        store, nodes = self.store, self._nodes
+        if nodes is None:
+            self._nodes = nodes = Nodes(store)
+        return nodes
 
     @property
     def url(self) -> str:

@@ -164,10 +164,23 @@ class View:
         return self._read[tree]
 
 
-def current(store: Store, commit: ObjectId | None, groups: Collection[str] | None = None) -> View:
-    """Return what counts of a commit by the roster last seen, of all groups or some."""
+def current(
+    store: Store,
+    commit: ObjectId | None,
+    groups: Collection[str] | None = None,
+    *,
+    objects: Objects | None = None,
+) -> View:
+    """Return what counts of a commit by the roster last seen, of all groups or some.
+
+    Args:
+        store: The store.
+        commit: The commit.
+        groups: The groups; None: all of them.
+        objects: What the directories are read from; None: the store.
+    """
     trees = history.trees_of(store, commit, groups)
-    return View(store, trees, owner(store.database.roster()))
+    return View(objects or store, trees, owner(store.database.roster()))
 
 
 def differences(old: View, new: View) -> Iterable[Difference]:

@@ -156,6 +156,9 @@ def test_every_command_prints_what_the_page_says(
     check("python", "save", wheels.wheel(tmp_path), "--dir", depot)
     check("python", "list", "--dir", depot)
     check("python", "show", "acme-core", "--dir", depot)
+    check("python", "index", tmp_path / "index", "--dir", depot, "--yes")
+    with wheels.index_server(depot) as index:
+        check("python", "push", index.url, "--dir", depot)
     check("python", "yank", "acme-core==1.0", "--dir", depot)
     check("python", "status", "acme-core", "archived", "--dir", depot)
     check("python", "remove", "acme-core", "--dir", depot, "--yes")

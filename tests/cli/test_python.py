@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 import wheels
 from machines import Machine
+from servers import Remote
 
+from dorky.client import DorkyClient
+from dorky.extras.index import storage
 from dorky.extras.index.depot import Depot
 
 
@@ -124,3 +127,94 @@ def test_what_can_not_be_saved(
     ana("python", "save", "--lock", "no-such-file", code=6)
     monkeypatch.setattr(sys, "stdin", io.StringIO("--index-url https://evil.example/\n"))
     assert "requirements alone" in ana("python", "save", "--stdin", code=2).error
+
+
+# --- push ------------------------------------------------------------------------------------
+
+
+def test_a_push_tells_why_it_failed_and_no_token(
+    ana: Machine, index: wheels.Index, tmp_path: Path
+) -> None:
+    """An index that takes no files is asked."""
+    kept(ana, wheels.wheel(tmp_path, version="7"))
+    ana.env["DEPOT_AUTH_TOKEN"] = "s3cret-t0ken"
+    said = ana("python", "push", index.url, "-vv", code=6)
+    assert "501" in said.error
+    assert "s3cret-t0ken" not in said.err + said.out
+    said = ana("python", "push", "http://acme.example/simple/", code=2)
+    assert "without TLS" in said.error
+    ana("python", "push", index.url, "nothing", code=4)
+    other = wheels.wheel(tmp_path / "other", code="other = 1\n")
+    kept(ana, other)
+    said = ana("python", "push", index.url, "acme-core", code=5)
+    assert f"{other.name} is in {index.url} already" in said.error
+    wheels.depot_of(tmp_path / "upstream", wheels.wheel(tmp_path, version="7"))
+    ana("python", "remove", "acme-core==1.0", "--yes")
+    done = ana("python", "push", index.url, "--json").json
+    assert (done["added"], done["kept"]) == ([], ["acme_core-7-py3-none-any.whl"])
+
+
+# --- index -----------------------------------------------------------------------------------
+
+
+def test_an_index_is_published_if_that_is_meant(ana: Machine, tmp_path: Path) -> None:
+    kept(ana, wheels.wheel(tmp_path))
+    said = ana("python", "index", "public", code=5)
+    assert "Anyone who can read public can read 1 file (" in said.err
+    assert "nothing was published" in said.error
+    assert not (ana.project / "public").exists()
+    assert "Published 1 file of 1 project\n" in ana("python", "index", "public", "--yes").out
+    assert (ana.project / "public/simple/acme-core/index.html").is_file()
+    ana("python", "index", "public", "--yes", "--presign", "7d", code=2)
+    ana("python", "index", "s3://acme/x", "--yes", "--presign", "8d", code=2)
+    ana("python", "index", "s3://acme/x", "--presign", "7d", "--format", "html", code=2)
+    ana("python", "index", "ftp://acme/x", "--yes", code=2)
+
+
+def test_links_of_a_session_are_warned_of(ana: Machine, s3_url: Remote, tmp_path: Path) -> None:
+    kept(ana, wheels.wheel(tmp_path))
+    ana.env.update(s3_url.env)
+    words = ("python", "index", f"{s3_url.url}/pkg", "--presign", "12h", "--yes")
+    said = ana(*words)
+    assert "temporary" not in said.err
+    assert "X-Amz-Expires=43200" in said.out.splitlines()[-1]
+    ana.env["AWS_SESSION_TOKEN"] = "token"
+    assert "Your AWS credentials are temporary" in ana(*words).err
+
+
+# --- all of it -------------------------------------------------------------------------------
+
+
+def test_the_bucket_learns_no_package(ana: Machine, file_url: Remote, tmp_path: Path) -> None:
+    ana("init", file_url.url)
+    ana("python", "save", wheels.wheel(tmp_path), wheels.sdist(tmp_path))
+    ana("save", ".depot-storage", "-m", "packages")
+    held = b"".join(path.read_bytes() for path in Path(file_url.url).rglob("*") if path.is_file())
+    assert held
+    assert b"acme" not in held
+    assert b"PKG-INFO" not in held
+    with ana.here(), DorkyClient() as client:
+        depot = Depot(storage.Remote(client, ".depot-storage/python"))
+        assert [entry.filename for entry in depot.project("acme-core").files] == [
+            "acme_core-1.0-py3-none-any.whl",
+            "acme_core-1.0.tar.gz",
+        ]
+        assert b"Name: acme-core" in depot.metadata("acme_core-1.0.tar.gz")
+
+
+def test_two_members_add_wheels_of_one_version(
+    ana: Machine, file_url: Remote, tmp_path: Path
+) -> None:
+    ana("init", file_url.url)
+    ana("python", "save", wheels.sdist(tmp_path))
+    ana("save", ".depot-storage", "-m", "packages")
+    ben = ana.another("ben")
+    (ben.project / ".dorkyrc").write_bytes((ana.project / ".dorkyrc").read_bytes())
+    ben("pull")
+    for machine, tag in ((ana, "cp312-cp312-win_amd64"), (ben, "cp312-cp312-linux_x86_64")):
+        machine("python", "save", wheels.wheel(tmp_path, tag=tag))
+        machine("stage", ".depot-storage")
+        machine("commit", "-m", tag)
+    ana("push")
+    ben("sync")
+    assert len(ben("python", "show", "acme-core", "--json").json["files"]) == 3

@@ -124,7 +124,13 @@ def told(tmp_path: Path, s3_url: Remote, caplog: pytest.LogCaptureFixture) -> St
     for path, content in FILES.items():
         ana.write(path, content)
     story(ana, "help")
-    for arguments in (["gen"], ["show"], ["list"], ["use", ana.identity]):
+    for arguments in (
+        ["gen"],
+        ["gen", "--signing", ana.base / "k.pem"],
+        ["show"],
+        ["list"],
+        ["use", ana.identity],
+    ):
         story(ana, "key", *arguments)
     story(ana, "init", s3_url.url, "--name", "ana")
     story(ana, "status")
@@ -237,7 +243,16 @@ def told(tmp_path: Path, s3_url: Remote, caplog: pytest.LogCaptureFixture) -> St
     for command in (["create"], ["list"], ["validate"], ["delete"]):
         story(ana, "bucket", *command, "s3://acme-more", *(["--yes"] * (command == ["delete"])))
     story(ana, "mirror", "origin", ana.base / "mirror")
-    for command in (["list"], ["show"], ["yank"], ["remove"], ["status"], ["save"]):
+    for command in (
+        ["list"],
+        ["show"],
+        ["yank"],
+        ["remove"],
+        ["status"],
+        ["save"],
+        ["index"],
+        ["push"],
+    ):
         story(ana, "python", *command, *(["acme==1"] * (command != ["list"])))
     for command in (["stats"], ["clear", "--dry-run"], ["clear"]):
         story(ana, "cache", *command)

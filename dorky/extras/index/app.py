@@ -323,7 +323,8 @@ class App:
         )
         if request.method == "GET":
             opened = found[0].depot.open(entry.filename)
-            answer.response = _blocks(opened.file, start, end)
+            whole = None if part else opened.blocks
+            answer.response = whole or _blocks(opened.file, start, end)
             answer.call_on_close(opened.file.close)
         return answer
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
-from typing import NamedTuple
+from functools import partial
+from typing import IO, NamedTuple
 
 import msgspec
 from packaging.version import Version
@@ -28,6 +30,10 @@ from dorky.results import PythonRemoval, Result
 
 _CLOSED = {"archived", "quarantined"}
 _STATUS = "project.json"
+_READERS = 8
+_FEW = 3
+_OTHER = "it is not the file of which its record tells"
+_BLOCK = 1 << 20
 
 
 class Project(Result, frozen=True, kw_only=True):
@@ -105,14 +111,24 @@ class Depot:
         """
         name = normalized(name)
         digests = self._digests(name)
-        found: dict[Version, list[Entry]] = {}
-        for file in digests.keys() - {_STATUS}:
-            entries = self._entries(self._storage, name, parsed_version(file[: -len(".json")]))
-            if entries:
-                found[parsed_version(file[: -len(".json")])] = [*entries.values()]
+        versions = [
+            parsed_version(file.removesuffix(".json")) for file in digests.keys() - {_STATUS}
+        ]
+        read = partial(self._entries, self._storage, name)
+        if len(versions) > _FEW:  # each may be a request to the bucket
+            with ThreadPoolExecutor(_READERS) as pool:
+                entries = [*pool.map(read, versions)]
+        else:
+            entries = [*map(read, versions)]
+        found = {
+            version: [*held.values()]
+            for version, held in zip(versions, entries, strict=True)
+            if held
+        }
+        known = _STATUS in digests
         return Project(
             name=name,
-            status=self._status(self._storage, name),
+            status=self._status(self._storage, name) if known else Status(),
             files=tuple(
                 entry
                 for version in sorted(found)
@@ -163,8 +179,26 @@ class Depot:
             raise errors.BadRecord(path, "the file is missing") from None
         if found.size != entry.size or found.sha256 not in {"", entry.sha256}:
             found.file.close()
-            raise errors.BadRecord(path, "it is not the file of which its record tells")
+            raise errors.BadRecord(path, _OTHER)
         return found._replace(sha256=entry.sha256)
+
+    def verified(self, filename: str) -> IO[bytes]:
+        """Open a file for reading, after all of it was read and compared with its record.
+
+        Raises:
+            NoSuchPackage: There is no such file.
+            BadRecord: It is not the one of which its record tells.
+        """
+        opened = self.open(filename)
+        file = opened.file
+        digest = hashlib.sha256()
+        while block := file.read(_BLOCK):
+            digest.update(block)
+        if digest.hexdigest() != opened.sha256:
+            file.close()
+            raise errors.BadRecord(file_path(filename), _OTHER)
+        file.seek(0)
+        return file
 
     def metadata(self, filename: str) -> bytes:
         """Return the metadata inside a file, for which its record has ``core_metadata``.

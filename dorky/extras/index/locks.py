@@ -103,7 +103,9 @@ def _resolved(wanted: Wanted, version: str, platform: str) -> list[Locked]:
     words = [_uv(), "pip", "compile", "--format", "pylock.toml", "--no-header", "--quiet"]
     words += [] if wanted.sdists else ["--only-binary", ":all:"]
     words += [] if wanted.dependencies else ["--no-deps"]
-    words += ["--python-version", version] if version else []
+    if version:
+        # Looking for that very Python takes long, and only building a source needs one.
+        words += ["--python-version", version, "--python", sys.executable]
     words += ["--python-platform", platform_name(platform)] if platform else []
     words += ["--exclude-newer", wanted.uploaded_prior_to] if wanted.uploaded_prior_to else []
     for path in wanted.constraints:
@@ -123,19 +125,28 @@ def _resolved(wanted: Wanted, version: str, platform: str) -> list[Locked]:
         )
         if done.returncode:
             target = " ".join(filter(None, (version and f"Python {version}", platform)))
-            raise errors.NoSolution(target or "this environment", _why(done.stderr))
+            raise _failure(target or "this environment", done.stderr)
         return read(lock, sdists=wanted.sdists)
 
 
 def _environment(index_url: str) -> dict[str, str]:
+    # uv trusts the certificates that fetching the files trusts: those of the system.
+    usual = {"UV_SYSTEM_CERTS": "true", "UV_NATIVE_TLS": "true"}
     # An index's password belongs in no command line, which every user of the machine can read.
     named = {"UV_DEFAULT_INDEX": index_url} if index_url else {}
-    return {**os.environ, "UV_PYTHON_DOWNLOADS": "never", "NO_COLOR": "1", **named}
+    fixed = {"UV_PYTHON_DOWNLOADS": "never", "NO_COLOR": "1"}
+    return {**usual, **os.environ, **fixed, **named}
 
 
-def _why(said: str) -> str:
+def _failure(target: str, said: str) -> errors.DorkyError:
+    """Return the error that uv's words stand for."""
     lines = [line.strip() for line in said.splitlines() if not line.startswith("warning:")]
-    return " ".join(lines).removeprefix("error: ") or "uv failed"
+    why = " ".join(lines).removeprefix("error: ") or "uv failed"
+    if re.search(r"\b(?:401 Unauthorized|403 Forbidden)\b", why):
+        return errors.AccessDenied("the index", why)
+    if "error sending request" in why:
+        return errors.Unreachable("the index", why)
+    return errors.NoSolution(target, why)
 
 
 def _uv() -> str:

@@ -99,6 +99,15 @@ def link(entry: Entry, url: str) -> str:
     return f"<a {told}>{html.escape(entry.filename)}</a><br>"
 
 
+def flat(links: list[str]) -> bytes:
+    """Return a page of links to files of any project, for ``--find-links``.
+
+    Args:
+        links: What `link` returns.
+    """
+    return _page("Links", [], links)
+
+
 def _file(entry: Entry, url: str) -> dict[str, Any]:
     made: dict[str, Any] = {
         "filename": entry.filename,

@@ -122,7 +122,7 @@ def of_client(
         return pinned or next((commit.version for commit in client.log(limit=1)), "")
 
     def depot(version: str) -> Depot:
-        return Depot(Remote(client.at(version), prefix) if version else Nothing())
+        return Depot(Remote(client.at(version), prefix, fixed=True) if version else Nothing())
 
     return Newest(version, depot, refresh=refresh, failed=failed)
 

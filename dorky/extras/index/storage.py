@@ -34,11 +34,13 @@ class Opened(NamedTuple):
         file: The file.
         size: Its size in bytes.
         sha256: Its SHA-256, in hex, if the storage knows that without reading the file.
+        blocks: All of it in blocks, faster than from the file; None if the file is as fast.
     """
 
     file: IO[bytes]
     size: int
     sha256: str
+    blocks: Iterator[bytes] | None = None
 
 
 class Storage(Protocol):
@@ -236,11 +238,14 @@ class Remote:
     Args:
         client: The client.
         prefix: The directory of the depot in the repository; empty: all of it.
+        fixed: Whether the client is pinned, so that nothing ever changes.
     """
 
-    def __init__(self, client: DorkyClient, prefix: str = "") -> None:
+    def __init__(self, client: DorkyClient, prefix: str = "", *, fixed: bool = False) -> None:
         self._client = client
         self._prefix = prefix.strip("/")
+        self._fixed = fixed
+        self._last: tuple[str, dict[str, FileInfo]] = "", {}
 
     @property
     def place(self) -> str:
@@ -257,16 +262,20 @@ class Remote:
 
     def sizes(self, path: str) -> dict[str, int]:
         """See `Storage.sizes`."""
-        return {name: info.size for name, info in self._files(path)}
+        return {name: info.size for name, info in self._files(path).items()}
 
     def digests(self, path: str) -> dict[str, str]:
         """See `Storage.digests`."""
-        return {name: info.content_hash for name, info in self._files(path)}
+        return {name: info.content_hash for name, info in self._files(path).items()}
 
-    def _files(self, path: str) -> Iterator[tuple[str, FileInfo]]:
-        for info in self._client.list(self._path(path), recursive=False, details=False):
-            if info.kind == "file":
-                yield info.path.rpartition("/")[2], info
+    def _files(self, path: str) -> dict[str, FileInfo]:
+        """Return the files in a directory, by name. The last one asked for is remembered."""
+        last, found = self._last
+        if not self._fixed or last != path:
+            whole = self._client.list(self._path(path), recursive=False, details=False)
+            found = {info.path.rpartition("/")[2]: info for info in whole if info.kind == "file"}
+            self._last = path, found
+        return found
 
     def read(self, path: str) -> bytes:
         """See `Storage.read`."""
@@ -282,7 +291,8 @@ class Remote:
         if info.kind != "file":
             raise errors.BadRecord(path, "it is a symbolic link")
         file = self._client.open(whole, version=info.version)
-        return Opened(file, info.size, info.content_hash)
+        blocks = self._client.stream(whole, version=info.version)
+        return Opened(file, info.size, info.content_hash, blocks)
 
     def change(self, make: Callable[[Storage], Changes], message: str) -> None:
         """See `Storage.change`: it is one commit, made again if somebody else was first.

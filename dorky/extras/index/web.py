@@ -29,7 +29,10 @@ _REFUSALS = {
     403: errors.ForbiddenError,
     405: errors.ForbiddenError,
     409: errors.ConflictError,
+    501: errors.ForbiddenError,
 }
+
+BYTES = "application/octet-stream"
 
 Body = Callable[[], Iterable[bytes]]
 """What begins a request's body again."""
@@ -123,8 +126,10 @@ class _HTTPS(urllib.request.HTTPSHandler):
 
 
 @functools.cache
-def _opener() -> urllib.request.OpenerDirector:
-    return urllib.request.build_opener(_HTTP, _HTTPS)
+def _opener(*, local: bool) -> urllib.request.OpenerDirector:
+    # A proxy would read the token that a server on this machine is shown without TLS.
+    proxies = [urllib.request.ProxyHandler({})] if local else []
+    return urllib.request.build_opener(_HTTP, _HTTPS, *proxies)
 
 
 def _pause(attempt: int, answer: urllib.error.HTTPError | None) -> float:
@@ -142,7 +147,7 @@ def asked(
     accept: str = "*/*",
     body: Body | None = None,
     size: int = 0,
-    kind: str = "application/octet-stream",
+    kind: str = BYTES,
 ) -> Iterator[IO[bytes]]:
     """Send a request, again if the server is busy; yield the answer, open for reading.
 
@@ -175,10 +180,11 @@ def asked(
             request.add_header("Content-Length", str(size))
             request.add_header("Content-Type", kind)
         try:
-            answer = _opener().open(request, timeout=_PATIENCE)
+            local = urlsplit(place.url).hostname in _LOCAL
+            answer = _opener(local=local).open(request, timeout=_PATIENCE)
         except urllib.error.HTTPError as error:
             with error:
-                if last or not (error.code == 429 or error.code >= 500):
+                if last or not _is_busy(error.code):
                     raise _refusal(place.url, error) from None
                 pause = _pause(attempt, error)
         except (OSError, http.client.HTTPException) as error:
@@ -194,6 +200,10 @@ def asked(
         time.sleep(pause)
 
 
+def _is_busy(status: int) -> bool:
+    return status not in _REFUSALS and (status == 429 or status >= 500)
+
+
 def _refusal(url: str, answer: urllib.error.HTTPError) -> errors.DorkyError:
     """Return the error that a status stands for, with what the server says."""
     said = ""
@@ -203,7 +213,7 @@ def _refusal(url: str, answer: urllib.error.HTTPError) -> errors.DorkyError:
     why = f"{answer.code} {said or answer.reason}"
     if answer.code in {404, 410}:
         return errors.NoSuchFile(urlsplit(url).path, url)
-    if answer.code == 429 or answer.code >= 500:
+    if _is_busy(answer.code):
         kind = errors.RateLimitedError if answer.code == 429 else errors.ServiceUnavailableError
         return kind(url, why)
     refused = _REFUSALS.get(answer.code, errors.BadRequestError)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
@@ -36,6 +37,7 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Index]:
         )
         found.depot.yank("acme-core", "1.0", "leaks")
         monkeypatch.setenv("UV_DEFAULT_INDEX", found.url)
+        monkeypatch.setenv("UV_PYTHON", sys.executable)  # looking for others takes long
         monkeypatch.setattr(web.time, "sleep", lambda _: None)
         yield found
 
@@ -216,10 +218,18 @@ def test_an_index_with_a_password(tmp_path: Path, depot: Depot) -> None:
         index.depot.add([package(wheels.wheel(tmp_path))])
         host = index.url.removeprefix("http://")
         wanted = Wanted(["acme-core"], index_url=f"http://ana:secret@{host}")
+        with pytest.raises(errors.AccessDenied, match="401"):
+            saving.save(depot, Wanted(["acme-core"], index_url=index.url))
         saving.save(depot, wanted)
         entry = depot.entry("acme_core-1.0-py3-none-any.whl")
         assert entry.source == f"{index.url}acme-core/"
         assert b"secret" not in records.encode({entry.filename: entry})
+
+
+def test_an_index_that_is_not_there(depot: Depot, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UV_HTTP_RETRIES", "0")
+    with pytest.raises(errors.Unreachable):
+        saving.save(depot, Wanted(["acme-core"], index_url="http://127.0.0.1:9/simple/"))
 
 
 # --- the resolver ----------------------------------------------------------------------------
