@@ -16,6 +16,7 @@ Nothing depends on the cache: where it can't be used, everything is read from th
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import re
@@ -52,6 +53,7 @@ _GRACE = 3600
 """Seconds after which a half-written file counts as abandoned."""
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _LENGTH = struct.Struct(">H")
 
 
@@ -231,18 +233,20 @@ class Cache:
         """
         if self.directory is None or space == "":
             raise Unusable("it is turned off")
-        with contextlib.ExitStack() as stack:
-            at = os.open(self.directory, _DIRECTORY)
-            stack.callback(os.close, at)
-            found = os.fstat(at)
+        at = top = os.open(self.directory, _DIRECTORY)
+        try:
+            found = os.fstat(top)
             if found.st_uid != os.geteuid():
                 raise Unusable("it belongs to another user")
             if found.st_mode & 0o077:
                 raise Unusable("other users may enter it")
             if space:
-                at = os.open(space, _DIRECTORY, dir_fd=at)
-                stack.callback(os.close, at)
+                at = os.open(space, _DIRECTORY, dir_fd=top)
             yield at
+        finally:
+            os.close(top)
+            if at != top:
+                os.close(at)
 
     def _make(self, space: str) -> bool:
         """Make a space; return whether there was none."""
@@ -310,9 +314,14 @@ class Cache:
             return
         with contextlib.suppress(OSError, Unusable, errors.DorkyError), self._opened(space) as at:
             self._reserve(_rounded(len(data)))
-            scratch = files.temporary(Path()).name
-            files.write_new(scratch, stat.S_IFREG | 0o600, [data], about=name, within=at)
+            scratch = f".tmp-dorky-{os.urandom(8).hex()}"
+            fd = os.open(scratch, _NEW, 0o600, dir_fd=at)
             try:
+                try:
+                    if os.write(fd, data) != len(data):
+                        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                finally:
+                    os.close(fd)
                 os.rename(scratch, _hash(name), src_dir_fd=at, dst_dir_fd=at)
             except BaseException:
                 os.unlink(scratch, dir_fd=at)

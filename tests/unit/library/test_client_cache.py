@@ -72,6 +72,20 @@ def test_the_next_process_asks_whether_the_root_is_new_and_for_nothing_else(
     assert [(verb, key, size) for verb, key, size in asked] == [("get", "root", 0)]
 
 
+def test_the_root_is_asked_for_on_condition_wherever_it_is(place: Remote) -> None:
+    with DorkyClient.create(place.url, cache=False) as client:
+        client.upload(noise(300_000, 1), "runs/1")
+    assert read(place.url, "runs/1") == noise(300_000, 1)
+    place.log.clear()
+    assert read(place.url, "runs/1") == noise(300_000, 1)
+    if not place.url.startswith("/"):
+        assert len(place.log) == 1
+        assert place.log.down < 1000
+    with DorkyClient(place.url, cache=False) as client:
+        client.upload(b"newer", "runs/1")
+    assert read(place.url, "runs/1") == b"newer"
+
+
 @pytest.mark.parametrize(
     "use",
     [
