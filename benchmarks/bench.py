@@ -69,6 +69,7 @@ class Bench:
         self.samples = data.Samples(directory / "samples")
         self.measured: dict[tuple[str, str], list[Sample]] = defaultdict(list)
         self.directory = directory
+        self.scheme = server.scheme
         self._proxy = proxy
         self._server = server
         self._sites = 0
@@ -79,7 +80,8 @@ class Bench:
         root = self.directory / "sites" / str(self._sites)
         endpoint = self._proxy.endpoint if remote else ""
         conditions = self._server.conditions or not remote
-        site = Site(root, f"project-{self._sites}", endpoint, root / "vault", conditions)
+        prefix, scheme = f"project-{self._sites}", self._server.scheme
+        site = Site(root, prefix, endpoint, root / "vault", conditions, scheme)
         for path in (site.home, site.work):
             path.mkdir(parents=True)
         data.copy(source, site.data)

@@ -136,3 +136,16 @@ def check_equal(expected: Path, found: Path) -> None:
         for name in files:
             if not filecmp.cmp(Path(parent, name), other / name, shallow=False):
                 raise Different(f"not the same contents: {other / name}")
+
+
+def check_piece(expected: Path, at: int, found: Path) -> None:
+    """See that a file holds what another one has from an offset on.
+
+    Raises:
+        Different: It doesn't.
+    """
+    piece = found.read_bytes()
+    with expected.open("rb") as stream:
+        stream.seek(at)
+        if not piece or stream.read(len(piece)) != piece:
+            raise Different(f"not the same contents: {found}")

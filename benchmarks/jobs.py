@@ -47,6 +47,7 @@ class Job:
     always: tuple[str, ...] = ()
 
 
+LIBRARIES = ("DorkyClient", "boto3", "obstore", "transfer_manager", "dvc.api")
 BUCKETS = ("dorky", "rclone", "rclone, tuned", "s5cmd", "dvc", "restic")
 # What the npm package of this name took to list a small repository, and what starting Python took
 # then, on the machine that the bars were set on.
@@ -156,6 +157,15 @@ def jobs(sizes: Sizes) -> list[Job]:
             bench.note("start.nothing", "python", sample)
             bench.note("start.status", NPM, Sample(NPM_LISTING * sample.seconds / PYTHON_THEN))
 
+    def signed(bench: Bench, tool: Tool) -> None:
+        for name, count in (("few", sizes.few), ("many", sizes.many)):
+            site = bench.site(bench.samples.small(count))
+            _first_push(bench, tool, site)
+            for part in ("sign", "verify"):
+                command = [[tool.program, part, "data"]]
+                bench.time(f"signed.{name}.{part}", tool, site, command)
+            bench.time(f"signed.{name}.push", tool, site, tool.push(site))
+
     def memory_large(bench: Bench, tool: Tool) -> None:
         for remote in ("directory", "s3"):
             site = bench.site(bench.samples.noise(sizes.large), remote=remote == "s3")
@@ -167,6 +177,23 @@ def jobs(sizes: Sizes) -> list[Job]:
         _all_of_it(bench, tool, site, "memory.most")
         data.change(site.data)
         _push(bench, tool, site, "most.change")
+
+    def library(bench: Bench, tool: Tool) -> None:
+        for name, sample in (
+            ("few", bench.samples.small(sizes.few)),
+            ("large", bench.samples.noise(sizes.large)),
+        ):
+            site = bench.site(sample)
+            bench.run(tool, site, tool.init(site))
+            bench.time(f"library.{name}.up", tool, site, tool.push(site))
+            clone = bench.clone(tool, site)
+            bench.time(f"library.{name}.down", tool, clone, tool.pull(clone))
+            data.check_equal(site.data, clone.data)
+            if name == "large":
+                clone, at = bench.clone(tool, site), sizes.large << 19
+                bench.time("library.read", tool, clone, tool.read(clone, at))
+                data.check_piece(sample / "large.bin", at, clone.work / "piece")
+            bench.clear()
 
     def pushes(name: str, what: str) -> dict[str, str]:
         return {name: what, f"{name}.all": f"{what}, stage and commit included"}
@@ -205,6 +232,13 @@ def jobs(sizes: Sizes) -> list[Job]:
                 both_ways(f"large.{kind}", f"{large}, {words}"))
             for kind, words in (("noise", "random"), ("text", "text"))
         ),
+        Job("library", LIBRARIES, 3, library, {
+            "library.few.up": f"upload {few}",
+            "library.few.down": f"download {few}",
+            "library.large.up": f"upload {large}",
+            "library.large.down": f"download {large}",
+            "library.read": f"read 1 KiB of {large}",
+        }, always=("boto3", "obstore", "transfer_manager")),
         Job("shift", BUCKETS, 3, shift, pushes("shift", f"push {shifted}, a byte put in front")),
         Job("local", ("dorky", "git", "dvc", "restic"), 5, local, {
             "local": f"stage and commit {many}",
@@ -216,6 +250,13 @@ def jobs(sizes: Sizes) -> list[Job]:
         }),
         Job("status", ("dorky", "git"), 1, status, {
             "status.most": f"status, nothing changed in {most} files",
+        }),
+        Job("signed", ("dorky",), 3, signed, {
+            f"signed.{name}.{part}": f"{words} {what}"
+            for name, what in (("few", few), ("many", many))
+            for part, words in (
+                ("sign", "sign"), ("verify", "verify"), ("push", "push the signatures of")
+            )
         }),
         Job("memory-large", ("dorky",), 1, memory_large, {
             **parts("memory.large.directory", f"{large}, directory"),

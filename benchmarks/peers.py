@@ -6,13 +6,17 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
+from benchmarks import library
 from benchmarks.servers import BUCKET
-from benchmarks.tools import Command, Site, Tool
+from benchmarks.tools import PEERS, Command, Site, Tool
 
 
 class Dorky(Tool):
     hint = "dev.py installs it"
+    schemes = ("s3", "gs")
 
     def init(self, site: Site) -> list[Command]:
         where = [site.url] if site.endpoint else [str(site.vault)]
@@ -195,6 +199,74 @@ class Node(Tool):
         return [[self.program, "-e", "0"]]
 
 
+_PACKAGES = {"DorkyClient": "dorky-client", "transfer_manager": "google-cloud-storage"}
+
+
+class Library(Tool):
+    """A Python library of `benchmarks.library`."""
+
+    hint = "dev.py installs it"
+
+    def __post_init__(self) -> None:
+        self.program = sys.executable
+
+    def version(self) -> str:
+        package = _PACKAGES.get(self.name, self.name)
+        try:
+            return f"{package} {version(package)}"
+        except PackageNotFoundError:
+            return f"{package} of some version"
+
+    def environment(self, site: Site) -> Mapping[str, str]:
+        return {library.BUCKET: BUCKET, library.PREFIX: site.prefix}
+
+    def _do(self, job: str) -> list[Command]:
+        return [[self.program, str(Path(library.__file__)), self.name, job]]
+
+    def push(self, site: Site) -> list[Command]:
+        return self._do("upload")
+
+    def pull(self, site: Site) -> list[Command]:
+        return self._do("download")
+
+    def read(self, site: Site, at: int) -> list[Command]:
+        variable = f"{library.MIDDLE}={at}"
+        return [["env", variable, *command] for command in self._do("read")]
+
+
+class Google(Library):
+    schemes = ("gs",)
+
+
+class Client(Library):
+    schemes = ("s3", "gs")
+
+    def init(self, site: Site) -> list[Command]:
+        return TOOLS["dorky"].init(site)
+
+    def clone(self, old: Site, new: Site) -> None:
+        TOOLS["dorky"].clone(old, new)
+
+
+class DVCLibrary(Library):
+    hint = Tool.hint
+
+    def __post_init__(self) -> None:
+        self.program = str(PEERS / "bin" / "python") if TOOLS["dvc"].program else ""
+
+    def version(self) -> str:
+        return TOOLS["dvc"].version().replace("dvc", self.name)
+
+    def environment(self, site: Site) -> Mapping[str, str]:
+        return TOOLS["dvc"].environment(site)
+
+    def init(self, site: Site) -> list[Command]:
+        return TOOLS["dvc"].init(site)
+
+    def clone(self, old: Site, new: Site) -> None:
+        TOOLS["dvc"].clone(old, new)
+
+
 TOOLS: dict[str, Tool] = {
     tool.name: tool
     for tool in (
@@ -211,3 +283,11 @@ TOOLS: dict[str, Tool] = {
         Node("node"),
     )
 }
+for _of in (
+    Client("DorkyClient"),
+    Library("boto3"),
+    Library("obstore"),
+    Google("transfer_manager"),
+    DVCLibrary("dvc.api"),
+):
+    TOOLS[_of.name] = _of

@@ -1,4 +1,4 @@
-"""The bucket: rclone's S3 server over a directory, or SeaweedFS, seen through a proxy."""
+"""The bucket: rclone over a directory, SeaweedFS, or an emulator of Google's; behind a proxy."""
 
 from __future__ import annotations
 
@@ -20,17 +20,19 @@ BUCKET = "acme-bench"
 
 @dataclass(frozen=True)
 class Server:
-    """A running S3 server.
+    """A running server.
 
     Attributes:
         endpoint: Where it listens.
         conditions: Whether it honours conditional writes.
         clear: Deletes what is in the bucket.
+        scheme: That of its URLs.
     """
 
     endpoint: str
     conditions: bool
     clear: Callable[[], None]
+    scheme: str = "s3"
 
 
 @contextlib.contextmanager
@@ -127,6 +129,60 @@ def seaweedfs_server(weed: str, directory: Path) -> Iterator[Server]:
         process.wait()
 
 
+# The emulator serves one connection at a time, and writes the metadata of all objects each time.
+_EMULATOR = """
+import http.server, sys
+http.server.HTTPServer = http.server.ThreadingHTTPServer
+from gcp_storage_emulator import storage
+from gcp_storage_emulator.__main__ import main
+storage.Storage._write_config_to_file = lambda self: None
+sys.exit(main())
+"""
+
+
+@contextlib.contextmanager
+def gcs_server(emulator: str, directory: Path) -> Iterator[Server]:
+    """Emulate Google Cloud Storage, in memory and in Python, for libraries that know no S3.
+
+    It accepts preconditions and ignores them.
+
+    Args:
+        emulator: Its program, beside which its Python is.
+        directory: Where its output goes.
+    """
+    from urllib.request import urlopen
+
+    python = Path(emulator).with_name("python")
+
+    directory.mkdir(parents=True)
+    (port,) = _unused_ports(1)
+    endpoint = f"http://127.0.0.1:{port}"
+    options = ["--host=127.0.0.1", f"--port={port}", "--in-memory", f"--default-bucket={BUCKET}"]
+
+    def clear() -> None:
+        urlopen(f"{endpoint}/wipe?keep-buckets=true", timeout=60).close()
+
+    with (directory / "output").open("wb") as output:
+        process = subprocess.Popen(
+            [python, "-c", _EMULATOR, "start", *options],
+            cwd=directory,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        deadline = time.monotonic() + 60
+        while process.poll() is None and time.monotonic() < deadline:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                yield Server(endpoint, False, clear, "gs")
+                return
+            time.sleep(0.1)
+        raise RuntimeError(f"it did not start: {(directory / 'output').read_text()[-2000:]}")
+    finally:
+        process.kill()
+        process.wait()
+
+
 def _wait_until_it_writes(client: Any, process: subprocess.Popen[bytes], output: Path) -> None:
     from botocore.exceptions import BotoCoreError, ClientError
 
@@ -148,8 +204,10 @@ def _unused_ports(count: int) -> list[int]:
         return [each.getsockname()[1] for each in sockets]
 
 
-def s3_environment(endpoint: str) -> dict[str, str]:
+def bucket_environment(scheme: str, endpoint: str) -> dict[str, str]:
     """What makes tools find the bucket with their own means."""
+    if scheme == "gs":
+        return {"STORAGE_EMULATOR_HOST": endpoint}
     return {
         "AWS_ENDPOINT_URL": endpoint,
         "AWS_REGION": "us-east-1",

@@ -10,8 +10,9 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
-from benchmarks.servers import BUCKET, s3_environment
+from benchmarks.servers import BUCKET, bucket_environment
 
 PEERS = Path(__file__).resolve().parent.parent / ".peers"  # dev.py installs them there
 
@@ -35,6 +36,7 @@ class Site:
         endpoint: The bucket's server; empty for a remote that is a directory.
         vault: That directory, which the project's sites share.
         conditions: Whether the remote honours conditional writes.
+        scheme: That of the bucket's URLs.
     """
 
     root: Path
@@ -42,6 +44,7 @@ class Site:
     endpoint: str
     vault: Path
     conditions: bool = True
+    scheme: str = "s3"
 
     @property
     def home(self) -> Path:
@@ -63,11 +66,11 @@ class Site:
 
     @property
     def url(self) -> str:
-        return f"s3://{BUCKET}/{self.prefix}"
+        return f"{self.scheme}://{BUCKET}/{self.prefix}"
 
     def environment(self) -> dict[str, str]:
         """Nothing of whoever runs the benchmarks: no configuration, credentials or proxies."""
-        bucket = s3_environment(self.endpoint) if self.endpoint else {}
+        bucket = bucket_environment(self.scheme, self.endpoint) if self.endpoint else {}
         home = str(self.home)
         return {"HOME": home, "LC_ALL": "C.UTF-8", "TMPDIR": home, **bucket}
 
@@ -85,6 +88,8 @@ class Tool:
     program: str = field(default="", init=False)
     hint = "dev.py bench --peers installs it"
     asks_version = ("--version",)
+    schemes: ClassVar[tuple[str, ...]] = ("s3",)
+    """The schemes of the buckets that it knows."""
 
     def __post_init__(self) -> None:
         self.program = find(self.name.partition(",")[0])
@@ -123,6 +128,10 @@ class Tool:
 
     def pull(self, site: Site) -> list[Command]:
         """Bring the data here."""
+        return []
+
+    def read(self, site: Site, at: int) -> list[Command]:
+        """Read 1 KiB of the only file, from an offset, into ``piece``."""
         return []
 
     def status(self, site: Site) -> list[Command]:

@@ -43,6 +43,11 @@ def page(note: str) -> str:
             f"## {each.__name__}\n\n{_prose(each.__doc__ or '')}"
             for each in (AsyncBatch, AsyncFile, AsyncItems)
         ),
+        "## Progress bars",
+        *(
+            _method("dorky", name, getattr(dorky, name)).replace(f"dorky.{name}", name, 1)
+            for name in ("tqdm_progress", "rich_progress")
+        ),
         "## Records",
         *(f"### {each.__name__}\n\n{_prose(each.__doc__ or '')}" for each in records),
         "## ABSENT\n\nIn the place of a version: the path must hold no file yet.",

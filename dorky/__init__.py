@@ -56,6 +56,7 @@ if TYPE_CHECKING:
         UnencryptedRepository,
         UpdateConflict,
     )
+    from dorky.library.bars import rich_progress, tqdm_progress
     from dorky.progress import Progress as ProgressSink
     from dorky.repo import Repository
     from dorky.results import Attestation, BucketInfo, BucketReport, Sbom, Signature, Verification
@@ -105,6 +106,8 @@ __all__ = [
     "UploadSession",
     "Verification",
     "__version__",
+    "rich_progress",
+    "tqdm_progress",
 ]
 
 _HOME = {
@@ -119,6 +122,7 @@ _HOME = {
         "InternalServerError NotFoundError RateLimitedError ServiceUnavailableError TimeoutError "
         "UnauthorizedError UnencryptedRepository UpdateConflict"
     ),
+    "dorky.library.bars": "rich_progress tqdm_progress",
     "dorky.progress": "ProgressSink",
     "dorky.repo": "Repository",
     "dorky.results": "Attestation BucketInfo BucketReport Sbom Signature Verification",

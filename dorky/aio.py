@@ -434,6 +434,7 @@ class AsyncDorkyClient:
         delete: bool = False,
         message: str = "",
         force: bool = False,
+        progress: Report | None = None,
     ) -> CommitInfo:
         """Upload a directory, as one commit, whole or not at all.
 
@@ -445,6 +446,7 @@ class AsyncDorkyClient:
             delete: Whether to delete the files there that match and that ``folder`` lacks.
             message: The commit's message.
             force: As in `upload`.
+            progress: Receives the progress, in a worker thread.
 
         Raises:
             UnstorablePath: A file is a link, for example.
@@ -459,6 +461,7 @@ class AsyncDorkyClient:
             delete=delete,
             message=message,
             force=force,
+            progress=progress,
         )
 
     def start_upload(
@@ -530,6 +533,7 @@ class AsyncDorkyClient:
         delete: bool = False,
         local_only: bool = False,
         dry_run: bool = False,
+        progress: Report | None = None,
     ) -> Snapshot:
         """Bring a directory to a version: files that it holds already are not fetched again.
 
@@ -542,6 +546,7 @@ class AsyncDorkyClient:
             local_only: Whether no request may be sent: the directory and the cache must hold
                 everything. The newest version is then the newest in the cache.
             dry_run: Whether only to say what would be done.
+            progress: Receives the progress, in a worker thread.
 
         Raises:
             NotCached: Something is missing, and ``local_only`` was given. Nothing was written.
@@ -555,6 +560,7 @@ class AsyncDorkyClient:
             delete=delete,
             local_only=local_only,
             dry_run=dry_run,
+            progress=progress,
         )
 
     def open(

@@ -441,6 +441,7 @@ class DorkyClient:
         delete: bool = False,
         message: str = "",
         force: bool = False,
+        progress: Report | None = None,
     ) -> CommitInfo:
         """Upload a directory, as one commit, whole or not at all.
 
@@ -452,6 +453,7 @@ class DorkyClient:
             delete: Whether to delete the files there that match and that ``folder`` lacks.
             message: The commit's message.
             force: As in `upload`.
+            progress: Receives the progress.
 
         Raises:
             UnstorablePath: A file is a link, for example.
@@ -465,6 +467,7 @@ class DorkyClient:
             delete=delete,
             message=message,
             force=force,
+            progress=progress,
         )
 
     def start_upload(
@@ -525,6 +528,7 @@ class DorkyClient:
         delete: bool = False,
         local_only: bool = False,
         dry_run: bool = False,
+        progress: Report | None = None,
     ) -> Snapshot:
         """Bring a directory to a version: files that it holds already are not fetched again.
 
@@ -537,6 +541,7 @@ class DorkyClient:
             local_only: Whether no request may be sent: the directory and the cache must hold
                 everything. The newest version is then the newest in the cache.
             dry_run: Whether only to say what would be done.
+            progress: Receives the progress.
 
         Raises:
             NotCached: Something is missing, and ``local_only`` was given. Nothing was written.
@@ -545,7 +550,13 @@ class DorkyClient:
         with self._scope.asking(not local_only) as scope:
             found = scope.version(version)
             return many.snapshot(
-                scope.session, Path(dest), found, selects, delete=delete, dry_run=dry_run
+                scope.session,
+                Path(dest),
+                found,
+                selects,
+                delete=delete,
+                dry_run=dry_run,
+                progress=progress,
             )
 
     def open(

@@ -96,12 +96,14 @@ class Rule(NamedTuple):
         signers: The names of those whose signatures count; empty for everybody who is trusted.
         threshold: How many of them must have signed.
         type: The type of statement that they must have signed; empty for a signature.
+        own: Whether it is the user's own: then no file of the project says whose signatures count.
     """
 
     paths: tuple[str, ...]
     signers: tuple[str, ...] = ()
     threshold: int = 1
     type: str = ""
+    own: bool = False
 
 
 CACHES = ("none", "small", "all")
@@ -375,8 +377,9 @@ def _rules(path: Path, tables: object) -> tuple[Rule, ...]:
 
 
 def _rule(path: Path, table: object) -> Rule:
-    if not isinstance(table, dict) or not table.keys() <= set(Rule._fields):
-        raise errors.BadConfig(path, f"a table of {_RULES} has {', '.join(Rule._fields)} alone")
+    known = Rule._fields[:-1]
+    if not isinstance(table, dict) or not table.keys() <= {*known}:
+        raise errors.BadConfig(path, f"a table of {_RULES} has {', '.join(known)} alone")
     found: dict[str, Any] = {**Rule(())._asdict(), **table}
     for name in ("paths", "signers"):
         texts = found[name]
@@ -691,9 +694,10 @@ class Config:
         self._read()
         found = read_rules(self.path("project")) if self.root is not None else ()
         try:
-            return found + read_rules(self.path("user"))
+            own = read_rules(self.path("user"))
         except errors.NoHome:
             return found
+        return (*found, *(rule._replace(own=True) for rule in own))
 
     @property
     def cache(self) -> str:

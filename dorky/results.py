@@ -266,6 +266,9 @@ class Status(Result, frozen=True, kw_only=True):
         moved: The URL that the remote had before `.dorkyrc` was changed other than by a command of
             this clone; empty if it was not.
         unreadable: Tracked files that can't be compared.
+        attested: Whether there are signatures, or other attestations, that the remote lacks.
+        remote_only: Large files whose staged contents this clone does not store: the remote does.
+        remote_only_size: Their size in bytes.
     """
 
     branch: str
@@ -292,6 +295,9 @@ class Status(Result, frozen=True, kw_only=True):
     nested: tuple[str, ...] = ()
     tracked_by_git: tuple[str, ...] = ()
     not_ignored: tuple[str, ...] = ()
+    attested: bool = False
+    remote_only: tuple[str, ...] = ()
+    remote_only_size: int = 0
 
     @property
     def clean(self) -> bool:

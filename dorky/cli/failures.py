@@ -49,8 +49,24 @@ def failed(error: BaseException) -> int:
         return _misused(error)
     if isinstance(error, OSError):
         return _system_failed(error)
+    if damage := _damage():
+        damage.__cause__ = error
+        return failed(damage)
     what = f"a bug in dorky: {type(error).__name__}: {error}"
     return _report("bug", what, "run it again with -vv and report what it prints", _BUG, error)
+
+
+def _damage() -> errors.CorruptDatabase | None:
+    """Return the damage in the project's database that may have led to an unexpected error."""
+    from dorky.project import Project
+    from dorky.store.salvage import nonsense
+
+    with contextlib.suppress(Exception):
+        root = Project.root_above(Path())
+        with Project(root) if root else contextlib.nullcontext() as project:
+            if project and (wrong := nonsense(project.database)):
+                return errors.CorruptDatabase(project.database.path, wrong[0])
+    return None
 
 
 def _system_failed(error: OSError) -> int:

@@ -26,6 +26,7 @@ from dorky.cli.output import (
     plural,
     say,
     show_json,
+    size,
     style,
     title,
     told_git,
@@ -309,6 +310,12 @@ def _not_pulled(found: Status) -> None:
         say(f"{plural(missing, 'file')} not pulled ({way})")
     if found.partial:
         say(f"Pulls keep to {', '.join(map(name, found.partial))} (dorky pull --all ends that)")
+    if found.remote_only:
+        count, total = plural(len(found.remote_only), "file"), size(found.remote_only_size)
+        say(
+            f"The stored contents of {count} ({total}) are only in {found.remote}"
+            " (dorky fetch --all-contents)"
+        )
     if found.sparse:
         count = plural(found.sparse, "file")
         say(
@@ -362,6 +369,8 @@ def _upstream(found: Status) -> str:
         how, command = f"{count} ahead of", "dorky push"
     elif found.behind:
         how, command = f"{count} behind", "dorky pull"
+    elif found.attested:
+        return f", same as {found.remote}, which lacks signatures (dorky push)"
     else:
         return f", same as {found.remote}"
     return f", {how} {found.remote}" + ("" if found.merging else f" ({command})")

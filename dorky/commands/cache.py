@@ -103,7 +103,20 @@ def drop(project: Project, pushed: Collection[ObjectId]) -> int:
     kept = (own - reached) | ({row.content for row in rows} - large)
     chunks = _chunks(project, large) - _chunks(project, kept)
     there = store.locate(chunks, remote=ORIGIN).items()
-    return gc.shed(project, {object_id for object_id, at in there if at.kind is Kind.CHUNK})
+    saved = gc.shed(project, {object_id for object_id, at in there if at.kind is Kind.CHUNK})
+    note(project, large)
+    return saved
+
+
+def note(project: Project, wanted: Iterable[ObjectId]) -> None:
+    """Record which of some contents the local store does not hold, for `status`."""
+    lacking = {
+        content: min(missing)
+        for content in wanted
+        if (missing := project.store.missing(_chunks(project, [content])))
+    }
+    if lacking:
+        project.index.note_remote_only(lacking)
 
 
 def to_download(project: Project, *, all_history: bool = False) -> int:

@@ -25,6 +25,7 @@ from dorky.results import Change, CheckedOut, Omission
 from dorky.store import history, oplog, projection
 from dorky.store.history import MAIN, Placed
 from dorky.store.index import Row
+from dorky.store.objects import batches
 from dorky.store.projection import View
 from dorky.worktree import checkout as engine
 from dorky.worktree import staging
@@ -34,6 +35,9 @@ from dorky.worktree.worktree import Writing
 
 if TYPE_CHECKING:
     from dorky.worktree.incoming import Incoming
+
+_COUNTED = 5000
+_FETCHED = 100_000
 
 
 def checkout(project: Project, revision: str, *, force: bool = False) -> CheckedOut:
@@ -209,7 +213,9 @@ def _receive(
 
         cache.secure(project, replaced)
     if all(entry.size <= chunk.WHOLE for _, entry in made.write.values()):
-        fetch_missing(project, engine.needed(store, (entry for _, entry in made.write.values())))
+        # The places of a million objects would take much memory.
+        for batch in batches((entry for _, entry in made.write.values()), _FETCHED):
+            fetch_missing(project, engine.needed(store, batch))
         return None
     from dorky.commands import cache
     from dorky.worktree.incoming import Incoming
@@ -233,6 +239,8 @@ def _receive(
             (entry for path, (_, entry) in made.write.items() if path not in incoming.expected),
         )
         fetch_missing(project, needed | incoming.lacking, incoming.take, passing)
+        if passing:
+            cache.note(project, there)
     except errors.DiskFull:
         incoming.discard()
         raise
@@ -256,6 +264,8 @@ def _check_exact(
     Raises:
         CorruptObject: There is such a file.
     """
+    if not paths:
+        return
     from dorky.commands import vouching
 
     for path in made.write.keys() & set(paths):
@@ -302,9 +312,12 @@ def _check_space(project: Project, made: Plan) -> None:
     size = sum(entry.size for entry in entries)
     if not size:
         return
-    missing = project.store.missing(engine.needed(project.store, entries))
-    if missing:
-        places = project.store.locate(missing, remote=ORIGIN)
+    store = project.store
+    large = [entry for entry in entries if entry.size > chunk.WHOLE]
+    small = (entry for entry in entries if entry.size <= chunk.WHOLE)
+    for batch in (large, *batches(small, _COUNTED)):
+        missing = store.missing(engine.needed(store, batch))
+        places = store.locate(missing, remote=ORIGIN)
         size += sum(place.length for place in places.values())
     free = files.free(project.root)
     if size > free:

@@ -24,6 +24,7 @@ from dorky.store import history, projection, reachability, spare, verify
 from dorky.store.contents import chunks_of
 from dorky.store.index import Index
 from dorky.store.objects import Store
+from dorky.store.salvage import nonsense
 from dorky.store.state import DATABASE
 
 
@@ -104,20 +105,19 @@ def _database(project: Project) -> tuple[Store | None, list[Finding]]:
     if not project.is_set_up:
         about = "it is gone, though packs are here"
         return None, [finding("corrupt-database", path, about, REBUILD)]
-    wrong = []
     try:
         found = project.database.connection.execute("PRAGMA integrity_check(10)").fetchall()
-        said = [text for (text,) in found if text != "ok"]
+        said = [text for (text,) in found if text != "ok"] or nonsense(project.database)
         if said:
             about = said[0].replace("\n", " ")
-            wrong.append(finding("corrupt-database", path, about, REBUILD))
+            return None, [finding("corrupt-database", path, about, REBUILD)]
         _check_keys(project, path)
     except errors.NotSetUp:
         about = "it holds no keys of the repository"
-        return None, [*wrong, finding("corrupt-database", path, about, REBUILD)]
+        return None, [finding("corrupt-database", path, about, REBUILD)]
     except errors.CorruptDatabase as error:
-        return None, [*wrong, failure(error, path, REBUILD)]
-    return project.store, wrong
+        return None, [failure(error, path, REBUILD)]
+    return project.store, []
 
 
 def _check_keys(project: Project, path: Path) -> None:

@@ -26,7 +26,7 @@ from dorky.progress import SILENT
 from dorky.project import ORIGIN, Project
 from dorky.results import Change, Diff, FileDiff, FileEntry, LogEntry, Masked, Omission, Status
 from dorky.store import history, projection
-from dorky.store.history import HEAD, MAIN, Difference, Placed
+from dorky.store.history import ATTEST, HEAD, MAIN, Difference, Placed
 from dorky.store.index import MASKED, Row, Sight, mode_of
 from dorky.store.projection import View
 from dorky.worktree import staging
@@ -76,6 +76,7 @@ def status(project: Project) -> Status:
     fetched = not moved and project.database.root(ORIGIN) is not None
     ahead, behind = _ahead_behind(project) if fetched else (0, 0)
     head = history.head_of(project.store)
+    only = project.index.remote_only(project.store.missing) if remote else []
     return Status(
         branch=MAIN,
         head=head,
@@ -100,7 +101,10 @@ def status(project: Project) -> Status:
         conflicts=merging.conflicts if merging else (),
         moved=moved,
         partial=tuple(partial(project)),
+        attested=fetched and _lacks_attestations(project),
         unreadable=omissions(unreadable),
+        remote_only=tuple(found.path for found in only),
+        remote_only_size=sum(found.size for found in only),
     )
 
 
@@ -135,6 +139,12 @@ def _sight(project: Project, kept: Collection[str]) -> Sight:
 def _ahead_behind(project: Project) -> tuple[int, int]:
     upstream = project.database.ref(f"{ORIGIN}/{MAIN}")
     return history.ahead_behind(project.store, project.database.ref(MAIN), upstream)
+
+
+def _lacks_attestations(project: Project) -> bool:
+    """Return whether the remote, as last seen, lacks attestations of the local history."""
+    ours, theirs = (project.database.ref(name) for name in (ATTEST, f"{ORIGIN}/{ATTEST}"))
+    return ours not in {None, theirs}
 
 
 def _staged(project: Project, unmerged: Collection[str]) -> tuple[Change, ...]:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from dorky.provenance.sbom import Format
     from dorky.provenance.statement import Statement
 
+_AHEAD = timedelta(minutes=10)
+"""How far in the future a signature may claim to have been made; nobody believes much more."""
 SSH = "ssh"
 """The name of the user's own SSH key among signing keys."""
 
@@ -102,11 +104,12 @@ def origin_of(
     from dorky.provenance import bundle
 
     time = datetime.now(timezone.utc).replace(microsecond=0)
+    latest = time + _AHEAD
     for data in held if key else ():
         with contextlib.suppress(errors.BadBundle):
             found = bundle.read(data)
             said = found.statement.origin
-            other = said and said.time >= time and found.statement.sha256 != file.sha256
+            other = said and time <= said.time < latest and found.statement.sha256 != file.sha256
             if said and other and key and key.public.verify(found.signed, found.signature):
                 time = said.time + timedelta(seconds=1)
     return Origin(repository=project.header.repository, commit=file.commit, time=time)
@@ -224,7 +227,7 @@ def _attach(
         held = vouching.bundles_about(project, [file.path for file in files])
         made: dict[str, bytes] = {}
         for file in files:
-            said = claim(file, origin_of(project, file, held[file.path], key))
+            said = claim(file, origin_of(project, file, held(file.path), key))
             made[file.path] = bundle.sign(said, key) if key else bundle.unsigned(said)
         store(project, made)
         trust = vouching.trusted(project)

@@ -23,7 +23,6 @@ from dorky.remote import purge as remote_purge
 from dorky.remote import push as remote_push
 from dorky.remote.root import KEY, PACKS, TABLES
 from dorky.results import PurgePlan
-from dorky.store import attestations
 from dorky.store.history import ATTEST
 
 
@@ -79,7 +78,6 @@ def _settled_head(project: Project) -> ObjectId:
     if ORIGIN in project.config.remotes():
         remote = fetch_root(project)
         check_writable(remote.driver)
-        attestations.catch_up(project.store, ORIGIN)
         if remote_push.lacks(remote, head):
             raise errors.OutOfStep
     for epoch in project.header.epochs:

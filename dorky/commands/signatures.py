@@ -64,7 +64,7 @@ def verify(
     held = vouching.bundles_about(project, [file.path for file in files])
     found = []
     for file in files:
-        data = held[file.path] if bundle is None else [bundle]
+        data = held(file.path) if bundle is None else [bundle]
         told = vouching.opinion(project, file.path, file.sha256, data, trust, demand)
         found.append(verified(file.path, told))
     return found
@@ -142,7 +142,7 @@ def sboms_in(path: str, told: Opinion, format: Format | None = None) -> list[Sbo
     """Return the SBOMs of a file, the best first."""
     from dorky.provenance import sbom
 
-    found = []
+    found: list[tuple[bool, Sbom]] = []
     for verdict, claim in _statements(told):
         if claim.type not in sbom.TYPES.values():
             continue
@@ -151,19 +151,18 @@ def sboms_in(path: str, told: Opinion, format: Format | None = None) -> list[Sbo
         except errors.BadBundle:
             continue
         if format in {None, held}:
-            found.append(
-                Sbom(
-                    id=verdict.id,
-                    path=path,
-                    format=held,
-                    content=content.decode(),
-                    signed_by=verdict.signer,
-                    time=verdict.time,
-                    state=verdict.state,
-                    problem=verdict.problem,
-                )
+            made = Sbom(
+                id=verdict.id,
+                path=path,
+                format=held,
+                content=content.decode(),
+                signed_by=verdict.signer,
+                time=verdict.time,
+                state=verdict.state,
+                problem=verdict.problem,
             )
-    return sorted(found, key=_goodness, reverse=True)
+            found.append((claim.sha256 == told.sha256, made))
+    return [made for _, made in sorted(found, key=_goodness, reverse=True)]
 
 
 def sbom(project: Project, path: StrPath, *, format: Format | None = None) -> Sbom:
@@ -186,11 +185,13 @@ def best(path: str, found: Sequence[Sbom], format: Format | None) -> Sbom:
     return found[0]
 
 
-_STATES = ("invalid", "stale", "unsigned", "untrusted", "valid")
+_STATES = ("invalid", "unsigned", "stale", "untrusted", "valid")
 
 
-def _goodness(found: Sbom) -> tuple[int, float]:
-    return _STATES.index(found.state), found.time.timestamp() if found.time else 0.0
+def _goodness(item: tuple[bool, Sbom]) -> tuple[bool, int, float]:
+    """Return what to sort by: whether it is of this content, whose word it is, and when."""
+    fits, found = item
+    return fits, _STATES.index(found.state), found.time.timestamp() if found.time else 0.0
 
 
 def _told(project: Project, path: StrPath) -> tuple[str, Opinion]:
@@ -245,7 +246,7 @@ def _about(project: Project, path: StrPath) -> tuple[File, list[bytes]]:
     """Return a file as it is now, and all attestations about it."""
     name = project.repository_path(path)
     (file,) = _named(project, [name], "", whole=False)
-    return file, vouching.bundles_about(project, [file.path])[file.path]
+    return file, vouching.bundles_about(project, [file.path])(file.path)
 
 
 def _named(

@@ -45,7 +45,7 @@ from dorky.remote.journal import Journal
 from dorky.remote.root import Remote, noted
 from dorky.results import Change, FetchResult, PullResult, PushResult, Synced, Tombstone
 from dorky.store import history, oplog, projection
-from dorky.store.history import ATTEST, MAIN, Placed
+from dorky.store.history import MAIN, Placed
 from dorky.store.projection import View
 from dorky.worktree import checkout, staging
 
@@ -288,7 +288,6 @@ def pull(
         told = _news_of_place(project)
         remote = fetch_root(project, accept_rewind=accept_rewind)
         purged, taken_out = _follow_purges(project)
-        _follow_attestations(project)
         ours = project.database.ref(MAIN)
         theirs = project.database.ref(f"{ORIGIN}/{MAIN}")
         kept = [] if all else partial(project)
@@ -359,14 +358,6 @@ def _follow_purges(project: Project) -> tuple[tuple[Tombstone, ...], tuple[Chang
     from dorky.commands import purges
 
     return purges.follow(project, fresh)
-
-
-def _follow_attestations(project: Project) -> None:
-    """Take over the remote's history of attestations, if there is one that has all of ours."""
-    if project.database.ref(f"{ORIGIN}/{ATTEST}") != project.database.ref(ATTEST):
-        from dorky.store import attestations
-
-        attestations.catch_up(project.store, ORIGIN)
 
 
 def _check_out(

@@ -15,7 +15,7 @@ from dorky.remote import fetch as remote_fetch
 from dorky.remote import root as roots
 from dorky.remote.root import Remote
 from dorky.store import history
-from dorky.store.history import MAIN
+from dorky.store.history import ATTEST, MAIN
 
 _FOLLOWED = "purges.followed"
 """The single value with the number of purges that the local history has followed."""
@@ -46,6 +46,10 @@ def fetch_root(project: Project, *, accept_rewind: bool = False) -> Remote:
     remote_fetch.fetch(remote, project.progress)
     if before is None and project.database.ref(MAIN) is None:
         record_followed(project)
+    if project.database.ref(f"{ORIGIN}/{ATTEST}") != project.database.ref(ATTEST):
+        from dorky.store import attestations
+
+        attestations.catch_up(project.store, ORIGIN)
     project.check_pin()
     project.settle()
     return remote

@@ -12,7 +12,7 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import TYPE_CHECKING, NamedTuple
 
-from dorky import errors, files
+from dorky import errors, files, ownership
 from dorky.config import SIGNERS, Rule
 from dorky.project import ORIGIN, Project
 from dorky.store.history import MAIN
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 ANY = "*"
 """Stands for statements of every type."""
+OWN_SIGNERS = "signers"
+"""The file in ``~/.dorky`` that says whose signatures count for the user's own rules, too."""
 _SLACK = timedelta(minutes=5)
 """How far a member's clock may be behind that of the administrator who let them in."""
 
@@ -54,12 +56,14 @@ class Opinion(NamedTuple):
 
     Attributes:
         verdicts: What each is worth.
+        sha256: The SHA-256 of the file's content.
         signers: How many signers vouch for the file.
         problem: Why that is not enough; empty if it is.
         unsigned: Whether nobody has signed anything about the file.
     """
 
     verdicts: tuple[Verdict, ...]
+    sha256: str
     signers: int
     problem: str
     unsigned: bool
@@ -68,12 +72,14 @@ class Opinion(NamedTuple):
 # --- trust ----------------------------------------------------------------------------------
 
 
-def trusted(project: Project, named: Path | None = None) -> Trust:
+def trusted(project: Project, named: Path | None = None, *, own: bool = False) -> Trust:
     """Return those whose signatures count: the team's writers, and those of `.dorkysigners`.
 
     Args:
         project: The project.
         named: A signers file, whose signers alone count.
+        own: Whether to take the user's own ``~/.dorky/signers`` instead of `.dorkysigners`, which
+            comes with a git branch.
 
     Raises:
         BadSigners: A signers file is malformed.
@@ -86,6 +92,10 @@ def trusted(project: Project, named: Path | None = None) -> Trust:
             raise errors.BadSigners(named, "there is no such file")
         return Trust(signers.parse(text, str(named)))
     found = [*_of_team(project)]
+    if own:
+        path = project.config.home / OWN_SIGNERS
+        text = _text(path, follow=True, owners=project.config.owners | {ownership.ROOT})
+        return Trust(found + (signers.parse(text, str(path)) if text else []))
     root = project.config.root
     # git can make it a link to a file that comes from dorky's own history.
     if root and (text := _text(root / SIGNERS, follow=False)) is not None:
@@ -93,12 +103,12 @@ def trusted(project: Project, named: Path | None = None) -> Trust:
     return Trust(found)
 
 
-def _text(path: Path, *, follow: bool) -> str | None:
+def _text(path: Path, *, follow: bool, owners: Collection[int] = ()) -> str | None:
     """Return the content of a signers file; None if there is none."""
     from dorky.provenance import signers
 
     try:
-        data = files.read_small(path, signers.LIMIT, follow=follow)
+        data = files.read_small(path, signers.LIMIT, follow=follow, owners=owners)
         return None if data is None else data.decode()
     except ValueError as error:
         raise errors.BadSigners(path.name, error) from None
@@ -148,13 +158,16 @@ def _of_team(project: Project) -> Iterable[Signer]:
 
 def bundles_about(
     project: Project, subjects: Collection[str], fetch: Fetch | None = None
-) -> dict[str, list[bytes]]:
-    """Return the attestations about files, of the local history and the remote's, as last seen.
+) -> Callable[[str], list[bytes]]:
+    """Fetch the attestations about files, of the local history and the remote's, as last seen.
 
     Args:
         project: The project.
         subjects: The files.
         fetch: Fetches objects that only the remote holds; None for the usual way.
+
+    Returns:
+        A function that reads those about one of the files: SBOMs are large.
     """
     from dorky.store import attestations, contents
 
@@ -171,10 +184,11 @@ def bundles_about(
 
         with project.locked():
             fetch_objects(project.remote(), missing, project.progress)
-    return {
-        subject: [attestations.read(store, by_id[name]) for name in sorted(by_id)]
-        for subject, by_id in found.items()
-    }
+
+    def read(subject: str) -> list[bytes]:
+        return [attestations.read(store, placed) for _, placed in sorted(found[subject].items())]
+
+    return read
 
 
 def opinion(
@@ -211,7 +225,7 @@ def opinion(
         found = [_in_its_time(verdict, sha256) for verdict in found]
     count = verification.count(found)
     unsigned = all(verdict.state == "unsigned" for verdict in found)
-    return Opinion(tuple(found), count, _problem(found, count, demand, sha256), unsigned)
+    return Opinion(tuple(found), sha256, count, _problem(found, count, demand, sha256), unsigned)
 
 
 def _in_its_time(verdict: Verdict, sha256: str) -> Verdict:
@@ -284,16 +298,17 @@ def check(
     if not wanted:
         return wanted
     bundles = bundles_about(project, wanted, fetch)
-    trust = trusted(project)
+    trust = {own: trusted(project, own=own) for own in {rule.own for rule in rules}}
     refused: list[tuple[str, Opinion]] = []
     for path in sorted(wanted):
+        held = bundles(path)
         for rule, covers in rules.items():
             if covers(path):
                 demand = Demand(rule.signers, rule.threshold, kind_of(rule.type), old)
                 entry = found[path].entry
                 # Nobody can vouch for a link.
                 sha256 = entry.sha256 if S_ISREG(entry.mode) else ""
-                told = opinion(project, path, sha256, bundles[path], trust, demand)
+                told = opinion(project, path, sha256, held, trust[rule.own], demand)
                 if told.problem:
                     refused.append((path, told))
                     break

@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 from dorky import cancellation, errors
 from dorky.format import chunk, model
 from dorky.format.codec import Coding
-from dorky.format.model import LISTED, Chunk, Entry, Kind, MiB, ObjectId
+from dorky.format.model import LISTED, Chunk, Entry, KiB, Kind, MiB, ObjectId
 from dorky.library.session import Session
 from dorky.library.sources import Reading
 from dorky.parallel import in_order
@@ -21,8 +21,8 @@ from dorky.store import contents
 from dorky.store.history import Placed
 from dorky.store.objects import Store, Writer
 
-_AHEAD = 8 * MiB
-"""The bytes that are asked for together."""
+_AHEAD = 8 * MiB - 64 * KiB
+"""The most bytes of a file that are asked for together; as stored, they fit into one range."""
 _THREADS = 6
 _ATTEMPTS = 3
 
@@ -268,11 +268,11 @@ def _batches(wanted: Iterable[Piece]) -> Iterator[list[Piece]]:
     batch: list[Piece] = []
     size = 0
     for piece in wanted:
-        batch.append(piece)
-        size += piece.chunk.length
-        if size >= _AHEAD:
+        if batch and size + piece.chunk.length > _AHEAD:
             yield batch
             batch, size = [], 0
+        batch.append(piece)
+        size += piece.chunk.length
     if batch:
         yield batch
 

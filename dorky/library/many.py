@@ -55,8 +55,7 @@ def upload(
             continue
         expected = {done.path: dict(view.files([done.path])).get(done.path)}
         taken.append((done, Request([done], told, expected=None if force else expected)))
-        size = done.content.size if isinstance(done.content, contents.Content) else 0
-        meter.advance(done.path, size)
+        meter.advance(done.path, _size(done))
     commits.submit_all(session, [item[1] for item in taken if isinstance(item, tuple)])
     found = []
     version = ""
@@ -139,6 +138,7 @@ def upload_folder(
     delete: bool,
     message: str,
     force: bool,
+    progress: Report | None,
 ) -> CommitInfo:
     """Upload the selected files of a directory, as one commit, whole or not at all."""
     below = f"{base}/" if base else ""
@@ -156,8 +156,13 @@ def upload_folder(
     def take(name: str) -> Put:
         return uploads.taken(session, folder / name, below + name, {})
 
-    puts = in_order(take, names, threads=session.config.max_concurrency)
-    changes: list[Change] = [*folders.settled(session, puts)]
+    meter = Meter(progress, "upload", files=len(names))
+    changes: list[Change] = []
+    for put in folders.settled(
+        session, in_order(take, names, threads=session.config.max_concurrency)
+    ):
+        changes.append(put)
+        meter.advance(put.path, _size(put))
     changes += map(Delete, sorted(gone))
     held = dict(view.files([change.path for change in changes]))
     expected = {change.path: held.get(change.path) for change in changes}
@@ -166,7 +171,14 @@ def upload_folder(
         message or f"Upload {len(names)} files to {base or '/'}",
         expected=None if force else expected,
     )
-    return catalog.commit_of(session, commits.submit(session, request).commit)
+    done = commits.submit(session, request)
+    if names:
+        meter.finish(below + names[-1], len(names))
+    return catalog.commit_of(session, done.commit)
+
+
+def _size(put: Put) -> int:
+    return put.content.size if isinstance(put.content, contents.Content) else 0
 
 
 def snapshot(
@@ -177,6 +189,7 @@ def snapshot(
     *,
     delete: bool,
     dry_run: bool,
+    progress: Report | None,
 ) -> Snapshot:
     """Bring a directory to the selected files of a version."""
     view = catalog.view_of(session, version)
@@ -196,9 +209,14 @@ def snapshot(
     if not dry_run:
         vouching.check(session, {path: wanted[path] for path in coming}, version)
         folder.mkdir(parents=True, exist_ok=True)
-        for _, place in folders.write_all(session, folder, [(p, wanted[p]) for p in coming]):
+        files = [(path, wanted[path]) for path in coming]
+        total = sum(placed.entry.size for _, placed in files)
+        meter = Meter(progress, "download", files=len(files), total=total)
+        for at, place in folders.write_all(session, folder, files):
             if isinstance(place, Exception):
                 raise place
+            meter.advance(coming[at], files[at][1].entry.size)
+            meter.finish(coming[at])
         folders.delete(folder, gone)
     return Snapshot(
         local_path=str(folder),

@@ -169,7 +169,7 @@ def _file(session: Session, scope: Scope, path: StrPath) -> File:
 
 def _bundles(session: Session, path: str) -> list[bytes]:
     fetch = functools.partial(rules.fetch, session)
-    return vouching.bundles_about(session.project, [path], fetch)[path]
+    return vouching.bundles_about(session.project, [path], fetch)(path)
 
 
 def _public(given: StrPath) -> PublicKey:

@@ -113,7 +113,10 @@ def read(text: str, source: str, ask: age.Ask = age.nobody) -> PrivateKey:
     if found is None:
         raise errors.BadSigningKey(source, "it has no private key in PEM")
     is_openssh = found[1] == "OPENSSH PRIVATE KEY"
-    key = _loaded(found[0].encode(), is_openssh, source, ask)
+    body = found[2] if ":" in found[2] else "\n".join(found[2].split())
+    # Secret stores of CI systems often turn line breaks into blanks.
+    pem = f"-----BEGIN {found[1]}-----\n{body}\n-----END {found[1]}-----\n"
+    key = _loaded(pem.encode(), is_openssh, source, ask)
     try:
         public = public_keys.of(key.public_key())
     except ValueError as error:

@@ -3,13 +3,13 @@
 A statement counts only if all of this holds: its bundle is sound; a trusted key has signed the
 exact bytes of the payload; it names the path and the content that were read; it was made for this
 repository; its type is the one that was asked for; the signer was in force at the time that they
-claim; and the same signer has not signed another content of the path since.
+claim, which is past; and the same signer has not signed another content of the path since.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal, NamedTuple
 
 from dorky import errors
@@ -18,6 +18,9 @@ from dorky.provenance.bundle import Bundle
 from dorky.provenance.public_keys import PublicKey
 from dorky.provenance.signers import Signer
 from dorky.provenance.statement import Statement
+
+_SLACK = timedelta(minutes=15)
+"""How far the clock of a signer may be ahead: as far as S3 allows."""
 
 State = Literal["valid", "untrusted", "stale", "unsigned", "invalid"]
 
@@ -138,7 +141,8 @@ def examine(
     Returns:
         A verdict for each bundle of that type and each that is malformed, in the given order.
     """
-    found = [_judged(data, subject, trust, now, names) for data in bundles]
+    asked = _Asked(subject, trust, now, names)
+    found = [_judged(data, asked) for data in bundles]
     newest = _newest(found)
     verdicts = [_dated(verdict, newest) for verdict in found]
     return [one for one in verdicts if not kind or one.type in {kind, ""}]
@@ -156,9 +160,16 @@ def count(verdicts: Iterable[Verdict]) -> int:
     return len(set(keys.values()))
 
 
-def _judged(
-    data: bytes, subject: Subject, trust: Trust, now: datetime, names: Sequence[str]
-) -> Verdict:
+class _Asked(NamedTuple):
+    """The arguments of `examine` that decide about a single bundle."""
+
+    subject: Subject
+    trust: Trust
+    now: datetime
+    names: Sequence[str]
+
+
+def _judged(data: bytes, asked: _Asked) -> Verdict:
     """Return what one bundle is worth, whatever else its signer has signed."""
     name = bundle.identify(data)
     try:
@@ -166,13 +177,13 @@ def _judged(
     except errors.BadBundle as error:
         return Verdict(name, "invalid", str(error.args[1]))
     verdict = Verdict(name, "invalid", statement=found.statement)
-    if problem := _misplaced(found.statement, subject):
+    if problem := _misplaced(found.statement, asked.subject):
         return verdict._replace(problem=problem)
     if not found.signature:
         return verdict._replace(state="unsigned", problem="nobody has signed it")
-    if signed := trust.key_of(found):
-        return _attributed(verdict, found.statement, subject, *signed, trust, now, names)
-    if trust.names(found.keyid):
+    if signed := asked.trust.key_of(found):
+        return _attributed(verdict, found.statement, *signed, asked)
+    if asked.trust.names(found.keyid):
         return verdict._replace(problem="its signature does not verify")
     return verdict._replace(state="untrusted", problem="no trusted key has signed it")
 
@@ -187,21 +198,18 @@ def _misplaced(claim: Statement, subject: Subject) -> str:
 
 
 def _attributed(
-    verdict: Verdict,
-    claim: Statement,
-    subject: Subject,
-    key: PublicKey,
-    algorithm: str,
-    trust: Trust,
-    now: datetime,
-    names: Sequence[str],
+    verdict: Verdict, claim: Statement, key: PublicKey, algorithm: str, asked: _Asked
 ) -> Verdict:
     """Return a verdict in view of the key that has signed the statement."""
-    signer, problem = trust.signer(key, names, claim.origin.time if claim.origin else now)
+    time = claim.origin.time if claim.origin else asked.now
+    if time > asked.now + _SLACK:
+        # Otherwise a clock that was once wrong would make all that its signer signs later stale.
+        return verdict._replace(state="untrusted", problem="it claims a time in the future")
+    signer, problem = asked.trust.signer(key, asked.names, time)
     verdict = verdict._replace(algorithm=algorithm, fingerprint=key.fingerprint, signer=signer)
     if problem:
         return verdict._replace(state="untrusted", problem=problem)
-    if claim.sha256 != subject.sha256:
+    if claim.sha256 != asked.subject.sha256:
         return verdict._replace(state="stale", problem="it was signed for other content")
     return verdict._replace(state="valid")
 

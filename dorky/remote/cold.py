@@ -1,8 +1,9 @@
 """Cold reads: single files of a remote, without their history in the local store.
 
-Each object costs two requests: a page of a table, and the range of the pack. The root holds head
-commits, small root trees and the newest part of the team log; the table of recent packs is read
-whole, once. Right after a garbage collection there is one other table, and never more than four.
+Each object costs one request, the range of a pack, if the tables are so small that they are read
+whole, once: up to about 30,000 objects. Of larger tables it costs another one, a page. The root
+holds head commits, small root trees and the newest part of the team log. Besides the table of
+recent packs there is one right after a garbage collection, and never more than four.
 
 Everything that is read is checked as after a fetch: the root and its signature, the whole team log,
 the signature of the head commit, and each object by its id. The commits before the head are not
@@ -34,8 +35,8 @@ from dorky.store.table import Place
 
 _PAGES = 64
 """How many pages of tables are kept, of at most 64 KiB each."""
-_WHOLE = 512 * KiB
-"""Tables up to this size are read whole: for one object more that is cheaper than by the page."""
+_WHOLE = 1792 * KiB
+"""Tables of so many bytes together are read whole, so that objects cost one request each."""
 _KEPT = 8 * MiB
 """The bytes of trees, lists of chunks and commits that are kept."""
 _BACK = 16
@@ -58,6 +59,8 @@ class Kept:
         self.pages: dict[tuple[ObjectId, int], dict[ObjectId, list[Place]]] = {}
         self.bodies: dict[ObjectId, tuple[str | None, Kind, bytes]] = {}
         self.room = _KEPT
+        self.table: ObjectId = ""
+        """The table in which an object was found last: those of one file mostly lie together."""
 
     def keep(self, object_id: ObjectId, group: str | None, kind: Kind, body: bytes) -> None:
         """Keep an object other than a chunk; forget the oldest ones if there is no room."""
@@ -106,6 +109,12 @@ class Reader:
         self._inline = {inlined.id: inlined for inlined in seen.root.inline}
         self.kept = kept or Kept()
         self._space = space
+        self._whole: set[ObjectId] = set()
+        room = _WHOLE
+        for entry in seen.root.tables:
+            if entry.pages * entry.page <= room:
+                self._whole.add(entry.id)
+                room -= entry.pages * entry.page
 
     def read(self, object_id: ObjectId, *, group: str | None = None) -> bytes:
         """Return the body of an object, verified.
@@ -214,9 +223,11 @@ class Reader:
                 if place.pack in recent:
                     return place
         dropped = set(self._root.dropped)
-        for entry in older(self._root):
+        # The sort is stable: the newest ones come first otherwise.
+        for entry in sorted(older(self._root), key=lambda entry: entry.id != self.kept.table):
             for place in self._page(entry, object_id).get(object_id, ()):
                 if place.pack not in dropped:
+                    self.kept.table = entry.id
                     return place
         return None
 
@@ -231,7 +242,7 @@ class Reader:
         if (page := self._space.taken(table.page_name(listed, wanted), check)) is not None:
             self.kept.keep_page((listed.id, wanted), page)
             return page
-        whole = listed.pages * listed.page <= _WHOLE
+        whole = listed.id in self._whole
         pages = range(listed.pages) if whole else range(wanted, wanted + 1)
         data = self._range(
             listed.id, table.span(listed, pages[0])[0], table.span(listed, pages[-1])[1]

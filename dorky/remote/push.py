@@ -30,7 +30,7 @@ from dorky.remote.listing import follow, packs_of
 from dorky.remote.pending_deletes import condemn, delete
 from dorky.remote.root import HEAD, INLINE, PACKS, TABLES, Remote, RootSnapshot
 from dorky.store import attestations, authorship, history, outgoing, pack
-from dorky.store.contents import below
+from dorky.store.contents import all_below
 from dorky.store.history import ATTEST, MAIN, Node
 from dorky.store.objects import PackedObject, Store
 
@@ -328,7 +328,7 @@ def unlisted(
             raise errors.MissingObject(tree, why="group")
     unlisted_trees, contents = history.below(store, trees, skip=listed)
     contents -= listed(contents)
-    pieces = {piece for cut in below(store, contents).values() for piece in cut}
+    pieces = all_below(store, contents)
     wanted |= unlisted_trees | (pieces - listed(pieces))
     places = store.locate(wanted)
     for object_id in wanted - places.keys():

@@ -14,6 +14,7 @@ from dorky.format.model import LISTED, Chunk, Chunks, Kind, ObjectId
 from dorky.store.objects import Store, Writer, batches
 
 _LOCATED = 5000
+"""How many contents are looked up at a time: the places of a million would take much memory."""
 
 
 def write(writer: Writer, chunks: Iterable[Chunk], *, group: str) -> ObjectId | None:
@@ -93,14 +94,23 @@ def below(store: Store, contents: Iterable[ObjectId]) -> dict[ObjectId, list[Obj
 
     The chunks need not be in the local store.
     """
-    result = {content: [content] for content in contents}
-    # The places of a million small files would take much memory, and few are lists.
-    places = (store.locate(batch).items() for batch in batches(result, _LOCATED))
-    lists = [item for found in places for item in found if item[1].kind is Kind.CHUNKS]
-    for content, at in lists:
+    wanted = set(contents)
+    lists = {
+        object_id: at for object_id, at in store.locate(wanted).items() if at.kind is Kind.CHUNKS
+    }
+    result = {content: [content] for content in wanted}
+    for content, at in lists.items():
         found = model.decode_chunks(store.open(at), content)
         for part in dict.fromkeys(found.chunks):
             result[content].append(part.id)
             if found.lists:
                 result[content] += dict.fromkeys(chunk.id for chunk in _listed(store, part))
     return result
+
+
+def all_below(store: Store, contents: Iterable[ObjectId]) -> set[ObjectId]:
+    """Return contents, and all lists and chunks that they need (see `below`)."""
+    found: set[ObjectId] = set()
+    for batch in batches(contents, _LOCATED):
+        found.update(*below(store, batch).values())
+    return found

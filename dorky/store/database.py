@@ -91,8 +91,10 @@ CREATE TABLE replaced (
 ) WITHOUT ROWID;
 """
 
-_VERSION = 4
+_VERSION = 5
 """The layout of the database."""
+_APPLICATION = 0x646F7200
+"""The application id of layout 0: "dor". It tells the layout, too: a flipped bit can't fake one."""
 
 _ROWS = 256
 """The rows of a result that are read at a time."""
@@ -246,7 +248,8 @@ def _create(path: Path) -> None:
             # Synced once, as a file: nobody can open it before.
             connection.executescript(
                 f"PRAGMA synchronous=OFF; PRAGMA journal_mode=WAL; BEGIN; {_SCHEMA}"
-                f" PRAGMA user_version={_VERSION}; COMMIT;"
+                f" PRAGMA user_version={_VERSION};"
+                f" PRAGMA application_id={_APPLICATION + _VERSION}; COMMIT;"
             )
         with scratch.open("rb") as file:
             os.fsync(file.fileno())
@@ -323,11 +326,13 @@ class Database:
                     raise _typed(error, path) from error
         try:
             try:
-                version = self._layout()
+                version, again = self._layout()
             except errors.DiskFull:  # it can still be read
                 self.close()
                 self._closed, self._full = False, True
-                version = self._layout()
+                version, again = self._layout()
+            if version != again and _VERSION in {version, again}:
+                raise errors.CorruptDatabase(path, f"its layout is {version}, or {again}")
             if version > _VERSION:
                 raise errors.FormatTooNew(path, version)
             if version < 1:
@@ -413,9 +418,11 @@ class Database:
             connection.running.acquire()
         return opened
 
-    def _layout(self) -> int:
+    def _layout(self) -> tuple[int, int]:
+        """Return the layout, as it is recorded in two places."""
         (version,) = self.connection.execute("PRAGMA user_version").fetchone()
-        return int(version)
+        (application,) = self.connection.execute("PRAGMA application_id").fetchone()
+        return version, application - _APPLICATION
 
     def _check_schema(self) -> None:
         """Refuse tables, triggers and views that dorky did not make: they could change its writes.

@@ -489,7 +489,8 @@ def _resolve_base(store: Store, name: str) -> ObjectId:
         if head is None:
             raise _no_commits(store)
         return head
-    if commit := database.ref(name):
+    commit = database.ref(name)
+    if commit and name.rpartition("/")[2] != ATTEST:  # no worktree can hold that history
         return commit
     if name == MAIN:
         raise _no_commits(store)

@@ -9,12 +9,13 @@ from __future__ import annotations
 import itertools
 import os
 import stat as stat_module
-from collections.abc import Collection, Iterable, Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from dorky import errors
+from dorky import errors, files
 from dorky.files import FileStamp, Stat, StatProof, stamp, umask
 from dorky.format.model import ALL, ObjectId
 from dorky.paths import is_text, parents
@@ -43,7 +44,12 @@ MASKED = "masked"
 SIGHT = "index.sight"
 SINCE = "index.since"
 """The single value with a commit and the paths at which rows may differ from it."""
+REMOTE_ONLY = "contents.remote"
+"""The single value with contents that the local store lets go, each with a chunk that it lacks."""
 _FEW = 1000
+_MOST = 1000
+"""The most rows on their way in that are kept in memory."""
+_LENGTH = 8
 
 
 def mode_of(stat: Stat) -> int:
@@ -114,6 +120,13 @@ class Row(NamedTuple):
     def same(self, other: Row) -> bool:
         """Return whether both rows would be committed alike."""
         return self.content == other.content and self.mode == other.mode
+
+
+class Sized(NamedTuple):
+    """A staged path, and the size of its content in bytes."""
+
+    path: str
+    size: int
 
 
 class Sight(msgspec.Struct, frozen=True):
@@ -283,6 +296,47 @@ class Index:
         """Record what git sees of the files."""
         self._database.set(SIGHT, msgspec.json.encode(sight))
 
+    def note_remote_only(self, contents: Mapping[ObjectId, ObjectId]) -> None:
+        """Record contents that only the remote holds; forget those that are not staged any more.
+
+        Args:
+            contents: The contents, each with one of its chunks that the local store lacks.
+        """
+        with self._database.transaction() as db:
+            known = self._remote_only
+            query = "SELECT content FROM files WHERE content IN (SELECT value FROM json_each(?))"
+            found = db.execute(query, (msgspec.json.encode([*known]).decode(),)).fetchall()
+            kept = {content: known[content] for (content,) in found}
+            self._database.set(REMOTE_ONLY, msgspec.json.encode({**kept, **contents}))
+
+    def remote_only(self, missing: Callable[[Iterable[ObjectId]], set[ObjectId]]) -> list[Sized]:
+        """Return the files whose contents are noted, and still not stored, sorted by path.
+
+        Telling by the lists of chunks would take the keys.
+
+        Args:
+            missing: Returns which of some chunks the local store lacks.
+        """
+        known = self._remote_only
+        gone = missing(known.values()) if known else set()
+        lacking = [content for content, piece in known.items() if piece in gone]
+        if not lacking:
+            return []
+        query = (
+            "SELECT path, size FROM files WHERE content IN (SELECT value FROM json_each(?))"
+            " ORDER BY path"
+        )
+        text = msgspec.json.encode(lacking).decode()
+        return [Sized(*row) for row in self._database.connection.execute(query, (text,)).fetchall()]
+
+    @property
+    def _remote_only(self) -> dict[ObjectId, ObjectId]:
+        data = self._database.get(REMOTE_ONLY)
+        try:
+            return msgspec.json.decode(data, type=dict[ObjectId, ObjectId]) if data else {}
+        except msgspec.MsgspecError as error:
+            raise errors.CorruptDatabase(self._database.path, error) from None
+
     @property
     def groups(self) -> frozenset[str]:
         """Return the groups of readers whose files the rows cover.
@@ -356,3 +410,54 @@ class Index:
         self._database.set(SIGHT, b"")
         if commit and len(changed) <= _FEW:
             self._database.set(SINCE, "\0".join([commit, *sorted(changed)]).encode())
+
+
+class Spool:
+    """Rows on their way into the index, which are read in the same order any number of times.
+
+    Many are written to a file without a name, which ends with the process: a million would take
+    half a gigabyte of memory. It holds what the local database is going to hold.
+
+    Args:
+        directory: The directory of the file.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._file: IO[bytes] | None = None
+        self._end = 0
+        self._last: list[Row] = []
+
+    def __del__(self) -> None:
+        if self._file:
+            self._file.close()
+
+    def add(self, row: Row) -> None:
+        """Add a row.
+
+        Raises:
+            DiskFull: The disk has no space.
+        """
+        self._last.append(row)
+        if len(self._last) < _MOST:
+            return
+        data = msgspec.msgpack.encode(self._last)
+        with files.disk_errors(self._directory, writing=True):
+            if self._file is None:
+                import tempfile
+
+                self._file = tempfile.TemporaryFile(dir=self._directory)  # noqa: SIM115
+            self._file.seek(self._end)
+            self._end += self._file.write(len(data).to_bytes(_LENGTH, "big") + data)
+        self._last = []
+
+    def __iter__(self) -> Iterator[Row]:
+        at = 0
+        while self._file and at < self._end:
+            with files.disk_errors(self._directory):
+                self._file.seek(at)
+                size = int.from_bytes(self._file.read(_LENGTH), "big")
+                data = self._file.read(size)
+            at += _LENGTH + size
+            yield from map(Row._make, msgspec.msgpack.decode(data))
+        yield from self._last

@@ -12,22 +12,41 @@ from dorky.store.database import Database
 _ID = "typeof({0}) = 'text' AND length({0}) = 64 AND {0} NOT GLOB '*[^0-9a-f]*'"
 # sqlite3 can fail to decode even SQLite's own message about invalid text.
 _ERRORS = (sqlite3.Error, UnicodeDecodeError)
-# A page of other data can look like rows.
+# A page of other data can look like rows, and a flipped bit gives a value another type.
 _SANE = {
+    "meta": "typeof(key) = 'text' AND typeof(value) = 'blob'",
     "refs": "typeof(name) = 'text' AND " + _ID.format("id"),
     "roots": "typeof(remote) = 'text' AND typeof(version) = 'text' AND typeof(data) = 'blob'",
-    "files": "typeof(path) = 'text' AND typeof(mode) = 'integer' AND typeof(size) = 'integer'"
+    "files": "typeof(path) = 'text' AND typeof(mode) = 'integer' AND mode >> 12 IN (8, 10)"
+    " AND typeof(size) = 'integer' AND size >= 0 AND absent IN (0, 1)"
+    " AND typeof(mtime + ctime + inode + seen) = 'integer' AND typeof(readers) = 'text'"
     " AND (digest = '' OR " + _ID.format("digest") + ") AND " + _ID.format("content"),
     "operations": "typeof(time) = 'integer' AND typeof(command) = 'text'",
-    "replaced": "typeof(key) = 'text' AND CASE what"
+    "replaced": "typeof(key) = 'text' AND typeof(old) IN ('null', 'text')"
+    " AND typeof(new) IN ('null', 'text') AND CASE what"
     " WHEN 'ref' THEN old IS NULL OR " + _ID.format("old") + ""
     " WHEN 'value' THEN key <> 'head' OR old IS NULL OR old = '' OR " + _ID.format("old") + ""
     " ELSE (old IS NULL OR json_valid(old)) AND (new IS NULL OR json_valid(new)) END",
-    "packs": "typeof(size) = 'integer' AND typeof(tail) = 'integer'"
+    "packs": "typeof(size) = 'integer' AND typeof(tail) = 'integer' AND size > tail AND tail > 0"
     " AND typeof(epochs) = 'integer' AND " + _ID.format("name"),
     "objects": "typeof(id) = 'blob' AND length(id) = 32 AND typeof(offset) = 'integer'"
-    " AND typeof(length) = 'integer' AND kind IN ('chunk', 'chunks', 'tree', 'commit', 'team')",
+    " AND offset BETWEEN 0 AND 1 << 40 AND typeof(length) = 'integer'"
+    " AND length BETWEEN 0 AND 1 << 40 AND kind IN ('chunk', 'chunks', 'tree', 'commit', 'team')",
 }
+
+
+def nonsense(database: Database) -> list[str]:
+    """Return what tables hold that dorky can't have written, in words.
+
+    SQLite takes such rows for sound, since any column can hold a value of any type.
+    """
+    wrong = []
+    for table, sane in _SANE.items():
+        query = f"SELECT count(*) FROM {table} WHERE ({sane}) IS NOT 1"  # noqa: S608
+        (count,) = database.connection.execute(query).fetchone()
+        if count:
+            wrong.append(f"{count} rows of its table {table} can't be")
+    return wrong
 
 
 def salvage(old: Path, new: Database) -> set[str]:

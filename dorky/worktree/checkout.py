@@ -25,10 +25,9 @@ from dorky.progress import Progress
 from dorky.results import Change, Omission
 from dorky.store import contents, history, projection
 from dorky.store.history import Placed
-from dorky.store.index import Index, Row
+from dorky.store.index import Index, Row, Spool
 from dorky.store.objects import PackedObject, Store, batches
 from dorky.store.projection import View
-from dorky.store.spool import Spool
 from dorky.worktree import staging
 from dorky.worktree.ingest import store_files
 from dorky.worktree.worktree import Prepared, Worktree, Writing, now
@@ -442,8 +441,7 @@ def backup(
 
 def needed(store: Store, entries: Iterable[Entry]) -> set[ObjectId]:
     """Return the chunks, and the lists of them, that are needed to write ``entries``."""
-    found = contents.below(store, (entry.content for entry in entries))
-    return {piece for pieces in found.values() for piece in pieces}
+    return contents.all_below(store, (entry.content for entry in entries))
 
 
 def _is_file(stat: os.stat_result | None) -> bool:
@@ -526,14 +524,13 @@ def apply(
 def _prepare(
     writing: Writing, store: Store, entries: Mapping[str, Placed], progress: Progress
 ) -> Iterator[tuple[str, Prepared]]:
-    places = store.locate(entry.content for _, entry in entries.values())
-    for _, entry in entries.values():
-        if entry.content not in places:
-            raise errors.MissingObject(entry.content)
-
-    def prepare(item: tuple[str, Placed]) -> tuple[str, Prepared]:
-        path, (group, entry) = item
-        blocks = _blocks(store, [places[entry.content]], entry, group=group)
+    def prepare(item: tuple[str, PackedObject]) -> tuple[str, Prepared]:
+        path, at = item
+        group, entry = entries[path]
+        if at.kind is Kind.CHUNKS:
+            blocks = read(store, entry, group)
+        else:
+            blocks = _blocks(store, [at], entry, group=group)
         return path, writing.prepare(path, entry.mode, blocks)
 
     def prepare_large(path: str, placed: Placed) -> Prepared:
@@ -546,23 +543,42 @@ def _prepare(
 
         return writing.prepare(path, entry.mode, blocks())
 
-    ordered = sorted(entries.items())
-    large = [item for item in ordered if places[item[1].entry.content].kind is Kind.CHUNKS]
-    single = [item for item in ordered if places[item[1].entry.content].kind is not Kind.CHUNKS]
+    ordered = sorted(entries)
+    others = _places(store, entries, (p for p in ordered if entries[p].entry.size > _SMALL))
     progress.start("Writing files", sum(entry.size for _, entry in entries.values()), "B")
     # Large files are written one by one with their chunks in parallel, others in parallel; small
     # ones in one thread, because several would wait for the interpreter's and the disk's locks.
-    for path, placed in large:
-        yield path, prepare_large(path, placed)
-    middling = [item for item in single if item[1].entry.size > _SMALL]
+    for path, at in others.items():
+        if at.kind is Kind.CHUNKS:
+            yield path, prepare_large(path, entries[path])
+    middling = [(path, at) for path, at in others.items() if at.kind is not Kind.CHUNKS]
     for path, scratch in in_order(prepare, middling, threads=THREADS):
         yield path, scratch
         progress.advance(entries[path].entry.size)
-    small = (item for item in single if item[1].entry.size <= _SMALL)
-    for batch in batches(small, _TOLD):
-        yield from map(prepare, batch)
-        progress.advance(sum(placed.entry.size for _, placed in batch))
+    # Not all are located at once: there may be a million.
+    small = (path for path in ordered if entries[path].entry.size <= _SMALL)
+    for batch in batches(small, _LOCATED):
+        places = _places(store, entries, batch)
+        for told in batches(places.items(), _TOLD):
+            yield from map(prepare, told)
+            progress.advance(sum(entries[path].entry.size for path, _ in told))
     progress.finish()
+
+
+def _places(
+    store: Store, entries: Mapping[str, Placed], paths: Iterable[str]
+) -> dict[str, PackedObject]:
+    """Return where the contents of some files lie in the local store, by path.
+
+    Raises:
+        MissingObject: One is not there.
+    """
+    wanted = {path: entries[path].entry.content for path in paths}
+    found = store.locate(wanted.values())
+    for content in wanted.values():
+        if content not in found:
+            raise errors.MissingObject(content)
+    return {path: found[content] for path, content in wanted.items()}
 
 
 def _blocks(

@@ -20,7 +20,7 @@ from dorky.progress import Progress
 from dorky.results import Change
 from dorky.store import directories, history, projection
 from dorky.store.history import Placed
-from dorky.store.index import Index, Row, mode_of
+from dorky.store.index import Index, Row, Spool, mode_of
 from dorky.store.objects import Store, Writer
 from dorky.worktree.ignore import Ignore
 from dorky.worktree.worktree import Omit, Worktree, now
@@ -308,7 +308,6 @@ def stage(
     gone = (chosen.gone & rows.keys()) | displaced(chosen.present, rows)
     changes = [Change(path, "deleted") for path in sorted(gone)]
     if stale:
-        from dorky.store.spool import Spool
         from dorky.worktree.ingest import LARGE, store_files
 
         new, same = Spool(store.scratch), Spool(store.scratch)

@@ -74,14 +74,14 @@ class Survey(NamedTuple):
 
 
 class Prepared(NamedTuple):
-    """A file in the scratch directory: its name, and the parts of its stat that a move keeps."""
+    """A file in the scratch directory: its name, and a hash of what a move keeps of its stat."""
 
     name: str
-    kept: tuple[int, int, int]
+    kept: int
 
 
-def _staying(stat: os.stat_result) -> tuple[int, int, int]:
-    return stat.st_ino, stat.st_size, stat.st_mtime_ns
+def _staying(stat: os.stat_result) -> int:
+    return hash((stat.st_ino, stat.st_size, stat.st_mtime_ns))
 
 
 class Worktree:

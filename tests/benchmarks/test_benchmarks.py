@@ -16,7 +16,7 @@ from servers import Canned, stub_server
 # They are no part of the package: dev.py runs them from the root of the checkout.
 sys.path.append(str(Path(__file__).resolve().parents[2]))
 
-from benchmarks import growth
+from benchmarks import growth, provenance
 from benchmarks.bars import BARS, Bar, Verdict, judge, link
 from benchmarks.bench import Sample
 from benchmarks.data import Different, Samples, change, check_equal, copy, put_in_front
@@ -220,3 +220,11 @@ def test_the_report_says_all(tmp_path: Path) -> None:
     assert (first["job"], first["tool"], first["median_seconds"]) == ("env.push", "dorky", 0.2)
     assert [sample["seconds"] for sample in first["samples"]] == [0.1, 0.2, 9.0]
     assert {"job", "limit", "value", "verdict", "against"} <= set(record["bars"][0])
+
+
+# --- provenance -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", provenance.KEYS)
+def test_signed_statements_are_measured(kind: str) -> None:
+    assert all(time > 0 for time in provenance.measure(kind, 20))

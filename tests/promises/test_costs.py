@@ -264,6 +264,58 @@ def test_another_place_is_probed_by_itself(ana: Machine, remote: Remote, cost: C
     assert not [each for each in cost.of(ana, "push").asked if "probe" in each]
 
 
+RULE = '\n[[signatures]]\npaths = ["**"]\n'
+
+
+def obliged(machine: Machine) -> None:
+    """Let a project take nothing that is not signed."""
+    rc = machine.project / ".dorkyrc"
+    rc.write_text(rc.read_text() + RULE)
+
+
+@on("s3")
+def test_what_signatures_cost(ana: Machine, remote: Remote, cost: Cost) -> None:
+    ana("init", remote.url)
+    ana.commit({".env": "KEY=1\n"})
+    ana("push")
+    ben = ana.another("ben")
+    ben("clone", remote.url, ".")
+    obliged(ben)
+    signed = cost.of(ana, "sign", ".env", "--push", row="sign --push of a pushed file")
+    assert signed.asked == ["PUT root"]
+    assert cost.of(ben, "pull", row="pull of a signature").asked == ["GET root"]
+    assert cost.of(ben, "verify", ".env").asked == []
+    ana.commit({".env": "KEY=2\n"})
+    ana("sign", ".env")
+    assert cost.of(ana, "push").asked == ["PUT root"]
+    assert cost.of(ben, "pull").asked == ["GET root"]
+    assert ben.read(".env") == b"KEY=2\n"
+    assert cost.of(ben, "pull", row="pull or sync with nothing new").asked == ["GET root"]
+
+
+@on("s3")
+@pytest.mark.parametrize("together", [True, False])
+def test_what_a_rule_for_many_files_costs(
+    ana: Machine, remote: Remote, cost: Cost, together: bool
+) -> None:
+    """At most two requests more than without, which are three (see below)."""
+    ana("init", remote.url)
+    ana.commit({".env": "KEY=1\n"})
+    ana("sign", ".env", "--push")
+    ben = ana.another("ben")
+    ben("clone", remote.url, ".")
+    obliged(ben)
+    chance = Random(1)
+    ana.commit({f"data/{n:03}": chance.randbytes(KiB) for n in range(1000 if together else 200)})
+    if not together:
+        ana("push")
+    ana("sign", "data", "--push")
+    got = cost.of(ben, "pull").asked
+    assert got[0] == "GET root"
+    assert len(got) <= len(ROOT_TAIL_DATA) + 2
+    assert ben.files() == ana.files()
+
+
 @on("s3")
 def test_what_an_interrupted_push_costs(
     ana: Machine, remote: Remote, cost: Cost, monkeypatch: pytest.MonkeyPatch

@@ -14,6 +14,8 @@ from cryptography.hazmat.primitives.asymmetric.ec import ECDSA
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.padding import MGF1, PSS
 from cryptography.hazmat.primitives.hashes import SHA256, SHA384
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dorky.keys import sshsig
 from dorky.keys.sshsig import Namespace
@@ -23,6 +25,9 @@ from dorky.provenance.verification import Subject
 TRUST = sign.trust(sign.key())
 SIGNED = bundle.sign(sign.claim(), sign.key())
 ORDER = 2**252 + 27742317777372353535851937790883648493
+
+
+PIECES = [b'"', b"{}", b"[]", b",", b'"keyid":"",', b'"payload":"",', b"null", b"=", b"\\u0041"]
 
 
 def edited(change: Callable[[dict[str, Any]], object], indent: int | None = None) -> bytes:
@@ -105,6 +110,17 @@ def test_no_changed_byte_stays_valid(kind: str) -> None:
 
 def test_every_cut_is_noticed() -> None:
     assert all(sign.states([SIGNED[:at]], TRUST) == ["invalid"] for at in range(len(SIGNED)))
+
+
+@given(st.data())
+def test_no_edit_says_something_else(data: st.DataObject) -> None:
+    """An edit may be refused, or change nothing that counts; nothing else is ever valid."""
+    begin = data.draw(st.integers(0, len(SIGNED)))
+    end = data.draw(st.integers(begin, min(len(SIGNED), begin + 12)))
+    inserted = data.draw(st.binary(max_size=8) | st.sampled_from(PIECES))
+    changed = SIGNED[:begin] + inserted + SIGNED[end:]
+    found = sign.verdict(changed, TRUST)
+    assert found.state in {"invalid", "untrusted"} or changed == SIGNED
 
 
 def signed_by(key: Any, raw: bytes) -> bytes:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import teams
-from machines import Machine, bucket, driver_of, files, root_of
+from machines import Machine, bucket, driver_of, files, noise, root_of
 from roles import Forge
 from servers import Remote
 from teams import Team
@@ -262,6 +262,59 @@ def lie(repo: object, path: str, body: bytes) -> None:
     repo.database.set_ref("main", made)
 
 
+@pytest.mark.deep
+def test_large_files_are_checked_as_they_arrive(team: Team, tmp_path: Path) -> None:
+    """Their chunks are written aside, and are in no store."""
+    ana, ben, cleo = team
+    body = noise(9 << 20)
+    ana.commit({"env/large.bin": body})
+    ana("sign", "env", "--push")
+    cleo("download", "env/large.bin", tmp_path / "large")
+    assert (tmp_path / "large").read_bytes() == body
+    cleo("pull")
+    assert cleo.read("env/large.bin") == body
+    cleo("verify", "env")
+    ben("pull")
+    other = noise(9 << 20, 2)
+    ben.commit({"other": other})
+    with ben.repo() as repo, repo.operation("plant"):
+        exchange(repo, "env/large.bin", "other")
+    ben("push")
+    fresh = teams.fresh(cleo)
+    for machine, words in (
+        (fresh, ("pull",)),
+        (cleo, ("download", "env/large.bin", tmp_path / "x")),
+        (cleo, ("cat", "origin/main:env/large.bin")),
+    ):
+        before = files(machine.project)
+        said = machine(*words, code=7)
+        assert "its SHA-256 is not the recorded one" in said.error
+        assert files(machine.project) == before
+        assert len(said.raw) < len(other)
+    assert not (tmp_path / "x").exists()
+
+
+def exchange(repo: object, path: str, other: str) -> None:
+    """Commit a file's content under the hash of another one, which somebody has signed."""
+    import msgspec
+
+    from dorky.format.model import ALL
+    from dorky.repo import Repository
+    from dorky.store import directories, history
+
+    assert isinstance(repo, Repository)
+    store, head = repo.store, repo.database.ref("main")
+    assert head
+    trees = history.read_commit(store, head).trees
+    ((entry,), (by,)) = (history.lookup(store, {ALL: trees[ALL]}, one) for one in (path, other))
+    with store.writer() as writer:
+        made = msgspec.structs.replace(entry, content=by.content, size=by.size)
+        tree = directories.edit(store, writer, ALL, trees[ALL], {path: made})
+        commit = history.add_commit(writer, {**trees, ALL: tree}, [head], author="ben", message="x")
+        writer.save()
+    repo.database.set_ref("main", commit)
+
+
 def test_a_link_in_place_of_a_signed_file_is_refused(team: Team) -> None:
     _, ben, cleo = team
     (ben.project / ".env").unlink()
@@ -280,7 +333,15 @@ def test_the_users_own_rules_only_demand_more(team: Team) -> None:
     ana.commit({".env": "A=8\n"})
     ana("push")
     refused(cleo, "pull", says=OTHER)
-    (cleo.home / ".dorky" / "config").write_text("")
+    # No branch says who counts for them.
+    line = key(ana, "release")
+    ana("sign", ".env", "--key", ana.base / "release", "--push")
+    (cleo.project / ".dorkysigners").write_text(f"release {line}\n")
+    refused(cleo, "pull", says="no trusted key has signed it")
+    (cleo.home / ".dorky" / "signers").write_text(f"release {line}\n")
+    (cleo.home / ".dorky" / "signers").chmod(0o666)
+    assert "signers" in cleo("pull", code=3).error
+    (cleo.home / ".dorky" / "signers").chmod(0o600)
     cleo("pull")
 
 

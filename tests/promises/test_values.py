@@ -124,7 +124,13 @@ def told(tmp_path: Path, s3_url: Remote, caplog: pytest.LogCaptureFixture) -> St
     for path, content in FILES.items():
         ana.write(path, content)
     story(ana, "help")
-    for arguments in (["gen"], ["show"], ["list"], ["use", ana.identity]):
+    for arguments in (
+        ["gen"],
+        ["gen", "--signing", ana.base / "k.pem"],
+        ["show"],
+        ["list"],
+        ["use", ana.identity],
+    ):
         story(ana, "key", *arguments)
     story(ana, "init", s3_url.url, "--name", "ana")
     story(ana, "status")

@@ -19,6 +19,7 @@ from dorky.provenance.verification import Subject, Trust, Verdict
 PATH, SHA256 = "models/net.bin", "5e" * 32
 REPOSITORY, COMMIT = "ab" * 16, "cd" * 32
 NOW = datetime(2026, 11, 30, 12, 0, 0, tzinfo=timezone.utc)
+LATER = NOW + timedelta(days=10)  # when bundles are verified
 SUBJECT = Subject(PATH, SHA256, REPOSITORY)
 TYPES = ("P-256", "P-384", "Ed25519", "RSA", "SSH Ed25519", "SSH RSA")
 
@@ -62,7 +63,7 @@ def trust(*keys: PrivateKey, options: str = "") -> Trust:
 
 def verdict(data: bytes, trusted: Trust, subject: Subject = SUBJECT, **asked: Any) -> Verdict:
     """Return what one bundle is worth."""
-    [found] = verification.examine([data], subject, trusted, now=NOW, **asked)
+    [found] = verification.examine([data], subject, trusted, now=LATER, **asked)
     return found
 
 
@@ -70,5 +71,5 @@ def states(
     bundles: Sequence[bytes], trusted: Trust, subject: Subject = SUBJECT, **asked: Any
 ) -> list[str]:
     """Return the states of bundles."""
-    found = verification.examine(bundles, subject, trusted, now=NOW, **asked)
+    found = verification.examine(bundles, subject, trusted, now=LATER, **asked)
     return [one.state for one in found]

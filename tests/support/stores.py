@@ -10,6 +10,9 @@ from dorky.keys.vault import Vault
 from dorky.store.database import Database
 from dorky.store.objects import Store
 
+NEWER = f"PRAGMA user_version=99; PRAGMA application_id={0x646F7200 + 99}"
+"""Makes a database one of a later dorky's."""
+
 
 @contextmanager
 def opened(state: Path, vault: Vault) -> Iterator[Store]:

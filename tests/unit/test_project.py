@@ -14,6 +14,7 @@ import pytest
 from faults import Faults
 from machines import Machine, started
 from servers import Remote
+from stores import NEWER
 
 from dorky import errors, files
 from dorky.commands import upstream
@@ -218,7 +219,7 @@ def test_a_command_that_begins_while_another_reads_does_not_disturb_it(
 
 def test_a_database_of_a_later_layout(ana: Machine) -> None:
     with ana.repo() as repo:
-        repo.database.connection.execute("PRAGMA user_version=99")
+        repo.database.connection.executescript(NEWER)
     said = ana("status", code=3)
     assert "newer dorky" in said.error
     assert "newer dorky" in said.hint

@@ -535,6 +535,41 @@ def test_doctor_says_what_is_only_there(ana: Machine) -> None:
     assert "big" not in found["contents"]["about"]
 
 
+def only_there(machine: Machine) -> tuple[list[str], int]:
+    """The files whose contents only the remote holds, by ``status``, and their size."""
+    found = machine("status", "--json").json
+    said = "are only in origin" in machine("status").out
+    assert said == bool(found["remote_only"])
+    return found["remote_only"], found["remote_only_size"]
+
+
+def test_status_says_what_is_only_there(ana: Machine, ben: Machine, faults: Faults) -> None:
+    """It asks no remote, and follows what is stored: whatever brings contents, and lets them go."""
+    faults.before("get", failing(OFFLINE), times=99)
+    for machine in (ana, ben):
+        assert only_there(machine) == (["big"], len(BIG))
+    assert "The stored contents of 1 file (9.0 MiB) are only in origin" in ben("status").out
+    ana.write("big", CHANGED)
+    assert only_there(ana) == (["big"], len(BIG))
+    faults.clear()
+    ana.commit({"big": CHANGED, "other": noise(9 * MiB, 5)})
+    assert only_there(ana) == ([], 0)
+    ana("push")
+    assert only_there(ana) == (["big", "other"], 18 * MiB)
+    ana("rm", "other")
+    assert only_there(ana) == (["big"], 9 * MiB)
+    ana("undo")
+    assert only_there(ana) == (["big", "other"], 18 * MiB)
+    ben("fetch", "--all-contents", "big")
+    assert only_there(ben) == ([], 0)
+    ben("pull")
+    assert only_there(ben) == (["other"], 9 * MiB)
+    ben("checkout", "HEAD~1")
+    assert only_there(ben) == ([], 0)
+    ben("checkout", "main")
+    assert "other" in only_there(ben)[0]
+
+
 def test_fsck_names_the_files_whose_only_copy_the_remote_has_lost(
     ana: Machine, ben: Machine, file_url: Remote
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import shutil
 import sqlite3
@@ -14,6 +15,7 @@ import pytest
 from faults import Faults, failing
 from machines import Machine, bucket, driver_of, flip
 from servers import Remote
+from stores import NEWER
 from teams import joined
 
 from dorky import errors
@@ -344,6 +346,59 @@ def test_flipped_bits(ana: Machine, seed: int) -> None:
     survives_flips(ana, seed)
 
 
+def test_values_of_another_type(ana: Machine) -> None:
+    """A single flipped bit does that to a value; SQLite finds nothing wrong with it."""
+    with ana.repo() as repo:
+        keys = [key for (key,) in repo.database.connection.execute("SELECT key FROM meta")]
+    whole = (ana.state / "dorky.db").read_bytes()
+    for key in keys:
+        (ana.state / "dorky.db").write_bytes(whole)
+        with contextlib.closing(sqlite3.connect(ana.state / "dorky.db")) as db, db:
+            db.execute("UPDATE meta SET value = CAST(value AS TEXT) WHERE key = ?", (key,))
+        ana("fsck", "--rebuild")
+        sound(ana, "--remote")
+
+
+@pytest.mark.parametrize(
+    ("table", "column", "value"),
+    [
+        ("files", "mode", "12.5"),
+        ("files", "mode", "-1"),
+        ("files", "size", "-1"),
+        ("files", "absent", "'x'"),
+        ("files", "absent", "NULL"),
+        ("objects", "offset", "x'00'"),
+        ("objects", "length", "9223372036854775807"),
+        ("packs", "size", "'x'"),
+        ("operations", "time", "'x'"),
+        ("operations", "command", "x'00'"),
+        ("replaced", "old", "x'00'"),
+    ],
+)
+def test_rows_that_can_not_be(ana: Machine, table: str, column: str, value: str) -> None:
+    """Whatever they break is called damage, not a bug, and can be repaired."""
+    ana.write("new", "1")
+    ana("stage", "new")
+    path = ana.state / "dorky.db"
+    statement = "UPDATE sqlite_master SET sql = ? WHERE name = ?"
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
+        (made,) = db.execute("SELECT sql FROM sqlite_master WHERE name = ?", (table,)).fetchone()
+        free = made.replace(f"{column} INTEGER NOT NULL", f"{column} INTEGER")
+        db.execute("PRAGMA writable_schema=ON")
+        db.execute(statement, (free, table))
+        db.execute("PRAGMA writable_schema=RESET")
+        db.execute(f"UPDATE {table} SET {column} = {value}")
+        db.execute("PRAGMA writable_schema=ON")
+        db.execute(statement, (made, table))
+    damaged = path.read_bytes()
+    for command in ("status", "diff", "log", "op log", "undo --dry-run", "gc", "ls"):
+        assert ana.run(*command.split()).code in {0, 7}
+        path.write_bytes(damaged)
+    assert fsck(ana, code=7)["findings"][0]["code"] == "corrupt-database"
+    ana("fsck", "--rebuild")
+    sound(ana, "--remote")
+
+
 @pytest.mark.deep
 def test_many_flipped_bits(ana: Machine, tmp_path: Path) -> None:
     saved = shutil.copytree(ana.project, tmp_path / "saved")
@@ -552,7 +607,7 @@ def test_dangling_commits_are_named(ana: Machine) -> None:
 def test_a_database_of_a_later_dorky_is_left_alone(ana: Machine) -> None:
     path = ana.state / "dorky.db"
     connection = sqlite3.connect(path)
-    connection.execute("PRAGMA user_version = 99")
+    connection.executescript(NEWER)
     connection.close()
     before = path.read_bytes()
     for options in ([], ["--rebuild"]):

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from crashes import Crashes, occurrences
+from faults import OFFLINE, Faults, failing
 from machines import Machine, bucket, driver_of, flip, noise, packs_listed, started
 from roles import Forge
 from servers import Remote, RequestLog
@@ -487,6 +488,30 @@ def test_a_new_place_of_a_remote_whose_contents_are_only_there(
     ben("mirror", file_url.url, "origin")
     ben("push")
     clone(ben, copy, "there")
+
+
+def test_contents_that_are_only_there_are_copied_though_it_breaks_off(
+    tmp_path: Path, file_url: Remote, copy: Remote, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Several packs, of which no clone has the contents; what has arrived is not sent again."""
+    faults = Faults.installed(monkeypatch)
+    ana = started(tmp_path / "ana", file_url, {".env": "A=1\n"}, "--name", "ana")
+    for n in range(3):
+        ana.commit({f"{n}.bin": noise(9 << 20, n)})
+        ana("push")
+    assert len(ana("status", "--json").json["remote_only"]) == 3
+    faults.clear()
+    faults.before("put", lambda: None, key="packs/", times=1)
+    faults.before("put", failing(OFFLINE), key="packs/", times=99)
+    ana("mirror", "origin", copy.url, code=8)
+    arrived = stored(copy)
+    assert arrived
+    assert "root" not in arrived
+    faults.clear()
+    done = ana("mirror", "origin", copy.url, "--json").json
+    assert done["held"] > 0
+    assert arrived.items() <= stored(copy).items() <= stored(file_url).items()
+    clone(ana, copy)
 
 
 def test_a_copy_is_destroyed_whole(ana: Machine, copy: Remote) -> None:

@@ -138,6 +138,67 @@ def test_collections_and_rotations_keep_it(team: Team) -> None:
     fresh("verify", ".env", "env")
 
 
+def test_a_copy_of_the_repository_has_it(ana: Machine, tmp_path: Path) -> None:
+    ana("sign", ".env", "--push")
+    ana("mirror", "origin", tmp_path / "copy")
+    ben = ana.another("ben")
+    ben("clone", tmp_path / "copy", ".")
+    ben("verify", ".env")
+
+
+def test_a_signature_moves_to_another_place(ana: Machine, tmp_path: Path) -> None:
+    ana("sign", ".env", "--push")
+    ana("remote", "set-url", "origin", tmp_path / "elsewhere")
+    ana("push")
+    ben = ana.another("ben")
+    ben("clone", tmp_path / "elsewhere", ".")
+    ben("verify", ".env")
+
+
+def test_bundles_go_out_and_come_in(ana: Machine, tmp_path: Path) -> None:
+    ana("sign", ".env")
+    out = tmp_path / "bundle.json"
+    ana("bundle", "export", ".env", "-o", out)
+    ana("verify", ".env", "--bundle", out)
+    assert (
+        "not made with an SSH key"
+        in ana("bundle", "export", ".env", "-o", tmp_path / "x", "--format", "ssh", code=2).error
+    )
+    assert "is about '.env'" in ana("bundle", "import", "b/c.bin", out, code=7).error
+    ana("undo")
+    assert states(ana, ".env") == []
+    ana("bundle", "import", ".env", out)
+    assert states(ana, ".env") == ["valid"]
+    ana("bundle", "export", "b/c.bin", "-o", out, code=4)
+    out.write_bytes(b"{}")
+    ana("bundle", "import", ".env", out, code=7)
+    ana("verify", ".env", "--bundle", out, code=7)
+
+
+def test_sboms_come_back_byte_for_byte(ana: Machine, tmp_path: Path) -> None:
+    first = '{ "bomFormat":"CycloneDX",\n "specVersion": "1.6", "n": 142 }\n'
+    (tmp_path / "one.json").write_text(first)
+    (tmp_path / "two.spdx").write_text("SPDXVersion: SPDX-2.3\nDataLicense: CC0-1.0\n")
+    ana("sbom", "attach", ".env", tmp_path / "one.json")
+    assert ana("sbom", "get", ".env").out == first
+    ana("sbom", "attach", ".env", tmp_path / "two.spdx", "--unsigned")
+    assert ana("sbom", "get", ".env").out == first
+    got = ana("sbom", "get", ".env", "--format", "spdx")
+    assert got.out.startswith("SPDXVersion")
+    assert got.err == "It is unsigned: nobody has signed it\n"
+    ana("sbom", "get", ".env", "-o", tmp_path / "out")
+    assert (tmp_path / "out").read_text() == first
+    found = ana("sbom", "list", ".env", "--json").json
+    assert [(one["format"], one["state"], one["content"]) for one in found] == [
+        ("cyclonedx", "valid", ""),
+        ("spdx", "unsigned", ""),
+    ]
+    ana.commit({".env": "KEY=2\n"})
+    assert "It is stale" in ana("sbom", "get", ".env").err
+    ana("sbom", "get", "b/c.bin", code=4)
+    ana("sbom", "attach", ".env", tmp_path / "one.json", "--format", "spdx", code=2)
+
+
 def test_a_client_that_knows_nothing_of_it_keeps_it(
     team: Team, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -72,7 +72,7 @@ def test_the_local_state(ana: Machine) -> None:
     for command in (["pull"], ["stage", ".env"], ["fsck"], ["fsck", "--repair"]):
         assert SAID in ana(*command, code=3).error
     with sqlite3.connect(path) as database:
-        database.execute("PRAGMA user_version=2")
+        database.executescript("PRAGMA user_version=2; PRAGMA application_id=0")
     database.close()
     for command in (["status"], ["log"], ["pull"], ["fsck"], ["fsck", "--repair"], ["gc"]):
         said = ana(*command, code=3).error

@@ -281,6 +281,19 @@ def test_small_files_come_together(
     assert len(ranges) <= 10
 
 
+def test_a_large_file_comes_in_large_ranges(
+    local: DorkyClient, backend: Backend, tmp_path: Path, ranges: list[int]
+) -> None:
+    local.upload(noise(48 * MiB), "x")
+    other = backend.client(local.url)
+    assert other.exists("x")
+    ranges.clear()
+    other.download("x", tmp_path / "out")
+    of_content = [size for size in ranges if size > MiB // 16]  # the rest are pages of tables
+    assert sum(of_content) > 48 * MiB
+    assert len(of_content) <= 9
+
+
 def test_a_damaged_file_among_many_fails_alone(
     local: DorkyClient, backend: Backend, tmp_path: Path, file_url: Remote
 ) -> None:

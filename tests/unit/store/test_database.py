@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from stores import NEWER
 
 from dorky import errors
 from dorky.store.database import Database
@@ -278,8 +279,20 @@ def test_text_that_is_none_is_said_so(database: Database) -> None:
         database.refs()
 
 
+@pytest.mark.parametrize("name", ["user_version", "application_id"])
+@pytest.mark.parametrize("bit", range(8))
+def test_a_flipped_bit_of_the_layout_is_damage(
+    database: Database, path: Path, name: str, bit: int
+) -> None:
+    (value,) = database.connection.execute(f"PRAGMA {name}").fetchone()
+    database.connection.execute(f"PRAGMA {name}={value ^ 1 << bit}")
+    database.close()
+    with pytest.raises(errors.CorruptDatabase, match="layout"):
+        Database(path)
+
+
 def test_a_newer_layout_is_left_alone(database: Database, path: Path) -> None:
-    database.connection.execute("PRAGMA user_version=99")
+    database.connection.executescript(NEWER)
     database.close()
     before = path.read_bytes()
     with pytest.raises(errors.FormatTooNew, match="format 99"):

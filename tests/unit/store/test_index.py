@@ -19,9 +19,8 @@ from dorky.results import Change
 from dorky.store import directories
 from dorky.store import index as index_module
 from dorky.store.database import Database
-from dorky.store.index import Index, Row
+from dorky.store.index import Index, Row, Spool
 from dorky.store.objects import Store
-from dorky.store.spool import Spool
 from dorky.worktree import staging
 from dorky.worktree.worktree import Worktree
 
