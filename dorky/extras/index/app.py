@@ -43,10 +43,12 @@ class Options(NamedTuple):
     Attributes:
         hosts: The names by which browsers may call it; empty: any.
         stale: The seconds after which a state that could not be renewed is not ready any more.
+        throttled: Whether an address with many failed logins is refused for a while.
     """
 
     hosts: frozenset[str] = frozenset()
     stale: float = _STALE
+    throttled: bool = True
 
 
 _USUAL = Options()
@@ -110,6 +112,9 @@ class App:
     def _refused(self, error: Exception) -> Response:
         if isinstance(error, Refusal):
             refused = error
+        elif isinstance(error, OSError):  # of the temporary file of an upload, for example
+            self._log.error(f"{type(error).__name__}: {error.strerror}")
+            refused = Refusal(507, "the server's disk has failed")
         elif isinstance(error, errors.DorkyError):
             refused = answers.refusal(error)
             if refused.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
@@ -134,7 +139,7 @@ class App:
         if route.kind in _ANYBODY or self.access is None:
             return _NOBODY
         address = request.remote_addr or ""
-        if wait := self._failures.wait(address):
+        if self._options.throttled and (wait := self._failures.wait(address)):
             raise Refusal(429, "too many failed logins", {"Retry-After": str(wait)})
         asked = {"WWW-Authenticate": 'Basic realm="dorky", charset="UTF-8"'}
         header = request.headers.get("Authorization", "")
@@ -310,6 +315,7 @@ class App:
             return Response(status=304, headers=headers)
         try:
             wanted, condition = (request.headers.get(h, "") for h in ("Range", "If-Range"))
+            wanted = wanted if request.method == "GET" else ""
             part = negotiation.span(wanted, condition, tag, entry.size)
         except negotiation.Unsatisfiable:
             beyond = {"Content-Range": f"bytes */{entry.size}"}

@@ -142,7 +142,12 @@ class Service:
             upstream=upstream,
             log=log,
             metrics=Metrics(),
-            options=Options(frozenset(names), max(_STALE, _ROUNDS * settings.refresh)),
+            options=Options(
+                hosts=frozenset(names),
+                stale=max(_STALE, _ROUNDS * settings.refresh),
+                # Another user of the machine must not lock out a command with its own token.
+                throttled=access is None,
+            ),
         )
         app: Callable[..., Any] = self._app
         if settings.proxies:

@@ -207,6 +207,8 @@ def test_a_file(stocked: Shop, tmp_path: Path, where: str) -> None:
     head = stocked.client.head(path)
     assert (head.data, head.headers["Content-Length"]) == (b"", str(len(body)))
     assert stocked.get(path, If_None_Match=tag).status_code == 304
+    part = stocked.client.head(path, headers={"Range": "bytes=0-0"})
+    assert (part.status_code, part.headers["Content-Length"]) == (200, str(len(body)))
 
 
 @pytest.mark.parametrize(
@@ -443,6 +445,15 @@ def test_a_file_that_is_too_large(tmp_path: Path) -> None:
     for answer in (small.put(wheel), small.post(wheel)):
         assert answer.status_code == 413
         assert "500 bytes" in answer.text
+
+
+def test_a_disk_that_is_full(shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(records, "derive", full)
+    assert shop.put(wheels.wheel(tmp_path)).status == "507 the server's disk has failed"
+    assert "No space left" in shop.logged.getvalue()
 
 
 def test_a_closed_project_takes_no_file(stocked: Shop, tmp_path: Path) -> None:
