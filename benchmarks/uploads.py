@@ -29,14 +29,15 @@ async def measure(url: str, proxy: Proxy, count: int, out: Path) -> None:
     async with await AsyncDorkyClient.create(url) as client:
         await client.upload(b"first", "first")
         proxy.take()
-        begun = time.perf_counter()
+        begun, cpu = time.perf_counter(), time.process_time()
         async with anyio.create_task_group() as group:
             for n in range(count):
                 group.start_soon(client.upload, os.urandom(4096), f"dir/{n}")
-        seconds = time.perf_counter() - begun
+        seconds, cpu = time.perf_counter() - begun, time.process_time() - cpu
         requests = dict(proxy.take().requests)
         commits = len([commit async for commit in client.log()]) - 1
-        print(f"{count} uploads: {seconds:.2f} s, {commits} commits, requests {requests}")
+        took = f"{seconds:.2f} s, {cpu:.2f} s of it busy"  # the proxy included
+        print(f"{count} uploads: {took}, {commits} commits, requests {requests}")
         await client.upload(noise(LARGE), "large")
     async with AsyncDorkyClient(url) as client:
         await client.exists("large")
