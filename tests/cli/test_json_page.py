@@ -140,6 +140,8 @@ def test_every_command_prints_what_the_page_says(
     project("sync")
     check("purge", "one.env", "--dry-run")
     check("mirror", "origin", tmp_path / "copy")
+    check("cache", "stats")
+    check("cache", "clear")
     check("sign", "saved.env")
     check("verify", "saved.env")
     check("signatures", "saved.env")
