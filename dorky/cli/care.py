@@ -274,7 +274,7 @@ def purge(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
     json: Json = False,
 ) -> None:
-    """Purge a leaked file from all history, here and in the remote.
+    """Purge a leaked file from all local and remote history.
 
     The file on this disk stays, and is not tracked any more. Everybody else's clone follows with
     its next pull. What somebody has read can't be taken back: change the secrets.

@@ -17,9 +17,7 @@ from dorky.cli.output import Settings, TerminalProgress
 _COMMANDS = (
     Deferred("init", "setup.init", "Start a repository in this directory."),
     Deferred("clone", "setup.clone", "Make a directory with the newest state of a repository."),
-    Deferred(
-        "stage", "stage.stage", "Put files into the next commit: changed, new, or deleted ones."
-    ),
+    Deferred("stage", "stage.stage", "Put changed, new or deleted files into the next commit."),
     Deferred("unstage", "stage.unstage", "Remove changes from the next commit."),
     Deferred("rm", "stage.rm", "Delete files, here and in the next commit."),
     Deferred(
@@ -30,7 +28,7 @@ _COMMANDS = (
     Deferred(
         "restore",
         "stage.restore",
-        "Put files back as they are staged, or as a revision holds them.",
+        "Put files back as staged, or as a revision holds them.",
     ),
     Deferred("checkout", "stage.checkout", "Make all files be as a revision is."),
     Deferred("log", "inspect.log", "Show the commits, newest first."),
@@ -57,19 +55,13 @@ _COMMANDS = (
     Deferred("unset", "variables.unset", "Remove a variable from a file, and stage that."),
     Deferred("edit", "variables.edit", "Edit a file with $VISUAL or $EDITOR, and stage it."),
     Deferred("export", "variables.export", "Print a file's variables for other programs to read."),
-    Deferred(
-        "rotate", "team.rotate", "Give the repository new keys, and re-encrypt the current files."
-    ),
-    Deferred(
-        "resolve", "undo.resolve", "Settle a conflict: with the file as it is now, or one side's."
-    ),
+    Deferred("rotate", "team.rotate", "Make new keys, and re-encrypt the current files."),
+    Deferred("resolve", "undo.resolve", "Settle a conflict with the file as it is, or one side's."),
     Deferred("merge", "undo.merge", "End a merge that a pull has left with conflicts."),
     Deferred("undo", "undo.undo", "Take back what was done last: commits, staging, files."),
     Deferred("fsck", "care.fsck", "Look for what is damaged or lost, here and in the remote."),
     Deferred("gc", "care.gc", "Delete what nothing needs any more."),
-    Deferred(
-        "purge", "care.purge", "Purge a leaked file from all history, here and in the remote."
-    ),
+    Deferred("purge", "care.purge", "Purge a leaked file from all local and remote history."),
     Deferred(
         "mirror",
         "mirror.mirror",
@@ -87,7 +79,7 @@ _COMMANDS = (
     Deferred(
         "attest",
         "provenance.attest",
-        "Attach a statement to a file, and sign it: how it was built, say, or who has reviewed it.",
+        "Attach a signed statement to a file: how it was built, say.",
     ),
     Deferred(
         "attestations",
@@ -100,7 +92,7 @@ _COMMANDS = (
     Deferred(
         "add",
         "stage.stage",
-        "Put files into the next commit: changed, new, or deleted ones.",
+        "Put changed, new or deleted files into the next commit.",
         hidden=True,
     ),
     Deferred(

@@ -169,11 +169,11 @@ def attest(
     push: _Push = False,
     json: Json = False,
 ) -> None:
-    """Attach a statement to a file, and sign it: how it was built, say, or who has reviewed it.
+    """Attach a signed statement to a file: how it was built, say.
 
     \b
     $ dorky attest model.bin --type build --predicate build.json
-    $ dorky attest app --type https://slsa.dev/provenance/v1 --predicate provenance.json --push
+    $ dorky attest app --type https://slsa.dev/provenance/v1 --predicate slsa.json
     """
     from dorky.commands import provenance
 

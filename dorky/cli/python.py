@@ -306,7 +306,7 @@ def save(
 
     \b
     $ dorky python save jinja2==3.1.6
-    $ dorky python save -r requirements.txt --python-version 3.12 --platform manylinux_2_28_x86_64
+    $ dorky python save -r requirements.txt --python-version 3.12 --platform linux
     $ dorky python save dist/acme_core-1.4.0-py3-none-any.whl
     """
     depot = depot_in(directory)
@@ -390,7 +390,7 @@ def push(
     another file of that name, and with 6 if you may not push.
 
     \b
-    $ DEPOT_AUTH_TOKEN=… dorky python push https://packages.acme.example/python/simple/
+    $ dorky python push https://packages.acme.example/python/simple/
     $ dorky python push http://127.0.0.1:8080/python/simple/ acme-core
     """
     depot = depot_in(directory)

@@ -57,7 +57,7 @@ def stage(
     ] = False,
     json: Json = False,
 ) -> None:
-    """Put files into the next commit: changed, new, or deleted ones. Also called add.
+    """Put changed, new or deleted files into the next commit. Also called add.
 
     Inside a git repository, git is told to ignore them. What a group has closed goes to other
     readers only with --for. What looks like source code is taken with a directory only if you
@@ -452,7 +452,7 @@ def restore(
     readers: For = "",
     json: Json = False,
 ) -> None:
-    """Put files back as they are staged, or as a revision holds them.
+    """Put files back as staged, or as a revision holds them.
 
     What would be lost is kept first, as a commit that backup/N names.
 

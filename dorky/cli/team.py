@@ -482,7 +482,7 @@ def team_exposed(
 
 
 def rotate(history: History = False, json: Json = False) -> None:
-    """Give the repository new keys, and re-encrypt the current files.
+    """Make new keys, and re-encrypt the current files.
 
     \b
     $ dorky rotate

@@ -69,7 +69,7 @@ def resolve(
     readers: For = "",
     json: Json = False,
 ) -> None:
-    """Settle a conflict: with the file as it is now, or one side's.
+    """Settle a conflict with the file as it is, or one side's.
 
     \b
     $ dorky resolve .env

@@ -81,7 +81,7 @@ def check(settings: Settings, *, write: bool) -> None:
     if write and not settings.tokens:
         raise errors.UsageError(
             "--write lets any program on this machine, and any page in a browser on it, upload",
-            hint="dorky python token NAME --write --file FILE, then --token-file FILE",
+            hint="add --token-file FILE, with a token that may write",
         )
     if is_loopback(settings.host) or settings.proxies:
         return
@@ -93,7 +93,7 @@ def check(settings: Settings, *, write: bool) -> None:
     if not settings.tokens:
         raise errors.UsageError(
             f"{settings.host} is open to the network, where everybody could read the packages",
-            hint="dorky python token NAME --file FILE, then --token-file FILE",
+            hint="add --token-file FILE, with a token for every reader",
         )
 
 
