@@ -80,20 +80,20 @@ def check(settings: Settings, *, write: bool) -> None:
         return
     if write and not settings.tokens:
         raise errors.UsageError(
-            "--write lets any program on this machine, and any page in a browser on it, upload",
-            hint="add --token-file FILE, with a token that may write",
+            "--write without --token-file would let any program on this machine upload,"
+            " and any page in a browser on it"
         )
     if is_loopback(settings.host) or settings.proxies:
         return
     if not settings.certificate:
         raise errors.UsageError(
-            f"{settings.host} is open to the network: tokens and packages would cross it readable",
-            hint="add --tls-cert and --tls-key, or --trust-proxy 1 behind a proxy that speaks TLS",
+            f"{settings.host} is open to the network, and tokens could be read in it"
+            " without --tls-cert and --tls-key, or --trust-proxy behind a proxy that speaks TLS"
         )
     if not settings.tokens:
         raise errors.UsageError(
-            f"{settings.host} is open to the network, where everybody could read the packages",
-            hint="add --token-file FILE, with a token for every reader",
+            f"{settings.host} is open to the network, where everybody could read the packages"
+            " without --token-file"
         )
 
 
