@@ -91,6 +91,15 @@ def test_a_command_of_run(exposed: Machine, spy: Path) -> None:
     assert "KEY" in noted(exposed)
 
 
+def test_a_resolver_of_python_packages(
+    exposed: Machine, spy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("uv.find_uv_bin", lambda: str(spy))
+    exposed.env["DEPOT_AUTH_TOKEN"] = CANARY
+    exposed.run("python", "save", "acme")
+    assert "UV_PYTHON_DOWNLOADS" in noted(exposed)
+
+
 @pytest.mark.parametrize("entry", ["", ".", "bin"])
 def test_programs_that_came_with_the_project_are_not_found(
     ana: Machine, spy: Path, entry: str
@@ -132,14 +141,14 @@ def _starts_programs(tree: ast.AST) -> list[ast.Call]:
     return found
 
 
-def test_only_three_modules_start_programs_and_each_says_with_which_environment() -> None:
+def test_only_four_modules_start_programs_and_each_says_with_which_environment() -> None:
     """A new place that starts programs is to be thought about, and added to the tests above."""
     starting = {}
     for path in sorted(Path(dorky.__file__).parent.rglob("*.py")):
         tree = ast.parse(path.read_text())
         if calls := _starts_programs(tree):
             starting[path.stem] = calls
-    assert set(starting) == {"age", "git", "process"}
+    assert set(starting) == {"age", "git", "locks", "process"}
     for calls in starting.values():
         for call in calls:
             execve = isinstance(call.func, ast.Attribute) and call.func.attr == "execve"

@@ -135,7 +135,10 @@ def _environment(index_url: str) -> dict[str, str]:
     # An index's password belongs in no command line, which every user of the machine can read.
     named = {"UV_DEFAULT_INDEX": index_url} if index_url else {}
     fixed = {"UV_PYTHON_DOWNLOADS": "never", "NO_COLOR": "1"}
-    return {**usual, **os.environ, **fixed, **named}
+    # What opens repositories, or uploads to an index, is nothing for a resolver.
+    own = ("DORKY_", "DEPOT_")
+    theirs = {name: value for name, value in os.environ.items() if not name.startswith(own)}
+    return {**usual, **theirs, **fixed, **named}
 
 
 def _failure(target: str, said: str) -> errors.DorkyError:
@@ -155,7 +158,10 @@ def _uv() -> str:
 
         return os.fsdecode(find_uv_bin())
     except (ImportError, FileNotFoundError):
-        if found := shutil.which("uv"):
+        # A relative entry of $PATH may lead to a program that came with the project.
+        places = os.environ.get("PATH", os.defpath).split(os.pathsep)
+        path = os.pathsep.join(place for place in places if place.startswith("/"))
+        if found := shutil.which("uv", path=path):
             return found
         raise errors.ExtraMissing("the program uv") from None
 
