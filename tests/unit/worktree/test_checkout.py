@@ -609,13 +609,13 @@ def test_a_link_with_a_target_that_can_not_be(repo: Repository, target: bytes) -
 
 def meanwhile(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
     """Do something between the planning of a checkout and its first change to a file."""
-    needed = checkout.needed
+    keep_out = checkout.keep_out
 
-    def then(*arguments: Any) -> set[ObjectId]:
+    def then(*arguments: Any, **options: Any) -> tuple[str, ...]:
         act()
-        return needed(*arguments)
+        return keep_out(*arguments, **options)
 
-    monkeypatch.setattr(checkout, "needed", then)
+    monkeypatch.setattr(checkout, "keep_out", then)
 
 
 @pytest.mark.parametrize("force", [False, True])
