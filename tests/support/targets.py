@@ -495,7 +495,9 @@ def _changed_rc(data: bytes) -> None:
 )
 def _environment(data: bytes) -> None:
     text = os.fsdecode(data.replace(b"\0", b""))
-    names = [setting.env for setting in config.SETTINGS.values() if setting.env]
+    found = [setting for setting in config.SETTINGS.values() if setting.env]
+    names = [setting.env for setting in found if setting.type is str]
+    numbers = [setting.env for setting in found if setting.type is int]
     names += ["DORKY_URL", "DORKY_BUCKET", "DORKY_IDENTITY", "XDG_RUNTIME_DIR", "HOME"]
     made = config.Config(None, environment=dict.fromkeys(names, text))
     for key in config.SETTINGS:
@@ -503,6 +505,8 @@ def _environment(data: bytes) -> None:
             config.parse(key.replace("*", "origin"), text)
     assert made.memory is None or made.memory.is_dir()
     made.items()
+    with contextlib.suppress(errors.UsageError):
+        config.Config(None, environment=dict.fromkeys(numbers, text)).items()
     made.remotes()
     made.driver_options("origin")
     assert made.identity_path

@@ -83,9 +83,10 @@ def test_an_empty_variable_is_none(project: Path) -> None:
     [(key, setting.env) for key, setting in config.SETTINGS.items() if setting.env],
 )
 def test_every_variable_is_heeded(project: Path, key: str, variable: str) -> None:
-    mine = Config(project, environment={variable: "from outside", "HOME": "/nowhere"})
+    value = 5 if config.SETTINGS[key].type is int else "from outside"
+    mine = Config(project, environment={variable: str(value), "HOME": "/nowhere"})
     key = key.replace("*", "origin")
-    assert mine.find(key) == (key, "from outside", f"environment ({variable})")
+    assert mine.find(key) == (key, value, f"environment ({variable})")
 
 
 def test_the_list_tells_where_each_value_is_from(project: Path, hermetic: Path) -> None:
