@@ -167,7 +167,7 @@ def _unstaged(
     changes = staging.unstaged(project.worktree, project.store, project.index, rows, unproven, omit)
     return (
         tuple(change for change in changes if change.path not in unmerged),
-        sum(row.absent for row in rows.values()),
+        sum(1 for row in rows.values() if row.absent),
         sparse,
     )
 

@@ -19,7 +19,8 @@ _SANE = {
     "roots": "typeof(remote) = 'text' AND typeof(version) = 'text' AND typeof(data) = 'blob'",
     "files": "typeof(path) = 'text' AND typeof(mode) = 'integer' AND mode >> 12 IN (8, 10)"
     " AND typeof(size) = 'integer' AND size >= 0 AND absent IN (0, 1)"
-    " AND typeof(mtime + ctime + inode + seen) = 'integer' AND typeof(readers) = 'text'"
+    " AND typeof(mtime) = 'integer' AND typeof(ctime) = 'integer' AND typeof(inode) = 'integer'"
+    " AND typeof(seen) = 'integer' AND typeof(readers) = 'text'"
     " AND (digest = '' OR " + _ID.format("digest") + ") AND " + _ID.format("content"),
     "operations": "typeof(time) = 'integer' AND typeof(command) = 'text'",
     "replaced": "typeof(key) = 'text' AND typeof(old) IN ('null', 'text')"

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 import wheels
-from werkzeug.test import Client, TestResponse
+from werkzeug.datastructures import FileStorage
+from werkzeug.test import Client, TestResponse, encode_multipart
 
 from dorky.extras.index import auth, records, state
 from dorky.extras.index.app import App
@@ -381,8 +382,11 @@ def test_the_form_of_a_large_real_package(shop: Shop, tmp_path: Path) -> None:
         "attestations": "[]",
         **digests,
     }
-    with wheel.open("rb") as file:
-        answer = shop.client.post("/python/legacy/", data={**form, "content": (file, wheel.name)})
+    # As bytes: the test client would leave the temporary file of a large form open.
+    sent = FileStorage(io.BytesIO(body), wheel.name)
+    boundary, data = encode_multipart({**form, "content": sent})
+    kind = f'multipart/form-data; boundary="{boundary}"'
+    answer = shop.client.post("/python/legacy/", data=data, content_type=kind)
     assert answer.status_code == 201, answer.text
     page = shop.get("/python/simple/acme-core/", Accept=JSON).text
     assert "attestations" not in page
