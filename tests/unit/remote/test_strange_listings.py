@@ -7,6 +7,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 import quirks
+from depth import deep
 from machines import Machine, bucket, driver_of
 from servers import Remote, Server
 
@@ -53,7 +54,7 @@ def test_keys_with_empty_parts_hide_nothing(s3_url: Remote, tmp_path: Path) -> N
     assert bucket(s3_url) == {}
 
 
-@pytest.mark.parametrize("quirk", ["endless", "empty-pages"])
+@pytest.mark.parametrize("quirk", ["endless", *deep("empty-pages")])
 def test_a_list_that_does_not_end(
     s3_server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quirk: str
 ) -> None:
