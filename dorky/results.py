@@ -248,7 +248,6 @@ class Status(Result, frozen=True, kw_only=True):
         behind: Commits of the remote that are not merged locally.
         staged: How the index differs from ``head``.
         unstaged: How the files differ from the index.
-        absent: The number of files that a pull of single paths left out.
         partial: The paths that pulls are limited to since then; none for all.
         absent: The number of files that a pull of single paths, or git's sparse checkout, left out.
         sparse: How many of these the sparse checkout leaves out.
