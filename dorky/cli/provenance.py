@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, List, cast  # noqa: UP035
 
@@ -147,13 +148,7 @@ def signatures(
 
     with opened() as repo:
         found = signing.signatures(repo, repository_path(repo, path))
-    if json:
-        show_json(found)
-        return
-    if not found:
-        say("Nobody has signed it.")
-    for one in found:
-        _show(one)
+    _list(found, "Nobody has signed it.", json=json)
 
 
 def attest(
@@ -208,13 +203,7 @@ def attestations(
 
     with opened() as repo:
         found = signing.attested(repo, repository_path(repo, path), kind=kind)
-    if json:
-        show_json(found)
-        return
-    if not found:
-        say("Nothing is attached to it.")
-    for one in found:
-        _show(one)
+    _list(found, "Nothing is attached to it.", json=json)
 
 
 # --- SBOMs ----------------------------------------------------------------------------------
@@ -295,13 +284,7 @@ def sbom_list(
 
     with opened() as repo:
         found = signing.without_content(signing.sboms(repo, repository_path(repo, path)))
-    if json:
-        show_json(found)
-        return
-    if not found:
-        say("It has no SBOM.")
-    for one in found:
-        _show(one)
+    _list(found, "It has no SBOM.", json=json)
 
 
 # --- bundles --------------------------------------------------------------------------------
@@ -419,6 +402,16 @@ def _added(done: SignResult, *, json: bool, did: str) -> None:
             note(f"It is {one.state}: {escaped(one.problem)}")
     if done.pushed:
         say(f"Pushed {plural(len(done.added), 'attestation')} to {name(done.pushed.url)}")
+
+
+def _list(found: Sequence[Signature | Attestation | Sbom], nothing: str, *, json: bool) -> None:
+    if json:
+        show_json(found)
+        return
+    if not found:
+        say(nothing)
+    for one in found:
+        _show(one)
 
 
 def _show(one: Signature | Attestation | Sbom) -> None:

@@ -19,7 +19,6 @@ from dorky.results import PythonFile, PythonProject, PythonRemoval, PythonTransf
 if TYPE_CHECKING:
     from dorky.extras.index.depot import Depot, Project
 
-_USUAL = ".depot-storage/python"
 
 Dir = Annotated[
     str,
@@ -28,7 +27,7 @@ Dir = Annotated[
         metavar="DIR",
         envvar="DEPOT_PYTHON_DIR",
         show_envvar=False,
-        help=f"The packages; else DEPOT_PYTHON_DIR, else {_USUAL}.",
+        help=f"The packages; else DEPOT_PYTHON_DIR, else {python_server.USUAL_DIR}.",
     ),
 ]
 """The option of commands on a directory of packages."""
@@ -64,7 +63,7 @@ def depot_in(directory: str) -> Depot:
         from dorky.extras.index.depot import Depot
         from dorky.extras.index.storage import Directory
 
-    return Depot(Directory(Path(directory or _USUAL)))
+    return Depot(Directory(Path(directory or python_server.USUAL_DIR)))
 
 
 def _told(project: Project) -> PythonProject:

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from dorky.extras.index.state import Newest
     from dorky.extras.index.upstream import Upstream
 
-_DIR = ".depot-storage/python"
+USUAL_DIR = ".depot-storage/python"
+"""Where packages are if no command and no variable says so."""
 _NEWEST = {"", "main", "origin/main"}
 _UNITS = {"": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 _PORTS = range(20_000, 30_000)
@@ -294,7 +295,7 @@ def _opened(wanted: _Wanted, age: float, log: Log) -> Iterator[_Place]:
     from dorky.extras.index.storage import Directory
     from dorky.extras.index.storage import Remote as Repository
 
-    directory = wanted.directory or _DIR
+    directory = wanted.directory or USUAL_DIR
     alone = wanted.named and not (wanted.rev or wanted.remote)
     if alone or not (wanted.rev or wanted.remote or _has_repository()):
         if not Path(directory).is_dir():

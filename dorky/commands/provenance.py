@@ -67,13 +67,9 @@ def attesting(kind: str, predicate: bytes) -> Claim:
     if uri in {"", statement.SIGNATURE}:
         raise errors.UsageError("a signature has no predicate")
 
-    def claim(file: File, origin: Origin) -> Statement:
-        try:
-            return statement.attestation(file.path, file.sha256, uri, predicate, **origin)
-        except ValueError as error:
-            raise errors.UsageError(f"The predicate can't be attached: {error}") from None
-
-    return claim
+    return lambda file, origin: statement.attestation(
+        file.path, file.sha256, uri, predicate, **origin
+    )
 
 
 def describing(content: bytes, format: Format | None) -> Claim:

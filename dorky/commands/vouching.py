@@ -341,14 +341,11 @@ def kind_of(name: str) -> str:
     """Return the URI of a predicate's type that a user has named; empty for none.
 
     Raises:
-        UsageError: It is neither a URI nor a word.
+        BadPredicate: It is neither a URI nor a word.
     """
     from dorky.provenance import statement
 
-    try:
-        return statement.type_of(name) if name and name != "signature" else ""
-    except ValueError as error:
-        raise errors.UsageError(f"{name!a}: {error}") from None
+    return statement.type_of(name) if name and name != "signature" else ""
 
 
 def refusal(refused: Sequence[tuple[str, Opinion]]) -> errors.DorkyError:
