@@ -33,7 +33,7 @@ sys.exit(os.waitstatus_to_exitcode(status))
 """
 
 
-# What is uploaded is never on the disk, nor what is downloaded.
+# Neither the uploaded nor the downloaded bytes are ever on the disk.
 _LIBRARY = """
 import hashlib, os, sys
 from dorky import DorkyClient

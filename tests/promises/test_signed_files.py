@@ -408,7 +408,7 @@ def test_an_outsider_finds_nothing_of_a_groups_attestations(team: Team, file_url
     ben("sign", "notes", "--push")
     ana("sign", "notes", "--push")
     ana("verify", "secret", "notes")
-    # Who is let in later reads it; a file that moves takes it along.
+    # A later member of the group reads the signature; a file that moves takes it along.
     ana("group", "members", "prod", "--add", "ben")
     ben("pull")
     ben("verify", "secret")

@@ -117,7 +117,7 @@ def test_a_first_commit_takes_row_by_row(repo: Repository, monkeypatch: pytest.M
 
 
 def test_more_changes_than_are_noted(repo: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was noted of a media type stays, files come and go, and nothing else changes."""
+    """A media type stays noted, files are added and deleted, and nothing else changes."""
     for name in ("a", "b/c", "b-c", "b/d/e", "z"):
         Path(name).parent.mkdir(parents=True, exist_ok=True)
         Path(name).write_text(name)

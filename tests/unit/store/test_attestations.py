@@ -105,7 +105,7 @@ def test_what_a_group_closes_meanwhile_is_pushed_for_the_group(team: Team) -> No
     own = ids(ana, ".env")
     assert len(own) == 1
     assert groups(ana, ".env").isdisjoint({ALL})
-    # Who is outside has nothing to say of it any more, and goes on all the same.
+    # A member outside the group can no longer attest the file, and still works on.
     cleo("sign", "notes", "--push")
     ana("pull")
     assert ids(ana, ".env") == own
