@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import gc
 import itertools
 import re
 import shutil
@@ -23,7 +24,7 @@ from dorky.repo import Repository
 
 pytest.register_assert_rewrite("attacks", "clones", "dorky.testing", "teams", "watcher")
 
-# Of what does not say how many: the suite has four minutes. `--deep` runs what needs more.
+# Of what does not say how many: `--deep` runs what needs more.
 # Timing never decides whether a test passes.
 settings.register_profile(
     "quick", max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow]
@@ -51,6 +52,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         elsewhere = parameter(item, "remote") not in {None, "file"}
         repeats = other and not item.get_closest_marker("every_loop")
         if not only and (repeats or (elsewhere and (asyncio or other))):
+            item.add_marker(pytest.mark.deep)
+        # One kind of bucket stands for both where the drivers themselves are not the subject.
+        another = parameter(item, "remote") == "gcs" and "unit/drivers/" not in item.nodeid
+        if not only and another and not item.get_closest_marker("every_place"):
             item.add_marker(pytest.mark.deep)
         if item.get_closest_marker("deep") and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(DEEP_LIMIT))
@@ -85,7 +90,16 @@ def pytest_enter_pdb() -> None:
 @pytest.fixture(scope="session", autouse=True)
 def ready() -> Iterator[None]:
     """Let nothing of whoever runs the tests in: see `surroundings`."""
+    gc.collect()
+    gc.freeze()  # ten thousand tests, and what they import, stay to the end
     with surroundings.made_ready():
+        yield
+
+
+@pytest.fixture
+def as_shipped() -> Iterator[None]:
+    """A passphrase takes all its work, and a remote is tried out by all its writers."""
+    with surroundings.as_shipped():
         yield
 
 

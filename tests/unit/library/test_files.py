@@ -35,6 +35,7 @@ def paths(client: DorkyClient, prefix: str = "", *, recursive: bool = True) -> l
 # --- every kind of place --------------------------------------------------------------------
 
 
+@pytest.mark.every_place
 def test_a_file_comes_back(client: DorkyClient, backend: Backend, tmp_path: Path) -> None:
     before = datetime.now(timezone.utc).replace(microsecond=0)
     info = client.upload(BIG, "models/v1.bin", metadata={"team": "ml"}, message="train")
