@@ -444,14 +444,32 @@ def merged(start: Tree, theirs: Tree, ours: Tree) -> tuple[Tree, set[str]] | Non
     return found, both
 
 
-@settings(
-    max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
+_SETTINGS = settings(
+    max_examples=5, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
 )
-@given(trees, trees, trees)
+_GIVEN = given(start=trees, theirs=trees, ours=trees)
+
+
+@_SETTINGS
+@_GIVEN
 def test_merges_against_dictionaries(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start: Tree, theirs: Tree, ours: Tree
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    merge_all(tmp_path, start, theirs, ours)
+
+
+@pytest.mark.deep
+@settings(_SETTINGS, max_examples=40)
+@_GIVEN
+def test_more_merges_against_dictionaries(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start: Tree, theirs: Tree, ours: Tree
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    merge_all(tmp_path, start, theirs, ours)
+
+
+def merge_all(tmp_path: Path, start: Tree, theirs: Tree, ours: Tree) -> None:
     expected = merged(start, theirs, ours)
     with two_clones(Path(tempfile.mkdtemp(dir=tmp_path))) as pair:
         pair.start({**start, "mark": file()})
