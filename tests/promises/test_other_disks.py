@@ -239,8 +239,9 @@ def test_names_typed_on_a_disk_that_decomposes_them_stay_composed(
 # --- what a stat says -----------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("as_shipped")
 @pytest.mark.parametrize(
-    "quirk", ["bigino", "old", "noflock", "nolink", *deep("far", "nodirsync", "coarse")]
+    "quirk", ["bigino", "nodirsync", "noflock", *deep("far", "old", "nolink", "coarse")]
 )
 def test_a_whole_life(ana: Machine, file_url: Remote, tmp_path: Path, quirk: str) -> None:
     """The project, its home and a directory as remote all lie on that disk."""

@@ -14,6 +14,7 @@ import pytest
 
 from dorky.keys import age
 from dorky.remote import probe
+from dorky.store import database
 
 _KEPT = ("PATH", "TMPDIR", "USER", "LOGNAME", "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
 _KEPT_BEGINNINGS = ("PYTEST_", "COV", "LD_LIBRARY_", "DYLD_", "FUZZ_", "TEST_")
@@ -37,6 +38,9 @@ CHEAPER: tuple[tuple[Any, str, Any], ...] = (
     (age, "WORK", 10),  # what ships takes a second for a passphrase
     # Two race for a key of a new remote, not sixteen.
     *((race, "__kwdefaults__", {"writers": 2}) for race in (probe._race, probe._later)),
+    # The power stays, but where `crashes` takes it away.
+    (os, "fsync", os.fstat),
+    (database, "_SYNCHRONOUS", "OFF"),
 )
 """What costs less in tests of which it is not the subject: see `as_shipped`."""
 _SHIPPED = [(place, name, getattr(place, name)) for place, name, _ in CHEAPER]
