@@ -57,8 +57,25 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         another = parameter(item, "remote") == "gcs" and "unit/drivers/" not in item.nodeid
         if not only and another and not item.get_closest_marker("every_place"):
             item.add_marker(pytest.mark.deep)
+    for item in [*repeated(items)]:
+        item.add_marker(pytest.mark.deep)
+    for item in items:
         if item.get_closest_marker("deep") and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(DEEP_LIMIT))
+
+
+def repeated(items: list[pytest.Item]) -> Iterator[pytest.Item]:
+    """Yield what tests marked `each_value` take beyond each value of each parameter once."""
+    tests: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        if item.get_closest_marker("each_value") and not item.get_closest_marker("deep"):
+            tests.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    for pairs in tests.values():
+        ids = {item: tuple(item.callspec._idlist) for item in pairs}  # type: ignore[attr-defined]
+        values = [[*dict.fromkeys(column)] for column in zip(*ids.values(), strict=True)]
+        longest = max(map(len, values))
+        taken = {tuple(found[n % len(found)] for found in values) for n in range(longest)}
+        yield from (item for item in pairs if ids[item] not in taken)
 
 
 def way(item: pytest.Item) -> object:

@@ -383,6 +383,7 @@ def test_a_server_without_conditional_writes(
 # --- the source -----------------------------------------------------------------------------
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("options", [(), ("--keyless",)])
 @pytest.mark.parametrize("folder", ["packs", "tables"])
 def test_a_flipped_byte_is_found_and_the_rest_is_copied(

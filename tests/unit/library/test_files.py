@@ -164,6 +164,7 @@ SOURCES: dict[str, Callable[[bytes, Path], object]] = {
 }
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("size", [0, 1, chunk.WHOLE, chunk.WHOLE + 1, 3 * MiB])
 @pytest.mark.parametrize("kind", SOURCES)
 def test_whatever_gives_bytes_is_a_source(

@@ -135,6 +135,7 @@ def test_conflicts_wait_for_a_person(
     assert files(before) == expected
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("side", ["ours", "theirs"])
 @pytest.mark.parametrize(
     ("theirs", "ours"),
@@ -187,6 +188,7 @@ def test_a_file_is_resolved_as_it_is(pair: Pair) -> None:
     assert files(pair.ana.root) == {**BASE, "a": file("both\n")}
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("when", ["before", "during"])
 @pytest.mark.parametrize("end", ["continue", "commit -a"])
 def test_a_merge_commit_holds_only_the_merge(pair: Pair, when: str, end: str) -> None:

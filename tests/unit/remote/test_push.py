@@ -133,6 +133,7 @@ def test_json_says_what_was_done(ana: Machine, file_url: Place) -> None:
 # --- whose swap it was ----------------------------------------------------------------------
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("error", NOISE.values(), ids=NOISE)
 @pytest.mark.parametrize("size", [10, 300_000], ids=["inline", "pack"])
 def test_a_push_that_won_is_not_done_twice(
@@ -229,6 +230,7 @@ def test_a_root_that_moved_without_new_commits_is_no_reason_to_refuse(
     assert ben.files() == ana.files()
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("arrived", [False, True])
 @pytest.mark.parametrize("size", [10, 300_000], ids=["inline", "pack"])
 def test_without_an_answer_the_outcome_is_unknown_and_pushing_again_is_safe(

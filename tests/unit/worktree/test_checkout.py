@@ -470,6 +470,7 @@ NAMES = [
 ]
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("name", PATHS, ids=ascii)
 @pytest.mark.parametrize("kind", ["file", "link", "directory", "deep"])
 def test_a_name_that_is_none(repo: Repository, name: str, kind: str) -> None:
@@ -497,6 +498,7 @@ def test_a_name_that_is_none(repo: Repository, name: str, kind: str) -> None:
     assert repo.status().clean
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("name", NAMES, ids=ascii)
 @pytest.mark.parametrize("kind", ["file", "link", "directory", "deep"])
 def test_a_name_that_must_not_be_written(repo: Repository, name: str, kind: str) -> None:
@@ -692,6 +694,7 @@ def after_the_first(monkeypatch: pytest.MonkeyPatch, what: str, act: Callable[[]
     monkeypatch.setattr(owner, name, then)
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("way_on", ["commit", "force"])
 @pytest.mark.parametrize("force", [False, True])
 @pytest.mark.parametrize("what", ["written", "deleted"])

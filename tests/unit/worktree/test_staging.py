@@ -402,6 +402,7 @@ def shorter() -> None:
     os.truncate("file", 10)
 
 
+@pytest.mark.each_value
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("act", [longer, same_size, shorter])
