@@ -17,7 +17,7 @@ import msgspec
 
 from dorky import errors, files
 from dorky.files import FileStamp, Stat, StatProof, stamp, umask
-from dorky.format.model import ALL, ObjectId
+from dorky.format.model import ALL, ObjectId, unhex
 from dorky.paths import is_text, parents
 from dorky.store.database import Database
 
@@ -209,7 +209,7 @@ class Index:
             CorruptDatabase: There is one.
         """
         try:
-            bytes.fromhex("".join(row.content + row.digest for row in rows))
+            unhex("".join(row.content + row.digest for row in rows))
             # SQLite can store text in a numeric column, and bytes in a text column.
             "".join(row.path + row.group for row in rows)
             sum(row.size + row.mode + row.mtime + row.ctime + row.seen for row in rows)

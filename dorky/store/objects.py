@@ -131,7 +131,7 @@ class Store:
         for batch in batches(set(ids), 500):
             marks = ",".join("?" * len(batch))
             with self._readable():
-                raws = {bytes.fromhex(object_id): object_id for object_id in batch}
+                raws = {model.unhex(object_id): object_id for object_id in batch}
             rows = self.database.connection.execute(
                 "SELECT o.kind, o.id, p.name, o.offset, o.length FROM objects o"  # noqa: S608
                 f" CROSS JOIN packs p ON p.n = o.pack WHERE p.remote = ? AND o.id IN ({marks})",
@@ -150,11 +150,13 @@ class Store:
         return wanted - self.locate(wanted).keys()
 
     def __contains__(self, object_id: ObjectId) -> bool:
+        with self._readable():
+            raw = model.unhex(object_id)
         found = self.database.connection.execute(
             # CROSS JOIN keeps SQLite from walking all packs to look for the object in each.
             "SELECT 1 FROM objects o CROSS JOIN packs p ON p.n = o.pack"
             " WHERE o.id = ? AND p.remote = ?",
-            (bytes.fromhex(object_id), LOCAL),
+            (raw, LOCAL),
         )
         return found.fetchone() is not None
 
