@@ -9,14 +9,13 @@ from __future__ import annotations
 import contextlib
 import io
 import itertools
-import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
 
 from dorky import cancellation, errors
-from dorky.drivers.retry import pause
+from dorky.drivers.retry import Patience
 from dorky.format.model import Header, Inline, KiB, Kind, MiB, ObjectId, Pack, Root, Roster
 from dorky.keys import roster
 from dorky.keys.teamlog import Team
@@ -45,10 +44,6 @@ _LOG = 32 * KiB
 """The most bytes of the team log that stay inline, too: every reader checks all of it."""
 UPLOADS = 3
 """How many packs are uploaded at once; each is in memory, at most 32 MiB and an object."""
-_PATIENCE = 120.0
-"""After so many seconds of lost swaps a push gives up."""
-_PAUSE = 0.3
-"""The most seconds that a push waits after a lost swap, so that pushes do not collide again."""
 
 
 Found = Callable[[], tuple[Header, Root]]
@@ -115,8 +110,8 @@ def push(
     for uploaded in ahead:
         journal.resume(uploaded)
     sent: list[Sent] = []
-    ending, longest = time.monotonic() + _PATIENCE, 0.01
-    while time.monotonic() < ending:
+    patience = Patience(remote.url, "others keep pushing")
+    while True:
         authority.check_writer(remote)
         seen = remote.seen
         before = seen.root if seen else None
@@ -152,8 +147,7 @@ def push(
         try:
             won = remote.swap(header, root)
         except errors.PreconditionFailed:
-            cancellation.sleep(pause(longest))
-            longest = min(_PAUSE, longest * 2)
+            patience.wait()
             fetch(remote, progress)
             _delete_unlisted(remote, made.tables)
             continue
@@ -166,7 +160,6 @@ def push(
         lists = tuple(at.id for at in fresh if at.kind is Kind.CHUNKS)
         founded = seen is None
         return Pushed(old, head, len(fresh), size, founded, left, lists, added)
-    raise errors.ServiceUnavailableError(remote.url, "others keep pushing")
 
 
 def _is_settled(remote: Remote, head: ObjectId, progress: Progress) -> bool:

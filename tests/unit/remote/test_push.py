@@ -13,8 +13,8 @@ from machines import Machine, bucket, driver_of, noise, root_of, started
 from servers import Remote as Place
 
 from dorky import errors
+from dorky.drivers.retry import Patience
 from dorky.format.model import Kind
-from dorky.remote import push
 from dorky.remote import root as roots
 from dorky.store import pack
 
@@ -234,7 +234,7 @@ def test_a_push_outlasts_many_others(
     ana: Machine, file_url: Place, faults: Faults, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As when garbage is collected without end: what others win is no reason to give up."""
-    monkeypatch.setattr(push, "_PAUSE", 0)
+    monkeypatch.setattr(Patience, "longest", 0)
     before = root_of(ana)
     ana.commit({"data": noise(10)})
 
