@@ -1,4 +1,4 @@
-"""Directories that were read last: a server asks for the same ones again and again."""
+"""Commits and directories read last: a server asks for the same ones again and again."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _LIMIT = 16 << 20
 
 
 class Nodes:
-    """The trees of a store, of which it keeps some decrypted and verified, in memory.
+    """The commits and trees of a store, of which it keeps some decrypted and verified, in memory.
 
     Any number of threads may use it.
 
