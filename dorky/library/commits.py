@@ -240,7 +240,7 @@ def _no_root(session: Session) -> remote_push.Found:
 def _write(session: Session, batch: Sequence[Request], head: ObjectId | None) -> ObjectId:
     """Store a commit of the requests that pass; return it, or the head if nothing changes."""
     store = session.store
-    edits = Edits(store, head)
+    edits = Edits(store, head, session.nodes)
     meta: dict[str, str] = {}
     passed: list[Request] = []
     with store.writer() as writer:

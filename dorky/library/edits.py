@@ -11,6 +11,7 @@ from dorky.format.model import ALL, Entry, ObjectId
 from dorky.keys import placement
 from dorky.paths import parents
 from dorky.store import directories, history, projection
+from dorky.store.directories import Objects
 from dorky.store.history import Placed
 from dorky.store.objects import Store, Writer
 from dorky.store.projection import View
@@ -32,13 +33,15 @@ class Edits:
     Args:
         store: The store that holds the commit.
         head: The commit; None for the first one.
+        nodes: The directories in the store.
     """
 
-    def __init__(self, store: Store, head: ObjectId | None) -> None:
+    def __init__(self, store: Store, head: ObjectId | None, nodes: Objects) -> None:
         self.store = store
+        self.nodes = nodes
         self.head = head
         self.trees = history.read_commit(store, head).trees if head else {}
-        self.view: View = projection.current(store, head)
+        self.view: View = projection.current(store, head, objects=nodes)
         self._changes: dict[tuple[str, str], Entry | None] = {}
         self._names: dict[str, dict[str, tuple[str, bool]]] = {}
 
@@ -107,7 +110,7 @@ class Edits:
         if directory not in self._names:
             found: dict[str, tuple[str, bool]] = {}
             for group, tree in self.view.trees.items():
-                entries = directories.at(self.store, tree, group, directory)
+                entries = directories.at(self.nodes, tree, group, directory)
                 for entry in entries.values():
                     path = f"{directory}/{entry.name}".lstrip("/")
                     if entry.is_tree:
@@ -132,7 +135,7 @@ class Edits:
         }
         if not gone:
             return True
-        held = history.files_below(self.store, group, tree)
+        held = history.files_below(self.nodes, group, tree)
         return any(f"{path}/{name}" not in gone for name, _ in held)
 
     def write(self, writer: Writer) -> dict[str, ObjectId]:
@@ -140,5 +143,5 @@ class Edits:
         trees = dict(self.trees)
         for group in {group for group, _ in self._changes} | ({ALL} - trees.keys()):
             edits = {path: entry for (of, path), entry in self._changes.items() if of == group}
-            trees[group] = directories.edit(self.store, writer, group, self.trees.get(group), edits)
+            trees[group] = directories.edit(self.nodes, writer, group, self.trees.get(group), edits)
         return trees
