@@ -25,6 +25,8 @@ Changes = Mapping[str, "Source | None"]
 
 _TRIES = 30
 _BLOCK = 1 << 20
+_SENT = 256 << 10
+"""The bytes of a block to be sent: as many as are still near when the socket copies them."""
 
 
 class Opened(NamedTuple):
@@ -291,7 +293,7 @@ class Remote:
         if info.kind != "file":
             raise errors.BadRecord(path, "it is a symbolic link")
         file = self._client.open(whole, version=info.version)
-        blocks = self._client.stream(whole, version=info.version)
+        blocks = self._client.stream(whole, version=info.version, chunk_size=_SENT)
         return Opened(file, info.size, info.content_hash, blocks)
 
     def change(self, make: Callable[[Storage], Changes], message: str) -> None:
