@@ -11,10 +11,11 @@ from typing import Literal, NamedTuple
 from dorky import errors
 from dorky.format.codec import DEFAULT
 from dorky.format.model import ObjectId
+from dorky.keys import placement
 from dorky.library.records import ABSENT, CommitInfo, FileInfo, IfVersion
 from dorky.library.session import Session
 from dorky.project import ORIGIN
-from dorky.store import contents, history, projection
+from dorky.store import contents, history
 from dorky.store.history import MAIN, Node, Placed
 from dorky.store.objects import batches
 from dorky.store.projection import View
@@ -152,12 +153,11 @@ def view_of(session: Session, version: str) -> View:
     Raises:
         UnknownRevision: There is no such version.
     """
-    store = session.store
-    if version:
-        known(session, version)
-    if not version or version == session.project.database.ref(f"{ORIGIN}/{MAIN}"):
-        return projection.current(store, version or None, objects=session.nodes)
-    return View(session.nodes, history.trees_of(store, version))
+    nodes, database = session.nodes, session.project.database
+    trees = nodes.trees(known(session, version)) if version else {}
+    if not version or version == database.ref(f"{ORIGIN}/{MAIN}"):
+        return View(nodes, trees, placement.owner(database.roster()))
+    return View(nodes, trees)
 
 
 def find(session: Session, view: View, path: str, version: str) -> Placed:

@@ -89,7 +89,11 @@ class Edits:
     def _note(self, group: str, path: str, entry: Entry | None) -> None:
         self._changes[group, path] = entry
         for above in ["", *parents(path)]:
-            self._names.pop(above, None)
+            if entry is None:
+                self._names.pop(above, None)
+            elif (listed := self._names.get(above)) is not None:
+                name, below, _ = path[len(above) + bool(above) :].partition("/")
+                listed[name.casefold()] = (name, bool(below))
 
     def _check_names(self, path: str) -> None:
         directory = ""
@@ -109,12 +113,13 @@ class Edits:
         one of a directory."""
         if directory not in self._names:
             found: dict[str, tuple[str, bool]] = {}
+            deletes = None in self._changes.values()
             for group, tree in self.view.trees.items():
                 entries = directories.at(self.nodes, tree, group, directory)
                 for entry in entries.values():
                     path = f"{directory}/{entry.name}".lstrip("/")
                     if entry.is_tree:
-                        if self._lives(group, path, entry.content):
+                        if not deletes or self._lives(group, path, entry.content):
                             found[entry.name.casefold()] = (entry.name, True)
                     elif (group, path) not in self._changes and not self.view.masked(group, path):
                         found[entry.name.casefold()] = (entry.name, False)

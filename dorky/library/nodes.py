@@ -5,11 +5,13 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 
-from dorky.format.model import ObjectId, Tree
+from dorky.format.model import Commit, ObjectId, Tree
 from dorky.keys.vault import Vault
+from dorky.store import history
 from dorky.store.objects import Store
 
 _LIMIT = 50_000
+_COMMITS = 16
 _NODE = 10
 """What an object without entries counts for, by what it takes of memory."""
 
@@ -28,6 +30,21 @@ class Nodes:
         self._lock = threading.Lock()
         self._held: OrderedDict[tuple[ObjectId, str, str], Tree] = OrderedDict()
         self._size = 0
+        self._commits: OrderedDict[ObjectId, Commit] = OrderedDict()
+
+    def trees(self, commit: ObjectId) -> dict[str, ObjectId]:
+        """Return the trees of a commit that the user can read, by group."""
+        with self._lock:
+            found = self._commits.get(commit)
+        if found is None:
+            found = history.read_commit(self._store, commit)
+            with self._lock:
+                self._commits[commit] = found
+                if len(self._commits) > _COMMITS:
+                    self._commits.popitem(last=False)
+        groups = self.vault.groups
+        names = history.in_order(found.trees)
+        return {group: found.trees[group] for group in names if group in groups}
 
     @property
     def left_out(self) -> set[str]:

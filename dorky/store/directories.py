@@ -165,7 +165,7 @@ class _Reader:
         Args:
             prefix: The digits.
             tree: The node.
-            names: If given, parts without any of these names are left out.
+            names: If given, parts without any of these names are not read.
         """
         if tree is None:
             return ()
@@ -182,6 +182,8 @@ class _Reader:
                 found += self._node(digits, part).entries
                 pending += self.parts(digits, part)
                 self._nodes.pop(part, None)
+        if names is not None:
+            found = [entry for entry in found if entry.name in names]
         return tuple(sorted(found, key=lambda entry: entry.name.encode()))
 
 
