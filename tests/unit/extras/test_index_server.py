@@ -179,7 +179,8 @@ def test_other_spellings_lead_to_the_one_url(stocked: Shop, path: str, place: st
     ],
 )
 def test_nothing_else_is_there(stocked: Shop, path: str) -> None:
-    assert stocked.get(path).status_code == 404
+    answer = stocked.get(path)
+    assert (answer.status_code, answer.headers["Cache-Control"]) == (404, "no-store")
 
 
 def test_a_quarantined_project_offers_nothing(stocked: Shop) -> None:
