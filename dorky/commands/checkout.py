@@ -100,7 +100,21 @@ def plan_checkout(
     )
     # The user has lost the keys of these groups, so local changes can't be told: the files stay.
     made.forget.update(path for path, row in rows.items() if row.group in lost)
+    if moved:
+        made.forget.update(_taken_over(project, rows))
     return rows, made
+
+
+def _taken_over(project: Project, rows: Mapping[str, Row]) -> Iterator[str]:
+    """Yield files that several groups claimed, and that now belong to one that the user is not in.
+
+    They may have left the trees that the user reads while they were contested, so no difference
+    between commits shows them. Local changes can't be told: the files stay.
+    """
+    before, after, own = project.index.owner, project.owner, project.vault.groups
+    for path in rows:
+        if before(path) is None and (group := after(path)) is not None and group not in own:
+            yield path
 
 
 def _inside(wanted: Wanted, outside: Wanted | None) -> Wanted:
@@ -118,7 +132,8 @@ def record_groups(project: Project) -> None:
 def follow_claims(project: Project, head: ObjectId | None) -> None:
     """Make the index use today's owners of paths.
 
-    A file that begins to count is recorded as not on disk yet.
+    A file that begins to count is recorded as not on disk yet. A contested one that now belongs to
+    a group that the user is not in is kept no longer.
     """
     claims = placement.claims(project.roster)
     if project.index.claims == claims:
@@ -131,7 +146,9 @@ def follow_claims(project: Project, head: ObjectId | None) -> None:
         for path, placed in View(project.store, trees, project.owner).files()
         if path not in rows and path not in known
     ]
+    gone = list(_taken_over(project, rows))
     with project.database.transaction():
+        project.index.remove(gone)
         project.index.put(new)
         project.index.set_claims(claims)
         project.index.set_commit(None)

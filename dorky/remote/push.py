@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import itertools
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -44,8 +45,9 @@ _LOG = 32 * KiB
 """The most bytes of the team log that stay inline, too: every reader checks all of it."""
 UPLOADS = 3
 """How many packs are uploaded at once; each is in memory, at most 32 MiB and an object."""
-_ATTEMPTS = 30
-_PAUSE = 0.2
+_PATIENCE = 120.0
+"""After so many seconds of lost swaps a push gives up."""
+_PAUSE = 0.3
 """The most seconds that a push waits after a lost swap, so that pushes do not collide again."""
 
 
@@ -113,7 +115,8 @@ def push(
     for uploaded in ahead:
         journal.resume(uploaded)
     sent: list[Sent] = []
-    for attempt in range(_ATTEMPTS):
+    ending, longest = time.monotonic() + _PATIENCE, 0.01
+    while time.monotonic() < ending:
         authority.check_writer(remote)
         seen = remote.seen
         before = seen.root if seen else None
@@ -149,7 +152,8 @@ def push(
         try:
             won = remote.swap(header, root)
         except errors.PreconditionFailed:
-            cancellation.sleep(pause(min(_PAUSE, 0.01 * 2**attempt)))
+            cancellation.sleep(pause(longest))
+            longest = min(_PAUSE, longest * 2)
             fetch(remote, progress)
             _delete_unlisted(remote, made.tables)
             continue

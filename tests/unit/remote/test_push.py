@@ -14,6 +14,7 @@ from servers import Remote as Place
 
 from dorky import errors
 from dorky.format.model import Kind
+from dorky.remote import push
 from dorky.remote import root as roots
 from dorky.store import pack
 
@@ -227,6 +228,25 @@ def test_a_root_that_moved_without_new_commits_is_no_reason_to_refuse(
     ben = ana.another("ben")
     ben("clone", file_url.url, ".")
     assert ben.files() == ana.files()
+
+
+def test_a_push_outlasts_many_others(
+    ana: Machine, file_url: Place, faults: Faults, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when garbage is collected without end: what others win is no reason to give up."""
+    monkeypatch.setattr(push, "_PAUSE", 0)
+    before = root_of(ana)
+    ana.commit({"data": noise(10)})
+
+    def collect() -> None:
+        root = roots.successor(root_of(ana))
+        with ana.repo() as repo:
+            moved = roots.encode(repo.header, root, repo.vault, repo.signer)
+        driver_of(file_url).put("root", moved)
+
+    faults.before("swap", collect, times=40)
+    ana("push")
+    assert root_of(ana).generation == before.generation + 41
 
 
 @pytest.mark.parametrize("arrived", [False, True])
