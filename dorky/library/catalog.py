@@ -11,11 +11,10 @@ from typing import Literal, NamedTuple
 from dorky import errors
 from dorky.format.codec import DEFAULT
 from dorky.format.model import ObjectId
-from dorky.keys import placement
 from dorky.library.records import ABSENT, CommitInfo, FileInfo, IfVersion
 from dorky.library.session import Session
 from dorky.project import ORIGIN
-from dorky.store import contents, history
+from dorky.store import contents, history, projection
 from dorky.store.history import MAIN, Node, Placed
 from dorky.store.objects import batches
 from dorky.store.projection import View
@@ -153,11 +152,12 @@ def view_of(session: Session, version: str) -> View:
     Raises:
         UnknownRevision: There is no such version.
     """
-    nodes, database = session.nodes, session.project.database
-    trees = nodes.trees(known(session, version)) if version else {}
-    if not version or version == database.ref(f"{ORIGIN}/{MAIN}"):
-        return View(nodes, trees, placement.owner(database.roster()))
-    return View(nodes, trees)
+    store = session.store
+    if version:
+        known(session, version)
+    if not version or version == session.project.database.ref(f"{ORIGIN}/{MAIN}"):
+        return projection.current(store, version or None, objects=session.nodes)
+    return View(session.nodes, history.trees_of(session.nodes, version))
 
 
 def find(session: Session, view: View, path: str, version: str) -> Placed:
@@ -295,6 +295,8 @@ def changes(session: Session, version: str, paths: Collection[str]) -> dict[str,
     """Return the newest commit up to a version that changed each path."""
     store, left = session.store, set(paths)
     found: dict[str, Node] = {}
+    if not left:
+        return found
     if len(left) == 1:
         (path,) = left
         nodes = history.ancestors(store, [version])

@@ -1,23 +1,23 @@
-"""Directories that were read last: a server asks for the same ones again and again."""
+"""Commits and directories read last: a server asks for the same ones again and again."""
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
 
-from dorky.format.model import Commit, ObjectId, Tree
+from dorky.format.model import ObjectId, Tree
 from dorky.keys.vault import Vault
-from dorky.store import history
 from dorky.store.objects import Store
 
 _LIMIT = 50_000
-_COMMITS = 16
+_BODIES = 1 << 20
+"""The bytes of objects, such as commits, that are kept as they are."""
 _NODE = 10
 """What an object without entries counts for, by what it takes of memory."""
 
 
 class Nodes:
-    """The trees of a store, of which it keeps some decrypted and verified, in memory.
+    """The commits and trees of a store, of which it keeps some decrypted and verified, in memory.
 
     Any number of threads may use it. It keeps objects with 50,000 entries, which take some 30 MB.
 
@@ -30,21 +30,8 @@ class Nodes:
         self._lock = threading.Lock()
         self._held: OrderedDict[tuple[ObjectId, str, str], Tree] = OrderedDict()
         self._size = 0
-        self._commits: OrderedDict[ObjectId, Commit] = OrderedDict()
-
-    def trees(self, commit: ObjectId) -> dict[str, ObjectId]:
-        """Return the trees of a commit that the user can read, by group."""
-        with self._lock:
-            found = self._commits.get(commit)
-        if found is None:
-            found = history.read_commit(self._store, commit)
-            with self._lock:
-                self._commits[commit] = found
-                if len(self._commits) > _COMMITS:
-                    self._commits.popitem(last=False)
-        groups = self.vault.groups
-        names = history.in_order(found.trees)
-        return {group: found.trees[group] for group in names if group in groups}
+        self._bodies: OrderedDict[tuple[ObjectId, str | None], bytes] = OrderedDict()
+        self._room = _BODIES
 
     @property
     def left_out(self) -> set[str]:
@@ -67,7 +54,20 @@ class Nodes:
 
     def read(self, object_id: ObjectId, *, group: str | None = None) -> bytes:
         """See `directories.Objects`."""
-        return self._store.read(object_id, group=group)
+        key = object_id, group
+        with self._lock:
+            found = self._bodies.get(key)
+            if found is not None:
+                self._bodies.move_to_end(key)
+                return found
+        body = self._store.read(object_id, group=group)
+        with self._lock:
+            if key not in self._bodies:
+                self._bodies[key] = body
+                self._room -= len(body)
+            while self._room < 0:
+                self._room += len(self._bodies.popitem(last=False)[1])
+        return body
 
     def get(self, key: tuple[ObjectId, str, str]) -> Tree | None:
         """See `directories.Recent`."""

@@ -75,7 +75,7 @@ def _attach(scope: Scope, path: StrPath, claim: Claim, private_key: StrPath | No
     while time.monotonic() < ending:
         file = _file(session, scope, path)
         commits.owner_of(session, file.path)
-        with cancellation.holding(session.turn), cancellation.holding(session.lock):
+        with session.turn.taken(), cancellation.holding(session.lock):
             held = _bundles(session, file.path)
             origin = commands.origin_of(session.project, file, held, key)
             made = bundle.sign(claim(file, origin), key)

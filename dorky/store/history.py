@@ -57,7 +57,7 @@ def subject(message: str) -> str:
     return next(iter(message.strip().splitlines()), "")
 
 
-def read_commit(store: Store, commit: ObjectId) -> Commit:
+def read_commit(store: Objects, commit: ObjectId) -> Commit:
     """Read a commit."""
     return model.decode_commit(store.read(commit), commit)
 
@@ -67,7 +67,7 @@ Trees = Mapping[str, ObjectId]
 
 
 def trees_of(
-    store: Store, commit: ObjectId | None, groups: Collection[str] | None = None
+    store: Objects, commit: ObjectId | None, groups: Collection[str] | None = None
 ) -> dict[str, ObjectId]:
     """Return the trees of a commit that the user can read, of all groups or of some."""
     if commit is None:

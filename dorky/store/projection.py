@@ -179,9 +179,9 @@ def current(
         store: The store.
         commit: The commit.
         groups: The groups; None: all of them.
-        objects: What the directories are read from; None: the store.
+        objects: What the commit and the directories are read from; None: the store.
     """
-    trees = history.trees_of(store, commit, groups)
+    trees = history.trees_of(objects or store, commit, groups)
     return View(objects or store, trees, owner(store.database.roster()))
 
 
