@@ -22,6 +22,7 @@ from dorky.library.scope import Scope
 from dorky.library.session import Session
 from dorky.project import ORIGIN
 from dorky.results import Attestation, Sbom, Signature, Verification
+from dorky.store import attestations
 from dorky.store.history import ATTEST, MAIN
 
 if TYPE_CHECKING:
@@ -132,6 +133,23 @@ def get_signatures(scope: Scope, path: StrPath) -> list[Signature]:
     """Return every signature of a file; see `DorkyClient.get_signatures`."""
     file, told = _opinion(scope, path, None, Demand())
     return [signatures.signature_of(file.path, verdict) for verdict in told.verdicts]
+
+
+def get_bundles(scope: Scope, path: StrPath) -> list[bytes]:
+    """Return the signatures of a file's content; see `DorkyClient.get_bundles`."""
+    from dorky.provenance import bundle
+
+    where, placed = scope.find(path)
+    project, sha256 = scope.session.project, placed.entry.sha256
+    bodies = {attestations.id_of(body): body for body in _bundles(scope.session, where.path)}
+    file = File(where.path, sha256, where.version)
+    trust = vouching.trusted(project)
+    told = signatures.examined(project, file, [*bodies.values()], trust, Demand())
+    kept = [one for one in told if one.state in {"valid", "untrusted"}]
+    kept.sort(key=lambda one: (one.state == "valid", one.time.timestamp() if one.time else 0.0))
+    found = [bodies[one.id] for one in reversed(kept)]
+    # What an unknown key says was not looked at: it may be about earlier content.
+    return [body for body in found if bundle.read(body).statement.sha256 == sha256]
 
 
 def get_sbom(scope: Scope, path: StrPath, format: Format | None) -> Sbom:

@@ -100,6 +100,7 @@ class Store:
         self.pack_size = 0
         """The bytes that packs are closed at; 0: as usual."""
         self.left_out: set[str] = set()
+        self.recent = None
         """Names in trees read so far that no worktree may hold."""
 
     @property

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from dorky.format.model import ALL, Entry, ObjectId
-from dorky.keys.placement import Masked, Owner, fold, judged, owner
+from dorky.keys.placement import Masked, Owner, everybodys, fold, judged, owner
 from dorky.paths import parents
 from dorky.store import directories, history
 from dorky.store.directories import Objects
@@ -95,6 +95,8 @@ class View:
         return found
 
     def _any_counts(self, group: str, path: str, tree: ObjectId) -> bool:
+        if self.owner is everybodys and not self._closed:
+            return True  # no directory is stored that holds nothing
         below = history.files_below(self.store, group, tree)
         return any(not self.masked(group, f"{path}/{name}") for name, _ in below)
 
