@@ -326,9 +326,13 @@ def unlisted(
     unlisted_trees, contents = history.below(store, trees, skip=listed)
     contents -= listed(contents)
     pieces = all_below(store, contents)
-    wanted |= unlisted_trees | (pieces - listed(pieces))
-    places = store.locate(wanted)
-    for object_id in wanted - places.keys():
+    del contents
+    pieces -= listed(pieces)
+    # The larger set grows: there may be a million pieces.
+    pieces |= wanted
+    pieces |= unlisted_trees
+    places = store.locate(pieces)
+    for object_id in pieces - places.keys():
         raise errors.MissingObject(object_id, why="elsewhere")
     return sorted(places.values(), key=lambda at: (at.pack, at.offset))
 

@@ -12,6 +12,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, NamedTuple, TypeVar
 
@@ -129,7 +130,7 @@ class Store:
         """Return which of ``ids`` the local store (or a remote's packs) holds, and where."""
         found: dict[ObjectId, PackedObject] = {}
         names: dict[str, str] = {}
-        for batch in batches(set(ids), 500):
+        for batch in batches(ids if isinstance(ids, AbstractSet) else set(ids), 500):
             marks = ",".join("?" * len(batch))
             with self._readable():
                 raws = {model.unhex(object_id): object_id for object_id in batch}
