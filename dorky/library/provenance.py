@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +13,7 @@ from dorky.commands import signatures, vouching
 from dorky.commands.provenance import Claim
 from dorky.commands.signatures import File
 from dorky.commands.vouching import ANY, Demand, Opinion
-from dorky.drivers.retry import pause
+from dorky.drivers.retry import Patience
 from dorky.library import commits, contents
 from dorky.library import vouching as rules
 from dorky.library.records import StrPath
@@ -30,10 +29,6 @@ if TYPE_CHECKING:
     from dorky.provenance.public_keys import PublicKey
     from dorky.provenance.sbom import Format
     from dorky.provenance.verification import Trust
-
-_PATIENCE = 300.0
-"""Seconds for which a signature is tried again while others are faster."""
-_PAUSE = 0.3
 
 
 # --- writing --------------------------------------------------------------------------------
@@ -71,8 +66,8 @@ def _attach(scope: Scope, path: StrPath, claim: Claim, private_key: StrPath | No
 
     session = scope.writable()
     key = _private(session, private_key)
-    ending, longest = time.monotonic() + _PATIENCE, 0.01
-    while time.monotonic() < ending:
+    patience = Patience(session.url, "others keep pushing")
+    while True:
         file = _file(session, scope, path)
         commits.owner_of(session, file.path)
         with session.turn.taken(), cancellation.holding(session.lock):
@@ -82,12 +77,10 @@ def _attach(scope: Scope, path: StrPath, claim: Claim, private_key: StrPath | No
             try:
                 _push(session, {file.path: made})
             except errors.Rejected:  # somebody has pushed files meanwhile
-                cancellation.sleep(pause(longest))
-                longest = min(_PAUSE, longest * 2)
+                patience.wait()
                 continue
         trust = vouching.trusted(session.project)
         return signatures.examined(session.project, file, [made], trust, Demand(kind=ANY))[0]
-    raise errors.ServiceUnavailableError(session.url, "others keep pushing")
 
 
 def _push(session: Session, made: dict[str, bytes]) -> None:
