@@ -32,11 +32,13 @@ class Call:
 
     Attributes:
         shielded: Whether it is doing what must not be interrupted.
+        wake: Called when the call is cancelled: ends what it waits for.
     """
 
     def __init__(self, *parts: Call, idle: Callable[[], object] = lambda: None) -> None:
         self.idle = idle
         self.shielded = False
+        self.wake: Callable[[], object] = lambda: None
         self._parts = parts
         self._cancelled = False
 
@@ -49,6 +51,7 @@ class Call:
     def cancel(self) -> None:
         """End the call soon."""
         self._cancelled = True
+        self.wake()
 
     def shield(self, on: bool) -> None:
         """Note whether the call is doing what must not be interrupted."""
@@ -137,6 +140,60 @@ def holding(lock: Any) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+class Turn:
+    """A lock for which hundreds of threads may wait, each until another has done its work for it.
+
+    They sleep until the lock is free, or until their calls are cancelled.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._taken = False
+        self._waiting: set[threading.Event] = set()
+
+    @contextlib.contextmanager
+    def taken(self, done: Callable[[], bool] = lambda: False) -> Iterator[bool]:
+        """Hold the lock for a block, and yield True; yield False if its work is done without it.
+
+        Args:
+            done: Returns whether there is nothing left to do.
+        """
+        if not self._take(done):
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            with self._lock:
+                self._taken = False
+                for waiting in self._waiting:
+                    waiting.set()
+
+    def _take(self, done: Callable[[], bool]) -> bool:
+        """Wait; return whether the lock was taken."""
+        changed = threading.Event()
+        call = current()
+        if call:
+            call.wake = changed.set
+        try:
+            while True:
+                changed.clear()
+                check()
+                with self._lock:
+                    if done():
+                        return False
+                    if not self._taken:
+                        self._taken = True
+                        return True
+                    self._waiting.add(changed)
+                changed.wait()
+        finally:
+            if call:
+                call.wake = lambda: None
+            with self._lock:
+                self._waiting.discard(changed)
 
 
 def interruptible(work: Callable[[], T]) -> T:

@@ -203,9 +203,10 @@ def gcs_server() -> Iterator[Server]:
 
 
 @pytest.fixture
-def s3_url(s3_server: Server) -> Remote:
+def s3_url(s3_server: Server) -> Iterator[Remote]:
     endpoint = s3_server.endpoint
-    return s3_server.remote("s3", servers.s3_options(endpoint), servers.s3_env(endpoint))
+    yield s3_server.remote("s3", servers.s3_options(endpoint), servers.s3_env(endpoint))
+    s3_server.forget()
 
 
 @pytest.fixture
@@ -221,12 +222,13 @@ def seaweedfs_url(seaweedfs_server: Server) -> Remote:
 
 
 @pytest.fixture
-def gcs_url(gcs_server: Server, monkeypatch: pytest.MonkeyPatch) -> Remote:
+def gcs_url(gcs_server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Remote]:
     """Also sets the variable in this process: Google's library itself reads it."""
     env = {"STORAGE_EMULATOR_HOST": gcs_server.endpoint}
     for name, value in env.items():
         monkeypatch.setenv(name, value)
-    return gcs_server.remote("gs", {}, env)
+    yield gcs_server.remote("gs", {}, env)
+    gcs_server.forget()
 
 
 @pytest.fixture

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 USUAL_DIR = ".depot-storage/python"
 """Where packages are if no command and no variable says so."""
 _NEWEST = {"", "main", "origin/main"}
+_PART = 8 << 20
+"""The bytes of the packs of a large upload, of which several are in memory."""
 _UNITS = {"": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 _PORTS = range(20_000, 30_000)
 """Below those that systems give to outgoing connections."""
@@ -310,7 +312,8 @@ def _opened(wanted: _Wanted, age: float, log: Log) -> Iterator[_Place]:
         log.error(f"no newer state: {error.code}: {error.message}")
 
     prefix = directory.strip("/").removeprefix("./")
-    with DorkyClient(wanted.remote or None, unencrypted=wanted.plain or None) as client:
+    unencrypted = wanted.plain or None
+    with DorkyClient(wanted.remote or None, unencrypted=unencrypted, part_size=_PART) as client:
         newest = state.of_client(client, prefix, pinned=pinned, refresh=age, failed=failed)
         newest.view()  # a missing key is told now, not to the first client
         depot = None if pinned else Depot(Repository(client, prefix))

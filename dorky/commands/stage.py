@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -42,6 +43,9 @@ from dorky.store.history import Placed
 from dorky.store.index import Row
 from dorky.store.projection import View
 from dorky.worktree import checkout, staging
+
+if TYPE_CHECKING:
+    from dorky.worktree.plan import Plan
 
 _MANY = 500
 
@@ -523,7 +527,7 @@ def restore(
 
 
 def _vouched(
-    project: Project, rows: Mapping[str, Row], made: checkout.Plan, commit: ObjectId | None
+    project: Project, rows: Mapping[str, Row], made: Plan, commit: ObjectId | None
 ) -> set[str]:
     """Refuse committed files that are not signed as the rules demand (see `vouching.check`).
 

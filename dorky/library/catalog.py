@@ -157,7 +157,7 @@ def view_of(session: Session, version: str) -> View:
         known(session, version)
     if not version or version == session.project.database.ref(f"{ORIGIN}/{MAIN}"):
         return projection.current(store, version or None, objects=session.nodes)
-    return View(session.nodes, history.trees_of(store, version))
+    return View(session.nodes, history.trees_of(session.nodes, version))
 
 
 def find(session: Session, view: View, path: str, version: str) -> Placed:
@@ -295,6 +295,8 @@ def changes(session: Session, version: str, paths: Collection[str]) -> dict[str,
     """Return the newest commit up to a version that changed each path."""
     store, left = session.store, set(paths)
     found: dict[str, Node] = {}
+    if not left:
+        return found
     if len(left) == 1:
         (path,) = left
         nodes = history.ancestors(store, [version])

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 
 from dorky import errors
 from dorky.library import catalog, commits, contents, uploads
-from dorky.library.catalog import Address
 from dorky.library.commits import Change, Delete, Put, Request
 from dorky.library.metering import Meter, Report
 from dorky.library.records import CommitInfo, FileInfo, IfVersion, StrPath
@@ -40,7 +39,7 @@ def upload(
     request = Request([put], told, expected=expected, key=key, alone=alone)
     done = commits.submit(session, request)
     meter.finish(target)
-    return scope.info(Address(done.commit, target), done.files[target])
+    return next(commits.infos(session, [done]))
 
 
 def set_metadata(
@@ -61,7 +60,7 @@ def set_metadata(
     put = Put(where.path, placed, meta)
     request = Request([put], f"Describe {where.path}", expected=expected)
     done = commits.submit(session, request)
-    return scope.info(Address(done.commit, where.path), done.files[where.path])
+    return next(commits.infos(session, [done]))
 
 
 def delete(
@@ -108,7 +107,7 @@ def copy(
     put = Put(path, placed, placed.entry.meta)
     request = Request([put], f"Copy {where.path} to {path}", expected=expected)
     done = commits.submit(session, request)
-    return scope.info(Address(done.commit, path), done.files[path])
+    return next(commits.infos(session, [done]))
 
 
 def copy_to(

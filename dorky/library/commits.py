@@ -8,19 +8,22 @@ for one path never share a commit.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from stat import S_IFREG, S_ISREG
+from types import MappingProxyType
 from typing import NamedTuple, NoReturn
 
 import msgspec
 
 from dorky import cancellation, errors, files
-from dorky.drivers.retry import pause
+from dorky.drivers.retry import Patience
 from dorky.format.model import Entry, Header, KiB, Kind, ObjectId, Root
 from dorky.keys import placement, roster
+from dorky.library import catalog
 from dorky.library.contents import Content
 from dorky.library.edits import Edits
+from dorky.library.records import FileInfo
 from dorky.library.session import Session
 from dorky.project import ORIGIN
 from dorky.remote import push as remote_push
@@ -32,9 +35,6 @@ from dorky.store.objects import Writer
 from dorky.store.projection import View
 from dorky.worktree import ingest, staging
 
-_PATIENCE = 300.0
-"""Seconds for which a commit is tried again while others are faster."""
-_PAUSE = 0.3
 _MOMENT = 0.01
 _LONGEST = 0.2
 """The most seconds that a commit waits for those who are about to join it."""
@@ -70,10 +70,17 @@ Expected = Mapping[str, Placed | None]
 
 
 class Outcome(NamedTuple):
-    """The commit that holds a request's changes, and the files that it has put."""
+    """The result of a request that was made.
+
+    Attributes:
+        commit: The commit that holds its changes.
+        files: The files that it has put, by path.
+        origins: The commit that has changed each of them last, where that is known.
+    """
 
     commit: ObjectId
     files: dict[str, Placed]
+    origins: Mapping[str, Node] = MappingProxyType({})
 
 
 class Request:
@@ -107,6 +114,7 @@ class Request:
         self.outcome: Outcome | Exception | None = None
         self.call = cancellation.current()
         self.made: dict[str, Placed] = {}
+        self.changed: set[str] = set()
 
     @property
     def paths(self) -> set[str]:
@@ -118,18 +126,23 @@ def submit_all(session: Session, requests: Sequence[Request]) -> None:
     """Wait until requests are settled, most likely by one commit; their outcomes tell how."""
     with session.queue:
         session.waiting.extend(requests)
+
+    def settled() -> bool:
+        return all(request.outcome is not None for request in requests)
+
     try:
         if call := cancellation.current():
             call.idle()
-        while any(request.outcome is None for request in requests):
-            with cancellation.holding(session.turn):
-                if any(request.outcome is None for request in requests):
+        while not settled():
+            with session.turn.taken(settled) as mine:
+                if mine:
                     _linger(session)
                     _commit_waiting(session)
         session.forget_glimpse()
     except BaseException:
+        gone = {*requests}
         with session.queue:
-            session.waiting[:] = [one for one in session.waiting if one not in requests]
+            session.waiting[:] = [one for one in session.waiting if one not in gone]
         raise
 
 
@@ -140,6 +153,17 @@ def _linger(session: Session) -> None:
     while session.coming and joined < len(session.waiting) and time.monotonic() < ending:
         joined = len(session.waiting)
         time.sleep(_MOMENT)
+
+
+def infos(session: Session, outcomes: Iterable[Outcome]) -> Iterator[FileInfo]:
+    """Yield what is known of the files that requests have put."""
+    of_commit: dict[ObjectId, list[Outcome]] = {}
+    for outcome in outcomes:
+        of_commit.setdefault(outcome.commit, []).append(outcome)
+    for commit, of in of_commit.items():
+        put = [item for outcome in of for item in outcome.files.items()]
+        origins = {path: node for outcome in of for path, node in outcome.origins.items()}
+        yield from catalog.infos(session, commit, put, origins)
 
 
 def submit(session: Session, request: Request) -> Outcome:
@@ -196,8 +220,8 @@ def _taken(session: Session) -> list[Request]:
 
 def _commit(session: Session, batch: Sequence[Request]) -> None:
     session.check_writable()
-    ending, longest = time.monotonic() + _PATIENCE, 0.01
-    while time.monotonic() < ending:
+    patience = Patience(session.url, "others keep pushing")
+    while True:
         head = session.project.database.ref(f"{ORIGIN}/{MAIN}")
         known = session.project.roster
         commit = _write(session, batch, head)
@@ -212,13 +236,13 @@ def _commit(session: Session, batch: Sequence[Request]) -> None:
             # A group may have been started or changed meanwhile, and claim a path.
             if not isinstance(error, errors.Rejected) and known == session.project.roster:
                 raise
-            cancellation.sleep(pause(longest))
-            longest = min(_PAUSE, longest * 2)
+            patience.wait()
             continue
+        node = Node(commit, history.read_commit(session.store, commit))
         for request in waiting:
-            request.outcome = Outcome(commit, request.made)
+            origins = dict.fromkeys(request.changed, node)
+            request.outcome = Outcome(commit, request.made, origins)
         return
-    raise errors.ServiceUnavailableError(session.url, "others keep pushing")
 
 
 def push(session: Session, commit: ObjectId, ahead: Sequence[PacksAhead] = ()) -> None:
@@ -240,7 +264,8 @@ def _no_root(session: Session) -> remote_push.Found:
 def _write(session: Session, batch: Sequence[Request], head: ObjectId | None) -> ObjectId:
     """Store a commit of the requests that pass; return it, or the head if nothing changes."""
     store = session.store
-    edits = Edits(store, head)
+    paths = {path for request in batch for path in request.paths}
+    edits = Edits(store, head, paths, session.nodes)
     meta: dict[str, str] = {}
     passed: list[Request] = []
     with store.writer() as writer:
@@ -299,11 +324,12 @@ def _apply(session: Session, request: Request, edits: Edits, writer: Writer) -> 
         found = edits.at(path)
         if not same(found, expected):
             _refuse(session, edits.head, path, found, expected)
-    request.made = {}
+    request.made, request.changed = {}, set()
     for change in request.changes:
         if isinstance(change, Put):
             placed = _placed(session, change, edits, writer)
-            edits.put(change.path, placed)
+            if edits.put(change.path, placed):
+                request.changed.add(change.path)
             request.made[change.path] = placed
         elif edits.at(change.path):
             edits.delete(change.path)

@@ -48,24 +48,30 @@ def upload(
 
     results = (done for _, done in folders.each(take, given, session.config.max_concurrency))
     told = message or f"Upload {len(given)} files"
-    taken: list[tuple[Put, Request] | Exception] = []
-    for done in folders.settled(session, results):
-        if isinstance(done, Exception):
-            taken.append(done)
-            continue
-        expected = {done.path: dict(view.files([done.path])).get(done.path)}
-        taken.append((done, Request([done], told, expected=None if force else expected)))
-        meter.advance(done.path, _size(done))
-    commits.submit_all(session, [item[1] for item in taken if isinstance(item, tuple)])
+    taken: list[Put | Exception] = []
+    for put in folders.settled(session, results):
+        taken.append(put)
+        if isinstance(put, Put):
+            meter.advance(put.path, _size(put))
+    held = dict(view.files([put.path for put in taken if isinstance(put, Put)]))
+    requests = [
+        Request([put], told, expected=None if force else {put.path: held.get(put.path)})
+        for put in taken
+        if isinstance(put, Put)
+    ]
+    commits.submit_all(session, requests)
+    outcomes = [request.outcome for request in requests]
+    made = [outcome for outcome in outcomes if isinstance(outcome, commits.Outcome)]
+    infos = {(info.version, info.path): info for info in commits.infos(session, made)}
+    left = iter(outcomes)
     found = []
     version = ""
     for (source, named), item in zip(given, taken, strict=True):
-        path = item[0].path if isinstance(item, tuple) else str(named or source)
-        outcome = item[1].outcome if isinstance(item, tuple) else item
+        path = item.path if isinstance(item, Put) else str(named or source)
+        outcome = next(left) if isinstance(item, Put) else item
         if isinstance(outcome, commits.Outcome):
             version = outcome.commit
-            info = catalog.info(session, version, path, outcome.files[path])
-            found.append(BatchItem(path=path, info=info))
+            found.append(BatchItem(path=path, info=infos[version, path]))
             meter.finish(path)
         else:
             found.append(BatchItem(path=path, error=outcome))

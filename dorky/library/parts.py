@@ -12,7 +12,7 @@ from dorky import errors
 from dorky.format import chunk
 from dorky.format.codec import Coding
 from dorky.format.model import Chunk, Kind, MiB, ObjectId
-from dorky.library import catalog, commits, sources
+from dorky.library import commits, sources
 from dorky.library.commits import Expected, Put, Request
 from dorky.library.contents import Content
 from dorky.library.records import FileInfo
@@ -162,8 +162,7 @@ class UploadSession:
                     ahead=ahead,
                 )
                 done = commits.submit(self._session, request)
-                placed = done.files[self.path]
-                self._done = catalog.info(self._session, done.commit, self.path, placed)
+                self._done = next(commits.infos(self._session, [done]))
                 self._delete_unlisted()
             return self._done
 

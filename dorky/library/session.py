@@ -144,7 +144,7 @@ class Session:
 
     def _begin(self) -> None:
         self.lock = threading.RLock()
-        self.turn = threading.Lock()
+        self.turn = cancellation.Turn()
         """Held by the thread that makes a commit, for itself and for all that wait."""
         self.queue = threading.Lock()
         """Held for moments, while `waiting` or `coming` changes."""

@@ -310,7 +310,7 @@ def stage(
     if stale:
         from dorky.worktree.ingest import LARGE, store_files
 
-        new, same = Spool(store.scratch), Spool(store.scratch)
+        new, same = Spool(store.scratch, Row._make), Spool(store.scratch, Row._make)
 
         sizes = {path: stale.pop(path) for path in sorted(stale)}
         announce = ahead() if ahead and max(sizes.values()) >= LARGE else None

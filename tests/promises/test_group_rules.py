@@ -345,6 +345,37 @@ def test_what_is_contested_is_frozen_and_everything_else_goes_on(
     assert ana("status", "--json").json["staged"] == []
 
 
+@pytest.mark.parametrize("how", ["pull", "fetch"])
+@pytest.mark.parametrize("work", ["none", "edited", "staged"])
+def test_a_file_that_a_group_took_over_while_it_was_contested_blocks_nobody(
+    ana: Machine, ben: Machine, work: str, how: str
+) -> None:
+    dan = joined(ana, "dan")
+    dan("pull")
+    if work != "none":
+        dan.write("notes", b"dan's\n")
+    if work == "staged":
+        dan("stage", "notes")
+    ana("pull")
+    ana("group", "add", "prod", "notes")
+    claim(ben, EVIL, "notes")
+    dan("pull")
+    assert dan.read("notes") == (b"n\n" if work == "none" else b"dan's\n")
+    unclaim(ben)
+    dan(how)
+    if how == "fetch":
+        dan.commit({"own": "1\n"}, "before the pull")
+        dan("sync")
+    # Dan could not tell what of it is his: it stays, and is kept no longer.
+    assert dan.read("notes") == (b"n\n" if work == "none" else b"dan's\n")
+    assert set(dan("ls").out.split()) == {".env"} | ({"own"} if how == "fetch" else set())
+    dan.commit({".env": "A=2\n"}, "on")
+    dan("push")
+    ana("pull")
+    assert ana.read("notes") == b"n\n"
+    assert ana.read(".env") == b"A=2\n"
+
+
 def test_a_claim_over_everybodys_files_closes_them_and_keeps_nobody_from_working(
     ana: Machine, ben: Machine
 ) -> None:

@@ -77,11 +77,13 @@ class Server(NamedTuple):
         endpoint: ``http://127.0.0.1:port``.
         log: What it was asked.
         make_bucket: Makes a bucket of the name given; None where there is one, ``bucket``.
+        forget: Deletes what a server holds in memory: deep tests send it many GiB.
     """
 
     endpoint: str
     log: RequestLog
     make_bucket: Callable[[str], object] | None = None
+    forget: Callable[[], object] = lambda: None
 
     def remote(self, scheme: str, options: dict[str, str], env: dict[str, str]) -> Remote:
         """A place on this server that nobody has used yet."""
@@ -158,11 +160,20 @@ def moto_server() -> Iterator[Server]:
     thread.start()
     endpoint = f"http://127.0.0.1:{server.server_port}"
     try:
-        yield Server(endpoint, log, lambda name: _put(f"{endpoint}/{name}"))
+        yield Server(endpoint, log, lambda name: _put(f"{endpoint}/{name}"), _empty_moto)
     finally:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def _empty_moto() -> None:
+    from moto.core.model_instances import reset_model_data
+    from moto.s3.models import s3_backends
+
+    for backend in s3_backends.values():
+        backend.reset()
+    reset_model_data()  # moto also lists every version of every object there ever was
 
 
 def _put(url: str) -> None:
@@ -393,7 +404,7 @@ def gcs_server(*, names_generations: bool = True) -> Iterator[Server]:
 
     storage = StrictStorage(use_memory_fs=True, data_dir="/unused")
     with serving(partial(StrictHandler, storage)) as endpoint:
-        yield Server(endpoint, log, lambda name: buckets.create_bucket(name, storage))
+        yield Server(endpoint, log, lambda name: buckets.create_bucket(name, storage), storage.wipe)
 
 
 # --- a stub, for faults ---------------------------------------------------------------------

@@ -34,11 +34,11 @@ class Grounds:
     """What `tests/conftest.py` tells of the test that runs.
 
     Attributes:
-        now: The directory that has the same path in every test.
+        now: The directory that has the same path in every test; None before the first test.
         patches: What the test's fixtures have patched.
     """
 
-    now: ClassVar[Path]
+    now: ClassVar[Path | None] = None
     patches: ClassVar[pytest.MonkeyPatch]
 
 
@@ -51,7 +51,8 @@ def once(places: Sequence[Path], make: Callable[[], object], *what: Hashable) ->
             a fixture has patched more than the environment.
         what: Tells it from all else that is made in the same places.
     """
-    inside = all(place.is_relative_to(Grounds.now) for place in places)
+    now = Grounds.now
+    inside = now is not None and all(place.is_relative_to(now) for place in places)
     if not inside or Grounds.patches._setattr:
         make()
         return

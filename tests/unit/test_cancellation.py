@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextvars
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from dorky import cancellation
-from dorky.cancellation import Call, Cancelled
+from dorky.cancellation import Call, Cancelled, Turn
 from dorky.parallel import in_order
 
 SOON = 30
@@ -48,9 +50,23 @@ def hold(lock: threading.Lock) -> None:
         raise AssertionError("it was never released")
 
 
+def queue(turn: Turn) -> None:
+    with turn.taken():
+        raise AssertionError("another thread had it")
+
+
+def behind_another() -> None:
+    turn = Turn()
+    with turn.taken():
+        context = contextvars.copy_context()
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(context.run, queue, turn).result()
+
+
 WAITING: dict[str, Callable[[], object]] = {
     "a pause": lambda: cancellation.sleep(3600),
     "a lock": lambda: hold(held()),
+    "a turn": behind_another,
     "a server": lambda: cancellation.interruptible(lambda: threading.Event().wait(3600)),
     "threads": lambda: [*in_order(lambda _: cancellation.sleep(3600), range(4), threads=2)],
 }
@@ -69,6 +85,7 @@ def test_nothing_begins_for_a_cancelled_call() -> None:
             cancellation.check,
             lambda: cancellation.sleep(1),
             lambda: hold(threading.Lock()),
+            lambda: queue(Turn()),
             lambda: cancellation.interruptible(lambda: done.append(1)),
         ):
             with pytest.raises(Cancelled):
@@ -110,6 +127,48 @@ def test_without_a_call_nothing_changes() -> None:
     cancellation.sleep(0)
     with cancellation.shielded(), cancellation.holding(threading.Lock()):
         assert cancellation.interruptible(threading.current_thread) is threading.current_thread()
+
+
+def test_one_thread_at_a_time_has_a_turn() -> None:
+    turn, begun = Turn(), threading.Barrier(8)
+    inside: list[int] = []
+
+    def work(n: int) -> None:
+        begun.wait(SOON)
+        for _ in range(20):
+            with turn.taken() as mine:
+                assert mine
+                inside.append(n)
+                assert inside == [n]
+                inside.remove(n)
+
+    with ThreadPoolExecutor(8) as pool:
+        [*pool.map(work, range(8))]
+    with pytest.raises(ZeroDivisionError), turn.taken():
+        raise ZeroDivisionError
+    with turn.taken() as mine:
+        assert mine
+
+
+def test_no_turn_is_taken_for_work_that_another_has_done() -> None:
+    turn, asked = Turn(), threading.Event()
+    done: list[int] = []
+
+    def is_done() -> bool:
+        asked.set()
+        return bool(done)
+
+    def wait() -> bool:
+        with turn.taken(is_done) as mine:
+            return mine
+
+    with ThreadPoolExecutor(1) as pool, turn.taken():
+        waiting = pool.submit(wait)
+        assert asked.wait(SOON)
+        done.append(1)
+        with turn.taken(lambda: True) as mine:
+            assert not mine
+    assert waiting.result(SOON) is False
 
 
 def test_an_error_of_the_work_is_raised() -> None:

@@ -13,7 +13,7 @@ from urllib.parse import quote
 from werkzeug.wrappers import Request, Response
 
 from dorky import errors
-from dorky.extras.index import answers, negotiation, pages, routes
+from dorky.extras.index import answers, negotiation, pages, routes, signatures
 from dorky.extras.index.answers import Refusal
 from dorky.extras.index.auth import Access, Caller, Failures, token_in
 from dorky.extras.index.depot import Project
@@ -309,6 +309,8 @@ class App:
             raise Refusal(404, f"there is no {route.filename} here")
         if route.kind == "metadata":
             return self._metadata_of(request, found[0], entry)
+        if route.kind == "signature":
+            return self._signature_of(request, found[0], entry, route.ending)
         tag = entry.sha256
         headers = {"ETag": f'"{tag}"', "Accept-Ranges": "bytes", "Cache-Control": self._immutable}
         if _unchanged(request, tag):
@@ -346,6 +348,16 @@ class App:
             body = view.depot.metadata(entry.filename)
             self._metadata.put(digest, body, len(body))
         return Response(body, headers=headers, content_type="text/plain; charset=utf-8")
+
+    def _signature_of(self, request: Request, view: View, entry: Entry, ending: str) -> Response:
+        shown = signatures.shown(view.depot.bundles(entry.filename), ending)
+        if shown is None:
+            raise Refusal(404, f"no signature of {entry.filename} can be shown so")
+        tag = hashlib.sha256(shown.body).hexdigest()
+        headers = {"ETag": f'"{tag}"', "Cache-Control": "no-cache"}
+        if _unchanged(request, tag):
+            return Response(status=304, headers=headers)
+        return Response(shown.body, headers=headers, content_type=shown.content_type)
 
     @property
     def _immutable(self) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
+from dorky.extras.index.signatures import ENDINGS
+
 Kind = Literal[
     "health",
     "ready",
@@ -14,6 +16,7 @@ Kind = Literal[
     "project",
     "file",
     "metadata",
+    "signature",
     "record",
     "nothing",
 ]
@@ -37,14 +40,16 @@ class Route(NamedTuple):
     Attributes:
         kind: The kind of thing.
         project: The project.
-        filename: The file, without the ending of its metadata or record.
+        filename: The file, without the ending of its metadata, record or signature.
         simple: Whether it is below ``/python/simple/``.
+        ending: The ending, of a signature.
     """
 
     kind: Kind
     project: str = ""
     filename: str = ""
     simple: bool = True
+    ending: str = ""
 
 
 def find(path: str) -> Route:
@@ -61,6 +66,8 @@ def find(path: str) -> Route:
         return Route("project", project, simple=simple)
     if name.endswith(".metadata"):
         return Route("metadata", project, name.removesuffix(".metadata"), simple)
+    if ending := next(filter(name.endswith, ENDINGS), ""):
+        return Route("signature", project, name.removesuffix(ending), simple, ending)
     if name.endswith(".json"):
         return Route("record", project, name.removesuffix(".json"), simple)
     return Route("file", project, name, simple)

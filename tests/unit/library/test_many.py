@@ -20,6 +20,7 @@ import dorky
 from dorky import errors
 from dorky.client import ABSENT, DorkyClient, Progress
 from dorky.drivers.file import FileDriver
+from dorky.format import model
 from dorky.format.model import MiB
 from dorky.library import folders
 
@@ -89,6 +90,43 @@ def test_two_items_of_one_path_are_two_versions(local: DorkyClient) -> None:
     done = local.upload_batch([(b"1", "x"), (b"2", "x")], force=True)
     assert len({item.info.version for item in done.items if item.info}) == 2
     assert local.read("x") == b"2"
+
+
+def test_a_batch_tells_of_each_file_what_a_look_at_it_tells(local: DorkyClient) -> None:
+    first = local.upload(b"same", "a")
+    done = local.upload_batch([(b"same", "a"), (b"new", "b")], message="two")
+    assert [item.info for item in done.items] == [local.stat("a"), local.stat("b")]
+    assert done.items[0].info
+    assert done.items[0].info.last_updated == first.last_updated
+
+
+@pytest.mark.parametrize("how", ["batch", "folder"])
+def test_many_files_cost_no_more_reads_of_their_directory(
+    local: DorkyClient, tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    local.upload_batch([(b"old", f"dir/{n}") for n in range(20)])
+    read: list[str] = []
+    decode = model.decode_tree
+
+    def counted(body: bytes, tree: str, left_out: set[str] | None = None) -> model.Tree:
+        read.append(tree)
+        return decode(body, tree, left_out)
+
+    monkeypatch.setattr(model, "decode_tree", counted)
+    reads = []
+    for count in (2, 40):
+        read.clear()
+        made = tmp_path / f"{count}"
+        made.mkdir()
+        for n in range(count):
+            (made / f"{count}-{n}").write_bytes(b"new")
+        if how == "batch":
+            items = [(path, f"dir/{path.name}") for path in made.iterdir()]
+            local.upload_batch(items)
+        else:
+            local.upload_folder(made, "dir")
+        reads.append(len(read))
+    assert reads[1] <= reads[0] + 2
 
 
 def test_small_files_do_not_pile_up_in_memory(

@@ -489,7 +489,7 @@ def test_rows_are_kept_in_a_file_without_a_name(tmp_path: Path, count: int) -> N
         )
         for n in range(count)
     ]
-    spool = Spool(tmp_path)
+    spool = Spool(tmp_path, Row._make)
     for n, row in enumerate(rows):
         spool.add(row)
         if n % 1500 == 7:
