@@ -296,6 +296,7 @@ def test_what_is_kept_of_a_directory_that_becomes_a_project_stays_kept(in_git: M
 # --- what git should track ------------------------------------------------------------------
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("path", [".", "src", "src/*"])
 @pytest.mark.parametrize("name", ["app.py", "Main.JAVA", "package.json", "Makefile"])
 def test_source_code_that_is_not_in_git_yet_is_not_taken_along(
@@ -636,6 +637,7 @@ def test_the_hint_of_a_refused_commit_brings_the_files_back(
     assert "Nothing to commit" in many("status").out
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("words", [["commit", "-a"], ["save"], ["save", "data"]], ids=" ".join)
 @pytest.mark.parametrize("answer", ["yes", "no"])
 def test_a_terminal_is_asked_about_many_deletions(

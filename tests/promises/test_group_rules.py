@@ -195,6 +195,7 @@ def test_a_groups_file_is_not_replaced_by_everybodys(
 SPELLINGS = ["env/prod/.env.local", "Env/PROD/.env.local", "env/prod /.env", "ENV/prod./x/y.env"]
 
 
+@pytest.mark.each_value
 @STATES
 @pytest.mark.parametrize("path", SPELLINGS)
 def test_nothing_is_added_to_a_groups_files_by_others(
@@ -227,6 +228,7 @@ def test_what_was_only_fetched_counts_no_more(ana: Machine, ben: Machine) -> Non
     assert [each["size"] for each in held] == [len(TRUE)]
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("state", [forward, merging, fresh])
 @pytest.mark.parametrize(
     ("path", "mode"), [("env", LINK), ("env", FILE), ("env/prod", LINK), ("ENV", LINK)]
@@ -289,6 +291,7 @@ def test_history_is_read_as_it_was_recorded(ana: Machine, ben: Machine) -> None:
 # --- R4, R6: a group that claims another's files --------------------------------------------
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("body", [b"", TRUE, EVIL])
 @pytest.mark.parametrize("work", ["committed", "staged", "edited", "none"])
 def test_nobody_reads_a_groups_file_by_claiming_it(
@@ -390,6 +393,7 @@ def test_a_claim_over_everybodys_files_closes_them_and_keeps_nobody_from_working
     assert set(ana("ls").out.split()) == {".env", PROD}
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("path", ["env", "env/prod", "ENV"])
 @pytest.mark.parametrize("work", ["none", "committed"])
 def test_a_link_above_contested_files_keeps_nobody_from_working(

@@ -27,7 +27,7 @@ class _Entry(NamedTuple):
 
 _KEPT: dict[Hashable, list[_Entry]] = {}
 _MOST = 64
-"""The most states that are kept: what tests have changed at random is never needed again."""
+"""The most states that are kept, of those that were used last: most are never needed again."""
 
 
 class Grounds:
@@ -63,10 +63,11 @@ def once(places: Sequence[Path], make: Callable[[], object], *what: Hashable) ->
         _KEPT[key] = [entry for place in places for entry in _look(place)]
         if len(_KEPT) > _MOST:
             del _KEPT[next(iter(_KEPT))]
+    _KEPT[key] = kept = _KEPT.pop(key)
     # The first time, too: nobody is to see a difference between one test and another.
     for place in places:
         _clear(place)
-    _put_back(_KEPT[key])
+    _put_back(kept)
 
 
 def _held(places: Iterable[Path]) -> bytes:

@@ -327,6 +327,7 @@ class FullDisk:
         monkeypatch.setattr(os, name, limited)
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("name", ["fsync", "fchmod"])
 @pytest.mark.parametrize("n", range(5))
 def test_a_disk_that_is_full_while_pulling(

@@ -134,6 +134,7 @@ def test_json_says_what_was_done(ana: Machine, file_url: Place) -> None:
 # --- whose swap it was ----------------------------------------------------------------------
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("error", NOISE.values(), ids=NOISE)
 @pytest.mark.parametrize("size", [10, 300_000], ids=["inline", "pack"])
 def test_a_push_that_won_is_not_done_twice(
@@ -249,6 +250,7 @@ def test_a_push_outlasts_many_others(
     assert root_of(ana).generation == before.generation + 41
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("arrived", [False, True])
 @pytest.mark.parametrize("size", [10, 300_000], ids=["inline", "pack"])
 def test_without_an_answer_the_outcome_is_unknown_and_pushing_again_is_safe(

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from depth import deep
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from stores import opened
@@ -34,7 +35,7 @@ PLAIN = Vault(REPOSITORY, [])
 vaults = pytest.mark.parametrize("vault", [SEALED, PLAIN], ids=["encrypted", "unencrypted"])
 
 
-@pytest.fixture(params=[SEALED, PLAIN], ids=["encrypted", "unencrypted"])
+@pytest.fixture(params=[SEALED, *deep(PLAIN)], ids=["encrypted", "unencrypted"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     with opened(tmp_path / "state", request.param) as found:
         yield found

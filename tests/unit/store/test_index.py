@@ -128,6 +128,7 @@ def made_a_link(path: Path) -> None:
 EDITS = [in_place, times_restored, replaced, through_a_mapping, mode_alone, longer, made_a_link]
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("edit", EDITS, ids=lambda edit: edit.__name__)
 @pytest.mark.parametrize("settled", [False, True], ids=["at once", "later"])
 def test_no_edit_goes_unseen(repo: Repository, edit: Callable[[Path], None], settled: bool) -> None:
