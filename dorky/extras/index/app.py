@@ -52,6 +52,7 @@ class Options(NamedTuple):
 
 
 _USUAL = Options()
+_NOTHING = "there is nothing here: the index is /python/simple/"
 
 
 class App:
@@ -158,6 +159,8 @@ class App:
         told.append(caller)
         if request.method in _READING:
             return self._read(request, route)
+        if route.kind == "nothing":
+            raise Refusal(404, _NOTHING)
         writes = {"POST": {"legacy"}, "PUT": {"file", "record"}}.get(request.method, set())
         if route.kind not in writes or self._uploads is None:
             reason = "this server is read-only" if route.kind in writes else "not here"
@@ -207,7 +210,7 @@ class App:
         if route.kind == "legacy":
             raise Refusal(405, "uploads are sent by POST", {"Allow": self._allowed(route)})
         if route.kind in {"nothing", "record"}:
-            raise Refusal(404, "there is nothing here: the index is /python/simple/")
+            raise Refusal(404, _NOTHING)
         try:
             name = normalized(route.project)
         except errors.BadPackage:

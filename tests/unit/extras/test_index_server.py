@@ -187,6 +187,12 @@ def test_nothing_else_is_there(stocked: Shop, path: str) -> None:
     assert (answer.status_code, answer.headers["Cache-Control"]) == (404, "no-store")
 
 
+def test_nothing_is_put_elsewhere(stocked: Shop) -> None:
+    """Whoever pushes to another URL of the server is told where the index is."""
+    answer = stocked.client.put("/acme-core/acme_core-1.0-py3-none-any.whl", data=b"x")
+    assert (answer.status_code, "/python/simple/" in answer.text) == (404, True)
+
+
 def test_a_quarantined_project_offers_nothing(stocked: Shop) -> None:
     before = json.loads(stocked.get("/python/simple/acme-core/", Accept=JSON).data)["files"]
     stocked.depot.set_status("acme-core", "quarantined", "stolen")
