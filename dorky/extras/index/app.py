@@ -52,6 +52,10 @@ class Options(NamedTuple):
 
 
 _USUAL = Options()
+_PLACES = {
+    "POST": "a form is sent to /python/legacy/",
+    "PUT": "a file is put at /python/PROJECT/FILE",
+}
 _NOTHING = "there is nothing here: the index is /python/simple/"
 
 
@@ -163,7 +167,9 @@ class App:
             raise Refusal(404, _NOTHING)
         writes = {"POST": {"legacy"}, "PUT": {"file", "record"}}.get(request.method, set())
         if route.kind not in writes or self._uploads is None:
-            reason = "this server is read-only" if route.kind in writes else "not here"
+            reason = _PLACES.get(request.method, "not here")
+            if self._uploads is None and request.method in _PLACES:
+                reason = "this server is read-only"
             raise Refusal(405, reason, {"Allow": self._allowed(route)})
         if not caller.may_write:
             raise Refusal(403, "the token is only for reading")

@@ -191,6 +191,8 @@ def test_nothing_is_put_elsewhere(stocked: Shop) -> None:
     """Whoever pushes to another URL of the server is told where the index is."""
     answer = stocked.client.put("/acme-core/acme_core-1.0-py3-none-any.whl", data=b"x")
     assert (answer.status_code, "/python/simple/" in answer.text) == (404, True)
+    answer = stocked.client.post("/python/simple/", data={})
+    assert answer.status == "405 a form is sent to /python/legacy/"
 
 
 def test_a_quarantined_project_offers_nothing(stocked: Shop) -> None:
