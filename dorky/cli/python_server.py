@@ -176,6 +176,7 @@ def serve(
                 f"{place.name} is only served: an upload is a commit in a repository",
                 hint="leave --dir and the commit out, or name the repository by --remote",
             )
+        place.state.view().depot.projects()  # read before the first client waits for it
         service = serving.Service(
             settings,
             place.state,

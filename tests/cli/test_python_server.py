@@ -86,7 +86,10 @@ def test_a_command_has_the_packages_as_its_one_index(
 
 
 def test_a_command_that_is_not_there(stocked: Machine) -> None:
-    assert "not found" in stocked("python", "run", "--", "no-such-command", code=4).error
+    """Its options are its own, with and without the two dashes."""
+    for dashes in ([], ["--"]):
+        said = stocked("python", "run", *dashes, "no-such-command", "--version", code=4)
+        assert "not found" in said.error
 
 
 class Served:

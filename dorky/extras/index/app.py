@@ -52,6 +52,11 @@ class Options(NamedTuple):
 
 
 _USUAL = Options()
+_PLACES = {
+    "POST": "a form is sent to /python/legacy/",
+    "PUT": "a file is put at /python/PROJECT/FILE",
+}
+_NOTHING = "there is nothing here: the index is /python/simple/"
 
 
 class App:
@@ -158,9 +163,13 @@ class App:
         told.append(caller)
         if request.method in _READING:
             return self._read(request, route)
+        if route.kind == "nothing":
+            raise Refusal(404, _NOTHING)
         writes = {"POST": {"legacy"}, "PUT": {"file", "record"}}.get(request.method, set())
         if route.kind not in writes or self._uploads is None:
-            reason = "this server is read-only" if route.kind in writes else "not here"
+            reason = _PLACES.get(request.method, "not here")
+            if self._uploads is None and request.method in _PLACES:
+                reason = "this server is read-only"
             raise Refusal(405, reason, {"Allow": self._allowed(route)})
         if not caller.may_write:
             raise Refusal(403, "the token is only for reading")
@@ -207,7 +216,7 @@ class App:
         if route.kind == "legacy":
             raise Refusal(405, "uploads are sent by POST", {"Allow": self._allowed(route)})
         if route.kind in {"nothing", "record"}:
-            raise Refusal(404, "there is nothing here: the index is /python/simple/")
+            raise Refusal(404, _NOTHING)
         try:
             name = normalized(route.project)
         except errors.BadPackage:

@@ -187,6 +187,14 @@ def test_nothing_else_is_there(stocked: Shop, path: str) -> None:
     assert (answer.status_code, answer.headers["Cache-Control"]) == (404, "no-store")
 
 
+def test_nothing_is_put_elsewhere(stocked: Shop) -> None:
+    """Whoever pushes to another URL of the server is told where the index is."""
+    answer = stocked.client.put("/acme-core/acme_core-1.0-py3-none-any.whl", data=b"x")
+    assert (answer.status_code, "/python/simple/" in answer.text) == (404, True)
+    answer = stocked.client.post("/python/simple/", data={})
+    assert answer.status == "405 a form is sent to /python/legacy/"
+
+
 def test_a_quarantined_project_offers_nothing(stocked: Shop) -> None:
     before = json.loads(stocked.get("/python/simple/acme-core/", Accept=JSON).data)["files"]
     stocked.depot.set_status("acme-core", "quarantined", "stolen")
@@ -227,6 +235,9 @@ def test_a_file(stocked: Shop, tmp_path: Path, where: str) -> None:
         ("bytes=-99999999", 206, slice(None)),
         ("bytes=0-99999999", 206, slice(None)),
         ("bytes=99999999-", 416, slice(0)),
+        ("bytes=99999999999999999999999999-", 416, slice(0)),
+        ("bytes=-0", 416, slice(0)),
+        ("bytes=" + "0-0," * 1000 + "0-0", 200, slice(None)),
         ("bytes=0-1,3-4", 200, slice(None)),
         ("bytes=9-5", 200, slice(None)),
         ("lines=0-1", 200, slice(None)),
