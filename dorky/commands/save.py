@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from os import PathLike
 
@@ -19,6 +19,7 @@ from dorky.paths import matches
 from dorky.project import ORIGIN, Project
 from dorky.remote import authority
 from dorky.remote.ahead import Ahead
+from dorky.remote.journal import Journal
 from dorky.remote.root import Remote
 from dorky.results import LogEntry, Saved, Staged, Synced
 from dorky.store.history import MAIN
@@ -44,12 +45,13 @@ def save(
         remote = project.remote()
         # Before anything is committed, this refuses a project that has none, or one to read only.
         check_writable(remote.driver)
-        begun: list[Ahead] = []
+        begun: list[tuple[Ahead, Journal]] = []
 
         def ahead() -> Announce | None:
             if _may_send(project, remote):
-                begun.append(stack.enter_context(Ahead(remote)))
-                return begun[-1].send
+                journal = Journal(remote)
+                begun.append((stack.enter_context(Ahead(remote, journal)), journal))
+                return begun[-1][0].send
             return None
 
         allowed = {"force": force, "confirmed": confirmed}
@@ -59,8 +61,7 @@ def save(
             with project.operation("save"):
                 staged, commit = _commit(project, given, message, take, record)
         except errors.DorkyError:
-            for sending in begun:
-                sending.discard()
+            _discard(begun)
             raise
         try:
             synced = _push(project, begun)
@@ -129,7 +130,15 @@ def _is_named(path: str, names: Sequence[str]) -> bool:
     )
 
 
-def _push(project: Project, begun: Iterable[Ahead]) -> Synced:
+def _discard(begun: Iterable[tuple[Ahead, Journal]]) -> None:
+    """Delete what was sent, because no push is going to need it."""
+    for ahead, journal in begun:
+        ahead.finish()
+        if ahead.sent:
+            journal.discard(ahead.sent)
+
+
+def _push(project: Project, begun: Collection[tuple[Ahead, Journal]]) -> Synced:
     """Push; pull and merge first only if the remote has moved.
 
     Args:
@@ -137,14 +146,12 @@ def _push(project: Project, begun: Iterable[Ahead]) -> Synced:
         begun: The uploads that have begun already.
     """
     journal = None
-    for ahead in begun:
+    for ahead, journal in begun:  # noqa: B007 - the last one is the push's
         ahead.finish(project.progress)
-        journal = ahead.journal
     try:
         return Synced(pulled=None, pushed=syncing.push(project, journal=journal))
     except errors.Rejected:
         return syncing.sync(project)
     except (errors.AccessError, errors.IntegrityError):
-        for ahead in begun:
-            ahead.discard()
+        _discard(begun)
         raise

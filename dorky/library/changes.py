@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from dorky import errors
 from dorky.library import catalog, commits, contents, uploads
 from dorky.library.commits import Change, Delete, Put, Request
 from dorky.library.metering import Meter, Report
+from dorky.library.outbox import Outbox
 from dorky.library.records import CommitInfo, FileInfo, IfVersion, StrPath
 from dorky.library.scope import Scope
 from dorky.library.sources import Source
@@ -34,10 +36,12 @@ def upload(
     target = uploads.target(source, path)
     expected = catalog.expected(session, [target], if_version, force=force)
     meter = Meter(progress, "upload")
-    put = uploads.taken(session, source, target, meta, compress=compress, level=level, meter=meter)
-    told = message or f"Upload {target}"
-    request = Request([put], told, expected=expected, key=key, alone=alone)
-    done = commits.submit(session, request)
+    coding: dict[str, Any] = {"compress": compress, "level": level}
+    with Outbox(session) as outbox:
+        put = uploads.taken(session, source, target, meta, **coding, meter=meter, outbox=outbox)
+        told = message or f"Upload {target}"
+        asked: dict[str, Any] = {"expected": expected, "key": key, "alone": alone}
+        done = commits.submit(session, Request([put], told, **asked, ahead=outbox.packs))
     meter.finish(target)
     return next(commits.infos(session, [done]))
 

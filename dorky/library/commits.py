@@ -230,8 +230,7 @@ def _commit(session: Session, batch: Sequence[Request]) -> None:
             return
         try:
             if commit != head:
-                ahead = [request.ahead for request in waiting]
-                push(session, commit, ahead)
+                push(session, commit, [*dict.fromkeys(request.ahead for request in waiting)])
         except (errors.Rejected, errors.Misplaced, errors.LeftGroup) as error:
             # A group may have been started or changed meanwhile, and claim a path.
             if not isinstance(error, errors.Rejected) and known == session.project.roster:

@@ -12,6 +12,7 @@ from dorky import cancellation, errors
 from dorky.format import chunk, model
 from dorky.format.codec import Coding
 from dorky.format.model import LISTED, Chunk, Entry, KiB, Kind, MiB, ObjectId
+from dorky.library.outbox import Outbox
 from dorky.library.session import Session
 from dorky.library.sources import Reading
 from dorky.parallel import in_order
@@ -55,12 +56,24 @@ class Content(NamedTuple):
         return writer.add(Kind.CHUNK, self.body, group=self.group, how=self.how)
 
 
-def take(store: Store, reading: Reading, group: str, how: Coding) -> Content:
-    """Read a source to its end, and store what is too large for one chunk."""
+def take(
+    store: Store, reading: Reading, group: str, how: Coding, outbox: Outbox | None = None
+) -> Content:
+    """Read a source to its end, and store what is too large for one chunk.
+
+    Args:
+        store: The store.
+        reading: The source.
+        group: The group that it is encrypted for.
+        how: How it is compressed.
+        outbox: Sends the packs of a large one while it is read.
+    """
     body = reading.read_up_to(chunk.WHOLE + 1)
     if len(body) <= chunk.WHOLE:
         return Content(reading.size, reading.digest, reading.mode, group, how, body)
-    with store.writer() as writer:
+    with contextlib.ExitStack() as stack:
+        ahead = stack.enter_context(outbox.ahead()) if outbox else None
+        writer = stack.enter_context(store.writer(ahead.send if ahead else None))
         bodies = chunk.cut(_Joined(body, reading), seed=store.vault.gear_seed(group))
         pieces = (
             Chunk(piece, length)
@@ -68,7 +81,10 @@ def take(store: Store, reading: Reading, group: str, how: Coding) -> Content:
         )
         content = contents.write(writer, pieces, group=group)
         assert content is not None
+        writer.complete()
         writer.save()
+        if ahead:
+            ahead.finish()
     return Content(reading.size, reading.digest, reading.mode, group, how, id=content)
 
 

@@ -11,6 +11,7 @@ from dorky.library import catalog, commits, contents, folders, uploads, vouching
 from dorky.library.commits import Change, Delete, Put, Request
 from dorky.library.folders import Selects
 from dorky.library.metering import Meter, Report
+from dorky.library.outbox import Outbox
 from dorky.library.records import (
     NOTHING,
     BatchItem,
@@ -44,22 +45,26 @@ def upload(
         path = uploads.target(*item)
         path = catalog.checked(f"{base}/{path}" if base else path)
         meta = catalog.meta_of(NOTHING, "", compress)
-        return uploads.taken(session, item[0], path, meta, compress=compress)
+        return uploads.taken(session, item[0], path, meta, compress=compress, outbox=outbox)
 
-    results = (done for _, done in folders.each(take, given, session.config.max_concurrency))
     told = message or f"Upload {len(given)} files"
     taken: list[Put | Exception] = []
-    for put in folders.settled(session, results):
-        taken.append(put)
-        if isinstance(put, Put):
-            meter.advance(put.path, _size(put))
-    held = dict(view.files([put.path for put in taken if isinstance(put, Put)]))
-    requests = [
-        Request([put], told, expected=None if force else {put.path: held.get(put.path)})
-        for put in taken
-        if isinstance(put, Put)
-    ]
-    commits.submit_all(session, requests)
+    with Outbox(session) as outbox:
+        results = (done for _, done in folders.each(take, given, session.config.max_concurrency))
+        for put in folders.settled(session, results):
+            taken.append(put)
+            if isinstance(put, Put):
+                meter.advance(put.path, _size(put))
+        puts = [put for put in taken if isinstance(put, Put)]
+        held = dict(view.files([put.path for put in puts]))
+        wanted = [None if force else {put.path: held.get(put.path)} for put in puts]
+        requests = [
+            Request([put], told, expected=expected, ahead=outbox.packs)
+            for put, expected in zip(puts, wanted, strict=True)
+        ]
+        commits.submit_all(session, requests)
+        if any(isinstance(request.outcome, errors.Unavailable) for request in requests):
+            outbox.keep()
     outcomes = [request.outcome for request in requests]
     made = [outcome for outcome in outcomes if isinstance(outcome, commits.Outcome)]
     infos = {(info.version, info.path): info for info in commits.infos(session, made)}
@@ -160,24 +165,26 @@ def upload_folder(
         raise errors.PathNotFound(folder)
 
     def take(name: str) -> Put:
-        return uploads.taken(session, folder / name, below + name, {})
+        return uploads.taken(session, folder / name, below + name, {}, outbox=outbox)
 
     meter = Meter(progress, "upload", files=len(names))
     changes: list[Change] = []
-    for put in folders.settled(
-        session, in_order(take, names, threads=session.config.max_concurrency)
-    ):
-        changes.append(put)
-        meter.advance(put.path, _size(put))
-    changes += map(Delete, sorted(gone))
-    held = dict(view.files([change.path for change in changes]))
-    expected = {change.path: held.get(change.path) for change in changes}
-    request = Request(
-        changes,
-        message or f"Upload {len(names)} files to {base or '/'}",
-        expected=None if force else expected,
-    )
-    done = commits.submit(session, request)
+    with Outbox(session) as outbox:
+        for put in folders.settled(
+            session, in_order(take, names, threads=session.config.max_concurrency)
+        ):
+            changes.append(put)
+            meter.advance(put.path, _size(put))
+        changes += map(Delete, sorted(gone))
+        held = dict(view.files([change.path for change in changes]))
+        expected = {change.path: held.get(change.path) for change in changes}
+        request = Request(
+            changes,
+            message or f"Upload {len(names)} files to {base or '/'}",
+            expected=None if force else expected,
+            ahead=outbox.packs,
+        )
+        done = commits.submit(session, request)
     if names:
         meter.finish(below + names[-1], len(names))
     return catalog.commit_of(session, done.commit)

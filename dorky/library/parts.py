@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, NamedTuple
 from dorky import errors
 from dorky.format import chunk
 from dorky.format.codec import Coding
-from dorky.format.model import Chunk, Kind, MiB, ObjectId
+from dorky.format.model import Chunk, Kind, MiB
 from dorky.library import commits, sources
 from dorky.library.commits import Expected, Put, Request
 from dorky.library.contents import Content
+from dorky.library.outbox import Outbox
 from dorky.library.records import FileInfo
 from dorky.library.session import Session
 from dorky.library.sources import Source
 from dorky.parallel import THREADS, in_order
-from dorky.remote import authority, pending_deletes, push, rotate
-from dorky.remote.journal import PacksAhead, Sent
+from dorky.remote import authority, push, rotate
 from dorky.remote.root import PACKS
 from dorky.store import contents
 
@@ -66,14 +66,14 @@ class UploadSession:
         self._how = how
         self._expected = expected
         self._group = commits.owner_of(session, path)
+        self._outbox = Outbox(session)
         with session.lock:
             authority.check_writer(session.remote)
             seen = session.remote.seen
-        self._under = seen.root.gc_epoch if seen else 0
+            self._outbox.begin(seen.root if seen else None)
         self._lock = threading.Lock()
         self._ending = threading.Lock()
         self._parts: dict[int, _Part] = {}
-        self._sent: list[Sent] = []
         self._done: FileInfo | None = None
         self._aborted = False
 
@@ -118,8 +118,7 @@ class UploadSession:
     def _send(self, chunks: tuple[Chunk, ...]) -> None:
         """Upload packs of those chunks that the remote lacks, if they are worth it."""
         store, session = self._store, self._session
-        with self._lock:
-            there = {object_id for sent in self._sent for object_id in sent.ids}
+        there = {object_id for sent in self._outbox.sent for object_id in sent.ids}
         wanted = {part.id for part in chunks} - there
         wanted -= store.locate(wanted, remote=session.remote.name).keys()
         places = store.locate(wanted)
@@ -129,8 +128,7 @@ class UploadSession:
         driver = session.remote.driver
         for sent, data in push.build(vault, rotate.renewed(store, vault, wanted), store.pack_size):
             driver.put(PACKS + sent.pack.id, data)
-            with self._lock:
-                self._sent.append(sent)
+            self._outbox.add(sent)
 
     def complete(self, message: str = "", *, idempotency_key: str = "") -> FileInfo:
         """Put the file at its path, as a commit in the remote. When it returns, that is durable.
@@ -150,7 +148,6 @@ class UploadSession:
                 self._check()
                 with self._lock:
                     parts = [part for _, part in sorted(self._parts.items())]
-                    ahead = PacksAhead(tuple(self._sent), self._under)
                 if not parts:
                     raise errors.UsageError(f"no part of {self.path} was put")
                 put = Put(self.path, self._content(parts), self._meta)
@@ -159,11 +156,15 @@ class UploadSession:
                     message or f"Upload {self.path}",
                     expected=self._expected,
                     key=idempotency_key,
-                    ahead=ahead,
+                    ahead=self._outbox.packs,
                 )
-                done = commits.submit(self._session, request)
+                try:
+                    done = commits.submit(self._session, request)
+                except errors.Unavailable:
+                    self._outbox.keep()
+                    raise
                 self._done = next(commits.infos(self._session, [done]))
-                self._delete_unlisted()
+                self._outbox.delete_unlisted()
             return self._done
 
     def _content(self, parts: list[_Part]) -> Content:
@@ -192,28 +193,7 @@ class UploadSession:
         with self._ending:
             if self._done is None and not self._aborted:
                 self._aborted = True
-                self._delete_unlisted()
-
-    def _delete_unlisted(self) -> None:
-        """Delete the packs that no root lists; what can't be deleted is left for a ``gc``."""
-        session = self._session
-        with self._lock:
-            sent, self._sent = {one.pack.id for one in self._sent}, []
-        if session.store is not self._store:
-            return
-        with session.lock:  # no push of this client can list one of them meanwhile
-            if not sent - self._listed():
-                return
-            try:
-                session.fetch()
-            except errors.DorkyError:
-                return
-            pending_deletes.delete(
-                session.remote, [PACKS + name for name in sorted(sent - self._listed())]
-            )
-
-    def _listed(self) -> set[ObjectId]:
-        return {packed.id for packed in self._store.packs(self._session.remote.name)}
+                self._outbox.delete_unlisted()
 
     def _check(self) -> None:
         if self._done or self._aborted:

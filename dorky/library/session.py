@@ -146,6 +146,8 @@ class Session:
         self.lock = threading.RLock()
         self.turn = cancellation.Turn()
         """Held by the thread that makes a commit, for itself and for all that wait."""
+        self.sending = threading.Lock()
+        """Held while a source's packs are sent ahead of their commit (see `outbox`)."""
         self.queue = threading.Lock()
         """Held for moments, while `waiting` or `coming` changes."""
         self.coming = 0

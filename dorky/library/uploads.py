@@ -12,6 +12,7 @@ from dorky.format.codec import coding
 from dorky.library import catalog, commits, contents, sources
 from dorky.library.commits import Put
 from dorky.library.metering import Meter
+from dorky.library.outbox import Outbox
 from dorky.library.records import StrPath
 from dorky.library.session import Session
 from dorky.library.sources import Source
@@ -47,12 +48,25 @@ def taken(
     compress: str = "zstd",
     level: int | None = None,
     meter: Meter | None = None,
+    outbox: Outbox | None = None,
 ) -> Put:
-    """Read a source to its end; return the change that puts it at a path."""
+    """Read a source to its end; return the change that puts it at a path.
+
+    Args:
+        session: The session.
+        source: The source.
+        path: The path.
+        meta: The notes in its entry.
+        compress: The codec.
+        level: The codec's level; None: the usual one.
+        meter: Receives the progress.
+        outbox: Sends the packs of a large source while it is read.
+    """
     how = coding(compress, level)
     group = commits.owner_of(session, path)
     meter = meter or Meter(None, "upload")
     advance = functools.partial(meter.advance, path)
     with session.reading(), sources.opened(source, advance) as reading:
         meter.total = reading.total
-        return Put(path, contents.take(session.store, reading, group, how), meta)
+        content = contents.take(session.store, reading, group, how, outbox)
+        return Put(path, content, meta)

@@ -1,20 +1,21 @@
 """Sending ahead: packs are uploaded while those that follow are still being made.
 
 The push that comes after decides everything. It lists the packs that it needs, and uploads what did
-not arrive. So an upload that fails is no error here. Each pack is in the journal before it is sent,
-and stays in the local store until the push is done.
+not arrive. So an upload that fails is no error here. Each pack is recorded before it is sent, and
+stays in the local store until the push is done.
 """
 
 from __future__ import annotations
 
+import contextvars
 from collections import deque
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from dorky import errors
-from dorky.format.model import ObjectId, Pack
+from dorky.format.model import ObjectId, Pack, Root
 from dorky.progress import SILENT, Progress
-from dorky.remote.journal import Journal, Sent
+from dorky.remote.journal import Sent
 from dorky.remote.push import SMALL, UPLOADS, listed_by
 from dorky.remote.root import PACKS, Remote
 
@@ -22,6 +23,23 @@ if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
 
     from typing_extensions import Self
+
+
+class Record(Protocol):
+    """A record of what was sent: a `Journal`, or one that this process alone has."""
+
+    @property
+    def sent(self) -> tuple[Sent, ...]:
+        """Return the packs."""
+
+    def begin(self, root: Root | None) -> None:
+        """Prepare for packs that are uploaded before it is known which of them are wanted."""
+
+    def add(self, sent: Sent) -> None:
+        """Record a pack that is about to be uploaded."""
+
+    def forget(self, sent: Sent) -> None:
+        """Forget a pack that may not have arrived."""
 
 
 class Ahead:
@@ -33,17 +51,19 @@ class Ahead:
 
     Args:
         remote: The remote.
+        record: Receives what is sent.
     """
 
-    def __init__(self, remote: Remote) -> None:
-        self._remote = remote
-        self.journal = Journal(remote)
-        self.journal.begin(remote.seen.root if remote.seen else None)
+    def __init__(self, remote: Remote, record: Record) -> None:
+        self._driver = remote.driver
+        self._record = record
+        record.begin(remote.seen.root if remote.seen else None)
         self._listed = listed_by(remote, remote.seen)
-        self._known: set[ObjectId] = {i for sent in self.journal.sent for i in sent.ids}
+        self._known: set[ObjectId] = {i for sent in record.sent for i in sent.ids}
         self._pool: ThreadPoolExecutor | None = None
         self._running: deque[tuple[Sent, Future[None]]] = deque()
-        self._sent: list[Sent] = []
+        self.sent: list[Sent] = []
+        """The packs that were sent."""
         self._failed = False
 
     def __enter__(self) -> Self:
@@ -69,13 +89,14 @@ class Ahead:
         if self._failed or pack.size < SMALL or ids & self._known or self._listed(ids):
             return
         self._known |= ids
-        self._sent.append(sent)
-        self.journal.add(sent)
+        self.sent.append(sent)
+        self._record.add(sent)
         while len(self._running) >= UPLOADS:
             self._wait()
         self._pool = self._pool or ThreadPoolExecutor(max_workers=UPLOADS)
-        put = self._remote.driver.put
-        self._running.append((sent, self._pool.submit(put, PACKS + pack.id, data)))
+        run = contextvars.copy_context().run
+        upload = self._pool.submit(run, self._driver.put, PACKS + pack.id, data)
+        self._running.append((sent, upload))
 
     def _wait(self) -> int:
         sent, upload = self._running.popleft()
@@ -83,7 +104,7 @@ class Ahead:
             upload.result()
         except errors.DorkyError:
             self._failed = True
-            self.journal.forget(sent)
+            self._record.forget(sent)
         return sent.pack.size
 
     def finish(self, progress: Progress = SILENT) -> None:
@@ -93,9 +114,3 @@ class Ahead:
             while self._running:
                 progress.advance(self._wait())
             progress.finish()
-
-    def discard(self) -> None:
-        """Delete what was sent, because no push is going to need it."""
-        self.finish()
-        if self._sent:
-            self.journal.discard(self._sent)

@@ -1,0 +1,183 @@
+"""Packs that an upload sends while it still reads its source."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from machines import noise
+from servers import Remote
+
+import dorky
+from dorky import errors
+from dorky.client import ABSENT, DorkyClient
+from dorky.drivers.file import FileDriver
+from dorky.format.model import MiB
+from dorky.library import commits
+from dorky.remote import ahead
+
+SIZE = 32 * MiB  # several times what is between the source and the first pack
+DATA = noise(SIZE)
+OTHER = noise(5 * MiB, 3)
+SOON = 30
+
+
+@pytest.fixture
+def sending(file_url: Remote, monkeypatch: pytest.MonkeyPatch) -> DorkyClient:
+    """A client whose packs of 2 MiB are worth sending."""
+    monkeypatch.setattr(ahead, "SMALL", MiB)
+    monkeypatch.setattr("dorky.library.records._LEAST_PART", MiB)
+    return DorkyClient.create(file_url.url, part_size=2 * MiB)
+
+
+@pytest.fixture
+def put(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Set once a pack has arrived."""
+    arrived = threading.Event()
+    own = FileDriver.put
+
+    def note(self: FileDriver, key: str, data: bytes) -> None:
+        own(self, key, data)
+        arrived.set()
+
+    monkeypatch.setattr(FileDriver, "put", note)
+    return arrived
+
+
+def stored(place: Remote) -> dict[str, int]:
+    """The packs in a directory, and their sizes."""
+    found = Path(place.url) / "packs"
+    return {path.name: path.stat().st_size for path in found.iterdir()} if found.exists() else {}
+
+
+def blocks(end: Callable[[], object] = lambda: None) -> Iterator[bytes]:
+    for start in range(0, SIZE, MiB):
+        if start == SIZE - MiB:
+            end()
+        yield DATA[start : start + MiB]
+
+
+def test_a_large_source_is_sent_while_it_is_read(
+    sending: DorkyClient, file_url: Remote, put: threading.Event
+) -> None:
+    early: list[bool] = []
+    info = sending.upload(blocks(lambda: early.append(put.wait(SOON))), "big")
+    assert early == [True]
+    assert DorkyClient(sending.url).read("big") == DATA
+    # Each byte was stored once, and all that is stored is listed.
+    found = stored(file_url)
+    assert SIZE < sum(found.values()) < SIZE + MiB
+    with sending.at(info.version) as pinned:
+        assert pinned.read("big", start=5, end=9) == DATA[5:9]
+    sending.upload(b"small", "small")
+    assert stored(file_url) == found
+
+
+def test_a_directory_is_sent_while_it_is_read(
+    sending: DorkyClient, file_url: Remote, tmp_path: Path
+) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for n in range(3):
+        (folder / f"{n}").write_bytes(noise(5 * MiB, n + 2))
+    sending.upload_folder(folder, "data")
+    other = DorkyClient(sending.url)
+    assert all(other.read(f"data/{n}") == noise(5 * MiB, n + 2) for n in range(3))
+    assert sum(stored(file_url).values()) < 16 * MiB
+
+
+@pytest.mark.parametrize("what", ["source", "conflict", "network"])
+def test_an_upload_that_fails_leaves_nothing(
+    sending: DorkyClient,
+    file_url: Remote,
+    put: threading.Event,
+    what: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sending.upload(b"old", "big")
+    before = stored(file_url)
+
+    def fail() -> None:
+        assert put.wait(SOON)
+        if what == "source":
+            raise ZeroDivisionError
+
+    if what == "network":
+        monkeypatch.setattr(ahead.Ahead, "finish", lambda _: 1 / 0)
+    expected = errors.ConflictError if what == "conflict" else ZeroDivisionError
+    with pytest.raises(expected):
+        sending.upload(blocks(fail), "big", if_version=ABSENT if what == "conflict" else None)
+    assert put.is_set()
+    assert stored(file_url) == before
+    assert sending.read("big") == b"old"
+
+
+def test_a_swap_without_an_answer_may_have_listed_what_was_sent(
+    sending: DorkyClient, file_url: Remote, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unknown(*_: object) -> None:
+        raise errors.OutcomeUnknown(sending.url)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(commits, "push", unknown)
+        with pytest.raises(dorky.DorkyError):
+            sending.upload(blocks(), "big")
+        assert sum(stored(file_url).values()) > SIZE / 2
+        assert sending.upload_batch([(blocks(), "big")], return_exceptions=True).failed
+        assert sum(stored(file_url).values()) > SIZE / 2
+    sending.upload(blocks(), "big")
+    assert sending.read("big") == DATA
+
+
+def test_an_item_that_fails_leaves_nothing_and_the_others_are_there(
+    sending: DorkyClient, file_url: Remote
+) -> None:
+    sending.upload(b"a directory", "dir/x")
+    done = sending.upload_batch([(blocks(), "dir"), (b"fine", "y")], return_exceptions=True)
+    assert [item.path for item in done.failed] == ["dir"]
+    assert sum(stored(file_url).values()) < MiB
+    other = DorkyClient(sending.url)
+    assert other.read("y") == b"fine"
+    assert sending.upload_batch([(blocks(), "z")]).version
+    assert other.read("z") == DATA
+
+
+def test_what_the_remote_holds_is_not_sent(sending: DorkyClient, file_url: Remote) -> None:
+    sending.upload(blocks(), "big")
+    before = stored(file_url)
+    sending.upload(blocks(), "copy")
+    with DorkyClient(sending.url, part_size=2 * MiB) as other:
+        other.upload(blocks(), "another")
+    assert stored(file_url) == before
+
+
+def test_a_pack_that_does_not_arrive_is_sent_by_the_commit(
+    sending: DorkyClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, failed = FileDriver.put, []
+
+    def fail_once(self: FileDriver, key: str, data: bytes) -> None:
+        if not failed:
+            failed.append(key)
+            raise errors.DiskFull("the place")
+        own(self, key, data)
+
+    monkeypatch.setattr(FileDriver, "put", fail_once)
+    sending.upload(blocks(), "big")
+    assert failed
+    assert DorkyClient(sending.url).read("big") == DATA
+
+
+def test_one_source_at_a_time_is_sent_ahead(sending: DorkyClient, put: threading.Event) -> None:
+    """Their packs are in memory, so the others wait for the commit."""
+
+    def other() -> None:
+        assert put.wait(SOON)
+        put.clear()
+        sending.upload(OTHER, "other")
+
+    sending.upload(blocks(other), "big")
+    again = DorkyClient(sending.url)
+    assert (again.read("big"), again.read("other")) == (DATA, OTHER)
