@@ -370,21 +370,25 @@ def hide_from_git(project: Project, paths: Iterable[str]) -> list[str]:
     Their `.gitignore` may not be on disk yet. Where git can't be run, a line is added for each.
     """
     top = git.find(project.root)
-    wanted = {project.root / path: path for path in paths} if top else {}
+    wanted = list(paths) if top else []
     if top is None or not wanted:
         return []
     if project.lacks_git:
         from dorky import gitignore
 
         with contextlib.suppress(errors.GitMissing):  # it can't check whether the lines suffice
-            gitignore.ignore(project.root, list(wanted))
+            gitignore.ignore(project.root, [project.root / path for path in wanted])
         return []
     from dorky.commands.hiding import hide
 
-    tracked = git.tracked(top, list(wanted))
+    untracked: list[str] = []
+    for batch in batches(wanted, git.AT_ONCE):
+        places = {project.root / path: path for path in batch}
+        tracked = git.tracked(top, list(places))
+        untracked += (path for place, path in places.items() if place not in tracked)
     # If a rule of git's includes the path again, `stage` reports it.
     with contextlib.suppress(errors.GitDoesNotIgnore):
-        return hide(project, (path for place, path in wanted.items() if place not in tracked))
+        return hide(project, untracked)
     return []
 
 

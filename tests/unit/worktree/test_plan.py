@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,22 @@ def test_files_come_out_as_they_went_in(path: str, placed: Placed) -> None:
     assert [*files] == ["first"]
     assert files.get(path) is None
     assert len(files) == 1
+
+
+def test_a_file_takes_few_bytes() -> None:
+    """A million files, with their paths, stay below 300 MB."""
+    files = PlacedFiles()
+    placed = Placed(ALL, Entry("00000", FILE, ID, 1024, DIGEST))
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        for n in range(6000):
+            entry = Entry(f"{n:05}", FILE, ID, 1024, DIGEST)
+            files[f"directory/{n:05}"] = placed._replace(entry=entry)
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (after - before) / len(files) < 300
 
 
 def test_a_plan_tells_what_changes_on_disk(tmp_path: Path) -> None:
