@@ -32,6 +32,12 @@ _ALONE: dict[str, Kind] = {
     "/python/simple/": "projects",
 }
 _BELOW = "/python/"
+_BESIDE: dict[str, Kind] = {
+    ".metadata": "metadata",
+    **dict.fromkeys(ENDINGS, "signature"),
+    ".json": "record",
+}
+"""What is served of a file, by the ending that its name gets."""
 
 
 class Route(NamedTuple):
@@ -42,7 +48,7 @@ class Route(NamedTuple):
         project: The project.
         filename: The file, without the ending of its metadata, record or signature.
         simple: Whether it is below ``/python/simple/``.
-        ending: The ending, of a signature.
+        ending: That ending.
     """
 
     kind: Kind
@@ -64,10 +70,6 @@ def find(path: str) -> Route:
     project, name = [*parts, ""][:2]
     if not name:
         return Route("project", project, simple=simple)
-    if name.endswith(".metadata"):
-        return Route("metadata", project, name.removesuffix(".metadata"), simple)
-    if ending := next(filter(name.endswith, ENDINGS), ""):
-        return Route("signature", project, name.removesuffix(ending), simple, ending)
-    if name.endswith(".json"):
-        return Route("record", project, name.removesuffix(".json"), simple)
-    return Route("file", project, name, simple)
+    ending = next(filter(name.endswith, _BESIDE), "")
+    kind = _BESIDE.get(ending, "file")
+    return Route(kind, project, name.removesuffix(ending), simple, ending)

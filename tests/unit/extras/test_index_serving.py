@@ -381,7 +381,8 @@ def test_a_port_that_is_taken(open_to_all: Running, tmp_path: Path) -> None:
     directory = Directory(tmp_path)
     settings = Settings(port=open_to_all.port)
     service = Service(settings, state.of_directory(directory), log=Log(io.StringIO()))
-    with pytest.raises(errors.UsageError, match=r"can't listen on 127\.0\.0\.1:\d+: Address[^\])]*$"):
+    told = r"can't listen on 127\.0\.0\.1:\d+: Address[^\])]*$"
+    with pytest.raises(errors.UsageError, match=told):
         service.start()
 
 
