@@ -230,7 +230,7 @@ def has_row(world: World, path: str) -> bool:
         database.text_factory = bytes
         try:
             return (path.encode(),) in database.execute("SELECT path FROM files").fetchall()
-        except sqlite3.Error:
+        except (sqlite3.Error, UnicodeDecodeError):  # of SQLite's own message
             return True
 
 
