@@ -52,6 +52,7 @@ CLIENT: Mapping[str, str] = {
     "sign_artifact": "run",
     "verify_signatures": "run",
     "get_signatures": "run",
+    "get_bundles": "run",
     "attach_sbom": "run",
     "get_sbom": "run",
     "add_attestation": "run",

@@ -822,6 +822,17 @@ class AsyncDorkyClient:
         """
         return await self._workers.run(self._sync.get_signatures, path)
 
+    async def get_bundles(self, path: StrPath) -> Sequence[bytes]:
+        """Return the signatures of a file's content as other programs read them.
+
+        Each is a bundle of Sigstore's, with a plain key. Those that the team trusts come first, the
+        newest before others; of the rest only their keys can tell what they are worth.
+
+        Args:
+            path: The file.
+        """
+        return await self._workers.run(self._sync.get_bundles, path)
+
     async def attach_sbom(
         self,
         path: StrPath,

@@ -826,6 +826,19 @@ class DorkyClient:
 
         return provenance.get_signatures(self._scope, path)
 
+    def get_bundles(self, path: StrPath) -> Sequence[bytes]:
+        """Return the signatures of a file's content as other programs read them.
+
+        Each is a bundle of Sigstore's, with a plain key. Those that the team trusts come first, the
+        newest before others; of the rest only their keys can tell what they are worth.
+
+        Args:
+            path: The file.
+        """
+        from dorky.library import provenance
+
+        return provenance.get_bundles(self._scope, path)
+
     def attach_sbom(
         self,
         path: StrPath,

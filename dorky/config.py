@@ -845,13 +845,8 @@ class Config:
     @property
     def memory(self) -> Path | None:
         """Return a directory whose files are in memory, not on a disk; None if there is none."""
-        places = [self.environment.get("XDG_RUNTIME_DIR", ""), "/dev/shm"]  # noqa: S108
-        found = (Path(place) for place in places if place.startswith("/"))
-        return next(
-            (
-                directory
-                for directory in found
-                if directory.is_dir() and os.access(directory, os.W_OK)
-            ),
-            None,
-        )
+        for place in (self.environment.get("XDG_RUNTIME_DIR", ""), "/dev/shm"):  # noqa: S108
+            # A file can't be searched, and a name that is too long is no error of this.
+            if place.startswith("/") and os.access(f"{place}/.", os.W_OK | os.X_OK):
+                return Path(place)
+        return None

@@ -487,6 +487,7 @@ def folded(name: str) -> str:
 GIT_DIRECTORY = ("HEAD", "commondir", "objects", "refs")
 """The entries by which git recognises a repository."""
 
+_RECOGNISED = frozenset(name.lower() for name in GIT_DIRECTORY)
 _GITS_OWN = frozenset({".gitattributes", ".gitignore", ".gitmodules", ".dorkyignore"})
 
 
@@ -496,9 +497,14 @@ def is_git_directory(names: Iterable[str]) -> bool:
     git would then run what its ``config`` says, at the next ``git status`` below the directory.
     Source: git's setup.c, is_git_directory; a ``commondir`` names the place of the rest.
     """
-    # Other names can't match and need not be folded.
-    held = {folded(name) for name in names if name[:1] in "HhCcOoRr" or not name.isascii()}
+    held = {folded(name) for name in names if is_gits_entry(name)}
     return "head" in held and ("commondir" in held or {"objects", "refs"} <= held)
+
+
+def is_gits_entry(name: str) -> bool:
+    """Return whether a name may be one of those by which git recognises a repository."""
+    # Other names can't match and need not be folded.
+    return (name[:1] in "HhCcOoRr" or not name.isascii()) and folded(name) in _RECOGNISED
 
 
 def is_gits_own(name: str) -> bool:

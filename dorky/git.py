@@ -44,6 +44,8 @@ _NEUTRAL = (
     "safe.bareRepository=explicit",
 )
 
+AT_ONCE = 20_000
+"""How many paths git had better be asked about at once: a million would take over a gigabyte."""
 _LONGEST_POINTER = 4096 + len("gitdir: \n")
 
 

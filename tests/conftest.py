@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import gc
 import itertools
 import re
 import shutil
@@ -23,7 +24,7 @@ from dorky.repo import Repository
 
 pytest.register_assert_rewrite("attacks", "clones", "dorky.testing", "teams", "watcher")
 
-# Of what does not say how many: the suite has four minutes. `--deep` runs what needs more.
+# Of what does not say how many: `--deep` runs what needs more.
 # Timing never decides whether a test passes.
 settings.register_profile(
     "quick", max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow]
@@ -52,8 +53,29 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         repeats = other and not item.get_closest_marker("every_loop")
         if not only and (repeats or (elsewhere and (asyncio or other))):
             item.add_marker(pytest.mark.deep)
+        # One kind of bucket stands for both where the drivers themselves are not the subject.
+        another = parameter(item, "remote") == "gcs" and "unit/drivers/" not in item.nodeid
+        if not only and another and not item.get_closest_marker("every_place"):
+            item.add_marker(pytest.mark.deep)
+    for item in [*repeated(items)]:
+        item.add_marker(pytest.mark.deep)
+    for item in items:
         if item.get_closest_marker("deep") and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(DEEP_LIMIT))
+
+
+def repeated(items: list[pytest.Item]) -> Iterator[pytest.Item]:
+    """Yield what tests marked `each_value` take beyond each value of each parameter once."""
+    tests: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        if item.get_closest_marker("each_value") and not item.get_closest_marker("deep"):
+            tests.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    for pairs in tests.values():
+        ids = {item: tuple(item.callspec._idlist) for item in pairs}  # type: ignore[attr-defined]
+        values = [[*dict.fromkeys(column)] for column in zip(*ids.values(), strict=True)]
+        longest = max(map(len, values))
+        taken = {tuple(found[n % len(found)] for found in values) for n in range(longest)}
+        yield from (item for item in pairs if ids[item] not in taken)
 
 
 def way(item: pytest.Item) -> object:
@@ -85,7 +107,16 @@ def pytest_enter_pdb() -> None:
 @pytest.fixture(scope="session", autouse=True)
 def ready() -> Iterator[None]:
     """Let nothing of whoever runs the tests in: see `surroundings`."""
+    gc.collect()
+    gc.freeze()  # ten thousand tests, and what they import, stay to the end
     with surroundings.made_ready():
+        yield
+
+
+@pytest.fixture
+def as_shipped() -> Iterator[None]:
+    """A passphrase takes all its work, and a remote is tried out by all its writers."""
+    with surroundings.as_shipped():
         yield
 
 
@@ -172,9 +203,10 @@ def gcs_server() -> Iterator[Server]:
 
 
 @pytest.fixture
-def s3_url(s3_server: Server) -> Remote:
+def s3_url(s3_server: Server) -> Iterator[Remote]:
     endpoint = s3_server.endpoint
-    return s3_server.remote("s3", servers.s3_options(endpoint), servers.s3_env(endpoint))
+    yield s3_server.remote("s3", servers.s3_options(endpoint), servers.s3_env(endpoint))
+    s3_server.forget()
 
 
 @pytest.fixture
@@ -190,12 +222,13 @@ def seaweedfs_url(seaweedfs_server: Server) -> Remote:
 
 
 @pytest.fixture
-def gcs_url(gcs_server: Server, monkeypatch: pytest.MonkeyPatch) -> Remote:
+def gcs_url(gcs_server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Remote]:
     """Also sets the variable in this process: Google's library itself reads it."""
     env = {"STORAGE_EMULATOR_HOST": gcs_server.endpoint}
     for name, value in env.items():
         monkeypatch.setenv(name, value)
-    return gcs_server.remote("gs", {}, env)
+    yield gcs_server.remote("gs", {}, env)
+    gcs_server.forget()
 
 
 @pytest.fixture

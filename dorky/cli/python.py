@@ -38,7 +38,12 @@ app = typer.Typer(
     no_args_is_help=True, help="Keep Python packages, and be their index for pip and uv."
 )
 app.command("serve", cls=Command)(python_server.serve)
-app.command("run", cls=Command)(python_server.run)
+app.command(
+    "run",
+    cls=Command,
+    # From the first word on, options are those of the other program.
+    context_settings={"allow_interspersed_args": False},
+)(python_server.run)
 app.command("token", cls=Command)(python_server.token)
 
 
@@ -314,7 +319,9 @@ def save(
         from dorky.extras.index.locks import Wanted
 
     lines = [*(requirements or ()), *(_typed_in() if stdin else ())]
-    local = [Path(line) for line in lines if line.endswith(_ARCHIVES) and Path(line).is_file()]
+    local = [Path(line) for line in lines if line.endswith(_ARCHIVES) and "://" not in line]
+    if missing := [path for path in local if not path.is_file()]:
+        raise errors.PathNotFound(str(missing[0]))
     wanted = Wanted(
         requirements=[line for line in lines if Path(line) not in local],
         files=files or (),
@@ -401,8 +408,10 @@ def push(
     )
     if json:
         show_json(done)
-    else:
+    elif done.added or done.kept:
         _transferred("Pushed", "to", done)
+    else:
+        note(f"No packages in {name(depot.place)}.")
 
 
 @app.command("index", cls=Command)

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 USUAL_DIR = ".depot-storage/python"
 """Where packages are if no command and no variable says so."""
 _NEWEST = {"", "main", "origin/main"}
+_PART = 8 << 20
+"""The bytes of the packs of a large upload, of which several are in memory."""
 _UNITS = {"": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 _PORTS = range(20_000, 30_000)
 """Below those that systems give to outgoing connections."""
@@ -174,6 +176,7 @@ def serve(
                 f"{place.name} is only served: an upload is a commit in a repository",
                 hint="leave --dir and the commit out, or name the repository by --remote",
             )
+        place.state.view().depot.projects()  # read before the first client waits for it
         service = serving.Service(
             settings,
             place.state,
@@ -310,7 +313,8 @@ def _opened(wanted: _Wanted, age: float, log: Log) -> Iterator[_Place]:
         log.error(f"no newer state: {error.code}: {error.message}")
 
     prefix = directory.strip("/").removeprefix("./")
-    with DorkyClient(wanted.remote or None, unencrypted=wanted.plain or None) as client:
+    unencrypted = wanted.plain or None
+    with DorkyClient(wanted.remote or None, unencrypted=unencrypted, part_size=_PART) as client:
         newest = state.of_client(client, prefix, pinned=pinned, refresh=age, failed=failed)
         newest.view()  # a missing key is told now, not to the first client
         depot = None if pinned else Depot(Repository(client, prefix))

@@ -8,6 +8,7 @@ this module.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import stat as stat_module
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
@@ -22,22 +23,24 @@ from dorky.merge import pending
 from dorky.paths import parents, shown
 from dorky.project import ORIGIN, Project
 from dorky.results import Change, CheckedOut, Omission
-from dorky.store import history, oplog, projection
+from dorky.store import contents, history, oplog, projection
 from dorky.store.history import MAIN, Placed
 from dorky.store.index import Row
 from dorky.store.objects import batches
 from dorky.store.projection import View
 from dorky.worktree import checkout as engine
 from dorky.worktree import staging
-from dorky.worktree.checkout import Done, Plan, Wanted
-from dorky.worktree.ingest import store_files
+from dorky.worktree.checkout import Done, Wanted
 from dorky.worktree.worktree import Writing
 
 if TYPE_CHECKING:
     from dorky.worktree.incoming import Incoming
+    from dorky.worktree.plan import Plan
 
 _COUNTED = 5000
-_FETCHED = 100_000
+_FEW = 500
+"""The most changes for which single rows are read, and not all of them."""
+_FETCHED = 50_000
 
 
 def checkout(project: Project, revision: str, *, force: bool = False) -> CheckedOut:
@@ -76,31 +79,58 @@ def checkout(project: Project, revision: str, *, force: bool = False) -> Checked
 def plan_checkout(
     project: Project, old: ObjectId | None, after: View, wanted: Wanted, keep: Collection[str] = ()
 ) -> tuple[dict[str, Row], Plan]:
-    """Plan the way from a commit to other trees; staged files that do not change stay staged."""
-    rows = project.index.rows()
-    top = git.find(project.root)
-    if top and git.sparse_file(top):
-        from dorky.commands import sparse
+    """Plan the way from a commit to other trees; staged files that do not change stay staged.
 
-        found = project.worktree.stats(rows)
-        gone = sparse.left_out(project, (path for path, stat in found if stat is None))
-        rows.update((path, rows[path]._replace(absent=True)) for path in gone)
-        wanted = _inside(wanted, sparse.outside(project))
+    Returns:
+        The staged files that the plan is about, and the plan.
+    """
+    top = git.find(project.root)
+    partly = top is not None and git.sparse_file(top)
     grouped = bool(project.roster.groups)
     lost = project.index.groups - project.vault.groups if grouped else frozenset()
     gained = project.vault.groups - project.index.groups if grouped else frozenset()
-    absent = any(row.absent for row in rows.values())
+    absent = partly or project.index.has_absent
     trees = history.trees_of(project.store, old, project.index.groups)
     before = View(project.store, trees, project.index.owner)
     moved = project.index.claims != placement.claims(project.roster)
     if trees == after.trees and not (lost or gained or absent or moved):
-        return rows, engine.nothing()
-    made = engine.plan(
-        project.worktree, project.store, rows, before, after, wanted, keep, moved=moved
-    )
+        from dorky.worktree.plan import nothing
+
+        return {}, nothing(project.store.scratch)
+    found = iter(() if moved else projection.differences(before, after))
+    first = list(itertools.islice(found, _FEW + 1))
+    if lost or absent or moved or len(first) > _FEW or project.worktree.disk().folds:
+        rows = project.index.rows()
+    else:
+        rows = project.index.around(change.path for change in first)
+    if moved:
+        found = iter(engine.regrouped(rows, before, after))
+    if partly:
+        from dorky.commands import sparse
+
+        stats = project.worktree.stats(rows)
+        gone = sparse.left_out(project, (path for path, stat in stats if stat is None))
+        rows.update((path, rows[path]._replace(absent=True)) for path in gone)
+        wanted = _inside(wanted, sparse.outside(project))
+    changes = itertools.chain(first, found)
+    made = engine.plan(project.worktree, project.store, rows, changes, wanted, keep)
     # The user has lost the keys of these groups, so local changes can't be told: the files stay.
     made.forget.update(path for path, row in rows.items() if row.group in lost)
+    if moved:
+        made.forget.update(_taken_over(project, rows))
     return rows, made
+
+
+def _taken_over(project: Project, rows: Mapping[str, Row]) -> Iterator[str]:
+    """Yield files that several groups claimed, and that now belong to one that the user is not in.
+
+    They may have left the trees that the user reads while they were contested, so no difference
+    between commits shows them. Local changes can't be told: the files stay.
+    """
+    before, after, own = project.index.owner, project.owner, project.vault.groups
+    for path in rows:
+        if before(path) is None and (group := after(path)) is not None and group not in own:
+            yield path
 
 
 def _inside(wanted: Wanted, outside: Wanted | None) -> Wanted:
@@ -118,7 +148,8 @@ def record_groups(project: Project) -> None:
 def follow_claims(project: Project, head: ObjectId | None) -> None:
     """Make the index use today's owners of paths.
 
-    A file that begins to count is recorded as not on disk yet.
+    A file that begins to count is recorded as not on disk yet. A contested one that now belongs to
+    a group that the user is not in is kept no longer.
     """
     claims = placement.claims(project.roster)
     if project.index.claims == claims:
@@ -131,7 +162,9 @@ def follow_claims(project: Project, head: ObjectId | None) -> None:
         for path, placed in View(project.store, trees, project.owner).files()
         if path not in rows and path not in known
     ]
+    gone = list(_taken_over(project, rows))
     with project.database.transaction():
+        project.index.remove(gone)
         project.index.put(new)
         project.index.set_claims(claims)
         project.index.set_commit(None)
@@ -184,15 +217,17 @@ def carry_out(
     _check_space(project, made)
 
     with project.worktree.writing() as writing:
-        with needing(project, {path: placed.entry for path, placed in made.write.items()}):
+        with needing(project, made.write):
             incoming = _receive(project, writing, rows, made)
         _check_exact(project, made, incoming, exact)
         name, kept = _back_up(project, rows, made)
         _note_disk(project, rows, made, kept)
         # Hide the files before they exist, so that git never sees them. A path beyond a link or a
         # file that must go first can only be hidden afterwards.
-        beyond = {path for path in made.write if not made.remove.isdisjoint(parents(path))}
-        ignored = hide_from_git(project, made.write.keys() - beyond)
+        beyond: set[str] = set()
+        if made.remove:
+            beyond = {path for path in made.write if not made.remove.isdisjoint(parents(path))}
+        ignored = hide_from_git(project, (path for path in made.write if path not in beyond))
         done = engine.apply(
             project.worktree, writing, project.store, made, incoming, project.progress
         )
@@ -212,10 +247,10 @@ def _receive(
         from dorky.commands import cache
 
         cache.secure(project, replaced)
-    if all(entry.size <= chunk.WHOLE for _, entry in made.write.values()):
+    if all(size <= chunk.WHOLE for _, size in made.write.sizes()):
         # The places of a million objects would take much memory.
-        for batch in batches((entry for _, entry in made.write.values()), _FETCHED):
-            fetch_missing(project, engine.needed(store, batch))
+        for batch in batches((entry.content for _, entry in made.write.values()), _FETCHED):
+            fetch_missing(project, contents.all_below(store, batch))
         return None
     from dorky.commands import cache
     from dorky.worktree.incoming import Incoming
@@ -230,7 +265,7 @@ def _receive(
             there = {placed.entry.content for placed in incoming.expected.values()}
             sources = [
                 row
-                for row in rows.values()
+                for row in project.index.in_order()
                 if not row.absent and (row.path in incoming.expected or row.content in there)
             ]
             incoming.reuse(sources, project.worktree.open)
@@ -280,9 +315,10 @@ def _check_exact(
 
 def _replaced(rows: Mapping[str, Row], made: Plan) -> Iterator[Row]:
     """Yield what is staged, or stored otherwise, of the files that a plan replaces or deletes."""
-    for path in made.judged.keys() & (made.write.keys() | made.remove):
+    for path in made.judged:
         row = made.held.get(path) or rows.get(path)
-        if row and made.judged[path] and path not in made.conflicts:
+        replaced = path in made.write or path in made.remove
+        if row and replaced and path not in made.conflicts:
             yield row
 
 
@@ -308,14 +344,13 @@ def _check_space(project: Project, made: Plan) -> None:
     Raises:
         NoRoom: The disk has less left than must be fetched and written.
     """
-    entries = [placed.entry for placed in made.write.values()]
-    size = sum(entry.size for entry in entries)
+    size = sum(size for _, size in made.write.sizes())
     if not size:
         return
     store = project.store
-    large = [entry for entry in entries if entry.size > chunk.WHOLE]
-    small = (entry for entry in entries if entry.size <= chunk.WHOLE)
-    for batch in (large, *batches(small, _COUNTED)):
+    large = [made.write[path].entry for path, size in made.write.sizes() if size > chunk.WHOLE]
+    small = (entry for _, entry in made.write.values() if entry.size <= chunk.WHOLE)
+    for batch in itertools.chain([large], batches(small, _COUNTED)):
         missing = store.missing(engine.needed(store, batch))
         places = store.locate(missing, remote=ORIGIN)
         size += sum(place.length for place in places.values())
@@ -335,21 +370,25 @@ def hide_from_git(project: Project, paths: Iterable[str]) -> list[str]:
     Their `.gitignore` may not be on disk yet. Where git can't be run, a line is added for each.
     """
     top = git.find(project.root)
-    wanted = {project.root / path: path for path in paths} if top else {}
+    wanted = list(paths) if top else []
     if top is None or not wanted:
         return []
     if project.lacks_git:
         from dorky import gitignore
 
         with contextlib.suppress(errors.GitMissing):  # it can't check whether the lines suffice
-            gitignore.ignore(project.root, list(wanted))
+            gitignore.ignore(project.root, [project.root / path for path in wanted])
         return []
     from dorky.commands.hiding import hide
 
-    tracked = git.tracked(top, list(wanted))
+    untracked: list[str] = []
+    for batch in batches(wanted, git.AT_ONCE):
+        places = {project.root / path: path for path in batch}
+        tracked = git.tracked(top, list(places))
+        untracked += (path for place, path in places.items() if place not in tracked)
     # If a rule of git's includes the path again, `stage` reports it.
     with contextlib.suppress(errors.GitDoesNotIgnore):
-        return hide(project, (path for place, path in wanted.items() if place not in tracked))
+        return hide(project, untracked)
     return []
 
 
@@ -365,24 +404,23 @@ def _note_disk(project: Project, rows: Mapping[str, Row], made: Plan, kept: Iter
     """Record in the operation log what a plan is about to do to files."""
     if project.database.operation is None:
         return
-    held = {**rows, **made.held, **{row.path: row for row in kept}}
-    oplog.note_disk(
-        project.database,
-        {
-            path: (
-                held.get(path) if made.judged.get(path) else None,
-                staging.row_of(path, made.write[path], project.vault, absent=False)
-                if path in made.write
-                else None,
-            )
-            for path in made.write.keys() | made.remove
-        },
-    )
+    held = {**made.held, **{row.path: row for row in kept}}
+
+    def noted(path: str) -> tuple[Row | None, Row | None]:
+        old = (held.get(path) or rows.get(path)) if path in made.judged else None
+        new = made.write.get(path)
+        return old, staging.row_of(path, new, project.vault, absent=False) if new else None
+
+    with project.database.transaction():
+        for batch in batches(itertools.chain(made.write, made.remove), _COUNTED):
+            oplog.note_disk(project.database, {path: noted(path) for path in batch})
 
 
 def keep_contents(project: Project, path: str) -> Row:
     """Store the content of a file, so that an undo can find it."""
     group = readable_grouping(project, project.index.rows([path]))(path)
+    from dorky.worktree.ingest import store_files
+
     with project.store.writer() as writer:
         (row,) = store_files(project.worktree, {path: 0}, writer, project.store, lambda _: group)
         writer.save()
@@ -393,7 +431,7 @@ def changes_on_disk(made: Plan) -> tuple[Change, ...]:
     """Return how a plan is going to change files, tracked or not."""
     changes = [Change(path, "deleted") for path in made.remove]
     for path in made.write:
-        changes.append(Change(path, "modified" if made.judged.get(path) else "added"))
+        changes.append(Change(path, "modified" if path in made.judged else "added"))
     return tuple(sorted(changes))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import stat as stat_module
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
@@ -64,7 +65,7 @@ def commit(
         merging = pending.load(project.database)
         if merging and merging.conflicts:
             check_no_merge(project)
-        rows = project.index.rows() if all else {}
+        rows: dict[str, Row] = {}
         chosen = _tracked(project, rows) if all else staging.selection({}, set(), set())
         if head and not allow_deletions:
             # What a merge deletes, the other side has committed.
@@ -231,21 +232,41 @@ def check_message(project: Project, message: str) -> str:
     return message
 
 
-def _tracked(project: Project, rows: Mapping[str, Row]) -> staging.Selection:
-    """Return the selection of all tracked files, as they are on disk or gone."""
-    hidden = project.worktree.hidden(rows, rows)
-    present = {
-        path: file_stat(stat)
-        for path in rows.keys() - hidden
-        if (stat := project.worktree.stat(path)) and not stat_module.S_ISDIR(stat.st_mode)
-    }
-    missing = rows.keys() - present.keys() - hidden
-    gone = {path for path in missing if not rows[path].absent}
-    if gone:
+def _tracked(project: Project, rows: dict[str, Row]) -> staging.Selection:
+    """Return the selection of tracked files that may have changed, or are gone.
+
+    Where git, groups or the file system must be asked about the others, too, it is of all files.
+
+    Args:
+        project: The project.
+        rows: Receives the rows of these files.
+    """
+    worktree, index = project.worktree, project.index
+    disk = worktree.disk()
+    every = bool(project.roster.groups) or disk.folds or git.find(project.root) is not None
+    if every:
+        rows.update(index.rows())
+    hidden = worktree.hidden(rows, rows)
+    chosen = staging.selection({}, set(), set())
+    # One after the other, because they may be a million.
+    found, looked_at = itertools.tee(list(rows.values()) if every else index.in_order())
+    stats = worktree.stats(row.path for row in looked_at)
+    for row, (path, stat) in zip(found, stats, strict=True):
+        if path in hidden:
+            continue
+        if stat is None or stat_module.S_ISDIR(stat.st_mode):
+            if not row.absent:
+                chosen.gone.add(path)
+                rows[path] = row
+        elif every or not row.fresh(stat, modes=not disk.no_modes):
+            chosen.present[path] = file_stat(stat)
+            rows[path] = row
+    chosen.named.update(chosen.present)
+    if chosen.gone:
         from dorky.commands import sparse
 
-        gone -= sparse.left_out(project, gone)
-    return staging.selection(present, set(present), gone)
+        chosen.gone.difference_update(sparse.left_out(project, chosen.gone))
+    return chosen
 
 
 def _check_deletions(count: int, gone: AbstractSet[str], staged: Collection[Change]) -> None:

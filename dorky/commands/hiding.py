@@ -12,6 +12,7 @@ from dorky.config import RC
 from dorky.paths import parents
 from dorky.project import Project
 from dorky.store.index import Sight
+from dorky.store.objects import batches
 
 _MANY = 100
 
@@ -40,7 +41,9 @@ def hide(project: Project, paths: Iterable[str], named: Collection[str] = ()) ->
         return []
     root = os.path.join(project.root, "")  # noqa: PTH118
     own = gitignore.own_lines(top, project.root)
-    left = git.not_ignored(top, [Path(root + path) for path in wanted], own)
+    left: list[Path] = []
+    for batch in batches(wanted, git.AT_ONCE):
+        left += git.not_ignored(top, [Path(root + path) for path in batch], own)
     # The user's own rules cover the rest. On another branch they may not.
     exposed = {str(path).removeprefix(root) for path in left}
     covered = [path for path in wanted if path not in exposed]
@@ -101,9 +104,12 @@ def look(project: Project, kept: Collection[str]) -> Sight:
         str(file): files.stamp_at(file) for file in (*gitignore.places(top, project.root), *deep)
     }
     whole = gitignore.whole(top, project.root)
-    paths = [Path(root + path) for path in kept]
-    tracked = git.tracked(top, paths)
-    exposed = [path for path in git.not_ignored(top, paths) if path not in tracked]
+    tracked: set[Path] = set()
+    exposed: list[Path] = []
+    for batch in batches(kept, git.AT_ONCE):
+        paths = [Path(root + path) for path in batch]
+        tracked |= git.tracked(top, paths)
+        exposed += (path for path in git.not_ignored(top, paths) if path not in tracked)
     return Sight(
         places=places,
         whole=tuple(sorted(whole)),

@@ -440,7 +440,7 @@ def content_of(project: Project, name: str, placed: Placed) -> Iterator[bytes]:
         return _streamed(project, name, entry, group)
 
     def fetch(chunks: Collection[ObjectId]) -> None:
-        with needing(project, {name: entry}):
+        with needing(project, {name: placed}):
             fetch_missing(project, chunks)
 
     # The beginning of a large file is not kept waiting for its end.
@@ -482,7 +482,7 @@ def _streamed(project: Project, name: str, entry: Entry, group: str) -> Iterator
         def take(object_id: ObjectId, of: str | None, body: bytes) -> None:
             arrived[object_id] = of, body  # noqa: B023 - called before the next batch
 
-        with needing(project, {name: entry}), project.locked():
+        with needing(project, {name: Placed(group, entry)}), project.locked():
             fetch_objects(remote, ids, SILENT, take, ids)
         places = store.locate(ids - arrived.keys())
         for piece in batch:
@@ -539,14 +539,15 @@ def diff(
     }
     for side in (0, 1):
         compared = {
-            path: placed.entry
+            path: placed
             for path, both in differing.items()
             if (placed := both[side]) is not None
             and placed.entry.size <= diff.LIMIT
             and not (side and path in disk)
         }
         with needing(project, compared):
-            fetch_missing(project, checkout.needed(project.store, compared.values()))
+            wanted = (placed.entry for placed in compared.values())
+            fetch_missing(project, checkout.needed(project.store, wanted))
     last = commits[1] if len(commits) > 1 else history.head_of(project.store)
     return Diff(
         files=tuple(
@@ -701,12 +702,12 @@ def fetch_missing(
 
 
 @contextlib.contextmanager
-def needing(project: Project, entries: Mapping[str, Entry]) -> Iterator[None]:
+def needing(project: Project, held: Mapping[str, Placed]) -> Iterator[None]:
     """Name the files whose contents only the remote holds in the error of one that is not reached.
 
     Args:
         project: The project.
-        entries: The files whose contents are fetched in the block, by path.
+        held: The files whose contents are fetched in the block, by path.
     """
     try:
         yield
@@ -716,8 +717,8 @@ def needing(project: Project, entries: Mapping[str, Entry]) -> Iterator[None]:
         store = project.store
         lacking = [
             path
-            for path, entry in sorted(entries.items())
-            if store.missing(checkout.needed(store, [entry]))
+            for path in sorted(held)
+            if store.missing(checkout.needed(store, [held[path].entry]))
         ]
         if lacking:
             error.facts["contents"] = shown(lacking)

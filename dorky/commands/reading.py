@@ -209,7 +209,7 @@ class Reader:
         store, wanted = self.project.store, checkout.needed(self.project.store, [entry])
         if self._offline and store.missing(wanted):
             raise errors.NotFetched(name)
-        with needing(self.project, {name: entry}):
+        with needing(self.project, {name: Placed(group, entry)}):
             fetch_missing(self.project, wanted)
         blocks = checkout.read(store, entry, group)
         if name in self._exact:

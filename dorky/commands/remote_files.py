@@ -100,7 +100,7 @@ def _receive(
         try:
             incoming.begin(passing, resume=resume)
             incoming.reuse(_copies(project, entry), project.worktree.open)
-            with needing(project, {name: entry}):
+            with needing(project, {name: placed}):
                 fetch_missing(project, incoming.lacking, incoming.take, passing)
         except errors.DiskFull:
             incoming.discard()

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from dorky import errors
 from dorky.commands.upstream import fetch_root
+from dorky.drivers.retry import Patience
 from dorky.format.model import ALL, Header
 from dorky.keys import roster, vault
 from dorky.keys.vault import Vault
@@ -25,8 +26,6 @@ from dorky.remote.push import remember
 from dorky.remote.root import PACKS, Remote, RootSnapshot
 
 T = TypeVar("T")
-
-_ATTEMPTS = 5
 
 
 class RootChange(NamedTuple):
@@ -102,7 +101,8 @@ def change_root(
         UsageError: None of the user's keys would be used any more.
         ServerBusy: Others were faster, again and again.
     """
-    for _ in range(_ATTEMPTS):
+    patience = Patience(remote.url)
+    while True:
         seen = remote.seen
         assert seen is not None
         try:
@@ -112,8 +112,8 @@ def change_root(
             delete(remote, [PACKS + sent.pack.id for sent in change.sent])
         except Moved:  # nobody has seen the keys that it made: return to the known ones
             project.unlock(seen.header)
+        patience.wait()
         remote_fetch.fetch(remote, project.progress)
-    raise errors.ServiceUnavailableError(remote.url, "others keep changing it")
 
 
 def _replace(project: Project, remote: Remote, seen: RootSnapshot, change: RootChange) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -40,8 +41,12 @@ from dorky.results import Change, CheckedOut, Staged
 from dorky.store import history, oplog
 from dorky.store.history import Placed
 from dorky.store.index import Row
+from dorky.store.objects import batches
 from dorky.store.projection import View
 from dorky.worktree import checkout, staging
+
+if TYPE_CHECKING:
+    from dorky.worktree.plan import Plan
 
 _MANY = 500
 
@@ -391,8 +396,10 @@ def _leave_to_git(
     project: Project, top: Path, rows: Mapping[str, Row], chosen: staging.Selection
 ) -> int:
     """Refuse named files that git tracks; skip those found in directories."""
-    candidates = {project.root / path: path for path in chosen.present}
-    held = {candidates[path] for path in git.tracked(top, list(candidates))}
+    held: set[str] = set()
+    for batch in batches(chosen.present, git.AT_ONCE):
+        candidates = {project.root / path: path for path in batch}
+        held.update(candidates[path] for path in git.tracked(top, list(candidates)))
     for path in sorted(held):
         if path in chosen.named or path in rows:
             raise errors.GitTracked(path)
@@ -523,7 +530,7 @@ def restore(
 
 
 def _vouched(
-    project: Project, rows: Mapping[str, Row], made: checkout.Plan, commit: ObjectId | None
+    project: Project, rows: Mapping[str, Row], made: Plan, commit: ObjectId | None
 ) -> set[str]:
     """Refuse committed files that are not signed as the rules demand (see `vouching.check`).
 

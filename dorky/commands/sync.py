@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from typing import NamedTuple, TypedDict
+from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
 import msgspec
 
@@ -48,6 +48,9 @@ from dorky.store import history, oplog, projection
 from dorky.store.history import MAIN, Placed
 from dorky.store.projection import View
 from dorky.worktree import checkout, staging
+
+if TYPE_CHECKING:
+    from dorky.worktree.plan import Plan
 
 _ROUNDS = 100
 
@@ -321,7 +324,7 @@ def pull(
             old=old,
             new=target.commit or ours,
             commits=commits,
-            changes=tuple(sorted({*taken_out, *changes})),
+            changes=tuple(sorted({*taken_out, *changes})) if taken_out else changes,
             backup=backup,
             merged=target.commit not in {None, ours, theirs},
             ignored=done.ignored,
@@ -382,7 +385,7 @@ def _check_out(
     )
     exact = _vouched(project, theirs, target, made)
     backup, done = carry_out(project, rows, made, force=force, exact=exact)
-    clean = project.index.commit == ours or (ours is None and not rows)
+    clean = project.index.commit == ours or (ours is None and not project.index.count)
     clean = clean and not (target.left or target.dropped)
     with project.database.transaction():
         done.record(project.index)
@@ -396,9 +399,7 @@ def _check_out(
     return made.changes(rows), backup, done
 
 
-def _vouched(
-    project: Project, theirs: ObjectId | None, target: Merged, made: checkout.Plan
-) -> set[str]:
+def _vouched(project: Project, theirs: ObjectId | None, target: Merged, made: Plan) -> set[str]:
     """Refuse files of the remote's that are not signed as the rules demand (see `vouching.check`).
 
     Of a file that was merged, somebody must vouch for the remote's version.
@@ -431,7 +432,7 @@ def _following(project: Project) -> Iterator[None]:
 
     Before the first pull there is nothing to go back to.
     """
-    nothing = project.database.ref(MAIN) is None and not project.index.rows()
+    nothing = project.database.ref(MAIN) is None and not project.index.count
     if nothing and not oplog.log(project.database, 1):
         yield
         return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
@@ -26,6 +26,9 @@ from dorky.store.history import ATTEST, MAIN
 from dorky.store.index import Row
 from dorky.store.oplog import Operation
 from dorky.worktree import checkout, staging
+
+if TYPE_CHECKING:
+    from dorky.worktree.plan import Plan
 
 
 def op_log(project: Project, *, limit: int | None = None) -> list[OperationEntry]:
@@ -68,7 +71,7 @@ class UndoPlan(NamedTuple):
     since: int
     replaced: oplog.Replaced
     rows: dict[str, Row]
-    files: checkout.Plan
+    files: Plan
     undone: Undone
 
 

@@ -44,6 +44,35 @@ def pause(longest: float, asked: float | None = None) -> float:
     return random.uniform(0, longest) + (asked or 0.0)  # noqa: S311
 
 
+class Patience:
+    """The time for which a change of a remote is tried again while others change it first.
+
+    Args:
+        url: The remote, for the error.
+        reason: What the others do, for the error.
+    """
+
+    seconds: ClassVar[float] = 120.0
+    longest: ClassVar[float] = 0.3
+    """The most seconds of one pause."""
+
+    def __init__(self, url: str, reason: str = "others keep changing it") -> None:
+        self._error = errors.ServiceUnavailableError(url, reason)
+        self._end = time.monotonic() + self.seconds
+        self._bound = 0.01
+
+    def wait(self) -> None:
+        """Wait a random moment before the next try, longer each time, so that tries spread.
+
+        Raises:
+            ServiceUnavailableError: The time is over.
+        """
+        if time.monotonic() > self._end:
+            raise self._error
+        cancellation.sleep(pause(self._bound))
+        self._bound = min(self.longest, self._bound * 2)
+
+
 class Retrying:
     """A driver that retries another's reads, unconditional writes, lists and deletes.
 

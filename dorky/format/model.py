@@ -82,6 +82,18 @@ Role = Literal["admin", "writer", "reader"]
 """What a member may do: change the team, write to the remote, or only read."""
 
 
+def unhex(ids: str) -> bytes:
+    """Return the bytes of one id or several, written one after another.
+
+    Raises:
+        ValueError: It is not lower-case hex. `bytes.fromhex` takes capitals and spaces, too.
+    """
+    found = bytes.fromhex(ids)
+    if found.hex() != ids:
+        raise ValueError("an id is not in lower case")
+    return found
+
+
 class Kind(str, Enum):
     """The kind of an object. The value is hashed into its id."""
 

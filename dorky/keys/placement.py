@@ -50,11 +50,16 @@ def _fold_name(name: str) -> str:
     return folded.replace("/", _SLASH)
 
 
+def everybodys(_: str) -> str:
+    """Return everybody's group: the owner of each path as long as no group has a pattern."""
+    return ALL
+
+
 def owner(roster: Roster) -> Owner:
     """Return the function that returns a path's owner by this roster."""
     patterns = [(group.id, compiled(pattern)) for group, pattern in _claims(roster)]
     if not patterns:
-        return lambda _: ALL
+        return everybodys
 
     # Files come directory by directory, so all files of one share the patterns' states in it.
     @functools.lru_cache(maxsize=256)

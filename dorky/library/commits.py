@@ -17,7 +17,7 @@ from typing import NamedTuple, NoReturn
 import msgspec
 
 from dorky import cancellation, errors, files
-from dorky.drivers.retry import pause
+from dorky.drivers.retry import Patience
 from dorky.format.model import Entry, Header, KiB, Kind, ObjectId, Root
 from dorky.keys import placement, roster
 from dorky.library import catalog
@@ -35,9 +35,6 @@ from dorky.store.objects import Writer
 from dorky.store.projection import View
 from dorky.worktree import ingest, staging
 
-_PATIENCE = 300.0
-"""Seconds for which a commit is tried again while others are faster."""
-_PAUSE = 0.3
 _MOMENT = 0.01
 _LONGEST = 0.2
 """The most seconds that a commit waits for those who are about to join it."""
@@ -223,8 +220,8 @@ def _taken(session: Session) -> list[Request]:
 
 def _commit(session: Session, batch: Sequence[Request]) -> None:
     session.check_writable()
-    ending, longest = time.monotonic() + _PATIENCE, 0.01
-    while time.monotonic() < ending:
+    patience = Patience(session.url, "others keep pushing")
+    while True:
         head = session.project.database.ref(f"{ORIGIN}/{MAIN}")
         known = session.project.roster
         commit = _write(session, batch, head)
@@ -238,15 +235,13 @@ def _commit(session: Session, batch: Sequence[Request]) -> None:
             # A group may have been started or changed meanwhile, and claim a path.
             if not isinstance(error, errors.Rejected) and known == session.project.roster:
                 raise
-            cancellation.sleep(pause(longest))
-            longest = min(_PAUSE, longest * 2)
+            patience.wait()
             continue
         node = Node(commit, history.read_commit(session.store, commit))
         for request in waiting:
             origins = dict.fromkeys(request.changed, node)
             request.outcome = Outcome(commit, request.made, origins)
         return
-    raise errors.ServiceUnavailableError(session.url, "others keep pushing")
 
 
 def push(session: Session, commit: ObjectId, ahead: Sequence[PacksAhead] = ()) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +13,7 @@ from dorky.commands import signatures, vouching
 from dorky.commands.provenance import Claim
 from dorky.commands.signatures import File
 from dorky.commands.vouching import ANY, Demand, Opinion
-from dorky.drivers.retry import pause
+from dorky.drivers.retry import Patience
 from dorky.library import commits, contents
 from dorky.library import vouching as rules
 from dorky.library.records import StrPath
@@ -22,6 +21,7 @@ from dorky.library.scope import Scope
 from dorky.library.session import Session
 from dorky.project import ORIGIN
 from dorky.results import Attestation, Sbom, Signature, Verification
+from dorky.store import attestations
 from dorky.store.history import ATTEST, MAIN
 
 if TYPE_CHECKING:
@@ -29,10 +29,6 @@ if TYPE_CHECKING:
     from dorky.provenance.public_keys import PublicKey
     from dorky.provenance.sbom import Format
     from dorky.provenance.verification import Trust
-
-_PATIENCE = 300.0
-"""Seconds for which a signature is tried again while others are faster."""
-_PAUSE = 0.3
 
 
 # --- writing --------------------------------------------------------------------------------
@@ -70,8 +66,8 @@ def _attach(scope: Scope, path: StrPath, claim: Claim, private_key: StrPath | No
 
     session = scope.writable()
     key = _private(session, private_key)
-    ending, longest = time.monotonic() + _PATIENCE, 0.01
-    while time.monotonic() < ending:
+    patience = Patience(session.url, "others keep pushing")
+    while True:
         file = _file(session, scope, path)
         commits.owner_of(session, file.path)
         with session.turn.taken(), cancellation.holding(session.lock):
@@ -81,12 +77,10 @@ def _attach(scope: Scope, path: StrPath, claim: Claim, private_key: StrPath | No
             try:
                 _push(session, {file.path: made})
             except errors.Rejected:  # somebody has pushed files meanwhile
-                cancellation.sleep(pause(longest))
-                longest = min(_PAUSE, longest * 2)
+                patience.wait()
                 continue
         trust = vouching.trusted(session.project)
         return signatures.examined(session.project, file, [made], trust, Demand(kind=ANY))[0]
-    raise errors.ServiceUnavailableError(session.url, "others keep pushing")
 
 
 def _push(session: Session, made: dict[str, bytes]) -> None:
@@ -132,6 +126,23 @@ def get_signatures(scope: Scope, path: StrPath) -> list[Signature]:
     """Return every signature of a file; see `DorkyClient.get_signatures`."""
     file, told = _opinion(scope, path, None, Demand())
     return [signatures.signature_of(file.path, verdict) for verdict in told.verdicts]
+
+
+def get_bundles(scope: Scope, path: StrPath) -> list[bytes]:
+    """Return the signatures of a file's content; see `DorkyClient.get_bundles`."""
+    from dorky.provenance import bundle
+
+    where, placed = scope.find(path)
+    project, sha256 = scope.session.project, placed.entry.sha256
+    bodies = {attestations.id_of(body): body for body in _bundles(scope.session, where.path)}
+    file = File(where.path, sha256, where.version)
+    trust = vouching.trusted(project)
+    told = signatures.examined(project, file, [*bodies.values()], trust, Demand())
+    kept = [one for one in told if one.state in {"valid", "untrusted"}]
+    kept.sort(key=lambda one: (one.state == "valid", one.time.timestamp() if one.time else 0.0))
+    found = [bodies[one.id] for one in reversed(kept)]
+    # What an unknown key says was not looked at: it may be about earlier content.
+    return [body for body in found if bundle.read(body).statement.sha256 == sha256]
 
 
 def get_sbom(scope: Scope, path: StrPath, format: Format | None) -> Sbom:

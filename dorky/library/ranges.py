@@ -54,11 +54,17 @@ def even(blocks: Iterable[bytes], size: int) -> Iterator[bytes]:
     """Yield the same bytes in blocks of one size."""
     left = bytearray()
     for block in blocks:
-        left += block
-        done = 0
-        while len(left) - done >= size:
-            yield bytes(left[done : done + size])
-            done += size
-        del left[:done]
+        at = 0
+        if left:
+            at = min(size - len(left), len(block))
+            left += memoryview(block)[:at]
+            if len(left) < size:
+                continue
+            yield bytes(left)
+            left.clear()
+        for start in range(at, len(block) - size + 1, size):
+            at = start + size
+            yield block[start:at]
+        left += memoryview(block)[at:]
     if left:
         yield bytes(left)

@@ -103,6 +103,7 @@ class Reader:
     ) -> None:
         self.vault = vault
         self.left_out: set[str] = set()
+        self.recent = None
         self.driver = driver
         self._root = seen.root
         self._epochs = len(seen.header.epochs)

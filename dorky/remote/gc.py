@@ -21,6 +21,7 @@ import msgspec
 
 from dorky import errors
 from dorky.drivers.base import Stat
+from dorky.drivers.retry import Patience
 from dorky.format.model import MANY_NAMES, ObjectId, Pack, Root
 from dorky.progress import SILENT, Progress
 from dorky.remote import authority, probe
@@ -41,7 +42,6 @@ _PROBING = timedelta(hours=1)
 _MANY_SMALL = 8
 _MOST = 2000
 """The most strays, and the most listed packs, that one swap condemns: a root holds their names."""
-_ATTEMPTS = 10
 
 
 class Plan(NamedTuple):
@@ -229,7 +229,9 @@ def apply(remote: Remote, made: Plan, *, progress: Progress = SILENT) -> RemoteG
     first = made.collection
     sent: list[Sent] = []
     uploaded = 0
-    for _ in range(_ATTEMPTS + (len(first.garbage) + len(made.packs)) // _MOST):
+    rounds = 1 + (len(first.garbage) + len(made.packs)) // _MOST
+    patience = Patience(remote.url)
+    while True:
         before = made.seen.root
         doomed = list(made.condemned.values())
         if made.changes_root:
@@ -244,6 +246,7 @@ def apply(remote: Remote, made: Plan, *, progress: Progress = SILENT) -> RemoteG
                 following, doomed = _following(made, sent, listing)
                 won = remote.swap(made.seen.header, following)
             except (errors.PreconditionFailed, Moved):
+                patience.wait()
                 made = plan(remote, grace=made.grace, progress=progress)
                 sent = remaining(remote, sent, made.alive, before.gc_epoch)
                 continue
@@ -251,11 +254,11 @@ def apply(remote: Remote, made: Plan, *, progress: Progress = SILENT) -> RemoteG
         keys = [*doomed, *made.scratch]
         if keys:
             remote.driver.delete(keys)
-        if not made.more:
+        rounds -= 1
+        if not (made.more and rounds):
             after = len(made.packs) - len(made.rewritten) + len(sent)
             return msgspec.structs.replace(first, packs_after=after, sent=uploaded, done=True)
         made, sent = plan(remote, grace=made.grace, progress=progress), []
-    raise errors.ServiceUnavailableError(remote.url, "others keep changing it")
 
 
 def _following(made: Plan, sent: Iterable[Sent], listing: Listing) -> tuple[Root, list[str]]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from dorky import errors
+from dorky.drivers.retry import Patience
 from dorky.format.model import Inline, ObjectId, Purge
 from dorky.progress import SILENT, Progress
 from dorky.remote import authority
@@ -24,8 +25,6 @@ from dorky.remote.root import HEAD, INLINE, Remote
 from dorky.remote.rotate import renewed
 from dorky.store import history, reachability
 from dorky.store.history import ATTEST
-
-_ATTEMPTS = 10
 
 
 class Purged(NamedTuple):
@@ -60,7 +59,8 @@ def purge(
     store = remote.store
     authority.check_writer(remote, admin=True)
     sent: list[Sent] = []
-    for _ in range(_ATTEMPTS):
+    patience = Patience(remote.url)
+    while True:
         seen = remote.seen
         assert seen is not None
         root = seen.root
@@ -81,8 +81,7 @@ def purge(
         kept = [packed for packed in packs if held[packed.id] <= alive]
         opened = remote.unlock(seen.header)
         inline = tuple(inlined for inlined in root.inline if inlined.id in alive)
-        first = set(first_objects(store, opened, heads))
-        first -= {inlined.id for inlined in inline}
+        first = {*first_objects(store, opened, heads)} - {inlined.id for inlined in inline}
         inline += tuple(Inline(*renewed_object) for renewed_object in renewed(store, opened, first))
         wanted = alive - {inlined.id for inlined in inline}
         wanted -= {object_id for pack in kept for object_id in held[pack.id]}
@@ -111,10 +110,10 @@ def purge(
             )
             won = remote.swap(seen.header, following)
         except (errors.PreconditionFailed, Moved):
+            patience.wait()
             fetch(remote, progress)
             sent = remaining(remote, sent, alive, root.gc_epoch)
             continue
         remember(remote, won, sent, progress, team=team)
         remote.driver.delete(condemned.keys)
         return Purged(len(doomed), sum(packed.size for packed in dropped))
-    raise errors.ServiceUnavailableError(remote.url, "others keep changing it")

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from dorky import cancellation, errors
-from dorky.drivers.retry import pause
+from dorky.drivers.retry import Patience
 from dorky.format.model import Header, Inline, KiB, Kind, MiB, ObjectId, Pack, Root, Roster
 from dorky.keys import roster
 from dorky.keys.teamlog import Team
@@ -44,9 +44,6 @@ _LOG = 32 * KiB
 """The most bytes of the team log that stay inline, too: every reader checks all of it."""
 UPLOADS = 3
 """How many packs are uploaded at once; each is in memory, at most 32 MiB and an object."""
-_ATTEMPTS = 30
-_PAUSE = 0.2
-"""The most seconds that a push waits after a lost swap, so that pushes do not collide again."""
 
 
 Found = Callable[[], tuple[Header, Root]]
@@ -113,7 +110,8 @@ def push(
     for uploaded in ahead:
         journal.resume(uploaded)
     sent: list[Sent] = []
-    for attempt in range(_ATTEMPTS):
+    patience = Patience(remote.url, "others keep pushing")
+    while True:
         authority.check_writer(remote)
         seen = remote.seen
         before = seen.root if seen else None
@@ -149,7 +147,7 @@ def push(
         try:
             won = remote.swap(header, root)
         except errors.PreconditionFailed:
-            cancellation.sleep(pause(min(_PAUSE, 0.01 * 2**attempt)))
+            patience.wait()
             fetch(remote, progress)
             _delete_unlisted(remote, made.tables)
             continue
@@ -162,7 +160,6 @@ def push(
         lists = tuple(at.id for at in fresh if at.kind is Kind.CHUNKS)
         founded = seen is None
         return Pushed(old, head, len(fresh), size, founded, left, lists, added)
-    raise errors.ServiceUnavailableError(remote.url, "others keep pushing")
 
 
 def _is_settled(remote: Remote, head: ObjectId, progress: Progress) -> bool:
@@ -329,9 +326,13 @@ def unlisted(
     unlisted_trees, contents = history.below(store, trees, skip=listed)
     contents -= listed(contents)
     pieces = all_below(store, contents)
-    wanted |= unlisted_trees | (pieces - listed(pieces))
-    places = store.locate(wanted)
-    for object_id in wanted - places.keys():
+    del contents
+    pieces -= listed(pieces)
+    # The larger set grows: there may be a million pieces.
+    pieces |= wanted
+    pieces |= unlisted_trees
+    places = store.locate(pieces)
+    for object_id in pieces - places.keys():
         raise errors.MissingObject(object_id, why="elsewhere")
     return sorted(places.values(), key=lambda at: (at.pack, at.offset))
 

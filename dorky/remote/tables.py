@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dorky import errors
+from dorky.drivers.retry import Patience
 from dorky.progress import SILENT, Progress
 from dorky.remote import root as roots
 from dorky.remote.fetch import fetch
@@ -10,8 +11,6 @@ from dorky.remote.listing import Moved, follow, wrong_tables
 from dorky.remote.pending_deletes import condemn, delete
 from dorky.remote.push import remember
 from dorky.remote.root import Remote
-
-_ATTEMPTS = 10
 
 
 def renew(remote: Remote, progress: Progress = SILENT) -> int:
@@ -29,7 +28,8 @@ def renew(remote: Remote, progress: Progress = SILENT) -> int:
         ServerBusy: Others keep changing the root.
     """
     store = remote.store
-    for _ in range(_ATTEMPTS):
+    patience = Patience(remote.url)
+    while True:
         seen = remote.seen
         if seen is None:
             return 0
@@ -38,6 +38,7 @@ def renew(remote: Remote, progress: Progress = SILENT) -> int:
         try:
             wrong = list(wrong_tables(remote, seen, where))
         except Moved:
+            patience.wait()
             fetch(remote, progress)
             continue
         if not wrong:
@@ -49,9 +50,9 @@ def renew(remote: Remote, progress: Progress = SILENT) -> int:
         try:
             won = remote.swap(seen.header, following)
         except errors.PreconditionFailed:
+            patience.wait()
             fetch(remote, progress)
             continue
         remember(remote, won, (), progress)
         delete(remote, condemned.keys)
         return len(wrong)
-    raise errors.ServiceUnavailableError(remote.url, "others keep changing it")

@@ -46,6 +46,7 @@ PURGES = "purges"
 PATIENCE = 10.0
 """The most seconds for which a writer waits for another thread or process."""
 
+_SYNCHRONOUS = "FULL"
 _FULL = 1 << 16
 _ATTEMPTS = 5
 
@@ -390,8 +391,8 @@ class Database:
             self._opened.add(made)
             self._own.closing = _Closing(made, self._opened)
         made.executescript(
-            "PRAGMA trusted_schema=OFF; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;"
-            f" PRAGMA query_only={int(copied)};"
+            f"PRAGMA trusted_schema=OFF; PRAGMA synchronous={_SYNCHRONOUS};"
+            f" PRAGMA foreign_keys=ON; PRAGMA query_only={int(copied)};"
         )
         self._own.connection = made
         return made

@@ -24,11 +24,25 @@ if TYPE_CHECKING:
     from dorky.keys.vault import Vault
 
 
+class Recent(Protocol):
+    """Directories that were read and checked, by tree, group, and the digits that lead to it."""
+
+    def get(self, key: tuple[ObjectId, str, str]) -> Tree | None:
+        """Return a directory's object; None if it is not kept."""
+
+    def put(self, key: tuple[ObjectId, str, str], node: Tree) -> None:
+        """Keep a directory's object for a while."""
+
+
 class Objects(Protocol):
     """Objects by id: a `Store`, or what a remote's root lists."""
 
     left_out: set[str]
     """Receives the names in trees that no worktree may hold."""
+
+    @property
+    def recent(self) -> Recent | None:
+        """Return what keeps directories in memory, if anything does."""
 
     @property
     def vault(self) -> Vault:
@@ -102,7 +116,7 @@ class _Reader:
 
     def __init__(self, store: Objects, group: str) -> None:
         self._store = store
-        self._group = group
+        self.group = group
         self._nodes: dict[ObjectId, Tree] = {}
         self._taken: dict[ObjectId, str] = {}
 
@@ -112,14 +126,19 @@ class _Reader:
         Raises:
             CorruptObject: It is damaged, or holds a name that does not belong there.
         """
+        recent, key = self._store.recent, (tree, self.group, prefix)
+        if recent and (node := recent.get(key)):
+            return node
         node = self._nodes.get(tree)
         if node is None:
-            node = self._nodes[tree] = read_node(self._store, tree, self._group)
+            node = self._nodes[tree] = read_node(self._store, tree, self.group)
         if prefix:
             place = self._store.vault.place
             for entry in node.entries:
-                if not place(entry.name, group=self._group).startswith(prefix):
+                if not place(entry.name, group=self.group).startswith(prefix):
                     raise errors.CorruptObject(tree, "a name that belongs to another part")
+        if recent:
+            recent.put(key, node)
         return node
 
     def parts(self, prefix: str, tree: ObjectId | None) -> list[tuple[str, str]]:
@@ -146,7 +165,7 @@ class _Reader:
         Args:
             prefix: The digits.
             tree: The node.
-            names: If given, parts without any of these names are left out.
+            names: If given, parts without any of these names are not read.
         """
         if tree is None:
             return ()
@@ -154,7 +173,7 @@ class _Reader:
         if not node.parts:
             return node.entries
         place = self._store.vault.place
-        wanted = None if names is None else {place(name, group=self._group) for name in names}
+        wanted = None if names is None else {place(name, group=self.group) for name in names}
         found: list[Entry] = []
         pending = self.parts(prefix, tree)
         while pending:
@@ -162,7 +181,9 @@ class _Reader:
             if part and (wanted is None or any(name.startswith(digits) for name in wanted)):
                 found += self._node(digits, part).entries
                 pending += self.parts(digits, part)
-                del self._nodes[part]
+                self._nodes.pop(part, None)
+        if names is not None:
+            found = [entry for entry in found if entry.name in names]
         return tuple(sorted(found, key=lambda entry: entry.name.encode()))
 
 
@@ -174,11 +195,14 @@ def write(writer: Writer, entries: Sequence[Entry], group: str) -> ObjectId:
         entries: Its entries, unique, in the order of their names' bytes.
         group: The group whose tree it is in.
     """
-    places: dict[str, str] = {}
-    if len(entries) > MOST:
-        place = writer.vault.place
-        places = {entry.name: place(entry.name, group=group) for entry in entries}
-    return _write(writer, entries, places, 0, group)
+    return _write(writer, entries, _places(writer, entries, group), 0, group)
+
+
+def _places(writer: Writer, entries: Sequence[Entry], group: str) -> dict[str, str]:
+    """Return where names lie, if there are so many that they lie in parts."""
+    if len(entries) <= MOST:
+        return {}
+    return {entry.name: writer.vault.place(entry.name, group=group) for entry in entries}
 
 
 def _write(
@@ -219,31 +243,67 @@ def edit(
         tree: The root tree; None if there is none.
         edits: The entries by path; None where there is to be none.
     """
-    held: dict[str, dict[str, Entry]] = {"": at(store, tree, group, "")}
+    held: dict[str, ObjectId | None] = {"": tree}
+    changes: dict[str, dict[str, Entry | None]] = {"": {}}
     for path in sorted({above for changed in edits for above in parents(changed)}):
         parent, _, name = path.rpartition("/")
-        entry = held[parent].get(name)
-        inside = read(store, entry.content, group) if entry and entry.is_tree else ()
-        held[path] = {one.name: one for one in inside}
+        above = held[parent]
+        found = find(store, above, group, name) if above else None
+        held[path], changes[path] = found.content if found and found.is_tree else None, {}
     for path, new in edits.items():
         parent, _, name = path.rpartition("/")
-        if new is None:
-            held[parent].pop(name, None)
-        else:
-            held[parent][name] = new
+        changes[parent][name] = new
+    made = ""
     # Deepest first, because a directory's id is an entry of its parent.
     for path in sorted(held, key=lambda path: path.count("/") + bool(path), reverse=True):
-        if not path:
-            break
+        made = _changed(store, writer, group, held[path], changes[path])
         parent, _, name = path.rpartition("/")
-        if held[path]:
-            made = _write_held(writer, held[path], group)
-            held[parent][name] = Entry(name, stat_module.S_IFDIR, made)
-        elif name in held[parent] and held[parent][name].is_tree:
-            del held[parent][name]
-    return _write_held(writer, held[""], group)
+        if path and made:
+            changes[parent][name] = Entry(name, stat_module.S_IFDIR, made)
+        elif path and held[path]:
+            changes[parent].setdefault(name, None)
+    return made or write(writer, (), group)
 
 
-def _write_held(writer: Writer, held: Mapping[str, Entry], group: str) -> ObjectId:
+def _added(
+    reader: _Reader, writer: Writer, prefix: str, tree: ObjectId, added: Sequence[Entry]
+) -> ObjectId:
+    """Store the node to which some digits lead with more entries, or others; return its id."""
+    if not added:
+        return tree
+    parts = reader.parts(prefix, tree)
+    group, place = reader.group, writer.vault.place
+    if not parts:
+        held = {entry.name: entry for entry in reader.entries(prefix, tree)}
+        held.update((entry.name, entry) for entry in added)
+        entries = sorted(held.values(), key=lambda entry: entry.name.encode())
+        return _write(writer, entries, _places(writer, entries, group), len(prefix), group)
+    ids = []
+    for digits, part in parts:
+        mine = [entry for entry in added if place(entry.name, group=group).startswith(digits)]
+        if part:
+            ids.append(_added(reader, writer, digits, part, mine))
+        else:
+            places = _places(writer, mine, group)
+            ids.append(_write(writer, mine, places, len(digits), group) if mine else "")
+    return writer.add(Kind.TREE, model.encode(Tree((), tuple(ids))), group=group)
+
+
+def _changed(
+    store: Objects,
+    writer: Writer,
+    group: str,
+    tree: ObjectId | None,
+    changes: Mapping[str, Entry | None],
+) -> ObjectId:
+    """Store a directory with other entries; return its id, empty if nothing is left in it."""
+    added = [entry for entry in changes.values() if entry]
+    if tree and len(added) == len(changes):
+        return _added(_Reader(store, group), writer, "", tree, added)
+    # A directory from which entries go may come to fit into fewer parts.
+    held = {entry.name: entry for entry in read(store, tree, group)} if tree else {}
+    held.update((entry.name, entry) for entry in added)
+    for name in changes.keys() - {entry.name for entry in added}:
+        held.pop(name, None)
     entries = sorted(held.values(), key=lambda entry: entry.name.encode())
-    return write(writer, entries, group)
+    return write(writer, entries, group) if entries else ""

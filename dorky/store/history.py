@@ -230,11 +230,13 @@ def below(
     pending = set(heads)
     while pending := pending - found - skip(pending):
         found |= pending
-        nodes = [directories.read_node(store, tree) for tree in pending]
-        entries = [entry for node in nodes for entry in node.entries]
-        contents.update(entry.content for entry in entries if not entry.is_tree)
-        pending = {entry.content for entry in entries if entry.is_tree}
-        pending.update(part for node in nodes for part in node.parts if part)
+        inside: set[ObjectId] = set()
+        # One after the other: a thousand directories of a thousand files are a million entries.
+        for node in (directories.read_node(store, tree) for tree in pending):
+            contents.update(entry.content for entry in node.entries if not entry.is_tree)
+            inside.update(entry.content for entry in node.entries if entry.is_tree)
+            inside.update(part for part in node.parts if part)
+        pending = inside
     return found, contents
 
 

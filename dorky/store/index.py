@@ -11,13 +11,13 @@ import os
 import stat as stat_module
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 import msgspec
 
 from dorky import errors, files
 from dorky.files import FileStamp, Stat, StatProof, stamp, umask
-from dorky.format.model import ALL, ObjectId
+from dorky.format.model import ALL, ObjectId, unhex
 from dorky.paths import is_text, parents
 from dorky.store.database import Database
 
@@ -48,7 +48,7 @@ REMOTE_ONLY = "contents.remote"
 """The single value with contents that the local store lets go, each with a chunk that it lacks."""
 _FEW = 1000
 _MOST = 1000
-"""The most rows on their way in that are kept in memory."""
+"""The most records of a `Spool` that are kept in memory."""
 _LENGTH = 8
 
 
@@ -209,18 +209,21 @@ class Index:
             CorruptDatabase: There is one.
         """
         try:
-            bytes.fromhex("".join(row.content + row.digest for row in rows))
+            unhex("".join(row.content + row.digest for row in rows))
             # SQLite can store text in a numeric column, and bytes in a text column.
             "".join(row.path + row.group for row in rows)
             sum(row.size + row.mode + row.mtime + row.ctime + row.seen for row in rows)
         except (TypeError, ValueError) as error:
             raise errors.CorruptDatabase(self._database.path, error) from None
 
-    def present(self) -> list[str]:
-        """Return the paths of all files that are not deliberately off the disk, sorted."""
+    def present(self) -> Iterator[str]:
+        """Yield the paths of all files that are not deliberately off the disk, sorted.
+
+        Nothing may be written to the index meanwhile.
+        """
         db = self._database.connection
-        found = db.execute("SELECT path FROM files WHERE absent = 0 ORDER BY path").fetchall()
-        return [path for (path,) in found]
+        for (path,) in db.execute("SELECT path FROM files WHERE absent = 0 ORDER BY path"):
+            yield path
 
     def proofs(self, *, modes: bool = True) -> dict[str, StatProof]:
         """Return, by path, the stat that proves that a file is as staged (see `Row.fresh`).
@@ -412,33 +415,38 @@ class Index:
             self._database.set(SINCE, "\0".join([commit, *sorted(changed)]).encode())
 
 
-class Spool:
-    """Rows on their way into the index, which are read in the same order any number of times.
+T = TypeVar("T")
 
-    Many are written to a file without a name, which ends with the process: a million would take
-    half a gigabyte of memory. It holds what the local database is going to hold.
+
+class Spool(Generic[T]):
+    """Records on their way, rows into the index say, to be read in order any number of times.
+
+    Many are written to a file without a name, which ends with the process: a million rows would
+    take half a gigabyte of memory. It holds what the local database is going to hold.
 
     Args:
         directory: The directory of the file.
+        make: Makes a record, which is a tuple of strings and numbers, of its values.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, make: Callable[[Iterable[Any]], T]) -> None:
         self._directory = directory
+        self._make = make
         self._file: IO[bytes] | None = None
         self._end = 0
-        self._last: list[Row] = []
+        self._last: list[T] = []
 
     def __del__(self) -> None:
         if self._file:
             self._file.close()
 
-    def add(self, row: Row) -> None:
-        """Add a row.
+    def add(self, record: T) -> None:
+        """Add a record.
 
         Raises:
             DiskFull: The disk has no space.
         """
-        self._last.append(row)
+        self._last.append(record)
         if len(self._last) < _MOST:
             return
         data = msgspec.msgpack.encode(self._last)
@@ -451,7 +459,7 @@ class Spool:
             self._end += self._file.write(len(data).to_bytes(_LENGTH, "big") + data)
         self._last = []
 
-    def __iter__(self) -> Iterator[Row]:
+    def __iter__(self) -> Iterator[T]:
         at = 0
         while self._file and at < self._end:
             with files.disk_errors(self._directory):
@@ -459,5 +467,5 @@ class Spool:
                 size = int.from_bytes(self._file.read(_LENGTH), "big")
                 data = self._file.read(size)
             at += _LENGTH + size
-            yield from map(Row._make, msgspec.msgpack.decode(data))
+            yield from map(self._make, msgspec.msgpack.decode(data))
         yield from self._last

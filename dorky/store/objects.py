@@ -12,6 +12,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, NamedTuple, TypeVar
 
@@ -100,6 +101,7 @@ class Store:
         self.pack_size = 0
         """The bytes that packs are closed at; 0: as usual."""
         self.left_out: set[str] = set()
+        self.recent = None
         """Names in trees read so far that no worktree may hold."""
 
     @property
@@ -128,10 +130,10 @@ class Store:
         """Return which of ``ids`` the local store (or a remote's packs) holds, and where."""
         found: dict[ObjectId, PackedObject] = {}
         names: dict[str, str] = {}
-        for batch in batches(set(ids), 500):
+        for batch in batches(ids if isinstance(ids, AbstractSet) else set(ids), 500):
             marks = ",".join("?" * len(batch))
             with self._readable():
-                raws = {bytes.fromhex(object_id): object_id for object_id in batch}
+                raws = {model.unhex(object_id): object_id for object_id in batch}
             rows = self.database.connection.execute(
                 "SELECT o.kind, o.id, p.name, o.offset, o.length FROM objects o"  # noqa: S608
                 f" CROSS JOIN packs p ON p.n = o.pack WHERE p.remote = ? AND o.id IN ({marks})",
@@ -150,11 +152,13 @@ class Store:
         return wanted - self.locate(wanted).keys()
 
     def __contains__(self, object_id: ObjectId) -> bool:
+        with self._readable():
+            raw = model.unhex(object_id)
         found = self.database.connection.execute(
             # CROSS JOIN keeps SQLite from walking all packs to look for the object in each.
             "SELECT 1 FROM objects o CROSS JOIN packs p ON p.n = o.pack"
             " WHERE o.id = ? AND p.remote = ?",
-            (bytes.fromhex(object_id), LOCAL),
+            (raw, LOCAL),
         )
         return found.fetchone() is not None
 

@@ -17,7 +17,7 @@ from datetime import datetime, timezone
 from typing import NamedTuple
 
 from dorky import errors
-from dorky.format.model import ObjectId
+from dorky.format.model import ObjectId, unhex
 from dorky.store.database import Database
 from dorky.store.index import Row
 
@@ -167,7 +167,7 @@ def _unpacked(database: Database, path: str, text: str | None) -> Row | None:
 
     try:
         mode, size, content, digest, absent, group = json.loads(text)
-        bytes.fromhex(content + digest)
+        unhex(content + digest)
         row = Row(path, int(mode), int(size), content, digest, bool(absent))
         return row._replace(group=str(group))
     except (ValueError, TypeError) as error:

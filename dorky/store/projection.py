@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from dorky.format.model import ALL, Entry, ObjectId
-from dorky.keys.placement import Masked, Owner, fold, judged, owner
+from dorky.keys.placement import Masked, Owner, everybodys, fold, judged, owner
 from dorky.paths import parents
 from dorky.store import directories, history
 from dorky.store.directories import Objects
@@ -95,6 +95,8 @@ class View:
         return found
 
     def _any_counts(self, group: str, path: str, tree: ObjectId) -> bool:
+        if self.owner is everybodys and not self._closed:
+            return True  # no directory is stored that holds nothing
         below = history.files_below(self.store, group, tree)
         return any(not self.masked(group, f"{path}/{name}") for name, _ in below)
 
@@ -184,7 +186,26 @@ def current(
 
 
 def differences(old: View, new: View) -> Iterable[Difference]:
-    """Return the files at which two commits differ. Only directories that differ are read."""
+    """Return the files at which two commits differ. Only directories that differ are read.
+
+    Those of two commits that only everybody can read are not kept in memory: they may be a million.
+    """
+    if old.trees.keys() | new.trees.keys() <= {ALL}:
+        return _everybodys(old, new)
+    return _of_groups(old, new)
+
+
+def _everybodys(old: View, new: View) -> Iterator[Difference]:
+    """Yield the files at which the trees of everybody differ, as far as they count."""
+    trees = old.trees.get(ALL), new.trees.get(ALL)
+    for path, before, after in history.differing(new.store, ALL, *trees):
+        was = before if before and not old.masked(ALL, path) else None
+        now = after if after and not new.masked(ALL, path) else None
+        if was or now:
+            yield Difference(path, was, now)
+
+
+def _of_groups(old: View, new: View) -> Iterable[Difference]:
     found: dict[str, Difference] = {}
 
     def note(group: str, path: str, before: Entry | None, after: Entry | None) -> None:

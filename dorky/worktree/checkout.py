@@ -16,24 +16,24 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from dorky import errors, files
-from dorky.files import FileStamp, moment
+from dorky.files import moment, stamp
 from dorky.format.model import ALL, Entry, KiB, Kind, ObjectId
 from dorky.keys.roster import GroupOf
 from dorky.parallel import THREADS, in_order
 from dorky.paths import parents
 from dorky.progress import Progress
-from dorky.results import Change, Omission
-from dorky.store import contents, history, projection
+from dorky.results import Omission
+from dorky.store import contents, history
 from dorky.store.history import Placed
 from dorky.store.index import Index, Row, Spool
 from dorky.store.objects import PackedObject, Store, batches
 from dorky.store.projection import View
 from dorky.worktree import staging
-from dorky.worktree.ingest import store_files
 from dorky.worktree.worktree import Prepared, Worktree, Writing, now
 
 if TYPE_CHECKING:
     from dorky.worktree.incoming import Incoming
+    from dorky.worktree.plan import PlacedFiles, Plan
 
 _SMALL = 32 * KiB
 _TOLD = 64
@@ -43,49 +43,6 @@ _FIRST, _FETCHED = 4, 64
 
 Wanted = Callable[[str], bool]
 """Returns whether a path is wanted on disk."""
-
-
-class Plan(NamedTuple):
-    """The steps of a checkout, by path."""
-
-    write: dict[str, Placed]
-    """Files to put in place."""
-
-    adopt: dict[str, Row]
-    """Files that hold the right content already."""
-
-    leave: dict[str, Placed]
-    """Files that belong to the commit but are not wanted on disk."""
-
-    remove: set[str]
-    """Files to delete."""
-
-    forget: set[str]
-    """Paths that only the index still has."""
-
-    conflicts: set[str]
-    """Files whose content is stored nowhere; they are also in ``write`` or ``remove``."""
-
-    judged: dict[str, FileStamp | None]
-    """The state in which files to be replaced or deleted were inspected; None for no file."""
-
-    held: dict[str, Row]
-    """The content of such files that is stored, but is not what is staged."""
-
-    unplaced: dict[str, str]
-    """Why files, which are also in ``leave``, can't be on this file system."""
-
-    def changes(self, rows: Mapping[str, Row]) -> tuple[Change, ...]:
-        """Return how files on disk will change."""
-        there = {path for path, row in rows.items() if not row.absent}
-        found = [Change(path, "modified" if path in there else "added") for path in self.write]
-        found += [Change(path, "deleted") for path in (self.remove | self.forget) & there]
-        return tuple(sorted(found))
-
-
-def nothing() -> Plan:
-    """Return the plan that does nothing."""
-    return Plan({}, {}, {}, set(), set(), set(), {}, {}, {})
 
 
 class _Planning(NamedTuple):
@@ -108,68 +65,79 @@ class _Planning(NamedTuple):
     def adopt(self, path: str, placed: Placed, stat: os.stat_result) -> None:
         """Note that a file holds the right content already."""
         row = staging.row_of(path, placed, self.store.vault)
-        self.plan.adopt[path] = row.known(stat, self.seen)
+        self.plan.adopt.add(row.known(stat, self.seen))
+
+    def judge(self, path: str, stat: os.stat_result | None, *, hidden: bool) -> None:
+        """Note the state of a file that is replaced or deleted, unless another's hides it."""
+        made = self.plan
+        if path not in made.write and path not in made.remove:
+            return
+        if hidden:
+            made.unjudged.add(path)
+        elif stat is not None:
+            made.judged[path] = stamp(stat)
 
 
 def plan(
     worktree: Worktree,
     store: Store,
     rows: Mapping[str, Row],
-    old: View,
-    new: View,
+    changes: Iterable[history.Difference],
     wanted: Wanted,
     keep: Collection[str] = (),
-    *,
-    moved: bool = False,
 ) -> Plan:
     """Plan the way from one commit to another; files that both have stay as they are.
 
-    Contested files stay as they are: they count in neither commit.
+    Contested files stay as they are: they count in neither commit. Memory: some 300 bytes for each
+    file to write, and little for others.
 
     Args:
         worktree: The files on disk.
-        store: The trees.
-        rows: The staged files.
-        old: The commit that is checked out.
-        new: The commit to check out.
+        store: The store, for its keys.
+        rows: The staged files, at least those at the paths of changes, above and below them.
+        changes: The files at which the two commits differ.
         wanted: Returns which files that are not on disk are to be there.
         keep: Staged files that stay as they are, too.
-        moved: Whether paths have other owners in the new commit.
     """
-    planning = _Planning(worktree, store, rows, nothing(), now())
+    from dorky.worktree.plan import nothing
+
+    planning = _Planning(worktree, store, rows, nothing(store.scratch), now())
     made = planning.plan
-    found = _regrouped(rows, old, new) if moved else projection.differences(old, new)
-    changed = {change.path: change for change in found}
-    for path in keep:
-        changed.pop(path, None)
-    for path, row in rows.items():
-        if row.absent and path not in changed and wanted(path):
-            group, entry = staging.placed_of(row, store.vault)
-            changed[path] = history.Difference(path, entry, entry, group)
-    coming = {path for path, change in changed.items() if change.new}
-    hidden = worktree.hidden(changed, rows, coming)
-    for path, seen in worktree.stats(changed):
-        change = changed[path]
+    changes = (change for change in changes if change.path not in keep)
+    hidden: Collection[str] = ()
+    if worktree.disk().folds or any(row.absent for row in rows.values()):
+        changed = {change.path: change for change in changes}
+        for path, row in rows.items():
+            if row.absent and path not in changed and wanted(path):
+                group, entry = staging.placed_of(row, store.vault)
+                changed[path] = history.Difference(path, entry, entry, group)
+        coming = {path for path, change in changed.items() if change.new}
+        hidden = worktree.hidden(changed, rows, coming)
+        changes = changed.values()
+    # One after the other, because they may be a million.
+    changes, looked_at = itertools.tee(changes)
+    stats = worktree.stats(change.path for change in looked_at)
+    for change, (path, seen) in zip(changes, stats, strict=True):
         stat = None if path in hidden else seen
-        if path not in hidden:
-            made.judged[path] = moment(stat)
         if _staged_apart(rows.get(path), change):
             made.conflicts.add(path)
         if change.new is None:
             _plan_removal(planning, change, stat)
         else:
             _plan_writing(planning, change, Placed(change.group, change.new), wanted, stat)
+        planning.judge(path, stat, hidden=path in hidden)
     _set_apart(planning)
     _check_room(worktree, made)
-    # A staged path that is missing on disk can be in the way, too: a next to a/b.
-    arriving = made.write.keys() | made.adopt.keys() | made.leave.keys()
-    staged = staging.displaced(arriving, rows.keys() - made.remove - made.forget)
-    made.conflicts.update(staged)
-    made.forget.update(staged)
+    if staged := rows.keys() - made.remove - made.forget:
+        # A staged path that is missing on disk can be in the way, too: a next to a/b.
+        arriving = {*made.write, *made.leave, *(row.path for row in made.adopt)}
+        displaced = staging.displaced(arriving, staged)
+        made.conflicts.update(displaced)
+        made.forget.update(displaced)
     return made
 
 
-def _regrouped(rows: Mapping[str, Row], old: View, new: View) -> Iterator[history.Difference]:
+def regrouped(rows: Mapping[str, Row], old: View, new: View) -> Iterator[history.Difference]:
     """Yield the files that differ between two commits that are read by different rosters.
 
     The old version of a staged file is in the tree that it came from, whoever owned the path.
@@ -204,14 +172,14 @@ def plan_files(
         wanted: The wanted state of each path; None for no file.
         kept: Stored contents that files may hold, other than those that are staged.
     """
-    planning = _Planning(worktree, store, rows, nothing(), now())
+    from dorky.worktree.plan import nothing
+
+    planning = _Planning(worktree, store, rows, nothing(store.scratch), now())
     made = planning.plan
     hidden = worktree.hidden(wanted, rows, {path for path in wanted if wanted[path]})
     for path, found in worktree.stats(wanted):
         placed = wanted[path]
         stat = None if path in hidden else found
-        if path not in hidden:
-            made.judged[path] = moment(stat)
         there = stat is not None and not stat_module.S_ISDIR(stat.st_mode)
         if placed and stat and there and staging.holds(worktree, path, stat, placed.entry):
             planning.adopt(path, placed, stat)
@@ -220,6 +188,7 @@ def plan_files(
             made.write[path] = placed
         elif there:
             made.remove.add(path)
+        planning.judge(path, stat, hidden=path in hidden)
         if there:
             _judge(planning, path, kept.get(path), stat)
     _set_apart(planning)
@@ -306,7 +275,7 @@ def _set_apart(planning: _Planning) -> None:
     there = [path for path, row in planning.rows.items() if not row.absent and path not in gone]
     taken: dict[str, str] = {}
     directories: dict[str, str] = {}
-    for path in (*there, *sorted(made.adopt), *sorted(made.write)):
+    for path in (*there, *sorted(row.path for row in made.adopt), *sorted(made.write)):
         same = {path, *parents(path)}
         found = [taken.get(disk.key(name)) for name in same] + [directories.get(disk.key(path))]
         clash = next((name for name in found if name and name not in same), None)
@@ -329,9 +298,10 @@ def _check_room(worktree: Worktree, made: Plan) -> None:
     """Find files in the way of new directories, and directories in the way of new files."""
     looked: set[str] = set()
     for path in made.write:
-        stat = worktree.stat(path) if made.judged.get(path) else None
+        stat = worktree.stat(path) if path in made.judged else None
         if stat is not None and stat_module.S_ISDIR(stat.st_mode):
             del made.judged[path]
+            made.unjudged.add(path)
             _clear(worktree, made, worktree.below(path))
         for parent in parents(path):
             if parent in looked:
@@ -371,7 +341,9 @@ def repositories(worktree: Worktree, coming: Iterable[str]) -> set[str]:
         while name:
             directory, _, name = name.rpartition("/")
             known = directory in inside
-            inside.setdefault(directory, set()).add(name)
+            names = inside.setdefault(directory, set())
+            if files.is_gits_entry(name):
+                names.add(name)
             name = "" if known else directory
     found = set()
     for directory, names in inside.items():
@@ -386,7 +358,8 @@ def repositories(worktree: Worktree, coming: Iterable[str]) -> set[str]:
 def _clear(worktree: Worktree, made: Plan, paths: Iterable[str]) -> None:
     for path in paths:
         if path not in made.remove:
-            made.judged[path] = moment(worktree.stat(path))
+            if stat := worktree.stat(path):
+                made.judged[path] = stamp(stat)
             made.remove.add(path)
             made.conflicts.add(path)
 
@@ -408,6 +381,8 @@ def backup(
     Returns:
         The ref that names it, ``backup/…``, and the rows of the files on disk.
     """
+    from dorky.worktree.ingest import store_files
+
     head = history.head_of(store)
     paths = sorted(made.conflicts)
     staging.check_names(paths, (), portable=False)
@@ -436,6 +411,7 @@ def backup(
             writer.save()
             store.database.set_ref(name, commit)
     made.judged.update((row.path, row.moment) for row in kept)
+    made.unjudged.difference_update(row.path for row in kept)
     return name, kept
 
 
@@ -448,13 +424,23 @@ def _is_file(stat: os.stat_result | None) -> bool:
     return stat is not None and not stat_module.S_ISDIR(stat.st_mode)
 
 
+class _Aside(NamedTuple):
+    """A file that is written aside, and the path where it belongs (see `Prepared`)."""
+
+    path: str
+    name: str
+    kept: int
+
+
 class Done(NamedTuple):
     """The changes of the index after a plan has been applied."""
 
-    written: Spool
+    written: Spool[Row]
     """The rows of files put in place; ``seen`` is 1 if their stat proves something from now on."""
-    others: list[Row]
-    """The rows of files that were there already, or are not wanted on disk."""
+    adopted: Spool[Row]
+    """The rows of files that were there already."""
+    left: Spool[Row]
+    """The rows of files that are not wanted on disk."""
     gone: set[str]
     seen: int
     ignored: tuple[str, ...] = ()
@@ -469,7 +455,8 @@ class Done(NamedTuple):
         # The stat of a file just written is trusted only from this later moment on.
         for row in self.written:
             yield row._replace(seen=self.seen) if row.seen else row
-        yield from self.others
+        yield from self.adopted
+        yield from self.left
 
     def record(self, index: Index) -> None:
         """Write the changes to the index."""
@@ -497,33 +484,44 @@ def apply(
         incoming: Has written those of the files whose chunks were not all in the store, if any.
         progress: Receives the progress.
     """
-    prepared = dict(incoming.complete()) if incoming else {}
-    if made.write.keys() != prepared.keys():
-        left = {path: placed for path, placed in made.write.items() if path not in prepared}
-        prepared.update(_prepare(writing, store, left, progress))
+    aside = Spool(store.scratch, _Aside._make)
+    for path, prepared in incoming.complete() if incoming else ():
+        aside.add(_Aside(path, *prepared))
+    there = incoming.expected.keys() if incoming else ()
+    if len(made.write) > len(there):
+        for path, prepared in _prepare(writing, store, made.write, there, progress):
+            aside.add(_Aside(path, *prepared))
     # A file may have been edited since it was inspected. All are checked before anything is
     # touched, and each again right before it is replaced.
-    touched = made.judged.keys() & (made.write.keys() | made.remove)
-    for path, stat in worktree.stats(touched):
-        if moment(stat) != made.judged[path]:
+    touched = itertools.chain(made.write, made.remove)
+    for path, stat in worktree.stats(path for path in touched if path not in made.unjudged):
+        if moment(stat) != made.judged.get(path):
             raise errors.LocalChanges(path)
     for path in sorted(made.remove, reverse=True):
         writing.remove(path, judged=made.judged.get(path))
-    assert prepared.keys() == made.write.keys()
-    rows = Spool(store.scratch)
-    for path in list(prepared):
-        each = prepared.pop(path)
-        stat, untouched = writing.install(each, path, judged=made.judged.get(path))
+    rows, left = Spool(store.scratch, Row._make), Spool(store.scratch, Row._make)
+    installed = 0
+    for path, name, kept in aside:
+        judged = made.judged.get(path)
+        stat, untouched = writing.install(Prepared(name, kept), path, judged=judged)
         row = staging.row_of(path, made.write[path], store.vault)
         rows.add(row.known(stat, 1 if untouched else 0))
-    others = [*made.adopt.values()]
-    others += [staging.row_of(path, placed, store.vault) for path, placed in made.leave.items()]
-    return Done(rows, others, made.remove | made.forget, now())
+        installed += 1
+    assert installed == len(made.write)
+    for path, placed in made.leave.items():
+        left.add(staging.row_of(path, placed, store.vault))
+    return Done(rows, made.adopt, left, made.remove | made.forget, now())
 
 
 def _prepare(
-    writing: Writing, store: Store, entries: Mapping[str, Placed], progress: Progress
+    writing: Writing,
+    store: Store,
+    entries: PlacedFiles,
+    but: Collection[str],
+    progress: Progress,
 ) -> Iterator[tuple[str, Prepared]]:
+    """Write files aside, except some, and yield each with its path."""
+
     def prepare(item: tuple[str, PackedObject]) -> tuple[str, Prepared]:
         path, at = item
         group, entry = entries[path]
@@ -543,9 +541,13 @@ def _prepare(
 
         return writing.prepare(path, entry.mode, blocks())
 
-    ordered = sorted(entries)
-    others = _places(store, entries, (p for p in ordered if entries[p].entry.size > _SMALL))
-    progress.start("Writing files", sum(entry.size for _, entry in entries.values()), "B")
+    sizes = [(path, size) for path, size in entries.sizes() if path not in but]
+    progress.start("Writing files", sum(size for _, size in sizes), "B")
+    small = [path for path, size in sizes if size <= _SMALL]
+    large = [path for path, size in sizes if size > _SMALL]
+    del sizes
+    small.sort()
+    others = _places(store, entries, sorted(large))
     # Large files are written one by one with their chunks in parallel, others in parallel; small
     # ones in one thread, because several would wait for the interpreter's and the disk's locks.
     for path, at in others.items():
@@ -556,7 +558,6 @@ def _prepare(
         yield path, scratch
         progress.advance(entries[path].entry.size)
     # Not all are located at once: there may be a million.
-    small = (path for path in ordered if entries[path].entry.size <= _SMALL)
     for batch in batches(small, _LOCATED):
         places = _places(store, entries, batch)
         for told in batches(places.items(), _TOLD):

@@ -244,19 +244,23 @@ def check_names(paths: Iterable[str], rows: Iterable[str], *, portable: bool) ->
             if reason:
                 raise errors.UnstorablePath(path, reason)
             fine.add(part)
-    spellings: dict[str, list[str]] = {}
+    spellings: dict[str, str] = {}
+    others: dict[str, set[str]] = {}
     above: set[str] = set()
     for path in (*rows, *new):
         directory = path.rpartition("/")[0]
         prefixes = [path] if directory in above else [*parents(path), path]
         above.add(directory)
         for prefix in prefixes:
+            key = prefix.casefold()
+            # One string if the name has no capital letters: there may be a million.
+            first = spellings.setdefault(prefix if key == prefix else key, prefix)
+            if first == prefix or prefix in others.get(key, ()):
+                continue
+            if path in new:
+                raise errors.NameClash(first, prefix)
             # A merge can bring two such names, which must not stop others from being staged.
-            others = spellings.setdefault(prefix.casefold(), [])
-            if prefix not in others:
-                if others and path in new:
-                    raise errors.NameClash(others[0], prefix)
-                others.append(prefix)
+            others.setdefault(key, set()).add(prefix)
 
 
 def omit_names(chosen: Selection, rows: Iterable[str], *, portable: bool) -> None:
@@ -297,22 +301,23 @@ def stage(
     Returns:
         The changes in the index.
     """
-    stale = {
-        path: stat.st_size
+    modes = not worktree.disk().no_modes
+    stale = sorted(
+        path
         for path, stat in chosen.present.items()
         if (row := rows.get(path)) is None
         or row.absent
         or row.group != group_of(path)
-        or not row.fresh(stat, modes=not worktree.disk().no_modes)
-    }
+        or not row.fresh(stat, modes=modes)
+    )
     gone = (chosen.gone & rows.keys()) | displaced(chosen.present, rows)
     changes = [Change(path, "deleted") for path in sorted(gone)]
     if stale:
         from dorky.worktree.ingest import LARGE, store_files
 
-        new, same = Spool(store.scratch), Spool(store.scratch)
+        new, same = Spool(store.scratch, Row._make), Spool(store.scratch, Row._make)
 
-        sizes = {path: stale.pop(path) for path in sorted(stale)}
+        sizes = {path: chosen.present[path].st_size for path in stale}
         announce = ahead() if ahead and max(sizes.values()) >= LARGE else None
         progress.start("Staging", sum(sizes.values()), "B")
         with store.writer(announce) as writer:

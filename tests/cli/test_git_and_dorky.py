@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -12,6 +15,7 @@ from machines import Machine, git
 from servers import Remote
 from terminals import Terminal
 
+import dorky.git
 from dorky import errors
 from dorky.store.index import Index
 from dorky.worktree import staging
@@ -296,6 +300,7 @@ def test_what_is_kept_of_a_directory_that_becomes_a_project_stays_kept(in_git: M
 # --- what git should track ------------------------------------------------------------------
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("path", [".", "src", "src/*"])
 @pytest.mark.parametrize("name", ["app.py", "Main.JAVA", "package.json", "Makefile"])
 def test_source_code_that_is_not_in_git_yet_is_not_taken_along(
@@ -404,6 +409,64 @@ def test_status_warns_when_git_tracks_a_kept_file(in_git: Machine) -> None:
     assert in_git("status", "-s", "--exit-code", code=1).out == "G! .env\n"
     git(in_git, "rm", "-q", "--cached", ".env")
     assert seen(in_git) == ([], [])
+
+
+def test_git_is_asked_about_a_few_paths_at_a_time(
+    in_git: Machine, file_url: Remote, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A project may have a million files."""
+    monkeypatch.setattr(dorky.git, "AT_ONCE", 2)
+    in_git.write("config/readme", "git's")
+    git(in_git, "add", "config/readme")
+    git(in_git, "commit", "-q", "-m", "readme")
+    kept = [f"config/{n}.env" for n in range(5)]
+    for path in kept:
+        in_git.write(path, "1")
+    with Asked(monkeypatch) as asked:
+        said = in_git("stage", "config", "--json").json
+    assert asked[:6] == [2, 2, 2, 2, 2, 1]
+    assert [change["path"] for change in said["changes"]] == kept
+    assert said["skipped"] == 1
+    assert not untracked(in_git) & {*kept}
+    in_git("commit", "-m", "kept")
+    git(in_git, "add", "-f", kept[0], kept[4])
+    with Asked(monkeypatch) as asked:
+        assert seen(in_git) == ([kept[0], kept[4]], [])
+    assert max(asked) <= 2
+    git(in_git, "rm", "-q", "--cached", kept[0], kept[4])
+    in_git("remote", "add", "origin", file_url.url)
+    in_git("push")
+    ben = in_git.another("ben")
+    git(ben, "init", "-q", "-b", "main")
+    ben.write(".dorkyrc", in_git.read(".dorkyrc"))
+    with Asked(monkeypatch) as asked:
+        ben("pull")
+    assert asked[:6] == [2, 2, 1, 2, 2, 1]
+    assert not untracked(ben) & {*kept}
+
+
+class Asked(list[int]):
+    """How many paths git is asked about within a block, at each time."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._monkeypatch = monkeypatch
+
+    def __enter__(self) -> Asked:
+        self._context = self._monkeypatch.context()
+        patched = self._context.__enter__()
+        for name in ("tracked", "not_ignored"):
+            patched.setattr(dorky.git, name, self._counted(getattr(dorky.git, name)))
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._context.__exit__(*error)
+
+    def _counted(self, ask: Callable[..., Any]) -> Callable[..., Any]:
+        def asked(top: Path, paths: Sequence[Path], *others: Any) -> Any:
+            self.append(len(paths))
+            return ask(top, paths, *others)
+
+        return asked
 
 
 def test_status_warns_when_git_does_not_ignore_a_kept_file(in_git: Machine) -> None:
@@ -636,6 +699,7 @@ def test_the_hint_of_a_refused_commit_brings_the_files_back(
     assert "Nothing to commit" in many("status").out
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("words", [["commit", "-a"], ["save"], ["save", "data"]], ids=" ".join)
 @pytest.mark.parametrize("answer", ["yes", "no"])
 def test_a_terminal_is_asked_about_many_deletions(

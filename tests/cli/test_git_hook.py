@@ -39,6 +39,7 @@ def test_an_ordinary_commit_passes(hooked: Machine) -> None:
     git(hooked, "commit", "-q", "-m", "code")
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("path", ["config/.env", "deploy.pem", "new/.env"])
 @pytest.mark.parametrize("how", ["add", "commit FILE"])
 def test_a_kept_file_or_a_secret_is_refused(hooked: Machine, path: str, how: str) -> None:

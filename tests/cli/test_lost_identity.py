@@ -55,6 +55,7 @@ def damaged(machine: Machine) -> tuple[str, str]:
     return f"{path} holds no age identity", ""
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("made", [exposed, wrong_type, short, damaged])
 @pytest.mark.parametrize("command", [["pull"], ["get", ".env", "KEY"], ["run", "true"]])
 def test_a_key_that_is_passed_over_is_named(

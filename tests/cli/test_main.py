@@ -247,6 +247,7 @@ def test_a_full_disk_behind_standard_output(project: Machine, words: list[str]) 
     assert done.stderr == "error: standard output: No space left on device\n"
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("closed", [">&-", "2>&-"])
 @pytest.mark.parametrize(
     ("words", "code"), [("status", 0), ("log", 0), ("cat HEAD:.env", 0), ("statsu", 2)]

@@ -56,6 +56,12 @@ def test_what_can_not_be_done(ana: Machine, tmp_path: Path) -> None:
     assert "dorky python list" in said.err
     ana("python", "yank", "acme-core==3", code=4)
     ana("python", "remove", "nothing", code=4)
+    said = ana("python", "save", "dist/acme_core-9-py3-none-any.whl", code=4)
+    assert "dist/acme_core-9-py3-none-any.whl" in said.error
+    said = ana("python", "push", "http://example.org/simple/", "--token", "x", code=2)
+    assert "hint: name the index by https://" in said.err
+    said = ana("python", "push", "http://127.0.0.1:9/", "--dir", "empty")
+    assert "No packages in empty." in said.err
     for wrong in ("acme-core", "acme-core==", "acme-core==what", "../x==1"):
         ana("python", "yank", wrong, code=2)
     ana("python", "remove", "acme-core==", code=2)

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
+import shutil
+import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import wheels
+from credentials import self_signed
 from machines import Machine
 from servers import Remote
 
@@ -19,6 +25,7 @@ from dorky.extras.index.records import derive
 from dorky.extras.index.storage import Directory
 from dorky.extras.index.storage import Remote as Stored
 
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "package-server"
 FETCH = """
 import base64, json, os, sys, urllib.request
 from urllib.parse import urlsplit
@@ -79,7 +86,10 @@ def test_a_command_has_the_packages_as_its_one_index(
 
 
 def test_a_command_that_is_not_there(stocked: Machine) -> None:
-    assert "not found" in stocked("python", "run", "--", "no-such-command", code=4).error
+    """Its options are its own, with and without the two dashes."""
+    for dashes in ([], ["--"]):
+        said = stocked("python", "run", *dashes, "no-such-command", "--version", code=4)
+        assert "not found" in said.error
 
 
 class Served:
@@ -118,6 +128,57 @@ def test_what_is_served(stocked: Machine, tmp_path: Path, monkeypatch: pytest.Mo
     stocked("python", "serve", "--token-file", tokens, *options)
     assert served.writes
     assert (served.settings.max_upload, served.settings.refresh) == (5 << 20, 60)
+
+
+def unit() -> list[str]:
+    """Return the words of the unit's command."""
+    text = (EXAMPLES / "dorky-python.service").read_text().replace("\\\n", " ")
+    (command,) = re.findall(r"^ExecStart=(.*)$", text, re.MULTILINE)
+    return shlex.split(command)
+
+
+def image() -> list[str]:
+    """Return the words of the container's command."""
+    text = (EXAMPLES / "Containerfile").read_text()
+    found = re.findall(r"^(?:ENTRYPOINT|CMD) (.*)$", text, re.MULTILINE)
+    return [word for line in found for word in json.loads(line)]
+
+
+@pytest.mark.parametrize(
+    ("words", "secrets"), [(unit, "${CREDENTIALS_DIRECTORY}"), (image, "/run/secrets")]
+)
+def test_the_examples_of_services_serve(
+    stocked: Machine,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    words: Callable[[], list[str]],
+    secrets: str,
+) -> None:
+    served = Served(monkeypatch)
+    self_signed(tmp_path)
+    for name in ("cert.pem", "key.pem"):
+        (tmp_path / name).write_bytes((tmp_path / "server.pem").read_bytes())
+    stocked("python", "token", "ci", "--file", tmp_path / "tokens")
+    program, *command = [word.replace(secrets, str(tmp_path)) for word in words()]
+    assert Path(program).name == "dorky"
+    stocked(*command)
+    assert served.names == ["acme-core"]
+    assert (served.settings.host, served.settings.port) == ("0.0.0.0", 8443)
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd is not installed")
+def test_the_unit_is_valid(tmp_path: Path) -> None:
+    text = (EXAMPLES / "dorky-python.service").read_text()
+    file = tmp_path / "dorky-python.service"
+    file.write_text(text.replace(unit()[0], sys.executable))
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", file],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize(

@@ -68,6 +68,7 @@ def export(machine: Machine, *options: str) -> str:
 READS = [run, get, export]
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("read", READS)
 @pytest.mark.parametrize("options", [(), ("--fresh",), ("--rev", "HEAD"), ("--rev", "main")])
 def test_a_restored_state_gives_what_the_remote_has(
@@ -200,6 +201,7 @@ def test_run_takes_the_nearest_file_upwards(ana: Machine, job: Machine) -> None:
 # --- export refuses what run refuses --------------------------------------------------------
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("name", ["PATH", "LD_PRELOAD", "BASH_ENV", "PYTHONPATH"])
 @pytest.mark.parametrize("form", ["shell", "dotenv", "docker", "github"])
 def test_export_refuses_what_steers_programs(ana: Machine, name: str, form: str) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import typer.main
+from depth import deep
 from machines import Machine
 from servers import Remote
 
@@ -43,7 +44,7 @@ print(*sys.modules, file=sys.stderr)
 """
 
 
-@pytest.fixture(params=["", "--plain"], ids=["sealed", "plain"])
+@pytest.fixture(params=["", *deep("--plain")], ids=["sealed", "plain"])
 def clean(ana: Machine, request: pytest.FixtureRequest) -> Machine:
     """A small project in which nothing is left to be done."""
     ana("init", *filter(None, [request.param]))

@@ -65,6 +65,7 @@ def test_a_second_machine_gets_a_file_of_300_mib(ana: Machine, remote: Remote, p
     assert files(ben.project / "here") == ana.files()
 
 
+@pytest.mark.every_place
 def test_work_goes_back_and_forth(ana: Machine, remote: Remote) -> None:
     ana("init", remote.url)
     ana.commit({".env": "KEY=1\n", "config/app.toml": "x = 1\n"}, "first")

@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 import pytest
 from attacks import DIRECTORY, STEERING, Forge, Place, changed, everything, refused, rewrite
+from depth import deep
 from faults import OFFLINE, RESET, Faults
 from machines import Machine, bucket
 from servers import Remote
@@ -786,7 +787,8 @@ class Interrupted:
 
 
 @pytest.fixture
-def stopping(monkeypatch: pytest.MonkeyPatch) -> Stopping:
+def stopping(team: Team, monkeypatch: pytest.MonkeyPatch) -> Stopping:
+    """Installed when there is a team: with anything patched, `snapshots` keeps none."""
     monkeypatch.setattr(roots, "BUDGET", 0)
     found = Stopping.installed(monkeypatch)
     assert isinstance(found, Stopping)
@@ -795,9 +797,8 @@ def stopping(monkeypatch: pytest.MonkeyPatch) -> Stopping:
 
 @pytest.fixture
 def interrupted(
-    stopping: Stopping, tmp_path: Path, file_url: Remote, tmp_path_factory: pytest.TempPathFactory
+    stopping: Stopping, team: Team, file_url: Remote, tmp_path_factory: pytest.TempPathFactory
 ) -> Interrupted:
-    team = gather(tmp_path, file_url)
     team.ana.commit({"large": os.urandom(200_000), "other": os.urandom(90_000)}, "packs")
     team.ana("push")
     for each in team:
@@ -807,6 +808,7 @@ def interrupted(
     return Interrupted(team, Place(file_url), tmp_path_factory.mktemp("saved"))
 
 
+@pytest.mark.parametrize("stride", [4, *deep(1)])
 @pytest.mark.parametrize(
     ("error", "when"),
     [
@@ -817,7 +819,7 @@ def interrupted(
     ],
 )
 def test_a_removal_that_ends_at_any_request(
-    interrupted: Interrupted, stopping: Stopping, when: str, error: BaseException
+    interrupted: Interrupted, stopping: Stopping, when: str, error: BaseException, stride: int
 ) -> None:
     ana = interrupted.team.ana
     ana("team", "remove", "cleo")
@@ -825,7 +827,8 @@ def test_a_removal_that_ends_at_any_request(
     verbs = {verb for verb, _ in stopping.calls}
     assert {"get", "list", "put", "swap", "delete"} <= verbs
     interrupted.settle()
-    for n in range(calls):
+    swap = next(n for n, (verb, _) in enumerate(stopping.calls) if verb == "swap")
+    for n in range(swap % stride, calls, stride):
         interrupted.restore()
         stopping.clear()
         stopping.stop, stopping.error = (n, when), error

@@ -102,15 +102,31 @@ def points(crashes: Crashes, life: Life, who: Machine, command: str) -> list[Poi
     return [each for each in every if not each[0].startswith("before request g")]
 
 
-def test_a_push_that_is_killed(life: Life, crashes: Crashes) -> None:
-    for point in points(crashes, life, life.ana, "push"):
+def push(life: Life, crashes: Crashes, points: list[Point]) -> None:
+    for point in points:
         interrupt(life, crashes, life.ana, "push", point)
         carl = life.ana.another(f"carl {len(list(life.base.iterdir()))}")
         carl("clone", life.vault, ".")
         assert carl.read("large") == NEW
 
 
+def test_a_push_that_is_killed(life: Life, crashes: Crashes) -> None:
+    push(life, crashes, decisive(points(crashes, life, life.ana, "push"))[::2])
+
+
+@pytest.mark.deep
+def test_a_push_that_is_killed_anywhere(life: Life, crashes: Crashes) -> None:
+    push(life, crashes, points(crashes, life, life.ana, "push"))
+
+
 def test_a_pull_that_is_killed(life: Life, crashes: Crashes) -> None:
+    life.ana("push")
+    for point in decisive(points(crashes, life, life.ben, "pull"))[::2]:
+        interrupt(life, crashes, life.ben, "pull", point)
+
+
+@pytest.mark.deep
+def test_a_pull_that_is_killed_anywhere(life: Life, crashes: Crashes) -> None:
     life.ana("push")
     for point in points(crashes, life, life.ben, "pull"):
         interrupt(life, crashes, life.ben, "pull", point)

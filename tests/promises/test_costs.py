@@ -13,6 +13,7 @@ from random import Random
 from typing import NamedTuple, NoReturn
 
 import pytest
+from depth import deep
 from machines import Machine, bucket, driver_of
 from servers import Remote, RequestLog
 
@@ -236,6 +237,7 @@ def test_the_main_job_does_nothing_but_read_and_write_the_root_and_packs(
 
 
 @on("s3")
+@pytest.mark.usefixtures("as_shipped")
 def test_the_bucket_is_probed_once(ana: Machine, remote: Remote, cost: Cost) -> None:
     """By whoever makes the repository; the root tells all others."""
     init = cost.of(ana, "init", remote.url, row="init")
@@ -252,6 +254,7 @@ def test_the_bucket_is_probed_once(ana: Machine, remote: Remote, cost: Cost) -> 
 
 
 @on("s3")
+@pytest.mark.usefixtures("as_shipped")
 def test_another_place_is_probed_by_itself(ana: Machine, remote: Remote, cost: Cost) -> None:
     ana("init", remote.url)
     ana.commit({".env": "KEY=1\n"})
@@ -306,7 +309,7 @@ def test_what_a_rule_for_many_files_costs(
     ben("clone", remote.url, ".")
     obliged(ben)
     chance = Random(1)
-    ana.commit({f"data/{n:03}": chance.randbytes(KiB) for n in range(1000 if together else 200)})
+    ana.commit({f"data/{n:03}": chance.randbytes(KiB) for n in range(300 if together else 200)})
     if not together:
         ana("push")
     ana("sign", "data", "--push")
@@ -442,7 +445,7 @@ def test_what_a_thousand_files_cost(ana: Machine, remote: Remote, cost: Cost) ->
 
 
 @on("s3")
-@pytest.mark.parametrize("directories", [3, pytest.param(100, marks=pytest.mark.deep)])
+@pytest.mark.parametrize("directories", [2, *deep(100)])
 def test_what_a_change_in_one_of_very_many_files_costs(
     ana: Machine, remote: Remote, cost: Cost, directories: int
 ) -> None:

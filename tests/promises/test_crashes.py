@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from crashes import DATA, END, NAMES, Crashes, Ended, Point, occurrences
+from depth import deep
 from machines import Machine, driver_of, noise
 from servers import Remote
 
@@ -389,8 +390,8 @@ def interrupt_at_all(
 
 @each_step("")
 def test_killed_at_every_point(lived: Lived, crashes: Crashes, n: int, loss: str) -> None:
-    # One in four; `test_every_point_there_is` leaves none out.
-    interrupt_at_all(lived, crashes, n, telling(lived.points[n], loss)[n % 4 :: 4])
+    # One in eight; `test_every_point_there_is` leaves none out.
+    interrupt_at_all(lived, crashes, n, telling(lived.points[n], loss)[n % 8 :: 8])
 
 
 @each_step(NAMES)
@@ -405,14 +406,17 @@ def test_every_point_there_is(lived: Lived, crashes: Crashes, n: int, loss: str)
     interrupt_at_all(lived, crashes, n, [*lived.points[n], END], loss=loss)
 
 
+@pytest.mark.parametrize("stride", [9, *deep(3)])
 @pytest.mark.parametrize("n", [0, 4], ids=["init", "clone"])
-def test_a_beginning_is_run_again_as_it_is(lived: Lived, crashes: Crashes, n: int) -> None:
+def test_a_beginning_is_run_again_as_it_is(
+    lived: Lived, crashes: Crashes, n: int, stride: int
+) -> None:
     with pytest.MonkeyPatch.context() as patched:
         patched.setitem(globals(), "LIFE", [step._replace(remedy=lambda _: None) for step in LIFE])
         # After the last commit it is done, and says so.
         points = lived.points[n]
         last = max(at for at, point in enumerate(points) if point[0] == "after COMMIT")
-        interrupt_at_all(lived, crashes, n, telling(points[:last], "")[::3])
+        interrupt_at_all(lived, crashes, n, telling(points[:last], "")[::stride])
 
 
 def test_every_step_at_one_point_and_on_to_the_end(lived: Lived, crashes: Crashes) -> None:

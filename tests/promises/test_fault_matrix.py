@@ -217,7 +217,7 @@ def test_whatever_befalls_a_request(
 ) -> None:
     # Others are the same errors to whoever calls a driver.
     mishaps = [each for each in MISHAPS if not each.name.startswith(_ALIKE)]
-    befall(World(tmp_path, file_url), faults, case, mishaps, every=4)
+    befall(World(tmp_path, file_url), faults, case, mishaps, every=8)
 
 
 @pytest.mark.deep

@@ -197,7 +197,7 @@ def test_what_is_right_is_taken(target: Target) -> None:
 @every_target
 def test_bytes_that_are_nearly_right(target: Target) -> None:
     @settings(
-        max_examples=60, deadline=None, database=None, suppress_health_check=list(HealthCheck)
+        max_examples=30, deadline=None, database=None, suppress_health_check=list(HealthCheck)
     )
     @example(b"")
     @example(DEEP)

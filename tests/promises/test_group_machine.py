@@ -801,7 +801,7 @@ def _made(tmp_path_factory: pytest.TempPathFactory) -> type[Groups]:
 
 
 QUICK = settings(
-    max_examples=5,
+    max_examples=2,
     stateful_step_count=12,
     deadline=None,
     suppress_health_check=list(HealthCheck),

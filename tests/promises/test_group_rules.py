@@ -195,6 +195,7 @@ def test_a_groups_file_is_not_replaced_by_everybodys(
 SPELLINGS = ["env/prod/.env.local", "Env/PROD/.env.local", "env/prod /.env", "ENV/prod./x/y.env"]
 
 
+@pytest.mark.each_value
 @STATES
 @pytest.mark.parametrize("path", SPELLINGS)
 def test_nothing_is_added_to_a_groups_files_by_others(
@@ -227,6 +228,7 @@ def test_what_was_only_fetched_counts_no_more(ana: Machine, ben: Machine) -> Non
     assert [each["size"] for each in held] == [len(TRUE)]
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("state", [forward, merging, fresh])
 @pytest.mark.parametrize(
     ("path", "mode"), [("env", LINK), ("env", FILE), ("env/prod", LINK), ("ENV", LINK)]
@@ -289,6 +291,7 @@ def test_history_is_read_as_it_was_recorded(ana: Machine, ben: Machine) -> None:
 # --- R4, R6: a group that claims another's files --------------------------------------------
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("body", [b"", TRUE, EVIL])
 @pytest.mark.parametrize("work", ["committed", "staged", "edited", "none"])
 def test_nobody_reads_a_groups_file_by_claiming_it(
@@ -342,6 +345,37 @@ def test_what_is_contested_is_frozen_and_everything_else_goes_on(
     assert ana("status", "--json").json["staged"] == []
 
 
+@pytest.mark.parametrize("how", ["pull", "fetch"])
+@pytest.mark.parametrize("work", ["none", "edited", "staged"])
+def test_a_file_that_a_group_took_over_while_it_was_contested_blocks_nobody(
+    ana: Machine, ben: Machine, work: str, how: str
+) -> None:
+    dan = joined(ana, "dan")
+    dan("pull")
+    if work != "none":
+        dan.write("notes", b"dan's\n")
+    if work == "staged":
+        dan("stage", "notes")
+    ana("pull")
+    ana("group", "add", "prod", "notes")
+    claim(ben, EVIL, "notes")
+    dan("pull")
+    assert dan.read("notes") == (b"n\n" if work == "none" else b"dan's\n")
+    unclaim(ben)
+    dan(how)
+    if how == "fetch":
+        dan.commit({"own": "1\n"}, "before the pull")
+        dan("sync")
+    # Dan could not tell what of it is his: it stays, and is kept no longer.
+    assert dan.read("notes") == (b"n\n" if work == "none" else b"dan's\n")
+    assert set(dan("ls").out.split()) == {".env"} | ({"own"} if how == "fetch" else set())
+    dan.commit({".env": "A=2\n"}, "on")
+    dan("push")
+    ana("pull")
+    assert ana.read("notes") == b"n\n"
+    assert ana.read(".env") == b"A=2\n"
+
+
 def test_a_claim_over_everybodys_files_closes_them_and_keeps_nobody_from_working(
     ana: Machine, ben: Machine
 ) -> None:
@@ -359,6 +393,7 @@ def test_a_claim_over_everybodys_files_closes_them_and_keeps_nobody_from_working
     assert set(ana("ls").out.split()) == {".env", PROD}
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("path", ["env", "env/prod", "ENV"])
 @pytest.mark.parametrize("work", ["none", "committed"])
 def test_a_link_above_contested_files_keeps_nobody_from_working(

@@ -197,7 +197,7 @@ def test_all_trials_of_a_passphrase_together_have_a_limit(
 
 
 def test_a_passphrase_costs_what_it_should_on_a_busy_machine(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, as_shipped: None
 ) -> None:
     """The age library measures how much a machine does in a second: on a busy one, nothing."""
     weak = pyrage.passphrase.encrypt
@@ -210,6 +210,12 @@ def test_a_passphrase_costs_what_it_should_on_a_busy_machine(
     locked = age.lock(identity, PASSPHRASE)
     assert re.match(rb"age-encryption\.org/v1\n-> scrypt [A-Za-z0-9+/]{22} 18\n", locked)
     assert age.work(locked) == 1 << 18
+    assert age.unlock(locked, PASSPHRASE) == identity
+
+
+def test_only_the_passphrase_opens_what_was_not_altered() -> None:
+    identity = age.generate()
+    locked = age.lock(identity, PASSPHRASE)
     assert age.unlock(locked, PASSPHRASE) == identity
     assert age.unlock(locked, f"{PASSPHRASE} ") is None
     # age itself, and not only what is written here, opens it.

@@ -17,6 +17,7 @@ import pytest
 import snapshots
 from attacks import DIRECTORY, LINK, RawForge
 from attacks import READABLE as FILE
+from depth import deep
 from machines import Machine, Said, files, started
 from servers import Remote
 
@@ -52,7 +53,7 @@ class World(NamedTuple):
         return said
 
 
-@pytest.fixture(params=["sealed", "plain"])
+@pytest.fixture(params=["sealed", *deep("plain")])
 def world(request: pytest.FixtureRequest, tmp_path: Path, file_url: Remote) -> World:
     options = ["--plain"] if request.param == "plain" else []
     content = {".env": "KEY=1\n", "config/app.toml": "debug = false\n"}

@@ -163,7 +163,7 @@ class Story:
             self.check()
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=3, deadline=None)
 @given(steps=st.lists(st.sampled_from(STEPS), min_size=6, max_size=14))
 def test_nothing_that_was_current_since(steps: list[str]) -> None:
     _run(steps)

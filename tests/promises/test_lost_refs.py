@@ -61,6 +61,7 @@ ALSO = {
 }
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("also", ALSO.values(), ids=ALSO)
 @pytest.mark.parametrize("flip", FLIPS.values(), ids=FLIPS)
 def test_main_that_vanishes_is_found(ana: Machine, flip: str, also: tuple[str, ...]) -> None:

@@ -57,6 +57,7 @@ def pulled(ana: Machine, ben: Machine) -> Machine:
     return ben
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("way", [pushed, saved, pulled])
 @pytest.mark.parametrize("cache", ["all", "small", "none"])

@@ -107,6 +107,7 @@ COMMANDS = (
 )
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("name", LINKS)
 @pytest.mark.parametrize("database", [True, False], ids=["database", "bare"])
 def test_no_link_of_a_fresh_clone_is_followed(

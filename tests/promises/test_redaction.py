@@ -114,6 +114,7 @@ def test_no_remote_is_named_by_one(ana: Machine, url: str) -> None:
     assert ana.read(".dorkyrc") == before
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("key", ["url", "endpoint"])
 @pytest.mark.parametrize(
     "command",

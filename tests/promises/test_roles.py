@@ -17,6 +17,7 @@ import msgspec
 import pytest
 import snapshots
 from attacks import everything
+from depth import deep
 from machines import Machine, bucket, driver_of, noise, started
 from roles import NOW, Forge, stranger
 from servers import Remote
@@ -83,7 +84,7 @@ class World(NamedTuple):
         assert bucket(self.remote) == there
 
 
-@pytest.fixture(params=["encrypted", "plain"])
+@pytest.fixture(params=["encrypted", *deep("plain")])
 def world(request: pytest.FixtureRequest, tmp_path: Path, file_url: Remote) -> World:
     plain = request.param == "plain"
     options = ["--name", "ana", *(["--plain"] if plain else [])]

@@ -203,7 +203,7 @@ CHECKS = list(HealthCheck)
 @pytest.mark.timeout(600)
 def test_roles() -> None:
     quick = settings(
-        max_examples=3, stateful_step_count=8, deadline=None, suppress_health_check=CHECKS
+        max_examples=2, stateful_step_count=8, deadline=None, suppress_health_check=CHECKS
     )
     run_state_machine_as_test(Roles, settings=quick)
 

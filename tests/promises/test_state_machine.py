@@ -731,7 +731,7 @@ def test_a_pull_does_not_hide_staged_deletions(
 
 
 QUICK = settings(
-    max_examples=10,
+    max_examples=4,
     stateful_step_count=20,
     deadline=None,
     suppress_health_check=list(HealthCheck),

@@ -254,6 +254,7 @@ repo.close()
 """
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("small", ["here", "there"])
 @pytest.mark.parametrize("phase", ["inline", "pack"])
 def test_a_full_disk_costs_the_push_alone(tmp_path: Path, phase: str, small: str) -> None:

@@ -431,6 +431,7 @@ def s3(machine: Machine, text: str, url: str = "s3://acme-vault/x") -> None:
     rc(machine, f'version = 2\n[remotes.origin]\nurl = "{url}"\n{text}')
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize(
     ("text", "words"),
     [

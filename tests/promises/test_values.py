@@ -11,6 +11,7 @@ from typing import Any
 from unittest import mock
 
 import pytest
+from depth import deep
 from machines import Machine, Said
 from servers import Remote
 from teams import cloned
@@ -50,9 +51,14 @@ def commands(group: Any = None, prefix: tuple[str, ...] = ()) -> Iterator[tuple[
 
 
 class Story:
-    """Runs commands, whatever they answer, and remembers which were run and what was said."""
+    """Runs commands, whatever they answer, and remembers which were run and what was said.
 
-    def __init__(self) -> None:
+    Args:
+        quiet: Run each without `-vv` first, which adds to what is said, and takes nothing away.
+    """
+
+    def __init__(self, *, quiet: bool) -> None:
+        self.quiet = quiet
         self.ran: set[tuple[str, ...]] = set()
         self.said: list[tuple[tuple[str, ...], Said]] = []
         self.known = set(commands())
@@ -62,11 +68,11 @@ class Story:
         command = next(words[:n] for n in (2, 1) if words[:n] in self.known)
         self.ran.add(command)
         with mock.patch.object(sys, "stdin", _Typed(stdin)):
-            quiet = machine.run(*words)
             cut = words.index("--") if "--" in words else len(words)
-            loud = machine.run(*words[:cut], "-vv", *words[cut:])
-        self.said += [(words, quiet), (words, loud)]
-        return quiet
+            ways = [words] * self.quiet + [(*words[:cut], "-vv", *words[cut:])]
+            first, *more = (machine.run(*way) for way in ways)
+        self.said += [(words, said) for said in (first, *more)]
+        return first
 
 
 class _Typed:
@@ -115,11 +121,16 @@ def conflict(story: Story, ana: Machine, ben: Machine) -> None:
     story(ben, "sync")
 
 
-@pytest.fixture
-def told(tmp_path: Path, s3_url: Remote, caplog: pytest.LogCaptureFixture) -> Story:
+@pytest.fixture(params=[False, *deep(True)], ids=["loud", "quiet and loud"])
+def told(
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    s3_url: Remote,
+    caplog: pytest.LogCaptureFixture,
+) -> Story:
     """All commands, run by two people on files that are full of canaries."""
     caplog.set_level(logging.INFO)
-    story = Story()
+    story = Story(quiet=request.param)
     ana = Machine(tmp_path / "ana", {**s3_url.env, "EDITOR": "true"})
     for path, content in FILES.items():
         ana.write(path, content)

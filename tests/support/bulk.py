@@ -46,7 +46,7 @@ SMALL = 3 * KiB
 
 _FILES = 3
 """Files of a pack."""
-_PACKS = 150
+DIRECTORY = 150
 """Packs of a directory."""
 
 
@@ -231,7 +231,7 @@ def fill(repo: Repository, packs: int, pushes: int, group: str) -> Bulk:
     everybody: dict[str, Any] = {"push": dict(kept), "far": {}}
     closed: dict[str, Any] = {}
     for n in range(packs):
-        area, at = divmod(n, _PACKS)
+        area, at = divmod(n, DIRECTORY)
         if area % 10 == 1:
             where, readers, path = closed.setdefault(f"d{area}", {}), group, f"prod/d{area}"
         elif area % 2:

@@ -406,8 +406,12 @@ def _serve() -> None:
     import machines  # noqa: F401
     import pyrage  # noqa: F401
     import rich.console  # noqa: F401
+    import surroundings
 
     import dorky.drivers.file  # noqa: F401
+
+    for cheaper in surroundings.CHEAPER:
+        setattr(*cheaper)
 
     gc.collect()
     gc.freeze()

@@ -77,11 +77,13 @@ class Server(NamedTuple):
         endpoint: ``http://127.0.0.1:port``.
         log: What it was asked.
         make_bucket: Makes a bucket of the name given; None where there is one, ``bucket``.
+        forget: Deletes what a server holds in memory: deep tests send it many GiB.
     """
 
     endpoint: str
     log: RequestLog
     make_bucket: Callable[[str], object] | None = None
+    forget: Callable[[], object] = lambda: None
 
     def remote(self, scheme: str, options: dict[str, str], env: dict[str, str]) -> Remote:
         """A place on this server that nobody has used yet."""
@@ -104,6 +106,7 @@ def serving(
     server.daemon_threads = True
     server.request_queue_size = 128  # of 16 racing clients none is to wait for a SYN sent again
     server.server_bind()
+    _answer_at_once(server.socket)
     server.server_activate()
     if tls:
         server.handle_error = lambda *_: None  # type: ignore[method-assign] # who refuses, leaves
@@ -118,6 +121,11 @@ def serving(
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def _answer_at_once(listening: socket.socket) -> None:
+    """Let no body wait, for 40 ms, until its headers have been acknowledged."""
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 # --- S3 by moto -----------------------------------------------------------------------------
@@ -147,15 +155,25 @@ def moto_server() -> Iterator[Server]:
     server = make_server(
         "127.0.0.1", 0, application, threaded=True, request_handler=WSGIRequestHandler
     )
+    _answer_at_once(server.socket)
     thread = threading.Thread(target=partial(server.serve_forever, 0.02), daemon=True)
     thread.start()
     endpoint = f"http://127.0.0.1:{server.server_port}"
     try:
-        yield Server(endpoint, log, lambda name: _put(f"{endpoint}/{name}"))
+        yield Server(endpoint, log, lambda name: _put(f"{endpoint}/{name}"), _empty_moto)
     finally:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def _empty_moto() -> None:
+    from moto.core.model_instances import reset_model_data
+    from moto.s3.models import s3_backends
+
+    for backend in s3_backends.values():
+        backend.reset()
+    reset_model_data()  # moto also lists every version of every object there ever was
 
 
 def _put(url: str) -> None:
@@ -386,7 +404,7 @@ def gcs_server(*, names_generations: bool = True) -> Iterator[Server]:
 
     storage = StrictStorage(use_memory_fs=True, data_dir="/unused")
     with serving(partial(StrictHandler, storage)) as endpoint:
-        yield Server(endpoint, log, lambda name: buckets.create_bucket(name, storage))
+        yield Server(endpoint, log, lambda name: buckets.create_bucket(name, storage), storage.wipe)
 
 
 # --- a stub, for faults ---------------------------------------------------------------------

@@ -27,18 +27,18 @@ class _Entry(NamedTuple):
 
 _KEPT: dict[Hashable, list[_Entry]] = {}
 _MOST = 64
-"""The most states that are kept: what tests have changed at random is never needed again."""
+"""The most states that are kept, of those that were used last: most are never needed again."""
 
 
 class Grounds:
     """What `tests/conftest.py` tells of the test that runs.
 
     Attributes:
-        now: The directory that has the same path in every test.
+        now: The directory that has the same path in every test; None before the first test.
         patches: What the test's fixtures have patched.
     """
 
-    now: ClassVar[Path]
+    now: ClassVar[Path | None] = None
     patches: ClassVar[pytest.MonkeyPatch]
 
 
@@ -51,7 +51,8 @@ def once(places: Sequence[Path], make: Callable[[], object], *what: Hashable) ->
             a fixture has patched more than the environment.
         what: Tells it from all else that is made in the same places.
     """
-    inside = all(place.is_relative_to(Grounds.now) for place in places)
+    now = Grounds.now
+    inside = now is not None and all(place.is_relative_to(now) for place in places)
     if not inside or Grounds.patches._setattr:
         make()
         return
@@ -62,10 +63,11 @@ def once(places: Sequence[Path], make: Callable[[], object], *what: Hashable) ->
         _KEPT[key] = [entry for place in places for entry in _look(place)]
         if len(_KEPT) > _MOST:
             del _KEPT[next(iter(_KEPT))]
+    _KEPT[key] = kept = _KEPT.pop(key)
     # The first time, too: nobody is to see a difference between one test and another.
     for place in places:
         _clear(place)
-    _put_back(_KEPT[key])
+    _put_back(kept)
 
 
 def _held(places: Iterable[Path]) -> bytes:

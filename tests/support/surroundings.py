@@ -8,8 +8,13 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+
+from dorky.keys import age
+from dorky.remote import probe
+from dorky.store import database
 
 _KEPT = ("PATH", "TMPDIR", "USER", "LOGNAME", "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
 _KEPT_BEGINNINGS = ("PYTEST_", "COV", "LD_LIBRARY_", "DYLD_", "FUZZ_", "TEST_")
@@ -29,17 +34,29 @@ _SIGNALS = {
     *(signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTERM),
     *(signal.SIGWINCH, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCHLD),
 }
+CHEAPER: tuple[tuple[Any, str, Any], ...] = (
+    (age, "WORK", 10),  # what ships takes a second for a passphrase
+    # Two race for a key of a new remote, not sixteen.
+    *((race, "__kwdefaults__", {"writers": 2}) for race in (probe._race, probe._later)),
+    # The power stays, but where `crashes` takes it away.
+    (os, "fsync", os.fstat),
+    (database, "_SYNCHRONOUS", "OFF"),
+)
+"""What costs less in tests of which it is not the subject: see `as_shipped`."""
+_SHIPPED = [(place, name, getattr(place, name)) for place, name, _ in CHEAPER]
 
 
 @contextlib.contextmanager
 def made_ready() -> Iterator[None]:
-    """Set the environment, the umask, the time zone, and what becomes of signals."""
+    """Set the environment, the umask, the time zone, signals, and what costs less."""
     with pytest.MonkeyPatch.context() as patched:
         for name in [*os.environ]:
             if name not in _KEPT and not name.startswith(_KEPT_BEGINNINGS):
                 patched.delenv(name)
         for name, value in _SET.items():
             patched.setenv(name, value)
+        for cheaper in CHEAPER:
+            patched.setattr(*cheaper)
         time.tzset()
         umask = os.umask(0o022)
         try:
@@ -48,6 +65,15 @@ def made_ready() -> Iterator[None]:
         finally:
             os.umask(umask)
     time.tzset()
+
+
+@contextlib.contextmanager
+def as_shipped() -> Iterator[None]:
+    """Let everything cost what it costs users."""
+    with pytest.MonkeyPatch.context() as patched:
+        for shipped in _SHIPPED:
+            patched.setattr(*shipped)
+        yield
 
 
 @contextlib.contextmanager

@@ -104,6 +104,14 @@ def test_the_list_tells_where_each_value_is_from(project: Path, hermetic: Path) 
     ]
 
 
+@pytest.mark.parametrize("place", ["", "relative", "/none", "/dev/null", "/" + "9" * 300])
+def test_a_place_in_memory_is_a_directory(tmp_path: Path, place: str) -> None:
+    usual = config.Config(None, environment={}).memory
+    assert config.Config(None, environment={"XDG_RUNTIME_DIR": place}).memory == usual
+    own = {"XDG_RUNTIME_DIR": str(tmp_path)}
+    assert config.Config(None, environment=own).memory == tmp_path
+
+
 def test_an_unknown_setting_is_named(project: Path) -> None:
     for key in (
         "",

@@ -323,13 +323,27 @@ def test_ignore_weird_names(top: Path) -> None:
     assert gitignore.ignore(top, [top / name for name in names]) == []
 
 
-@settings(deadline=None, max_examples=60)
-@given(
+_NAMES = (
     st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1)
     .filter(lambda name: len(name.encode()) < 200 and name.strip("."))
     .filter(lambda name: name.casefold() not in {".git", ".gitignore"})
 )
+
+
+@settings(deadline=None, max_examples=20)
+@given(name=_NAMES)
 def test_ignore_any_name(tmp_path_factory: pytest.TempPathFactory, name: str) -> None:
+    ignore(tmp_path_factory, name)
+
+
+@pytest.mark.deep
+@settings(deadline=None, max_examples=100)
+@given(name=_NAMES)
+def test_ignore_many_names(tmp_path_factory: pytest.TempPathFactory, name: str) -> None:
+    ignore(tmp_path_factory, name)
+
+
+def ignore(tmp_path_factory: pytest.TempPathFactory, name: str) -> None:
     top = tmp_path_factory.getbasetemp().resolve() / "any"
     shutil.rmtree(top, ignore_errors=True)
     top.mkdir()

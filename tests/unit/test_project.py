@@ -411,6 +411,7 @@ def url_of(machine: Machine) -> str:
 # --- its remotes ----------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("as_shipped")
 def test_a_place_is_probed_once(
     ana: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -116,6 +116,7 @@ METHODS: dict[str, tuple[Callable[[Repository, str | Path], object], object]] = 
 CLEAN = {"pull", "group_add", "group_remove", "plan_purge"}
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize(
     "form", ["repository path", "unusual", "Path", "absolute", "absolute Path"]
 )

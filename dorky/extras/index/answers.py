@@ -62,6 +62,8 @@ def text(status: int, reason: str, headers: Mapping[str, str] | None = None) -> 
     body = b"" if status == HTTPStatus.NOT_MODIFIED else f"{phrase}\n".encode()
     answer = Response(body, content_type="text/plain; charset=utf-8", headers=dict(headers or {}))
     answer.status = f"{status} {phrase}"
+    if status >= HTTPStatus.BAD_REQUEST:
+        answer.headers["Cache-Control"] = "no-store"  # a cache may keep a 404 otherwise
     return answer
 
 

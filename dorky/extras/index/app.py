@@ -13,7 +13,7 @@ from urllib.parse import quote
 from werkzeug.wrappers import Request, Response
 
 from dorky import errors
-from dorky.extras.index import answers, negotiation, pages, routes
+from dorky.extras.index import answers, negotiation, pages, routes, signatures
 from dorky.extras.index.answers import Refusal
 from dorky.extras.index.auth import Access, Caller, Failures, token_in
 from dorky.extras.index.depot import Project
@@ -52,6 +52,11 @@ class Options(NamedTuple):
 
 
 _USUAL = Options()
+_PLACES = {
+    "POST": "a form is sent to /python/legacy/",
+    "PUT": "a file is put at /python/PROJECT/FILE",
+}
+_NOTHING = "there is nothing here: the index is /python/simple/"
 
 
 class App:
@@ -158,9 +163,13 @@ class App:
         told.append(caller)
         if request.method in _READING:
             return self._read(request, route)
+        if route.kind == "nothing":
+            raise Refusal(404, _NOTHING)
         writes = {"POST": {"legacy"}, "PUT": {"file", "record"}}.get(request.method, set())
         if route.kind not in writes or self._uploads is None:
-            reason = "this server is read-only" if route.kind in writes else "not here"
+            reason = _PLACES.get(request.method, "not here")
+            if self._uploads is None and request.method in _PLACES:
+                reason = "this server is read-only"
             raise Refusal(405, reason, {"Allow": self._allowed(route)})
         if not caller.may_write:
             raise Refusal(403, "the token is only for reading")
@@ -207,7 +216,7 @@ class App:
         if route.kind == "legacy":
             raise Refusal(405, "uploads are sent by POST", {"Allow": self._allowed(route)})
         if route.kind in {"nothing", "record"}:
-            raise Refusal(404, "there is nothing here: the index is /python/simple/")
+            raise Refusal(404, _NOTHING)
         try:
             name = normalized(route.project)
         except errors.BadPackage:
@@ -309,6 +318,8 @@ class App:
             raise Refusal(404, f"there is no {route.filename} here")
         if route.kind == "metadata":
             return self._metadata_of(request, found[0], entry)
+        if route.kind == "signature":
+            return self._signature_of(request, found[0], entry, route.ending)
         tag = entry.sha256
         headers = {"ETag": f'"{tag}"', "Accept-Ranges": "bytes", "Cache-Control": self._immutable}
         if _unchanged(request, tag):
@@ -346,6 +357,16 @@ class App:
             body = view.depot.metadata(entry.filename)
             self._metadata.put(digest, body, len(body))
         return Response(body, headers=headers, content_type="text/plain; charset=utf-8")
+
+    def _signature_of(self, request: Request, view: View, entry: Entry, ending: str) -> Response:
+        shown = signatures.shown(view.depot.bundles(entry.filename), ending)
+        if shown is None:
+            raise Refusal(404, f"no signature of {entry.filename} can be shown so")
+        tag = hashlib.sha256(shown.body).hexdigest()
+        headers = {"ETag": f'"{tag}"', "Cache-Control": "no-cache"}
+        if _unchanged(request, tag):
+            return Response(status=304, headers=headers)
+        return Response(shown.body, headers=headers, content_type=shown.content_type)
 
     @property
     def _immutable(self) -> str:

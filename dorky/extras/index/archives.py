@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import re
 import tarfile
 import zipfile
 import zlib
-from typing import IO, NamedTuple, TypeVar
+from typing import IO, Any, NamedTuple, TypeVar, cast
 
 from packaging.metadata import parse_email
 from packaging.version import InvalidVersion, Version
@@ -21,7 +22,13 @@ _LARGEST = 16 << 20
 """The most bytes of metadata: descriptions of some real projects have 600 KB."""
 _UNPACKED = 16 << 30
 _BLOCK = 1 << 20
-_MEMBERS = 1_000_000
+_MEMBERS = 200_000
+_DIRECTORY = 20 << 20
+"""The most bytes of a zip archive that are read for its directory, at its end."""
+_HEADERS = 8 << 20
+"""The most bytes of headers in front of a member of a tar archive."""
+_METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
+"""How metadata may be compressed: the others unpack a block whole, whatever is asked for."""
 _FIRST_STATIC = Version("2.2")
 # What a resolver reads. Another dynamic field, such as the description, leaves these as they are.
 _RESOLVED = {"requires-dist", "requires-python", "provides-extra"}
@@ -29,6 +36,33 @@ _DAMAGE = (
     *(OSError, EOFError, ValueError, KeyError, NotImplementedError, RuntimeError),
     *(zipfile.BadZipFile, tarfile.TarError, zlib.error),
 )
+
+
+class _Bounded:
+    """A file of which not more is read than expected, whatever a header in it says.
+
+    Attributes:
+        left: How many bytes may still be read.
+    """
+
+    def __init__(self, file: IO[bytes], filename: str, left: int) -> None:
+        self.left = left
+        self.seek, self.tell, self.seekable = file.seek, file.tell, file.seekable
+        self._file = file
+        self._filename = filename
+
+    def read(self, size: int = -1) -> bytes:
+        """Return the next bytes.
+
+        Raises:
+            BadPackage: There are more than expected.
+        """
+        wanted = self.left + 1 if size is None or size < 0 else min(size, self.left + 1)
+        found = self._file.read(wanted)
+        self.left -= len(found)
+        if self.left < 0:
+            raise errors.BadPackage(self._filename, "a header in it is too large")
+        return found
 
 
 class Metadata(NamedTuple):
@@ -67,9 +101,18 @@ def metadata(file: IO[bytes], filename: str) -> Metadata:
 
 def _of_zip(file: IO[bytes], filename: str, named: Named) -> bytes:
     pattern = r"[^/]+\.dist-info/METADATA" if named.kind == "wheel" else r"[^/]+/PKG-INFO"
-    with zipfile.ZipFile(file) as archive:
+    bounded = _Bounded(file, filename, _DIRECTORY)
+    with zipfile.ZipFile(cast("IO[bytes]", bounded)) as archive:
+        names: set[str] = set()
+        for info in archive.infolist():
+            if info.filename in names:
+                raise errors.BadPackage(filename, f"it holds two files called {info.filename}")
+            names.add(info.filename)
         found = [info for info in archive.infolist() if re.fullmatch(pattern, info.filename)]
         info = _only(found, filename)
+        if info.compress_type not in _METHODS:
+            raise errors.BadPackage(filename, "its metadata is neither stored nor deflated")
+        bounded.left = info.compress_size + _DIRECTORY
         if info.file_size > _LARGEST:
             raise errors.BadPackage(filename, "its metadata is larger than 16 MiB")
         with archive.open(info) as member:
@@ -85,11 +128,22 @@ def _of_zip(file: IO[bytes], filename: str, named: Named) -> bytes:
 def _of_tar(file: IO[bytes], filename: str) -> bytes:
     bodies: list[bytes] = []
     unpacked = 0
-    with gzip.GzipFile(fileobj=file) as plain, tarfile.open(fileobj=plain, mode="r|") as archive:
+    with contextlib.ExitStack() as stack:
+        plain = stack.enter_context(gzip.GzipFile(fileobj=file))
+        bounded = _Bounded(cast("IO[bytes]", plain), filename, _HEADERS)
+        # It keeps all members, and all headers for all of them, which the types don't tell of.
+        archive: Any = stack.enter_context(
+            tarfile.open(fileobj=cast("IO[bytes]", bounded), mode="r|")
+        )
         for count, member in enumerate(archive):
+            archive.members.clear()
+            archive.pax_headers.clear()
             unpacked += member.size
             if unpacked > _UNPACKED or count > _MEMBERS:
-                raise errors.BadPackage(filename, "it unpacks to more than 16 GiB")
+                raise errors.BadPackage(filename, "it unpacks to too much")
+            if member.issparse():
+                raise errors.BadPackage(filename, "it holds a sparse file")
+            bounded.left = member.size + _HEADERS
             if not re.fullmatch(r"(\./)?[^/]+/PKG-INFO", member.name):
                 continue
             if not member.isreg() or member.size > _LARGEST:

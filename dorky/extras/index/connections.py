@@ -1,13 +1,15 @@
 """The HTTP server: cheroot, with bounds on what a client can make it hold, read or wait for.
 
 cheroot reads a refused body into memory, the chunks of a chunked one whole, waits in a thread of
-its own for a client that says nothing, and shakes hands of TLS in the thread that accepts.
+its own for a client that says nothing, and shakes hands of TLS in the thread that accepts. It takes
+the last of two lengths, and goes on with a header in the next line.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import socket
 import ssl
 import threading
@@ -20,6 +22,7 @@ from cheroot import server as cheroot
 from cheroot import wsgi
 from cheroot.makefile import MakeFile
 from cheroot.ssl import Adapter
+from werkzeug.exceptions import ClientDisconnected
 
 from dorky import errors
 
@@ -33,6 +36,23 @@ _PATIENCE = 30.0
 _DRAINED = 16 << 20
 _DRAINING = 2.0
 _LOOK = 1.0
+_LINE = 4096
+_TRAILERS = 100
+_CHUNK = re.compile(rb"[0-9a-fA-F]{1,15}")
+_HEADER = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\x00\r\n]*)\r\n")
+_ONCE = frozenset({b"Content-Length", b"Transfer-Encoding", b"Host", b"Authorization", b"Expect"})
+
+
+def _header(line: bytes) -> tuple[bytes, bytes]:
+    """Return the name and the value of a header.
+
+    Raises:
+        ValueError: It is malformed, or goes on with the line before.
+    """
+    found = _HEADER.fullmatch(line)
+    if not found:
+        raise ValueError("Malformed header.")
+    return found[1].title(), found[2].strip()
 
 
 class Body:
@@ -49,12 +69,59 @@ class Body:
         with request.conn.within(_PATIENCE):
             return bytes(request.rfile.read(wanted))
 
-    def readline(self, size: int = -1) -> bytes:
-        """Return the next line, at most 64 KiB of it."""
-        self._request.ask_for_body()
-        wanted = _BLOCK if size is None or size < 0 else min(size, _BLOCK)
-        with self._request.conn.within(_PATIENCE):
-            return bytes(self._request.rfile.readline(wanted))
+
+class Chunks:
+    """A body of unknown length, sent in chunks of which none need fit into memory.
+
+    Args:
+        file: What it is read from.
+    """
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        self._left = 0
+        self.remaining = 1
+        """0 once all of it is read."""
+
+    def read(self, size: int) -> bytes:
+        """Return the next bytes, fewer than ``size`` only at the end.
+
+        Raises:
+            ClientDisconnected: It has ended early, or is malformed.
+        """
+        found = bytearray()
+        while len(found) < size and self.remaining:
+            if not self._left:
+                self._begin()
+                continue
+            block = self._file.read(min(self._left, size - len(found)))
+            if not block:
+                raise ClientDisconnected
+            found += block
+            self._left -= len(block)
+            if not self._left and self._line() != b"":
+                raise ClientDisconnected
+        return bytes(found)
+
+    def _begin(self) -> None:
+        """Read what stands before a chunk; after the last one, to the end of the body."""
+        digits = self._line().partition(b";")[0].strip()
+        if not _CHUNK.fullmatch(digits):
+            raise ClientDisconnected
+        self._left = int(digits, 16)
+        if self._left:
+            return
+        for _ in range(_TRAILERS):
+            if not self._line():
+                self.remaining = 0
+                return
+        raise ClientDisconnected
+
+    def _line(self) -> bytes:
+        line: bytes = self._file.readline(_LINE)
+        if not line.endswith(b"\r\n"):
+            raise ClientDisconnected
+        return line[:-2]
 
 
 class Request(cheroot.HTTPRequest):
@@ -67,12 +134,26 @@ class Request(cheroot.HTTPRequest):
         self.header_reader = self._read_headers
 
     def _read_headers(self, rfile: Any, found: dict[bytes, bytes]) -> dict[bytes, bytes]:
-        cheroot.HeaderReader()(rfile, found)
-        # WSGI has one name for X-Real and X_Real, and a proxy checks only the first.
-        for name in [name for name in found if b"_" in name]:
-            del found[name]
+        """Read the headers. Two servers must never see two requests in the same bytes.
+
+        Raises:
+            ValueError: They are malformed, or could be understood in two ways.
+        """
+        while (line := rfile.readline()) != b"\r\n":
+            name, value = _header(line)
+            if name in found:
+                if name in _ONCE:
+                    raise ValueError(f"There are two {name.decode()} headers.")
+                value = found[name] + b", " + value
+            # WSGI has one name for X-Real and X_Real, and a proxy checks only the first.
+            if b"_" not in name:
+                found[name] = value
         if not found.get(b"Content-Length", b"0").isdigit():
             raise ValueError("Malformed Content-Length Header.")
+        if b"Transfer-Encoding" in found and (
+            b"Content-Length" in found or self.response_protocol != "HTTP/1.1"
+        ):
+            raise ValueError("The length of the body is not certain.")
         # cheroot would tell the client to go on, whatever the answer is.
         self.expects = found.pop(b"Expect", b"").lower() == b"100-continue"
         return found
@@ -86,12 +167,13 @@ class Request(cheroot.HTTPRequest):
     def respond(self) -> None:
         """Answer."""
         self.conn.due = None
-        if self.chunked_read:  # each chunk would be read whole
-            self.close_connection = True
-            self.simple_response("411 Length Required", "Send a Content-Length.")
-            self._drain()
-            return
-        super().respond()
+        if self.chunked_read:
+            self.rfile = Chunks(self.conn.rfile)  # cheroot's own reads each chunk whole
+            self.server.gateway(self).respond()
+            if self.ready:
+                self.ensure_headers_sent()
+        else:
+            super().respond()
         if self._unread:
             self._drain()
 
@@ -107,9 +189,15 @@ class Request(cheroot.HTTPRequest):
 
     def write(self, chunk: bytes) -> None:
         """Send a part of the answer."""
-        for at in range(0, len(chunk), _BLOCK):
+        if self.chunked_write or len(chunk) <= _BLOCK:
             with self.conn.within(_PATIENCE):
-                super().write(chunk[at : at + _BLOCK])
+                super().write(chunk)
+            return
+        for at in range(0, len(chunk), _BLOCK):
+            block = memoryview(chunk)[at : at + _BLOCK]
+            with self.conn.within(_PATIENCE):
+                while block:  # cheroot's own file would copy it three times
+                    block = block[self.conn.socket.send(block) :]
 
     def _drain(self) -> None:
         """Read a little of the body, or the client would not read the answer."""
@@ -208,7 +296,8 @@ class Gateway(wsgi.Gateway_10):
     def get_environ(self) -> Any:
         """Return the WSGI environment."""
         found: Any = super().get_environ()  # type: ignore[no-untyped-call]
-        return {**found, "wsgi.input": Body(self.req)}
+        ends = {"wsgi.input_terminated": True} if self.req.chunked_read else {}
+        return {**found, "wsgi.input": Body(self.req), **ends}
 
 
 class Server(cheroot.HTTPServer):

@@ -216,6 +216,10 @@ class Depot:
             raise errors.BadRecord(file_path(filename), "its metadata is not that of its record")
         return body
 
+    def bundles(self, filename: str) -> Sequence[bytes]:
+        """Return the signatures of a file, the best first (see `DorkyClient.get_bundles`)."""
+        return self._storage.bundles(file_path(filename))
+
     # --- changing --------------------------------------------------------------------------
 
     def add(self, packages: Sequence[Package], message: str = "") -> tuple[Entry, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal, NamedTuple
 
 from werkzeug.http import parse_range_header
@@ -19,6 +20,7 @@ _OFFERS: tuple[tuple[str, Format, str], ...] = (
     ("text/html", "html", "text/html; charset=utf-8"),
 )
 _LONGEST = 4096
+_NO_BYTES = re.compile(r"\s*bytes\s*=\s*-0+\s*")
 
 
 class Choice(NamedTuple):
@@ -104,6 +106,8 @@ def span(header: str, if_range: str, etag: str, size: int) -> Span | None:
     """
     if not header or (if_range and if_range.strip() != f'"{etag}"'):
         return None
+    if _NO_BYTES.fullmatch(header):
+        raise Unsatisfiable  # what parses it takes it for all of the file
     ranges = parse_range_header(header[:_LONGEST])
     if ranges is None or ranges.units != "bytes" or len(ranges.ranges) != 1:
         return None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
+from dorky.extras.index.signatures import ENDINGS
+
 Kind = Literal[
     "health",
     "ready",
@@ -14,6 +16,7 @@ Kind = Literal[
     "project",
     "file",
     "metadata",
+    "signature",
     "record",
     "nothing",
 ]
@@ -29,6 +32,12 @@ _ALONE: dict[str, Kind] = {
     "/python/simple/": "projects",
 }
 _BELOW = "/python/"
+_BESIDE: dict[str, Kind] = {
+    ".metadata": "metadata",
+    **dict.fromkeys(ENDINGS, "signature"),
+    ".json": "record",
+}
+"""What is served of a file, by the ending that its name gets."""
 
 
 class Route(NamedTuple):
@@ -37,14 +46,16 @@ class Route(NamedTuple):
     Attributes:
         kind: The kind of thing.
         project: The project.
-        filename: The file, without the ending of its metadata or record.
+        filename: The file, without the ending of its metadata, record or signature.
         simple: Whether it is below ``/python/simple/``.
+        ending: That ending.
     """
 
     kind: Kind
     project: str = ""
     filename: str = ""
     simple: bool = True
+    ending: str = ""
 
 
 def find(path: str) -> Route:
@@ -59,8 +70,6 @@ def find(path: str) -> Route:
     project, name = [*parts, ""][:2]
     if not name:
         return Route("project", project, simple=simple)
-    if name.endswith(".metadata"):
-        return Route("metadata", project, name.removesuffix(".metadata"), simple)
-    if name.endswith(".json"):
-        return Route("record", project, name.removesuffix(".json"), simple)
-    return Route("file", project, name, simple)
+    ending = next(filter(name.endswith, _BESIDE), "")
+    kind = _BESIDE.get(ending, "file")
+    return Route(kind, project, name.removesuffix(ending), simple, ending)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -177,7 +178,9 @@ class Service:
         try:
             self._server.prepare()
         except OSError as error:
-            why = error.strerror or str(error).splitlines()[0]
+            # cheroot tells of each address that it has tried, in one text.
+            found = re.findall(r"\[Errno -?\d+\] ([^)\]]+)", str(error))
+            why = found[-1] if found else error.strerror or str(error)
             raise errors.UsageError(f"can't listen on {where}: {why}") from None
         threading.Thread(target=self._server.serve, name="dorky serve", daemon=True).start()
         self._log.event("started", url=self.url)

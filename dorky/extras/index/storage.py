@@ -12,7 +12,7 @@ import secrets
 import shutil
 import stat
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, NamedTuple, Protocol
 
@@ -25,6 +25,8 @@ Changes = Mapping[str, "Source | None"]
 
 _TRIES = 30
 _BLOCK = 1 << 20
+_SENT = 256 << 10
+"""The bytes of a block to be sent: as many as are still near when the socket copies them."""
 
 
 class Opened(NamedTuple):
@@ -72,6 +74,9 @@ class Storage(Protocol):
         Raises:
             NoSuchFile: There is none.
         """
+
+    def bundles(self, path: str) -> Sequence[bytes]:
+        """Return the signatures of a file (see `DorkyClient.get_bundles`)."""
 
     def change(self, make: Callable[[Storage], Changes], message: str) -> None:
         """Change files, all or none, by what a function says that is given the newest state."""
@@ -168,6 +173,10 @@ class Directory:
             file.close()
             raise errors.BadRecord(str(place), "it is no file")
         return Opened(file, found.st_size, "")
+
+    def bundles(self, path: str) -> Sequence[bytes]:  # noqa: ARG002
+        """See `Storage.bundles`: a directory has none."""
+        return ()
 
     def change(self, make: Callable[[Storage], Changes], message: str) -> None:  # noqa: ARG002
         """See `Storage.change`.
@@ -291,8 +300,12 @@ class Remote:
         if info.kind != "file":
             raise errors.BadRecord(path, "it is a symbolic link")
         file = self._client.open(whole, version=info.version)
-        blocks = self._client.stream(whole, version=info.version)
+        blocks = self._client.stream(whole, version=info.version, chunk_size=_SENT)
         return Opened(file, info.size, info.content_hash, blocks)
+
+    def bundles(self, path: str) -> Sequence[bytes]:
+        """See `Storage.bundles`."""
+        return self._client.get_bundles(self._path(path))
 
     def change(self, make: Callable[[Storage], Changes], message: str) -> None:
         """See `Storage.change`: it is one commit, made again if somebody else was first.
@@ -348,6 +361,10 @@ class Nothing:
     def open(self, path: str) -> Opened:
         """See `Storage.open`."""
         raise errors.NoSuchFile(path, self.place)
+
+    def bundles(self, path: str) -> Sequence[bytes]:  # noqa: ARG002
+        """See `Storage.bundles`."""
+        return ()
 
     def change(
         self,

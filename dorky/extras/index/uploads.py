@@ -105,8 +105,7 @@ class Uploads:
             Refusal: The form is malformed, or disagrees with the file.
         """
         request = Form(environ)
-        self._check_length(request, extra=_FIELDS)
-        request.max_content_length = self._limit + _FIELDS
+        self._bound(request, extra=_FIELDS)
         with _parsing():
             fields, files = request.form, request.files
         try:
@@ -138,17 +137,17 @@ class Uploads:
             Refusal: It is too large, or no file of the project's.
         """
         _check_place(project, filename)
-        self._check_length(request)
+        self._bound(request)
         with tempfile.TemporaryFile() as file, _parsing():
             while block := request.stream.read(_BLOCK):
                 file.write(block)
             return self._add(file, filename, {})
 
-    def _check_length(self, request: Request, extra: int = 0) -> None:
-        if request.content_length is None:
-            raise Refusal(411, "send a Content-Length")
-        if request.content_length > self._limit + extra:
+    def _bound(self, request: Request, extra: int = 0) -> None:
+        """Refuse a body that says to be too large, and end one that becomes so."""
+        if (request.content_length or 0) > self._limit + extra:
             raise Refusal(413, f"a file has at most {self._limit:,} bytes here")
+        request.max_content_length = self._limit + extra + 1
 
     def _add(self, file: IO[bytes], filename: str, digests: Mapping[str, str]) -> Done:
         sha256 = _checked(file, filename, digests, self._limit)
@@ -175,8 +174,7 @@ class Uploads:
             Refusal: It is malformed, or disagrees with the file.
         """
         _check_place(project, filename)
-        if request.content_length is None or request.content_length > _RECORD:
-            raise Refusal(413, "a record has at most 64 KiB, and a Content-Length")
+        request.max_content_length = _RECORD + 1
         with _parsing():
             body = request.stream.read()
         try:
@@ -224,7 +222,7 @@ def _parsing() -> Iterator[None]:
     except RequestEntityTooLarge:
         raise Refusal(413, "the upload, or a field of its form, is too large") from None
     except ClientDisconnected:
-        raise Refusal(400, "the upload has ended early") from None
+        raise Refusal(400, "the upload has ended early, or its chunks are malformed") from None
 
 
 def _check_place(project: str, filename: str) -> None:

@@ -31,6 +31,7 @@ from dorky.extras.index.state import Kept
 
 _PATIENCE = 20.0
 _LARGEST = 64 << 20
+_BLOCK = 64 << 10
 _KEPT = 64 << 20
 _NEW = 300.0
 _HASH = re.compile(r"[0-9a-f]{64}")
@@ -131,7 +132,7 @@ class Upstream:
             request.add_unredirected_header("Authorization", f"Basic {pair}")
         try:
             with self._opener.open(request, timeout=_PATIENCE) as answer:
-                body: bytes = answer.read(_LARGEST + 1)
+                body = _read(answer)
                 kind = answer.headers.get_content_type()
         except urllib.error.HTTPError as error:
             error.close()
@@ -158,6 +159,21 @@ class Upstream:
             "versions": page.versions,
             "files": [made for file in page.files if (made := _listed(file, base, name))],
         }
+
+
+def _read(answer: Any) -> bytes:
+    """Return a body, of which not more is read than is allowed, nor for longer.
+
+    Raises:
+        TimeoutError: It comes too slowly.
+    """
+    ending = time.monotonic() + _PATIENCE
+    body = bytearray()
+    while len(body) <= _LARGEST and (block := answer.read1(_BLOCK)):
+        body += block
+        if time.monotonic() > ending:
+            raise TimeoutError
+    return bytes(body)
 
 
 def _server(url: str) -> tuple[str, str]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import servers
+from depth import deep
 from servers import Canned, Remote
 
 from dorky import errors
@@ -304,7 +305,7 @@ def exists(url: str, given: dict[str, str]) -> bool:
     return name in {found.name for found in bucket.list_buckets(scheme, given)}
 
 
-@pytest.mark.parametrize("kind", ["s3", "gcs", "seaweedfs"])
+@pytest.mark.parametrize("kind", ["s3", "gcs", *deep("seaweedfs")])
 def test_only_an_empty_bucket_is_deleted(kind: str, request: pytest.FixtureRequest) -> None:
     remote: Remote = request.getfixturevalue(f"{kind}_url")
     url, given = new(remote), options(remote)
@@ -365,7 +366,7 @@ def test_the_server_has_the_last_word_on_emptiness() -> None:
 # --- validate -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["s3", "gcs", "seaweedfs", "file"])
+@pytest.mark.parametrize("kind", ["s3", "gcs", "file", *deep("seaweedfs")])
 def test_a_sound_place(kind: str, request: pytest.FixtureRequest) -> None:
     remote: Remote = request.getfixturevalue(f"{kind}_url")
     found = bucket.validate(remote.url, options(remote))

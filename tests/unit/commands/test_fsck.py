@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import random
 import shutil
 import sqlite3
@@ -12,6 +13,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from depth import deep
 from faults import Faults, failing
 from machines import Machine, bucket, driver_of, flip
 from servers import Remote
@@ -346,12 +348,13 @@ def test_flipped_bits(ana: Machine, seed: int) -> None:
     survives_flips(ana, seed)
 
 
-def test_values_of_another_type(ana: Machine) -> None:
+@pytest.mark.parametrize("stride", [4, *deep(1)])
+def test_values_of_another_type(ana: Machine, stride: int) -> None:
     """A single flipped bit does that to a value; SQLite finds nothing wrong with it."""
     with ana.repo() as repo:
         keys = [key for (key,) in repo.database.connection.execute("SELECT key FROM meta")]
     whole = (ana.state / "dorky.db").read_bytes()
-    for key in keys:
+    for key in keys[::stride]:
         (ana.state / "dorky.db").write_bytes(whole)
         with contextlib.closing(sqlite3.connect(ana.state / "dorky.db")) as db, db:
             db.execute("UPDATE meta SET value = CAST(value AS TEXT) WHERE key = ?", (key,))
@@ -431,6 +434,23 @@ def test_a_team_that_is_recorded_wrongly(ana: Machine) -> None:
         sound(ana, "--remote")
 
 
+@pytest.mark.parametrize("wrong", [str.upper, lambda id: f"{id[:32]} {id[32:]}"])
+def test_one_object_under_two_names(ana: Machine, wrong: Callable[[str], str]) -> None:
+    """A flipped bit makes a letter a capital, which Python decodes as the same byte."""
+    ana.write(".env", "B=2\n")
+    ana("stage", ".env")
+    with ana.repo() as repo, repo.database.transaction() as db:
+        rows = db.execute("SELECT old FROM replaced WHERE what = 'row' ORDER BY operation DESC")
+        (old,) = rows.fetchone()
+        content = json.loads(old)[2]
+        changed = old.replace(content, wrong(content))
+        assert db.execute("UPDATE replaced SET old = ? WHERE old = ?", (changed, old)).rowcount
+    ana("fsck", code=7)
+    said = ana("fsck", "--rebuild")
+    assert "the operation log was damaged" in said.err
+    sound(ana)
+
+
 def test_locations_that_are_wrong(ana: Machine) -> None:
     with ana.repo() as repo, repo.database.transaction() as db:
         db.execute("UPDATE objects SET offset = offset + 1 WHERE kind = 'chunk'")
@@ -451,7 +471,16 @@ def test_a_ref_to_nowhere(ana: Machine) -> None:
     sound(ana)
 
 
-@pytest.mark.parametrize("row", ["[1]", f'[33188, 1, "{"g" * 64}", "", 0]', "[[], 1, 2, 3, 4]"])
+@pytest.mark.parametrize(
+    "row",
+    [
+        "[1]",
+        f'[33188, 1, "{"g" * 64}", "", 0, "all"]',
+        f'[33188, 1, "{"A" * 64}", "", 0, "all"]',
+        f'[33188, 1, "{" a" * 64}", "", 0, "all"]',
+        "[[], 1, 2, 3, 4, 5]",
+    ],
+)
 def test_an_operation_that_makes_no_sense(ana: Machine, row: str) -> None:
     """It is JSON, so that it is salvaged; what it says can't be undone."""
     ana.write(".env", "B=2\n")

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from crashes import Crashes, occurrences
+from depth import deep
 from faults import OFFLINE, Faults, failing
 from machines import Machine, bucket, driver_of, flip, noise, packs_listed, started
 from roles import Forge
@@ -153,8 +154,9 @@ def crashes(tmp_path: Path) -> Iterator[Crashes]:
     made.close()
 
 
+@pytest.mark.parametrize("most", [7, *deep(25)])
 def test_a_copy_that_is_killed_anywhere_goes_on(
-    ana: Machine, copy: Remote, crashes: Crashes, tmp_path: Path
+    ana: Machine, copy: Remote, crashes: Crashes, tmp_path: Path, most: int
 ) -> None:
     words = ("mirror", "origin", copy.url)
     whole = crashes.run(ana, *words)
@@ -162,7 +164,7 @@ def test_a_copy_that_is_killed_anywhere_goes_on(
     points = [point for point in occurrences(whole.points) if "copy/" in point[0]]
     assert len(points) > 10
     resumed = 0
-    for n, point in enumerate(points[:: 1 + len(points) // 25]):
+    for n, point in enumerate(points[:: 1 + len(points) // most]):
         place = local(tmp_path / f"copy{n}")
         name = point[0].replace("to copy/", f"to copy{n}/").replace(" copy/", f" copy{n}/")
         ended = crashes.run(ana, "mirror", "origin", place.url, at=(name, point[1]))
@@ -381,6 +383,7 @@ def test_a_server_without_conditional_writes(
 # --- the source -----------------------------------------------------------------------------
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("options", [(), ("--keyless",)])
 @pytest.mark.parametrize("folder", ["packs", "tables"])
 def test_a_flipped_byte_is_found_and_the_rest_is_copied(

@@ -8,7 +8,7 @@ import shutil
 import stat
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -20,6 +20,7 @@ from servers import Canned, Remote
 
 from dorky import errors
 from dorky.repo import Repository
+from dorky.store.index import Index, Row
 
 
 @pytest.fixture
@@ -326,6 +327,7 @@ class FullDisk:
         monkeypatch.setattr(os, name, limited)
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("name", ["fsync", "fchmod"])
 @pytest.mark.parametrize("n", range(5))
 def test_a_disk_that_is_full_while_pulling(
@@ -842,3 +844,66 @@ def test_an_older_copy_is_brought_back(ana: Machine, tmp_path: Path, file_url: R
     fresh("clone", file_url.url, ".")
     assert fresh.read(".env") == b"KEY=2\n"
     fresh("fsck", "--remote", "--read-data")
+
+
+# --- many files -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def few_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody reads all rows of the index at once: a million take 600 MiB."""
+    read = Index.rows
+
+    def rows(index: Index, paths: Iterable[str] | None = None) -> dict[str, Row]:
+        assert paths is not None
+        return read(index, paths)
+
+    monkeypatch.setattr(Index, "rows", rows)
+
+
+@pytest.mark.usefixtures("few_rows")
+def test_a_pull_of_a_change_reads_only_the_rows_around_it(ana: Machine, ben: Machine) -> None:
+    theirs(ana)
+    ben.write("staged", "ben\n")
+    ben("stage", "staged")
+    ben("pull")
+    assert ben.read(".env") == b"KEY=ana\n"
+    assert ben.read("new") == b"ana\n"
+    assert not (ben.project / "config").exists()
+    said = ben("status", "--json").json
+    assert said["staged"] == [{"path": "staged", "what": "added"}]
+    assert said["unstaged"] == []
+
+
+@pytest.mark.parametrize(
+    ("mine", "others"), [("new/mine", "new"), ("new", "new/other"), ("new/a/b", "new")]
+)
+def test_a_staged_file_that_is_gone_is_in_the_way_of_a_pulled_one(
+    ana: Machine, ben: Machine, mine: str, others: str
+) -> None:
+    """The index can't hold a file and what would be below it."""
+    ana.commit({others: "ana\n"})
+    ana("push")
+    staged = ben.write(mine, "ben\n")
+    ben("stage", mine)
+    staged.unlink()
+    for above in staged.relative_to(ben.project).parents[:-1]:
+        (ben.project / above).rmdir()
+    assert ben("pull", code=5).error.startswith("Local changes")
+    assert not (ben.project / others).exists()
+    ben("pull", "--force")
+    assert ben.read(others) == b"ana\n"
+    with ben.repo() as repo:
+        assert mine not in repo.index.rows()
+        backup = repo.cat("backup/1", mine)
+        assert b"".join(backup) == b"ben\n"
+
+
+@pytest.mark.usefixtures("few_rows")
+def test_a_save_of_a_change_keeps_no_row_of_other_files(ana: Machine, ben: Machine) -> None:
+    (ana.project / "config/app").unlink()
+    ana.write(".env", "KEY=3\n")
+    ana("save", "-m", "three")
+    ben("pull")
+    assert ben.read(".env") == b"KEY=3\n"
+    assert not (ben.project / "config/app").exists()

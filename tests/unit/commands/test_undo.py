@@ -718,7 +718,7 @@ _SEQUENCES = given(
 )
 _SETTINGS = settings(
     deadline=None,
-    max_examples=15,
+    max_examples=6,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 

@@ -24,12 +24,18 @@ class TestFile(OpenEpoch):
 
 
 class TestS3(OpenEpoch):
+    listed = 250
+
     @pytest.fixture(autouse=True)
-    def place(self, s3_url: Remote) -> None:
+    def place(self, s3_url: Remote, monkeypatch: pytest.MonkeyPatch) -> None:
+        # As many keys as SeaweedFS sends at a time, `TestSeaweedFS` writes.
+        monkeypatch.setenv("MOTO_S3_DEFAULT_MAX_KEYS", "100")
         self.remote = s3_url
 
 
 class TestGCS(OpenEpoch):
+    listed = 50  # the emulator knows no pages
+
     @pytest.fixture(autouse=True)
     def place(self, gcs_url: Remote) -> None:
         self.remote = gcs_url

@@ -87,6 +87,7 @@ def failure(
     return caught.value
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("scheme", ["http", "https"])
 @pytest.mark.parametrize("url", ["s3://b/x", "gs://b/x"])
 @pytest.mark.parametrize("operation", OPERATIONS)
@@ -99,6 +100,7 @@ def test_a_proxy_that_refuses_connections(
     assert hints.hint(found).startswith(f"check {scheme.upper()}_PROXY; NO_PROXY")
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("scheme", ["http", "https"])
 @pytest.mark.parametrize("url", ["s3://b/x", "gs://b/x"])
 def test_a_proxy_without_an_address(monkeypatch: pytest.MonkeyPatch, url: str, scheme: str) -> None:
@@ -106,6 +108,7 @@ def test_a_proxy_without_an_address(monkeypatch: pytest.MonkeyPatch, url: str, s
     assert "the name of the proxy http://no-such-proxy.test:3128 can't be" in found.message
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("scheme", ["http", "https"])
 @pytest.mark.parametrize("url", ["s3://b/x", "gs://b/x"])
 @pytest.mark.parametrize("login", ["", "ana:hunter2@"])
@@ -215,6 +218,7 @@ def test_certificates(tmp_path: Path, fault: str) -> None:
         assert ("AWS_CA_BUNDLE" in hints.hint(caught.value)) == (fault != "expired")
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("fault", sorted(FAULTS.keys() - {"authority"}))
 @pytest.mark.parametrize("driver", ["botocore", "gs"])
 def test_certificates_by_other_libraries(

@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 
 import pytest
 
-from dorky import errors
+from dorky import cancellation, errors
 from dorky.drivers.base import LIMIT, Blob, Stat, Version
-from dorky.drivers.retry import Retrying
+from dorky.drivers.retry import Patience, Retrying
 
 BUSY = errors.ServerBusy("s3://b", "503")
 RESET = errors.Unreachable("s3://b", "the connection broke")
@@ -185,6 +185,25 @@ def test_a_range_of_another_length(size: int) -> None:
     driver.get_range = lambda key, start, end: bytes(size)  # type: ignore[method-assign]
     with pytest.raises(errors.BadEndpoint):
         retrying(driver)[0].get_range("packs/a", 0, 10)
+
+
+def test_patience_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What others do, for how long, and what to say of it."""
+    now, paused = [0.0], list[float]()
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+
+    def sleep(seconds: float) -> None:
+        paused.append(seconds)
+        now[0] += 1
+
+    monkeypatch.setattr(cancellation, "sleep", sleep)
+    patience = Patience("s3://acme-vault/payments", "others keep pushing")
+    for _ in range(121):
+        patience.wait()
+    with pytest.raises(errors.ServiceUnavailableError, match="others keep pushing"):
+        patience.wait()
+    assert all(0 <= seconds <= 0.01 * 2**n for n, seconds in enumerate(paused))
+    assert max(paused) <= Patience.longest
 
 
 def test_a_list_without_an_end() -> None:

@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import wheels
@@ -14,6 +15,7 @@ from dorky import errors
 from dorky.client import DorkyClient
 from dorky.extras.index import pages, records, storage
 from dorky.extras.index.depot import Depot, Package
+from dorky.store.objects import Store
 
 PREFIX = "deps/python"
 
@@ -279,3 +281,31 @@ def test_the_pages(depot: Depot, tmp_path: Path) -> None:
     assert (
         '<a href="acme-core/">acme-core</a>' in pages.project_list_html(depot.projects()).decode()
     )
+
+
+def test_a_page_costs_the_same_among_many_projects(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a large directory the parts that lead to the project are read, and no others."""
+    read: list[str] = []
+    before = Store.read
+
+    def counted(self: Store, object_id: str, **how: Any) -> bytes:
+        read.append(object_id)
+        return before(self, object_id, **how)
+
+    costs = []
+    for many in (20, 560):
+        client = DorkyClient.create(str(tmp_path / f"vault{many}"), unencrypted=True)
+        paths = [wheels.wheel(tmp_path / "made", f"acme-{n}") for n in range(many)]
+        Depot(storage.Remote(client, PREFIX)).add([package(path) for path in paths])
+        fresh = Depot(storage.Remote(DorkyClient(client.url, unencrypted=True), PREFIX))
+        with monkeypatch.context() as patch:
+            patch.setattr(Store, "read", counted)
+            for name in ("acme-7", "acme-9"):
+                read.clear()
+                assert fresh.project(name).versions == ("1.0",)
+                costs.append(len(read))
+    first, second, *others = costs
+    assert others[0] <= first + 2
+    assert others[1] <= second + 2

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import json
 import tarfile
+import tracemalloc
 import zipfile
 from datetime import datetime, timezone
 from pathlib import Path
@@ -166,6 +168,87 @@ def test_metadata_that_unpacks_to_too_much_is_refused() -> None:
         archive.writestr("a-1.dist-info/METADATA", INFO + "\n" + " " * (17 << 20))
     with pytest.raises(errors.BadPackage, match="16 MiB"):
         records.derive(held.getvalue(), "a-1-py3-none-any.whl")
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_metadata_is_compressed_so_that_reading_it_is_bounded(method: int) -> None:
+    """The others unpack a block whole: 45 bytes may become 45 MB."""
+    held = io.BytesIO()
+    with zipfile.ZipFile(held, "w", method) as archive:
+        archive.writestr("a-1.dist-info/METADATA", INFO)
+    with pytest.raises(errors.BadPackage, match="neither stored nor deflated"):
+        records.derive(held.getvalue(), "a-1-py3-none-any.whl")
+
+
+def test_a_wheel_with_an_endless_directory_is_refused() -> None:
+    held = io.BytesIO()
+    with zipfile.ZipFile(held, "w") as archive:
+        archive.writestr("a-1.dist-info/METADATA", INFO)
+        for n in range(400):
+            info = zipfile.ZipInfo(f"{n}")
+            info.comment = bytes(65_535)
+            archive.writestr(info, "")
+    with pytest.raises(errors.BadPackage, match="too large"):
+        records.derive(held.getvalue(), "a-1-py3-none-any.whl")
+
+
+def test_a_wheel_with_two_files_of_one_name_is_refused() -> None:
+    """Installers differ in which one they take."""
+    held = io.BytesIO()
+    with zipfile.ZipFile(held, "w") as archive:
+        archive.writestr("a-1.dist-info/METADATA", INFO)
+        archive.writestr("a.py", "good = 1")
+        with pytest.warns(UserWarning, match="Duplicate"):
+            archive.writestr("a.py", "evil = 1")
+    with pytest.raises(errors.BadPackage, match=r"two files called a\.py"):
+        records.derive(held.getvalue(), "a-1-py3-none-any.whl")
+
+
+def endless(kind: bytes) -> bytes:
+    """Return an archive whose first header goes on for 40 MiB, in some 40 KB."""
+    info = tarfile.TarInfo("a-1/x")
+    info.type, info.size = kind, 40 << 20
+    held = io.BytesIO()
+    with gzip.GzipFile(fileobj=held, mode="wb", compresslevel=1) as file:
+        file.write(info.tobuf(tarfile.GNU_FORMAT))
+        file.write(bytes(40 << 20))
+        good = tarfile.TarInfo("a-1/PKG-INFO")
+        good.size = len(INFO)
+        file.write(good.tobuf() + INFO.encode().ljust(1024, b"\0") + bytes(1024))
+    return held.getvalue()
+
+
+@pytest.mark.parametrize(
+    "kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK]
+)
+def test_a_header_that_unpacks_to_too_much_is_refused(kind: bytes) -> None:
+    with pytest.raises(errors.BadPackage, match="too large"):
+        records.derive(endless(kind), "a-1.tar.gz")
+
+
+def test_a_sparse_file_is_refused() -> None:
+    held = io.BytesIO()
+    with gzip.GzipFile(fileobj=held, mode="wb") as file:
+        info = tarfile.TarInfo("a-1/x")
+        info.type = tarfile.GNUTYPE_SPARSE
+        file.write(info.tobuf(tarfile.GNU_FORMAT))
+        good = tarfile.TarInfo("a-1/PKG-INFO")
+        good.size = len(INFO)
+        file.write(good.tobuf() + INFO.encode().ljust(1024, b"\0") + bytes(1024))
+    with pytest.raises(errors.BadPackage, match="sparse"):
+        records.derive(held.getvalue(), "a-1.tar.gz")
+
+
+def test_the_members_of_an_archive_are_not_kept_in_memory() -> None:
+    members = [(f"a-1/{n}", tarfile.REGTYPE, b"") for n in range(12_000)]
+    data = tarred([*members, ("a-1/PKG-INFO", tarfile.REGTYPE, INFO.encode())])
+    tracemalloc.start()
+    try:
+        records.derive(data, "a-1.tar.gz")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 4 << 20
 
 
 def entry(tmp_path: Path) -> records.Entry:

@@ -6,7 +6,9 @@ import base64
 import hashlib
 import io
 import json
+import subprocess
 import zipfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +17,14 @@ import wheels
 from werkzeug.datastructures import FileStorage
 from werkzeug.test import Client, TestResponse, encode_multipart
 
-from dorky.extras.index import auth, records, state
+from dorky.client import DorkyClient
+from dorky.extras.index import auth, records, signatures, state
 from dorky.extras.index.app import App
 from dorky.extras.index.depot import Depot, Package
 from dorky.extras.index.operations import Log, Metrics
-from dorky.extras.index.storage import Directory
+from dorky.extras.index.storage import Directory, Remote
 from dorky.extras.index.uploads import Uploads
+from dorky.provenance import private_keys
 
 JSON = "application/vnd.pypi.simple.v1+json"
 PIP = f"{JSON}, application/vnd.pypi.simple.v1+html; q=0.1, text/html; q=0.01"
@@ -179,7 +183,16 @@ def test_other_spellings_lead_to_the_one_url(stocked: Shop, path: str, place: st
     ],
 )
 def test_nothing_else_is_there(stocked: Shop, path: str) -> None:
-    assert stocked.get(path).status_code == 404
+    answer = stocked.get(path)
+    assert (answer.status_code, answer.headers["Cache-Control"]) == (404, "no-store")
+
+
+def test_nothing_is_put_elsewhere(stocked: Shop) -> None:
+    """Whoever pushes to another URL of the server is told where the index is."""
+    answer = stocked.client.put("/acme-core/acme_core-1.0-py3-none-any.whl", data=b"x")
+    assert (answer.status_code, "/python/simple/" in answer.text) == (404, True)
+    answer = stocked.client.post("/python/simple/", data={})
+    assert answer.status == "405 a form is sent to /python/legacy/"
 
 
 def test_a_quarantined_project_offers_nothing(stocked: Shop) -> None:
@@ -222,6 +235,9 @@ def test_a_file(stocked: Shop, tmp_path: Path, where: str) -> None:
         ("bytes=-99999999", 206, slice(None)),
         ("bytes=0-99999999", 206, slice(None)),
         ("bytes=99999999-", 416, slice(0)),
+        ("bytes=99999999999999999999999999-", 416, slice(0)),
+        ("bytes=-0", 416, slice(0)),
+        ("bytes=" + "0-0," * 1000 + "0-0", 200, slice(None)),
         ("bytes=0-1,3-4", 200, slice(None)),
         ("bytes=9-5", 200, slice(None)),
         ("lines=0-1", 200, slice(None)),
@@ -254,6 +270,50 @@ def test_a_damaged_file_ends_the_answer(stocked: Shop, tmp_path: Path) -> None:
     answer = stocked.get("/python/simple/acme-core/acme_core-1.0-py3-none-any.whl")
     assert answer.status_code == 500
     assert "bad-record" in stocked.logged.getvalue()
+
+
+def test_signatures_lie_next_to_a_file(tmp_path: Path) -> None:
+    """ssh-keygen verifies one of SSH; a signature of other content is not shown."""
+    run = partial(subprocess.run, check=True, timeout=60, capture_output=True)
+    key = tmp_path / "key"
+    run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", key])
+    wheel = wheels.wheel(tmp_path)
+    path = f"python/files/acme-core/{wheel.name}"
+    with DorkyClient.create(str(tmp_path / "vault"), unencrypted=True) as client:
+        newest = state.of_client(client, "python", pinned="", refresh=0, failed=print)
+        shop = Shop(newest, Depot(Remote(client, "python")))
+        shop.add(wheel)
+        page = "/python/simple/acme-core/"
+        shown = {end: f"{page}{wheel.name}{end}" for end in signatures.ENDINGS}
+        assert {shop.get(place).status_code for place in shown.values()} == {404}
+        private_keys.generate(tmp_path / "other")
+        client.sign_artifact(path, tmp_path / "other")
+        assert [shop.get(place).status_code for place in shown.values()] == [200, 404, 404]
+        client.sign_artifact(path, key)
+        for ending, place in shown.items():
+            answer = shop.get(place)
+            assert answer.status_code == 200
+            (tmp_path / f"shown{ending}").write_bytes(answer.data)
+            assert shop.get(place, If_None_Match=answer.headers["ETag"]).status_code == 304
+        (tmp_path / "signers").write_text(f"ana {(tmp_path / 'key.pub').read_text()}")
+        verify = ["ssh-keygen", "-Y", "verify", "-f", tmp_path / "signers", "-I", "ana"]
+        verify += ["-n", "dorky-artifact", "-s", tmp_path / "shown.signed.sig"]
+        statement = (tmp_path / "shown.signed").read_bytes()
+        run(verify, input=statement)
+        assert hashlib.sha256(wheel.read_bytes()).hexdigest().encode() in statement
+        assert json.loads((tmp_path / "shown.sigstore.json").read_bytes())["dsseEnvelope"]
+        assert shop.get(f"{page}acme_core-9-py3-none-any.whl.signed").status_code == 404
+        client.upload(b"other content", path)
+        assert {shop.get(place).status_code for place in shown.values()} == {404}
+        shop.depot.set_status("acme-core", "quarantined")
+        assert {shop.get(place).status_code for place in shown.values()} == {404}
+
+
+def test_a_directory_has_no_signatures(stocked: Shop, tmp_path: Path) -> None:
+    for ending in signatures.ENDINGS:
+        path = f"/python/simple/acme-core/acme_core-1.0-py3-none-any.whl{ending}"
+        assert stocked.get(path).status_code == 404
+        assert stocked.client.put(path, data=b"{}").status_code == 405
 
 
 # --- uploads --------------------------------------------------------------------------------
@@ -436,7 +496,7 @@ def test_a_file_whose_metadata_is_bad(
 def test_a_file_in_the_wrong_place(shop: Shop, tmp_path: Path, project: str, filename: str) -> None:
     body = wheels.wheel(tmp_path).read_bytes()
     answer = shop.client.put(f"/python/simple/{project}/{filename}", data=body)
-    assert answer.status_code in {400, 405}
+    assert answer.status_code in {400, 404, 405}
     assert "X-Evil" not in answer.headers
     assert shop.depot.projects() == []
 

@@ -130,8 +130,17 @@ def test_a_wanted_body_is_asked_for(open_to_all: Running, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("headers", "status"),
     [
-        (b"Transfer-Encoding: chunked\r\n", b"411"),
-        (b"Transfer-Encoding: chunked\r\nContent-Length: 5\r\n", b"411"),
+        (b"Transfer-Encoding: chunked\r\nContent-Length: 5\r\n", b"400"),
+        (b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", b"400"),
+        (b"Transfer-Encoding: gzip, chunked\r\n", b"501"),
+        (b"Content-Length: 5\r\nContent-Length: 0\r\n", b"400"),
+        (b"Content-Length: 5\r\n 0\r\n", b"400"),
+        (b" Content-Length: 5\r\n", b"400"),
+        (b"Content-Length : 5\r\n", b"400"),
+        (b"Host: other\r\n", b"400"),
+        (b"X: a\rContent-Length: 5\r\n", b"400"),
+        (b"X: a\x00b\r\n", b"400"),
+        (b"X: a\nContent-Length: 5\r\n", b"400"),
         (b"Content-Length: -1\r\n", b"400"),
         (b"Content-Length: +1\r\n", b"400"),
         (b"Content-Length: 1" + b"0" * 5000 + b"\r\n", b"400"),
@@ -144,6 +153,70 @@ def test_a_request_that_is_not_sound(open_to_all: Running, headers: bytes, statu
     request = b"PUT /python/acme-core/acme_core-1.0.tar.gz HTTP/1.1\r\nHost: localhost\r\n"
     answer = open_to_all.say(request + headers + b"\r\n")
     assert answer.split()[1] == status, answer
+
+
+def chunked(*bodies: bytes, end: bytes = b"0\r\n\r\n") -> bytes:
+    return b"".join(b"%x;x=y\r\n%s\r\n" % (len(body), body) for body in bodies) + end
+
+
+def put(name: str, version: str = "1.1") -> bytes:
+    begin = f"PUT /python/acme-core/{name} HTTP/{version}\r\nHost: localhost\r\n"
+    return begin.encode() + b"Transfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize("size", [1, 7, 100_000])
+def test_an_upload_in_chunks(open_to_all: Running, tmp_path: Path, size: int) -> None:
+    """Another request may follow it on the same connection."""
+    wheel = wheels.wheel(tmp_path)
+    body = wheel.read_bytes()
+    parts = [body[at : at + size] for at in range(0, len(body), size)]
+    after = b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    sent = put(wheel.name) + chunked(*parts, end=b"0\r\nX-Sum: 1\r\n\r\n")
+    answer = open_to_all.say(sent + after)
+    assert answer.startswith(b"HTTP/1.1 201 "), answer
+    assert answer.endswith(b"healthy\n")
+    with open_to_all.depot.open(wheel.name).file as held:
+        assert held.read() == body
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"5\r\nabc",
+        b"-5\r\nabcde\r\n0\r\n\r\n",
+        b"0x5\r\nabcde\r\n0\r\n\r\n",
+        b"5\nabcde\r\n0\r\n\r\n",
+        b"5\r\nabcdefg\r\n0\r\n\r\n",
+        b"fffffffffffffffffffff\r\nabc",
+        b"0\r\n" + b"X: y\r\n" * 200,
+        b"5" + b" " * 70_000 + b"\r\nabcde\r\n0\r\n\r\n",
+    ],
+)
+def test_chunks_that_are_not_sound(open_to_all: Running, sent: bytes) -> None:
+    """What follows them is no request."""
+    with open_to_all.connect() as connection:
+        connection.sendall(put("acme_core-1.0.tar.gz") + sent)
+        connection.shutdown(socket.SHUT_WR)
+        answer = everything(connection)
+    assert answer.split()[1] == b"400", answer
+    assert answer.count(b"HTTP/1.1") == 1
+    assert open_to_all.depot.projects() == []
+
+
+def test_chunks_that_never_end(tmp_path: Path) -> None:
+    settings = Settings(insecure=True, threads=2, max_upload=100_000)
+    with Running(tmp_path, settings) as running, running.connect() as connection:
+        connection.sendall(put("acme_core-1.0.tar.gz") + chunked(bytes(90_000), bytes(90_000)))
+        assert everything(connection).split()[1] == b"413"
+
+
+def test_no_request_hides_in_the_body_of_another(open_to_all: Running) -> None:
+    hidden = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    begin = b"GET /health HTTP/1.%d\r\nHost: localhost\r\n%s\r\n\r\n"
+    for minor, length in [(1, b"Transfer-Encoding: chunked"), (0, b"Transfer-Encoding: chunked")]:
+        answer = open_to_all.say(begin % (minor, length) + chunked(hidden) + hidden)
+        assert b"requests_total" not in answer
+        assert answer.count(b"HTTP/1.1 ") == 1
 
 
 def test_a_body_that_ends_early(open_to_all: Running) -> None:
@@ -308,7 +381,8 @@ def test_a_port_that_is_taken(open_to_all: Running, tmp_path: Path) -> None:
     directory = Directory(tmp_path)
     settings = Settings(port=open_to_all.port)
     service = Service(settings, state.of_directory(directory), log=Log(io.StringIO()))
-    with pytest.raises(errors.UsageError, match=r"can't listen on 127\.0\.0\.1:"):
+    told = r"can't listen on 127\.0\.0\.1:\d+: Address[^\])]*$"
+    with pytest.raises(errors.UsageError, match=told):
         service.start()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -54,7 +55,11 @@ def other_index() -> Iterator[Other]:
                 self.send_header(name, value)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            self.wfile.write(body)
+            pause = float(headers.get("X-Pause", 0))
+            with contextlib.suppress(OSError):  # nobody waits any more
+                for at in range(0, len(body), 10 if pause else 1 << 20):
+                    time.sleep(pause)
+                    self.wfile.write(body[at : at + (10 if pause else 1 << 20)])
 
         def log_message(self, *_: object) -> None:
             pass
@@ -171,6 +176,17 @@ def test_an_answer_that_makes_no_sense(
     assert client.get("/python/simple/requests/").status_code == 502
     other.page("requests", listed("requests"))
     assert client.get("/python/simple/requests/").status_code == 200
+
+
+def test_an_answer_that_never_ends(
+    client: Client, other: Other, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of its bytes is in time, but they would keep a thread for hours."""
+    monkeypatch.setattr(upstream, "_PATIENCE", 0.3)
+    other.page("requests", listed("requests"))
+    _, headers, body = other.answers["/simple/requests/"]
+    other.answers["/simple/requests/"] = 200, {**headers, "X-Pause": "0.1"}, body
+    assert client.get("/python/simple/requests/").status_code == 502
 
 
 def test_a_redirection_within_the_server(client: Client, other: Other) -> None:

@@ -35,6 +35,7 @@ def paths(client: DorkyClient, prefix: str = "", *, recursive: bool = True) -> l
 # --- every kind of place --------------------------------------------------------------------
 
 
+@pytest.mark.every_place
 def test_a_file_comes_back(client: DorkyClient, backend: Backend, tmp_path: Path) -> None:
     before = datetime.now(timezone.utc).replace(microsecond=0)
     info = client.upload(BIG, "models/v1.bin", metadata={"team": "ml"}, message="train")
@@ -163,6 +164,7 @@ SOURCES: dict[str, Callable[[bytes, Path], object]] = {
 }
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("size", [0, 1, chunk.WHOLE, chunk.WHOLE + 1, 3 * MiB])
 @pytest.mark.parametrize("kind", SOURCES)
 def test_whatever_gives_bytes_is_a_source(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from pathlib import Path
 
@@ -31,6 +32,18 @@ def test_it_signs_and_verifies(local: DorkyClient, backend: Backend) -> None:
     assert [one.state for one in local.get_signatures("a/model.bin")] == ["stale"]
     with pytest.raises(errors.NoSuchFile):
         local.sign_artifact("nothing")
+
+
+def test_bundles_for_other_programs(local: DorkyClient, tmp_path: Path) -> None:
+    """Of this very content alone, those that the team trusts first."""
+    local.upload(b"v1", "a.bin")
+    assert local.get_bundles("a.bin") == []
+    private_keys.generate(tmp_path / "one")
+    ours, other = local.sign_artifact("a.bin"), local.sign_artifact("a.bin", tmp_path / "one")
+    found = local.get_bundles("a.bin")
+    assert [hashlib.sha256(body).hexdigest() for body in found] == [ours.id, other.id]
+    local.upload(b"v2", "a.bin")
+    assert local.get_bundles("a.bin") == []
 
 
 def test_plain_keys_count_by_themselves(local: DorkyClient, tmp_path: Path) -> None:

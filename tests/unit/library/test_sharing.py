@@ -18,11 +18,7 @@ from teams import gather
 import dorky
 from dorky import errors
 from dorky.client import ABSENT, DorkyClient
-from dorky.format.codec import DEFAULT
-from dorky.format.model import ALL, MiB
-from dorky.library.commits import Delete, Put, Request, submit_all
-from dorky.library.contents import take
-from dorky.library.sources import Reading
+from dorky.format.model import MiB
 
 
 @pytest.mark.every_loop

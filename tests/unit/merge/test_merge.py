@@ -135,6 +135,7 @@ def test_conflicts_wait_for_a_person(
     assert files(before) == expected
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("side", ["ours", "theirs"])
 @pytest.mark.parametrize(
     ("theirs", "ours"),
@@ -187,6 +188,7 @@ def test_a_file_is_resolved_as_it_is(pair: Pair) -> None:
     assert files(pair.ana.root) == {**BASE, "a": file("both\n")}
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("when", ["before", "during"])
 @pytest.mark.parametrize("end", ["continue", "commit -a"])
 def test_a_merge_commit_holds_only_the_merge(pair: Pair, when: str, end: str) -> None:
@@ -444,14 +446,32 @@ def merged(start: Tree, theirs: Tree, ours: Tree) -> tuple[Tree, set[str]] | Non
     return found, both
 
 
-@settings(
-    max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
+_SETTINGS = settings(
+    max_examples=5, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
 )
-@given(trees, trees, trees)
+_GIVEN = given(start=trees, theirs=trees, ours=trees)
+
+
+@_SETTINGS
+@_GIVEN
 def test_merges_against_dictionaries(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start: Tree, theirs: Tree, ours: Tree
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    merge_all(tmp_path, start, theirs, ours)
+
+
+@pytest.mark.deep
+@settings(_SETTINGS, max_examples=40)
+@_GIVEN
+def test_more_merges_against_dictionaries(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start: Tree, theirs: Tree, ours: Tree
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    merge_all(tmp_path, start, theirs, ours)
+
+
+def merge_all(tmp_path: Path, start: Tree, theirs: Tree, ours: Tree) -> None:
     expected = merged(start, theirs, ours)
     with two_clones(Path(tempfile.mkdtemp(dir=tmp_path))) as pair:
         pair.start({**start, "mark": file()})

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+import bulk
 import pytest
 from bulk import Bulk, MemoryDriver, fill, install
 from machines import Machine
@@ -44,10 +45,10 @@ def made(base: Path, packs: int, pushes: int) -> World:
     ana("group", "add", "prod", "prod/**")
     with ana.repo() as repo, repo.locked():
         (group,) = repo.vault.groups - {"all"}
-        bulk = fill(repo, packs, pushes, group)
+        filled = fill(repo, packs, pushes, group)
     ben = ana.another("ben")
     follow(ben, ana)
-    return World(ana, ben, MemoryDriver.places[url], bulk, packs + pushes + 1)
+    return World(ana, ben, MemoryDriver.places[url], filled, packs + pushes + 1)
 
 
 def check_cold_reads(world: World, *, tables: int, recent: int = 0) -> None:
@@ -176,6 +177,14 @@ def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     MemoryDriver.places.clear()
 
 
+def test_hundreds_of_packs(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bulk, "DIRECTORY", 40)
+    world = made(base, 160, 40)
+    check_everything(world, memory=True)
+    check_care(world)
+
+
+@pytest.mark.deep
 def test_a_thousand_packs(base: Path) -> None:
     world = made(base, 900, 100)
     check_everything(world, memory=True)

@@ -378,6 +378,7 @@ def repeat(data: bytearray, places: list[PackedObject]) -> None:
     data[one.offset : one.offset + one.length] = data[two.offset : two.offset + two.length]
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("alter", [flip, flip_last, zero, swap, repeat])
 @pytest.mark.parametrize("plain", [False, True], ids=["sealed", "plain"])
 def test_a_damaged_chunk_is_found_before_any_file_is_touched(

@@ -15,6 +15,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from depth import deep
 from faults import LOST, RESET, Faults, failing
 from machines import Machine, bucket, driver_of, flip, noise, packs_listed, root_of
 from servers import Remote as Place
@@ -421,6 +422,7 @@ class Killed(BaseException):
     """The process is gone."""
 
 
+@pytest.mark.parametrize("stride", [3, *deep(1)])
 @pytest.mark.parametrize(
     ("when", "error"),
     [
@@ -438,31 +440,32 @@ def test_interrupted_at_any_request_and_run_again_it_ends_the_same(
     tmp_path: Path,
     when: str,
     error: type[BaseException],
+    stride: int,
 ) -> None:
     push_small_packs(ana, 8)
     put_stray(file_url)
     places = [ana.state, Path(file_url.url)]
     for each in places:
         shutil.copytree(each, tmp_path / "kept" / each.name)
-    interrupted = requests = 0
-    while interrupted == requests:
+    interrupted, n = True, 0
+    while interrupted:
         for each in places:
             shutil.rmtree(each)
             shutil.copytree(tmp_path / "kept" / each.name, each)
         faults.clear()
-        interrupted += fails_at(interrupted, faults, when, error, lambda: collect(ana))
-        requests += 1
+        interrupted = fails_at(n, faults, when, error, lambda: collect(ana))
+        n += stride
         assert listed(ana) <= packs(file_url)
         collect(ana)
         collect(ana)
         root = root_of(ana)
         assert packs(file_url) == listed(ana)
         assert (len(packs_listed(ana)), root.condemned) == (3, ())
-        fresh = ana.another(f"fresh{requests}")
+        fresh = ana.another(f"fresh{n}")
         fresh("clone", file_url.url, ".")
         assert fresh.files() == ana.files()
     # The root, three listings, the clock, three packs, a table, the swap, a deletion.
-    assert interrupted >= 1 + 3 + 3 + 3 + 1 + 1 + 1
+    assert n > 1 + 3 + 3 + 3 + 1 + 1 + 1
 
 
 def fails_at(

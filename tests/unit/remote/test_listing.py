@@ -252,6 +252,7 @@ def table_of(world: World) -> tuple[str, bytes]:
     return key, bucket(world.place)[key]
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("compact", [False, True], ids=["recent", "all"])
 @pytest.mark.parametrize("at", [0, -1, None], ids=["page", "footer", "gone"])
 def test_a_damaged_table_is_found_and_made_again(

@@ -15,7 +15,10 @@ from dorky import errors
 from dorky.drivers.base import Driver, Stat, Version
 from dorky.remote import probe
 
+pytestmark = pytest.mark.usefixtures("as_shipped")
 
+
+@pytest.mark.every_place
 def test_buckets_that_do(remote: Remote) -> None:
     assert probe.honours_swaps(driver_of(remote)) is True
     assert bucket(remote) == {}
@@ -118,6 +121,7 @@ def test_who_may_not_delete_may_push(file_url: Remote) -> None:
 # --- its clock ------------------------------------------------------------------------------
 
 
+@pytest.mark.every_place
 def test_what_time_it_is_there(remote: Remote) -> None:
     before = datetime.now(timezone.utc)
     found = probe.clock(driver_of(remote))

@@ -13,6 +13,7 @@ from machines import Machine, bucket, driver_of, noise, root_of, started
 from servers import Remote as Place
 
 from dorky import errors
+from dorky.drivers.retry import Patience
 from dorky.format.model import Kind
 from dorky.remote import root as roots
 from dorky.store import pack
@@ -133,6 +134,7 @@ def test_json_says_what_was_done(ana: Machine, file_url: Place) -> None:
 # --- whose swap it was ----------------------------------------------------------------------
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("error", NOISE.values(), ids=NOISE)
 @pytest.mark.parametrize("size", [10, 300_000], ids=["inline", "pack"])
 def test_a_push_that_won_is_not_done_twice(
@@ -229,6 +231,26 @@ def test_a_root_that_moved_without_new_commits_is_no_reason_to_refuse(
     assert ben.files() == ana.files()
 
 
+def test_a_push_outlasts_many_others(
+    ana: Machine, file_url: Place, faults: Faults, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when garbage is collected without end: what others win is no reason to give up."""
+    monkeypatch.setattr(Patience, "longest", 0)
+    before = root_of(ana)
+    ana.commit({"data": noise(10)})
+
+    def collect() -> None:
+        root = roots.successor(root_of(ana))
+        with ana.repo() as repo:
+            moved = roots.encode(repo.header, root, repo.vault, repo.signer)
+        driver_of(file_url).put("root", moved)
+
+    faults.before("swap", collect, times=40)
+    ana("push")
+    assert root_of(ana).generation == before.generation + 41
+
+
+@pytest.mark.each_value
 @pytest.mark.parametrize("arrived", [False, True])
 @pytest.mark.parametrize("size", [10, 300_000], ids=["inline", "pack"])
 def test_without_an_answer_the_outcome_is_unknown_and_pushing_again_is_safe(

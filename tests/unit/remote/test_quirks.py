@@ -44,6 +44,7 @@ def test_a_proxy_weakens_etags(s3_server: Server, tmp_path: Path) -> None:
         assert len(front.conditions) == 1
 
 
+@pytest.mark.usefixtures("as_shipped")
 @pytest.mark.parametrize("quirk", ["ignore", "missing"])
 def test_conditions_are_ignored(s3_server: Server, quirk: str) -> None:
     """Also one that writes over nothing: a push would succeed into a remote that is gone."""
@@ -52,6 +53,7 @@ def test_conditions_are_ignored(s3_server: Server, quirk: str) -> None:
         assert bucket(place) == {}
 
 
+@pytest.mark.usefixtures("as_shipped")
 def test_one_write_a_second(s3_server: Server) -> None:
     """The probe waits, and races for the same key again."""
     slept: list[float] = []
@@ -157,6 +159,7 @@ def test_a_bucket_with_object_lock(
         ana("doctor")
 
 
+@pytest.mark.usefixtures("as_shipped")
 def test_a_busy_store_is_no_verdict(s3_server: Server) -> None:
     with quirks.quirky(s3_server, "one-per-second") as (place, front):
         front.second = 1000.0

@@ -570,6 +570,7 @@ def stored(world: World) -> Root:
 NOISE = {"busy": BUSY, "reset": RESET, "lost": LOST}
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("error", NOISE.values(), ids=NOISE)
 @pytest.mark.parametrize("unread", [0, 1])
 def test_won_though_the_answer_was_lost(

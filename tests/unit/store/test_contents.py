@@ -10,6 +10,7 @@ from itertools import chain
 from pathlib import Path
 
 import pytest
+from depth import deep
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from stores import opened
@@ -27,7 +28,7 @@ SEALED = Vault(REPOSITORY, [OpenEpoch("all", 1, seal.EpochKey(bytes(range(32))))
 PLAIN = Vault(REPOSITORY, [])
 
 
-@pytest.fixture(params=[SEALED, PLAIN], ids=["encrypted", "unencrypted"])
+@pytest.fixture(params=[SEALED, *deep(PLAIN)], ids=["encrypted", "unencrypted"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     with opened(tmp_path / "state", request.param) as found:
         yield found

@@ -97,6 +97,7 @@ def test_nobody_else_can_read_it(path: Path) -> None:
     assert found == dict.fromkeys(("dorky.db", "dorky.db-shm", "dorky.db-wal"), 0o600)
 
 
+@pytest.mark.usefixtures("as_shipped")
 def test_what_returned_is_on_the_disk(database: Database) -> None:
     # 2 is FULL: with a write-ahead log, every commit is synced before it returns.
     assert database.connection.execute("PRAGMA synchronous").fetchone() == (2,)

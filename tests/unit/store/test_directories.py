@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from depth import deep
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from stores import opened
@@ -34,7 +35,7 @@ PLAIN = Vault(REPOSITORY, [])
 vaults = pytest.mark.parametrize("vault", [SEALED, PLAIN], ids=["encrypted", "unencrypted"])
 
 
-@pytest.fixture(params=[SEALED, PLAIN], ids=["encrypted", "unencrypted"])
+@pytest.fixture(params=[SEALED, *deep(PLAIN)], ids=["encrypted", "unencrypted"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     with opened(tmp_path / "state", request.param) as found:
         yield found
@@ -146,6 +147,50 @@ def test_the_way_does_not_matter(
         assert directories.read(store, again, "all") == final
     with opened(tmp_path_factory.mktemp("state") / "s", vault) as fresh:
         assert written(fresh, final) == again
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    st.randoms(use_true_random=False),
+    st.lists(st.tuples(st.integers(0, 700), st.integers(0, 300)), min_size=1, max_size=4),
+    st.sampled_from([SEALED, PLAIN]),
+)
+def test_edits_make_what_writing_makes(
+    tmp_path_factory: pytest.TempPathFactory,
+    chance: random.Random,
+    steps: list[tuple[int, int]],
+    vault: Vault,
+) -> None:
+    """Directories grow into parts, shrink out of them, and go with their last file."""
+    held: dict[str, Entry] = {}
+    with opened(tmp_path_factory.mktemp("state") / "s", vault) as store:
+        tree = None
+        for added, deleted in steps:
+            edits: dict[str, Entry | None] = {}
+            for path in chance.sample(sorted(held), k=min(deleted, len(held))):
+                edits[path] = None
+            for _ in range(added):
+                path = f"{chance.choice(['', 'd/', 'd/e/', 'f/'])}{chance.getrandbits(10):x}.json"
+                edits[path] = entry(path.rpartition("/")[2], chance.getrandbits(8))
+            with store.writer() as writer:
+                tree = directories.edit(store, writer, "all", tree, edits)
+                writer.save()
+            held.update({path: new for path, new in edits.items() if new})
+            for path in edits.keys() - {path for path, new in edits.items() if new}:
+                held.pop(path, None)
+            with store.writer() as writer:
+                assert tree == staging.write_entries(held.items(), writer)
+                writer.save()
+
+
+def test_an_edit_of_a_large_directory_reads_one_part(store: Store, reads: Counter[str]) -> None:
+    tree = written(store, named(9000))
+    reads.clear()
+    with store.writer() as writer:
+        made = directories.edit(store, writer, "all", tree, {"new": entry("new")})
+        writer.save()
+    assert len(reads) <= 3
+    assert made == written(store, [*named(9000), entry("new")])
 
 
 names = st.text(alphabet="-/0a\u00e9\U0001f600", min_size=1, max_size=9)

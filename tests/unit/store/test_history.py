@@ -16,7 +16,7 @@ from dorky import errors
 from dorky.format import model
 from dorky.format.model import ALL, Commit, Kind, ObjectId
 from dorky.repo import Repository
-from dorky.store import history
+from dorky.store import history, projection
 from dorky.store.objects import PackedObject, Store
 
 BEGINNING = datetime(2026, 1, 1, tzinfo=timezone.utc)
@@ -227,6 +227,19 @@ def test_how_two_states_differ(repo: Repository, old: Tree, new: Tree) -> None:
         }
     changes = [(each.path, each.what) for each in repo.show(made[1]).changes]
     assert changes == sorted([*difference(old, new), ("mark", "modified")])
+
+
+def test_differences_are_told_directory_by_directory(
+    repo: Repository, reads: list[ObjectId]
+) -> None:
+    """There may be a million; only the directory at hand is in memory."""
+    made = commit(repo, {f"{n}/a": file("1") for n in range(20)})
+    view = projection.current(repo.store, made)
+    reads.clear()
+    found = iter(projection.differences(projection.current(repo.store, None), view))
+    assert next(found).path == "0/a"
+    assert len(reads) == 2
+    assert len([*found]) == 19
 
 
 def test_the_history_of_a_path(repo: Repository) -> None:

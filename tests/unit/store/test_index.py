@@ -128,6 +128,7 @@ def made_a_link(path: Path) -> None:
 EDITS = [in_place, times_restored, replaced, through_a_mapping, mode_alone, longer, made_a_link]
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("edit", EDITS, ids=lambda edit: edit.__name__)
 @pytest.mark.parametrize("settled", [False, True], ids=["at once", "later"])
 def test_no_edit_goes_unseen(repo: Repository, edit: Callable[[Path], None], settled: bool) -> None:
@@ -488,7 +489,7 @@ def test_rows_are_kept_in_a_file_without_a_name(tmp_path: Path, count: int) -> N
         )
         for n in range(count)
     ]
-    spool = Spool(tmp_path)
+    spool = Spool(tmp_path, Row._make)
     for n, row in enumerate(rows):
         spool.add(row)
         if n % 1500 == 7:

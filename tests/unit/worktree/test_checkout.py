@@ -318,11 +318,35 @@ ACTS: dict[str, Act] = {
 }
 
 
-@settings(
-    max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
+_SETTINGS = settings(
+    max_examples=7, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
 )
-@given(st.lists(trees, min_size=3, max_size=3), trees, trees, st.sampled_from(sorted(ACTS)))
+_GIVEN = given(
+    committed=st.lists(trees, min_size=3, max_size=3),
+    staged=trees,
+    edited=trees,
+    act=st.sampled_from(sorted(ACTS)),
+)
+
+
+@_SETTINGS
+@_GIVEN
 def test_whatever_was_on_disk_or_staged_is_there_or_in_a_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **tried: Any
+) -> None:
+    nothing_is_lost(tmp_path, monkeypatch, **tried)
+
+
+@pytest.mark.deep
+@settings(_SETTINGS, max_examples=40)
+@_GIVEN
+def test_of_more_trees_everything_is_there_or_in_a_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **tried: Any
+) -> None:
+    nothing_is_lost(tmp_path, monkeypatch, **tried)
+
+
+def nothing_is_lost(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     committed: Sequence[Tree],
@@ -446,6 +470,7 @@ NAMES = [
 ]
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("name", PATHS, ids=ascii)
 @pytest.mark.parametrize("kind", ["file", "link", "directory", "deep"])
 def test_a_name_that_is_none(repo: Repository, name: str, kind: str) -> None:
@@ -473,6 +498,7 @@ def test_a_name_that_is_none(repo: Repository, name: str, kind: str) -> None:
     assert repo.status().clean
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("name", NAMES, ids=ascii)
 @pytest.mark.parametrize("kind", ["file", "link", "directory", "deep"])
 def test_a_name_that_must_not_be_written(repo: Repository, name: str, kind: str) -> None:
@@ -668,6 +694,7 @@ def after_the_first(monkeypatch: pytest.MonkeyPatch, what: str, act: Callable[[]
     monkeypatch.setattr(owner, name, then)
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("way_on", ["commit", "force"])
 @pytest.mark.parametrize("force", [False, True])
 @pytest.mark.parametrize("what", ["written", "deleted"])

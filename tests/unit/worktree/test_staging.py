@@ -163,11 +163,26 @@ def test_dorkyignore_holds_for_directories_but_not_for_what_is_tracked(repo: Rep
 # --- what can be kept -----------------------------------------------------------------------
 
 
-@settings(
-    max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
+_SETTINGS = settings(
+    max_examples=5, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
 )
-@given(trees, trees)
+_GIVEN = given(first=trees, second=trees)
+
+
+@_SETTINGS
+@_GIVEN
 def test_trees_are_checked_out_elsewhere_just_so(tmp_path: Path, first: Tree, second: Tree) -> None:
+    check_out_elsewhere(tmp_path, first, second)
+
+
+@pytest.mark.deep
+@settings(_SETTINGS, max_examples=40)
+@_GIVEN
+def test_more_trees_are_checked_out_elsewhere(tmp_path: Path, first: Tree, second: Tree) -> None:
+    check_out_elsewhere(tmp_path, first, second)
+
+
+def check_out_elsewhere(tmp_path: Path, first: Tree, second: Tree) -> None:
     """Bytes, modes and links; and status and stage tell the same difference as dictionaries."""
     before, place = os.umask(0), Path.cwd()  # the umask would take from the modes
     try:
@@ -387,6 +402,7 @@ def shorter() -> None:
     os.truncate("file", 10)
 
 
+@pytest.mark.each_value
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("act", [longer, same_size, shorter])
