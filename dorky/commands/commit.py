@@ -76,7 +76,7 @@ def commit(
         follow_claims(project, head)
         changes, edits = ([], {}) if merging else _edits(project, head, only)
         apart: dict[str, Row | None] = {}
-        plain = not (merging or only or project.roster.groups)
+        plain = not (merging or project.roster.groups)
         plain = plain and staging.is_everybodys(project.index)
         if not edits and not plain:
             rows, changes, apart = _chosen(project, merging, only)
@@ -91,7 +91,7 @@ def commit(
                 trees = {ALL: directories.edit(project.store, writer, ALL, old, edits)}
             elif plain:
                 moved = {}
-                changes, trees = _write_all(project, writer, head)
+                changes, trees, apart = _write_all(project, writer, head, only)
             else:
                 moved, trees = _write_trees(project, writer, head, rows, changes, merging)
             carried = _carried(project, head, trees, merging)
@@ -156,11 +156,17 @@ def _dropped(project: Project, head: ObjectId | None) -> list[Change]:
 
 
 def _write_all(
-    project: Project, writer: Writer, head: ObjectId | None
-) -> tuple[list[Change], dict[str, ObjectId]]:
-    """Store the trees that hold what is staged, all of it everybody's; return the changes as well.
+    project: Project,
+    writer: Writer,
+    head: ObjectId | None,
+    only: Callable[[str], bool] | None,
+) -> tuple[list[Change], dict[str, ObjectId], dict[str, Row | None]]:
+    """Store the trees that hold what is staged, all of it everybody's.
 
     Memory: the changes, and the entries of a few directories.
+
+    Returns:
+        The changes, the trees by group, and the paths at which other changes stay staged.
 
     Raises:
         NothingStaged: There are no changes.
@@ -169,10 +175,17 @@ def _write_all(
     if head and index.commit == head:
         raise errors.NothingStaged
     changes: list[Change] = []
+    apart: dict[str, Row | None] = {}
 
     def entries() -> Iterator[tuple[str, Entry]]:
         for path, row, old in staging.beside_committed(store, index, head):
-            if change := staging.change(path, row, old):
+            change = staging.change(path, row, old)
+            if change and only and not only(path):
+                apart[path] = None
+                if old:
+                    yield path, old
+                continue
+            if change:
                 changes.append(change)
             if row:
                 yield path, _with_notes(staging.entry_of(row, vault), old)
@@ -180,7 +193,7 @@ def _write_all(
     tree = staging.write_sorted(entries(), writer)
     if not changes:
         raise errors.NothingStaged
-    return changes, {ALL: tree}
+    return changes, {ALL: tree}, apart
 
 
 def _with_notes(entry: Entry, old: Entry | None) -> Entry:

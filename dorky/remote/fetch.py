@@ -79,7 +79,7 @@ def _take(remote: Remote, seen: RootSnapshot, data: bytes, progress: Progress) -
         known.clear()
     new = [packed for packed in packs if packed.id not in known]
     before = remote.before
-    learned: list[tuple[Pack, list[Location]]] = []
+    learned: list[tuple[Pack, bytes]] = []
     with store.writer() as writer:
         lacking = writer.lacking(inlined.id for inlined in seen.root.inline)
         for inlined in seen.root.inline:
@@ -90,7 +90,8 @@ def _take(remote: Remote, seen: RootSnapshot, data: bytes, progress: Progress) -
                 writer.append(inlined.kind, inlined.id, inlined.data)
         progress.start("Fetching history", len(new), "packs")
         for packed, locations, metadata in _tails(remote, seen, new):
-            learned.append((packed, locations))
+            # Packed, because there may be a million.
+            learned.append((packed, pack.make_index(locations)))
             lacking = writer.lacking(at.id for at, _ in metadata)
             for at, stored in metadata:
                 if at.id in lacking:
@@ -100,8 +101,8 @@ def _take(remote: Remote, seen: RootSnapshot, data: bytes, progress: Progress) -
         # One short transaction, after all waiting for the network.
         with writer.saving() as save, remote.remembering(seen, data):
             save()
-            for packed, locations in learned:
-                store.record(remote.name, packed, locations)
+            for packed, index in learned:
+                store.record(remote.name, packed, pack.read_index(index))
             store.database.set("groups", groups)
             store.retain(remote.name, [packed.id for packed in packs])
             authority.accept(remote, seen, first=before is None)

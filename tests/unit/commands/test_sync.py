@@ -907,3 +907,22 @@ def test_a_save_of_a_change_keeps_no_row_of_other_files(ana: Machine, ben: Machi
     ben("pull")
     assert ben.read(".env") == b"KEY=3\n"
     assert not (ben.project / "config/app").exists()
+
+
+@pytest.mark.usefixtures("few_rows")
+def test_a_save_of_paths_keeps_no_row_of_other_files(ana: Machine, ben: Machine) -> None:
+    ana.write("config/app", "x = 2\n")
+    for path in (".env", "other"):
+        ana.write(path, "staged\n")
+        ana("stage", path)
+    with ana.repo() as repo:
+        repo.index.set_commit(None)  # as if more had been staged than is noted
+    ana("save", "config", "-m", "two")
+    ben("pull")
+    assert ben.read("config/app") == b"x = 2\n"
+    assert ben.read(".env") == b"KEY=1\n"
+    assert not (ben.project / "other").exists()
+    staged = ana("status", "--json").json["staged"]
+    assert staged == [{"path": ".env", "what": "modified"}, {"path": "other", "what": "added"}]
+    saved = ana("show", "--json").json["changes"]
+    assert saved == [{"path": "config/app", "what": "modified"}]
