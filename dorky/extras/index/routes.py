@@ -37,7 +37,7 @@ _BESIDE: dict[str, Kind] = {
     **dict.fromkeys(ENDINGS, "signature"),
     ".json": "record",
 }
-"""What is served of a file, by the ending that its name gets."""
+"""The kinds of what is served of a file, by the ending that its name gets."""
 
 
 class Route(NamedTuple):
