@@ -602,10 +602,18 @@ _CHOICES: Mapping[type[Any], Callable[[DorkyError], str | None]] = {
             "exposed": "remove them, and change them: others may have read them",
             "certificates": "see AWS_CA_BUNDLE",
             "own": "rm {0}",
+            "tokens": "give the token another name, or delete the line of the old one",
             "conflict": (
                 "resolve git's conflict in it (of repository.team, take the side with the higher "
                 f"number), then: git add {RC}"
             ),
+        },
+    ),
+    errors.BadURL: _by(
+        "kind",
+        {
+            "index": "an index is written https://host/path",
+            "open index": "name the index by https://",
         },
     ),
     errors.DubiousOwnership: _dubious,

@@ -639,6 +639,8 @@ GROUPS = (ALL, "one", "two")
 class Trees:
     """Trees in memory, in place of a store."""
 
+    recent = None
+
     def __init__(self) -> None:
         self.held: dict[str, bytes] = {}
         self.left_out: set[str] = set()

@@ -328,6 +328,7 @@ def test_there_is_an_end_to_groups() -> None:
     roster.check_room(Roster(), Roster((), groups[1:]))
 
 
+@pytest.mark.usefixtures("as_shipped")
 def test_there_is_an_end_to_passphrases(team: Team, monkeypatch: pytest.MonkeyPatch) -> None:
     """A reader who has no other key tries each: so many are written as are tried."""
     data = keys.lock(keys.generate(), "correct horse battery")

@@ -275,8 +275,8 @@ def append(path: Path, line: str) -> None:
             fcntl.flock(file, fcntl.LOCK_EX)
             name = line.split(maxsplit=1)[0]
             if name in load(path).names:
-                hint = "give the token another name, or delete the line of the old one"
-                raise errors.BadConfig(path, f"it has a token called {name} already", hint=hint)
+                why = f"it has a token called {name} already"
+                raise errors.BadConfig(path, why, file="tokens")
             held = file.read().decode()
             ending = "" if held.endswith("\n") or not held else "\n"
             file.write(f"{ending}{line}\n".encode())

@@ -22,7 +22,6 @@ _PATIENCE = 60.0
 _LONGEST_PAUSE = 20.0
 _TOLD = 400
 """The most characters of an answer's text that a message shows."""
-_WRITTEN = "an index is written https://host/path"
 _LOCAL = {"localhost", "127.0.0.1", "::1"}
 
 _REFUSALS = {
@@ -65,9 +64,9 @@ def place_of(url: str, token: str = "") -> Place:
         parts = urlsplit(url)
         port = parts.port
     except ValueError as error:
-        raise errors.BadURL(url, str(error), hint=_WRITTEN) from None
+        raise errors.BadURL(url, str(error), kind="index") from None
     if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise errors.BadURL(url, "it names no web server", hint=_WRITTEN)
+        raise errors.BadURL(url, "it names no web server", kind="index")
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     clean = urlunsplit(parts._replace(netloc=f"{host}:{port}" if port else host, fragment=""))
     if token:
@@ -81,7 +80,7 @@ def place_of(url: str, token: str = "") -> Place:
         raise errors.UsageError("a token is printable ASCII")
     if token and parts.scheme == "http" and parts.hostname not in _LOCAL:
         why = "without TLS, anybody on the way reads the token"
-        raise errors.BadURL(clean, why, hint="name the index by https://")
+        raise errors.BadURL(clean, why, kind="open index")
     return Place(clean, header)
 
 

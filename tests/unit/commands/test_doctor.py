@@ -398,6 +398,7 @@ def test_who_may_only_read(ana: Machine, monkeypatch: pytest.MonkeyPatch) -> Non
     assert "can't tell" in found["clock"]["about"]
 
 
+@pytest.mark.usefixtures("as_shipped")
 def test_who_never_could_write(ana: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a verdict the probe is what meets the refusal; nothing is remembered."""
     ben = joined(ana, "ben")
