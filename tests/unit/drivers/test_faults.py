@@ -106,6 +106,14 @@ def serve(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Se
     return started
 
 
+def came_once(asked: list[str]) -> bool:
+    """Whether one request came; the server may be slower than the driver's patience."""
+    ending = time.monotonic() + 20
+    while not asked and time.monotonic() < ending:
+        time.sleep(0.01)
+    return len(asked) == 1
+
+
 READS: dict[str, Callable[[Driver], object]] = {
     "get": lambda d: d.get("root"),
     "get_unless": lambda d: d.get("root", unless=Version("17")),
@@ -187,7 +195,7 @@ def test_no_answer(serve: Serve, act: Callable[[Request], None]) -> None:
                 call(driver)
             assert time.monotonic() - began < 20, name
             assert not caught.value.lasting
-            assert len(asked) == 1, name
+            assert came_once(asked), name
 
 
 @pytest.mark.parametrize("act", [cut, cut_chunks, reset_within, stall])
@@ -199,7 +207,7 @@ def test_half_an_answer(serve: Serve, act: Callable[[Request], None]) -> None:
             with pytest.raises((errors.Unreachable, errors.BadEndpoint)) as caught:
                 call(driver)
             assert time.monotonic() - began < 20, name
-            assert len(asked) == 1, name
+            assert came_once(asked), name
             # obstore wants every object's length announced.
             assert isinstance(caught.value, errors.Unreachable) or act is cut_chunks
 
@@ -214,7 +222,7 @@ def test_half_an_answer_to_a_write(serve: Serve, act: Callable[[Request], None])
             with contextlib.suppress(errors.Unreachable, errors.BadEndpoint):
                 call(driver)
             assert time.monotonic() - began < 20, name
-            assert len(asked) == 1, name
+            assert came_once(asked), name
 
 
 def test_bytes_without_an_end(serve: Serve) -> None:
@@ -255,7 +263,7 @@ def test_statuses(serve: Serve, status: int, kind: type[errors.DorkyError]) -> N
             with pytest.raises(kind) as caught:
                 call(driver)
             assert type(caught.value) is kind, name
-            assert len(asked) == 1, name
+            assert came_once(asked), name
 
 
 def test_a_swap_on_a_used_connection_is_sent_once(serve: Serve) -> None:
