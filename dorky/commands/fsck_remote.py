@@ -209,12 +209,7 @@ def _remote_packs(
 
 def _tables(remote: Remote, seen: RootSnapshot) -> Iterator[Finding]:
     """Check the tables that the root lists against what is known of its packs."""
-    store = remote.store
-    where = {
-        packed.id: store.locations(packed.id, remote=remote.name)
-        for packed in store.packs(remote.name)
-    }
-    for error in wrong_tables(remote, seen, where):
+    for error in wrong_tables(remote, seen, remote.store.contents(remote.name)):
         yield failure(error, error.args[0])
 
 

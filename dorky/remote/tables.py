@@ -27,16 +27,13 @@ def renew(remote: Remote, progress: Progress = SILENT) -> int:
         AccessDenied: The user may not write.
         ServerBusy: Others keep changing the root.
     """
-    store = remote.store
     patience = Patience(remote.url)
     while True:
         seen = remote.seen
         if seen is None:
             return 0
-        packs = store.packs(remote.name)
-        where = {packed.id: store.locations(packed.id, remote=remote.name) for packed in packs}
         try:
-            wrong = list(wrong_tables(remote, seen, where))
+            wrong = list(wrong_tables(remote, seen, remote.store.contents(remote.name)))
         except Moved:
             patience.wait()
             fetch(remote, progress)

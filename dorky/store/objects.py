@@ -169,6 +169,11 @@ class Store:
         )
         return [Pack(*row) for row in rows]
 
+    def contents(self, remote: str) -> dict[ObjectId, list[Location]]:
+        """Return what each of a remote's packs holds, by the pack's name."""
+        packs = self.packs(remote)
+        return {packed.id: self.locations(packed.id, remote=remote) for packed in packs}
+
     def locations(self, name: str, *, remote: str = LOCAL) -> list[Location]:
         """Return the locations, in order, of everything that a local pack (or a remote's) holds."""
         rows = self.database.connection.execute(
