@@ -366,6 +366,10 @@ class PushResult(Result, frozen=True, kw_only=True):
     moved: str = ""
 
 
+SignatureState = Literal["valid", "untrusted", "stale", "unsigned", "invalid"]
+"""What a statement about a file is worth (see `Signature`)."""
+
+
 class Signature(Result, frozen=True, kw_only=True):
     """A signed statement about a file, and what it is worth.
 
@@ -389,7 +393,7 @@ class Signature(Result, frozen=True, kw_only=True):
     signed_by: str = ""
     time: datetime | None = None
     key: str = ""
-    state: Literal["valid", "untrusted", "stale", "unsigned", "invalid"] = "invalid"
+    state: SignatureState = "invalid"
     problem: str = ""
 
 
@@ -441,7 +445,7 @@ class Attestation(Result, frozen=True, kw_only=True):
     data: str
     signed_by: str = ""
     time: datetime | None = None
-    state: Literal["valid", "untrusted", "stale", "unsigned", "invalid"] = "invalid"
+    state: SignatureState = "invalid"
     problem: str = ""
 
 
@@ -469,7 +473,7 @@ class Sbom(Result, frozen=True, kw_only=True):
     content: str
     signed_by: str = ""
     time: datetime | None = None
-    state: Literal["valid", "untrusted", "stale", "unsigned", "invalid"] = "invalid"
+    state: SignatureState = "invalid"
     problem: str = ""
 
 

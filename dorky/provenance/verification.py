@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from dorky import errors
 from dorky.provenance import bundle, signers
@@ -18,11 +18,10 @@ from dorky.provenance.bundle import Bundle
 from dorky.provenance.public_keys import PublicKey
 from dorky.provenance.signers import Signer
 from dorky.provenance.statement import Statement
+from dorky.results import SignatureState
 
 _SLACK = timedelta(minutes=15)
 """How far the clock of a signer may be ahead: as far as S3 allows."""
-
-State = Literal["valid", "untrusted", "stale", "unsigned", "invalid"]
 
 
 class Subject(NamedTuple):
@@ -55,7 +54,7 @@ class Verdict(NamedTuple):
     """
 
     id: str
-    state: State
+    state: SignatureState
     problem: str = ""
     signer: str = ""
     algorithm: str = ""
