@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from dorky.provenance import bundle, public_keys, statement, verification
 from dorky.provenance.private_keys import PrivateKey
 from dorky.provenance.signers import Signer
+from dorky.provenance.statement import Origin
 from dorky.provenance.verification import Subject, Trust
 
 KEYS: dict[str, Callable[[], Any]] = {
@@ -43,10 +44,9 @@ def measure(kind: str, count: int) -> tuple[float, float]:
     key = PrivateKey(public_keys.of(made.public_key()), made)
     trust = Trust([Signer(("ana",), key.public)])
     subjects = [Subject(f"models/{n}.bin", f"{n:064x}", "ab" * 16) for n in range(count)]
-    where = {"repository": "ab" * 16, "commit": "cd" * 32}
+    origin = Origin("ab" * 16, "cd" * 32, NOW)
     bundles = [
-        bundle.sign(statement.signature(one.path, one.sha256, time=NOW, **where), key)
-        for one in subjects
+        bundle.sign(statement.signature(one.path, one.sha256, origin), key) for one in subjects
     ]
     few = max(count // 10, 1)
     seconds = verify(bundles[:few], subjects[:few], trust), verify(bundles, subjects, trust)

@@ -7,7 +7,7 @@ import stat as stat_module
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING
 
 from dorky import errors
 from dorky.commands import sync, vouching
@@ -25,7 +25,7 @@ from dorky.worktree import staging
 if TYPE_CHECKING:
     from dorky.provenance.private_keys import PrivateKey
     from dorky.provenance.sbom import Format
-    from dorky.provenance.statement import Statement
+    from dorky.provenance.statement import Origin, Statement
 
 _AHEAD = timedelta(minutes=10)
 """How far in the future a signature may claim to have been made; nobody believes much more."""
@@ -36,15 +36,7 @@ SSH = "ssh"
 # --- statements -----------------------------------------------------------------------------
 
 
-class Origin(TypedDict):
-    """Where and when something is said: see `provenance.statement.Origin`."""
-
-    repository: str
-    commit: str
-    time: datetime
-
-
-Claim = Callable[[File, Origin], "Statement"]
+Claim = Callable[[File, "Origin"], "Statement"]
 """Returns what is said about a file."""
 
 
@@ -52,7 +44,7 @@ def signing() -> Claim:
     """Return the statement that a file is as its signer has seen it."""
     from dorky.provenance import statement
 
-    return lambda file, origin: statement.signature(file.path, file.sha256, **origin)
+    return lambda file, origin: statement.signature(file.path, file.sha256, origin)
 
 
 def attesting(kind: str, predicate: bytes) -> Claim:
@@ -68,7 +60,7 @@ def attesting(kind: str, predicate: bytes) -> Claim:
         raise errors.UsageError("a signature has no predicate")
 
     return lambda file, origin: statement.attestation(
-        file.path, file.sha256, uri, predicate, **origin
+        file.path, file.sha256, uri, predicate, origin
     )
 
 
@@ -80,7 +72,7 @@ def describing(content: bytes, format: Format | None) -> Claim:
     """
     from dorky.provenance import sbom
 
-    return lambda file, origin: sbom.claim(file.path, file.sha256, content, format, **origin)
+    return lambda file, origin: sbom.claim(file.path, file.sha256, content, format, origin)
 
 
 def origin_of(
@@ -98,6 +90,7 @@ def origin_of(
         key: The key that signs.
     """
     from dorky.provenance import bundle
+    from dorky.provenance.statement import Origin
 
     time = datetime.now(timezone.utc).replace(microsecond=0)
     latest = time + _AHEAD
@@ -108,7 +101,7 @@ def origin_of(
             other = said and time <= said.time < latest and found.statement.sha256 != file.sha256
             if said and other and key and key.public.verify(found.signed, found.signature):
                 time = said.time + timedelta(seconds=1)
-    return Origin(repository=project.header.repository, commit=file.commit, time=time)
+    return Origin(project.header.repository, file.commit, time)
 
 
 # --- signing --------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ Example:
     Sign a file's content, and verify the signature::
 
         key = private_keys.load(Path("release.pem"))
-        claim = statement.signature("model.bin", sha256, repository=..., commit=..., time=...)
+        claim = statement.signature("model.bin", sha256, Origin(...))
         data = bundle.sign(claim, key)
 
         trust = Trust(signers.parse(text, ".dorkysigners"))

@@ -7,14 +7,13 @@ Sources: SPDX 2.3 and 3.0, CycloneDX 1.6, and cosign's predicate types.
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any, Literal
 
 import msgspec
 
 from dorky import errors
 from dorky.provenance import json, statement
-from dorky.provenance.statement import Statement
+from dorky.provenance.statement import Origin, Statement
 
 Format = Literal["spdx", "cyclonedx"]
 TYPES: dict[Format, str] = {
@@ -31,11 +30,8 @@ def claim(
     path: str,
     sha256: str,
     content: bytes,
-    format: Format | None = None,
-    *,
-    repository: str,
-    commit: str,
-    time: datetime,
+    format: Format | None,
+    origin: Origin,
 ) -> Statement:
     """Return the statement that a file has an SBOM.
 
@@ -44,16 +40,14 @@ def claim(
         sha256: The SHA-256 of its content.
         content: The SBOM, whose bytes are kept.
         format: Its format; None to recognise it.
-        repository: The repository's id.
-        commit: The commit that holds the file.
-        time: The time.
+        origin: Where and when it is said.
 
     Raises:
         BadSBOM: It is too large, not of the format that it should have, or of none that is known.
     """
     found = recognise(content, path) if format is None else _checked(content, format, path)
     predicate = content if _is_json(content) else msgspec.json.encode(_text(content, path))
-    return statement.about(path, sha256, TYPES[found], predicate, repository, commit, time)
+    return statement.about(path, sha256, TYPES[found], predicate, origin)
 
 
 def recognise(content: bytes, source: str) -> Format:

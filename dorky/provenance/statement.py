@@ -86,9 +86,9 @@ class _Envelope(msgspec.Struct, frozen=True):
 _ANNOTATION = "dorky"
 
 
-def signature(path: str, sha256: str, *, repository: str, commit: str, time: datetime) -> Statement:
+def signature(path: str, sha256: str, origin: Origin) -> Statement:
     """Return the statement that a file is as its signer has seen it, and nothing else."""
-    origin = Origin(repository, commit, _second(time))
+    origin = _to_the_second(origin)
     return Statement(path, sha256, SIGNATURE, msgspec.json.encode(origin), origin)
 
 
@@ -97,10 +97,7 @@ def attestation(
     sha256: str,
     kind: str,
     predicate: bytes,
-    *,
-    repository: str,
-    commit: str,
-    time: datetime,
+    origin: Origin,
 ) -> Statement:
     """Return a statement with any predicate about a file.
 
@@ -109,9 +106,7 @@ def attestation(
         sha256: The SHA-256 of its content.
         kind: The predicate's type: a URI, or a bare word.
         predicate: A JSON object, whose bytes are kept.
-        repository: The repository's id.
-        commit: The commit that holds the file.
-        time: The time.
+        origin: Where and when it is said.
 
     Raises:
         BadPredicate: The type or the predicate is unfit.
@@ -120,7 +115,7 @@ def attestation(
         json.check_object(predicate)
     except ValueError as error:
         raise errors.BadPredicate(ascii(kind), f"of its predicate, {error}") from None
-    return about(path, sha256, type_of(kind), predicate, repository, commit, time)
+    return about(path, sha256, type_of(kind), predicate, origin)
 
 
 def about(
@@ -128,13 +123,10 @@ def about(
     sha256: str,
     kind: str,
     predicate: bytes,
-    repository: str,
-    commit: str,
-    time: datetime,
+    origin: Origin,
 ) -> Statement:
     """Return a statement with a predicate that was checked (see `attestation`)."""
-    origin = Origin(repository, commit, _second(time))
-    return Statement(path, sha256, kind, predicate, origin)
+    return Statement(path, sha256, kind, predicate, _to_the_second(origin))
 
 
 def type_of(name: str) -> str:
@@ -196,5 +188,6 @@ def _head(claim: Statement) -> bytes:
     return msgspec.json.encode(head)[:-1] + b',"predicate":'
 
 
-def _second(time: datetime) -> datetime:
-    return time.astimezone(timezone.utc).replace(microsecond=0)
+def _to_the_second(origin: Origin) -> Origin:
+    time = origin.time.astimezone(timezone.utc).replace(microsecond=0)
+    return msgspec.structs.replace(origin, time=time)

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from dorky.provenance import public_keys, signers, statement, verification
 from dorky.provenance.private_keys import PrivateKey
-from dorky.provenance.statement import Statement
+from dorky.provenance.statement import Origin, Statement
 from dorky.provenance.verification import Subject, Trust, Verdict
 
 PATH, SHA256 = "models/net.bin", "5e" * 32
@@ -52,7 +52,7 @@ def pem(of: PrivateKey) -> str:
 def claim(path: str = PATH, sha256: str = SHA256, days: int = 0, **other: str) -> Statement:
     """Return the statement of a bare signature, made some days after `NOW`."""
     where = {"repository": REPOSITORY, "commit": COMMIT, **other}
-    return statement.signature(path, sha256, time=NOW + timedelta(days=days), **where)
+    return statement.signature(path, sha256, Origin(time=NOW + timedelta(days=days), **where))
 
 
 def trust(*keys: PrivateKey, options: str = "") -> Trust:

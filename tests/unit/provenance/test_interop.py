@@ -19,6 +19,7 @@ from securesystemslib.signer import CryptoSigner, SSlibKey
 
 from dorky.provenance import bundle, dsse, private_keys, sbom, verification
 from dorky.provenance.private_keys import PrivateKey
+from dorky.provenance.statement import Origin
 from dorky.provenance.verification import Subject
 
 PLAIN = ("P-256", "P-384", "Ed25519", "RSA")
@@ -327,10 +328,10 @@ def test_sboms_come_back_byte_for_byte(peers: Path, tmp_path: Path) -> None:
         done = subprocess.run(command, cwd=tmp_path, env=home, capture_output=True, timeout=600)
         assert done.returncode == 0, done.stderr.decode()[-2000:]
         made[f"syft {form}"] = (done.stdout, form.partition("-")[0])
-    origin = {"repository": sign.REPOSITORY, "commit": sign.COMMIT, "time": sign.NOW}
+    origin = Origin(sign.REPOSITORY, sign.COMMIT, sign.NOW)
     for name, (content, form) in made.items():
         assert len(content) > 1000, name
-        claim = sbom.claim(sign.PATH, sign.SHA256, content, **origin)
+        claim = sbom.claim(sign.PATH, sign.SHA256, content, None, origin)
         data = bundle.sign(claim, sign.key())
         assert sbom.content_of(bundle.read(data).statement) == (form, content), name
 

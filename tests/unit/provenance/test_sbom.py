@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from dorky import errors
 from dorky.provenance import bundle, sbom, statement
+from dorky.provenance.statement import Origin
 
-ORIGIN = {"repository": sign.REPOSITORY, "commit": sign.COMMIT, "time": sign.NOW}
+ORIGIN = Origin(sign.REPOSITORY, sign.COMMIT, sign.NOW)
 SPDX = b'{\n  "spdxVersion": "SPDX-2.3",\n  "packages": [{"n": 142.0, "m": 1e400}]\n}\n'
 SPDX3 = b'{"@context":"https://spdx.org/rdf/3.0.1/spdx-context.jsonld","@graph":[]}'
 CYCLONEDX = b'\r\n{"bomFormat":"CycloneDX","specVersion":"1.6","version":142}'
@@ -23,7 +24,7 @@ TAGS = b"SPDXVersion: SPDX-2.3\nDataLicense: CC0-1.0\n"
 
 
 def attached(content: bytes, form: sbom.Format | None = None) -> statement.Statement:
-    return sbom.claim(sign.PATH, sign.SHA256, content, form, **ORIGIN)
+    return sbom.claim(sign.PATH, sign.SHA256, content, form, ORIGIN)
 
 
 @pytest.mark.parametrize(

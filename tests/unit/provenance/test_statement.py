@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 
 from dorky import errors
 from dorky.provenance import statement
+from dorky.provenance.statement import Origin
 
-ORIGIN = {"repository": sign.REPOSITORY, "commit": sign.COMMIT, "time": sign.NOW}
+ORIGIN = Origin(sign.REPOSITORY, sign.COMMIT, sign.NOW)
 
 
 def attested(predicate: bytes, kind: str = "build") -> statement.Statement:
-    return statement.attestation(sign.PATH, sign.SHA256, kind, predicate, **ORIGIN)
+    return statement.attestation(sign.PATH, sign.SHA256, kind, predicate, ORIGIN)
 
 
 def test_a_signature_is_an_in_toto_statement() -> None:
@@ -35,9 +36,8 @@ def test_a_signature_is_an_in_toto_statement() -> None:
 
 def test_a_time_is_in_utc_and_to_the_second() -> None:
     east = timezone(timedelta(hours=5))
-    found = statement.signature(
-        "a", sign.SHA256, repository="r", commit="c", time=datetime(2026, 1, 1, 2, 3, 4, 5, east)
-    )
+    origin = Origin("r", "c", datetime(2026, 1, 1, 2, 3, 4, 5, east))
+    found = statement.signature("a", sign.SHA256, origin)
     assert b'"time":"2025-12-31T21:03:04Z"' in found.payload
 
 
@@ -77,7 +77,7 @@ def test_every_statement_comes_back(
     path: str, value: dict[str, object], indent: int | None, space: str
 ) -> None:
     predicate = (space + json.dumps(value, indent=indent) + space).encode()
-    found = statement.attestation(path, sign.SHA256, statement.SLSA, predicate, **ORIGIN)
+    found = statement.attestation(path, sign.SHA256, statement.SLSA, predicate, ORIGIN)
     assert statement.read(found.payload) == found
 
 

@@ -6,9 +6,10 @@ import pytest
 import signatures as sign
 
 from dorky.provenance import bundle, statement, verification
+from dorky.provenance.statement import Origin
 from dorky.provenance.verification import Subject
 
-ORIGIN = {"repository": sign.REPOSITORY, "commit": sign.COMMIT, "time": sign.NOW}
+ORIGIN = Origin(sign.REPOSITORY, sign.COMMIT, sign.NOW)
 OTHER = "07" * 32
 
 
@@ -180,7 +181,7 @@ def test_a_time_in_the_future_does_not_count() -> None:
 
 
 def test_types_are_told_apart() -> None:
-    attested = statement.attestation(sign.PATH, sign.SHA256, "build", b"{}", **ORIGIN)
+    attested = statement.attestation(sign.PATH, sign.SHA256, "build", b"{}", ORIGIN)
     bundles = [bundle.sign(sign.claim(), sign.key()), bundle.sign(attested, sign.key()), b"junk"]
     found = {
         kind: sign.states(bundles, sign.trust(sign.key()), kind=kind)
