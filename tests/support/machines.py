@@ -143,7 +143,7 @@ class Machine:
             except SystemExit as end:  # the code of a command that was run
                 code = int(end.code or 0)
         said = Said(code, out.buffer.getvalue(), err.buffer.getvalue().decode())  # type: ignore[attr-defined]
-        assert "Traceback" not in said.err or "-vv" in arguments
+        assert "Traceback" not in said.err or "-vv" in arguments, said.err
         assert code != 70, f"{arguments}: {said}"
         if code > 1 and code != 130:
             assert said.error

@@ -15,8 +15,10 @@ import re
 import socket
 import ssl
 import subprocess
+import sys
 import threading
 import time
+import traceback
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -97,19 +99,27 @@ class Server(NamedTuple):
         return Remote(f"{scheme}://{place}", options, env, self.log)
 
 
+class _Quiet(ThreadingHTTPServer):
+    """A server that a client may leave at any time."""
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Print faults of the handler, where a command's own messages are not collected."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            traceback.print_exc(file=sys.__stderr__)
+
+
 @contextlib.contextmanager
 def serving(
     handler: Callable[..., BaseHTTPRequestHandler], tls: ssl.SSLContext | None = None
 ) -> Iterator[str]:
     """Run a threaded HTTP server; yields its endpoint."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler, bind_and_activate=False)
+    server = _Quiet(("127.0.0.1", 0), handler, bind_and_activate=False)
     server.daemon_threads = True
     server.request_queue_size = 128  # of 16 racing clients none is to wait for a SYN sent again
     server.server_bind()
     _answer_at_once(server.socket)
     server.server_activate()
     if tls:
-        server.handle_error = lambda *_: None  # type: ignore[method-assign] # who refuses, leaves
         server.socket = tls.wrap_socket(
             server.socket, server_side=True, do_handshake_on_connect=False
         )
