@@ -170,7 +170,7 @@ def test_nothing_that_was_current_since(steps: list[str]) -> None:
 
 
 @pytest.mark.deep
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(steps=st.lists(st.sampled_from(STEPS), min_size=6, max_size=40))
 def test_nothing_that_was_current_since_for_long(steps: list[str]) -> None:
     _run(steps)

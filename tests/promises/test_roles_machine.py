@@ -212,7 +212,7 @@ def test_roles() -> None:
 @pytest.mark.timeout(3600)
 def test_roles_at_length() -> None:
     long = settings(
-        max_examples=60, stateful_step_count=30, deadline=None, suppress_health_check=CHECKS
+        max_examples=40, stateful_step_count=30, deadline=None, suppress_health_check=CHECKS
     )
     run_state_machine_as_test(Roles, settings=long)
 

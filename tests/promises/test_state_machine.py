@@ -745,5 +745,5 @@ def test_two_clones_and_a_bucket() -> None:
 @pytest.mark.deep
 def test_two_clones_and_a_bucket_for_long() -> None:
     run_state_machine_as_test(
-        Machine, settings=settings(QUICK, max_examples=150, stateful_step_count=50)
+        Machine, settings=settings(QUICK, max_examples=100, stateful_step_count=50)
     )

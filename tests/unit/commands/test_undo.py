@@ -733,7 +733,7 @@ def test_any_sequence_is_undone(
 
 
 @pytest.mark.deep
-@settings(_SETTINGS, max_examples=600)
+@settings(_SETTINGS, max_examples=400)
 @_SEQUENCES
 def test_any_long_sequence_is_undone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sequence: Sequence

@@ -17,7 +17,7 @@ from __future__ import annotations
 import gc
 from collections import deque
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 from depth import deep
@@ -94,6 +94,11 @@ class Pusher(NamedTuple):
     """How many tables it has made."""
 
 
+READS: Any = {"at": "read", "seen": Root()}
+DONE = Pusher(at="end", acknowledged=True)
+"""What is not used again is forgotten, so that states that differ in nothing else are one."""
+
+
 class Collector(NamedTuple):
     """Who condemns and deletes what no root lists, and what it has packed anew.
 
@@ -147,12 +152,11 @@ def steps(state: State, rules: Rules) -> Steps:
 
 def push(n: int, me: Pusher, state: State, rules: Rules) -> Iterator[tuple[str, Pusher, State]]:
     if me.lives and me.at != "end":
-        lost = me._replace(at="read", sure=False, lives=me.lives - 1)
-        yield "dies", lost, state
+        yield "dies", me._replace(**READS, sure=False, lives=me.lives - 1), state
     if me.at == "read":
         seen = state.root
         if any(content == n for content, _ in seen.listed):
-            yield "is up to date", me._replace(at="end", seen=seen, acknowledged=True), state
+            yield "is up to date", DONE, state
         elif me.pack is None:
             yield "reads", me._replace(at="note", seen=seen), state
         elif (me.sure and me.under == seen.gc_epoch) or not rules.verifies:
@@ -193,13 +197,13 @@ def push(n: int, me: Pusher, state: State, rules: Rules) -> Iterator[tuple[str, 
                 version=state.root.version + 1, listed=listed, condemned=condemned
             )
             at = "answer" if rules.uploads_first else "upload"
-            yield "swaps", me._replace(at=at), state._replace(root=root)
+            yield "swaps", me._replace(at=at, seen=Root()), state._replace(root=root)
         else:
             # Nobody else ever lists this table, so it is gone at once.
             stored = state.stored - {table} if rules.new_tables else state.stored
-            yield "loses", me._replace(at="read"), state._replace(stored=stored)
+            yield "loses", me._replace(**READS), state._replace(stored=stored)
     elif me.at == "answer":
-        yield "is told", me._replace(at="end", acknowledged=True), state
+        yield "is told", DONE, state
 
 
 def collect(
@@ -244,7 +248,7 @@ def collect(
             )
             doomed = (me.seen.condemned & me.there) | strays | old
             at = "delete" if rules.condemns_first else "end"
-            swapped = me._replace(at=at, doomed=doomed) if at == "delete" else again
+            swapped = Collector(at, me.runs, doomed=doomed) if at == "delete" else again
             # Its table is uploaded before, as a pusher's is; that nobody else is told of it.
             yield "swaps", swapped, state._replace(root=root, stored=state.stored | table)
     elif me.at == "delete":
