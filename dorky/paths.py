@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from pathlib import PurePosixPath
 
@@ -40,6 +40,20 @@ def shown(paths: Sequence[str]) -> str:
 def matches(path: str, pattern: str) -> bool:
     """Return whether a path matches a shell pattern: ``*`` in a name, ``**`` for directories."""
     return [False, *_reached(path, pattern)][-1]
+
+
+def selector(given: Iterable[str]) -> Callable[[str], bool]:
+    """Return a function that tells whether paths, directories or patterns select a path.
+
+    Args:
+        given: Paths; empty, or an empty path among them, selects everything.
+    """
+    names = frozenset(given)
+    if not names or "" in names:
+        return lambda _: True
+    return lambda path: (
+        path in names or is_below(path, names) or any(matches(path, each) for each in names)
+    )
 
 
 def _reached(path: str, pattern: str) -> Iterator[bool]:

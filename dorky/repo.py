@@ -364,11 +364,18 @@ class Repository(Project):
 
         return commands.destroy(self, plan)
 
-    def status(self) -> Status:
-        """Return how the files, the index, ``HEAD`` and the remote (as last seen) differ."""
+    def status(self, paths: Iterable[StrPath] = ()) -> Status:
+        """Return how the files, the index, ``HEAD`` and the remote (as last seen) differ.
+
+        Args:
+            paths: Files, directories or patterns; only what they select is told. All if empty.
+
+        Raises:
+            PathNotFound: A path is neither on disk nor tracked.
+        """
         from dorky.commands import inspect as commands
 
-        return commands.status(self)
+        return commands.status(self, paths)
 
     def log(
         self,

@@ -194,6 +194,10 @@ def rm(
 
 
 def status(
+    paths: Annotated[
+        List[str] | None,  # noqa: UP006
+        typer.Argument(help="Only these files, directories, or quoted patterns."),
+    ] = None,
     short: Annotated[bool, typer.Option("--short", "-s", help="One line a file.")] = False,
     exit_code: Annotated[
         bool,
@@ -215,15 +219,17 @@ def status(
 
     \b
     $ dorky status
-    $ dorky status -s
+    $ dorky status -s config/
     """
     if hook:
+        if paths:
+            raise errors.UsageError("--hook looks at every project of the repository, not at paths")
         _before_commit(json=json)
         return
     from dorky.commands import inspect
 
     with opened() as repo:
-        found = inspect.status(repo)
+        found = inspect.status(repo, repository_paths(repo, paths or ()))
     if json:
         show_json(found)
     elif short:

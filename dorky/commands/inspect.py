@@ -20,7 +20,7 @@ from dorky.files import is_gits_own, stamp_at
 from dorky.format.model import SIGNED, Chunk, Commit, Entry, Kind, MiB, ObjectId
 from dorky.keys import placement, roster
 from dorky.merge import pending
-from dorky.paths import LOOKED_AT, OFTEN_PUBLIC, is_below, looks_secret, shown
+from dorky.paths import LOOKED_AT, OFTEN_PUBLIC, is_below, looks_secret, selector, shown
 from dorky.paths import is_public as shows_public
 from dorky.progress import SILENT
 from dorky.project import ORIGIN, Project
@@ -57,8 +57,13 @@ def partial(project: Project) -> list[str]:
     return project.database.text(PARTIAL).split("\0") if project.database.get(PARTIAL) else []
 
 
-def status(project: Project) -> Status:
-    """Return how the files, the index, ``HEAD`` and the remote (as last seen) differ."""
+def status(project: Project, paths: Iterable[StrPath] = ()) -> Status:
+    """Return how the files, the index, ``HEAD`` and the remote (as last seen) differ.
+
+    Arguments, results and errors are those of `Repository.status`.
+    """
+    given = repository_paths(project, paths)
+    wanted = selector(given)
     proofs = project.index.proofs(modes=not project.worktree.disk().no_modes)
     sight = _sight(project, proofs)
     whole = {*sight.whole}
@@ -68,16 +73,20 @@ def status(project: Project) -> Status:
 
     seen = project.worktree.survey(project.ignore, proofs, looks_secret, whole)
     merging = pending.load(project.database)
-    unmerged = {conflict.path for conflict in merging.conflicts} if merging else set()
-    unreadable = dict(seen.unreadable)
-    unstaged, absent, sparse = _unstaged(project, seen.unproven, unmerged, unreadable.__setitem__)
+    conflicts = merging.conflicts if merging else ()
+    unmerged = {conflict.path for conflict in conflicts}
+    unreadable = {path: why for path, why in seen.unreadable.items() if wanted(path)}
+    unproven = {path: stat for path, stat in seen.unproven.items() if wanted(path)}
+    others = [path for path in seen.others if wanted(path)]
+    unstaged, absent, sparse = _unstaged(project, unproven, unmerged, unreadable.__setitem__)
     remote = ORIGIN if ORIGIN in project.config.remotes() else ""
     moved = project.moved_from() if remote else ""
     fetched = not moved and project.database.root(ORIGIN) is not None
     ahead, behind = _ahead_behind(project) if fetched else (0, 0)
     head = history.head_of(project.store)
-    only = project.index.remote_only(project.store.missing) if remote else []
-    return Status(
+    rows = project.index.remote_only(project.store.missing) if remote else []
+    only = [row for row in rows if wanted(row.path)]
+    found = Status(
         branch=MAIN,
         head=head,
         detached=bool(project.database.get("head")),
@@ -85,27 +94,47 @@ def status(project: Project) -> Status:
         fetched=fetched,
         ahead=ahead,
         behind=behind,
-        staged=_staged(project, unmerged),
+        staged=tuple(change for change in _staged(project, unmerged) if wanted(change.path)),
         unstaged=unstaged,
         absent=absent,
         sparse=sparse,
-        secrets=_secrets(project, seen.others, merging),
-        untracked=_stageable(project, filter(inside, seen.others), merging),
-        nested=tuple(sorted(seen.nested)),
-        tracked_by_git=sight.tracked,
-        not_ignored=tuple(path for path in sight.exposed if project.worktree.stat(path)),
+        secrets=_secrets(project, others, merging),
+        untracked=_stageable(project, filter(inside, others), merging),
+        nested=tuple(sorted(filter(wanted, seen.nested))),
+        tracked_by_git=tuple(filter(wanted, sight.tracked)),
+        not_ignored=tuple(
+            path for path in sight.exposed if wanted(path) and project.worktree.stat(path)
+        ),
         closed=_closed(project),
-        masked=masked_entries(project, head),
+        masked=tuple(entry for entry in masked_entries(project, head) if wanted(entry.path)),
         requests=tuple(project.database.text("requests").split()),
         merging=merging.label if merging else "",
-        conflicts=merging.conflicts if merging else (),
+        conflicts=tuple(each for each in conflicts if wanted(each.path)),
         moved=moved,
         partial=tuple(partial(project)),
         attested=fetched and _lacks_attestations(project),
         unreadable=omissions(unreadable),
-        remote_only=tuple(found.path for found in only),
-        remote_only_size=sum(found.size for found in only),
+        remote_only=tuple(row.path for row in only),
+        remote_only_size=sum(row.size for row in only),
     )
+    _check_given(project, given, proofs, found)
+    return found
+
+
+def _check_given(
+    project: Project, given: Sequence[str], rows: Collection[str], found: Status
+) -> None:
+    """Refuse a path, most likely with a typing error, that is neither on disk nor kept.
+
+    Raises:
+        PathNotFound: There is one.
+    """
+    told = {change.path for change in found.staged} | {each.path for each in found.conflicts}
+    for path in given:
+        if path and project.worktree.stat(path) is None:
+            selects = selector([path])
+            if not any(map(selects, told)) and not any(map(selects, rows)):
+                raise errors.PathNotFound(path)
 
 
 def omissions(found: Mapping[str, errors.DorkyError]) -> tuple[Omission, ...]:

@@ -189,6 +189,31 @@ def test_status_as_json_and_as_exit_code(project: Machine) -> None:
     assert project("status").code == 0
 
 
+def test_status_of_what_is_named(project: Machine) -> None:
+    project.commit({"app/.env": "1", "app/key": "1", "gone": "1"})
+    project.write("app/key", "2")
+    project.write("b", "changed")
+    project.write("db/.env", "1")
+    (project.project / "gone").unlink()
+    project("stage", "b", "db/.env")
+
+    assert project("status", "-s", "app").out == " M app/key\n"
+    assert project("status", "-s", "*").out.splitlines() == ["A  b", " D gone"]
+    assert project("status", "-s", "**/.env", "gone").out.splitlines() == ["A  db/.env", " D gone"]
+    assert project("status", "-s", ".").out == project("status", "-s").out
+    assert project("status", "app/.env").out == "On main, no remote\nNothing to commit.\n"
+    project("status", "--exit-code", "app/.env")
+    project("status", "--exit-code", "app", code=1)
+    found = record(Status, project("status", "db", "--json").raw)
+    assert [change.path for change in found.staged] == ["db/.env"]
+    assert found.unstaged == ()
+
+    assert project("status", "app/kye", code=4).error == "app/kye matches no file"
+    assert project("status", "", code=2).error
+    assert project("status", "..", code=2).error
+    project("status", "--hook", "key", code=2)
+
+
 def test_status_beside_a_remote(shared: Machine) -> None:
     assert shared("status").out == "On main, same as origin\nNothing to commit.\n"
     shared.commit({"a": "1"})
