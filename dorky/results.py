@@ -419,10 +419,13 @@ class SignResult(Result, frozen=True, kw_only=True):
     Attributes:
         added: The statements that were added.
         pushed: The result of the push, if there was one.
+        edited: Files that differ on disk from what was committed, which is what the statements are
+            about; empty if another revision than ``HEAD`` was named.
     """
 
     added: tuple[Signature, ...]
     pushed: PushResult | None = None
+    edited: tuple[str, ...] = ()
 
 
 class Attestation(Result, frozen=True, kw_only=True):

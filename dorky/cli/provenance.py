@@ -13,6 +13,7 @@ from dorky import errors, files
 from dorky.cli.command import Command, Json
 from dorky.cli.output import escaped, from_here, name, note, opened, plural, say, show_json, style
 from dorky.cli.paths import repository_path, repository_paths
+from dorky.paths import shown
 from dorky.results import Attestation, Sbom, Signature, SignResult
 
 if TYPE_CHECKING:
@@ -400,6 +401,10 @@ def _added(done: SignResult, *, json: bool, did: str) -> None:
         say(f"{did} {here(one.path)} ({one.id[:10]})")
         if one.state != "valid":
             note(f"It is {one.state}: {escaped(one.problem)}")
+    if done.edited:
+        edited = shown([here(path) for path in done.edited])
+        note(f"That is the committed version, not the one on disk, of {edited}")
+        note("hint: dorky commit -a -m MESSAGE, then run the command again")
     if done.pushed:
         say(f"Pushed {plural(len(done.added), 'attestation')} to {name(done.pushed.url)}")
 

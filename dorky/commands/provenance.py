@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import stat as stat_module
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -213,6 +213,7 @@ def _attach(
 
     with project.operation("sign"):
         files = _committed(project, names, revision)
+        edited = tuple(_edited(project, files)) if revision == HEAD else ()
         held = vouching.bundles_about(project, [file.path for file in files])
         made: dict[str, bytes] = {}
         for file in files:
@@ -224,7 +225,28 @@ def _attach(
             examined(project, file, [made[file.path]], trust, Demand(kind=vouching.ANY))[0]
             for file in files
         )
-    return SignResult(added=added, pushed=sync.push(project) if push else None)
+    pushed = sync.push(project) if push else None
+    return SignResult(added=added, pushed=pushed, edited=edited)
+
+
+def _edited(project: Project, files: Sequence[File]) -> Iterator[str]:
+    """Yield the files that have other content on disk than in the commit."""
+    if not project.has_worktree:
+        return
+    worktree, vault = project.worktree, project.vault
+    modes = not worktree.disk().no_modes
+    rows = project.index.rows(file.path for file in files)
+    for file in files:
+        stat = worktree.stat(file.path)
+        if stat is None or not stat_module.S_ISREG(stat.st_mode):
+            continue
+        row = rows.get(file.path)
+        if row and row.fresh(stat, modes=modes):
+            same = row.digest == vault.mask(file.sha256, row.content)
+        else:
+            same = worktree.sha256(file.path, stat) == file.sha256
+        if not same:
+            yield file.path
 
 
 def _committed(project: Project, names: Sequence[str], revision: str) -> list[File]:

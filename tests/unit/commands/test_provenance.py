@@ -62,6 +62,24 @@ def test_a_new_version_makes_the_old_signature_stale(ana: Machine) -> None:
     ana("verify", ".env", "--rev", "HEAD~1")
 
 
+@pytest.mark.parametrize("staged", [False, True])
+def test_what_is_signed_may_not_be_what_is_on_disk(ana: Machine, staged: bool) -> None:
+    assert "on disk" not in ana("sign", ".env", "b").err
+    ana.write(".env", "KEY=3\n")
+    if staged:
+        ana("stage", ".env")
+    said = ana("sign", ".env", "b")
+    assert said.err.splitlines() == [
+        "That is the committed version, not the one on disk, of .env",
+        "hint: dorky commit -a -m MESSAGE, then run the command again",
+    ]
+    assert ana("sign", ".", "--json").json["edited"] == [".env"]
+    assert ana("sign", ".", "--rev", "main", "--json").json["edited"] == []
+    ana("commit", "-a", "-m", "x")
+    (ana.project / "b" / "c.bin").unlink()
+    assert ana("sign", ".", "--json").json["edited"] == []
+
+
 def test_two_who_sign_at_once_lose_nothing(team: Team) -> None:
     ana, ben, cleo = team
     ana("sign", ".env", "--push")
