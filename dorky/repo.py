@@ -373,7 +373,7 @@ class Repository(Project):
         Raises:
             PathNotFound: A path is neither on disk nor tracked.
         """
-        from dorky.commands import inspect as commands
+        from dorky.commands import status as commands
 
         return commands.status(self, paths)
 

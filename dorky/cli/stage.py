@@ -12,7 +12,6 @@ import typer
 
 from dorky import errors
 from dorky.cli.command import For, Json
-from dorky.cli.inspect import file_meant
 from dorky.cli.output import (
     agree,
     changes,
@@ -68,7 +67,8 @@ def stage(
     $ dorky stage 'keys/*.pem'
     $ dorky stage docs/example.env --for all
     """
-    from dorky.commands import inspect, stage
+    from dorky.commands import stage
+    from dorky.commands.status import status
 
     with opened() as repo:
         names = repository_paths(repo, paths)
@@ -79,7 +79,7 @@ def stage(
             if not agree(f"{error.message}. Stage that?"):
                 raise
             done = take(confirmed=True)
-        passed_over = () if done.changes or json else inspect.status(repo).conflicts
+        passed_over = () if done.changes or json else status(repo).conflicts
     if json:
         show_json(done)
     else:
@@ -226,10 +226,10 @@ def status(
             raise errors.UsageError("--hook looks at every project of the repository, not at paths")
         _before_commit(json=json)
         return
-    from dorky.commands import inspect
+    from dorky.commands import status as commands
 
     with opened() as repo:
-        found = inspect.status(repo, repository_paths(repo, paths or ()))
+        found = commands.status(repo, repository_paths(repo, paths or ()))
     if json:
         show_json(found)
     elif short:
@@ -506,6 +506,8 @@ def checkout(
         try:
             done = checkout.checkout(repo, revision, force=force)
         except errors.UnknownRevision as error:
+            from dorky.cli.inspect import file_meant
+
             raise file_meant(error, revision, f"dorky restore {shlex.quote(revision)}") from None
     if json:
         show_json(done)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dorky import errors, git, gitignore
-from dorky.commands import inspect
+from dorky.commands.status import is_public, status
 from dorky.config import RC
 from dorky.paths import looks_secret
 from dorky.project import Project
@@ -49,9 +49,9 @@ def check(start: Path) -> tuple[PreCommit, dict[str, Status]]:
                     secrets.append(_shown(path, top))
             if not project.is_set_up and not start.is_relative_to(root):
                 continue  # another team's project in the same repository
-            status = inspect.status(project)
-            if status.tracked_by_git or not status.clean:
-                dirty[_shown(root, top)] = status
+            state = status(project)
+            if state.tracked_by_git or not state.clean:
+                dirty[_shown(root, top)] = state
     found = PreCommit(kept=tuple(kept), secrets=tuple(secrets), uncommitted=tuple(dirty))
     return found, dirty
 
@@ -85,6 +85,6 @@ def _is_kept(project: Project, top: Path, name: str) -> bool:
 def _is_secret(project: Project, name: str) -> bool:
     return (
         looks_secret(name.rpartition("/")[2])
-        and not inspect.is_public(project, name)
+        and not is_public(project, name)
         and not project.ignore.ignored(name)
     )

@@ -25,11 +25,11 @@ from dorky.commands.checkout import (
 )
 from dorky.commands.inspect import (
     StrPath,
-    omissions,
     placed_files,
     repository_paths,
     tombstone_finder,
 )
+from dorky.commands.status import omissions
 from dorky.config import RC, SIGNERS
 from dorky.format.model import ALL, ObjectId
 from dorky.keys import placement, roster
