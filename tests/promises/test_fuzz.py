@@ -247,58 +247,65 @@ def zeros(size: int) -> bytes:
 KINDS = [kind.value for kind in BODIES]
 END = b"A" * 43 + b"\n" + bytes(100)
 HEADER = b'{"format":2,"repository":"%s","epochs":[' % (b"a" * 32)
-BOMBS = {
-    **{f"{name} {kind}, inside": [zeros(96 * MiB)] for name in REPOSITORIES for kind in KINDS},
-    "compressed": [zeros(96 * MiB), b"\1\xff\xff\xff\xff" + zeros(MiB)[5:]],
-    "sealed root body": [b" " * 96 * MiB],
-    "plain root body": [b" " * 96 * MiB, b'{"recent":' + b"[" * 12 * MiB],
-    "plain index": [bytes(96 * MiB)],
-    "sealed index": [bytes(96 * MiB)],
-    "header": [HEADER + b"[" * 900_000, HEADER + b"{}," * 300_000, HEADER + b"1" * 900_000],
-    "tree": [b'{"entries":' + b"[" * 16 * MiB, b'{"entries":[' + b'{"name":' * MiB],
-    "request": [b'{"name":' + b"[" * MiB],
-    "wrapped": [
-        b"age-encryption.org/v1\n" + b"-> x y\n\n" * 80_000 + b"--- " + END,
-        b"age-encryption.org/v1\n" + b"-> x y\n\n" * 80_000,
-    ],
-    "locked": [
-        b"age-encryption.org/v1\n-> scrypt x 6\nA\n" + b"-> x y\n\n" * 80_000 + b"--- " + END,
-        *(
-            b"age-encryption.org/v1\n-> scrypt %s %s\n%s\n--- %s" % (b"A" * 22, n, b"A" * 43, END)
-            for n in (b"22", b"30", b"63", b"99", b"064", b"1000", b"9" * 5000, b"18 22", b"-1")
-        ),
-    ],
-    ".dorkyrc": [
-        *(
-            b"a." * 400_000 + b"a=1",
-            b"[" + b"a." * 400_000 + b"a]",
-            b'"\xc2\x85".' * 200_000 + b"a=1",
-        ),
-        *(b"version = 0x" + b"f" * 9000, b"version = " + b"9" * 9000, b"a = " + b"[" * MiB),
-        *(b"portable_names = [0x" + b"f" * 9000 + b"]", b"x" * 8 * MiB, b"[a]\n" * 200_000),
-        b"portable_names = " + b"[" * 300 + b"]" * 300,
-    ],
-    ".env": [b"A=x" + b" " * MiB + b"y", b"A='" + b"\\'" * MiB, b"\n" * MiB + b"x", b"=" * MiB],
-    "a.json": [b"[" * MiB, b'{"a":' * MiB, b"[" + b"9" * MiB + b"]", b'["' + b"\\" * MiB],
-    "a.toml": [
-        *(b"a." * MiB + b"a=1", b"[" + b"a." * MiB + b"]", b"a=" + b"[" * MiB),
-        *(b"a=0x" + b"f" * MiB, b'a="""' + b'""' * MiB, b"a=" + b"{a=" * MiB),
-    ],
-    "a.yaml": [
-        *(chained(3), chained(40), widened(6), widened(20), doubled(60)),
-        *(b"[" * MiB, b"- " * MiB, b"? " * MiB, b"{a: " * MiB, b"!" * MiB, b"&a " * MiB),
-    ],
-}
+
+
+def bombs_by_target() -> dict[str, list[bytes]]:
+    """Hundreds of megabytes, so they are made where they are used."""
+    return {
+        **{f"{name} {kind}, inside": [zeros(96 * MiB)] for name in REPOSITORIES for kind in KINDS},
+        "compressed": [zeros(96 * MiB), b"\1\xff\xff\xff\xff" + zeros(MiB)[5:]],
+        "sealed root body": [b" " * 96 * MiB],
+        "plain root body": [b" " * 96 * MiB, b'{"recent":' + b"[" * 12 * MiB],
+        "plain index": [bytes(96 * MiB)],
+        "sealed index": [bytes(96 * MiB)],
+        "header": [HEADER + b"[" * 900_000, HEADER + b"{}," * 300_000, HEADER + b"1" * 900_000],
+        "tree": [b'{"entries":' + b"[" * 16 * MiB, b'{"entries":[' + b'{"name":' * MiB],
+        "request": [b'{"name":' + b"[" * MiB],
+        "wrapped": [
+            b"age-encryption.org/v1\n" + b"-> x y\n\n" * 80_000 + b"--- " + END,
+            b"age-encryption.org/v1\n" + b"-> x y\n\n" * 80_000,
+        ],
+        "locked": [
+            b"age-encryption.org/v1\n-> scrypt x 6\nA\n" + b"-> x y\n\n" * 80_000 + b"--- " + END,
+            *(
+                b"age-encryption.org/v1\n-> scrypt %s %s\n%s\n--- %s"
+                % (b"A" * 22, n, b"A" * 43, END)
+                for n in (b"22", b"30", b"63", b"99", b"064", b"1000", b"9" * 5000, b"18 22", b"-1")
+            ),
+        ],
+        ".dorkyrc": [
+            *(
+                b"a." * 400_000 + b"a=1",
+                b"[" + b"a." * 400_000 + b"a]",
+                b'"\xc2\x85".' * 200_000 + b"a=1",
+            ),
+            *(b"version = 0x" + b"f" * 9000, b"version = " + b"9" * 9000, b"a = " + b"[" * MiB),
+            *(b"portable_names = [0x" + b"f" * 9000 + b"]", b"x" * 8 * MiB, b"[a]\n" * 200_000),
+            b"portable_names = " + b"[" * 300 + b"]" * 300,
+        ],
+        ".env": [b"A=x" + b" " * MiB + b"y", b"A='" + b"\\'" * MiB, b"\n" * MiB + b"x", b"=" * MiB],
+        "a.json": [b"[" * MiB, b'{"a":' * MiB, b"[" + b"9" * MiB + b"]", b'["' + b"\\" * MiB],
+        "a.toml": [
+            *(b"a." * MiB + b"a=1", b"[" + b"a." * MiB + b"]", b"a=" + b"[" * MiB),
+            *(b"a=0x" + b"f" * MiB, b'a="""' + b'""' * MiB, b"a=" + b"{a=" * MiB),
+        ],
+        "a.yaml": [
+            *(chained(3), chained(40), widened(6), widened(20), doubled(60)),
+            *(b"[" * MiB, b"- " * MiB, b"? " * MiB, b"{a: " * MiB, b"!" * MiB, b"&a " * MiB),
+        ],
+    }
+
 
 SECONDS, ROOM = 5, 600 * MiB
 
 
 def bombs() -> None:
     """Feed them all, in a process whose memory is limited."""
-    for name in BOMBS:  # what is loaded when it is needed
+    made = bombs_by_target()
+    for name in made:  # what is loaded when it is needed
         for seed in TARGETS[name].seeds:
             TARGETS[name].takes(seed)
-    for name, several in BOMBS.items():
+    for name, several in made.items():
         for bomb in several:
             with Path("/proc/self/statm").open() as file:
                 held = int(file.read().split()[0]) * resource.getpagesize()
