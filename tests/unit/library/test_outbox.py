@@ -5,10 +5,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from machines import noise
 from servers import Remote
+from teams import gather
 
 import dorky
 from dorky import errors
@@ -181,3 +183,33 @@ def test_one_source_at_a_time_is_sent_ahead(sending: DorkyClient, put: threading
     sending.upload(blocks(other), "big")
     again = DorkyClient(sending.url)
     assert (again.read("big"), again.read("other")) == (DATA, OTHER)
+
+
+def test_a_group_gets_files_while_packs_are_sent(
+    tmp_path: Path, file_url: Remote, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The commit is refused, and made again: of what was sent, it lists what is still there."""
+    monkeypatch.setattr(ahead, "SMALL", MiB)
+    monkeypatch.setattr("dorky.library.records._LEAST_PART", MiB)
+    team = gather(tmp_path, file_url)
+    team.ben("group", "add", "few", "few/**", "--member", "ana", "--member", "ben")
+    data = {name: noise(3 * MiB, len(name)) for name in ("closed/x", "open")}
+    folder = tmp_path / "folder"
+    for name, body in data.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(body)
+    own, changed = commits.push, []
+
+    def push(*arguments: Any) -> None:
+        if not changed:
+            changed.append(team.ben("group", "add", "few", "closed/**"))
+        own(*arguments)
+
+    monkeypatch.setattr(commits, "push", push)
+    config: dict[str, Any] = {"identity": team.ana.identity, "part_size": 2 * MiB}
+    DorkyClient(file_url.url, **config, max_concurrency=1).upload_folder(folder)
+    assert changed
+    other = DorkyClient(file_url.url, **config)
+    assert {name: other.read(name) for name in data} == data
+    # What was sent for everybody is gone.
+    assert sum(stored(file_url).values()) < 8 * MiB
