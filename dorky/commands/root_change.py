@@ -19,11 +19,10 @@ from dorky.project import Project
 from dorky.remote import authority
 from dorky.remote import fetch as remote_fetch
 from dorky.remote import root as roots
-from dorky.remote.journal import Sent
+from dorky.remote.journal import Journal, Sent
 from dorky.remote.listing import Moved
-from dorky.remote.pending_deletes import delete
 from dorky.remote.push import remember
-from dorky.remote.root import PACKS, Remote, RootSnapshot
+from dorky.remote.root import Remote, RootSnapshot
 
 T = TypeVar("T")
 
@@ -105,15 +104,19 @@ def change_root(
     while True:
         seen = remote.seen
         assert seen is not None
+        sent: Sequence[Sent] = ()
         try:
             change, result = make(seen, project.unlock(seen.header))
             if _replace(project, remote, seen, change):
                 return result
-            delete(remote, [PACKS + sent.pack.id for sent in change.sent])
+            sent = change.sent
         except Moved:  # nobody has seen the keys that it made: return to the known ones
             project.unlock(seen.header)
         patience.wait()
         remote_fetch.fetch(remote, project.progress)
+        if sent:
+            # A swap may seem lost that won, if very many have followed it.
+            Journal(remote).discard(sent)
 
 
 def _replace(project: Project, remote: Remote, seen: RootSnapshot, change: RootChange) -> bool:

@@ -19,6 +19,7 @@ from dorky.paths import matches
 from dorky.project import ORIGIN, Project
 from dorky.remote import authority
 from dorky.remote.ahead import Ahead
+from dorky.remote.fetch import fetch
 from dorky.remote.journal import Journal
 from dorky.remote.root import Remote
 from dorky.results import LogEntry, Saved, Staged, Synced
@@ -64,7 +65,7 @@ def save(
             _discard(begun)
             raise
         try:
-            synced = _push(project, begun)
+            synced = _push(project, remote, begun)
         except errors.DorkyError as error:
             error.facts["committed"] = commit
             raise
@@ -138,11 +139,12 @@ def _discard(begun: Iterable[tuple[Ahead, Journal]]) -> None:
             journal.discard(ahead.sent)
 
 
-def _push(project: Project, begun: Collection[tuple[Ahead, Journal]]) -> Synced:
+def _push(project: Project, remote: Remote, begun: Collection[tuple[Ahead, Journal]]) -> Synced:
     """Push; pull and merge first only if the remote has moved.
 
     Args:
         project: The project.
+        remote: The remote.
         begun: The uploads that have begun already.
     """
     journal = None
@@ -153,5 +155,9 @@ def _push(project: Project, begun: Collection[tuple[Ahead, Journal]]) -> Synced:
     except errors.Rejected:
         return syncing.sync(project)
     except (errors.AccessError, errors.IntegrityError):
-        _discard(begun)
+        # The swap may have won for all that, so the root is read first.
+        with contextlib.suppress(errors.DorkyError):
+            if begun:
+                fetch(remote)
+                _discard(begun)
         raise

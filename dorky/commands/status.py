@@ -96,6 +96,8 @@ def _check_given(
         PathNotFound: There is one.
     """
     told = {change.path for change in found.staged} | {each.path for each in found.conflicts}
+    told.update(entry.path for entry in found.masked)
+    told.update(found.secrets, found.untracked, found.nested)
     for path in given:
         if path and project.worktree.stat(path) is None:
             selects = selector([path])

@@ -58,13 +58,15 @@ def upload(
         puts = [put for put in taken if isinstance(put, Put)]
         held = dict(view.files([put.path for put in puts]))
         wanted = [None if force else {put.path: held.get(put.path)} for put in puts]
+        packs = outbox.packs
         requests = [
-            Request([put], told, expected=expected, ahead=outbox.packs)
+            Request([put], told, expected=expected, ahead=packs)
             for put, expected in zip(puts, wanted, strict=True)
         ]
         commits.submit_all(session, requests)
-        if any(isinstance(request.outcome, errors.Unavailable) for request in requests):
-            outbox.keep()
+        for request in requests:
+            if isinstance(request.outcome, Exception):
+                outbox.keep_after(request.outcome)
     outcomes = [request.outcome for request in requests]
     made = [outcome for outcome in outcomes if isinstance(outcome, commits.Outcome)]
     infos = {(info.version, info.path): info for info in commits.infos(session, made)}

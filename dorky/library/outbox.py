@@ -47,8 +47,7 @@ class Outbox:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
-        if isinstance(error, errors.Unavailable):
-            self.keep()
+        self.keep_after(error)
         with cancellation.scope(None):
             self.delete_unlisted()
 
@@ -102,9 +101,13 @@ class Outbox:
         finally:
             sending.release()
 
-    def keep(self) -> None:
-        """Delete nothing: a swap without an answer may take effect, and its root list them."""
-        self._kept = True
+    def keep_after(self, error: BaseException | None) -> None:
+        """Delete nothing if a swap may still take effect, whose root lists the packs.
+
+        It had no answer, or something like Ctrl-C came in between; no cancellation does.
+        """
+        orderly = isinstance(error, (Exception, cancellation.Cancelled, type(None)))
+        self._kept = self._kept or isinstance(error, errors.Unavailable) or not orderly
 
     def delete_unlisted(self) -> None:
         """Delete the packs that no root lists; what can't be deleted is left for a ``gc``."""

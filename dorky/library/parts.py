@@ -160,8 +160,8 @@ class UploadSession:
                 )
                 try:
                     done = commits.submit(self._session, request)
-                except errors.Unavailable:
-                    self._outbox.keep()
+                except BaseException as error:
+                    self._outbox.keep_after(error)
                     raise
                 self._done = next(commits.infos(self._session, [done]))
                 self._outbox.delete_unlisted()

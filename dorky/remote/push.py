@@ -91,7 +91,8 @@ def push(
         found: Returns the repository's header and first root, for a push into an empty place.
         head: A commit whose objects are all in the local store or in the remote.
         progress: Receives the progress of uploads.
-        ahead: Packs that this process has uploaded already.
+        ahead: Packs that this process has uploaded already. The caller deletes those that no root
+            lists in the end.
         journal: The packs that were uploaded for this push; None if none were, or if it is not
             known which.
 
@@ -131,7 +132,9 @@ def push(
             fresh = unlisted(remote, seen, heads, root.roster)
             _check_signatures(remote.store, heads.values())
         except (errors.Misplaced, errors.AmbiguousGroup):
-            journal.discard(journal.sent)
+            # Those that were passed in are the caller's to delete: it may push again, with them.
+            passed = {uploaded.pack.id for packs in ahead for uploaded in packs.sent}
+            journal.discard([own for own in journal.sent if own.pack.id not in passed])
             raise
         sent = journal.take(before, {at.id for at in fresh}, listed_by(remote, seen))
         # A root that has no room is refused before anything is sent.

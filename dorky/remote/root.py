@@ -668,7 +668,8 @@ class Remote:
                     raise errors.PreconditionFailed(KEY, self.url)
                 self._check_refusals(refusals, blob.version)
             wait = pause(delay, asked)
-            if clock() + max(delay, wait) > deadline and len(refusals) >= _TRIES:
+            enough = len(refusals) >= _TRIES or wait > BUDGET
+            if clock() + max(delay, wait) > deadline and enough:
                 raise errors.OutcomeUnknown(self.url)
             sleep(wait)
             delay = min(delay * 2, 10.0)

@@ -503,7 +503,9 @@ def apply(
     installed = 0
     for path, name, kept in aside:
         judged = made.judged.get(path)
-        stat, untouched = writing.install(Prepared(name, kept), path, judged=judged)
+        vacant = judged is None and path not in made.unjudged
+        prepared = Prepared(name, kept)
+        stat, untouched = writing.install(prepared, path, judged=judged, vacant=vacant)
         row = staging.row_of(path, made.write[path], store.vault)
         rows.add(row.known(stat, 1 if untouched else 0))
         installed += 1

@@ -659,7 +659,12 @@ class Writing:
         return os.open(name, flags, 0o600, dir_fd=self._scratch)
 
     def install(
-        self, prepared: Prepared, path: str, *, judged: FileStamp | None = None
+        self,
+        prepared: Prepared,
+        path: str,
+        *,
+        judged: FileStamp | None = None,
+        vacant: bool = False,
     ) -> tuple[os.stat_result, bool]:
         """Put a prepared file in place of any file at a path.
 
@@ -667,14 +672,15 @@ class Writing:
             prepared: The result of `prepare`.
             path: The path in the repository.
             judged: The state in which the present file was judged to be replaceable.
+            vacant: Whether the path was judged to hold no file.
 
         Returns:
             The new stat, and whether nobody can have touched the file since it was prepared.
 
         Raises:
             UnsafePath: A parent is a symbolic link, through which nothing is written.
-            LocalChanges: A parent is a file, the present file has changed, or its directory has
-                been moved away.
+            LocalChanges: A parent is a file, the present file has changed or just appeared, or its
+                directory has been moved away.
         """
         target = self._worktree.at(path)
         directory, _, name = path.rpartition("/")
@@ -685,6 +691,8 @@ class Writing:
             found = self._look(path, name, judged)
             if found is not None and stat_module.S_ISDIR(found.st_mode):
                 self._clear(name)
+            elif found is not None and vacant:
+                raise errors.LocalChanges(path)
             files.move(prepared.name, self._scratch, name, self._held)
             try:
                 # Looked up by path, because the directory that is held may have been moved.

@@ -208,6 +208,8 @@ def test_status_of_what_is_named(project: Machine) -> None:
     assert [change.path for change in found.staged] == ["db/.env"]
     assert found.unstaged == ()
 
+    project.write("id.pem", "-----BEGIN PRIVATE KEY-----")
+    assert project("status", "-s", "*.pem").out == "?? id.pem\n"
     assert project("status", "app/kye", code=4).error == "app/kye matches no file"
     assert project("status", "", code=2).error
     assert project("status", "..", code=2).error

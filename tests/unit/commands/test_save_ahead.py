@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from faults import OFFLINE, Faults, failing
+from faults import OFFLINE, RESET, Faults, failing
 from machines import Machine, bucket, noise, packs_listed, started
 from servers import Remote
 from teams import admit, cloned, joined
@@ -22,6 +22,7 @@ from dorky.remote.journal import Journal, Sent
 from dorky.store import contents, objects, pack
 from dorky.worktree.worktree import Worktree
 
+DENIED = errors.AccessDenied("the bucket", "403")
 BIG = noise(20 * MiB, 11)
 CHANGED = BIG[: 9 * MiB] + b"!" + BIG[9 * MiB + 1 :]
 
@@ -168,6 +169,23 @@ def test_the_network_fails(ana: Machine, file_url: Remote, faults: Faults) -> No
     ana("save", "-m", "big")
     assert len(puts(faults)) == len(packs_listed(ana)) - 1
     assert there <= {f"packs/{packed.id}" for packed in packs_listed(ana)}
+    check(ana, file_url)
+
+
+@pytest.mark.parametrize("error", [DENIED, errors.CorruptRoot("the bucket", "it is garbage")])
+def test_a_swap_that_won_may_be_told_as_an_error(
+    ana: Machine, file_url: Remote, faults: Faults, error: errors.DorkyError
+) -> None:
+    """Its answer is lost, and reading the root fails. The root lists what was sent."""
+
+    def lose(_: object) -> None:
+        faults.before("get", failing(error), key="root")
+        raise RESET
+
+    faults.after("swap", lose, key="root")
+    ana("save", "big", "-m", "big", code=error.exit_code)
+    assert faults.done
+    ana("push")
     check(ana, file_url)
 
 

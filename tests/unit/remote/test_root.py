@@ -614,6 +614,19 @@ def test_a_server_that_names_its_time_is_given_it(world: World, faults: Faults) 
     assert all(7.0 <= each < 7.5 for each in waited)
 
 
+@pytest.mark.parametrize("asked", [roots.BUDGET + 1, 86_400.0, float("inf")])
+def test_a_server_that_names_a_far_time_is_not_waited_for(
+    world: World, faults: Faults, asked: float
+) -> None:
+    busy = errors.ServerBusy("the bucket", "503", retry_after=asked)
+    faults.before("swap", failing(busy), times=9)
+    with ready(world) as (remote, _):
+        waited: list[float] = []
+        with pytest.raises(errors.OutcomeUnknown):
+            remote.swap(world.header, roots.successor(world.root), sleep=waited.append)
+    assert waited == []
+
+
 @pytest.mark.parametrize("error", [None, *NOISE.values()], ids=["answered", *NOISE])
 def test_lost(world: World, faults: Faults, error: Exception | None) -> None:
     faults.before("swap", somebody_else(world, faults))

@@ -139,6 +139,38 @@ def test_the_table_of_a_swap_that_only_seems_lost_stays(
     assert ben.files() == ana.files()
 
 
+@pytest.mark.parametrize("command", [("rotate",), ("group", "add", "few", "data")])
+def test_the_packs_of_a_swap_that_only_seems_lost_stay(
+    ana: Machine,
+    file_url: Place,
+    faults: Faults,
+    monkeypatch: pytest.MonkeyPatch,
+    command: tuple[str, ...],
+) -> None:
+    monkeypatch.setattr(roots, "RECENT", 1)
+    ana.commit({"data": noise(200 * KiB)})
+    ana("push")
+    driver = driver_of(file_url)
+
+    def others_follow() -> None:
+        blob = driver.get("root")
+        assert blob
+        with ana.repo() as repo:
+            header, body = roots.read_header(blob.data, "")
+            opened = repo.unlock(header)
+            root = roots.read_body(header, body, opened, "")
+            root = roots.successor(roots.successor(root))
+            driver.put("root", roots.encode(header, root, opened, repo.signer))
+        raise errors.ServerBusy("the bucket", "500")
+
+    faults.after("swap", lambda _: others_follow())
+    ana.run(*command)
+    assert faults.done
+    fresh = ana.another("fresh")
+    fresh("clone", file_url.url, ".")
+    assert fresh.files() == ana.files()
+
+
 def test_a_collection_makes_one_of_all(ana: Machine, file_url: Place, few_recent: None) -> None:
     push_packs(ana, 7)
     assert len(listed(ana)) > 1

@@ -724,6 +724,27 @@ def test_what_is_edited_when_another_file_is_in_its_place_already_stays(
     assert repo.status().clean
 
 
+@pytest.mark.parametrize("appears", [Path.write_text, Path.symlink_to])
+def test_what_appears_when_another_file_is_in_its_place_already_stays(
+    repo: Repository, monkeypatch: pytest.MonkeyPatch, appears: Callable[[Path, str], object]
+) -> None:
+    target = commit(repo, {"x": file("x"), "a": file("1"), "d/b": file("1")})
+    commit(repo, {"x": file("x")})
+
+    def act() -> None:
+        Path("d").mkdir()
+        appears(Path("d/b"), "mine")
+
+    with monkeypatch.context() as patched:
+        after_the_first(patched, "written", act)
+        with pytest.raises(errors.LocalChanges, match="d/b"):
+            repo.checkout(target)
+    assert files(repo.root)["d/b"][1] == b"mine"
+    kept = repo.checkout(target, force=True).backup
+    assert content(repo, kept, "d/b") == b"mine"
+    assert Path("d/b").read_text() == "1"
+
+
 @pytest.mark.parametrize("edit", ["in place", "another file"])
 def test_what_is_edited_once_it_is_in_its_place_is_known_to_be_edited(
     repo: Repository, monkeypatch: pytest.MonkeyPatch, edit: str
