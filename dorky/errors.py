@@ -578,6 +578,13 @@ class NoSuchPackage(NotFoundError):
     """There is no Python package {0} in {1}."""
 
 
+class NoPackages(NotFoundError):
+    """There are no Python packages in {0}.
+
+    An index of nothing is not published: it would delete all that an earlier one has published.
+    """
+
+
 class NoSolution(NotFoundError):
     """The requirements can't be met for {0}: {1}.
 

@@ -54,6 +54,7 @@ TEXTS: Mapping[type[DorkyError], str] = {
     errors.UnexpectedFile: "run the command again; if it stays, compare the index with another one",
     errors.NoSolution: "name other versions, or add --sdist to take source distributions, too",
     errors.NoSuchPackage: "dorky python list",
+    errors.NoPackages: "name their directory by --dir; to take back an index, delete its files",
     errors.PackageHeld: "give it a new version",
     errors.ProjectClosed: "dorky python status {0} active",
     errors.BadRecord: "see who has changed it, and save the package again",
@@ -630,6 +631,9 @@ _CHOICES: Mapping[type[Any], Callable[[DorkyError], str | None]] = {
     errors.SwapsUnsupported: _swaps,
     errors.BucketExists: _fact(
         "visible", "to give it dorky's settings: dorky bucket create {1} --exist-ok"
+    ),
+    errors.BucketNotFound: _by(
+        "kind", {"index": "check the URL, or create it: dorky bucket create {0}"}
     ),
     errors.Unreachable: _unreached,
     errors.NoCommits: _by("fetched", {True: "dorky pull"}),

@@ -458,6 +458,12 @@ def index(
     with extra():
         from dorky.extras.index import publishing, sinks
 
+    kept = Path(directory or python_server.USUAL_DIR).resolve()
+    if "://" not in out and kept in (Path(out).resolve(), *Path(out).resolve().parents):
+        raise errors.UsageError(
+            f"{out} lies among the packages themselves",
+            hint="name another directory: dorky python index public/",
+        )
     span = publishing.duration(presign) if presign else None
     if span and (form or base_url):
         raise errors.UsageError("--presign makes one page of its own form, and its own addresses")
@@ -471,6 +477,8 @@ def index(
         f"Anyone who can read {name(sink.place)} can read {plural(len(planned.files), 'file')}"
         f" ({size(planned.size)}) of {plural(len(planned.projects), 'project')}, unencrypted."
     )
+    if gone := publishing.leaving(planned, sink):
+        note(f"{plural(gone, 'published file')} will be deleted, because they are not in {kept}.")
     if not yes and not output.agree("Publish?"):
         raise errors.NotConfirmed("published")
     done = publishing.publish(
@@ -485,7 +493,9 @@ def index(
     if json:
         show_json(done)
         return
-    say(f"Published {plural(done.files, 'file')} of {plural(done.projects, 'project')}")
-    if done.url:
-        note("Keep this address secret: it installs without any credentials.")
+    published = f"Published {plural(done.files, 'file')} of {plural(done.projects, 'project')}"
+    if done.url:  # alone on the standard output: LINKS=$(dorky python index …)
+        note(f"{published}. Keep this address secret: it installs without any credentials.")
         say(done.url)
+    else:
+        say(published)
