@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, List, Literal  # noqa: UP035
 
@@ -14,23 +12,12 @@ from dorky import errors
 from dorky.cli import output, python_server
 from dorky.cli.command import Command, Json
 from dorky.cli.output import TerminalProgress, name, note, plural, say, show_json, size
+from dorky.cli.python_depot import USUAL_DIR, Dir, depot_in, extra
 from dorky.results import PythonFile, PythonProject, PythonRemoval, PythonTransfer
 
 if TYPE_CHECKING:
-    from dorky.extras.index.depot import Depot, Project
+    from dorky.extras.index.depot import Project
 
-
-Dir = Annotated[
-    str,
-    typer.Option(
-        "--dir",
-        metavar="DIR",
-        envvar="DEPOT_PYTHON_DIR",
-        show_envvar=False,
-        help=f"The packages; else DEPOT_PYTHON_DIR, else {python_server.USUAL_DIR}.",
-    ),
-]
-"""The option of commands on a directory of packages."""
 _Name = Annotated[str, typer.Argument(metavar="NAME", help="The project.")]
 _Version = Annotated[str, typer.Argument(metavar="NAME==VERSION", help="The version.")]
 
@@ -45,30 +32,6 @@ app.command(
     context_settings={"allow_interspersed_args": False},
 )(python_server.run)
 app.command("token", cls=Command)(python_server.token)
-
-
-@contextlib.contextmanager
-def extra() -> Iterator[None]:
-    """Import what the extra brings, or name it.
-
-    Raises:
-        ExtraMissing: It is not installed.
-    """
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith("dorky"):
-            raise
-        raise errors.ExtraMissing(f"the package {error.name}") from None
-
-
-def depot_in(directory: str) -> Depot:
-    """Return the depot in a directory on the disk; empty: the usual one."""
-    with extra():
-        from dorky.extras.index.depot import Depot
-        from dorky.extras.index.storage import Directory
-
-    return Depot(Directory(Path(directory or python_server.USUAL_DIR)))
 
 
 def _told(project: Project) -> PythonProject:
@@ -458,7 +421,7 @@ def index(
     with extra():
         from dorky.extras.index import publishing, sinks
 
-    kept = Path(directory or python_server.USUAL_DIR).resolve()
+    kept = Path(directory or USUAL_DIR).resolve()
     if "://" not in out and kept in (Path(out).resolve(), *Path(out).resolve().parents):
         raise errors.UsageError(
             f"{out} lies among the packages themselves",
