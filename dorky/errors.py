@@ -206,6 +206,14 @@ class BadLock(UsageError):
     """
 
 
+class BadRequirement(UsageError):
+    """The requirements can't be used: {0}.
+
+    A requirement names a project of an index, and may say which versions. A directory, a repository
+    or a URL has no hash that could be compared.
+    """
+
+
 class EmptyPath(UsageError):
     """A path is empty.
 
@@ -590,6 +598,13 @@ class NoSolution(NotFoundError):
 
     The resolver's words follow the colon. Wheels alone are taken unless source distributions are
     asked for, since those run code of their authors'.
+    """
+
+
+class OnlySources(NoSolution):
+    """{1} has no wheel for {0}.
+
+    It has source distributions, which run code of their authors' when they are built.
     """
 
 
@@ -1349,6 +1364,10 @@ class UnexpectedFile(IntegrityError):
 
     Its bytes have another hash than the lock, the index or the requirements say. Nothing was kept.
     """
+
+
+class HashNotNamed(UnexpectedFile):
+    """{0} can't be checked: the requirements do not name its hash (--hash=sha256:…)."""
 
 
 class Damaged(IntegrityError):

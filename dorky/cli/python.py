@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, List, Literal  # noqa: UP035
@@ -212,6 +213,7 @@ def status(
 
 
 _ARCHIVES = (".whl", ".tar.gz", ".zip")
+_LISTS = {".txt", ".in", ".toml"}
 _Paths = List[Path] | None  # noqa: UP006 - typer reads it at run time
 _Texts = List[str] | None  # noqa: UP006
 
@@ -283,8 +285,8 @@ def save(
 
     lines = [*(requirements or ()), *(_typed_in() if stdin else ())]
     local = [Path(line) for line in lines if line.endswith(_ARCHIVES) and "://" not in line]
-    if missing := [path for path in local if not path.is_file()]:
-        raise errors.PathNotFound(str(missing[0]))
+    _check_paths([*local, *(files or ()), *(constraints or ()), *([lock] if lock else ())])
+    _check_words([line for line in lines if Path(line) not in local])
     wanted = Wanted(
         requirements=[line for line in lines if Path(line) not in local],
         files=files or (),
@@ -310,6 +312,40 @@ def save(
         show_json(done)
     else:
         _transferred("Saved", "in", done)
+
+
+def _check_paths(paths: list[Path]) -> None:
+    """Refuse files that are not there.
+
+    Raises:
+        PathNotFound: One is not.
+    """
+    for path in paths:
+        if not path.exists():
+            raise errors.PathNotFound(str(path), hint="check its path")
+
+
+def _check_words(lines: list[str]) -> None:
+    """Refuse paths among the requirements: a stranger may have registered such a name.
+
+    Raises:
+        UsageError: There is one.
+    """
+    for line in lines:
+        path, word = Path(line), shlex.quote(line)
+        if path.suffix and (path.is_file() or path.suffix in _LISTS):
+            raise errors.UsageError(
+                f"{line} is a file, and no requirement", hint=f"dorky python save -r {word}"
+            )
+        if path.is_dir() and any(path.glob("*.whl")):
+            raise errors.UsageError(
+                f"{line} is a directory, and no requirement", hint=f"dorky python save {word}/*"
+            )
+        if path.is_dir() and ("/" in line or line.startswith(".")):
+            raise errors.UsageError(
+                f"{line} is a directory, and no requirement",
+                hint=f"python -m build {word}; then save the files that it makes",
+            )
 
 
 def _typed_in() -> list[str]:

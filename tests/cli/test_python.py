@@ -128,11 +128,51 @@ def test_what_can_not_be_saved(
     ana: Machine, index: wheels.Index, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ana("python", "save", code=2)
-    assert "nothing" in ana("python", "save", "nothing==9", code=4).error
-    ana("python", "save", "-r", "no-such-file", code=4)
-    ana("python", "save", "--lock", "no-such-file", code=6)
+    said = ana("python", "save", "nothing==9", code=4)
+    assert said.error.endswith(
+        "for this environment: Because nothing was not found in the package registry and you "
+        "require nothing==9,"[:-1]
+    )
+    assert "check the names and versions" in said.err
+    for option in ("-r", "-c", "--lock"):
+        said = ana("python", "save", "acme-app", option, "no-such-file", code=4)
+        assert "no-such-file matches no file" in said.error
     monkeypatch.setattr(sys, "stdin", io.StringIO("--index-url https://evil.example/\n"))
     assert "requirements alone" in ana("python", "save", "--stdin", code=2).error
+
+
+@pytest.mark.parametrize(
+    ("words", "said", "hint"),
+    [
+        ("requirements.txt", "is a file", "dorky python save -r requirements.txt"),
+        ("no-such.in", "is a file", "dorky python save -r no-such.in"),
+        ("notes.md", "is a file", "dorky python save -r notes.md"),
+        ("dist", "is a directory", "dorky python save dist/*"),
+        ("./code", "is a directory", "python -m build ./code"),
+        ("acme-app==", "Couldn't parse requirement", "dorky python save --help"),
+        ("acme-app --python-version abc", "abc is no version of Python: write 3.12", ""),
+        ("acme-app --platform nonsense", "nonsense is no platform: write manylinux", ""),
+        ("acme-app --uploaded-prior-to then", "then is no date: write 2026-01-31", ""),
+        ("acme-app --index-url acme", "is not a", "an index is written https://host/path"),
+    ],
+)
+def test_what_is_no_requirement(
+    ana: Machine, index: wheels.Index, words: str, said: str, hint: str
+) -> None:
+    for name in ("requirements.txt", "notes.md"):
+        (ana.project / name).write_text("acme-app\n")
+    for name in ("code", "dist"):
+        (ana.project / name).mkdir()
+    wheels.wheel(ana.project / "dist")
+    told = ana("python", "save", *words.split(), code=2)
+    assert said in told.error
+    assert hint in told.err
+    assert "/tmp" not in told.error
+
+
+def test_a_directory_of_that_name_is_no_hindrance(ana: Machine, index: wheels.Index) -> None:
+    (ana.project / "acme-app").mkdir()
+    assert "acme_app" in ana("python", "save", "acme-app").out
 
 
 # --- push ------------------------------------------------------------------------------------
