@@ -206,6 +206,14 @@ class BadLock(UsageError):
     """
 
 
+class BadRequirement(UsageError):
+    """The requirements can't be used: {0}.
+
+    A requirement names a project of an index, and may say which versions. A directory, a repository
+    or a URL has no hash that could be compared.
+    """
+
+
 class EmptyPath(UsageError):
     """A path is empty.
 
@@ -578,11 +586,25 @@ class NoSuchPackage(NotFoundError):
     """There is no Python package {0} in {1}."""
 
 
+class NoPackages(NotFoundError):
+    """There are no Python packages in {0}.
+
+    An index of nothing is not published: it would delete all that an earlier one has published.
+    """
+
+
 class NoSolution(NotFoundError):
     """The requirements can't be met for {0}: {1}.
 
     The resolver's words follow the colon. Wheels alone are taken unless source distributions are
     asked for, since those run code of their authors'.
+    """
+
+
+class OnlySources(NoSolution):
+    """{1} has no wheel for {0}.
+
+    It has source distributions, which run code of their authors' when they are built.
     """
 
 
@@ -1342,6 +1364,10 @@ class UnexpectedFile(IntegrityError):
 
     Its bytes have another hash than the lock, the index or the requirements say. Nothing was kept.
     """
+
+
+class HashNotNamed(UnexpectedFile):
+    """{0} can't be checked: the requirements do not name its hash (--hash=sha256:…)."""
 
 
 class Damaged(IntegrityError):

@@ -52,8 +52,12 @@ TEXTS: Mapping[type[DorkyError], str] = {
     errors.BadPackage: "build it again, as its project says",
     errors.BadLock: "uv pip compile --format pylock.toml writes one",
     errors.UnexpectedFile: "run the command again; if it stays, compare the index with another one",
-    errors.NoSolution: "name other versions, or add --sdist to take source distributions, too",
+    errors.BadRequirement: "dorky python save --help",
+    errors.HashNotNamed: "uv pip compile --generate-hashes writes the hashes that the index has",
+    errors.NoSolution: "check the names and versions; --index-url names another index",
+    errors.OnlySources: "add --sdist to take source distributions, too",
     errors.NoSuchPackage: "dorky python list",
+    errors.NoPackages: "name their directory by --dir; to take back an index, delete its files",
     errors.PackageHeld: "give it a new version",
     errors.ProjectClosed: "dorky python status {0} active",
     errors.BadRecord: "see who has changed it, and save the package again",
@@ -631,6 +635,9 @@ _CHOICES: Mapping[type[Any], Callable[[DorkyError], str | None]] = {
     errors.BucketExists: _fact(
         "visible", "to give it dorky's settings: dorky bucket create {1} --exist-ok"
     ),
+    errors.BucketNotFound: _by(
+        "kind", {"index": "check the URL, or create it: dorky bucket create {0}"}
+    ),
     errors.Unreachable: _unreached,
     errors.NoCommits: _by("fetched", {True: "dorky pull"}),
     errors.UnknownRevision: _fact("root", "{0!s} has no parent"),
@@ -655,7 +662,13 @@ _CHOICES: Mapping[type[Any], Callable[[DorkyError], str | None]] = {
         "cloud", {"google": "log in again: gcloud auth application-default login"}
     ),
     errors.NotAllowed: _not_allowed,
-    errors.AccessDenied: _by("to", {"kms": "check the key's policy and which account you use"}),
+    errors.AccessDenied: _by(
+        "to",
+        {
+            "kms": "check the key's policy and which account you use",
+            "index": "UV_DEFAULT_INDEX=https://USER:PASSWORD@HOST/simple/ proves who you are",
+        },
+    ),
     errors.IdentityMissing: _shut_out,
     errors.NoKey: _shut_out,
     errors.UnusableIdentity: _unusable,

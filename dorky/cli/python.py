@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
+import shlex
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, List, Literal  # noqa: UP035
 
@@ -14,23 +13,12 @@ from dorky import errors
 from dorky.cli import output, python_server
 from dorky.cli.command import Command, Json
 from dorky.cli.output import TerminalProgress, name, note, plural, say, show_json, size
+from dorky.cli.python_depot import USUAL_DIR, Dir, depot_in, extra
 from dorky.results import PythonFile, PythonProject, PythonRemoval, PythonTransfer
 
 if TYPE_CHECKING:
-    from dorky.extras.index.depot import Depot, Project
+    from dorky.extras.index.depot import Project
 
-
-Dir = Annotated[
-    str,
-    typer.Option(
-        "--dir",
-        metavar="DIR",
-        envvar="DEPOT_PYTHON_DIR",
-        show_envvar=False,
-        help=f"The packages; else DEPOT_PYTHON_DIR, else {python_server.USUAL_DIR}.",
-    ),
-]
-"""The option of commands on a directory of packages."""
 _Name = Annotated[str, typer.Argument(metavar="NAME", help="The project.")]
 _Version = Annotated[str, typer.Argument(metavar="NAME==VERSION", help="The version.")]
 
@@ -45,30 +33,6 @@ app.command(
     context_settings={"allow_interspersed_args": False},
 )(python_server.run)
 app.command("token", cls=Command)(python_server.token)
-
-
-@contextlib.contextmanager
-def extra() -> Iterator[None]:
-    """Import what the extra brings, or name it.
-
-    Raises:
-        ExtraMissing: It is not installed.
-    """
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith("dorky"):
-            raise
-        raise errors.ExtraMissing(f"the package {error.name}") from None
-
-
-def depot_in(directory: str) -> Depot:
-    """Return the depot in a directory on the disk; empty: the usual one."""
-    with extra():
-        from dorky.extras.index.depot import Depot
-        from dorky.extras.index.storage import Directory
-
-    return Depot(Directory(Path(directory or python_server.USUAL_DIR)))
 
 
 def _told(project: Project) -> PythonProject:
@@ -249,6 +213,7 @@ def status(
 
 
 _ARCHIVES = (".whl", ".tar.gz", ".zip")
+_LISTS = {".txt", ".in", ".toml"}
 _Paths = List[Path] | None  # noqa: UP006 - typer reads it at run time
 _Texts = List[str] | None  # noqa: UP006
 
@@ -320,8 +285,8 @@ def save(
 
     lines = [*(requirements or ()), *(_typed_in() if stdin else ())]
     local = [Path(line) for line in lines if line.endswith(_ARCHIVES) and "://" not in line]
-    if missing := [path for path in local if not path.is_file()]:
-        raise errors.PathNotFound(str(missing[0]))
+    _check_paths([*local, *(files or ()), *(constraints or ()), *([lock] if lock else ())])
+    _check_words([line for line in lines if Path(line) not in local])
     wanted = Wanted(
         requirements=[line for line in lines if Path(line) not in local],
         files=files or (),
@@ -347,6 +312,40 @@ def save(
         show_json(done)
     else:
         _transferred("Saved", "in", done)
+
+
+def _check_paths(paths: list[Path]) -> None:
+    """Refuse files that are not there.
+
+    Raises:
+        PathNotFound: One is not.
+    """
+    for path in paths:
+        if not path.exists():
+            raise errors.PathNotFound(str(path), hint="check its path")
+
+
+def _check_words(lines: list[str]) -> None:
+    """Refuse paths among the requirements: a stranger may have registered such a name.
+
+    Raises:
+        UsageError: There is one.
+    """
+    for line in lines:
+        path, word = Path(line), shlex.quote(line)
+        if path.suffix and (path.is_file() or path.suffix in _LISTS):
+            raise errors.UsageError(
+                f"{line} is a file, and no requirement", hint=f"dorky python save -r {word}"
+            )
+        if path.is_dir() and any(path.glob("*.whl")):
+            raise errors.UsageError(
+                f"{line} is a directory, and no requirement", hint=f"dorky python save {word}/*"
+            )
+        if path.is_dir() and ("/" in line or line.startswith(".")):
+            raise errors.UsageError(
+                f"{line} is a directory, and no requirement",
+                hint=f"python -m build {word}; then save the files that it makes",
+            )
 
 
 def _typed_in() -> list[str]:
@@ -458,6 +457,12 @@ def index(
     with extra():
         from dorky.extras.index import publishing, sinks
 
+    kept = Path(directory or USUAL_DIR).resolve()
+    if "://" not in out and kept in (Path(out).resolve(), *Path(out).resolve().parents):
+        raise errors.UsageError(
+            f"{out} lies among the packages themselves",
+            hint="name another directory: dorky python index public/",
+        )
     span = publishing.duration(presign) if presign else None
     if span and (form or base_url):
         raise errors.UsageError("--presign makes one page of its own form, and its own addresses")
@@ -471,6 +476,8 @@ def index(
         f"Anyone who can read {name(sink.place)} can read {plural(len(planned.files), 'file')}"
         f" ({size(planned.size)}) of {plural(len(planned.projects), 'project')}, unencrypted."
     )
+    if gone := publishing.leaving(planned, sink):
+        note(f"{plural(gone, 'published file')} will be deleted, because they are not in {kept}.")
     if not yes and not output.agree("Publish?"):
         raise errors.NotConfirmed("published")
     done = publishing.publish(
@@ -485,7 +492,9 @@ def index(
     if json:
         show_json(done)
         return
-    say(f"Published {plural(done.files, 'file')} of {plural(done.projects, 'project')}")
-    if done.url:
-        note("Keep this address secret: it installs without any credentials.")
+    published = f"Published {plural(done.files, 'file')} of {plural(done.projects, 'project')}"
+    if done.url:  # alone on the standard output: LINKS=$(dorky python index …)
+        note(f"{published}. Keep this address secret: it installs without any credentials.")
         say(done.url)
+    else:
+        say(published)

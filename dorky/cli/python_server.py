@@ -16,6 +16,7 @@ from dorky import errors
 from dorky.cli.command import Json
 from dorky.cli.output import Settings as Output
 from dorky.cli.output import name, note, say, show_json
+from dorky.cli.python_depot import USUAL_DIR, extra
 
 if TYPE_CHECKING:
     from dorky.extras.index.depot import Depot
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from dorky.extras.index.state import Newest
     from dorky.extras.index.upstream import Upstream
 
-USUAL_DIR = ".depot-storage/python"
-"""Where packages are if no command and no variable says so."""
 _NEWEST = {"", "main", "origin/main"}
 _PART = 8 << 20
 """The bytes of the packs of a large upload, of which several are in memory."""
@@ -149,8 +148,6 @@ def serve(
     $ dorky python serve --write --token-file tokens
     $ dorky python serve --upstream https://pypi.org/simple/ --private 'acme-*'
     """
-    from dorky.cli.python import extra
-
     with extra():
         from dorky.extras.index import serving
         from dorky.extras.index.operations import Log
@@ -210,8 +207,6 @@ def run(
     $ dorky python run -- pip install acme-core
     $ dorky python run --upstream https://pypi.org/simple/ -- uv sync
     """
-    from dorky.cli.python import extra
-
     with extra():
         from dorky.extras.index import auth, serving
         from dorky.extras.index.operations import Log
@@ -257,8 +252,6 @@ def token(
     $ dorky python token ci --write --expires 90d --file tokens
     $ dorky python token laptop --file tokens
     """
-    from dorky.cli.python import extra
-
     with extra():
         from dorky.extras.index import auth
 

@@ -128,11 +128,51 @@ def test_what_can_not_be_saved(
     ana: Machine, index: wheels.Index, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ana("python", "save", code=2)
-    assert "nothing" in ana("python", "save", "nothing==9", code=4).error
-    ana("python", "save", "-r", "no-such-file", code=4)
-    ana("python", "save", "--lock", "no-such-file", code=6)
+    said = ana("python", "save", "nothing==9", code=4)
+    assert said.error.endswith(
+        "for this environment: Because nothing was not found in the package registry and you "
+        "require nothing==9,"[:-1]
+    )
+    assert "check the names and versions" in said.err
+    for option in ("-r", "-c", "--lock"):
+        said = ana("python", "save", "acme-app", option, "no-such-file", code=4)
+        assert "no-such-file matches no file" in said.error
     monkeypatch.setattr(sys, "stdin", io.StringIO("--index-url https://evil.example/\n"))
     assert "requirements alone" in ana("python", "save", "--stdin", code=2).error
+
+
+@pytest.mark.parametrize(
+    ("words", "said", "hint"),
+    [
+        ("requirements.txt", "is a file", "dorky python save -r requirements.txt"),
+        ("no-such.in", "is a file", "dorky python save -r no-such.in"),
+        ("notes.md", "is a file", "dorky python save -r notes.md"),
+        ("dist", "is a directory", "dorky python save dist/*"),
+        ("./code", "is a directory", "python -m build ./code"),
+        ("acme-app==", "Couldn't parse requirement", "dorky python save --help"),
+        ("acme-app --python-version abc", "abc is no version of Python: write 3.12", ""),
+        ("acme-app --platform nonsense", "nonsense is no platform: write manylinux", ""),
+        ("acme-app --uploaded-prior-to then", "then is no date: write 2026-01-31", ""),
+        ("acme-app --index-url acme", "is not a", "an index is written https://host/path"),
+    ],
+)
+def test_what_is_no_requirement(
+    ana: Machine, index: wheels.Index, words: str, said: str, hint: str
+) -> None:
+    for name in ("requirements.txt", "notes.md"):
+        (ana.project / name).write_text("acme-app\n")
+    for name in ("code", "dist"):
+        (ana.project / name).mkdir()
+    wheels.wheel(ana.project / "dist")
+    told = ana("python", "save", *words.split(), code=2)
+    assert said in told.error
+    assert hint in told.err
+    assert "/tmp" not in told.error
+
+
+def test_a_directory_of_that_name_is_no_hindrance(ana: Machine, index: wheels.Index) -> None:
+    (ana.project / "acme-app").mkdir()
+    assert "acme_app" in ana("python", "save", "acme-app").out
 
 
 # --- push ------------------------------------------------------------------------------------
@@ -177,13 +217,57 @@ def test_an_index_is_published_if_that_is_meant(ana: Machine, tmp_path: Path) ->
     ana("python", "index", "ftp://acme/x", "--yes", code=2)
 
 
+def test_an_index_of_nothing_takes_nothing_back(ana: Machine, tmp_path: Path) -> None:
+    """Run in another directory, it would delete all that is published."""
+    kept(ana, wheels.wheel(tmp_path), wheels.wheel(tmp_path, "acme-app"))
+    ana("python", "index", "public", "--yes")
+    published = ana.project / "public/files/acme-core/acme_core-1.0-py3-none-any.whl"
+    said = ana("python", "index", "public", "--yes", "--dir", "elsewhere", code=4)
+    assert "There are no Python packages in elsewhere" in said.error
+    assert published.is_file()
+    kept(ana, wheels.wheel(tmp_path, "acme-app"), directory="other")
+    said = ana("python", "index", "public", "--dir", "other", code=5)
+    assert "1 published file will be deleted" in said.err
+    assert published.is_file()
+    ana("python", "index", "public", "--dir", "other", "--yes")
+    assert not published.exists()
+
+
+@pytest.mark.parametrize("out", ["{depot}", "{depot}/files", "{depot}/../python/files/x"])
+def test_an_index_is_not_published_among_the_packages(
+    ana: Machine, tmp_path: Path, out: str
+) -> None:
+    kept(ana, wheels.wheel(tmp_path))
+    depot = ana.project / ".depot-storage/python"
+    before = sorted(depot.rglob("*"))
+    said = ana("python", "index", out.format(depot=depot), "--yes", code=2)
+    assert "among the packages themselves" in said.error
+    assert sorted(depot.rglob("*")) == before
+
+
+def test_a_place_that_no_index_can_have(ana: Machine, s3_url: Remote, tmp_path: Path) -> None:
+    kept(ana, wheels.wheel(tmp_path))
+    (ana.project / "file").write_text("")
+    assert "file is no directory" in ana("python", "index", "file", "--yes", code=2).error
+    ana.env.update(s3_url.env)
+    said = ana("python", "index", "s3://not-there/pkg", "--yes", code=4)
+    assert "The bucket of s3://not-there does not exist" in said.error
+    assert "dorky bucket create s3://not-there" in said.err
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        del ana.env[name]
+    ana.env["AWS_EC2_METADATA_DISABLED"] = "true"
+    said = ana("python", "index", f"{s3_url.url}/pkg", "--yes", code=6)
+    assert "No credentials for s3://" in said.error
+
+
 def test_links_of_a_session_are_warned_of(ana: Machine, s3_url: Remote, tmp_path: Path) -> None:
     kept(ana, wheels.wheel(tmp_path))
     ana.env.update(s3_url.env)
     words = ("python", "index", f"{s3_url.url}/pkg", "--presign", "12h", "--yes")
     said = ana(*words)
     assert "temporary" not in said.err
-    assert "X-Amz-Expires=43200" in said.out.splitlines()[-1]
+    [line] = said.out.splitlines()  # nothing else: LINKS=$(dorky python index …)
+    assert "X-Amz-Expires=43200" in line
     ana.env["AWS_SESSION_TOKEN"] = "token"
     assert "Your AWS credentials are temporary" in ana(*words).err
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import shutil
@@ -25,6 +26,11 @@ else:
 # A resolver that hangs must not hang an onboarding script: a large one takes a minute.
 _PATIENCE = 1800
 _HASH = re.compile(r"--hash[= ]sha256:([0-9a-f]{64})\b")
+# What uv says around its reason.
+_UNSOLVED = re.compile(
+    r"No solution found when resolving dependencies(?: for [^:]*)?: "
+    r"|,? we can conclude that your requirements are unsatisfiable\.?"
+)
 _MANYLINUX = re.compile(r"(manylinux(?:_\d+_\d+|1|2010|2014))_(x86_64|aarch64)")
 _PLATFORMS = {
     r"win_amd64": "x86_64-pc-windows-msvc",
@@ -37,6 +43,16 @@ _PLATFORMS = {
     r"linux_aarch64": "aarch64-unknown-linux-gnu",
 }
 """The platforms of wheels, as the resolver calls them."""
+_KINDS = {"vcs": "a repository", "directory": "a directory", "archive": "a URL"}
+_FORMS = {
+    "python-version": "no version of Python: write 3.12",
+    "python-platform": (
+        "no platform: write manylinux_2_28_x86_64, macosx_14_0_arm64, win_amd64, or another one as"
+        " wheels name it"
+    ),
+    "exclude-newer": "no date: write 2026-01-31, or a time with its zone",
+}
+"""How the values of options are written, by the resolver's names for the options."""
 
 
 class Locked(NamedTuple):
@@ -89,6 +105,7 @@ def resolved(wanted: Wanted) -> list[Locked]:
     """Resolve requirements for every target; return all files that installers need there.
 
     Raises:
+        BadRequirement: A requirement is none, or names no package of an index.
         NoSolution: There is no solution.
         ExtraMissing: uv is not installed.
     """
@@ -126,7 +143,10 @@ def _resolved(wanted: Wanted, version: str, platform: str) -> list[Locked]:
         if done.returncode:
             target = " ".join(filter(None, (version and f"Python {version}", platform)))
             raise _failure(target or "this environment", done.stderr)
-        return read(lock, sdists=wanted.sdists)
+        try:
+            return read(lock, sdists=wanted.sdists)
+        except errors.BadLock as error:  # the lock is ours: only a requirement can be wrong
+            raise errors.BadRequirement(error.args[1]) from None
 
 
 def _environment(index_url: str) -> dict[str, str]:
@@ -143,13 +163,30 @@ def _environment(index_url: str) -> dict[str, str]:
 
 def _failure(target: str, said: str) -> errors.DorkyError:
     """Return the error that uv's words stand for."""
-    lines = [line.strip() for line in said.splitlines() if not line.startswith("warning:")]
-    why = " ".join(lines).removeprefix("error: ") or "uv failed"
-    if re.search(r"\b(?:401 Unauthorized|403 Forbidden)\b", why):
-        return errors.AccessDenied("the index", why)
-    if "error sending request" in why:
+    why = _told(said)
+    if found := re.search(r"invalid value '(.*?)' for '--([a-z-]+)", said):
+        return errors.UsageError(f"{found[1]} is {_FORMS.get(found[2], f'no {found[2]}')}")
+    if found := re.search(r"\b(?:401 Unauthorized|403 Forbidden)\b", said):
+        return errors.AccessDenied("the index", found[0], to="index")
+    if "error sending request" in why or "HTTP status server error" in why:
         return errors.Unreachable("the index", why)
-    return errors.NoSolution(target, why)
+    if not _UNSOLVED.search(why):
+        return errors.BadRequirement(why)
+    if found := re.search(
+        r"(?:versions of )?([\w.-]+)\S* has no usable wheels|for `(.*?)` because building", said
+    ):
+        return errors.OnlySources(target, found[1] or found[2])
+    return errors.NoSolution(target, _UNSOLVED.sub("", why))
+
+
+def _told(said: str) -> str:
+    """Return what uv says, as one line, without what it says of its own options."""
+    lines = [line.strip() for line in said.splitlines() if not line.startswith("warning:")]
+    told = " ".join(itertools.takewhile(lambda line: not line.startswith("hint:"), lines))
+    told = told.removeprefix("error: ").replace(" cause: ", ": ").strip()
+    if found := re.search(r"hint: (Wheels are available.*)", said):
+        told += f" ({found[1].strip()})"
+    return told or "uv failed"
 
 
 def _uv() -> str:
@@ -216,9 +253,9 @@ def read(path: Path, *, sdists: bool) -> list[Locked]:
 
 def _of_package(package: Mapping[str, Any], path: str, *, sdists: bool) -> list[Locked]:
     name = str(package["name"])
-    for kind in ("vcs", "directory", "archive"):
+    for kind, words in _KINDS.items():
         if kind in package:
-            raise errors.BadLock(path, f"{name} is no package of an index, but a {kind}")
+            raise errors.BadLock(path, f"{name} is no package of an index, but {words}")
     files = [*package.get("wheels", [])]
     if sdists and "sdist" in package:
         files.append(package["sdist"])

@@ -64,9 +64,24 @@ def duration(text: str) -> timedelta:
 
 
 def plan(depot: Depot) -> Plan:
-    """Return what `publish` would publish: those who can read the place can read all of it."""
+    """Return what `publish` would publish: those who can read the place can read all of it.
+
+    Raises:
+        NoPackages: There are none: an index of nothing would delete all that was published.
+    """
     projects = tuple(map(depot.project, depot.projects()))
+    if not projects:
+        raise errors.NoPackages(depot.place)
     return Plan(projects, tuple(entry for found in projects for entry in pages.offered(found)))
+
+
+def leaving(planned: Plan, sink: Sink) -> int:
+    """Return how many files `publish` would delete, because they are not planned any more."""
+    kept = {file_path(entry.filename) for entry in planned.files}
+    return sum(
+        key.startswith("files/") and not key.endswith(".metadata")
+        for key in _published(sink) - kept
+    )
 
 
 def publish(
@@ -90,12 +105,17 @@ def publish(
         presign: How long presigned links are valid; None: there are pages, and no such links.
         progress: Receives the progress.
     """
+    keys = {file_path(entry.filename) for entry in planned.files}
+    keys |= {f"{file_path(entry.filename)}.metadata" for entry in planned.files if _has(entry)}
+    made = {} if presign else _pages(planned, sink, form, base_url)
+    keys |= made.keys()
+    old = _published(sink)
+    if not keys <= old:  # first: a later index deletes what an interrupted one has left
+        _list(sink, keys | old)
     meter = Meter(progress)
     meter.start("Publishing", planned.size, "B")
     at_once(partial(_put_file, depot, sink, meter), planned.files, _THREADS)
     meter.finish()
-    keys = {file_path(entry.filename) for entry in planned.files}
-    keys |= {f"{file_path(entry.filename)}.metadata" for entry in planned.files if _has(entry)}
     url = ""
     if presign:
         links = [
@@ -104,12 +124,12 @@ def publish(
         ]
         sink.put(LINKS, pages.flat(links), "text/html; charset=utf-8")
         url = sink.presigned(LINKS, presign)
-    else:
-        keys |= _put_pages(planned, sink, form, base_url)
-    old = _published(sink)
-    sink.put(_MANIFEST, json.dumps(sorted(keys), indent=0).encode(), "application/json")
-    for key in sorted(old - keys):
-        sink.delete(key)
+    for key, (body, kind) in made.items():
+        sink.put(key, body, kind)
+    if gone := sorted(old - keys):
+        for key in gone:
+            sink.delete(key)
+        _list(sink, keys)
     return PythonIndex(
         place=sink.place,
         projects=len(planned.projects),
@@ -141,8 +161,8 @@ def _put_file(depot: Depot, sink: Sink, meter: Meter, entry: Entry) -> None:
     meter.advance(entry.size)
 
 
-def _put_pages(planned: Plan, sink: Sink, form: str, base_url: str) -> set[str]:
-    """Write the pages; return their keys."""
+def _pages(planned: Plan, sink: Sink, form: str, base_url: str) -> dict[str, tuple[bytes, str]]:
+    """Return the pages and their media types, by their keys; the list of projects comes last."""
     names = [found.name for found in planned.projects]
     address: Callable[[Entry], str] = pages.relative
     if base_url:
@@ -153,18 +173,19 @@ def _put_pages(planned: Plan, sink: Sink, form: str, base_url: str) -> set[str]:
         kind = "text/html; charset=utf-8"
         listed, shown = pages.project_list_html, pages.project_page_html
     made = {
-        sink.page_key(f"simple/{found.name}", form): shown(found, address)
+        sink.page_key(f"simple/{found.name}", form): (shown(found, address), kind)
         for found in planned.projects
     }
-    for key, body in made.items():
-        sink.put(key, body, kind)
-    root = sink.page_key("simple", form)
-    sink.put(root, listed(names), kind)
-    return {*made, root}
+    return {**made, sink.page_key("simple", form): (listed(names), kind)}
 
 
 def _below(base_url: str, entry: Entry) -> str:
     return urljoin(base_url, quote(file_path(entry.filename)))
+
+
+def _list(sink: Sink, keys: set[str]) -> None:
+    """Note the keys of an index, for the next one."""
+    sink.put(_MANIFEST, json.dumps(sorted(keys), indent=0).encode(), "application/json")
 
 
 def _published(sink: Sink) -> set[str]:

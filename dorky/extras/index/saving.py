@@ -69,10 +69,13 @@ def save(
         progress: Receives the progress.
 
     Raises:
+        BadRequirement: A requirement is none, or names no package of an index.
         NoSolution: There is no solution.
         UnexpectedFile: A file has another hash than it should have.
         PackageHeld: The depot has another file of that name.
     """
+    if wanted.index_url:
+        web.place_of(wanted.index_url)
     meter = Meter(progress)
     meter.start("Resolving", 0, "files")
     found = locks.read(lock, sdists=wanted.sdists) if lock else []
@@ -103,9 +106,7 @@ def save(
 def _check_allowed(found: Sequence[Locked], allowed: set[str]) -> None:
     for locked in found:
         if locked.sha256 not in allowed:
-            raise errors.UnexpectedFile(
-                locked.filename, "the requirements do not name its hash (--hash=sha256:…)"
-            )
+            raise errors.HashNotNamed(locked.filename)
 
 
 def _held(depot: Depot, locked: Locked) -> bool:

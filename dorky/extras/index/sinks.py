@@ -53,9 +53,12 @@ def sink_at(out: str) -> Sink:
 
     Raises:
         BadURL: It is of another kind.
+        UsageError: The path is that of a file.
     """
     scheme, separator, rest = out.partition("://")
     if not separator:
+        if Path(out).exists() and not Path(out).is_dir():
+            raise errors.UsageError(f"{out} is no directory")
         return DirectorySink(Path(out))
     bucket, _, prefix = rest.partition("/")
     prefix = prefix.strip("/")
@@ -119,6 +122,8 @@ class DirectorySink:
             return (self._root / key).read_bytes()
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise errors.DiskError(str(self._root / key), error.strerror) from error
 
     def delete(self, key: str) -> None:
         """See `Sink.delete`."""
@@ -136,7 +141,12 @@ class DirectorySink:
 def _aws(place: str) -> Iterator[None]:
     """Turn boto3's errors into dorky's."""
     from boto3.exceptions import Boto3Error
-    from botocore.exceptions import BotoCoreError, ClientError
+    from botocore.exceptions import (
+        BotoCoreError,
+        ClientError,
+        NoCredentialsError,
+        PartialCredentialsError,
+    )
 
     try:
         yield
@@ -145,11 +155,20 @@ def _aws(place: str) -> Iterator[None]:
         code = error.response.get("Error", {}).get("Code", "")
         if status in {401, 403}:
             raise errors.AccessDenied(place, code) from None
+        if code == "NoSuchBucket":
+            raise errors.BucketNotFound(_bucket(place), kind="index") from None
         if status == 404:
             raise errors.NoSuchFile(place, code) from None
         raise errors.ServiceUnavailableError(place, str(error)) from None
+    except (NoCredentialsError, PartialCredentialsError) as error:
+        raise errors.NoCredentials(_bucket(place), str(error)) from None
     except (BotoCoreError, Boto3Error) as error:
         raise errors.Unreachable(place, str(error)) from None
+
+
+def _bucket(place: str) -> str:
+    """Return the URL of the bucket that a place is in."""
+    return "/".join(place.split("/")[:3])
 
 
 class S3Sink:
@@ -231,12 +250,16 @@ class S3Sink:
 def _google(place: str) -> Iterator[None]:
     """Turn the errors of Google's library into dorky's."""
     from google.api_core.exceptions import Forbidden, GoogleAPIError, NotFound, Unauthorized
-    from google.auth.exceptions import GoogleAuthError
+    from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError
 
     try:
         yield
-    except NotFound:
+    except NotFound as error:
+        if "bucket does not exist" in str(error):
+            raise errors.BucketNotFound(_bucket(place), kind="index") from None
         raise errors.NoSuchFile(place, "the bucket") from None
+    except DefaultCredentialsError as error:
+        raise errors.NoCredentials(_bucket(place), str(error).split(". ")[0]) from None
     except (Forbidden, Unauthorized, GoogleAuthError) as error:
         raise errors.AccessDenied(place, str(error)) from None
     except GoogleAPIError as error:

@@ -104,6 +104,38 @@ def test_a_second_index_writes_what_is_new_and_deletes_what_is_gone(
     ]
 
 
+def test_what_an_interrupted_index_has_left_is_deleted_later(
+    depot: Depot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "site"
+    last = "files/acme-core/acme_core-2.0-py3-none-any.whl"
+    put = sinks.DirectorySink.put
+
+    def interrupted(sink: sinks.DirectorySink, key: str, *content: Any) -> None:
+        if key.startswith("simple/"):
+            raise KeyboardInterrupt
+        put(sink, key, *content)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(sinks.DirectorySink, "put", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            published(depot, str(out))
+    assert (out / last).exists()
+    depot.remove("acme-core", "2.0")
+    with monkeypatch.context() as patched:
+        patched.setattr(sinks.DirectorySink, "delete", lambda sink, _: interrupted(sink, "simple/"))
+        with pytest.raises(KeyboardInterrupt):
+            published(depot, str(out))
+    assert (out / last).exists()
+    published(depot, str(out))
+    assert not (out / last).exists()
+
+
+def test_an_index_of_nothing_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(errors.NoPackages):
+        publishing.plan(wheels.depot_of(tmp_path / "empty"))
+
+
 def test_a_damaged_published_file_is_written_again(depot: Depot, tmp_path: Path) -> None:
     published(depot, str(tmp_path / "site"))
     path = tmp_path / "site/files/acme-core/acme_core-2.0-py3-none-any.whl"
@@ -285,7 +317,7 @@ def test_pip_installs_from_a_presigned_page(depot: Depot, private: str, tmp_path
 
 def test_who_may_not_write_is_told(depot: Depot, private: str, monkeypatch: Any) -> None:
     sink = sinks.sink_at("s3://no-such-bucket/x")
-    with pytest.raises(errors.NoSuchFile):
+    with pytest.raises(errors.BucketNotFound):
         sink.put("simple/", b"", "text/html")
     assert not sink.temporary
     monkeypatch.setenv("AWS_SESSION_TOKEN", "token")

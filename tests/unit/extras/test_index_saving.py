@@ -260,13 +260,33 @@ def test_options_of_the_resolver(index: Index, depot: Depot, tmp_path: Path) -> 
         saving.save(depot, Wanted(["nothing"]))
 
 
+def test_a_project_of_sources_alone_is_told(index: Index, depot: Depot, tmp_path: Path) -> None:
+    index.depot.add([wheels.package(wheels.sdist(tmp_path, "acme-old", "1.0"))])
+    with pytest.raises(errors.OnlySources, match="acme-old has no wheel for this environment"):
+        saving.save(depot, Wanted(["acme-old"]))
+
+
+@pytest.mark.parametrize("kind", ["directory", "archive"])
+def test_what_no_index_has_is_no_requirement(
+    index: Index, depot: Depot, tmp_path: Path, kind: str
+) -> None:
+    path = wheels.wheel(tmp_path)
+    if kind == "directory":
+        path = tmp_path / "project"
+        path.mkdir()
+        (path / "pyproject.toml").write_text('[project]\nname = "acme-core"\nversion = "1"\n')
+    with pytest.raises(errors.BadRequirement, match="acme-core") as caught:
+        saving.save(depot, Wanted([f"acme-core @ {path.as_uri()}"]))
+    assert "pylock" not in str(caught.value)
+
+
 def test_hashes_may_be_required(index: Index, depot: Depot, tmp_path: Path) -> None:
     digest = index.depot.entry(NEW).sha256
     requirements = tmp_path / "requirements.txt"
     requirements.write_text(f"acme-core==2.0 \\\n    --hash=sha256:{digest}\n")
     wanted = Wanted(files=[requirements])
     assert saving.save(depot, wanted, require_hashes=True).added == (NEW,)
-    with pytest.raises(errors.UnexpectedFile, match="acme_app"):
+    with pytest.raises(errors.HashNotNamed, match="acme_app"):
         saving.save(depot, Wanted(["acme-app"], files=[requirements]), require_hashes=True)
 
 
