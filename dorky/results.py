@@ -718,6 +718,7 @@ class CheckedOut(Result, frozen=True, kw_only=True):
         ignored: Lines added to `.gitignore`.
         left_out: Files that were not put in place because of their names.
         unplaced: Files that this file system can't show.
+        frozen: Files that were left as they are because several groups claim them.
     """
 
     commit: str | None
@@ -726,6 +727,7 @@ class CheckedOut(Result, frozen=True, kw_only=True):
     ignored: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
     unplaced: tuple[Omission, ...] = ()
+    frozen: tuple[str, ...] = ()
 
 
 class DestroyPlan(Result, frozen=True, kw_only=True):

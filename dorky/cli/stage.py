@@ -32,7 +32,7 @@ from dorky.cli.output import (
     unplaced,
 )
 from dorky.cli.paths import repository_paths
-from dorky.cli.undo import apart, conflicts, kept, masked
+from dorky.cli.undo import apart, conflicts, frozen, kept, masked
 from dorky.paths import shown
 from dorky.results import Omission, PreCommit, Staged, Status
 
@@ -485,6 +485,7 @@ def restore(
         kept(done.backup)
         left_out(done.left_out)
         unplaced(done.unplaced)
+        frozen(done.frozen)
 
 
 def checkout(

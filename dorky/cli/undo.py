@@ -35,6 +35,8 @@ _WHY = {
     "closed": "here it is only for its group, there for others",
 }
 
+_FROZEN = "Frozen until one group alone claims it (dorky group list):"
+
 op_app = typer.Typer(
     cls=Group, no_args_is_help=True, help="What was done here, to be looked at and undone."
 )
@@ -228,14 +230,22 @@ def masked(found: Sequence[Masked]) -> None:
             why = f"belongs to {owners}, committed for {escaped(entry.tree)}"
         return f"{style('!', fg='red')} {here(entry.path)} ({why})"
 
-    frozen = [entry for entry in found if len(entry.owners) > 1]
+    contested = [entry for entry in found if len(entry.owners) > 1]
     ignored = [entry for entry in found if len(entry.owners) <= 1]
     if ignored:
         say("Does not count, for it is not in its group's tree (the next commit leaves it out):")
         listing(ignored, line)
-    if frozen:
-        say("Frozen until one group alone claims it (dorky group list):")
-        listing(list(dict.fromkeys(map(line, frozen))), str)  # several trees may hold one
+    if contested:
+        say(_FROZEN)
+        listing(list(dict.fromkeys(map(line, contested))), str)  # several trees may hold one
+
+
+def frozen(paths: Sequence[str]) -> None:
+    """List the files that a command has left as they are because several groups claim them."""
+    if paths:
+        say(_FROZEN)
+        here = from_here()
+        listing(paths, lambda path: f"{style('!', fg='red')} {here(path)}")
 
 
 def kept(backup: str) -> None:

@@ -181,7 +181,7 @@ def view_of(project: Project, commit: ObjectId | None) -> View:
     heads = {history.head_of(project.store), *(project.database.ref(name) for name in names)}
     if commit in heads:
         return projection.current(project.store, commit)
-    return View(project.store, history.trees_of(project.store, commit))
+    return projection.recorded(project.store, commit)
 
 
 def placed_files(project: Project, commit: ObjectId | None) -> dict[str, Placed]:

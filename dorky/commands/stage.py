@@ -281,7 +281,7 @@ def _check_found(found: Collection[str], *, first: bool) -> None:
         raise errors.ManyFiles(f"{len(found):,}")
 
 
-def check_groups(project: Project, paths: Iterable[str]) -> None:
+def check_groups(project: Project, paths: Collection[str]) -> None:
     """Refuse files that can't be encrypted for the readers they are meant for.
 
     Raises:
@@ -292,13 +292,24 @@ def check_groups(project: Project, paths: Iterable[str]) -> None:
     if not known.groups:
         return
     owner, groups = placement.owner(known), project.vault.groups
+    _check_uncontested(project, paths)
     for path in paths:
         group = owner(path)
-        if group is None:
-            first, second = (group.name for group in placement.claimants(known, path)[:2])
-            raise errors.AmbiguousGroup(path, first, second)
-        if group not in groups:
+        if group is not None and group not in groups:
             raise errors.ForeignGroup(path, roster.name_of(known, group))
+
+
+def _check_uncontested(project: Project, paths: Iterable[str]) -> None:
+    """Refuse files that several groups claim: they stay as they are until one alone does.
+
+    Raises:
+        AmbiguousGroup: There is one.
+    """
+    owner = project.owner
+    for path in paths:
+        if owner(path) is None:
+            first, second = (group.name for group in placement.claimants(project.roster, path)[:2])
+            raise errors.AmbiguousGroup(path, first, second)
 
 
 def owning(project: Project) -> GroupOf:
@@ -504,7 +515,12 @@ def restore(
         )
         where = f" in {source}" if source else ""
         chosen = staging.tracked(held, names, where)
+        frozen: list[str] = []
         if commit:
+            owner = project.owner
+            frozen = [path for path in chosen if owner(path) is None]
+            _check_uncontested(project, [path for path in frozen if path in names])
+            chosen = [path for path in chosen if path not in frozen]
             _check_readers(project, chosen, readers)
             _check_restored(project, {path: held[path] for path in chosen}, source, readers)
         wanted: dict[str, Placed | None] = {path: held[path] for path in chosen}
@@ -526,6 +542,7 @@ def restore(
             ignored=done.ignored,
             left_out=done.left_out,
             unplaced=done.unplaced,
+            frozen=tuple(frozen),
         )
 
 

@@ -157,7 +157,7 @@ def view_of(session: Session, version: str) -> View:
         known(session, version)
     if not version or version == session.project.database.ref(f"{ORIGIN}/{MAIN}"):
         return projection.current(store, version or None, objects=session.nodes)
-    return View(session.nodes, history.trees_of(session.nodes, version))
+    return projection.recorded(store, version, objects=session.nodes)
 
 
 def find(session: Session, view: View, path: str, version: str) -> Placed:
@@ -336,7 +336,6 @@ def versions(session: Session, head: ObjectId, path: str) -> Iterator[FileInfo]:
     store = session.store
     for node in history.ancestors(store, [head]):
         if history.touches(store, node.commit, path):
-            view = View(store, history.trees_of(store, node.id))
-            held = dict(view.files([path])).get(path)
+            held = dict(projection.recorded(store, node.id).files([path])).get(path)
             if held:
                 yield from infos(session, node.id, [(path, held)], {path: node})

@@ -29,10 +29,9 @@ from dorky.project import ORIGIN
 from dorky.remote import push as remote_push
 from dorky.remote.fetch import fetch_objects
 from dorky.remote.journal import NONE, PacksAhead
-from dorky.store import contents, history
+from dorky.store import contents, history, projection
 from dorky.store.history import MAIN, Node, Placed
 from dorky.store.objects import Writer
-from dorky.store.projection import View
 from dorky.worktree import ingest, staging
 
 _MOMENT = 0.01
@@ -314,8 +313,7 @@ def _apply(session: Session, request: Request, edits: Edits, writer: Writer) -> 
                 when = f"{first.commit.time:%Y-%m-%d %H:%M} UTC"
                 raise errors.IdempotencyKeyReused(request.key, when)
             paths = [change.path for change in request.changes]
-            trees = history.trees_of(session.store, first.id)
-            held = dict(View(session.store, trees).files(paths))
+            held = dict(projection.recorded(session.store, first.id).files(paths))
             request.outcome = Outcome(first.id, held)
             return {}
         noted[name] = digest

@@ -33,12 +33,22 @@ class View:
         store: The store that holds the trees.
         trees: The root trees by group.
         owner: Returns the owner of a path; None to read the trees as they were recorded.
+        preferred: In a view as recorded, returns the group whose file is given if several trees
+            hold a path. Otherwise the first group would win, and anybody can start one.
     """
 
-    def __init__(self, store: Objects, trees: Trees, owner: Owner | None = None) -> None:
+    def __init__(
+        self,
+        store: Objects,
+        trees: Trees,
+        owner: Owner | None = None,
+        *,
+        preferred: Owner | None = None,
+    ) -> None:
         self.store = store
         self.trees = trees
         self.owner = owner
+        self._preferred = preferred
         self._closed = [_Place(group, "", tree) for group, tree in trees.items() if group != ALL]
         self._places: dict[str, list[_Place]] = {"": self._closed}
         self._read: dict[ObjectId, tuple[Entry, ...]] = {}
@@ -52,7 +62,8 @@ class View:
     def files(self, paths: Collection[str] | None = None) -> Iterator[tuple[str, Placed]]:
         """Yield each file and link that counts, with its path.
 
-        In a view as recorded, the first group wins a path that several trees hold.
+        In a view as recorded, several trees may hold a path: the preferred group wins it, or else
+        the first.
 
         Args:
             paths: If given, only what lies at these paths; other directories are not read.
@@ -60,9 +71,16 @@ class View:
         given: set[str] = set()
         for path, placed, why in self.walk(paths):
             if why is None and path not in given:
-                yield path, placed
+                yield path, self._chosen(path, placed)
                 if self._closed:
                     given.add(path)
+
+    def _chosen(self, path: str, placed: Placed) -> Placed:
+        """Return the file of the preferred group if its tree holds the path, too."""
+        group = self._preferred(path) if self._preferred and self._closed else None
+        if group is None or group == placed.group:
+            return placed
+        return self.recorded({path: group}).get(path, placed)
 
     def walk(
         self, paths: Collection[str] | None = None
@@ -89,7 +107,7 @@ class View:
                     continue
                 if not entry.is_tree:
                     if not self.masked(group, path):
-                        found[path] = Placed(group, entry)
+                        found[path] = self._chosen(path, Placed(group, entry))
                 elif self._any_counts(group, path, entry.content):
                     found[path] = None
         return found
@@ -183,6 +201,20 @@ def current(
     """
     trees = history.trees_of(objects or store, commit, groups)
     return View(objects or store, trees, owner(store.database.roster()))
+
+
+def recorded(store: Store, commit: ObjectId | None, *, objects: Objects | None = None) -> View:
+    """Return what a commit held when it was made.
+
+    If several groups had a file at a path then, that of today's owner is given.
+
+    Args:
+        store: The store.
+        commit: The commit.
+        objects: What the commit and the directories are read from; None: the store.
+    """
+    trees = history.trees_of(objects or store, commit)
+    return View(objects or store, trees, preferred=owner(store.database.roster()))
 
 
 def differences(old: View, new: View) -> Iterable[Difference]:

@@ -22,7 +22,7 @@ from machines import Machine, bucket, signed, started
 from servers import Remote
 from teams import joined
 
-from dorky import errors
+from dorky import DorkyClient, errors
 from dorky.format import model
 from dorky.format.model import ALL, Commit, Entry, Group, Inline, Kind, Roster, Tree
 from dorky.keys import placement, roster, vault
@@ -374,6 +374,46 @@ def test_a_file_that_a_group_took_over_while_it_was_contested_blocks_nobody(
     ana("pull")
     assert ana.read("notes") == b"n\n"
     assert ana.read(".env") == b"A=2\n"
+
+
+def test_an_old_commit_in_which_two_groups_have_a_file_gives_the_owners(
+    ana: Machine, ben: Machine, file_url: Remote
+) -> None:
+    claim(ben, EVIL)
+    ana("pull")
+    old = ana("log", "--json").json[0]["id"]
+    ana.commit({".env": "A=2\n"}, "on")
+    ana("push")
+
+    # Contested: what is on the disk stays, and nobody is asked to choose.
+    assert "belongs to the groups zz and prod" in (
+        ana("restore", PROD, "--source", old, code=6).error
+    )
+    said = ana("restore", ".", "--source", old)
+    assert said.out.splitlines()[1:] == [
+        "  M .env",
+        "Frozen until one group alone claims it (dorky group list):",
+        f"  ! {PROD}",
+    ]
+    assert ana("restore", "env", "--source", old, "--json").json["frozen"] == [PROD]
+    assert ana.read(PROD) == TRUE
+    ana.write(PROD, b"mine\n")
+    ana("restore", PROD)
+    assert ana.read(PROD) == TRUE
+
+    unclaim(ben)
+    ana("pull")
+    assert ana("cat", f"{old}:{PROD}").raw == TRUE
+    with ana.here(), DorkyClient(file_url.url) as client:
+        assert client.read(PROD, version=old) == TRUE
+        versions = [info.version for info in client.versions(PROD)]
+        assert {client.read(PROD, version=version) for version in versions} == {TRUE}
+    ana.write(PROD, b"mine\n")
+    ana("restore", PROD, "--source", old)
+    assert ana.read(PROD) == TRUE
+    assert [f["path"] for f in ana("ls", old, "--json").json].count(PROD) == 1
+    ana("stage", PROD)
+    assert not ana("status", "--json").json["staged"]
 
 
 def test_a_claim_over_everybodys_files_closes_them_and_keeps_nobody_from_working(
