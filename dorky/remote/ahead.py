@@ -12,7 +12,7 @@ from collections import deque
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 
-from dorky import errors
+from dorky import cancellation, errors
 from dorky.format.model import ObjectId, Pack, Root
 from dorky.progress import SILENT, Progress
 from dorky.remote.journal import Sent
@@ -61,6 +61,8 @@ class Ahead:
         self._listed = listed_by(remote, remote.seen)
         self._known: set[ObjectId] = {i for sent in record.sent for i in sent.ids}
         self._pool: ThreadPoolExecutor | None = None
+        caller = cancellation.current()
+        self._call = cancellation.Call(*([caller] if caller else []))
         self._running: deque[tuple[Sent, Future[None]]] = deque()
         self.sent: list[Sent] = []
         """The packs that were sent."""
@@ -73,8 +75,11 @@ class Ahead:
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
         if self._pool:
-            # A user who presses Ctrl-C does not want to wait for the end of a slow upload.
+            # A user who presses Ctrl-C does not want to wait for the end of a slow upload. Python
+            # waits for the pool's threads at its own end, so these stop waiting, too.
             patient = kind is None or issubclass(kind, Exception)
+            if not patient:
+                self._call.cancel()
             self._pool.shutdown(wait=patient, cancel_futures=True)
 
     def send(self, pack: Pack, index: bytes, data: bytes) -> None:
@@ -95,8 +100,12 @@ class Ahead:
             self._wait()
         self._pool = self._pool or ThreadPoolExecutor(max_workers=UPLOADS)
         run = contextvars.copy_context().run
-        upload = self._pool.submit(run, self._driver.put, PACKS + pack.id, data)
+        upload = self._pool.submit(run, self._put, PACKS + pack.id, data)
         self._running.append((sent, upload))
+
+    def _put(self, key: str, data: bytes) -> None:
+        with cancellation.scope(self._call):
+            self._driver.put(key, data)
 
     def _wait(self) -> int:
         sent, upload = self._running.popleft()

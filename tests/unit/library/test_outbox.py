@@ -134,6 +134,35 @@ def test_a_swap_without_an_answer_may_have_listed_what_was_sent(
     assert sending.read("big") == DATA
 
 
+def test_no_upload_keeps_an_interrupted_program_from_ending(
+    sending: DorkyClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python waits for every thread of a pool at its end, however long a server takes."""
+    begun, answered = threading.Event(), threading.Event()
+
+    def stall(*_: object) -> None:
+        begun.set()
+        assert answered.wait(SOON)
+
+    def source() -> Iterator[bytes]:
+        for block in blocks():
+            yield block
+            if begun.is_set():
+                raise KeyboardInterrupt
+
+    def working() -> set[threading.Thread]:
+        return {thread for thread in threading.enumerate() if not thread.daemon}
+
+    before = working()
+    monkeypatch.setattr(FileDriver, "put", stall)
+    with pytest.raises(KeyboardInterrupt):
+        sending.upload(source(), "big")
+    for thread in working() - before:
+        thread.join(SOON / 2)
+        assert not thread.is_alive()
+    answered.set()
+
+
 def at_once(client: DorkyClient) -> None:
     client.upload(blocks(), "big")
 
