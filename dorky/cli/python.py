@@ -402,9 +402,16 @@ def push(
     with extra():
         from dorky.extras.index import pushing
 
-    done = pushing.push(
-        depot, url, token=token, projects=packages or (), progress=TerminalProgress()
-    )
+    try:
+        done = pushing.push(
+            depot, url, token=token, projects=packages or (), progress=TerminalProgress()
+        )
+    except errors.AccessError as error:
+        error.facts.setdefault("hint", "set DEPOT_AUTH_TOKEN to a token that may upload")
+        raise
+    except errors.NoSuchFile as error:
+        error.facts.setdefault("hint", "name the index itself: https://HOST/python/simple/")
+        raise
     if json:
         show_json(done)
     elif done.added or done.kept:
