@@ -294,8 +294,11 @@ def test_links_of_a_session_are_warned_of(ana: Machine, s3_url: Remote, tmp_path
 
 
 def test_the_bucket_learns_no_package(ana: Machine, file_url: Remote, tmp_path: Path) -> None:
+    assert "To commit" not in ana("python", "save", wheels.wheel(tmp_path)).err
     ana("init", file_url.url)
-    ana("python", "save", wheels.wheel(tmp_path), wheels.sdist(tmp_path))
+    said = ana("python", "save", wheels.sdist(tmp_path))
+    assert "To commit and push them: dorky save .depot-storage/python\n" in said.err
+    assert "To commit" not in ana("python", "save", wheels.sdist(tmp_path)).err
     ana("save", ".depot-storage", "-m", "packages")
     held = b"".join(path.read_bytes() for path in Path(file_url.url).rglob("*") if path.is_file())
     assert held
