@@ -929,6 +929,10 @@ class MemberExists(ConflictError):
     """There is a {0} on the team already."""
 
 
+class TokenExists(ConflictError):
+    """{0} has a token called {1} already."""
+
+
 class KeyTaken(ConflictError):
     """That key is {0}'s already."""
 

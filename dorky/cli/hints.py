@@ -188,6 +188,7 @@ TEXTS: Mapping[type[DorkyError], str] = {
     errors.ChangesStaged: "commit or unstage them first",
     errors.PatternsOverlap: "a file belongs to one group: dorky group list",
     errors.MemberExists: "dorky team list",
+    errors.TokenExists: "give the token another name, or delete the line of the old one",
     errors.KeyTaken: "dorky team list",
     errors.KeyExists: "dorky key show",
     errors.StateChanged: "dorky trust",
@@ -575,6 +576,23 @@ def _asked_for(error: DorkyError) -> str | None:
 
 
 _CHOICES: Mapping[type[Any], Callable[[DorkyError], str | None]] = {
+    errors.UsageError: _by(
+        "needs",
+        {
+            "port": "--port 0 takes one that is free",
+            "tokens": (
+                "dorky python token NAME --write --file tokens makes one; add --token-file tokens"
+            ),
+            "tls": "add --tls-cert FILE --tls-key FILE, or --trust-proxy 1",
+        },
+    ),
+    errors.PathNotFound: _by(
+        "kind",
+        {
+            "tokens": "dorky python token NAME --write --file {0} makes one",
+            "tls": "--tls-cert and --tls-key name files in PEM",
+        },
+    ),
     errors.UnstorablePath: _unstorable,
     errors.BadRecipient: _by(
         "kind",
@@ -606,7 +624,6 @@ _CHOICES: Mapping[type[Any], Callable[[DorkyError], str | None]] = {
             "exposed": "remove them, and change them: others may have read them",
             "certificates": "see AWS_CA_BUNDLE",
             "own": "rm {0}",
-            "tokens": "give the token another name, or delete the line of the old one",
             "conflict": (
                 "resolve git's conflict in it (of repository.team, take the side with the higher "
                 f"number), then: git add {RC}"

@@ -282,6 +282,7 @@ def save(
     with extra():
         from dorky.extras.index import saving
         from dorky.extras.index.locks import Wanted
+    from dorky.project import Project
 
     lines = [*(requirements or ()), *(_typed_in() if stdin else ())]
     local = [Path(line) for line in lines if line.endswith(_ARCHIVES) and "://" not in line]
@@ -310,8 +311,10 @@ def save(
     )
     if json:
         show_json(done)
-    else:
-        _transferred("Saved", "in", done)
+        return
+    _transferred("Saved", "in", done)
+    if done.added and Project.root_above(Path(done.place)):
+        note(f"To commit and push them: dorky save {shlex.quote(done.place)}")
 
 
 def _check_paths(paths: list[Path]) -> None:
@@ -402,9 +405,16 @@ def push(
     with extra():
         from dorky.extras.index import pushing
 
-    done = pushing.push(
-        depot, url, token=token, projects=packages or (), progress=TerminalProgress()
-    )
+    try:
+        done = pushing.push(
+            depot, url, token=token, projects=packages or (), progress=TerminalProgress()
+        )
+    except errors.AccessError as error:
+        error.facts.setdefault("hint", "set DEPOT_AUTH_TOKEN to a token that may upload")
+        raise
+    except errors.NoSuchFile as error:
+        error.facts.setdefault("hint", "name the index itself: https://HOST/python/simple/")
+        raise
     if json:
         show_json(done)
     elif done.added or done.kept:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -173,7 +174,9 @@ def serve(
                 f"{place.name} is only served: an upload is a commit in a repository",
                 hint="leave --dir and the commit out, or name the repository by --remote",
             )
-        place.state.view().depot.projects()  # read before the first client waits for it
+        _tell_if_empty(
+            place, directory, upstream
+        )  # it is read before the first client waits for it
         service = serving.Service(
             settings,
             place.state,
@@ -219,6 +222,7 @@ def run(
     wanted = _Wanted(directory, rev, remote, plain, named=_given(context))
     settings, token = serving.Settings(), auth.made()
     with _opened(wanted, settings.refresh, log) as place:
+        _tell_if_empty(place, directory, upstream)
         access, other = auth.only("run", token), _upstream(upstream, private)
 
         def made(port: int) -> Service:
@@ -295,7 +299,10 @@ def _opened(wanted: _Wanted, age: float, log: Log) -> Iterator[_Place]:
     alone = wanted.named and not (wanted.rev or wanted.remote)
     if alone or not (wanted.rev or wanted.remote or _has_repository()):
         if not Path(directory).is_dir():
-            raise errors.PathNotFound(directory) if alone else errors.NotARepository(Path.cwd())
+            if not alone:
+                raise errors.NotARepository(Path.cwd())
+            hint = "check its path; without --dir, the project's packages are served"
+            raise errors.PathNotFound(directory, hint=hint)
         yield _Place(state.of_directory(Directory(Path(directory))), None, directory)
         return
     pinned = "" if wanted.rev in _NEWEST else wanted.rev
@@ -312,6 +319,15 @@ def _opened(wanted: _Wanted, age: float, log: Log) -> Iterator[_Place]:
         newest.view()  # a missing key is told now, not to the first client
         depot = None if pinned else Depot(Repository(client, prefix))
         yield _Place(newest, depot, f"{client.url} ({prefix})")
+
+
+def _tell_if_empty(place: _Place, directory: str, upstream: str) -> None:
+    """Say that there are no packages: installers say so of one project, and not why."""
+    if place.state.view().depot.projects() or upstream:
+        return
+    command = f"dorky save {shlex.quote(directory or USUAL_DIR)}"
+    more = f"; to commit and push yours: {command}" if place.depot else ""
+    note(f"No packages in {name(place.name)}{more}")
 
 
 def _has_repository() -> bool:
@@ -352,9 +368,12 @@ def _day(text: str) -> date | None:
     if found := re.fullmatch(r"(\d{1,4})d", text):
         return datetime.now(timezone.utc).date() + timedelta(days=int(found[1]))
     try:
-        return date.fromisoformat(text)
+        last = date.fromisoformat(text)
     except ValueError:
         raise errors.UsageError("a day is such as 2027-01-31, or 90d") from None
+    if last < datetime.now(timezone.utc).date():
+        raise errors.UsageError(f"{text} is past, and so would the token be")
+    return last
 
 
 # --- a command with its own index -----------------------------------------------------------

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 import wheels
+from credentials import self_signed
 from machines import Machine
-from servers import Remote
+from servers import Canned, Remote, stub_server
 
 from dorky.client import DorkyClient
 from dorky.extras.index import storage
@@ -130,7 +131,7 @@ def test_what_can_not_be_saved(
     ana("python", "save", code=2)
     said = ana("python", "save", "nothing==9", code=4)
     assert said.error.endswith(
-        "for this environment: Because nothing was not found in the package registry and you "
+        "for this environment: because nothing was not found in the package registry and you "
         "require nothing==9,"[:-1]
     )
     assert "check the names and versions" in said.err
@@ -198,6 +199,23 @@ def test_a_push_tells_why_it_failed_and_no_token(
     ana("python", "remove", "acme-core==1.0", "--yes")
     done = ana("python", "push", index.url, "--json").json
     assert (done["added"], done["kept"]) == ([], ["acme_core-7-py3-none-any.whl"])
+
+
+def test_a_push_says_what_helps(ana: Machine, tmp_path: Path) -> None:
+    kept(ana, wheels.wheel(tmp_path))
+    for status, code, hint in (
+        (401, 6, "DEPOT_AUTH_TOKEN"),
+        (403, 6, "DEPOT_AUTH_TOKEN"),
+        (404, 4, "https://HOST/python/simple/"),
+    ):
+        with stub_server(lambda *_, status=status: Canned(status, "no")) as server:  # type: ignore[misc]
+            said = ana("python", "push", f"{server.endpoint}/", code=code)
+        assert hint in said.err
+    _, context = self_signed(tmp_path)
+    with stub_server(lambda *_: Canned(404), context) as server:
+        said = ana("python", "push", f"{server.endpoint}/", code=8)
+    assert "its TLS certificate is not trusted" in said.error
+    assert "export SSL_CERT_FILE=FILE" in said.err
 
 
 # --- index -----------------------------------------------------------------------------------
@@ -276,8 +294,11 @@ def test_links_of_a_session_are_warned_of(ana: Machine, s3_url: Remote, tmp_path
 
 
 def test_the_bucket_learns_no_package(ana: Machine, file_url: Remote, tmp_path: Path) -> None:
+    assert "To commit" not in ana("python", "save", wheels.wheel(tmp_path)).err
     ana("init", file_url.url)
-    ana("python", "save", wheels.wheel(tmp_path), wheels.sdist(tmp_path))
+    said = ana("python", "save", wheels.sdist(tmp_path))
+    assert "To commit and push them: dorky save .depot-storage/python\n" in said.err
+    assert "To commit" not in ana("python", "save", wheels.sdist(tmp_path)).err
     ana("save", ".depot-storage", "-m", "packages")
     held = b"".join(path.read_bytes() for path in Path(file_url.url).rglob("*") if path.is_file())
     assert held

@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -189,8 +190,9 @@ def test_the_unit_is_valid(tmp_path: Path) -> None:
         (["--dir", "here", "--write", "--insecure"], 2),
         (["--dir", "nowhere"], 4),
         (["--rev", "other/main"], 4),
-        (["--token-file", "missing"], 3),
-        (["--tls-cert", "missing", "--tls-key", "missing"], 3),
+        (["--token-file", "missing"], 4),
+        (["--token-file", "here"], 6),
+        (["--tls-cert", "missing", "--tls-key", "missing"], 4),
         (["--upstream", "file:///etc"], 2),
         (["--upstream", "https://user:secret@example.org/simple/"], 2),
         (["--max-upload", "0"], 2),
@@ -207,6 +209,51 @@ def test_what_is_not_served(
     assert "secret" not in said.err
 
 
+@pytest.mark.parametrize(
+    ("options", "hint"),
+    [
+        (["--write"], "dorky python token NAME --write --file tokens"),
+        (["--token-file", "missing"], "dorky python token NAME --write --file missing"),
+        (["--host", "0.0.0.0"], "--tls-cert FILE --tls-key FILE"),
+        (["--tls-cert", "missing", "--tls-key", "missing"], "files in PEM"),
+    ],
+)
+def test_what_is_missing_is_named(
+    stocked: Machine, options: list[str], hint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving, "run", None)
+    said = stocked.run("python", "serve", *options)
+    assert hint in said.err
+    assert "dorky config" not in said.err
+
+
+def test_a_place_without_packages_is_told(
+    ana: Machine, file_url: Remote, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """They are saved, but not pushed: installers would say that there are none, and not why."""
+    ana("init", file_url.url)
+    wheels.depot_of(ana.project / ".depot-storage/python", wheels.wheel(tmp_path))
+    served = Served(monkeypatch)
+    for words in (["serve"], ["run", "--", "true"]):
+        said = ana("python", *words)
+        assert f"No packages in file://{file_url.url} (.depot-storage/python)" in said.err
+        assert "dorky save .depot-storage/python" in said.err
+    ana("save", ".depot-storage", "-m", "packages")
+    for words in (["serve"], ["run", "--", "true"]):
+        assert "No packages" not in ana("python", *words).err
+    assert served.names == ["acme-core"]
+
+
+def test_a_port_that_is_taken(stocked: Machine) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        said = stocked("python", "serve", "--port", str(port), code=2)
+    assert f"can't listen on 127.0.0.1:{port}: Address already in use" in said.error
+    assert "--port 0" in said.err
+
+
 def test_nothing_to_serve(ana: Machine) -> None:
     ana("python", "serve", code=3)
 
@@ -216,12 +263,14 @@ def test_a_token_is_shown_once(ana: Machine) -> None:
     token = ana("python", "token", "ci", "--write", "--expires", "90d", "--file", file).out.strip()
     assert token not in file.read_text()
     assert auth.load(file).caller(token) == auth.Caller("ci", may_write=True)
-    ana("python", "token", "ci", "--file", file, code=3)
+    said = ana("python", "token", "ci", "--file", file, code=5)
+    assert f"{file} has a token called ci already" in said.error
+    ana("python", "token", "x", "--file", ana.project / "nowhere/tokens", code=6)
     said = ana("python", "token", "reader")
     assert said.out.strip() not in said.err
     file.write_text(said.err.splitlines()[-1])
     assert auth.load(file).caller(said.out.strip()) == auth.Caller("reader", may_write=False)
     made = ana("python", "token", "x", "--expires", "2030-01-31", "--json").json
     assert made["line"].endswith(" expires=2030-01-31")
-    for wrong in (["a b"], ["x", "--expires", "soon"]):
+    for wrong in (["a b"], ["x", "--expires", "soon"], ["x", "--expires", "2020-01-01"]):
         ana("python", "token", *wrong, code=2)

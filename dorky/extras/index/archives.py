@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import gzip
+import io
 import re
 import tarfile
 import zipfile
@@ -34,7 +36,7 @@ _FIRST_STATIC = Version("2.2")
 _RESOLVED = {"requires-dist", "requires-python", "provides-extra"}
 _DAMAGE = (
     *(OSError, EOFError, ValueError, KeyError, NotImplementedError, RuntimeError),
-    *(zipfile.BadZipFile, tarfile.TarError, zlib.error),
+    *(zipfile.BadZipFile, tarfile.TarError, zlib.error, csv.Error),
 )
 
 
@@ -79,8 +81,14 @@ class Metadata(NamedTuple):
     static: bool
 
 
-def metadata(file: IO[bytes], filename: str) -> Metadata:
+def metadata(file: IO[bytes], filename: str, *, recorded: bool = False) -> Metadata:
     """Return the metadata of a distribution, which must agree with its filename.
+
+    Args:
+        file: The distribution.
+        filename: Its name.
+        recorded: Whether a wheel's RECORD must list exactly the files that it holds, as PyPI wants
+            it of uploads: installers may understand an archive in different ways.
 
     Raises:
         BadPackage: The archive is damaged, holds no metadata or several, or names another project.
@@ -91,7 +99,7 @@ def metadata(file: IO[bytes], filename: str) -> Metadata:
         if filename.endswith(".tar.gz"):
             body = _of_tar(file, filename)
         else:
-            body = _of_zip(file, filename, named)
+            body = _of_zip(file, filename, named, recorded=recorded)
     except errors.BadPackage:
         raise
     except _DAMAGE as error:
@@ -99,7 +107,7 @@ def metadata(file: IO[bytes], filename: str) -> Metadata:
     return _checked(body, filename, named)
 
 
-def _of_zip(file: IO[bytes], filename: str, named: Named) -> bytes:
+def _of_zip(file: IO[bytes], filename: str, named: Named, *, recorded: bool) -> bytes:
     pattern = r"[^/]+\.dist-info/METADATA" if named.kind == "wheel" else r"[^/]+/PKG-INFO"
     bounded = _Bounded(file, filename, _DIRECTORY)
     with zipfile.ZipFile(cast("IO[bytes]", bounded)) as archive:
@@ -110,19 +118,47 @@ def _of_zip(file: IO[bytes], filename: str, named: Named) -> bytes:
             names.add(info.filename)
         found = [info for info in archive.infolist() if re.fullmatch(pattern, info.filename)]
         info = _only(found, filename)
-        if info.compress_type not in _METHODS:
-            raise errors.BadPackage(filename, "its metadata is neither stored nor deflated")
-        bounded.left = info.compress_size + _DIRECTORY
-        if info.file_size > _LARGEST:
-            raise errors.BadPackage(filename, "its metadata is larger than 16 MiB")
-        with archive.open(info) as member:
-            body = member.read(_LARGEST + 1)
+        body = _member(archive, bounded, info, filename)
+        directory = info.filename.partition("/")[0]
+        if named.kind == "wheel" and recorded:
+            record = f"{directory}/RECORD"
+            if record not in names:
+                raise errors.BadPackage(filename, "it holds no RECORD")
+            listed = _member(archive, bounded, archive.getinfo(record), filename)
+            _check_record(names, listed, record, filename)
     if named.kind == "wheel":
-        directory = info.filename.partition("/")[0].removesuffix(".dist-info")
+        directory = directory.removesuffix(".dist-info")
         name, _, version = directory.rpartition("-")
         if not _agrees(named, name, version):
             raise errors.BadPackage(filename, f"its metadata is that of {directory}")
     return body
+
+
+def _member(
+    archive: zipfile.ZipFile, bounded: _Bounded, info: zipfile.ZipInfo, filename: str
+) -> bytes:
+    """Return a small file in an archive."""
+    if info.compress_type not in _METHODS:
+        raise errors.BadPackage(filename, "its metadata is neither stored nor deflated")
+    bounded.left = info.compress_size + _DIRECTORY
+    if info.file_size > _LARGEST:
+        raise errors.BadPackage(filename, "its metadata is larger than 16 MiB")
+    with archive.open(info) as member:
+        return member.read(_LARGEST + 1)
+
+
+def _check_record(names: set[str], body: bytes, record: str, filename: str) -> None:
+    """Compare the names that a RECORD lists with those in the wheel.
+
+    Hashes are left out: unpacking costs 16 ms a megabyte, and the SHA-256 of the whole is pinned.
+    """
+    rows = csv.reader(io.StringIO(body.decode(), newline=""))
+    listed = {row[0].replace("\\", "/") for row in rows if row}
+    held = {name for name in names if not name.endswith("/")}
+    free = {f"{record}{ending}" for ending in ("", ".jws", ".p7s")}
+    if odd := sorted((held ^ listed) - free):
+        what = "does not list" if odd[0] in held else "lists what it does not hold:"
+        raise errors.BadPackage(filename, f"its RECORD {what} {odd[0]}")
 
 
 def _of_tar(file: IO[bytes], filename: str) -> bytes:

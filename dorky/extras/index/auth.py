@@ -155,7 +155,9 @@ def load(path: Path) -> Access:
     """Read a token file.
 
     Raises:
-        BadConfig: It can't be read, others may write to it, or a line is wrong.
+        PathNotFound: It is not there.
+        UnreadableFile: It can't be read.
+        BadConfig: Others may write to it, or a line is wrong.
     """
     tokens: list[_Token] = []
     signers: list[_Signer] = []
@@ -186,8 +188,10 @@ def _read(path: Path) -> str:
             ):
                 raise errors.BadConfig(path, "another user may write to it")
             return file.read(_LARGEST).decode()
+    except FileNotFoundError:
+        raise errors.PathNotFound(path, kind="tokens") from None
     except OSError as error:
-        raise errors.BadConfig(path, error.strerror or str(error)) from None
+        raise errors.UnreadableFile(path, error.strerror or str(error)) from None
     except UnicodeDecodeError:
         raise errors.BadConfig(path, "it is not UTF-8") from None
 
@@ -267,7 +271,9 @@ def append(path: Path, line: str) -> None:
     """Add a line to a token file, which is made if it is not there.
 
     Raises:
-        BadConfig: The file is not sound, or has a line of this name.
+        BadConfig: The file is not sound.
+        TokenExists: It has a line of this name.
+        UnwritableFile: It can't be written.
     """
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -275,13 +281,12 @@ def append(path: Path, line: str) -> None:
             fcntl.flock(file, fcntl.LOCK_EX)
             name = line.split(maxsplit=1)[0]
             if name in load(path).names:
-                why = f"it has a token called {name} already"
-                raise errors.BadConfig(path, why, file="tokens")
+                raise errors.TokenExists(path, name)
             held = file.read().decode()
             ending = "" if held.endswith("\n") or not held else "\n"
             file.write(f"{ending}{line}\n".encode())
     except OSError as error:
-        raise errors.BadConfig(path, error.strerror or str(error)) from None
+        raise errors.UnwritableFile(path, error.strerror or str(error)) from None
 
 
 def line_of(name: str, token: str, *, write: bool, expires: date | None = None) -> str:

@@ -254,6 +254,7 @@ class Certificate(Adapter):
         key: The file of its key.
 
     Raises:
+        PathNotFound: One is not there.
         BadConfig: They can't be read, or don't belong together.
     """
 
@@ -268,6 +269,9 @@ class Certificate(Adapter):
     def reload(self) -> None:
         """Read the files again, for connections from now on."""
         certificate, key = self._files
+        for path in self._files:
+            if not path.exists():
+                raise errors.PathNotFound(path, kind="tls")
         # First into a context of its own: a mistake must leave the running one as it is.
         for context in (ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), self._context):
             try:

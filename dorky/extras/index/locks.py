@@ -176,7 +176,7 @@ def _failure(target: str, said: str) -> errors.DorkyError:
         r"(?:versions of )?([\w.-]+)\S* has no usable wheels|for `(.*?)` because building", said
     ):
         return errors.OnlySources(target, found[1] or found[2])
-    return errors.NoSolution(target, _UNSOLVED.sub("", why))
+    return errors.NoSolution(target, _UNSOLVED.sub("", why).replace("Because ", "because ", 1))
 
 
 def _told(said: str) -> str:

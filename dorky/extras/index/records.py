@@ -110,6 +110,7 @@ def derive(
     yanked: bool | str = False,
     origin: str = "",
     provenance: str = "",
+    recorded: bool = True,
 ) -> Entry:
     """Return the record of a file: everything in it is computed from the file.
 
@@ -120,6 +121,7 @@ def derive(
         yanked: Whether that index has yanked it; or the reason.
         origin: The page of that index.
         provenance: The address of the attestations that the index has of it.
+        recorded: Whether a wheel's RECORD must list the files that it holds.
 
     Raises:
         BadPackage: The filename and the metadata in the file don't agree, or it is damaged.
@@ -129,7 +131,7 @@ def derive(
         while block := file.read(_BLOCK):
             digest.update(block)
             size += len(block)
-        found = archives.metadata(file, filename)
+        found = archives.metadata(file, filename, recorded=recorded)
     core = {"sha256": hashlib.sha256(found.body).hexdigest()} if found.static else {}
     return Entry(
         filename=filename,

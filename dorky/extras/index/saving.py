@@ -213,6 +213,7 @@ def _fetched(
         yanked=about.yanked if about else False,
         origin=about.page if about else "",
         provenance=about.provenance if about else "",
+        recorded=False,  # it is the file that the lock means, as its index has taken it
     )
     return Package(entry, path)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import re
 import signal
@@ -82,19 +83,22 @@ def check(settings: Settings, *, write: bool) -> None:
     if write and not settings.tokens:
         raise errors.UsageError(
             "--write without --token-file would let any program on this machine upload,"
-            " and any page in a browser on it"
+            " and any page in a browser on it",
+            needs="tokens",
         )
     if is_loopback(settings.host) or settings.proxies:
         return
     if not settings.certificate:
         raise errors.UsageError(
             f"{settings.host} is open to the network, and tokens could be read in it"
-            " without --tls-cert and --tls-key, or --trust-proxy behind a proxy that speaks TLS"
+            " without TLS, its own or that of a proxy",
+            needs="tls",
         )
     if not settings.tokens:
         raise errors.UsageError(
             f"{settings.host} is open to the network, where everybody could read the packages"
-            " without --token-file"
+            " without --token-file",
+            needs="tokens",
         )
 
 
@@ -181,7 +185,8 @@ class Service:
             # cheroot tells of each address that it has tried, in one text.
             found = re.findall(r"\[Errno -?\d+\] ([^)\]]+)", str(error))
             why = found[-1] if found else error.strerror or str(error)
-            raise errors.UsageError(f"can't listen on {where}: {why}") from None
+            needs = "port" if error.errno == errno.EADDRINUSE or "in use" in why else None
+            raise errors.UsageError(f"can't listen on {where}: {why}", needs=needs) from None
         threading.Thread(target=self._server.serve, name="dorky serve", daemon=True).start()
         self._log.event("started", url=self.url)
 

@@ -190,15 +190,31 @@ def asked(
                 pause = _pause(attempt, error)
         except (OSError, http.client.HTTPException) as error:
             why = getattr(error, "reason", None) or error
-            lasting = isinstance(why, ssl.SSLCertVerificationError)
-            if last or lasting:
-                raise errors.Unreachable(place.url, str(why), lasting=lasting) from None
+            fault = _certificate_fault(why)
+            if last or fault:
+                facts = {"certificate": fault, "bundle": "SSL_CERT_FILE"} if fault else {}
+                raise errors.Unreachable(
+                    place.url, _words(why), lasting=bool(fault), **facts
+                ) from None
             pause = _pause(attempt, None)
         else:
             with answer:
                 yield answer
             return
         time.sleep(pause)
+
+
+def _certificate_fault(why: object) -> str:
+    """Return what is wrong with the server's certificate, by OpenSSL's codes; empty: nothing."""
+    if not isinstance(why, ssl.SSLCertVerificationError):
+        return ""
+    return {9: "early", 10: "expired", 62: "name", 64: "name"}.get(why.verify_code, "unknown")
+
+
+def _words(why: object) -> str:
+    if isinstance(why, ssl.SSLCertVerificationError):
+        return f"its TLS certificate is not trusted ({why.verify_message})"
+    return str(getattr(why, "strerror", None) or why)
 
 
 def _is_busy(status: int) -> bool:
@@ -213,7 +229,8 @@ def _refusal(url: str, answer: urllib.error.HTTPError) -> errors.DorkyError:
             said = " ".join(answer.read(_TOLD).decode(errors="replace").split())
     why = f"{answer.code} {said or answer.reason}"
     if answer.code in {404, 410}:
-        return errors.NoSuchFile(urlsplit(url).path, url)
+        parts = urlsplit(url)
+        return errors.NoSuchFile(parts.path, f"{parts.scheme}://{parts.netloc}")
     if _is_busy(answer.code):
         kind = errors.RateLimitedError if answer.code == 429 else errors.ServiceUnavailableError
         return kind(url, why)

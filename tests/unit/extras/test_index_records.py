@@ -6,9 +6,11 @@ import gzip
 import hashlib
 import io
 import json
+import re
 import tarfile
 import tracemalloc
 import zipfile
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -114,7 +116,7 @@ def test_metadata_of_something_else_is_refused(tmp_path: Path, text: str) -> Non
             records.derive(path, path.name)
 
 
-def zipped(files: dict[str, str]) -> bytes:
+def zipped(files: Mapping[str, str | bytes]) -> bytes:
     held = io.BytesIO()
     with zipfile.ZipFile(held, "w") as archive:
         for name, text in files.items():
@@ -133,6 +135,39 @@ def tarred(members: list[tuple[str, bytes, bytes]]) -> bytes:
 
 
 INFO = wheels.metadata("a", "1")
+RECORD = "a-1.dist-info/RECORD"
+HELD = {"a-1.dist-info/METADATA": INFO, "a.py": "", "d/": ""}
+LISTED = "a-1.dist-info/METADATA,,\na.py,sha256=x,0\n"
+
+
+@pytest.mark.parametrize(
+    ("record", "more", "told"),
+    [
+        (f"{LISTED}{RECORD},,\n", "", ""),
+        (LISTED, f"{RECORD}.jws {RECORD}.p7s", ""),
+        (f'{LISTED}"b,c.py",,\r\n\r\n', "b,c.py", ""),
+        (f"{LISTED}b\\c.py,,\n", "b/c.py", ""),  # built on Windows
+        (None, "", "it holds no RECORD"),
+        ("", "", "its RECORD does not list a-1.dist-info/METADATA"),
+        (LISTED, "x.pth", "its RECORD does not list x.pth"),
+        (LISTED, "a-1.dist-info/x", "its RECORD does not list a-1.dist-info/x"),
+        (f"{LISTED}z,,\n", "", "its RECORD lists what it does not hold: z"),
+        (LISTED.replace("a.py", "A.py"), "", "A.py"),
+        (f"{LISTED}{'x' * 200_000},,\n", "", "damaged"),
+        (f"{LISTED}\udcff,,\n", "", "damaged"),
+    ],
+)
+def test_a_wheels_record_lists_what_it_holds(record: str | None, more: str, told: str) -> None:
+    held: dict[str, str | bytes] = {**HELD, **dict.fromkeys(more.split(), "")}
+    if record is not None:
+        held[RECORD] = record.encode(errors="surrogateescape")
+    data = zipped(held)
+    if told:
+        with pytest.raises(errors.BadPackage, match=re.escape(told)):
+            records.derive(data, "a-1-py3-none-any.whl")
+    else:
+        records.derive(data, "a-1-py3-none-any.whl")
+    records.derive(data, "a-1-py3-none-any.whl", recorded=False)
 
 
 @pytest.mark.parametrize(

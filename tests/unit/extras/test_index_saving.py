@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
+import zipfile
 from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
@@ -14,7 +16,7 @@ from wheels import Index, package
 
 from dorky import errors
 from dorky.extras.index import locks, records, saving, transfer, web
-from dorky.extras.index.depot import Depot
+from dorky.extras.index.depot import Depot, Package
 from dorky.extras.index.locks import Wanted
 from dorky.extras.index.storage import Directory
 
@@ -258,6 +260,17 @@ def test_options_of_the_resolver(index: Index, depot: Depot, tmp_path: Path) -> 
     assert saving.save(depot, before).added == (WHEEL,)
     with pytest.raises(errors.NoSolution, match="nothing"):
         saving.save(depot, Wanted(["nothing"]))
+
+
+def test_a_wheel_that_an_index_has_taken_is_kept_as_it_is(index: Index, depot: Depot) -> None:
+    """Old ones have files that their RECORD does not list, and installers take them."""
+    held = io.BytesIO()
+    with zipfile.ZipFile(held, "w") as archive:
+        text = wheels.metadata("acme-odd", "1.0")
+        archive.writestr("acme_odd-1.0.dist-info/METADATA", text)
+    entry = records.derive(held.getvalue(), "acme_odd-1.0-py3-none-any.whl", recorded=False)
+    index.depot.add([Package(entry, held.getvalue())])
+    assert saving.save(depot, Wanted(["acme-odd"])).added == (entry.filename,)
 
 
 def test_a_project_of_sources_alone_is_told(index: Index, depot: Depot, tmp_path: Path) -> None:

@@ -470,6 +470,13 @@ def broken(path: Path, members: dict[str, bytes]) -> Path:
             + b" " * (17 << 20)
         },
         {"evil-1.0.dist-info/METADATA": b"Metadata-Version: 2.1\nName: acme-core\nVersion: 1.0\n"},
+        {
+            "acme_core-1.0.dist-info/METADATA": (
+                b"Metadata-Version: 2.1\nName: acme-core\nVersion: 1.0\n"
+            ),
+            "acme_core-1.0.dist-info/RECORD": b"acme_core-1.0.dist-info/METADATA,,\n",
+            "unlisted.pth": b"import evil\n",
+        },
     ],
 )
 def test_a_file_whose_metadata_is_bad(
