@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _TICK = 20_000_000
 _COARSE = 2_000_000_000
 _TYPE = 0o170000
+_TYPES = frozenset({stat_module.S_IFREG, stat_module.S_IFLNK})
 
 # `Row.fresh` in SQL. (On Linux, links have all permissions; elsewhere they prove nothing.)
 _PROOFS = f"""
@@ -212,7 +213,9 @@ class Index:
             unhex("".join(row.content + row.digest for row in rows))
             # SQLite can store text in a numeric column, and bytes in a text column.
             "".join(row.path + row.group for row in rows)
-            sum(row.size + row.mode + row.mtime + row.ctime + row.seen for row in rows)
+            sum(row.size + row.mtime + row.ctime + row.seen for row in rows)
+            if not {row.mode & ~0o777 for row in rows} <= _TYPES:
+                raise ValueError("a mode of neither a file nor a link")
         except (TypeError, ValueError) as error:
             raise errors.CorruptDatabase(self._database.path, error) from None
 

@@ -311,14 +311,15 @@ def test_a_file_whose_row_is_lost_stays(local: World, row: bytes, altered: bytes
         tried(local, *command)
 
 
-def test_a_file_whose_staged_mode_is_another(local: World) -> None:
+@pytest.mark.parametrize("mode", [0o100645, 0o000600, 0o104600, 0o040600])
+def test_a_file_whose_staged_mode_is_another(local: World, mode: int) -> None:
     """Nor with a permission bit: the file gets it, as if somebody had staged it so."""
     path = local.ben.state / "dorky.db"
     whole = path.read_bytes()
     assert whole.count(b".env" + ROW) == 1
     for command in COMMANDS:
-        path.write_bytes(whole.replace(b".env" + ROW, b".env" + ROW[:2] + b"\xa5"))
-        assert staged_mode(local, ".env") == 0o100645
+        path.write_bytes(whole.replace(b".env" + ROW, b".env" + mode.to_bytes(3, "big")))
+        assert staged_mode(local, ".env") == mode
         tried(local, *command)
 
 
