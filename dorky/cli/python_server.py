@@ -174,9 +174,8 @@ def serve(
                 f"{place.name} is only served: an upload is a commit in a repository",
                 hint="leave --dir and the commit out, or name the repository by --remote",
             )
-        _tell_if_empty(
-            place, directory, upstream
-        )  # it is read before the first client waits for it
+        # This reads the packages before the first client waits for them.
+        _tell_if_empty(place, directory, upstream)
         service = serving.Service(
             settings,
             place.state,
