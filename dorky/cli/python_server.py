@@ -315,7 +315,11 @@ def _opened(wanted: _Wanted, age: float, log: Log) -> Iterator[_Place]:
     unencrypted = wanted.plain or None
     with DorkyClient(wanted.remote or None, unencrypted=unencrypted, part_size=_PART) as client:
         newest = state.of_client(client, prefix, pinned=pinned, refresh=age, failed=failed)
-        newest.view()  # a missing key is told now, not to the first client
+        try:
+            newest.view()  # a missing key is told now, not to the first client
+        except errors.UnencryptedRepository as error:
+            error.facts["hint"] = "ask the person who set it up; if it is meant: add --plain"
+            raise
         depot = None if pinned else Depot(Repository(client, prefix))
         yield _Place(newest, depot, f"{client.url} ({prefix})")
 
@@ -343,6 +347,8 @@ def _upstream(url: str, private: List[str] | None) -> Upstream | None:  # noqa: 
     from dorky.extras.index.upstream import Upstream
 
     if not url:
+        if private:
+            raise errors.UsageError("--private keeps names from an upstream index: add --upstream")
         return None
     return Upstream(url, private or (), Config(None).environment.get("DEPOT_UPSTREAM_TOKEN", ""))
 

@@ -194,6 +194,7 @@ def test_the_unit_is_valid(tmp_path: Path) -> None:
         (["--token-file", "here"], 6),
         (["--tls-cert", "missing", "--tls-key", "missing"], 4),
         (["--upstream", "file:///etc"], 2),
+        (["--private", "acme-*"], 2),
         (["--upstream", "https://user:secret@example.org/simple/"], 2),
         (["--max-upload", "0"], 2),
         (["--max-upload", "5TB"], 2),
@@ -225,6 +226,19 @@ def test_what_is_missing_is_named(
     said = stocked.run("python", "serve", *options)
     assert hint in said.err
     assert "dorky config" not in said.err
+
+
+def test_an_unencrypted_repository_is_meant(
+    ana: Machine, file_url: Remote, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving, "run", lambda *_, **__: None)
+    ana("init", file_url.url, "--plain")
+    ana.commit({"a": "1"})
+    ana("push")
+    ben = Machine(ana.base.parent / "ben", ana.env)
+    said = ben("python", "serve", "--remote", f"file://{file_url.url}", code=7)
+    assert said.hint.endswith("add --plain")
+    assert "No packages" in ben("python", "run", "--plain", "--remote", file_url.url, "true").err
 
 
 def test_a_place_without_packages_is_told(
