@@ -251,8 +251,10 @@ def test_a_cancelled_download_closes_the_connection_and_leaves_no_file(
                 async with cancelled_when(server.begun) as scope:
                     await client.download("big", tmp_path / "out")
                 assert scope.cancelled_caught
-                assert not [*tmp_path.iterdir()]
                 assert await anyio.to_thread.run_sync(server.hung_up.wait, SOON)
+                with anyio.fail_after(SOON):  # on a busy machine the thread ends a bit later
+                    while [*tmp_path.iterdir()]:
+                        await anyio.sleep(0.01)
                 assert server.passed < size
                 server.pause = 0
                 assert await client.read("big", end=5) == noise(size)[:5]
