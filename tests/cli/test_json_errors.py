@@ -15,7 +15,7 @@ from machines import Machine
 from dorky import errors
 from dorky.cli import stage
 from dorky.cli.main import everything, run
-from dorky.commands import inspect
+from dorky.commands import status
 
 
 def commands() -> Iterator[tuple[str, ...]]:
@@ -66,7 +66,7 @@ def test_other_mistakes(ana: Machine) -> None:
         (["stage", "--json"], "Missing argument PATHS"),
         (["log", "-n", "x", "--json"], "Invalid value for '-n'"),
         (["log", "--json", "-n", "x"], "Invalid value for '-n'"),
-        (["status", "a", "b", "--json"], "Got unexpected extra argument"),
+        (["log", "a", "b", "--json"], "Got unexpected extra argument"),
         (["statsu", "--json"], "dorky has no command statsu"),
         (["team", "lsit", "--json"], "dorky team has no command lsit"),
         (["log", "--json", "-n"], "Option '-n' requires an argument"),
@@ -133,7 +133,7 @@ def test_what_goes_wrong_on_the_way(
     exit_code: int,
     code: str,
 ) -> None:
-    monkeypatch.setattr(inspect, "status", failing(error))
+    monkeypatch.setattr(status, "status", failing(error))
     with project.here():
         assert run(["status", "--json"]) == exit_code
     out, err = capsys.readouterr()
@@ -148,7 +148,7 @@ def test_a_result_that_was_printed_is_the_only_document(
     project: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The conflicts of a pull are in its result: the error is on standard error."""
-    monkeypatch.setattr(inspect, "status", lambda *_, **__: {"x": 1})
+    monkeypatch.setattr(status, "status", lambda *_, **__: {"x": 1})
     before = stage.show_json
 
     def show(found: Any) -> None:

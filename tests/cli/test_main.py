@@ -17,7 +17,7 @@ from machines import Machine
 import dorky
 from dorky import errors
 from dorky.cli.main import everything, run
-from dorky.commands import inspect
+from dorky.commands import status
 
 ROOT = everything()
 
@@ -118,7 +118,7 @@ def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["status", "--nope"], "No such option: --nope", "dorky status --help"),
         (["stage"], "Missing argument PATHS", "dorky stage --help"),
         (["log", "-n", "x"], "Invalid value for '-n'", "dorky log --help"),
-        (["status", "a", "b"], "Got unexpected extra argument", "dorky status --help"),
+        (["log", "a", "b"], "Got unexpected extra argument", "dorky log --help"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
@@ -174,7 +174,7 @@ def failing(error: BaseException) -> Callable[..., Any]:
 def test_a_bug_is_one_line_and_exit_70(
     project: Machine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(inspect, "status", failing(ZeroDivisionError("oh\n\tno")))
+    monkeypatch.setattr(status, "status", failing(ZeroDivisionError("oh\n\tno")))
     with project.here():
         assert run(["status"]) == 70
     assert capsys.readouterr().err.splitlines() == [
@@ -187,13 +187,13 @@ def test_a_bug_is_one_line_and_exit_70(
 def test_an_interruption_is_exit_130(
     project: Machine, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
-    monkeypatch.setattr(inspect, "status", failing(error))
+    monkeypatch.setattr(status, "status", failing(error))
     with project.here():
         assert run(["status"]) == 130
 
 
 def test_a_failing_disk_is_no_bug(project: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inspect, "status", failing(OSError(5, "Input/output error", "/x")))
+    monkeypatch.setattr(status, "status", failing(OSError(5, "Input/output error", "/x")))
     assert project("status", code=8).error == "/x: Input/output error"
 
 
@@ -201,7 +201,7 @@ def test_an_error_is_one_line_whatever_its_message(
     project: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     error = errors.Unreachable("s3://b", "first\n   second\n\nthird \x1b[31m")
-    monkeypatch.setattr(inspect, "status", failing(error))
+    monkeypatch.setattr(status, "status", failing(error))
     said = project("status", code=8)
     assert said.error == "s3://b can't be reached: first second third \\u001b[31m"
 

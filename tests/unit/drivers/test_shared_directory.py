@@ -217,7 +217,8 @@ def test_no_descriptor_is_left_open(driver: FileDriver, root: Path, victim: Path
                 driver.swap(key, b"x", expected=Version("x"))
         list(driver.list(""))
         driver.delete(["packs/none"])
-    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    # Those of other tests may be closed meanwhile, when they are collected.
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before
 
 
 # --- sizes ----------------------------------------------------------------------------------
