@@ -48,8 +48,9 @@ def wheel(name: str, version: str, size: int = 0) -> tuple[str, bytes]:
             f"{about}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
         )
         archive.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
-        archive.writestr(f"{about}/RECORD", "")
         archive.writestr("data.bin", os.urandom(size))
+        listed = [*archive.namelist(), f"{about}/RECORD"]
+        archive.writestr(f"{about}/RECORD", "".join(f"{path},,\n" for path in listed))
     return f"{base}-{version}-py3-none-any.whl", made.getvalue()
 
 
