@@ -46,10 +46,10 @@ def selector(given: Iterable[str]) -> Callable[[str], bool]:
     """Return a function that tells whether paths, directories or patterns select a path.
 
     Args:
-        given: Paths; empty, or an empty path among them, selects everything.
+        given: Paths; an empty one selects everything, none at all nothing.
     """
     names = frozenset(given)
-    if not names or "" in names:
+    if "" in names:
         return lambda _: True
     return lambda path: (
         path in names or is_below(path, names) or any(matches(path, each) for each in names)

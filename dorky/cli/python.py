@@ -287,9 +287,10 @@ def save(
     lines = [*(requirements or ()), *(_typed_in() if stdin else ())]
     local = [Path(line) for line in lines if line.endswith(_ARCHIVES) and "://" not in line]
     _check_paths([*local, *(files or ()), *(constraints or ()), *([lock] if lock else ())])
-    _check_words([line for line in lines if Path(line) not in local])
+    words = [line for line in lines if Path(line) not in local]
+    _check_words(words)
     wanted = Wanted(
-        requirements=[line for line in lines if Path(line) not in local],
+        requirements=words,
         files=files or (),
         constraints=constraints or (),
         python_versions=python_versions or (),
@@ -468,7 +469,7 @@ def index(
         from dorky.extras.index import publishing, sinks
 
     kept = Path(directory or USUAL_DIR).resolve()
-    if "://" not in out and kept in (Path(out).resolve(), *Path(out).resolve().parents):
+    if "://" not in out and Path(out).resolve().is_relative_to(kept):
         raise errors.UsageError(
             f"{out} lies among the packages themselves",
             hint="name another directory: dorky python index public/",

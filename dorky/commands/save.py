@@ -15,7 +15,7 @@ from dorky.commands.checkout import check_no_merge
 from dorky.commands.inspect import StrPath, repository_paths
 from dorky.drivers.base import check_writable
 from dorky.merge import pending
-from dorky.paths import matches
+from dorky.paths import selector
 from dorky.project import ORIGIN, Project
 from dorky.remote import authority
 from dorky.remote.ahead import Ahead
@@ -112,7 +112,8 @@ def _commit(
         names = repository_paths(project, given)
         staged = take()
         changed = {change.path for change in staged.changes}
-        commit = record(message, only=lambda path: path in changed or _is_named(path, names))
+        named = selector(names)
+        commit = record(message, only=lambda path: path in changed or named(path))
     except errors.EmptyMessage as error:
         error.facts["during"] = "save"
         raise
@@ -122,13 +123,6 @@ def _commit(
             raise errors.NothingToSave from error
         return staged, None  # an earlier save was interrupted before its push
     return staged, commit
-
-
-def _is_named(path: str, names: Sequence[str]) -> bool:
-    return any(
-        not name or path == name or path.startswith(f"{name}/") or matches(path, name)
-        for name in names
-    )
 
 
 def _discard(begun: Iterable[tuple[Ahead, Journal]]) -> None:

@@ -38,7 +38,7 @@ from dorky.merge import pending
 from dorky.paths import looks_like_source, shown
 from dorky.project import Project
 from dorky.results import Change, CheckedOut, Staged
-from dorky.store import history, oplog
+from dorky.store import history, oplog, outgoing
 from dorky.store.history import Placed
 from dorky.store.index import Row
 from dorky.store.objects import batches
@@ -281,7 +281,7 @@ def _check_found(found: Collection[str], *, first: bool) -> None:
         raise errors.ManyFiles(f"{len(found):,}")
 
 
-def check_groups(project: Project, paths: Collection[str]) -> None:
+def check_groups(project: Project, paths: Iterable[str]) -> None:
     """Refuse files that can't be encrypted for the readers they are meant for.
 
     Raises:
@@ -292,24 +292,12 @@ def check_groups(project: Project, paths: Collection[str]) -> None:
     if not known.groups:
         return
     owner, groups = placement.owner(known), project.vault.groups
-    _check_uncontested(project, paths)
     for path in paths:
         group = owner(path)
-        if group is not None and group not in groups:
+        if group is None:
+            raise outgoing.contested(known, path)
+        if group not in groups:
             raise errors.ForeignGroup(path, roster.name_of(known, group))
-
-
-def _check_uncontested(project: Project, paths: Iterable[str]) -> None:
-    """Refuse files that several groups claim: they stay as they are until one alone does.
-
-    Raises:
-        AmbiguousGroup: There is one.
-    """
-    owner = project.owner
-    for path in paths:
-        if owner(path) is None:
-            first, second = (group.name for group in placement.claimants(project.roster, path)[:2])
-            raise errors.AmbiguousGroup(path, first, second)
 
 
 def owning(project: Project) -> GroupOf:
@@ -519,8 +507,10 @@ def restore(
         if commit:
             owner = project.owner
             frozen = [path for path in chosen if owner(path) is None]
-            _check_uncontested(project, [path for path in frozen if path in names])
-            chosen = [path for path in chosen if path not in frozen]
+            left = set(frozen)
+            if named := left.intersection(names):
+                raise outgoing.contested(project.roster, min(named))
+            chosen = [path for path in chosen if path not in left]
             _check_readers(project, chosen, readers)
             _check_restored(project, {path: held[path] for path in chosen}, source, readers)
         wanted: dict[str, Placed | None] = {path: held[path] for path in chosen}

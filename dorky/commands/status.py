@@ -29,7 +29,7 @@ def status(project: Project, paths: Iterable[StrPath] = ()) -> Status:
     Arguments, results and errors are those of `Repository.status`.
     """
     given = repository_paths(project, paths)
-    wanted = selector(given)
+    wanted = selector(given or [""])
     proofs = project.index.proofs(modes=not project.worktree.disk().no_modes)
     sight = _sight(project, proofs)
     whole = {*sight.whole}

@@ -29,7 +29,7 @@ from dorky.project import ORIGIN
 from dorky.remote import push as remote_push
 from dorky.remote.fetch import fetch_objects
 from dorky.remote.journal import NONE, PacksAhead
-from dorky.store import contents, history, projection
+from dorky.store import contents, history, outgoing, projection
 from dorky.store.history import MAIN, Node, Placed
 from dorky.store.objects import Writer
 from dorky.worktree import ingest, staging
@@ -384,8 +384,7 @@ def owner_of(session: Session, path: str) -> ObjectId:
     known = session.project.roster
     group = placement.owner(known)(path)
     if group is None:
-        first, second = placement.claimants(known, path)[:2]
-        raise errors.AmbiguousGroup(path, first.name, second.name)
+        raise outgoing.contested(known, path)
     if group not in session.store.vault.groups:
         raise errors.ForeignGroup(path, roster.name_of(known, group))
     return group

@@ -278,5 +278,5 @@ def test_a_group_gets_files_while_packs_are_sent(
     assert changed
     other = DorkyClient(file_url.url, **config)
     assert {name: other.read(name) for name in data} == data
-    # What was sent for everybody is gone.
+    # The packs that were sent before are deleted: no root lists them.
     assert sum(stored(file_url).values()) < 8 * MiB

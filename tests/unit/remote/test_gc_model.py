@@ -96,7 +96,7 @@ class Pusher(NamedTuple):
 
 READS: Any = {"at": "read", "seen": Root()}
 DONE = Pusher(at="end", acknowledged=True)
-"""What is not used again is forgotten, so that states that differ in nothing else are one."""
+"""A step drops the values that no later step reads, so that fewer states differ."""
 
 
 class Collector(NamedTuple):
