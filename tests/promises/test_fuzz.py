@@ -178,7 +178,11 @@ def miswritten(draw: st.DrawFn, target: Target) -> bytes:
 
 
 def is_json(target: Target) -> bool:
-    return all(seed.startswith((b"{", b"[")) for seed in target.seeds)
+    """Tell whether every seed is JSON (ciphertext may begin with a brace by chance)."""
+    try:
+        return all(isinstance(json.loads(seed), dict | list) for seed in target.seeds)
+    except ValueError:
+        return False
 
 
 def near(target: Target) -> st.SearchStrategy[bytes]:
