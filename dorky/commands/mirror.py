@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import re
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from dorky import errors, files
+from dorky import errors, files, temporary
 from dorky.config import Config, Plain
 from dorky.drivers import open_driver
 from dorky.drivers.base import Blob
@@ -186,8 +185,8 @@ def _opened(
     environment = project.config.environment if project else None
     config = Config(None, flags={**settings, **_pins(project, first)}, environment=environment)
     with (
-        tempfile.TemporaryDirectory(prefix="dorky-") as state,
-        Project(None, config=config, state=Path(state), progress=progress, ask=ask) as own,
+        temporary.directory() as state,
+        Project(None, config=config, state=state, progress=progress, ask=ask) as own,
     ):
         own.set_up()
         yield _Work(project, own, own.remote(ORIGIN), own.remote(_COPY), second)

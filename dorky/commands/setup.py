@@ -5,13 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 from urllib.parse import unquote, urlsplit
 
-from dorky import errors, files
+from dorky import errors, files, temporary
 from dorky.commands.access import recovery as second_way
 from dorky.commands.inspect import StrPath, committed_entries
 from dorky.commands.remote_files import download
@@ -404,8 +403,8 @@ def download_from(
     flags = _remote_settings(None, ORIGIN, url, options or {}) | _expected(plain=plain)
     config = Config(None, flags=flags)
     with (
-        tempfile.TemporaryDirectory(prefix="dorky-") as state,
-        Project(None, config=config, state=Path(state), progress=progress, ask=ask) as project,
+        temporary.directory() as state,
+        Project(None, config=config, state=state, progress=progress, ask=ask) as project,
     ):
         project.set_up()
         with _following_by(url):

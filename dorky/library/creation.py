@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import tempfile
-from pathlib import Path
 
-from dorky import errors
+from dorky import errors, temporary
 from dorky.commands import setup
 from dorky.library.records import Config
 from dorky.library.session import connection_of, environment_of
@@ -35,11 +33,11 @@ def create(config: Config, recovery: str, *, exist_ok: bool) -> str:
     environment = environment_of(config, dict(os.environ))
     if config.identity and "DORKY_IDENTITY" not in environment:
         environment["DORKY_IDENTITY_FILE"] = config.identity
-    with tempfile.TemporaryDirectory(prefix="dorky-") as place:
+    with temporary.directory() as place:
         try:
             project, _ = setup.init(
                 Project,
-                Path(place) / "project",
+                place / "project",
                 config.url,
                 plain=config.unencrypted,
                 recovery=recovery,

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
-import tempfile
 import threading
 import time
 import weakref
@@ -17,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from dorky import cancellation
+from dorky import cancellation, temporary
 from dorky.config import Config as Settings
 from dorky.config import Plain
 from dorky.drivers import open_driver
@@ -162,7 +160,7 @@ class Session:
         self._glimpse: cold.Snapshot | None = None
         self._may_write = False
         self._space = NOWHERE
-        self._closing: weakref.finalize[[str, int], Session] | None = None
+        self._closing: weakref.finalize[[], Session] | None = None
 
     def forked(self) -> None:
         """Forget what belongs to the parent of this process."""
@@ -178,9 +176,9 @@ class Session:
         with cancellation.holding(self.lock):
             if self._project is None:
                 settings = settings_of(self.config)
-                state = tempfile.mkdtemp(prefix="dorky-")
-                self._closing = weakref.finalize(self, _remove, state, os.getpid())
-                project = Project(None, config=settings, state=Path(state))
+                state = temporary.TemporaryDirectory()
+                self._closing = weakref.finalize(self, state.remove)
+                project = Project(None, config=settings, state=state.path)
                 project.set_up()
                 project.store.pack_size = self.config.part_size
                 self._project = project
@@ -364,11 +362,6 @@ class Session:
 
 
 _SESSIONS: weakref.WeakSet[Session] = weakref.WeakSet()
-
-
-def _remove(state: str, process: int) -> None:
-    if os.getpid() == process:
-        shutil.rmtree(state, ignore_errors=True)
 
 
 def _after_fork() -> None:

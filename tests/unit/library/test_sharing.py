@@ -185,6 +185,30 @@ def test_a_fork_in_the_middle_of_everything(local: DorkyClient) -> None:
     assert local.upload(b"y", "y")
 
 
+def count(client: DorkyClient) -> None:
+    assert [*client.list()] == []
+
+
+def test_workers_leave_no_state_behind(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker of `multiprocessing` ends without what a program does at its end."""
+    place = tmp_path / "temporary"
+    place.mkdir()
+    monkeypatch.setenv("TMPDIR", str(place))
+    monkeypatch.setattr("tempfile.tempdir", str(place))
+    context = multiprocessing.get_context("spawn")
+    for _ in range(2):
+        worker = context.Process(target=count, args=(DorkyClient(url),))
+        worker.start()
+        worker.join(60)
+        assert worker.exitcode == 0
+    with DorkyClient(url) as client:
+        count(client)
+        assert len([*place.glob("dorky-*")]) == 1  # its own
+    assert [*place.glob("dorky-*")] == []
+
+
 @pytest.mark.deep
 def test_eight_processes_and_fifty_paths(client: DorkyClient) -> None:
     version = client.upload(b"x", "x").version
