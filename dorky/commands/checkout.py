@@ -104,7 +104,11 @@ def plan_checkout(
     else:
         rows = project.index.around(change.path for change in first)
     if moved:
-        found = iter(engine.regrouped(rows, before, after))
+        past = (
+            View(project.store, history.trees_of(project.store, commit.id, project.index.groups))
+            for commit in history.ancestors(project.store, [old] if old else [])
+        )
+        found = iter(engine.regrouped(rows, before, after, past))
     if partly:
         from dorky.commands import sparse
 

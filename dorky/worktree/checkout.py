@@ -137,14 +137,30 @@ def plan(
     return made
 
 
-def regrouped(rows: Mapping[str, Row], old: View, new: View) -> Iterator[history.Difference]:
+def regrouped(
+    rows: Mapping[str, Row], old: View, new: View, past: Iterable[View]
+) -> Iterator[history.Difference]:
     """Yield the files that differ between two commits that are read by different rosters.
 
-    The old version of a staged file is in the tree that it came from, whoever owned the path.
+    The old version of a staged file is in the tree that it came from, whoever owned the path. A
+    file that was contested stayed as it was while the commits went on, so its old version may be
+    in an earlier commit.
+
+    Args:
+        rows: The staged files.
+        old: The commit that they go by.
+        new: The commit that they are to go by.
+        past: The ancestors of the old commit, newest first; read only as far as is needed.
     """
     owner = new.owner
     came_from = {path: row.group for path, row in rows.items()}
     before, after = dict(old.files()) | old.recorded(came_from), dict(new.files())
+    if old.owner and owner:
+        own = new.store.vault.groups
+        freed = {
+            path: row for path, row in rows.items() if not old.owner(path) and owner(path) in own
+        }
+        before |= _held_since(freed, itertools.chain([old], past))
     for path in before.keys() | after.keys():
         was, now = before.get(path), after.get(path)
         if was != now and owner is not None and owner(path) is not None:
@@ -154,6 +170,20 @@ def regrouped(rows: Mapping[str, Row], old: View, new: View) -> Iterator[history
                 now.entry if now else None,
                 now.group if now else ALL,
             )
+
+
+def _held_since(rows: Mapping[str, Row], commits: Iterable[View]) -> dict[str, Placed]:
+    """Return the files that some commit holds just as they are staged, each with its tree."""
+    found: dict[str, Placed] = {}
+    wanted = dict(rows)
+    for commit in commits if wanted else ():
+        for path, placed in commit.recorded({path: wanted[path].group for path in wanted}).items():
+            if staging.agree(wanted[path], placed.entry):
+                found[path] = placed
+                del wanted[path]
+        if not wanted:
+            break
+    return found
 
 
 def plan_files(

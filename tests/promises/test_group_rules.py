@@ -376,6 +376,49 @@ def test_a_file_that_a_group_took_over_while_it_was_contested_blocks_nobody(
     assert ana.read(".env") == b"A=2\n"
 
 
+@pytest.mark.parametrize("change", ["deleted", "rewritten", "rewritten and deleted"])
+@pytest.mark.parametrize("work", ["none", "edited", "staged"])
+def test_a_file_that_changed_while_it_was_contested_follows_when_it_is_free(
+    ana: Machine, ben: Machine, change: str, work: str
+) -> None:
+    if work == "staged":
+        ana.write(PROD, b"mine\n")
+        ana("stage", PROD)
+    claim(ben, EVIL)
+    ana("pull")
+    other = clone(ana)
+    other("pull")
+    wanted = None
+    for body in {"deleted": [None], "rewritten": [b"new\n"]}.get(change, [b"new\n", None]):
+        with Forge(other) as forge:
+            (prod,) = forge.trees.keys() - {ALL, ZZ}
+            entries = [forge.at(PROD, body, group=prod)] if body else []
+            forge.publish(forge.commit({prod: forge.tree(*entries, group=prod)}))
+        ana("pull")
+        wanted = body
+    held = TRUE if work == "none" else b"mine\n"
+    if work == "edited":
+        ana.write(PROD, held)
+    assert ana.read(PROD) == held
+    unclaim(ben)
+    if work == "staged":
+        ana("pull")
+        (staged,) = ana("status", "--json").json["staged"]
+        assert staged == {"path": PROD, "what": "modified" if wanted else "added"}
+        assert ana.read(PROD) == held
+        return
+    said = ana("pull", code=0 if work == "none" else 5)
+    if work != "none":
+        assert f"Local changes would be overwritten: {PROD}" in said.error
+        assert ana.read(PROD) == held
+        ana("pull", "--force")
+    assert PROD in ana.files() if wanted else PROD not in ana.files()
+    assert not wanted or ana.read(PROD) == wanted
+    status = ana("status", "--json").json
+    assert not status["staged"]
+    assert not status["unstaged"]
+
+
 def test_an_old_commit_in_which_two_groups_have_a_file_gives_the_owners(
     ana: Machine, ben: Machine, file_url: Remote
 ) -> None:
